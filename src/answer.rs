@@ -1,0 +1,243 @@
+//! The body of an answer, and the answers this gateway writes itself.
+//!
+//! Decides: how a refusal looks: `application/problem+json` (RFC 9457), with the words of the table in `denial`. Trusts: nothing about
+//! the client; an answer says no more than the public code allows. Not here: headers that every answer has (`gateway`).
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Response, StatusCode};
+use serde::Serialize;
+
+use crate::denial::{Denial, Extra, Reason};
+use crate::listen::connection::StreamSlot;
+use crate::record::{End, Trail};
+use crate::upstream::UpstreamBody;
+
+/// The body of an answer. Finishes the request's record when it is dropped.
+#[derive(Debug)]
+pub struct Answer {
+    content: Content,
+    trail: Option<Trail>,
+    slot: Option<StreamSlot>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Own(Option<Bytes>),
+    Upstream(UpstreamBody),
+}
+
+impl Answer {
+    /// No body.
+    pub fn empty() -> Self {
+        Self::new(Content::Own(None))
+    }
+
+    /// A body of our own.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self::new(Content::Own(
+            Some(bytes.into()).filter(|bytes| !bytes.is_empty()),
+        ))
+    }
+
+    /// The upstream's body, streamed.
+    pub fn upstream(body: UpstreamBody) -> Self {
+        Self::new(Content::Upstream(body))
+    }
+
+    fn new(content: Content) -> Self {
+        Self {
+            content,
+            trail: None,
+            slot: None,
+        }
+    }
+
+    /// Attaches the record, which is finished when the body is.
+    pub(crate) fn followed_by(mut self, mut trail: Trail) -> Self {
+        // hyper never asks for the body of an answer to HEAD, so it is complete with its head.
+        if trail.method == Method::HEAD {
+            self.content = Content::Own(None);
+        }
+        if self.is_end_stream() {
+            trail.end = End::Complete;
+        } else if matches!(self.content, Content::Upstream(_)) {
+            self.slot = Some(trail.connection().open_stream());
+        }
+        self.trail = Some(trail);
+        self
+    }
+
+    fn note(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, AnswerError>>>) {
+        if let Some(slot) = &self.slot {
+            slot.note(polled.is_pending());
+        }
+        let complete = self.is_end_stream();
+        let Some(trail) = &mut self.trail else { return };
+        match polled {
+            Poll::Pending => {}
+            Poll::Ready(None) => trail.end = End::Complete,
+            Poll::Ready(Some(Err(_))) => trail.end = End::UpstreamFailed,
+            Poll::Ready(Some(Ok(frame))) => {
+                trail.sent += frame
+                    .data_ref()
+                    .map_or(0, |data| u64::try_from(data.len()).unwrap_or(u64::MAX));
+                if complete {
+                    trail.end = End::Complete;
+                }
+            }
+        }
+    }
+}
+
+/// The upstream failed in mid-answer. hyper then breaks the client's message off: no end of chunks on HTTP/1.1, RST_STREAM on HTTP/2.
+#[derive(Debug)]
+pub struct AnswerError;
+
+impl std::fmt::Display for AnswerError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the upstream failed in the middle of its answer")
+    }
+}
+
+impl std::error::Error for AnswerError {}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = AnswerError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        let polled = match &mut self.content {
+            Content::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Upstream(body) => Pin::new(body).poll_frame(context),
+        };
+        self.note(&polled);
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Own(bytes) => bytes.is_none(),
+            Content::Upstream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Own(bytes) => SizeHint::with_exact(
+                bytes
+                    .as_ref()
+                    .map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
+            ),
+            Content::Upstream(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A problem document (RFC 9457). `status_code` is what clients of FastAPI read.
+#[derive(Serialize)]
+struct Problem<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
+    request_id: &'a str,
+    status_code: u16,
+}
+
+/// The answer to a refused request; notes the refusal in the record.
+pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
+    let Denial {
+        reason,
+        detail,
+        extra,
+    } = denial;
+    trail.reason = Some(reason);
+    trail.detail = detail;
+    let body = problem(reason, trail.id.to_str().unwrap_or_default());
+    let length = HeaderValue::from(body.len());
+    let mut response = Response::new(Answer::full(body));
+    *response.status_mut() = reason.status();
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
+    // Also right for HEAD, whose body is left out.
+    headers.insert(header::CONTENT_LENGTH, length);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if reason.status() == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, challenge(reason));
+    }
+    match extra {
+        Extra::None => {}
+        Extra::Allow(methods) => {
+            if let Ok(value) = HeaderValue::from_str(&methods) {
+                headers.insert(header::ALLOW, value);
+            }
+        }
+        Extra::RetryAfter(after) => {
+            headers.insert(
+                header::RETRY_AFTER,
+                HeaderValue::from(after.as_secs().max(1)),
+            );
+        }
+    }
+    response
+}
+
+fn problem(reason: Reason, id: &str) -> Vec<u8> {
+    let status = reason.status();
+    let public = public_wording(reason);
+    let document = Problem {
+        kind: "about:blank",
+        title: status.canonical_reason().unwrap_or("Error"),
+        status: status.as_u16(),
+        detail: public,
+        code: reason.public_code(),
+        request_id: id,
+        status_code: status.as_u16(),
+    };
+    serde_json::to_vec(&document).unwrap_or_default()
+}
+
+/// The sentence a client may read. Reasons that share a public code share their wording, or the wording would tell them apart.
+fn public_wording(reason: Reason) -> &'static str {
+    match reason.public_code() {
+        "not_found" => "There is nothing here.",
+        "upstream_timeout" => "The server behind this gateway did not answer in time.",
+        "upstream_unreachable" => "The server behind this gateway cannot be reached.",
+        "internal" => {
+            "The gateway failed; the request was not carried out, or its answer was lost."
+        }
+        _ => reason.meaning(),
+    }
+}
+
+/// RFC 6750, section 3: no error code when no credential came.
+fn challenge(reason: Reason) -> HeaderValue {
+    if reason == Reason::TokenMissing {
+        HeaderValue::from_static("Bearer realm=\"api\"")
+    } else {
+        HeaderValue::from_static("Bearer realm=\"api\", error=\"invalid_token\"")
+    }
+}
+
+/// The answer to a CORS preflight, alike for every path; `cors` adds what the origin may do.
+pub(crate) fn no_content() -> Response<Answer> {
+    let mut response = Response::new(Answer::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

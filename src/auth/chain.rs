@@ -1,0 +1,190 @@
+//! The order of the layers, and the permit at the end of it.
+//!
+//! Decides: who judges when, and what a waiver means. Trusts: each layer's own verdict. Not here: any rule of a layer.
+//!
+//! [`step`] and [`enforce`] are the only places that time, shadow and record a layer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::header::HeaderValue;
+
+use super::identifiers::Identifiers;
+use super::identity::Identity;
+use super::roles::{RoleTable, Roles};
+use super::{Caller, Layer};
+use crate::clock;
+use crate::config::checked::{Authorization, Target, WaivedMode};
+use crate::denial::{Denial, Reason};
+use crate::record::{Record, Step, Verdict};
+use crate::request::Inbound;
+use crate::tokens::Tokens;
+
+/// The layers of one configuration.
+#[derive(Debug)]
+pub struct Chain {
+    identity: Identity,
+    identifiers: Identifiers,
+    roles: Roles,
+}
+
+impl Chain {
+    /// Builds the chain.
+    pub fn new(tokens: Arc<Tokens>, roles: RoleTable) -> Self {
+        let table = Arc::new(roles);
+        Self {
+            identity: Identity::new(tokens, table.clone()),
+            identifiers: Identifiers,
+            roles: Roles::new(table),
+        }
+    }
+
+    /// Judges a request. The only way to a [`Permit`].
+    ///
+    /// # Errors
+    ///
+    /// The first layer's refusal.
+    pub async fn authorize(&self, request: Inbound, record: &mut Record) -> Result<Permit, Denial> {
+        // Who is calling, before anything that would tell a stranger what our paths look like.
+        let caller = enforce(&self.identity, &request, (), record).await?;
+        record.caller = caller.verified().cloned();
+        // Identifiers that cannot exist are refused before anybody looks them up.
+        let identified = enforce(&self.identifiers, &request, caller, record).await?;
+        // What the caller is, before whose the thing is: it needs no lookup.
+        let identified = match step(&self.roles, &request, identified, record).await? {
+            Outcome::Proven(granted) => granted.into_identified(),
+            Outcome::Waived(identified) => identified,
+        };
+        Permit::new(request, identified.caller().clone())
+    }
+
+    /// Tells every layer how a request ended.
+    pub fn settle(&self, record: &Record) {
+        self.identity.settle(record);
+        self.identifiers.settle(record);
+        self.roles.settle(record);
+    }
+}
+
+/// What became of a layer that may be waived.
+enum Outcome<L: Layer> {
+    /// It passed.
+    Proven(L::Proof),
+    /// The route waives it; what was proven before is handed on.
+    Waived(L::Given),
+}
+
+/// Runs a layer that is always enforced.
+async fn enforce<L: Layer>(
+    layer: &L,
+    request: &Inbound,
+    given: L::Given,
+    record: &mut Record,
+) -> Result<L::Proof, Denial> {
+    const { assert!(!L::NAME.can_be_waived()) };
+    judge(layer, request, given, record, Verdict::Denied).await
+}
+
+/// Runs a layer that a route may waive.
+async fn step<L: Layer>(
+    layer: &L,
+    request: &Inbound,
+    given: L::Given,
+    record: &mut Record,
+) -> Result<Outcome<L>, Denial> {
+    const { assert!(L::NAME.can_be_waived()) };
+    match request.waived(L::NAME) {
+        None => judge(layer, request, given, record, Verdict::Denied)
+            .await
+            .map(Outcome::Proven),
+        Some(WaivedMode::Shadow) => {
+            // What it says is in the record; what it proves is not used, so that a shadow cannot widen anything either.
+            let _ = judge(layer, request, given.clone(), record, Verdict::Waived).await;
+            Ok(Outcome::Waived(given))
+        }
+        Some(WaivedMode::Off) => {
+            record.steps.push(Step {
+                layer: L::NAME,
+                took: Duration::ZERO,
+                verdict: Verdict::Off,
+            });
+            Ok(Outcome::Waived(given))
+        }
+    }
+}
+
+/// Asks a layer, with the time it takes.
+async fn judge<L: Layer>(
+    layer: &L,
+    request: &Inbound,
+    given: L::Given,
+    record: &mut Record,
+    refused: fn(Reason) -> Verdict,
+) -> Result<L::Proof, Denial> {
+    let started = clock::now();
+    let outcome = layer.check(request, given).await;
+    let verdict = outcome
+        .as_ref()
+        .map_or_else(|denial| refused(denial.reason), |_| Verdict::Passed);
+    record.steps.push(Step {
+        layer: L::NAME,
+        took: started.elapsed(),
+        verdict,
+    });
+    outcome
+}
+
+/// Proof that every layer the route enforces said yes, with the request it was said to. Only [`Chain::authorize`] makes one, and
+/// forwarding or serving consumes it.
+#[derive(Debug)]
+pub struct Permit {
+    request: Inbound,
+    caller: Caller,
+    target: Target,
+    authorization: Option<HeaderValue>,
+}
+
+impl Permit {
+    fn new(request: Inbound, caller: Caller) -> Result<Self, Denial> {
+        let rule = request.rule();
+        let target = rule.target.ok_or(Reason::RouteDenied)?;
+        let keeps_token = match target {
+            Target::Upstream(index) => request
+                .snapshot()
+                .upstream(index)
+                .is_some_and(|upstream| upstream.authorization == Authorization::Keep),
+            Target::Serve(_) => false,
+        };
+        let authorization = match rule.pass_credentials {
+            // The route map says so, and the start prints it.
+            true => request.authorization().cloned(),
+            false => caller.authorization().filter(|_| keeps_token).cloned(),
+        };
+        Ok(Self {
+            request,
+            caller,
+            target,
+            authorization,
+        })
+    }
+
+    /// The judged request.
+    pub fn request(&self) -> &Inbound {
+        &self.request
+    }
+
+    /// Who it is from.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Where it may go.
+    pub fn target(&self) -> Target {
+        self.target
+    }
+
+    /// Takes the permit apart to use it up: request, caller, and the `Authorization` field for the upstream.
+    pub(crate) fn spend(self) -> (Inbound, Caller, Option<HeaderValue>) {
+        (self.request, self.caller, self.authorization)
+    }
+}

@@ -1,0 +1,115 @@
+//! Identity: who is calling.
+//!
+//! Decides: 401 for a missing or bad credential, 403 for a service key from outside, 503 while the issuer's keys are not there.
+//! Trusts: `tokens` for everything about a token. Not here: what the caller may do (`roles`).
+//!
+//! The first source of the route's `credentials` that is *present* decides; a bad credential is never replaced by the next one. A
+//! public route reads none. On an optional route an absent credential is nobody, and a bad one is still refused.
+
+use std::sync::Arc;
+
+use hyper::header::HeaderValue;
+
+use super::roles::RoleTable;
+use super::{Caller, Layer, LayerName};
+use crate::clock;
+use crate::config::checked::{Access, CredentialSource};
+use crate::denial::{Denial, Reason};
+use crate::request::Inbound;
+use crate::tokens::{Presented, Tokens};
+
+/// The layer.
+#[derive(Debug)]
+pub struct Identity {
+    tokens: Arc<Tokens>,
+    roles: Arc<RoleTable>,
+}
+
+impl Identity {
+    /// Judges by these issuers and names roles by this table.
+    pub fn new(tokens: Arc<Tokens>, roles: Arc<RoleTable>) -> Self {
+        Self { tokens, roles }
+    }
+}
+
+impl Layer for Identity {
+    const NAME: LayerName = LayerName::Identity;
+    type Given = ();
+    type Proof = Caller;
+
+    async fn check(&self, request: &Inbound, (): ()) -> Result<Caller, Denial> {
+        let rule = request.rule();
+        let must_be_user = match rule.access {
+            Access::Public => return Ok(Caller::NOBODY),
+            Access::Deny => return Err(Reason::RouteDenied.into()),
+            Access::Optional => false,
+            Access::User => true,
+        };
+        for source in &rule.credentials {
+            let Some(credential) = Credential::find(source, request)? else {
+                continue;
+            };
+            return match self.tokens.verify(credential.token, clock::unix_now())? {
+                Presented::User(verified) => {
+                    let roles = self.roles.of(&verified);
+                    Ok(Caller::user(
+                        verified,
+                        roles,
+                        credential.into_authorization()?,
+                    ))
+                }
+                // An API key is no user, and no reason to look further: it was present.
+                Presented::Nobody if must_be_user => {
+                    Err(Reason::TokenMissing.because("an API key is not a user"))
+                }
+                Presented::Nobody => Ok(Caller::NOBODY),
+            };
+        }
+        if must_be_user {
+            Err(Reason::TokenMissing.into())
+        } else {
+            Ok(Caller::NOBODY)
+        }
+    }
+}
+
+/// A credential as it was presented.
+struct Credential<'a> {
+    token: &'a str,
+    /// The field it came in, if it is already spelled as upstreams expect it.
+    field: Option<&'a HeaderValue>,
+}
+
+impl<'a> Credential<'a> {
+    fn find(source: &CredentialSource, request: &'a Inbound) -> Result<Option<Self>, Denial> {
+        match source {
+            CredentialSource::Query(name) => Ok(request
+                .query_credential(name)
+                .map(|token| Self { token, field: None })),
+            CredentialSource::Bearer => request.authorization().map(Self::from_field).transpose(),
+        }
+    }
+
+    /// RFC 6750, section 2.1; the scheme's case does not matter (RFC 9110, section 11.1).
+    fn from_field(field: &'a HeaderValue) -> Result<Self, Denial> {
+        let text = field.to_str().map_err(|_| Reason::TokenMalformed)?;
+        let (scheme, token) = text.split_once(' ').ok_or(Reason::TokenMalformed)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(Reason::TokenMalformed.because("the scheme is not `Bearer`"));
+        }
+        Ok(Self {
+            token,
+            field: (scheme == "Bearer").then_some(field),
+        })
+    }
+
+    fn into_authorization(self) -> Result<HeaderValue, Denial> {
+        let mut field = match self.field {
+            Some(field) => field.clone(),
+            None => HeaderValue::from_str(&format!("Bearer {}", self.token))
+                .map_err(|_| Reason::TokenMalformed)?,
+        };
+        field.set_sensitive(true);
+        Ok(field)
+    }
+}

@@ -1,0 +1,94 @@
+//! Judgement: the layers, and the permit that only the chain can make.
+//!
+//! Decides: whether a canonical request may be forwarded or served. Trusts: `request` for the head, `tokens` for signatures, the
+//! configuration for the rules. Not here: nothing below this module reads a body, opens a socket, logs, counts, writes an answer or
+//! knows an HTTP status.
+//!
+//! A layer is one file with one [`Layer::check`]. The order is written once, in [`chain`]. Passing a layer yields a value that the next
+//! one demands, and forwarding demands the [`Permit`], which has private fields and one maker:
+//!
+//! ```compile_fail,E0451
+//! use foregate::auth::Permit;
+//! // A permit cannot be written down outside the chain, not even inside this crate.
+//! fn forge(permit: Permit) -> Permit {
+//!     Permit { ..permit }
+//! }
+//! ```
+//!
+//! ```compile_fail,E0382
+//! use foregate::auth::Permit;
+//! // Nor can one permit forward two requests.
+//! fn consume(_: Permit) {}
+//! fn twice(permit: Permit) {
+//!     consume(permit);
+//!     consume(permit);
+//! }
+//! ```
+
+pub mod caller;
+pub mod chain;
+pub mod identifiers;
+pub mod identity;
+pub mod roles;
+
+use std::future::Future;
+
+pub use caller::Caller;
+pub use chain::{Chain, Permit};
+
+use crate::denial::Denial;
+use crate::record::Record;
+use crate::request::Inbound;
+
+/// One decision of the chain.
+pub trait Layer {
+    /// The name in the record, the metrics and the route map.
+    const NAME: LayerName;
+    /// What earlier layers must have proven. Cloned only where the layer may be waived.
+    type Given: Clone;
+    /// What passing this one proves.
+    type Proof;
+
+    /// Judges a request. `Ok` is the proof; `Err` ends the request, unless the route waives this layer.
+    fn check(
+        &self,
+        request: &Inbound,
+        given: Self::Given,
+    ) -> impl Future<Output = Result<Self::Proof, Denial>>;
+
+    /// Learns from the outcome; called once after the answer or its cancellation, off the request's way.
+    fn settle(&self, _record: &Record) {}
+}
+
+/// The layers, by the names of the route map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LayerName {
+    /// Who is calling.
+    Identity,
+    /// Whether typed path parameters have their type.
+    Identifiers,
+    /// Whether the caller's roles allow the action.
+    Roles,
+}
+
+impl LayerName {
+    /// Every layer, in the order of the chain.
+    pub const ALL: &[Self] = &[Self::Identity, Self::Identifiers, Self::Roles];
+
+    /// The name in the route map, the log and the metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Identifiers => "identifiers",
+            Self::Roles => "roles",
+        }
+    }
+
+    /// Whether a route may put the layer into shadow or switch it off.
+    pub const fn can_be_waived(self) -> bool {
+        match self {
+            Self::Identity | Self::Identifiers => false,
+            Self::Roles => true,
+        }
+    }
+}

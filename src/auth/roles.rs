@@ -1,0 +1,200 @@
+//! Roles: whether what the caller is allows what the request does.
+//!
+//! Decides: 403 `caller_banned`, `anonymous_refused`, `aal_insufficient`, and `role_insufficient` for an action that no role grants.
+//! Trusts: claims that only the identity server writes (`app_metadata`) and the operator's list; never `user_metadata` or a profile
+//! row, which users write themselves. Not here: whose the resource is.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hyper::Method;
+use serde_json::Value;
+
+use super::identifiers::Identified;
+use super::{Layer, LayerName};
+use crate::config::checked::{self, Access, Grants};
+use crate::denial::{Denial, Reason};
+use crate::request::Inbound;
+use crate::tokens::Verified;
+
+/// The role that every verified caller has.
+pub const EVERYBODY: &str = "user";
+
+/// The role that takes every right away.
+pub const BANNED: &str = "banned";
+
+/// What a request does, such as `read`; `read:any` crosses ownership.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Action(String);
+
+impl Action {
+    /// Lower-case letters, digits and `_`, optionally followed by `:any`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let name = text.strip_suffix(":any").unwrap_or(text);
+        let valid = name.starts_with(|first: char| first.is_ascii_lowercase())
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+        valid.then(|| Self(text.to_owned()))
+    }
+
+    /// The name in the route map.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What a method does unless the route says otherwise.
+    pub fn of_method(method: &Method) -> &'static str {
+        match *method {
+            Method::GET | Method::HEAD | Method::OPTIONS => "read",
+            Method::DELETE => "delete",
+            _ => "write",
+        }
+    }
+}
+
+/// Which roles a caller has, and what they grant.
+#[derive(Debug)]
+pub struct RoleTable {
+    from: Vec<String>,
+    listed: HashMap<String, Vec<Arc<str>>>,
+    grants: HashMap<Arc<str>, Grants>,
+}
+
+impl RoleTable {
+    /// Builds the table.
+    pub fn new(roles: &checked::Roles) -> Self {
+        let mut listed: HashMap<String, Vec<Arc<str>>> = HashMap::new();
+        for (role, subjects) in &roles.list {
+            let role: Arc<str> = role.as_str().into();
+            for subject in subjects {
+                listed
+                    .entry(subject.clone())
+                    .or_default()
+                    .push(role.clone());
+            }
+        }
+        let grants = roles
+            .grants
+            .iter()
+            .map(|(role, grants)| (role.as_str().into(), grants.clone()))
+            .collect();
+        Self {
+            from: roles.from.clone(),
+            listed,
+            grants,
+        }
+    }
+
+    /// The roles of a caller that grant or take something; unknown names in a token mean nothing.
+    pub fn of(&self, verified: &Verified) -> Vec<Arc<str>> {
+        let mut roles: Vec<Arc<str>> = vec![EVERYBODY.into()];
+        let mut add = |name: &str| {
+            let known = self
+                .grants
+                .get_key_value(name)
+                .map(|(role, _)| role.clone());
+            let role = known.or_else(|| (name == BANNED).then(|| BANNED.into()));
+            if let Some(role) = role.filter(|role| !roles.contains(role)) {
+                roles.push(role);
+            }
+        };
+        match claim(verified.claims(), &self.from) {
+            Some(Value::String(role)) => add(role),
+            Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).for_each(add),
+            _ => {}
+        }
+        for role in self.listed.get(verified.subject()).into_iter().flatten() {
+            if !roles.contains(role) {
+                roles.push(role.clone());
+            }
+        }
+        roles
+    }
+
+    fn grants(&self, roles: &[Arc<str>], action: &str) -> bool {
+        // A grant across ownership includes the grant on one's own.
+        let includes = |granted: &Action| {
+            granted.as_str() == action || granted.as_str().strip_suffix(":any") == Some(action)
+        };
+        roles
+            .iter()
+            .filter_map(|role| self.grants.get(role))
+            .any(|grants| match grants {
+                Grants::All => true,
+                Grants::Actions(actions) => actions.iter().any(includes),
+            })
+    }
+}
+
+fn claim<'a>(claims: &'a serde_json::Map<String, Value>, path: &[String]) -> Option<&'a Value> {
+    let (first, rest) = path.split_first()?;
+    rest.iter()
+        .try_fold(claims.get(first)?, |value, name| value.get(name))
+}
+
+/// The layer.
+#[derive(Debug)]
+pub struct Roles {
+    table: Arc<RoleTable>,
+}
+
+impl Roles {
+    /// Judges by this table.
+    pub fn new(table: Arc<RoleTable>) -> Self {
+        Self { table }
+    }
+}
+
+/// Proof that the caller's roles allow the action.
+#[derive(Debug)]
+pub struct Granted {
+    identified: Identified,
+}
+
+impl Granted {
+    /// What was proven before.
+    pub fn into_identified(self) -> Identified {
+        self.identified
+    }
+}
+
+impl Layer for Roles {
+    const NAME: LayerName = LayerName::Roles;
+    type Given = Identified;
+    type Proof = Granted;
+
+    async fn check(&self, request: &Inbound, identified: Identified) -> Result<Granted, Denial> {
+        let rule = request.rule();
+        let caller = identified.caller();
+        let Some(verified) = caller.verified() else {
+            // The identity layer lets nobody through only where nobody may come.
+            return Ok(Granted { identified });
+        };
+        if caller.roles().iter().any(|role| **role == *BANNED) {
+            return Err(Reason::CallerBanned.into());
+        }
+        if verified.aal() < rule.aal {
+            return Err(Reason::AalInsufficient.because(format!(
+                "aal{} of aal{}",
+                verified.aal(),
+                rule.aal
+            )));
+        }
+        // Where nobody may come, an anonymous or poor caller may not be worse off for having said who it is.
+        if rule.access == Access::Optional {
+            return Ok(Granted { identified });
+        }
+        if verified.is_anonymous() && !rule.anonymous {
+            return Err(Reason::AnonymousRefused.into());
+        }
+        let action = rule
+            .action
+            .as_ref()
+            .map_or_else(|| Action::of_method(request.method()), Action::as_str);
+        if !self.table.grants(caller.roles(), action) {
+            return Err(Reason::RoleInsufficient.because(format!("`{action}`")));
+        }
+        Ok(Granted { identified })
+    }
+}

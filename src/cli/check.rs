@@ -1,0 +1,124 @@
+//! `check`: would `run` take this configuration?
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{Config, Format};
+use crate::config::checked::{Access, ListenKind};
+use crate::config::snapshot::Snapshot;
+use crate::config::{self, Loaded};
+use crate::metrics::Metrics;
+use crate::tokens::{KeySources, VerifiedCache};
+
+#[derive(Args, Debug)]
+pub(super) struct Options {
+    #[command(flatten)]
+    config: Config,
+    /// How to print the result.
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+}
+
+pub(super) fn check(options: &Options) -> ExitCode {
+    let file = &options.config.file;
+    let outcome = config::load(file).map_err(|problems| (problems.to_string(), problems.to_json())).and_then(|loaded| {
+        // Built just as `run` would, so that nothing is found only there. Nothing is bound and nothing fetched.
+        build(loaded).map_err(|problem| {
+            let problem = format!("{}: {problem:#}", file.display());
+            let json = json!([{ "file": file, "line": 0, "column": 0, "key": "", "problem": problem, "instead": null }]);
+            (problem, json)
+        })
+    });
+    match (outcome, options.format) {
+        (Ok((snapshot, warnings)), Format::Human) => {
+            println!("{}", summary(&snapshot, &warnings));
+            ExitCode::SUCCESS
+        }
+        (Ok((_, warnings)), Format::Json) => {
+            println!(
+                "{}",
+                json!({ "valid": true, "problems": [], "warnings": warnings })
+            );
+            ExitCode::SUCCESS
+        }
+        (Err((text, _)), Format::Human) => {
+            eprintln!("{text}");
+            ExitCode::FAILURE
+        }
+        (Err((_, problems)), Format::Json) => {
+            println!(
+                "{}",
+                json!({ "valid": false, "problems": problems, "warnings": Value::Array(Vec::new()) })
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Vec<String>)> {
+    let cache = Arc::new(VerifiedCache::new(loaded.config.token_cache));
+    let snapshot = Snapshot::build(
+        loaded.config,
+        loaded.digest,
+        1,
+        &Metrics::new()?,
+        &cache,
+        &KeySources::new(),
+    )?;
+    let mut warnings = loaded.warnings;
+    warnings.extend(snapshot.tokens().dropped_keys());
+    Ok((snapshot, warnings))
+}
+
+fn summary(snapshot: &Snapshot, warnings: &[String]) -> String {
+    let config = snapshot.config();
+    let mut lines = vec![format!(
+        "valid: {} routes, {} upstreams, {} issuers",
+        config.routes.len(),
+        config.upstreams.len(),
+        config.tokens.len()
+    )];
+    for listen in &config.listen {
+        let kind = match &listen.kind {
+            ListenKind::Tls(_) => "tls".to_owned(),
+            ListenKind::Plain => "clear text".to_owned(),
+            ListenKind::RedirectToHttps { port } => format!("redirects to https port {port}"),
+        };
+        lines.push(format!("listens   {} ({kind})", listen.address));
+    }
+    for route in config
+        .routes
+        .iter()
+        .filter(|route| route.access == Access::Public)
+    {
+        let credentials = if route.pass_credentials {
+            ", passes credentials"
+        } else {
+            ""
+        };
+        lines.push(format!("public    {}{credentials}", route.name));
+    }
+    for route in &config.routes {
+        for waiver in &route.waived {
+            let until = jiff::Timestamp::from_second(waiver.until)
+                .map(|time| time.to_string())
+                .unwrap_or_default();
+            lines.push(format!(
+                "waived    {}: {} {:?} until {until}: {}",
+                route.name,
+                waiver.layer.as_str(),
+                waiver.mode,
+                waiver.reason
+            ));
+        }
+    }
+    lines.extend(
+        warnings
+            .iter()
+            .map(|warning| format!("warning   {warning}")),
+    );
+    lines.join("\n")
+}

@@ -1,0 +1,76 @@
+//! The commands.
+//!
+//! Decides: what is printed where, and the exit status: 0 for success, 1 for what went wrong, 2 for arguments that make no sense. Not
+//! here: anything a running gateway does.
+
+mod check;
+mod demo;
+mod run;
+mod token;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// An auth gateway: a reverse proxy that forwards only authorized requests.
+#[derive(Debug, Parser)]
+#[command(name = "foregate", version, about, max_term_width = 100)]
+pub struct Command {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Run the gateway.
+    ///
+    /// Log lines go to standard output as JSON, one per request. SIGHUP reloads the configuration, and so does a change of any file it
+    /// was read from. SIGTERM and SIGINT end the process gracefully.
+    Run(Config),
+    /// Check a configuration and say everything that is wrong with it.
+    ///
+    /// Exit status 0 means that `run` would take it.
+    Check(check::Options),
+    /// Try it: a gateway with a certificate, an upstream and tokens, on this machine.
+    Demo(demo::Options),
+    /// Mint a token for development.
+    ///
+    /// Works only with a configuration that says `environment: development`.
+    Token(token::Options),
+}
+
+#[derive(Args, Debug)]
+struct Config {
+    /// The route map.
+    #[arg(long = "config", value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Human,
+    /// For programs: one JSON document on one line.
+    Json,
+}
+
+impl Command {
+    /// Carries the command out.
+    pub fn run(self) -> ExitCode {
+        let outcome = match self.action {
+            Action::Run(config) => run::run(&config.file),
+            Action::Check(options) => return check::check(&options),
+            Action::Demo(options) => demo::demo(&options),
+            Action::Token(options) => token::token(&options),
+        };
+        match outcome {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("foregate: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! What was meant: the configuration with real types, in which nothing invalid can be written down.
+//!
+//! Decides: nothing; these are values. Trusts: `check`, the only module that makes them. Not here: how they are written in YAML
+//! (`file`), and what the gateway builds from them (`snapshot`).
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::header::{HeaderName, HeaderValue};
+use ipnet::IpNet;
+use jsonwebtoken::Algorithm;
+
+use super::secret::Secret;
+use crate::auth::LayerName;
+use crate::auth::roles::Action;
+use crate::request::method::Methods;
+use crate::request::path::Pattern;
+
+/// The whole configuration, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// Whether development helpers (`token`, `serve: panic`) may be used.
+    pub environment: Environment,
+    /// Worker threads, each with its own runtime and upstream pools. Default: the number of cores.
+    pub workers: NonZeroUsize,
+    /// Where requests come in; at least one.
+    pub listen: Vec<Listen>,
+    /// The names this gateway answers to, lower case and without port; empty means any.
+    pub hosts: Vec<String>,
+    /// Metrics and health.
+    pub admin: Admin,
+    /// Whose `X-Forwarded-For` is believed. Default: nobody's.
+    pub trusted_proxies: TrustedProxies,
+    /// Protocol limits of every listener.
+    pub connections: Connections,
+    /// How long running requests may take to finish after SIGTERM.
+    pub drain: Duration,
+    /// Who issues the tokens that prove a user.
+    pub tokens: Vec<TokenIssuer>,
+    /// How many verified tokens are remembered.
+    pub token_cache: NonZeroUsize,
+    /// Where roles come from, and what they grant.
+    pub roles: Roles,
+    /// Named groups of servers; routes refer to them by index.
+    pub upstreams: Vec<Upstream>,
+    /// Cross-origin rules; absent means that no origin is allowed.
+    pub cors: Option<Cors>,
+    /// The routes, in the order they were written.
+    pub routes: Vec<Route>,
+}
+
+/// Which installation this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Environment {
+    /// Real users.
+    Production,
+    /// A developer's machine: `token` and `serve: panic` work.
+    Development,
+}
+
+/// One listening socket.
+#[derive(Debug)]
+pub struct Listen {
+    /// Port 0 takes a free port.
+    pub address: SocketAddr,
+    /// What happens on a connection.
+    pub kind: ListenKind,
+}
+
+/// What a listener does with a connection.
+#[derive(Debug)]
+pub enum ListenKind {
+    /// TLS, then HTTP/1.1 or HTTP/2 by ALPN.
+    Tls(Tls),
+    /// Clear text HTTP/1.1 and HTTP/2, behind an edge that ended TLS (`tls: off`).
+    Plain,
+    /// Answers every GET and HEAD with a redirect to this port of the same host.
+    RedirectToHttps {
+        /// The port readers are sent to; 443 is left out of the URL.
+        port: u16,
+    },
+}
+
+/// TLS of one listener.
+#[derive(Debug)]
+pub struct Tls {
+    /// At least one; SNI picks, the first is the default.
+    pub certificates: Vec<Certificate>,
+    /// Client certificates, if asked for.
+    pub client: Option<ClientAuth>,
+    /// Whether sessions may be resumed. Forced off with client certificates: a resumed session would skip a changed CA.
+    pub resumption: bool,
+}
+
+/// A certificate chain and its key, both PEM. Contents are read by `check`, so that a broken file is a config problem.
+#[derive(Debug)]
+pub struct Certificate {
+    /// Where the chain was read from.
+    pub cert: PathBuf,
+    /// The chain, leaf first, and its key, ready for rustls.
+    pub key: Arc<rustls::sign::CertifiedKey>,
+    /// The DNS names of the leaf, lower case; `*.` wildcards as written.
+    pub names: Vec<String>,
+}
+
+/// Client certificates against one CA.
+#[derive(Debug)]
+pub struct ClientAuth {
+    /// Roots a client certificate must lead to.
+    pub roots: Arc<rustls::RootCertStore>,
+    /// Whether a connection without a certificate is refused.
+    pub required: bool,
+}
+
+/// The admin listener: `/metrics`, `/livez`, `/readyz`, clear text.
+#[derive(Debug)]
+pub struct Admin {
+    /// Default `127.0.0.1:9901`.
+    pub address: SocketAddr,
+}
+
+/// Which peers may say who the client is.
+#[derive(Debug, Default)]
+pub struct TrustedProxies {
+    /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    pub from: Vec<IpNet>,
+    /// How many entries of `X-Forwarded-For`, from the right, trusted proxies wrote. At least 1.
+    pub hops: usize,
+}
+
+/// Protocol limits. Each default is stated in `config/foregate.yaml`.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    /// Open client connections over all listeners; further ones wait in the kernel's queue.
+    pub max: usize,
+    /// TLS handshake, and on clear text the first byte.
+    pub handshake: Duration,
+    /// A complete request head, from the first byte; on HTTP/1.1 also how long an idle connection is kept.
+    pub head: Duration,
+    /// A connection without a running request.
+    pub idle: Duration,
+    /// A request body without a byte from the client, and an answer without a byte taken by the client.
+    pub body_idle: Duration,
+    /// Header fields of one request.
+    pub max_headers: usize,
+    /// Bytes of one request head.
+    pub max_head: usize,
+    /// Bytes of path and query together.
+    pub max_uri: usize,
+    /// Streams that run at once on one HTTP/2 connection.
+    pub h2_streams: u32,
+    /// Streams a client may reset before they were accepted, on one HTTP/2 connection (CVE-2023-44487).
+    pub h2_resets: usize,
+}
+
+/// One issuer entry: an `iss` with the algorithms and keys that may speak for it.
+#[derive(Debug)]
+pub struct TokenIssuer {
+    /// The exact `iss`.
+    pub issuer: String,
+    /// At least one; one match with `aud` is enough (RFC 7519, section 4.1.3).
+    pub audience: Vec<String>,
+    /// At least one, all of the same family as the key.
+    pub algorithms: Vec<Algorithm>,
+    /// Where the keys come from.
+    pub keys: KeySource,
+    /// Claims with the values they must have one of, besides `exp iss aud sub`. A dotted name is a path into objects.
+    pub require: Vec<(String, Vec<String>)>,
+    /// Clock difference allowed for `exp` and `nbf`. Default 5 s.
+    pub leeway: Duration,
+    /// After this instant, in Unix seconds, the entry is ignored.
+    pub until: Option<i64>,
+}
+
+/// Where an issuer's keys come from.
+#[derive(Debug)]
+pub enum KeySource {
+    /// An HMAC secret of at least the hash's length (RFC 7518, section 3.2). Already read if it came from `secret_file`.
+    Secret(Secret),
+    /// A JWK set, read from a file by `check`.
+    Set {
+        /// The document.
+        json: String,
+        /// Where it was read from.
+        file: PathBuf,
+    },
+    /// A JWK set behind `https`, or plain `http` on a loopback address.
+    Url(JwksUrl),
+}
+
+/// A checked `jwks_url`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct JwksUrl {
+    /// Whether the connection is TLS.
+    pub tls: bool,
+    /// Host name or address.
+    pub host: String,
+    /// Port, 443 or 80 by default.
+    pub port: u16,
+    /// Path and query.
+    pub path: String,
+}
+
+/// Where roles come from, and what each grants.
+#[derive(Debug)]
+pub struct Roles {
+    /// Path into the token's claims to a string or a list of strings. Default `app_metadata.roles`.
+    pub from: Vec<String>,
+    /// Roles given by the operator to subjects: (role, subjects).
+    pub list: Vec<(String, Vec<String>)>,
+    /// What each role may do. Default: `user: [read, write]`, `admin: ["*"]`. Every user has the role `user`.
+    pub grants: Vec<(String, Grants)>,
+}
+
+/// The actions of one role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grants {
+    /// `"*"`: every action.
+    All,
+    /// These actions.
+    Actions(Vec<Action>),
+}
+
+/// A named group of servers that serve the same.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Name in the route map and in metrics.
+    pub name: String,
+    /// At least one, used in turn: (host, port).
+    pub servers: Vec<(String, u16)>,
+    /// The `Host` the servers see.
+    pub host: UpstreamHost,
+    /// Default 500 ms.
+    pub connect_timeout: Duration,
+    /// Until the head of the answer. Default 30 s.
+    pub first_byte_timeout: Duration,
+    /// How long an unused connection is kept. Default 60 s.
+    pub pool_idle: Duration,
+    /// Connections to one server, over all workers. Default 1024.
+    pub max_connections: NonZeroUsize,
+    /// What becomes of the caller's token.
+    pub authorization: Authorization,
+}
+
+/// The `Host` that an upstream sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamHost {
+    /// The canonical host of the request.
+    Keep,
+    /// Always this.
+    Value(HeaderValue),
+}
+
+/// What becomes of the caller's access token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authorization {
+    /// Forward the verified caller's token, and nothing else.
+    Keep,
+    /// Forward no token.
+    Drop,
+}
+
+/// Cross-origin rules (the Fetch standard).
+#[derive(Debug)]
+pub struct Cors {
+    /// Exact origins, as a browser writes them: scheme, host, port. Never `*`.
+    pub origins: Vec<HeaderValue>,
+    /// Whether cookies and `Authorization` may be sent.
+    pub credentials: bool,
+    /// Request headers a page may set.
+    pub allow_headers: Vec<HeaderName>,
+    /// Answer headers a page may read.
+    pub expose_headers: Vec<HeaderName>,
+    /// How long a browser may remember a preflight.
+    pub max_age: Duration,
+}
+
+/// One route.
+#[derive(Debug)]
+pub struct Route {
+    /// Metric label. Default: methods and path.
+    pub name: String,
+    /// Hosts this route is limited to; empty means every host.
+    pub hosts: Vec<String>,
+    /// One or more patterns.
+    pub paths: Vec<Pattern>,
+    /// Methods; HEAD is added wherever GET is. All standard methods if none were written.
+    pub methods: Methods,
+    /// Who may come.
+    pub access: Access,
+    /// Where a permitted request goes. `None` only for `access: deny`.
+    pub target: Option<Target>,
+    /// Whether Supabase's anonymous users count as users here.
+    pub anonymous: bool,
+    /// Where a credential is looked for, in this order.
+    pub credentials: Vec<CredentialSource>,
+    /// Forward the credential of a public route untouched.
+    pub pass_credentials: bool,
+    /// The least authenticator assurance level: 1 or 2.
+    pub aal: u8,
+    /// What the request does, for `roles.grants`. Default: by method.
+    pub action: Option<Action>,
+    /// Whether `/x/` is the same as `/x`.
+    pub trailing_slash: TrailingSlash,
+    /// How the part behind `{*rest}` is read.
+    pub tail: Tail,
+    /// Longest request body in bytes. Default 1 MiB.
+    pub body_limit: u64,
+    /// Time limits; `None` takes the upstream's or has no limit.
+    pub timeouts: Timeouts,
+    /// Layers that do not enforce here, gateway-wide settings already merged in.
+    pub waived: Vec<Waiver>,
+    /// The line the route starts at, for messages.
+    pub line: u32,
+}
+
+/// Who may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody; no credential is read.
+    Public,
+    /// Anybody; a credential, if there is one, must be good.
+    Optional,
+    /// A verified user.
+    User,
+    /// Nobody: 404.
+    Deny,
+}
+
+/// Where a permitted request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Index into [`Config::upstreams`].
+    Upstream(usize),
+    /// Answered here.
+    Serve(Serve),
+}
+
+/// What this process can answer itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serve {
+    /// 200 `{"status":"healthy"}`.
+    Health,
+    /// Panics, to prove that a panic is a 500 and no outage. Only in `environment: development`.
+    Panic,
+}
+
+/// One place a credential may be in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CredentialSource {
+    /// `Authorization: Bearer`.
+    Bearer,
+    /// A query key, written `query.NAME`.
+    Query(String),
+}
+
+/// What a trailing slash means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrailingSlash {
+    /// `/x/` is judged as `/x`; the slash is forwarded as it came.
+    Same,
+    /// `/x/` is another path.
+    Strict,
+}
+
+/// How the part of a path behind `{*rest}` is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// Like the rest of the path.
+    Canonical,
+    /// Forwarded byte for byte, for object stores: it may be encoded twice, hold `;`, empty segments or bytes that are not UTF-8.
+    /// `%2F`, `%5C`, dot segments and control characters are still refused.
+    Opaque,
+}
+
+/// Time limits of a route.
+#[derive(Clone, Debug, Default)]
+pub struct Timeouts {
+    /// Until the head of the answer.
+    pub first_byte: Option<Duration>,
+    /// Between two pieces of the answer's body.
+    pub stream_idle: Option<Duration>,
+    /// The whole exchange.
+    pub total: Option<Duration>,
+}
+
+/// A layer that judges but does not refuse, or does not judge, for a time.
+#[derive(Clone, Debug)]
+pub struct Waiver {
+    /// Which layer.
+    pub layer: LayerName,
+    /// How it is waived.
+    pub mode: WaivedMode,
+    /// When it enforces again, in Unix seconds; at most 30 days ahead.
+    pub until: i64,
+    /// Why, for the start and the log.
+    pub reason: String,
+}
+
+/// How a layer is waived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaivedMode {
+    /// Judge, record what would have been refused, let pass.
+    Shadow,
+    /// Do not judge.
+    Off,
+}

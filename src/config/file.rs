@@ -1,0 +1,304 @@
+//! What was written: the keys of the route map, one struct a mapping, one line a key.
+//!
+//! Decides: which keys exist, of what type each is, and what is said about keys that do nothing yet. Trusts: `wire` to read them.
+//! Not here: whether values make sense, and defaults (`check`).
+//!
+//! `config/foregate.yaml` shows every key of this file, and a test holds the two together.
+
+use std::time::Duration;
+
+use super::checked::{Access, Authorization, Environment, Serve, Tail, TrailingSlash, WaivedMode};
+use super::problem::Report;
+use super::units::{Date, Size};
+use super::wire::{Decode, List, Many, Named, Only, wire, words, wrong};
+use super::yaml::{Kind, Node, Text};
+
+wire! {
+    /// The whole file.
+    struct File {
+        environment: Environment,
+        workers: i128,
+        listen: List<Listen>,
+        hosts: List<Text>,
+        admin: Admin,
+        trusted_proxies: TrustedProxies,
+        connections: Connections,
+        drain: Duration,
+        tokens: List<Issuer>,
+        token_cache: i128,
+        roles: Roles,
+        upstreams: Named<Upstream>,
+        cors: Cors,
+        layers: Layers,
+        defaults: Defaults,
+        routes: List<Route>,
+    }
+    later [
+        "assertion", "budget", "database", "facts", "identity", "keys", "limits", "resources", "sessions", "static_facts", "store",
+    ]
+
+    /// One socket.
+    struct Listen {
+        address: Text,
+        tls: TlsOrOff,
+        redirect_to_https: Redirect,
+    }
+
+    /// TLS of one socket.
+    struct Tls {
+        certificates: List<Certificate>,
+        client_ca: Text,
+        client_auth: ClientAuth,
+        resumption: bool,
+    }
+
+    /// A chain and its key.
+    struct Certificate {
+        cert: Text,
+        key: Text,
+    }
+
+    /// Metrics and health.
+    struct Admin {
+        address: Text,
+    }
+
+    /// Whose `X-Forwarded-For` is believed.
+    struct TrustedProxies {
+        from: List<Text>,
+        hops: i128,
+    }
+
+    /// Protocol limits.
+    struct Connections {
+        max: i128,
+        handshake: Duration,
+        head: Duration,
+        idle: Duration,
+        body_idle: Duration,
+        max_headers: i128,
+        max_head: Size,
+        max_uri: Size,
+        h2_streams: i128,
+        h2_resets: i128,
+    }
+
+    /// One issuer of tokens.
+    struct Issuer {
+        issuer: Text,
+        audience: Many<Text>,
+        algorithms: Many<Text>,
+        secret: Text,
+        secret_file: Text,
+        jwks_file: Text,
+        jwks_url: Text,
+        require: Named<Many<Text>>,
+        leeway: Duration,
+        until: Date,
+    }
+
+    /// Where roles come from and what they grant.
+    struct Roles {
+        from: Text,
+        list: Named<Many<Text>>,
+        grants: Named<Many<Text>>,
+    }
+
+    /// A group of servers.
+    struct Upstream {
+        servers: List<Text>,
+        host: Text,
+        connect_timeout: Duration,
+        first_byte_timeout: Duration,
+        pool_idle: Duration,
+        max_connections: i128,
+        authorization: Authorization,
+    }
+    later ["assertion"]
+
+    /// Cross-origin rules.
+    struct Cors {
+        origins: List<Text>,
+        credentials: bool,
+        allow_headers: List<Text>,
+        expose_headers: List<Text>,
+        max_age: Duration,
+    }
+
+    /// Which layers do not enforce for a time.
+    struct Layers {
+        roles: Layer,
+    }
+    later ["abuse", "audit", "context", "emergency", "lineage", "media", "ownership", "performance"]
+    refused {
+        "identity": "the layer `identity` is always enforced; remove the key",
+        "identifiers": "the layer `identifiers` is always enforced; remove the key",
+    }
+
+    /// How one layer is waived.
+    struct Layer {
+        mode: Mode,
+        until: Date,
+        reason: Text,
+    }
+
+    /// What routes have unless they say otherwise.
+    struct Defaults {
+        upstream: Text,
+        body: Body,
+        trailing_slash: TrailingSlash,
+        timeouts: Timeouts,
+    }
+    later ["errors", "limits"]
+    refused {
+        "access": "every route writes its own `access`, so that reading a route is enough to know who may come; remove it here",
+        "resource": "every route with a path parameter writes its own `resource`, so that none is opened by a default; remove it here",
+    }
+
+    /// One route.
+    struct Route {
+        path: Many<Text>,
+        name: Text,
+        methods: Many<Text>,
+        hosts: List<Text>,
+        access: Access,
+        resource: Only,
+        anonymous: bool,
+        credentials: List<Text>,
+        pass_credentials: bool,
+        aal: Aal,
+        action: Text,
+        upstream: Text,
+        serve: Serve,
+        trailing_slash: TrailingSlash,
+        tail: Tail,
+        body: Body,
+        timeouts: Timeouts,
+        errors: Errors,
+        layers: Layers,
+    }
+    later ["learn", "limits", "rest", "upgrade", "when"]
+
+    /// What may be sent.
+    struct Body {
+        limit: Size,
+    }
+    later ["ids"]
+
+    /// Time limits of a route.
+    struct Timeouts {
+        first_byte: Duration,
+        stream_idle: Duration,
+        total: Duration,
+    }
+}
+
+/// `tls: off`, or how TLS is done.
+#[derive(Clone, Debug)]
+pub(crate) enum TlsOrOff {
+    /// Clear text.
+    Off,
+    /// TLS.
+    On(Box<Tls>),
+}
+
+impl Decode for TlsOrOff {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        match &node.kind {
+            Kind::Map(_) => Tls::decode(node, report).map(|tls| Self::On(Box::new(tls))),
+            Kind::Bool(false) => Some(Self::Off),
+            Kind::Text(text)
+                if text.value == "off" || (text.written.is_some() && text.value == "false") =>
+            {
+                Some(Self::Off)
+            }
+            Kind::Null
+            | Kind::Bool(_)
+            | Kind::Integer(_)
+            | Kind::Float
+            | Kind::Text(_)
+            | Kind::List(_)
+            | Kind::Broken => wrong(&node, "`off`, or a mapping with `certificates`", report),
+        }
+    }
+}
+
+/// `redirect_to_https: true`, or the port to send readers to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Redirect {
+    /// Port 443.
+    Default,
+    /// This port; not checked yet.
+    Port(i128),
+}
+
+impl Decode for Redirect {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        match &node.kind {
+            Kind::Bool(true) => Some(Self::Default),
+            Kind::Integer(port) => Some(Self::Port(*port)),
+            Kind::Text(Text {
+                value,
+                written: Some(_),
+            }) if value == "true" => Some(Self::Default),
+            Kind::Text(Text {
+                written: Some(_), ..
+            }) => i128::decode(node, report).map(Self::Port),
+            Kind::Null
+            | Kind::Bool(_)
+            | Kind::Float
+            | Kind::Text(_)
+            | Kind::List(_)
+            | Kind::Map(_)
+            | Kind::Broken => wrong(&node, "`true` or a port", report),
+        }
+    }
+}
+
+/// Whether a connection without a client certificate is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClientAuth {
+    /// It is let in.
+    Optional,
+    /// It is refused.
+    Required,
+}
+
+/// How a layer behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// As designed.
+    Enforce,
+    /// Not so, for a time.
+    Waived(WaivedMode),
+}
+
+/// The least authenticator assurance level.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Aal(pub u8);
+
+/// How refusals are written; one way works so far.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Errors;
+
+words! {
+    impl Environment { "production" => Environment::Production, "development" => Environment::Development, }
+    impl ClientAuth { "optional" => ClientAuth::Optional, "required" => ClientAuth::Required, }
+    impl Authorization { "keep" => Authorization::Keep, "drop" => Authorization::Drop, } later ["remint"]
+    impl Mode {
+        "enforce" => Mode::Enforce,
+        "shadow" => Mode::Waived(WaivedMode::Shadow),
+        "off" => Mode::Waived(WaivedMode::Off),
+    }
+    impl Access {
+        "public" => Access::Public,
+        "optional" => Access::Optional,
+        "user" => Access::User,
+        "deny" => Access::Deny,
+    } later ["service", "signed"]
+    impl Aal { "aal1" => Aal(1), "aal2" => Aal(2), }
+    impl Serve { "health" => Serve::Health, "panic" => Serve::Panic, }
+    impl TrailingSlash { "same" => TrailingSlash::Same, "strict" => TrailingSlash::Strict, }
+    impl Tail { "canonical" => Tail::Canonical, "opaque" => Tail::Opaque, }
+    impl Errors { "problem" => Errors, } later ["gotrue", "postgrest", "grpc"]
+}

@@ -1,0 +1,118 @@
+//! The files a configuration is made of, and the digest by which two configurations are compared.
+//!
+//! Decides: where a relative path begins (the folder of the configuration) and how large a file may be. Trusts: nothing. Not here:
+//! what the files hold (`check`).
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::digest;
+
+use super::interpolate::Variables;
+use super::problem::Report;
+use super::wire::Value;
+use super::yaml::Text;
+
+/// Longest file that is read. A bundle of every public root certificate is a quarter of this.
+pub(crate) const MAX_FILE: u64 = 1 << 20;
+
+/// The files that were read.
+pub(crate) struct Inputs {
+    dir: PathBuf,
+    paths: Vec<PathBuf>,
+    digest: digest::Context,
+}
+
+impl Inputs {
+    /// No file yet; relative paths begin at `dir`.
+    pub(crate) fn new(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            paths: Vec::new(),
+            digest: digest::Context::new(&digest::SHA256),
+        }
+    }
+
+    /// Counts something that was read already.
+    pub(crate) fn add(&mut self, contents: &[u8]) {
+        // The length in front keeps two pieces from being taken for one.
+        self.digest.update(&contents.len().to_le_bytes());
+        self.digest.update(contents);
+    }
+
+    /// Notes a file to be watched.
+    pub(crate) fn watch(&mut self, path: PathBuf) {
+        if !self.paths.contains(&path) {
+            self.paths.push(path);
+        }
+    }
+
+    /// Reads the file that a key names.
+    pub(crate) fn read(
+        &mut self,
+        name: &Value<Text>,
+        report: &mut Report,
+    ) -> Option<(PathBuf, Vec<u8>)> {
+        if name.value.value.is_empty() {
+            report.problem(&name.place, "is empty; write the path of a file");
+            return None;
+        }
+        let path = self.dir.join(&name.value.value);
+        match read(&path) {
+            Ok(contents) => {
+                self.add(&contents);
+                self.watch(path.clone());
+                Some((path, contents))
+            }
+            Err(error) => {
+                let message = format!("cannot read `{}`: {}", name.value.shown(), reason(&error));
+                report.problem_instead(
+                    &name.place,
+                    message,
+                    "relative paths begin at the folder of the configuration file",
+                );
+                None
+            }
+        }
+    }
+
+    /// The files, and the digest over them and over the values of the variables.
+    pub(crate) fn finish(mut self, variables: &Variables<'_>) -> (Vec<PathBuf>, [u8; 32]) {
+        for (name, value) in variables.used() {
+            self.add(name.as_bytes());
+            self.add(&[u8::from(value.is_some())]);
+            self.add(value.as_deref().unwrap_or_default().as_bytes());
+        }
+        let mut digest = [0; 32];
+        for (to, from) in digest.iter_mut().zip(self.digest.finish().as_ref()) {
+            *to = *from;
+        }
+        (self.paths, digest)
+    }
+}
+
+/// A whole file of at most [`MAX_FILE`].
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut contents = Vec::new();
+    File::open(path)?
+        .take(MAX_FILE + 1)
+        .read_to_end(&mut contents)?;
+    if u64::try_from(contents.len()).is_ok_and(|length| length <= MAX_FILE) {
+        return Ok(contents);
+    }
+    Err(io::Error::new(
+        io::ErrorKind::FileTooLarge,
+        "it is larger than 1 MiB",
+    ))
+}
+
+/// Why a file could not be read, without the system's number.
+pub(crate) fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        io::ErrorKind::PermissionDenied => "this process may not read it".to_owned(),
+        io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        _ => error.to_string(),
+    }
+}

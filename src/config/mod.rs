@@ -1,0 +1,132 @@
+//! The configuration: read, understood, and told about in full if it is wrong.
+//!
+//! Decides: whether a file is a configuration. Trusts: nothing in it. Not here: what the gateway builds from one (`snapshot`), and
+//! when a changed file is read again (`reload`).
+//!
+//! The way of a file: [`yaml`] reads text into a tree with places, putting in `${NAME}` through [`interpolate`]; [`file`] names the
+//! keys, and [`wire`] reads the tree into them; [`check`] makes [`checked`] values of them, which cannot be wrong any more. Each
+//! step notes problems and goes on, so that [`Problems`] holds all of them, with line, column and what to write instead.
+
+mod check;
+pub mod checked;
+mod excerpt;
+mod file;
+mod inputs;
+mod interpolate;
+mod problem;
+pub mod secret;
+#[cfg(test)]
+mod tests;
+mod units;
+mod wire;
+mod yaml;
+
+use std::path::{Path, PathBuf};
+
+pub use problem::{Problem, Problems};
+
+use self::check::Checker;
+use self::checked::Config;
+use self::file::File;
+use self::inputs::Inputs;
+use self::interpolate::Variables;
+use self::problem::Report;
+use self::wire::Decode;
+
+/// A configuration, and what it was made of.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Every file that was read: the configuration itself (not if it was given as text), certificates, keys, client CAs, key sets
+    /// and secrets. Whoever reloads watches these.
+    pub inputs: Vec<PathBuf>,
+    /// SHA-256 over the contents of all files and the values of all variables: equal means that nothing changed.
+    pub digest: [u8; 32],
+    /// What is allowed but worth telling at every start; ready to be printed, without secrets.
+    pub warnings: Vec<String>,
+}
+
+/// Loads a file, with variables from the environment. Relative paths in it begin at its folder.
+///
+/// # Errors
+///
+/// Every problem at once.
+pub fn load(path: &Path) -> Result<Loaded, Problems> {
+    let name = path.display().to_string();
+    let contents = inputs::read(path).map_err(|error| {
+        let message = format!("cannot read the configuration: {}", inputs::reason(&error));
+        Problem::of_file(&name, message, None)
+    })?;
+    let text = String::from_utf8(contents).map_err(|_| {
+        Problem::of_file(
+            &name,
+            "the configuration is not UTF-8",
+            Some("save it as UTF-8"),
+        )
+    })?;
+    let dir = path.parent().unwrap_or(Path::new(""));
+    let mut loaded = load_str(&name, &text, dir, &|name| std::env::var(name).ok())?;
+    loaded.inputs.insert(0, path.to_owned());
+    Ok(loaded)
+}
+
+/// Loads a configuration from text. `name` stands for the file in messages, relative paths begin at `dir`, and `vars` takes the
+/// place of the environment.
+///
+/// # Errors
+///
+/// Every problem at once.
+pub fn load_str(
+    name: &str,
+    text: &str,
+    dir: &Path,
+    vars: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
+    load_at(name, text, dir, vars, jiff::Timestamp::now().as_second())
+}
+
+/// Loads at a given time, in Unix seconds: whether a date is past or too far ahead depends on it.
+fn load_at(
+    name: &str,
+    text: &str,
+    dir: &Path,
+    vars: &dyn Fn(&str) -> Option<String>,
+    now: i64,
+) -> Result<Loaded, Problems> {
+    let mut report = Report::default();
+    let mut variables = Variables::new(vars);
+    let mut inputs = Inputs::new(dir);
+    inputs.add(text.as_bytes());
+
+    let file = yaml::parse(text, &mut variables, &mut report)
+        .and_then(|node| File::decode(node, &mut report));
+    let config = file.and_then(|file| {
+        let mut checker = Checker {
+            report: &mut report,
+            inputs: &mut inputs,
+            now,
+        };
+        checker.check(&file)
+    });
+    let warnings = report.finish(name, text)?;
+    let Some(config) = config else {
+        // Every function that gives nothing notes why; this is the net below them.
+        return Err(Problem::of_file(
+            name,
+            "the configuration is refused, but the reason was lost",
+            None,
+        )
+        .into());
+    };
+    let (inputs, digest) = inputs.finish(&variables);
+    Ok(Loaded {
+        config,
+        inputs,
+        digest,
+        warnings,
+    })
+}
+
+pub mod reload;
+pub mod snapshot;

@@ -1,0 +1,194 @@
+//! Durations, sizes and dates, the way people write them.
+//!
+//! Decides: what `500ms`, `1MiB` and `2027-01-01` mean. Trusts: nothing. Not here: which range a key allows (`check`).
+//!
+//! One number and one unit: `1h30m` is refused, because two spellings of one value make two files look different.
+
+use std::time::Duration;
+
+use super::problem::Report;
+use super::wire::{Decode, wrong};
+use super::yaml::{Kind, Node};
+
+const DURATION: &str =
+    "a duration: a whole number with `ms`, `s`, `m`, `h` or `d`, such as `500ms` or `10s`";
+const SIZE: &str = "a size: bytes, or a whole number with `KiB`, `MiB` or `GiB`, such as `20KiB`";
+const DATE: &str = "a date such as `2027-01-01`, or a time such as `2027-01-01T12:00:00Z`";
+
+impl Decode for Duration {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        let duration = match &node.kind {
+            Kind::Text(text) => duration(&text.value),
+            _ => None,
+        };
+        duration.or_else(|| refused(&node, DURATION, report))
+    }
+}
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Size(pub u64);
+
+impl Decode for Size {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        let size = match &node.kind {
+            Kind::Integer(bytes) => u64::try_from(*bytes).ok(),
+            Kind::Text(text) => size(&text.value),
+            _ => None,
+        };
+        size.map(Self).or_else(|| refused(&node, SIZE, report))
+    }
+}
+
+/// An instant, in Unix seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Date(pub i64);
+
+impl Decode for Date {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        let date = match &node.kind {
+            Kind::Text(text) => date(&text.value),
+            _ => None,
+        };
+        date.map(Self).or_else(|| refused(&node, DATE, report))
+    }
+}
+
+fn refused<T>(node: &Node, needs: &str, report: &mut Report) -> Option<T> {
+    match &node.kind {
+        Kind::Text(text) => {
+            report.problem(&node.place, format!("`{}` is not {needs}", text.shown()));
+            None
+        }
+        Kind::Integer(_) => {
+            report.problem(&node.place, format!("needs {needs}"));
+            None
+        }
+        _ => wrong(node, needs, report),
+    }
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let (number, unit) = number_and_unit(text)?;
+    match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => number.checked_mul(60).map(Duration::from_secs),
+        "h" => number.checked_mul(60 * 60).map(Duration::from_secs),
+        "d" => number.checked_mul(24 * 60 * 60).map(Duration::from_secs),
+        _ => None,
+    }
+}
+
+fn size(text: &str) -> Option<u64> {
+    let (number, unit) = number_and_unit(text)?;
+    let factor = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return None,
+    };
+    number.checked_mul(factor)
+}
+
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(end)?;
+    Some((number.parse().ok()?, unit))
+}
+
+/// A day is its first second in UTC.
+fn date(text: &str) -> Option<i64> {
+    if text.len() == "2027-01-01".len() {
+        let day: jiff::civil::Date = text.parse().ok()?;
+        return Some(
+            day.to_zoned(jiff::tz::TimeZone::UTC)
+                .ok()?
+                .timestamp()
+                .as_second(),
+        );
+    }
+    text.parse::<jiff::Timestamp>()
+        .ok()
+        .map(jiff::Timestamp::as_second)
+}
+
+/// A duration as this file would write it.
+pub(crate) fn written(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    for (unit, size) in [
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1_000),
+    ] {
+        if ms > 0 && ms % size == 0 {
+            return format!("{}{unit}", ms / size);
+        }
+    }
+    format!("{ms}ms")
+}
+
+/// A size as this file would write it.
+pub(crate) fn written_size(bytes: u64) -> String {
+    for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
+        if bytes > 0 && bytes.trailing_zeros() >= shift {
+            return format!("{}{unit}", bytes >> shift);
+        }
+    }
+    bytes.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_one_number_and_one_unit() {
+        assert_eq!(duration("500ms"), Some(Duration::from_millis(500)));
+        assert_eq!(duration("2h"), Some(Duration::from_secs(7200)));
+        assert_eq!(duration("1d"), Some(Duration::from_secs(86_400)));
+        for bad in [
+            "5",
+            "s",
+            "",
+            "1h30m",
+            "1.5s",
+            "5 s",
+            "-1s",
+            "99999999999999999999s",
+            "9999999999999999999d",
+        ] {
+            assert_eq!(duration(bad), None, "{bad}");
+        }
+        assert_eq!(written(Duration::from_secs(90)), "90s");
+        assert_eq!(written(Duration::from_secs(600)), "10m");
+    }
+
+    #[test]
+    fn sizes_have_binary_and_decimal_units() {
+        assert_eq!(size("512"), Some(512));
+        assert_eq!(size("20KiB"), Some(20_480));
+        assert_eq!(size("1MB"), Some(1_000_000));
+        for bad in ["", "KiB", "1 KiB", "1kb", "1.5MiB", "99999999999GiB"] {
+            assert_eq!(size(bad), None, "{bad}");
+        }
+        assert_eq!(written_size(20_480), "20KiB");
+        assert_eq!(written_size(512), "512");
+    }
+
+    #[test]
+    fn dates_are_days_or_times() {
+        assert_eq!(date("1970-01-02"), Some(86_400));
+        assert_eq!(date("1970-01-01T01:00:00+01:00"), Some(0));
+        for bad in ["2027", "2027-13-01", "tomorrow", "2027-01-01T12:00:00", ""] {
+            assert_eq!(date(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Why a request was refused: one word in one table, read by two audiences.
+//!
+//! Decides: the status, the public code and the wording of every refusal. Trusts: the [`Reason`] it is given. Not here:
+//! when to refuse; that is for `request`, the layers of `auth`, and `upstream`.
+//!
+//! The operator's code is in logs and metrics; the client's code is in the answer. They are equal except where the difference
+//! would tell a stranger what exists: `route_denied` and `route_unknown` both show `not_found`, with the same body.
+//! `config/reasons.md` is generated from this table, and a test holds the two together.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use hyper::StatusCode;
+
+/// Whose doing a refusal is. Only `Gateway` and `Upstream` are worth waking somebody for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The request itself: malformed, or not allowed.
+    Client,
+    /// This process, or its configuration.
+    Gateway,
+    /// A dependency this process needs to judge, such as a key server.
+    Dependency,
+    /// The server behind this one.
+    Upstream,
+}
+
+impl Fault {
+    /// The word used in `config/reasons.md`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Gateway => "gateway",
+            Self::Dependency => "dependency",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// On which protocol versions a reason can be produced at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// HTTP/1.1 and HTTP/2.
+    Both,
+    /// HTTP/1.1 only: HTTP/2 cannot express the request, or hyper resets the stream before we see it.
+    H1,
+}
+
+impl Wire {
+    /// The word used in `config/reasons.md`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Both => "h1, h2",
+            Self::H1 => "h1",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($variant:ident $code:literal => $status:ident, $public:literal, $fault:ident, $wire:ident, $means:literal, $todo:literal;)*) => {
+        /// One reason to refuse. No arm of any `match` on it is a wildcard: a new reason must be answered before it compiles.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $(#[doc = $means] $variant,)*
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The operator's word: log field, metric label, key of the table.
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// The client's word: `code` of the problem document.
+            pub const fn public_code(self) -> &'static str {
+                match self { $(Self::$variant => $public,)* }
+            }
+
+            /// The status of the answer.
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status,)* }
+            }
+
+            /// Whose doing it is.
+            pub const fn fault(self) -> Fault {
+                match self { $(Self::$variant => Fault::$fault,)* }
+            }
+
+            /// Which protocol versions can produce it.
+            pub const fn wire(self) -> Wire {
+                match self { $(Self::$variant => Wire::$wire,)* }
+            }
+
+            /// What it means, in a sentence for the operator.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $means,)* }
+            }
+
+            /// What to do about it, in a sentence.
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$variant => $todo,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    // The request cannot be read in exactly one way.
+    HostMissing "host_missing" => BAD_REQUEST, "host_missing", Client, Both,
+        "The request names no host.", "Send a `Host` header (`:authority` on HTTP/2).";
+    HostRepeated "host_repeated" => BAD_REQUEST, "host_repeated", Client, Both,
+        "The request has more than one `Host` header.", "Send one.";
+    HostInvalid "host_invalid" => BAD_REQUEST, "host_invalid", Client, Both,
+        "The host is not a name or an address with an optional port (RFC 9110, section 7.2).", "Send `name` or `name:port`, without user information or a trailing dot.";
+    HostMismatch "host_mismatch" => BAD_REQUEST, "host_mismatch", Client, Both,
+        "The request target or `:authority` names another host or scheme than the `Host` header or the connection.", "Send the same authority in both places.";
+    HostUnknown "host_unknown" => MISDIRECTED_REQUEST, "host_unknown", Client, Both,
+        "The host is not one of `hosts`.", "Use a served name, or add it to `hosts`.";
+    TargetForm "target_form" => BAD_REQUEST, "target_form", Client, Both,
+        "The request target is not a path (`OPTIONS *` is not served).", "Send the path of a resource.";
+    UriTooLong "uri_too_long" => URI_TOO_LONG, "uri_too_long", Client, Both,
+        "Path and query together are longer than `connections.max_uri`.", "Shorten the request, or raise the limit.";
+    HeadersTooMany "headers_too_many" => REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_many", Client, Both,
+        "There are more header fields than `connections.max_headers`.", "Send fewer fields, or raise the limit.";
+    PathSlashEncoded "path_slash_encoded" => BAD_REQUEST, "path_slash_encoded", Client, Both,
+        "The path has an encoded slash (`%2F`): some servers split there, others do not.", "Do not put a slash inside a path segment.";
+    PathBackslash "path_backslash" => BAD_REQUEST, "path_backslash", Client, Both,
+        "The path has a backslash, raw or encoded: some servers take it for a slash.", "Use `/`.";
+    PathControl "path_control" => BAD_REQUEST, "path_control", Client, Both,
+        "The path has an encoded control character or NUL.", "Remove it.";
+    PathDotSegment "path_dot_segment" => BAD_REQUEST, "path_dot_segment", Client, Both,
+        "The path has a `.` or `..` segment, raw or encoded.", "Send the resolved path.";
+    PathEmptySegment "path_empty_segment" => BAD_REQUEST, "path_empty_segment", Client, Both,
+        "The path has an empty segment (`//`): some servers merge slashes, others do not.", "Send single slashes.";
+    PathDoubleEncoded "path_double_encoded" => BAD_REQUEST, "path_double_encoded", Client, Both,
+        "The path is percent-encoded twice (`%252F`).", "Encode once.";
+    PathEscape "path_escape" => BAD_REQUEST, "path_escape", Client, Both,
+        "The path has a `%` that is not followed by two hexadecimal digits.", "Write a literal percent sign as `%25`.";
+    PathUtf8 "path_utf8" => BAD_REQUEST, "path_utf8", Client, Both,
+        "The decoded path is not UTF-8, or uses an overlong form.", "Encode the path as UTF-8.";
+    PathNonAscii "path_non_ascii" => BAD_REQUEST, "path_non_ascii", Client, Both,
+        "The path or query has a raw byte outside ASCII.", "Percent-encode it.";
+    PathParameters "path_parameters" => BAD_REQUEST, "path_parameters", Client, Both,
+        "The path has a `;`, which some servers cut away with all that follows.", "Put parameters in the query.";
+    PathAmbiguous "path_ambiguous" => BAD_REQUEST, "path_ambiguous", Client, Both,
+        "A server that ignores case or a trailing slash would read this path as a stricter route.", "Write the path exactly as the route map does.";
+    QueryRepeated "query_repeated" => BAD_REQUEST, "query_repeated", Client, Both,
+        "A query key that this route reads occurs more than once, or is spelled with escapes.", "Send it once, unescaped.";
+    AuthorizationRepeated "authorization_repeated" => BAD_REQUEST, "authorization_repeated", Client, Both,
+        "There is more than one `Authorization` header.", "Send one.";
+    MethodRefused "method_refused" => METHOD_NOT_ALLOWED, "method_refused", Client, Both,
+        "CONNECT and TRACE are never served.", "Use another method.";
+    UpgradeRefused "upgrade_refused" => BAD_REQUEST, "upgrade_refused", Client, H1,
+        "The request asks to leave HTTP (`Upgrade`), and the route does not offer that. `h2c` is never offered.", "Remove `Upgrade`; with curl, add `--http1.1`.";
+    HttpsRequired "https_required" => FORBIDDEN, "https_required", Client, H1,
+        "This listener only sends readers to HTTPS, and the method is not GET or HEAD.", "Use the `https` address.";
+    BodyTooLarge "body_too_large" => PAYLOAD_TOO_LARGE, "body_too_large", Client, Both,
+        "The body is longer than `body.limit` of the route.", "Send less, or raise the limit.";
+    BodyTimeout "body_timeout" => REQUEST_TIMEOUT, "body_timeout", Client, Both,
+        "The client stopped sending its body for `connections.body_idle`.", "Send the body without pauses.";
+
+    // The route map has no place for it.
+    RouteUnknown "route_unknown" => NOT_FOUND, "not_found", Client, Both,
+        "No route matches the path.", "Check the path, or add a route.";
+    RouteDenied "route_denied" => NOT_FOUND, "not_found", Client, Both,
+        "The route says `access: deny`.", "Nothing; this is how the route map hides a path.";
+    MethodNotAllowed "method_not_allowed" => METHOD_NOT_ALLOWED, "method_not_allowed", Client, Both,
+        "The most specific route for this path does not list the method.", "Use a method of the `Allow` header.";
+
+    // Identity.
+    TokenMissing "token_missing" => UNAUTHORIZED, "token_missing", Client, Both,
+        "The route wants a user and no credential came with the request.", "Send `Authorization: Bearer <access token>`.";
+    TokenMalformed "token_malformed" => UNAUTHORIZED, "token_malformed", Client, Both,
+        "The credential is not a bearer token in JWS compact form with canonical base64url.", "Send the token as the issuer gave it.";
+    TokenTooLarge "token_too_large" => UNAUTHORIZED, "token_too_large", Client, Both,
+        "The token is longer than 8 KiB.", "Put less into the token.";
+    TokenCritical "token_critical" => UNAUTHORIZED, "token_critical", Client, Both,
+        "The token's header has `crit` (RFC 7515, section 4.1.11), and no extension is understood.", "Issue the token without it.";
+    TokenAlgorithm "token_algorithm" => UNAUTHORIZED, "token_algorithm", Client, Both,
+        "The token's `alg` is not one that this issuer may use, or not the one its key is bound to.", "Sign with an algorithm listed under `tokens`.";
+    TokenIssuer "token_issuer" => UNAUTHORIZED, "token_issuer", Client, Both,
+        "`iss` is missing, not a string, or not one of `tokens`.", "Send a token of a configured issuer.";
+    TokenKeyUnknown "token_key_unknown" => UNAUTHORIZED, "token_key_unknown", Client, Both,
+        "No key of the issuer has the token's `kid`.", "Send a newer token; if the keys were rotated, check `jwks_url`.";
+    TokenSignature "token_signature" => UNAUTHORIZED, "token_signature", Client, Both,
+        "The signature is wrong.", "Send the token as the issuer gave it.";
+    TokenExpired "token_expired" => UNAUTHORIZED, "token_expired", Client, Both,
+        "The token's `exp` has passed.", "Refresh the token.";
+    TokenNotYetValid "token_not_yet_valid" => UNAUTHORIZED, "token_not_yet_valid", Client, Both,
+        "The token's `nbf` is in the future.", "Wait, or correct the issuer's clock.";
+    TokenAudience "token_audience" => UNAUTHORIZED, "token_audience", Client, Both,
+        "`aud` is missing or names nobody here.", "Request a token for this audience.";
+    TokenClaims "token_claims" => UNAUTHORIZED, "token_claims", Client, Both,
+        "A required claim (`exp`, `sub`, or one under `require`) is missing, of the wrong type, or has a value that is not listed.", "Send a user's access token.";
+    ServiceKeyRefused "service_key_refused" => FORBIDDEN, "service_key_refused", Client, Both,
+        "A Supabase `service_role` or `sb_secret_` key came from outside.", "Never let a secret key leave the server; rotate this one.";
+    KeysUnavailable "keys_unavailable" => SERVICE_UNAVAILABLE, "keys_unavailable", Dependency, Both,
+        "The issuer's keys have not been fetched yet, so the token cannot be judged.", "Check that `jwks_url` answers; the token is not at fault.";
+
+    // What the caller may do.
+    IdentifierInvalid "identifier_invalid" => BAD_REQUEST, "identifier_invalid", Client, Both,
+        "A typed path parameter does not have its type, or is the nil UUID.", "Send a canonical identifier.";
+    CallerBanned "caller_banned" => FORBIDDEN, "caller_banned", Client, Both,
+        "The caller has the role `banned`.", "Nothing; an operator lifted this caller's rights.";
+    AnonymousRefused "anonymous_refused" => FORBIDDEN, "anonymous_refused", Client, Both,
+        "The caller is an anonymous user, and the route does not say `anonymous: true`.", "Sign in.";
+    AalInsufficient "aal_insufficient" => FORBIDDEN, "aal_insufficient", Client, Both,
+        "The route wants a higher authenticator assurance level than the token's `aal`.", "Sign in with a second factor.";
+    RoleInsufficient "role_insufficient" => FORBIDDEN, "role_insufficient", Client, Both,
+        "No role of the caller grants the route's action, and the route has no resource that could.", "Grant the action under `roles.grants`.";
+
+    // Behind us.
+    UpstreamConnect "upstream_connect" => BAD_GATEWAY, "upstream_unreachable", Upstream, Both,
+        "No server of the upstream accepted a connection.", "Check that the servers run and are reachable.";
+    UpstreamConnectTimeout "upstream_connect_timeout" => GATEWAY_TIMEOUT, "upstream_timeout", Upstream, Both,
+        "Connecting took longer than `connect_timeout`.", "Check the network between the gateway and the upstream.";
+    UpstreamBusy "upstream_busy" => SERVICE_UNAVAILABLE, "upstream_busy", Upstream, Both,
+        "All `max_connections` to every server were in use for as long as `connect_timeout`.", "Raise `max_connections`, or add servers.";
+    UpstreamClosed "upstream_closed" => BAD_GATEWAY, "upstream_closed", Upstream, Both,
+        "The upstream closed the connection before it answered, and repeating the request was not safe.", "See the upstream's log.";
+    UpstreamProtocol "upstream_protocol" => BAD_GATEWAY, "upstream_protocol", Upstream, Both,
+        "The upstream's answer is not HTTP/1.1, or switches protocols unasked.", "See the upstream's log.";
+    UpstreamFirstByteTimeout "upstream_first_byte_timeout" => GATEWAY_TIMEOUT, "upstream_timeout", Upstream, Both,
+        "The head of the upstream's answer took longer than the first-byte time-out.", "Speed the upstream up, or raise `timeouts.first_byte` of the route.";
+    UpstreamTotalTimeout "upstream_total_timeout" => GATEWAY_TIMEOUT, "upstream_timeout", Upstream, Both,
+        "The exchange took longer than `timeouts.total`.", "Speed the upstream up, or raise `timeouts.total` of the route.";
+    Internal "internal" => INTERNAL_SERVER_ERROR, "internal", Gateway, Both,
+        "A defect in this process; the request was not forwarded, or its answer was lost.", "Report it with the log lines of this decision id.";
+}
+
+/// A refusal on its way to the client: the reason, and what only the operator may read.
+#[derive(Debug)]
+pub struct Denial {
+    /// The word for what happened.
+    pub reason: Reason,
+    /// For the operator's record only. Never a token, a cookie, a query value or a secret.
+    pub detail: Option<Cow<'static, str>>,
+    /// What the answer must carry besides its body.
+    pub extra: Extra,
+}
+
+/// Response fields that only some refusals have.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub enum Extra {
+    /// Nothing more.
+    #[default]
+    None,
+    /// `Allow`, for a known path with another method (RFC 9110, section 10.2.1).
+    Allow(String),
+    /// `Retry-After`, in whole seconds.
+    RetryAfter(Duration),
+}
+
+impl Reason {
+    /// A denial whose detail the operator reads.
+    pub fn because(self, detail: impl Into<Cow<'static, str>>) -> Denial {
+        Denial {
+            detail: Some(detail.into()),
+            ..Denial::from(self)
+        }
+    }
+}
+
+impl From<Reason> for Denial {
+    fn from(reason: Reason) -> Self {
+        let extra = match reason.status() {
+            StatusCode::SERVICE_UNAVAILABLE => Extra::RetryAfter(Duration::from_secs(1)),
+            _ => Extra::None,
+        };
+        Self {
+            reason,
+            detail: None,
+            extra,
+        }
+    }
+}

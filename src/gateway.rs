@@ -1,0 +1,193 @@
+//! The page: what happens to a request, in three calls.
+//!
+//! Decides: nothing of its own; it says who decides, in which order. Trusts: [`Inbound`] for what a request is, the [`Chain`] for
+//! whether it may go on, and `upstream` and `serve` to take nothing but a [`Permit`]. Not here: every rule.
+//!
+//! There is one [`Gateway`] per worker thread, with its own upstream connections and log lines; what workers share is in [`Process`].
+//!
+//! [`Chain`]: crate::auth::Chain
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::{Request, Response, Version};
+
+use crate::answer::{self, Answer};
+use crate::auth::Permit;
+use crate::config::checked::Target;
+use crate::config::snapshot::Snapshot;
+use crate::cors;
+use crate::denial::{Denial, Reason};
+use crate::listen::connection::ConnectionState;
+use crate::panics::caught;
+use crate::process::Process;
+use crate::record::{Record, Trail};
+use crate::request::{Head, Inbound};
+use crate::serve;
+use crate::upstream::{self, Pools};
+
+/// One worker's gateway.
+pub struct Gateway {
+    process: Arc<Process>,
+    pools: Pools,
+    lines: RefCell<Vec<u8>>,
+    flush_planned: Cell<bool>,
+}
+
+impl Gateway {
+    /// The gateway of one worker out of `workers`.
+    pub fn new(process: Arc<Process>, worker: usize, workers: usize) -> Rc<Self> {
+        Rc::new(Self {
+            process,
+            pools: Pools::new(worker, workers),
+            lines: RefCell::default(),
+            flush_planned: Cell::new(false),
+        })
+    }
+
+    /// Answers one request, whatever happens on the way.
+    pub async fn handle(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+        connection: Rc<ConnectionState>,
+    ) -> Response<Answer> {
+        let snapshot = self.process.snapshot();
+        let mut trail = Trail::begin(
+            self.clone(),
+            connection,
+            snapshot.clone(),
+            request.method().clone(),
+            request.version(),
+        );
+        let origin = request.headers().get(header::ORIGIN).cloned();
+        let outcome = match caught(self.judge(request, snapshot.clone(), &mut trail)).await {
+            Ok(outcome) => outcome,
+            Err(panic) => Err(Reason::Internal.because(panic)),
+        };
+        let mut response = outcome.unwrap_or_else(|denial| answer::refuse(denial, &mut trail));
+        self.finish_head(&mut response, origin.as_ref(), &snapshot, &mut trail);
+        response.map(|answer| answer.followed_by(trail))
+    }
+
+    async fn judge(
+        self: &Rc<Self>,
+        request: Request<Incoming>,
+        snapshot: Arc<Snapshot>,
+        trail: &mut Trail,
+    ) -> Result<Response<Answer>, Denial> {
+        let (parts, body) = request.into_parts();
+        let connection = trail.connection().facts();
+        let head = Head::read(parts, connection, &snapshot, trail)?;
+        trail.host = Some(head.host().value().clone());
+        if cors::is_preflight(&head) {
+            trail.preflight = true;
+            return Ok(answer::no_content());
+        }
+        let request = Inbound::route(head, body, snapshot.clone(), trail)?;
+        let permit = snapshot.chain().authorize(request, trail).await?;
+        trail.permitted = true;
+        self.carry_out(permit, trail).await
+    }
+
+    async fn carry_out(
+        self: &Rc<Self>,
+        permit: Permit,
+        trail: &mut Trail,
+    ) -> Result<Response<Answer>, Denial> {
+        match permit.target() {
+            Target::Upstream(_) => {
+                upstream::forward(&self.pools, &self.process, permit, trail).await
+            }
+            Target::Serve(what) => Ok(serve::serve(permit, what)),
+        }
+    }
+
+    /// What every answer carries, ours or the upstream's.
+    fn finish_head(
+        &self,
+        response: &mut Response<Answer>,
+        origin: Option<&HeaderValue>,
+        snapshot: &Snapshot,
+        trail: &mut Trail,
+    ) {
+        let version = trail.version;
+        let connection = trail.connection().facts();
+        let id = trail.id.clone();
+        trail.answered = Some(trail.started.elapsed());
+        trail.status = Some(response.status());
+        let headers = response.headers_mut();
+        headers.insert("x-request-id", id);
+        if connection.over_tls {
+            headers.insert(
+                header::STRICT_TRANSPORT_SECURITY,
+                HeaderValue::from_static("max-age=31536000"),
+            );
+        }
+        if let Some(cors) = snapshot.cors() {
+            cors.write(headers, origin, trail.preflight);
+        }
+        // While draining, a kept connection would only be cut later; say so now. HTTP/2 has GOAWAY for this.
+        if version < Version::HTTP_2 && self.process.is_draining() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+
+    /// Called once per request, after its end.
+    pub(crate) fn finish(self: &Rc<Self>, record: &Record) {
+        use crate::record::End;
+        let metrics = self.process.metrics();
+        metrics.finish(record);
+        match record.end {
+            End::Complete => {}
+            End::ClientGone => metrics.client_gone.inc(),
+            End::UpstreamFailed => metrics.upstream_failed.inc(),
+        }
+        record.snapshot.chain().settle(record);
+        record.write_line(&mut self.lines.borrow_mut());
+        self.plan_flush();
+    }
+
+    /// Lines go to the log in batches: at once when there are many, else after a moment.
+    fn plan_flush(self: &Rc<Self>) {
+        const BATCH: usize = 32 * 1024;
+        const MOMENT: Duration = Duration::from_millis(20);
+        if self.lines.borrow().len() >= BATCH {
+            self.flush();
+        } else if !self.flush_planned.replace(true) {
+            let gateway = self.clone();
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(MOMENT).await;
+                gateway.flush_planned.set(false);
+                gateway.flush();
+            });
+        }
+    }
+
+    /// Hands over what is written so far.
+    pub(crate) fn flush(&self) {
+        let lines = self.lines.take();
+        if !lines.is_empty() {
+            self.process.log().write(lines, self.process.metrics());
+        }
+    }
+
+    /// What all workers share.
+    pub fn process(&self) -> &Arc<Process> {
+        &self.process
+    }
+
+    /// This worker's upstream connections.
+    pub(crate) fn pools(&self) -> &Pools {
+        &self.pools
+    }
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gateway(…)")
+    }
+}

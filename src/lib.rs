@@ -1,0 +1,46 @@
+//! Foregate, an auth gateway: the architecture map.
+//!
+//! ```text
+//! listen ──► request ──► auth (the chain) ──► upstream | serve
+//!   TLS        canonical     Permit or Denial      pool, stream
+//!                                │
+//!                                └──► one Record per request: log, metrics
+//! ```
+//!
+//! Begin with [`gateway`]: it is the page that says what happens to a request. Then [`request`], which refuses everything ambiguous
+//! before anybody judges; [`auth::chain`], the order of the layers; one layer, such as [`auth::roles`]; [`upstream`], which takes a
+//! permit and nothing else; and [`denial`], the table of all refusals.
+//!
+//! What is absent is worth knowing:
+//!
+//! - Only [`gateway`] knows the whole order of events; only [`auth::chain`] knows the order of layers.
+//! - Nothing under [`auth`] reads a body, opens a socket, logs, counts or knows an HTTP status.
+//! - Only [`denial`] knows statuses. Only [`record`] writes the request's line.
+//! - Only [`auth::chain`] can make a [`auth::Permit`]; only [`upstream`] and [`serve`] use one up.
+//! - Nothing behind [`request`] sees an uncanonical path or a client's identity header.
+//! - The wire structs of [`config`] are not used outside it.
+//! - No `unsafe`, no wall clock outside [`clock`], no global state.
+//!
+//! Ranked tenets: safe, then legible, then fast.
+
+pub mod admin;
+pub mod answer;
+pub mod auth;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod cors;
+pub mod denial;
+pub mod gateway;
+pub mod listen;
+pub mod log;
+pub mod metrics;
+pub mod panics;
+pub mod process;
+pub mod record;
+pub mod request;
+pub mod serve;
+pub mod server;
+pub mod side_call;
+pub mod tokens;
+pub mod upstream;

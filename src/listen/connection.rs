@@ -1,0 +1,481 @@
+//! One client connection: handshake, protocol, time limits, drain.
+//!
+//! Decides: when a connection has waited long enough, for a handshake, a head, a request, or a client that reads its answer. Trusts:
+//! hyper for the protocols. Not here: what happens to a request (`gateway`).
+//!
+//! hyper's own timers are not used: it does not time the first bytes of a connection, and on HTTP/1.1 its head timer is also its idle
+//! timer. One supervisor per connection looks at a few facts a few times in every limit instead, which costs less per request too. A
+//! limit is therefore kept to within a quarter of its length.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use super::redirect;
+use crate::clock;
+use crate::config::checked::{Connections, ListenKind};
+use crate::gateway::Gateway;
+use crate::request;
+
+/// What is known of a connection while it lives.
+#[derive(Debug)]
+pub struct ConnectionState {
+    facts: request::Connection,
+    is_h2: Cell<bool>,
+    running: Cell<usize>,
+    /// When the last request ended, or the connection began.
+    quiet_since: Cell<Instant>,
+    /// Since when a head is awaited: the first one from the beginning, a later one from its first byte.
+    head_since: Cell<Option<Instant>>,
+    /// One entry per answer that is being sent: since when the client has not asked for more, or `None` while the upstream is asked.
+    streams: RefCell<Vec<Option<Option<Instant>>>>,
+    draining: Cell<bool>,
+    wake: Notify,
+}
+
+impl ConnectionState {
+    fn new(peer: SocketAddr, over_tls: bool) -> Rc<Self> {
+        let now = clock::now();
+        Rc::new(Self {
+            facts: request::Connection { peer, over_tls },
+            is_h2: Cell::new(false),
+            running: Cell::new(0),
+            quiet_since: Cell::new(now),
+            head_since: Cell::new(None),
+            streams: RefCell::default(),
+            draining: Cell::new(false),
+            wake: Notify::new(),
+        })
+    }
+
+    /// Peer and TLS.
+    pub fn facts(&self) -> request::Connection {
+        self.facts
+    }
+
+    /// A head is complete.
+    pub(crate) fn request_began(&self) {
+        self.running.set(self.running.get() + 1);
+        self.head_since.set(None);
+    }
+
+    /// A request is over.
+    pub(crate) fn request_ended(&self) {
+        self.running.set(self.running.get().saturating_sub(1));
+        self.quiet_since.set(clock::now());
+    }
+
+    /// Watches the sending of an answer.
+    pub(crate) fn open_stream(self: &Rc<Self>) -> StreamSlot {
+        let mut streams = self.streams.borrow_mut();
+        let index = streams.iter().position(Option::is_none).unwrap_or_else(|| {
+            streams.push(None);
+            streams.len() - 1
+        });
+        if let Some(place) = streams.get_mut(index) {
+            *place = Some(Some(clock::now()));
+        }
+        StreamSlot {
+            connection: self.clone(),
+            index,
+        }
+    }
+
+    /// Asks the connection to end: no new requests, and what runs may finish.
+    pub(crate) fn drain(&self) {
+        self.draining.set(true);
+        self.wake.notify_one();
+    }
+
+    /// Whether the client speaks HTTP/2.
+    pub(crate) fn is_h2(&self) -> bool {
+        self.is_h2.get()
+    }
+
+    /// The protocol is known, and the first head is awaited.
+    fn speaks(&self, is_h2: bool) {
+        self.is_h2.set(is_h2);
+        self.head_since.set(Some(clock::now()));
+    }
+
+    fn bytes_came(&self) {
+        // On HTTP/2, bytes between requests are pings and window updates; there, `idle` ends what is silent.
+        if self.running.get() == 0 && self.head_since.get().is_none() && !self.is_h2.get() {
+            self.head_since.set(Some(clock::now()));
+        }
+    }
+
+    fn is_idle_for(&self, limit: Duration) -> bool {
+        self.running.get() == 0 && self.quiet_since.get().elapsed() > limit
+    }
+
+    fn has_slow_head(&self, limit: Duration) -> bool {
+        self.running.get() == 0
+            && self
+                .head_since
+                .get()
+                .is_some_and(|since| since.elapsed() > limit)
+    }
+
+    fn has_stalled_stream(&self, limit: Duration) -> bool {
+        self.streams
+            .borrow()
+            .iter()
+            .flatten()
+            .flatten()
+            .any(|since| since.elapsed() > limit)
+    }
+}
+
+/// The place of one answer among those a connection sends.
+#[derive(Debug)]
+pub struct StreamSlot {
+    connection: Rc<ConnectionState>,
+    index: usize,
+}
+
+impl StreamSlot {
+    /// The body was asked for a frame; `waits` if the upstream has none yet.
+    pub(crate) fn note(&self, waits: bool) {
+        if let Some(place) = self.connection.streams.borrow_mut().get_mut(self.index) {
+            *place = Some(if waits { None } else { Some(clock::now()) });
+        }
+    }
+}
+
+impl Drop for StreamSlot {
+    fn drop(&mut self) {
+        if let Some(place) = self.connection.streams.borrow_mut().get_mut(self.index) {
+            *place = None;
+        }
+    }
+}
+
+/// Why a connection ended otherwise than by its own end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Handshake,
+    HandshakeTimeout,
+    HeadTimeout,
+    Stalled,
+    Protocol,
+}
+
+impl Cause {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::HeadTimeout => "head_timeout",
+            Self::Stalled => "stalled",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve(
+    gateway: Rc<Gateway>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    listener: usize,
+    register: impl FnOnce(&Rc<ConnectionState>),
+) {
+    let snapshot = gateway.process().snapshot();
+    let limits = snapshot.config().connections.clone();
+    let over_tls = snapshot.tls(listener).is_some();
+    let state = ConnectionState::new(peer, over_tls);
+    register(&state);
+    let outcome = match (
+        snapshot.tls(listener),
+        snapshot
+            .config()
+            .listen
+            .get(listener)
+            .map(|listen| &listen.kind),
+    ) {
+        (Some(tls), _) => {
+            let acceptor = TlsAcceptor::from(tls.clone());
+            drop(snapshot);
+            match timeout(limits.handshake, acceptor.accept(stream)).await {
+                Err(_) => Err(Cause::HandshakeTimeout),
+                Ok(Err(_)) => Err(Cause::Handshake),
+                Ok(Ok(stream)) => {
+                    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                    speak(&gateway, stream, is_h2, &state, &limits).await
+                }
+            }
+        }
+        (None, Some(ListenKind::RedirectToHttps { port })) => {
+            let port = *port;
+            drop(snapshot);
+            speak_redirect(&gateway, stream, port, &state, &limits).await
+        }
+        (None, _) => {
+            drop(snapshot);
+            match timeout(limits.handshake, is_h2_preface(&stream)).await {
+                Err(_) => Err(Cause::HandshakeTimeout),
+                Ok(Err(_)) => Ok(()),
+                Ok(Ok(is_h2)) => speak(&gateway, stream, is_h2, &state, &limits).await,
+            }
+        }
+    };
+    if let Err(cause) = outcome {
+        gateway
+            .process()
+            .metrics()
+            .connections_failed
+            .with_label_values(&[cause.as_str()])
+            .inc();
+    }
+}
+
+/// Whether a clear text connection begins like HTTP/2 (RFC 9113, section 3.4). Three bytes tell: no method begins with `PRI`.
+async fn is_h2_preface(stream: &TcpStream) -> std::io::Result<bool> {
+    let mut start = [0; 3];
+    loop {
+        match stream.peek(&mut start).await? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            3 => return Ok(&start == b"PRI"),
+            read if !b"PRI".starts_with(start.get(..read).unwrap_or_default()) => return Ok(false),
+            // A peek is ready again at once, so give the rest a moment to come.
+            _ => sleep(Duration::from_millis(1)).await,
+        }
+    }
+}
+
+async fn speak<S>(
+    gateway: &Rc<Gateway>,
+    stream: S,
+    is_h2: bool,
+    state: &Rc<ConnectionState>,
+    limits: &Connections,
+) -> Result<(), Cause>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    state.speaks(is_h2);
+    let stream = TokioIo::new(Observed {
+        stream,
+        state: state.clone(),
+    });
+    let service = service_fn({
+        let (gateway, state) = (gateway.clone(), state.clone());
+        move |request| {
+            let (gateway, state) = (gateway.clone(), state.clone());
+            async move { Ok::<_, std::convert::Infallible>(gateway.handle(request, state).await) }
+        }
+    });
+    if is_h2 {
+        let connection = h2_builder(limits).serve_connection(stream, service);
+        supervise(
+            connection,
+            http2::Connection::graceful_shutdown,
+            state,
+            limits,
+        )
+        .await
+    } else {
+        let connection = h1_builder(limits).serve_connection(stream, service);
+        supervise(
+            connection,
+            http1::Connection::graceful_shutdown,
+            state,
+            limits,
+        )
+        .await
+    }
+}
+
+async fn speak_redirect(
+    gateway: &Rc<Gateway>,
+    stream: TcpStream,
+    port: u16,
+    state: &Rc<ConnectionState>,
+    limits: &Connections,
+) -> Result<(), Cause> {
+    state.speaks(false);
+    let stream = TokioIo::new(Observed {
+        stream,
+        state: state.clone(),
+    });
+    let service = service_fn(|request| {
+        let response = redirect::answer(gateway, state, request, port);
+        async move { Ok::<_, std::convert::Infallible>(response) }
+    });
+    let connection = h1_builder(limits).serve_connection(stream, service);
+    supervise(
+        connection,
+        http1::Connection::graceful_shutdown,
+        state,
+        limits,
+    )
+    .await
+}
+
+fn h1_builder(limits: &Connections) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // Trims writes when requests come in a row.
+    builder
+        .pipeline_flush(true)
+        .max_headers(limits.max_headers)
+        .max_buf_size(limits.max_head)
+        .half_close(false);
+    builder.header_read_timeout(None::<Duration>);
+    builder
+}
+
+fn h2_builder(limits: &Connections) -> http2::Builder<LocalExecutor> {
+    let mut builder = http2::Builder::new(LocalExecutor);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.h2_streams)
+        .max_pending_accept_reset_streams(limits.h2_resets)
+        .max_local_error_reset_streams(limits.h2_resets)
+        .max_header_list_size(u32::try_from(limits.max_head).unwrap_or(u32::MAX))
+        // A peer that is gone without a word is found within half a minute.
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10))
+        // Windows of an ordinary upload; memory per connection stays below a few of them.
+        .initial_stream_window_size(256 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_send_buf_size(256 * 1024);
+    builder
+}
+
+/// Runs a connection beside its limits.
+async fn supervise<C, E>(
+    connection: C,
+    graceful: impl Fn(Pin<&mut C>),
+    state: &Rc<ConnectionState>,
+    limits: &Connections,
+) -> Result<(), Cause>
+where
+    C: Future<Output = Result<(), E>>,
+{
+    let mut connection = pin!(connection);
+    let look = (limits.head.min(limits.idle).min(limits.body_idle) / 4)
+        .clamp(Duration::from_millis(50), Duration::from_secs(5));
+    let mut timer = pin!(sleep(look));
+    let mut woken = pin!(state.wake.notified());
+    // Set when the connection was asked to end: when it is cut if it has not.
+    let mut leaving: Option<Instant> = None;
+    poll_fn(|context| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+            return Poll::Ready(ended.map_err(|_| Cause::Protocol));
+        }
+        if leaving.is_none() && woken.as_mut().poll(context).is_ready() && state.draining.get() {
+            graceful(connection.as_mut());
+            leaving = Some(clock::now());
+            context.waker().wake_by_ref();
+        }
+        while timer.as_mut().poll(context).is_ready() {
+            timer.as_mut().reset(tokio::time::Instant::now() + look);
+            if state.has_slow_head(limits.head) {
+                return Poll::Ready(Err(Cause::HeadTimeout));
+            }
+            if state.has_stalled_stream(limits.body_idle) {
+                return Poll::Ready(Err(Cause::Stalled));
+            }
+            match leaving {
+                None if state.is_idle_for(limits.idle) => {
+                    graceful(connection.as_mut());
+                    leaving = Some(clock::now());
+                    context.waker().wake_by_ref();
+                }
+                // Bytes that the client does not take.
+                Some(since)
+                    if state.is_idle_for(limits.body_idle)
+                        && since.elapsed() > limits.body_idle =>
+                {
+                    return Poll::Ready(Err(Cause::Stalled));
+                }
+                Some(_) | None => {}
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Spawns HTTP/2 streams on this worker.
+#[derive(Clone, Copy, Debug)]
+struct LocalExecutor;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+/// A stream that notes when bytes come while no request runs: the beginning of a head.
+struct Observed<S> {
+    stream: S,
+    state: Rc<ConnectionState>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.state.bytes_came();
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

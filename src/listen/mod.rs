@@ -1,0 +1,401 @@
+//! Sockets, workers, and the end of them.
+//!
+//! Decides: which worker a connection goes to (the one with the fewest), how many there may be, and how the process ends. Trusts: the
+//! configuration for addresses. Not here: what is said on a connection (`connection`).
+//!
+//! A worker is a thread with a runtime of its own. A connection never changes its worker, so nothing a request needs is shared with
+//! another thread except what is read without a lock. Listeners are spread over the workers; the worker that accepts hands the
+//! connection on if another has fewer.
+
+pub mod connection;
+mod redirect;
+pub mod tls;
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{SocketAddr, TcpStream as StdStream};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::LocalSet;
+use tokio::time::{interval, sleep};
+
+use crate::gateway::Gateway;
+use crate::process::Process;
+use connection::ConnectionState;
+
+/// How long a kept HTTP/1.1 connection gets, when the process ends, to send one more request and be told to go. A client that sends at
+/// the very moment its connection is closed would see an error. Two seconds is a choice.
+const LAME_DUCK: Duration = Duration::from_secs(2);
+
+/// How often kept upstream connections are looked at.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// A bound socket.
+#[derive(Debug)]
+pub struct Bound {
+    socket: std::net::TcpListener,
+    /// Index into the configuration's listeners.
+    index: usize,
+}
+
+impl Bound {
+    /// Binds a listener's address.
+    ///
+    /// # Errors
+    ///
+    /// The address is in use or not ours.
+    pub fn new(address: SocketAddr, index: usize) -> io::Result<Self> {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        // A restarted process may take the port while old connections linger.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(4096)?;
+        Ok(Self {
+            socket: socket.into(),
+            index,
+        })
+    }
+
+    /// The address, with the port that was found for port 0.
+    ///
+    /// # Errors
+    ///
+    /// The operating system does not know it.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+/// Where the process is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// No new connections; answers close theirs.
+    Closing,
+    /// Idle connections are closed, too.
+    Leaving,
+    /// What is left is cut.
+    Over,
+}
+
+/// The running workers.
+#[derive(Debug)]
+pub struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    phase: watch::Sender<Phase>,
+    load: Arc<Load>,
+}
+
+/// How many connections each worker has.
+#[derive(Debug)]
+struct Load {
+    counts: Vec<AtomicUsize>,
+    places: Arc<Semaphore>,
+}
+
+/// A place among the open connections; given back when the connection ends.
+struct Place {
+    load: Arc<Load>,
+    worker: usize,
+    process: Arc<Process>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Load {
+    fn total(&self) -> usize {
+        self.counts
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// The worker with the fewest connections; `own` if it is one of them.
+    fn least(&self, own: usize) -> usize {
+        let count = |worker: usize| {
+            self.counts
+                .get(worker)
+                .map_or(usize::MAX, |count| count.load(Ordering::Relaxed))
+        };
+        let fewest = (0..self.counts.len())
+            .min_by_key(|worker| count(*worker))
+            .unwrap_or(own);
+        if count(own) <= count(fewest) {
+            own
+        } else {
+            fewest
+        }
+    }
+}
+
+impl Place {
+    fn take(
+        load: Arc<Load>,
+        worker: usize,
+        process: Arc<Process>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        if let Some(count) = load.counts.get(worker) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        process.metrics().connections.inc();
+        Self {
+            load,
+            worker,
+            process,
+            _permit: permit,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(count) = self.load.counts.get(self.worker) {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.process.metrics().connections.dec();
+    }
+}
+
+/// A connection on its way to its worker.
+struct Handover {
+    stream: StdStream,
+    peer: SocketAddr,
+    listener: usize,
+    place: Place,
+}
+
+impl Workers {
+    /// Starts the workers and begins to accept.
+    ///
+    /// # Errors
+    ///
+    /// The operating system gives no thread or no event queue.
+    pub fn start(process: &Arc<Process>, bound: Vec<Bound>) -> io::Result<Self> {
+        let snapshot = process.snapshot();
+        let workers = snapshot.config().workers.get();
+        let load = Arc::new(Load {
+            counts: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            places: Arc::new(Semaphore::new(snapshot.config().connections.max)),
+        });
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..workers).map(|_| unbounded_channel()).unzip();
+        let mut listeners: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
+        for (place, bound) in bound.into_iter().enumerate() {
+            if let Some(own) = listeners.get_mut(place % workers) {
+                own.push(bound);
+            }
+        }
+        let mut threads = Vec::new();
+        for (worker, (incoming, bound)) in receivers.into_iter().zip(listeners).enumerate() {
+            let shared = Shared {
+                process: process.clone(),
+                load: load.clone(),
+                senders: senders.clone(),
+                worker,
+            };
+            let phases = phases.clone();
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let thread = thread::Builder::new().name(format!("worker-{worker}"));
+            threads.push(thread.spawn(move || {
+                LocalSet::new().block_on(&runtime, run(shared, bound, incoming, phases))
+            })?);
+        }
+        Ok(Self {
+            threads,
+            phase,
+            load,
+        })
+    }
+
+    /// Ends gracefully: stops accepting, lets running requests finish, and cuts what is left at the deadline.
+    pub async fn drain(self, process: &Process, deadline: Duration) {
+        process.drain();
+        self.phase.send_replace(Phase::Closing);
+        let ended = async {
+            let lame = LAME_DUCK.min(deadline / 2);
+            self.wait_for_none(lame).await;
+            self.phase.send_replace(Phase::Leaving);
+            self.wait_for_none(deadline.saturating_sub(lame)).await;
+        };
+        ended.await;
+        let left = self.load.total();
+        if left > 0 {
+            tracing::warn!(connections = left, "cut at the end of the drain");
+        }
+        self.phase.send_replace(Phase::Over);
+        for thread in self.threads {
+            // A worker that panicked outside a request has said so already.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    async fn wait_for_none(&self, limit: Duration) {
+        let none = async {
+            while self.load.total() > 0 {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, none).await;
+    }
+}
+
+/// What one worker needs of the others.
+#[derive(Clone)]
+struct Shared {
+    process: Arc<Process>,
+    load: Arc<Load>,
+    senders: Vec<UnboundedSender<Handover>>,
+    worker: usize,
+}
+
+async fn run(
+    shared: Shared,
+    bound: Vec<Bound>,
+    mut incoming: UnboundedReceiver<Handover>,
+    mut phases: watch::Receiver<Phase>,
+) {
+    let gateway = Gateway::new(shared.process.clone(), shared.worker, shared.senders.len());
+    let connections: Rc<RefCell<Vec<Weak<ConnectionState>>>> = Rc::default();
+    for bound in bound {
+        tokio::task::spawn_local(accept(
+            shared.clone(),
+            gateway.clone(),
+            connections.clone(),
+            bound,
+            phases.clone(),
+        ));
+    }
+    tokio::task::spawn_local({
+        let gateway = gateway.clone();
+        async move {
+            let mut ticks = interval(SWEEP);
+            loop {
+                ticks.tick().await;
+                gateway.pools().sweep();
+            }
+        }
+    });
+    loop {
+        tokio::select! {
+            handover = incoming.recv() => {
+                let Some(Handover { stream, peer, listener, place }) = handover else { break };
+                if let Ok(stream) = TcpStream::from_std(stream) {
+                    spawn(&gateway, &connections, stream, peer, listener, place);
+                }
+            }
+            changed = phases.changed() => {
+                let phase = *phases.borrow_and_update();
+                match phase {
+                    Phase::Serving => {}
+                    Phase::Closing => drain(&connections, ConnectionState::is_h2),
+                    Phase::Leaving => drain(&connections, |_| true),
+                    Phase::Over => break,
+                }
+                if changed.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    gateway.flush();
+}
+
+fn drain(
+    connections: &RefCell<Vec<Weak<ConnectionState>>>,
+    which: impl Fn(&ConnectionState) -> bool,
+) {
+    for connection in connections
+        .borrow()
+        .iter()
+        .filter_map(Weak::upgrade)
+        .filter(|connection| which(connection))
+    {
+        connection.drain();
+    }
+}
+
+async fn accept(
+    shared: Shared,
+    gateway: Rc<Gateway>,
+    connections: Rc<RefCell<Vec<Weak<ConnectionState>>>>,
+    bound: Bound,
+    mut phases: watch::Receiver<Phase>,
+) {
+    let listener = match TcpListener::from_std(bound.socket) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "cannot listen"),
+    };
+    loop {
+        // At the limit, further connections wait in the kernel's queue.
+        let Ok(permit) = shared.load.places.clone().acquire_owned().await else {
+            return;
+        };
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            _ = phases.wait_for(|phase| *phase != Phase::Serving) => return,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, or a connection that ended in the queue. Waiting a little does no harm to the second.
+                tracing::warn!(%error, "cannot accept");
+                sleep(Duration::from_millis(10)).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let target = shared.load.least(shared.worker);
+        let place = Place::take(shared.load.clone(), target, shared.process.clone(), permit);
+        if target == shared.worker {
+            spawn(&gateway, &connections, stream, peer, bound.index, place);
+        } else if let (Ok(stream), Some(sender)) = (stream.into_std(), shared.senders.get(target)) {
+            // The other worker only goes away with the process.
+            let _ = sender.send(Handover {
+                stream,
+                peer,
+                listener: bound.index,
+                place,
+            });
+        }
+    }
+}
+
+fn spawn(
+    gateway: &Rc<Gateway>,
+    connections: &Rc<RefCell<Vec<Weak<ConnectionState>>>>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    listener: usize,
+    place: Place,
+) {
+    let (gateway, connections) = (gateway.clone(), connections.clone());
+    tokio::task::spawn_local(async move {
+        let register = |state: &Rc<ConnectionState>| remember(&mut connections.borrow_mut(), state);
+        connection::serve(gateway, stream, peer, listener, register).await;
+        drop(place);
+    });
+}
+
+/// Adds a connection, and now and then forgets those that have ended.
+fn remember(connections: &mut Vec<Weak<ConnectionState>>, state: &Rc<ConnectionState>) {
+    if connections.len() == connections.capacity() {
+        connections.retain(|connection| connection.strong_count() > 0);
+    }
+    connections.push(Rc::downgrade(state));
+}

@@ -1,0 +1,84 @@
+//! The listener that only sends readers to HTTPS.
+//!
+//! Decides: 308 for GET and HEAD, 403 `https_required` for everything else, so that no client gets used to sending bodies and tokens in
+//! the clear. Trusts: only a served host; the redirect leads nowhere else.
+
+use std::rc::Rc;
+
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+
+use super::connection::ConnectionState;
+use crate::answer::{self, Answer};
+use crate::denial::{Denial, Reason};
+use crate::gateway::Gateway;
+use crate::record::Trail;
+use crate::request::{Head, path};
+
+/// Answers one request.
+pub(super) fn answer(
+    gateway: &Rc<Gateway>,
+    connection: &Rc<ConnectionState>,
+    request: Request<Incoming>,
+    port: u16,
+) -> Response<Answer> {
+    let snapshot = gateway.process().snapshot();
+    let mut trail = Trail::begin(
+        gateway.clone(),
+        connection.clone(),
+        snapshot,
+        request.method().clone(),
+        request.version(),
+    );
+    let mut response = location(request, &mut trail, port)
+        .unwrap_or_else(|denial| answer::refuse(denial, &mut trail));
+    response
+        .headers_mut()
+        .insert("x-request-id", trail.id.clone());
+    trail.status = Some(response.status());
+    trail.answered = Some(trail.started.elapsed());
+    response.map(|answer| answer.followed_by(trail))
+}
+
+fn location(
+    request: Request<Incoming>,
+    trail: &mut Trail,
+    port: u16,
+) -> Result<Response<Answer>, Denial> {
+    let (parts, _) = request.into_parts();
+    let connection = trail.connection().facts();
+    let snapshot = trail.snapshot.clone();
+    let head = Head::read(parts, connection, &snapshot, trail)?;
+    if !matches!(*head.method(), Method::GET | Method::HEAD) {
+        return Err(Reason::HttpsRequired.into());
+    }
+    let canonical = path::canonicalise(head.uri().path())?;
+    if let Some((reason, _)) = canonical.oddity {
+        return Err(reason.into());
+    }
+    let query = head
+        .uri()
+        .query()
+        .map(|query| format!("?{query}"))
+        .unwrap_or_default();
+    let port = if port == 443 {
+        String::new()
+    } else {
+        format!(":{port}")
+    };
+    let location = format!(
+        "https://{}{port}{}{query}",
+        head.host().name(),
+        canonical.text
+    );
+    trail.path.push_str(&canonical.text);
+    let mut response = Response::new(Answer::empty());
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    let value = HeaderValue::from_str(&location).map_err(|_| Reason::TargetForm)?;
+    response.headers_mut().insert(header::LOCATION, value);
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}

@@ -1,0 +1,100 @@
+//! TLS as the configuration means it.
+//!
+//! Decides: which certificate a handshake gets, and whether a client must show one. Trusts: the checked certificates. Not here: reading
+//! files (`config::check`), and when a changed certificate comes into force (`config::reload`); a running connection keeps its own.
+
+use std::sync::Arc;
+
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache,
+    WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, version};
+
+use crate::config::checked::{ListenKind, Tls};
+
+/// Sessions remembered for TLS 1.2 and 1.3 resumption, per listener and configuration.
+const SESSIONS: usize = 16 * 1024;
+
+/// The rustls configuration of a listener; `None` if it does not speak TLS.
+///
+/// # Errors
+///
+/// What rustls refuses, such as an empty set of client roots.
+pub fn server_config(kind: &ListenKind) -> anyhow::Result<Option<Arc<ServerConfig>>> {
+    let ListenKind::Tls(tls) = kind else {
+        return Ok(None);
+    };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])?;
+    let builder = match &tls.client {
+        None => builder.with_no_client_auth(),
+        Some(client) => {
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(client.roots.clone(), provider);
+            let verifier = if client.required {
+                verifier
+            } else {
+                verifier.allow_unauthenticated()
+            };
+            builder.with_client_cert_verifier(verifier.build()?)
+        }
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(BySni::new(tls)));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // Early data could be replayed, and so could the request in it.
+    config.max_early_data_size = 0;
+    if tls.resumption {
+        config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+    } else {
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
+    Ok(Some(Arc::new(config)))
+}
+
+/// Picks a certificate by server name: exact, then wildcard, then the first.
+#[derive(Debug)]
+struct BySni {
+    certificates: Vec<(Vec<String>, Arc<CertifiedKey>)>,
+}
+
+impl BySni {
+    fn new(tls: &Tls) -> Self {
+        Self {
+            certificates: tls
+                .certificates
+                .iter()
+                .map(|certificate| (certificate.names.clone(), certificate.key.clone()))
+                .collect(),
+        }
+    }
+
+    fn pick(&self, name: Option<&str>) -> Option<&Arc<CertifiedKey>> {
+        let named = |wanted: &str| {
+            self.certificates
+                .iter()
+                .find(|(names, _)| names.iter().any(|known| known == wanted))
+        };
+        let name = name.map(str::to_ascii_lowercase);
+        let exact = name.as_deref().and_then(named);
+        // A wildcard stands for exactly one label (RFC 9525, section 6.3).
+        let wildcard = || {
+            name.as_deref()
+                .and_then(|name| name.split_once('.'))
+                .and_then(|(_, parent)| named(&format!("*.{parent}")))
+        };
+        exact
+            .or_else(wildcard)
+            .or_else(|| self.certificates.first())
+            .map(|(_, key)| key)
+    }
+}
+
+impl ResolvesServerCert for BySni {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.pick(hello.server_name()).cloned()
+    }
+}

@@ -1,0 +1,141 @@
+//! Where log lines go: standard output (of `demo`: standard error), one JSON object per line, written by a thread of its own.
+//!
+//! Decides: that a slow reader loses lines, counted, rather than slowing requests down. Not here: what a line says
+//! (`record`, and `tracing` for everything that is not a request).
+
+use std::io::{self, Write};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::metrics::Metrics;
+
+/// Batches that may wait. With batches of up to 32 KiB this bounds the memory at 32 MiB.
+const QUEUE: usize = 1024;
+
+/// A handle on the log.
+#[derive(Clone, Debug)]
+pub struct Log {
+    queue: SyncSender<Entry>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Lines(Vec<u8>),
+    /// Answered when everything before it is written.
+    Flush(SyncSender<()>),
+}
+
+impl Log {
+    /// Starts the writer.
+    ///
+    /// # Errors
+    ///
+    /// The operating system gives no thread.
+    pub fn start(mut out: impl Write + Send + 'static) -> io::Result<Self> {
+        let (queue, entries) = sync_channel::<Entry>(QUEUE);
+        thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || {
+                for entry in entries {
+                    match entry {
+                        // A closed output leaves nowhere to complain.
+                        Entry::Lines(lines) => {
+                            drop(out.write_all(&lines).and_then(|()| out.flush()))
+                        }
+                        Entry::Flush(done) => drop(done.send(())),
+                    }
+                }
+            })?;
+        Ok(Self { queue })
+    }
+
+    /// Hands lines over, or drops and counts them.
+    pub fn write(&self, lines: Vec<u8>, metrics: &Metrics) {
+        if let Err(error) = self.queue.try_send(Entry::Lines(lines)) {
+            let lost = match error {
+                std::sync::mpsc::TrySendError::Full(Entry::Lines(lines))
+                | std::sync::mpsc::TrySendError::Disconnected(Entry::Lines(lines)) => {
+                    lines.iter().filter(|&&byte| byte == b'\n').count()
+                }
+                std::sync::mpsc::TrySendError::Full(Entry::Flush(_))
+                | std::sync::mpsc::TrySendError::Disconnected(Entry::Flush(_)) => 0,
+            };
+            metrics
+                .log_dropped
+                .inc_by(u64::try_from(lost).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// Waits until everything handed over so far is written. For the end of the process.
+    pub fn flush(&self) {
+        let (done, wait) = sync_channel(1);
+        if self.queue.send(Entry::Flush(done)).is_ok() {
+            let _ = wait.recv();
+        }
+    }
+
+    /// Sends `tracing` events, too, to this log. `RUST_LOG` chooses; `info` is the default.
+    pub fn subscribe(&self) {
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        let _ = tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_target(false)
+            .with_env_filter(filter)
+            .with_timer(Now)
+            .with_writer(self.clone())
+            .try_init();
+    }
+}
+
+/// The same time format as request lines.
+struct Now;
+
+impl tracing_subscriber::fmt::time::FormatTime for Now {
+    fn format_time(
+        &self,
+        writer: &mut tracing_subscriber::fmt::format::Writer<'_>,
+    ) -> std::fmt::Result {
+        write!(writer, "{}", jiff::Timestamp::now())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = EventWriter;
+
+    fn make_writer(&'a self) -> EventWriter {
+        EventWriter {
+            queue: self.queue.clone(),
+            line: Vec::new(),
+        }
+    }
+}
+
+/// Collects one event.
+#[derive(Debug)]
+pub struct EventWriter {
+    queue: SyncSender<Entry>,
+    line: Vec<u8>,
+}
+
+impl Write for EventWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.line.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for EventWriter {
+    fn drop(&mut self) {
+        let _ = self
+            .queue
+            .try_send(Entry::Lines(std::mem::take(&mut self.line)));
+    }
+}

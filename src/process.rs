@@ -1,0 +1,84 @@
+//! What the workers of one process share.
+//!
+//! Decides: nothing. Not here: anything that only one worker or one request needs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+
+use crate::config::snapshot::Snapshot;
+use crate::log::Log;
+use crate::metrics::Metrics;
+use crate::tokens::{KeySources, VerifiedCache};
+
+/// Shared state. Everything in it is read without a lock.
+#[derive(Debug)]
+pub struct Process {
+    snapshot: ArcSwap<Snapshot>,
+    metrics: Arc<Metrics>,
+    token_cache: Arc<VerifiedCache>,
+    key_sources: Arc<KeySources>,
+    log: Log,
+    draining: AtomicBool,
+}
+
+impl Process {
+    /// Puts the shared state together.
+    pub fn new(
+        snapshot: Snapshot,
+        metrics: Arc<Metrics>,
+        token_cache: Arc<VerifiedCache>,
+        key_sources: Arc<KeySources>,
+        log: Log,
+    ) -> Self {
+        Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            metrics,
+            token_cache,
+            key_sources,
+            log,
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// The configuration in force. A request takes it once.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Puts another configuration into force. Requests that run keep theirs.
+    pub fn replace(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Verified tokens.
+    pub fn token_cache(&self) -> &Arc<VerifiedCache> {
+        &self.token_cache
+    }
+
+    /// Fetched keys.
+    pub fn key_sources(&self) -> &Arc<KeySources> {
+        &self.key_sources
+    }
+
+    /// The log.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Begins the end: readiness fails, answers close their connections.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the process is ending.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}

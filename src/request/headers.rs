@@ -1,0 +1,365 @@
+//! What may not come in from outside, and what may not go back.
+//!
+//! Decides: which header fields are removed, in both directions. Trusts: nothing a client or an upstream says about itself. Not here:
+//! the fields this gateway adds for the upstream (`upstream::headers`).
+//!
+//! Names are compared *folded* (case, `-`, `_` and `.` alike), because many servers fold them: to a WSGI application `X_User_Id` and
+//! `X-User-Id` are one variable.
+
+use std::borrow::Cow;
+
+use hyper::HeaderMap;
+use hyper::header::{self, HeaderName, HeaderValue};
+
+/// The cookie of this gateway, which no upstream sees and none may set.
+pub const OWN_COOKIE: &str = "__Host-foregate";
+
+/// Families of names, folded, that say who a request is from or where it was going.
+const RESERVED_PREFIXES: &[&str] = &[
+    "x-foregate-",
+    "x-forwarded-",
+    "x-consumer-",
+    "x-credential-",
+    "x-anonymous-consumer",
+    "x-kong-",
+    "kong-",
+    "x-user-",
+    "x-auth-",
+    "x-authenticated-",
+    "x-velro-",
+    "x-original-",
+    "x-rewrite-",
+    "x-envoy-",
+];
+
+/// Single names, folded, with the same meaning.
+const RESERVED_NAMES: &[&str] = &[
+    "forwarded",
+    "x-forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "fly-client-ip",
+    "sb-forwarded-for",
+    "sb-api-key",
+    "x-user",
+    "x-auth",
+    "x-request-id",
+    "traceparent",
+    "tracestate",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-host",
+];
+
+/// Names that decide framing, routing or identity under their own spelling, and are removed under any other.
+const NEVER_MISSPELT: &[&str] = &[
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "upgrade",
+    "te",
+    "apikey",
+];
+
+/// Hop-by-hop fields (RFC 9110, section 7.6.1), `Expect` (answered here), and proxy credentials, which were meant for us.
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "expect"
+            | "proxy-authorization"
+            | "http2-settings"
+    )
+}
+
+/// Whether a client may not send this field.
+pub fn is_reserved(name: &str) -> bool {
+    let folded = fold(name);
+    // A trailing dash would otherwise hide a folded name from the exact list.
+    let folded = folded.trim_matches('-');
+    RESERVED_PREFIXES
+        .iter()
+        .any(|prefix| folded.starts_with(prefix) || prefix.strip_suffix('-') == Some(folded))
+        || RESERVED_NAMES.contains(&folded)
+        || folded != name && NEVER_MISSPELT.contains(&folded)
+}
+
+fn fold(name: &str) -> Cow<'_, str> {
+    if name.bytes().any(|byte| matches!(byte, b'_' | b'.')) {
+        Cow::Owned(name.replace(['_', '.'], "-"))
+    } else {
+        Cow::Borrowed(name)
+    }
+}
+
+/// A quick look at the first byte and the length, which spares most names the comparison with every entry above.
+fn may_be_reserved(name: &str) -> bool {
+    matches!(
+        name.as_bytes().first(),
+        Some(b'x' | b'f' | b's' | b'k' | b't' | b'c' | b'-' | b'_' | b'.')
+    ) || name.bytes().any(|byte| matches!(byte, b'_' | b'.'))
+}
+
+/// Removes from a request what only this gateway may say, and what was meant for this hop alone. Fields named by `Connection` go
+/// before anything is judged, so that a client cannot have a field judged and then removed.
+pub fn clean_request(headers: &mut HeaderMap) {
+    remove_named_by_connection(headers);
+    let keeps_trailers = headers.get_all(header::TE).iter().any(|value| {
+        value.to_str().is_ok_and(|text| {
+            text.split(',')
+                .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+        })
+    });
+    remove_where(headers, |name| {
+        is_hop_by_hop(name) || may_be_reserved(name) && is_reserved(name)
+    });
+    if keeps_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    join_cookies(headers);
+    remove_own_cookie(headers);
+}
+
+/// Removes from an answer what was meant for this hop alone, and what an upstream may not say in our name.
+pub fn clean_response(headers: &mut HeaderMap) {
+    remove_named_by_connection(headers);
+    // `Alt-Svc` would lead clients around this gateway.
+    remove_where(headers, |name| {
+        is_hop_by_hop(name)
+            || name == "alt-svc"
+            || name == "x-request-id"
+            || fold(name).starts_with("x-foregate-")
+    });
+    if headers.contains_key(header::SET_COOKIE) {
+        let kept: Vec<HeaderValue> = headers
+            .get_all(header::SET_COOKIE)
+            .iter()
+            .filter(|value| !is_own_cookie(value.as_bytes()))
+            .cloned()
+            .collect();
+        headers.remove(header::SET_COOKIE);
+        for value in kept {
+            headers.append(header::SET_COOKIE, value);
+        }
+    }
+}
+
+/// Whether a trailer field may pass: it must not say what only a head may (RFC 9110, section 6.5.1), nor who the request is from.
+pub fn is_allowed_trailer(name: &str) -> bool {
+    !is_hop_by_hop(name)
+        && !is_reserved(name)
+        && !NEVER_MISSPELT.contains(&name)
+        && !matches!(
+            name,
+            "set-cookie"
+                | "content-type"
+                | "content-encoding"
+                | "content-range"
+                | "trailer"
+                | "location"
+                | "www-authenticate"
+        )
+}
+
+fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
+    // One pass finds what is there; the usual request has one or two such fields.
+    while let Some(name) = headers.keys().find(|name| unwanted(name.as_str())).cloned() {
+        headers.remove(name);
+    }
+}
+
+fn remove_named_by_connection(headers: &mut HeaderMap) {
+    // Every `Connection` line counts, not just the first: a list may be split to smuggle a name past (RFC 9110, section 7.6.1).
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(','))
+        .map(str::trim)
+        .filter(|name| {
+            !name.is_empty()
+                && !name.eq_ignore_ascii_case("keep-alive")
+                && !name.eq_ignore_ascii_case("close")
+        })
+        .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+/// HTTP/2 clients may split `Cookie` into several fields; HTTP/1.1 has one (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let joined = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect::<Vec<_>>()
+        .join(&b"; "[..]);
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+fn remove_own_cookie(headers: &mut HeaderMap) {
+    let Some(cookies) = headers.get(header::COOKIE) else {
+        return;
+    };
+    let pairs = || {
+        cookies
+            .as_bytes()
+            .split(|&byte| byte == b';')
+            .map(<[u8]>::trim_ascii)
+    };
+    if !pairs().any(is_own_cookie) {
+        return;
+    }
+    let kept: Vec<&[u8]> = pairs().filter(|pair| !is_own_cookie(pair)).collect();
+    match HeaderValue::from_bytes(&kept.join(&b"; "[..])) {
+        Ok(value) if !value.is_empty() => {
+            headers.insert(header::COOKIE, value);
+        }
+        _ => {
+            headers.remove(header::COOKIE);
+        }
+    }
+}
+
+fn is_own_cookie(pair: &[u8]) -> bool {
+    let name = pair.split(|&byte| byte == b'=').next().unwrap_or_default();
+    name.trim_ascii()
+        .eq_ignore_ascii_case(OWN_COOKIE.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            );
+        }
+        headers
+    }
+
+    #[test]
+    fn identity_and_forwarding_fields_are_removed_however_they_are_spelt() {
+        for name in [
+            "x-forwarded-for",
+            "x_forwarded_for",
+            "x.forwarded.proto",
+            "forwarded",
+            "x-real-ip",
+            "x_real.ip",
+            "x-foregate-subject",
+            "x_foregate_roles",
+            "x-consumer-id",
+            "x-kong-request-id",
+            "kong-debug",
+            "kong_debug",
+            "x-user-id",
+            "x-user",
+            "x-velro-assertion",
+            "sb-forwarded-for",
+            "sb_api_key",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-http-method-override",
+            "x_http_method",
+            "content_length",
+            "transfer.encoding",
+            "host_",
+            "x-forwarded-",
+            "-forwarded",
+            "x-request-id",
+            "traceparent",
+            "x-anonymous-consumer",
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(
+                HeaderName::from_bytes(name.as_bytes()).expect("a name"),
+                HeaderValue::from_static("x"),
+            );
+            clean_request(&mut headers);
+            assert!(headers.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn ordinary_fields_stay() {
+        let fields = [
+            ("accept", "*/*"),
+            ("authorization", "Bearer x"),
+            ("apikey", "k"),
+            ("x-client-info", "supabase-js"),
+            ("prefer", "count=exact"),
+            ("x-supabase-api-version", "2024-01-01"),
+            ("x-upsert", "true"),
+            ("content-length", "3"),
+            ("tus-resumable", "1.0.0"),
+            ("cookie", "a=b"),
+        ];
+        let mut headers = map(&fields);
+        clean_request(&mut headers);
+        assert_eq!(headers.len(), fields.len());
+    }
+
+    #[test]
+    fn every_connection_line_counts() {
+        let mut headers = map(&[
+            ("connection", "close, x-one"),
+            ("connection", "X-Two"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-three", "3"),
+        ]);
+        clean_request(&mut headers);
+        assert_eq!(headers, map(&[("x-three", "3")]));
+    }
+
+    #[test]
+    fn cookies_are_joined_and_ours_is_taken_out() {
+        let mut headers = map(&[("cookie", "a=1; __Host-foregate=secret"), ("cookie", "b=2")]);
+        clean_request(&mut headers);
+        assert_eq!(headers, map(&[("cookie", "a=1; b=2")]));
+        let mut headers = map(&[("cookie", "__host-Foregate=secret")]);
+        clean_request(&mut headers);
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn an_upstream_cannot_speak_in_our_name() {
+        let mut headers = map(&[
+            ("set-cookie", "__Host-foregate=stolen"),
+            ("set-cookie", "a=1"),
+            ("alt-svc", "h3=\":443\""),
+            ("x-foregate-decision", "x"),
+            ("connection", "x-hop"),
+            ("x-hop", "1"),
+            ("server", "kong"),
+        ]);
+        clean_response(&mut headers);
+        assert_eq!(headers, map(&[("set-cookie", "a=1"), ("server", "kong")]));
+    }
+}

@@ -1,0 +1,407 @@
+//! Bytes from outside become one [`Inbound`], or a refusal, before anybody judges.
+//!
+//! Decides: everything that can be refused without knowing the caller: host, path, query, method, route. Trusts: hyper's framing.
+//! Not here: credentials are taken out of the headers but not judged; that is the identity layer's.
+//!
+//! Nothing after this module sees an uncanonical path, a client's identity header, or a raw `Authorization` header.
+
+pub mod headers;
+pub mod host;
+pub mod method;
+pub mod path;
+pub mod peer;
+pub mod query;
+pub mod route;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::http::uri::PathAndQuery;
+use hyper::{HeaderMap, Method, Version};
+
+use crate::auth::LayerName;
+use crate::clock;
+use crate::config::checked::{Route, Tail, WaivedMode};
+use crate::config::snapshot::Snapshot;
+use crate::denial::{Denial, Reason};
+use crate::record::Record;
+use host::Host;
+use path::{Canonical, ParameterKind, Pattern, Segment};
+use peer::Client;
+use route::Selected;
+
+/// What the listener knows about a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection {
+    /// The other end of the socket.
+    pub peer: SocketAddr,
+    /// Whether this gateway ended TLS on it.
+    pub over_tls: bool,
+}
+
+/// A request head that can be read in one way only, before a route is chosen.
+pub struct Head {
+    method: Method,
+    version: Version,
+    host: Host,
+    client: Client,
+    headers: HeaderMap,
+    authorization: Option<HeaderValue>,
+    uri: hyper::Uri,
+}
+
+/// A canonical request with the route it belongs to: what the chain judges.
+pub struct Inbound {
+    head: Head,
+    target: PathAndQuery,
+    query_credentials: Vec<(String, String)>,
+    selected: Selected,
+    snapshot: Arc<Snapshot>,
+    body: Incoming,
+}
+
+impl Head {
+    /// Reads a head.
+    ///
+    /// # Errors
+    ///
+    /// A [`Reason`] of the first group of the table.
+    pub fn read(
+        parts: Parts,
+        connection: Connection,
+        snapshot: &Snapshot,
+        record: &mut Record,
+    ) -> Result<Self, Denial> {
+        let config = snapshot.config();
+        let client = Client::of(
+            connection.peer,
+            connection.over_tls,
+            &parts.headers,
+            &config.trusted_proxies,
+        );
+        record.client = Some(client.address);
+        if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+            return Err(Reason::MethodRefused.into());
+        }
+        if parts.headers.len() > config.connections.max_headers {
+            return Err(Reason::HeadersTooMany.into());
+        }
+        let length = parts.uri.path().len() + parts.uri.query().map_or(0, |query| query.len() + 1);
+        if length > config.connections.max_uri {
+            return Err(Reason::UriTooLong.into());
+        }
+        let host = Host::of(&parts, connection.over_tls)?;
+        if !snapshot.serves_host(host.name()) {
+            return Err(Reason::HostUnknown.into());
+        }
+        if parts.headers.contains_key(header::UPGRADE) {
+            return Err(Reason::UpgradeRefused.into());
+        }
+        let Parts {
+            method,
+            uri,
+            version,
+            mut headers,
+            ..
+        } = parts;
+        if headers
+            .get_all(header::AUTHORIZATION)
+            .iter()
+            .nth(1)
+            .is_some()
+        {
+            return Err(Reason::AuthorizationRepeated.into());
+        }
+        headers::clean_request(&mut headers);
+        let authorization = headers.remove(header::AUTHORIZATION);
+        // The host is kept beside the headers, in canonical form.
+        headers.remove(header::HOST);
+        Ok(Self {
+            method,
+            version,
+            host,
+            client,
+            headers,
+            authorization,
+            uri,
+        })
+    }
+
+    /// The method.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The fields that may pass; without `Host` and `Authorization`.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The host.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The target as it came, for a redirect.
+    pub fn uri(&self) -> &hyper::Uri {
+        &self.uri
+    }
+}
+
+impl Inbound {
+    /// Chooses the route, and gives the target its canonical form.
+    ///
+    /// # Errors
+    ///
+    /// A [`Reason`] about the path, the query or the route.
+    pub fn route(
+        head: Head,
+        body: Incoming,
+        snapshot: Arc<Snapshot>,
+        record: &mut Record,
+    ) -> Result<Self, Denial> {
+        let canonical = path::canonicalise(head.uri.path())?;
+        record.path.push_str(&canonical.text);
+        let selected = snapshot
+            .routes()
+            .select(head.host.name(), &canonical.text, &head.method)?;
+        let route = snapshot.route(selected).ok_or(Reason::Internal)?;
+        let pattern = route.paths.get(selected.pattern).ok_or(Reason::Internal)?;
+        record.route = Some(selected.route);
+        let credentials = if route.pass_credentials {
+            &[]
+        } else {
+            snapshot.query_credentials()
+        };
+        let query = query::Query::read(head.uri.query(), credentials)?;
+        let path = forwarded_path(head.uri.path(), canonical, route, pattern)?;
+        let target = match (path, query.is_unchanged()) {
+            // The usual case copies nothing.
+            (None, true) => head
+                .uri
+                .path_and_query()
+                .cloned()
+                .ok_or(Reason::TargetForm)?,
+            (path, _) => target(
+                path.as_deref().unwrap_or(head.uri.path()),
+                query.forwarded(),
+            )?,
+        };
+        if target.path() != record.path {
+            record.path.clear();
+            record.path.push_str(target.path());
+        }
+        let query_credentials = query.into_credentials(|name| route.reads_query(name));
+        Ok(Self {
+            head,
+            target,
+            query_credentials,
+            selected,
+            snapshot,
+            body,
+        })
+    }
+
+    /// The method.
+    pub fn method(&self) -> &Method {
+        &self.head.method
+    }
+
+    /// The version the client spoke.
+    pub fn version(&self) -> Version {
+        self.head.version
+    }
+
+    /// The host.
+    pub fn host(&self) -> &Host {
+        &self.head.host
+    }
+
+    /// The client.
+    pub fn client(&self) -> Client {
+        self.head.client
+    }
+
+    /// Path and query, exactly as they are forwarded.
+    pub fn target(&self) -> &PathAndQuery {
+        &self.target
+    }
+
+    /// The fields that may pass; without `Host` and `Authorization`.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// The `Authorization` field, not yet judged.
+    pub fn authorization(&self) -> Option<&HeaderValue> {
+        self.head.authorization.as_ref()
+    }
+
+    /// The value of a query key that the route reads as a credential; it is not in [`Self::target`] any more.
+    pub fn query_credential(&self, name: &str) -> Option<&str> {
+        self.query_credentials
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The route.
+    pub fn rule(&self) -> &Route {
+        // `route` checked both indices, and a snapshot never changes.
+        self.snapshot
+            .route(self.selected)
+            .unwrap_or_else(|| unreachable!("the selected route is in its own snapshot"))
+    }
+
+    /// How the route waives a layer now, if it does.
+    pub fn waived(&self, layer: LayerName) -> Option<WaivedMode> {
+        let rule = self.rule();
+        if rule.waived.is_empty() {
+            None
+        } else {
+            rule.waived(layer, clock::unix_now())
+        }
+    }
+
+    /// The configuration this request is judged by, from its head to its end.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// Typed path parameters with their text, in order.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, ParameterKind, &str)> {
+        let segments = self
+            .rule()
+            .paths
+            .get(self.selected.pattern)
+            .map(Pattern::segments)
+            .unwrap_or_default();
+        let texts = self.target.path().split('/').skip(1);
+        segments
+            .iter()
+            .zip(texts)
+            .filter_map(|(segment, text)| match segment {
+                Segment::Parameter { name, kind } => Some((name.as_str(), *kind, text)),
+                Segment::Literal(_) | Segment::Tail => None,
+            })
+    }
+
+    /// Takes the request apart for forwarding.
+    pub(crate) fn into_parts(self) -> (Head, PathAndQuery, Arc<Snapshot>, Selected, Incoming) {
+        (
+            self.head,
+            self.target,
+            self.snapshot,
+            self.selected,
+            self.body,
+        )
+    }
+}
+
+impl Head {
+    /// What the upstream needs of the head.
+    pub(crate) fn into_forwarded(self) -> (Method, HeaderMap, Host, Client, Option<HeaderValue>) {
+        (
+            self.method,
+            self.headers,
+            self.host,
+            self.client,
+            self.authorization,
+        )
+    }
+}
+
+impl std::fmt::Debug for Head {
+    /// Headers and query stay out: they hold tokens and cookies.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Head")
+            .field("method", &self.method)
+            .field("host", &self.host)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Inbound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbound")
+            .field("head", &self.head)
+            .field("path", &self.target.path())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The path as it is forwarded, if it differs from how it came.
+fn forwarded_path(
+    raw: &str,
+    canonical: Canonical<'_>,
+    route: &Route,
+    pattern: &Pattern,
+) -> Result<Option<String>, Denial> {
+    let fixed = pattern.segments().len().saturating_sub(1);
+    let opaque = route.tail == Tail::Opaque && pattern.has_tail();
+    if let Some((reason, segment)) = canonical.oddity
+        && !(opaque && segment >= fixed)
+    {
+        return Err(reason.into());
+    }
+    let path = if opaque {
+        let tail = |path: &str| path.match_indices('/').nth(fixed).map(|(place, _)| place);
+        match (tail(&canonical.text), tail(raw)) {
+            (Some(head_end), Some(tail_start)) => {
+                let head = canonical.text.get(..head_end).unwrap_or_default();
+                format!("{head}{}", raw.get(tail_start..).unwrap_or_default())
+            }
+            _ => return Err(Reason::Internal.into()),
+        }
+    } else {
+        canonical.text.into_owned()
+    };
+    let path = lower_case_uuids(path, pattern);
+    Ok((path != raw).then_some(path))
+}
+
+/// Clients on some platforms write UUIDs in upper case; what is judged and forwarded is lower case (RFC 9562, section 4).
+fn lower_case_uuids(path: String, pattern: &Pattern) -> String {
+    let is_uuid = |index: usize| {
+        matches!(
+            pattern.segments().get(index),
+            Some(Segment::Parameter {
+                kind: ParameterKind::Uuid,
+                ..
+            })
+        )
+    };
+    let has_upper = |text: &str| text.bytes().any(|byte| byte.is_ascii_uppercase());
+    if !path
+        .split('/')
+        .skip(1)
+        .enumerate()
+        .any(|(index, text)| is_uuid(index) && has_upper(text))
+    {
+        return path;
+    }
+    path.split('/')
+        .skip(1)
+        .enumerate()
+        .map(|(index, text)| {
+            if is_uuid(index) && text.len() == 36 {
+                format!("/{}", text.to_ascii_lowercase())
+            } else {
+                format!("/{text}")
+            }
+        })
+        .collect()
+}
+
+fn target(path: &str, query: Option<&str>) -> Result<PathAndQuery, Denial> {
+    let text = match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    // Only bytes that a URI may hold are left.
+    PathAndQuery::try_from(text)
+        .map_err(|_| Reason::Internal.because("the canonical target is not a URI"))
+}

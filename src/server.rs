@@ -1,0 +1,161 @@
+//! A running gateway: from a checked configuration to sockets, and back to nothing.
+//!
+//! Decides: in which order things start and end. Not here: what they do.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::Loaded;
+use crate::config::checked::{Config, ListenKind};
+use crate::config::reload;
+use crate::config::snapshot::Snapshot;
+use crate::listen::{Bound, Workers};
+use crate::log::Log;
+use crate::metrics::Metrics;
+use crate::process::Process;
+use crate::side_call::SideCalls;
+use crate::tokens::{KeySources, VerifiedCache};
+use crate::{admin, clock};
+
+/// What runs.
+#[derive(Debug)]
+pub struct Server {
+    process: Arc<Process>,
+    workers: Workers,
+    addresses: Addresses,
+}
+
+/// Where it can be reached.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// URLs of the listeners, in the order of the configuration.
+    pub listeners: Vec<String>,
+    /// URL of the admin listener.
+    pub admin: String,
+}
+
+impl Server {
+    /// Binds, starts the workers and what runs in the background. Must be called inside the background runtime.
+    ///
+    /// # Errors
+    ///
+    /// An address that cannot be bound, or a configuration that cannot be built.
+    pub async fn start(loaded: Loaded, log: Log) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new()?);
+        let token_cache = Arc::new(VerifiedCache::new(loaded.config.token_cache));
+        let key_sources = Arc::new(KeySources::new());
+        let bound = bind(&loaded.config)?;
+        let admin = admin::bind(loaded.config.admin.address)
+            .await
+            .with_context(|| format!("admin {}", loaded.config.admin.address))?;
+        let addresses = Addresses {
+            listeners: urls(&loaded.config, &bound)?,
+            admin: format!("http://{}", admin.local_addr()?),
+        };
+        for warning in &loaded.warnings {
+            tracing::warn!(%warning, "configuration");
+        }
+        let snapshot = Snapshot::build(
+            loaded.config,
+            loaded.digest,
+            1,
+            &metrics,
+            &token_cache,
+            &key_sources,
+        )?;
+        metrics.configured(1, snapshot.waived_layers(clock::unix_now()));
+        reload::announce(&snapshot);
+        let process = Arc::new(Process::new(
+            snapshot,
+            metrics,
+            token_cache,
+            key_sources.clone(),
+            log,
+        ));
+        tokio::spawn(key_sources.refresh_forever(Arc::new(SideCalls::new()?)));
+        tokio::spawn(admin::serve(admin, process.clone()));
+        let workers = Workers::start(&process, bound)?;
+        tracing::info!(listeners = addresses.listeners.join(" "), admin = %addresses.admin, "listening");
+        Ok(Self {
+            process,
+            workers,
+            addresses,
+        })
+    }
+
+    /// Where it can be reached.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Reloads when a file changes, and on SIGHUP.
+    ///
+    /// # Errors
+    ///
+    /// The operating system does not deliver signals.
+    pub fn follow(&self, path: PathBuf, inputs: Vec<PathBuf>) -> anyhow::Result<()> {
+        tokio::spawn(reload::watch(self.process.clone(), path.clone(), inputs));
+        let mut hangups = signal(SignalKind::hangup())?;
+        let process = self.process.clone();
+        tokio::spawn(async move {
+            while hangups.recv().await.is_some() {
+                let (process, path) = (process.clone(), path.clone());
+                let _ = tokio::task::spawn_blocking(move || reload::reload(&process, &path)).await;
+            }
+        });
+        Ok(())
+    }
+
+    /// Waits for SIGTERM or SIGINT, then drains.
+    ///
+    /// # Errors
+    ///
+    /// The operating system does not deliver signals.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let deadline = self.process.snapshot().config().drain;
+        tracing::info!(deadline = ?deadline, "draining");
+        self.workers.drain(&self.process, deadline).await;
+        tracing::info!("stopped");
+        self.process.log().flush();
+        Ok(())
+    }
+}
+
+fn bind(config: &Config) -> anyhow::Result<Vec<Bound>> {
+    let bind = |(index, address): (usize, SocketAddr)| {
+        Bound::new(address, index).with_context(|| format!("listen {address}"))
+    };
+    config
+        .listen
+        .iter()
+        .map(|listen| listen.address)
+        .enumerate()
+        .map(bind)
+        .collect()
+}
+
+fn urls(config: &Config, bound: &[Bound]) -> anyhow::Result<Vec<String>> {
+    let url = |(bound, kind): (&Bound, &ListenKind)| {
+        let scheme = if matches!(kind, ListenKind::Tls(_)) {
+            "https"
+        } else {
+            "http"
+        };
+        Ok(format!("{scheme}://{}", bound.address()?))
+    };
+    bound
+        .iter()
+        .zip(config.listen.iter().map(|listen| &listen.kind))
+        .map(url)
+        .collect()
+}

@@ -1,0 +1,201 @@
+//! What the claims of a token with a right signature must say before its bearer is a user.
+//!
+//! Decides:  `token_expired`, `token_not_yet_valid`, `token_audience`, `token_claims`, in this order.
+//! Trusts:   the issuer, for what it signed; not for types, presence or good sense.
+//! Not here: the signature (`keys`), the choice of the issuer entry (`verify`).
+//!
+//! `jsonwebtoken` would check these too, but it lets a registered claim of the wrong type pass as an absent one, and
+//! an `iss` list pass when one member fits.
+
+use serde_json::{Map, Value};
+
+use crate::denial::{Denial, Reason};
+
+/// The largest whole number that every JSON reader holds exactly (RFC 8259, section 6). No clock needs more.
+const LARGEST: i64 = (1 << 53) - 1;
+
+/// The part of an issuer entry that is about claims.
+pub(super) struct Rules {
+    /// One of these must be in `aud`.
+    pub(super) audience: Vec<String>,
+    /// Paths and, for each, the values of which one must be there.
+    pub(super) require: Vec<(Vec<String>, Vec<String>)>,
+    /// Seconds of clock difference.
+    pub(super) leeway: i64,
+}
+
+/// What a user's token says, read and found good.
+pub(super) struct Facts {
+    /// `sub`, never empty.
+    pub(super) subject: String,
+    /// `session_id`, never empty.
+    pub(super) session: Option<String>,
+    /// `role`.
+    pub(super) role: Option<String>,
+    /// `aal` as a number, 1 or 2.
+    pub(super) aal: u8,
+    /// `is_anonymous`.
+    pub(super) anonymous: bool,
+    /// `exp`.
+    pub(super) expires: i64,
+    /// When the token may be used.
+    pub(super) valid: Period,
+}
+
+/// When the token may be used by this entry's clock: leeway is already in it.
+#[derive(Clone, Copy)]
+pub(super) struct Period {
+    from: i64,
+    until: i64,
+}
+
+impl Period {
+    /// The instant named by `exp` is already outside (RFC 7519, section 4.1.4), the one named by `nbf` inside (section 4.1.5).
+    pub(super) fn contains(self, now: i64) -> bool {
+        self.from <= now && now < self.until
+    }
+}
+
+impl Rules {
+    /// Reads the claims of a token at `now`.
+    pub(super) fn check(&self, claims: &Map<String, Value>, now: i64) -> Result<Facts, Denial> {
+        let expires = instant(claims, "exp")?.ok_or_else(|| wrong("`exp` is missing"))?;
+        let not_before = instant(claims, "nbf")?;
+        let valid = Period {
+            from: not_before.map_or(i64::MIN, |start| start.saturating_sub(self.leeway)),
+            until: expires.saturating_add(self.leeway),
+        };
+        if now >= valid.until {
+            return Err(Reason::TokenExpired.into());
+        }
+        if !valid.contains(now) {
+            return Err(Reason::TokenNotYetValid.into());
+        }
+        self.check_audience(claims)?;
+        instant(claims, "iat")?;
+        let facts = Facts {
+            subject: subject(claims)?,
+            session: text(claims, "session_id", "`session_id` is not a string")?
+                .filter(|id| !id.is_empty())
+                .map(str::to_owned),
+            role: text(claims, "role", "`role` is not a string")?.map(str::to_owned),
+            aal: assurance(claims)?,
+            anonymous: anonymous(claims)?,
+            expires,
+            valid,
+        };
+        self.check_required(claims)?;
+        Ok(facts)
+    }
+
+    /// `aud` is a string or a list of strings (RFC 7519, section 4.1.3); here it must be there.
+    fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), Denial> {
+        let audience = claims.get("aud").and_then(strings).ok_or_else(|| {
+            Reason::TokenAudience.because("`aud` is no string or list of strings")
+        })?;
+        if has_one_of(&audience, &self.audience) {
+            Ok(())
+        } else {
+            Err(Reason::TokenAudience.into())
+        }
+    }
+
+    fn check_required(&self, claims: &Map<String, Value>) -> Result<(), Denial> {
+        for (path, allowed) in &self.require {
+            let found = at_path(claims, path).and_then(strings).unwrap_or_default();
+            if !has_one_of(&found, allowed) {
+                let name = path.join(".");
+                return Err(Reason::TokenClaims.because(format!("`{name}` has no required value")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The value at a path of member names, through objects only.
+fn at_path<'c>(claims: &'c Map<String, Value>, path: &[String]) -> Option<&'c Value> {
+    let (first, rest) = path.split_first()?;
+    rest.iter().try_fold(claims.get(first)?, |value, name| {
+        value.as_object()?.get(name)
+    })
+}
+
+/// A string, or a list of nothing but strings.
+fn strings(value: &Value) -> Option<Vec<&str>> {
+    match value {
+        Value::String(one) => Some(vec![one]),
+        Value::Array(several) => several.iter().map(Value::as_str).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
+    }
+}
+
+fn has_one_of(found: &[&str], allowed: &[String]) -> bool {
+    found
+        .iter()
+        .any(|value| allowed.iter().any(|one| one == value))
+}
+
+/// A NumericDate (RFC 7519, section 2) in whole seconds, rounded down: a fraction never prolongs a token.
+fn instant(claims: &Map<String, Value>, name: &'static str) -> Result<Option<i64>, Denial> {
+    let Some(value) = claims.get(name) else {
+        return Ok(None);
+    };
+    let Value::Number(number) = value else {
+        return Err(not_an_instant(name));
+    };
+    let seconds = match (number.as_i64(), number.as_f64()) {
+        (Some(whole), _) => whole,
+        // The cast keeps every value of this range, and the range has no infinity or NaN in it.
+        (None, Some(fraction)) if fraction.abs() <= LARGEST as f64 => fraction.floor() as i64,
+        (None, _) => return Err(not_an_instant(name)),
+    };
+    if (-LARGEST..=LARGEST).contains(&seconds) {
+        Ok(Some(seconds))
+    } else {
+        Err(not_an_instant(name))
+    }
+}
+
+fn subject(claims: &Map<String, Value>) -> Result<String, Denial> {
+    match text(claims, "sub", "`sub` is not a string")? {
+        Some(subject) if !subject.is_empty() => Ok(subject.to_owned()),
+        Some(_) | None => Err(wrong("`sub` is missing or empty")),
+    }
+}
+
+/// Supabase's authenticator assurance level. Absent means the lowest.
+fn assurance(claims: &Map<String, Value>) -> Result<u8, Denial> {
+    match text(claims, "aal", "`aal` is not a string")? {
+        None | Some("aal1") => Ok(1),
+        Some("aal2") => Ok(2),
+        Some(_) => Err(wrong("`aal` is neither `aal1` nor `aal2`")),
+    }
+}
+
+fn anonymous(claims: &Map<String, Value>) -> Result<bool, Denial> {
+    match claims.get("is_anonymous") {
+        None => Ok(false),
+        Some(Value::Bool(anonymous)) => Ok(*anonymous),
+        Some(_) => Err(wrong("`is_anonymous` is not a boolean")),
+    }
+}
+
+fn text<'c>(
+    claims: &'c Map<String, Value>,
+    name: &str,
+    complaint: &'static str,
+) -> Result<Option<&'c str>, Denial> {
+    match claims.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(wrong(complaint)),
+    }
+}
+
+fn not_an_instant(name: &str) -> Denial {
+    Reason::TokenClaims.because(format!("`{name}` is not a number of seconds"))
+}
+
+fn wrong(why: &'static str) -> Denial {
+    Reason::TokenClaims.because(why)
+}

@@ -1,0 +1,245 @@
+//! One entry of `tokens`: an `iss` with the algorithms, keys and rules that may speak for it.
+//!
+//! Decides:  whether a token fits this entry; `token_key_unknown`, `token_algorithm`, `keys_unavailable`.
+//! Trusts:   the checked configuration.
+//! Not here: which entries are asked, and which answer counts (`verify`).
+
+use std::sync::Arc;
+
+use jsonwebtoken::Algorithm;
+use serde_json::{Map, Value};
+
+use super::claims::Rules;
+use super::digest::{self, Digest};
+use super::fetch::{KeySources, Source};
+use super::jws::Jws;
+use super::keys::{Key, KeySet};
+use super::{Origin, Verified};
+use crate::config::checked::{KeySource, TokenIssuer};
+use crate::denial::{Denial, Reason};
+
+/// An entry, ready to judge.
+pub(super) struct Issuer {
+    name: Arc<str>,
+    algorithms: Vec<Algorithm>,
+    rules: Rules,
+    until: Option<i64>,
+    keys: Keys,
+    fingerprint: Digest,
+}
+
+/// Where the entry's keys are now.
+enum Keys {
+    /// One secret; a token's `kid` is not looked at, since it can change nothing.
+    Secret(Arc<Key>),
+    /// A set that was read with the configuration.
+    Set(Arc<KeySet>),
+    /// A set that is fetched, and may change or not be there yet.
+    Fetched(Arc<Source>),
+}
+
+/// A key that was chosen, and the version of the set it was chosen from.
+struct Choice {
+    key: Arc<Key>,
+    version: Digest,
+}
+
+/// Why an entry did not accept a token, by how far the token came. Of several entries the farthest speaks: it says most.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Progress {
+    /// No key was found.
+    Key,
+    /// A key was found, and the signature is not by it.
+    Signature,
+    /// The keys are not there, so that this entry might yet accept the token: not the token's fault (`keys_unavailable`).
+    Unavailable,
+    /// The signature is right, the claims are not.
+    Claims,
+}
+
+/// A refusal by one entry.
+pub(super) type Refusal = (Progress, Denial);
+
+impl Issuer {
+    /// Prepares an entry. The error names the entry.
+    pub(super) fn new(entry: &TokenIssuer, sources: &KeySources) -> Result<Self, String> {
+        let keys =
+            Keys::of(entry, sources).map_err(|why| format!("issuer `{}`: {why}", entry.issuer))?;
+        let require = entry.require.iter();
+        Ok(Self {
+            name: Arc::from(entry.issuer.as_str()),
+            algorithms: entry.algorithms.clone(),
+            rules: Rules {
+                audience: entry.audience.clone(),
+                require: require
+                    .map(|(path, values)| {
+                        (path.split('.').map(str::to_owned).collect(), values.clone())
+                    })
+                    .collect(),
+                leeway: i64::try_from(entry.leeway.as_secs()).unwrap_or(i64::MAX),
+            },
+            until: entry.until,
+            fingerprint: fingerprint(entry, &keys),
+            keys,
+        })
+    }
+
+    /// Whether the entry speaks for `iss` at `now`.
+    pub(super) fn is_named(&self, iss: &str, now: i64) -> bool {
+        *self.name == *iss && self.is_in_force(now)
+    }
+
+    /// Whether tokens of `algorithm` are for this entry.
+    pub(super) fn allows(&self, algorithm: Algorithm) -> bool {
+        self.algorithms.contains(&algorithm)
+    }
+
+    /// Whether the keys have ever been there.
+    pub(super) fn has_keys(&self) -> bool {
+        match &self.keys {
+            Keys::Secret(_) | Keys::Set(_) => true,
+            Keys::Fetched(source) => source.has_keys(),
+        }
+    }
+
+    /// Which published keys are not used, and why.
+    pub(super) fn dropped_keys(&self) -> Vec<String> {
+        match &self.keys {
+            Keys::Secret(_) | Keys::Fetched(_) => Vec::new(),
+            Keys::Set(set) => set
+                .dropped()
+                .iter()
+                .map(|why| format!("issuer `{}`: {why}", self.name))
+                .collect(),
+        }
+    }
+
+    /// Judges a token whose `iss` and `alg` are this entry's.
+    pub(super) fn verify(
+        &self,
+        jws: &Jws<'_>,
+        algorithm: Algorithm,
+        claims: &Map<String, Value>,
+        now: i64,
+    ) -> Result<Verified, Refusal> {
+        let kid = jws.kid.as_deref();
+        let choice = self.keys.choose(kid, algorithm)?;
+        choice
+            .key
+            .check(jws, algorithm)
+            .map_err(|denial| (Progress::Signature, denial))?;
+        let facts = self
+            .rules
+            .check(claims, now)
+            .map_err(|denial| (Progress::Claims, denial))?;
+        Ok(Verified {
+            issuer: Arc::clone(&self.name),
+            facts,
+            claims: claims.clone(),
+            origin: Origin {
+                entry: self.fingerprint,
+                key: *choice.key.id(),
+                set: choice.version,
+                kid: jws.kid.clone(),
+                algorithm,
+            },
+        })
+    }
+
+    /// Whether this entry would accept, at `now`, a token that it or its like accepted before. Everything but the clock, the
+    /// entry's end and its keys is in the fingerprint.
+    pub(super) fn still_accepts(&self, verified: &Verified, now: i64) -> bool {
+        self.fingerprint == verified.origin.entry
+            && self.is_in_force(now)
+            && verified.facts.valid.contains(now)
+            && self.keys.still_choose(&verified.origin)
+    }
+
+    fn is_in_force(&self, now: i64) -> bool {
+        self.until.is_none_or(|until| now <= until)
+    }
+}
+
+impl Keys {
+    fn of(entry: &TokenIssuer, sources: &KeySources) -> Result<Self, String> {
+        match &entry.keys {
+            KeySource::Secret(secret) => {
+                let key = Key::secret(None, secret.expose(), &entry.algorithms)?;
+                Ok(Self::Secret(Arc::new(key)))
+            }
+            KeySource::Set { json, file } => {
+                let set = KeySet::parse(json.as_bytes())
+                    .map_err(|why| format!("jwks_file {}: {why}", file.display()))?;
+                if !set.has_key_for(&entry.algorithms) {
+                    let file = file.display();
+                    return Err(format!("jwks_file {file}: no key fits `algorithms`"));
+                }
+                Ok(Self::Set(Arc::new(set)))
+            }
+            KeySource::Url(url) => Ok(Self::Fetched(sources.get_or_insert(url))),
+        }
+    }
+
+    fn choose(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Choice, Refusal> {
+        match self {
+            Self::Secret(key) => Ok(Choice {
+                key: Arc::clone(key),
+                version: *key.id(),
+            }),
+            Self::Set(set) => choose_from(set, kid, algorithm),
+            Self::Fetched(source) => match &*source.keys() {
+                Some(set) => choose_from(set, kid, algorithm),
+                None => Err((Progress::Unavailable, Reason::KeysUnavailable.into())),
+            },
+        }
+    }
+
+    /// Whether the token would be checked with the same key again. The same version answers at once; after a rotation the
+    /// choice is made anew.
+    fn still_choose(&self, origin: &Origin) -> bool {
+        let same_in = |set: &KeySet| {
+            *set.version() == origin.set
+                || set
+                    .select(origin.kid.as_deref(), origin.algorithm)
+                    .is_ok_and(|key| *key.id() == origin.key)
+        };
+        match self {
+            Self::Secret(key) => *key.id() == origin.key,
+            Self::Set(set) => same_in(set),
+            Self::Fetched(source) => source.keys().as_deref().is_some_and(same_in),
+        }
+    }
+}
+
+fn choose_from(set: &KeySet, kid: Option<&str>, algorithm: Algorithm) -> Result<Choice, Refusal> {
+    let key = set
+        .select(kid, algorithm)
+        .map_err(|denial| (Progress::Key, denial))?;
+    Ok(Choice {
+        key: Arc::clone(key),
+        version: *set.version(),
+    })
+}
+
+/// The name of an entry's meaning. A cached token is only as good as the entry that accepted it, so whatever that entry checked
+/// is in here; `until` is not, since it is checked on every hit.
+fn fingerprint(entry: &TokenIssuer, keys: &Keys) -> Digest {
+    let source = match (&entry.keys, keys) {
+        // The id of the key is a digest: the secret itself goes nowhere.
+        (KeySource::Secret(_), Keys::Secret(key)) => format!("secret {:?}", key.id()),
+        (KeySource::Set { file, .. }, _) => format!("file {file:?}"),
+        (KeySource::Url(url), _) => format!("url {url:?}"),
+        (KeySource::Secret(_), Keys::Set(_) | Keys::Fetched(_)) => String::new(),
+    };
+    let TokenIssuer {
+        issuer,
+        audience,
+        algorithms,
+        keys: _,
+        require,
+        leeway,
+        until: _,
+    } = entry;
+    let rules = format!("{issuer:?} {audience:?} {algorithms:?} {require:?} {leeway:?}");
+    digest::of_parts([rules.as_bytes(), source.as_bytes()])
+}

@@ -1,0 +1,144 @@
+//! A token's text, taken apart: JWS compact serialization (RFC 7515, section 7.1) and nothing that resembles it.
+//!
+//! Decides:  `token_too_large`, `token_malformed`, `token_critical`.
+//! Trusts:   nobody. Nothing here is signed yet, so it may only refuse, or name the key to try.
+//! Not here: whether the signature is right (`keys`), what the payload says (`claims`).
+//!
+//! One text is one token: base64url is canonical (no padding, no second alphabet, no white space, unused bits zero), so nobody
+//! can make a second spelling of a token that some later cache or list would take for another one.
+
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::Algorithm;
+use serde_json::{Map, Value};
+
+use super::json;
+use crate::denial::{Denial, Reason};
+
+/// The longest token that is looked at. Real ones have about 1 KiB; the number is arbitrary.
+pub(super) const MAX_LENGTH: usize = 8 * 1024;
+
+/// A token whose form is right. Its signature has not been checked.
+pub(super) struct Jws<'t> {
+    /// What `alg` says.
+    pub(super) algorithm: Named,
+    /// What `kid` says.
+    pub(super) kid: Option<String>,
+    /// The decoded payload: not yet anybody's word.
+    pub(super) payload: Vec<u8>,
+    /// Header and payload as they were sent, which is what is signed.
+    pub(super) signed: &'t str,
+    /// The signature, in canonical base64url.
+    pub(super) signature: &'t str,
+}
+
+/// The value of `alg`.
+pub(super) enum Named {
+    /// One that is implemented here. Whether it may be used is for the issuer entry and the key.
+    Known(Algorithm),
+    /// Anything else, `none` included; cut down to what may stand in a log line.
+    Unknown(String),
+}
+
+impl<'t> Jws<'t> {
+    /// Takes `token` apart.
+    pub(super) fn parse(token: &'t str) -> Result<Self, Denial> {
+        if token.len() > MAX_LENGTH {
+            return Err(Reason::TokenTooLarge.into());
+        }
+        // A JWE has five parts (RFC 7516, section 7.1), a JWS in JSON serialization has none.
+        let mut parts = token.split('.');
+        let (Some(header), Some(payload), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(malformed("it does not have three parts"));
+        };
+        let signed_length = header.len() + 1 + payload.len();
+        let header = decode(header)?;
+        let payload = decode(payload)?;
+        decode(signature)?;
+
+        let header =
+            json::object(&header).ok_or_else(|| malformed("the header is not one object"))?;
+        check_header(&header)?;
+        Ok(Self {
+            algorithm: Named::read(&header)?,
+            kid: text_member(&header, "kid")?.map(str::to_owned),
+            payload,
+            signed: token.get(..signed_length).unwrap_or_default(),
+            signature,
+        })
+    }
+
+    /// The payload as a claims set (RFC 7519, section 7.2, step 10).
+    pub(super) fn claims(&self) -> Result<Map<String, Value>, Denial> {
+        json::object(&self.payload).ok_or_else(|| malformed("the payload is not one object"))
+    }
+}
+
+impl Named {
+    fn read(header: &Map<String, Value>) -> Result<Self, Denial> {
+        let name = text_member(header, "alg")?.ok_or_else(|| malformed("`alg` is missing"))?;
+        Ok(Algorithm::from_str(name).map_or_else(|_| Self::Unknown(printable(name)), Self::Known))
+    }
+}
+
+/// Refuses header members that would change how the token is to be read. `jwk`, `jku`, `x5c` and `x5u` are ignored instead: they
+/// only offer a key, and no key is ever taken from a token.
+fn check_header(header: &Map<String, Value>) -> Result<(), Denial> {
+    // `jsonwebtoken` does not look at `crit`. Whoever lists an extension there demands that it be understood.
+    if header.contains_key("crit") {
+        return Err(Reason::TokenCritical.into());
+    }
+    // `b64` (RFC 7797) changes what is signed and `zip` (RFC 7516) what is read. `b64` may not even come without `crit`.
+    if header.contains_key("b64") || header.contains_key("zip") {
+        return Err(malformed("the header has `b64` or `zip`"));
+    }
+    match text_member(header, "typ")? {
+        Some(kind) if !is_access_token(kind) => Err(malformed("`typ` names another kind of token")),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether `typ` (RFC 7519, section 5.1; RFC 9068, section 2.1) can stand on an access token. A media type ignores case, and
+/// `application/` may be left out (RFC 7515, section 4.1.9).
+fn is_access_token(kind: &str) -> bool {
+    let kind = kind.to_ascii_lowercase();
+    let kind = kind.strip_prefix("application/").unwrap_or(&kind);
+    matches!(kind, "jwt" | "at+jwt")
+}
+
+fn decode(part: &str) -> Result<Vec<u8>, Denial> {
+    if part.is_empty() {
+        return Err(malformed("a part is empty"));
+    }
+    // This engine refuses padding, white space, the other alphabet and trailing bits.
+    URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|_| malformed("a part is not canonical base64url"))
+}
+
+fn text_member<'h>(
+    header: &'h Map<String, Value>,
+    name: &'static str,
+) -> Result<Option<&'h str>, Denial> {
+    match header.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(malformed("a header member is not a string")),
+    }
+}
+
+/// At most 16 letters, digits and `-` of `name`: enough to recognise a real algorithm, too little to write into a log with.
+fn printable(name: &str) -> String {
+    name.chars()
+        .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
+        .take(16)
+        .collect()
+}
+
+fn malformed(why: &'static str) -> Denial {
+    Reason::TokenMalformed.because(why)
+}

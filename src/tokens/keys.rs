@@ -1,0 +1,301 @@
+//! The keys of one issuer, each bound to the algorithm it was published for.
+//!
+//! Decides:  which key, if any, a token's `kid` and `alg` lead to; `token_signature`.
+//! Trusts:   the operator's file or the issuer's server for the document, nothing of the token.
+//! Not here: single keys (`jwk`), fetching (`fetch`).
+//!
+//! The binding is what stops algorithm confusion: a token chooses neither the key's family nor its hash. It names an algorithm,
+//! and a key that is not bound to it is never tried.
+
+use std::sync::Arc;
+
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, crypto};
+use serde_json::{Map, Value};
+
+use super::digest::{self, Digest};
+use super::json;
+use super::jwk;
+use super::jws::Jws;
+use crate::denial::{Denial, Reason};
+
+/// The longest JWK set that is read.
+pub const MAX_DOCUMENT: usize = 256 * 1024;
+/// The most keys in one set. Issuers publish two or three; the number is arbitrary.
+const MAX_KEYS: usize = 64;
+
+/// One key that checks signatures.
+pub(super) struct Key {
+    /// Over the material, `kid` and binding: equal ids accept equal tokens. Not the thumbprint of RFC 7638, which is the same
+    /// for a key that was published anew for another algorithm.
+    id: Digest,
+    kid: Option<String>,
+    bound: Bound,
+    decoding: DecodingKey,
+}
+
+/// What a key may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bound {
+    /// This algorithm.
+    Only(Algorithm),
+    /// Any of the family that the issuer entry lists: an RSA key published without `alg`, or a secret.
+    Family(AlgorithmFamily),
+}
+
+impl Bound {
+    fn fits(self, algorithm: Algorithm) -> bool {
+        match self {
+            Self::Only(only) => only == algorithm,
+            Self::Family(family) => family == algorithm.family(),
+        }
+    }
+}
+
+impl Key {
+    /// A key with the parts that make it up.
+    pub(super) fn new(
+        kid: Option<&str>,
+        bound: Bound,
+        decoding: DecodingKey,
+        material: &[&[u8]],
+    ) -> Self {
+        let binding = format!("{bound:?}");
+        let name = [
+            binding.as_bytes(),
+            kid.map_or(b"-", |_| b"+"),
+            kid.unwrap_or("").as_bytes(),
+        ];
+        let id = digest::of_parts(name.into_iter().chain(material.iter().copied()));
+        Self {
+            id,
+            kid: kid.map(str::to_owned),
+            bound,
+            decoding,
+        }
+    }
+
+    /// An HMAC key for `algorithms`. It must have at least the length of the longest hash (RFC 7518, section 3.2).
+    pub(super) fn secret(
+        kid: Option<&str>,
+        secret: &[u8],
+        algorithms: &[Algorithm],
+    ) -> Result<Self, String> {
+        let mut least = 0;
+        for algorithm in algorithms {
+            let length = hash_length(*algorithm)
+                .ok_or_else(|| format!("{algorithm:?} does not sign with a secret"))?;
+            least = least.max(length);
+        }
+        if secret.len() < least {
+            return Err(format!("the secret is shorter than {least} bytes"));
+        }
+        let bound = match algorithms {
+            [only] => Bound::Only(*only),
+            [] | [_, ..] => Bound::Family(AlgorithmFamily::Hmac),
+        };
+        Ok(Self::new(
+            kid,
+            bound,
+            DecodingKey::from_secret(secret),
+            &[secret],
+        ))
+    }
+
+    /// The name of key, `kid` and binding together.
+    pub(super) fn id(&self) -> &Digest {
+        &self.id
+    }
+
+    /// Checks the signature with the algorithm the token names, if it is the key's own.
+    pub(super) fn check(&self, jws: &Jws<'_>, algorithm: Algorithm) -> Result<(), Denial> {
+        if !self.bound.fits(algorithm) {
+            return Err(Reason::TokenAlgorithm.because(format!("no key for {algorithm:?}")));
+        }
+        match crypto::verify(
+            jws.signature,
+            jws.signed.as_bytes(),
+            &self.decoding,
+            algorithm,
+        ) {
+            Ok(true) => Ok(()),
+            // An error is a signature of an impossible form, or a key the library cannot use: no proof either way.
+            Ok(false) | Err(_) => Err(Reason::TokenSignature.into()),
+        }
+    }
+}
+
+fn hash_length(algorithm: Algorithm) -> Option<usize> {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "Algorithm is non-exhaustive"
+    )]
+    match algorithm {
+        Algorithm::HS256 => Some(32),
+        Algorithm::HS384 => Some(48),
+        Algorithm::HS512 => Some(64),
+        _ => None,
+    }
+}
+
+/// The usable keys of one document.
+pub struct KeySet {
+    keys: Vec<Arc<Key>>,
+    dropped: Vec<String>,
+    version: Digest,
+}
+
+impl std::fmt::Debug for KeySet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeySet")
+            .field("keys", &self.keys.len())
+            .field("dropped", &self.dropped)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KeySet {
+    /// Reads a JWK set (RFC 7517, section 5). Keys that may not check signatures are left out; a set without any other, or in
+    /// which a `kid` occurs twice, is refused whole.
+    pub fn parse(document: &[u8]) -> Result<Self, String> {
+        Self::read(&members(document)?, jwk::public_key)
+    }
+
+    /// Reads a set that may be one of symmetric keys instead. Never for a set that came from elsewhere; see
+    /// [`verify_signature`](super::verify_signature).
+    pub(super) fn parse_vector(document: &[u8]) -> Result<Self, String> {
+        let document = json::object(document).ok_or("not one JSON object")?;
+        let keys = match document.get("keys") {
+            Some(_) => list(&document)?,
+            None => vec![Value::Object(document)],
+        };
+        let all_symmetric = keys
+            .iter()
+            .all(|key| key.get("kty").is_some_and(|kty| kty == "oct"));
+        Self::read(
+            &keys,
+            if all_symmetric {
+                jwk::symmetric_key
+            } else {
+                jwk::public_key
+            },
+        )
+    }
+
+    fn read(
+        jwks: &[Value],
+        one: fn(&Map<String, Value>) -> Result<Key, String>,
+    ) -> Result<Self, String> {
+        if jwks.len() > MAX_KEYS {
+            return Err(format!("it has more than {MAX_KEYS} keys"));
+        }
+        refuse_repeated_kid(jwks)?;
+        let (mut keys, mut dropped) = (Vec::new(), Vec::new());
+        for (index, value) in jwks.iter().enumerate() {
+            match value
+                .as_object()
+                .map_or_else(|| Err("not an object".to_owned()), one)
+            {
+                Ok(key) => keys.push(Arc::new(key)),
+                Err(why) => dropped.push(format!("key {} left out: {why}", index + 1)),
+            }
+        }
+        if keys.is_empty() {
+            let why = dropped
+                .first()
+                .map(|why| format!(" ({why})"))
+                .unwrap_or_default();
+            return Err(format!("it has no usable key{why}"));
+        }
+        let version = digest::of_parts(keys.iter().map(|key| key.id.as_slice()));
+        Ok(Self {
+            keys,
+            dropped,
+            version,
+        })
+    }
+
+    /// Which keys of the document were left out, and why.
+    pub fn dropped(&self) -> &[String] {
+        &self.dropped
+    }
+
+    /// How many keys are usable.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Never true: a set without keys is refused.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The name of this content: equal versions select and accept alike.
+    pub(super) fn version(&self) -> &Digest {
+        &self.version
+    }
+
+    /// Whether some key could check one of `algorithms`.
+    pub(super) fn has_key_for(&self, algorithms: &[Algorithm]) -> bool {
+        self.keys
+            .iter()
+            .any(|key| algorithms.iter().any(|one| key.bound.fits(*one)))
+    }
+
+    /// The key for a token: the one with its `kid`, or for a token without `kid` the only one that fits its algorithm. Two
+    /// that fit are ambiguous, and trying both would let a token choose.
+    pub(super) fn select(
+        &self,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<&Arc<Key>, Denial> {
+        let Some(kid) = kid else {
+            let mut fitting = self.keys.iter().filter(|key| key.bound.fits(algorithm));
+            return match (fitting.next(), fitting.next()) {
+                (Some(only), None) => Ok(only),
+                (Some(_), Some(_)) => Err(unknown("the token has no `kid` and several keys fit")),
+                (None, _) => Err(unknown("the token has no `kid` and no key fits")),
+            };
+        };
+        let named = self.keys.iter().find(|key| key.kid.as_deref() == Some(kid));
+        let key = named.ok_or_else(|| unknown("no usable key has the token's `kid`"))?;
+        if key.bound.fits(algorithm) {
+            Ok(key)
+        } else {
+            Err(Reason::TokenAlgorithm
+                .because("the key with the token's `kid` is for another `alg`"))
+        }
+    }
+}
+
+fn members(document: &[u8]) -> Result<Vec<Value>, String> {
+    if document.len() > MAX_DOCUMENT {
+        return Err(format!("it is longer than {MAX_DOCUMENT} bytes"));
+    }
+    list(&json::object(document).ok_or("it is not one JSON object, or repeats a member")?)
+}
+
+fn list(document: &Map<String, Value>) -> Result<Vec<Value>, String> {
+    document
+        .get("keys")
+        .and_then(Value::as_array)
+        .cloned()
+        .ok_or_else(|| "it has no list `keys`".to_owned())
+}
+
+/// A `kid` that occurs twice makes the choice of the key depend on the reader (RFC 7517, section 4.5).
+fn refuse_repeated_kid(jwks: &[Value]) -> Result<(), String> {
+    let mut seen: Vec<&str> = jwks
+        .iter()
+        .filter_map(|jwk| jwk.get("kid")?.as_str())
+        .collect();
+    seen.sort_unstable();
+    if seen.is_sorted_by(|one, next| one != next) {
+        Ok(())
+    } else {
+        Err("two keys have the same `kid`".to_owned())
+    }
+}
+
+fn unknown(why: &'static str) -> Denial {
+    Reason::TokenKeyUnknown.because(why)
+}

@@ -1,0 +1,212 @@
+//! Tokens: whether a bearer token proves a user.
+//!
+//! Decides:  every `token_…` reason but `token_missing`, `service_key_refused` and `keys_unavailable`.
+//! Trusts:   the configured issuers, for the users they sign for and nothing else.
+//! Not here: finding the credential in the request and what its user may do (`auth`).
+//!
+//! A token is taken apart (`jws`), its `iss` and `alg` choose an entry, the entry's keys choose a key, and only behind a
+//! right signature are claims read. What was verified is remembered in a [`VerifiedCache`]; keys that live behind a URL are
+//! kept fresh by [`KeySources`].
+
+mod cache;
+mod claims;
+mod digest;
+mod fetch;
+mod issuer;
+mod json;
+mod jwk;
+mod jws;
+mod keys;
+pub mod mint;
+mod roca;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use std::fmt;
+use std::sync::Arc;
+
+use jsonwebtoken::Algorithm;
+use serde_json::{Map, Value};
+
+pub use self::cache::VerifiedCache;
+pub use self::fetch::{KeySources, Source, SourceStatus};
+pub use self::keys::{KeySet, MAX_DOCUMENT};
+
+use self::claims::Facts;
+use self::digest::Digest;
+use self::issuer::Issuer;
+use self::jws::{Jws, Named};
+use crate::config::checked::TokenIssuer;
+use crate::denial::{Denial, Reason};
+
+/// The issuers of one configuration, with the process-wide memory. Cheap to build on every reload: fetched keys and verified
+/// tokens outlive it.
+pub struct Tokens {
+    issuers: Vec<Issuer>,
+    cache: Arc<VerifiedCache>,
+}
+
+/// What a credential proves.
+#[derive(Clone, Debug)]
+pub enum Presented {
+    /// A user.
+    User(Arc<Verified>),
+    /// Nothing: an API key that anybody may have (`sb_publishable_…`, or a token with the role `anon` and no subject).
+    Nobody,
+}
+
+/// A user, as an issuer described them. Only [`Tokens::verify`] makes one, and nobody changes it.
+pub struct Verified {
+    issuer: Arc<str>,
+    facts: Facts,
+    claims: Map<String, Value>,
+    origin: Origin,
+}
+
+/// By what a token was verified: it dies with any of it.
+struct Origin {
+    /// The issuer entry.
+    entry: Digest,
+    /// The key.
+    key: Digest,
+    /// The content of the key's set then.
+    set: Digest,
+    /// What the key was chosen by.
+    kid: Option<String>,
+    algorithm: Algorithm,
+}
+
+impl Tokens {
+    /// Prepares the entries of `tokens`. Keys behind a URL come from `sources`, where a new URL is fetched at once. The error
+    /// says which entry is unusable, and why.
+    pub fn new(
+        issuers: &[TokenIssuer],
+        cache: Arc<VerifiedCache>,
+        sources: &KeySources,
+    ) -> Result<Self, String> {
+        let issuers = issuers
+            .iter()
+            .map(|entry| Issuer::new(entry, sources))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { issuers, cache })
+    }
+
+    /// Judges `token`, the text behind `Bearer `, at `now` in Unix seconds.
+    pub fn verify(&self, token: &str, now: i64) -> Result<Presented, Denial> {
+        if let Some(judgement) = verify::opaque_key(token) {
+            return judgement.map(|()| Presented::Nobody);
+        }
+        // A token of any length is hashed only if it can be one.
+        if token.len() > jws::MAX_LENGTH {
+            return Err(Reason::TokenTooLarge.into());
+        }
+        let digest = digest::of(token.as_bytes());
+        let is_good = |verified: &Verified| {
+            self.issuers
+                .iter()
+                .any(|issuer| issuer.still_accepts(verified, now))
+        };
+        if let Some(verified) = self.cache.find(&digest, is_good) {
+            return Ok(Presented::User(verified));
+        }
+        let presented = self.verify_uncached(token, now)?;
+        if let Presented::User(verified) = &presented {
+            self.cache.insert(digest, verified);
+        }
+        Ok(presented)
+    }
+
+    /// Judges `token` without looking at the memory or adding to it: what the first look at a token costs.
+    #[doc(hidden)]
+    pub fn verify_uncached(&self, token: &str, now: i64) -> Result<Presented, Denial> {
+        verify::verify(&self.issuers, token, now)
+    }
+
+    /// Whether every `jwks_url` has been fetched at least once since the process started. Before that the gateway is not ready.
+    pub fn has_all_keys(&self) -> bool {
+        self.issuers.iter().all(Issuer::has_keys)
+    }
+
+    /// Published keys that are not used, and why, for the start and the log. Those behind a URL are logged when fetched.
+    pub fn dropped_keys(&self) -> Vec<String> {
+        self.issuers.iter().flat_map(Issuer::dropped_keys).collect()
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens")
+            .field("issuers", &self.issuers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Verified {
+    /// `iss`, as configured.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// `sub`: never empty, and unique only together with the issuer.
+    pub fn subject(&self) -> &str {
+        &self.facts.subject
+    }
+
+    /// `session_id`, if it is there and not empty.
+    pub fn session(&self) -> Option<&str> {
+        self.facts.session.as_deref()
+    }
+
+    /// `role`: the database role at Supabase, not one of the gateway's roles.
+    pub fn role(&self) -> Option<&str> {
+        self.facts.role.as_deref()
+    }
+
+    /// The authenticator assurance level: 1, or 2 after a second factor.
+    pub fn aal(&self) -> u8 {
+        self.facts.aal
+    }
+
+    /// Whether this is one of Supabase's anonymous users.
+    pub fn is_anonymous(&self) -> bool {
+        self.facts.anonymous
+    }
+
+    /// `exp`, in Unix seconds.
+    pub fn expires(&self) -> i64 {
+        self.facts.expires
+    }
+
+    /// The whole payload.
+    pub fn claims(&self) -> &Map<String, Value> {
+        &self.claims
+    }
+}
+
+impl fmt::Debug for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Subject, session and claims are the user's, and not for a log.
+        f.debug_struct("Verified")
+            .field("issuer", &self.issuer)
+            .field("aal", &self.facts.aal)
+            .field("anonymous", &self.facts.anonymous)
+            .field("expires", &self.facts.expires)
+            .finish_non_exhaustive()
+    }
+}
+
+/// For public test vectors, whose payloads are not claims: the same reading of token and keys and the same signature check as
+/// [`Tokens::verify`], without issuer and claims. `jwks` is one JWK or a set; only here may a set hold symmetric keys, if it
+/// holds nothing else. Gives the payload.
+#[doc(hidden)]
+pub fn verify_signature(jwks: &[u8], token: &str) -> Result<Vec<u8>, Denial> {
+    let jws = Jws::parse(token)?;
+    let keys = KeySet::parse_vector(jwks).map_err(|why| Reason::TokenKeyUnknown.because(why))?;
+    let Named::Known(algorithm) = jws.algorithm else {
+        return Err(Reason::TokenAlgorithm.into());
+    };
+    keys.select(jws.kid.as_deref(), algorithm)?
+        .check(&jws, algorithm)?;
+    Ok(jws.payload)
+}

@@ -1,0 +1,210 @@
+//! What a rightly signed token must say.
+
+use serde_json::json;
+
+use super::*;
+
+fn accepted(claims: &Claims) -> Arc<Verified> {
+    user(&[hs_entry()], &hs256().sign(claims).unwrap())
+}
+
+#[test]
+fn an_issuer_is_one_configured_string() {
+    for claims in [
+        claims().without("iss"),
+        claims().with("iss", json!([ISSUER])),
+        claims().with("iss", 5),
+        claims().with("iss", Value::Null),
+        claims().with("iss", "https://other.test"),
+        claims().with("iss", format!("{ISSUER}/")),
+        claims().with("iss", ISSUER.to_uppercase()),
+    ] {
+        assert_eq!(refused_claims(&claims), Reason::TokenIssuer, "{claims:?}");
+    }
+}
+
+#[test]
+fn a_token_ends_at_exp_plus_leeway() {
+    accepted(&claims().expiring(NOW - 4));
+    assert_eq!(
+        refused_claims(&claims().expiring(NOW - 5)),
+        Reason::TokenExpired
+    );
+    assert_eq!(refused_claims(&claims().expiring(-1)), Reason::TokenExpired);
+    // A fraction is cut off, so it never prolongs.
+    assert_eq!(
+        accepted(&claims().with("exp", NOW as f64 + 10.9)).expires(),
+        NOW + 10
+    );
+    assert_eq!(
+        refused_claims(&claims().with("exp", NOW as f64 - 4.1)),
+        Reason::TokenExpired
+    );
+}
+
+#[test]
+fn a_token_begins_at_nbf_minus_leeway() {
+    accepted(&claims().with("nbf", NOW + 5));
+    assert_eq!(
+        refused_claims(&claims().with("nbf", NOW + 6)),
+        Reason::TokenNotYetValid
+    );
+}
+
+#[test]
+fn instants_are_numbers_of_a_size_that_clocks_have() {
+    assert_eq!(
+        refused_claims(&claims().without("exp")),
+        Reason::TokenClaims
+    );
+    for name in ["exp", "nbf", "iat"] {
+        for value in [
+            json!(NOW.to_string()),
+            json!(null),
+            json!([NOW]),
+            json!(true),
+            json!(1e300),
+            json!(-1e300),
+            json!(u64::MAX),
+            json!(i64::MAX),
+        ] {
+            let claims = claims().with(name, value.clone());
+            assert_eq!(
+                refused_claims(&claims),
+                Reason::TokenClaims,
+                "{name} {value}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_audience_is_ours_alone_or_in_a_list() {
+    accepted(&claims().with("aud", json!(["other", "authenticated"])));
+    for value in [
+        json!("other"),
+        json!([]),
+        json!(["other"]),
+        json!(["authenticated", 5]),
+        json!({ "authenticated": true }),
+        json!(null),
+        json!("Authenticated"),
+    ] {
+        let claims = claims().with("aud", value.clone());
+        assert_eq!(refused_claims(&claims), Reason::TokenAudience, "{value}");
+    }
+    assert_eq!(
+        refused_claims(&claims().without("aud")),
+        Reason::TokenAudience
+    );
+}
+
+#[test]
+fn a_user_has_a_subject() {
+    for claims in [
+        claims().without("sub"),
+        claims().with("sub", ""),
+        claims().with("sub", 5),
+        claims().with("sub", Value::Null),
+    ] {
+        assert_eq!(refused_claims(&claims), Reason::TokenClaims);
+    }
+}
+
+#[test]
+fn the_claims_the_gateway_reads_have_their_type() {
+    for (name, value) in [
+        ("session_id", json!(5)),
+        ("session_id", json!(null)),
+        ("role", json!(["authenticated"])),
+        ("aal", json!(2)),
+        ("aal", json!("aal3")),
+        ("aal", json!("")),
+        ("is_anonymous", json!("true")),
+        ("is_anonymous", json!(1)),
+    ] {
+        let claims = claims().with(name, value.clone());
+        assert_eq!(
+            refused_claims(&claims),
+            Reason::TokenClaims,
+            "{name} {value}"
+        );
+    }
+    let bare = [
+        "session_id",
+        "role",
+        "aal",
+        "is_anonymous",
+        "iat",
+        "app_metadata",
+    ]
+    .into_iter()
+    .fold(claims(), Claims::without);
+    let verified = accepted(&bare);
+    assert_eq!((verified.aal(), verified.is_anonymous()), (1, false));
+    assert_eq!((verified.session(), verified.role()), (None, None));
+    let verified = accepted(&claims().aal(2).anonymous());
+    assert_eq!((verified.aal(), verified.is_anonymous()), (2, true));
+}
+
+#[test]
+fn required_claims_are_paths_to_one_listed_value() {
+    let mut entry = hs_entry();
+    entry.require = vec![
+        (
+            "role".to_owned(),
+            vec!["authenticated".to_owned(), "editor".to_owned()],
+        ),
+        ("app_metadata.roles".to_owned(), vec!["staff".to_owned()]),
+    ];
+    let entries = [entry];
+    let token = |claims: Claims| hs256().sign(&claims).unwrap();
+    user(&entries, &token(claims().roles(["guest", "staff"])));
+    user(
+        &entries,
+        &token(
+            claims()
+                .role("editor")
+                .with("app_metadata", json!({"roles": "staff"})),
+        ),
+    );
+    for claims in [
+        claims(),
+        claims().roles(["guest"]),
+        claims().roles(["staff"]).role("other"),
+        claims().roles(["staff"]).without("role"),
+        claims().with("app_metadata", json!("staff")),
+        claims().with("app_metadata", json!({"roles": {"staff": true}})),
+        claims().with("app_metadata", json!({"roles": ["staff", 5]})),
+        claims().with("app_metadata.roles", "staff"),
+    ] {
+        assert_eq!(refused(&entries, &token(claims)), Reason::TokenClaims);
+    }
+}
+
+#[test]
+fn refusals_come_in_their_order() {
+    // Everything is wrong with this token; each step repairs what was told, and the next is told.
+    let mut claims = claims()
+        .with("iss", "https://other.test")
+        .expiring(NOW - 100)
+        .with("nbf", NOW + 100)
+        .audience("other")
+        .without("sub");
+    let wrong = Signer::secret(&[7; 64], Algorithm::HS512).unwrap();
+    let judge =
+        |signer: &Signer, claims: &Claims| refused(&[hs_entry()], &signer.sign(claims).unwrap());
+    assert_eq!(judge(&wrong, &claims), Reason::TokenIssuer);
+    claims = claims.with("iss", ISSUER);
+    assert_eq!(judge(&wrong, &claims), Reason::TokenAlgorithm);
+    let wrong = Signer::secret(&[7; 64], Algorithm::HS256).unwrap();
+    assert_eq!(judge(&wrong, &claims), Reason::TokenSignature);
+    assert_eq!(judge(&hs256(), &claims), Reason::TokenExpired);
+    claims = claims.expiring(NOW + 1000);
+    assert_eq!(judge(&hs256(), &claims), Reason::TokenNotYetValid);
+    claims = claims.without("nbf");
+    assert_eq!(judge(&hs256(), &claims), Reason::TokenAudience);
+    claims = claims.audience("authenticated");
+    assert_eq!(judge(&hs256(), &claims), Reason::TokenClaims);
+    accepted(&claims.with("sub", "somebody"));
+}

@@ -1,0 +1,148 @@
+//! Tests of `tokens`, as sentences: what must be refused, with which reason, and that remembering changes no answer.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test may stop at the first surprise"
+)]
+
+mod cache;
+mod claims;
+mod fetch;
+mod keys;
+mod structure;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use jsonwebtoken::Algorithm;
+use serde_json::Value;
+
+use super::mint::{Claims, Signer};
+use super::{KeySources, Presented, Tokens, Verified, VerifiedCache};
+use crate::config::checked::{KeySource, TokenIssuer};
+use crate::config::secret::Secret;
+use crate::denial::{Denial, Reason};
+
+/// The instant of every test that does not name another.
+const NOW: i64 = 1_800_000_000;
+const ISSUER: &str = "https://issuer.test/auth/v1";
+const SECRET: &str = "a secret of the length that HS512 asks for, which is 64 bytes or more";
+
+/// A secret's signer.
+fn hs256() -> Signer {
+    Signer::secret(SECRET.as_bytes(), Algorithm::HS256).unwrap()
+}
+
+/// One fresh key per algorithm for the whole run: RSA keys take long to make.
+fn signer(algorithm: Algorithm) -> Signer {
+    static ES: OnceLock<Signer> = OnceLock::new();
+    static RS: OnceLock<Signer> = OnceLock::new();
+    static ED: OnceLock<Signer> = OnceLock::new();
+    let (cell, kid) = match algorithm {
+        Algorithm::ES256 => (&ES, "es"),
+        Algorithm::RS256 => (&RS, "rs"),
+        Algorithm::EdDSA => (&ED, "ed"),
+        other => panic!("no key for {other:?}"),
+    };
+    cell.get_or_init(|| Signer::generate(algorithm).unwrap().with_kid(kid))
+        .clone()
+}
+
+fn secret_source() -> KeySource {
+    KeySource::Secret(Secret::new(SECRET))
+}
+
+fn set_source(jwks: impl Into<String>) -> KeySource {
+    KeySource::Set {
+        json: jwks.into(),
+        file: PathBuf::from("keys.json"),
+    }
+}
+
+fn set_of(jwks: &[Value]) -> String {
+    serde_json::json!({ "keys": jwks }).to_string()
+}
+
+/// An entry as most are: one audience, no more rules, 5 s.
+fn entry(algorithms: &[Algorithm], keys: KeySource) -> TokenIssuer {
+    TokenIssuer {
+        issuer: ISSUER.to_owned(),
+        audience: vec!["authenticated".to_owned()],
+        algorithms: algorithms.to_vec(),
+        keys,
+        require: Vec::new(),
+        leeway: Duration::from_secs(5),
+        until: None,
+    }
+}
+
+fn hs_entry() -> TokenIssuer {
+    entry(&[Algorithm::HS256], secret_source())
+}
+
+/// An entry with the published half of a signer's key.
+fn published(signer: &Signer) -> TokenIssuer {
+    entry(
+        &[signer.algorithm()],
+        set_source(signer.public_jwks().unwrap()),
+    )
+}
+
+fn new_cache() -> Arc<VerifiedCache> {
+    Arc::new(VerifiedCache::new(NonZeroUsize::new(64).unwrap()))
+}
+
+fn tokens(entries: &[TokenIssuer]) -> Tokens {
+    Tokens::new(entries, new_cache(), &KeySources::new()).unwrap()
+}
+
+fn claims() -> Claims {
+    Claims::new(ISSUER, "subject-1", NOW)
+}
+
+/// The user a token proves by these entries, now.
+fn user(entries: &[TokenIssuer], token: &str) -> Arc<Verified> {
+    expect_user(tokens(entries).verify(token, NOW))
+}
+
+fn expect_user(judgement: Result<Presented, Denial>) -> Arc<Verified> {
+    match judgement.unwrap() {
+        Presented::User(verified) => verified,
+        Presented::Nobody => panic!("nobody"),
+    }
+}
+
+/// The reason a token is refused for by these entries, now. Whatever the operator reads must not hold the token.
+fn refused(entries: &[TokenIssuer], token: &str) -> Reason {
+    let denial = tokens(entries).verify(token, NOW).unwrap_err();
+    if let Some(detail) = &denial.detail {
+        assert!(detail.len() < 200, "{detail}");
+        assert!(token.is_empty() || !detail.contains(token), "{detail}");
+    }
+    denial.reason
+}
+
+/// The reason these claims are refused for, rightly signed.
+fn refused_claims(claims: &Claims) -> Reason {
+    refused(&[hs_entry()], &hs256().sign(claims).unwrap())
+}
+
+/// The reason a token with this header is refused for, with good claims and a right signature.
+fn refused_header(header: &str) -> Reason {
+    refused(&[hs_entry()], &with_header(header))
+}
+
+fn with_header(header: &str) -> String {
+    hs256()
+        .sign_raw(
+            header,
+            &Value::Object(claims().as_object().clone()).to_string(),
+        )
+        .unwrap()
+}

@@ -1,0 +1,104 @@
+//! The way of one token, from text to user.
+//!
+//! Decides:  the order of refusal, `service_key_refused`, `token_issuer`, and which entry of `tokens` is asked.
+//! Trusts:   nothing of the token but, once its signature is right, its claims.
+//! Not here: the steps themselves (`jws`, `issuer`, `keys`, `claims`), remembering (`cache`).
+//!
+//! The order is structure, `crit`, Supabase's keys, issuer, algorithm, key, signature, time, audience, other claims. Before the
+//! signature, the token's content may do two things only: be refused, and say which entry to ask.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::Presented;
+use super::issuer::{Issuer, Refusal};
+use super::jws::{self, Jws, Named};
+use crate::denial::{Denial, Reason};
+
+/// What can be told from the first letters: Supabase's opaque keys (`sb_publishable_…`, `sb_secret_…`). `None` means that it
+/// looks like a token.
+pub(super) fn opaque_key(text: &str) -> Option<Result<(), Denial>> {
+    let kind = text.strip_prefix("sb_")?;
+    Some(if text.len() > jws::MAX_LENGTH {
+        Err(Reason::TokenTooLarge.into())
+    } else if kind.starts_with("publishable_") {
+        Ok(())
+    } else if kind.starts_with("secret_") {
+        Err(Reason::ServiceKeyRefused.because("an `sb_secret_` key"))
+    } else {
+        Err(Reason::TokenMalformed.because("an unknown kind of `sb_` key"))
+    })
+}
+
+/// Judges a token at `now` by `issuers`.
+pub(super) fn verify(issuers: &[Issuer], token: &str, now: i64) -> Result<Presented, Denial> {
+    let jws = Jws::parse(token)?;
+    let claims = jws.claims()?;
+    if is_public_key(&claims)? {
+        return Ok(Presented::Nobody);
+    }
+    let (iss, named) = named_by(issuers, &claims, now)?;
+    let Named::Known(algorithm) = jws.algorithm else {
+        return Err(algorithm_refused(iss, &jws.algorithm));
+    };
+    let mut farthest: Option<Refusal> = None;
+    for issuer in named.into_iter().filter(|issuer| issuer.allows(algorithm)) {
+        match issuer.verify(&jws, algorithm, &claims, now) {
+            Ok(verified) => return Ok(Presented::User(Arc::new(verified))),
+            Err(refusal) => {
+                if farthest
+                    .as_ref()
+                    .is_none_or(|(progress, _)| *progress < refusal.0)
+                {
+                    farthest = Some(refusal);
+                }
+            }
+        }
+    }
+    Err(farthest.map_or_else(
+        || algorithm_refused(iss, &jws.algorithm),
+        |(_, denial)| denial,
+    ))
+}
+
+/// Supabase's legacy API keys are tokens without a user. Whether they are genuine does not matter: a `service_role` key from
+/// outside is refused either way, and who sends an `anon` key is nobody, which is what anyone can be.
+fn is_public_key(claims: &Map<String, Value>) -> Result<bool, Denial> {
+    match claims.get("role").and_then(Value::as_str) {
+        Some("service_role") => {
+            Err(Reason::ServiceKeyRefused.because("a token with the role `service_role`"))
+        }
+        Some("anon") => Ok(!claims.contains_key("sub")),
+        Some(_) | None => Ok(false),
+    }
+}
+
+/// The entries in force that speak for the token's `iss`; at least one.
+fn named_by<'i, 'c>(
+    issuers: &'i [Issuer],
+    claims: &'c Map<String, Value>,
+    now: i64,
+) -> Result<(&'c str, Vec<&'i Issuer>), Denial> {
+    let iss = claims
+        .get("iss")
+        .and_then(Value::as_str)
+        .ok_or_else(|| Reason::TokenIssuer.because("`iss` is not a string"))?;
+    let named: Vec<_> = issuers
+        .iter()
+        .filter(|issuer| issuer.is_named(iss, now))
+        .collect();
+    if named.is_empty() {
+        return Err(Reason::TokenIssuer.because("no entry of `tokens` in force has this `iss`"));
+    }
+    Ok((iss, named))
+}
+
+/// `iss` is a configured name by now, so it may be told.
+fn algorithm_refused(iss: &str, named: &Named) -> Denial {
+    let name = match named {
+        Named::Known(algorithm) => format!("{algorithm:?}"),
+        Named::Unknown(name) => name.clone(),
+    };
+    Reason::TokenAlgorithm.because(format!("issuer `{iss}` does not use `{name}`"))
+}

@@ -1,0 +1,215 @@
+//! Forwarding: a permit goes in, the upstream's answer comes out.
+//!
+//! Decides: which server, when to try again, how long to wait, and which reason a failure has. Trusts: the permit; it takes nothing else.
+//! Not here: whether the request may be forwarded.
+//!
+//! | what happened | what is done |
+//! |---|---|
+//! | no connection could be made | the next server is tried; each once |
+//! | a kept connection was closed before a byte of the request was written | sent again on a fresh connection, whatever the method |
+//! | a kept connection was closed after that, before a byte of the answer | sent again once if the method is idempotent (RFC 9110, section 9.2.2) and there is no body |
+//! | the same on a fresh connection, or with another method | 502 `upstream_closed`: the upstream may have acted |
+//! | a byte of the answer was forwarded | never sent again; the client sees a broken answer |
+
+mod exchange;
+mod headers;
+mod pool;
+mod upload;
+
+use std::rc::Rc;
+
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use tokio::time::Instant;
+
+pub use exchange::UpstreamBody;
+pub use pool::Pools;
+
+use crate::answer::Answer;
+use crate::auth::Permit;
+use crate::clock;
+use crate::config::checked::Target;
+use crate::denial::{Denial, Reason};
+use crate::process::Process;
+use crate::record::Trail;
+use exchange::{Failure, Limits};
+use pool::{Lease, Pool};
+use upload::{Fault, Progress, Upload};
+
+/// Forwards a permitted request and returns the answer as soon as its head is there; bodies stream both ways.
+///
+/// # Errors
+///
+/// A [`Reason`] of the upstream's group, or [`Reason::BodyTooLarge`], [`Reason::BodyTimeout`].
+pub async fn forward(
+    pools: &Pools,
+    process: &Process,
+    permit: Permit,
+    trail: &mut Trail,
+) -> Result<Response<Answer>, Denial> {
+    let started = clock::now();
+    let Target::Upstream(index) = permit.target() else {
+        return Err(Reason::Internal.into());
+    };
+    let pool = pools
+        .get(permit.request().snapshot(), index, process.metrics())
+        .ok_or(Reason::Internal)?;
+    let rule = permit.request().rule();
+    let limits = Limits {
+        first_byte: rule
+            .timeouts
+            .first_byte
+            .unwrap_or(pool.config().first_byte_timeout),
+        stream_idle: rule.timeouts.stream_idle,
+        deadline: rule
+            .timeouts
+            .total
+            .map(|total| Instant::from_std(started + total)),
+    };
+    let body_limit = rule.body_limit;
+    let body_idle = permit.request().snapshot().config().connections.body_idle;
+
+    let (request, progress) = outgoing(permit, trail, &pool, body_limit, body_idle)?;
+    let mut attempt = Attempt::new(request, progress, process, &pool);
+    let outcome = attempt.run(&pool, &limits).await;
+    trail.upstream = Some(started.elapsed());
+    let (response, lease) = outcome?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Reason::UpstreamProtocol.because("101 unasked"));
+    }
+    let mut response =
+        response.map(|body| Answer::upstream(UpstreamBody::new(body, lease, limits)));
+    crate::request::headers::clean_response(response.headers_mut());
+    Ok(response)
+}
+
+/// The request as the upstream will see it.
+fn outgoing(
+    permit: Permit,
+    trail: &Trail,
+    pool: &Pool,
+    body_limit: u64,
+    body_idle: std::time::Duration,
+) -> Result<(Request<Upload>, Option<Rc<Progress>>), Denial> {
+    let (inbound, caller, authorization) = permit.spend();
+    let (head, target, _, _, body) = inbound.into_parts();
+    let (method, mut fields, host, client, _) = head.into_forwarded();
+    let (upload, progress) = Upload::new(body, body_limit, body_idle)?;
+    headers::complete(
+        &mut fields,
+        &host,
+        client,
+        &caller,
+        authorization,
+        &trail.id,
+        pool.config(),
+    );
+    let mut request = Request::new(upload);
+    *request.method_mut() = method;
+    *request.uri_mut() = Uri::from(target);
+    *request.version_mut() = headers::VERSION;
+    *request.headers_mut() = fields;
+    Ok((request, progress))
+}
+
+/// One request on its way to some server.
+struct Attempt<'a> {
+    request: Option<Request<Upload>>,
+    progress: Option<Rc<Progress>>,
+    process: &'a Process,
+    upstream: &'a str,
+}
+
+impl<'a> Attempt<'a> {
+    fn new(
+        request: Request<Upload>,
+        progress: Option<Rc<Progress>>,
+        process: &'a Process,
+        pool: &'a Pool,
+    ) -> Self {
+        Self {
+            request: Some(request),
+            progress,
+            process,
+            upstream: &pool.config().name,
+        }
+    }
+
+    async fn run(
+        &mut self,
+        pool: &Pool,
+        limits: &Limits,
+    ) -> Result<(Response<hyper::body::Incoming>, Lease), Denial> {
+        let mut fresh = false;
+        let mut repeated = false;
+        loop {
+            let mut lease = self.connect(pool, fresh, limits).await?;
+            let request = self.request.take().ok_or(Reason::Internal)?;
+            // Only a kept connection can be stale, so only then is a copy worth its cost.
+            let copy = (lease.reused && !repeated && self.is_repeatable(&request))
+                .then(|| copy_of(&request));
+            match exchange::send(&mut lease, request, self.progress.as_deref(), limits).await {
+                Ok(response) => return Ok((response, lease)),
+                Err(Failure::Unsent(request)) if lease.reused => self.request = Some(*request),
+                Err(Failure::Closed) if copy.is_some() => {
+                    repeated = true;
+                    self.request = copy;
+                }
+                Err(failure) => return Err(self.denial(failure, &lease)),
+            }
+            fresh = true;
+            self.process
+                .metrics()
+                .upstream_retries
+                .with_label_values(&[self.upstream])
+                .inc();
+        }
+    }
+
+    /// Each server once, then the last refusal.
+    async fn connect(&self, pool: &Pool, fresh: bool, limits: &Limits) -> Result<Lease, Denial> {
+        let mut refusal = None;
+        for _ in 0..pool.len() {
+            if limits.is_over() {
+                return Err(Reason::UpstreamTotalTimeout.into());
+            }
+            match pool.take(fresh).await {
+                Ok(lease) => return Ok(lease),
+                Err(denial) => refusal = Some(denial),
+            }
+        }
+        Err(refusal.unwrap_or_else(|| Reason::Internal.into()))
+    }
+
+    fn is_repeatable(&self, request: &Request<Upload>) -> bool {
+        self.progress.is_none()
+            && matches!(
+                *request.method(),
+                Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
+            )
+    }
+
+    fn denial(&self, failure: Failure, lease: &Lease) -> Denial {
+        // A body that broke off explains whatever the connection says about it.
+        match self.progress.as_ref().and_then(|progress| progress.fault()) {
+            Some(Fault::TooLarge) => return Reason::BodyTooLarge.into(),
+            Some(Fault::Stalled) => return Reason::BodyTimeout.into(),
+            Some(Fault::Gone) | None => {}
+        }
+        let server = lease.server().to_string();
+        match failure {
+            Failure::Unsent(_) | Failure::Closed => Reason::UpstreamClosed.because(server),
+            Failure::Protocol => Reason::UpstreamProtocol.because(server),
+            Failure::FirstByteTimeout => Reason::UpstreamFirstByteTimeout.because(server),
+            Failure::TotalTimeout => Reason::UpstreamTotalTimeout.because(server),
+        }
+    }
+}
+
+/// The same request without a body, for sending it again.
+fn copy_of(request: &Request<Upload>) -> Request<Upload> {
+    let mut copy = Request::new(Upload::none());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}

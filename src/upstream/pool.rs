@@ -1,0 +1,387 @@
+//! Connections to the servers of an upstream: kept, counted, capped.
+//!
+//! Decides: which server and which connection a request takes. Trusts: the configuration for addresses. Not here: what is sent
+//! (`exchange`).
+//!
+//! Every worker has pools of its own, so taking a connection takes no lock. A kept connection is not driven by a task: the request that
+//! uses it polls it, which saves a wake-up per request. It is looked at again when it is taken and by a sweep, and one that the server
+//! closed, or that says something unasked, is thrown away.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::http1::{self, Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+use prometheus::IntGauge;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::upload::Upload;
+use crate::clock;
+use crate::config::checked::Upstream;
+use crate::config::snapshot::Snapshot;
+use crate::denial::{Denial, Reason};
+use crate::metrics::Metrics;
+
+/// The pools of one worker.
+#[derive(Debug)]
+pub struct Pools {
+    worker: usize,
+    workers: usize,
+    current: RefCell<Current>,
+}
+
+/// The pools of the configuration in force, by the index of the upstream.
+#[derive(Debug, Default)]
+struct Current {
+    generation: u64,
+    upstreams: Vec<Rc<Pool>>,
+}
+
+/// One upstream's servers.
+#[derive(Debug)]
+pub struct Pool {
+    config: Upstream,
+    servers: Vec<Rc<Server>>,
+    /// Whose turn it is.
+    next: Cell<usize>,
+}
+
+/// One server, as one worker sees it.
+#[derive(Debug)]
+pub struct Server {
+    host: String,
+    port: u16,
+    /// The most recently used is taken first, so that superfluous ones grow old.
+    idle: RefCell<Vec<Idle>>,
+    /// This worker's share of `max_connections`.
+    slots: Arc<Semaphore>,
+    share: usize,
+    busy_gauge: IntGauge,
+    idle_gauge: IntGauge,
+}
+
+type Driver = Pin<Box<Connection<TokioIo<TcpStream>, Upload>>>;
+
+struct Idle {
+    sender: SendRequest<Upload>,
+    driver: Driver,
+    since: Instant,
+}
+
+impl std::fmt::Debug for Idle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Idle(…)")
+    }
+}
+
+/// A connection in use. Dropped, it is closed at once, which cancels the upstream's work.
+pub struct Lease {
+    connection: Option<(SendRequest<Upload>, Driver)>,
+    server: Rc<Server>,
+    /// The connection has ended and may not be polled again.
+    ended: bool,
+    /// It served a request before.
+    pub reused: bool,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease")
+            .field("reused", &self.reused)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Pools {
+    /// Empty pools of one worker out of `workers`.
+    pub fn new(worker: usize, workers: usize) -> Self {
+        Self {
+            worker,
+            workers: workers.max(1),
+            current: RefCell::default(),
+        }
+    }
+
+    /// The pool of an upstream. A configuration seen for the first time gets its pools, with the servers they share with the one before.
+    pub fn get(&self, snapshot: &Snapshot, upstream: usize, metrics: &Metrics) -> Option<Rc<Pool>> {
+        let mut current = self.current.borrow_mut();
+        // A request that began before a reload may come after one that began behind it; pools are only ever replaced by newer ones.
+        if current.generation < snapshot.generation() {
+            *current = self.rebuild(&current, snapshot, metrics);
+        }
+        if current.generation == snapshot.generation() {
+            return current.upstreams.get(upstream).cloned();
+        }
+        let name = &snapshot.upstream(upstream)?.name;
+        let kept = current
+            .upstreams
+            .iter()
+            .find(|pool| pool.config.name == *name)
+            .cloned();
+        kept.or_else(|| {
+            self.rebuild(&current, snapshot, metrics)
+                .upstreams
+                .get(upstream)
+                .cloned()
+        })
+    }
+
+    fn rebuild(&self, current: &Current, snapshot: &Snapshot, metrics: &Metrics) -> Current {
+        let mut known: HashMap<(String, String, u16, usize), Rc<Server>> = HashMap::new();
+        for pool in &current.upstreams {
+            for server in &pool.servers {
+                known.insert(
+                    (
+                        pool.config.name.clone(),
+                        server.host.clone(),
+                        server.port,
+                        server.share,
+                    ),
+                    server.clone(),
+                );
+            }
+        }
+        let upstreams = snapshot.config().upstreams.iter().map(|upstream| {
+            let share = upstream.max_connections.get().div_ceil(self.workers);
+            let servers = upstream.servers.iter().map(|(host, port)| {
+                known
+                    .get(&(upstream.name.clone(), host.clone(), *port, share))
+                    .cloned()
+                    .unwrap_or_else(|| {
+                        Rc::new(Server::new(&upstream.name, host, *port, share, metrics))
+                    })
+            });
+            // Workers begin with different servers, or all would begin with the first.
+            Rc::new(Pool {
+                config: upstream.clone(),
+                servers: servers.collect(),
+                next: Cell::new(self.worker),
+            })
+        });
+        Current {
+            generation: snapshot.generation(),
+            upstreams: upstreams.collect(),
+        }
+    }
+
+    /// Throws away connections that are too old or closed. Called every few seconds.
+    pub fn sweep(&self) {
+        let upstreams = self.current.borrow().upstreams.clone();
+        for pool in upstreams {
+            for server in &pool.servers {
+                server.sweep(pool.config.pool_idle);
+            }
+        }
+    }
+}
+
+impl Pool {
+    /// The upstream's configuration.
+    pub fn config(&self) -> &Upstream {
+        &self.config
+    }
+
+    /// How many servers there are.
+    pub fn len(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Takes a connection to the next server: a kept one if `fresh` allows, else a new one.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::UpstreamBusy`], [`Reason::UpstreamConnect`], [`Reason::UpstreamConnectTimeout`]; nothing was sent.
+    pub async fn take(&self, fresh: bool) -> Result<Lease, Denial> {
+        let turn = self.next.get();
+        self.next.set(turn.wrapping_add(1));
+        let server = self
+            .servers
+            .get(turn.checked_rem(self.servers.len()).unwrap_or_default())
+            .ok_or(Reason::Internal)?;
+        server.take(fresh, &self.config).await
+    }
+}
+
+impl Server {
+    fn new(upstream: &str, host: &str, port: u16, share: usize, metrics: &Metrics) -> Self {
+        let gauge = |state: &str| {
+            metrics
+                .upstream_connections
+                .with_label_values(&[upstream, state])
+        };
+        Self {
+            host: host.to_owned(),
+            port,
+            idle: RefCell::default(),
+            slots: Arc::new(Semaphore::new(share)),
+            share,
+            busy_gauge: gauge("busy"),
+            idle_gauge: gauge("idle"),
+        }
+    }
+
+    async fn take(self: &Rc<Self>, fresh: bool, config: &Upstream) -> Result<Lease, Denial> {
+        let slot = match self.slots.clone().try_acquire_owned() {
+            Ok(slot) => slot,
+            Err(_) => timeout(config.connect_timeout, self.slots.clone().acquire_owned())
+                .await
+                .map_err(|_| Reason::UpstreamBusy)?
+                .map_err(|_| Reason::Internal)?,
+        };
+        if !fresh {
+            while let Some(mut idle) = self.pop() {
+                if idle.since.elapsed() < config.pool_idle && idle.is_open().await {
+                    return Ok(Lease::new(
+                        idle.sender,
+                        idle.driver,
+                        self.clone(),
+                        true,
+                        slot,
+                    ));
+                }
+            }
+        }
+        let connecting = TcpStream::connect((self.host.as_str(), self.port));
+        let stream = match timeout(config.connect_timeout, connecting).await {
+            Err(_) => return Err(Reason::UpstreamConnectTimeout.because(self.to_string())),
+            Ok(Err(error)) => {
+                return Err(Reason::UpstreamConnect.because(format!("{self}: {}", error.kind())));
+            }
+            Ok(Ok(stream)) => stream,
+        };
+        let _ = stream.set_nodelay(true);
+        let (sender, driver) = http1::Builder::new()
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|_| Reason::UpstreamConnect.because(self.to_string()))?;
+        Ok(Lease::new(
+            sender,
+            Box::pin(driver),
+            self.clone(),
+            false,
+            slot,
+        ))
+    }
+
+    fn pop(&self) -> Option<Idle> {
+        let idle = self.idle.borrow_mut().pop();
+        if idle.is_some() {
+            self.idle_gauge.dec();
+        }
+        idle
+    }
+
+    fn push(&self, idle: Idle) {
+        self.idle_gauge.inc();
+        self.idle.borrow_mut().push(idle);
+    }
+
+    fn sweep(&self, pool_idle: Duration) {
+        let mut idle = self.idle.borrow_mut();
+        let before = idle.len();
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        idle.retain_mut(|idle| {
+            idle.since.elapsed() < pool_idle && idle.driver.as_mut().poll(&mut context).is_pending()
+        });
+        self.idle_gauge
+            .sub(i64::try_from(before - idle.len()).unwrap_or_default());
+    }
+}
+
+impl std::fmt::Display for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.idle_gauge
+            .sub(i64::try_from(self.idle.get_mut().len()).unwrap_or_default());
+    }
+}
+
+impl Idle {
+    /// Whether the server has neither closed the connection nor said anything unasked.
+    async fn is_open(&mut self) -> bool {
+        let ended =
+            poll_fn(|context| Poll::Ready(self.driver.as_mut().poll(context).is_ready())).await;
+        !ended && self.sender.is_ready()
+    }
+}
+
+impl Lease {
+    fn new(
+        sender: SendRequest<Upload>,
+        driver: Driver,
+        server: Rc<Server>,
+        reused: bool,
+        slot: OwnedSemaphorePermit,
+    ) -> Self {
+        server.busy_gauge.inc();
+        Self {
+            connection: Some((sender, driver)),
+            server,
+            ended: false,
+            reused,
+            _slot: slot,
+        }
+    }
+
+    /// The server, for the record.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// The sender of requests.
+    pub fn sender(&mut self) -> Option<&mut SendRequest<Upload>> {
+        self.connection.as_mut().map(|(sender, _)| sender)
+    }
+
+    /// Lets the connection read and write. Ready when it has ended.
+    pub fn poll_drive(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.ended {
+            return Poll::Ready(());
+        }
+        let Some((_, driver)) = &mut self.connection else {
+            return Poll::Ready(());
+        };
+        if driver.as_mut().poll(context).is_ready() {
+            self.ended = true;
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    /// Gives the connection back if it can serve another request: the answer has been read to its end, the request sent to its end, and
+    /// neither side wants to close. Otherwise closes it.
+    pub fn give_back(mut self, context: &mut Context<'_>) {
+        if self.poll_drive(context).is_ready() {
+            return;
+        }
+        if let Some((sender, driver)) = self.connection.take()
+            && sender.is_ready()
+        {
+            self.server.push(Idle {
+                sender,
+                driver,
+                since: clock::now(),
+            });
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.server.busy_gauge.dec();
+    }
+}
