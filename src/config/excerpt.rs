@@ -3,8 +3,8 @@
 //! Decides: what of a line is hidden. Trusts: nothing; it works on the text, because a file with a syntax error has no tree to ask.
 //! Not here: how the line is drawn (`problem`).
 //!
-//! A secret may be written into the file, and the error may end in a build log. So the value of every key named `secret` is
-//! replaced by `…`, on its own line and on the more indented lines below it, and so are a name and password in a URL.
+//! A secret may be written into the file, and the error may end in a build log. So the value of every key that speaks of a
+//! secret is replaced by `…`, on its own line and on the more indented lines below it, and so are a name and password in a URL.
 //! Hiding too much is cheap.
 
 use std::ops::Range;
@@ -20,12 +20,42 @@ pub(crate) struct Excerpt {
     pub marked: Range<usize>,
 }
 
-impl Excerpt {
+/// The lines of a file, and which of them may not be shown at all.
+pub(crate) struct Source<'a> {
+    lines: Vec<(&'a str, bool)>,
+}
+
+impl<'a> Source<'a> {
+    /// Looks at the whole file once: whether a line is part of a long secret depends on those above it.
+    pub(crate) fn new(text: &'a str) -> Self {
+        let mut secret: Option<usize> = None;
+        let mark = |line: &'a str| {
+            let blank = line.trim().is_empty();
+            if secret.is_some_and(|indent| blank || indentation(line) > indent) {
+                return (line, true);
+            }
+            secret = secret_value(line).map(|(at, _)| {
+                let first = line.get(..at).is_some_and(|before| {
+                    before.chars().all(|c| matches!(c, ' ' | '-' | '"' | '\''))
+                });
+                // Behind `- ` the key is further in than its line, and so are its neighbours.
+                if first { at } else { indentation(line) }
+            });
+            (line, false)
+        };
+        Self {
+            lines: text.lines().map(mark).collect(),
+        }
+    }
+
     /// The line of `place`. `None` if there is no such line.
-    pub(crate) fn cut(source: &str, place: &Place) -> Option<Self> {
+    pub(crate) fn cut(&self, place: &Place) -> Option<Excerpt> {
         let index = usize::try_from(place.line).ok()?.checked_sub(1)?;
-        let line = source.lines().nth(index)?;
-        let shown = if continues_a_secret(source, index) {
+        let (line, secret) = self.lines.get(index)?;
+        // A flow mapping may put the value on a line of its own, at any indentation.
+        let strayed =
+            place.key.rsplit('.').next().is_some_and(is_secret) && secret_value(line).is_none();
+        let shown = if *secret || strayed {
             "…".to_owned()
         } else {
             hidden(line)
@@ -35,9 +65,9 @@ impl Excerpt {
         let width = usize::try_from(place.width).ok()?.max(1);
         let from = byte_of(&shown, start);
         let to = byte_of(&shown, start.saturating_add(width)).max(from);
-        Some(Self {
-            marked: from..to,
+        Some(Excerpt {
             line: shown,
+            marked: from..to,
         })
     }
 }
@@ -49,7 +79,7 @@ fn byte_of(line: &str, index: usize) -> usize {
         .map_or(line.len(), |(byte, _)| byte)
 }
 
-/// The line without the value of a `secret` key and without names and passwords in URLs.
+/// The line without the value of a secret's key and without names and passwords in URLs.
 fn hidden(line: &str) -> String {
     let line = match secret_value(line) {
         Some((_, value)) => format!("{} …", line.get(..value).unwrap_or_default()),
@@ -58,40 +88,32 @@ fn hidden(line: &str) -> String {
     without_userinfo(&line)
 }
 
-/// Where the key `secret` starts in this line, and the byte after its colon.
+/// Where the key of a secret starts in this line, and the byte after its colon.
 fn secret_value(line: &str) -> Option<(usize, usize)> {
-    line.match_indices("secret").find_map(|(at, word)| {
-        let before = line.get(..at)?.chars().next_back();
-        if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
-            return None;
-        }
-        let after = line.get(at + word.len()..)?;
+    let mut rest = line;
+    while let Some(skipped) = rest.find(is_name) {
+        let (_, name) = rest.split_at_checked(skipped)?;
+        let end = name.find(|c| !is_name(c)).unwrap_or(name.len());
+        let (name, after) = name.split_at_checked(end)?;
         let colon = after.trim_start_matches(['"', '\'', ' ', '\t']);
-        colon
-            .starts_with(':')
-            .then(|| (at, line.len() - colon.len() + 1))
-    })
+        if is_secret(name) && colon.starts_with(':') {
+            return Some((
+                line.len() - after.len() - name.len(),
+                line.len() - colon.len() + 1,
+            ));
+        }
+        rest = after;
+    }
+    None
 }
 
-fn continues_a_secret(source: &str, index: usize) -> bool {
-    let lines: Vec<&str> = source.lines().take(index.saturating_add(1)).collect();
-    let Some((line, above)) = lines.split_last() else {
-        return false;
-    };
-    let mut indent = indentation(line);
-    for line in above.iter().rev().filter(|line| !line.trim().is_empty()) {
-        if let Some((at, _)) = secret_value(line) {
-            let first = line
-                .get(..at)
-                .is_some_and(|before| before.chars().all(|c| c == ' ' || c == '-'));
-            return indent > if first { at } else { indentation(line) };
-        }
-        if indentation(line) == 0 {
-            return false;
-        }
-        indent = indent.min(indentation(line));
-    }
-    false
+fn is_name(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Keys of other programs too: what they are about is refused here, and shown while it is refused.
+fn is_secret(name: &str) -> bool {
+    (name.contains("secret") || name.contains("password")) && !name.ends_with("_file")
 }
 
 fn indentation(line: &str) -> usize {
@@ -129,7 +151,8 @@ mod tests {
             width: 1,
             ..Place::default()
         };
-        Excerpt::cut(source, &place)
+        Source::new(source)
+            .cut(&place)
             .map(|excerpt| excerpt.line)
             .unwrap_or_default()
     }
@@ -142,7 +165,10 @@ mod tests {
             "- { issuer: a, \"secret\": …"
         );
         assert_eq!(shown("secret_file: keys/a", 1), "secret_file: keys/a");
-        assert_eq!(shown("client_secret: a", 1), "client_secret: a");
+        assert_eq!(
+            shown("identity: { supabase: { secret_key: a } }", 1),
+            "identity: { supabase: { secret_key: …"
+        );
     }
 
     #[test]

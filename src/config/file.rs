@@ -8,10 +8,11 @@
 use std::time::Duration;
 
 use super::checked::{Access, Authorization, Environment, Serve, Tail, TrailingSlash, WaivedMode};
+use super::declare::{wire, words};
+use super::node::{Kind, Node, Text};
 use super::problem::Report;
 use super::units::{Date, Size};
-use super::wire::{Decode, List, Many, Named, Only, wire, words, wrong};
-use super::yaml::{Kind, Node, Text};
+use super::wire::{Decode, List, Many, Named, Only, wrong};
 
 wire! {
     /// The whole file.

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::digest;
 
 use super::interpolate::Variables;
+use super::node::Text;
 use super::problem::Report;
 use super::wire::Value;
-use super::yaml::Text;
 
 /// Longest file that is read. A bundle of every public root certificate is a quarter of this.
 pub(crate) const MAX_FILE: u64 = 1 << 20;
@@ -109,10 +109,16 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Why a file could not be read, without the system's number.
 pub(crate) fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        io::ErrorKind::PermissionDenied => "this process may not read it".to_owned(),
-        io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
-        _ => error.to_string(),
+    let known = [
+        (io::ErrorKind::NotFound, "there is no such file"),
+        (
+            io::ErrorKind::PermissionDenied,
+            "this process may not read it",
+        ),
+        (io::ErrorKind::IsADirectory, "it is a folder"),
+    ];
+    match known.iter().find(|(kind, _)| *kind == error.kind()) {
+        Some((_, reason)) => (*reason).to_owned(),
+        None => error.to_string(),
     }
 }

@@ -11,33 +11,49 @@ use std::fmt;
 /// Shifts an ASCII character into a block of Unicode that no file has a use for, and that YAML takes for letters.
 const MASK: u32 = 0xE000;
 
-/// The text with the characters of every `${…}` masked, one for one, so that lines and columns stay.
+/// The text with the characters of every `${…}` and of every path parameter masked, one for one, so that lines and columns stay.
 ///
-/// Without it `[${PORT}]` would open a mapping and `${NAME:-a, b}` would be two items.
+/// Without it `[${PORT}]` and `[/a/{id}]` would open a mapping, and `${NAME:-a, b}` would be two items.
 pub(crate) fn masked(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.find("${") {
-        let (before, variable) = rest.split_at(at);
+    while let Some(at) = rest.find("${").into_iter().chain(rest.find("/{")).min() {
+        let (before, braced) = rest.split_at(at);
         out.push_str(before);
-        match variable
+        match braced
             .find('}')
-            .and_then(|end| variable.split_at_checked(end + 1))
+            .and_then(|end| braced.split_at_checked(end + 1))
         {
-            // Quotes and backslashes mean something to YAML in a quoted scalar; such a variable is left for it to read.
-            Some((variable, after)) if !variable.contains(['\n', '"', '\'', '\\']) => {
-                out.push('$');
-                out.extend(variable.chars().skip(1).map(mask));
+            Some((braced, after)) if is_variable(braced) || is_parameter(braced) => {
+                out.extend(braced.chars().take(1));
+                out.extend(braced.chars().skip(1).map(mask));
                 rest = after;
             }
             _ => {
-                out.push_str("${");
-                rest = variable.get(2..).unwrap_or_default();
+                out.extend(braced.chars().take(2));
+                rest = braced.get(2..).unwrap_or_default();
             }
         }
     }
     out.push_str(rest);
     out
+}
+
+/// Quotes and backslashes mean something to YAML in a quoted scalar; a variable that holds one is left for it to read.
+fn is_variable(text: &str) -> bool {
+    text.starts_with("${") && !text.contains(['\n', '"', '\'', '\\'])
+}
+
+fn is_parameter(text: &str) -> bool {
+    let inner = text
+        .strip_prefix("/{")
+        .and_then(|text| text.strip_suffix('}'))
+        .unwrap_or_default();
+    let name = inner.strip_prefix('*').unwrap_or(inner);
+    !name.is_empty()
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':')
 }
 
 /// The inverse of [`masked`].
@@ -232,5 +248,9 @@ mod tests {
         assert_eq!(masked.chars().count(), text.chars().count());
         assert!(!masked.contains("x, y"));
         assert_eq!(unmasked(&masked), text);
+
+        let text = "[/a/{id:uuid}/{*rest}, {b: /c}]";
+        assert_eq!(super::masked(text).matches(['{', '}']).count(), 2);
+        assert_eq!(unmasked(&super::masked(text)), text);
     }
 }

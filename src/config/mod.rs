@@ -3,18 +3,23 @@
 //! Decides: whether a file is a configuration. Trusts: nothing in it. Not here: what the gateway builds from one (`snapshot`), and
 //! when a changed file is read again (`reload`).
 //!
-//! The way of a file: [`yaml`] reads text into a tree with places, putting in `${NAME}` through [`interpolate`]; [`file`] names the
-//! keys, and [`wire`] reads the tree into them; [`check`] makes [`checked`] values of them, which cannot be wrong any more. Each
+//! The way of a file: `yaml` reads text into a tree with places, putting in `${NAME}` through `interpolate`; `file` names the
+//! keys, and `wire` reads the tree into them; `check` makes [`checked`] values of them, which cannot be wrong any more. Each
 //! step notes problems and goes on, so that [`Problems`] holds all of them, with line, column and what to write instead.
 
 mod check;
 pub mod checked;
+mod declare;
 mod excerpt;
 mod file;
 mod inputs;
 mod interpolate;
+mod node;
 mod problem;
+pub mod reload;
 pub mod secret;
+pub mod snapshot;
+mod spelling;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -83,7 +88,7 @@ pub fn load_str(
     dir: &Path,
     vars: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded, Problems> {
-    load_at(name, text, dir, vars, jiff::Timestamp::now().as_second())
+    load_at(name, text, dir, vars, crate::clock::unix_now())
 }
 
 /// Loads at a given time, in Unix seconds: whether a date is past or too far ahead depends on it.
@@ -127,6 +132,3 @@ fn load_at(
         warnings,
     })
 }
-
-pub mod reload;
-pub mod snapshot;

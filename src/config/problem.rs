@@ -11,7 +11,7 @@ use std::fmt;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde_json::{Value as Json, json};
 
-use super::excerpt::Excerpt;
+use super::excerpt::{Excerpt, Source};
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,14 +86,14 @@ impl Problem {
 /// Its `Display` is for people: each problem with its line and a mark under the place, in plain text.
 #[derive(Debug)]
 pub struct Problems {
-    first: Problem,
+    first: Box<Problem>,
     rest: Vec<Problem>,
 }
 
 impl Problems {
     /// The problems, in the order of their lines.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
-        std::iter::once(&self.first).chain(&self.rest)
+        std::iter::once(self.first.as_ref()).chain(&self.rest)
     }
 
     /// How many there are; at least one.
@@ -111,7 +111,7 @@ impl Problems {
 impl From<Problem> for Problems {
     fn from(first: Problem) -> Self {
         Self {
-            first,
+            first: Box::new(first),
             rest: Vec::new(),
         }
     }
@@ -195,11 +195,12 @@ impl Report {
 
     /// The warnings, if there was no problem; the problems of `file`, whose text is `source`, otherwise.
     pub(crate) fn finish(self, file: &str, source: &str) -> Result<Vec<String>, Problems> {
+        let source = Source::new(source);
         let mut problems: Vec<Problem> = self
             .problems
             .into_iter()
             .map(|(place, message, instead)| Problem {
-                excerpt: Excerpt::cut(source, &place),
+                excerpt: source.cut(&place),
                 file: file.to_owned(),
                 line: place.line,
                 column: place.column,
@@ -212,7 +213,7 @@ impl Report {
         let mut problems = problems.into_iter();
         match problems.next() {
             Some(first) => Err(Problems {
-                first,
+                first: Box::new(first),
                 rest: problems.collect(),
             }),
             None => Ok(self

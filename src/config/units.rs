@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
+use super::node::Node;
 use super::problem::Report;
 use super::wire::{Decode, wrong};
-use super::yaml::{Kind, Node};
 
 const DURATION: &str =
     "a duration: a whole number with `ms`, `s`, `m`, `h` or `d`, such as `500ms` or `10s`";
@@ -17,10 +17,7 @@ const DATE: &str = "a date such as `2027-01-01`, or a time such as `2027-01-01T1
 
 impl Decode for Duration {
     fn decode(node: Node, report: &mut Report) -> Option<Self> {
-        let duration = match &node.kind {
-            Kind::Text(text) => duration(&text.value),
-            _ => None,
-        };
+        let duration = node.kind.as_text().and_then(|text| duration(&text.value));
         duration.or_else(|| refused(&node, DURATION, report))
     }
 }
@@ -31,10 +28,12 @@ pub(crate) struct Size(pub u64);
 
 impl Decode for Size {
     fn decode(node: Node, report: &mut Report) -> Option<Self> {
-        let size = match &node.kind {
-            Kind::Integer(bytes) => u64::try_from(*bytes).ok(),
-            Kind::Text(text) => size(&text.value),
-            _ => None,
+        let size = match node.kind.as_text() {
+            Some(text) => size(&text.value),
+            None => node
+                .kind
+                .as_integer()
+                .and_then(|bytes| u64::try_from(bytes).ok()),
         };
         size.map(Self).or_else(|| refused(&node, SIZE, report))
     }
@@ -46,26 +45,17 @@ pub(crate) struct Date(pub i64);
 
 impl Decode for Date {
     fn decode(node: Node, report: &mut Report) -> Option<Self> {
-        let date = match &node.kind {
-            Kind::Text(text) => date(&text.value),
-            _ => None,
-        };
+        let date = node.kind.as_text().and_then(|text| date(&text.value));
         date.map(Self).or_else(|| refused(&node, DATE, report))
     }
 }
 
 fn refused<T>(node: &Node, needs: &str, report: &mut Report) -> Option<T> {
-    match &node.kind {
-        Kind::Text(text) => {
-            report.problem(&node.place, format!("`{}` is not {needs}", text.shown()));
-            None
-        }
-        Kind::Integer(_) => {
-            report.problem(&node.place, format!("needs {needs}"));
-            None
-        }
-        _ => wrong(node, needs, report),
+    if let Some(text) = node.kind.as_text() {
+        report.problem(&node.place, format!("`{}` is not {needs}", text.shown()));
+        return None;
     }
+    wrong(node, needs, report)
 }
 
 fn duration(text: &str) -> Option<Duration> {
@@ -122,13 +112,16 @@ fn date(text: &str) -> Option<i64> {
 /// A duration as this file would write it.
 pub(crate) fn written(duration: Duration) -> String {
     let ms = duration.as_millis();
+    if ms == 0 {
+        return "0s".to_owned();
+    }
     for (unit, size) in [
         ("d", 86_400_000),
         ("h", 3_600_000),
         ("m", 60_000),
         ("s", 1_000),
     ] {
-        if ms > 0 && ms % size == 0 {
+        if ms.is_multiple_of(size) {
             return format!("{}{unit}", ms / size);
         }
     }

@@ -3,8 +3,9 @@
 //! Decides: what an unknown, repeated, empty or wrongly typed key is told. Trusts: the tree of `yaml`. Not here: the keys
 //! themselves (`file`), and whether a value makes sense (`check`).
 
+use super::node::{Entry, Kind, Node, Text};
 use super::problem::{Place, Report};
-use super::yaml::{Entry, Kind, Node, Text};
+use super::spelling::nearest;
 
 /// A value and where it was written.
 #[derive(Clone, Debug)]
@@ -73,14 +74,19 @@ impl<T: Decode> Decode for Value<T> {
 
 /// Tells that `node` is of the wrong type. Says nothing where something was said already.
 pub(crate) fn wrong<T>(node: &Node, needs: &str, report: &mut Report) -> Option<T> {
-    match &node.kind {
-        Kind::Broken => {}
-        Kind::Null => report.problem(
-            &node.place,
-            format!("is empty: needs {needs}; write one, or remove the key"),
-        ),
-        other => report.problem(&node.place, format!("needs {needs}, not {}", other.name())),
-    }
+    let message = match &node.kind {
+        Kind::Broken => return None,
+        Kind::Null => format!("is empty: needs {needs}; write one, or remove the key"),
+        kind @ (Kind::Bool(_)
+        | Kind::Integer(_)
+        | Kind::Float
+        | Kind::Text(_)
+        | Kind::List(_)
+        | Kind::Map(_)) => {
+            format!("needs {needs}, not {}", kind.name())
+        }
+    };
+    report.problem(&node.place, message);
     None
 }
 
@@ -101,31 +107,21 @@ impl Decode for Text {
 
 impl Decode for bool {
     fn decode(node: Node, report: &mut Report) -> Option<Self> {
-        match &node.kind {
-            Kind::Bool(value) => Some(*value),
-            Kind::Text(Text {
-                value,
-                written: Some(_),
-            }) if value == "true" => Some(true),
-            Kind::Text(Text {
-                value,
-                written: Some(_),
-            }) if value == "false" => Some(false),
-            _ => wrong(&node, "`true` or `false`", report),
+        if let Kind::Bool(value) = node.kind {
+            return Some(value);
         }
+        let value = node
+            .kind
+            .as_interpolated()
+            .and_then(|value| value.parse().ok());
+        value.or_else(|| wrong(&node, "`true` or `false`", report))
     }
 }
 
 impl Decode for i128 {
     fn decode(node: Node, report: &mut Report) -> Option<Self> {
-        let number = match &node.kind {
-            Kind::Integer(value) => Some(*value),
-            Kind::Text(Text {
-                value,
-                written: Some(_),
-            }) => value.parse().ok(),
-            _ => None,
-        };
+        let interpolated = || node.kind.as_interpolated()?.parse().ok();
+        let number = node.kind.as_integer().or_else(interpolated);
         number.or_else(|| wrong(&node, "a whole number", report))
     }
 }
@@ -304,37 +300,6 @@ pub(crate) fn not_yet(name: &str) -> String {
     format!("`{name}` does not work yet in this version; remove it")
 }
 
-/// The candidate that `word` is most likely a slip of: at most a third of its letters differ.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let allowed = (word.chars().count() / 3).max(1);
-    candidates
-        .into_iter()
-        .map(|candidate| (distance(word, candidate), candidate))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Insertions, deletions and replacements that turn one word into the other (Levenshtein).
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut above: Vec<usize> = (0..=to.len()).collect();
-    for (row, a) in from.chars().enumerate() {
-        let mut left = row + 1;
-        let mut line = vec![left];
-        for (pair, b) in above.windows(2).zip(&to) {
-            let [diagonal, up] = pair else { continue };
-            left = (diagonal + usize::from(a != *b)).min(up + 1).min(left + 1);
-            line.push(left);
-        }
-        above = line;
-    }
-    above.last().copied().unwrap_or_default()
-}
-
 /// A choice between words. Words that the design has and this version does not are told as such.
 pub(crate) fn word<T: Copy>(
     node: &Node,
@@ -374,86 +339,4 @@ pub(crate) fn word<T: Copy>(
         Some(_) | None => report.problem(&node.place, message),
     }
     None
-}
-
-/// Declares wire structs: their keys, the keys that do nothing yet, and the keys that are refused with a reason.
-macro_rules! wire {
-    ($(
-        $(#[doc = $doc:literal])*
-        struct $name:ident { $($field:ident: $type:ty,)* }
-        $(later [$($later:literal),* $(,)?])?
-        $(refused { $($refused:literal: $why:literal,)* })?
-    )*) => {
-        $(
-            $(#[doc = $doc])*
-            #[derive(Clone, Debug)]
-            pub(crate) struct $name {
-                /// Where the mapping is.
-                #[allow(dead_code, reason = "only mappings with required keys need it")]
-                pub(crate) place: $crate::config::problem::Place,
-                $(pub(crate) $field: $crate::config::wire::Field<$type>,)*
-            }
-
-            impl $name {
-                /// Every key that is read.
-                pub(crate) const KEYS: &[&str] = &[$(stringify!($field)),*];
-
-                /// What it is when nothing was written.
-                #[allow(dead_code, reason = "only sections that may be left out need it")]
-                pub(crate) fn absent() -> Self {
-                    Self { place: $crate::config::problem::Place::default(), $($field: $crate::config::wire::Field::Absent,)* }
-                }
-            }
-
-            impl $crate::config::wire::Decode for $name {
-                fn decode(
-                    node: $crate::config::yaml::Node,
-                    report: &mut $crate::config::problem::Report,
-                ) -> Option<Self> {
-                    let names = $crate::config::wire::Names {
-                        known: Self::KEYS,
-                        later: &[$($($later),*)?],
-                        refused: &[$($(($refused, $why)),*)?],
-                    };
-                    let place = node.place.clone();
-                    let mut keys = $crate::config::wire::Keys::open(node, &names, report)?;
-                    Some(Self { $($field: keys.take(stringify!($field), report),)* place })
-                }
-            }
-        )*
-
-        /// The keys of every wire struct, for the test that keeps the annotated example complete.
-        #[cfg(test)]
-        pub(crate) const ALL: &[(&str, &[&str])] = &[$((stringify!($name), $name::KEYS)),*];
-    };
-}
-
-/// Declares choices between words, and which words do nothing yet.
-macro_rules! words {
-    ($(impl $type:ty { $($word:literal => $value:expr,)* } $(later [$($later:literal),*])?)*) => {$(
-        impl $crate::config::wire::Decode for $type {
-            fn decode(
-                node: $crate::config::yaml::Node,
-                report: &mut $crate::config::problem::Report,
-            ) -> Option<Self> {
-                $crate::config::wire::word(&node, &[$(($word, $value)),*], &[$($($later),*)?], report)
-            }
-        }
-    )*};
-}
-
-pub(crate) use {wire, words};
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_name_is_a_likely_slip_and_nothing_else() {
-        let names = ["first_byte", "stream_idle", "total"];
-        assert_eq!(nearest("first_bite", names), Some("first_byte"));
-        assert_eq!(nearest("totl", names), Some("total"));
-        assert_eq!(nearest("secret", names), None);
-        assert_eq!(distance("kitten", "sitting"), 3);
-    }
 }

@@ -12,6 +12,7 @@ use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy, NonFiniteFloatPo
 use serde_saphyr::{Location, Spanned};
 
 use super::interpolate::{self, Variables};
+use super::node::{Entry, Kind, Node, Text};
 use super::problem::{Place, Report, joined};
 
 /// Collections and scalars of one file, aliases counted as often as they are used. A route map of 2000 routes has about 60 000.
@@ -19,85 +20,6 @@ const MAX_NODES: usize = 200_000;
 
 /// What aliases may add to that. Far more than an honest file needs, far less than a "billion laughs" file wants.
 const MAX_ALIASED: usize = 20_000;
-
-/// One value of the file.
-#[derive(Debug)]
-pub(crate) struct Node {
-    /// Where it is, and under which key.
-    pub place: Place,
-    /// What it is.
-    pub kind: Kind,
-}
-
-/// What a value is.
-#[derive(Debug)]
-pub(crate) enum Kind {
-    /// Nothing was written.
-    Null,
-    /// `true` or `false`.
-    Bool(bool),
-    /// A whole number.
-    Integer(i128),
-    /// A number with a fraction or an exponent; no key wants one.
-    Float,
-    /// Text.
-    Text(Text),
-    /// A list.
-    List(Vec<Node>),
-    /// A mapping, in the order it was written, repeated keys included.
-    Map(Vec<Entry>),
-    /// Already told as a problem.
-    Broken,
-}
-
-/// One line of a mapping.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    /// The key.
-    pub name: String,
-    /// Where the key is.
-    pub place: Place,
-    /// Its value.
-    pub value: Node,
-}
-
-/// Text, and how it may be shown.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Text {
-    /// With its variables put in. May be a secret.
-    pub value: String,
-    /// As it was written, if it had variables.
-    pub written: Option<String>,
-}
-
-impl Text {
-    /// What may be shown in a message: the text as the file has it, never the value of a variable.
-    pub(crate) fn shown(&self) -> &str {
-        self.written.as_deref().unwrap_or(&self.value)
-    }
-}
-
-impl fmt::Debug for Text {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Text(…)")
-    }
-}
-
-impl Kind {
-    /// What it is, in words.
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
-            Self::Null => "empty",
-            Self::Bool(_) => "true or false",
-            Self::Integer(_) => "a number",
-            Self::Float => "a number with a fraction",
-            Self::Text(_) => "text",
-            Self::List(_) => "a list",
-            Self::Map(_) => "a mapping",
-            Self::Broken => "broken",
-        }
-    }
-}
 
 /// Reads `text`. Problems of grammar and of variables are noted in `report`.
 pub(crate) fn parse(

@@ -13,9 +13,9 @@ use rustls::{InconsistentKeys, RootCertStore};
 use super::{Checker, or};
 use crate::config::checked::{Admin, Certificate, ClientAuth, Listen, ListenKind, Tls};
 use crate::config::file::{self, File, Redirect, TlsOrOff};
+use crate::config::node::Text;
 use crate::config::problem::Place;
 use crate::config::wire::{Field, Value};
-use crate::config::yaml::Text;
 
 const EXAMPLE: &str = "write at least one, such as `listen: [{ address: 0.0.0.0:8443, tls: { certificates: [{ cert: tls.crt, key: tls.key }] } }]`";
 
@@ -176,9 +176,7 @@ impl Checker<'_> {
         let private = key.and_then(|key| self.private_key(key));
         let (cert, key, (path, chain), private) = (cert?, key?, chain?, private?);
 
-        let Some(leaf) = chain.first().cloned() else {
-            return None;
-        };
+        let leaf = chain.first()?.clone();
         let certified = match CertifiedKey::from_der(
             chain,
             private,

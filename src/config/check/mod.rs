@@ -6,6 +6,7 @@
 //! Every function notes what it finds and goes on with the rest. `None` means "noted": there is no configuration unless every
 //! function gave `Some`.
 
+mod access;
 mod cors;
 mod layers;
 mod listen;
@@ -13,6 +14,7 @@ mod names;
 mod overlap;
 mod roles;
 mod routes;
+mod target;
 mod tokens;
 mod upstreams;
 
@@ -23,10 +25,10 @@ use std::time::Duration;
 use super::checked::{Config, Connections, Environment};
 use super::file::{self, File};
 use super::inputs::Inputs;
+use super::node::Text;
 use super::problem::{Place, Report};
 use super::units::{Size, written, written_size};
 use super::wire::{Field, List, Value};
-use super::yaml::Text;
 
 /// What checking needs besides the value that is checked.
 pub(crate) struct Checker<'a> {

@@ -7,8 +7,8 @@ use hyper::Uri;
 use super::Checker;
 use crate::config::checked::TrustedProxies;
 use crate::config::file;
+use crate::config::node::Text;
 use crate::config::wire::{Field, List, Value};
-use crate::config::yaml::Text;
 
 impl Checker<'_> {
     /// Host names without port, lower case. Nothing written means any host.

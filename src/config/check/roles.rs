@@ -4,8 +4,8 @@ use super::Checker;
 use crate::auth::roles::Action;
 use crate::config::checked::{Grants, Roles};
 use crate::config::file;
+use crate::config::node::Text;
 use crate::config::wire::{Field, List, Many, Named, Value};
-use crate::config::yaml::Text;
 
 /// Lifts every right of whoever has it; so it cannot grant any.
 const BANNED: &str = "banned";

@@ -10,10 +10,11 @@ use super::names::Url;
 use super::{Checker, secs};
 use crate::config::checked::{JwksUrl, KeySource, TokenIssuer};
 use crate::config::file::Issuer;
+use crate::config::node::Text;
 use crate::config::problem::Place;
 use crate::config::secret::Secret;
-use crate::config::wire::{Field, List, Value, nearest};
-use crate::config::yaml::Text;
+use crate::config::spelling::nearest;
+use crate::config::wire::{Field, List, Value};
 
 /// Every algorithm that can be verified, by its name in RFC 7518 and RFC 8037.
 const ALGORITHMS: [(&str, Algorithm); 12] = [

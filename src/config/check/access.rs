@@ -1,0 +1,151 @@
+//! Who may use a route: its access, its credentials, and whose things its path names.
+
+use super::Checker;
+use super::routes::Around;
+use crate::config::checked::{Access, CredentialSource};
+use crate::config::file;
+use crate::config::node::Text;
+use crate::config::wire::{Field, List, Value};
+use crate::request::path::Pattern;
+
+impl Checker<'_> {
+    /// A path that names a thing must say whose thing it is, even if that is nobody's business yet.
+    pub(super) fn resource(
+        &mut self,
+        wire: &file::Route,
+        paths: Option<&[Pattern]>,
+        access: Option<Access>,
+    ) {
+        match &wire.resource {
+            Field::Bad => {}
+            Field::Good(only)
+                if only
+                    .value
+                    .0
+                    .as_ref()
+                    .is_some_and(|text| text.value == "none") => {}
+            Field::Good(only) => {
+                self.report.problem_instead(
+                    &only.place,
+                    "resources do not work yet in this version",
+                    "write `resource: none`, and let the server behind judge who owns what",
+                );
+            }
+            Field::Absent if access == Some(Access::Deny) => {}
+            Field::Absent => {
+                let parameter = paths
+                    .into_iter()
+                    .flatten()
+                    .any(|path| path.parameters().next().is_some());
+                if parameter {
+                    self.report.problem_instead(
+                        &wire.place.below("resource"),
+                        "is missing, and the path has a parameter that names something",
+                        "write `resource: none` if the server behind judges who owns it",
+                    );
+                }
+            }
+        }
+    }
+
+    pub(super) fn credentials(
+        &mut self,
+        field: &Field<List<Text>>,
+    ) -> Option<Vec<CredentialSource>> {
+        let list = match field {
+            Field::Absent => return Some(vec![CredentialSource::Bearer]),
+            Field::Bad => return None,
+            Field::Good(list) => list,
+        };
+        list.value.at_least_one(&list.place, self.report);
+        let sources = self.each(&list.value, Self::credential)?;
+        for (index, (source, item)) in sources.iter().zip(&list.value.items).enumerate() {
+            if sources.iter().take(index).any(|other| other == source) {
+                self.report
+                    .problem(&item.place, "is written twice; remove one");
+            }
+        }
+        Some(sources)
+    }
+
+    fn credential(&mut self, text: &Value<Text>) -> Option<CredentialSource> {
+        match text.value.value.as_str() {
+            "bearer" => return Some(CredentialSource::Bearer),
+            "cookie" => {
+                self.report.problem(
+                    &text.place,
+                    "`cookie` does not work yet in this version; write `bearer` or `query.NAME`",
+                );
+                return None;
+            }
+            _ => {}
+        }
+        let name = text.value.value.strip_prefix("query.").filter(|name| {
+            !name.is_empty()
+                && name
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '~'))
+        });
+        if name.is_none() {
+            let message = format!("`{}` is not a place for a credential", text.value.shown());
+            self.report.problem_instead(
+                &text.place,
+                message,
+                "write `bearer`, or `query.NAME` with letters, digits, `_`, `-`, `.` and `~`",
+            );
+        }
+        name.map(|name| CredentialSource::Query(name.to_owned()))
+    }
+
+    /// Keys that would look as if they protected something, and do not with this access.
+    pub(super) fn fits_access(
+        &mut self,
+        wire: &file::Route,
+        access: Option<Access>,
+        around: &Around<'_>,
+    ) {
+        let Some(access) = access else { return };
+        let judged = matches!(access, Access::User | Access::Optional);
+        if judged && !around.has_tokens {
+            let place = wire
+                .access
+                .good()
+                .map_or(&wire.place, |access| &access.place);
+            self.report.problem_instead(
+                place,
+                "no user can be proven: there are no `tokens`",
+                "add `tokens`, or write `access: public`",
+            );
+        }
+        let written = [
+            (
+                "credentials",
+                wire.credentials.good().map(|value| &value.place),
+            ),
+            ("aal", wire.aal.good().map(|value| &value.place)),
+            ("action", wire.action.good().map(|value| &value.place)),
+            ("anonymous", wire.anonymous.good().map(|value| &value.place)),
+        ];
+        if !judged {
+            let word = if access == Access::Public {
+                "public"
+            } else {
+                "deny"
+            };
+            for (key, place) in written {
+                if let Some(place) = place {
+                    let message = format!(
+                        "has no effect with `access: {word}`, which reads no credential; remove `{key}`, or write `access: user`"
+                    );
+                    self.report.problem(place, message);
+                }
+            }
+        }
+        if let Some(pass) = wire.pass_credentials.good()
+            && pass.value
+            && access != Access::Public
+        {
+            self.report.problem(&pass.place, "works with `access: public` only; elsewhere `authorization` of the upstream decides");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The tree that a file is read into: values, and where each was written.
+//!
+//! Decides: how text may be shown. Trusts: nothing. Not here: how the tree comes about (`yaml`), and what it means (`wire`).
+
+use std::fmt;
+
+use super::problem::Place;
+
+/// One value of the file.
+#[derive(Debug)]
+pub(crate) struct Node {
+    /// Where it is, and under which key.
+    pub place: Place,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What a value is.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    /// Nothing was written.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number.
+    Integer(i128),
+    /// A number with a fraction or an exponent; no key wants one.
+    Float,
+    /// Text.
+    Text(Text),
+    /// A list.
+    List(Vec<Node>),
+    /// A mapping, in the order it was written, repeated keys included.
+    Map(Vec<Entry>),
+    /// Already told as a problem.
+    Broken,
+}
+
+/// One line of a mapping.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// The key.
+    pub name: String,
+    /// Where the key is.
+    pub place: Place,
+    /// Its value.
+    pub value: Node,
+}
+
+/// Text, and how it may be shown.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Text {
+    /// With its variables put in. May be a secret.
+    pub value: String,
+    /// As it was written, if it had variables.
+    pub written: Option<String>,
+}
+
+impl Text {
+    /// What may be shown in a message: the text as the file has it, never the value of a variable.
+    pub(crate) fn shown(&self) -> &str {
+        self.written.as_deref().unwrap_or(&self.value)
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Text(…)")
+    }
+}
+
+impl Kind {
+    /// The text, if it is text.
+    pub(crate) fn as_text(&self) -> Option<&Text> {
+        if let Self::Text(text) = self {
+            Some(text)
+        } else {
+            None
+        }
+    }
+
+    /// The text, if a variable had a part in it: such text may stand for a number or a truth.
+    pub(crate) fn as_interpolated(&self) -> Option<&str> {
+        self.as_text()
+            .filter(|text| text.written.is_some())
+            .map(|text| text.value.as_str())
+    }
+
+    /// The number, if it is a whole number.
+    pub(crate) fn as_integer(&self) -> Option<i128> {
+        if let Self::Integer(value) = self {
+            Some(*value)
+        } else {
+            None
+        }
+    }
+
+    /// What it is, in words.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Null => "empty",
+            Self::Bool(_) => "true or false",
+            Self::Integer(_) => "a number",
+            Self::Float => "a number with a fraction",
+            Self::Text(_) => "text",
+            Self::List(_) => "a list",
+            Self::Map(_) => "a mapping",
+            Self::Broken => "broken",
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The annotated example and the demo: they load, they are complete, and they tell the truth.
+
+use super::*;
+
+#[test]
+fn the_annotated_example_loads_without_a_warning() {
+    let dir = certificates();
+    let loaded = load_in(dir.path(), &example("foregate.yaml"))
+        .unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+    assert_eq!(loaded.config.routes.len(), 4);
+    let ListenKind::Tls(tls) = &loaded.config.listen[0].kind else {
+        panic!("not TLS")
+    };
+    assert_eq!(tls.certificates[0].names, ["api.example.com"]);
+}
+
+#[test]
+fn the_annotated_example_has_every_key() {
+    let text = example("foregate.yaml");
+    for (name, keys) in file::ALL {
+        for key in *keys {
+            let pattern = format!("{key}:");
+            let shown = text.match_indices(&pattern).any(|(at, _)| {
+                let before = text[..at].chars().next_back();
+                before.is_none_or(|c| matches!(c, ' ' | '\n' | '{'))
+            });
+            assert!(shown, "`{key}` of {name} is not in config/foregate.yaml");
+        }
+    }
+}
+
+#[test]
+fn every_default_the_annotated_example_states_is_the_real_one() {
+    let dir = certificates();
+    let whole = example("foregate.yaml");
+    let stated: String = whole
+        .lines()
+        // Lines are emptied, not removed: a route remembers its line.
+        .map(|line| {
+            if line.contains("# default") && !line.trim_start().starts_with('#') {
+                "\n".to_owned()
+            } else {
+                format!("{line}\n")
+            }
+        })
+        .collect();
+    assert!(stated.lines().filter(|line| line.is_empty()).count() > 40);
+    let shown = |text: &str| {
+        format!(
+            "{:#?}",
+            load_in(dir.path(), text)
+                .unwrap_or_else(|problems| panic!("{problems}"))
+                .config
+        )
+    };
+    assert_eq!(shown(&stated), shown(&whole));
+}
+
+#[test]
+fn the_commented_keys_of_the_annotated_example_are_read() {
+    // What a key replaces is taken out where both cannot stand.
+    let dir = certificates();
+    let text = example("foregate.yaml");
+    let mut all = text;
+    for (from, to) in [
+        ("# workers: 4", "workers: 4"),
+        (
+            "# - { address: 127.0.0.1:8081",
+            "- { address: 127.0.0.1:8081",
+        ),
+        ("# list: {", "list: {"),
+        ("# allow_headers:", "allow_headers:"),
+        ("# expose_headers:", "expose_headers:"),
+        ("# timeouts: {", "timeouts: {"),
+        ("# action: read", "action: read"),
+        (
+            "# layers:\n#   roles:\n#     mode",
+            "layers:\n  roles:\n    mode",
+        ),
+        ("#     until: 2027-01-01", "    until: 2026-12-25"),
+        ("#     reason: roles", "    reason: roles"),
+        ("# client_ca: tls/clients.pem", "client_ca: tls/tls.crt"),
+        ("# client_auth: required", "client_auth: required"),
+        ("resumption: true", "resumption: false"),
+        ("secret: ${SUPABASE_JWT_SECRET}", ""),
+        ("# secret_file: keys/jwt", "secret_file: secret"),
+    ] {
+        assert!(all.contains(from), "{from}");
+        all = all.replace(from, to);
+    }
+    let loaded = load_in(dir.path(), &all).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(loaded.config.workers.get(), 4);
+    assert_eq!(loaded.config.routes[0].waived.len(), 1);
+    assert_eq!(
+        loaded.config.routes[2].waived.len(),
+        0,
+        "the route says `enforce`"
+    );
+}
+
+#[test]
+fn the_demo_loads() {
+    let dir = certificates();
+    let loaded =
+        load_in(dir.path(), &example("demo.yaml")).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(loaded.warnings, Vec::<String>::new());
+    assert_eq!(loaded.config.listen[0].address.port(), 9009);
+    assert_eq!(
+        loaded.config.routes[0].target,
+        Some(Target::Serve(Serve::Health))
+    );
+    assert_eq!(
+        loaded.config.routes[3].name,
+        "GET,DELETE /api/notes/{note_id:uuid}"
+    );
+    assert_eq!(loaded.inputs.len(), 3);
+    let KeySource::Secret(secret) = &loaded.config.tokens[0].keys else {
+        panic!("not a secret")
+    };
+    assert_eq!(secret.expose().len(), 32, "the newline at the end is cut");
+}

@@ -1,0 +1,127 @@
+//! What is accepted, what is refused, and in which words. Every test loads text as an operator would.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed expectation is how a test fails"
+)]
+
+mod examples;
+mod listen;
+mod problems;
+mod routes;
+mod tokens;
+mod upstreams;
+
+use std::path::Path;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::checked::{
+    Access, Authorization, CredentialSource, Grants, KeySource, ListenKind, Serve, Target,
+    UpstreamHost,
+};
+use super::{Loaded, Problems, file, load, load_at};
+use crate::auth::LayerName;
+use crate::request::method::Methods;
+
+/// 2026-12-01T00:00:00Z.
+const NOW: i64 = 1_796_083_200;
+
+/// A small good file; tests add to it.
+const BASE: &str = "\
+listen: [{ address: 127.0.0.1:8080, tls: off }]
+tokens: [{ issuer: https://i, audience: a, algorithms: HS256, secret: 0123456789abcdef0123456789abcdef }]
+upstreams: { kong: { servers: [http://127.0.0.1:8000] } }
+defaults: { upstream: kong }
+";
+
+fn load_in(dir: &Path, text: &str) -> Result<Loaded, Problems> {
+    let vars = |name: &str| match name {
+        "SUPABASE_JWT_SECRET" => Some("hunter2-hunter2-hunter2-hunter2-hunter2".to_owned()),
+        "PORT" => Some("8088".to_owned()),
+        "LIMIT" => Some("7".to_owned()),
+        "OFF" => Some("false".to_owned()),
+        "BAD" => Some("hunter2: {".to_owned()),
+        "DEMO_DIR" => Some(dir.display().to_string()),
+        "DEMO_PORT" | "DEMO_ADMIN_PORT" | "DEMO_UPSTREAM_PORT" => {
+            Some((9000 + name.len()).to_string())
+        }
+        _ => None,
+    };
+    load_at("foregate.yaml", text, dir, &vars, NOW)
+}
+
+fn good(text: &str) -> Loaded {
+    load_in(Path::new("."), text).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// `key: message (instead)` of every problem.
+fn told(text: &str) -> Vec<String> {
+    told_in(Path::new("."), text)
+}
+
+fn told_in(dir: &Path, text: &str) -> Vec<String> {
+    let problems = load_in(dir, text).expect_err(text);
+    problems
+        .iter()
+        .map(|p| {
+            format!(
+                "{}: {} ({})",
+                p.key,
+                p.message,
+                p.instead.as_deref().unwrap_or("")
+            )
+        })
+        .collect()
+}
+
+/// Asserts that each text gives exactly one problem, under this key, with this word in it.
+fn each_refused(prefix: &str, cases: &[(&str, &str, &str)]) {
+    for (text, key, word) in cases {
+        let told = told(&format!("{prefix}{text}"));
+        assert_eq!(told.len(), 1, "{text}\n{told:#?}");
+        assert!(
+            told[0].starts_with(&format!("{key}: ")) && told[0].contains(word),
+            "{text}\n{told:#?}"
+        );
+    }
+}
+
+fn with_route(route: &str) -> String {
+    format!("{BASE}routes:\n  - {{ {route} }}\n")
+}
+
+/// A folder with `tls/tls.crt`, `tls/tls.key`, a second key, and the same as `cert.pem` and `key.pem`; and a secret.
+fn certificates() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["API.example.com".to_owned()]).unwrap();
+    let other = rcgen::KeyPair::generate().unwrap();
+    std::fs::create_dir(dir.path().join("tls")).unwrap();
+    for (name, contents) in [
+        ("tls/tls.crt", made.cert.pem()),
+        ("tls/tls.key", made.signing_key.serialize_pem()),
+        ("tls/other.key", other.serialize_pem()),
+        ("cert.pem", made.cert.pem()),
+        ("key.pem", made.signing_key.serialize_pem()),
+        ("secret", "0123456789abcdef0123456789abcdef\n".to_owned()),
+        ("short", "0123456789abcdef0123456789abcde\n".to_owned()),
+        ("jwks.json", r#"{"keys": []}"#.to_owned()),
+        ("not-jwks.json", r#"{"key": []}"#.to_owned()),
+    ] {
+        std::fs::write(dir.path().join(name), contents).unwrap();
+    }
+    dir
+}
+
+/// A file of `config/`.
+fn example(name: &str) -> String {
+    std::fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("config")
+            .join(name),
+    )
+    .unwrap()
+}

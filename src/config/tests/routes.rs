@@ -1,0 +1,222 @@
+//! Routes: what they default to, what is refused, and who owns a request.
+
+use super::*;
+
+#[test]
+fn a_route_has_defaults_and_a_name() {
+    let route = good(&with_route("path: /a/{*rest}, access: optional"))
+        .config
+        .routes
+        .remove(0);
+    assert_eq!(
+        (route.name.as_str(), route.methods, route.access),
+        ("ANY /a/{*rest}", Methods::ALL, Access::Optional)
+    );
+    assert_eq!(
+        (route.target, route.aal, route.body_limit, route.line),
+        (Some(Target::Upstream(0)), 1, 1 << 20, 6)
+    );
+    assert_eq!(route.credentials, [CredentialSource::Bearer]);
+    let route = good(&with_route(
+        "path: /a, methods: [POST, GET], access: user, credentials: [query.t], aal: aal2",
+    ))
+    .config
+    .routes
+    .remove(0);
+    assert_eq!((route.name.as_str(), route.aal), ("POST,GET /a", 2));
+    assert_eq!(route.credentials, [CredentialSource::Query("t".to_owned())]);
+}
+
+#[test]
+fn a_route_that_would_open_or_do_nothing_is_refused() {
+    for (route, key, word) in [
+        ("path: /a", ".access", "is missing"),
+        ("access: public", ".path", "is missing"),
+        ("path: a, access: public", ".path", "begins with `/`"),
+        (
+            "path: '/a/{id}', access: public",
+            ".resource",
+            "resource: none",
+        ),
+        (
+            "path: [/a, '/b/{id}'], access: user",
+            ".resource",
+            "is missing",
+        ),
+        (
+            "path: /a, access: public, credentials: [bearer]",
+            ".credentials",
+            "no effect",
+        ),
+        ("path: /a, access: public, aal: aal2", ".aal", "no effect"),
+        (
+            "path: /a, access: public, action: admin",
+            ".action",
+            "no effect",
+        ),
+        (
+            "path: /a, access: user, pass_credentials: true",
+            ".pass_credentials",
+            "`access: public` only",
+        ),
+        (
+            "path: /a, access: deny, serve: health",
+            ".serve",
+            "goes nowhere",
+        ),
+        (
+            "path: /a, access: public, serve: health, upstream: kong",
+            ".serve",
+            "beside `upstream`",
+        ),
+        (
+            "path: /a, access: public, serve: panic",
+            ".serve",
+            "development",
+        ),
+        (
+            "path: /a, access: public, upstream: king",
+            ".upstream",
+            "did you mean `kong`?",
+        ),
+        (
+            "path: /a, access: public, methods: [TRACE]",
+            ".methods[0]",
+            "never served",
+        ),
+        (
+            "path: /a, access: public, methods: get",
+            ".methods",
+            "in capitals",
+        ),
+        ("path: /a, access: public, tail: opaque", ".tail", "{*rest}"),
+        (
+            "path: /a, access: user, credentials: []",
+            ".credentials",
+            "empty list",
+        ),
+        (
+            "path: /a, access: user, credentials: [bearer, bearer]",
+            ".credentials[1]",
+            "twice",
+        ),
+        (
+            "path: /a, access: user, credentials: [header.x]",
+            ".credentials[0]",
+            "query.NAME",
+        ),
+        (
+            "path: /a, access: public, timeouts: { total: 0s }",
+            ".timeouts.total",
+            "from 1ms",
+        ),
+        ("path: [/a, /a], access: public", ".path[1]", "same shape"),
+    ] {
+        let told = told(&with_route(route));
+        assert_eq!(told.len(), 1, "{route} {told:#?}");
+        assert!(
+            told[0].starts_with(&format!("routes[0]{key}: ")) && told[0].contains(word),
+            "{route} {told:#?}"
+        );
+    }
+    let deny = good(&with_route("path: '/a/{id}', access: deny"))
+        .config
+        .routes
+        .remove(0);
+    assert_eq!(deny.target, None);
+    let no_tokens: String = with_route("path: /a, access: user")
+        .lines()
+        .filter(|line| !line.starts_with("tokens"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert!(told(&no_tokens)[0].contains("there are no `tokens`"));
+    let hosts = told(&(with_route("path: /a, access: public, hosts: [b]") + "hosts: [a]\n"));
+    assert!(
+        hosts[0].contains("not one of the gateway's `hosts`"),
+        "{hosts:#?}"
+    );
+}
+
+#[test]
+fn two_routes_never_own_the_same_request() {
+    let two = |one: &str, other: &str| {
+        format!(
+            "{BASE}routes:\n  - {{ {one}, access: public, resource: none }}\n  - {{ {other}, access: public, resource: none }}\n"
+        )
+    };
+    for (one, other) in [
+        ("path: /a", "path: /a"),
+        ("path: '/a/{x}'", "path: '/a/{y:uuid}'"),
+        ("path: '/a/{*x}'", "path: '/a/{*y}'"),
+        (
+            "path: /a, methods: GET",
+            "path: [/b, /a], methods: [POST, HEAD]",
+        ),
+        ("path: /a, hosts: [h]", "path: /a"),
+    ] {
+        let told = told(&two(one, other));
+        assert_eq!(told.len(), 1, "{told:#?}");
+        assert!(
+            told[0].contains("line 6") && told[0].contains("line 7"),
+            "{told:#?}"
+        );
+    }
+    for (one, other) in [
+        ("path: /a", "path: '/{x}'"),
+        ("path: /a, methods: GET", "path: /a, methods: POST"),
+        ("path: /a, hosts: [h]", "path: /a, hosts: [i], name: b"),
+        ("path: '/a/{x}'", "path: '/a/{*x}'"),
+    ] {
+        good(&two(one, other));
+    }
+    let names = told(&two("path: /a, name: n", "path: /b, name: n"));
+    assert!(
+        names.len() == 1 && names[0].contains("also the name of the route at line 6"),
+        "{names:#?}"
+    );
+}
+
+#[test]
+fn a_waived_layer_has_an_end_and_a_reason() {
+    let waived = |layer: &str| {
+        with_route(&format!(
+            "path: /a, access: user, layers: {{ roles: {{ {layer} }} }}"
+        ))
+    };
+    for (layer, key, word) in [
+        ("until: 2026-12-02", ".mode", "is missing"),
+        ("mode: shadow, reason: a", ".until", "at most 30 days"),
+        ("mode: shadow, until: 2026-12-02", ".reason", "is missing"),
+        (
+            "mode: shadow, until: 2027-01-01, reason: a",
+            ".until",
+            "more than 30 days",
+        ),
+        ("mode: enforce, reason: a", ".reason", "no effect"),
+    ] {
+        let told = told(&waived(layer));
+        assert_eq!(told.len(), 1, "{layer} {told:#?}");
+        assert!(
+            told[0].starts_with(&format!("routes[0].layers.roles{key}: "))
+                && told[0].contains(word),
+            "{layer} {told:#?}"
+        );
+    }
+    let waiver = good(&waived("mode: off, until: 2026-12-31, reason: a"))
+        .config
+        .routes[0]
+        .waived[0]
+        .clone();
+    assert_eq!(
+        (waiver.layer, waiver.until),
+        (LayerName::Roles, NOW + 30 * 24 * 60 * 60)
+    );
+
+    let over = good(&waived("mode: off, until: 2026-12-01, reason: a"));
+    assert!(over.config.routes[0].waived.is_empty());
+    assert!(
+        over.warnings[0].contains("enforces again"),
+        "{:?}",
+        over.warnings
+    );
+}

@@ -1,0 +1,56 @@
+//! Upstreams and cross-origin rules.
+
+use super::*;
+
+#[test]
+fn an_upstream_has_defaults_and_servers_without_a_path() {
+    let upstream = good(&with_route("path: /a, access: public"))
+        .config
+        .upstreams
+        .remove(0);
+    assert_eq!(
+        (upstream.name.as_str(), upstream.servers),
+        ("kong", vec![("127.0.0.1".to_owned(), 8000)])
+    );
+    assert_eq!(
+        (upstream.host, upstream.authorization),
+        (UpstreamHost::Keep, Authorization::Keep)
+    );
+    let rest = with_route("path: /a, access: public");
+    for (server, word) in [
+        ("http://a/b", "path"),
+        ("http://u:p@a", "password"),
+        ("a:80", "http://"),
+        ("ftp://a", "http://"),
+    ] {
+        each_refused(
+            &rest.replace("http://127.0.0.1:8000", server),
+            &[("", "upstreams.kong.servers[0]", word)],
+        );
+    }
+    each_refused(
+        &rest,
+        &[
+            (
+                "cors: { origins: ['*'] }\n",
+                "cors.origins[0]",
+                "written out",
+            ),
+            (
+                "cors: { origins: ['null'] }\n",
+                "cors.origins[0]",
+                "names nobody",
+            ),
+            (
+                "cors: { origins: ['https://a/'] }\n",
+                "cors.origins[0]",
+                "trailing slash",
+            ),
+            (
+                "cors: { credentials: true }\n",
+                "cors.origins",
+                "is missing",
+            ),
+        ],
+    );
+}
