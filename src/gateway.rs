@@ -6,8 +6,10 @@
 //! There is one [`Gateway`] per worker thread, with its own upstream connections and log lines; what workers share is in [`Process`].
 //!
 //! [`Chain`]: crate::auth::Chain
+//! [`Permit`]: crate::auth::Permit
 
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +19,6 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Request, Response, Version};
 
 use crate::answer::{self, Answer};
-use crate::auth::Permit;
 use crate::config::checked::Target;
 use crate::config::snapshot::Snapshot;
 use crate::cors;
@@ -49,10 +50,11 @@ impl Gateway {
         })
     }
 
-    /// Answers one request, whatever happens on the way.
+    /// Answers one request, whatever happens on the way. The request is boxed because a future carries its arguments along, and there is
+    /// one future for every stream.
     pub async fn handle(
         self: Rc<Self>,
-        request: Request<Incoming>,
+        request: Box<Request<Incoming>>,
         connection: Rc<ConnectionState>,
     ) -> Response<Answer> {
         let snapshot = self.process.snapshot();
@@ -64,9 +66,11 @@ impl Gateway {
             request.version(),
         );
         let origin = request.headers().get(header::ORIGIN).cloned();
-        let outcome = match caught(self.judge(request, snapshot.clone(), &mut trail)).await {
-            Ok(outcome) => outcome,
-            Err(panic) => Err(Reason::Internal.because(panic)),
+        let outcome = {
+            let judged = pin!(self.judge(request, snapshot.clone(), &mut trail));
+            caught(judged)
+                .await
+                .unwrap_or_else(|panic| Err(Reason::Internal.because(panic)))
         };
         let mut response = outcome.unwrap_or_else(|denial| answer::refuse(denial, &mut trail));
         self.finish_head(&mut response, origin.as_ref(), &snapshot, &mut trail);
@@ -74,8 +78,8 @@ impl Gateway {
     }
 
     async fn judge(
-        self: &Rc<Self>,
-        request: Request<Incoming>,
+        &self,
+        request: Box<Request<Incoming>>,
         snapshot: Arc<Snapshot>,
         trail: &mut Trail,
     ) -> Result<Response<Answer>, Denial> {
@@ -90,14 +94,6 @@ impl Gateway {
         let request = Inbound::route(head, body, snapshot.clone(), trail)?;
         let permit = snapshot.chain().authorize(request, trail).await?;
         trail.permitted = true;
-        self.carry_out(permit, trail).await
-    }
-
-    async fn carry_out(
-        self: &Rc<Self>,
-        permit: Permit,
-        trail: &mut Trail,
-    ) -> Result<Response<Answer>, Denial> {
         match permit.target() {
             Target::Upstream(_) => {
                 upstream::forward(&self.pools, &self.process, permit, trail).await

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 
 /// Runs a future and turns a panic into an error, which never says what data the future saw.
@@ -10,8 +10,7 @@ use std::task::Poll;
 /// # Errors
 ///
 /// The future panicked; it is not polled again.
-pub async fn caught<F: Future>(future: F) -> Result<F::Output, &'static str> {
-    let mut future = pin!(future);
+pub async fn caught<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, &'static str> {
     poll_fn(move |context| {
         // What the future shared is per request, or is only ever replaced whole.
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {

@@ -59,6 +59,7 @@ pub struct RoleTable {
     from: Vec<String>,
     listed: HashMap<String, Vec<Arc<str>>>,
     grants: HashMap<Arc<str>, Grants>,
+    everybody: Arc<str>,
 }
 
 impl RoleTable {
@@ -83,12 +84,13 @@ impl RoleTable {
             from: roles.from.clone(),
             listed,
             grants,
+            everybody: EVERYBODY.into(),
         }
     }
 
     /// The roles of a caller that grant or take something; unknown names in a token mean nothing.
     pub fn of(&self, verified: &Verified) -> Vec<Arc<str>> {
-        let mut roles: Vec<Arc<str>> = vec![EVERYBODY.into()];
+        let mut roles = vec![self.everybody.clone()];
         let mut add = |name: &str| {
             let known = self
                 .grants

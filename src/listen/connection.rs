@@ -8,6 +8,7 @@
 //! limit is therefore kept to within a quarter of its length.
 
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -276,13 +277,14 @@ where
         let (gateway, state) = (gateway.clone(), state.clone());
         move |request| {
             let (gateway, state) = (gateway.clone(), state.clone());
-            async move { Ok::<_, std::convert::Infallible>(gateway.handle(request, state).await) }
+            let request = Box::new(request);
+            async move { Ok::<_, Infallible>(gateway.handle(request, state).await) }
         }
     });
     if is_h2 {
         let connection = h2_builder(limits).serve_connection(stream, service);
         supervise(
-            connection,
+            Box::pin(connection),
             http2::Connection::graceful_shutdown,
             state,
             limits,
@@ -291,7 +293,7 @@ where
     } else {
         let connection = h1_builder(limits).serve_connection(stream, service);
         supervise(
-            connection,
+            Box::pin(connection),
             http1::Connection::graceful_shutdown,
             state,
             limits,
@@ -314,11 +316,11 @@ async fn speak_redirect(
     });
     let service = service_fn(|request| {
         let response = redirect::answer(gateway, state, request, port);
-        async move { Ok::<_, std::convert::Infallible>(response) }
+        async move { Ok::<_, Infallible>(response) }
     });
     let connection = h1_builder(limits).serve_connection(stream, service);
     supervise(
-        connection,
+        Box::pin(connection),
         http1::Connection::graceful_shutdown,
         state,
         limits,
@@ -356,9 +358,9 @@ fn h2_builder(limits: &Connections) -> http2::Builder<LocalExecutor> {
     builder
 }
 
-/// Runs a connection beside its limits.
+/// Runs a connection beside its limits. The connection is boxed, so that the task is not as large as the largest protocol.
 async fn supervise<C, E>(
-    connection: C,
+    mut connection: Pin<Box<C>>,
     graceful: impl Fn(Pin<&mut C>),
     state: &Rc<ConnectionState>,
     limits: &Connections,
@@ -366,7 +368,6 @@ async fn supervise<C, E>(
 where
     C: Future<Output = Result<(), E>>,
 {
-    let mut connection = pin!(connection);
     let look = (limits.head.min(limits.idle).min(limits.body_idle) / 4)
         .clamp(Duration::from_millis(50), Duration::from_secs(5));
     let mut timer = pin!(sleep(look));
@@ -415,11 +416,9 @@ where
 #[derive(Clone, Copy, Debug)]
 struct LocalExecutor;
 
-impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
+        tokio::task::spawn_local(future);
     }
 }
 

@@ -55,7 +55,7 @@ pub struct Head {
 
 /// A canonical request with the route it belongs to: what the chain judges.
 pub struct Inbound {
-    head: Head,
+    head: Box<Head>,
     target: PathAndQuery,
     query_credentials: Vec<(String, String)>,
     selected: Selected,
@@ -74,7 +74,7 @@ impl Head {
         connection: Connection,
         snapshot: &Snapshot,
         record: &mut Record,
-    ) -> Result<Self, Denial> {
+    ) -> Result<Box<Self>, Denial> {
         let config = snapshot.config();
         let client = Client::of(
             connection.peer,
@@ -119,7 +119,7 @@ impl Head {
         let authorization = headers.remove(header::AUTHORIZATION);
         // The host is kept beside the headers, in canonical form.
         headers.remove(header::HOST);
-        Ok(Self {
+        Ok(Box::new(Self {
             method,
             version,
             host,
@@ -127,7 +127,7 @@ impl Head {
             headers,
             authorization,
             uri,
-        })
+        }))
     }
 
     /// The method.
@@ -158,7 +158,7 @@ impl Inbound {
     ///
     /// A [`Reason`] about the path, the query or the route.
     pub fn route(
-        head: Head,
+        head: Box<Head>,
         body: Incoming,
         snapshot: Arc<Snapshot>,
         record: &mut Record,
@@ -290,7 +290,7 @@ impl Inbound {
     }
 
     /// Takes the request apart for forwarding.
-    pub(crate) fn into_parts(self) -> (Head, PathAndQuery, Arc<Snapshot>, Selected, Incoming) {
+    pub(crate) fn into_parts(self) -> (Box<Head>, PathAndQuery, Arc<Snapshot>, Selected, Incoming) {
         (
             self.head,
             self.target,

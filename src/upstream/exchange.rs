@@ -3,13 +3,14 @@
 //! Decides: when waiting is over, and what a failure was. Trusts: hyper for reading and writing messages. Not here: whether to try again
 //! (the parent module).
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::client::conn::TrySendError;
 use hyper::{Request, Response};
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -56,53 +57,55 @@ pub(super) enum Failure {
 }
 
 /// Sends a request and waits for the head of its answer. The connection is driven by this very future.
-pub(super) async fn send(
-    lease: &mut Lease,
-    request: Request<Upload>,
-    progress: Option<&Progress>,
-    limits: &Limits,
-) -> Result<Response<Incoming>, Failure> {
+pub(super) fn send<'a>(
+    lease: &'a mut Lease,
+    request: Box<Request<Upload>>,
+    progress: Option<&'a Progress>,
+    limits: &'a Limits,
+) -> impl Future<Output = Result<Response<Incoming>, Failure>> + 'a {
+    // Handed over before the first await, so that the future does not carry the request along.
     let sending = lease
         .sender()
-        .map(|sender| sender.try_send_request(request))
-        .ok_or(Failure::Closed)?;
-    let mut sending = pin!(sending);
-    let mut timer = pin!(sleep_until(
-        limits.earlier(Instant::now() + limits.first_byte)
-    ));
-    poll_fn(|context| {
-        loop {
-            let ended = lease.poll_drive(context).is_ready();
-            match sending.as_mut().poll(context) {
-                Poll::Ready(Ok(response)) => return Poll::Ready(Ok(response)),
-                Poll::Ready(Err(mut error)) => {
-                    let unsent = error.take_message();
-                    let error = error.error();
-                    return Poll::Ready(Err(match unsent {
-                        Some(request) => Failure::Unsent(Box::new(request)),
-                        None if error.is_parse() => Failure::Protocol,
-                        None => Failure::Closed,
-                    }));
+        .map(|sender| sender.try_send_request(*request));
+    async move {
+        let mut sending = pin!(sending.ok_or(Failure::Closed)?);
+        let first = Instant::now() + limits.first_byte;
+        let mut timer = pin!(sleep_until(limits.earlier(first)));
+        poll_fn(|context| {
+            loop {
+                let ended = lease.poll_drive(context).is_ready();
+                match sending.as_mut().poll(context) {
+                    Poll::Ready(outcome) => return Poll::Ready(outcome.map_err(Failure::from)),
+                    Poll::Pending if ended => return Poll::Ready(Err(Failure::Closed)),
+                    Poll::Pending => {}
                 }
-                Poll::Pending if ended => return Poll::Ready(Err(Failure::Closed)),
-                Poll::Pending => {}
+                if timer.as_mut().poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+                if limits.is_over() {
+                    return Poll::Ready(Err(Failure::TotalTimeout));
+                }
+                // An upload that still moves is not a slow upstream.
+                let due =
+                    progress.map(|progress| Instant::from_std(progress.last()) + limits.first_byte);
+                match due.filter(|due| *due > Instant::now()) {
+                    Some(due) => timer.as_mut().reset(limits.earlier(due)),
+                    None => return Poll::Ready(Err(Failure::FirstByteTimeout)),
+                }
             }
-            if timer.as_mut().poll(context).is_pending() {
-                return Poll::Pending;
-            }
-            if limits.is_over() {
-                return Poll::Ready(Err(Failure::TotalTimeout));
-            }
-            // An upload that still moves is not a slow upstream.
-            let due =
-                progress.map(|progress| Instant::from_std(progress.last()) + limits.first_byte);
-            match due.filter(|due| *due > Instant::now()) {
-                Some(due) => timer.as_mut().reset(limits.earlier(due)),
-                None => return Poll::Ready(Err(Failure::FirstByteTimeout)),
-            }
+        })
+        .await
+    }
+}
+
+impl From<TrySendError<Request<Upload>>> for Failure {
+    fn from(mut error: TrySendError<Request<Upload>>) -> Self {
+        match error.take_message() {
+            Some(request) => Self::Unsent(Box::new(request)),
+            None if error.error().is_parse() => Self::Protocol,
+            None => Self::Closed,
         }
-    })
-    .await
+    }
 }
 
 /// The body of an upstream's answer, streamed. Drives the connection while the client reads, and gives it back at the end.

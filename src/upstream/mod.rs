@@ -89,7 +89,7 @@ fn outgoing(
     pool: &Pool,
     body_limit: u64,
     body_idle: std::time::Duration,
-) -> Result<(Request<Upload>, Option<Rc<Progress>>), Denial> {
+) -> Result<(Box<Request<Upload>>, Option<Rc<Progress>>), Denial> {
     let (inbound, caller, authorization) = permit.spend();
     let (head, target, _, _, body) = inbound.into_parts();
     let (method, mut fields, host, client, _) = head.into_forwarded();
@@ -103,7 +103,7 @@ fn outgoing(
         &trail.id,
         pool.config(),
     );
-    let mut request = Request::new(upload);
+    let mut request = Box::new(Request::new(upload));
     *request.method_mut() = method;
     *request.uri_mut() = Uri::from(target);
     *request.version_mut() = headers::VERSION;
@@ -113,7 +113,7 @@ fn outgoing(
 
 /// One request on its way to some server.
 struct Attempt<'a> {
-    request: Option<Request<Upload>>,
+    request: Option<Box<Request<Upload>>>,
     progress: Option<Rc<Progress>>,
     process: &'a Process,
     upstream: &'a str,
@@ -121,7 +121,7 @@ struct Attempt<'a> {
 
 impl<'a> Attempt<'a> {
     fn new(
-        request: Request<Upload>,
+        request: Box<Request<Upload>>,
         progress: Option<Rc<Progress>>,
         process: &'a Process,
         pool: &'a Pool,
@@ -146,10 +146,10 @@ impl<'a> Attempt<'a> {
             let request = self.request.take().ok_or(Reason::Internal)?;
             // Only a kept connection can be stale, so only then is a copy worth its cost.
             let copy = (lease.reused && !repeated && self.is_repeatable(&request))
-                .then(|| copy_of(&request));
+                .then(|| Box::new(copy_of(&request)));
             match exchange::send(&mut lease, request, self.progress.as_deref(), limits).await {
                 Ok(response) => return Ok((response, lease)),
-                Err(Failure::Unsent(request)) if lease.reused => self.request = Some(*request),
+                Err(Failure::Unsent(request)) if lease.reused => self.request = Some(request),
                 Err(Failure::Closed) if copy.is_some() => {
                     repeated = true;
                     self.request = copy;
