@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Request, Response, Version};
 
 use crate::answer::{self, Answer};
@@ -30,6 +30,8 @@ use crate::record::{Record, Trail};
 use crate::request::{Head, Inbound};
 use crate::serve;
 use crate::upstream::{self, Pools};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// One worker's gateway.
 pub struct Gateway {
@@ -84,8 +86,8 @@ impl Gateway {
         trail: &mut Trail,
     ) -> Result<Response<Answer>, Denial> {
         let (parts, body) = request.into_parts();
-        let connection = trail.connection().facts();
-        let head = Head::read(parts, connection, &snapshot, trail)?;
+        let connection = trail.connection().clone();
+        let head = Head::read(parts, connection.facts(), &snapshot, trail)?;
         trail.host = Some(head.host().value().clone());
         if cors::is_preflight(&head) {
             trail.preflight = true;
@@ -111,13 +113,13 @@ impl Gateway {
         trail: &mut Trail,
     ) {
         let version = trail.version;
-        let connection = trail.connection().facts();
+        let over_tls = trail.connection().facts().over_tls;
         let id = trail.id.clone();
         trail.answered = Some(trail.started.elapsed());
         trail.status = Some(response.status());
         let headers = response.headers_mut();
-        headers.insert("x-request-id", id);
-        if connection.over_tls {
+        headers.insert(REQUEST_ID, id);
+        if over_tls {
             headers.insert(
                 header::STRICT_TRANSPORT_SECURITY,
                 HeaderValue::from_static("max-age=31536000"),

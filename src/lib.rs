@@ -32,6 +32,7 @@ pub mod config;
 pub mod cors;
 pub mod denial;
 pub mod gateway;
+mod line;
 pub mod listen;
 pub mod log;
 pub mod metrics;

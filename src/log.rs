@@ -99,7 +99,7 @@ impl tracing_subscriber::fmt::time::FormatTime for Now {
         &self,
         writer: &mut tracing_subscriber::fmt::format::Writer<'_>,
     ) -> std::fmt::Result {
-        write!(writer, "{}", jiff::Timestamp::now())
+        write!(writer, "{}", crate::clock::timestamp())
     }
 }
 

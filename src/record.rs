@@ -7,15 +7,12 @@
 //! answer, or when the client went away, or after a panic. No query value, token, cookie or secret is ever written into it.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode, Version};
-use serde::Serialize;
 use uuid::Uuid;
 
 use crate::auth::LayerName;
@@ -23,6 +20,7 @@ use crate::clock;
 use crate::config::snapshot::Snapshot;
 use crate::denial::Reason;
 use crate::gateway::Gateway;
+use crate::line::Line;
 use crate::listen::connection::ConnectionState;
 use crate::tokens::Verified;
 
@@ -44,13 +42,15 @@ pub struct Record {
     /// The canonical path; empty while there is none.
     pub path: String,
     /// The client's address.
-    pub client: Option<IpAddr>,
+    pub client: Option<HeaderValue>,
     /// Index of the route.
     pub route: Option<usize>,
     /// The proven caller.
     pub caller: Option<Arc<Verified>>,
     /// What each layer said, in order.
     pub steps: Vec<Step>,
+    /// When the last step ended.
+    lap: Instant,
     /// Whether this is a CORS preflight, which no layer of the chain judges.
     pub preflight: bool,
     /// Whether all layers said yes.
@@ -69,6 +69,14 @@ pub struct Record {
     pub sent: u64,
     /// How it ended.
     pub end: End,
+}
+
+/// The id as a header value. It is marked sensitive because it never repeats: HTTP/2 then does not push other fields out of its table
+/// of repeated ones (RFC 7541, section 7.1.3).
+fn decision_id(id: &str) -> HeaderValue {
+    let mut value = HeaderValue::from_str(id).unwrap_or_else(|_| HeaderValue::from_static("-"));
+    value.set_sensitive(true);
+    value
 }
 
 /// One layer's verdict.
@@ -118,11 +126,12 @@ impl End {
 
 impl Record {
     fn begin(snapshot: Arc<Snapshot>, method: Method, version: Version) -> Self {
+        let started = clock::now();
         let mut buffer = Uuid::encode_buffer();
         let id = Uuid::now_v7().hyphenated().encode_lower(&mut buffer);
         Self {
-            id: HeaderValue::from_str(id).unwrap_or_else(|_| HeaderValue::from_static("-")),
-            started: clock::now(),
+            id: decision_id(id),
+            started,
             snapshot,
             method,
             version,
@@ -132,6 +141,7 @@ impl Record {
             route: None,
             caller: None,
             steps: Vec::with_capacity(LayerName::ALL.len()),
+            lap: started,
             preflight: false,
             permitted: false,
             reason: None,
@@ -144,6 +154,22 @@ impl Record {
         }
     }
 
+    /// Notes a step; it took the time since [`Self::start_lap`] or the step before.
+    pub fn step(&mut self, layer: LayerName, verdict: Verdict) {
+        let now = clock::now();
+        self.steps.push(Step {
+            layer,
+            took: now - self.lap,
+            verdict,
+        });
+        self.lap = now;
+    }
+
+    /// The time of the first step begins.
+    pub fn start_lap(&mut self) {
+        self.lap = clock::now();
+    }
+
     /// The route's name, or `none`.
     pub fn route_name(&self) -> &str {
         self.route
@@ -151,74 +177,65 @@ impl Record {
             .map_or("none", |route| route.name.as_str())
     }
 
-    /// One line of JSON, with its line end.
+    /// One line of JSON, with its line end: what an operator reads. `layers` has `name:microseconds` and, where it is not simply yes, the
+    /// verdict.
     pub fn write_line(&self, lines: &mut Vec<u8>) {
-        let mut steps = String::with_capacity(64);
-        for step in &self.steps {
-            let gap = if steps.is_empty() { "" } else { " " };
-            let _ = match step.verdict {
-                Verdict::Passed => write!(
-                    steps,
-                    "{gap}{}:{}",
-                    step.layer.as_str(),
-                    step.took.as_micros()
-                ),
-                Verdict::Denied(_) => write!(
-                    steps,
-                    "{gap}{}:{}:denied",
-                    step.layer.as_str(),
-                    step.took.as_micros()
-                ),
-                Verdict::Waived(reason) => {
-                    write!(
-                        steps,
-                        "{gap}{}:{}:waived:{}",
-                        step.layer.as_str(),
-                        step.took.as_micros(),
-                        reason.code()
-                    )
-                }
-                Verdict::Off => write!(steps, "{gap}{}:off", step.layer.as_str()),
-            };
-        }
-        let line = Line {
-            timestamp: jiff::Timestamp::now(),
-            level: "INFO",
-            message: "request",
-            id: text(&self.id),
-            decision: match (self.permitted, self.preflight) {
+        let mut line = Line::open(lines);
+        line.text("timestamp", &clock::timestamp());
+        line.text("level", "INFO");
+        line.text("message", "request");
+        line.text("id", text(&self.id));
+        line.text(
+            "decision",
+            match (self.permitted, self.preflight) {
                 (true, _) => "permit",
                 (false, true) => "preflight",
                 (false, false) => "deny",
             },
-            reason: self.reason.map(Reason::code),
-            detail: self.detail.as_deref(),
-            status: self.status.map(|status| status.as_u16()),
-            method: self.method.as_str(),
-            host: self.host.as_ref().map(text),
-            path: Some(self.path.as_str()).filter(|path| !path.is_empty()),
-            route: self.route_name(),
-            http: match self.version {
+        );
+        line.optional("reason", self.reason.map(Reason::code));
+        line.optional("detail", self.detail.as_deref());
+        line.number(
+            "status",
+            self.status.map_or(0, |status| status.as_u16().into()),
+        );
+        line.text("method", self.method.as_str());
+        line.optional("host", self.host.as_ref().map(text));
+        line.optional(
+            "path",
+            Some(self.path.as_str()).filter(|path| !path.is_empty()),
+        );
+        line.text("route", self.route_name());
+        line.text(
+            "http",
+            match self.version {
                 Version::HTTP_2 => "2",
                 Version::HTTP_10 => "1.0",
                 _ => "1.1",
             },
-            client: self.client,
-            issuer: self.caller.as_ref().map(|caller| caller.issuer()),
-            subject: self.caller.as_ref().map(|caller| caller.subject()),
-            session: self.caller.as_ref().and_then(|caller| caller.session()),
-            layers: &steps,
-            upstream_us: self.upstream.map(|time| time.as_micros()),
-            answered_us: self.answered.map(|time| time.as_micros()),
-            total_us: self.started.elapsed().as_micros(),
-            sent: self.sent,
-            end: self.end.as_str(),
-            generation: self.snapshot.generation(),
-        };
-        // Writing to memory cannot fail, and every field can be written as JSON.
-        if serde_json::to_writer(&mut *lines, &line).is_ok() {
-            lines.push(b'\n');
+        );
+        line.optional("client", self.client.as_ref().map(text));
+        line.optional("issuer", self.caller.as_ref().map(|caller| caller.issuer()));
+        line.optional(
+            "subject",
+            self.caller.as_ref().map(|caller| caller.subject()),
+        );
+        line.optional(
+            "session",
+            self.caller.as_ref().and_then(|caller| caller.session()),
+        );
+        line.steps("layers", &self.steps);
+        if let Some(upstream) = self.upstream {
+            line.number("upstream_us", micros(upstream));
         }
+        if let Some(answered) = self.answered {
+            line.number("answered_us", micros(answered));
+        }
+        line.number("total_us", micros(self.started.elapsed()));
+        line.number("sent", self.sent);
+        line.text("end", self.end.as_str());
+        line.number("generation", self.snapshot.generation());
+        line.close();
     }
 }
 
@@ -226,44 +243,8 @@ fn text(value: &HeaderValue) -> &str {
     value.to_str().unwrap_or_default()
 }
 
-/// The line an operator reads. `layers` has `name:microseconds` and, where it is not simply yes, the verdict.
-#[derive(Serialize)]
-struct Line<'a> {
-    timestamp: jiff::Timestamp,
-    level: &'static str,
-    message: &'static str,
-    id: &'a str,
-    decision: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<u16>,
-    method: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<&'a str>,
-    route: &'a str,
-    http: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client: Option<IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    issuer: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    subject: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    session: Option<&'a str>,
-    layers: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream_us: Option<u128>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    answered_us: Option<u128>,
-    total_us: u128,
-    sent: u64,
-    end: &'static str,
-    generation: u64,
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Owns a record until the request is over, whichever way that comes about.

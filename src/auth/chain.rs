@@ -5,7 +5,6 @@
 //! [`step`] and [`enforce`] are the only places that time, shadow and record a layer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::header::HeaderValue;
 
@@ -13,10 +12,9 @@ use super::identifiers::Identifiers;
 use super::identity::Identity;
 use super::roles::{RoleTable, Roles};
 use super::{Caller, Layer};
-use crate::clock;
 use crate::config::checked::{Authorization, Target, WaivedMode};
 use crate::denial::{Denial, Reason};
-use crate::record::{Record, Step, Verdict};
+use crate::record::{Record, Verdict};
 use crate::request::Inbound;
 use crate::tokens::Tokens;
 
@@ -45,6 +43,7 @@ impl Chain {
     ///
     /// The first layer's refusal.
     pub async fn authorize(&self, request: Inbound, record: &mut Record) -> Result<Permit, Denial> {
+        record.start_lap();
         // Who is calling, before anything that would tell a stranger what our paths look like.
         let caller = enforce(&self.identity, &request, (), record).await?;
         record.caller = caller.verified().cloned();
@@ -103,11 +102,7 @@ async fn step<L: Layer>(
             Ok(Outcome::Waived(given))
         }
         Some(WaivedMode::Off) => {
-            record.steps.push(Step {
-                layer: L::NAME,
-                took: Duration::ZERO,
-                verdict: Verdict::Off,
-            });
+            record.step(L::NAME, Verdict::Off);
             Ok(Outcome::Waived(given))
         }
     }
@@ -121,16 +116,11 @@ async fn judge<L: Layer>(
     record: &mut Record,
     refused: fn(Reason) -> Verdict,
 ) -> Result<L::Proof, Denial> {
-    let started = clock::now();
     let outcome = layer.check(request, given).await;
     let verdict = outcome
         .as_ref()
         .map_or_else(|denial| refused(denial.reason), |_| Verdict::Passed);
-    record.steps.push(Step {
-        layer: L::NAME,
-        took: started.elapsed(),
-        verdict,
-    });
+    record.step(L::NAME, verdict);
     outcome
 }
 

@@ -33,7 +33,7 @@ impl Layer for Identifiers {
     type Proof = Identified;
 
     async fn check(&self, request: &Inbound, caller: Caller) -> Result<Identified, Denial> {
-        for (name, kind, text) in request.parameters() {
+        for (name, kind, text) in request.typed_parameters() {
             if !is_valid(kind, text) {
                 return Err(Reason::IdentifierInvalid.because(format!("`{name}`")));
             }

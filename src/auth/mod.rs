@@ -7,6 +7,14 @@
 //! A layer is one file with one [`Layer::check`]. The order is written once, in [`chain`]. Passing a layer yields a value that the next
 //! one demands, and forwarding demands the [`Permit`], which has private fields and one maker:
 //!
+//! ```
+//! use foregate::auth::Permit;
+//! // Handing one on is what it is for; the two examples below differ from this one only in what they must not do.
+//! fn keep(permit: Permit) -> Permit {
+//!     permit
+//! }
+//! ```
+//!
 //! ```compile_fail,E0451
 //! use foregate::auth::Permit;
 //! // A permit cannot be written down outside the chain, not even inside this crate.

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -26,7 +26,6 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::redirect;
-use crate::clock;
 use crate::config::checked::{Connections, ListenKind};
 use crate::gateway::Gateway;
 use crate::request;
@@ -37,24 +36,26 @@ pub struct ConnectionState {
     facts: request::Connection,
     is_h2: Cell<bool>,
     running: Cell<usize>,
-    /// When the last request ended, or the connection began.
-    quiet_since: Cell<Instant>,
+    /// How often the supervisor has looked: the connection's clock, which costs a request nothing to read.
+    looks: Cell<u64>,
+    /// The look at which the last request ended, or the connection began.
+    quiet_since: Cell<u64>,
     /// Since when a head is awaited: the first one from the beginning, a later one from its first byte.
-    head_since: Cell<Option<Instant>>,
+    head_since: Cell<Option<u64>>,
     /// One entry per answer that is being sent: since when the client has not asked for more, or `None` while the upstream is asked.
-    streams: RefCell<Vec<Option<Option<Instant>>>>,
+    streams: RefCell<Vec<Option<Option<u64>>>>,
     draining: Cell<bool>,
     wake: Notify,
 }
 
 impl ConnectionState {
     fn new(peer: SocketAddr, over_tls: bool) -> Rc<Self> {
-        let now = clock::now();
         Rc::new(Self {
-            facts: request::Connection { peer, over_tls },
+            facts: request::Connection::new(peer, over_tls),
             is_h2: Cell::new(false),
             running: Cell::new(0),
-            quiet_since: Cell::new(now),
+            looks: Cell::new(0),
+            quiet_since: Cell::new(0),
             head_since: Cell::new(None),
             streams: RefCell::default(),
             draining: Cell::new(false),
@@ -63,8 +64,8 @@ impl ConnectionState {
     }
 
     /// Peer and TLS.
-    pub fn facts(&self) -> request::Connection {
-        self.facts
+    pub fn facts(&self) -> &request::Connection {
+        &self.facts
     }
 
     /// A head is complete.
@@ -76,7 +77,7 @@ impl ConnectionState {
     /// A request is over.
     pub(crate) fn request_ended(&self) {
         self.running.set(self.running.get().saturating_sub(1));
-        self.quiet_since.set(clock::now());
+        self.quiet_since.set(self.looks.get());
     }
 
     /// Watches the sending of an answer.
@@ -87,7 +88,7 @@ impl ConnectionState {
             streams.len() - 1
         });
         if let Some(place) = streams.get_mut(index) {
-            *place = Some(Some(clock::now()));
+            *place = Some(Some(self.looks.get()));
         }
         StreamSlot {
             connection: self.clone(),
@@ -109,35 +110,40 @@ impl ConnectionState {
     /// The protocol is known, and the first head is awaited.
     fn speaks(&self, is_h2: bool) {
         self.is_h2.set(is_h2);
-        self.head_since.set(Some(clock::now()));
+        self.head_since.set(Some(self.looks.get()));
     }
 
     fn bytes_came(&self) {
         // On HTTP/2, bytes between requests are pings and window updates; there, `idle` ends what is silent.
         if self.running.get() == 0 && self.head_since.get().is_none() && !self.is_h2.get() {
-            self.head_since.set(Some(clock::now()));
+            self.head_since.set(Some(self.looks.get()));
         }
     }
 
-    fn is_idle_for(&self, limit: Duration) -> bool {
-        self.running.get() == 0 && self.quiet_since.get().elapsed() > limit
+    /// Whether more looks than `limit` have passed since `since`.
+    fn has_passed(&self, since: u64, limit: u64) -> bool {
+        self.looks.get().saturating_sub(since) > limit
     }
 
-    fn has_slow_head(&self, limit: Duration) -> bool {
+    fn is_idle_for(&self, limit: u64) -> bool {
+        self.running.get() == 0 && self.has_passed(self.quiet_since.get(), limit)
+    }
+
+    fn has_slow_head(&self, limit: u64) -> bool {
         self.running.get() == 0
             && self
                 .head_since
                 .get()
-                .is_some_and(|since| since.elapsed() > limit)
+                .is_some_and(|since| self.has_passed(since, limit))
     }
 
-    fn has_stalled_stream(&self, limit: Duration) -> bool {
+    fn has_stalled_stream(&self, limit: u64) -> bool {
         self.streams
             .borrow()
             .iter()
             .flatten()
             .flatten()
-            .any(|since| since.elapsed() > limit)
+            .any(|since| self.has_passed(*since, limit))
     }
 }
 
@@ -151,8 +157,9 @@ pub struct StreamSlot {
 impl StreamSlot {
     /// The body was asked for a frame; `waits` if the upstream has none yet.
     pub(crate) fn note(&self, waits: bool) {
+        let since = (!waits).then(|| self.connection.looks.get());
         if let Some(place) = self.connection.streams.borrow_mut().get_mut(self.index) {
-            *place = Some(if waits { None } else { Some(clock::now()) });
+            *place = Some(since);
         }
     }
 }
@@ -368,48 +375,68 @@ async fn supervise<C, E>(
 where
     C: Future<Output = Result<(), E>>,
 {
-    let look = (limits.head.min(limits.idle).min(limits.body_idle) / 4)
-        .clamp(Duration::from_millis(50), Duration::from_secs(5));
-    let mut timer = pin!(sleep(look));
+    let limits = Looks::new(limits);
+    let mut timer = pin!(sleep(limits.pause));
     let mut woken = pin!(state.wake.notified());
-    // Set when the connection was asked to end: when it is cut if it has not.
-    let mut leaving: Option<Instant> = None;
+    // Set when the connection was asked to end: the look at which that was.
+    let mut leaving: Option<u64> = None;
     poll_fn(|context| {
         if let Poll::Ready(ended) = connection.as_mut().poll(context) {
             return Poll::Ready(ended.map_err(|_| Cause::Protocol));
         }
-        if leaving.is_none() && woken.as_mut().poll(context).is_ready() && state.draining.get() {
-            graceful(connection.as_mut());
-            leaving = Some(clock::now());
-            context.waker().wake_by_ref();
-        }
+        let mut leave =
+            leaving.is_none() && woken.as_mut().poll(context).is_ready() && state.draining.get();
         while timer.as_mut().poll(context).is_ready() {
-            timer.as_mut().reset(tokio::time::Instant::now() + look);
+            timer
+                .as_mut()
+                .reset(tokio::time::Instant::now() + limits.pause);
+            state.looks.set(state.looks.get() + 1);
             if state.has_slow_head(limits.head) {
                 return Poll::Ready(Err(Cause::HeadTimeout));
             }
-            if state.has_stalled_stream(limits.body_idle) {
+            // Bytes that the client does not take, of an answer or after the last one.
+            let stuck = leaving.is_some_and(|since| state.has_passed(since, limits.body_idle));
+            if state.has_stalled_stream(limits.body_idle)
+                || stuck && state.is_idle_for(limits.body_idle)
+            {
                 return Poll::Ready(Err(Cause::Stalled));
             }
-            match leaving {
-                None if state.is_idle_for(limits.idle) => {
-                    graceful(connection.as_mut());
-                    leaving = Some(clock::now());
-                    context.waker().wake_by_ref();
-                }
-                // Bytes that the client does not take.
-                Some(since)
-                    if state.is_idle_for(limits.body_idle)
-                        && since.elapsed() > limits.body_idle =>
-                {
-                    return Poll::Ready(Err(Cause::Stalled));
-                }
-                Some(_) | None => {}
-            }
+            leave |= leaving.is_none() && state.is_idle_for(limits.idle);
+        }
+        if leave {
+            graceful(connection.as_mut());
+            leaving = Some(state.looks.get());
+            context.waker().wake_by_ref();
         }
         Poll::Pending
     })
     .await
+}
+
+/// The limits of a connection in looks.
+#[derive(Clone, Copy, Debug)]
+struct Looks {
+    /// Between two looks: a quarter of the shortest limit.
+    pause: Duration,
+    head: u64,
+    idle: u64,
+    body_idle: u64,
+}
+
+impl Looks {
+    fn new(limits: &Connections) -> Self {
+        let shortest = limits.head.min(limits.idle).min(limits.body_idle);
+        let pause = (shortest / 4).clamp(Duration::from_millis(50), Duration::from_secs(5));
+        let looks = |limit: Duration| {
+            u64::try_from(limit.as_millis().div_ceil(pause.as_millis())).unwrap_or(u64::MAX)
+        };
+        Self {
+            pause,
+            head: looks(limits.head),
+            idle: looks(limits.idle),
+            body_idle: looks(limits.body_idle),
+        }
+    }
 }
 
 /// Spawns HTTP/2 streams on this worker.

@@ -47,9 +47,9 @@ fn location(
     port: u16,
 ) -> Result<Response<Answer>, Denial> {
     let (parts, _) = request.into_parts();
-    let connection = trail.connection().facts();
+    let connection = trail.connection().clone();
     let snapshot = trail.snapshot.clone();
-    let head = Head::read(parts, connection, &snapshot, trail)?;
+    let head = Head::read(parts, connection.facts(), &snapshot, trail)?;
     if !matches!(*head.method(), Method::GET | Method::HEAD) {
         return Err(Reason::HttpsRequired.into());
     }

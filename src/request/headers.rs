@@ -106,55 +106,149 @@ fn fold(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// A quick look at the first byte and the length, which spares most names the comparison with every entry above.
+/// A quick look, which spares most names the comparison with every entry above.
 fn may_be_reserved(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let likely = matches!(
+        bytes,
+        [b'x' | b'-', ..]
+            | [b'f', b'o' | b'a' | b'l', ..]
+            | [b's', b'b', ..]
+            | [b'k', b'o', ..]
+            | [b't', b'r', ..]
+            | [b'c', b'f', ..]
+    );
+    likely || bytes.contains(&b'_') || bytes.contains(&b'.')
+}
+
+/// Names that nearly every message has, and that nothing here is about.
+fn is_ordinary(name: &str) -> bool {
     matches!(
-        name.as_bytes().first(),
-        Some(b'x' | b'f' | b's' | b'k' | b't' | b'c' | b'-' | b'_' | b'.')
-    ) || name.bytes().any(|byte| matches!(byte, b'_' | b'.'))
+        name,
+        "accept"
+            | "accept-encoding"
+            | "accept-language"
+            | "cache-control"
+            | "content-encoding"
+            | "content-length"
+            | "content-type"
+            | "date"
+            | "etag"
+            | "last-modified"
+            | "origin"
+            | "referer"
+            | "server"
+            | "user-agent"
+            | "vary"
+    )
+}
+
+/// What one pass over the fields of a request finds; the usual request has none of it, and nothing more is looked up.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// `Authorization` fields.
+    pub authorizations: usize,
+    /// Whether the request asks to leave HTTP.
+    pub upgrade: bool,
+    cookies: usize,
+    connection: bool,
+    te: bool,
+    unwanted: bool,
+}
+
+impl Survey {
+    /// Looks at every field once.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut survey = Self::default();
+        for (name, _) in headers {
+            match name.as_str() {
+                "authorization" => survey.authorizations += 1,
+                "upgrade" => survey.upgrade = true,
+                "cookie" => survey.cookies += 1,
+                "connection" => survey.connection = true,
+                "te" => survey.te = true,
+                name => survey.unwanted |= is_unwanted(name),
+            }
+        }
+        survey
+    }
+}
+
+fn is_unwanted(name: &str) -> bool {
+    !is_ordinary(name) && (is_hop_by_hop(name) || may_be_reserved(name) && is_reserved(name))
 }
 
 /// Removes from a request what only this gateway may say, and what was meant for this hop alone. Fields named by `Connection` go
 /// before anything is judged, so that a client cannot have a field judged and then removed.
-pub fn clean_request(headers: &mut HeaderMap) {
-    remove_named_by_connection(headers);
-    let keeps_trailers = headers.get_all(header::TE).iter().any(|value| {
-        value.to_str().is_ok_and(|text| {
-            text.split(',')
-                .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
-        })
-    });
-    remove_where(headers, |name| {
-        is_hop_by_hop(name) || may_be_reserved(name) && is_reserved(name)
-    });
+pub fn clean_request(headers: &mut HeaderMap, survey: &Survey) {
+    if survey.connection {
+        remove_named_by_connection(headers);
+    }
+    let keeps_trailers = survey.te && accepts_trailers(headers);
+    if survey.unwanted || survey.connection || survey.te || survey.upgrade {
+        remove_where(headers, is_unwanted);
+    }
     if keeps_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    join_cookies(headers);
-    remove_own_cookie(headers);
+    if survey.cookies > 1 {
+        join_cookies(headers);
+    }
+    if survey.cookies > 0 {
+        remove_own_cookie(headers);
+    }
+}
+
+fn accepts_trailers(headers: &HeaderMap) -> bool {
+    let names_trailers = |text: &str| {
+        text.split(',')
+            .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+    };
+    headers
+        .get_all(header::TE)
+        .iter()
+        .any(|value| value.to_str().is_ok_and(names_trailers))
 }
 
 /// Removes from an answer what was meant for this hop alone, and what an upstream may not say in our name.
 pub fn clean_response(headers: &mut HeaderMap) {
-    remove_named_by_connection(headers);
-    // `Alt-Svc` would lead clients around this gateway.
-    remove_where(headers, |name| {
-        is_hop_by_hop(name)
-            || name == "alt-svc"
-            || name == "x-request-id"
-            || fold(name).starts_with("x-foregate-")
-    });
-    if headers.contains_key(header::SET_COOKIE) {
-        let kept: Vec<HeaderValue> = headers
-            .get_all(header::SET_COOKIE)
-            .iter()
-            .filter(|value| !is_own_cookie(value.as_bytes()))
-            .cloned()
-            .collect();
-        headers.remove(header::SET_COOKIE);
-        for value in kept {
-            headers.append(header::SET_COOKIE, value);
+    let (mut connection, mut unwanted, mut sets_cookies) = (false, false, false);
+    for (name, _) in &*headers {
+        match name.as_str() {
+            "connection" => connection = true,
+            "set-cookie" => sets_cookies = true,
+            name => unwanted |= is_unwanted_answer(name),
         }
+    }
+    if connection {
+        remove_named_by_connection(headers);
+    }
+    if connection || unwanted {
+        remove_where(headers, is_unwanted_answer);
+    }
+    if sets_cookies {
+        keep_upstream_cookies(headers);
+    }
+}
+
+fn is_unwanted_answer(name: &str) -> bool {
+    // `Alt-Svc` would lead clients around this gateway.
+    let ours = |name: &str| {
+        name == "alt-svc" || name == "x-request-id" || fold(name).starts_with("x-foregate-")
+    };
+    !is_ordinary(name) && (is_hop_by_hop(name) || ours(name))
+}
+
+fn keep_upstream_cookies(headers: &mut HeaderMap) {
+    let cookies = headers.get_all(header::SET_COOKIE);
+    let kept: Vec<HeaderValue> = cookies
+        .iter()
+        .filter(|value| !is_own_cookie(value.as_bytes()))
+        .cloned()
+        .collect();
+    headers.remove(header::SET_COOKIE);
+    for value in kept {
+        headers.append(header::SET_COOKIE, value);
     }
 }
 
@@ -252,6 +346,11 @@ fn is_own_cookie(pair: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    fn clean(headers: &mut HeaderMap) {
+        let survey = Survey::of(headers);
+        clean_request(headers, &survey);
+    }
+
     fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
@@ -301,7 +400,7 @@ mod tests {
                 HeaderName::from_bytes(name.as_bytes()).expect("a name"),
                 HeaderValue::from_static("x"),
             );
-            clean_request(&mut headers);
+            clean(&mut headers);
             assert!(headers.is_empty(), "{name}");
         }
     }
@@ -321,7 +420,7 @@ mod tests {
             ("cookie", "a=b"),
         ];
         let mut headers = map(&fields);
-        clean_request(&mut headers);
+        clean(&mut headers);
         assert_eq!(headers.len(), fields.len());
     }
 
@@ -334,17 +433,17 @@ mod tests {
             ("x-two", "2"),
             ("x-three", "3"),
         ]);
-        clean_request(&mut headers);
+        clean(&mut headers);
         assert_eq!(headers, map(&[("x-three", "3")]));
     }
 
     #[test]
     fn cookies_are_joined_and_ours_is_taken_out() {
         let mut headers = map(&[("cookie", "a=1; __Host-foregate=secret"), ("cookie", "b=2")]);
-        clean_request(&mut headers);
+        clean(&mut headers);
         assert_eq!(headers, map(&[("cookie", "a=1; b=2")]));
         let mut headers = map(&[("cookie", "__host-Foregate=secret")]);
-        clean_request(&mut headers);
+        clean(&mut headers);
         assert!(headers.is_empty());
     }
 

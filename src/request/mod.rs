@@ -13,7 +13,6 @@ pub mod peer;
 pub mod query;
 pub mod route;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
@@ -28,19 +27,12 @@ use crate::config::checked::{Route, Tail, WaivedMode};
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 use crate::record::Record;
+use headers::Survey;
 use host::Host;
 use path::{Canonical, ParameterKind, Pattern, Segment};
 use peer::Client;
+pub use peer::Connection;
 use route::Selected;
-
-/// What the listener knows about a connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Connection {
-    /// The other end of the socket.
-    pub peer: SocketAddr,
-    /// Whether this gateway ended TLS on it.
-    pub over_tls: bool,
-}
 
 /// A request head that can be read in one way only, before a route is chosen.
 pub struct Head {
@@ -71,18 +63,13 @@ impl Head {
     /// A [`Reason`] of the first group of the table.
     pub fn read(
         parts: Parts,
-        connection: Connection,
+        connection: &Connection,
         snapshot: &Snapshot,
         record: &mut Record,
     ) -> Result<Box<Self>, Denial> {
         let config = snapshot.config();
-        let client = Client::of(
-            connection.peer,
-            connection.over_tls,
-            &parts.headers,
-            &config.trusted_proxies,
-        );
-        record.client = Some(client.address);
+        let client = Client::of(connection, &parts.headers, &config.trusted_proxies);
+        record.client = Some(client.text.clone());
         if matches!(parts.method, Method::CONNECT | Method::TRACE) {
             return Err(Reason::MethodRefused.into());
         }
@@ -97,7 +84,8 @@ impl Head {
         if !snapshot.serves_host(host.name()) {
             return Err(Reason::HostUnknown.into());
         }
-        if parts.headers.contains_key(header::UPGRADE) {
+        let survey = Survey::of(&parts.headers);
+        if survey.upgrade {
             return Err(Reason::UpgradeRefused.into());
         }
         let Parts {
@@ -107,16 +95,14 @@ impl Head {
             mut headers,
             ..
         } = parts;
-        if headers
-            .get_all(header::AUTHORIZATION)
-            .iter()
-            .nth(1)
-            .is_some()
-        {
+        if survey.authorizations > 1 {
             return Err(Reason::AuthorizationRepeated.into());
         }
-        headers::clean_request(&mut headers);
-        let authorization = headers.remove(header::AUTHORIZATION);
+        headers::clean_request(&mut headers, &survey);
+        let authorization = match survey.authorizations {
+            0 => None,
+            _ => headers.remove(header::AUTHORIZATION),
+        };
         // The host is kept beside the headers, in canonical form.
         headers.remove(header::HOST);
         Ok(Box::new(Self {
@@ -221,8 +207,8 @@ impl Inbound {
     }
 
     /// The client.
-    pub fn client(&self) -> Client {
-        self.head.client
+    pub fn client(&self) -> &Client {
+        &self.head.client
     }
 
     /// Path and query, exactly as they are forwarded.
@@ -271,14 +257,14 @@ impl Inbound {
         &self.snapshot
     }
 
-    /// Typed path parameters with their text, in order.
-    pub fn parameters(&self) -> impl Iterator<Item = (&str, ParameterKind, &str)> {
-        let segments = self
+    /// Path parameters with their type and text, in order; none if every segment would do for each.
+    pub fn typed_parameters(&self) -> impl Iterator<Item = (&str, ParameterKind, &str)> {
+        let typed = self
             .rule()
             .paths
             .get(self.selected.pattern)
-            .map(Pattern::segments)
-            .unwrap_or_default();
+            .filter(|pattern| pattern.is_typed());
+        let segments = typed.map(Pattern::segments).unwrap_or_default();
         let texts = self.target.path().split('/').skip(1);
         segments
             .iter()
@@ -365,6 +351,9 @@ fn forwarded_path(
 
 /// Clients on some platforms write UUIDs in upper case; what is judged and forwarded is lower case (RFC 9562, section 4).
 fn lower_case_uuids(path: String, pattern: &Pattern) -> String {
+    if !pattern.is_typed() {
+        return path;
+    }
     let is_uuid = |index: usize| {
         matches!(
             pattern.segments().get(index),

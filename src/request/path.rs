@@ -287,12 +287,7 @@ const fn is_segment_byte(byte: u8) -> bool {
 /// The path as the most careless server might read it: decoded to the end, without parameters and empty segments, lower case.
 /// `None` if that is the path itself. For finding near misses, never for forwarding.
 pub fn fold(canonical: &str) -> Option<String> {
-    let folded_already = !canonical
-        .bytes()
-        .any(|byte| byte.is_ascii_uppercase() || matches!(byte, b'%' | b';'))
-        && !canonical.contains("//")
-        && (canonical.len() == 1 || !canonical.ends_with('/'));
-    if folded_already {
+    if is_folded(canonical.as_bytes()) {
         return None;
     }
     let mut folded = String::with_capacity(canonical.len());
@@ -324,6 +319,21 @@ pub fn fold(canonical: &str) -> Option<String> {
         folded.push('/');
     }
     (folded != canonical).then_some(folded)
+}
+
+/// Whether folding would change nothing, at a glance.
+fn is_folded(path: &[u8]) -> bool {
+    let mut previous = 0;
+    for &byte in path {
+        if byte.is_ascii_uppercase()
+            || matches!(byte, b'%' | b';')
+            || byte == b'/' && previous == b'/'
+        {
+            return false;
+        }
+        previous = byte;
+    }
+    previous != b'/' || path.len() == 1
 }
 
 /// What a path parameter must be.
@@ -415,6 +425,13 @@ impl Pattern {
     /// Whether the pattern ends in `{*rest}`.
     pub fn has_tail(&self) -> bool {
         self.segments.last() == Some(&Segment::Tail)
+    }
+
+    /// Whether some parameter has a type that not every segment has.
+    pub fn is_typed(&self) -> bool {
+        self.segments
+            .iter()
+            .any(|segment| matches!(segment, Segment::Parameter { kind, .. } if *kind != ParameterKind::Text))
     }
 
     /// Whether every segment is literal.

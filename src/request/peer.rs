@@ -6,29 +6,53 @@
 use std::net::{IpAddr, SocketAddr};
 
 use hyper::HeaderMap;
+use hyper::header::HeaderValue;
 
 use crate::config::checked::TrustedProxies;
 
+/// What is known of a connection before a request comes on it.
+#[derive(Debug)]
+pub struct Connection {
+    /// The other end; an IPv4-mapped IPv6 address is kept as IPv4.
+    address: IpAddr,
+    /// The address as text, written once for all requests of the connection.
+    text: HeaderValue,
+    /// Whether this gateway ended TLS on it.
+    pub over_tls: bool,
+}
+
+impl Connection {
+    /// A connection from a peer.
+    pub fn new(peer: SocketAddr, over_tls: bool) -> Self {
+        let address = peer.ip().to_canonical();
+        Self {
+            address,
+            text: as_text(address),
+            over_tls,
+        }
+    }
+}
+
 /// The client as far as it can be known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Its address; an IPv4-mapped IPv6 address is written as IPv4.
+    /// Its address.
     pub address: IpAddr,
+    /// The same as text.
+    pub text: HeaderValue,
     /// Whether the client itself spoke TLS, here or to a trusted proxy.
     pub https: bool,
 }
 
 impl Client {
     /// Who sent this request. Reads the headers before they are cleaned.
-    pub fn of(
-        peer: SocketAddr,
-        over_tls: bool,
-        headers: &HeaderMap,
-        trusted: &TrustedProxies,
-    ) -> Self {
-        let address = peer.ip().to_canonical();
+    pub fn of(connection: &Connection, headers: &HeaderMap, trusted: &TrustedProxies) -> Self {
+        let Connection {
+            address, over_tls, ..
+        } = *connection;
         let direct = Self {
             address,
+            text: connection.text.clone(),
             https: over_tls,
         };
         if !trusted
@@ -38,11 +62,22 @@ impl Client {
         {
             return direct;
         }
-        Self {
-            address: forwarded_for(headers, trusted.hops).unwrap_or(address),
-            https: forwarded_proto(headers).unwrap_or(over_tls),
+        let https = forwarded_proto(headers).unwrap_or(over_tls);
+        match forwarded_for(headers, trusted.hops) {
+            Some(address) => Self {
+                address,
+                text: as_text(address),
+                https,
+            },
+            None => Self { https, ..direct },
         }
     }
+}
+
+fn as_text(address: IpAddr) -> HeaderValue {
+    // Digits, dots and colons are a header value.
+    HeaderValue::from_str(&address.to_string())
+        .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
 /// The entry `hops` places from the right; with fewer entries the leftmost, which a trusted proxy wrote too.
@@ -57,7 +92,7 @@ fn forwarded_for(headers: &HeaderMap, hops: usize) -> Option<IpAddr> {
         .flat_map(|line| line.split(','))
         .map(str::trim)
         .collect();
-    let place = entries.len().checked_sub(hops.max(1)).unwrap_or_default();
+    let place = entries.len().saturating_sub(hops.max(1));
     address(entries.get(place)?)
 }
 
@@ -90,7 +125,6 @@ fn forwarded_proto(headers: &HeaderMap) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::header::HeaderValue;
 
     fn client(peer: &str, lines: &[&'static str], hops: usize) -> String {
         let mut headers = HeaderMap::new();
@@ -102,7 +136,8 @@ mod tests {
             from: vec!["10.0.0.0/8".parse().expect("a network")],
             hops,
         };
-        let client = Client::of(peer.parse().expect("an address"), false, &headers, &trusted);
+        let connection = Connection::new(peer.parse().expect("an address"), false);
+        let client = Client::of(&connection, &headers, &trusted);
         format!("{} {}", client.address, client.https)
     }
 

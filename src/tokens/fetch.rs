@@ -7,6 +7,11 @@
 //! Snapshots of the configuration hold a [`Source`] per URL; [`KeySources`] only knows them weakly, so a source ends with
 //! the last snapshot that names it, and a reload that keeps the URL keeps the keys.
 
+#![allow(
+    clippy::disallowed_types,
+    reason = "the fetching task and reloads take these locks; requests read the keys without one"
+)]
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;

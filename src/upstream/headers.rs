@@ -2,8 +2,6 @@
 //!
 //! Decides: which fields are added to the cleaned ones. Trusts: the permit. Not here: what a client may not say (`request::headers`).
 
-use std::net::IpAddr;
-
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Version};
 
@@ -25,7 +23,7 @@ const ROLES: HeaderName = HeaderName::from_static("x-foregate-roles");
 pub(super) fn complete(
     headers: &mut HeaderMap,
     host: &Host,
-    client: Client,
+    client: &Client,
     caller: &Caller,
     authorization: Option<HeaderValue>,
     id: &HeaderValue,
@@ -35,8 +33,10 @@ pub(super) fn complete(
         UpstreamHost::Keep => host.value().clone(),
         UpstreamHost::Value(value) => value.clone(),
     };
+    // One growth at most.
+    headers.reserve(10);
     headers.insert(header::HOST, for_upstream);
-    headers.insert(FORWARDED_FOR, address(client.address));
+    headers.insert(FORWARDED_FOR, client.text.clone());
     headers.insert(
         FORWARDED_PROTO,
         HeaderValue::from_static(if client.https { "https" } else { "http" }),
@@ -62,12 +62,6 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
     if let Ok(value) = HeaderValue::from_str(text) {
         headers.insert(name, value);
     }
-}
-
-fn address(address: IpAddr) -> HeaderValue {
-    // Digits, dots, colons: always a header value.
-    HeaderValue::from_str(&address.to_string())
-        .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
 /// Requests go out as HTTP/1.1 whatever they came in as.

@@ -82,6 +82,9 @@ pub async fn forward(
     Ok(response)
 }
 
+/// A request for the upstream, and how far its body is, if it has one.
+type Outgoing = (Box<Request<Upload>>, Option<Rc<Progress>>);
+
 /// The request as the upstream will see it.
 fn outgoing(
     permit: Permit,
@@ -89,7 +92,7 @@ fn outgoing(
     pool: &Pool,
     body_limit: u64,
     body_idle: std::time::Duration,
-) -> Result<(Box<Request<Upload>>, Option<Rc<Progress>>), Denial> {
+) -> Result<Outgoing, Denial> {
     let (inbound, caller, authorization) = permit.spend();
     let (head, target, _, _, body) = inbound.into_parts();
     let (method, mut fields, host, client, _) = head.into_forwarded();
@@ -97,7 +100,7 @@ fn outgoing(
     headers::complete(
         &mut fields,
         &host,
-        client,
+        &client,
         &caller,
         authorization,
         &trail.id,

@@ -365,12 +365,19 @@ impl Lease {
     /// Gives the connection back if it can serve another request: the answer has been read to its end, the request sent to its end, and
     /// neither side wants to close. Otherwise closes it.
     pub fn give_back(mut self, context: &mut Context<'_>) {
-        if self.poll_drive(context).is_ready() {
+        // Usually the poll that read the end of the answer has made the connection ready, too.
+        let is_ready = |lease: &Self| {
+            lease
+                .connection
+                .as_ref()
+                .is_some_and(|(sender, _)| sender.is_ready())
+        };
+        if self.ended
+            || !is_ready(&self) && (self.poll_drive(context).is_ready() || !is_ready(&self))
+        {
             return;
         }
-        if let Some((sender, driver)) = self.connection.take()
-            && sender.is_ready()
-        {
+        if let Some((sender, driver)) = self.connection.take() {
             self.server.push(Idle {
                 sender,
                 driver,

@@ -187,7 +187,7 @@ impl Watched {
 }
 
 /// Trailers without those that must not come in a trailer, or not from a client at all.
-pub fn passing(trailers: hyper::HeaderMap) -> hyper::HeaderMap {
+pub(super) fn passing(trailers: hyper::HeaderMap) -> hyper::HeaderMap {
     let mut kept = hyper::HeaderMap::with_capacity(trailers.len());
     for (name, value) in &trailers {
         if headers::is_allowed_trailer(name.as_str()) {

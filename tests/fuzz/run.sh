@@ -13,6 +13,11 @@ fi
 target=$1 seconds=$2
 cd "$(dirname "$0")"
 
+if ! command -v g++ >/dev/null; then
+  echo "$0: needs g++, which compiles libFuzzer" >&2
+  exit 1
+fi
+
 host=$(rustc -vV | sed -n 's/^host: //p')
 export RUSTC_BOOTSTRAP=1   # -Z flags on stable
 export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -25,5 +30,7 @@ corpus=target/corpus/$target artifacts=target/artifacts/$target
 mkdir -p "$corpus" "$artifacts"
 seeds=()
 if [ -d "seeds/$target" ]; then seeds=("seeds/$target"); fi
+if [ "$target" = config ]; then seeds+=(../../config); fi
+# A configuration may name /dev/stdin as a file; it shall find nothing there.
 exec "target/$host/release/$target" "$corpus" "${seeds[@]}" \
-  -max_total_time="$seconds" -artifact_prefix="$artifacts/" -max_len=9000 -timeout=5
+  -max_total_time="$seconds" -artifact_prefix="$artifacts/" -max_len=10000 -timeout=5 -print_final_stats=1 </dev/null

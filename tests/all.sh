@@ -1,0 +1,181 @@
+#!/usr/bin/env bash
+# Everything that must hold before a change is merged: tests/all.sh [--full]
+#
+# Needs Rust with cargo, and gcc; fetches what else is missing from Debian (as root, or with sudo). Every step runs even if one before
+# it failed, so that one run tells everything; the exit status is 0 only if all of them passed. The last line counts the tests.
+#
+# --full adds what takes longer: the large tests, optimised; each fuzz target for 60 seconds; the benchmarks.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+full=no
+case "${1-}" in
+  '') ;;
+  --full) full=yes ;;
+  *) echo "usage: $0 [--full]" >&2; exit 2 ;;
+esac
+
+failed=()
+notes=()
+tests_passed=0
+tests_failed=0
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# step NAME COMMAND…: runs it, and remembers if it fails.
+step() {
+  local name=$1 started=$SECONDS
+  shift
+  printf '\n=== %s: %s\n' "$name" "$*"
+  if "$@"; then
+    echo "--- $name: ok, $((SECONDS - started)) s"
+  else
+    failed+=("$name")
+    echo "--- $name: FAILED, $((SECONDS - started)) s"
+  fi
+}
+
+# Debian packages by the command they bring.
+need() {
+  local command=$1 package=$2 as_root=()
+  command -v "$command" >/dev/null && return
+  if [ "$(id -u)" -ne 0 ]; then as_root=(sudo); fi
+  "${as_root[@]}" apt-get update -qq && \
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package"
+}
+
+# A minimal toolchain comes without these.
+components() {
+  cargo fmt --version && cargo clippy --version || rustup component add rustfmt clippy
+}
+
+# counted COMMAND…: adds what the test runner's closing lines say to the sums.
+counted() {
+  local log status
+  log=$work/tests
+  "$@" 2>&1 | tee "$log"
+  status=${PIPESTATUS[0]}
+  # cargo test: "test result: ok. 12 passed; 0 failed; …"; nextest: "Summary [ 1.2s] 12 tests run: 11 passed (1 slow), 1 failed, …"
+  local sums
+  sums=$(sed 's/\x1b\[[0-9;]*m//g' "$log" | awk '
+    /^test result: / || /^ *Summary \[/ {
+      for (i = 2; i <= NF; i++) {
+        if ($i ~ /^passed/) passed += $(i - 1)
+        if ($i ~ /^failed/) failed += $(i - 1)
+        if ($i ~ /^timed/) failed += $(i - 1)
+      }
+    }
+    END { print passed + 0, failed + 0 }')
+  tests_passed=$((tests_passed + ${sums% *}))
+  tests_failed=$((tests_failed + ${sums#* }))
+  return "$status"
+}
+
+# `check` takes every example, and the map in the README. What an example expects to find beside it is put beside a copy of it.
+examples() {
+  local foregate=target/debug/foregate folder=$work/examples
+  mkdir -p "$folder/tls"
+  cp config/*.yaml "$folder"
+  # The demo makes a certificate for itself; the examples borrow it.
+  borrow_certificate "$folder" || return
+  DEMO_DIR=$folder/tls DEMO_PORT=0 DEMO_ADMIN_PORT=0 DEMO_UPSTREAM_PORT=1 \
+    "$foregate" check --config "$folder/demo.yaml" || return
+  SUPABASE_JWT_SECRET=$(head -c 48 /dev/urandom | base64 -w 0) \
+    "$foregate" check --config "$folder/foregate.yaml" || return
+  awk '/^```yaml$/ { inside = 1; next } /^```$/ { inside = 0 } inside' README.md >"$folder/readme.yaml"
+  "$foregate" check --config "$folder/readme.yaml"
+}
+
+# Starts the demo as the README says, asks it what the README promises, and keeps its certificate.
+borrow_certificate() {
+  local folder=$1 demo status=0
+  target/debug/foregate demo --port 0 --format json >"$work/demo" 2>"$work/demo.log" &
+  demo=$!
+  for _ in $(seq 100); do
+    [ -s "$work/demo" ] && break
+    sleep 0.1
+  done
+  local url ca token expired
+  url=$(field url) ca=$(field ca) token=$(field token) expired=$(field expired_token)
+  cp "$(dirname "$ca")"/{cert,key}.pem "$(dirname "$ca")/secret" "$folder/tls" || status=1
+  cp "$folder/tls/cert.pem" "$folder/tls/tls.crt" && cp "$folder/tls/key.pem" "$folder/tls/tls.key" || status=1
+  answers 200 "$ca" "$url/hello" || status=1
+  answers 401 "$ca" "$url/api/notes" || status=1
+  answers 200 "$ca" "$url/api/notes" "$token" || status=1
+  answers 401 "$ca" "$url/api/notes" "$expired" || status=1
+  kill "$demo" && wait "$demo" || status=1
+  [ "$status" -eq 0 ] || cat "$work/demo.log"
+  return "$status"
+}
+
+# A text field of the one line of JSON that the demo printed.
+field() {
+  sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" "$work/demo"
+}
+
+# answers STATUS CA URL [TOKEN]
+answers() {
+  local seen
+  seen=$(curl -s -o /dev/null -w '%{http_code}' --max-time 10 --cacert "$2" ${4:+-H "Authorization: Bearer $4"} "$3")
+  echo "demo: GET /${3#*://*/}${4:+, with a token}: $seen"
+  [ "$seen" = "$1" ]
+}
+
+dependencies() {
+  cargo deny --all-features check bans licenses sources || return
+  # The advisories live elsewhere. Without network nothing can be said about them, and that is said.
+  if cargo deny check advisories >"$work/advisories" 2>&1; then
+    tail -n 1 "$work/advisories"
+  elif grep -q 'failed to fetch advisory database' "$work/advisories"; then
+    notes+=('advisories were not checked: their database could not be fetched')
+  else
+    cat "$work/advisories"
+    return 1
+  fi
+}
+
+step 'packages: curl' need curl curl
+if [ "$full" = yes ]; then step 'packages: g++' need g++ g++; fi
+step 'components' components
+
+step 'format' cargo fmt --check
+step 'format, fuzz targets' cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
+step 'lints' env CLIPPY_CONF_DIR="$PWD/tests" cargo clippy --locked --all-targets -- -D warnings
+# With private items, because the map of the code leads to them.
+step 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+step 'benches compile' cargo check --locked --benches
+step 'build' cargo build --locked
+step 'examples' examples
+if cargo deny --version >/dev/null 2>&1; then
+  step 'dependencies' dependencies
+else
+  notes+=('deny.toml was not checked: cargo-deny is not installed (cargo install --locked cargo-deny)')
+fi
+if cargo machete --version >/dev/null 2>&1; then
+  step 'unused dependencies' cargo machete
+else
+  notes+=('unused dependencies were not looked for: cargo-machete is not installed (cargo install --locked cargo-machete)')
+fi
+
+# The documentation's examples prove, among others, that no permit can be forged; nextest does not run them.
+if cargo nextest --version >/dev/null 2>&1; then
+  step 'tests' counted cargo nextest run --locked --no-fail-fast
+else
+  step 'tests' counted cargo test --locked --no-fail-fast --lib --bins --tests
+fi
+step 'documentation tests' counted cargo test --locked --doc
+
+if [ "$full" = yes ]; then
+  step 'large tests' counted env FOREGATE_FULL=1 cargo test --locked --no-fail-fast --profile large --lib --bins --tests
+  for target in tests/fuzz/fuzz_targets/*.rs; do
+    target=$(basename "$target" .rs)
+    step "fuzz $target" tests/fuzz/run.sh "$target" 60
+  done
+  step 'benches' cargo bench --locked
+fi
+
+printf '\n=== %s s\n' "$SECONDS"
+for note in "${notes[@]}"; do echo "note: $note"; done
+for name in "${failed[@]}"; do echo "FAILED: $name"; done
+echo "$tests_passed passed, $tests_failed failed"
+[ "${#failed[@]}" -eq 0 ]

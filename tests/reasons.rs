@@ -1,0 +1,178 @@
+//! The table of refusals: its promises, and `config/reasons.md`, which is written from it.
+//!
+//! `FOREGATE_BLESS=1 cargo test --test reasons` writes the file anew.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+
+use foregate::config;
+use foregate::denial::Reason;
+use foregate::log::Log;
+use foregate::server::Server;
+use serde_json::Value;
+
+const INTRODUCTION: &str = "\
+# Reasons
+
+Why a request was refused. A refusal carries a decision id: `request_id` in its body, `X-Request-Id` in its head. The log has one line
+with this `id`; its `reason` is the operator's code below, and its `detail`, where there is one, says more than a client may know. The
+client sees the second code, as `code` of an `application/problem+json` document. The two differ where the difference would tell a
+stranger what exists, or what stands behind the gateway.
+
+*Fault* is whose doing it is; only `gateway` and `upstream` are worth waking somebody for. *Wire* is the protocol that can produce it:
+what HTTP/2 cannot express never arrives there.
+
+This file is written by `tests/reasons.rs` from the table in `src/denial.rs`; change it there.
+";
+
+fn document() -> String {
+    let mut text = format!(
+        "{INTRODUCTION}
+| operator's code | client's code | status | fault | wire | meaning | what to do |
+|---|---|---|---|---|---|---|
+"
+    );
+    for reason in Reason::ALL {
+        writeln!(
+            text,
+            "| `{}` | `{}` | {} | {} | {} | {} | {} |",
+            reason.code(),
+            reason.public_code(),
+            reason.status().as_u16(),
+            reason.fault().as_str(),
+            reason.wire().as_str(),
+            reason.meaning().replace('|', "\\|"),
+            reason.remedy().replace('|', "\\|"),
+        )
+        .unwrap();
+    }
+    text
+}
+
+#[test]
+fn the_list_for_operators_is_the_table() {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/reasons.md");
+    if std::env::var_os("FOREGATE_BLESS").is_some_and(|value| value == "1") {
+        std::fs::write(&file, document()).unwrap();
+    }
+    let written = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        written == document(),
+        "config/reasons.md is not what the table says; FOREGATE_BLESS=1 cargo test --test reasons writes it"
+    );
+}
+
+#[test]
+fn every_reason_is_a_word_of_its_own() {
+    let mut seen = HashMap::new();
+    for reason in Reason::ALL {
+        let code = reason.code();
+        assert_eq!(seen.insert(code, reason), None, "`{code}` occurs twice");
+        for word in [code, reason.public_code()] {
+            assert!(
+                word.bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'),
+                "`{word}` is not snake case"
+            );
+        }
+        for sentence in [reason.meaning(), reason.remedy()] {
+            assert!(sentence.ends_with('.'), "{code}: `{sentence}`");
+        }
+    }
+}
+
+#[test]
+fn a_refusal_is_a_client_or_a_server_error() {
+    for reason in Reason::ALL {
+        let status = reason.status();
+        assert!(
+            status.is_client_error() || status.is_server_error(),
+            "{reason:?}"
+        );
+        // A dependency that is down is not a bad token, and a bad token is nobody's outage.
+        assert_eq!(
+            status.is_client_error(),
+            reason.fault().as_str() == "client",
+            "{reason:?}"
+        );
+    }
+}
+
+#[test]
+fn reasons_with_one_public_code_cannot_be_told_apart_by_status() {
+    let mut statuses = HashMap::new();
+    for reason in Reason::ALL {
+        let status = *statuses
+            .entry(reason.public_code())
+            .or_insert(reason.status());
+        assert_eq!(status, reason.status(), "{reason:?}");
+    }
+}
+
+#[test]
+fn a_hidden_route_has_the_code_of_one_that_does_not_exist() {
+    for reason in [Reason::RouteUnknown, Reason::RouteDenied] {
+        assert_eq!(reason.public_code(), "not_found");
+    }
+}
+
+const ROUTE_MAP: &str = "
+workers: 1
+listen: [{ address: 127.0.0.1:0, tls: off }]
+admin: { address: 127.0.0.1:0 }
+routes:
+  - { path: /hidden, access: deny }
+  - { path: /health, methods: [GET], access: public, serve: health }
+";
+
+#[test]
+fn a_hidden_route_answers_like_one_that_does_not_exist() {
+    let loaded = config::load_str("test.yaml", ROUTE_MAP, Path::new(""), &|_| None).unwrap();
+    let background = tokio::runtime::Runtime::new().unwrap();
+    let log = Log::start(std::io::sink()).unwrap();
+    let server = background.block_on(Server::start(loaded, log)).unwrap();
+    let address = server
+        .addresses()
+        .listeners
+        .first()
+        .and_then(|url| url.strip_prefix("http://"))
+        .unwrap();
+
+    let hidden = without_ids(&get(address, "/hidden"));
+    let unknown = without_ids(&get(address, "/unknown"));
+
+    assert!(
+        hidden.0.starts_with("HTTP/1.1 404 Not Found\r\n"),
+        "{hidden:?}"
+    );
+    assert_eq!(hidden, unknown);
+}
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Head and body, without what differs between any two requests.
+fn without_ids(answer: &str) -> (String, Value) {
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let head = head
+        .split_inclusive("\r\n")
+        .filter(|line| !line.starts_with("x-request-id:") && !line.starts_with("date:"))
+        .collect();
+    let mut body: Value = serde_json::from_str(body).unwrap();
+    assert!(body.as_object_mut().unwrap().remove("request_id").is_some());
+    (head, body)
+}
