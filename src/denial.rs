@@ -135,7 +135,7 @@ reasons! {
     PathEmptySegment "path_empty_segment" => BAD_REQUEST, "path_empty_segment", Client, Both,
         "The path has an empty segment (`//`): some servers merge slashes, others do not.", "Send single slashes.";
     PathDoubleEncoded "path_double_encoded" => BAD_REQUEST, "path_double_encoded", Client, Both,
-        "The path is percent-encoded twice (`%252F`).", "Encode once.";
+        "The path is percent-encoded twice (`%2541`).", "Encode once.";
     PathEscape "path_escape" => BAD_REQUEST, "path_escape", Client, Both,
         "The path has a `%` that is not followed by two hexadecimal digits.", "Write a literal percent sign as `%25`.";
     PathUtf8 "path_utf8" => BAD_REQUEST, "path_utf8", Client, Both,
@@ -147,7 +147,7 @@ reasons! {
     PathAmbiguous "path_ambiguous" => BAD_REQUEST, "path_ambiguous", Client, Both,
         "A server that ignores case or a trailing slash would read this path as a stricter route.", "Write the path exactly as the route map does.";
     QueryRepeated "query_repeated" => BAD_REQUEST, "query_repeated", Client, Both,
-        "A query key that this route reads occurs more than once, or is spelled with escapes.", "Send it once, unescaped.";
+        "A query key that carries a credential occurs more than once, or in another spelling than the route map's.", "Send it once, unescaped.";
     AuthorizationRepeated "authorization_repeated" => BAD_REQUEST, "authorization_repeated", Client, Both,
         "There is more than one `Authorization` header.", "Send one.";
     MethodRefused "method_refused" => METHOD_NOT_ALLOWED, "method_refused", Client, Both,

@@ -340,7 +340,8 @@ fn h1_builder(limits: &Connections) -> http1::Builder {
     // Trims writes when requests come in a row.
     builder
         .pipeline_flush(true)
-        .max_headers(limits.max_headers)
+        // Our own count answers first, with a reason; hyper's is the net below it.
+        .max_headers(limits.max_headers.saturating_mul(2))
         .max_buf_size(limits.max_head)
         .half_close(false);
     builder.header_read_timeout(None::<Duration>);

@@ -118,7 +118,7 @@ fn may_be_reserved(name: &str) -> bool {
             | [b't', b'r', ..]
             | [b'c', b'f', ..]
     );
-    likely || bytes.contains(&b'_') || bytes.contains(&b'.')
+    likely || name.ends_with('-') || bytes.contains(&b'_') || bytes.contains(&b'.')
 }
 
 /// Names that nearly every message has, and that nothing here is about.
@@ -278,19 +278,14 @@ fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
 
 fn remove_named_by_connection(headers: &mut HeaderMap) {
     // Every `Connection` line counts, not just the first: a list may be split to smuggle a name past (RFC 9110, section 7.6.1).
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|text| text.split(','))
-        .map(str::trim)
-        .filter(|name| {
-            !name.is_empty()
-                && !name.eq_ignore_ascii_case("keep-alive")
-                && !name.eq_ignore_ascii_case("close")
-        })
-        .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
-        .collect();
+    let mut named = Vec::new();
+    for line in headers.get_all(header::CONNECTION) {
+        let names = line
+            .as_bytes()
+            .split(|&byte| byte == b',')
+            .map(<[u8]>::trim_ascii);
+        named.extend(names.filter_map(|name| HeaderName::from_bytes(name).ok()));
+    }
     for name in named {
         headers.remove(name);
     }

@@ -12,7 +12,7 @@
 //! | `%41`, `%2D`, `%7e` (unreserved) | normalised: decoded | equivalent by RFC 3986, section 6.2.2.2 |
 //! | `%3A`, `%2B`, `%40` (`:`, sub-delimiters but `;`, `@`) | normalised: decoded | no path scheme we know distinguishes them; one spelling must win |
 //! | `%c3%a9` | normalised: upper-case hexadecimal | RFC 3986, section 6.2.2.1 |
-//! | raw `"` `<` `>` `[` `]` `^` `` ` `` `{` `\|` `}` | normalised: encoded | sent by browsers, not allowed raw |
+//! | raw `"` `[` `]` `^` `{` `\|` `}` | normalised: encoded | sent by browsers, not allowed raw (hyper answers 400 to raw spaces, `<`, `>` and `` ` ``) |
 //! | upper and lower case letters | kept | paths are case-sensitive; see *near miss* in `route` for servers that disagree |
 //! | trailing `/` | kept | `trailing_slash` of the route says what it means |
 //! | `#fragment` | already cut by hyper | never belongs in a request |
@@ -21,7 +21,8 @@
 //! | `%00`–`%1F`, `%7F` | refused `path_control` | cuts strings, splits logs and headers |
 //! | `.`, `..`, `%2e`, `.%2e`, `..;x` | refused `path_dot_segment` | resolved by some servers, by some before and by some after decoding |
 //! | `//` | refused `path_empty_segment`, but not in an opaque tail | merged by some servers |
-//! | `%252F`, `%25%32%46`, `%25u002f` | refused `path_double_encoded`, but see opaque tail | decoded twice by some servers |
+//! | `%2541`, `%25%34%31`, `%25u0041` | refused `path_double_encoded`, but not in an opaque tail | decoded twice by some servers |
+//! | `%252F`, `%252e%252e`, `%2500` | refused for what it is at the last level | the same |
 //! | `%zz`, `%4` | refused `path_escape` | guessed at by every server in its own way |
 //! | overlong UTF-8 (`%c0%af`) | refused `path_utf8` | a slash to lenient decoders |
 //! | other bytes that are not UTF-8 (`%ff`) | refused `path_utf8`, but not in an opaque tail | replaced, dropped or kept, by server |
@@ -303,6 +304,8 @@ pub fn fold(canonical: &str) -> Option<String> {
             .split(|&byte| byte == b';')
             .next()
             .unwrap_or_default();
+        // Trailing spaces and dots are cut by servers on some file systems.
+        let name = trim_end(name);
         if name.is_empty() {
             continue;
         }
@@ -333,7 +336,22 @@ fn is_folded(path: &[u8]) -> bool {
         }
         previous = byte;
     }
-    previous != b'/' || path.len() == 1
+    previous != b'.' && (previous != b'/' || path.len() == 1)
+}
+
+fn trim_end(mut name: &[u8]) -> &[u8] {
+    while let [rest @ .., b' ' | b'.'] = name {
+        name = rest;
+    }
+    name
+}
+
+/// The path without a format suffix such as `.json`, which some frameworks take for a wish and not for a name.
+pub fn without_suffix(folded: &str) -> Option<&str> {
+    let (path, suffix) = folded.rsplit_once('.')?;
+    let is_format =
+        (1..=5).contains(&suffix.len()) && suffix.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    (is_format && !path.ends_with('/')).then_some(path)
 }
 
 /// What a path parameter must be.

@@ -82,10 +82,11 @@ fn as_text(address: IpAddr) -> HeaderValue {
 
 /// The entry `hops` places from the right; with fewer entries the leftmost, which a trusted proxy wrote too.
 fn forwarded_for(headers: &HeaderMap, hops: usize) -> Option<IpAddr> {
-    let lines: Vec<&str> = headers
+    // A line with odd bytes keeps its place: left out, it would move the place that a trusted proxy wrote.
+    let lines: Vec<_> = headers
         .get_all("x-forwarded-for")
         .iter()
-        .filter_map(|value| value.to_str().ok())
+        .map(|value| String::from_utf8_lossy(value.as_bytes()))
         .collect();
     let entries: Vec<&str> = lines
         .iter()
@@ -107,9 +108,12 @@ fn address(text: &str) -> Option<IpAddr> {
         .map(|address| address.to_canonical())
 }
 
+/// The last entry of the last line: whatever stands before it may be the client's.
 fn forwarded_proto(headers: &HeaderMap) -> Option<bool> {
     match headers
-        .get("x-forwarded-proto")?
+        .get_all("x-forwarded-proto")
+        .iter()
+        .next_back()?
         .to_str()
         .ok()?
         .rsplit(',')

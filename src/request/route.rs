@@ -7,9 +7,9 @@
 //! parameter before tail, from left to right), and what its routes do not offer is refused, never looked for in a less specific route.
 //! So there is one router per host over paths, not one per method.
 //!
-//! *Near miss*: servers behind us may ignore case, a trailing slash, or read escapes twice. A path that was matched by a parameter or
+//! *Near miss*: servers behind us may ignore case, a trailing slash, trailing spaces and dots, or read escapes twice. A path that was matched by a parameter or
 //! a tail is read once more as the most careless server might; if that reading belongs to another route that is not public, the
-//! request is refused.
+//! request is refused. A format suffix (`.json`) is left away, too, where the matched route is public.
 
 use std::collections::HashMap;
 
@@ -163,43 +163,59 @@ impl Router {
     fn select(&self, path: &str, method: &Method) -> Result<Selected, Denial> {
         let index = *self.paths.at(path).map_err(|_| Reason::RouteUnknown)?.value;
         let node = self.nodes.get(index).ok_or(Reason::Internal)?;
-        if !node.literal {
-            self.refuse_near_miss(path, index)?;
-        }
-        match node
+        let offer = node
             .offers
             .iter()
-            .find(|offer| offer.methods.contains(method))
-        {
+            .find(|offer| offer.methods.contains(method));
+        if !node.literal {
+            let folded = path::fold(path);
+            let careless = folded.as_deref().unwrap_or(path);
+            if folded.is_some() {
+                self.refuse_near_miss(careless, index)?;
+            }
+            // A suffix is part of many names, so it only counts where nobody would be asked who he is.
+            if let Some(name) = path::without_suffix(careless)
+                && offer.is_some_and(|offer| offer.access == Access::Public)
+            {
+                self.refuse_near_miss(name, index)?;
+            }
+        }
+        match offer {
             Some(offer) if offer.access == Access::Deny => Err(Reason::RouteDenied.into()),
             Some(offer) => Ok(offer.selected),
             None => Err(node.wrong_method()),
         }
     }
 
-    fn refuse_near_miss(&self, path: &str, index: usize) -> Result<(), Denial> {
-        let Some(folded) = path::fold(path) else {
-            return Ok(());
-        };
-        let Ok(found) = self.folded.at(&folded) else {
+    fn refuse_near_miss(&self, careless: &str, index: usize) -> Result<(), Denial> {
+        let Ok(found) = self.folded.at(careless) else {
             return Ok(());
         };
         if found.value.contains(&index) {
             return Ok(());
         }
-        match found
+        let mut guarded = found
             .value
             .iter()
             .filter_map(|other| self.nodes.get(*other))
-            .any(|node| node.guarded)
-        {
-            true => Err(Reason::PathAmbiguous.into()),
-            false => Ok(()),
+            .filter(|node| node.guarded)
+            .peekable();
+        if guarded.peek().is_none() {
+            return Ok(());
+        }
+        // A path that is only denied is not admitted to exist.
+        match guarded.all(Node::is_denied) {
+            true => Err(Reason::RouteDenied.into()),
+            false => Err(Reason::PathAmbiguous.into()),
         }
     }
 }
 
 impl Node {
+    fn is_denied(&self) -> bool {
+        self.offers.iter().all(|offer| offer.access == Access::Deny)
+    }
+
     /// 405, but a path that is only denied is not admitted to exist.
     fn wrong_method(&self) -> Denial {
         let offered = self

@@ -187,6 +187,10 @@ fn text<'c>(
 ) -> Result<Option<&'c str>, Denial> {
     match claims.get(name) {
         None => Ok(None),
+        // What upstreams and logs are told has no line ends in it.
+        Some(Value::String(text)) if text.contains(char::is_control) => {
+            Err(Reason::TokenClaims.because(format!("`{name}` has control characters")))
+        }
         Some(Value::String(text)) => Ok(Some(text)),
         Some(_) => Err(wrong(complaint)),
     }

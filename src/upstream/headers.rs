@@ -57,9 +57,9 @@ pub(super) fn complete(
     insert(headers, ROLES, &caller.roles().join(","));
 }
 
-/// A subject that cannot be a header value is left out rather than altered.
+/// Claims have no control characters (`tokens` refuses them), and everything else may be in a field.
 fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
-    if let Ok(value) = HeaderValue::from_str(text) {
+    if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
         headers.insert(name, value);
     }
 }

@@ -1,0 +1,30 @@
+//! End-to-end tests: the real program, real sockets, real certificates. The list of modules is the test plan.
+//!
+//! A test's name is the sentence it proves. A test of a refusal proves that the origin stayed silent. Cases run on HTTP/1.1 and
+//! HTTP/2 wherever both can carry them. Every answer is checked by the harness itself (`support::answer`), every gateway has a folder,
+//! certificates, keys and ports of its own, and nothing sleeps for luck.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+#![allow(dead_code, reason = "the harness offers more than each module needs")]
+#![allow(unreachable_pub, reason = "one word for what other modules may use")]
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever else it is, the test fails"
+)]
+
+mod cors;
+mod headers;
+mod identifiers;
+mod identity;
+mod mirror;
+mod path;
+mod reasons;
+mod roles;
+mod smoke;
+mod support;

@@ -1,0 +1,108 @@
+//! Layers and tests, side by side: every layer has a file, a name, a place in the order, and a module here.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use foregate::auth::LayerName;
+
+use crate::support::{Gateway, Http};
+
+/// Files of `src/auth` that are no layers.
+const NOT_LAYERS: [&str; 3] = ["mod", "chain", "caller"];
+
+fn file(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+fn layer_files() -> BTreeSet<String> {
+    std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/auth"))
+        .unwrap()
+        .map(|entry| {
+            entry
+                .unwrap()
+                .path()
+                .file_stem()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        })
+        .filter(|name| !NOT_LAYERS.contains(&name.as_str()))
+        .collect()
+}
+
+fn names() -> Vec<&'static str> {
+    LayerName::ALL.iter().map(|layer| layer.as_str()).collect()
+}
+
+#[test]
+fn every_layer_has_a_file_and_every_file_a_layer() {
+    let named: BTreeSet<String> = names().into_iter().map(str::to_owned).collect();
+    assert_eq!(layer_files(), named);
+}
+
+#[test]
+fn every_layer_has_a_test_module_of_its_name() {
+    let main = file("tests/gateway/main.rs");
+    for name in layer_files() {
+        assert!(
+            main.lines().any(|line| line == format!("mod {name};")),
+            "`{name}` has no tests"
+        );
+    }
+}
+
+#[test]
+fn the_chain_asks_the_layers_in_the_order_of_their_list() {
+    let chain = file("src/auth/chain.rs");
+    let authorize = chain.split("pub async fn authorize").nth(1).unwrap();
+    let authorize = authorize.split("\n    }\n").next().unwrap();
+    let places: Vec<usize> = names()
+        .into_iter()
+        .map(|name| {
+            authorize
+                .find(&format!("(&self.{name},"))
+                .unwrap_or_else(|| panic!("`{name}` is not asked"))
+        })
+        .collect();
+    assert!(places.is_sorted(), "{places:?}");
+}
+
+#[tokio::test]
+async fn the_line_of_a_permitted_request_names_every_layer_in_order() {
+    let gateway = Gateway::start().await;
+    for http in Http::BOTH {
+        let answer = gateway
+            .get(http, "/me")
+            .bearer(&gateway.issuer.token())
+            .send()
+            .await;
+        let line = answer.is_ok().log_line();
+        let layers = line["layers"].as_str().unwrap();
+        let asked: Vec<&str> = layers
+            .split(' ')
+            .map(|step| step.split(':').next().unwrap())
+            .collect();
+        assert_eq!(asked, names());
+        assert!(
+            layers.split(' ').all(|step| step.matches(':').count() == 1),
+            "all said yes: {layers}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_forwarded_behind_the_first_refusal() {
+    let gateway = Gateway::start().await;
+    for http in Http::BOTH {
+        // Every layer would refuse this one; the first does, and the others are not asked.
+        let line = gateway.get(http, "/things/1").send().await.log_line();
+        assert_eq!(
+            (line["decision"].as_str(), line["reason"].as_str()),
+            (Some("deny"), Some("token_missing"))
+        );
+        assert!(line["layers"].as_str().unwrap().starts_with("identity:"));
+        assert_eq!(line["layers"].as_str().unwrap().split(' ').count(), 1);
+        gateway.origin.saw_nothing();
+    }
+}

@@ -1,0 +1,233 @@
+//! Paths as attackers write them: what reaches the origin is the canonical form, byte for byte, or nothing does.
+
+mod careless;
+mod spelling;
+
+use foregate::denial::Reason;
+use serde_json::Value;
+
+use crate::support::client::Door;
+use crate::support::raw::Outcome;
+use crate::support::raw_h2::{Ending, RawTwo};
+use crate::support::{Gateway, Http};
+
+const ROUTES: &str = r#"
+- { path: "/public/{*rest}", access: public }
+- { path: /public/secret, access: user }
+- { path: "/public/things/{id}", access: user, resource: none }
+- { path: "/items/{id}", access: public, resource: none }
+- { path: /items/mine, access: user }
+- { path: "/files/{*rest}", access: public, tail: opaque }
+- { path: /files/secret, access: user }
+- { path: /exact, access: public }
+- { path: /strict, access: public, trailing_slash: strict }
+- { path: /internal, access: deny }
+"#;
+
+/// What must become of a path.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    /// It reaches the origin as this.
+    Reaches(&'static str),
+    /// It is refused for this reason.
+    Refused(Reason),
+    /// It is no request at all: the protocol implementation answers, or resets the stream.
+    NoRequest,
+}
+use Fate::{NoRequest, Reaches, Refused};
+
+/// The rows of the table in `request::path`, and more of their kind.
+const ROWS: &[(&str, Fate)] = &[
+    // Normalised.
+    ("/public/%41", Reaches("/public/A")),
+    ("/public/%2D%2e%5f%7e", Reaches("/public/-._~")),
+    ("/public/a%3Ab%2Bc%40d", Reaches("/public/a:b+c@d")),
+    (
+        "/public/%21%24%26%27%28%29%2A%2C%3D",
+        Reaches("/public/!$&'()*,="),
+    ),
+    ("/public/%c3%a9", Reaches("/public/%C3%A9")),
+    ("/public/a\"b", Reaches("/public/a%22b")),
+    (
+        "/public/[a]^{b|c}",
+        Reaches("/public/%5Ba%5D%5E%7Bb%7Cc%7D"),
+    ),
+    ("/public/%3c%3E%60", Reaches("/public/%3C%3E%60")),
+    ("/public/<", NoRequest),
+    ("/public/>", NoRequest),
+    ("/public/`", NoRequest),
+    ("/public/a%20b", Reaches("/public/a%20b")),
+    ("/public/100%25", Reaches("/public/100%25")),
+    ("/public/%23%3f", Reaches("/public/%23%3F")),
+    ("/p%75blic/a", Reaches("/public/a")),
+    ("/public/...", Reaches("/public/...")),
+    ("/public/.a", Reaches("/public/.a")),
+    // Kept.
+    ("/public/UPPER", Reaches("/public/UPPER")),
+    ("/public/a/", Reaches("/public/a/")),
+    ("/exact/", Reaches("/exact/")),
+    (
+        "/public/a?b=%2F%2e%2e;&c=%zz//",
+        Reaches("/public/a?b=%2F%2e%2e;&c=%zz//"),
+    ),
+    ("/public/a?", Reaches("/public/a?")),
+    ("/public/a#fragment", Reaches("/public/a")),
+    // Refused.
+    ("/public/a%2Fb", Refused(Reason::PathSlashEncoded)),
+    ("/public/a%2fb", Refused(Reason::PathSlashEncoded)),
+    ("/public/a\\b", Refused(Reason::PathBackslash)),
+    ("/public/a%5cb", Refused(Reason::PathBackslash)),
+    ("/public/%00", Refused(Reason::PathControl)),
+    ("/public/a%0d%0aX-Evil:%201", Refused(Reason::PathControl)),
+    ("/public/%1f", Refused(Reason::PathControl)),
+    ("/public/%7F", Refused(Reason::PathControl)),
+    ("/public/.", Refused(Reason::PathDotSegment)),
+    ("/public/../exact", Refused(Reason::PathDotSegment)),
+    ("/public/%2e%2E/exact", Refused(Reason::PathDotSegment)),
+    ("/public/.%2e/exact", Refused(Reason::PathDotSegment)),
+    ("/public/..;x/exact", Refused(Reason::PathDotSegment)),
+    ("/public/..%3bx/exact", Refused(Reason::PathDotSegment)),
+    ("/public/x/..", Refused(Reason::PathDotSegment)),
+    ("//public/a", Refused(Reason::RouteUnknown)),
+    ("/public//a", Refused(Reason::PathEmptySegment)),
+    ("/public/a//", Refused(Reason::PathEmptySegment)),
+    ("/public/%2541", Refused(Reason::PathDoubleEncoded)),
+    ("/public/%25%34%31", Refused(Reason::PathDoubleEncoded)),
+    ("/public/%25u0041", Refused(Reason::PathDoubleEncoded)),
+    ("/public/a%252Fb", Refused(Reason::PathSlashEncoded)),
+    ("/public/%252e%252e/exact", Refused(Reason::PathDotSegment)),
+    ("/public/%zz", Refused(Reason::PathEscape)),
+    ("/public/%4", Refused(Reason::PathEscape)),
+    ("/public/%", Refused(Reason::PathEscape)),
+    ("/public/%u002f", Refused(Reason::PathEscape)),
+    ("/public/%c0%af", Refused(Reason::PathUtf8)),
+    ("/public/%e0%80%af", Refused(Reason::PathUtf8)),
+    ("/public/%ff", Refused(Reason::PathUtf8)),
+    ("/public/é", Refused(Reason::PathNonAscii)),
+    ("/public/a?é", Refused(Reason::PathNonAscii)),
+    ("/public/a;b", Refused(Reason::PathParameters)),
+    ("/public/a%3Bb", Refused(Reason::PathParameters)),
+    // No target.
+    ("/public/a b", NoRequest),
+    ("/public/a\tb", NoRequest),
+    ("/public/a\u{7f}b", NoRequest),
+    // Opaque tails: as they came, but never what is a slash, a dot segment or a control character to anybody.
+    ("/files/a//b", Reaches("/files/a//b")),
+    ("/files/%41%c3%a9", Reaches("/files/%41%c3%a9")),
+    ("/files/a;b=c", Reaches("/files/a;b=c")),
+    ("/files/%2541", Reaches("/files/%2541")),
+    ("/files/%ff", Reaches("/files/%ff")),
+    ("/f%69les/%41", Reaches("/files/%41")),
+    ("/files/a%2Fb", Refused(Reason::PathSlashEncoded)),
+    ("/files/a%252Fb", Refused(Reason::PathSlashEncoded)),
+    ("/files/a%25252Fb", Refused(Reason::PathSlashEncoded)),
+    ("/files/%252e%252e/x", Refused(Reason::PathDotSegment)),
+    (
+        "/files/%2525252e%2525252e/x",
+        Refused(Reason::PathDotSegment),
+    ),
+    ("/files/..;/x", Refused(Reason::PathDotSegment)),
+    ("/files/../exact", Refused(Reason::PathDotSegment)),
+    ("/files/%255c", Refused(Reason::PathBackslash)),
+    ("/files/%2500", Refused(Reason::PathControl)),
+    ("/files/%25u002e%25u002e/x", Refused(Reason::PathDotSegment)),
+    ("/files/%c0%ae", Refused(Reason::PathUtf8)),
+    ("/files/%25c0%25ae", Refused(Reason::PathUtf8)),
+    ("/files;x/a", Refused(Reason::RouteUnknown)),
+    // Protected routes, however they are spelled.
+    ("/public/secret", Refused(Reason::TokenMissing)),
+    ("/public/secret/", Refused(Reason::TokenMissing)),
+    ("/public/%73ecret", Refused(Reason::TokenMissing)),
+    ("/public/Secret", Refused(Reason::PathAmbiguous)),
+    ("/public/SECRET/", Refused(Reason::PathAmbiguous)),
+    ("/public/%c5%bfecret", Refused(Reason::PathAmbiguous)),
+    ("/public/Things/x", Refused(Reason::PathAmbiguous)),
+    ("/public/things/X", Refused(Reason::TokenMissing)),
+    ("/items/mine", Refused(Reason::TokenMissing)),
+    ("/items/mine/", Refused(Reason::TokenMissing)),
+    ("/items/MINE", Refused(Reason::PathAmbiguous)),
+    ("/items/yours", Reaches("/items/yours")),
+    ("/files/secret", Refused(Reason::TokenMissing)),
+    ("/files/Secret", Refused(Reason::PathAmbiguous)),
+    ("/files//secret", Refused(Reason::PathAmbiguous)),
+    ("/files/secret;x", Refused(Reason::PathAmbiguous)),
+    ("/files/%2573ecret", Refused(Reason::PathAmbiguous)),
+    ("/files/secret//", Refused(Reason::PathAmbiguous)),
+    ("/EXACT", Refused(Reason::RouteUnknown)),
+    ("/strict", Reaches("/strict")),
+    ("/strict/", Refused(Reason::RouteUnknown)),
+    ("/internal", Refused(Reason::RouteDenied)),
+    ("/internal/", Refused(Reason::RouteDenied)),
+    ("/public", Refused(Reason::RouteUnknown)),
+    ("/public/", Refused(Reason::RouteUnknown)),
+    ("/", Refused(Reason::RouteUnknown)),
+];
+
+#[tokio::test]
+async fn what_reaches_the_origin_is_the_canonical_path_or_nothing() {
+    let gateway = Gateway::with_routes(ROUTES).await;
+    let mut surprises = Vec::new();
+    for http in Http::BOTH {
+        for (path, fate) in ROWS {
+            let (wanted, came) = (fate.told(), ask(&gateway, http, path).await);
+            if came != wanted {
+                surprises.push(format!("{http:?} {path}: {came}, not {wanted}"));
+            }
+        }
+    }
+    assert!(surprises.is_empty(), "{surprises:#?}");
+}
+
+impl Fate {
+    fn told(self) -> String {
+        match self {
+            Reaches(target) => format!("reaches {target}"),
+            Refused(reason) => format!("refused {}", reason.code()),
+            NoRequest => "no request".to_owned(),
+        }
+    }
+}
+
+/// Sends a path as it is written here, byte for byte, and tells what became of it.
+async fn ask(gateway: &Gateway, http: Http, path: &str) -> String {
+    let reason = match http {
+        Http::One => {
+            let mut raw = gateway.raw(Door::Plain).await;
+            raw.write(format!("GET {path} HTTP/1.1\r\nHost: api.test\r\n\r\n"))
+                .await;
+            match raw.answer().await {
+                Outcome::Answer(answer) => Some(answer.log_line()["reason"].clone()),
+                Outcome::Bare(_) | Outcome::Closed => None,
+            }
+        }
+        Http::Two => {
+            let mut raw = gateway.connector(http, Door::Tls).raw_h2().await;
+            let stream = raw.request(&RawTwo::get(path)).await;
+            match raw.ending(stream).await {
+                Ending::Answered(body) if body == b"ok" => Some(Value::Null),
+                Ending::Answered(body) => Some(raw.log_line(&body)["reason"].clone()),
+                Ending::Reset(_) | Ending::GoneAway(_) => None,
+            }
+        }
+    };
+    match (reason, &gateway.origin.take()[..]) {
+        (Some(Value::Null), [seen]) => format!("reaches {}", seen.target),
+        (Some(reason), []) => format!("refused {}", reason.as_str().unwrap_or_default()),
+        (None, []) => "no request".to_owned(),
+        (reason, seen) => format!("{reason:?}, and the origin saw {seen:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_operator_reads_the_path_that_the_origin_got() {
+    let gateway = Gateway::with_routes(ROUTES).await;
+    for http in Http::BOTH {
+        for path in ["/public/%41b?token=1", "/files/%41//b", "/p%75blic/x"] {
+            let answer = gateway.get(http, path).send().await;
+            let target = gateway.origin.only().target;
+            let line = answer.is_ok().log_line();
+            assert_eq!(line["path"].as_str(), target.split('?').next());
+            assert!(!line.to_string().contains("token=1"), "no query in the log");
+        }
+    }
+}

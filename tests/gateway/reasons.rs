@@ -1,0 +1,346 @@
+//! Every reason of the table is produced end to end, on every version that the table says can produce it.
+//!
+//! The walk goes over `Reason::ALL`, and no `match` here has a wildcard: a new reason without a case does not compile.
+
+use std::sync::Arc;
+
+use foregate::denial::{Reason, Wire};
+use foregate::tokens::mint::Claims;
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+
+use crate::support::client::Door;
+use crate::support::tokens::now;
+use crate::support::{Gate, Gateway, Http, Origin, Reply};
+
+/// Bodies and heads that are this long are over every limit of the configuration below.
+const LONG: usize = 9 * 1024;
+
+#[tokio::test]
+async fn every_reason_is_produced_on_every_version_the_table_names() {
+    let servers = Servers::start();
+    let gateway = servers.gateway().await;
+    gateway.may_panic();
+    let (gateway, servers) = (Arc::new(gateway), Arc::new(servers));
+    let mut missing = Vec::new();
+    for reason in Reason::ALL {
+        for http in versions(*reason) {
+            let (gateway, servers) = (gateway.clone(), servers.clone());
+            let case = async move {
+                produce(&gateway, &servers, *reason, http).await;
+                if is_judged_before_forwarding(*reason) {
+                    gateway.origin.saw_nothing();
+                }
+                gateway.origin.take();
+            };
+            // A task of its own, so that one failure does not hide the others.
+            if tokio::spawn(case).await.is_err() {
+                missing.push(format!("{} on {http:?}", reason.code()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[tokio::test]
+async fn a_denied_path_looks_like_one_that_does_not_exist() {
+    let gateway = Gateway::start().await;
+    for http in Http::BOTH {
+        for method in ["GET", "POST", "OPTIONS", "PROPFIND"] {
+            let mut shown = Vec::new();
+            for (path, reason) in [
+                ("/hidden", Reason::RouteDenied),
+                ("/nowhere", Reason::RouteUnknown),
+            ] {
+                let call = gateway
+                    .call(http, method, path)
+                    .bearer(&gateway.issuer.token());
+                let answer = call.send().await;
+                let (id, mut headers) = (
+                    answer.is_denied(reason).id().to_owned(),
+                    answer.headers.clone(),
+                );
+                headers.remove("x-request-id");
+                headers.remove("date");
+                shown.push((answer.status, answer.text().replace(&id, ""), headers));
+            }
+            assert_eq!(shown[0], shown[1], "{method}");
+        }
+    }
+    gateway.origin.saw_nothing();
+}
+
+fn versions(reason: Reason) -> Vec<Http> {
+    match reason.wire() {
+        Wire::Both => Http::BOTH.to_vec(),
+        Wire::H1 => vec![Http::One],
+    }
+}
+
+/// A body is judged while it is forwarded, and the upstream's failures come after.
+fn is_judged_before_forwarding(reason: Reason) -> bool {
+    !reason.code().starts_with("upstream_") && reason != Reason::BodyTimeout
+}
+
+/// Servers that fail in ways an origin cannot.
+struct Servers {
+    /// Bound, so that nobody else gets the port, and not listening.
+    closed: Socket,
+    /// Listening with a full queue, so that a connection attempt stays unanswered.
+    full: Socket,
+    _queued: Vec<Socket>,
+    /// Answers when it is told to.
+    busy: Origin,
+}
+
+impl Servers {
+    fn start() -> Self {
+        let loopback = "127.0.0.1:0"
+            .parse::<std::net::SocketAddr>()
+            .unwrap()
+            .into();
+        let bound = || {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            socket.bind(&loopback).unwrap();
+            socket
+        };
+        let full = bound();
+        full.listen(0).unwrap();
+        let address = full.local_addr().unwrap();
+        let queued = (0..4)
+            .map(|_| {
+                let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+                socket.set_nonblocking(true).unwrap();
+                // The first are taken into the queue, the rest find it full; neither is known at once.
+                let _ = socket.connect(&address);
+                socket
+            })
+            .collect();
+        Self {
+            closed: bound(),
+            full,
+            _queued: queued,
+            busy: Origin::start(),
+        }
+    }
+
+    async fn gateway(&self) -> Gateway {
+        let url = |socket: &Socket| {
+            format!(
+                "http://{}",
+                socket.local_addr().unwrap().as_socket().unwrap()
+            )
+        };
+        let origin = Origin::start();
+        origin.on("/closing", |exchange| exchange.close());
+        origin.on("/garbage", |exchange| {
+            exchange.raw(b"220 mail.example ESMTP\r\n");
+            exchange.wait_for_close();
+        });
+        for silent in ["/silent", "/slow"] {
+            origin.on(silent, |exchange| exchange.wait_for_close());
+        }
+        Gateway::before(origin, |config| {
+            let tokens = config.get("tokens").to_owned();
+            config
+                .set("workers", "1")
+                .set("hosts", "[api.test]")
+                .set("connections", "{ body_idle: 1s, max_headers: 40, max_head: 16KiB, max_uri: 8KiB }")
+                .set("tokens", &format!("{tokens}\n  - {{ issuer: unreachable, audience: authenticated, algorithms: ES256, jwks_url: \"{}/keys\" }}", url(&self.closed)))
+                .upstream("closed", &url(&self.closed), "")
+                .upstream("full", &url(&self.full), ", connect_timeout: 200ms")
+                .upstream("busy", &self.busy.url(), ", max_connections: 1, connect_timeout: 200ms")
+                .more_routes(
+                    r#"
+                    - { path: /closed, access: public, upstream: closed }
+                    - { path: /full, access: public, upstream: full }
+                    - { path: /busy, access: public, upstream: busy }
+                    - { path: /closing, access: public }
+                    - { path: /garbage, access: public }
+                    - { path: /silent, access: public, timeouts: { first_byte: 200ms } }
+                    - { path: /slow, access: public, timeouts: { first_byte: 10s, total: 200ms } }
+                    - { path: "/mixed/{*rest}", access: public }
+                    - { path: /mixed/secret, access: user }
+                    "#,
+                );
+        })
+        .await
+    }
+}
+
+/// Produces the reason, and asserts that it is the one.
+async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Http) {
+    let get = |path: &str| gateway.get(http, path);
+    let signer = gateway.issuer.signer();
+    let claims = || gateway.issuer.claims();
+    let with = |token: String| get("/me").bearer(&token);
+    let call = match reason {
+        Reason::HostMissing => return without_host(gateway, http).await,
+        Reason::HostRepeated => get("/me")
+            .header("host", "api.test")
+            .header("host", "api.test"),
+        Reason::HostInvalid => get("/me").host("api.test."),
+        Reason::HostMismatch => match http {
+            Http::One => get("https://other.test/me"),
+            Http::Two => get("/me").header("host", "other.test"),
+        },
+        Reason::HostUnknown => get("/me").host("other.test"),
+        Reason::TargetForm => return asterisk(gateway, http).await,
+        Reason::UriTooLong => get(&format!("/me?{}", "x".repeat(LONG))),
+        Reason::HeadersTooMany => {
+            (0..41).fold(get("/me"), |call, n| call.header(&format!("a{n}"), "1"))
+        }
+        Reason::PathSlashEncoded => get("/public/a%2Fb"),
+        Reason::PathBackslash => get("/public/a%5Cb"),
+        Reason::PathControl => get("/public/a%00b"),
+        Reason::PathDotSegment => get("/public/../me"),
+        Reason::PathEmptySegment => get("/public//me"),
+        Reason::PathDoubleEncoded => get("/public/a%2541b"),
+        Reason::PathEscape => get("/public/%zz"),
+        Reason::PathUtf8 => get("/public/%c0%af"),
+        Reason::PathNonAscii => get("/public/é"),
+        Reason::PathParameters => get("/public/a;b"),
+        Reason::PathAmbiguous => get("/mixed/Secret"),
+        Reason::QueryRepeated => get("/socket?access_token=a&access_token=b"),
+        Reason::AuthorizationRepeated => get("/me").bearer("a").bearer("b"),
+        Reason::MethodRefused => gateway.call(http, "TRACE", "/me"),
+        Reason::UpgradeRefused => get("/public/x")
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket"),
+        Reason::HttpsRequired => gateway.connector(http, Door::Redirect).call("POST", "/me"),
+        Reason::BodyTooLarge => gateway.post(http, "/small").body(vec![b'x'; LONG]),
+        Reason::BodyTimeout => return stalled_body(gateway, http).await,
+        Reason::RouteUnknown => get("/nowhere"),
+        Reason::RouteDenied => get("/hidden"),
+        Reason::MethodNotAllowed => gateway.post(http, "/read-only"),
+        Reason::TokenMissing => get("/me"),
+        Reason::TokenMalformed => with("not.a.token".to_owned()),
+        Reason::TokenTooLarge => with(format!("{}.a.b", "a".repeat(LONG))),
+        Reason::TokenCritical => with(
+            signer
+                .sign_raw(
+                    r#"{"alg":"ES256","kid":"current","crit":["b64"],"b64":true}"#,
+                    "{}",
+                )
+                .unwrap(),
+        ),
+        Reason::TokenAlgorithm => with(
+            signer
+                .sign_raw(r#"{"alg":"ES384"}"#, &payload(&claims()))
+                .unwrap(),
+        ),
+        Reason::TokenIssuer => with(
+            gateway
+                .issuer
+                .sign(&claims().with("iss", "https://stranger.test")),
+        ),
+        Reason::TokenKeyUnknown => with(signer.clone().with_kid("other").sign(&claims()).unwrap()),
+        Reason::TokenSignature => with(with_signature_of(
+            &gateway.issuer.token(),
+            &gateway.issuer.token(),
+        )),
+        Reason::TokenExpired => with(gateway.issuer.expired()),
+        Reason::TokenNotYetValid => with(gateway.issuer.sign(&claims().with("nbf", now() + 600))),
+        Reason::TokenAudience => with(gateway.issuer.sign(&claims().audience("others"))),
+        Reason::TokenClaims => with(gateway.issuer.sign(&claims().role("other"))),
+        Reason::ServiceKeyRefused => with("sb_secret_abcdefgh".to_owned()),
+        Reason::KeysUnavailable => with(gateway.issuer.sign(&claims().with("iss", "unreachable"))),
+        Reason::IdentifierInvalid => get("/things/1").bearer(&gateway.issuer.token()),
+        Reason::CallerBanned => with(gateway.issuer.sign(&claims().roles(["banned"]))),
+        Reason::AnonymousRefused => with(gateway.issuer.sign(&claims().anonymous())),
+        Reason::AalInsufficient => get("/second-factor").bearer(&gateway.issuer.token()),
+        Reason::RoleInsufficient => get("/admin").bearer(&gateway.issuer.token()),
+        Reason::UpstreamConnect => get("/closed"),
+        Reason::UpstreamConnectTimeout => get("/full"),
+        Reason::UpstreamBusy => return busy(gateway, servers, http).await,
+        Reason::UpstreamClosed => get("/closing"),
+        Reason::UpstreamProtocol => get("/garbage"),
+        Reason::UpstreamFirstByteTimeout => get("/silent"),
+        Reason::UpstreamTotalTimeout => get("/slow"),
+        Reason::Internal => get("/panic"),
+    };
+    call.send().await.is_denied(reason);
+}
+
+async fn without_host(gateway: &Gateway, http: Http) {
+    let reason = Reason::HostMissing;
+    match http {
+        Http::One => {
+            let mut raw = gateway.raw(Door::Tls).await;
+            raw.write("GET /me HTTP/1.1\r\n\r\n").await;
+            raw.answer().await.answer().is_denied(reason);
+        }
+        Http::Two => {
+            let mut raw = gateway.connector(http, Door::Tls).raw_h2().await;
+            let fields = [(":method", "GET"), (":scheme", "https"), (":path", "/me")];
+            assert_eq!(raw.reason(&fields).await, reason.code());
+        }
+    }
+}
+
+async fn asterisk(gateway: &Gateway, http: Http) {
+    let reason = Reason::TargetForm;
+    match http {
+        Http::One => {
+            let mut raw = gateway.raw(Door::Tls).await;
+            raw.write("OPTIONS * HTTP/1.1\r\nHost: api.test\r\n\r\n")
+                .await;
+            raw.answer().await.answer().is_denied(reason);
+        }
+        Http::Two => {
+            let mut raw = gateway.connector(http, Door::Tls).raw_h2().await;
+            let fields = [
+                (":method", "OPTIONS"),
+                (":scheme", "https"),
+                (":authority", "api.test"),
+                (":path", "*"),
+            ];
+            assert_eq!(raw.reason(&fields).await, reason.code());
+        }
+    }
+}
+
+async fn stalled_body(gateway: &Gateway, http: Http) {
+    let (call, body) = gateway.post(http, "/public/upload").streaming();
+    body.chunk("begun").await;
+    call.send().await.is_denied(Reason::BodyTimeout);
+    drop(body);
+}
+
+async fn busy(gateway: &Gateway, servers: &Servers, http: Http) {
+    let release = Gate::new();
+    let gate = release.clone();
+    servers.busy.otherwise(move |exchange| {
+        gate.pass();
+        exchange.reply(&Reply::ok());
+    });
+    let first = tokio::spawn(
+        gateway
+            .connector(http, Door::Tls)
+            .call("GET", "/busy")
+            .send(),
+    );
+    servers.busy.has_seen(1).await;
+    gateway
+        .get(http, "/busy")
+        .send()
+        .await
+        .is_denied(Reason::UpstreamBusy);
+    release.open();
+    first.await.unwrap().is_ok();
+    assert_eq!(
+        servers.busy.take().len(),
+        1,
+        "the refused one was never sent"
+    );
+}
+
+fn payload(claims: &Claims) -> String {
+    Value::from(claims.as_object().clone()).to_string()
+}
+
+fn with_signature_of(token: &str, other: &str) -> String {
+    let signed = token.rsplit_once('.').unwrap().0;
+    let signature = other.rsplit_once('.').unwrap().1;
+    format!("{signed}.{signature}")
+}

@@ -1,0 +1,70 @@
+//! The harness itself: what it starts runs, and what it checks it would notice.
+
+use foregate::denial::Reason;
+
+use crate::support::client::Door;
+use crate::support::curl::curl;
+use crate::support::raw_h2::{Ending, RawTwo};
+use crate::support::{Gateway, Http};
+
+#[tokio::test]
+async fn a_permitted_request_reaches_the_origin_and_its_answer_the_client() {
+    let gateway = Gateway::start().await;
+    for http in Http::BOTH {
+        let token = gateway.issuer.token();
+        gateway
+            .get(http, "/me?a=1")
+            .bearer(&token)
+            .send()
+            .await
+            .is_ok();
+        let seen = gateway.origin.only();
+        assert_eq!(
+            (seen.method.as_str(), seen.target.as_str()),
+            ("GET", "/me?a=1")
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_expired_token_is_refused_and_never_reaches_the_origin() {
+    let gateway = Gateway::start().await;
+    for http in Http::BOTH {
+        let token = gateway.issuer.expired();
+        gateway
+            .get(http, "/me")
+            .bearer(&token)
+            .send()
+            .await
+            .is_denied(Reason::TokenExpired);
+        gateway.origin.saw_nothing();
+    }
+}
+
+#[tokio::test]
+async fn hand_written_requests_are_answered_on_both_versions() {
+    let gateway = Gateway::start().await;
+    let mut raw = gateway.raw(Door::Tls).await;
+    raw.write("GET /public/x HTTP/1.1\r\nHost: api.test\r\n\r\n")
+        .await;
+    raw.answer().await.answer().is_ok();
+    raw.write("GET /me HTTP/1.1\r\nHost: api.test\r\n\r\n")
+        .await;
+    raw.answer().await.answer().is_denied(Reason::TokenMissing);
+    let mut two = gateway.connector(Http::Two, Door::Tls).raw_h2().await;
+    let stream = two.request(&RawTwo::get("/public/x")).await;
+    assert_eq!(two.ending(stream).await, Ending::Answered(b"ok".to_vec()));
+    assert_eq!(two.reason(&RawTwo::get("/me")).await, "token_missing");
+    assert_eq!(gateway.origin.take().len(), 2);
+}
+
+#[tokio::test]
+async fn curl_is_served_on_both_versions() {
+    let gateway = Gateway::start().await;
+    for version in ["--http1.1", "--http2"] {
+        let authorization = format!("Authorization: Bearer {}", gateway.issuer.token());
+        let answer = curl(&gateway, "/me", &[version, "-H", &authorization]).await;
+        assert_eq!(answer, (200, "ok".to_owned()));
+        assert_eq!(curl(&gateway, "/me", &[version]).await.0, 401);
+    }
+}

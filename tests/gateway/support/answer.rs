@@ -1,0 +1,172 @@
+//! An answer, and what must be true of every answer.
+
+use bytes::Bytes;
+use foregate::denial::Reason;
+use hyper::{HeaderMap, StatusCode};
+use serde_json::Value;
+
+use super::gateway::request_line;
+use super::log::Log;
+
+/// A complete answer that has passed the checks of this module.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub trailers: Option<HeaderMap>,
+    log: Log,
+}
+
+/// Members of a problem document, all of them and no other.
+const PROBLEM: [&str; 7] = [
+    "type",
+    "title",
+    "status",
+    "detail",
+    "code",
+    "request_id",
+    "status_code",
+];
+
+impl Answer {
+    /// Checks what every answer must have and must not have.
+    pub fn checked(
+        status: StatusCode,
+        headers: HeaderMap,
+        body: Bytes,
+        trailers: Option<HeaderMap>,
+        over_tls: bool,
+        log: Log,
+    ) -> Self {
+        check_head(&headers, over_tls);
+        for name in trailers.iter().flat_map(HeaderMap::keys) {
+            assert!(!is_forbidden(name.as_str()), "a trailer says `{name}`");
+        }
+        Self {
+            status,
+            headers,
+            body,
+            trailers,
+            log,
+        }
+    }
+
+    /// The decision id.
+    pub fn id(&self) -> &str {
+        self.header("x-request-id")
+    }
+
+    /// A field that is there once; empty if it is not there at all.
+    #[track_caller]
+    pub fn header(&self, name: &str) -> &str {
+        let values = self.all(name);
+        assert!(values.len() <= 1, "`{name}` occurs {} times", values.len());
+        values.first().copied().unwrap_or_default()
+    }
+
+    /// All values of a field.
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        self.headers
+            .get_all(name)
+            .iter()
+            .map(|value| value.to_str().unwrap())
+            .collect()
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    /// The body as JSON.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// The operator's line about this request.
+    pub fn log_line(&self) -> Value {
+        request_line(&self.log, self.id())
+    }
+
+    /// It was let through, and the origin said 200.
+    #[track_caller]
+    pub fn is_ok(&self) -> &Self {
+        let body = String::from_utf8_lossy(&self.body);
+        assert_eq!(self.status, StatusCode::OK, "{body}");
+        self
+    }
+
+    /// It was refused for this reason: status, public code, problem document, fields, and the operator's line all say so.
+    #[track_caller]
+    pub fn is_denied(&self, reason: Reason) -> &Self {
+        let body = String::from_utf8_lossy(&self.body);
+        let line = self.log_line();
+        assert_eq!(line["reason"], reason.code(), "{body}\n{line}");
+        assert_eq!(self.status, reason.status(), "{body}");
+        assert_eq!(line["status"], reason.status().as_u16());
+        assert_eq!(self.header("cache-control"), "no-store");
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        let unauthorized = self.status == StatusCode::UNAUTHORIZED;
+        assert_eq!(unauthorized, self.headers.contains_key("www-authenticate"));
+        let unavailable = self.status == StatusCode::SERVICE_UNAVAILABLE;
+        assert_eq!(unavailable, self.headers.contains_key("retry-after"));
+        let not_allowed = reason == Reason::MethodNotAllowed;
+        assert_eq!(not_allowed, self.headers.contains_key("allow"));
+        assert!(line["reason"] == reason.code() && line["decision"] != "preflight");
+        // An answer to HEAD has the fields and not the body.
+        if line["method"] != "HEAD" {
+            self.is_problem(reason);
+        }
+        self
+    }
+
+    #[track_caller]
+    fn is_problem(&self, reason: Reason) {
+        let problem = self.json();
+        let members = problem.as_object().unwrap();
+        assert_eq!(members.len(), PROBLEM.len(), "{problem}");
+        for member in PROBLEM {
+            assert!(
+                members.contains_key(member),
+                "`{member}` is missing: {problem}"
+            );
+        }
+        assert_eq!(problem["code"], reason.public_code());
+        assert_eq!(problem["status"], reason.status().as_u16());
+        assert_eq!(problem["status_code"], reason.status().as_u16());
+        assert_eq!(problem["request_id"], self.id());
+        assert_eq!(self.header("content-length"), self.body.len().to_string());
+    }
+}
+
+/// What every head must have and must not have.
+#[track_caller]
+pub fn check_head(headers: &HeaderMap, over_tls: bool) {
+    let ids: Vec<_> = headers.get_all("x-request-id").iter().collect();
+    assert_eq!(ids.len(), 1, "one decision id: {headers:?}");
+    let id = ids[0].to_str().unwrap();
+    assert!(
+        uuid::Uuid::try_parse(id).is_ok_and(|id| id.get_version_num() == 7),
+        "{id}"
+    );
+    for name in headers.keys() {
+        assert!(!is_forbidden(name.as_str()), "an answer says `{name}`");
+    }
+    let hsts = headers.get("strict-transport-security");
+    assert_eq!(
+        hsts.is_some(),
+        over_tls,
+        "HSTS belongs on TLS and nowhere else"
+    );
+}
+
+/// What no client may ever see: what is said behind the gateway, what leads around it, what was meant for another hop.
+fn is_forbidden(name: &str) -> bool {
+    name.replace(['_', '.'], "-").starts_with("x-foregate")
+        || matches!(
+            name,
+            "alt-svc" | "keep-alive" | "proxy-connection" | "upgrade" | "te" | "http2-settings"
+        )
+}

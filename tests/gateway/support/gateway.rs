@@ -1,0 +1,306 @@
+//! The program under test: the real binary, in a folder of its own, on ports of its own.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::client::{Call, Client, Connector, Door, Http};
+use super::log::{Log, says};
+use super::metrics::{self, Metrics};
+use super::pki::{Leaf, NAME, Pki};
+use super::raw::Raw;
+use super::{Config, DEADLINE, Issuer, Origin, eventually};
+
+/// A running gateway with everything around it. Dropping it ends the process, and fails the test if the process panicked.
+#[derive(Debug)]
+pub struct Gateway {
+    child: Child,
+    log: Log,
+    listeners: Vec<String>,
+    admin: String,
+    folder: TempDir,
+    config: Config,
+    may_panic: AtomicBool,
+    /// The authority that signed the listener's certificate.
+    pub pki: Pki,
+    /// Who issues tokens that this gateway accepts.
+    pub issuer: Issuer,
+    /// The server behind it, upstream `origin` of the configuration.
+    pub origin: Origin,
+}
+
+impl Gateway {
+    /// Starts with the default configuration.
+    pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// Starts with a changed configuration.
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let origin = Origin::start();
+        Self::before(origin, change).await
+    }
+
+    /// Starts with these routes in place of the default ones.
+    pub async fn with_routes(items: &str) -> Self {
+        Self::with(|config| {
+            config.routes(items);
+        })
+        .await
+    }
+
+    /// Starts in front of an origin that is already scripted.
+    pub async fn before(origin: Origin, change: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let pki = Pki::new();
+        pki.sign(&[NAME, "localhost", "127.0.0.1"])
+            .write(folder.path(), "server");
+        std::fs::write(folder.path().join("ca.pem"), pki.root_pem()).unwrap();
+        let issuer = Issuer::new();
+        issuer.write(folder.path());
+        let mut config = Config::new(&origin.url());
+        change(&mut config);
+        let file = folder.path().join("foregate.yaml");
+        std::fs::write(&file, config.to_yaml()).unwrap();
+
+        let mut child = Command::new(env!("CARGO_BIN_EXE_foregate"))
+            .args(["run", "--config"])
+            .arg(&file)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Log::default();
+        log.collect(child.stdout.take().unwrap());
+        log.collect(child.stderr.take().unwrap());
+        let Some(line) = log.wait_for(|entry| says(entry, "listening")) else {
+            let _ = child.kill();
+            panic!(
+                "the gateway did not start:\n{}\n{}",
+                log.text(),
+                config.to_yaml()
+            );
+        };
+        let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+        Self {
+            child,
+            log,
+            listeners: text("listeners").split(' ').map(str::to_owned).collect(),
+            admin: text("admin"),
+            folder,
+            config,
+            may_panic: AtomicBool::new(false),
+            pki,
+            issuer,
+            origin,
+        }
+    }
+
+    // Where it is.
+
+    /// The URL of a listener.
+    pub fn url(&self, door: Door) -> &str {
+        &self.listeners[door as usize]
+    }
+
+    /// The address of a listener, `127.0.0.1:PORT`.
+    pub fn address(&self, door: Door) -> &str {
+        self.url(door).split_once("://").unwrap().1
+    }
+
+    /// The URL of the admin listener.
+    pub fn admin(&self) -> &str {
+        &self.admin
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A path in the gateway's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    // Asking it.
+
+    /// How to connect to a listener, for many connections or from other tasks.
+    pub fn connector(&self, http: Http, door: Door) -> Connector {
+        Connector::new(
+            self.address(door),
+            (door == Door::Tls).then(|| self.pki.client(&[http.alpn()], None)),
+            http,
+            self.log.clone(),
+        )
+    }
+
+    /// The same, with a client certificate. Only over TLS.
+    pub fn connector_as(&self, http: Http, leaf: &Leaf) -> Connector {
+        let tls = self.pki.client(&[http.alpn()], Some(leaf));
+        Connector::new(self.address(Door::Tls), Some(tls), http, self.log.clone())
+    }
+
+    /// A kept connection over TLS.
+    pub async fn connect(&self, http: Http) -> Client {
+        self.connector(http, Door::Tls).connect().await
+    }
+
+    /// A request on a connection of its own, over TLS.
+    pub fn call(&self, http: Http, method: &str, path: &str) -> Call<'_> {
+        self.connector(http, Door::Tls).call(method, path)
+    }
+
+    /// A GET on a connection of its own, over TLS.
+    pub fn get(&self, http: Http, path: &str) -> Call<'_> {
+        self.call(http, "GET", path)
+    }
+
+    /// A POST on a connection of its own, over TLS.
+    pub fn post(&self, http: Http, path: &str) -> Call<'_> {
+        self.call(http, "POST", path)
+    }
+
+    /// A connection for hand-written bytes.
+    pub async fn raw(&self, door: Door) -> Raw {
+        self.connector(Http::One, door).raw().await
+    }
+
+    // Watching it.
+
+    /// Waits for the request record of a decision id.
+    pub fn log_line(&self, id: &str) -> Value {
+        request_line(&self.log, id)
+    }
+
+    /// Everything it wrote.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// A scrape of its metrics.
+    pub fn metrics(&self) -> Metrics {
+        Metrics::scrape(&self.admin)
+    }
+
+    /// Waits until a sum of samples has this value.
+    pub async fn metric_becomes(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let what = format!("{name} {labels:?} becomes {value}");
+        eventually(&what, || self.metrics().sum(name, labels) == value).await;
+    }
+
+    /// Status of `/readyz` or `/livez`.
+    pub fn admin_status(&self, path: &str) -> u16 {
+        metrics::get(&self.admin, path).0
+    }
+
+    /// Bytes of memory it has resident.
+    pub fn rss(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
+        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().unwrap();
+        kib * 1024
+    }
+
+    /// Waits until no client is connected any more: nothing that was sent can still be under way.
+    pub async fn is_quiet(&self) {
+        self.metric_becomes("foregate_connections", &[], 0.0).await;
+    }
+
+    // Changing it.
+
+    /// Writes a file into its folder.
+    pub fn write_file(&self, name: &str, contents: impl AsRef<[u8]>) {
+        std::fs::write(self.path(name), contents).unwrap();
+    }
+
+    /// Changes the configuration file; the gateway watches it, so this may be applied without further ado.
+    pub fn write_config(&mut self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config);
+        self.write_file("foregate.yaml", self.config.to_yaml());
+    }
+
+    /// Changes the configuration and waits until it is in force.
+    pub async fn reload(&mut self, change: impl FnOnce(&mut Config)) {
+        let generation = || self.metrics().sum("foregate_config_generation", &[]);
+        let before = generation();
+        change(&mut self.config);
+        self.write_file("foregate.yaml", self.config.to_yaml());
+        self.signal("HUP");
+        let deadline = Instant::now() + DEADLINE;
+        while self.metrics().sum("foregate_config_generation", &[]) <= before {
+            assert!(
+                Instant::now() < deadline,
+                "not applied:\n{}",
+                self.log.text()
+            );
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Sends it a signal, such as `TERM` or `HUP`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub async fn wait_exit(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + DEADLINE + DEADLINE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                self.log.wait_for_end();
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "it does not end:\n{}",
+                self.log.text()
+            );
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
+    /// This test makes it panic.
+    pub fn may_panic(&self) {
+        self.may_panic.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Waits for the request record of a decision id.
+pub fn request_line(log: &Log, id: &str) -> Value {
+    log.wait_for(|entry| says(entry, "request") && entry["id"] == id)
+        .unwrap_or_else(|| panic!("no log line for {id}:\n{}", log.text()))
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.log.wait_for_end();
+        let text = self.log.text();
+        if std::thread::panicking() {
+            eprintln!(
+                "--- configuration\n{}--- log\n{text}",
+                self.config.to_yaml()
+            );
+            return;
+        }
+        let panicked = text.contains("\"message\":\"panic\"") || text.contains("panicked at");
+        if panicked && !self.may_panic.load(Ordering::Relaxed) {
+            panic!("the gateway panicked:\n{text}");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The harness: a gateway, the origin behind it, the clients in front of it, and who issues their tokens.
+
+pub mod answer;
+pub mod client;
+pub mod config;
+pub mod curl;
+pub mod gate;
+pub mod gateway;
+pub mod log;
+pub mod metrics;
+pub mod origin;
+pub mod pki;
+pub mod raw;
+pub mod raw_h2;
+pub mod tokens;
+
+use std::time::{Duration, Instant};
+
+pub use answer::Answer;
+#[allow(unused_imports, reason = "a shorter way, for modules that want it")]
+pub use client::{Body, Client, Door, Http};
+pub use config::Config;
+pub use gate::Gate;
+pub use gateway::Gateway;
+#[allow(unused_imports, reason = "a shorter way, for modules that want it")]
+pub use origin::{Exchange, Origin, Reply, Seen};
+pub use tokens::Issuer;
+
+/// How long anything may take before a test fails instead of hanging. Generous: it is only ever waited for by a failing test.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Waits until a condition holds. For what another process does in its own time; never for luck.
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// A future that must end before the deadline.
+pub async fn in_time<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(DEADLINE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("took too long: {what}"),
+    }
+}
