@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::clock;
 use crate::process::Process;
 
 /// Scrapers and probes that may be connected at once.
@@ -77,12 +78,12 @@ fn answer(process: &Process, request: &Request<Incoming>) -> Response<Full<Bytes
     }
 }
 
-/// Ready means: requests that should pass, pass.
+/// Ready means that this process can judge: the keys of every issuer are there, and it is not about to end. No upstream is asked.
 fn readiness(process: &Process) -> Result<(), &'static str> {
     if process.is_draining() {
         return Err("draining\n");
     }
-    if !process.snapshot().tokens().has_all_keys() {
+    if !process.snapshot().tokens().has_all_keys(clock::unix_now()) {
         return Err("keys of an issuer have not been fetched yet\n");
     }
     Ok(())

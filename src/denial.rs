@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
-/// Whose doing a refusal is. Only `Gateway` and `Upstream` are worth waking somebody for.
+/// Whose doing a refusal is. All but `Client` are worth waking somebody for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The request itself: malformed, or not allowed.
@@ -209,7 +209,7 @@ reasons! {
     AalInsufficient "aal_insufficient" => FORBIDDEN, "aal_insufficient", Client, Both,
         "The route wants a higher authenticator assurance level than the token's `aal`.", "Sign in with a second factor.";
     RoleInsufficient "role_insufficient" => FORBIDDEN, "role_insufficient", Client, Both,
-        "No role of the caller grants the route's action, and the route has no resource that could.", "Grant the action under `roles.grants`.";
+        "No role of the caller grants the route's action.", "Grant the action under `roles.grants`.";
 
     // Behind us.
     UpstreamConnect "upstream_connect" => BAD_GATEWAY, "upstream_unreachable", Upstream, Both,

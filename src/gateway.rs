@@ -1,6 +1,6 @@
-//! The page: what happens to a request, in three calls.
+//! The page: what happens to a request, one line a step.
 //!
-//! Decides: nothing of its own; it says who decides, in which order. Trusts: [`Inbound`] for what a request is, the [`Chain`] for
+//! Decides: in which order others decide, and what every answer carries (id, HSTS, CORS, `Connection: close` while draining). Trusts: [`Inbound`] for what a request is, the [`Chain`] for
 //! whether it may go on, and `upstream` and `serve` to take nothing but a [`Permit`]. Not here: every rule.
 //!
 //! There is one [`Gateway`] per worker thread, with its own upstream connections and log lines; what workers share is in [`Process`].
@@ -26,10 +26,13 @@ use crate::denial::{Denial, Reason};
 use crate::listen::connection::ConnectionState;
 use crate::panics::caught;
 use crate::process::Process;
-use crate::record::{Record, Trail};
+use crate::record::{Decision, Record, Trail};
 use crate::request::{Head, Inbound};
 use crate::serve;
 use crate::upstream::{self, Pools};
+
+/// A year, as browsers and scanners expect it (RFC 6797, section 6.1).
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -88,14 +91,14 @@ impl Gateway {
         let (parts, body) = request.into_parts();
         let connection = trail.connection().clone();
         let head = Head::read(parts, connection.facts(), &snapshot, trail)?;
-        trail.host = Some(head.host().value().clone());
+        // Before a route is chosen, so that a preflight tells nothing about which paths exist.
         if cors::is_preflight(&head) {
-            trail.preflight = true;
+            trail.decision = Decision::Preflight;
             return Ok(answer::no_content());
         }
         let request = Inbound::route(head, body, snapshot.clone(), trail)?;
         let permit = snapshot.chain().authorize(request, trail).await?;
-        trail.permitted = true;
+        trail.decision = Decision::Permit;
         match permit.target() {
             Target::Upstream(_) => {
                 upstream::forward(&self.pools, &self.process, permit, trail).await
@@ -105,7 +108,7 @@ impl Gateway {
     }
 
     /// What every answer carries, ours or the upstream's.
-    fn finish_head(
+    pub(crate) fn finish_head(
         &self,
         response: &mut Response<Answer>,
         origin: Option<&HeaderValue>,
@@ -120,13 +123,10 @@ impl Gateway {
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
         if over_tls {
-            headers.insert(
-                header::STRICT_TRANSPORT_SECURITY,
-                HeaderValue::from_static("max-age=31536000"),
-            );
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
         }
         if let Some(cors) = snapshot.cors() {
-            cors.write(headers, origin, trail.preflight);
+            cors.write(headers, origin, trail.decision == Decision::Preflight);
         }
         // While draining, a kept connection would only be cut later; say so now. HTTP/2 has GOAWAY for this.
         if version < Version::HTTP_2 && self.process.is_draining() {

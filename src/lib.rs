@@ -15,11 +15,12 @@
 //!
 //! - Only [`gateway`] knows the whole order of events; only [`auth::chain`] knows the order of layers.
 //! - Nothing under [`auth`] reads a body, opens a socket, logs, counts or knows an HTTP status.
-//! - Only [`denial`] knows statuses. Only [`record`] writes the request's line.
+//! - Only [`denial`] knows the statuses of refusals. Only [`record`] writes the request's line.
 //! - Only [`auth::chain`] can make a [`auth::Permit`]; only [`upstream`] and [`serve`] use one up.
-//! - Nothing behind [`request`] sees an uncanonical path or a client's identity header.
+//! - Nothing behind [`request`] sees an uncanonical path (but a route's opaque tail) or a client's identity header.
 //! - The wire structs of [`config`] are not used outside it.
-//! - No `unsafe`, no wall clock outside [`clock`], no global state.
+//! - No `unsafe`. The time is asked for in [`clock`]; ids read it, too. Nothing mutable is global but the allocator, the panic hook and
+//!   the log's subscriber.
 //!
 //! Ranked tenets: safe, then legible, then fast.
 

@@ -50,7 +50,7 @@ pub struct Metrics {
     pub upstream_failed: IntCounter,
     /// Open client connections.
     pub connections: IntGauge,
-    /// Connections that ended before a request, by cause.
+    /// Connections that ended for a reason of their own, by cause.
     pub connections_failed: IntCounterVec,
     /// Upstream connections by upstream and state.
     pub upstream_connections: IntGaugeVec,
@@ -131,7 +131,7 @@ impl Metrics {
         Ok(Self {
             requests: counters(
                 "requests_total",
-                "Requests by route, status class and reason (`none` where the upstream answered).",
+                "Requests by route, status class and reason (`none` if not refused).",
                 &["route", "class", "reason"],
             )?,
             request_seconds: histograms(

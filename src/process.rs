@@ -12,7 +12,7 @@ use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::tokens::{KeySources, VerifiedCache};
 
-/// Shared state. Everything in it is read without a lock.
+/// Shared state. A request reads it without a global lock: the token cache locks one shard, labelled counters one map, each for a look-up.
 #[derive(Debug)]
 pub struct Process {
     snapshot: ArcSwap<Snapshot>,

@@ -51,10 +51,8 @@ pub struct Record {
     pub steps: Vec<Step>,
     /// When the last step ended.
     lap: Instant,
-    /// Whether this is a CORS preflight, which no layer of the chain judges.
-    pub preflight: bool,
-    /// Whether all layers said yes.
-    pub permitted: bool,
+    /// What became of it.
+    pub decision: Decision,
     /// Why the gateway answered in the upstream's place.
     pub reason: Option<Reason>,
     /// What only the operator may read.
@@ -103,6 +101,30 @@ pub enum Verdict {
     Off,
 }
 
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Some check said no; every request begins with this.
+    Deny,
+    /// All layers said yes.
+    Permit,
+    /// A CORS preflight, which no layer judges.
+    Preflight,
+    /// Sent to HTTPS.
+    Redirect,
+}
+
+impl Decision {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::Permit => "permit",
+            Self::Preflight => "preflight",
+            Self::Redirect => "redirect",
+        }
+    }
+}
+
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -142,8 +164,7 @@ impl Record {
             caller: None,
             steps: Vec::with_capacity(LayerName::ALL.len()),
             lap: started,
-            preflight: false,
-            permitted: false,
+            decision: Decision::Deny,
             reason: None,
             detail: None,
             status: None,
@@ -185,14 +206,7 @@ impl Record {
         line.text("level", "INFO");
         line.text("message", "request");
         line.text("id", text(&self.id));
-        line.text(
-            "decision",
-            match (self.permitted, self.preflight) {
-                (true, _) => "permit",
-                (false, true) => "preflight",
-                (false, false) => "deny",
-            },
-        );
+        line.text("decision", self.decision.as_str());
         line.optional("reason", self.reason.map(Reason::code));
         line.optional("detail", self.detail.as_deref());
         line.number(

@@ -50,11 +50,8 @@ impl Chain {
         // Identifiers that cannot exist are refused before anybody looks them up.
         let identified = enforce(&self.identifiers, &request, caller, record).await?;
         // What the caller is, before whose the thing is: it needs no lookup.
-        let identified = match step(&self.roles, &request, identified, record).await? {
-            Outcome::Proven(granted) => granted.into_identified(),
-            Outcome::Waived(identified) => identified,
-        };
-        Permit::new(request, identified.caller().clone())
+        let roles = step(&self.roles, &request, identified, record).await?;
+        Permit::new(request, roles)
     }
 
     /// Tells every layer how a request ended.
@@ -135,9 +132,14 @@ pub struct Permit {
 }
 
 impl Permit {
-    fn new(request: Inbound, caller: Caller) -> Result<Self, Denial> {
+    /// Takes what the last layer gave, so that a chain that ends earlier does not compile.
+    fn new(request: Inbound, roles: Outcome<Roles>) -> Result<Self, Denial> {
+        let caller = match roles {
+            Outcome::Proven(granted) => granted.into_identified().into_caller(),
+            Outcome::Waived(identified) => identified.into_caller(),
+        };
         let rule = request.rule();
-        let target = rule.target.ok_or(Reason::RouteDenied)?;
+        let target = rule.target.ok_or(Reason::RouteDenied)?; // The router refuses this already; a net.
         let keeps_token = match target {
             Target::Upstream(index) => request
                 .snapshot()

@@ -25,6 +25,11 @@ impl Identified {
     pub fn caller(&self) -> &Caller {
         &self.caller
     }
+
+    /// Who asked.
+    pub fn into_caller(self) -> Caller {
+        self.caller
+    }
 }
 
 impl Layer for Identifiers {

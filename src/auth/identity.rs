@@ -41,6 +41,7 @@ impl Layer for Identity {
         let rule = request.rule();
         let must_be_user = match rule.access {
             Access::Public => return Ok(Caller::NOBODY),
+            // The router refuses this already; a net.
             Access::Deny => return Err(Reason::RouteDenied.into()),
             Access::Optional => false,
             Access::User => true,

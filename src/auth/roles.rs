@@ -170,11 +170,15 @@ impl Layer for Roles {
         let rule = request.rule();
         let caller = identified.caller();
         let Some(verified) = caller.verified() else {
-            // The identity layer lets nobody through only where nobody may come.
+            // Identity lets a stranger through only on public and optional routes.
             return Ok(Granted { identified });
         };
         if caller.roles().iter().any(|role| **role == *BANNED) {
             return Err(Reason::CallerBanned.into());
+        }
+        // An optional route lets a stranger in, so a known caller may not be worse off for having said who it is.
+        if rule.access == Access::Optional {
+            return Ok(Granted { identified });
         }
         if verified.aal() < rule.aal {
             return Err(Reason::AalInsufficient.because(format!(
@@ -182,10 +186,6 @@ impl Layer for Roles {
                 verified.aal(),
                 rule.aal
             )));
-        }
-        // Where nobody may come, an anonymous or poor caller may not be worse off for having said who it is.
-        if rule.access == Access::Optional {
-            return Ok(Granted { identified });
         }
         if verified.is_anonymous() && !rule.anonymous {
             return Err(Reason::AnonymousRefused.into());

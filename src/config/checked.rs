@@ -138,7 +138,7 @@ pub struct Connections {
     pub max: usize,
     /// TLS handshake, and on clear text the first byte.
     pub handshake: Duration,
-    /// A complete request head, from the first byte; on HTTP/1.1 also how long an idle connection is kept.
+    /// A complete request head: from its first byte, and the first head from the end of the handshake.
     pub head: Duration,
     /// A connection without a running request.
     pub idle: Duration,
@@ -268,7 +268,7 @@ pub enum Authorization {
 pub struct Cors {
     /// Exact origins, as a browser writes them: scheme, host, port. Never `*`.
     pub origins: Vec<HeaderValue>,
-    /// Whether cookies and `Authorization` may be sent.
+    /// Whether a page may send cookies (`Access-Control-Allow-Credentials`); a bearer token that it sets itself needs `allow_headers` only.
     pub credentials: bool,
     /// Request headers a page may set.
     pub allow_headers: Vec<HeaderName>,

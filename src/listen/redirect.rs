@@ -13,7 +13,7 @@ use super::connection::ConnectionState;
 use crate::answer::{self, Answer};
 use crate::denial::{Denial, Reason};
 use crate::gateway::Gateway;
-use crate::record::Trail;
+use crate::record::{Decision, Trail};
 use crate::request::{Head, path};
 
 /// Answers one request.
@@ -33,11 +33,8 @@ pub(super) fn answer(
     );
     let mut response = location(request, &mut trail, port)
         .unwrap_or_else(|denial| answer::refuse(denial, &mut trail));
-    response
-        .headers_mut()
-        .insert("x-request-id", trail.id.clone());
-    trail.status = Some(response.status());
-    trail.answered = Some(trail.started.elapsed());
+    let snapshot = trail.snapshot.clone();
+    gateway.finish_head(&mut response, None, &snapshot, &mut trail);
     response.map(|answer| answer.followed_by(trail))
 }
 
@@ -73,6 +70,7 @@ fn location(
         canonical.text
     );
     trail.path.push_str(&canonical.text);
+    trail.decision = Decision::Redirect;
     let mut response = Response::new(Answer::empty());
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
     let value = HeaderValue::from_str(&location).map_err(|_| Reason::TargetForm)?;

@@ -81,6 +81,7 @@ impl Head {
             return Err(Reason::UriTooLong.into());
         }
         let host = Host::of(&parts, connection.over_tls)?;
+        record.host = Some(host.value().clone());
         if !snapshot.serves_host(host.name()) {
             return Err(Reason::HostUnknown.into());
         }
@@ -132,7 +133,7 @@ impl Head {
     }
 
     /// The target as it came, for a redirect.
-    pub fn uri(&self) -> &hyper::Uri {
+    pub(crate) fn uri(&self) -> &hyper::Uri {
         &self.uri
     }
 }

@@ -291,6 +291,10 @@ pub fn fold(canonical: &str) -> Option<String> {
     if is_folded(canonical.as_bytes()) {
         return None;
     }
+    Some(fold_all(canonical)).filter(|folded| folded != canonical)
+}
+
+fn fold_all(canonical: &str) -> String {
     let mut folded = String::with_capacity(canonical.len());
     for segment in canonical.split('/') {
         let mut decoded = segment.as_bytes().to_vec();
@@ -321,7 +325,7 @@ pub fn fold(canonical: &str) -> Option<String> {
     if folded.is_empty() {
         folded.push('/');
     }
-    (folded != canonical).then_some(folded)
+    folded
 }
 
 /// Whether folding would change nothing, at a glance.
@@ -330,7 +334,7 @@ fn is_folded(path: &[u8]) -> bool {
     for &byte in path {
         if byte.is_ascii_uppercase()
             || matches!(byte, b'%' | b';')
-            || byte == b'/' && previous == b'/'
+            || byte == b'/' && matches!(previous, b'/' | b'.')
         {
             return false;
         }

@@ -124,8 +124,31 @@ fn patterns_say_what_is_wrong_with_them() {
     );
 }
 
+#[test]
+fn folding_cuts_what_careless_servers_cut_at_the_end_of_every_segment() {
+    assert_eq!(
+        fold("/api/admin./users").as_deref(),
+        Some("/api/admin/users")
+    );
+    assert_eq!(
+        fold("/api/admin%20/users.").as_deref(),
+        Some("/api/admin/users")
+    );
+    assert_eq!(fold("/v1.0/x"), None);
+    assert_eq!(without_suffix("/api/keys.json"), Some("/api/keys"));
+    assert_eq!(without_suffix("/api/v1.0/keys"), None);
+    assert_eq!(without_suffix("/api/.json"), None);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn what_is_folded_at_a_glance_is_folded_indeed(raw in "/[a-cA. /]{0,24}") {
+        if is_folded(raw.as_bytes()) {
+            prop_assert_eq!(fold_all(&raw), raw);
+        }
+    }
 
     #[test]
     fn canonicalising_twice_changes_nothing(raw in "/[ -~]{0,40}") {

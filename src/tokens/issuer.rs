@@ -155,7 +155,7 @@ impl Issuer {
             && self.keys.still_choose(&verified.origin)
     }
 
-    fn is_in_force(&self, now: i64) -> bool {
+    pub(super) fn is_in_force(&self, now: i64) -> bool {
         self.until.is_none_or(|until| now <= until)
     }
 }

@@ -124,8 +124,9 @@ impl Tokens {
     }
 
     /// Whether every `jwks_url` has been fetched at least once since the process started. Before that the gateway is not ready.
-    pub fn has_all_keys(&self) -> bool {
-        self.issuers.iter().all(Issuer::has_keys)
+    pub fn has_all_keys(&self, now: i64) -> bool {
+        let mut in_force = self.issuers.iter().filter(|issuer| issuer.is_in_force(now));
+        in_force.all(Issuer::has_keys)
     }
 
     /// Published keys that are not used, and why, for the start and the log. Those behind a URL are logged when fetched.

@@ -143,18 +143,16 @@ impl<'a> Attempt<'a> {
         limits: &Limits,
     ) -> Result<(Response<hyper::body::Incoming>, Lease), Denial> {
         let mut fresh = false;
-        let mut repeated = false;
         loop {
             let mut lease = self.connect(pool, fresh, limits).await?;
             let request = self.request.take().ok_or(Reason::Internal)?;
             // Only a kept connection can be stale, so only then is a copy worth its cost.
-            let copy = (lease.reused && !repeated && self.is_repeatable(&request))
-                .then(|| Box::new(copy_of(&request)));
+            let copy =
+                (lease.reused && self.is_repeatable(&request)).then(|| Box::new(copy_of(&request)));
             match exchange::send(&mut lease, request, self.progress.as_deref(), limits).await {
                 Ok(response) => return Ok((response, lease)),
                 Err(Failure::Unsent(request)) if lease.reused => self.request = Some(request),
                 Err(Failure::Closed) if copy.is_some() => {
-                    repeated = true;
                     self.request = copy;
                 }
                 Err(failure) => return Err(self.denial(failure, &lease)),
@@ -170,12 +168,13 @@ impl<'a> Attempt<'a> {
 
     /// Each server once, then the last refusal.
     async fn connect(&self, pool: &Pool, fresh: bool, limits: &Limits) -> Result<Lease, Denial> {
+        let turn = pool.turn();
         let mut refusal = None;
-        for _ in 0..pool.len() {
+        for offset in 0..pool.len() {
             if limits.is_over() {
                 return Err(Reason::UpstreamTotalTimeout.into());
             }
-            match pool.take(fresh).await {
+            match pool.take(turn.wrapping_add(offset), fresh).await {
                 Ok(lease) => return Ok(lease),
                 Err(denial) => refusal = Some(denial),
             }

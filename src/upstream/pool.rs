@@ -195,18 +195,21 @@ impl Pool {
         self.servers.len()
     }
 
-    /// Takes a connection to the next server: a kept one if `fresh` allows, else a new one.
+    /// Whose turn it is. A request asks once and goes on from there, so that it tries every server even while others ask, too.
+    pub fn turn(&self) -> usize {
+        let turn = self.next.get();
+        self.next.set(turn.wrapping_add(1));
+        turn
+    }
+
+    /// Takes a connection to a server: a kept one if `fresh` allows, else a new one.
     ///
     /// # Errors
     ///
     /// [`Reason::UpstreamBusy`], [`Reason::UpstreamConnect`], [`Reason::UpstreamConnectTimeout`]; nothing was sent.
-    pub async fn take(&self, fresh: bool) -> Result<Lease, Denial> {
-        let turn = self.next.get();
-        self.next.set(turn.wrapping_add(1));
-        let server = self
-            .servers
-            .get(turn.checked_rem(self.servers.len()).unwrap_or_default())
-            .ok_or(Reason::Internal)?;
+    pub async fn take(&self, turn: usize, fresh: bool) -> Result<Lease, Denial> {
+        let place = turn.checked_rem(self.servers.len()).unwrap_or_default();
+        let server = self.servers.get(place).ok_or(Reason::Internal)?;
         server.take(fresh, &self.config).await
     }
 }

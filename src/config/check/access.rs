@@ -117,30 +117,31 @@ impl Checker<'_> {
                 "add `tokens`, or write `access: public`",
             );
         }
-        let written = [
-            (
-                "credentials",
-                wire.credentials.good().map(|value| &value.place),
-            ),
+        let judging = [
             ("aal", wire.aal.good().map(|value| &value.place)),
             ("action", wire.action.good().map(|value| &value.place)),
             ("anonymous", wire.anonymous.good().map(|value| &value.place)),
         ];
-        if !judged {
-            let word = if access == Access::Public {
-                "public"
-            } else {
-                "deny"
-            };
-            for (key, place) in written {
-                if let Some(place) = place {
-                    let message = format!(
-                        "has no effect with `access: {word}`, which reads no credential; remove `{key}`, or write `access: user`"
-                    );
-                    self.report.problem(place, message);
-                }
+        let credentials = wire.credentials.good().map(|value| &value.place);
+        let reading = std::iter::once(("credentials", credentials));
+        let (reads, why) = match access {
+            Access::User => return self.fits_pass_credentials(wire, access),
+            Access::Optional => (true, "`access: optional`, which lets a stranger in"),
+            Access::Public => (false, "`access: public`, which reads no credential"),
+            Access::Deny => (false, "`access: deny`, which reads no credential"),
+        };
+        let idle = judging.into_iter().chain(reading.filter(|_| !reads));
+        for (key, place) in idle {
+            if let Some(place) = place {
+                let message =
+                    format!("has no effect with {why}; remove `{key}`, or write `access: user`");
+                self.report.problem(place, message);
             }
         }
+        self.fits_pass_credentials(wire, access);
+    }
+
+    fn fits_pass_credentials(&mut self, wire: &file::Route, access: Access) {
         if let Some(pass) = wire.pass_credentials.good()
             && pass.value
             && access != Access::Public

@@ -193,7 +193,7 @@ async fn a_new_source_is_fetched_at_once_and_again_after_a_failure() {
 
     let mut errors = Vec::new();
     let source = sources.get_or_insert(&url);
-    while !tokens.has_all_keys() {
+    while !tokens.has_all_keys(NOW) {
         errors.extend(source.status().error);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
