@@ -46,9 +46,9 @@ pub async fn serve(listener: TcpListener, process: Arc<Process>) {
             builder
                 .timer(TokioTimer::new())
                 .header_read_timeout(Duration::from_secs(30));
-            let _ = builder
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            // A peer that does not read would keep its place, and 64 of them would hide that this process is alive.
+            let serving = builder.serve_connection(TokioIo::new(stream), service);
+            let _ = tokio::time::timeout(Duration::from_secs(300), serving).await;
             drop(place);
         });
     }
@@ -90,6 +90,9 @@ fn readiness(process: &Process) -> Result<(), &'static str> {
 }
 
 fn metrics(process: &Process) -> Response<Full<Bytes>> {
+    let snapshot = process.snapshot();
+    let waived = snapshot.waived_layers(clock::unix_now());
+    process.metrics().configured(snapshot.generation(), waived);
     match process.metrics().render(process.token_cache()) {
         Ok(text) => {
             let mut response = Response::new(Full::new(text.into()));

@@ -65,7 +65,7 @@ impl Answer {
         }
         if self.is_end_stream() {
             trail.end = End::Complete;
-        } else if matches!(self.content, Content::Upstream(_)) {
+        } else {
             self.slot = Some(trail.connection().open_stream());
         }
         self.trail = Some(trail);
@@ -81,7 +81,8 @@ impl Answer {
         match polled {
             Poll::Pending => {}
             Poll::Ready(None) => trail.end = End::Complete,
-            Poll::Ready(Some(Err(_))) => trail.end = End::UpstreamFailed,
+            Poll::Ready(Some(Err(AnswerError::Upstream))) => trail.end = End::UpstreamFailed,
+            Poll::Ready(Some(Err(AnswerError::Upload))) => trail.end = End::ClientGone,
             Poll::Ready(Some(Ok(frame))) => {
                 trail.sent += frame
                     .data_ref()
@@ -94,13 +95,21 @@ impl Answer {
     }
 }
 
-/// The upstream failed in mid-answer. hyper then breaks the client's message off: no end of chunks on HTTP/1.1, RST_STREAM on HTTP/2.
+/// The answer broke off. hyper then breaks the client's message off: no end of chunks on HTTP/1.1, RST_STREAM on HTTP/2.
 #[derive(Debug)]
-pub struct AnswerError;
+pub enum AnswerError {
+    /// The upstream failed.
+    Upstream,
+    /// The client broke its upload off, which the upstream was still reading.
+    Upload,
+}
 
 impl std::fmt::Display for AnswerError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the upstream failed in the middle of its answer")
+        f.write_str(match self {
+            Self::Upstream => "the upstream failed in the middle of its answer",
+            Self::Upload => "the request broke off in the middle of its answer",
+        })
     }
 }
 

@@ -160,6 +160,8 @@ reasons! {
         "The body is longer than `body.limit` of the route.", "Send less, or raise the limit.";
     BodyTimeout "body_timeout" => REQUEST_TIMEOUT, "body_timeout", Client, Both,
         "The client stopped sending its body for `connections.body_idle`.", "Send the body without pauses.";
+    BodyBroken "body_broken" => BAD_REQUEST, "body_broken", Client, H1,
+        "The client broke its body off, or framed it wrongly.", "Send the whole body, in the length or the chunks that were announced.";
 
     // The route map has no place for it.
     RouteUnknown "route_unknown" => NOT_FOUND, "not_found", Client, Both,

@@ -184,6 +184,13 @@ impl Gateway {
     }
 }
 
+impl Drop for Gateway {
+    /// Requests that were cut at the end write their lines last.
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 impl std::fmt::Debug for Gateway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Gateway(…)")

@@ -33,6 +33,9 @@ const LAYER_BUCKETS: &[f64] = &[
     0.05,
 ];
 
+/// Status classes, as labels. A request whose client left before an answer has `none`.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
 /// Everything this process counts.
 #[derive(Debug)]
 pub struct Metrics {
@@ -69,7 +72,7 @@ pub struct Metrics {
 #[derive(Debug)]
 pub struct RouteMetrics {
     /// Permitted requests by status class, 1xx to 5xx.
-    permitted: [IntCounter; 5],
+    permitted: [IntCounter; CLASSES.len()],
     seconds: Histogram,
     upstream_seconds: Option<Histogram>,
 }
@@ -220,13 +223,7 @@ impl Metrics {
                     Some(crate::config::checked::Target::Serve(_)) | None => None,
                 };
                 RouteMetrics {
-                    permitted: [
-                        class("1xx"),
-                        class("2xx"),
-                        class("3xx"),
-                        class("4xx"),
-                        class("5xx"),
-                    ],
+                    permitted: CLASSES.map(class),
                     seconds: self
                         .request_seconds
                         .with_label_values(&[route.name.as_str()]),
@@ -246,7 +243,7 @@ impl Metrics {
             .iter()
             .filter(|route| !new.routes.iter().any(|kept| kept.name == route.name))
         {
-            for class in ["1xx", "2xx", "3xx", "4xx", "5xx"] {
+            for class in CLASSES.into_iter().chain(["none"]) {
                 let _ = self
                     .requests
                     .remove_label_values(&[route.name.as_str(), class, "none"]);
@@ -270,18 +267,15 @@ impl Metrics {
             .route
             .and_then(|index| record.snapshot.route_metrics(index));
         let status = record.status.map_or(0, |status| status.as_u16());
-        match (record.reason, route) {
-            (None, Some(route)) => {
-                if let Some(counter) = usize::from(status / 100)
-                    .checked_sub(1)
-                    .and_then(|class| route.permitted.get(class))
-                {
-                    counter.inc();
-                }
-            }
+        let class = usize::from(status / 100).checked_sub(1);
+        let permitted = route
+            .zip(class)
+            .and_then(|(route, class)| route.permitted.get(class));
+        match (record.reason, permitted) {
+            (None, Some(counter)) => counter.inc(),
             (reason, _) => {
-                let class = ["1xx", "2xx", "3xx", "4xx", "5xx"]
-                    .get(usize::from(status / 100).wrapping_sub(1))
+                let class = class
+                    .and_then(|class| CLASSES.get(class))
                     .copied()
                     .unwrap_or("none");
                 let reason = reason.map_or("none", |reason| reason.code());

@@ -308,7 +308,9 @@ impl std::ops::DerefMut for Trail {
 
 impl Drop for Trail {
     fn drop(&mut self) {
-        self.connection.request_ended();
+        let limit = self.record.snapshot.config().connections.h2_resets;
+        self.connection
+            .request_ended(self.record.status.is_some(), limit);
         self.gateway.finish(&self.record);
     }
 }

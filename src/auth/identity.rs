@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderName, HeaderValue};
 
 use super::roles::RoleTable;
 use super::{Caller, Layer, LayerName};
@@ -16,7 +16,7 @@ use crate::clock;
 use crate::config::checked::{Access, CredentialSource};
 use crate::denial::{Denial, Reason};
 use crate::request::Inbound;
-use crate::tokens::{Presented, Tokens};
+use crate::tokens::{Presented, Tokens, is_service_key};
 
 /// The layer.
 #[derive(Debug)]
@@ -38,6 +38,7 @@ impl Layer for Identity {
     type Proof = Caller;
 
     async fn check(&self, request: &Inbound, (): ()) -> Result<Caller, Denial> {
+        refuse_service_key(request)?;
         let rule = request.rule();
         let must_be_user = match rule.access {
             Access::Public => return Ok(Caller::NOBODY),
@@ -71,6 +72,24 @@ impl Layer for Identity {
         } else {
             Ok(Caller::NOBODY)
         }
+    }
+}
+
+/// Supabase's clients send their key beside the token, on every route. One that opens everything must not work from outside.
+fn refuse_service_key(request: &Inbound) -> Result<(), Denial> {
+    const APIKEY: HeaderName = HeaderName::from_static("apikey");
+    let fields = request
+        .headers()
+        .get_all(APIKEY)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let query = request.target().query().unwrap_or_default();
+    let values = query
+        .split('&')
+        .filter_map(|pair| pair.strip_prefix("apikey="));
+    match fields.chain(values).any(is_service_key) {
+        true => Err(Reason::ServiceKeyRefused.because("`apikey`")),
+        false => Ok(()),
     }
 }
 

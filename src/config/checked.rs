@@ -225,7 +225,7 @@ pub enum Grants {
 }
 
 /// A named group of servers that serve the same.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// Name in the route map and in metrics.
     pub name: String,

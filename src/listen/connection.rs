@@ -45,6 +45,8 @@ pub struct ConnectionState {
     /// One entry per answer that is being sent: since when the client has not asked for more, or `None` while the upstream is asked.
     streams: RefCell<Vec<Option<Option<u64>>>>,
     draining: Cell<bool>,
+    /// Requests in a row whose client went away before their answer.
+    aborted: Cell<usize>,
     wake: Notify,
 }
 
@@ -59,6 +61,7 @@ impl ConnectionState {
             head_since: Cell::new(None),
             streams: RefCell::default(),
             draining: Cell::new(false),
+            aborted: Cell::new(0),
             wake: Notify::new(),
         })
     }
@@ -74,8 +77,16 @@ impl ConnectionState {
         self.head_since.set(None);
     }
 
-    /// A request is over.
-    pub(crate) fn request_ended(&self) {
+    /// A request is over; `answered` if its answer began.
+    ///
+    /// A client that lets requests be forwarded only to reset them makes the upstream work for nothing (as in CVE-2023-44487, but behind
+    /// the limit that hyper keeps). After as many in a row as `h2_resets` the connection may finish what runs, and no more.
+    pub(crate) fn request_ended(&self, answered: bool, limit: usize) {
+        self.aborted
+            .set(if answered { 0 } else { self.aborted.get() + 1 });
+        if self.is_h2.get() && self.aborted.get() > limit {
+            self.drain();
+        }
         self.running.set(self.running.get().saturating_sub(1));
         self.quiet_since.set(self.looks.get());
     }
@@ -102,6 +113,11 @@ impl ConnectionState {
         self.wake.notify_one();
     }
 
+    /// The process ends, and this connection came after the others were told. HTTP/1.1 is told by its answers.
+    pub(crate) fn drain_if_h2(&self) {
+        self.draining.set(true);
+    }
+
     /// Whether the client speaks HTTP/2.
     pub(crate) fn is_h2(&self) -> bool {
         self.is_h2.get()
@@ -110,6 +126,9 @@ impl ConnectionState {
     /// The protocol is known, and the first head is awaited.
     fn speaks(&self, is_h2: bool) {
         self.is_h2.set(is_h2);
+        if is_h2 && self.draining.get() {
+            self.wake.notify_one();
+        }
         self.head_since.set(Some(self.looks.get()));
     }
 
@@ -254,13 +273,17 @@ pub(super) async fn serve(
 /// Whether a clear text connection begins like HTTP/2 (RFC 9113, section 3.4). Three bytes tell: no method begins with `PRI`.
 async fn is_h2_preface(stream: &TcpStream) -> std::io::Result<bool> {
     let mut start = [0; 3];
+    let mut pause = Duration::from_millis(1);
     loop {
         match stream.peek(&mut start).await? {
             0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
             3 => return Ok(&start == b"PRI"),
             read if !b"PRI".starts_with(start.get(..read).unwrap_or_default()) => return Ok(false),
             // A peek is ready again at once, so give the rest a moment to come.
-            _ => sleep(Duration::from_millis(1)).await,
+            _ => {
+                sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(250));
+            }
         }
     }
 }
@@ -337,9 +360,9 @@ async fn speak_redirect(
 
 fn h1_builder(limits: &Connections) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    // Trims writes when requests come in a row.
+    // Never `pipeline_flush`: with it hyper takes an answer as fast as it comes, however slowly the client reads, and keeps it all; and
+    // it loses an answer behind which bytes of the request are still unread.
     builder
-        .pipeline_flush(true)
         // Our own count answers first, with a reason; hyper's is the net below it.
         .max_headers(limits.max_headers.saturating_mul(2))
         .max_buf_size(limits.max_head)

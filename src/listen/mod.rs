@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -35,6 +35,11 @@ use connection::ConnectionState;
 /// How long a kept HTTP/1.1 connection gets, when the process ends, to send one more request and be told to go. A client that sends at
 /// the very moment its connection is closed would see an error. Two seconds is a choice.
 const LAME_DUCK: Duration = Duration::from_secs(2);
+
+/// When and how often the kernel asks a silent peer whether it is still there.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(10));
 
 /// How often kept upstream connections are looked at.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -81,7 +86,7 @@ impl Bound {
 }
 
 /// Where the process is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 enum Phase {
     Serving,
     /// No new connections; answers close theirs.
@@ -342,14 +347,20 @@ async fn accept(
     };
     loop {
         // At the limit, further connections wait in the kernel's queue.
-        let Ok(permit) = shared.load.places.clone().acquire_owned().await else {
-            return;
+        let permit = tokio::select! {
+            permit = shared.load.places.clone().acquire_owned() => permit,
+            _ = phases.wait_for(|phase| *phase >= Phase::Leaving) => return,
         };
+        let Ok(permit) = permit else { return };
+        // What the queue holds when the end begins is still served: its clients were told that they are connected.
         let accepted = tokio::select! {
             biased;
             accepted = listener.accept() => accepted,
             _ = phases.wait_for(|phase| *phase != Phase::Serving) => return,
         };
+        if *phases.borrow() >= Phase::Leaving {
+            return;
+        }
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -360,6 +371,8 @@ async fn accept(
             }
         };
         let _ = stream.set_nodelay(true);
+        // A peer that is gone without a word is found even while nothing is sent to it.
+        let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
         let target = shared.load.least(shared.worker);
         let place = Place::take(shared.load.clone(), target, shared.process.clone(), permit);
         if target == shared.worker {
@@ -386,7 +399,14 @@ fn spawn(
 ) {
     let (gateway, connections) = (gateway.clone(), connections.clone());
     tokio::task::spawn_local(async move {
-        let register = |state: &Rc<ConnectionState>| remember(&mut connections.borrow_mut(), state);
+        let process = gateway.process().clone();
+        let register = |state: &Rc<ConnectionState>| {
+            remember(&mut connections.borrow_mut(), state);
+            // It came too late to be told with the others.
+            if process.is_draining() {
+                state.drain_if_h2();
+            }
+        };
         connection::serve(gateway, stream, peer, listener, register).await;
         drop(place);
     });

@@ -30,6 +30,12 @@ const RESERVED_PREFIXES: &[&str] = &[
     "x-original-",
     "x-rewrite-",
     "x-envoy-",
+    "x-remote-",
+    "x-webauth-",
+    "x-client-cert",
+    "x-ssl-client-",
+    "ssl-client-",
+    "remote-",
 ];
 
 /// Single names, folded, with the same meaning.
@@ -54,6 +60,11 @@ const RESERVED_NAMES: &[&str] = &[
     "x-http-method-override",
     "x-method-override",
     "x-host",
+    "x-userinfo",
+    "x-id-token",
+    "x-access-token",
+    "client-cert",
+    "client-cert-chain",
 ];
 
 /// Names that decide framing, routing or identity under their own spelling, and are removed under any other.
@@ -116,7 +127,9 @@ fn may_be_reserved(name: &str) -> bool {
             | [b's', b'b', ..]
             | [b'k', b'o', ..]
             | [b't', b'r', ..]
-            | [b'c', b'f', ..]
+            | [b'c', b'f' | b'l', ..]
+            | [b's', b's', ..]
+            | [b'r', b'e', b'm', ..]
     );
     likely || name.ends_with('-') || bytes.contains(&b'_') || bytes.contains(&b'.')
 }
@@ -151,6 +164,7 @@ pub struct Survey {
     /// Whether the request asks to leave HTTP.
     pub upgrade: bool,
     cookies: usize,
+    lengths: usize,
     connection: bool,
     te: bool,
     unwanted: bool,
@@ -165,6 +179,7 @@ impl Survey {
                 "authorization" => survey.authorizations += 1,
                 "upgrade" => survey.upgrade = true,
                 "cookie" => survey.cookies += 1,
+                "content-length" => survey.lengths += 1,
                 "connection" => survey.connection = true,
                 "te" => survey.te = true,
                 name => survey.unwanted |= is_unwanted(name),
@@ -181,21 +196,32 @@ fn is_unwanted(name: &str) -> bool {
 /// Removes from a request what only this gateway may say, and what was meant for this hop alone. Fields named by `Connection` go
 /// before anything is judged, so that a client cannot have a field judged and then removed.
 pub fn clean_request(headers: &mut HeaderMap, survey: &Survey) {
+    // Asked first: a proper `TE` is named by `Connection`.
+    let keeps_trailers = survey.te && accepts_trailers(headers);
     if survey.connection {
         remove_named_by_connection(headers);
     }
-    let keeps_trailers = survey.te && accepts_trailers(headers);
     if survey.unwanted || survey.connection || survey.te || survey.upgrade {
         remove_where(headers, is_unwanted);
     }
     if keeps_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
+    if survey.lengths > 1 {
+        keep_one_length(headers);
+    }
     if survey.cookies > 1 {
         join_cookies(headers);
     }
     if survey.cookies > 0 {
         remove_own_cookie(headers);
+    }
+}
+
+/// hyper and h2 have refused lengths that differ; equal ones are one (RFC 9110, section 8.6).
+fn keep_one_length(headers: &mut HeaderMap) {
+    if let Some(length) = headers.get(header::CONTENT_LENGTH).cloned() {
+        headers.insert(header::CONTENT_LENGTH, length);
     }
 }
 
@@ -332,6 +358,9 @@ fn remove_own_cookie(headers: &mut HeaderMap) {
 }
 
 fn is_own_cookie(pair: &[u8]) -> bool {
+    // Some servers take `=name=value` for a cookie of that name.
+    let pair = pair.trim_ascii();
+    let pair = pair.strip_prefix(b"=").unwrap_or(pair);
     let name = pair.split(|&byte| byte == b'=').next().unwrap_or_default();
     name.trim_ascii()
         .eq_ignore_ascii_case(OWN_COOKIE.as_bytes())

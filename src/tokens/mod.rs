@@ -32,6 +32,7 @@ use serde_json::{Map, Value};
 pub use self::cache::VerifiedCache;
 pub use self::fetch::{KeySources, Source, SourceStatus};
 pub use self::keys::{KeySet, MAX_DOCUMENT};
+pub use self::verify::is_service_key;
 
 use self::claims::Facts;
 use self::digest::Digest;

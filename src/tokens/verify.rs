@@ -31,6 +31,16 @@ pub(super) fn opaque_key(text: &str) -> Option<Result<(), Denial>> {
     })
 }
 
+/// Whether a text is one of Supabase's keys that open everything. Whether it is genuine does not matter: it must not come from outside.
+pub fn is_service_key(text: &str) -> bool {
+    match opaque_key(text) {
+        Some(_) => text.starts_with("sb_secret_"),
+        None => Jws::parse(text)
+            .and_then(|jws| jws.claims())
+            .is_ok_and(|claims| claims.get("role").and_then(Value::as_str) == Some("service_role")),
+    }
+}
+
 /// Judges a token at `now` by `issuers`.
 pub(super) fn verify(issuers: &[Issuer], token: &str, now: i64) -> Result<Presented, Denial> {
     let jws = Jws::parse(token)?;

@@ -5,6 +5,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -113,15 +114,23 @@ impl From<TrySendError<Request<Upload>>> for Failure {
 pub struct UpstreamBody {
     body: Incoming,
     lease: Option<Lease>,
+    /// The upload that may still be under way.
+    upload: Option<Rc<Progress>>,
     limits: Limits,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl UpstreamBody {
-    pub(super) fn new(body: Incoming, lease: Lease, limits: Limits) -> Self {
+    pub(super) fn new(
+        body: Incoming,
+        lease: Lease,
+        upload: Option<Rc<Progress>>,
+        limits: Limits,
+    ) -> Self {
         let mut body = Self {
             body,
             lease: Some(lease),
+            upload,
             limits,
             timer: None,
         };
@@ -136,6 +145,16 @@ impl UpstreamBody {
         if let Some(lease) = self.lease.take() {
             lease.give_back(context);
         }
+    }
+
+    /// Closes the connection. An upload that broke off explains whatever the connection says about it.
+    fn break_off(&mut self) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        self.lease = None;
+        let fault = self.upload.as_ref().and_then(|upload| upload.fault());
+        Poll::Ready(Some(Err(match fault {
+            Some(_) => AnswerError::Upload,
+            None => AnswerError::Upstream,
+        })))
     }
 
     fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -171,24 +190,21 @@ impl Body for UpstreamBody {
         match polled {
             Poll::Pending => match this.poll_timer(context) {
                 Poll::Pending => Poll::Pending,
-                Poll::Ready(()) => {
-                    this.lease = None;
-                    Poll::Ready(Some(Err(AnswerError)))
-                }
+                Poll::Ready(()) => this.break_off(),
             },
             Poll::Ready(None) => {
                 this.give_back(context);
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(_))) => {
-                this.lease = None;
-                Poll::Ready(Some(Err(AnswerError)))
-            }
+            Poll::Ready(Some(Err(_))) => this.break_off(),
+            // A client that reads slowly never finds the upstream silent, so the timer alone would not do.
+            Poll::Ready(Some(Ok(_))) if this.limits.is_over() => this.break_off(),
             Poll::Ready(Some(Ok(frame))) => {
                 if this.limits.stream_idle.is_some() {
                     this.timer = None;
                 }
-                if this.body.is_end_stream() {
+                // Nothing comes after trailers, and hyper does not ask.
+                if this.body.is_end_stream() || frame.is_trailers() {
                     this.give_back(context);
                 }
                 Poll::Ready(Some(Ok(match frame.into_data() {

@@ -18,8 +18,9 @@ mod upload;
 
 use std::rc::Rc;
 
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 pub use exchange::UpstreamBody;
 pub use pool::Pools;
@@ -76,10 +77,37 @@ pub async fn forward(
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Reason::UpstreamProtocol.because("101 unasked"));
     }
+    if !has_one_framing(response.headers()) {
+        return Err(Reason::UpstreamProtocol.because("ambiguous framing"));
+    }
+    let upload = attempt.progress;
     let mut response =
-        response.map(|body| Answer::upstream(UpstreamBody::new(body, lease, limits)));
+        response.map(|body| Answer::upstream(UpstreamBody::new(body, lease, upload, limits)));
     crate::request::headers::clean_response(response.headers_mut());
+    // An upstream's HTTP/1.0 ends here.
+    *response.version_mut() = headers::VERSION;
     Ok(response)
+}
+
+/// Whether an answer says only once how long it is. hyper obeys `Transfer-Encoding` and leaves `Content-Length` in place, by which the
+/// client's message would then be cut; such an answer ought to be handled as an error (RFC 9112, section 6.3). So is a transfer coding
+/// that hyper does not undo: the client would not learn of it.
+fn has_one_framing(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match codings.next() {
+        None => {
+            let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+            lengths
+                .next()
+                .is_none_or(|length| !length.as_bytes().contains(&b','))
+                && lengths.next().is_none()
+        }
+        Some(coding) => {
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+                && codings.next().is_none()
+                && !headers.contains_key(header::CONTENT_LENGTH)
+        }
+    }
 }
 
 /// A request for the upstream, and how far its body is, if it has one.
@@ -106,6 +134,13 @@ fn outgoing(
         &trail.id,
         pool.config(),
     );
+    // Without this, hyper would drop the body of a method that usually has none.
+    if progress.is_some() && hyper::body::Body::size_hint(&upload).exact().is_none() {
+        fields.insert(
+            header::TRANSFER_ENCODING,
+            HeaderValue::from_static("chunked"),
+        );
+    }
     let mut request = Box::new(Request::new(upload));
     *request.method_mut() = method;
     *request.uri_mut() = Uri::from(target);
@@ -174,7 +209,14 @@ impl<'a> Attempt<'a> {
             if limits.is_over() {
                 return Err(Reason::UpstreamTotalTimeout.into());
             }
-            match pool.take(turn.wrapping_add(offset), fresh).await {
+            let taking = pool.take(turn.wrapping_add(offset), fresh);
+            let taken = match limits.deadline {
+                None => taking.await,
+                Some(deadline) => timeout_at(deadline, taking)
+                    .await
+                    .map_err(|_| Reason::UpstreamTotalTimeout)?,
+            };
+            match taken {
                 Ok(lease) => return Ok(lease),
                 Err(denial) => refusal = Some(denial),
             }
@@ -195,7 +237,8 @@ impl<'a> Attempt<'a> {
         match self.progress.as_ref().and_then(|progress| progress.fault()) {
             Some(Fault::TooLarge) => return Reason::BodyTooLarge.into(),
             Some(Fault::Stalled) => return Reason::BodyTimeout.into(),
-            Some(Fault::Gone) | None => {}
+            Some(Fault::Gone) => return Reason::BodyBroken.into(),
+            None => {}
         }
         let server = lease.server().to_string();
         match failure {

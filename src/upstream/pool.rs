@@ -121,11 +121,11 @@ impl Pools {
         if current.generation == snapshot.generation() {
             return current.upstreams.get(upstream).cloned();
         }
-        let name = &snapshot.upstream(upstream)?.name;
+        let config = snapshot.upstream(upstream)?;
         let kept = current
             .upstreams
             .iter()
-            .find(|pool| pool.config.name == *name)
+            .find(|pool| pool.config == *config)
             .cloned();
         kept.or_else(|| {
             self.rebuild(&current, snapshot, metrics)
@@ -262,7 +262,9 @@ impl Server {
             Ok(Ok(stream)) => stream,
         };
         let _ = stream.set_nodelay(true);
+        // A piece of an answer is at most this long, which bounds what waits for a slow client.
         let (sender, driver) = http1::Builder::new()
+            .max_buf_size(64 * 1024)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|_| Reason::UpstreamConnect.because(self.to_string()))?;

@@ -46,7 +46,7 @@ pub enum Fault {
     TooLarge,
     /// The client stopped sending.
     Stalled,
-    /// The client broke off.
+    /// The client broke off, or framed the body wrongly.
     Gone,
 }
 

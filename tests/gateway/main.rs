@@ -27,4 +27,6 @@ mod path;
 mod reasons;
 mod roles;
 mod smoke;
+mod streaming;
 mod support;
+mod upstream;

@@ -79,7 +79,8 @@ fn versions(reason: Reason) -> Vec<Http> {
 
 /// A body is judged while it is forwarded, and the upstream's failures come after.
 fn is_judged_before_forwarding(reason: Reason) -> bool {
-    !reason.code().starts_with("upstream_") && reason != Reason::BodyTimeout
+    !reason.code().starts_with("upstream_")
+        && !matches!(reason, Reason::BodyTimeout | Reason::BodyBroken)
 }
 
 /// Servers that fail in ways an origin cannot.
@@ -210,6 +211,7 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         Reason::HttpsRequired => gateway.connector(http, Door::Redirect).call("POST", "/me"),
         Reason::BodyTooLarge => gateway.post(http, "/small").body(vec![b'x'; LONG]),
         Reason::BodyTimeout => return stalled_body(gateway, http).await,
+        Reason::BodyBroken => return broken_body(gateway).await,
         Reason::RouteUnknown => get("/nowhere"),
         Reason::RouteDenied => get("/hidden"),
         Reason::MethodNotAllowed => gateway.post(http, "/read-only"),
@@ -305,6 +307,13 @@ async fn stalled_body(gateway: &Gateway, http: Http) {
     body.chunk("begun").await;
     call.send().await.is_denied(Reason::BodyTimeout);
     drop(body);
+}
+
+async fn broken_body(gateway: &Gateway) {
+    let mut raw = gateway.raw(Door::Tls).await;
+    raw.write("POST /public/upload HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n")
+        .await;
+    raw.answer().await.answer().is_denied(Reason::BodyBroken);
 }
 
 async fn busy(gateway: &Gateway, servers: &Servers, http: Http) {

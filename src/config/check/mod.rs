@@ -54,6 +54,9 @@ impl Checker<'_> {
         let tokens = self.tokens(&file.tokens);
         let token_cache = self.number(&file.token_cache, 1..=10_000_000, 100_000_usize);
         let roles = self.roles(&file.roles);
+        if let (Some(tokens), Some(roles)) = (&tokens, &roles) {
+            self.listed_subjects_are_clear(&file.roles, tokens, roles);
+        }
         let upstreams = self.upstreams(&file.upstreams);
         let cors = self.cors(&file.cors);
         let hosts = self.hosts(&file.hosts);
@@ -88,7 +91,7 @@ impl Checker<'_> {
         // hyper does not read a head with a smaller buffer.
         let max_head = self.size(&wire.max_head, 8 << 10..=1 << 20, 32 << 10);
         let max_uri = self.size(&wire.max_uri, 256..=64 << 10, 8 << 10);
-        let h2_streams = self.number(&wire.h2_streams, 1..=10_000, 256);
+        let h2_streams = self.number(&wire.h2_streams, 1..=10_000, 100);
         let h2_resets = self.number(&wire.h2_resets, 1..=10_000, 50);
         if let (Some(head), Some(uri), Some(written)) = (
             max_head,

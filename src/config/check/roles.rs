@@ -1,14 +1,11 @@
 //! Where roles come from, and what they grant.
 
 use super::Checker;
-use crate::auth::roles::Action;
-use crate::config::checked::{Grants, Roles};
+use crate::auth::roles::{Action, BANNED};
+use crate::config::checked::{Grants, Roles, TokenIssuer};
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, List, Many, Named, Value};
-
-/// Lifts every right of whoever has it; so it cannot grant any.
-const BANNED: &str = "banned";
 
 impl Checker<'_> {
     /// The rules of roles; without a word, those of a Supabase project.
@@ -37,6 +34,29 @@ impl Checker<'_> {
             list: list?,
             grants: grants?,
         })
+    }
+
+    /// A subject means somebody only together with its issuer: with two issuers, either could name the other's administrator.
+    pub(super) fn listed_subjects_are_clear(
+        &mut self,
+        field: &Field<file::Roles>,
+        tokens: &[TokenIssuer],
+        roles: &Roles,
+    ) {
+        let mut issuers: Vec<&str> = tokens.iter().map(|entry| entry.issuer.as_str()).collect();
+        issuers.sort_unstable();
+        issuers.dedup();
+        let list = field.good().and_then(|roles| roles.value.list.good());
+        if let Some(list) = list
+            && issuers.len() > 1
+            && !roles.list.is_empty()
+        {
+            self.report.problem_instead(
+                &list.place,
+                "a subject does not say whose it is when `tokens` has several issuers",
+                "let the issuers write the role into `app_metadata`, or keep to one issuer",
+            );
+        }
     }
 
     fn role_list(

@@ -1,5 +1,7 @@
 //! The routes.
 
+use std::time::Duration;
+
 use hyper::Method;
 
 use super::overlap::Placed;
@@ -283,11 +285,14 @@ impl Checker<'_> {
         let total = limit(&route.total, &default.total);
         Some(Timeouts {
             first_byte: first_byte?,
-            stream_idle: stream_idle?,
+            stream_idle: Some(stream_idle?.unwrap_or(STREAM_IDLE)),
             total: total?,
         })
     }
 }
+
+/// Between two pieces of an answer. Without any limit, a client that went away unseen would keep its upstream connection for ever.
+const STREAM_IDLE: Duration = Duration::from_secs(300);
 
 /// `GET,POST /path`, with the methods as they were written; `ANY /path` if none were.
 fn default_name(wire: &file::Route, paths: &[Pattern]) -> String {

@@ -1,5 +1,6 @@
 //! The program under test: the real binary, in a folder of its own, on ports of its own.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,7 +68,7 @@ impl Gateway {
         let file = folder.path().join("foregate.yaml");
         std::fs::write(&file, config.to_yaml()).unwrap();
 
-        let mut child = Command::new(env!("CARGO_BIN_EXE_foregate"))
+        let mut child = Command::new(program())
             .args(["run", "--config"])
             .arg(&file)
             .env_remove("RUST_LOG")
@@ -277,6 +278,11 @@ impl Gateway {
     pub fn may_panic(&self) {
         self.may_panic.store(true, Ordering::Relaxed);
     }
+}
+
+/// The program as cargo built it for the tests, or another build of it: `FOREGATE_BIN`.
+fn program() -> OsString {
+    std::env::var_os("FOREGATE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_foregate").into())
 }
 
 /// Waits for the request record of a decision id.
