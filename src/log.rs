@@ -6,6 +6,7 @@
 use std::io::{self, Write};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -14,6 +15,9 @@ use crate::metrics::Metrics;
 
 /// Batches that may wait. With batches of up to 32 KiB this bounds the memory at 32 MiB.
 const QUEUE: usize = 1024;
+
+/// How long the end of the process waits for the reader. A reader that is gone must not keep it alive; one second is a choice.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A handle on the log.
 #[derive(Clone, Debug)]
@@ -69,11 +73,14 @@ impl Log {
         }
     }
 
-    /// Waits until everything handed over so far is written. For the end of the process.
+    /// Waits until everything handed over so far is written, or the reader has had its second. For the end of the process.
     pub fn flush(&self) {
         let (done, wait) = sync_channel(1);
-        if self.queue.send(Entry::Flush(done)).is_ok() {
-            let _ = wait.recv();
+        let queue = self.queue.clone();
+        // The queue may be full for good, and waiting for a place in it knows no deadline.
+        let asking = thread::Builder::new().spawn(move || queue.send(Entry::Flush(done)));
+        if asking.is_ok() {
+            let _ = wait.recv_timeout(LAST_WORDS);
         }
     }
 

@@ -258,6 +258,24 @@ impl Metrics {
             let _ = self
                 .request_seconds
                 .remove_label_values(&[route.name.as_str()]);
+            for layer in LayerName::ALL {
+                for reason in crate::denial::Reason::ALL {
+                    let _ = self.waived.remove_label_values(&[
+                        route.name.as_str(),
+                        layer.as_str(),
+                        reason.code(),
+                    ]);
+                }
+            }
+        }
+        for upstream in old
+            .upstreams
+            .iter()
+            .filter(|upstream| !new.upstreams.iter().any(|kept| kept.name == upstream.name))
+        {
+            let _ = self
+                .upstream_seconds
+                .remove_label_values(&[upstream.name.as_str()]);
         }
     }
 

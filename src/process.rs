@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::config::snapshot::Snapshot;
 use crate::log::Log;
@@ -21,6 +22,7 @@ pub struct Process {
     key_sources: Arc<KeySources>,
     log: Log,
     draining: AtomicBool,
+    reloading: Mutex<()>,
 }
 
 impl Process {
@@ -39,6 +41,7 @@ impl Process {
             key_sources,
             log,
             draining: AtomicBool::new(false),
+            reloading: Mutex::new(()),
         }
     }
 
@@ -50,6 +53,11 @@ impl Process {
     /// Puts another configuration into force. Requests that run keep theirs.
     pub fn replace(&self, snapshot: Snapshot) {
         self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// Held while a configuration is read and put into force. Blocks, so not for a runtime's own threads.
+    pub fn reloading(&self) -> MutexGuard<'_, ()> {
+        self.reloading.blocking_lock()
     }
 
     /// The metrics.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Loaded;
 use crate::config::checked::{Config, ListenKind};
@@ -27,6 +27,8 @@ pub struct Server {
     process: Arc<Process>,
     workers: Workers,
     addresses: Addresses,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 /// Where it can be reached.
@@ -45,6 +47,9 @@ impl Server {
     ///
     /// An address that cannot be bound, or a configuration that cannot be built.
     pub async fn start(loaded: Loaded, log: Log) -> anyhow::Result<Self> {
+        // Before anybody can know that we run: a signal that comes early must not find the default, which is to die on the spot.
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
         let metrics = Arc::new(Metrics::new()?);
         let token_cache = Arc::new(VerifiedCache::new(loaded.config.token_cache));
         let key_sources = Arc::new(KeySources::new());
@@ -79,11 +84,12 @@ impl Server {
         tokio::spawn(key_sources.refresh_forever(Arc::new(SideCalls::new()?)));
         tokio::spawn(admin::serve(admin, process.clone()));
         let workers = Workers::start(&process, bound)?;
-        tracing::info!(listeners = addresses.listeners.join(" "), admin = %addresses.admin, "listening");
         Ok(Self {
             process,
             workers,
             addresses,
+            terminate,
+            interrupt,
         })
     }
 
@@ -110,17 +116,16 @@ impl Server {
         Ok(())
     }
 
-    /// Waits for SIGTERM or SIGINT, then drains.
+    /// Says that it listens, waits for SIGTERM or SIGINT, then drains.
     ///
     /// # Errors
     ///
-    /// The operating system does not deliver signals.
-    pub async fn run(self) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+    /// None today; the commands treat it like their other steps.
+    pub async fn run(mut self) -> anyhow::Result<()> {
+        tracing::info!(listeners = self.addresses.listeners.join(" "), admin = %self.addresses.admin, "listening");
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
         let deadline = self.process.snapshot().config().drain;
         tracing::info!(deadline = ?deadline, "draining");

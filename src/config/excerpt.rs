@@ -10,6 +10,7 @@
 use std::ops::Range;
 
 use super::problem::Place;
+use super::spelling::nearest;
 
 /// One line, and the bytes of it to mark.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,9 +112,12 @@ fn is_name(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Keys of other programs too: what they are about is refused here, and shown while it is refused.
+/// Keys of other programs too, and slips of the pen: what they are about is refused here, and shown while it is refused.
 fn is_secret(name: &str) -> bool {
-    (name.contains("secret") || name.contains("password")) && !name.ends_with("_file")
+    let name = name.to_lowercase();
+    let speaks_of_it = name.contains("secret") || name.contains("password");
+    let is_slip = nearest(&name, ["secret"]).is_some();
+    (speaks_of_it || is_slip) && !name.ends_with("_file")
 }
 
 fn indentation(line: &str) -> usize {
@@ -164,6 +168,7 @@ mod tests {
             shown("- { issuer: a, \"secret\": hunter2, leeway: 5s }", 1),
             "- { issuer: a, \"secret\": …"
         );
+        assert_eq!(shown("  Secrt: hunter2", 1), "  Secrt: …");
         assert_eq!(shown("secret_file: keys/a", 1), "secret_file: keys/a");
         assert_eq!(
             shown("identity: { supabase: { secret_key: a } }", 1),

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::{RecursiveMode, Watcher as _};
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::sleep;
 
@@ -23,6 +24,9 @@ use crate::process::Process;
 
 /// How long to wait for a burst of file events to end. Two hundred milliseconds is a choice.
 const DEBOUNCE: Duration = Duration::from_millis(200);
+
+/// How many times that a burst may last. Somebody may write to a watched folder without end, and we must look all the same.
+const LONGEST_BURST: usize = 10;
 
 /// How a reload ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +41,8 @@ pub enum Outcome {
 
 /// Reads the configuration again and puts it into force if it is good and different.
 pub fn reload(process: &Process, path: &Path) -> (Outcome, Option<Vec<PathBuf>>) {
+    // One after the other: SIGHUP and a file event may come together, and what was read first must not be applied last.
+    let _turn = process.reloading();
     let (outcome, inputs) = match load(path) {
         Err(problems) => (Outcome::Refused(problems.to_string()), None),
         Ok(loaded) => apply(process, loaded),
@@ -145,9 +151,11 @@ pub fn announce(snapshot: &Snapshot) {
 /// Reloads on every change of an input, until the process ends.
 pub async fn watch(process: Arc<Process>, path: PathBuf, inputs: Vec<PathBuf>) {
     let (events, mut changes) = channel::<()>(1);
-    let watcher = notify::recommended_watcher(move |_| {
-        // One waiting event says it all.
-        let _ = events.try_send(());
+    let watcher = notify::recommended_watcher(move |event| {
+        if is_change(&event) {
+            // One waiting event says it all.
+            let _ = events.try_send(());
+        }
     });
     let mut watcher = match watcher {
         Ok(watcher) => watcher,
@@ -155,27 +163,66 @@ pub async fn watch(process: Arc<Process>, path: PathBuf, inputs: Vec<PathBuf>) {
     };
     let mut folders = Vec::new();
     follow(&mut watcher, &mut folders, &inputs);
-    while changes.recv().await.is_some() {
-        settle(&mut changes).await;
-        let (process, path) = (process.clone(), path.clone());
-        // Reading files and parsing blocks.
-        let reloaded = tokio::task::spawn_blocking(move || match differs(&process, &path) {
-            true => reload(&process, &path).1,
-            false => None,
-        });
-        if let Ok(Some(inputs)) = reloaded.await {
-            follow(&mut watcher, &mut folders, &inputs);
+    let mut refused = None;
+    // What changed after it was read and before its folder was watched raised no event.
+    let mut may_have_missed = true;
+    loop {
+        if !may_have_missed {
+            if changes.recv().await.is_none() {
+                return;
+            }
+            settle(&mut changes).await;
         }
+        let (process, path) = (process.clone(), path.clone());
+        let before = refused.take();
+        // Reading files and parsing blocks.
+        let looked = tokio::task::spawn_blocking(move || look(&process, &path, before));
+        let (inputs, now) = looked.await.unwrap_or_default();
+        refused = now;
+        may_have_missed = follow(&mut watcher, &mut folders, &inputs.unwrap_or_default());
     }
 }
 
-/// Whether a reload would do anything. Folders see many events that concern no input.
-fn differs(process: &Process, path: &Path) -> bool {
-    load(path).map_or(true, |loaded| loaded.digest != *process.snapshot().digest())
+/// What was found on disk and not taken: the digest of a good configuration, or what is wrong with a bad one.
+type Refused = Result<[u8; 32], String>;
+
+/// Reloads if a reload would do anything new. Folders see many events that concern no input, and what was refused once is not refused
+/// aloud again. Gives the files to watch, which SIGHUP may have changed before us.
+fn look(
+    process: &Process,
+    path: &Path,
+    refused: Option<Refused>,
+) -> (Option<Vec<PathBuf>>, Option<Refused>) {
+    let (found, inputs) = match load(path) {
+        Ok(loaded) => (Ok(loaded.digest), Some(loaded.inputs)),
+        Err(problems) => (Err(problems.to_string()), None),
+    };
+    if found.as_ref() == Ok(process.snapshot().digest()) {
+        return (inputs, None);
+    }
+    if refused.as_ref() == Some(&found) {
+        return (inputs, refused);
+    }
+    match reload(process, path) {
+        (Outcome::Refused(_), inputs) => (inputs, Some(found)),
+        (Outcome::Applied(_) | Outcome::Unchanged, inputs) => (inputs, None),
+    }
 }
 
+/// Whether a file may have changed. Reading one is an event, too, and our own reading must not wake us.
+fn is_change(event: &notify::Result<Event>) -> bool {
+    match event {
+        Ok(event) => !event.kind.is_access() || event.kind == WRITTEN,
+        // Events were lost; look.
+        Err(_) => true,
+    }
+}
+
+/// The one access that is a change.
+const WRITTEN: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
+
 async fn settle(changes: &mut Receiver<()>) {
-    loop {
+    for _ in 0..LONGEST_BURST {
         sleep(DEBOUNCE).await;
         if changes.try_recv().is_err() {
             return;
@@ -183,11 +230,13 @@ async fn settle(changes: &mut Receiver<()>) {
     }
 }
 
+/// Watches the folders of these files. Whether one of them was not watched before.
 fn follow(
     watcher: &mut notify::RecommendedWatcher,
     folders: &mut Vec<PathBuf>,
     inputs: &[PathBuf],
-) {
+) -> bool {
+    let before = folders.len();
     for input in inputs {
         let folder = match input.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
@@ -203,4 +252,5 @@ fn follow(
             }
         }
     }
+    folders.len() > before
 }

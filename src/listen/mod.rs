@@ -346,21 +346,12 @@ async fn accept(
         Err(error) => return tracing::error!(%error, "cannot listen"),
     };
     loop {
-        // At the limit, further connections wait in the kernel's queue.
-        let permit = tokio::select! {
-            permit = shared.load.places.clone().acquire_owned() => permit,
-            _ = phases.wait_for(|phase| *phase >= Phase::Leaving) => return,
-        };
-        let Ok(permit) = permit else { return };
         // What the queue holds when the end begins is still served: its clients were told that they are connected.
         let accepted = tokio::select! {
             biased;
             accepted = listener.accept() => accepted,
             _ = phases.wait_for(|phase| *phase != Phase::Serving) => return,
         };
-        if *phases.borrow() >= Phase::Leaving {
-            return;
-        }
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -370,6 +361,17 @@ async fn accept(
                 continue;
             }
         };
+        // At the limit, one connection waits here and further ones in the kernel's queue. Not before `accept`: a listener that holds
+        // a place while nobody comes keeps it from the others.
+        let permit = tokio::select! {
+            biased;
+            permit = shared.load.places.clone().acquire_owned() => permit,
+            _ = phases.wait_for(|phase| *phase >= Phase::Leaving) => return,
+        };
+        let Ok(permit) = permit else { return };
+        if *phases.borrow() >= Phase::Leaving {
+            return;
+        }
         let _ = stream.set_nodelay(true);
         // A peer that is gone without a word is found even while nothing is sent to it.
         let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);

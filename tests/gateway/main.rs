@@ -14,17 +14,27 @@
 #![allow(dead_code, reason = "the harness offers more than each module needs")]
 #![allow(unreachable_pub, reason = "one word for what other modules may use")]
 #![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the ban list is about the gateway; its doubles block, lock and measure as they please"
+)]
+#![allow(
     clippy::wildcard_enum_match_arm,
     reason = "whatever else it is, the test fails"
 )]
 
+mod cli;
 mod cors;
+mod drain;
 mod headers;
 mod identifiers;
 mod identity;
+mod listen;
+mod logs;
 mod mirror;
 mod path;
 mod reasons;
+mod reload;
 mod roles;
 mod smoke;
 mod streaming;

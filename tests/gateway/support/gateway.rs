@@ -56,6 +56,15 @@ impl Gateway {
 
     /// Starts in front of an origin that is already scripted.
     pub async fn before(origin: Origin, change: impl FnOnce(&mut Config)) -> Self {
+        Self::within(&[], origin, change).await
+    }
+
+    /// Starts with these environment variables, in front of an origin that is already scripted.
+    pub async fn within(
+        environment: &[(&str, &str)],
+        origin: Origin,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let pki = Pki::new();
         pki.sign(&[NAME, "localhost", "127.0.0.1"])
@@ -72,6 +81,7 @@ impl Gateway {
             .args(["run", "--config"])
             .arg(&file)
             .env_remove("RUST_LOG")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -281,7 +291,7 @@ impl Gateway {
 }
 
 /// The program as cargo built it for the tests, or another build of it: `FOREGATE_BIN`.
-fn program() -> OsString {
+pub fn program() -> OsString {
     std::env::var_os("FOREGATE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_foregate").into())
 }
 

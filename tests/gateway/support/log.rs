@@ -19,6 +19,8 @@ struct Lines {
     /// Everything, as it came.
     text: Vec<String>,
     open_ends: usize,
+    /// Nothing is read at present.
+    paused: bool,
 }
 
 impl Log {
@@ -28,7 +30,8 @@ impl Log {
         let log = self.clone();
         thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                let mut lines = log.0.0.lock().unwrap();
+                let lines = log.0.0.lock().unwrap();
+                let mut lines = log.0.1.wait_while(lines, |lines| lines.paused).unwrap();
                 lines.entries.extend(serde_json::from_str(&line).ok());
                 lines.text.push(line);
                 log.0.1.notify_all();
@@ -48,6 +51,12 @@ impl Log {
             .wait_timeout_while(lines, DEADLINE, missing)
             .unwrap();
         lines.entries.iter().find(|entry| fits(entry)).cloned()
+    }
+
+    /// Stops reading, so that the pipe fills up; or reads on.
+    pub fn pause(&self, paused: bool) {
+        self.0.0.lock().unwrap().paused = paused;
+        self.0.1.notify_all();
     }
 
     /// Waits until the process has closed both ends.

@@ -99,6 +99,12 @@ impl RawTwo {
         self.flush().await;
     }
 
+    /// Sends any bytes at once, such as many frames.
+    pub async fn send_all(&mut self, bytes: &[u8]) {
+        in_time("writing", self.write(bytes)).await;
+        in_time("writing", self.flush()).await;
+    }
+
     async fn write(&mut self, bytes: &[u8]) {
         // The gateway may have ended the connection; what it said is read all the same.
         let _ = self.stream.write_all(bytes).await;
