@@ -205,9 +205,10 @@ impl Record {
         line.text("timestamp", &clock::timestamp());
         line.text("level", "INFO");
         line.text("message", "request");
-        line.text("id", text(&self.id));
+        line.text("request_id", text(&self.id));
         line.text("decision", self.decision.as_str());
         line.optional("reason", self.reason.map(Reason::code));
+        line.optional("fault", self.reason.map(|reason| reason.fault().as_str()));
         line.optional("detail", self.detail.as_deref());
         line.number(
             "status",

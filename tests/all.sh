@@ -135,6 +135,8 @@ dependencies() {
 }
 
 step 'packages: curl' need curl curl
+step 'packages: openssl' need openssl openssl
+step 'packages: kill' need kill procps
 if [ "$full" = yes ]; then step 'packages: g++' need g++ g++; fi
 step 'components' components
 

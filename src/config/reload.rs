@@ -5,8 +5,8 @@
 //!
 //! Everything a configuration was read from is watched: the file, certificates, key files. One path handles them all, so a renewed
 //! certificate is a reload. *Folders* are watched, since editors and Kubernetes replace files instead of writing them; what changed is
-//! told by a digest over the contents. SIGHUP does the same at once. What listens, and how many workers there are, cannot change without
-//! a restart; a file that changes them is refused with those words, and the last good configuration stays.
+//! told by a digest over the contents. SIGHUP does the same at once. What listens, how many workers there are, and how much is kept in memory
+//! cannot change without a restart; a file that changes it is refused with those words, and the last good configuration stays.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -18,7 +18,7 @@ mod upload;
 
 use std::rc::Rc;
 
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use tokio::time::{Instant, timeout_at};
 
@@ -181,16 +181,15 @@ impl<'a> Attempt<'a> {
         loop {
             let mut lease = self.connect(pool, fresh, limits).await?;
             let request = self.request.take().ok_or(Reason::Internal)?;
-            // Only a kept connection can be stale, so only then is a copy worth its cost.
-            let copy =
-                (lease.reused && self.is_repeatable(&request)).then(|| Box::new(copy_of(&request)));
+            // Only a kept connection can be stale, so only then is a spare worth its cost.
+            let spare = (lease.reused && self.is_repeatable(&request)).then(|| Spare::of(&request));
             match exchange::send(&mut lease, request, self.progress.as_deref(), limits).await {
                 Ok(response) => return Ok((response, lease)),
                 Err(Failure::Unsent(request)) if lease.reused => self.request = Some(request),
-                Err(Failure::Closed) if copy.is_some() => {
-                    self.request = copy;
-                }
-                Err(failure) => return Err(self.denial(failure, &lease)),
+                Err(failure) => match (failure, spare) {
+                    (Failure::Closed, Some(spare)) => self.request = spare.restore(),
+                    (failure, _) => return Err(self.denial(failure, &lease)),
+                },
             }
             fresh = true;
             self.process
@@ -250,11 +249,49 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// The same request without a body, for sending it again.
-fn copy_of(request: &Request<Upload>) -> Request<Upload> {
-    let mut copy = Request::new(Upload::none());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
+/// What is needed to send a request without a body again. Fields lie in one piece of memory, which costs less to make and to throw away
+/// than a second map of them; nearly every one is thrown away.
+struct Spare {
+    method: Method,
+    uri: Uri,
+    /// Name and value of each field, each behind its length.
+    fields: Vec<u8>,
+}
+
+impl Spare {
+    fn of(request: &Request<Upload>) -> Self {
+        let mut fields = Vec::with_capacity(2048);
+        for (name, value) in request.headers() {
+            for part in [name.as_str().as_bytes(), value.as_bytes()] {
+                fields.extend_from_slice(&part.len().to_be_bytes());
+                fields.extend_from_slice(part);
+            }
+        }
+        Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            fields,
+        }
+    }
+
+    /// The request; `None` only if a field is not what it was a moment ago.
+    fn restore(self) -> Option<Box<Request<Upload>>> {
+        let mut request = Box::new(Request::new(Upload::none()));
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        let mut rest = self.fields.as_slice();
+        while !rest.is_empty() {
+            let name = HeaderName::from_bytes(next_part(&mut rest)?).ok()?;
+            let value = HeaderValue::from_bytes(next_part(&mut rest)?).ok()?;
+            request.headers_mut().append(name, value);
+        }
+        Some(request)
+    }
+}
+
+fn next_part<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, behind) = rest.split_first_chunk()?;
+    let (part, behind) = behind.split_at_checked(usize::from_be_bytes(*length))?;
+    *rest = behind;
+    Some(part)
 }

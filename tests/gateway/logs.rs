@@ -23,7 +23,7 @@ async fn every_request_has_one_line_with_its_decision() {
         let line = answer.log_line();
         for (key, value) in [
             ("level", "INFO"),
-            ("id", answer.id()),
+            ("request_id", answer.id()),
             ("decision", "permit"),
             ("method", "GET"),
             ("host", "api.test:8443"),
