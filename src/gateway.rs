@@ -151,7 +151,7 @@ impl Gateway {
 
     /// Lines go to the log in batches: at once when there are many, else after a moment.
     fn plan_flush(self: &Rc<Self>) {
-        const BATCH: usize = 32 * 1024;
+        const BATCH: usize = 128 * 1024;
         const MOMENT: Duration = Duration::from_millis(20);
         if self.lines.borrow().len() >= BATCH {
             self.flush();

@@ -13,8 +13,8 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::metrics::Metrics;
 
-/// Batches that may wait. With batches of up to 32 KiB this bounds the memory at 32 MiB.
-const QUEUE: usize = 1024;
+/// Batches that may wait. With batches of up to 128 KiB this bounds the memory at 32 MiB.
+const QUEUE: usize = 256;
 
 /// How long the end of the process waits for the reader. A reader that is gone must not keep it alive; one second is a choice.
 const LAST_WORDS: Duration = Duration::from_secs(1);

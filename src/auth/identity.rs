@@ -6,6 +6,7 @@
 //! The first source of the route's `credentials` that is *present* decides; a bad credential is never replaced by the next one. A
 //! public route reads none. On an optional route an absent credential is nobody, and a bad one is still refused.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use hyper::header::{HeaderName, HeaderValue};
@@ -16,6 +17,7 @@ use crate::clock;
 use crate::config::checked::{Access, CredentialSource};
 use crate::denial::{Denial, Reason};
 use crate::request::Inbound;
+use crate::request::query::decoded;
 use crate::tokens::{Presented, Tokens, is_service_key};
 
 /// The layer.
@@ -82,12 +84,15 @@ fn refuse_service_key(request: &Inbound) -> Result<(), Denial> {
         .headers()
         .get_all(APIKEY)
         .iter()
-        .filter_map(|value| value.to_str().ok());
+        .filter_map(|value| value.to_str().ok().map(Cow::Borrowed));
     let query = request.target().query().unwrap_or_default();
+    // As the most careless server reads it.
     let values = query
-        .split('&')
-        .filter_map(|pair| pair.strip_prefix("apikey="));
-    match fields.chain(values).any(is_service_key) {
+        .split(['&', ';'])
+        .filter_map(|pair| pair.split_once('='))
+        .filter(|(key, _)| decoded(key).trim().eq_ignore_ascii_case(APIKEY.as_str()))
+        .map(|(_, value)| decoded(value));
+    match fields.chain(values).any(|key| is_service_key(key.trim())) {
         true => Err(Reason::ServiceKeyRefused.because("`apikey`")),
         false => Ok(()),
     }

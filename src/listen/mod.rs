@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -67,6 +67,10 @@ impl Bound {
         // A restarted process may take the port while old connections linger.
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        // Accepted sockets inherit both, which spares every connection the calls. A peer that is gone without a word is found even while
+        // nothing is sent to it.
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_keepalive(&KEEPALIVE)?;
         socket.bind(&address.into())?;
         socket.listen(4096)?;
         Ok(Self {
@@ -372,9 +376,6 @@ async fn accept(
         if *phases.borrow() >= Phase::Leaving {
             return;
         }
-        let _ = stream.set_nodelay(true);
-        // A peer that is gone without a word is found even while nothing is sent to it.
-        let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
         let target = shared.load.least(shared.worker);
         let place = Place::take(shared.load.clone(), target, shared.process.clone(), permit);
         if target == shared.worker {

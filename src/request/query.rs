@@ -5,6 +5,8 @@
 //!
 //! A key that some route reads as a credential is removed from every request, so that it reaches no upstream and no upstream's log.
 
+use std::borrow::Cow;
+
 use crate::denial::{Denial, Reason};
 
 /// A query with its credentials set apart.
@@ -92,13 +94,13 @@ fn hides_credential(pair: &str, names: &[String]) -> bool {
     })
 }
 
-/// The key as a server would read it. A malformed escape is kept as it is.
-fn decoded(key: &str) -> String {
-    if !key.contains(['%', '+']) {
-        return key.to_owned();
+/// A key or a value as a server would read it. A malformed escape is kept as it is.
+pub fn decoded(text: &str) -> Cow<'_, str> {
+    if !text.contains(['%', '+']) {
+        return Cow::Borrowed(text);
     }
-    let mut bytes = Vec::with_capacity(key.len());
-    let mut rest = key.as_bytes();
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
         let escaped = match tail {
             [high, low, ..] if *first == b'%' => std::str::from_utf8(&[*high, *low])
@@ -111,7 +113,7 @@ fn decoded(key: &str) -> String {
             .get(if escaped.is_some() { 2 } else { 0 }..)
             .unwrap_or_default();
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use foregate::denial::Reason;
 use foregate::tokens::mint::Signer;
 use jsonwebtoken::Algorithm;
 
+use crate::support::client::Door;
+use crate::support::raw_h2::{Ending, RawTwo};
 use crate::support::tokens::{ISSUER, now};
 use crate::support::{Answer, Gate, Gateway, Http, Origin, Reply, eventually};
 
@@ -274,6 +276,74 @@ async fn api_keys_are_nobody_and_secret_keys_are_refused() {
             .send()
             .await
             .is_denied(Reason::TokenMalformed);
+        gateway.origin.saw_nothing();
+    }
+}
+
+#[tokio::test]
+async fn a_service_key_beside_the_token_is_refused_on_every_route_and_a_public_key_passes() {
+    let gateway = Gateway::start().await;
+    let stranger = Signer::generate(Algorithm::ES256).unwrap();
+    let key_of = |role: &str| {
+        let claims = gateway.issuer.claims().role(role).without("sub");
+        stranger.sign(&claims).unwrap()
+    };
+    let (service, anon) = (key_of("service_role"), key_of("anon"));
+    let token = gateway.issuer.token();
+    for http in Http::BOTH {
+        for path in ["/public/x", "/optional", "/me"] {
+            let call = |query: &str| gateway.get(http, &format!("{path}{query}")).bearer(&token);
+            for key in ["sb_secret_x", service.as_str()] {
+                let refused = [
+                    call("").header("apikey", key),
+                    call("")
+                        .header("apikey", "sb_publishable_x")
+                        .header("apikey", key),
+                    call(&format!("?apikey={key}")),
+                    call(&format!("?a=1&apikey=x&apikey={key}")),
+                ];
+                for call in refused {
+                    let answer = call.send().await;
+                    answer.is_denied(Reason::ServiceKeyRefused);
+                    assert!(!answer.log_line().to_string().contains(key));
+                    gateway.origin.saw_nothing();
+                }
+            }
+            for key in ["sb_publishable_x", anon.as_str()] {
+                call("").header("apikey", key).send().await.is_ok();
+                assert_eq!(gateway.origin.only().header("apikey"), Some(key));
+                let query = format!("?apikey={key}");
+                call(&query).send().await.is_ok();
+                assert_eq!(gateway.origin.only().target, format!("{path}{query}"));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_service_key_slips_past_to_a_lenient_origin() {
+    let gateway = Gateway::start().await;
+    for http in Http::BOTH {
+        for query in [
+            "apikey=sb%5Fsecret_x",
+            "api%6Bey=sb_secret_x",
+            "%61pikey=%73b_secret_x",
+            "ApiKey=sb_secret_x",
+            "a=1;apikey=sb_secret_x",
+            "apikey=+sb_secret_x",
+        ] {
+            let path = format!("/public/x?{query}");
+            let answer = gateway.get(http, &path).send().await;
+            answer.is_denied(Reason::ServiceKeyRefused);
+            gateway.origin.saw_nothing();
+        }
+    }
+    let mut two = gateway.connector(Http::Two, Door::Tls).raw_h2().await;
+    for key in [" sb_secret_x", "sb_secret_x\t"] {
+        let fields = [RawTwo::get("/public/x"), vec![("apikey", key)]].concat();
+        let stream = two.request(&fields).await;
+        // Spaces around a value are malformed in HTTP/2, and nothing in HTTP/1.1.
+        assert_ne!(two.ending(stream).await, Ending::Answered(b"ok".to_vec()));
         gateway.origin.saw_nothing();
     }
 }

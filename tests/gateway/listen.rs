@@ -20,8 +20,13 @@ const PING: u8 = 6;
 const CONTINUATION: u8 = 9;
 
 const END_STREAM_AND_HEADERS: u8 = 5;
+const NO_ERROR: u32 = 0;
 const ENHANCE_YOUR_CALM: u32 = 11;
 const REFUSED_STREAM: u32 = 7;
+/// The payload of a reset by a client that wants no answer.
+const CANCEL: [u8; 4] = [0, 0, 0, 8];
+/// SETTINGS_INITIAL_WINDOW_SIZE of 0: no body may be sent.
+const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
 
 /// How much a flood may add to the memory of the process.
 const FLAT: u64 = 48 << 20;
@@ -407,6 +412,43 @@ async fn a_rapid_reset_ends_its_connection_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn requests_that_are_reset_while_the_origin_works_end_their_connection_and_no_other() {
+    let gate = Gate::new();
+    let gateway = Gateway::before(gated(&gate), |config| {
+        config.set("connections", "{ h2_resets: 3 }");
+    })
+    .await;
+    let mut witness = gateway.connect(Http::Two).await;
+    let mut two = gateway.connector(Http::Two, Door::Tls).raw_h2().await;
+    let mut gone: u32 = 0;
+    for in_a_row in [3_u32, 3, 4] {
+        for count in 1..=in_a_row {
+            let stream = two.request(&RawTwo::get("/public/gated")).await;
+            gateway.origin.has_seen(count as usize).await;
+            two.send(RST_STREAM, 0, stream, &CANCEL).await;
+        }
+        gone += in_a_row;
+        gateway
+            .metric_becomes("foregate_client_gone_total", &[], f64::from(gone))
+            .await;
+        gateway.origin.take();
+        if in_a_row == 3 {
+            // An answer in between is what an ordinary client waits for.
+            let stream = two.request(&RawTwo::get("/public/x")).await;
+            assert_eq!(two.ending(stream).await, Ending::Answered(b"ok".to_vec()));
+            gateway.origin.take();
+        }
+    }
+    assert_eq!(two.going().await, Some(NO_ERROR));
+    assert_eq!(two.ending(u32::MAX).await, Ending::GoneAway(None));
+    witness.get("/public/x").send().await.is_ok();
+    gate.open();
+    gateway
+        .metric_becomes("foregate_connections", &[], 1.0)
+        .await;
+}
+
+#[tokio::test]
 async fn a_field_block_without_an_end_ends_its_connection() {
     let gateway = Gateway::start().await;
     let mut witness = gateway.connect(Http::Two).await;
@@ -527,6 +569,23 @@ async fn a_connection_without_a_request_is_closed_after_the_idle_time() {
         assert_eq!(two.ending(stream + 2).await, Ending::GoneAway(None));
     }
     failed(&gateway, "head_timeout", 0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_byte_of_a_refusal_is_closed_after_the_body_time() {
+    let gateway = limited("head: 1s, idle: 1s, body_idle: 1s").await;
+    for door in [Door::Tls, Door::Plain] {
+        let mut two = gateway.connector(Http::Two, door).raw_h2().await;
+        two.send(SETTINGS, 0, 0, &NO_WINDOW).await;
+        let mut fields = RawTwo::get("/nowhere");
+        if door == Door::Plain {
+            fields[1].1 = "http";
+        }
+        let stream = two.request(&fields).await;
+        assert_eq!(two.ending(stream).await, Ending::GoneAway(None));
+    }
+    failed(&gateway, "stalled", 2).await;
+    gateway.origin.saw_nothing();
 }
 
 #[tokio::test]

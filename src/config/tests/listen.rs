@@ -117,3 +117,17 @@ fn an_expired_certificate_is_a_warning() {
     assert_eq!(warnings.len(), 1, "{warnings:#?}");
     assert!(warnings[0].contains("expired"), "{warnings:#?}");
 }
+
+#[test]
+fn connections_have_limits_unless_others_are_written() {
+    let limits = |more: &str| {
+        let text = with_route("path: /a, access: public") + more;
+        let connections = good(&text).config.connections;
+        (connections.h2_streams, connections.h2_resets)
+    };
+    assert_eq!(limits(""), (100, 50));
+    assert_eq!(
+        limits("connections: { h2_streams: 7, h2_resets: 8 }\n"),
+        (7, 8)
+    );
+}

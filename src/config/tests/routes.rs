@@ -55,6 +55,21 @@ fn a_route_that_would_open_or_do_nothing_is_refused() {
             "no effect",
         ),
         (
+            "path: /a, access: optional, aal: aal2",
+            ".aal",
+            "lets a stranger in",
+        ),
+        (
+            "path: /a, access: optional, action: admin",
+            ".action",
+            "lets a stranger in",
+        ),
+        (
+            "path: /a, access: optional, anonymous: true",
+            ".anonymous",
+            "lets a stranger in",
+        ),
+        (
             "path: /a, access: user, pass_credentials: true",
             ".pass_credentials",
             "`access: public` only",

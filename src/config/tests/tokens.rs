@@ -168,3 +168,31 @@ fn roles_never_come_from_what_users_write() {
     assert_eq!(roles.from, ["app_metadata", "roles"]);
     assert_eq!(roles.grants[1], ("admin".to_owned(), Grants::All));
 }
+
+#[test]
+fn a_listed_subject_belongs_to_the_only_issuer() {
+    let listed = with_route("path: /a, access: user")
+        + "roles: { list: { admin: [0190c2f4-0000-7000-8000-000000000001] } }\n";
+    let with_another = |issuer: &str, text: &str| {
+        let another = format!(
+            " }}, {{ issuer: {issuer}, audience: a, algorithms: HS256, secret: fedcba9876543210fedcba9876543210 }}]"
+        );
+        let first = " }]\nupstreams";
+        assert!(text.contains(first), "{text}");
+        text.replacen(first, &format!("{another}\nupstreams"), 1)
+    };
+    let told = told(&with_another("https://other", &listed));
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert!(
+        told[0].starts_with("roles.list: ") && told[0].contains("several issuers"),
+        "{told:#?}"
+    );
+    // Two entries of one issuer are how its keys are changed.
+    for text in [
+        with_another("https://i", &listed),
+        with_another("https://other", &with_route("path: /a, access: user")),
+        listed,
+    ] {
+        good(&text);
+    }
+}

@@ -54,3 +54,12 @@ fn an_upstream_has_defaults_and_servers_without_a_path() {
         ],
     );
 }
+
+#[test]
+fn an_answer_that_falls_silent_is_not_waited_for_without_end() {
+    let timeouts = |route: &str| good(&with_route(route)).config.routes[0].timeouts.clone();
+    let unsaid = timeouts("path: /a, access: public");
+    assert_eq!(unsaid.stream_idle, Some(Duration::from_secs(300)));
+    let said = timeouts("path: /a, access: public, timeouts: { stream_idle: 1h }");
+    assert_eq!(said.stream_idle, Some(Duration::from_secs(3600)));
+}

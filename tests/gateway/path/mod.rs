@@ -4,6 +4,7 @@ mod careless;
 mod spelling;
 
 use foregate::denial::Reason;
+use hyper::StatusCode;
 use serde_json::Value;
 
 use crate::support::client::Door;
@@ -165,10 +166,15 @@ const ROWS: &[(&str, Fate)] = &[
 
 #[tokio::test]
 async fn what_reaches_the_origin_is_the_canonical_path_or_nothing() {
-    let gateway = Gateway::with_routes(ROUTES).await;
+    become_of(ROUTES, ROWS).await;
+}
+
+/// Every path has its fate with these routes, on both versions.
+async fn become_of(routes: &str, rows: &[(&str, Fate)]) {
+    let gateway = Gateway::with_routes(routes).await;
     let mut surprises = Vec::new();
     for http in Http::BOTH {
-        for (path, fate) in ROWS {
+        for (path, fate) in rows {
             let (wanted, came) = (fate.told(), ask(&gateway, http, path).await);
             if came != wanted {
                 surprises.push(format!("{http:?} {path}: {came}, not {wanted}"));
@@ -176,6 +182,40 @@ async fn what_reaches_the_origin_is_the_canonical_path_or_nothing() {
         }
     }
     assert!(surprises.is_empty(), "{surprises:#?}");
+}
+
+/// A tail that anybody may read, around what only users may.
+const AROUND: &str = r#"
+- { path: "/api/{*rest}", access: public }
+- { path: /api/admin/users, access: user }
+- { path: /api/inner, access: deny }
+"#;
+
+const NEAR_MISSES: &[(&str, Fate)] = &[
+    ("/api/admin/users", Refused(Reason::TokenMissing)),
+    ("/api/admin./users", Refused(Reason::PathAmbiguous)),
+    ("/api/admin../users", Refused(Reason::PathAmbiguous)),
+    ("/api/admin%20/users", Refused(Reason::PathAmbiguous)),
+    ("/api/admin/users.", Refused(Reason::PathAmbiguous)),
+    ("/api/admin/users%20.", Refused(Reason::PathAmbiguous)),
+    ("/api/admin/users.json", Refused(Reason::PathAmbiguous)),
+    ("/api/Admin/Users.JSON", Refused(Reason::PathAmbiguous)),
+    ("/api/ADMIN/users", Refused(Reason::PathAmbiguous)),
+    // Not even the public route is spelled like that.
+    ("/API/admin/users", Refused(Reason::RouteUnknown)),
+    ("/api/other.json", Reaches("/api/other.json")),
+    ("/api/admin/others", Reaches("/api/admin/others")),
+    // What is denied is not admitted to exist.
+    ("/api/inner", Refused(Reason::RouteDenied)),
+    ("/api/Inner", Refused(Reason::RouteDenied)),
+    ("/api/inner.", Refused(Reason::RouteDenied)),
+    ("/api/inner.json", Refused(Reason::RouteDenied)),
+];
+
+#[tokio::test]
+async fn a_near_miss_of_a_protected_path_does_not_pass_as_a_public_one() {
+    assert_eq!(Reason::RouteDenied.status(), StatusCode::NOT_FOUND);
+    become_of(AROUND, NEAR_MISSES).await;
 }
 
 impl Fate {

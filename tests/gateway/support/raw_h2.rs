@@ -119,6 +119,22 @@ impl RawTwo {
         in_time("the end of a stream", self.wait_for_ending(stream)).await
     }
 
+    /// Reads on until the gateway says that it will end the connection, and with which error code; `None` if it just closes it.
+    pub async fn going(&mut self) -> Option<u32> {
+        in_time("GOAWAY", async {
+            loop {
+                match self.frame().await? {
+                    (GOAWAY, _, _, payload) => return Some(word(&payload[4..])),
+                    (PING, flags, _, payload) if flags & ACK == 0 => {
+                        self.send(PING, ACK, 0, &payload).await;
+                    }
+                    _ => {}
+                }
+            }
+        })
+        .await
+    }
+
     async fn wait_for_ending(&mut self, stream: u32) -> Ending {
         let mut body = Vec::new();
         loop {

@@ -5,6 +5,7 @@ use hyper::header::HeaderValue;
 
 use super::{echo_target, one_pool, with_one_pool};
 use crate::support::client::Door;
+use crate::support::raw_h2::{Ending, RawTwo};
 use crate::support::{Gateway, Http, Origin, Reply};
 
 #[tokio::test]
@@ -201,4 +202,73 @@ async fn trailers_pass_in_both_directions() {
         assert_eq!(seen.body, b"body");
     }
     assert_eq!(gateway.origin.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_body_arrives_with_a_get_however_it_was_framed() {
+    let gateway = with_one_pool().await;
+    let mut raw = gateway.raw(Door::Tls).await;
+    raw.write("GET /a HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+        .await;
+    raw.answer().await.answer().is_ok();
+    let seen = gateway.origin.only();
+    assert_eq!((seen.method.as_str(), &seen.body[..]), ("GET", &b"abc"[..]));
+
+    let mut two = gateway.connector(Http::Two, Door::Tls).raw_h2().await;
+    let stream = two.request_with_body(&RawTwo::get("/a"), b"abc").await;
+    assert_eq!(two.ending(stream).await, Ending::Answered(b"ok".to_vec()));
+    let seen = gateway.origin.only();
+    assert_eq!((seen.method.as_str(), &seen.body[..]), ("GET", &b"abc"[..]));
+    assert_eq!(gateway.origin.connections(), 1);
+}
+
+#[tokio::test]
+async fn an_http_1_0_answer_of_an_origin_is_an_http_1_1_answer_to_its_client() {
+    let gateway = with_one_pool().await;
+    gateway.origin.otherwise(|exchange| {
+        exchange.read_body();
+        exchange.raw(b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        exchange.close();
+    });
+    let mut raw = gateway.raw(Door::Tls).await;
+    for _ in 0..2 {
+        raw.write("GET /a HTTP/1.1\r\nHost: api.test\r\n\r\n").await;
+        let mut came = raw.read().await;
+        while !came.ends_with(b"ok") {
+            let more = raw.read().await;
+            assert!(!more.is_empty(), "{came:?}");
+            came.extend(more);
+        }
+        assert!(came.starts_with(b"HTTP/1.1 200 "), "{came:?}");
+    }
+    let answer = gateway.get(Http::Two, "/a").send().await;
+    assert_eq!(answer.is_ok().text(), "ok");
+}
+
+#[tokio::test]
+async fn equal_lengths_arrive_as_one() {
+    let gateway = with_one_pool().await;
+    let mut raw = gateway.raw(Door::Tls).await;
+    raw.write(
+        "POST /a HTTP/1.1\r\nHost: api.test\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+    )
+    .await;
+    raw.answer().await.answer().is_ok();
+    let seen = gateway.origin.only();
+    assert_eq!(
+        (seen.all("content-length").len(), &seen.body[..]),
+        (1, &b"abc"[..])
+    );
+
+    let mut two = gateway.connector(Http::Two, Door::Tls).raw_h2().await;
+    let mut fields = RawTwo::get("/a");
+    fields[0].1 = "POST";
+    fields.extend([("content-length", "3"), ("content-length", "3")]);
+    let stream = two.request_with_body(&fields, b"abc").await;
+    assert_eq!(two.ending(stream).await, Ending::Answered(b"ok".to_vec()));
+    let seen = gateway.origin.only();
+    assert_eq!(
+        (seen.all("content-length").len(), &seen.body[..]),
+        (1, &b"abc"[..])
+    );
 }
