@@ -151,7 +151,7 @@ step 'examples' examples
 if cargo deny --version >/dev/null 2>&1; then
   step 'dependencies' dependencies
 else
-  notes+=('deny.toml was not checked: cargo-deny is not installed (cargo install --locked cargo-deny)')
+  notes+=('.deny.toml was not checked: cargo-deny is not installed (cargo install --locked cargo-deny)')
 fi
 if cargo machete --version >/dev/null 2>&1; then
   step 'unused dependencies' cargo machete
