@@ -249,28 +249,36 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// What is needed to send a request without a body again. Fields lie in one piece of memory, which costs less to make and to throw away
-/// than a second map of them; nearly every one is thrown away.
+/// What is needed to send a request without a body again. Short fields lie in one piece of memory, which costs less to make and to throw
+/// away than a second map of them; long ones, such as a token, are shared. Nearly every spare is thrown away.
 struct Spare {
     method: Method,
     uri: Uri,
-    /// Name and value of each field, each behind its length.
-    fields: Vec<u8>,
+    /// Name and value of each short field, each behind its length.
+    short: Vec<u8>,
+    long: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Spare {
     fn of(request: &Request<Upload>) -> Self {
-        let mut fields = Vec::with_capacity(2048);
+        const SHORT: usize = 128;
+        let mut short = Vec::with_capacity(1024);
+        let mut long = Vec::new();
         for (name, value) in request.headers() {
+            if value.len() > SHORT {
+                long.push((name.clone(), value.clone()));
+                continue;
+            }
             for part in [name.as_str().as_bytes(), value.as_bytes()] {
-                fields.extend_from_slice(&part.len().to_be_bytes());
-                fields.extend_from_slice(part);
+                short.extend_from_slice(&part.len().to_be_bytes());
+                short.extend_from_slice(part);
             }
         }
         Self {
             method: request.method().clone(),
             uri: request.uri().clone(),
-            fields,
+            short,
+            long,
         }
     }
 
@@ -279,7 +287,12 @@ impl Spare {
         let mut request = Box::new(Request::new(Upload::none()));
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;
-        let mut rest = self.fields.as_slice();
+        request.headers_mut().extend(
+            self.long
+                .into_iter()
+                .map(|(name, value)| (Some(name), value)),
+        );
+        let mut rest = self.short.as_slice();
         while !rest.is_empty() {
             let name = HeaderName::from_bytes(next_part(&mut rest)?).ok()?;
             let value = HeaderValue::from_bytes(next_part(&mut rest)?).ok()?;
