@@ -11,6 +11,7 @@ use prometheus::{
 
 use crate::auth::LayerName;
 use crate::config::checked::Config;
+use crate::listen::connection::Cause;
 use crate::record::{Record, Verdict};
 
 /// Seconds; the budget of a decision (0.05) is one of them.
@@ -117,6 +118,23 @@ impl Metrics {
             registry.register(Box::new(histograms.clone()))?;
             Ok(histograms)
         };
+        // Counted from zero: a series that appears with its first event hides that event from `rate`.
+        let connections_failed = counters(
+            "connections_failed_total",
+            "Client connections that ended for a reason of their own: handshake, handshake_timeout, head_timeout, stalled, protocol.",
+            &["cause"],
+        )?;
+        for cause in Cause::ALL {
+            connections_failed.with_label_values(&[cause.as_str()]);
+        }
+        let config_reloads = counters(
+            "config_reloads_total",
+            "Reloads by result: applied, unchanged or refused.",
+            &["result"],
+        )?;
+        for result in ["applied", "unchanged", "refused"] {
+            config_reloads.with_label_values(&[result]);
+        }
         let layers = histograms(
             "layer_seconds",
             "Time a layer took to judge.",
@@ -167,11 +185,7 @@ impl Metrics {
                 "Answers that the upstream broke off in the middle.",
             )?,
             connections: gauge("connections", "Open client connections.")?,
-            connections_failed: counters(
-                "connections_failed_total",
-                "Client connections that ended for a reason of their own: handshake, handshake_timeout, head_timeout, stalled, protocol.",
-                &["cause"],
-            )?,
+            connections_failed,
             upstream_connections,
             upstream_retries: counters(
                 "upstream_retries_total",
@@ -188,11 +202,7 @@ impl Metrics {
                 "config_generation",
                 "Number of the configuration in force; the first is 1.",
             )?,
-            config_reloads: counters(
-                "config_reloads_total",
-                "Reloads by result: applied, unchanged or refused.",
-                &["result"],
-            )?,
+            config_reloads,
             waived_layers: gauge(
                 "waived_layers",
                 "Layers in shadow or off, counted over all routes.",

@@ -193,7 +193,7 @@ impl Drop for StreamSlot {
 
 /// Why a connection ended otherwise than by its own end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
+pub(crate) enum Cause {
     Handshake,
     HandshakeTimeout,
     HeadTimeout,
@@ -202,7 +202,16 @@ enum Cause {
 }
 
 impl Cause {
-    const fn as_str(self) -> &'static str {
+    /// Every cause, so that each is counted from zero.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Handshake,
+        Self::HandshakeTimeout,
+        Self::HeadTimeout,
+        Self::Stalled,
+        Self::Protocol,
+    ];
+
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Handshake => "handshake",
             Self::HandshakeTimeout => "handshake_timeout",
