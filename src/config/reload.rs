@@ -133,8 +133,11 @@ fn needs_restart(old: &Config, new: &Config) -> Option<String> {
     (!keys.is_empty()).then(|| format!("`{}` cannot change without a restart", keys.join("`, `")))
 }
 
-/// Tells what an operator must not overlook: who gets in without a user, and which layers do not enforce.
+/// Tells what an operator must not overlook: which keys cannot be used, who gets in without a user, and which layers do not enforce.
 pub fn announce(snapshot: &Snapshot) {
+    for key in snapshot.tokens().dropped_keys() {
+        tracing::warn!(%key, "unusable key");
+    }
     for route in &snapshot.config().routes {
         if route.access == super::checked::Access::Public {
             tracing::info!(route = %route.name, pass_credentials = route.pass_credentials, "public route");

@@ -5,7 +5,7 @@
 //!
 //! hyper's own timers are not used: it does not time the first bytes of a connection, and on HTTP/1.1 its head timer is also its idle
 //! timer. One supervisor per connection looks at a few facts a few times in every limit instead, which costs less per request too. A
-//! limit is therefore kept to within a quarter of its length.
+//! limit is therefore kept to within a quarter of the shortest one, or 50 ms.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;

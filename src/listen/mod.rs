@@ -4,7 +4,7 @@
 //! configuration for addresses. Not here: what is said on a connection (`connection`).
 //!
 //! A worker is a thread with a runtime of its own. A connection never changes its worker, so nothing a request needs is shared with
-//! another thread except what is read without a lock. Listeners are spread over the workers; the worker that accepts hands the
+//! another thread except what is read without a global lock. Listeners are spread over the workers; the worker that accepts hands the
 //! connection on if another has fewer.
 
 pub mod connection;
