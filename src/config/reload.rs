@@ -41,13 +41,22 @@ pub enum Outcome {
 
 /// Reads the configuration again and puts it into force if it is good and different.
 pub fn reload(process: &Process, path: &Path) -> (Outcome, Option<Vec<PathBuf>>) {
+    let (outcome, inputs) = take(process, path);
+    tell(process, &outcome);
+    (outcome, inputs)
+}
+
+fn take(process: &Process, path: &Path) -> (Outcome, Option<Vec<PathBuf>>) {
     // One after the other: SIGHUP and a file event may come together, and what was read first must not be applied last.
     let _turn = process.reloading();
-    let (outcome, inputs) = match load(path) {
+    match load(path) {
         Err(problems) => (Outcome::Refused(problems.to_string()), None),
         Ok(loaded) => apply(process, loaded),
-    };
-    match &outcome {
+    }
+}
+
+fn tell(process: &Process, outcome: &Outcome) {
+    match outcome {
         Outcome::Applied(generation) => {
             process.metrics().reloaded("applied");
             tracing::info!(generation, "configuration applied");
@@ -61,7 +70,6 @@ pub fn reload(process: &Process, path: &Path) -> (Outcome, Option<Vec<PathBuf>>)
             tracing::error!(%problem, "configuration refused; the last good one stays");
         }
     }
-    (outcome, inputs)
 }
 
 fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
@@ -206,7 +214,12 @@ fn look(
     if refused.as_ref() == Some(&found) {
         return (inputs, refused);
     }
-    match reload(process, path) {
+    let (outcome, inputs) = take(process, path);
+    // A file that was being written when we looked first: nothing has changed, so there is nothing to say.
+    if outcome != Outcome::Unchanged {
+        tell(process, &outcome);
+    }
+    match (outcome, inputs) {
         (Outcome::Refused(_), inputs) => (inputs, Some(found)),
         (Outcome::Applied(_) | Outcome::Unchanged, inputs) => (inputs, None),
     }
