@@ -7,18 +7,48 @@ use std::fmt::{self, Write as _};
 
 use crate::record::{Step, Verdict};
 
+/// The name of a member whose value is text, with everything around it that is the same in every line, so that it is copied in one
+/// piece.
+macro_rules! text_key {
+    ($name:literal) => {
+        $crate::line::TextKey(concat!(",\"", $name, "\":\""))
+    };
+}
+pub(crate) use text_key;
+
+/// The name of a member whose value is a number.
+macro_rules! number_key {
+    ($name:literal) => {
+        $crate::line::NumberKey(concat!(",\"", $name, "\":"))
+    };
+}
+pub(crate) use number_key;
+
+/// See [`text_key`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TextKey(pub(crate) &'static str);
+
+/// See [`number_key`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NumberKey(pub(crate) &'static str);
+
 /// A JSON object under construction.
 #[derive(Debug)]
 pub(crate) struct Line<'a> {
     out: &'a mut Vec<u8>,
-    first: bool,
 }
 
 impl<'a> Line<'a> {
-    /// Begins a line.
-    pub(crate) fn open(out: &'a mut Vec<u8>) -> Self {
-        out.push(b'{');
-        Self { out, first: true }
+    /// Begins a line with the time and what all lines of requests share.
+    pub(crate) fn open(out: &'a mut Vec<u8>, timestamp: &str) -> Self {
+        // Most lines fit, and then grow nothing.
+        out.reserve(1024);
+        let line = Self { out };
+        line.out.extend_from_slice(b"{\"timestamp\":\"");
+        line.out.extend_from_slice(timestamp.as_bytes());
+        line.out
+            .extend_from_slice(b"\",\"level\":\"INFO\",\"message\":\"request\"");
+        line
     }
 
     /// Ends it.
@@ -27,30 +57,39 @@ impl<'a> Line<'a> {
     }
 
     /// A member whose value is text.
-    pub(crate) fn text(&mut self, name: &'static str, value: &str) {
-        self.name(name);
-        self.out.push(b'"');
+    #[inline]
+    pub(crate) fn text(&mut self, key: TextKey, value: &str) {
+        self.out.extend_from_slice(key.0.as_bytes());
         self.escaped(value);
         self.out.push(b'"');
     }
 
+    /// A member whose value is one of our own words, in which nothing needs an escape.
+    #[inline]
+    pub(crate) fn word(&mut self, key: TextKey, value: &'static str) {
+        self.out.extend_from_slice(key.0.as_bytes());
+        self.out.extend_from_slice(value.as_bytes());
+        self.out.push(b'"');
+    }
+
     /// A member that may be left out.
-    pub(crate) fn optional(&mut self, name: &'static str, value: Option<&str>) {
+    #[inline]
+    pub(crate) fn optional(&mut self, key: TextKey, value: Option<&str>) {
         if let Some(value) = value {
-            self.text(name, value);
+            self.text(key, value);
         }
     }
 
     /// A member whose value is a number.
-    pub(crate) fn number(&mut self, name: &'static str, value: u64) {
-        self.name(name);
+    #[inline]
+    pub(crate) fn number(&mut self, key: NumberKey, value: u64) {
+        self.out.extend_from_slice(key.0.as_bytes());
         self.digits(value);
     }
 
     /// What the layers said.
-    pub(crate) fn steps(&mut self, name: &'static str, steps: &[Step]) {
-        self.name(name);
-        self.out.push(b'"');
+    pub(crate) fn steps(&mut self, key: TextKey, steps: &[Step]) {
+        self.out.extend_from_slice(key.0.as_bytes());
         for (index, step) in steps.iter().enumerate() {
             if index > 0 {
                 self.out.push(b' ');
@@ -73,15 +112,6 @@ impl<'a> Line<'a> {
             }
         }
         self.out.push(b'"');
-    }
-
-    fn name(&mut self, name: &'static str) {
-        if !std::mem::replace(&mut self.first, false) {
-            self.out.push(b',');
-        }
-        self.out.push(b'"');
-        self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b"\":");
     }
 
     fn escaped(&mut self, value: &str) {
@@ -107,18 +137,9 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn digits(&mut self, mut value: u64) {
-        let mut reversed = [0; 20];
-        let mut length = 0;
-        for place in &mut reversed {
-            *place = b'0' + u8::try_from(value % 10).unwrap_or_default();
-            value /= 10;
-            length += 1;
-            if value == 0 {
-                break;
-            }
-        }
-        self.out.extend(reversed.iter().take(length).rev());
+    fn digits(&mut self, value: u64) {
+        let mut buffer = itoa::Buffer::new();
+        self.out.extend_from_slice(buffer.format(value).as_bytes());
     }
 }
 
@@ -143,10 +164,11 @@ mod tests {
         fn a_json_parser_reads_back_what_was_written(value in ".*", control in "[\\x00-\\x1f\"\\\\]{0,4}", number in any::<u64>()) {
             let value = value + &control;
             let mut out = Vec::new();
-            let mut line = Line::open(&mut out);
-            line.text("text", &value);
-            line.number("number", number);
-            line.optional("absent", None);
+            let mut line = Line::open(&mut out, "now");
+            line.text(text_key!("text"), &value);
+            line.number(number_key!("number"), number);
+            line.optional(text_key!("absent"), None);
+            line.word(text_key!("word"), "word");
             line.close();
             let read: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
             prop_assert_eq!(read.get("text").expect("text"), &serde_json::Value::from(value));

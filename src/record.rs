@@ -20,7 +20,7 @@ use crate::clock;
 use crate::config::snapshot::Snapshot;
 use crate::denial::Reason;
 use crate::gateway::Gateway;
-use crate::line::Line;
+use crate::line::{Line, number_key, text_key};
 use crate::listen::connection::ConnectionState;
 use crate::tokens::Verified;
 
@@ -201,55 +201,58 @@ impl Record {
     /// One line of JSON, with its line end: what an operator reads. `layers` has `name:microseconds` and, where it is not simply yes, the
     /// verdict.
     pub fn write_line(&self, lines: &mut Vec<u8>) {
-        let mut line = Line::open(lines);
-        line.text("timestamp", &clock::timestamp());
-        line.text("level", "INFO");
-        line.text("message", "request");
-        line.text("request_id", text(&self.id));
-        line.text("decision", self.decision.as_str());
-        line.optional("reason", self.reason.map(Reason::code));
-        line.optional("fault", self.reason.map(|reason| reason.fault().as_str()));
-        line.optional("detail", self.detail.as_deref());
+        let mut line = Line::open(lines, &clock::timestamp());
+        line.text(text_key!("request_id"), text(&self.id));
+        line.word(text_key!("decision"), self.decision.as_str());
+        line.optional(text_key!("reason"), self.reason.map(Reason::code));
+        line.optional(
+            text_key!("fault"),
+            self.reason.map(|reason| reason.fault().as_str()),
+        );
+        line.optional(text_key!("detail"), self.detail.as_deref());
         line.number(
-            "status",
+            number_key!("status"),
             self.status.map_or(0, |status| status.as_u16().into()),
         );
-        line.text("method", self.method.as_str());
-        line.optional("host", self.host.as_ref().map(text));
+        line.text(text_key!("method"), self.method.as_str());
+        line.optional(text_key!("host"), self.host.as_ref().map(text));
         line.optional(
-            "path",
+            text_key!("path"),
             Some(self.path.as_str()).filter(|path| !path.is_empty()),
         );
-        line.text("route", self.route_name());
-        line.text(
-            "http",
+        line.text(text_key!("route"), self.route_name());
+        line.word(
+            text_key!("http"),
             match self.version {
                 Version::HTTP_2 => "2",
                 Version::HTTP_10 => "1.0",
                 _ => "1.1",
             },
         );
-        line.optional("client", self.client.as_ref().map(text));
-        line.optional("issuer", self.caller.as_ref().map(|caller| caller.issuer()));
+        line.optional(text_key!("client"), self.client.as_ref().map(text));
         line.optional(
-            "subject",
+            text_key!("issuer"),
+            self.caller.as_ref().map(|caller| caller.issuer()),
+        );
+        line.optional(
+            text_key!("subject"),
             self.caller.as_ref().map(|caller| caller.subject()),
         );
         line.optional(
-            "session",
+            text_key!("session"),
             self.caller.as_ref().and_then(|caller| caller.session()),
         );
-        line.steps("layers", &self.steps);
+        line.steps(text_key!("layers"), &self.steps);
         if let Some(upstream) = self.upstream {
-            line.number("upstream_us", micros(upstream));
+            line.number(number_key!("upstream_us"), micros(upstream));
         }
         if let Some(answered) = self.answered {
-            line.number("answered_us", micros(answered));
+            line.number(number_key!("answered_us"), micros(answered));
         }
-        line.number("total_us", micros(self.started.elapsed()));
-        line.number("sent", self.sent);
-        line.text("end", self.end.as_str());
-        line.number("generation", self.snapshot.generation());
+        line.number(number_key!("total_us"), micros(self.started.elapsed()));
+        line.number(number_key!("sent"), self.sent);
+        line.word(text_key!("end"), self.end.as_str());
+        line.number(number_key!("generation"), self.snapshot.generation());
         line.close();
     }
 }

@@ -310,7 +310,15 @@ fn remove_named_by_connection(headers: &mut HeaderMap) {
             .as_bytes()
             .split(|&byte| byte == b',')
             .map(<[u8]>::trim_ascii);
-        named.extend(names.filter_map(|name| HeaderName::from_bytes(name).ok()));
+        // The usual words name no field.
+        let is_option = |name: &[u8]| {
+            name.eq_ignore_ascii_case(b"keep-alive") || name.eq_ignore_ascii_case(b"close")
+        };
+        named.extend(
+            names
+                .filter(|name| !is_option(name))
+                .filter_map(|name| HeaderName::from_bytes(name).ok()),
+        );
     }
     for name in named {
         headers.remove(name);

@@ -1,22 +1,20 @@
 //! One request and its answer on one connection.
 //!
-//! Decides: when waiting is over, and what a failure was. Trusts: hyper for reading and writing messages. Not here: whether to try again
+//! Decides: when waiting is over, and what a failure was. Trusts: `http1` for reading and writing messages. Not here: whether to try again
 //! (the parent module).
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::client::conn::TrySendError;
-use hyper::{Request, Response};
-use tokio::time::{Instant, Sleep, sleep_until};
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 
+use super::http1::{AnswerHead, Malformed, Outgoing, Piece, ReadFailure};
 use super::pool::Lease;
-use super::upload::{self, Progress, Upload};
+use super::upload::{self, Fault};
 use crate::answer::AnswerError;
 
 /// How long to wait for what.
@@ -43,14 +41,18 @@ impl Limits {
 }
 
 /// Why there is no answer.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// Nothing was written; here is the request again.
-    Unsent(Box<Request<Upload>>),
-    /// The connection ended after something may have been written.
-    Closed,
-    /// What came is not an HTTP/1.1 answer.
-    Protocol,
+    /// The connection ended, and nothing was written.
+    Unsent,
+    /// The connection ended after something was written, before a byte of the answer.
+    Silent,
+    /// The connection ended in the head of the answer.
+    Broken,
+    /// What came is not one HTTP/1.1 answer.
+    Protocol(Malformed),
+    /// The client's body broke off.
+    Upload(Fault),
     /// The head did not come in time.
     FirstByteTimeout,
     /// The time for everything is over.
@@ -58,115 +60,99 @@ pub(super) enum Failure {
 }
 
 /// Sends a request and waits for the head of its answer. The connection is driven by this very future.
-pub(super) fn send<'a>(
-    lease: &'a mut Lease,
-    request: Box<Request<Upload>>,
-    progress: Option<&'a Progress>,
-    limits: &'a Limits,
-) -> impl Future<Output = Result<Response<Incoming>, Failure>> + 'a {
-    // Handed over before the first await, so that the future does not carry the request along.
-    let sending = lease
-        .sender()
-        .map(|sender| sender.try_send_request(*request));
-    async move {
-        let mut sending = pin!(sending.ok_or(Failure::Closed)?);
-        let first = Instant::now() + limits.first_byte;
-        let mut timer = pin!(sleep_until(limits.earlier(first)));
-        poll_fn(|context| {
-            loop {
-                let ended = lease.poll_drive(context).is_ready();
-                match sending.as_mut().poll(context) {
-                    Poll::Ready(outcome) => return Poll::Ready(outcome.map_err(Failure::from)),
-                    Poll::Pending if ended => return Poll::Ready(Err(Failure::Closed)),
-                    Poll::Pending => {}
-                }
-                if timer.as_mut().poll(context).is_pending() {
-                    return Poll::Pending;
-                }
-                if limits.is_over() {
-                    return Poll::Ready(Err(Failure::TotalTimeout));
-                }
-                // An upload that still moves is not a slow upstream.
-                let due =
-                    progress.map(|progress| Instant::from_std(progress.last()) + limits.first_byte);
-                match due.filter(|due| *due > Instant::now()) {
-                    Some(due) => timer.as_mut().reset(limits.earlier(due)),
-                    None => return Poll::Ready(Err(Failure::FirstByteTimeout)),
-                }
-            }
-        })
-        .await
-    }
-}
-
-impl From<TrySendError<Request<Upload>>> for Failure {
-    fn from(mut error: TrySendError<Request<Upload>>) -> Self {
-        match error.take_message() {
-            Some(request) => Self::Unsent(Box::new(request)),
-            None if error.error().is_parse() => Self::Protocol,
-            None => Self::Closed,
+pub(super) async fn send(
+    lease: &mut Lease,
+    outgoing: &mut Outgoing,
+    limits: &Limits,
+) -> Result<AnswerHead, Failure> {
+    let started = Instant::now();
+    poll_fn(|context| {
+        let connection = lease.connection();
+        if let Poll::Ready(Err(fault)) = connection.poll_send(outgoing, context) {
+            return Poll::Ready(Err(Failure::Upload(fault)));
         }
-    }
+        if let Poll::Ready(read) = connection.poll_head(outgoing.method(), context) {
+            return Poll::Ready(read.map_err(|failure| match failure {
+                ReadFailure::Silent if outgoing.is_unsent() => Failure::Unsent,
+                ReadFailure::Silent => Failure::Silent,
+                ReadFailure::Broken => Failure::Broken,
+                ReadFailure::Malformed(what) => Failure::Protocol(what),
+            }));
+        }
+        // An upload that still moves is not a slow upstream.
+        let since = outgoing.upload().map_or(started, |upload| {
+            Instant::from_std(upload.last()).max(started)
+        });
+        let due = limits.earlier(since + limits.first_byte);
+        connection
+            .poll_alarm(due, context)
+            .map(|()| match limits.is_over() {
+                true => Err(Failure::TotalTimeout),
+                false => Err(Failure::FirstByteTimeout),
+            })
+    })
+    .await
 }
 
 /// The body of an upstream's answer, streamed. Drives the connection while the client reads, and gives it back at the end.
 #[derive(Debug)]
 pub struct UpstreamBody {
-    body: Incoming,
+    /// Until the answer is read to its end.
     lease: Option<Lease>,
-    /// The upload that may still be under way.
-    upload: Option<Rc<Progress>>,
+    /// The request, while its body is still under way.
+    outgoing: Option<Box<Outgoing>>,
     limits: Limits,
-    timer: Option<Pin<Box<Sleep>>>,
+    /// When the last frame came; known once the body was waited for.
+    last: Option<Instant>,
 }
 
 impl UpstreamBody {
-    pub(super) fn new(
-        body: Incoming,
-        lease: Lease,
-        upload: Option<Rc<Progress>>,
-        limits: Limits,
-    ) -> Self {
+    pub(super) fn new(lease: Lease, outgoing: Box<Outgoing>, limits: Limits) -> Self {
         let mut body = Self {
-            body,
             lease: Some(lease),
-            upload,
+            outgoing: Some(outgoing).filter(|outgoing| !outgoing.is_sent()),
             limits,
-            timer: None,
+            last: None,
         };
         // An answer without a body will not be polled.
-        if body.body.is_end_stream() {
-            body.give_back(&mut Context::from_waker(std::task::Waker::noop()));
-        }
+        body.give_back_at_end();
         body
     }
 
-    fn give_back(&mut self, context: &mut Context<'_>) {
-        if let Some(lease) = self.lease.take() {
-            lease.give_back(context);
+    /// Gives the connection back if the answer was read to its end; one whose request was not sent to its end is closed.
+    fn give_back_at_end(&mut self) {
+        let Some(lease) = self
+            .lease
+            .take_if(|lease| lease.connection().is_body_done())
+        else {
+            return;
+        };
+        match self.outgoing.take() {
+            None => lease.give_back(),
+            Some(_) => drop(lease),
         }
     }
 
-    /// Closes the connection. An upload that broke off explains whatever the connection says about it.
-    fn break_off(&mut self) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+    /// Closes the connection.
+    fn break_off(&mut self, error: AnswerError) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         self.lease = None;
-        let fault = self.upload.as_ref().and_then(|upload| upload.fault());
-        Poll::Ready(Some(Err(match fault {
-            Some(_) => AnswerError::Upload,
-            None => AnswerError::Upstream,
-        })))
+        self.outgoing = None;
+        Poll::Ready(Some(Err(error)))
     }
 
-    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_alarm(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(lease) = &mut self.lease else {
+            return Poll::Pending;
+        };
         let due = match (self.limits.stream_idle, self.limits.deadline) {
             (None, None) => return Poll::Pending,
             (None, Some(deadline)) => deadline,
-            (Some(idle), _) => self.limits.earlier(Instant::now() + idle),
+            (Some(idle), _) => {
+                let last = *self.last.get_or_insert_with(Instant::now);
+                self.limits.earlier(last + idle)
+            }
         };
-        self.timer
-            .get_or_insert_with(|| Box::pin(sleep_until(due)))
-            .as_mut()
-            .poll(context)
+        lease.connection().poll_alarm(due, context)
     }
 }
 
@@ -179,49 +165,47 @@ impl Body for UpstreamBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         let this = &mut *self;
-        let mut polled = Pin::new(&mut this.body).poll_frame(context);
-        if polled.is_pending()
-            && let Some(lease) = &mut this.lease
-        {
-            // Asking made the connection want to read. What its end means for the body, the body itself says.
-            let _ = lease.poll_drive(context);
-            polled = Pin::new(&mut this.body).poll_frame(context);
-        }
-        match polled {
-            Poll::Pending => match this.poll_timer(context) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(()) => this.break_off(),
-            },
-            Poll::Ready(None) => {
-                this.give_back(context);
-                Poll::Ready(None)
+        let Some(lease) = &mut this.lease else {
+            return Poll::Ready(None);
+        };
+        if let Some(outgoing) = &mut this.outgoing {
+            match lease.connection().poll_send(outgoing, context) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => this.outgoing = None,
+                Poll::Ready(Err(_)) => return this.break_off(AnswerError::Upload),
             }
-            Poll::Ready(Some(Err(_))) => this.break_off(),
+        }
+        match lease.connection().poll_piece(context) {
+            Poll::Pending => match this.poll_alarm(context) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(()) => this.break_off(AnswerError::Upstream),
+            },
+            Poll::Ready(Err(_)) => this.break_off(AnswerError::Upstream),
             // A client that reads slowly never finds the upstream silent, so the timer alone would not do.
-            Poll::Ready(Some(Ok(_))) if this.limits.is_over() => this.break_off(),
-            Poll::Ready(Some(Ok(frame))) => {
-                if this.limits.stream_idle.is_some() {
-                    this.timer = None;
-                }
-                // Nothing comes after trailers, and hyper does not ask.
-                if this.body.is_end_stream() || frame.is_trailers() {
-                    this.give_back(context);
-                }
-                Poll::Ready(Some(Ok(match frame.into_data() {
-                    Ok(data) => Frame::data(data),
-                    Err(frame) => {
-                        Frame::trailers(upload::passing(frame.into_trailers().unwrap_or_default()))
+            Poll::Ready(Ok(_)) if this.limits.is_over() => this.break_off(AnswerError::Upstream),
+            Poll::Ready(Ok(piece)) => {
+                this.last = None;
+                this.give_back_at_end();
+                Poll::Ready(match piece {
+                    Piece::Data(data) => Some(Ok(Frame::data(data))),
+                    Piece::Trailers(trailers) => {
+                        Some(Ok(Frame::trailers(upload::passing(trailers))))
                     }
-                })))
+                    Piece::End => None,
+                })
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.lease.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let left = match &self.lease {
+            None => Some(0),
+            Some(lease) => lease.body_left(),
+        };
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }

@@ -1,10 +1,12 @@
 //! The head an upstream sees.
 //!
-//! Decides: which fields are added to the cleaned ones. Trusts: the permit. Not here: what a client may not say (`request::headers`).
+//! Decides: which fields are added to the cleaned ones. None of them can be among those: `request::headers` removed every copy. Trusts: the permit. Not here: what a client may not say (`request::headers`).
 
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{HeaderMap, Version};
+use hyper::http::uri::PathAndQuery;
+use hyper::{HeaderMap, Method};
 
+use super::http1::RequestHead;
 use crate::auth::Caller;
 use crate::config::checked::{Upstream, UpstreamHost};
 use crate::request::host::Host;
@@ -19,50 +21,65 @@ const SUBJECT: HeaderName = HeaderName::from_static("x-foregate-subject");
 const SESSION: HeaderName = HeaderName::from_static("x-foregate-session");
 const ROLES: HeaderName = HeaderName::from_static("x-foregate-roles");
 
-/// Adds what only this gateway may say.
-pub(super) fn complete(
-    headers: &mut HeaderMap,
-    host: &Host,
-    client: &Client,
-    caller: &Caller,
-    authorization: Option<HeaderValue>,
-    id: &HeaderValue,
+/// Room for the fields this gateway adds, but for the token. Longer ones make the head grow, which is slower and nothing else.
+const OWN_FIELDS: usize = 640;
+
+/// What this gateway says of a request.
+pub(super) struct Said<'a> {
+    /// The canonical host.
+    pub(super) host: &'a Host,
+    /// Where the request came from.
+    pub(super) client: &'a Client,
+    /// Who it is from.
+    pub(super) caller: &'a Caller,
+    /// The `Authorization` field of the permit.
+    pub(super) authorization: Option<&'a HeaderValue>,
+    /// The decision id.
+    pub(super) id: &'a HeaderValue,
+}
+
+/// Writes the head: what only this gateway may say, and what is left of the client's fields.
+pub(super) fn write(
+    method: &Method,
+    target: &PathAndQuery,
+    fields: &HeaderMap,
+    said: &Said<'_>,
     upstream: &Upstream,
-) {
-    let for_upstream = match &upstream.host {
-        UpstreamHost::Keep => host.value().clone(),
-        UpstreamHost::Value(value) => value.clone(),
-    };
-    // One growth at most.
-    headers.reserve(10);
-    headers.insert(header::HOST, for_upstream);
-    headers.insert(FORWARDED_FOR, client.text.clone());
-    headers.insert(
-        FORWARDED_PROTO,
-        HeaderValue::from_static(if client.https { "https" } else { "http" }),
+) -> RequestHead {
+    let room: usize = fields
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
+    let token = said.authorization.map_or(0, HeaderValue::len);
+    let mut head = RequestHead::new(method, target, room + token + OWN_FIELDS);
+    let host = said.host.value();
+    head.field(
+        &header::HOST,
+        match &upstream.host {
+            UpstreamHost::Keep => host,
+            UpstreamHost::Value(value) => value,
+        },
     );
-    headers.insert(FORWARDED_HOST, host.value().clone());
-    headers.insert(REQUEST_ID, id.clone());
-    headers.insert(DECISION, id.clone());
-    if let Some(authorization) = authorization {
-        headers.insert(header::AUTHORIZATION, authorization);
+    head.field(&FORWARDED_FOR, &said.client.text);
+    head.text(
+        &FORWARDED_PROTO,
+        if said.client.https { "https" } else { "http" },
+    );
+    head.field(&FORWARDED_HOST, host);
+    head.field(&REQUEST_ID, said.id);
+    head.field(&DECISION, said.id);
+    if let Some(authorization) = said.authorization {
+        head.field(&header::AUTHORIZATION, authorization);
     }
-    let Some(verified) = caller.verified() else {
-        return;
-    };
-    insert(headers, SUBJECT, verified.subject());
-    if let Some(session) = verified.session() {
-        insert(headers, SESSION, session);
+    if let Some(verified) = said.caller.verified() {
+        head.text(&SUBJECT, verified.subject());
+        if let Some(session) = verified.session() {
+            head.text(&SESSION, session);
+        }
+        head.text(&ROLES, &said.caller.roles().join(","));
     }
-    insert(headers, ROLES, &caller.roles().join(","));
+    for (name, value) in fields {
+        head.field(name, value);
+    }
+    head
 }
-
-/// Claims have no control characters (`tokens` refuses them), and everything else may be in a field.
-fn insert(headers: &mut HeaderMap, name: HeaderName, text: &str) {
-    if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
-        headers.insert(name, value);
-    }
-}
-
-/// Requests go out as HTTP/1.1 whatever they came in as.
-pub(super) const VERSION: Version = Version::HTTP_11;

@@ -3,27 +3,22 @@
 //! Decides: which server and which connection a request takes. Trusts: the configuration for addresses. Not here: what is sent
 //! (`exchange`).
 //!
-//! Every worker has pools of its own, so taking a connection takes no lock. A kept connection is not driven by a task: the request that
-//! uses it polls it, which saves a wake-up per request. It is looked at again when it is taken and by a sweep, and one that the server
-//! closed, or that says something unasked, is thrown away.
+//! Every worker has pools of its own, so taking a connection takes no lock. A kept connection has no task: the request that uses it reads
+//! and writes itself, which saves a wake-up per request. It is looked at when it is taken and by a sweep, and one that the server closed,
+//! or that says something unasked, is thrown away.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http1::{self, Connection, SendRequest};
-use hyper_util::rt::TokioIo;
 use prometheus::IntGauge;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::upload::Upload;
+use super::http1::{Connection, ReadBuffer};
 use crate::clock;
 use crate::config::checked::Upstream;
 use crate::config::snapshot::Snapshot;
@@ -35,6 +30,7 @@ use crate::metrics::Metrics;
 pub struct Pools {
     worker: usize,
     workers: usize,
+    buffer: ReadBuffer,
     current: RefCell<Current>,
 }
 
@@ -59,6 +55,7 @@ pub struct Pool {
 pub struct Server {
     host: String,
     port: u16,
+    buffer: ReadBuffer,
     /// The most recently used is taken first, so that superfluous ones grow old.
     idle: RefCell<Vec<Idle>>,
     /// This worker's share of `max_connections`.
@@ -68,37 +65,26 @@ pub struct Server {
     idle_gauge: IntGauge,
 }
 
-type Driver = Pin<Box<Connection<TokioIo<TcpStream>, Upload>>>;
-
+#[derive(Debug)]
 struct Idle {
-    sender: SendRequest<Upload>,
-    driver: Driver,
+    connection: Connection,
     since: Instant,
 }
 
-impl std::fmt::Debug for Idle {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Idle(…)")
-    }
-}
-
 /// A connection in use. Dropped, it is closed at once, which cancels the upstream's work.
+#[derive(Debug)]
 pub struct Lease {
-    connection: Option<(SendRequest<Upload>, Driver)>,
-    server: Rc<Server>,
-    /// The connection has ended and may not be polled again.
-    ended: bool,
+    connection: Connection,
     /// It served a request before.
     pub reused: bool,
-    _slot: OwnedSemaphorePermit,
+    claim: Claim,
 }
 
-impl std::fmt::Debug for Lease {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lease")
-            .field("reused", &self.reused)
-            .finish_non_exhaustive()
-    }
+/// A place among the connections to a server.
+#[derive(Debug)]
+struct Claim {
+    server: Rc<Server>,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl Pools {
@@ -107,6 +93,7 @@ impl Pools {
         Self {
             worker,
             workers: workers.max(1),
+            buffer: ReadBuffer::default(),
             current: RefCell::default(),
         }
     }
@@ -157,7 +144,13 @@ impl Pools {
                     .get(&(upstream.name.clone(), host.clone(), *port, share))
                     .cloned()
                     .unwrap_or_else(|| {
-                        Rc::new(Server::new(&upstream.name, host, *port, share, metrics))
+                        Rc::new(Server::new(
+                            &upstream.name,
+                            (host, *port),
+                            share,
+                            self.buffer.clone(),
+                            metrics,
+                        ))
                     })
             });
             // Workers begin with different servers, or all would begin with the first.
@@ -215,7 +208,13 @@ impl Pool {
 }
 
 impl Server {
-    fn new(upstream: &str, host: &str, port: u16, share: usize, metrics: &Metrics) -> Self {
+    fn new(
+        upstream: &str,
+        (host, port): (&str, u16),
+        share: usize,
+        buffer: ReadBuffer,
+        metrics: &Metrics,
+    ) -> Self {
         let gauge = |state: &str| {
             metrics
                 .upstream_connections
@@ -224,6 +223,7 @@ impl Server {
         Self {
             host: host.to_owned(),
             port,
+            buffer,
             idle: RefCell::default(),
             slots: Arc::new(Semaphore::new(share)),
             share,
@@ -241,15 +241,9 @@ impl Server {
                 .map_err(|_| Reason::Internal)?,
         };
         if !fresh {
-            while let Some(mut idle) = self.pop() {
-                if idle.since.elapsed() < config.pool_idle && idle.is_open().await {
-                    return Ok(Lease::new(
-                        idle.sender,
-                        idle.driver,
-                        self.clone(),
-                        true,
-                        slot,
-                    ));
+            while let Some(idle) = self.pop() {
+                if idle.is_fresh(config.pool_idle) {
+                    return Ok(Lease::new(idle.connection, true, self.clone(), slot));
                 }
             }
         }
@@ -262,19 +256,8 @@ impl Server {
             Ok(Ok(stream)) => stream,
         };
         let _ = stream.set_nodelay(true);
-        // A piece of an answer is at most this long, which bounds what waits for a slow client.
-        let (sender, driver) = http1::Builder::new()
-            .max_buf_size(64 * 1024)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|_| Reason::UpstreamConnect.because(self.to_string()))?;
-        Ok(Lease::new(
-            sender,
-            Box::pin(driver),
-            self.clone(),
-            false,
-            slot,
-        ))
+        let connection = Connection::new(stream, self.buffer.clone());
+        Ok(Lease::new(connection, false, self.clone(), slot))
     }
 
     fn pop(&self) -> Option<Idle> {
@@ -293,10 +276,7 @@ impl Server {
     fn sweep(&self, pool_idle: Duration) {
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
-        let mut context = Context::from_waker(std::task::Waker::noop());
-        idle.retain_mut(|idle| {
-            idle.since.elapsed() < pool_idle && idle.driver.as_mut().poll(&mut context).is_pending()
-        });
+        idle.retain(|idle| idle.is_fresh(pool_idle));
         self.idle_gauge
             .sub(i64::try_from(before - idle.len()).unwrap_or_default());
     }
@@ -316,83 +296,58 @@ impl Drop for Server {
 }
 
 impl Idle {
-    /// Whether the server has neither closed the connection nor said anything unasked.
-    async fn is_open(&mut self) -> bool {
-        let ended =
-            poll_fn(|context| Poll::Ready(self.driver.as_mut().poll(context).is_ready())).await;
-        !ended && self.sender.is_ready()
+    /// Whether it may be used: not kept for too long, and the server has neither closed it nor said anything unasked.
+    fn is_fresh(&self, pool_idle: Duration) -> bool {
+        self.since.elapsed() < pool_idle && self.connection.is_quiet()
     }
 }
 
 impl Lease {
     fn new(
-        sender: SendRequest<Upload>,
-        driver: Driver,
-        server: Rc<Server>,
+        connection: Connection,
         reused: bool,
+        server: Rc<Server>,
         slot: OwnedSemaphorePermit,
     ) -> Self {
         server.busy_gauge.inc();
         Self {
-            connection: Some((sender, driver)),
-            server,
-            ended: false,
+            connection,
             reused,
-            _slot: slot,
+            claim: Claim {
+                server,
+                _slot: slot,
+            },
         }
     }
 
     /// The server, for the record.
     pub fn server(&self) -> &Server {
-        &self.server
+        &self.claim.server
     }
 
-    /// The sender of requests.
-    pub fn sender(&mut self) -> Option<&mut SendRequest<Upload>> {
-        self.connection.as_mut().map(|(sender, _)| sender)
+    /// The connection.
+    pub(super) fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
     }
 
-    /// Lets the connection read and write. Ready when it has ended.
-    pub fn poll_drive(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.ended {
-            return Poll::Ready(());
-        }
-        let Some((_, driver)) = &mut self.connection else {
-            return Poll::Ready(());
-        };
-        if driver.as_mut().poll(context).is_ready() {
-            self.ended = true;
-            return Poll::Ready(());
-        }
-        Poll::Pending
+    /// How much of the answer's body is left, where its head said it.
+    pub(super) fn body_left(&self) -> Option<u64> {
+        self.connection.body_left()
     }
 
-    /// Gives the connection back if it can serve another request: the answer has been read to its end, the request sent to its end, and
-    /// neither side wants to close. Otherwise closes it.
-    pub fn give_back(mut self, context: &mut Context<'_>) {
-        // Usually the poll that read the end of the answer has made the connection ready, too.
-        let is_ready = |lease: &Self| {
-            lease
-                .connection
-                .as_ref()
-                .is_some_and(|(sender, _)| sender.is_ready())
-        };
-        if self.ended
-            || !is_ready(&self) && (self.poll_drive(context).is_ready() || !is_ready(&self))
-        {
-            return;
-        }
-        if let Some((sender, driver)) = self.connection.take() {
-            self.server.push(Idle {
-                sender,
-                driver,
+    /// Gives the connection back if it can serve another request: the answer has been read to its end, nothing came behind it, and the
+    /// server does not want to close. Otherwise closes it.
+    pub fn give_back(self) {
+        if self.connection.is_reusable() {
+            self.claim.server.push(Idle {
+                connection: self.connection,
                 since: clock::now(),
             });
         }
     }
 }
 
-impl Drop for Lease {
+impl Drop for Claim {
     fn drop(&mut self) {
         self.server.busy_gauge.dec();
     }

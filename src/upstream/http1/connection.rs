@@ -1,0 +1,220 @@
+//! A connection to a server.
+//!
+//! Decides: nothing; it moves bytes. Trusts: nobody; what comes is read by `head` and `body`. Not here: when waiting is over.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::{Method, StatusCode};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::body::{Decoder, Piece};
+use super::head::{self, AnswerHead};
+use super::{Malformed, Outgoing};
+use crate::upstream::upload::Fault;
+
+/// How much is read at once, which also bounds what of an answer waits for a slow client.
+const READ: usize = 64 * 1024;
+
+/// How many interim answers (1xx) may come before the final one.
+const INTERIM: usize = 8;
+
+/// Where all connections of a worker read into, so that none needs a buffer while it waits.
+#[derive(Clone)]
+pub(in crate::upstream) struct ReadBuffer(Rc<RefCell<Box<[u8]>>>);
+
+impl Default for ReadBuffer {
+    fn default() -> Self {
+        Self(Rc::new(RefCell::new(vec![0; READ].into())))
+    }
+}
+
+impl std::fmt::Debug for ReadBuffer {
+    /// The bytes are somebody's answer.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReadBuffer(…)")
+    }
+}
+
+/// Why nothing more can be read.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::upstream) enum ReadFailure {
+    /// The connection ended before a byte of the answer.
+    Silent,
+    /// It ended in the middle of the answer.
+    Broken,
+    /// What came is no answer.
+    Malformed(Malformed),
+}
+
+/// A connection.
+pub(in crate::upstream) struct Connection {
+    stream: TcpStream,
+    buffer: ReadBuffer,
+    /// What was read and not yet taken.
+    unread: Bytes,
+    decoder: Decoder,
+    keeps_open: bool,
+    interim: usize,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl Connection {
+    /// Wraps a connected socket.
+    pub(in crate::upstream) fn new(stream: TcpStream, buffer: ReadBuffer) -> Self {
+        Self {
+            stream,
+            buffer,
+            unread: Bytes::new(),
+            decoder: Decoder::Done,
+            keeps_open: true,
+            interim: 0,
+            alarm: None,
+        }
+    }
+
+    /// Whether the server has neither closed the connection nor said anything unasked. Costs no system call while nothing came.
+    pub(in crate::upstream) fn is_quiet(&self) -> bool {
+        self.unread.is_empty()
+            && matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Whether the answer was read to its end, nothing came behind it, and the server keeps the connection.
+    pub(in crate::upstream) fn is_reusable(&self) -> bool {
+        self.decoder.is_done() && self.keeps_open && self.unread.is_empty()
+    }
+
+    /// Whether the body of the answer was read to its end.
+    pub(in crate::upstream) fn is_body_done(&self) -> bool {
+        self.decoder.is_done()
+    }
+
+    /// How much of the body is left, where the head said it.
+    pub(in crate::upstream) fn body_left(&self) -> Option<u64> {
+        self.decoder.left()
+    }
+
+    /// Writes what can be written of a request.
+    pub(in crate::upstream) fn poll_send(
+        &mut self,
+        outgoing: &mut Outgoing,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Fault>> {
+        outgoing.poll_send(&mut self.stream, context)
+    }
+
+    /// Reads the head of the answer to a request with this method.
+    pub(in crate::upstream) fn poll_head(
+        &mut self,
+        method: &Method,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<AnswerHead, ReadFailure>> {
+        loop {
+            if !self.unread.is_empty()
+                && let Some(head) =
+                    head::take(&mut self.unread, method).map_err(ReadFailure::Malformed)?
+            {
+                if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS
+                {
+                    self.interim += 1;
+                    if self.interim > INTERIM {
+                        return Poll::Ready(Err(ReadFailure::Malformed(Malformed(
+                            "too many interim answers",
+                        ))));
+                    }
+                    continue;
+                }
+                self.interim = 0;
+                self.decoder = Decoder::new(head.framing);
+                self.keeps_open = head.keeps_open;
+                return Poll::Ready(Ok(head));
+            }
+            match ready!(self.poll_fill(context)) {
+                Ok(true) => {}
+                Ok(false) | Err(_) => {
+                    let began = self.interim > 0 || !self.unread.is_empty();
+                    return Poll::Ready(Err(match began {
+                        true => ReadFailure::Broken,
+                        false => ReadFailure::Silent,
+                    }));
+                }
+            }
+        }
+    }
+
+    /// Reads the next piece of the answer's body.
+    pub(in crate::upstream) fn poll_piece(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Piece, ReadFailure>> {
+        loop {
+            if let Some(piece) = self
+                .decoder
+                .next(&mut self.unread)
+                .map_err(ReadFailure::Malformed)?
+            {
+                return Poll::Ready(Ok(piece));
+            }
+            match ready!(self.poll_fill(context)) {
+                Ok(true) => {}
+                Ok(false) if self.decoder.ends_with_connection() => {
+                    return Poll::Ready(Ok(Piece::End));
+                }
+                Ok(false) | Err(_) => return Poll::Ready(Err(ReadFailure::Broken)),
+            }
+        }
+    }
+
+    /// Reads once. False at the end of the connection.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut buffer = self.buffer.0.borrow_mut();
+        let mut buffer = ReadBuf::new(&mut buffer);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
+        let read = buffer.filled();
+        self.unread = if self.unread.is_empty() {
+            Bytes::copy_from_slice(read)
+        } else {
+            [&self.unread, read].concat().into()
+        };
+        Poll::Ready(Ok(!read.is_empty()))
+    }
+
+    /// Ready at `due`. The timer stays set from one request to the next, and moves on only when it goes off too early: setting one
+    /// costs more than most requests have to wait.
+    pub(in crate::upstream) fn poll_alarm(
+        &mut self,
+        due: Instant,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(sleep_until(due)))
+            .as_mut();
+        let mut alarm = alarm;
+        if alarm.deadline() > due {
+            alarm.as_mut().reset(due);
+        }
+        while alarm.as_mut().poll(context).is_ready() {
+            if due <= Instant::now() {
+                return Poll::Ready(());
+            }
+            alarm.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection")
+            .field("decoder", &self.decoder)
+            .field("keeps_open", &self.keeps_open)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,244 @@
+//! The head of an answer: status, fields, and how the body is delimited.
+//!
+//! Decides: what is no answer, and which framing an answer has. Trusts: httparse. Not here: reading the body (`body`).
+
+use std::mem::MaybeUninit;
+
+use bytes::{Buf, Bytes};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, StatusCode};
+
+use super::body::Framing;
+use super::{MAX_FIELDS, MAX_HEAD, Malformed};
+
+/// An answer's head.
+#[derive(Debug)]
+pub(in crate::upstream) struct AnswerHead {
+    /// The status.
+    pub(in crate::upstream) status: StatusCode,
+    /// The fields as they came.
+    pub(in crate::upstream) headers: HeaderMap,
+    /// How the body is delimited.
+    pub(super) framing: Framing,
+    /// Whether the server keeps the connection after this answer.
+    pub(super) keeps_open: bool,
+}
+
+/// Room for the fields that the gateway adds to every answer, so that the map does not grow.
+const ADDED: usize = 6;
+
+/// Takes a head out of what was read, if all of it is there.
+///
+/// # Errors
+///
+/// It is not a head of HTTP/1.x, is too long, or is framed in two ways.
+pub(super) fn take(unread: &mut Bytes, method: &Method) -> Result<Option<AnswerHead>, Malformed> {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let parsing = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut parsed,
+        unread,
+        &mut fields,
+    );
+    let length = match parsing {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) if unread.len() > MAX_HEAD => {
+            return Err(Malformed("the head is longer than 64 KiB"));
+        }
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(Malformed("more than 128 fields"));
+        }
+        Err(_) => return Err(Malformed("not an HTTP/1.1 answer")),
+    };
+    let status = parsed
+        .code
+        .and_then(|code| StatusCode::from_u16(code).ok())
+        .ok_or(Malformed("no status"))?;
+    let is_http_11 = parsed.version == Some(1);
+    let mut headers = HeaderMap::with_capacity(parsed.headers.len() + ADDED);
+    for field in parsed.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes())
+            .map_err(|_| Malformed("not a field name"))?;
+        // The values share the memory of the whole head.
+        let value = HeaderValue::from_maybe_shared(unread.slice_ref(field.value))
+            .map_err(|_| Malformed("not a field value"))?;
+        headers.append(name, value);
+    }
+    unread.advance(length);
+    let framing = framing(&headers, status, is_http_11, method)?;
+    let keeps_open = framing != Framing::UntilClose && keeps_open(&headers, is_http_11);
+    Ok(Some(AnswerHead {
+        status,
+        headers,
+        framing,
+        keeps_open,
+    }))
+}
+
+/// RFC 9112, section 6.3, with every doubtful case refused.
+fn framing(
+    headers: &HeaderMap,
+    status: StatusCode,
+    is_http_11: bool,
+    method: &Method,
+) -> Result<Framing, Malformed> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let coding = codings.next();
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let length = lengths.next();
+    let chunked = match coding {
+        None => false,
+        Some(coding) => {
+            // A coding that is not undone here would reach the client without a word about it.
+            let alone =
+                codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+            if !alone || length.is_some() || !is_http_11 {
+                return Err(Malformed("ambiguous framing"));
+            }
+            true
+        }
+    };
+    let length = match length {
+        None => None,
+        Some(length) => {
+            if lengths.next().is_some() {
+                return Err(Malformed("ambiguous framing"));
+            }
+            Some(digits(length.as_bytes()).ok_or(Malformed("ambiguous framing"))?)
+        }
+    };
+    let has_none = *method == Method::HEAD
+        || status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED;
+    Ok(match length {
+        _ if has_none => Framing::Length(0),
+        _ if chunked => Framing::Chunked,
+        Some(length) => Framing::Length(length),
+        None => Framing::UntilClose,
+    })
+}
+
+/// Digits and nothing else: a sign or a list would be read differently elsewhere.
+fn digits(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+fn keeps_open(headers: &HeaderMap, is_http_11: bool) -> bool {
+    let says = |word: &str| {
+        headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+            .any(|option| option.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+    };
+    if is_http_11 {
+        !says("close")
+    } else {
+        says("keep-alive") && !says("close")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Option<AnswerHead>, Malformed> {
+        take(&mut Bytes::copy_from_slice(text.as_bytes()), &Method::GET)
+    }
+
+    #[test]
+    fn an_answer_that_is_framed_in_two_ways_is_refused() {
+        for fields in [
+            "Transfer-Encoding: chunked\r\nContent-Length: 3",
+            "Content-Length: 3\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: gzip, chunked",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: identity",
+            "Transfer-Encoding:",
+            "Content-Length: 3\r\nContent-Length: 3",
+            "Content-Length: 3\r\nContent-Length: 4",
+            "Content-Length: 3, 3",
+            "Content-Length: +3",
+            "Content-Length: -1",
+            "Content-Length: 0x3",
+            "Content-Length: 3 3",
+            "Content-Length:",
+            "Content-Length: 18446744073709551616",
+            "Content-Length : 3",
+            "X: a\r\n b",
+            "X: a\rb",
+        ] {
+            let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n");
+            assert!(parse(&text).is_err(), "{fields}");
+        }
+        let old = "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert!(parse(old).is_err());
+    }
+
+    #[test]
+    fn the_head_says_how_the_body_ends_and_whether_the_connection_stays() {
+        for (head, framing, keeps_open) in [
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n",
+                Framing::Length(3),
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n",
+                Framing::Chunked,
+                true,
+            ),
+            ("HTTP/1.1 200 OK\r\n\r\n", Framing::UntilClose, false),
+            ("HTTP/1.1 204 No Content\r\n\r\n", Framing::Length(0), true),
+            (
+                "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",
+                Framing::Length(0),
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: x, Close\r\n\r\n",
+                Framing::Length(3),
+                false,
+            ),
+            (
+                "HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\n",
+                Framing::Length(3),
+                false,
+            ),
+            (
+                "HTTP/1.0 200 OK\r\nContent-Length: 3\r\nConnection: keep-alive\r\n\r\n",
+                Framing::Length(3),
+                true,
+            ),
+        ] {
+            let parsed = parse(head).expect("well formed").expect("complete");
+            assert_eq!(
+                (parsed.framing, parsed.keeps_open),
+                (framing, keeps_open),
+                "{head}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_head_is_taken_whole_or_not_at_all() {
+        let whole = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX: 1\r\nx: 2\r\n\r\nabc";
+        for end in 0..whole.len() - 3 {
+            assert!(
+                parse(&whole[..end]).expect("so far well formed").is_none(),
+                "{end}"
+            );
+        }
+        let mut unread = Bytes::from(whole);
+        let head = take(&mut unread, &Method::GET)
+            .expect("well formed")
+            .expect("complete");
+        assert_eq!(&unread[..], b"abc");
+        assert_eq!(head.headers.get_all("x").iter().count(), 2);
+    }
+}

@@ -1,0 +1,298 @@
+//! A request on its way out.
+//!
+//! Decides: how a body is delimited, and that it is never longer or shorter than was said. Trusts: the fields it is given, whose types
+//! rule out line ends. Not here: which fields there are (`upstream::headers`).
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::http::uri::PathAndQuery;
+use hyper::{HeaderMap, Method};
+use tokio::io::AsyncWrite;
+
+use crate::upstream::upload::{Fault, Upload};
+
+/// A request head that is being written.
+#[derive(Debug)]
+pub(in crate::upstream) struct RequestHead(Vec<u8>);
+
+impl RequestHead {
+    /// Begins with the request line; room for `fields` more bytes.
+    pub(in crate::upstream) fn new(method: &Method, target: &PathAndQuery, fields: usize) -> Self {
+        let target = target.as_str();
+        let line = method.as_str().len() + target.len() + " HTTP/1.1\r\n\r\n".len() + 1;
+        let mut head = Vec::with_capacity(line + fields);
+        head.extend_from_slice(method.as_str().as_bytes());
+        head.push(b' ');
+        head.extend_from_slice(target.as_bytes());
+        head.extend_from_slice(b" HTTP/1.1\r\n");
+        Self(head)
+    }
+
+    /// Adds a field.
+    pub(in crate::upstream) fn field(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.line(name.as_str(), value.as_bytes());
+    }
+
+    /// Adds a field from text that may be no field value. Then nothing is added: a claim must not begin a line of its own.
+    pub(in crate::upstream) fn text(&mut self, name: &HeaderName, value: &str) {
+        if value
+            .bytes()
+            .all(|byte| byte == b'\t' || !byte.is_ascii_control())
+        {
+            self.line(name.as_str(), value.as_bytes());
+        }
+    }
+
+    fn line(&mut self, name: &str, value: &[u8]) {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b": ");
+        self.0.extend_from_slice(value);
+        self.0.extend_from_slice(b"\r\n");
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.0.extend_from_slice(b"\r\n");
+        self.0
+    }
+}
+
+/// How a body is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Delimited {
+    /// So many bytes are still to come, as `Content-Length` said.
+    Length(u64),
+    /// By chunks.
+    Chunked,
+}
+
+/// A request that is being sent.
+#[derive(Debug)]
+pub(in crate::upstream) struct Outgoing {
+    method: Method,
+    head: Vec<u8>,
+    /// How much of the head is written.
+    sent: usize,
+    body: Option<Body>,
+    /// Writing failed. What the server said before may still be read.
+    broken: bool,
+}
+
+/// A body, of which one frame at a time is in hand.
+#[derive(Debug)]
+struct Body {
+    upload: Upload,
+    delimited: Delimited,
+    /// Before the frame: the size of the chunk, or the end of all chunks.
+    front: Bytes,
+    data: Bytes,
+    /// Behind the frame.
+    tail: &'static [u8],
+    /// No frame will follow.
+    ended: bool,
+}
+
+impl Outgoing {
+    /// A request with this head and body. A body whose length the head does not say is sent in chunks.
+    pub(in crate::upstream) fn new(
+        method: Method,
+        mut head: RequestHead,
+        declared: Option<u64>,
+        upload: Option<Upload>,
+    ) -> Self {
+        let body = upload.map(|upload| Body {
+            upload,
+            delimited: declared.map_or(Delimited::Chunked, Delimited::Length),
+            front: Bytes::new(),
+            data: Bytes::new(),
+            tail: b"",
+            ended: false,
+        });
+        match &body {
+            Some(Body {
+                delimited: Delimited::Chunked,
+                ..
+            }) => {
+                head.line("transfer-encoding", b"chunked");
+            }
+            Some(_) => {}
+            // Methods that expect a body say that there is none (RFC 9110, section 8.6).
+            None if declared.is_none()
+                && matches!(method, Method::POST | Method::PUT | Method::PATCH) =>
+            {
+                head.line("content-length", b"0");
+            }
+            None => {}
+        }
+        Self {
+            method,
+            head: head.finish(),
+            sent: 0,
+            body,
+            broken: false,
+        }
+    }
+
+    /// The method.
+    pub(in crate::upstream) fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The body, if there is one.
+    pub(in crate::upstream) fn upload(&self) -> Option<&Upload> {
+        self.body.as_ref().map(|body| &body.upload)
+    }
+
+    /// Whether not one byte was written, so that the server cannot have acted.
+    pub(in crate::upstream) fn is_unsent(&self) -> bool {
+        self.sent == 0
+    }
+
+    /// Whether everything was written.
+    pub(in crate::upstream) fn is_sent(&self) -> bool {
+        !self.broken && self.sent == self.head.len() && self.body.as_ref().is_none_or(Body::is_sent)
+    }
+
+    /// Begins again. Only for a request without a body, or of which nothing was written.
+    pub(in crate::upstream) fn rewind(&mut self) {
+        self.sent = 0;
+        self.broken = false;
+    }
+
+    /// Writes what can be written. Ready when everything is, or when the client's body broke off. A connection that cannot be written
+    /// to says why when it is read from.
+    pub(super) fn poll_send<S: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Fault>> {
+        if self.broken {
+            return Poll::Pending;
+        }
+        loop {
+            // A frame that is there already goes out together with the head.
+            let next = match &mut self.body {
+                Some(body) if body.needs_frame() => body.poll_frame(context)?,
+                Some(_) | None => Poll::Ready(()),
+            };
+            if !self.has_bytes() {
+                return match next {
+                    Poll::Ready(()) if self.is_sent() => Poll::Ready(Ok(())),
+                    // Only an empty frame came.
+                    Poll::Ready(()) => continue,
+                    Poll::Pending => Poll::Pending,
+                };
+            }
+            match ready!(self.poll_write(stream, context)) {
+                Ok(written) if written > 0 => self.advance(written),
+                Ok(_) | Err(_) => {
+                    self.broken = true;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn has_bytes(&self) -> bool {
+        self.sent < self.head.len() || self.body.as_ref().is_some_and(Body::has_bytes)
+    }
+
+    fn poll_write<S: AsyncWrite + Unpin>(
+        &self,
+        stream: &mut S,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let head = self.head.get(self.sent..).unwrap_or_default();
+        let stream = Pin::new(stream);
+        match &self.body {
+            Some(body) if body.has_bytes() => {
+                let parts = [head, &body.front, &body.data, body.tail].map(IoSlice::new);
+                stream.poll_write_vectored(context, &parts)
+            }
+            Some(_) | None => stream.poll_write(context, head),
+        }
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        let of_head = written.min(self.head.len() - self.sent);
+        self.sent += of_head;
+        written -= of_head;
+        let Some(body) = &mut self.body else { return };
+        for part in [&mut body.front, &mut body.data] {
+            let of_part = written.min(part.len());
+            part.advance(of_part);
+            written -= of_part;
+        }
+        body.tail = body.tail.get(written..).unwrap_or_default();
+    }
+}
+
+impl Body {
+    fn has_bytes(&self) -> bool {
+        !(self.front.is_empty() && self.data.is_empty() && self.tail.is_empty())
+    }
+
+    fn needs_frame(&self) -> bool {
+        !self.ended && !self.has_bytes()
+    }
+
+    fn is_sent(&self) -> bool {
+        self.ended && !self.has_bytes()
+    }
+
+    /// Takes the next frame in hand.
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, Fault> {
+        let frame = match self.upload.poll_frame(context) {
+            Poll::Pending => return Ok(Poll::Pending),
+            Poll::Ready(frame) => frame.transpose()?,
+        };
+        match frame.map(hyper::body::Frame::into_data) {
+            Some(Ok(data)) => self.take_data(data)?,
+            Some(Err(frame)) => self.end(frame.into_trailers().ok().as_ref())?,
+            None => self.end(None)?,
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    fn take_data(&mut self, data: Bytes) -> Result<(), Fault> {
+        // A chunk of no bytes would be the end.
+        if data.is_empty() {
+            return Ok(());
+        }
+        let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        match &mut self.delimited {
+            // What is longer than was said would be the next request.
+            Delimited::Length(left) => *left = left.checked_sub(length).ok_or(Fault::Gone)?,
+            Delimited::Chunked => {
+                self.front = format!("{length:x}\r\n").into();
+                self.tail = b"\r\n";
+            }
+        }
+        self.data = data;
+        Ok(())
+    }
+
+    fn end(&mut self, trailers: Option<&HeaderMap>) -> Result<(), Fault> {
+        self.ended = true;
+        match self.delimited {
+            Delimited::Length(0) => Ok(()),
+            // What is shorter than was said would swallow the next request.
+            Delimited::Length(_) => Err(Fault::Gone),
+            Delimited::Chunked => {
+                let mut end = b"0\r\n".to_vec();
+                for (name, value) in trailers.into_iter().flatten() {
+                    end.extend_from_slice(name.as_str().as_bytes());
+                    end.extend_from_slice(b": ");
+                    end.extend_from_slice(value.as_bytes());
+                    end.extend_from_slice(b"\r\n");
+                }
+                end.extend_from_slice(b"\r\n");
+                self.front = end.into();
+                Ok(())
+            }
+        }
+    }
+}
