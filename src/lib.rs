@@ -44,5 +44,6 @@ pub mod request;
 pub mod serve;
 pub mod server;
 pub mod side_call;
+pub mod store;
 pub mod tokens;
 pub mod upstream;
