@@ -201,6 +201,17 @@ reasons! {
     KeysUnavailable "keys_unavailable" => SERVICE_UNAVAILABLE, "keys_unavailable", Dependency, Both,
         "The issuer's keys have not been fetched yet, so the token cannot be judged.", "Check that `jwks_url` answers; the token is not at fault.";
 
+    TokenRevoked "token_revoked" => UNAUTHORIZED, "token_revoked", Client, Both,
+        "The token was revoked.", "Refresh the token; if that does not help, sign in again.";
+    SessionRevoked "session_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "The token's session was revoked.", "Sign in again.";
+    SubjectRevoked "subject_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "Everything the user signed in to before a certain time was revoked.", "Sign in again.";
+    IssuerRevoked "issuer_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "Everything the issuer signed before a certain time was revoked.", "Sign in again.";
+    RevocationsUnavailable "revocations_unavailable" => SERVICE_UNAVAILABLE, "revocations_unavailable", Dependency, Both,
+        "The list of revocations has not been read from the store yet, so nobody can say whether the token was revoked.", "Check that the store answers; the token is not at fault.";
+
     // What the caller may do.
     IdentifierInvalid "identifier_invalid" => BAD_REQUEST, "identifier_invalid", Client, Both,
         "A typed path parameter does not have its type, or is the nil UUID.", "Send a canonical identifier.";

@@ -10,7 +10,7 @@
 
 mod cache;
 mod claims;
-mod digest;
+pub(crate) mod digest;
 mod fetch;
 mod issuer;
 mod json;
