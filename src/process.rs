@@ -11,15 +11,18 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::config::snapshot::Snapshot;
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::sessions::Revocations;
 use crate::tokens::{KeySources, VerifiedCache};
 
-/// Shared state. A request reads it without a global lock: the token cache locks one shard, labelled counters one map, each for a look-up.
+/// Shared state. A request reads it without a global lock: the token cache and the list of revocations lock one shard, labelled counters one
+/// map, each for a look-up.
 #[derive(Debug)]
 pub struct Process {
     snapshot: ArcSwap<Snapshot>,
     metrics: Arc<Metrics>,
     token_cache: Arc<VerifiedCache>,
     key_sources: Arc<KeySources>,
+    revocations: Arc<Revocations>,
     log: Log,
     draining: AtomicBool,
     reloading: Mutex<()>,
@@ -32,6 +35,7 @@ impl Process {
         metrics: Arc<Metrics>,
         token_cache: Arc<VerifiedCache>,
         key_sources: Arc<KeySources>,
+        revocations: Arc<Revocations>,
         log: Log,
     ) -> Self {
         Self {
@@ -39,6 +43,7 @@ impl Process {
             metrics,
             token_cache,
             key_sources,
+            revocations,
             log,
             draining: AtomicBool::new(false),
             reloading: Mutex::new(()),
@@ -73,6 +78,11 @@ impl Process {
     /// Fetched keys.
     pub fn key_sources(&self) -> &Arc<KeySources> {
         &self.key_sources
+    }
+
+    /// What is revoked.
+    pub fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
     }
 
     /// The log.

@@ -17,7 +17,9 @@ use crate::listen::{Bound, Workers};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::process::Process;
+use crate::sessions::Revocations;
 use crate::side_call::SideCalls;
+use crate::store::{Memory, Store, memory};
 use crate::tokens::{KeySources, VerifiedCache};
 use crate::{admin, clock};
 
@@ -64,6 +66,14 @@ impl Server {
         for warning in &loaded.warnings {
             tracing::warn!(%warning, "configuration");
         }
+        let store: Arc<dyn Store> = Arc::new(Memory::new(memory::CAPACITY, clock::unix_now));
+        let (revocations, mut follower) = Revocations::new(
+            store,
+            loaded.config.revocations.capacity.get(),
+            metrics.revocations.clone(),
+        );
+        follower.catch_up().await;
+        tokio::spawn(follower.run());
         let snapshot = Snapshot::build(
             loaded.config,
             loaded.digest,
@@ -71,6 +81,7 @@ impl Server {
             &metrics,
             &token_cache,
             &key_sources,
+            &revocations,
         )?;
         metrics.configured(1, snapshot.waived_layers(clock::unix_now()));
         reload::announce(&snapshot);
@@ -79,6 +90,7 @@ impl Server {
             metrics,
             token_cache,
             key_sources.clone(),
+            revocations,
             log,
         ));
         tokio::spawn(key_sources.refresh_forever(Arc::new(SideCalls::new()?)));

@@ -1,7 +1,8 @@
 //! Identity: who is calling.
 //!
 //! Decides: 401 for a missing or bad credential, 403 for a service key from outside, 503 while the issuer's keys are not there.
-//! Trusts: `tokens` for everything about a token. Not here: what the caller may do (`roles`).
+//! 401 for a good one that was revoked, and 503 while nobody can say whether it was.
+//! Trusts: `tokens` for everything about a token, `sessions` for what is revoked. Not here: what the caller may do (`roles`).
 //!
 //! The first source of the route's `credentials` that is *present* decides; a bad credential is never replaced by the next one. A
 //! public route reads none. On an optional route an absent credential is nobody, and a bad one is still refused.
@@ -18,6 +19,7 @@ use crate::config::checked::{Access, CredentialSource};
 use crate::denial::{Denial, Reason};
 use crate::request::Inbound;
 use crate::request::query::decoded;
+use crate::sessions::Revocations;
 use crate::tokens::{Presented, Tokens, is_service_key};
 
 /// The layer.
@@ -25,12 +27,17 @@ use crate::tokens::{Presented, Tokens, is_service_key};
 pub struct Identity {
     tokens: Arc<Tokens>,
     roles: Arc<RoleTable>,
+    revocations: Arc<Revocations>,
 }
 
 impl Identity {
-    /// Judges by these issuers and names roles by this table.
-    pub fn new(tokens: Arc<Tokens>, roles: Arc<RoleTable>) -> Self {
-        Self { tokens, roles }
+    /// Judges by these issuers and this list of revocations, and names roles by this table.
+    pub fn new(tokens: Arc<Tokens>, roles: Arc<RoleTable>, revocations: Arc<Revocations>) -> Self {
+        Self {
+            tokens,
+            roles,
+            revocations,
+        }
     }
 }
 
@@ -55,6 +62,12 @@ impl Layer for Identity {
             };
             return match self.tokens.verify(credential.token, clock::unix_now())? {
                 Presented::User(verified) => {
+                    // On every request, also for a token that is remembered: what was revoked is not forgotten anywhere, but listed here.
+                    self.revocations.check(
+                        verified.clean(),
+                        verified.listed(credential.token),
+                        clock::unix_now(),
+                    )?;
                     let roles = self.roles.of(&verified);
                     Ok(Caller::user(
                         verified,

@@ -7,10 +7,13 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Config, Format};
+use crate::clock;
 use crate::config::checked::{Access, ListenKind};
 use crate::config::snapshot::Snapshot;
 use crate::config::{self, Loaded};
 use crate::metrics::Metrics;
+use crate::sessions::Revocations;
+use crate::store::Memory;
 use crate::tokens::{KeySources, VerifiedCache};
 
 #[derive(Args, Debug)]
@@ -60,13 +63,17 @@ pub(super) fn check(options: &Options) -> ExitCode {
 
 fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Vec<String>)> {
     let cache = Arc::new(VerifiedCache::new(loaded.config.token_cache));
+    let metrics = Metrics::new()?;
+    let store = Arc::new(Memory::new(1, clock::unix_now));
+    let (revocations, _follower) = Revocations::new(store, 1, metrics.revocations.clone());
     let snapshot = Snapshot::build(
         loaded.config,
         loaded.digest,
         1,
-        &Metrics::new()?,
+        &metrics,
         &cache,
         &KeySources::new(),
+        &revocations,
     )?;
     let mut warnings = loaded.warnings;
     warnings.extend(snapshot.tokens().dropped_keys());

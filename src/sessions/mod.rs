@@ -17,5 +17,5 @@ pub mod revocation;
 
 pub use follower::{Follower, Revocations, Revoked, Status};
 pub use list::{CleanAt, Listed};
-pub use metrics::RevocationMetrics;
+pub use metrics::{RevocationMetrics, WebhookResult};
 pub use revocation::{Name, Revocation, What};

@@ -17,6 +17,7 @@ use super::keys::{Key, KeySet};
 use super::{Origin, Verified};
 use crate::config::checked::{KeySource, TokenIssuer};
 use crate::denial::{Denial, Reason};
+use crate::sessions::CleanAt;
 
 /// An entry, ready to judge.
 pub(super) struct Issuer {
@@ -143,6 +144,7 @@ impl Issuer {
                 kid: jws.kid.clone(),
                 algorithm,
             },
+            clean: CleanAt::default(),
         })
     }
 

@@ -7,11 +7,13 @@
 //! function gave `Some`.
 
 mod access;
+mod admin;
 mod cors;
 mod layers;
 mod listen;
 mod names;
 mod overlap;
+mod revocations;
 mod roles;
 mod routes;
 mod target;
@@ -53,6 +55,7 @@ impl Checker<'_> {
         let drain = self.duration(&file.drain, Duration::ZERO..=HOUR, secs(30));
         let tokens = self.tokens(&file.tokens);
         let token_cache = self.number(&file.token_cache, 1..=10_000_000, 100_000_usize);
+        let revocations = self.revocations(&file.revocations, tokens.as_deref());
         let roles = self.roles(&file.roles);
         if let (Some(tokens), Some(roles)) = (&tokens, &roles) {
             self.listed_subjects_are_clear(&file.roles, tokens, roles);
@@ -72,6 +75,7 @@ impl Checker<'_> {
             drain: drain?,
             tokens: tokens?,
             token_cache: NonZeroUsize::new(token_cache?)?,
+            revocations: revocations?,
             roles: roles?,
             upstreams: upstreams?,
             cors: cors?,
