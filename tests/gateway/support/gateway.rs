@@ -9,6 +9,7 @@ use std::time::Instant;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::admin::Post;
 use super::client::{Call, Client, Connector, Door, Http};
 use super::log::{Log, says};
 use super::metrics::{self, Metrics};
@@ -209,6 +210,15 @@ impl Gateway {
     /// Status of `/readyz` or `/livez`.
     pub fn admin_status(&self, path: &str) -> u16 {
         metrics::get(&self.admin, path).0
+    }
+
+    /// Revokes something, as an operator, and expects that every replica refuses it.
+    #[track_caller]
+    pub fn revoke(&self, what: &Value) -> Value {
+        let (status, answer) = Post::revoke(&self.admin, what).send();
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer["propagated"], true);
+        answer
     }
 
     /// Bytes of memory it has resident.
