@@ -15,6 +15,7 @@ use super::fetch::{KeySources, Source};
 use super::jws::Jws;
 use super::keys::{Key, KeySet};
 use super::{Origin, Verified};
+use crate::clock;
 use crate::config::checked::{KeySource, TokenIssuer};
 use crate::denial::{Denial, Reason};
 
@@ -143,6 +144,7 @@ impl Issuer {
                 kid: jws.kid.clone(),
                 algorithm,
             },
+            since: clock::now(),
         })
     }
 
