@@ -19,7 +19,7 @@ use crate::metrics::Metrics;
 use crate::process::Process;
 use crate::side_call::SideCalls;
 use crate::tokens::{KeySources, VerifiedCache};
-use crate::{admin, clock};
+use crate::{admin, clock, store};
 
 /// What runs.
 #[derive(Debug)]
@@ -64,6 +64,7 @@ impl Server {
         for warning in &loaded.warnings {
             tracing::warn!(%warning, "configuration");
         }
+        let store = store::open(&loaded.config, &metrics.store)?;
         let snapshot = Snapshot::build(
             loaded.config,
             loaded.digest,
@@ -71,6 +72,7 @@ impl Server {
             &metrics,
             &token_cache,
             &key_sources,
+            &store,
         )?;
         metrics.configured(1, snapshot.waived_layers(clock::unix_now()));
         reload::announce(&snapshot);
@@ -79,6 +81,7 @@ impl Server {
             metrics,
             token_cache,
             key_sources.clone(),
+            store,
             log,
         ));
         tokio::spawn(key_sources.refresh_forever(Arc::new(SideCalls::new()?)));
