@@ -209,8 +209,9 @@ reasons! {
         "Everything the user signed in to before a certain time was revoked.", "Sign in again.";
     IssuerRevoked "issuer_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
         "Everything the issuer signed before a certain time was revoked.", "Sign in again.";
-    RevocationsUnavailable "revocations_unavailable" => SERVICE_UNAVAILABLE, "revocations_unavailable", Dependency, Both,
-        "The list of revocations has not been read from the store yet, so nobody can say whether the token was revoked.", "Check that the store answers; the token is not at fault.";
+    // What replicas share.
+    StoreUnavailable "store_unavailable" => SERVICE_UNAVAILABLE, "store_unavailable", Dependency, Both,
+        "The store has been away for too long for what the request wants, or was never there: what was revoked since then is not known.", "Check that the server under `store.redis` answers; `foregate check` prints what is allowed while it does not. The token is not at fault.";
 
     // What the caller may do.
     IdentifierInvalid "identifier_invalid" => BAD_REQUEST, "identifier_invalid", Client, Both,

@@ -15,6 +15,7 @@ use crate::config::checked::Config;
 use crate::listen::connection::Cause;
 use crate::record::{Record, Verdict};
 use crate::sessions::RevocationMetrics;
+use crate::store::StoreMetrics;
 
 /// Seconds; the budget of a decision (0.05) is one of them.
 const REQUEST_BUCKETS: &[f64] = &[
@@ -69,6 +70,8 @@ pub struct Metrics {
     waived_layers: IntGauge,
     /// What is revoked.
     pub revocations: Arc<RevocationMetrics>,
+    /// The store.
+    pub store: Arc<StoreMetrics>,
     /// Log lines that were dropped because the reader of standard output was too slow.
     pub log_dropped: IntCounter,
 }
@@ -212,6 +215,7 @@ impl Metrics {
                 "Layers in shadow or off, counted over all routes.",
             )?,
             revocations: Arc::new(RevocationMetrics::new(&registry)?),
+            store: Arc::new(StoreMetrics::new(&registry)?),
             log_dropped: counter(
                 "log_dropped_total",
                 "Log lines dropped because standard output was not read fast enough.",

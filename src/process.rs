@@ -12,6 +12,7 @@ use crate::config::snapshot::Snapshot;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::sessions::Revocations;
+use crate::store::Store;
 use crate::tokens::{KeySources, VerifiedCache};
 
 /// Shared state. A request reads it without a global lock: the token cache and the list of revocations lock one shard, labelled counters one
@@ -23,6 +24,7 @@ pub struct Process {
     token_cache: Arc<VerifiedCache>,
     key_sources: Arc<KeySources>,
     revocations: Arc<Revocations>,
+    store: Arc<dyn Store>,
     log: Log,
     draining: AtomicBool,
     reloading: Mutex<()>,
@@ -36,6 +38,7 @@ impl Process {
         token_cache: Arc<VerifiedCache>,
         key_sources: Arc<KeySources>,
         revocations: Arc<Revocations>,
+        store: Arc<dyn Store>,
         log: Log,
     ) -> Self {
         Self {
@@ -44,6 +47,7 @@ impl Process {
             token_cache,
             key_sources,
             revocations,
+            store,
             log,
             draining: AtomicBool::new(false),
             reloading: Mutex::new(()),
@@ -83,6 +87,11 @@ impl Process {
     /// What is revoked.
     pub fn revocations(&self) -> &Arc<Revocations> {
         &self.revocations
+    }
+
+    /// What is shared with other replicas.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
     }
 
     /// The log.

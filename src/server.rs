@@ -19,9 +19,8 @@ use crate::metrics::Metrics;
 use crate::process::Process;
 use crate::sessions::Revocations;
 use crate::side_call::SideCalls;
-use crate::store::{Memory, Store, memory};
 use crate::tokens::{KeySources, VerifiedCache};
-use crate::{admin, clock};
+use crate::{admin, clock, store};
 
 /// What runs.
 #[derive(Debug)]
@@ -66,9 +65,9 @@ impl Server {
         for warning in &loaded.warnings {
             tracing::warn!(%warning, "configuration");
         }
-        let store: Arc<dyn Store> = Arc::new(Memory::new(memory::CAPACITY, clock::unix_now));
+        let store = store::open(&loaded.config, &metrics.store)?;
         let (revocations, mut follower) = Revocations::new(
-            store,
+            store.clone(),
             loaded.config.revocations.capacity.get(),
             metrics.revocations.clone(),
         );
@@ -91,6 +90,7 @@ impl Server {
             token_cache,
             key_sources.clone(),
             revocations,
+            store,
             log,
         ));
         tokio::spawn(key_sources.refresh_forever(Arc::new(SideCalls::new()?)));

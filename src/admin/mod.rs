@@ -26,6 +26,7 @@ use tokio::sync::Semaphore;
 
 use crate::clock;
 use crate::process::Process;
+use crate::store::Outage;
 
 /// Scrapers and probes that may be connected at once.
 const CONNECTIONS: usize = 64;
@@ -176,6 +177,10 @@ fn readiness(process: &Process) -> Result<(), &'static str> {
     }
     if !process.snapshot().tokens().has_all_keys(clock::unix_now()) {
         return Err("keys of an issuer have not been fetched yet\n");
+    }
+    // One that went away later does not count: all replicas would leave at once, and take the public routes with them.
+    if process.store().outage() == Outage::NeverSeen {
+        return Err("the store has not answered yet\n");
     }
     if !process.revocations().is_complete() {
         return Err("the list of revocations has not been read from the store yet\n");

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 
 use super::{Config, Format};
 use crate::clock;
-use crate::config::checked::{Access, ListenKind};
+use crate::config::checked::{Access, ListenKind, StoreChoice};
 use crate::config::snapshot::Snapshot;
 use crate::config::{self, Loaded};
 use crate::metrics::Metrics;
+use crate::outage::{AccessClass, State};
 use crate::sessions::Revocations;
 use crate::store::Memory;
 use crate::tokens::{KeySources, VerifiedCache};
@@ -43,7 +44,7 @@ pub(super) fn check(options: &Options) -> ExitCode {
         (Ok((_, warnings)), Format::Json) => {
             println!(
                 "{}",
-                json!({ "valid": true, "problems": [], "warnings": warnings })
+                json!({ "valid": true, "problems": [], "warnings": warnings, "outages": outages() })
             );
             ExitCode::SUCCESS
         }
@@ -96,6 +97,10 @@ fn summary(snapshot: &Snapshot, warnings: &[String]) -> String {
         };
         lines.push(format!("listens   {} ({kind})", listen.address));
     }
+    lines.push(match &config.store {
+        StoreChoice::Memory => "store     this process (one replica)".to_owned(),
+        StoreChoice::Redis(redis) => format!("store     {}", redis.shown()),
+    });
     for route in config
         .routes
         .iter()
@@ -127,5 +132,32 @@ fn summary(snapshot: &Snapshot, warnings: &[String]) -> String {
             .iter()
             .map(|warning| format!("warning   {warning}")),
     );
+    for state in State::ALL {
+        lines.push(format!("outage    {}", state.meaning()));
+        let answers = AccessClass::ALL
+            .iter()
+            .map(|class| format!("{}: {}", class.as_str(), state.answer(*class).written()));
+        lines.push(format!(
+            "          {}",
+            answers.collect::<Vec<_>>().join("; ")
+        ));
+    }
     lines.join("\n")
+}
+
+/// The failure matrix, for programs.
+fn outages() -> Value {
+    let row = |state: State| {
+        let answers: serde_json::Map<String, Value> = AccessClass::ALL
+            .iter()
+            .map(|class| {
+                (
+                    class.as_str().to_owned(),
+                    state.answer(*class).written().into(),
+                )
+            })
+            .collect();
+        json!({ "state": state.as_str(), "meaning": state.meaning(), "answers": answers })
+    };
+    State::ALL.into_iter().map(row).collect()
 }

@@ -1,6 +1,6 @@
 //! Sessions: what ends them before their tokens expire.
 //!
-//! Decides:  `token_revoked`, `session_revoked`, `subject_revoked`, `issuer_revoked` and `revocations_unavailable`.
+//! Decides:  `token_revoked`, `session_revoked`, `subject_revoked` and `issuer_revoked`.
 //! Trusts:   the operator or the identity server that revoked something; the store, for what it holds being ours, and for nothing else.
 //! Not here: who may revoke (`admin`), and what an outage of the store means for a request (`outage`).
 //!

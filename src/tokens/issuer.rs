@@ -15,6 +15,7 @@ use super::fetch::{KeySources, Source};
 use super::jws::Jws;
 use super::keys::{Key, KeySet};
 use super::{Origin, Verified};
+use crate::clock;
 use crate::config::checked::{KeySource, TokenIssuer};
 use crate::denial::{Denial, Reason};
 use crate::sessions::CleanAt;
@@ -145,6 +146,7 @@ impl Issuer {
                 algorithm,
             },
             clean: CleanAt::default(),
+            since: clock::now(),
         })
     }
 

@@ -25,6 +25,7 @@ mod verify;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
@@ -65,6 +66,7 @@ pub struct Verified {
     claims: Map<String, Value>,
     origin: Origin,
     clean: CleanAt,
+    since: Instant,
 }
 
 /// By what a token was verified: it dies with any of it.
@@ -175,6 +177,11 @@ impl Verified {
     /// Whether this is one of Supabase's anonymous users.
     pub fn is_anonymous(&self) -> bool {
         self.facts.anonymous
+    }
+
+    /// When its signature was checked here, which was the first time it was seen, or the first after it was forgotten.
+    pub fn since(&self) -> Instant {
+        self.since
     }
 
     /// `exp`, in Unix seconds.

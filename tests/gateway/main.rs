@@ -38,6 +38,7 @@ mod reload;
 mod revocation;
 mod roles;
 mod smoke;
+mod store;
 mod streaming;
 mod support;
 mod upstream;

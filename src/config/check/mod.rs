@@ -9,6 +9,7 @@
 mod access;
 mod admin;
 mod cors;
+mod keys;
 mod layers;
 mod listen;
 mod names;
@@ -16,6 +17,7 @@ mod overlap;
 mod revocations;
 mod roles;
 mod routes;
+mod store;
 mod target;
 mod tokens;
 mod upstreams;
@@ -60,12 +62,16 @@ impl Checker<'_> {
         if let (Some(tokens), Some(roles)) = (&tokens, &roles) {
             self.listed_subjects_are_clear(&file.roles, tokens, roles);
         }
+        let keys = self.master_keys(&file.keys);
+        let store = self.store(&file.store, &file.keys, keys.as_deref());
         let upstreams = self.upstreams(&file.upstreams);
         let cors = self.cors(&file.cors);
         let hosts = self.hosts(&file.hosts);
         let routes = self.routes(file, environment);
         Some(Config {
             environment: environment?,
+            keys: keys?,
+            store: store?,
             workers: NonZeroUsize::new(workers?)?,
             listen: listen?,
             hosts: hosts?,
