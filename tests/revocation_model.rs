@@ -205,6 +205,7 @@ impl Node {
                     self.question = Some(question);
                 }
                 Command::Queued(_)
+                | Command::Replaced { .. }
                 | Command::Agreed
                 | Command::Reload(_)
                 | Command::Coarsened(_)

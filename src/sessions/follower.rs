@@ -258,6 +258,14 @@ impl Follower {
             Command::Remove(revocation) => self.shared.list.remove(&revocation),
             Command::Stored(names) => self.tell(&names, Revoked::Stored),
             Command::Queued(names) => self.tell(&names, Revoked::Queued),
+            Command::Replaced { from, into } => {
+                let waiting: Vec<_> = from
+                    .iter()
+                    .filter_map(|name| self.waiting.remove(name))
+                    .flatten()
+                    .collect();
+                self.waiting.entry(into).or_default().extend(waiting);
+            }
             Command::Agreed => self
                 .shared
                 .agreed

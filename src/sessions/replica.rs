@@ -115,6 +115,13 @@ pub enum Command {
     Stored(Vec<Name>),
     /// These are not stored, but queued.
     Queued(Vec<Name>),
+    /// What was queued is stored as a wider one, and told with it.
+    Replaced {
+        /// Their names.
+        from: Vec<Name>,
+        /// The name of the wider one.
+        into: Name,
+    },
     /// The list is what the log says, as of the last poll.
     Agreed,
     /// The log is read from the start.
@@ -304,6 +311,7 @@ impl Replica {
         self.again.remove(&name);
         self.enqueue(name);
         self.refused = false;
+        self.coarsen(out);
     }
 
     /// Holds a revocation, or lets the one that is held live longer.
@@ -325,14 +333,13 @@ impl Replica {
         }
         self.ends.insert((revocation.expires, name));
         out.push(Command::Insert(revocation, source));
-        if self.held.len() > self.coarsen_at {
-            self.coarsen(out);
-        }
     }
 
     /// Makes room: first tokens into sessions, then all of a subject into one.
     fn coarsen(&mut self, out: &mut Vec<Command>) {
-        self.coarsen_at = usize::MAX; // Holding the result must not begin this anew.
+        if self.held.len() <= self.coarsen_at {
+            return;
+        }
         let goal = self.capacity - self.capacity / 8;
         let before = self.held.len();
         for kind in [Kind::Session, Kind::Subject] {
@@ -367,28 +374,26 @@ impl Replica {
         let name = coarsening.into.name();
         // The wider one first: no request may find neither.
         self.hold(name, coarsening.into, Source::Coarsened, out);
-        let mut unstored = false;
+        let mut unstored = Vec::new();
         for old in coarsening.from.into_iter().filter(|old| *old != name) {
             let Some(held) = self.held.remove(&old) else {
                 continue;
             };
             self.ends.remove(&(held.revocation.expires, old));
-            unstored |= held.queued;
+            self.again.remove(&old);
+            if held.queued {
+                unstored.push(old);
+            }
             out.push(Command::Remove(held.revocation));
         }
-        // Whoever waits for one of them to be stored is told when the wider one is; until then, that it is queued.
-        if unstored {
-            let gone: Vec<Name> = self
-                .queue
-                .iter()
-                .chain(&self.again)
-                .filter(|name| !self.held.contains_key(*name))
-                .copied()
-                .collect();
-            self.queue.retain(|name| self.held.contains_key(name));
-            self.again.retain(|name| self.held.contains_key(name));
-            out.push(Command::Queued(gone));
+        // What was not stored yet is stored as the wider one, and so is told.
+        if !unstored.is_empty() {
+            self.queue.retain(|queued| !unstored.contains(queued));
             self.enqueue(name);
+            out.push(Command::Replaced {
+                from: unstored,
+                into: name,
+            });
         }
     }
 
@@ -511,6 +516,7 @@ impl Replica {
         self.log.insert(logged.seq, (name, logged.expires));
         self.log_ends.insert((logged.expires, logged.seq));
         self.hold(name, revocation, source, out);
+        self.coarsen(out);
     }
 
     /// Whether the log has it, and with no earlier end.

@@ -97,7 +97,7 @@ async fn a_call_that_is_not_clear_is_told_what_to_write_and_does_nothing() {
     for (call, word) in [
         (json!({}), "kind"),
         (json!({ "kind": "tenant" }), "tenant"),
-        (json!([]), "invalid"),
+        (json!([]), "kind"),
         (json!({ "kind": "session" }), "session"),
         (
             json!({ "kind": "session", "session": "s" }),
