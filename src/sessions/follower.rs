@@ -207,7 +207,7 @@ impl Follower {
                 }
                 Some(request) = self.requests.recv() => self.revoke(request),
                 _ = polls.tick() => self.take(Event::Poll),
-                Ok(()) = self.pushes.changed() => self.take(Event::Poll),
+                Ok(()) = self.pushes.changed() => self.take(Event::Push),
             }
         }
     }

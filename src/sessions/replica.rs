@@ -9,8 +9,8 @@
 //! - What is revoked here is in the list here first, then stored, then told as stored. What could not be stored stays queued.
 //! - The log is read in order, from where reading ended last. A new epoch, or a log that is shorter than it was, means that the store lost
 //!   data: the list is not complete until the log has been read from the start and everything remembered has been written back.
-//! - A log that holds fewer entries than it should has been tampered with. It is read again, and what is missing is written back. The same
-//!   look goes on all the time, a page with every poll, for what a count cannot tell.
+//! - A log that holds fewer entries than it should has been tampered with. It is looked through, and what is missing is written back. The
+//!   same look goes on all the time, a page with every poll, for what a count cannot tell.
 //! - Whatever is remembered is written back under its name, so that many replicas may do it at once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -92,8 +92,10 @@ enum Ask {
 pub enum Event {
     /// Somebody revokes something here.
     Revoke(Revocation),
-    /// A quarter of a second has passed, or somebody appended to the log.
+    /// A quarter of a second has passed.
     Poll,
+    /// Somebody appended to the log, or the store can be reached again.
+    Push,
     /// Where the log stands, and how many entries it has that are not about to end.
     Position(Position, u64),
     /// A page of the log, and the number behind which the next begins.
@@ -269,15 +271,19 @@ impl Replica {
                 self.away = false;
                 self.refused = false;
                 self.poll_due = true;
+                self.audit_due = true;
                 let again = std::mem::take(&mut self.again);
                 self.restore(again, now, &mut out);
+            }
+            Event::Push => {
+                self.away = false;
+                self.poll_due = true;
             }
             Event::Position(position, entries) => {
                 if let Some(Ask::Position { at }) = self.busy.take() {
                     self.stands(position, &mut out);
                     self.count(at, entries, &mut out);
                     self.agreeing = true;
-                    self.audit_due = true;
                 }
             }
             Event::Page(page, next) => match self.busy.take() {

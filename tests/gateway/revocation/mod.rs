@@ -2,6 +2,7 @@
 
 mod calls;
 mod command;
+mod replicas;
 mod webhook;
 
 use std::time::Duration;
