@@ -201,6 +201,18 @@ reasons! {
     KeysUnavailable "keys_unavailable" => SERVICE_UNAVAILABLE, "keys_unavailable", Dependency, Both,
         "The issuer's keys have not been fetched yet, so the token cannot be judged.", "Check that `jwks_url` answers; the token is not at fault.";
 
+    TokenRevoked "token_revoked" => UNAUTHORIZED, "token_revoked", Client, Both,
+        "The token was revoked.", "Refresh the token; if that does not help, sign in again.";
+    SessionRevoked "session_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "The token's session was revoked.", "Sign in again.";
+    SubjectRevoked "subject_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "Everything the user signed in to before a certain time was revoked.", "Sign in again.";
+    IssuerRevoked "issuer_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "Everything the issuer signed before a certain time was revoked.", "Sign in again.";
+    // What replicas share.
+    StoreUnavailable "store_unavailable" => SERVICE_UNAVAILABLE, "store_unavailable", Dependency, Both,
+        "The store has been away for too long for what the request wants, or was never there: what was revoked since then is not known.", "Check that the server under `store.redis` answers; `foregate check` prints what is allowed while it does not. The token is not at fault.";
+
     // What the caller may do.
     IdentifierInvalid "identifier_invalid" => BAD_REQUEST, "identifier_invalid", Client, Both,
         "A typed path parameter does not have its type, or is the nil UUID.", "Send a canonical identifier.";

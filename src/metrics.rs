@@ -2,6 +2,7 @@
 //!
 //! Decides: names, labels and buckets. Trusts: the record. Not here: who may read them (`admin`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{
@@ -13,6 +14,8 @@ use crate::auth::LayerName;
 use crate::config::checked::Config;
 use crate::listen::connection::Cause;
 use crate::record::{Record, Verdict};
+use crate::sessions::RevocationMetrics;
+use crate::store::StoreMetrics;
 
 /// Seconds; the budget of a decision (0.05) is one of them.
 const REQUEST_BUCKETS: &[f64] = &[
@@ -65,6 +68,10 @@ pub struct Metrics {
     config_generation: IntGauge,
     config_reloads: IntCounterVec,
     waived_layers: IntGauge,
+    /// What is revoked.
+    pub revocations: Arc<RevocationMetrics>,
+    /// The store.
+    pub store: Arc<StoreMetrics>,
     /// Log lines that were dropped because the reader of standard output was too slow.
     pub log_dropped: IntCounter,
 }
@@ -207,6 +214,8 @@ impl Metrics {
                 "waived_layers",
                 "Layers in shadow or off, counted over all routes.",
             )?,
+            revocations: Arc::new(RevocationMetrics::new(&registry)?),
+            store: Arc::new(StoreMetrics::new(&registry)?),
             log_dropped: counter(
                 "log_dropped_total",
                 "Log lines dropped because standard output was not read fast enough.",

@@ -17,9 +17,10 @@ use crate::listen::{Bound, Workers};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::process::Process;
+use crate::sessions::Revocations;
 use crate::side_call::SideCalls;
 use crate::tokens::{KeySources, VerifiedCache};
-use crate::{admin, clock};
+use crate::{admin, clock, store};
 
 /// What runs.
 #[derive(Debug)]
@@ -64,6 +65,14 @@ impl Server {
         for warning in &loaded.warnings {
             tracing::warn!(%warning, "configuration");
         }
+        let store = store::open(&loaded.config, &metrics.store)?;
+        let (revocations, mut follower) = Revocations::new(
+            store.clone(),
+            loaded.config.revocations.capacity.get(),
+            metrics.revocations.clone(),
+        );
+        follower.catch_up().await;
+        tokio::spawn(follower.run());
         let snapshot = Snapshot::build(
             loaded.config,
             loaded.digest,
@@ -71,6 +80,7 @@ impl Server {
             &metrics,
             &token_cache,
             &key_sources,
+            &revocations,
         )?;
         metrics.configured(1, snapshot.waived_layers(clock::unix_now()));
         reload::announce(&snapshot);
@@ -79,6 +89,8 @@ impl Server {
             metrics,
             token_cache,
             key_sources.clone(),
+            revocations,
+            store,
             log,
         ));
         tokio::spawn(key_sources.refresh_forever(Arc::new(SideCalls::new()?)));

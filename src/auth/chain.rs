@@ -16,6 +16,7 @@ use crate::config::checked::{Authorization, Target, WaivedMode};
 use crate::denial::{Denial, Reason};
 use crate::record::{Record, Verdict};
 use crate::request::Inbound;
+use crate::sessions::Revocations;
 use crate::tokens::Tokens;
 
 /// The layers of one configuration.
@@ -28,10 +29,10 @@ pub struct Chain {
 
 impl Chain {
     /// Builds the chain.
-    pub fn new(tokens: Arc<Tokens>, roles: RoleTable) -> Self {
+    pub fn new(tokens: Arc<Tokens>, roles: RoleTable, revocations: Arc<Revocations>) -> Self {
         let table = Arc::new(roles);
         Self {
-            identity: Identity::new(tokens, table.clone()),
+            identity: Identity::new(tokens, table.clone(), revocations),
             identifiers: Identifiers,
             roles: Roles::new(table),
         }

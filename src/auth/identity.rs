@@ -1,7 +1,9 @@
 //! Identity: who is calling.
 //!
-//! Decides: 401 for a missing or bad credential, 403 for a service key from outside, 503 while the issuer's keys are not there.
-//! Trusts: `tokens` for everything about a token. Not here: what the caller may do (`roles`).
+//! Decides: 401 for a missing or bad credential and for a good one that was revoked, 403 for a service key from outside, 503 while the
+//! issuer's keys are not there, and for a good credential what the failure matrix says while the store is not there.
+//! Trusts: `tokens` for everything about a token, `sessions` for what is revoked, `outage` for the matrix. Not here: what the caller may do
+//! (`roles`).
 //!
 //! The first source of the route's `credentials` that is *present* decides; a bad credential is never replaced by the next one. A
 //! public route reads none. On an optional route an absent credential is nobody, and a bad one is still refused.
@@ -16,21 +18,53 @@ use super::{Caller, Layer, LayerName};
 use crate::clock;
 use crate::config::checked::{Access, CredentialSource};
 use crate::denial::{Denial, Reason};
+use crate::outage::{AccessClass, Answer, State};
 use crate::request::Inbound;
 use crate::request::query::decoded;
-use crate::tokens::{Presented, Tokens, is_service_key};
+use crate::sessions::Revocations;
+use crate::store::Outage;
+use crate::tokens::{Presented, Tokens, Verified, is_service_key};
 
 /// The layer.
 #[derive(Debug)]
 pub struct Identity {
     tokens: Arc<Tokens>,
     roles: Arc<RoleTable>,
+    revocations: Arc<Revocations>,
 }
 
 impl Identity {
-    /// Judges by these issuers and names roles by this table.
-    pub fn new(tokens: Arc<Tokens>, roles: Arc<RoleTable>) -> Self {
-        Self { tokens, roles }
+    /// Judges by these issuers and this list of revocations, and names roles by this table.
+    pub fn new(tokens: Arc<Tokens>, roles: Arc<RoleTable>, revocations: Arc<Revocations>) -> Self {
+        Self {
+            tokens,
+            roles,
+            revocations,
+        }
+    }
+
+    /// Whether a good credential is still in force. It is not if the list says that it was revoked. Where the list cannot be kept, it may have
+    /// been revoked where we cannot hear of it, and the failure matrix says for how long that matters.
+    fn in_force(&self, request: &Inbound, token: &str, verified: &Verified) -> Result<(), Denial> {
+        let now = clock::unix_now();
+        // Also for a token that is remembered: what was revoked is forgotten nowhere, but listed here.
+        self.revocations
+            .check(verified.clean(), verified.listed(token), now)?;
+        let outage = self.revocations.outage(now);
+        let is_complete = self.revocations.is_complete();
+        if outage == Outage::Reachable && is_complete {
+            return Ok(());
+        }
+        let Some(state) = State::of_store(outage, is_complete, clock::now()) else {
+            return Ok(());
+        };
+        let class = AccessClass::of(request.rule(), request.method(), &self.roles);
+        match (state.answer(class), outage) {
+            (Answer::Allow, _) => Ok(()),
+            (Answer::Degrade, Outage::Away { since }) if verified.since() <= since => Ok(()),
+            (Answer::Degrade, _) => Err(Reason::StoreUnavailable.because("not known before")),
+            (Answer::Refuse(reason), _) => Err(reason.because(state.as_str())),
+        }
     }
 }
 
@@ -55,6 +89,7 @@ impl Layer for Identity {
             };
             return match self.tokens.verify(credential.token, clock::unix_now())? {
                 Presented::User(verified) => {
+                    self.in_force(request, credential.token, &verified)?;
                     let roles = self.roles.of(&verified);
                     Ok(Caller::user(
                         verified,

@@ -24,13 +24,17 @@ use crate::request::path::Pattern;
 pub struct Config {
     /// Whether development helpers (`token`, `serve: panic`) may be used.
     pub environment: Environment,
+    /// The gateway's own secrets, from which a key is derived for each purpose. The first seals and signs, all open.
+    pub keys: Vec<MasterKey>,
+    /// Where replicas share what they know.
+    pub store: StoreChoice,
     /// Worker threads, each with its own runtime and upstream pools. Default: the number of cores.
     pub workers: NonZeroUsize,
     /// Where requests come in; at least one.
     pub listen: Vec<Listen>,
     /// The names this gateway answers to, lower case and without port; empty means any.
     pub hosts: Vec<String>,
-    /// Metrics and health.
+    /// Metrics and health, and what operators may do.
     pub admin: Admin,
     /// Whose `X-Forwarded-For` is believed. Default: nobody's.
     pub trusted_proxies: TrustedProxies,
@@ -42,6 +46,8 @@ pub struct Config {
     pub tokens: Vec<TokenIssuer>,
     /// How many verified tokens are remembered.
     pub token_cache: NonZeroUsize,
+    /// The list of what is revoked.
+    pub revocations: Revocations,
     /// Where roles come from, and what they grant.
     pub roles: Roles,
     /// Named groups of servers; routes refer to them by index.
@@ -59,6 +65,70 @@ pub enum Environment {
     Production,
     /// A developer's machine: `token` and `serve: panic` work.
     Development,
+}
+
+/// A secret of the gateway's own.
+#[derive(Clone, Debug)]
+pub struct MasterKey {
+    /// Its name, which stands in what it seals.
+    pub id: String,
+    /// At least 32 bytes that look random.
+    pub secret: Secret,
+}
+
+/// Where replicas share what they know.
+#[derive(Debug)]
+pub enum StoreChoice {
+    /// Nowhere: one replica, and its memory.
+    Memory,
+    /// In Redis. There is at least one of [`Config::keys`].
+    Redis(Redis),
+}
+
+/// A Redis server.
+#[derive(Debug)]
+pub struct Redis {
+    /// TLS, for `rediss://`.
+    pub tls: Option<StoreTls>,
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// Port, 6379 by default.
+    pub port: u16,
+    /// The ACL user; without one, Redis takes the password for its user `default`.
+    pub user: Option<String>,
+    /// The password.
+    pub password: Option<Secret>,
+    /// The number of the database.
+    pub database: u8,
+    /// How long a command on one record may take. Default 100 ms; what reads or writes many may take ten times as long.
+    pub timeout: Duration,
+    /// How long a connection may take to be made. Default 1 s.
+    pub connect_timeout: Duration,
+    /// What the names of records begin with. Default `foregate`.
+    pub prefix: String,
+}
+
+impl Redis {
+    /// Where it is, without user and password.
+    pub fn shown(&self) -> String {
+        let scheme = if self.tls.is_some() {
+            "rediss"
+        } else {
+            "redis"
+        };
+        let host = match self.host.contains(':') {
+            true => format!("[{}]", self.host),
+            false => self.host.clone(),
+        };
+        format!("{scheme}://{host}:{}/{}", self.port, self.database)
+    }
+}
+
+/// TLS to the store.
+#[derive(Debug)]
+pub struct StoreTls {
+    /// What the server's certificate must lead to; `None` is the system's root certificates.
+    pub roots: Option<Arc<rustls::RootCertStore>>,
 }
 
 /// One listening socket.
@@ -115,11 +185,46 @@ pub struct ClientAuth {
     pub required: bool,
 }
 
-/// The admin listener: `/metrics`, `/livez`, `/readyz`, clear text.
+/// The admin listener: `/metrics`, `/livez`, `/readyz`, and what operators may do; clear text.
 #[derive(Debug)]
 pub struct Admin {
     /// Default `127.0.0.1:9901`.
     pub address: SocketAddr,
+    /// Names under which operators may call it, besides addresses and `localhost`.
+    pub hosts: Vec<String>,
+    /// Who may change things. Nobody by default.
+    pub operators: Vec<Operator>,
+}
+
+/// Somebody who may change things.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    /// As the log says it.
+    pub name: String,
+    /// SHA-256 of the token that proves it.
+    pub token_sha256: [u8; 32],
+}
+
+/// The list of what is revoked.
+#[derive(Debug)]
+pub struct Revocations {
+    /// How many entries are kept before they are coarsened. Default 100,000.
+    pub capacity: NonZeroUsize,
+    /// The longest any issuer's tokens live: how long a revoked token of unknown end is remembered. Default 24 h.
+    pub token_lifetime: Duration,
+    /// The longest the identity server lets a session be refreshed: how long revoked sessions and sign-ins are remembered. Default 30 days.
+    pub session_lifetime: Duration,
+    /// Messages of the identity server; absent means that none are taken.
+    pub webhook: Option<Webhook>,
+}
+
+/// Messages of the identity server, signed as Standard Webhooks says.
+#[derive(Debug)]
+pub struct Webhook {
+    /// Whose users they are about.
+    pub issuer: String,
+    /// At least one; any of them may have signed.
+    pub secrets: Vec<aws_lc_rs::hmac::Key>,
 }
 
 /// Which peers may say who the client is.

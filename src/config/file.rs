@@ -18,6 +18,7 @@ wire! {
     /// The whole file.
     struct File {
         environment: Environment,
+        keys: List<Key>,
         workers: i128,
         listen: List<Listen>,
         hosts: List<Text>,
@@ -25,8 +26,10 @@ wire! {
         trusted_proxies: TrustedProxies,
         connections: Connections,
         drain: Duration,
+        store: Store,
         tokens: List<Issuer>,
         token_cache: i128,
+        revocations: Revocations,
         roles: Roles,
         upstreams: Named<Upstream>,
         cors: Cors,
@@ -35,8 +38,24 @@ wire! {
         routes: List<Route>,
     }
     later [
-        "assertion", "budget", "database", "facts", "identity", "keys", "limits", "resources", "sessions", "static_facts", "store",
+        "assertion", "budget", "database", "facts", "identity", "limits", "resources", "sessions", "static_facts",
     ]
+
+    /// A secret of the gateway's own.
+    struct Key {
+        id: Text,
+        secret: Text,
+        secret_file: Text,
+    }
+
+    /// Where replicas share what they know.
+    struct Store {
+        redis: Text,
+        ca: Text,
+        timeout: Duration,
+        connect_timeout: Duration,
+        prefix: Text,
+    }
 
     /// One socket.
     struct Listen {
@@ -59,9 +78,19 @@ wire! {
         key: Text,
     }
 
-    /// Metrics and health.
+    /// Metrics and health, and what operators may do.
     struct Admin {
         address: Text,
+        hosts: List<Text>,
+        operators: List<Operator>,
+    }
+
+    /// Somebody who may change things.
+    struct Operator {
+        name: Text,
+        token: Text,
+        token_file: Text,
+        token_sha256: Text,
     }
 
     /// Whose `X-Forwarded-For` is believed.
@@ -96,6 +125,21 @@ wire! {
         require: Named<Many<Text>>,
         leeway: Duration,
         until: Date,
+    }
+
+    /// The list of what is revoked.
+    struct Revocations {
+        capacity: i128,
+        token_lifetime: Duration,
+        session_lifetime: Duration,
+        webhook: Webhook,
+    }
+
+    /// Messages of the identity server.
+    struct Webhook {
+        issuer: Text,
+        secret: Many<Text>,
+        secret_file: Many<Text>,
     }
 
     /// Where roles come from and what they grant.

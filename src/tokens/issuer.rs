@@ -15,8 +15,10 @@ use super::fetch::{KeySources, Source};
 use super::jws::Jws;
 use super::keys::{Key, KeySet};
 use super::{Origin, Verified};
+use crate::clock;
 use crate::config::checked::{KeySource, TokenIssuer};
 use crate::denial::{Denial, Reason};
+use crate::sessions::CleanAt;
 
 /// An entry, ready to judge.
 pub(super) struct Issuer {
@@ -143,6 +145,8 @@ impl Issuer {
                 kid: jws.kid.clone(),
                 algorithm,
             },
+            clean: CleanAt::default(),
+            since: clock::now(),
         })
     }
 

@@ -10,7 +10,7 @@
 
 mod cache;
 mod claims;
-mod digest;
+pub(crate) mod digest;
 mod fetch;
 mod issuer;
 mod json;
@@ -25,6 +25,7 @@ mod verify;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
@@ -40,6 +41,7 @@ use self::issuer::Issuer;
 use self::jws::{Jws, Named};
 use crate::config::checked::TokenIssuer;
 use crate::denial::{Denial, Reason};
+use crate::sessions::{CleanAt, Listed};
 
 /// The issuers of one configuration, with the process-wide memory. Cheap to build on every reload: fetched keys and verified
 /// tokens outlive it.
@@ -63,6 +65,8 @@ pub struct Verified {
     facts: Facts,
     claims: Map<String, Value>,
     origin: Origin,
+    clean: CleanAt,
+    since: Instant,
 }
 
 /// By what a token was verified: it dies with any of it.
@@ -175,9 +179,30 @@ impl Verified {
         self.facts.anonymous
     }
 
+    /// When its signature was checked here, which was the first time it was seen, or the first after it was forgotten.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
     /// `exp`, in Unix seconds.
     pub fn expires(&self) -> i64 {
         self.facts.expires
+    }
+
+    /// What the list of revocations looks at. `token` is its text, which is not kept.
+    pub fn listed<'a>(&'a self, token: &'a str) -> Listed<'a> {
+        Listed {
+            token,
+            issuer: self.issuer(),
+            subject: self.subject(),
+            session: self.session(),
+            claims: &self.claims,
+        }
+    }
+
+    /// When it was last found not to be revoked.
+    pub fn clean(&self) -> &CleanAt {
+        &self.clean
     }
 
     /// The whole payload.

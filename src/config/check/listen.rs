@@ -20,31 +20,6 @@ use crate::config::wire::{Field, Value};
 const EXAMPLE: &str = "write at least one, such as `listen: [{ address: 0.0.0.0:8443, tls: { certificates: [{ cert: tls.crt, key: tls.key }] } }]`";
 
 impl Checker<'_> {
-    /// Where metrics and health are served.
-    pub(super) fn admin(&mut self, field: &Field<file::Admin>) -> Option<Admin> {
-        let default = Admin {
-            address: SocketAddr::from(([127, 0, 0, 1], 9901)),
-        };
-        let wire = match field {
-            Field::Absent => return Some(default),
-            Field::Bad => return None,
-            Field::Good(wire) => &wire.value,
-        };
-        let text = match &wire.address {
-            Field::Absent => return Some(default),
-            Field::Bad => return None,
-            Field::Good(text) => text,
-        };
-        let address = self.address(text)?;
-        if !address.ip().is_loopback() {
-            self.report.warn(
-                &text.place,
-                "metrics and health can be read from other machines, in clear text and by anybody",
-            );
-        }
-        Some(Admin { address })
-    }
-
     /// Every socket.
     pub(super) fn listen(&mut self, file: &File, admin: Option<&Admin>) -> Option<Vec<Listen>> {
         let list = file
@@ -284,6 +259,15 @@ impl Checker<'_> {
         };
         // Whoever names a CA means to ask for certificates.
         let mode = or(&wire.client_auth, file::ClientAuth::Required);
+        let roots = self.roots(ca)?;
+        Some(Some(ClientAuth {
+            roots,
+            required: mode? == file::ClientAuth::Required,
+        }))
+    }
+
+    /// The certificates of a file, as those that others must lead to.
+    pub(super) fn roots(&mut self, ca: &Value<Text>) -> Option<Arc<RootCertStore>> {
         let (_, chain) = self.chain(ca)?;
         let mut roots = RootCertStore::empty();
         for certificate in chain {
@@ -295,9 +279,6 @@ impl Checker<'_> {
                 return None;
             }
         }
-        Some(Some(ClientAuth {
-            roots: Arc::new(roots),
-            required: mode? == file::ClientAuth::Required,
-        }))
+        Some(Arc::new(roots))
     }
 }

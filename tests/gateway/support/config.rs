@@ -2,11 +2,18 @@
 
 use std::fmt::Write as _;
 
+use super::admin::OPERATOR;
 use super::tokens::ISSUER;
 
 /// Top-level keys with their values as YAML text.
 #[derive(Clone, Debug)]
 pub struct Config(Vec<(String, String)>);
+
+/// A secret for `keys`.
+pub const KEY: &str = "q8Vb0kXo2m3WZ1nJ5cPzq4rT7yUu9aLsDfGhK6eHvMw=";
+
+/// Another one.
+pub const OTHER_KEY: &str = "YxN3bq0w7Kp1sTgR5uVd8fJh2mLc6oZa9eWiXyBk4Qs=";
 
 /// A route of every kind. Tests of one rule write their own.
 const ROUTES: &str = r#"
@@ -42,7 +49,12 @@ impl Config {
   - { address: "127.0.0.1:0", tls: off }
   - { address: "127.0.0.1:0", redirect_to_https: true }"#,
             )
-            .set("admin", "{ address: \"127.0.0.1:0\" }")
+            .set(
+                "admin",
+                &format!(
+                    "{{ address: \"127.0.0.1:0\", operators: [{{ name: alice, token: {OPERATOR} }}] }}"
+                ),
+            )
             .set(
                 "tokens",
                 &format!(
@@ -94,6 +106,12 @@ impl Config {
             .collect();
         let all = format!("{others}\n  {name}: {{ servers: [\"{server}\"]{more} }}");
         self.set("upstreams", &all)
+    }
+
+    /// Puts the store into Redis, with one key.
+    pub fn store(&mut self, url: &str) -> &mut Self {
+        self.set("keys", &format!("[{{ id: k1, secret: \"{KEY}\" }}]"))
+            .set("store", &format!("{{ redis: \"{url}\" }}"))
     }
 
     /// The value of a key; empty if it is not there.

@@ -1,5 +1,6 @@
 //! The harness: a gateway, the origin behind it, the clients in front of it, and who issues their tokens.
 
+pub mod admin;
 pub mod answer;
 pub mod client;
 pub mod config;
@@ -14,6 +15,7 @@ pub mod origin;
 pub mod pki;
 pub mod raw;
 pub mod raw_h2;
+pub mod redis;
 pub mod tokens;
 
 use std::time::{Duration, Instant};
@@ -26,6 +28,7 @@ pub use gate::Gate;
 pub use gateway::Gateway;
 #[allow(unused_imports, reason = "a shorter way, for modules that want it")]
 pub use origin::{Exchange, Origin, Reply, Seen};
+pub use redis::RedisServer;
 pub use tokens::Issuer;
 
 /// How long anything may take before a test fails instead of hanging. Generous: it is only ever waited for by a failing test.
