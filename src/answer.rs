@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::denial::{Denial, Extra, Reason};
 use crate::listen::connection::StreamSlot;
 use crate::record::{End, Trail};
+use crate::streams::{Cause, Opening, Streaming, Tunnel, grpc};
 use crate::upstream::UpstreamBody;
 
 /// The body of an answer. Finishes the request's record when it is dropped.
@@ -23,12 +24,15 @@ pub struct Answer {
     content: Content,
     trail: Option<Trail>,
     slot: Option<StreamSlot>,
+    streaming: Option<Box<Streaming>>,
 }
 
 #[derive(Debug)]
 enum Content {
     Own(Option<Bytes>),
     Upstream(UpstreamBody),
+    /// Behind a 101: nothing for HTTP, and a tunnel for the connection.
+    Tunnel(Option<Box<Opening>>),
 }
 
 impl Answer {
@@ -49,16 +53,37 @@ impl Answer {
         Self::new(Content::Upstream(body))
     }
 
+    /// The upstream's body, which is a live stream.
+    pub(crate) fn stream(body: UpstreamBody, streaming: Streaming) -> Self {
+        Self {
+            streaming: Some(Box::new(streaming)),
+            ..Self::upstream(body)
+        }
+    }
+
+    /// The head before a tunnel.
+    pub(crate) fn tunnel(opening: Opening) -> Self {
+        Self::new(Content::Tunnel(Some(Box::new(opening))))
+    }
+
     fn new(content: Content) -> Self {
         Self {
             content,
             trail: None,
             slot: None,
+            streaming: None,
         }
     }
 
     /// Attaches the record, which is finished when the body is.
     pub(crate) fn followed_by(mut self, mut trail: Trail) -> Self {
+        if let Content::Tunnel(opening) = &mut self.content {
+            if let Some(opening) = opening.take() {
+                let connection = trail.connection().clone();
+                connection.open_tunnel(Tunnel::begin(*opening, trail));
+            }
+            return self;
+        }
         // hyper never asks for the body of an answer to HEAD, so it is complete with its head.
         if trail.method == Method::HEAD {
             self.content = Content::Own(None);
@@ -67,6 +92,10 @@ impl Answer {
             trail.end = End::Complete;
         } else {
             self.slot = Some(trail.connection().open_stream());
+            if let Some(streaming) = &mut self.streaming {
+                streaming.begin(&trail);
+                trail.stream = streaming.ends_by(Cause::ClientGone);
+            }
         }
         self.trail = Some(trail);
         self
@@ -81,6 +110,7 @@ impl Answer {
         match polled {
             Poll::Pending => {}
             Poll::Ready(None) => trail.end = End::Complete,
+            Poll::Ready(Some(Err(AnswerError::Ended))) => trail.end = End::Ended,
             Poll::Ready(Some(Err(AnswerError::Upstream))) => trail.end = End::UpstreamFailed,
             Poll::Ready(Some(Err(AnswerError::Upload))) => trail.end = End::ClientGone,
             Poll::Ready(Some(Ok(frame))) => {
@@ -92,6 +122,16 @@ impl Answer {
                 }
             }
         }
+        if let Some(streaming) = &self.streaming {
+            if streaming.is_ended() {
+                trail.end = End::Ended;
+            }
+            trail.stream = streaming.ends_by(match trail.end {
+                End::Complete => Cause::Finished,
+                End::ClientGone | End::Ended => Cause::ClientGone,
+                End::UpstreamFailed => Cause::UpstreamGone,
+            });
+        }
     }
 }
 
@@ -102,12 +142,15 @@ pub enum AnswerError {
     Upstream,
     /// The client broke its upload off, which the upstream was still reading.
     Upload,
+    /// This gateway ended the stream, and could not say so.
+    Ended,
 }
 
 impl std::fmt::Display for AnswerError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Upstream => "the upstream failed in the middle of its answer",
+            Self::Ended => "the stream may not go on",
             Self::Upload => "the request broke off in the middle of its answer",
         })
     }
@@ -123,9 +166,14 @@ impl Body for Answer {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
-        let polled = match &mut self.content {
+        let this = &mut *self;
+        let polled = match &mut this.content {
             Content::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Content::Upstream(body) => Pin::new(body).poll_frame(context),
+            Content::Upstream(body) => match &mut this.streaming {
+                None => Pin::new(body).poll_frame(context),
+                Some(streaming) => streaming.poll_frame(body, context),
+            },
+            Content::Tunnel(_) => Poll::Ready(None),
         };
         self.note(&polled);
         polled
@@ -134,7 +182,11 @@ impl Body for Answer {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Own(bytes) => bytes.is_none(),
-            Content::Upstream(body) => body.is_end_stream(),
+            Content::Upstream(body) => match &self.streaming {
+                None => body.is_end_stream(),
+                Some(streaming) => streaming.is_over() || body.is_end_stream(),
+            },
+            Content::Tunnel(_) => true,
         }
     }
 
@@ -146,6 +198,7 @@ impl Body for Answer {
                     .map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
             ),
             Content::Upstream(body) => body.size_hint(),
+            Content::Tunnel(_) => SizeHint::with_exact(0),
         }
     }
 }
@@ -172,6 +225,9 @@ pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
     } = denial;
     trail.reason = Some(reason);
     trail.detail = detail;
+    if trail.is_grpc {
+        return grpc::refusal(reason.status(), public_wording(reason));
+    }
     let body = problem(reason, trail.id.to_str().unwrap_or_default());
     let length = HeaderValue::from(body.len());
     let mut response = Response::new(Answer::full(body));

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{Request, Response, Version};
+use hyper::{Request, Response, StatusCode, Version};
 
 use crate::answer::{self, Answer};
 use crate::config::checked::Target;
@@ -29,6 +29,7 @@ use crate::process::Process;
 use crate::record::{Decision, Record, Trail};
 use crate::request::{Head, Inbound};
 use crate::serve;
+use crate::streams::{Streams, grpc};
 use crate::upstream::{self, Pools};
 
 /// A year, as browsers and scanners expect it (RFC 6797, section 6.1).
@@ -40,6 +41,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Gateway {
     process: Arc<Process>,
     pools: Pools,
+    streams: Rc<Streams>,
     lines: RefCell<Vec<u8>>,
     flush_planned: Cell<bool>,
 }
@@ -48,6 +50,7 @@ impl Gateway {
     /// The gateway of one worker out of `workers`.
     pub fn new(process: Arc<Process>, worker: usize, workers: usize) -> Rc<Self> {
         Rc::new(Self {
+            streams: Streams::new(process.clone()),
             process,
             pools: Pools::new(worker, workers),
             lines: RefCell::default(),
@@ -70,6 +73,7 @@ impl Gateway {
             request.method().clone(),
             request.version(),
         );
+        trail.is_grpc = grpc::is_grpc(request.headers());
         let origin = request.headers().get(header::ORIGIN).cloned();
         let outcome = {
             let judged = pin!(self.judge(request, snapshot.clone(), &mut trail));
@@ -96,7 +100,7 @@ impl Gateway {
             trail.decision = Decision::Preflight;
             return Ok(answer::no_content());
         }
-        let request = Inbound::route(head, body, snapshot.clone(), trail)?;
+        let request = Inbound::route(head, Some(body), snapshot.clone(), trail)?;
         let permit = snapshot.chain().authorize(request, trail).await?;
         trail.decision = Decision::Permit;
         match permit.target() {
@@ -120,6 +124,7 @@ impl Gateway {
         let id = trail.id.clone();
         trail.answered = Some(trail.started.elapsed());
         trail.status = Some(response.status());
+        let is_tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
         if over_tls {
@@ -129,7 +134,7 @@ impl Gateway {
             cors.write(headers, origin, trail.decision == Decision::Preflight);
         }
         // While draining, a kept connection would only be cut later; say so now. HTTP/2 has GOAWAY for this.
-        if version < Version::HTTP_2 && self.process.is_draining() {
+        if version < Version::HTTP_2 && !is_tunnel && self.process.is_draining() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
     }
@@ -140,7 +145,8 @@ impl Gateway {
         let metrics = self.process.metrics();
         metrics.finish(record);
         match record.end {
-            End::Complete => {}
+            // What this gateway ended is counted with the streams.
+            End::Complete | End::Ended => {}
             End::ClientGone => metrics.client_gone.inc(),
             End::UpstreamFailed => metrics.upstream_failed.inc(),
         }
@@ -176,6 +182,11 @@ impl Gateway {
     /// What all workers share.
     pub fn process(&self) -> &Arc<Process> {
         &self.process
+    }
+
+    /// This worker's live streams.
+    pub(crate) fn streams(&self) -> &Rc<Streams> {
+        &self.streams
     }
 
     /// This worker's upstream connections.

@@ -16,6 +16,7 @@
 //! - Only [`gateway`] knows the whole order of events; only [`auth::chain`] knows the order of layers.
 //! - Nothing under [`auth`] reads a body, opens a socket, logs, counts or knows an HTTP status.
 //! - Only [`denial`] knows the statuses of refusals. Only [`record`] writes the request's line.
+//! - Only [`streams`] ends an answer that has begun for a reason of its own.
 //! - Only [`auth::chain`] can make a [`auth::Permit`]; only [`upstream`] and [`serve`] use one up.
 //! - Nothing behind [`request`] sees an uncanonical path (but a route's opaque tail) or a client's identity header.
 //! - The wire structs of [`config`] are not used outside it.
@@ -47,5 +48,6 @@ pub mod server;
 pub mod sessions;
 pub mod side_call;
 pub mod store;
+pub mod streams;
 pub mod tokens;
 pub mod upstream;

@@ -16,6 +16,7 @@ use crate::listen::connection::Cause;
 use crate::record::{Record, Verdict};
 use crate::sessions::RevocationMetrics;
 use crate::store::StoreMetrics;
+use crate::streams::StreamMetrics;
 
 /// Seconds; the budget of a decision (0.05) is one of them.
 const REQUEST_BUCKETS: &[f64] = &[
@@ -70,6 +71,8 @@ pub struct Metrics {
     waived_layers: IntGauge,
     /// What is revoked.
     pub revocations: Arc<RevocationMetrics>,
+    /// Live streams.
+    pub streams: StreamMetrics,
     /// The store.
     pub store: Arc<StoreMetrics>,
     /// Log lines that were dropped because the reader of standard output was too slow.
@@ -215,6 +218,7 @@ impl Metrics {
                 "Layers in shadow or off, counted over all routes.",
             )?,
             revocations: Arc::new(RevocationMetrics::new(&registry)?),
+            streams: StreamMetrics::new(&registry)?,
             store: Arc::new(StoreMetrics::new(&registry)?),
             log_dropped: counter(
                 "log_dropped_total",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::config::snapshot::Snapshot;
 use crate::log::Log;
@@ -20,6 +20,7 @@ use crate::tokens::{KeySources, VerifiedCache};
 #[derive(Debug)]
 pub struct Process {
     snapshot: ArcSwap<Snapshot>,
+    generation: watch::Sender<u64>,
     metrics: Arc<Metrics>,
     token_cache: Arc<VerifiedCache>,
     key_sources: Arc<KeySources>,
@@ -42,6 +43,7 @@ impl Process {
         log: Log,
     ) -> Self {
         Self {
+            generation: watch::Sender::new(snapshot.generation()),
             snapshot: ArcSwap::from_pointee(snapshot),
             metrics,
             token_cache,
@@ -61,7 +63,14 @@ impl Process {
 
     /// Puts another configuration into force. Requests that run keep theirs.
     pub fn replace(&self, snapshot: Snapshot) {
+        let generation = snapshot.generation();
         self.snapshot.store(Arc::new(snapshot));
+        self.generation.send_replace(generation);
+    }
+
+    /// Changes when another configuration is in force: what was let in by the one before asks again.
+    pub fn generations(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
     }
 
     /// Held while a configuration is read and put into force. Blocks, so not for a runtime's own threads.

@@ -22,6 +22,7 @@ use crate::denial::Reason;
 use crate::gateway::Gateway;
 use crate::line::{Line, number_key, text_key};
 use crate::listen::connection::ConnectionState;
+use crate::streams::{Cause, Kind};
 use crate::tokens::Verified;
 
 /// The facts of one request.
@@ -33,6 +34,8 @@ pub struct Record {
     pub started: Instant,
     /// The configuration it was judged by.
     pub snapshot: Arc<Snapshot>,
+    /// Whether refusals are told as gRPC statuses.
+    pub is_grpc: bool,
     /// The method.
     pub method: Method,
     /// The version the client spoke.
@@ -63,8 +66,12 @@ pub struct Record {
     pub answered: Option<Duration>,
     /// The upstream's part of it.
     pub upstream: Option<Duration>,
-    /// Bytes of the answer's body.
+    /// Bytes of the answer's body, or what a tunnel passed to the client.
     pub sent: u64,
+    /// What a tunnel passed to the upstream.
+    pub received: u64,
+    /// What kind of stream it was, and why it ended.
+    pub stream: Option<(Kind, Cause)>,
     /// How it ended.
     pub end: End,
 }
@@ -134,6 +141,8 @@ pub enum End {
     ClientGone,
     /// The upstream failed in the middle of its answer; the client saw an error, never a complete answer.
     UpstreamFailed,
+    /// This gateway ended it: a stream whose proof is gone, or that reached a limit.
+    Ended,
 }
 
 impl End {
@@ -142,12 +151,13 @@ impl End {
             Self::Complete => "complete",
             Self::ClientGone => "client_gone",
             Self::UpstreamFailed => "upstream_failed",
+            Self::Ended => "ended",
         }
     }
 }
 
 impl Record {
-    fn begin(snapshot: Arc<Snapshot>, method: Method, version: Version) -> Self {
+    pub(crate) fn begin(snapshot: Arc<Snapshot>, method: Method, version: Version) -> Self {
         let started = clock::now();
         let mut buffer = Uuid::encode_buffer();
         let id = Uuid::now_v7().hyphenated().encode_lower(&mut buffer);
@@ -155,6 +165,7 @@ impl Record {
             id: decision_id(id),
             started,
             snapshot,
+            is_grpc: false,
             method,
             version,
             host: None,
@@ -171,6 +182,8 @@ impl Record {
             answered: None,
             upstream: None,
             sent: 0,
+            received: 0,
+            stream: None,
             end: End::ClientGone,
         }
     }
@@ -251,6 +264,11 @@ impl Record {
         }
         line.number(number_key!("total_us"), micros(self.started.elapsed()));
         line.number(number_key!("sent"), self.sent);
+        if let Some((kind, cause)) = self.stream {
+            line.number(number_key!("received"), self.received);
+            line.word(text_key!("stream"), kind.as_str());
+            line.word(text_key!("cause"), cause.as_str());
+        }
         line.word(text_key!("end"), self.end.as_str());
         line.number(number_key!("generation"), self.snapshot.generation());
         line.close();
@@ -288,6 +306,11 @@ impl Trail {
             gateway,
             connection,
         }
+    }
+
+    /// The gateway that answers.
+    pub(crate) fn gateway(&self) -> &Rc<Gateway> {
+        &self.gateway
     }
 
     /// The connection the request came on.

@@ -38,6 +38,16 @@ impl Caller {
         }
     }
 
+    /// The same user with another proof: a newer token, or roles by another configuration.
+    pub(super) fn proven_again(&self, verified: Arc<Verified>, roles: Vec<Arc<str>>) -> Self {
+        let user = self.user.as_ref().map(|user| User {
+            verified,
+            roles,
+            authorization: user.authorization.clone(),
+        });
+        Self { user }
+    }
+
     /// The verified token's facts, unless this is nobody.
     pub fn verified(&self) -> Option<&Arc<Verified>> {
         self.user.as_ref().map(|user| &user.verified)

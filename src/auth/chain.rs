@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use hyper::HeaderMap;
+use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 
 use super::identifiers::Identifiers;
@@ -13,6 +15,7 @@ use super::identity::Identity;
 use super::roles::{RoleTable, Roles};
 use super::{Caller, Layer};
 use crate::config::checked::{Authorization, Target, WaivedMode};
+use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 use crate::record::{Record, Verdict};
 use crate::request::Inbound;
@@ -53,6 +56,29 @@ impl Chain {
         // What the caller is, before whose the thing is: it needs no lookup.
         let roles = step(&self.roles, &request, identified, record).await?;
         Permit::new(request, roles)
+    }
+
+    /// Judges again what stands since an earlier judgement, by this chain, whose configuration is `snapshot`'s.
+    ///
+    /// # Errors
+    ///
+    /// What the same request would be refused for now.
+    pub async fn judge_again(
+        &self,
+        standing: &Standing,
+        snapshot: Arc<Snapshot>,
+    ) -> Result<Standing, Denial> {
+        // The steps of the stream's record stay those it was let in by.
+        let mut record = standing.request.record_again(snapshot.clone());
+        let request = standing.request.reroute(snapshot, &mut record)?;
+        let caller = self.identity.confirm(&request, &standing.caller)?;
+        let identified = enforce(&self.identifiers, &request, caller, &mut record).await?;
+        let roles = step(&self.roles, &request, identified, &mut record).await?;
+        let permit = Permit::new(request, roles)?;
+        Ok(Standing {
+            request: permit.request,
+            caller: permit.caller,
+        })
     }
 
     /// Tells every layer how a request ended.
@@ -176,8 +202,54 @@ impl Permit {
         self.target
     }
 
-    /// Takes the permit apart to use it up: request, caller, and the `Authorization` field for the upstream.
-    pub(crate) fn spend(self) -> (Inbound, Caller, Option<HeaderValue>) {
-        (self.request, self.caller, self.authorization)
+    /// Takes the permit apart to use it up.
+    pub(crate) fn spend(mut self) -> Spent {
+        let (fields, body) = self.request.take_message();
+        Spent {
+            standing: Standing {
+                request: self.request,
+                caller: self.caller,
+            },
+            fields,
+            body,
+            authorization: self.authorization,
+        }
+    }
+}
+
+/// A permit that was used up.
+#[derive(Debug)]
+pub(crate) struct Spent {
+    /// What may be judged again.
+    pub(crate) standing: Standing,
+    /// The fields that may pass.
+    pub(crate) fields: HeaderMap,
+    /// The body.
+    pub(crate) body: Option<Incoming>,
+    /// The `Authorization` field for the upstream.
+    pub(crate) authorization: Option<HeaderValue>,
+}
+
+/// Who asked what, of a request that was let in: enough to judge again whether its answer may go on, and nothing that could be forwarded.
+#[derive(Debug)]
+pub struct Standing {
+    request: Inbound,
+    caller: Caller,
+}
+
+impl Standing {
+    /// The request, without its fields and body.
+    pub fn request(&self) -> &Inbound {
+        &self.request
+    }
+
+    /// Who it is from.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Until when its proof is accepted, in Unix seconds; for ever if nobody had to prove anything.
+    pub fn accepted_until(&self) -> Option<i64> {
+        Some(self.caller.verified()?.accepted_until())
     }
 }

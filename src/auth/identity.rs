@@ -43,13 +43,44 @@ impl Identity {
         }
     }
 
+    /// Judges a caller again who was proven for this request before, perhaps under another configuration. A newer token of the same session
+    /// that was verified here counts as if it had come with the request.
+    pub(super) fn confirm(&self, request: &Inbound, caller: &Caller) -> Result<Caller, Denial> {
+        let must_be_user = match request.rule().access {
+            Access::Public => return Ok(Caller::NOBODY),
+            Access::Deny => return Err(Reason::RouteDenied.into()),
+            Access::Optional => false,
+            Access::User => true,
+        };
+        let Some(verified) = caller.verified() else {
+            return match must_be_user {
+                true => Err(Reason::TokenMissing.into()),
+                false => Ok(Caller::NOBODY),
+            };
+        };
+        let now = clock::unix_now();
+        let verified = self
+            .tokens
+            .newer_of_session(verified, now)
+            .unwrap_or_else(|| verified.clone());
+        if now >= verified.accepted_until() {
+            return Err(Reason::TokenExpired.into());
+        }
+        if !self.tokens.still_accepts(&verified, now) {
+            return Err(Reason::TokenKeyUnknown.because("its issuer entry or key is gone"));
+        }
+        self.in_force(request, &verified)?;
+        let roles = self.roles.of(&verified);
+        Ok(caller.proven_again(verified, roles))
+    }
+
     /// Whether a good credential is still in force. It is not if the list says that it was revoked. Where the list cannot be kept, it may have
     /// been revoked where we cannot hear of it, and the failure matrix says for how long that matters.
-    fn in_force(&self, request: &Inbound, token: &str, verified: &Verified) -> Result<(), Denial> {
+    fn in_force(&self, request: &Inbound, verified: &Verified) -> Result<(), Denial> {
         let now = clock::unix_now();
         // Also for a token that is remembered: what was revoked is forgotten nowhere, but listed here.
         self.revocations
-            .check(verified.clean(), verified.listed(token), now)?;
+            .check(verified.clean(), verified.listed(), now)?;
         let outage = self.revocations.outage(now);
         let is_complete = self.revocations.is_complete();
         if outage == Outage::Reachable && is_complete {
@@ -89,7 +120,7 @@ impl Layer for Identity {
             };
             return match self.tokens.verify(credential.token, clock::unix_now())? {
                 Presented::User(verified) => {
-                    self.in_force(request, credential.token, &verified)?;
+                    self.in_force(request, &verified)?;
                     let roles = self.roles.of(&verified);
                     Ok(Caller::user(
                         verified,

@@ -42,7 +42,8 @@ pub mod roles;
 use std::future::Future;
 
 pub use caller::Caller;
-pub use chain::{Chain, Permit};
+pub(crate) use chain::Spent;
+pub use chain::{Chain, Permit, Standing};
 
 use crate::denial::Denial;
 use crate::record::Record;

@@ -348,6 +348,8 @@ pub struct Upstream {
     pub max_connections: NonZeroUsize,
     /// What becomes of the caller's token.
     pub authorization: Authorization,
+    /// What is spoken. Default HTTP/1.1.
+    pub protocol: Protocol,
 }
 
 /// The `Host` that an upstream sees.
@@ -357,6 +359,24 @@ pub enum UpstreamHost {
     Keep,
     /// Always this.
     Value(HeaderValue),
+}
+
+/// What is spoken to the servers of an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, one request at a time on a connection.
+    Http1,
+    /// HTTP/2 in clear text, without asking first (RFC 9113, section 3.3). gRPC needs it.
+    Http2,
+}
+
+/// How refusals are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errors {
+    /// `application/problem+json` (RFC 9457); a request in gRPC is refused in gRPC all the same.
+    Problem,
+    /// Always as a gRPC status.
+    Grpc,
 }
 
 /// What becomes of the caller's access token.
@@ -416,6 +436,10 @@ pub struct Route {
     pub body_limit: u64,
     /// Time limits; `None` takes the upstream's or has no limit.
     pub timeouts: Timeouts,
+    /// Whether a client may change the connection to WebSocket. Default: no.
+    pub websocket: bool,
+    /// How refusals are written. Default `problem`.
+    pub errors: Errors,
     /// Layers that do not enforce here, gateway-wide settings already merged in.
     pub waived: Vec<Waiver>,
     /// The line the route starts at, for messages.

@@ -7,7 +7,9 @@
 
 use std::time::Duration;
 
-use super::checked::{Access, Authorization, Environment, Serve, Tail, TrailingSlash, WaivedMode};
+use super::checked::{
+    Access, Authorization, Environment, Errors, Protocol, Serve, Tail, TrailingSlash, WaivedMode,
+};
 use super::declare::{wire, words};
 use super::node::{Kind, Node, Text};
 use super::problem::Report;
@@ -158,6 +160,7 @@ wire! {
         pool_idle: Duration,
         max_connections: i128,
         authorization: Authorization,
+        protocol: Protocol,
     }
     later ["assertion"]
 
@@ -219,10 +222,11 @@ wire! {
         tail: Tail,
         body: Body,
         timeouts: Timeouts,
+        upgrade: List<Upgrade>,
         errors: Errors,
         layers: Layers,
     }
-    later ["learn", "limits", "rest", "upgrade", "when"]
+    later ["learn", "limits", "rest", "when"]
 
     /// What may be sent.
     struct Body {
@@ -322,9 +326,12 @@ pub(crate) enum Mode {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Aal(pub u8);
 
-/// How refusals are written; one way works so far.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Errors;
+/// What a client may change a connection to; one way works so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Upgrade {
+    /// RFC 6455.
+    Websocket,
+}
 
 words! {
     impl Environment { "production" => Environment::Production, "development" => Environment::Development, }
@@ -345,5 +352,7 @@ words! {
     impl Serve { "health" => Serve::Health, "panic" => Serve::Panic, }
     impl TrailingSlash { "same" => TrailingSlash::Same, "strict" => TrailingSlash::Strict, }
     impl Tail { "canonical" => Tail::Canonical, "opaque" => Tail::Opaque, }
-    impl Errors { "problem" => Errors, } later ["gotrue", "postgrest", "grpc"]
+    impl Errors { "problem" => Errors::Problem, "grpc" => Errors::Grpc, } later ["gotrue", "postgrest"]
+    impl Upgrade { "websocket" => Upgrade::Websocket, }
+    impl Protocol { "http1" => Protocol::Http1, "http2" => Protocol::Http2, }
 }

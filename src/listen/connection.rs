@@ -29,6 +29,7 @@ use super::redirect;
 use crate::config::checked::{Connections, ListenKind};
 use crate::gateway::Gateway;
 use crate::request;
+use crate::streams::Tunnel;
 
 /// What is known of a connection while it lives.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub struct ConnectionState {
     /// Requests in a row whose client went away before their answer.
     aborted: Cell<usize>,
     wake: Notify,
+    /// What the connection becomes once its 101 is written.
+    tunnel: RefCell<Option<Box<Tunnel>>>,
 }
 
 impl ConnectionState {
@@ -63,6 +66,7 @@ impl ConnectionState {
             draining: Cell::new(false),
             aborted: Cell::new(0),
             wake: Notify::new(),
+            tunnel: RefCell::new(None),
         })
     }
 
@@ -105,6 +109,11 @@ impl ConnectionState {
             connection: self.clone(),
             index,
         }
+    }
+
+    /// The answer under way is a 101, behind which this tunnel begins.
+    pub(crate) fn open_tunnel(&self, tunnel: Box<Tunnel>) {
+        self.tunnel.replace(Some(tunnel));
     }
 
     /// Asks the connection to end: no new requests, and what runs may finish.
@@ -323,7 +332,7 @@ where
     if is_h2 {
         let connection = h2_builder(limits).serve_connection(stream, service);
         supervise(
-            Box::pin(connection),
+            Box::pin(connection).as_mut(),
             http2::Connection::graceful_shutdown,
             state,
             limits,
@@ -331,13 +340,38 @@ where
         .await
     } else {
         let connection = h1_builder(limits).serve_connection(stream, service);
+        let mut connection = Box::pin(connection);
+        // The tunnel's record knows the connection, and would keep it for ever.
+        let awaited = AwaitedTunnel(state.clone());
         supervise(
-            Box::pin(connection),
+            connection.as_mut(),
             http1::Connection::graceful_shutdown,
             state,
             limits,
         )
-        .await
+        .await?;
+        if let Some(tunnel) = awaited.take() {
+            let parts = Pin::into_inner(connection).into_parts();
+            // Boxed, so that the task of every other connection is not as large.
+            let stream = parts.io.into_inner().stream;
+            Box::pin(tunnel.run(stream, parts.read_buf)).await;
+        }
+        Ok(())
+    }
+}
+
+/// The place where a tunnel is left for its connection.
+struct AwaitedTunnel(Rc<ConnectionState>);
+
+impl AwaitedTunnel {
+    fn take(&self) -> Option<Box<Tunnel>> {
+        self.0.tunnel.take()
+    }
+}
+
+impl Drop for AwaitedTunnel {
+    fn drop(&mut self) {
+        drop(self.take());
     }
 }
 
@@ -359,7 +393,7 @@ async fn speak_redirect(
     });
     let connection = h1_builder(limits).serve_connection(stream, service);
     supervise(
-        Box::pin(connection),
+        Box::pin(connection).as_mut(),
         http1::Connection::graceful_shutdown,
         state,
         limits,
@@ -400,7 +434,7 @@ fn h2_builder(limits: &Connections) -> http2::Builder<LocalExecutor> {
 
 /// Runs a connection beside its limits. The connection is boxed, so that the task is not as large as the largest protocol.
 async fn supervise<C, E>(
-    mut connection: Pin<Box<C>>,
+    mut connection: Pin<&mut C>,
     graceful: impl Fn(Pin<&mut C>),
     state: &Rc<ConnectionState>,
     limits: &Connections,

@@ -36,6 +36,9 @@ use connection::ConnectionState;
 /// the very moment its connection is closed would see an error. Two seconds is a choice.
 const LAME_DUCK: Duration = Duration::from_secs(2);
 
+/// How long before the deadline calls of gRPC are told that it comes.
+const PARTING: Duration = Duration::from_secs(1);
+
 /// When and how often the kernel asks a silent peer whether it is still there.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(60))
@@ -97,6 +100,8 @@ enum Phase {
     Closing,
     /// Idle connections are closed, too.
     Leaving,
+    /// Calls that may still finish are told that they will not.
+    Parting,
     /// What is left is cut.
     Over,
 }
@@ -239,7 +244,11 @@ impl Workers {
             let lame = LAME_DUCK.min(deadline / 2);
             self.wait_for_none(lame).await;
             self.phase.send_replace(Phase::Leaving);
-            self.wait_for_none(deadline.saturating_sub(lame)).await;
+            let parting = PARTING.min(deadline / 4);
+            self.wait_for_none(deadline.saturating_sub(lame + parting))
+                .await;
+            self.phase.send_replace(Phase::Parting);
+            self.wait_for_none(parting).await;
         };
         ended.await;
         let left = self.load.total();
@@ -289,6 +298,7 @@ async fn run(
             phases.clone(),
         ));
     }
+    tokio::task::spawn_local(gateway.streams().clone().watch());
     tokio::task::spawn_local({
         let gateway = gateway.clone();
         async move {
@@ -312,7 +322,11 @@ async fn run(
                 match phase {
                     Phase::Serving => {}
                     Phase::Closing => drain(&connections, ConnectionState::is_h2),
-                    Phase::Leaving => drain(&connections, |_| true),
+                    Phase::Leaving => {
+                        drain(&connections, |_| true);
+                        gateway.streams().drain(false);
+                    }
+                    Phase::Parting => gateway.streams().drain(true),
                     Phase::Over => break,
                 }
                 if changed.is_err() {

@@ -47,6 +47,10 @@ fn location(
     let connection = trail.connection().clone();
     let snapshot = trail.snapshot.clone();
     let head = Head::read(parts, connection.facts(), &snapshot, trail)?;
+    // Clients of WebSocket do not follow redirects.
+    if head.handshake().is_some() {
+        return Err(Reason::UpgradeRefused.into());
+    }
     if !matches!(*head.method(), Method::GET | Method::HEAD) {
         return Err(Reason::HttpsRequired.into());
     }

@@ -5,6 +5,7 @@
 //!
 //! Nothing after this module sees an uncanonical path, a client's identity header, or a raw `Authorization` header.
 
+pub mod handshake;
 pub mod headers;
 pub mod host;
 pub mod method;
@@ -23,10 +24,11 @@ use hyper::{HeaderMap, Method, Version};
 
 use crate::auth::LayerName;
 use crate::clock;
-use crate::config::checked::{Route, Tail, WaivedMode};
+use crate::config::checked::{Errors, Route, Tail, WaivedMode};
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 use crate::record::Record;
+use handshake::Handshake;
 use headers::Survey;
 use host::Host;
 use path::{Canonical, ParameterKind, Pattern, Segment};
@@ -35,6 +37,7 @@ pub use peer::Connection;
 use route::Selected;
 
 /// A request head that can be read in one way only, before a route is chosen.
+#[derive(Clone)]
 pub struct Head {
     method: Method,
     version: Version,
@@ -42,6 +45,7 @@ pub struct Head {
     client: Client,
     headers: HeaderMap,
     authorization: Option<HeaderValue>,
+    handshake: Option<Box<Handshake>>,
     uri: hyper::Uri,
 }
 
@@ -52,7 +56,8 @@ pub struct Inbound {
     query_credentials: Vec<(String, String)>,
     selected: Selected,
     snapshot: Arc<Snapshot>,
-    body: Incoming,
+    /// Until it is taken for forwarding.
+    body: Option<Incoming>,
 }
 
 impl Head {
@@ -86,9 +91,10 @@ impl Head {
             return Err(Reason::HostUnknown.into());
         }
         let survey = Survey::of(&parts.headers);
-        if survey.upgrade {
-            return Err(Reason::UpgradeRefused.into());
-        }
+        let handshake = match survey.upgrade {
+            false => None,
+            true => Some(Handshake::read(&parts).ok_or(Reason::UpgradeRefused)?),
+        };
         let Parts {
             method,
             uri,
@@ -100,6 +106,9 @@ impl Head {
             return Err(Reason::AuthorizationRepeated.into());
         }
         headers::clean_request(&mut headers, &survey);
+        if handshake.is_some() {
+            Handshake::remove(&mut headers);
+        }
         let authorization = match survey.authorizations {
             0 => None,
             _ => headers.remove(header::AUTHORIZATION),
@@ -113,6 +122,7 @@ impl Head {
             client,
             headers,
             authorization,
+            handshake: handshake.map(Box::new),
             uri,
         }))
     }
@@ -132,6 +142,11 @@ impl Head {
         &self.host
     }
 
+    /// The handshake, if the client asks for WebSocket.
+    pub fn handshake(&self) -> Option<&Handshake> {
+        self.handshake.as_deref()
+    }
+
     /// The target as it came, for a redirect.
     pub(crate) fn uri(&self) -> &hyper::Uri {
         &self.uri
@@ -146,7 +161,7 @@ impl Inbound {
     /// A [`Reason`] about the path, the query or the route.
     pub fn route(
         head: Box<Head>,
-        body: Incoming,
+        body: Option<Incoming>,
         snapshot: Arc<Snapshot>,
         record: &mut Record,
     ) -> Result<Self, Denial> {
@@ -158,6 +173,10 @@ impl Inbound {
         let route = snapshot.route(selected).ok_or(Reason::Internal)?;
         let pattern = route.paths.get(selected.pattern).ok_or(Reason::Internal)?;
         record.route = Some(selected.route);
+        record.is_grpc |= route.errors == Errors::Grpc;
+        if head.handshake.is_some() && !route.websocket {
+            return Err(Reason::UpgradeRefused.into());
+        }
         let credentials = if route.pass_credentials {
             &[]
         } else {
@@ -276,28 +295,36 @@ impl Inbound {
             })
     }
 
-    /// Takes the request apart for forwarding.
-    pub(crate) fn into_parts(self) -> (Box<Head>, PathAndQuery, Arc<Snapshot>, Selected, Incoming) {
-        (
-            self.head,
-            self.target,
-            self.snapshot,
-            self.selected,
-            self.body,
-        )
+    /// Takes the fields and the body out for forwarding. What is left can be judged again.
+    pub(crate) fn take_message(&mut self) -> (HeaderMap, Option<Incoming>) {
+        self.head.authorization = None;
+        (std::mem::take(&mut self.head.headers), self.body.take())
     }
-}
 
-impl Head {
-    /// What the upstream needs of the head.
-    pub(crate) fn into_forwarded(self) -> (Method, HeaderMap, Host, Client, Option<HeaderValue>) {
-        (
-            self.method,
-            self.headers,
-            self.host,
-            self.client,
-            self.authorization,
-        )
+    /// The handshake, if the client asks for WebSocket.
+    pub fn handshake(&self) -> Option<&Handshake> {
+        self.head.handshake()
+    }
+
+    /// A record for judging again, which nobody reads.
+    pub(crate) fn record_again(&self, snapshot: Arc<Snapshot>) -> Record {
+        Record::begin(snapshot, self.head.method.clone(), self.head.version)
+    }
+
+    /// The same request under another configuration.
+    ///
+    /// # Errors
+    ///
+    /// It has no route there, or one that does not offer the same.
+    pub(crate) fn reroute(
+        &self,
+        snapshot: Arc<Snapshot>,
+        record: &mut Record,
+    ) -> Result<Self, Denial> {
+        if !snapshot.serves_host(self.head.host.name()) {
+            return Err(Reason::HostUnknown.into());
+        }
+        Self::route(self.head.clone(), None, snapshot, record)
     }
 }
 

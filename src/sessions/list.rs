@@ -12,7 +12,7 @@ use dashmap::DashMap;
 use serde_json::{Map, Value};
 
 use super::revocation::{Kind, Revocation, What};
-use crate::tokens::digest::{self, Digest};
+use crate::tokens::digest::Digest;
 
 /// Seconds by which the clocks of the identity server and of whoever revokes may differ. A sign-in that close behind a revocation is
 /// refused with those before it.
@@ -35,8 +35,8 @@ pub struct CleanAt(AtomicU64);
 /// What the list looks at in a verified token.
 #[derive(Clone, Copy, Debug)]
 pub struct Listed<'a> {
-    /// Its text.
-    pub token: &'a str,
+    /// The digest of its text.
+    pub token: &'a Digest,
     /// `iss`.
     pub issuer: &'a str,
     /// `sub`.
@@ -98,7 +98,7 @@ impl List {
         let lives = |expires: i64| now < expires;
         if self
             .tokens
-            .get(&digest::of(token.as_bytes()))
+            .get(token)
             .is_some_and(|expires| lives(*expires))
         {
             return Some(Kind::Token);

@@ -3,11 +3,12 @@
 use serde_json::json;
 
 use super::*;
+use crate::tokens::digest;
 
 const NOW: i64 = 1_800_000_000;
 
 struct Token {
-    text: String,
+    digest: Digest,
     issuer: String,
     subject: String,
     session: Option<String>,
@@ -17,7 +18,7 @@ struct Token {
 impl Token {
     fn new(text: &str, session: Option<&str>, claims: Value) -> Self {
         Self {
-            text: text.to_owned(),
+            digest: digest::of(text.as_bytes()),
             issuer: "https://i".to_owned(),
             subject: "u".to_owned(),
             session: session.map(str::to_owned),
@@ -27,7 +28,7 @@ impl Token {
 
     fn listed(&self) -> Listed<'_> {
         Listed {
-            token: &self.text,
+            token: &self.digest,
             issuer: &self.issuer,
             subject: &self.subject,
             session: self.session.as_deref(),

@@ -11,12 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use quick_cache::sync::Cache;
 
 use super::Verified;
-use super::digest::Digest;
+use super::digest::{self, Digest};
 
 /// The process-wide memory of verified tokens. Refusals are not remembered: each costs its sender as much as us, and a stranger
 /// could fill the memory with them.
 pub struct VerifiedCache {
     tokens: Cache<Digest, Arc<Verified>>,
+    /// Of every session, the token that lives longest: what keeps the streams of that session open.
+    sessions: Cache<Digest, Arc<Verified>>,
     hits: AtomicU64,
     misses: AtomicU64,
 }
@@ -26,6 +28,7 @@ impl VerifiedCache {
     pub fn new(capacity: NonZeroUsize) -> Self {
         Self {
             tokens: Cache::new(capacity.get()),
+            sessions: Cache::new(capacity.get()),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
         }
@@ -72,7 +75,25 @@ impl VerifiedCache {
     /// Remembers a token.
     pub(super) fn insert(&self, digest: Digest, verified: &Arc<Verified>) {
         self.tokens.insert(digest, Arc::clone(verified));
+        if let Some(session) = session_of(verified) {
+            let known = self.sessions.get(&session);
+            if known.is_none_or(|known| known.accepted_until() < verified.accepted_until()) {
+                self.sessions.insert(session, Arc::clone(verified));
+            }
+        }
     }
+
+    /// Of the tokens seen here that are of the same session, the one that lives longest. It may have been forgotten.
+    pub(super) fn longest_of_session(&self, verified: &Verified) -> Option<Arc<Verified>> {
+        self.sessions.get(&session_of(verified)?)
+    }
+}
+
+/// A name for issuer, subject and session together: a session id is its issuer's, and nobody may prolong another's streams by it.
+fn session_of(verified: &Verified) -> Option<Digest> {
+    let session = verified.session()?;
+    let parts = [verified.issuer(), verified.subject(), session];
+    Some(digest::of_parts(parts.map(str::as_bytes)))
 }
 
 impl std::fmt::Debug for VerifiedCache {

@@ -50,6 +50,11 @@ pub(super) struct Period {
 }
 
 impl Period {
+    /// The first instant outside.
+    pub(super) fn until(self) -> i64 {
+        self.until
+    }
+
     /// The instant named by `exp` is already outside (RFC 7519, section 4.1.4), the one named by `nbf` inside (section 4.1.5).
     pub(super) fn contains(self, now: i64) -> bool {
         self.from <= now && now < self.until

@@ -138,6 +138,7 @@ impl Issuer {
             issuer: Arc::clone(&self.name),
             facts,
             claims: claims.clone(),
+            text: jws.digest(),
             origin: Origin {
                 entry: self.fingerprint,
                 key: *choice.key.id(),

@@ -14,6 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
+use super::digest::{self, Digest};
 use super::json;
 use crate::denial::{Denial, Reason};
 
@@ -43,6 +44,12 @@ pub(super) enum Named {
 }
 
 impl<'t> Jws<'t> {
+    /// The digest of the whole text.
+    pub(super) fn digest(&self) -> Digest {
+        let pieces = [self.signed, ".", self.signature];
+        digest::of_pieces(pieces.map(str::as_bytes))
+    }
+
     /// Takes `token` apart.
     pub(super) fn parse(token: &'t str) -> Result<Self, Denial> {
         if token.len() > MAX_LENGTH {

@@ -64,6 +64,8 @@ pub struct Verified {
     issuer: Arc<str>,
     facts: Facts,
     claims: Map<String, Value>,
+    /// The digest of its text, which is not kept.
+    text: Digest,
     origin: Origin,
     clean: CleanAt,
     since: Instant,
@@ -107,11 +109,7 @@ impl Tokens {
             return Err(Reason::TokenTooLarge.into());
         }
         let digest = digest::of(token.as_bytes());
-        let is_good = |verified: &Verified| {
-            self.issuers
-                .iter()
-                .any(|issuer| issuer.still_accepts(verified, now))
-        };
+        let is_good = |verified: &Verified| self.still_accepts(verified, now);
         if let Some(verified) = self.cache.find(&digest, is_good) {
             return Ok(Presented::User(verified));
         }
@@ -120,6 +118,21 @@ impl Tokens {
             self.cache.insert(digest, verified);
         }
         Ok(presented)
+    }
+
+    /// Whether a token that was verified would still be accepted at `now`: its issuer, its key and its time are as they were.
+    pub fn still_accepts(&self, verified: &Verified, now: i64) -> bool {
+        self.issuers
+            .iter()
+            .any(|issuer| issuer.still_accepts(verified, now))
+    }
+
+    /// A token of the same session that was verified here, is accepted at `now`, and lives longer.
+    pub fn newer_of_session(&self, verified: &Verified, now: i64) -> Option<Arc<Verified>> {
+        self.cache
+            .longest_of_session(verified)
+            .filter(|newer| newer.accepted_until() > verified.accepted_until())
+            .filter(|newer| self.still_accepts(newer, now))
     }
 
     /// Judges `token` without looking at the memory or adding to it: what the first look at a token costs.
@@ -189,10 +202,15 @@ impl Verified {
         self.facts.expires
     }
 
-    /// What the list of revocations looks at. `token` is its text, which is not kept.
-    pub fn listed<'a>(&'a self, token: &'a str) -> Listed<'a> {
+    /// Until when it is accepted, in Unix seconds: `exp` and the leeway of its issuer.
+    pub fn accepted_until(&self) -> i64 {
+        self.facts.valid.until()
+    }
+
+    /// What the list of revocations looks at.
+    pub fn listed(&self) -> Listed<'_> {
         Listed {
-            token,
+            token: &self.text,
             issuer: self.issuer(),
             subject: self.subject(),
             session: self.session(),

@@ -133,10 +133,15 @@ impl UpstreamBody {
         }
     }
 
-    /// Closes the connection.
-    fn break_off(&mut self, error: AnswerError) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+    /// Closes the connection, so that the upstream stops.
+    pub(crate) fn cancel(&mut self) {
         self.lease = None;
         self.outgoing = None;
+    }
+
+    /// Closes the connection.
+    fn break_off(&mut self, error: AnswerError) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        self.cancel();
         Poll::Ready(Some(Err(error)))
     }
 

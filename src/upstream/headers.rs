@@ -9,6 +9,7 @@ use hyper::{HeaderMap, Method};
 use super::http1::RequestHead;
 use crate::auth::Caller;
 use crate::config::checked::{Upstream, UpstreamHost};
+use crate::request::handshake::Handshake;
 use crate::request::host::Host;
 use crate::request::peer::Client;
 
@@ -36,6 +37,8 @@ pub(super) struct Said<'a> {
     pub(super) authorization: Option<&'a HeaderValue>,
     /// The decision id.
     pub(super) id: &'a HeaderValue,
+    /// The handshake of a WebSocket.
+    pub(super) handshake: Option<&'a Handshake>,
 }
 
 /// Writes the head: what only this gateway may say, and what is left of the client's fields.
@@ -80,6 +83,9 @@ pub(super) fn write(
     }
     for (name, value) in fields {
         head.field(name, value);
+    }
+    for (name, value) in said.handshake.into_iter().flat_map(Handshake::fields) {
+        head.field(&name, &value);
     }
     head
 }

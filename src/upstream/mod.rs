@@ -23,14 +23,16 @@ use tokio::time::{Instant, timeout_at};
 
 pub use exchange::UpstreamBody;
 pub use pool::Pools;
+pub(crate) use pool::Switched;
 
 use crate::answer::Answer;
-use crate::auth::Permit;
+use crate::auth::{Permit, Spent, Standing};
 use crate::clock;
 use crate::config::checked::Target;
 use crate::denial::{Denial, Reason};
 use crate::process::Process;
 use crate::record::Trail;
+use crate::streams::{Kind, Opening, Streaming, TunnelLimits};
 use exchange::{Failure, Limits};
 use headers::Said;
 use http1::{AnswerHead, Malformed, Outgoing};
@@ -70,34 +72,62 @@ pub async fn forward(
     let body_limit = rule.body_limit;
     let body_idle = permit.request().snapshot().config().connections.body_idle;
 
-    let outgoing = Box::new(outgoing(permit, trail, &pool, body_limit, body_idle)?);
+    let spent = permit.spend();
+    let (outgoing, standing) = outgoing(spent, trail, &pool, body_limit, body_idle)?;
+    let outgoing = Box::new(outgoing);
     let mut attempt = Attempt::new(outgoing, process, &pool);
     let outcome = attempt.run(&pool, &limits).await;
     trail.upstream = Some(started.elapsed());
-    let (head, lease) = outcome?;
-    if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Reason::UpstreamProtocol.because("101 unasked"));
-    }
-    let body = UpstreamBody::new(lease, attempt.outgoing, limits);
-    let mut response = Response::new(Answer::upstream(body));
+    let (mut head, lease) = outcome?;
+    let answer = if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        let Some(handshake) = standing.request().handshake() else {
+            return Err(Reason::UpstreamProtocol.because("101 unasked"));
+        };
+        handshake.finish(&mut head.headers).map_err(|why| {
+            Reason::UpstreamProtocol.because(format!("{}: {why}", lease.server()))
+        })?;
+        Answer::tunnel(Opening {
+            upstream: lease.switch(),
+            standing,
+            limits: TunnelLimits {
+                idle: limits.stream_idle,
+                deadline: limits.deadline,
+                stalled: body_idle,
+            },
+        })
+    } else {
+        crate::request::headers::clean_response(&mut head.headers);
+        let body = UpstreamBody::new(lease, attempt.outgoing, limits);
+        match Kind::of(head.status, &head.headers) {
+            None => Answer::upstream(body),
+            Some(kind) => Answer::stream(body, Streaming::new(kind, &head.headers, standing)),
+        }
+    };
+    let mut response = Response::new(answer);
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
-    crate::request::headers::clean_response(response.headers_mut());
     Ok(response)
 }
 
 /// The request as the upstream will see it.
 fn outgoing(
-    permit: Permit,
+    spent: Spent,
     trail: &Trail,
     pool: &Pool,
     body_limit: u64,
     body_idle: std::time::Duration,
-) -> Result<Outgoing, Denial> {
-    let (inbound, caller, authorization) = permit.spend();
-    let (head, target, _, _, body) = inbound.into_parts();
-    let (method, mut fields, host, client, _) = head.into_forwarded();
-    let upload = Upload::new(body, body_limit, body_idle)?;
+) -> Result<(Outgoing, Standing), Denial> {
+    let Spent {
+        standing,
+        mut fields,
+        body,
+        authorization,
+    } = spent;
+    let request = standing.request();
+    let upload = match body {
+        None => None,
+        Some(body) => Upload::new(body, body_limit, body_idle)?,
+    };
     // Without a length, a body goes out in chunks. hyper has made sure that a length which is there is one number, and true.
     let declared = match &upload {
         None => length(&fields),
@@ -107,14 +137,17 @@ fn outgoing(
         fields.remove(header::CONTENT_LENGTH);
     }
     let said = Said {
-        host: &host,
-        client: &client,
-        caller: &caller,
+        host: request.host(),
+        client: request.client(),
+        caller: standing.caller(),
         authorization: authorization.as_ref(),
         id: &trail.id,
+        handshake: request.handshake(),
     };
-    let head = headers::write(&method, &target, &fields, &said, pool.config());
-    Ok(Outgoing::new(method, head, declared, upload))
+    let (method, target) = (request.method(), request.target());
+    let head = headers::write(method, target, &fields, &said, pool.config());
+    let outgoing = Outgoing::new(method.clone(), head, declared, upload);
+    Ok((outgoing, standing))
 }
 
 /// The declared length of a request's body.

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use prometheus::IntGauge;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -78,6 +79,16 @@ pub struct Lease {
     /// It served a request before.
     pub reused: bool,
     claim: Claim,
+}
+
+/// A connection that speaks HTTP no longer. It keeps its place among the connections to its server.
+#[derive(Debug)]
+pub(crate) struct Switched {
+    /// The socket.
+    pub(crate) stream: TcpStream,
+    /// What came behind the head of the answer.
+    pub(crate) unread: Bytes,
+    _claim: Claim,
 }
 
 /// A place among the connections to a server.
@@ -333,6 +344,16 @@ impl Lease {
     /// How much of the answer's body is left, where its head said it.
     pub(super) fn body_left(&self) -> Option<u64> {
         self.connection.body_left()
+    }
+
+    /// The connection, which changed its protocol.
+    pub(super) fn switch(self) -> Switched {
+        let (stream, unread) = self.connection.switch();
+        Switched {
+            stream,
+            unread,
+            _claim: self.claim,
+        }
     }
 
     /// Gives the connection back if it can serve another request: the answer has been read to its end, nothing came behind it, and the

@@ -6,7 +6,9 @@ use hyper::Method;
 
 use super::overlap::Placed;
 use super::{Checker, DAY, TICK, or, section};
-use crate::config::checked::{Environment, Route, Tail, Timeouts, TrailingSlash, Waiver};
+use crate::config::checked::{
+    Environment, Errors, Protocol, Route, Tail, Target, Timeouts, TrailingSlash, Waiver,
+};
 use crate::config::file::{self, Defaults, File};
 use crate::config::node::Text;
 use crate::config::units::Size;
@@ -27,6 +29,8 @@ pub(super) struct Around<'a> {
     pub upstreams: Vec<&'a str>,
     /// The gateway's hosts; empty if any host is answered.
     pub hosts: Vec<String>,
+    /// For each of them, whether it speaks HTTP/2.
+    pub speak_http2: Vec<bool>,
     pub has_tokens: bool,
     pub waived: Vec<Waiver>,
 }
@@ -50,6 +54,16 @@ impl Checker<'_> {
                     .0
                     .iter()
                     .map(|(name, _)| name.value.as_str())
+                    .collect()
+            }),
+            speak_http2: file.upstreams.good().map_or_else(Vec::new, |named| {
+                let protocol = |wire: &file::Upstream| or(&wire.protocol, Protocol::Http1);
+                named
+                    .value
+                    .0
+                    .iter()
+                    .map(|(_, wire)| wire.as_ref().and_then(|wire| protocol(&wire.value)))
+                    .map(|protocol| protocol == Some(Protocol::Http2))
                     .collect()
             }),
             hosts: file.hosts.good().map_or_else(Vec::new, |list| {
@@ -118,8 +132,8 @@ impl Checker<'_> {
             Field::Bad => None,
             Field::Good(name) => self.name(&name.value.value, &name.place),
         };
-        // There is one way to write a refusal so far; the key is read so that a word of later versions is not passed over.
-        or(&wire.errors, file::Errors)?;
+        let errors = or(&wire.errors, Errors::Problem);
+        let websocket = self.websocket(wire, methods, target, around);
         let route = Route {
             name: name?,
             hosts: hosts?,
@@ -136,6 +150,8 @@ impl Checker<'_> {
             tail: tail?,
             body_limit: body_limit?,
             timeouts: timeouts?,
+            websocket: websocket?,
+            errors: errors?,
             waived: waived?,
             line: wire.place.line,
         };
@@ -249,6 +265,46 @@ impl Checker<'_> {
             );
         }
         Some(tail)
+    }
+
+    /// Whether the route offers WebSocket, where that can work: a GET (RFC 6455, section 4.1) over HTTP/1.1 to an upstream.
+    fn websocket(
+        &mut self,
+        wire: &file::Route,
+        methods: Methods,
+        target: Option<Option<Target>>,
+        around: &Around<'_>,
+    ) -> Option<bool> {
+        let list = match &wire.upgrade {
+            Field::Absent => return Some(false),
+            Field::Bad => return None,
+            Field::Good(list) => list,
+        };
+        list.value.at_least_one(&list.place, self.report);
+        let offered = list.value.items.first()?;
+        if let Some(again) = list.value.items.get(1) {
+            self.report
+                .problem(&again.place, "is written twice; remove one");
+            return None;
+        }
+        let why = match target? {
+            None => Some("a route with `access: deny` goes nowhere; remove `upgrade`"),
+            Some(Target::Serve(_)) => {
+                Some("what is answered here has no WebSocket; remove `upgrade`")
+            }
+            Some(Target::Upstream(index)) if around.speak_http2.get(index) == Some(&true) => {
+                Some("WebSocket goes over HTTP/1.1, and the upstream has `protocol: http2`")
+            }
+            Some(Target::Upstream(_)) if !methods.contains(&Method::GET) => {
+                Some("WebSocket begins with a GET, which is not one of `methods`; add it")
+            }
+            Some(Target::Upstream(_)) => None,
+        };
+        if let Some(why) = why {
+            self.report.problem(&offered.place, why);
+            return None;
+        }
+        Some(true)
     }
 
     fn body_limit(

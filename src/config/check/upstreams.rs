@@ -6,7 +6,7 @@ use hyper::header::HeaderValue;
 
 use super::names::{Url, host};
 use super::{Checker, HOUR, MINUTES_5, TICK, or, secs};
-use crate::config::checked::{Authorization, Upstream, UpstreamHost};
+use crate::config::checked::{Authorization, Protocol, Upstream, UpstreamHost};
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, Named, Value};
@@ -52,6 +52,7 @@ impl Checker<'_> {
         let pool_idle = self.duration(&wire.pool_idle, TICK..=HOUR, secs(60));
         let max_connections = self.number(&wire.max_connections, 1..=1_000_000, 1024_usize);
         let authorization = or(&wire.authorization, Authorization::Keep);
+        let protocol = or(&wire.protocol, Protocol::Http1);
         Some(Upstream {
             name,
             servers: servers?,
@@ -61,6 +62,7 @@ impl Checker<'_> {
             pool_idle: pool_idle?,
             max_connections: NonZeroUsize::new(max_connections?)?,
             authorization: authorization?,
+            protocol: protocol?,
         })
     }
 

@@ -256,7 +256,6 @@ fn what_the_design_has_and_this_version_has_not_is_refused_by_name() {
     for (route, key) in [
         ("limits: [a]", "limits"),
         ("when: a", "when"),
-        ("upgrade: [websocket]", "upgrade"),
         ("learn: {}", "learn"),
         ("rest: {}", "rest"),
         ("body: { ids: [] }", "body.ids"),

@@ -171,6 +171,11 @@ impl Connection {
         }
     }
 
+    /// Gives up the socket, behind the head of a 101, with what was read behind it.
+    pub(in crate::upstream) fn switch(self) -> (TcpStream, Bytes) {
+        (self.stream, self.unread)
+    }
+
     /// Reads once. False at the end of the connection.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let mut buffer = self.buffer.0.borrow_mut();

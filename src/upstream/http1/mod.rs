@@ -15,7 +15,7 @@
 //! | several `Content-Length`, or one that is not digits | refused |
 //! | neither, where a body may be | read to the end of the connection, which is not used again |
 //! | 1xx but 101 | skipped, a few of them |
-//! | 101 | refused; nobody asked |
+//! | 101 | the end of HTTP on this connection, if it was asked for; else refused |
 //! | folded fields, a space before the colon, a bare CR | refused |
 //! | a chunk size of more than 16 digits, a bare LF, control characters in an extension | refused |
 //! | bytes behind the end | the connection is not used again |

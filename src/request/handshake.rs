@@ -1,0 +1,317 @@
+//! The opening handshake of a WebSocket (RFC 6455, section 4).
+//!
+//! Decides: what is a handshake, and whether an upstream's 101 answers it. Trusts: nothing; the handshake an upstream sees is written
+//! anew from what was read here. Not here: whether the route offers it (`Inbound::route`), and what is said afterwards (`streams`).
+//!
+//! The client's key goes through to the upstream, which so proves to us and to the client at once that it read this handshake.
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, Version};
+
+/// What is hashed behind the key (RFC 6455, section 1.3).
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// The fields of a handshake, which reach an upstream only as [`Handshake`] writes them.
+const FIELDS: [HeaderName; 5] = [
+    header::SEC_WEBSOCKET_KEY,
+    header::SEC_WEBSOCKET_VERSION,
+    header::SEC_WEBSOCKET_PROTOCOL,
+    header::SEC_WEBSOCKET_EXTENSIONS,
+    header::SEC_WEBSOCKET_ACCEPT,
+];
+
+/// A client's handshake, read in one way.
+#[derive(Clone, Debug)]
+pub struct Handshake {
+    key: HeaderValue,
+    accept: HeaderValue,
+    /// Subprotocols, as the client prefers them.
+    protocols: Vec<String>,
+    extensions: Option<HeaderValue>,
+}
+
+impl Handshake {
+    /// Reads the handshake of a request with an `Upgrade` field. `None` if it is anything else, such as `h2c`.
+    pub fn read(parts: &Parts) -> Option<Self> {
+        let headers = &parts.headers;
+        let asks = parts.method == Method::GET
+            && parts.version == Version::HTTP_11
+            && is_upgrade(headers)
+            && only(headers, &header::SEC_WEBSOCKET_VERSION)? == "13"
+            && !headers.contains_key(header::SEC_WEBSOCKET_ACCEPT)
+            && !has_body(headers);
+        if !asks {
+            return None;
+        }
+        let key = only(headers, &header::SEC_WEBSOCKET_KEY)?;
+        if !STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16) {
+            return None;
+        }
+        let protocols = list(headers, &header::SEC_WEBSOCKET_PROTOCOL)?;
+        if !protocols.iter().all(|name| is_token(name)) {
+            return None;
+        }
+        let extensions = list(headers, &header::SEC_WEBSOCKET_EXTENSIONS)?;
+        if !extensions.iter().all(|offer| is_token(name_of(offer))) {
+            return None;
+        }
+        let extensions = match extensions.is_empty() {
+            true => None,
+            false => Some(HeaderValue::from_str(&extensions.join(", ")).ok()?),
+        };
+        Some(Self {
+            key: HeaderValue::from_str(key).ok()?,
+            accept: accept(key)?,
+            protocols,
+            extensions,
+        })
+    }
+
+    /// Removes the fields of a handshake.
+    pub(super) fn remove(headers: &mut HeaderMap) {
+        for name in FIELDS {
+            headers.remove(name);
+        }
+    }
+
+    /// The fields of the handshake for the upstream.
+    pub fn fields(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        let protocols = HeaderValue::from_str(&self.protocols.join(", ")).ok();
+        [
+            (
+                header::CONNECTION,
+                Some(HeaderValue::from_static("Upgrade")),
+            ),
+            (header::UPGRADE, Some(HeaderValue::from_static("websocket"))),
+            (
+                header::SEC_WEBSOCKET_VERSION,
+                Some(HeaderValue::from_static("13")),
+            ),
+            (header::SEC_WEBSOCKET_KEY, Some(self.key.clone())),
+            (
+                header::SEC_WEBSOCKET_PROTOCOL,
+                protocols.filter(|_| !self.protocols.is_empty()),
+            ),
+            (header::SEC_WEBSOCKET_EXTENSIONS, self.extensions.clone()),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+    }
+
+    /// Makes the fields of an upstream's 101 those for the client.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer this handshake; the text is for the operator.
+    pub fn finish(&self, headers: &mut HeaderMap) -> Result<(), &'static str> {
+        if !is_upgrade(headers) {
+            return Err("its 101 does not change to WebSocket");
+        }
+        let accept = only(headers, &header::SEC_WEBSOCKET_ACCEPT);
+        if accept.map(str::as_bytes) != Some(self.accept.as_bytes()) {
+            return Err("its 101 has another `Sec-WebSocket-Accept`");
+        }
+        let chosen = list(headers, &header::SEC_WEBSOCKET_PROTOCOL)
+            .ok_or("its 101 has a subprotocol that is no text")?;
+        let is_offered = |name: &String| self.protocols.contains(name);
+        if chosen.len() > 1 || !chosen.iter().all(is_offered) {
+            return Err("its 101 has a subprotocol that the client did not offer");
+        }
+        let used = list(headers, &header::SEC_WEBSOCKET_EXTENSIONS)
+            .ok_or("its 101 has an extension that is no text")?;
+        if !used.iter().all(|used| self.offers(name_of(used))) {
+            return Err("its 101 has an extension that the client did not offer");
+        }
+        Self::remove(headers);
+        headers.remove(header::CONTENT_LENGTH);
+        headers.remove(header::TRANSFER_ENCODING);
+        crate::request::headers::clean_response(headers);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept.clone());
+        for (name, values) in [
+            (header::SEC_WEBSOCKET_PROTOCOL, chosen),
+            (header::SEC_WEBSOCKET_EXTENSIONS, used),
+        ] {
+            if let Ok(value) = HeaderValue::from_str(&values.join(", "))
+                && !values.is_empty()
+            {
+                headers.insert(name, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn offers(&self, extension: &str) -> bool {
+        let offered = self
+            .extensions
+            .as_ref()
+            .and_then(|offered| offered.to_str().ok());
+        offered
+            .unwrap_or_default()
+            .split(',')
+            .any(|offer| name_of(offer).eq_ignore_ascii_case(extension))
+    }
+}
+
+/// `base64(SHA-1(key + GUID))`. SHA-1 is what the standard says; nothing rests on it but that the upstream read a handshake.
+fn accept(key: &str) -> Option<HeaderValue> {
+    let hashed = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key.as_bytes(), GUID].concat());
+    HeaderValue::from_str(&STANDARD.encode(hashed)).ok()
+}
+
+/// `Upgrade` is WebSocket and nothing besides, and `Connection` says so.
+fn is_upgrade(headers: &HeaderMap) -> bool {
+    let is_websocket = only(headers, &header::UPGRADE)
+        .is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"));
+    let options = list(headers, &header::CONNECTION).unwrap_or_default();
+    is_websocket
+        && options
+            .iter()
+            .any(|option| option.eq_ignore_ascii_case("upgrade"))
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || headers
+            .get(header::CONTENT_LENGTH)
+            .is_some_and(|length| length != "0")
+}
+
+/// The value of a field that is there once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?.to_str().ok()?.trim();
+    values.next().is_none().then_some(value)
+}
+
+/// The members of a list, over all its lines. `None` if one is not text.
+fn list(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<String>> {
+    let mut members = Vec::new();
+    for line in headers.get_all(name) {
+        let line = line.to_str().ok()?.split(',').map(str::trim);
+        members.extend(line.filter(|member| !member.is_empty()).map(str::to_owned));
+    }
+    Some(members)
+}
+
+/// The name of an extension, without its parameters.
+fn name_of(extension: &str) -> &str {
+    extension.split(';').next().unwrap_or_default().trim()
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+    const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+    fn read(change: impl FnOnce(&mut hyper::Request<()>)) -> Option<Handshake> {
+        let mut request = hyper::Request::get("/")
+            .header("upgrade", "WebSocket")
+            .header("connection", "keep-alive, Upgrade")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", KEY)
+            .header("sec-websocket-protocol", "chat, phoenix")
+            .header(
+                "sec-websocket-extensions",
+                "permessage-deflate; client_max_window_bits",
+            )
+            .body(())
+            .expect("a request");
+        change(&mut request);
+        Handshake::read(&request.into_parts().0)
+    }
+
+    fn set(name: &'static str, value: &'static str) -> impl FnOnce(&mut hyper::Request<()>) {
+        move |request| {
+            request
+                .headers_mut()
+                .insert(name, HeaderValue::from_static(value));
+        }
+    }
+
+    fn answer(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("upgrade", "websocket"), ("connection", "upgrade")] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        for (name, value) in fields {
+            headers.insert(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn the_example_of_the_standard_is_a_handshake() {
+        let handshake = read(|_| {}).expect("a handshake");
+        assert_eq!(handshake.accept, ACCEPT);
+        let fields: HeaderMap = handshake.fields().collect();
+        assert_eq!(fields.len(), 6);
+        assert_eq!(fields["sec-websocket-key"], KEY);
+        assert_eq!(fields["sec-websocket-protocol"], "chat, phoenix");
+    }
+
+    #[test]
+    fn whatever_else_it_is_it_is_no_handshake() {
+        assert!(read(set("upgrade", "h2c")).is_none());
+        assert!(read(set("upgrade", "websocket, h2c")).is_none());
+        assert!(read(set("connection", "keep-alive")).is_none());
+        assert!(read(set("sec-websocket-version", "8")).is_none());
+        assert!(read(set("sec-websocket-key", "c2hvcnQ=")).is_none());
+        assert!(read(set("sec-websocket-key", "not base64, but 24 chars")).is_none());
+        assert!(read(set("sec-websocket-protocol", "a b")).is_none());
+        assert!(read(set("sec-websocket-extensions", "=;")).is_none());
+        assert!(read(set("sec-websocket-accept", ACCEPT)).is_none());
+        assert!(read(set("content-length", "3")).is_none());
+        assert!(read(set("transfer-encoding", "chunked")).is_none());
+        assert!(read(|request| *request.method_mut() = Method::POST).is_none());
+        assert!(read(|request| *request.version_mut() = Version::HTTP_10).is_none());
+        let twice = |request: &mut hyper::Request<()>| {
+            let key = HeaderValue::from_static(KEY);
+            request.headers_mut().append("sec-websocket-key", key);
+        };
+        assert!(read(twice).is_none());
+    }
+
+    #[test]
+    fn only_a_101_that_answers_the_handshake_opens_the_tunnel() {
+        let handshake = read(|_| {}).expect("a handshake");
+        let good = ("sec-websocket-accept", ACCEPT);
+        let finish = |fields: &[_]| handshake.finish(&mut answer(fields)).is_ok();
+        assert!(finish(&[good]));
+        assert!(finish(&[good, ("sec-websocket-protocol", "phoenix")]));
+        assert!(finish(&[
+            good,
+            ("sec-websocket-extensions", "permessage-deflate; a=b")
+        ]));
+        assert!(!finish(&[]));
+        assert!(!finish(&[("sec-websocket-accept", KEY)]));
+        assert!(!finish(&[good, ("upgrade", "h2c")]));
+        assert!(!finish(&[good, ("connection", "close")]));
+        assert!(!finish(&[good, ("sec-websocket-protocol", "other")]));
+        assert!(!finish(&[
+            good,
+            ("sec-websocket-protocol", "chat, phoenix")
+        ]));
+        assert!(!finish(&[good, ("sec-websocket-extensions", "x-other")]));
+        let mut headers = answer(&[good, ("server", "s"), ("content-length", "3")]);
+        handshake.finish(&mut headers).expect("good");
+        let mut expected = answer(&[good, ("server", "s")]);
+        expected.insert("connection", HeaderValue::from_static("Upgrade"));
+        assert_eq!(headers, expected);
+    }
+}

@@ -1,0 +1,167 @@
+//! An answer that is a stream: events, or messages of gRPC.
+//!
+//! Decides: what its client is told at an end from our side. Trusts: `registry` for when that is. Not here: WebSocket (`tunnel`).
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body as _, Frame};
+use hyper::header::{self, HeaderMap};
+use tokio::time::{Sleep, sleep};
+
+use super::events::{self, Events};
+use super::registry::Live;
+use super::{Cause, Ending, Kind, grpc};
+use crate::answer::AnswerError;
+use crate::auth::Standing;
+use crate::record::Trail;
+use crate::upstream::UpstreamBody;
+
+/// How long an event that is under way may take to end. A second is a choice.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A stream and how its end is told.
+#[derive(Debug)]
+pub(crate) struct Streaming {
+    tells: Tells,
+    state: State,
+    ending: Option<Ending>,
+    /// Until when the event under way may end.
+    grace: Option<Pin<Box<Sleep>>>,
+    is_over: bool,
+}
+
+/// How an end is told.
+#[derive(Debug)]
+enum Tells {
+    Event(Events),
+    Trailers,
+    /// Not at all: what is compressed, or has a length, has no place for it.
+    Nothing,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Its head is not answered yet.
+    Waiting(Kind, Option<Box<Standing>>),
+    /// In the list of live streams.
+    Live(Live),
+}
+
+impl Streaming {
+    /// A stream that will begin.
+    pub(crate) fn new(kind: Kind, headers: &HeaderMap, standing: Standing) -> Self {
+        let is_plain = !headers.contains_key(header::CONTENT_ENCODING)
+            && !headers.contains_key(header::CONTENT_LENGTH);
+        let tells = match kind {
+            Kind::Grpc => Tells::Trailers,
+            Kind::Sse if is_plain => Tells::Event(Events::new()),
+            Kind::Sse | Kind::Websocket => Tells::Nothing,
+        };
+        Self {
+            tells,
+            state: State::Waiting(kind, Some(Box::new(standing))),
+            ending: None,
+            grace: None,
+            is_over: false,
+        }
+    }
+
+    /// Enters it among the live streams.
+    pub(crate) fn begin(&mut self, trail: &Trail) {
+        if let State::Waiting(kind, standing) = &mut self.state
+            && let Some(standing) = standing.take()
+        {
+            let live = trail.gateway().streams().begin(*kind, *standing);
+            self.state = State::Live(live);
+        }
+    }
+
+    /// Whether nothing more follows.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Whether it was ended from our side.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// Notes why it would end if it ended now.
+    pub(crate) fn ends_by(&self, cause: Cause) -> Option<(Kind, Cause)> {
+        let State::Live(live) = &self.state else {
+            return None;
+        };
+        live.ends_by(self.ending.map_or(cause, |ending| ending.cause));
+        Some((live.kind(), live.cause()))
+    }
+
+    /// The next frame of the answer, or of what is said in its place.
+    pub(crate) fn poll_frame(
+        &mut self,
+        body: &mut UpstreamBody,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        if self.ending.is_none()
+            && let State::Live(live) = &self.state
+            && let Poll::Ready(ending) = live.poll_ending(context)
+        {
+            self.ending = Some(ending);
+        }
+        let Some(ending) = self.ending else {
+            let polled = Pin::new(body).poll_frame(context);
+            if let (Tells::Event(events), Poll::Ready(Some(Ok(frame)))) = (&mut self.tells, &polled)
+                && let Some(data) = frame.data_ref()
+            {
+                events.follow(data, false);
+            }
+            return polled;
+        };
+        match &mut self.tells {
+            Tells::Nothing => self.break_off(body),
+            Tells::Trailers => {
+                self.finish(body);
+                Poll::Ready(Some(Ok(Frame::trailers(grpc::trailers(ending)))))
+            }
+            Tells::Event(events) if events.is_between() => {
+                self.finish(body);
+                Poll::Ready(Some(Ok(Frame::data(events::last(ending)))))
+            }
+            Tells::Event(events) => {
+                let grace = self.grace.get_or_insert_with(|| Box::pin(sleep(GRACE)));
+                if grace.as_mut().poll(context).is_ready() {
+                    return self.break_off(body);
+                }
+                match Pin::new(&mut *body).poll_frame(context) {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                        Ok(mut data) => {
+                            let end = events.follow(&data, true);
+                            Poll::Ready(Some(Ok(Frame::data(data.split_to(end)))))
+                        }
+                        Err(_) => self.break_off(body),
+                    },
+                    Poll::Ready(_) => self.break_off(body),
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, body: &mut UpstreamBody) {
+        self.is_over = true;
+        body.cancel();
+    }
+
+    fn break_off(
+        &mut self,
+        body: &mut UpstreamBody,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        self.finish(body);
+        Poll::Ready(Some(Err(AnswerError::Ended)))
+    }
+}

@@ -1,0 +1,120 @@
+//! What gRPC wants said in its own way: refusals, and the end of a stream (the gRPC specification over HTTP/2).
+//!
+//! Decides: which gRPC status a refusal has. Trusts: `denial` for everything else about it. Not here: messages, which are never looked at.
+
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+
+use super::Ending;
+use crate::answer::Answer;
+
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// Whether a message says that it is gRPC. Not gRPC-Web, which has no trailers and reads HTTP statuses.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(header::CONTENT_TYPE) else {
+        return false;
+    };
+    kind.as_bytes()
+        .strip_prefix(b"application/grpc")
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
+}
+
+/// The code for an HTTP status.
+pub fn code(status: StatusCode) -> u8 {
+    match status.as_u16() {
+        400 | 405 | 406 | 411 | 414 | 415 | 421 | 422 | 426 => 3, // INVALID_ARGUMENT
+        401 => 16,                                                // UNAUTHENTICATED
+        403 => 7,                                                 // PERMISSION_DENIED
+        404 | 410 => 5,                                           // NOT_FOUND
+        409 => 10,                                                // ABORTED
+        408 | 504 => 4,                                           // DEADLINE_EXCEEDED
+        413 | 429 | 431 => 8,                                     // RESOURCE_EXHAUSTED
+        500 => 13,                                                // INTERNAL
+        501 => 12,                                                // UNIMPLEMENTED
+        502 | 503 => 14,                                          // UNAVAILABLE
+        _ => 2,                                                   // UNKNOWN
+    }
+}
+
+/// The trailers that end a stream.
+pub(super) fn trailers(ending: Ending) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    // Every denial of something that was let in before is told alike, whatever the request would be answered now.
+    let status = match ending.reason {
+        None => StatusCode::SERVICE_UNAVAILABLE,
+        Some(_) if ending.status() == StatusCode::UNAUTHORIZED => StatusCode::UNAUTHORIZED,
+        Some(_) => StatusCode::FORBIDDEN,
+    };
+    write(&mut trailers, status, ending.code());
+    trailers
+}
+
+/// A refusal without any message: its head is its trailers.
+pub(crate) fn refusal(status: StatusCode, message: &str) -> Response<Answer> {
+    let mut response = Response::new(Answer::empty());
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    write(headers, status, message);
+    response
+}
+
+fn write(headers: &mut HeaderMap, status: StatusCode, message: &str) {
+    headers.insert(STATUS, HeaderValue::from(u16::from(code(status))));
+    // Our messages are words and sentences without `%` or anything that is not ASCII, so there is nothing to escape.
+    if let Ok(message) = HeaderValue::from_str(message) {
+        headers.insert(MESSAGE, message);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::denial::Reason;
+
+    #[test]
+    fn a_content_type_is_grpc_or_it_is_not() {
+        let is = |kind: &'static str| {
+            is_grpc(&HeaderMap::from_iter([(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static(kind),
+            )]))
+        };
+        for kind in [
+            "application/grpc",
+            "application/grpc+proto",
+            "application/grpc; a=b",
+        ] {
+            assert!(is(kind), "{kind}");
+        }
+        for kind in [
+            "application/grpc-web",
+            "application/grpcx",
+            "application/json",
+            "",
+        ] {
+            assert!(!is(kind), "{kind}");
+        }
+        assert!(!is_grpc(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn every_reason_has_a_code_and_a_message_that_needs_no_escaping() {
+        for reason in Reason::ALL {
+            assert_ne!(code(reason.status()), 2, "{}", reason.code());
+            assert!(
+                reason
+                    .meaning()
+                    .bytes()
+                    .all(|byte| matches!(byte, b' '..=b'~') && byte != b'%'),
+                "{}",
+                reason.code()
+            );
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! One direction of a tunnel.
+//!
+//! Decides: nothing but what stands between two frames when it must end. Trusts: `frames`. Not here: when that is (`tunnel`).
+//!
+//! Nothing is read before what was read is written, so that a slow reader slows the other side down; and a tunnel that is silent holds
+//! no buffer.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::frames::Frames;
+
+/// How much is read at once.
+const READ: usize = 16 * 1024;
+
+/// How often one direction may read before others get their turn.
+const TURNS: usize = 8;
+
+/// Where all tunnels of a worker read into.
+pub(super) struct Scratch(RefCell<Box<[u8]>>);
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self(RefCell::new(vec![0; READ].into()))
+    }
+}
+
+impl std::fmt::Debug for Scratch {
+    /// The bytes are somebody's message.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scratch(…)")
+    }
+}
+
+/// Which end of a pipe failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    Reading,
+    Writing,
+}
+
+/// What a pipe does with what it reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Passes it on.
+    Open,
+    /// Passes on the rest of the frame that is under way, and then the last words.
+    Closing,
+    /// Nothing more is passed on.
+    Closed,
+}
+
+/// One direction.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    pending: Bytes,
+    frames: Frames,
+    mode: Mode,
+    last_words: Bytes,
+    unflushed: bool,
+    /// Bytes that were read.
+    pub(super) moved: u64,
+    /// Something was read or written since this was last cleared.
+    pub(super) is_active: bool,
+    /// Since when the writer takes nothing.
+    pub(super) stuck_since: Option<Instant>,
+}
+
+impl Pipe {
+    /// Begins with what the writer has not seen yet.
+    pub(super) fn new(unread: Bytes) -> Self {
+        let mut frames = Frames::default();
+        frames.follow(&unread);
+        Self {
+            moved: u64::try_from(unread.len()).unwrap_or_default(),
+            pending: unread,
+            frames,
+            mode: Mode::Open,
+            last_words: Bytes::new(),
+            unflushed: false,
+            is_active: false,
+            stuck_since: None,
+        }
+    }
+
+    /// Whether a close frame passed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.frames.is_closed()
+    }
+
+    /// Ends with these words, as soon as they may be said. Nobody says two goodbyes.
+    pub(super) fn close(&mut self, last_words: Vec<u8>) {
+        if self.mode != Mode::Open {
+            return;
+        }
+        if self.frames.is_closed() {
+            self.mode = Mode::Closed;
+            return;
+        }
+        self.mode = Mode::Closing;
+        self.last_words = last_words.into();
+        self.say_last_words();
+    }
+
+    /// Follows what is passed on no longer.
+    pub(super) fn overhear(&mut self, read: &[u8]) {
+        self.frames.follow(read);
+    }
+
+    fn say_last_words(&mut self) {
+        if self.mode == Mode::Closing && self.frames.is_between() {
+            self.mode = Mode::Closed;
+            self.pending = match self.pending.is_empty() {
+                true => std::mem::take(&mut self.last_words),
+                false => [&self.pending[..], &self.last_words].concat().into(),
+            };
+        }
+    }
+
+    /// Moves what can be moved. Ready when nothing more will come and everything is written.
+    pub(super) fn poll_move<R, W>(
+        &mut self,
+        reader: &mut R,
+        writer: &mut W,
+        scratch: &Scratch,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Failed>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        for _ in 0..TURNS {
+            ready!(self.poll_write(writer, context)).map_err(|_| Failed::Writing)?;
+            if self.mode == Mode::Closed {
+                return Poll::Ready(Ok(()));
+            }
+            let mut buffer = scratch.0.borrow_mut();
+            let mut buffer = ReadBuf::new(&mut buffer);
+            ready!(Pin::new(&mut *reader).poll_read(context, &mut buffer))
+                .map_err(|_| Failed::Reading)?;
+            if buffer.filled().is_empty() {
+                // Without a boundary before it, nothing can be said any more.
+                self.mode = Mode::Closed;
+                return Poll::Ready(Ok(()));
+            }
+            self.take(buffer.filled());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn take(&mut self, read: &[u8]) {
+        let rest = match self.mode {
+            Mode::Open => {
+                self.frames.follow(read);
+                &[]
+            }
+            Mode::Closing => self.frames.follow_frame(read),
+            Mode::Closed => read,
+        };
+        let passed = read.len() - rest.len();
+        self.is_active = true;
+        self.moved += u64::try_from(passed).unwrap_or_default();
+        self.pending = Bytes::copy_from_slice(read.get(..passed).unwrap_or_default());
+        self.say_last_words();
+        self.frames.follow(rest);
+    }
+
+    fn poll_write<W: AsyncWrite + Unpin>(
+        &mut self,
+        writer: &mut W,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while !self.pending.is_empty() {
+            match Pin::new(&mut *writer).poll_write(context, &self.pending) {
+                Poll::Pending => {
+                    self.stuck_since.get_or_insert_with(Instant::now);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => {
+                    self.pending.advance(written);
+                    self.stuck_since = None;
+                    self.is_active = true;
+                    self.unflushed = true;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            }
+        }
+        self.pending = Bytes::new();
+        if self.unflushed {
+            ready!(Pin::new(&mut *writer).poll_flush(context))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
