@@ -40,5 +40,6 @@ mod roles;
 mod smoke;
 mod store;
 mod streaming;
+mod streams;
 mod support;
 mod upstream;

@@ -39,7 +39,7 @@ impl Answer {
         over_tls: bool,
         log: Log,
     ) -> Self {
-        check_head(&headers, over_tls);
+        check_head(status, &headers, over_tls);
         for name in trailers.iter().flat_map(HeaderMap::keys) {
             assert!(!is_forbidden(name.as_str()), "a trailer says `{name}`");
         }
@@ -143,7 +143,7 @@ impl Answer {
 
 /// What every head must have and must not have.
 #[track_caller]
-pub fn check_head(headers: &HeaderMap, over_tls: bool) {
+pub fn check_head(status: StatusCode, headers: &HeaderMap, over_tls: bool) {
     let ids: Vec<_> = headers.get_all("x-request-id").iter().collect();
     assert_eq!(ids.len(), 1, "one decision id: {headers:?}");
     let id = ids[0].to_str().unwrap();
@@ -152,7 +152,12 @@ pub fn check_head(headers: &HeaderMap, over_tls: bool) {
         "{id}"
     );
     for name in headers.keys() {
-        assert!(!is_forbidden(name.as_str()), "an answer says `{name}`");
+        // Only what changes the protocol says to which.
+        let changes = status == StatusCode::SWITCHING_PROTOCOLS && name == "upgrade";
+        assert!(
+            changes || !is_forbidden(name.as_str()),
+            "an answer says `{name}`"
+        );
     }
     let hsts = headers.get("strict-transport-security");
     assert_eq!(

@@ -355,7 +355,7 @@ pub struct Streaming {
 impl Streaming {
     fn new(response: Response<Incoming>, over_tls: bool, log: Log, client: Option<Client>) -> Self {
         let (head, body) = response.into_parts();
-        check_head(&head.headers, over_tls);
+        check_head(head.status, &head.headers, over_tls);
         Self {
             status: head.status,
             headers: head.headers,

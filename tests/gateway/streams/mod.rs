@@ -1,0 +1,41 @@
+//! Streams that last: what passes through them, and what ends them.
+
+mod ends;
+mod events;
+mod socket;
+mod websocket;
+
+use crate::support::{Config, Gateway, Origin};
+use socket::Sockets;
+
+/// Routes for each kind of stream.
+const ROUTES: &str = r#"
+  - { path: "/ws/{*rest}", methods: [GET], access: user, resource: none, upstream: sockets, upgrade: [websocket] }
+  - { path: "/raw/{*rest}", methods: [GET], access: public, upgrade: [websocket] }
+  - { path: "/events/{*rest}", methods: [GET], access: user, resource: none }
+"#;
+
+const OPEN: &str = "foregate_streams_open";
+const ENDED: &str = "foregate_streams_ended_total";
+
+/// A gateway in front of a server of WebSockets. Tokens end at their `exp`.
+async fn gateway(sockets: &Sockets, change: impl FnOnce(&mut Config)) -> Gateway {
+    let url = sockets.url();
+    Gateway::before(Origin::start(), |config| {
+        let tokens = config
+            .get("tokens")
+            .replace("algorithms:", "leeway: 0s, algorithms:");
+        config
+            .set("tokens", &tokens)
+            .upstream("sockets", &url, "")
+            .more_routes(ROUTES);
+        change(config);
+    })
+    .await
+}
+
+/// So many streams of a kind ended so.
+async fn ended(gateway: &Gateway, kind: &str, cause: &str, count: f64) {
+    let labels = [("kind", kind), ("cause", cause)];
+    gateway.metric_becomes(ENDED, &labels, count).await;
+}

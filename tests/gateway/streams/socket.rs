@@ -1,0 +1,213 @@
+//! Real WebSockets: a server behind the gateway, and clients in front of it.
+
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error, Message, http};
+use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
+
+use crate::support::client::{Door, Http, Stream};
+use crate::support::pki::NAME;
+use crate::support::{Gateway, in_time};
+
+/// How a conversation ended for the server.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Parting {
+    /// With a close frame, or without one.
+    Closed(Option<u16>),
+    /// In the middle.
+    Broken,
+}
+
+/// A server that answers every message with itself. `please close` makes it close, `please vanish` makes it close the socket at once.
+pub struct Sockets {
+    address: SocketAddr,
+    partings: Arc<Mutex<Vec<Parting>>>,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Sockets {
+    pub fn start() -> Self {
+        let (told, address) = mpsc::channel();
+        let (stop, stopped) = oneshot::channel();
+        let partings = Arc::new(Mutex::new(Vec::new()));
+        let shared = partings.clone();
+        // A thread of its own, since tests block theirs.
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async move {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                told.send(listener.local_addr().unwrap()).unwrap();
+                let serving = async {
+                    loop {
+                        let (stream, _) = listener.accept().await.unwrap();
+                        let partings = shared.clone();
+                        tokio::spawn(async move {
+                            if let Ok(socket) = accept_async(stream).await {
+                                let parting = converse(socket).await;
+                                partings.lock().unwrap().push(parting);
+                            }
+                        });
+                    }
+                };
+                tokio::select! {
+                    () = serving => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self {
+            address: address.recv().unwrap(),
+            partings,
+            _stop: stop,
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// How conversations ended so far, in that order.
+    pub fn partings(&self) -> Vec<Parting> {
+        self.partings.lock().unwrap().clone()
+    }
+}
+
+async fn converse(mut socket: WebSocketStream<tokio::net::TcpStream>) -> Parting {
+    loop {
+        match socket.next().await {
+            Some(Ok(Message::Close(frame))) => {
+                let code = frame.map(|frame| frame.code.into());
+                // Answers the close frame.
+                while let Some(Ok(_)) = socket.next().await {}
+                return Parting::Closed(code);
+            }
+            Some(Ok(Message::Text(text))) if text == "please close" => {
+                let frame = CloseFrame {
+                    code: 4000.into(),
+                    reason: "as you please".into(),
+                };
+                socket.close(Some(frame)).await.unwrap();
+            }
+            Some(Ok(Message::Text(text))) if text == "please vanish" => return Parting::Broken,
+            Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
+                if socket.send(message).await.is_err() {
+                    return Parting::Broken;
+                }
+            }
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return Parting::Broken,
+        }
+    }
+}
+
+/// A client's end.
+pub struct Socket {
+    stream: WebSocketStream<Box<dyn Stream>>,
+    /// The decision id.
+    pub id: String,
+}
+
+/// How a conversation ended for the client.
+#[derive(Debug, PartialEq)]
+pub enum End {
+    /// With this close frame.
+    Told(u16, String),
+    /// Without one.
+    Untold,
+}
+
+impl Socket {
+    /// Opens a WebSocket over TLS.
+    pub async fn open(gateway: &Gateway, path: &str, token: &str) -> Self {
+        Self::open_at(gateway, Door::Tls, path, token).await
+    }
+
+    pub async fn open_at(gateway: &Gateway, door: Door, path: &str, token: &str) -> Self {
+        let stream = gateway.connector(Http::One, door).open().await.unwrap();
+        let mut request = format!("ws://{NAME}{path}").into_client_request().unwrap();
+        let field = format!("Bearer {token}").parse().unwrap();
+        request.headers_mut().insert("authorization", field);
+        let opening = client_async(request, stream);
+        let (stream, response) = in_time("opening", opening).await.unwrap();
+        assert_eq!(response.status(), http::StatusCode::SWITCHING_PROTOCOLS);
+        let hsts = response.headers().contains_key("strict-transport-security");
+        assert_eq!(hsts, door == Door::Tls);
+        assert_eq!(response.headers()["connection"], "Upgrade");
+        let id = response.headers()["x-request-id"].to_str().unwrap();
+        Self {
+            stream,
+            id: id.to_owned(),
+        }
+    }
+
+    pub async fn say(&mut self, text: &str) {
+        let said = self.stream.send(Message::text(text));
+        in_time("saying", said).await.unwrap();
+    }
+
+    pub async fn hear(&mut self) -> Message {
+        in_time("hearing", self.stream.next())
+            .await
+            .expect("a message")
+            .unwrap()
+    }
+
+    /// Says something and hears it again.
+    pub async fn echo(&mut self, text: &str) {
+        self.say(text).await;
+        assert_eq!(self.hear().await, Message::text(text));
+    }
+
+    pub async fn echo_bytes(&mut self, bytes: Vec<u8>) {
+        let message = Message::binary(bytes);
+        let said = self.stream.feed(message.clone());
+        in_time("saying", said).await.unwrap();
+        // Hears while it says: neither side holds that much.
+        let (mut sink, mut source) = (&mut self.stream).split();
+        let (flushed, heard) = in_time("an echo", async {
+            tokio::join!(sink.flush(), source.next())
+        })
+        .await;
+        flushed.unwrap();
+        assert!(heard.unwrap().unwrap() == message, "another message");
+    }
+
+    /// Says goodbye and waits for the answer.
+    pub async fn close(mut self, code: u16) -> End {
+        let frame = CloseFrame {
+            code: code.into(),
+            reason: "".into(),
+        };
+        in_time("closing", self.stream.close(Some(frame)))
+            .await
+            .unwrap();
+        self.end().await
+    }
+
+    /// Waits for the end, answering what must be answered.
+    pub async fn end(&mut self) -> End {
+        let mut end = End::Untold;
+        loop {
+            match in_time("the end", self.stream.next()).await {
+                Some(Ok(Message::Close(frame))) => {
+                    let frame = frame.expect("a code");
+                    end = End::Told(frame.code.into(), frame.reason.as_str().to_owned());
+                }
+                Some(Ok(_)) => {}
+                None | Some(Err(Error::ConnectionClosed)) => return end,
+                Some(Err(_)) => return end,
+            }
+        }
+    }
+}
