@@ -508,7 +508,7 @@ impl Looks {
 
 /// Spawns HTTP/2 streams on this worker.
 #[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
+pub(crate) struct LocalExecutor;
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {

@@ -35,7 +35,7 @@ impl Limits {
             .is_some_and(|deadline| deadline <= Instant::now())
     }
 
-    fn earlier(&self, other: Instant) -> Instant {
+    pub(super) fn earlier(&self, other: Instant) -> Instant {
         self.deadline.map_or(other, |deadline| deadline.min(other))
     }
 }
@@ -96,7 +96,7 @@ pub(super) async fn send(
 
 /// The body of an upstream's answer, streamed. Drives the connection while the client reads, and gives it back at the end.
 #[derive(Debug)]
-pub struct UpstreamBody {
+pub struct AnswerBody {
     /// Until the answer is read to its end.
     lease: Option<Lease>,
     /// The request, while its body is still under way.
@@ -106,7 +106,7 @@ pub struct UpstreamBody {
     last: Option<Instant>,
 }
 
-impl UpstreamBody {
+impl AnswerBody {
     pub(super) fn new(lease: Lease, outgoing: Box<Outgoing>, limits: Limits) -> Self {
         let mut body = Self {
             lease: Some(lease),
@@ -134,7 +134,7 @@ impl UpstreamBody {
     }
 
     /// Closes the connection, so that the upstream stops.
-    pub(crate) fn cancel(&mut self) {
+    pub(super) fn cancel(&mut self) {
         self.lease = None;
         self.outgoing = None;
     }
@@ -161,7 +161,7 @@ impl UpstreamBody {
     }
 }
 
-impl Body for UpstreamBody {
+impl Body for AnswerBody {
     type Data = Bytes;
     type Error = AnswerError;
 

@@ -41,7 +41,37 @@ pub(super) struct Said<'a> {
     pub(super) handshake: Option<&'a Handshake>,
 }
 
-/// Writes the head: what only this gateway may say, and what is left of the client's fields.
+/// Where fields are written.
+pub(super) trait Fields {
+    /// Adds a field.
+    fn field(&mut self, name: &HeaderName, value: &HeaderValue);
+
+    /// Adds a field from text that may be no field value. Then nothing is added: a claim must not begin a line of its own.
+    fn text(&mut self, name: &HeaderName, value: &str);
+}
+
+impl Fields for HeaderMap {
+    fn field(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.append(name, value.clone());
+    }
+
+    fn text(&mut self, name: &HeaderName, value: &str) {
+        // As bytes, so that text which is not ASCII passes as it does in HTTP/1.1.
+        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+            self.append(name, value);
+        }
+    }
+}
+
+/// The host an upstream sees.
+pub(super) fn host<'a>(said: &Said<'a>, upstream: &'a Upstream) -> &'a HeaderValue {
+    match &upstream.host {
+        UpstreamHost::Keep => said.host.value(),
+        UpstreamHost::Value(value) => value,
+    }
+}
+
+/// Writes the head of a request in HTTP/1.1: what only this gateway may say, and what is left of the client's fields.
 pub(super) fn write(
     method: &Method,
     target: &PathAndQuery,
@@ -55,20 +85,25 @@ pub(super) fn write(
         .sum();
     let token = said.authorization.map_or(0, HeaderValue::len);
     let mut head = RequestHead::new(method, target, room + token + OWN_FIELDS);
-    let host = said.host.value();
-    head.field(
-        &header::HOST,
-        match &upstream.host {
-            UpstreamHost::Keep => host,
-            UpstreamHost::Value(value) => value,
-        },
-    );
+    head.field(&header::HOST, host(said, upstream));
+    say(&mut head, said);
+    for (name, value) in fields {
+        head.field(name, value);
+    }
+    for (name, value) in said.handshake.into_iter().flat_map(Handshake::fields) {
+        head.field(&name, &value);
+    }
+    head
+}
+
+/// Writes what only this gateway may say, but for the host.
+pub(super) fn say(head: &mut impl Fields, said: &Said<'_>) {
     head.field(&FORWARDED_FOR, &said.client.text);
     head.text(
         &FORWARDED_PROTO,
         if said.client.https { "https" } else { "http" },
     );
-    head.field(&FORWARDED_HOST, host);
+    head.field(&FORWARDED_HOST, said.host.value());
     head.field(&REQUEST_ID, said.id);
     head.field(&DECISION, said.id);
     if let Some(authorization) = said.authorization {
@@ -81,11 +116,4 @@ pub(super) fn write(
         }
         head.text(&ROLES, &said.caller.roles().join(","));
     }
-    for (name, value) in fields {
-        head.field(name, value);
-    }
-    for (name, value) in said.handshake.into_iter().flat_map(Handshake::fields) {
-        head.field(&name, &value);
-    }
-    head
 }

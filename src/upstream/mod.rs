@@ -10,34 +10,44 @@
 //! | a kept connection was closed after that, before a byte of the answer | sent again once if the method is idempotent (RFC 9110, section 9.2.2) and there is no body |
 //! | the same on a fresh connection, or with another method | 502 `upstream_closed`: the upstream may have acted |
 //! | a byte of the answer was forwarded | never sent again; the client sees a broken answer |
+//!
+//! Over HTTP/2 the connection is shared; there, a request of which nothing was sent is sent again, and any other is not.
 
+mod body;
 mod exchange;
 mod headers;
 mod http1;
+mod http2;
 mod pool;
 mod upload;
 
-use hyper::header;
-use hyper::{Method, Response, StatusCode};
+use std::time::Duration;
+
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
-pub use exchange::UpstreamBody;
+pub use body::UpstreamBody;
 pub use pool::Pools;
 pub(crate) use pool::Switched;
 
 use crate::answer::Answer;
 use crate::auth::{Permit, Spent, Standing};
 use crate::clock;
-use crate::config::checked::Target;
+use crate::config::checked::{Protocol, Target};
 use crate::denial::{Denial, Reason};
 use crate::process::Process;
 use crate::record::Trail;
-use crate::streams::{Kind, Opening, Streaming, TunnelLimits};
+use crate::streams::{Kind, Opening, Streaming, TunnelLimits, grpc};
 use exchange::{Failure, Limits};
 use headers::Said;
 use http1::{AnswerHead, Malformed, Outgoing};
+use http2::RequestBody;
 use pool::{Lease, Pool};
-use upload::{Fault, Upload};
+use upload::Upload;
+
+/// How long a client of gRPC may only listen where the route sets no limit.
+const LISTENING: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Forwards a permitted request and returns the answer as soon as its head is there; bodies stream both ways.
 ///
@@ -70,88 +80,160 @@ pub async fn forward(
             .map(|total| Instant::from_std(started + total)),
     };
     let body_limit = rule.body_limit;
-    let body_idle = permit.request().snapshot().config().connections.body_idle;
-
-    let spent = permit.spend();
-    let (outgoing, standing) = outgoing(spent, trail, &pool, body_limit, body_idle)?;
-    let outgoing = Box::new(outgoing);
-    let mut attempt = Attempt::new(outgoing, process, &pool);
-    let outcome = attempt.run(&pool, &limits).await;
-    trail.upstream = Some(started.elapsed());
-    let (mut head, lease) = outcome?;
-    let answer = if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(handshake) = standing.request().handshake() else {
-            return Err(Reason::UpstreamProtocol.because("101 unasked"));
-        };
-        handshake.finish(&mut head.headers).map_err(|why| {
-            Reason::UpstreamProtocol.because(format!("{}: {why}", lease.server()))
-        })?;
-        Answer::tunnel(Opening {
-            upstream: lease.switch(),
-            standing,
-            limits: TunnelLimits {
-                idle: limits.stream_idle,
-                deadline: limits.deadline,
-                stalled: body_idle,
-            },
-        })
-    } else {
-        crate::request::headers::clean_response(&mut head.headers);
-        let body = UpstreamBody::new(lease, attempt.outgoing, limits);
-        match Kind::of(head.status, &head.headers) {
-            None => Answer::upstream(body),
-            Some(kind) => Answer::stream(body, Streaming::new(kind, &head.headers, standing)),
-        }
+    let stalled = permit.request().snapshot().config().connections.body_idle;
+    // In a call of gRPC a client may listen for as long as it likes before it says more.
+    let body_idle = match grpc::is_grpc(permit.request().headers()) {
+        true => limits.stream_idle.unwrap_or(LISTENING),
+        false => stalled,
     };
-    let mut response = Response::new(answer);
-    *response.status_mut() = head.status;
-    *response.headers_mut() = head.headers;
+
+    let message = Message::new(permit.spend(), body_limit, body_idle)?;
+    match pool.config().protocol {
+        Protocol::Http1 => {
+            let (outgoing, standing) = message.over_http1(&pool, &trail.id);
+            let mut attempt = Attempt::new(Box::new(outgoing), process, &pool);
+            let outcome = attempt.run(&pool, &limits).await;
+            trail.upstream = Some(started.elapsed());
+            let (head, lease) = outcome?;
+            let (status, headers) = (head.status, head.headers);
+            if status == StatusCode::SWITCHING_PROTOCOLS {
+                return switch(lease, headers, standing, &limits, stalled);
+            }
+            let body = exchange::AnswerBody::new(lease, attempt.outgoing, limits);
+            Ok(answer(status, headers, UpstreamBody::Http1(body), standing))
+        }
+        Protocol::Http2 => {
+            let (request, standing) = message.over_http2(&pool, &trail.id)?;
+            let outcome = http2::exchange(&pool, process, request, limits).await;
+            trail.upstream = Some(started.elapsed());
+            let (head, body) = outcome?.into_parts();
+            let body = UpstreamBody::Http2(body);
+            Ok(answer(head.status, head.headers, body, standing))
+        }
+    }
+}
+
+/// The answer, as the client will see it.
+fn answer(
+    status: StatusCode,
+    mut headers: HeaderMap,
+    body: UpstreamBody,
+    standing: Standing,
+) -> Response<Answer> {
+    crate::request::headers::clean_response(&mut headers);
+    let mut response = Response::new(match Kind::of(status, &headers) {
+        None => Answer::upstream(body),
+        Some(kind) => Answer::stream(body, Streaming::new(kind, &headers, standing)),
+    });
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// The head before a tunnel, if the upstream's 101 is one that was asked for.
+fn switch(
+    lease: Lease,
+    mut headers: HeaderMap,
+    standing: Standing,
+    limits: &Limits,
+    stalled: Duration,
+) -> Result<Response<Answer>, Denial> {
+    let Some(handshake) = standing.request().handshake() else {
+        return Err(Reason::UpstreamProtocol.because("101 unasked"));
+    };
+    handshake
+        .finish(&mut headers)
+        .map_err(|why| Reason::UpstreamProtocol.because(format!("{}: {why}", lease.server())))?;
+    let mut response = Response::new(Answer::tunnel(Opening {
+        upstream: lease.switch(),
+        standing,
+        limits: TunnelLimits {
+            idle: limits.stream_idle,
+            deadline: limits.deadline,
+            stalled,
+        },
+    }));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *response.headers_mut() = headers;
     Ok(response)
 }
 
-/// The request as the upstream will see it.
-fn outgoing(
-    spent: Spent,
-    trail: &Trail,
-    pool: &Pool,
-    body_limit: u64,
-    body_idle: std::time::Duration,
-) -> Result<(Outgoing, Standing), Denial> {
-    let Spent {
-        standing,
-        mut fields,
-        body,
-        authorization,
-    } = spent;
-    let request = standing.request();
-    let upload = match body {
-        None => None,
-        Some(body) => Upload::new(body, body_limit, body_idle)?,
-    };
-    // Without a length, a body goes out in chunks. hyper has made sure that a length which is there is one number, and true.
-    let declared = match &upload {
-        None => length(&fields),
-        Some(upload) => upload.length().and(length(&fields)),
-    };
-    if declared.is_none() {
-        fields.remove(header::CONTENT_LENGTH);
+/// A request on its way to an upstream, before it is written in a protocol.
+struct Message {
+    standing: Standing,
+    fields: HeaderMap,
+    authorization: Option<HeaderValue>,
+    upload: Option<Upload>,
+    /// The length of the body, if the client said it.
+    declared: Option<u64>,
+}
+
+impl Message {
+    fn new(spent: Spent, body_limit: u64, body_idle: Duration) -> Result<Self, Denial> {
+        let Spent {
+            standing,
+            mut fields,
+            body,
+            authorization,
+        } = spent;
+        let upload = match body {
+            None => None,
+            Some(body) => Upload::new(body, body_limit, body_idle)?,
+        };
+        // Without a length, a body goes out in chunks. hyper has made sure that a length which is there is one number, and true.
+        let declared = match &upload {
+            None => length(&fields),
+            Some(upload) => upload.length().and(length(&fields)),
+        };
+        if declared.is_none() {
+            fields.remove(header::CONTENT_LENGTH);
+        }
+        Ok(Self {
+            standing,
+            fields,
+            authorization,
+            upload,
+            declared,
+        })
     }
-    let said = Said {
-        host: request.host(),
-        client: request.client(),
-        caller: standing.caller(),
-        authorization: authorization.as_ref(),
-        id: &trail.id,
-        handshake: request.handshake(),
-    };
-    let (method, target) = (request.method(), request.target());
-    let head = headers::write(method, target, &fields, &said, pool.config());
-    let outgoing = Outgoing::new(method.clone(), head, declared, upload);
-    Ok((outgoing, standing))
+
+    fn said<'a>(&'a self, id: &'a HeaderValue) -> Said<'a> {
+        let request = self.standing.request();
+        Said {
+            host: request.host(),
+            client: request.client(),
+            caller: self.standing.caller(),
+            authorization: self.authorization.as_ref(),
+            id,
+            handshake: request.handshake(),
+        }
+    }
+
+    fn over_http1(self, pool: &Pool, id: &HeaderValue) -> (Outgoing, Standing) {
+        let (said, request) = (self.said(id), self.standing.request());
+        let (method, target) = (request.method(), request.target());
+        let head = headers::write(method, target, &self.fields, &said, pool.config());
+        let outgoing = Outgoing::new(method.clone(), head, self.declared, self.upload);
+        (outgoing, self.standing)
+    }
+
+    fn over_http2(
+        mut self,
+        pool: &Pool,
+        id: &HeaderValue,
+    ) -> Result<(Request<RequestBody>, Standing), Denial> {
+        let body = RequestBody::new(self.upload.take());
+        let mut fields = std::mem::take(&mut self.fields);
+        let (said, request) = (self.said(id), self.standing.request());
+        headers::say(&mut fields, &said);
+        let host = headers::host(&said, pool.config());
+        let request = http2::request(request.method(), host, request.target(), fields, body)?;
+        Ok((request, self.standing))
+    }
 }
 
 /// The declared length of a request's body.
-fn length(fields: &hyper::HeaderMap) -> Option<u64> {
+fn length(fields: &HeaderMap) -> Option<u64> {
     fields
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok())
@@ -241,9 +323,7 @@ impl<'a> Attempt<'a> {
 fn denial(failure: Failure, lease: &Lease) -> Denial {
     let server = lease.server().to_string();
     match failure {
-        Failure::Upload(Fault::TooLarge) => Reason::BodyTooLarge.into(),
-        Failure::Upload(Fault::Stalled) => Reason::BodyTimeout.into(),
-        Failure::Upload(Fault::Gone) => Reason::BodyBroken.into(),
+        Failure::Upload(fault) => fault.reason().into(),
         Failure::Unsent | Failure::Silent | Failure::Broken => {
             Reason::UpstreamClosed.because(server)
         }

@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::http1::{Connection, ReadBuffer};
+use super::http2::{Channel, Channels, Share};
 use crate::clock;
 use crate::config::checked::Upstream;
 use crate::config::snapshot::Snapshot;
@@ -57,6 +58,7 @@ pub struct Server {
     host: String,
     port: u16,
     buffer: ReadBuffer,
+    channels: Channels,
     /// The most recently used is taken first, so that superfluous ones grow old.
     idle: RefCell<Vec<Idle>>,
     /// This worker's share of `max_connections`.
@@ -212,9 +214,30 @@ impl Pool {
     ///
     /// [`Reason::UpstreamBusy`], [`Reason::UpstreamConnect`], [`Reason::UpstreamConnectTimeout`]; nothing was sent.
     pub async fn take(&self, turn: usize, fresh: bool) -> Result<Lease, Denial> {
+        self.server(turn)?.take(fresh, &self.config).await
+    }
+}
+
+impl Pool {
+    /// Takes a share of a connection that speaks HTTP/2.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::take`], and [`Reason::UpstreamProtocol`]; nothing was sent.
+    pub(super) async fn share(&self, turn: usize) -> Result<Share, Denial> {
+        self.server(turn)?.share(&self.config).await
+    }
+
+    /// Does not use this connection again. What runs on it may finish.
+    pub(super) fn forget(&self, share: &Share) {
+        for server in &self.servers {
+            server.channels.forget(share);
+        }
+    }
+
+    fn server(&self, turn: usize) -> Result<&Rc<Server>, Denial> {
         let place = turn.checked_rem(self.servers.len()).unwrap_or_default();
-        let server = self.servers.get(place).ok_or(Reason::Internal)?;
-        server.take(fresh, &self.config).await
+        Ok(self.servers.get(place).ok_or(Reason::Internal)?)
     }
 }
 
@@ -235,6 +258,7 @@ impl Server {
             host: host.to_owned(),
             port,
             buffer,
+            channels: Channels::default(),
             idle: RefCell::default(),
             slots: Arc::new(Semaphore::new(share)),
             share,
@@ -244,13 +268,7 @@ impl Server {
     }
 
     async fn take(self: &Rc<Self>, fresh: bool, config: &Upstream) -> Result<Lease, Denial> {
-        let slot = match self.slots.clone().try_acquire_owned() {
-            Ok(slot) => slot,
-            Err(_) => timeout(config.connect_timeout, self.slots.clone().acquire_owned())
-                .await
-                .map_err(|_| Reason::UpstreamBusy)?
-                .map_err(|_| Reason::Internal)?,
-        };
+        let slot = self.slot(config).await?;
         if !fresh {
             while let Some(idle) = self.pop() {
                 if idle.is_fresh(config.pool_idle) {
@@ -258,6 +276,46 @@ impl Server {
                 }
             }
         }
+        let stream = self.connect(config).await?;
+        let connection = Connection::new(stream, self.buffer.clone());
+        Ok(Lease::new(connection, false, self.clone(), slot))
+    }
+
+    /// A share of a connection that speaks HTTP/2: of one that is there, else of a new one.
+    async fn share(&self, config: &Upstream) -> Result<Share, Denial> {
+        if let Some(share) = self.channels.find() {
+            return Ok(share);
+        }
+        let _turn = self.channels.turn().await;
+        // Somebody else may have opened one meanwhile.
+        if let Some(share) = self.channels.find() {
+            return Ok(share);
+        }
+        let slot = self.slot(config).await?;
+        let stream = self.connect(config).await?;
+        let gauges = [self.busy_gauge.clone(), self.idle_gauge.clone()];
+        let opening = Channel::open(stream, self.to_string(), slot, gauges);
+        match timeout(config.connect_timeout, opening).await {
+            Err(_) => Err(Reason::UpstreamConnectTimeout.because(self.to_string())),
+            Ok(Err(_)) => Err(Reason::UpstreamProtocol.because(format!("{self}: not HTTP/2"))),
+            Ok(Ok(channel)) => Ok(self.channels.add(channel)),
+        }
+    }
+
+    /// A place among the connections.
+    async fn slot(&self, config: &Upstream) -> Result<OwnedSemaphorePermit, Denial> {
+        match self.slots.clone().try_acquire_owned() {
+            Ok(slot) => Ok(slot),
+            Err(_) => Ok(
+                timeout(config.connect_timeout, self.slots.clone().acquire_owned())
+                    .await
+                    .map_err(|_| Reason::UpstreamBusy)?
+                    .map_err(|_| Reason::Internal)?,
+            ),
+        }
+    }
+
+    async fn connect(&self, config: &Upstream) -> Result<TcpStream, Denial> {
         let connecting = TcpStream::connect((self.host.as_str(), self.port));
         let stream = match timeout(config.connect_timeout, connecting).await {
             Err(_) => return Err(Reason::UpstreamConnectTimeout.because(self.to_string())),
@@ -267,8 +325,7 @@ impl Server {
             Ok(Ok(stream)) => stream,
         };
         let _ = stream.set_nodelay(true);
-        let connection = Connection::new(stream, self.buffer.clone());
-        Ok(Lease::new(connection, false, self.clone(), slot))
+        Ok(stream)
     }
 
     fn pop(&self) -> Option<Idle> {
@@ -285,6 +342,7 @@ impl Server {
     }
 
     fn sweep(&self, pool_idle: Duration) {
+        self.channels.sweep(pool_idle);
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
         idle.retain(|idle| idle.is_fresh(pool_idle));

@@ -36,6 +36,17 @@ pub(super) enum Fault {
     Gone,
 }
 
+impl Fault {
+    /// What the request is refused for.
+    pub(super) fn reason(self) -> Reason {
+        match self {
+            Self::TooLarge => Reason::BodyTooLarge,
+            Self::Stalled => Reason::BodyTimeout,
+            Self::Gone => Reason::BodyBroken,
+        }
+    }
+}
+
 impl Upload {
     /// Wraps a body; `None` if there is none.
     ///

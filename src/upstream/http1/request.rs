@@ -13,6 +13,7 @@ use hyper::http::uri::PathAndQuery;
 use hyper::{HeaderMap, Method};
 use tokio::io::AsyncWrite;
 
+use crate::upstream::headers::Fields;
 use crate::upstream::upload::{Fault, Upload};
 
 /// A request head that is being written.
@@ -32,21 +33,6 @@ impl RequestHead {
         Self(head)
     }
 
-    /// Adds a field.
-    pub(in crate::upstream) fn field(&mut self, name: &HeaderName, value: &HeaderValue) {
-        self.line(name.as_str(), value.as_bytes());
-    }
-
-    /// Adds a field from text that may be no field value. Then nothing is added: a claim must not begin a line of its own.
-    pub(in crate::upstream) fn text(&mut self, name: &HeaderName, value: &str) {
-        if value
-            .bytes()
-            .all(|byte| byte == b'\t' || !byte.is_ascii_control())
-        {
-            self.line(name.as_str(), value.as_bytes());
-        }
-    }
-
     fn line(&mut self, name: &str, value: &[u8]) {
         self.0.extend_from_slice(name.as_bytes());
         self.0.extend_from_slice(b": ");
@@ -57,6 +43,21 @@ impl RequestHead {
     fn finish(mut self) -> Vec<u8> {
         self.0.extend_from_slice(b"\r\n");
         self.0
+    }
+}
+
+impl Fields for RequestHead {
+    fn field(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.line(name.as_str(), value.as_bytes());
+    }
+
+    fn text(&mut self, name: &HeaderName, value: &str) {
+        if value
+            .bytes()
+            .all(|byte| byte == b'\t' || !byte.is_ascii_control())
+        {
+            self.line(name.as_str(), value.as_bytes());
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Streams that last: what passes through them, and what ends them.
 
+mod calls;
 mod ends;
 mod events;
+mod rpc;
 mod socket;
 mod websocket;
 

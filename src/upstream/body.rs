@@ -1,0 +1,58 @@
+//! The body of an upstream's answer, whatever is spoken to it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+
+use super::{exchange, http2};
+use crate::answer::AnswerError;
+
+/// An answer's body, streamed.
+#[derive(Debug)]
+pub enum UpstreamBody {
+    /// On a connection of its own.
+    Http1(exchange::AnswerBody),
+    /// On a shared one.
+    Http2(http2::AnswerBody),
+}
+
+impl UpstreamBody {
+    /// Ends it, so that the upstream stops.
+    pub(crate) fn cancel(&mut self) {
+        match self {
+            Self::Http1(body) => body.cancel(),
+            Self::Http2(body) => body.cancel(),
+        }
+    }
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = AnswerError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        match &mut *self {
+            Self::Http1(body) => Pin::new(body).poll_frame(context),
+            Self::Http2(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Bodies in both directions, with their trailers.
+//!
+//! Decides: when an answer has been silent for too long. Trusts: `upload` for what a client may send. Not here: buffering; hyper takes from
+//! one side what the other has room for.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{self, Sleep, sleep_until};
+
+use super::channel::Share;
+use crate::answer::AnswerError;
+use crate::upstream::exchange::Limits;
+use crate::upstream::upload::{self, Fault, Upload};
+
+/// What is known of a body that is on its way out.
+#[derive(Debug, Default)]
+pub(in crate::upstream) struct Progress {
+    last: Cell<Option<Instant>>,
+    fault: Cell<Option<Fault>>,
+}
+
+impl Progress {
+    /// When the last frame was handed over, if there is a body.
+    pub(super) fn last(&self) -> Option<Instant> {
+        self.last.get()
+    }
+
+    /// Why it broke off, if it did.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.fault.get()
+    }
+}
+
+/// A request's body.
+#[derive(Debug)]
+pub(in crate::upstream) struct RequestBody {
+    upload: Option<Upload>,
+    progress: Rc<Progress>,
+}
+
+impl RequestBody {
+    /// Nothing, or what the client sends.
+    pub(in crate::upstream) fn new(upload: Option<Upload>) -> Self {
+        let progress = Progress::default();
+        progress.last.set(upload.as_ref().map(Upload::last));
+        Self {
+            upload,
+            progress: Rc::new(progress),
+        }
+    }
+
+    /// How it goes, for whoever waits.
+    pub(in crate::upstream) fn progress(&self) -> Rc<Progress> {
+        self.progress.clone()
+    }
+}
+
+/// The client's body broke off; why is in [`Progress`].
+#[derive(Debug)]
+pub(in crate::upstream) struct BrokenOff;
+
+impl std::fmt::Display for BrokenOff {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the request's body broke off")
+    }
+}
+
+impl std::error::Error for BrokenOff {}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let this = &mut *self;
+        let Some(upload) = &mut this.upload else {
+            return Poll::Ready(None);
+        };
+        upload.poll_frame(context).map(|frame| {
+            this.progress.last.set(Some(upload.last()));
+            frame.map(|frame| {
+                frame.map_err(|fault| {
+                    this.progress.fault.set(Some(fault));
+                    BrokenOff
+                })
+            })
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.upload.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.upload {
+            None => SizeHint::with_exact(0),
+            Some(upload) => upload
+                .length()
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
+
+/// An answer's body.
+#[derive(Debug)]
+pub struct AnswerBody {
+    /// Until it is read to its end; dropped before, the stream is reset.
+    content: Option<(Incoming, Share)>,
+    progress: Rc<Progress>,
+    limits: Limits,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl AnswerBody {
+    pub(in crate::upstream) fn new(
+        body: Incoming,
+        share: Share,
+        progress: Rc<Progress>,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            content: (!body.is_end_stream()).then_some((body, share)),
+            progress,
+            limits,
+            alarm: None,
+        }
+    }
+
+    /// Resets the stream, so that the upstream stops.
+    pub(in crate::upstream) fn cancel(&mut self) {
+        self.content = None;
+    }
+
+    fn break_off(&mut self) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        self.cancel();
+        Poll::Ready(Some(Err(match self.progress.fault() {
+            Some(_) => AnswerError::Upload,
+            None => AnswerError::Upstream,
+        })))
+    }
+
+    /// Ready when it was silent for too long, or the time for everything is over.
+    fn poll_alarm(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let now = time::Instant::now();
+        let due = match (self.limits.stream_idle, self.limits.deadline) {
+            (None, None) => return Poll::Pending,
+            (None, Some(deadline)) => deadline,
+            (Some(idle), _) => self.limits.earlier(now + idle),
+        };
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        while alarm.as_mut().poll(context).is_ready() {
+            // In a call of gRPC the client may be the one who talks.
+            let spoken = self.progress.last().zip(self.limits.stream_idle);
+            let due = spoken.map(|(last, idle)| time::Instant::from_std(last) + idle);
+            match due.map(|due| self.limits.earlier(due)) {
+                Some(due) if due > now => alarm.as_mut().reset(due),
+                Some(_) | None => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = AnswerError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        let this = &mut *self;
+        let Some((body, _)) = &mut this.content else {
+            return Poll::Ready(None);
+        };
+        match Pin::new(body).poll_frame(context) {
+            Poll::Pending => match this.poll_alarm(context) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(()) => this.break_off(),
+            },
+            Poll::Ready(Some(Err(_))) => this.break_off(),
+            // A client that reads slowly never finds the upstream silent, so the timer alone would not do.
+            Poll::Ready(Some(Ok(_))) if this.limits.is_over() => this.break_off(),
+            Poll::Ready(Some(Ok(frame))) => {
+                this.alarm = None;
+                if this
+                    .content
+                    .as_ref()
+                    .is_some_and(|(body, _)| body.is_end_stream())
+                {
+                    this.content = None;
+                }
+                let frame = match frame.into_data() {
+                    Ok(data) => Frame::data(data),
+                    Err(frame) => {
+                        Frame::trailers(upload::passing(frame.into_trailers().unwrap_or_default()))
+                    }
+                };
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                this.content = None;
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.content
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), |(body, _)| body.size_hint())
+    }
+}

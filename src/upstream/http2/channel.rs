@@ -1,0 +1,166 @@
+//! A connection that many requests share.
+//!
+//! Decides: when another one is opened, and when one is not used any more. Trusts: hyper to notice that a server says goodbye. Not here:
+//! which server is asked (`pool`).
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus::IntGauge;
+use tokio::net::TcpStream;
+use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit};
+
+use super::body::RequestBody;
+use crate::clock;
+use crate::listen::connection::LocalExecutor;
+
+/// How many requests share a connection before another one is opened: what servers commonly allow. One that allows fewer lets the rest
+/// wait.
+const STREAMS: usize = 100;
+
+/// Windows of an ordinary download; memory per connection stays below a few of them.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// The connections of one worker to one server.
+#[derive(Debug, Default)]
+pub(in crate::upstream) struct Channels {
+    open: RefCell<Vec<Rc<Channel>>>,
+    /// Held while one is opened, so that requests that come meanwhile share it.
+    opening: Mutex<()>,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(in crate::upstream) struct Channel {
+    sender: SendRequest<RequestBody>,
+    server: String,
+    load: Cell<usize>,
+    /// When the last request ended.
+    quiet_since: Cell<Instant>,
+    busy_gauge: IntGauge,
+    idle_gauge: IntGauge,
+    _slot: OwnedSemaphorePermit,
+}
+
+/// One request on a connection.
+#[derive(Debug)]
+pub(in crate::upstream) struct Share(Rc<Channel>);
+
+impl Channels {
+    /// The connection with the fewest requests, if it has room.
+    pub(in crate::upstream) fn find(&self) -> Option<Share> {
+        let mut open = self.open.borrow_mut();
+        open.retain(|channel| !channel.sender.is_closed());
+        let least = open.iter().min_by_key(|channel| channel.load.get())?;
+        (least.load.get() < STREAMS).then(|| Share::new(least.clone()))
+    }
+
+    /// Waits for its turn to open one.
+    pub(in crate::upstream) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.opening.lock().await
+    }
+
+    /// Adds one.
+    pub(in crate::upstream) fn add(&self, channel: Channel) -> Share {
+        let channel = Rc::new(channel);
+        self.open.borrow_mut().push(channel.clone());
+        Share::new(channel)
+    }
+
+    /// Does not use this one again. What runs on it may finish.
+    pub(in crate::upstream) fn forget(&self, share: &Share) {
+        self.open
+            .borrow_mut()
+            .retain(|channel| !Rc::ptr_eq(channel, &share.0));
+    }
+
+    /// Closes those that were not used for this long, or that the server closed.
+    pub(in crate::upstream) fn sweep(&self, idle: Duration) {
+        self.open.borrow_mut().retain(|channel| {
+            let is_old = channel.load.get() == 0 && channel.quiet_since.get().elapsed() >= idle;
+            !is_old && !channel.sender.is_closed()
+        });
+    }
+}
+
+impl Channel {
+    /// Speaks first on a connected socket.
+    pub(in crate::upstream) async fn open(
+        stream: TcpStream,
+        server: String,
+        slot: OwnedSemaphorePermit,
+        [busy_gauge, idle_gauge]: [IntGauge; 2],
+    ) -> hyper::Result<Self> {
+        let mut builder = Builder::new(LocalExecutor);
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(256 * 1024)
+            .max_header_list_size(64 * 1024)
+            // A server that is gone without a word is found within half a minute.
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10));
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+        // It ends when nobody can send on it any more, or the server ends it; those who wait for an answer are told.
+        tokio::task::spawn_local(async move { drop(connection.await) });
+        idle_gauge.inc();
+        Ok(Self {
+            sender,
+            server,
+            load: Cell::new(0),
+            quiet_since: Cell::new(clock::now()),
+            busy_gauge,
+            idle_gauge,
+            _slot: slot,
+        })
+    }
+
+    /// Where it leads.
+    pub(in crate::upstream) fn server(&self) -> &str {
+        &self.server
+    }
+
+    pub(super) fn sender(&self) -> SendRequest<RequestBody> {
+        self.sender.clone()
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        self.idle_gauge.dec();
+    }
+}
+
+impl Share {
+    fn new(channel: Rc<Channel>) -> Self {
+        let load = channel.load.get();
+        channel.load.set(load + 1);
+        if load == 0 {
+            channel.idle_gauge.dec();
+            channel.busy_gauge.inc();
+        }
+        Self(channel)
+    }
+
+    /// The connection.
+    pub(in crate::upstream) fn channel(&self) -> &Rc<Channel> {
+        &self.0
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let load = self.0.load.get().saturating_sub(1);
+        self.0.load.set(load);
+        if load == 0 {
+            self.0.quiet_since.set(clock::now());
+            self.0.busy_gauge.dec();
+            self.0.idle_gauge.inc();
+        }
+    }
+}
