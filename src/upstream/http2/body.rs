@@ -3,10 +3,10 @@
 //! Decides: when an answer has been silent for too long. Trusts: `upload` for what a client may send. Not here: buffering; hyper takes from
 //! one side what the other has room for.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -23,6 +23,9 @@ use crate::upstream::upload::{self, Fault, Upload};
 pub(in crate::upstream) struct Progress {
     last: Cell<Option<Instant>>,
     fault: Cell<Option<Fault>>,
+    /// Nobody waits for the answer any more.
+    cancelled: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
 }
 
 impl Progress {
@@ -34,6 +37,13 @@ impl Progress {
     /// Why it broke off, if it did.
     pub(super) fn fault(&self) -> Option<Fault> {
         self.fault.get()
+    }
+
+    fn cancel(&self) {
+        self.cancelled.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
     }
 }
 
@@ -61,36 +71,29 @@ impl RequestBody {
     }
 }
 
-/// The client's body broke off; why is in [`Progress`].
-#[derive(Debug)]
-pub(in crate::upstream) struct BrokenOff;
-
-impl std::fmt::Display for BrokenOff {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the request's body broke off")
-    }
-}
-
-impl std::error::Error for BrokenOff {}
-
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = BrokenOff;
+    /// What the stream is reset with: `CANCEL`, as a client that goes away does it. Why is in [`Progress`].
+    type Error = h2::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         let this = &mut *self;
         let Some(upload) = &mut this.upload else {
             return Poll::Ready(None);
         };
+        if this.progress.cancelled.get() {
+            return Poll::Ready(Some(Err(h2::Reason::CANCEL.into())));
+        }
+        this.progress.waker.replace(Some(context.waker().clone()));
         upload.poll_frame(context).map(|frame| {
             this.progress.last.set(Some(upload.last()));
             frame.map(|frame| {
                 frame.map_err(|fault| {
                     this.progress.fault.set(Some(fault));
-                    BrokenOff
+                    h2::Reason::CANCEL.into()
                 })
             })
         })
@@ -137,7 +140,9 @@ impl AnswerBody {
 
     /// Resets the stream, so that the upstream stops.
     pub(in crate::upstream) fn cancel(&mut self) {
-        self.content = None;
+        if self.content.take().is_some() {
+            self.progress.cancel();
+        }
     }
 
     fn break_off(&mut self) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
@@ -167,6 +172,12 @@ impl AnswerBody {
             }
         }
         Poll::Pending
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        self.cancel();
     }
 }
 

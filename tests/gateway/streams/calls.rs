@@ -166,7 +166,8 @@ async fn echo(
                 let _ = body.flow_control().release_capacity(data.len());
                 send.send_data(data, false).unwrap();
             }
-            Some(Err(_)) => {
+            Some(Err(error)) => {
+                assert_eq!(error.reason(), Some(Reason::CANCEL));
                 seen.lock().unwrap().resets.push(path.to_owned());
                 return;
             }

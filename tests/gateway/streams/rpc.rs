@@ -187,6 +187,7 @@ async fn failures_of_the_server_are_statuses_of_grpc_too() {
     let gateway = gateway(&calls, |config| {
         let url = format!("http://{gone}");
         config
+            .set("workers", "1")
             .upstream("gone", &url, ", protocol: http2")
             .more_routes("- { path: /gone, access: public, upstream: gone }");
     })
