@@ -70,7 +70,9 @@ impl Gateway {
             request.method().clone(),
             request.version(),
         );
-        let origin = request.headers().get(header::ORIGIN).cloned();
+        let origin = snapshot
+            .cors()
+            .and_then(|_| request.headers().get(header::ORIGIN).cloned());
         let outcome = {
             let judged = pin!(self.judge(request, snapshot.clone(), &mut trail));
             caught(judged)
@@ -118,7 +120,7 @@ impl Gateway {
         let version = trail.version;
         let over_tls = trail.connection().facts().over_tls;
         let id = trail.id.clone();
-        trail.answered = Some(trail.started.elapsed());
+        trail.note_answer();
         trail.status = Some(response.status());
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);

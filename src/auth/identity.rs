@@ -98,6 +98,9 @@ fn refuse_service_key(request: &Inbound) -> Result<(), Denial> {
     }
 }
 
+/// How a bearer token begins, with the space behind the scheme.
+const SCHEME: &str = "Bearer ";
+
 /// A credential as it was presented.
 struct Credential<'a> {
     token: &'a str,
@@ -117,14 +120,18 @@ impl<'a> Credential<'a> {
 
     /// RFC 6750, section 2.1; the scheme's case does not matter (RFC 9110, section 11.1).
     fn from_field(field: &'a HeaderValue) -> Result<Self, Denial> {
-        let text = field.to_str().map_err(|_| Reason::TokenMalformed)?;
-        let (scheme, token) = text.split_once(' ').ok_or(Reason::TokenMalformed)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(Reason::TokenMalformed.because("the scheme is not `Bearer`"));
+        // Without `HeaderValue::to_str`, which looks at each byte of a long token by itself; what is not ASCII is no token either.
+        let text = std::str::from_utf8(field.as_bytes()).map_err(|_| Reason::TokenMalformed)?;
+        let scheme = text.get(..SCHEME.len()).unwrap_or_default();
+        if !scheme.eq_ignore_ascii_case(SCHEME) {
+            return Err(match text.contains(' ') {
+                true => Reason::TokenMalformed.because("the scheme is not `Bearer`"),
+                false => Reason::TokenMalformed.into(),
+            });
         }
         Ok(Self {
-            token,
-            field: (scheme == "Bearer").then_some(field),
+            token: text.get(SCHEME.len()..).unwrap_or_default(),
+            field: (scheme == SCHEME).then_some(field),
         })
     }
 

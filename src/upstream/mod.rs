@@ -26,7 +26,6 @@ pub use pool::Pools;
 
 use crate::answer::Answer;
 use crate::auth::Permit;
-use crate::clock;
 use crate::config::checked::Target;
 use crate::denial::{Denial, Reason};
 use crate::process::Process;
@@ -48,7 +47,7 @@ pub async fn forward(
     permit: Permit,
     trail: &mut Trail,
 ) -> Result<Response<Answer>, Denial> {
-    let started = clock::now();
+    let started = trail.lap();
     let Target::Upstream(index) = permit.target() else {
         return Err(Reason::Internal.into());
     };
@@ -73,7 +72,7 @@ pub async fn forward(
     let outgoing = Box::new(outgoing(permit, trail, &pool, body_limit, body_idle)?);
     let mut attempt = Attempt::new(outgoing, process, &pool);
     let outcome = attempt.run(&pool, &limits).await;
-    trail.upstream = Some(started.elapsed());
+    trail.note_upstream();
     let (head, lease) = outcome?;
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Reason::UpstreamProtocol.because("101 unasked"));

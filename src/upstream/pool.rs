@@ -67,14 +67,15 @@ pub struct Server {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     since: Instant,
 }
 
 /// A connection in use. Dropped, it is closed at once, which cancels the upstream's work.
 #[derive(Debug)]
 pub struct Lease {
-    connection: Connection,
+    /// In a box, because it moves from the pool to the answer's body and back with every request.
+    connection: Box<Connection>,
     /// It served a request before.
     pub reused: bool,
     claim: Claim,
@@ -256,7 +257,7 @@ impl Server {
             Ok(Ok(stream)) => stream,
         };
         let _ = stream.set_nodelay(true);
-        let connection = Connection::new(stream, self.buffer.clone());
+        let connection = Box::new(Connection::new(stream, self.buffer.clone()));
         Ok(Lease::new(connection, false, self.clone(), slot))
     }
 
@@ -304,7 +305,7 @@ impl Idle {
 
 impl Lease {
     fn new(
-        connection: Connection,
+        connection: Box<Connection>,
         reused: bool,
         server: Rc<Server>,
         slot: OwnedSemaphorePermit,
