@@ -10,9 +10,10 @@ use prometheus::{
 };
 
 use crate::auth::LayerName;
-use crate::config::checked::Config;
+use crate::config::checked::{Config, KeySource};
 use crate::listen::connection::Cause;
 use crate::record::{Record, Verdict};
+use crate::tokens::KeyMetrics;
 
 /// Seconds; the budget of a decision (0.05) is one of them.
 const REQUEST_BUCKETS: &[f64] = &[
@@ -65,6 +66,7 @@ pub struct Metrics {
     config_generation: IntGauge,
     config_reloads: IntCounterVec,
     waived_layers: IntGauge,
+    keys: KeyMetrics,
     /// Log lines that were dropped because the reader of standard output was too slow.
     pub log_dropped: IntCounter,
 }
@@ -149,6 +151,8 @@ impl Metrics {
             &["upstream", "state"],
         )?;
         registry.register(Box::new(upstream_connections.clone()))?;
+        let keys = KeyMetrics::new()?;
+        keys.register(&registry)?;
         Ok(Self {
             requests: counters(
                 "requests_total",
@@ -211,6 +215,7 @@ impl Metrics {
                 "log_dropped_total",
                 "Log lines dropped because standard output was not read fast enough.",
             )?,
+            keys,
             registry,
             process,
         })
@@ -246,7 +251,7 @@ impl Metrics {
             .collect()
     }
 
-    /// Forgets routes that the new configuration does not have.
+    /// Forgets routes, upstreams and issuers that the new configuration does not have.
     pub fn forget(&self, old: &Config, new: &Config) {
         for route in old
             .routes
@@ -287,6 +292,24 @@ impl Metrics {
                 .upstream_seconds
                 .remove_label_values(&[upstream.name.as_str()]);
         }
+        let published = |config: &'_ Config| -> Vec<String> {
+            let entries = config.tokens.iter();
+            entries
+                .filter(|entry| matches!(entry.keys, KeySource::Published(_)))
+                .map(|entry| entry.issuer.clone())
+                .collect()
+        };
+        let kept = published(new);
+        for issuer in published(old) {
+            if !kept.contains(&issuer) {
+                self.keys.forget(&issuer);
+            }
+        }
+    }
+
+    /// What is counted about published keys.
+    pub fn keys(&self) -> &KeyMetrics {
+        &self.keys
     }
 
     /// Counts a finished request.

@@ -18,7 +18,8 @@ use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::process::Process;
 use crate::side_call::SideCalls;
-use crate::tokens::{KeySources, VerifiedCache};
+use crate::store::{Memory, memory};
+use crate::tokens::{KeySources, Surroundings, VerifiedCache};
 use crate::{admin, clock};
 
 /// What runs.
@@ -52,7 +53,7 @@ impl Server {
         let interrupt = signal(SignalKind::interrupt())?;
         let metrics = Arc::new(Metrics::new()?);
         let token_cache = Arc::new(VerifiedCache::new(loaded.config.token_cache));
-        let key_sources = Arc::new(KeySources::new());
+        let key_sources = Arc::new(KeySources::new(metrics.keys().clone()));
         let bound = bind(&loaded.config)?;
         let admin = admin::bind(loaded.config.admin.address)
             .await
@@ -81,7 +82,11 @@ impl Server {
             key_sources.clone(),
             log,
         ));
-        tokio::spawn(key_sources.refresh_forever(Arc::new(SideCalls::new()?)));
+        tokio::spawn(key_sources.refresh_forever(Surroundings {
+            calls: SideCalls::new()?,
+            store: Arc::new(Memory::new(memory::CAPACITY, clock::unix_now)),
+            clock: clock::unix_now,
+        }));
         tokio::spawn(admin::serve(admin, process.clone()));
         let workers = Workers::start(&process, bound)?;
         Ok(Self {

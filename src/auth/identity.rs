@@ -1,6 +1,7 @@
 //! Identity: who is calling.
 //!
-//! Decides: 401 for a missing or bad credential, 403 for a service key from outside, 503 while the issuer's keys are not there.
+//! Decides: 401 for a missing or bad credential, 403 for a service key from outside, 503 while it cannot be known whether the issuer has
+//! the token's key.
 //! Trusts: `tokens` for everything about a token. Not here: what the caller may do (`roles`).
 //!
 //! The first source of the route's `credentials` that is *present* decides; a bad credential is never replaced by the next one. A
@@ -53,7 +54,11 @@ impl Layer for Identity {
             let Some(credential) = Credential::find(source, request)? else {
                 continue;
             };
-            return match self.tokens.verify(credential.token, clock::unix_now())? {
+            return match self
+                .tokens
+                .verify_or_wait(credential.token, clock::unix_now)
+                .await?
+            {
                 Presented::User(verified) => {
                     let roles = self.roles.of(&verified);
                     Ok(Caller::user(

@@ -60,14 +60,9 @@ pub(super) fn check(options: &Options) -> ExitCode {
 
 fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Vec<String>)> {
     let cache = Arc::new(VerifiedCache::new(loaded.config.token_cache));
-    let snapshot = Snapshot::build(
-        loaded.config,
-        loaded.digest,
-        1,
-        &Metrics::new()?,
-        &cache,
-        &KeySources::new(),
-    )?;
+    let metrics = Metrics::new()?;
+    let sources = KeySources::new(metrics.keys().clone());
+    let snapshot = Snapshot::build(loaded.config, loaded.digest, 1, &metrics, &cache, &sources)?;
     let mut warnings = loaded.warnings;
     warnings.extend(snapshot.tokens().dropped_keys());
     Ok((snapshot, warnings))
