@@ -19,10 +19,14 @@ use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::config::side_url::SideSite;
+
+/// How long to wait for one address of a server that may have several. Longer than the second after which a lost first packet is sent again.
+const PER_ADDRESS: Duration = Duration::from_millis(1500);
 
 /// What all clients share: whose certificates are believed.
 #[derive(Clone)]
@@ -128,23 +132,36 @@ impl SideClient {
                 .map_err(SideCallError::exchange)?;
             self.call(request).await
         };
-        tokio::time::timeout(self.limits.deadline, call)
+        timeout(self.limits.deadline, call)
             .await
             .unwrap_or(Err(SideCallError::Deadline))
     }
 
     async fn call(&self, request: Request<Empty<Bytes>>) -> Result<Reply, SideCallError> {
-        let SideSite { tls, host, port } = &self.site;
-        let stream = TcpStream::connect((host.as_str(), *port))
-            .await
-            .map_err(SideCallError::connect)?;
-        if !tls {
+        let stream = self.connect().await?;
+        if !self.site.tls {
             return self.exchange(stream, request).await;
         }
-        let name = ServerName::try_from(host.clone()).map_err(SideCallError::connect)?;
+        let host = self.site.host.clone();
+        let name = ServerName::try_from(host).map_err(SideCallError::connect)?;
         let stream = self.tls.connect(name, stream);
         let stream = stream.await.map_err(SideCallError::connect)?;
         self.exchange(stream, request).await
+    }
+
+    /// Tries one address after the other. One that swallows everything, such as IPv6 where nobody routes it, must not use up the deadline.
+    async fn connect(&self) -> Result<TcpStream, SideCallError> {
+        let place = (self.site.host.as_str(), self.site.port);
+        let addresses = lookup_host(place).await.map_err(SideCallError::connect)?;
+        let mut refused = SideCallError::connect("the name has no address");
+        for address in addresses {
+            match timeout(PER_ADDRESS, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => refused = SideCallError::Connect(format!("{address}: {error}")),
+                Err(_) => refused = SideCallError::Connect(format!("{address}: no answer in time")),
+            }
+        }
+        Err(refused)
     }
 
     /// One request and its answer on a fresh connection.

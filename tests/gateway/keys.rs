@@ -210,6 +210,18 @@ async fn invented_names_cost_one_fetch_a_second_and_good_tokens_pass_meanwhile()
         println!("{count} good requests meanwhile, the slowest in {slowest:?}");
         assert!(count > 0);
     }
+    let mut inside: Vec<u64> = gateway
+        .log()
+        .all(|line| line["message"] == "request" && line["status"] == 200)
+        .iter()
+        .filter_map(|line| line["answered_us"].as_u64())
+        .collect();
+    inside.sort_unstable();
+    println!(
+        "from head to answer inside the gateway: half in {:?} us, all in {:?} us",
+        inside.get(inside.len() / 2),
+        inside.last()
+    );
     let fetches = server.take().len();
     println!("{codes:?} in {took:?} with {fetches} fetches");
     // One may have been due when it began, one when it ended.
@@ -248,8 +260,10 @@ fn good_subject(claims: &foregate::tokens::mint::Claims) -> String {
     claims.as_object()["sub"].as_str().unwrap().to_owned()
 }
 
+type Sickness = (&'static str, fn(&mut Exchange));
+
 /// What a key server may do instead of answering, by a name.
-fn sicknesses() -> Vec<(&'static str, fn(&mut Exchange))> {
+fn sicknesses() -> Vec<Sickness> {
     vec![
         ("hanging", |exchange| exchange.wait_for_close()),
         ("dripping", |exchange| {

@@ -326,3 +326,24 @@ fn a_source_is_shared_between_snapshots_and_ends_with_the_last() {
     assert!(held.upgrade().is_none());
     assert!(!sources.get_or_insert(ISSUER, &place).has_keys());
 }
+
+#[tokio::test]
+async fn nobody_fetches_for_a_source_that_nobody_holds() {
+    let es = signer(Algorithm::ES256);
+    let jwks = answer("200 OK", &es.public_jwks().unwrap());
+    let (place, asked) = server(vec![jwks]).await;
+    let sources = Arc::new(key_sources());
+    let task = tokio::spawn(Arc::clone(&sources).refresh_forever(surroundings(&store())));
+    let source = sources.get_or_insert(ISSUER, &place);
+    let demand = Arc::downgrade(source.demand());
+    while !source.has_keys() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(source);
+    // The task holds it while it sleeps, for minutes if it had not been woken.
+    while demand.strong_count() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    task.abort();
+}

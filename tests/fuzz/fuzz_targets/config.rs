@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use foregate::config::snapshot::Snapshot;
 use foregate::config::{Loaded, Problems, load_str};
 use foregate::metrics::Metrics;
-use foregate::tokens::{KeySources, VerifiedCache};
+use foregate::tokens::{KeyMetrics, KeySources, VerifiedCache};
 use libfuzzer_sys::fuzz_target;
 
 /// The value of every variable whose name begins with `S`. Long enough to sign tokens with.
@@ -55,7 +55,7 @@ fn assert_loads_again(text: &str, loaded: Loaded) {
         1,
         &metrics,
         &cache,
-        &KeySources::new(),
+        &KeySources::new(KeyMetrics::new().expect("names are good")),
     );
 }
 
