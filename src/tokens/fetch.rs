@@ -1,9 +1,9 @@
 //! Fetching what an issuer publishes, in the background, one attempt at a time.
 //!
-//! Decides:  when to ask an issuer's server again, what a discovery document may lead to, and what of all that is worth keeping in the store.
-//!           Good keys stay when the server fails: a server that is down is not a bad token.
+//! Decides:  when to ask an issuer's server again, and what is worth keeping in the store. Good keys stay when the server
+//!           fails: a server that is down is not a bad token.
 //! Trusts:   `side_call` for who answers, `keys` for what may be used of the answer.
-//! Not here: HTTP and TLS (`side_call`), waiting requests (`demand`, `source`).
+//! Not here: HTTP and TLS (`side_call`), where a discovery document leads (`discovery`), waiting requests (`demand`, `source`).
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -11,11 +11,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::Value;
 use tokio::time::Instant;
 
 use super::digest::Digest;
-use super::json;
+use super::discovery::jwks_path;
 use super::keys::{KeySet, MAX_DOCUMENT};
 use super::metrics::FetchResult;
 use super::source::{Source, is_usable, usable_until};
@@ -235,25 +234,6 @@ fn read(reply: Reply) -> Result<Fetched, FetchError> {
     })
 }
 
-/// The path of the keys that a discovery document names (OpenID Connect Discovery 1.0, sections 4.2 and 4.3). The document must be the issuer's
-/// own, and may not send us to another site: that would be a server nobody configured, behind our own firewall perhaps.
-fn jwks_path(document: &[u8], url: &SideUrl, issuer: &str) -> Result<String, String> {
-    let document = json::object(document).ok_or("it is not one JSON object")?;
-    let text = |name| document.get(name).and_then(Value::as_str);
-    if text("issuer") != Some(issuer) {
-        return Err("its `issuer` is not the entry's".to_owned());
-    }
-    let written = text("jwks_uri").ok_or("it has no `jwks_uri`")?;
-    let place = SideUrl::parse(written).map_err(|why| format!("its `jwks_uri`: {why}"))?;
-    if place.site != url.site {
-        let site = &place.site;
-        return Err(format!(
-            "its `jwks_uri` is on another site, {site}; if that is right, name it with `jwks_url`"
-        ));
-    }
-    Ok(place.path)
-}
-
 /// When to ask again after success.
 fn refresh_after(max_age: Option<Duration>) -> Duration {
     max_age
@@ -301,10 +281,6 @@ impl std::fmt::Display for FetchError {
 mod tests {
     use super::*;
 
-    fn url(text: &str) -> SideUrl {
-        SideUrl::parse(text).unwrap_or_else(|why| unreachable!("{text}: {why}"))
-    }
-
     #[test]
     fn pauses_double_up_to_thirty_seconds() {
         let pauses: Vec<_> = (0..7).map(|before| pause_after(before).as_secs()).collect();
@@ -326,66 +302,6 @@ mod tests {
                 let jittered = jittered(pause);
                 assert!(jittered <= pause && jittered >= pause * 4 / 5);
             }
-        }
-    }
-
-    #[test]
-    fn a_discovery_document_leads_to_keys_of_its_own_issuer_and_site_only() {
-        let place = url("https://a.test/.well-known/openid-configuration");
-        let judge = |document: &str| jwks_path(document.as_bytes(), &place, "https://a.test");
-        let good = r#"{"issuer":"https://a.test","jwks_uri":"https://a.test:443/k?x=1"}"#;
-        assert_eq!(judge(good), Ok("/k?x=1".to_owned()));
-        for (document, why) in [
-            ("[]", "JSON object"),
-            (r#"{"issuer":"https://a.test"}"#, "no `jwks_uri`"),
-            (r#"{"jwks_uri":"https://a.test/k"}"#, "`issuer`"),
-            (
-                r#"{"issuer":"https://a.test/","jwks_uri":"https://a.test/k"}"#,
-                "`issuer`",
-            ),
-            (
-                r#"{"issuer":["https://a.test"],"jwks_uri":"https://a.test/k"}"#,
-                "`issuer`",
-            ),
-            (
-                r#"{"issuer":"https://b","issuer":"https://a.test","jwks_uri":"https://a.test/k"}"#,
-                "JSON object",
-            ),
-            (
-                r#"{"issuer":"https://a.test","jwks_uri":5}"#,
-                "no `jwks_uri`",
-            ),
-            (
-                r#"{"issuer":"https://a.test","jwks_uri":"/k"}"#,
-                "`jwks_uri`",
-            ),
-            (
-                r#"{"issuer":"https://a.test","jwks_uri":"http://a.test/k"}"#,
-                "clear text",
-            ),
-            (
-                r#"{"issuer":"https://a.test","jwks_uri":"http://127.0.0.1/k"}"#,
-                "another site",
-            ),
-            (
-                r#"{"issuer":"https://a.test","jwks_uri":"https://b.test/k"}"#,
-                "https://b.test",
-            ),
-            (
-                r#"{"issuer":"https://a.test","jwks_uri":"https://a.test:8443/k"}"#,
-                "another site",
-            ),
-            (
-                r#"{"issuer":"https://a.test","jwks_uri":"https://a.test.evil/k"}"#,
-                "another site",
-            ),
-            (
-                r#"{"issuer":"https://a.test","jwks_uri":"https://a.test@evil/k"}"#,
-                "password",
-            ),
-        ] {
-            let told = judge(document).err().unwrap_or_default();
-            assert!(told.contains(why), "{told:?} for {document}");
         }
     }
 

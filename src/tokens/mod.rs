@@ -12,6 +12,7 @@ mod cache;
 mod claims;
 mod demand;
 mod digest;
+mod discovery;
 mod fetch;
 mod issuer;
 mod json;
