@@ -1,5 +1,8 @@
 //! Tokens whose key is not at hand: who waits for what, and what is known afterwards. Fetches are made by hand, so that nothing depends on time.
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::*;
@@ -244,6 +247,29 @@ async fn only_so_many_wait_and_the_others_are_told_at_once_to_come_again() {
         ));
     }
     assert_eq!(publisher.waiting(), 0);
+}
+
+#[test]
+fn a_token_whose_key_is_at_hand_is_judged_without_waiting_for_anything() {
+    let publisher = Publisher::new();
+    let mut context = Context::from_waker(Waker::noop());
+    let good = publisher.token(&publisher.old);
+    let expired = publisher.old.sign(&claims().expiring(NOW - 100)).unwrap();
+    // For the first time, remembered, and refused: all at the first poll, without a runtime.
+    for token in [&good, &good, &expired] {
+        let judged = pin!(publisher.tokens.verify_or_wait(token, clock));
+        match judged.poll(&mut context) {
+            Poll::Ready(Ok(Presented::User(_))) => assert_eq!(token, &good),
+            Poll::Ready(Err(denial)) => assert_eq!(denial.reason, Reason::TokenExpired),
+            Poll::Ready(Ok(Presented::Nobody)) | Poll::Pending => panic!("it waits"),
+        }
+    }
+    let unknown = publisher.invented("nobody's");
+    let judged = pin!(publisher.tokens.verify_or_wait(&unknown, clock));
+    assert!(
+        size_of_val(&*judged) < 512,
+        "room for waiting is carried along"
+    );
 }
 
 #[tokio::test]
