@@ -37,6 +37,7 @@ mod line;
 pub mod listen;
 pub mod log;
 pub mod metrics;
+pub mod outage;
 pub mod panics;
 pub mod process;
 pub mod record;

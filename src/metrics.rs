@@ -2,6 +2,7 @@
 //!
 //! Decides: names, labels and buckets. Trusts: the record. Not here: who may read them (`admin`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{
@@ -13,6 +14,7 @@ use crate::auth::LayerName;
 use crate::config::checked::{Config, KeySource};
 use crate::listen::connection::Cause;
 use crate::record::{Record, Verdict};
+use crate::store::StoreMetrics;
 use crate::tokens::KeyMetrics;
 
 /// Seconds; the budget of a decision (0.05) is one of them.
@@ -67,6 +69,8 @@ pub struct Metrics {
     config_reloads: IntCounterVec,
     waived_layers: IntGauge,
     keys: KeyMetrics,
+    /// The store.
+    pub store: Arc<StoreMetrics>,
     /// Log lines that were dropped because the reader of standard output was too slow.
     pub log_dropped: IntCounter,
 }
@@ -211,6 +215,7 @@ impl Metrics {
                 "waived_layers",
                 "Layers in shadow or off, counted over all routes.",
             )?,
+            store: Arc::new(StoreMetrics::new(&registry)?),
             log_dropped: counter(
                 "log_dropped_total",
                 "Log lines dropped because standard output was not read fast enough.",

@@ -18,9 +18,8 @@ use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::process::Process;
 use crate::side_call::SideCalls;
-use crate::store::{Memory, memory};
 use crate::tokens::{KeySources, Surroundings, VerifiedCache};
-use crate::{admin, clock};
+use crate::{admin, clock, store};
 
 /// What runs.
 #[derive(Debug)]
@@ -65,6 +64,7 @@ impl Server {
         for warning in &loaded.warnings {
             tracing::warn!(%warning, "configuration");
         }
+        let store = store::open(&loaded.config, &metrics.store)?;
         let snapshot = Snapshot::build(
             loaded.config,
             loaded.digest,
@@ -72,6 +72,7 @@ impl Server {
             &metrics,
             &token_cache,
             &key_sources,
+            &store,
         )?;
         metrics.configured(1, snapshot.waived_layers(clock::unix_now()));
         reload::announce(&snapshot);
@@ -80,11 +81,12 @@ impl Server {
             metrics,
             token_cache,
             key_sources.clone(),
+            store,
             log,
         ));
         tokio::spawn(key_sources.refresh_forever(Surroundings {
             calls: SideCalls::new()?,
-            store: Arc::new(Memory::new(memory::CAPACITY, clock::unix_now)),
+            store: process.store().clone(),
             clock: clock::unix_now,
         }));
         tokio::spawn(admin::serve(admin, process.clone()));

@@ -1,8 +1,8 @@
 //! Identity: who is calling.
 //!
 //! Decides: 401 for a missing or bad credential, 403 for a service key from outside, 503 while it cannot be known whether the issuer has
-//! the token's key.
-//! Trusts: `tokens` for everything about a token. Not here: what the caller may do (`roles`).
+//! the token's key, and for a good credential what the failure matrix says while the store is not there.
+//! Trusts: `tokens` for everything about a token, `outage` for the matrix. Not here: what the caller may do (`roles`).
 //!
 //! The first source of the route's `credentials` that is *present* decides; a bad credential is never replaced by the next one. A
 //! public route reads none. On an optional route an absent credential is nobody, and a bad one is still refused.
@@ -17,21 +17,46 @@ use super::{Caller, Layer, LayerName};
 use crate::clock;
 use crate::config::checked::{Access, CredentialSource};
 use crate::denial::{Denial, Reason};
+use crate::outage::{AccessClass, Answer, State};
 use crate::request::Inbound;
 use crate::request::query::decoded;
-use crate::tokens::{Presented, Tokens, is_service_key};
+use crate::store::{Outage, Store};
+use crate::tokens::{Presented, Tokens, Verified, is_service_key};
 
 /// The layer.
 #[derive(Debug)]
 pub struct Identity {
     tokens: Arc<Tokens>,
     roles: Arc<RoleTable>,
+    store: Arc<dyn Store>,
 }
 
 impl Identity {
-    /// Judges by these issuers and names roles by this table.
-    pub fn new(tokens: Arc<Tokens>, roles: Arc<RoleTable>) -> Self {
-        Self { tokens, roles }
+    /// Judges by these issuers, names roles by this table, and asks this store whether it is there.
+    pub fn new(tokens: Arc<Tokens>, roles: Arc<RoleTable>, store: Arc<dyn Store>) -> Self {
+        Self {
+            tokens,
+            roles,
+            store,
+        }
+    }
+
+    /// A credential that was good may have been revoked where we cannot hear of it; the failure matrix says for how long that matters.
+    fn outage_allows(&self, request: &Inbound, verified: &Verified) -> Result<(), Denial> {
+        let outage = self.store.outage();
+        if outage == Outage::Reachable {
+            return Ok(());
+        }
+        let Some(state) = State::of_store(outage, true, clock::now()) else {
+            return Ok(());
+        };
+        let class = AccessClass::of(request.rule(), request.method(), &self.roles);
+        match (state.answer(class), outage) {
+            (Answer::Allow, _) => Ok(()),
+            (Answer::Degrade, Outage::Away { since }) if verified.since() <= since => Ok(()),
+            (Answer::Degrade, _) => Err(Reason::StoreUnavailable.because("not known before")),
+            (Answer::Refuse(reason), _) => Err(reason.because(state.as_str())),
+        }
     }
 }
 
@@ -60,6 +85,7 @@ impl Layer for Identity {
                 .await?
             {
                 Presented::User(verified) => {
+                    self.outage_allows(request, &verified)?;
                     let roles = self.roles.of(&verified);
                     Ok(Caller::user(
                         verified,

@@ -25,6 +25,10 @@ use crate::request::path::Pattern;
 pub struct Config {
     /// Whether development helpers (`token`, `serve: panic`) may be used.
     pub environment: Environment,
+    /// The gateway's own secrets, from which a key is derived for each purpose. The first seals and signs, all open.
+    pub keys: Vec<MasterKey>,
+    /// Where replicas share what they know.
+    pub store: StoreChoice,
     /// Worker threads, each with its own runtime and upstream pools. Default: the number of cores.
     pub workers: NonZeroUsize,
     /// Where requests come in; at least one.
@@ -60,6 +64,70 @@ pub enum Environment {
     Production,
     /// A developer's machine: `token` and `serve: panic` work.
     Development,
+}
+
+/// A secret of the gateway's own.
+#[derive(Clone, Debug)]
+pub struct MasterKey {
+    /// Its name, which stands in what it seals.
+    pub id: String,
+    /// At least 32 bytes that look random.
+    pub secret: Secret,
+}
+
+/// Where replicas share what they know.
+#[derive(Debug)]
+pub enum StoreChoice {
+    /// Nowhere: one replica, and its memory.
+    Memory,
+    /// In Redis. There is at least one of [`Config::keys`].
+    Redis(Redis),
+}
+
+/// A Redis server.
+#[derive(Debug)]
+pub struct Redis {
+    /// TLS, for `rediss://`.
+    pub tls: Option<StoreTls>,
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// Port, 6379 by default.
+    pub port: u16,
+    /// The ACL user; without one, Redis takes the password for its user `default`.
+    pub user: Option<String>,
+    /// The password.
+    pub password: Option<Secret>,
+    /// The number of the database.
+    pub database: u8,
+    /// How long a command on one record may take. Default 100 ms; what reads or writes many may take ten times as long.
+    pub timeout: Duration,
+    /// How long a connection may take to be made. Default 1 s.
+    pub connect_timeout: Duration,
+    /// What the names of records begin with. Default `foregate`.
+    pub prefix: String,
+}
+
+impl Redis {
+    /// Where it is, without user and password.
+    pub fn shown(&self) -> String {
+        let scheme = if self.tls.is_some() {
+            "rediss"
+        } else {
+            "redis"
+        };
+        let host = match self.host.contains(':') {
+            true => format!("[{}]", self.host),
+            false => self.host.clone(),
+        };
+        format!("{scheme}://{host}:{}/{}", self.port, self.database)
+    }
+}
+
+/// TLS to the store.
+#[derive(Debug)]
+pub struct StoreTls {
+    /// What the server's certificate must lead to; `None` is the system's root certificates.
+    pub roots: Option<Arc<rustls::RootCertStore>>,
 }
 
 /// One listening socket.

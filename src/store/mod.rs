@@ -4,16 +4,26 @@
 //! Trusts:   nobody who can write the store; see `seal` for what such a person can and cannot do.
 //! Not here: what records mean (whoever writes them), and what a request is answered during an outage (`outage`).
 
+mod breaker;
 pub mod memory;
+pub mod metrics;
+mod redis;
+mod seal;
 
 use std::fmt::{self, Debug};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::watch;
 
 pub use memory::Memory;
+pub use metrics::StoreMetrics;
+pub use redis::Redis;
+
+use crate::clock;
+use crate::config::checked::{Config, StoreChoice};
 
 /// An answer of the store, in time. Boxed, because the store is chosen by the configuration; nothing on a request's warm path asks it.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Unreachable>> + Send + 'a>>;
@@ -31,18 +41,21 @@ pub enum Unreachable {
     UnknownKey,
     /// It has no room left. Nothing was written.
     Full,
+    /// It may throw records away when it is full, so it is not trusted with any.
+    Evicting,
     /// It answered something that makes no sense here, or refused the command.
     Answer,
 }
 
 impl Unreachable {
     /// Every kind, for metrics that are counted from zero.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Disconnected,
         Self::Timeout,
         Self::BreakerOpen,
         Self::UnknownKey,
         Self::Full,
+        Self::Evicting,
         Self::Answer,
     ];
 
@@ -54,6 +67,7 @@ impl Unreachable {
             Self::BreakerOpen => "breaker_open",
             Self::UnknownKey => "unknown_key",
             Self::Full => "full",
+            Self::Evicting => "evicting",
             Self::Answer => "answer",
         }
     }
@@ -77,6 +91,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::KeySet, Self::Revocation];
+
     /// The word for it in names, seals and log lines. Never changed: records that exist could not be opened any more.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -130,6 +147,29 @@ pub enum Outage {
     },
     /// It has not answered since this process started.
     NeverSeen,
+}
+
+/// The store that the configuration chose. To be called inside the background runtime, where what looks after it will run.
+///
+/// # Errors
+///
+/// Keys, certificates or addresses that cannot be used. A server that is not there is no error: it is waited for.
+pub fn open(config: &Config, metrics: &Arc<StoreMetrics>) -> anyhow::Result<Arc<dyn Store>> {
+    match &config.store {
+        StoreChoice::Memory => {
+            metrics.is_up(true);
+            tracing::info!(
+                store = "this process",
+                "store: for one replica, and until it ends"
+            );
+            Ok(Arc::new(Memory::new(memory::CAPACITY, clock::unix_now)))
+        }
+        StoreChoice::Redis(redis) => {
+            tracing::info!(store = %redis.shown(), "store");
+            let store: Arc<Redis> = Redis::start(redis, &config.keys, metrics.clone())?;
+            Ok(store)
+        }
+    }
 }
 
 /// What replicas share. Every answer comes within a deadline of the store's own.

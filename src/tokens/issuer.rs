@@ -16,6 +16,7 @@ use super::keys::{Key, KeySet};
 use super::source::{Missing, Source};
 use super::sources::KeySources;
 use super::{Origin, Verified};
+use crate::clock;
 use crate::config::checked::{KeySource, TokenIssuer};
 use crate::denial::{Denial, Reason};
 
@@ -164,6 +165,7 @@ impl Issuer {
                 kid: jws.kid.clone(),
                 algorithm,
             },
+            since: clock::now(),
         })
     }
 

@@ -31,10 +31,10 @@ mod verify;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
-use tokio::time::Instant;
 
 pub use self::cache::VerifiedCache;
 pub use self::keys::KeySet;
@@ -74,6 +74,7 @@ pub struct Verified {
     facts: Facts,
     claims: Map<String, Value>,
     origin: Origin,
+    since: Instant,
 }
 
 /// By what a token was verified: it dies with any of it.
@@ -131,7 +132,7 @@ impl Tokens {
         clock: fn() -> i64,
         missing: Vec<Missing>,
     ) -> Result<Presented, Denial> {
-        let deadline = Instant::now() + source::HOLD;
+        let deadline = tokio::time::Instant::now() + source::HOLD;
         let (mut appeared, mut unknown) = (false, None);
         for key in missing {
             match key.settle(clock, deadline).await {
@@ -247,6 +248,11 @@ impl Verified {
     /// Whether this is one of Supabase's anonymous users.
     pub fn is_anonymous(&self) -> bool {
         self.facts.anonymous
+    }
+
+    /// When its signature was checked here, which was the first time it was seen, or the first after it was forgotten.
+    pub fn since(&self) -> Instant {
+        self.since
     }
 
     /// `exp`, in Unix seconds.

@@ -38,6 +38,7 @@ mod reasons;
 mod reload;
 mod roles;
 mod smoke;
+mod store;
 mod streaming;
 mod support;
 mod upstream;

@@ -8,12 +8,14 @@
 
 mod access;
 mod cors;
+mod keys;
 mod layers;
 mod listen;
 mod names;
 mod overlap;
 mod roles;
 mod routes;
+mod store;
 mod target;
 mod tokens;
 mod upstreams;
@@ -59,12 +61,16 @@ impl Checker<'_> {
         if let (Some(tokens), Some(roles)) = (&tokens, &roles) {
             self.listed_subjects_are_clear(&file.roles, tokens, roles);
         }
+        let keys = self.master_keys(&file.keys);
+        let store = self.store(&file.store, &file.keys, keys.as_deref());
         let upstreams = self.upstreams(&file.upstreams);
         let cors = self.cors(&file.cors);
         let hosts = self.hosts(&file.hosts);
         let routes = self.routes(file, environment);
         Some(Config {
             environment: environment?,
+            keys: keys?,
+            store: store?,
             workers: NonZeroUsize::new(workers?)?,
             listen: listen?,
             hosts: hosts?,

@@ -224,19 +224,8 @@ impl Checker<'_> {
         name: &Value<Text>,
         algorithms: Option<&[Algorithm]>,
     ) -> Option<Secret> {
-        let (_, contents) = self.inputs.read(name, self.report)?;
-        let Ok(text) = std::str::from_utf8(&contents) else {
-            self.report.problem(
-                &name.place,
-                "the file does not hold text; generate one with `openssl rand -base64 48`",
-            );
-            return None;
-        };
-        // Editors and `echo` end a file with a newline that nobody means as part of the secret; one is cut, not more.
-        let text = text
-            .strip_suffix('\n')
-            .map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
-        self.secret(text, &name.place, algorithms)
+        let text = self.secret_text(name, "generate one with `openssl rand -base64 48`")?;
+        self.secret(&text, &name.place, algorithms)
     }
 
     fn jwks_file(&mut self, name: &Value<Text>) -> Option<KeySource> {
