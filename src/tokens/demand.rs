@@ -81,6 +81,11 @@ impl Demand {
         });
     }
 
+    /// Wakes who waits, because keys are there without a fetch.
+    pub(super) fn nudge(&self) {
+        self.ended.send_modify(|_| {});
+    }
+
     /// Waits until the next fetch may begin: after `pause`, or after the cool-down since `begun` if somebody asks. Ends early when `is_over`.
     pub(super) async fn next(&self, begun: Instant, pause: Duration, is_over: impl Fn() -> bool) {
         let regular = Instant::now() + pause;
@@ -112,7 +117,7 @@ impl Wish {
         }
     }
 
-    /// Waits until any fetch ends: an earlier one may bring the key, too.
+    /// Waits until any fetch ends, or keys are there without one: an earlier one may bring the key, too.
     pub(super) async fn changed(&mut self) {
         if self.ended.changed().await.is_err() {
             // The source holds the other end, and whoever waits holds the source.

@@ -1,9 +1,9 @@
 //! Fetching what an issuer publishes, in the background, one attempt at a time.
 //!
-//! Decides:  when to ask an issuer's server again, and what is worth keeping in the store. Good keys stay when the server
+//! Decides:  when to ask an issuer's server again. Good keys stay when the server
 //!           fails: a server that is down is not a bad token.
 //! Trusts:   `side_call` for who answers, `keys` for what may be used of the answer.
-//! Not here: HTTP and TLS (`side_call`), where a discovery document leads (`discovery`), waiting requests (`demand`, `source`).
+//! Not here: HTTP and TLS (`side_call`), where a discovery document leads (`discovery`), the store (`stored`), waiting requests (`demand`, `source`).
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -11,18 +11,18 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::digest::Digest;
 use super::discovery::jwks_path;
 use super::keys::{KeySet, MAX_DOCUMENT};
 use super::metrics::FetchResult;
-use super::source::{Source, is_usable, usable_until};
+use super::source::Source;
 use super::sources::Surroundings;
+use super::stored::{Document, Stored};
 use crate::config::checked::Publication;
 use crate::config::side_url::SideUrl;
 use crate::side_call::{Limits, Reply, SideCallError, SideClient};
-use crate::store::Kind;
 
 /// What one call may cost. The deadline is a choice, not a measurement.
 const LIMITS: Limits = Limits {
@@ -41,15 +41,24 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long what a discovery document said is believed while it leads to keys.
 const REDISCOVER: Duration = Duration::from_secs(60 * 60);
-/// Keys that did not change are written to the store again when the record is this old, in seconds.
-const STORE_AGAIN: i64 = 60;
 
-/// Fetches for as long as somebody holds the source.
+/// Fetches for as long as somebody holds the source. Meanwhile the store is asked and told, so that neither waits for the other.
 pub(super) async fn keep_fresh(held: Weak<Source>, surroundings: Surroundings) {
-    let mut fetcher = match held.upgrade() {
-        Some(source) => Fetcher::new(&source, surroundings),
-        None => return,
+    let Some(source) = held.upgrade() else {
+        return;
     };
+    let stored = Stored::new(&source, &surroundings);
+    let (latest, received) = watch::channel(None);
+    let fetcher = Fetcher::new(&source, surroundings, latest);
+    drop(source);
+    tokio::join!(
+        stored.restore(&held),
+        stored.follow(received),
+        fetch_on(&held, fetcher)
+    );
+}
+
+async fn fetch_on(held: &Weak<Source>, mut fetcher: Fetcher) {
     while let Some(source) = held.upgrade() {
         let begun = Instant::now();
         let pause = fetcher.refresh(&source).await;
@@ -63,11 +72,11 @@ pub(super) async fn keep_fresh(held: Weak<Source>, surroundings: Surroundings) {
 /// What the task of one source remembers from attempt to attempt.
 struct Fetcher {
     client: SideClient,
-    surroundings: Surroundings,
+    clock: fn() -> i64,
     /// The path that discovery led to, and until when that is believed.
     discovered: Option<(String, Instant)>,
-    /// What the store has, and of when.
-    stored: Option<(Digest, i64)>,
+    /// What is to be stored.
+    latest: watch::Sender<Option<Document>>,
 }
 
 /// What an attempt brought.
@@ -84,33 +93,37 @@ enum FetchError {
 }
 
 impl Fetcher {
-    fn new(source: &Source, surroundings: Surroundings) -> Self {
+    fn new(
+        source: &Source,
+        surroundings: Surroundings,
+        latest: watch::Sender<Option<Document>>,
+    ) -> Self {
         let site = &source.publication().url().site;
         Self {
             client: surroundings.calls.client(site, LIMITS),
-            surroundings,
+            clock: surroundings.clock,
             discovered: None,
-            stored: None,
+            latest,
         }
     }
 
     /// One attempt. Gives the pause until the next.
     async fn refresh(&mut self, source: &Source) -> Duration {
-        if !source.has_keys() {
-            self.restore(source).await;
-        }
         let number = source.demand().begin();
         // The time of asking: the answer is not older than it seems.
-        let asked = (self.surroundings.clock)();
+        let asked = (self.clock)();
         match self.fetch(source).await {
             Ok(fetched) => {
-                let (shown, version) = (format!("{:?}", fetched.keys), *fetched.keys.version());
+                let shown = format!("{:?}", fetched.keys);
                 if source.receive(fetched.keys, asked) {
                     tracing::info!(issuer = source.issuer(), keys = shown, "received keys");
                 }
                 source.demand().end(number, true);
                 source.metrics().fetched(FetchResult::Good);
-                self.store(source, version, &fetched.document, asked).await;
+                self.latest.send_replace(Some(Document {
+                    fetched: asked,
+                    text: fetched.document,
+                }));
                 refresh_after(fetched.max_age)
             }
             Err(error) => {
@@ -158,72 +171,6 @@ impl Fetcher {
         self.discovered = Some((path.clone(), Instant::now() + REDISCOVER));
         Ok(path)
     }
-
-    /// Takes keys that this or another process fetched before, with their age, until a fetch brings others.
-    async fn restore(&mut self, source: &Source) {
-        let record = match self
-            .surroundings
-            .store
-            .get(Kind::KeySet, &name_of(source))
-            .await
-        {
-            Ok(Some(record)) => record,
-            Ok(None) => return,
-            Err(error) => {
-                return tracing::warn!(issuer = source.issuer(), %error, "the store was not asked for keys");
-            }
-        };
-        let now = (self.surroundings.clock)();
-        let Some((fetched, keys)) = open_record(&record, now) else {
-            return tracing::warn!(issuer = source.issuer(), "the store has no usable keys");
-        };
-        let age = now.saturating_sub(fetched);
-        tracing::info!(issuer = source.issuer(), keys = ?keys, age, "took keys from the store");
-        self.stored = Some((*keys.version(), fetched));
-        source.receive(keys, fetched);
-    }
-
-    async fn store(&mut self, source: &Source, version: Digest, document: &[u8], fetched: i64) {
-        let is_fresh = self.stored.is_some_and(|(stored, when)| {
-            stored == version && fetched.saturating_sub(when) < STORE_AGAIN
-        });
-        if is_fresh {
-            return;
-        }
-        let record = [&fetched.to_be_bytes(), document].concat();
-        let name = name_of(source);
-        let expires = usable_until(fetched);
-        match self
-            .surroundings
-            .store
-            .put(Kind::KeySet, &name, &record, expires)
-            .await
-        {
-            Ok(()) => self.stored = Some((version, fetched)),
-            Err(error) => {
-                tracing::warn!(issuer = source.issuer(), %error, "keys were not put into the store");
-            }
-        }
-    }
-}
-
-/// Under what the store has a source's keys: for whom, how and where they were found. An issuer is not believed by another's keys.
-fn name_of(source: &Source) -> Vec<u8> {
-    let kind = match source.publication() {
-        Publication::Jwks(_) => "jwks",
-        Publication::Discovery(_) => "discovery",
-    };
-    let url = source.publication().url();
-    format!("{kind} {url} {}", source.issuer()).into_bytes()
-}
-
-/// A record is the time of fetching (eight bytes, big-endian Unix seconds) and the document as it came.
-fn open_record(record: &[u8], now: i64) -> Option<(i64, KeySet)> {
-    let (fetched, document) = record.split_first_chunk()?;
-    // Another replica's clock may be ahead; that makes no keys younger than new.
-    let fetched = i64::from_be_bytes(*fetched).min(now);
-    is_usable(fetched, now).then_some(())?;
-    Some((fetched, KeySet::parse(document).ok()?))
 }
 
 fn read(reply: Reply) -> Result<Fetched, FetchError> {
@@ -302,24 +249,6 @@ mod tests {
                 let jittered = jittered(pause);
                 assert!(jittered <= pause && jittered >= pause * 4 / 5);
             }
-        }
-    }
-
-    #[test]
-    fn a_record_is_opened_with_its_age_and_never_a_broken_or_old_one() {
-        let set = br#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
-        let now = 1_800_000_000;
-        let record = |fetched: i64| [&fetched.to_be_bytes(), &set[..]].concat();
-        let opened = |record: &[u8]| open_record(record, now).map(|(fetched, _)| fetched);
-        assert_eq!(opened(&record(now - 5)), Some(now - 5));
-        assert_eq!(opened(&record(now + 5)), Some(now));
-        assert_eq!(opened(&record(i64::MAX)), Some(now));
-        assert_eq!(opened(&record(now - 86_400)), Some(now - 86_400));
-        assert_eq!(opened(&record(now - 86_401)), None);
-        assert_eq!(opened(&record(i64::MIN)), None);
-        let whole = record(now);
-        for length in 0..whole.len() {
-            assert_eq!(opened(whole.get(..length).unwrap_or_default()), None);
         }
     }
 }

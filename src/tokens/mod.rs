@@ -24,6 +24,7 @@ pub mod mint;
 mod roca;
 mod source;
 mod sources;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod verify;

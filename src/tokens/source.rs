@@ -200,6 +200,17 @@ impl Source {
         is_new
     }
 
+    /// Takes keys over that were fetched at this time by another process, unless there are some. Whether it did.
+    pub(super) fn restore(&self, keys: KeySet, fetched: i64) -> bool {
+        let restored = Arc::new(Kept { keys, fetched });
+        // A fetch may end right now; what it brings stays.
+        let before = self
+            .kept
+            .rcu(|kept| Some(kept.clone().unwrap_or_else(|| Arc::clone(&restored))));
+        self.demand.nudge();
+        before.is_none()
+    }
+
     /// Takes over that an attempt failed. Keys that are there stay. Gives how many failed before it.
     pub(super) fn fail(&self, error: String) -> u32 {
         let before = self.status().failures;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use foregate::denial::Reason;
+use foregate::outage::{self, AccessClass, State};
 use foregate::tokens::mint::Signer;
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ use socket2::{Domain, Socket, Type};
 use crate::support::load::Load;
 use crate::support::origin::Exchange;
 use crate::support::tokens::{ISSUER, now};
-use crate::support::{Gateway, Http, Origin, Reply, eventually, in_time};
+use crate::support::{Gateway, Http, Origin, RedisServer, Reply, eventually, in_time};
 
 /// An entry of `tokens` whose keys are published.
 fn entry(issuer: &str, place: &str) -> String {
@@ -523,4 +524,93 @@ async fn keys_are_counted_from_zero_by_issuer_and_forgotten_with_it() {
         })
         .await;
     assert!(!gateway.metrics().text().contains("foregate_jwks_"));
+}
+
+#[tokio::test]
+async fn after_a_restart_keys_come_from_the_store_while_their_server_is_away() {
+    let (server, redis) = (Origin::start(), RedisServer::start());
+    let key = signer("stored");
+    publish(&server, &[&key]);
+    let start = || {
+        Gateway::with(|config| {
+            config
+                .set("tokens", &entry(ISSUER, &jwks_url(&server)))
+                .store(&redis.url());
+        })
+    };
+    let first = start().await;
+    let token = key.sign(&first.issuer.claims()).unwrap();
+    first.metric_becomes("foregate_store_up", &[], 1.0).await;
+    first.judged(Http::One, &token).await.is_ok();
+    let written = [("command", "put"), ("outcome", "ok")];
+    let puts = || {
+        first
+            .metrics()
+            .sum("foregate_store_command_seconds_count", &written)
+    };
+    eventually("keys are stored", || puts() >= 1.0).await;
+    drop(first);
+
+    let sick = Arc::new(AtomicBool::new(true));
+    let (is_sick, reply) = (sick.clone(), json_reply(set(&[&key])));
+    server.on("/keys", move |exchange| {
+        if is_sick.load(Ordering::Relaxed) {
+            exchange.wait_for_close();
+        } else {
+            exchange.reply(&reply);
+        }
+    });
+    let second = start().await;
+    second.metric_becomes("foregate_store_up", &[], 1.0).await;
+    eventually("ready", || second.admin_status("/readyz") == 200).await;
+    for http in Http::BOTH {
+        second.judged(http, &token).await.is_ok();
+        second.origin.take();
+        let unknown = key.clone().with_kid("unknown");
+        let unknown = unknown.sign(&second.issuer.claims()).unwrap();
+        let answer = second.get(http, "/me").bearer(&unknown).send().await;
+        answer.is_denied(Reason::KeysUnavailable);
+        second.origin.saw_nothing();
+    }
+    assert_eq!(fetches(&second, ISSUER, "good"), 0.0);
+    let told = second
+        .log()
+        .all(|line| line["message"] == "took keys from the store");
+    assert_eq!(told.len(), 1);
+    sick.store(false, Ordering::Relaxed);
+    eventually("a fetch", || fetches(&second, ISSUER, "good") >= 1.0).await;
+    second.judged(Http::Two, &token).await.is_ok();
+}
+
+#[tokio::test]
+async fn while_a_key_is_missing_every_class_of_route_answers_as_the_matrix_says() {
+    let server = Origin::start();
+    server.on("/keys", |exchange| exchange.reply(&Reply::new(503)));
+    let gateway = Gateway::with(|config| {
+        config.set("tokens", &entry(ISSUER, &jwks_url(&server)));
+    })
+    .await;
+    let token = signer("missing").sign(&gateway.issuer.claims()).unwrap();
+    for (class, method, path) in [
+        (AccessClass::Public, "GET", "/public/x"),
+        (AccessClass::Read, "GET", "/me"),
+        (AccessClass::Read, "GET", "/optional"),
+        (AccessClass::Write, "POST", "/me"),
+        (AccessClass::Admin, "GET", "/admin"),
+    ] {
+        for http in Http::BOTH {
+            let answer = gateway.call(http, method, path).bearer(&token).send().await;
+            match State::KeysMissing.answer(class) {
+                outage::Answer::Allow => {
+                    answer.is_ok();
+                    gateway.origin.only();
+                }
+                outage::Answer::Refuse(reason) => {
+                    answer.is_denied(reason);
+                    gateway.origin.saw_nothing();
+                }
+                outage::Answer::Degrade => panic!("a key that is missing proves nobody"),
+            }
+        }
+    }
 }

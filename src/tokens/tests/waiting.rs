@@ -319,6 +319,35 @@ async fn keys_that_are_too_old_are_waited_for_like_keys_that_never_came() {
 }
 
 #[tokio::test]
+async fn keys_from_the_store_end_the_wait_and_never_replace_fetched_ones() {
+    let publisher = Publisher::new();
+    let set = |signer: &Signer| {
+        let set = set_of(&[signer.public_jwk().unwrap()]);
+        KeySet::parse(set.as_bytes()).unwrap()
+    };
+    assert!(!publisher.source.restore(set(&publisher.new), NOW));
+    expect_user(
+        publisher
+            .tokens
+            .verify(&publisher.token(&publisher.old), NOW),
+    );
+
+    let sources = key_sources();
+    let place = published_at("https://k.test/");
+    let source = sources.get_or_insert(ISSUER, &place);
+    let entries = [entry(&[Algorithm::ES256], KeySource::Published(place))];
+    let tokens = Tokens::new(&entries, new_cache(), &sources).unwrap();
+    let token = publisher.token(&publisher.old);
+    let asked = tokio::spawn(async move { tokens.verify_or_wait(&token, clock).await });
+    while source.metrics().waiting().get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(source.restore(set(&publisher.old), NOW - 5));
+    expect_user(answer(asked).await);
+    assert_eq!(source.age(NOW), Some(5));
+}
+
+#[tokio::test]
 async fn invented_names_push_out_no_key_and_each_other_at_most() {
     let publisher = Publisher::new();
     let token = publisher.token(&publisher.old);
