@@ -17,7 +17,7 @@ use super::{Caller, Layer, LayerName};
 use crate::clock;
 use crate::config::checked::{Access, CredentialSource};
 use crate::denial::{Denial, Reason};
-use crate::outage::{AccessClass, Answer, State};
+use crate::outage::{self, AccessClass};
 use crate::request::Inbound;
 use crate::request::query::decoded;
 use crate::store::{Outage, Store};
@@ -47,16 +47,8 @@ impl Identity {
         if outage == Outage::Reachable {
             return Ok(());
         }
-        let Some(state) = State::of_store(outage, true, clock::now()) else {
-            return Ok(());
-        };
-        let class = AccessClass::of(request.rule(), request.method(), &self.roles);
-        match (state.answer(class), outage) {
-            (Answer::Allow, _) => Ok(()),
-            (Answer::Degrade, Outage::Away { since }) if verified.since() <= since => Ok(()),
-            (Answer::Degrade, _) => Err(Reason::StoreUnavailable.because("not known before")),
-            (Answer::Refuse(reason), _) => Err(reason.because(state.as_str())),
-        }
+        let class = || AccessClass::of(request.rule(), request.method(), &self.roles);
+        outage::judge(outage, true, class, verified.since(), clock::now())
     }
 }
 

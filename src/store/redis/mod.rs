@@ -18,9 +18,9 @@ use std::time::Duration;
 use aws_lc_rs::{digest, rand};
 use fred::clients::{Client, WithOptions};
 use fred::error::{Error, ErrorKind};
-use fred::interfaces::{ClientLike as _, KeysInterface as _, LuaInterface as _};
+use fred::interfaces::{ClientLike as _, KeysInterface as _};
 use fred::types::config::Options;
-use fred::types::{Expiration, Value};
+use fred::types::{CustomCommand, Expiration, Value};
 use tokio::sync::{Notify, watch as signal};
 
 use super::breaker::Breaker;
@@ -90,8 +90,8 @@ impl LogNames {
         }
     }
 
-    fn keys(&self) -> Vec<&str> {
-        vec![&self.position, &self.entries, &self.names, &self.expiries]
+    fn keys(&self) -> [&str; 4] {
+        [&self.position, &self.entries, &self.names, &self.expiries]
     }
 }
 
@@ -143,6 +143,23 @@ impl Redis {
             return Err(why);
         }
         self.send(command, call).await
+    }
+
+    /// A script about the log, as a plain command: fred's own call for scripts does not take options such as a deadline.
+    async fn script(
+        &self,
+        client: &WithOptions<Client>,
+        script: &'static str,
+        keys: &[&str],
+        arguments: Vec<Value>,
+    ) -> Result<Value, Error> {
+        let eval = CustomCommand::new_static("EVAL", self.log.entries.as_str(), false);
+        let mut words: Vec<Value> = Vec::with_capacity(2 + keys.len() + arguments.len());
+        words.push(Value::from_static_str(script));
+        words.push(keys.len().to_string().into());
+        words.extend(keys.iter().map(|key| Value::from(*key)));
+        words.extend(arguments);
+        client.custom(eval, words).await
     }
 
     /// Asks, and learns from how that went whether to ask again.
@@ -303,7 +320,8 @@ impl Redis {
                 let names = self.seals.names(Kind::Revocation, entry.name);
                 arguments.extend(names.into_iter().map(Value::from));
             }
-            let call = self.many.eval(APPEND, self.log.keys(), arguments);
+            let keys = self.log.keys();
+            let call = self.script(&self.many, APPEND, &keys, arguments);
             let answer = texts(self.ask(Command::Append, call).await?)?;
             let [done, epoch, run, seq] = answer.as_slice() else {
                 return Err(Unreachable::Answer);
@@ -317,8 +335,9 @@ impl Redis {
     }
 
     async fn stands(&self, at: i64) -> Result<(Position, u64), Unreachable> {
-        let arguments = vec![new_epoch()?, at.to_string()];
-        let call = self.one.eval(POSITION, self.log.keys(), arguments);
+        let arguments = vec![new_epoch()?.into(), at.to_string().into()];
+        let keys = self.log.keys();
+        let call = self.script(&self.one, POSITION, &keys, arguments);
         let answer = texts(self.ask(Command::Position, call).await?)?;
         let [epoch, run, seq, entries] = answer.as_slice() else {
             return Err(Unreachable::Answer);
@@ -345,12 +364,10 @@ impl Redis {
         limit: usize,
     ) -> Result<(Vec<Logged>, Option<u64>), Unreachable> {
         let limit = limit.clamp(1, PAGE_SIZE);
-        let arguments = vec![
-            seq.to_string(),
-            limit.to_string(),
-            LONGEST_ENTRY.to_string(),
-        ];
-        let call = self.many.eval(PAGE, self.log.entries.as_str(), arguments);
+        let numbers = [seq, limit as u64, LONGEST_ENTRY as u64];
+        let arguments = numbers.map(|number| number.to_string().into());
+        let entries = [self.log.entries.as_str()];
+        let call = self.script(&self.many, PAGE, &entries, arguments.into());
         let Found::Value(Value::Array(found)) = self.ask(Command::Page, call).await? else {
             return Err(Unreachable::Answer);
         };
@@ -387,7 +404,7 @@ impl Redis {
         }
         // Removed, so that replicas that know the entry see that it is missing and write it back.
         if !clear.is_empty() {
-            let call = self.many.eval(REMOVE, self.log.entries.as_str(), clear);
+            let call = self.script(&self.many, REMOVE, &entries, clear);
             self.ask(Command::Page, call).await?;
         }
         Ok((page, (!is_last).then_some(next)))
