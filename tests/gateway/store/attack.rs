@@ -205,7 +205,8 @@ async fn a_deleted_entry_is_missed_by_its_count_and_written_back() {
         move || server.say(&deletion)
     };
     let whole = "foregate:{revocations}";
-    let attacks: [(&str, Box<dyn Fn() + '_>); 6] = [
+    type Attack<'a> = (&'a str, Box<dyn Fn() + 'a>);
+    let attacks: [Attack<'_>; 6] = [
         (
             "one entry",
             Box::new(|| drop(server.call(&[b"ZREMRANGEBYRANK", LOG, b"0", b"0"]))),

@@ -82,8 +82,12 @@ async fn a_server_that_stands_still_costs_one_deadline_and_then_nothing() {
             .iter()
             .all(|outcome| *outcome == Err(Unreachable::BreakerOpen))
     );
-    // Long enough that the connection itself is given up.
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    // Long enough that the connection itself is given up, and another attempt, too.
+    eventually("no connection is kept", || {
+        opened.counted("foregate_store_command_seconds_count{command=\"probe\",outcome=\"failed\"}")
+            > 30.0
+    })
+    .await;
     assert!(matches!(opened.store.outage(), Outage::Away { .. }));
     let commands =
         opened.counted("foregate_store_command_seconds_count{command=\"get\",outcome=\"failed\"}");
