@@ -16,7 +16,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use foregate::config::checked::{KeySource, TokenIssuer};
 use foregate::config::secret::Secret;
 use foregate::tokens::mint::{Claims, Signer};
-use foregate::tokens::{KeySources, Tokens, VerifiedCache};
+use foregate::tokens::{KeyMetrics, KeySources, Tokens, VerifiedCache};
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 
@@ -56,7 +56,12 @@ fn tokens(signer: &Signer) -> Tokens {
         until: None,
     };
     let cache = VerifiedCache::new(NonZeroUsize::new(10_000).unwrap());
-    Tokens::new(&[entry], Arc::new(cache), &KeySources::new()).unwrap()
+    Tokens::new(
+        &[entry],
+        Arc::new(cache),
+        &KeySources::new(KeyMetrics::new().unwrap()),
+    )
+    .unwrap()
 }
 
 fn verify(criterion: &mut Criterion) {

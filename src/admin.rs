@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 
 use crate::clock;
 use crate::process::Process;
+use crate::store::Outage;
 
 /// Scrapers and probes that may be connected at once.
 const CONNECTIONS: usize = 64;
@@ -78,13 +79,18 @@ fn answer(process: &Process, request: &Request<Incoming>) -> Response<Full<Bytes
     }
 }
 
-/// Ready means that this process can judge: the keys of every issuer are there, and it is not about to end. No upstream is asked.
+/// Ready means that this process can judge: the keys of every issuer are there, the store has been, and it is not about to end. No
+/// upstream is asked.
 fn readiness(process: &Process) -> Result<(), &'static str> {
     if process.is_draining() {
         return Err("draining\n");
     }
     if !process.snapshot().tokens().has_all_keys(clock::unix_now()) {
         return Err("keys of an issuer have not been fetched yet\n");
+    }
+    // One that went away later does not count: all replicas would leave at once, and take the public routes with them.
+    if process.store().outage() == Outage::NeverSeen {
+        return Err("the store has not answered yet\n");
     }
     Ok(())
 }
@@ -93,6 +99,9 @@ fn metrics(process: &Process) -> Response<Full<Bytes>> {
     let snapshot = process.snapshot();
     let waived = snapshot.waived_layers(clock::unix_now());
     process.metrics().configured(snapshot.generation(), waived);
+    for (issuer, age) in snapshot.tokens().key_ages(clock::unix_now()) {
+        process.metrics().keys().set_age(issuer, age);
+    }
     match process.metrics().render(process.token_cache()) {
         Ok(text) => {
             let mut response = Response::new(Full::new(text.into()));

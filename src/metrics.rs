@@ -2,6 +2,7 @@
 //!
 //! Decides: names, labels and buckets. Trusts: the record. Not here: who may read them (`admin`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{
@@ -10,9 +11,11 @@ use prometheus::{
 };
 
 use crate::auth::LayerName;
-use crate::config::checked::Config;
+use crate::config::checked::{Config, KeySource};
 use crate::listen::connection::Cause;
 use crate::record::{Record, Verdict};
+use crate::store::StoreMetrics;
+use crate::tokens::KeyMetrics;
 
 /// Seconds; the budget of a decision (0.05) is one of them.
 const REQUEST_BUCKETS: &[f64] = &[
@@ -65,6 +68,9 @@ pub struct Metrics {
     config_generation: IntGauge,
     config_reloads: IntCounterVec,
     waived_layers: IntGauge,
+    keys: KeyMetrics,
+    /// The store.
+    pub store: Arc<StoreMetrics>,
     /// Log lines that were dropped because the reader of standard output was too slow.
     pub log_dropped: IntCounter,
 }
@@ -149,6 +155,8 @@ impl Metrics {
             &["upstream", "state"],
         )?;
         registry.register(Box::new(upstream_connections.clone()))?;
+        let keys = KeyMetrics::new()?;
+        keys.register(&registry)?;
         Ok(Self {
             requests: counters(
                 "requests_total",
@@ -207,10 +215,12 @@ impl Metrics {
                 "waived_layers",
                 "Layers in shadow or off, counted over all routes.",
             )?,
+            store: Arc::new(StoreMetrics::new(&registry)?),
             log_dropped: counter(
                 "log_dropped_total",
                 "Log lines dropped because standard output was not read fast enough.",
             )?,
+            keys,
             registry,
             process,
         })
@@ -246,7 +256,7 @@ impl Metrics {
             .collect()
     }
 
-    /// Forgets routes that the new configuration does not have.
+    /// Forgets routes, upstreams and issuers that the new configuration does not have.
     pub fn forget(&self, old: &Config, new: &Config) {
         for route in old
             .routes
@@ -287,6 +297,24 @@ impl Metrics {
                 .upstream_seconds
                 .remove_label_values(&[upstream.name.as_str()]);
         }
+        let published = |config: &'_ Config| -> Vec<String> {
+            let entries = config.tokens.iter();
+            entries
+                .filter(|entry| matches!(entry.keys, KeySource::Published(_)))
+                .map(|entry| entry.issuer.clone())
+                .collect()
+        };
+        let kept = published(new);
+        for issuer in published(old) {
+            if !kept.contains(&issuer) {
+                self.keys.forget(&issuer);
+            }
+        }
+    }
+
+    /// What is counted about published keys.
+    pub fn keys(&self) -> &KeyMetrics {
+        &self.keys
     }
 
     /// Counts a finished request.

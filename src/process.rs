@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::config::snapshot::Snapshot;
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::store::Store;
 use crate::tokens::{KeySources, VerifiedCache};
 
 /// Shared state. A request reads it without a global lock: the token cache locks one shard, labelled counters one map, each for a look-up.
@@ -20,6 +21,7 @@ pub struct Process {
     metrics: Arc<Metrics>,
     token_cache: Arc<VerifiedCache>,
     key_sources: Arc<KeySources>,
+    store: Arc<dyn Store>,
     log: Log,
     draining: AtomicBool,
     reloading: Mutex<()>,
@@ -32,6 +34,7 @@ impl Process {
         metrics: Arc<Metrics>,
         token_cache: Arc<VerifiedCache>,
         key_sources: Arc<KeySources>,
+        store: Arc<dyn Store>,
         log: Log,
     ) -> Self {
         Self {
@@ -39,6 +42,7 @@ impl Process {
             metrics,
             token_cache,
             key_sources,
+            store,
             log,
             draining: AtomicBool::new(false),
             reloading: Mutex::new(()),
@@ -73,6 +77,11 @@ impl Process {
     /// Fetched keys.
     pub fn key_sources(&self) -> &Arc<KeySources> {
         &self.key_sources
+    }
+
+    /// What is shared with other replicas.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
     }
 
     /// The log.

@@ -1,6 +1,7 @@
-//! The table of refusals: its promises, and `config/reasons.md`, which is written from it.
+//! The table of refusals and the failure matrix: their promises, and `config/reasons.md` and `config/outages.md`, which are written from
+//! them.
 //!
-//! `FOREGATE_BLESS=1 cargo test --test reasons` writes the file anew.
+//! `FOREGATE_BLESS=1 cargo test --test reasons` writes the files anew.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use foregate::config;
 use foregate::denial::Reason;
 use foregate::log::Log;
+use foregate::outage::{AccessClass, State};
 use foregate::server::Server;
 use serde_json::Value;
 
@@ -29,6 +31,39 @@ what HTTP/2 cannot express never arrives there.
 
 This file is written by `tests/reasons.rs` from the table in `src/denial.rs`; change it there.
 ";
+
+const MATRIX_INTRODUCTION: &str = "\
+# Outages
+
+What a request is answered while something that the gateway needs cannot be asked. What is down is never read as a bad token: an outage
+is a 503 with its own reason, never a 401 or a 403. A bad token stays a 401.
+
+*allow*: all layers judge as always, on what is in memory. *degrade*: only a caller whose token was accepted here before it began. A
+status is a refusal, with its reason from `reasons.md`. *read* and *write* go by the action of the route, or by its method; *admin* is
+an action that only a role with `\"*\"` grants. `sign-in` and `signed` say what such routes will be answered; no route can be one yet.
+
+`foregate check` prints this table, too. This file is written by `tests/reasons.rs` from `src/outage.rs`; change it there.
+";
+
+fn matrix() -> String {
+    let mut text = format!("{MATRIX_INTRODUCTION}\n| state |");
+    for class in AccessClass::ALL {
+        write!(text, " {} |", class.as_str()).unwrap();
+    }
+    writeln!(text, "\n|---|{}", "---|".repeat(AccessClass::ALL.len())).unwrap();
+    for state in State::ALL {
+        write!(text, "| {} |", state.meaning()).unwrap();
+        for cell in state.row() {
+            let but = match cell.but {
+                "" => String::new(),
+                but => format!("; {but}"),
+            };
+            write!(text, " {}{but} |", cell.answer.written()).unwrap();
+        }
+        text.push('\n');
+    }
+    text
+}
 
 fn document() -> String {
     let mut text = format!(
@@ -55,16 +90,20 @@ fn document() -> String {
 }
 
 #[test]
-fn the_list_for_operators_is_the_table() {
-    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config/reasons.md");
-    if std::env::var_os("FOREGATE_BLESS").is_some_and(|value| value == "1") {
-        std::fs::write(&file, document()).unwrap();
+fn the_lists_for_operators_are_the_tables() {
+    for (name, document) in [("reasons.md", document()), ("outages.md", matrix())] {
+        let file = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("config")
+            .join(name);
+        if std::env::var_os("FOREGATE_BLESS").is_some_and(|value| value == "1") {
+            std::fs::write(&file, &document).unwrap();
+        }
+        let written = std::fs::read_to_string(&file).unwrap_or_default();
+        assert!(
+            written == document,
+            "config/{name} is not what the table says; FOREGATE_BLESS=1 cargo test --test reasons writes it"
+        );
     }
-    let written = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(
-        written == document(),
-        "config/reasons.md is not what the table says; FOREGATE_BLESS=1 cargo test --test reasons writes it"
-    );
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::config::checked::{Authorization, Target, WaivedMode};
 use crate::denial::{Denial, Reason};
 use crate::record::{Record, Verdict};
 use crate::request::Inbound;
+use crate::store::Store;
 use crate::tokens::Tokens;
 
 /// The layers of one configuration.
@@ -28,10 +29,10 @@ pub struct Chain {
 
 impl Chain {
     /// Builds the chain.
-    pub fn new(tokens: Arc<Tokens>, roles: RoleTable) -> Self {
+    pub fn new(tokens: Arc<Tokens>, roles: RoleTable, store: Arc<dyn Store>) -> Self {
         let table = Arc::new(roles);
         Self {
-            identity: Identity::new(tokens, table.clone()),
+            identity: Identity::new(tokens, table.clone(), store),
             identifiers: Identifiers,
             roles: Roles::new(table),
         }

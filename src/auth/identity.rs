@@ -1,7 +1,8 @@
 //! Identity: who is calling.
 //!
-//! Decides: 401 for a missing or bad credential, 403 for a service key from outside, 503 while the issuer's keys are not there.
-//! Trusts: `tokens` for everything about a token. Not here: what the caller may do (`roles`).
+//! Decides: 401 for a missing or bad credential, 403 for a service key from outside, 503 while it cannot be known whether the issuer has
+//! the token's key, and for a good credential what the failure matrix says while the store is not there.
+//! Trusts: `tokens` for everything about a token, `outage` for the matrix. Not here: what the caller may do (`roles`).
 //!
 //! The first source of the route's `credentials` that is *present* decides; a bad credential is never replaced by the next one. A
 //! public route reads none. On an optional route an absent credential is nobody, and a bad one is still refused.
@@ -16,21 +17,38 @@ use super::{Caller, Layer, LayerName};
 use crate::clock;
 use crate::config::checked::{Access, CredentialSource};
 use crate::denial::{Denial, Reason};
+use crate::outage::{self, AccessClass};
 use crate::request::Inbound;
 use crate::request::query::decoded;
-use crate::tokens::{Presented, Tokens, is_service_key};
+use crate::store::{Outage, Store};
+use crate::tokens::{Presented, Tokens, Verified, is_service_key};
 
 /// The layer.
 #[derive(Debug)]
 pub struct Identity {
     tokens: Arc<Tokens>,
     roles: Arc<RoleTable>,
+    store: Arc<dyn Store>,
 }
 
 impl Identity {
-    /// Judges by these issuers and names roles by this table.
-    pub fn new(tokens: Arc<Tokens>, roles: Arc<RoleTable>) -> Self {
-        Self { tokens, roles }
+    /// Judges by these issuers, names roles by this table, and asks this store whether it is there.
+    pub fn new(tokens: Arc<Tokens>, roles: Arc<RoleTable>, store: Arc<dyn Store>) -> Self {
+        Self {
+            tokens,
+            roles,
+            store,
+        }
+    }
+
+    /// A credential that was good may have been revoked where we cannot hear of it; the failure matrix says for how long that matters.
+    fn outage_allows(&self, request: &Inbound, verified: &Verified) -> Result<(), Denial> {
+        let outage = self.store.outage();
+        if outage == Outage::Reachable {
+            return Ok(());
+        }
+        let class = || AccessClass::of(request.rule(), request.method(), &self.roles);
+        outage::judge(outage, true, class, verified.since(), clock::now())
     }
 }
 
@@ -53,8 +71,13 @@ impl Layer for Identity {
             let Some(credential) = Credential::find(source, request)? else {
                 continue;
             };
-            return match self.tokens.verify(credential.token, clock::unix_now())? {
+            return match self
+                .tokens
+                .verify_or_wait(credential.token, clock::unix_now)
+                .await?
+            {
                 Presented::User(verified) => {
+                    self.outage_allows(request, &verified)?;
                     let roles = self.roles.of(&verified);
                     Ok(Caller::user(
                         verified,

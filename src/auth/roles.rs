@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::identifiers::Identified;
 use super::{Layer, LayerName};
-use crate::config::checked::{self, Access, Grants};
+use crate::config::checked::{self, Access, Grants, Route};
 use crate::denial::{Denial, Reason};
 use crate::request::Inbound;
 use crate::tokens::Verified;
@@ -49,6 +49,14 @@ impl Action {
             Method::GET | Method::HEAD | Method::OPTIONS => "read",
             Method::DELETE => "delete",
             _ => "write",
+        }
+    }
+
+    /// What a request to this route does: what the route says, or else by the method.
+    pub fn of<'a>(route: &'a Route, method: &Method) -> &'a str {
+        match &route.action {
+            Some(action) => action.as_str(),
+            None => Self::of_method(method),
         }
     }
 }
@@ -115,18 +123,29 @@ impl RoleTable {
     }
 
     fn grants(&self, roles: &[Arc<str>], action: &str) -> bool {
-        // A grant across ownership includes the grant on one's own.
-        let includes = |granted: &Action| {
-            granted.as_str() == action || granted.as_str().strip_suffix(":any") == Some(action)
-        };
         roles
             .iter()
             .filter_map(|role| self.grants.get(role))
             .any(|grants| match grants {
                 Grants::All => true,
-                Grants::Actions(actions) => actions.iter().any(includes),
+                Grants::Actions(actions) => includes(actions, action),
             })
     }
+
+    /// Whether no role may do this but those that may do everything.
+    pub fn is_for_admins(&self, action: &str) -> bool {
+        !self.grants.values().any(|grants| match grants {
+            Grants::All => false,
+            Grants::Actions(actions) => includes(actions, action),
+        })
+    }
+}
+
+/// A grant across ownership includes the grant on one's own.
+fn includes(granted: &[Action], action: &str) -> bool {
+    granted.iter().any(|granted| {
+        granted.as_str() == action || granted.as_str().strip_suffix(":any") == Some(action)
+    })
 }
 
 fn claim<'a>(claims: &'a serde_json::Map<String, Value>, path: &[String]) -> Option<&'a Value> {
@@ -190,10 +209,7 @@ impl Layer for Roles {
         if verified.is_anonymous() && !rule.anonymous {
             return Err(Reason::AnonymousRefused.into());
         }
-        let action = rule
-            .action
-            .as_ref()
-            .map_or_else(|| Action::of_method(request.method()), Action::as_str);
+        let action = Action::of(rule, request.method());
         if !self.table.grants(caller.roles(), action) {
             return Err(Reason::RoleInsufficient.because(format!("`{action}`")));
         }

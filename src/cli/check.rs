@@ -7,10 +7,13 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Config, Format};
-use crate::config::checked::{Access, ListenKind};
+use crate::clock;
+use crate::config::checked::{Access, ListenKind, StoreChoice};
 use crate::config::snapshot::Snapshot;
 use crate::config::{self, Loaded};
 use crate::metrics::Metrics;
+use crate::outage::{AccessClass, State};
+use crate::store::{Memory, Store};
 use crate::tokens::{KeySources, VerifiedCache};
 
 #[derive(Args, Debug)]
@@ -40,7 +43,7 @@ pub(super) fn check(options: &Options) -> ExitCode {
         (Ok((_, warnings)), Format::Json) => {
             println!(
                 "{}",
-                json!({ "valid": true, "problems": [], "warnings": warnings })
+                json!({ "valid": true, "problems": [], "warnings": warnings, "outages": outages() })
             );
             ExitCode::SUCCESS
         }
@@ -60,13 +63,17 @@ pub(super) fn check(options: &Options) -> ExitCode {
 
 fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Vec<String>)> {
     let cache = Arc::new(VerifiedCache::new(loaded.config.token_cache));
+    let store: Arc<dyn Store> = Arc::new(Memory::new(1, clock::unix_now));
+    let metrics = Metrics::new()?;
+    let keys = KeySources::new(metrics.keys().clone());
     let snapshot = Snapshot::build(
         loaded.config,
         loaded.digest,
         1,
-        &Metrics::new()?,
+        &metrics,
         &cache,
-        &KeySources::new(),
+        &keys,
+        &store,
     )?;
     let mut warnings = loaded.warnings;
     warnings.extend(snapshot.tokens().dropped_keys());
@@ -89,6 +96,10 @@ fn summary(snapshot: &Snapshot, warnings: &[String]) -> String {
         };
         lines.push(format!("listens   {} ({kind})", listen.address));
     }
+    lines.push(match &config.store {
+        StoreChoice::Memory => "store     this process (one replica)".to_owned(),
+        StoreChoice::Redis(redis) => format!("store     {}", redis.shown()),
+    });
     for route in config
         .routes
         .iter()
@@ -120,5 +131,32 @@ fn summary(snapshot: &Snapshot, warnings: &[String]) -> String {
             .iter()
             .map(|warning| format!("warning   {warning}")),
     );
+    for state in State::ALL {
+        lines.push(format!("outage    {}", state.meaning()));
+        let answers = AccessClass::ALL
+            .iter()
+            .map(|class| format!("{}: {}", class.as_str(), state.answer(*class).written()));
+        lines.push(format!(
+            "          {}",
+            answers.collect::<Vec<_>>().join("; ")
+        ));
+    }
     lines.join("\n")
+}
+
+/// The failure matrix, for programs.
+fn outages() -> Value {
+    let row = |state: State| {
+        let answers: serde_json::Map<String, Value> = AccessClass::ALL
+            .iter()
+            .map(|class| {
+                (
+                    class.as_str().to_owned(),
+                    state.answer(*class).written().into(),
+                )
+            })
+            .collect();
+        json!({ "state": state.as_str(), "meaning": state.meaning(), "answers": answers })
+    };
+    State::ALL.into_iter().map(row).collect()
 }

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 
 use super::secret::Secret;
+use super::side_url::SideUrl;
 use crate::auth::LayerName;
 use crate::auth::roles::Action;
 use crate::request::method::Methods;
@@ -24,6 +25,10 @@ use crate::request::path::Pattern;
 pub struct Config {
     /// Whether development helpers (`token`, `serve: panic`) may be used.
     pub environment: Environment,
+    /// The gateway's own secrets, from which a key is derived for each purpose. The first seals and signs, all open.
+    pub keys: Vec<MasterKey>,
+    /// Where replicas share what they know.
+    pub store: StoreChoice,
     /// Worker threads, each with its own runtime and upstream pools. Default: the number of cores.
     pub workers: NonZeroUsize,
     /// Where requests come in; at least one.
@@ -59,6 +64,70 @@ pub enum Environment {
     Production,
     /// A developer's machine: `token` and `serve: panic` work.
     Development,
+}
+
+/// A secret of the gateway's own.
+#[derive(Clone, Debug)]
+pub struct MasterKey {
+    /// Its name, which stands in what it seals.
+    pub id: String,
+    /// At least 32 bytes that look random.
+    pub secret: Secret,
+}
+
+/// Where replicas share what they know.
+#[derive(Debug)]
+pub enum StoreChoice {
+    /// Nowhere: one replica, and its memory.
+    Memory,
+    /// In Redis. There is at least one of [`Config::keys`].
+    Redis(Redis),
+}
+
+/// A Redis server.
+#[derive(Debug)]
+pub struct Redis {
+    /// TLS, for `rediss://`.
+    pub tls: Option<StoreTls>,
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// Port, 6379 by default.
+    pub port: u16,
+    /// The ACL user; without one, Redis takes the password for its user `default`.
+    pub user: Option<String>,
+    /// The password.
+    pub password: Option<Secret>,
+    /// The number of the database.
+    pub database: u8,
+    /// How long a command on one record may take. Default 100 ms; what reads or writes many may take ten times as long.
+    pub timeout: Duration,
+    /// How long a connection may take to be made. Default 1 s.
+    pub connect_timeout: Duration,
+    /// What the names of records begin with. Default `foregate`.
+    pub prefix: String,
+}
+
+impl Redis {
+    /// Where it is, without user and password.
+    pub fn shown(&self) -> String {
+        let scheme = if self.tls.is_some() {
+            "rediss"
+        } else {
+            "redis"
+        };
+        let host = match self.host.contains(':') {
+            true => format!("[{}]", self.host),
+            false => self.host.clone(),
+        };
+        format!("{scheme}://{host}:{}/{}", self.port, self.database)
+    }
+}
+
+/// TLS to the store.
+#[derive(Debug)]
+pub struct StoreTls {
+    /// What the server's certificate must lead to; `None` is the system's root certificates.
+    pub roots: Option<Arc<rustls::RootCertStore>>,
 }
 
 /// One listening socket.
@@ -187,21 +256,26 @@ pub enum KeySource {
         /// Where it was read from.
         file: PathBuf,
     },
-    /// A JWK set behind `https`, or plain `http` on a loopback address.
-    Url(JwksUrl),
+    /// A JWK set that the issuer publishes, and may change.
+    Published(Publication),
 }
 
-/// A checked `jwks_url`.
+/// Where an issuer publishes its keys.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct JwksUrl {
-    /// Whether the connection is TLS.
-    pub tls: bool,
-    /// Host name or address.
-    pub host: String,
-    /// Port, 443 or 80 by default.
-    pub port: u16,
-    /// Path and query.
-    pub path: String,
+pub enum Publication {
+    /// `jwks_url`: the JWK set itself.
+    Jwks(SideUrl),
+    /// `discovery_url`: a document that names the place of the JWK set (OpenID Connect Discovery 1.0, section 4).
+    Discovery(SideUrl),
+}
+
+impl Publication {
+    /// The URL that is written in the configuration.
+    pub fn url(&self) -> &SideUrl {
+        match self {
+            Self::Jwks(url) | Self::Discovery(url) => url,
+        }
+    }
 }
 
 /// Where roles come from, and what each grants.

@@ -18,6 +18,7 @@ wire! {
     /// The whole file.
     struct File {
         environment: Environment,
+        keys: List<Key>,
         workers: i128,
         listen: List<Listen>,
         hosts: List<Text>,
@@ -25,6 +26,7 @@ wire! {
         trusted_proxies: TrustedProxies,
         connections: Connections,
         drain: Duration,
+        store: Store,
         tokens: List<Issuer>,
         token_cache: i128,
         roles: Roles,
@@ -35,8 +37,24 @@ wire! {
         routes: List<Route>,
     }
     later [
-        "assertion", "budget", "database", "facts", "identity", "keys", "limits", "resources", "sessions", "static_facts", "store",
+        "assertion", "budget", "database", "facts", "identity", "limits", "resources", "sessions", "static_facts",
     ]
+
+    /// A secret of the gateway's own.
+    struct Key {
+        id: Text,
+        secret: Text,
+        secret_file: Text,
+    }
+
+    /// Where replicas share what they know.
+    struct Store {
+        redis: Text,
+        ca: Text,
+        timeout: Duration,
+        connect_timeout: Duration,
+        prefix: Text,
+    }
 
     /// One socket.
     struct Listen {
@@ -93,6 +111,7 @@ wire! {
         secret_file: Text,
         jwks_file: Text,
         jwks_url: Text,
+        discovery_url: Text,
         require: Named<Many<Text>>,
         leeway: Duration,
         until: Date,

@@ -17,7 +17,7 @@ use notify::{Event, EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::sleep;
 
-use super::checked::{Config, ListenKind};
+use super::checked::{Config, ListenKind, MasterKey, Redis, StoreChoice};
 use super::snapshot::Snapshot;
 use super::{Loaded, load};
 use crate::process::Process;
@@ -92,6 +92,7 @@ fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
         process.metrics(),
         process.token_cache(),
         process.key_sources(),
+        process.store(),
     );
     match built {
         Err(problem) => (Outcome::Refused(format!("{problem:#}")), inputs),
@@ -132,6 +133,8 @@ fn needs_restart(old: &Config, new: &Config) -> Option<String> {
             old.connections.max != new.connections.max,
         ),
         ("token_cache", old.token_cache != new.token_cache),
+        ("keys", !are_same_keys(&old.keys, &new.keys)),
+        ("store", !is_same_store(&old.store, &new.store)),
     ];
     let keys: Vec<&str> = changed
         .iter()
@@ -139,6 +142,48 @@ fn needs_restart(old: &Config, new: &Config) -> Option<String> {
         .map(|(key, _)| *key)
         .collect();
     (!keys.is_empty()).then(|| format!("`{}` cannot change without a restart", keys.join("`, `")))
+}
+
+fn are_same_keys(old: &[MasterKey], new: &[MasterKey]) -> bool {
+    let same = |(old, new): (&MasterKey, &MasterKey)| {
+        old.id == new.id && old.secret.expose() == new.secret.expose()
+    };
+    old.len() == new.len() && old.iter().zip(new).all(same)
+}
+
+/// Whether two configurations mean the same store.
+fn is_same_store(old: &StoreChoice, new: &StoreChoice) -> bool {
+    let (old, new) = match (old, new) {
+        (StoreChoice::Memory, StoreChoice::Memory) => return true,
+        (StoreChoice::Redis(old), StoreChoice::Redis(new)) => (old, new),
+        (StoreChoice::Memory, StoreChoice::Redis(_))
+        | (StoreChoice::Redis(_), StoreChoice::Memory) => return false,
+    };
+    let password = |redis: &Redis| redis.password.as_ref().map(|text| text.expose().to_vec());
+    // `Some(None)` is TLS with the system's certificates.
+    let roots = |redis: &Redis| {
+        redis.tls.as_ref().map(|tls| {
+            tls.roots.as_ref().map(|roots| {
+                roots
+                    .roots
+                    .iter()
+                    .map(|root| root.subject_public_key_info.to_vec())
+                    .collect::<Vec<_>>()
+            })
+        })
+    };
+    let place = |redis: &Redis| {
+        (
+            redis.host.clone(),
+            redis.port,
+            redis.user.clone(),
+            redis.database,
+            redis.timeout,
+            redis.connect_timeout,
+            redis.prefix.clone(),
+        )
+    };
+    place(old) == place(new) && password(old) == password(new) && roots(old) == roots(new)
 }
 
 /// Tells what an operator must not overlook: which keys cannot be used, who gets in without a user, and which layers do not enforce.

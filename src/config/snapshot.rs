@@ -15,6 +15,7 @@ use crate::cors::Cors;
 use crate::listen::tls;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::request::route::{RouteTable, Selected};
+use crate::store::Store;
 use crate::tokens::{KeySources, Tokens, VerifiedCache};
 
 /// A configuration, ready to judge by.
@@ -47,6 +48,7 @@ impl Snapshot {
         metrics: &Metrics,
         cache: &Arc<VerifiedCache>,
         keys: &KeySources,
+        store: &Arc<dyn Store>,
     ) -> anyhow::Result<Self> {
         let tokens = Arc::new(
             Tokens::new(&config.tokens, cache.clone(), keys)
@@ -77,7 +79,7 @@ impl Snapshot {
             digest,
             hosts: config.hosts.iter().cloned().collect(),
             routes,
-            chain: Chain::new(tokens.clone(), RoleTable::new(&config.roles)),
+            chain: Chain::new(tokens.clone(), RoleTable::new(&config.roles), store.clone()),
             tokens,
             cors: config.cors.as_ref().map(Cors::new),
             query_credentials,

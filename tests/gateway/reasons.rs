@@ -247,6 +247,7 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         Reason::TokenClaims => with(gateway.issuer.sign(&claims().role("other"))),
         Reason::ServiceKeyRefused => with("sb_secret_abcdefgh".to_owned()),
         Reason::KeysUnavailable => with(gateway.issuer.sign(&claims().with("iss", "unreachable"))),
+        Reason::StoreUnavailable => return without_store(servers, http).await,
         Reason::IdentifierInvalid => get("/things/1").bearer(&gateway.issuer.token()),
         Reason::CallerBanned => with(gateway.issuer.sign(&claims().roles(["banned"]))),
         Reason::AnonymousRefused => with(gateway.issuer.sign(&claims().anonymous())),
@@ -262,6 +263,17 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         Reason::Internal => get("/panic"),
     };
     call.send().await.is_denied(reason);
+}
+
+async fn without_store(servers: &Servers, http: Http) {
+    let address = servers.closed.local_addr().unwrap().as_socket().unwrap();
+    let gateway = Gateway::with(|config| {
+        config.store(&format!("redis://{address}"));
+    })
+    .await;
+    let call = gateway.get(http, "/me").bearer(&gateway.issuer.token());
+    call.send().await.is_denied(Reason::StoreUnavailable);
+    gateway.origin.saw_nothing();
 }
 
 async fn without_host(gateway: &Gateway, http: Http) {

@@ -284,6 +284,15 @@ impl Checker<'_> {
         };
         // Whoever names a CA means to ask for certificates.
         let mode = or(&wire.client_auth, file::ClientAuth::Required);
+        let roots = self.roots(ca)?;
+        Some(Some(ClientAuth {
+            roots,
+            required: mode? == file::ClientAuth::Required,
+        }))
+    }
+
+    /// The certificates of a file, as those that others must lead to.
+    pub(super) fn roots(&mut self, ca: &Value<Text>) -> Option<Arc<RootCertStore>> {
         let (_, chain) = self.chain(ca)?;
         let mut roots = RootCertStore::empty();
         for certificate in chain {
@@ -295,9 +304,6 @@ impl Checker<'_> {
                 return None;
             }
         }
-        Some(Some(ClientAuth {
-            roots: Arc::new(roots),
-            required: mode? == file::ClientAuth::Required,
-        }))
+        Some(Arc::new(roots))
     }
 }

@@ -8,12 +8,14 @@
 
 mod access;
 mod cors;
+mod keys;
 mod layers;
 mod listen;
 mod names;
 mod overlap;
 mod roles;
 mod routes;
+mod store;
 mod target;
 mod tokens;
 mod upstreams;
@@ -21,6 +23,8 @@ mod upstreams;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::time::Duration;
+
+pub(in crate::config) use names::Url;
 
 use super::checked::{Config, Connections, Environment};
 use super::file::{self, File};
@@ -57,12 +61,16 @@ impl Checker<'_> {
         if let (Some(tokens), Some(roles)) = (&tokens, &roles) {
             self.listed_subjects_are_clear(&file.roles, tokens, roles);
         }
+        let keys = self.master_keys(&file.keys);
+        let store = self.store(&file.store, &file.keys, keys.as_deref());
         let upstreams = self.upstreams(&file.upstreams);
         let cors = self.cors(&file.cors);
         let hosts = self.hosts(&file.hosts);
         let routes = self.routes(file, environment);
         Some(Config {
             environment: environment?,
+            keys: keys?,
+            store: store?,
             workers: NonZeroUsize::new(workers?)?,
             listen: listen?,
             hosts: hosts?,

@@ -69,6 +69,11 @@ fn the_commented_keys_of_the_annotated_example_are_read() {
             "# - { address: 127.0.0.1:8081",
             "- { address: 127.0.0.1:8081",
         ),
+        (
+            "# - { id: k1, secret_file: keys/k1 }",
+            "- { id: k1, secret_file: other-key }",
+        ),
+        ("# ca: tls/redis-ca.pem", "ca: tls/tls.crt"),
         ("# list: {", "list: {"),
         ("# allow_headers:", "allow_headers:"),
         ("# expose_headers:", "expose_headers:"),

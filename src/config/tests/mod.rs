@@ -11,6 +11,7 @@ mod examples;
 mod listen;
 mod problems;
 mod routes;
+mod store;
 mod tokens;
 mod upstreams;
 
@@ -41,6 +42,8 @@ defaults: { upstream: kong }
 fn load_in(dir: &Path, text: &str) -> Result<Loaded, Problems> {
     let vars = |name: &str| match name {
         "SUPABASE_JWT_SECRET" => Some("hunter2-hunter2-hunter2-hunter2-hunter2".to_owned()),
+        "FOREGATE_KEY" => Some("q8Vb0kXo2m3WZ1nJ5cPzq4rT7yUu9aLsDfGhK6eHvMw=".to_owned()),
+        "FOREGATE_REDIS_URL" => Some("rediss://gate:hunter2@redis.example.com".to_owned()),
         "PORT" => Some("8088".to_owned()),
         "LIMIT" => Some("7".to_owned()),
         "OFF" => Some("false".to_owned()),
@@ -107,6 +110,14 @@ fn certificates() -> TempDir {
         ("cert.pem", made.cert.pem()),
         ("key.pem", made.signing_key.serialize_pem()),
         ("secret", "0123456789abcdef0123456789abcdef\n".to_owned()),
+        (
+            "key",
+            "q8Vb0kXo2m3WZ1nJ5cPzq4rT7yUu9aLsDfGhK6eHvMw=\n".to_owned(),
+        ),
+        (
+            "other-key",
+            "YxN3bq0w7Kp1sTgR5uVd8fJh2mLc6oZa9eWiXyBk4Qs=".to_owned(),
+        ),
         ("short", "0123456789abcdef0123456789abcde\n".to_owned()),
         ("jwks.json", r#"{"keys": []}"#.to_owned()),
         ("not-jwks.json", r#"{"key": []}"#.to_owned()),

@@ -219,8 +219,6 @@ fn a_key_that_is_repeated_empty_or_of_the_wrong_type_is_refused() {
 fn what_the_design_has_and_this_version_has_not_is_refused_by_name() {
     let rest = with_route("path: /a, access: public");
     for key in [
-        "keys",
-        "store",
         "database",
         "sessions",
         "identity",

@@ -6,10 +6,12 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
+use foregate::clock::unix_now;
 use foregate::config::snapshot::Snapshot;
 use foregate::config::{Loaded, Problems, load_str};
 use foregate::metrics::Metrics;
-use foregate::tokens::{KeySources, VerifiedCache};
+use foregate::store::{Memory, Store};
+use foregate::tokens::{KeyMetrics, KeySources, VerifiedCache};
 use libfuzzer_sys::fuzz_target;
 
 /// The value of every variable whose name begins with `S`. Long enough to sign tokens with.
@@ -49,13 +51,15 @@ fn assert_loads_again(text: &str, loaded: Loaded) {
     assert!(!format!("{:?}", loaded.config).contains(SECRET) || text.contains(SECRET));
     let cache = Arc::new(VerifiedCache::new(NonZeroUsize::MIN));
     let metrics = Metrics::new().expect("metrics");
+    let store: Arc<dyn Store> = Arc::new(Memory::new(1, unix_now));
     let _ = Snapshot::build(
         loaded.config,
         loaded.digest,
         1,
         &metrics,
         &cache,
-        &KeySources::new(),
+        &KeySources::new(KeyMetrics::new().expect("names are good")),
+        &store,
     );
 }
 

@@ -8,6 +8,12 @@ use super::tokens::ISSUER;
 #[derive(Clone, Debug)]
 pub struct Config(Vec<(String, String)>);
 
+/// A secret for `keys`.
+pub const KEY: &str = "q8Vb0kXo2m3WZ1nJ5cPzq4rT7yUu9aLsDfGhK6eHvMw=";
+
+/// Another one.
+pub const OTHER_KEY: &str = "YxN3bq0w7Kp1sTgR5uVd8fJh2mLc6oZa9eWiXyBk4Qs=";
+
 /// A route of every kind. Tests of one rule write their own.
 const ROUTES: &str = r#"
   - { path: /health, methods: [GET], access: public, serve: health }
@@ -94,6 +100,12 @@ impl Config {
             .collect();
         let all = format!("{others}\n  {name}: {{ servers: [\"{server}\"]{more} }}");
         self.set("upstreams", &all)
+    }
+
+    /// Puts the store into Redis, with one key.
+    pub fn store(&mut self, url: &str) -> &mut Self {
+        self.set("keys", &format!("[{{ id: k1, secret: \"{KEY}\" }}]"))
+            .set("store", &format!("{{ redis: \"{url}\" }}"))
     }
 
     /// The value of a key; empty if it is not there.

@@ -14,6 +14,7 @@ pub mod origin;
 pub mod pki;
 pub mod raw;
 pub mod raw_h2;
+pub mod redis;
 pub mod tokens;
 
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ pub use gate::Gate;
 pub use gateway::Gateway;
 #[allow(unused_imports, reason = "a shorter way, for modules that want it")]
 pub use origin::{Exchange, Origin, Reply, Seen};
+pub use redis::RedisServer;
 pub use tokens::Issuer;
 
 /// How long anything may take before a test fails instead of hanging. Generous: it is only ever waited for by a failing test.

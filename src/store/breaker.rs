@@ -1,0 +1,158 @@
+//! The breaker: whether the store is asked at all, so that one that does not answer costs nobody a wait.
+//!
+//! Decides: when it opens (failures in a row, or a store that may lose records) and since when the store has been away.
+//! Trusts: whoever watches the store to close it. Not here: how the store is asked.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{Outage, Unreachable};
+
+/// Failures in a row that open it. One may be a hiccup, and a process that was itself paused sees two; three is a choice.
+pub(super) const FAILURES: u32 = 3;
+
+/// Begins open: nothing is known of the store yet. Only [`Breaker::close`] closes it.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    start: Instant,
+    state: AtomicU8,
+    failures: AtomicU32,
+    /// When it last answered and was used, in microseconds after `start`, and one more; 0 is never.
+    answered: AtomicU64,
+}
+
+const CLOSED: u8 = 0;
+const OPEN: u8 = 1;
+/// Open because the store may throw records away.
+const EVICTING: u8 = 2;
+
+impl Breaker {
+    /// Open, with a store that was never seen.
+    pub(super) fn new(start: Instant) -> Self {
+        Self {
+            start,
+            state: AtomicU8::new(OPEN),
+            failures: AtomicU32::new(0),
+            answered: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether the store may be asked.
+    ///
+    /// # Errors
+    ///
+    /// It may not, because of this.
+    pub(super) fn permits(&self) -> Result<(), Unreachable> {
+        match self.state.load(Ordering::Relaxed) {
+            CLOSED => Ok(()),
+            EVICTING => Err(Unreachable::Evicting),
+            _ => Err(Unreachable::BreakerOpen),
+        }
+    }
+
+    /// It answered. While the breaker is open that means nothing: a store that is not used is away.
+    pub(super) fn answered(&self, now: Instant) {
+        if !self.is_open() {
+            self.note(now);
+        }
+    }
+
+    fn note(&self, now: Instant) {
+        self.failures.store(0, Ordering::Relaxed);
+        let after = now.saturating_duration_since(self.start);
+        let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX - 1) + 1;
+        self.answered.fetch_max(micros, Ordering::Relaxed);
+    }
+
+    /// It did not answer. Whether that opened the breaker.
+    pub(super) fn failed(&self) -> bool {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        failures >= FAILURES && self.opens(OPEN)
+    }
+
+    /// It may throw records away. Whether that opened the breaker.
+    pub(super) fn evicts(&self) -> bool {
+        self.state.swap(EVICTING, Ordering::Relaxed) == CLOSED
+    }
+
+    /// It answers, and keeps what it is given. Whether the breaker was open.
+    pub(super) fn close(&self, now: Instant) -> bool {
+        self.note(now);
+        self.state.swap(CLOSED, Ordering::Relaxed) != CLOSED
+    }
+
+    fn opens(&self, state: u8) -> bool {
+        self.state
+            .compare_exchange(CLOSED, state, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Whether it is open.
+    pub(super) fn is_open(&self) -> bool {
+        self.state.load(Ordering::Relaxed) != CLOSED
+    }
+
+    /// Since when the store is away.
+    pub(super) fn outage(&self) -> Outage {
+        let answered = self.answered.load(Ordering::Relaxed);
+        if !self.is_open() {
+            return Outage::Reachable;
+        }
+        match answered.checked_sub(1) {
+            None => Outage::NeverSeen,
+            Some(micros) => Outage::Away {
+                since: self.start + Duration::from_micros(micros),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(start: Instant, seconds: u64) -> Instant {
+        start + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn it_opens_after_failures_in_a_row_and_closes_only_when_told() {
+        let start = crate::clock::now();
+        let breaker = Breaker::new(start);
+        assert_eq!(breaker.permits(), Err(Unreachable::BreakerOpen));
+        assert_eq!(breaker.outage(), Outage::NeverSeen);
+        assert!(breaker.close(seconds(start, 1)));
+        assert_eq!(breaker.outage(), Outage::Reachable);
+
+        for _ in 0..10 {
+            assert!(!breaker.failed());
+            breaker.answered(seconds(start, 2));
+        }
+        let opened: Vec<bool> = (0..FAILURES).map(|_| breaker.failed()).collect();
+        assert_eq!(opened, [false, false, true]);
+        assert!(!breaker.failed(), "it is open already");
+        // An answer that was under way is no reason to ask again.
+        breaker.answered(seconds(start, 3));
+        assert_eq!(breaker.permits(), Err(Unreachable::BreakerOpen));
+        let since = seconds(start, 2);
+        assert_eq!(breaker.outage(), Outage::Away { since });
+        assert!(breaker.close(seconds(start, 9)));
+        assert!(!breaker.close(seconds(start, 9)));
+        assert_eq!(breaker.permits(), Ok(()));
+    }
+
+    #[test]
+    fn a_store_that_loses_records_is_not_asked() {
+        let start = crate::clock::now();
+        let breaker = Breaker::new(start);
+        assert!(!breaker.evicts());
+        assert_eq!(breaker.permits(), Err(Unreachable::Evicting));
+        assert_eq!(breaker.outage(), Outage::NeverSeen);
+        breaker.close(start);
+        assert!(breaker.evicts());
+        for _ in 0..=FAILURES {
+            breaker.failed();
+        }
+        assert_eq!(breaker.permits(), Err(Unreachable::Evicting));
+    }
+}

@@ -1,0 +1,227 @@
+//! The in-process store: for one replica, and what is in it ends with the process.
+//!
+//! Decides: what is full. Trusts: the clock it was given. Not here: sealing, since nobody else can read this memory.
+
+#![allow(
+    clippy::disallowed_types,
+    reason = "the lock is held for a map's operation and never across an await; no request on its warm path asks the store"
+)]
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::ready;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use aws_lc_rs::rand;
+use tokio::sync::watch;
+
+use super::{Answer, Entry, Kind, Logged, Outage, Position, Store, Unreachable};
+
+/// How many records there may be, and how many entries in the log. Arbitrary; with records of a kilobyte this is some hundred megabytes.
+pub const CAPACITY: usize = 262_144;
+
+/// Records and the log, in this process.
+pub struct Memory {
+    now: fn() -> i64,
+    capacity: usize,
+    inside: Mutex<Inside>,
+    pushes: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Inside {
+    records: HashMap<(Kind, Vec<u8>), Record>,
+    epoch: u128,
+    seq: u64,
+    log: BTreeMap<u64, (Vec<u8>, Logged)>,
+    names: HashMap<Vec<u8>, u64>,
+}
+
+struct Record {
+    value: Vec<u8>,
+    expires: i64,
+}
+
+impl Memory {
+    /// An empty store that holds at most `capacity` records and as many entries in its log. `now` is asked for Unix time in seconds.
+    pub fn new(capacity: usize, now: fn() -> i64) -> Self {
+        let mut epoch = [0; 16];
+        // Without randomness the epoch is 0, which is still right: the log of a process begins and ends with it.
+        let _ = rand::fill(&mut epoch);
+        Self {
+            now,
+            capacity,
+            inside: Mutex::new(Inside {
+                epoch: u128::from_be_bytes(epoch),
+                ..Inside::default()
+            }),
+            pushes: watch::Sender::new(0),
+        }
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        // A panic while it was held leaves the maps whole: each operation on them is one call.
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, kind: Kind, name: &[u8]) -> Option<Vec<u8>> {
+        let now = (self.now)();
+        let inside = self.inside();
+        inside
+            .records
+            .get(&(kind, name.to_vec()))
+            .filter(|record| record.expires > now)
+            .map(|record| record.value.clone())
+    }
+
+    fn write(
+        &self,
+        kind: Kind,
+        name: &[u8],
+        value: &[u8],
+        expires: i64,
+    ) -> Result<(), Unreachable> {
+        let now = (self.now)();
+        let key = (kind, name.to_vec());
+        let mut inside = self.inside();
+        if inside.records.len() >= self.capacity && !inside.records.contains_key(&key) {
+            inside.records.retain(|_, record| record.expires > now);
+            if inside.records.len() >= self.capacity {
+                return Err(Unreachable::Full);
+            }
+        }
+        let value = value.to_vec();
+        inside.records.insert(key, Record { value, expires });
+        Ok(())
+    }
+
+    fn append_all(&self, entries: &[Entry<'_>]) -> Result<Position, Unreachable> {
+        let now = (self.now)();
+        let mut inside = self.inside();
+        let before = inside.seq;
+        let full = entries
+            .iter()
+            .filter(|entry| entry.expires > now)
+            .any(|entry| !inside.append(entry, now, self.capacity));
+        let position = inside.position();
+        drop(inside);
+        if position.seq != before {
+            self.pushes.send_replace(position.seq);
+        }
+        if full {
+            return Err(Unreachable::Full);
+        }
+        Ok(position)
+    }
+}
+
+impl Inside {
+    fn position(&self) -> Position {
+        Position {
+            epoch: self.epoch,
+            seq: self.seq,
+        }
+    }
+
+    /// Whether there was room.
+    fn append(&mut self, entry: &Entry<'_>, now: i64, capacity: usize) -> bool {
+        let present = self.names.get(entry.name).copied();
+        if let Some((_, logged)) = present.and_then(|seq| self.log.get(&seq)) {
+            if logged.expires >= entry.expires {
+                return true;
+            }
+        } else if self.log.len() >= capacity {
+            self.forget_expired(now);
+            if self.log.len() >= capacity {
+                return false;
+            }
+        }
+        if let Some(seq) = present {
+            self.log.remove(&seq);
+        }
+        self.seq += 1;
+        let logged = Logged {
+            seq: self.seq,
+            record: entry.record.to_vec(),
+            expires: entry.expires,
+        };
+        self.names.insert(entry.name.to_vec(), self.seq);
+        self.log.insert(self.seq, (entry.name.to_vec(), logged));
+        true
+    }
+
+    fn forget_expired(&mut self, now: i64) {
+        self.log.retain(|_, (_, logged)| logged.expires > now);
+        let log = &self.log;
+        self.names.retain(|_, seq| log.contains_key(seq));
+    }
+}
+
+impl Store for Memory {
+    fn get<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, Option<Vec<u8>>> {
+        Box::pin(ready(Ok(self.find(kind, name))))
+    }
+
+    fn put<'a>(
+        &'a self,
+        kind: Kind,
+        name: &'a [u8],
+        value: &'a [u8],
+        expires: i64,
+    ) -> Answer<'a, ()> {
+        Box::pin(ready(self.write(kind, name, value, expires)))
+    }
+
+    fn remove<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, ()> {
+        self.inside().records.remove(&(kind, name.to_vec()));
+        Box::pin(ready(Ok(())))
+    }
+
+    fn append<'a>(&'a self, entries: &'a [Entry<'a>]) -> Answer<'a, Position> {
+        Box::pin(ready(self.append_all(entries)))
+    }
+
+    fn position(&self, at: i64) -> Answer<'_, (Position, u64)> {
+        let inside = self.inside();
+        let entries = inside
+            .log
+            .values()
+            .filter(|(_, logged)| logged.expires > at)
+            .count();
+        Box::pin(ready(Ok((inside.position(), entries as u64))))
+    }
+
+    fn log_after(&self, seq: u64, limit: usize) -> Answer<'_, (Vec<Logged>, Option<u64>)> {
+        let now = (self.now)();
+        let inside = self.inside();
+        let mut page: Vec<Logged> = inside
+            .log
+            .range(seq.saturating_add(1)..)
+            .map(|(_, (_, logged))| logged)
+            .filter(|logged| logged.expires > now)
+            .take(limit.saturating_add(1))
+            .cloned()
+            .collect();
+        let more = page.len() > limit;
+        page.truncate(limit);
+        let next = page.last().map(|logged| logged.seq).filter(|_| more);
+        Box::pin(ready(Ok((page, next))))
+    }
+
+    fn pushes(&self) -> watch::Receiver<u64> {
+        self.pushes.subscribe()
+    }
+
+    fn outage(&self) -> Outage {
+        Outage::Reachable
+    }
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let inside = self.inside();
+        f.debug_struct("Memory")
+            .field("records", &inside.records.len())
+            .field("log", &inside.log.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,236 @@
+//! The store: what replicas share, and what a process would like to find again after a restart.
+//!
+//! Decides:  what a store promises: the difference between "absent" and "unreachable", what a log of revocations is, and what an outage is.
+//! Trusts:   nobody who can write the store; see `seal` for what such a person can and cannot do.
+//! Not here: what records mean (whoever writes them), and what a request is answered during an outage (`outage`).
+
+mod breaker;
+pub mod memory;
+pub mod metrics;
+mod redis;
+mod seal;
+
+use std::fmt::{self, Debug};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+pub use memory::Memory;
+pub use metrics::StoreMetrics;
+pub use redis::Redis;
+
+use crate::clock;
+use crate::config::checked::{Config, StoreChoice};
+
+/// An answer of the store, in time. Boxed, because the store is chosen by the configuration; nothing on a request's warm path asks it.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Unreachable>> + Send + 'a>>;
+
+/// The store could not be asked, or its answer could not be understood. Never means "absent".
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Unreachable {
+    /// There is no connection, or it broke while the command was under way: it may have been carried out.
+    Disconnected,
+    /// No answer before the deadline: the command may have been carried out.
+    Timeout,
+    /// Not even asked, because it has not answered lately.
+    BreakerOpen,
+    /// A record was sealed with a key that this gateway does not list.
+    UnknownKey,
+    /// It has no room left. Nothing was written.
+    Full,
+    /// It may throw records away when it is full, so it is not trusted with any.
+    Evicting,
+    /// It answered something that makes no sense here, or refused the command.
+    Answer,
+}
+
+impl Unreachable {
+    /// Every kind, for metrics that are counted from zero.
+    pub const ALL: [Self; 7] = [
+        Self::Disconnected,
+        Self::Timeout,
+        Self::BreakerOpen,
+        Self::UnknownKey,
+        Self::Full,
+        Self::Evicting,
+        Self::Answer,
+    ];
+
+    /// The operator's word, in logs and labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disconnected => "disconnected",
+            Self::Timeout => "timeout",
+            Self::BreakerOpen => "breaker_open",
+            Self::UnknownKey => "unknown_key",
+            Self::Full => "full",
+            Self::Evicting => "evicting",
+            Self::Answer => "answer",
+        }
+    }
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::error::Error for Unreachable {}
+
+/// What kind of record. Part of its name and of what its seal covers, so that one kind is never taken for another.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Kind {
+    /// A key set as it was fetched, and when.
+    KeySet,
+    /// An entry of the log of revocations.
+    Revocation,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::KeySet, Self::Revocation];
+
+    /// The word for it in names, seals and log lines. Never changed: records that exist could not be opened any more.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::KeySet => "key_set",
+            Self::Revocation => "revocation",
+        }
+    }
+}
+
+/// Where the log of revocations stands. An epoch that differs, or a `seq` that went back, means that the store lost data or may have:
+/// whoever followed the log reads all of it again, and writes back what it remembers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Position {
+    /// Changes when the store was emptied, restarted, or replaced by another.
+    pub epoch: u128,
+    /// Number of the newest entry; 0 before the first.
+    pub seq: u64,
+}
+
+/// What is appended to the log of revocations.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// Identifies the revocation: two entries of one name are one revocation, and the one that expires later stays.
+    pub name: &'a [u8],
+    /// What it says.
+    pub record: &'a [u8],
+    /// Unix time in seconds from which on it means nothing any more.
+    pub expires: i64,
+}
+
+/// One entry of the log, opened.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Logged {
+    /// Its number. Numbers rise, with gaps: an entry that was written again has a new one, one that expired is gone.
+    pub seq: u64,
+    /// What [`Entry::record`] was.
+    pub record: Vec<u8>,
+    /// What [`Entry::expires`] was.
+    pub expires: i64,
+}
+
+/// Whether the store answers; the failure matrix is asked with it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outage {
+    /// It answers.
+    Reachable,
+    /// It does not, and did before.
+    Away {
+        /// When it was last known to answer.
+        since: Instant,
+    },
+    /// It has not answered since this process started.
+    NeverSeen,
+}
+
+/// The store that the configuration chose. To be called inside the background runtime, where what looks after it will run.
+///
+/// # Errors
+///
+/// Keys, certificates or addresses that cannot be used. A server that is not there is no error: it is waited for.
+pub fn open(config: &Config, metrics: &Arc<StoreMetrics>) -> anyhow::Result<Arc<dyn Store>> {
+    match &config.store {
+        StoreChoice::Memory => {
+            metrics.is_up(true);
+            tracing::info!(
+                store = "this process",
+                "store: for one replica, and until it ends"
+            );
+            Ok(Arc::new(Memory::new(memory::CAPACITY, clock::unix_now)))
+        }
+        StoreChoice::Redis(redis) => {
+            tracing::info!(store = %redis.shown(), "store");
+            let store: Arc<Redis> = Redis::start(redis, &config.keys, metrics.clone())?;
+            Ok(store)
+        }
+    }
+}
+
+/// What replicas share. Every answer comes within a deadline of the store's own.
+pub trait Store: Debug + Send + Sync {
+    /// The value under a name, or `None` if there is none, it has expired, or what is there is not a record of ours.
+    ///
+    /// # Errors
+    ///
+    /// It could not be found out.
+    fn get<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, Option<Vec<u8>>>;
+
+    /// Puts a value under a name, until `expires` (Unix time in seconds).
+    ///
+    /// # Errors
+    ///
+    /// It is not known to be stored.
+    fn put<'a>(
+        &'a self,
+        kind: Kind,
+        name: &'a [u8],
+        value: &'a [u8],
+        expires: i64,
+    ) -> Answer<'a, ()>;
+
+    /// Removes what is under a name, if there is anything.
+    ///
+    /// # Errors
+    ///
+    /// It is not known to be gone.
+    fn remove<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, ()>;
+
+    /// Appends revocations to the log, in this order, tells whoever follows the log, and says where it stands now. An entry whose name is
+    /// there already with no earlier expiry, and an entry that has expired, change nothing: so replicas may all write back what they
+    /// remember. No reader sees a later entry before an earlier one.
+    ///
+    /// # Errors
+    ///
+    /// Not all of them are known to be stored. Some may be; append all of them again.
+    fn append<'a>(&'a self, entries: &'a [Entry<'a>]) -> Answer<'a, Position>;
+
+    /// Where the log stands, and how many of its entries expire later than `at` (Unix time in seconds). Who knows more than that many
+    /// such entries knows of one that somebody deleted.
+    ///
+    /// # Errors
+    ///
+    /// It could not be found out.
+    fn position(&self, at: i64) -> Answer<'_, (Position, u64)>;
+
+    /// The entries after number `seq`, oldest first, at most `limit` of them, so that `log_after(0, …)` in pages is the whole log. What
+    /// has expired is left out, and so is what is not ours (counted as a security event). The second value is the number to go on with;
+    /// `None` after the last page. A page may be empty and not the last.
+    ///
+    /// # Errors
+    ///
+    /// It could not be read, or an entry was sealed with a key that this gateway does not list.
+    fn log_after(&self, seq: u64, limit: usize) -> Answer<'_, (Vec<Logged>, Option<u64>)>;
+
+    /// Woken by every `seq` that somebody appended, and whenever the connection is made again. Messages may be lost, and numbers may be
+    /// wrong: who waits here also asks for the position.
+    fn pushes(&self) -> watch::Receiver<u64>;
+
+    /// Whether it answers, and if not, since when.
+    fn outage(&self) -> Outage;
+}

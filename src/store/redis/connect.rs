@@ -1,0 +1,106 @@
+//! Connections to Redis.
+//!
+//! Decides: whom to trust with TLS, and how often and how long to try. Trusts: the checked configuration. Not here: commands.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use fred::clients::{Client, SubscriberClient};
+use fred::socket2::TcpKeepalive;
+use fred::types::Builder;
+use fred::types::RespVersion;
+use fred::types::config::{
+    Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, ServerConfig, TcpConfig,
+    TlsConfig, TlsConnector, UnresponsiveConfig,
+};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::config::checked::{Redis, StoreTls};
+
+/// Pause between two attempts to connect, in milliseconds. Redis that comes back is found within a second.
+const PAUSE: u32 = 200;
+
+/// Commands that may wait to be written; further ones fail. A choice: more than this is an outage, not a burst.
+const WAITING: usize = 10_000;
+
+/// How long a connection may owe an answer before it is given up. Deadlines of commands are far shorter; a process that was itself
+/// stopped for a few seconds keeps its connection.
+const UNRESPONSIVE: Duration = Duration::from_secs(5);
+
+/// A connection for commands and one for messages, neither made yet.
+pub(super) fn clients(redis: &Redis) -> anyhow::Result<(Client, SubscriberClient)> {
+    let config = Config {
+        server: ServerConfig::new_centralized(redis.host.clone(), redis.port),
+        username: redis.user.clone(),
+        password: password(redis)?,
+        database: (redis.database != 0).then_some(redis.database),
+        version: RespVersion::RESP3,
+        tls: redis.tls.as_ref().map(tls).transpose()?,
+        // A server that is not there yet is tried again.
+        fail_fast: false,
+        ..Config::default()
+    };
+    let mut builder = Builder::from_config(config);
+    let mut policy = ReconnectPolicy::new_constant(0, PAUSE);
+    policy.set_jitter(PAUSE / 4);
+    builder
+        .set_policy(policy)
+        .set_performance_config(PerformanceConfig {
+            broadcast_channel_capacity: 1024,
+            ..PerformanceConfig::default()
+        })
+        .set_connection_config(ConnectionConfig {
+            connection_timeout: redis.connect_timeout,
+            internal_command_timeout: redis.connect_timeout,
+            max_command_attempts: 1,
+            max_command_buffer_len: WAITING,
+            // A password that was changed on the server may be changed back.
+            reconnect_on_auth_error: true,
+            unresponsive: UnresponsiveConfig {
+                max_timeout: Some(UNRESPONSIVE),
+                interval: Duration::from_millis(500),
+            },
+            tcp: TcpConfig {
+                nodelay: Some(true),
+                keepalive: Some(
+                    TcpKeepalive::new()
+                        .with_time(Duration::from_secs(10))
+                        .with_interval(Duration::from_secs(3)),
+                ),
+                ..TcpConfig::default()
+            },
+            ..ConnectionConfig::default()
+        });
+    let client = builder.build().context("store.redis")?;
+    let subscriber = builder.build_subscriber_client().context("store.redis")?;
+    Ok((client, subscriber))
+}
+
+fn password(redis: &Redis) -> anyhow::Result<Option<String>> {
+    let text = redis.password.as_ref();
+    text.map(|text| String::from_utf8(text.expose().to_vec()))
+        .transpose()
+        .context("store.redis: the password is not UTF-8")
+}
+
+fn tls(tls: &StoreTls) -> anyhow::Result<TlsConfig> {
+    let roots = match &tls.roots {
+        Some(roots) => roots.clone(),
+        None => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            anyhow::ensure!(
+                !roots.is_empty(),
+                "the system has no root certificates; write `store.ca`"
+            );
+            Arc::new(roots)
+        }
+    };
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(config).into())
+}

@@ -1,0 +1,254 @@
+//! What every store promises. The same tests run against the memory of a process and against Redis.
+
+use std::sync::Arc;
+
+use foregate::store::{Entry, Kind, Logged, Memory, Store};
+
+use super::{in_redis, later};
+use crate::support::tokens::now;
+use crate::support::{RedisServer, in_time};
+
+/// Runs a test against both.
+macro_rules! both {
+    ($($name:ident)*) => {$(
+        mod $name {
+            use super::*;
+
+            #[tokio::test]
+            async fn in_memory() {
+                let store: Arc<dyn Store> = Arc::new(Memory::new(1000, now));
+                super::$name(store).await;
+            }
+
+            #[tokio::test]
+            async fn in_redis() {
+                let server = RedisServer::start();
+                let opened = super::in_redis(&server).await;
+                super::$name(opened.store.clone()).await;
+                assert_eq!(opened.counted("foregate_store_tampered_total"), 0.0);
+                assert_eq!(opened.counted("foregate_store_up"), 1.0);
+            }
+        }
+    )*};
+}
+
+both! {
+    a_record_is_there_until_it_is_replaced_removed_or_expired
+    a_name_belongs_to_its_kind
+    the_log_numbers_what_is_appended_and_gives_it_back_in_pages
+    what_is_appended_again_changes_nothing_unless_it_lasts_longer
+    the_count_is_of_what_lasts_longer
+    who_waits_is_woken
+    any_bytes_are_a_name_and_a_value
+    writers_at_once_lose_nothing
+}
+
+pub fn entry<'a>(name: &'a str, record: &'a str, expires: i64) -> Entry<'a> {
+    Entry {
+        name: name.as_bytes(),
+        record: record.as_bytes(),
+        expires,
+    }
+}
+
+/// The whole log.
+pub async fn log(store: &dyn Store) -> Vec<Logged> {
+    let (mut all, mut after) = (Vec::new(), 0);
+    loop {
+        let (page, next) = store.log_after(after, 7).await.unwrap();
+        all.extend(page);
+        match next {
+            None => return all,
+            Some(next) => {
+                assert!(next > after, "a page that does not get on");
+                after = next;
+            }
+        }
+    }
+}
+
+pub fn records(log: &[Logged]) -> Vec<String> {
+    log.iter()
+        .map(|logged| String::from_utf8(logged.record.clone()).unwrap())
+        .collect()
+}
+
+async fn a_record_is_there_until_it_is_replaced_removed_or_expired(store: Arc<dyn Store>) {
+    let kind = Kind::KeySet;
+    assert_eq!(store.get(kind, b"a").await, Ok(None));
+    store.put(kind, b"a", b"one", later()).await.unwrap();
+    assert_eq!(store.get(kind, b"a").await, Ok(Some(b"one".to_vec())));
+    store.put(kind, b"a", b"two", later()).await.unwrap();
+    assert_eq!(store.get(kind, b"a").await, Ok(Some(b"two".to_vec())));
+    store.remove(kind, b"a").await.unwrap();
+    assert_eq!(store.get(kind, b"a").await, Ok(None));
+    store.remove(kind, b"a").await.unwrap();
+    store.put(kind, b"b", b"old", now() - 1).await.unwrap();
+    assert_eq!(store.get(kind, b"b").await, Ok(None));
+    store.put(kind, b"c", b"old", later()).await.unwrap();
+    store.put(kind, b"c", b"older", now() - 1).await.unwrap();
+    assert_eq!(store.get(kind, b"c").await, Ok(None));
+}
+
+async fn a_name_belongs_to_its_kind(store: Arc<dyn Store>) {
+    store
+        .put(Kind::KeySet, b"a", b"one", later())
+        .await
+        .unwrap();
+    assert_eq!(store.get(Kind::Revocation, b"a").await, Ok(None));
+    store.remove(Kind::Revocation, b"a").await.unwrap();
+    assert_eq!(
+        store.get(Kind::KeySet, b"a").await,
+        Ok(Some(b"one".to_vec()))
+    );
+}
+
+async fn the_log_numbers_what_is_appended_and_gives_it_back_in_pages(store: Arc<dyn Store>) {
+    let (empty, count) = store.position(now()).await.unwrap();
+    assert_eq!((empty.seq, count), (0, 0));
+    assert_eq!(store.log_after(0, 10).await, Ok((Vec::new(), None)));
+    let names: Vec<String> = (0..20).map(|number| format!("n{number}")).collect();
+    let entries: Vec<Entry<'_>> = names
+        .iter()
+        .map(|name| entry(name, name, later()))
+        .collect();
+    let first = store.append(&entries[..1]).await.unwrap();
+    assert_eq!((first.epoch, first.seq), (empty.epoch, 1));
+    let last = store.append(&entries[1..]).await.unwrap();
+    assert_eq!(last.seq, 20);
+    assert_eq!(store.position(now()).await.unwrap(), (last, 20));
+    let all = log(&*store).await;
+    assert_eq!(records(&all), names);
+    assert_eq!(
+        all.iter().map(|logged| logged.seq).collect::<Vec<_>>(),
+        (1..=20).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        records(&store.log_after(18, 10).await.unwrap().0),
+        ["n18", "n19"]
+    );
+    assert_eq!(store.log_after(20, 10).await, Ok((Vec::new(), None)));
+}
+
+async fn what_is_appended_again_changes_nothing_unless_it_lasts_longer(store: Arc<dyn Store>) {
+    let until = later();
+    let entries = [entry("a", "a1", until), entry("b", "b1", until)];
+    let position = store.append(&entries).await.unwrap();
+    for same in [&entries[..], &entries[1..], &[entry("a", "a2", until - 5)]] {
+        assert_eq!(store.append(same).await.unwrap(), position);
+    }
+    assert_eq!(records(&log(&*store).await), ["a1", "b1"]);
+    let longer = store.append(&[entry("a", "a3", until + 5)]).await.unwrap();
+    assert!(longer.seq > position.seq);
+    assert_eq!(records(&log(&*store).await), ["b1", "a3"]);
+    // What has expired is not worth a number.
+    assert_eq!(
+        store.append(&[entry("c", "c1", now() - 1)]).await.unwrap(),
+        longer
+    );
+    assert_eq!(store.append(&[]).await.unwrap(), longer);
+    assert_eq!(store.position(now()).await.unwrap(), (longer, 2));
+    // A part of a list that is there already does not keep the rest out.
+    let mixed = [entry("b", "b2", until), entry("d", "d1", until)];
+    store.append(&mixed).await.unwrap();
+    assert_eq!(records(&log(&*store).await), ["b1", "a3", "d1"]);
+}
+
+async fn the_count_is_of_what_lasts_longer(store: Arc<dyn Store>) {
+    let at = later();
+    let entries = [
+        entry("a", "a", at - 10),
+        entry("b", "b", at),
+        entry("c", "c", at + 10),
+    ];
+    store.append(&entries).await.unwrap();
+    for (time, count) in [
+        (now(), 3),
+        (at - 10, 2),
+        (at - 1, 2),
+        (at, 1),
+        (at + 9, 1),
+        (at + 10, 0),
+    ] {
+        assert_eq!(
+            store.position(time).await.unwrap().1,
+            count,
+            "{}",
+            time - at
+        );
+    }
+}
+
+async fn who_waits_is_woken(store: Arc<dyn Store>) {
+    let mut pushes = store.pushes();
+    pushes.mark_unchanged();
+    let mut seen = 0;
+    for number in 1..=5 {
+        // In Redis the subscription may not be there yet, and a message sent before is lost: that is why there is a position.
+        let name = format!("n{number}");
+        let position = store.append(&[entry(&name, "r", later())]).await.unwrap();
+        let waiting = tokio::time::timeout(std::time::Duration::from_secs(2), async {
+            while *pushes.borrow_and_update() < position.seq {
+                pushes.changed().await.unwrap();
+            }
+        });
+        seen += usize::from(waiting.await.is_ok());
+    }
+    assert!(seen >= 4, "{seen} of 5");
+}
+
+async fn any_bytes_are_a_name_and_a_value(store: Arc<dyn Store>) {
+    let every: Vec<u8> = (0..=255).collect();
+    for name in [&b""[..], b"\0", b"*", b"a\r\nDEL b\r\n", &every] {
+        store
+            .put(Kind::KeySet, name, &every, later())
+            .await
+            .unwrap();
+        assert_eq!(store.get(Kind::KeySet, name).await, Ok(Some(every.clone())));
+        let entry = Entry {
+            name,
+            record: &every,
+            expires: later(),
+        };
+        store.append(&[entry]).await.unwrap();
+    }
+    store
+        .put(Kind::KeySet, b"empty", b"", later())
+        .await
+        .unwrap();
+    assert_eq!(
+        store.get(Kind::KeySet, b"empty").await,
+        Ok(Some(Vec::new()))
+    );
+    let all = log(&*store).await;
+    assert_eq!(all.len(), 5);
+    assert!(all.iter().all(|logged| logged.record == every));
+}
+
+async fn writers_at_once_lose_nothing(store: Arc<dyn Store>) {
+    let writers = (0..8).map(|writer| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for number in 0..10 {
+                let name = format!("{writer}.{number}");
+                store.append(&[entry(&name, &name, later())]).await.unwrap();
+                // Everybody also writes the same one.
+                store
+                    .append(&[entry("same", "same", later())])
+                    .await
+                    .unwrap();
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        in_time("a writer", writer).await.unwrap();
+    }
+    let all = log(&*store).await;
+    assert_eq!(all.len(), 81);
+    assert!(all.is_sorted_by_key(|logged| logged.seq));
+    let mut names = records(&all);
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 81);
+    assert_eq!(store.position(now()).await.unwrap().1, 81);
+}
