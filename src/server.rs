@@ -19,8 +19,9 @@ use crate::metrics::Metrics;
 use crate::process::Process;
 use crate::sessions::Revocations;
 use crate::side_call::SideCalls;
+use crate::store::{self, Store, StoreMetrics};
 use crate::tokens::{KeySources, VerifiedCache};
-use crate::{admin, clock, store};
+use crate::{admin, clock};
 
 /// What runs.
 #[derive(Debug)]
@@ -48,6 +49,19 @@ impl Server {
     ///
     /// An address that cannot be bound, or a configuration that cannot be built.
     pub async fn start(loaded: Loaded, log: Log) -> anyhow::Result<Self> {
+        Self::start_with(loaded, log, store::open).await
+    }
+
+    /// The same, with another way to come by a store than by the configuration, such as one whose outages a test chooses.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub async fn start_with(
+        loaded: Loaded,
+        log: Log,
+        open: impl FnOnce(&Config, &Arc<StoreMetrics>) -> anyhow::Result<Arc<dyn Store>>,
+    ) -> anyhow::Result<Self> {
         // Before anybody can know that we run: a signal that comes early must not find the default, which is to die on the spot.
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
@@ -65,7 +79,7 @@ impl Server {
         for warning in &loaded.warnings {
             tracing::warn!(%warning, "configuration");
         }
-        let store = store::open(&loaded.config, &metrics.store)?;
+        let store = open(&loaded.config, &metrics.store)?;
         let (revocations, mut follower) = Revocations::new(
             store.clone(),
             loaded.config.revocations.capacity.get(),

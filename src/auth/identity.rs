@@ -18,7 +18,7 @@ use super::{Caller, Layer, LayerName};
 use crate::clock;
 use crate::config::checked::{Access, CredentialSource};
 use crate::denial::{Denial, Reason};
-use crate::outage::{AccessClass, Answer, State};
+use crate::outage::{self, AccessClass};
 use crate::request::Inbound;
 use crate::request::query::decoded;
 use crate::sessions::Revocations;
@@ -55,16 +55,8 @@ impl Identity {
         if outage == Outage::Reachable && is_complete {
             return Ok(());
         }
-        let Some(state) = State::of_store(outage, is_complete, clock::now()) else {
-            return Ok(());
-        };
-        let class = AccessClass::of(request.rule(), request.method(), &self.roles);
-        match (state.answer(class), outage) {
-            (Answer::Allow, _) => Ok(()),
-            (Answer::Degrade, Outage::Away { since }) if verified.since() <= since => Ok(()),
-            (Answer::Degrade, _) => Err(Reason::StoreUnavailable.because("not known before")),
-            (Answer::Refuse(reason), _) => Err(reason.because(state.as_str())),
-        }
+        let class = || AccessClass::of(request.rule(), request.method(), &self.roles);
+        outage::judge(outage, is_complete, class, verified.since(), clock::now())
     }
 }
 

@@ -1,5 +1,6 @@
 -- ARGV: 2 the number after which the entries are sealed, 3 the present, 4 channel, 5 names per entry; then for each entry its expiry, the
 -- sealed entry, and its names, the one to write first. Gives whether it was done: numbers are inside the seals, so they must be right.
+-- It begins to write by removing, after which Redis lets a script add something even if it is full: what is revoked matters more.
 local after = tonumber(ARGV[2])
 local names = tonumber(ARGV[5])
 local width = names + 2
