@@ -225,6 +225,7 @@ fn public_wording(reason: Reason) -> &'static str {
         "not_found" => "There is nothing here.",
         "upstream_timeout" => "The server behind this gateway did not answer in time.",
         "upstream_unreachable" => "The server behind this gateway cannot be reached.",
+        "session_not_found" => "The session has ended; sign in again.",
         "internal" => {
             "The gateway failed; the request was not carried out, or its answer was lost."
         }

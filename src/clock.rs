@@ -14,6 +14,11 @@ pub fn unix_now() -> i64 {
     Timestamp::now().as_second()
 }
 
+/// Milliseconds since the Unix epoch, for measuring from one process to another.
+pub fn unix_millis() -> i64 {
+    Timestamp::now().as_millisecond()
+}
+
 /// The monotonic time, for durations and deadlines.
 pub fn now() -> Instant {
     Instant::now()

@@ -201,6 +201,14 @@ reasons! {
     KeysUnavailable "keys_unavailable" => SERVICE_UNAVAILABLE, "keys_unavailable", Dependency, Both,
         "The token cannot be judged: the issuer's keys were never fetched, were last fetched more than a day ago, or do not have the token's `kid` and could not be fetched again in time.", "Check that `jwks_url` or `discovery_url` answers; the token is not at fault.";
 
+    TokenRevoked "token_revoked" => UNAUTHORIZED, "token_revoked", Client, Both,
+        "The token was revoked.", "Refresh the token; if that does not help, sign in again.";
+    SessionRevoked "session_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "The token's session was revoked.", "Sign in again.";
+    SubjectRevoked "subject_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "Everything the user signed in to before a certain time was revoked.", "Sign in again.";
+    IssuerRevoked "issuer_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "Everything the issuer signed before a certain time was revoked.", "Sign in again.";
     // What replicas share.
     StoreUnavailable "store_unavailable" => SERVICE_UNAVAILABLE, "store_unavailable", Dependency, Both,
         "The store has been away for too long for what the request wants, or was never there: what was revoked since then is not known.", "Check that the server under `store.redis` answers; `foregate check` prints what is allowed while it does not. The token is not at fault.";

@@ -44,6 +44,7 @@ pub mod record;
 pub mod request;
 pub mod serve;
 pub mod server;
+pub mod sessions;
 pub mod side_call;
 pub mod store;
 pub mod tokens;

@@ -14,6 +14,7 @@ use crate::auth::LayerName;
 use crate::config::checked::{Config, KeySource};
 use crate::listen::connection::Cause;
 use crate::record::{Record, Verdict};
+use crate::sessions::RevocationMetrics;
 use crate::store::StoreMetrics;
 use crate::tokens::KeyMetrics;
 
@@ -69,6 +70,8 @@ pub struct Metrics {
     config_reloads: IntCounterVec,
     waived_layers: IntGauge,
     keys: KeyMetrics,
+    /// What is revoked.
+    pub revocations: Arc<RevocationMetrics>,
     /// The store.
     pub store: Arc<StoreMetrics>,
     /// Log lines that were dropped because the reader of standard output was too slow.
@@ -215,6 +218,7 @@ impl Metrics {
                 "waived_layers",
                 "Layers in shadow or off, counted over all routes.",
             )?,
+            revocations: Arc::new(RevocationMetrics::new(&registry)?),
             store: Arc::new(StoreMetrics::new(&registry)?),
             log_dropped: counter(
                 "log_dropped_total",

@@ -11,16 +11,19 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::config::snapshot::Snapshot;
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::sessions::Revocations;
 use crate::store::Store;
 use crate::tokens::{KeySources, VerifiedCache};
 
-/// Shared state. A request reads it without a global lock: the token cache locks one shard, labelled counters one map, each for a look-up.
+/// Shared state. A request reads it without a global lock: the token cache and the list of revocations lock one shard, labelled counters one
+/// map, each for a look-up.
 #[derive(Debug)]
 pub struct Process {
     snapshot: ArcSwap<Snapshot>,
     metrics: Arc<Metrics>,
     token_cache: Arc<VerifiedCache>,
     key_sources: Arc<KeySources>,
+    revocations: Arc<Revocations>,
     store: Arc<dyn Store>,
     log: Log,
     draining: AtomicBool,
@@ -34,6 +37,7 @@ impl Process {
         metrics: Arc<Metrics>,
         token_cache: Arc<VerifiedCache>,
         key_sources: Arc<KeySources>,
+        revocations: Arc<Revocations>,
         store: Arc<dyn Store>,
         log: Log,
     ) -> Self {
@@ -42,6 +46,7 @@ impl Process {
             metrics,
             token_cache,
             key_sources,
+            revocations,
             store,
             log,
             draining: AtomicBool::new(false),
@@ -77,6 +82,11 @@ impl Process {
     /// Fetched keys.
     pub fn key_sources(&self) -> &Arc<KeySources> {
         &self.key_sources
+    }
+
+    /// What is revoked.
+    pub fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
     }
 
     /// What is shared with other replicas.

@@ -17,6 +17,7 @@ use crate::listen::{Bound, Workers};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::process::Process;
+use crate::sessions::Revocations;
 use crate::side_call::SideCalls;
 use crate::store::{self, Store, StoreMetrics};
 use crate::tokens::{KeySources, Surroundings, VerifiedCache};
@@ -79,6 +80,13 @@ impl Server {
             tracing::warn!(%warning, "configuration");
         }
         let store = open(&loaded.config, &metrics.store)?;
+        let (revocations, mut follower) = Revocations::new(
+            store.clone(),
+            loaded.config.revocations.capacity.get(),
+            metrics.revocations.clone(),
+        );
+        follower.catch_up().await;
+        tokio::spawn(follower.run());
         let snapshot = Snapshot::build(
             loaded.config,
             loaded.digest,
@@ -86,7 +94,7 @@ impl Server {
             &metrics,
             &token_cache,
             &key_sources,
-            &store,
+            &revocations,
         )?;
         metrics.configured(1, snapshot.waived_layers(clock::unix_now()));
         reload::announce(&snapshot);
@@ -95,6 +103,7 @@ impl Server {
             metrics,
             token_cache,
             key_sources.clone(),
+            revocations,
             store,
             log,
         ));

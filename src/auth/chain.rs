@@ -16,7 +16,7 @@ use crate::config::checked::{Authorization, Target, WaivedMode};
 use crate::denial::{Denial, Reason};
 use crate::record::{Record, Verdict};
 use crate::request::Inbound;
-use crate::store::Store;
+use crate::sessions::Revocations;
 use crate::tokens::Tokens;
 
 /// The layers of one configuration.
@@ -29,10 +29,10 @@ pub struct Chain {
 
 impl Chain {
     /// Builds the chain.
-    pub fn new(tokens: Arc<Tokens>, roles: RoleTable, store: Arc<dyn Store>) -> Self {
+    pub fn new(tokens: Arc<Tokens>, roles: RoleTable, revocations: Arc<Revocations>) -> Self {
         let table = Arc::new(roles);
         Self {
-            identity: Identity::new(tokens, table.clone(), store),
+            identity: Identity::new(tokens, table.clone(), revocations),
             identifiers: Identifiers,
             roles: Roles::new(table),
         }

@@ -1,8 +1,9 @@
 //! Identity: who is calling.
 //!
-//! Decides: 401 for a missing or bad credential, 403 for a service key from outside, 503 while it cannot be known whether the issuer has
-//! the token's key, and for a good credential what the failure matrix says while the store is not there.
-//! Trusts: `tokens` for everything about a token, `outage` for the matrix. Not here: what the caller may do (`roles`).
+//! Decides: 401 for a missing or bad credential and for a good one that was revoked, 403 for a service key from outside, 503 while it cannot
+//! be known whether the issuer has the token's key, and for a good credential what the failure matrix says while the store is not there.
+//! Trusts: `tokens` for everything about a token, `sessions` for what is revoked, `outage` for the matrix. Not here: what the caller may do
+//! (`roles`).
 //!
 //! The first source of the route's `credentials` that is *present* decides; a bad credential is never replaced by the next one. A
 //! public route reads none. On an optional route an absent credential is nobody, and a bad one is still refused.
@@ -20,7 +21,8 @@ use crate::denial::{Denial, Reason};
 use crate::outage::{self, AccessClass};
 use crate::request::Inbound;
 use crate::request::query::decoded;
-use crate::store::{Outage, Store};
+use crate::sessions::Revocations;
+use crate::store::Outage;
 use crate::tokens::{Presented, Tokens, Verified, is_service_key};
 
 /// The layer.
@@ -28,27 +30,33 @@ use crate::tokens::{Presented, Tokens, Verified, is_service_key};
 pub struct Identity {
     tokens: Arc<Tokens>,
     roles: Arc<RoleTable>,
-    store: Arc<dyn Store>,
+    revocations: Arc<Revocations>,
 }
 
 impl Identity {
-    /// Judges by these issuers, names roles by this table, and asks this store whether it is there.
-    pub fn new(tokens: Arc<Tokens>, roles: Arc<RoleTable>, store: Arc<dyn Store>) -> Self {
+    /// Judges by these issuers and this list of revocations, and names roles by this table.
+    pub fn new(tokens: Arc<Tokens>, roles: Arc<RoleTable>, revocations: Arc<Revocations>) -> Self {
         Self {
             tokens,
             roles,
-            store,
+            revocations,
         }
     }
 
-    /// A credential that was good may have been revoked where we cannot hear of it; the failure matrix says for how long that matters.
-    fn outage_allows(&self, request: &Inbound, verified: &Verified) -> Result<(), Denial> {
-        let outage = self.store.outage();
-        if outage == Outage::Reachable {
+    /// Whether a good credential is still in force. It is not if the list says that it was revoked. Where the list cannot be kept, it may have
+    /// been revoked where we cannot hear of it, and the failure matrix says for how long that matters.
+    fn in_force(&self, request: &Inbound, token: &str, verified: &Verified) -> Result<(), Denial> {
+        let now = clock::unix_now();
+        // Also for a token that is remembered: what was revoked is forgotten nowhere, but listed here.
+        self.revocations
+            .check(verified.clean(), verified.listed(token), now)?;
+        let outage = self.revocations.outage(now);
+        let is_complete = self.revocations.is_complete();
+        if outage == Outage::Reachable && is_complete {
             return Ok(());
         }
         let class = || AccessClass::of(request.rule(), request.method(), &self.roles);
-        outage::judge(outage, true, class, verified.since(), clock::now())
+        outage::judge(outage, is_complete, class, verified.since(), clock::now())
     }
 }
 
@@ -77,7 +85,7 @@ impl Layer for Identity {
                 .await?
             {
                 Presented::User(verified) => {
-                    self.outage_allows(request, &verified)?;
+                    self.in_force(request, credential.token, &verified)?;
                     let roles = self.roles.of(&verified);
                     Ok(Caller::user(
                         verified,

@@ -13,6 +13,7 @@ use crate::config::snapshot::Snapshot;
 use crate::config::{self, Loaded};
 use crate::metrics::Metrics;
 use crate::outage::{AccessClass, State};
+use crate::sessions::Revocations;
 use crate::store::{Memory, Store};
 use crate::tokens::{KeySources, VerifiedCache};
 
@@ -66,6 +67,7 @@ fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Vec<String>)> {
     let store: Arc<dyn Store> = Arc::new(Memory::new(1, clock::unix_now));
     let metrics = Metrics::new()?;
     let keys = KeySources::new(metrics.keys().clone());
+    let (revocations, _follower) = Revocations::new(store, 1, metrics.revocations.clone());
     let snapshot = Snapshot::build(
         loaded.config,
         loaded.digest,
@@ -73,7 +75,7 @@ fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Vec<String>)> {
         &metrics,
         &cache,
         &keys,
-        &store,
+        &revocations,
     )?;
     let mut warnings = loaded.warnings;
     warnings.extend(snapshot.tokens().dropped_keys());

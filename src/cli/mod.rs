@@ -5,6 +5,7 @@
 
 mod check;
 mod demo;
+mod revoke;
 mod run;
 mod token;
 
@@ -34,6 +35,10 @@ enum Action {
     Check(check::Options),
     /// Try it: a gateway with a certificate, an upstream and tokens, on this machine.
     Demo(demo::Options),
+    /// Refuse a token, a session, a user or an issuer from now on, on every replica of a running gateway.
+    ///
+    /// Exit status 0 means that every replica refuses it within a second.
+    Revoke(revoke::Options),
     /// Mint a token for development.
     ///
     /// Works only with a configuration that says `environment: development`.
@@ -63,6 +68,7 @@ impl Command {
             Action::Run(config) => run::run(&config.file),
             Action::Check(options) => return check::check(&options),
             Action::Demo(options) => demo::demo(&options),
+            Action::Revoke(options) => revoke::revoke(&options),
             Action::Token(options) => token::token(&options),
         };
         match outcome {

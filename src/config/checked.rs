@@ -35,7 +35,7 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// The names this gateway answers to, lower case and without port; empty means any.
     pub hosts: Vec<String>,
-    /// Metrics and health.
+    /// Metrics and health, and what operators may do.
     pub admin: Admin,
     /// Whose `X-Forwarded-For` is believed. Default: nobody's.
     pub trusted_proxies: TrustedProxies,
@@ -47,6 +47,8 @@ pub struct Config {
     pub tokens: Vec<TokenIssuer>,
     /// How many verified tokens are remembered.
     pub token_cache: NonZeroUsize,
+    /// The list of what is revoked.
+    pub revocations: Revocations,
     /// Where roles come from, and what they grant.
     pub roles: Roles,
     /// Named groups of servers; routes refer to them by index.
@@ -184,11 +186,46 @@ pub struct ClientAuth {
     pub required: bool,
 }
 
-/// The admin listener: `/metrics`, `/livez`, `/readyz`, clear text.
+/// The admin listener: `/metrics`, `/livez`, `/readyz`, and what operators may do; clear text.
 #[derive(Debug)]
 pub struct Admin {
     /// Default `127.0.0.1:9901`.
     pub address: SocketAddr,
+    /// Names under which operators may call it, besides addresses and `localhost`.
+    pub hosts: Vec<String>,
+    /// Who may change things. Nobody by default.
+    pub operators: Vec<Operator>,
+}
+
+/// Somebody who may change things.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    /// As the log says it.
+    pub name: String,
+    /// SHA-256 of the token that proves it.
+    pub token_sha256: [u8; 32],
+}
+
+/// The list of what is revoked.
+#[derive(Debug)]
+pub struct Revocations {
+    /// How many entries are kept before they are coarsened. Default 100,000.
+    pub capacity: NonZeroUsize,
+    /// The longest any issuer's tokens live: how long a revoked token of unknown end is remembered. Default 24 h.
+    pub token_lifetime: Duration,
+    /// The longest the identity server lets a session be refreshed: how long revoked sessions and sign-ins are remembered. Default 30 days.
+    pub session_lifetime: Duration,
+    /// Messages of the identity server; absent means that none are taken.
+    pub webhook: Option<Webhook>,
+}
+
+/// Messages of the identity server, signed as Standard Webhooks says.
+#[derive(Debug)]
+pub struct Webhook {
+    /// Whose users they are about.
+    pub issuer: String,
+    /// At least one; any of them may have signed.
+    pub secrets: Vec<aws_lc_rs::hmac::Key>,
 }
 
 /// Which peers may say who the client is.

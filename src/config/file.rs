@@ -29,6 +29,7 @@ wire! {
         store: Store,
         tokens: List<Issuer>,
         token_cache: i128,
+        revocations: Revocations,
         roles: Roles,
         upstreams: Named<Upstream>,
         cors: Cors,
@@ -77,9 +78,19 @@ wire! {
         key: Text,
     }
 
-    /// Metrics and health.
+    /// Metrics and health, and what operators may do.
     struct Admin {
         address: Text,
+        hosts: List<Text>,
+        operators: List<Operator>,
+    }
+
+    /// Somebody who may change things.
+    struct Operator {
+        name: Text,
+        token: Text,
+        token_file: Text,
+        token_sha256: Text,
     }
 
     /// Whose `X-Forwarded-For` is believed.
@@ -115,6 +126,21 @@ wire! {
         require: Named<Many<Text>>,
         leeway: Duration,
         until: Date,
+    }
+
+    /// The list of what is revoked.
+    struct Revocations {
+        capacity: i128,
+        token_lifetime: Duration,
+        session_lifetime: Duration,
+        webhook: Webhook,
+    }
+
+    /// Messages of the identity server.
+    struct Webhook {
+        issuer: Text,
+        secret: Many<Text>,
+        secret_file: Many<Text>,
     }
 
     /// Where roles come from and what they grant.

@@ -92,7 +92,7 @@ fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
         process.metrics(),
         process.token_cache(),
         process.key_sources(),
-        process.store(),
+        process.revocations(),
     );
     match built {
         Err(problem) => (Outcome::Refused(format!("{problem:#}")), inputs),
@@ -133,6 +133,10 @@ fn needs_restart(old: &Config, new: &Config) -> Option<String> {
             old.connections.max != new.connections.max,
         ),
         ("token_cache", old.token_cache != new.token_cache),
+        (
+            "revocations.capacity",
+            old.revocations.capacity != new.revocations.capacity,
+        ),
         ("keys", !are_same_keys(&old.keys, &new.keys)),
         ("store", !is_same_store(&old.store, &new.store)),
     ];

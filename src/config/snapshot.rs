@@ -15,7 +15,7 @@ use crate::cors::Cors;
 use crate::listen::tls;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::request::route::{RouteTable, Selected};
-use crate::store::Store;
+use crate::sessions::Revocations;
 use crate::tokens::{KeySources, Tokens, VerifiedCache};
 
 /// A configuration, ready to judge by.
@@ -48,7 +48,7 @@ impl Snapshot {
         metrics: &Metrics,
         cache: &Arc<VerifiedCache>,
         keys: &KeySources,
-        store: &Arc<dyn Store>,
+        revocations: &Arc<Revocations>,
     ) -> anyhow::Result<Self> {
         let tokens = Arc::new(
             Tokens::new(&config.tokens, cache.clone(), keys)
@@ -79,7 +79,11 @@ impl Snapshot {
             digest,
             hosts: config.hosts.iter().cloned().collect(),
             routes,
-            chain: Chain::new(tokens.clone(), RoleTable::new(&config.roles), store.clone()),
+            chain: Chain::new(
+                tokens.clone(),
+                RoleTable::new(&config.roles),
+                revocations.clone(),
+            ),
             tokens,
             cors: config.cors.as_ref().map(Cors::new),
             query_credentials,

@@ -105,7 +105,7 @@ impl Kind {
 
 /// Where the log of revocations stands. An epoch that differs, or a `seq` that went back, means that the store lost data or may have:
 /// whoever followed the log reads all of it again, and writes back what it remembers.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Position {
     /// Changes when the store was emptied, restarted, or replaced by another.
     pub epoch: u128,
@@ -125,7 +125,7 @@ pub struct Entry<'a> {
 }
 
 /// One entry of the log, opened.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Logged {
     /// Its number. Numbers rise, with gaps: an entry that was written again has a new one, one that expired is gone.
     pub seq: u64,

@@ -5,16 +5,16 @@
 use aws_lc_rs::digest::{Context, SHA256, digest};
 
 /// A SHA-256 value, compared whole.
-pub(super) type Digest = [u8; 32];
+pub(crate) type Digest = [u8; 32];
 
 /// The digest of one text.
-pub(super) fn of(bytes: &[u8]) -> Digest {
+pub(crate) fn of(bytes: &[u8]) -> Digest {
     to_array(digest(&SHA256, bytes).as_ref())
 }
 
 /// The digest of a list of parts. Each is preceded by its length, so that moving a byte from one part to the next changes
 /// the name.
-pub(super) fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Digest {
+pub(crate) fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Digest {
     let mut context = Context::new(&SHA256);
     for part in parts {
         context.update(&(part.len() as u64).to_be_bytes());

@@ -19,6 +19,7 @@ use super::{Origin, Verified};
 use crate::clock;
 use crate::config::checked::{KeySource, TokenIssuer};
 use crate::denial::{Denial, Reason};
+use crate::sessions::CleanAt;
 
 /// An entry, ready to judge.
 pub(super) struct Issuer {
@@ -165,6 +166,7 @@ impl Issuer {
                 kid: jws.kid.clone(),
                 algorithm,
             },
+            clean: CleanAt::default(),
             since: clock::now(),
         })
     }

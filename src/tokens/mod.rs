@@ -11,7 +11,7 @@
 mod cache;
 mod claims;
 mod demand;
-mod digest;
+pub(crate) mod digest;
 mod discovery;
 mod fetch;
 mod issuer;
@@ -52,6 +52,7 @@ use self::source::{Missing, Settled};
 use self::verify::Refused;
 use crate::config::checked::TokenIssuer;
 use crate::denial::{Denial, Reason};
+use crate::sessions::{CleanAt, Listed};
 
 /// The issuers of one configuration, with the process-wide memory. Cheap to build on every reload: fetched keys and verified
 /// tokens outlive it.
@@ -75,6 +76,7 @@ pub struct Verified {
     facts: Facts,
     claims: Map<String, Value>,
     origin: Origin,
+    clean: CleanAt,
     since: Instant,
 }
 
@@ -259,6 +261,22 @@ impl Verified {
     /// `exp`, in Unix seconds.
     pub fn expires(&self) -> i64 {
         self.facts.expires
+    }
+
+    /// What the list of revocations looks at. `token` is its text, which is not kept.
+    pub fn listed<'a>(&'a self, token: &'a str) -> Listed<'a> {
+        Listed {
+            token,
+            issuer: self.issuer(),
+            subject: self.subject(),
+            session: self.session(),
+            claims: &self.claims,
+        }
+    }
+
+    /// When it was last found not to be revoked.
+    pub fn clean(&self) -> &CleanAt {
+        &self.clean
     }
 
     /// The whole payload.

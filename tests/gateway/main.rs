@@ -36,6 +36,7 @@ mod mirror;
 mod path;
 mod reasons;
 mod reload;
+mod revocation;
 mod roles;
 mod smoke;
 mod store;

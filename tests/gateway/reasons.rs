@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use foregate::denial::{Reason, Wire};
 use foregate::tokens::mint::Claims;
-use serde_json::Value;
+use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
 use crate::support::client::Door;
-use crate::support::tokens::now;
+use crate::support::tokens::{ISSUER, now};
 use crate::support::{Gate, Gateway, Http, Origin, Reply};
 
 /// Bodies and heads that are this long are over every limit of the configuration below.
@@ -147,7 +147,7 @@ impl Servers {
                 .set("workers", "1")
                 .set("hosts", "[api.test]")
                 .set("connections", "{ body_idle: 1s, max_headers: 40, max_head: 16KiB, max_uri: 8KiB }")
-                .set("tokens", &format!("{tokens}\n  - {{ issuer: unreachable, audience: authenticated, algorithms: ES256, jwks_url: \"{}/keys\" }}", url(&self.closed)))
+                .set("tokens", &format!("{tokens}\n  - {{ issuer: unreachable, audience: authenticated, algorithms: ES256, jwks_url: \"{}/keys\" }}\n  - {{ issuer: revoked, audience: authenticated, algorithms: ES256, jwks_file: jwks.json }}", url(&self.closed)))
                 .upstream("closed", &url(&self.closed), "")
                 .upstream("full", &url(&self.full), ", connect_timeout: 200ms")
                 .upstream("busy", &self.busy.url(), ", max_connections: 1, connect_timeout: 200ms")
@@ -247,6 +247,25 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         Reason::TokenClaims => with(gateway.issuer.sign(&claims().role("other"))),
         Reason::ServiceKeyRefused => with("sb_secret_abcdefgh".to_owned()),
         Reason::KeysUnavailable => with(gateway.issuer.sign(&claims().with("iss", "unreachable"))),
+        Reason::TokenRevoked => {
+            let token = gateway.issuer.token();
+            gateway.revoke(&json!({ "kind": "token", "token": token }));
+            with(token)
+        }
+        Reason::SessionRevoked => {
+            let revoked = json!({ "kind": "session", "session": "lost", "issuer": ISSUER });
+            gateway.revoke(&revoked);
+            with(gateway.issuer.sign(&claims().session("lost")))
+        }
+        Reason::SubjectRevoked => {
+            let revoked = json!({ "kind": "subject", "subject": "banned", "issuer": ISSUER });
+            gateway.revoke(&revoked);
+            with(gateway.issuer.token_of("banned"))
+        }
+        Reason::IssuerRevoked => {
+            gateway.revoke(&json!({ "kind": "issuer", "issuer": "revoked" }));
+            with(gateway.issuer.sign(&claims().with("iss", "revoked")))
+        }
         Reason::StoreUnavailable => return without_store(servers, http).await,
         Reason::IdentifierInvalid => get("/things/1").bearer(&gateway.issuer.token()),
         Reason::CallerBanned => with(gateway.issuer.sign(&claims().roles(["banned"]))),

@@ -20,31 +20,6 @@ use crate::config::wire::{Field, Value};
 const EXAMPLE: &str = "write at least one, such as `listen: [{ address: 0.0.0.0:8443, tls: { certificates: [{ cert: tls.crt, key: tls.key }] } }]`";
 
 impl Checker<'_> {
-    /// Where metrics and health are served.
-    pub(super) fn admin(&mut self, field: &Field<file::Admin>) -> Option<Admin> {
-        let default = Admin {
-            address: SocketAddr::from(([127, 0, 0, 1], 9901)),
-        };
-        let wire = match field {
-            Field::Absent => return Some(default),
-            Field::Bad => return None,
-            Field::Good(wire) => &wire.value,
-        };
-        let text = match &wire.address {
-            Field::Absent => return Some(default),
-            Field::Bad => return None,
-            Field::Good(text) => text,
-        };
-        let address = self.address(text)?;
-        if !address.ip().is_loopback() {
-            self.report.warn(
-                &text.place,
-                "metrics and health can be read from other machines, in clear text and by anybody",
-            );
-        }
-        Some(Admin { address })
-    }
-
     /// Every socket.
     pub(super) fn listen(&mut self, file: &File, admin: Option<&Admin>) -> Option<Vec<Listen>> {
         let list = file

@@ -7,12 +7,14 @@
 //! function gave `Some`.
 
 mod access;
+mod admin;
 mod cors;
 mod keys;
 mod layers;
 mod listen;
 mod names;
 mod overlap;
+mod revocations;
 mod roles;
 mod routes;
 mod store;
@@ -57,6 +59,7 @@ impl Checker<'_> {
         let drain = self.duration(&file.drain, Duration::ZERO..=HOUR, secs(30));
         let tokens = self.tokens(&file.tokens);
         let token_cache = self.number(&file.token_cache, 1..=10_000_000, 100_000_usize);
+        let revocations = self.revocations(&file.revocations, tokens.as_deref());
         let roles = self.roles(&file.roles);
         if let (Some(tokens), Some(roles)) = (&tokens, &roles) {
             self.listed_subjects_are_clear(&file.roles, tokens, roles);
@@ -80,6 +83,7 @@ impl Checker<'_> {
             drain: drain?,
             tokens: tokens?,
             token_cache: NonZeroUsize::new(token_cache?)?,
+            revocations: revocations?,
             roles: roles?,
             upstreams: upstreams?,
             cors: cors?,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::admin::OPERATOR;
 use super::tokens::ISSUER;
 
 /// Top-level keys with their values as YAML text.
@@ -48,7 +49,12 @@ impl Config {
   - { address: "127.0.0.1:0", tls: off }
   - { address: "127.0.0.1:0", redirect_to_https: true }"#,
             )
-            .set("admin", "{ address: \"127.0.0.1:0\" }")
+            .set(
+                "admin",
+                &format!(
+                    "{{ address: \"127.0.0.1:0\", operators: [{{ name: alice, token: {OPERATOR} }}] }}"
+                ),
+            )
             .set(
                 "tokens",
                 &format!(

@@ -10,6 +10,7 @@ use foregate::denial::Reason;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::admin::Post;
 use super::client::{Call, Client, Connector, Door, Http};
 use super::log::{Log, says};
 use super::metrics::{self, Metrics};
@@ -66,12 +67,25 @@ impl Gateway {
         origin: Origin,
         change: impl FnOnce(&mut Config),
     ) -> Self {
+        Self::trusting(Issuer::new(), environment, origin, change).await
+    }
+
+    /// Starts another replica: with the tokens of this one, in front of an origin of its own.
+    pub async fn replica(&self, change: impl FnOnce(&mut Config)) -> Self {
+        Self::trusting(self.issuer.clone(), &[], Origin::start(), change).await
+    }
+
+    async fn trusting(
+        issuer: Issuer,
+        environment: &[(&str, &str)],
+        origin: Origin,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let pki = Pki::new();
         pki.sign(&[NAME, "localhost", "127.0.0.1"])
             .write(folder.path(), "server");
         std::fs::write(folder.path().join("ca.pem"), pki.root_pem()).unwrap();
-        let issuer = Issuer::new();
         issuer.write(folder.path());
         let mut config = Config::new(&origin.url());
         change(&mut config);
@@ -225,6 +239,15 @@ impl Gateway {
     /// Status of `/readyz` or `/livez`.
     pub fn admin_status(&self, path: &str) -> u16 {
         metrics::get(&self.admin, path).0
+    }
+
+    /// Revokes something, as an operator, and expects that every replica refuses it.
+    #[track_caller]
+    pub fn revoke(&self, what: &Value) -> Value {
+        let (status, answer) = Post::revoke(&self.admin, what).send();
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(answer["propagated"], true);
+        answer
     }
 
     /// Bytes of memory it has resident.

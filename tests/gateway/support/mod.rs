@@ -1,5 +1,6 @@
 //! The harness: a gateway, the origin behind it, the clients in front of it, and who issues their tokens.
 
+pub mod admin;
 pub mod answer;
 pub mod client;
 pub mod config;

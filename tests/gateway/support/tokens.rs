@@ -11,7 +11,7 @@ use uuid::Uuid;
 pub const ISSUER: &str = "https://issuer.test/auth/v1";
 
 /// An issuer with an ES256 key in a JWK set, and an HS256 secret, as Supabase has while it changes from one to the other.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Issuer {
     current: Signer,
     legacy: Signer,

@@ -1,0 +1,220 @@
+//! The admin listener: `/metrics`, `/livez`, `/readyz`, and what operators may do. Clear text, on the loopback by default.
+//!
+//! Decides: whether the process is alive and ready. Trusts: whoever reaches the address may read how the gateway does; for anything more
+//! an operator proves who they are (`operators`), or the identity server that it sent the message (`webhook`). Not here: requests of clients.
+
+mod operators;
+mod revocations;
+mod webhook;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::clock;
+use crate::process::Process;
+use crate::store::Outage;
+
+/// Scrapers and probes that may be connected at once.
+const CONNECTIONS: usize = 64;
+
+/// The longest body that is read. A revocation is a line; a database row about a user, with the row before it, is a few kilobytes.
+const MAX_BODY: usize = 64 * 1024;
+
+/// For a whole body.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Serves until the process ends.
+pub async fn serve(listener: TcpListener, process: Arc<Process>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else {
+            return;
+        };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let process = process.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request| async {
+                Ok::<_, Infallible>(answer(&process, request).await)
+            });
+            let mut builder = http1::Builder::new();
+            builder
+                .timer(TokioTimer::new())
+                .header_read_timeout(Duration::from_secs(30));
+            // A peer that does not read would keep its place, and 64 of them would hide that this process is alive.
+            let serving = builder.serve_connection(TokioIo::new(stream), service);
+            let _ = tokio::time::timeout(Duration::from_secs(300), serving).await;
+            drop(place);
+        });
+    }
+}
+
+/// Binds the address.
+///
+/// # Errors
+///
+/// The address is in use or not ours.
+pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    TcpListener::bind(address).await
+}
+
+async fn answer(process: &Process, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    match (request.uri().path(), reads) {
+        ("/metrics", true) => metrics(process),
+        ("/livez", true) => plain(StatusCode::OK, "ok\n"),
+        ("/readyz", true) => match readiness(process) {
+            Ok(()) => plain(StatusCode::OK, "ok\n"),
+            Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, why),
+        },
+        ("/revocations", true) => revocations::status(process),
+        ("/revocations", false) => either(revocations::revoke(process, request).await),
+        ("/webhooks/identity", false) => either(webhook::receive(process, request).await),
+        ("/metrics" | "/livez" | "/readyz", false) => {
+            plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n")
+        }
+        ("/webhooks/identity", true) => plain(StatusCode::METHOD_NOT_ALLOWED, "POST only\n"),
+        _ => plain(
+            StatusCode::NOT_FOUND,
+            "/metrics, /livez, /readyz, /revocations or /webhooks/identity\n",
+        ),
+    }
+}
+
+/// Why a call did nothing.
+#[derive(Debug)]
+struct Refusal {
+    status: StatusCode,
+    why: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, why: impl Into<String>) -> Self {
+        Self {
+            status,
+            why: why.into(),
+        }
+    }
+}
+
+fn either(outcome: Result<Response<Full<Bytes>>, Refusal>) -> Response<Full<Bytes>> {
+    outcome.unwrap_or_else(|Refusal { status, why }| {
+        let mut response = document(status, &json!({ "error": why }));
+        if status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer realm=\"admin\"");
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
+    })
+}
+
+/// The body of a call that changes something: JSON, and says so.
+async fn body(request: Request<Incoming>) -> Result<Bytes, Refusal> {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let kind = kind
+        .and_then(|kind| kind.to_str().ok())
+        .and_then(|kind| kind.split(';').next())
+        .unwrap_or_default();
+    // A form of some web page cannot say this without asking first.
+    if !kind.trim().eq_ignore_ascii_case("application/json") {
+        return Err(Refusal::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "send `Content-Type: application/json`",
+        ));
+    }
+    let collected = Limited::new(request.into_body(), MAX_BODY).collect();
+    match tokio::time::timeout(BODY_DEADLINE, collected).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is longer than {MAX_BODY} bytes"),
+        )),
+        Ok(Err(_)) => Err(Refusal::new(StatusCode::BAD_REQUEST, "the body broke off")),
+        Err(_) => Err(Refusal::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body did not come in time",
+        )),
+    }
+}
+
+fn document(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
+    let mut text = value.to_string();
+    text.push('\n');
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Ready means that this process can judge: the keys of every issuer and the list of revocations are there, and it is not about to end. No
+/// upstream is asked.
+fn readiness(process: &Process) -> Result<(), &'static str> {
+    if process.is_draining() {
+        return Err("draining\n");
+    }
+    if !process.snapshot().tokens().has_all_keys(clock::unix_now()) {
+        return Err("keys of an issuer have not been fetched yet\n");
+    }
+    // One that went away later does not count: all replicas would leave at once, and take the public routes with them.
+    if process.store().outage() == Outage::NeverSeen {
+        return Err("the store has not answered yet\n");
+    }
+    if !process.revocations().is_complete() {
+        return Err("the list of revocations has not been read from the store yet\n");
+    }
+    Ok(())
+}
+
+fn metrics(process: &Process) -> Response<Full<Bytes>> {
+    let snapshot = process.snapshot();
+    let waived = snapshot.waived_layers(clock::unix_now());
+    process.metrics().configured(snapshot.generation(), waived);
+    for (issuer, age) in snapshot.tokens().key_ages(clock::unix_now()) {
+        process.metrics().keys().set_age(issuer, age);
+    }
+    match process.metrics().render(process.token_cache()) {
+        Ok(text) => {
+            let mut response = Response::new(Full::new(text.into()));
+            let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            response
+        }
+        Err(_) => plain(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "metrics cannot be written\n",
+        ),
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}

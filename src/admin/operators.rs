@@ -1,0 +1,132 @@
+//! Who may change something.
+//!
+//! Decides: 401 without an operator's token, 403 for a call from a web page, 421 for a name that is not this listener's. Trusts: the digests of
+//! the configuration. Not here: what the call then does.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use hyper::header::{self, HeaderMap};
+use hyper::{Request, StatusCode};
+
+use super::Refusal;
+use crate::config::checked::{Admin, Operator};
+use crate::tokens::digest;
+
+/// The operator who makes this call.
+pub(super) fn caller<'a, B>(
+    admin: &'a Admin,
+    request: &Request<B>,
+) -> Result<&'a Operator, Refusal> {
+    let headers = request.headers();
+    // Only a browser says where a call comes from, and an operator is not one.
+    if headers.contains_key(header::ORIGIN) {
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "calls from web pages are refused",
+        ));
+    }
+    // A page whose name was made to lead here after it was loaded has that name in `Host`.
+    if !is_known_host(admin, headers) {
+        return Err(Refusal::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "call this listener by an address, by `localhost`, or by one of `admin.hosts`",
+        ));
+    }
+    if admin.operators.is_empty() {
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "the configuration has no `admin.operators`",
+        ));
+    }
+    let token = bearer(headers).ok_or_else(|| {
+        Refusal::new(
+            StatusCode::UNAUTHORIZED,
+            "send `Authorization: Bearer <an operator's token>`",
+        )
+    })?;
+    let presented = digest::of(token.as_bytes());
+    // All of them, whichever fits, so that the time says nothing.
+    let mut found = None;
+    for operator in &admin.operators {
+        if verify_slices_are_equal(&operator.token_sha256, &presented).is_ok() {
+            found = Some(operator);
+        }
+    }
+    found.ok_or_else(|| {
+        tracing::warn!("a call with an unknown operator's token was refused");
+        Refusal::new(StatusCode::UNAUTHORIZED, "no operator has this token")
+    })
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut fields = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(only), None) = (fields.next(), fields.next()) else {
+        return None;
+    };
+    let (scheme, token) = only.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+fn is_known_host(admin: &Admin, headers: &HeaderMap) -> bool {
+    let mut fields = headers.get_all(header::HOST).iter();
+    let (Some(only), None) = (fields.next(), fields.next()) else {
+        return false;
+    };
+    let Ok(authority) = only
+        .to_str()
+        .unwrap_or_default()
+        .parse::<hyper::http::uri::Authority>()
+    else {
+        return false;
+    };
+    let name = authority.host().to_ascii_lowercase();
+    let address = name.trim_matches(['[', ']']);
+    address.parse::<std::net::IpAddr>().is_ok()
+        || name == "localhost"
+        || admin.hosts.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_an_address_localhost_or_listed() {
+        let admin = Admin {
+            address: ([127, 0, 0, 1], 9901).into(),
+            hosts: vec!["admin.internal".to_owned()],
+            operators: Vec::new(),
+        };
+        let known = |hosts: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                let value = hyper::header::HeaderValue::from_str(host).expect("visible ASCII");
+                headers.append(header::HOST, value);
+            }
+            is_known_host(&admin, &headers)
+        };
+        for good in [
+            "127.0.0.1:9901",
+            "10.1.2.3",
+            "[::1]:9901",
+            "localhost",
+            "LOCALHOST:1",
+            "Admin.internal:9901",
+        ] {
+            assert!(known(&[good]), "{good}");
+        }
+        for bad in [
+            "evil.example",
+            "evil.example:9901",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "x@localhost@evil.example",
+            "",
+            " ",
+            "127.0.0.1/",
+        ] {
+            assert!(!known(&[bad]), "{bad}");
+        }
+        assert!(!known(&[]));
+        assert!(!known(&["localhost", "localhost"]));
+    }
+}

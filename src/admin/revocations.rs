@@ -1,0 +1,336 @@
+//! `/revocations`: how the list stands, and putting something into it.
+//!
+//! Decides: what a call means: which issuer, until when. Trusts: the operator who makes it. Not here: who that is (`operators`), and how
+//! replicas learn of it (`sessions`).
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Refusal, body, document, operators};
+use crate::clock;
+use crate::config::checked::Config;
+use crate::process::Process;
+use crate::sessions::revocation::{Kind, hex};
+use crate::sessions::{Revocation, Revoked, What};
+use crate::tokens::{Presented, Verified, digest};
+
+/// The longest that an operator may ask for, in seconds: a year.
+const MOST_SECONDS: i64 = 366 * 24 * 60 * 60;
+
+/// What an operator writes.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+enum Order {
+    Token {
+        token: Option<String>,
+        token_sha256: Option<String>,
+        expires_in: Option<i64>,
+        reason: Option<String>,
+    },
+    Session {
+        session: String,
+        issuer: Option<String>,
+        subject: Option<String>,
+        expires_in: Option<i64>,
+        reason: Option<String>,
+    },
+    Subject {
+        subject: String,
+        issuer: Option<String>,
+        #[serde(default)]
+        except_sessions: Vec<String>,
+        expires_in: Option<i64>,
+        reason: Option<String>,
+    },
+    Issuer {
+        issuer: String,
+        expires_in: Option<i64>,
+        reason: Option<String>,
+    },
+}
+
+/// How the list stands. Nothing here says who is in it.
+pub(super) fn status(process: &Process) -> Response<Full<Bytes>> {
+    let revocations = process.revocations();
+    let status = revocations.status();
+    let entries: serde_json::Map<String, Value> = Kind::ALL
+        .into_iter()
+        .zip(status.entries)
+        .map(|(kind, count)| (kind.as_str().to_owned(), count.into()))
+        .collect();
+    let position = status.position.map(
+        |position| json!({ "epoch": format!("{:032x}", position.epoch), "seq": position.seq }),
+    );
+    document(
+        StatusCode::OK,
+        &json!({
+            "complete": revocations.is_complete(),
+            "entries": entries,
+            "queued": status.queued,
+            "position": position,
+        }),
+    )
+}
+
+/// Puts something into the list.
+pub(super) async fn revoke(
+    process: &Process,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    if request.method() != Method::POST {
+        return Err(Refusal::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "GET or POST only",
+        ));
+    }
+    let snapshot = process.snapshot();
+    let operator = operators::caller(&snapshot.config().admin, &request)?;
+    let body = body(request).await?;
+    let order: Order = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
+    let (revocation, reason) = order.understood(process)?;
+    let outcome = process.revocations().revoke(revocation.clone()).await;
+    // Who is in it is for this one line: it is what an operator looks for later.
+    tracing::info!(
+        operator = %operator.name,
+        reason = reason.as_deref().unwrap_or_default(),
+        revocation = %told(&revocation),
+        outcome = ?outcome,
+        "revoked"
+    );
+    answer(&revocation, outcome)
+}
+
+/// What whoever revoked something is told.
+pub(super) fn answer(
+    revocation: &Revocation,
+    outcome: Revoked,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    let (status, propagated) = match outcome {
+        Revoked::Stored => (StatusCode::OK, true),
+        Revoked::Queued => (StatusCode::SERVICE_UNAVAILABLE, false),
+        Revoked::Full => {
+            return Err(Refusal::new(
+                StatusCode::INSUFFICIENT_STORAGE,
+                "the list is full, and nothing in it can be coarsened; nothing was revoked: raise `revocations.capacity`",
+            ));
+        }
+        Revoked::Stopped => {
+            return Err(Refusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the list is not kept any more; nothing was revoked: restart this replica",
+            ));
+        }
+    };
+    Ok(document(
+        status,
+        &json!({
+            "revoked": told(revocation),
+            "expires": revocation.expires,
+            "propagated": propagated,
+        }),
+    ))
+}
+
+impl Order {
+    /// The revocation that is meant, and why.
+    fn understood(self, process: &Process) -> Result<(Revocation, Option<String>), Refusal> {
+        let snapshot = process.snapshot();
+        let config = snapshot.config();
+        let now = clock::unix_now();
+        let tokens_live = seconds(config.revocations.token_lifetime);
+        let sessions_live = seconds(config.revocations.session_lifetime);
+        let (what, expires, reason) = match self {
+            Self::Token {
+                token,
+                token_sha256,
+                expires_in,
+                reason,
+            } => {
+                let (what, ends) = one_token(process, token, token_sha256, now)?;
+                let ends = ends.map(|ends| ends - now);
+                let expires = until(now, expires_in, ends.unwrap_or(tokens_live))?;
+                (what, expires, reason)
+            }
+            Self::Session {
+                session,
+                issuer,
+                subject,
+                expires_in,
+                reason,
+            } => {
+                let what = What::Session {
+                    issuer: issuer_of(config, issuer)?,
+                    session: id("session", session)?,
+                    subject: subject.map(|subject| id("subject", subject)).transpose()?,
+                };
+                (what, until(now, expires_in, sessions_live)?, reason)
+            }
+            Self::Subject {
+                subject,
+                issuer,
+                except_sessions,
+                expires_in,
+                reason,
+            } => {
+                let what = What::Subject {
+                    issuer: issuer_of(config, issuer)?,
+                    subject: id("subject", subject)?,
+                    not_before: now,
+                    except: sessions(except_sessions)?,
+                    strict: false,
+                };
+                (what, until(now, expires_in, sessions_live)?, reason)
+            }
+            Self::Issuer {
+                issuer,
+                expires_in,
+                reason,
+            } => {
+                let what = What::Issuer {
+                    issuer: issuer_of(config, Some(issuer))?,
+                    not_before: now,
+                };
+                (what, until(now, expires_in, sessions_live)?, reason)
+            }
+        };
+        if let Some(reason) = &reason
+            && (reason.len() > 500 || reason.contains(char::is_control))
+        {
+            return Err(bad(
+                "`reason` is longer than 500 bytes, or has control characters",
+            ));
+        }
+        let revocation = Revocation {
+            what,
+            told: clock::unix_millis(),
+            expires,
+        };
+        Ok((revocation, reason))
+    }
+}
+
+/// A token by its text or its digest, and when it ends by itself.
+fn one_token(
+    process: &Process,
+    token: Option<String>,
+    token_sha256: Option<String>,
+    now: i64,
+) -> Result<(What, Option<i64>), Refusal> {
+    let (sha256, verified) = match (token, token_sha256) {
+        (Some(token), None) => {
+            let verified = match process.snapshot().tokens().verify(token.trim(), now) {
+                Ok(Presented::User(verified)) => Some(verified),
+                // It is revoked all the same, but what it says of itself is not believed.
+                Ok(Presented::Nobody) | Err(_) => None,
+            };
+            (digest::of(token.trim().as_bytes()), verified)
+        }
+        (None, Some(digest)) => {
+            let digest = hex::read(&digest)
+                .ok_or_else(|| bad("`token_sha256` is not 64 hexadecimal digits"))?;
+            (digest, None)
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            return Err(bad("send either `token` or `token_sha256`"));
+        }
+    };
+    let verified = verified.as_deref();
+    let what = What::Token {
+        sha256,
+        issuer: verified.map(|verified| verified.issuer().to_owned()),
+        session: verified.and_then(Verified::session).map(str::to_owned),
+        subject: verified.map(|verified| verified.subject().to_owned()),
+    };
+    // A minute, because clocks differ.
+    let ends = verified.map(|verified| verified.expires().saturating_add(60));
+    Ok((what, ends))
+}
+
+/// The issuer that is meant: the one that is named, or the only one there is.
+fn issuer_of(config: &Config, named: Option<String>) -> Result<String, Refusal> {
+    let mut known: Vec<&str> = config
+        .tokens
+        .iter()
+        .map(|entry| entry.issuer.as_str())
+        .collect();
+    known.sort_unstable();
+    known.dedup();
+    match (named, known.as_slice()) {
+        (Some(named), _) if known.contains(&named.as_str()) => Ok(named),
+        (Some(named), _) => Err(bad(format!("`{named}` is not an issuer of `tokens`"))),
+        (None, [only]) => Ok((*only).to_owned()),
+        (None, _) => Err(bad(format!(
+            "there are several issuers; send `issuer`, one of {}",
+            known.join(", ")
+        ))),
+    }
+}
+
+fn until(now: i64, asked: Option<i64>, default: i64) -> Result<i64, Refusal> {
+    match asked {
+        Some(seconds) if !(1..=MOST_SECONDS).contains(&seconds) => Err(bad(format!(
+            "`expires_in` is not a number of seconds from 1 to {MOST_SECONDS}"
+        ))),
+        Some(seconds) => Ok(now.saturating_add(seconds)),
+        None => Ok(now.saturating_add(default)),
+    }
+}
+
+pub(super) fn sessions(ids: Vec<String>) -> Result<Vec<String>, Refusal> {
+    const MOST: usize = 16;
+    if ids.len() > MOST {
+        return Err(bad(format!("more than {MOST} sessions are excepted")));
+    }
+    let mut ids = ids
+        .into_iter()
+        .map(|session| id("session", session))
+        .collect::<Result<Vec<_>, _>>()?;
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}
+
+pub(super) fn id(name: &str, text: String) -> Result<String, Refusal> {
+    if text.is_empty() || text.len() > 256 || text.contains(char::is_control) {
+        return Err(bad(format!(
+            "`{name}` is empty, longer than 256 bytes, or has control characters"
+        )));
+    }
+    Ok(text)
+}
+
+pub(super) fn seconds(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(MOST_SECONDS)
+}
+
+/// What was revoked, in the words of the call.
+pub(super) fn told(revocation: &Revocation) -> Value {
+    match &revocation.what {
+        What::Token { sha256, .. } => {
+            json!({ "kind": "token", "token_sha256": hex::written(sha256) })
+        }
+        What::Session {
+            issuer, session, ..
+        } => json!({ "kind": "session", "issuer": issuer, "session": session }),
+        What::Subject {
+            issuer,
+            subject,
+            not_before,
+            except,
+            ..
+        } => {
+            json!({ "kind": "subject", "issuer": issuer, "subject": subject, "not_before": not_before, "except_sessions": except })
+        }
+        What::Issuer { issuer, not_before } => {
+            json!({ "kind": "issuer", "issuer": issuer, "not_before": not_before })
+        }
+    }
+}
+
+pub(super) fn bad(why: impl Into<String>) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, why)
+}

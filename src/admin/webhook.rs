@@ -1,0 +1,272 @@
+//! `/webhooks/identity`: the identity server says that a user was changed, banned or deleted.
+//!
+//! Decides: which messages end sign-ins; 401 without a good signature. Trusts: whoever signs with one of the webhook's secrets, about the users
+//! of the webhook's issuer and nobody else. Not here: how replicas learn of it (`sessions`).
+//!
+//! Messages are signed as Standard Webhooks says (`webhook-id`, `webhook-timestamp`, `webhook-signature`), as Supabase's hooks are. It is a
+//! path of the admin listener and not of the clients' listeners, so that strangers cannot reach it and no client's request goes around the
+//! chain. An identity server that can only reach the public address comes through a public route of its own to this one.
+
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::HeaderMap;
+use hyper::{Method, Request, Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::revocations::{answer, bad, id, seconds, sessions, told};
+use super::{Refusal, body, document};
+use crate::clock;
+use crate::config::checked::Webhook;
+use crate::process::Process;
+use crate::sessions::revocation::What;
+use crate::sessions::{Revocation, WebhookResult};
+
+/// Seconds by which a message may be older or younger than the clock says. A message that is sent again within them changes nothing: it is
+/// the same revocation.
+const WINDOW: i64 = 5 * 60;
+
+/// Columns of `auth.users` whose change ends sign-ins. Not among them is what every sign-in changes, such as `last_sign_in_at`.
+const COLUMNS: [&str; 9] = [
+    "aud",
+    "banned_until",
+    "deleted_at",
+    "email",
+    "encrypted_password",
+    "is_anonymous",
+    "phone",
+    "raw_app_meta_data",
+    "role",
+];
+
+/// What a message means.
+#[derive(Debug, Eq, PartialEq)]
+enum Meaning {
+    /// The user's sign-ins so far end.
+    Ended {
+        subject: String,
+        except: Vec<String>,
+        /// There will be no further token, so it need not be remembered for long.
+        deleted: bool,
+    },
+    /// Nothing ends.
+    Nothing(&'static str),
+}
+
+/// Takes a message.
+pub(super) async fn receive(
+    process: &Process,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    if request.method() != Method::POST {
+        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "POST only"));
+    }
+    let outcome = judged(process, request).await;
+    let result = match &outcome {
+        Ok((result, _)) => *result,
+        Err(refusal) => {
+            tracing::warn!(why = %refusal.why, "a message to the webhook was refused");
+            WebhookResult::Refused
+        }
+    };
+    process.metrics().revocations.webhook(result);
+    outcome.map(|(_, response)| response)
+}
+
+async fn judged(
+    process: &Process,
+    request: Request<Incoming>,
+) -> Result<(WebhookResult, Response<Full<Bytes>>), Refusal> {
+    let snapshot = process.snapshot();
+    let config = &snapshot.config().revocations;
+    let webhook = config.webhook.as_ref().ok_or_else(|| {
+        Refusal::new(
+            StatusCode::NOT_FOUND,
+            "the configuration has no `revocations.webhook`",
+        )
+    })?;
+    let headers = request.headers().clone();
+    let body = body(request).await?;
+    let now = clock::unix_now();
+    let sent = signed(webhook, &headers, &body, now)?;
+    let message: Value = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
+    let (subject, except, deleted) = match meaning(&message, now)? {
+        Meaning::Ended {
+            subject,
+            except,
+            deleted,
+        } => (subject, except, deleted),
+        Meaning::Nothing(why) => {
+            let response = document(StatusCode::OK, &json!({ "ignored": why }));
+            return Ok((WebhookResult::Ignored, response));
+        }
+    };
+    let remembered = match deleted {
+        true => config.token_lifetime,
+        false => config.session_lifetime,
+    };
+    let revocation = Revocation {
+        what: What::Subject {
+            issuer: webhook.issuer.clone(),
+            subject,
+            // A sender whose clock is ahead does not end what has not begun.
+            not_before: sent.min(now),
+            except,
+            strict: false,
+        },
+        told: clock::unix_millis(),
+        expires: now.saturating_add(seconds(remembered)),
+    };
+    let outcome = process.revocations().revoke(revocation.clone()).await;
+    tracing::info!(
+        operator = "webhook",
+        revocation = %told(&revocation),
+        outcome = ?outcome,
+        "revoked"
+    );
+    Ok((WebhookResult::Revoked, answer(&revocation, outcome)?))
+}
+
+/// When a message was sent, if one of the secrets signed it and it is not old.
+fn signed(webhook: &Webhook, headers: &HeaderMap, body: &[u8], now: i64) -> Result<i64, Refusal> {
+    let refused = |why: &str| Refusal::new(StatusCode::UNAUTHORIZED, why);
+    let field = |name: &str| {
+        let mut fields = headers.get_all(name).iter();
+        match (fields.next(), fields.next()) {
+            (Some(only), None) => only.to_str().ok(),
+            _ => None,
+        }
+    };
+    let id = field("webhook-id").ok_or_else(|| refused("`webhook-id` is missing"))?;
+    let timestamp =
+        field("webhook-timestamp").ok_or_else(|| refused("`webhook-timestamp` is missing"))?;
+    let signatures =
+        field("webhook-signature").ok_or_else(|| refused("`webhook-signature` is missing"))?;
+    // What is signed is joined by dots, so a dot in the id would let a part of the body pass for the time.
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b':');
+    if id.is_empty() || id.len() > 256 || !id.bytes().all(is_plain) {
+        return Err(refused("`webhook-id` is not a plain word"));
+    }
+    if !timestamp.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(refused("`webhook-timestamp` is not a number of seconds"));
+    }
+    let sent: i64 = timestamp
+        .parse()
+        .map_err(|_| refused("`webhook-timestamp` is not a number of seconds"))?;
+    let content = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
+    let signatures = signatures
+        .split(' ')
+        .filter_map(|signature| STANDARD.decode(signature.strip_prefix("v1,")?).ok())
+        // A sender that changes its secret sends two.
+        .take(8);
+    let is_good = signatures.into_iter().any(|signature| {
+        webhook
+            .secrets
+            .iter()
+            .any(|secret| hmac::verify(secret, &content, &signature).is_ok())
+    });
+    if !is_good {
+        return Err(refused("no signature is by a secret of the webhook"));
+    }
+    if now.abs_diff(sent) > WINDOW.unsigned_abs() {
+        return Err(refused("the message is too old, or from the future"));
+    }
+    Ok(sent)
+}
+
+/// Reads a message: an event (`{"type": "user.banned", "data": {…}}`), or a changed row of `auth.users` as Supabase's database webhooks send
+/// it (`{"type": "UPDATE", "schema": "auth", "table": "users", "record": {…}, "old_record": {…}}`).
+fn meaning(message: &Value, now: i64) -> Result<Meaning, Refusal> {
+    let kind = message
+        .get("type")
+        .and_then(Value::as_str)
+        .ok_or_else(|| bad("the message has no `type`"))?;
+    if message.get("table").is_some() {
+        return row(message, kind, now);
+    }
+    let deleted = match kind {
+        "user.updated" | "user.banned" => false,
+        "user.deleted" => true,
+        _ => return Ok(Meaning::Nothing("not about a change, a ban or a deletion")),
+    };
+    let data = message
+        .get("data")
+        .ok_or_else(|| bad("the message has no `data`"))?;
+    let user = data.get("user").unwrap_or(data);
+    let except = match (data.get("except_sessions"), data.get("session_id")) {
+        (Some(Value::Array(sessions)), _) => sessions
+            .iter()
+            .map(|session| session.as_str().map(str::to_owned))
+            .collect::<Option<_>>()
+            .ok_or_else(|| bad("`data.except_sessions` is not a list of strings"))?,
+        (Some(_), _) => return Err(bad("`data.except_sessions` is not a list of strings")),
+        // The session in which a user changed their own password stays.
+        (None, Some(Value::String(session))) if kind == "user.updated" => vec![session.clone()],
+        (None, _) => Vec::new(),
+    };
+    ended(user.get("id").or(data.get("user_id")), except, deleted)
+}
+
+fn row(message: &Value, kind: &str, now: i64) -> Result<Meaning, Refusal> {
+    let is = |member: &str, value: &str| message.get(member).and_then(Value::as_str) == Some(value);
+    if !(is("schema", "auth") && is("table", "users")) {
+        return Ok(Meaning::Nothing("not a row of `auth.users`"));
+    }
+    let null = Value::Null;
+    let new = message.get("record").unwrap_or(&null);
+    let old = message.get("old_record").unwrap_or(&null);
+    match kind {
+        "DELETE" => ended(old.get("id"), Vec::new(), true),
+        "UPDATE" => {
+            let changed = |column: &&str| {
+                let (new, old) = (new.get(*column), old.get(*column));
+                let is_null = |value: Option<&Value>| value.is_none_or(Value::is_null);
+                // Without the row before, only what stands there now can tell.
+                let differs = match message.get("old_record") {
+                    Some(Value::Object(_)) => new != old && !(is_null(new) && is_null(old)),
+                    _ => matches!(*column, "banned_until" | "deleted_at"),
+                };
+                match *column {
+                    // Lifting a ban, or one that is over, ends nothing.
+                    "banned_until" => differs && is_in_force(new, now),
+                    "deleted_at" => differs && !is_null(new),
+                    _ => differs,
+                }
+            };
+            if !COLUMNS.iter().any(changed) {
+                return Ok(Meaning::Nothing("no change that ends a sign-in"));
+            }
+            ended(new.get("id"), Vec::new(), false)
+        }
+        _ => Ok(Meaning::Nothing("not an update or a deletion")),
+    }
+}
+
+/// Whether a ban until then holds. One that cannot be read does.
+fn is_in_force(until: Option<&Value>, now: i64) -> bool {
+    match until {
+        None | Some(Value::Null) => false,
+        Some(value) => value
+            .as_str()
+            .and_then(|text| text.parse::<jiff::Timestamp>().ok())
+            .is_none_or(|until| until.as_second() >= now),
+    }
+}
+
+fn ended(subject: Option<&Value>, except: Vec<String>, deleted: bool) -> Result<Meaning, Refusal> {
+    let subject = subject
+        .and_then(Value::as_str)
+        .ok_or_else(|| bad("the message does not say which user it is about"))?;
+    Ok(Meaning::Ended {
+        subject: id("id", subject.to_owned())?,
+        except: sessions(except)?,
+        deleted,
+    })
+}
+
+#[cfg(test)]
+#[path = "webhook_tests.rs"]
+mod tests;

@@ -1,0 +1,222 @@
+//! `revoke`: asks a running gateway to refuse something that has not expired.
+//!
+//! Decides: what is asked, and how the answer is told. Not here: whether the operator may (`admin`).
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::{Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use serde_json::{Map, Value, json};
+use tokio::net::TcpStream;
+
+use super::Format;
+use super::run::background;
+
+/// For connection, call and answer. The gateway itself waits three seconds for its store.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+#[derive(Args, Debug)]
+pub(super) struct Options {
+    /// The admin address of one replica; the others learn of it.
+    #[arg(
+        long,
+        value_name = "URL",
+        global = true,
+        env = "FOREGATE_ADMIN_URL",
+        default_value = "http://127.0.0.1:9901"
+    )]
+    admin: Uri,
+    /// A file with your token, one of `admin.operators`. Without it, the variable `FOREGATE_OPERATOR_TOKEN` has it.
+    #[arg(long, value_name = "FILE", global = true)]
+    operator_token_file: Option<PathBuf>,
+    /// Why, for the gateway's log.
+    #[arg(long, value_name = "TEXT", global = true)]
+    reason: Option<String>,
+    /// How long it is refused; by default for as long as it could be used.
+    #[arg(long, value_name = "SECONDS", global = true)]
+    expires_in: Option<i64>,
+    /// How to print the result.
+    #[arg(long, value_enum, default_value = "human", global = true)]
+    format: Format,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// One token, read from a file or from standard input. Its session may get another.
+    Token {
+        /// The file; standard input without one.
+        file: Option<PathBuf>,
+        /// The SHA-256 of the token, 64 hexadecimal digits, instead of the token.
+        #[arg(long, value_name = "DIGEST", conflicts_with = "file")]
+        sha256: Option<String>,
+    },
+    /// Every token of one session (`session_id`).
+    Session {
+        /// The `session_id`.
+        session: String,
+        /// Its issuer, if the gateway knows several.
+        #[arg(long, value_name = "ISS")]
+        issuer: Option<String>,
+        /// Its user: lets a full list keep it with the user's other sessions.
+        #[arg(long, value_name = "SUB")]
+        subject: Option<String>,
+    },
+    /// Everything a user has signed in to until now.
+    Subject {
+        /// The `sub`.
+        subject: String,
+        /// Its issuer, if the gateway knows several.
+        #[arg(long, value_name = "ISS")]
+        issuer: Option<String>,
+        /// A session that stays; may be repeated.
+        #[arg(long = "except-session", value_name = "ID")]
+        except_sessions: Vec<String>,
+    },
+    /// Everything an issuer's users have signed in to until now.
+    Issuer {
+        /// The `iss`.
+        issuer: String,
+    },
+}
+
+pub(super) fn revoke(options: &Options) -> anyhow::Result<()> {
+    let token = operator_token(options)?;
+    let call = call(options)?;
+    let (status, answer) = background()?.block_on(async {
+        tokio::time::timeout(DEADLINE, send(&options.admin, &token, call.to_string()))
+            .await
+            .map_err(|_| anyhow!("no answer within {} s", DEADLINE.as_secs()))
+            .flatten()
+            .with_context(|| format!("{}", options.admin))
+    })?;
+    if options.format == Format::Json {
+        println!("{answer}");
+    }
+    tell(status, &answer, options.format)
+}
+
+fn tell(status: StatusCode, answer: &Value, format: Format) -> anyhow::Result<()> {
+    let expires = answer.get("expires").and_then(Value::as_i64);
+    let until = expires
+        .and_then(|expires| jiff::Timestamp::from_second(expires).ok())
+        .map(|expires| expires.to_string())
+        .unwrap_or_default();
+    match (answer.get("propagated").and_then(Value::as_bool), status) {
+        (Some(true), StatusCode::OK) => {
+            if format == Format::Human {
+                println!("revoked until {until}, on every replica");
+            }
+            Ok(())
+        }
+        (Some(false), _) => bail!(
+            "revoked until {until} on this replica ONLY: its store did not take it. It is tried again until it does; other replicas accept it meanwhile"
+        ),
+        (Some(true) | None, _) => {
+            let why = answer.get("error").and_then(Value::as_str);
+            bail!(
+                "nothing was revoked: {} ({status})",
+                why.unwrap_or("the answer cannot be understood")
+            )
+        }
+    }
+}
+
+/// Never an argument: those can be read by every user of the machine.
+fn operator_token(options: &Options) -> anyhow::Result<String> {
+    let token = match &options.operator_token_file {
+        Some(file) => {
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
+        }
+        None => std::env::var("FOREGATE_OPERATOR_TOKEN").map_err(|_| {
+            anyhow!("say who you are: --operator-token-file FILE, or the variable FOREGATE_OPERATOR_TOKEN")
+        })?,
+    };
+    Ok(token.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn call(options: &Options) -> anyhow::Result<Value> {
+    let mut call = match &options.what {
+        What::Token { file, sha256 } => match sha256 {
+            Some(sha256) => json!({ "kind": "token", "token_sha256": sha256 }),
+            None => json!({ "kind": "token", "token": read_token(file.as_ref())? }),
+        },
+        What::Session {
+            session,
+            issuer,
+            subject,
+        } => json!({ "kind": "session", "session": session, "issuer": issuer, "subject": subject }),
+        What::Subject {
+            subject,
+            issuer,
+            except_sessions,
+        } => {
+            json!({ "kind": "subject", "subject": subject, "issuer": issuer, "except_sessions": except_sessions })
+        }
+        What::Issuer { issuer } => json!({ "kind": "issuer", "issuer": issuer }),
+    };
+    let more = json!({ "reason": options.reason, "expires_in": options.expires_in });
+    if let (Value::Object(call), Value::Object(more)) = (&mut call, more) {
+        call.extend(more);
+    }
+    Ok(call)
+}
+
+fn read_token(file: Option<&PathBuf>) -> anyhow::Result<String> {
+    let mut text = String::new();
+    match file {
+        Some(file) => {
+            text = std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read {}", file.display()))?;
+        }
+        None => {
+            std::io::stdin()
+                .lock()
+                .take(64 * 1024)
+                .read_to_string(&mut text)
+                .context("cannot read standard input")?;
+        }
+    }
+    let token = text.trim();
+    if token.is_empty() {
+        bail!("there is no token to revoke");
+    }
+    Ok(token.to_owned())
+}
+
+async fn send(admin: &Uri, token: &str, body: String) -> anyhow::Result<(StatusCode, Value)> {
+    if admin.scheme_str() != Some("http") {
+        bail!("the admin listener speaks clear text; write `http://ADDRESS:PORT`");
+    }
+    let authority = admin.authority().context("there is no host in the URL")?;
+    let host = authority.host().trim_matches(['[', ']']);
+    let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(80)))
+        .await
+        .context("cannot connect")?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = Request::post("/revocations")
+        .header(HOST, authority.as_str())
+        .header(AUTHORIZATION, format!("Bearer {token}"))
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .context("the token has characters that cannot be sent")?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), 64 * 1024)
+        .collect()
+        .await
+        .map_err(|error| anyhow!("the answer broke off: {error}"))?
+        .to_bytes();
+    let answer = serde_json::from_slice(&body).unwrap_or_else(|_| Value::Object(Map::new()));
+    Ok((status, answer))
+}

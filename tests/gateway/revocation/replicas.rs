@@ -1,0 +1,417 @@
+//! Several replicas and a real Redis: what one is told, all refuse; whatever happens to Redis, nothing that was revoked comes back.
+
+use std::time::{Duration, Instant};
+
+use foregate::denial::Reason;
+use serde_json::{Value, json};
+
+use super::{is_good, is_refused, uuid};
+use crate::support::admin::Post;
+use crate::support::client::Client;
+use crate::support::metrics::get;
+use crate::support::{Config, Gateway, Http, RedisServer, eventually};
+
+/// What is promised.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The names of the log in Redis.
+const LOG: &[u8] = b"foregate:{revocations}:log";
+
+/// Two replicas and what they share.
+struct Pair {
+    redis: RedisServer,
+    first: Gateway,
+    second: Gateway,
+}
+
+fn sharing(redis: &RedisServer) -> impl Fn(&mut Config) + use<> {
+    let url = redis.url();
+    move |config| {
+        config.store(&url);
+    }
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let redis = RedisServer::start();
+        let first = Gateway::with(sharing(&redis)).await;
+        let second = first.replica(sharing(&redis)).await;
+        let pair = Self {
+            redis,
+            first,
+            second,
+        };
+        for gateway in [&pair.first, &pair.second] {
+            becomes_ready(gateway).await;
+        }
+        pair
+    }
+
+    /// A third replica, which knows nothing but what Redis has.
+    async fn newcomer(&self) -> Gateway {
+        let gateway = self.first.replica(sharing(&self.redis)).await;
+        becomes_ready(&gateway).await;
+        gateway
+    }
+
+    /// A token of a session of its own.
+    fn session(&self) -> (String, String) {
+        let session = uuid();
+        let token = self
+            .first
+            .issuer
+            .sign(&self.first.issuer.claims().session(&session));
+        (session, token)
+    }
+
+    /// The entries of the log: number and sealed entry.
+    fn log(&self) -> Vec<(String, Vec<u8>)> {
+        let answer = self
+            .redis
+            .call(&[b"ZRANGE", LOG, b"0", b"-1", b"WITHSCORES"]);
+        answer
+            .list()
+            .chunks(2)
+            .map(|pair| (pair[1].text(), pair[0].bytes().to_vec()))
+            .collect()
+    }
+}
+
+async fn becomes_ready(gateway: &Gateway) {
+    eventually("it is ready", || gateway.admin_status("/readyz") == 200).await;
+}
+
+fn by_session(session: &str) -> Value {
+    json!({ "kind": "session", "session": session })
+}
+
+/// Asks until a token is refused, and says how long that took since then.
+async fn refused_since(client: &mut Client, token: &str, since: Instant) -> Duration {
+    loop {
+        let answer = client.get("/me").bearer(token).send().await;
+        let took = since.elapsed();
+        if answer.status == 401 {
+            answer.is_denied(Reason::SessionRevoked);
+            return took;
+        }
+        assert_eq!(answer.status, 200, "neither good nor revoked");
+        assert!(took < 10 * SECOND, "never refused");
+    }
+}
+
+fn told(what: &str, mut took: Vec<Duration>) -> Duration {
+    took.sort_unstable();
+    let at = |part: usize| took[(took.len() - 1) * part / 1000];
+    println!(
+        "{what}: {} times, p50 {:?}, p99 {:?}, longest {:?}",
+        took.len(),
+        at(500),
+        at(990),
+        at(1000)
+    );
+    at(1000)
+}
+
+#[tokio::test]
+async fn what_one_replica_is_told_the_other_refuses_within_a_second() {
+    let pair = Pair::start().await;
+    let mut client = pair.second.connect(Http::Two).await;
+    let times = match std::env::var_os("FOREGATE_FULL") {
+        Some(_) => 1000,
+        None => 50,
+    };
+    let (mut since_call, mut since_told) = (Vec::new(), Vec::new());
+    for _ in 0..times {
+        let (session, token) = pair.session();
+        // It is known there, and remembered as good.
+        client.get("/me").bearer(&token).send().await.is_ok();
+        let call = Instant::now();
+        pair.first.revoke(&by_session(&session));
+        let told = Instant::now();
+        since_told.push(refused_since(&mut client, &token, told).await);
+        since_call.push(call.elapsed());
+    }
+    told("from the answer to the refusal elsewhere", since_told);
+    let longest = told("from the call to the refusal elsewhere", since_call);
+    assert!(longest < SECOND, "{longest:?}");
+    let metrics = pair.second.metrics();
+    let counted = metrics.sum("foregate_revocation_lag_seconds_count", &[]);
+    let within = metrics.sum("foregate_revocation_lag_seconds_bucket", &[("le", "1")]);
+    assert_eq!(counted, f64::from(times));
+    assert_eq!(within, counted);
+    let mean = metrics.sum("foregate_revocation_lag_seconds_sum", &[]) / counted;
+    println!("by foregate_revocation_lag_seconds: mean {mean:.4} s");
+}
+
+#[tokio::test]
+async fn nothing_that_was_revoked_comes_back_when_redis_restarts_empty() {
+    let mut pair = Pair::start().await;
+    let revoked: Vec<(String, String)> = (0..20).map(|_| pair.session()).collect();
+    for (session, _) in &revoked {
+        pair.first.revoke(&by_session(session));
+    }
+    pair.redis.kill();
+    // While it is away, what is in memory is enough.
+    for gateway in [&pair.first, &pair.second] {
+        is_refused(gateway, &revoked[0].1, Reason::SessionRevoked).await;
+    }
+    pair.redis.start_again();
+    let returned = Instant::now();
+    while pair.log().len() < revoked.len() {
+        assert!(returned.elapsed() < 10 * SECOND, "never whole again");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let whole = returned.elapsed();
+    println!("whole again {whole:?} after Redis answered again");
+    assert!(whole < SECOND, "{whole:?}");
+    for gateway in [&pair.first, &pair.second] {
+        becomes_ready(gateway).await;
+        let reloads = gateway
+            .metrics()
+            .sum("foregate_revocation_reloads_total", &[("cause", "epoch")]);
+        assert_eq!(reloads, 1.0);
+    }
+    let newcomer = pair.newcomer().await;
+    for gateway in [&pair.first, &pair.second, &newcomer] {
+        for (_, token) in [&revoked[0], &revoked[19]] {
+            is_refused(gateway, token, Reason::SessionRevoked).await;
+        }
+        is_good(gateway, &pair.first.issuer.token()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_was_paused_catches_up_at_once() {
+    let pair = Pair::start().await;
+    let (session, token) = pair.session();
+    let mut client = pair.second.connect(Http::Two).await;
+    client.get("/me").bearer(&token).send().await.is_ok();
+    pair.second.signal("STOP");
+    pair.first.revoke(&by_session(&session));
+    tokio::time::sleep(3 * SECOND).await;
+    pair.second.signal("CONT");
+    let took = refused_since(&mut client, &token, Instant::now()).await;
+    println!("caught up {took:?} after it went on");
+    assert!(took < SECOND, "{took:?}");
+}
+
+#[tokio::test]
+async fn redis_standing_still_logs_nobody_out_and_what_is_revoked_meanwhile_arrives() {
+    let pair = Pair::start().await;
+    let (session, token) = pair.session();
+    let good = pair.first.issuer.token();
+    let mut clients = Vec::new();
+    for gateway in [&pair.first, &pair.second] {
+        for http in Http::BOTH {
+            clients.push(gateway.connect(http).await);
+        }
+    }
+    pair.redis.pause();
+    let paused = Instant::now();
+    let mut told = None;
+    while paused.elapsed() < 3 * SECOND {
+        for client in &mut clients {
+            let answer = client.get("/me").bearer(&good).send().await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+        if told.is_none() && paused.elapsed() > SECOND {
+            told = Some(Post::revoke(pair.first.admin(), &by_session(&session)).send());
+        }
+    }
+    let (status, answer) = told.unwrap();
+    assert_eq!(
+        (status, &answer["propagated"]),
+        (503, &json!(false)),
+        "{answer}"
+    );
+    for gateway in [&pair.first, &pair.second] {
+        gateway.origin.take();
+    }
+    // It applies where it was told, and waits.
+    is_refused(&pair.first, &token, Reason::SessionRevoked).await;
+    assert_eq!(
+        pair.first.metrics().sum("foregate_revocations_queued", &[]),
+        1.0
+    );
+    is_good(&pair.second, &token).await;
+    pair.redis.resume();
+    let took = refused_since(&mut clients[3], &token, Instant::now()).await;
+    println!("arrived {took:?} after Redis went on");
+    assert!(took < 2 * SECOND, "{took:?}");
+    pair.first
+        .metric_becomes("foregate_revocations_queued", &[], 0.0)
+        .await;
+}
+
+#[tokio::test]
+async fn what_is_deleted_forged_or_swapped_in_redis_is_put_right_within_a_second() {
+    let pair = Pair::start().await;
+    let revoked: Vec<(String, String)> = (0..3).map(|_| pair.session()).collect();
+    for (session, _) in &revoked {
+        pair.first.revoke(&by_session(session));
+    }
+    let whole = pair.log();
+    assert_eq!(whole.len(), 3);
+    let attacks: [(&str, &dyn Fn()); 4] = [
+        ("one is deleted", &|| {
+            pair.redis.call(&[b"ZREM", LOG, &whole[0].1]);
+        }),
+        ("all are deleted, with their names", &|| {
+            for key in ["log", "names", "expiries"] {
+                pair.redis
+                    .say(&format!("DEL foregate:{{revocations}}:{key}"));
+            }
+        }),
+        ("one is replaced by nonsense", &|| {
+            let (number, entry) = pair.log().pop().unwrap();
+            pair.redis.call(&[b"ZREM", LOG, &entry]);
+            pair.redis
+                .call(&[b"ZADD", LOG, number.as_bytes(), b"nonsense"]);
+        }),
+        ("two are swapped", &|| {
+            let log = pair.log();
+            let mine: Vec<_> = log.iter().filter(|(_, entry)| entry.len() > 20).collect();
+            let (one, other) = (mine[0], mine[1]);
+            pair.redis.call(&[
+                b"ZADD",
+                LOG,
+                one.0.as_bytes(),
+                &other.1,
+                other.0.as_bytes(),
+                &one.1,
+            ]);
+        }),
+    ];
+    for (what, attack) in attacks {
+        attack();
+        let attacked = Instant::now();
+        // A replica that starts now must learn all of them from Redis alone.
+        loop {
+            let newcomer = pair.first.replica(sharing(&pair.redis)).await;
+            becomes_ready(&newcomer).await;
+            let (_, text) = get(newcomer.admin(), "/revocations");
+            let told: Value = serde_json::from_str(&text).unwrap();
+            if told["entries"]["session"] == 3 {
+                for (_, token) in &revoked {
+                    is_refused(&newcomer, token, Reason::SessionRevoked).await;
+                }
+                break;
+            }
+            assert!(
+                attacked.elapsed() < 10 * SECOND,
+                "{what}: never put right: {told}"
+            );
+        }
+        let count = pair
+            .first
+            .metrics()
+            .sum("foregate_revocations_written_back_total", &[])
+            + pair
+                .second
+                .metrics()
+                .sum("foregate_revocations_written_back_total", &[]);
+        println!(
+            "{what}: whole for a newcomer after {:?}; {count} written back so far",
+            attacked.elapsed()
+        );
+        assert!(count > 0.0);
+        for gateway in [&pair.first, &pair.second] {
+            for (_, token) in &revoked {
+                is_refused(gateway, token, Reason::SessionRevoked).await;
+            }
+            is_good(gateway, &pair.first.issuer.token()).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_entry_is_back_in_redis_within_a_second() {
+    let pair = Pair::start().await;
+    let (session, _) = pair.session();
+    pair.first.revoke(&by_session(&session));
+    let mut took = Vec::new();
+    for _ in 0..5 {
+        let (_, entry) = pair.log().pop().unwrap();
+        pair.redis.call(&[b"ZREM", LOG, &entry]);
+        let deleted = Instant::now();
+        while pair.log().is_empty() {
+            assert!(deleted.elapsed() < 10 * SECOND, "never written back");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        took.push(deleted.elapsed());
+    }
+    let longest = told("a deleted entry is written back", took);
+    assert!(longest < SECOND, "{longest:?}");
+}
+
+#[tokio::test]
+async fn a_replica_that_never_saw_the_list_is_not_ready_and_serves_only_what_is_public() {
+    let absent = RedisServer::absent();
+    let url = format!("redis://127.0.0.1:{}", absent.0);
+    let gateway = Gateway::with(|config| {
+        config.store(&url);
+    })
+    .await;
+    assert_eq!(gateway.admin_status("/readyz"), 503);
+    let session = uuid();
+    let token = gateway
+        .issuer
+        .sign(&gateway.issuer.claims().session(&session));
+    for http in Http::BOTH {
+        for path in ["/me", "/optional"] {
+            let answer = gateway.get(http, path).bearer(&token).send().await;
+            answer.is_denied(Reason::StoreUnavailable);
+        }
+        gateway.origin.saw_nothing();
+        gateway.get(http, "/public/x").send().await.is_ok();
+        gateway.get(http, "/optional").send().await.is_ok();
+        assert_eq!(gateway.origin.take().len(), 2);
+    }
+    // What it is told meanwhile is kept, and stored when that is possible.
+    let (status, answer) = Post::revoke(gateway.admin(), &by_session(&session)).send();
+    assert_eq!(
+        (status, &answer["propagated"]),
+        (503, &json!(false)),
+        "{answer}"
+    );
+    let redis = RedisServer::appear(absent, &[]);
+    becomes_ready(&gateway).await;
+    is_refused(&gateway, &token, Reason::SessionRevoked).await;
+    is_good(&gateway, &gateway.issuer.token()).await;
+    let another = gateway.replica(sharing(&redis)).await;
+    becomes_ready(&another).await;
+    is_refused(&another, &token, Reason::SessionRevoked).await;
+}
+
+#[tokio::test]
+async fn nobody_who_reads_redis_learns_who_was_revoked() {
+    let pair = Pair::start().await;
+    let (session, token) = pair.session();
+    let subject = uuid();
+    pair.first.revoke(&by_session(&session));
+    pair.first
+        .revoke(&json!({ "kind": "token", "token": token }));
+    pair.first
+        .revoke(&json!({ "kind": "subject", "subject": subject }));
+    assert_eq!(pair.log().len(), 3);
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+    let hex: String = digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let secrets: [&[u8]; 6] = [
+        session.as_bytes(),
+        subject.as_bytes(),
+        token.as_bytes(),
+        digest.as_ref(),
+        hex.as_bytes(),
+        b"issuer.test",
+    ];
+    for seen in pair.redis.everything() {
+        for secret in secrets {
+            let found = seen.windows(secret.len()).any(|window| window == secret);
+            assert!(!found, "{}", String::from_utf8_lossy(&seen));
+        }
+    }
+}

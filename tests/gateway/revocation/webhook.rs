@@ -1,0 +1,163 @@
+//! What the identity server says.
+
+use foregate::denial::Reason;
+use serde_json::json;
+
+use super::{People, is_good, is_refused};
+use crate::support::admin::{Post, WEBHOOK};
+use crate::support::tokens::ISSUER;
+use crate::support::{Gateway, Http};
+
+async fn gateway() -> Gateway {
+    Gateway::with(|config| {
+        let webhook = format!("{{ webhook: {{ issuer: \"{ISSUER}\", secret: [\"v1,whsec_bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3\", {WEBHOOK}] }} }}");
+        config.set("revocations", &webhook);
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_user_who_is_banned_is_refused_everywhere_they_are_signed_in() {
+    let gateway = gateway().await;
+    let people = People::new(&gateway);
+    is_good(&gateway, &people.first).await;
+    let message = json!({ "type": "user.banned", "data": { "id": people.subject } });
+    let (status, answer) = Post::webhook(gateway.admin(), &message, 0).send();
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["propagated"], true);
+    for token in [&people.first, &people.second] {
+        is_refused(&gateway, token, Reason::SubjectRevoked).await;
+    }
+    is_good(&gateway, &people.other).await;
+    // Sent again, it is the same.
+    assert_eq!(Post::webhook(gateway.admin(), &message, 0).send().0, 200);
+    let result = |result| {
+        gateway
+            .metrics()
+            .sum("foregate_webhook_events_total", &[("result", result)])
+    };
+    assert_eq!(result("revoked"), 2.0);
+    assert_eq!(result("refused"), 0.0);
+}
+
+#[tokio::test]
+async fn a_user_whose_password_changed_keeps_the_session_that_is_named() {
+    let gateway = gateway().await;
+    let people = People::new(&gateway);
+    let message = json!({ "type": "user.updated", "data": { "id": people.subject, "session_id": people.first_session } });
+    assert_eq!(Post::webhook(gateway.admin(), &message, 1).send().0, 200);
+    is_good(&gateway, &people.first).await;
+    is_refused(&gateway, &people.second, Reason::SubjectRevoked).await;
+}
+
+#[tokio::test]
+async fn a_row_of_the_database_is_understood_and_a_sign_in_is_no_reason() {
+    let gateway = gateway().await;
+    let people = People::new(&gateway);
+    let row = |last: &str, banned: Option<&str>| json!({ "id": people.subject, "last_sign_in_at": last, "banned_until": banned });
+    let update = |old, new| json!({ "type": "UPDATE", "schema": "auth", "table": "users", "record": new, "old_record": old });
+    let signed_in = update(
+        row("2026-01-01T00:00:00Z", None),
+        row("2026-01-02T00:00:00Z", None),
+    );
+    let (status, answer) = Post::webhook(gateway.admin(), &signed_in, 0).send();
+    assert_eq!(
+        (status, answer["ignored"].is_string()),
+        (200, true),
+        "{answer}"
+    );
+    is_good(&gateway, &people.first).await;
+    let banned = update(
+        row("2026-01-02T00:00:00Z", None),
+        row("2026-01-02T00:00:00Z", Some("2100-01-01T00:00:00Z")),
+    );
+    assert_eq!(Post::webhook(gateway.admin(), &banned, 0).send().0, 200);
+    is_refused(&gateway, &people.first, Reason::SubjectRevoked).await;
+}
+
+#[tokio::test]
+async fn a_message_nobody_signed_lately_changes_nothing() {
+    let gateway = gateway().await;
+    let people = People::new(&gateway);
+    let message = json!({ "type": "user.banned", "data": { "id": people.subject } });
+    let good = Post::webhook(gateway.admin(), &message, 0);
+    let other = json!({ "type": "user.banned", "data": { "id": "somebody else" } });
+    for (call, expected) in [
+        (good.clone().without("webhook-signature"), 401),
+        (good.clone().without("webhook-id"), 401),
+        (good.clone().without("webhook-timestamp"), 401),
+        (good.clone().body(other.to_string()), 401),
+        (good.clone().header("webhook-id", "msg_1"), 401),
+        (Post::webhook(gateway.admin(), &message, 400), 401),
+        (Post::webhook(gateway.admin(), &message, -400), 401),
+        (good.clone().without("Content-Type"), 415),
+        (
+            Post::webhook(gateway.admin(), &json!({ "type": "user.banned" }), 0),
+            400,
+        ),
+        // An operator's token is no signature.
+        (
+            Post::revoke(gateway.admin(), &message).without("webhook-id"),
+            400,
+        ),
+    ] {
+        let (status, answer) = call.send();
+        assert_eq!(status, expected, "{answer}\n{call:?}");
+    }
+    is_good(&gateway, &people.first).await;
+    assert_eq!(gateway.metrics().sum("foregate_revocations", &[]), 0.0);
+}
+
+#[tokio::test]
+async fn a_message_that_comes_by_a_public_route_passes_the_chain_and_is_judged_by_its_signature() {
+    let mut gateway = gateway().await;
+    let people = People::new(&gateway);
+    let admin = gateway.admin().to_owned();
+    gateway
+        .reload(|config| {
+            config.upstream("admin", &admin, "").more_routes(
+                "- { path: /webhooks/identity, methods: [POST], access: public, upstream: admin }",
+            );
+        })
+        .await;
+    let message = json!({ "type": "user.banned", "data": { "id": people.subject } });
+    for http in Http::BOTH {
+        let unsigned = gateway
+            .post(http, "/webhooks/identity")
+            .header("content-type", "application/json")
+            .body(message.to_string());
+        assert_eq!(unsigned.send().await.status, 401);
+        is_good(&gateway, &people.first).await;
+        // Nothing else of the admin listener is behind it.
+        gateway
+            .post(http, "/revocations")
+            .send()
+            .await
+            .is_denied(Reason::RouteUnknown);
+    }
+    for http in Http::BOTH {
+        let mut call = gateway.post(http, "/webhooks/identity");
+        for (name, value) in Post::webhook(&admin, &message, 0).signed_fields() {
+            call = call.header(&name, value);
+        }
+        let answer = call.body(message.to_string()).send().await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        is_refused(&gateway, &people.first, Reason::SubjectRevoked).await;
+    }
+}
+
+#[tokio::test]
+async fn without_a_webhook_in_the_configuration_none_is_taken() {
+    let gateway = Gateway::start().await;
+    let message = json!({ "type": "user.banned", "data": { "id": "u" } });
+    assert_eq!(Post::webhook(gateway.admin(), &message, 0).send().0, 404);
+    // Nor is it a path of the listeners for clients.
+    for http in Http::BOTH {
+        gateway
+            .post(http, "/webhooks/identity")
+            .send()
+            .await
+            .is_denied(Reason::RouteUnknown);
+    }
+    gateway.origin.saw_nothing();
+}
