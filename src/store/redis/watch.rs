@@ -100,7 +100,9 @@ async fn look_after(store: Arc<Redis>) {
         if is_due || store.breaker.is_open() {
             if let Ok(policy) = store.policy().await {
                 store.judge(&policy, is_due);
-                looked = Some(now);
+                if is_due {
+                    looked = Some(now);
+                }
             }
         } else {
             let ping = store.one.ping(None);
