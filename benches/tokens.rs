@@ -1,4 +1,4 @@
-//! What a token costs: verified for the first time, by algorithm, and remembered.
+//! What a token costs: verified for the first time, by algorithm, and remembered; and asking whether it was revoked.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,8 +15,10 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use foregate::config::checked::{KeySource, TokenIssuer};
 use foregate::config::secret::Secret;
+use foregate::sessions::list::List;
+use foregate::sessions::{CleanAt, Revocation, What};
 use foregate::tokens::mint::{Claims, Signer};
-use foregate::tokens::{KeySources, Tokens, VerifiedCache};
+use foregate::tokens::{KeyMetrics, KeySources, Presented, Tokens, VerifiedCache};
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 
@@ -56,7 +58,12 @@ fn tokens(signer: &Signer) -> Tokens {
         until: None,
     };
     let cache = VerifiedCache::new(NonZeroUsize::new(10_000).unwrap());
-    Tokens::new(&[entry], Arc::new(cache), &KeySources::new()).unwrap()
+    Tokens::new(
+        &[entry],
+        Arc::new(cache),
+        &KeySources::new(KeyMetrics::new().unwrap()),
+    )
+    .unwrap()
 }
 
 fn verify(criterion: &mut Criterion) {
@@ -79,5 +86,32 @@ fn verify(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, verify);
+fn revoked(criterion: &mut Criterion) {
+    let secret = Signer::secret(SECRET.as_bytes(), Algorithm::HS256).unwrap();
+    let (tokens, token) = (tokens(&secret), token(&secret));
+    let Presented::User(verified) = tokens.verify(&token, NOW).unwrap() else {
+        return;
+    };
+    let list = List::new();
+    for session in 0..100_000 {
+        list.insert(&Revocation {
+            what: What::Session {
+                issuer: ISSUER.to_owned(),
+                session: format!("somebody else's {session}"),
+                subject: None,
+            },
+            told: NOW * 1000,
+            expires: NOW + 3600,
+        });
+    }
+    let listed = verified.listed(&token);
+    criterion.bench_function("not revoked, and asked before", |bencher| {
+        bencher.iter(|| list.find(black_box(verified.clean()), black_box(listed), NOW));
+    });
+    criterion.bench_function("not revoked, and the list has grown", |bencher| {
+        bencher.iter(|| list.find(&CleanAt::default(), black_box(listed), NOW));
+    });
+}
+
+criterion_group!(benches, verify, revoked);
 criterion_main!(benches);

@@ -185,7 +185,7 @@ reasons! {
     TokenIssuer "token_issuer" => UNAUTHORIZED, "token_issuer", Client, Both,
         "`iss` is missing, not a string, or not one of `tokens`.", "Send a token of a configured issuer.";
     TokenKeyUnknown "token_key_unknown" => UNAUTHORIZED, "token_key_unknown", Client, Both,
-        "No key of the issuer has the token's `kid`.", "Send a newer token; if the keys were rotated, check `jwks_url`.";
+        "No key of the issuer has the token's `kid`.", "Send a newer token; if the keys were rotated, check what `jwks_url` or `discovery_url` leads to.";
     TokenSignature "token_signature" => UNAUTHORIZED, "token_signature", Client, Both,
         "The signature is wrong.", "Send the token as the issuer gave it.";
     TokenExpired "token_expired" => UNAUTHORIZED, "token_expired", Client, Both,
@@ -199,7 +199,7 @@ reasons! {
     ServiceKeyRefused "service_key_refused" => FORBIDDEN, "service_key_refused", Client, Both,
         "A Supabase `service_role` or `sb_secret_` key came from outside.", "Never let a secret key leave the server; rotate this one.";
     KeysUnavailable "keys_unavailable" => SERVICE_UNAVAILABLE, "keys_unavailable", Dependency, Both,
-        "The issuer's keys have not been fetched yet, so the token cannot be judged.", "Check that `jwks_url` answers; the token is not at fault.";
+        "The token cannot be judged: the issuer's keys were never fetched, were last fetched more than a day ago, or do not have the token's `kid` and could not be fetched again in time.", "Check that `jwks_url` or `discovery_url` answers; the token is not at fault.";
 
     TokenRevoked "token_revoked" => UNAUTHORIZED, "token_revoked", Client, Both,
         "The token was revoked.", "Refresh the token; if that does not help, sign in again.";

@@ -74,7 +74,9 @@ impl Gateway {
             request.version(),
         );
         trail.is_grpc = grpc::is_grpc(request.headers());
-        let origin = request.headers().get(header::ORIGIN).cloned();
+        let origin = snapshot
+            .cors()
+            .and_then(|_| request.headers().get(header::ORIGIN).cloned());
         let outcome = {
             let judged = pin!(self.judge(request, snapshot.clone(), &mut trail));
             caught(judged)
@@ -122,7 +124,7 @@ impl Gateway {
         let version = trail.version;
         let over_tls = trail.connection().facts().over_tls;
         let id = trail.id.clone();
-        trail.answered = Some(trail.started.elapsed());
+        trail.note_answer();
         trail.status = Some(response.status());
         let is_tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();

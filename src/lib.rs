@@ -9,7 +9,8 @@
 //!
 //! Begin with [`gateway`]: it is the page that says what happens to a request. Then [`request`], which refuses everything ambiguous
 //! before anybody judges; [`auth::chain`], the order of the layers; one layer, such as [`auth::roles`]; [`upstream`], which takes a
-//! permit and nothing else; and [`denial`], the table of all refusals.
+//! permit and nothing else; and [`denial`], the table of all refusals. What replicas share is behind [`store`]; what is answered while it
+//! is away is one table, [`outage`].
 //!
 //! What is absent is worth knowing:
 //!

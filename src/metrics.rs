@@ -11,12 +11,13 @@ use prometheus::{
 };
 
 use crate::auth::LayerName;
-use crate::config::checked::Config;
+use crate::config::checked::{Config, KeySource};
 use crate::listen::connection::Cause;
 use crate::record::{Record, Verdict};
 use crate::sessions::RevocationMetrics;
 use crate::store::StoreMetrics;
 use crate::streams::StreamMetrics;
+use crate::tokens::KeyMetrics;
 
 /// Seconds; the budget of a decision (0.05) is one of them.
 const REQUEST_BUCKETS: &[f64] = &[
@@ -69,6 +70,7 @@ pub struct Metrics {
     config_generation: IntGauge,
     config_reloads: IntCounterVec,
     waived_layers: IntGauge,
+    keys: KeyMetrics,
     /// What is revoked.
     pub revocations: Arc<RevocationMetrics>,
     /// Live streams.
@@ -159,6 +161,8 @@ impl Metrics {
             &["upstream", "state"],
         )?;
         registry.register(Box::new(upstream_connections.clone()))?;
+        let keys = KeyMetrics::new()?;
+        keys.register(&registry)?;
         Ok(Self {
             requests: counters(
                 "requests_total",
@@ -224,6 +228,7 @@ impl Metrics {
                 "log_dropped_total",
                 "Log lines dropped because standard output was not read fast enough.",
             )?,
+            keys,
             registry,
             process,
         })
@@ -259,7 +264,7 @@ impl Metrics {
             .collect()
     }
 
-    /// Forgets routes that the new configuration does not have.
+    /// Forgets routes, upstreams and issuers that the new configuration does not have.
     pub fn forget(&self, old: &Config, new: &Config) {
         for route in old
             .routes
@@ -300,6 +305,24 @@ impl Metrics {
                 .upstream_seconds
                 .remove_label_values(&[upstream.name.as_str()]);
         }
+        let published = |config: &'_ Config| -> Vec<String> {
+            let entries = config.tokens.iter();
+            entries
+                .filter(|entry| matches!(entry.keys, KeySource::Published(_)))
+                .map(|entry| entry.issuer.clone())
+                .collect()
+        };
+        let kept = published(new);
+        for issuer in published(old) {
+            if !kept.contains(&issuer) {
+                self.keys.forget(&issuer);
+            }
+        }
+    }
+
+    /// What is counted about published keys.
+    pub fn keys(&self) -> &KeyMetrics {
+        &self.keys
     }
 
     /// Counts a finished request.

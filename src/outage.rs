@@ -12,7 +12,7 @@ use hyper::Method;
 
 use crate::auth::roles::{Action, RoleTable};
 use crate::config::checked::{Access, Route};
-use crate::denial::Reason;
+use crate::denial::{Denial, Reason};
 use crate::store::Outage;
 
 /// How long the store may be away before less is allowed: a restart or a failover is over by then. A choice.
@@ -80,6 +80,30 @@ const NO_KEYS: Cell = cell(Answer::Refuse(Reason::KeysUnavailable), "");
 
 const fn cell(answer: Answer, but: &'static str) -> Cell {
     Cell { answer, but }
+}
+
+/// Judges a caller whose credential proved good, at `now`. `is_complete` says whether the list of revocations was complete when the store
+/// was last heard of, `known_since` when the credential was first accepted here; the class is asked for only if something is amiss.
+///
+/// # Errors
+///
+/// What the matrix refuses.
+pub fn judge(
+    outage: Outage,
+    is_complete: bool,
+    class: impl FnOnce() -> AccessClass,
+    known_since: Instant,
+    now: Instant,
+) -> Result<(), Denial> {
+    let Some(state) = State::of_store(outage, is_complete, now) else {
+        return Ok(());
+    };
+    match (state.answer(class()), outage) {
+        (Answer::Allow, _) => Ok(()),
+        (Answer::Degrade, Outage::Away { since }) if known_since <= since => Ok(()),
+        (Answer::Degrade, _) => Err(Reason::StoreUnavailable.because("not known before")),
+        (Answer::Refuse(reason), _) => Err(reason.because(state.as_str())),
+    }
 }
 
 impl State {
@@ -251,6 +275,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn only_who_was_known_before_may_read_while_less_is_allowed() {
+        let start = crate::clock::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let since = at(10);
+        let allows = |class: AccessClass, known_since: Instant, now: Instant| {
+            judge(Outage::Away { since }, true, || class, known_since, now).is_ok()
+        };
+        // Away for 40 s.
+        assert!(allows(AccessClass::Read, at(9), at(50)));
+        assert!(allows(AccessClass::Read, since, at(50)));
+        assert!(!allows(AccessClass::Read, at(11), at(50)));
+        assert!(!allows(AccessClass::Write, at(9), at(50)));
+        // For a moment, and for six minutes.
+        assert!(allows(AccessClass::Write, at(11), at(12)));
+        assert!(!allows(AccessClass::Admin, at(9), at(12)));
+        assert!(!allows(AccessClass::Read, at(9), at(10 + 6 * 60)));
+        assert!(allows(AccessClass::Public, at(9), at(10 + 6 * 60)));
     }
 
     #[test]

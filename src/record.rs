@@ -204,6 +204,27 @@ impl Record {
         self.lap = clock::now();
     }
 
+    /// When the last step ended.
+    pub fn lap(&self) -> Instant {
+        self.lap
+    }
+
+    /// The upstream's part is over; it took the time since the last step.
+    pub(crate) fn note_upstream(&mut self) {
+        let now = clock::now();
+        self.upstream = Some(now - self.lap);
+        self.lap = now;
+    }
+
+    /// The head of the answer is ready. Behind an upstream's part, that is a matter of no time.
+    pub(crate) fn note_answer(&mut self) {
+        let now = match self.upstream {
+            Some(_) => self.lap,
+            None => clock::now(),
+        };
+        self.answered = Some(now - self.started);
+    }
+
     /// The route's name, or `none`.
     pub fn route_name(&self) -> &str {
         self.route

@@ -19,8 +19,9 @@ use crate::metrics::Metrics;
 use crate::process::Process;
 use crate::sessions::Revocations;
 use crate::side_call::SideCalls;
-use crate::tokens::{KeySources, VerifiedCache};
-use crate::{admin, clock, store};
+use crate::store::{self, Store, StoreMetrics};
+use crate::tokens::{KeySources, Surroundings, VerifiedCache};
+use crate::{admin, clock};
 
 /// What runs.
 #[derive(Debug)]
@@ -48,12 +49,25 @@ impl Server {
     ///
     /// An address that cannot be bound, or a configuration that cannot be built.
     pub async fn start(loaded: Loaded, log: Log) -> anyhow::Result<Self> {
+        Self::start_with(loaded, log, store::open).await
+    }
+
+    /// The same, with another way to come by a store than by the configuration, such as one whose outages a test chooses.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub async fn start_with(
+        loaded: Loaded,
+        log: Log,
+        open: impl FnOnce(&Config, &Arc<StoreMetrics>) -> anyhow::Result<Arc<dyn Store>>,
+    ) -> anyhow::Result<Self> {
         // Before anybody can know that we run: a signal that comes early must not find the default, which is to die on the spot.
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
         let metrics = Arc::new(Metrics::new()?);
         let token_cache = Arc::new(VerifiedCache::new(loaded.config.token_cache));
-        let key_sources = Arc::new(KeySources::new());
+        let key_sources = Arc::new(KeySources::new(metrics.keys().clone()));
         let bound = bind(&loaded.config)?;
         let admin = admin::bind(loaded.config.admin.address)
             .await
@@ -65,7 +79,7 @@ impl Server {
         for warning in &loaded.warnings {
             tracing::warn!(%warning, "configuration");
         }
-        let store = store::open(&loaded.config, &metrics.store)?;
+        let store = open(&loaded.config, &metrics.store)?;
         let (revocations, mut follower) = Revocations::new(
             store.clone(),
             loaded.config.revocations.capacity.get(),
@@ -93,7 +107,11 @@ impl Server {
             store,
             log,
         ));
-        tokio::spawn(key_sources.refresh_forever(Arc::new(SideCalls::new()?)));
+        tokio::spawn(key_sources.refresh_forever(Surroundings {
+            calls: SideCalls::new()?,
+            store: process.store().clone(),
+            clock: clock::unix_now,
+        }));
         tokio::spawn(admin::serve(admin, process.clone()));
         let workers = Workers::start(&process, bound)?;
         Ok(Self {

@@ -192,6 +192,9 @@ fn metrics(process: &Process) -> Response<Full<Bytes>> {
     let snapshot = process.snapshot();
     let waived = snapshot.waived_layers(clock::unix_now());
     process.metrics().configured(snapshot.generation(), waived);
+    for (issuer, age) in snapshot.tokens().key_ages(clock::unix_now()) {
+        process.metrics().keys().set_age(issuer, age);
+    }
     match process.metrics().render(process.token_cache()) {
         Ok(text) => {
             let mut response = Response::new(Full::new(text.into()));

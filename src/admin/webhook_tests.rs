@@ -217,7 +217,9 @@ fn a_changed_row_ends_sign_ins_only_if_it_says_something_about_them() {
     let before = json!({ "id": "u", "email": "a@example.com", "banned_until": null, "last_sign_in_at": "2026-01-01T00:00:00Z" });
     let with = |column: &str, value: Value| {
         let mut after = before.clone();
-        after[column] = value;
+        if let Some(row) = after.as_object_mut() {
+            row.insert(column.to_owned(), value);
+        }
         update(before.clone(), after)
     };
     for (column, value) in [

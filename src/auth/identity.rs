@@ -1,7 +1,7 @@
 //! Identity: who is calling.
 //!
-//! Decides: 401 for a missing or bad credential and for a good one that was revoked, 403 for a service key from outside, 503 while the
-//! issuer's keys are not there, and for a good credential what the failure matrix says while the store is not there.
+//! Decides: 401 for a missing or bad credential and for a good one that was revoked, 403 for a service key from outside, 503 while it cannot
+//! be known whether the issuer has the token's key, and for a good credential what the failure matrix says while the store is not there.
 //! Trusts: `tokens` for everything about a token, `sessions` for what is revoked, `outage` for the matrix. Not here: what the caller may do
 //! (`roles`).
 //!
@@ -18,7 +18,7 @@ use super::{Caller, Layer, LayerName};
 use crate::clock;
 use crate::config::checked::{Access, CredentialSource};
 use crate::denial::{Denial, Reason};
-use crate::outage::{AccessClass, Answer, State};
+use crate::outage::{self, AccessClass};
 use crate::request::Inbound;
 use crate::request::query::decoded;
 use crate::sessions::Revocations;
@@ -86,16 +86,8 @@ impl Identity {
         if outage == Outage::Reachable && is_complete {
             return Ok(());
         }
-        let Some(state) = State::of_store(outage, is_complete, clock::now()) else {
-            return Ok(());
-        };
-        let class = AccessClass::of(request.rule(), request.method(), &self.roles);
-        match (state.answer(class), outage) {
-            (Answer::Allow, _) => Ok(()),
-            (Answer::Degrade, Outage::Away { since }) if verified.since() <= since => Ok(()),
-            (Answer::Degrade, _) => Err(Reason::StoreUnavailable.because("not known before")),
-            (Answer::Refuse(reason), _) => Err(reason.because(state.as_str())),
-        }
+        let class = || AccessClass::of(request.rule(), request.method(), &self.roles);
+        outage::judge(outage, is_complete, class, verified.since(), clock::now())
     }
 }
 
@@ -118,7 +110,11 @@ impl Layer for Identity {
             let Some(credential) = Credential::find(source, request)? else {
                 continue;
             };
-            return match self.tokens.verify(credential.token, clock::unix_now())? {
+            return match self
+                .tokens
+                .verify_or_wait(credential.token, clock::unix_now)
+                .await?
+            {
                 Presented::User(verified) => {
                     self.in_force(request, &verified)?;
                     let roles = self.roles.of(&verified);
@@ -164,6 +160,9 @@ fn refuse_service_key(request: &Inbound) -> Result<(), Denial> {
     }
 }
 
+/// How a bearer token begins, with the space behind the scheme.
+const SCHEME: &str = "Bearer ";
+
 /// A credential as it was presented.
 struct Credential<'a> {
     token: &'a str,
@@ -183,14 +182,18 @@ impl<'a> Credential<'a> {
 
     /// RFC 6750, section 2.1; the scheme's case does not matter (RFC 9110, section 11.1).
     fn from_field(field: &'a HeaderValue) -> Result<Self, Denial> {
-        let text = field.to_str().map_err(|_| Reason::TokenMalformed)?;
-        let (scheme, token) = text.split_once(' ').ok_or(Reason::TokenMalformed)?;
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(Reason::TokenMalformed.because("the scheme is not `Bearer`"));
+        // Without `HeaderValue::to_str`, which looks at each byte of a long token by itself; what is not ASCII is no token either.
+        let text = std::str::from_utf8(field.as_bytes()).map_err(|_| Reason::TokenMalformed)?;
+        let scheme = text.get(..SCHEME.len()).unwrap_or_default();
+        if !scheme.eq_ignore_ascii_case(SCHEME) {
+            return Err(match text.contains(' ') {
+                true => Reason::TokenMalformed.because("the scheme is not `Bearer`"),
+                false => Reason::TokenMalformed.into(),
+            });
         }
         Ok(Self {
-            token,
-            field: (scheme == "Bearer").then_some(field),
+            token: text.get(SCHEME.len()..).unwrap_or_default(),
+            field: (scheme == SCHEME).then_some(field),
         })
     }
 

@@ -14,7 +14,7 @@ use crate::config::{self, Loaded};
 use crate::metrics::Metrics;
 use crate::outage::{AccessClass, State};
 use crate::sessions::Revocations;
-use crate::store::Memory;
+use crate::store::{Memory, Store};
 use crate::tokens::{KeySources, VerifiedCache};
 
 #[derive(Args, Debug)]
@@ -64,8 +64,9 @@ pub(super) fn check(options: &Options) -> ExitCode {
 
 fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Vec<String>)> {
     let cache = Arc::new(VerifiedCache::new(loaded.config.token_cache));
+    let store: Arc<dyn Store> = Arc::new(Memory::new(1, clock::unix_now));
     let metrics = Metrics::new()?;
-    let store = Arc::new(Memory::new(1, clock::unix_now));
+    let keys = KeySources::new(metrics.keys().clone());
     let (revocations, _follower) = Revocations::new(store, 1, metrics.revocations.clone());
     let snapshot = Snapshot::build(
         loaded.config,
@@ -73,7 +74,7 @@ fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Vec<String>)> {
         1,
         &metrics,
         &cache,
-        &KeySources::new(),
+        &keys,
         &revocations,
     )?;
     let mut warnings = loaded.warnings;

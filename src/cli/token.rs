@@ -97,7 +97,7 @@ fn signer(entry: &TokenIssuer, options: &Options) -> anyhow::Result<Signer> {
                 std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
             Signer::pem(&pem, None)
         }
-        (KeySource::Set { .. } | KeySource::Url(_), None) => {
+        (KeySource::Set { .. } | KeySource::Published(_), None) => {
             bail!("give the private key with --key FILE")
         }
     };

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 
 use super::secret::Secret;
+use super::side_url::SideUrl;
 use crate::auth::LayerName;
 use crate::auth::roles::Action;
 use crate::request::method::Methods;
@@ -292,21 +293,26 @@ pub enum KeySource {
         /// Where it was read from.
         file: PathBuf,
     },
-    /// A JWK set behind `https`, or plain `http` on a loopback address.
-    Url(JwksUrl),
+    /// A JWK set that the issuer publishes, and may change.
+    Published(Publication),
 }
 
-/// A checked `jwks_url`.
+/// Where an issuer publishes its keys.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct JwksUrl {
-    /// Whether the connection is TLS.
-    pub tls: bool,
-    /// Host name or address.
-    pub host: String,
-    /// Port, 443 or 80 by default.
-    pub port: u16,
-    /// Path and query.
-    pub path: String,
+pub enum Publication {
+    /// `jwks_url`: the JWK set itself.
+    Jwks(SideUrl),
+    /// `discovery_url`: a document that names the place of the JWK set (OpenID Connect Discovery 1.0, section 4).
+    Discovery(SideUrl),
+}
+
+impl Publication {
+    /// The URL that is written in the configuration.
+    pub fn url(&self) -> &SideUrl {
+        match self {
+            Self::Jwks(url) | Self::Discovery(url) => url,
+        }
+    }
 }
 
 /// Where roles come from, and what each grants.

@@ -124,6 +124,7 @@ wire! {
         secret_file: Text,
         jwks_file: Text,
         jwks_url: Text,
+        discovery_url: Text,
         require: Named<Many<Text>>,
         leeway: Duration,
         until: Date,

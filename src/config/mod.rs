@@ -18,6 +18,7 @@ mod node;
 mod problem;
 pub mod reload;
 pub mod secret;
+pub mod side_url;
 pub mod snapshot;
 mod spelling;
 #[cfg(test)]

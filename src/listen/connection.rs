@@ -4,16 +4,17 @@
 //! hyper for the protocols. Not here: what happens to a request (`gateway`).
 //!
 //! hyper's own timers are not used: it does not time the first bytes of a connection, and on HTTP/1.1 its head timer is also its idle
-//! timer. One supervisor per connection looks at a few facts a few times in every limit instead, which costs less per request too. A
-//! limit is therefore kept to within a quarter of the shortest one, or 50 ms.
+//! timer. Nor has a connection a timer of its own. The worker looks at a few facts of each connection a few times in every limit
+//! ([`ConnectionState::look`]), which costs a request and a handshake nothing. A limit is therefore kept to within a quarter of the
+//! shortest one, or 50 ms; never less than the limit.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
@@ -21,8 +22,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 use super::redirect;
@@ -31,43 +31,167 @@ use crate::gateway::Gateway;
 use crate::request;
 use crate::streams::Tunnel;
 
-/// What is known of a connection while it lives.
+/// A worker's clock: milliseconds since it began, as of its last look. Costs nothing to read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LookClock(Rc<Cell<u64>>);
+
+impl LookClock {
+    /// It is `now` milliseconds.
+    pub(super) fn set(&self, now: u64) {
+        self.0.set(now);
+    }
+
+    fn now(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// How long to wait between two looks: a quarter of the shortest limit.
+pub(super) fn look_pause(limits: &Connections) -> Duration {
+    let shortest = limits
+        .handshake
+        .min(limits.head)
+        .min(limits.idle)
+        .min(limits.body_idle);
+    (shortest / 4).clamp(Duration::from_millis(50), Duration::from_secs(5))
+}
+
+/// What is known of a connection while it lives. Times are those of the [`LookClock`].
 #[derive(Debug)]
 pub struct ConnectionState {
     facts: request::Connection,
+    limits: Limits,
+    clock: LookClock,
+    began: u64,
     is_h2: Cell<bool>,
     running: Cell<usize>,
-    /// How often the supervisor has looked: the connection's clock, which costs a request nothing to read.
-    looks: Cell<u64>,
-    /// The look at which the last request ended, or the connection began.
-    quiet_since: Cell<u64>,
+    /// When the last request ended, or the protocol began; `None` during the handshake.
+    quiet_since: Cell<Option<u64>>,
     /// Since when a head is awaited: the first one from the beginning, a later one from its first byte.
     head_since: Cell<Option<u64>>,
     /// One entry per answer that is being sent: since when the client has not asked for more, or `None` while the upstream is asked.
     streams: RefCell<Vec<Option<Option<u64>>>>,
     draining: Cell<bool>,
+    /// Since when the connection is asked to end.
+    leaving: Cell<Option<u64>>,
     /// Requests in a row whose client went away before their answer.
     aborted: Cell<usize>,
-    wake: Notify,
     /// What the connection becomes once its 101 is written.
     tunnel: RefCell<Option<Box<Tunnel>>>,
+    /// What the connection's task must do next.
+    order: Cell<Option<Order>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// What a connection is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// Take no new requests, and end when those that run have ended.
+    Leave,
+    /// End now.
+    End(Cause),
+}
+
+/// The limits of a connection, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    handshake: u64,
+    head: u64,
+    idle: u64,
+    body_idle: u64,
+}
+
+impl Limits {
+    fn new(limits: &Connections) -> Self {
+        // What happened between two looks has the time of the first of them, so the real time may be shorter by a pause.
+        let pause = look_pause(limits);
+        let millis =
+            |limit: Duration| u64::try_from((limit + pause).as_millis()).unwrap_or(u64::MAX);
+        Self {
+            handshake: millis(limits.handshake),
+            head: millis(limits.head),
+            idle: millis(limits.idle),
+            body_idle: millis(limits.body_idle),
+        }
+    }
 }
 
 impl ConnectionState {
-    fn new(peer: SocketAddr, over_tls: bool) -> Rc<Self> {
+    fn new(peer: SocketAddr, over_tls: bool, limits: &Connections, clock: LookClock) -> Rc<Self> {
         Rc::new(Self {
             facts: request::Connection::new(peer, over_tls),
+            limits: Limits::new(limits),
+            began: clock.now(),
+            clock,
             is_h2: Cell::new(false),
             running: Cell::new(0),
-            looks: Cell::new(0),
-            quiet_since: Cell::new(0),
+            quiet_since: Cell::new(None),
             head_since: Cell::new(None),
             streams: RefCell::default(),
             draining: Cell::new(false),
+            leaving: Cell::new(None),
             aborted: Cell::new(0),
-            wake: Notify::new(),
             tunnel: RefCell::new(None),
+            order: Cell::new(None),
+            waker: RefCell::default(),
         })
+    }
+
+    /// Looks whether a limit has passed. Called for every connection a few times in every limit.
+    pub(super) fn look(&self) {
+        let Limits {
+            handshake,
+            head,
+            idle,
+            body_idle,
+        } = self.limits;
+        let Some(quiet_since) = self.quiet_since.get() else {
+            if self.has_passed(self.began, handshake) {
+                self.tell(Order::End(Cause::HandshakeTimeout));
+            }
+            return;
+        };
+        let is_idle_for =
+            |limit: u64| self.running.get() == 0 && self.has_passed(quiet_since, limit);
+        if self.has_slow_head(head) {
+            return self.tell(Order::End(Cause::HeadTimeout));
+        }
+        // Bytes that the client does not take, of an answer or after the last one.
+        let is_stuck = self
+            .leaving
+            .get()
+            .is_some_and(|since| self.has_passed(since, body_idle));
+        if self.has_stalled_stream(body_idle) || is_stuck && is_idle_for(body_idle) {
+            return self.tell(Order::End(Cause::Stalled));
+        }
+        if self.leaving.get().is_none() && is_idle_for(idle) {
+            self.tell(Order::Leave);
+        }
+    }
+
+    fn tell(&self, order: Order) {
+        // Who must end now need not be asked to leave.
+        if !matches!(self.order.get(), Some(Order::End(_))) {
+            self.order.set(Some(order));
+        }
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// The order, if there is one; otherwise whom to wake when there is.
+    fn poll_order(&self, context: &Context<'_>) -> Option<Order> {
+        if let Some(order) = self.order.take() {
+            return Some(order);
+        }
+        let mut waker = self.waker.borrow_mut();
+        if !waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(context.waker()))
+        {
+            *waker = Some(context.waker().clone());
+        }
+        None
     }
 
     /// Peer and TLS.
@@ -92,7 +216,7 @@ impl ConnectionState {
             self.drain();
         }
         self.running.set(self.running.get().saturating_sub(1));
-        self.quiet_since.set(self.looks.get());
+        self.quiet_since.set(Some(self.clock.now()));
     }
 
     /// Watches the sending of an answer.
@@ -103,7 +227,7 @@ impl ConnectionState {
             streams.len() - 1
         });
         if let Some(place) = streams.get_mut(index) {
-            *place = Some(Some(self.looks.get()));
+            *place = Some(Some(self.clock.now()));
         }
         StreamSlot {
             connection: self.clone(),
@@ -119,7 +243,7 @@ impl ConnectionState {
     /// Asks the connection to end: no new requests, and what runs may finish.
     pub(crate) fn drain(&self) {
         self.draining.set(true);
-        self.wake.notify_one();
+        self.tell(Order::Leave);
     }
 
     /// The process ends, and this connection came after the others were told. HTTP/1.1 is told by its answers.
@@ -135,26 +259,25 @@ impl ConnectionState {
     /// The protocol is known, and the first head is awaited.
     fn speaks(&self, is_h2: bool) {
         self.is_h2.set(is_h2);
-        if is_h2 && self.draining.get() {
-            self.wake.notify_one();
+        // An order from before was for a handshake.
+        self.order.set(None);
+        if self.draining.get() && is_h2 {
+            self.tell(Order::Leave);
         }
-        self.head_since.set(Some(self.looks.get()));
+        self.quiet_since.set(Some(self.clock.now()));
+        self.head_since.set(Some(self.clock.now()));
     }
 
     fn bytes_came(&self) {
         // On HTTP/2, bytes between requests are pings and window updates; there, `idle` ends what is silent.
         if self.running.get() == 0 && self.head_since.get().is_none() && !self.is_h2.get() {
-            self.head_since.set(Some(self.looks.get()));
+            self.head_since.set(Some(self.clock.now()));
         }
     }
 
-    /// Whether more looks than `limit` have passed since `since`.
+    /// Whether more than `limit` milliseconds have passed since `since`.
     fn has_passed(&self, since: u64, limit: u64) -> bool {
-        self.looks.get().saturating_sub(since) > limit
-    }
-
-    fn is_idle_for(&self, limit: u64) -> bool {
-        self.running.get() == 0 && self.has_passed(self.quiet_since.get(), limit)
+        self.clock.now().saturating_sub(since) > limit
     }
 
     fn has_slow_head(&self, limit: u64) -> bool {
@@ -185,7 +308,7 @@ pub struct StreamSlot {
 impl StreamSlot {
     /// The body was asked for a frame; `waits` if the upstream has none yet.
     pub(crate) fn note(&self, waits: bool) {
-        let since = (!waits).then(|| self.connection.looks.get());
+        let since = (!waits).then(|| self.connection.clock.now());
         if let Some(place) = self.connection.streams.borrow_mut().get_mut(self.index) {
             *place = Some(since);
         }
@@ -237,12 +360,13 @@ pub(super) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     listener: usize,
+    clock: LookClock,
     register: impl FnOnce(&Rc<ConnectionState>),
 ) {
     let snapshot = gateway.process().snapshot();
     let limits = snapshot.config().connections.clone();
     let over_tls = snapshot.tls(listener).is_some();
-    let state = ConnectionState::new(peer, over_tls);
+    let state = ConnectionState::new(peer, over_tls, &limits, clock);
     register(&state);
     let outcome = match (
         snapshot.tls(listener),
@@ -255,8 +379,8 @@ pub(super) async fn serve(
         (Some(tls), _) => {
             let acceptor = TlsAcceptor::from(tls.clone());
             drop(snapshot);
-            match timeout(limits.handshake, acceptor.accept(stream)).await {
-                Err(_) => Err(Cause::HandshakeTimeout),
+            match in_time(acceptor.accept(stream), &state).await {
+                Err(cause) => Err(cause),
                 Ok(Err(_)) => Err(Cause::Handshake),
                 Ok(Ok(stream)) => {
                     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -271,8 +395,8 @@ pub(super) async fn serve(
         }
         (None, _) => {
             drop(snapshot);
-            match timeout(limits.handshake, is_h2_preface(&stream)).await {
-                Err(_) => Err(Cause::HandshakeTimeout),
+            match in_time(is_h2_preface(&stream), &state).await {
+                Err(cause) => Err(cause),
                 Ok(Err(_)) => Ok(()),
                 Ok(Ok(is_h2)) => speak(&gateway, stream, is_h2, &state, &limits).await,
             }
@@ -286,6 +410,22 @@ pub(super) async fn serve(
             .with_label_values(&[cause.as_str()])
             .inc();
     }
+}
+
+/// A handshake, unless it takes too long. Boxed, so that the connection's task is not as large as a handshake for all its life.
+async fn in_time<F: Future>(handshake: F, state: &ConnectionState) -> Result<F::Output, Cause> {
+    let mut handshake = Box::pin(handshake);
+    poll_fn(|context| {
+        if let Poll::Ready(output) = handshake.as_mut().poll(context) {
+            return Poll::Ready(Ok(output));
+        }
+        match state.poll_order(context) {
+            Some(Order::End(cause)) => Poll::Ready(Err(cause)),
+            // Told again once the protocol is known.
+            Some(Order::Leave) | None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// Whether a clear text connection begins like HTTP/2 (RFC 9113, section 3.4). Three bytes tell: no method begins with `PRI`.
@@ -335,7 +475,6 @@ where
             Box::pin(connection).as_mut(),
             http2::Connection::graceful_shutdown,
             state,
-            limits,
         )
         .await
     } else {
@@ -347,7 +486,6 @@ where
             connection.as_mut(),
             http1::Connection::graceful_shutdown,
             state,
-            limits,
         )
         .await?;
         if let Some(tunnel) = awaited.take() {
@@ -396,7 +534,6 @@ async fn speak_redirect(
         Box::pin(connection).as_mut(),
         http1::Connection::graceful_shutdown,
         state,
-        limits,
     )
     .await
 }
@@ -432,78 +569,32 @@ fn h2_builder(limits: &Connections) -> http2::Builder<LocalExecutor> {
     builder
 }
 
-/// Runs a connection beside its limits. The connection is boxed, so that the task is not as large as the largest protocol.
+/// Runs a connection, and does what it is told. The connection is boxed, so that the task is not as large as the largest protocol.
 async fn supervise<C, E>(
     mut connection: Pin<&mut C>,
     graceful: impl Fn(Pin<&mut C>),
-    state: &Rc<ConnectionState>,
-    limits: &Connections,
+    state: &ConnectionState,
 ) -> Result<(), Cause>
 where
     C: Future<Output = Result<(), E>>,
 {
-    let limits = Looks::new(limits);
-    let mut timer = pin!(sleep(limits.pause));
-    let mut woken = pin!(state.wake.notified());
-    // Set when the connection was asked to end: the look at which that was.
-    let mut leaving: Option<u64> = None;
     poll_fn(|context| {
-        if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-            return Poll::Ready(ended.map_err(|_| Cause::Protocol));
-        }
-        let mut leave =
-            leaving.is_none() && woken.as_mut().poll(context).is_ready() && state.draining.get();
-        while timer.as_mut().poll(context).is_ready() {
-            timer
-                .as_mut()
-                .reset(tokio::time::Instant::now() + limits.pause);
-            state.looks.set(state.looks.get() + 1);
-            if state.has_slow_head(limits.head) {
-                return Poll::Ready(Err(Cause::HeadTimeout));
+        loop {
+            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                return Poll::Ready(ended.map_err(|_| Cause::Protocol));
             }
-            // Bytes that the client does not take, of an answer or after the last one.
-            let stuck = leaving.is_some_and(|since| state.has_passed(since, limits.body_idle));
-            if state.has_stalled_stream(limits.body_idle)
-                || stuck && state.is_idle_for(limits.body_idle)
-            {
-                return Poll::Ready(Err(Cause::Stalled));
+            match state.poll_order(context) {
+                None => return Poll::Pending,
+                Some(Order::End(cause)) => return Poll::Ready(Err(cause)),
+                Some(Order::Leave) if state.leaving.get().is_some() => {}
+                Some(Order::Leave) => {
+                    state.leaving.set(Some(state.clock.now()));
+                    graceful(connection.as_mut());
+                }
             }
-            leave |= leaving.is_none() && state.is_idle_for(limits.idle);
         }
-        if leave {
-            graceful(connection.as_mut());
-            leaving = Some(state.looks.get());
-            context.waker().wake_by_ref();
-        }
-        Poll::Pending
     })
     .await
-}
-
-/// The limits of a connection in looks.
-#[derive(Clone, Copy, Debug)]
-struct Looks {
-    /// Between two looks: a quarter of the shortest limit.
-    pause: Duration,
-    head: u64,
-    idle: u64,
-    body_idle: u64,
-}
-
-impl Looks {
-    fn new(limits: &Connections) -> Self {
-        let shortest = limits.head.min(limits.idle).min(limits.body_idle);
-        let pause = (shortest / 4).clamp(Duration::from_millis(50), Duration::from_secs(5));
-        let looks = |limit: Duration| {
-            u64::try_from(limit.as_millis().div_ceil(pause.as_millis())).unwrap_or(u64::MAX)
-        };
-        Self {
-            pause,
-            head: looks(limits.head),
-            idle: looks(limits.idle),
-            body_idle: looks(limits.body_idle),
-        }
-    }
 }
 
 /// Spawns HTTP/2 streams on this worker.

@@ -28,9 +28,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::LocalSet;
 use tokio::time::{interval, sleep};
 
+use crate::clock;
 use crate::gateway::Gateway;
 use crate::process::Process;
-use connection::ConnectionState;
+use connection::{ConnectionState, LookClock, look_pause};
 
 /// How long a kept HTTP/1.1 connection gets, when the process ends, to send one more request and be told to go. A client that sends at
 /// the very moment its connection is closed would see an error. Two seconds is a choice.
@@ -288,7 +289,8 @@ async fn run(
     mut phases: watch::Receiver<Phase>,
 ) {
     let gateway = Gateway::new(shared.process.clone(), shared.worker, shared.senders.len());
-    let connections: Rc<RefCell<Vec<Weak<ConnectionState>>>> = Rc::default();
+    let connections = Connections::default();
+    tokio::task::spawn_local(look_forever(gateway.clone(), connections.clone()));
     for bound in bound {
         tokio::task::spawn_local(accept(
             shared.clone(),
@@ -338,24 +340,18 @@ async fn run(
     gateway.flush();
 }
 
-fn drain(
-    connections: &RefCell<Vec<Weak<ConnectionState>>>,
-    which: impl Fn(&ConnectionState) -> bool,
-) {
-    for connection in connections
-        .borrow()
-        .iter()
-        .filter_map(Weak::upgrade)
-        .filter(|connection| which(connection))
-    {
-        connection.drain();
-    }
+fn drain(connections: &Connections, which: impl Fn(&ConnectionState) -> bool) {
+    connections.each(|connection| {
+        if which(connection) {
+            connection.drain();
+        }
+    });
 }
 
 async fn accept(
     shared: Shared,
     gateway: Rc<Gateway>,
-    connections: Rc<RefCell<Vec<Weak<ConnectionState>>>>,
+    connections: Connections,
     bound: Bound,
     mut phases: watch::Receiver<Phase>,
 ) {
@@ -408,7 +404,7 @@ async fn accept(
 
 fn spawn(
     gateway: &Rc<Gateway>,
-    connections: &Rc<RefCell<Vec<Weak<ConnectionState>>>>,
+    connections: &Connections,
     stream: TcpStream,
     peer: SocketAddr,
     listener: usize,
@@ -418,21 +414,51 @@ fn spawn(
     tokio::task::spawn_local(async move {
         let process = gateway.process().clone();
         let register = |state: &Rc<ConnectionState>| {
-            remember(&mut connections.borrow_mut(), state);
+            connections.remember(state);
             // It came too late to be told with the others.
             if process.is_draining() {
                 state.drain_if_h2();
             }
         };
-        connection::serve(gateway, stream, peer, listener, register).await;
+        let clock = connections.clock.clone();
+        connection::serve(gateway, stream, peer, listener, clock, register).await;
         drop(place);
     });
 }
 
-/// Adds a connection, and now and then forgets those that have ended.
-fn remember(connections: &mut Vec<Weak<ConnectionState>>, state: &Rc<ConnectionState>) {
-    if connections.len() == connections.capacity() {
-        connections.retain(|connection| connection.strong_count() > 0);
+/// The connections of a worker, and the clock by which it looks at them.
+#[derive(Clone, Default)]
+struct Connections {
+    open: Rc<RefCell<Vec<Weak<ConnectionState>>>>,
+    clock: LookClock,
+}
+
+impl Connections {
+    /// Adds a connection, and now and then forgets those that have ended.
+    fn remember(&self, state: &Rc<ConnectionState>) {
+        let mut open = self.open.borrow_mut();
+        if open.len() == open.capacity() {
+            open.retain(|connection| connection.strong_count() > 0);
+        }
+        open.push(Rc::downgrade(state));
     }
-    connections.push(Rc::downgrade(state));
+
+    fn each(&self, act: impl Fn(&ConnectionState)) {
+        let open = self.open.borrow();
+        for connection in open.iter().filter_map(Weak::upgrade) {
+            act(&connection);
+        }
+    }
+}
+
+/// Looks at every connection a few times in every limit, until the worker ends.
+async fn look_forever(gateway: Rc<Gateway>, connections: Connections) {
+    let began = clock::now();
+    loop {
+        let pause = look_pause(&gateway.process().snapshot().config().connections);
+        sleep(pause).await;
+        let now = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        connections.clock.set(now);
+        connections.each(ConnectionState::look);
+    }
 }

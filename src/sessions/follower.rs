@@ -137,7 +137,7 @@ impl Revocations {
                     .checked_sub(age)
                     .map_or(Outage::NeverSeen, |since| Outage::Away { since })
             }
-            outage => outage,
+            outage @ (Outage::Reachable | Outage::Away { .. } | Outage::NeverSeen) => outage,
         }
     }
 

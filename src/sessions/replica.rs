@@ -741,3 +741,7 @@ impl Replica {
         None
     }
 }
+
+#[cfg(test)]
+#[path = "replica_tests.rs"]
+mod tests;

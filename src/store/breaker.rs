@@ -17,7 +17,7 @@ pub(super) struct Breaker {
     start: Instant,
     state: AtomicU8,
     failures: AtomicU32,
-    /// When it last answered, in microseconds after `start`, and one more; 0 is never.
+    /// When it last answered and was used, in microseconds after `start`, and one more; 0 is never.
     answered: AtomicU64,
 }
 
@@ -50,8 +50,14 @@ impl Breaker {
         }
     }
 
-    /// It answered.
+    /// It answered. While the breaker is open that means nothing: a store that is not used is away.
     pub(super) fn answered(&self, now: Instant) {
+        if !self.is_open() {
+            self.note(now);
+        }
+    }
+
+    fn note(&self, now: Instant) {
         self.failures.store(0, Ordering::Relaxed);
         let after = now.saturating_duration_since(self.start);
         let micros = u64::try_from(after.as_micros()).unwrap_or(u64::MAX - 1) + 1;
@@ -71,7 +77,7 @@ impl Breaker {
 
     /// It answers, and keeps what it is given. Whether the breaker was open.
     pub(super) fn close(&self, now: Instant) -> bool {
-        self.answered(now);
+        self.note(now);
         self.state.swap(CLOSED, Ordering::Relaxed) != CLOSED
     }
 
@@ -128,7 +134,7 @@ mod tests {
         // An answer that was under way is no reason to ask again.
         breaker.answered(seconds(start, 3));
         assert_eq!(breaker.permits(), Err(Unreachable::BreakerOpen));
-        let since = seconds(start, 3);
+        let since = seconds(start, 2);
         assert_eq!(breaker.outage(), Outage::Away { since });
         assert!(breaker.close(seconds(start, 9)));
         assert!(!breaker.close(seconds(start, 9)));

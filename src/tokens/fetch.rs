@@ -1,197 +1,191 @@
-//! Keys that live behind a URL, kept fresh in the background and read without waiting.
+//! Fetching what an issuer publishes, in the background, one attempt at a time.
 //!
-//! Decides:  when to ask an issuer's server again. Good keys stay when it fails: a server that is down is not a bad token.
+//! Decides:  when to ask an issuer's server again. Good keys stay when the server
+//!           fails: a server that is down is not a bad token.
 //! Trusts:   `side_call` for who answers, `keys` for what may be used of the answer.
-//! Not here: HTTP and TLS (`side_call`), what a token gets meanwhile (`issuer`).
-//!
-//! Snapshots of the configuration hold a [`Source`] per URL; [`KeySources`] only knows them weakly, so a source ends with
-//! the last snapshot that names it, and a reload that keeps the URL keeps the keys.
+//! Not here: HTTP and TLS (`side_call`), where a discovery document leads (`discovery`), the store (`stored`), waiting requests (`demand`, `source`).
 
-#![allow(
-    clippy::disallowed_types,
-    reason = "the fetching task and reloads take these locks; requests read the keys without one"
-)]
-
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use arc_swap::{ArcSwapOption, Guard};
-use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use bytes::Bytes;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::keys::KeySet;
-use crate::config::checked::JwksUrl;
-use crate::side_call::SideCalls;
+use super::discovery::jwks_path;
+use super::keys::{KeySet, MAX_DOCUMENT};
+use super::metrics::FetchResult;
+use super::source::Source;
+use super::sources::Surroundings;
+use super::stored::{Document, Stored};
+use crate::config::checked::Publication;
+use crate::config::side_url::SideUrl;
+use crate::side_call::{Limits, Reply, SideCallError, SideClient};
 
-/// How old keys may get before they are asked for again. Supabase lets its answer be kept for 10 minutes; half of it.
+/// What one call may cost. The deadline is a choice, not a measurement.
+const LIMITS: Limits = Limits {
+    deadline: Duration::from_secs(5),
+    body: MAX_DOCUMENT,
+};
+
+/// How old keys may get before they are asked for again, unless the server says. Supabase lets its answer be kept for 10 minutes; half of it.
 const REFRESH: Duration = Duration::from_secs(5 * 60);
+/// What a server may say at least and at most: one that says nothing useful is neither asked all the time nor forgotten.
+const LEAST_REFRESH: Duration = Duration::from_secs(60);
+const MOST_REFRESH: Duration = Duration::from_secs(60 * 60);
 /// The first pause after a failure; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long what a discovery document said is believed while it leads to keys.
+const REDISCOVER: Duration = Duration::from_secs(60 * 60);
 
-/// The sources of all snapshots, one per URL, process-wide.
-#[derive(Debug, Default)]
-pub struct KeySources {
-    known: Mutex<Known>,
-    /// Rung when a source appears.
-    appeared: Notify,
+/// Fetches for as long as somebody holds the source. Meanwhile the store is asked and told, so that neither waits for the other.
+pub(super) async fn keep_fresh(held: Weak<Source>, surroundings: Surroundings) {
+    let Some(source) = held.upgrade() else {
+        return;
+    };
+    let stored = Stored::new(&source, &surroundings);
+    let (latest, received) = watch::channel(None);
+    let fetcher = Fetcher::new(&source, surroundings, latest);
+    drop(source);
+    tokio::join!(
+        stored.restore(&held),
+        stored.follow(received),
+        fetch_on(&held, fetcher)
+    );
 }
 
-#[derive(Debug, Default)]
-struct Known {
-    sources: HashMap<JwksUrl, Weak<Source>>,
-    /// Those that nobody fetches yet.
-    waiting: Vec<Weak<Source>>,
-}
-
-/// One URL and the keys that were last found there.
-pub struct Source {
-    url: JwksUrl,
-    keys: ArcSwapOption<KeySet>,
-    status: Mutex<SourceStatus>,
-}
-
-/// How fetching goes, for the admin listener and metrics.
-#[derive(Clone, Debug, Default)]
-pub struct SourceStatus {
-    /// When keys were last received.
-    pub fetched: Option<Instant>,
-    /// Why the last attempt failed; `None` after a good one.
-    pub error: Option<String>,
-    /// Failures since the last good attempt.
-    pub failures: u32,
-}
-
-impl KeySources {
-    /// No sources yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The source of `url`. A new one is fetched as soon as [`refresh_forever`](Self::refresh_forever) runs.
-    pub fn get_or_insert(&self, url: &JwksUrl) -> Arc<Source> {
-        let mut known = lock(&self.known);
-        known.sources.retain(|_, source| source.strong_count() > 0);
-        if let Some(source) = known.sources.get(url).and_then(Weak::upgrade) {
-            return source;
-        }
-        let source = Arc::new(Source::new(url.clone()));
-        known.sources.insert(url.clone(), Arc::downgrade(&source));
-        known.waiting.push(Arc::downgrade(&source));
-        drop(known);
-        self.appeared.notify_one();
-        source
-    }
-
-    /// The sources that some snapshot uses.
-    pub fn live(&self) -> Vec<Arc<Source>> {
-        lock(&self.known)
-            .sources
-            .values()
-            .filter_map(Weak::upgrade)
-            .collect()
-    }
-
-    /// Keeps every source fresh until dropped: one task each, so that a slow server delays no other.
-    pub async fn refresh_forever(self: Arc<Self>, calls: Arc<SideCalls>) {
-        let mut tasks = JoinSet::new();
-        loop {
-            let waiting = std::mem::take(&mut lock(&self.known).waiting);
-            for source in waiting {
-                tasks.spawn(keep_fresh(source, Arc::clone(&calls)));
-            }
-            tokio::select! {
-                () = self.appeared.notified() => {}
-                Some(ended) = tasks.join_next() => {
-                    if let Err(error) = ended {
-                        tracing::error!(%error, "a task that fetches keys ended");
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Fetches for as long as somebody holds the source.
-async fn keep_fresh(source: Weak<Source>, calls: Arc<SideCalls>) {
-    while let Some(source) = source.upgrade() {
-        let pause = source.refresh(&calls).await;
+async fn fetch_on(held: &Weak<Source>, mut fetcher: Fetcher) {
+    while let Some(source) = held.upgrade() {
+        let begun = Instant::now();
+        let pause = fetcher.refresh(&source).await;
+        let demand = Arc::clone(source.demand());
         drop(source); // asleep, this task must not be what keeps it alive
-        tokio::time::sleep(pause).await;
+        let is_over = || held.strong_count() == 0;
+        demand.next(begun, jittered(pause), is_over).await;
     }
 }
 
-impl Source {
-    fn new(url: JwksUrl) -> Self {
+/// What the task of one source remembers from attempt to attempt.
+struct Fetcher {
+    client: SideClient,
+    clock: fn() -> i64,
+    /// The path that discovery led to, and until when that is believed.
+    discovered: Option<(String, Instant)>,
+    /// What is to be stored.
+    latest: watch::Sender<Option<Document>>,
+}
+
+/// What an attempt brought.
+struct Fetched {
+    document: Bytes,
+    keys: KeySet,
+    max_age: Option<Duration>,
+}
+
+/// Why an attempt brought nothing.
+enum FetchError {
+    Call(SideCallError),
+    Content(String),
+}
+
+impl Fetcher {
+    fn new(
+        source: &Source,
+        surroundings: Surroundings,
+        latest: watch::Sender<Option<Document>>,
+    ) -> Self {
+        let site = &source.publication().url().site;
         Self {
-            url,
-            keys: ArcSwapOption::empty(),
-            status: Mutex::default(),
+            client: surroundings.calls.client(site, LIMITS),
+            clock: surroundings.clock,
+            discovered: None,
+            latest,
         }
     }
 
-    /// Where the keys come from.
-    pub fn url(&self) -> &JwksUrl {
-        &self.url
-    }
-
-    /// How fetching goes.
-    pub fn status(&self) -> SourceStatus {
-        lock(&self.status).clone()
-    }
-
-    /// Whether keys have ever been received.
-    pub fn has_keys(&self) -> bool {
-        self.keys.load().is_some()
-    }
-
-    /// The keys now, if they were ever received.
-    pub(super) fn keys(&self) -> Guard<Option<Arc<KeySet>>> {
-        self.keys.load()
-    }
-
-    /// Asks the server once. Gives the pause until the next time.
-    async fn refresh(&self, calls: &SideCalls) -> Duration {
-        let answer = calls
-            .get(&self.url)
-            .await
-            .map_err(|error| error.to_string());
-        self.receive(answer.and_then(|document| KeySet::parse(&document)))
-    }
-
-    /// Takes the outcome of an attempt over. Keys of the same content are left in place.
-    pub(super) fn receive(&self, outcome: Result<KeySet, String>) -> Duration {
-        let mut status = lock(&self.status);
-        match outcome {
-            Ok(keys) => {
-                *status = SourceStatus {
-                    fetched: Some(Instant::now()),
-                    error: None,
-                    failures: 0,
-                };
-                let is_new = self
-                    .keys
-                    .load()
-                    .as_ref()
-                    .is_none_or(|known| known.version() != keys.version());
-                if is_new {
-                    tracing::info!(host = self.url.host, keys = ?keys, "received keys");
-                    self.keys.store(Some(Arc::new(keys)));
+    /// One attempt. Gives the pause until the next.
+    async fn refresh(&mut self, source: &Source) -> Duration {
+        let number = source.demand().begin();
+        // The time of asking: the answer is not older than it seems.
+        let asked = (self.clock)();
+        match self.fetch(source).await {
+            Ok(fetched) => {
+                let shown = format!("{:?}", fetched.keys);
+                if source.receive(fetched.keys, asked) {
+                    tracing::info!(issuer = source.issuer(), keys = shown, "received keys");
                 }
-                REFRESH
+                source.demand().end(number, true);
+                source.metrics().fetched(FetchResult::Good);
+                self.latest.send_replace(Some(Document {
+                    fetched: asked,
+                    text: fetched.document,
+                }));
+                refresh_after(fetched.max_age)
             }
             Err(error) => {
-                tracing::warn!(host = self.url.host, error, "keys were not received");
-                let pause = pause_after(status.failures);
-                status.failures = status.failures.saturating_add(1);
-                status.error = Some(error);
-                pause
+                let text = error.to_string();
+                tracing::warn!(
+                    issuer = source.issuer(),
+                    error = text,
+                    "keys were not received"
+                );
+                let before = source.fail(text);
+                source.demand().end(number, false);
+                source.metrics().fetched(error.result());
+                pause_after(before)
             }
         }
     }
+
+    async fn fetch(&mut self, source: &Source) -> Result<Fetched, FetchError> {
+        let path = match source.publication() {
+            Publication::Jwks(url) => url.path.clone(),
+            Publication::Discovery(url) => self.discover(url, source.issuer()).await?,
+        };
+        let reply = self
+            .client
+            .get(&path, "application/jwk-set+json, application/json");
+        let fetched = reply.await.map_err(FetchError::Call).and_then(read);
+        if fetched.is_err() {
+            // The issuer may have moved its keys.
+            self.discovered = None;
+        }
+        fetched
+    }
+
+    /// Where the keys are, by the issuer's discovery document.
+    async fn discover(&mut self, url: &SideUrl, issuer: &str) -> Result<String, FetchError> {
+        if let Some((path, until)) = &self.discovered
+            && Instant::now() < *until
+        {
+            return Ok(path.clone());
+        }
+        let reply = self.client.get(&url.path, "application/json").await;
+        let document = reply.map_err(FetchError::Call)?.body;
+        let path = jwks_path(&document, url, issuer)
+            .map_err(|why| FetchError::Content(format!("the discovery document: {why}")))?;
+        self.discovered = Some((path.clone(), Instant::now() + REDISCOVER));
+        Ok(path)
+    }
+}
+
+fn read(reply: Reply) -> Result<Fetched, FetchError> {
+    Ok(Fetched {
+        keys: KeySet::parse(&reply.body).map_err(FetchError::Content)?,
+        document: reply.body,
+        max_age: reply.max_age,
+    })
+}
+
+/// When to ask again after success.
+fn refresh_after(max_age: Option<Duration>) -> Duration {
+    max_age
+        .unwrap_or(REFRESH)
+        .clamp(LEAST_REFRESH, MOST_REFRESH)
 }
 
 /// 1, 2, 4, … seconds, at most 30, after so many failures before this one.
@@ -201,16 +195,60 @@ fn pause_after(failures: u32) -> Duration {
         .min(LONGEST_PAUSE)
 }
 
-impl std::fmt::Debug for Source {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Source")
-            .field("url", &self.url)
-            .field("keys", &self.keys)
-            .finish()
+/// Up to a fifth less, so that replicas that started together do not ask together for ever, and none asks after its keys have expired.
+fn jittered(pause: Duration) -> Duration {
+    // The keys of every new hasher differ: randomness enough to spread calls.
+    let random = RandomState::new().hash_one(());
+    let part = u32::try_from(random % 1000).unwrap_or_default();
+    pause - pause / 5 * part / 1000
+}
+
+impl FetchError {
+    fn result(&self) -> FetchResult {
+        match self {
+            Self::Call(SideCallError::Connect(_)) => FetchResult::Connect,
+            Self::Call(SideCallError::Exchange(_)) => FetchResult::Exchange,
+            Self::Call(SideCallError::Status(_)) => FetchResult::Status,
+            Self::Call(SideCallError::Deadline) => FetchResult::Deadline,
+            Self::Content(_) => FetchResult::Content,
+        }
     }
 }
 
-/// No code panics while it holds one of these locks, so a poisoned one is as good as new.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl std::fmt::Display for FetchError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Call(error) => error.fmt(f),
+            Self::Content(why) => f.write_str(why),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_thirty_seconds() {
+        let pauses: Vec<_> = (0..7).map(|before| pause_after(before).as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(pause_after(u32::MAX), LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn a_server_says_when_to_ask_again_within_bounds() {
+        for (said, pause) in [
+            (None, 300),
+            (Some(600), 600),
+            (Some(0), 60),
+            (Some(u64::MAX), 3600),
+        ] {
+            let pause = Duration::from_secs(pause);
+            assert_eq!(refresh_after(said.map(Duration::from_secs)), pause);
+            for _ in 0..100 {
+                let jittered = jittered(pause);
+                assert!(jittered <= pause && jittered >= pause * 4 / 5);
+            }
+        }
+    }
 }

@@ -11,9 +11,10 @@ use serde_json::{Map, Value};
 
 use super::claims::Rules;
 use super::digest::{self, Digest};
-use super::fetch::{KeySources, Source};
 use super::jws::Jws;
 use super::keys::{Key, KeySet};
+use super::source::{Missing, Source};
+use super::sources::KeySources;
 use super::{Origin, Verified};
 use crate::clock;
 use crate::config::checked::{KeySource, TokenIssuer};
@@ -37,7 +38,7 @@ enum Keys {
     /// A set that was read with the configuration.
     Set(Arc<KeySet>),
     /// A set that is fetched, and may change or not be there yet.
-    Fetched(Arc<Source>),
+    Published(Arc<Source>),
 }
 
 /// A key that was chosen, and the version of the set it was chosen from.
@@ -53,7 +54,8 @@ pub(super) enum Progress {
     Key,
     /// A key was found, and the signature is not by it.
     Signature,
-    /// The keys are not there, so that this entry might yet accept the token: not the token's fault (`keys_unavailable`).
+    /// The key may be published and is not at hand, so that this entry might yet accept the token: not the token's fault
+    /// (`keys_unavailable`).
     Unavailable,
     /// The signature is right, the claims are not.
     Claims,
@@ -100,14 +102,33 @@ impl Issuer {
     pub(super) fn has_keys(&self) -> bool {
         match &self.keys {
             Keys::Secret(_) | Keys::Set(_) => true,
-            Keys::Fetched(source) => source.has_keys(),
+            Keys::Published(source) => source.has_keys(),
+        }
+    }
+
+    /// The issuer, and for how many seconds its keys have not been fetched; `None` if they never were, or are not fetched at all.
+    pub(super) fn key_age(&self, now: i64) -> Option<(&str, i64)> {
+        match &self.keys {
+            Keys::Secret(_) | Keys::Set(_) => None,
+            Keys::Published(source) => Some((&self.name, source.age(now)?)),
+        }
+    }
+
+    /// What to wait for when the key of a token with this `kid` is not at hand.
+    pub(super) fn missing(&self, kid: Option<&str>) -> Option<Missing> {
+        match &self.keys {
+            Keys::Secret(_) | Keys::Set(_) => None,
+            Keys::Published(source) => Some(Missing {
+                source: Arc::clone(source),
+                kid: kid.map(str::to_owned),
+            }),
         }
     }
 
     /// Which published keys are not used, and why.
     pub(super) fn dropped_keys(&self) -> Vec<String> {
         match &self.keys {
-            Keys::Secret(_) | Keys::Fetched(_) => Vec::new(),
+            Keys::Secret(_) | Keys::Published(_) => Vec::new(),
             Keys::Set(set) => set
                 .dropped()
                 .iter()
@@ -125,7 +146,7 @@ impl Issuer {
         now: i64,
     ) -> Result<Verified, Refusal> {
         let kid = jws.kid.as_deref();
-        let choice = self.keys.choose(kid, algorithm)?;
+        let choice = self.keys.choose(kid, algorithm, now)?;
         choice
             .key
             .check(jws, algorithm)
@@ -157,7 +178,7 @@ impl Issuer {
         self.fingerprint == verified.origin.entry
             && self.is_in_force(now)
             && verified.facts.valid.contains(now)
-            && self.keys.still_choose(&verified.origin)
+            && self.keys.still_choose(&verified.origin, now)
     }
 
     pub(super) fn is_in_force(&self, now: i64) -> bool {
@@ -181,49 +202,34 @@ impl Keys {
                 }
                 Ok(Self::Set(Arc::new(set)))
             }
-            KeySource::Url(url) => Ok(Self::Fetched(sources.get_or_insert(url))),
+            KeySource::Published(publication) => Ok(Self::Published(
+                sources.get_or_insert(&entry.issuer, publication),
+            )),
         }
     }
 
-    fn choose(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Choice, Refusal> {
-        match self {
-            Self::Secret(key) => Ok(Choice {
-                key: Arc::clone(key),
-                version: *key.id(),
-            }),
-            Self::Set(set) => choose_from(set, kid, algorithm),
-            Self::Fetched(source) => match &*source.keys() {
-                Some(set) => choose_from(set, kid, algorithm),
-                None => Err((Progress::Unavailable, Reason::KeysUnavailable.into())),
-            },
-        }
-    }
-
-    /// Whether the token would be checked with the same key again. The same version answers at once; after a rotation the
-    /// choice is made anew.
-    fn still_choose(&self, origin: &Origin) -> bool {
-        let same_in = |set: &KeySet| {
-            *set.version() == origin.set
-                || set
-                    .select(origin.kid.as_deref(), origin.algorithm)
-                    .is_ok_and(|key| *key.id() == origin.key)
+    fn choose(&self, kid: Option<&str>, algorithm: Algorithm, now: i64) -> Result<Choice, Refusal> {
+        let chosen = match self {
+            Self::Secret(key) => Ok((Arc::clone(key), *key.id())),
+            Self::Set(set) => set
+                .select(kid, algorithm)
+                .map(|key| (Arc::clone(key), *set.version())),
+            Self::Published(source) => source
+                .select(kid, algorithm, now)
+                .ok_or_else(|| (Progress::Unavailable, Reason::KeysUnavailable.into()))?,
         };
+        let (key, version) = chosen.map_err(|denial| (Progress::Key, denial))?;
+        Ok(Choice { key, version })
+    }
+
+    /// Whether the token would be checked with the same key again.
+    fn still_choose(&self, origin: &Origin, now: i64) -> bool {
         match self {
             Self::Secret(key) => *key.id() == origin.key,
-            Self::Set(set) => same_in(set),
-            Self::Fetched(source) => source.keys().as_deref().is_some_and(same_in),
+            Self::Set(set) => set.still_selects(origin),
+            Self::Published(source) => source.still_selects(origin, now),
         }
     }
-}
-
-fn choose_from(set: &KeySet, kid: Option<&str>, algorithm: Algorithm) -> Result<Choice, Refusal> {
-    let key = set
-        .select(kid, algorithm)
-        .map_err(|denial| (Progress::Key, denial))?;
-    Ok(Choice {
-        key: Arc::clone(key),
-        version: *set.version(),
-    })
 }
 
 /// The name of an entry's meaning. A cached token is only as good as the entry that accepted it, so whatever that entry checked
@@ -233,8 +239,8 @@ fn fingerprint(entry: &TokenIssuer, keys: &Keys) -> Digest {
         // The id of the key is a digest: the secret itself goes nowhere.
         (KeySource::Secret(_), Keys::Secret(key)) => format!("secret {:?}", key.id()),
         (KeySource::Set { file, .. }, _) => format!("file {file:?}"),
-        (KeySource::Url(url), _) => format!("url {url:?}"),
-        (KeySource::Secret(_), Keys::Set(_) | Keys::Fetched(_)) => String::new(),
+        (KeySource::Published(publication), _) => format!("published {publication:?}"),
+        (KeySource::Secret(_), Keys::Set(_) | Keys::Published(_)) => String::new(),
     };
     let TokenIssuer {
         issuer,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, crypto};
 use serde_json::{Map, Value};
 
+use super::Origin;
 use super::digest::{self, Digest};
 use super::json;
 use super::jwk;
@@ -19,7 +20,7 @@ use super::jws::Jws;
 use crate::denial::{Denial, Reason};
 
 /// The longest JWK set that is read.
-pub const MAX_DOCUMENT: usize = 256 * 1024;
+pub(super) const MAX_DOCUMENT: usize = 256 * 1024;
 /// The most keys in one set. Issuers publish two or three; the number is arbitrary.
 const MAX_KEYS: usize = 64;
 
@@ -239,6 +240,19 @@ impl KeySet {
         self.keys
             .iter()
             .any(|key| algorithms.iter().any(|one| key.bound.fits(*one)))
+    }
+
+    /// Whether a usable key has this `kid`.
+    pub(super) fn names(&self, kid: &str) -> bool {
+        self.keys.iter().any(|key| key.kid.as_deref() == Some(kid))
+    }
+
+    /// Whether a token would be checked with the same key again. The same version answers at once; after a change the choice is made anew.
+    pub(super) fn still_selects(&self, origin: &Origin) -> bool {
+        self.version == origin.set
+            || self
+                .select(origin.kid.as_deref(), origin.algorithm)
+                .is_ok_and(|key| key.id == origin.key)
     }
 
     /// The key for a token: the one with its `kid`, or for a token without `kid` the only one that fits its algorithm. Two

@@ -5,24 +5,31 @@
 //! Not here: finding the credential in the request and what its user may do (`auth`).
 //!
 //! A token is taken apart (`jws`), its `iss` and `alg` choose an entry, the entry's keys choose a key, and only behind a
-//! right signature are claims read. What was verified is remembered in a [`VerifiedCache`]; keys that live behind a URL are
-//! kept fresh by [`KeySources`].
+//! right signature are claims read. What was verified is remembered in a [`VerifiedCache`]; keys that an issuer publishes are
+//! kept fresh by [`KeySources`]. Nearly every answer comes at once; only a token whose key may have been published a moment ago waits.
 
 mod cache;
 mod claims;
+mod demand;
 pub(crate) mod digest;
+mod discovery;
 mod fetch;
 mod issuer;
 mod json;
 mod jwk;
 mod jws;
 mod keys;
+mod metrics;
 pub mod mint;
 mod roca;
+mod source;
+mod sources;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod verify;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
@@ -31,14 +38,18 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
 pub use self::cache::VerifiedCache;
-pub use self::fetch::{KeySources, Source, SourceStatus};
-pub use self::keys::{KeySet, MAX_DOCUMENT};
+pub use self::keys::KeySet;
+pub use self::metrics::KeyMetrics;
+pub use self::source::{Source, SourceStatus};
+pub use self::sources::{KeySources, Surroundings};
 pub use self::verify::is_service_key;
 
 use self::claims::Facts;
 use self::digest::Digest;
 use self::issuer::Issuer;
 use self::jws::{Jws, Named};
+use self::source::{Missing, Settled};
+use self::verify::Refused;
 use crate::config::checked::TokenIssuer;
 use crate::denial::{Denial, Reason};
 use crate::sessions::{CleanAt, Listed};
@@ -99,10 +110,62 @@ impl Tokens {
         Ok(Self { issuers, cache })
     }
 
-    /// Judges `token`, the text behind `Bearer `, at `now` in Unix seconds.
+    /// Judges `token`, the text behind `Bearer `, at `now` in Unix seconds, by the keys at hand. A key that is not may have been published since
+    /// the last fetch, which is `keys_unavailable` here; [`verify_or_wait`](Self::verify_or_wait) finds out.
     pub fn verify(&self, token: &str, now: i64) -> Result<Presented, Denial> {
+        self.judge(token, now).map_err(|refused| refused.denial)
+    }
+
+    /// Judges `token`, the text behind `Bearer `. If its key is not at hand, waits for the next fetch that may begin, at most a second. `clock`
+    /// gives Unix seconds.
+    pub async fn verify_or_wait(
+        &self,
+        token: &str,
+        clock: fn() -> i64,
+    ) -> Result<Presented, Denial> {
+        match self.judge(token, clock()) {
+            Ok(presented) => Ok(presented),
+            Err(refused) if refused.missing.is_empty() => Err(refused.denial),
+            // Boxed, so that a request that need not wait does not carry room for it along.
+            Err(refused) => Box::pin(self.wait(token, clock, refused.missing)).await,
+        }
+    }
+
+    async fn wait(
+        &self,
+        token: &str,
+        clock: fn() -> i64,
+        missing: Vec<Missing>,
+    ) -> Result<Presented, Denial> {
+        let deadline = tokio::time::Instant::now() + source::HOLD;
+        let (mut appeared, mut unknown) = (false, None);
+        for key in missing {
+            match key.settle(clock, deadline).await {
+                Settled::Appeared => appeared = true,
+                Settled::Absent => {}
+                Settled::Unknown(why) => unknown = Some(why),
+            }
+        }
+        let unavailable = |denial| {
+            unknown.map_or(denial, |why: &'static str| {
+                Reason::KeysUnavailable.because(why)
+            })
+        };
+        if !appeared {
+            let absent =
+                Reason::TokenKeyUnknown.because("the issuer does not publish the token's `kid`");
+            return Err(unavailable(absent));
+        }
+        self.judge(token, clock())
+            .map_err(|refused| match refused.missing.is_empty() {
+                true => refused.denial,
+                false => unavailable(refused.denial),
+            })
+    }
+
+    fn judge(&self, token: &str, now: i64) -> Result<Presented, Refused> {
         if let Some(judgement) = verify::opaque_key(token) {
-            return judgement.map(|()| Presented::Nobody);
+            return Ok(judgement.map(|()| Presented::Nobody)?);
         }
         // A token of any length is hashed only if it can be one.
         if token.len() > jws::MAX_LENGTH {
@@ -113,7 +176,7 @@ impl Tokens {
         if let Some(verified) = self.cache.find(&digest, is_good) {
             return Ok(Presented::User(verified));
         }
-        let presented = self.verify_uncached(token, now)?;
+        let presented = verify::verify(&self.issuers, token, now)?;
         if let Presented::User(verified) = &presented {
             self.cache.insert(digest, verified);
         }
@@ -138,13 +201,24 @@ impl Tokens {
     /// Judges `token` without looking at the memory or adding to it: what the first look at a token costs.
     #[doc(hidden)]
     pub fn verify_uncached(&self, token: &str, now: i64) -> Result<Presented, Denial> {
-        verify::verify(&self.issuers, token, now)
+        verify::verify(&self.issuers, token, now).map_err(|refused| refused.denial)
     }
 
-    /// Whether every `jwks_url` has been fetched at least once since the process started. Before that the gateway is not ready.
+    /// Whether the keys of every issuer have been there at least once since the process started, fetched or from the store. Before that the
+    /// gateway is not ready.
     pub fn has_all_keys(&self, now: i64) -> bool {
         let mut in_force = self.issuers.iter().filter(|issuer| issuer.is_in_force(now));
         in_force.all(Issuer::has_keys)
+    }
+
+    /// The issuers whose keys are fetched, each with the age of its oldest set in seconds.
+    pub fn key_ages(&self, now: i64) -> BTreeMap<&str, i64> {
+        let mut ages = BTreeMap::new();
+        for (issuer, age) in self.issuers.iter().filter_map(|issuer| issuer.key_age(now)) {
+            let oldest = ages.entry(issuer).or_insert(age);
+            *oldest = age.max(*oldest);
+        }
+        ages
     }
 
     /// Published keys that are not used, and why, for the start and the log. Those behind a URL are logged when fetched.

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::Presented;
-use super::issuer::{Issuer, Refusal};
+use super::issuer::{Issuer, Progress, Refusal};
 use super::jws::{self, Jws, Named};
+use super::source::Missing;
 use crate::denial::{Denial, Reason};
 
 /// What can be told from the first letters: Supabase's opaque keys (`sb_publishable_…`, `sb_secret_…`). `None` means that it
@@ -41,8 +42,30 @@ pub fn is_service_key(text: &str) -> bool {
     }
 }
 
-/// Judges a token at `now` by `issuers`.
-pub(super) fn verify(issuers: &[Issuer], token: &str, now: i64) -> Result<Presented, Denial> {
+/// Why a token is refused now, and what could change that.
+pub(super) struct Refused {
+    pub(super) denial: Denial,
+    /// Keys that may yet come. Empty if the refusal is final.
+    pub(super) missing: Vec<Missing>,
+}
+
+impl From<Denial> for Refused {
+    fn from(denial: Denial) -> Self {
+        Self {
+            denial,
+            missing: Vec::new(),
+        }
+    }
+}
+
+impl From<Reason> for Refused {
+    fn from(reason: Reason) -> Self {
+        Denial::from(reason).into()
+    }
+}
+
+/// Judges a token at `now` by `issuers` and the keys at hand.
+pub(super) fn verify(issuers: &[Issuer], token: &str, now: i64) -> Result<Presented, Refused> {
     let jws = Jws::parse(token)?;
     let claims = jws.claims()?;
     if is_public_key(&claims)? {
@@ -50,13 +73,17 @@ pub(super) fn verify(issuers: &[Issuer], token: &str, now: i64) -> Result<Presen
     }
     let (iss, named) = named_by(issuers, &claims, now)?;
     let Named::Known(algorithm) = jws.algorithm else {
-        return Err(algorithm_refused(iss, &jws.algorithm));
+        return Err(algorithm_refused(iss, &jws.algorithm).into());
     };
     let mut farthest: Option<Refusal> = None;
+    let mut missing = Vec::new();
     for issuer in named.into_iter().filter(|issuer| issuer.allows(algorithm)) {
         match issuer.verify(&jws, algorithm, &claims, now) {
             Ok(verified) => return Ok(Presented::User(Arc::new(verified))),
             Err(refusal) => {
+                if refusal.0 == Progress::Unavailable {
+                    missing.extend(issuer.missing(jws.kid.as_deref()));
+                }
                 if farthest
                     .as_ref()
                     .is_none_or(|(progress, _)| *progress < refusal.0)
@@ -66,10 +93,11 @@ pub(super) fn verify(issuers: &[Issuer], token: &str, now: i64) -> Result<Presen
             }
         }
     }
-    Err(farthest.map_or_else(
-        || algorithm_refused(iss, &jws.algorithm),
-        |(_, denial)| denial,
-    ))
+    Err(match farthest {
+        Some((Progress::Unavailable, denial)) => Refused { denial, missing },
+        Some((Progress::Key | Progress::Signature | Progress::Claims, denial)) => denial.into(),
+        None => algorithm_refused(iss, &jws.algorithm).into(),
+    })
 }
 
 /// Supabase's legacy API keys are tokens without a user. Whether they are genuine does not matter: a `service_role` key from

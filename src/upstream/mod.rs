@@ -33,7 +33,6 @@ pub(crate) use pool::Switched;
 
 use crate::answer::Answer;
 use crate::auth::{Permit, Spent, Standing};
-use crate::clock;
 use crate::config::checked::{Protocol, Target};
 use crate::denial::{Denial, Reason};
 use crate::process::Process;
@@ -60,7 +59,7 @@ pub async fn forward(
     permit: Permit,
     trail: &mut Trail,
 ) -> Result<Response<Answer>, Denial> {
-    let started = clock::now();
+    let started = trail.lap();
     let Target::Upstream(index) = permit.target() else {
         return Err(Reason::Internal.into());
     };
@@ -93,7 +92,7 @@ pub async fn forward(
             let (outgoing, standing) = message.over_http1(&pool, &trail.id);
             let mut attempt = Attempt::new(Box::new(outgoing), process, &pool);
             let outcome = attempt.run(&pool, &limits).await;
-            trail.upstream = Some(started.elapsed());
+            trail.note_upstream();
             let (head, lease) = outcome?;
             let (status, headers) = (head.status, head.headers);
             if status == StatusCode::SWITCHING_PROTOCOLS {
@@ -105,7 +104,7 @@ pub async fn forward(
         Protocol::Http2 => {
             let (request, standing) = message.over_http2(&pool, &trail.id)?;
             let outcome = http2::exchange(&pool, process, request, limits).await;
-            trail.upstream = Some(started.elapsed());
+            trail.note_upstream();
             let (head, body) = outcome?.into_parts();
             let body = UpstreamBody::Http2(body);
             Ok(answer(head.status, head.headers, body, standing))

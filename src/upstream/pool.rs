@@ -70,14 +70,15 @@ pub struct Server {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     since: Instant,
 }
 
 /// A connection in use. Dropped, it is closed at once, which cancels the upstream's work.
 #[derive(Debug)]
 pub struct Lease {
-    connection: Connection,
+    /// In a box, because it moves from the pool to the answer's body and back with every request.
+    connection: Box<Connection>,
     /// It served a request before.
     pub reused: bool,
     claim: Claim,
@@ -277,7 +278,7 @@ impl Server {
             }
         }
         let stream = self.connect(config).await?;
-        let connection = Connection::new(stream, self.buffer.clone());
+        let connection = Box::new(Connection::new(stream, self.buffer.clone()));
         Ok(Lease::new(connection, false, self.clone(), slot))
     }
 
@@ -373,7 +374,7 @@ impl Idle {
 
 impl Lease {
     fn new(
-        connection: Connection,
+        connection: Box<Connection>,
         reused: bool,
         server: Rc<Server>,
         slot: OwnedSemaphorePermit,

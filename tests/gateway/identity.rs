@@ -521,9 +521,7 @@ async fn until_keys_are_fetched_public_routes_answer_and_tokens_are_not_to_blame
     for http in Http::BOTH {
         gateway.get(http, "/me").bearer(&token).send().await.is_ok();
         gateway
-            .get(http, "/me")
-            .bearer(&gateway.issuer.token())
-            .send()
+            .judged(http, &gateway.issuer.token())
             .await
             .is_denied(Reason::TokenKeyUnknown);
     }

@@ -29,6 +29,7 @@ mod drain;
 mod headers;
 mod identifiers;
 mod identity;
+mod keys;
 mod listen;
 mod logs;
 mod mirror;

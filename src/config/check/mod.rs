@@ -26,6 +26,8 @@ use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+pub(in crate::config) use names::Url;
+
 use super::checked::{Config, Connections, Environment};
 use super::file::{self, File};
 use super::inputs::Inputs;

@@ -123,7 +123,7 @@ pub(super) fn host(text: &str) -> Option<String> {
 
 /// A URL, taken apart.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Url {
+pub(in crate::config) struct Url {
     /// Whether the scheme is `https`.
     pub tls: bool,
     /// Lower case, an IPv6 address without brackets.
@@ -136,7 +136,7 @@ pub(super) struct Url {
 
 impl Url {
     /// Takes an `http` or `https` URL apart. The error says what is wrong with it.
-    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+    pub(in crate::config) fn parse(text: &str) -> Result<Self, &'static str> {
         if text.contains('#') {
             return Err("has a fragment (`#`); remove it");
         }

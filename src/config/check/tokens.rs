@@ -1,18 +1,17 @@
 //! Who issues tokens, and with which keys.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use serde_json::Value as Json;
 
-use super::names::Url;
 use super::{Checker, secs};
-use crate::config::checked::{JwksUrl, KeySource, TokenIssuer};
+use crate::config::checked::{KeySource, Publication, TokenIssuer};
 use crate::config::file::Issuer;
 use crate::config::node::Text;
 use crate::config::problem::Place;
 use crate::config::secret::Secret;
+use crate::config::side_url::{SideUrl, SideUrlError};
 use crate::config::spelling::nearest;
 use crate::config::wire::{Field, List, Value};
 
@@ -144,10 +143,12 @@ impl Checker<'_> {
             ("secret_file", &wire.secret_file),
             ("jwks_file", &wire.jwks_file),
             ("jwks_url", &wire.jwks_url),
+            ("discovery_url", &wire.discovery_url),
         ];
         let mut written = sources.into_iter().filter(|(_, field)| field.is_written());
         let Some((name, field)) = written.next() else {
-            let choice = "write one of `jwks_url`, `jwks_file`, `secret_file` and `secret`";
+            let choice =
+                "write one of `jwks_url`, `discovery_url`, `jwks_file`, `secret_file` and `secret`";
             self.report
                 .problem_instead(&wire.place, "has no keys", choice);
             return None;
@@ -169,7 +170,7 @@ impl Checker<'_> {
         {
             let message = match hmac {
                 true => {
-                    "goes with HS256, HS384 and HS512 only; the algorithms of this entry need `jwks_url` or `jwks_file`"
+                    "goes with HS256, HS384 and HS512 only; the algorithms of this entry need `jwks_url`, `discovery_url` or `jwks_file`"
                 }
                 false => {
                     "goes with public-key algorithms only; HS256, HS384 and HS512 need `secret_file` or `secret`"
@@ -184,7 +185,12 @@ impl Checker<'_> {
                 .map(KeySource::Secret),
             "secret_file" => self.secret_file(value, algorithms).map(KeySource::Secret),
             "jwks_file" => self.jwks_file(value),
-            _ => self.jwks_url(value).map(KeySource::Url),
+            "jwks_url" => self
+                .published(value, ".well-known/jwks.json")
+                .map(|url| KeySource::Published(Publication::Jwks(url))),
+            _ => self
+                .published(value, ".well-known/openid-configuration")
+                .map(|url| KeySource::Published(Publication::Discovery(url))),
         }
     }
 
@@ -240,39 +246,19 @@ impl Checker<'_> {
         Some(KeySource::Set { json: json?, file })
     }
 
-    fn jwks_url(&mut self, text: &Value<Text>) -> Option<JwksUrl> {
-        let url = match Url::parse(&text.value.value) {
-            Ok(url) => url,
-            Err(why) => {
-                self.report.problem_instead(
-                    &text.place,
-                    why,
-                    "write a URL such as `https://auth.example.com/.well-known/jwks.json`",
-                );
-                return None;
+    fn published(&mut self, text: &Value<Text>, example: &str) -> Option<SideUrl> {
+        match SideUrl::parse(&text.value.value) {
+            Ok(url) => Some(url),
+            Err(why @ SideUrlError::ClearText) => {
+                self.report.problem(&text.place, why.to_string());
+                None
             }
-        };
-        let Url {
-            tls,
-            host,
-            port,
-            path,
-        } = url;
-        if !tls
-            && !host
-                .parse::<IpAddr>()
-                .is_ok_and(|address| address.is_loopback())
-        {
-            // Whoever can answer this request can sign tokens.
-            self.report.problem(&text.place, "keys fetched in clear text could be anybody's; write `https`, or a loopback address such as `127.0.0.1`");
-            return None;
+            Err(SideUrlError::Malformed(why)) => {
+                let instead = format!("write a URL such as `https://auth.example.com/{example}`");
+                self.report.problem_instead(&text.place, why, instead);
+                None
+            }
         }
-        Some(JwksUrl {
-            tls,
-            host,
-            port,
-            path,
-        })
     }
 
     fn require(&mut self, wire: &Issuer) -> Option<Vec<(String, Vec<String>)>> {

@@ -90,6 +90,25 @@ fn the_commented_keys_of_the_annotated_example_are_read() {
         ("resumption: true", "resumption: false"),
         ("secret: ${SUPABASE_JWT_SECRET}", ""),
         ("# secret_file: keys/jwt", "secret_file: secret"),
+        ("# hosts: [gateway", "hosts: [gateway"),
+        ("# operators:", "operators:"),
+        ("#   - name: alice", "  - name: alice"),
+        ("#     token_sha256", "    token_sha256"),
+        (
+            "#   - { name: bob, token_file: keys/bob",
+            "  - { name: bob, token_file: secret",
+        ),
+        (
+            "#   - { name: carol, token: \"${CAROL_TOKEN}\"",
+            "  - { name: carol, token: carol-0123456789abcdef0123456789abcdef",
+        ),
+        ("# webhook:", "webhook:"),
+        ("#   issuer: https", "  issuer: https"),
+        ("#   secret_file: [keys/webhook, keys/webhook-old]", "#"),
+        (
+            "#   secret: whsec_…",
+            "  secret: whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+        ),
     ] {
         assert!(all.contains(from), "{from}");
         all = all.replace(from, to);

@@ -10,6 +10,7 @@
 mod examples;
 mod listen;
 mod problems;
+mod revocations;
 mod routes;
 mod store;
 mod tokens;

@@ -84,6 +84,26 @@ fn an_issuer_has_one_source_of_keys_that_goes_with_its_algorithms() {
             "name or password",
         ),
         (
+            "algorithms: ES256, discovery_url: http://a/",
+            ".discovery_url",
+            "clear text",
+        ),
+        (
+            "algorithms: ES256, discovery_url: auth.example.com",
+            ".discovery_url",
+            ".well-known/openid-configuration",
+        ),
+        (
+            "algorithms: ES256, jwks_url: https://a/, discovery_url: https://a/",
+            ".discovery_url",
+            "beside `jwks_url`",
+        ),
+        (
+            "algorithms: HS256, discovery_url: https://a/",
+            ".discovery_url",
+            "public-key algorithms only",
+        ),
+        (
             "algorithms: ES256, jwks_url: 'https://a/#b'",
             ".jwks_url",
             "fragment",
@@ -119,6 +139,7 @@ fn an_issuer_has_one_source_of_keys_that_goes_with_its_algorithms() {
     for rest in [
         "algorithms: [ES256, RS256, EdDSA], jwks_file: jwks.json",
         "algorithms: ES256, jwks_url: http://127.0.0.1:1/x",
+        "algorithms: ES256, discovery_url: 'http://[::1]:1/x'",
         "algorithms: HS256, secret_file: secret, leeway: 0s, until: 2027-01-01T00:00:00Z",
     ] {
         let loaded =

@@ -24,8 +24,9 @@ const PAUSE: u32 = 200;
 /// Commands that may wait to be written; further ones fail. A choice: more than this is an outage, not a burst.
 const WAITING: usize = 10_000;
 
-/// How long a connection may owe an answer before it is given up. Deadlines of commands are far shorter.
-const UNRESPONSIVE: Duration = Duration::from_secs(3);
+/// How long a connection may owe an answer before it is given up. Deadlines of commands are far shorter; a process that was itself
+/// stopped for a few seconds keeps its connection.
+const UNRESPONSIVE: Duration = Duration::from_secs(5);
 
 /// A connection for commands and one for messages, neither made yet.
 pub(super) fn clients(redis: &Redis) -> anyhow::Result<(Client, SubscriberClient)> {
@@ -47,6 +48,8 @@ pub(super) fn clients(redis: &Redis) -> anyhow::Result<(Client, SubscriberClient
         .set_policy(policy)
         .set_performance_config(PerformanceConfig {
             broadcast_channel_capacity: 1024,
+            // Commands have deadlines of their own; this is for what fred sends by itself.
+            default_command_timeout: redis.connect_timeout,
             ..PerformanceConfig::default()
         })
         .set_connection_config(ConnectionConfig {

@@ -2,27 +2,28 @@
 //!
 //! Decides:  what a command, an answer and a failure mean; which entries of the log are ours.
 //! Trusts:   `seal` for whether a record is ours, `breaker` for whether to ask at all. Redis is trusted with nothing but being there.
-//! Not here: connections (`connect`), and looking after the server (`watch`).
+//! Not here: the log of revocations (`log`), connections (`connect`), and looking after the server (`watch`).
 //!
 //! Redis 7.0 or newer, one server. All names of the log share a hash tag, and every other record is a name of its own, so that no command
 //! spans two slots of a cluster. A gateway's ACL user needs `~PREFIX:*`, `&PREFIX:*`, and the commands `GETRANGE`, `SET`, `DEL`, `EVAL`,
 //! `SUBSCRIBE`, `PUBLISH`, `PING`, `INFO`, `HELLO`, `SELECT`, `CLIENT`, and in scripts those on hashes and sorted sets.
 
 mod connect;
+mod log;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use aws_lc_rs::{digest, rand};
 use fred::clients::{Client, WithOptions};
 use fred::error::{Error, ErrorKind};
-use fred::interfaces::{ClientLike as _, KeysInterface as _, LuaInterface as _};
+use fred::interfaces::{ClientLike as _, KeysInterface as _};
 use fred::types::config::Options;
 use fred::types::{Expiration, Value};
 use tokio::sync::{Notify, watch as signal};
 
+use self::log::LogNames;
 use super::breaker::Breaker;
 use super::metrics::{Command, StoreMetrics};
 use super::seal::{Broken, Seals};
@@ -30,28 +31,14 @@ use super::{Answer, Entry, Kind, Logged, Outage, Position, Store, Unreachable};
 use crate::clock;
 use crate::config::checked::{self, MasterKey};
 
-const APPEND: &str = concat!(include_str!("prelude.lua"), include_str!("append.lua"));
-const POSITION: &str = concat!(include_str!("prelude.lua"), include_str!("position.lua"));
-const PAGE: &str = include_str!("page.lua");
-const REMOVE: &str = "return redis.call('ZREM', KEYS[1], unpack(ARGV))";
-
 /// Longest record that is read; a key set is a quarter of it at most.
 const LONGEST_RECORD: i64 = 1 << 20;
-
-/// Longest entry of the log. A token, from which the longest part of an entry comes, is no longer than 8 KiB.
-const LONGEST_ENTRY: usize = 32 << 10;
-
-/// Most entries of the log in one page or one append.
-const PAGE_SIZE: usize = 500;
-
-/// How often an append is tried with the number that another replica left; each time some replica got on.
-const ATTEMPTS: usize = 64;
 
 /// How much longer than a command on one record a page or an append may take.
 const BULK: u32 = 10;
 
-/// How long an expired entry may lie in the log before whoever reads it clears it away, in seconds: clocks differ.
-const CLOCKS_DIFFER: i64 = 300;
+/// Seconds between two log lines about the same kind of thing.
+const TELLING: i64 = 10;
 
 /// The store in Redis.
 pub struct Redis {
@@ -66,32 +53,29 @@ pub struct Redis {
     newest: AtomicU64,
     pushes: signal::Sender<u64>,
     connected: Notify,
+    broken_records: Sparing,
+    broken_connections: Sparing,
+    no_subscription: Sparing,
 }
 
-/// Names in Redis that are about the log. They tell nothing and do not depend on a key, so that all replicas use one log while keys are
-/// rotated.
-struct LogNames {
-    position: String,
-    entries: String,
-    names: String,
-    expiries: String,
-    channel: String,
+/// A kind of log line that must not fill the log: whoever can write the store, or a server that is away for hours, could do that
+/// otherwise. Records that do not open are counted each time.
+#[derive(Default)]
+struct Sparing {
+    /// In Unix seconds.
+    last: AtomicI64,
 }
 
-impl LogNames {
-    fn new(prefix: &str) -> Self {
-        let name = |what| format!("{prefix}:{{revocations}}:{what}");
-        Self {
-            position: name("position"),
-            entries: name("log"),
-            names: name("names"),
-            expiries: name("expiries"),
-            channel: name("pushes"),
-        }
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        vec![&self.position, &self.entries, &self.names, &self.expiries]
+impl Sparing {
+    fn may_tell(&self, now: i64) -> bool {
+        let last = self.last.load(Ordering::Relaxed);
+        let is_due = now >= last.saturating_add(TELLING);
+        // One of several that ask at once.
+        is_due
+            && self
+                .last
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 }
 
@@ -126,6 +110,9 @@ impl Redis {
             newest: AtomicU64::new(0),
             pushes: signal::Sender::new(0),
             connected: Notify::new(),
+            broken_records: Sparing::default(),
+            broken_connections: Sparing::default(),
+            no_subscription: Sparing::default(),
         });
         store.metrics.is_up(false);
         watch::spawn(&store, subscriber);
@@ -187,13 +174,26 @@ impl Redis {
         Err(why)
     }
 
+    /// A record that is not ours.
     fn tampered(&self, kind: Kind) {
         self.metrics.tampered(kind);
-        // One line a record at most, and records are read a page at a time: bounded by what is written into Redis. The name stays out.
-        tracing::warn!(
-            kind = kind.as_str(),
-            "security: a record in the store was written or changed by somebody else; it counts as absent"
-        );
+        if self.broken_records.may_tell((self.now)()) {
+            tracing::warn!(
+                kind = kind.as_str(),
+                "security: a record in the store was written or changed by somebody else; it counts as absent"
+            );
+        }
+    }
+
+    /// A record that may be ours.
+    fn unknown_key(&self) -> Unreachable {
+        self.metrics.unreachable(Unreachable::UnknownKey);
+        if self.broken_records.may_tell((self.now)()) {
+            tracing::error!(
+                "a record in the store was sealed with a key that `keys` does not list; list it again until its records have expired"
+            );
+        }
+        Unreachable::UnknownKey
     }
 
     async fn find(&self, kind: Kind, name: &[u8]) -> Result<Option<Vec<u8>>, Unreachable> {
@@ -219,14 +219,6 @@ impl Redis {
             }
         }
         Ok(None)
-    }
-
-    fn unknown_key(&self) -> Unreachable {
-        self.metrics.unreachable(Unreachable::UnknownKey);
-        tracing::error!(
-            "a record in the store was sealed with a key that `keys` does not list; list it again until its records have expired"
-        );
-        Unreachable::UnknownKey
     }
 
     async fn write(
@@ -258,140 +250,6 @@ impl Redis {
         }
         Ok(())
     }
-
-    async fn append_all(&self, entries: &[Entry<'_>]) -> Result<Position, Unreachable> {
-        let now = (self.now)();
-        let entries: Vec<&Entry<'_>> = entries.iter().filter(|entry| entry.expires > now).collect();
-        let mut position = None;
-        for some in entries.chunks(PAGE_SIZE) {
-            position = Some(self.append_some(some, now).await?);
-        }
-        match position {
-            Some(position) => Ok(position),
-            None => self.stands(now).await.map(|(position, _)| position),
-        }
-    }
-
-    /// Numbers are inside the seals, so they are guessed, and guessed again if another replica was faster.
-    async fn append_some(&self, entries: &[&Entry<'_>], now: i64) -> Result<Position, Unreachable> {
-        for _ in 0..ATTEMPTS {
-            let after = self.newest.load(Ordering::Relaxed);
-            let mut arguments: Vec<Value> = vec![
-                new_epoch()?.into(),
-                after.to_string().into(),
-                now.to_string().into(),
-                self.log.channel.as_str().into(),
-                self.seals
-                    .names(Kind::Revocation, b"")
-                    .len()
-                    .to_string()
-                    .into(),
-            ];
-            for (seq, entry) in (after + 1..).zip(entries) {
-                let sealed = self.seals.seal(
-                    Kind::Revocation,
-                    &self.log.entries,
-                    seq,
-                    entry.expires,
-                    entry.record,
-                )?;
-                if sealed.len() > LONGEST_ENTRY {
-                    return Err(Unreachable::Full);
-                }
-                arguments.push(entry.expires.to_string().into());
-                arguments.push(Value::Bytes(sealed.into()));
-                let names = self.seals.names(Kind::Revocation, entry.name);
-                arguments.extend(names.into_iter().map(Value::from));
-            }
-            let call = self.many.eval(APPEND, self.log.keys(), arguments);
-            let answer = texts(self.ask(Command::Append, call).await?)?;
-            let [done, epoch, run, seq] = answer.as_slice() else {
-                return Err(Unreachable::Answer);
-            };
-            let position = self.heard(epoch, run, seq)?;
-            if done == "1" {
-                return Ok(position);
-            }
-        }
-        Err(Unreachable::Timeout)
-    }
-
-    async fn stands(&self, at: i64) -> Result<(Position, u64), Unreachable> {
-        let arguments = vec![new_epoch()?, at.to_string()];
-        let call = self.one.eval(POSITION, self.log.keys(), arguments);
-        let answer = texts(self.ask(Command::Position, call).await?)?;
-        let [epoch, run, seq, entries] = answer.as_slice() else {
-            return Err(Unreachable::Answer);
-        };
-        let entries = entries.parse().map_err(|_| Unreachable::Answer)?;
-        Ok((self.heard(epoch, run, seq)?, entries))
-    }
-
-    fn heard(&self, epoch: &str, run: &str, seq: &str) -> Result<Position, Unreachable> {
-        let seq = seq.parse().map_err(|_| Unreachable::Answer)?;
-        self.newest.store(seq, Ordering::Relaxed);
-        let both = format!("{epoch} {run}");
-        let digest = digest::digest(&digest::SHA256, both.as_bytes());
-        let epoch = digest.as_ref().first_chunk().ok_or(Unreachable::Answer)?;
-        Ok(Position {
-            epoch: u128::from_be_bytes(*epoch),
-            seq,
-        })
-    }
-
-    async fn page(
-        &self,
-        seq: u64,
-        limit: usize,
-    ) -> Result<(Vec<Logged>, Option<u64>), Unreachable> {
-        let limit = limit.clamp(1, PAGE_SIZE);
-        let arguments = vec![
-            seq.to_string(),
-            limit.to_string(),
-            LONGEST_ENTRY.to_string(),
-        ];
-        let call = self.many.eval(PAGE, self.log.entries.as_str(), arguments);
-        let Found::Value(Value::Array(found)) = self.ask(Command::Page, call).await? else {
-            return Err(Unreachable::Answer);
-        };
-        let is_last = found.len() < limit * 2;
-        let now = (self.now)();
-        let mut page = Vec::with_capacity(found.len() / 2);
-        let mut clear = Vec::new();
-        let mut next = seq;
-        for pair in found.chunks_exact(2) {
-            let [entry, number] = pair else { continue };
-            let entry = entry.as_bytes().unwrap_or_default();
-            let opened = self.seals.open(Kind::Revocation, &self.log.entries, entry);
-            match opened {
-                Ok(opened) if number.as_u64() == Some(opened.seq) => {
-                    next = next.max(opened.seq);
-                    if opened.expires > now {
-                        page.push(Logged {
-                            seq: opened.seq,
-                            record: opened.value,
-                            expires: opened.expires,
-                        });
-                    } else if opened.expires < now - CLOCKS_DIFFER {
-                        clear.push(Value::Bytes(entry.to_vec().into()));
-                    }
-                }
-                Err(Broken::UnknownKey) => return Err(self.unknown_key()),
-                Ok(_) | Err(Broken::Tampered) => {
-                    self.tampered(Kind::Revocation);
-                    if !entry.is_empty() {
-                        clear.push(Value::Bytes(entry.to_vec().into()));
-                    }
-                }
-            }
-        }
-        // Removed, so that replicas that know the entry see that it is missing and write it back.
-        if !clear.is_empty() {
-            let call = self.many.eval(REMOVE, self.log.entries.as_str(), clear);
-            self.ask(Command::Page, call).await?;
-        }
-        Ok((page, (!is_last).then_some(next)))
-    }
 }
 
 /// What a command gave.
@@ -400,24 +258,6 @@ enum Found {
     Value(Value),
     /// What is there is of another type, which nobody of us wrote.
     Other,
-}
-
-/// The texts of a script's answer.
-fn texts(found: Found) -> Result<Vec<String>, Unreachable> {
-    let Found::Value(Value::Array(values)) = found else {
-        return Err(Unreachable::Answer);
-    };
-    values
-        .into_iter()
-        .map(|value| value.into_string().ok_or(Unreachable::Answer))
-        .collect()
-}
-
-/// An epoch for a log that has none.
-fn new_epoch() -> Result<String, Unreachable> {
-    let mut epoch = [0; 16];
-    rand::fill(&mut epoch).map_err(|_| Unreachable::Answer)?;
-    Ok(format!("{:032x}", u128::from_be_bytes(epoch)))
 }
 
 /// What an error means.

@@ -3,11 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::checked::JwksUrl;
 use crate::tokens::KeySet;
 
 fn with_cache(entries: &[TokenIssuer], cache: &Arc<VerifiedCache>) -> Tokens {
-    Tokens::new(entries, Arc::clone(cache), &KeySources::new()).unwrap()
+    Tokens::new(entries, Arc::clone(cache), &key_sources()).unwrap()
 }
 
 #[test]
@@ -86,20 +85,15 @@ fn a_remembered_token_dies_with_its_key_and_survives_a_rotation_that_keeps_it() 
         Signer::generate(Algorithm::ES256).unwrap(),
     );
     let new = new.with_kid("new");
-    let sources = KeySources::new();
-    let url = JwksUrl {
-        tls: true,
-        host: "k.test".to_owned(),
-        port: 443,
-        path: "/".to_owned(),
-    };
-    let source = sources.get_or_insert(&url);
+    let sources = key_sources();
+    let place = published_at("https://k.test/");
+    let source = sources.get_or_insert(ISSUER, &place);
     let cache = new_cache();
-    let entries = [entry(&[Algorithm::ES256], KeySource::Url(url))];
+    let entries = [entry(&[Algorithm::ES256], KeySource::Published(place))];
     let tokens = Tokens::new(&entries, Arc::clone(&cache), &sources).unwrap();
     let publish = |keys: &[&Signer]| {
         let jwks: Vec<_> = keys.iter().map(|key| key.public_jwk().unwrap()).collect();
-        source.receive(KeySet::parse(set_of(&jwks).as_bytes()));
+        source.receive(KeySet::parse(set_of(&jwks).as_bytes()).unwrap(), NOW);
     };
     let token = old.sign(&claims()).unwrap();
 
@@ -114,13 +108,14 @@ fn a_remembered_token_dies_with_its_key_and_survives_a_rotation_that_keeps_it() 
     publish(&[&old, &new]);
     expect_user(tokens.verify(&token, NOW));
     assert_eq!(cache.hits(), 1);
-    source.receive(Err("away".to_owned()));
+    source.fail("away".to_owned());
     expect_user(tokens.verify(&token, NOW));
     assert_eq!(cache.hits(), 2);
     publish(&[&new]);
+    // It is not among the keys at hand. Only a later fetch can say that it is not published.
     assert_eq!(
         tokens.verify(&token, NOW).unwrap_err().reason,
-        Reason::TokenKeyUnknown
+        Reason::KeysUnavailable
     );
     // The same `kid` for another key.
     publish(&[&new.clone().with_kid("es")]);

@@ -6,12 +6,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::config::checked::JwksUrl;
-use crate::side_call::{SideCallError, SideCalls};
-use crate::tokens::MAX_DOCUMENT;
+use crate::side_call::{Limits, SideCallError, SideCalls, SideClient};
+use crate::store::{Kind, Memory, Store};
+use crate::tokens::Surroundings;
+use crate::tokens::keys::MAX_DOCUMENT;
 
 /// A server on a free port that gives these answers in turn, the last one for ever.
-async fn server(answers: Vec<String>) -> (JwksUrl, Arc<AtomicUsize>) {
+async fn server(answers: Vec<String>) -> (Publication, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let asked = Arc::new(AtomicUsize::new(0));
@@ -31,16 +32,8 @@ async fn server(answers: Vec<String>) -> (JwksUrl, Arc<AtomicUsize>) {
             });
         }
     });
-    let path = "/keys?x=1".to_owned();
-    (
-        JwksUrl {
-            tls: false,
-            host: "127.0.0.1".to_owned(),
-            port,
-            path,
-        },
-        asked,
-    )
+    let place = published_at(&format!("http://127.0.0.1:{port}/keys?x=1"));
+    (place, asked)
 }
 
 fn answer(status: &str, body: &str) -> String {
@@ -50,8 +43,35 @@ fn answer(status: &str, body: &str) -> String {
     )
 }
 
-fn calls() -> Arc<SideCalls> {
-    Arc::new(SideCalls::with_roots(rustls::RootCertStore::empty()).unwrap())
+fn calls() -> SideCalls {
+    SideCalls::with_roots(rustls::RootCertStore::empty()).unwrap()
+}
+
+const LIMITS: Limits = Limits {
+    deadline: Duration::from_secs(10),
+    body: MAX_DOCUMENT,
+};
+
+fn client(calls: &SideCalls, place: &Publication) -> SideClient {
+    calls.client(&place.url().site, LIMITS)
+}
+
+/// Gets what is at the place, or why there is nothing.
+async fn get(client: &SideClient, place: &Publication) -> Result<Vec<u8>, SideCallError> {
+    let reply = client.get(&place.url().path, "application/json").await?;
+    Ok(reply.body.to_vec())
+}
+
+fn surroundings(store: &Arc<Memory>) -> Surroundings {
+    Surroundings {
+        calls: calls(),
+        store: Arc::clone(store) as Arc<dyn Store>,
+        clock: || NOW,
+    }
+}
+
+fn store() -> Arc<Memory> {
+    Arc::new(Memory::new(16, || NOW))
 }
 
 #[tokio::test]
@@ -63,7 +83,7 @@ async fn only_a_200_of_bounded_size_counts() {
     );
     let redirect =
         "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
-    let (url, asked) = server(vec![
+    let (place, asked) = server(vec![
         answer("200 OK", "{}"),
         answer("200 OK", &long),
         chunked,
@@ -73,32 +93,32 @@ async fn only_a_200_of_bounded_size_counts() {
         "SSH-2.0-server\r\n".to_owned(),
     ])
     .await;
-    let calls = calls();
-    assert_eq!(calls.get(&url).await.unwrap().as_ref(), b"{}");
+    let client = client(&calls(), &place);
+    assert_eq!(get(&client, &place).await.unwrap(), b"{}");
     assert!(matches!(
-        calls.get(&url).await,
+        get(&client, &place).await,
         Err(SideCallError::Exchange(_))
     ));
     assert!(matches!(
-        calls.get(&url).await,
+        get(&client, &place).await,
         Err(SideCallError::Exchange(_))
     ));
     let found = hyper::StatusCode::FOUND;
     assert_eq!(
-        calls.get(&url).await.unwrap_err(),
+        get(&client, &place).await.unwrap_err(),
         SideCallError::Status(found)
     );
     let empty = hyper::StatusCode::NO_CONTENT;
     assert_eq!(
-        calls.get(&url).await.unwrap_err(),
+        get(&client, &place).await.unwrap_err(),
         SideCallError::Status(empty)
     );
     assert!(matches!(
-        calls.get(&url).await,
+        get(&client, &place).await,
         Err(SideCallError::Exchange(_))
     ));
     assert!(matches!(
-        calls.get(&url).await,
+        get(&client, &place).await,
         Err(SideCallError::Exchange(_))
     ));
     assert_eq!(
@@ -112,15 +132,14 @@ async fn only_a_200_of_bounded_size_counts() {
 async fn a_silent_server_costs_no_more_than_the_deadline() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let url = JwksUrl {
-        tls: false,
-        host: "127.0.0.1".to_owned(),
-        port,
-        path: "/".to_owned(),
-    };
-    let calls = SideCalls::with_roots(rustls::RootCertStore::empty()).unwrap();
-    let calls = calls.with_deadline(Duration::from_millis(20));
-    assert_eq!(calls.get(&url).await.unwrap_err(), SideCallError::Deadline);
+    let place = published_at(&format!("http://127.0.0.1:{port}/"));
+    let deadline = Duration::from_millis(20);
+    let limits = Limits { deadline, ..LIMITS };
+    let client = calls().client(&place.url().site, limits);
+    assert_eq!(
+        get(&client, &place).await.unwrap_err(),
+        SideCallError::Deadline
+    );
 }
 
 #[tokio::test]
@@ -153,25 +172,20 @@ async fn a_certificate_that_leads_to_no_root_is_refused() {
             let _ = stream.shutdown().await;
         }
     });
-    let url = |host: &str| JwksUrl {
-        tls: true,
-        host: host.to_owned(),
-        port,
-        path: "/".to_owned(),
-    };
-    let refused = calls().get(&url("localhost")).await.unwrap_err();
+    let place = |host: &str| published_at(&format!("https://{host}:{port}/"));
+    let refused = client(&calls(), &place("localhost"));
+    let refused = get(&refused, &place("localhost")).await.unwrap_err();
     assert!(matches!(refused, SideCallError::Connect(_)), "{refused}");
 
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate).unwrap();
     let calls = SideCalls::with_roots(roots).unwrap();
-    assert_eq!(
-        calls.get(&url("localhost")).await.unwrap().as_ref(),
-        b"secure"
-    );
+    let good = client(&calls, &place("localhost"));
+    assert_eq!(get(&good, &place("localhost")).await.unwrap(), b"secure");
     // The name must fit, too.
+    let named = client(&calls, &place("127.0.0.1"));
     assert!(matches!(
-        calls.get(&url("127.0.0.1")).await,
+        get(&named, &place("127.0.0.1")).await,
         Err(SideCallError::Connect(_))
     ));
 }
@@ -180,10 +194,13 @@ async fn a_certificate_that_leads_to_no_root_is_refused() {
 async fn a_new_source_is_fetched_at_once_and_again_after_a_failure() {
     let es = signer(Algorithm::ES256);
     let jwks = answer("200 OK", &es.public_jwks().unwrap());
-    let (url, asked) = server(vec![answer("500 Oops", ""), answer("200 OK", "{}"), jwks]).await;
-    let sources = Arc::new(KeySources::new());
-    let refresher = tokio::spawn(Arc::clone(&sources).refresh_forever(calls()));
-    let entries = [entry(&[Algorithm::ES256], KeySource::Url(url.clone()))];
+    let (place, asked) = server(vec![answer("500 Oops", ""), answer("200 OK", "{}"), jwks]).await;
+    let sources = Arc::new(key_sources());
+    let refresher = tokio::spawn(Arc::clone(&sources).refresh_forever(surroundings(&store())));
+    let entries = [entry(
+        &[Algorithm::ES256],
+        KeySource::Published(place.clone()),
+    )];
     let tokens = Tokens::new(&entries, new_cache(), &sources).unwrap();
     let token = es.sign(&claims()).unwrap();
     assert_eq!(
@@ -192,7 +209,7 @@ async fn a_new_source_is_fetched_at_once_and_again_after_a_failure() {
     );
 
     let mut errors = Vec::new();
-    let source = sources.get_or_insert(&url);
+    let source = sources.get_or_insert(ISSUER, &place);
     while !tokens.has_all_keys(NOW) {
         errors.extend(source.status().error);
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -209,36 +226,124 @@ async fn a_new_source_is_fetched_at_once_and_again_after_a_failure() {
     refresher.abort();
 }
 
-#[test]
-fn a_source_is_shared_between_snapshots_and_ends_with_the_last() {
-    let sources = KeySources::new();
-    let url = JwksUrl {
-        tls: true,
-        host: "k.test".to_owned(),
-        port: 443,
-        path: "/".to_owned(),
+#[tokio::test]
+async fn after_a_restart_keys_come_from_the_store_with_their_age_until_a_fetch_brings_others() {
+    let (es, other) = (
+        signer(Algorithm::ES256),
+        Signer::generate(Algorithm::ES256).unwrap().with_kid("new"),
+    );
+    let [old, new] = [&es, &other].map(|signer| answer("200 OK", &signer.public_jwks().unwrap()));
+    let sick = || answer("503 Away", "");
+    let (place, _) = server(vec![old, sick(), sick(), new]).await;
+    let store = store();
+    let entries = [entry(
+        &[Algorithm::ES256],
+        KeySource::Published(place.clone()),
+    )];
+    let start = |clock: fn() -> i64| {
+        let sources = Arc::new(key_sources());
+        let surroundings = Surroundings {
+            clock,
+            ..surroundings(&store)
+        };
+        let task = tokio::spawn(Arc::clone(&sources).refresh_forever(surroundings));
+        (
+            Tokens::new(&entries, new_cache(), &sources).unwrap(),
+            sources.get_or_insert(ISSUER, &place),
+            task,
+        )
     };
-    let first = sources.get_or_insert(&url);
-    let second = sources.get_or_insert(&url);
-    assert!(Arc::ptr_eq(&first, &second));
-    assert_eq!(sources.live().len(), 1);
-    drop((first, second));
-    assert!(sources.live().is_empty());
-    assert!(!sources.get_or_insert(&url).has_keys());
+    let (tokens, source, task) = start(|| NOW);
+    let stored = async || {
+        let name = format!("jwks {} {ISSUER}", place.url());
+        store.get(Kind::KeySet, name.as_bytes()).await.unwrap()
+    };
+    while stored().await.is_none() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let token = es.sign(&claims().expiring(NOW + 900_000)).unwrap();
+    expect_user(tokens.verify(&token, NOW));
+    task.abort();
+    drop((tokens, source));
+
+    // The next process finds its server sick, and lives on what the first one stored.
+    let (tokens, source, task) = start(|| NOW + 1000);
+    while source.status().failures == 0 || !source.has_keys() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(source.age(NOW + 1000), Some(1000));
+    assert!(tokens.has_all_keys(NOW + 1000));
+    expect_user(tokens.verify(&token, NOW + 1000));
+    expect_user(tokens.verify(&token, NOW + 86_400));
+    assert_eq!(
+        tokens.verify(&token, NOW + 86_401).unwrap_err().reason,
+        Reason::KeysUnavailable
+    );
+    let rotated = other.sign(&claims().expiring(NOW + 900_000)).unwrap();
+    while tokens.verify(&rotated, NOW + 1000).is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(source.age(NOW + 1000), Some(0));
+    assert!(tokens.verify(&token, NOW + 1000).is_err());
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_store_with_rubbish_is_as_good_as_an_empty_one() {
+    let es = signer(Algorithm::ES256);
+    let sick = answer("503 Away", "");
+    let jwks = answer("200 OK", &es.public_jwks().unwrap());
+    let (place, _) = server(vec![sick, jwks]).await;
+    let store = store();
+    let name = format!("jwks {} {ISSUER}", place.url());
+    let put = store.put(Kind::KeySet, name.as_bytes(), b"rubbish", NOW + 1000);
+    put.await.unwrap();
+    let sources = Arc::new(key_sources());
+    let source = sources.get_or_insert(ISSUER, &place);
+    let task = tokio::spawn(Arc::clone(&sources).refresh_forever(surroundings(&store)));
+    while source.status().failures == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(!source.has_keys());
+    while !source.has_keys() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    task.abort();
 }
 
 #[test]
-fn pauses_double_up_to_thirty_seconds() {
-    let sources = KeySources::new();
-    let url = JwksUrl {
-        tls: true,
-        host: "k.test".to_owned(),
-        port: 443,
-        path: "/".to_owned(),
-    };
-    let source = sources.get_or_insert(&url);
-    let pauses: Vec<_> = (0..7)
-        .map(|_| source.receive(Err("away".to_owned())).as_secs())
-        .collect();
-    assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+fn a_source_is_shared_between_snapshots_and_ends_with_the_last() {
+    let sources = key_sources();
+    let place = published_at("https://k.test/");
+    let first = sources.get_or_insert(ISSUER, &place);
+    let second = sources.get_or_insert(ISSUER, &place);
+    assert!(Arc::ptr_eq(&first, &second));
+    // Two issuers in one place do not speak for each other.
+    let other = sources.get_or_insert("https://other.test", &place);
+    assert!(!Arc::ptr_eq(&first, &other));
+    let held = Arc::downgrade(&first);
+    drop((first, second));
+    assert!(held.upgrade().is_none());
+    assert!(!sources.get_or_insert(ISSUER, &place).has_keys());
+}
+
+#[tokio::test]
+async fn nobody_fetches_for_a_source_that_nobody_holds() {
+    let es = signer(Algorithm::ES256);
+    let jwks = answer("200 OK", &es.public_jwks().unwrap());
+    let (place, asked) = server(vec![jwks]).await;
+    let sources = Arc::new(key_sources());
+    let task = tokio::spawn(Arc::clone(&sources).refresh_forever(surroundings(&store())));
+    let source = sources.get_or_insert(ISSUER, &place);
+    let demand = Arc::downgrade(source.demand());
+    while !source.has_keys() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(source);
+    // The task holds it while it sleeps, for minutes if it had not been woken.
+    while demand.strong_count() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    task.abort();
 }

@@ -303,8 +303,7 @@ fn a_set_that_is_ambiguous_or_too_large_is_refused_whole() {
 #[test]
 fn an_entry_whose_keys_cannot_serve_is_named() {
     let es = signer(Algorithm::ES256);
-    let told =
-        |entry: TokenIssuer| Tokens::new(&[entry], new_cache(), &KeySources::new()).unwrap_err();
+    let told = |entry: TokenIssuer| Tokens::new(&[entry], new_cache(), &key_sources()).unwrap_err();
     let jwks = es.public_jwks().unwrap();
     let told_fit = told(entry(&[Algorithm::RS256], set_source(jwks)));
     assert!(

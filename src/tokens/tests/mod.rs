@@ -14,6 +14,7 @@ mod claims;
 mod fetch;
 mod keys;
 mod structure;
+mod waiting;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -24,9 +25,10 @@ use jsonwebtoken::Algorithm;
 use serde_json::Value;
 
 use super::mint::{Claims, Signer};
-use super::{KeySources, Presented, Tokens, Verified, VerifiedCache};
-use crate::config::checked::{KeySource, TokenIssuer};
+use super::{KeyMetrics, KeySources, Presented, Tokens, Verified, VerifiedCache};
+use crate::config::checked::{KeySource, Publication, TokenIssuer};
 use crate::config::secret::Secret;
+use crate::config::side_url::SideUrl;
 use crate::denial::{Denial, Reason};
 
 /// The instant of every test that does not name another.
@@ -65,6 +67,10 @@ fn set_source(jwks: impl Into<String>) -> KeySource {
     }
 }
 
+fn published_at(url: &str) -> Publication {
+    Publication::Jwks(SideUrl::parse(url).unwrap())
+}
+
 fn set_of(jwks: &[Value]) -> String {
     serde_json::json!({ "keys": jwks }).to_string()
 }
@@ -99,7 +105,11 @@ fn new_cache() -> Arc<VerifiedCache> {
 }
 
 fn tokens(entries: &[TokenIssuer]) -> Tokens {
-    Tokens::new(entries, new_cache(), &KeySources::new()).unwrap()
+    Tokens::new(entries, new_cache(), &key_sources()).unwrap()
+}
+
+fn key_sources() -> KeySources {
+    KeySources::new(KeyMetrics::new().unwrap())
 }
 
 fn claims() -> Claims {

@@ -57,17 +57,19 @@ pub(super) fn take(unread: &mut Bytes, method: &Method) -> Result<Option<AnswerH
         .ok_or(Malformed("no status"))?;
     let is_http_11 = parsed.version == Some(1);
     let mut headers = HeaderMap::with_capacity(parsed.headers.len() + ADDED);
+    let mut told = Told::default();
     for field in parsed.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes())
             .map_err(|_| Malformed("not a field name"))?;
         // The values share the memory of the whole head.
         let value = HeaderValue::from_maybe_shared(unread.slice_ref(field.value))
             .map_err(|_| Malformed("not a field value"))?;
+        told.note(&name, &value);
         headers.append(name, value);
     }
     unread.advance(length);
-    let framing = framing(&headers, status, is_http_11, method)?;
-    let keeps_open = framing != Framing::UntilClose && keeps_open(&headers, is_http_11);
+    let framing = told.framing(status, is_http_11, method)?;
+    let keeps_open = framing != Framing::UntilClose && told.keeps_open(is_http_11);
     Ok(Some(AnswerHead {
         status,
         headers,
@@ -76,48 +78,66 @@ pub(super) fn take(unread: &mut Bytes, method: &Method) -> Result<Option<AnswerH
     }))
 }
 
-/// RFC 9112, section 6.3, with every doubtful case refused.
-fn framing(
-    headers: &HeaderMap,
-    status: StatusCode,
-    is_http_11: bool,
-    method: &Method,
-) -> Result<Framing, Malformed> {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let coding = codings.next();
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let length = lengths.next();
-    let chunked = match coding {
-        None => false,
-        Some(coding) => {
+/// What the fields tell of the message itself, found while they are read.
+#[derive(Debug, Default)]
+struct Told {
+    codings: usize,
+    is_chunked: bool,
+    lengths: usize,
+    length: Option<u64>,
+    close: bool,
+    keep_alive: bool,
+}
+
+impl Told {
+    fn note(&mut self, name: &HeaderName, value: &HeaderValue) {
+        let value = value.as_bytes();
+        if *name == header::CONTENT_LENGTH {
+            self.lengths += 1;
+            self.length = digits(value);
+        } else if *name == header::CONNECTION {
+            for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                self.close |= option.eq_ignore_ascii_case(b"close");
+                self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            }
+        } else if *name == header::TRANSFER_ENCODING {
+            self.codings += 1;
+            self.is_chunked = value.eq_ignore_ascii_case(b"chunked");
+        }
+    }
+
+    /// RFC 9112, section 6.3, with every doubtful case refused.
+    fn framing(
+        &self,
+        status: StatusCode,
+        is_http_11: bool,
+        method: &Method,
+    ) -> Result<Framing, Malformed> {
+        let is_clear = match (self.codings, self.lengths) {
+            (0, 0) => true,
+            (0, 1) => self.length.is_some(),
             // A coding that is not undone here would reach the client without a word about it.
-            let alone =
-                codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-            if !alone || length.is_some() || !is_http_11 {
-                return Err(Malformed("ambiguous framing"));
-            }
-            true
+            (1, 0) => self.is_chunked && is_http_11,
+            _ => false,
+        };
+        if !is_clear {
+            return Err(Malformed("ambiguous framing"));
         }
-    };
-    let length = match length {
-        None => None,
-        Some(length) => {
-            if lengths.next().is_some() {
-                return Err(Malformed("ambiguous framing"));
-            }
-            Some(digits(length.as_bytes()).ok_or(Malformed("ambiguous framing"))?)
-        }
-    };
-    let has_none = *method == Method::HEAD
-        || status.is_informational()
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED;
-    Ok(match length {
-        _ if has_none => Framing::Length(0),
-        _ if chunked => Framing::Chunked,
-        Some(length) => Framing::Length(length),
-        None => Framing::UntilClose,
-    })
+        let has_none = *method == Method::HEAD
+            || status.is_informational()
+            || status == StatusCode::NO_CONTENT
+            || status == StatusCode::NOT_MODIFIED;
+        Ok(match self.length {
+            _ if has_none => Framing::Length(0),
+            _ if self.is_chunked => Framing::Chunked,
+            Some(length) => Framing::Length(length),
+            None => Framing::UntilClose,
+        })
+    }
+
+    fn keeps_open(&self, is_http_11: bool) -> bool {
+        !self.close && (is_http_11 || self.keep_alive)
+    }
 }
 
 /// Digits and nothing else: a sign or a list would be read differently elsewhere.
@@ -126,21 +146,6 @@ fn digits(text: &[u8]) -> Option<u64> {
         return None;
     }
     std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-fn keeps_open(headers: &HeaderMap, is_http_11: bool) -> bool {
-    let says = |word: &str| {
-        headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
-            .any(|option| option.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
-    };
-    if is_http_11 {
-        !says("close")
-    } else {
-        says("keep-alive") && !says("close")
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use foregate::config::snapshot::Snapshot;
 use foregate::config::{Loaded, Problems, load_str};
 use foregate::metrics::Metrics;
 use foregate::store::{Memory, Store};
-use foregate::tokens::{KeySources, VerifiedCache};
+use foregate::tokens::{KeyMetrics, KeySources, VerifiedCache};
 use libfuzzer_sys::fuzz_target;
 
 /// The value of every variable whose name begins with `S`. Long enough to sign tokens with.
@@ -58,7 +58,7 @@ fn assert_loads_again(text: &str, loaded: Loaded) {
         1,
         &metrics,
         &cache,
-        &KeySources::new(),
+        &KeySources::new(KeyMetrics::new().expect("names are good")),
         &store,
     );
 }

@@ -13,7 +13,9 @@ use std::time::Duration;
 use foregate::config::checked::{KeySource, TokenIssuer};
 use foregate::config::secret::Secret;
 use foregate::tokens::mint::Signer;
-use foregate::tokens::{KeySources, Presented, Tokens, VerifiedCache, verify_signature};
+use foregate::tokens::{
+    KeyMetrics, KeySources, Presented, Tokens, VerifiedCache, verify_signature,
+};
 use libfuzzer_sys::fuzz_target;
 
 const NOW: i64 = 1_800_000_000;
@@ -46,7 +48,8 @@ static KEYS: LazyLock<(Tokens, String)> = LazyLock::new(|| {
         entry("HS256", KeySource::Secret(Secret::new(secret))),
     ];
     let cache = VerifiedCache::new(NonZeroUsize::MIN);
-    let tokens = Tokens::new(&entries, Arc::new(cache), &KeySources::new()).expect("usable");
+    let sources = KeySources::new(KeyMetrics::new().expect("names are good"));
+    let tokens = Tokens::new(&entries, Arc::new(cache), &sources).expect("usable");
     (tokens, json)
 });
 

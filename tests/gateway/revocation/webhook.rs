@@ -109,6 +109,44 @@ async fn a_message_nobody_signed_lately_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_message_that_comes_by_a_public_route_passes_the_chain_and_is_judged_by_its_signature() {
+    let mut gateway = gateway().await;
+    let people = People::new(&gateway);
+    let admin = gateway.admin().to_owned();
+    gateway
+        .reload(|config| {
+            config.upstream("admin", &admin, "").more_routes(
+                "- { path: /webhooks/identity, methods: [POST], access: public, upstream: admin }",
+            );
+        })
+        .await;
+    let message = json!({ "type": "user.banned", "data": { "id": people.subject } });
+    for http in Http::BOTH {
+        let unsigned = gateway
+            .post(http, "/webhooks/identity")
+            .header("content-type", "application/json")
+            .body(message.to_string());
+        assert_eq!(unsigned.send().await.status, 401);
+        is_good(&gateway, &people.first).await;
+        // Nothing else of the admin listener is behind it.
+        gateway
+            .post(http, "/revocations")
+            .send()
+            .await
+            .is_denied(Reason::RouteUnknown);
+    }
+    for http in Http::BOTH {
+        let mut call = gateway.post(http, "/webhooks/identity");
+        for (name, value) in Post::webhook(&admin, &message, 0).signed_fields() {
+            call = call.header(&name, value);
+        }
+        let answer = call.body(message.to_string()).send().await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        is_refused(&gateway, &people.first, Reason::SubjectRevoked).await;
+    }
+}
+
+#[tokio::test]
 async fn without_a_webhook_in_the_configuration_none_is_taken() {
     let gateway = Gateway::start().await;
     let message = json!({ "type": "user.banned", "data": { "id": "u" } });

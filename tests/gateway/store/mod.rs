@@ -1,7 +1,12 @@
 //! The store: one promise, kept in memory and in Redis; what an attacker in Redis can and cannot do; and what a request is answered while
 //! Redis is away.
 
+mod attack;
+mod away;
+mod connection;
 mod contract;
+mod matrix;
+mod rotation;
 
 use std::path::Path;
 use std::sync::Arc;

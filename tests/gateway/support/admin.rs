@@ -84,6 +84,16 @@ impl Post {
         self
     }
 
+    /// The fields of a message and its body, without those of the connection.
+    pub fn signed_fields(&self) -> Vec<(String, String)> {
+        let of_message = |name: &str| name.starts_with("webhook-") || name == "Content-Type";
+        let fields = self.headers.iter();
+        fields
+            .filter(|(name, _)| of_message(name))
+            .map(|(name, value)| (name.to_lowercase(), value.clone()))
+            .collect()
+    }
+
     /// Sends it: status and body, which is always JSON.
     pub fn send(&self) -> (u16, Value) {
         let address = self.admin.strip_prefix("http://").unwrap();

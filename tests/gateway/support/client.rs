@@ -72,7 +72,7 @@ pub struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(address: &str, tls: Option<Arc<ClientConfig>>, http: Http, log: Log) -> Self {
+    pub fn new(address: &str, tls: Option<Arc<ClientConfig>>, http: Http, log: Log) -> Self {
         Self {
             address: address.to_owned(),
             tls,

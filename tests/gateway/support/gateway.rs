@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use foregate::denial::Reason;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -15,7 +16,7 @@ use super::log::{Log, says};
 use super::metrics::{self, Metrics};
 use super::pki::{Leaf, NAME, Pki};
 use super::raw::Raw;
-use super::{Config, DEADLINE, Issuer, Origin, eventually};
+use super::{Answer, Config, DEADLINE, Issuer, Origin, eventually, in_time};
 
 /// A running gateway with everything around it. Dropping it ends the process, and fails the test if the process panicked.
 #[derive(Debug)]
@@ -187,6 +188,21 @@ impl Gateway {
         self.call(http, "GET", path)
     }
 
+    /// GET `/me`, until it is known whether the issuer publishes the token's key. A request that comes while keys are being fetched may find that
+    /// the next fetch ends just after it has waited long enough; then it is told to come again, and never that its token is bad.
+    pub async fn judged(&self, http: Http, token: &str) -> Answer {
+        let judged = async {
+            loop {
+                let answer = self.get(http, "/me").bearer(token).send().await;
+                if answer.status != 503 {
+                    return answer;
+                }
+                answer.is_denied(Reason::KeysUnavailable);
+            }
+        };
+        in_time("a judgement", judged).await
+    }
+
     /// A POST on a connection of its own, over TLS.
     pub fn post(&self, http: Http, path: &str) -> Call<'_> {
         self.call(http, "POST", path)
@@ -255,6 +271,11 @@ impl Gateway {
     /// Writes a file into its folder.
     pub fn write_file(&self, name: &str, contents: impl AsRef<[u8]>) {
         std::fs::write(self.path(name), contents).unwrap();
+    }
+
+    /// What a key of the configuration file says.
+    pub fn config_value(&self, key: &str) -> String {
+        self.config.get(key).to_owned()
     }
 
     /// Changes the configuration file; the gateway watches it, so this may be applied without further ado.

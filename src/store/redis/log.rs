@@ -1,0 +1,231 @@
+//! The log of revocations in Redis: three scripts.
+//!
+//! Decides:  which entries are ours, how they are numbered, and what is cleared away.
+//! Trusts:   `seal`, and the scripts to be carried out whole or not at all.
+//! Not here: what an entry says (whoever appends it).
+//!
+//! A number is inside the seal of its entry, so that entries cannot change places; so it is guessed before it is given, and the script says
+//! whether the guess was right. In a quiet log it is, and an append is one round trip.
+
+use std::sync::atomic::Ordering;
+
+use aws_lc_rs::{digest, rand};
+use fred::clients::{Client, WithOptions};
+use fred::error::Error;
+use fred::interfaces::ClientLike as _;
+use fred::types::{CustomCommand, Value};
+
+use super::{Found, Redis};
+use crate::store::metrics::Command;
+use crate::store::seal::Broken;
+use crate::store::{Entry, Kind, Logged, Position, Unreachable};
+
+const APPEND: &str = concat!(include_str!("prelude.lua"), include_str!("append.lua"));
+const POSITION: &str = concat!(include_str!("prelude.lua"), include_str!("position.lua"));
+const PAGE: &str = include_str!("page.lua");
+const REMOVE: &str = "return redis.call('ZREM', KEYS[1], unpack(ARGV))";
+
+/// Longest entry of the log. A token, from which the longest part of an entry comes, is no longer than 8 KiB.
+const LONGEST_ENTRY: usize = 32 << 10;
+
+/// Most entries of the log in one page or one append.
+const PAGE_SIZE: usize = 500;
+
+/// How often an append is tried with the number that another replica left; each time some replica got on.
+const ATTEMPTS: usize = 64;
+
+/// Names in Redis that are about the log. They tell nothing and do not depend on a key, so that all replicas use one log while keys are
+/// rotated.
+pub(super) struct LogNames {
+    position: String,
+    entries: String,
+    names: String,
+    expiries: String,
+    pub(super) channel: String,
+}
+
+impl LogNames {
+    pub(super) fn new(prefix: &str) -> Self {
+        let name = |what| format!("{prefix}:{{revocations}}:{what}");
+        Self {
+            position: name("position"),
+            entries: name("log"),
+            names: name("names"),
+            expiries: name("expiries"),
+            channel: name("pushes"),
+        }
+    }
+
+    fn keys(&self) -> [&str; 4] {
+        [&self.position, &self.entries, &self.names, &self.expiries]
+    }
+}
+
+impl Redis {
+    pub(super) async fn append_all(&self, entries: &[Entry<'_>]) -> Result<Position, Unreachable> {
+        let now = (self.now)();
+        let entries: Vec<&Entry<'_>> = entries.iter().filter(|entry| entry.expires > now).collect();
+        let mut position = None;
+        for some in entries.chunks(PAGE_SIZE) {
+            position = Some(self.append_some(some, now).await?);
+        }
+        match position {
+            Some(position) => Ok(position),
+            None => self.stands(now).await.map(|(position, _)| position),
+        }
+    }
+
+    /// Numbers are inside the seals, so they are guessed, and guessed again if another replica was faster.
+    async fn append_some(&self, entries: &[&Entry<'_>], now: i64) -> Result<Position, Unreachable> {
+        for _ in 0..ATTEMPTS {
+            let after = self.newest.load(Ordering::Relaxed);
+            let mut arguments: Vec<Value> = vec![
+                new_epoch()?.into(),
+                now.to_string().into(),
+                after.to_string().into(),
+                self.log.channel.as_str().into(),
+                self.seals
+                    .names(Kind::Revocation, b"")
+                    .len()
+                    .to_string()
+                    .into(),
+            ];
+            for (seq, entry) in (after + 1..).zip(entries) {
+                let sealed = self.seals.seal(
+                    Kind::Revocation,
+                    &self.log.entries,
+                    seq,
+                    entry.expires,
+                    entry.record,
+                )?;
+                if sealed.len() > LONGEST_ENTRY {
+                    return Err(Unreachable::Full);
+                }
+                arguments.push(entry.expires.to_string().into());
+                arguments.push(Value::Bytes(sealed.into()));
+                let names = self.seals.names(Kind::Revocation, entry.name);
+                arguments.extend(names.into_iter().map(Value::from));
+            }
+            let keys = self.log.keys();
+            let call = self.script(&self.many, APPEND, &keys, arguments);
+            let answer = texts(self.ask(Command::Append, call).await?)?;
+            let [done, epoch, run, seq] = answer.as_slice() else {
+                return Err(Unreachable::Answer);
+            };
+            let position = self.heard(epoch, run, seq)?;
+            if done == "1" {
+                return Ok(position);
+            }
+        }
+        Err(Unreachable::Timeout)
+    }
+
+    pub(super) async fn stands(&self, at: i64) -> Result<(Position, u64), Unreachable> {
+        let arguments = vec![new_epoch()?.into(), at.to_string().into()];
+        let keys = self.log.keys();
+        let call = self.script(&self.one, POSITION, &keys, arguments);
+        let answer = texts(self.ask(Command::Position, call).await?)?;
+        let [epoch, run, seq, entries] = answer.as_slice() else {
+            return Err(Unreachable::Answer);
+        };
+        let entries = entries.parse().map_err(|_| Unreachable::Answer)?;
+        Ok((self.heard(epoch, run, seq)?, entries))
+    }
+
+    fn heard(&self, epoch: &str, run: &str, seq: &str) -> Result<Position, Unreachable> {
+        let seq = seq.parse().map_err(|_| Unreachable::Answer)?;
+        self.newest.store(seq, Ordering::Relaxed);
+        let both = format!("{epoch} {run}");
+        let digest = digest::digest(&digest::SHA256, both.as_bytes());
+        let epoch = digest.as_ref().first_chunk().ok_or(Unreachable::Answer)?;
+        Ok(Position {
+            epoch: u128::from_be_bytes(*epoch),
+            seq,
+        })
+    }
+
+    pub(super) async fn page(
+        &self,
+        seq: u64,
+        limit: usize,
+    ) -> Result<(Vec<Logged>, Option<u64>), Unreachable> {
+        let limit = limit.clamp(1, PAGE_SIZE);
+        let numbers = [seq, limit as u64, LONGEST_ENTRY as u64];
+        let arguments = numbers.map(|number| number.to_string().into());
+        let entries = [self.log.entries.as_str()];
+        let call = self.script(&self.many, PAGE, &entries, arguments.into());
+        let Found::Value(Value::Array(found)) = self.ask(Command::Page, call).await? else {
+            return Err(Unreachable::Answer);
+        };
+        let is_last = found.len() < limit * 2;
+        let now = (self.now)();
+        let mut page = Vec::with_capacity(found.len() / 2);
+        let mut clear = Vec::new();
+        let mut next = seq;
+        for pair in found.chunks_exact(2) {
+            let [entry, number] = pair else { continue };
+            let entry = entry.as_bytes().unwrap_or_default();
+            let opened = self.seals.open(Kind::Revocation, &self.log.entries, entry);
+            match opened {
+                Ok(opened) if number.as_u64() == Some(opened.seq) => {
+                    next = next.max(opened.seq);
+                    if opened.expires > now {
+                        page.push(Logged {
+                            seq: opened.seq,
+                            record: opened.value,
+                            expires: opened.expires,
+                        });
+                    }
+                }
+                Err(Broken::UnknownKey) => return Err(self.unknown_key()),
+                Ok(_) | Err(Broken::Tampered) => {
+                    self.tampered(Kind::Revocation);
+                    if !entry.is_empty() {
+                        clear.push(Value::Bytes(entry.to_vec().into()));
+                    }
+                }
+            }
+        }
+        // Removed, so that replicas that know the entry see that it is missing and write it back.
+        if !clear.is_empty() {
+            let call = self.script(&self.many, REMOVE, &entries, clear);
+            self.ask(Command::Page, call).await?;
+        }
+        Ok((page, (!is_last).then_some(next)))
+    }
+
+    /// A script about the log, as a plain command: fred's own call for scripts does not take options such as a deadline.
+    async fn script(
+        &self,
+        client: &WithOptions<Client>,
+        script: &'static str,
+        keys: &[&str],
+        arguments: Vec<Value>,
+    ) -> Result<Value, Error> {
+        let eval = CustomCommand::new_static("EVAL", self.log.entries.as_str(), false);
+        let mut words: Vec<Value> = Vec::with_capacity(2 + keys.len() + arguments.len());
+        words.push(Value::from_static_str(script));
+        words.push(keys.len().to_string().into());
+        words.extend(keys.iter().map(|key| Value::from(*key)));
+        words.extend(arguments);
+        client.custom(eval, words).await
+    }
+}
+
+/// The texts of a script's answer.
+fn texts(found: Found) -> Result<Vec<String>, Unreachable> {
+    let Found::Value(Value::Array(values)) = found else {
+        return Err(Unreachable::Answer);
+    };
+    values
+        .into_iter()
+        .map(|value| value.into_string().ok_or(Unreachable::Answer))
+        .collect()
+}
+
+/// An epoch for a log that has none.
+fn new_epoch() -> Result<String, Unreachable> {
+    let mut epoch = [0; 16];
+    rand::fill(&mut epoch).map_err(|_| Unreachable::Answer)?;
+    Ok(format!("{:032x}", u128::from_be_bytes(epoch)))
+}

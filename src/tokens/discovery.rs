@@ -1,0 +1,98 @@
+//! An issuer's discovery document (OpenID Connect Discovery 1.0, sections 4.2 and 4.3).
+//!
+//! Decides:  where the issuer's keys are, if the document may say so: it must be the issuer's own, and may not send us to another site, which would be
+//!           a server that nobody configured, behind our own firewall perhaps.
+//! Trusts:   that the document came from the configured URL.
+//! Not here: fetching it, and believing it for a while (`fetch`).
+
+use serde_json::Value;
+
+use super::json;
+use crate::config::side_url::SideUrl;
+
+/// The path of the keys that the document at `url` names for `issuer`. The error holds nothing of the document but a host.
+pub(super) fn jwks_path(document: &[u8], url: &SideUrl, issuer: &str) -> Result<String, String> {
+    let document = json::object(document).ok_or("it is not one JSON object")?;
+    let text = |name| document.get(name).and_then(Value::as_str);
+    if text("issuer") != Some(issuer) {
+        return Err("its `issuer` is not the entry's".to_owned());
+    }
+    let written = text("jwks_uri").ok_or("it has no `jwks_uri`")?;
+    let place = SideUrl::parse(written).map_err(|why| format!("its `jwks_uri`: {why}"))?;
+    if place.site != url.site {
+        let site = &place.site;
+        return Err(format!(
+            "its `jwks_uri` is on another site, {site}; if that is right, name it with `jwks_url`"
+        ));
+    }
+    Ok(place.path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> SideUrl {
+        SideUrl::parse(text).unwrap_or_else(|why| unreachable!("{text}: {why}"))
+    }
+
+    #[test]
+    fn a_discovery_document_leads_to_keys_of_its_own_issuer_and_site_only() {
+        let place = url("https://a.test/.well-known/openid-configuration");
+        let judge = |document: &str| jwks_path(document.as_bytes(), &place, "https://a.test");
+        let good = r#"{"issuer":"https://a.test","jwks_uri":"https://a.test:443/k?x=1"}"#;
+        assert_eq!(judge(good), Ok("/k?x=1".to_owned()));
+        for (document, why) in [
+            ("[]", "JSON object"),
+            (r#"{"issuer":"https://a.test"}"#, "no `jwks_uri`"),
+            (r#"{"jwks_uri":"https://a.test/k"}"#, "`issuer`"),
+            (
+                r#"{"issuer":"https://a.test/","jwks_uri":"https://a.test/k"}"#,
+                "`issuer`",
+            ),
+            (
+                r#"{"issuer":["https://a.test"],"jwks_uri":"https://a.test/k"}"#,
+                "`issuer`",
+            ),
+            (
+                r#"{"issuer":"https://b","issuer":"https://a.test","jwks_uri":"https://a.test/k"}"#,
+                "JSON object",
+            ),
+            (
+                r#"{"issuer":"https://a.test","jwks_uri":5}"#,
+                "no `jwks_uri`",
+            ),
+            (
+                r#"{"issuer":"https://a.test","jwks_uri":"/k"}"#,
+                "`jwks_uri`",
+            ),
+            (
+                r#"{"issuer":"https://a.test","jwks_uri":"http://a.test/k"}"#,
+                "clear text",
+            ),
+            (
+                r#"{"issuer":"https://a.test","jwks_uri":"http://127.0.0.1/k"}"#,
+                "another site",
+            ),
+            (
+                r#"{"issuer":"https://a.test","jwks_uri":"https://b.test/k"}"#,
+                "https://b.test",
+            ),
+            (
+                r#"{"issuer":"https://a.test","jwks_uri":"https://a.test:8443/k"}"#,
+                "another site",
+            ),
+            (
+                r#"{"issuer":"https://a.test","jwks_uri":"https://a.test.evil/k"}"#,
+                "another site",
+            ),
+            (
+                r#"{"issuer":"https://a.test","jwks_uri":"https://a.test@evil/k"}"#,
+                "password",
+            ),
+        ] {
+            let told = judge(document).err().unwrap_or_default();
+            assert!(told.contains(why), "{told:?} for {document}");
+        }
+    }
+}

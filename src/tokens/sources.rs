@@ -1,0 +1,103 @@
+//! All places where issuers publish keys, process-wide, each with a task that keeps it fresh.
+//!
+//! Decides: nothing but which source serves which entry. Not here: fetching (`fetch`), what requests see (`source`).
+//!
+//! Snapshots of the configuration hold a [`Source`] per place; [`KeySources`] only knows them weakly, so a source ends with the last snapshot
+//! that names it, and a reload that keeps the place keeps the keys.
+
+#![allow(
+    clippy::disallowed_types,
+    reason = "the fetching task and reloads take this lock; requests read the keys without one"
+)]
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use super::fetch::keep_fresh;
+use super::metrics::KeyMetrics;
+use super::source::Source;
+use crate::config::checked::Publication;
+use crate::side_call::SideCalls;
+use crate::store::Store;
+
+/// The sources of all snapshots.
+#[derive(Debug)]
+pub struct KeySources {
+    known: Mutex<Known>,
+    /// Rung when a source appears.
+    appeared: Notify,
+    metrics: KeyMetrics,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// By issuer and place: two issuers may publish in one place, and are counted apart.
+    sources: HashMap<(String, Publication), Weak<Source>>,
+    /// Those that nobody fetches yet.
+    waiting: Vec<Weak<Source>>,
+}
+
+/// What fetching needs of the rest of the process.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// For calls to issuers.
+    pub calls: SideCalls,
+    /// Where keys are found again after a restart.
+    pub store: Arc<dyn Store>,
+    /// Unix time in seconds.
+    pub clock: fn() -> i64,
+}
+
+impl KeySources {
+    /// No sources yet; what happens to them is counted in `metrics`.
+    pub fn new(metrics: KeyMetrics) -> Self {
+        Self {
+            known: Mutex::default(),
+            appeared: Notify::new(),
+            metrics,
+        }
+    }
+
+    /// The source of an issuer's keys. A new one is fetched as soon as [`refresh_forever`](Self::refresh_forever) runs.
+    pub fn get_or_insert(&self, issuer: &str, publication: &Publication) -> Arc<Source> {
+        let mut known = self.known();
+        known.sources.retain(|_, source| source.strong_count() > 0);
+        let name = (issuer.to_owned(), publication.clone());
+        if let Some(source) = known.sources.get(&name).and_then(Weak::upgrade) {
+            return source;
+        }
+        let source = Arc::new(Source::new(issuer, publication, &self.metrics));
+        known.sources.insert(name, Arc::downgrade(&source));
+        known.waiting.push(Arc::downgrade(&source));
+        drop(known);
+        self.appeared.notify_one();
+        source
+    }
+
+    /// Keeps every source fresh until dropped: one task each, so that a slow server delays no other.
+    pub async fn refresh_forever(self: Arc<Self>, surroundings: Surroundings) {
+        let mut tasks = JoinSet::new();
+        loop {
+            let waiting = std::mem::take(&mut self.known().waiting);
+            for source in waiting {
+                tasks.spawn(keep_fresh(source, surroundings.clone()));
+            }
+            tokio::select! {
+                () = self.appeared.notified() => {}
+                Some(ended) = tasks.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a task that fetches keys ended");
+                    }
+                }
+            }
+        }
+    }
+
+    /// No code panics while it holds the lock, so a poisoned one is as good as new.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

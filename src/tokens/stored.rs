@@ -1,0 +1,153 @@
+//! Keys in the store, so that a process that starts while a key server is away has what another one fetched.
+//!
+//! Decides:  under which name and in which form keys are stored, when they are written, and whether a record may be used.
+//! Trusts:   the store's seal; a record is read like a document from the network all the same.
+//! Not here: how old keys may get (`source`).
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::keys::KeySet;
+use super::source::{Source, is_usable, usable_until};
+use super::sources::Surroundings;
+use crate::config::checked::Publication;
+use crate::store::{Kind, Store};
+
+/// How soon a store that did not answer is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
+/// How soon keys are written again, at most. Fetches may come every second while somebody invents names of keys.
+const WRITE_AGAIN: Duration = Duration::from_secs(10);
+
+/// A JWK set as it came, and when that was, in Unix seconds.
+#[derive(Clone, Debug)]
+pub(super) struct Document {
+    pub(super) fetched: i64,
+    pub(super) text: Bytes,
+}
+
+/// The record of one source.
+pub(super) struct Stored {
+    store: Arc<dyn Store>,
+    clock: fn() -> i64,
+    name: Vec<u8>,
+    issuer: String,
+}
+
+impl Stored {
+    pub(super) fn new(source: &Source, surroundings: &Surroundings) -> Self {
+        Self {
+            store: Arc::clone(&surroundings.store),
+            clock: surroundings.clock,
+            name: name_of(source.issuer(), source.publication()),
+            issuer: source.issuer().to_owned(),
+        }
+    }
+
+    /// Takes keys that this or another process fetched before, with their age, unless a fetch was faster. Asks until the store answers.
+    pub(super) async fn restore(&self, held: &Weak<Source>) {
+        while let Some(source) = held.upgrade().filter(|source| !source.has_keys()) {
+            let Ok(answer) = self.store.get(Kind::KeySet, &self.name).await else {
+                // The store itself tells that it is away.
+                drop(source);
+                sleep(ASK_AGAIN).await;
+                continue;
+            };
+            if let Some(record) = answer {
+                self.take(&record, &source);
+            }
+            return;
+        }
+    }
+
+    fn take(&self, record: &[u8], source: &Source) {
+        let now = (self.clock)();
+        let Some((fetched, keys)) = open_record(record, now) else {
+            return tracing::warn!(issuer = self.issuer, "the store has no usable keys");
+        };
+        let (age, shown) = (now.saturating_sub(fetched), format!("{keys:?}"));
+        if source.restore(keys, fetched) {
+            tracing::info!(
+                issuer = self.issuer,
+                keys = shown,
+                age,
+                "took keys from the store"
+            );
+        }
+    }
+
+    /// Writes what is fetched, the latest only, until nobody fetches any more.
+    pub(super) async fn follow(&self, mut latest: watch::Receiver<Option<Document>>) {
+        while latest.changed().await.is_ok() {
+            let Some(document) = latest.borrow_and_update().clone() else {
+                continue;
+            };
+            let record = [&document.fetched.to_be_bytes(), document.text.as_ref()].concat();
+            let expires = usable_until(document.fetched);
+            while let Err(error) = self
+                .store
+                .put(Kind::KeySet, &self.name, &record, expires)
+                .await
+            {
+                tracing::debug!(issuer = self.issuer, %error, "keys were not put into the store");
+                sleep(ASK_AGAIN).await;
+                // A newer document is as good, and without a fetcher there is nobody to write for.
+                if latest.has_changed().unwrap_or(true) {
+                    break;
+                }
+            }
+            // Ends early when the fetcher does.
+            let _ = tokio::time::timeout(WRITE_AGAIN, closed(latest.clone())).await;
+        }
+    }
+}
+
+/// Ends when the fetcher does.
+async fn closed(mut latest: watch::Receiver<Option<Document>>) {
+    while latest.changed().await.is_ok() {}
+}
+
+/// For whom, how and where keys were found: an issuer is not believed by another's keys.
+fn name_of(issuer: &str, publication: &Publication) -> Vec<u8> {
+    let kind = match publication {
+        Publication::Jwks(_) => "jwks",
+        Publication::Discovery(_) => "discovery",
+    };
+    format!("{kind} {} {issuer}", publication.url()).into_bytes()
+}
+
+/// A record is the time of fetching (eight bytes, big-endian Unix seconds) and the document as it came.
+fn open_record(record: &[u8], now: i64) -> Option<(i64, KeySet)> {
+    let (fetched, document) = record.split_first_chunk()?;
+    // Another replica's clock may be ahead; that makes no keys younger than new.
+    let fetched = i64::from_be_bytes(*fetched).min(now);
+    is_usable(fetched, now).then_some(())?;
+    Some((fetched, KeySet::parse(document).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_opened_with_its_age_and_never_a_broken_or_old_one() {
+        let set = br#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+        let now = 1_800_000_000;
+        let record = |fetched: i64| [&fetched.to_be_bytes(), &set[..]].concat();
+        let opened = |record: &[u8]| open_record(record, now).map(|(fetched, _)| fetched);
+        assert_eq!(opened(&record(now - 5)), Some(now - 5));
+        assert_eq!(opened(&record(now + 5)), Some(now));
+        assert_eq!(opened(&record(i64::MAX)), Some(now));
+        assert_eq!(opened(&record(now - 86_400)), Some(now - 86_400));
+        assert_eq!(opened(&record(now - 86_401)), None);
+        assert_eq!(opened(&record(i64::MIN)), None);
+        let whole = record(now);
+        for length in 0..whole.len() {
+            assert_eq!(opened(whole.get(..length).unwrap_or_default()), None);
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! Tokens whose key is not at hand: who waits for what, and what is known afterwards. Fetches are made by hand, so that nothing depends on time.
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::*;
+use crate::denial::Extra;
+use crate::tokens::{KeySet, Source};
+
+/// A day and a second; the clock of these tests can only stand still.
+const DAY: i64 = 24 * 60 * 60;
+
+fn clock() -> i64 {
+    NOW
+}
+
+/// An issuer that has published one key, and can publish others.
+struct Publisher {
+    tokens: Arc<Tokens>,
+    source: Arc<Source>,
+    metrics: KeyMetrics,
+    old: Signer,
+    new: Signer,
+}
+
+impl Publisher {
+    fn new() -> Self {
+        let metrics = KeyMetrics::new().unwrap();
+        let sources = KeySources::new(metrics.clone());
+        let place = published_at("https://k.test/");
+        let source = sources.get_or_insert(ISSUER, &place);
+        let entries = [entry(&[Algorithm::ES256], KeySource::Published(place))];
+        let tokens = Tokens::new(&entries, new_cache(), &sources).unwrap();
+        let publisher = Self {
+            tokens: Arc::new(tokens),
+            source,
+            metrics,
+            old: signer(Algorithm::ES256),
+            new: Signer::generate(Algorithm::ES256).unwrap().with_kid("new"),
+        };
+        publisher.fetch(&[&publisher.old]);
+        publisher
+    }
+
+    /// A fetch that brings these keys.
+    fn fetch(&self, keys: &[&Signer]) {
+        let number = self.source.demand().begin();
+        self.receive(keys, NOW);
+        self.source.demand().end(number, true);
+    }
+
+    fn receive(&self, keys: &[&Signer], fetched: i64) {
+        let jwks: Vec<_> = keys.iter().map(|key| key.public_jwk().unwrap()).collect();
+        let set = KeySet::parse(set_of(&jwks).as_bytes()).unwrap();
+        self.source.receive(set, fetched);
+    }
+
+    /// A fetch that brings nothing.
+    fn fail(&self) {
+        let number = self.source.demand().begin();
+        self.source.fail("away".to_owned());
+        self.source.demand().end(number, false);
+    }
+
+    /// A token of a fresh subject.
+    fn token(&self, signer: &Signer) -> String {
+        signer.sign(&claims()).unwrap()
+    }
+
+    /// A token with a `kid` that nobody publishes.
+    fn invented(&self, kid: &str) -> String {
+        self.token(&self.old.clone().with_kid(kid))
+    }
+
+    fn ask(&self, token: &str) -> JoinHandle<Result<Presented, Denial>> {
+        let (tokens, token) = (Arc::clone(&self.tokens), token.to_owned());
+        tokio::spawn(async move { tokens.verify_or_wait(&token, clock).await })
+    }
+
+    fn waiting(&self) -> i64 {
+        self.source.metrics().waiting().get()
+    }
+
+    async fn has_waiting(&self, count: i64) {
+        while self.waiting() != count {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Samples of `jwks_lookups_total` that are not zero.
+    fn lookups(&self) -> Vec<(String, u64)> {
+        let registry = prometheus::Registry::new();
+        self.metrics.register(&registry).unwrap();
+        let families = registry.gather();
+        let family = families
+            .iter()
+            .find(|family| family.name() == "jwks_lookups_total")
+            .unwrap();
+        let mut counted = Vec::new();
+        for metric in family.get_metric() {
+            let outcome = metric
+                .get_label()
+                .iter()
+                .find(|label| label.name() == "outcome")
+                .unwrap();
+            let value = metric.get_counter().get_value() as u64;
+            if value != 0 {
+                counted.push((outcome.value().to_owned(), value));
+            }
+        }
+        counted
+    }
+}
+
+fn denied(judgement: Result<Presented, Denial>) -> Denial {
+    match judgement {
+        Err(denial) => denial,
+        Ok(Presented::User(_) | Presented::Nobody) => panic!("accepted"),
+    }
+}
+
+async fn answer(asked: JoinHandle<Result<Presented, Denial>>) -> Result<Presented, Denial> {
+    asked.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_token_of_a_rotated_key_is_accepted_by_the_next_fetch() {
+    let publisher = Publisher::new();
+    let asked = publisher.ask(&publisher.token(&publisher.new));
+    publisher.has_waiting(1).await;
+    publisher.fetch(&[&publisher.new]);
+    expect_user(answer(asked).await);
+    assert_eq!(publisher.waiting(), 0);
+    assert_eq!(publisher.lookups(), [("appeared".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn a_fetch_that_was_under_way_may_bring_a_key_and_cannot_prove_that_there_is_none() {
+    let publisher = Publisher::new();
+    let number = publisher.source.demand().begin();
+    let (good, bad) = (
+        publisher.ask(&publisher.token(&publisher.new)),
+        publisher.ask(&publisher.invented("nobody's")),
+    );
+    publisher.has_waiting(2).await;
+    publisher.receive(&[&publisher.old, &publisher.new], NOW);
+    publisher.source.demand().end(number, true);
+    expect_user(answer(good).await);
+    assert!(!bad.is_finished());
+    publisher.has_waiting(1).await;
+    publisher.fetch(&[&publisher.old, &publisher.new]);
+    assert_eq!(denied(answer(bad).await).reason, Reason::TokenKeyUnknown);
+}
+
+#[tokio::test]
+async fn an_absent_key_is_remembered_and_costs_no_second_fetch_and_no_place() {
+    let publisher = Publisher::new();
+    let token = publisher.invented("nobody's");
+    let asked = publisher.ask(&token);
+    publisher.has_waiting(1).await;
+    publisher.fetch(&[&publisher.old]);
+    assert_eq!(denied(answer(asked).await).reason, Reason::TokenKeyUnknown);
+    // Nobody fetches now, so that waiting would end with another reason.
+    for _ in 0..3 {
+        let again = publisher.tokens.verify_or_wait(&token, clock).await;
+        assert_eq!(denied(again).reason, Reason::TokenKeyUnknown);
+    }
+    assert_eq!(
+        publisher.lookups(),
+        [("absent".to_owned(), 1), ("remembered".to_owned(), 3)]
+    );
+    // What turns up all the same is used at once.
+    publisher.fetch(&[&publisher.old.clone().with_kid("nobody's")]);
+    expect_user(publisher.tokens.verify(&token, NOW));
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_looked_for_is_not_the_tokens_fault() {
+    let publisher = Publisher::new();
+    let asked = publisher.ask(&publisher.token(&publisher.new));
+    publisher.has_waiting(1).await;
+    publisher.fail();
+    let failed = denied(answer(asked).await);
+    assert_eq!(failed.reason, Reason::KeysUnavailable);
+    assert_eq!(failed.extra, Extra::RetryAfter(Duration::from_secs(1)));
+    // Nobody fetches at all: the wait has an end.
+    let begun = tokio::time::Instant::now();
+    let late = publisher.ask(&publisher.token(&publisher.new));
+    assert_eq!(denied(answer(late).await).reason, Reason::KeysUnavailable);
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    assert_eq!(
+        publisher.lookups(),
+        [("failed".to_owned(), 1), ("timed_out".to_owned(), 1)]
+    );
+    // What is known is known.
+    expect_user(
+        publisher
+            .tokens
+            .verify(&publisher.token(&publisher.old), NOW),
+    );
+}
+
+#[tokio::test]
+async fn only_so_many_wait_and_the_others_are_told_at_once_to_come_again() {
+    let publisher = Publisher::new();
+    let mut asked = JoinSet::new();
+    for number in 0..1024 {
+        let (tokens, token) = (
+            Arc::clone(&publisher.tokens),
+            publisher.invented(&format!("invented-{number}")),
+        );
+        asked.spawn(async move {
+            let judged = tokio::time::timeout(
+                Duration::from_secs(60),
+                tokens.verify_or_wait(&token, clock),
+            );
+            denied(judged.await.unwrap()).reason
+        });
+    }
+    // The first ones wait for a second. Should this machine take longer to start the others, nobody is let in and no place is lost all the same.
+    let mut was_full = false;
+    while !was_full && !asked.is_empty() {
+        tokio::task::yield_now().await;
+        if publisher.waiting() == 1024 {
+            was_full = true;
+            let token = publisher.invented("one more");
+            let full = denied(publisher.tokens.verify_or_wait(&token, clock).await);
+            assert_eq!(full.reason, Reason::KeysUnavailable);
+            assert_eq!(full.detail.unwrap(), "too many requests wait for keys");
+            expect_user(
+                publisher
+                    .tokens
+                    .verify(&publisher.token(&publisher.old), NOW),
+            );
+            publisher.fetch(&[&publisher.old]);
+        }
+        while let Some(reason) = asked.try_join_next() {
+            assert_eq!(reason.unwrap(), Reason::KeysUnavailable);
+        }
+    }
+    while let Some(reason) = asked.join_next().await {
+        assert!(matches!(
+            reason.unwrap(),
+            Reason::TokenKeyUnknown | Reason::KeysUnavailable
+        ));
+    }
+    assert_eq!(publisher.waiting(), 0);
+}
+
+#[test]
+fn a_token_whose_key_is_at_hand_is_judged_without_waiting_for_anything() {
+    let publisher = Publisher::new();
+    let mut context = Context::from_waker(Waker::noop());
+    let good = publisher.token(&publisher.old);
+    let expired = publisher.old.sign(&claims().expiring(NOW - 100)).unwrap();
+    // For the first time, remembered, and refused: all at the first poll, without a runtime.
+    for token in [&good, &good, &expired] {
+        let judged = pin!(publisher.tokens.verify_or_wait(token, clock));
+        match judged.poll(&mut context) {
+            Poll::Ready(Ok(Presented::User(_))) => assert_eq!(token, &good),
+            Poll::Ready(Err(denial)) => assert_eq!(denial.reason, Reason::TokenExpired),
+            Poll::Ready(Ok(Presented::Nobody)) | Poll::Pending => panic!("it waits"),
+        }
+    }
+    let unknown = publisher.invented("nobody's");
+    let judged = pin!(publisher.tokens.verify_or_wait(&unknown, clock));
+    assert!(
+        size_of_val(&*judged) < 512,
+        "room for waiting is carried along"
+    );
+}
+
+#[tokio::test]
+async fn who_goes_away_gives_its_place_back() {
+    let publisher = Publisher::new();
+    let asked = publisher.ask(&publisher.invented("nobody's"));
+    publisher.has_waiting(1).await;
+    asked.abort();
+    publisher.has_waiting(0).await;
+}
+
+#[tokio::test]
+async fn keys_serve_for_a_day_without_their_server_and_not_longer() {
+    let publisher = Publisher::new();
+    let old = publisher.old.sign(&claims().expiring(NOW + 9 * DAY));
+    let old = old.unwrap();
+    for failures in [0, 1000] {
+        for _ in 0..failures {
+            publisher.fail();
+        }
+        for now in [NOW - 10, NOW, NOW + DAY] {
+            expect_user(publisher.tokens.verify(&old, now));
+        }
+        // Remembered or not.
+        for _ in 0..2 {
+            let stale = denied(publisher.tokens.verify(&old, NOW + DAY + 1));
+            assert_eq!(stale.reason, Reason::KeysUnavailable);
+        }
+    }
+    publisher.receive(&[&publisher.old], NOW + DAY + 1);
+    expect_user(publisher.tokens.verify(&old, NOW + DAY + 1));
+}
+
+#[tokio::test]
+async fn keys_that_are_too_old_are_waited_for_like_keys_that_never_came() {
+    let publisher = Publisher::new();
+    publisher.receive(&[&publisher.old], NOW - DAY - 1);
+    let token = publisher.token(&publisher.old);
+    let asked = publisher.ask(&token);
+    publisher.has_waiting(1).await;
+    publisher.fail();
+    assert_eq!(denied(answer(asked).await).reason, Reason::KeysUnavailable);
+    let asked = publisher.ask(&token);
+    publisher.has_waiting(1).await;
+    publisher.fetch(&[&publisher.old]);
+    expect_user(answer(asked).await);
+}
+
+#[tokio::test]
+async fn keys_from_the_store_end_the_wait_and_never_replace_fetched_ones() {
+    let publisher = Publisher::new();
+    let set = |signer: &Signer| {
+        let set = set_of(&[signer.public_jwk().unwrap()]);
+        KeySet::parse(set.as_bytes()).unwrap()
+    };
+    assert!(!publisher.source.restore(set(&publisher.new), NOW));
+    expect_user(
+        publisher
+            .tokens
+            .verify(&publisher.token(&publisher.old), NOW),
+    );
+
+    let sources = key_sources();
+    let place = published_at("https://k.test/");
+    let source = sources.get_or_insert(ISSUER, &place);
+    let entries = [entry(&[Algorithm::ES256], KeySource::Published(place))];
+    let tokens = Tokens::new(&entries, new_cache(), &sources).unwrap();
+    let token = publisher.token(&publisher.old);
+    let asked = tokio::spawn(async move { tokens.verify_or_wait(&token, clock).await });
+    while source.metrics().waiting().get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(source.restore(set(&publisher.old), NOW - 5));
+    expect_user(answer(asked).await);
+    assert_eq!(source.age(NOW), Some(5));
+}
+
+#[tokio::test]
+async fn invented_names_push_out_no_key_and_each_other_at_most() {
+    let publisher = Publisher::new();
+    let token = publisher.token(&publisher.old);
+    for number in 0..10_000 {
+        let missing = crate::tokens::source::Missing {
+            source: Arc::clone(&publisher.source),
+            kid: Some(format!("invented-{number}")),
+        };
+        missing.remember_absent();
+    }
+    assert!(publisher.source.absent_names() <= 4096);
+    expect_user(publisher.tokens.verify(&token, NOW));
+}
+
+#[tokio::test]
+async fn another_entry_that_knows_the_key_is_not_kept_waiting() {
+    let publisher = Publisher::new();
+    let sources = key_sources();
+    let place = published_at("https://elsewhere.test/");
+    let entries = [
+        entry(&[Algorithm::ES256], KeySource::Published(place)),
+        published(&publisher.old),
+    ];
+    let tokens = Tokens::new(&entries, new_cache(), &sources).unwrap();
+    expect_user(
+        tokens
+            .verify_or_wait(&publisher.token(&publisher.old), clock)
+            .await,
+    );
+    // A signature that is right and a claim that is not are final, whatever the other entry would say.
+    let expired = publisher.old.sign(&claims().expiring(NOW - 100)).unwrap();
+    let refused = denied(tokens.verify_or_wait(&expired, clock).await);
+    assert_eq!(refused.reason, Reason::TokenExpired);
+}

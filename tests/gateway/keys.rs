@@ -1,0 +1,616 @@
+//! Keys that an issuer publishes and changes: rotation, tokens whose key nobody publishes, servers that are sick or gone.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use foregate::denial::Reason;
+use foregate::outage::{self, AccessClass, State};
+use foregate::tokens::mint::Signer;
+use jsonwebtoken::Algorithm;
+use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
+
+use crate::support::load::Load;
+use crate::support::origin::Exchange;
+use crate::support::tokens::{ISSUER, now};
+use crate::support::{Gateway, Http, Origin, RedisServer, Reply, eventually, in_time};
+
+/// An entry of `tokens` whose keys are published.
+fn entry(issuer: &str, place: &str) -> String {
+    format!("\n  - {{ issuer: \"{issuer}\", audience: authenticated, algorithms: ES256, {place} }}")
+}
+
+fn jwks_url(server: &Origin) -> String {
+    format!("jwks_url: \"{}/keys\"", server.url())
+}
+
+fn signer(kid: &str) -> Signer {
+    Signer::generate(Algorithm::ES256).unwrap().with_kid(kid)
+}
+
+fn set(signers: &[&Signer]) -> String {
+    let keys: Vec<_> = signers
+        .iter()
+        .map(|signer| signer.public_jwk().unwrap())
+        .collect();
+    json!({ "keys": keys }).to_string()
+}
+
+fn json_reply(body: impl AsRef<[u8]>) -> Reply {
+    Reply::new(200)
+        .header("content-type", "application/json")
+        .body(body)
+}
+
+/// Publishes these keys from now on.
+fn publish(server: &Origin, signers: &[&Signer]) {
+    let reply = json_reply(set(signers));
+    server.on("/keys", move |exchange| exchange.reply(&reply));
+}
+
+/// A gateway that has fetched its keys.
+async fn gateway(entries: &str) -> Gateway {
+    let gateway = Gateway::with(|config| {
+        config.set("tokens", entries);
+    })
+    .await;
+    eventually("ready", || gateway.admin_status("/readyz") == 200).await;
+    gateway
+}
+
+fn fetches(gateway: &Gateway, issuer: &str, result: &str) -> f64 {
+    gateway.metrics().sum(
+        "foregate_jwks_fetches_total",
+        &[("issuer", issuer), ("result", result)],
+    )
+}
+
+fn lookups(gateway: &Gateway, outcome: &str) -> f64 {
+    gateway
+        .metrics()
+        .sum("foregate_jwks_lookups_total", &[("outcome", outcome)])
+}
+
+#[tokio::test]
+async fn a_rotated_key_is_accepted_by_the_next_fetch_and_the_old_one_is_refused_from_then_on() {
+    let server = Origin::start();
+    let mut old = signer("first");
+    publish(&server, &[&old]);
+    let gateway = gateway(&entry(ISSUER, &jwks_url(&server))).await;
+    for (turn, http) in Http::BOTH.into_iter().cycle().take(4).enumerate() {
+        let new = signer(&format!("turn-{turn}"));
+        let [old_token, new_token] =
+            [&old, &new].map(|signer| signer.sign(&gateway.issuer.claims()).unwrap());
+        gateway.judged(http, &old_token).await.is_ok();
+        publish(&server, &[&new]);
+        gateway.judged(http, &new_token).await.is_ok();
+        gateway.origin.take();
+        gateway
+            .judged(http, &old_token)
+            .await
+            .is_denied(Reason::TokenKeyUnknown);
+        gateway.origin.saw_nothing();
+        old = new;
+    }
+    assert!(lookups(&gateway, "appeared") >= 1.0);
+    assert!(lookups(&gateway, "absent") >= 1.0);
+    assert_eq!(lookups(&gateway, "failed"), 0.0);
+}
+
+#[tokio::test]
+async fn a_rotation_with_overlap_costs_no_refusal() {
+    let server = Origin::start();
+    let new = signer("new");
+    publish(&server, &[&signer("before")]);
+    let gateway = gateway(&entry(ISSUER, &jwks_url(&server))).await;
+    // The clients' key, first alone and then beside the next one.
+    publish(&server, &[gateway.issuer.signer()]);
+    gateway
+        .judged(Http::One, &gateway.issuer.token())
+        .await
+        .is_ok();
+    let load = Load::start(&gateway, "/me").await;
+    load.goes_on(50).await;
+    publish(&server, &[gateway.issuer.signer(), &new]);
+    for http in Http::BOTH {
+        for _ in 0..5 {
+            let token = new.sign(&gateway.issuer.claims()).unwrap();
+            gateway.judged(http, &token).await.is_ok();
+        }
+    }
+    load.goes_on(50).await;
+    let outcome = load.stop().await;
+    assert!(outcome.failed.is_empty(), "{outcome:?}");
+    assert_eq!(outcome.closed, 0);
+    assert_eq!(gateway.metrics().sum("foregate_jwks_waiting", &[]), 0.0);
+}
+
+/// How many tokens are invented: ten thousand with `FOREGATE_FULL=1`, else some of them.
+fn invented() -> usize {
+    match std::env::var_os("FOREGATE_FULL") {
+        Some(_) => 10_000,
+        None => 1500,
+    }
+}
+
+#[tokio::test]
+async fn invented_names_cost_one_fetch_a_second_and_good_tokens_pass_meanwhile() {
+    const STREAMS: usize = 1500;
+    let server = Origin::start();
+    let (good, next) = (signer("good"), signer("next"));
+    publish(&server, &[&good]);
+    let gateway = gateway(&entry(ISSUER, &jwks_url(&server))).await;
+    let claims = gateway.issuer.claims();
+    let tokens: Vec<_> = (0..invented())
+        .map(|number| {
+            let impostor = good.clone().with_kid(format!("invented-{number}"));
+            impostor.sign(&claims).unwrap()
+        })
+        .collect();
+    let good = good.sign(&claims).unwrap();
+    gateway
+        .get(Http::One, "/me")
+        .bearer(&good)
+        .send()
+        .await
+        .is_ok();
+    server.take();
+
+    let begun = Instant::now();
+    let over = Arc::new(AtomicBool::new(false));
+    let regulars: Vec<_> = [Http::One, Http::Two]
+        .map(|http| {
+            let (over, good) = (over.clone(), good.clone());
+            let connector = gateway.connector(http, crate::support::Door::Tls);
+            tokio::spawn(async move {
+                let (mut client, mut slowest) = (connector.connect().await, Duration::ZERO);
+                let mut count = 0;
+                while !over.load(Ordering::Relaxed) {
+                    let sent = Instant::now();
+                    client.get("/me").bearer(&good).send().await.is_ok();
+                    slowest = slowest.max(sent.elapsed());
+                    count += 1;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                (count, slowest)
+            })
+        })
+        .into();
+    // Connections of HTTP/2 with at most a hundred streams each, so that requests wait side by side.
+    let next_token = Arc::new(AtomicUsize::new(0));
+    let tokens = Arc::new(tokens);
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS / 100 {
+        let client = gateway.connect(Http::Two).await;
+        for _ in 0..100 {
+            let (mut client, tokens, next) = (client.another(), tokens.clone(), next_token.clone());
+            streams.push(tokio::spawn(async move {
+                let mut codes: HashMap<String, usize> = HashMap::new();
+                while let Some(token) = tokens.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let call = client.get("/me").bearer(token).try_send();
+                    let answer = in_time("a refusal", call).await.unwrap().finish().await;
+                    let code = answer.json()["code"].as_str().unwrap().to_owned();
+                    if code == "keys_unavailable" {
+                        assert_eq!(
+                            (answer.status.as_u16(), answer.header("retry-after")),
+                            (503, "1")
+                        );
+                    }
+                    *codes.entry(code).or_default() += 1;
+                }
+                codes
+            }));
+        }
+    }
+    let mut codes: HashMap<String, usize> = HashMap::new();
+    for stream in streams {
+        for (code, count) in stream.await.unwrap() {
+            *codes.entry(code).or_default() += count;
+        }
+    }
+    let took = begun.elapsed();
+    over.store(true, Ordering::Relaxed);
+    for regular in regulars {
+        let (count, slowest) = regular.await.unwrap();
+        println!("{count} good requests meanwhile, the slowest in {slowest:?}");
+        assert!(count > 0);
+    }
+    let mut inside: Vec<u64> = gateway
+        .log()
+        .all(|line| line["message"] == "request" && line["status"] == 200)
+        .iter()
+        .filter_map(|line| line["answered_us"].as_u64())
+        .collect();
+    inside.sort_unstable();
+    println!(
+        "from head to answer inside the gateway: half in {:?} us, all in {:?} us",
+        inside.get(inside.len() / 2),
+        inside.last()
+    );
+    let fetches = server.take().len();
+    println!("{codes:?} in {took:?} with {fetches} fetches");
+    // One may have been due when it began, one when it ended.
+    let most = took.as_secs() as usize + 2;
+    assert!(
+        fetches >= 1 && fetches <= most,
+        "{fetches} fetches in {took:?}"
+    );
+    let known = ["token_key_unknown", "keys_unavailable"];
+    let sum: usize = known.iter().filter_map(|code| codes.get(*code)).sum();
+    assert_eq!(sum, invented(), "{codes:?}");
+    assert!(codes.contains_key("token_key_unknown"), "{codes:?}");
+    let user = good_subject(&claims);
+    for seen in gateway.origin.take() {
+        assert_eq!(seen.header("x-foregate-subject"), Some(user.as_str()));
+        assert!(seen.mentions(&good));
+    }
+
+    // And a key that is published now is found by the next fetch, as if nothing had been.
+    publish(&server, &[&next]);
+    let rotated = next.sign(&claims).unwrap();
+    gateway.judged(Http::Two, &rotated).await.is_ok();
+    assert_eq!(gateway.metrics().sum("foregate_jwks_waiting", &[]), 0.0);
+}
+
+fn good_subject(claims: &foregate::tokens::mint::Claims) -> String {
+    claims.as_object()["sub"].as_str().unwrap().to_owned()
+}
+
+type Sickness = (&'static str, fn(&mut Exchange));
+
+/// What a key server may do instead of answering, by a name.
+fn sicknesses() -> Vec<Sickness> {
+    vec![
+        ("hanging", |exchange| exchange.wait_for_close()),
+        ("dripping", |exchange| {
+            exchange.begin(200, &[("content-type", "application/json")]);
+            // A byte now and then, so that every pause is short and the whole never ends.
+            while exchange.chunk(" ") {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }),
+        ("oversized", |exchange| {
+            exchange.reply(&json_reply(vec![b' '; 300 * 1024]));
+        }),
+        ("endless", |exchange| {
+            exchange.begin(200, &[]);
+            while exchange.chunk([b' '; 4096]) {}
+        }),
+        ("page", |exchange| {
+            exchange.reply(
+                &Reply::new(200)
+                    .header("content-type", "text/html")
+                    .body("<!doctype html><title>Maintenance</title>"),
+            );
+        }),
+        ("secret", |exchange| {
+            let oct = json!({ "keys": [{ "kty": "oct", "kid": "sick", "alg": "HS256", "k": "A".repeat(43) }] });
+            exchange.reply(&json_reply(oct.to_string()));
+        }),
+        ("empty", |exchange| {
+            exchange.reply(&json_reply(r#"{"keys":[]}"#))
+        }),
+        ("redirect", |exchange| {
+            exchange.reply(&Reply::new(302).header("location", "/good"));
+        }),
+        ("error", |exchange| exchange.reply(&Reply::new(500))),
+        ("nothing", |exchange| exchange.reply(&Reply::new(204))),
+        ("garbage", |exchange| {
+            exchange.raw(b"220 mail.example ESMTP\r\n");
+            exchange.close();
+        }),
+        ("reset", |exchange| exchange.reset()),
+        ("short", |exchange| {
+            exchange.raw(b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{\"keys\":[");
+            exchange.close();
+        }),
+    ]
+}
+
+#[tokio::test]
+async fn whatever_ails_a_key_server_no_token_is_to_blame_and_none_passes() {
+    let server = Origin::start();
+    let sick = signer("sick");
+    let good = json_reply(set(&[&sick]));
+    server.on("/good", move |exchange| exchange.reply(&good));
+    let mut entries = String::new();
+    for (name, script) in sicknesses() {
+        server.on(&format!("/{name}"), script);
+        entries += &entry(name, &format!("jwks_url: \"{}/{name}\"", server.url()));
+    }
+    // A port that is ours, so that nobody else's server can appear there, and on which nobody listens.
+    let gone = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    gone.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    let address = gone.local_addr().unwrap().as_socket().unwrap();
+    entries += &entry("gone", &format!("jwks_url: \"http://{address}/keys\""));
+    let gateway = Gateway::with(|config| {
+        config.set("tokens", &entries);
+    })
+    .await;
+    assert_eq!(gateway.admin_status("/readyz"), 503);
+    let names = sicknesses().into_iter().map(|(name, _)| name);
+    for name in names.chain(["gone"]) {
+        for http in Http::BOTH {
+            let token = sick
+                .sign(&gateway.issuer.claims().with("iss", name))
+                .unwrap();
+            let answer = gateway.get(http, "/me").bearer(&token).send().await;
+            assert_eq!(
+                answer
+                    .is_denied(Reason::KeysUnavailable)
+                    .header("retry-after"),
+                "1",
+                "{name}"
+            );
+        }
+        assert_eq!(fetches(&gateway, name, "good"), 0.0, "{name}");
+    }
+    gateway.origin.saw_nothing();
+    assert!(server.requests().iter().all(|seen| seen.target != "/good"));
+    for (name, result) in [
+        ("hanging", "deadline"),
+        ("dripping", "deadline"),
+        ("oversized", "exchange"),
+        ("endless", "exchange"),
+        ("page", "content"),
+        ("secret", "content"),
+        ("redirect", "status"),
+        ("garbage", "exchange"),
+        ("short", "exchange"),
+        ("gone", "connect"),
+    ] {
+        let failed = || fetches(&gateway, name, result) >= 1.0;
+        eventually(&format!("{name} counts as {result}"), failed).await;
+    }
+}
+
+#[tokio::test]
+async fn a_key_server_that_falls_ill_takes_no_known_key_away() {
+    let server = Origin::start();
+    let known = signer("known");
+    publish(&server, &[&known]);
+    let gateway = gateway(&entry(ISSUER, &jwks_url(&server))).await;
+    for (name, script) in sicknesses() {
+        server.on("/keys", script);
+        let http = if name.len() % 2 == 0 {
+            Http::One
+        } else {
+            Http::Two
+        };
+        let sign = |signer: &Signer| signer.sign(&gateway.issuer.claims()).unwrap();
+        let unknown = known.clone().with_kid(name);
+        // This makes the gateway ask its sick server.
+        gateway
+            .get(http, "/me")
+            .bearer(&sign(&unknown))
+            .send()
+            .await
+            .is_denied(Reason::KeysUnavailable);
+        gateway.origin.saw_nothing();
+        gateway
+            .get(http, "/me")
+            .bearer(&sign(&known))
+            .send()
+            .await
+            .is_ok();
+        gateway.origin.only();
+    }
+    assert_eq!(gateway.admin_status("/readyz"), 200);
+    // Well again: everything is known after the next fetch.
+    publish(&server, &[&known]);
+    let unknown = known.clone().with_kid("never published");
+    let token = unknown.sign(&gateway.issuer.claims()).unwrap();
+    gateway
+        .judged(Http::Two, &token)
+        .await
+        .is_denied(Reason::TokenKeyUnknown);
+}
+
+#[tokio::test]
+async fn a_discovery_document_leads_to_the_keys_of_its_issuer_and_nowhere_else() {
+    let (server, elsewhere) = (Origin::start(), Origin::start());
+    let key = signer("discovered");
+    let reply = json_reply(set(&[&key]));
+    for origin in [&server, &elsewhere] {
+        let reply = reply.clone();
+        origin.on("/jwks", move |exchange| exchange.reply(&reply));
+    }
+    let document = |path: &str, issuer: &str, jwks_uri: String| {
+        let reply = json_reply(json!({ "issuer": issuer, "jwks_uri": jwks_uri }).to_string());
+        server.on(path, move |exchange| exchange.reply(&reply));
+    };
+    let here = format!("{}/jwks", server.url());
+    document("/good", ISSUER, here.clone());
+    document("/impostor", "somebody else", here);
+    document("/away", "away", format!("{}/jwks", elsewhere.url()));
+    document("/outside", "outside", "http://keys.example/jwks".to_owned());
+    server.on("/none", |exchange| exchange.reply(&Reply::new(404)));
+    let place = |path: &str| format!("discovery_url: \"{}{path}\"", server.url());
+    let entries: String = [
+        (ISSUER, "/good"),
+        ("impostor", "/impostor"),
+        ("away", "/away"),
+        ("outside", "/outside"),
+        ("none", "/none"),
+    ]
+    .map(|(issuer, path)| entry(issuer, &place(path)))
+    .concat();
+    let gateway = Gateway::with(|config| {
+        config.set("tokens", &entries);
+    })
+    .await;
+    let sign = |issuer: &str| {
+        key.sign(&gateway.issuer.claims().with("iss", issuer))
+            .unwrap()
+    };
+    for http in Http::BOTH {
+        for issuer in ["impostor", "away", "outside", "none"] {
+            let answer = gateway.get(http, "/me").bearer(&sign(issuer)).send().await;
+            answer.is_denied(Reason::KeysUnavailable);
+        }
+        gateway.origin.saw_nothing();
+        gateway.judged(http, &sign(ISSUER)).await.is_ok();
+        gateway.origin.take();
+    }
+    elsewhere.saw_nothing();
+    let told = gateway
+        .log()
+        .all(|line| line["message"] == "keys were not received");
+    let told_about = |issuer: &str, word: &str| {
+        let about = |line: &&Value| line["issuer"] == issuer;
+        let line = told.iter().find(about).unwrap();
+        assert!(line["error"].as_str().unwrap().contains(word), "{line}");
+    };
+    told_about("impostor", "`issuer`");
+    told_about("away", &elsewhere.url());
+    told_about("outside", "clear text");
+    told_about("none", "404");
+
+    // What it leads to may move: the next fetch that fails looks again.
+    let moved = signer("moved");
+    let reply = json_reply(set(&[&moved]));
+    server.on("/new-place", move |exchange| exchange.reply(&reply));
+    server.on("/jwks", |exchange| exchange.reply(&Reply::new(410)));
+    document("/good", ISSUER, format!("{}/new-place", server.url()));
+    let token = moved.sign(&gateway.issuer.claims()).unwrap();
+    gateway.judged(Http::Two, &token).await.is_ok();
+}
+
+#[tokio::test]
+async fn keys_are_counted_from_zero_by_issuer_and_forgotten_with_it() {
+    let server = Origin::start();
+    let key = signer("counted");
+    publish(&server, &[&key]);
+    let entries = entry(ISSUER, &jwks_url(&server));
+    let mut gateway = gateway(&entries).await;
+    let text = gateway.metrics().text().to_owned();
+    let issuer = format!("issuer=\"{ISSUER}\"");
+    for series in [
+        format!("foregate_jwks_fetches_total{{{issuer},result=\"deadline\"}} 0"),
+        format!("foregate_jwks_fetches_total{{{issuer},result=\"good\"}} 1"),
+        format!("foregate_jwks_lookups_total{{{issuer},outcome=\"full\"}} 0"),
+        format!("foregate_jwks_waiting{{{issuer}}} 0"),
+    ] {
+        assert!(text.lines().any(|line| line == series), "{series}\n{text}");
+    }
+    let age = |gateway: &Gateway| gateway.metrics().sum("foregate_jwks_age_seconds", &[]);
+    let before = now();
+    eventually("keys grow older", || age(&gateway) >= 1.0).await;
+    assert!(age(&gateway) <= (now() - before + 20) as f64);
+    // A reload that keeps the place keeps the keys; one that does not ends the series.
+    gateway
+        .reload(|config| {
+            config.set("drain", "29s");
+        })
+        .await;
+    let token = key.sign(&gateway.issuer.claims()).unwrap();
+    gateway
+        .get(Http::One, "/me")
+        .bearer(&token)
+        .send()
+        .await
+        .is_ok();
+    assert_eq!(server.requests().len(), 1);
+    gateway
+        .reload(|config| {
+            let other = format!(
+                "\n  - {{ issuer: \"{ISSUER}\", audience: authenticated, algorithms: ES256, jwks_file: jwks.json }}"
+            );
+            config.set("tokens", &other);
+        })
+        .await;
+    assert!(!gateway.metrics().text().contains("foregate_jwks_"));
+}
+
+#[tokio::test]
+async fn after_a_restart_keys_come_from_the_store_while_their_server_is_away() {
+    let (server, redis) = (Origin::start(), RedisServer::start());
+    let key = signer("stored");
+    publish(&server, &[&key]);
+    let start = || {
+        Gateway::with(|config| {
+            config
+                .set("tokens", &entry(ISSUER, &jwks_url(&server)))
+                .store(&redis.url());
+        })
+    };
+    let first = start().await;
+    let token = key.sign(&first.issuer.claims()).unwrap();
+    first.metric_becomes("foregate_store_up", &[], 1.0).await;
+    first.judged(Http::One, &token).await.is_ok();
+    let written = [("command", "put"), ("outcome", "ok")];
+    let puts = || {
+        first
+            .metrics()
+            .sum("foregate_store_command_seconds_count", &written)
+    };
+    eventually("keys are stored", || puts() >= 1.0).await;
+    drop(first);
+
+    let sick = Arc::new(AtomicBool::new(true));
+    let (is_sick, reply) = (sick.clone(), json_reply(set(&[&key])));
+    server.on("/keys", move |exchange| {
+        if is_sick.load(Ordering::Relaxed) {
+            exchange.wait_for_close();
+        } else {
+            exchange.reply(&reply);
+        }
+    });
+    let second = start().await;
+    second.metric_becomes("foregate_store_up", &[], 1.0).await;
+    eventually("ready", || second.admin_status("/readyz") == 200).await;
+    for http in Http::BOTH {
+        second.judged(http, &token).await.is_ok();
+        second.origin.take();
+        let unknown = key.clone().with_kid("unknown");
+        let unknown = unknown.sign(&second.issuer.claims()).unwrap();
+        let answer = second.get(http, "/me").bearer(&unknown).send().await;
+        answer.is_denied(Reason::KeysUnavailable);
+        second.origin.saw_nothing();
+    }
+    assert_eq!(fetches(&second, ISSUER, "good"), 0.0);
+    let told = second
+        .log()
+        .all(|line| line["message"] == "took keys from the store");
+    assert_eq!(told.len(), 1);
+    sick.store(false, Ordering::Relaxed);
+    eventually("a fetch", || fetches(&second, ISSUER, "good") >= 1.0).await;
+    second.judged(Http::Two, &token).await.is_ok();
+}
+
+#[tokio::test]
+async fn while_a_key_is_missing_every_class_of_route_answers_as_the_matrix_says() {
+    let server = Origin::start();
+    server.on("/keys", |exchange| exchange.reply(&Reply::new(503)));
+    let gateway = Gateway::with(|config| {
+        config.set("tokens", &entry(ISSUER, &jwks_url(&server)));
+    })
+    .await;
+    let token = signer("missing").sign(&gateway.issuer.claims()).unwrap();
+    for (class, method, path) in [
+        (AccessClass::Public, "GET", "/public/x"),
+        (AccessClass::Read, "GET", "/me"),
+        (AccessClass::Read, "GET", "/optional"),
+        (AccessClass::Write, "POST", "/me"),
+        (AccessClass::Admin, "GET", "/admin"),
+    ] {
+        for http in Http::BOTH {
+            let answer = gateway.call(http, method, path).bearer(&token).send().await;
+            match State::KeysMissing.answer(class) {
+                outage::Answer::Allow => {
+                    answer.is_ok();
+                    gateway.origin.only();
+                }
+                outage::Answer::Refuse(reason) => {
+                    answer.is_denied(reason);
+                    gateway.origin.saw_nothing();
+                }
+                outage::Answer::Degrade => panic!("a key that is missing proves nobody"),
+            }
+        }
+    }
+}
