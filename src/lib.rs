@@ -9,8 +9,8 @@
 //!
 //! Begin with [`gateway`]: it is the page that says what happens to a request. Then [`request`], which refuses everything ambiguous
 //! before anybody judges; [`auth::chain`], the order of the layers; one layer, such as [`auth::roles`]; [`upstream`], which takes a
-//! permit and nothing else; and [`denial`], the table of all refusals. What is shared between replicas is in [`store`]; what was revoked,
-//! and how every replica comes to know it, in [`sessions`].
+//! permit and nothing else; and [`denial`], the table of all refusals. What replicas share is behind [`store`], and what is answered while it
+//! is away is one table, [`outage`]; what was revoked, and how every replica comes to know it, is in [`sessions`].
 //!
 //! What is absent is worth knowing:
 //!

@@ -4,8 +4,10 @@ use std::io::{BufRead as _, BufReader, Lines};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
+use foregate::outage::State;
 use serde_json::Value;
 
+use crate::support::config::KEY;
 use crate::support::gateway::program;
 use crate::support::{DEADLINE, Gateway, Http};
 
@@ -111,11 +113,55 @@ fn a_good_configuration_is_called_good() {
     let summary = text(&output.stdout);
     assert!(summary.starts_with("valid: 2 routes, 1 upstreams, 0 issuers"));
     assert!(summary.contains("public    "), "{summary}");
+    assert!(
+        summary.contains("store     this process (one replica)"),
+        "{summary}"
+    );
+    for state in State::ALL {
+        assert!(summary.contains(state.meaning()), "{summary}");
+    }
+    assert!(
+        summary.contains("read: degrade; write: 503 store_unavailable"),
+        "{summary}"
+    );
     let output = file.foregate("check", &["--format", "json"]);
     assert_eq!(output.status.code(), Some(0));
     let verdict: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(verdict["valid"], true);
     assert_eq!(verdict["problems"].as_array().unwrap().len(), 0);
+    let outages = verdict["outages"].as_array().unwrap();
+    assert_eq!(outages.len(), State::ALL.len());
+    assert_eq!(outages[0]["answers"]["write"], "allow");
+    assert_eq!(outages[2]["answers"]["write"], "503 store_unavailable");
+    assert_eq!(outages[4]["answers"]["read"], "503 keys_unavailable");
+}
+
+#[test]
+fn a_store_is_shown_without_its_password() {
+    let file = Written::new(&format!(
+        "{GOOD}keys: [{{ id: k1, secret: {KEY} }}]\nstore: {{ redis: \"rediss://gate:sw0rdf1sh@h:7000/2\" }}\n"
+    ));
+    let output = file.foregate("check", &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let summary = text(&output.stdout);
+    assert!(
+        summary.contains("store     rediss://h:7000/2\n"),
+        "{summary}"
+    );
+    for (from, to) in [
+        ("id: k1,", "id: k1, bogus: 1,"),
+        ("/2", "/x"),
+        ("h:7000", "h h"),
+        (" redis:", " redsi:"),
+    ] {
+        let file = Written::new(&file.text.replace(from, to));
+        for format in ["human", "json"] {
+            let output = file.foregate("check", &["--format", format]);
+            assert_eq!(output.status.code(), Some(1), "{to}");
+            let all = format!("{}{}", text(&output.stdout), text(&output.stderr));
+            assert!(!all.contains("sw0rdf1sh") && !all.contains(KEY), "{all}");
+        }
+    }
 }
 
 #[test]
@@ -338,6 +384,7 @@ async fn a_running_gateway_prints_no_secret_of_its_configuration() {
         let change = |config: &mut crate::support::Config| {
             let entry = format!("{{ {ENTRY}, secret: \"${{KNOWN_SECRET}}\" }}");
             config.set("tokens", &format!("[{entry}]"));
+            config.store("redis://gate:sw0rdf1sh@127.0.0.1:1");
         };
         let origin = crate::support::Origin::start();
         let mut gateway = Gateway::within(&environment, origin, change).await;
@@ -357,6 +404,7 @@ async fn a_running_gateway_prints_no_secret_of_its_configuration() {
             .await;
         let log = gateway.log().text();
         assert!(log.contains("bogus") && !log.contains("sw0rdf1sh"), "{log}");
+        assert!(!log.contains(KEY), "{log}");
         assert!(!gateway.metrics().text().contains("sw0rdf1sh"));
     }
 }

@@ -8,6 +8,7 @@ use foregate::tokens::mint::Signer;
 use jsonwebtoken::Algorithm;
 use serde_json::Value;
 
+use crate::support::config::OTHER_KEY;
 use crate::support::load::Load;
 use crate::support::log::says;
 use crate::support::openssl::{certificate_file, shown_certificate};
@@ -146,6 +147,56 @@ async fn what_needs_a_restart_is_refused_with_these_words() {
     assert_eq!(refusals(&gateway), [words]);
     assert_eq!(gateway.metrics().sum(GENERATION, &[]), 1.0);
     gateway.get(Http::Two, "/public/x").send().await.is_ok();
+}
+
+#[tokio::test]
+async fn another_store_or_key_needs_a_restart() {
+    let mut gateway = Gateway::with(|config| {
+        config.store("redis://:one@127.0.0.1:1");
+    })
+    .await;
+    let changes: [(&str, &str, &str); 4] = [
+        (
+            "store",
+            "{ redis: \"redis://:two@127.0.0.1:1\" }",
+            "`store`",
+        ),
+        (
+            "store",
+            "{ redis: \"redis://:one@127.0.0.1:1\", timeout: 1s }",
+            "`store`",
+        ),
+        (
+            "store",
+            "{ redis: \"rediss://:one@127.0.0.1:1\" }",
+            "`store`",
+        ),
+        ("keys", "[{ id: k2, secret: \"OTHER\" }]", "`keys`"),
+    ];
+    for (number, (key, value, words)) in changes.into_iter().enumerate() {
+        let before = gateway.config_value(key);
+        let value = value.replace("OTHER", OTHER_KEY);
+        gateway.write_config(|config| {
+            config.set(key, &value);
+        });
+        gateway
+            .metric_becomes(RELOADS, &[("result", "refused")], number as f64 + 1.0)
+            .await;
+        let told = refusals(&gateway);
+        assert_eq!(
+            told.last().unwrap(),
+            &format!("{words} cannot change without a restart")
+        );
+        assert!(!gateway.log().text().contains("two@"));
+        gateway.write_config(|config| {
+            config.set(key, &before);
+        });
+        gateway.signal("HUP");
+        gateway
+            .metric_becomes(RELOADS, &[("result", "unchanged")], number as f64 + 1.0)
+            .await;
+    }
+    assert_eq!(gateway.metrics().sum(GENERATION, &[]), 1.0);
 }
 
 // === certificates ===

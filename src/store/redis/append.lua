@@ -1,7 +1,7 @@
--- ARGV: 2 the number after which the entries are sealed, 3 the present, 4 channel, 5 names per entry; then for each entry its expiry, the
+-- ARGV: 3 the number after which the entries are sealed, 4 channel, 5 names per entry; then for each entry its expiry, the
 -- sealed entry, and its names, the one to write first. Gives whether it was done: numbers are inside the seals, so they must be right.
 -- It begins to write by removing, after which Redis lets a script add something even if it is full: what is revoked matters more.
-local after = tonumber(ARGV[2])
+local after = tonumber(ARGV[3])
 local names = tonumber(ARGV[5])
 local width = names + 2
 local missing = {}
@@ -26,20 +26,6 @@ if seq ~= after then
   return { '0', epoch, run, plain(seq) }
 end
 
-local function forget(name)
-  local number = tonumber(redis.call('HGET', KEYS[3], name) or '')
-  if number then
-    redis.call('ZREMRANGEBYSCORE', KEYS[2], plain(number), plain(number))
-  end
-  redis.call('HDEL', KEYS[3], name)
-  redis.call('ZREM', KEYS[4], name)
-end
-
--- What expired five minutes ago by two clocks, a part at a time.
-local ended = math.min(tonumber(ARGV[3]), tonumber(redis.call('TIME')[1])) - 300
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', plain(ended), 'LIMIT', 0, 100)) do
-  forget(name)
-end
 for _, at in ipairs(missing) do
   local number = plain(after + (at - 6) / width + 1)
   for i = at + 2, at + width - 1 do

@@ -48,6 +48,8 @@ pub(super) fn clients(redis: &Redis) -> anyhow::Result<(Client, SubscriberClient
         .set_policy(policy)
         .set_performance_config(PerformanceConfig {
             broadcast_channel_capacity: 1024,
+            // Commands have deadlines of their own; this is for what fred sends by itself.
+            default_command_timeout: redis.connect_timeout,
             ..PerformanceConfig::default()
         })
         .set_connection_config(ConnectionConfig {

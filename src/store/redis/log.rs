@@ -34,9 +34,6 @@ const PAGE_SIZE: usize = 500;
 /// How often an append is tried with the number that another replica left; each time some replica got on.
 const ATTEMPTS: usize = 64;
 
-/// How long an expired entry may lie in the log before whoever reads it clears it away, in seconds: clocks differ.
-const CLOCKS_DIFFER: i64 = 300;
-
 /// Names in Redis that are about the log. They tell nothing and do not depend on a key, so that all replicas use one log while keys are
 /// rotated.
 pub(super) struct LogNames {
@@ -84,8 +81,8 @@ impl Redis {
             let after = self.newest.load(Ordering::Relaxed);
             let mut arguments: Vec<Value> = vec![
                 new_epoch()?.into(),
-                after.to_string().into(),
                 now.to_string().into(),
+                after.to_string().into(),
                 self.log.channel.as_str().into(),
                 self.seals
                     .names(Kind::Revocation, b"")
@@ -178,8 +175,6 @@ impl Redis {
                             record: opened.value,
                             expires: opened.expires,
                         });
-                    } else if opened.expires < now - CLOCKS_DIFFER {
-                        clear.push(Value::Bytes(entry.to_vec().into()));
                     }
                 }
                 Err(Broken::UnknownKey) => return Err(self.unknown_key()),

@@ -37,7 +37,7 @@ const LONGEST_RECORD: i64 = 1 << 20;
 /// How much longer than a command on one record a page or an append may take.
 const BULK: u32 = 10;
 
-/// Seconds between two log lines about records that do not open.
+/// Seconds between two log lines about the same kind of thing.
 const TELLING: i64 = 10;
 
 /// The store in Redis.
@@ -53,8 +53,30 @@ pub struct Redis {
     newest: AtomicU64,
     pushes: signal::Sender<u64>,
     connected: Notify,
-    /// When something about a record was last told, in Unix seconds.
-    told: AtomicI64,
+    broken_records: Sparing,
+    broken_connections: Sparing,
+    no_subscription: Sparing,
+}
+
+/// A kind of log line that must not fill the log: whoever can write the store, or a server that is away for hours, could do that
+/// otherwise. Records that do not open are counted each time.
+#[derive(Default)]
+struct Sparing {
+    /// In Unix seconds.
+    last: AtomicI64,
+}
+
+impl Sparing {
+    fn may_tell(&self, now: i64) -> bool {
+        let last = self.last.load(Ordering::Relaxed);
+        let is_due = now >= last.saturating_add(TELLING);
+        // One of several that ask at once.
+        is_due
+            && self
+                .last
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
 }
 
 impl Redis {
@@ -88,7 +110,9 @@ impl Redis {
             newest: AtomicU64::new(0),
             pushes: signal::Sender::new(0),
             connected: Notify::new(),
-            told: AtomicI64::new(i64::MIN),
+            broken_records: Sparing::default(),
+            broken_connections: Sparing::default(),
+            no_subscription: Sparing::default(),
         });
         store.metrics.is_up(false);
         watch::spawn(&store, subscriber);
@@ -153,7 +177,7 @@ impl Redis {
     /// A record that is not ours.
     fn tampered(&self, kind: Kind) {
         self.metrics.tampered(kind);
-        if self.may_tell() {
+        if self.broken_records.may_tell((self.now)()) {
             tracing::warn!(
                 kind = kind.as_str(),
                 "security: a record in the store was written or changed by somebody else; it counts as absent"
@@ -164,23 +188,12 @@ impl Redis {
     /// A record that may be ours.
     fn unknown_key(&self) -> Unreachable {
         self.metrics.unreachable(Unreachable::UnknownKey);
-        if self.may_tell() {
+        if self.broken_records.may_tell((self.now)()) {
             tracing::error!(
                 "a record in the store was sealed with a key that `keys` does not list; list it again until its records have expired"
             );
         }
         Unreachable::UnknownKey
-    }
-
-    /// Whoever can write the store could fill the log otherwise. Everything is counted.
-    fn may_tell(&self) -> bool {
-        let now = (self.now)();
-        let last = self.told.load(Ordering::Relaxed);
-        now >= last.saturating_add(TELLING)
-            && self
-                .told
-                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
     }
 
     async fn find(&self, kind: Kind, name: &[u8]) -> Result<Option<Vec<u8>>, Unreachable> {

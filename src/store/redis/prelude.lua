@@ -1,4 +1,4 @@
--- What every script about the log begins with. KEYS: 1 position, 2 log, 3 names, 4 expiries. ARGV[1]: an epoch for a log without one.
+-- What scripts about the log begin with. KEYS: 1 position, 2 log, 3 names, 4 expiries. ARGV: 1 an epoch for a log without one, 2 a time.
 --
 --   position  hash: epoch, and seq, the number of the newest entry
 --   log       sorted set: sealed entry by number
@@ -17,6 +17,15 @@ local function newest()
   return tonumber(last[2] or '0') or 0
 end
 
+local function forget(name)
+  local number = tonumber(redis.call('HGET', KEYS[3], name) or '')
+  if number then
+    redis.call('ZREMRANGEBYSCORE', KEYS[2], plain(number), plain(number))
+  end
+  redis.call('HDEL', KEYS[3], name)
+  redis.call('ZREM', KEYS[4], name)
+end
+
 local last = newest()
 if not (last <= MOST) then
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '(' .. plain(MOST), '+inf')
@@ -33,3 +42,10 @@ if not seq or not (seq >= last and seq <= MOST) then
 end
 -- Another process may have other data, even with the same epoch: a restored dump, a promoted replica.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
+
+-- What expired five minutes ago by two clocks, which may differ, a part at a time. Entry, name and expiry go together, or the count of
+-- what is there would be wrong.
+local ended = math.min(tonumber(ARGV[2]), tonumber(redis.call('TIME')[1])) - 300
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', plain(ended), 'LIMIT', 0, 100)) do
+  forget(name)
+end

@@ -36,7 +36,7 @@ enum Policy {
 /// Starts the tasks.
 pub(super) fn spawn(store: &Arc<Redis>, subscriber: SubscriberClient) {
     let client: Client = (*store.one).clone();
-    tokio::spawn(stay_connected(client.clone()));
+    tokio::spawn(stay_connected(store.clone(), client.clone()));
     tokio::spawn(notice_connections(store.clone(), client));
     tokio::spawn(look_after(store.clone()));
     tokio::spawn(stay_subscribed(subscriber.clone()));
@@ -44,9 +44,11 @@ pub(super) fn spawn(store: &Arc<Redis>, subscriber: SubscriberClient) {
 }
 
 /// A connection task ends for errors it takes for final, such as a server that speaks something else; a server can be exchanged.
-async fn stay_connected(client: Client) {
+async fn stay_connected(store: Arc<Redis>, client: Client) {
     loop {
-        if let Ok(Err(error)) = client.connect().await {
+        if let Ok(Err(error)) = client.connect().await
+            && store.broken_connections.may_tell((store.now)())
+        {
             tracing::warn!(kind = ?error.kind(), "no connection to the store");
         }
         sleep(AGAIN).await;
@@ -78,9 +80,10 @@ async fn notice_connections(store: Arc<Redis>, client: Client) {
             error = errors.recv() => match error {
                 Err(RecvError::Closed) => return,
                 Err(RecvError::Lagged(_)) => {}
-                Ok((error, _)) => {
+                Ok((error, _)) if store.broken_connections.may_tell((store.now)()) => {
                     tracing::warn!(error = error.details(), "the connection to the store broke, or cannot be made");
                 }
+                Ok(_) => {}
             },
         }
     }
@@ -100,7 +103,9 @@ async fn look_after(store: Arc<Redis>) {
         if is_due || store.breaker.is_open() {
             if let Ok(policy) = store.policy().await {
                 store.judge(&policy, is_due);
-                looked = Some(now);
+                if is_due {
+                    looked = Some(now);
+                }
             }
         } else {
             let ping = store.one.ping(None);
@@ -170,7 +175,9 @@ async fn listen(store: Arc<Redis>, subscriber: SubscriberClient) {
         if !is_subscribed && subscriber.is_connected() {
             let subscribed = subscriber.subscribe(store.log.channel.as_str()).await;
             is_subscribed = subscribed.is_ok();
-            if let Err(error) = subscribed {
+            if let Err(error) = subscribed
+                && store.no_subscription.may_tell((store.now)())
+            {
                 tracing::warn!(
                     kind = ?error.kind(),
                     "revocations are not pushed, only asked for: no subscription to the store"

@@ -122,3 +122,13 @@ fn names_do_not_run_into_one_another() {
         first(&seals, Kind::Revocation, b"a")
     );
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(record: Vec<u8>, id in 0..40_u8) {
+        let seals = seals(&[key("k1", OLD)]);
+        proptest::prop_assert!(seals.open(Kind::KeySet, "n", &record).is_err());
+        let begun = [&[VERSION, id][..], b"k1", &record].concat();
+        proptest::prop_assert!(seals.open(Kind::KeySet, "n", &begun).is_err());
+    }
+}

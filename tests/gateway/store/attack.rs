@@ -254,6 +254,37 @@ async fn a_deleted_entry_is_missed_by_its_count_and_written_back() {
 }
 
 #[tokio::test]
+async fn what_has_expired_goes_with_its_name_and_the_count_stays_right() {
+    let server = RedisServer::start();
+    let opened = in_redis(&server).await;
+    let until = now() + 1;
+    let entries = [
+        entry("short", "short", until),
+        entry("long", "long", later()),
+    ];
+    opened.store.append(&entries).await.unwrap();
+    eventually("one expires", || now() > until).await;
+    for _ in 0..2 {
+        assert_eq!(records(&log(&*opened.store).await), ["long"]);
+        assert_eq!(opened.store.position(now()).await.unwrap().1, 1);
+    }
+    // As if that had been long ago.
+    let expiries: &[u8] = b"foregate:{revocations}:expiries";
+    let first = server.call(&[b"ZRANGE", expiries, b"0", b"0"]).list()[0].clone();
+    server.call(&[b"ZADD", expiries, b"1000", first.bytes()]);
+    assert_eq!(opened.store.position(now()).await.unwrap().1, 1);
+    for name in [
+        "ZCARD foregate:{revocations}:log",
+        "HLEN foregate:{revocations}:names",
+        "ZCARD foregate:{revocations}:expiries",
+    ] {
+        assert_eq!(server.say(name).text(), "1", "{name}");
+    }
+    assert_eq!(records(&log(&*opened.store).await), ["long"]);
+    assert_eq!(opened.store.append(&entries[1..]).await.unwrap().seq, 2);
+}
+
+#[tokio::test]
 async fn rubbish_in_the_log_stops_nothing() {
     let server = RedisServer::start();
     let opened = in_redis(&server).await;

@@ -257,6 +257,11 @@ impl Gateway {
         std::fs::write(self.path(name), contents).unwrap();
     }
 
+    /// What a key of the configuration file says.
+    pub fn config_value(&self, key: &str) -> String {
+        self.config.get(key).to_owned()
+    }
+
     /// Changes the configuration file; the gateway watches it, so this may be applied without further ado.
     pub fn write_config(&mut self, change: impl FnOnce(&mut Config)) {
         change(&mut self.config);
