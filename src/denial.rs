@@ -153,7 +153,7 @@ reasons! {
     MethodRefused "method_refused" => METHOD_NOT_ALLOWED, "method_refused", Client, Both,
         "CONNECT and TRACE are never served.", "Use another method.";
     UpgradeRefused "upgrade_refused" => BAD_REQUEST, "upgrade_refused", Client, H1,
-        "The request asks to leave HTTP (`Upgrade`), and the route does not offer that. `h2c` is never offered.", "Remove `Upgrade`; with curl, add `--http1.1`.";
+        "The request asks to leave HTTP (`Upgrade`), and the route does not offer that, or the handshake is not one of WebSocket (RFC 6455, section 4.1). `h2c` is never offered.", "Add `upgrade: [websocket]` to the route, or remove `Upgrade`; with curl, add `--http1.1`.";
     HttpsRequired "https_required" => FORBIDDEN, "https_required", Client, H1,
         "This listener only sends readers to HTTPS, and the method is not GET or HEAD.", "Use the `https` address.";
     BodyTooLarge "body_too_large" => PAYLOAD_TOO_LARGE, "body_too_large", Client, Both,
@@ -235,7 +235,7 @@ reasons! {
     UpstreamClosed "upstream_closed" => BAD_GATEWAY, "upstream_closed", Upstream, Both,
         "The upstream closed the connection before it answered, and repeating the request was not safe.", "See the upstream's log.";
     UpstreamProtocol "upstream_protocol" => BAD_GATEWAY, "upstream_protocol", Upstream, Both,
-        "The upstream's answer is not HTTP/1.1, or switches protocols unasked.", "See the upstream's log.";
+        "The upstream's answer is not one in its `protocol`, or changes to another protocol unasked, or not as it was asked to.", "See the upstream's log.";
     UpstreamFirstByteTimeout "upstream_first_byte_timeout" => GATEWAY_TIMEOUT, "upstream_timeout", Upstream, Both,
         "The head of the upstream's answer took longer than the first-byte time-out.", "Speed the upstream up, or raise `timeouts.first_byte` of the route.";
     UpstreamTotalTimeout "upstream_total_timeout" => GATEWAY_TIMEOUT, "upstream_timeout", Upstream, Both,

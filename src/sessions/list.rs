@@ -35,7 +35,7 @@ pub struct CleanAt(AtomicU64);
 /// What the list looks at in a verified token.
 #[derive(Clone, Copy, Debug)]
 pub struct Listed<'a> {
-    /// The digest of its text.
+    /// See [`of_token`](super::revocation::of_token).
     pub token: &'a Digest,
     /// `iss`.
     pub issuer: &'a str,

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::tokens::digest;
+use crate::sessions::revocation::of_token;
 
 const NOW: i64 = 1_800_000_000;
 
@@ -18,7 +18,7 @@ struct Token {
 impl Token {
     fn new(text: &str, session: Option<&str>, claims: Value) -> Self {
         Self {
-            digest: digest::of(text.as_bytes()),
+            digest: of_token(text),
             issuer: "https://i".to_owned(),
             subject: "u".to_owned(),
             session: session.map(str::to_owned),
@@ -84,7 +84,7 @@ fn a_token_a_session_a_subject_and_an_issuer_are_found_and_nobody_else() {
     let cases = [
         (
             What::Token {
-                sha256: digest::of(b"t"),
+                sha256: of_token("t"),
                 issuer: None,
                 session: None,
                 subject: None,

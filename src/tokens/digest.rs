@@ -12,13 +12,6 @@ pub(crate) fn of(bytes: &[u8]) -> Digest {
     to_array(digest(&SHA256, bytes).as_ref())
 }
 
-/// The digest of one text that lies in pieces.
-pub(crate) fn of_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Digest {
-    let mut context = Context::new(&SHA256);
-    pieces.into_iter().for_each(|piece| context.update(piece));
-    to_array(context.finish().as_ref())
-}
-
 /// The digest of a list of parts. Each is preceded by its length, so that moving a byte from one part to the next changes
 /// the name.
 pub(crate) fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Digest {

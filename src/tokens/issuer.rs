@@ -159,7 +159,7 @@ impl Issuer {
             issuer: Arc::clone(&self.name),
             facts,
             claims: claims.clone(),
-            text: jws.digest(),
+            signed: jws.digest(),
             origin: Origin {
                 entry: self.fingerprint,
                 key: *choice.key.id(),

@@ -44,10 +44,9 @@ pub(super) enum Named {
 }
 
 impl<'t> Jws<'t> {
-    /// The digest of the whole text.
+    /// The digest of what is signed, which is what a token is revoked by (`sessions::revocation::of_token`).
     pub(super) fn digest(&self) -> Digest {
-        let pieces = [self.signed, ".", self.signature];
-        digest::of_pieces(pieces.map(str::as_bytes))
+        digest::of(self.signed.as_bytes())
     }
 
     /// Takes `token` apart.

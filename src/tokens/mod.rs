@@ -75,8 +75,8 @@ pub struct Verified {
     issuer: Arc<str>,
     facts: Facts,
     claims: Map<String, Value>,
-    /// The digest of its text, which is not kept.
-    text: Digest,
+    /// The digest of what is signed in it.
+    signed: Digest,
     origin: Origin,
     clean: CleanAt,
     since: Instant,
@@ -284,7 +284,7 @@ impl Verified {
     /// What the list of revocations looks at.
     pub fn listed(&self) -> Listed<'_> {
         Listed {
-            token: &self.text,
+            token: &self.signed,
             issuer: self.issuer(),
             subject: self.subject(),
             session: self.session(),

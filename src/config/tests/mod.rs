@@ -22,7 +22,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::checked::{
-    Access, Authorization, CredentialSource, Grants, KeySource, ListenKind, Serve, Target,
+    Access, Authorization, CredentialSource, Errors, Grants, KeySource, ListenKind, Serve, Target,
     UpstreamHost,
 };
 use super::{Loaded, Problems, file, load, load_at};

@@ -28,6 +28,60 @@ fn a_route_has_defaults_and_a_name() {
 }
 
 #[test]
+fn an_upgrade_is_offered_only_where_it_can_work() {
+    let route = |text: &str| good(&with_route(text)).config.routes.remove(0);
+    assert!(!route("path: /a, access: public").websocket);
+    assert!(route("path: /a, access: public, upgrade: [websocket]").websocket);
+    for (route, word) in [
+        (
+            "path: /a, access: public, upgrade: [h2c]",
+            "not one of `websocket`",
+        ),
+        ("path: /a, access: public, upgrade: []", "is an empty list"),
+        (
+            "path: /a, access: public, upgrade: websocket",
+            "needs a list",
+        ),
+        (
+            "path: /a, access: public, upgrade: [websocket, websocket]",
+            "written twice",
+        ),
+        (
+            "path: /a, access: public, methods: [POST], upgrade: [websocket]",
+            "begins with a GET",
+        ),
+        (
+            "path: /a, access: public, serve: health, upgrade: [websocket]",
+            "answered here",
+        ),
+        (
+            "path: /a, access: deny, upgrade: [websocket]",
+            "goes nowhere",
+        ),
+    ] {
+        let told = told(&with_route(route));
+        assert_eq!(told.len(), 1, "{told:#?}");
+        assert!(
+            told[0].contains(word) && told[0].contains("upgrade"),
+            "{told:#?}"
+        );
+    }
+    let http2 = with_route("path: /a, access: public, upgrade: [websocket]")
+        .replace("8000] }", "8000], protocol: http2 }");
+    assert!(told(&http2)[0].contains("goes over HTTP/1.1"), "{http2}");
+}
+
+#[test]
+fn refusals_are_written_as_the_route_says() {
+    let errors = |text: &str| good(&with_route(text)).config.routes.remove(0).errors;
+    assert_eq!(errors("path: /a, access: public"), Errors::Problem);
+    assert_eq!(
+        errors("path: /a, access: public, errors: grpc"),
+        Errors::Grpc
+    );
+}
+
+#[test]
 fn a_route_that_would_open_or_do_nothing_is_refused() {
     for (route, key, word) in [
         ("path: /a", ".access", "is missing"),

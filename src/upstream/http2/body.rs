@@ -39,7 +39,8 @@ impl Progress {
         self.fault.get()
     }
 
-    fn cancel(&self) {
+    /// Nobody waits for the answer any more.
+    pub(super) fn cancel(&self) {
         self.cancelled.set(true);
         if let Some(waker) = self.waker.take() {
             waker.wake();

@@ -20,6 +20,7 @@ use hyper::http::uri::Scheme;
 use hyper::{HeaderMap, Method, Request, Response, Uri, Version};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use body::Progress;
 pub(super) use body::{AnswerBody, RequestBody};
 pub(super) use channel::{Channel, Channels, Share};
 
@@ -97,12 +98,13 @@ pub(super) async fn exchange(
     mut request: Request<RequestBody>,
     limits: Limits,
 ) -> Result<Response<AnswerBody>, Denial> {
-    let progress = request.body().progress();
+    let mut waiting = Waiting(Some(request.body().progress()));
     let mut attempts = 1;
     loop {
         let share = connect(pool, &limits).await?;
         match send(share.channel(), request, &limits).await {
             Ok(answer) => {
+                let progress = waiting.0.take().unwrap_or_default();
                 return Ok(answer.map(|body| AnswerBody::new(body, share, progress, limits)));
             }
             // The server said goodbye while the request was on its way to the connection.
@@ -113,6 +115,17 @@ pub(super) async fn exchange(
         pool.forget(&share);
         let retries = &process.metrics().upstream_retries;
         retries.with_label_values(&[&pool.config().name]).inc();
+    }
+}
+
+/// Somebody waits for the head of an answer. When nobody does any more, the request's body ends, too.
+struct Waiting(Option<Rc<Progress>>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(progress) = &self.0 {
+            progress.cancel();
+        }
     }
 }
 

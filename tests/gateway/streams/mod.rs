@@ -3,6 +3,7 @@
 mod calls;
 mod ends;
 mod events;
+mod many;
 mod rpc;
 mod socket;
 mod websocket;
