@@ -27,7 +27,7 @@ fn session(id: &str) -> Revocation {
 
 fn check(revocations: &Revocations, session: &str) -> Result<(), Reason> {
     let listed = Listed {
-        token: "t",
+        token: &[0; 32],
         issuer: "i",
         subject: "u",
         session: Some(session),

@@ -414,7 +414,7 @@ proptest! {
                         for claims in [json!({ "iat": NOW, "amr": [{ "timestamp": NOW - 300 }] }), json!({ "iat": NOW - 250 })] {
                             let text = text(issuer, &session, token);
                             let listed = Listed {
-                                token: &text,
+                                token: &of_token(&text),
                                 issuer,
                                 subject: &subject,
                                 session: Some(&session),
@@ -434,7 +434,7 @@ proptest! {
         // Who signs in after everything is never refused for it.
         let fresh = json!({ "iat": NOW, "amr": [{ "timestamp": NOW + LEEWAY + 2 }] });
         let listed = Listed {
-            token: "fresh",
+            token: &of_token("fresh"),
             issuer: "i0",
             subject: "u0",
             session: Some("fresh"),

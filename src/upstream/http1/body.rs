@@ -231,8 +231,11 @@ mod tests {
 
     use super::*;
 
+    /// Data, trailers, and what came behind them.
+    type Read = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
     /// Reads `wire` in pieces of `step` bytes.
-    fn read(wire: &[u8], step: usize) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), Malformed> {
+    fn read(wire: &[u8], step: usize) -> Result<Read, Malformed> {
         let (mut data, mut trailers) = (Vec::new(), None);
         let (mut unread, mut decoder) = (Bytes::new(), Decoder::ChunkSize);
         let mut wire = wire.chunks(step);
