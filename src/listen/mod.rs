@@ -328,7 +328,11 @@ async fn run(
                         drain(&connections, |_| true);
                         gateway.streams().drain(false);
                     }
-                    Phase::Parting => gateway.streams().drain(true),
+                    // The phase before may have passed unseen.
+                    Phase::Parting => {
+                        drain(&connections, |_| true);
+                        gateway.streams().drain(true);
+                    }
                     Phase::Over => break,
                 }
                 if changed.is_err() {

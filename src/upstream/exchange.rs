@@ -13,7 +13,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::http1::{AnswerHead, Malformed, Outgoing, Piece, ReadFailure};
-use super::pool::Lease;
+use super::lease::Lease;
 use super::upload::{self, Fault};
 use crate::answer::AnswerError;
 

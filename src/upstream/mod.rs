@@ -18,6 +18,7 @@ mod exchange;
 mod headers;
 mod http1;
 mod http2;
+mod lease;
 mod pool;
 mod upload;
 
@@ -28,8 +29,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
 pub use body::UpstreamBody;
+pub(crate) use lease::Switched;
 pub use pool::Pools;
-pub(crate) use pool::Switched;
 
 use crate::answer::Answer;
 use crate::auth::{Permit, Spent, Standing};
@@ -42,7 +43,8 @@ use exchange::{Failure, Limits};
 use headers::Said;
 use http1::{AnswerHead, Malformed, Outgoing};
 use http2::RequestBody;
-use pool::{Lease, Pool};
+use lease::Lease;
+use pool::Pool;
 use upload::Upload;
 
 /// How long a client of gRPC may only listen where the route sets no limit.

@@ -13,7 +13,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use prometheus::IntGauge;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -21,6 +20,7 @@ use tokio::time::timeout;
 
 use super::http1::{Connection, ReadBuffer};
 use super::http2::{Channel, Channels, Share};
+use super::lease::Lease;
 use crate::clock;
 use crate::config::checked::Upstream;
 use crate::config::snapshot::Snapshot;
@@ -72,33 +72,6 @@ pub struct Server {
 struct Idle {
     connection: Box<Connection>,
     since: Instant,
-}
-
-/// A connection in use. Dropped, it is closed at once, which cancels the upstream's work.
-#[derive(Debug)]
-pub struct Lease {
-    /// In a box, because it moves from the pool to the answer's body and back with every request.
-    connection: Box<Connection>,
-    /// It served a request before.
-    pub reused: bool,
-    claim: Claim,
-}
-
-/// A connection that speaks HTTP no longer. It keeps its place among the connections to its server.
-#[derive(Debug)]
-pub(crate) struct Switched {
-    /// The socket.
-    pub(crate) stream: TcpStream,
-    /// What came behind the head of the answer.
-    pub(crate) unread: Bytes,
-    _claim: Claim,
-}
-
-/// A place among the connections to a server.
-#[derive(Debug)]
-struct Claim {
-    server: Rc<Server>,
-    _slot: OwnedSemaphorePermit,
 }
 
 impl Pools {
@@ -287,7 +260,10 @@ impl Server {
         if let Some(share) = self.channels.find() {
             return Ok(share);
         }
-        let _turn = self.channels.turn().await;
+        // Whoever is before us may wait for a server that does not answer.
+        let _turn = timeout(config.connect_timeout, self.channels.turn())
+            .await
+            .map_err(|_| Reason::UpstreamConnectTimeout.because(self.to_string()))?;
         // Somebody else may have opened one meanwhile.
         if let Some(share) = self.channels.find() {
             return Ok(share);
@@ -337,9 +313,21 @@ impl Server {
         idle
     }
 
-    fn push(&self, idle: Idle) {
+    /// Keeps a connection that can be used again.
+    pub(super) fn keep(&self, connection: Box<Connection>) {
         self.idle_gauge.inc();
-        self.idle.borrow_mut().push(idle);
+        self.idle.borrow_mut().push(Idle {
+            connection,
+            since: clock::now(),
+        });
+    }
+
+    pub(super) fn lease_began(&self) {
+        self.busy_gauge.inc();
+    }
+
+    pub(super) fn lease_ended(&self) {
+        self.busy_gauge.dec();
     }
 
     fn sweep(&self, pool_idle: Duration) {
@@ -369,66 +357,5 @@ impl Idle {
     /// Whether it may be used: not kept for too long, and the server has neither closed it nor said anything unasked.
     fn is_fresh(&self, pool_idle: Duration) -> bool {
         self.since.elapsed() < pool_idle && self.connection.is_quiet()
-    }
-}
-
-impl Lease {
-    fn new(
-        connection: Box<Connection>,
-        reused: bool,
-        server: Rc<Server>,
-        slot: OwnedSemaphorePermit,
-    ) -> Self {
-        server.busy_gauge.inc();
-        Self {
-            connection,
-            reused,
-            claim: Claim {
-                server,
-                _slot: slot,
-            },
-        }
-    }
-
-    /// The server, for the record.
-    pub fn server(&self) -> &Server {
-        &self.claim.server
-    }
-
-    /// The connection.
-    pub(super) fn connection(&mut self) -> &mut Connection {
-        &mut self.connection
-    }
-
-    /// How much of the answer's body is left, where its head said it.
-    pub(super) fn body_left(&self) -> Option<u64> {
-        self.connection.body_left()
-    }
-
-    /// The connection, which changed its protocol.
-    pub(super) fn switch(self) -> Switched {
-        let (stream, unread) = self.connection.switch();
-        Switched {
-            stream,
-            unread,
-            _claim: self.claim,
-        }
-    }
-
-    /// Gives the connection back if it can serve another request: the answer has been read to its end, nothing came behind it, and the
-    /// server does not want to close. Otherwise closes it.
-    pub fn give_back(self) {
-        if self.connection.is_reusable() {
-            self.claim.server.push(Idle {
-                connection: self.connection,
-                since: clock::now(),
-            });
-        }
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.server.busy_gauge.dec();
     }
 }

@@ -1,0 +1,97 @@
+//! A connection that one request has for itself.
+//!
+//! Decides: whether it can be used again. Trusts: `http1` for what was read. Not here: which connection a request gets (`pool`).
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::http1::Connection;
+use super::pool::Server;
+
+/// A connection in use. Dropped, it is closed at once, which cancels the upstream's work.
+#[derive(Debug)]
+pub struct Lease {
+    /// In a box, because it moves from the pool to the answer's body and back with every request.
+    connection: Box<Connection>,
+    /// It served a request before.
+    pub reused: bool,
+    claim: Claim,
+}
+
+/// A connection that speaks HTTP no longer. It keeps its place among the connections to its server.
+#[derive(Debug)]
+pub(crate) struct Switched {
+    /// The socket.
+    pub(crate) stream: TcpStream,
+    /// What came behind the head of the answer.
+    pub(crate) unread: Bytes,
+    _claim: Claim,
+}
+
+/// A place among the connections to a server.
+#[derive(Debug)]
+struct Claim {
+    server: Rc<Server>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Lease {
+    pub(super) fn new(
+        connection: Box<Connection>,
+        reused: bool,
+        server: Rc<Server>,
+        slot: OwnedSemaphorePermit,
+    ) -> Self {
+        server.lease_began();
+        Self {
+            connection,
+            reused,
+            claim: Claim {
+                server,
+                _slot: slot,
+            },
+        }
+    }
+
+    /// The server, for the record.
+    pub fn server(&self) -> &Server {
+        &self.claim.server
+    }
+
+    /// The connection.
+    pub(super) fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    /// How much of the answer's body is left, where its head said it.
+    pub(super) fn body_left(&self) -> Option<u64> {
+        self.connection.body_left()
+    }
+
+    /// The connection, which changed its protocol.
+    pub(super) fn switch(self) -> Switched {
+        let (stream, unread) = self.connection.switch();
+        Switched {
+            stream,
+            unread,
+            _claim: self.claim,
+        }
+    }
+
+    /// Gives the connection back if it can serve another request: the answer has been read to its end, nothing came behind it, and the
+    /// server does not want to close. Otherwise closes it.
+    pub fn give_back(self) {
+        if self.connection.is_reusable() {
+            self.claim.server.keep(self.connection);
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.server.lease_ended();
+    }
+}
