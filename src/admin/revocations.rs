@@ -14,9 +14,9 @@ use super::{Refusal, body, document, operators};
 use crate::clock;
 use crate::config::checked::Config;
 use crate::process::Process;
-use crate::sessions::revocation::{Kind, hex};
+use crate::sessions::revocation::{Kind, hex, of_token};
 use crate::sessions::{Revocation, Revoked, What};
-use crate::tokens::{Presented, Verified, digest};
+use crate::tokens::{Presented, Verified};
 
 /// The longest that an operator may ask for, in seconds: a year.
 const MOST_SECONDS: i64 = 366 * 24 * 60 * 60;
@@ -27,6 +27,7 @@ const MOST_SECONDS: i64 = 366 * 24 * 60 * 60;
 enum Order {
     Token {
         token: Option<String>,
+        /// Of its text before the last dot.
         token_sha256: Option<String>,
         expires_in: Option<i64>,
         reason: Option<String>,
@@ -227,7 +228,7 @@ fn one_token(
                 // It is revoked all the same, but what it says of itself is not believed.
                 Ok(Presented::Nobody) | Err(_) => None,
             };
-            (digest::of(token.trim().as_bytes()), verified)
+            (of_token(token.trim()), verified)
         }
         (None, Some(digest)) => {
             let digest = hex::read(&digest)

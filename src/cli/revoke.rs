@@ -56,7 +56,7 @@ enum What {
     Token {
         /// The file; standard input without one.
         file: Option<PathBuf>,
-        /// The SHA-256 of the token, 64 hexadecimal digits, instead of the token.
+        /// Instead of the token the SHA-256 of what stands before its last dot: `printf %s "${TOKEN%.*}" | sha256sum`.
         #[arg(long, value_name = "DIGEST", conflicts_with = "file")]
         sha256: Option<String>,
     },

@@ -371,3 +371,7 @@ impl std::fmt::Debug for Follower {
         f.debug_struct("Follower").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "follower_tests.rs"]
+mod tests;

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 use serde_json::{Map, Value};
 
-use super::revocation::{Kind, Revocation, What};
-use crate::tokens::digest::{self, Digest};
+use super::revocation::{Kind, Revocation, What, of_token};
+use crate::tokens::digest::Digest;
 
 /// Seconds by which the clocks of the identity server and of whoever revokes may differ. A sign-in that close behind a revocation is
 /// refused with those before it.
@@ -98,7 +98,7 @@ impl List {
         let lives = |expires: i64| now < expires;
         if self
             .tokens
-            .get(&digest::of(token.as_bytes()))
+            .get(&of_token(token))
             .is_some_and(|expires| lives(*expires))
         {
             return Some(Kind::Token);

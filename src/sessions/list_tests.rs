@@ -83,7 +83,7 @@ fn a_token_a_session_a_subject_and_an_issuer_are_found_and_nobody_else() {
     let cases = [
         (
             What::Token {
-                sha256: digest::of(b"t"),
+                sha256: of_token("t"),
                 issuer: None,
                 session: None,
                 subject: None,

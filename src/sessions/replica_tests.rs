@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::super::list::{CleanAt, LEEWAY, List, Listed};
-use super::super::revocation::What;
+use super::super::revocation::{What, of_token};
 use super::*;
 
 const NOW: i64 = 1_800_000_000;
@@ -341,7 +341,7 @@ fn any_revocation() -> impl Strategy<Value = Revocation> {
             let (session, subject) = (format!("{subject}-{session}"), format!("u{subject}"));
             let what = match kind {
                 0 | 1 => What::Token {
-                    sha256: crate::tokens::digest::of(text(&issuer, &session, token).as_bytes()),
+                    sha256: of_token(&text(&issuer, &session, token)),
                     issuer: Some(issuer).filter(|_| named),
                     session: Some(session),
                     subject: Some(subject),

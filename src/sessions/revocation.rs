@@ -31,7 +31,7 @@ pub struct Revocation {
 pub enum What {
     /// One token.
     Token {
-        /// SHA-256 of its text.
+        /// See [`of_token`].
         #[serde(with = "hex")]
         sha256: Digest,
         /// `iss`, if it is known.
@@ -71,6 +71,13 @@ pub enum What {
         /// Unix seconds: sign-ins up to here are refused.
         not_before: i64,
     },
+}
+
+/// What a token is listed by: the SHA-256 of its text up to the signature. The signature itself says nothing more, and does not identify a token:
+/// whoever has one of ES256 can write another that is as good, without the key.
+pub fn of_token(token: &str) -> Digest {
+    let signed = token.rsplit_once('.').map_or(token, |(signed, _)| signed);
+    digest::of(signed.as_bytes())
 }
 
 /// The kinds, for labels.

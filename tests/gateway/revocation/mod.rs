@@ -7,6 +7,8 @@ mod webhook;
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use foregate::denial::Reason;
 use serde_json::{Value, json};
 
@@ -88,7 +90,8 @@ async fn a_revoked_token_is_refused_and_its_session_goes_on() {
         is_good(&gateway, good).await;
     }
     // By its digest alone, before it was ever seen.
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, people.second.as_bytes());
+    let (signed, _) = people.second.rsplit_once('.').unwrap();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, signed.as_bytes());
     let digest: String = digest
         .as_ref()
         .iter()
@@ -96,6 +99,37 @@ async fn a_revoked_token_is_refused_and_its_session_goes_on() {
         .collect();
     gateway.revoke(&json!({ "kind": "token", "token_sha256": digest }));
     is_refused(&gateway, &people.second, Reason::TokenRevoked).await;
+}
+
+/// The same token with the other signature that ES256 has for it: (r, n - s) instead of (r, s).
+fn with_other_signature(token: &str) -> String {
+    const N: [u8; 32] = [
+        0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0xbc, 0xe6, 0xfa, 0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63,
+        0x25, 0x51,
+    ];
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let mut signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let mut borrow = 0;
+    for (n, s) in N.iter().zip(&mut signature[32..]).rev() {
+        let difference = i16::from(*n) - i16::from(*s) - borrow;
+        borrow = i16::from(difference < 0);
+        *s = u8::try_from(difference.rem_euclid(256)).unwrap();
+    }
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+#[tokio::test]
+async fn a_revoked_token_does_not_come_back_with_another_signature() {
+    let gateway = Gateway::start().await;
+    let people = People::new(&gateway);
+    let twin = with_other_signature(&people.first);
+    assert_ne!(twin, people.first);
+    is_good(&gateway, &twin).await;
+    gateway.revoke(&json!({ "kind": "token", "token": people.first }));
+    for token in [&people.first, &twin] {
+        is_refused(&gateway, token, Reason::TokenRevoked).await;
+    }
 }
 
 #[tokio::test]
