@@ -4,9 +4,9 @@
 //! hyper for the protocols. Not here: what happens to a request (`gateway`).
 //!
 //! hyper's own timers are not used: it does not time the first bytes of a connection, and on HTTP/1.1 its head timer is also its idle
-//! timer. Nor has a connection a timer of its own. The worker looks at a few facts of each connection a few times in every limit
-//! ([`ConnectionState::look`]), which costs a request and a handshake nothing. A limit is therefore kept to within a quarter of the
-//! shortest one, or 50 ms; never less than the limit.
+//! timer. Nor has a connection a timer of its own. The worker looks at a few facts of each connection ten times a second
+//! ([`ConnectionState::look`]), which costs a request and a handshake nothing. A limit is therefore exceeded by up to 200 ms, and never
+//! cut short.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -31,14 +31,15 @@ use crate::gateway::Gateway;
 use crate::request;
 use crate::streams::Tunnel;
 
-/// A worker's clock: milliseconds since it began, as of its last look. Costs nothing to read.
+/// A worker's clock: milliseconds since it began, as of its last look. Costs nothing to read. It stands still while the worker does: a
+/// client whose bytes nobody took was not slow.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LookClock(Rc<Cell<u64>>);
 
 impl LookClock {
-    /// It is `now` milliseconds.
-    pub(super) fn set(&self, now: u64) {
-        self.0.set(now);
+    /// Another look is due.
+    pub(super) fn advance(&self) {
+        self.0.set(self.0.get() + LOOK_MILLIS);
     }
 
     fn now(&self) -> u64 {
@@ -46,15 +47,10 @@ impl LookClock {
     }
 }
 
-/// How long to wait between two looks: a quarter of the shortest limit.
-pub(super) fn look_pause(limits: &Connections) -> Duration {
-    let shortest = limits
-        .handshake
-        .min(limits.head)
-        .min(limits.idle)
-        .min(limits.body_idle);
-    (shortest / 4).clamp(Duration::from_millis(50), Duration::from_secs(5))
-}
+/// How often a worker looks at its connections. Ten thousand looks take it a fraction of a millisecond.
+pub(super) const LOOK: Duration = Duration::from_millis(LOOK_MILLIS);
+
+const LOOK_MILLIS: u64 = 100;
 
 /// What is known of a connection while it lives. Times are those of the [`LookClock`].
 #[derive(Debug)]
@@ -104,9 +100,8 @@ struct Limits {
 impl Limits {
     fn new(limits: &Connections) -> Self {
         // What happened between two looks has the time of the first of them, so the real time may be shorter by a pause.
-        let pause = look_pause(limits);
         let millis =
-            |limit: Duration| u64::try_from((limit + pause).as_millis()).unwrap_or(u64::MAX);
+            |limit: Duration| u64::try_from((limit + LOOK).as_millis()).unwrap_or(u64::MAX);
         Self {
             handshake: millis(limits.handshake),
             head: millis(limits.head),
@@ -137,7 +132,7 @@ impl ConnectionState {
         })
     }
 
-    /// Looks whether a limit has passed. Called for every connection a few times in every limit.
+    /// Looks whether a limit has passed. Called for every connection, every [`LOOK`].
     pub(super) fn look(&self) {
         let Limits {
             handshake,

@@ -28,10 +28,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::LocalSet;
 use tokio::time::{interval, sleep};
 
-use crate::clock;
 use crate::gateway::Gateway;
 use crate::process::Process;
-use connection::{ConnectionState, LookClock, look_pause};
+use connection::{ConnectionState, LOOK, LookClock};
 
 /// How long a kept HTTP/1.1 connection gets, when the process ends, to send one more request and be told to go. A client that sends at
 /// the very moment its connection is closed would see an error. Two seconds is a choice.
@@ -290,7 +289,7 @@ async fn run(
 ) {
     let gateway = Gateway::new(shared.process.clone(), shared.worker, shared.senders.len());
     let connections = Connections::default();
-    tokio::task::spawn_local(look_forever(gateway.clone(), connections.clone()));
+    tokio::task::spawn_local(look_forever(connections.clone()));
     for bound in bound {
         tokio::task::spawn_local(accept(
             shared.clone(),
@@ -443,6 +442,9 @@ impl Connections {
         let mut open = self.open.borrow_mut();
         if open.len() == open.capacity() {
             open.retain(|connection| connection.strong_count() > 0);
+            // Where most still live, room for as many again, or each newcomer would go through all of them.
+            let live = open.len();
+            open.reserve(live);
         }
         open.push(Rc::downgrade(state));
     }
@@ -455,14 +457,11 @@ impl Connections {
     }
 }
 
-/// Looks at every connection a few times in every limit, until the worker ends.
-async fn look_forever(gateway: Rc<Gateway>, connections: Connections) {
-    let began = clock::now();
+/// Looks at every connection now and then, until the worker ends.
+async fn look_forever(connections: Connections) {
     loop {
-        let pause = look_pause(&gateway.process().snapshot().config().connections);
-        sleep(pause).await;
-        let now = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        connections.clock.set(now);
+        sleep(LOOK).await;
+        connections.clock.advance();
         connections.each(ConnectionState::look);
     }
 }

@@ -185,8 +185,8 @@ impl Inbound {
         let query = query::Query::read(head.uri.query(), credentials)?;
         let path = forwarded_path(head.uri.path(), canonical, route, pattern)?;
         let target = match (path, query.is_unchanged()) {
-            // The usual case copies nothing.
-            (None, true) => head
+            // The usual case copies nothing. A target that begins with its query is judged as `/`, and must be written so.
+            (None, true) if begins_with_slash(&head.uri) => head
                 .uri
                 .path_and_query()
                 .cloned()
@@ -411,6 +411,11 @@ fn lower_case_uuids(path: String, pattern: &Pattern) -> String {
             }
         })
         .collect()
+}
+
+fn begins_with_slash(uri: &hyper::Uri) -> bool {
+    uri.path_and_query()
+        .is_some_and(|target| target.as_str().starts_with('/'))
 }
 
 fn target(path: &str, query: Option<&str>) -> Result<PathAndQuery, Denial> {

@@ -79,11 +79,18 @@ pub(super) async fn send(
                 ReadFailure::Malformed(what) => Failure::Protocol(what),
             }));
         }
-        // An upload that still moves is not a slow upstream.
-        let since = outgoing.upload().map_or(started, |upload| {
-            Instant::from_std(upload.last()).max(started)
-        });
-        let due = limits.earlier(since + limits.first_byte);
+        let due = match outgoing.moved().map(Instant::from_std) {
+            // The client is slow, for which it has a limit of its own.
+            Some(_) if outgoing.waits_for_client() => match limits.deadline {
+                Some(deadline) => deadline,
+                None => return Poll::Pending,
+            },
+            // An upload that still moves is not a slow upstream.
+            moved => {
+                let since = moved.map_or(started, |moved| moved.max(started));
+                limits.earlier(since + limits.first_byte)
+            }
+        };
         connection
             .poll_alarm(due, context)
             .map(|()| match limits.is_over() {
@@ -154,6 +161,9 @@ impl AnswerBody {
             (None, Some(deadline)) => deadline,
             (Some(idle), _) => {
                 let last = *self.last.get_or_insert_with(Instant::now);
+                // An upload that the upstream still takes is a sign of life, too.
+                let moved = self.outgoing.as_ref().and_then(|outgoing| outgoing.moved());
+                let last = moved.map_or(last, |moved| last.max(Instant::from_std(moved)));
                 self.limits.earlier(last + idle)
             }
         };

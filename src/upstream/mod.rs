@@ -183,7 +183,8 @@ impl Message {
         };
         // Without a length, a body goes out in chunks. hyper has made sure that a length which is there is one number, and true.
         let declared = match &upload {
-            None => length(&fields),
+            // A length without a body would promise bytes that never come.
+            None => length(&fields).filter(|length| *length == 0),
             Some(upload) => upload.length().and(length(&fields)),
         };
         if declared.is_none() {

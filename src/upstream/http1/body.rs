@@ -185,7 +185,11 @@ fn chunk_size(unread: &mut Bytes) -> Result<Option<u64>, Malformed> {
         .count();
     let (size, extension) = line.split_at(digits);
     // An extension begins with `;`, perhaps behind blanks, and has nothing that another reader could take for a line end.
-    let extension = extension.trim_ascii_start();
+    let blanks = extension
+        .iter()
+        .take_while(|byte| matches!(**byte, b' ' | b'\t'))
+        .count();
+    let (_, extension) = extension.split_at(blanks);
     let is_plain = |byte: &u8| *byte == b'\t' || !byte.is_ascii_control();
     if !(extension.is_empty() || extension.first() == Some(&b';') && extension.iter().all(is_plain))
     {
@@ -233,6 +237,9 @@ mod tests {
 
     /// Data, trailers, and what came behind them.
     type Read = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
+    /// Data, trailers, and what came behind them.
+    type Message = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
 
     /// Reads `wire` in pieces of `step` bytes.
     fn read(wire: &[u8], step: usize) -> Result<Read, Malformed> {
@@ -295,6 +302,9 @@ mod tests {
             "\r\n3\r\nabc\r\n0\r\n\r\n",
             "3 3\r\nabc\r\n0\r\n\r\n",
             "3;a\rb\r\nabc\r\n0\r\n\r\n",
+            "3\r\r\nabc\r\n0\r\n\r\n",
+            "3\r;a\r\nabc\r\n0\r\n\r\n",
+            "3\u{c}\r\nabc\r\n0\r\n\r\n",
             "00000000000000003\r\nabc\r\n0\r\n\r\n",
             "fffffffffffffffff\r\nabc",
             "3;\0\r\nabc\r\n0\r\n\r\n",

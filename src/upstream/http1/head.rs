@@ -41,11 +41,11 @@ pub(super) fn take(unread: &mut Bytes, method: &Method) -> Result<Option<AnswerH
         &mut fields,
     );
     let length = match parsing {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) if unread.len() > MAX_HEAD => {
+        Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => length,
+        Ok(_) if unread.len() > MAX_HEAD => {
             return Err(Malformed("the head is longer than 64 KiB"));
         }
-        Ok(httparse::Status::Partial) => return Ok(None),
+        Ok(_) => return Ok(None),
         Err(httparse::Error::TooManyHeaders) => {
             return Err(Malformed("more than 128 fields"));
         }

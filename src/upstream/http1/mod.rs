@@ -17,7 +17,8 @@
 //! | 1xx but 101 | skipped, a few of them |
 //! | 101 | the end of HTTP on this connection, if it was asked for; else refused |
 //! | folded fields, a space before the colon, a bare CR | refused |
-//! | a chunk size of more than 16 digits, a bare LF, control characters in an extension | refused |
+//! | a bare LF in a head or in trailers | a line end (RFC 9112, section 2.2) |
+//! | a chunk size of more than 16 digits, a bare LF around a chunk, control characters in an extension | refused |
 //! | bytes behind the end | the connection is not used again |
 
 mod body;

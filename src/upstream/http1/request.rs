@@ -6,6 +6,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use hyper::header::{HeaderName, HeaderValue};
@@ -13,6 +14,7 @@ use hyper::http::uri::PathAndQuery;
 use hyper::{HeaderMap, Method};
 use tokio::io::AsyncWrite;
 
+use crate::clock;
 use crate::upstream::headers::Fields;
 use crate::upstream::upload::{Fault, Upload};
 
@@ -94,6 +96,8 @@ struct Body {
     tail: &'static [u8],
     /// No frame will follow.
     ended: bool,
+    /// When something was written last.
+    moved: Instant,
 }
 
 impl Outgoing {
@@ -111,6 +115,7 @@ impl Outgoing {
             data: Bytes::new(),
             tail: b"",
             ended: false,
+            moved: clock::now(),
         });
         match &body {
             Some(Body {
@@ -140,6 +145,16 @@ impl Outgoing {
     /// The method.
     pub(in crate::upstream) fn method(&self) -> &Method {
         &self.method
+    }
+
+    /// Whether everything that came from the client is written, and more must come.
+    pub(in crate::upstream) fn waits_for_client(&self) -> bool {
+        !self.has_bytes() && self.body.as_ref().is_some_and(Body::needs_frame)
+    }
+
+    /// When a part of the body was written last, if there is a body.
+    pub(in crate::upstream) fn moved(&self) -> Option<Instant> {
+        self.body.as_ref().map(|body| body.moved)
     }
 
     /// The body, if there is one.
@@ -222,6 +237,7 @@ impl Outgoing {
         self.sent += of_head;
         written -= of_head;
         let Some(body) = &mut self.body else { return };
+        body.moved = clock::now();
         for part in [&mut body.front, &mut body.data] {
             let of_part = written.min(part.len());
             part.advance(of_part);

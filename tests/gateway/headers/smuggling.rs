@@ -333,6 +333,24 @@ async fn a_tunnel_is_refused_on_both_versions_and_what_follows_is_not_tunnelled(
     gateway.origin.saw_nothing();
 }
 
+#[tokio::test]
+async fn a_target_that_begins_with_its_query_is_judged_and_forwarded_as_the_root() {
+    let gateway = Gateway::with_routes("- { path: /, access: public }").await;
+    let mut raw = gateway.raw(Door::Plain).await;
+    raw.write("GET http://api.test?x=1 HTTP/1.1\r\nHost: api.test\r\n\r\n")
+        .await;
+    raw.answer().await.answer().is_ok();
+    assert_eq!(gateway.origin.only().target, "/?x=1");
+    let mut two = gateway.connector(Http::Two, Door::Tls).raw_h2().await;
+    let stream = two.request(&RawTwo::get("?x=1")).await;
+    // Refused or read in the same one way; never another target than was judged.
+    if let Ending::Answered(_) = two.ending(stream).await {
+        for seen in gateway.origin.take() {
+            assert_eq!(seen.target, "/?x=1");
+        }
+    }
+}
+
 /// Fields that no HTTP/2 request may have, or not so.
 fn malformed() -> Vec<(&'static str, Vec<(&'static str, &'static str)>)> {
     let with = |name, value| [RawTwo::get("/public/x"), vec![(name, value)]].concat();

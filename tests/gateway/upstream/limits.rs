@@ -89,6 +89,23 @@ async fn an_upload_that_moves_is_not_a_slow_origin() {
 }
 
 #[tokio::test]
+async fn a_client_that_pauses_is_not_a_slow_origin() {
+    let gateway = limited().await;
+    for http in Http::BOTH {
+        let (call, body) = gateway.post(http, "/hasty").streaming();
+        let sending = tokio::spawn(async move {
+            assert!(body.chunk("piece").await);
+            // Longer than the origin may take, but within what a client may.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            assert!(body.chunk("piece").await);
+        });
+        call.send().await.is_ok();
+        sending.await.unwrap();
+        assert_eq!(gateway.origin.only().length, 10);
+    }
+}
+
+#[tokio::test]
 async fn the_whole_time_counts_even_while_bytes_flow() {
     let gateway = limited().await;
     gateway.origin.on("/total/flood", |exchange| {
