@@ -81,7 +81,7 @@ impl Identity {
         // Also for a token that is remembered: what was revoked is forgotten nowhere, but listed here.
         self.revocations
             .check(verified.clean(), verified.listed(), now)?;
-        let outage = self.revocations.outage(now);
+        let outage = self.revocations.outage(clock::now());
         let is_complete = self.revocations.is_complete();
         if outage == Outage::Reachable && is_complete {
             return Ok(());
