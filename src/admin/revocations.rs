@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Refusal, body, document, operators};
 use crate::clock;
-use crate::config::checked::Config;
+use crate::config::checked::{Config, LARGEST_LEEWAY};
 use crate::process::Process;
 use crate::sessions::revocation::{Kind, hex, of_token};
 use crate::sessions::{Revocation, Revoked, What};
@@ -142,8 +142,8 @@ impl Order {
         let snapshot = process.snapshot();
         let config = snapshot.config();
         let now = clock::unix_now();
-        let tokens_live = seconds(config.revocations.token_lifetime);
-        let sessions_live = seconds(config.revocations.session_lifetime);
+        let tokens_live = config.revocations.remembers_tokens();
+        let sessions_live = config.revocations.remembers_sessions();
         let (what, expires, reason) = match self {
             Self::Token {
                 token,
@@ -246,8 +246,11 @@ fn one_token(
         session: verified.and_then(Verified::session).map(str::to_owned),
         subject: verified.map(|verified| verified.subject().to_owned()),
     };
-    // A minute, because clocks differ.
-    let ends = verified.map(|verified| verified.expires().saturating_add(60));
+    // Whatever the leeway of its entry is after a reload.
+    let ends = verified.map(|verified| {
+        let leeway = LARGEST_LEEWAY.as_secs().cast_signed();
+        verified.expires().saturating_add(leeway)
+    });
     Ok((what, ends))
 }
 
@@ -302,10 +305,6 @@ pub(super) fn id(name: &str, text: String) -> Result<String, Refusal> {
         )));
     }
     Ok(text)
-}
-
-pub(super) fn seconds(duration: std::time::Duration) -> i64 {
-    i64::try_from(duration.as_secs()).unwrap_or(MOST_SECONDS)
 }
 
 /// What was revoked, in the words of the call.

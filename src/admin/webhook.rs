@@ -17,7 +17,7 @@ use hyper::header::HeaderMap;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::revocations::{answer, bad, id, seconds, sessions, told};
+use super::revocations::{answer, bad, id, sessions, told};
 use super::{Refusal, body, document};
 use crate::clock;
 use crate::config::checked::Webhook;
@@ -105,8 +105,8 @@ async fn judged(
         }
     };
     let remembered = match deleted {
-        true => config.token_lifetime,
-        false => config.session_lifetime,
+        true => config.remembers_tokens(),
+        false => config.remembers_sessions(),
     };
     let revocation = Revocation {
         what: What::Subject {
@@ -118,7 +118,7 @@ async fn judged(
             strict: false,
         },
         told: clock::unix_millis(),
-        expires: now.saturating_add(seconds(remembered)),
+        expires: now.saturating_add(remembered),
     };
     let outcome = process.revocations().revoke(revocation.clone()).await;
     tracing::info!(
