@@ -14,9 +14,9 @@ use super::{Refusal, body, document, operators};
 use crate::clock;
 use crate::config::checked::{Config, LARGEST_LEEWAY};
 use crate::process::Process;
-use crate::sessions::revocation::{Kind, hex, of_token};
+use crate::sessions::revocation::{Kind, hex, of_token, spelled};
 use crate::sessions::{Revocation, Revoked, What};
-use crate::tokens::{Presented, Verified};
+use crate::tokens::{LONGEST_ID, Presented, Verified, is_jws};
 
 /// The longest that an operator may ask for, in seconds: a year.
 const MOST_SECONDS: i64 = 366 * 24 * 60 * 60;
@@ -205,11 +205,7 @@ impl Order {
                 "`reason` is longer than 500 bytes, or has control characters",
             ));
         }
-        let revocation = Revocation {
-            what,
-            told: clock::unix_millis(),
-            expires,
-        };
+        let revocation = Revocation::new(what, clock::unix_millis(), expires);
         Ok((revocation, reason))
     }
 }
@@ -223,12 +219,18 @@ fn one_token(
 ) -> Result<(What, Option<i64>), Refusal> {
     let (sha256, verified) = match (token, token_sha256) {
         (Some(token), None) => {
-            let verified = match process.snapshot().tokens().verify(token.trim(), now) {
+            let token = token.trim();
+            if !is_jws(token) {
+                return Err(bad(
+                    "`token` is not a signed token (JWS): send what stands behind `Bearer `, or as `token_sha256` the SHA-256 of its text before the last dot",
+                ));
+            }
+            let verified = match process.snapshot().tokens().verify(token, now) {
                 Ok(Presented::User(verified)) => Some(verified),
                 // It is revoked all the same, but what it says of itself is not believed.
                 Ok(Presented::Nobody) | Err(_) => None,
             };
-            (of_token(token.trim()), verified)
+            (of_token(token), verified)
         }
         (None, Some(digest)) => {
             let digest = hex::read(&digest)
@@ -263,6 +265,7 @@ fn issuer_of(config: &Config, named: Option<String>) -> Result<String, Refusal> 
         .collect();
     known.sort_unstable();
     known.dedup();
+    let named = named.map(|named| named.trim().to_owned());
     match (named, known.as_slice()) {
         (Some(named), _) if known.contains(&named.as_str()) => Ok(named),
         (Some(named), _) => Err(bad(format!("`{named}` is not an issuer of `tokens`"))),
@@ -298,13 +301,15 @@ pub(super) fn sessions(ids: Vec<String>) -> Result<Vec<String>, Refusal> {
     Ok(ids)
 }
 
+/// An id as it is listed, if a token could have it.
 pub(super) fn id(name: &str, text: String) -> Result<String, Refusal> {
-    if text.is_empty() || text.len() > 256 || text.contains(char::is_control) {
+    let text = spelled(&text);
+    if text.is_empty() || text.len() > LONGEST_ID || text.contains(char::is_control) {
         return Err(bad(format!(
-            "`{name}` is empty, longer than 256 bytes, or has control characters"
+            "`{name}` is empty, longer than {LONGEST_ID} bytes, or has control characters"
         )));
     }
-    Ok(text)
+    Ok(text.into_owned())
 }
 
 /// What was revoked, in the words of the call.

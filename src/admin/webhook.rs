@@ -108,18 +108,16 @@ async fn judged(
         true => config.remembers_tokens(),
         false => config.remembers_sessions(),
     };
-    let revocation = Revocation {
-        what: What::Subject {
-            issuer: webhook.issuer.clone(),
-            subject,
-            // A sender whose clock is ahead does not end what has not begun.
-            not_before: sent.min(now),
-            except,
-            strict: false,
-        },
-        told: clock::unix_millis(),
-        expires: now.saturating_add(remembered),
+    let what = What::Subject {
+        issuer: webhook.issuer.clone(),
+        subject,
+        // A sender whose clock is ahead does not end what has not begun.
+        not_before: sent.min(now),
+        except,
+        strict: false,
     };
+    let expires = now.saturating_add(remembered);
+    let revocation = Revocation::new(what, clock::unix_millis(), expires);
     let outcome = process.revocations().revoke(revocation.clone()).await;
     tracing::info!(
         operator = "webhook",

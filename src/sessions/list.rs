@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 use serde_json::{Map, Value};
 
-use super::revocation::{Kind, Revocation, What};
+use super::revocation::{Kind, Revocation, What, spelled};
 use crate::tokens::digest::Digest;
 
 /// Seconds by which the clocks of the identity server and of whoever revokes may differ. A sign-in that close behind a revocation is
@@ -233,7 +233,8 @@ impl NotBefore {
     }
 
     fn refuses(&self, session: Option<&str>, claims: &Map<String, Value>) -> bool {
-        let stays = session.is_some_and(|session| self.except.iter().any(|id| id == session));
+        let session = session.map(spelled);
+        let stays = session.is_some_and(|session| self.except.iter().any(|id| *id == session));
         !stays && began(claims, self.strict) <= self.time.saturating_add(LEEWAY)
     }
 }
@@ -274,9 +275,9 @@ fn seconds(value: &Value) -> Option<i64> {
         .or_else(|| value.as_f64().map(|fraction| fraction.floor() as i64))
 }
 
-/// Issuer and id in one text. The length in front keeps two pairs from having one key.
+/// Issuer and id in one text. The length in front keeps two pairs from having one key; two spellings of one id have the same.
 fn key(issuer: &str, id: &str) -> Box<str> {
-    format!("{}:{issuer}{id}", issuer.len()).into_boxed_str()
+    format!("{}:{issuer}{}", issuer.len(), spelled(id)).into_boxed_str()
 }
 
 #[cfg(test)]
