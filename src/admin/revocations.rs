@@ -93,16 +93,34 @@ pub(super) async fn revoke(
     let body = body(request).await?;
     let order: Order = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
     let (revocation, reason) = order.understood(process)?;
-    let outcome = process.revocations().revoke(revocation.clone()).await;
-    // Who is in it is for this one line: it is what an operator looks for later.
-    tracing::info!(
-        operator = %operator.name,
-        reason = reason.as_deref().unwrap_or_default(),
-        revocation = %told(&revocation),
-        outcome = ?outcome,
-        "revoked"
-    );
+    let reason = reason.unwrap_or_default();
+    let outcome = carry_out(process, operator.name.clone(), reason, &revocation).await;
     answer(&revocation, outcome)
+}
+
+/// Puts a revocation into the list, and writes down who did.
+pub(super) async fn carry_out(
+    process: &Process,
+    operator: String,
+    reason: String,
+    revocation: &Revocation,
+) -> Revoked {
+    let revocations = process.revocations().clone();
+    let revocation = revocation.clone();
+    // A task of its own: a caller that hangs up while the store is slow ends the call, but not the revocation, nor the line about it.
+    let task = tokio::spawn(async move {
+        let outcome = revocations.revoke(revocation.clone()).await;
+        // Who is in it is for this one line: it is what an operator looks for later.
+        tracing::info!(
+            operator,
+            reason,
+            revocation = %told(&revocation),
+            outcome = ?outcome,
+            "revoked"
+        );
+        outcome
+    });
+    task.await.unwrap_or(Revoked::Stopped)
 }
 
 /// What whoever revoked something is told.

@@ -17,7 +17,7 @@ use hyper::header::HeaderMap;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::revocations::{answer, bad, id, sessions, told};
+use super::revocations::{answer, bad, carry_out, id, sessions};
 use super::{Refusal, body, document};
 use crate::clock;
 use crate::config::checked::Webhook;
@@ -118,13 +118,7 @@ async fn judged(
     };
     let expires = now.saturating_add(remembered);
     let revocation = Revocation::new(what, clock::unix_millis(), expires);
-    let outcome = process.revocations().revoke(revocation.clone()).await;
-    tracing::info!(
-        operator = "webhook",
-        revocation = %told(&revocation),
-        outcome = ?outcome,
-        "revoked"
-    );
+    let outcome = carry_out(process, "webhook".to_owned(), String::new(), &revocation).await;
     Ok((WebhookResult::Revoked, answer(&revocation, outcome)?))
 }
 
