@@ -21,8 +21,8 @@ use crate::tokens::{LONGEST_ID, Presented, Verified, is_jws};
 /// The longest that an operator may ask for, in seconds: a year.
 const MOST_SECONDS: i64 = 366 * 24 * 60 * 60;
 
-/// What an operator writes.
-#[derive(Debug, Deserialize)]
+/// What an operator writes. Not `Debug`: it may hold a token.
+#[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 enum Order {
     Token {

@@ -21,6 +21,7 @@ use super::revocations::{answer, bad, carry_out, id, sessions};
 use super::{Refusal, body, document};
 use crate::clock;
 use crate::config::checked::Webhook;
+use crate::log::Sparing;
 use crate::process::Process;
 use crate::sessions::revocation::What;
 use crate::sessions::{Revocation, WebhookResult};
@@ -31,6 +32,9 @@ const OLDEST: i64 = 5 * 60;
 
 /// Seconds by which the sender's clock may be ahead. Sign-ins of that time are still to come, and are refused, too.
 const MOST_AHEAD: i64 = 60;
+
+/// The line about messages that were refused, which strangers can cause where a public route leads here. All are counted.
+static REFUSED: Sparing = Sparing::new();
 
 /// Columns of `auth.users` whose change ends sign-ins. Not among them is what every sign-in changes, such as `last_sign_in_at`.
 const COLUMNS: [&str; 9] = [
@@ -71,7 +75,9 @@ pub(super) async fn receive(
     let result = match &outcome {
         Ok((result, _)) => *result,
         Err(refusal) => {
-            tracing::warn!(why = %refusal.why, "a message to the webhook was refused");
+            if REFUSED.may_tell(clock::unix_now()) {
+                tracing::warn!(why = %refusal.why, "a message to the webhook was refused");
+            }
             WebhookResult::Refused
         }
     };
