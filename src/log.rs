@@ -4,6 +4,7 @@
 //! (`record`, and `tracing` for everything that is not a request).
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -18,6 +19,37 @@ const QUEUE: usize = 256;
 
 /// How long the end of the process waits for the reader. A reader that is gone must not keep it alive; one second is a choice.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Seconds between two log lines of one kind that is [told sparingly](Sparing).
+const TELLING: i64 = 10;
+
+/// A kind of log line that must not fill the log, which strangers, whoever can write the store, or a server that is away for hours could do
+/// otherwise. What it is about is counted each time, or written elsewhere.
+#[derive(Debug)]
+pub(crate) struct Sparing {
+    /// When it was written last, in Unix seconds.
+    last: AtomicI64,
+}
+
+impl Sparing {
+    /// One that was never written.
+    pub(crate) const fn new() -> Self {
+        Self {
+            last: AtomicI64::new(0),
+        }
+    }
+
+    /// Whether it may be written at `now`, in Unix seconds. Of several that ask at once one may.
+    pub(crate) fn may_tell(&self, now: i64) -> bool {
+        let last = self.last.load(Ordering::Relaxed);
+        let is_due = now >= last.saturating_add(TELLING);
+        is_due
+            && self
+                .last
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+}
 
 /// A handle on the log.
 #[derive(Clone, Debug)]
@@ -144,5 +176,20 @@ impl Drop for EventWriter {
         let _ = self
             .queue
             .try_send(Entry::Lines(std::mem::take(&mut self.line)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_sparingly_is_told_at_once_and_then_every_ten_seconds() {
+        let sparing = Sparing::new();
+        let told = |now: i64| sparing.may_tell(1_800_000_000 + now);
+        assert_eq!(
+            [0, 0, 9, 10, 11, 19, 20].map(told),
+            [true, false, false, true, false, false, true]
+        );
     }
 }

@@ -8,8 +8,13 @@ use hyper::header::{self, HeaderMap};
 use hyper::{Request, StatusCode};
 
 use super::Refusal;
+use crate::clock;
 use crate::config::checked::{Admin, Operator};
+use crate::log::Sparing;
 use crate::tokens::digest;
+
+/// The line about calls that were refused, which anybody who reaches the address can cause.
+static REFUSED: Sparing = Sparing::new();
 
 /// The operator who makes this call.
 pub(super) fn caller<'a, B>(
@@ -52,7 +57,9 @@ pub(super) fn caller<'a, B>(
         }
     }
     found.ok_or_else(|| {
-        tracing::warn!("a call with an unknown operator's token was refused");
+        if REFUSED.may_tell(clock::unix_now()) {
+            tracing::warn!("a call with an unknown operator's token was refused");
+        }
         Refusal::new(StatusCode::UNAUTHORIZED, "no operator has this token")
     })
 }

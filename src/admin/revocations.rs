@@ -12,17 +12,17 @@ use serde_json::{Value, json};
 
 use super::{Refusal, body, document, operators};
 use crate::clock;
-use crate::config::checked::Config;
+use crate::config::checked::{Config, LARGEST_LEEWAY};
 use crate::process::Process;
-use crate::sessions::revocation::{Kind, hex, of_token};
+use crate::sessions::revocation::{Kind, hex, of_token, spelled};
 use crate::sessions::{Revocation, Revoked, What};
-use crate::tokens::{Presented, Verified};
+use crate::tokens::{LONGEST_ID, Presented, Verified, is_jws};
 
 /// The longest that an operator may ask for, in seconds: a year.
 const MOST_SECONDS: i64 = 366 * 24 * 60 * 60;
 
-/// What an operator writes.
-#[derive(Debug, Deserialize)]
+/// What an operator writes. Not `Debug`: it may hold a token.
+#[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 enum Order {
     Token {
@@ -93,16 +93,34 @@ pub(super) async fn revoke(
     let body = body(request).await?;
     let order: Order = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
     let (revocation, reason) = order.understood(process)?;
-    let outcome = process.revocations().revoke(revocation.clone()).await;
-    // Who is in it is for this one line: it is what an operator looks for later.
-    tracing::info!(
-        operator = %operator.name,
-        reason = reason.as_deref().unwrap_or_default(),
-        revocation = %told(&revocation),
-        outcome = ?outcome,
-        "revoked"
-    );
+    let reason = reason.unwrap_or_default();
+    let outcome = carry_out(process, operator.name.clone(), reason, &revocation).await;
     answer(&revocation, outcome)
+}
+
+/// Puts a revocation into the list, and writes down who did.
+pub(super) async fn carry_out(
+    process: &Process,
+    operator: String,
+    reason: String,
+    revocation: &Revocation,
+) -> Revoked {
+    let revocations = process.revocations().clone();
+    let revocation = revocation.clone();
+    // A task of its own: a caller that hangs up while the store is slow ends the call, but not the revocation, nor the line about it.
+    let task = tokio::spawn(async move {
+        let outcome = revocations.revoke(revocation.clone()).await;
+        // Who is in it is for this one line: it is what an operator looks for later.
+        tracing::info!(
+            operator,
+            reason,
+            revocation = %told(&revocation),
+            outcome = ?outcome,
+            "revoked"
+        );
+        outcome
+    });
+    task.await.unwrap_or(Revoked::Stopped)
 }
 
 /// What whoever revoked something is told.
@@ -142,8 +160,8 @@ impl Order {
         let snapshot = process.snapshot();
         let config = snapshot.config();
         let now = clock::unix_now();
-        let tokens_live = seconds(config.revocations.token_lifetime);
-        let sessions_live = seconds(config.revocations.session_lifetime);
+        let tokens_live = config.revocations.remembers_tokens();
+        let sessions_live = config.revocations.remembers_sessions();
         let (what, expires, reason) = match self {
             Self::Token {
                 token,
@@ -205,11 +223,7 @@ impl Order {
                 "`reason` is longer than 500 bytes, or has control characters",
             ));
         }
-        let revocation = Revocation {
-            what,
-            told: clock::unix_millis(),
-            expires,
-        };
+        let revocation = Revocation::new(what, clock::unix_millis(), expires);
         Ok((revocation, reason))
     }
 }
@@ -223,12 +237,18 @@ fn one_token(
 ) -> Result<(What, Option<i64>), Refusal> {
     let (sha256, verified) = match (token, token_sha256) {
         (Some(token), None) => {
-            let verified = match process.snapshot().tokens().verify(token.trim(), now) {
+            let token = token.trim();
+            if !is_jws(token) {
+                return Err(bad(
+                    "`token` is not a signed token (JWS): send what stands behind `Bearer `, or as `token_sha256` the SHA-256 of its text before the last dot",
+                ));
+            }
+            let verified = match process.snapshot().tokens().verify(token, now) {
                 Ok(Presented::User(verified)) => Some(verified),
                 // It is revoked all the same, but what it says of itself is not believed.
                 Ok(Presented::Nobody) | Err(_) => None,
             };
-            (of_token(token.trim()), verified)
+            (of_token(token), verified)
         }
         (None, Some(digest)) => {
             let digest = hex::read(&digest)
@@ -246,8 +266,11 @@ fn one_token(
         session: verified.and_then(Verified::session).map(str::to_owned),
         subject: verified.map(|verified| verified.subject().to_owned()),
     };
-    // A minute, because clocks differ.
-    let ends = verified.map(|verified| verified.expires().saturating_add(60));
+    // Whatever the leeway of its entry is after a reload.
+    let ends = verified.map(|verified| {
+        let leeway = LARGEST_LEEWAY.as_secs().cast_signed();
+        verified.expires().saturating_add(leeway)
+    });
     Ok((what, ends))
 }
 
@@ -260,6 +283,7 @@ fn issuer_of(config: &Config, named: Option<String>) -> Result<String, Refusal> 
         .collect();
     known.sort_unstable();
     known.dedup();
+    let named = named.map(|named| named.trim().to_owned());
     match (named, known.as_slice()) {
         (Some(named), _) if known.contains(&named.as_str()) => Ok(named),
         (Some(named), _) => Err(bad(format!("`{named}` is not an issuer of `tokens`"))),
@@ -295,17 +319,15 @@ pub(super) fn sessions(ids: Vec<String>) -> Result<Vec<String>, Refusal> {
     Ok(ids)
 }
 
+/// An id as it is listed, if a token could have it.
 pub(super) fn id(name: &str, text: String) -> Result<String, Refusal> {
-    if text.is_empty() || text.len() > 256 || text.contains(char::is_control) {
+    let text = spelled(&text);
+    if text.is_empty() || text.len() > LONGEST_ID || text.contains(char::is_control) {
         return Err(bad(format!(
-            "`{name}` is empty, longer than 256 bytes, or has control characters"
+            "`{name}` is empty, longer than {LONGEST_ID} bytes, or has control characters"
         )));
     }
-    Ok(text)
-}
-
-pub(super) fn seconds(duration: std::time::Duration) -> i64 {
-    i64::try_from(duration.as_secs()).unwrap_or(MOST_SECONDS)
+    Ok(text.into_owned())
 }
 
 /// What was revoked, in the words of the call.

@@ -17,17 +17,24 @@ use hyper::header::HeaderMap;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::revocations::{answer, bad, id, seconds, sessions, told};
+use super::revocations::{answer, bad, carry_out, id, sessions};
 use super::{Refusal, body, document};
 use crate::clock;
 use crate::config::checked::Webhook;
+use crate::log::Sparing;
 use crate::process::Process;
 use crate::sessions::revocation::What;
 use crate::sessions::{Revocation, WebhookResult};
 
-/// Seconds by which a message may be older or younger than the clock says. A message that is sent again within them changes nothing: it is
-/// the same revocation.
-const WINDOW: i64 = 5 * 60;
+/// Seconds by which a message may be old: senders try again. Everything that a message does follows from when it was sent, so one that is
+/// sent again, by its sender or by somebody who overheard it, to whichever replica, is the same revocation and changes nothing.
+const OLDEST: i64 = 5 * 60;
+
+/// Seconds by which the sender's clock may be ahead. Sign-ins of that time are still to come, and are refused, too.
+const MOST_AHEAD: i64 = 60;
+
+/// The line about messages that were refused, which strangers can cause where a public route leads here. All are counted.
+static REFUSED: Sparing = Sparing::new();
 
 /// Columns of `auth.users` whose change ends sign-ins. Not among them is what every sign-in changes, such as `last_sign_in_at`.
 const COLUMNS: [&str; 9] = [
@@ -68,7 +75,9 @@ pub(super) async fn receive(
     let result = match &outcome {
         Ok((result, _)) => *result,
         Err(refusal) => {
-            tracing::warn!(why = %refusal.why, "a message to the webhook was refused");
+            if REFUSED.may_tell(clock::unix_now()) {
+                tracing::warn!(why = %refusal.why, "a message to the webhook was refused");
+            }
             WebhookResult::Refused
         }
     };
@@ -105,28 +114,19 @@ async fn judged(
         }
     };
     let remembered = match deleted {
-        true => config.token_lifetime,
-        false => config.session_lifetime,
+        true => config.remembers_tokens(),
+        false => config.remembers_sessions(),
     };
-    let revocation = Revocation {
-        what: What::Subject {
-            issuer: webhook.issuer.clone(),
-            subject,
-            // A sender whose clock is ahead does not end what has not begun.
-            not_before: sent.min(now),
-            except,
-            strict: false,
-        },
-        told: clock::unix_millis(),
-        expires: now.saturating_add(seconds(remembered)),
+    let what = What::Subject {
+        issuer: webhook.issuer.clone(),
+        subject,
+        not_before: sent,
+        except,
+        strict: false,
     };
-    let outcome = process.revocations().revoke(revocation.clone()).await;
-    tracing::info!(
-        operator = "webhook",
-        revocation = %told(&revocation),
-        outcome = ?outcome,
-        "revoked"
-    );
+    let expires = sent.saturating_add(remembered);
+    let revocation = Revocation::new(what, clock::unix_millis(), expires);
+    let outcome = carry_out(process, "webhook".to_owned(), String::new(), &revocation).await;
     Ok((WebhookResult::Revoked, answer(&revocation, outcome)?))
 }
 
@@ -171,7 +171,8 @@ fn signed(webhook: &Webhook, headers: &HeaderMap, body: &[u8], now: i64) -> Resu
     if !is_good {
         return Err(refused("no signature is by a secret of the webhook"));
     }
-    if now.abs_diff(sent) > WINDOW.unsigned_abs() {
+    let age = now.saturating_sub(sent);
+    if !(-MOST_AHEAD..=OLDEST).contains(&age) {
         return Err(refused("the message is too old, or from the future"));
     }
     Ok(sent)

@@ -65,7 +65,7 @@ fn a_message_is_believed_if_any_secret_signed_it_lately() {
         judge("m", &now, &format!("{strange} v1a,x {good}"), BODY),
         Ok(NOW)
     );
-    for shift in [-300, 300] {
+    for shift in [-300, 60] {
         let then = (NOW + shift).to_string();
         let good = signature("m", &then, BODY, SECRET);
         assert_eq!(judge("m", &then, &good, BODY), Ok(NOW + shift));
@@ -113,7 +113,7 @@ fn anything_else_is_refused() {
             "{id} {timestamp}"
         );
     }
-    for shift in [-301, 301] {
+    for shift in [-301, 61] {
         let then = (NOW + shift).to_string();
         let good = signature("m", &then, BODY, SECRET);
         assert_eq!(judge("m", &then, &good, BODY), refused);

@@ -77,12 +77,13 @@ impl Identity {
     /// Whether a good credential is still in force. It is not if the list says that it was revoked. Where the list cannot be kept, it may have
     /// been revoked where we cannot hear of it, and the failure matrix says for how long that matters.
     fn in_force(&self, request: &Inbound, verified: &Verified) -> Result<(), Denial> {
-        let now = clock::unix_now();
+        // Before the list is asked: one that becomes complete after it was asked did not have everything when it was.
+        let outage = self.revocations.outage(clock::now());
+        let is_complete = self.revocations.is_complete();
         // Also for a token that is remembered: what was revoked is forgotten nowhere, but listed here.
+        let now = clock::unix_now();
         self.revocations
             .check(verified.clean(), verified.listed(), now)?;
-        let outage = self.revocations.outage(now);
-        let is_complete = self.revocations.is_complete();
         if outage == Outage::Reachable && is_complete {
             return Ok(());
         }

@@ -20,6 +20,9 @@ use crate::auth::roles::Action;
 use crate::request::method::Methods;
 use crate::request::path::Pattern;
 
+/// The largest clock difference that an entry of `tokens` may allow: how much longer than its `exp` a token may be accepted.
+pub const LARGEST_LEEWAY: Duration = Duration::from_secs(60);
+
 /// The whole configuration, checked.
 #[derive(Debug)]
 pub struct Config {
@@ -211,12 +214,29 @@ pub struct Operator {
 pub struct Revocations {
     /// How many entries are kept before they are coarsened. Default 100,000.
     pub capacity: NonZeroUsize,
-    /// The longest any issuer's tokens live: how long a revoked token of unknown end is remembered. Default 24 h.
+    /// The longest any issuer's tokens live. Default 24 h.
     pub token_lifetime: Duration,
-    /// The longest the identity server lets a session be refreshed: how long revoked sessions and sign-ins are remembered. Default 30 days.
+    /// The longest the identity server lets a session be refreshed. Default 30 days.
     pub session_lifetime: Duration,
     /// Messages of the identity server; absent means that none are taken.
     pub webhook: Option<Webhook>,
+}
+
+impl Revocations {
+    /// How long a revoked token of unknown end is remembered, in seconds: as long as one that was issued just now is accepted anywhere.
+    pub fn remembers_tokens(&self) -> i64 {
+        seconds(self.token_lifetime.saturating_add(LARGEST_LEEWAY))
+    }
+
+    /// How long a revoked session or sign-in is remembered, in seconds. The last token of a session may be issued in its last moment, and
+    /// lives on.
+    pub fn remembers_sessions(&self) -> i64 {
+        seconds(self.session_lifetime).saturating_add(self.remembers_tokens())
+    }
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Messages of the identity server, signed as Standard Webhooks says.

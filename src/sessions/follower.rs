@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -31,8 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Revocations that wait for the task. Only operators and the identity server send them.
 const WAITING: usize = 1024;
 
-/// Seconds after which a list that nobody confirmed counts as one that cannot be confirmed, whatever the store says of itself.
-const UNCONFIRMED: i64 = 30;
+/// After which a list that nobody confirmed counts as one that cannot be confirmed, whatever the store says of itself.
+const UNCONFIRMED: Duration = Duration::from_secs(30);
 
 /// Everything that is revoked, shared by the whole process.
 #[derive(Debug)]
@@ -41,7 +41,10 @@ pub struct Revocations {
     store: Arc<dyn Store>,
     requests: mpsc::Sender<Request>,
     complete: AtomicBool,
-    agreed: AtomicI64,
+    /// When this was made; [`Self::agreed`] counts from here.
+    made: Instant,
+    /// Milliseconds from [`Self::made`] until the list was last known to be what the store says.
+    agreed: AtomicU64,
     status: ArcSwap<Status>,
     grown: watch::Sender<u64>,
 }
@@ -90,7 +93,8 @@ impl Revocations {
             store,
             requests,
             complete: AtomicBool::new(false),
-            agreed: AtomicI64::new(clock::unix_now()),
+            made: clock::now(),
+            agreed: AtomicU64::new(0),
             status: ArcSwap::default(),
             grown: watch::Sender::new(1),
         });
@@ -127,18 +131,16 @@ impl Revocations {
         self.complete.load(Ordering::Acquire)
     }
 
-    /// Whether the list can be kept what the store says, and if not, since when. `now` is in Unix seconds.
-    pub fn outage(&self, now: i64) -> Outage {
-        let age = now.saturating_sub(self.agreed.load(Ordering::Relaxed));
-        match self.store.outage() {
-            Outage::Reachable if age > UNCONFIRMED => {
-                let age = Duration::from_secs(age.unsigned_abs());
-                clock::now()
-                    .checked_sub(age)
-                    .map_or(Outage::NeverSeen, |since| Outage::Away { since })
-            }
-            outage @ (Outage::Reachable | Outage::Away { .. } | Outage::NeverSeen) => outage,
-        }
+    /// Whether the list can be kept what the store says at `now`, and if not, since when.
+    pub fn outage(&self, now: Instant) -> Outage {
+        let agreed = self.made + Duration::from_millis(self.agreed.load(Ordering::Relaxed));
+        of_list(self.store.outage(), agreed, now)
+    }
+
+    fn agree(&self, now: Instant) {
+        let after = now.saturating_duration_since(self.made).as_millis();
+        let after = u64::try_from(after).unwrap_or(u64::MAX);
+        self.agreed.store(after, Ordering::Relaxed);
     }
 
     /// Refuses something from now on, here at once, and everywhere when it is stored.
@@ -163,6 +165,21 @@ impl Revocations {
     /// Changes whenever the list grows. What was let in before, such as a stream that is still open, asks [`Self::check`] again.
     pub fn grown(&self) -> watch::Receiver<u64> {
         self.grown.subscribe()
+    }
+}
+
+/// The outage of the list, which was last known to be what the store says at `agreed`. A store that answers some questions and not those about
+/// the list confirms nothing, and when it then goes away, the outage of the list is none the younger: the older time counts.
+fn of_list(store: Outage, agreed: Instant, now: Instant) -> Outage {
+    match store {
+        Outage::Reachable if now.saturating_duration_since(agreed) > UNCONFIRMED => {
+            Outage::Away { since: agreed }
+        }
+        Outage::Reachable => Outage::Reachable,
+        Outage::Away { since } => Outage::Away {
+            since: since.min(agreed),
+        },
+        Outage::NeverSeen => Outage::NeverSeen,
     }
 }
 
@@ -266,10 +283,7 @@ impl Follower {
                     .collect();
                 self.waiting.entry(into).or_default().extend(waiting);
             }
-            Command::Agreed => self
-                .shared
-                .agreed
-                .store(clock::unix_now(), Ordering::Relaxed),
+            Command::Agreed => self.shared.agree(clock::now()),
             Command::Reload(cause) => {
                 self.metrics.reloaded(cause);
                 tracing::info!(cause = cause.as_str(), "reading the log of revocations");

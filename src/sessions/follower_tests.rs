@@ -4,6 +4,7 @@ use serde_json::Map;
 
 use super::super::What;
 use super::*;
+use crate::outage::State;
 use crate::store::Memory;
 
 fn began() -> (Arc<Revocations>, Follower) {
@@ -72,13 +73,35 @@ async fn a_list_that_nobody_keeps_is_not_complete_and_takes_nothing() {
 async fn a_list_that_was_not_confirmed_lately_counts_as_an_outage_whatever_the_store_says() {
     let (revocations, mut follower) = began();
     follower.catch_up().await;
-    let now = clock::unix_now();
+    let now = clock::now();
     assert_eq!(revocations.outage(now), Outage::Reachable);
-    assert_eq!(revocations.outage(now + UNCONFIRMED), Outage::Reachable);
-    let Outage::Away { since } = revocations.outage(now + UNCONFIRMED + 2) else {
+    let confirmed = now + UNCONFIRMED - Duration::from_secs(1);
+    assert_eq!(revocations.outage(confirmed), Outage::Reachable);
+    let later = now + UNCONFIRMED + Duration::from_secs(2);
+    let Outage::Away { since } = revocations.outage(later) else {
         unreachable!("it was not confirmed for 32 seconds");
     };
-    assert!(clock::now() - since >= Duration::from_secs(31));
-    // A clock that was put back is no outage.
-    assert_eq!(revocations.outage(now - 3600), Outage::Reachable);
+    assert!(later - since > UNCONFIRMED);
+}
+
+#[test]
+fn a_store_that_goes_away_does_not_make_an_outage_of_the_list_younger() {
+    let agreed = clock::now();
+    let after = |seconds| agreed + Duration::from_secs(seconds);
+    let since_agreed = Outage::Away { since: agreed };
+    // Its answers about the list could not be read for ten minutes, and then it went away.
+    assert_eq!(of_list(Outage::Reachable, agreed, after(600)), since_agreed);
+    let away = Outage::Away { since: after(599) };
+    assert_eq!(of_list(away, agreed, after(600)), since_agreed);
+    assert_eq!(
+        State::of_store(of_list(away, agreed, after(600)), true, after(600)),
+        Some(State::StoreGone)
+    );
+    // What was agreed when it was gone already is no older than its own word.
+    let away = Outage::Away { since: agreed };
+    assert_eq!(of_list(away, after(1), after(2)), away);
+    assert_eq!(
+        of_list(Outage::NeverSeen, agreed, after(1)),
+        Outage::NeverSeen
+    );
 }

@@ -6,12 +6,13 @@
 //! found clean ([`CleanAt`]), and only a list that has grown since is looked through again. Nothing here waits for a global lock; a look
 //! locks one shard of a map, for reading.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use serde_json::{Map, Value};
 
-use super::revocation::{Kind, Revocation, What};
+use super::revocation::{Kind, Revocation, What, spelled};
 use crate::tokens::digest::Digest;
 
 /// Seconds by which the clocks of the identity server and of whoever revokes may differ. A sign-in that close behind a revocation is
@@ -33,7 +34,7 @@ pub struct List {
 pub struct CleanAt(AtomicU64);
 
 /// What the list looks at in a verified token.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Listed<'a> {
     /// See [`of_token`](super::revocation::of_token).
     pub token: &'a Digest,
@@ -54,6 +55,15 @@ struct NotBefore {
     except: Vec<String>,
     strict: bool,
     expires: i64,
+}
+
+/// Without anything of a user: what a token says is not for a log.
+impl fmt::Debug for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listed")
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
+    }
 }
 
 impl List {
@@ -233,7 +243,8 @@ impl NotBefore {
     }
 
     fn refuses(&self, session: Option<&str>, claims: &Map<String, Value>) -> bool {
-        let stays = session.is_some_and(|session| self.except.iter().any(|id| id == session));
+        let session = session.map(spelled);
+        let stays = session.is_some_and(|session| self.except.iter().any(|id| *id == session));
         !stays && began(claims, self.strict) <= self.time.saturating_add(LEEWAY)
     }
 }
@@ -274,9 +285,9 @@ fn seconds(value: &Value) -> Option<i64> {
         .or_else(|| value.as_f64().map(|fraction| fraction.floor() as i64))
 }
 
-/// Issuer and id in one text. The length in front keeps two pairs from having one key.
+/// Issuer and id in one text. The length in front keeps two pairs from having one key; two spellings of one id have the same.
 fn key(issuer: &str, id: &str) -> Box<str> {
-    format!("{}:{issuer}{id}", issuer.len()).into_boxed_str()
+    format!("{}:{issuer}{}", issuer.len(), spelled(id)).into_boxed_str()
 }
 
 #[cfg(test)]

@@ -210,3 +210,29 @@ fn two_pairs_have_two_keys() {
     assert_ne!(key("ab", "c"), key("a", "bc"));
     assert_ne!(key("1:a", "b"), key("", "1:ab"));
 }
+
+#[test]
+fn an_id_is_found_however_it_is_spelled() {
+    let uuid = "0190a6f4-7c1e-7a52-9d3b-5f2a8c4e6b70";
+    let (upper, spaced) = (uuid.to_uppercase(), format!(" {uuid} "));
+    for (told, borne) in [(uuid, upper.as_str()), (&upper, uuid), (&spaced, &upper)] {
+        let list = List::new();
+        list.insert(&revoked(session("https://i", told)));
+        let token = Token::new("t", Some(borne), json!({}));
+        assert_eq!(found(&list, &token), Some(Kind::Session), "{told} {borne}");
+
+        let list = List::new();
+        list.insert(&revoked(What::Subject {
+            issuer: "https://i".to_owned(),
+            subject: told.to_owned(),
+            not_before: NOW,
+            except: vec![uuid.to_owned()],
+            strict: false,
+        }));
+        let mut token = Token::new("t", None, json!({ "iat": NOW }));
+        token.subject = borne.to_owned();
+        assert_eq!(found(&list, &token), Some(Kind::Subject), "{told} {borne}");
+        token.session = Some(borne.to_owned());
+        assert_eq!(found(&list, &token), None, "the session stays");
+    }
+}

@@ -81,10 +81,16 @@ struct Held {
 /// A question to the store.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 enum Ask {
-    Position { at: i64 },
+    Position {
+        at: i64,
+    },
     News,
-    Audit { after: u64, up_to: u64 },
-    Append(Vec<Name>),
+    Audit {
+        after: u64,
+        up_to: u64,
+    },
+    /// Each with the end that was sent.
+    Append(Vec<(Name, i64)>),
 }
 
 /// What happens to a replica.
@@ -294,8 +300,8 @@ impl Replica {
                 Some(Ask::Position { .. } | Ask::Append(_)) | None => {}
             },
             Event::Appended(position) => {
-                if let Some(Ask::Append(names)) = self.busy.take() {
-                    self.appended(names, position, &mut out);
+                if let Some(Ask::Append(sent)) = self.busy.take() {
+                    self.appended(sent, position, &mut out);
                 }
             }
             Event::Unreachable => self.unreachable(&mut out),
@@ -618,16 +624,23 @@ impl Replica {
         unlogged.map(|(name, _)| *name).collect()
     }
 
-    fn appended(&mut self, names: Vec<Name>, position: Position, out: &mut Vec<Command>) {
-        for name in &names {
-            if let Some(held) = self.held.get_mut(name) {
+    fn appended(&mut self, sent: Vec<(Name, i64)>, position: Position, out: &mut Vec<Command>) {
+        let mut stored = Vec::with_capacity(sent.len());
+        for (name, expires) in sent {
+            if let Some(held) = self.held.get_mut(&name) {
+                // It was to live longer while it was under way: only its earlier end is stored.
+                if held.revocation.expires > expires {
+                    self.queue.push_back(name);
+                    continue;
+                }
                 held.queued = false;
-                if !self.is_logged(name) {
-                    self.sent.insert(*name);
+                if !self.is_logged(&name) {
+                    self.sent.insert(name);
                 }
             }
+            stored.push(name);
         }
-        out.push(Command::Stored(names));
+        out.push(Command::Stored(stored));
         // Before the first look at the log, its place says nothing.
         if self.read.is_some() {
             self.stands(position, out);
@@ -637,7 +650,7 @@ impl Replica {
     fn unreachable(&mut self, out: &mut Vec<Command>) {
         match self.busy.take() {
             Some(Ask::Append(names)) => {
-                for name in names.into_iter().rev() {
+                for (name, _) in names.into_iter().rev() {
                     if self.held.contains_key(&name) {
                         self.queue.push_front(name);
                     }
@@ -700,7 +713,7 @@ impl Replica {
             }),
             Some(Ask::Audit { after, .. }) => out.push(Command::ReadLog { after: *after }),
             Some(Ask::Append(names)) => {
-                let entries = names.iter().filter_map(|name| {
+                let entries = names.iter().filter_map(|(name, _)| {
                     let held = self.held.get(name)?;
                     Some((*name, held.revocation.clone()))
                 });
@@ -721,7 +734,13 @@ impl Replica {
         // The queue first: somebody waits for it. But a log of an unknown epoch is looked at before it is written to.
         if !self.refused && !self.queue.is_empty() && (self.read.is_some() || !self.poll_due) {
             let count = self.queue.len().min(PAGE);
-            return Some(Ask::Append(self.queue.drain(..count).collect()));
+            let names = self.queue.drain(..count);
+            let held = |name| {
+                self.held
+                    .get(&name)
+                    .map(|held| (name, held.revocation.expires))
+            };
+            return Some(Ask::Append(names.filter_map(held).collect()));
         }
         if let Some((_, seq)) = self.read
             && (self.reloading || seq < self.newest)

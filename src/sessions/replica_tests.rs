@@ -228,6 +228,36 @@ fn the_later_end_counts_whoever_says_it() {
 }
 
 #[test]
+fn what_is_to_live_longer_while_it_is_being_stored_is_told_when_its_later_end_is_stored() {
+    let mut shelf = Shelf::default();
+    let (mut one, mut other) = (started(100, &mut shelf), started(100, &mut shelf));
+    let (name, stored) = (session(0, 0).name(), |said: &[Command]| {
+        said.contains(&Command::Stored(vec![session(0, 0).name()]))
+    });
+    let mut under_way = one.handle(Event::Revoke(session(0, NOW + 10)), NOW);
+    let append = under_way.pop().expect("a question");
+    assert_eq!(append, Command::Append(vec![(name, session(0, NOW + 10))]));
+    let said = one.handle(Event::Revoke(session(0, NOW + 20)), NOW);
+    assert_eq!(
+        said,
+        [Command::Insert(session(0, NOW + 20), Source::Here)],
+        "one question at a time"
+    );
+    let appended = shelf.answer(append, NOW);
+    let mut said = one.handle(appended, NOW);
+    assert!(!stored(&said), "{said:?}");
+    let append = said.pop().expect("a question");
+    assert_eq!(append, Command::Append(vec![(name, session(0, NOW + 20))]));
+    let appended = shelf.answer(append, NOW);
+    let said = run(&mut one, &mut shelf, appended, NOW);
+    assert!(stored(&said), "{said:?}");
+    assert_eq!(one.queued(), 0);
+    run(&mut other, &mut shelf, Event::Poll, NOW);
+    run(&mut other, &mut shelf, Event::Poll, NOW + 15);
+    assert!(other.holds(&name), "everywhere until its later end");
+}
+
+#[test]
 fn a_store_that_takes_nothing_is_still_followed() {
     let mut shelf = Shelf::default();
     let mut replica = started(100, &mut shelf);

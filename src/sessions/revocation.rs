@@ -4,9 +4,11 @@
 //!
 //! Everything is named together with its issuer: a `sub` or a `session_id` alone means nothing.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::tokens::digest::{self, Digest};
 
@@ -80,6 +82,16 @@ pub fn of_token(token: &str) -> Digest {
     digest::of(signed.as_bytes())
 }
 
+/// The one spelling of a `sub` or `session_id`, by which it is named and listed: without white space around it, and a UUID in lower case with
+/// hyphens (RFC 9562, section 4), however the token or the operator writes it.
+pub fn spelled(id: &str) -> Cow<'_, str> {
+    let id = id.trim();
+    match Uuid::try_parse(id) {
+        Ok(uuid) => Cow::Owned(uuid.hyphenated().to_string()),
+        Err(_) => Cow::Borrowed(id),
+    }
+}
+
 /// The kinds, for labels.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Kind {
@@ -118,9 +130,36 @@ impl What {
             Self::Issuer { .. } => Kind::Issuer,
         }
     }
+
+    /// With every id [`spelled`] alike: two spellings would be two entries of one place in the list, and the end of one that of both.
+    fn spelled(mut self) -> Self {
+        let spell = |id: &mut String| *id = spelled(id).into_owned();
+        match &mut self {
+            Self::Token {
+                session, subject, ..
+            } => session.iter_mut().chain(subject).for_each(spell),
+            Self::Session {
+                session, subject, ..
+            } => std::iter::once(session).chain(subject).for_each(spell),
+            Self::Subject {
+                subject, except, ..
+            } => std::iter::once(subject).chain(except).for_each(spell),
+            Self::Issuer { .. } => {}
+        }
+        self
+    }
 }
 
 impl Revocation {
+    /// One that was told at a time in Unix milliseconds, and ends at one in Unix seconds.
+    pub fn new(what: What, told: i64, expires: i64) -> Self {
+        Self {
+            what: what.spelled(),
+            told,
+            expires,
+        }
+    }
+
     /// What it is called. What only helps a full list, and when it was told, are not part of it.
     pub fn name(&self) -> Name {
         let kind = self.what.kind().as_str();
@@ -161,7 +200,8 @@ impl Revocation {
 
     /// Reads the bytes of a replica. `None` if they say something this version does not know.
     pub fn from_record(record: &[u8]) -> Option<Self> {
-        serde_json::from_slice(record).ok()
+        let read: Self = serde_json::from_slice(record).ok()?;
+        Some(Self::new(read.what, read.told, read.expires))
     }
 }
 
@@ -304,6 +344,28 @@ mod tests {
                 "{strange}"
             );
         }
+    }
+
+    #[test]
+    fn an_id_has_one_spelling_whoever_writes_it() {
+        let uuid = "0190a6f4-7c1e-7a52-9d3b-5f2a8c4e6b70";
+        for written in [
+            uuid.to_owned(),
+            uuid.to_uppercase(),
+            format!(" {uuid}\t"),
+            uuid.replace('-', ""),
+        ] {
+            assert_eq!(spelled(&written), uuid);
+            let made = Revocation::new(session("i", &written, Some(&written)).what, 1, 2);
+            assert_eq!(made, session("i", uuid, Some(uuid)));
+            let made = Revocation::new(subject(1, &[&written], false).what, 1, 2);
+            assert_eq!(made, subject(1, &[uuid], false));
+            let record = session("i", &written, None).to_record();
+            let read = Revocation::from_record(&record).expect("a record");
+            assert_eq!(read.name(), session("i", uuid, None).name());
+        }
+        // What is no UUID keeps its case: two users may differ by it.
+        assert_eq!(spelled(" User|A "), "User|A");
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::denial::{Denial, Reason};
 /// The largest whole number that every JSON reader holds exactly (RFC 8259, section 6). No clock needs more.
 const LARGEST: i64 = (1 << 53) - 1;
 
+/// The longest `sub` or `session_id` in bytes: what an operator may name to revoke it. OpenID Connect Core, section 2, allows 255 for `sub`.
+pub const LONGEST_ID: usize = 256;
+
 /// The part of an issuer entry that is about claims.
 pub(super) struct Rules {
     /// One of these must be in `aud`.
@@ -80,9 +83,7 @@ impl Rules {
         instant(claims, "iat")?;
         let facts = Facts {
             subject: subject(claims)?,
-            session: text(claims, "session_id", "`session_id` is not a string")?
-                .filter(|id| !id.is_empty())
-                .map(str::to_owned),
+            session: id(claims, "session_id", "`session_id` is not a string")?.map(str::to_owned),
             role: text(claims, "role", "`role` is not a string")?.map(str::to_owned),
             aal: assurance(claims)?,
             anonymous: anonymous(claims)?,
@@ -162,9 +163,24 @@ fn instant(claims: &Map<String, Value>, name: &'static str) -> Result<Option<i64
 }
 
 fn subject(claims: &Map<String, Value>) -> Result<String, Denial> {
-    match text(claims, "sub", "`sub` is not a string")? {
-        Some(subject) if !subject.is_empty() => Ok(subject.to_owned()),
-        Some(_) | None => Err(wrong("`sub` is missing or empty")),
+    id(claims, "sub", "`sub` is not a string")?
+        .map(str::to_owned)
+        .ok_or_else(|| wrong("`sub` is missing or empty"))
+}
+
+/// An id that may be revoked, so it must be one that an operator can name.
+fn id<'c>(
+    claims: &'c Map<String, Value>,
+    name: &str,
+    complaint: &'static str,
+) -> Result<Option<&'c str>, Denial> {
+    match text(claims, name, complaint)? {
+        Some(id) if id.len() > LONGEST_ID => {
+            let why = format!("`{name}` is longer than {LONGEST_ID} bytes");
+            Err(Reason::TokenClaims.because(why))
+        }
+        Some(id) if id.trim().is_empty() => Ok(None),
+        id => Ok(id),
     }
 }
 

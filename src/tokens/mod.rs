@@ -38,11 +38,12 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
 pub use self::cache::VerifiedCache;
+pub use self::claims::LONGEST_ID;
 pub use self::keys::KeySet;
 pub use self::metrics::KeyMetrics;
 pub use self::source::{Source, SourceStatus};
 pub use self::sources::{KeySources, Surroundings};
-pub use self::verify::is_service_key;
+pub use self::verify::{is_jws, is_service_key};
 
 use self::claims::Facts;
 use self::digest::Digest;

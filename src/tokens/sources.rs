@@ -11,15 +11,19 @@
 )]
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
+use super::demand::COOL_DOWN;
 use super::fetch::keep_fresh;
 use super::metrics::KeyMetrics;
 use super::source::Source;
 use crate::config::checked::Publication;
+use crate::panics::caught;
 use crate::side_call::SideCalls;
 use crate::store::Store;
 
@@ -49,6 +53,18 @@ pub struct Surroundings {
     pub store: Arc<dyn Store>,
     /// Unix time in seconds.
     pub clock: fn() -> i64,
+}
+
+/// Begins again after a panic, which is a defect, but must not let the keys of an issuer grow old.
+async fn keep_fresh_whatever_happens(source: Weak<Source>, surroundings: Surroundings) {
+    loop {
+        let keeping = pin!(keep_fresh(source.clone(), surroundings.clone()));
+        match caught(keeping).await {
+            Ok(()) => return,
+            Err(error) => tracing::error!(error, "a task that fetches keys begins again"),
+        }
+        sleep(COOL_DOWN).await;
+    }
 }
 
 impl KeySources {
@@ -83,15 +99,11 @@ impl KeySources {
         loop {
             let waiting = std::mem::take(&mut self.known().waiting);
             for source in waiting {
-                tasks.spawn(keep_fresh(source, surroundings.clone()));
+                tasks.spawn(keep_fresh_whatever_happens(source, surroundings.clone()));
             }
             tokio::select! {
                 () = self.appeared.notified() => {}
-                Some(ended) = tasks.join_next() => {
-                    if let Err(error) = ended {
-                        tracing::error!(%error, "a task that fetches keys ended");
-                    }
-                }
+                Some(_) = tasks.join_next() => {}
             }
         }
     }

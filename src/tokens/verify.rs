@@ -42,6 +42,11 @@ pub fn is_service_key(text: &str) -> bool {
     }
 }
 
+/// Whether a text has the form of a token. One that has not is refused whatever it says.
+pub fn is_jws(text: &str) -> bool {
+    Jws::parse(text).is_ok()
+}
+
 /// Why a token is refused now, and what could change that.
 pub(super) struct Refused {
     pub(super) denial: Denial,

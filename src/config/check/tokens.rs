@@ -6,7 +6,7 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use serde_json::Value as Json;
 
 use super::{Checker, secs};
-use crate::config::checked::{KeySource, Publication, TokenIssuer};
+use crate::config::checked::{KeySource, LARGEST_LEEWAY, Publication, TokenIssuer};
 use crate::config::file::Issuer;
 use crate::config::node::Text;
 use crate::config::problem::Place;
@@ -62,7 +62,7 @@ impl Checker<'_> {
         let algorithms = self.algorithms(wire);
         let keys = self.keys(wire, algorithms.as_deref());
         let require = self.require(wire);
-        let leeway = self.duration(&wire.leeway, Duration::ZERO..=secs(60), secs(5));
+        let leeway = self.duration(&wire.leeway, Duration::ZERO..=LARGEST_LEEWAY, secs(5));
         let until = match &wire.until {
             Field::Absent => Some(None),
             Field::Bad => None,

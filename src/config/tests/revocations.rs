@@ -24,6 +24,16 @@ fn nobody_may_revoke_unless_they_are_named() {
 }
 
 #[test]
+fn what_is_revoked_is_remembered_until_the_last_token_it_must_refuse_has_ended() {
+    let text = "revocations: { token_lifetime: 1h, session_lifetime: 2d }";
+    let revocations = good(&base(text)).config.revocations;
+    let (hour, day, leeway) = (3600, 24 * 3600, 60);
+    assert_eq!(revocations.remembers_tokens(), hour + leeway);
+    // Refreshed in the last moment of its session.
+    assert_eq!(revocations.remembers_sessions(), 2 * day + hour + leeway);
+}
+
+#[test]
 fn a_token_is_known_by_its_digest_however_it_is_written() {
     let dir = certificates();
     let digest = |operator: &str| {

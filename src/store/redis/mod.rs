@@ -13,7 +13,7 @@ mod log;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use fred::clients::{Client, WithOptions};
@@ -30,15 +30,13 @@ use super::seal::{Broken, Seals};
 use super::{Answer, Entry, Kind, Logged, Outage, Position, Store, Unreachable};
 use crate::clock;
 use crate::config::checked::{self, MasterKey};
+use crate::log::Sparing;
 
 /// Longest record that is read; a key set is a quarter of it at most.
 const LONGEST_RECORD: i64 = 1 << 20;
 
 /// How much longer than a command on one record a page or an append may take.
 const BULK: u32 = 10;
-
-/// Seconds between two log lines about the same kind of thing.
-const TELLING: i64 = 10;
 
 /// The store in Redis.
 pub struct Redis {
@@ -56,27 +54,6 @@ pub struct Redis {
     broken_records: Sparing,
     broken_connections: Sparing,
     no_subscription: Sparing,
-}
-
-/// A kind of log line that must not fill the log: whoever can write the store, or a server that is away for hours, could do that
-/// otherwise. Records that do not open are counted each time.
-#[derive(Default)]
-struct Sparing {
-    /// In Unix seconds.
-    last: AtomicI64,
-}
-
-impl Sparing {
-    fn may_tell(&self, now: i64) -> bool {
-        let last = self.last.load(Ordering::Relaxed);
-        let is_due = now >= last.saturating_add(TELLING);
-        // One of several that ask at once.
-        is_due
-            && self
-                .last
-                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-    }
 }
 
 impl Redis {
@@ -110,9 +87,9 @@ impl Redis {
             newest: AtomicU64::new(0),
             pushes: signal::Sender::new(0),
             connected: Notify::new(),
-            broken_records: Sparing::default(),
-            broken_connections: Sparing::default(),
-            no_subscription: Sparing::default(),
+            broken_records: Sparing::new(),
+            broken_connections: Sparing::new(),
+            no_subscription: Sparing::new(),
         });
         store.metrics.is_up(false);
         watch::spawn(&store, subscriber);

@@ -191,6 +191,31 @@ async fn a_certificate_that_leads_to_no_root_is_refused() {
 }
 
 #[tokio::test]
+async fn a_task_that_panicked_fetches_again_after_a_pause() {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let (place, _) = server(vec![answer(
+        "200 OK",
+        &signer(Algorithm::ES256).public_jwks().unwrap(),
+    )])
+    .await;
+    let sources = Arc::new(key_sources());
+    let source = sources.get_or_insert(ISSUER, &place);
+    let surroundings = Surroundings {
+        clock: || {
+            assert!(ASKED.fetch_add(1, Ordering::SeqCst) > 0, "a defect");
+            NOW
+        },
+        ..surroundings(&store())
+    };
+    let task = tokio::spawn(Arc::clone(&sources).refresh_forever(surroundings));
+    while !source.has_keys() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(ASKED.load(Ordering::SeqCst) > 1);
+    task.abort();
+}
+
+#[tokio::test]
 async fn a_new_source_is_fetched_at_once_and_again_after_a_failure() {
     let es = signer(Algorithm::ES256);
     let jwks = answer("200 OK", &es.public_jwks().unwrap());

@@ -135,6 +135,13 @@ async fn a_call_that_is_not_clear_is_told_what_to_write_and_does_nothing() {
             "either",
         ),
         (json!({ "kind": "token", "token_sha256": "b" }), "64"),
+        (json!({ "kind": "token", "token": "" }), "JWS"),
+        (json!({ "kind": "token", "token": "sb_secret_x" }), "JWS"),
+        (json!({ "kind": "token", "token": "e30.e30" }), "JWS"),
+        (
+            json!({ "kind": "subject", "subject": " \t", "issuer": "second" }),
+            "`subject`",
+        ),
         (
             json!({ "kind": "issuer", "issuer": "second", "expires_in": 0 }),
             "expires_in",
@@ -239,4 +246,34 @@ async fn operators_change_with_a_reload() {
         .header("Host", "admin.test:9901");
     assert_eq!(bob.send().0, 200);
     is_refused(&gateway, &people.first, Reason::SessionRevoked).await;
+}
+
+#[tokio::test]
+async fn an_id_is_refused_however_it_is_spelled() {
+    let gateway = Gateway::start().await;
+    let people = People::new(&gateway);
+    let spelled = format!(" {} ", people.first_session.to_uppercase());
+    gateway.revoke(&json!({ "kind": "session", "session": spelled }));
+    is_refused(&gateway, &people.first, Reason::SessionRevoked).await;
+    is_good(&gateway, &people.second).await;
+    // The other way around: the token is the one with capitals.
+    let subject = super::uuid();
+    let claims = gateway.issuer.claims().with("sub", subject.to_uppercase());
+    let token = gateway.issuer.sign(&claims);
+    is_good(&gateway, &token).await;
+    gateway.revoke(&json!({ "kind": "subject", "subject": subject }));
+    is_refused(&gateway, &token, Reason::SubjectRevoked).await;
+}
+
+#[tokio::test]
+async fn an_id_that_nobody_could_revoke_is_not_accepted() {
+    let gateway = Gateway::start().await;
+    for claim in ["sub", "session_id"] {
+        let of_length = |length| {
+            let claims = gateway.issuer.claims().with(claim, "x".repeat(length));
+            gateway.issuer.sign(&claims)
+        };
+        is_good(&gateway, &of_length(256)).await;
+        is_refused(&gateway, &of_length(257), Reason::TokenClaims).await;
+    }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{is_good, is_refused, uuid};
 use crate::support::admin::Post;
 use crate::support::client::Client;
+use crate::support::log::says;
 use crate::support::metrics::get;
 use crate::support::{Config, Gateway, Http, RedisServer, eventually};
 
@@ -415,4 +416,23 @@ async fn nobody_who_reads_redis_learns_who_was_revoked() {
             assert!(!found, "{}", String::from_utf8_lossy(&seen));
         }
     }
+}
+
+#[tokio::test]
+async fn who_revoked_what_is_in_the_log_even_if_they_hang_up_while_the_store_is_slow() {
+    let pair = Pair::start().await;
+    let (session, token) = pair.session();
+    pair.redis.pause();
+    let call = Post::revoke(pair.first.admin(), &by_session(&session)).begin();
+    // It is in the list here, and on its way to the store.
+    let mut client = pair.first.connect(Http::Two).await;
+    refused_since(&mut client, &token, Instant::now()).await;
+    drop(call);
+    let line = pair.first.log().wait_for(|line| says(line, "revoked"));
+    let line = line.expect("a line");
+    assert_eq!(line["operator"], "alice");
+    assert!(line["revocation"].as_str().unwrap().contains(&session));
+    pair.redis.resume();
+    let mut client = pair.second.connect(Http::Two).await;
+    refused_since(&mut client, &token, Instant::now()).await;
 }

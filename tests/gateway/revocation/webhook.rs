@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::{People, is_good, is_refused};
 use crate::support::admin::{Post, WEBHOOK};
-use crate::support::tokens::ISSUER;
-use crate::support::{Gateway, Http};
+use crate::support::tokens::{ISSUER, now};
+use crate::support::{Gateway, Http, eventually};
 
 async fn gateway() -> Gateway {
     Gateway::with(|config| {
@@ -38,6 +38,24 @@ async fn a_user_who_is_banned_is_refused_everywhere_they_are_signed_in() {
     };
     assert_eq!(result("revoked"), 2.0);
     assert_eq!(result("refused"), 0.0);
+}
+
+#[tokio::test]
+async fn a_message_that_is_sent_again_changes_nothing() {
+    let gateway = gateway().await;
+    let people = People::new(&gateway);
+    let message = json!({ "type": "user.banned", "data": { "id": people.subject } });
+    // A sender whose clock is ahead, too: what it said before must not move with ours.
+    for ago in [60, -30] {
+        let call = Post::webhook(gateway.admin(), &message, ago);
+        let (status, first) = call.send();
+        assert_eq!(status, 200, "{first}");
+        let entries = gateway.metrics().sum("foregate_revocations", &[]);
+        let sent = now();
+        eventually("another second", || now() > sent).await;
+        assert_eq!(call.send(), (200, first));
+        assert_eq!(gateway.metrics().sum("foregate_revocations", &[]), entries);
+    }
 }
 
 #[tokio::test]
@@ -89,7 +107,7 @@ async fn a_message_nobody_signed_lately_changes_nothing() {
         (good.clone().body(other.to_string()), 401),
         (good.clone().header("webhook-id", "msg_1"), 401),
         (Post::webhook(gateway.admin(), &message, 400), 401),
-        (Post::webhook(gateway.admin(), &message, -400), 401),
+        (Post::webhook(gateway.admin(), &message, -90), 401),
         (good.clone().without("Content-Type"), 415),
         (
             Post::webhook(gateway.admin(), &json!({ "type": "user.banned" }), 0),

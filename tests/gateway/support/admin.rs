@@ -94,8 +94,8 @@ impl Post {
             .collect()
     }
 
-    /// Sends it: status and body, which is always JSON.
-    pub fn send(&self) -> (u16, Value) {
+    /// Sends it, and gives the connection on which the answer will come.
+    pub fn begin(&self) -> TcpStream {
         let address = self.admin.strip_prefix("http://").unwrap();
         let mut stream = TcpStream::connect(address).unwrap();
         let mut head = format!("POST {} HTTP/1.1\r\n", self.path);
@@ -106,6 +106,12 @@ impl Post {
         stream.write_all(head.as_bytes()).unwrap();
         // A gateway that has refused may have closed before it read everything.
         let _ = stream.write_all(&self.body);
+        stream
+    }
+
+    /// Sends it: status and body, which is always JSON.
+    pub fn send(&self) -> (u16, Value) {
+        let mut stream = self.begin();
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
         let answer = String::from_utf8(answer).unwrap();
