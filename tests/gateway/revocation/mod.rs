@@ -3,6 +3,7 @@
 mod calls;
 mod command;
 mod replicas;
+mod unheard;
 mod webhook;
 
 use std::time::Duration;

@@ -19,10 +19,10 @@ const SECOND: Duration = Duration::from_secs(1);
 const LOG: &[u8] = b"foregate:{revocations}:log";
 
 /// Two replicas and what they share.
-struct Pair {
-    redis: RedisServer,
-    first: Gateway,
-    second: Gateway,
+pub struct Pair {
+    pub redis: RedisServer,
+    pub first: Gateway,
+    pub second: Gateway,
 }
 
 fn sharing(redis: &RedisServer) -> impl Fn(&mut Config) + use<> {
@@ -33,7 +33,7 @@ fn sharing(redis: &RedisServer) -> impl Fn(&mut Config) + use<> {
 }
 
 impl Pair {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let redis = RedisServer::start();
         let first = Gateway::with(sharing(&redis)).await;
         let second = first.replica(sharing(&redis)).await;
@@ -56,7 +56,7 @@ impl Pair {
     }
 
     /// A token of a session of its own.
-    fn session(&self) -> (String, String) {
+    pub fn session(&self) -> (String, String) {
         let session = uuid();
         let token = self
             .first
@@ -78,16 +78,16 @@ impl Pair {
     }
 }
 
-async fn becomes_ready(gateway: &Gateway) {
+pub async fn becomes_ready(gateway: &Gateway) {
     eventually("it is ready", || gateway.admin_status("/readyz") == 200).await;
 }
 
-fn by_session(session: &str) -> Value {
+pub fn by_session(session: &str) -> Value {
     json!({ "kind": "session", "session": session })
 }
 
 /// Asks until a token is refused, and says how long that took since then.
-async fn refused_since(client: &mut Client, token: &str, since: Instant) -> Duration {
+pub async fn refused_since(client: &mut Client, token: &str, since: Instant) -> Duration {
     loop {
         let answer = client.get("/me").bearer(token).send().await;
         let took = since.elapsed();
@@ -100,7 +100,7 @@ async fn refused_since(client: &mut Client, token: &str, since: Instant) -> Dura
     }
 }
 
-fn told(what: &str, mut took: Vec<Duration>) -> Duration {
+pub fn told(what: &str, mut took: Vec<Duration>) -> Duration {
     took.sort_unstable();
     let at = |part: usize| took[(took.len() - 1) * part / 1000];
     println!(

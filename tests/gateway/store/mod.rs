@@ -7,6 +7,7 @@ mod connection;
 mod contract;
 mod matrix;
 mod rotation;
+mod stopped;
 
 use std::path::Path;
 use std::sync::Arc;

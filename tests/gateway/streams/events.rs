@@ -7,9 +7,9 @@ use super::{OPEN, ended, gateway};
 use crate::support::tokens::now;
 use crate::support::{Exchange, Gateway, Http, eventually};
 
-const EVENTS: (&str, &str) = ("content-type", "text/event-stream; charset=utf-8");
+pub const EVENTS: (&str, &str) = ("content-type", "text/event-stream; charset=utf-8");
 
-fn last(code: &str, status: u16) -> String {
+pub fn last(code: &str, status: u16) -> String {
     format!("event: foregate\ndata: {{\"code\":\"{code}\",\"status\":{status}}}\n\n")
 }
 

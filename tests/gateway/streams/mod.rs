@@ -1,6 +1,7 @@
 //! Streams that last: what passes through them, and what ends them.
 
 mod calls;
+mod elsewhere;
 mod ends;
 mod events;
 mod many;

@@ -46,7 +46,7 @@ fn call<'a>(gateway: &Gateway, path: &str, token: Option<&str>) -> Call<'a> {
 }
 
 /// A call that goes on: its first message came back.
-async fn talk(gateway: &Gateway, path: &str, token: &str) -> (Streaming, BodySender) {
+pub async fn talk(gateway: &Gateway, path: &str, token: &str) -> (Streaming, BodySender) {
     let (call, sender) = call(gateway, path, Some(token)).streaming();
     let (answer, sent) = tokio::join!(call.begin(), sender.chunk("hello"));
     assert!(sent);
@@ -56,7 +56,7 @@ async fn talk(gateway: &Gateway, path: &str, token: &str) -> (Streaming, BodySen
 }
 
 #[track_caller]
-fn has_status(answer: &Answer, status: &str) {
+pub fn has_status(answer: &Answer, status: &str) {
     let trailers = answer.trailers.as_ref().expect("trailers");
     assert_eq!(trailers["grpc-status"], status, "{trailers:?}");
 }

@@ -1,0 +1,66 @@
+//! A replica that hears nothing that is published, so that only asking is left.
+
+use std::time::{Duration, Instant};
+
+use super::replicas::{Pair, becomes_ready, by_session, refused_since, told};
+use crate::support::redis::Resp;
+use crate::support::{Http, eventually};
+
+/// The promise for every revocation, heard of or not.
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn a_replica_that_misses_every_push_catches_up_by_asking() {
+    let pair = Pair::start().await;
+    // It may do everything but listen, so every message is lost for it and for nobody else.
+    pair.redis
+        .say("ACL SETUSER deaf on >secret ~* +@all resetchannels");
+    let url = format!("redis://deaf:secret@127.0.0.1:{}", pair.redis.port());
+    let deaf = pair
+        .first
+        .replica(|config| {
+            config.store(&url);
+        })
+        .await;
+    becomes_ready(&deaf).await;
+    let text = |text: &str| Resp::Text(text.into());
+    eventually("Redis refuses the subscription", || {
+        let log = pair.redis.say("ACL LOG");
+        let refused = |entry: &Resp| {
+            let told = entry.list();
+            told.contains(&text("channel")) && told.contains(&text("deaf"))
+        };
+        log.list().iter().any(refused)
+    })
+    .await;
+
+    let times = match std::env::var_os("FOREGATE_FULL") {
+        Some(_) => 200,
+        None => 10,
+    };
+    let mut client = deaf.connect(Http::Two).await;
+    let mut took = Vec::new();
+    for _ in 0..times {
+        let (session, token) = pair.session();
+        client.get("/me").bearer(&token).send().await.is_ok();
+        pair.first.revoke(&by_session(&session));
+        // Each is told just after the one before was asked for, so this is close to the longest it can take.
+        took.push(refused_since(&mut client, &token, Instant::now()).await);
+    }
+    let longest = told("from the answer to the refusal by asking alone", took);
+    assert!(longest < SECOND, "{longest:?}");
+    let metrics = deaf.metrics();
+    assert_eq!(
+        metrics.sum("foregate_revocation_lag_seconds_count", &[]),
+        f64::from(times)
+    );
+    // None of it was a new beginning.
+    let reloads = metrics.sum("foregate_revocation_reloads_total", &[("cause", "epoch")]);
+    assert_eq!(reloads, 0.0);
+    client
+        .get("/me")
+        .bearer(&pair.first.issuer.token())
+        .send()
+        .await
+        .is_ok();
+}
