@@ -238,9 +238,6 @@ mod tests {
     /// Data, trailers, and what came behind them.
     type Read = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
 
-    /// Data, trailers, and what came behind them.
-    type Message = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
-
     /// Reads `wire` in pieces of `step` bytes.
     fn read(wire: &[u8], step: usize) -> Result<Read, Malformed> {
         let (mut data, mut trailers) = (Vec::new(), None);
