@@ -47,7 +47,7 @@ impl LookClock {
     }
 }
 
-/// How often a worker looks at its connections. Ten thousand looks take it a fraction of a millisecond.
+/// How often a worker looks at its connections. A tenth of a second is a choice, not a measurement.
 pub(super) const LOOK: Duration = Duration::from_millis(LOOK_MILLIS);
 
 const LOOK_MILLIS: u64 = 100;

@@ -59,7 +59,7 @@ pub fn server_config(kind: &ListenKind) -> anyhow::Result<Option<Arc<ServerConfi
 
 /// The cryptography of a listener: of the ciphers that rustls considers safe, AES-128 comes first, whatever the client lists first. It is
 /// as far out of reach as AES-256, and its hash is SHA-256, for which processors have instructions and for SHA-384 they have not: a
-/// handshake hashes some forty times, which was an eighth of its cost.
+/// handshake hashes many times, which was an eighth of its cost.
 fn provider() -> CryptoProvider {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     let is_later = |suite: &SupportedCipherSuite| {

@@ -190,8 +190,8 @@ impl Connection {
         Poll::Ready(Ok(!read.is_empty()))
     }
 
-    /// Ready at `due`. The timer stays set from one request to the next, and moves on only when it goes off too early: setting one
-    /// costs more than most requests have to wait.
+    /// Ready at `due`. The timer stays set from one request to the next, and moves on only when it goes off too early, so
+    /// that most requests set none.
     pub(in crate::upstream) fn poll_alarm(
         &mut self,
         due: Instant,
