@@ -21,6 +21,7 @@ mod jws;
 mod keys;
 mod metrics;
 pub mod mint;
+mod proof;
 mod roca;
 mod source;
 mod sources;
@@ -41,8 +42,10 @@ pub use self::cache::VerifiedCache;
 pub use self::claims::LONGEST_ID;
 pub use self::keys::KeySet;
 pub use self::metrics::KeyMetrics;
+pub use self::proof::Proof;
 pub use self::source::{Source, SourceStatus};
 pub use self::sources::{KeySources, Surroundings};
+pub(crate) use self::verify::claims_of;
 pub use self::verify::{is_jws, is_service_key};
 
 use self::claims::Facts;
