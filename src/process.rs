@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::config::snapshot::Snapshot;
-use crate::identity::IdentityServer;
+use crate::identity::{IdentityServer, Refresh};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::sessions::Revocations;
@@ -28,6 +28,7 @@ pub struct Process {
     revocations: Arc<Revocations>,
     store: Arc<dyn Store>,
     identity: Option<IdentityServer>,
+    refresh: Option<Refresh>,
     log: Log,
     draining: AtomicBool,
     reloading: Mutex<()>,
@@ -52,6 +53,9 @@ impl Process {
             token_cache,
             key_sources,
             revocations,
+            refresh: identity
+                .clone()
+                .map(|server| Refresh::new(server, store.clone())),
             store,
             identity,
             log,
@@ -110,6 +114,11 @@ impl Process {
     /// The identity server, if there is one.
     pub fn identity(&self) -> Option<&IdentityServer> {
         self.identity.as_ref()
+    }
+
+    /// Refreshes at the identity server, if there is one.
+    pub fn refresh(&self) -> Option<&Refresh> {
+        self.refresh.as_ref()
     }
 
     /// The log.

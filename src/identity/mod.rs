@@ -7,12 +7,15 @@
 //! The identity server is slow by nature (it hashes passwords) and may be away. So every call has a deadline, calls run in bounded numbers on the
 //! background runtime, and a breaker keeps a server that does not answer from costing everybody that deadline.
 
+pub mod flight;
 mod grant;
 mod metrics;
 mod operation;
+mod refresh;
 mod server;
 
 pub use grant::{ApiVersion, AuthError, Grant};
 pub use metrics::IdentityMetrics;
 pub use operation::Operation;
+pub use refresh::{Refresh, Refreshed};
 pub use server::{ApiKey, Call, CallError, IdentityServer, Reply};
