@@ -6,7 +6,7 @@ mod ends;
 mod events;
 mod many;
 mod rpc;
-mod socket;
+pub mod socket;
 mod websocket;
 
 use crate::support::{Config, Gateway, Origin};

@@ -134,10 +134,22 @@ impl Socket {
     }
 
     pub async fn open_at(gateway: &Gateway, door: Door, path: &str, token: &str) -> Self {
+        let fields = [("authorization", format!("Bearer {token}"))];
+        Self::open_with(gateway, door, path, &fields).await
+    }
+
+    /// Opens one with these fields.
+    pub async fn open_with(
+        gateway: &Gateway,
+        door: Door,
+        path: &str,
+        fields: &[(&'static str, String)],
+    ) -> Self {
         let stream = gateway.connector(Http::One, door).open().await.unwrap();
         let mut request = format!("ws://{NAME}{path}").into_client_request().unwrap();
-        let field = format!("Bearer {token}").parse().unwrap();
-        request.headers_mut().insert("authorization", field);
+        for (name, value) in fields {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
         let opening = client_async(request, stream);
         let (stream, response) = in_time("opening", opening).await.unwrap();
         assert_eq!(response.status(), http::StatusCode::SWITCHING_PROTOCOLS);
