@@ -105,7 +105,8 @@ pub async fn forward(
         }
         Protocol::Http2 => {
             let (request, standing) = message.over_http2(&pool, &trail.id)?;
-            let outcome = http2::exchange(&pool, process, request, limits).await;
+            // Boxed, so that every other request does not carry room for it along.
+            let outcome = Box::pin(http2::exchange(&pool, process, request, limits)).await;
             trail.note_upstream();
             let (head, body) = outcome?.into_parts();
             let body = UpstreamBody::Http2(body);
@@ -293,6 +294,20 @@ impl<'a> Attempt<'a> {
     /// Each server once, then the last refusal.
     async fn connect(&self, pool: &Pool, fresh: bool, limits: &Limits) -> Result<Lease, Denial> {
         let turn = pool.turn();
+        if !fresh && let Some(lease) = pool.take_kept(turn) {
+            return Ok(lease);
+        }
+        // Boxed, because most requests find a kept connection, and should not carry room for this along.
+        Box::pin(self.open(pool, turn, fresh, limits)).await
+    }
+
+    async fn open(
+        &self,
+        pool: &Pool,
+        turn: usize,
+        fresh: bool,
+        limits: &Limits,
+    ) -> Result<Lease, Denial> {
         let mut refusal = None;
         for offset in 0..pool.len() {
             if limits.is_over() {
