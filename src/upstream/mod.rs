@@ -93,6 +93,9 @@ pub async fn forward(
         Protocol::Http1 => {
             let (outgoing, standing) = message.over_http1(&pool, &trail.id);
             let mut attempt = Attempt::new(Box::new(outgoing), process, &pool);
+            // The requests that came in together with this one are judged before any of them is sent. Sent one behind the other, they
+            // wake the other side once and not one by one, and code that judges does not take turns in the cache with code that sends.
+            tokio::task::yield_now().await;
             let outcome = attempt.run(&pool, &limits).await;
             trail.note_upstream();
             let (head, lease) = outcome?;
