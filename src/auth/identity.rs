@@ -113,7 +113,7 @@ impl Layer for Identity {
             };
             return match self
                 .tokens
-                .verify_or_wait(credential.token, clock::unix_now)
+                .verify_on(request.recent(), credential.token, clock::unix_now)
                 .await?
             {
                 Presented::User(verified) => {

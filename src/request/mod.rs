@@ -14,6 +14,7 @@ pub mod peer;
 pub mod query;
 pub mod route;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
@@ -28,6 +29,7 @@ use crate::config::checked::{Errors, Route, Tail, WaivedMode};
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 use crate::record::Record;
+use crate::tokens::Recent;
 use handshake::Handshake;
 use headers::Survey;
 use host::Host;
@@ -43,6 +45,7 @@ pub struct Head {
     version: Version,
     host: Host,
     client: Client,
+    recent: Rc<Recent>,
     headers: HeaderMap,
     authorization: Option<HeaderValue>,
     handshake: Option<Box<Handshake>>,
@@ -120,6 +123,7 @@ impl Head {
             version,
             host,
             client,
+            recent: connection.recent.clone(),
             headers,
             authorization,
             handshake: handshake.map(Box::new),
@@ -229,6 +233,11 @@ impl Inbound {
     /// The client.
     pub fn client(&self) -> &Client {
         &self.head.client
+    }
+
+    /// The token that was proven last on the connection.
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.head.recent
     }
 
     /// Path and query, exactly as they are forwarded.
