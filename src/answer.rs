@@ -250,6 +250,9 @@ pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
                 headers.insert(header::ALLOW, value);
             }
         }
+        Extra::ClearCookie(cookie) => {
+            headers.insert(header::SET_COOKIE, cookie);
+        }
         Extra::RetryAfter(after) => {
             headers.insert(
                 header::RETRY_AFTER,

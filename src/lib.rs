@@ -35,6 +35,7 @@ pub mod clock;
 pub mod config;
 pub mod cors;
 pub mod denial;
+mod derive;
 pub mod gateway;
 mod line;
 pub mod listen;

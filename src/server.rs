@@ -17,7 +17,7 @@ use crate::listen::{Bound, Workers};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::process::Process;
-use crate::sessions::Revocations;
+use crate::sessions::{Revocations, Sessions};
 use crate::side_call::SideCalls;
 use crate::store::{self, Store, StoreMetrics};
 use crate::tokens::{KeySources, Surroundings, VerifiedCache};
@@ -87,6 +87,14 @@ impl Server {
         );
         follower.catch_up().await;
         tokio::spawn(follower.run());
+        let sessions = Sessions::new(
+            &loaded.config,
+            store.clone(),
+            revocations.clone(),
+            None,
+            metrics.sessions.clone(),
+            clock::unix_millis,
+        )?;
         let snapshot = Snapshot::build(
             loaded.config,
             loaded.digest,
@@ -95,6 +103,7 @@ impl Server {
             &token_cache,
             &key_sources,
             &revocations,
+            &sessions,
         )?;
         metrics.configured(1, snapshot.waived_layers(clock::unix_now()));
         reload::announce(&snapshot);
@@ -104,6 +113,7 @@ impl Server {
             token_cache,
             key_sources.clone(),
             revocations,
+            sessions,
             store,
             log,
         ));

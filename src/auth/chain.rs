@@ -14,13 +14,17 @@ use super::identifiers::Identifiers;
 use super::identity::Identity;
 use super::roles::{RoleTable, Roles};
 use super::{Caller, Layer};
+use crate::clock;
 use crate::config::checked::{Authorization, Target, WaivedMode};
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 use crate::record::{Record, Verdict};
 use crate::request::Inbound;
-use crate::sessions::Revocations;
+use crate::sessions::{Revocations, Sessions};
 use crate::tokens::Tokens;
+
+/// How many seconds before the token behind a cookie expires its stream is judged again: within the time in which it is renewed.
+const RENEWAL: i64 = 30;
 
 /// The layers of one configuration.
 #[derive(Debug)]
@@ -32,10 +36,15 @@ pub struct Chain {
 
 impl Chain {
     /// Builds the chain.
-    pub fn new(tokens: Arc<Tokens>, roles: RoleTable, revocations: Arc<Revocations>) -> Self {
+    pub fn new(
+        tokens: Arc<Tokens>,
+        roles: RoleTable,
+        revocations: Arc<Revocations>,
+        sessions: Arc<Sessions>,
+    ) -> Self {
         let table = Arc::new(roles);
         Self {
-            identity: Identity::new(tokens, table.clone(), revocations),
+            identity: Identity::new(tokens, table.clone(), revocations, sessions),
             identifiers: Identifiers,
             roles: Roles::new(table),
         }
@@ -71,7 +80,7 @@ impl Chain {
         // The steps of the stream's record stay those it was let in by.
         let mut record = standing.request().record_again(snapshot.clone());
         let request = standing.request().reroute(snapshot, &mut record)?;
-        let caller = self.identity.confirm(&request, standing.caller())?;
+        let caller = self.identity.confirm(&request, standing.caller()).await?;
         let identified = enforce(&self.identifiers, &request, caller, &mut record).await?;
         let roles = step(&self.roles, &request, identified, &mut record).await?;
         Permit::new(request, roles).map(|permit| Standing(permit.0))
@@ -242,8 +251,19 @@ impl Standing {
         &self.0.caller
     }
 
-    /// Until when its proof is accepted, in Unix seconds; for ever if nobody had to prove anything.
+    /// When to ask at the latest whether its proof still is accepted, in Unix seconds; never if nobody had to prove anything.
     pub fn accepted_until(&self) -> Option<i64> {
-        Some(self.caller().verified()?.accepted_until())
+        let until = self.caller().verified()?.accepted_until();
+        let Some(live) = self.caller().cookie_session() else {
+            return Some(until);
+        };
+        // Half a minute before the token behind the cookie expires, so that it is renewed in time.
+        let early = until - RENEWAL;
+        let until = match clock::unix_now() < early {
+            true => early,
+            false => until,
+        };
+        let sessions = &self.request().snapshot().config().sessions;
+        Some(until.min(live.until(sessions)))
     }
 }

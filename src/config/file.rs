@@ -8,7 +8,8 @@
 use std::time::Duration;
 
 use super::checked::{
-    Access, Authorization, Environment, Errors, Protocol, Serve, Tail, TrailingSlash, WaivedMode,
+    Access, Authorization, Environment, Errors, Protocol, SameSite, Serve, Tail, TrailingSlash,
+    WaivedMode,
 };
 use super::declare::{wire, words};
 use super::node::{Kind, Node, Text};
@@ -32,6 +33,7 @@ wire! {
         tokens: List<Issuer>,
         token_cache: i128,
         revocations: Revocations,
+        sessions: Sessions,
         roles: Roles,
         upstreams: Named<Upstream>,
         cors: Cors,
@@ -40,7 +42,7 @@ wire! {
         routes: List<Route>,
     }
     later [
-        "assertion", "budget", "database", "facts", "identity", "limits", "resources", "sessions", "static_facts",
+        "assertion", "budget", "database", "facts", "identity", "limits", "resources", "static_facts",
     ]
 
     /// A secret of the gateway's own.
@@ -143,6 +145,16 @@ wire! {
         issuer: Text,
         secret: Many<Text>,
         secret_file: Many<Text>,
+    }
+
+    /// Sessions in a cookie, and how many a user may have.
+    struct Sessions {
+        cookie: Text,
+        same_site: SameSite,
+        idle: Duration,
+        lifetime: Duration,
+        max_per_user: i128,
+        cache: i128,
     }
 
     /// Where roles come from and what they grant.
@@ -355,5 +367,6 @@ words! {
     impl Tail { "canonical" => Tail::Canonical, "opaque" => Tail::Opaque, }
     impl Errors { "problem" => Errors::Problem, "grpc" => Errors::Grpc, } later ["gotrue", "postgrest"]
     impl Upgrade { "websocket" => Upgrade::Websocket, }
+    impl SameSite { "lax" => SameSite::Lax, "strict" => SameSite::Strict, "none" => SameSite::None, }
     impl Protocol { "http1" => Protocol::Http1, "http2" => Protocol::Http2, }
 }

@@ -31,7 +31,7 @@ use crate::denial::{Denial, Reason};
 use crate::record::Record;
 use crate::tokens::Recent;
 use handshake::Handshake;
-use headers::Survey;
+use headers::{OwnCookie, Survey};
 use host::Host;
 use path::{Canonical, ParameterKind, Pattern, Segment};
 use peer::Client;
@@ -48,6 +48,7 @@ pub struct Head {
     recent: Rc<Recent>,
     headers: HeaderMap,
     authorization: Option<HeaderValue>,
+    cookie: Option<OwnCookie>,
     handshake: Option<Box<Handshake>>,
     uri: hyper::Uri,
 }
@@ -108,7 +109,7 @@ impl Head {
         if survey.authorizations > 1 {
             return Err(Reason::AuthorizationRepeated.into());
         }
-        headers::clean_request(&mut headers, &survey);
+        let cookie = headers::clean_request(&mut headers, &survey, &config.sessions.cookie);
         if handshake.is_some() {
             Handshake::remove(&mut headers);
         }
@@ -126,6 +127,7 @@ impl Head {
             recent: connection.recent.clone(),
             headers,
             authorization,
+            cookie,
             handshake: handshake.map(Box::new),
             uri,
         }))
@@ -255,6 +257,11 @@ impl Inbound {
         self.head.authorization.as_ref()
     }
 
+    /// This gateway's cookie, not yet judged; it is not in [`Self::headers`] any more.
+    pub fn cookie(&self) -> Option<&OwnCookie> {
+        self.head.cookie.as_ref()
+    }
+
     /// The value of a query key that the route reads as a credential; it is not in [`Self::target`] any more.
     pub fn query_credential(&self, name: &str) -> Option<&str> {
         self.query_credentials
@@ -307,6 +314,7 @@ impl Inbound {
     /// Takes the fields and the body out for forwarding. What is left can be judged again.
     pub(crate) fn take_message(&mut self) -> (HeaderMap, Option<Incoming>) {
         self.head.authorization = None;
+        self.head.cookie = None;
         (std::mem::take(&mut self.head.headers), self.body.take())
     }
 

@@ -125,7 +125,8 @@ fn answer(
     body: UpstreamBody,
     standing: Standing,
 ) -> Response<Answer> {
-    crate::request::headers::clean_response(&mut headers);
+    let own = &standing.request().snapshot().config().sessions.cookie;
+    crate::request::headers::clean_response(&mut headers, own);
     let mut response = Response::new(match Kind::of(status, &headers) {
         None => Answer::upstream(body),
         Some(kind) => Answer::stream(body, Streaming::new(kind, &headers, standing)),
@@ -146,8 +147,9 @@ fn switch(
     let Some(handshake) = standing.request().handshake() else {
         return Err(Reason::UpstreamProtocol.because("101 unasked"));
     };
+    let own = &standing.request().snapshot().config().sessions.cookie;
     handshake
-        .finish(&mut headers)
+        .finish(&mut headers, own)
         .map_err(|why| Reason::UpstreamProtocol.because(format!("{}: {why}", lease.server())))?;
     let mut response = Response::new(Answer::tunnel(Opening {
         upstream: lease.switch(),

@@ -38,6 +38,7 @@ mod reasons;
 mod reload;
 mod revocation;
 mod roles;
+mod sessions;
 mod smoke;
 mod store;
 mod streaming;

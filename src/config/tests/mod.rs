@@ -12,6 +12,7 @@ mod listen;
 mod problems;
 mod revocations;
 mod routes;
+mod sessions;
 mod store;
 mod tokens;
 mod upstreams;

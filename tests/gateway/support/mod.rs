@@ -5,6 +5,7 @@ pub mod answer;
 pub mod client;
 pub mod config;
 pub mod curl;
+pub mod desk;
 pub mod gate;
 pub mod gateway;
 pub mod load;
@@ -24,6 +25,7 @@ pub use answer::Answer;
 #[allow(unused_imports, reason = "a shorter way, for modules that want it")]
 pub use client::{Body, Client, Door, Http};
 pub use config::Config;
+pub use desk::{Desk, SignedIn};
 pub use gate::Gate;
 pub use gateway::Gateway;
 #[allow(unused_imports, reason = "a shorter way, for modules that want it")]
