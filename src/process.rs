@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::config::snapshot::Snapshot;
+use crate::identity::{IdentityServer, Refresh};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::sessions::{Revocations, Sessions};
@@ -27,6 +28,8 @@ pub struct Process {
     revocations: Arc<Revocations>,
     sessions: Arc<Sessions>,
     store: Arc<dyn Store>,
+    identity: Option<IdentityServer>,
+    refresh: Option<Refresh>,
     log: Log,
     draining: AtomicBool,
     reloading: Mutex<()>,
@@ -46,6 +49,8 @@ impl Process {
         revocations: Arc<Revocations>,
         sessions: Arc<Sessions>,
         store: Arc<dyn Store>,
+        identity: Option<IdentityServer>,
+        refresh: Option<Refresh>,
         log: Log,
     ) -> Self {
         Self {
@@ -57,6 +62,8 @@ impl Process {
             revocations,
             sessions,
             store,
+            identity,
+            refresh,
             log,
             draining: AtomicBool::new(false),
             reloading: Mutex::new(()),
@@ -114,6 +121,16 @@ impl Process {
     /// What is shared with other replicas.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// The identity server, if there is one.
+    pub fn identity(&self) -> Option<&IdentityServer> {
+        self.identity.as_ref()
+    }
+
+    /// Refreshes at the identity server, if there is one.
+    pub fn refresh(&self) -> Option<&Refresh> {
+        self.refresh.as_ref()
     }
 
     /// The log.

@@ -13,10 +13,12 @@ use crate::config::Loaded;
 use crate::config::checked::{Config, ListenKind};
 use crate::config::reload;
 use crate::config::snapshot::Snapshot;
+use crate::identity::{IdentityServer, Refresh};
 use crate::listen::{Bound, Workers};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::process::Process;
+use crate::sessions::renew::Renewer;
 use crate::sessions::{Revocations, Sessions};
 use crate::side_call::SideCalls;
 use crate::store::{self, Store, StoreMetrics};
@@ -80,6 +82,12 @@ impl Server {
             tracing::warn!(%warning, "configuration");
         }
         let store = open(&loaded.config, &metrics.store)?;
+        let calls = SideCalls::new()?;
+        let identity = loaded
+            .config
+            .identity
+            .clone()
+            .map(|config| IdentityServer::new(config, &calls, metrics.identity.clone()));
         let (revocations, mut follower) = Revocations::new(
             store.clone(),
             loaded.config.revocations.capacity.get(),
@@ -87,11 +95,17 @@ impl Server {
         );
         follower.catch_up().await;
         tokio::spawn(follower.run());
+        let refresh = identity
+            .clone()
+            .map(|server| Refresh::new(server, store.clone()));
+        let renewer = refresh
+            .clone()
+            .map(|refresh| -> Arc<dyn Renewer> { Arc::new(refresh) });
         let sessions = Sessions::new(
             &loaded.config,
             store.clone(),
             revocations.clone(),
-            None,
+            renewer,
             metrics.sessions.clone(),
             clock::unix_millis,
         )?;
@@ -115,10 +129,12 @@ impl Server {
             revocations,
             sessions,
             store,
+            identity,
+            refresh,
             log,
         ));
         tokio::spawn(key_sources.refresh_forever(Surroundings {
-            calls: SideCalls::new()?,
+            calls,
             store: process.store().clone(),
             clock: clock::unix_now,
         }));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foregate::denial::{Reason, Wire};
+use foregate::identity::CallError;
 use foregate::tokens::mint::Claims;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -274,6 +275,13 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         | Reason::CsrfOrigin
         | Reason::CsrfToken => return by_cookie(servers, reason, http).await,
         Reason::StoreUnavailable => return without_store(servers, http).await,
+        // Until a route leads to the identity server: what its client says.
+        Reason::SignInBusy => return assert_eq!(CallError::Busy.reason(), reason),
+        Reason::IdentityUnavailable => return assert_eq!(CallError::Away.reason(), reason),
+        Reason::IdentityTimeout => {
+            let late = CallError::Deadline { sent: true };
+            return assert_eq!(late.reason(), reason);
+        }
         Reason::IdentifierInvalid => get("/things/1").bearer(&gateway.issuer.token()),
         Reason::CallerBanned => with(gateway.issuer.sign(&claims().roles(["banned"]))),
         Reason::AnonymousRefused => with(gateway.issuer.sign(&claims().anonymous())),

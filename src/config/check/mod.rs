@@ -9,6 +9,7 @@
 mod access;
 mod admin;
 mod cors;
+mod identity;
 mod keys;
 mod layers;
 mod listen;
@@ -68,6 +69,7 @@ impl Checker<'_> {
         }
         let keys = self.master_keys(&file.keys);
         let store = self.store(&file.store, &file.keys, keys.as_deref());
+        let identity = self.identity(&file.identity, tokens.as_deref());
         let upstreams = self.upstreams(&file.upstreams);
         let cors = self.cors(&file.cors);
         let hosts = self.hosts(&file.hosts);
@@ -76,6 +78,7 @@ impl Checker<'_> {
             environment: environment?,
             keys: keys?,
             store: store?,
+            identity: identity?,
             workers: NonZeroUsize::new(workers?)?,
             listen: listen?,
             hosts: hosts?,

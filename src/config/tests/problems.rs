@@ -220,7 +220,6 @@ fn what_the_design_has_and_this_version_has_not_is_refused_by_name() {
     let rest = with_route("path: /a, access: public");
     for key in [
         "database",
-        "identity",
         "assertion",
         "facts",
         "resources",

@@ -53,8 +53,7 @@ fn assert_loads_again(text: &str, loaded: Loaded) {
     let cache = Arc::new(VerifiedCache::new(NonZeroUsize::MIN));
     let metrics = Metrics::new().expect("metrics");
     let store: Arc<dyn Store> = Arc::new(Memory::new(1, unix_now));
-    let (revocations, _follower) =
-        Revocations::new(store.clone(), 1, metrics.revocations.clone());
+    let (revocations, _follower) = Revocations::new(store.clone(), 1, metrics.revocations.clone());
     // Nothing runs in it.
     let background = tokio::runtime::Builder::new_current_thread()
         .build()
