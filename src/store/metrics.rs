@@ -24,6 +24,8 @@ pub(super) enum Command {
     Put,
     /// One record, removed.
     Remove,
+    /// Places in buckets.
+    Admit,
     /// The log, appended to.
     Append,
     /// The log's position.
@@ -35,10 +37,11 @@ pub(super) enum Command {
 }
 
 impl Command {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Get,
         Self::Put,
         Self::Remove,
+        Self::Admit,
         Self::Append,
         Self::Position,
         Self::Page,
@@ -50,6 +53,7 @@ impl Command {
             Self::Get => "get",
             Self::Put => "put",
             Self::Remove => "remove",
+            Self::Admit => "admit",
             Self::Append => "append",
             Self::Position => "position",
             Self::Page => "page",

@@ -5,6 +5,8 @@
 //! Not here: what records mean (whoever writes them), and what a request is answered during an outage (`outage`).
 
 mod breaker;
+pub mod buckets;
+pub mod limit;
 pub mod memory;
 pub mod metrics;
 mod redis;
@@ -18,6 +20,8 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+pub use buckets::Buckets;
+pub use limit::{Bucket, Draw, Level, Rate};
 pub use memory::Memory;
 pub use metrics::StoreMetrics;
 pub use redis::Redis;
@@ -200,6 +204,14 @@ pub trait Store: Debug + Send + Sync {
     ///
     /// It is not known to be gone.
     fn remove<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, ()>;
+
+    /// Asks buckets for places, exactly: what replicas take together is never more than a rate allows. Where one bucket says no, none is
+    /// changed, and [`Level::is_admitted`] tells which. The levels come in the order of the buckets, whose names should all differ.
+    ///
+    /// # Errors
+    ///
+    /// It is not known whether the places were taken.
+    fn admit<'a>(&'a self, buckets: &'a [Bucket<'a>]) -> Answer<'a, Vec<Level>>;
 
     /// Appends revocations to the log, in this order, tells whoever follows the log, and says where it stands now. An entry whose name is
     /// there already with no earlier expiry, and an entry that has expired, change nothing: so replicas may all write back what they

@@ -195,7 +195,7 @@ impl Redis {
     }
 
     /// A script about the log, as a plain command: fred's own call for scripts does not take options such as a deadline.
-    async fn script(
+    pub(super) async fn script(
         &self,
         client: &WithOptions<Client>,
         script: &'static str,
@@ -213,7 +213,7 @@ impl Redis {
 }
 
 /// The texts of a script's answer.
-fn texts(found: Found) -> Result<Vec<String>, Unreachable> {
+pub(super) fn texts(found: Found) -> Result<Vec<String>, Unreachable> {
     let Found::Value(Value::Array(values)) = found else {
         return Err(Unreachable::Answer);
     };
