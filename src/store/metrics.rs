@@ -22,6 +22,10 @@ pub(super) enum Command {
     Get,
     /// One record, written.
     Put,
+    /// One record, read with its version.
+    Read,
+    /// One record, replaced if it still has its version.
+    Swap,
     /// One record, removed.
     Remove,
     /// Places in buckets.
@@ -37,9 +41,11 @@ pub(super) enum Command {
 }
 
 impl Command {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Get,
         Self::Put,
+        Self::Read,
+        Self::Swap,
         Self::Remove,
         Self::Admit,
         Self::Append,
@@ -52,6 +58,8 @@ impl Command {
         match self {
             Self::Get => "get",
             Self::Put => "put",
+            Self::Read => "read",
+            Self::Swap => "swap",
             Self::Remove => "remove",
             Self::Admit => "admit",
             Self::Append => "append",

@@ -9,7 +9,8 @@
 
 use fred::types::Value;
 
-use super::{Redis, log::texts};
+use super::log::texts;
+use super::{Redis, script};
 use crate::store::Unreachable;
 use crate::store::limit::{Bucket, Level};
 use crate::store::metrics::Command;
@@ -34,7 +35,7 @@ impl Redis {
                 ]
             })
             .collect();
-        let call = self.script(&self.one, ADMIT, &keys, arguments);
+        let call = script(&self.one, ADMIT, &keys, arguments);
         let answer = texts(self.ask(Command::Admit, call).await?)?;
         let levels: Vec<Level> = answer
             .chunks(2)
