@@ -256,6 +256,14 @@ pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
                 HeaderValue::from(after.as_secs().max(1)),
             );
         }
+        Extra::Limited { limit, wait } => {
+            // Rounded up: whoever comes when we said must not be refused again.
+            let wait = HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64);
+            headers.insert("ratelimit-limit", HeaderValue::from(limit));
+            headers.insert("ratelimit-remaining", HeaderValue::from(0));
+            headers.insert("ratelimit-reset", wait.clone());
+            headers.insert(header::RETRY_AFTER, wait);
+        }
     }
     response
 }

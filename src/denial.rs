@@ -213,6 +213,12 @@ reasons! {
     StoreUnavailable "store_unavailable" => SERVICE_UNAVAILABLE, "store_unavailable", Dependency, Both,
         "The store has been away for too long for what the request wants, or was never there: what was revoked since then is not known.", "Check that the server under `store.redis` answers; `foregate check` prints what is allowed while it does not. The token is not at fault.";
 
+    // The identity server, which signs users in.
+    SignInBusy "sign_in_busy" => SERVICE_UNAVAILABLE, "sign_in_busy", Dependency, Both,
+        "More calls to the identity server are under way, and more wait, than `identity.supabase` allows.", "Come again in a moment; if it lasts, raise `concurrency`, or see why the identity server is slow.";
+    TooManyAttempts "too_many_attempts" => TOO_MANY_REQUESTS, "too_many_attempts", Client, Both,
+        "The address, or the address with this account, tried to sign in too often.", "Come again when `Retry-After` says so; the limits are under `identity.throttle`.";
+
     // What the caller may do.
     IdentifierInvalid "identifier_invalid" => BAD_REQUEST, "identifier_invalid", Client, Both,
         "A typed path parameter does not have its type, or is the nil UUID.", "Send a canonical identifier.";
@@ -265,6 +271,13 @@ pub enum Extra {
     Allow(String),
     /// `Retry-After`, in whole seconds.
     RetryAfter(Duration),
+    /// `Retry-After` and the `RateLimit` fields, for somebody who came too often.
+    Limited {
+        /// How many may come at once.
+        limit: u32,
+        /// Until the next one may.
+        wait: Duration,
+    },
 }
 
 impl Reason {

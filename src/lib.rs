@@ -36,6 +36,7 @@ pub mod config;
 pub mod cors;
 pub mod denial;
 pub mod gateway;
+pub mod identity;
 mod line;
 pub mod listen;
 pub mod log;

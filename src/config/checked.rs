@@ -19,6 +19,7 @@ use crate::auth::LayerName;
 use crate::auth::roles::Action;
 use crate::request::method::Methods;
 use crate::request::path::Pattern;
+use crate::store::Rate;
 
 /// The largest clock difference that an entry of `tokens` may allow: how much longer than its `exp` a token may be accepted.
 pub const LARGEST_LEEWAY: Duration = Duration::from_secs(60);
@@ -133,6 +134,36 @@ impl Redis {
 pub struct StoreTls {
     /// What the server's certificate must lead to; `None` is the system's root certificates.
     pub roots: Option<Arc<rustls::RootCertStore>>,
+}
+
+/// How often somebody may try to sign in. What is counted, and why, is said in [`crate::identity::throttle`].
+#[derive(Clone, Debug)]
+pub struct Throttling {
+    /// Failed sign-ins. Default: 20 a minute from one address, 5 a minute from one address on one account.
+    pub login: Limits,
+    /// Registrations. Default: 3 a minute from one address.
+    pub register: Limits,
+    /// Failed refreshes. Default: 10 a minute from one address.
+    pub refresh: Limits,
+    /// Messages that are sent on request. Default: 2 a minute from one address.
+    pub reset: Limits,
+    /// Failed one-time codes. Default: 10 a minute from one address, 5 a minute from one address on one account.
+    pub verify: Limits,
+    /// Failures of one account, from everywhere, beyond which attempts wait. Default: 10 an hour.
+    pub everywhere: Rate,
+    /// How long such an attempt waits at most. Default 2 s.
+    pub longest_delay: Duration,
+    /// How many may wait at once. Default 1000.
+    pub waiting: usize,
+}
+
+/// The limits of one kind of attempt.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// From one address.
+    pub address: Rate,
+    /// From one address on one account; `None` where the account makes no difference.
+    pub account: Option<Rate>,
 }
 
 /// One listening socket.
