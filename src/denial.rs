@@ -216,6 +216,10 @@ reasons! {
     // The identity server, which signs users in.
     SignInBusy "sign_in_busy" => SERVICE_UNAVAILABLE, "sign_in_busy", Dependency, Both,
         "More calls to the identity server are under way, and more wait, than `identity.supabase` allows.", "Come again in a moment; if it lasts, raise `concurrency`, or see why the identity server is slow.";
+    IdentityUnavailable "identity_unavailable" => SERVICE_UNAVAILABLE, "identity_unavailable", Dependency, Both,
+        "The identity server cannot be reached, or broke its answer off.", "Check that the server under `identity.supabase.url` answers; nobody's session is at fault.";
+    IdentityTimeout "identity_timeout" => GATEWAY_TIMEOUT, "identity_timeout", Dependency, Both,
+        "The identity server did not answer within 5 s.", "See why it is slow; nobody's session is at fault.";
     TooManyAttempts "too_many_attempts" => TOO_MANY_REQUESTS, "too_many_attempts", Client, Both,
         "The address, or the address with this account, tried to sign in too often.", "Come again when `Retry-After` says so; the limits are under `identity.throttle`.";
 

@@ -30,6 +30,7 @@
 pub mod admin;
 pub mod answer;
 pub mod auth;
+mod breaker;
 pub mod cli;
 pub mod clock;
 pub mod config;

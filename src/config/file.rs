@@ -29,6 +29,7 @@ wire! {
         connections: Connections,
         drain: Duration,
         store: Store,
+        identity: IdentityProvider,
         tokens: List<Issuer>,
         token_cache: i128,
         revocations: Revocations,
@@ -40,7 +41,7 @@ wire! {
         routes: List<Route>,
     }
     later [
-        "assertion", "budget", "database", "facts", "identity", "limits", "resources", "sessions", "static_facts",
+        "assertion", "budget", "database", "facts", "limits", "resources", "sessions", "static_facts",
     ]
 
     /// A secret of the gateway's own.
@@ -58,6 +59,25 @@ wire! {
         connect_timeout: Duration,
         prefix: Text,
     }
+
+    /// Who signs users in.
+    struct IdentityProvider {
+        supabase: Supabase,
+    }
+
+    /// Supabase Auth.
+    struct Supabase {
+        url: Text,
+        clear_text: bool,
+        issuer: Text,
+        publishable_keys: List<Text>,
+        secret_key: Text,
+        secret_key_file: Text,
+        address_header: Text,
+        concurrency: i128,
+        queue: i128,
+    }
+    later ["confirm_email", "prefix"]
 
     /// One socket.
     struct Listen {
