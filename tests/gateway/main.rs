@@ -23,6 +23,7 @@
     reason = "whatever else it is, the test fails"
 )]
 
+mod auth_server;
 mod cli;
 mod cors;
 mod drain;
