@@ -226,7 +226,7 @@ reasons! {
         "The identity server did not answer within 5 s.", "See why it is slow; nobody's session is at fault.";
     IdentityRefused "identity_refused" => SERVICE_UNAVAILABLE, "identity_unavailable", Gateway, Both,
         "The identity server refused what the gateway asked, and no client can have caused that.", "See `detail`; check the keys and the `issuer` under `identity.supabase`, and `tokens`.";
-    IdentityLimited "identity_limited" => TOO_MANY_REQUESTS, "too_many_attempts", Dependency, Both,
+    IdentityLimited "identity_limited" => TOO_MANY_REQUESTS, "too_many_attempts", Client, Both,
         "The identity server has been asked too often; it counts by its own rules.", "Raise its limits, or let it count by the field in `identity.supabase.address_header`: all users come from the gateway's address.";
     TooManyAttempts "too_many_attempts" => TOO_MANY_REQUESTS, "too_many_attempts", Client, Both,
         "The address, or the address with this account, tried to sign in too often.", "Come again when `Retry-After` says so; the limits are under `identity.throttle`.";

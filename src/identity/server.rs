@@ -240,6 +240,11 @@ impl IdentityServer {
         self.calls.breaker.outage()
     }
 
+    /// Where calls run.
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     /// Asks, within [`DEADLINE`]. Whoever stops waiting does not end the call.
     ///
     /// # Errors

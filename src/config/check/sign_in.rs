@@ -60,15 +60,7 @@ impl Checker<'_> {
         if prefix == "none" {
             return Some(None);
         }
-        let fits = prefix.len() > 1
-            && prefix.starts_with('/')
-            && prefix.split('/').skip(1).all(|segment| {
-                !segment.is_empty()
-                    && !matches!(segment, "." | "..")
-                    && segment.bytes().all(|byte| {
-                        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~')
-                    })
-            });
+        let fits = is_prefix(prefix);
         if !fits {
             self.report.problem_instead(
                 &text.place,
@@ -163,14 +155,11 @@ impl Checker<'_> {
         let wire = &supabase.value;
         let prefix = match &wire.prefix {
             Field::Absent => PREFIX,
-            Field::Good(text) if text.value.value != "none" => &text.value.value,
-            // What is bad was told.
+            Field::Good(text) if is_prefix(&text.value.value) => &text.value.value,
+            // What is bad was told; and there is `none`.
             Field::Good(_) | Field::Bad => return Vec::new(),
         };
-        let place = wire
-            .prefix
-            .good()
-            .map_or(&supabase.place, |text| &text.place);
+        let place = &supabase.place;
         let has_secret = wire.secret_key.is_written() || wire.secret_key_file.is_written();
         let mut routes: Vec<file::Route> = Endpoint::ALL
             .into_iter()
@@ -192,6 +181,16 @@ impl Checker<'_> {
             })
             .collect()
     }
+}
+
+fn is_prefix(text: &str) -> bool {
+    let is_plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+    let is_segment = |segment: &str| {
+        !segment.is_empty() && !matches!(segment, "." | "..") && segment.bytes().all(is_plain)
+    };
+    text.strip_prefix('/')
+        .is_some_and(|rest| rest.split('/').all(is_segment))
 }
 
 fn sign_in_route(prefix: &str, endpoint: Endpoint, place: &Place) -> file::Route {
