@@ -403,6 +403,10 @@ pub enum Errors {
     Problem,
     /// Always as a gRPC status.
     Grpc,
+    /// As Supabase Auth does, in the version that the client asks for.
+    Gotrue,
+    /// As PostgREST does.
+    Postgrest,
 }
 
 /// What becomes of the caller's access token.

@@ -353,7 +353,12 @@ words! {
     impl Serve { "health" => Serve::Health, "panic" => Serve::Panic, }
     impl TrailingSlash { "same" => TrailingSlash::Same, "strict" => TrailingSlash::Strict, }
     impl Tail { "canonical" => Tail::Canonical, "opaque" => Tail::Opaque, }
-    impl Errors { "problem" => Errors::Problem, "grpc" => Errors::Grpc, } later ["gotrue", "postgrest"]
+    impl Errors {
+        "problem" => Errors::Problem,
+        "grpc" => Errors::Grpc,
+        "gotrue" => Errors::Gotrue,
+        "postgrest" => Errors::Postgrest,
+    }
     impl Upgrade { "websocket" => Upgrade::Websocket, }
     impl Protocol { "http1" => Protocol::Http1, "http2" => Protocol::Http2, }
 }

@@ -24,7 +24,7 @@ use hyper::{HeaderMap, Method, Version};
 
 use crate::auth::LayerName;
 use crate::clock;
-use crate::config::checked::{Errors, Route, Tail, WaivedMode};
+use crate::config::checked::{Route, Tail, WaivedMode};
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 use crate::record::Record;
@@ -173,7 +173,7 @@ impl Inbound {
         let route = snapshot.route(selected).ok_or(Reason::Internal)?;
         let pattern = route.paths.get(selected.pattern).ok_or(Reason::Internal)?;
         record.route = Some(selected.route);
-        record.is_grpc |= route.errors == Errors::Grpc;
+        record.dialect = record.dialect.on(route.errors, &head.headers);
         if head.handshake.is_some() && !route.websocket {
             return Err(Reason::UpgradeRefused.into());
         }

@@ -25,6 +25,7 @@
 
 mod cli;
 mod cors;
+mod dialects;
 mod drain;
 mod headers;
 mod identifiers;
