@@ -162,6 +162,10 @@ reasons! {
         "The client stopped sending its body for `connections.body_idle`.", "Send the body without pauses.";
     BodyBroken "body_broken" => BAD_REQUEST, "body_broken", Client, H1,
         "The client broke its body off, or framed it wrongly.", "Send the whole body, in the length or the chunks that were announced.";
+    BodyType "body_type" => UNSUPPORTED_MEDIA_TYPE, "body_type", Client, Both,
+        "A rule of the route judges what the body says, and the body does not call itself uncompressed `application/json`, once.", "Send JSON, uncompressed, with `Content-Type: application/json`.";
+    BodyMalformed "body_malformed" => BAD_REQUEST, "body_malformed", Client, Both,
+        "A rule of the route judges what the body says, and it is missing, is not one JSON document, or says a member of an object twice.", "Send one JSON document in UTF-8, each member of an object once.";
 
     // The route map has no place for it.
     RouteUnknown "route_unknown" => NOT_FOUND, "not_found", Client, Both,

@@ -237,7 +237,8 @@ impl Words {
             Reason::MethodNotAllowed => words("method_not_allowed", "PGRST117"),
             Reason::BodyTooLarge => words("body_too_large", "body_too_large"),
             Reason::BodyTimeout => words("body_timeout", "body_timeout"),
-            Reason::BodyBroken => words("bad_json", "PGRST102"),
+            Reason::BodyBroken | Reason::BodyMalformed => words("bad_json", "PGRST102"),
+            Reason::BodyType => words("body_type", "PGRST107"),
             Reason::RouteUnknown | Reason::RouteDenied => words("not_found", "PGRST125"),
 
             // Who is calling.

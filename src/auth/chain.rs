@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use hyper::HeaderMap;
-use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 
 use super::identifiers::Identifiers;
@@ -19,6 +18,7 @@ use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 use crate::record::{Record, Verdict};
 use crate::request::Inbound;
+use crate::request::body::Body;
 use crate::sessions::Revocations;
 use crate::tokens::Tokens;
 
@@ -225,7 +225,7 @@ pub(crate) struct Spent {
     /// The fields that may pass.
     pub(crate) fields: HeaderMap,
     /// The body.
-    pub(crate) body: Option<Incoming>,
+    pub(crate) body: Option<Body>,
     /// The `Authorization` field for the upstream.
     pub(crate) authorization: Option<HeaderValue>,
 }

@@ -5,6 +5,7 @@
 //!
 //! Nothing after this module sees an uncanonical path, a client's identity header, or a raw `Authorization` header.
 
+pub mod body;
 pub mod handshake;
 pub mod headers;
 pub mod host;
@@ -28,6 +29,7 @@ use crate::config::checked::{Route, Tail, WaivedMode};
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 use crate::record::Record;
+use body::Body;
 use handshake::Handshake;
 use headers::Survey;
 use host::Host;
@@ -57,7 +59,7 @@ pub struct Inbound {
     selected: Selected,
     snapshot: Arc<Snapshot>,
     /// Until it is taken for forwarding.
-    body: Option<Incoming>,
+    body: Option<Body>,
 }
 
 impl Head {
@@ -207,7 +209,7 @@ impl Inbound {
             query_credentials,
             selected,
             snapshot,
-            body,
+            body: body.map(Body::Streamed),
         })
     }
 
@@ -296,9 +298,32 @@ impl Inbound {
     }
 
     /// Takes the fields and the body out for forwarding. What is left can be judged again.
-    pub(crate) fn take_message(&mut self) -> (HeaderMap, Option<Incoming>) {
+    pub(crate) fn take_message(&mut self) -> (HeaderMap, Option<Body>) {
         self.head.authorization = None;
         (std::mem::take(&mut self.head.headers), self.body.take())
+    }
+
+    /// Reads the body, for rules that judge what it says. From now on it is [`Self::judged_body`].
+    ///
+    /// # Errors
+    ///
+    /// See [`body`].
+    pub async fn judge_body(&mut self) -> Result<(), Denial> {
+        let Some(body) = self.body.take() else {
+            return Err(Reason::BodyMalformed.because("there is none"));
+        };
+        let idle = self.snapshot.config().connections.body_idle;
+        let judged = body.judge(&self.head.headers, self.rule().body_limit, idle);
+        self.body = Some(judged.await?);
+        Ok(())
+    }
+
+    /// What the body says, if it was read.
+    pub fn judged_body(&self) -> Option<&serde_json::Value> {
+        match self.body.as_ref()? {
+            Body::Judged(judged) => Some(judged.value()),
+            Body::Streamed(_) => None,
+        }
     }
 
     /// The handshake, if the client asks for WebSocket.
