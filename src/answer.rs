@@ -266,7 +266,7 @@ fn public_wording(reason: Reason) -> &'static str {
 
 /// RFC 6750, section 3: no error code when no credential came.
 fn challenge(reason: Reason) -> HeaderValue {
-    if reason == Reason::TokenMissing {
+    if matches!(reason, Reason::TokenMissing | Reason::ApikeyMissing) {
         HeaderValue::from_static("Bearer realm=\"api\"")
     } else {
         HeaderValue::from_static("Bearer realm=\"api\", error=\"invalid_token\"")

@@ -242,6 +242,9 @@ impl Words {
             Reason::RouteUnknown | Reason::RouteDenied => words("not_found", "PGRST125"),
 
             // Who is calling.
+            Reason::ApikeyMissing => words("apikey_missing", "apikey_missing"),
+            Reason::ApikeyUnknown => words("apikey_unknown", "apikey_unknown"),
+            Reason::ApikeyRepeated => words("validation_failed", "apikey_repeated"),
             Reason::TokenMissing => words("no_authorization", "PGRST302"),
             Reason::TokenMalformed
             | Reason::TokenTooLarge
@@ -263,6 +266,7 @@ impl Words {
 
             // What the caller may do. PostgREST tells the same with PostgreSQL's `insufficient_privilege`.
             Reason::ServiceKeyRefused => words("not_admin", "42501"),
+            Reason::RestDenied => words("rest_denied", "42501"),
             Reason::CallerBanned => words("user_banned", "42501"),
             Reason::AnonymousRefused => words("anonymous_refused", "42501"),
             Reason::AalInsufficient => words("insufficient_aal", "42501"),

@@ -7,8 +7,10 @@
 
 use std::time::Duration;
 
+use crate::auth::rest::rules::Embeds;
+
 use super::checked::{
-    Access, Authorization, Environment, Errors, Protocol, Serve, Tail, TrailingSlash, WaivedMode,
+    Access, ApiKey, Authorization, Environment, Errors, Protocol, Serve, Tail, TrailingSlash, WaivedMode,
 };
 use super::declare::{wire, words};
 use super::node::{Kind, Node, Text};
@@ -225,9 +227,27 @@ wire! {
         timeouts: Timeouts,
         upgrade: List<Upgrade>,
         errors: Errors,
+        apikey: ApiKey,
+        rest: Rest,
         layers: Layers,
     }
-    later ["learn", "limits", "rest", "when"]
+    later ["learn", "limits", "when"]
+
+    /// What is granted of a PostgREST.
+    struct Rest {
+        tables: Named<RestTable>,
+        embeds: Embeds,
+        rpc: List<Text>,
+        schemas: List<Text>,
+        openapi: bool,
+    }
+
+    /// What is granted of one table.
+    struct RestTable {
+        read: Columns,
+        write: Columns,
+        delete: bool,
+    }
 
     /// What may be sent.
     struct Body {
@@ -323,6 +343,30 @@ pub(crate) enum Mode {
     Waived(WaivedMode),
 }
 
+/// `true`, or the names of columns.
+#[derive(Clone, Debug)]
+pub(crate) enum Columns {
+    /// All of them, or none.
+    All(bool),
+    /// These.
+    These(List<Text>),
+}
+
+impl Decode for Columns {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        match &node.kind {
+            Kind::List(_) => List::decode(node, report).map(Self::These),
+            Kind::Bool(all) => Some(Self::All(*all)),
+            Kind::Null
+            | Kind::Integer(_)
+            | Kind::Float
+            | Kind::Text(_)
+            | Kind::Map(_)
+            | Kind::Broken => wrong(&node, "`true`, or a list of columns", report),
+        }
+    }
+}
+
 /// The least authenticator assurance level.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Aal(pub u8);
@@ -359,6 +403,8 @@ words! {
         "gotrue" => Errors::Gotrue,
         "postgrest" => Errors::Postgrest,
     }
+    impl ApiKey { "required" => ApiKey::Required, "optional" => ApiKey::Optional, }
+    impl Embeds { "deny" => Embeds::Deny, "tables" => Embeds::Tables, }
     impl Upgrade { "websocket" => Upgrade::Websocket, }
     impl Protocol { "http1" => Protocol::Http1, "http2" => Protocol::Http2, }
 }

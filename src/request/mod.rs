@@ -5,6 +5,7 @@
 //!
 //! Nothing after this module sees an uncanonical path, a client's identity header, or a raw `Authorization` header.
 
+pub mod apikey;
 pub mod body;
 pub mod handshake;
 pub mod headers;
@@ -264,6 +265,11 @@ impl Inbound {
             .unwrap_or_else(|| unreachable!("the selected route is in its own snapshot"))
     }
 
+    /// The pattern of the route's that the path matched.
+    pub fn pattern(&self) -> Option<&Pattern> {
+        self.rule().paths.get(self.selected.pattern)
+    }
+
     /// How the route waives a layer now, if it does.
     pub fn waived(&self, layer: LayerName) -> Option<WaivedMode> {
         let rule = self.rule();
@@ -281,11 +287,7 @@ impl Inbound {
 
     /// Path parameters with their type and text, in order; none if every segment would do for each.
     pub fn typed_parameters(&self) -> impl Iterator<Item = (&str, ParameterKind, &str)> {
-        let typed = self
-            .rule()
-            .paths
-            .get(self.selected.pattern)
-            .filter(|pattern| pattern.is_typed());
+        let typed = self.pattern().filter(|pattern| pattern.is_typed());
         let segments = typed.map(Pattern::segments).unwrap_or_default();
         let texts = self.target.path().split('/').skip(1);
         segments

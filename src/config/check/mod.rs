@@ -14,6 +14,7 @@ mod layers;
 mod listen;
 mod names;
 mod overlap;
+mod rest;
 mod revocations;
 mod roles;
 mod routes;
