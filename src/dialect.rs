@@ -280,6 +280,10 @@ impl Words {
             | Reason::UpstreamBusy
             | Reason::UpstreamClosed
             | Reason::UpstreamProtocol => words("unexpected_failure", "PGRST000"),
+            Reason::SignInBusy | Reason::IdentityUnavailable => {
+                words("unexpected_failure", "PGRST000")
+            }
+            Reason::IdentityTimeout => words("request_timeout", "PGRST003"),
             Reason::UpstreamConnectTimeout
             | Reason::UpstreamFirstByteTimeout
             | Reason::UpstreamTotalTimeout => words("request_timeout", "PGRST003"),

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::config::snapshot::Snapshot;
+use crate::identity::IdentityServer;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::sessions::Revocations;
@@ -26,6 +27,7 @@ pub struct Process {
     key_sources: Arc<KeySources>,
     revocations: Arc<Revocations>,
     store: Arc<dyn Store>,
+    identity: Option<IdentityServer>,
     log: Log,
     draining: AtomicBool,
     reloading: Mutex<()>,
@@ -40,6 +42,7 @@ impl Process {
         key_sources: Arc<KeySources>,
         revocations: Arc<Revocations>,
         store: Arc<dyn Store>,
+        identity: Option<IdentityServer>,
         log: Log,
     ) -> Self {
         Self {
@@ -50,6 +53,7 @@ impl Process {
             key_sources,
             revocations,
             store,
+            identity,
             log,
             draining: AtomicBool::new(false),
             reloading: Mutex::new(()),
@@ -101,6 +105,11 @@ impl Process {
     /// What is shared with other replicas.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// The identity server, if there is one.
+    pub fn identity(&self) -> Option<&IdentityServer> {
+        self.identity.as_ref()
     }
 
     /// The log.

@@ -13,6 +13,7 @@ use crate::config::Loaded;
 use crate::config::checked::{Config, ListenKind};
 use crate::config::reload;
 use crate::config::snapshot::Snapshot;
+use crate::identity::IdentityServer;
 use crate::listen::{Bound, Workers};
 use crate::log::Log;
 use crate::metrics::Metrics;
@@ -80,6 +81,12 @@ impl Server {
             tracing::warn!(%warning, "configuration");
         }
         let store = open(&loaded.config, &metrics.store)?;
+        let calls = SideCalls::new()?;
+        let identity = loaded
+            .config
+            .identity
+            .clone()
+            .map(|config| IdentityServer::new(config, &calls, metrics.identity.clone()));
         let (revocations, mut follower) = Revocations::new(
             store.clone(),
             loaded.config.revocations.capacity.get(),
@@ -105,10 +112,11 @@ impl Server {
             key_sources.clone(),
             revocations,
             store,
+            identity,
             log,
         ));
         tokio::spawn(key_sources.refresh_forever(Surroundings {
-            calls: SideCalls::new()?,
+            calls,
             store: process.store().clone(),
             clock: clock::unix_now,
         }));

@@ -173,7 +173,9 @@ fn demand_key(request: &Inbound) -> Result<(), Denial> {
 /// What came in place of a user's token on such a route.
 fn demand_publishable(request: &Inbound, key: &str) -> Result<(), Denial> {
     let identity = request.snapshot().config().identity.as_ref();
-    let mut listed = identity.iter().flat_map(|supabase| &supabase.publishable_keys);
+    let mut listed = identity
+        .iter()
+        .flat_map(|supabase| &supabase.publishable_keys);
     match listed.any(|listed| listed.expose() == key.as_bytes()) {
         true => Ok(()),
         false => Err(Reason::ApikeyUnknown.into()),

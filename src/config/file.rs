@@ -10,7 +10,8 @@ use std::time::Duration;
 use crate::auth::rest::rules::Embeds;
 
 use super::checked::{
-    Access, ApiKey, Authorization, Environment, Errors, Protocol, Serve, Tail, TrailingSlash, WaivedMode,
+    Access, ApiKey, Authorization, Environment, Errors, Protocol, Serve, Tail, TrailingSlash,
+    WaivedMode,
 };
 use super::declare::{wire, words};
 use super::node::{Kind, Node, Text};
@@ -31,6 +32,7 @@ wire! {
         connections: Connections,
         drain: Duration,
         store: Store,
+        identity: IdentityProvider,
         tokens: List<Issuer>,
         token_cache: i128,
         revocations: Revocations,
@@ -42,7 +44,7 @@ wire! {
         routes: List<Route>,
     }
     later [
-        "assertion", "budget", "database", "facts", "identity", "limits", "resources", "sessions", "static_facts",
+        "assertion", "budget", "database", "facts", "limits", "resources", "sessions", "static_facts",
     ]
 
     /// A secret of the gateway's own.
@@ -60,6 +62,25 @@ wire! {
         connect_timeout: Duration,
         prefix: Text,
     }
+
+    /// Who signs users in.
+    struct IdentityProvider {
+        supabase: Supabase,
+    }
+
+    /// Supabase Auth.
+    struct Supabase {
+        url: Text,
+        clear_text: bool,
+        issuer: Text,
+        publishable_keys: List<Text>,
+        secret_key: Text,
+        secret_key_file: Text,
+        address_header: Text,
+        concurrency: i128,
+        queue: i128,
+    }
+    later ["confirm_email", "prefix"]
 
     /// One socket.
     struct Listen {

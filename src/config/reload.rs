@@ -17,7 +17,8 @@ use notify::{Event, EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::sleep;
 
-use super::checked::{Config, ListenKind, MasterKey, Redis, StoreChoice};
+use super::checked::{Config, ListenKind, MasterKey, Redis, StoreChoice, Supabase};
+use super::secret::Secret;
 use super::snapshot::Snapshot;
 use super::{Loaded, load};
 use crate::process::Process;
@@ -139,6 +140,10 @@ fn needs_restart(old: &Config, new: &Config) -> Option<String> {
         ),
         ("keys", !are_same_keys(&old.keys, &new.keys)),
         ("store", !is_same_store(&old.store, &new.store)),
+        (
+            "identity",
+            !is_same_identity(old.identity.as_deref(), new.identity.as_deref()),
+        ),
     ];
     let keys: Vec<&str> = changed
         .iter()
@@ -153,6 +158,23 @@ fn are_same_keys(old: &[MasterKey], new: &[MasterKey]) -> bool {
         old.id == new.id && old.secret.expose() == new.secret.expose()
     };
     old.len() == new.len() && old.iter().zip(new).all(same)
+}
+
+/// Whether two configurations mean the same identity server, called in the same way.
+fn is_same_identity(old: Option<&Supabase>, new: Option<&Supabase>) -> bool {
+    let shape = |one: &Supabase| {
+        let text = |secret: &Secret| secret.expose().to_vec();
+        (
+            one.url.clone(),
+            one.issuer.clone(),
+            one.publishable_keys.iter().map(text).collect::<Vec<_>>(),
+            one.secret_key.as_ref().map(text),
+            one.address_header.clone(),
+            one.concurrency,
+            one.queue,
+        )
+    };
+    old.map(shape) == new.map(shape)
 }
 
 /// Whether two configurations mean the same store.

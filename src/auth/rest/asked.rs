@@ -158,7 +158,12 @@ impl Asked {
     }
 
     /// `(a.eq.1,not.or(b.gt.2,c.is.null))`
-    fn junction(&mut self, path: &[String], text: &mut Text<'_>, depth: usize) -> Result<(), Unread> {
+    fn junction(
+        &mut self,
+        path: &[String],
+        text: &mut Text<'_>,
+        depth: usize,
+    ) -> Result<(), Unread> {
         let depth = depth.checked_sub(1).ok_or("brackets that are too deep")?;
         if !text.take("(") {
             return Err("`and` or `or` without brackets");

@@ -71,7 +71,9 @@ impl Said {
         }
         let mut said = Self::default();
         for preference in members(headers, &PREFER) {
-            let (name, value) = preference?.split_once('=').ok_or("a preference without a value")?;
+            let (name, value) = preference?
+                .split_once('=')
+                .ok_or("a preference without a value")?;
             let is_known = PREFERENCES.iter().any(|(known, values)| {
                 *known == name && (values.is_empty() || values.contains(&value))
             });

@@ -77,7 +77,10 @@ pub fn judges_body(request: &Inbound) -> bool {
     let Some(rules) = &request.rule().rest else {
         return false;
     };
-    let writes = matches!(*request.method(), Method::POST | Method::PATCH | Method::PUT);
+    let writes = matches!(
+        *request.method(),
+        Method::POST | Method::PATCH | Method::PUT
+    );
     let some_columns = |table: &Table| matches!(table.write, Columns::These(_));
     match resource(request) {
         Some(Resource::Table(name)) => writes && rules.tables.get(name).is_some_and(some_columns),
@@ -166,10 +169,12 @@ impl Request<'_> {
     fn judge(&self, method: &Method, resource: Resource<'_>) -> Result<(), Why> {
         match resource {
             Resource::Root => match *method {
-                Method::GET | Method::HEAD if self.rules.openapi => match *self.asked == Asked::default() {
-                    true => Ok(()),
-                    false => Err("a query to the root".into()),
-                },
+                Method::GET | Method::HEAD if self.rules.openapi => {
+                    match *self.asked == Asked::default() {
+                        true => Ok(()),
+                        false => Err("a query to the root".into()),
+                    }
+                }
                 _ => Err("the root".into()),
             },
             Resource::Function(name) => {
@@ -254,7 +259,9 @@ impl Request<'_> {
             return Err("an embedded table".into());
         }
         let table = self.rules.tables.get(&embed.table);
-        let scope = table.map(Scope::Table).filter(|scope| scope.shows_something());
+        let scope = table
+            .map(Scope::Table)
+            .filter(|scope| scope.shows_something());
         scope.ok_or_else(|| format!("to embed `{}`", embed.table).into())
     }
 
@@ -287,11 +294,13 @@ impl Request<'_> {
         if *granted == Columns::None {
             return Err("to write the table".into());
         }
-        let may = |name: &str| -> Result<(), Why> { match granted.has(name) {
-            true => Ok(()),
-            false if rules::is_name(name) => Err(format!("to write `{name}`").into()),
-            false => Err("to write a column whose name is none".into()),
-        } };
+        let may = |name: &str| -> Result<(), Why> {
+            match granted.has(name) {
+                true => Ok(()),
+                false if rules::is_name(name) => Err(format!("to write `{name}`").into()),
+                false => Err("to write a column whose name is none".into()),
+            }
+        };
         for name in &self.asked.writes {
             may(name)?;
         }

@@ -9,6 +9,7 @@
 mod access;
 mod admin;
 mod cors;
+mod identity;
 mod keys;
 mod layers;
 mod listen;
@@ -67,6 +68,7 @@ impl Checker<'_> {
         }
         let keys = self.master_keys(&file.keys);
         let store = self.store(&file.store, &file.keys, keys.as_deref());
+        let identity = self.identity(&file.identity, tokens.as_deref());
         let upstreams = self.upstreams(&file.upstreams);
         let cors = self.cors(&file.cors);
         let hosts = self.hosts(&file.hosts);
@@ -75,6 +77,7 @@ impl Checker<'_> {
             environment: environment?,
             keys: keys?,
             store: store?,
+            identity: identity?,
             workers: NonZeroUsize::new(workers?)?,
             listen: listen?,
             hosts: hosts?,

@@ -57,9 +57,13 @@ impl Checker<'_> {
         target: Option<Option<Target>>,
     ) -> bool {
         let why = if !paths.iter().all(says_table) {
-            Some("each path must be where PostgREST is and then nothing, `{table}`, `rpc/{function}` or `{*rest}`, such as `/rest/v1/{table}`")
+            Some(
+                "each path must be where PostgREST is and then nothing, `{table}`, `rpc/{function}` or `{*rest}`, such as `/rest/v1/{table}`",
+            )
         } else if or(&wire.tail, Tail::Canonical) == Some(Tail::Opaque) {
-            Some("a table's name must be read, and `tail: opaque` forwards it unread; remove `tail`")
+            Some(
+                "a table's name must be read, and `tail: opaque` forwards it unread; remove `tail`",
+            )
         } else if matches!(target, Some(None | Some(Target::Serve(_)))) {
             Some("there is no PostgREST behind this route; remove `rest`")
         } else {

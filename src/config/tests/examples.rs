@@ -8,7 +8,7 @@ fn the_annotated_example_loads_without_a_warning() {
     let loaded = load_in(dir.path(), &example("foregate.yaml"))
         .unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(loaded.warnings, Vec::<String>::new());
-    assert_eq!(loaded.config.routes.len(), 6);
+    assert_eq!(loaded.config.routes.len(), 7);
     let ListenKind::Tls(tls) = &loaded.config.listen[0].kind else {
         panic!("not TLS")
     };
@@ -74,6 +74,11 @@ fn the_commented_keys_of_the_annotated_example_are_read() {
             "- { id: k1, secret_file: other-key }",
         ),
         ("# ca: tls/redis-ca.pem", "ca: tls/tls.crt"),
+        ("# issuer: https://project", "issuer: https://project"),
+        (
+            "# secret_key_file: keys/supabase",
+            "secret_key_file: secret",
+        ),
         ("# list: {", "list: {"),
         ("# allow_headers:", "allow_headers:"),
         ("# expose_headers:", "expose_headers:"),

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod answer;
+pub mod auth_server;
 pub mod client;
 pub mod config;
 pub mod curl;
@@ -21,6 +22,8 @@ pub mod tokens;
 use std::time::{Duration, Instant};
 
 pub use answer::Answer;
+#[allow(unused_imports, reason = "a shorter way, for modules that want it")]
+pub use auth_server::AuthServer;
 #[allow(unused_imports, reason = "a shorter way, for modules that want it")]
 pub use client::{Body, Client, Door, Http};
 pub use config::Config;
