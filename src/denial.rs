@@ -202,6 +202,12 @@ reasons! {
         "A required claim (`exp`, `sub`, or one under `require`) is missing, of the wrong type, or has a value that is not listed.", "Send a user's access token.";
     ServiceKeyRefused "service_key_refused" => FORBIDDEN, "service_key_refused", Client, Both,
         "A Supabase `service_role` or `sb_secret_` key came from outside.", "Never let a secret key leave the server; rotate this one.";
+    ApikeyMissing "apikey_missing" => UNAUTHORIZED, "apikey_missing", Client, Both,
+        "The route wants a publishable key, and none came with the request.", "Send the project's publishable key as `apikey`, in a header or in the query.";
+    ApikeyUnknown "apikey_unknown" => UNAUTHORIZED, "apikey_unknown", Client, Both,
+        "The API key is not one of `identity.supabase.publishable_keys`.", "Send the project's publishable key, or add this one there.";
+    ApikeyRepeated "apikey_repeated" => BAD_REQUEST, "apikey_repeated", Client, Both,
+        "An API key occurs more than once, or is spelled in a way that not every server would find.", "Send it once, in the header or in the query, unescaped.";
     KeysUnavailable "keys_unavailable" => SERVICE_UNAVAILABLE, "keys_unavailable", Dependency, Both,
         "The token cannot be judged: the issuer's keys were never fetched, were last fetched more than a day ago, or do not have the token's `kid` and could not be fetched again in time.", "Check that `jwks_url` or `discovery_url` answers; the token is not at fault.";
 
@@ -262,6 +268,8 @@ reasons! {
     // What the caller may do.
     IdentifierInvalid "identifier_invalid" => BAD_REQUEST, "identifier_invalid", Client, Both,
         "A typed path parameter does not have its type, or is the nil UUID.", "Send a canonical identifier.";
+    RestDenied "rest_denied" => FORBIDDEN, "rest_denied", Client, Both,
+        "The route's `rest` does not grant what the request asks of PostgREST: a table, a column, a function, a schema, an embedded table; or the query is not understood.", "Read the detail in the log; grant it under `rest`, or name the granted columns in `select`.";
     CallerBanned "caller_banned" => FORBIDDEN, "caller_banned", Client, Both,
         "The caller has the role `banned`.", "Nothing; an operator lifted this caller's rights.";
     AnonymousRefused "anonymous_refused" => FORBIDDEN, "anonymous_refused", Client, Both,

@@ -32,6 +32,8 @@ pub(super) struct Around<'a> {
     /// For each of them, whether it speaks HTTP/2.
     pub speak_http2: Vec<bool>,
     pub has_tokens: bool,
+    /// Whether publishable keys are known.
+    pub has_identity: bool,
     pub waived: Vec<Waiver>,
 }
 
@@ -74,6 +76,7 @@ impl Checker<'_> {
                     .collect()
             }),
             has_tokens: file.tokens.is_written(),
+            has_identity: file.identity.is_written(),
             waived: waived.clone().unwrap_or_default(),
         };
         // Once here, so that a bad default is told even if every route writes its own.
@@ -137,6 +140,8 @@ impl Checker<'_> {
             Field::Good(name) => self.name(&name.value.value, &name.place),
         };
         let errors = or(&wire.errors, Errors::Problem);
+        let apikey = self.apikey(&wire.apikey, around);
+        let rest = self.rest(wire, &paths, target);
         let websocket = self.websocket(wire, methods, target, around);
         let route = Route {
             name: name?,
@@ -156,6 +161,8 @@ impl Checker<'_> {
             timeouts: timeouts?,
             websocket: websocket?,
             errors: errors?,
+            apikey: apikey?,
+            rest: rest?,
             waived: waived?,
             line: wire.place.line,
         };
