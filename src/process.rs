@@ -9,7 +9,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::config::snapshot::Snapshot;
-use crate::identity::{IdentityServer, Refresh};
+use crate::identity::throttle::Throttle;
+use crate::identity::{IdentityServer, Later, Refresh};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::sessions::{Revocations, Sessions};
@@ -30,6 +31,8 @@ pub struct Process {
     store: Arc<dyn Store>,
     identity: Option<IdentityServer>,
     refresh: Option<Refresh>,
+    throttle: Arc<Throttle>,
+    later: Later,
     log: Log,
     draining: AtomicBool,
     reloading: Mutex<()>,
@@ -51,6 +54,8 @@ impl Process {
         store: Arc<dyn Store>,
         identity: Option<IdentityServer>,
         refresh: Option<Refresh>,
+        throttle: Arc<Throttle>,
+        later: Later,
         log: Log,
     ) -> Self {
         Self {
@@ -64,6 +69,8 @@ impl Process {
             store,
             identity,
             refresh,
+            throttle,
+            later,
             log,
             draining: AtomicBool::new(false),
             reloading: Mutex::new(()),
@@ -131,6 +138,16 @@ impl Process {
     /// Refreshes at the identity server, if there is one.
     pub fn refresh(&self) -> Option<&Refresh> {
         self.refresh.as_ref()
+    }
+
+    /// How often somebody may try to sign in.
+    pub fn throttle(&self) -> &Arc<Throttle> {
+        &self.throttle
+    }
+
+    /// What the identity server is told behind answers.
+    pub fn later(&self) -> &Later {
+        &self.later
     }
 
     /// The log.

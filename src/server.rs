@@ -13,7 +13,8 @@ use crate::config::Loaded;
 use crate::config::checked::{Config, ListenKind};
 use crate::config::reload;
 use crate::config::snapshot::Snapshot;
-use crate::identity::{IdentityServer, Refresh};
+use crate::identity::throttle::Throttle;
+use crate::identity::{IdentityServer, Later, Refresh};
 use crate::listen::{Bound, Workers};
 use crate::log::Log;
 use crate::metrics::Metrics;
@@ -88,6 +89,8 @@ impl Server {
             .identity
             .clone()
             .map(|config| IdentityServer::new(config, &calls, metrics.identity.clone()));
+        let throttle = Throttle::new(store.clone(), &loaded.config.keys, metrics.throttle.clone())?;
+        let later = Later::new(metrics.later.clone());
         let (revocations, mut follower) = Revocations::new(
             store.clone(),
             loaded.config.revocations.capacity.get(),
@@ -131,6 +134,8 @@ impl Server {
             store,
             identity,
             refresh,
+            throttle,
+            later,
             log,
         ));
         tokio::spawn(key_sources.refresh_forever(Surroundings {

@@ -7,15 +7,18 @@
 
 use std::time::Duration;
 
+use crate::auth::rest::rules::Embeds;
+
 use super::checked::{
-    Access, Authorization, Environment, Errors, Protocol, SameSite, Serve, Tail, TrailingSlash,
-    WaivedMode,
+    Access, ApiKey, Authorization, ConfirmEmail, Environment, Errors, Protocol, SameSite, Serve,
+    Tail, TrailingSlash, WaivedMode,
 };
 use super::declare::{wire, words};
 use super::node::{Kind, Node, Text};
 use super::problem::Report;
 use super::units::{Date, Size};
 use super::wire::{Decode, List, Many, Named, Only, wrong};
+use crate::store::Rate;
 
 wire! {
     /// The whole file.
@@ -65,6 +68,33 @@ wire! {
     /// Who signs users in.
     struct IdentityProvider {
         supabase: Supabase,
+        deadlines: Deadlines,
+        throttle: Throttle,
+    }
+
+    /// How long a request to sign in may take.
+    struct Deadlines {
+        login: Duration,
+        register: Duration,
+        other: Duration,
+    }
+
+    /// How often somebody may try.
+    struct Throttle {
+        login: AttemptLimits,
+        register: AttemptLimits,
+        refresh: AttemptLimits,
+        reset: AttemptLimits,
+        verify: AttemptLimits,
+        everywhere: Rate,
+        longest_delay: Duration,
+        waiting: i128,
+    }
+
+    /// The limits of one kind of attempt.
+    struct AttemptLimits {
+        address: Rate,
+        account: Rate,
     }
 
     /// Supabase Auth.
@@ -78,8 +108,9 @@ wire! {
         address_header: Text,
         concurrency: i128,
         queue: i128,
+        prefix: Text,
+        confirm_email: ConfirmEmail,
     }
-    later ["confirm_email", "prefix"]
 
     /// One socket.
     struct Listen {
@@ -257,9 +288,27 @@ wire! {
         timeouts: Timeouts,
         upgrade: List<Upgrade>,
         errors: Errors,
+        apikey: ApiKey,
+        rest: Rest,
         layers: Layers,
     }
-    later ["learn", "limits", "rest", "when"]
+    later ["learn", "limits", "when"]
+
+    /// What is granted of a PostgREST.
+    struct Rest {
+        tables: Named<RestTable>,
+        embeds: Embeds,
+        rpc: List<Text>,
+        schemas: List<Text>,
+        openapi: bool,
+    }
+
+    /// What is granted of one table.
+    struct RestTable {
+        read: Columns,
+        write: Columns,
+        delete: bool,
+    }
 
     /// What may be sent.
     struct Body {
@@ -355,6 +404,30 @@ pub(crate) enum Mode {
     Waived(WaivedMode),
 }
 
+/// `true`, or the names of columns.
+#[derive(Clone, Debug)]
+pub(crate) enum Columns {
+    /// All of them, or none.
+    All(bool),
+    /// These.
+    These(List<Text>),
+}
+
+impl Decode for Columns {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        match &node.kind {
+            Kind::List(_) => List::decode(node, report).map(Self::These),
+            Kind::Bool(all) => Some(Self::All(*all)),
+            Kind::Null
+            | Kind::Integer(_)
+            | Kind::Float
+            | Kind::Text(_)
+            | Kind::Map(_)
+            | Kind::Broken => wrong(&node, "`true`, or a list of columns", report),
+        }
+    }
+}
+
 /// The least authenticator assurance level.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Aal(pub u8);
@@ -375,6 +448,7 @@ words! {
         "shadow" => Mode::Waived(WaivedMode::Shadow),
         "off" => Mode::Waived(WaivedMode::Off),
     }
+    impl ConfirmEmail { "auto" => ConfirmEmail::Auto, "required" => ConfirmEmail::Required, }
     impl Access {
         "public" => Access::Public,
         "optional" => Access::Optional,
@@ -385,7 +459,14 @@ words! {
     impl Serve { "health" => Serve::Health, "panic" => Serve::Panic, }
     impl TrailingSlash { "same" => TrailingSlash::Same, "strict" => TrailingSlash::Strict, }
     impl Tail { "canonical" => Tail::Canonical, "opaque" => Tail::Opaque, }
-    impl Errors { "problem" => Errors::Problem, "grpc" => Errors::Grpc, } later ["gotrue", "postgrest"]
+    impl Errors {
+        "problem" => Errors::Problem,
+        "grpc" => Errors::Grpc,
+        "gotrue" => Errors::Gotrue,
+        "postgrest" => Errors::Postgrest,
+    }
+    impl ApiKey { "required" => ApiKey::Required, "optional" => ApiKey::Optional, }
+    impl Embeds { "deny" => Embeds::Deny, "tables" => Embeds::Tables, }
     impl Upgrade { "websocket" => Upgrade::Websocket, }
     impl SameSite { "lax" => SameSite::Lax, "strict" => SameSite::Strict, "none" => SameSite::None, }
     impl Protocol { "http1" => Protocol::Http1, "http2" => Protocol::Http2, }

@@ -23,9 +23,11 @@
     reason = "whatever else it is, the test fails"
 )]
 
+mod apikeys;
 mod auth_server;
 mod cli;
 mod cors;
+mod dialects;
 mod drain;
 mod headers;
 mod identifiers;
@@ -37,9 +39,11 @@ mod mirror;
 mod path;
 mod reasons;
 mod reload;
+mod rest;
 mod revocation;
 mod roles;
 mod sessions;
+mod sign_in;
 mod smoke;
 mod store;
 mod streaming;

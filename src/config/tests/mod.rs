@@ -14,6 +14,7 @@ mod problems;
 mod revocations;
 mod routes;
 mod sessions;
+mod sign_in;
 mod store;
 mod tokens;
 mod upstreams;

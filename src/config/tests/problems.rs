@@ -255,9 +255,7 @@ fn what_the_design_has_and_this_version_has_not_is_refused_by_name() {
         ("limits: [a]", "limits"),
         ("when: a", "when"),
         ("learn: {}", "learn"),
-        ("rest: {}", "rest"),
         ("body: { ids: [] }", "body.ids"),
-        ("errors: gotrue", "errors"),
         ("resource: project", "resource"),
         ("resource: { self: path.a }", "resource"),
     ] {
