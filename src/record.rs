@@ -51,6 +51,8 @@ pub struct Record {
     pub route: Option<usize>,
     /// The proven caller.
     pub caller: Option<Arc<Verified>>,
+    /// Whether a cookie proved the caller.
+    pub by_cookie: bool,
     /// What each layer said, in order.
     pub steps: Vec<Step>,
     /// When the last step ended.
@@ -176,6 +178,7 @@ impl Record {
             client: None,
             route: None,
             caller: None,
+            by_cookie: false,
             steps: Vec::with_capacity(LayerName::ALL.len()),
             lap: started,
             decision: Decision::Deny,
