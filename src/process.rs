@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::config::snapshot::Snapshot;
 use crate::identity::throttle::Throttle;
-use crate::identity::{IdentityServer, Later};
+use crate::identity::{IdentityServer, Later, Refresh};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::sessions::Revocations;
@@ -31,6 +31,7 @@ pub struct Process {
     identity: Option<IdentityServer>,
     throttle: Arc<Throttle>,
     later: Later,
+    refresh: Option<Refresh>,
     log: Log,
     draining: AtomicBool,
     reloading: Mutex<()>,
@@ -57,6 +58,9 @@ impl Process {
             token_cache,
             key_sources,
             revocations,
+            refresh: identity
+                .clone()
+                .map(|server| Refresh::new(server, store.clone())),
             store,
             identity,
             throttle,
@@ -127,6 +131,11 @@ impl Process {
     /// What the identity server is told behind answers.
     pub fn later(&self) -> &Later {
         &self.later
+    }
+
+    /// Refreshes at the identity server, if there is one.
+    pub fn refresh(&self) -> Option<&Refresh> {
+        self.refresh.as_ref()
     }
 
     /// The log.

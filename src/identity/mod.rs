@@ -8,10 +8,12 @@
 //! background runtime, and a breaker keeps a server that does not answer from costing everybody that deadline.
 
 pub mod endpoints;
+pub mod flight;
 mod grant;
 mod later;
 mod metrics;
 mod operation;
+mod refresh;
 mod server;
 pub mod throttle;
 
@@ -19,4 +21,5 @@ pub use grant::{ApiVersion, AuthError, Grant};
 pub use later::{Later, LaterMetrics};
 pub use metrics::IdentityMetrics;
 pub use operation::Operation;
+pub use refresh::{Refresh, Refreshed};
 pub use server::{ApiKey, Call, CallError, IdentityServer, Reply};
