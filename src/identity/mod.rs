@@ -14,6 +14,7 @@ mod later;
 mod metrics;
 mod operation;
 mod refresh;
+mod renewer;
 mod server;
 pub mod throttle;
 

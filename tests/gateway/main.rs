@@ -42,6 +42,7 @@ mod reload;
 mod rest;
 mod revocation;
 mod roles;
+mod sessions;
 mod sign_in;
 mod smoke;
 mod store;
