@@ -301,6 +301,7 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         | Reason::RegisteredOnly
         | Reason::RegistrationUnknown
         | Reason::SignedOutRecently
+        | Reason::SessionAbsent
         | Reason::LogoutIncomplete => return sign_in::reasons::produce(reason, http).await,
         Reason::ApikeyMissing => get("/keyed"),
         Reason::ApikeyUnknown => get("/keyed?apikey=sb_publishable_other"),
