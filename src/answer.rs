@@ -12,7 +12,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
 
-use crate::denial::{Denial, Extra, Reason};
+use crate::denial::{Denial, Extra, FieldError, Reason};
 use crate::listen::connection::StreamSlot;
 use crate::record::{End, Trail};
 use crate::streams::{Cause, Opening, Streaming, Tunnel, grpc};
@@ -214,6 +214,8 @@ struct Problem<'a> {
     code: &'a str,
     request_id: &'a str,
     status_code: u16,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
 }
 
 /// The answer to a refused request; notes the refusal in the record.
@@ -228,7 +230,11 @@ pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
     if trail.is_grpc {
         return grpc::refusal(reason.status(), public_wording(reason));
     }
-    let body = problem(reason, trail.id.to_str().unwrap_or_default());
+    let errors = match &extra {
+        Extra::Fields(errors) => errors.as_slice(),
+        Extra::None | Extra::Allow(_) | Extra::RetryAfter(_) | Extra::Limited { .. } => &[],
+    };
+    let body = problem(reason, errors, trail.id.to_str().unwrap_or_default());
     let length = HeaderValue::from(body.len());
     let mut response = Response::new(Answer::full(body));
     *response.status_mut() = reason.status();
@@ -244,7 +250,7 @@ pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
         headers.insert(header::WWW_AUTHENTICATE, challenge(reason));
     }
     match extra {
-        Extra::None => {}
+        Extra::None | Extra::Fields(_) => {}
         Extra::Allow(methods) => {
             if let Ok(value) = HeaderValue::from_str(&methods) {
                 headers.insert(header::ALLOW, value);
@@ -256,11 +262,19 @@ pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
                 HeaderValue::from(after.as_secs().max(1)),
             );
         }
+        Extra::Limited { limit, wait } => {
+            // Rounded up: whoever comes when we said must not be refused again.
+            let wait = HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64);
+            headers.insert("ratelimit-limit", HeaderValue::from(limit));
+            headers.insert("ratelimit-remaining", HeaderValue::from(0));
+            headers.insert("ratelimit-reset", wait.clone());
+            headers.insert(header::RETRY_AFTER, wait);
+        }
     }
     response
 }
 
-fn problem(reason: Reason, id: &str) -> Vec<u8> {
+fn problem(reason: Reason, errors: &[FieldError], id: &str) -> Vec<u8> {
     let status = reason.status();
     let public = public_wording(reason);
     let document = Problem {
@@ -271,6 +285,7 @@ fn problem(reason: Reason, id: &str) -> Vec<u8> {
         code: reason.public_code(),
         request_id: id,
         status_code: status.as_u16(),
+        errors,
     };
     serde_json::to_vec(&document).unwrap_or_default()
 }
@@ -281,6 +296,24 @@ fn public_wording(reason: Reason) -> &'static str {
         "not_found" => "There is nothing here.",
         "upstream_timeout" => "The server behind this gateway did not answer in time.",
         "upstream_unreachable" => "The server behind this gateway cannot be reached.",
+        // Today's clients show these sentences.
+        "invalid_credentials" => "Invalid email or password",
+        "refresh_token_invalid" => "Invalid refresh token",
+        "email_exists" => "Email already registered",
+        "identity_unavailable" => "Authentication service unavailable",
+        "identity_timeout" => "Authentication service timeout",
+        "email_not_confirmed" => "Confirm your e-mail address first.",
+        "too_many_attempts" => "Too many attempts; come again later.",
+        "registered_only" => "Your account was made, but signing in failed; sign in.",
+        "registration_unknown" => {
+            "Your account may have been made; try to sign in, and register again if that fails."
+        }
+        "signed_out_recently" => {
+            "You signed out everywhere a moment ago; come again in some seconds."
+        }
+        "logout_incomplete" => {
+            "You are signed out here; other servers learn of it as soon as they can be reached."
+        }
         "session_not_found" => "The session has ended; sign in again.",
         "internal" => {
             "The gateway failed; the request was not carried out, or its answer was lost."
@@ -291,7 +324,15 @@ fn public_wording(reason: Reason) -> &'static str {
 
 /// RFC 6750, section 3: no error code when no credential came.
 fn challenge(reason: Reason) -> HeaderValue {
-    if reason == Reason::TokenMissing {
+    let came_with_none = matches!(
+        reason,
+        Reason::TokenMissing
+            | Reason::InvalidCredentials
+            | Reason::AccountBanned
+            | Reason::EmailNotConfirmed
+            | Reason::RefreshTokenInvalid
+    );
+    if came_with_none {
         HeaderValue::from_static("Bearer realm=\"api\"")
     } else {
         HeaderValue::from_static("Bearer realm=\"api\", error=\"invalid_token\"")

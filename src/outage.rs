@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 
 use crate::auth::roles::{Action, RoleTable};
-use crate::config::checked::{Access, Route};
+use crate::config::checked::{Access, Route, Serve, Target};
 use crate::denial::{Denial, Reason};
 use crate::store::Outage;
 
@@ -204,6 +204,9 @@ impl AccessClass {
 
     /// What a request to this route wants. An action that is granted to nobody but those who may do everything is an administrator's.
     pub fn of(route: &Route, method: &Method, roles: &RoleTable) -> Self {
+        if let Some(Target::Serve(Serve::SignIn(_))) = route.target {
+            return Self::SignIn;
+        }
         match route.access {
             Access::Public | Access::Deny => return Self::Public,
             Access::Optional | Access::User => {}

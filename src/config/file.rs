@@ -8,13 +8,15 @@
 use std::time::Duration;
 
 use super::checked::{
-    Access, Authorization, Environment, Errors, Protocol, Serve, Tail, TrailingSlash, WaivedMode,
+    Access, Authorization, ConfirmEmail, Environment, Errors, Protocol, Serve, Tail, TrailingSlash,
+    WaivedMode,
 };
 use super::declare::{wire, words};
 use super::node::{Kind, Node, Text};
 use super::problem::Report;
 use super::units::{Date, Size};
 use super::wire::{Decode, List, Many, Named, Only, wrong};
+use crate::store::Rate;
 
 wire! {
     /// The whole file.
@@ -63,6 +65,33 @@ wire! {
     /// Who signs users in.
     struct IdentityProvider {
         supabase: Supabase,
+        deadlines: Deadlines,
+        throttle: Throttle,
+    }
+
+    /// How long a request to sign in may take.
+    struct Deadlines {
+        login: Duration,
+        register: Duration,
+        other: Duration,
+    }
+
+    /// How often somebody may try.
+    struct Throttle {
+        login: AttemptLimits,
+        register: AttemptLimits,
+        refresh: AttemptLimits,
+        reset: AttemptLimits,
+        verify: AttemptLimits,
+        everywhere: Rate,
+        longest_delay: Duration,
+        waiting: i128,
+    }
+
+    /// The limits of one kind of attempt.
+    struct AttemptLimits {
+        address: Rate,
+        account: Rate,
     }
 
     /// Supabase Auth.
@@ -76,8 +105,9 @@ wire! {
         address_header: Text,
         concurrency: i128,
         queue: i128,
+        prefix: Text,
+        confirm_email: ConfirmEmail,
     }
-    later ["confirm_email", "prefix"]
 
     /// One socket.
     struct Listen {
@@ -363,6 +393,7 @@ words! {
         "shadow" => Mode::Waived(WaivedMode::Shadow),
         "off" => Mode::Waived(WaivedMode::Off),
     }
+    impl ConfirmEmail { "auto" => ConfirmEmail::Auto, "required" => ConfirmEmail::Required, }
     impl Access {
         "public" => Access::Public,
         "optional" => Access::Optional,

@@ -18,6 +18,7 @@ mod overlap;
 mod revocations;
 mod roles;
 mod routes;
+mod sign_in;
 mod store;
 mod target;
 mod tokens;
@@ -68,6 +69,7 @@ impl Checker<'_> {
         let keys = self.master_keys(&file.keys);
         let store = self.store(&file.store, &file.keys, keys.as_deref());
         let identity = self.identity(&file.identity, tokens.as_deref());
+        let sign_in = self.sign_in(&file.identity);
         let upstreams = self.upstreams(&file.upstreams);
         let cors = self.cors(&file.cors);
         let hosts = self.hosts(&file.hosts);
@@ -77,6 +79,7 @@ impl Checker<'_> {
             keys: keys?,
             store: store?,
             identity: identity?,
+            sign_in: sign_in?,
             workers: NonZeroUsize::new(workers?)?,
             listen: listen?,
             hosts: hosts?,

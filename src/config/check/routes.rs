@@ -86,19 +86,23 @@ impl Checker<'_> {
             .required(&file.place, "routes", example, self.report)?;
         list.value.at_least_one(&list.place, self.report);
 
-        let routes: Vec<Placed> = list
-            .value
-            .items
-            .iter()
-            .filter_map(|item| self.route(&item.value, &around))
-            .collect();
+        // Routes that nobody wrote come first, so that a written one is told to be in their way, and not they in its.
+        let mut routes = self.sign_in_routes(&file.identity, &around);
+        let made = routes.len();
+        routes.extend(
+            list.value
+                .items
+                .iter()
+                .filter_map(|item| self.route(&item.value, &around)),
+        );
         self.distinct(&routes);
         waived?;
-        (routes.len() == list.value.written)
-            .then(|| routes.into_iter().map(|placed| placed.route).collect())
+        let is_whole = routes.len() - made == list.value.written;
+        routes.rotate_left(made);
+        is_whole.then(|| routes.into_iter().map(|placed| placed.route).collect())
     }
 
-    fn route(&mut self, wire: &file::Route, around: &Around<'_>) -> Option<Placed> {
+    pub(super) fn route(&mut self, wire: &file::Route, around: &Around<'_>) -> Option<Placed> {
         let paths = self.paths(wire);
         let choice = "write who may come: `public`, `optional`, `user` or `deny`";
         let access = wire
@@ -158,6 +162,7 @@ impl Checker<'_> {
         Some(Placed {
             route,
             place: wire.place.clone(),
+            is_made: false,
             name: wire.name.good().map(|name| name.place.clone()),
             paths: wire
                 .path
