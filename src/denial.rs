@@ -202,6 +202,12 @@ reasons! {
         "A required claim (`exp`, `sub`, or one under `require`) is missing, of the wrong type, or has a value that is not listed.", "Send a user's access token.";
     ServiceKeyRefused "service_key_refused" => FORBIDDEN, "service_key_refused", Client, Both,
         "A Supabase `service_role` or `sb_secret_` key came from outside.", "Never let a secret key leave the server; rotate this one.";
+    ApikeyMissing "apikey_missing" => UNAUTHORIZED, "apikey_missing", Client, Both,
+        "The route wants a publishable key, and none came with the request.", "Send the project's publishable key as `apikey`, in a header or in the query.";
+    ApikeyUnknown "apikey_unknown" => UNAUTHORIZED, "apikey_unknown", Client, Both,
+        "The API key is not one of `identity.supabase.publishable_keys`.", "Send the project's publishable key, or add this one there.";
+    ApikeyRepeated "apikey_repeated" => BAD_REQUEST, "apikey_repeated", Client, Both,
+        "An API key occurs more than once, or is spelled in a way that not every server would find.", "Send it once, in the header or in the query, unescaped.";
     KeysUnavailable "keys_unavailable" => SERVICE_UNAVAILABLE, "keys_unavailable", Dependency, Both,
         "The token cannot be judged: the issuer's keys were never fetched, were last fetched more than a day ago, or do not have the token's `kid` and could not be fetched again in time.", "Check that `jwks_url` or `discovery_url` answers; the token is not at fault.";
 
@@ -222,6 +228,8 @@ reasons! {
         "More calls to the identity server are under way, and more wait, than `identity.supabase` allows.", "Come again in a moment; if it lasts, raise `concurrency`, or see why the identity server is slow.";
     IdentityUnavailable "identity_unavailable" => SERVICE_UNAVAILABLE, "identity_unavailable", Dependency, Both,
         "The identity server cannot be reached, or broke its answer off.", "Check that the server under `identity.supabase.url` answers; nobody's session is at fault.";
+    OperationUnknown "operation_unknown" => NOT_FOUND, "not_found", Client, Both,
+        "The request to the identity server is none that this gateway recognises, such as one of an administrator.", "Check method, path and parameters; what is not recognised is never sent.";
     IdentityTimeout "identity_timeout" => GATEWAY_TIMEOUT, "identity_timeout", Dependency, Both,
         "The identity server did not answer within 5 s.", "See why it is slow; nobody's session is at fault.";
     IdentityRefused "identity_refused" => SERVICE_UNAVAILABLE, "identity_unavailable", Gateway, Both,

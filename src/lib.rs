@@ -38,6 +38,7 @@ pub mod cors;
 pub mod denial;
 pub mod gateway;
 pub mod identity;
+mod json;
 mod line;
 pub mod listen;
 pub mod log;

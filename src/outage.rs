@@ -204,7 +204,7 @@ impl AccessClass {
 
     /// What a request to this route wants. An action that is granted to nobody but those who may do everything is an administrator's.
     pub fn of(route: &Route, method: &Method, roles: &RoleTable) -> Self {
-        if let Some(Target::Serve(Serve::SignIn(_))) = route.target {
+        if let Some(Target::Serve(Serve::SignIn(_) | Serve::IdentityServer)) = route.target {
             return Self::SignIn;
         }
         match route.access {

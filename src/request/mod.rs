@@ -5,6 +5,7 @@
 //!
 //! Nothing after this module sees an uncanonical path, a client's identity header, or a raw `Authorization` header.
 
+pub mod apikey;
 pub mod handshake;
 pub mod headers;
 pub mod host;
@@ -293,6 +294,15 @@ impl Inbound {
                 Segment::Parameter { name, kind } => Some((name.as_str(), *kind, text)),
                 Segment::Literal(_) | Segment::Tail => None,
             })
+    }
+
+    /// What stands behind the fixed part of the route's path, without the slash between: what `{*rest}` matched, in its canonical form.
+    pub fn tail(&self) -> Option<&str> {
+        let pattern = self.rule().paths.get(self.selected.pattern)?;
+        let fixed = pattern.segments().len().checked_sub(1)?;
+        let path = self.target.path();
+        let (place, _) = path.match_indices('/').nth(fixed)?;
+        path.get(place + 1..).filter(|_| pattern.has_tail())
     }
 
     /// Takes the fields and the body out for forwarding. What is left can be judged again.

@@ -15,7 +15,7 @@ pub(crate) mod digest;
 mod discovery;
 mod fetch;
 mod issuer;
-mod json;
+
 mod jwk;
 mod jws;
 mod keys;

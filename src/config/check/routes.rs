@@ -6,8 +6,9 @@ use hyper::Method;
 
 use super::overlap::Placed;
 use super::{Checker, DAY, TICK, or, section};
+use crate::auth::roles::Action;
 use crate::config::checked::{
-    Environment, Errors, Protocol, Route, Tail, Target, Timeouts, TrailingSlash, Waiver,
+    Environment, Errors, Protocol, Route, Serve, Tail, Target, Timeouts, TrailingSlash, Waiver,
 };
 use crate::config::file::{self, Defaults, File};
 use crate::config::node::Text;
@@ -32,6 +33,8 @@ pub(super) struct Around<'a> {
     /// For each of them, whether it speaks HTTP/2.
     pub speak_http2: Vec<bool>,
     pub has_tokens: bool,
+    /// Whether publishable keys are known.
+    pub has_identity: bool,
     pub waived: Vec<Waiver>,
 }
 
@@ -74,6 +77,7 @@ impl Checker<'_> {
                     .collect()
             }),
             has_tokens: file.tokens.is_written(),
+            has_identity: file.identity.is_written(),
             waived: waived.clone().unwrap_or_default(),
         };
         // Once here, so that a bad default is told even if every route writes its own.
@@ -116,7 +120,7 @@ impl Checker<'_> {
         self.fits_access(wire, access, around);
         let target = self.target(wire, access, around);
         let action = match &wire.action {
-            Field::Absent => Some(None),
+            Field::Absent => Some(door_action(target)),
             Field::Bad => None,
             Field::Good(text) => self.action(text).map(Some),
         };
@@ -350,6 +354,12 @@ impl Checker<'_> {
             total: total?,
         })
     }
+}
+
+/// What a user asks of the identity server about themselves is no matter of roles, whatever the method; it has rules of its own.
+fn door_action(target: Option<Option<Target>>) -> Option<Action> {
+    let is_door = target == Some(Some(Target::Serve(Serve::IdentityServer)));
+    is_door.then(|| Action::parse("read")).flatten()
 }
 
 /// Between two pieces of an answer. Without any limit, a client that went away unseen would keep its upstream connection for ever.

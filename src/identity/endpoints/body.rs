@@ -21,7 +21,7 @@ const FIRST_ROOM: usize = 16 * 1024;
 ///
 /// [`Reason::BodyTooLarge`], [`Reason::BodyTimeout`] or [`Reason::BodyBroken`]. A body that is announced as too long is not begun, so that
 /// no `100 Continue` is sent.
-pub(super) async fn collect(
+pub(in crate::identity) async fn collect(
     mut body: Incoming,
     limit: u64,
     idle: Duration,
@@ -56,7 +56,7 @@ pub(super) async fn collect(
 }
 
 /// One `Content-Type`, which is JSON, and no compression: a reader that takes it for anything else reads something that was not judged.
-pub(super) fn says_json(headers: &HeaderMap) -> Result<(), Denial> {
+pub(in crate::identity) fn says_json(headers: &HeaderMap) -> Result<(), Denial> {
     let kind = only(headers, &header::CONTENT_TYPE)?.unwrap_or_default();
     let (essence, parameters) = kind.split_once(';').unwrap_or((kind, ""));
     let is_utf8 = |parameter: &str| {
