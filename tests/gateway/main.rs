@@ -39,6 +39,7 @@ mod reasons;
 mod reload;
 mod revocation;
 mod roles;
+mod sign_in;
 mod smoke;
 mod store;
 mod streaming;

@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use foregate::denial::{Reason, Wire};
-use foregate::identity::CallError;
 use foregate::tokens::mint::Claims;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
+use crate::sign_in;
 use crate::support::client::Door;
 use crate::support::tokens::{ISSUER, now};
 use crate::support::{Gate, Gateway, Http, Origin, Reply};
@@ -268,13 +268,27 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
             with(gateway.issuer.sign(&claims().with("iss", "revoked")))
         }
         Reason::StoreUnavailable => return without_store(servers, http).await,
-        // Until a route leads to the identity server: what its client says.
-        Reason::SignInBusy => return assert_eq!(CallError::Busy.reason(), reason),
-        Reason::IdentityUnavailable => return assert_eq!(CallError::Away.reason(), reason),
-        Reason::IdentityTimeout => {
-            let late = CallError::Deadline { sent: true };
-            return assert_eq!(late.reason(), reason);
-        }
+        Reason::BodyType
+        | Reason::BodyMalformed
+        | Reason::SignInBusy
+        | Reason::IdentityUnavailable
+        | Reason::IdentityTimeout
+        | Reason::IdentityRefused
+        | Reason::IdentityLimited
+        | Reason::TooManyAttempts
+        | Reason::InputInvalid
+        | Reason::InvalidCredentials
+        | Reason::AccountBanned
+        | Reason::EmailNotConfirmed
+        | Reason::RefreshTokenInvalid
+        | Reason::EmailExists
+        | Reason::WeakPassword
+        | Reason::CaptchaFailed
+        | Reason::SignInClosed
+        | Reason::RegisteredOnly
+        | Reason::RegistrationUnknown
+        | Reason::SignedOutRecently
+        | Reason::LogoutIncomplete => return sign_in::reasons::produce(reason, http).await,
         Reason::IdentifierInvalid => get("/things/1").bearer(&gateway.issuer.token()),
         Reason::CallerBanned => with(gateway.issuer.sign(&claims().roles(["banned"]))),
         Reason::AnonymousRefused => with(gateway.issuer.sign(&claims().anonymous())),

@@ -168,7 +168,10 @@ impl Checker<'_> {
             .collect();
         // What an older client may still ask there must not reach a server that would answer it in its own way.
         routes.push(file::Route {
-            path: good(many(format!("{prefix}/{{*rest}}"), place), place),
+            path: good(
+                many(&[prefix.to_owned(), format!("{prefix}/{{*rest}}")], place),
+                place,
+            ),
             access: good(Access::Deny, place),
             ..bare(place)
         });
@@ -195,8 +198,11 @@ fn is_prefix(text: &str) -> bool {
 
 fn sign_in_route(prefix: &str, endpoint: Endpoint, place: &Place) -> file::Route {
     file::Route {
-        path: good(many(format!("{prefix}/{}", endpoint.path()), place), place),
-        methods: good(many(endpoint.method().as_str().to_owned(), place), place),
+        path: good(
+            many(&[format!("{prefix}/{}", endpoint.path())], place),
+            place,
+        ),
+        methods: good(many(&[endpoint.method().as_str().to_owned()], place), place),
         access: good(
             match endpoint.is_for_users() {
                 true => Access::User,
@@ -241,13 +247,14 @@ fn good<T>(value: T, place: &Place) -> Field<T> {
     })
 }
 
-fn many(value: String, place: &Place) -> Many<Text> {
+fn many(values: &[String], place: &Place) -> Many<Text> {
+    let items = values.iter().map(|value| Value {
+        value: text(value.clone()),
+        place: place.clone(),
+    });
     Many(List {
-        items: vec![Value {
-            value: text(value),
-            place: place.clone(),
-        }],
-        written: 1,
+        items: items.collect(),
+        written: values.len(),
     })
 }
 

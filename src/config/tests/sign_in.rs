@@ -43,7 +43,7 @@ fn the_routes_come_with_the_identity_server() {
     let last = config.routes.last().unwrap();
     assert_eq!(
         (last.name.as_str(), last.access),
-        ("ANY /api/v1/auth/{*rest}", Access::Deny)
+        ("ANY /api/v1/auth", Access::Deny)
     );
     assert_eq!(config.routes[0].name, "ANY /health");
     let sign_in = config.sign_in.unwrap();
