@@ -1,6 +1,6 @@
 //! The body of an answer, and the answers this gateway writes itself.
 //!
-//! Decides: how a refusal looks: `application/problem+json` (RFC 9457), with the words of the table in `denial`. Trusts: nothing about
+//! Decides: what every refusal has besides its words (`dialect`). Trusts: nothing about
 //! the client; an answer says no more than the public code allows. Not here: headers that every answer has (`gateway`).
 
 use std::pin::Pin;
@@ -8,11 +8,11 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
-use serde::Serialize;
 
 use crate::denial::{Denial, Extra, FieldError, Reason};
+use crate::dialect::{Dialect, Written};
 use crate::listen::connection::StreamSlot;
 use crate::record::{End, Trail};
 use crate::streams::{Cause, Opening, Streaming, Tunnel, grpc};
@@ -203,21 +203,6 @@ impl Body for Answer {
     }
 }
 
-/// A problem document (RFC 9457). `status_code` is what clients of FastAPI read.
-#[derive(Serialize)]
-struct Problem<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    title: &'a str,
-    status: u16,
-    detail: &'a str,
-    code: &'a str,
-    request_id: &'a str,
-    status_code: u16,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    errors: &'a [FieldError],
-}
-
 /// The answer to a refused request; notes the refusal in the record.
 pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
     let Denial {
@@ -227,22 +212,26 @@ pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
     } = denial;
     trail.reason = Some(reason);
     trail.detail = detail;
-    if trail.is_grpc {
+    if trail.dialect == Dialect::Grpc {
         return grpc::refusal(reason.status(), public_wording(reason));
     }
-    let errors = match &extra {
+    let errors: &[FieldError] = match &extra {
         Extra::Fields(errors) => errors.as_slice(),
         Extra::None | Extra::Allow(_) | Extra::RetryAfter(_) | Extra::Limited { .. } => &[],
     };
-    let body = problem(reason, errors, trail.id.to_str().unwrap_or_default());
+    let mut fields = HeaderMap::new();
+    let id = trail.id.to_str().unwrap_or_default();
+    let sentence = public_wording(reason);
+    let Written { content_type, body } =
+        trail
+            .dialect
+            .write(reason, sentence, errors, id, &mut fields);
     let length = HeaderValue::from(body.len());
     let mut response = Response::new(Answer::full(body));
     *response.status_mut() = reason.status();
+    *response.headers_mut() = fields;
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
-    );
+    headers.insert(header::CONTENT_TYPE, content_type);
     // Also right for HEAD, whose body is left out.
     headers.insert(header::CONTENT_LENGTH, length);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -272,22 +261,6 @@ pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
         }
     }
     response
-}
-
-fn problem(reason: Reason, errors: &[FieldError], id: &str) -> Vec<u8> {
-    let status = reason.status();
-    let public = public_wording(reason);
-    let document = Problem {
-        kind: "about:blank",
-        title: status.canonical_reason().unwrap_or("Error"),
-        status: status.as_u16(),
-        detail: public,
-        code: reason.public_code(),
-        request_id: id,
-        status_code: status.as_u16(),
-        errors,
-    };
-    serde_json::to_vec(&document).unwrap_or_default()
 }
 
 /// The sentence a client may read. Reasons that share a public code share their wording, or the wording would tell them apart.
@@ -327,6 +300,7 @@ fn challenge(reason: Reason) -> HeaderValue {
     let came_with_none = matches!(
         reason,
         Reason::TokenMissing
+            | Reason::ApikeyMissing
             | Reason::InvalidCredentials
             | Reason::AccountBanned
             | Reason::EmailNotConfirmed

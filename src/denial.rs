@@ -228,10 +228,10 @@ reasons! {
         "More calls to the identity server are under way, and more wait, than `identity.supabase` allows.", "Come again in a moment; if it lasts, raise `concurrency`, or see why the identity server is slow.";
     IdentityUnavailable "identity_unavailable" => SERVICE_UNAVAILABLE, "identity_unavailable", Dependency, Both,
         "The identity server cannot be reached, or broke its answer off.", "Check that the server under `identity.supabase.url` answers; nobody's session is at fault.";
-    OperationUnknown "operation_unknown" => NOT_FOUND, "not_found", Client, Both,
-        "The request to the identity server is none that this gateway recognises, such as one of an administrator.", "Check method, path and parameters; what is not recognised is never sent.";
     IdentityTimeout "identity_timeout" => GATEWAY_TIMEOUT, "identity_timeout", Dependency, Both,
         "The identity server did not answer within 5 s.", "See why it is slow; nobody's session is at fault.";
+    OperationUnknown "operation_unknown" => NOT_FOUND, "not_found", Client, Both,
+        "The request to the identity server is none that this gateway recognises, such as one of an administrator.", "Check method, path and parameters; what is not recognised is never sent.";
     IdentityRefused "identity_refused" => SERVICE_UNAVAILABLE, "identity_unavailable", Gateway, Both,
         "The identity server refused what the gateway asked, and no client can have caused that.", "See `detail`; check the keys and the `issuer` under `identity.supabase`, and `tokens`.";
     IdentityLimited "identity_limited" => TOO_MANY_REQUESTS, "too_many_attempts", Client, Both,
@@ -270,6 +270,8 @@ reasons! {
     // What the caller may do.
     IdentifierInvalid "identifier_invalid" => BAD_REQUEST, "identifier_invalid", Client, Both,
         "A typed path parameter does not have its type, or is the nil UUID.", "Send a canonical identifier.";
+    RestDenied "rest_denied" => FORBIDDEN, "rest_denied", Client, Both,
+        "The route's `rest` does not grant what the request asks of PostgREST: a table, a column, a function, a schema, an embedded table; or the query is not understood.", "Read the detail in the log; grant it under `rest`, or name the granted columns in `select`.";
     CallerBanned "caller_banned" => FORBIDDEN, "caller_banned", Client, Both,
         "The caller has the role `banned`.", "Nothing; an operator lifted this caller's rights.";
     AnonymousRefused "anonymous_refused" => FORBIDDEN, "anonymous_refused", Client, Both,

@@ -23,13 +23,14 @@ use crate::config::checked::Target;
 use crate::config::snapshot::Snapshot;
 use crate::cors;
 use crate::denial::{Denial, Reason};
+use crate::dialect::Dialect;
 use crate::listen::connection::ConnectionState;
 use crate::panics::caught;
 use crate::process::Process;
 use crate::record::{Decision, Record, Trail};
 use crate::request::{Head, Inbound};
 use crate::serve;
-use crate::streams::{Streams, grpc};
+use crate::streams::Streams;
 use crate::upstream::{self, Pools};
 
 /// A year, as browsers and scanners expect it (RFC 6797, section 6.1).
@@ -73,7 +74,7 @@ impl Gateway {
             request.method().clone(),
             request.version(),
         );
-        trail.is_grpc = grpc::is_grpc(request.headers());
+        trail.dialect = Dialect::of(request.headers());
         let origin = snapshot
             .cors()
             .and_then(|_| request.headers().get(header::ORIGIN).cloned());

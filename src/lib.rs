@@ -36,6 +36,7 @@ pub mod clock;
 pub mod config;
 pub mod cors;
 pub mod denial;
+pub mod dialect;
 pub mod gateway;
 pub mod identity;
 mod json;

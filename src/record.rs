@@ -19,6 +19,7 @@ use crate::auth::LayerName;
 use crate::clock;
 use crate::config::snapshot::Snapshot;
 use crate::denial::Reason;
+use crate::dialect::Dialect;
 use crate::gateway::Gateway;
 use crate::line::{Line, number_key, text_key};
 use crate::listen::connection::ConnectionState;
@@ -34,8 +35,8 @@ pub struct Record {
     pub started: Instant,
     /// The configuration it was judged by.
     pub snapshot: Arc<Snapshot>,
-    /// Whether refusals are told as gRPC statuses.
-    pub is_grpc: bool,
+    /// How refusals are told.
+    pub dialect: Dialect,
     /// The method.
     pub method: Method,
     /// The version the client spoke.
@@ -165,7 +166,7 @@ impl Record {
             id: decision_id(id),
             started,
             snapshot,
-            is_grpc: false,
+            dialect: Dialect::Problem,
             method,
             version,
             host: None,

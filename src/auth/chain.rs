@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use hyper::HeaderMap;
-use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 
 use super::identifiers::Identifiers;
 use super::identity::Identity;
+use super::rest::{self, Rest};
 use super::roles::{RoleTable, Roles};
 use super::{Caller, Layer};
 use crate::config::checked::{Authorization, Target, WaivedMode};
@@ -19,6 +19,7 @@ use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 use crate::record::{Record, Verdict};
 use crate::request::Inbound;
+use crate::request::body::Body;
 use crate::sessions::Revocations;
 use crate::tokens::Tokens;
 
@@ -27,6 +28,7 @@ use crate::tokens::Tokens;
 pub struct Chain {
     identity: Identity,
     identifiers: Identifiers,
+    rest: Rest,
     roles: Roles,
 }
 
@@ -37,6 +39,7 @@ impl Chain {
         Self {
             identity: Identity::new(tokens, table.clone(), revocations),
             identifiers: Identifiers,
+            rest: Rest,
             roles: Roles::new(table),
         }
     }
@@ -46,13 +49,24 @@ impl Chain {
     /// # Errors
     ///
     /// The first layer's refusal.
-    pub async fn authorize(&self, request: Inbound, record: &mut Record) -> Result<Permit, Denial> {
+    pub async fn authorize(
+        &self,
+        mut request: Inbound,
+        record: &mut Record,
+    ) -> Result<Permit, Denial> {
         record.start_lap();
         // Who is calling, before anything that would tell a stranger what our paths look like.
         let caller = enforce(&self.identity, &request, (), record).await?;
         record.caller = caller.verified().cloned();
+        // Nobody makes us hold a body before that is known; the layers below judge what it says.
+        if rest::judges_body(&request) {
+            Box::pin(request.judge_body()).await?;
+            record.start_lap();
+        }
         // Identifiers that cannot exist are refused before anybody looks them up.
         let identified = enforce(&self.identifiers, &request, caller, record).await?;
+        // What a table's rules grant nobody is granted no role either.
+        let identified = enforce(&self.rest, &request, identified, record).await?;
         // What the caller is, before whose the thing is: it needs no lookup.
         let roles = step(&self.roles, &request, identified, record).await?;
         Permit::new(request, roles)
@@ -85,6 +99,7 @@ impl Chain {
     pub fn settle(&self, record: &Record) {
         self.identity.settle(record);
         self.identifiers.settle(record);
+        self.rest.settle(record);
         self.roles.settle(record);
     }
 }
@@ -225,7 +240,7 @@ pub(crate) struct Spent {
     /// The fields that may pass.
     pub(crate) fields: HeaderMap,
     /// The body.
-    pub(crate) body: Option<Incoming>,
+    pub(crate) body: Option<Body>,
     /// The `Authorization` field for the upstream.
     pub(crate) authorization: Option<HeaderValue>,
 }

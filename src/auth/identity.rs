@@ -1,6 +1,6 @@
 //! Identity: who is calling.
 //!
-//! Decides: 401 for a missing or bad credential and for a good one that was revoked, 403 for a service key from outside, 503 while it cannot
+//! Decides: 401 for a missing or bad credential or API key and for a good one that was revoked, 403 for a service key from outside, 503 while it cannot
 //! be known whether the issuer has the token's key, and for a good credential what the failure matrix says while the store is not there.
 //! Trusts: `tokens` for everything about a token, `sessions` for what is revoked, `outage` for the matrix. Not here: what the caller may do
 //! (`roles`).
@@ -8,19 +8,18 @@
 //! The first source of the route's `credentials` that is *present* decides; a bad credential is never replaced by the next one. A
 //! public route reads none. On an optional route an absent credential is nobody, and a bad one is still refused.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::HeaderValue;
 
 use super::roles::RoleTable;
 use super::{Caller, Layer, LayerName};
 use crate::clock;
-use crate::config::checked::{Access, CredentialSource};
+use crate::config::checked::{Access, ApiKey, CredentialSource};
 use crate::denial::{Denial, Reason};
 use crate::outage::{self, AccessClass};
 use crate::request::Inbound;
-use crate::request::query::decoded;
+use crate::request::apikey::{self, APIKEY};
 use crate::sessions::Revocations;
 use crate::store::Outage;
 use crate::tokens::{Presented, Tokens, Verified, is_service_key};
@@ -99,6 +98,7 @@ impl Layer for Identity {
 
     async fn check(&self, request: &Inbound, (): ()) -> Result<Caller, Denial> {
         refuse_service_key(request)?;
+        demand_key(request)?;
         let rule = request.rule();
         let must_be_user = match rule.access {
             Access::Public => return Ok(Caller::NOBODY),
@@ -125,6 +125,13 @@ impl Layer for Identity {
                         credential.into_authorization()?,
                     ))
                 }
+                Presented::Nobody if rule.apikey.is_some() => {
+                    demand_publishable(request, credential.token)?;
+                    match must_be_user {
+                        true => Err(Reason::TokenMissing.because("an API key is not a user")),
+                        false => Ok(Caller::NOBODY),
+                    }
+                }
                 // An API key is no user, and no reason to look further: it was present.
                 Presented::Nobody if must_be_user => {
                     Err(Reason::TokenMissing.because("an API key is not a user"))
@@ -142,22 +149,36 @@ impl Layer for Identity {
 
 /// Supabase's clients send their key beside the token, on every route. One that opens everything must not work from outside.
 fn refuse_service_key(request: &Inbound) -> Result<(), Denial> {
-    const APIKEY: HeaderName = HeaderName::from_static("apikey");
-    let fields = request
-        .headers()
-        .get_all(APIKEY)
-        .iter()
-        .filter_map(|value| value.to_str().ok().map(Cow::Borrowed));
-    let query = request.target().query().unwrap_or_default();
-    // As the most careless server reads it.
-    let values = query
-        .split(['&', ';'])
-        .filter_map(|pair| pair.split_once('='))
-        .filter(|(key, _)| decoded(key).trim().eq_ignore_ascii_case(APIKEY.as_str()))
-        .map(|(_, value)| decoded(value));
+    let fields = request.headers().get_all(APIKEY).iter();
+    let fields = fields.filter_map(|value| value.to_str().ok().map(Into::into));
+    let values = apikey::in_query(request.target().query().unwrap_or_default());
     match fields.chain(values).any(|key| is_service_key(key.trim())) {
         true => Err(Reason::ServiceKeyRefused.because("`apikey`")),
         false => Ok(()),
+    }
+}
+
+/// On routes of Supabase only its publishable keys come in, of which each client has one.
+fn demand_key(request: &Inbound) -> Result<(), Denial> {
+    let Some(demand) = request.rule().apikey else {
+        return Ok(());
+    };
+    match apikey::find(request.headers(), request.target().query())? {
+        Some(key) => demand_publishable(request, key),
+        None if demand == ApiKey::Required => Err(Reason::ApikeyMissing.into()),
+        None => Ok(()),
+    }
+}
+
+/// What came in place of a user's token on such a route.
+fn demand_publishable(request: &Inbound, key: &str) -> Result<(), Denial> {
+    let identity = request.snapshot().config().identity.as_ref();
+    let mut listed = identity
+        .iter()
+        .flat_map(|supabase| &supabase.publishable_keys);
+    match listed.any(|listed| listed.expose() == key.as_bytes()) {
+        true => Ok(()),
+        false => Err(Reason::ApikeyUnknown.into()),
     }
 }
 

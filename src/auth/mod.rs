@@ -37,6 +37,7 @@ pub mod caller;
 pub mod chain;
 pub mod identifiers;
 pub mod identity;
+pub mod rest;
 pub mod roles;
 
 use std::future::Future;
@@ -76,19 +77,22 @@ pub enum LayerName {
     Identity,
     /// Whether typed path parameters have their type.
     Identifiers,
+    /// Whether tables behind PostgREST are granted.
+    Rest,
     /// Whether the caller's roles allow the action.
     Roles,
 }
 
 impl LayerName {
     /// Every layer, in the order of the chain.
-    pub const ALL: &[Self] = &[Self::Identity, Self::Identifiers, Self::Roles];
+    pub const ALL: &[Self] = &[Self::Identity, Self::Identifiers, Self::Rest, Self::Roles];
 
     /// The name in the route map, the log and the metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Identity => "identity",
             Self::Identifiers => "identifiers",
+            Self::Rest => "rest",
             Self::Roles => "roles",
         }
     }
@@ -96,7 +100,7 @@ impl LayerName {
     /// Whether a route may put the layer into shadow or switch it off.
     pub const fn can_be_waived(self) -> bool {
         match self {
-            Self::Identity | Self::Identifiers => false,
+            Self::Identity | Self::Identifiers | Self::Rest => false,
             Self::Roles => true,
         }
     }

@@ -16,6 +16,7 @@ use jsonwebtoken::Algorithm;
 use super::secret::Secret;
 use super::side_url::SideUrl;
 use crate::auth::LayerName;
+use crate::auth::rest::rules::RestRules;
 use crate::auth::roles::Action;
 use crate::identity::endpoints::Endpoint;
 use crate::request::method::Methods;
@@ -500,6 +501,10 @@ pub enum Errors {
     Problem,
     /// Always as a gRPC status.
     Grpc,
+    /// As Supabase Auth does, in the version that the client asks for.
+    Gotrue,
+    /// As PostgREST does.
+    Postgrest,
 }
 
 /// What becomes of the caller's access token.
@@ -563,6 +568,10 @@ pub struct Route {
     pub websocket: bool,
     /// How refusals are written. Default `problem`.
     pub errors: Errors,
+    /// Whether a publishable key of Supabase must come with a request; `None` does not look.
+    pub apikey: Option<ApiKey>,
+    /// What is granted of a PostgREST behind the route; `None` does not look.
+    pub rest: Option<RestRules>,
     /// Layers that do not enforce here, gateway-wide settings already merged in.
     pub waived: Vec<Waiver>,
     /// The line the route starts at, for messages.
@@ -580,6 +589,15 @@ pub enum Access {
     User,
     /// Nobody: 404.
     Deny,
+}
+
+/// Whether one of the publishable keys of Supabase must come with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApiKey {
+    /// One of them must.
+    Required,
+    /// One of them or none.
+    Optional,
 }
 
 /// Where a permitted request goes.

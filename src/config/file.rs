@@ -7,9 +7,11 @@
 
 use std::time::Duration;
 
+use crate::auth::rest::rules::Embeds;
+
 use super::checked::{
-    Access, Authorization, ConfirmEmail, Environment, Errors, Protocol, Serve, Tail, TrailingSlash,
-    WaivedMode,
+    Access, ApiKey, Authorization, ConfirmEmail, Environment, Errors, Protocol, Serve, Tail,
+    TrailingSlash, WaivedMode,
 };
 use super::declare::{wire, words};
 use super::node::{Kind, Node, Text};
@@ -275,9 +277,27 @@ wire! {
         timeouts: Timeouts,
         upgrade: List<Upgrade>,
         errors: Errors,
+        apikey: ApiKey,
+        rest: Rest,
         layers: Layers,
     }
-    later ["learn", "limits", "rest", "when"]
+    later ["learn", "limits", "when"]
+
+    /// What is granted of a PostgREST.
+    struct Rest {
+        tables: Named<RestTable>,
+        embeds: Embeds,
+        rpc: List<Text>,
+        schemas: List<Text>,
+        openapi: bool,
+    }
+
+    /// What is granted of one table.
+    struct RestTable {
+        read: Columns,
+        write: Columns,
+        delete: bool,
+    }
 
     /// What may be sent.
     struct Body {
@@ -373,6 +393,30 @@ pub(crate) enum Mode {
     Waived(WaivedMode),
 }
 
+/// `true`, or the names of columns.
+#[derive(Clone, Debug)]
+pub(crate) enum Columns {
+    /// All of them, or none.
+    All(bool),
+    /// These.
+    These(List<Text>),
+}
+
+impl Decode for Columns {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        match &node.kind {
+            Kind::List(_) => List::decode(node, report).map(Self::These),
+            Kind::Bool(all) => Some(Self::All(*all)),
+            Kind::Null
+            | Kind::Integer(_)
+            | Kind::Float
+            | Kind::Text(_)
+            | Kind::Map(_)
+            | Kind::Broken => wrong(&node, "`true`, or a list of columns", report),
+        }
+    }
+}
+
 /// The least authenticator assurance level.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Aal(pub u8);
@@ -404,7 +448,14 @@ words! {
     impl Serve { "health" => Serve::Health, "identity_server" => Serve::IdentityServer, "panic" => Serve::Panic, }
     impl TrailingSlash { "same" => TrailingSlash::Same, "strict" => TrailingSlash::Strict, }
     impl Tail { "canonical" => Tail::Canonical, "opaque" => Tail::Opaque, }
-    impl Errors { "problem" => Errors::Problem, "grpc" => Errors::Grpc, } later ["gotrue", "postgrest"]
+    impl Errors {
+        "problem" => Errors::Problem,
+        "grpc" => Errors::Grpc,
+        "gotrue" => Errors::Gotrue,
+        "postgrest" => Errors::Postgrest,
+    }
+    impl ApiKey { "required" => ApiKey::Required, "optional" => ApiKey::Optional, }
+    impl Embeds { "deny" => Embeds::Deny, "tables" => Embeds::Tables, }
     impl Upgrade { "websocket" => Upgrade::Websocket, }
     impl Protocol { "http1" => Protocol::Http1, "http2" => Protocol::Http2, }
 }

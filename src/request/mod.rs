@@ -6,6 +6,7 @@
 //! Nothing after this module sees an uncanonical path, a client's identity header, or a raw `Authorization` header.
 
 pub mod apikey;
+pub mod body;
 pub mod handshake;
 pub mod headers;
 pub mod host;
@@ -25,10 +26,11 @@ use hyper::{HeaderMap, Method, Version};
 
 use crate::auth::LayerName;
 use crate::clock;
-use crate::config::checked::{Errors, Route, Tail, WaivedMode};
+use crate::config::checked::{Route, Tail, WaivedMode};
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 use crate::record::Record;
+use body::Body;
 use handshake::Handshake;
 use headers::Survey;
 use host::Host;
@@ -58,7 +60,7 @@ pub struct Inbound {
     selected: Selected,
     snapshot: Arc<Snapshot>,
     /// Until it is taken for forwarding.
-    body: Option<Incoming>,
+    body: Option<Body>,
 }
 
 impl Head {
@@ -174,7 +176,7 @@ impl Inbound {
         let route = snapshot.route(selected).ok_or(Reason::Internal)?;
         let pattern = route.paths.get(selected.pattern).ok_or(Reason::Internal)?;
         record.route = Some(selected.route);
-        record.is_grpc |= route.errors == Errors::Grpc;
+        record.dialect = record.dialect.on(route.errors, &head.headers);
         if head.handshake.is_some() && !route.websocket {
             return Err(Reason::UpgradeRefused.into());
         }
@@ -208,7 +210,7 @@ impl Inbound {
             query_credentials,
             selected,
             snapshot,
-            body,
+            body: body.map(Body::Streamed),
         })
     }
 
@@ -263,6 +265,11 @@ impl Inbound {
             .unwrap_or_else(|| unreachable!("the selected route is in its own snapshot"))
     }
 
+    /// The pattern of the route's that the path matched.
+    pub fn pattern(&self) -> Option<&Pattern> {
+        self.rule().paths.get(self.selected.pattern)
+    }
+
     /// How the route waives a layer now, if it does.
     pub fn waived(&self, layer: LayerName) -> Option<WaivedMode> {
         let rule = self.rule();
@@ -280,11 +287,7 @@ impl Inbound {
 
     /// Path parameters with their type and text, in order; none if every segment would do for each.
     pub fn typed_parameters(&self) -> impl Iterator<Item = (&str, ParameterKind, &str)> {
-        let typed = self
-            .rule()
-            .paths
-            .get(self.selected.pattern)
-            .filter(|pattern| pattern.is_typed());
+        let typed = self.pattern().filter(|pattern| pattern.is_typed());
         let segments = typed.map(Pattern::segments).unwrap_or_default();
         let texts = self.target.path().split('/').skip(1);
         segments
@@ -306,9 +309,32 @@ impl Inbound {
     }
 
     /// Takes the fields and the body out for forwarding. What is left can be judged again.
-    pub(crate) fn take_message(&mut self) -> (HeaderMap, Option<Incoming>) {
+    pub(crate) fn take_message(&mut self) -> (HeaderMap, Option<Body>) {
         self.head.authorization = None;
         (std::mem::take(&mut self.head.headers), self.body.take())
+    }
+
+    /// Reads the body, for rules that judge what it says. From now on it is [`Self::judged_body`].
+    ///
+    /// # Errors
+    ///
+    /// See [`body`].
+    pub async fn judge_body(&mut self) -> Result<(), Denial> {
+        let Some(body) = self.body.take() else {
+            return Err(Reason::BodyMalformed.because("there is none"));
+        };
+        let idle = self.snapshot.config().connections.body_idle;
+        let judged = body.judge(&self.head.headers, self.rule().body_limit, idle);
+        self.body = Some(judged.await?);
+        Ok(())
+    }
+
+    /// What the body says, if it was read.
+    pub fn judged_body(&self) -> Option<&serde_json::Value> {
+        match self.body.as_ref()? {
+            Body::Judged(judged) => Some(judged.value()),
+            Body::Streamed(_) => None,
+        }
     }
 
     /// The handshake, if the client asks for WebSocket.

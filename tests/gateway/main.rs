@@ -23,9 +23,12 @@
     reason = "whatever else it is, the test fails"
 )]
 
+mod apikeys;
 mod auth_server;
 mod cli;
 mod cors;
+mod dialects;
+mod door;
 mod drain;
 mod headers;
 mod identifiers;
@@ -37,6 +40,7 @@ mod mirror;
 mod path;
 mod reasons;
 mod reload;
+mod rest;
 mod revocation;
 mod roles;
 mod sign_in;

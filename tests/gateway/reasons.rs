@@ -9,6 +9,7 @@ use foregate::tokens::mint::Claims;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
+use crate::door;
 use crate::sign_in;
 use crate::support::client::Door;
 use crate::support::tokens::{ISSUER, now};
@@ -146,6 +147,7 @@ impl Servers {
             let tokens = config.get("tokens").to_owned();
             config
                 .set("workers", "1")
+                .set("identity", "{ supabase: { url: \"https://issuer.test\", publishable_keys: [sb_publishable_a] } }")
                 .set("hosts", "[api.test]")
                 .set("connections", "{ body_idle: 1s, max_headers: 40, max_head: 16KiB, max_uri: 8KiB }")
                 .set("tokens", &format!("{tokens}\n  - {{ issuer: unreachable, audience: authenticated, algorithms: ES256, jwks_url: \"{}/keys\" }}\n  - {{ issuer: revoked, audience: authenticated, algorithms: ES256, jwks_file: jwks.json }}", url(&self.closed)))
@@ -157,6 +159,8 @@ impl Servers {
                     - { path: /closed, access: public, upstream: closed }
                     - { path: /full, access: public, upstream: full }
                     - { path: /busy, access: public, upstream: busy }
+                    - { path: /keyed, access: public, apikey: required }
+                    - { path: "/rest/{*rest}", access: public, rest: { tables: { notes: { write: [name] } } } }
                     - { path: /closing, access: public }
                     - { path: /garbage, access: public }
                     - { path: /silent, access: public, timeouts: { first_byte: 200ms } }
@@ -213,6 +217,11 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         Reason::BodyTooLarge => gateway.post(http, "/small").body(vec![b'x'; LONG]),
         Reason::BodyTimeout => return stalled_body(gateway, http).await,
         Reason::BodyBroken => return broken_body(gateway).await,
+        Reason::BodyType => gateway.post(http, "/rest/notes").body("a,b"),
+        Reason::BodyMalformed => gateway
+            .post(http, "/rest/notes")
+            .header("content-type", "application/json")
+            .body(r#"{"name":1,"name":2}"#),
         Reason::RouteUnknown => get("/nowhere"),
         Reason::RouteDenied => get("/hidden"),
         Reason::MethodNotAllowed => gateway.post(http, "/read-only"),
@@ -268,9 +277,7 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
             with(gateway.issuer.sign(&claims().with("iss", "revoked")))
         }
         Reason::StoreUnavailable => return without_store(servers, http).await,
-        Reason::BodyType
-        | Reason::BodyMalformed
-        | Reason::SignInBusy
+        Reason::SignInBusy
         | Reason::IdentityUnavailable
         | Reason::IdentityTimeout
         | Reason::IdentityRefused
@@ -289,6 +296,11 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         | Reason::RegistrationUnknown
         | Reason::SignedOutRecently
         | Reason::LogoutIncomplete => return sign_in::reasons::produce(reason, http).await,
+        Reason::OperationUnknown => return door::unlisted(http).await,
+        Reason::ApikeyMissing => get("/keyed"),
+        Reason::ApikeyUnknown => get("/keyed?apikey=sb_publishable_other"),
+        Reason::ApikeyRepeated => get("/keyed?apikey=a").header("apikey", "a"),
+        Reason::RestDenied => get("/rest/other"),
         Reason::IdentifierInvalid => get("/things/1").bearer(&gateway.issuer.token()),
         Reason::CallerBanned => with(gateway.issuer.sign(&claims().roles(["banned"]))),
         Reason::AnonymousRefused => with(gateway.issuer.sign(&claims().anonymous())),

@@ -2,7 +2,7 @@
 
 use super::Checker;
 use super::routes::Around;
-use crate::config::checked::{Access, CredentialSource};
+use crate::config::checked::{Access, ApiKey, CredentialSource};
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, List, Value};
@@ -44,6 +44,27 @@ impl Checker<'_> {
                         "write `resource: none` if the server behind judges who owns it",
                     );
                 }
+            }
+        }
+    }
+
+    /// A key can be asked for only where it is known which are good.
+    pub(super) fn apikey(
+        &mut self,
+        field: &Field<ApiKey>,
+        around: &Around<'_>,
+    ) -> Option<Option<ApiKey>> {
+        match field {
+            Field::Absent => Some(None),
+            Field::Bad => None,
+            Field::Good(demand) if around.has_identity => Some(Some(demand.value)),
+            Field::Good(demand) => {
+                self.report.problem_instead(
+                    &demand.place,
+                    "no key is known: there is no `identity`",
+                    "write `identity: { supabase: { url: …, publishable_keys: […] } }`, or remove `apikey`",
+                );
+                None
             }
         }
     }

@@ -15,6 +15,7 @@ mod layers;
 mod listen;
 mod names;
 mod overlap;
+mod rest;
 mod revocations;
 mod roles;
 mod routes;

@@ -141,6 +141,8 @@ impl Checker<'_> {
             Field::Good(name) => self.name(&name.value.value, &name.place),
         };
         let errors = or(&wire.errors, Errors::Problem);
+        let apikey = self.apikey(&wire.apikey, around);
+        let rest = self.rest(wire, &paths, target);
         let websocket = self.websocket(wire, methods, target, around);
         let route = Route {
             name: name?,
@@ -160,6 +162,8 @@ impl Checker<'_> {
             timeouts: timeouts?,
             websocket: websocket?,
             errors: errors?,
+            apikey: apikey?,
+            rest: rest?,
             waived: waived?,
             line: wire.place.line,
         };

@@ -21,7 +21,6 @@ use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
 use self::recognise::{Asked, BodyRule, Odd, Scope, attempt, is_for_users, is_open, recognise};
-use super::endpoints::body;
 use super::later::Again;
 use super::server::API_VERSION;
 use super::throttle::{Admission, Who};
@@ -36,6 +35,7 @@ use crate::json;
 use crate::outage::{self, AccessClass};
 use crate::process::Process;
 use crate::request::apikey;
+use crate::request::body::says_json;
 use crate::sessions::revocation::of_token;
 use crate::sessions::{Revocation, Revoked, What};
 use crate::tokens::{Presented, Verified};
@@ -129,11 +129,11 @@ pub(crate) async fn answer(
             (BodyRule::None, _) | (BodyRule::JsonOrNone, None) => Sent::default(),
             (BodyRule::Json, None) => return Err(Reason::BodyMalformed.into()),
             (rule, Some(body)) => {
-                let bytes = body::collect(body, limit, idle).await?;
+                let bytes = body.collect(limit, idle).await?;
                 match (rule, bytes.is_empty()) {
                     (BodyRule::JsonOrNone, true) => Sent::default(),
                     _ => {
-                        body::says_json(&fields)?;
+                        says_json(&fields)?;
                         Sent::read(bytes)?
                     }
                 }

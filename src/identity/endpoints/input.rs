@@ -9,13 +9,12 @@
 use std::time::Duration;
 
 use hyper::HeaderMap;
-use hyper::body::Incoming;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::body;
 use crate::config::secret::Secret;
 use crate::denial::{Denial, Extra, FieldError, Reason};
+use crate::request::body::{Body, says_json};
 
 /// Bytes of the longest e-mail address that can be used (RFC 5321, section 4.5.3.1.3).
 const LONGEST_EMAIL: usize = 254;
@@ -67,7 +66,7 @@ struct WrittenToken {
 /// A body that was announced as JSON, and not read yet.
 pub(super) struct Unread {
     pub fields: HeaderMap,
-    pub body: Option<Incoming>,
+    pub body: Option<Body>,
     pub limit: u64,
     pub idle: Duration,
 }
@@ -156,9 +155,9 @@ impl Unread {
     }
 
     async fn read<T: DeserializeOwned>(self) -> Result<T, Denial> {
-        body::says_json(&self.fields)?;
+        says_json(&self.fields)?;
         let body = self.body.ok_or(Reason::BodyMalformed)?;
-        let bytes = body::collect(body, self.limit, self.idle).await?;
+        let bytes = body.collect(self.limit, self.idle).await?;
         // A list of the members' values would be read, too.
         if !bytes.trim_ascii_start().starts_with(b"{") {
             return Err(

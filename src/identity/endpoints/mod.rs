@@ -9,7 +9,6 @@
 //! comes to its end there, also when the client has left or the deadline has passed: nobody is half registered because a train went into a
 //! tunnel.
 
-pub(super) mod body;
 mod endpoint;
 mod input;
 mod login;
