@@ -217,7 +217,11 @@ pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
     }
     let errors: &[FieldError] = match &extra {
         Extra::Fields(errors) => errors.as_slice(),
-        Extra::None | Extra::Allow(_) | Extra::RetryAfter(_) | Extra::Limited { .. } => &[],
+        Extra::None
+        | Extra::Allow(_)
+        | Extra::RetryAfter(_)
+        | Extra::ClearCookie(_)
+        | Extra::Limited { .. } => &[],
     };
     let mut fields = HeaderMap::new();
     let id = trail.id.to_str().unwrap_or_default();
@@ -244,6 +248,9 @@ pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
             if let Ok(value) = HeaderValue::from_str(&methods) {
                 headers.insert(header::ALLOW, value);
             }
+        }
+        Extra::ClearCookie(cookie) => {
+            headers.insert(header::SET_COOKIE, cookie);
         }
         Extra::RetryAfter(after) => {
             headers.insert(

@@ -267,9 +267,12 @@ impl Words {
             | Reason::TokenClaims
             | Reason::TokenRevoked => words("bad_jwt", "PGRST303"),
             // The word at which a client ends its session.
-            Reason::SessionRevoked | Reason::SubjectRevoked | Reason::IssuerRevoked => {
-                words("session_not_found", "PGRST303")
-            }
+            Reason::SessionRevoked
+            | Reason::SubjectRevoked
+            | Reason::IssuerRevoked
+            | Reason::CookieMalformed
+            | Reason::SessionUnknown
+            | Reason::SessionExpired => words("session_not_found", "PGRST303"),
 
             // Signing in. PostgREST has no words for it.
             Reason::IdentityLimited | Reason::TooManyAttempts => {
@@ -290,6 +293,8 @@ impl Words {
 
             // What the caller may do. PostgREST tells the same with PostgreSQL's `insufficient_privilege`.
             Reason::ServiceKeyRefused => words("not_admin", "42501"),
+            Reason::CsrfOrigin => words("csrf_origin", "42501"),
+            Reason::CsrfToken => words("csrf_token", "42501"),
             Reason::RestDenied => words("rest_denied", "42501"),
             Reason::CallerBanned => words("user_banned", "42501"),
             Reason::AnonymousRefused => words("anonymous_refused", "42501"),
@@ -297,7 +302,7 @@ impl Words {
             Reason::RoleInsufficient => words("role_insufficient", "42501"),
 
             // What is down says nothing about anybody's session.
-            Reason::KeysUnavailable | Reason::StoreUnavailable => {
+            Reason::KeysUnavailable | Reason::StoreUnavailable | Reason::SessionUnavailable => {
                 words("unexpected_failure", "PGRST001")
             }
             Reason::UpstreamConnect
