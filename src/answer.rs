@@ -11,7 +11,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 
-use crate::denial::{Denial, Extra, FieldError, Reason};
+use crate::denial::{Denial, Extra, Reason};
 use crate::dialect::{Dialect, Written};
 use crate::listen::connection::StreamSlot;
 use crate::record::{End, Trail};
@@ -215,7 +215,7 @@ pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
     if trail.dialect == Dialect::Grpc {
         return grpc::refusal(reason.status(), public_wording(reason));
     }
-    let errors: &[FieldError] = match &extra {
+    let errors = match &extra {
         Extra::Fields(errors) => errors.as_slice(),
         Extra::None
         | Extra::Allow(_)

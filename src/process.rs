@@ -53,9 +53,9 @@ impl Process {
         sessions: Arc<Sessions>,
         store: Arc<dyn Store>,
         identity: Option<IdentityServer>,
+        refresh: Option<Refresh>,
         throttle: Arc<Throttle>,
         later: Later,
-        refresh: Option<Refresh>,
         log: Log,
     ) -> Self {
         Self {
@@ -68,9 +68,9 @@ impl Process {
             sessions,
             store,
             identity,
+            refresh,
             throttle,
             later,
-            refresh,
             log,
             draining: AtomicBool::new(false),
             reloading: Mutex::new(()),

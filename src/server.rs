@@ -133,9 +133,9 @@ impl Server {
             sessions,
             store,
             identity,
+            refresh,
             throttle,
             later,
-            refresh,
             log,
         ));
         tokio::spawn(key_sources.refresh_forever(Surroundings {
