@@ -244,7 +244,10 @@ impl Words {
             Reason::BodyTimeout => words("body_timeout", "body_timeout"),
             Reason::BodyBroken | Reason::BodyMalformed => words("bad_json", "PGRST102"),
             Reason::BodyType => words("body_type", "PGRST107"),
-            Reason::RouteUnknown | Reason::RouteDenied => words("not_found", "PGRST125"),
+            Reason::RouteUnknown
+            | Reason::RouteDenied
+            | Reason::OperationUnknown
+            | Reason::SessionAbsent => words("not_found", "PGRST125"),
 
             // Who is calling.
             Reason::ApikeyMissing => words("apikey_missing", "apikey_missing"),

@@ -29,6 +29,7 @@ mod browser;
 mod cli;
 mod cors;
 mod dialects;
+mod door;
 mod drain;
 mod headers;
 mod identifiers;
