@@ -243,6 +243,8 @@ reasons! {
         "The identity server cannot be reached, or broke its answer off.", "Check that the server under `identity.supabase.url` answers; nobody's session is at fault.";
     IdentityTimeout "identity_timeout" => GATEWAY_TIMEOUT, "identity_timeout", Dependency, Both,
         "The identity server did not answer within 5 s.", "See why it is slow; nobody's session is at fault.";
+    OperationUnknown "operation_unknown" => NOT_FOUND, "not_found", Client, Both,
+        "The request to the identity server is none that this gateway recognises, such as one of an administrator.", "Check method, path and parameters; what is not recognised is never sent.";
     IdentityRefused "identity_refused" => SERVICE_UNAVAILABLE, "identity_unavailable", Gateway, Both,
         "The identity server refused what the gateway asked, and no client can have caused that.", "See `detail`; check the keys and the `issuer` under `identity.supabase`, and `tokens`.";
     IdentityLimited "identity_limited" => TOO_MANY_REQUESTS, "too_many_attempts", Client, Both,

@@ -244,7 +244,9 @@ impl Words {
             Reason::BodyTimeout => words("body_timeout", "body_timeout"),
             Reason::BodyBroken | Reason::BodyMalformed => words("bad_json", "PGRST102"),
             Reason::BodyType => words("body_type", "PGRST107"),
-            Reason::RouteUnknown | Reason::RouteDenied => words("not_found", "PGRST125"),
+            Reason::RouteUnknown | Reason::RouteDenied | Reason::OperationUnknown => {
+                words("not_found", "PGRST125")
+            }
 
             // Who is calling.
             Reason::ApikeyMissing => words("apikey_missing", "apikey_missing"),
@@ -272,7 +274,7 @@ impl Words {
             | Reason::SessionUnknown
             | Reason::SessionExpired => words("session_not_found", "PGRST303"),
 
-            // Signing in.
+            // Signing in. PostgREST has no words for it.
             Reason::TooManyAttempts | Reason::IdentityLimited => {
                 words("over_request_rate_limit", "too_many_attempts")
             }

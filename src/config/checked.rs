@@ -655,6 +655,8 @@ pub enum Target {
 pub enum Serve {
     /// 200 `{"status":"healthy"}`.
     Health,
+    /// The identity server's own paths.
+    IdentityServer,
     /// A sign-in route; made for `identity`, and not to be written.
     SignIn(Endpoint),
     /// Panics, to prove that a panic is a 500 and no outage. Only in `environment: development`.
@@ -664,7 +666,7 @@ pub enum Serve {
 impl Serve {
     /// Whether what answers needs the caller's token, to act for them at the identity server.
     pub fn acts_for_caller(self) -> bool {
-        matches!(self, Self::SignIn(_))
+        matches!(self, Self::SignIn(_) | Self::IdentityServer)
     }
 }
 

@@ -456,7 +456,7 @@ words! {
         "deny" => Access::Deny,
     } later ["service", "signed"]
     impl Aal { "aal1" => Aal(1), "aal2" => Aal(2), }
-    impl Serve { "health" => Serve::Health, "panic" => Serve::Panic, }
+    impl Serve { "health" => Serve::Health, "identity_server" => Serve::IdentityServer, "panic" => Serve::Panic, }
     impl TrailingSlash { "same" => TrailingSlash::Same, "strict" => TrailingSlash::Strict, }
     impl Tail { "canonical" => Tail::Canonical, "opaque" => Tail::Opaque, }
     impl Errors {

@@ -28,6 +28,7 @@ mod auth_server;
 mod cli;
 mod cors;
 mod dialects;
+mod door;
 mod drain;
 mod headers;
 mod identifiers;

@@ -10,6 +10,7 @@ use foregate::tokens::mint::Claims;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
+use crate::door;
 use crate::sign_in;
 use crate::support::client::Door;
 use crate::support::tokens::{ISSUER, now};
@@ -302,6 +303,7 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         | Reason::RegistrationUnknown
         | Reason::SignedOutRecently
         | Reason::LogoutIncomplete => return sign_in::reasons::produce(reason, http).await,
+        Reason::OperationUnknown => return door::unlisted(http).await,
         Reason::ApikeyMissing => get("/keyed"),
         Reason::ApikeyUnknown => get("/keyed?apikey=sb_publishable_other"),
         Reason::ApikeyRepeated => get("/keyed?apikey=a").header("apikey", "a"),

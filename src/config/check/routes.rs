@@ -6,8 +6,9 @@ use hyper::Method;
 
 use super::overlap::Placed;
 use super::{Checker, DAY, TICK, or, section};
+use crate::auth::roles::Action;
 use crate::config::checked::{
-    Environment, Errors, Protocol, Route, Tail, Target, Timeouts, TrailingSlash, Waiver,
+    Environment, Errors, Protocol, Route, Serve, Tail, Target, Timeouts, TrailingSlash, Waiver,
 };
 use crate::config::file::{self, Defaults, File};
 use crate::config::node::Text;
@@ -119,7 +120,7 @@ impl Checker<'_> {
         self.fits_access(wire, access, around);
         let target = self.target(wire, access, around);
         let action = match &wire.action {
-            Field::Absent => Some(None),
+            Field::Absent => Some(door_action(target)),
             Field::Bad => None,
             Field::Good(text) => self.action(text).map(Some),
         };
@@ -357,6 +358,12 @@ impl Checker<'_> {
             total: total?,
         })
     }
+}
+
+/// What a user asks of the identity server about themselves is no matter of roles, whatever the method; it has rules of its own.
+fn door_action(target: Option<Option<Target>>) -> Option<Action> {
+    let is_door = target == Some(Some(Target::Serve(Serve::IdentityServer)));
+    is_door.then(|| Action::parse("read")).flatten()
 }
 
 /// Between two pieces of an answer. Without any limit, a client that went away unseen would keep its upstream connection for ever.
