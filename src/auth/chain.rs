@@ -14,7 +14,7 @@ use super::identity::Identity;
 use super::rest::{self, Rest};
 use super::roles::{RoleTable, Roles};
 use super::{Caller, Layer};
-use crate::config::checked::{Authorization, Target, WaivedMode};
+use crate::config::checked::{Access, Authorization, Target, WaivedMode};
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 use crate::record::{Record, Verdict};
@@ -87,6 +87,29 @@ impl Chain {
         let request = standing.request.reroute(snapshot, &mut record)?;
         let caller = self.identity.confirm(&request, &standing.caller)?;
         let identified = enforce(&self.identifiers, &request, caller, &mut record).await?;
+        let roles = step(&self.roles, &request, identified, &mut record).await?;
+        let permit = Permit::new(request, roles)?;
+        Ok(Standing {
+            request: permit.request,
+            caller: permit.caller,
+        })
+    }
+
+    /// Judges an open stream again because somebody speaks on it: whoever this token proves, or nobody. The stream stays what it is: one session's.
+    ///
+    /// # Errors
+    ///
+    /// What the request would be refused for if it had come with this token; 401 `session_differs` if it is another session's.
+    pub async fn judge_speaker(
+        &self,
+        standing: &Standing,
+        snapshot: Arc<Snapshot>,
+        token: Option<&str>,
+    ) -> Result<Standing, Denial> {
+        let mut record = standing.request.record_again(snapshot.clone());
+        let request = standing.request.reroute(snapshot, &mut record)?;
+        let caller = self.identity.speaker(&request, &standing.caller, token);
+        let identified = enforce(&self.identifiers, &request, caller.await?, &mut record).await?;
         let roles = step(&self.roles, &request, identified, &mut record).await?;
         let permit = Permit::new(request, roles)?;
         Ok(Standing {
@@ -261,6 +284,11 @@ impl Standing {
     /// Who it is from.
     pub fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// Whether nobody has proven yet who they are, and must before they say anything.
+    pub(crate) fn needs_token(&self) -> bool {
+        self.request.rule().access == Access::User && self.caller.verified().is_none()
     }
 
     /// Until when its proof is accepted, in Unix seconds; for ever if nobody had to prove anything.

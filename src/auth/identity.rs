@@ -49,7 +49,8 @@ impl Identity {
             Access::Public => return Ok(Caller::NOBODY),
             Access::Deny => return Err(Reason::RouteDenied.into()),
             Access::Optional => false,
-            Access::User => true,
+            // It says who it is when it speaks.
+            Access::User => !request.rule().realtime,
         };
         let Some(verified) = caller.verified() else {
             return match must_be_user {
@@ -71,6 +72,47 @@ impl Identity {
         self.in_force(request, &verified)?;
         let roles = self.roles.of(&verified);
         Ok(caller.proven_again(verified, roles))
+    }
+
+    /// Who speaks on a stream that stands on `caller`: the user of this token, or nobody where that may be.
+    pub(super) async fn speaker(
+        &self,
+        request: &Inbound,
+        caller: &Caller,
+        token: Option<&str>,
+    ) -> Result<Caller, Denial> {
+        let must_be_user = match request.rule().access {
+            Access::Public | Access::Deny => return Err(Reason::RouteDenied.into()),
+            Access::Optional => false,
+            Access::User => true,
+        };
+        let presented = match token {
+            None => Presented::Nobody,
+            Some(token) => self.tokens.verify_or_wait(token, clock::unix_now).await?,
+        };
+        let Presented::User(verified) = presented else {
+            if let Some(key) = token.filter(|_| request.rule().apikey.is_some()) {
+                demand_publishable(request, key)?;
+            }
+            // Whoever has said who they are is that until the end.
+            return match must_be_user {
+                true => Err(Reason::TokenMissing.because("a message without a user's token")),
+                false => self.confirm(request, caller),
+            };
+        };
+        self.in_force(request, &verified)?;
+        if let Some(known) = caller.verified()
+            && !verified.is_same_session(known)
+        {
+            return Err(Reason::SessionDiffers.into());
+        }
+        let roles = self.roles.of(&verified);
+        let authorization = Credential::of_message(token.unwrap_or_default());
+        Ok(Caller::user(
+            verified,
+            roles,
+            authorization.into_authorization()?,
+        ))
     }
 
     /// Whether a good credential is still in force. It is not if the list says that it was revoked. Where the list cannot be kept, it may have
@@ -105,7 +147,8 @@ impl Layer for Identity {
             // The router refuses this already; a net.
             Access::Deny => return Err(Reason::RouteDenied.into()),
             Access::Optional => false,
-            Access::User => true,
+            // On such a socket the token comes in messages, and nothing is said before it.
+            Access::User => !(rule.realtime && request.handshake().is_some()),
         };
         for source in &rule.credentials {
             let Some(credential) = Credential::find(source, request)? else {
@@ -217,6 +260,10 @@ impl<'a> Credential<'a> {
             token: text.get(SCHEME.len()..).unwrap_or_default(),
             field: (scheme == SCHEME).then_some(field),
         })
+    }
+
+    fn of_message(token: &'a str) -> Self {
+        Self { token, field: None }
     }
 
     fn into_authorization(self) -> Result<HeaderValue, Denial> {

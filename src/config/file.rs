@@ -247,6 +247,7 @@ wire! {
         body: Body,
         timeouts: Timeouts,
         upgrade: List<Upgrade>,
+        realtime: bool,
         errors: Errors,
         apikey: ApiKey,
         rest: Rest,

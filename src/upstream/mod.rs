@@ -145,7 +145,12 @@ fn switch(
     handshake
         .finish(&mut headers)
         .map_err(|why| Reason::UpstreamProtocol.because(format!("{}: {why}", lease.server())))?;
+    let rule = standing.request().rule();
+    let judged = rule
+        .realtime
+        .then(|| usize::try_from(rule.body_limit).unwrap_or(usize::MAX));
     let mut response = Response::new(Answer::tunnel(Opening {
+        judged,
         upstream: lease.switch(),
         standing,
         limits: TunnelLimits {
