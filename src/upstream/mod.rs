@@ -19,6 +19,7 @@ mod headers;
 mod http1;
 mod http2;
 mod lease;
+mod location;
 mod pool;
 mod upload;
 
@@ -101,7 +102,13 @@ pub async fn forward(
                 return switch(lease, headers, standing, &limits, stalled);
             }
             let body = exchange::AnswerBody::new(lease, attempt.outgoing, limits);
-            Ok(answer(status, headers, UpstreamBody::Http1(body), standing))
+            Ok(answer(
+                &pool,
+                status,
+                headers,
+                UpstreamBody::Http1(body),
+                standing,
+            ))
         }
         Protocol::Http2 => {
             let (request, standing) = message.over_http2(&pool, &trail.id)?;
@@ -109,19 +116,21 @@ pub async fn forward(
             trail.note_upstream();
             let (head, body) = outcome?.into_parts();
             let body = UpstreamBody::Http2(body);
-            Ok(answer(head.status, head.headers, body, standing))
+            Ok(answer(&pool, head.status, head.headers, body, standing))
         }
     }
 }
 
 /// The answer, as the client will see it.
 fn answer(
+    pool: &Pool,
     status: StatusCode,
     mut headers: HeaderMap,
     body: UpstreamBody,
     standing: Standing,
 ) -> Response<Answer> {
     crate::request::headers::clean_response(&mut headers);
+    location::rewrite(&mut headers, pool.config(), standing.request());
     let mut response = Response::new(match Kind::of(status, &headers) {
         None => Answer::upstream(body),
         Some(kind) => Answer::stream(body, Streaming::new(kind, &headers, standing)),
