@@ -11,7 +11,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 
-use crate::denial::{Denial, Extra, Reason};
+use crate::denial::{Denial, Extra, FieldError, Reason};
 use crate::dialect::{Dialect, Written};
 use crate::listen::connection::StreamSlot;
 use crate::record::{End, Trail};
@@ -215,12 +215,17 @@ pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
     if trail.dialect == Dialect::Grpc {
         return grpc::refusal(reason.status(), public_wording(reason));
     }
+    let errors: &[FieldError] = match &extra {
+        Extra::Fields(errors) => errors.as_slice(),
+        Extra::None | Extra::Allow(_) | Extra::RetryAfter(_) | Extra::Limited { .. } => &[],
+    };
     let mut fields = HeaderMap::new();
     let id = trail.id.to_str().unwrap_or_default();
+    let sentence = public_wording(reason);
     let Written { content_type, body } =
         trail
             .dialect
-            .write(reason, public_wording(reason), id, &mut fields);
+            .write(reason, sentence, errors, id, &mut fields);
     let length = HeaderValue::from(body.len());
     let mut response = Response::new(Answer::full(body));
     *response.status_mut() = reason.status();
@@ -234,7 +239,7 @@ pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
         headers.insert(header::WWW_AUTHENTICATE, challenge(reason));
     }
     match extra {
-        Extra::None => {}
+        Extra::None | Extra::Fields(_) => {}
         Extra::Allow(methods) => {
             if let Ok(value) = HeaderValue::from_str(&methods) {
                 headers.insert(header::ALLOW, value);
@@ -246,6 +251,14 @@ pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
                 HeaderValue::from(after.as_secs().max(1)),
             );
         }
+        Extra::Limited { limit, wait } => {
+            // Rounded up: whoever comes when we said must not be refused again.
+            let wait = HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64);
+            headers.insert("ratelimit-limit", HeaderValue::from(limit));
+            headers.insert("ratelimit-remaining", HeaderValue::from(0));
+            headers.insert("ratelimit-reset", wait.clone());
+            headers.insert(header::RETRY_AFTER, wait);
+        }
     }
     response
 }
@@ -256,6 +269,24 @@ fn public_wording(reason: Reason) -> &'static str {
         "not_found" => "There is nothing here.",
         "upstream_timeout" => "The server behind this gateway did not answer in time.",
         "upstream_unreachable" => "The server behind this gateway cannot be reached.",
+        // Today's clients show these sentences.
+        "invalid_credentials" => "Invalid email or password",
+        "refresh_token_invalid" => "Invalid refresh token",
+        "email_exists" => "Email already registered",
+        "identity_unavailable" => "Authentication service unavailable",
+        "identity_timeout" => "Authentication service timeout",
+        "email_not_confirmed" => "Confirm your e-mail address first.",
+        "too_many_attempts" => "Too many attempts; come again later.",
+        "registered_only" => "Your account was made, but signing in failed; sign in.",
+        "registration_unknown" => {
+            "Your account may have been made; try to sign in, and register again if that fails."
+        }
+        "signed_out_recently" => {
+            "You signed out everywhere a moment ago; come again in some seconds."
+        }
+        "logout_incomplete" => {
+            "You are signed out here; other servers learn of it as soon as they can be reached."
+        }
         "session_not_found" => "The session has ended; sign in again.",
         "internal" => {
             "The gateway failed; the request was not carried out, or its answer was lost."
@@ -266,7 +297,16 @@ fn public_wording(reason: Reason) -> &'static str {
 
 /// RFC 6750, section 3: no error code when no credential came.
 fn challenge(reason: Reason) -> HeaderValue {
-    if matches!(reason, Reason::TokenMissing | Reason::ApikeyMissing) {
+    let came_with_none = matches!(
+        reason,
+        Reason::TokenMissing
+            | Reason::ApikeyMissing
+            | Reason::InvalidCredentials
+            | Reason::AccountBanned
+            | Reason::EmailNotConfirmed
+            | Reason::RefreshTokenInvalid
+    );
+    if came_with_none {
         HeaderValue::from_static("Bearer realm=\"api\"")
     } else {
         HeaderValue::from_static("Bearer realm=\"api\", error=\"invalid_token\"")

@@ -235,6 +235,42 @@ reasons! {
         "The identity server cannot be reached, or broke its answer off.", "Check that the server under `identity.supabase.url` answers; nobody's session is at fault.";
     IdentityTimeout "identity_timeout" => GATEWAY_TIMEOUT, "identity_timeout", Dependency, Both,
         "The identity server did not answer within 5 s.", "See why it is slow; nobody's session is at fault.";
+    OperationUnknown "operation_unknown" => NOT_FOUND, "not_found", Client, Both,
+        "The request to the identity server is none that this gateway recognises, such as one of an administrator.", "Check method, path and parameters; what is not recognised is never sent.";
+    IdentityRefused "identity_refused" => SERVICE_UNAVAILABLE, "identity_unavailable", Gateway, Both,
+        "The identity server refused what the gateway asked, and no client can have caused that.", "See `detail`; check the keys and the `issuer` under `identity.supabase`, and `tokens`.";
+    IdentityLimited "identity_limited" => TOO_MANY_REQUESTS, "too_many_attempts", Client, Both,
+        "The identity server has been asked too often; it counts by its own rules.", "Raise its limits, or let it count by the field in `identity.supabase.address_header`: all users come from the gateway's address.";
+    TooManyAttempts "too_many_attempts" => TOO_MANY_REQUESTS, "too_many_attempts", Client, Both,
+        "The address, or the address with this account, tried to sign in too often.", "Come again when `Retry-After` says so; the limits are under `identity.throttle`.";
+
+    // Signing in.
+    InputInvalid "input_invalid" => UNPROCESSABLE_ENTITY, "input_invalid", Client, Both,
+        "A field of the request is missing, or is not what it should be.", "See `errors` in the answer.";
+    InvalidCredentials "invalid_credentials" => UNAUTHORIZED, "invalid_credentials", Client, Both,
+        "There is no such user, or the password is another.", "Nothing; many of them are somebody who guesses.";
+    AccountBanned "account_banned" => UNAUTHORIZED, "invalid_credentials", Client, Both,
+        "The identity server has banned the user; told before the password is looked at, so a stranger must not see the difference.", "Lift the ban at the identity server, if it is wrong.";
+    EmailNotConfirmed "email_not_confirmed" => UNAUTHORIZED, "email_not_confirmed", Client, Both,
+        "The password is right, and the user has not proven yet that the address is theirs.", "Follow the link in the message, or have it sent again.";
+    RefreshTokenInvalid "refresh_token_invalid" => UNAUTHORIZED, "refresh_token_invalid", Client, Both,
+        "The refresh token is unknown, was used, or its session has ended.", "Sign in again.";
+    EmailExists "email_exists" => CONFLICT, "email_exists", Client, Both,
+        "There is an account with this e-mail address.", "Sign in, or ask for a message to set a new password.";
+    WeakPassword "weak_password" => UNPROCESSABLE_ENTITY, "weak_password", Client, Both,
+        "The identity server finds the password too easy to guess.", "Choose another; `errors` in the answer says why.";
+    CaptchaFailed "captcha_failed" => BAD_REQUEST, "captcha_failed", Client, Both,
+        "The identity server asks for a captcha, and it is missing or wrong.", "Send `captcha_token`.";
+    SignInClosed "sign_in_closed" => FORBIDDEN, "sign_in_closed", Client, Both,
+        "The identity server does not let anybody in this way, or makes no new accounts.", "Change its settings, if that is wrong.";
+    RegisteredOnly "registered_only" => SERVICE_UNAVAILABLE, "registered_only", Dependency, Both,
+        "The account was made, and what should follow was not done: the user is not signed in.", "Sign in; see `detail`.";
+    RegistrationUnknown "registration_unknown" => SERVICE_UNAVAILABLE, "registration_unknown", Dependency, Both,
+        "The identity server was asked to make the account and did not answer: it may be there.", "Try to sign in; if that fails, register again.";
+    SignedOutRecently "signed_out_recently" => SERVICE_UNAVAILABLE, "signed_out_recently", Gateway, Both,
+        "The user was signed out everywhere a moment ago, and a session that young cannot be told from those before.", "Come again when `Retry-After` says so.";
+    LogoutIncomplete "logout_incomplete" => SERVICE_UNAVAILABLE, "logout_incomplete", Dependency, Both,
+        "The session is refused here, but the store could not be told, so that other replicas may still accept it; that is tried again until it is done.", "Check the store; see `detail`.";
 
     // What the caller may do.
     IdentifierInvalid "identifier_invalid" => BAD_REQUEST, "identifier_invalid", Client, Both,
@@ -290,6 +326,24 @@ pub enum Extra {
     Allow(String),
     /// `Retry-After`, in whole seconds.
     RetryAfter(Duration),
+    /// What is wrong with which fields of the request; goes into the body, as `errors`.
+    Fields(Vec<FieldError>),
+    /// `Retry-After` and the `RateLimit` fields, for somebody who came too often.
+    Limited {
+        /// How many may come at once.
+        limit: u32,
+        /// Until the next one may.
+        wait: Duration,
+    },
+}
+
+/// What is wrong with a field of a request. The client reads it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct FieldError {
+    /// Its name.
+    pub field: &'static str,
+    /// What is wrong, in a sentence. Never repeats what was sent.
+    pub detail: Cow<'static, str>,
 }
 
 impl Reason {

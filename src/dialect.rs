@@ -10,7 +10,7 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
 use crate::config::checked::Errors;
-use crate::denial::Reason;
+use crate::denial::{FieldError, Reason};
 use crate::streams::grpc;
 
 /// Which version of its answers a client of Supabase Auth speaks.
@@ -96,11 +96,13 @@ impl Dialect {
         }
     }
 
-    /// The refusal as JSON, and the fields that belong to it. `sentence` is what a client may read, `id` the decision id.
+    /// The refusal as JSON, and the fields that belong to it. `sentence` is what a client may read, `errors` what is
+    /// wrong with which fields, `id` the decision id.
     pub(crate) fn write(
         self,
         reason: Reason,
         sentence: &str,
+        errors: &[FieldError],
         id: &str,
         headers: &mut HeaderMap,
     ) -> Written {
@@ -147,6 +149,7 @@ impl Dialect {
                     code: reason.public_code(),
                     request_id: id,
                     status_code: status.as_u16(),
+                    errors,
                 });
                 Written {
                     content_type: HeaderValue::from_static("application/problem+json"),
@@ -168,6 +171,8 @@ struct Problem<'a> {
     code: &'a str,
     request_id: &'a str,
     status_code: u16,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
 }
 
 #[derive(Serialize)]
@@ -240,7 +245,9 @@ impl Words {
             Reason::BodyTimeout => words("body_timeout", "body_timeout"),
             Reason::BodyBroken | Reason::BodyMalformed => words("bad_json", "PGRST102"),
             Reason::BodyType => words("body_type", "PGRST107"),
-            Reason::RouteUnknown | Reason::RouteDenied => words("not_found", "PGRST125"),
+            Reason::RouteUnknown | Reason::RouteDenied | Reason::OperationUnknown => {
+                words("not_found", "PGRST125")
+            }
 
             // Who is calling.
             Reason::ApikeyMissing => words("apikey_missing", "apikey_missing"),
@@ -266,6 +273,23 @@ impl Words {
                 words("session_not_found", "PGRST303")
             }
 
+            // Signing in. PostgREST has no words for it.
+            Reason::IdentityLimited | Reason::TooManyAttempts => {
+                words("over_request_rate_limit", "too_many_attempts")
+            }
+            Reason::InputInvalid => words("validation_failed", "input_invalid"),
+            Reason::InvalidCredentials | Reason::AccountBanned => {
+                words("invalid_credentials", "invalid_credentials")
+            }
+            Reason::EmailNotConfirmed => words("email_not_confirmed", "email_not_confirmed"),
+            Reason::RefreshTokenInvalid => {
+                words("refresh_token_not_found", "refresh_token_invalid")
+            }
+            Reason::EmailExists => words("email_exists", "email_exists"),
+            Reason::WeakPassword => words("weak_password", "weak_password"),
+            Reason::CaptchaFailed => words("captcha_failed", "captcha_failed"),
+            Reason::SignInClosed => words("signup_disabled", "sign_in_closed"),
+
             // What the caller may do. PostgREST tells the same with PostgreSQL's `insufficient_privilege`.
             Reason::ServiceKeyRefused => words("not_admin", "42501"),
             Reason::RestDenied => words("rest_denied", "42501"),
@@ -282,9 +306,13 @@ impl Words {
             | Reason::UpstreamBusy
             | Reason::UpstreamClosed
             | Reason::UpstreamProtocol => words("unexpected_failure", "PGRST000"),
-            Reason::SignInBusy | Reason::IdentityUnavailable => {
-                words("unexpected_failure", "PGRST000")
-            }
+            Reason::SignInBusy
+            | Reason::IdentityUnavailable
+            | Reason::IdentityRefused
+            | Reason::RegisteredOnly
+            | Reason::RegistrationUnknown
+            | Reason::SignedOutRecently
+            | Reason::LogoutIncomplete => words("unexpected_failure", "PGRST000"),
             Reason::IdentityTimeout => words("request_timeout", "PGRST003"),
             Reason::UpstreamConnectTimeout
             | Reason::UpstreamFirstByteTimeout

@@ -110,7 +110,7 @@ impl Gateway {
             Target::Upstream(_) => {
                 upstream::forward(&self.pools, &self.process, permit, trail).await
             }
-            Target::Serve(what) => Ok(serve::serve(permit, what)),
+            Target::Serve(what) => serve::serve(&self.process, permit, what).await,
         }
     }
 

@@ -12,7 +12,8 @@ use prometheus::{
 
 use crate::auth::LayerName;
 use crate::config::checked::{Config, KeySource};
-use crate::identity::IdentityMetrics;
+use crate::identity::throttle::ThrottleMetrics;
+use crate::identity::{IdentityMetrics, LaterMetrics};
 use crate::listen::connection::Cause;
 use crate::record::{Record, Verdict};
 use crate::sessions::RevocationMetrics;
@@ -80,6 +81,10 @@ pub struct Metrics {
     pub store: Arc<StoreMetrics>,
     /// The identity server.
     pub identity: Arc<IdentityMetrics>,
+    /// The throttle before it.
+    pub throttle: Arc<ThrottleMetrics>,
+    /// What it is told behind answers.
+    pub later: LaterMetrics,
     /// Log lines that were dropped because the reader of standard output was too slow.
     pub log_dropped: IntCounter,
 }
@@ -228,6 +233,8 @@ impl Metrics {
             streams: StreamMetrics::new(&registry)?,
             store: Arc::new(StoreMetrics::new(&registry)?),
             identity: Arc::new(IdentityMetrics::new(&registry)?),
+            throttle: Arc::new(ThrottleMetrics::new(&registry)?),
+            later: LaterMetrics::new(&registry)?,
             log_dropped: counter(
                 "log_dropped_total",
                 "Log lines dropped because standard output was not read fast enough.",

@@ -1,6 +1,6 @@
 //! The failure matrix: what a request is answered while something this process needs cannot be asked.
 //!
-//! Decides:  by the state of the store or of the keys, and by what a request wants, whether it is allowed, allowed on less, or refused.
+//! Decides:  by the state of the store, of the keys or of the identity server, and by what a request wants, whether it is allowed, allowed on less, or refused.
 //! Trusts:   the store for how long it has been away; the caller for the present time, so that a test may choose it.
 //! Not here: whether a credential is good (it was judged before), and anything while nothing is amiss.
 //!
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 
 use crate::auth::roles::{Action, RoleTable};
-use crate::config::checked::{Access, Route};
+use crate::config::checked::{Access, Route, Serve, Target};
 use crate::denial::{Denial, Reason};
 use crate::store::Outage;
 
@@ -34,6 +34,8 @@ pub enum State {
     KeysKept,
     /// The keys of an issuer cannot be fetched, and those that are there are too old, or do not have the token's `kid`.
     KeysMissing,
+    /// The identity server does not answer.
+    IdentityAway,
 }
 
 /// What a request wants; a column of the table.
@@ -108,18 +110,24 @@ pub fn judge(
 
 impl State {
     /// Every state, in the order of the table.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::StoreLeft,
         Self::StoreAway,
         Self::StoreGone,
         Self::KeysKept,
         Self::KeysMissing,
+        Self::IdentityAway,
     ];
 
     /// The row: a cell for each of [`AccessClass::ALL`].
     #[rustfmt::skip]
     pub const fn row(self) -> [Cell; 6] {
         const THROTTLED: Cell = cell(Answer::Allow, "throttled here; a cookie is refused");
+        const COOKIE: Cell = cell(Answer::Allow, "a cookie whose inner token has expired is refused");
+        const NO_SIGN_IN: Cell = cell(
+            Answer::Refuse(Reason::IdentityUnavailable),
+            "504 at the deadline, but for a refresh",
+        );
         const ONE_USE: &str = "what may be used once is refused";
         match self {
             //                   public read     write     admin     sign-in    signed
@@ -128,6 +136,7 @@ impl State {
             Self::StoreGone   => [ALLOW, NO_STORE, NO_STORE, NO_STORE, NO_STORE, NO_STORE],
             Self::KeysKept    => [ALLOW, ALLOW,   ALLOW,    ALLOW,    ALLOW,     ALLOW],
             Self::KeysMissing => [ALLOW, NO_KEYS, NO_KEYS,  NO_KEYS,  ALLOW,     ALLOW],
+            Self::IdentityAway => [ALLOW, COOKIE, COOKIE,   COOKIE,   NO_SIGN_IN, ALLOW],
         }
     }
 
@@ -157,6 +166,7 @@ impl State {
             Self::StoreGone => "store_gone",
             Self::KeysKept => "keys_kept",
             Self::KeysMissing => "keys_missing",
+            Self::IdentityAway => "identity_away",
         }
     }
 
@@ -174,6 +184,7 @@ impl State {
             Self::KeysMissing => {
                 "keys: no fetch, and the last good ones are too old or lack the `kid`"
             }
+            Self::IdentityAway => "identity server away",
         }
     }
 
@@ -204,6 +215,9 @@ impl AccessClass {
 
     /// What a request to this route wants. An action that is granted to nobody but those who may do everything is an administrator's.
     pub fn of(route: &Route, method: &Method, roles: &RoleTable) -> Self {
+        if let Some(Target::Serve(Serve::SignIn(_) | Serve::IdentityServer)) = route.target {
+            return Self::SignIn;
+        }
         match route.access {
             Access::Public | Access::Deny => return Self::Public,
             Access::Optional | Access::User => {}

@@ -9,7 +9,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::config::snapshot::Snapshot;
-use crate::identity::IdentityServer;
+use crate::identity::throttle::Throttle;
+use crate::identity::{IdentityServer, Later, Refresh};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::sessions::Revocations;
@@ -28,6 +29,9 @@ pub struct Process {
     revocations: Arc<Revocations>,
     store: Arc<dyn Store>,
     identity: Option<IdentityServer>,
+    refresh: Option<Refresh>,
+    throttle: Arc<Throttle>,
+    later: Later,
     log: Log,
     draining: AtomicBool,
     reloading: Mutex<()>,
@@ -43,6 +47,8 @@ impl Process {
         revocations: Arc<Revocations>,
         store: Arc<dyn Store>,
         identity: Option<IdentityServer>,
+        throttle: Arc<Throttle>,
+        later: Later,
         log: Log,
     ) -> Self {
         Self {
@@ -52,8 +58,13 @@ impl Process {
             token_cache,
             key_sources,
             revocations,
+            refresh: identity
+                .clone()
+                .map(|server| Refresh::new(server, store.clone())),
             store,
             identity,
+            throttle,
+            later,
             log,
             draining: AtomicBool::new(false),
             reloading: Mutex::new(()),
@@ -110,6 +121,21 @@ impl Process {
     /// The identity server, if there is one.
     pub fn identity(&self) -> Option<&IdentityServer> {
         self.identity.as_ref()
+    }
+
+    /// Refreshes at the identity server, if there is one.
+    pub fn refresh(&self) -> Option<&Refresh> {
+        self.refresh.as_ref()
+    }
+
+    /// How often somebody may try to sign in.
+    pub fn throttle(&self) -> &Arc<Throttle> {
+        &self.throttle
+    }
+
+    /// What the identity server is told behind answers.
+    pub fn later(&self) -> &Later {
+        &self.later
     }
 
     /// The log.

@@ -13,7 +13,8 @@ use crate::config::Loaded;
 use crate::config::checked::{Config, ListenKind};
 use crate::config::reload;
 use crate::config::snapshot::Snapshot;
-use crate::identity::IdentityServer;
+use crate::identity::throttle::Throttle;
+use crate::identity::{IdentityServer, Later};
 use crate::listen::{Bound, Workers};
 use crate::log::Log;
 use crate::metrics::Metrics;
@@ -87,6 +88,8 @@ impl Server {
             .identity
             .clone()
             .map(|config| IdentityServer::new(config, &calls, metrics.identity.clone()));
+        let throttle = Throttle::new(store.clone(), &loaded.config.keys, metrics.throttle.clone())?;
+        let later = Later::new(metrics.later.clone());
         let (revocations, mut follower) = Revocations::new(
             store.clone(),
             loaded.config.revocations.capacity.get(),
@@ -113,6 +116,8 @@ impl Server {
             revocations,
             store,
             identity,
+            throttle,
+            later,
             log,
         ));
         tokio::spawn(key_sources.refresh_forever(Surroundings {

@@ -210,7 +210,7 @@ impl Permit {
                 .snapshot()
                 .upstream(index)
                 .is_some_and(|upstream| upstream.authorization == Authorization::Keep),
-            Target::Serve(_) => false,
+            Target::Serve(what) => what.acts_for_caller(),
         };
         let authorization = match rule.pass_credentials {
             // The route map says so, and the start prints it.

@@ -18,8 +18,10 @@ use super::side_url::SideUrl;
 use crate::auth::LayerName;
 use crate::auth::rest::rules::RestRules;
 use crate::auth::roles::Action;
+use crate::identity::endpoints::Endpoint;
 use crate::request::method::Methods;
 use crate::request::path::Pattern;
+use crate::store::Rate;
 
 /// The largest clock difference that an entry of `tokens` may allow: how much longer than its `exp` a token may be accepted.
 pub const LARGEST_LEEWAY: Duration = Duration::from_secs(60);
@@ -35,6 +37,8 @@ pub struct Config {
     pub store: StoreChoice,
     /// Who signs users in; `None` if nobody does through this gateway.
     pub identity: Option<Arc<Supabase>>,
+    /// The sign-in routes; `None` if nobody signs users in.
+    pub sign_in: Option<SignIn>,
     /// Worker threads, each with its own runtime and upstream pools. Default: the number of cores.
     pub workers: NonZeroUsize,
     /// Where requests come in; at least one.
@@ -136,6 +140,69 @@ impl Redis {
 pub struct StoreTls {
     /// What the server's certificate must lead to; `None` is the system's root certificates.
     pub roots: Option<Arc<rustls::RootCertStore>>,
+}
+
+/// The sign-in routes, which the gateway answers itself.
+#[derive(Debug)]
+pub struct SignIn {
+    /// What their paths begin with, without a slash at the end. Default `/api/v1/auth`; `None` if there are none.
+    pub prefix: Option<String>,
+    /// Whether new users must prove their e-mail address first. Default `auto`.
+    pub confirm_email: ConfirmEmail,
+    /// How long each may take. Default: 8 s for `login`, 15 s for `register`, 8 s for every other.
+    pub deadlines: Deadlines,
+    /// How often somebody may try, at these routes or at the identity server's own.
+    pub throttle: Throttling,
+}
+
+/// Whether new users must prove that an e-mail address is theirs before they sign in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfirmEmail {
+    /// They are signed in at once.
+    Auto,
+    /// They are sent a message first.
+    Required,
+}
+
+/// How long requests to sign in may take, all calls together.
+#[derive(Clone, Debug)]
+pub struct Deadlines {
+    /// `login`.
+    pub login: Duration,
+    /// `register`.
+    pub register: Duration,
+    /// Every other.
+    pub other: Duration,
+}
+
+/// How often somebody may try to sign in. What is counted, and why, is said in [`crate::identity::throttle`].
+#[derive(Clone, Debug)]
+pub struct Throttling {
+    /// Failed sign-ins. Default: 20 a minute from one address, 5 a minute from one address on one account.
+    pub login: Limits,
+    /// Registrations. Default: 3 a minute from one address.
+    pub register: Limits,
+    /// Failed refreshes. Default: 10 a minute from one address.
+    pub refresh: Limits,
+    /// Messages that are sent on request. Default: 2 a minute from one address.
+    pub reset: Limits,
+    /// Failed one-time codes. Default: 10 a minute from one address, 5 a minute from one address on one account.
+    pub verify: Limits,
+    /// Failures of one account, from everywhere, beyond which attempts wait. Default: 10 an hour.
+    pub everywhere: Rate,
+    /// How long such an attempt waits at most. Default 2 s.
+    pub longest_delay: Duration,
+    /// How many may wait at once. Default 1000.
+    pub waiting: usize,
+}
+
+/// The limits of one kind of attempt.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// From one address.
+    pub address: Rate,
+    /// From one address on one account; `None` where the account makes no difference.
+    pub account: Option<Rate>,
 }
 
 /// Supabase Auth, in front of which the gateway stands.
@@ -549,8 +616,19 @@ pub enum Target {
 pub enum Serve {
     /// 200 `{"status":"healthy"}`.
     Health,
+    /// The identity server's own paths.
+    IdentityServer,
+    /// A sign-in route; made for `identity`, and not to be written.
+    SignIn(Endpoint),
     /// Panics, to prove that a panic is a 500 and no outage. Only in `environment: development`.
     Panic,
+}
+
+impl Serve {
+    /// Whether what answers needs the caller's token, to act for them at the identity server.
+    pub fn acts_for_caller(self) -> bool {
+        matches!(self, Self::SignIn(_) | Self::IdentityServer)
+    }
 }
 
 /// One place a credential may be in.

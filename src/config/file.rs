@@ -10,14 +10,15 @@ use std::time::Duration;
 use crate::auth::rest::rules::Embeds;
 
 use super::checked::{
-    Access, ApiKey, Authorization, Environment, Errors, Protocol, Serve, Tail, TrailingSlash,
-    WaivedMode,
+    Access, ApiKey, Authorization, ConfirmEmail, Environment, Errors, Protocol, Serve, Tail,
+    TrailingSlash, WaivedMode,
 };
 use super::declare::{wire, words};
 use super::node::{Kind, Node, Text};
 use super::problem::Report;
 use super::units::{Date, Size};
 use super::wire::{Decode, List, Many, Named, Only, wrong};
+use crate::store::Rate;
 
 wire! {
     /// The whole file.
@@ -66,6 +67,33 @@ wire! {
     /// Who signs users in.
     struct IdentityProvider {
         supabase: Supabase,
+        deadlines: Deadlines,
+        throttle: Throttle,
+    }
+
+    /// How long a request to sign in may take.
+    struct Deadlines {
+        login: Duration,
+        register: Duration,
+        other: Duration,
+    }
+
+    /// How often somebody may try.
+    struct Throttle {
+        login: AttemptLimits,
+        register: AttemptLimits,
+        refresh: AttemptLimits,
+        reset: AttemptLimits,
+        verify: AttemptLimits,
+        everywhere: Rate,
+        longest_delay: Duration,
+        waiting: i128,
+    }
+
+    /// The limits of one kind of attempt.
+    struct AttemptLimits {
+        address: Rate,
+        account: Rate,
     }
 
     /// Supabase Auth.
@@ -79,8 +107,9 @@ wire! {
         address_header: Text,
         concurrency: i128,
         queue: i128,
+        prefix: Text,
+        confirm_email: ConfirmEmail,
     }
-    later ["confirm_email", "prefix"]
 
     /// One socket.
     struct Listen {
@@ -409,6 +438,7 @@ words! {
         "shadow" => Mode::Waived(WaivedMode::Shadow),
         "off" => Mode::Waived(WaivedMode::Off),
     }
+    impl ConfirmEmail { "auto" => ConfirmEmail::Auto, "required" => ConfirmEmail::Required, }
     impl Access {
         "public" => Access::Public,
         "optional" => Access::Optional,
@@ -416,7 +446,7 @@ words! {
         "deny" => Access::Deny,
     } later ["service", "signed"]
     impl Aal { "aal1" => Aal(1), "aal2" => Aal(2), }
-    impl Serve { "health" => Serve::Health, "panic" => Serve::Panic, }
+    impl Serve { "health" => Serve::Health, "identity_server" => Serve::IdentityServer, "panic" => Serve::Panic, }
     impl TrailingSlash { "same" => TrailingSlash::Same, "strict" => TrailingSlash::Strict, }
     impl Tail { "canonical" => Tail::Canonical, "opaque" => Tail::Opaque, }
     impl Errors {

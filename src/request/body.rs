@@ -76,6 +76,20 @@ impl Body {
     }
 }
 
+impl Body {
+    /// Its bytes, read to the end: at most `limit`, and each piece of them within `idle`.
+    ///
+    /// # Errors
+    ///
+    /// As [`collect`] says.
+    pub(crate) async fn collect(self, limit: u64, idle: Duration) -> Result<Bytes, Denial> {
+        match self {
+            Self::Streamed(body) => collect(body, limit, idle).await,
+            Self::Judged(judged) => Ok(judged.bytes),
+        }
+    }
+}
+
 /// Reads a body to its end: at most `limit` bytes, and each piece of it within `idle`.
 ///
 /// # Errors
@@ -113,7 +127,7 @@ pub async fn collect(mut body: Incoming, limit: u64, idle: Duration) -> Result<B
 }
 
 /// One `Content-Type`, which is JSON, and no compression: a reader that takes it for anything else reads something that was not judged.
-fn says_json(headers: &HeaderMap) -> Result<(), Denial> {
+pub(crate) fn says_json(headers: &HeaderMap) -> Result<(), Denial> {
     let kind = only(headers, &header::CONTENT_TYPE)?.unwrap_or_default();
     let (essence, parameters) = kind.split_once(';').unwrap_or((kind, ""));
     let is_utf8 = |parameter: &str| {

@@ -303,6 +303,15 @@ impl Inbound {
             })
     }
 
+    /// What stands behind the fixed part of the route's path, without the slash between: what `{*rest}` matched, in its canonical form.
+    pub fn tail(&self) -> Option<&str> {
+        let pattern = self.rule().paths.get(self.selected.pattern)?;
+        let fixed = pattern.segments().len().checked_sub(1)?;
+        let path = self.target.path();
+        let (place, _) = path.match_indices('/').nth(fixed)?;
+        path.get(place + 1..).filter(|_| pattern.has_tail())
+    }
+
     /// Takes the fields and the body out for forwarding. What is left can be judged again.
     pub(crate) fn take_message(&mut self) -> (HeaderMap, Option<Body>) {
         self.head.authorization = None;

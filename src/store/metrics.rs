@@ -22,8 +22,14 @@ pub(super) enum Command {
     Get,
     /// One record, written.
     Put,
+    /// One record, read with its version.
+    Read,
+    /// One record, replaced if it still has its version.
+    Swap,
     /// One record, removed.
     Remove,
+    /// Places in buckets.
+    Admit,
     /// The log, appended to.
     Append,
     /// The log's position.
@@ -35,10 +41,13 @@ pub(super) enum Command {
 }
 
 impl Command {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 10] = [
         Self::Get,
         Self::Put,
+        Self::Read,
+        Self::Swap,
         Self::Remove,
+        Self::Admit,
         Self::Append,
         Self::Position,
         Self::Page,
@@ -49,7 +58,10 @@ impl Command {
         match self {
             Self::Get => "get",
             Self::Put => "put",
+            Self::Read => "read",
+            Self::Swap => "swap",
             Self::Remove => "remove",
+            Self::Admit => "admit",
             Self::Append => "append",
             Self::Position => "position",
             Self::Page => "page",

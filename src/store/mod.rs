@@ -4,6 +4,8 @@
 //! Trusts:   nobody who can write the store; see `seal` for what such a person can and cannot do.
 //! Not here: what records mean (whoever writes them), and what a request is answered during an outage (`outage`).
 
+pub mod buckets;
+pub mod limit;
 pub mod memory;
 pub mod metrics;
 mod redis;
@@ -16,6 +18,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+pub use buckets::Buckets;
+pub use limit::{Bucket, Draw, Level, Rate};
 pub use memory::Memory;
 pub use metrics::StoreMetrics;
 pub use redis::Redis;
@@ -87,19 +91,60 @@ pub enum Kind {
     KeySet,
     /// An entry of the log of revocations.
     Revocation,
+    /// A session.
+    Session,
+    /// The sessions of one user.
+    SessionIndex,
+    /// The refreshing of one refresh token.
+    Refresh,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::KeySet, Self::Revocation];
+    pub const ALL: [Self; 5] = [
+        Self::KeySet,
+        Self::Revocation,
+        Self::Session,
+        Self::SessionIndex,
+        Self::Refresh,
+    ];
 
     /// The word for it in names, seals and log lines. Never changed: records that exist could not be opened any more.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::KeySet => "key_set",
             Self::Revocation => "revocation",
+            Self::Session => "session",
+            Self::SessionIndex => "session_index",
+            Self::Refresh => "refresh",
         }
     }
+}
+
+/// What was under a name when it was read. [`Store::swap`] changes it only if it still is there.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Version(Vec<Stored>);
+
+/// What a store has under one of the places of a name, as it stands there: also what is expired, or not ours, is replaced and not just lost.
+type Stored = Option<Vec<u8>>;
+
+/// Tells nothing of what was there.
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_absent = self.0.iter().all(Option::is_none);
+        f.debug_struct("Version")
+            .field("is_absent", &is_absent)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of [`Store::swap`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Swap {
+    /// It was written, and is of this version now.
+    Done(Version),
+    /// It had changed since it was read, or is gone. Nothing was written.
+    Lost,
 }
 
 /// Where the log of revocations stands. An epoch that differs, or a `seq` that went back, means that the store lost data or may have:
@@ -179,12 +224,43 @@ pub trait Store: Debug + Send + Sync {
         expires: i64,
     ) -> Answer<'a, ()>;
 
+    /// What [`Store::get`] gives, and the version it has: of what is absent, too.
+    ///
+    /// # Errors
+    ///
+    /// It could not be found out.
+    fn read<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, (Option<Vec<u8>>, Version)>;
+
+    /// Puts a value under a name if it still has this version: of writers that read the same, one wins. `expires` is in Unix
+    /// *milliseconds*; the record may be seen for a second longer. A record that somebody else removed stays removed, unless the version is
+    /// of an absent one.
+    ///
+    /// # Errors
+    ///
+    /// It is not known to be stored, and may be: read again to find out.
+    fn swap<'a>(
+        &'a self,
+        kind: Kind,
+        name: &'a [u8],
+        version: &'a Version,
+        value: &'a [u8],
+        expires: i64,
+    ) -> Answer<'a, Swap>;
+
     /// Removes what is under a name, if there is anything.
     ///
     /// # Errors
     ///
     /// It is not known to be gone.
     fn remove<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, ()>;
+
+    /// Asks buckets for places, exactly: what replicas take together is never more than a rate allows. Where one bucket says no, none is
+    /// changed, and [`Level::is_admitted`] tells which. The levels come in the order of the buckets, whose names should all differ.
+    ///
+    /// # Errors
+    ///
+    /// It is not known whether the places were taken.
+    fn admit<'a>(&'a self, buckets: &'a [Bucket<'a>]) -> Answer<'a, Vec<Level>>;
 
     /// Appends revocations to the log, in this order, tells whoever follows the log, and says where it stands now. An entry whose name is
     /// there already with no earlier expiry, and an entry that has expired, change nothing: so replicas may all write back what they

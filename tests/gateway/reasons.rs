@@ -5,12 +5,13 @@
 use std::sync::Arc;
 
 use foregate::denial::{Reason, Wire};
-use foregate::identity::CallError;
 use foregate::tokens::mint::Claims;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::door;
+use crate::sign_in;
 use crate::streams::socket::{self, End};
 use crate::support::client::Door;
 use crate::support::tokens::{ISSUER, now};
@@ -284,13 +285,26 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
             with(gateway.issuer.sign(&claims().with("iss", "revoked")))
         }
         Reason::StoreUnavailable => return without_store(servers, http).await,
-        // Until a route leads to the identity server: what its client says.
-        Reason::SignInBusy => return assert_eq!(CallError::Busy.reason(), reason),
-        Reason::IdentityUnavailable => return assert_eq!(CallError::Away.reason(), reason),
-        Reason::IdentityTimeout => {
-            let late = CallError::Deadline { sent: true };
-            return assert_eq!(late.reason(), reason);
-        }
+        Reason::SignInBusy
+        | Reason::IdentityUnavailable
+        | Reason::IdentityTimeout
+        | Reason::IdentityRefused
+        | Reason::IdentityLimited
+        | Reason::TooManyAttempts
+        | Reason::InputInvalid
+        | Reason::InvalidCredentials
+        | Reason::AccountBanned
+        | Reason::EmailNotConfirmed
+        | Reason::RefreshTokenInvalid
+        | Reason::EmailExists
+        | Reason::WeakPassword
+        | Reason::CaptchaFailed
+        | Reason::SignInClosed
+        | Reason::RegisteredOnly
+        | Reason::RegistrationUnknown
+        | Reason::SignedOutRecently
+        | Reason::LogoutIncomplete => return sign_in::reasons::produce(reason, http).await,
+        Reason::OperationUnknown => return door::unlisted(http).await,
         Reason::ApikeyMissing => get("/keyed"),
         Reason::ApikeyUnknown => get("/keyed?apikey=sb_publishable_other"),
         Reason::ApikeyRepeated => get("/keyed?apikey=a").header("apikey", "a"),

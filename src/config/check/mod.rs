@@ -19,6 +19,7 @@ mod rest;
 mod revocations;
 mod roles;
 mod routes;
+mod sign_in;
 mod store;
 mod target;
 mod tokens;
@@ -69,6 +70,7 @@ impl Checker<'_> {
         let keys = self.master_keys(&file.keys);
         let store = self.store(&file.store, &file.keys, keys.as_deref());
         let identity = self.identity(&file.identity, tokens.as_deref());
+        let sign_in = self.sign_in(&file.identity);
         let upstreams = self.upstreams(&file.upstreams);
         let cors = self.cors(&file.cors);
         let hosts = self.hosts(&file.hosts);
@@ -78,6 +80,7 @@ impl Checker<'_> {
             keys: keys?,
             store: store?,
             identity: identity?,
+            sign_in: sign_in?,
             workers: NonZeroUsize::new(workers?)?,
             listen: listen?,
             hosts: hosts?,

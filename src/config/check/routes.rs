@@ -6,8 +6,10 @@ use hyper::Method;
 
 use super::overlap::Placed;
 use super::{Checker, DAY, TICK, or, section};
+use crate::auth::roles::Action;
 use crate::config::checked::{
-    Access, Environment, Errors, Protocol, Route, Tail, Target, Timeouts, TrailingSlash, Waiver,
+    Access, Environment, Errors, Protocol, Route, Serve, Tail, Target, Timeouts, TrailingSlash,
+    Waiver,
 };
 use crate::config::file::{self, Defaults, File};
 use crate::config::node::Text;
@@ -89,19 +91,23 @@ impl Checker<'_> {
             .required(&file.place, "routes", example, self.report)?;
         list.value.at_least_one(&list.place, self.report);
 
-        let routes: Vec<Placed> = list
-            .value
-            .items
-            .iter()
-            .filter_map(|item| self.route(&item.value, &around))
-            .collect();
+        // Routes that nobody wrote come first, so that a written one is told to be in their way, and not they in its.
+        let mut routes = self.sign_in_routes(&file.identity, &around);
+        let made = routes.len();
+        routes.extend(
+            list.value
+                .items
+                .iter()
+                .filter_map(|item| self.route(&item.value, &around)),
+        );
         self.distinct(&routes);
         waived?;
-        (routes.len() == list.value.written)
-            .then(|| routes.into_iter().map(|placed| placed.route).collect())
+        let is_whole = routes.len() - made == list.value.written;
+        routes.rotate_left(made);
+        is_whole.then(|| routes.into_iter().map(|placed| placed.route).collect())
     }
 
-    fn route(&mut self, wire: &file::Route, around: &Around<'_>) -> Option<Placed> {
+    pub(super) fn route(&mut self, wire: &file::Route, around: &Around<'_>) -> Option<Placed> {
         let paths = self.paths(wire);
         let choice = "write who may come: `public`, `optional`, `user` or `deny`";
         let access = wire
@@ -115,7 +121,7 @@ impl Checker<'_> {
         self.fits_access(wire, access, around);
         let target = self.target(wire, access, around);
         let action = match &wire.action {
-            Field::Absent => Some(None),
+            Field::Absent => Some(door_action(target)),
             Field::Bad => None,
             Field::Good(text) => self.action(text).map(Some),
         };
@@ -167,6 +173,7 @@ impl Checker<'_> {
         Some(Placed {
             route,
             place: wire.place.clone(),
+            is_made: false,
             name: wire.name.good().map(|name| name.place.clone()),
             paths: wire
                 .path
@@ -375,6 +382,12 @@ impl Checker<'_> {
             total: total?,
         })
     }
+}
+
+/// What a user asks of the identity server about themselves is no matter of roles, whatever the method; it has rules of its own.
+fn door_action(target: Option<Option<Target>>) -> Option<Action> {
+    let is_door = target == Some(Some(Target::Serve(Serve::IdentityServer)));
+    is_door.then(|| Action::parse("read")).flatten()
 }
 
 /// Between two pieces of an answer. Without any limit, a client that went away unseen would keep its upstream connection for ever.

@@ -13,6 +13,7 @@ mod listen;
 mod problems;
 mod revocations;
 mod routes;
+mod sign_in;
 mod store;
 mod tokens;
 mod upstreams;

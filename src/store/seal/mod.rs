@@ -32,12 +32,16 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{Kind, Unreachable};
 use crate::config::checked::MasterKey;
+use crate::tokens::digest;
 
 /// First byte of a record. Another version is another format, and opens nothing here.
 const VERSION: u8 = 1;
 
 /// Bytes by which a key is told from another one with the same id.
 const MARK: usize = 8;
+
+/// What stands in the name of a bucket; no kind of record has this word.
+const BUCKET: &str = "bucket";
 
 /// Bytes of a nonce and of a tag (RFC 8452, section 4).
 const NONCE: usize = 12;
@@ -110,15 +114,19 @@ impl Seals {
         self.keys.iter().map(by).collect()
     }
 
+    /// The tag in braces does not depend on the key, so that all places of a record are in one slot of a cluster. It is eight bits of a digest of
+    /// the name: who reads the store and guesses a name learns from it that he is wrong, or that he is one of 256 who are right.
     fn name_by(&self, key: &SealKey, kind: Kind, name: &[u8]) -> String {
-        let mut context = hmac::Context::with_key(&key.name);
-        for part in [kind.as_str().as_bytes(), name] {
-            // The length in front keeps one pair from being taken for another.
-            context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part);
-        }
-        let hidden = URL_SAFE_NO_PAD.encode(context.sign().as_ref());
-        format!("{}:{}:{hidden}", self.prefix, kind.as_str())
+        let hidden = hidden(key, kind.as_str(), name);
+        let slot = digest::of_parts([kind.as_str().as_bytes(), name]);
+        let slot = slot.first().copied().unwrap_or_default();
+        format!("{}:{}:{{{slot:02x}}}{hidden}", self.prefix, kind.as_str())
+    }
+
+    /// Where a bucket is kept. All of them share a hash tag, so that one script may ask for several.
+    pub(super) fn bucket(&self, name: &[u8]) -> Option<String> {
+        let hidden = hidden(self.keys.first()?, BUCKET, name);
+        Some(format!("{}:{{{BUCKET}}}:{hidden}", self.prefix))
     }
 
     /// Seals a record for a name of the store.
@@ -159,6 +167,17 @@ impl Seals {
             .ok_or(Broken::UnknownKey)?;
         key.open(kind, name, rest).ok_or(Broken::Tampered)
     }
+}
+
+/// A name that tells nothing.
+fn hidden(key: &SealKey, what: &str, name: &[u8]) -> String {
+    let mut context = hmac::Context::with_key(&key.name);
+    for part in [what.as_bytes(), name] {
+        // The length in front keeps one pair from being taken for another.
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    URL_SAFE_NO_PAD.encode(context.sign().as_ref())
 }
 
 /// A record's id, mark and rest, if it has the form of one.

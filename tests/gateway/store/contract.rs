@@ -1,8 +1,10 @@
 //! What every store promises. The same tests run against the memory of a process and against Redis.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
-use foregate::store::{Entry, Kind, Logged, Memory, Store};
+use foregate::store::{Bucket, Draw, Entry, Kind, Logged, Memory, Rate, Store, Swap, Version};
 
 use super::{in_redis, later};
 use crate::support::tokens::now;
@@ -41,6 +43,14 @@ both! {
     who_waits_is_woken
     any_bytes_are_a_name_and_a_value
     writers_at_once_lose_nothing
+    a_rate_lets_a_burst_in_and_no_more
+    a_refusal_takes_no_place_anywhere
+    what_may_owe_is_never_refused
+    takers_at_once_get_exactly_the_burst
+    a_place_comes_free_in_time
+    only_who_saw_a_record_as_it_is_replaces_it
+    of_writers_that_read_the_same_one_wins
+    a_record_that_is_swapped_in_expires
 }
 
 pub fn entry<'a>(name: &'a str, record: &'a str, expires: i64) -> Entry<'a> {
@@ -251,4 +261,183 @@ async fn writers_at_once_lose_nothing(store: Arc<dyn Store>) {
     names.dedup();
     assert_eq!(names.len(), 81);
     assert_eq!(store.position(now()).await.unwrap().1, 81);
+}
+
+fn rate(burst: u32, seconds: u64) -> Rate {
+    Rate::new(
+        NonZeroU32::new(burst).unwrap(),
+        Duration::from_secs(seconds),
+    )
+}
+
+/// A question about a bucket.
+fn bucket(name: &str, rate: Rate, draw: Draw) -> Bucket<'_> {
+    Bucket {
+        name: name.as_bytes(),
+        rate,
+        draw,
+    }
+}
+
+async fn a_rate_lets_a_burst_in_and_no_more(store: Arc<dyn Store>) {
+    let take = |name| bucket(name, rate(3, 3600), Draw::Take);
+    for left in (0..3).rev() {
+        let levels = store.admit(&[take("a")]).await.unwrap();
+        assert_eq!((levels[0].is_admitted, levels[0].left), (true, left));
+    }
+    let level = store.admit(&[take("a")]).await.unwrap()[0];
+    assert!(!level.is_admitted);
+    let wait = level.wait.as_secs();
+    assert!((1190..=1200).contains(&wait), "{wait}");
+    // Another name has its own, and any bytes are a name.
+    for name in ["b", "", "a\r\nDEL a\r\n", "\0"] {
+        assert!(store.admit(&[take(name)]).await.unwrap()[0].is_admitted);
+    }
+    let draw = |draw| [bucket("a", rate(3, 3600), draw)];
+    let asked = store.admit(&draw(Draw::Ask)).await.unwrap()[0];
+    assert!(!asked.is_admitted);
+    assert_eq!(store.admit(&draw(Draw::Return)).await.unwrap()[0].left, 1);
+    let asked = store.admit(&draw(Draw::Ask)).await.unwrap()[0];
+    assert_eq!((asked.is_admitted, asked.left), (true, 1));
+    assert_eq!(store.admit(&draw(Draw::Empty)).await.unwrap()[0].left, 3);
+    assert_eq!(store.admit(&[]).await, Ok(Vec::new()));
+}
+
+async fn a_refusal_takes_no_place_anywhere(store: Arc<dyn Store>) {
+    let narrow = bucket("narrow", rate(1, 3600), Draw::Take);
+    let wide = bucket("wide", rate(9, 3600), Draw::Take);
+    let owing = bucket("owing", rate(9, 3600), Draw::Owe);
+    store.admit(&[narrow]).await.unwrap();
+    for _ in 0..20 {
+        let levels = store.admit(&[wide, narrow, owing]).await.unwrap();
+        let admitted: Vec<bool> = levels.iter().map(|level| level.is_admitted).collect();
+        assert_eq!(admitted, [true, false, true]);
+    }
+    let levels = store.admit(&[wide, owing]).await.unwrap();
+    assert_eq!((levels[0].left, levels[1].left), (8, 8));
+}
+
+async fn what_may_owe_is_never_refused(store: Arc<dyn Store>) {
+    let owing = bucket("a", rate(3, 3600), Draw::Owe);
+    let mut owed = Vec::new();
+    for _ in 0..8 {
+        let level = store.admit(&[owing]).await.unwrap()[0];
+        assert!(level.is_admitted);
+        owed.push(level.owed);
+    }
+    assert_eq!(owed, [0, 0, 0, 1, 2, 3, 3, 3]);
+}
+
+async fn takers_at_once_get_exactly_the_burst(store: Arc<dyn Store>) {
+    let takers = (0..8).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut taken = 0;
+            for _ in 0..10 {
+                let take = [bucket("same", rate(20, 24 * 3600), Draw::Take)];
+                taken += u32::from(store.admit(&take).await.unwrap()[0].is_admitted);
+            }
+            taken
+        })
+    });
+    let mut all = 0;
+    for taker in takers.collect::<Vec<_>>() {
+        all += in_time("a taker", taker).await.unwrap();
+    }
+    assert_eq!(all, 20);
+}
+
+async fn a_place_comes_free_in_time(store: Arc<dyn Store>) {
+    let take = [bucket("a", rate(20, 1), Draw::Take)];
+    while store.admit(&take).await.unwrap()[0].is_admitted {}
+    let freed = async {
+        while !store.admit(&take).await.unwrap()[0].is_admitted {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    in_time("a place comes free", freed).await;
+}
+
+/// Swaps for a while.
+async fn swap(store: &dyn Store, version: &Version, value: &[u8]) -> Swap {
+    let until = later() * 1000;
+    let swapped = store.swap(Kind::Session, b"a", version, value, until).await;
+    swapped.unwrap()
+}
+
+fn done(swap: Swap) -> Version {
+    match swap {
+        Swap::Done(version) => version,
+        Swap::Lost => panic!("lost"),
+    }
+}
+
+async fn only_who_saw_a_record_as_it_is_replaces_it(store: Arc<dyn Store>) {
+    let store = &*store;
+    let read = async || store.read(Kind::Session, b"a").await.unwrap();
+    let (nothing, absent) = read().await;
+    assert_eq!(nothing, None);
+    let one = done(swap(store, &absent, b"1").await);
+    assert_eq!(read().await, (Some(b"1".to_vec()), one.clone()));
+    assert_eq!(
+        store.get(Kind::Session, b"a").await,
+        Ok(Some(b"1".to_vec()))
+    );
+    // Who saw that there was nothing does not replace what is there now.
+    assert_eq!(swap(store, &absent, b"2").await, Swap::Lost);
+    let same = done(swap(store, &one, b"1").await);
+    // Not even when what is there now says the same.
+    assert_eq!(swap(store, &one, b"2").await, Swap::Lost);
+    assert_eq!(read().await, (Some(b"1".to_vec()), same.clone()));
+    // What was removed does not come back.
+    store.remove(Kind::Session, b"a").await.unwrap();
+    assert_eq!(swap(store, &same, b"2").await, Swap::Lost);
+    assert_eq!(read().await, (None, absent.clone()));
+    done(swap(store, &absent, b"3").await);
+    // A plain write is a change, too.
+    let (_, three) = read().await;
+    let put = store.put(Kind::Session, b"a", b"4", later()).await;
+    put.unwrap();
+    assert_eq!(swap(store, &three, b"5").await, Swap::Lost);
+    // And names belong to their kinds.
+    assert_eq!(store.get(Kind::Refresh, b"a").await, Ok(None));
+}
+
+async fn of_writers_that_read_the_same_one_wins(store: Arc<dyn Store>) {
+    let writers = (0..8).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for _ in 0..10 {
+                loop {
+                    let (value, version) = store.read(Kind::Session, b"a").await.unwrap();
+                    let count = value.map_or(0, |value| value.len());
+                    let more = vec![b'x'; count + 1];
+                    if swap(&*store, &version, &more).await != Swap::Lost {
+                        break;
+                    }
+                }
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        in_time("a writer", writer).await.unwrap();
+    }
+    let (value, _) = store.read(Kind::Session, b"a").await.unwrap();
+    assert_eq!(value.map(|value| value.len()), Some(80));
+}
+
+async fn a_record_that_is_swapped_in_expires(store: Arc<dyn Store>) {
+    let (_, absent) = store.read(Kind::Session, b"a").await.unwrap();
+    let past = (now() - 2) * 1000;
+    let swapped = store.swap(Kind::Session, b"a", &absent, b"old", past).await;
+    assert_ne!(swapped, Ok(Swap::Lost));
+    assert_eq!(store.get(Kind::Session, b"a").await, Ok(None));
+    let (nothing, version) = store.read(Kind::Session, b"a").await.unwrap();
+    assert_eq!(nothing, None);
+    // What has expired is replaced like what is absent.
+    done(swap(&*store, &version, b"new").await);
+    assert_eq!(
+        store.get(Kind::Session, b"a").await,
+        Ok(Some(b"new".to_vec()))
+    );
 }

@@ -157,7 +157,9 @@ impl Answer {
         let unauthorized = self.status == StatusCode::UNAUTHORIZED;
         assert_eq!(unauthorized, self.headers.contains_key("www-authenticate"));
         let unavailable = self.status == StatusCode::SERVICE_UNAVAILABLE;
-        assert_eq!(unavailable, self.headers.contains_key("retry-after"));
+        let limited = self.status == StatusCode::TOO_MANY_REQUESTS;
+        let comes_again = unavailable || limited;
+        assert_eq!(comes_again, self.headers.contains_key("retry-after"));
         let not_allowed = reason == Reason::MethodNotAllowed;
         assert_eq!(not_allowed, self.headers.contains_key("allow"));
         assert!(line["reason"] == reason.code() && line["decision"] != "preflight");
@@ -170,7 +172,11 @@ impl Answer {
     fn is_problem(&self, reason: Reason) {
         let problem = self.json();
         let members = problem.as_object().unwrap();
-        assert_eq!(members.len(), PROBLEM.len(), "{problem}");
+        // What is wrong with which field is there where something is.
+        let names_fields = matches!(reason, Reason::InputInvalid | Reason::WeakPassword);
+        assert_eq!(members.contains_key("errors"), names_fields, "{problem}");
+        let count = PROBLEM.len() + usize::from(names_fields);
+        assert_eq!(members.len(), count, "{problem}");
         for member in PROBLEM {
             assert!(
                 members.contains_key(member),

@@ -50,6 +50,8 @@ pub enum Behave {
     LoseAnswer,
     /// With this status, and an error in GoTrue's form.
     Fail(u16),
+    /// With this status and code.
+    Refuse(u16, &'static str),
     /// As documented, after this long.
     Slow(Duration),
     /// As documented, when the gate is open.
@@ -368,6 +370,7 @@ async fn answer(
                 "as told",
             ));
         }
+        Behave::Refuse(status, code) => return Ok(answers::error(&call, status, code, "as told")),
         Behave::Slow(pause) => tokio::time::sleep(pause).await,
         Behave::Wait(ref hold) => hold.pass().await,
     }
