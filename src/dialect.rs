@@ -236,6 +236,7 @@ impl Words {
             | Reason::QueryRepeated
             | Reason::AuthorizationRepeated
             | Reason::UpgradeRefused
+            | Reason::MessageInvalid
             | Reason::IdentifierInvalid => words("validation_failed", "PGRST100"),
             Reason::HttpsRequired => words("https_required", "https_required"),
             Reason::MethodRefused => words("method_refused", "PGRST117"),
@@ -265,6 +266,7 @@ impl Words {
             | Reason::TokenNotYetValid
             | Reason::TokenAudience
             | Reason::TokenClaims
+            | Reason::SessionDiffers
             | Reason::TokenRevoked => words("bad_jwt", "PGRST303"),
             // The word at which a client ends its session.
             Reason::SessionRevoked
