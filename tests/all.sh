@@ -138,6 +138,7 @@ step 'packages: curl' need curl curl
 step 'packages: openssl' need openssl openssl
 step 'packages: kill' need kill procps
 step 'packages: redis-server' need redis-server redis-server
+step 'packages: postgresql' need pg_createcluster postgresql
 if [ "$full" = yes ]; then step 'packages: g++' need g++ g++; fi
 step 'components' components
 

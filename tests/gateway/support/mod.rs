@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod openssl;
 pub mod origin;
 pub mod pki;
+pub mod postgres;
 pub mod raw;
 pub mod raw_h2;
 pub mod redis;
@@ -28,6 +29,8 @@ pub use gate::Gate;
 pub use gateway::Gateway;
 #[allow(unused_imports, reason = "a shorter way, for modules that want it")]
 pub use origin::{Exchange, Origin, Reply, Seen};
+#[allow(unused_imports, reason = "a shorter way, for modules that want it")]
+pub use postgres::Postgres;
 pub use redis::RedisServer;
 pub use tokens::Issuer;
 
