@@ -34,6 +34,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod cors;
+pub mod database;
 pub mod denial;
 pub mod gateway;
 mod line;

@@ -12,6 +12,7 @@ use prometheus::{
 
 use crate::auth::LayerName;
 use crate::config::checked::{Config, KeySource};
+use crate::database::DatabaseMetrics;
 use crate::listen::connection::Cause;
 use crate::record::{Record, Verdict};
 use crate::sessions::RevocationMetrics;
@@ -77,6 +78,8 @@ pub struct Metrics {
     pub streams: StreamMetrics,
     /// The store.
     pub store: Arc<StoreMetrics>,
+    /// The database.
+    pub database: Arc<DatabaseMetrics>,
     /// Log lines that were dropped because the reader of standard output was too slow.
     pub log_dropped: IntCounter,
 }
@@ -224,6 +227,7 @@ impl Metrics {
             revocations: Arc::new(RevocationMetrics::new(&registry)?),
             streams: StreamMetrics::new(&registry)?,
             store: Arc::new(StoreMetrics::new(&registry)?),
+            database: Arc::new(DatabaseMetrics::new(&registry)?),
             log_dropped: counter(
                 "log_dropped_total",
                 "Log lines dropped because standard output was not read fast enough.",

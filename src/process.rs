@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::config::snapshot::Snapshot;
+use crate::database::Database;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::sessions::Revocations;
@@ -26,6 +27,7 @@ pub struct Process {
     key_sources: Arc<KeySources>,
     revocations: Arc<Revocations>,
     store: Arc<dyn Store>,
+    database: Option<Database>,
     log: Log,
     draining: AtomicBool,
     reloading: Mutex<()>,
@@ -33,6 +35,10 @@ pub struct Process {
 
 impl Process {
     /// Puts the shared state together.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is one thing that workers share; a struct of them would be this one again"
+    )]
     pub fn new(
         snapshot: Snapshot,
         metrics: Arc<Metrics>,
@@ -40,6 +46,7 @@ impl Process {
         key_sources: Arc<KeySources>,
         revocations: Arc<Revocations>,
         store: Arc<dyn Store>,
+        database: Option<Database>,
         log: Log,
     ) -> Self {
         Self {
@@ -50,6 +57,7 @@ impl Process {
             key_sources,
             revocations,
             store,
+            database,
             log,
             draining: AtomicBool::new(false),
             reloading: Mutex::new(()),
@@ -101,6 +109,11 @@ impl Process {
     /// What is shared with other replicas.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// The operator's database, if there is one.
+    pub fn database(&self) -> Option<&Database> {
+        self.database.as_ref()
     }
 
     /// The log.

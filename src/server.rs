@@ -13,6 +13,7 @@ use crate::config::Loaded;
 use crate::config::checked::{Config, ListenKind};
 use crate::config::reload;
 use crate::config::snapshot::Snapshot;
+use crate::database::Database;
 use crate::listen::{Bound, Workers};
 use crate::log::Log;
 use crate::metrics::Metrics;
@@ -80,6 +81,13 @@ impl Server {
             tracing::warn!(%warning, "configuration");
         }
         let store = open(&loaded.config, &metrics.store)?;
+        let database = match &loaded.config.database {
+            None => None,
+            Some(config) => {
+                tracing::info!(database = %config.server.shown(), "database");
+                Some(Database::start(config, metrics.database.clone())?)
+            }
+        };
         let (revocations, mut follower) = Revocations::new(
             store.clone(),
             loaded.config.revocations.capacity.get(),
@@ -105,6 +113,7 @@ impl Server {
             key_sources.clone(),
             revocations,
             store,
+            database,
             log,
         ));
         tokio::spawn(key_sources.refresh_forever(Surroundings {

@@ -32,6 +32,8 @@ pub struct Config {
     pub keys: Vec<MasterKey>,
     /// Where replicas share what they know.
     pub store: StoreChoice,
+    /// Where facts are read from.
+    pub database: Option<Database>,
     /// Worker threads, each with its own runtime and upstream pools. Default: the number of cores.
     pub workers: NonZeroUsize,
     /// Where requests come in; at least one.
@@ -133,6 +135,52 @@ impl Redis {
 pub struct StoreTls {
     /// What the server's certificate must lead to; `None` is the system's root certificates.
     pub roots: Option<Arc<rustls::RootCertStore>>,
+}
+
+/// The operator's PostgreSQL.
+#[derive(Debug)]
+pub struct Database {
+    /// Where statements go; a pooler in transaction mode will do.
+    pub server: DatabaseServer,
+    /// A direct connection to the same database, where notifications are listened for.
+    pub notify: Option<DatabaseServer>,
+    /// How many statements run at once. Default 8.
+    pub pool: NonZeroUsize,
+    /// How long a connection may take to be made. Default 2 s.
+    pub connect_timeout: Duration,
+}
+
+/// Where a PostgreSQL server is, and who we are there.
+#[derive(Debug)]
+pub struct DatabaseServer {
+    /// Whose certificate is checked; `None` for `sslmode=disable`.
+    pub tls: Option<StoreTls>,
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// Port, 5432 by default.
+    pub port: u16,
+    /// The role.
+    pub user: String,
+    /// The password.
+    pub password: Option<Secret>,
+    /// The name of the database.
+    pub database: String,
+}
+
+impl DatabaseServer {
+    /// Where it is, without user and password.
+    pub fn shown(&self) -> String {
+        let host = match self.host.contains(':') {
+            true => format!("[{}]", self.host),
+            false => self.host.clone(),
+        };
+        let tls = if self.tls.is_some() {
+            ""
+        } else {
+            " without TLS"
+        };
+        format!("postgres://{host}:{}/{}{tls}", self.port, self.database)
+    }
 }
 
 /// One listening socket.

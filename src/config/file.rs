@@ -29,6 +29,7 @@ wire! {
         connections: Connections,
         drain: Duration,
         store: Store,
+        database: Database,
         tokens: List<Issuer>,
         token_cache: i128,
         revocations: Revocations,
@@ -40,7 +41,7 @@ wire! {
         routes: List<Route>,
     }
     later [
-        "assertion", "budget", "database", "facts", "identity", "limits", "resources", "sessions", "static_facts",
+        "assertion", "budget", "facts", "identity", "limits", "resources", "sessions", "static_facts",
     ]
 
     /// A secret of the gateway's own.
@@ -57,6 +58,15 @@ wire! {
         timeout: Duration,
         connect_timeout: Duration,
         prefix: Text,
+    }
+
+    /// The operator's PostgreSQL.
+    struct Database {
+        url: Text,
+        notify_url: Text,
+        ca: Text,
+        pool: i128,
+        connect_timeout: Duration,
     }
 
     /// One socket.

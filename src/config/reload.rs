@@ -17,7 +17,7 @@ use notify::{Event, EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::sleep;
 
-use super::checked::{Config, ListenKind, MasterKey, Redis, StoreChoice};
+use super::checked::{Config, Database, DatabaseServer, ListenKind, MasterKey, Redis, StoreChoice};
 use super::snapshot::Snapshot;
 use super::{Loaded, load};
 use crate::process::Process;
@@ -139,6 +139,10 @@ fn needs_restart(old: &Config, new: &Config) -> Option<String> {
         ),
         ("keys", !are_same_keys(&old.keys, &new.keys)),
         ("store", !is_same_store(&old.store, &new.store)),
+        (
+            "database",
+            !is_same_database(old.database.as_ref(), new.database.as_ref()),
+        ),
     ];
     let keys: Vec<&str> = changed
         .iter()
@@ -153,6 +157,40 @@ fn are_same_keys(old: &[MasterKey], new: &[MasterKey]) -> bool {
         old.id == new.id && old.secret.expose() == new.secret.expose()
     };
     old.len() == new.len() && old.iter().zip(new).all(same)
+}
+
+/// Whether two configurations mean the same database.
+fn is_same_database(old: Option<&Database>, new: Option<&Database>) -> bool {
+    let server = |server: &DatabaseServer| {
+        (
+            server.shown(),
+            server.user.clone(),
+            server.password.as_ref().map(|text| text.expose().to_vec()),
+            server
+                .tls
+                .as_ref()
+                .map(|tls| root_keys(tls.roots.as_deref())),
+        )
+    };
+    let all = |database: &Database| {
+        (
+            server(&database.server),
+            database.notify.as_ref().map(server),
+            database.pool,
+            database.connect_timeout,
+        )
+    };
+    old.map(all) == new.map(all)
+}
+
+/// What tells root certificates apart; `None` is the system's.
+fn root_keys(roots: Option<&rustls::RootCertStore>) -> Option<Vec<Vec<u8>>> {
+    let roots = roots?.roots.iter();
+    Some(
+        roots
+            .map(|root| root.subject_public_key_info.to_vec())
+            .collect(),
+    )
 }
 
 /// Whether two configurations mean the same store.

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use super::{Outage, Unreachable};
 
 /// Failures in a row that open it. One may be a hiccup, and a process that was itself paused sees two; three is a choice.
-pub(super) const FAILURES: u32 = 3;
+pub(crate) const FAILURES: u32 = 3;
 
 /// Begins open: nothing is known of the store yet. Only [`Breaker::close`] closes it.
 #[derive(Debug)]
-pub(super) struct Breaker {
+pub(crate) struct Breaker {
     start: Instant,
     state: AtomicU8,
     failures: AtomicU32,
@@ -28,7 +28,7 @@ const EVICTING: u8 = 2;
 
 impl Breaker {
     /// Open, with a store that was never seen.
-    pub(super) fn new(start: Instant) -> Self {
+    pub(crate) fn new(start: Instant) -> Self {
         Self {
             start,
             state: AtomicU8::new(OPEN),
@@ -42,7 +42,7 @@ impl Breaker {
     /// # Errors
     ///
     /// It may not, because of this.
-    pub(super) fn permits(&self) -> Result<(), Unreachable> {
+    pub(crate) fn permits(&self) -> Result<(), Unreachable> {
         match self.state.load(Ordering::Relaxed) {
             CLOSED => Ok(()),
             EVICTING => Err(Unreachable::Evicting),
@@ -51,7 +51,7 @@ impl Breaker {
     }
 
     /// It answered. While the breaker is open that means nothing: a store that is not used is away.
-    pub(super) fn answered(&self, now: Instant) {
+    pub(crate) fn answered(&self, now: Instant) {
         if !self.is_open() {
             self.note(now);
         }
@@ -65,18 +65,18 @@ impl Breaker {
     }
 
     /// It did not answer. Whether that opened the breaker.
-    pub(super) fn failed(&self) -> bool {
+    pub(crate) fn failed(&self) -> bool {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         failures >= FAILURES && self.opens(OPEN)
     }
 
     /// It may throw records away. Whether that opened the breaker.
-    pub(super) fn evicts(&self) -> bool {
+    pub(crate) fn evicts(&self) -> bool {
         self.state.swap(EVICTING, Ordering::Relaxed) == CLOSED
     }
 
     /// It answers, and keeps what it is given. Whether the breaker was open.
-    pub(super) fn close(&self, now: Instant) -> bool {
+    pub(crate) fn close(&self, now: Instant) -> bool {
         self.note(now);
         self.state.swap(CLOSED, Ordering::Relaxed) != CLOSED
     }
@@ -88,12 +88,12 @@ impl Breaker {
     }
 
     /// Whether it is open.
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.state.load(Ordering::Relaxed) != CLOSED
     }
 
     /// Since when the store is away.
-    pub(super) fn outage(&self) -> Outage {
+    pub(crate) fn outage(&self) -> Outage {
         let answered = self.answered.load(Ordering::Relaxed);
         if !self.is_open() {
             return Outage::Reachable;

@@ -4,7 +4,7 @@
 //! Trusts:   nobody who can write the store; see `seal` for what such a person can and cannot do.
 //! Not here: what records mean (whoever writes them), and what a request is answered during an outage (`outage`).
 
-mod breaker;
+pub(crate) mod breaker;
 pub mod memory;
 pub mod metrics;
 mod redis;

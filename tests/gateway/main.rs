@@ -25,6 +25,7 @@
 
 mod cli;
 mod cors;
+mod database;
 mod drain;
 mod headers;
 mod identifiers;

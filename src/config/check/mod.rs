@@ -9,6 +9,7 @@
 mod access;
 mod admin;
 mod cors;
+mod database;
 mod keys;
 mod layers;
 mod listen;
@@ -66,6 +67,7 @@ impl Checker<'_> {
         }
         let keys = self.master_keys(&file.keys);
         let store = self.store(&file.store, &file.keys, keys.as_deref());
+        let database = self.database(&file.database);
         let upstreams = self.upstreams(&file.upstreams);
         let cors = self.cors(&file.cors);
         let hosts = self.hosts(&file.hosts);
@@ -74,6 +76,7 @@ impl Checker<'_> {
             environment: environment?,
             keys: keys?,
             store: store?,
+            database: database?,
             workers: NonZeroUsize::new(workers?)?,
             listen: listen?,
             hosts: hosts?,
