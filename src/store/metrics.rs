@@ -22,6 +22,10 @@ pub(super) enum Command {
     Get,
     /// One record, written.
     Put,
+    /// One record, read with its version.
+    Read,
+    /// One record, replaced if it still has its version.
+    Swap,
     /// One record, removed.
     Remove,
     /// The log, appended to.
@@ -35,9 +39,11 @@ pub(super) enum Command {
 }
 
 impl Command {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Get,
         Self::Put,
+        Self::Read,
+        Self::Swap,
         Self::Remove,
         Self::Append,
         Self::Position,
@@ -49,6 +55,8 @@ impl Command {
         match self {
             Self::Get => "get",
             Self::Put => "put",
+            Self::Read => "read",
+            Self::Swap => "swap",
             Self::Remove => "remove",
             Self::Append => "append",
             Self::Position => "position",

@@ -88,19 +88,60 @@ pub enum Kind {
     KeySet,
     /// An entry of the log of revocations.
     Revocation,
+    /// A session.
+    Session,
+    /// The sessions of one user.
+    SessionIndex,
+    /// The refreshing of one refresh token.
+    Refresh,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::KeySet, Self::Revocation];
+    pub const ALL: [Self; 5] = [
+        Self::KeySet,
+        Self::Revocation,
+        Self::Session,
+        Self::SessionIndex,
+        Self::Refresh,
+    ];
 
     /// The word for it in names, seals and log lines. Never changed: records that exist could not be opened any more.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::KeySet => "key_set",
             Self::Revocation => "revocation",
+            Self::Session => "session",
+            Self::SessionIndex => "session_index",
+            Self::Refresh => "refresh",
         }
     }
+}
+
+/// What was under a name when it was read. [`Store::swap`] changes it only if it still is there.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Version(Vec<Stored>);
+
+/// What a store has under one of the places of a name, as it stands there: also what is expired, or not ours, is replaced and not just lost.
+type Stored = Option<Vec<u8>>;
+
+/// Tells nothing of what was there.
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_absent = self.0.iter().all(Option::is_none);
+        f.debug_struct("Version")
+            .field("is_absent", &is_absent)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of [`Store::swap`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Swap {
+    /// It was written, and is of this version now.
+    Done(Version),
+    /// It had changed since it was read, or is gone. Nothing was written.
+    Lost,
 }
 
 /// Where the log of revocations stands. An epoch that differs, or a `seq` that went back, means that the store lost data or may have:
@@ -193,6 +234,29 @@ pub trait Store: Debug + Send + Sync {
         value: &'a [u8],
         expires: i64,
     ) -> Answer<'a, ()>;
+
+    /// What [`Store::get`] gives, and the version it has: of what is absent, too.
+    ///
+    /// # Errors
+    ///
+    /// It could not be found out.
+    fn read<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, (Option<Vec<u8>>, Version)>;
+
+    /// Puts a value under a name if it still has this version: of writers that read the same, one wins. `expires` is in Unix
+    /// *milliseconds*; the record may be seen for a second longer. A record that somebody else removed stays removed, unless the version is
+    /// of an absent one.
+    ///
+    /// # Errors
+    ///
+    /// It is not known to be stored, and may be: read again to find out.
+    fn swap<'a>(
+        &'a self,
+        kind: Kind,
+        name: &'a [u8],
+        version: &'a Version,
+        value: &'a [u8],
+        expires: i64,
+    ) -> Answer<'a, Swap>;
 
     /// Removes what is under a name, if there is anything.
     ///

@@ -4,12 +4,13 @@
 //! Trusts:   `seal` for whether a record is ours, `breaker` for whether to ask at all. Redis is trusted with nothing but being there.
 //! Not here: the log of revocations (`log`), connections (`connect`), and looking after the server (`watch`).
 //!
-//! Redis 7.0 or newer, one server. All names of the log share a hash tag, and every other record is a name of its own, so that no command
-//! spans two slots of a cluster. A gateway's ACL user needs `~PREFIX:*`, `&PREFIX:*`, and the commands `GETRANGE`, `SET`, `DEL`, `EVAL`,
+//! Redis 7.0 or newer, one server. All names of the log share a hash tag, and so do the names that one record may have while keys are
+//! rotated, so that no command spans two slots of a cluster. A gateway's ACL user needs `~PREFIX:*`, `&PREFIX:*`, and the commands `GETRANGE`, `SET`, `DEL`, `EVAL`,
 //! `SUBSCRIBE`, `PUBLISH`, `PING`, `INFO`, `HELLO`, `SELECT`, `CLIENT`, and in scripts those on hashes and sorted sets.
 
 mod connect;
 mod log;
+mod swap;
 mod watch;
 
 use std::sync::Arc;
@@ -20,14 +21,14 @@ use fred::clients::{Client, WithOptions};
 use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClientLike as _, KeysInterface as _};
 use fred::types::config::Options;
-use fred::types::{Expiration, Value};
+use fred::types::{CustomCommand, Expiration, Value};
 use tokio::sync::{Notify, watch as signal};
 
 use self::log::LogNames;
 use super::breaker::Breaker;
 use super::metrics::{Command, StoreMetrics};
 use super::seal::{Broken, Seals};
-use super::{Answer, Entry, Kind, Logged, Outage, Position, Store, Unreachable};
+use super::{Answer, Entry, Kind, Logged, Outage, Position, Store, Swap, Unreachable, Version};
 use crate::clock;
 use crate::config::checked::{self, MasterKey};
 use crate::log::Sparing;
@@ -188,14 +189,24 @@ impl Redis {
             if record.is_empty() {
                 continue;
             }
-            match self.seals.open(kind, &key, &record) {
-                Ok(opened) if opened.expires > (self.now)() => return Ok(Some(opened.value)),
-                Ok(_) => {}
-                Err(Broken::Tampered) => self.tampered(kind),
-                Err(Broken::UnknownKey) => return Err(self.unknown_key()),
+            if let Some(value) = self.open(kind, &key, &record)? {
+                return Ok(Some(value));
             }
         }
         Ok(None)
+    }
+
+    /// The value of a record that was found under a name; `None` if it has expired or is not ours.
+    fn open(&self, kind: Kind, key: &str, record: &[u8]) -> Result<Option<Vec<u8>>, Unreachable> {
+        match self.seals.open(kind, key, record) {
+            Ok(opened) if opened.expires > (self.now)() => Ok(Some(opened.value)),
+            Ok(_) => Ok(None),
+            Err(Broken::Tampered) => {
+                self.tampered(kind);
+                Ok(None)
+            }
+            Err(Broken::UnknownKey) => Err(self.unknown_key()),
+        }
     }
 
     async fn write(
@@ -227,6 +238,23 @@ impl Redis {
         }
         Ok(())
     }
+}
+
+/// A script, as a plain command: fred's own call for scripts does not take options such as a deadline.
+async fn script(
+    client: &WithOptions<Client>,
+    script: &'static str,
+    keys: &[&str],
+    arguments: Vec<Value>,
+) -> Result<Value, Error> {
+    let slot = keys.first().copied().unwrap_or_default();
+    let eval = CustomCommand::new_static("EVAL", slot, false);
+    let mut words: Vec<Value> = Vec::with_capacity(2 + keys.len() + arguments.len());
+    words.push(Value::from_static_str(script));
+    words.push(keys.len().to_string().into());
+    words.extend(keys.iter().map(|key| Value::from(*key)));
+    words.extend(arguments);
+    client.custom(eval, words).await
 }
 
 /// What a command gave.
@@ -283,6 +311,21 @@ impl Store for Redis {
         expires: i64,
     ) -> Answer<'a, ()> {
         Box::pin(self.write(kind, name, value, expires))
+    }
+
+    fn read<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, (Option<Vec<u8>>, Version)> {
+        Box::pin(self.read_version(kind, name))
+    }
+
+    fn swap<'a>(
+        &'a self,
+        kind: Kind,
+        name: &'a [u8],
+        version: &'a Version,
+        value: &'a [u8],
+        expires: i64,
+    ) -> Answer<'a, Swap> {
+        Box::pin(self.swap_version(kind, name, version, value, expires))
     }
 
     fn remove<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, ()> {
