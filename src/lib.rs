@@ -30,6 +30,7 @@
 pub mod admin;
 pub mod answer;
 pub mod auth;
+mod breaker;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -37,6 +38,7 @@ pub mod cors;
 pub mod database;
 pub mod denial;
 pub mod gateway;
+pub mod identity;
 mod line;
 pub mod listen;
 pub mod log;

@@ -13,6 +13,7 @@ use prometheus::{
 use crate::auth::LayerName;
 use crate::config::checked::{Config, KeySource};
 use crate::database::DatabaseMetrics;
+use crate::identity::IdentityMetrics;
 use crate::listen::connection::Cause;
 use crate::record::{Record, Verdict};
 use crate::sessions::RevocationMetrics;
@@ -80,6 +81,8 @@ pub struct Metrics {
     pub store: Arc<StoreMetrics>,
     /// The database.
     pub database: Arc<DatabaseMetrics>,
+    /// The identity server.
+    pub identity: Arc<IdentityMetrics>,
     /// Log lines that were dropped because the reader of standard output was too slow.
     pub log_dropped: IntCounter,
 }
@@ -228,6 +231,7 @@ impl Metrics {
             streams: StreamMetrics::new(&registry)?,
             store: Arc::new(StoreMetrics::new(&registry)?),
             database: Arc::new(DatabaseMetrics::new(&registry)?),
+            identity: Arc::new(IdentityMetrics::new(&registry)?),
             log_dropped: counter(
                 "log_dropped_total",
                 "Log lines dropped because standard output was not read fast enough.",

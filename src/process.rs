@@ -10,6 +10,7 @@ use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::config::snapshot::Snapshot;
 use crate::database::Database;
+use crate::identity::IdentityServer;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::sessions::Revocations;
@@ -28,6 +29,7 @@ pub struct Process {
     revocations: Arc<Revocations>,
     store: Arc<dyn Store>,
     database: Option<Database>,
+    identity: Option<IdentityServer>,
     log: Log,
     draining: AtomicBool,
     reloading: Mutex<()>,
@@ -47,6 +49,7 @@ impl Process {
         revocations: Arc<Revocations>,
         store: Arc<dyn Store>,
         database: Option<Database>,
+        identity: Option<IdentityServer>,
         log: Log,
     ) -> Self {
         Self {
@@ -58,6 +61,7 @@ impl Process {
             revocations,
             store,
             database,
+            identity,
             log,
             draining: AtomicBool::new(false),
             reloading: Mutex::new(()),
@@ -114,6 +118,11 @@ impl Process {
     /// The operator's database, if there is one.
     pub fn database(&self) -> Option<&Database> {
         self.database.as_ref()
+    }
+
+    /// The identity server, if there is one.
+    pub fn identity(&self) -> Option<&IdentityServer> {
+        self.identity.as_ref()
     }
 
     /// The log.

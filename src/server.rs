@@ -14,6 +14,7 @@ use crate::config::checked::{Config, ListenKind};
 use crate::config::reload;
 use crate::config::snapshot::Snapshot;
 use crate::database::Database;
+use crate::identity::IdentityServer;
 use crate::listen::{Bound, Workers};
 use crate::log::Log;
 use crate::metrics::Metrics;
@@ -88,6 +89,12 @@ impl Server {
                 Some(Database::start(config, metrics.database.clone())?)
             }
         };
+        let calls = SideCalls::new()?;
+        let identity = loaded
+            .config
+            .identity
+            .clone()
+            .map(|config| IdentityServer::new(config, &calls, metrics.identity.clone()));
         let (revocations, mut follower) = Revocations::new(
             store.clone(),
             loaded.config.revocations.capacity.get(),
@@ -114,10 +121,11 @@ impl Server {
             revocations,
             store,
             database,
+            identity,
             log,
         ));
         tokio::spawn(key_sources.refresh_forever(Surroundings {
-            calls: SideCalls::new()?,
+            calls,
             store: process.store().clone(),
             clock: clock::unix_now,
         }));

@@ -34,6 +34,8 @@ pub struct Config {
     pub store: StoreChoice,
     /// Where facts are read from.
     pub database: Option<Database>,
+    /// Who signs users in; `None` if nobody does through this gateway.
+    pub identity: Option<Arc<Supabase>>,
     /// Worker threads, each with its own runtime and upstream pools. Default: the number of cores.
     pub workers: NonZeroUsize,
     /// Where requests come in; at least one.
@@ -180,6 +182,34 @@ impl DatabaseServer {
             " without TLS"
         };
         format!("postgres://{host}:{}/{}{tls}", self.port, self.database)
+    }
+}
+
+/// Supabase Auth, in front of which the gateway stands.
+#[derive(Debug)]
+pub struct Supabase {
+    /// Where it is: the project's URL with `/auth/v1` behind it.
+    pub url: SideUrl,
+    /// The `iss` of the tokens that it gives; an entry of [`Config::tokens`] has it.
+    pub issuer: String,
+    /// Keys that clients may have, at least one. The first is what the gateway sends.
+    pub publishable_keys: Vec<Secret>,
+    /// The key of an administrator.
+    pub secret_key: Option<Secret>,
+    /// The field that tells the server whose call it is. Default `X-Forwarded-For`.
+    pub address_header: HeaderName,
+    /// Calls that run at once. Default 64.
+    pub concurrency: NonZeroUsize,
+    /// Calls that wait until fewer run. Default 256.
+    pub queue: usize,
+}
+
+impl Supabase {
+    /// The key the gateway sends where any client's would do.
+    pub fn publishable_key(&self) -> &Secret {
+        self.publishable_keys
+            .first()
+            .unwrap_or_else(|| unreachable!("`check` wants at least one"))
     }
 }
 

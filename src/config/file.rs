@@ -30,6 +30,7 @@ wire! {
         drain: Duration,
         store: Store,
         database: Database,
+        identity: IdentityProvider,
         tokens: List<Issuer>,
         token_cache: i128,
         revocations: Revocations,
@@ -41,7 +42,7 @@ wire! {
         routes: List<Route>,
     }
     later [
-        "assertion", "budget", "facts", "identity", "limits", "resources", "sessions", "static_facts",
+        "assertion", "budget", "facts", "limits", "resources", "sessions", "static_facts",
     ]
 
     /// A secret of the gateway's own.
@@ -68,6 +69,25 @@ wire! {
         pool: i128,
         connect_timeout: Duration,
     }
+
+    /// Who signs users in.
+    struct IdentityProvider {
+        supabase: Supabase,
+    }
+
+    /// Supabase Auth.
+    struct Supabase {
+        url: Text,
+        clear_text: bool,
+        issuer: Text,
+        publishable_keys: List<Text>,
+        secret_key: Text,
+        secret_key_file: Text,
+        address_header: Text,
+        concurrency: i128,
+        queue: i128,
+    }
+    later ["confirm_email", "prefix"]
 
     /// One socket.
     struct Listen {

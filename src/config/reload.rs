@@ -17,7 +17,10 @@ use notify::{Event, EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::sleep;
 
-use super::checked::{Config, Database, DatabaseServer, ListenKind, MasterKey, Redis, StoreChoice};
+use super::checked::{
+    Config, Database, DatabaseServer, ListenKind, MasterKey, Redis, StoreChoice, Supabase,
+};
+use super::secret::Secret;
 use super::snapshot::Snapshot;
 use super::{Loaded, load};
 use crate::process::Process;
@@ -143,6 +146,10 @@ fn needs_restart(old: &Config, new: &Config) -> Option<String> {
             "database",
             !is_same_database(old.database.as_ref(), new.database.as_ref()),
         ),
+        (
+            "identity",
+            !is_same_identity(old.identity.as_deref(), new.identity.as_deref()),
+        ),
     ];
     let keys: Vec<&str> = changed
         .iter()
@@ -191,6 +198,23 @@ fn root_keys(roots: Option<&rustls::RootCertStore>) -> Option<Vec<Vec<u8>>> {
             .map(|root| root.subject_public_key_info.to_vec())
             .collect(),
     )
+}
+
+/// Whether two configurations mean the same identity server, called in the same way.
+fn is_same_identity(old: Option<&Supabase>, new: Option<&Supabase>) -> bool {
+    let shape = |one: &Supabase| {
+        let text = |secret: &Secret| secret.expose().to_vec();
+        (
+            one.url.clone(),
+            one.issuer.clone(),
+            one.publishable_keys.iter().map(text).collect::<Vec<_>>(),
+            one.secret_key.as_ref().map(text),
+            one.address_header.clone(),
+            one.concurrency,
+            one.queue,
+        )
+    };
+    old.map(shape) == new.map(shape)
 }
 
 /// Whether two configurations mean the same store.

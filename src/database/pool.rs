@@ -22,10 +22,10 @@ use super::connect::Connector;
 use super::metrics::DatabaseMetrics;
 use super::value::{ParamType, Rows};
 use super::{Access, DatabaseError, Description, Statement};
+use crate::breaker::Breaker;
+use crate::breaker::Outage;
 use crate::clock;
 use crate::config::checked;
-use crate::store::Outage;
-use crate::store::breaker::Breaker;
 
 /// How often a database that is away is asked whether it is back. A choice.
 const PROBE: Duration = Duration::from_millis(250);

@@ -4,7 +4,6 @@
 //! Trusts:   nobody who can write the store; see `seal` for what such a person can and cannot do.
 //! Not here: what records mean (whoever writes them), and what a request is answered during an outage (`outage`).
 
-pub(crate) mod breaker;
 pub mod memory;
 pub mod metrics;
 mod redis;
@@ -14,7 +13,6 @@ use std::fmt::{self, Debug};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::watch;
 
@@ -22,6 +20,7 @@ pub use memory::Memory;
 pub use metrics::StoreMetrics;
 pub use redis::Redis;
 
+pub use crate::breaker::Outage;
 use crate::clock;
 use crate::config::checked::{Config, StoreChoice};
 
@@ -174,20 +173,6 @@ pub struct Logged {
     pub record: Vec<u8>,
     /// What [`Entry::expires`] was.
     pub expires: i64,
-}
-
-/// Whether the store answers; the failure matrix is asked with it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Outage {
-    /// It answers.
-    Reachable,
-    /// It does not, and did before.
-    Away {
-        /// When it was last known to answer.
-        since: Instant,
-    },
-    /// It has not answered since this process started.
-    NeverSeen,
 }
 
 /// The store that the configuration chose. To be called inside the background runtime, where what looks after it will run.

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use foregate::denial::{Reason, Wire};
+use foregate::identity::CallError;
 use foregate::tokens::mint::Claims;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -267,6 +268,13 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
             with(gateway.issuer.sign(&claims().with("iss", "revoked")))
         }
         Reason::StoreUnavailable => return without_store(servers, http).await,
+        // Until a route leads to the identity server: what its client says.
+        Reason::SignInBusy => return assert_eq!(CallError::Busy.reason(), reason),
+        Reason::IdentityUnavailable => return assert_eq!(CallError::Away.reason(), reason),
+        Reason::IdentityTimeout => {
+            let late = CallError::Deadline { sent: true };
+            return assert_eq!(late.reason(), reason);
+        }
         Reason::IdentifierInvalid => get("/things/1").bearer(&gateway.issuer.token()),
         Reason::CallerBanned => with(gateway.issuer.sign(&claims().roles(["banned"]))),
         Reason::AnonymousRefused => with(gateway.issuer.sign(&claims().anonymous())),

@@ -10,6 +10,7 @@ mod access;
 mod admin;
 mod cors;
 mod database;
+mod identity;
 mod keys;
 mod layers;
 mod listen;
@@ -68,6 +69,7 @@ impl Checker<'_> {
         let keys = self.master_keys(&file.keys);
         let store = self.store(&file.store, &file.keys, keys.as_deref());
         let database = self.database(&file.database);
+        let identity = self.identity(&file.identity, tokens.as_deref());
         let upstreams = self.upstreams(&file.upstreams);
         let cors = self.cors(&file.cors);
         let hosts = self.hosts(&file.hosts);
@@ -77,6 +79,7 @@ impl Checker<'_> {
             keys: keys?,
             store: store?,
             database: database?,
+            identity: identity?,
             workers: NonZeroUsize::new(workers?)?,
             listen: listen?,
             hosts: hosts?,

@@ -74,6 +74,11 @@ fn the_commented_keys_of_the_annotated_example_are_read() {
             "- { id: k1, secret_file: other-key }",
         ),
         ("# ca: tls/redis-ca.pem", "ca: tls/tls.crt"),
+        ("# issuer: https://project", "issuer: https://project"),
+        (
+            "# secret_key_file: keys/supabase",
+            "secret_key_file: secret",
+        ),
         ("# list: {", "list: {"),
         ("# allow_headers:", "allow_headers:"),
         ("# expose_headers:", "expose_headers:"),

@@ -8,6 +8,7 @@
 )]
 
 mod examples;
+mod identity;
 mod listen;
 mod problems;
 mod revocations;

@@ -221,7 +221,6 @@ fn what_the_design_has_and_this_version_has_not_is_refused_by_name() {
     for key in [
         "database",
         "sessions",
-        "identity",
         "assertion",
         "facts",
         "resources",

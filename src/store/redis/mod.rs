@@ -25,10 +25,10 @@ use fred::types::{CustomCommand, Expiration, Value};
 use tokio::sync::{Notify, watch as signal};
 
 use self::log::LogNames;
-use super::breaker::Breaker;
 use super::metrics::{Command, StoreMetrics};
 use super::seal::{Broken, Seals};
 use super::{Answer, Entry, Kind, Logged, Outage, Position, Store, Swap, Unreachable, Version};
+use crate::breaker::{Breaker, Shut};
 use crate::clock;
 use crate::config::checked::{self, MasterKey};
 use crate::log::Sparing;
@@ -103,7 +103,11 @@ impl Redis {
         command: Command,
         call: impl Future<Output = Result<Value, Error>>,
     ) -> Result<Found, Unreachable> {
-        if let Err(why) = self.breaker.permits() {
+        if let Err(shut) = self.breaker.permits() {
+            let why = match shut {
+                Shut::Open => Unreachable::BreakerOpen,
+                Shut::Barred => Unreachable::Evicting,
+            };
             self.metrics.unreachable(why);
             return Err(why);
         }

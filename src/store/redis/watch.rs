@@ -143,7 +143,7 @@ impl Redis {
             Policy::Evicts(word) => {
                 self.metrics.is_evicting(true);
                 self.metrics.is_up(false);
-                if self.breaker.evicts() || aloud {
+                if self.breaker.bar() || aloud {
                     tracing::error!(
                         policy = word,
                         "the store may throw records away, so it is not used: set `maxmemory-policy noeviction` in Redis, and let the user call INFO"
