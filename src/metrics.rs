@@ -13,6 +13,7 @@ use prometheus::{
 use crate::auth::LayerName;
 use crate::config::checked::{Config, KeySource};
 use crate::database::DatabaseMetrics;
+use crate::facts::FactMetrics;
 use crate::identity::IdentityMetrics;
 use crate::listen::connection::Cause;
 use crate::record::{Record, Verdict};
@@ -81,6 +82,8 @@ pub struct Metrics {
     pub store: Arc<StoreMetrics>,
     /// The database.
     pub database: Arc<DatabaseMetrics>,
+    /// Facts.
+    pub facts: Arc<FactMetrics>,
     /// The identity server.
     pub identity: Arc<IdentityMetrics>,
     /// Log lines that were dropped because the reader of standard output was too slow.
@@ -231,6 +234,7 @@ impl Metrics {
             streams: StreamMetrics::new(&registry)?,
             store: Arc::new(StoreMetrics::new(&registry)?),
             database: Arc::new(DatabaseMetrics::new(&registry)?),
+            facts: Arc::new(FactMetrics::new(&registry)?),
             identity: Arc::new(IdentityMetrics::new(&registry)?),
             log_dropped: counter(
                 "log_dropped_total",

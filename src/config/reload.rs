@@ -23,6 +23,7 @@ use super::checked::{
 use super::secret::Secret;
 use super::snapshot::Snapshot;
 use super::{Loaded, load};
+use crate::facts::schema;
 use crate::process::Process;
 
 /// How long to wait for a burst of file events to end. Two hundred milliseconds is a choice.
@@ -87,6 +88,15 @@ fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
     for warning in &loaded.warnings {
         tracing::warn!(%warning, "configuration");
     }
+    if let Some(database) = process.database() {
+        match database.wait(schema::check(&loaded.name, &loaded.config, database)) {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => {
+                tracing::warn!(%why, "the database cannot be asked whether the queries fit it");
+            }
+            Err(problems) => return (Outcome::Refused(problems.to_string()), inputs),
+        }
+    }
     let generation = current.generation() + 1;
     let built = Snapshot::build(
         loaded.config,
@@ -96,6 +106,7 @@ fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
         process.token_cache(),
         process.key_sources(),
         process.revocations(),
+        current.chain().facts().shelf(),
     );
     match built {
         Err(problem) => (Outcome::Refused(format!("{problem:#}")), inputs),

@@ -17,12 +17,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 pub use self::metrics::DatabaseMetrics;
 pub use self::value::{Param, ParamType, Rows};
 
+use tokio_postgres::AsyncMessage;
+
+use self::connect::Connector;
 use self::pool::Pool;
 use crate::clock;
 use crate::config::checked;
@@ -67,6 +71,57 @@ impl std::fmt::Display for DatabaseError {
 }
 
 impl std::error::Error for DatabaseError {}
+
+/// Makes connections that hear what the database notifies of.
+#[derive(Debug)]
+pub struct Listener {
+    connector: Connector,
+    connect_timeout: Duration,
+}
+
+/// Where changed rows are told of.
+const CHANNEL: &str = "foregate_facts";
+
+impl Listener {
+    /// For this configuration; `None` if nobody listens.
+    ///
+    /// # Errors
+    ///
+    /// TLS cannot be set up.
+    pub fn new(config: &checked::Database) -> anyhow::Result<Option<Self>> {
+        let Some(server) = &config.notify else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            connector: Connector::new(server, config)?,
+            connect_timeout: config.connect_timeout,
+        }))
+    }
+
+    /// A connection that listens, and what it hears until it breaks or the client is dropped.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub async fn listen(
+        &self,
+    ) -> Result<(tokio_postgres::Client, UnboundedReceiver<AsyncMessage>), DatabaseError> {
+        let (tell, said) = unbounded_channel();
+        let listening = async {
+            let client = self.connector.connect(Some(tell)).await?;
+            client.batch_execute(&format!("listen {CHANNEL}")).await?;
+            Ok::<_, tokio_postgres::Error>(client)
+        };
+        match tokio::time::timeout(self.connect_timeout, listening).await {
+            Ok(Ok(client)) => Ok((client, said)),
+            Ok(Err(error)) => Err(match error.code() {
+                Some(code) => DatabaseError::Refused(code.code().to_owned()),
+                None => DatabaseError::Away,
+            }),
+            Err(_) => Err(DatabaseError::Deadline),
+        }
+    }
+}
 
 /// One statement, and what it is given.
 #[derive(Clone, Debug)]
@@ -180,6 +235,11 @@ impl Database {
             Ok(Err(_)) => Err(DatabaseError::Away),
             Err(_) => Err(DatabaseError::Deadline),
         }
+    }
+
+    /// Asks something from a thread that may wait, such as one that reads a configuration.
+    pub fn wait<T>(&self, asking: impl Future<Output = T>) -> T {
+        self.runtime.block_on(asking)
     }
 
     /// Whether it answers, and if not, since when.

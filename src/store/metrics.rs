@@ -34,12 +34,14 @@ pub(super) enum Command {
     Position,
     /// A page of the log.
     Page,
+    /// A message to other processes.
+    Tell,
     /// Whether it is there.
     Probe,
 }
 
 impl Command {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Get,
         Self::Put,
         Self::Read,
@@ -48,6 +50,7 @@ impl Command {
         Self::Append,
         Self::Position,
         Self::Page,
+        Self::Tell,
         Self::Probe,
     ];
 
@@ -61,6 +64,7 @@ impl Command {
             Self::Append => "append",
             Self::Position => "position",
             Self::Page => "page",
+            Self::Tell => "tell",
             Self::Probe => "probe",
         }
     }

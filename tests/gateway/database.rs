@@ -114,44 +114,27 @@ async fn a_query_cannot_write_and_a_refusal_is_no_outage() {
     assert_eq!(one.text(0, 0), Some("one"), "the connection is still good");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_waits_for_a_lock_ends_at_its_deadline_and_leaves_its_connection_usable() {
     let server = Postgres::start();
     let (database, _metrics) = connected(&server, ", pool: 1").await;
     let pid = "select pg_backend_pid()::text";
     let before = database.query(pid, &[], ample()).await.unwrap();
 
-    let lock = "begin; lock table projects in access exclusive mode; select pg_sleep(1.5); commit";
-    let holder = std::thread::scope(|scope| {
-        let holding = scope.spawn(|| server.sql(lock));
-        while server.value("select count(*) from pg_locks where mode = 'AccessExclusiveLock' and relation = 'projects'::regclass") == "0" {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let runtime = tokio::runtime::Handle::current();
-        let started = Instant::now();
-        let outcome = std::thread::scope(|inner| {
-            inner
-                .spawn(|| {
-                    runtime.block_on(database.query(
-                        "select id::text from projects",
-                        &[],
-                        within(50),
-                    ))
-                })
-                .join()
-                .unwrap()
-        });
-        let took = started.elapsed();
-        holding.join().unwrap();
-        (outcome, took)
-    });
-    assert_eq!(holder.0, Err(DatabaseError::Deadline));
-    assert!(holder.1 < Duration::from_millis(1000), "{:?}", holder.1);
+    let world = crate::support::World { database: server };
+    let mut holder = world.lock("projects", 1.5);
+    let started = Instant::now();
+    let stalled = database
+        .query("select id::text from projects", &[], within(50))
+        .await;
+    assert_eq!(stalled, Err(DatabaseError::Deadline));
+    assert!(started.elapsed() < Duration::from_millis(1000));
+    assert!(holder.wait().unwrap().success());
     let after = database.query(pid, &[], ample()).await.unwrap();
     assert_eq!(before, after, "it was not thrown away");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stops_is_not_asked_after_a_few_failures_and_is_asked_again_when_it_is_back()
 {
     let server = Postgres::start();
@@ -162,7 +145,10 @@ async fn a_server_that_stops_is_not_asked_after_a_few_failures_and_is_asked_agai
     for _ in 0..3 {
         assert_eq!(one().await, Err(DatabaseError::Deadline));
     }
-    assert!(matches!(database.outage(), Outage::Away { .. }));
+    eventually("it is away", || {
+        matches!(database.outage(), Outage::Away { .. })
+    })
+    .await;
     // Nobody waits any more.
     for _ in 0..100 {
         assert_eq!(one().await, Err(DatabaseError::Away));
