@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 
 use crate::auth::roles::{Action, RoleTable};
-use crate::config::checked::{Access, Route};
+use crate::config::checked::{Access, Route, Serve, Target};
 use crate::denial::{Denial, Reason};
 use crate::store::Outage;
 
@@ -30,6 +30,8 @@ pub enum State {
     StoreAway,
     /// It has been away for [`LONG`], was never there since the start, or the list of revocations is not complete.
     StoreGone,
+    /// The store is away, and must be asked about the session of a cookie.
+    CookieUnknown,
     /// The keys of an issuer cannot be fetched; those that are there are young enough, and have the token's `kid`.
     KeysKept,
     /// The keys of an issuer cannot be fetched, and those that are there are too old, or do not have the token's `kid`.
@@ -80,6 +82,7 @@ pub struct Cell {
 const ALLOW: Cell = cell(Answer::Allow, "");
 const DEGRADE: Cell = cell(Answer::Degrade, "");
 const NO_STORE: Cell = cell(Answer::Refuse(Reason::StoreUnavailable), "");
+const NO_SESSION: Cell = cell(Answer::Refuse(Reason::SessionUnavailable), "");
 const NO_KEYS: Cell = cell(Answer::Refuse(Reason::KeysUnavailable), "");
 
 const NO_FACTS: Cell = cell(Answer::Refuse(Reason::FactsUnavailable), "");
@@ -119,10 +122,11 @@ pub fn judge(
 
 impl State {
     /// Every state, in the order of the table.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::StoreLeft,
         Self::StoreAway,
         Self::StoreGone,
+        Self::CookieUnknown,
         Self::KeysKept,
         Self::KeysMissing,
         Self::FactsAway,
@@ -139,6 +143,7 @@ impl State {
             Self::StoreLeft   => [ALLOW, ALLOW,   ALLOW,    NO_STORE, THROTTLED, cell(Answer::Allow, ONE_USE)],
             Self::StoreAway   => [ALLOW, DEGRADE, NO_STORE, NO_STORE, THROTTLED, cell(Answer::Degrade, ONE_USE)],
             Self::StoreGone   => [ALLOW, NO_STORE, NO_STORE, NO_STORE, NO_STORE, NO_STORE],
+            Self::CookieUnknown => [ALLOW, NO_SESSION, NO_SESSION, NO_SESSION, NO_SESSION, ALLOW],
             Self::KeysKept    => [ALLOW, ALLOW,   ALLOW,    ALLOW,    ALLOW,     ALLOW],
             Self::KeysMissing => [ALLOW, NO_KEYS, NO_KEYS,  NO_KEYS,  ALLOW,     ALLOW],
             Self::FactsAway   => [ALLOW, OLD,     NO_FACTS, NO_FACTS, ALLOW,     ALLOW],
@@ -170,6 +175,7 @@ impl State {
             Self::StoreLeft => "store_left",
             Self::StoreAway => "store_away",
             Self::StoreGone => "store_gone",
+            Self::CookieUnknown => "cookie_unknown",
             Self::KeysKept => "keys_kept",
             Self::KeysMissing => "keys_missing",
             Self::FactsAway => "facts_away",
@@ -185,6 +191,7 @@ impl State {
             Self::StoreGone => {
                 "store away for 5 min or more, never seen since the start, or list not complete"
             }
+            Self::CookieUnknown => "store away, and the session of a cookie is not in memory",
             Self::KeysKept => {
                 "keys: no fetch, but the last good ones are young enough and have the `kid`"
             }
@@ -223,6 +230,9 @@ impl AccessClass {
 
     /// What a request to this route wants. An action that is granted to nobody but those who may do everything is an administrator's.
     pub fn of(route: &Route, method: &Method, roles: &RoleTable) -> Self {
+        if let Some(Target::Serve(Serve::SignIn(_))) = route.target {
+            return Self::SignIn;
+        }
         match route.access {
             Access::Public | Access::Deny => return Self::Public,
             Access::Optional | Access::User => {}

@@ -40,6 +40,7 @@ pub mod identity;
 pub mod lineage;
 pub mod ownership;
 pub mod performance;
+pub mod rest;
 pub mod roles;
 
 use std::future::Future;
@@ -79,6 +80,8 @@ pub enum LayerName {
     Identity,
     /// Whether typed path parameters have their type.
     Identifiers,
+    /// Whether tables behind PostgREST are granted.
+    Rest,
     /// What is known for judging.
     Performance,
     /// Whether the caller's roles allow the action.
@@ -94,6 +97,7 @@ impl LayerName {
     pub const ALL: &[Self] = &[
         Self::Identity,
         Self::Identifiers,
+        Self::Rest,
         Self::Performance,
         Self::Roles,
         Self::Ownership,
@@ -105,6 +109,7 @@ impl LayerName {
         match self {
             Self::Identity => "identity",
             Self::Identifiers => "identifiers",
+            Self::Rest => "rest",
             Self::Performance => "performance",
             Self::Roles => "roles",
             Self::Ownership => "ownership",
@@ -115,7 +120,7 @@ impl LayerName {
     /// Whether a route may put the layer into shadow or switch it off.
     pub const fn can_be_waived(self) -> bool {
         match self {
-            Self::Identity | Self::Identifiers | Self::Performance => false,
+            Self::Identity | Self::Identifiers | Self::Rest | Self::Performance => false,
             Self::Roles | Self::Ownership | Self::Lineage => true,
         }
     }

@@ -23,9 +23,12 @@
     reason = "whatever else it is, the test fails"
 )]
 
+mod apikeys;
+mod auth_server;
 mod cli;
 mod cors;
 mod database;
+mod dialects;
 mod drain;
 mod headers;
 mod identifiers;
@@ -40,8 +43,11 @@ mod path;
 mod performance;
 mod reasons;
 mod reload;
+mod rest;
 mod revocation;
 mod roles;
+mod sessions;
+mod sign_in;
 mod smoke;
 mod store;
 mod streaming;

@@ -32,6 +32,8 @@ pub(super) struct Around<'a> {
     /// For each of them, whether it speaks HTTP/2.
     pub speak_http2: Vec<bool>,
     pub has_tokens: bool,
+    /// Whether publishable keys are known.
+    pub has_identity: bool,
     pub waived: Vec<Waiver>,
     /// What resources may be named; `None` if they are wrong.
     pub facts: Option<&'a AllFacts>,
@@ -77,6 +79,7 @@ impl Checker<'_> {
                     .collect()
             }),
             has_tokens: file.tokens.is_written(),
+            has_identity: file.identity.is_written(),
             waived: waived.clone().unwrap_or_default(),
             facts,
         };
@@ -90,19 +93,23 @@ impl Checker<'_> {
             .required(&file.place, "routes", example, self.report)?;
         list.value.at_least_one(&list.place, self.report);
 
-        let routes: Vec<Placed> = list
-            .value
-            .items
-            .iter()
-            .filter_map(|item| self.route(&item.value, &around))
-            .collect();
+        // Routes that nobody wrote come first, so that a written one is told to be in their way, and not they in its.
+        let mut routes = self.sign_in_routes(&file.identity, &around);
+        let made = routes.len();
+        routes.extend(
+            list.value
+                .items
+                .iter()
+                .filter_map(|item| self.route(&item.value, &around)),
+        );
         self.distinct(&routes);
         waived?;
-        (routes.len() == list.value.written)
-            .then(|| routes.into_iter().map(|placed| placed.route).collect())
+        let is_whole = routes.len() - made == list.value.written;
+        routes.rotate_left(made);
+        is_whole.then(|| routes.into_iter().map(|placed| placed.route).collect())
     }
 
-    fn route(&mut self, wire: &file::Route, around: &Around<'_>) -> Option<Placed> {
+    pub(super) fn route(&mut self, wire: &file::Route, around: &Around<'_>) -> Option<Placed> {
         let paths = self.paths(wire);
         let choice = "write who may come: `public`, `optional`, `user` or `deny`";
         let access = wire
@@ -139,6 +146,8 @@ impl Checker<'_> {
             Field::Good(name) => self.name(&name.value.value, &name.place),
         };
         let errors = or(&wire.errors, Errors::Problem);
+        let apikey = self.apikey(&wire.apikey, around);
+        let rest = self.rest(wire, &paths, target);
         let websocket = self.websocket(wire, methods, target, around);
         let route = Route {
             name: name?,
@@ -160,12 +169,15 @@ impl Checker<'_> {
             timeouts: timeouts?,
             websocket: websocket?,
             errors: errors?,
+            apikey: apikey?,
+            rest: rest?,
             waived: waived?,
             line: wire.place.line,
         };
         Some(Placed {
             route,
             place: wire.place.clone(),
+            is_made: false,
             name: wire.name.good().map(|name| name.place.clone()),
             paths: wire
                 .path
