@@ -10,9 +10,10 @@ use hyper::HeaderMap;
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 
-use super::identifiers::Identifiers;
+use super::identifiers::{Identified, Identifiers};
 use super::identity::Identity;
 use super::roles::{RoleTable, Roles};
+use super::when::{Fits, When};
 use super::{Caller, Layer};
 use crate::config::checked::{Authorization, Target, WaivedMode};
 use crate::config::snapshot::Snapshot;
@@ -28,6 +29,7 @@ pub struct Chain {
     identity: Identity,
     identifiers: Identifiers,
     roles: Roles,
+    when: When,
 }
 
 impl Chain {
@@ -38,6 +40,7 @@ impl Chain {
             identity: Identity::new(tokens, table.clone(), revocations),
             identifiers: Identifiers,
             roles: Roles::new(table),
+            when: When,
         }
     }
 
@@ -55,7 +58,9 @@ impl Chain {
         let identified = enforce(&self.identifiers, &request, caller, record).await?;
         // What the caller is, before whose the thing is: it needs no lookup.
         let roles = step(&self.roles, &request, identified, record).await?;
-        Permit::new(request, roles)
+        // What the route's author adds, before anything must be looked up.
+        let fits = enforce(&self.when, &request, roles, record).await?;
+        Permit::new(request, fits)
     }
 
     /// Judges again what stands since an earlier judgement, by this chain, whose configuration is `snapshot`'s.
@@ -74,7 +79,8 @@ impl Chain {
         let caller = self.identity.confirm(&request, &standing.caller)?;
         let identified = enforce(&self.identifiers, &request, caller, &mut record).await?;
         let roles = step(&self.roles, &request, identified, &mut record).await?;
-        let permit = Permit::new(request, roles)?;
+        let fits = enforce(&self.when, &request, roles, &mut record).await?;
+        let permit = Permit::new(request, fits)?;
         Ok(Standing {
             request: permit.request,
             caller: permit.caller,
@@ -86,15 +92,39 @@ impl Chain {
         self.identity.settle(record);
         self.identifiers.settle(record);
         self.roles.settle(record);
+        self.when.settle(record);
     }
 }
 
-/// What became of a layer that may be waived.
-enum Outcome<L: Layer> {
+/// What became of a layer that may be waived. Only this module makes one.
+#[derive(Debug)]
+pub struct Outcome<L: Layer>(Became<L::Proof, L::Given>);
+
+#[derive(Clone, Debug)]
+enum Became<P, G> {
     /// It passed.
-    Proven(L::Proof),
+    Proven(P),
     /// The route waives it; what was proven before is handed on.
-    Waived(L::Given),
+    Waived(G),
+}
+
+impl<L: Layer> Clone for Outcome<L>
+where
+    L::Proof: Clone,
+{
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl Outcome<Roles> {
+    /// What was proven before, whether the layer judged or not.
+    pub(super) fn into_identified(self) -> Identified {
+        match self.0 {
+            Became::Proven(granted) => granted.into_identified(),
+            Became::Waived(identified) => identified,
+        }
+    }
 }
 
 /// Runs a layer that is always enforced.
@@ -119,15 +149,15 @@ async fn step<L: Layer>(
     match request.waived(L::NAME) {
         None => judge(layer, request, given, record, Verdict::Denied)
             .await
-            .map(Outcome::Proven),
+            .map(|proof| Outcome(Became::Proven(proof))),
         Some(WaivedMode::Shadow) => {
             // What it says is in the record; what it proves is not used, so that a shadow cannot widen anything either.
             let _ = judge(layer, request, given.clone(), record, Verdict::Waived).await;
-            Ok(Outcome::Waived(given))
+            Ok(Outcome(Became::Waived(given)))
         }
         Some(WaivedMode::Off) => {
             record.step(L::NAME, Verdict::Off);
-            Ok(Outcome::Waived(given))
+            Ok(Outcome(Became::Waived(given)))
         }
     }
 }
@@ -160,11 +190,8 @@ pub struct Permit {
 
 impl Permit {
     /// Takes what the last layer gave, so that a chain that ends earlier does not compile.
-    fn new(request: Inbound, roles: Outcome<Roles>) -> Result<Self, Denial> {
-        let caller = match roles {
-            Outcome::Proven(granted) => granted.into_identified().into_caller(),
-            Outcome::Waived(identified) => identified.into_caller(),
-        };
+    fn new(request: Inbound, fits: Fits) -> Result<Self, Denial> {
+        let caller = fits.into_identified().into_caller();
         let rule = request.rule();
         let target = rule.target.ok_or(Reason::RouteDenied)?; // The router refuses this already; a net.
         let keeps_token = match target {

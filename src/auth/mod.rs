@@ -35,9 +35,11 @@
 
 pub mod caller;
 pub mod chain;
+pub mod condition;
 pub mod identifiers;
 pub mod identity;
 pub mod roles;
+pub mod when;
 
 use std::future::Future;
 
@@ -78,11 +80,13 @@ pub enum LayerName {
     Identifiers,
     /// Whether the caller's roles allow the action.
     Roles,
+    /// Whether the route's own condition holds.
+    When,
 }
 
 impl LayerName {
     /// Every layer, in the order of the chain.
-    pub const ALL: &[Self] = &[Self::Identity, Self::Identifiers, Self::Roles];
+    pub const ALL: &[Self] = &[Self::Identity, Self::Identifiers, Self::Roles, Self::When];
 
     /// The name in the route map, the log and the metrics.
     pub const fn as_str(self) -> &'static str {
@@ -90,13 +94,14 @@ impl LayerName {
             Self::Identity => "identity",
             Self::Identifiers => "identifiers",
             Self::Roles => "roles",
+            Self::When => "when",
         }
     }
 
     /// Whether a route may put the layer into shadow or switch it off.
     pub const fn can_be_waived(self) -> bool {
         match self {
-            Self::Identity | Self::Identifiers => false,
+            Self::Identity | Self::Identifiers | Self::When => false,
             Self::Roles => true,
         }
     }

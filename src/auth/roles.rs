@@ -168,7 +168,7 @@ impl Roles {
 }
 
 /// Proof that the caller's roles allow the action.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Granted {
     identified: Identified,
 }

@@ -16,6 +16,7 @@ use jsonwebtoken::Algorithm;
 use super::secret::Secret;
 use super::side_url::SideUrl;
 use crate::auth::LayerName;
+use crate::auth::condition::Condition;
 use crate::auth::roles::Action;
 use crate::request::method::Methods;
 use crate::request::path::Pattern;
@@ -454,6 +455,8 @@ pub struct Route {
     pub aal: u8,
     /// What the request does, for `roles.grants`. Default: by method.
     pub action: Option<Action>,
+    /// What must hold besides what the layers ask.
+    pub when: Option<Condition>,
     /// Whether `/x/` is the same as `/x`.
     pub trailing_slash: TrailingSlash,
     /// How the part behind `{*rest}` is read.

@@ -182,6 +182,7 @@ wire! {
     refused {
         "identity": "the layer `identity` is always enforced; remove the key",
         "identifiers": "the layer `identifiers` is always enforced; remove the key",
+        "when": "the layer `when` is always enforced; remove the key, or the route's `when`",
     }
 
     /// How one layer is waived.
@@ -217,6 +218,7 @@ wire! {
         pass_credentials: bool,
         aal: Aal,
         action: Text,
+        when: Text,
         upstream: Text,
         serve: Serve,
         trailing_slash: TrailingSlash,
@@ -227,7 +229,7 @@ wire! {
         errors: Errors,
         layers: Layers,
     }
-    later ["learn", "limits", "rest", "when"]
+    later ["learn", "limits", "rest"]
 
     /// What may be sent.
     struct Body {

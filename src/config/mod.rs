@@ -20,7 +20,7 @@ pub mod reload;
 pub mod secret;
 pub mod side_url;
 pub mod snapshot;
-mod spelling;
+pub(crate) mod spelling;
 #[cfg(test)]
 mod tests;
 mod units;

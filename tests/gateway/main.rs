@@ -44,3 +44,4 @@ mod streaming;
 mod streams;
 mod support;
 mod upstream;
+mod when;

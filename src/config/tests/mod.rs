@@ -15,6 +15,7 @@ mod routes;
 mod store;
 mod tokens;
 mod upstreams;
+mod when;
 
 use std::path::Path;
 use std::time::Duration;

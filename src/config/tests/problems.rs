@@ -255,7 +255,6 @@ fn what_the_design_has_and_this_version_has_not_is_refused_by_name() {
     }
     for (route, key) in [
         ("limits: [a]", "limits"),
-        ("when: a", "when"),
         ("learn: {}", "learn"),
         ("rest: {}", "rest"),
         ("body: { ids: [] }", "body.ids"),
@@ -284,6 +283,14 @@ fn what_the_design_has_and_this_version_has_not_is_refused_by_name() {
         &[(
             "layers: { identity: { mode: off } }\n",
             "layers.identity",
+            "always enforced",
+        )],
+    );
+    each_refused(
+        &rest,
+        &[(
+            "layers: { when: { mode: off } }\n",
+            "layers.when",
             "always enforced",
         )],
     );
