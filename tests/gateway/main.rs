@@ -45,3 +45,4 @@ mod streams;
 mod support;
 mod upstream;
 mod when;
+mod worlds;
