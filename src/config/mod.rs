@@ -7,6 +7,7 @@
 //! keys, and `wire` reads the tree into them; `check` makes [`checked`] values of them, which cannot be wrong any more. Each
 //! step notes problems and goes on, so that [`Problems`] holds all of them, with line, column and what to write instead.
 
+pub(crate) mod cases;
 mod check;
 pub mod checked;
 mod declare;

@@ -34,6 +34,7 @@ mod listen;
 mod logs;
 mod mirror;
 mod path;
+mod policy;
 mod reasons;
 mod reload;
 mod revocation;

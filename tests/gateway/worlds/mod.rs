@@ -70,7 +70,8 @@ fn the_rules_as_sql_say_what_was_decided() {
     };
     let all = ["read", "write", "delete", "admin"];
     // Who may do how many of these, in that order, to what.
-    let cases: Vec<(&str, &str, Vec<(&str, usize)>)> = vec![
+    type May = (&'static str, usize);
+    let cases: Vec<(&str, &str, Vec<May>)> = vec![
         (
             "project",
             "private",
