@@ -113,8 +113,8 @@ fn the_rules_as_sql_say_what_was_decided() {
             vec![
                 ("viewer", 1),
                 ("editor", 3),
-                ("lead", 4),
-                ("chief", 4),
+                ("lead", 3),
+                ("chief", 3),
                 ("former", 0),
             ],
         ),
@@ -127,7 +127,7 @@ fn the_rules_as_sql_say_what_was_decided() {
         (
             "project",
             "team-only named",
-            vec![("lead", 4), ("stranger", 0)],
+            vec![("lead", 3), ("stranger", 0)],
         ),
         ("project", "team-only unnamed", vec![("lead", 0)]),
         ("project", "odd", vec![("owner", 4), ("lead", 0)]),
@@ -279,7 +279,7 @@ fn a_world_has_everything_in_it_and_is_the_same_for_the_same_seed() {
         ),
         (
             "a lead in a team",
-            "SELECT count(*) FROM oracle.project v JOIN projects p ON p.id = thing WHERE person <> user_id AND rank = 4",
+            "SELECT count(*) FROM oracle.project v JOIN projects p ON p.id = thing WHERE person <> user_id AND rank = 3",
         ),
         (
             "an open project",

@@ -2,12 +2,12 @@
 --
 -- This is the judge of the judge: it is written from the rules alone, and thinks in sets where the gateway thinks in steps. For every kind
 -- of thing there is a view of all (person, thing, rank) that hold by some relation; a ruling asks whether the view has a row. Ranks:
--- 1 sees, 2 changes, 3 also deletes and shares, 4 also gives rights.
+-- 1 sees, 2 changes, 3 also deletes and shares, 4 also whatever else there is, which is for who owns it or what it is in.
 
 CREATE SCHEMA oracle;
 
 CREATE TABLE oracle.needs (action text PRIMARY KEY, rank int NOT NULL);
-INSERT INTO oracle.needs VALUES ('read', 1), ('download', 1), ('write', 2), ('delete', 3), ('share', 3), ('admin', 4);
+INSERT INTO oracle.needs VALUES ('read', 1), ('write', 2), ('delete', 3), ('share', 3), ('admin', 4);
 
 -- Words of several vocabularies. A word that is not here is `private`, and so is no word.
 CREATE TABLE oracle.words (word text PRIMARY KEY, means text NOT NULL);
@@ -18,16 +18,16 @@ INSERT INTO oracle.words VALUES
 -- Active members of active teams; whoever owns a team is its owner, even if the member's row is gone or not active.
 CREATE VIEW oracle.crew AS
     SELECT user_id AS person, team_id AS team,
-        CASE role WHEN 'viewer' THEN 1 WHEN 'editor' THEN 3 WHEN 'admin' THEN 4 WHEN 'owner' THEN 4 END AS rank
+        CASE role WHEN 'viewer' THEN 1 WHEN 'editor' THEN 3 WHEN 'admin' THEN 3 WHEN 'owner' THEN 3 END AS rank
     FROM team_members WHERE is_active
         AND team_id IN (SELECT id FROM teams WHERE is_active)
     UNION ALL
-    SELECT owner_id, id, 4 FROM teams WHERE is_active;
+    SELECT owner_id, id, 3 FROM teams WHERE is_active;
 
 -- Teams that a project was shared with. A privacy row that does not allow teams shuts all of them out; one that names teams, the others.
 CREATE VIEW oracle.shared AS
     SELECT pt.project_id AS project, pt.team_id AS team,
-        CASE access_level WHEN 'read' THEN 1 WHEN 'write' THEN 2 WHEN 'admin' THEN 4 END AS rank
+        CASE access_level WHEN 'read' THEN 1 WHEN 'write' THEN 2 WHEN 'admin' THEN 3 END AS rank
     FROM project_teams pt
     WHERE NOT EXISTS (
         SELECT FROM project_privacy_settings s
