@@ -213,6 +213,14 @@ reasons! {
     StoreUnavailable "store_unavailable" => SERVICE_UNAVAILABLE, "store_unavailable", Dependency, Both,
         "The store has been away for too long for what the request wants, or was never there: what was revoked since then is not known.", "Check that the server under `store.redis` answers; `foregate check` prints what is allowed while it does not. The token is not at fault.";
 
+    // The identity server, which signs users in.
+    SignInBusy "sign_in_busy" => SERVICE_UNAVAILABLE, "sign_in_busy", Dependency, Both,
+        "More calls to the identity server are under way, and more wait, than `identity.supabase` allows.", "Come again in a moment; if it lasts, raise `concurrency`, or see why the identity server is slow.";
+    IdentityUnavailable "identity_unavailable" => SERVICE_UNAVAILABLE, "identity_unavailable", Dependency, Both,
+        "The identity server cannot be reached, or broke its answer off.", "Check that the server under `identity.supabase.url` answers; nobody's session is at fault.";
+    IdentityTimeout "identity_timeout" => GATEWAY_TIMEOUT, "identity_timeout", Dependency, Both,
+        "The identity server did not answer within 5 s.", "See why it is slow; nobody's session is at fault.";
+
     // What the caller may do.
     IdentifierInvalid "identifier_invalid" => BAD_REQUEST, "identifier_invalid", Client, Both,
         "A typed path parameter does not have its type, or is the nil UUID.", "Send a canonical identifier.";
@@ -228,6 +236,25 @@ reasons! {
         "The route's `when` does not hold for this request and caller.", "Nothing, if the condition says what is meant.";
     WhenFailed "when_failed" => FORBIDDEN, "when_refused", Client, Both,
         "The route's `when` cannot be computed for this request and caller; the detail says why.", "Ask `has(caller.claims.NAME)` before reading a claim that not every token has.";
+
+    CallerInactive "caller_inactive" => FORBIDDEN, "caller_inactive", Client, Both,
+        "The query `facts.caller` says that the caller is not active, or has no row for it.", "Activate the caller's row.";
+    NotYours "not_yours" => NOT_FOUND, "not_found", Client, Both,
+        "The thing is there, and nothing lets the caller do this to it: not owning it, not a team, not its visibility, no role.", "Share it, or grant `ACTION:any` to a role of the caller.";
+    Absent "absent" => NOT_FOUND, "not_found", Client, Both,
+        "There is no thing of this id, or it does not lie where the request says.", "Check the id.";
+    LineageCycle "lineage_cycle" => NOT_FOUND, "not_found", Client, Both,
+        "The parents of the thing lead back to one that was met before.", "Correct the parent in the database.";
+    LineageMissing "lineage_missing" => NOT_FOUND, "not_found", Client, Both,
+        "A parent of the thing is not there.", "Correct the parent in the database.";
+    LineageDeep "lineage_deep" => NOT_FOUND, "not_found", Client, Both,
+        "The thing has more than ten parents above one another.", "Correct the parents in the database.";
+    FactsUnavailable "facts_unavailable" => SERVICE_UNAVAILABLE, "facts_unavailable", Dependency, Both,
+        "A fact that the verdict needs cannot be looked up, and none that is young enough is remembered.", "Check that the server under `database.url` answers and takes the queries under `facts` and `resources`; `foregate check` prints what is allowed while it does not.";
+    BudgetSpent "budget_spent" => SERVICE_UNAVAILABLE, "budget_spent", Dependency, Both,
+        "There was no verdict within `budget`; the record says which step spent it.", "Speed up what that step asked, or raise `budget`.";
+    BindingFailed "binding_failed" => BAD_GATEWAY, "binding_failed", Upstream, Both,
+        "The answer of a `learn` route was to name a thing, and it does not, or the thing could not be bound to the caller; the client did not get the answer.", "See the detail: the answer must be JSON without a content coding, have the field, and be no longer than 1 MiB; or the store is away.";
 
     // Behind us.
     UpstreamConnect "upstream_connect" => BAD_GATEWAY, "upstream_unreachable", Upstream, Both,

@@ -30,12 +30,17 @@
 pub mod admin;
 pub mod answer;
 pub mod auth;
+mod breaker;
+pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod cors;
+pub mod database;
 pub mod denial;
+pub mod facts;
 pub mod gateway;
+pub mod identity;
 mod line;
 pub mod listen;
 pub mod log;

@@ -12,6 +12,9 @@ use prometheus::{
 
 use crate::auth::LayerName;
 use crate::config::checked::{Config, KeySource};
+use crate::database::DatabaseMetrics;
+use crate::facts::FactMetrics;
+use crate::identity::IdentityMetrics;
 use crate::listen::connection::Cause;
 use crate::record::{Record, Verdict};
 use crate::sessions::RevocationMetrics;
@@ -77,6 +80,12 @@ pub struct Metrics {
     pub streams: StreamMetrics,
     /// The store.
     pub store: Arc<StoreMetrics>,
+    /// The database.
+    pub database: Arc<DatabaseMetrics>,
+    /// Facts.
+    pub facts: Arc<FactMetrics>,
+    /// The identity server.
+    pub identity: Arc<IdentityMetrics>,
     /// Log lines that were dropped because the reader of standard output was too slow.
     pub log_dropped: IntCounter,
 }
@@ -224,6 +233,9 @@ impl Metrics {
             revocations: Arc::new(RevocationMetrics::new(&registry)?),
             streams: StreamMetrics::new(&registry)?,
             store: Arc::new(StoreMetrics::new(&registry)?),
+            database: Arc::new(DatabaseMetrics::new(&registry)?),
+            facts: Arc::new(FactMetrics::new(&registry)?),
+            identity: Arc::new(IdentityMetrics::new(&registry)?),
             log_dropped: counter(
                 "log_dropped_total",
                 "Log lines dropped because standard output was not read fast enough.",

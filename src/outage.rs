@@ -34,6 +34,10 @@ pub enum State {
     KeysKept,
     /// The keys of an issuer cannot be fetched, and those that are there are too old, or do not have the token's `kid`.
     KeysMissing,
+    /// Facts cannot be looked up, or not in time.
+    FactsAway,
+    /// There was no verdict in time.
+    BudgetSpent,
 }
 
 /// What a request wants; a column of the table.
@@ -78,6 +82,13 @@ const DEGRADE: Cell = cell(Answer::Degrade, "");
 const NO_STORE: Cell = cell(Answer::Refuse(Reason::StoreUnavailable), "");
 const NO_KEYS: Cell = cell(Answer::Refuse(Reason::KeysUnavailable), "");
 
+const NO_FACTS: Cell = cell(Answer::Refuse(Reason::FactsUnavailable), "");
+const SPENT: Cell = cell(Answer::Refuse(Reason::BudgetSpent), "");
+const OLD: Cell = cell(
+    Answer::Degrade,
+    "the owner and whoever may read what is public, on facts of at most 5 min; no team, no role crossing",
+);
+
 const fn cell(answer: Answer, but: &'static str) -> Cell {
     Cell { answer, but }
 }
@@ -108,12 +119,14 @@ pub fn judge(
 
 impl State {
     /// Every state, in the order of the table.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::StoreLeft,
         Self::StoreAway,
         Self::StoreGone,
         Self::KeysKept,
         Self::KeysMissing,
+        Self::FactsAway,
+        Self::BudgetSpent,
     ];
 
     /// The row: a cell for each of [`AccessClass::ALL`].
@@ -128,6 +141,8 @@ impl State {
             Self::StoreGone   => [ALLOW, NO_STORE, NO_STORE, NO_STORE, NO_STORE, NO_STORE],
             Self::KeysKept    => [ALLOW, ALLOW,   ALLOW,    ALLOW,    ALLOW,     ALLOW],
             Self::KeysMissing => [ALLOW, NO_KEYS, NO_KEYS,  NO_KEYS,  ALLOW,     ALLOW],
+            Self::FactsAway   => [ALLOW, OLD,     NO_FACTS, NO_FACTS, ALLOW,     ALLOW],
+            Self::BudgetSpent => [SPENT, SPENT,   SPENT,    SPENT,    SPENT,     SPENT],
         }
     }
 
@@ -157,6 +172,8 @@ impl State {
             Self::StoreGone => "store_gone",
             Self::KeysKept => "keys_kept",
             Self::KeysMissing => "keys_missing",
+            Self::FactsAway => "facts_away",
+            Self::BudgetSpent => "budget_spent",
         }
     }
 
@@ -174,6 +191,8 @@ impl State {
             Self::KeysMissing => {
                 "keys: no fetch, and the last good ones are too old or lack the `kid`"
             }
+            Self::FactsAway => "facts: the database is away or slow",
+            Self::BudgetSpent => "budget spent before a verdict",
         }
     }
 
@@ -209,7 +228,9 @@ impl AccessClass {
             Access::Optional | Access::User => {}
         }
         let action = Action::of(route, method);
-        if action == "admin" || roles.is_for_admins(action) {
+        // Whoever owns a thing may do to it what no role grants.
+        let may_be_owners = !route.resources.is_empty() && !action.ends_with(":any");
+        if action == "admin" || roles.is_for_admins(action) && !may_be_owners {
             Self::Admin
         } else if action.strip_suffix(":any").unwrap_or(action) == "read" {
             Self::Read
@@ -267,7 +288,10 @@ mod tests {
     #[test]
     fn an_outage_is_a_503_and_never_a_judgement_about_the_caller() {
         for state in State::ALL {
-            assert_eq!(state.answer(AccessClass::Public), Answer::Allow);
+            // What needs nothing is never late.
+            if state != State::BudgetSpent {
+                assert_eq!(state.answer(AccessClass::Public), Answer::Allow);
+            }
             for class in AccessClass::ALL {
                 if let Answer::Refuse(reason) = state.answer(class) {
                     assert_eq!(reason.status().as_u16(), 503, "{state:?} {class:?}");

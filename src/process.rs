@@ -9,6 +9,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::config::snapshot::Snapshot;
+use crate::database::Database;
+use crate::identity::IdentityServer;
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::sessions::Revocations;
@@ -26,6 +28,8 @@ pub struct Process {
     key_sources: Arc<KeySources>,
     revocations: Arc<Revocations>,
     store: Arc<dyn Store>,
+    database: Option<Database>,
+    identity: Option<IdentityServer>,
     log: Log,
     draining: AtomicBool,
     reloading: Mutex<()>,
@@ -33,6 +37,10 @@ pub struct Process {
 
 impl Process {
     /// Puts the shared state together.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is one thing that workers share; a struct of them would be this one again"
+    )]
     pub fn new(
         snapshot: Snapshot,
         metrics: Arc<Metrics>,
@@ -40,6 +48,8 @@ impl Process {
         key_sources: Arc<KeySources>,
         revocations: Arc<Revocations>,
         store: Arc<dyn Store>,
+        database: Option<Database>,
+        identity: Option<IdentityServer>,
         log: Log,
     ) -> Self {
         Self {
@@ -50,6 +60,8 @@ impl Process {
             key_sources,
             revocations,
             store,
+            database,
+            identity,
             log,
             draining: AtomicBool::new(false),
             reloading: Mutex::new(()),
@@ -101,6 +113,16 @@ impl Process {
     /// What is shared with other replicas.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// The operator's database, if there is one.
+    pub fn database(&self) -> Option<&Database> {
+        self.database.as_ref()
+    }
+
+    /// The identity server, if there is one.
+    pub fn identity(&self) -> Option<&IdentityServer> {
+        self.identity.as_ref()
     }
 
     /// The log.

@@ -10,9 +10,12 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Loaded;
-use crate::config::checked::{Config, ListenKind};
+use crate::config::checked::{Config, ListenKind, StoreChoice};
 use crate::config::reload;
 use crate::config::snapshot::Snapshot;
+use crate::database::{Database, Listener};
+use crate::facts::{Shelf, notify, schema};
+use crate::identity::IdentityServer;
 use crate::listen::{Bound, Workers};
 use crate::log::Log;
 use crate::metrics::Metrics;
@@ -80,6 +83,19 @@ impl Server {
             tracing::warn!(%warning, "configuration");
         }
         let store = open(&loaded.config, &metrics.store)?;
+        let database = match &loaded.config.database {
+            None => None,
+            Some(config) => {
+                tracing::info!(database = %config.server.shown(), "database");
+                Some(Database::start(config, metrics.database.clone())?)
+            }
+        };
+        let calls = SideCalls::new()?;
+        let identity = loaded
+            .config
+            .identity
+            .clone()
+            .map(|config| IdentityServer::new(config, &calls, metrics.identity.clone()));
         let (revocations, mut follower) = Revocations::new(
             store.clone(),
             loaded.config.revocations.capacity.get(),
@@ -87,6 +103,26 @@ impl Server {
         );
         follower.catch_up().await;
         tokio::spawn(follower.run());
+        let mut is_checked = true;
+        if let Some(database) = &database {
+            match schema::check(&loaded.name, &loaded.config, database).await? {
+                Ok(()) => {}
+                Err(why) => {
+                    is_checked = false;
+                    tracing::warn!(%why, "the database cannot be asked yet whether the queries fit it");
+                }
+            }
+        }
+        let name = loaded.name.clone();
+        let is_shared = matches!(loaded.config.store, StoreChoice::Redis(_));
+        let shelf = Shelf::new(
+            store.clone(),
+            is_shared,
+            database.clone(),
+            metrics.facts.clone(),
+        );
+        let listener = loaded.config.database.as_ref().map(Listener::new);
+        notify::follow(&shelf, listener.transpose()?.flatten());
         let snapshot = Snapshot::build(
             loaded.config,
             loaded.digest,
@@ -95,6 +131,7 @@ impl Server {
             &token_cache,
             &key_sources,
             &revocations,
+            &shelf,
         )?;
         metrics.configured(1, snapshot.waived_layers(clock::unix_now()));
         reload::announce(&snapshot);
@@ -105,14 +142,19 @@ impl Server {
             key_sources.clone(),
             revocations,
             store,
+            database,
+            identity,
             log,
         ));
         tokio::spawn(key_sources.refresh_forever(Surroundings {
-            calls: SideCalls::new()?,
+            calls,
             store: process.store().clone(),
             clock: clock::unix_now,
         }));
         tokio::spawn(admin::serve(admin, process.clone()));
+        if !is_checked {
+            tokio::spawn(schema::check_later(name, Arc::downgrade(&process)));
+        }
         let workers = Workers::start(&process, bound)?;
         Ok(Self {
             process,

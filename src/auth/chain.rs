@@ -6,18 +6,23 @@
 
 use std::sync::Arc;
 
-use hyper::HeaderMap;
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
+use hyper::{HeaderMap, Method};
 
-use super::identifiers::{Identified, Identifiers};
+use super::identifiers::Identifiers;
 use super::identity::Identity;
+use super::lineage::Lineage;
+use super::ownership::{Ownership, Via};
+use super::performance::{Informed, Performance};
 use super::roles::{RoleTable, Roles};
 use super::when::{Fits, When};
 use super::{Caller, Layer};
+use crate::budget::Budget;
 use crate::config::checked::{Authorization, Target, WaivedMode};
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
+use crate::facts::{Facts, Touched};
 use crate::record::{Record, Verdict};
 use crate::request::Inbound;
 use crate::sessions::Revocations;
@@ -28,20 +33,36 @@ use crate::tokens::Tokens;
 pub struct Chain {
     identity: Identity,
     identifiers: Identifiers,
+    performance: Performance,
     roles: Roles,
     when: When,
+    ownership: Ownership,
+    lineage: Lineage,
 }
 
 impl Chain {
     /// Builds the chain.
-    pub fn new(tokens: Arc<Tokens>, roles: RoleTable, revocations: Arc<Revocations>) -> Self {
+    pub fn new(
+        tokens: Arc<Tokens>,
+        roles: RoleTable,
+        revocations: Arc<Revocations>,
+        facts: Arc<Facts>,
+    ) -> Self {
         let table = Arc::new(roles);
         Self {
             identity: Identity::new(tokens, table.clone(), revocations),
             identifiers: Identifiers,
-            roles: Roles::new(table),
+            performance: Performance::new(facts, table.clone()),
+            roles: Roles::new(table.clone()),
             when: When,
+            ownership: Ownership::new(table),
+            lineage: Lineage,
         }
+    }
+
+    /// The facts that requests are judged by.
+    pub fn facts(&self) -> &Arc<Facts> {
+        self.performance.facts()
     }
 
     /// Judges a request. The only way to a [`Permit`].
@@ -56,11 +77,27 @@ impl Chain {
         record.caller = caller.verified().cloned();
         // Identifiers that cannot exist are refused before anybody looks them up.
         let identified = enforce(&self.identifiers, &request, caller, record).await?;
-        // What the caller is, before whose the thing is: it needs no lookup.
-        let roles = step(&self.roles, &request, identified, record).await?;
-        // What the route's author adds, before anything must be looked up.
-        let fits = enforce(&self.when, &request, roles, record).await?;
-        Permit::new(request, fits)
+        // All lookups at once, before anybody judges by them.
+        let budget = Budget::begin(request.snapshot().config().budget);
+        let given = (identified, budget);
+        let informed = enforce(&self.performance, &request, given, record).await?;
+        // What the caller is, before whose the thing is.
+        let roles = step(&self.roles, &request, informed.clone(), record).await?;
+        // What the route's author adds: it sees the caller and the request, and no facts.
+        let fits = enforce(&self.when, &request, informed.clone(), record).await?;
+        // Whose it is, before where it came from: a stranger learns nothing of a thing's parents.
+        let ownership = step(&self.ownership, &request, informed.clone(), record).await?;
+        let lineage = step(&self.lineage, &request, informed.clone(), record).await?;
+        record.via = ownership.via();
+        Permit::new(
+            request,
+            self.facts(),
+            &informed,
+            roles,
+            fits,
+            ownership,
+            lineage,
+        )
     }
 
     /// Judges again what stands since an earlier judgement, by this chain, whose configuration is `snapshot`'s.
@@ -78,9 +115,22 @@ impl Chain {
         let request = standing.request.reroute(snapshot, &mut record)?;
         let caller = self.identity.confirm(&request, &standing.caller)?;
         let identified = enforce(&self.identifiers, &request, caller, &mut record).await?;
-        let roles = step(&self.roles, &request, identified, &mut record).await?;
-        let fits = enforce(&self.when, &request, roles, &mut record).await?;
-        let permit = Permit::new(request, fits)?;
+        let budget = Budget::begin(request.snapshot().config().budget);
+        let given = (identified, budget);
+        let informed = enforce(&self.performance, &request, given, &mut record).await?;
+        let roles = step(&self.roles, &request, informed.clone(), &mut record).await?;
+        let fits = enforce(&self.when, &request, informed.clone(), &mut record).await?;
+        let ownership = step(&self.ownership, &request, informed.clone(), &mut record).await?;
+        let lineage = step(&self.lineage, &request, informed.clone(), &mut record).await?;
+        let permit = Permit::new(
+            request,
+            self.facts(),
+            &informed,
+            roles,
+            fits,
+            ownership,
+            lineage,
+        )?;
         Ok(Standing {
             request: permit.request,
             caller: permit.caller,
@@ -91,38 +141,27 @@ impl Chain {
     pub fn settle(&self, record: &Record) {
         self.identity.settle(record);
         self.identifiers.settle(record);
+        self.performance.settle(record);
         self.roles.settle(record);
         self.when.settle(record);
+        self.ownership.settle(record);
+        self.lineage.settle(record);
     }
 }
 
-/// What became of a layer that may be waived. Only this module makes one.
-#[derive(Debug)]
-pub struct Outcome<L: Layer>(Became<L::Proof, L::Given>);
-
-#[derive(Clone, Debug)]
-enum Became<P, G> {
+/// What became of a layer that may be waived.
+enum Outcome<L: Layer> {
     /// It passed.
-    Proven(P),
-    /// The route waives it; what was proven before is handed on.
-    Waived(G),
+    Proven(L::Proof),
+    /// The route waives it.
+    Waived,
 }
 
-impl<L: Layer> Clone for Outcome<L>
-where
-    L::Proof: Clone,
-{
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl Outcome<Roles> {
-    /// What was proven before, whether the layer judged or not.
-    pub(super) fn into_identified(self) -> Identified {
-        match self.0 {
-            Became::Proven(granted) => granted.into_identified(),
-            Became::Waived(identified) => identified,
+impl Outcome<Ownership> {
+    fn via(&self) -> Option<Via> {
+        match self {
+            Self::Proven(owned) => owned.via(),
+            Self::Waived => None,
         }
     }
 }
@@ -149,15 +188,15 @@ async fn step<L: Layer>(
     match request.waived(L::NAME) {
         None => judge(layer, request, given, record, Verdict::Denied)
             .await
-            .map(|proof| Outcome(Became::Proven(proof))),
+            .map(Outcome::Proven),
         Some(WaivedMode::Shadow) => {
             // What it says is in the record; what it proves is not used, so that a shadow cannot widen anything either.
-            let _ = judge(layer, request, given.clone(), record, Verdict::Waived).await;
-            Ok(Outcome(Became::Waived(given)))
+            let _ = judge(layer, request, given, record, Verdict::Waived).await;
+            Ok(Outcome::Waived)
         }
         Some(WaivedMode::Off) => {
             record.step(L::NAME, Verdict::Off);
-            Ok(Outcome(Became::Waived(given)))
+            Ok(Outcome::Waived)
         }
     }
 }
@@ -186,12 +225,26 @@ pub struct Permit {
     caller: Caller,
     target: Target,
     authorization: Option<HeaderValue>,
+    touched: Touched,
 }
 
 impl Permit {
-    /// Takes what the last layer gave, so that a chain that ends earlier does not compile.
-    fn new(request: Inbound, fits: Fits) -> Result<Self, Denial> {
-        let caller = fits.into_identified().into_caller();
+    /// Takes what every layer gave, so that a chain that ends earlier does not compile.
+    fn new(
+        request: Inbound,
+        facts: &Arc<Facts>,
+        informed: &Informed,
+        _roles: Outcome<Roles>,
+        _fits: Fits,
+        _ownership: Outcome<Ownership>,
+        _lineage: Outcome<Lineage>,
+    ) -> Result<Self, Denial> {
+        let caller = informed.caller().clone();
+        let subject = caller.verified().map(|verified| verified.subject());
+        let touched = match is_safe(request.method()) {
+            true => Touched::nothing(),
+            false => Touched::new(facts, facts.touched(informed.known(), subject)),
+        };
         let rule = request.rule();
         let target = rule.target.ok_or(Reason::RouteDenied)?; // The router refuses this already; a net.
         let keeps_token = match target {
@@ -211,6 +264,7 @@ impl Permit {
             caller,
             target,
             authorization,
+            touched,
         })
     }
 
@@ -240,8 +294,14 @@ impl Permit {
             fields,
             body,
             authorization: self.authorization,
+            touched: self.touched,
         }
     }
+}
+
+/// Whether the method changes nothing (RFC 9110, section 9.2.1).
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// A permit that was used up.
@@ -255,6 +315,8 @@ pub(crate) struct Spent {
     pub(crate) body: Option<Incoming>,
     /// The `Authorization` field for the upstream.
     pub(crate) authorization: Option<HeaderValue>,
+    /// The facts that the request may change.
+    pub(crate) touched: Touched,
 }
 
 /// Who asked what, of a request that was let in: enough to judge again whether its answer may go on, and nothing that could be forwarded.

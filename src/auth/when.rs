@@ -4,10 +4,8 @@
 //! lacks. Trusts: what identity proved of the caller; the canonical request. Not here: what an expression may say (`condition`), and
 //! anything that must be looked up: a condition sees no facts.
 
-use super::chain::Outcome;
 use super::condition::Scope;
-use super::identifiers::Identified;
-use super::roles::Roles;
+use super::performance::Informed;
 use super::{Layer, LayerName};
 use crate::denial::{Denial, Reason};
 use crate::request::Inbound;
@@ -17,32 +15,22 @@ use crate::request::Inbound;
 pub struct When;
 
 /// Proof that the route has no condition, or that it holds.
-#[derive(Debug)]
-pub struct Fits {
-    identified: Identified,
-}
-
-impl Fits {
-    /// What was proven before.
-    pub fn into_identified(self) -> Identified {
-        self.identified
-    }
-}
+#[derive(Clone, Copy, Debug)]
+pub struct Fits(());
 
 impl Layer for When {
     const NAME: LayerName = LayerName::When;
-    type Given = Outcome<Roles>;
+    type Given = Informed;
     type Proof = Fits;
 
-    async fn check(&self, request: &Inbound, roles: Outcome<Roles>) -> Result<Fits, Denial> {
-        let identified = roles.into_identified();
+    async fn check(&self, request: &Inbound, informed: Informed) -> Result<Fits, Denial> {
         if let Some(condition) = &request.rule().when {
-            match condition.holds(&Scope::of(request, identified.caller())) {
+            match condition.holds(&Scope::of(request, informed.caller())) {
                 Ok(true) => {}
                 Ok(false) => return Err(Reason::WhenRefused.into()),
                 Err(why) => return Err(Reason::WhenFailed.because(why)),
             }
         }
-        Ok(Fits { identified })
+        Ok(Fits(()))
     }
 }

@@ -12,20 +12,24 @@ use hyper::header::{HeaderName, HeaderValue};
 use serde_json::{Map, Value as Json};
 
 use super::Problems;
+use super::check::Checker;
+use super::checked;
 use super::declare::wire;
-use super::file::Aal;
-use super::inputs;
+use super::file::{Aal, StaticFacts};
+use super::inputs::{self, Inputs};
 use super::interpolate::Variables;
 use super::node::{Kind, Node, Text};
 use super::problem::{Problem, Report};
 use super::spelling::nearest;
 use super::wire::{Decode, Field, List, Many, Named, Value, wrong};
 use crate::auth::LayerName;
+use crate::clock;
 use crate::denial::Reason;
 
 wire! {
     /// The whole file.
     struct File {
+        facts: StaticFacts,
         cases: List<Entry>,
     }
 
@@ -66,6 +70,15 @@ wire! {
         deny: Text,
         layer: Text,
     }
+}
+
+/// A file of cases, checked.
+#[derive(Debug)]
+pub(crate) struct Cases {
+    /// What is known of callers and things: it stands in for the database.
+    pub facts: checked::StaticFacts,
+    /// At least one.
+    pub cases: Vec<Case>,
 }
 
 /// A case, checked.
@@ -148,7 +161,7 @@ pub(crate) const BEFORE: &str = "request";
 /// # Errors
 ///
 /// Every problem at once.
-pub(crate) fn load(path: &Path) -> Result<Vec<Case>, Problems> {
+pub(crate) fn load(path: &Path) -> Result<Cases, Problems> {
     let name = path.display().to_string();
     let contents = inputs::read(path).map_err(|error| {
         let message = format!("cannot read the cases: {}", inputs::reason(&error));
@@ -161,11 +174,7 @@ pub(crate) fn load(path: &Path) -> Result<Vec<Case>, Problems> {
     read(&name, &text, &environment)
 }
 
-fn read(
-    name: &str,
-    text: &str,
-    vars: &dyn Fn(&str) -> Option<String>,
-) -> Result<Vec<Case>, Problems> {
+fn read(name: &str, text: &str, vars: &dyn Fn(&str) -> Option<String>) -> Result<Cases, Problems> {
     let mut report = Report::default();
     let file = super::yaml::parse(text, &mut Variables::new(vars), &mut report)
         .and_then(|node| File::decode(node, &mut report));
@@ -176,10 +185,16 @@ fn read(
     })
 }
 
-fn check(file: &File, report: &mut Report) -> Option<Vec<Case>> {
+fn check(file: &File, report: &mut Report) -> Option<Cases> {
     let example = "write `cases: [{ name: …, request: { path: /… }, expect: { allow: true } }]`";
     let list = file.cases.required(&file.place, "cases", example, report)?;
     list.value.at_least_one(&list.place, report);
+    let facts = Checker {
+        report,
+        inputs: &mut Inputs::new(Path::new("")),
+        now: clock::unix_now(),
+    }
+    .static_facts(&file.facts);
     let mut names: BTreeMap<&str, u32> = BTreeMap::new();
     let mut cases = Vec::new();
     for entry in &list.value.items {
@@ -194,7 +209,9 @@ fn check(file: &File, report: &mut Report) -> Option<Vec<Case>> {
         }
         cases.extend(case(&entry.value, report));
     }
-    (cases.len() == list.value.written).then_some(cases)
+    let is_whole = cases.len() == list.value.written;
+    let facts = facts?;
+    is_whole.then_some(Cases { facts, cases })
 }
 
 fn case(wire: &Entry, report: &mut Report) -> Option<Case> {
@@ -525,6 +542,6 @@ mod tests {
                 );
             }
         }
-        assert!(load(&path).unwrap().len() > 4);
+        assert!(load(&path).unwrap().cases.len() > 4);
     }
 }

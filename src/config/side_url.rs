@@ -35,19 +35,31 @@ impl SideUrl {
     ///
     /// It is none, or one in clear text to another machine.
     pub fn parse(text: &str) -> Result<Self, SideUrlError> {
+        let url = Self::parse_any(text)?;
+        let is_loopback = url
+            .site
+            .host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+        // Whoever can answer for an issuer can sign tokens.
+        if !url.site.tls && !is_loopback {
+            return Err(SideUrlError::ClearText);
+        }
+        Ok(url)
+    }
+
+    /// Reads a URL that may be in clear text to anywhere, because the operator said so.
+    ///
+    /// # Errors
+    ///
+    /// It is none.
+    pub fn parse_any(text: &str) -> Result<Self, SideUrlError> {
         let Url {
             tls,
             host,
             port,
             path,
         } = Url::parse(text).map_err(SideUrlError::Malformed)?;
-        let is_loopback = host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback());
-        // Whoever can answer for an issuer can sign tokens.
-        if !tls && !is_loopback {
-            return Err(SideUrlError::ClearText);
-        }
         Ok(Self {
             site: SideSite { tls, host, port },
             path,

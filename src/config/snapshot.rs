@@ -12,6 +12,7 @@ use super::checked::{Config, CredentialSource, Route, Upstream, WaivedMode};
 use crate::auth::roles::RoleTable;
 use crate::auth::{Chain, LayerName};
 use crate::cors::Cors;
+use crate::facts::{Facts, Shelf};
 use crate::listen::tls;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::request::route::{RouteTable, Selected};
@@ -41,6 +42,10 @@ impl Snapshot {
     /// # Errors
     ///
     /// What only building can find: keys without a usable one, paths the router cannot hold, TLS that rustls refuses.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is one thing that configurations share; a struct of them would be `Process`"
+    )]
     pub fn build(
         config: Config,
         digest: [u8; 32],
@@ -49,6 +54,7 @@ impl Snapshot {
         cache: &Arc<VerifiedCache>,
         keys: &KeySources,
         revocations: &Arc<Revocations>,
+        shelf: &Arc<Shelf>,
     ) -> anyhow::Result<Self> {
         let tokens = Arc::new(
             Tokens::new(&config.tokens, cache.clone(), keys)
@@ -83,6 +89,7 @@ impl Snapshot {
                 tokens.clone(),
                 RoleTable::new(&config.roles),
                 revocations.clone(),
+                Arc::new(Facts::new(&config, shelf.clone())),
             ),
             tokens,
             cors: config.cors.as_ref().map(Cors::new),

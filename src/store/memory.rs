@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use aws_lc_rs::rand;
 use tokio::sync::watch;
 
-use super::{Answer, Entry, Kind, Logged, Outage, Position, Store, Unreachable};
+use super::{Answer, Entry, Kind, Logged, Outage, Position, Store, Swap, Unreachable, Version};
 
 /// How many records there may be, and how many entries in the log. Arbitrary; with records of a kilobyte this is some hundred megabytes.
 pub const CAPACITY: usize = 262_144;
@@ -30,6 +30,7 @@ pub struct Memory {
 #[derive(Default)]
 struct Inside {
     records: HashMap<(Kind, Vec<u8>), Record>,
+    writes: u64,
     epoch: u128,
     seq: u64,
     log: BTreeMap<u64, (Vec<u8>, Logged)>,
@@ -38,7 +39,10 @@ struct Inside {
 
 struct Record {
     value: Vec<u8>,
+    /// Unix milliseconds.
     expires: i64,
+    /// How many writes there had been with this one: what [`Version`] compares, since two writes may be of the same bytes.
+    write: u64,
 }
 
 impl Memory {
@@ -63,35 +67,64 @@ impl Memory {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn find(&self, kind: Kind, name: &[u8]) -> Option<Vec<u8>> {
-        let now = (self.now)();
+    fn find(&self, kind: Kind, name: &[u8]) -> (Option<Vec<u8>>, Version) {
+        let now = milliseconds((self.now)());
         let inside = self.inside();
-        inside
+        let found = inside
             .records
             .get(&(kind, name.to_vec()))
-            .filter(|record| record.expires > now)
-            .map(|record| record.value.clone())
+            .filter(|record| record.expires > now);
+        (
+            found.map(|record| record.value.clone()),
+            version(found.map(|record| record.write)),
+        )
     }
 
+    /// Writes a record, if there is room.
     fn write(
         &self,
-        kind: Kind,
-        name: &[u8],
+        inside: &mut Inside,
+        key: (Kind, Vec<u8>),
         value: &[u8],
         expires: i64,
-    ) -> Result<(), Unreachable> {
-        let now = (self.now)();
-        let key = (kind, name.to_vec());
-        let mut inside = self.inside();
+    ) -> Result<u64, Unreachable> {
+        let now = milliseconds((self.now)());
         if inside.records.len() >= self.capacity && !inside.records.contains_key(&key) {
             inside.records.retain(|_, record| record.expires > now);
             if inside.records.len() >= self.capacity {
                 return Err(Unreachable::Full);
             }
         }
-        let value = value.to_vec();
-        inside.records.insert(key, Record { value, expires });
-        Ok(())
+        inside.writes += 1;
+        let write = inside.writes;
+        let record = Record {
+            value: value.to_vec(),
+            expires,
+            write,
+        };
+        inside.records.insert(key, record);
+        Ok(write)
+    }
+
+    fn replace(
+        &self,
+        key: (Kind, Vec<u8>),
+        seen: &Version,
+        value: &[u8],
+        expires: i64,
+    ) -> Result<Swap, Unreachable> {
+        let now = milliseconds((self.now)());
+        let mut inside = self.inside();
+        let found = inside
+            .records
+            .get(&key)
+            .filter(|record| record.expires > now)
+            .map(|record| record.write);
+        if version(found) != *seen {
+            return Ok(Swap::Lost);
+        }
+        let write = self.write(&mut inside, key, value, expires)?;
+        Ok(Swap::Done(version(Some(write))))
     }
 
     fn append_all(&self, entries: &[Entry<'_>]) -> Result<Position, Unreachable> {
@@ -112,6 +145,15 @@ impl Memory {
         }
         Ok(position)
     }
+}
+
+fn version(write: Option<u64>) -> Version {
+    Version(vec![write.map(|write| write.to_be_bytes().to_vec())])
+}
+
+/// Of a time in seconds.
+fn milliseconds(seconds: i64) -> i64 {
+    seconds.saturating_mul(1000)
 }
 
 impl Inside {
@@ -158,7 +200,7 @@ impl Inside {
 
 impl Store for Memory {
     fn get<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, Option<Vec<u8>>> {
-        Box::pin(ready(Ok(self.find(kind, name))))
+        Box::pin(ready(Ok(self.find(kind, name).0)))
     }
 
     fn put<'a>(
@@ -168,7 +210,26 @@ impl Store for Memory {
         value: &'a [u8],
         expires: i64,
     ) -> Answer<'a, ()> {
-        Box::pin(ready(self.write(kind, name, value, expires)))
+        let mut inside = self.inside();
+        let key = (kind, name.to_vec());
+        let written = self.write(&mut inside, key, value, milliseconds(expires));
+        Box::pin(ready(written.map(|_| ())))
+    }
+
+    fn read<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, (Option<Vec<u8>>, Version)> {
+        Box::pin(ready(Ok(self.find(kind, name))))
+    }
+
+    fn swap<'a>(
+        &'a self,
+        kind: Kind,
+        name: &'a [u8],
+        version: &'a Version,
+        value: &'a [u8],
+        expires: i64,
+    ) -> Answer<'a, Swap> {
+        let key = (kind, name.to_vec());
+        Box::pin(ready(self.replace(key, version, value, expires)))
     }
 
     fn remove<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, ()> {

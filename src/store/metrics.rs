@@ -22,6 +22,10 @@ pub(super) enum Command {
     Get,
     /// One record, written.
     Put,
+    /// One record, read with its version.
+    Read,
+    /// One record, replaced if it still has its version.
+    Swap,
     /// One record, removed.
     Remove,
     /// The log, appended to.
@@ -30,18 +34,23 @@ pub(super) enum Command {
     Position,
     /// A page of the log.
     Page,
+    /// A message to other processes.
+    Tell,
     /// Whether it is there.
     Probe,
 }
 
 impl Command {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 10] = [
         Self::Get,
         Self::Put,
+        Self::Read,
+        Self::Swap,
         Self::Remove,
         Self::Append,
         Self::Position,
         Self::Page,
+        Self::Tell,
         Self::Probe,
     ];
 
@@ -49,10 +58,13 @@ impl Command {
         match self {
             Self::Get => "get",
             Self::Put => "put",
+            Self::Read => "read",
+            Self::Swap => "swap",
             Self::Remove => "remove",
             Self::Append => "append",
             Self::Position => "position",
             Self::Page => "page",
+            Self::Tell => "tell",
             Self::Probe => "probe",
         }
     }

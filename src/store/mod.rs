@@ -4,7 +4,6 @@
 //! Trusts:   nobody who can write the store; see `seal` for what such a person can and cannot do.
 //! Not here: what records mean (whoever writes them), and what a request is answered during an outage (`outage`).
 
-mod breaker;
 pub mod memory;
 pub mod metrics;
 mod redis;
@@ -14,14 +13,14 @@ use std::fmt::{self, Debug};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
 
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 pub use memory::Memory;
 pub use metrics::StoreMetrics;
 pub use redis::Redis;
 
+pub use crate::breaker::Outage;
 use crate::clock;
 use crate::config::checked::{Config, StoreChoice};
 
@@ -88,19 +87,68 @@ pub enum Kind {
     KeySet,
     /// An entry of the log of revocations.
     Revocation,
+    /// A session.
+    Session,
+    /// The sessions of one user.
+    SessionIndex,
+    /// The refreshing of one refresh token.
+    Refresh,
+    /// A fact about a caller or a thing.
+    Fact,
+    /// Whose a thing is that only an answer told of.
+    Learned,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::KeySet, Self::Revocation];
+    pub const ALL: [Self; 7] = [
+        Self::KeySet,
+        Self::Revocation,
+        Self::Session,
+        Self::SessionIndex,
+        Self::Refresh,
+        Self::Fact,
+        Self::Learned,
+    ];
 
     /// The word for it in names, seals and log lines. Never changed: records that exist could not be opened any more.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::KeySet => "key_set",
             Self::Revocation => "revocation",
+            Self::Session => "session",
+            Self::SessionIndex => "session_index",
+            Self::Refresh => "refresh",
+            Self::Fact => "fact",
+            Self::Learned => "learned",
         }
     }
+}
+
+/// What was under a name when it was read. [`Store::swap`] changes it only if it still is there.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Version(Vec<Stored>);
+
+/// What a store has under one of the places of a name, as it stands there: also what is expired, or not ours, is replaced and not just lost.
+type Stored = Option<Vec<u8>>;
+
+/// Tells nothing of what was there.
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_absent = self.0.iter().all(Option::is_none);
+        f.debug_struct("Version")
+            .field("is_absent", &is_absent)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of [`Store::swap`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Swap {
+    /// It was written, and is of this version now.
+    Done(Version),
+    /// It had changed since it was read, or is gone. Nothing was written.
+    Lost,
 }
 
 /// Where the log of revocations stands. An epoch that differs, or a `seq` that went back, means that the store lost data or may have:
@@ -133,20 +181,6 @@ pub struct Logged {
     pub record: Vec<u8>,
     /// What [`Entry::expires`] was.
     pub expires: i64,
-}
-
-/// Whether the store answers; the failure matrix is asked with it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Outage {
-    /// It answers.
-    Reachable,
-    /// It does not, and did before.
-    Away {
-        /// When it was last known to answer.
-        since: Instant,
-    },
-    /// It has not answered since this process started.
-    NeverSeen,
 }
 
 /// The store that the configuration chose. To be called inside the background runtime, where what looks after it will run.
@@ -194,6 +228,29 @@ pub trait Store: Debug + Send + Sync {
         expires: i64,
     ) -> Answer<'a, ()>;
 
+    /// What [`Store::get`] gives, and the version it has: of what is absent, too.
+    ///
+    /// # Errors
+    ///
+    /// It could not be found out.
+    fn read<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, (Option<Vec<u8>>, Version)>;
+
+    /// Puts a value under a name if it still has this version: of writers that read the same, one wins. `expires` is in Unix
+    /// *milliseconds*; the record may be seen for a second longer. A record that somebody else removed stays removed, unless the version is
+    /// of an absent one.
+    ///
+    /// # Errors
+    ///
+    /// It is not known to be stored, and may be: read again to find out.
+    fn swap<'a>(
+        &'a self,
+        kind: Kind,
+        name: &'a [u8],
+        version: &'a Version,
+        value: &'a [u8],
+        expires: i64,
+    ) -> Answer<'a, Swap>;
+
     /// Removes what is under a name, if there is anything.
     ///
     /// # Errors
@@ -230,6 +287,21 @@ pub trait Store: Debug + Send + Sync {
     /// Woken by every `seq` that somebody appended, and whenever the connection is made again. Messages may be lost, and numbers may be
     /// wrong: who waits here also asks for the position.
     fn pushes(&self) -> watch::Receiver<u64>;
+
+    /// Says something to every process that has this store, this one included. It is not sealed, and may be lost on the way: it may only ever
+    /// make somebody look again. A store of one process has nobody to tell.
+    ///
+    /// # Errors
+    ///
+    /// Nobody may have heard of it.
+    fn tell<'a>(&'a self, _message: &'a [u8]) -> Answer<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// What is told from now on. `None` says that something may have been missed. Ends at once for a store of one process.
+    fn told(&self) -> broadcast::Receiver<Option<Vec<u8>>> {
+        broadcast::Sender::new(1).subscribe()
+    }
 
     /// Whether it answers, and if not, since when.
     fn outage(&self) -> Outage;

@@ -25,15 +25,19 @@
 
 mod cli;
 mod cors;
+mod database;
 mod drain;
 mod headers;
 mod identifiers;
 mod identity;
 mod keys;
+mod lineage;
 mod listen;
 mod logs;
 mod mirror;
+mod ownership;
 mod path;
+mod performance;
 mod policy;
 mod reasons;
 mod reload;

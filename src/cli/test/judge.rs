@@ -9,6 +9,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
@@ -20,10 +21,12 @@ use crate::auth::Permit;
 use crate::clock;
 use crate::config::Loaded;
 use crate::config::cases::{BEFORE, Caller, Case};
-use crate::config::checked::{Config, KeySource, Serve, Target};
+use crate::config::checked::{Config, KeySource, RowSource, Serve, StaticFacts, Target};
 use crate::config::secret::Secret;
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
+use crate::facts::Shelf;
+use crate::facts::learned::Binding;
 use crate::gateway;
 use crate::metrics::Metrics;
 use crate::record::{Record, Verdict};
@@ -32,6 +35,9 @@ use crate::sessions::{Follower, Revocations};
 use crate::store::{Memory, Store};
 use crate::tokens::mint::{Claims, Signer};
 use crate::tokens::{KeySources, VerifiedCache};
+
+/// How many things may be bound in the store of a run; arbitrary, and more than anybody writes by hand.
+const BINDINGS: usize = 100_000;
 
 /// A gateway without sockets.
 pub(super) struct Judge {
@@ -63,7 +69,8 @@ enum Became {
 }
 
 impl Judge {
-    pub(super) fn new(mut loaded: Loaded) -> anyhow::Result<Self> {
+    /// A gateway with this map, in which these facts are all that is known.
+    pub(super) fn new(mut loaded: Loaded, facts: StaticFacts) -> anyhow::Result<Self> {
         let mut secret = [0; 48];
         aws_lc_rs::rand::fill(&mut secret).map_err(|_| anyhow!("no random bytes"))?;
         let secret: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -76,7 +83,9 @@ impl Judge {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
+        let bound = stand_in(&mut loaded.config, facts)?;
         let (snapshot, follower) = build(loaded)?;
+        runtime.block_on(bind(&snapshot, &bound))?;
         Ok(Self {
             snapshot: Arc::new(snapshot),
             signer,
@@ -229,12 +238,60 @@ fn put(object: &mut Map<String, Value>, path: &[&str], value: Value) {
     }
 }
 
+/// Puts the facts of a file in the place of the database. Returns what answers are to have taught.
+fn stand_in(
+    config: &mut Config,
+    mut facts: StaticFacts,
+) -> anyhow::Result<Vec<(usize, String, String)>> {
+    for (kind, id) in facts.rows.keys() {
+        if !config.resources.iter().any(|known| known.name == *kind) {
+            return Err(anyhow!(
+                "`facts.resources.{kind}` has `{id}`, but the map has no kind `{kind}`"
+            ));
+        }
+    }
+    let mut bound = Vec::new();
+    for (index, kind) in config.resources.iter_mut().enumerate() {
+        match kind.rows {
+            RowSource::Query(_) | RowSource::Static => kind.rows = RowSource::Static,
+            RowSource::Learned => bound.extend(
+                facts
+                    .rows
+                    .extract_if(|(of, _), _| *of == kind.name)
+                    .filter_map(|((_, id), row)| Some((index, id, row.owner?))),
+            ),
+        }
+    }
+    config.facts.caller = None;
+    config.facts.memberships = None;
+    config.static_facts = facts;
+    Ok(bound)
+}
+
+/// Teaches what answers would have taught.
+async fn bind(snapshot: &Snapshot, bound: &[(usize, String, String)]) -> anyhow::Result<()> {
+    let issuer = snapshot.config().tokens.first();
+    for (kind, id, subject) in bound {
+        let owner = Binding {
+            issuer: issuer.map(|entry| entry.issuer.clone()).unwrap_or_default(),
+            subject: subject.clone(),
+        };
+        let facts = snapshot.chain().facts();
+        facts
+            .bind(*kind, id, &owner, Duration::from_secs(3600))
+            .await
+            .map_err(|why| anyhow!("`{id}` cannot be bound: {why:?}"))?;
+    }
+    Ok(())
+}
+
 fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Follower)> {
     let cache = Arc::new(VerifiedCache::new(loaded.config.token_cache));
-    let store: Arc<dyn Store> = Arc::new(Memory::new(1, clock::unix_now));
+    let store: Arc<dyn Store> = Arc::new(Memory::new(BINDINGS, clock::unix_now));
     let metrics = Metrics::new()?;
     let keys = KeySources::new(metrics.keys().clone());
-    let (revocations, follower) = Revocations::new(store, 1, metrics.revocations.clone());
+    let (revocations, follower) = Revocations::new(store.clone(), 1, metrics.revocations.clone());
+    let shelf = Shelf::new(store, false, None, metrics.facts.clone());
     let snapshot = Snapshot::build(
         loaded.config,
         loaded.digest,
@@ -243,6 +300,7 @@ fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Follower)> {
         &cache,
         &keys,
         &revocations,
+        &shelf,
     )?;
     Ok((snapshot, follower))
 }

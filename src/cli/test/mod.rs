@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{Config, Format};
 use crate::config;
-use crate::config::cases::{self, Case, Expected};
+use crate::config::cases::{self, Case, Cases, Expected};
 use judge::{Judge, Outcome};
 
 #[derive(Args, Debug)]
@@ -70,11 +70,12 @@ impl From<anyhow::Error> for Failure {
 }
 
 fn run(options: &Options) -> Result<bool, Failure> {
-    let mut judge = Judge::new(config::load(&options.config.file)?)?;
     let mut told = Vec::new();
     let (mut passed, mut failed) = (0_usize, 0_usize);
     for file in &options.cases {
-        for case in cases::load(file)? {
+        let Cases { facts, cases } = cases::load(file)?;
+        let mut judge = Judge::new(config::load(&options.config.file)?, facts)?;
+        for case in cases {
             if !options
                 .only
                 .as_ref()

@@ -10,12 +10,9 @@
 use std::sync::atomic::Ordering;
 
 use aws_lc_rs::{digest, rand};
-use fred::clients::{Client, WithOptions};
-use fred::error::Error;
-use fred::interfaces::ClientLike as _;
-use fred::types::{CustomCommand, Value};
+use fred::types::Value;
 
-use super::{Found, Redis};
+use super::{Found, Redis, script};
 use crate::store::metrics::Command;
 use crate::store::seal::Broken;
 use crate::store::{Entry, Kind, Logged, Position, Unreachable};
@@ -107,7 +104,7 @@ impl Redis {
                 arguments.extend(names.into_iter().map(Value::from));
             }
             let keys = self.log.keys();
-            let call = self.script(&self.many, APPEND, &keys, arguments);
+            let call = script(&self.many, APPEND, &keys, arguments);
             let answer = texts(self.ask(Command::Append, call).await?)?;
             let [done, epoch, run, seq] = answer.as_slice() else {
                 return Err(Unreachable::Answer);
@@ -123,7 +120,7 @@ impl Redis {
     pub(super) async fn stands(&self, at: i64) -> Result<(Position, u64), Unreachable> {
         let arguments = vec![new_epoch()?.into(), at.to_string().into()];
         let keys = self.log.keys();
-        let call = self.script(&self.one, POSITION, &keys, arguments);
+        let call = script(&self.one, POSITION, &keys, arguments);
         let answer = texts(self.ask(Command::Position, call).await?)?;
         let [epoch, run, seq, entries] = answer.as_slice() else {
             return Err(Unreachable::Answer);
@@ -153,7 +150,7 @@ impl Redis {
         let numbers = [seq, limit as u64, LONGEST_ENTRY as u64];
         let arguments = numbers.map(|number| number.to_string().into());
         let entries = [self.log.entries.as_str()];
-        let call = self.script(&self.many, PAGE, &entries, arguments.into());
+        let call = script(&self.many, PAGE, &entries, arguments.into());
         let Found::Value(Value::Array(found)) = self.ask(Command::Page, call).await? else {
             return Err(Unreachable::Answer);
         };
@@ -188,27 +185,10 @@ impl Redis {
         }
         // Removed, so that replicas that know the entry see that it is missing and write it back.
         if !clear.is_empty() {
-            let call = self.script(&self.many, REMOVE, &entries, clear);
+            let call = script(&self.many, REMOVE, &entries, clear);
             self.ask(Command::Page, call).await?;
         }
         Ok((page, (!is_last).then_some(next)))
-    }
-
-    /// A script about the log, as a plain command: fred's own call for scripts does not take options such as a deadline.
-    async fn script(
-        &self,
-        client: &WithOptions<Client>,
-        script: &'static str,
-        keys: &[&str],
-        arguments: Vec<Value>,
-    ) -> Result<Value, Error> {
-        let eval = CustomCommand::new_static("EVAL", self.log.entries.as_str(), false);
-        let mut words: Vec<Value> = Vec::with_capacity(2 + keys.len() + arguments.len());
-        words.push(Value::from_static_str(script));
-        words.push(keys.len().to_string().into());
-        words.extend(keys.iter().map(|key| Value::from(*key)));
-        words.extend(arguments);
-        client.custom(eval, words).await
     }
 }
 

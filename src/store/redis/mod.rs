@@ -4,12 +4,13 @@
 //! Trusts:   `seal` for whether a record is ours, `breaker` for whether to ask at all. Redis is trusted with nothing but being there.
 //! Not here: the log of revocations (`log`), connections (`connect`), and looking after the server (`watch`).
 //!
-//! Redis 7.0 or newer, one server. All names of the log share a hash tag, and every other record is a name of its own, so that no command
-//! spans two slots of a cluster. A gateway's ACL user needs `~PREFIX:*`, `&PREFIX:*`, and the commands `GETRANGE`, `SET`, `DEL`, `EVAL`,
+//! Redis 7.0 or newer, one server. All names of the log share a hash tag, and so do the names that one record may have while keys are
+//! rotated, so that no command spans two slots of a cluster. A gateway's ACL user needs `~PREFIX:*`, `&PREFIX:*`, and the commands `GETRANGE`, `SET`, `DEL`, `EVAL`,
 //! `SUBSCRIBE`, `PUBLISH`, `PING`, `INFO`, `HELLO`, `SELECT`, `CLIENT`, and in scripts those on hashes and sorted sets.
 
 mod connect;
 mod log;
+mod swap;
 mod watch;
 
 use std::sync::Arc;
@@ -18,16 +19,16 @@ use std::time::Duration;
 
 use fred::clients::{Client, WithOptions};
 use fred::error::{Error, ErrorKind};
-use fred::interfaces::{ClientLike as _, KeysInterface as _};
+use fred::interfaces::{ClientLike as _, KeysInterface as _, PubsubInterface as _};
 use fred::types::config::Options;
-use fred::types::{Expiration, Value};
-use tokio::sync::{Notify, watch as signal};
+use fred::types::{CustomCommand, Expiration, Value};
+use tokio::sync::{Notify, broadcast, watch as signal};
 
 use self::log::LogNames;
-use super::breaker::Breaker;
 use super::metrics::{Command, StoreMetrics};
 use super::seal::{Broken, Seals};
-use super::{Answer, Entry, Kind, Logged, Outage, Position, Store, Unreachable};
+use super::{Answer, Entry, Kind, Logged, Outage, Position, Store, Swap, Unreachable, Version};
+use crate::breaker::{Breaker, Shut};
 use crate::clock;
 use crate::config::checked::{self, MasterKey};
 use crate::log::Sparing;
@@ -37,6 +38,9 @@ const LONGEST_RECORD: i64 = 1 << 20;
 
 /// How much longer than a command on one record a page or an append may take.
 const BULK: u32 = 10;
+
+/// How many messages of other processes may wait to be taken note of; whoever is slower is told that it missed some.
+const TOLD: usize = 4096;
 
 /// The store in Redis.
 pub struct Redis {
@@ -50,6 +54,9 @@ pub struct Redis {
     /// Number of the newest entry, as far as we know: a guess to seal with.
     newest: AtomicU64,
     pushes: signal::Sender<u64>,
+    /// Where processes tell each other something.
+    telling: String,
+    told: broadcast::Sender<Option<Vec<u8>>>,
     connected: Notify,
     broken_records: Sparing,
     broken_connections: Sparing,
@@ -86,6 +93,8 @@ impl Redis {
             now: clock::unix_now,
             newest: AtomicU64::new(0),
             pushes: signal::Sender::new(0),
+            telling: format!("{}:told", config.prefix),
+            told: broadcast::Sender::new(TOLD),
             connected: Notify::new(),
             broken_records: Sparing::new(),
             broken_connections: Sparing::new(),
@@ -102,7 +111,11 @@ impl Redis {
         command: Command,
         call: impl Future<Output = Result<Value, Error>>,
     ) -> Result<Found, Unreachable> {
-        if let Err(why) = self.breaker.permits() {
+        if let Err(shut) = self.breaker.permits() {
+            let why = match shut {
+                Shut::Open => Unreachable::BreakerOpen,
+                Shut::Barred => Unreachable::Evicting,
+            };
             self.metrics.unreachable(why);
             return Err(why);
         }
@@ -188,14 +201,24 @@ impl Redis {
             if record.is_empty() {
                 continue;
             }
-            match self.seals.open(kind, &key, &record) {
-                Ok(opened) if opened.expires > (self.now)() => return Ok(Some(opened.value)),
-                Ok(_) => {}
-                Err(Broken::Tampered) => self.tampered(kind),
-                Err(Broken::UnknownKey) => return Err(self.unknown_key()),
+            if let Some(value) = self.open(kind, &key, &record)? {
+                return Ok(Some(value));
             }
         }
         Ok(None)
+    }
+
+    /// The value of a record that was found under a name; `None` if it has expired or is not ours.
+    fn open(&self, kind: Kind, key: &str, record: &[u8]) -> Result<Option<Vec<u8>>, Unreachable> {
+        match self.seals.open(kind, key, record) {
+            Ok(opened) if opened.expires > (self.now)() => Ok(Some(opened.value)),
+            Ok(_) => Ok(None),
+            Err(Broken::Tampered) => {
+                self.tampered(kind);
+                Ok(None)
+            }
+            Err(Broken::UnknownKey) => Err(self.unknown_key()),
+        }
     }
 
     async fn write(
@@ -227,6 +250,23 @@ impl Redis {
         }
         Ok(())
     }
+}
+
+/// A script, as a plain command: fred's own call for scripts does not take options such as a deadline.
+async fn script(
+    client: &WithOptions<Client>,
+    script: &'static str,
+    keys: &[&str],
+    arguments: Vec<Value>,
+) -> Result<Value, Error> {
+    let slot = keys.first().copied().unwrap_or_default();
+    let eval = CustomCommand::new_static("EVAL", slot, false);
+    let mut words: Vec<Value> = Vec::with_capacity(2 + keys.len() + arguments.len());
+    words.push(Value::from_static_str(script));
+    words.push(keys.len().to_string().into());
+    words.extend(keys.iter().map(|key| Value::from(*key)));
+    words.extend(arguments);
+    client.custom(eval, words).await
 }
 
 /// What a command gave.
@@ -285,6 +325,21 @@ impl Store for Redis {
         Box::pin(self.write(kind, name, value, expires))
     }
 
+    fn read<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, (Option<Vec<u8>>, Version)> {
+        Box::pin(self.read_version(kind, name))
+    }
+
+    fn swap<'a>(
+        &'a self,
+        kind: Kind,
+        name: &'a [u8],
+        version: &'a Version,
+        value: &'a [u8],
+        expires: i64,
+    ) -> Answer<'a, Swap> {
+        Box::pin(self.swap_version(kind, name, version, value, expires))
+    }
+
     fn remove<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, ()> {
         Box::pin(self.delete(Command::Remove, self.seals.names(kind, name)))
     }
@@ -303,6 +358,17 @@ impl Store for Redis {
 
     fn pushes(&self) -> signal::Receiver<u64> {
         self.pushes.subscribe()
+    }
+
+    fn tell<'a>(&'a self, message: &'a [u8]) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let publish = self.one.publish(self.telling.as_str(), message);
+            self.ask(Command::Tell, publish).await.map(|_| ())
+        })
+    }
+
+    fn told(&self) -> broadcast::Receiver<Option<Vec<u8>>> {
+        self.told.subscribe()
     }
 
     fn outage(&self) -> Outage {

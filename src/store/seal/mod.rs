@@ -32,6 +32,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{Kind, Unreachable};
 use crate::config::checked::MasterKey;
+use crate::tokens::digest;
 
 /// First byte of a record. Another version is another format, and opens nothing here.
 const VERSION: u8 = 1;
@@ -110,6 +111,8 @@ impl Seals {
         self.keys.iter().map(by).collect()
     }
 
+    /// The tag in braces does not depend on the key, so that all places of a record are in one slot of a cluster. It is eight bits of a digest of
+    /// the name: who reads the store and guesses a name learns from it that he is wrong, or that he is one of 256 who are right.
     fn name_by(&self, key: &SealKey, kind: Kind, name: &[u8]) -> String {
         let mut context = hmac::Context::with_key(&key.name);
         for part in [kind.as_str().as_bytes(), name] {
@@ -118,7 +121,9 @@ impl Seals {
             context.update(part);
         }
         let hidden = URL_SAFE_NO_PAD.encode(context.sign().as_ref());
-        format!("{}:{}:{hidden}", self.prefix, kind.as_str())
+        let slot = digest::of_parts([kind.as_str().as_bytes(), name]);
+        let slot = slot.first().copied().unwrap_or_default();
+        format!("{}:{}:{{{slot:02x}}}{hidden}", self.prefix, kind.as_str())
     }
 
     /// Seals a record for a name of the store.

@@ -1,6 +1,6 @@
 //! Somebody reads and writes Redis. They learn nothing, and what they write opens nothing.
 
-use foregate::store::{Entry, Kind};
+use foregate::store::{Entry, Kind, Swap};
 
 use super::contract::{entry, log, records};
 use super::{in_redis, later};
@@ -360,4 +360,48 @@ async fn a_log_of_another_type_is_unreachable_and_no_panic() {
     ];
     opened.store.append(&entries).await.unwrap();
     assert_eq!(opened.store.position(now()).await.unwrap().1, 2);
+}
+
+#[tokio::test]
+async fn what_somebody_else_put_under_a_name_is_absent_and_replaced_like_that() {
+    let server = RedisServer::start();
+    let opened = in_redis(&server).await;
+    let (kind, until) = (Kind::Session, later() * 1000);
+    opened
+        .store
+        .put(kind, b"a", b"value", later())
+        .await
+        .unwrap();
+    let keys = server.say("KEYS foregate:session:*");
+    let key = keys.list()[0].bytes().to_vec();
+    let real = server.call(&[b"GET", &key]).bytes().to_vec();
+    let mut flipped = real.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    let huge = vec![real[0]; 2 << 20];
+    for forged in [&b"x"[..], &flipped, &huge, b""] {
+        server.call(&[b"DEL", &key]);
+        match forged.is_empty() {
+            false => server.call(&[b"SET", &key, forged]),
+            true => server.call(&[b"RPUSH", &key, &real]),
+        };
+        let (nothing, version) = opened.store.read(kind, b"a").await.unwrap();
+        assert_eq!(nothing, None);
+        let swapped = opened
+            .store
+            .swap(kind, b"a", &version, b"ours", until)
+            .await;
+        assert!(matches!(swapped, Ok(Swap::Done(_))), "{swapped:?}");
+        assert_eq!(
+            opened.store.get(kind, b"a").await,
+            Ok(Some(b"ours".to_vec()))
+        );
+        // And who saw the forgery before does not replace ours.
+        let late = opened
+            .store
+            .swap(kind, b"a", &version, b"late", until)
+            .await;
+        assert_eq!(late, Ok(Swap::Lost));
+    }
+    let counted = opened.counted("foregate_store_tampered_total{kind=\"session\"}");
+    assert_eq!(counted, 4.0);
 }

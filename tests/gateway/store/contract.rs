@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use foregate::store::{Entry, Kind, Logged, Memory, Store};
+use foregate::store::{Entry, Kind, Logged, Memory, Store, Swap, Version};
 
 use super::{in_redis, later};
 use crate::support::tokens::now;
@@ -41,6 +41,9 @@ both! {
     who_waits_is_woken
     any_bytes_are_a_name_and_a_value
     writers_at_once_lose_nothing
+    only_who_saw_a_record_as_it_is_replaces_it
+    of_writers_that_read_the_same_one_wins
+    a_record_that_is_swapped_in_expires
 }
 
 pub fn entry<'a>(name: &'a str, record: &'a str, expires: i64) -> Entry<'a> {
@@ -251,4 +254,88 @@ async fn writers_at_once_lose_nothing(store: Arc<dyn Store>) {
     names.dedup();
     assert_eq!(names.len(), 81);
     assert_eq!(store.position(now()).await.unwrap().1, 81);
+}
+
+/// Swaps for a while.
+async fn swap(store: &dyn Store, version: &Version, value: &[u8]) -> Swap {
+    let until = later() * 1000;
+    let swapped = store.swap(Kind::Session, b"a", version, value, until).await;
+    swapped.unwrap()
+}
+
+fn done(swap: Swap) -> Version {
+    match swap {
+        Swap::Done(version) => version,
+        Swap::Lost => panic!("lost"),
+    }
+}
+
+async fn only_who_saw_a_record_as_it_is_replaces_it(store: Arc<dyn Store>) {
+    let store = &*store;
+    let read = async || store.read(Kind::Session, b"a").await.unwrap();
+    let (nothing, absent) = read().await;
+    assert_eq!(nothing, None);
+    let one = done(swap(store, &absent, b"1").await);
+    assert_eq!(read().await, (Some(b"1".to_vec()), one.clone()));
+    assert_eq!(
+        store.get(Kind::Session, b"a").await,
+        Ok(Some(b"1".to_vec()))
+    );
+    // Who saw that there was nothing does not replace what is there now.
+    assert_eq!(swap(store, &absent, b"2").await, Swap::Lost);
+    let same = done(swap(store, &one, b"1").await);
+    // Not even when what is there now says the same.
+    assert_eq!(swap(store, &one, b"2").await, Swap::Lost);
+    assert_eq!(read().await, (Some(b"1".to_vec()), same.clone()));
+    // What was removed does not come back.
+    store.remove(Kind::Session, b"a").await.unwrap();
+    assert_eq!(swap(store, &same, b"2").await, Swap::Lost);
+    assert_eq!(read().await, (None, absent.clone()));
+    done(swap(store, &absent, b"3").await);
+    // A plain write is a change, too.
+    let (_, three) = read().await;
+    let put = store.put(Kind::Session, b"a", b"4", later()).await;
+    put.unwrap();
+    assert_eq!(swap(store, &three, b"5").await, Swap::Lost);
+    // And names belong to their kinds.
+    assert_eq!(store.get(Kind::Refresh, b"a").await, Ok(None));
+}
+
+async fn of_writers_that_read_the_same_one_wins(store: Arc<dyn Store>) {
+    let writers = (0..8).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for _ in 0..10 {
+                loop {
+                    let (value, version) = store.read(Kind::Session, b"a").await.unwrap();
+                    let count = value.map_or(0, |value| value.len());
+                    let more = vec![b'x'; count + 1];
+                    if swap(&*store, &version, &more).await != Swap::Lost {
+                        break;
+                    }
+                }
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        in_time("a writer", writer).await.unwrap();
+    }
+    let (value, _) = store.read(Kind::Session, b"a").await.unwrap();
+    assert_eq!(value.map(|value| value.len()), Some(80));
+}
+
+async fn a_record_that_is_swapped_in_expires(store: Arc<dyn Store>) {
+    let (_, absent) = store.read(Kind::Session, b"a").await.unwrap();
+    let past = (now() - 2) * 1000;
+    let swapped = store.swap(Kind::Session, b"a", &absent, b"old", past).await;
+    assert_ne!(swapped, Ok(Swap::Lost));
+    assert_eq!(store.get(Kind::Session, b"a").await, Ok(None));
+    let (nothing, version) = store.read(Kind::Session, b"a").await.unwrap();
+    assert_eq!(nothing, None);
+    // What has expired is replaced like what is absent.
+    done(swap(&*store, &version, b"new").await);
+    assert_eq!(
+        store.get(Kind::Session, b"a").await,
+        Ok(Some(b"new".to_vec()))
+    );
 }

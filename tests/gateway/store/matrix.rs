@@ -8,7 +8,9 @@ use foregate::denial::Reason;
 use foregate::log::Log as ServerLog;
 use foregate::outage::{AccessClass, Answer as Cell, State};
 use foregate::server::Server;
-use foregate::store::{Answer, Entry, Kind, Logged, Memory, Outage, Position, Store};
+use foregate::store::{
+    Answer, Entry, Kind, Logged, Memory, Outage, Position, Store, Swap, Version,
+};
 use tokio::sync::watch;
 
 use crate::support::client::Connector;
@@ -36,6 +38,21 @@ impl Store for Absent {
         expires: i64,
     ) -> Answer<'a, ()> {
         self.memory.put(kind, name, value, expires)
+    }
+
+    fn read<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, (Option<Vec<u8>>, Version)> {
+        self.memory.read(kind, name)
+    }
+
+    fn swap<'a>(
+        &'a self,
+        kind: Kind,
+        name: &'a [u8],
+        version: &'a Version,
+        value: &'a [u8],
+        expires: i64,
+    ) -> Answer<'a, Swap> {
+        self.memory.swap(kind, name, version, value, expires)
     }
 
     fn remove<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, ()> {

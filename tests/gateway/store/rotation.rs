@@ -1,6 +1,6 @@
 //! Keys change, one replica after the other, and nothing is lost or taken for a forgery.
 
-use foregate::store::{Kind, Unreachable};
+use foregate::store::{Kind, Swap, Unreachable};
 
 use super::contract::{entry, log, records};
 use super::{later, one_key, with_keys};
@@ -155,4 +155,35 @@ async fn when_the_old_key_is_gone_the_new_one_reads_what_it_wrote() {
         done.store.get(Kind::KeySet, b"a").await,
         Ok(Some(b"value".to_vec()))
     );
+}
+
+#[tokio::test]
+async fn replicas_in_the_middle_of_a_rotation_swap_one_record() {
+    let server = RedisServer::start();
+    let old = with_keys(&server, &old_then_new()).await;
+    let new = with_keys(&server, &new_then_old()).await;
+    let (kind, until) = (Kind::Session, later() * 1000);
+    let read = async |opened: &super::Opened| opened.store.read(kind, b"a").await.unwrap();
+    // Both saw nothing, and would write it to different places.
+    let (seen_by_old, seen_by_new) = (read(&old).await.1, read(&new).await.1);
+    let first = old
+        .store
+        .swap(kind, b"a", &seen_by_old, b"old", until)
+        .await;
+    assert!(matches!(first, Ok(Swap::Done(_))), "{first:?}");
+    let second = new
+        .store
+        .swap(kind, b"a", &seen_by_new, b"new", until)
+        .await;
+    assert_eq!(second, Ok(Swap::Lost));
+    // Whoever saw it replaces it, wherever it is, and leaves one record.
+    let (value, version) = read(&new).await;
+    assert_eq!(value, Some(b"old".to_vec()));
+    let third = new.store.swap(kind, b"a", &version, b"new", until).await;
+    assert!(matches!(third, Ok(Swap::Done(_))), "{third:?}");
+    assert_eq!(read(&old).await.0, Some(b"new".to_vec()));
+    assert_eq!(server.say("KEYS foregate:session:*").list().len(), 1);
+    for opened in [&old, &new] {
+        assert_eq!(opened.counted("foregate_store_tampered_total"), 0.0);
+    }
 }

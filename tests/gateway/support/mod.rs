@@ -18,6 +18,7 @@ pub mod raw;
 pub mod raw_h2;
 pub mod redis;
 pub mod tokens;
+pub mod world;
 
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,7 @@ pub use origin::{Exchange, Origin, Reply, Seen};
 pub use postgres::Postgres;
 pub use redis::RedisServer;
 pub use tokens::Issuer;
+pub use world::World;
 
 /// How long anything may take before a test fails instead of hanging. Generous: it is only ever waited for by a failing test.
 pub const DEADLINE: Duration = Duration::from_secs(20);

@@ -1,9 +1,11 @@
 //! Calls the gateway makes for itself, such as for an issuer's keys.
 //!
-//! Decides:  whether an answer counts: status 200, within the deadline and the size, from a server whose certificate is good.
+//! Decides:  whether a document counts: status 200, within the deadline and the size, from a server whose certificate is good.
 //! Trusts:   the operator's URL and the system's root certificates.
 //! Not here: forwarding. A [`SideClient`] reaches the one [`SideSite`] it was made for, which no upstream ever is, and what it sends carries
-//! nothing of any request.
+//! nothing of any request. A server that is called all the time has a client of its own, which keeps its connections ([`kept`]).
+
+pub mod kept;
 
 use std::fmt;
 use std::sync::Arc;
@@ -49,6 +51,11 @@ pub struct SideClient {
     site: SideSite,
     limits: Limits,
 }
+
+/// A byte stream to a server, in TLS or not.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// An answer that counts.
 #[derive(Debug)]
@@ -138,15 +145,20 @@ impl SideClient {
     }
 
     async fn call(&self, request: Request<Empty<Bytes>>) -> Result<Reply, SideCallError> {
+        let stream = self.open().await?;
+        self.exchange(stream, request).await
+    }
+
+    /// A connection, in TLS if the site says so.
+    async fn open(&self) -> Result<Box<dyn Stream>, SideCallError> {
         let stream = self.connect().await?;
         if !self.site.tls {
-            return self.exchange(stream, request).await;
+            return Ok(Box::new(stream));
         }
         let host = self.site.host.clone();
         let name = ServerName::try_from(host).map_err(SideCallError::connect)?;
         let stream = self.tls.connect(name, stream);
-        let stream = stream.await.map_err(SideCallError::connect)?;
-        self.exchange(stream, request).await
+        Ok(Box::new(stream.await.map_err(SideCallError::connect)?))
     }
 
     /// Tries one address after the other. One that swallows everything, such as IPv6 where nobody routes it, must not use up the deadline.
@@ -165,14 +177,11 @@ impl SideClient {
     }
 
     /// One request and its answer on a fresh connection.
-    async fn exchange<S>(
+    async fn exchange(
         &self,
-        stream: S,
+        stream: Box<dyn Stream>,
         request: Request<Empty<Bytes>>,
-    ) -> Result<Reply, SideCallError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    ) -> Result<Reply, SideCallError> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(SideCallError::exchange)?;

@@ -1,19 +1,40 @@
-//! The breaker: whether the store is asked at all, so that one that does not answer costs nobody a wait.
+//! The breaker: whether a server that this process depends on is asked at all, so that one that does not answer costs nobody a wait.
 //!
-//! Decides: when it opens (failures in a row, or a store that may lose records) and since when the store has been away.
-//! Trusts: whoever watches the store to close it. Not here: how the store is asked.
+//! Decides: when it opens (failures in a row, or because somebody bars it) and since when the server has been away.
+//! Trusts: whoever watches the server to close it. Not here: how the server is asked.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Outage, Unreachable};
+/// Failures in a row that open one. A single one may be a hiccup, and a process that was itself paused sees two; three is a choice.
+pub(crate) const FAILURES: u32 = 3;
 
-/// Failures in a row that open it. One may be a hiccup, and a process that was itself paused sees two; three is a choice.
-pub(super) const FAILURES: u32 = 3;
+/// Whether a server answers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outage {
+    /// It answers.
+    Reachable,
+    /// It does not, and did before.
+    Away {
+        /// When it was last known to answer.
+        since: Instant,
+    },
+    /// It has not answered since this process started.
+    NeverSeen,
+}
 
-/// Begins open: nothing is known of the store yet. Only [`Breaker::close`] closes it.
+/// Why a server is not asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Shut {
+    /// It did not answer.
+    Open,
+    /// It answers, and is not to be used all the same, such as a store that may lose records.
+    Barred,
+}
+
+/// Begins open: nothing is known of the server yet. Only [`Breaker::close`] closes it.
 #[derive(Debug)]
-pub(super) struct Breaker {
+pub(crate) struct Breaker {
     start: Instant,
     state: AtomicU8,
     failures: AtomicU32,
@@ -23,12 +44,12 @@ pub(super) struct Breaker {
 
 const CLOSED: u8 = 0;
 const OPEN: u8 = 1;
-/// Open because the store may throw records away.
-const EVICTING: u8 = 2;
+/// Open because somebody said so.
+const BARRED: u8 = 2;
 
 impl Breaker {
-    /// Open, with a store that was never seen.
-    pub(super) fn new(start: Instant) -> Self {
+    /// Open, with a server that was never seen.
+    pub(crate) fn new(start: Instant) -> Self {
         Self {
             start,
             state: AtomicU8::new(OPEN),
@@ -37,21 +58,21 @@ impl Breaker {
         }
     }
 
-    /// Whether the store may be asked.
+    /// Whether the server may be asked.
     ///
     /// # Errors
     ///
     /// It may not, because of this.
-    pub(super) fn permits(&self) -> Result<(), Unreachable> {
+    pub(crate) fn permits(&self) -> Result<(), Shut> {
         match self.state.load(Ordering::Relaxed) {
             CLOSED => Ok(()),
-            EVICTING => Err(Unreachable::Evicting),
-            _ => Err(Unreachable::BreakerOpen),
+            BARRED => Err(Shut::Barred),
+            _ => Err(Shut::Open),
         }
     }
 
-    /// It answered. While the breaker is open that means nothing: a store that is not used is away.
-    pub(super) fn answered(&self, now: Instant) {
+    /// It answered. While the breaker is open that means nothing: a server that is not used is away.
+    pub(crate) fn answered(&self, now: Instant) {
         if !self.is_open() {
             self.note(now);
         }
@@ -65,18 +86,18 @@ impl Breaker {
     }
 
     /// It did not answer. Whether that opened the breaker.
-    pub(super) fn failed(&self) -> bool {
+    pub(crate) fn failed(&self) -> bool {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         failures >= FAILURES && self.opens(OPEN)
     }
 
-    /// It may throw records away. Whether that opened the breaker.
-    pub(super) fn evicts(&self) -> bool {
-        self.state.swap(EVICTING, Ordering::Relaxed) == CLOSED
+    /// It is not to be used, whatever it answers. Whether that opened the breaker.
+    pub(crate) fn bar(&self) -> bool {
+        self.state.swap(BARRED, Ordering::Relaxed) == CLOSED
     }
 
-    /// It answers, and keeps what it is given. Whether the breaker was open.
-    pub(super) fn close(&self, now: Instant) -> bool {
+    /// It answers, and may be used. Whether the breaker was open.
+    pub(crate) fn close(&self, now: Instant) -> bool {
         self.note(now);
         self.state.swap(CLOSED, Ordering::Relaxed) != CLOSED
     }
@@ -88,12 +109,12 @@ impl Breaker {
     }
 
     /// Whether it is open.
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         self.state.load(Ordering::Relaxed) != CLOSED
     }
 
-    /// Since when the store is away.
-    pub(super) fn outage(&self) -> Outage {
+    /// Since when the server is away.
+    pub(crate) fn outage(&self) -> Outage {
         let answered = self.answered.load(Ordering::Relaxed);
         if !self.is_open() {
             return Outage::Reachable;
@@ -119,7 +140,7 @@ mod tests {
     fn it_opens_after_failures_in_a_row_and_closes_only_when_told() {
         let start = crate::clock::now();
         let breaker = Breaker::new(start);
-        assert_eq!(breaker.permits(), Err(Unreachable::BreakerOpen));
+        assert_eq!(breaker.permits(), Err(Shut::Open));
         assert_eq!(breaker.outage(), Outage::NeverSeen);
         assert!(breaker.close(seconds(start, 1)));
         assert_eq!(breaker.outage(), Outage::Reachable);
@@ -133,7 +154,7 @@ mod tests {
         assert!(!breaker.failed(), "it is open already");
         // An answer that was under way is no reason to ask again.
         breaker.answered(seconds(start, 3));
-        assert_eq!(breaker.permits(), Err(Unreachable::BreakerOpen));
+        assert_eq!(breaker.permits(), Err(Shut::Open));
         let since = seconds(start, 2);
         assert_eq!(breaker.outage(), Outage::Away { since });
         assert!(breaker.close(seconds(start, 9)));
@@ -142,17 +163,17 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_loses_records_is_not_asked() {
+    fn a_server_that_is_barred_is_not_asked() {
         let start = crate::clock::now();
         let breaker = Breaker::new(start);
-        assert!(!breaker.evicts());
-        assert_eq!(breaker.permits(), Err(Unreachable::Evicting));
+        assert!(!breaker.bar());
+        assert_eq!(breaker.permits(), Err(Shut::Barred));
         assert_eq!(breaker.outage(), Outage::NeverSeen);
         breaker.close(start);
-        assert!(breaker.evicts());
+        assert!(breaker.bar());
         for _ in 0..=FAILURES {
             breaker.failed();
         }
-        assert_eq!(breaker.permits(), Err(Unreachable::Evicting));
+        assert_eq!(breaker.permits(), Err(Shut::Barred));
     }
 }

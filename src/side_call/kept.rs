@@ -1,0 +1,231 @@
+//! A client for a server that is called all the time: any method, any status is an answer, and connections are kept.
+//!
+//! Decides:  which connection is used, and whether a call that failed was sent at all ([`Failure`]).
+//! Trusts:   [`SideClient`] for where to connect and whose certificate is good.
+//! Not here: how many calls may run at once, and what an answer means (whoever calls).
+
+#![allow(
+    clippy::disallowed_types,
+    reason = "the lock is held for a push or a pop and never across an await, and only the background runtime takes it"
+)]
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{HOST, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
+
+use super::{SideCallError, SideClient};
+use crate::clock;
+
+/// How long an unused connection is kept. Servers and what stands before them close theirs after a minute or more; a request that meets a closing
+/// connection has an unknown outcome, so it is better to be early.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// What is sent.
+#[derive(Clone)]
+pub struct Message {
+    /// The method.
+    pub method: Method,
+    /// Path and query, from the root of the server.
+    pub path: String,
+    /// All fields but `Host` and those that frame the body.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// A whole answer.
+#[derive(Clone)]
+pub struct Whole {
+    /// Any status.
+    pub status: StatusCode,
+    /// All fields.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Why there is no whole answer.
+#[derive(Debug)]
+pub enum Failure {
+    /// The server did not get the request.
+    Unsent(SideCallError),
+    /// It may have got it, and may have done what it says.
+    Unknown(SideCallError),
+}
+
+/// Connections to one server, for any number of calls at once.
+pub struct KeptClient {
+    client: SideClient,
+    idle: Mutex<Vec<Connection>>,
+}
+
+/// A connection on which nothing is under way.
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: JoinHandle<()>,
+    used: Instant,
+}
+
+/// A call that is given up ends with its connection, so that the server hears of it.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl KeptClient {
+    /// Calls through this client's site; its limit for bodies is kept, its deadline is not used.
+    pub fn new(client: SideClient) -> Self {
+        Self {
+            client,
+            idle: Mutex::default(),
+        }
+    }
+
+    /// Sends a message and reads the whole answer, until `deadline`. To be called inside a runtime that outlives the connection.
+    ///
+    /// # Errors
+    ///
+    /// No whole answer; the kind says whether the message was sent. Nothing that may have been sent is repeated, but GET.
+    pub async fn send(&self, message: &Message, deadline: Instant) -> Result<Whole, Failure> {
+        let mut sent = false;
+        let exchange = self.exchange(message, &mut sent);
+        match timeout_at(deadline.into(), exchange).await {
+            Ok(outcome) => outcome,
+            Err(_) if sent => Err(Failure::Unknown(SideCallError::Deadline)),
+            Err(_) => Err(Failure::Unsent(SideCallError::Deadline)),
+        }
+    }
+
+    async fn exchange(&self, message: &Message, sent: &mut bool) -> Result<Whole, Failure> {
+        while let Some(mut connection) = self.kept() {
+            if connection.sender.ready().await.is_err() {
+                continue;
+            }
+            match self.on(connection, message, sent).await {
+                // It was closed while nobody looked.
+                Err(Failure::Unsent(_)) => {}
+                // Whether the server read it before it closed the connection cannot be known. Reading twice does no harm.
+                Err(Failure::Unknown(_)) if message.method == Method::GET => {}
+                outcome => return outcome,
+            }
+        }
+        let connection = self.connect().await.map_err(Failure::Unsent)?;
+        self.on(connection, message, sent).await
+    }
+
+    /// The connection that was used last and is not too old; older ones are closed.
+    fn kept(&self) -> Option<Connection> {
+        let now = clock::now();
+        let mut idle = self.idle();
+        idle.retain(|one| now.saturating_duration_since(one.used) < IDLE);
+        idle.pop()
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+        // A panic while it was held leaves the list whole: each operation on it is one call.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn connect(&self) -> Result<Connection, SideCallError> {
+        let stream = self.client.open().await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(SideCallError::connect)?;
+        let driver = tokio::spawn(async move {
+            // What went wrong is told to whoever waits for an answer.
+            let _ = connection.await;
+        });
+        Ok(Connection {
+            sender,
+            driver,
+            used: clock::now(),
+        })
+    }
+
+    async fn on(
+        &self,
+        mut connection: Connection,
+        message: &Message,
+        sent: &mut bool,
+    ) -> Result<Whole, Failure> {
+        let request = self.request(message).map_err(Failure::Unsent)?;
+        *sent = true;
+        let response = match connection.sender.try_send_request(request).await {
+            Ok(response) => response,
+            Err(mut error) => {
+                let unsent = error.take_message().is_some();
+                *sent = !unsent;
+                let error = SideCallError::exchange(error.into_error());
+                return Err(match unsent {
+                    true => Failure::Unsent(error),
+                    false => Failure::Unknown(error),
+                });
+            }
+        };
+        let whole = self.read(response).await.map_err(Failure::Unknown)?;
+        connection.used = clock::now();
+        self.idle().push(connection);
+        Ok(whole)
+    }
+
+    fn request(&self, message: &Message) -> Result<Request<Full<Bytes>>, SideCallError> {
+        let mut request = Request::builder()
+            .method(&message.method)
+            .uri(&message.path)
+            .body(Full::new(message.body.clone()))
+            .map_err(SideCallError::exchange)?;
+        *request.headers_mut() = message.headers.clone();
+        let host =
+            HeaderValue::try_from(self.client.site.authority()).map_err(SideCallError::exchange)?;
+        request.headers_mut().insert(HOST, host);
+        Ok(request)
+    }
+
+    async fn read(&self, response: Response<Incoming>) -> Result<Whole, SideCallError> {
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, self.client.limits.body);
+        let body = body.collect().await;
+        Ok(Whole {
+            status: head.status,
+            headers: head.headers,
+            body: body
+                .map_err(|error| SideCallError::Exchange(error.to_string()))?
+                .to_bytes(),
+        })
+    }
+}
+
+/// Bodies and fields hold passwords and tokens.
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message")
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Whole {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Whole")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for KeptClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeptClient")
+            .field("client", &self.client)
+            .finish_non_exhaustive()
+    }
+}
