@@ -17,6 +17,7 @@ use jsonwebtoken::Algorithm;
 use super::secret::Secret;
 use super::side_url::SideUrl;
 use crate::auth::LayerName;
+use crate::auth::condition::Condition;
 use crate::auth::rest::rules::RestRules;
 use crate::auth::roles::Action;
 use crate::database::ParamType;
@@ -774,6 +775,8 @@ pub struct Route {
     pub aal: u8,
     /// What the request does, for `roles.grants`. Default: by method.
     pub action: Option<Action>,
+    /// What must hold besides what the layers ask.
+    pub when: Option<Condition>,
     /// The things it touches, each of which the caller must be allowed to.
     pub resources: Vec<Demand>,
     /// What its answer teaches.

@@ -294,6 +294,7 @@ wire! {
     refused {
         "identity": "the layer `identity` is always enforced; remove the key",
         "identifiers": "the layer `identifiers` is always enforced; remove the key",
+        "when": "the layer `when` is always enforced; remove the key, or the route's `when`",
         "performance": "the layer `performance` wraps the others and refuses nothing by itself; see `budget`",
     }
 
@@ -330,6 +331,7 @@ wire! {
         pass_credentials: bool,
         aal: Aal,
         action: Text,
+        when: Text,
         upstream: Text,
         serve: Serve,
         trailing_slash: TrailingSlash,
@@ -344,7 +346,7 @@ wire! {
         layers: Layers,
         learn: Learn,
     }
-    later ["limits", "rest", "when"]
+    later ["limits", "rest"]
 
     /// A thing that a route is about.
     struct ResourceOf {

@@ -131,6 +131,7 @@ impl Checker<'_> {
             Field::Bad => None,
             Field::Good(text) => self.action(text).map(Some),
         };
+        let when = self.when(&wire.when, access);
         let default_slash = around
             .defaults
             .trailing_slash
@@ -164,6 +165,7 @@ impl Checker<'_> {
             pass_credentials: or(&wire.pass_credentials, false)?,
             aal: or(&wire.aal, file::Aal(1))?.0,
             action: action?,
+            when: when?,
             resources: resources?,
             learn: learn?,
             trailing_slash: slash?,

@@ -89,6 +89,7 @@ fn the_commented_keys_of_the_annotated_example_are_read() {
         ("# expose_headers:", "expose_headers:"),
         ("# timeouts: {", "timeouts: {"),
         ("# action: read", "action: read"),
+        ("# when: request", "when: request"),
         (
             "# layers:\n#   roles:\n#     mode",
             "layers:\n  roles:\n    mode",
