@@ -132,6 +132,11 @@ impl Gateway {
         let is_tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
+        // The upstream saw a token, for which no shared cache may keep an answer unless it is told to (RFC 9111, section 3.5). The
+        // client sent a cookie, for which one might.
+        if trail.by_cookie && !headers.contains_key(header::CACHE_CONTROL) {
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+        }
         if over_tls {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
         }

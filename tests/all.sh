@@ -144,6 +144,16 @@ dependencies() {
   fi
 }
 
+# A browser, and what drives it. Where they cannot be had, that is said, and the test of it proves nothing.
+browser() {
+  if need node nodejs && need npm npm && need chromium chromium \
+    && npm ci --prefix tests/browser --no-audit --no-fund --ignore-scripts --loglevel=error; then
+    export FOREGATE_NEEDS_BROWSER=1
+  else
+    notes+=('NOT PROVEN: what a browser does with cookies; chromium, node or npm could not be installed')
+  fi
+}
+
 step 'packages: curl' need curl curl
 step 'packages: openssl' need openssl openssl
 step 'packages: kill' need kill procps
@@ -151,6 +161,7 @@ step 'packages: redis-server' need redis-server redis-server
 step 'packages: node' need node nodejs
 step 'packages: npm' need npm npm
 step 'packages: postgresql' need pg_createcluster postgresql
+browser
 if [ "$full" = yes ]; then step 'packages: g++' need g++ g++; fi
 step 'components' components
 step 'clients of Supabase' npm ci --prefix tests/supabase-js --no-audit --no-fund --ignore-scripts --loglevel=error

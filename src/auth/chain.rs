@@ -87,6 +87,7 @@ impl Chain {
         // Who is calling, before anything that would tell a stranger what our paths look like.
         let caller = enforce(&self.identity, &request, (), record).await?;
         record.caller = caller.verified().cloned();
+        record.by_cookie = caller.cookie_session().is_some();
         // Nobody makes us hold a body before that is known; the layers below judge what it says.
         if rest::judges_body(&request) {
             Box::pin(request.judge_body()).await?;

@@ -25,6 +25,7 @@
 
 mod apikeys;
 mod auth_server;
+mod browser;
 mod cli;
 mod cors;
 mod database;
