@@ -15,7 +15,7 @@ use super::rest::{self, Rest};
 use super::roles::{RoleTable, Roles};
 use super::{Caller, Layer};
 use crate::clock;
-use crate::config::checked::{Authorization, Target, WaivedMode};
+use crate::config::checked::{Access, Authorization, Target, WaivedMode};
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 use crate::record::{Record, Verdict};
@@ -96,6 +96,25 @@ impl Chain {
         let request = standing.request().reroute(snapshot, &mut record)?;
         let caller = self.identity.confirm(&request, standing.caller()).await?;
         let identified = enforce(&self.identifiers, &request, caller, &mut record).await?;
+        let roles = step(&self.roles, &request, identified, &mut record).await?;
+        Permit::new(request, roles).map(|permit| Standing(permit.0))
+    }
+
+    /// Judges an open stream again because somebody speaks on it: whoever this token proves, or nobody. The stream stays what it is: one session's.
+    ///
+    /// # Errors
+    ///
+    /// What the request would be refused for if it had come with this token; 401 `session_differs` if it is another session's.
+    pub async fn judge_speaker(
+        &self,
+        standing: &Standing,
+        snapshot: Arc<Snapshot>,
+        token: Option<&str>,
+    ) -> Result<Standing, Denial> {
+        let mut record = standing.request().record_again(snapshot.clone());
+        let request = standing.request().reroute(snapshot, &mut record)?;
+        let caller = self.identity.speaker(&request, standing.caller(), token);
+        let identified = enforce(&self.identifiers, &request, caller.await?, &mut record).await?;
         let roles = step(&self.roles, &request, identified, &mut record).await?;
         Permit::new(request, roles).map(|permit| Standing(permit.0))
     }
@@ -264,6 +283,11 @@ impl Standing {
     /// Who it is from.
     pub fn caller(&self) -> &Caller {
         &self.0.caller
+    }
+
+    /// Whether nobody has proven yet who they are, and must before they say anything.
+    pub(crate) fn needs_token(&self) -> bool {
+        self.request().rule().access == Access::User && self.caller().verified().is_none()
     }
 
     /// When to ask at the latest whether its proof still is accepted, in Unix seconds; never if nobody had to prove anything.

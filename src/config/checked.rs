@@ -607,6 +607,8 @@ pub struct Route {
     pub timeouts: Timeouts,
     /// Whether a client may change the connection to WebSocket. Default: no.
     pub websocket: bool,
+    /// Whether messages of a WebSocket are those of Supabase Realtime, and the tokens in them are judged. Default: no.
+    pub realtime: bool,
     /// How refusals are written. Default `problem`.
     pub errors: Errors,
     /// Whether a publishable key of Supabase must come with a request; `None` does not look.

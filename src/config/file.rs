@@ -287,6 +287,7 @@ wire! {
         body: Body,
         timeouts: Timeouts,
         upgrade: List<Upgrade>,
+        realtime: bool,
         errors: Errors,
         apikey: ApiKey,
         rest: Rest,

@@ -210,6 +210,10 @@ impl Inbound {
             record.path.push_str(target.path());
         }
         let query_credentials = query.into_credentials(|name| route.reads_query(name));
+        let mut head = head;
+        if let Some(handshake) = head.handshake.as_mut().filter(|_| route.realtime) {
+            handshake.refuse_extensions();
+        }
         Ok(Self {
             head,
             target,

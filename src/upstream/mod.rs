@@ -19,6 +19,7 @@ mod headers;
 mod http1;
 mod http2;
 mod lease;
+mod location;
 mod pool;
 mod upload;
 
@@ -104,7 +105,13 @@ pub async fn forward(
                 return switch(lease, headers, standing, &limits, stalled);
             }
             let body = exchange::AnswerBody::new(lease, attempt.outgoing, limits);
-            Ok(answer(status, headers, UpstreamBody::Http1(body), standing))
+            Ok(answer(
+                &pool,
+                status,
+                headers,
+                UpstreamBody::Http1(body),
+                standing,
+            ))
         }
         Protocol::Http2 => {
             let (request, standing) = message.over_http2(&pool, &trail.id)?;
@@ -113,13 +120,14 @@ pub async fn forward(
             trail.note_upstream();
             let (head, body) = outcome?.into_parts();
             let body = UpstreamBody::Http2(body);
-            Ok(answer(head.status, head.headers, body, standing))
+            Ok(answer(&pool, head.status, head.headers, body, standing))
         }
     }
 }
 
 /// The answer, as the client will see it.
 fn answer(
+    pool: &Pool,
     status: StatusCode,
     mut headers: HeaderMap,
     body: UpstreamBody,
@@ -127,6 +135,7 @@ fn answer(
 ) -> Response<Answer> {
     let own = &standing.request().snapshot().config().sessions.cookie;
     crate::request::headers::clean_response(&mut headers, own);
+    location::rewrite(&mut headers, pool.config(), standing.request());
     let mut response = Response::new(match Kind::of(status, &headers) {
         None => Answer::upstream(body),
         Some(kind) => Answer::stream(body, Streaming::new(kind, &headers, standing)),
@@ -151,7 +160,12 @@ fn switch(
     handshake
         .finish(&mut headers, own)
         .map_err(|why| Reason::UpstreamProtocol.because(format!("{}: {why}", lease.server())))?;
+    let rule = standing.request().rule();
+    let judged = rule
+        .realtime
+        .then(|| usize::try_from(rule.body_limit).unwrap_or(usize::MAX));
     let mut response = Response::new(Answer::tunnel(Opening {
+        judged,
         upstream: lease.switch(),
         standing,
         limits: TunnelLimits {

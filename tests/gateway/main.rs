@@ -49,5 +49,6 @@ mod smoke;
 mod store;
 mod streaming;
 mod streams;
+mod supabase;
 mod support;
 mod upstream;

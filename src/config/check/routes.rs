@@ -8,7 +8,8 @@ use super::overlap::Placed;
 use super::{Checker, DAY, TICK, or, section};
 use crate::auth::roles::Action;
 use crate::config::checked::{
-    Environment, Errors, Protocol, Route, Serve, Tail, Target, Timeouts, TrailingSlash, Waiver,
+    Access, Environment, Errors, Protocol, Route, Serve, Tail, Target, Timeouts, TrailingSlash,
+    Waiver,
 };
 use crate::config::file::{self, Defaults, File};
 use crate::config::node::Text;
@@ -144,6 +145,7 @@ impl Checker<'_> {
         let apikey = self.apikey(&wire.apikey, around);
         let rest = self.rest(wire, &paths, target);
         let websocket = self.websocket(wire, methods, target, around);
+        let realtime = self.realtime(wire, websocket);
         let route = Route {
             name: name?,
             hosts: hosts?,
@@ -161,6 +163,7 @@ impl Checker<'_> {
             body_limit: body_limit?,
             timeouts: timeouts?,
             websocket: websocket?,
+            realtime: realtime?,
             errors: errors?,
             apikey: apikey?,
             rest: rest?,
@@ -318,6 +321,27 @@ impl Checker<'_> {
             return None;
         }
         Some(true)
+    }
+
+    /// Messages are judged on a WebSocket, for a user or for whom says that they are one.
+    fn realtime(&mut self, wire: &file::Route, websocket: Option<bool>) -> Option<bool> {
+        let realtime = match &wire.realtime {
+            Field::Good(realtime) if realtime.value => realtime,
+            Field::Absent | Field::Good(_) => return Some(false),
+            Field::Bad => return None,
+        };
+        let access = wire.access.good().map(|access| access.value);
+        let why = match (websocket?, access?) {
+            (false, _) => Some("is about messages of a WebSocket; add `upgrade: [websocket]`"),
+            (true, Access::Public | Access::Deny) => {
+                Some("judges tokens, and this `access` reads none; write `optional` or `user`")
+            }
+            (true, Access::Optional | Access::User) => None,
+        };
+        if let Some(why) = why {
+            self.report.problem(&realtime.place, why);
+        }
+        why.is_none().then_some(true)
     }
 
     fn body_limit(
