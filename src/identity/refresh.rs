@@ -271,7 +271,6 @@ impl<'a> Driver<'a> {
             {
                 Ok(reply) if reply.status == StatusCode::CONFLICT => {
                     if clock::now() + CONFLICT_PAUSE >= deadline {
-                        self.why = Reason::SignInBusy;
                         return Called::Undone;
                     }
                     sleep(CONFLICT_PAUSE).await;
@@ -302,17 +301,14 @@ impl<'a> Driver<'a> {
     }
 
     /// What an answer means. Only tokens and a refusal by the identity server itself are final: a client ends its session at the latter.
-    fn answered(&mut self, reply: &Reply) -> Called<Sealed> {
+    fn answered(&self, reply: &Reply) -> Called<Sealed> {
         match reply.status {
             StatusCode::OK if Grant::read(&reply.body).is_some() => self.sealed(reply),
             // What it did cannot be known, nor can its tokens.
             StatusCode::OK => Called::Unknown,
             // GoTrue itself failed, and took back what it had begun.
             StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE => Called::Undone,
-            StatusCode::TOO_MANY_REQUESTS => {
-                self.why = Reason::SignInBusy;
-                Called::Undone
-            }
+            StatusCode::TOO_MANY_REQUESTS => Called::Undone,
             StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN | StatusCode::UNPROCESSABLE_ENTITY
                 if !AuthError::read(reply).code.is_empty() =>
             {

@@ -177,10 +177,10 @@ async fn an_identity_server_in_trouble_never_ends_a_session() {
             (Behave::Fail(503), Reason::IdentityUnavailable),
             (
                 Behave::Refuse(429, "over_request_rate_limit"),
-                Reason::SignInBusy,
+                Reason::IdentityUnavailable,
             ),
             // Retried until the time is up.
-            (Behave::Refuse(409, "conflict"), Reason::SignInBusy),
+            (Behave::Refuse(409, "conflict"), Reason::IdentityUnavailable),
             // Of our key, or of no account at all.
             (
                 Behave::Refuse(401, "no_authorization"),
