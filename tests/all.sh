@@ -81,7 +81,7 @@ examples() {
   DEMO_DIR=$folder/tls DEMO_PORT=0 DEMO_ADMIN_PORT=0 DEMO_UPSTREAM_PORT=1 \
     "$foregate" check --config "$folder/demo.yaml" || return
   SUPABASE_JWT_SECRET=$(head -c 48 /dev/urandom | base64 -w 0) FOREGATE_KEY=$(head -c 32 /dev/urandom | base64 -w 0) \
-    FOREGATE_REDIS_URL=redis://127.0.0.1:6379 "$foregate" check --config "$folder/foregate.yaml" || return
+    DATABASE_URL=postgres://foregate@127.0.0.1/velro FOREGATE_REDIS_URL=redis://127.0.0.1:6379 "$foregate" check --config "$folder/foregate.yaml" || return
   awk '/^```yaml$/ { inside = 1; next } /^```$/ { inside = 0 } inside' README.md >"$folder/readme.yaml"
   "$foregate" check --config "$folder/readme.yaml"
 }
@@ -140,6 +140,7 @@ step 'packages: kill' need kill procps
 step 'packages: redis-server' need redis-server redis-server
 step 'packages: node' need node nodejs
 step 'packages: npm' need npm npm
+step 'packages: postgresql' need pg_createcluster postgresql
 if [ "$full" = yes ]; then step 'packages: g++' need g++ g++; fi
 step 'components' components
 step 'clients of Supabase' npm ci --prefix tests/supabase-js --no-audit --no-fund --ignore-scripts --loglevel=error

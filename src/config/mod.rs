@@ -42,6 +42,8 @@ use self::wire::Decode;
 /// A configuration, and what it was made of.
 #[derive(Debug)]
 pub struct Loaded {
+    /// How messages name the configuration.
+    pub name: String,
     /// The configuration.
     pub config: Config,
     /// Every file that was read: the configuration itself (not if it was given as text), certificates, keys, client CAs, key sets
@@ -127,6 +129,7 @@ fn load_at(
     };
     let (inputs, digest) = inputs.finish(&variables);
     Ok(Loaded {
+        name: name.to_owned(),
         config,
         inputs,
         digest,
