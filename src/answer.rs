@@ -11,7 +11,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 
-use crate::denial::{Denial, Extra, FieldError, Reason};
+use crate::denial::{Denial, Extra, Reason};
 use crate::dialect::{Dialect, Written};
 use crate::listen::connection::StreamSlot;
 use crate::record::{End, Trail};
@@ -215,9 +215,13 @@ pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
     if trail.dialect == Dialect::Grpc {
         return grpc::refusal(reason.status(), public_wording(reason));
     }
-    let errors: &[FieldError] = match &extra {
+    let errors = match &extra {
         Extra::Fields(errors) => errors.as_slice(),
-        Extra::None | Extra::Allow(_) | Extra::RetryAfter(_) | Extra::Limited { .. } => &[],
+        Extra::None
+        | Extra::Allow(_)
+        | Extra::RetryAfter(_)
+        | Extra::ClearCookie(_)
+        | Extra::Limited { .. } => &[],
     };
     let mut fields = HeaderMap::new();
     let id = trail.id.to_str().unwrap_or_default();
@@ -244,6 +248,9 @@ pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
             if let Ok(value) = HeaderValue::from_str(&methods) {
                 headers.insert(header::ALLOW, value);
             }
+        }
+        Extra::ClearCookie(cookie) => {
+            headers.insert(header::SET_COOKIE, cookie);
         }
         Extra::RetryAfter(after) => {
             headers.insert(

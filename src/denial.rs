@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use hyper::StatusCode;
+use hyper::header::HeaderValue;
 
 /// Whose doing a refusal is. All but `Client` are worth waking somebody for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,6 +225,18 @@ reasons! {
         "Everything the user signed in to before a certain time was revoked.", "Sign in again.";
     IssuerRevoked "issuer_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
         "Everything the issuer signed before a certain time was revoked.", "Sign in again.";
+    CookieMalformed "cookie_malformed" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "The cookie of a session came more than once, in another spelling, or with a value that this gateway never gave.", "Sign in again.";
+    SessionUnknown "session_unknown" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "The cookie is of a session that ended.", "Sign in again.";
+    SessionExpired "session_expired" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "The session of the cookie went without a request for `sessions.idle`, or has lived for `sessions.lifetime`.", "Sign in again.";
+    SessionUnavailable "session_unavailable" => SERVICE_UNAVAILABLE, "session_unavailable", Dependency, Both,
+        "The session of the cookie cannot be judged: it is not in memory, or must be asked about, and the store does not answer.", "Check that the server under `store.redis` answers. The cookie is not at fault, and stays.";
+    CsrfOrigin "csrf_origin" => FORBIDDEN, "csrf_origin", Client, Both,
+        "A request with the cookie of a session may have been made by a page of another site: it would change something or open a WebSocket without an `Origin` of `cors.origins` or of the gateway itself, or says that it is cross-site.", "Call from a page of a listed origin; add the page's origin to `cors.origins`.";
+    CsrfToken "csrf_token" => FORBIDDEN, "csrf_token", Client, Both,
+        "A request with the cookie of a session would change something, and its `X-CSRF-Token` is missing, repeated or not the session's.", "Send the `csrf_token` that signing in gave.";
     // What replicas share.
     StoreUnavailable "store_unavailable" => SERVICE_UNAVAILABLE, "store_unavailable", Dependency, Both,
         "The store has been away for too long for what the request wants, or was never there: what was revoked since then is not known.", "Check that the server under `store.redis` answers; `foregate check` prints what is allowed while it does not. The token is not at fault.";
@@ -326,6 +339,8 @@ pub enum Extra {
     Allow(String),
     /// `Retry-After`, in whole seconds.
     RetryAfter(Duration),
+    /// `Set-Cookie` that takes the cookie of a session away: it is of no use any more.
+    ClearCookie(HeaderValue),
     /// What is wrong with which fields of the request; goes into the body, as `errors`.
     Fields(Vec<FieldError>),
     /// `Retry-After` and the `RateLimit` fields, for somebody who came too often.

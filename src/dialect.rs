@@ -96,8 +96,8 @@ impl Dialect {
         }
     }
 
-    /// The refusal as JSON, and the fields that belong to it. `sentence` is what a client may read, `errors` what is
-    /// wrong with which fields, `id` the decision id.
+    /// The refusal as JSON, and the fields that belong to it. `sentence` is what a client may read, `errors` what is wrong with
+    /// which fields, `id` the decision id.
     pub(crate) fn write(
         self,
         reason: Reason,
@@ -269,12 +269,15 @@ impl Words {
             | Reason::SessionDiffers
             | Reason::TokenRevoked => words("bad_jwt", "PGRST303"),
             // The word at which a client ends its session.
-            Reason::SessionRevoked | Reason::SubjectRevoked | Reason::IssuerRevoked => {
-                words("session_not_found", "PGRST303")
-            }
+            Reason::SessionRevoked
+            | Reason::SubjectRevoked
+            | Reason::IssuerRevoked
+            | Reason::CookieMalformed
+            | Reason::SessionUnknown
+            | Reason::SessionExpired => words("session_not_found", "PGRST303"),
 
             // Signing in. PostgREST has no words for it.
-            Reason::IdentityLimited | Reason::TooManyAttempts => {
+            Reason::TooManyAttempts | Reason::IdentityLimited => {
                 words("over_request_rate_limit", "too_many_attempts")
             }
             Reason::InputInvalid => words("validation_failed", "input_invalid"),
@@ -294,12 +297,14 @@ impl Words {
             Reason::ServiceKeyRefused => words("not_admin", "42501"),
             Reason::RestDenied => words("rest_denied", "42501"),
             Reason::CallerBanned => words("user_banned", "42501"),
+            Reason::CsrfOrigin => words("csrf_origin", "42501"),
+            Reason::CsrfToken => words("csrf_token", "42501"),
             Reason::AnonymousRefused => words("anonymous_refused", "42501"),
             Reason::AalInsufficient => words("insufficient_aal", "42501"),
             Reason::RoleInsufficient => words("role_insufficient", "42501"),
 
             // What is down says nothing about anybody's session.
-            Reason::KeysUnavailable | Reason::StoreUnavailable => {
+            Reason::KeysUnavailable | Reason::StoreUnavailable | Reason::SessionUnavailable => {
                 words("unexpected_failure", "PGRST001")
             }
             Reason::UpstreamConnect

@@ -36,6 +36,7 @@ pub mod clock;
 pub mod config;
 pub mod cors;
 pub mod denial;
+mod derive;
 pub mod dialect;
 pub mod gateway;
 pub mod identity;

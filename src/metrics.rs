@@ -16,7 +16,7 @@ use crate::identity::throttle::ThrottleMetrics;
 use crate::identity::{IdentityMetrics, LaterMetrics};
 use crate::listen::connection::Cause;
 use crate::record::{Record, Verdict};
-use crate::sessions::RevocationMetrics;
+use crate::sessions::{RevocationMetrics, SessionMetrics};
 use crate::store::StoreMetrics;
 use crate::streams::StreamMetrics;
 use crate::tokens::KeyMetrics;
@@ -75,6 +75,8 @@ pub struct Metrics {
     keys: KeyMetrics,
     /// What is revoked.
     pub revocations: Arc<RevocationMetrics>,
+    /// Who is signed in.
+    pub sessions: Arc<SessionMetrics>,
     /// Live streams.
     pub streams: StreamMetrics,
     /// The store.
@@ -230,6 +232,7 @@ impl Metrics {
                 "Layers in shadow or off, counted over all routes.",
             )?,
             revocations: Arc::new(RevocationMetrics::new(&registry)?),
+            sessions: Arc::new(SessionMetrics::new(&registry)?),
             streams: StreamMetrics::new(&registry)?,
             store: Arc::new(StoreMetrics::new(&registry)?),
             identity: Arc::new(IdentityMetrics::new(&registry)?),

@@ -30,6 +30,8 @@ pub enum State {
     StoreAway,
     /// It has been away for [`LONG`], was never there since the start, or the list of revocations is not complete.
     StoreGone,
+    /// The store is away, and must be asked about the session of a cookie.
+    CookieUnknown,
     /// The keys of an issuer cannot be fetched; those that are there are young enough, and have the token's `kid`.
     KeysKept,
     /// The keys of an issuer cannot be fetched, and those that are there are too old, or do not have the token's `kid`.
@@ -78,6 +80,7 @@ pub struct Cell {
 const ALLOW: Cell = cell(Answer::Allow, "");
 const DEGRADE: Cell = cell(Answer::Degrade, "");
 const NO_STORE: Cell = cell(Answer::Refuse(Reason::StoreUnavailable), "");
+const NO_SESSION: Cell = cell(Answer::Refuse(Reason::SessionUnavailable), "");
 const NO_KEYS: Cell = cell(Answer::Refuse(Reason::KeysUnavailable), "");
 
 const fn cell(answer: Answer, but: &'static str) -> Cell {
@@ -110,10 +113,11 @@ pub fn judge(
 
 impl State {
     /// Every state, in the order of the table.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::StoreLeft,
         Self::StoreAway,
         Self::StoreGone,
+        Self::CookieUnknown,
         Self::KeysKept,
         Self::KeysMissing,
         Self::IdentityAway,
@@ -134,6 +138,7 @@ impl State {
             Self::StoreLeft   => [ALLOW, ALLOW,   ALLOW,    NO_STORE, THROTTLED, cell(Answer::Allow, ONE_USE)],
             Self::StoreAway   => [ALLOW, DEGRADE, NO_STORE, NO_STORE, THROTTLED, cell(Answer::Degrade, ONE_USE)],
             Self::StoreGone   => [ALLOW, NO_STORE, NO_STORE, NO_STORE, NO_STORE, NO_STORE],
+            Self::CookieUnknown => [ALLOW, NO_SESSION, NO_SESSION, NO_SESSION, NO_SESSION, ALLOW],
             Self::KeysKept    => [ALLOW, ALLOW,   ALLOW,    ALLOW,    ALLOW,     ALLOW],
             Self::KeysMissing => [ALLOW, NO_KEYS, NO_KEYS,  NO_KEYS,  ALLOW,     ALLOW],
             Self::IdentityAway => [ALLOW, COOKIE, COOKIE,   COOKIE,   NO_SIGN_IN, ALLOW],
@@ -164,6 +169,7 @@ impl State {
             Self::StoreLeft => "store_left",
             Self::StoreAway => "store_away",
             Self::StoreGone => "store_gone",
+            Self::CookieUnknown => "cookie_unknown",
             Self::KeysKept => "keys_kept",
             Self::KeysMissing => "keys_missing",
             Self::IdentityAway => "identity_away",
@@ -178,6 +184,7 @@ impl State {
             Self::StoreGone => {
                 "store away for 5 min or more, never seen since the start, or list not complete"
             }
+            Self::CookieUnknown => "store away, and the session of a cookie is not in memory",
             Self::KeysKept => {
                 "keys: no fetch, but the last good ones are young enough and have the `kid`"
             }

@@ -13,11 +13,11 @@ use crate::identity::throttle::Throttle;
 use crate::identity::{IdentityServer, Later, Refresh};
 use crate::log::Log;
 use crate::metrics::Metrics;
-use crate::sessions::Revocations;
+use crate::sessions::{Revocations, Sessions};
 use crate::store::Store;
 use crate::tokens::{KeySources, VerifiedCache};
 
-/// Shared state. A request reads it without a global lock: the token cache and the list of revocations lock one shard, labelled counters one
+/// Shared state. A request reads it without a global lock: the caches of tokens and sessions and the list of revocations lock one shard, labelled counters one
 /// map, each for a look-up.
 #[derive(Debug)]
 pub struct Process {
@@ -27,6 +27,7 @@ pub struct Process {
     token_cache: Arc<VerifiedCache>,
     key_sources: Arc<KeySources>,
     revocations: Arc<Revocations>,
+    sessions: Arc<Sessions>,
     store: Arc<dyn Store>,
     identity: Option<IdentityServer>,
     refresh: Option<Refresh>,
@@ -39,14 +40,20 @@ pub struct Process {
 
 impl Process {
     /// Puts the shared state together.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is one thing that workers share; a struct of them would be this one again"
+    )]
     pub fn new(
         snapshot: Snapshot,
         metrics: Arc<Metrics>,
         token_cache: Arc<VerifiedCache>,
         key_sources: Arc<KeySources>,
         revocations: Arc<Revocations>,
+        sessions: Arc<Sessions>,
         store: Arc<dyn Store>,
         identity: Option<IdentityServer>,
+        refresh: Option<Refresh>,
         throttle: Arc<Throttle>,
         later: Later,
         log: Log,
@@ -58,11 +65,10 @@ impl Process {
             token_cache,
             key_sources,
             revocations,
-            refresh: identity
-                .clone()
-                .map(|server| Refresh::new(server, store.clone())),
+            sessions,
             store,
             identity,
+            refresh,
             throttle,
             later,
             log,
@@ -79,6 +85,7 @@ impl Process {
     /// Puts another configuration into force. Requests that run keep theirs.
     pub fn replace(&self, snapshot: Snapshot) {
         let generation = snapshot.generation();
+        self.sessions.configure(snapshot.config());
         self.snapshot.store(Arc::new(snapshot));
         self.generation.send_replace(generation);
     }
@@ -111,6 +118,11 @@ impl Process {
     /// What is revoked.
     pub fn revocations(&self) -> &Arc<Revocations> {
         &self.revocations
+    }
+
+    /// Who is signed in.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
     }
 
     /// What is shared with other replicas.

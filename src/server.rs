@@ -14,12 +14,13 @@ use crate::config::checked::{Config, ListenKind};
 use crate::config::reload;
 use crate::config::snapshot::Snapshot;
 use crate::identity::throttle::Throttle;
-use crate::identity::{IdentityServer, Later};
+use crate::identity::{IdentityServer, Later, Refresh};
 use crate::listen::{Bound, Workers};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::process::Process;
-use crate::sessions::Revocations;
+use crate::sessions::renew::Renewer;
+use crate::sessions::{Revocations, Sessions};
 use crate::side_call::SideCalls;
 use crate::store::{self, Store, StoreMetrics};
 use crate::tokens::{KeySources, Surroundings, VerifiedCache};
@@ -97,6 +98,20 @@ impl Server {
         );
         follower.catch_up().await;
         tokio::spawn(follower.run());
+        let refresh = identity
+            .clone()
+            .map(|server| Refresh::new(server, store.clone()));
+        let renewer = refresh
+            .clone()
+            .map(|refresh| -> Arc<dyn Renewer> { Arc::new(refresh) });
+        let sessions = Sessions::new(
+            &loaded.config,
+            store.clone(),
+            revocations.clone(),
+            renewer,
+            metrics.sessions.clone(),
+            clock::unix_millis,
+        )?;
         let snapshot = Snapshot::build(
             loaded.config,
             loaded.digest,
@@ -105,6 +120,7 @@ impl Server {
             &token_cache,
             &key_sources,
             &revocations,
+            &sessions,
         )?;
         metrics.configured(1, snapshot.waived_layers(clock::unix_now()));
         reload::announce(&snapshot);
@@ -114,8 +130,10 @@ impl Server {
             token_cache,
             key_sources.clone(),
             revocations,
+            sessions,
             store,
             identity,
+            refresh,
             throttle,
             later,
             log,

@@ -14,14 +14,18 @@ use super::identity::Identity;
 use super::rest::{self, Rest};
 use super::roles::{RoleTable, Roles};
 use super::{Caller, Layer};
+use crate::clock;
 use crate::config::checked::{Access, Authorization, Target, WaivedMode};
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 use crate::record::{Record, Verdict};
 use crate::request::Inbound;
 use crate::request::body::Body;
-use crate::sessions::Revocations;
+use crate::sessions::{Revocations, Sessions};
 use crate::tokens::Tokens;
+
+/// How many seconds before the token behind a cookie expires its stream is judged again: within the time in which it is renewed.
+const RENEWAL: i64 = 30;
 
 /// The layers of one configuration.
 #[derive(Debug)]
@@ -34,10 +38,15 @@ pub struct Chain {
 
 impl Chain {
     /// Builds the chain.
-    pub fn new(tokens: Arc<Tokens>, roles: RoleTable, revocations: Arc<Revocations>) -> Self {
+    pub fn new(
+        tokens: Arc<Tokens>,
+        roles: RoleTable,
+        revocations: Arc<Revocations>,
+        sessions: Arc<Sessions>,
+    ) -> Self {
         let table = Arc::new(roles);
         Self {
-            identity: Identity::new(tokens, table.clone(), revocations),
+            identity: Identity::new(tokens, table.clone(), revocations, sessions),
             identifiers: Identifiers,
             rest: Rest,
             roles: Roles::new(table),
@@ -83,16 +92,12 @@ impl Chain {
         snapshot: Arc<Snapshot>,
     ) -> Result<Standing, Denial> {
         // The steps of the stream's record stay those it was let in by.
-        let mut record = standing.request.record_again(snapshot.clone());
-        let request = standing.request.reroute(snapshot, &mut record)?;
-        let caller = self.identity.confirm(&request, &standing.caller)?;
+        let mut record = standing.request().record_again(snapshot.clone());
+        let request = standing.request().reroute(snapshot, &mut record)?;
+        let caller = self.identity.confirm(&request, standing.caller()).await?;
         let identified = enforce(&self.identifiers, &request, caller, &mut record).await?;
         let roles = step(&self.roles, &request, identified, &mut record).await?;
-        let permit = Permit::new(request, roles)?;
-        Ok(Standing {
-            request: permit.request,
-            caller: permit.caller,
-        })
+        Permit::new(request, roles).map(|permit| Standing(permit.0))
     }
 
     /// Judges an open stream again because somebody speaks on it: whoever this token proves, or nobody. The stream stays what it is: one session's.
@@ -106,16 +111,12 @@ impl Chain {
         snapshot: Arc<Snapshot>,
         token: Option<&str>,
     ) -> Result<Standing, Denial> {
-        let mut record = standing.request.record_again(snapshot.clone());
-        let request = standing.request.reroute(snapshot, &mut record)?;
-        let caller = self.identity.speaker(&request, &standing.caller, token);
+        let mut record = standing.request().record_again(snapshot.clone());
+        let request = standing.request().reroute(snapshot, &mut record)?;
+        let caller = self.identity.speaker(&request, standing.caller(), token);
         let identified = enforce(&self.identifiers, &request, caller.await?, &mut record).await?;
         let roles = step(&self.roles, &request, identified, &mut record).await?;
-        let permit = Permit::new(request, roles)?;
-        Ok(Standing {
-            request: permit.request,
-            caller: permit.caller,
-        })
+        Permit::new(request, roles).map(|permit| Standing(permit.0))
     }
 
     /// Tells every layer how a request ended.
@@ -189,7 +190,11 @@ async fn judge<L: Layer>(
 /// Proof that every layer the route enforces said yes, with the request it was said to. Only [`Chain::authorize`] makes one, and
 /// forwarding or serving consumes it.
 #[derive(Debug)]
-pub struct Permit {
+pub struct Permit(Box<Judged>);
+
+/// What a permit holds. In a box, because it moves through every step of forwarding.
+#[derive(Debug)]
+struct Judged {
     request: Inbound,
     caller: Caller,
     target: Target,
@@ -217,40 +222,37 @@ impl Permit {
             true => request.authorization().cloned(),
             false => caller.authorization().filter(|_| keeps_token).cloned(),
         };
-        Ok(Self {
+        Ok(Self(Box::new(Judged {
             request,
             caller,
             target,
             authorization,
-        })
+        })))
     }
 
     /// The judged request.
     pub fn request(&self) -> &Inbound {
-        &self.request
+        &self.0.request
     }
 
     /// Who it is from.
     pub fn caller(&self) -> &Caller {
-        &self.caller
+        &self.0.caller
     }
 
     /// Where it may go.
     pub fn target(&self) -> Target {
-        self.target
+        self.0.target
     }
 
     /// Takes the permit apart to use it up.
     pub(crate) fn spend(mut self) -> Spent {
-        let (fields, body) = self.request.take_message();
+        let (fields, body) = self.0.request.take_message();
         Spent {
-            standing: Standing {
-                request: self.request,
-                caller: self.caller,
-            },
             fields,
             body,
-            authorization: self.authorization,
+            authorization: self.0.authorization.take(),
+            standing: Standing(self.0),
         }
     }
 }
@@ -270,29 +272,37 @@ pub(crate) struct Spent {
 
 /// Who asked what, of a request that was let in: enough to judge again whether its answer may go on, and nothing that could be forwarded.
 #[derive(Debug)]
-pub struct Standing {
-    request: Inbound,
-    caller: Caller,
-}
+pub struct Standing(Box<Judged>);
 
 impl Standing {
     /// The request, without its fields and body.
     pub fn request(&self) -> &Inbound {
-        &self.request
+        &self.0.request
     }
 
     /// Who it is from.
     pub fn caller(&self) -> &Caller {
-        &self.caller
+        &self.0.caller
     }
 
     /// Whether nobody has proven yet who they are, and must before they say anything.
     pub(crate) fn needs_token(&self) -> bool {
-        self.request.rule().access == Access::User && self.caller.verified().is_none()
+        self.request().rule().access == Access::User && self.caller().verified().is_none()
     }
 
-    /// Until when its proof is accepted, in Unix seconds; for ever if nobody had to prove anything.
+    /// When to ask at the latest whether its proof still is accepted, in Unix seconds; never if nobody had to prove anything.
     pub fn accepted_until(&self) -> Option<i64> {
-        Some(self.caller.verified()?.accepted_until())
+        let until = self.caller().verified()?.accepted_until();
+        let Some(live) = self.caller().cookie_session() else {
+            return Some(until);
+        };
+        // Half a minute before the token behind the cookie expires, so that it is renewed in time.
+        let early = until - RENEWAL;
+        let until = match clock::unix_now() < early {
+            true => early,
+            false => until,
+        };
+        let sessions = &self.request().snapshot().config().sessions;
+        Some(until.min(live.until(sessions)))
     }
 }

@@ -13,7 +13,7 @@ use crate::config::snapshot::Snapshot;
 use crate::config::{self, Loaded};
 use crate::metrics::Metrics;
 use crate::outage::{AccessClass, State};
-use crate::sessions::Revocations;
+use crate::sessions::{Revocations, Sessions};
 use crate::store::{Memory, Store};
 use crate::tokens::{KeySources, VerifiedCache};
 
@@ -67,7 +67,18 @@ fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Vec<String>)> {
     let store: Arc<dyn Store> = Arc::new(Memory::new(1, clock::unix_now));
     let metrics = Metrics::new()?;
     let keys = KeySources::new(metrics.keys().clone());
-    let (revocations, _follower) = Revocations::new(store, 1, metrics.revocations.clone());
+    let (revocations, _follower) = Revocations::new(store.clone(), 1, metrics.revocations.clone());
+    // Nothing runs in it.
+    let background = tokio::runtime::Builder::new_current_thread().build()?;
+    let _entered = background.enter();
+    let sessions = Sessions::new(
+        &loaded.config,
+        store,
+        revocations.clone(),
+        None,
+        metrics.sessions.clone(),
+        clock::unix_millis,
+    )?;
     let snapshot = Snapshot::build(
         loaded.config,
         loaded.digest,
@@ -76,6 +87,7 @@ fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Vec<String>)> {
         &cache,
         &keys,
         &revocations,
+        &sessions,
     )?;
     let mut warnings = loaded.warnings;
     warnings.extend(snapshot.tokens().dropped_keys());

@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::auth::rest::rules::Embeds;
 
 use super::checked::{
-    Access, ApiKey, Authorization, ConfirmEmail, Environment, Errors, Protocol, Serve, Tail,
-    TrailingSlash, WaivedMode,
+    Access, ApiKey, Authorization, ConfirmEmail, Environment, Errors, Protocol, SameSite, Serve,
+    Tail, TrailingSlash, WaivedMode,
 };
 use super::declare::{wire, words};
 use super::node::{Kind, Node, Text};
@@ -37,6 +37,7 @@ wire! {
         tokens: List<Issuer>,
         token_cache: i128,
         revocations: Revocations,
+        sessions: Sessions,
         roles: Roles,
         upstreams: Named<Upstream>,
         cors: Cors,
@@ -45,7 +46,7 @@ wire! {
         routes: List<Route>,
     }
     later [
-        "assertion", "budget", "database", "facts", "limits", "resources", "sessions", "static_facts",
+        "assertion", "budget", "database", "facts", "limits", "resources", "static_facts",
     ]
 
     /// A secret of the gateway's own.
@@ -195,6 +196,16 @@ wire! {
         issuer: Text,
         secret: Many<Text>,
         secret_file: Many<Text>,
+    }
+
+    /// Sessions in a cookie, and how many a user may have.
+    struct Sessions {
+        cookie: Text,
+        same_site: SameSite,
+        idle: Duration,
+        lifetime: Duration,
+        max_per_user: i128,
+        cache: i128,
     }
 
     /// Where roles come from and what they grant.
@@ -458,5 +469,6 @@ words! {
     impl ApiKey { "required" => ApiKey::Required, "optional" => ApiKey::Optional, }
     impl Embeds { "deny" => Embeds::Deny, "tables" => Embeds::Tables, }
     impl Upgrade { "websocket" => Upgrade::Websocket, }
+    impl SameSite { "lax" => SameSite::Lax, "strict" => SameSite::Strict, "none" => SameSite::None, }
     impl Protocol { "http1" => Protocol::Http1, "http2" => Protocol::Http2, }
 }

@@ -15,7 +15,7 @@ use crate::cors::Cors;
 use crate::listen::tls;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::request::route::{RouteTable, Selected};
-use crate::sessions::Revocations;
+use crate::sessions::{Revocations, Sessions};
 use crate::tokens::{KeySources, Tokens, VerifiedCache};
 
 /// A configuration, ready to judge by.
@@ -41,6 +41,10 @@ impl Snapshot {
     /// # Errors
     ///
     /// What only building can find: keys without a usable one, paths the router cannot hold, TLS that rustls refuses.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is one thing that configurations share; a struct of them would be `Process`"
+    )]
     pub fn build(
         config: Config,
         digest: [u8; 32],
@@ -49,6 +53,7 @@ impl Snapshot {
         cache: &Arc<VerifiedCache>,
         keys: &KeySources,
         revocations: &Arc<Revocations>,
+        sessions: &Arc<Sessions>,
     ) -> anyhow::Result<Self> {
         let tokens = Arc::new(
             Tokens::new(&config.tokens, cache.clone(), keys)
@@ -69,7 +74,7 @@ impl Snapshot {
             .flat_map(|route| &route.credentials)
             .filter_map(|source| match source {
                 CredentialSource::Query(name) => Some(name.clone()),
-                CredentialSource::Bearer => None,
+                CredentialSource::Bearer | CredentialSource::Cookie => None,
             })
             .collect();
         query_credentials.sort_unstable();
@@ -83,6 +88,7 @@ impl Snapshot {
                 tokens.clone(),
                 RoleTable::new(&config.roles),
                 revocations.clone(),
+                sessions.clone(),
             ),
             tokens,
             cors: config.cors.as_ref().map(Cors::new),

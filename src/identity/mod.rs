@@ -15,6 +15,7 @@ mod later;
 mod metrics;
 mod operation;
 mod refresh;
+mod renewer;
 mod server;
 pub mod throttle;
 

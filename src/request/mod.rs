@@ -16,6 +16,7 @@ pub mod peer;
 pub mod query;
 pub mod route;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
@@ -30,9 +31,10 @@ use crate::config::checked::{Route, Tail, WaivedMode};
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 use crate::record::Record;
+use crate::tokens::Recent;
 use body::Body;
 use handshake::Handshake;
-use headers::Survey;
+use headers::{OwnCookie, Survey};
 use host::Host;
 use path::{Canonical, ParameterKind, Pattern, Segment};
 use peer::Client;
@@ -46,8 +48,10 @@ pub struct Head {
     version: Version,
     host: Host,
     client: Client,
+    recent: Rc<Recent>,
     headers: HeaderMap,
     authorization: Option<HeaderValue>,
+    cookie: Option<OwnCookie>,
     handshake: Option<Box<Handshake>>,
     uri: hyper::Uri,
 }
@@ -108,7 +112,7 @@ impl Head {
         if survey.authorizations > 1 {
             return Err(Reason::AuthorizationRepeated.into());
         }
-        headers::clean_request(&mut headers, &survey);
+        let cookie = headers::clean_request(&mut headers, &survey, &config.sessions.cookie);
         if handshake.is_some() {
             Handshake::remove(&mut headers);
         }
@@ -123,8 +127,10 @@ impl Head {
             version,
             host,
             client,
+            recent: connection.recent.clone(),
             headers,
             authorization,
+            cookie,
             handshake: handshake.map(Box::new),
             uri,
         }))
@@ -238,6 +244,11 @@ impl Inbound {
         &self.head.client
     }
 
+    /// The token that was proven last on the connection.
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.head.recent
+    }
+
     /// Path and query, exactly as they are forwarded.
     pub fn target(&self) -> &PathAndQuery {
         &self.target
@@ -251,6 +262,11 @@ impl Inbound {
     /// The `Authorization` field, not yet judged.
     pub fn authorization(&self) -> Option<&HeaderValue> {
         self.head.authorization.as_ref()
+    }
+
+    /// This gateway's cookie, not yet judged; it is not in [`Self::headers`] any more.
+    pub fn cookie(&self) -> Option<&OwnCookie> {
+        self.head.cookie.as_ref()
     }
 
     /// The value of a query key that the route reads as a credential; it is not in [`Self::target`] any more.
@@ -315,6 +331,7 @@ impl Inbound {
     /// Takes the fields and the body out for forwarding. What is left can be judged again.
     pub(crate) fn take_message(&mut self) -> (HeaderMap, Option<Body>) {
         self.head.authorization = None;
+        self.head.cookie = None;
         (std::mem::take(&mut self.head.headers), self.body.take())
     }
 

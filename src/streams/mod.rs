@@ -169,8 +169,9 @@ impl Ending {
             Reason::SessionRevoked,
             Reason::SubjectRevoked,
             Reason::IssuerRevoked,
+            Reason::SessionUnknown,
         ];
-        let cause = if reason == Reason::TokenExpired {
+        let cause = if matches!(reason, Reason::TokenExpired | Reason::SessionExpired) {
             Cause::Expired
         } else if revoked.contains(&reason) {
             Cause::Revoked

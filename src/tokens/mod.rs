@@ -21,6 +21,8 @@ mod jws;
 mod keys;
 mod metrics;
 pub mod mint;
+mod proof;
+mod recent;
 mod roca;
 mod source;
 mod sources;
@@ -41,8 +43,11 @@ pub use self::cache::VerifiedCache;
 pub use self::claims::LONGEST_ID;
 pub use self::keys::KeySet;
 pub use self::metrics::KeyMetrics;
+pub use self::proof::Proof;
+pub use self::recent::Recent;
 pub use self::source::{Source, SourceStatus};
 pub use self::sources::{KeySources, Surroundings};
+pub(crate) use self::verify::claims_of;
 pub use self::verify::{is_jws, is_service_key};
 
 use self::claims::Facts;
@@ -130,6 +135,30 @@ impl Tokens {
             // Boxed, so that a request that need not wait does not carry room for it along.
             Err(refused) => Box::pin(self.wait(token, clock, refused.missing)).await,
         }
+    }
+
+    /// [`verify_or_wait`](Self::verify_or_wait) for a token that came on a connection whose last proven one is `recent`.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub async fn verify_on(
+        &self,
+        recent: &Recent,
+        token: &str,
+        clock: fn() -> i64,
+    ) -> Result<Presented, Denial> {
+        if let Some(verified) = recent.find(token)
+            && self.still_accepts(&verified, clock())
+        {
+            self.cache.note_hit();
+            return Ok(Presented::User(verified));
+        }
+        let presented = self.verify_or_wait(token, clock).await?;
+        if let Presented::User(verified) = &presented {
+            recent.remember(token, verified);
+        }
+        Ok(presented)
     }
 
     async fn wait(

@@ -43,6 +43,7 @@ mod reload;
 mod rest;
 mod revocation;
 mod roles;
+mod sessions;
 mod sign_in;
 mod smoke;
 mod store;

@@ -3,6 +3,7 @@
 //! The walk goes over `Reason::ALL`, and no `match` here has a wildcard: a new reason without a case does not compile.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use foregate::denial::{Reason, Wire};
 use foregate::tokens::mint::Claims;
@@ -15,7 +16,7 @@ use crate::sign_in;
 use crate::streams::socket::{self, End};
 use crate::support::client::Door;
 use crate::support::tokens::{ISSUER, now};
-use crate::support::{Gate, Gateway, Http, Origin, Reply};
+use crate::support::{Desk, Gate, Gateway, Http, Origin, RedisServer, Reply, eventually};
 
 /// Bodies and heads that are this long are over every limit of the configuration below.
 const LONG: usize = 9 * 1024;
@@ -284,6 +285,12 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
             gateway.revoke(&json!({ "kind": "issuer", "issuer": "revoked" }));
             with(gateway.issuer.sign(&claims().with("iss", "revoked")))
         }
+        Reason::CookieMalformed
+        | Reason::SessionUnknown
+        | Reason::SessionExpired
+        | Reason::SessionUnavailable
+        | Reason::CsrfOrigin
+        | Reason::CsrfToken => return by_cookie(servers, reason, http).await,
         Reason::StoreUnavailable => return without_store(servers, http).await,
         Reason::SignInBusy
         | Reason::IdentityUnavailable
@@ -324,6 +331,44 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         Reason::Internal => get("/panic"),
     };
     call.send().await.is_denied(reason);
+}
+
+/// Sessions begin on another replica, so these need a store; one of them a store that is not there.
+async fn by_cookie(servers: &Servers, reason: Reason, http: Http) {
+    let redis = RedisServer::start();
+    let away = servers.closed.local_addr().unwrap().as_socket().unwrap();
+    let (url, desk) = match reason {
+        Reason::SessionUnavailable => (format!("redis://{away}"), Desk::alone().await),
+        _ => (redis.url(), Desk::at(&redis).await),
+    };
+    let gateway = Gateway::with(|config| {
+        config
+            .store(&url)
+            .set("sessions", "{ idle: 1s }")
+            .routes("- { path: /page, access: user, credentials: [cookie] }");
+    })
+    .await;
+    if reason != Reason::SessionUnavailable {
+        eventually("it is ready", || gateway.admin_status("/readyz") == 200).await;
+    }
+    let somebody = desk.sign_in(&gateway.issuer).await;
+    let elsewhere = Desk::alone().await.sign_in(&gateway.issuer).await;
+    let (get, post) = (gateway.get(http, "/page"), gateway.post(http, "/page"));
+    let call = match reason {
+        Reason::CookieMalformed => get.header("cookie", "__Host-foregate=made-up"),
+        Reason::SessionUnknown => get.cookie_of(&elsewhere),
+        Reason::SessionExpired => {
+            tokio::time::sleep(Duration::from_millis(1001)).await;
+            get.cookie_of(&somebody)
+        }
+        Reason::SessionUnavailable => get.cookie_of(&somebody),
+        Reason::CsrfOrigin => post.cookie_of(&somebody),
+        _ => post
+            .cookie_of(&somebody)
+            .header("origin", "https://api.test"),
+    };
+    call.send().await.is_denied(reason);
+    gateway.origin.saw_nothing();
 }
 
 fn join(token: &str) -> String {

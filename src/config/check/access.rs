@@ -92,13 +92,7 @@ impl Checker<'_> {
     fn credential(&mut self, text: &Value<Text>) -> Option<CredentialSource> {
         match text.value.value.as_str() {
             "bearer" => return Some(CredentialSource::Bearer),
-            "cookie" => {
-                self.report.problem(
-                    &text.place,
-                    "`cookie` does not work yet in this version; write `bearer` or `query.NAME`",
-                );
-                return None;
-            }
+            "cookie" => return Some(CredentialSource::Cookie),
             _ => {}
         }
         let name = text.value.value.strip_prefix("query.").filter(|name| {
@@ -112,7 +106,7 @@ impl Checker<'_> {
             self.report.problem_instead(
                 &text.place,
                 message,
-                "write `bearer`, or `query.NAME` with letters, digits, `_`, `-`, `.` and `~`",
+                "write `bearer`, `cookie`, or `query.NAME` with letters, digits, `_`, `-`, `.` and `~`",
             );
         }
         name.map(|name| CredentialSource::Query(name.to_owned()))

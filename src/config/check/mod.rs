@@ -19,6 +19,7 @@ mod rest;
 mod revocations;
 mod roles;
 mod routes;
+mod sessions;
 mod sign_in;
 mod store;
 mod target;
@@ -63,6 +64,7 @@ impl Checker<'_> {
         let tokens = self.tokens(&file.tokens);
         let token_cache = self.number(&file.token_cache, 1..=10_000_000, 100_000_usize);
         let revocations = self.revocations(&file.revocations, tokens.as_deref());
+        let sessions = self.sessions(&file.sessions, environment, revocations.as_ref());
         let roles = self.roles(&file.roles);
         if let (Some(tokens), Some(roles)) = (&tokens, &roles) {
             self.listed_subjects_are_clear(&file.roles, tokens, roles);
@@ -91,6 +93,7 @@ impl Checker<'_> {
             tokens: tokens?,
             token_cache: NonZeroUsize::new(token_cache?)?,
             revocations: revocations?,
+            sessions: sessions?,
             roles: roles?,
             upstreams: upstreams?,
             cors: cors?,

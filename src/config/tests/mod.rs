@@ -13,6 +13,7 @@ mod listen;
 mod problems;
 mod revocations;
 mod routes;
+mod sessions;
 mod sign_in;
 mod store;
 mod tokens;

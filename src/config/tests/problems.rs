@@ -18,7 +18,7 @@ routes:
     timeouts: { totl: 5s }
   - path: /b
     access: ${NOT_SET}
-sessions: { cookie: a }
+assertion: { header: a }
 ";
     let problems = load_in(Path::new("."), text).unwrap_err();
     let places: Vec<_> = problems
@@ -35,7 +35,7 @@ sessions: { cookie: a }
         "10:15 routes[0].upstream",
         "11:17 routes[0].timeouts.totl",
         "13:13 routes[1].access",
-        "14:1 sessions",
+        "14:1 assertion",
     ];
     // The second route has no target either.
     assert_eq!(
@@ -55,7 +55,7 @@ sessions: { cookie: a }
         "did you mean `kong`?",
         "did you mean `total`?",
         "`NOT_SET` is not set",
-        "`sessions` does not work yet in this version; remove it",
+        "`assertion` does not work yet in this version; remove it",
     ] {
         assert!(told.contains(words), "{words}\n{told}");
     }
@@ -220,7 +220,6 @@ fn what_the_design_has_and_this_version_has_not_is_refused_by_name() {
     let rest = with_route("path: /a, access: public");
     for key in [
         "database",
-        "sessions",
         "assertion",
         "facts",
         "resources",
@@ -259,7 +258,6 @@ fn what_the_design_has_and_this_version_has_not_is_refused_by_name() {
         ("body: { ids: [] }", "body.ids"),
         ("resource: project", "resource"),
         ("resource: { self: path.a }", "resource"),
-        ("credentials: [cookie]", "credentials[0]"),
     ] {
         let told = told(&with_route(&format!("path: /a, access: user, {route}")));
         assert_eq!(told.len(), 1, "{told:#?}");

@@ -159,11 +159,12 @@ fn demand_key(snapshot: &Snapshot, headers: &HeaderMap, query: Option<&str>) -> 
 
 /// A client ends its session if a refresh is answered with anything but success or 503.
 fn late(operation: Operation) -> Denial {
-    match operation {
-        Operation::Refresh => Reason::IdentityUnavailable,
-        _ => Reason::IdentityTimeout,
-    }
-    .because("the whole took too long")
+    let reason = if operation == Operation::Refresh {
+        Reason::IdentityUnavailable
+    } else {
+        Reason::IdentityTimeout
+    };
+    reason.because("the whole took too long")
 }
 
 /// A body, as it came and as it was read.

@@ -84,7 +84,7 @@ impl Redis {
                 Ok(Swap::Done(Version(now)))
             }
             Found::Value(Value::Integer(0)) => Ok(Swap::Lost),
-            _ => Err(Unreachable::Answer),
+            Found::Value(_) | Found::Other => Err(Unreachable::Answer),
         }
     }
 }

@@ -25,13 +25,13 @@
 mod tests;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, Nonce, RandomizedNonceKey};
-use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{Kind, Unreachable};
 use crate::config::checked::MasterKey;
+use crate::derive::Derivation;
 use crate::tokens::digest;
 
 /// First byte of a record. Another version is another format, and opens nothing here.
@@ -79,15 +79,6 @@ pub(super) enum Broken {
     Tampered,
     /// It names a key that is not listed, so nothing can be said about it.
     UnknownKey,
-}
-
-/// Bytes that HKDF shall give.
-struct Length(usize);
-
-impl KeyType for Length {
-    fn len(&self) -> usize {
-        self.0
-    }
 }
 
 impl Seals {
@@ -192,17 +183,17 @@ fn parts(record: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 
 impl SealKey {
     fn derive(key: &MasterKey) -> anyhow::Result<Self> {
-        let from = Salt::new(HKDF_SHA256, b"foregate keys 1").extract(key.secret.expose());
+        let from = Derivation::of(key);
         Ok(Self {
             id: key.id.clone(),
-            mark: expand(&from, "mark")?,
+            mark: from.expand("mark")?,
             seal: RandomizedNonceKey::new(
                 &AES_256_GCM_SIV,
-                &expand::<32>(&from, "seal of records in the store")?,
+                &from.expand::<32>("seal of records in the store")?,
             )?,
             name: hmac::Key::new(
                 hmac::HMAC_SHA256,
-                &expand::<32>(&from, "names of records in the store")?,
+                &from.expand::<32>("names of records in the store")?,
             ),
         })
     }
@@ -240,14 +231,6 @@ impl SealKey {
             value: value.to_vec(),
         })
     }
-}
-
-/// One derived key per purpose (RFC 5869).
-fn expand<const N: usize>(from: &Prk, purpose: &str) -> anyhow::Result<[u8; N]> {
-    let mut key = [0; N];
-    from.expand(&[purpose.as_bytes()], Length(N))?
-        .fill(&mut key)?;
-    Ok(key)
 }
 
 impl std::fmt::Debug for Seals {

@@ -150,21 +150,22 @@ impl Socket {
     }
 
     pub async fn open_at(gateway: &Gateway, door: Door, path: &str, token: &str) -> Self {
-        let field = format!("Bearer {token}");
-        Self::open_with(gateway, door, path, &[("authorization", &field)]).await
+        let fields = [("authorization", format!("Bearer {token}"))];
+        Self::open_with(gateway, door, path, &fields).await
     }
 
     /// Opens a WebSocket as a browser does: without a token.
     pub async fn open_silently(gateway: &Gateway, path: &str) -> Self {
-        let deflate = ("sec-websocket-extensions", "permessage-deflate");
+        let deflate = ("sec-websocket-extensions", "permessage-deflate".to_owned());
         Self::open_with(gateway, Door::Tls, path, &[deflate]).await
     }
 
-    async fn open_with(
+    /// Opens one with these fields.
+    pub async fn open_with(
         gateway: &Gateway,
         door: Door,
         path: &str,
-        fields: &[(&'static str, &str)],
+        fields: &[(&'static str, String)],
     ) -> Self {
         let stream = gateway.connector(Http::One, door).open().await.unwrap();
         let mut request = format!("ws://{NAME}{path}").into_client_request().unwrap();

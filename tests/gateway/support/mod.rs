@@ -6,6 +6,7 @@ pub mod auth_server;
 pub mod client;
 pub mod config;
 pub mod curl;
+pub mod desk;
 pub mod gate;
 pub mod gateway;
 pub mod load;
@@ -27,6 +28,7 @@ pub use auth_server::AuthServer;
 #[allow(unused_imports, reason = "a shorter way, for modules that want it")]
 pub use client::{Body, Client, Door, Http};
 pub use config::Config;
+pub use desk::{Desk, SignedIn};
 pub use gate::Gate;
 pub use gateway::Gateway;
 #[allow(unused_imports, reason = "a shorter way, for modules that want it")]

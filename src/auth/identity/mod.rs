@@ -2,13 +2,18 @@
 //!
 //! Decides: 401 for a missing or bad credential or API key and for a good one that was revoked, 403 for a service key from outside, 503 while it cannot
 //! be known whether the issuer has the token's key, and for a good credential what the failure matrix says while the store is not there.
-//! Trusts: `tokens` for everything about a token, `sessions` for what is revoked, `outage` for the matrix. Not here: what the caller may do
+//! Trusts: `tokens` for everything about a token, `sessions` for cookies and for what is revoked, `outage` for the matrix. Not here: what the caller may do
 //! (`roles`).
 //!
 //! The first source of the route's `credentials` that is *present* decides; a bad credential is never replaced by the next one. A
-//! public route reads none. On an optional route an absent credential is nobody, and a bad one is still refused.
+//! public route reads none. On an optional route an absent credential is nobody, and a bad one is still refused. Whoever comes with a cookie
+//! must have been sent by one of our own pages, too ([`csrf`]).
+
+mod cookie;
+pub mod csrf;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use hyper::header::HeaderValue;
 
@@ -20,7 +25,7 @@ use crate::denial::{Denial, Reason};
 use crate::outage::{self, AccessClass};
 use crate::request::Inbound;
 use crate::request::apikey::{self, APIKEY};
-use crate::sessions::Revocations;
+use crate::sessions::{CleanAt, Listed, Revocations, Sessions};
 use crate::store::Outage;
 use crate::tokens::{Presented, Tokens, Verified, is_service_key};
 
@@ -30,21 +35,32 @@ pub struct Identity {
     tokens: Arc<Tokens>,
     roles: Arc<RoleTable>,
     revocations: Arc<Revocations>,
+    sessions: Arc<Sessions>,
 }
 
 impl Identity {
-    /// Judges by these issuers and this list of revocations, and names roles by this table.
-    pub fn new(tokens: Arc<Tokens>, roles: Arc<RoleTable>, revocations: Arc<Revocations>) -> Self {
+    /// Judges by these issuers, this list of revocations and these sessions, and names roles by this table.
+    pub fn new(
+        tokens: Arc<Tokens>,
+        roles: Arc<RoleTable>,
+        revocations: Arc<Revocations>,
+        sessions: Arc<Sessions>,
+    ) -> Self {
         Self {
             tokens,
             roles,
             revocations,
+            sessions,
         }
     }
 
     /// Judges a caller again who was proven for this request before, perhaps under another configuration. A newer token of the same session
     /// that was verified here counts as if it had come with the request.
-    pub(super) fn confirm(&self, request: &Inbound, caller: &Caller) -> Result<Caller, Denial> {
+    pub(super) async fn confirm(
+        &self,
+        request: &Inbound,
+        caller: &Caller,
+    ) -> Result<Caller, Denial> {
         let must_be_user = match request.rule().access {
             Access::Public => return Ok(Caller::NOBODY),
             Access::Deny => return Err(Reason::RouteDenied.into()),
@@ -52,6 +68,9 @@ impl Identity {
             // It says who it is when it speaks.
             Access::User => !request.rule().realtime,
         };
+        if let Some(live) = caller.cookie_session() {
+            return self.confirm_session(request, live.name()).await;
+        }
         let Some(verified) = caller.verified() else {
             return match must_be_user {
                 true => Err(Reason::TokenMissing.into()),
@@ -69,7 +88,7 @@ impl Identity {
         if !self.tokens.still_accepts(&verified, now) {
             return Err(Reason::TokenKeyUnknown.because("its issuer entry or key is gone"));
         }
-        self.in_force(request, &verified)?;
+        self.token_in_force(request, &verified)?;
         let roles = self.roles.of(&verified);
         Ok(caller.proven_again(verified, roles))
     }
@@ -97,14 +116,18 @@ impl Identity {
             // Whoever has said who they are is that until the end.
             return match must_be_user {
                 true => Err(Reason::TokenMissing.because("a message without a user's token")),
-                false => self.confirm(request, caller),
+                false => self.confirm(request, caller).await,
             };
         };
-        self.in_force(request, &verified)?;
+        self.token_in_force(request, &verified)?;
         if let Some(known) = caller.verified()
             && !verified.is_same_session(known)
         {
             return Err(Reason::SessionDiffers.into());
+        }
+        if caller.cookie_session().is_some() {
+            // The token adds nothing: the stream lives as long as the session behind the cookie.
+            return self.confirm(request, caller).await;
         }
         let roles = self.roles.of(&verified);
         let authorization = Credential::of_message(token.unwrap_or_default());
@@ -115,21 +138,33 @@ impl Identity {
         ))
     }
 
-    /// Whether a good credential is still in force. It is not if the list says that it was revoked. Where the list cannot be kept, it may have
-    /// been revoked where we cannot hear of it, and the failure matrix says for how long that matters.
-    fn in_force(&self, request: &Inbound, verified: &Verified) -> Result<(), Denial> {
+    fn token_in_force(&self, request: &Inbound, verified: &Verified) -> Result<(), Denial> {
+        let of_token = (verified.clean(), verified.listed());
+        self.in_force(request, [of_token], verified.since())
+    }
+
+    /// Whether a good credential, which was first accepted here at `since`, is still in force. It is not if the list says that any of what it
+    /// consists of was revoked. Where the list cannot be kept, it may have been revoked where we cannot hear of it, and the failure matrix
+    /// says for how long that matters.
+    fn in_force<const N: usize>(
+        &self,
+        request: &Inbound,
+        parts: [(&CleanAt, Listed<'_>); N],
+        since: Instant,
+    ) -> Result<(), Denial> {
         // Before the list is asked: one that becomes complete after it was asked did not have everything when it was.
         let outage = self.revocations.outage(clock::now());
         let is_complete = self.revocations.is_complete();
-        // Also for a token that is remembered: what was revoked is forgotten nowhere, but listed here.
+        // Also for what is remembered: what was revoked is forgotten nowhere, but listed here.
         let now = clock::unix_now();
-        self.revocations
-            .check(verified.clean(), verified.listed(), now)?;
+        for (clean, listed) in parts {
+            self.revocations.check(clean, listed, now)?;
+        }
         if outage == Outage::Reachable && is_complete {
             return Ok(());
         }
         let class = || AccessClass::of(request.rule(), request.method(), &self.roles);
-        outage::judge(outage, is_complete, class, verified.since(), clock::now())
+        outage::judge(outage, is_complete, class, since, clock::now())
     }
 }
 
@@ -151,16 +186,23 @@ impl Layer for Identity {
             Access::User => !(rule.realtime && request.handshake().is_some()),
         };
         for source in &rule.credentials {
+            if *source == CredentialSource::Cookie {
+                match request.cookie() {
+                    // Boxed, so that other requests do not carry room for it along.
+                    Some(own) => return Box::pin(self.by_cookie(request, own)).await,
+                    None => continue,
+                }
+            }
             let Some(credential) = Credential::find(source, request)? else {
                 continue;
             };
             return match self
                 .tokens
-                .verify_or_wait(credential.token, clock::unix_now)
+                .verify_on(request.recent(), credential.token, clock::unix_now)
                 .await?
             {
                 Presented::User(verified) => {
-                    self.in_force(request, &verified)?;
+                    self.token_in_force(request, &verified)?;
                     let roles = self.roles.of(&verified);
                     Ok(Caller::user(
                         verified,
@@ -241,6 +283,7 @@ impl<'a> Credential<'a> {
             CredentialSource::Query(name) => Ok(request
                 .query_credential(name)
                 .map(|token| Self { token, field: None })),
+            CredentialSource::Cookie => Ok(None),
             CredentialSource::Bearer => request.authorization().map(Self::from_field).transpose(),
         }
     }
