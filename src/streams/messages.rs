@@ -14,6 +14,9 @@ use crate::denial::Reason;
 /// From how much of a message on its beginning is looked at before it is whole; then at each doubling.
 const BEGINNING: usize = 256;
 
+/// How much is held of a message while nobody has proven who they are: room for a join with the longest token there can be.
+const STRANGERS: usize = 16 * 1024;
+
 /// A client's side of a socket.
 #[derive(Debug)]
 pub(super) struct Messages {
@@ -103,6 +106,14 @@ impl Messages {
             Ok(None) => Next::Pass(self.passing()),
             Ok(Some(token)) => Next::Judge(token),
             Err(reason) => Next::Refuse(reason),
+        }
+    }
+
+    /// How long a message may be that is held.
+    fn limit(&self) -> usize {
+        match self.needs_token {
+            true => self.limit.min(STRANGERS),
+            false => self.limit,
         }
     }
 
@@ -246,7 +257,7 @@ impl Messages {
                 return Ok(());
             }
         }
-        match self.held.len() > self.limit {
+        match self.held.len() > self.limit() {
             true => Err(Reason::BodyTooLarge),
             false => Ok(()),
         }
@@ -258,7 +269,7 @@ impl Messages {
             return Ok(None);
         };
         if !message.passes {
-            let is_long = message.payload.len() > self.limit;
+            let is_long = message.payload.len() > self.limit();
             let said = match message.is_text {
                 // As if it had come in pieces.
                 true if is_long => {
@@ -431,6 +442,13 @@ mod tests {
             refused(&frame(0x81, &broadcast(4000))),
             None,
             "passes unread"
+        );
+        let long = frame(0x81, long.repeat(60).as_bytes());
+        let stranger = run(&mut Messages::new(1 << 20, true), &long, 1000).1;
+        assert_eq!(
+            stranger,
+            Some(Reason::BodyTooLarge),
+            "not 1 MiB for a stranger"
         );
         // Behind a goodbye nothing is said.
         let mut messages = Messages::new(300, false);
