@@ -245,9 +245,14 @@ impl Words {
             Reason::BodyTimeout => words("body_timeout", "body_timeout"),
             Reason::BodyBroken | Reason::BodyMalformed => words("bad_json", "PGRST102"),
             Reason::BodyType => words("body_type", "PGRST107"),
-            Reason::RouteUnknown | Reason::RouteDenied | Reason::OperationUnknown => {
-                words("not_found", "PGRST125")
-            }
+            Reason::RouteUnknown
+            | Reason::RouteDenied
+            | Reason::OperationUnknown
+            | Reason::NotYours
+            | Reason::Absent
+            | Reason::LineageCycle
+            | Reason::LineageMissing
+            | Reason::LineageDeep => words("not_found", "PGRST125"),
 
             // Who is calling.
             Reason::ApikeyMissing => words("apikey_missing", "apikey_missing"),
@@ -296,21 +301,25 @@ impl Words {
             // What the caller may do. PostgREST tells the same with PostgreSQL's `insufficient_privilege`.
             Reason::ServiceKeyRefused => words("not_admin", "42501"),
             Reason::RestDenied => words("rest_denied", "42501"),
-            Reason::CallerBanned => words("user_banned", "42501"),
+            Reason::CallerBanned | Reason::CallerInactive => words("user_banned", "42501"),
             Reason::CsrfOrigin => words("csrf_origin", "42501"),
             Reason::CsrfToken => words("csrf_token", "42501"),
+            Reason::WhenRefused | Reason::WhenFailed => words("when_refused", "42501"),
             Reason::AnonymousRefused => words("anonymous_refused", "42501"),
             Reason::AalInsufficient => words("insufficient_aal", "42501"),
             Reason::RoleInsufficient => words("role_insufficient", "42501"),
 
             // What is down says nothing about anybody's session.
-            Reason::KeysUnavailable | Reason::StoreUnavailable | Reason::SessionUnavailable => {
-                words("unexpected_failure", "PGRST001")
-            }
+            Reason::KeysUnavailable
+            | Reason::StoreUnavailable
+            | Reason::SessionUnavailable
+            | Reason::FactsUnavailable => words("unexpected_failure", "PGRST001"),
+            Reason::BudgetSpent => words("request_timeout", "PGRST003"),
             Reason::UpstreamConnect
             | Reason::UpstreamBusy
             | Reason::UpstreamClosed
-            | Reason::UpstreamProtocol => words("unexpected_failure", "PGRST000"),
+            | Reason::UpstreamProtocol
+            | Reason::BindingFailed => words("unexpected_failure", "PGRST000"),
             Reason::SignInBusy
             | Reason::IdentityUnavailable
             | Reason::IdentityRefused

@@ -6,18 +6,24 @@
 
 use std::sync::Arc;
 
-use hyper::HeaderMap;
 use hyper::header::HeaderValue;
+use hyper::{HeaderMap, Method};
 
 use super::identifiers::Identifiers;
 use super::identity::Identity;
+use super::lineage::Lineage;
+use super::ownership::{Ownership, Via};
+use super::performance::{Informed, Performance};
 use super::rest::{self, Rest};
 use super::roles::{RoleTable, Roles};
+use super::when::{Fits, When};
 use super::{Caller, Layer};
+use crate::budget::Budget;
 use crate::clock;
 use crate::config::checked::{Access, Authorization, Target, WaivedMode};
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
+use crate::facts::{Facts, Touched};
 use crate::record::{Record, Verdict};
 use crate::request::Inbound;
 use crate::request::body::Body;
@@ -33,7 +39,11 @@ pub struct Chain {
     identity: Identity,
     identifiers: Identifiers,
     rest: Rest,
+    performance: Performance,
     roles: Roles,
+    when: When,
+    ownership: Ownership,
+    lineage: Lineage,
 }
 
 impl Chain {
@@ -43,14 +53,24 @@ impl Chain {
         roles: RoleTable,
         revocations: Arc<Revocations>,
         sessions: Arc<Sessions>,
+        facts: Arc<Facts>,
     ) -> Self {
         let table = Arc::new(roles);
         Self {
             identity: Identity::new(tokens, table.clone(), revocations, sessions),
             identifiers: Identifiers,
             rest: Rest,
-            roles: Roles::new(table),
+            performance: Performance::new(facts, table.clone()),
+            roles: Roles::new(table.clone()),
+            when: When,
+            ownership: Ownership::new(table),
+            lineage: Lineage,
         }
+    }
+
+    /// The facts that requests are judged by.
+    pub fn facts(&self) -> &Arc<Facts> {
+        self.performance.facts()
     }
 
     /// Judges a request. The only way to a [`Permit`].
@@ -76,9 +96,27 @@ impl Chain {
         let identified = enforce(&self.identifiers, &request, caller, record).await?;
         // What a table's rules grant nobody is granted no role either.
         let identified = enforce(&self.rest, &request, identified, record).await?;
-        // What the caller is, before whose the thing is: it needs no lookup.
-        let roles = step(&self.roles, &request, identified, record).await?;
-        Permit::new(request, roles)
+        // All lookups at once, before anybody judges by them.
+        let budget = Budget::begin(request.snapshot().config().budget);
+        let given = (identified, budget);
+        let informed = enforce(&self.performance, &request, given, record).await?;
+        // What the caller is, before whose the thing is.
+        let roles = step(&self.roles, &request, informed.clone(), record).await?;
+        // What the route's author adds: it sees the caller and the request, and no facts.
+        let fits = enforce(&self.when, &request, informed.clone(), record).await?;
+        // Whose it is, before where it came from: a stranger learns nothing of a thing's parents.
+        let ownership = step(&self.ownership, &request, informed.clone(), record).await?;
+        let lineage = step(&self.lineage, &request, informed.clone(), record).await?;
+        record.via = ownership.via();
+        Permit::new(
+            request,
+            self.facts(),
+            &informed,
+            roles,
+            fits,
+            ownership,
+            lineage,
+        )
     }
 
     /// Judges again what stands since an earlier judgement, by this chain, whose configuration is `snapshot`'s.
@@ -95,9 +133,7 @@ impl Chain {
         let mut record = standing.request().record_again(snapshot.clone());
         let request = standing.request().reroute(snapshot, &mut record)?;
         let caller = self.identity.confirm(&request, standing.caller()).await?;
-        let identified = enforce(&self.identifiers, &request, caller, &mut record).await?;
-        let roles = step(&self.roles, &request, identified, &mut record).await?;
-        Permit::new(request, roles).map(|permit| Standing(permit.0))
+        self.let_stand(request, caller, record).await
     }
 
     /// Judges an open stream again because somebody speaks on it: whoever this token proves, or nobody. The stream stays what it is: one session's.
@@ -114,9 +150,35 @@ impl Chain {
         let mut record = standing.request().record_again(snapshot.clone());
         let request = standing.request().reroute(snapshot, &mut record)?;
         let caller = self.identity.speaker(&request, standing.caller(), token);
-        let identified = enforce(&self.identifiers, &request, caller.await?, &mut record).await?;
-        let roles = step(&self.roles, &request, identified, &mut record).await?;
-        Permit::new(request, roles).map(|permit| Standing(permit.0))
+        let caller = caller.await?;
+        self.let_stand(request, caller, record).await
+    }
+
+    /// The layers behind identity, for a stream that is open already. Its body and what it asked of tables were judged when it began.
+    async fn let_stand(
+        &self,
+        request: Inbound,
+        caller: Caller,
+        mut record: Record,
+    ) -> Result<Standing, Denial> {
+        let identified = enforce(&self.identifiers, &request, caller, &mut record).await?;
+        let budget = Budget::begin(request.snapshot().config().budget);
+        let given = (identified, budget);
+        let informed = enforce(&self.performance, &request, given, &mut record).await?;
+        let roles = step(&self.roles, &request, informed.clone(), &mut record).await?;
+        let fits = enforce(&self.when, &request, informed.clone(), &mut record).await?;
+        let ownership = step(&self.ownership, &request, informed.clone(), &mut record).await?;
+        let lineage = step(&self.lineage, &request, informed.clone(), &mut record).await?;
+        Permit::new(
+            request,
+            self.facts(),
+            &informed,
+            roles,
+            fits,
+            ownership,
+            lineage,
+        )
+        .map(|permit| Standing(permit.0))
     }
 
     /// Tells every layer how a request ended.
@@ -124,7 +186,11 @@ impl Chain {
         self.identity.settle(record);
         self.identifiers.settle(record);
         self.rest.settle(record);
+        self.performance.settle(record);
         self.roles.settle(record);
+        self.when.settle(record);
+        self.ownership.settle(record);
+        self.lineage.settle(record);
     }
 }
 
@@ -132,8 +198,17 @@ impl Chain {
 enum Outcome<L: Layer> {
     /// It passed.
     Proven(L::Proof),
-    /// The route waives it; what was proven before is handed on.
-    Waived(L::Given),
+    /// The route waives it.
+    Waived,
+}
+
+impl Outcome<Ownership> {
+    fn via(&self) -> Option<Via> {
+        match self {
+            Self::Proven(owned) => owned.via(),
+            Self::Waived => None,
+        }
+    }
 }
 
 /// Runs a layer that is always enforced.
@@ -161,12 +236,12 @@ async fn step<L: Layer>(
             .map(Outcome::Proven),
         Some(WaivedMode::Shadow) => {
             // What it says is in the record; what it proves is not used, so that a shadow cannot widen anything either.
-            let _ = judge(layer, request, given.clone(), record, Verdict::Waived).await;
-            Ok(Outcome::Waived(given))
+            let _ = judge(layer, request, given, record, Verdict::Waived).await;
+            Ok(Outcome::Waived)
         }
         Some(WaivedMode::Off) => {
             record.step(L::NAME, Verdict::Off);
-            Ok(Outcome::Waived(given))
+            Ok(Outcome::Waived)
         }
     }
 }
@@ -199,14 +274,25 @@ struct Judged {
     caller: Caller,
     target: Target,
     authorization: Option<HeaderValue>,
+    touched: Touched,
 }
 
 impl Permit {
-    /// Takes what the last layer gave, so that a chain that ends earlier does not compile.
-    fn new(request: Inbound, roles: Outcome<Roles>) -> Result<Self, Denial> {
-        let caller = match roles {
-            Outcome::Proven(granted) => granted.into_identified().into_caller(),
-            Outcome::Waived(identified) => identified.into_caller(),
+    /// Takes what every layer gave, so that a chain that ends earlier does not compile.
+    fn new(
+        request: Inbound,
+        facts: &Arc<Facts>,
+        informed: &Informed,
+        _roles: Outcome<Roles>,
+        _fits: Fits,
+        _ownership: Outcome<Ownership>,
+        _lineage: Outcome<Lineage>,
+    ) -> Result<Self, Denial> {
+        let caller = informed.caller().clone();
+        let subject = caller.verified().map(|verified| verified.subject());
+        let touched = match is_safe(request.method()) {
+            true => Touched::nothing(),
+            false => Touched::new(facts, facts.touched(informed.known(), subject)),
         };
         let rule = request.rule();
         let target = rule.target.ok_or(Reason::RouteDenied)?; // The router refuses this already; a net.
@@ -227,6 +313,7 @@ impl Permit {
             caller,
             target,
             authorization,
+            touched,
         })))
     }
 
@@ -251,10 +338,16 @@ impl Permit {
         Spent {
             fields,
             body,
+            touched: std::mem::replace(&mut self.0.touched, Touched::nothing()),
             authorization: self.0.authorization.take(),
             standing: Standing(self.0),
         }
     }
+}
+
+/// Whether the method changes nothing (RFC 9110, section 9.2.1).
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// A permit that was used up.
@@ -268,6 +361,8 @@ pub(crate) struct Spent {
     pub(crate) body: Option<Body>,
     /// The `Authorization` field for the upstream.
     pub(crate) authorization: Option<HeaderValue>,
+    /// The facts that the request may change.
+    pub(crate) touched: Touched,
 }
 
 /// Who asked what, of a request that was let in: enough to judge again whether its answer may go on, and nothing that could be forwarded.

@@ -328,6 +328,17 @@ impl Inbound {
         path.get(place + 1..).filter(|_| pattern.has_tail())
     }
 
+    /// A path parameter, as the canonical path has it.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        let pattern = self.rule().paths.get(self.selected.pattern)?;
+        let texts = self.target.path().split('/').skip(1);
+        let mut pairs = pattern.segments().iter().zip(texts);
+        pairs.find_map(|(segment, text)| match segment {
+            Segment::Parameter { name: known, .. } => (known == name).then_some(text),
+            Segment::Literal(_) | Segment::Tail => None,
+        })
+    }
+
     /// Takes the fields and the body out for forwarding. What is left can be judged again.
     pub(crate) fn take_message(&mut self) -> (HeaderMap, Option<Body>) {
         self.head.authorization = None;

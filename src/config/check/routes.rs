@@ -5,7 +5,7 @@ use std::time::Duration;
 use hyper::Method;
 
 use super::overlap::Placed;
-use super::{Checker, DAY, TICK, or, section};
+use super::{AllFacts, Checker, DAY, TICK, or, section};
 use crate::auth::roles::Action;
 use crate::config::checked::{
     Access, Environment, Errors, Protocol, Route, Serve, Tail, Target, Timeouts, TrailingSlash,
@@ -37,6 +37,8 @@ pub(super) struct Around<'a> {
     /// Whether publishable keys are known.
     pub has_identity: bool,
     pub waived: Vec<Waiver>,
+    /// What resources may be named; `None` if they are wrong.
+    pub facts: Option<&'a AllFacts>,
 }
 
 impl Checker<'_> {
@@ -45,6 +47,7 @@ impl Checker<'_> {
         &mut self,
         file: &File,
         environment: Option<Environment>,
+        facts: Option<&AllFacts>,
     ) -> Option<Vec<Route>> {
         let absent = Defaults::absent();
         let defaults = section(&file.defaults, &absent).unwrap_or(&absent);
@@ -80,6 +83,7 @@ impl Checker<'_> {
             has_tokens: file.tokens.is_written(),
             has_identity: file.identity.is_written(),
             waived: waived.clone().unwrap_or_default(),
+            facts,
         };
         // Once here, so that a bad default is told even if every route writes its own.
         self.named_upstream(&defaults.upstream, &around);
@@ -116,15 +120,18 @@ impl Checker<'_> {
             .map(|access| access.value);
         let methods = self.methods(&wire.methods);
         let hosts = self.route_hosts(&wire.hosts, &around.hosts);
-        self.resource(wire, paths.as_deref(), access);
+        let resources = self.resource(wire, paths.as_deref(), access, around);
+        let learn = self.learn(wire, access, around);
         let credentials = self.credentials(&wire.credentials);
         self.fits_access(wire, access, around);
         let target = self.target(wire, access, around);
+        self.learns_from_upstream(wire, target);
         let action = match &wire.action {
             Field::Absent => Some(door_action(target)),
             Field::Bad => None,
             Field::Good(text) => self.action(text).map(Some),
         };
+        let when = self.when(&wire.when, access);
         let default_slash = around
             .defaults
             .trailing_slash
@@ -158,6 +165,9 @@ impl Checker<'_> {
             pass_credentials: or(&wire.pass_credentials, false)?,
             aal: or(&wire.aal, file::Aal(1))?.0,
             action: action?,
+            when: when?,
+            resources: resources?,
+            learn: learn?,
             trailing_slash: slash?,
             tail: tail?,
             body_limit: body_limit?,

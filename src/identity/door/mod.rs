@@ -104,6 +104,7 @@ pub(crate) async fn answer(
         fields,
         body,
         authorization,
+        touched: _,
     } = permit.spend();
     let token = authorization.as_ref().and_then(super::endpoints::token_of);
     let user = standing.caller().verified().cloned().zip(token);
