@@ -85,7 +85,8 @@ impl Chain {
         let caller = enforce(&self.identity, &request, (), record).await?;
         record.caller = caller.verified().cloned();
         // Nobody makes us hold a body before that is known; the layers below judge what it says.
-        if rest::judges_body(&request) {
+        let names_things = !request.rule().body_ids.is_empty() && request.has_unread_body();
+        if rest::judges_body(&request) || names_things {
             Box::pin(request.judge_body()).await?;
             record.start_lap();
         }

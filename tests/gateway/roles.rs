@@ -226,7 +226,8 @@ async fn in_shadow_the_layer_lets_pass_and_tells_the_operator_what_it_would_have
             let line = answer.is_ok().log_line();
             let layers = line["layers"].as_str().unwrap();
             assert!(
-                layers.contains(" roles:") && layers.contains(&format!(":waived:{}", reason.code())),
+                layers.contains(" roles:")
+                    && layers.contains(&format!(":waived:{}", reason.code())),
                 "{layers}"
             );
             assert_eq!(line["decision"], "permit");
