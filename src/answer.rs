@@ -225,10 +225,11 @@ pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
     };
     let mut fields = HeaderMap::new();
     let id = trail.id.to_str().unwrap_or_default();
+    let sentence = public_wording(reason);
     let Written { content_type, body } =
         trail
             .dialect
-            .write(reason, public_wording(reason), errors, id, &mut fields);
+            .write(reason, sentence, errors, id, &mut fields);
     let length = HeaderValue::from(body.len());
     let mut response = Response::new(Answer::full(body));
     *response.status_mut() = reason.status();

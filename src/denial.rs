@@ -168,6 +168,9 @@ reasons! {
     BodyMalformed "body_malformed" => BAD_REQUEST, "body_malformed", Client, Both,
         "A rule of the route judges what the body says, and it is missing, is not one JSON document, or says a member of an object twice.", "Send one JSON document in UTF-8, each member of an object once.";
 
+    MessageInvalid "message_invalid" => BAD_REQUEST, "message_invalid", Client, H1,
+        "On a WebSocket whose messages are judged, the client said something that is no frame (RFC 6455), no message of a Phoenix channel, or has its token where it cannot be read.", "See which client it is; supabase-js sends nothing of this kind.";
+
     // The route map has no place for it.
     RouteUnknown "route_unknown" => NOT_FOUND, "not_found", Client, Both,
         "No route matches the path.", "Check the path, or add a route.";
@@ -212,6 +215,8 @@ reasons! {
     KeysUnavailable "keys_unavailable" => SERVICE_UNAVAILABLE, "keys_unavailable", Dependency, Both,
         "The token cannot be judged: the issuer's keys were never fetched, were last fetched more than a day ago, or do not have the token's `kid` and could not be fetched again in time.", "Check that `jwks_url` or `discovery_url` answers; the token is not at fault.";
 
+    SessionDiffers "session_differs" => UNAUTHORIZED, "session_differs", Client, H1,
+        "On a WebSocket that belongs to one session, a message brought a token of another.", "Nothing: the client connects anew, and joins as whom it is now.";
     TokenRevoked "token_revoked" => UNAUTHORIZED, "token_revoked", Client, Both,
         "The token was revoked.", "Refresh the token; if that does not help, sign in again.";
     SessionRevoked "session_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
@@ -243,6 +248,8 @@ reasons! {
         "The identity server cannot be reached, or broke its answer off.", "Check that the server under `identity.supabase.url` answers; nobody's session is at fault.";
     IdentityTimeout "identity_timeout" => GATEWAY_TIMEOUT, "identity_timeout", Dependency, Both,
         "The identity server did not answer within 5 s.", "See why it is slow; nobody's session is at fault.";
+    OperationUnknown "operation_unknown" => NOT_FOUND, "not_found", Client, Both,
+        "The request to the identity server is none that this gateway recognises, such as one of an administrator.", "Check method, path and parameters; what is not recognised is never sent.";
     IdentityRefused "identity_refused" => SERVICE_UNAVAILABLE, "identity_unavailable", Gateway, Both,
         "The identity server refused what the gateway asked, and no client can have caused that.", "See `detail`; check the keys and the `issuer` under `identity.supabase`, and `tokens`.";
     IdentityLimited "identity_limited" => TOO_MANY_REQUESTS, "too_many_attempts", Client, Both,

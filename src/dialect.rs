@@ -236,6 +236,7 @@ impl Words {
             | Reason::QueryRepeated
             | Reason::AuthorizationRepeated
             | Reason::UpgradeRefused
+            | Reason::MessageInvalid
             | Reason::IdentifierInvalid => words("validation_failed", "PGRST100"),
             Reason::HttpsRequired => words("https_required", "https_required"),
             Reason::MethodRefused => words("method_refused", "PGRST117"),
@@ -246,6 +247,7 @@ impl Words {
             Reason::BodyType => words("body_type", "PGRST107"),
             Reason::RouteUnknown
             | Reason::RouteDenied
+            | Reason::OperationUnknown
             | Reason::NotYours
             | Reason::Absent
             | Reason::LineageCycle
@@ -269,6 +271,7 @@ impl Words {
             | Reason::TokenNotYetValid
             | Reason::TokenAudience
             | Reason::TokenClaims
+            | Reason::SessionDiffers
             | Reason::TokenRevoked => words("bad_jwt", "PGRST303"),
             // The word at which a client ends its session.
             Reason::SessionRevoked
@@ -278,7 +281,7 @@ impl Words {
             | Reason::SessionUnknown
             | Reason::SessionExpired => words("session_not_found", "PGRST303"),
 
-            // Signing in.
+            // Signing in. PostgREST has no words for it.
             Reason::TooManyAttempts | Reason::IdentityLimited => {
                 words("over_request_rate_limit", "too_many_attempts")
             }

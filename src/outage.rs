@@ -1,6 +1,6 @@
 //! The failure matrix: what a request is answered while something this process needs cannot be asked.
 //!
-//! Decides:  by the state of the store or of the keys, and by what a request wants, whether it is allowed, allowed on less, or refused.
+//! Decides:  by the state of the store, of the keys or of the identity server, and by what a request wants, whether it is allowed, allowed on less, or refused.
 //! Trusts:   the store for how long it has been away; the caller for the present time, so that a test may choose it.
 //! Not here: whether a credential is good (it was judged before), and anything while nothing is amiss.
 //!
@@ -36,6 +36,8 @@ pub enum State {
     KeysKept,
     /// The keys of an issuer cannot be fetched, and those that are there are too old, or do not have the token's `kid`.
     KeysMissing,
+    /// The identity server does not answer.
+    IdentityAway,
     /// Facts cannot be looked up, or not in time.
     FactsAway,
     /// There was no verdict in time.
@@ -122,13 +124,14 @@ pub fn judge(
 
 impl State {
     /// Every state, in the order of the table.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::StoreLeft,
         Self::StoreAway,
         Self::StoreGone,
         Self::CookieUnknown,
         Self::KeysKept,
         Self::KeysMissing,
+        Self::IdentityAway,
         Self::FactsAway,
         Self::BudgetSpent,
     ];
@@ -137,6 +140,11 @@ impl State {
     #[rustfmt::skip]
     pub const fn row(self) -> [Cell; 6] {
         const THROTTLED: Cell = cell(Answer::Allow, "throttled here; a cookie is refused");
+        const COOKIE: Cell = cell(Answer::Allow, "a cookie whose inner token has expired is refused");
+        const NO_SIGN_IN: Cell = cell(
+            Answer::Refuse(Reason::IdentityUnavailable),
+            "504 at the deadline, but for a refresh",
+        );
         const ONE_USE: &str = "what may be used once is refused";
         match self {
             //                   public read     write     admin     sign-in    signed
@@ -146,6 +154,7 @@ impl State {
             Self::CookieUnknown => [ALLOW, NO_SESSION, NO_SESSION, NO_SESSION, NO_SESSION, ALLOW],
             Self::KeysKept    => [ALLOW, ALLOW,   ALLOW,    ALLOW,    ALLOW,     ALLOW],
             Self::KeysMissing => [ALLOW, NO_KEYS, NO_KEYS,  NO_KEYS,  ALLOW,     ALLOW],
+            Self::IdentityAway => [ALLOW, COOKIE, COOKIE,   COOKIE,   NO_SIGN_IN, ALLOW],
             Self::FactsAway   => [ALLOW, OLD,     NO_FACTS, NO_FACTS, ALLOW,     ALLOW],
             Self::BudgetSpent => [SPENT, SPENT,   SPENT,    SPENT,    SPENT,     SPENT],
         }
@@ -178,6 +187,7 @@ impl State {
             Self::CookieUnknown => "cookie_unknown",
             Self::KeysKept => "keys_kept",
             Self::KeysMissing => "keys_missing",
+            Self::IdentityAway => "identity_away",
             Self::FactsAway => "facts_away",
             Self::BudgetSpent => "budget_spent",
         }
@@ -198,6 +208,7 @@ impl State {
             Self::KeysMissing => {
                 "keys: no fetch, and the last good ones are too old or lack the `kid`"
             }
+            Self::IdentityAway => "identity server away",
             Self::FactsAway => "facts: the database is away or slow",
             Self::BudgetSpent => "budget spent before a verdict",
         }
@@ -230,7 +241,7 @@ impl AccessClass {
 
     /// What a request to this route wants. An action that is granted to nobody but those who may do everything is an administrator's.
     pub fn of(route: &Route, method: &Method, roles: &RoleTable) -> Self {
-        if let Some(Target::Serve(Serve::SignIn(_))) = route.target {
+        if let Some(Target::Serve(Serve::SignIn(_) | Serve::IdentityServer)) = route.target {
             return Self::SignIn;
         }
         match route.access {

@@ -9,7 +9,7 @@ use crate::answer::Answer;
 use crate::auth::Permit;
 use crate::config::checked::Serve;
 use crate::denial::Denial;
-use crate::identity::endpoints;
+use crate::identity::{door, endpoints};
 use crate::process::Process;
 
 /// Answers a permitted request here.
@@ -29,6 +29,7 @@ pub(crate) async fn serve(
     match what {
         // Boxed, so that every other request does not carry room for it along.
         Serve::SignIn(endpoint) => Box::pin(endpoints::answer(process, permit, endpoint)).await,
+        Serve::IdentityServer => Box::pin(door::answer(process, permit)).await,
         Serve::Health => {
             let body = r#"{"status":"healthy"}"#;
             let mut response = Response::new(Answer::full(body));

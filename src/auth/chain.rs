@@ -19,7 +19,7 @@ use super::roles::{RoleTable, Roles};
 use super::{Caller, Layer};
 use crate::budget::Budget;
 use crate::clock;
-use crate::config::checked::{Authorization, Target, WaivedMode};
+use crate::config::checked::{Access, Authorization, Target, WaivedMode};
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 use crate::facts::{Facts, Touched};
@@ -121,6 +121,34 @@ impl Chain {
         let mut record = standing.request().record_again(snapshot.clone());
         let request = standing.request().reroute(snapshot, &mut record)?;
         let caller = self.identity.confirm(&request, standing.caller()).await?;
+        self.let_stand(request, caller, record).await
+    }
+
+    /// Judges an open stream again because somebody speaks on it: whoever this token proves, or nobody. The stream stays what it is: one session's.
+    ///
+    /// # Errors
+    ///
+    /// What the request would be refused for if it had come with this token; 401 `session_differs` if it is another session's.
+    pub async fn judge_speaker(
+        &self,
+        standing: &Standing,
+        snapshot: Arc<Snapshot>,
+        token: Option<&str>,
+    ) -> Result<Standing, Denial> {
+        let mut record = standing.request().record_again(snapshot.clone());
+        let request = standing.request().reroute(snapshot, &mut record)?;
+        let caller = self.identity.speaker(&request, standing.caller(), token);
+        let caller = caller.await?;
+        self.let_stand(request, caller, record).await
+    }
+
+    /// The layers behind identity, for a stream that is open already. Its body and what it asked of tables were judged when it began.
+    async fn let_stand(
+        &self,
+        request: Inbound,
+        caller: Caller,
+        mut record: Record,
+    ) -> Result<Standing, Denial> {
         let identified = enforce(&self.identifiers, &request, caller, &mut record).await?;
         let budget = Budget::begin(request.snapshot().config().budget);
         let given = (identified, budget);
@@ -327,6 +355,11 @@ impl Standing {
     /// Who it is from.
     pub fn caller(&self) -> &Caller {
         &self.0.caller
+    }
+
+    /// Whether nobody has proven yet who they are, and must before they say anything.
+    pub(crate) fn needs_token(&self) -> bool {
+        self.request().rule().access == Access::User && self.caller().verified().is_none()
     }
 
     /// When to ask at the latest whether its proof still is accepted, in Unix seconds; never if nobody had to prove anything.

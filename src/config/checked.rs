@@ -814,6 +814,8 @@ pub struct Route {
     pub timeouts: Timeouts,
     /// Whether a client may change the connection to WebSocket. Default: no.
     pub websocket: bool,
+    /// Whether messages of a WebSocket are those of Supabase Realtime, and the tokens in them are judged. Default: no.
+    pub realtime: bool,
     /// How refusals are written. Default `problem`.
     pub errors: Errors,
     /// Whether a publishable key of Supabase must come with a request; `None` does not look.
@@ -862,6 +864,8 @@ pub enum Target {
 pub enum Serve {
     /// 200 `{"status":"healthy"}`.
     Health,
+    /// The identity server's own paths.
+    IdentityServer,
     /// A sign-in route; made for `identity`, and not to be written.
     SignIn(Endpoint),
     /// Panics, to prove that a panic is a 500 and no outage. Only in `environment: development`.
@@ -871,7 +875,7 @@ pub enum Serve {
 impl Serve {
     /// Whether what answers needs the caller's token, to act for them at the identity server.
     pub fn acts_for_caller(self) -> bool {
-        matches!(self, Self::SignIn(_))
+        matches!(self, Self::SignIn(_) | Self::IdentityServer)
     }
 }
 

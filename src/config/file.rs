@@ -337,6 +337,7 @@ wire! {
         body: Body,
         timeouts: Timeouts,
         upgrade: List<Upgrade>,
+        realtime: bool,
         errors: Errors,
         apikey: ApiKey,
         rest: Rest,
@@ -617,7 +618,7 @@ words! {
         "integer" => ParamType::Integer,
     }
     impl Aal { "aal1" => Aal(1), "aal2" => Aal(2), }
-    impl Serve { "health" => Serve::Health, "panic" => Serve::Panic, }
+    impl Serve { "health" => Serve::Health, "identity_server" => Serve::IdentityServer, "panic" => Serve::Panic, }
     impl TrailingSlash { "same" => TrailingSlash::Same, "strict" => TrailingSlash::Strict, }
     impl Tail { "canonical" => Tail::Canonical, "opaque" => Tail::Opaque, }
     impl Errors {

@@ -7,6 +7,7 @@
 //! The identity server is slow by nature (it hashes passwords) and may be away. So every call has a deadline, calls run in bounded numbers on the
 //! background runtime, and a breaker keeps a server that does not answer from costing everybody that deadline.
 
+pub mod door;
 pub mod endpoints;
 pub mod flight;
 mod grant;

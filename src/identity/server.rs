@@ -245,7 +245,7 @@ impl IdentityServer {
         &self.runtime
     }
 
-    /// Asks, within [`DEADLINE`]. Whoever stops waiting does not end the call.
+    /// Asks, within 5 s. Whoever stops waiting does not end the call.
     ///
     /// # Errors
     ///

@@ -76,6 +76,20 @@ impl Body {
     }
 }
 
+impl Body {
+    /// Its bytes, read to the end: at most `limit`, and each piece of them within `idle`.
+    ///
+    /// # Errors
+    ///
+    /// As [`collect`] says.
+    pub(crate) async fn collect(self, limit: u64, idle: Duration) -> Result<Bytes, Denial> {
+        match self {
+            Self::Streamed(body) => collect(body, limit, idle).await,
+            Self::Judged(judged) => Ok(judged.bytes),
+        }
+    }
+}
+
 /// Reads a body to its end: at most `limit` bytes, and each piece of it within `idle`.
 ///
 /// # Errors

@@ -210,6 +210,10 @@ impl Inbound {
             record.path.push_str(target.path());
         }
         let query_credentials = query.into_credentials(|name| route.reads_query(name));
+        let mut head = head;
+        if let Some(handshake) = head.handshake.as_mut().filter(|_| route.realtime) {
+            handshake.refuse_extensions();
+        }
         Ok(Self {
             head,
             target,
@@ -313,6 +317,15 @@ impl Inbound {
                 Segment::Parameter { name, kind } => Some((name.as_str(), *kind, text)),
                 Segment::Literal(_) | Segment::Tail => None,
             })
+    }
+
+    /// What stands behind the fixed part of the route's path, without the slash between: what `{*rest}` matched, in its canonical form.
+    pub fn tail(&self) -> Option<&str> {
+        let pattern = self.rule().paths.get(self.selected.pattern)?;
+        let fixed = pattern.segments().len().checked_sub(1)?;
+        let path = self.target.path();
+        let (place, _) = path.match_indices('/').nth(fixed)?;
+        path.get(place + 1..).filter(|_| pattern.has_tail())
     }
 
     /// A path parameter, as the canonical path has it.

@@ -27,8 +27,11 @@ use crate::tokens::Verified;
 /// How long before its end an access token is renewed, in seconds; sooner before the end of one that does not live twice as long.
 const AHEAD: i64 = 60;
 
-/// Between two tries that nobody waits for, and for how long a new token that is not accepted is not renewed again, in milliseconds.
+/// Between two tries that nobody waits for, in milliseconds.
 const AGAIN: i64 = 5000;
+
+/// For how long a new token that is not accepted is not renewed again, in milliseconds: the identity server is not asked with every request.
+const FRESH: i64 = 1000;
 
 /// Between two tries to store what was renewed: lost, it would take the session along.
 const STORE_AGAIN: Duration = Duration::from_millis(250);
@@ -88,7 +91,7 @@ impl Sessions {
 
     /// Renews the tokens of a session, and waits for it. What is under way goes on if nobody waits any more.
     pub async fn renew(self: &Arc<Self>, live: &Arc<Live>, client: IpAddr) -> Renewable {
-        if (self.clock)() < live.session.renewed.saturating_add(AGAIN) {
+        if (self.clock)() < live.session.renewed.saturating_add(FRESH) {
             let why = "the identity server's new token is not accepted";
             return Renewable::Unavailable(Reason::SessionUnavailable.because(why));
         }

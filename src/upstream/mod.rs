@@ -20,6 +20,7 @@ mod http1;
 mod http2;
 mod learn;
 mod lease;
+mod location;
 mod pool;
 mod upload;
 
@@ -113,7 +114,8 @@ pub async fn forward(
                 return switch(lease, headers, standing, &limits, stalled);
             }
             let body = exchange::AnswerBody::new(lease, attempt.outgoing, limits);
-            answer(status, headers, UpstreamBody::Http1(body), standing).await
+            let body = UpstreamBody::Http1(body);
+            answer(&pool, status, headers, body, standing).await
         }
         Protocol::Http2 => {
             let (request, standing) = message.over_http2(&pool, &trail.id)?;
@@ -123,13 +125,14 @@ pub async fn forward(
             trail.note_upstream();
             let (head, body) = outcome?.into_parts();
             let body = UpstreamBody::Http2(body);
-            answer(head.status, head.headers, body, standing).await
+            answer(&pool, head.status, head.headers, body, standing).await
         }
     }
 }
 
 /// The answer, as the client will see it.
 async fn answer(
+    pool: &Pool,
     status: StatusCode,
     mut headers: HeaderMap,
     body: UpstreamBody,
@@ -141,6 +144,7 @@ async fn answer(
     }
     let own = &standing.request().snapshot().config().sessions.cookie;
     crate::request::headers::clean_response(&mut headers, own);
+    location::rewrite(&mut headers, pool.config(), standing.request());
     let mut response = Response::new(match Kind::of(status, &headers) {
         None => Answer::upstream(body),
         Some(kind) => Answer::stream(body, Streaming::new(kind, &headers, standing)),
@@ -165,7 +169,12 @@ fn switch(
     handshake
         .finish(&mut headers, own)
         .map_err(|why| Reason::UpstreamProtocol.because(format!("{}: {why}", lease.server())))?;
+    let rule = standing.request().rule();
+    let judged = rule
+        .realtime
+        .then(|| usize::try_from(rule.body_limit).unwrap_or(usize::MAX));
     let mut response = Response::new(Answer::tunnel(Opening {
+        judged,
         upstream: lease.switch(),
         standing,
         limits: TunnelLimits {

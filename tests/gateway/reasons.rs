@@ -9,8 +9,11 @@ use foregate::denial::{Reason, Wire};
 use foregate::tokens::mint::Claims;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::door;
 use crate::sign_in;
+use crate::streams::socket::{self, End};
 use crate::support::client::Door;
 use crate::support::tokens::{ISSUER, now};
 use crate::support::{
@@ -166,6 +169,7 @@ impl Servers {
                     - { path: /busy, access: public, upstream: busy }
                     - { path: /keyed, access: public, apikey: required }
                     - { path: "/rest/{*rest}", access: public, rest: { tables: { notes: { write: [name] } } } }
+                    - { path: /realtime, methods: [GET], access: user, upgrade: [websocket], realtime: true }
                     - { path: /closing, access: public }
                     - { path: /garbage, access: public }
                     - { path: /silent, access: public, timeouts: { first_byte: 200ms } }
@@ -227,6 +231,7 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
             .post(http, "/rest/notes")
             .header("content-type", "application/json")
             .body(r#"{"name":1,"name":2}"#),
+        Reason::MessageInvalid => return said_on_a_socket(gateway, "hello", 1002, reason).await,
         Reason::RouteUnknown => get("/nowhere"),
         Reason::RouteDenied => get("/hidden"),
         Reason::MethodNotAllowed => gateway.post(http, "/read-only"),
@@ -262,6 +267,10 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         Reason::TokenClaims => with(gateway.issuer.sign(&claims().role("other"))),
         Reason::ServiceKeyRefused => with("sb_secret_abcdefgh".to_owned()),
         Reason::KeysUnavailable => with(gateway.issuer.sign(&claims().with("iss", "unreachable"))),
+        Reason::SessionDiffers => {
+            let join = join(&gateway.issuer.token());
+            return said_on_a_socket(gateway, &join, 4401, reason).await;
+        }
         Reason::TokenRevoked => {
             let token = gateway.issuer.token();
             gateway.revoke(&json!({ "kind": "token", "token": token }));
@@ -307,6 +316,7 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         | Reason::RegistrationUnknown
         | Reason::SignedOutRecently
         | Reason::LogoutIncomplete => return sign_in::reasons::produce(reason, http).await,
+        Reason::OperationUnknown => return door::unlisted(http).await,
         Reason::ApikeyMissing => get("/keyed"),
         Reason::ApikeyUnknown => get("/keyed?apikey=sb_publishable_other"),
         Reason::ApikeyRepeated => get("/keyed?apikey=a").header("apikey", "a"),
@@ -373,6 +383,29 @@ async fn by_cookie(servers: &Servers, reason: Reason, http: Http) {
     };
     call.send().await.is_denied(reason);
     gateway.origin.saw_nothing();
+}
+
+fn join(token: &str) -> String {
+    json!([null, "1", "realtime:a", "phx_join", { "access_token": token }]).to_string()
+}
+
+/// Joins, says this, and is told why not.
+async fn said_on_a_socket(gateway: &Gateway, text: &str, code: u16, reason: Reason) {
+    gateway.origin.on("/realtime", |exchange| {
+        let key = exchange.request().header("sec-websocket-key").unwrap();
+        let accept = derive_accept_key(key.as_bytes());
+        let head =
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
+        exchange.raw(format!("{head}Sec-WebSocket-Accept: {accept}\r\n\r\n").as_bytes());
+        exchange.wait_for_close();
+    });
+    let mut socket = socket::Socket::open_silently(gateway, "/realtime").await;
+    socket.say(&join(&gateway.issuer.token())).await;
+    socket.say(text).await;
+    let told = End::Told(code, reason.public_code().to_owned());
+    assert_eq!(socket.end().await, told);
+    // The handshake was forwarded, and what was refused behind it was not.
+    gateway.origin.take();
 }
 
 async fn without_store(servers: &Servers, http: Http) {

@@ -6,8 +6,10 @@ use hyper::Method;
 
 use super::overlap::Placed;
 use super::{AllFacts, Checker, DAY, TICK, or, section};
+use crate::auth::roles::Action;
 use crate::config::checked::{
-    Environment, Errors, Protocol, Route, Tail, Target, Timeouts, TrailingSlash, Waiver,
+    Access, Environment, Errors, Protocol, Route, Serve, Tail, Target, Timeouts, TrailingSlash,
+    Waiver,
 };
 use crate::config::file::{self, Defaults, File};
 use crate::config::node::Text;
@@ -132,7 +134,7 @@ impl Checker<'_> {
         let target = self.target(wire, access, around);
         self.learns_from_upstream(wire, target);
         let action = match &wire.action {
-            Field::Absent => Some(None),
+            Field::Absent => Some(door_action(target)),
             Field::Bad => None,
             Field::Good(text) => self.action(text).map(Some),
         };
@@ -156,6 +158,7 @@ impl Checker<'_> {
         let apikey = self.apikey(&wire.apikey, around);
         let rest = self.rest(wire, &paths, target);
         let websocket = self.websocket(wire, methods, target, around);
+        let realtime = self.realtime(wire, websocket);
         let route = Route {
             name: name?,
             hosts: hosts?,
@@ -176,6 +179,7 @@ impl Checker<'_> {
             body_limit: body_limit?,
             timeouts: timeouts?,
             websocket: websocket?,
+            realtime: realtime?,
             errors: errors?,
             apikey: apikey?,
             rest: rest?,
@@ -335,6 +339,27 @@ impl Checker<'_> {
         Some(true)
     }
 
+    /// Messages are judged on a WebSocket, for a user or for whom says that they are one.
+    fn realtime(&mut self, wire: &file::Route, websocket: Option<bool>) -> Option<bool> {
+        let realtime = match &wire.realtime {
+            Field::Good(realtime) if realtime.value => realtime,
+            Field::Absent | Field::Good(_) => return Some(false),
+            Field::Bad => return None,
+        };
+        let access = wire.access.good().map(|access| access.value);
+        let why = match (websocket?, access?) {
+            (false, _) => Some("is about messages of a WebSocket; add `upgrade: [websocket]`"),
+            (true, Access::Public | Access::Deny) => {
+                Some("judges tokens, and this `access` reads none; write `optional` or `user`")
+            }
+            (true, Access::Optional | Access::User) => None,
+        };
+        if let Some(why) = why {
+            self.report.problem(&realtime.place, why);
+        }
+        why.is_none().then_some(true)
+    }
+
     fn body_limit(
         &mut self,
         route: &Field<file::Body>,
@@ -373,6 +398,12 @@ impl Checker<'_> {
             total: total?,
         })
     }
+}
+
+/// What a user asks of the identity server about themselves is no matter of roles, whatever the method; it has rules of its own.
+fn door_action(target: Option<Option<Target>>) -> Option<Action> {
+    let is_door = target == Some(Some(Target::Serve(Serve::IdentityServer)));
+    is_door.then(|| Action::parse("read")).flatten()
 }
 
 /// Between two pieces of an answer. Without any limit, a client that went away unseen would keep its upstream connection for ever.

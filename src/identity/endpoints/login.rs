@@ -3,6 +3,7 @@
 //! Decides:  that an unknown account and a wrong password are one answer after one call. Trusts: the identity server to compare them alike.
 //! Not here: what a session is (`sessions`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::{Method, Response};
@@ -17,7 +18,7 @@ use crate::denial::{Denial, Extra, Reason};
 use crate::identity::throttle::Attempt;
 use crate::identity::{AuthError, CallError, Grant, Operation};
 use crate::sessions::list::LEEWAY;
-use crate::tokens::Presented;
+use crate::tokens::{Presented, Verified};
 
 /// Why there is no grant.
 #[derive(Debug)]
@@ -97,9 +98,23 @@ impl Visit {
         }
     }
 
-    /// Begins a session with new tokens. They are verified as they will be when they come back: whoever signs in can do something with what
-    /// they get, or is told that they cannot.
+    /// Begins a session with new tokens.
     pub(super) async fn begin(&self, grant: &Grant) -> Result<(), Denial> {
+        let verified = self.verified(grant).await?;
+        let revoked = self.process.revocations().check(
+            verified.clean(),
+            verified.listed(),
+            clock::unix_now(),
+        );
+        revoked.map_err(|denial| Denial {
+            extra: Extra::RetryAfter(Duration::from_secs(LEEWAY.unsigned_abs() + 1)),
+            ..Reason::SignedOutRecently.because(denial.reason.code())
+        })
+    }
+
+    /// What the access token of a grant proves. It is judged as it will be when it comes back: whoever signs in can do something with what
+    /// they get, or is told that they cannot.
+    pub(super) async fn verified(&self, grant: &Grant) -> Result<Arc<Verified>, Denial> {
         let token = text(grant.access_token.expose());
         let judged = self
             .snapshot
@@ -117,18 +132,10 @@ impl Visit {
                 return Err(Reason::IdentityRefused.because(why));
             }
         };
-        if verified.issuer() != self.identity.config().issuer {
-            return Err(Reason::IdentityRefused.because("its token is another issuer's"));
+        match verified.issuer() == self.identity.config().issuer {
+            true => Ok(verified),
+            false => Err(Reason::IdentityRefused.because("its token is another issuer's")),
         }
-        let revoked = self.process.revocations().check(
-            verified.clean(),
-            verified.listed(),
-            clock::unix_now(),
-        );
-        revoked.map_err(|denial| Denial {
-            extra: Extra::RetryAfter(Duration::from_secs(LEEWAY.unsigned_abs() + 1)),
-            ..Reason::SignedOutRecently.because(denial.reason.code())
-        })
     }
 }
 

@@ -161,7 +161,7 @@ fn deadline(sign_in: &SignIn, endpoint: Endpoint) -> Duration {
 }
 
 /// The token in a field that the chain gave: `Bearer` and what was verified.
-fn token_of(field: &HeaderValue) -> Option<Secret> {
+pub(super) fn token_of(field: &HeaderValue) -> Option<Secret> {
     let token = field.to_str().ok()?.strip_prefix("Bearer ")?;
     Some(Secret::new(token))
 }

@@ -1,44 +1,46 @@
 //! `refresh`: new tokens for a session.
 //!
-//! Decides:  what the client is told. Trusts: the identity server, for which refresh tokens are good.
+//! Decides:  401 for a refresh token that is not good any more, and for one whose session was ended here. Trusts: [`Refresh`], for one call whoever
+//! asks. Not here: which answers are final (`refresh`).
+//!
+//! [`Refresh`]: crate::identity::Refresh
 
-use hyper::{Method, Response};
-use serde_json::json;
+use hyper::Response;
 
 use super::input::Unread;
-use super::login::text;
 use super::outcome::{Asked, refusal};
 use super::{Visit, reply};
 use crate::answer::Answer;
+use crate::clock;
 use crate::denial::{Denial, Reason};
+use crate::identity::Refreshed;
 use crate::identity::throttle::Attempt;
-use crate::identity::{AuthError, Grant, Operation};
 
 pub(super) async fn refresh(visit: &Visit, unread: Unread) -> Result<Response<Answer>, Denial> {
     let token = unread.refresh_token().await?;
     let admission = visit.admit(Attempt::Refresh, None).await?;
-    let body = json!({ "refresh_token": text(token.expose()) });
-    let path = "/token?grant_type=refresh_token";
-    let call = visit
-        .call(Operation::Refresh, Method::POST, path)
-        .with_body(body.to_string());
-    let reply = match visit.identity.call(call).await {
-        Ok(reply) => reply,
-        Err(error) => {
+    let refresh = visit.process.refresh().ok_or(Reason::Internal)?;
+    let refreshed = match refresh.refresh(&token, visit.client).await {
+        Ok(refreshed) => refreshed,
+        Err(denial) => {
             admission.undecided();
-            return Err(error.into());
+            return Err(denial);
         }
     };
-    if !reply.status.is_success() {
-        let denial = refusal(Asked::Refresh, &AuthError::read(&reply));
-        match denial.reason {
-            Reason::RefreshTokenInvalid => admission.failed(),
-            _ => admission.undecided(),
+    match &*refreshed {
+        Refreshed::Refused(error) => {
+            admission.failed();
+            Err(refusal(Asked::Refresh, error))
         }
-        return Err(denial);
+        Refreshed::Granted(grant) => {
+            admission.succeeded();
+            let verified = visit.verified(grant).await?;
+            // The identity server may not know yet that the session was ended here.
+            let revocations = visit.process.revocations();
+            revocations
+                .check(verified.clean(), verified.listed(), clock::unix_now())
+                .map_err(|denial| Reason::RefreshTokenInvalid.because(denial.reason.code()))?;
+            reply::tokens(grant)
+        }
     }
-    admission.succeeded();
-    let grant = Grant::read(&reply.body)
-        .ok_or(Reason::IdentityRefused.because("its answer is no grant"))?;
-    reply::tokens(&grant)
 }

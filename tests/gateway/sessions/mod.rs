@@ -4,6 +4,8 @@
 mod csrf;
 mod ends;
 mod outage;
+mod streams;
+mod tokens;
 
 use foregate::denial::Reason;
 
@@ -251,12 +253,11 @@ async fn who_reads_redis_sees_no_cookie_token_or_user() {
     is_served(&place.gateway, Http::Two, &somebody).await;
     let everything = place.redis.everything();
     assert!(everything.len() > 4);
-    let refresh = crate::support::desk::refresh_of(&somebody.session);
     for secret in [
         &somebody.cookie,
         &somebody.csrf,
         &somebody.access,
-        &refresh,
+        &somebody.refresh,
         &somebody.subject,
         &somebody.session,
         "someone@example.com",

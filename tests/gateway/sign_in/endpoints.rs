@@ -4,6 +4,7 @@ use foregate::denial::Reason;
 use serde_json::json;
 
 use super::*;
+use crate::support::auth_server::Behave;
 use crate::support::eventually;
 
 const TOKENS: [&str; 5] = [
@@ -181,6 +182,23 @@ async fn refresh_gives_new_tokens_of_the_same_session() {
 }
 
 #[tokio::test]
+async fn a_session_that_was_ended_here_is_not_brought_back_by_its_refresh_token() {
+    let desk = Desk::open().await;
+    desk.double.add_user(EMAIL, PASSWORD);
+    desk.double.behave("logout", Behave::Fail(500));
+    for http in Http::BOTH {
+        let session = desk.signed_in(http, EMAIL).await;
+        let call = desk.post(http, "logout", &json!({}));
+        let token = text(&session, "access_token");
+        call.bearer(token).send().await.is_ok();
+        let refresh = json!({ "refresh_token": session["refresh_token"] });
+        let refused = desk.post(http, "refresh", &refresh).send().await;
+        refused.is_denied(Reason::RefreshTokenInvalid);
+        assert_eq!(refused.log_line()["detail"], "session_revoked");
+    }
+}
+
+#[tokio::test]
 async fn whoami_says_who() {
     let desk = Desk::open().await;
     let id = desk.double.add_user(EMAIL, PASSWORD);
@@ -343,15 +361,12 @@ async fn a_user_whose_session_is_gone_at_the_identity_server_is_told_so() {
     for http in Http::BOTH {
         let (token, _) = desk.double.sign_in(&id);
         desk.get(http, "me", &token).send().await.is_ok();
-        desk.double.behave(
-            "read-user",
-            crate::support::auth_server::Behave::Refuse(403, "session_not_found"),
-        );
+        desk.double
+            .behave("read-user", Behave::Refuse(403, "session_not_found"));
         desk.get(http, "me", &token)
             .send()
             .await
             .is_denied(Reason::SessionRevoked);
-        desk.double
-            .behave("read-user", crate::support::auth_server::Behave::Well);
+        desk.double.behave("read-user", Behave::Well);
     }
 }

@@ -18,8 +18,7 @@ use tokio::runtime::Runtime;
 
 use super::client::Call;
 use super::config::KEY;
-use super::tokens::ISSUER;
-use super::{Issuer, RedisServer, eventually};
+use super::{AuthServer, Issuer, RedisServer, eventually};
 
 /// A replica without a door.
 pub struct Desk {
@@ -49,6 +48,8 @@ pub struct SignedIn {
     pub csrf: String,
     /// The access token behind the cookie.
     pub access: String,
+    /// And the refresh token.
+    pub refresh: String,
     pub set_cookie: String,
 }
 
@@ -122,20 +123,37 @@ impl Desk {
         claims: &Claims,
         replaces: Option<&SignedIn>,
     ) -> SignedIn {
-        let text = |name: &str| {
-            let value = claims.as_object().get(name).and_then(Value::as_str);
-            value.map(str::to_owned)
+        let has_session = claims.as_object().contains_key("session_id");
+        let claims = match has_session {
+            true => claims.clone(),
+            false => claims.clone().session(&uuid::Uuid::now_v7().to_string()),
         };
-        let session = text("session_id").unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-        let access = issuer.sign(&claims.clone().session(&session));
-        let subject = text("sub").unwrap();
+        let tokens = (issuer.sign(&claims), "no refresh token".to_owned());
+        let claims = Value::from(claims.as_object().clone());
+        self.begin(&claims, tokens, replaces).await
+    }
+
+    /// Signs the user of these tokens in, access and refresh, which the identity server gave.
+    pub async fn sign_in_by(&self, tokens: (String, String)) -> SignedIn {
+        self.begin(&AuthServer::claims(&tokens.0), tokens, None)
+            .await
+    }
+
+    async fn begin(
+        &self,
+        claims: &Value,
+        (access, refresh): (String, String),
+        replaces: Option<&SignedIn>,
+    ) -> SignedIn {
+        let text = |name: &str| claims[name].as_str().unwrap().to_owned();
+        let (subject, session) = (text("sub"), text("session_id"));
         let granted = Granted {
-            issuer: text("iss").unwrap_or_else(|| ISSUER.to_owned()),
+            issuer: text("iss"),
             subject: subject.clone(),
             session: Some(session.clone()),
             tokens: InnerTokens {
                 access: Secret::new(access.as_str()),
-                refresh: Secret::new(refresh_of(&session)),
+                refresh: Secret::new(refresh.as_str()),
             },
         };
         let replaces = replaces.map(|old| self.read(&old.cookie));
@@ -151,6 +169,7 @@ impl Desk {
             cookie: value,
             csrf: csrf.unwrap(),
             access,
+            refresh,
             set_cookie,
         }
     }
@@ -162,11 +181,6 @@ impl Desk {
             .read(value)
             .expect("a cookie of ours")
     }
-}
-
-/// The first refresh token of a session.
-pub fn refresh_of(session: &str) -> String {
-    format!("refresh-of-{session}")
 }
 
 /// A browser somewhere.
