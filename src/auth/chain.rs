@@ -89,7 +89,8 @@ impl Chain {
         record.caller = caller.verified().cloned();
         record.by_cookie = caller.cookie_session().is_some();
         // Nobody makes us hold a body before that is known; the layers below judge what it says.
-        if rest::judges_body(&request) {
+        let names_things = !request.rule().body_ids.is_empty() && request.has_unread_body();
+        if rest::judges_body(&request) || names_things {
             Box::pin(request.judge_body()).await?;
             record.start_lap();
         }

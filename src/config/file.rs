@@ -383,8 +383,16 @@ wire! {
     /// What may be sent.
     struct Body {
         limit: Size,
+        ids: List<BodyId>,
     }
-    later ["ids"]
+
+    /// Things that a body names.
+    struct BodyId {
+        field: Text,
+        kind: Text,
+        max: i128,
+        action: Text,
+    }
 
     /// Time limits of a route.
     struct Timeouts {

@@ -88,6 +88,12 @@ impl Checker<'_> {
         // Once here, so that a bad default is told even if every route writes its own.
         self.named_upstream(&defaults.upstream, &around);
         self.body_limit(&defaults.body, &Field::Absent);
+        if let Some(ids) = defaults.body.good().and_then(|body| body.value.ids.good()) {
+            self.report.problem(
+                &ids.place,
+                "every route says itself what its body names; remove it here",
+            );
+        }
         self.timeouts(&defaults.timeouts, &Field::Absent);
         let example = "write at least one, such as `routes: [{ path: /health, access: public, serve: health }]`";
         let list = file
@@ -122,6 +128,7 @@ impl Checker<'_> {
         let hosts = self.route_hosts(&wire.hosts, &around.hosts);
         let resources = self.resource(wire, paths.as_deref(), access, around);
         let learn = self.learn(wire, access, around);
+        let body_ids = self.body_ids(wire, around);
         let credentials = self.credentials(&wire.credentials);
         self.fits_access(wire, access, around);
         let target = self.target(wire, access, around);
@@ -168,6 +175,7 @@ impl Checker<'_> {
             when: when?,
             resources: resources?,
             learn: learn?,
+            body_ids: body_ids?,
             trailing_slash: slash?,
             tail: tail?,
             body_limit: body_limit?,

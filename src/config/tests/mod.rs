@@ -8,6 +8,7 @@
 )]
 
 mod examples;
+mod facts;
 mod identity;
 mod listen;
 mod problems;
