@@ -1,6 +1,8 @@
 //! Whole databases, and the rules as SQL beside them: what the gateway says must be what the rules say.
 
+mod comparison;
 mod oracle;
+mod trial;
 mod world;
 
 use std::cell::RefCell;
