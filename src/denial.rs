@@ -168,6 +168,9 @@ reasons! {
     BodyMalformed "body_malformed" => BAD_REQUEST, "body_malformed", Client, Both,
         "A rule of the route judges what the body says, and it is missing, is not one JSON document, or says a member of an object twice.", "Send one JSON document in UTF-8, each member of an object once.";
 
+    MessageInvalid "message_invalid" => BAD_REQUEST, "message_invalid", Client, H1,
+        "On a WebSocket whose messages are judged, the client said something that is no frame (RFC 6455), no message of a Phoenix channel, or has its token where it cannot be read.", "See which client it is; supabase-js sends nothing of this kind.";
+
     // The route map has no place for it.
     RouteUnknown "route_unknown" => NOT_FOUND, "not_found", Client, Both,
         "No route matches the path.", "Check the path, or add a route.";
@@ -212,6 +215,8 @@ reasons! {
     KeysUnavailable "keys_unavailable" => SERVICE_UNAVAILABLE, "keys_unavailable", Dependency, Both,
         "The token cannot be judged: the issuer's keys were never fetched, were last fetched more than a day ago, or do not have the token's `kid` and could not be fetched again in time.", "Check that `jwks_url` or `discovery_url` answers; the token is not at fault.";
 
+    SessionDiffers "session_differs" => UNAUTHORIZED, "session_differs", Client, H1,
+        "On a WebSocket that belongs to one session, a message brought a token of another.", "Nothing: the client connects anew, and joins as whom it is now.";
     TokenRevoked "token_revoked" => UNAUTHORIZED, "token_revoked", Client, Both,
         "The token was revoked.", "Refresh the token; if that does not help, sign in again.";
     SessionRevoked "session_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
@@ -295,6 +300,29 @@ reasons! {
         "The route wants a higher authenticator assurance level than the token's `aal`.", "Sign in with a second factor.";
     RoleInsufficient "role_insufficient" => FORBIDDEN, "role_insufficient", Client, Both,
         "No role of the caller grants the route's action.", "Grant the action under `roles.grants`.";
+    WhenRefused "when_refused" => FORBIDDEN, "when_refused", Client, Both,
+        "The route's `when` does not hold for this request and caller.", "Nothing, if the condition says what is meant.";
+    WhenFailed "when_failed" => FORBIDDEN, "when_refused", Client, Both,
+        "The route's `when` cannot be computed for this request and caller; the detail says why.", "Ask `has(caller.claims.NAME)` before reading a claim that not every token has.";
+
+    CallerInactive "caller_inactive" => FORBIDDEN, "caller_inactive", Client, Both,
+        "The query `facts.caller` says that the caller is not active, or has no row for it.", "Activate the caller's row.";
+    NotYours "not_yours" => NOT_FOUND, "not_found", Client, Both,
+        "The thing is there, and nothing lets the caller do this to it: not owning it, not a team, not its visibility, no role.", "Share it, or grant `ACTION:any` to a role of the caller.";
+    Absent "absent" => NOT_FOUND, "not_found", Client, Both,
+        "There is no thing of this id, or it does not lie where the request says.", "Check the id.";
+    LineageCycle "lineage_cycle" => NOT_FOUND, "not_found", Client, Both,
+        "The parents of the thing lead back to one that was met before.", "Correct the parent in the database.";
+    LineageMissing "lineage_missing" => NOT_FOUND, "not_found", Client, Both,
+        "A parent of the thing is not there.", "Correct the parent in the database.";
+    LineageDeep "lineage_deep" => NOT_FOUND, "not_found", Client, Both,
+        "The thing has more than ten parents above one another.", "Correct the parents in the database.";
+    FactsUnavailable "facts_unavailable" => SERVICE_UNAVAILABLE, "facts_unavailable", Dependency, Both,
+        "A fact that the verdict needs cannot be looked up, and none that is young enough is remembered.", "Check that the server under `database.url` answers and takes the queries under `facts` and `resources`; `foregate check` prints what is allowed while it does not.";
+    BudgetSpent "budget_spent" => SERVICE_UNAVAILABLE, "budget_spent", Dependency, Both,
+        "There was no verdict within `budget`; the record says which step spent it.", "Speed up what that step asked, or raise `budget`.";
+    BindingFailed "binding_failed" => BAD_GATEWAY, "binding_failed", Upstream, Both,
+        "The answer of a `learn` route was to name a thing, and it does not, or the thing could not be bound to the caller; the client did not get the answer.", "See the detail: the answer must be JSON without a content coding, have the field, and be no longer than 1 MiB; or the store is away.";
 
     // Behind us.
     UpstreamConnect "upstream_connect" => BAD_GATEWAY, "upstream_unreachable", Upstream, Both,

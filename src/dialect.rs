@@ -236,6 +236,7 @@ impl Words {
             | Reason::QueryRepeated
             | Reason::AuthorizationRepeated
             | Reason::UpgradeRefused
+            | Reason::MessageInvalid
             | Reason::IdentifierInvalid => words("validation_failed", "PGRST100"),
             Reason::HttpsRequired => words("https_required", "https_required"),
             Reason::MethodRefused => words("method_refused", "PGRST117"),
@@ -247,7 +248,12 @@ impl Words {
             Reason::RouteUnknown
             | Reason::RouteDenied
             | Reason::OperationUnknown
-            | Reason::SessionAbsent => words("not_found", "PGRST125"),
+            | Reason::SessionAbsent
+            | Reason::NotYours
+            | Reason::Absent
+            | Reason::LineageCycle
+            | Reason::LineageMissing
+            | Reason::LineageDeep => words("not_found", "PGRST125"),
 
             // Who is calling.
             Reason::ApikeyMissing => words("apikey_missing", "apikey_missing"),
@@ -266,6 +272,7 @@ impl Words {
             | Reason::TokenNotYetValid
             | Reason::TokenAudience
             | Reason::TokenClaims
+            | Reason::SessionDiffers
             | Reason::TokenRevoked => words("bad_jwt", "PGRST303"),
             // The word at which a client ends its session.
             Reason::SessionRevoked
@@ -275,7 +282,7 @@ impl Words {
             | Reason::SessionUnknown
             | Reason::SessionExpired => words("session_not_found", "PGRST303"),
 
-            // Signing in.
+            // Signing in. PostgREST has no words for it.
             Reason::TooManyAttempts | Reason::IdentityLimited => {
                 words("over_request_rate_limit", "too_many_attempts")
             }
@@ -295,21 +302,25 @@ impl Words {
             // What the caller may do. PostgREST tells the same with PostgreSQL's `insufficient_privilege`.
             Reason::ServiceKeyRefused => words("not_admin", "42501"),
             Reason::RestDenied => words("rest_denied", "42501"),
-            Reason::CallerBanned => words("user_banned", "42501"),
+            Reason::CallerBanned | Reason::CallerInactive => words("user_banned", "42501"),
             Reason::CsrfOrigin => words("csrf_origin", "42501"),
             Reason::CsrfToken => words("csrf_token", "42501"),
+            Reason::WhenRefused | Reason::WhenFailed => words("when_refused", "42501"),
             Reason::AnonymousRefused => words("anonymous_refused", "42501"),
             Reason::AalInsufficient => words("insufficient_aal", "42501"),
             Reason::RoleInsufficient => words("role_insufficient", "42501"),
 
             // What is down says nothing about anybody's session.
-            Reason::KeysUnavailable | Reason::StoreUnavailable | Reason::SessionUnavailable => {
-                words("unexpected_failure", "PGRST001")
-            }
+            Reason::KeysUnavailable
+            | Reason::StoreUnavailable
+            | Reason::SessionUnavailable
+            | Reason::FactsUnavailable => words("unexpected_failure", "PGRST001"),
+            Reason::BudgetSpent => words("request_timeout", "PGRST003"),
             Reason::UpstreamConnect
             | Reason::UpstreamBusy
             | Reason::UpstreamClosed
-            | Reason::UpstreamProtocol => words("unexpected_failure", "PGRST000"),
+            | Reason::UpstreamProtocol
+            | Reason::BindingFailed => words("unexpected_failure", "PGRST000"),
             Reason::SignInBusy
             | Reason::IdentityUnavailable
             | Reason::IdentityRefused

@@ -15,7 +15,8 @@
 //! What is absent is worth knowing:
 //!
 //! - Only [`gateway`] knows the whole order of events; only [`auth::chain`] knows the order of layers.
-//! - Nothing under [`auth`] reads a body, opens a socket, logs, counts or knows an HTTP status.
+//! - Nothing under [`auth`] reads a body, opens a socket, logs, counts or knows an HTTP status. A body that rules judge is read by
+//!   [`request::body`], when the chain says so.
 //! - Only [`denial`] knows the statuses of refusals. Only [`record`] writes the request's line.
 //! - Only [`streams`] ends an answer that has begun for a reason of its own.
 //! - [`sessions::replica`], the protocol of the list of revocations, has no input, output or clock: a model checker explores it.
@@ -31,13 +32,16 @@ pub mod admin;
 pub mod answer;
 pub mod auth;
 mod breaker;
+pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod cors;
+pub mod database;
 pub mod denial;
 mod derive;
 pub mod dialect;
+pub mod facts;
 pub mod gateway;
 pub mod identity;
 mod json;

@@ -12,6 +12,8 @@ use prometheus::{
 
 use crate::auth::LayerName;
 use crate::config::checked::{Config, KeySource};
+use crate::database::DatabaseMetrics;
+use crate::facts::FactMetrics;
 use crate::identity::throttle::ThrottleMetrics;
 use crate::identity::{IdentityMetrics, LaterMetrics};
 use crate::listen::connection::Cause;
@@ -81,6 +83,10 @@ pub struct Metrics {
     pub streams: StreamMetrics,
     /// The store.
     pub store: Arc<StoreMetrics>,
+    /// The database.
+    pub database: Arc<DatabaseMetrics>,
+    /// Facts.
+    pub facts: Arc<FactMetrics>,
     /// The identity server.
     pub identity: Arc<IdentityMetrics>,
     /// The throttle before it.
@@ -235,6 +241,8 @@ impl Metrics {
             sessions: Arc::new(SessionMetrics::new(&registry)?),
             streams: StreamMetrics::new(&registry)?,
             store: Arc::new(StoreMetrics::new(&registry)?),
+            database: Arc::new(DatabaseMetrics::new(&registry)?),
+            facts: Arc::new(FactMetrics::new(&registry)?),
             identity: Arc::new(IdentityMetrics::new(&registry)?),
             throttle: Arc::new(ThrottleMetrics::new(&registry)?),
             later: LaterMetrics::new(&registry)?,

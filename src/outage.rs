@@ -38,6 +38,10 @@ pub enum State {
     KeysMissing,
     /// The identity server does not answer.
     IdentityAway,
+    /// Facts cannot be looked up, or not in time.
+    FactsAway,
+    /// There was no verdict in time.
+    BudgetSpent,
 }
 
 /// What a request wants; a column of the table.
@@ -83,6 +87,13 @@ const NO_STORE: Cell = cell(Answer::Refuse(Reason::StoreUnavailable), "");
 const NO_SESSION: Cell = cell(Answer::Refuse(Reason::SessionUnavailable), "");
 const NO_KEYS: Cell = cell(Answer::Refuse(Reason::KeysUnavailable), "");
 
+const NO_FACTS: Cell = cell(Answer::Refuse(Reason::FactsUnavailable), "");
+const SPENT: Cell = cell(Answer::Refuse(Reason::BudgetSpent), "");
+const OLD: Cell = cell(
+    Answer::Degrade,
+    "the owner and whoever may read what is public, on facts of at most 5 min; no team, no role crossing",
+);
+
 const fn cell(answer: Answer, but: &'static str) -> Cell {
     Cell { answer, but }
 }
@@ -113,7 +124,7 @@ pub fn judge(
 
 impl State {
     /// Every state, in the order of the table.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::StoreLeft,
         Self::StoreAway,
         Self::StoreGone,
@@ -121,6 +132,8 @@ impl State {
         Self::KeysKept,
         Self::KeysMissing,
         Self::IdentityAway,
+        Self::FactsAway,
+        Self::BudgetSpent,
     ];
 
     /// The row: a cell for each of [`AccessClass::ALL`].
@@ -142,6 +155,8 @@ impl State {
             Self::KeysKept    => [ALLOW, ALLOW,   ALLOW,    ALLOW,    ALLOW,     ALLOW],
             Self::KeysMissing => [ALLOW, NO_KEYS, NO_KEYS,  NO_KEYS,  ALLOW,     ALLOW],
             Self::IdentityAway => [ALLOW, COOKIE, COOKIE,   COOKIE,   NO_SIGN_IN, ALLOW],
+            Self::FactsAway   => [ALLOW, OLD,     NO_FACTS, NO_FACTS, ALLOW,     ALLOW],
+            Self::BudgetSpent => [SPENT, SPENT,   SPENT,    SPENT,    SPENT,     SPENT],
         }
     }
 
@@ -173,6 +188,8 @@ impl State {
             Self::KeysKept => "keys_kept",
             Self::KeysMissing => "keys_missing",
             Self::IdentityAway => "identity_away",
+            Self::FactsAway => "facts_away",
+            Self::BudgetSpent => "budget_spent",
         }
     }
 
@@ -192,6 +209,8 @@ impl State {
                 "keys: no fetch, and the last good ones are too old or lack the `kid`"
             }
             Self::IdentityAway => "identity server away",
+            Self::FactsAway => "facts: the database is away or slow",
+            Self::BudgetSpent => "budget spent before a verdict",
         }
     }
 
@@ -230,7 +249,9 @@ impl AccessClass {
             Access::Optional | Access::User => {}
         }
         let action = Action::of(route, method);
-        if action == "admin" || roles.is_for_admins(action) {
+        // Whoever owns a thing may do to it what no role grants.
+        let may_be_owners = !route.resources.is_empty() && !action.ends_with(":any");
+        if action == "admin" || roles.is_for_admins(action) && !may_be_owners {
             Self::Admin
         } else if action.strip_suffix(":any").unwrap_or(action) == "read" {
             Self::Read
@@ -288,7 +309,10 @@ mod tests {
     #[test]
     fn an_outage_is_a_503_and_never_a_judgement_about_the_caller() {
         for state in State::ALL {
-            assert_eq!(state.answer(AccessClass::Public), Answer::Allow);
+            // What needs nothing is never late.
+            if state != State::BudgetSpent {
+                assert_eq!(state.answer(AccessClass::Public), Answer::Allow);
+            }
             for class in AccessClass::ALL {
                 if let Answer::Refuse(reason) = state.answer(class) {
                     assert_eq!(reason.status().as_u16(), 503, "{state:?} {class:?}");

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::config::snapshot::Snapshot;
+use crate::database::Database;
 use crate::identity::throttle::Throttle;
 use crate::identity::{IdentityServer, Later, Refresh};
 use crate::log::Log;
@@ -29,6 +30,7 @@ pub struct Process {
     revocations: Arc<Revocations>,
     sessions: Arc<Sessions>,
     store: Arc<dyn Store>,
+    database: Option<Database>,
     identity: Option<IdentityServer>,
     refresh: Option<Refresh>,
     throttle: Arc<Throttle>,
@@ -52,6 +54,7 @@ impl Process {
         revocations: Arc<Revocations>,
         sessions: Arc<Sessions>,
         store: Arc<dyn Store>,
+        database: Option<Database>,
         identity: Option<IdentityServer>,
         refresh: Option<Refresh>,
         throttle: Arc<Throttle>,
@@ -67,6 +70,7 @@ impl Process {
             revocations,
             sessions,
             store,
+            database,
             identity,
             refresh,
             throttle,
@@ -128,6 +132,11 @@ impl Process {
     /// What is shared with other replicas.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// The operator's database, if there is one.
+    pub fn database(&self) -> Option<&Database> {
+        self.database.as_ref()
     }
 
     /// The identity server, if there is one.

@@ -16,6 +16,7 @@ use hyper::{Method, StatusCode, Version};
 use uuid::Uuid;
 
 use crate::auth::LayerName;
+use crate::auth::ownership::Via;
 use crate::clock;
 use crate::config::snapshot::Snapshot;
 use crate::denial::Reason;
@@ -51,6 +52,8 @@ pub struct Record {
     pub route: Option<usize>,
     /// The proven caller.
     pub caller: Option<Arc<Verified>>,
+    /// Why the caller may touch what the request names.
+    pub via: Option<Via>,
     /// Whether a cookie proved the caller.
     pub by_cookie: bool,
     /// What each layer said, in order.
@@ -178,6 +181,7 @@ impl Record {
             client: None,
             route: None,
             caller: None,
+            via: None,
             by_cookie: false,
             steps: Vec::with_capacity(LayerName::ALL.len()),
             lap: started,
@@ -283,6 +287,7 @@ impl Record {
             text_key!("session"),
             self.caller.as_ref().and_then(|caller| caller.session()),
         );
+        line.optional(text_key!("via"), self.via.map(Via::as_str));
         line.steps(text_key!("layers"), &self.steps);
         if let Some(upstream) = self.upstream {
             line.number(number_key!("upstream_us"), micros(upstream));

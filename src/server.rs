@@ -10,9 +10,11 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Loaded;
-use crate::config::checked::{Config, ListenKind};
+use crate::config::checked::{Config, ListenKind, StoreChoice};
 use crate::config::reload;
 use crate::config::snapshot::Snapshot;
+use crate::database::{Database, Listener};
+use crate::facts::{Shelf, notify, schema};
 use crate::identity::throttle::Throttle;
 use crate::identity::{IdentityServer, Later, Refresh};
 use crate::listen::{Bound, Workers};
@@ -83,6 +85,13 @@ impl Server {
             tracing::warn!(%warning, "configuration");
         }
         let store = open(&loaded.config, &metrics.store)?;
+        let database = match &loaded.config.database {
+            None => None,
+            Some(config) => {
+                tracing::info!(database = %config.server.shown(), "database");
+                Some(Database::start(config, metrics.database.clone())?)
+            }
+        };
         let calls = SideCalls::new()?;
         let identity = loaded
             .config
@@ -112,6 +121,26 @@ impl Server {
             metrics.sessions.clone(),
             clock::unix_millis,
         )?;
+        let mut is_checked = true;
+        if let Some(database) = &database {
+            match schema::check(&loaded.name, &loaded.config, database).await? {
+                Ok(()) => {}
+                Err(why) => {
+                    is_checked = false;
+                    tracing::warn!(%why, "the database cannot be asked yet whether the queries fit it");
+                }
+            }
+        }
+        let name = loaded.name.clone();
+        let is_shared = matches!(loaded.config.store, StoreChoice::Redis(_));
+        let shelf = Shelf::new(
+            store.clone(),
+            is_shared,
+            database.clone(),
+            metrics.facts.clone(),
+        );
+        let listener = loaded.config.database.as_ref().map(Listener::new);
+        notify::follow(&shelf, listener.transpose()?.flatten());
         let snapshot = Snapshot::build(
             loaded.config,
             loaded.digest,
@@ -121,6 +150,7 @@ impl Server {
             &key_sources,
             &revocations,
             &sessions,
+            &shelf,
         )?;
         metrics.configured(1, snapshot.waived_layers(clock::unix_now()));
         reload::announce(&snapshot);
@@ -132,6 +162,7 @@ impl Server {
             revocations,
             sessions,
             store,
+            database,
             identity,
             refresh,
             throttle,
@@ -144,6 +175,9 @@ impl Server {
             clock: clock::unix_now,
         }));
         tokio::spawn(admin::serve(admin, process.clone()));
+        if !is_checked {
+            tokio::spawn(schema::check_later(name, Arc::downgrade(&process)));
+        }
         let workers = Workers::start(&process, bound)?;
         Ok(Self {
             process,

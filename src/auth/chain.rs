@@ -6,18 +6,24 @@
 
 use std::sync::Arc;
 
-use hyper::HeaderMap;
 use hyper::header::HeaderValue;
+use hyper::{HeaderMap, Method};
 
 use super::identifiers::Identifiers;
 use super::identity::Identity;
+use super::lineage::Lineage;
+use super::ownership::{Ownership, Via};
+use super::performance::{Informed, Performance};
 use super::rest::{self, Rest};
 use super::roles::{RoleTable, Roles};
+use super::when::{Fits, When};
 use super::{Caller, Layer};
+use crate::budget::Budget;
 use crate::clock;
-use crate::config::checked::{Authorization, Target, WaivedMode};
+use crate::config::checked::{Access, Authorization, Target, WaivedMode};
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
+use crate::facts::{Facts, Touched};
 use crate::record::{Record, Verdict};
 use crate::request::Inbound;
 use crate::request::body::Body;
@@ -33,7 +39,11 @@ pub struct Chain {
     identity: Identity,
     identifiers: Identifiers,
     rest: Rest,
+    performance: Performance,
     roles: Roles,
+    when: When,
+    ownership: Ownership,
+    lineage: Lineage,
 }
 
 impl Chain {
@@ -43,14 +53,24 @@ impl Chain {
         roles: RoleTable,
         revocations: Arc<Revocations>,
         sessions: Arc<Sessions>,
+        facts: Arc<Facts>,
     ) -> Self {
         let table = Arc::new(roles);
         Self {
             identity: Identity::new(tokens, table.clone(), revocations, sessions),
             identifiers: Identifiers,
             rest: Rest,
-            roles: Roles::new(table),
+            performance: Performance::new(facts, table.clone()),
+            roles: Roles::new(table.clone()),
+            when: When,
+            ownership: Ownership::new(table),
+            lineage: Lineage,
         }
+    }
+
+    /// The facts that requests are judged by.
+    pub fn facts(&self) -> &Arc<Facts> {
+        self.performance.facts()
     }
 
     /// Judges a request. The only way to a [`Permit`].
@@ -69,7 +89,8 @@ impl Chain {
         record.caller = caller.verified().cloned();
         record.by_cookie = caller.cookie_session().is_some();
         // Nobody makes us hold a body before that is known; the layers below judge what it says.
-        if rest::judges_body(&request) {
+        let names_things = !request.rule().body_ids.is_empty() && request.has_unread_body();
+        if rest::judges_body(&request) || names_things {
             Box::pin(request.judge_body()).await?;
             record.start_lap();
         }
@@ -77,9 +98,27 @@ impl Chain {
         let identified = enforce(&self.identifiers, &request, caller, record).await?;
         // What a table's rules grant nobody is granted no role either.
         let identified = enforce(&self.rest, &request, identified, record).await?;
-        // What the caller is, before whose the thing is: it needs no lookup.
-        let roles = step(&self.roles, &request, identified, record).await?;
-        Permit::new(request, roles)
+        // All lookups at once, before anybody judges by them.
+        let budget = Budget::begin(request.snapshot().config().budget);
+        let given = (identified, budget);
+        let informed = enforce(&self.performance, &request, given, record).await?;
+        // What the caller is, before whose the thing is.
+        let roles = step(&self.roles, &request, informed.clone(), record).await?;
+        // What the route's author adds: it sees the caller and the request, and no facts.
+        let fits = enforce(&self.when, &request, informed.clone(), record).await?;
+        // Whose it is, before where it came from: a stranger learns nothing of a thing's parents.
+        let ownership = step(&self.ownership, &request, informed.clone(), record).await?;
+        let lineage = step(&self.lineage, &request, informed.clone(), record).await?;
+        record.via = ownership.via();
+        Permit::new(
+            request,
+            self.facts(),
+            &informed,
+            roles,
+            fits,
+            ownership,
+            lineage,
+        )
     }
 
     /// Judges again what stands since an earlier judgement, by this chain, whose configuration is `snapshot`'s.
@@ -96,9 +135,52 @@ impl Chain {
         let mut record = standing.request().record_again(snapshot.clone());
         let request = standing.request().reroute(snapshot, &mut record)?;
         let caller = self.identity.confirm(&request, standing.caller()).await?;
+        self.let_stand(request, caller, record).await
+    }
+
+    /// Judges an open stream again because somebody speaks on it: whoever this token proves, or nobody. The stream stays what it is: one session's.
+    ///
+    /// # Errors
+    ///
+    /// What the request would be refused for if it had come with this token; 401 `session_differs` if it is another session's.
+    pub async fn judge_speaker(
+        &self,
+        standing: &Standing,
+        snapshot: Arc<Snapshot>,
+        token: Option<&str>,
+    ) -> Result<Standing, Denial> {
+        let mut record = standing.request().record_again(snapshot.clone());
+        let request = standing.request().reroute(snapshot, &mut record)?;
+        let caller = self.identity.speaker(&request, standing.caller(), token);
+        let caller = caller.await?;
+        self.let_stand(request, caller, record).await
+    }
+
+    /// The layers behind identity, for a stream that is open already. Its body and what it asked of tables were judged when it began.
+    async fn let_stand(
+        &self,
+        request: Inbound,
+        caller: Caller,
+        mut record: Record,
+    ) -> Result<Standing, Denial> {
         let identified = enforce(&self.identifiers, &request, caller, &mut record).await?;
-        let roles = step(&self.roles, &request, identified, &mut record).await?;
-        Permit::new(request, roles).map(|permit| Standing(permit.0))
+        let budget = Budget::begin(request.snapshot().config().budget);
+        let given = (identified, budget);
+        let informed = enforce(&self.performance, &request, given, &mut record).await?;
+        let roles = step(&self.roles, &request, informed.clone(), &mut record).await?;
+        let fits = enforce(&self.when, &request, informed.clone(), &mut record).await?;
+        let ownership = step(&self.ownership, &request, informed.clone(), &mut record).await?;
+        let lineage = step(&self.lineage, &request, informed.clone(), &mut record).await?;
+        Permit::new(
+            request,
+            self.facts(),
+            &informed,
+            roles,
+            fits,
+            ownership,
+            lineage,
+        )
+        .map(|permit| Standing(permit.0))
     }
 
     /// Tells every layer how a request ended.
@@ -106,7 +188,11 @@ impl Chain {
         self.identity.settle(record);
         self.identifiers.settle(record);
         self.rest.settle(record);
+        self.performance.settle(record);
         self.roles.settle(record);
+        self.when.settle(record);
+        self.ownership.settle(record);
+        self.lineage.settle(record);
     }
 }
 
@@ -114,8 +200,17 @@ impl Chain {
 enum Outcome<L: Layer> {
     /// It passed.
     Proven(L::Proof),
-    /// The route waives it; what was proven before is handed on.
-    Waived(L::Given),
+    /// The route waives it.
+    Waived,
+}
+
+impl Outcome<Ownership> {
+    fn via(&self) -> Option<Via> {
+        match self {
+            Self::Proven(owned) => owned.via(),
+            Self::Waived => None,
+        }
+    }
 }
 
 /// Runs a layer that is always enforced.
@@ -143,12 +238,12 @@ async fn step<L: Layer>(
             .map(Outcome::Proven),
         Some(WaivedMode::Shadow) => {
             // What it says is in the record; what it proves is not used, so that a shadow cannot widen anything either.
-            let _ = judge(layer, request, given.clone(), record, Verdict::Waived).await;
-            Ok(Outcome::Waived(given))
+            let _ = judge(layer, request, given, record, Verdict::Waived).await;
+            Ok(Outcome::Waived)
         }
         Some(WaivedMode::Off) => {
             record.step(L::NAME, Verdict::Off);
-            Ok(Outcome::Waived(given))
+            Ok(Outcome::Waived)
         }
     }
 }
@@ -181,14 +276,25 @@ struct Judged {
     caller: Caller,
     target: Target,
     authorization: Option<HeaderValue>,
+    touched: Touched,
 }
 
 impl Permit {
-    /// Takes what the last layer gave, so that a chain that ends earlier does not compile.
-    fn new(request: Inbound, roles: Outcome<Roles>) -> Result<Self, Denial> {
-        let caller = match roles {
-            Outcome::Proven(granted) => granted.into_identified().into_caller(),
-            Outcome::Waived(identified) => identified.into_caller(),
+    /// Takes what every layer gave, so that a chain that ends earlier does not compile.
+    fn new(
+        request: Inbound,
+        facts: &Arc<Facts>,
+        informed: &Informed,
+        _roles: Outcome<Roles>,
+        _fits: Fits,
+        _ownership: Outcome<Ownership>,
+        _lineage: Outcome<Lineage>,
+    ) -> Result<Self, Denial> {
+        let caller = informed.caller().clone();
+        let subject = caller.verified().map(|verified| verified.subject());
+        let touched = match is_safe(request.method()) {
+            true => Touched::nothing(),
+            false => Touched::new(facts, facts.touched(informed.known(), subject)),
         };
         let rule = request.rule();
         let target = rule.target.ok_or(Reason::RouteDenied)?; // The router refuses this already; a net.
@@ -209,6 +315,7 @@ impl Permit {
             caller,
             target,
             authorization,
+            touched,
         })))
     }
 
@@ -233,10 +340,16 @@ impl Permit {
         Spent {
             fields,
             body,
+            touched: std::mem::replace(&mut self.0.touched, Touched::nothing()),
             authorization: self.0.authorization.take(),
             standing: Standing(self.0),
         }
     }
+}
+
+/// Whether the method changes nothing (RFC 9110, section 9.2.1).
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// A permit that was used up.
@@ -250,6 +363,8 @@ pub(crate) struct Spent {
     pub(crate) body: Option<Body>,
     /// The `Authorization` field for the upstream.
     pub(crate) authorization: Option<HeaderValue>,
+    /// The facts that the request may change.
+    pub(crate) touched: Touched,
 }
 
 /// Who asked what, of a request that was let in: enough to judge again whether its answer may go on, and nothing that could be forwarded.
@@ -265,6 +380,11 @@ impl Standing {
     /// Who it is from.
     pub fn caller(&self) -> &Caller {
         &self.0.caller
+    }
+
+    /// Whether nobody has proven yet who they are, and must before they say anything.
+    pub(crate) fn needs_token(&self) -> bool {
+        self.request().rule().access == Access::User && self.caller().verified().is_none()
     }
 
     /// When to ask at the latest whether its proof still is accepted, in Unix seconds; never if nobody had to prove anything.

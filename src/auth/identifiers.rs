@@ -1,14 +1,23 @@
-//! Identifiers: every typed path parameter has its type.
+//! Identifiers: every typed path parameter has its type, and every thing that a route is about is named once.
 //!
-//! Decides: 400 `identifier_invalid` for a parameter that does not, and for the nil UUID. Trusts: the canonical path. Not here: whether
-//! the thing exists, and whose it is.
+//! Decides: 400 `identifier_invalid` for an identifier that does not have its type, for the nil UUID, and for a query key that should name a
+//! thing and is not there, is there twice, or in another spelling. Trusts: the canonical path. Not here: whether the thing exists, and whose
+//! it is.
 
+use std::borrow::Cow;
+
+use serde_json::Value;
 use uuid::Uuid;
 
+use super::roles::Action;
 use super::{Caller, Layer, LayerName};
+use crate::config::checked::{BodyStep, DemandOf, IdPlace};
+use crate::database::ParamType;
 use crate::denial::{Denial, Reason};
+use crate::facts::Named;
 use crate::request::Inbound;
 use crate::request::path::ParameterKind;
+use crate::request::query::decoded;
 
 /// The layer.
 #[derive(Debug)]
@@ -18,17 +27,13 @@ pub struct Identifiers;
 #[derive(Clone, Debug)]
 pub struct Identified {
     caller: Caller,
+    named: Vec<Named>,
 }
 
 impl Identified {
-    /// Who asks.
-    pub fn caller(&self) -> &Caller {
-        &self.caller
-    }
-
-    /// Who asked.
-    pub fn into_caller(self) -> Caller {
-        self.caller
+    /// Who asks, and about which things.
+    pub fn into_parts(self) -> (Caller, Vec<Named>) {
+        (self.caller, self.named)
     }
 }
 
@@ -43,8 +48,148 @@ impl Layer for Identifiers {
                 return Err(Reason::IdentifierInvalid.because(format!("`{name}`")));
             }
         }
-        Ok(Identified { caller })
+        let rule = request.rule();
+        let mut named = Vec::with_capacity(rule.resources.len());
+        for demand in &rule.resources {
+            let config = request.snapshot().config();
+            let kinds = &config.resources;
+            let (id, outer) = match demand.of {
+                DemandOf::Caller => (config.facts.subject, None),
+                DemandOf::Kind(index) => {
+                    let kind = kinds.get(index).ok_or(Reason::Internal)?;
+                    (kind.id, kind.within.and_then(|outer| kinds.get(outer)))
+                }
+            };
+            let within = match (&demand.within, outer) {
+                (Some(place), Some(outer)) => Some(identifier(request, place, outer.id)?),
+                (None, _) | (_, None) => None,
+            };
+            let action = match &demand.action {
+                Some(action) => action.as_str(),
+                None => Action::of(rule, request.method()),
+            };
+            named.push(Named {
+                of: demand.of,
+                id: identifier(request, &demand.id, id)?,
+                within,
+                action: action.to_owned(),
+            });
+        }
+        named_by_body(request, &mut named)?;
+        Ok(Identified { caller, named })
     }
+}
+
+/// The things that the body names, where the route says so. Whoever judges again what was let in has no body any more.
+fn named_by_body(request: &Inbound, named: &mut Vec<Named>) -> Result<(), Denial> {
+    let rule = request.rule();
+    if rule.body_ids.is_empty() {
+        return Ok(());
+    }
+    if request.has_unread_body() {
+        // The chain has it read before; a net.
+        return Err(Reason::Internal.because("the body was not read"));
+    }
+    let Some(body) = request.judged_body() else {
+        return Ok(());
+    };
+    for ids in &rule.body_ids {
+        let wrong =
+            |why: &str| Reason::IdentifierInvalid.because(format!("`{}` {why}", ids.written));
+        let kinds = &request.snapshot().config().resources;
+        let kind = kinds.get(ids.kind).ok_or(Reason::Internal)?.id;
+        let mut values = vec![body];
+        for step in &ids.steps {
+            let mut next = Vec::new();
+            for value in values {
+                match (step, value) {
+                    // What is not there names nothing.
+                    (_, Value::Null) => {}
+                    (BodyStep::Member(name), Value::Object(object)) => {
+                        next.extend(object.get(name))
+                    }
+                    (BodyStep::Items, Value::Array(items)) => next.extend(items),
+                    (BodyStep::Member(_) | BodyStep::Items, _) => {
+                        return Err(wrong("is not where it should be"));
+                    }
+                }
+            }
+            values = next;
+        }
+        values.retain(|value| !value.is_null());
+        if values.len() > ids.max {
+            return Err(wrong("names too many things"));
+        }
+        let action = match &ids.action {
+            Some(action) => action.as_str(),
+            None => Action::of(rule, request.method()),
+        };
+        for value in values {
+            let id = match (kind, value) {
+                // Servers take either case; it is one thing.
+                (ParamType::Uuid, Value::String(text)) if is_valid(ParameterKind::Uuid, text) => {
+                    text.to_ascii_lowercase()
+                }
+                (ParamType::Text, Value::String(text)) if !text.is_empty() => text.clone(),
+                (ParamType::Integer, Value::Number(number)) if number.is_i64() => {
+                    number.to_string()
+                }
+                (ParamType::Uuid | ParamType::Text | ParamType::Integer, _) => {
+                    return Err(wrong("does not have the type of its kind"));
+                }
+            };
+            named.push(Named {
+                of: DemandOf::Kind(ids.kind),
+                id,
+                within: None,
+                action: action.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The id in one place of the request, in its one spelling.
+fn identifier(request: &Inbound, place: &IdPlace, kind: ParamType) -> Result<String, Denial> {
+    let (name, text) = match place {
+        IdPlace::Path(name) => {
+            let text = request.parameter(name).ok_or(Reason::Internal)?;
+            // What the canonical path has encoded is decoded for whoever compares it.
+            (name, decoded_path(text))
+        }
+        IdPlace::Query(name) => {
+            let wrong = |why: &str| Reason::IdentifierInvalid.because(format!("`{name}` {why}"));
+            let query = request.target().query().unwrap_or_default();
+            let mut found = None;
+            // As the most careless server reads it: a key in another spelling would name another thing there.
+            for pair in query.split(['&', ';']) {
+                let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+                if !decoded(key).trim().eq_ignore_ascii_case(name) {
+                    continue;
+                }
+                if key != name || found.replace(value).is_some() {
+                    return Err(wrong("is there twice, or in another spelling"));
+                }
+            }
+            let value = found.ok_or_else(|| wrong("is missing"))?;
+            (name, decoded(value))
+        }
+    };
+    let kind = match kind {
+        ParamType::Uuid => ParameterKind::Uuid,
+        ParamType::Integer => ParameterKind::Integer,
+        ParamType::Text => ParameterKind::Text,
+    };
+    let is_canonical =
+        kind != ParameterKind::Uuid || !text.contains(|c: char| c.is_ascii_uppercase());
+    match is_valid(kind, &text) && is_canonical {
+        true => Ok(text.into_owned()),
+        false => Err(Reason::IdentifierInvalid.because(format!("`{name}`"))),
+    }
+}
+
+fn decoded_path(text: &str) -> Cow<'_, str> {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy()
 }
 
 fn is_valid(kind: ParameterKind, text: &str) -> bool {

@@ -35,10 +35,15 @@
 
 pub mod caller;
 pub mod chain;
+pub mod condition;
 pub mod identifiers;
 pub mod identity;
+pub mod lineage;
+pub mod ownership;
+pub mod performance;
 pub mod rest;
 pub mod roles;
+pub mod when;
 
 use std::future::Future;
 
@@ -79,13 +84,30 @@ pub enum LayerName {
     Identifiers,
     /// Whether tables behind PostgREST are granted.
     Rest,
+    /// What is known for judging.
+    Performance,
     /// Whether the caller's roles allow the action.
     Roles,
+    /// Whether the route's own condition holds.
+    When,
+    /// Whether the caller may touch the things that the request names.
+    Ownership,
+    /// Whether what they were made from is in order.
+    Lineage,
 }
 
 impl LayerName {
     /// Every layer, in the order of the chain.
-    pub const ALL: &[Self] = &[Self::Identity, Self::Identifiers, Self::Rest, Self::Roles];
+    pub const ALL: &[Self] = &[
+        Self::Identity,
+        Self::Identifiers,
+        Self::Rest,
+        Self::Performance,
+        Self::Roles,
+        Self::When,
+        Self::Ownership,
+        Self::Lineage,
+    ];
 
     /// The name in the route map, the log and the metrics.
     pub const fn as_str(self) -> &'static str {
@@ -93,15 +115,21 @@ impl LayerName {
             Self::Identity => "identity",
             Self::Identifiers => "identifiers",
             Self::Rest => "rest",
+            Self::Performance => "performance",
             Self::Roles => "roles",
+            Self::When => "when",
+            Self::Ownership => "ownership",
+            Self::Lineage => "lineage",
         }
     }
 
     /// Whether a route may put the layer into shadow or switch it off.
     pub const fn can_be_waived(self) -> bool {
         match self {
-            Self::Identity | Self::Identifiers | Self::Rest => false,
-            Self::Roles => true,
+            Self::Identity | Self::Identifiers | Self::Rest | Self::Performance | Self::When => {
+                false
+            }
+            Self::Roles | Self::Ownership | Self::Lineage => true,
         }
     }
 }

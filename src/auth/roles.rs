@@ -1,8 +1,9 @@
 //! Roles: whether what the caller is allows what the request does.
 //!
-//! Decides: 403 `caller_banned`, `anonymous_refused`, `aal_insufficient`, and `role_insufficient` for an action that no role grants.
-//! Trusts: claims that only the identity server writes (`app_metadata`) and the operator's list; never `user_metadata` or a profile
-//! row, which users write themselves. Not here: whose the resource is.
+//! Decides: 403 `caller_banned`, `caller_inactive`, `anonymous_refused`, `aal_insufficient`, and `role_insufficient` for an action that
+//! neither a role grants nor any relation to the things of the route could.
+//! Trusts: claims that only the identity server writes (`app_metadata`), the operator's list, and `facts.caller`; never `user_metadata` or a
+//! role in a profile row, which users write themselves. Not here: whose a thing is (`ownership`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use hyper::Method;
 use serde_json::Value;
 
-use super::identifiers::Identified;
+use super::performance::Informed;
 use super::{Layer, LayerName};
 use crate::config::checked::{self, Access, Grants, Route};
 use crate::denial::{Denial, Reason};
@@ -122,6 +123,19 @@ impl RoleTable {
         roles
     }
 
+    /// Whether a role grants the action on what is somebody else's.
+    pub fn crosses(&self, roles: &[Arc<str>], action: &str) -> bool {
+        let name = action.strip_suffix(":any").unwrap_or(action);
+        let crossing = |granted: &Action| granted.as_str().strip_suffix(":any") == Some(name);
+        roles
+            .iter()
+            .filter_map(|role| self.grants.get(role))
+            .any(|grants| match grants {
+                Grants::All => true,
+                Grants::Actions(actions) => actions.iter().any(crossing),
+            })
+    }
+
     fn grants(&self, roles: &[Arc<str>], action: &str) -> bool {
         roles
             .iter()
@@ -167,37 +181,31 @@ impl Roles {
     }
 }
 
-/// Proof that the caller's roles allow the action.
-#[derive(Debug)]
-pub struct Granted {
-    identified: Identified,
-}
-
-impl Granted {
-    /// What was proven before.
-    pub fn into_identified(self) -> Identified {
-        self.identified
-    }
-}
+/// Proof that the caller's roles allow the action, or a relation to the things that it names may.
+#[derive(Clone, Copy, Debug)]
+pub struct Granted(());
 
 impl Layer for Roles {
     const NAME: LayerName = LayerName::Roles;
-    type Given = Identified;
+    type Given = Informed;
     type Proof = Granted;
 
-    async fn check(&self, request: &Inbound, identified: Identified) -> Result<Granted, Denial> {
+    async fn check(&self, request: &Inbound, informed: Informed) -> Result<Granted, Denial> {
         let rule = request.rule();
-        let caller = identified.caller();
+        let caller = informed.caller();
         let Some(verified) = caller.verified() else {
             // Identity lets a stranger through only on public and optional routes.
-            return Ok(Granted { identified });
+            return Ok(Granted(()));
         };
         if caller.roles().iter().any(|role| **role == *BANNED) {
             return Err(Reason::CallerBanned.into());
         }
+        if informed.known().is_active == Some(false) {
+            return Err(Reason::CallerInactive.into());
+        }
         // An optional route lets a stranger in, so a known caller may not be worse off for having said who it is.
         if rule.access == Access::Optional {
-            return Ok(Granted { identified });
+            return Ok(Granted(()));
         }
         if verified.aal() < rule.aal {
             return Err(Reason::AalInsufficient.because(format!(
@@ -210,9 +218,19 @@ impl Layer for Roles {
             return Err(Reason::AnonymousRefused.into());
         }
         let action = Action::of(rule, request.method());
-        if !self.table.grants(caller.roles(), action) {
+        let things = &informed.known().things;
+        // What a body names beside is judged by its own action; it does not grant the route's.
+        if rule.resources.is_empty() && !self.table.grants(caller.roles(), action) {
             return Err(Reason::RoleInsufficient.because(format!("`{action}`")));
         }
-        Ok(Granted { identified })
+        // A relation may grant what no role does, but nothing across ownership. Which it is, is for `ownership` to say.
+        let beyond = things
+            .iter()
+            .map(|thing| thing.named.action.as_str())
+            .find(|action| action.ends_with(":any") && !self.table.crosses(caller.roles(), action));
+        if let Some(action) = beyond {
+            return Err(Reason::RoleInsufficient.because(format!("`{action}`")));
+        }
+        Ok(Granted(()))
     }
 }

@@ -10,7 +10,9 @@ use super::{Config, Format};
 use crate::clock;
 use crate::config::checked::{Access, ListenKind, StoreChoice};
 use crate::config::snapshot::Snapshot;
-use crate::config::{self, Loaded};
+use crate::config::{self, Loaded, Problem, Problems};
+use crate::database::Database;
+use crate::facts::{Shelf, schema};
 use crate::metrics::Metrics;
 use crate::outage::{AccessClass, State};
 use crate::sessions::{Revocations, Sessions};
@@ -21,6 +23,9 @@ use crate::tokens::{KeySources, VerifiedCache};
 pub(super) struct Options {
     #[command(flatten)]
     config: Config,
+    /// Also ask the database whether the queries of `facts` and `resources` fit it.
+    #[arg(long)]
+    connect: bool,
     /// How to print the result.
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
@@ -28,7 +33,10 @@ pub(super) struct Options {
 
 pub(super) fn check(options: &Options) -> ExitCode {
     let file = &options.config.file;
-    let outcome = config::load(file).map_err(|problems| (problems.to_string(), problems.to_json())).and_then(|loaded| {
+    let outcome = config::load(file).and_then(|loaded| match options.connect {
+        true => connected(loaded),
+        false => Ok(loaded),
+    }).map_err(|problems| (problems.to_string(), problems.to_json())).and_then(|loaded| {
         // Built just as `run` would, so that nothing is found only there. Nothing is bound and nothing fetched.
         build(loaded).map_err(|problem| {
             let problem = format!("{}: {problem:#}", file.display());
@@ -62,6 +70,36 @@ pub(super) fn check(options: &Options) -> ExitCode {
     }
 }
 
+/// The same configuration, if the database says that its queries fit.
+fn connected(loaded: Loaded) -> Result<Loaded, Problems> {
+    let Some(config) = &loaded.config.database else {
+        return Ok(loaded);
+    };
+    let asking = || -> anyhow::Result<Result<(), Problems>> {
+        let metrics = Metrics::new()?;
+        let runtime = tokio::runtime::Runtime::new()?;
+        let asked = runtime.block_on(async {
+            let database = Database::start(config, metrics.database.clone())?;
+            anyhow::Ok(schema::check(&loaded.name, &loaded.config, &database).await)
+        })?;
+        Ok(match asked {
+            Ok(answer) => {
+                answer?;
+                Ok(())
+            }
+            Err(problems) => Err(problems),
+        })
+    };
+    match asking() {
+        Ok(Ok(())) => Ok(loaded),
+        Ok(Err(problems)) => Err(problems),
+        Err(error) => {
+            let message = format!("the database cannot be asked: {error:#}");
+            Err(Problem::of_file(&loaded.name, message, None).into())
+        }
+    }
+}
+
 fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Vec<String>)> {
     let cache = Arc::new(VerifiedCache::new(loaded.config.token_cache));
     let store: Arc<dyn Store> = Arc::new(Memory::new(1, clock::unix_now));
@@ -73,12 +111,13 @@ fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Vec<String>)> {
     let _entered = background.enter();
     let sessions = Sessions::new(
         &loaded.config,
-        store,
+        store.clone(),
         revocations.clone(),
         None,
         metrics.sessions.clone(),
         clock::unix_millis,
     )?;
+    let shelf = Shelf::new(store, false, None, metrics.facts.clone());
     let snapshot = Snapshot::build(
         loaded.config,
         loaded.digest,
@@ -88,6 +127,7 @@ fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Vec<String>)> {
         &keys,
         &revocations,
         &sessions,
+        &shelf,
     )?;
     let mut warnings = loaded.warnings;
     warnings.extend(snapshot.tokens().dropped_keys());

@@ -3,6 +3,7 @@
 //! Decides: nothing; these are values. Trusts: `check`, the only module that makes them. Not here: how they are written in YAML
 //! (`file`), and what the gateway builds from them (`snapshot`).
 
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -16,8 +17,11 @@ use jsonwebtoken::Algorithm;
 use super::secret::Secret;
 use super::side_url::SideUrl;
 use crate::auth::LayerName;
+use crate::auth::condition::Condition;
 use crate::auth::rest::rules::RestRules;
 use crate::auth::roles::Action;
+use crate::database::ParamType;
+use crate::facts::Template;
 use crate::identity::endpoints::Endpoint;
 use crate::request::method::Methods;
 use crate::request::path::Pattern;
@@ -35,6 +39,16 @@ pub struct Config {
     pub keys: Vec<MasterKey>,
     /// Where replicas share what they know.
     pub store: StoreChoice,
+    /// Where facts are read from.
+    pub database: Option<Database>,
+    /// What is asked about callers.
+    pub facts: Facts,
+    /// The kinds of things that somebody owns; routes refer to them by index.
+    pub resources: Vec<ResourceKind>,
+    /// Facts that are written down in the configuration.
+    pub static_facts: StaticFacts,
+    /// How long a verdict may take, from the complete head. Default 50 ms.
+    pub budget: Duration,
     /// Who signs users in; `None` if nobody does through this gateway.
     pub identity: Option<Arc<Supabase>>,
     /// The sign-in routes; `None` if nobody signs users in.
@@ -142,6 +156,194 @@ impl Redis {
 pub struct StoreTls {
     /// What the server's certificate must lead to; `None` is the system's root certificates.
     pub roots: Option<Arc<rustls::RootCertStore>>,
+}
+
+/// The operator's PostgreSQL.
+#[derive(Debug)]
+pub struct Database {
+    /// Where statements go; a pooler in transaction mode will do.
+    pub server: DatabaseServer,
+    /// A direct connection to the same database, where notifications are listened for.
+    pub notify: Option<DatabaseServer>,
+    /// How many statements run at once. Default 8.
+    pub pool: NonZeroUsize,
+    /// How long a connection may take to be made. Default 2 s.
+    pub connect_timeout: Duration,
+}
+
+/// Where a PostgreSQL server is, and who we are there.
+#[derive(Debug)]
+pub struct DatabaseServer {
+    /// Whose certificate is checked; `None` for `sslmode=disable`.
+    pub tls: Option<StoreTls>,
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// Port, 5432 by default.
+    pub port: u16,
+    /// The role.
+    pub user: String,
+    /// The password.
+    pub password: Option<Secret>,
+    /// The name of the database.
+    pub database: String,
+}
+
+impl DatabaseServer {
+    /// Where it is, without user and password.
+    pub fn shown(&self) -> String {
+        let host = match self.host.contains(':') {
+            true => format!("[{}]", self.host),
+            false => self.host.clone(),
+        };
+        let tls = if self.tls.is_some() {
+            ""
+        } else {
+            " without TLS"
+        };
+        format!("postgres://{host}:{}/{}{tls}", self.port, self.database)
+    }
+}
+
+/// What is asked about callers.
+#[derive(Debug)]
+pub struct Facts {
+    /// The type that subjects have in the queries. Default uuid.
+    pub subject: ParamType,
+    /// Gives a row with `active` for `$1`, a subject.
+    pub caller: Option<Query>,
+    /// Gives rows with `team` and `role` for `$1`, a subject.
+    pub memberships: Option<Query>,
+}
+
+/// A query, and where it was written.
+#[derive(Debug)]
+pub struct Query {
+    /// The query.
+    pub sql: Template,
+    /// The path of its key.
+    pub key: String,
+    /// Its line.
+    pub line: u32,
+    /// Its column.
+    pub column: u32,
+}
+
+/// A kind of thing that somebody owns.
+#[derive(Debug)]
+pub struct ResourceKind {
+    /// Its name in the route map.
+    pub name: String,
+    /// The type of its ids. Default uuid.
+    pub id: ParamType,
+    /// Where its rows are.
+    pub rows: RowSource,
+    /// Index of the kind that the column `within` names one of.
+    pub within: Option<usize>,
+    /// Whether the column `parent` names another of the same kind.
+    pub has_parent: bool,
+}
+
+/// Where the rows of a kind are.
+#[derive(Debug)]
+pub enum RowSource {
+    /// In the database.
+    Query(Query),
+    /// In [`Config::static_facts`].
+    Static,
+    /// Nowhere: what is known is what answers of `learn` routes told.
+    Learned,
+}
+
+/// Facts that are written down in the configuration.
+#[derive(Debug, Default)]
+pub struct StaticFacts {
+    /// Subjects that may do nothing.
+    pub inactive: HashSet<String>,
+    /// By subject, the teams and the role in each.
+    pub memberships: HashMap<String, Vec<(String, String)>>,
+    /// By kind and id.
+    pub rows: HashMap<(String, String), StaticRow>,
+}
+
+/// The row of one thing.
+#[derive(Clone, Debug, Default)]
+pub struct StaticRow {
+    /// The owner's subject.
+    pub owner: Option<String>,
+    /// The word for who else may see it.
+    pub visibility: Option<String>,
+    /// Teams, with the access level of each.
+    pub teams: Vec<(String, String)>,
+    /// The id of what it lies in.
+    pub within: Option<String>,
+    /// The id of what it was made from.
+    pub parent: Option<String>,
+}
+
+/// A thing that a request must be allowed to touch.
+#[derive(Clone, Debug)]
+pub struct Demand {
+    /// What kind of thing.
+    pub of: DemandOf,
+    /// Where the request names it.
+    pub id: IdPlace,
+    /// What is done to it; what the route does, if nothing else was written.
+    pub action: Option<Action>,
+    /// Where the request names what it must lie in.
+    pub within: Option<IdPlace>,
+}
+
+/// Things that a request must be allowed to touch, named in its JSON.
+#[derive(Clone, Debug)]
+pub struct BodyIds {
+    /// The field, for messages.
+    pub written: String,
+    /// How to get there.
+    pub steps: Vec<BodyStep>,
+    /// Index into [`Config::resources`].
+    pub kind: usize,
+    /// How many there may be. Default 100.
+    pub max: usize,
+    /// What is done to them; what the route does, if nothing else was written.
+    pub action: Option<Action>,
+}
+
+/// A step into a JSON document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BodyStep {
+    /// A member of an object.
+    Member(String),
+    /// Every item of a list.
+    Items,
+}
+
+/// What kind of thing a [`Demand`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DemandOf {
+    /// The caller.
+    Caller,
+    /// Index into [`Config::resources`].
+    Kind(usize),
+}
+
+/// Where a request names a thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdPlace {
+    /// A path parameter.
+    Path(String),
+    /// A query key.
+    Query(String),
+}
+
+/// What the answer of a route teaches.
+#[derive(Clone, Debug)]
+pub struct Learn {
+    /// Index into [`Config::resources`].
+    pub kind: usize,
+    /// The fields that lead to the id in the answer's JSON.
+    pub field: Vec<String>,
+    /// How long it is known. Default 24 h.
+    pub keep: Duration,
 }
 
 /// The sign-in routes, which the gateway answers itself.
@@ -597,6 +799,14 @@ pub struct Route {
     pub aal: u8,
     /// What the request does, for `roles.grants`. Default: by method.
     pub action: Option<Action>,
+    /// What must hold besides what the layers ask.
+    pub when: Option<Condition>,
+    /// The things it touches, each of which the caller must be allowed to.
+    pub resources: Vec<Demand>,
+    /// The things its body names, each of which the caller must be allowed to touch.
+    pub body_ids: Vec<BodyIds>,
+    /// What its answer teaches.
+    pub learn: Option<Learn>,
     /// Whether `/x/` is the same as `/x`.
     pub trailing_slash: TrailingSlash,
     /// How the part behind `{*rest}` is read.
@@ -607,6 +817,8 @@ pub struct Route {
     pub timeouts: Timeouts,
     /// Whether a client may change the connection to WebSocket. Default: no.
     pub websocket: bool,
+    /// Whether messages of a WebSocket are those of Supabase Realtime, and the tokens in them are judged. Default: no.
+    pub realtime: bool,
     /// How refusals are written. Default `problem`.
     pub errors: Errors,
     /// Whether a publishable key of Supabase must come with a request; `None` does not look.

@@ -17,7 +17,8 @@ use super::declare::{wire, words};
 use super::node::{Kind, Node, Text};
 use super::problem::Report;
 use super::units::{Date, Size};
-use super::wire::{Decode, List, Many, Named, Only, wrong};
+use super::wire::{Decode, Field, Keys, List, Many, Named, Names, Value, wrong};
+use crate::database::ParamType;
 use crate::store::Rate;
 
 wire! {
@@ -33,6 +34,11 @@ wire! {
         connections: Connections,
         drain: Duration,
         store: Store,
+        database: Database,
+        facts: Facts,
+        resources: Named<Resource>,
+        static_facts: StaticFacts,
+        budget: Duration,
         identity: IdentityProvider,
         tokens: List<Issuer>,
         token_cache: i128,
@@ -46,7 +52,7 @@ wire! {
         routes: List<Route>,
     }
     later [
-        "assertion", "budget", "database", "facts", "limits", "resources", "static_facts",
+        "assertion", "limits",
     ]
 
     /// A secret of the gateway's own.
@@ -63,6 +69,15 @@ wire! {
         timeout: Duration,
         connect_timeout: Duration,
         prefix: Text,
+    }
+
+    /// The operator's PostgreSQL.
+    struct Database {
+        url: Text,
+        notify_url: Text,
+        ca: Text,
+        pool: i128,
+        connect_timeout: Duration,
     }
 
     /// Who signs users in.
@@ -110,6 +125,38 @@ wire! {
         queue: i128,
         prefix: Text,
         confirm_email: ConfirmEmail,
+    }
+
+    /// What is asked about callers.
+    struct Facts {
+        subject: ParamType,
+        caller: Text,
+        memberships: Text,
+    }
+
+    /// Where the rows of one kind of thing are.
+    struct Resource {
+        query: Text,
+        id: ParamType,
+        within: Text,
+        parent: Text,
+        learned: bool,
+    }
+
+    /// Facts that are written down here, in place of a database.
+    struct StaticFacts {
+        inactive: List<Text>,
+        memberships: Named<Named<Text>>,
+        resources: Named<Named<StaticRow>>,
+    }
+
+    /// The row of one thing.
+    struct StaticRow {
+        owner: Text,
+        visibility: Text,
+        teams: Named<Text>,
+        within: Text,
+        parent: Text,
     }
 
     /// One socket.
@@ -240,11 +287,15 @@ wire! {
     /// Which layers do not enforce for a time.
     struct Layers {
         roles: Layer,
+        ownership: Layer,
+        lineage: Layer,
     }
-    later ["abuse", "audit", "context", "emergency", "lineage", "media", "ownership", "performance"]
+    later ["abuse", "audit", "context", "emergency", "media"]
     refused {
         "identity": "the layer `identity` is always enforced; remove the key",
         "identifiers": "the layer `identifiers` is always enforced; remove the key",
+        "when": "the layer `when` is always enforced; remove the key, or the route's `when`",
+        "performance": "the layer `performance` wraps the others and refuses nothing by itself; see `budget`",
     }
 
     /// How one layer is waived.
@@ -274,12 +325,13 @@ wire! {
         methods: Many<Text>,
         hosts: List<Text>,
         access: Access,
-        resource: Only,
+        resource: ResourceField,
         anonymous: bool,
         credentials: List<Text>,
         pass_credentials: bool,
         aal: Aal,
         action: Text,
+        when: Text,
         upstream: Text,
         serve: Serve,
         trailing_slash: TrailingSlash,
@@ -287,12 +339,30 @@ wire! {
         body: Body,
         timeouts: Timeouts,
         upgrade: List<Upgrade>,
+        realtime: bool,
         errors: Errors,
         apikey: ApiKey,
         rest: Rest,
         layers: Layers,
+        learn: Learn,
     }
-    later ["learn", "limits", "when"]
+    later ["limits", "rest"]
+
+    /// A thing that a route is about.
+    struct ResourceOf {
+        kind: Text,
+        id: Text,
+        action: Text,
+        within: Text,
+    }
+
+    /// What an answer teaches.
+    struct Learn {
+        kind: Text,
+        field: Text,
+        keep: Duration,
+    }
+    later ["limits", "when"]
 
     /// What is granted of a PostgREST.
     struct Rest {
@@ -313,8 +383,16 @@ wire! {
     /// What may be sent.
     struct Body {
         limit: Size,
+        ids: List<BodyId>,
     }
-    later ["ids"]
+
+    /// Things that a body names.
+    struct BodyId {
+        field: Text,
+        kind: Text,
+        max: i128,
+        action: Text,
+    }
 
     /// Time limits of a route.
     struct Timeouts {
@@ -382,6 +460,87 @@ impl Decode for Redirect {
             | Kind::List(_)
             | Kind::Map(_)
             | Kind::Broken => wrong(&node, "`true` or a port", report),
+        }
+    }
+}
+
+/// What a route is about: one thing, several, or nothing that anybody owns.
+#[derive(Clone, Debug)]
+pub(crate) enum ResourceField {
+    /// `none`.
+    Nothing,
+    /// All of these.
+    Things(Vec<Value<ResourceThing>>),
+}
+
+/// One thing that a route is about.
+#[derive(Clone, Debug)]
+pub(crate) enum ResourceThing {
+    /// A kind alone.
+    Kind(Text),
+    /// `{ self: … }`: the caller.
+    Caller {
+        id: Text,
+        action: Option<Value<Text>>,
+    },
+    /// `{ kind: …, id: … }`.
+    Of(Box<ResourceOf>),
+}
+
+impl Decode for ResourceField {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        match &node.kind {
+            Kind::Text(text) if text.value == "none" => Some(Self::Nothing),
+            Kind::List(_) => {
+                let place = node.place.clone();
+                let list = List::<ResourceThing>::decode(node, report)?;
+                list.at_least_one(&place, report);
+                (list.written > 0 && list.items.len() == list.written)
+                    .then_some(Self::Things(list.items))
+            }
+            Kind::Null
+            | Kind::Bool(_)
+            | Kind::Integer(_)
+            | Kind::Float
+            | Kind::Text(_)
+            | Kind::Map(_)
+            | Kind::Broken => Some(Self::Things(vec![Value::decode(node, report)?])),
+        }
+    }
+}
+
+impl Decode for ResourceThing {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        match &node.kind {
+            Kind::Text(text) => Some(Self::Kind(text.clone())),
+            Kind::Map(entries) if entries.iter().any(|entry| entry.name == "self") => {
+                const CALLER: Names = Names {
+                    known: &["self", "action"],
+                    later: &[],
+                    refused: &[],
+                };
+                let mut keys = Keys::open(node, &CALLER, report)?;
+                let id: Field<Text> = keys.take("self", report);
+                let action = keys.take("action", report);
+                let action = match action {
+                    Field::Absent => None,
+                    Field::Bad => return None,
+                    Field::Good(action) => Some(action),
+                };
+                let id = id.good()?.value.clone();
+                Some(Self::Caller { id, action })
+            }
+            Kind::Map(_) => ResourceOf::decode(node, report).map(|of| Self::Of(Box::new(of))),
+            Kind::Null
+            | Kind::Bool(_)
+            | Kind::Integer(_)
+            | Kind::Float
+            | Kind::List(_)
+            | Kind::Broken => wrong(
+                &node,
+                "`none`, a kind of `resources`, a mapping, or a list of these",
+                report,
+            ),
         }
     }
 }
@@ -455,6 +614,11 @@ words! {
         "user" => Access::User,
         "deny" => Access::Deny,
     } later ["service", "signed"]
+    impl ParamType {
+        "uuid" => ParamType::Uuid,
+        "text" => ParamType::Text,
+        "integer" => ParamType::Integer,
+    }
     impl Aal { "aal1" => Aal(1), "aal2" => Aal(2), }
     impl Serve { "health" => Serve::Health, "identity_server" => Serve::IdentityServer, "panic" => Serve::Panic, }
     impl TrailingSlash { "same" => TrailingSlash::Same, "strict" => TrailingSlash::Strict, }

@@ -7,6 +7,7 @@
 //! keys, and `wire` reads the tree into them; `check` makes [`checked`] values of them, which cannot be wrong any more. Each
 //! step notes problems and goes on, so that [`Problems`] holds all of them, with line, column and what to write instead.
 
+pub(crate) mod cases;
 mod check;
 pub mod checked;
 mod declare;
@@ -20,7 +21,7 @@ pub mod reload;
 pub mod secret;
 pub mod side_url;
 pub mod snapshot;
-mod spelling;
+pub(crate) mod spelling;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -42,6 +43,8 @@ use self::wire::Decode;
 /// A configuration, and what it was made of.
 #[derive(Debug)]
 pub struct Loaded {
+    /// How messages name the configuration.
+    pub name: String,
     /// The configuration.
     pub config: Config,
     /// Every file that was read: the configuration itself (not if it was given as text), certificates, keys, client CAs, key sets
@@ -127,6 +130,7 @@ fn load_at(
     };
     let (inputs, digest) = inputs.finish(&variables);
     Ok(Loaded {
+        name: name.to_owned(),
         config,
         inputs,
         digest,

@@ -45,6 +45,24 @@ impl Problem {
         }
     }
 
+    /// A problem at a place that is found out after the file was read, such as what the database says of a query.
+    pub(crate) fn at(
+        file: &str,
+        line: u32,
+        column: u32,
+        key: &str,
+        message: String,
+        instead: Option<String>,
+    ) -> Self {
+        Self {
+            line,
+            column,
+            key: key.to_owned(),
+            instead,
+            ..Self::of_file(file, message, None)
+        }
+    }
+
     fn render(&self, renderer: &Renderer) -> String {
         let title = match self.key.as_str() {
             "" => self.message.clone(),
@@ -61,7 +79,13 @@ impl Problem {
                         .annotation(caret),
                 );
             }
-            None => group = group.element(Origin::path(self.file.as_str())),
+            None => {
+                let place = match self.line {
+                    0 => self.file.clone(),
+                    line => format!("{}:{line}:{}", self.file, self.column),
+                };
+                group = group.element(Origin::path(place));
+            }
         }
         if let Some(instead) = &self.instead {
             group = group.element(Level::HELP.message(instead.as_str()));
@@ -91,6 +115,15 @@ pub struct Problems {
 }
 
 impl Problems {
+    /// All of these, if there are any.
+    pub(crate) fn all(problems: Vec<Problem>) -> Option<Self> {
+        let mut problems = problems.into_iter();
+        Some(Self {
+            first: Box::new(problems.next()?),
+            rest: problems.collect(),
+        })
+    }
+
     /// The problems, in the order of their lines.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         std::iter::once(self.first.as_ref()).chain(&self.rest)

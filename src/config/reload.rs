@@ -17,10 +17,13 @@ use notify::{Event, EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::sleep;
 
-use super::checked::{Config, ListenKind, MasterKey, Redis, StoreChoice, Supabase};
+use super::checked::{
+    Config, Database, DatabaseServer, ListenKind, MasterKey, Redis, StoreChoice, Supabase,
+};
 use super::secret::Secret;
 use super::snapshot::Snapshot;
 use super::{Loaded, load};
+use crate::facts::schema;
 use crate::process::Process;
 
 /// How long to wait for a burst of file events to end. Two hundred milliseconds is a choice.
@@ -85,6 +88,15 @@ fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
     for warning in &loaded.warnings {
         tracing::warn!(%warning, "configuration");
     }
+    if let Some(database) = process.database() {
+        match database.wait(schema::check(&loaded.name, &loaded.config, database)) {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => {
+                tracing::warn!(%why, "the database cannot be asked whether the queries fit it");
+            }
+            Err(problems) => return (Outcome::Refused(problems.to_string()), inputs),
+        }
+    }
     let generation = current.generation() + 1;
     let built = Snapshot::build(
         loaded.config,
@@ -95,6 +107,7 @@ fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
         process.key_sources(),
         process.revocations(),
         process.sessions(),
+        current.chain().facts().shelf(),
     );
     match built {
         Err(problem) => (Outcome::Refused(format!("{problem:#}")), inputs),
@@ -143,6 +156,10 @@ fn needs_restart(old: &Config, new: &Config) -> Option<String> {
         ("keys", !are_same_keys(&old.keys, &new.keys)),
         ("store", !is_same_store(&old.store, &new.store)),
         (
+            "database",
+            !is_same_database(old.database.as_ref(), new.database.as_ref()),
+        ),
+        (
             "identity",
             !is_same_identity(old.identity.as_deref(), new.identity.as_deref()),
         ),
@@ -160,6 +177,40 @@ fn are_same_keys(old: &[MasterKey], new: &[MasterKey]) -> bool {
         old.id == new.id && old.secret.expose() == new.secret.expose()
     };
     old.len() == new.len() && old.iter().zip(new).all(same)
+}
+
+/// Whether two configurations mean the same database.
+fn is_same_database(old: Option<&Database>, new: Option<&Database>) -> bool {
+    let server = |server: &DatabaseServer| {
+        (
+            server.shown(),
+            server.user.clone(),
+            server.password.as_ref().map(|text| text.expose().to_vec()),
+            server
+                .tls
+                .as_ref()
+                .map(|tls| root_keys(tls.roots.as_deref())),
+        )
+    };
+    let all = |database: &Database| {
+        (
+            server(&database.server),
+            database.notify.as_ref().map(server),
+            database.pool,
+            database.connect_timeout,
+        )
+    };
+    old.map(all) == new.map(all)
+}
+
+/// What tells root certificates apart; `None` is the system's.
+fn root_keys(roots: Option<&rustls::RootCertStore>) -> Option<Vec<Vec<u8>>> {
+    let roots = roots?.roots.iter();
+    Some(
+        roots
+            .map(|root| root.subject_public_key_info.to_vec())
+            .collect(),
+    )
 }
 
 /// Whether two configurations mean the same identity server, called in the same way.

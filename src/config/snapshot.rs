@@ -12,6 +12,7 @@ use super::checked::{Config, CredentialSource, Route, Upstream, WaivedMode};
 use crate::auth::roles::RoleTable;
 use crate::auth::{Chain, LayerName};
 use crate::cors::Cors;
+use crate::facts::{Facts, Shelf};
 use crate::listen::tls;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::request::route::{RouteTable, Selected};
@@ -54,6 +55,7 @@ impl Snapshot {
         keys: &KeySources,
         revocations: &Arc<Revocations>,
         sessions: &Arc<Sessions>,
+        shelf: &Arc<Shelf>,
     ) -> anyhow::Result<Self> {
         let tokens = Arc::new(
             Tokens::new(&config.tokens, cache.clone(), keys)
@@ -89,6 +91,7 @@ impl Snapshot {
                 RoleTable::new(&config.roles),
                 revocations.clone(),
                 sessions.clone(),
+                Arc::new(Facts::new(&config, shelf.clone())),
             ),
             tokens,
             cors: config.cors.as_ref().map(Cors::new),

@@ -204,22 +204,6 @@ impl<T: Decode> Decode for Named<T> {
     }
 }
 
-/// A value that is only looked at by name: a key whose one working value is a word, and whose others do not work yet.
-#[derive(Clone, Debug)]
-pub(crate) struct Only(pub Option<Text>);
-
-impl Decode for Only {
-    fn decode(node: Node, report: &mut Report) -> Option<Self> {
-        match node.kind {
-            Kind::Text(text) => Some(Self(Some(text))),
-            Kind::Bool(_) | Kind::Integer(_) | Kind::Float | Kind::List(_) | Kind::Map(_) => {
-                Some(Self(None))
-            }
-            Kind::Null | Kind::Broken => wrong(&node, "a value", report),
-        }
-    }
-}
-
 /// The entries without repetitions; each repetition is told.
 fn unique(entries: Vec<Entry>, report: &mut Report) -> Vec<Entry> {
     let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());

@@ -78,6 +78,11 @@ impl Handshake {
         }
     }
 
+    /// Offers no extension, so that what is said can be read: frames without compression.
+    pub(super) fn refuse_extensions(&mut self) {
+        self.extensions = None;
+    }
+
     /// The fields of the handshake for the upstream.
     pub fn fields(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         let protocols = HeaderValue::from_str(&self.protocols.join(", ")).ok();

@@ -210,6 +210,10 @@ impl Inbound {
             record.path.push_str(target.path());
         }
         let query_credentials = query.into_credentials(|name| route.reads_query(name));
+        let mut head = head;
+        if let Some(handshake) = head.handshake.as_mut().filter(|_| route.realtime) {
+            handshake.refuse_extensions();
+        }
         Ok(Self {
             head,
             target,
@@ -324,6 +328,17 @@ impl Inbound {
         path.get(place + 1..).filter(|_| pattern.has_tail())
     }
 
+    /// A path parameter, as the canonical path has it.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        let pattern = self.rule().paths.get(self.selected.pattern)?;
+        let texts = self.target.path().split('/').skip(1);
+        let mut pairs = pattern.segments().iter().zip(texts);
+        pairs.find_map(|(segment, text)| match segment {
+            Segment::Parameter { name: known, .. } => (known == name).then_some(text),
+            Segment::Literal(_) | Segment::Tail => None,
+        })
+    }
+
     /// Takes the fields and the body out for forwarding. What is left can be judged again.
     pub(crate) fn take_message(&mut self) -> (HeaderMap, Option<Body>) {
         self.head.authorization = None;
@@ -344,6 +359,15 @@ impl Inbound {
         let judged = body.judge(&self.head.headers, self.rule().body_limit, idle);
         self.body = Some(judged.await?);
         Ok(())
+    }
+
+    /// Whether there is a body that nobody has read.
+    pub fn has_unread_body(&self) -> bool {
+        use hyper::body::Body as _;
+        match &self.body {
+            Some(body @ Body::Streamed(_)) => !body.is_end_stream(),
+            Some(Body::Judged(_)) | None => false,
+        }
     }
 
     /// What the body says, if it was read.

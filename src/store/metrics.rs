@@ -36,12 +36,14 @@ pub(super) enum Command {
     Position,
     /// A page of the log.
     Page,
+    /// A message to other processes.
+    Tell,
     /// Whether it is there.
     Probe,
 }
 
 impl Command {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Get,
         Self::Put,
         Self::Read,
@@ -51,6 +53,7 @@ impl Command {
         Self::Append,
         Self::Position,
         Self::Page,
+        Self::Tell,
         Self::Probe,
     ];
 
@@ -65,6 +68,7 @@ impl Command {
             Self::Append => "append",
             Self::Position => "position",
             Self::Page => "page",
+            Self::Tell => "tell",
             Self::Probe => "probe",
         }
     }

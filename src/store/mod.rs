@@ -16,7 +16,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 pub use buckets::Buckets;
 pub use limit::{Bucket, Draw, Level, Rate};
@@ -97,16 +97,22 @@ pub enum Kind {
     SessionIndex,
     /// The refreshing of one refresh token.
     Refresh,
+    /// A fact about a caller or a thing.
+    Fact,
+    /// Whose a thing is that only an answer told of.
+    Learned,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::KeySet,
         Self::Revocation,
         Self::Session,
         Self::SessionIndex,
         Self::Refresh,
+        Self::Fact,
+        Self::Learned,
     ];
 
     /// The word for it in names, seals and log lines. Never changed: records that exist could not be opened any more.
@@ -117,6 +123,8 @@ impl Kind {
             Self::Session => "session",
             Self::SessionIndex => "session_index",
             Self::Refresh => "refresh",
+            Self::Fact => "fact",
+            Self::Learned => "learned",
         }
     }
 }
@@ -291,6 +299,21 @@ pub trait Store: Debug + Send + Sync {
     /// Woken by every `seq` that somebody appended, and whenever the connection is made again. Messages may be lost, and numbers may be
     /// wrong: who waits here also asks for the position.
     fn pushes(&self) -> watch::Receiver<u64>;
+
+    /// Says something to every process that has this store, this one included. It is not sealed, and may be lost on the way: it may only ever
+    /// make somebody look again. A store of one process has nobody to tell.
+    ///
+    /// # Errors
+    ///
+    /// Nobody may have heard of it.
+    fn tell<'a>(&'a self, _message: &'a [u8]) -> Answer<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// What is told from now on. `None` says that something may have been missed. Ends at once for a store of one process.
+    fn told(&self) -> broadcast::Receiver<Option<Vec<u8>>> {
+        broadcast::Sender::new(1).subscribe()
+    }
 
     /// Whether it answers, and if not, since when.
     fn outage(&self) -> Outage;

@@ -281,6 +281,13 @@ impl Verified {
         self.facts.session.as_deref()
     }
 
+    /// Whether another token is of the same session; without sessions, of the same user.
+    pub fn is_same_session(&self, other: &Self) -> bool {
+        self.issuer() == other.issuer()
+            && self.subject() == other.subject()
+            && self.session() == other.session()
+    }
+
     /// `role`: the database role at Supabase, not one of the gateway's roles.
     pub fn role(&self) -> Option<&str> {
         self.facts.role.as_deref()

@@ -18,7 +18,9 @@ mod exchange;
 mod headers;
 mod http1;
 mod http2;
+mod learn;
 mod lease;
+mod location;
 mod pool;
 mod upload;
 
@@ -36,6 +38,7 @@ use crate::answer::Answer;
 use crate::auth::{Permit, Spent, Standing};
 use crate::config::checked::{Protocol, Target};
 use crate::denial::{Denial, Reason};
+use crate::facts::Touched;
 use crate::process::Process;
 use crate::record::Trail;
 use crate::streams::{Kind, Opening, Streaming, TunnelLimits, grpc};
@@ -88,7 +91,13 @@ pub async fn forward(
         false => stalled,
     };
 
-    let message = Message::new(permit.spend(), body_limit, body_idle)?;
+    let mut spent = permit.spend();
+    let touched = std::mem::replace(&mut spent.touched, Touched::nothing());
+    if spent.standing.request().rule().learn.is_some() {
+        learn::prepare(&mut spent.fields);
+    }
+    let message = Message::new(spent, body_limit, body_idle)?;
+    touched.begin().await;
     match pool.config().protocol {
         Protocol::Http1 => {
             let (outgoing, standing) = message.over_http1(&pool, &trail.id);
@@ -97,6 +106,7 @@ pub async fn forward(
             // wake the other side once and not one by one, and code that judges does not take turns in the cache with code that sends.
             tokio::task::yield_now().await;
             let outcome = attempt.run(&pool, &limits).await;
+            touched.end().await;
             trail.note_upstream();
             let (head, lease) = outcome?;
             let (status, headers) = (head.status, head.headers);
@@ -104,36 +114,44 @@ pub async fn forward(
                 return switch(lease, headers, standing, &limits, stalled);
             }
             let body = exchange::AnswerBody::new(lease, attempt.outgoing, limits);
-            Ok(answer(status, headers, UpstreamBody::Http1(body), standing))
+            let body = UpstreamBody::Http1(body);
+            answer(&pool, status, headers, body, standing).await
         }
         Protocol::Http2 => {
             let (request, standing) = message.over_http2(&pool, &trail.id)?;
             // Boxed, so that every other request does not carry room for it along.
             let outcome = Box::pin(http2::exchange(&pool, process, request, limits)).await;
+            touched.end().await;
             trail.note_upstream();
             let (head, body) = outcome?.into_parts();
             let body = UpstreamBody::Http2(body);
-            Ok(answer(head.status, head.headers, body, standing))
+            answer(&pool, head.status, head.headers, body, standing).await
         }
     }
 }
 
 /// The answer, as the client will see it.
-fn answer(
+async fn answer(
+    pool: &Pool,
     status: StatusCode,
     mut headers: HeaderMap,
     body: UpstreamBody,
     standing: Standing,
-) -> Response<Answer> {
+) -> Result<Response<Answer>, Denial> {
+    if let Some(lesson) = learn::teaches(status, &standing) {
+        // Boxed, so that requests on other routes do not carry room for it along.
+        return Box::pin(learn::learn(&lesson, status, headers, body, &standing)).await;
+    }
     let own = &standing.request().snapshot().config().sessions.cookie;
     crate::request::headers::clean_response(&mut headers, own);
+    location::rewrite(&mut headers, pool.config(), standing.request());
     let mut response = Response::new(match Kind::of(status, &headers) {
         None => Answer::upstream(body),
         Some(kind) => Answer::stream(body, Streaming::new(kind, &headers, standing)),
     });
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    response
+    Ok(response)
 }
 
 /// The head before a tunnel, if the upstream's 101 is one that was asked for.
@@ -151,7 +169,12 @@ fn switch(
     handshake
         .finish(&mut headers, own)
         .map_err(|why| Reason::UpstreamProtocol.because(format!("{}: {why}", lease.server())))?;
+    let rule = standing.request().rule();
+    let judged = rule
+        .realtime
+        .then(|| usize::try_from(rule.body_limit).unwrap_or(usize::MAX));
     let mut response = Response::new(Answer::tunnel(Opening {
+        judged,
         upstream: lease.switch(),
         standing,
         limits: TunnelLimits {
@@ -182,6 +205,7 @@ impl Message {
             mut fields,
             body,
             authorization,
+            touched: _,
         } = spent;
         let upload = match body {
             None => None,

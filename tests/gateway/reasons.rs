@@ -9,12 +9,16 @@ use foregate::denial::{Reason, Wire};
 use foregate::tokens::mint::Claims;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::door;
 use crate::sign_in;
+use crate::streams::socket::{self, End};
 use crate::support::client::Door;
 use crate::support::tokens::{ISSUER, now};
-use crate::support::{Desk, Gate, Gateway, Http, Origin, RedisServer, Reply, eventually};
+use crate::support::{
+    Desk, Gate, Gateway, Http, Origin, RedisServer, Reply, World, eventually, world,
+};
 
 /// Bodies and heads that are this long are over every limit of the configuration below.
 const LONG: usize = 9 * 1024;
@@ -83,7 +87,10 @@ fn versions(reason: Reason) -> Vec<Http> {
 /// A body is judged while it is forwarded, and the upstream's failures come after.
 fn is_judged_before_forwarding(reason: Reason) -> bool {
     !reason.code().starts_with("upstream_")
-        && !matches!(reason, Reason::BodyTimeout | Reason::BodyBroken)
+        && !matches!(
+            reason,
+            Reason::BodyTimeout | Reason::BodyBroken | Reason::BindingFailed
+        )
 }
 
 /// Servers that fail in ways an origin cannot.
@@ -162,12 +169,15 @@ impl Servers {
                     - { path: /busy, access: public, upstream: busy }
                     - { path: /keyed, access: public, apikey: required }
                     - { path: "/rest/{*rest}", access: public, rest: { tables: { notes: { write: [name] } } } }
+                    - { path: /realtime, methods: [GET], access: user, upgrade: [websocket], realtime: true }
                     - { path: /closing, access: public }
                     - { path: /garbage, access: public }
                     - { path: /silent, access: public, timeouts: { first_byte: 200ms } }
                     - { path: /slow, access: public, timeouts: { first_byte: 10s, total: 200ms } }
                     - { path: "/mixed/{*rest}", access: public }
                     - { path: /mixed/secret, access: user }
+                    - { path: /when, access: user, when: request.method == 'POST' }
+                    - { path: /when-claim, access: user, when: caller.claims.plan == 'pro' }
                     "#,
                 );
         })
@@ -223,6 +233,7 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
             .post(http, "/rest/notes")
             .header("content-type", "application/json")
             .body(r#"{"name":1,"name":2}"#),
+        Reason::MessageInvalid => return said_on_a_socket(gateway, "hello", 1002, reason).await,
         Reason::RouteUnknown => get("/nowhere"),
         Reason::RouteDenied => get("/hidden"),
         Reason::MethodNotAllowed => gateway.post(http, "/read-only"),
@@ -258,6 +269,10 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         Reason::TokenClaims => with(gateway.issuer.sign(&claims().role("other"))),
         Reason::ServiceKeyRefused => with("sb_secret_abcdefgh".to_owned()),
         Reason::KeysUnavailable => with(gateway.issuer.sign(&claims().with("iss", "unreachable"))),
+        Reason::SessionDiffers => {
+            let join = join(&gateway.issuer.token());
+            return said_on_a_socket(gateway, &join, 4401, reason).await;
+        }
         Reason::TokenRevoked => {
             let token = gateway.issuer.token();
             gateway.revoke(&json!({ "kind": "token", "token": token }));
@@ -314,6 +329,17 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         Reason::AnonymousRefused => with(gateway.issuer.sign(&claims().anonymous())),
         Reason::AalInsufficient => get("/second-factor").bearer(&gateway.issuer.token()),
         Reason::RoleInsufficient => get("/admin").bearer(&gateway.issuer.token()),
+        Reason::WhenRefused => get("/when").bearer(&gateway.issuer.token()),
+        Reason::WhenFailed => get("/when-claim").bearer(&gateway.issuer.token()),
+        Reason::CallerInactive
+        | Reason::NotYours
+        | Reason::Absent
+        | Reason::LineageCycle
+        | Reason::LineageMissing
+        | Reason::LineageDeep => return by_written_facts(reason, http).await,
+        Reason::FactsUnavailable => return without_database(servers, http).await,
+        Reason::BudgetSpent => return with_a_locked_table(http).await,
+        Reason::BindingFailed => return with_an_answer_that_teaches_nothing(http).await,
         Reason::UpstreamConnect => get("/closed"),
         Reason::UpstreamConnectTimeout => get("/full"),
         Reason::UpstreamBusy => return busy(gateway, servers, http).await,
@@ -364,6 +390,29 @@ async fn by_cookie(servers: &Servers, reason: Reason, http: Http) {
     gateway.origin.saw_nothing();
 }
 
+fn join(token: &str) -> String {
+    json!([null, "1", "realtime:a", "phx_join", { "access_token": token }]).to_string()
+}
+
+/// Joins, says this, and is told why not.
+async fn said_on_a_socket(gateway: &Gateway, text: &str, code: u16, reason: Reason) {
+    gateway.origin.on("/realtime", |exchange| {
+        let key = exchange.request().header("sec-websocket-key").unwrap();
+        let accept = derive_accept_key(key.as_bytes());
+        let head =
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
+        exchange.raw(format!("{head}Sec-WebSocket-Accept: {accept}\r\n\r\n").as_bytes());
+        exchange.wait_for_close();
+    });
+    let mut socket = socket::Socket::open_silently(gateway, "/realtime").await;
+    socket.say(&join(&gateway.issuer.token())).await;
+    socket.say(text).await;
+    let told = End::Told(code, reason.public_code().to_owned());
+    assert_eq!(socket.end().await, told);
+    // The handshake was forwarded, and what was refused behind it was not.
+    gateway.origin.take();
+}
+
 async fn without_store(servers: &Servers, http: Http) {
     let address = servers.closed.local_addr().unwrap().as_socket().unwrap();
     let gateway = Gateway::with(|config| {
@@ -373,6 +422,107 @@ async fn without_store(servers: &Servers, http: Http) {
     let call = gateway.get(http, "/me").bearer(&gateway.issuer.token());
     call.send().await.is_denied(Reason::StoreUnavailable);
     gateway.origin.saw_nothing();
+}
+
+async fn by_written_facts(reason: Reason, http: Http) {
+    let chain: String = (0..12)
+        .map(|index| {
+            format!(
+                "\n      deep{index}: {{ owner: me, parent: deep{} }}",
+                index + 1
+            )
+        })
+        .collect();
+    let gateway = Gateway::with(|config| {
+        config
+            .set("facts", "{ subject: text }")
+            .set("resources", "{ note: { id: text, parent: note } }")
+            .set(
+                "static_facts",
+                &format!(
+                    "
+  inactive: [inactive]
+  resources:
+    note:
+      mine: {{ owner: me }}
+      cycle: {{ owner: me, parent: cycle }}
+      orphan: {{ owner: me, parent: nothing }}
+      deep12: {{ owner: me }}{chain}"
+                ),
+            )
+            .routes(r#"- { path: "/notes/{note_id}", access: user, resource: note }"#);
+    })
+    .await;
+    let (subject, note) = match reason {
+        Reason::CallerInactive => ("inactive", "mine"),
+        Reason::NotYours => ("other", "mine"),
+        Reason::LineageCycle => ("me", "cycle"),
+        Reason::LineageMissing => ("me", "orphan"),
+        Reason::LineageDeep => ("me", "deep0"),
+        _ => ("me", "nothing"),
+    };
+    let token = gateway.issuer.token_of(subject);
+    let call = gateway.get(http, &format!("/notes/{note}")).bearer(&token);
+    call.send().await.is_denied(reason);
+    gateway.origin.saw_nothing();
+    let good = gateway
+        .get(http, "/notes/mine")
+        .bearer(&gateway.issuer.token_of("me"));
+    good.send().await.is_ok();
+}
+
+async fn without_database(servers: &Servers, http: Http) {
+    let address = servers.closed.local_addr().unwrap().as_socket().unwrap();
+    let gateway = Gateway::with(|config| {
+        config
+            .set(
+                "database",
+                &format!("{{ url: \"postgres://gate@{address}/velro?sslmode=disable\" }}"),
+            )
+            .set(
+                "facts",
+                "{ caller: select true as active where $1::uuid is not null }",
+            );
+    })
+    .await;
+    let call = gateway.get(http, "/me").bearer(&gateway.issuer.token());
+    call.send().await.is_denied(Reason::FactsUnavailable);
+    gateway.origin.saw_nothing();
+}
+
+async fn with_a_locked_table(http: Http) {
+    let world = World::new();
+    let user = world.user();
+    let gateway = Gateway::with(|config| {
+        world.configure(config);
+        config.set("budget", "300ms");
+    })
+    .await;
+    let token = gateway.issuer.token_of(&user);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while gateway.get(http, "/me").bearer(&token).send().await.status != 200 {
+        assert!(std::time::Instant::now() < deadline);
+    }
+    gateway.origin.take();
+    let mut holder = world.lock("projects", 1.5);
+    let path = format!("/projects/{}", world::new_id());
+    let call = gateway.get(http, &path).bearer(&token);
+    call.send().await.is_denied(Reason::BudgetSpent);
+    gateway.origin.saw_nothing();
+    holder.wait().unwrap();
+}
+
+async fn with_an_answer_that_teaches_nothing(http: Http) {
+    let gateway = Gateway::with(|config| {
+        config
+            .set("resources", "{ job: { learned: true } }")
+            .routes("- { path: /jobs, access: user, learn: { kind: job, field: id } }");
+    })
+    .await;
+    let call = gateway.post(http, "/jobs").bearer(&gateway.issuer.token());
+    let answer = call.send().await;
+    answer.is_denied(Reason::BindingFailed);
+    gateway.origin.only();
 }
 
 async fn without_host(gateway: &Gateway, http: Http) {

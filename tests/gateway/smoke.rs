@@ -5,7 +5,7 @@ use foregate::denial::Reason;
 use crate::support::client::Door;
 use crate::support::curl::curl;
 use crate::support::raw_h2::{Ending, RawTwo};
-use crate::support::{Gateway, Http};
+use crate::support::{Gateway, Http, Postgres};
 
 #[tokio::test]
 async fn a_permitted_request_reaches_the_origin_and_its_answer_the_client() {
@@ -67,4 +67,44 @@ async fn curl_is_served_on_both_versions() {
         assert_eq!(answer, (200, "ok".to_owned()));
         assert_eq!(curl(&gateway, "/me", &[version]).await.0, 401);
     }
+}
+
+#[test]
+fn a_database_of_a_test_stands_still_comes_back_and_forgets_nothing() {
+    let mut postgres = Postgres::start();
+    let user = "018f5b5e-0000-7000-8000-000000000001";
+    postgres.copy(
+        "users",
+        "id, email, full_name",
+        &format!("{user}\ta@velro.test\t\\N\n"),
+    );
+    postgres.sql(&format!(
+        "INSERT INTO teams (id, owner_id, team_code) VALUES ('{user}', '{user}', 'one')"
+    ));
+    assert_eq!(
+        postgres.rows("SELECT user_id, role, is_active FROM team_members"),
+        [[user, "owner", "t"]],
+        "the trigger makes the owner a member"
+    );
+
+    // Nothing is answered while it stands still, on a connection that stands either.
+    postgres.pause();
+    let address = ("127.0.0.1", postgres.port());
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(std::time::Duration::from_millis(200)))
+        .unwrap();
+    // "May I speak TLS?", to which a server that runs says one byte at once.
+    std::io::Write::write_all(&mut stream, &[0, 0, 0, 8, 4, 210, 22, 47]).unwrap();
+    assert!(std::io::Read::read(&mut stream, &mut [0]).is_err());
+    postgres.resume();
+    stream
+        .set_read_timeout(Some(crate::support::DEADLINE))
+        .unwrap();
+    assert_eq!(std::io::Read::read(&mut stream, &mut [0]).unwrap(), 1);
+
+    postgres.kill();
+    assert!(std::net::TcpStream::connect(address).is_err());
+    postgres.start_again();
+    assert_eq!(postgres.value("SELECT full_name IS NULL FROM users"), "t");
 }

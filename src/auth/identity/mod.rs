@@ -65,8 +65,10 @@ impl Identity {
             Access::Public => return Ok(Caller::NOBODY),
             Access::Deny => return Err(Reason::RouteDenied.into()),
             Access::Optional => false,
-            Access::User => true,
+            // It says who it is when it speaks.
+            Access::User => !request.rule().realtime,
         };
+        demand_key_again(request)?;
         if let Some(live) = caller.cookie_session() {
             return self.confirm_session(request, live.name()).await;
         }
@@ -90,6 +92,51 @@ impl Identity {
         self.token_in_force(request, &verified)?;
         let roles = self.roles.of(&verified);
         Ok(caller.proven_again(verified, roles))
+    }
+
+    /// Who speaks on a stream that stands on `caller`: the user of this token, or nobody where that may be.
+    pub(super) async fn speaker(
+        &self,
+        request: &Inbound,
+        caller: &Caller,
+        token: Option<&str>,
+    ) -> Result<Caller, Denial> {
+        let must_be_user = match request.rule().access {
+            Access::Public | Access::Deny => return Err(Reason::RouteDenied.into()),
+            Access::Optional => false,
+            Access::User => true,
+        };
+        let presented = match token {
+            None => Presented::Nobody,
+            Some(token) => self.tokens.verify_or_wait(token, clock::unix_now).await?,
+        };
+        let Presented::User(verified) = presented else {
+            if let Some(key) = token.filter(|_| request.rule().apikey.is_some()) {
+                demand_publishable(request, key)?;
+            }
+            // Whoever has said who they are is that until the end.
+            return match must_be_user {
+                true => Err(Reason::TokenMissing.because("a message without a user's token")),
+                false => self.confirm(request, caller).await,
+            };
+        };
+        self.token_in_force(request, &verified)?;
+        if let Some(known) = caller.verified()
+            && !verified.is_same_session(known)
+        {
+            return Err(Reason::SessionDiffers.into());
+        }
+        if caller.cookie_session().is_some() {
+            // The token adds nothing: the stream lives as long as the session behind the cookie.
+            return self.confirm(request, caller).await;
+        }
+        let roles = self.roles.of(&verified);
+        let authorization = Credential::of_message(token.unwrap_or_default());
+        Ok(Caller::user(
+            verified,
+            roles,
+            authorization.into_authorization()?,
+        ))
     }
 
     fn token_in_force(&self, request: &Inbound, verified: &Verified) -> Result<(), Denial> {
@@ -136,7 +183,8 @@ impl Layer for Identity {
             // The router refuses this already; a net.
             Access::Deny => return Err(Reason::RouteDenied.into()),
             Access::Optional => false,
-            Access::User => true,
+            // On such a socket the token comes in messages, and nothing is said before it.
+            Access::User => !(rule.realtime && request.handshake().is_some()),
         };
         for source in &rule.credentials {
             if *source == CredentialSource::Cookie {
@@ -208,6 +256,15 @@ fn demand_key(request: &Inbound) -> Result<(), Denial> {
     }
 }
 
+/// The same of a stream, which has kept its query and not its fields.
+fn demand_key_again(request: &Inbound) -> Result<(), Denial> {
+    let key = match request.rule().apikey {
+        None => None,
+        Some(_) => apikey::find(request.headers(), request.target().query())?,
+    };
+    key.map_or(Ok(()), |key| demand_publishable(request, key))
+}
+
 /// What came in place of a user's token on such a route.
 fn demand_publishable(request: &Inbound, key: &str) -> Result<(), Denial> {
     let identity = request.snapshot().config().identity.as_ref();
@@ -256,6 +313,10 @@ impl<'a> Credential<'a> {
             token: text.get(SCHEME.len()..).unwrap_or_default(),
             field: (scheme == SCHEME).then_some(field),
         })
+    }
+
+    fn of_message(token: &'a str) -> Self {
+        Self { token, field: None }
     }
 
     fn into_authorization(self) -> Result<HeaderValue, Denial> {

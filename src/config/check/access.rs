@@ -1,62 +1,30 @@
-//! Who may use a route: its access, its credentials, and whose things its path names.
+//! Who may use a route: its access, its credentials, and what may stand beside its access.
 
 use super::Checker;
 use super::routes::Around;
-use crate::config::checked::{Access, ApiKey, CredentialSource};
+use crate::config::checked::{Access, ApiKey, CredentialSource, Serve, Target};
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, List, Value};
-use crate::request::path::Pattern;
 
 impl Checker<'_> {
-    /// A path that names a thing must say whose thing it is, even if that is nobody's business yet.
-    pub(super) fn resource(
-        &mut self,
-        wire: &file::Route,
-        paths: Option<&[Pattern]>,
-        access: Option<Access>,
-    ) {
-        match &wire.resource {
-            Field::Bad => {}
-            Field::Good(only)
-                if only
-                    .value
-                    .0
-                    .as_ref()
-                    .is_some_and(|text| text.value == "none") => {}
-            Field::Good(only) => {
-                self.report.problem_instead(
-                    &only.place,
-                    "resources do not work yet in this version",
-                    "write `resource: none`, and let the server behind judge who owns what",
-                );
-            }
-            Field::Absent if access == Some(Access::Deny) => {}
-            Field::Absent => {
-                let parameter = paths
-                    .into_iter()
-                    .flatten()
-                    .any(|path| path.parameters().next().is_some());
-                if parameter {
-                    self.report.problem_instead(
-                        &wire.place.below("resource"),
-                        "is missing, and the path has a parameter that names something",
-                        "write `resource: none` if the server behind judges who owns it",
-                    );
-                }
-            }
-        }
-    }
-
     /// A key can be asked for only where it is known which are good.
     pub(super) fn apikey(
         &mut self,
         field: &Field<ApiKey>,
+        target: Option<Option<Target>>,
         around: &Around<'_>,
     ) -> Option<Option<ApiKey>> {
         match field {
             Field::Absent => Some(None),
             Field::Bad => None,
+            Field::Good(demand) if target == Some(Some(Target::Serve(Serve::IdentityServer))) => {
+                self.report.problem(
+                    &demand.place,
+                    "`serve: identity_server` asks for a key itself, but where a link in a message leads; remove `apikey`",
+                );
+                None
+            }
             Field::Good(demand) if around.has_identity => Some(Some(demand.value)),
             Field::Good(demand) => {
                 self.report.problem_instead(

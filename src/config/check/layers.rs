@@ -106,6 +106,10 @@ impl Checker<'_> {
 }
 
 /// The layers that can be waived, with what was written about each.
-fn known(layers: &Layers) -> [(LayerName, &Field<Layer>); 1] {
-    [(LayerName::Roles, &layers.roles)]
+fn known(layers: &Layers) -> [(LayerName, &Field<Layer>); 3] {
+    [
+        (LayerName::Roles, &layers.roles),
+        (LayerName::Ownership, &layers.ownership),
+        (LayerName::Lineage, &layers.lineage),
+    ]
 }

@@ -9,6 +9,8 @@
 mod access;
 mod admin;
 mod cors;
+mod database;
+mod facts;
 mod identity;
 mod keys;
 mod layers;
@@ -25,6 +27,7 @@ mod store;
 mod target;
 mod tokens;
 mod upstreams;
+mod when;
 
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
@@ -32,13 +35,16 @@ use std::time::Duration;
 
 pub(in crate::config) use names::Url;
 
-use super::checked::{Config, Connections, Environment};
+use super::checked::{Config, Connections, Environment, Facts, ResourceKind, StaticFacts};
 use super::file::{self, File};
 use super::inputs::Inputs;
 use super::node::Text;
 use super::problem::{Place, Report};
 use super::units::{Size, written, written_size};
 use super::wire::{Field, List, Value};
+
+/// Everything about facts.
+type AllFacts = (Facts, Vec<ResourceKind>, StaticFacts);
 
 /// What checking needs besides the value that is checked.
 pub(crate) struct Checker<'a> {
@@ -71,16 +77,29 @@ impl Checker<'_> {
         }
         let keys = self.master_keys(&file.keys);
         let store = self.store(&file.store, &file.keys, keys.as_deref());
+        let database = self.database(&file.database);
+        let facts = self.facts(file, tokens.as_deref());
+        let budget = self.duration(
+            &file.budget,
+            Duration::from_millis(5)..=secs(5),
+            Duration::from_millis(50),
+        );
         let identity = self.identity(&file.identity, tokens.as_deref());
         let sign_in = self.sign_in(&file.identity);
         let upstreams = self.upstreams(&file.upstreams);
         let cors = self.cors(&file.cors);
         let hosts = self.hosts(&file.hosts);
-        let routes = self.routes(file, environment);
+        let routes = self.routes(file, environment, facts.as_ref());
+        let (facts, resources, static_facts) = facts?;
         Some(Config {
+            facts,
+            resources,
+            static_facts,
             environment: environment?,
             keys: keys?,
             store: store?,
+            database: database?,
+            budget: budget?,
             identity: identity?,
             sign_in: sign_in?,
             workers: NonZeroUsize::new(workers?)?,

@@ -5,10 +5,11 @@ use std::time::Duration;
 use hyper::Method;
 
 use super::overlap::Placed;
-use super::{Checker, DAY, TICK, or, section};
+use super::{AllFacts, Checker, DAY, TICK, or, section};
 use crate::auth::roles::Action;
 use crate::config::checked::{
-    Environment, Errors, Protocol, Route, Serve, Tail, Target, Timeouts, TrailingSlash, Waiver,
+    Access, Environment, Errors, Protocol, Route, Serve, Tail, Target, Timeouts, TrailingSlash,
+    Waiver,
 };
 use crate::config::file::{self, Defaults, File};
 use crate::config::node::Text;
@@ -36,6 +37,8 @@ pub(super) struct Around<'a> {
     /// Whether publishable keys are known.
     pub has_identity: bool,
     pub waived: Vec<Waiver>,
+    /// What resources may be named; `None` if they are wrong.
+    pub facts: Option<&'a AllFacts>,
 }
 
 impl Checker<'_> {
@@ -44,6 +47,7 @@ impl Checker<'_> {
         &mut self,
         file: &File,
         environment: Option<Environment>,
+        facts: Option<&AllFacts>,
     ) -> Option<Vec<Route>> {
         let absent = Defaults::absent();
         let defaults = section(&file.defaults, &absent).unwrap_or(&absent);
@@ -79,10 +83,17 @@ impl Checker<'_> {
             has_tokens: file.tokens.is_written(),
             has_identity: file.identity.is_written(),
             waived: waived.clone().unwrap_or_default(),
+            facts,
         };
         // Once here, so that a bad default is told even if every route writes its own.
         self.named_upstream(&defaults.upstream, &around);
         self.body_limit(&defaults.body, &Field::Absent);
+        if let Some(ids) = defaults.body.good().and_then(|body| body.value.ids.good()) {
+            self.report.problem(
+                &ids.place,
+                "every route says itself what its body names; remove it here",
+            );
+        }
         self.timeouts(&defaults.timeouts, &Field::Absent);
         let example = "write at least one, such as `routes: [{ path: /health, access: public, serve: health }]`";
         let list = file
@@ -115,15 +126,19 @@ impl Checker<'_> {
             .map(|access| access.value);
         let methods = self.methods(&wire.methods);
         let hosts = self.route_hosts(&wire.hosts, &around.hosts);
-        self.resource(wire, paths.as_deref(), access);
+        let resources = self.resource(wire, paths.as_deref(), access, around);
+        let learn = self.learn(wire, access, around);
+        let body_ids = self.body_ids(wire, around);
         let credentials = self.credentials(&wire.credentials);
         self.fits_access(wire, access, around);
         let target = self.target(wire, access, around);
+        self.learns_from_upstream(wire, target);
         let action = match &wire.action {
             Field::Absent => Some(door_action(target)),
             Field::Bad => None,
             Field::Good(text) => self.action(text).map(Some),
         };
+        let when = self.when(&wire.when, access);
         let default_slash = around
             .defaults
             .trailing_slash
@@ -141,9 +156,10 @@ impl Checker<'_> {
             Field::Good(name) => self.name(&name.value.value, &name.place),
         };
         let errors = or(&wire.errors, Errors::Problem);
-        let apikey = self.apikey(&wire.apikey, around);
+        let apikey = self.apikey(&wire.apikey, target, around);
         let rest = self.rest(wire, &paths, target);
         let websocket = self.websocket(wire, methods, target, around);
+        let realtime = self.realtime(wire, websocket);
         let route = Route {
             name: name?,
             hosts: hosts?,
@@ -156,11 +172,16 @@ impl Checker<'_> {
             pass_credentials: or(&wire.pass_credentials, false)?,
             aal: or(&wire.aal, file::Aal(1))?.0,
             action: action?,
+            when: when?,
+            resources: resources?,
+            learn: learn?,
+            body_ids: body_ids?,
             trailing_slash: slash?,
             tail: tail?,
             body_limit: body_limit?,
             timeouts: timeouts?,
             websocket: websocket?,
+            realtime: realtime?,
             errors: errors?,
             apikey: apikey?,
             rest: rest?,
@@ -318,6 +339,27 @@ impl Checker<'_> {
             return None;
         }
         Some(true)
+    }
+
+    /// Messages are judged on a WebSocket, for a user or for whom says that they are one.
+    fn realtime(&mut self, wire: &file::Route, websocket: Option<bool>) -> Option<bool> {
+        let realtime = match &wire.realtime {
+            Field::Good(realtime) if realtime.value => realtime,
+            Field::Absent | Field::Good(_) => return Some(false),
+            Field::Bad => return None,
+        };
+        let access = wire.access.good().map(|access| access.value);
+        let why = match (websocket?, access?) {
+            (false, _) => Some("is about messages of a WebSocket; add `upgrade: [websocket]`"),
+            (true, Access::Public | Access::Deny) => {
+                Some("judges tokens, and this `access` reads none; write `optional` or `user`")
+            }
+            (true, Access::Optional | Access::User) => None,
+        };
+        if let Some(why) = why {
+            self.report.problem(&realtime.place, why);
+        }
+        why.is_none().then_some(true)
     }
 
     fn body_limit(

@@ -11,7 +11,7 @@ use crate::config::file;
 use crate::config::node::Text;
 use crate::config::problem::Place;
 use crate::config::units::Size;
-use crate::config::wire::{Field, List, Many, Only, Value};
+use crate::config::wire::{Field, List, Many, Value};
 use crate::identity::endpoints::Endpoint;
 use crate::store::Rate;
 
@@ -210,7 +210,7 @@ fn sign_in_route(prefix: &str, endpoint: Endpoint, place: &Place) -> file::Route
             },
             place,
         ),
-        resource: good(Only(Some(text("none".to_owned()))), place),
+        resource: good(file::ResourceField::Nothing, place),
         // Whoever is anonymous signs out, too.
         anonymous: match endpoint.is_for_users() {
             true => good(true, place),

@@ -8,8 +8,8 @@ fn the_annotated_example_loads_without_a_warning() {
     let loaded = load_in(dir.path(), &example("foregate.yaml"))
         .unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(loaded.warnings, Vec::<String>::new());
-    // Seven are written, and nine are made for `identity`.
-    assert_eq!(loaded.config.routes.len(), 16);
+    // Eleven are written, and nine are made for `identity`.
+    assert_eq!(loaded.config.routes.len(), 20);
     let ListenKind::Tls(tls) = &loaded.config.listen[0].kind else {
         panic!("not TLS")
     };
@@ -75,6 +75,10 @@ fn the_commented_keys_of_the_annotated_example_are_read() {
             "- { id: k1, secret_file: other-key }",
         ),
         ("# ca: tls/redis-ca.pem", "ca: tls/tls.crt"),
+        ("# notify_url:", "notify_url:"),
+        ("# ca: tls/database-ca.pem", "ca: tls/tls.crt"),
+        ("# within: 0", "within: 0"),
+        ("# parent: 0", "parent: 0"),
         ("# issuer: https://project", "issuer: https://project"),
         (
             "# secret_key_file: keys/supabase",
@@ -85,6 +89,7 @@ fn the_commented_keys_of_the_annotated_example_are_read() {
         ("# expose_headers:", "expose_headers:"),
         ("# timeouts: {", "timeouts: {"),
         ("# action: read", "action: read"),
+        ("# when: request", "when: request"),
         (
             "# layers:\n#   roles:\n#     mode",
             "layers:\n  roles:\n    mode",

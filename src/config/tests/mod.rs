@@ -8,6 +8,7 @@
 )]
 
 mod examples;
+mod facts;
 mod identity;
 mod listen;
 mod problems;
@@ -18,6 +19,7 @@ mod sign_in;
 mod store;
 mod tokens;
 mod upstreams;
+mod when;
 
 use std::path::Path;
 use std::time::Duration;
@@ -47,6 +49,10 @@ fn load_in(dir: &Path, text: &str) -> Result<Loaded, Problems> {
     let vars = |name: &str| match name {
         "SUPABASE_JWT_SECRET" => Some("hunter2-hunter2-hunter2-hunter2-hunter2".to_owned()),
         "FOREGATE_KEY" => Some("q8Vb0kXo2m3WZ1nJ5cPzq4rT7yUu9aLsDfGhK6eHvMw=".to_owned()),
+        "DATABASE_URL" => Some("postgres://foregate:hunter2@db.example.com/postgres".to_owned()),
+        "DATABASE_DIRECT_URL" => {
+            Some("postgres://foregate:hunter2@direct.example.com/postgres".to_owned())
+        }
         "FOREGATE_REDIS_URL" => Some("rediss://gate:hunter2@redis.example.com".to_owned()),
         "PORT" => Some("8088".to_owned()),
         "LIMIT" => Some("7".to_owned()),

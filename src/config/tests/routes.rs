@@ -349,3 +349,42 @@ fn a_table_is_granted_by_columns_and_what_is_not_written_is_not_granted() {
         assert!(told[0].contains(word), "{told:#?}");
     }
 }
+
+#[test]
+fn the_door_to_the_identity_server_asks_for_keys_itself() {
+    let door =
+        "path: '/auth/v1/{*rest}', access: optional, serve: identity_server, apikey: required";
+    let told = told(&with_route(door));
+    let word = "asks for a key itself";
+    assert!(told.iter().any(|told| told.contains(word)), "{told:#?}");
+}
+
+#[test]
+fn messages_are_judged_on_a_websocket_whose_route_reads_tokens() {
+    let route = "path: /a, methods: [GET], access: optional, upgrade: [websocket]";
+    let realtime = |more: &str| {
+        good(&with_route(&format!("{route}{more}")))
+            .config
+            .routes
+            .remove(0)
+            .realtime
+    };
+    assert!(realtime(", realtime: true") && !realtime("") && !realtime(", realtime: false"));
+    for (route, word) in [
+        (
+            "path: /a, access: user, realtime: true",
+            "add `upgrade: [websocket]`",
+        ),
+        (
+            "path: /a, access: public, upgrade: [websocket], realtime: true",
+            "write `optional` or `user`",
+        ),
+    ] {
+        let told = told(&with_route(route));
+        assert_eq!(told.len(), 1, "{told:#?}");
+        assert!(
+            told[0].contains(word) && told[0].contains("realtime"),
+            "{told:#?}"
+        );
+    }
+}

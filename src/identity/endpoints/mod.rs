@@ -106,6 +106,7 @@ pub(crate) async fn answer(
         fields,
         body,
         authorization,
+        ..
     } = permit.spend();
     let visit = Visit {
         process: process.clone(),

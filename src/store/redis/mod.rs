@@ -20,10 +20,10 @@ use std::time::Duration;
 
 use fred::clients::{Client, WithOptions};
 use fred::error::{Error, ErrorKind};
-use fred::interfaces::{ClientLike as _, KeysInterface as _};
+use fred::interfaces::{ClientLike as _, KeysInterface as _, PubsubInterface as _};
 use fred::types::config::Options;
 use fred::types::{CustomCommand, Expiration, Value};
-use tokio::sync::{Notify, watch as signal};
+use tokio::sync::{Notify, broadcast, watch as signal};
 
 use self::log::LogNames;
 use super::metrics::{Command, StoreMetrics};
@@ -42,6 +42,9 @@ const LONGEST_RECORD: i64 = 1 << 20;
 /// How much longer than a command on one record a page or an append may take.
 const BULK: u32 = 10;
 
+/// How many messages of other processes may wait to be taken note of; whoever is slower is told that it missed some.
+const TOLD: usize = 4096;
+
 /// The store in Redis.
 pub struct Redis {
     one: WithOptions<Client>,
@@ -54,6 +57,9 @@ pub struct Redis {
     /// Number of the newest entry, as far as we know: a guess to seal with.
     newest: AtomicU64,
     pushes: signal::Sender<u64>,
+    /// Where processes tell each other something.
+    telling: String,
+    told: broadcast::Sender<Option<Vec<u8>>>,
     connected: Notify,
     broken_records: Sparing,
     broken_connections: Sparing,
@@ -90,6 +96,8 @@ impl Redis {
             now: clock::unix_now,
             newest: AtomicU64::new(0),
             pushes: signal::Sender::new(0),
+            telling: format!("{}:told", config.prefix),
+            told: broadcast::Sender::new(TOLD),
             connected: Notify::new(),
             broken_records: Sparing::new(),
             broken_connections: Sparing::new(),
@@ -357,6 +365,17 @@ impl Store for Redis {
 
     fn pushes(&self) -> signal::Receiver<u64> {
         self.pushes.subscribe()
+    }
+
+    fn tell<'a>(&'a self, message: &'a [u8]) -> Answer<'a, ()> {
+        Box::pin(async move {
+            let publish = self.one.publish(self.telling.as_str(), message);
+            self.ask(Command::Tell, publish).await.map(|_| ())
+        })
+    }
+
+    fn told(&self) -> broadcast::Receiver<Option<Vec<u8>>> {
+        self.told.subscribe()
     }
 
     fn outage(&self) -> Outage {

@@ -173,14 +173,17 @@ async fn listen(store: Arc<Redis>, subscriber: SubscriberClient) {
     let mut is_subscribed = false;
     loop {
         if !is_subscribed && subscriber.is_connected() {
-            let subscribed = subscriber.subscribe(store.log.channel.as_str()).await;
+            let channels = vec![store.log.channel.clone(), store.telling.clone()];
+            let subscribed = subscriber.subscribe(channels).await;
             is_subscribed = subscribed.is_ok();
+            // What was told until now was missed.
+            let _ = store.told.send(None);
             if let Err(error) = subscribed
                 && store.no_subscription.may_tell((store.now)())
             {
                 tracing::warn!(
                     kind = ?error.kind(),
-                    "revocations are not pushed, only asked for: no subscription to the store"
+                    "revocations are not pushed, only asked for, and what other replicas write is not heard of: no subscription to the store"
                 );
             }
         }
@@ -188,7 +191,14 @@ async fn listen(store: Arc<Redis>, subscriber: SubscriberClient) {
             message = messages.recv() => match message {
                 Err(RecvError::Closed) => return,
                 // Numbers do not matter; that there is something does.
-                Err(RecvError::Lagged(_)) => store.pushes.send_modify(|_| {}),
+                Err(RecvError::Lagged(_)) => {
+                    store.pushes.send_modify(|_| {});
+                    let _ = store.told.send(None);
+                }
+                Ok(message) if *message.channel == *store.telling => {
+                    // Nobody may want to know.
+                    let _ = store.told.send(message.value.into_bytes().map(|bytes| bytes.to_vec()));
+                }
                 Ok(message) => {
                     if let Some(seq) = message.value.as_u64() {
                         store.pushes.send_replace(seq);
@@ -200,6 +210,7 @@ async fn listen(store: Arc<Redis>, subscriber: SubscriberClient) {
                 Ok(_) | Err(RecvError::Lagged(_)) => {
                     is_subscribed = false;
                     store.pushes.send_modify(|_| {});
+                    let _ = store.told.send(None);
                 }
             },
             () = sleep(AGAIN), if !is_subscribed => {}

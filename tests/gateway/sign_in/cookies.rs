@@ -1,7 +1,6 @@
 //! Sessions behind the sign-in routes: a cookie in place of tokens, the list of them, and their ends.
 
 use foregate::denial::Reason;
-use serde_json::json;
 
 use super::*;
 use crate::support::RedisServer;

@@ -5,6 +5,7 @@ mod elsewhere;
 mod ends;
 mod events;
 mod many;
+mod realtime;
 mod rpc;
 pub mod socket;
 mod websocket;

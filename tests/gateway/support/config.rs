@@ -63,6 +63,8 @@ impl Config {
   - {{ issuer: \"{ISSUER}\", audience: [authenticated], algorithms: [HS256], secret_file: secret }}"
                 ),
             )
+            // No test but those of it is about speed.
+            .set("budget", "5s")
             .set("roles", "{ grants: { user: [read, write, delete], admin: [\"*\"] } }")
             .upstream("origin", origin, "")
             .set("defaults", "{ upstream: origin }")

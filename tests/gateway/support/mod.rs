@@ -15,10 +15,12 @@ pub mod metrics;
 pub mod openssl;
 pub mod origin;
 pub mod pki;
+pub mod postgres;
 pub mod raw;
 pub mod raw_h2;
 pub mod redis;
 pub mod tokens;
+pub mod world;
 
 use std::time::{Duration, Instant};
 
@@ -33,8 +35,11 @@ pub use gate::Gate;
 pub use gateway::Gateway;
 #[allow(unused_imports, reason = "a shorter way, for modules that want it")]
 pub use origin::{Exchange, Origin, Reply, Seen};
+#[allow(unused_imports, reason = "a shorter way, for modules that want it")]
+pub use postgres::Postgres;
 pub use redis::RedisServer;
 pub use tokens::Issuer;
+pub use world::World;
 
 /// How long anything may take before a test fails instead of hanging. Generous: it is only ever waited for by a failing test.
 pub const DEADLINE: Duration = Duration::from_secs(20);

@@ -1,0 +1,37 @@
+-- The role that Foregate reads facts with, and writes a new user's profile with; it can do nothing else. Run once, as the owner of the tables:
+--
+--     psql "$ADMIN_URL" -v ON_ERROR_STOP=1 -v password="$(openssl rand -hex 24)" -f deploy/sql/least_privilege.sql
+--
+-- Row-level security does not apply to the role, on purpose: policies of users (such as those on team_members, which read themselves) would
+-- hide facts or fail. What it may read is limited by columns instead. Adapt the names if your queries under `facts` and `resources` read others.
+
+BEGIN;
+
+CREATE ROLE foregate LOGIN PASSWORD :'password'
+    NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOREPLICATION BYPASSRLS CONNECTION LIMIT 64;
+
+-- Nets below the deadlines that the gateway sends with each statement.
+ALTER ROLE foregate SET statement_timeout = '2s';
+ALTER ROLE foregate SET lock_timeout = '1s';
+ALTER ROLE foregate SET idle_in_transaction_session_timeout = '5s';
+ALTER ROLE foregate SET search_path = public;
+
+GRANT USAGE ON SCHEMA public TO foregate;
+
+-- Facts: only the columns that authorization reads.
+GRANT SELECT (id, is_active) ON users TO foregate;
+GRANT SELECT (id, owner_id, is_active) ON teams TO foregate;
+GRANT SELECT (team_id, user_id, role, is_active) ON team_members TO foregate;
+GRANT SELECT (id, user_id, visibility) ON projects TO foregate;
+GRANT SELECT (project_id, team_id, access_level) ON project_teams TO foregate;
+GRANT SELECT (project_id, allow_team_access, restrict_to_specific_teams, allowed_team_ids) ON project_privacy_settings TO foregate;
+GRANT SELECT (id, user_id, project_id, parent_generation_id) ON generations TO foregate;
+GRANT SELECT (id, user_id, generation_id) ON file_metadata TO foregate;
+-- Bans and deletions, which only the identity server writes.
+GRANT USAGE ON SCHEMA auth TO foregate;
+GRANT SELECT (id, banned_until, deleted_at) ON auth.users TO foregate;
+
+-- Registration: a profile, and never a change of one. `ON CONFLICT DO NOTHING` needs no right to read.
+GRANT INSERT (id, email, full_name) ON users TO foregate;
+
+COMMIT;

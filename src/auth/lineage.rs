@@ -1,0 +1,40 @@
+//! Lineage: whether what a thing was made from is in order.
+//!
+//! Decides: 404 `lineage_cycle`, `lineage_missing` or `lineage_deep` for a thing whose parents lead in a circle, to nothing, or too far up.
+//! Trusts: the walk that `facts` made. Not here: whose the thing is: an ancestor's owner never opens a child (`ownership`).
+
+use super::performance::Informed;
+use super::{Layer, LayerName};
+use crate::denial::{Denial, Reason};
+use crate::facts::{Lineage as Walk, Seen};
+use crate::request::Inbound;
+
+/// The layer.
+#[derive(Debug)]
+pub struct Lineage;
+
+/// Proof that all parents of the things were there, one above the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Descended(());
+
+impl Layer for Lineage {
+    const NAME: LayerName = LayerName::Lineage;
+    type Given = Informed;
+    type Proof = Descended;
+
+    async fn check(&self, _request: &Inbound, informed: Informed) -> Result<Descended, Denial> {
+        for thing in &informed.known().things {
+            let walk = match thing.seen() {
+                Seen::Row(row, _) => row.lineage,
+                Seen::Caller | Seen::Absent | Seen::Learned(_) => Walk::Whole,
+            };
+            match walk {
+                Walk::Whole => {}
+                Walk::Cycle => return Err(Reason::LineageCycle.into()),
+                Walk::Missing => return Err(Reason::LineageMissing.into()),
+                Walk::TooDeep => return Err(Reason::LineageDeep.into()),
+            }
+        }
+        Ok(Descended(()))
+    }
+}

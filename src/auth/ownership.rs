@@ -1,0 +1,177 @@
+//! Ownership: whether the caller may do this to these things.
+//!
+//! Decides: 404 `not_yours` for a thing that nothing lets the caller touch, 404 `absent` for one that is not there or does not lie where
+//! the request says; both look the same from outside. 503 `facts_unavailable` where old facts are not enough.
+//! Trusts: facts, and the roles of the operator's table. Not here: where a thing came from (`lineage`).
+//!
+//! What lets a caller do something, in this order: owning the thing; owning what it lies in; a team, if the thing is for teams and shared with
+//! one of the caller's, as far as both the role in the team and the access level go; reading or downloading what is public; and a role that
+//! grants `ACTION:any`. What a role grants without `:any` crosses no ownership.
+
+use std::sync::Arc;
+
+use super::performance::Informed;
+use super::roles::RoleTable;
+use super::{Layer, LayerName};
+use crate::denial::{Denial, Reason};
+use crate::facts::{Known, Row, Seen, Thing, Visibility};
+use crate::request::Inbound;
+
+/// The layer.
+#[derive(Debug)]
+pub struct Ownership {
+    roles: Arc<RoleTable>,
+}
+
+/// Why a caller may touch a thing, from the nearest to the farthest.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Via {
+    /// The thing is the caller.
+    Caller,
+    /// The caller owns it.
+    Owner,
+    /// The caller owns what it lies in.
+    OuterOwner,
+    /// It is shared with a team of the caller's.
+    Team,
+    /// Everybody may.
+    Public,
+    /// A role of the caller's crosses ownership.
+    Role,
+}
+
+impl Via {
+    /// The word for it in the record.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "self",
+            Self::Owner => "owner",
+            Self::OuterOwner => "outer_owner",
+            Self::Team => "team",
+            Self::Public => "public",
+            Self::Role => "role",
+        }
+    }
+}
+
+/// Proof that the caller may touch every thing the request names.
+#[derive(Clone, Copy, Debug)]
+pub struct Owned {
+    via: Option<Via>,
+}
+
+impl Owned {
+    /// Of several things, how the farthest is reached; `None` if there is no thing.
+    pub fn via(self) -> Option<Via> {
+        self.via
+    }
+}
+
+impl Ownership {
+    /// Judges by facts, and by this table for what crosses ownership.
+    pub fn new(roles: Arc<RoleTable>) -> Self {
+        Self { roles }
+    }
+
+    fn judge(&self, informed: &Informed, thing: &Thing) -> Result<Via, Denial> {
+        let (caller, known) = (informed.caller(), informed.known());
+        let action = thing.named.action.as_str();
+        let verified = caller.verified();
+        let subject = verified.map(|verified| verified.subject());
+        let crosses = || match self.roles.crosses(caller.roles(), action) {
+            // A role may have been taken away, and old facts do not say so.
+            true if !known.is_old => Some(Via::Role),
+            true | false => None,
+        };
+        let found = match thing.seen() {
+            Seen::Absent => return Err(absent(known)),
+            Seen::Caller => (subject == Some(thing.named.id.as_str()) && !is_crossing(action))
+                .then_some(Via::Caller),
+            Seen::Learned(binding) => (verified.is_some_and(|verified| {
+                verified.issuer() == binding.issuer && verified.subject() == binding.subject
+            }) && !is_crossing(action))
+            .then_some(Via::Owner),
+            Seen::Row(row, outer) => {
+                if thing.named.within.is_some() && thing.named.within != row.within {
+                    return Err(absent(known));
+                }
+                match is_crossing(action) {
+                    true => None,
+                    false => related(subject, known, row, outer, action),
+                }
+            }
+        };
+        found.or_else(crosses).ok_or_else(|| match known.is_old {
+            true => Reason::FactsUnavailable.because("old facts do not say that it is allowed"),
+            false => Reason::NotYours.into(),
+        })
+    }
+}
+
+/// Old facts may not know of it yet.
+fn absent(known: &Known) -> Denial {
+    match known.is_old {
+        true => Reason::FactsUnavailable.because("old facts do not say that it is there"),
+        false => Reason::Absent.into(),
+    }
+}
+
+/// Whether the action itself is one across ownership, which no relation grants.
+fn is_crossing(action: &str) -> bool {
+    action.ends_with(":any")
+}
+
+fn related(
+    subject: Option<&str>,
+    known: &Known,
+    row: &Row,
+    outer: Option<&Row>,
+    action: &str,
+) -> Option<Via> {
+    let owns = |row: &Row| row.owner.is_some() && row.owner.as_deref() == subject;
+    if owns(row) {
+        return Some(Via::Owner);
+    }
+    if outer.is_some_and(owns) {
+        return Some(Via::OuterOwner);
+    }
+    // The nearest that says who may see it.
+    let place = match row.visibility {
+        Some(_) => row,
+        None => outer?,
+    };
+    match place.visibility? {
+        Visibility::Private => None,
+        Visibility::TeamOnly if known.is_old => None,
+        Visibility::TeamOnly => {
+            subject?;
+            let best = place
+                .teams
+                .iter()
+                .flat_map(|(team, access)| {
+                    known
+                        .memberships()
+                        .iter()
+                        .filter(move |(member_of, _)| member_of == team)
+                        .map(move |(_, role)| *role.min(access))
+                })
+                .max()?;
+            best.allows(action).then_some(Via::Team)
+        }
+        Visibility::Public => matches!(action, "read" | "download").then_some(Via::Public),
+    }
+}
+
+impl Layer for Ownership {
+    const NAME: LayerName = LayerName::Ownership;
+    type Given = Informed;
+    type Proof = Owned;
+
+    async fn check(&self, _request: &Inbound, informed: Informed) -> Result<Owned, Denial> {
+        let mut farthest = None;
+        for thing in &informed.known().things {
+            farthest = farthest.max(Some(self.judge(&informed, thing)?));
+        }
+        Ok(Owned { via: farthest })
+    }
+}

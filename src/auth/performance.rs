@@ -1,0 +1,96 @@
+//! Performance: the facts that the layers behind this one judge by, within the budget.
+//!
+//! Decides: nothing about the caller; 503 `facts_unavailable` or `budget_spent` for what could not be found out. Trusts: `facts`.
+//! Not here: what a fact allows.
+//!
+//! All lookups of a request are made here at once, and the same ones whatever they find, so that the layers behind need none.
+
+use std::sync::Arc;
+
+use super::identifiers::Identified;
+use super::roles::RoleTable;
+use super::{Caller, Layer, LayerName};
+use crate::budget::Budget;
+use crate::config::checked::Access;
+use crate::denial::Denial;
+use crate::facts::{Asking, Facts, Known, Named};
+use crate::outage::AccessClass;
+use crate::request::Inbound;
+
+/// The step.
+#[derive(Debug)]
+pub struct Performance {
+    facts: Arc<Facts>,
+    roles: Arc<RoleTable>,
+}
+
+/// A caller, and what is known for judging what it asks. Only this step makes one.
+#[derive(Clone, Debug)]
+pub struct Informed(Arc<Inside>);
+
+#[derive(Debug)]
+struct Inside {
+    caller: Caller,
+    known: Known,
+}
+
+impl Informed {
+    /// Who asks.
+    pub fn caller(&self) -> &Caller {
+        &self.0.caller
+    }
+
+    /// What is known.
+    pub fn known(&self) -> &Known {
+        &self.0.known
+    }
+}
+
+impl Performance {
+    /// Gathers these facts; `roles` tells what a request wants, and so how old a fact may be.
+    pub fn new(facts: Arc<Facts>, roles: Arc<RoleTable>) -> Self {
+        Self { facts, roles }
+    }
+
+    /// The facts.
+    pub(super) fn facts(&self) -> &Arc<Facts> {
+        &self.facts
+    }
+}
+
+impl Layer for Performance {
+    const NAME: LayerName = LayerName::Performance;
+    type Given = (Identified, Budget);
+    type Proof = Informed;
+
+    async fn check(
+        &self,
+        request: &Inbound,
+        (identified, budget): (Identified, Budget),
+    ) -> Result<Informed, Denial> {
+        let (caller, named) = identified.into_parts();
+        let rule = request.rule();
+        let class = match rule.access {
+            // Public to ask for; what is asked for has an owner all the same.
+            Access::Public | Access::Deny => AccessClass::Read,
+            Access::Optional | Access::User => AccessClass::of(rule, request.method(), &self.roles),
+        };
+        // Reading one thing may be writing another.
+        let is_written = |named: &Named| !matches!(named.action.as_str(), "read" | "read:any");
+        let class = match class {
+            AccessClass::Read if named.iter().any(is_written) => AccessClass::Write,
+            class => class,
+        };
+        let known = {
+            let asking = Asking {
+                caller: caller
+                    .verified()
+                    .map(|verified| (verified.issuer(), verified.subject())),
+                class,
+                deadline: budget.deadline(),
+            };
+            self.facts.gather(asking, named).await?
+        };
+        Ok(Informed(Arc::new(Inside { caller, known })))
+    }
+}

@@ -1,0 +1,281 @@
+//! The operator's PostgreSQL: what facts are read from, and where a new user's profile is written.
+//!
+//! Decides:  how long a statement may take, how many run at once, and what a failure means: away, too late, or refused.
+//! Trusts:   the operator's SQL, and the server's certificate where there is TLS.
+//! Not here: what rows mean (`facts`), and how a connection is made (`connect`).
+//!
+//! Every call is one transaction that is written in one piece, so it costs one round trip, and its statements are unnamed: nothing outlives
+//! it on the server, which a pooler in transaction mode (PgBouncer, Supavisor) may change behind us. A call runs to its end in the background
+//! even if nobody waits for it any more; the server itself ends it at its deadline, and the connection goes back into the pool.
+
+mod connect;
+pub mod metrics;
+mod pool;
+mod value;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+
+pub use self::metrics::DatabaseMetrics;
+pub use self::value::{Param, ParamType, Rows};
+
+use tokio_postgres::AsyncMessage;
+
+use self::connect::Connector;
+use self::pool::Pool;
+use crate::clock;
+use crate::config::checked;
+use crate::store::Outage;
+
+/// The database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Database {
+    pool: Arc<Pool>,
+    runtime: Handle,
+}
+
+/// Why the database gave no rows. Never means that there are none.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum DatabaseError {
+    /// There is no connection, it broke, or the database has not answered lately. If it broke, the statement may have been carried out.
+    Away,
+    /// No answer in time. The statement may have been carried out.
+    Deadline,
+    /// It answered that it will not: its SQLSTATE, such as `42703` for a column that is not there.
+    Refused(String),
+}
+
+impl DatabaseError {
+    /// The operator's word, in logs and labels.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Away => "away",
+            Self::Deadline => "deadline",
+            Self::Refused(_) => "refused",
+        }
+    }
+}
+
+impl std::fmt::Display for DatabaseError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(code) => write!(f, "refused with SQLSTATE {code}"),
+            Self::Away | Self::Deadline => f.write_str(self.as_str()),
+        }
+    }
+}
+
+impl std::error::Error for DatabaseError {}
+
+/// Makes connections that hear what the database notifies of.
+#[derive(Debug)]
+pub struct Listener {
+    connector: Connector,
+    connect_timeout: Duration,
+}
+
+/// Where changed rows are told of.
+const CHANNEL: &str = "foregate_facts";
+
+impl Listener {
+    /// For this configuration; `None` if nobody listens.
+    ///
+    /// # Errors
+    ///
+    /// TLS cannot be set up.
+    pub fn new(config: &checked::Database) -> anyhow::Result<Option<Self>> {
+        let Some(server) = &config.notify else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            connector: Connector::new(server, config)?,
+            connect_timeout: config.connect_timeout,
+        }))
+    }
+
+    /// A connection that listens, and what it hears until it breaks or the client is dropped.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub async fn listen(
+        &self,
+    ) -> Result<(tokio_postgres::Client, UnboundedReceiver<AsyncMessage>), DatabaseError> {
+        let (tell, said) = unbounded_channel();
+        let listening = async {
+            let client = self.connector.connect(Some(tell)).await?;
+            client.batch_execute(&format!("listen {CHANNEL}")).await?;
+            Ok::<_, tokio_postgres::Error>(client)
+        };
+        match tokio::time::timeout(self.connect_timeout, listening).await {
+            Ok(Ok(client)) => Ok((client, said)),
+            Ok(Err(error)) => Err(match error.code() {
+                Some(code) => DatabaseError::Refused(code.code().to_owned()),
+                None => DatabaseError::Away,
+            }),
+            Err(_) => Err(DatabaseError::Deadline),
+        }
+    }
+}
+
+/// One statement, and what it is given.
+#[derive(Clone, Debug)]
+pub struct Statement {
+    /// The SQL, with `$1`, `$2`, …
+    pub sql: Arc<str>,
+    /// What stands for them.
+    pub params: Vec<Param>,
+}
+
+/// What a statement would take and give, as the live schema has it.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// Its columns: name, and the name of the type.
+    pub columns: Vec<(String, String)>,
+}
+
+/// Whether a call may change something.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Access {
+    Read,
+    Write,
+}
+
+impl Database {
+    /// A pool that connects when it is asked. Must be called inside the background runtime, where all its connections will live.
+    ///
+    /// # Errors
+    ///
+    /// TLS cannot be set up.
+    pub fn start(
+        config: &checked::Database,
+        metrics: Arc<DatabaseMetrics>,
+    ) -> anyhow::Result<Self> {
+        let pool = Pool::new(config, metrics)?;
+        pool::watch(&pool);
+        Ok(Self {
+            pool,
+            runtime: Handle::current(),
+        })
+    }
+
+    /// The rows of one statement, which must not change anything. All its columns must be text: cast what is not.
+    ///
+    /// # Errors
+    ///
+    /// It is not known which rows there are.
+    pub async fn query(
+        &self,
+        sql: &str,
+        params: &[Param],
+        deadline: Instant,
+    ) -> Result<Rows, DatabaseError> {
+        let statement = Statement {
+            sql: sql.into(),
+            params: params.to_vec(),
+        };
+        let mut all = self.query_all(vec![statement], deadline).await?;
+        Ok(all.pop().unwrap_or_default())
+    }
+
+    /// The rows of several statements in one round trip, all seen at the same moment.
+    ///
+    /// # Errors
+    ///
+    /// It is not known which rows there are.
+    pub async fn query_all(
+        &self,
+        statements: Vec<Statement>,
+        deadline: Instant,
+    ) -> Result<Vec<Rows>, DatabaseError> {
+        self.call(Access::Read, statements, deadline).await
+    }
+
+    /// Carries a statement out, and says how many rows it changed.
+    ///
+    /// # Errors
+    ///
+    /// It is not known to be carried out; only after [`DatabaseError::Refused`] it is known not to be.
+    pub async fn execute(
+        &self,
+        sql: &str,
+        params: &[Param],
+        deadline: Instant,
+    ) -> Result<u64, DatabaseError> {
+        let statement = Statement {
+            sql: sql.into(),
+            params: params.to_vec(),
+        };
+        let all = self.call(Access::Write, vec![statement], deadline).await?;
+        Ok(all.first().map_or(0, Rows::changed))
+    }
+
+    /// What statements would take and give, without carrying them out. On a connection of its own, since a description leaves a name on it.
+    ///
+    /// # Errors
+    ///
+    /// For all: the database cannot be asked. For one: it refused the statement, in its own words.
+    pub async fn describe(
+        &self,
+        statements: Vec<(Arc<str>, ParamType)>,
+        deadline: Instant,
+    ) -> Result<Vec<Result<Description, String>>, DatabaseError> {
+        let pool = self.pool.clone();
+        let within = tokio::time::Instant::from_std(deadline);
+        let describing = self
+            .runtime
+            .spawn(async move { pool.describe(&statements).await });
+        match timeout_at(within, describing).await {
+            Ok(Ok(descriptions)) => descriptions,
+            Ok(Err(_)) => Err(DatabaseError::Away),
+            Err(_) => Err(DatabaseError::Deadline),
+        }
+    }
+
+    /// Asks something from a thread that may wait, such as one that reads a configuration.
+    pub fn wait<T>(&self, asking: impl Future<Output = T>) -> T {
+        self.runtime.block_on(asking)
+    }
+
+    /// Whether it answers, and if not, since when.
+    pub fn outage(&self) -> Outage {
+        self.pool.outage()
+    }
+
+    async fn call(
+        &self,
+        access: Access,
+        statements: Vec<Statement>,
+        deadline: Instant,
+    ) -> Result<Vec<Rows>, DatabaseError> {
+        if let Err(error) = self.pool.permits() {
+            self.pool.metrics().refused(&error);
+            return Err(error);
+        }
+        if deadline <= clock::now() {
+            return Err(DatabaseError::Deadline);
+        }
+        let (answer, wait) = oneshot::channel();
+        let pool = self.pool.clone();
+        self.runtime.spawn(async move {
+            let outcome = pool.run(access, statements.into(), deadline).await;
+            // Whoever waited may be gone.
+            let _ = answer.send(outcome);
+        });
+        // The pool keeps the deadline, too; this is for a runtime that is too busy to.
+        let within = tokio::time::Instant::from_std(deadline + GRACE);
+        match timeout_at(within, wait).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(DatabaseError::Away),
+            Err(_) => Err(DatabaseError::Deadline),
+        }
+    }
+}
+
+/// How much later than its deadline a caller stops to wait for the background. A choice.
+const GRACE: Duration = Duration::from_millis(2);

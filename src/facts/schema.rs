@@ -1,0 +1,223 @@
+//! Whether the operator's queries fit the live database: the columns they give, and of what types.
+//!
+//! Decides: a config problem, with its line, for a query that the database refuses or whose columns are not the ones that are read.
+//! Trusts: the database for what its schema is. Not here: rows (`fact`).
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::clock;
+use crate::config::checked::{Config, Query, RowSource};
+use crate::config::{Problem, Problems};
+use crate::database::{Database, DatabaseError, Description, ParamType};
+use crate::process::Process;
+use crate::store::Outage;
+
+/// How long all descriptions may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// How often a database that was away is looked for.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// What a column must be.
+#[derive(Clone, Copy, Debug)]
+struct Column {
+    name: &'static str,
+    is_required: bool,
+    holds: Holds,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Holds {
+    Boolean,
+    /// An id or a subject of this type.
+    Id(ParamType),
+    /// Text, or an enumeration.
+    Word,
+    /// A list of teams.
+    Json,
+}
+
+impl Holds {
+    fn fits(self, kind: &str) -> bool {
+        let is_text = matches!(kind, "text" | "varchar" | "bpchar" | "name");
+        match self {
+            Self::Boolean => kind == "bool",
+            Self::Id(ParamType::Uuid) => kind == "uuid",
+            Self::Id(ParamType::Text) => is_text,
+            Self::Id(ParamType::Integer) => matches!(kind, "int2" | "int4" | "int8"),
+            // A type of the operator's own is an enumeration, or cannot be read as a word; then rows tell.
+            Self::Word => is_text || !BUILT_IN.contains(&kind),
+            Self::Json => matches!(kind, "json" | "jsonb"),
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Boolean => "boolean",
+            Self::Id(kind) => kind.as_str(),
+            Self::Word => "text",
+            Self::Json => "jsonb: a list of objects with `team` and `access`",
+        }
+    }
+}
+
+/// Types that are surely no word.
+const BUILT_IN: [&str; 16] = [
+    "bool",
+    "uuid",
+    "int2",
+    "int4",
+    "int8",
+    "float4",
+    "float8",
+    "numeric",
+    "json",
+    "jsonb",
+    "bytea",
+    "timestamp",
+    "timestamptz",
+    "date",
+    "_text",
+    "_uuid",
+];
+
+/// Asks the database about every query of a configuration. `file` is its name in problems.
+///
+/// # Errors
+///
+/// Every problem at once; or, inside, that the database cannot be asked.
+pub async fn check(
+    file: &str,
+    config: &Config,
+    database: &Database,
+) -> Result<Result<(), DatabaseError>, Problems> {
+    let subject = config.facts.subject;
+    let column = |name, is_required, holds| Column {
+        name,
+        is_required,
+        holds,
+    };
+    let mut asked: Vec<(&Query, ParamType, Vec<Column>)> = Vec::new();
+    if let Some(query) = &config.facts.caller {
+        asked.push((query, subject, vec![column("active", true, Holds::Boolean)]));
+    }
+    if let Some(query) = &config.facts.memberships {
+        asked.push((
+            query,
+            subject,
+            vec![
+                // Teams are compared as text, so any type of id will do that writes itself the same everywhere.
+                column("team", true, Holds::Id(ParamType::Uuid)),
+                column("role", true, Holds::Word),
+            ],
+        ));
+    }
+    for kind in &config.resources {
+        let RowSource::Query(query) = &kind.rows else {
+            continue;
+        };
+        let outer = kind.within.and_then(|index| config.resources.get(index));
+        let mut columns = vec![
+            column("owner", outer.is_none(), Holds::Id(subject)),
+            column("visibility", false, Holds::Word),
+            column("teams", false, Holds::Json),
+        ];
+        columns.extend(outer.map(|outer| column("within", true, Holds::Id(outer.id))));
+        if kind.has_parent {
+            columns.push(column("parent", true, Holds::Id(kind.id)));
+        }
+        asked.push((query, kind.id, columns));
+    }
+    if asked.is_empty() {
+        return Ok(Ok(()));
+    }
+    let statements = asked
+        .iter()
+        .map(|(query, id, _)| (Arc::from(query.sql.shown()), *id))
+        .collect();
+    let described = match database.describe(statements, clock::now() + DEADLINE).await {
+        Ok(described) => described,
+        Err(error) => return Ok(Err(error)),
+    };
+    let problems: Vec<_> = asked
+        .iter()
+        .zip(described)
+        .flat_map(|((query, _, columns), described)| {
+            let told = match described {
+                Err(refusal) => vec![(format!("the database refuses the query: {refusal}"), None)],
+                Ok(description) => differences(&description, columns),
+            };
+            told.into_iter().map(|(message, instead)| {
+                Problem::at(file, query.line, query.column, &query.key, message, instead)
+            })
+        })
+        .collect();
+    match Problems::all(problems) {
+        None => Ok(Ok(())),
+        Some(problems) => Err(problems),
+    }
+}
+
+/// Asks as soon as the database can be asked, and tells what is wrong; for a start while it is away.
+pub async fn check_later(file: String, process: Weak<Process>) {
+    loop {
+        sleep(AGAIN).await;
+        let Some(process) = process.upgrade() else {
+            return;
+        };
+        let Some(database) = process.database() else {
+            return;
+        };
+        if database.outage() != Outage::Reachable {
+            continue;
+        }
+        match check(&file, process.snapshot().config(), database).await {
+            Ok(Err(_)) => {}
+            Ok(Ok(())) => return tracing::info!("the queries fit the database"),
+            Err(problems) => {
+                return tracing::error!(
+                    %problems,
+                    "the configuration does not fit the database: what needs these facts is refused"
+                );
+            }
+        }
+    }
+}
+
+fn differences(description: &Description, columns: &[Column]) -> Vec<(String, Option<String>)> {
+    let mut told = Vec::new();
+    for column in columns {
+        let found: Vec<&str> = description
+            .columns
+            .iter()
+            .filter(|(name, _)| name == column.name)
+            .map(|(_, kind)| kind.as_str())
+            .collect();
+        match found[..] {
+            [] if column.is_required => told.push((
+                format!("gives no column `{}`", column.name),
+                Some(format!("select it: `… as {}`", column.name)),
+            )),
+            [] => {}
+            [kind] if column.holds.fits(kind) => {}
+            [kind] => told.push((
+                format!("gives `{}` as {kind}", column.name),
+                Some(format!("let it be {}", column.holds.as_str())),
+            )),
+            _ => told.push((format!("gives `{}` more than once", column.name), None)),
+        }
+    }
+    for (name, _) in &description.columns {
+        if !columns.iter().any(|column| column.name == name) {
+            let known: Vec<&str> = columns.iter().map(|column| column.name).collect();
+            told.push((
+                format!("gives a column `{name}`, which nothing reads here"),
+                Some(format!("the columns are {}", known.join(", "))),
+            ));
+        }
+    }
+    told
+}

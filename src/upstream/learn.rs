@@ -1,0 +1,173 @@
+//! What an answer teaches: the id of a thing that only the upstream knows, and that it is the caller's.
+//!
+//! Decides: that the client gets such an answer only when the id in it is bound, else 502 `binding_failed`. Trusts: the upstream for the id.
+//! Not here: where bindings are kept (`facts::learned`).
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Response, StatusCode};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::UpstreamBody;
+use crate::answer::Answer;
+use crate::auth::Standing;
+use crate::config::checked::Learn;
+use crate::database::ParamType;
+use crate::denial::{Denial, Reason};
+use crate::facts::Unbound;
+use crate::facts::learned::Binding;
+
+/// Longest answer that is read for an id. A choice.
+const LONGEST: usize = 1 << 20;
+
+/// Asks for an answer that can be read.
+pub(super) fn prepare(fields: &mut HeaderMap) {
+    fields.insert(
+        header::ACCEPT_ENCODING,
+        HeaderValue::from_static("identity"),
+    );
+    for name in [
+        header::RANGE,
+        header::IF_NONE_MATCH,
+        header::IF_MODIFIED_SINCE,
+        header::IF_RANGE,
+    ] {
+        fields.remove(name);
+    }
+}
+
+/// Whether the answer is one that teaches something.
+pub(super) fn teaches(status: StatusCode, standing: &Standing) -> Option<Learn> {
+    let request = standing.request();
+    let learn = request.rule().learn.as_ref()?;
+    (status.is_success() && request.method() != Method::HEAD).then(|| learn.clone())
+}
+
+/// Reads the answer, and binds what it names to the caller.
+///
+/// # Errors
+///
+/// [`Reason::BindingFailed`]: the client must not get it.
+pub(super) async fn learn(
+    learn: &Learn,
+    status: StatusCode,
+    mut headers: HeaderMap,
+    body: UpstreamBody,
+    standing: &Standing,
+) -> Result<Response<Answer>, Denial> {
+    let failed = |why: &'static str| Reason::BindingFailed.because(why);
+    let is_plain = headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    if !is_plain {
+        return Err(failed("the answer has a content coding"));
+    }
+    let bytes = match Limited::new(body, LONGEST).collect().await {
+        Ok(collected) => collected.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            return Err(failed("the answer is too long"));
+        }
+        Err(_) => return Err(failed("the answer broke off")),
+    };
+    let snapshot = standing.request().snapshot();
+    let kind = snapshot
+        .config()
+        .resources
+        .get(learn.kind)
+        .ok_or(Reason::Internal)?;
+    let id = find(&bytes, &learn.field, kind.id).map_err(failed)?;
+    let owner = standing
+        .caller()
+        .verified()
+        .map(|verified| Binding {
+            issuer: verified.issuer().to_owned(),
+            subject: verified.subject().to_owned(),
+        })
+        .ok_or(Reason::Internal)?;
+    snapshot
+        .chain()
+        .facts()
+        .bind(learn.kind, &id, &owner, learn.keep)
+        .await
+        .map_err(|why| {
+            failed(match why {
+                Unbound::Taken => "the id is somebody else's already",
+                Unbound::Unkept => "the store does not keep it",
+            })
+        })?;
+    crate::request::headers::clean_response(&mut headers, &snapshot.config().sessions.cookie);
+    let mut response = Response::new(Answer::full(bytes));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+/// The id in an answer, in its one spelling.
+fn find(bytes: &Bytes, field: &[String], kind: ParamType) -> Result<String, &'static str> {
+    let value: Value = serde_json::from_slice(bytes).map_err(|_| "the answer is not JSON")?;
+    let found = field
+        .iter()
+        .try_fold(&value, |value, name| value.get(name))
+        .ok_or("the answer does not have the field")?;
+    match (kind, found) {
+        (ParamType::Uuid, Value::String(text)) => Uuid::try_parse(text)
+            .ok()
+            .filter(|uuid| !uuid.is_nil() && text.len() == 36)
+            .map(|uuid| uuid.hyphenated().to_string())
+            .ok_or("the field is not a UUID"),
+        (ParamType::Text, Value::String(text)) if !text.is_empty() => Ok(text.clone()),
+        (ParamType::Integer, Value::Number(number)) => number
+            .as_i64()
+            .filter(|number| *number >= 0)
+            .map(|number| number.to_string())
+            .ok_or("the field is not a whole number"),
+        _ => Err("the field does not have the type of its kind"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_found_in_its_one_spelling_or_not_at_all() {
+        let of = |text: &'static str, field: &str, kind: ParamType| {
+            let field: Vec<String> = field.split('.').map(str::to_owned).collect();
+            find(&Bytes::from_static(text.as_bytes()), &field, kind).ok()
+        };
+        let id = "018f5b5e-0000-7000-8000-00000000000a";
+        let upper = r#"{"data":{"id":"018F5B5E-0000-7000-8000-00000000000A"}}"#;
+        assert_eq!(of(upper, "data.id", ParamType::Uuid).as_deref(), Some(id));
+        assert_eq!(
+            of(r#"{"id":7}"#, "id", ParamType::Integer).as_deref(),
+            Some("7")
+        );
+        assert_eq!(
+            of(r#"{"id":"j-7"}"#, "id", ParamType::Text).as_deref(),
+            Some("j-7")
+        );
+        for (text, kind) in [
+            ("", ParamType::Text),
+            ("[]", ParamType::Text),
+            ("{}", ParamType::Text),
+            (r#"{"id":""}"#, ParamType::Text),
+            (r#"{"id":7}"#, ParamType::Text),
+            (r#"{"id":7.5}"#, ParamType::Integer),
+            (r#"{"id":-1}"#, ParamType::Integer),
+            (
+                r#"{"id":"018f5b5e000070008000000000000001"}"#,
+                ParamType::Uuid,
+            ),
+            (
+                r#"{"id":"00000000-0000-0000-0000-000000000000"}"#,
+                ParamType::Uuid,
+            ),
+            (r#"{"id":["x"]}"#, ParamType::Text),
+        ] {
+            assert_eq!(of(text, "id", kind), None, "{text}");
+        }
+    }
+}

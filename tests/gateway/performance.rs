@@ -1,0 +1,558 @@
+//! How facts are come by: how often, how old, by whom, and what is answered when they cannot be.
+
+use std::time::{Duration, Instant};
+
+use foregate::denial::Reason;
+
+use crate::support::answer::Answer;
+use crate::support::world::new_id;
+use crate::support::{Gateway, Http, RedisServer, World, eventually};
+
+async fn get(gateway: &Gateway, token: &str, path: &str) -> Answer {
+    gateway.get(Http::One, path).bearer(token).send().await
+}
+
+/// The store may need a moment.
+pub async fn is_ready(gateway: &Gateway) {
+    eventually("it is ready", || gateway.admin_status("/readyz") == 200).await;
+}
+
+/// Round trips that all requests have waited for so far, and how many requests there were.
+fn trips(gateway: &Gateway) -> (f64, f64) {
+    let metrics = gateway.metrics();
+    let of = |name: &str| metrics.sum(&format!("foregate_facts_round_trips_{name}"), &[]);
+    (of("sum"), of("count"))
+}
+
+/// Round trips of one request.
+async fn trips_of(gateway: &Gateway, token: &str, path: &str) -> f64 {
+    let before = trips(gateway);
+    get(gateway, token, path).await;
+    let after = trips(gateway);
+    assert!(
+        (after.1 - before.1 - 1.0).abs() < f64::EPSILON,
+        "one request"
+    );
+    after.0 - before.0
+}
+
+fn found(gateway: &Gateway, tier: &str) -> f64 {
+    gateway
+        .metrics()
+        .sum("foregate_facts_lookups_total", &[("tier", tier)])
+}
+
+#[tokio::test]
+async fn a_cold_request_takes_one_trip_to_the_database_and_a_warm_one_none() {
+    let world = World::new();
+    let owner = world.user();
+    let project = world.project(&owner, "private");
+    let mut parent = None;
+    for _ in 0..5 {
+        parent = Some(world.generation(&owner, Some(&project), parent.as_deref()));
+    }
+    let deep = format!("/generations/{}", parent.unwrap());
+    let gateway = Gateway::with(|config| world.configure(config)).await;
+    let token = gateway.issuer.token_of(&owner);
+    assert!((trips_of(&gateway, &token, &deep).await - 1.0).abs() < f64::EPSILON);
+    for _ in 0..3 {
+        assert!(trips_of(&gateway, &token, &deep).await < f64::EPSILON);
+    }
+    // What is not there, and what is somebody else's, alike.
+    let stranger = gateway.issuer.token_of(&world.user());
+    let alone = format!("/generations/{}", world.generation(&owner, None, None));
+    for path in [format!("/generations/{}", new_id()), alone] {
+        assert!((trips_of(&gateway, &stranger, &path).await - 1.0).abs() < f64::EPSILON);
+        assert!(trips_of(&gateway, &stranger, &path).await < f64::EPSILON);
+    }
+}
+
+#[tokio::test]
+async fn asking_for_a_thing_as_another_kind_does_not_make_it_absent() {
+    let world = World::new();
+    let (owner, stranger) = (world.user(), world.user());
+    let project = world.project(&owner, "private");
+    let inside = world.generation(&owner, Some(&project), None);
+    let gateway = Gateway::with(|config| world.configure(config)).await;
+    let owners = gateway.issuer.token_of(&owner);
+    let strangers = gateway.issuer.token_of(&stranger);
+    let wrong = format!("/generations/{project}");
+    get(&gateway, &strangers, &wrong)
+        .await
+        .is_denied(Reason::Absent);
+    gateway.origin.saw_nothing();
+    for path in [
+        format!("/projects/{project}"),
+        format!("/generations/{inside}"),
+    ] {
+        get(&gateway, &owners, &path).await.is_ok();
+    }
+}
+
+#[tokio::test]
+async fn another_replica_finds_facts_in_the_store() {
+    let (world, redis) = (World::new(), RedisServer::start());
+    let owner = world.user();
+    let project = world.project(&owner, "private");
+    let inside = world.generation(&owner, Some(&project), None);
+    let configure = |config: &mut crate::support::Config| {
+        world.configure(config);
+        config.store(&redis.url());
+    };
+    let first = Gateway::with(configure).await;
+    let second = first.replica(configure).await;
+    for replica in [&first, &second] {
+        is_ready(replica).await;
+    }
+    let token = first.issuer.token_of(&owner);
+    let path = format!("/generations/{inside}");
+    // The store, then the database.
+    assert!((trips_of(&first, &token, &path).await - 2.0).abs() < f64::EPSILON);
+    assert!(trips_of(&first, &token, &path).await < f64::EPSILON);
+    // Written back behind the answer; the other may have to ask until it is there.
+    let absent = format!("/generations/{}", new_id());
+    get(&first, &token, &absent).await.is_denied(Reason::Absent);
+    eventually("facts are in the store", || {
+        redis.say("DBSIZE").text().parse::<u64>().unwrap() >= 6
+    })
+    .await;
+    for path in [&path, &absent] {
+        let trips = trips_of(&second, &token, path).await;
+        assert!(trips <= 2.0, "{trips}");
+    }
+    assert!(found(&second, "database") < f64::EPSILON);
+    assert!(found(&second, "store") >= 5.0);
+    second.origin.only();
+}
+
+#[tokio::test]
+async fn a_load_is_made_once_however_many_wait_for_it() {
+    let world = World::new();
+    let owner = world.user();
+    let project = world.project(&owner, "private");
+    let gateway = Gateway::with(|config| world.configure(config)).await;
+    let token = gateway.issuer.token_of(&owner);
+    let path = format!("/projects/{project}");
+    let calls = (0..50).map(|_| get(&gateway, &token, &path));
+    for answer in futures_util::future::join_all(calls).await {
+        answer.is_ok();
+    }
+    let calls = gateway
+        .metrics()
+        .sum("foregate_database_call_seconds_count", &[("outcome", "ok")]);
+    assert!(calls < 10.0, "{calls} calls for 50 requests");
+}
+
+#[tokio::test]
+async fn a_write_through_one_replica_is_seen_by_all_at_once() {
+    let (world, redis) = (World::new(), RedisServer::start());
+    let owner = world.user();
+    let configure = |config: &mut crate::support::Config| {
+        world.configure(config);
+        config.store(&redis.url());
+    };
+    let first = Gateway::with(configure).await;
+    let second = first.replica(configure).await;
+    for replica in [&first, &second] {
+        is_ready(replica).await;
+    }
+    let token = first.issuer.token_of(&owner);
+    for _ in 0..3 {
+        let project = world.project(&owner, "private");
+        let path = format!("/projects/{project}");
+        for replica in [&first, &second] {
+            get(replica, &token, &path).await.is_ok();
+        }
+        world.sql(&format!("delete from projects where id = '{project}'"));
+        // Nobody knows yet.
+        for replica in [&first, &second] {
+            get(replica, &token, &path).await.is_ok();
+        }
+        let deleted = first.call(Http::One, "DELETE", &path).bearer(&token);
+        // It is the owner's as far as a fact of five seconds says.
+        deleted.send().await.is_ok();
+        get(&first, &token, &path).await.is_denied(Reason::Absent);
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while get(&second, &token, &path).await.status.as_u16() != 404 {
+            assert!(Instant::now() < deadline, "the other replica does not know");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_changed_row_is_seen_when_its_age_is_over_and_for_administrators_at_once() {
+    let world = World::new();
+    let (owner, member) = (world.user(), world.user());
+    let team = world.team(&owner);
+    world.join(&team, &member, "editor");
+    let project = world.project(&owner, "team-only");
+    world.share(&project, &team, "write");
+    let gateway = Gateway::with(|config| {
+        world.configure(config);
+        config.more_routes(
+            r#"
+            - { path: "/admin/{project_id:uuid}", methods: [GET], access: user, action: admin, resource: project }
+            "#,
+        );
+    })
+    .await;
+    let token = gateway.issuer.token_of(&member);
+    let owners = gateway.issuer.token_of(&owner);
+    let path = format!("/projects/{project}");
+    let put = || gateway.call(Http::One, "PUT", &path).bearer(&token).send();
+    get(&gateway, &token, &path).await.is_ok();
+    world.sql(&format!(
+        "delete from team_members where user_id = '{member}'"
+    ));
+    let gone = Instant::now();
+    // A read may believe it for half a minute, a write for five seconds.
+    get(&gateway, &token, &path).await.is_ok();
+    let mut refused = None;
+    while gone.elapsed() < Duration::from_secs(8) {
+        if put().await.status.as_u16() == 404 {
+            refused = Some(gone.elapsed());
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(
+        refused.unwrap() <= Duration::from_millis(6000),
+        "{refused:?}"
+    );
+    // What a write looked up is as good for a read.
+    get(&gateway, &token, &path)
+        .await
+        .is_denied(Reason::NotYours);
+
+    let admin = format!("/admin/{project}");
+    get(&gateway, &owners, &admin).await.is_ok();
+    world.sql(&format!(
+        "update projects set user_id = '{member}' where id = '{project}'"
+    ));
+    get(&gateway, &owners, &admin)
+        .await
+        .is_denied(Reason::NotYours);
+}
+
+#[tokio::test]
+async fn with_notifications_a_change_is_seen_within_a_second_on_every_replica() {
+    let (world, redis) = (World::new(), RedisServer::start());
+    world.sql(include_str!("../../deploy/sql/notify.sql"));
+    let (owner, member) = (world.user(), world.user());
+    let team = world.team(&owner);
+    world.join(&team, &member, "editor");
+    let project = world.project(&owner, "team-only");
+    world.share(&project, &team, "read");
+    let configure = |config: &mut crate::support::Config| {
+        world.configure(config);
+        let url = format!("{}?sslmode=disable", world.database.url());
+        config
+            .set(
+                "database",
+                &format!("{{ url: \"{url}\", notify_url: \"{url}\" }}"),
+            )
+            .store(&redis.url());
+    };
+    let first = Gateway::with(configure).await;
+    let second = first.replica(configure).await;
+    for replica in [&first, &second] {
+        is_ready(replica).await;
+    }
+    let token = first.issuer.token_of(&member);
+    let path = format!("/projects/{project}");
+    for replica in [&first, &second] {
+        replica
+            .metric_becomes("foregate_facts_listening", &[], 1.0)
+            .await;
+        get(replica, &token, &path).await.is_ok();
+    }
+    for (change, status) in [
+        (
+            format!("update team_members set is_active = false where user_id = '{member}'"),
+            404,
+        ),
+        (
+            format!("update team_members set is_active = true where user_id = '{member}'"),
+            200,
+        ),
+        (
+            format!("update teams set is_active = false where id = '{team}'"),
+            404,
+        ),
+        (
+            format!("update teams set is_active = true where id = '{team}'"),
+            200,
+        ),
+        (
+            format!("delete from project_teams where project_id = '{project}'"),
+            404,
+        ),
+        (
+            format!("update projects set visibility = 'public' where id = '{project}'"),
+            200,
+        ),
+        (
+            format!("update users set is_active = false where id = '{member}'"),
+            403,
+        ),
+        (
+            format!("update users set is_active = true where id = '{member}'"),
+            200,
+        ),
+        (format!("delete from projects where id = '{project}'"), 404),
+    ] {
+        world.sql(&change);
+        let deadline = Instant::now() + Duration::from_secs(1);
+        for replica in [&first, &second] {
+            while get(replica, &token, &path).await.status.as_u16() != status {
+                assert!(Instant::now() < deadline, "{change}");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_stalls_is_answered_by_the_matrix_in_time() {
+    let world = World::new();
+    let (owner, friend) = (world.user(), world.user());
+    let team = world.team(&owner);
+    world.join(&team, &friend, "editor");
+    let (private, public, shared) = (
+        world.project(&owner, "private"),
+        world.project(&owner, "public"),
+        world.project(&owner, "team-only"),
+    );
+    world.share(&shared, &team, "admin");
+    let cold = world.project(&owner, "private");
+    let gateway = Gateway::with(|config| {
+        world.configure(config);
+        config.set("budget", "50ms");
+    })
+    .await;
+    let (owner, friend) = (
+        gateway.issuer.token_of(&owner),
+        gateway.issuer.token_of(&friend),
+    );
+    let path = |project: &str| format!("/projects/{project}");
+    // Known before.
+    let warm = [(&owner, &private), (&friend, &public), (&friend, &shared)];
+    for (token, project) in warm {
+        eventually_ok(&gateway, token, &path(project)).await;
+    }
+    world.database.pause();
+    // Young facts are facts.
+    get(&gateway, &friend, &path(&shared)).await.is_ok();
+    gateway.origin.take();
+    let refused = |answer: Answer| {
+        let line = answer.log_line();
+        let reason = line["reason"].as_str().unwrap().to_owned();
+        assert_eq!(answer.status.as_u16(), 503, "{line}");
+        assert_eq!(answer.header("retry-after"), "1");
+        reason
+    };
+    for _ in 0..3 {
+        // The first wait for the budget, until the breaker is open.
+        let reason = refused(get(&gateway, &owner, &path(&cold)).await);
+        assert!(
+            ["budget_spent", "facts_unavailable"].contains(&&*reason),
+            "{reason}"
+        );
+        gateway.origin.saw_nothing();
+    }
+    let started = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(
+            refused(get(&gateway, &owner, &path(&cold)).await),
+            "facts_unavailable"
+        );
+    }
+    assert!(started.elapsed() < Duration::from_secs(5), "nobody waits");
+    gateway.origin.saw_nothing();
+    // What needs no facts does not notice.
+    gateway.get(Http::One, "/health").send().await.is_ok();
+    // A write believes a fact for five seconds only, and then nothing old will do.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let put = gateway
+            .call(Http::One, "PUT", &path(&private))
+            .bearer(&owner);
+        let answer = put.send().await;
+        if answer.status.as_u16() == 503 {
+            answer.is_denied(Reason::FactsUnavailable);
+            break;
+        }
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    world.database.resume();
+    eventually_ok(&gateway, &owner, &path(&cold)).await;
+}
+
+/// The machine may be too busy for a small budget at first.
+async fn eventually_ok(gateway: &Gateway, token: &str, path: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while get(gateway, token, path).await.status.as_u16() != 200 {
+        assert!(Instant::now() < deadline, "{path}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_locked_table_costs_a_request_its_budget_and_no_more() {
+    let world = World::new();
+    let owner = world.user();
+    let project = world.project(&owner, "private");
+    let gateway = Gateway::with(|config| {
+        world.configure(config);
+        config.set("budget", "50ms");
+    })
+    .await;
+    let token = gateway.issuer.token_of(&owner);
+    eventually_ok(&gateway, &token, "/me").await;
+    gateway.origin.take();
+    let mut holder = world.lock("projects", 2.0);
+    let outcome = get(&gateway, &token, &format!("/projects/{project}")).await;
+    outcome.is_denied(Reason::BudgetSpent);
+    let line = outcome.log_line();
+    let steps = line["layers"].as_str().unwrap();
+    assert!(
+        steps.contains("performance:") && steps.ends_with(":denied"),
+        "the record says which step spent it: {line}"
+    );
+    gateway.origin.saw_nothing();
+    holder.wait().unwrap();
+    eventually_ok(&gateway, &token, &format!("/projects/{project}")).await;
+}
+
+#[tokio::test]
+async fn old_facts_let_an_owner_read_during_an_outage_and_nothing_more() {
+    let mut world = World::new();
+    let (owner, friend) = (world.user(), world.user());
+    let team = world.team(&owner);
+    world.join(&team, &friend, "editor");
+    let (private, public, shared) = (
+        world.project(&owner, "private"),
+        world.project(&owner, "public"),
+        world.project(&owner, "team-only"),
+    );
+    world.share(&shared, &team, "admin");
+    let gateway = Gateway::with(|config| world.configure(config)).await;
+    let owner_token = gateway.issuer.token_of(&owner);
+    let friend_token = gateway.issuer.token_of(&friend);
+    let moderator = gateway.issuer.sign(
+        &gateway
+            .issuer
+            .claims()
+            .with("sub", friend.as_str())
+            .roles(["moderator"]),
+    );
+    let path = |project: &str| format!("/projects/{project}");
+    let cases = [
+        (&owner_token, &private, 200),
+        (&friend_token, &public, 200),
+        (&friend_token, &shared, 503),
+        (&friend_token, &private, 503),
+        (&moderator, &private, 503),
+    ];
+    for (token, project, _) in cases {
+        get(&gateway, token, &path(project)).await;
+    }
+    world.database.kill();
+    // Until their facts are older than a read believes.
+    let deadline = Instant::now() + Duration::from_secs(50);
+    while get(&gateway, &friend_token, &path(&shared))
+        .await
+        .status
+        .as_u16()
+        == 200
+    {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    gateway.origin.take();
+    for (token, project, status) in cases {
+        let answer = get(&gateway, token, &path(project)).await;
+        assert_eq!(answer.status.as_u16(), status, "{:?}", answer.log_line());
+        if status == 503 {
+            answer.is_denied(Reason::FactsUnavailable);
+            gateway.origin.saw_nothing();
+        }
+        gateway.origin.take();
+    }
+    world.database.start_again();
+    eventually_ok(&gateway, &friend_token, &path(&shared)).await;
+}
+
+#[tokio::test]
+async fn a_query_that_does_not_fit_the_database_keeps_the_gateway_from_starting() {
+    let world = World::new();
+    let mut config = crate::support::Config::new("http://127.0.0.1:1");
+    world.configure(&mut config);
+    let folder = tempfile::tempdir().unwrap();
+    let check = |change: &dyn Fn(&mut crate::support::Config)| {
+        let mut config = config.clone();
+        change(&mut config);
+        let pki = crate::support::pki::Pki::new();
+        pki.sign(&["localhost"]).write(folder.path(), "server");
+        crate::support::Issuer::new().write(folder.path());
+        let file = folder.path().join("foregate.yaml");
+        std::fs::write(&file, config.to_yaml()).unwrap();
+        let run = |command: &str, options: &[&str]| {
+            let output = std::process::Command::new(crate::support::gateway::program())
+                .args([command, "--config"])
+                .arg(&file)
+                .args(options)
+                .output()
+                .unwrap();
+            (
+                output.status.success(),
+                String::from_utf8(output.stderr).unwrap(),
+            )
+        };
+        // Without a connection nobody can tell.
+        assert!(run("check", &[]).0);
+        run("check", &["--connect"])
+    };
+    assert_eq!(check(&|_| {}), (true, String::new()));
+    for (query, expected) in [
+        (
+            "select user_id as owner, visiblity from projects where id = $1",
+            "visiblity",
+        ),
+        (
+            "select user_id as owner, title from projects where id = $1",
+            "a column `title`",
+        ),
+        (
+            "select visibility from projects where id = $1",
+            "no column `owner`",
+        ),
+        (
+            "select user_id::text as owner from projects where id = $1",
+            "gives `owner` as text",
+        ),
+        (
+            "select user_id as owner, tags as teams from projects where id = $1",
+            "gives `teams` as",
+        ),
+        (
+            "select user_id as owner from project where id = $1",
+            "project",
+        ),
+    ] {
+        let (is_good, told) = check(&|config| {
+            config.set(
+                "resources",
+                &format!("\n  project: {{ query: \"{query}\" }}\n  generation: {{ learned: true }}\n  async_job: {{ learned: true }}"),
+            );
+            let routes = config
+                .get("routes")
+                .replace(", within: path.project_id", "");
+            config.set("routes", &routes);
+        });
+        assert!(!is_good && told.contains(expected), "{query}: {told}");
+        assert!(told.contains("resources.project.query"), "{told}");
+        assert!(told.contains("foregate.yaml:"), "{told}");
+    }
+}

@@ -1,0 +1,150 @@
+//! A small world in a real PostgreSQL: users, teams, projects and generations, and a gateway's configuration that judges by them.
+
+use uuid::Uuid;
+
+use super::{Config, Postgres};
+
+/// The database of a world.
+#[derive(Debug)]
+pub struct World {
+    pub database: Postgres,
+}
+
+/// What a gateway asks about callers, one query a line.
+const FACTS: &str = "
+  caller: select is_active as active from users where id = $1
+  memberships: select m.team_id as team, m.role from team_members m join teams t on t.id = m.team_id where m.user_id = $1 and m.is_active and t.is_active";
+
+/// The kinds of things.
+const RESOURCES: &str = "
+  project:
+    query: select user_id as owner, visibility, (select jsonb_agg(jsonb_build_object('team', team_id, 'access', access_level)) from project_teams where project_id = $1) as teams from projects where id = $1
+  generation:
+    query: select user_id as owner, project_id as within, parent_generation_id as parent from generations where id = $1
+    within: project
+    parent: generation
+  async_job: { learned: true }";
+
+const ROUTES: &str = r#"
+  - { path: /health, methods: [GET], access: public, serve: health }
+  - { path: /me, access: user, resource: none }
+  - { path: "/things/{thing_id:uuid}", access: user, resource: none }
+  - { path: "/projects/{project_id:uuid}", methods: [GET, PUT, DELETE], access: user, resource: project }
+  - { path: "/projects/{project_id:uuid}/download", methods: [GET], access: user, action: download, resource: project }
+  - { path: "/projects/{project_id:uuid}/moderate", methods: [POST], access: user, action: "write:any", resource: project }
+  - { path: "/shown/{project_id:uuid}", methods: [GET], access: optional, resource: project }
+  - { path: "/generations/{generation_id:uuid}", methods: [GET, PUT, DELETE], access: user, resource: generation }
+  - { path: "/projects/{project_id:uuid}/generations/{id:uuid}", methods: [GET], access: user, resource: [{ kind: generation, id: path.id, within: path.project_id }] }
+  - { path: "/compare", methods: [GET], access: user, resource: [{ kind: generation, id: query.left }, { kind: generation, id: query.right }] }
+  - { path: /jobs, methods: [POST], access: user, resource: none, learn: { kind: async_job, field: job.id, keep: 1h } }
+  - { path: "/jobs/{async_job_id:uuid}", methods: [GET, DELETE], access: user, resource: async_job }
+  - { path: /generations, methods: [POST, GET], access: user, resource: none, body: { limit: 64KiB, ids: [{ field: project_id, kind: project, max: 1 }, { field: parent_generation_id, kind: generation, action: read }, { field: "items[].id", kind: generation, action: read, max: 3 }] } }
+  - { path: "/users/{user_id:uuid}", methods: [GET, PATCH], access: user, resource: { self: path.user_id } }
+"#;
+
+impl World {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self {
+            database: Postgres::start(),
+        }
+    }
+
+    /// Lets a gateway judge by this world.
+    pub fn configure(&self, config: &mut Config) {
+        let url = format!("{}?sslmode=disable", self.database.url());
+        config
+            .set("database", &format!("{{ url: \"{url}\" }}"))
+            .set("facts", FACTS)
+            .set("resources", RESOURCES)
+            .set(
+                "roles",
+                "{ grants: { user: [read, write], viewer: [read], moderator: [\"read:any\", \"write:any\"], admin: [\"*\"] } }",
+            )
+            .set("routes", ROUTES);
+    }
+
+    /// The subject of a new user.
+    pub fn user(&self) -> String {
+        let id = new_id();
+        self.sql(&format!(
+            "insert into users (id, email) values ('{id}', '{id}@example.com')"
+        ));
+        id
+    }
+
+    /// The id of a new project.
+    pub fn project(&self, owner: &str, visibility: &str) -> String {
+        let id = new_id();
+        self.sql(&format!(
+            "insert into projects (id, user_id, visibility) values ('{id}', '{owner}', '{visibility}')"
+        ));
+        id
+    }
+
+    /// The id of a new team.
+    pub fn team(&self, owner: &str) -> String {
+        let id = new_id();
+        self.sql(&format!(
+            "insert into teams (id, owner_id, team_code) values ('{id}', '{owner}', '{id}')"
+        ));
+        id
+    }
+
+    /// Makes somebody a member.
+    pub fn join(&self, team: &str, user: &str, role: &str) {
+        self.sql(&format!(
+            "insert into team_members (team_id, user_id, role) values ('{team}', '{user}', '{role}')"
+        ));
+    }
+
+    /// Shares a project with a team.
+    pub fn share(&self, project: &str, team: &str, access: &str) {
+        self.sql(&format!(
+            "insert into project_teams (project_id, team_id, access_level) values ('{project}', '{team}', '{access}')"
+        ));
+    }
+
+    /// The id of a new generation.
+    pub fn generation(&self, owner: &str, project: Option<&str>, parent: Option<&str>) -> String {
+        let id = new_id();
+        let quoted = |id: Option<&str>| id.map_or("null".to_owned(), |id| format!("'{id}'"));
+        self.sql(&format!(
+            "insert into generations (id, user_id, project_id, parent_generation_id) values ('{id}', '{owner}', {}, {})",
+            quoted(project),
+            quoted(parent)
+        ));
+        id
+    }
+
+    /// Locks a table for about this many seconds, from when this returns.
+    pub fn lock(&self, table: &str, seconds: f32) -> std::process::Child {
+        let script = format!(
+            "begin; lock table {table} in access exclusive mode; select pg_sleep({seconds}); commit"
+        );
+        let holder = std::process::Command::new("psql")
+            .args(["-X", "-q", "-c", &script])
+            .arg(self.database.url())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let held = format!(
+            "select count(*) from pg_locks where mode = 'AccessExclusiveLock' and relation = '{table}'::regclass and granted"
+        );
+        while self.database.value(&held) == "0" {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        holder
+    }
+
+    /// Executes statements.
+    #[track_caller]
+    pub fn sql(&self, statements: &str) {
+        self.database.sql(statements);
+    }
+}
+
+/// An id that nothing has.
+pub fn new_id() -> String {
+    Uuid::now_v7().to_string()
+}
