@@ -282,6 +282,8 @@ reasons! {
         "The identity server was asked to make the account and did not answer: it may be there.", "Try to sign in; if that fails, register again.";
     SignedOutRecently "signed_out_recently" => SERVICE_UNAVAILABLE, "signed_out_recently", Gateway, Both,
         "The user was signed out everywhere a moment ago, and a session that young cannot be told from those before.", "Come again when `Retry-After` says so.";
+    SessionAbsent "session_absent" => NOT_FOUND, "not_found", Client, Both,
+        "The session that is to end is not one of the user's.", "Ask for the list again.";
     LogoutIncomplete "logout_incomplete" => SERVICE_UNAVAILABLE, "logout_incomplete", Dependency, Both,
         "The session is refused here, but the store could not be told, so that other replicas may still accept it; that is tried again until it is done.", "Check the store; see `detail`.";
 

@@ -248,6 +248,7 @@ impl Words {
             Reason::RouteUnknown
             | Reason::RouteDenied
             | Reason::OperationUnknown
+            | Reason::SessionAbsent
             | Reason::NotYours
             | Reason::Absent
             | Reason::LineageCycle

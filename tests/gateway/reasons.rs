@@ -315,6 +315,7 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         | Reason::RegisteredOnly
         | Reason::RegistrationUnknown
         | Reason::SignedOutRecently
+        | Reason::SessionAbsent
         | Reason::LogoutIncomplete => return sign_in::reasons::produce(reason, http).await,
         Reason::OperationUnknown => return door::unlisted(http).await,
         Reason::ApikeyMissing => get("/keyed"),

@@ -221,6 +221,13 @@ fn sign_in_route(prefix: &str, endpoint: Endpoint, place: &Place) -> file::Route
             true => good(text("read".to_owned()), place),
             false => Field::Absent,
         },
+        credentials: match endpoint.is_for_users() {
+            true => good(
+                many(&["bearer".to_owned(), "cookie".to_owned()], place).0,
+                place,
+            ),
+            false => Field::Absent,
+        },
         serve: good(Serve::SignIn(endpoint), place),
         body: good(
             file::Body {

@@ -38,6 +38,8 @@ fn the_routes_come_with_the_identity_server() {
             "POST /api/v1/auth/logout User",
             "GET /api/v1/auth/me User",
             "GET /api/v1/auth/whoami User",
+            "GET /api/v1/auth/sessions User",
+            "DELETE /api/v1/auth/sessions/{session_id} User",
         ]
     );
     let last = config.routes.last().unwrap();
@@ -93,7 +95,7 @@ fn a_written_route_in_their_way_is_told_with_both_lines() {
     }
     // Beside them, what they do not take.
     let beside = "  - { path: /api/v1/auth/health, access: public, upstream: u }\n  - { path: /api/v1/auth/login, methods: [GET], access: public, upstream: u }";
-    assert_eq!(good(&with("", beside)).config.routes.len(), 11);
+    assert_eq!(good(&with("", beside)).config.routes.len(), 13);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use crate::config::checked::ConfirmEmail;
 use crate::denial::{Denial, Reason};
 use crate::identity::throttle::Attempt;
 use crate::identity::{AuthError, Grant, Operation};
+use crate::sessions::sign_in::Begun;
 
 /// What new users have, as they always had.
 const CREDITS: u32 = 100;
@@ -26,7 +27,7 @@ const PLAN: &str = "free";
 /// What became of it.
 enum Registered {
     /// The user is signed in.
-    SignedIn(Grant),
+    SignedIn(Grant, Begun),
     /// The user must follow the link in a message first.
     MustConfirm,
 }
@@ -47,13 +48,13 @@ pub(super) async fn register(visit: &Visit, unread: Unread) -> Result<Response<A
     let work = async move {
         let outcome = at_work.make_account(newcomer).await;
         match &outcome {
-            Err(denial) if denial.reason.status().is_server_error() => admission.undecided(),
+            Err(denial) if is_undecided(denial.reason) => admission.undecided(),
             Ok(_) | Err(_) => admission.succeeded(),
         }
         outcome
     };
     match visit.to_the_end(work).await? {
-        Registered::SignedIn(grant) => reply::tokens(&grant),
+        Registered::SignedIn(grant, begun) => reply::signed_in(&grant, begun),
         Registered::MustConfirm => reply::json(
             StatusCode::ACCEPTED,
             &json!({ "message": "Confirm your e-mail address to sign in", "email": email }),
@@ -72,8 +73,10 @@ impl Visit {
             }
             ConfirmEmail::Auto => {
                 let grant = self.sign_in_newcomer(&newcomer, account).await?;
-                self.begin(&grant).await?;
-                Ok(Registered::SignedIn(grant))
+                let begun = self.begin(&grant).await.map_err(|denial| {
+                    Reason::RegisteredOnly.because(format!("no session: {}", denial.reason.code()))
+                })?;
+                Ok(Registered::SignedIn(grant, begun))
             }
         }
     }
@@ -145,6 +148,12 @@ impl Visit {
             (Account::Made, _) => Reason::RegisteredOnly.because(told(&why)),
         })
     }
+}
+
+/// Whether nothing was made, and nobody is to blame.
+fn is_undecided(reason: Reason) -> bool {
+    reason.status().is_server_error()
+        && !matches!(reason, Reason::RegisteredOnly | Reason::RegistrationUnknown)
 }
 
 /// For the operator.

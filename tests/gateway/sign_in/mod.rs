@@ -1,6 +1,7 @@
 //! The sign-in routes: what each answers, what it refuses, and what it does while something is away.
 
 mod bodies;
+mod cookies;
 mod endpoints;
 mod leaks;
 mod outages;
