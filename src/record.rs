@@ -54,6 +54,8 @@ pub struct Record {
     pub caller: Option<Arc<Verified>>,
     /// Why the caller may touch what the request names.
     pub via: Option<Via>,
+    /// Whether a cookie proved the caller.
+    pub by_cookie: bool,
     /// What each layer said, in order.
     pub steps: Vec<Step>,
     /// When the last step ended.
@@ -180,6 +182,7 @@ impl Record {
             route: None,
             caller: None,
             via: None,
+            by_cookie: false,
             steps: Vec::with_capacity(LayerName::ALL.len()),
             lap: started,
             decision: Decision::Deny,

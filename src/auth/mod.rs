@@ -35,6 +35,7 @@
 
 pub mod caller;
 pub mod chain;
+pub mod condition;
 pub mod identifiers;
 pub mod identity;
 pub mod lineage;
@@ -42,6 +43,7 @@ pub mod ownership;
 pub mod performance;
 pub mod rest;
 pub mod roles;
+pub mod when;
 
 use std::future::Future;
 
@@ -86,6 +88,8 @@ pub enum LayerName {
     Performance,
     /// Whether the caller's roles allow the action.
     Roles,
+    /// Whether the route's own condition holds.
+    When,
     /// Whether the caller may touch the things that the request names.
     Ownership,
     /// Whether what they were made from is in order.
@@ -100,6 +104,7 @@ impl LayerName {
         Self::Rest,
         Self::Performance,
         Self::Roles,
+        Self::When,
         Self::Ownership,
         Self::Lineage,
     ];
@@ -112,6 +117,7 @@ impl LayerName {
             Self::Rest => "rest",
             Self::Performance => "performance",
             Self::Roles => "roles",
+            Self::When => "when",
             Self::Ownership => "ownership",
             Self::Lineage => "lineage",
         }
@@ -120,7 +126,9 @@ impl LayerName {
     /// Whether a route may put the layer into shadow or switch it off.
     pub const fn can_be_waived(self) -> bool {
         match self {
-            Self::Identity | Self::Identifiers | Self::Rest | Self::Performance => false,
+            Self::Identity | Self::Identifiers | Self::Rest | Self::Performance | Self::When => {
+                false
+            }
             Self::Roles | Self::Ownership | Self::Lineage => true,
         }
     }

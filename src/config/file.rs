@@ -294,6 +294,7 @@ wire! {
     refused {
         "identity": "the layer `identity` is always enforced; remove the key",
         "identifiers": "the layer `identifiers` is always enforced; remove the key",
+        "when": "the layer `when` is always enforced; remove the key, or the route's `when`",
         "performance": "the layer `performance` wraps the others and refuses nothing by itself; see `budget`",
     }
 
@@ -330,6 +331,7 @@ wire! {
         pass_credentials: bool,
         aal: Aal,
         action: Text,
+        when: Text,
         upstream: Text,
         serve: Serve,
         trailing_slash: TrailingSlash,
@@ -344,7 +346,7 @@ wire! {
         layers: Layers,
         learn: Learn,
     }
-    later ["limits", "rest", "when"]
+    later ["limits", "rest"]
 
     /// A thing that a route is about.
     struct ResourceOf {
@@ -381,8 +383,16 @@ wire! {
     /// What may be sent.
     struct Body {
         limit: Size,
+        ids: List<BodyId>,
     }
-    later ["ids"]
+
+    /// Things that a body names.
+    struct BodyId {
+        field: Text,
+        kind: Text,
+        max: i128,
+        action: Text,
+    }
 
     /// Time limits of a route.
     struct Timeouts {

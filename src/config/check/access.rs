@@ -2,7 +2,7 @@
 
 use super::Checker;
 use super::routes::Around;
-use crate::config::checked::{Access, ApiKey, CredentialSource};
+use crate::config::checked::{Access, ApiKey, CredentialSource, Serve, Target};
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, List, Value};
@@ -12,11 +12,19 @@ impl Checker<'_> {
     pub(super) fn apikey(
         &mut self,
         field: &Field<ApiKey>,
+        target: Option<Option<Target>>,
         around: &Around<'_>,
     ) -> Option<Option<ApiKey>> {
         match field {
             Field::Absent => Some(None),
             Field::Bad => None,
+            Field::Good(demand) if target == Some(Some(Target::Serve(Serve::IdentityServer))) => {
+                self.report.problem(
+                    &demand.place,
+                    "`serve: identity_server` asks for a key itself, but where a link in a message leads; remove `apikey`",
+                );
+                None
+            }
             Field::Good(demand) if around.has_identity => Some(Some(demand.value)),
             Field::Good(demand) => {
                 self.report.problem_instead(
