@@ -77,9 +77,9 @@ impl Layer for Performance {
         };
         // Reading one thing may be writing another.
         let is_written = |named: &Named| !matches!(named.action.as_str(), "read" | "read:any");
-        let class = match class {
-            AccessClass::Read if named.iter().any(is_written) => AccessClass::Write,
-            class => class,
+        let class = match class == AccessClass::Read && named.iter().any(is_written) {
+            true => AccessClass::Write,
+            false => class,
         };
         let known = {
             let asking = Asking {
