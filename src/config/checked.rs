@@ -357,6 +357,8 @@ pub struct SignIn {
     pub deadlines: Deadlines,
     /// How often somebody may try, at these routes or at the identity server's own.
     pub throttle: Throttling,
+    /// Makes a user's row: `$1` is the subject (uuid), `$2` the e-mail address, `$3` the name (both text). Does nothing if it is there.
+    pub profile: Option<Arc<str>>,
 }
 
 /// Whether new users must prove that an e-mail address is theirs before they sign in.

@@ -85,6 +85,12 @@ wire! {
         supabase: Supabase,
         deadlines: Deadlines,
         throttle: Throttle,
+        profile: Profile,
+    }
+
+    /// What a user has in the database.
+    struct Profile {
+        insert: Text,
     }
 
     /// How long a request to sign in may take.

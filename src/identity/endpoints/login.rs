@@ -72,6 +72,7 @@ pub(super) async fn login(visit: &Visit, unread: Unread) -> Result<Response<Answ
             };
             admission.succeeded();
             let begun = at_work.begin(&grant).await?;
+            at_work.make_profile_later(grant.user.get());
             Ok((grant, begun))
         })
         .await?;

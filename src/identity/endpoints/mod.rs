@@ -14,6 +14,7 @@ mod input;
 mod login;
 mod logout;
 pub mod outcome;
+mod profile;
 mod refresh;
 mod register;
 mod reply;

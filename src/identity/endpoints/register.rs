@@ -3,7 +3,8 @@
 //! Decides:  what somebody is told at each step that fails: whether the account is there. Trusts: the identity server, for what it made.
 //! Not here: the shape of what was written (`input`).
 //!
-//! Three steps: the account, what must be there beside it, tokens. None is undone when a later one fails. If it is not known whether the account was
+//! Three steps: the account, tokens, and the row in the operator's database. The account is not undone when a later one fails; signing in makes
+//! up for both. If it is not known whether the account was
 //! made, asking for tokens finds out.
 
 use hyper::{Method, Response, StatusCode};
@@ -73,6 +74,11 @@ impl Visit {
             }
             ConfirmEmail::Auto => {
                 let grant = self.sign_in_newcomer(&newcomer, account).await?;
+                if let Err(denial) = self.make_profile(grant.user.get()).await {
+                    // Nobody gets these tokens.
+                    self.tell_of_logout("local", grant.access_token.clone());
+                    return Err(denial);
+                }
                 let begun = self.begin(&grant).await.map_err(|denial| {
                     Reason::RegisteredOnly.because(format!("no session: {}", denial.reason.code()))
                 })?;

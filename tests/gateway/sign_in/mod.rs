@@ -5,6 +5,7 @@ mod cookies;
 mod endpoints;
 mod leaks;
 mod outages;
+mod profile;
 pub mod reasons;
 mod table;
 mod throttling;
