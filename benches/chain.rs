@@ -25,7 +25,7 @@ use foregate::clock;
 use foregate::config::{self, Loaded};
 use foregate::log::Log;
 use foregate::metrics::Metrics;
-use foregate::request::headers::{Survey, clean_request};
+use foregate::request::headers::{OWN_COOKIE, Survey, clean_request};
 use foregate::request::host::Host;
 use foregate::request::path::{canonicalise, fold};
 use foregate::request::query::Query;
@@ -102,7 +102,7 @@ fn headers(criterion: &mut Criterion) {
             || headers.clone(),
             |headers| {
                 let survey = Survey::of(headers);
-                clean_request(black_box(headers), &survey);
+                clean_request(black_box(headers), &survey, OWN_COOKIE)
             },
             BatchSize::SmallInput,
         );

@@ -1,6 +1,6 @@
 //! The body of an answer, and the answers this gateway writes itself.
 //!
-//! Decides: how a refusal looks: `application/problem+json` (RFC 9457), with the words of the table in `denial`. Trusts: nothing about
+//! Decides: what every refusal has besides its words (`dialect`). Trusts: nothing about
 //! the client; an answer says no more than the public code allows. Not here: headers that every answer has (`gateway`).
 
 use std::pin::Pin;
@@ -8,11 +8,11 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
-use serde::Serialize;
 
 use crate::denial::{Denial, Extra, Reason};
+use crate::dialect::{Dialect, Written};
 use crate::listen::connection::StreamSlot;
 use crate::record::{End, Trail};
 use crate::streams::{Cause, Opening, Streaming, Tunnel, grpc};
@@ -203,19 +203,6 @@ impl Body for Answer {
     }
 }
 
-/// A problem document (RFC 9457). `status_code` is what clients of FastAPI read.
-#[derive(Serialize)]
-struct Problem<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    title: &'a str,
-    status: u16,
-    detail: &'a str,
-    code: &'a str,
-    request_id: &'a str,
-    status_code: u16,
-}
-
 /// The answer to a refused request; notes the refusal in the record.
 pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
     let Denial {
@@ -225,18 +212,30 @@ pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
     } = denial;
     trail.reason = Some(reason);
     trail.detail = detail;
-    if trail.is_grpc {
+    if trail.dialect == Dialect::Grpc {
         return grpc::refusal(reason.status(), public_wording(reason));
     }
-    let body = problem(reason, trail.id.to_str().unwrap_or_default());
+    let errors = match &extra {
+        Extra::Fields(errors) => errors.as_slice(),
+        Extra::None
+        | Extra::Allow(_)
+        | Extra::RetryAfter(_)
+        | Extra::ClearCookie(_)
+        | Extra::Limited { .. } => &[],
+    };
+    let mut fields = HeaderMap::new();
+    let id = trail.id.to_str().unwrap_or_default();
+    let sentence = public_wording(reason);
+    let Written { content_type, body } =
+        trail
+            .dialect
+            .write(reason, sentence, errors, id, &mut fields);
     let length = HeaderValue::from(body.len());
     let mut response = Response::new(Answer::full(body));
     *response.status_mut() = reason.status();
+    *response.headers_mut() = fields;
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
-    );
+    headers.insert(header::CONTENT_TYPE, content_type);
     // Also right for HEAD, whose body is left out.
     headers.insert(header::CONTENT_LENGTH, length);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -244,11 +243,14 @@ pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
         headers.insert(header::WWW_AUTHENTICATE, challenge(reason));
     }
     match extra {
-        Extra::None => {}
+        Extra::None | Extra::Fields(_) => {}
         Extra::Allow(methods) => {
             if let Ok(value) = HeaderValue::from_str(&methods) {
                 headers.insert(header::ALLOW, value);
             }
+        }
+        Extra::ClearCookie(cookie) => {
+            headers.insert(header::SET_COOKIE, cookie);
         }
         Extra::RetryAfter(after) => {
             headers.insert(
@@ -256,23 +258,16 @@ pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
                 HeaderValue::from(after.as_secs().max(1)),
             );
         }
+        Extra::Limited { limit, wait } => {
+            // Rounded up: whoever comes when we said must not be refused again.
+            let wait = HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64);
+            headers.insert("ratelimit-limit", HeaderValue::from(limit));
+            headers.insert("ratelimit-remaining", HeaderValue::from(0));
+            headers.insert("ratelimit-reset", wait.clone());
+            headers.insert(header::RETRY_AFTER, wait);
+        }
     }
     response
-}
-
-fn problem(reason: Reason, id: &str) -> Vec<u8> {
-    let status = reason.status();
-    let public = public_wording(reason);
-    let document = Problem {
-        kind: "about:blank",
-        title: status.canonical_reason().unwrap_or("Error"),
-        status: status.as_u16(),
-        detail: public,
-        code: reason.public_code(),
-        request_id: id,
-        status_code: status.as_u16(),
-    };
-    serde_json::to_vec(&document).unwrap_or_default()
 }
 
 /// The sentence a client may read. Reasons that share a public code share their wording, or the wording would tell them apart.
@@ -281,6 +276,24 @@ fn public_wording(reason: Reason) -> &'static str {
         "not_found" => "There is nothing here.",
         "upstream_timeout" => "The server behind this gateway did not answer in time.",
         "upstream_unreachable" => "The server behind this gateway cannot be reached.",
+        // Today's clients show these sentences.
+        "invalid_credentials" => "Invalid email or password",
+        "refresh_token_invalid" => "Invalid refresh token",
+        "email_exists" => "Email already registered",
+        "identity_unavailable" => "Authentication service unavailable",
+        "identity_timeout" => "Authentication service timeout",
+        "email_not_confirmed" => "Confirm your e-mail address first.",
+        "too_many_attempts" => "Too many attempts; come again later.",
+        "registered_only" => "Your account was made, but signing in failed; sign in.",
+        "registration_unknown" => {
+            "Your account may have been made; try to sign in, and register again if that fails."
+        }
+        "signed_out_recently" => {
+            "You signed out everywhere a moment ago; come again in some seconds."
+        }
+        "logout_incomplete" => {
+            "You are signed out here; other servers learn of it as soon as they can be reached."
+        }
         "session_not_found" => "The session has ended; sign in again.",
         "internal" => {
             "The gateway failed; the request was not carried out, or its answer was lost."
@@ -291,7 +304,16 @@ fn public_wording(reason: Reason) -> &'static str {
 
 /// RFC 6750, section 3: no error code when no credential came.
 fn challenge(reason: Reason) -> HeaderValue {
-    if reason == Reason::TokenMissing {
+    let came_with_none = matches!(
+        reason,
+        Reason::TokenMissing
+            | Reason::ApikeyMissing
+            | Reason::InvalidCredentials
+            | Reason::AccountBanned
+            | Reason::EmailNotConfirmed
+            | Reason::RefreshTokenInvalid
+    );
+    if came_with_none {
         HeaderValue::from_static("Bearer realm=\"api\"")
     } else {
         HeaderValue::from_static("Bearer realm=\"api\", error=\"invalid_token\"")

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use hyper::StatusCode;
+use hyper::header::HeaderValue;
 
 /// Whose doing a refusal is. All but `Client` are worth waking somebody for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +163,13 @@ reasons! {
         "The client stopped sending its body for `connections.body_idle`.", "Send the body without pauses.";
     BodyBroken "body_broken" => BAD_REQUEST, "body_broken", Client, H1,
         "The client broke its body off, or framed it wrongly.", "Send the whole body, in the length or the chunks that were announced.";
+    BodyType "body_type" => UNSUPPORTED_MEDIA_TYPE, "body_type", Client, Both,
+        "A rule of the route judges what the body says, and the body does not call itself uncompressed `application/json`, once.", "Send JSON, uncompressed, with `Content-Type: application/json`.";
+    BodyMalformed "body_malformed" => BAD_REQUEST, "body_malformed", Client, Both,
+        "A rule of the route judges what the body says, and it is missing, is not one JSON document, or says a member of an object twice.", "Send one JSON document in UTF-8, each member of an object once.";
+
+    MessageInvalid "message_invalid" => BAD_REQUEST, "message_invalid", Client, H1,
+        "On a WebSocket whose messages are judged, the client said something that is no frame (RFC 6455), no message of a Phoenix channel, or has its token where it cannot be read.", "See which client it is; supabase-js sends nothing of this kind.";
 
     // The route map has no place for it.
     RouteUnknown "route_unknown" => NOT_FOUND, "not_found", Client, Both,
@@ -198,9 +206,17 @@ reasons! {
         "A required claim (`exp`, `sub`, or one under `require`) is missing, of the wrong type, or has a value that is not listed.", "Send a user's access token.";
     ServiceKeyRefused "service_key_refused" => FORBIDDEN, "service_key_refused", Client, Both,
         "A Supabase `service_role` or `sb_secret_` key came from outside.", "Never let a secret key leave the server; rotate this one.";
+    ApikeyMissing "apikey_missing" => UNAUTHORIZED, "apikey_missing", Client, Both,
+        "The route wants a publishable key, and none came with the request.", "Send the project's publishable key as `apikey`, in a header or in the query.";
+    ApikeyUnknown "apikey_unknown" => UNAUTHORIZED, "apikey_unknown", Client, Both,
+        "The API key is not one of `identity.supabase.publishable_keys`.", "Send the project's publishable key, or add this one there.";
+    ApikeyRepeated "apikey_repeated" => BAD_REQUEST, "apikey_repeated", Client, Both,
+        "An API key occurs more than once, or is spelled in a way that not every server would find.", "Send it once, in the header or in the query, unescaped.";
     KeysUnavailable "keys_unavailable" => SERVICE_UNAVAILABLE, "keys_unavailable", Dependency, Both,
         "The token cannot be judged: the issuer's keys were never fetched, were last fetched more than a day ago, or do not have the token's `kid` and could not be fetched again in time.", "Check that `jwks_url` or `discovery_url` answers; the token is not at fault.";
 
+    SessionDiffers "session_differs" => UNAUTHORIZED, "session_differs", Client, H1,
+        "On a WebSocket that belongs to one session, a message brought a token of another.", "Nothing: the client connects anew, and joins as whom it is now.";
     TokenRevoked "token_revoked" => UNAUTHORIZED, "token_revoked", Client, Both,
         "The token was revoked.", "Refresh the token; if that does not help, sign in again.";
     SessionRevoked "session_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
@@ -209,6 +225,18 @@ reasons! {
         "Everything the user signed in to before a certain time was revoked.", "Sign in again.";
     IssuerRevoked "issuer_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
         "Everything the issuer signed before a certain time was revoked.", "Sign in again.";
+    CookieMalformed "cookie_malformed" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "The cookie of a session came more than once, in another spelling, or with a value that this gateway never gave.", "Sign in again.";
+    SessionUnknown "session_unknown" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "The cookie is of a session that ended.", "Sign in again.";
+    SessionExpired "session_expired" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "The session of the cookie went without a request for `sessions.idle`, or has lived for `sessions.lifetime`.", "Sign in again.";
+    SessionUnavailable "session_unavailable" => SERVICE_UNAVAILABLE, "session_unavailable", Dependency, Both,
+        "The session of the cookie cannot be judged: it is not in memory, or must be asked about, and the store does not answer.", "Check that the server under `store.redis` answers. The cookie is not at fault, and stays.";
+    CsrfOrigin "csrf_origin" => FORBIDDEN, "csrf_origin", Client, Both,
+        "A request with the cookie of a session may have been made by a page of another site: it would change something or open a WebSocket without an `Origin` of `cors.origins` or of the gateway itself, or says that it is cross-site.", "Call from a page of a listed origin; add the page's origin to `cors.origins`.";
+    CsrfToken "csrf_token" => FORBIDDEN, "csrf_token", Client, Both,
+        "A request with the cookie of a session would change something, and its `X-CSRF-Token` is missing, repeated or not the session's.", "Send the `csrf_token` that signing in gave.";
     // What replicas share.
     StoreUnavailable "store_unavailable" => SERVICE_UNAVAILABLE, "store_unavailable", Dependency, Both,
         "The store has been away for too long for what the request wants, or was never there: what was revoked since then is not known.", "Check that the server under `store.redis` answers; `foregate check` prints what is allowed while it does not. The token is not at fault.";
@@ -220,10 +248,48 @@ reasons! {
         "The identity server cannot be reached, or broke its answer off.", "Check that the server under `identity.supabase.url` answers; nobody's session is at fault.";
     IdentityTimeout "identity_timeout" => GATEWAY_TIMEOUT, "identity_timeout", Dependency, Both,
         "The identity server did not answer within 5 s.", "See why it is slow; nobody's session is at fault.";
+    OperationUnknown "operation_unknown" => NOT_FOUND, "not_found", Client, Both,
+        "The request to the identity server is none that this gateway recognises, such as one of an administrator.", "Check method, path and parameters; what is not recognised is never sent.";
+    IdentityRefused "identity_refused" => SERVICE_UNAVAILABLE, "identity_unavailable", Gateway, Both,
+        "The identity server refused what the gateway asked, and no client can have caused that.", "See `detail`; check the keys and the `issuer` under `identity.supabase`, and `tokens`.";
+    IdentityLimited "identity_limited" => TOO_MANY_REQUESTS, "too_many_attempts", Client, Both,
+        "The identity server has been asked too often; it counts by its own rules.", "Raise its limits, or let it count by the field in `identity.supabase.address_header`: all users come from the gateway's address.";
+    TooManyAttempts "too_many_attempts" => TOO_MANY_REQUESTS, "too_many_attempts", Client, Both,
+        "The address, or the address with this account, tried to sign in too often.", "Come again when `Retry-After` says so; the limits are under `identity.throttle`.";
+
+    // Signing in.
+    InputInvalid "input_invalid" => UNPROCESSABLE_ENTITY, "input_invalid", Client, Both,
+        "A field of the request is missing, or is not what it should be.", "See `errors` in the answer.";
+    InvalidCredentials "invalid_credentials" => UNAUTHORIZED, "invalid_credentials", Client, Both,
+        "There is no such user, or the password is another.", "Nothing; many of them are somebody who guesses.";
+    AccountBanned "account_banned" => UNAUTHORIZED, "invalid_credentials", Client, Both,
+        "The identity server has banned the user; told before the password is looked at, so a stranger must not see the difference.", "Lift the ban at the identity server, if it is wrong.";
+    EmailNotConfirmed "email_not_confirmed" => UNAUTHORIZED, "email_not_confirmed", Client, Both,
+        "The password is right, and the user has not proven yet that the address is theirs.", "Follow the link in the message, or have it sent again.";
+    RefreshTokenInvalid "refresh_token_invalid" => UNAUTHORIZED, "refresh_token_invalid", Client, Both,
+        "The refresh token is unknown, was used, or its session has ended.", "Sign in again.";
+    EmailExists "email_exists" => CONFLICT, "email_exists", Client, Both,
+        "There is an account with this e-mail address.", "Sign in, or ask for a message to set a new password.";
+    WeakPassword "weak_password" => UNPROCESSABLE_ENTITY, "weak_password", Client, Both,
+        "The identity server finds the password too easy to guess.", "Choose another; `errors` in the answer says why.";
+    CaptchaFailed "captcha_failed" => BAD_REQUEST, "captcha_failed", Client, Both,
+        "The identity server asks for a captcha, and it is missing or wrong.", "Send `captcha_token`.";
+    SignInClosed "sign_in_closed" => FORBIDDEN, "sign_in_closed", Client, Both,
+        "The identity server does not let anybody in this way, or makes no new accounts.", "Change its settings, if that is wrong.";
+    RegisteredOnly "registered_only" => SERVICE_UNAVAILABLE, "registered_only", Dependency, Both,
+        "The account was made, and what should follow was not done: the user is not signed in.", "Sign in; see `detail`.";
+    RegistrationUnknown "registration_unknown" => SERVICE_UNAVAILABLE, "registration_unknown", Dependency, Both,
+        "The identity server was asked to make the account and did not answer: it may be there.", "Try to sign in; if that fails, register again.";
+    SignedOutRecently "signed_out_recently" => SERVICE_UNAVAILABLE, "signed_out_recently", Gateway, Both,
+        "The user was signed out everywhere a moment ago, and a session that young cannot be told from those before.", "Come again when `Retry-After` says so.";
+    LogoutIncomplete "logout_incomplete" => SERVICE_UNAVAILABLE, "logout_incomplete", Dependency, Both,
+        "The session is refused here, but the store could not be told, so that other replicas may still accept it; that is tried again until it is done.", "Check the store; see `detail`.";
 
     // What the caller may do.
     IdentifierInvalid "identifier_invalid" => BAD_REQUEST, "identifier_invalid", Client, Both,
         "A typed path parameter does not have its type, or is the nil UUID.", "Send a canonical identifier.";
+    RestDenied "rest_denied" => FORBIDDEN, "rest_denied", Client, Both,
+        "The route's `rest` does not grant what the request asks of PostgREST: a table, a column, a function, a schema, an embedded table; or the query is not understood.", "Read the detail in the log; grant it under `rest`, or name the granted columns in `select`.";
     CallerBanned "caller_banned" => FORBIDDEN, "caller_banned", Client, Both,
         "The caller has the role `banned`.", "Nothing; an operator lifted this caller's rights.";
     AnonymousRefused "anonymous_refused" => FORBIDDEN, "anonymous_refused", Client, Both,
@@ -296,6 +362,26 @@ pub enum Extra {
     Allow(String),
     /// `Retry-After`, in whole seconds.
     RetryAfter(Duration),
+    /// `Set-Cookie` that takes the cookie of a session away: it is of no use any more.
+    ClearCookie(HeaderValue),
+    /// What is wrong with which fields of the request; goes into the body, as `errors`.
+    Fields(Vec<FieldError>),
+    /// `Retry-After` and the `RateLimit` fields, for somebody who came too often.
+    Limited {
+        /// How many may come at once.
+        limit: u32,
+        /// Until the next one may.
+        wait: Duration,
+    },
+}
+
+/// What is wrong with a field of a request. The client reads it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct FieldError {
+    /// Its name.
+    pub field: &'static str,
+    /// What is wrong, in a sentence. Never repeats what was sent.
+    pub detail: Cow<'static, str>,
 }
 
 impl Reason {

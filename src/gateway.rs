@@ -20,17 +20,19 @@ use hyper::{Request, Response, StatusCode, Version};
 
 use crate::answer::{self, Answer};
 use crate::auth::Permit;
+use crate::clock;
 use crate::config::checked::Target;
 use crate::config::snapshot::Snapshot;
 use crate::cors;
 use crate::denial::{Denial, Reason};
+use crate::dialect::Dialect;
 use crate::listen::connection::ConnectionState;
 use crate::panics::caught;
 use crate::process::Process;
 use crate::record::{Decision, Record, Trail};
 use crate::request::{Connection, Head, Inbound};
 use crate::serve;
-use crate::streams::{Streams, grpc};
+use crate::streams::Streams;
 use crate::upstream::{self, Pools};
 
 /// A year, as browsers and scanners expect it (RFC 6797, section 6.1).
@@ -43,6 +45,8 @@ pub struct Gateway {
     process: Arc<Process>,
     pools: Pools,
     streams: Rc<Streams>,
+    /// Records of requests that are over, until the requests at hand have been dealt with.
+    ended: RefCell<Vec<Box<Record>>>,
     lines: RefCell<Vec<u8>>,
     flush_planned: Cell<bool>,
 }
@@ -54,6 +58,7 @@ impl Gateway {
             streams: Streams::new(process.clone()),
             process,
             pools: Pools::new(worker, workers),
+            ended: RefCell::default(),
             lines: RefCell::default(),
             flush_planned: Cell::new(false),
         })
@@ -74,7 +79,7 @@ impl Gateway {
             request.method().clone(),
             request.version(),
         );
-        trail.is_grpc = grpc::is_grpc(request.headers());
+        trail.dialect = Dialect::of(request.headers());
         let origin = snapshot
             .cors()
             .and_then(|_| request.headers().get(header::ORIGIN).cloned());
@@ -107,7 +112,7 @@ impl Gateway {
             Target::Upstream(_) => {
                 upstream::forward(&self.pools, &self.process, permit, trail).await
             }
-            Target::Serve(what) => Ok(serve::serve(permit, what)),
+            Target::Serve(what) => serve::serve(&self.process, permit, what).await,
         }
     }
 
@@ -139,8 +144,48 @@ impl Gateway {
         }
     }
 
-    /// Called once per request, after its end.
-    pub(crate) fn finish(self: &Rc<Self>, record: &Record) {
+    /// Called once per request, after its end. What follows from it is dealt with together with what other requests leave, once none of
+    /// them waits: the code for it is then loaded once, and not between any two requests.
+    pub(crate) fn finish(self: &Rc<Self>, record: Box<Record>) {
+        const MANY: usize = 64;
+        let waiting = {
+            let mut ended = self.ended.borrow_mut();
+            ended.push(record);
+            ended.len()
+        };
+        if waiting >= MANY {
+            self.settle();
+        } else if waiting == 1 {
+            let gateway = self.clone();
+            tokio::task::spawn_local(async move { gateway.settle() });
+        }
+    }
+
+    /// Counts what ended, tells the layers, and writes the lines.
+    fn settle(self: &Rc<Self>) {
+        let ended = self.ended.take();
+        if ended.is_empty() {
+            return;
+        }
+        self.settle_each(&ended);
+        self.plan_flush();
+        // What it has room for is used again.
+        let mut room = ended;
+        room.clear();
+        let mut waiting = self.ended.borrow_mut();
+        if waiting.is_empty() {
+            *waiting = room;
+        }
+    }
+
+    fn settle_each(&self, ended: &[Box<Record>]) {
+        let timestamp = clock::timestamp();
+        for record in ended {
+            self.settle_one(record, &timestamp);
+        }
+    }
+
+    fn settle_one(&self, record: &Record, timestamp: &str) {
         use crate::record::End;
         let metrics = self.process.metrics();
         metrics.finish(record);
@@ -151,8 +196,7 @@ impl Gateway {
             End::UpstreamFailed => metrics.upstream_failed.inc(),
         }
         record.snapshot.chain().settle(record);
-        record.write_line(&mut self.lines.borrow_mut());
-        self.plan_flush();
+        record.write_line(timestamp, &mut self.lines.borrow_mut());
     }
 
     /// Lines go to the log in batches: at once when there are many, else after a moment.
@@ -216,6 +260,8 @@ pub(crate) async fn judge(
 impl Drop for Gateway {
     /// Requests that were cut at the end write their lines last.
     fn drop(&mut self) {
+        let ended = self.ended.take();
+        self.settle_each(&ended);
         self.flush();
     }
 }

@@ -14,10 +14,11 @@ use crate::auth::LayerName;
 use crate::config::checked::{Config, KeySource};
 use crate::database::DatabaseMetrics;
 use crate::facts::FactMetrics;
-use crate::identity::IdentityMetrics;
+use crate::identity::throttle::ThrottleMetrics;
+use crate::identity::{IdentityMetrics, LaterMetrics};
 use crate::listen::connection::Cause;
 use crate::record::{Record, Verdict};
-use crate::sessions::RevocationMetrics;
+use crate::sessions::{RevocationMetrics, SessionMetrics};
 use crate::store::StoreMetrics;
 use crate::streams::StreamMetrics;
 use crate::tokens::KeyMetrics;
@@ -76,6 +77,8 @@ pub struct Metrics {
     keys: KeyMetrics,
     /// What is revoked.
     pub revocations: Arc<RevocationMetrics>,
+    /// Who is signed in.
+    pub sessions: Arc<SessionMetrics>,
     /// Live streams.
     pub streams: StreamMetrics,
     /// The store.
@@ -86,6 +89,10 @@ pub struct Metrics {
     pub facts: Arc<FactMetrics>,
     /// The identity server.
     pub identity: Arc<IdentityMetrics>,
+    /// The throttle before it.
+    pub throttle: Arc<ThrottleMetrics>,
+    /// What it is told behind answers.
+    pub later: LaterMetrics,
     /// Log lines that were dropped because the reader of standard output was too slow.
     pub log_dropped: IntCounter,
 }
@@ -231,11 +238,14 @@ impl Metrics {
                 "Layers in shadow or off, counted over all routes.",
             )?,
             revocations: Arc::new(RevocationMetrics::new(&registry)?),
+            sessions: Arc::new(SessionMetrics::new(&registry)?),
             streams: StreamMetrics::new(&registry)?,
             store: Arc::new(StoreMetrics::new(&registry)?),
             database: Arc::new(DatabaseMetrics::new(&registry)?),
             facts: Arc::new(FactMetrics::new(&registry)?),
             identity: Arc::new(IdentityMetrics::new(&registry)?),
+            throttle: Arc::new(ThrottleMetrics::new(&registry)?),
+            later: LaterMetrics::new(&registry)?,
             log_dropped: counter(
                 "log_dropped_total",
                 "Log lines dropped because standard output was not read fast enough.",

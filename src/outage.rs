@@ -1,6 +1,6 @@
 //! The failure matrix: what a request is answered while something this process needs cannot be asked.
 //!
-//! Decides:  by the state of the store or of the keys, and by what a request wants, whether it is allowed, allowed on less, or refused.
+//! Decides:  by the state of the store, of the keys or of the identity server, and by what a request wants, whether it is allowed, allowed on less, or refused.
 //! Trusts:   the store for how long it has been away; the caller for the present time, so that a test may choose it.
 //! Not here: whether a credential is good (it was judged before), and anything while nothing is amiss.
 //!
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 
 use crate::auth::roles::{Action, RoleTable};
-use crate::config::checked::{Access, Route};
+use crate::config::checked::{Access, Route, Serve, Target};
 use crate::denial::{Denial, Reason};
 use crate::store::Outage;
 
@@ -30,10 +30,14 @@ pub enum State {
     StoreAway,
     /// It has been away for [`LONG`], was never there since the start, or the list of revocations is not complete.
     StoreGone,
+    /// The store is away, and must be asked about the session of a cookie.
+    CookieUnknown,
     /// The keys of an issuer cannot be fetched; those that are there are young enough, and have the token's `kid`.
     KeysKept,
     /// The keys of an issuer cannot be fetched, and those that are there are too old, or do not have the token's `kid`.
     KeysMissing,
+    /// The identity server does not answer.
+    IdentityAway,
     /// Facts cannot be looked up, or not in time.
     FactsAway,
     /// There was no verdict in time.
@@ -80,6 +84,7 @@ pub struct Cell {
 const ALLOW: Cell = cell(Answer::Allow, "");
 const DEGRADE: Cell = cell(Answer::Degrade, "");
 const NO_STORE: Cell = cell(Answer::Refuse(Reason::StoreUnavailable), "");
+const NO_SESSION: Cell = cell(Answer::Refuse(Reason::SessionUnavailable), "");
 const NO_KEYS: Cell = cell(Answer::Refuse(Reason::KeysUnavailable), "");
 
 const NO_FACTS: Cell = cell(Answer::Refuse(Reason::FactsUnavailable), "");
@@ -119,12 +124,14 @@ pub fn judge(
 
 impl State {
     /// Every state, in the order of the table.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::StoreLeft,
         Self::StoreAway,
         Self::StoreGone,
+        Self::CookieUnknown,
         Self::KeysKept,
         Self::KeysMissing,
+        Self::IdentityAway,
         Self::FactsAway,
         Self::BudgetSpent,
     ];
@@ -133,14 +140,21 @@ impl State {
     #[rustfmt::skip]
     pub const fn row(self) -> [Cell; 6] {
         const THROTTLED: Cell = cell(Answer::Allow, "throttled here; a cookie is refused");
+        const COOKIE: Cell = cell(Answer::Allow, "a cookie whose inner token has expired is refused");
+        const NO_SIGN_IN: Cell = cell(
+            Answer::Refuse(Reason::IdentityUnavailable),
+            "504 at the deadline, but for a refresh",
+        );
         const ONE_USE: &str = "what may be used once is refused";
         match self {
             //                   public read     write     admin     sign-in    signed
             Self::StoreLeft   => [ALLOW, ALLOW,   ALLOW,    NO_STORE, THROTTLED, cell(Answer::Allow, ONE_USE)],
             Self::StoreAway   => [ALLOW, DEGRADE, NO_STORE, NO_STORE, THROTTLED, cell(Answer::Degrade, ONE_USE)],
             Self::StoreGone   => [ALLOW, NO_STORE, NO_STORE, NO_STORE, NO_STORE, NO_STORE],
+            Self::CookieUnknown => [ALLOW, NO_SESSION, NO_SESSION, NO_SESSION, NO_SESSION, ALLOW],
             Self::KeysKept    => [ALLOW, ALLOW,   ALLOW,    ALLOW,    ALLOW,     ALLOW],
             Self::KeysMissing => [ALLOW, NO_KEYS, NO_KEYS,  NO_KEYS,  ALLOW,     ALLOW],
+            Self::IdentityAway => [ALLOW, COOKIE, COOKIE,   COOKIE,   NO_SIGN_IN, ALLOW],
             Self::FactsAway   => [ALLOW, OLD,     NO_FACTS, NO_FACTS, ALLOW,     ALLOW],
             Self::BudgetSpent => [SPENT, SPENT,   SPENT,    SPENT,    SPENT,     SPENT],
         }
@@ -170,8 +184,10 @@ impl State {
             Self::StoreLeft => "store_left",
             Self::StoreAway => "store_away",
             Self::StoreGone => "store_gone",
+            Self::CookieUnknown => "cookie_unknown",
             Self::KeysKept => "keys_kept",
             Self::KeysMissing => "keys_missing",
+            Self::IdentityAway => "identity_away",
             Self::FactsAway => "facts_away",
             Self::BudgetSpent => "budget_spent",
         }
@@ -185,12 +201,14 @@ impl State {
             Self::StoreGone => {
                 "store away for 5 min or more, never seen since the start, or list not complete"
             }
+            Self::CookieUnknown => "store away, and the session of a cookie is not in memory",
             Self::KeysKept => {
                 "keys: no fetch, but the last good ones are young enough and have the `kid`"
             }
             Self::KeysMissing => {
                 "keys: no fetch, and the last good ones are too old or lack the `kid`"
             }
+            Self::IdentityAway => "identity server away",
             Self::FactsAway => "facts: the database is away or slow",
             Self::BudgetSpent => "budget spent before a verdict",
         }
@@ -223,6 +241,9 @@ impl AccessClass {
 
     /// What a request to this route wants. An action that is granted to nobody but those who may do everything is an administrator's.
     pub fn of(route: &Route, method: &Method, roles: &RoleTable) -> Self {
+        if let Some(Target::Serve(Serve::SignIn(_) | Serve::IdentityServer)) = route.target {
+            return Self::SignIn;
+        }
         match route.access {
             Access::Public | Access::Deny => return Self::Public,
             Access::Optional | Access::User => {}

@@ -10,14 +10,15 @@ use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::config::snapshot::Snapshot;
 use crate::database::Database;
-use crate::identity::IdentityServer;
+use crate::identity::throttle::Throttle;
+use crate::identity::{IdentityServer, Later, Refresh};
 use crate::log::Log;
 use crate::metrics::Metrics;
-use crate::sessions::Revocations;
+use crate::sessions::{Revocations, Sessions};
 use crate::store::Store;
 use crate::tokens::{KeySources, VerifiedCache};
 
-/// Shared state. A request reads it without a global lock: the token cache and the list of revocations lock one shard, labelled counters one
+/// Shared state. A request reads it without a global lock: the caches of tokens and sessions and the list of revocations lock one shard, labelled counters one
 /// map, each for a look-up.
 #[derive(Debug)]
 pub struct Process {
@@ -27,9 +28,13 @@ pub struct Process {
     token_cache: Arc<VerifiedCache>,
     key_sources: Arc<KeySources>,
     revocations: Arc<Revocations>,
+    sessions: Arc<Sessions>,
     store: Arc<dyn Store>,
     database: Option<Database>,
     identity: Option<IdentityServer>,
+    refresh: Option<Refresh>,
+    throttle: Arc<Throttle>,
+    later: Later,
     log: Log,
     draining: AtomicBool,
     reloading: Mutex<()>,
@@ -47,9 +52,13 @@ impl Process {
         token_cache: Arc<VerifiedCache>,
         key_sources: Arc<KeySources>,
         revocations: Arc<Revocations>,
+        sessions: Arc<Sessions>,
         store: Arc<dyn Store>,
         database: Option<Database>,
         identity: Option<IdentityServer>,
+        refresh: Option<Refresh>,
+        throttle: Arc<Throttle>,
+        later: Later,
         log: Log,
     ) -> Self {
         Self {
@@ -59,9 +68,13 @@ impl Process {
             token_cache,
             key_sources,
             revocations,
+            sessions,
             store,
             database,
             identity,
+            refresh,
+            throttle,
+            later,
             log,
             draining: AtomicBool::new(false),
             reloading: Mutex::new(()),
@@ -76,6 +89,7 @@ impl Process {
     /// Puts another configuration into force. Requests that run keep theirs.
     pub fn replace(&self, snapshot: Snapshot) {
         let generation = snapshot.generation();
+        self.sessions.configure(snapshot.config());
         self.snapshot.store(Arc::new(snapshot));
         self.generation.send_replace(generation);
     }
@@ -110,6 +124,11 @@ impl Process {
         &self.revocations
     }
 
+    /// Who is signed in.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+
     /// What is shared with other replicas.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
@@ -123,6 +142,21 @@ impl Process {
     /// The identity server, if there is one.
     pub fn identity(&self) -> Option<&IdentityServer> {
         self.identity.as_ref()
+    }
+
+    /// Refreshes at the identity server, if there is one.
+    pub fn refresh(&self) -> Option<&Refresh> {
+        self.refresh.as_ref()
+    }
+
+    /// How often somebody may try to sign in.
+    pub fn throttle(&self) -> &Arc<Throttle> {
+        &self.throttle
+    }
+
+    /// What the identity server is told behind answers.
+    pub fn later(&self) -> &Later {
+        &self.later
     }
 
     /// The log.

@@ -20,6 +20,7 @@ use crate::auth::ownership::Via;
 use crate::clock;
 use crate::config::snapshot::Snapshot;
 use crate::denial::Reason;
+use crate::dialect::Dialect;
 use crate::gateway::Gateway;
 use crate::line::{Line, number_key, text_key};
 use crate::listen::connection::ConnectionState;
@@ -35,8 +36,8 @@ pub struct Record {
     pub started: Instant,
     /// The configuration it was judged by.
     pub snapshot: Arc<Snapshot>,
-    /// Whether refusals are told as gRPC statuses.
-    pub is_grpc: bool,
+    /// How refusals are told.
+    pub dialect: Dialect,
     /// The method.
     pub method: Method,
     /// The version the client spoke.
@@ -77,6 +78,8 @@ pub struct Record {
     pub stream: Option<(Kind, Cause)>,
     /// How it ended.
     pub end: End,
+    /// From the complete head to that end.
+    pub total: Duration,
 }
 
 /// The id as a header value. It is marked sensitive because it never repeats: HTTP/2 then does not push other fields out of its table
@@ -168,7 +171,7 @@ impl Record {
             id: decision_id(id),
             started,
             snapshot,
-            is_grpc: false,
+            dialect: Dialect::Problem,
             method,
             version,
             host: None,
@@ -189,6 +192,7 @@ impl Record {
             received: 0,
             stream: None,
             end: End::ClientGone,
+            total: Duration::ZERO,
         }
     }
 
@@ -237,9 +241,9 @@ impl Record {
     }
 
     /// One line of JSON, with its line end: what an operator reads. `layers` has `name:microseconds` and, where it is not simply yes, the
-    /// verdict.
-    pub fn write_line(&self, lines: &mut Vec<u8>) {
-        let mut line = Line::open(lines, &clock::timestamp());
+    /// verdict. `timestamp` is the time as [`clock::timestamp`] writes it.
+    pub fn write_line(&self, timestamp: &str, lines: &mut Vec<u8>) {
+        let mut line = Line::open(lines, timestamp);
         line.text(text_key!("request_id"), text(&self.id));
         line.word(text_key!("decision"), self.decision.as_str());
         line.optional(text_key!("reason"), self.reason.map(Reason::code));
@@ -288,7 +292,7 @@ impl Record {
         if let Some(answered) = self.answered {
             line.number(number_key!("answered_us"), micros(answered));
         }
-        line.number(number_key!("total_us"), micros(self.started.elapsed()));
+        line.number(number_key!("total_us"), micros(self.total));
         line.number(number_key!("sent"), self.sent);
         if let Some((kind, cause)) = self.stream {
             line.number(number_key!("received"), self.received);
@@ -309,10 +313,14 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// Why a [`Trail`] has its record: only its `drop` takes it.
+const UNFINISHED: &str = "a trail that lives has its record";
+
 /// Owns a record until the request is over, whichever way that comes about.
 #[derive(Debug)]
 pub struct Trail {
-    record: Box<Record>,
+    /// There until it is finished.
+    record: Option<Box<Record>>,
     gateway: Rc<Gateway>,
     connection: Rc<ConnectionState>,
 }
@@ -328,7 +336,7 @@ impl Trail {
     ) -> Self {
         connection.request_began();
         Self {
-            record: Box::new(Record::begin(snapshot, method, version)),
+            record: Some(Box::new(Record::begin(snapshot, method, version))),
             gateway,
             connection,
         }
@@ -349,21 +357,25 @@ impl std::ops::Deref for Trail {
     type Target = Record;
 
     fn deref(&self) -> &Record {
-        &self.record
+        self.record.as_deref().expect(UNFINISHED)
     }
 }
 
 impl std::ops::DerefMut for Trail {
     fn deref_mut(&mut self) -> &mut Record {
-        &mut self.record
+        self.record.as_deref_mut().expect(UNFINISHED)
     }
 }
 
 impl Drop for Trail {
     fn drop(&mut self) {
-        let limit = self.record.snapshot.config().connections.h2_resets;
+        let Some(mut record) = self.record.take() else {
+            return;
+        };
+        record.total = record.started.elapsed();
+        let limit = record.snapshot.config().connections.h2_resets;
         self.connection
-            .request_ended(self.record.status.is_some(), limit);
-        self.gateway.finish(&self.record);
+            .request_ended(record.status.is_some(), limit);
+        self.gateway.finish(record);
     }
 }

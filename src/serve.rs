@@ -1,20 +1,35 @@
 //! Answers of our own that pass the same chain as forwarded requests.
 
+use std::sync::Arc;
+
 use hyper::Response;
 use hyper::header::{self, HeaderValue};
 
 use crate::answer::Answer;
 use crate::auth::Permit;
 use crate::config::checked::Serve;
+use crate::denial::Denial;
+use crate::identity::{door, endpoints};
+use crate::process::Process;
 
 /// Answers a permitted request here.
+///
+/// # Errors
+///
+/// What answers it refuses it.
 ///
 /// # Panics
 ///
 /// On `serve: panic`, which exists to prove that a panic is a 500 and no outage, and which only a development configuration may name.
-pub fn serve(permit: Permit, what: Serve) -> Response<Answer> {
-    drop(permit);
+pub(crate) async fn serve(
+    process: &Arc<Process>,
+    permit: Permit,
+    what: Serve,
+) -> Result<Response<Answer>, Denial> {
     match what {
+        // Boxed, so that every other request does not carry room for it along.
+        Serve::SignIn(endpoint) => Box::pin(endpoints::answer(process, permit, endpoint)).await,
+        Serve::IdentityServer => Box::pin(door::answer(process, permit)).await,
         Serve::Health => {
             let body = r#"{"status":"healthy"}"#;
             let mut response = Response::new(Answer::full(body));
@@ -25,7 +40,7 @@ pub fn serve(permit: Permit, what: Serve) -> Response<Answer> {
             );
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            response
+            Ok(response)
         }
         #[allow(clippy::panic, reason = "the purpose of this target")]
         Serve::Panic => panic!("`serve: panic`"),

@@ -15,12 +15,14 @@ use crate::config::reload;
 use crate::config::snapshot::Snapshot;
 use crate::database::{Database, Listener};
 use crate::facts::{Shelf, notify, schema};
-use crate::identity::IdentityServer;
+use crate::identity::throttle::Throttle;
+use crate::identity::{IdentityServer, Later, Refresh};
 use crate::listen::{Bound, Workers};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::process::Process;
-use crate::sessions::Revocations;
+use crate::sessions::renew::Renewer;
+use crate::sessions::{Revocations, Sessions};
 use crate::side_call::SideCalls;
 use crate::store::{self, Store, StoreMetrics};
 use crate::tokens::{KeySources, Surroundings, VerifiedCache};
@@ -96,6 +98,8 @@ impl Server {
             .identity
             .clone()
             .map(|config| IdentityServer::new(config, &calls, metrics.identity.clone()));
+        let throttle = Throttle::new(store.clone(), &loaded.config.keys, metrics.throttle.clone())?;
+        let later = Later::new(metrics.later.clone());
         let (revocations, mut follower) = Revocations::new(
             store.clone(),
             loaded.config.revocations.capacity.get(),
@@ -103,6 +107,20 @@ impl Server {
         );
         follower.catch_up().await;
         tokio::spawn(follower.run());
+        let refresh = identity
+            .clone()
+            .map(|server| Refresh::new(server, store.clone()));
+        let renewer = refresh
+            .clone()
+            .map(|refresh| -> Arc<dyn Renewer> { Arc::new(refresh) });
+        let sessions = Sessions::new(
+            &loaded.config,
+            store.clone(),
+            revocations.clone(),
+            renewer,
+            metrics.sessions.clone(),
+            clock::unix_millis,
+        )?;
         let mut is_checked = true;
         if let Some(database) = &database {
             match schema::check(&loaded.name, &loaded.config, database).await? {
@@ -131,6 +149,7 @@ impl Server {
             &token_cache,
             &key_sources,
             &revocations,
+            &sessions,
             &shelf,
         )?;
         metrics.configured(1, snapshot.waived_layers(clock::unix_now()));
@@ -141,9 +160,13 @@ impl Server {
             token_cache,
             key_sources.clone(),
             revocations,
+            sessions,
             store,
             database,
             identity,
+            refresh,
+            throttle,
+            later,
             log,
         ));
         tokio::spawn(key_sources.refresh_forever(Surroundings {

@@ -148,9 +148,12 @@ step 'packages: curl' need curl curl
 step 'packages: openssl' need openssl openssl
 step 'packages: kill' need kill procps
 step 'packages: redis-server' need redis-server redis-server
+step 'packages: node' need node nodejs
+step 'packages: npm' need npm npm
 step 'packages: postgresql' need pg_createcluster postgresql
 if [ "$full" = yes ]; then step 'packages: g++' need g++ g++; fi
 step 'components' components
+step 'clients of Supabase' npm ci --prefix tests/supabase-js --no-audit --no-fund --ignore-scripts --loglevel=error
 
 step 'format' cargo fmt --check
 step 'format, fuzz targets' cargo fmt --check --manifest-path tests/fuzz/Cargo.toml

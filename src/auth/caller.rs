@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use hyper::header::HeaderValue;
 
+use crate::sessions::sign_in::Own;
+use crate::sessions::{Live, Proven};
 use crate::tokens::Verified;
 
 /// The caller of a request. Only the identity layer makes one.
@@ -18,6 +20,8 @@ struct User {
     roles: Vec<Arc<str>>,
     /// `Bearer` and the verified token, for an upstream that judges again.
     authorization: HeaderValue,
+    /// The session, if a cookie led to it.
+    session: Option<Arc<Live>>,
 }
 
 impl Caller {
@@ -34,16 +38,30 @@ impl Caller {
                 verified,
                 roles,
                 authorization,
+                session: None,
             }),
         }
     }
 
-    /// The same user with another proof: a newer token, or roles by another configuration.
+    /// The user of a session that a cookie led to.
+    pub(super) fn of_session(live: Arc<Live>, proven: &Proven, roles: Vec<Arc<str>>) -> Self {
+        Self {
+            user: Some(User {
+                verified: proven.verified.clone(),
+                roles,
+                authorization: proven.authorization.clone(),
+                session: Some(live),
+            }),
+        }
+    }
+
+    /// The same user with another bearer token: a newer one, or roles by another configuration.
     pub(super) fn proven_again(&self, verified: Arc<Verified>, roles: Vec<Arc<str>>) -> Self {
         let user = self.user.as_ref().map(|user| User {
             verified,
             roles,
             authorization: user.authorization.clone(),
+            session: None,
         });
         Self { user }
     }
@@ -59,6 +77,22 @@ impl Caller {
             .as_ref()
             .map(|user| user.roles.as_slice())
             .unwrap_or_default()
+    }
+
+    /// The session that a cookie led to, if that is what proved the user.
+    pub fn cookie_session(&self) -> Option<&Arc<Live>> {
+        self.user.as_ref().and_then(|user| user.session.as_ref())
+    }
+
+    /// By what the caller knows their own session.
+    pub fn own_session(&self) -> Own {
+        Own {
+            cookie: self.cookie_session().map(|live| *live.name()),
+            session: self
+                .verified()
+                .and_then(|verified| verified.session())
+                .map(str::to_owned),
+        }
     }
 
     pub(super) fn authorization(&self) -> Option<&HeaderValue> {

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 use hyper::{HeaderMap, Method};
 
@@ -15,24 +14,31 @@ use super::identity::Identity;
 use super::lineage::Lineage;
 use super::ownership::{Ownership, Via};
 use super::performance::{Informed, Performance};
+use super::rest::{self, Rest};
 use super::roles::{RoleTable, Roles};
 use super::when::{Fits, When};
 use super::{Caller, Layer};
 use crate::budget::Budget;
-use crate::config::checked::{Authorization, Target, WaivedMode};
+use crate::clock;
+use crate::config::checked::{Access, Authorization, Target, WaivedMode};
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 use crate::facts::{Facts, Touched};
 use crate::record::{Record, Verdict};
 use crate::request::Inbound;
-use crate::sessions::Revocations;
+use crate::request::body::Body;
+use crate::sessions::{Revocations, Sessions};
 use crate::tokens::Tokens;
+
+/// How many seconds before the token behind a cookie expires its stream is judged again: within the time in which it is renewed.
+const RENEWAL: i64 = 30;
 
 /// The layers of one configuration.
 #[derive(Debug)]
 pub struct Chain {
     identity: Identity,
     identifiers: Identifiers,
+    rest: Rest,
     performance: Performance,
     roles: Roles,
     when: When,
@@ -46,12 +52,14 @@ impl Chain {
         tokens: Arc<Tokens>,
         roles: RoleTable,
         revocations: Arc<Revocations>,
+        sessions: Arc<Sessions>,
         facts: Arc<Facts>,
     ) -> Self {
         let table = Arc::new(roles);
         Self {
-            identity: Identity::new(tokens, table.clone(), revocations),
+            identity: Identity::new(tokens, table.clone(), revocations, sessions),
             identifiers: Identifiers,
+            rest: Rest,
             performance: Performance::new(facts, table.clone()),
             roles: Roles::new(table.clone()),
             when: When,
@@ -70,13 +78,24 @@ impl Chain {
     /// # Errors
     ///
     /// The first layer's refusal.
-    pub async fn authorize(&self, request: Inbound, record: &mut Record) -> Result<Permit, Denial> {
+    pub async fn authorize(
+        &self,
+        mut request: Inbound,
+        record: &mut Record,
+    ) -> Result<Permit, Denial> {
         record.start_lap();
         // Who is calling, before anything that would tell a stranger what our paths look like.
         let caller = enforce(&self.identity, &request, (), record).await?;
         record.caller = caller.verified().cloned();
+        // Nobody makes us hold a body before that is known; the layers below judge what it says.
+        if rest::judges_body(&request) {
+            Box::pin(request.judge_body()).await?;
+            record.start_lap();
+        }
         // Identifiers that cannot exist are refused before anybody looks them up.
         let identified = enforce(&self.identifiers, &request, caller, record).await?;
+        // What a table's rules grant nobody is granted no role either.
+        let identified = enforce(&self.rest, &request, identified, record).await?;
         // All lookups at once, before anybody judges by them.
         let budget = Budget::begin(request.snapshot().config().budget);
         let given = (identified, budget);
@@ -111,9 +130,37 @@ impl Chain {
         snapshot: Arc<Snapshot>,
     ) -> Result<Standing, Denial> {
         // The steps of the stream's record stay those it was let in by.
-        let mut record = standing.request.record_again(snapshot.clone());
-        let request = standing.request.reroute(snapshot, &mut record)?;
-        let caller = self.identity.confirm(&request, &standing.caller)?;
+        let mut record = standing.request().record_again(snapshot.clone());
+        let request = standing.request().reroute(snapshot, &mut record)?;
+        let caller = self.identity.confirm(&request, standing.caller()).await?;
+        self.let_stand(request, caller, record).await
+    }
+
+    /// Judges an open stream again because somebody speaks on it: whoever this token proves, or nobody. The stream stays what it is: one session's.
+    ///
+    /// # Errors
+    ///
+    /// What the request would be refused for if it had come with this token; 401 `session_differs` if it is another session's.
+    pub async fn judge_speaker(
+        &self,
+        standing: &Standing,
+        snapshot: Arc<Snapshot>,
+        token: Option<&str>,
+    ) -> Result<Standing, Denial> {
+        let mut record = standing.request().record_again(snapshot.clone());
+        let request = standing.request().reroute(snapshot, &mut record)?;
+        let caller = self.identity.speaker(&request, standing.caller(), token);
+        let caller = caller.await?;
+        self.let_stand(request, caller, record).await
+    }
+
+    /// The layers behind identity, for a stream that is open already. Its body and what it asked of tables were judged when it began.
+    async fn let_stand(
+        &self,
+        request: Inbound,
+        caller: Caller,
+        mut record: Record,
+    ) -> Result<Standing, Denial> {
         let identified = enforce(&self.identifiers, &request, caller, &mut record).await?;
         let budget = Budget::begin(request.snapshot().config().budget);
         let given = (identified, budget);
@@ -122,7 +169,7 @@ impl Chain {
         let fits = enforce(&self.when, &request, informed.clone(), &mut record).await?;
         let ownership = step(&self.ownership, &request, informed.clone(), &mut record).await?;
         let lineage = step(&self.lineage, &request, informed.clone(), &mut record).await?;
-        let permit = Permit::new(
+        Permit::new(
             request,
             self.facts(),
             &informed,
@@ -130,17 +177,15 @@ impl Chain {
             fits,
             ownership,
             lineage,
-        )?;
-        Ok(Standing {
-            request: permit.request,
-            caller: permit.caller,
-        })
+        )
+        .map(|permit| Standing(permit.0))
     }
 
     /// Tells every layer how a request ended.
     pub fn settle(&self, record: &Record) {
         self.identity.settle(record);
         self.identifiers.settle(record);
+        self.rest.settle(record);
         self.performance.settle(record);
         self.roles.settle(record);
         self.when.settle(record);
@@ -220,7 +265,11 @@ async fn judge<L: Layer>(
 /// Proof that every layer the route enforces said yes, with the request it was said to. Only [`Chain::authorize`] makes one, and
 /// forwarding or serving consumes it.
 #[derive(Debug)]
-pub struct Permit {
+pub struct Permit(Box<Judged>);
+
+/// What a permit holds. In a box, because it moves through every step of forwarding.
+#[derive(Debug)]
+struct Judged {
     request: Inbound,
     caller: Caller,
     target: Target,
@@ -252,49 +301,46 @@ impl Permit {
                 .snapshot()
                 .upstream(index)
                 .is_some_and(|upstream| upstream.authorization == Authorization::Keep),
-            Target::Serve(_) => false,
+            Target::Serve(what) => what.acts_for_caller(),
         };
         let authorization = match rule.pass_credentials {
             // The route map says so, and the start prints it.
             true => request.authorization().cloned(),
             false => caller.authorization().filter(|_| keeps_token).cloned(),
         };
-        Ok(Self {
+        Ok(Self(Box::new(Judged {
             request,
             caller,
             target,
             authorization,
             touched,
-        })
+        })))
     }
 
     /// The judged request.
     pub fn request(&self) -> &Inbound {
-        &self.request
+        &self.0.request
     }
 
     /// Who it is from.
     pub fn caller(&self) -> &Caller {
-        &self.caller
+        &self.0.caller
     }
 
     /// Where it may go.
     pub fn target(&self) -> Target {
-        self.target
+        self.0.target
     }
 
     /// Takes the permit apart to use it up.
     pub(crate) fn spend(mut self) -> Spent {
-        let (fields, body) = self.request.take_message();
+        let (fields, body) = self.0.request.take_message();
         Spent {
-            standing: Standing {
-                request: self.request,
-                caller: self.caller,
-            },
             fields,
             body,
-            authorization: self.authorization,
-            touched: self.touched,
+            touched: std::mem::replace(&mut self.0.touched, Touched::nothing()),
+            authorization: self.0.authorization.take(),
+            standing: Standing(self.0),
         }
     }
 }
@@ -312,7 +358,7 @@ pub(crate) struct Spent {
     /// The fields that may pass.
     pub(crate) fields: HeaderMap,
     /// The body.
-    pub(crate) body: Option<Incoming>,
+    pub(crate) body: Option<Body>,
     /// The `Authorization` field for the upstream.
     pub(crate) authorization: Option<HeaderValue>,
     /// The facts that the request may change.
@@ -321,24 +367,37 @@ pub(crate) struct Spent {
 
 /// Who asked what, of a request that was let in: enough to judge again whether its answer may go on, and nothing that could be forwarded.
 #[derive(Debug)]
-pub struct Standing {
-    request: Inbound,
-    caller: Caller,
-}
+pub struct Standing(Box<Judged>);
 
 impl Standing {
     /// The request, without its fields and body.
     pub fn request(&self) -> &Inbound {
-        &self.request
+        &self.0.request
     }
 
     /// Who it is from.
     pub fn caller(&self) -> &Caller {
-        &self.caller
+        &self.0.caller
     }
 
-    /// Until when its proof is accepted, in Unix seconds; for ever if nobody had to prove anything.
+    /// Whether nobody has proven yet who they are, and must before they say anything.
+    pub(crate) fn needs_token(&self) -> bool {
+        self.request().rule().access == Access::User && self.caller().verified().is_none()
+    }
+
+    /// When to ask at the latest whether its proof still is accepted, in Unix seconds; never if nobody had to prove anything.
     pub fn accepted_until(&self) -> Option<i64> {
-        Some(self.caller.verified()?.accepted_until())
+        let until = self.caller().verified()?.accepted_until();
+        let Some(live) = self.caller().cookie_session() else {
+            return Some(until);
+        };
+        // Half a minute before the token behind the cookie expires, so that it is renewed in time.
+        let early = until - RENEWAL;
+        let until = match clock::unix_now() < early {
+            true => early,
+            false => until,
+        };
+        let sessions = &self.request().snapshot().config().sessions;
+        Some(until.min(live.until(sessions)))
     }
 }

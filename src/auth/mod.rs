@@ -41,6 +41,7 @@ pub mod identity;
 pub mod lineage;
 pub mod ownership;
 pub mod performance;
+pub mod rest;
 pub mod roles;
 pub mod when;
 
@@ -81,6 +82,8 @@ pub enum LayerName {
     Identity,
     /// Whether typed path parameters have their type.
     Identifiers,
+    /// Whether tables behind PostgREST are granted.
+    Rest,
     /// What is known for judging.
     Performance,
     /// Whether the caller's roles allow the action.
@@ -98,6 +101,7 @@ impl LayerName {
     pub const ALL: &[Self] = &[
         Self::Identity,
         Self::Identifiers,
+        Self::Rest,
         Self::Performance,
         Self::Roles,
         Self::When,
@@ -110,6 +114,7 @@ impl LayerName {
         match self {
             Self::Identity => "identity",
             Self::Identifiers => "identifiers",
+            Self::Rest => "rest",
             Self::Performance => "performance",
             Self::Roles => "roles",
             Self::When => "when",
@@ -121,7 +126,9 @@ impl LayerName {
     /// Whether a route may put the layer into shadow or switch it off.
     pub const fn can_be_waived(self) -> bool {
         match self {
-            Self::Identity | Self::Identifiers | Self::Performance | Self::When => false,
+            Self::Identity | Self::Identifiers | Self::Rest | Self::Performance | Self::When => {
+                false
+            }
             Self::Roles | Self::Ownership | Self::Lineage => true,
         }
     }

@@ -13,7 +13,7 @@ use super::{Caller, Layer, LayerName};
 use crate::budget::Budget;
 use crate::config::checked::Access;
 use crate::denial::Denial;
-use crate::facts::{Asking, Facts, Known};
+use crate::facts::{Asking, Facts, Known, Named};
 use crate::outage::AccessClass;
 use crate::request::Inbound;
 
@@ -74,6 +74,12 @@ impl Layer for Performance {
             // Public to ask for; what is asked for has an owner all the same.
             Access::Public | Access::Deny => AccessClass::Read,
             Access::Optional | Access::User => AccessClass::of(rule, request.method(), &self.roles),
+        };
+        // Reading one thing may be writing another.
+        let is_written = |named: &Named| !matches!(named.action.as_str(), "read" | "read:any");
+        let class = match class {
+            AccessClass::Read if named.iter().any(is_written) => AccessClass::Write,
+            class => class,
         };
         let known = {
             let asking = Asking {

@@ -15,7 +15,7 @@ use crate::database::Database;
 use crate::facts::{Shelf, schema};
 use crate::metrics::Metrics;
 use crate::outage::{AccessClass, State};
-use crate::sessions::Revocations;
+use crate::sessions::{Revocations, Sessions};
 use crate::store::{Memory, Store};
 use crate::tokens::{KeySources, VerifiedCache};
 
@@ -106,6 +106,17 @@ fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Vec<String>)> {
     let metrics = Metrics::new()?;
     let keys = KeySources::new(metrics.keys().clone());
     let (revocations, _follower) = Revocations::new(store.clone(), 1, metrics.revocations.clone());
+    // Nothing runs in it.
+    let background = tokio::runtime::Builder::new_current_thread().build()?;
+    let _entered = background.enter();
+    let sessions = Sessions::new(
+        &loaded.config,
+        store.clone(),
+        revocations.clone(),
+        None,
+        metrics.sessions.clone(),
+        clock::unix_millis,
+    )?;
     let shelf = Shelf::new(store, false, None, metrics.facts.clone());
     let snapshot = Snapshot::build(
         loaded.config,
@@ -115,6 +126,7 @@ fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Vec<String>)> {
         &cache,
         &keys,
         &revocations,
+        &sessions,
         &shelf,
     )?;
     let mut warnings = loaded.warnings;

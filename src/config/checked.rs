@@ -18,11 +18,14 @@ use super::secret::Secret;
 use super::side_url::SideUrl;
 use crate::auth::LayerName;
 use crate::auth::condition::Condition;
+use crate::auth::rest::rules::RestRules;
 use crate::auth::roles::Action;
 use crate::database::ParamType;
 use crate::facts::Template;
+use crate::identity::endpoints::Endpoint;
 use crate::request::method::Methods;
 use crate::request::path::Pattern;
+use crate::store::Rate;
 
 /// The largest clock difference that an entry of `tokens` may allow: how much longer than its `exp` a token may be accepted.
 pub const LARGEST_LEEWAY: Duration = Duration::from_secs(60);
@@ -48,6 +51,8 @@ pub struct Config {
     pub budget: Duration,
     /// Who signs users in; `None` if nobody does through this gateway.
     pub identity: Option<Arc<Supabase>>,
+    /// The sign-in routes; `None` if nobody signs users in.
+    pub sign_in: Option<SignIn>,
     /// Worker threads, each with its own runtime and upstream pools. Default: the number of cores.
     pub workers: NonZeroUsize,
     /// Where requests come in; at least one.
@@ -68,6 +73,8 @@ pub struct Config {
     pub token_cache: NonZeroUsize,
     /// The list of what is revoked.
     pub revocations: Revocations,
+    /// Sessions in a cookie, and how many sessions a user may have.
+    pub sessions: Sessions,
     /// Where roles come from, and what they grant.
     pub roles: Roles,
     /// Named groups of servers; routes refer to them by index.
@@ -315,6 +322,69 @@ pub struct Learn {
     pub keep: Duration,
 }
 
+/// The sign-in routes, which the gateway answers itself.
+#[derive(Debug)]
+pub struct SignIn {
+    /// What their paths begin with, without a slash at the end. Default `/api/v1/auth`; `None` if there are none.
+    pub prefix: Option<String>,
+    /// Whether new users must prove their e-mail address first. Default `auto`.
+    pub confirm_email: ConfirmEmail,
+    /// How long each may take. Default: 8 s for `login`, 15 s for `register`, 8 s for every other.
+    pub deadlines: Deadlines,
+    /// How often somebody may try, at these routes or at the identity server's own.
+    pub throttle: Throttling,
+}
+
+/// Whether new users must prove that an e-mail address is theirs before they sign in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfirmEmail {
+    /// They are signed in at once.
+    Auto,
+    /// They are sent a message first.
+    Required,
+}
+
+/// How long requests to sign in may take, all calls together.
+#[derive(Clone, Debug)]
+pub struct Deadlines {
+    /// `login`.
+    pub login: Duration,
+    /// `register`.
+    pub register: Duration,
+    /// Every other.
+    pub other: Duration,
+}
+
+/// How often somebody may try to sign in. What is counted, and why, is said in [`crate::identity::throttle`].
+#[derive(Clone, Debug)]
+pub struct Throttling {
+    /// Failed sign-ins. Default: 20 a minute from one address, 5 a minute from one address on one account.
+    pub login: Limits,
+    /// Registrations. Default: 3 a minute from one address.
+    pub register: Limits,
+    /// Failed refreshes. Default: 10 a minute from one address.
+    pub refresh: Limits,
+    /// Messages that are sent on request. Default: 2 a minute from one address.
+    pub reset: Limits,
+    /// Failed one-time codes. Default: 10 a minute from one address, 5 a minute from one address on one account.
+    pub verify: Limits,
+    /// Failures of one account, from everywhere, beyond which attempts wait. Default: 10 an hour.
+    pub everywhere: Rate,
+    /// How long such an attempt waits at most. Default 2 s.
+    pub longest_delay: Duration,
+    /// How many may wait at once. Default 1000.
+    pub waiting: usize,
+}
+
+/// The limits of one kind of attempt.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// From one address.
+    pub address: Rate,
+    /// From one address on one account; `None` where the account makes no difference.
+    pub account: Option<Rate>,
+}
+
 /// Supabase Auth, in front of which the gateway stands.
 #[derive(Debug)]
 pub struct Supabase {
@@ -441,6 +511,45 @@ impl Revocations {
     pub fn remembers_sessions(&self) -> i64 {
         seconds(self.session_lifetime).saturating_add(self.remembers_tokens())
     }
+}
+
+/// Sessions in a cookie, and how many sessions a user may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sessions {
+    /// Name of the cookie. It begins with `__Host-` (RFC 6265bis, section 4.1.3.2) but in development. Default [`OWN_COOKIE`].
+    ///
+    /// [`OWN_COOKIE`]: crate::request::headers::OWN_COOKIE
+    pub cookie: String,
+    /// On which requests from other sites a browser sends it. Default: lax.
+    pub same_site: SameSite,
+    /// How long a session may go without a request. Default 30 min.
+    pub idle: Duration,
+    /// How long a session lives at most. Default 12 h.
+    pub lifetime: Duration,
+    /// Sessions of one user at once, by cookie or by token; the oldest ends. Default 10.
+    pub max_per_user: usize,
+    /// How many sessions a process remembers. Default 100,000.
+    pub cache: NonZeroUsize,
+}
+
+/// What a browser demands of a cookie with this in front of its name: `Secure`, `Path=/`, and no `Domain`, so that no other host, and no
+/// page in clear text, can set it (RFC 6265bis, section 4.1.3.2).
+pub const HOST_PREFIX: &str = "__Host-";
+
+/// Whether a browser takes a cookie of this name with `Secure` alone. Only in development may it be another.
+pub fn is_secure_name(name: &str) -> bool {
+    name.starts_with(HOST_PREFIX) || name.starts_with("__Secure-")
+}
+
+/// On which requests from other sites a browser sends a cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSite {
+    /// When a user follows a link.
+    Lax,
+    /// On none.
+    Strict,
+    /// On all.
+    None,
 }
 
 fn seconds(duration: Duration) -> i64 {
@@ -611,6 +720,10 @@ pub enum Errors {
     Problem,
     /// Always as a gRPC status.
     Grpc,
+    /// As Supabase Auth does, in the version that the client asks for.
+    Gotrue,
+    /// As PostgREST does.
+    Postgrest,
 }
 
 /// What becomes of the caller's access token.
@@ -678,8 +791,14 @@ pub struct Route {
     pub timeouts: Timeouts,
     /// Whether a client may change the connection to WebSocket. Default: no.
     pub websocket: bool,
+    /// Whether messages of a WebSocket are those of Supabase Realtime, and the tokens in them are judged. Default: no.
+    pub realtime: bool,
     /// How refusals are written. Default `problem`.
     pub errors: Errors,
+    /// Whether a publishable key of Supabase must come with a request; `None` does not look.
+    pub apikey: Option<ApiKey>,
+    /// What is granted of a PostgREST behind the route; `None` does not look.
+    pub rest: Option<RestRules>,
     /// Layers that do not enforce here, gateway-wide settings already merged in.
     pub waived: Vec<Waiver>,
     /// The line the route starts at, for messages.
@@ -699,6 +818,15 @@ pub enum Access {
     Deny,
 }
 
+/// Whether one of the publishable keys of Supabase must come with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApiKey {
+    /// One of them must.
+    Required,
+    /// One of them or none.
+    Optional,
+}
+
 /// Where a permitted request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -713,8 +841,19 @@ pub enum Target {
 pub enum Serve {
     /// 200 `{"status":"healthy"}`.
     Health,
+    /// The identity server's own paths.
+    IdentityServer,
+    /// A sign-in route; made for `identity`, and not to be written.
+    SignIn(Endpoint),
     /// Panics, to prove that a panic is a 500 and no outage. Only in `environment: development`.
     Panic,
+}
+
+impl Serve {
+    /// Whether what answers needs the caller's token, to act for them at the identity server.
+    pub fn acts_for_caller(self) -> bool {
+        matches!(self, Self::SignIn(_) | Self::IdentityServer)
+    }
 }
 
 /// One place a credential may be in.
@@ -722,6 +861,8 @@ pub enum Serve {
 pub enum CredentialSource {
     /// `Authorization: Bearer`.
     Bearer,
+    /// The cookie of a session.
+    Cookie,
     /// A query key, written `query.NAME`.
     Query(String),
 }

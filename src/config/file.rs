@@ -7,8 +7,11 @@
 
 use std::time::Duration;
 
+use crate::auth::rest::rules::Embeds;
+
 use super::checked::{
-    Access, Authorization, Environment, Errors, Protocol, Serve, Tail, TrailingSlash, WaivedMode,
+    Access, ApiKey, Authorization, ConfirmEmail, Environment, Errors, Protocol, SameSite, Serve,
+    Tail, TrailingSlash, WaivedMode,
 };
 use super::declare::{wire, words};
 use super::node::{Kind, Node, Text};
@@ -16,6 +19,7 @@ use super::problem::Report;
 use super::units::{Date, Size};
 use super::wire::{Decode, Field, Keys, List, Many, Named, Names, Value, wrong};
 use crate::database::ParamType;
+use crate::store::Rate;
 
 wire! {
     /// The whole file.
@@ -39,6 +43,7 @@ wire! {
         tokens: List<Issuer>,
         token_cache: i128,
         revocations: Revocations,
+        sessions: Sessions,
         roles: Roles,
         upstreams: Named<Upstream>,
         cors: Cors,
@@ -47,7 +52,7 @@ wire! {
         routes: List<Route>,
     }
     later [
-        "assertion", "limits", "sessions",
+        "assertion", "limits",
     ]
 
     /// A secret of the gateway's own.
@@ -78,6 +83,33 @@ wire! {
     /// Who signs users in.
     struct IdentityProvider {
         supabase: Supabase,
+        deadlines: Deadlines,
+        throttle: Throttle,
+    }
+
+    /// How long a request to sign in may take.
+    struct Deadlines {
+        login: Duration,
+        register: Duration,
+        other: Duration,
+    }
+
+    /// How often somebody may try.
+    struct Throttle {
+        login: AttemptLimits,
+        register: AttemptLimits,
+        refresh: AttemptLimits,
+        reset: AttemptLimits,
+        verify: AttemptLimits,
+        everywhere: Rate,
+        longest_delay: Duration,
+        waiting: i128,
+    }
+
+    /// The limits of one kind of attempt.
+    struct AttemptLimits {
+        address: Rate,
+        account: Rate,
     }
 
     /// Supabase Auth.
@@ -91,8 +123,9 @@ wire! {
         address_header: Text,
         concurrency: i128,
         queue: i128,
+        prefix: Text,
+        confirm_email: ConfirmEmail,
     }
-    later ["confirm_email", "prefix"]
 
     /// What is asked about callers.
     struct Facts {
@@ -212,6 +245,16 @@ wire! {
         secret_file: Many<Text>,
     }
 
+    /// Sessions in a cookie, and how many a user may have.
+    struct Sessions {
+        cookie: Text,
+        same_site: SameSite,
+        idle: Duration,
+        lifetime: Duration,
+        max_per_user: i128,
+        cache: i128,
+    }
+
     /// Where roles come from and what they grant.
     struct Roles {
         from: Text,
@@ -296,7 +339,10 @@ wire! {
         body: Body,
         timeouts: Timeouts,
         upgrade: List<Upgrade>,
+        realtime: bool,
         errors: Errors,
+        apikey: ApiKey,
+        rest: Rest,
         layers: Layers,
         learn: Learn,
     }
@@ -315,6 +361,23 @@ wire! {
         kind: Text,
         field: Text,
         keep: Duration,
+    }
+    later ["limits", "when"]
+
+    /// What is granted of a PostgREST.
+    struct Rest {
+        tables: Named<RestTable>,
+        embeds: Embeds,
+        rpc: List<Text>,
+        schemas: List<Text>,
+        openapi: bool,
+    }
+
+    /// What is granted of one table.
+    struct RestTable {
+        read: Columns,
+        write: Columns,
+        delete: bool,
     }
 
     /// What may be sent.
@@ -492,6 +555,30 @@ pub(crate) enum Mode {
     Waived(WaivedMode),
 }
 
+/// `true`, or the names of columns.
+#[derive(Clone, Debug)]
+pub(crate) enum Columns {
+    /// All of them, or none.
+    All(bool),
+    /// These.
+    These(List<Text>),
+}
+
+impl Decode for Columns {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        match &node.kind {
+            Kind::List(_) => List::decode(node, report).map(Self::These),
+            Kind::Bool(all) => Some(Self::All(*all)),
+            Kind::Null
+            | Kind::Integer(_)
+            | Kind::Float
+            | Kind::Text(_)
+            | Kind::Map(_)
+            | Kind::Broken => wrong(&node, "`true`, or a list of columns", report),
+        }
+    }
+}
+
 /// The least authenticator assurance level.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Aal(pub u8);
@@ -512,6 +599,7 @@ words! {
         "shadow" => Mode::Waived(WaivedMode::Shadow),
         "off" => Mode::Waived(WaivedMode::Off),
     }
+    impl ConfirmEmail { "auto" => ConfirmEmail::Auto, "required" => ConfirmEmail::Required, }
     impl Access {
         "public" => Access::Public,
         "optional" => Access::Optional,
@@ -524,10 +612,18 @@ words! {
         "integer" => ParamType::Integer,
     }
     impl Aal { "aal1" => Aal(1), "aal2" => Aal(2), }
-    impl Serve { "health" => Serve::Health, "panic" => Serve::Panic, }
+    impl Serve { "health" => Serve::Health, "identity_server" => Serve::IdentityServer, "panic" => Serve::Panic, }
     impl TrailingSlash { "same" => TrailingSlash::Same, "strict" => TrailingSlash::Strict, }
     impl Tail { "canonical" => Tail::Canonical, "opaque" => Tail::Opaque, }
-    impl Errors { "problem" => Errors::Problem, "grpc" => Errors::Grpc, } later ["gotrue", "postgrest"]
+    impl Errors {
+        "problem" => Errors::Problem,
+        "grpc" => Errors::Grpc,
+        "gotrue" => Errors::Gotrue,
+        "postgrest" => Errors::Postgrest,
+    }
+    impl ApiKey { "required" => ApiKey::Required, "optional" => ApiKey::Optional, }
+    impl Embeds { "deny" => Embeds::Deny, "tables" => Embeds::Tables, }
     impl Upgrade { "websocket" => Upgrade::Websocket, }
+    impl SameSite { "lax" => SameSite::Lax, "strict" => SameSite::Strict, "none" => SameSite::None, }
     impl Protocol { "http1" => Protocol::Http1, "http2" => Protocol::Http2, }
 }

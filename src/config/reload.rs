@@ -106,6 +106,7 @@ fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
         process.token_cache(),
         process.key_sources(),
         process.revocations(),
+        process.sessions(),
         current.chain().facts().shelf(),
     );
     match built {
@@ -151,6 +152,7 @@ fn needs_restart(old: &Config, new: &Config) -> Option<String> {
             "revocations.capacity",
             old.revocations.capacity != new.revocations.capacity,
         ),
+        ("sessions.cache", old.sessions.cache != new.sessions.cache),
         ("keys", !are_same_keys(&old.keys, &new.keys)),
         ("store", !is_same_store(&old.store, &new.store)),
         (

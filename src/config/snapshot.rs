@@ -16,7 +16,7 @@ use crate::facts::{Facts, Shelf};
 use crate::listen::tls;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::request::route::{RouteTable, Selected};
-use crate::sessions::Revocations;
+use crate::sessions::{Revocations, Sessions};
 use crate::tokens::{KeySources, Tokens, VerifiedCache};
 
 /// A configuration, ready to judge by.
@@ -54,6 +54,7 @@ impl Snapshot {
         cache: &Arc<VerifiedCache>,
         keys: &KeySources,
         revocations: &Arc<Revocations>,
+        sessions: &Arc<Sessions>,
         shelf: &Arc<Shelf>,
     ) -> anyhow::Result<Self> {
         let tokens = Arc::new(
@@ -75,7 +76,7 @@ impl Snapshot {
             .flat_map(|route| &route.credentials)
             .filter_map(|source| match source {
                 CredentialSource::Query(name) => Some(name.clone()),
-                CredentialSource::Bearer => None,
+                CredentialSource::Bearer | CredentialSource::Cookie => None,
             })
             .collect();
         query_credentials.sort_unstable();
@@ -89,6 +90,7 @@ impl Snapshot {
                 tokens.clone(),
                 RoleTable::new(&config.roles),
                 revocations.clone(),
+                sessions.clone(),
                 Arc::new(Facts::new(&config, shelf.clone())),
             ),
             tokens,

@@ -4,15 +4,18 @@
 //!
 //! One number and one unit: `1h30m` is refused, because two spellings of one value make two files look different.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::node::Node;
 use super::problem::Report;
 use super::wire::{Decode, wrong};
+use crate::store::Rate;
 
 const DURATION: &str =
     "a duration: a whole number with `ms`, `s`, `m`, `h` or `d`, such as `500ms` or `10s`";
 const SIZE: &str = "a size: bytes, or a whole number with `KiB`, `MiB` or `GiB`, such as `20KiB`";
+const RATE: &str = "a rate: a whole number, `/` and `s`, `m`, `h` or `d`, such as `5/m`";
 const DATE: &str = "a date such as `2027-01-01`, or a time such as `2027-01-01T12:00:00Z`";
 
 impl Decode for Duration {
@@ -36,6 +39,13 @@ impl Decode for Size {
                 .and_then(|bytes| u64::try_from(bytes).ok()),
         };
         size.map(Self).or_else(|| refused(&node, SIZE, report))
+    }
+}
+
+impl Decode for Rate {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        let rate = node.kind.as_text().and_then(|text| rate(&text.value));
+        rate.or_else(|| refused(&node, RATE, report))
     }
 }
 
@@ -69,6 +79,25 @@ fn duration(text: &str) -> Option<Duration> {
         _ => None,
     }
 }
+
+/// As many as come in a time may come at once.
+fn rate(text: &str) -> Option<Rate> {
+    let (count, unit) = text.split_once('/')?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return None,
+    };
+    let is_plain = count.bytes().all(|byte| byte.is_ascii_digit());
+    let count = count.parse::<u32>().ok().filter(|_| is_plain)?;
+    let count = NonZeroU32::new(count).filter(|count| count.get() <= MOST)?;
+    Some(Rate::new(count, Duration::from_secs(seconds)))
+}
+
+/// The largest count of a rate. Beyond it a limit is none.
+const MOST: u32 = 1_000_000;
 
 fn size(text: &str) -> Option<u64> {
     let (number, unit) = number_and_unit(text)?;

@@ -516,11 +516,8 @@ impl Shelf {
                     continue;
                 }
             };
-            if let (Some((id, fact)), Some(source)) = (read.within, &wanted.source.within) {
-                let outer = Wanted {
-                    source: source.clone(),
-                    id,
-                };
+            if let Some((source, id, fact)) = read.within {
+                let outer = Wanted { source, id };
                 let place = outer.place();
                 self.remember(outer.key(), Arc::new(entry(fact.clone(), place)));
                 self.write_back(outer, fact, None, when);

@@ -37,8 +37,18 @@ pub(super) struct Source {
     /// The type of ids.
     pub id: ParamType,
     /// Where what it lies in comes from.
-    pub within: Option<Arc<Source>>,
+    pub within: Option<Outer>,
     from: From,
+}
+
+/// Where what a thing lies in comes from.
+#[derive(Clone, Debug)]
+pub(super) struct Outer {
+    /// The kind it lies in.
+    pub real: Arc<Source>,
+    /// What is looked up in its place for a thing that is not there, so that it takes as many lookups. Facts of this are about nothing: an id
+    /// of one kind that somebody asks for as another must not say that it is absent there.
+    pub stand_in: Arc<Source>,
 }
 
 #[derive(Debug)]
@@ -51,7 +61,7 @@ enum From {
 #[derive(Debug)]
 pub(super) struct Read {
     pub fact: Fact,
-    pub within: Option<(String, Fact)>,
+    pub within: Option<(Arc<Source>, String, Fact)>,
 }
 
 impl Source {
@@ -77,7 +87,7 @@ impl Source {
             None if !written.memberships.is_empty() => Some(From::Written(written.clone())),
             None => None,
         };
-        let thing = |kind: &ResourceKind, within: Option<Arc<Self>>| {
+        let thing = |kind: &ResourceKind, name: &str, within: Option<Outer>| {
             let from = match &kind.rows {
                 RowSource::Query(query) => {
                     let outer = kind
@@ -94,7 +104,7 @@ impl Source {
             };
             Some(Arc::new(Self::new(
                 About::Thing,
-                &kind.name,
+                name,
                 kind.id,
                 within,
                 from,
@@ -105,7 +115,14 @@ impl Source {
             .iter()
             .map(|kind| {
                 let outer = kind.within.and_then(|index| config.resources.get(index));
-                thing(kind, outer.and_then(|outer| thing(outer, None)))
+                let outer = outer.and_then(|outer| {
+                    Some(Outer {
+                        real: thing(outer, &outer.name, None)?,
+                        // No kind has such a name.
+                        stand_in: thing(outer, &format!("in place of {}", outer.name), None)?,
+                    })
+                });
+                thing(kind, &kind.name, outer)
             })
             .collect();
         let of_callers = |about: About, name: &str, from: Option<From>| {
@@ -118,7 +135,7 @@ impl Source {
         }
     }
 
-    fn new(about: About, name: &str, id: ParamType, within: Option<Arc<Self>>, from: From) -> Self {
+    fn new(about: About, name: &str, id: ParamType, within: Option<Outer>, from: From) -> Self {
         let said = match &from {
             From::Database(sql) => format!("{name}\0{}\0{sql}", id.as_str()),
             // What is written down is never remembered.
@@ -224,10 +241,16 @@ impl Source {
         let within = match (&self.within, &fact) {
             (None, _) => None,
             // So that an absent thing is looked up as often as one that is there.
-            (Some(_), Fact::Row(None)) => Some((id.to_owned(), Fact::Row(None))),
-            (Some(_), Fact::Row(Some(row))) => match &row.within {
+            (Some(outer), Fact::Row(None)) => {
+                Some((outer.stand_in.clone(), id.to_owned(), Fact::Row(None)))
+            }
+            (Some(outer), Fact::Row(Some(row))) => match &row.within {
                 None => None,
-                Some(outer) => Some((outer.clone(), Fact::row(rows.text(0, 3), Lineage::Whole)?)),
+                Some(within) => Some((
+                    outer.real.clone(),
+                    within.clone(),
+                    Fact::row(rows.text(0, 3), Lineage::Whole)?,
+                )),
             },
             (Some(_), Fact::Caller(_) | Fact::Memberships(_)) => None,
         };

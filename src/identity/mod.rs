@@ -7,12 +7,21 @@
 //! The identity server is slow by nature (it hashes passwords) and may be away. So every call has a deadline, calls run in bounded numbers on the
 //! background runtime, and a breaker keeps a server that does not answer from costing everybody that deadline.
 
+pub mod door;
+pub mod endpoints;
+pub mod flight;
 mod grant;
+mod later;
 mod metrics;
 mod operation;
+mod refresh;
+mod renewer;
 mod server;
+pub mod throttle;
 
 pub use grant::{ApiVersion, AuthError, Grant};
+pub use later::{Later, LaterMetrics};
 pub use metrics::IdentityMetrics;
 pub use operation::Operation;
+pub use refresh::{Refresh, Refreshed};
 pub use server::{ApiKey, Call, CallError, IdentityServer, Reply};

@@ -240,25 +240,39 @@ impl IdentityServer {
         self.calls.breaker.outage()
     }
 
-    /// Asks, within [`DEADLINE`]. Whoever stops waiting does not end the call.
+    /// Where calls run.
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Asks, within 5 s. Whoever stops waiting does not end the call.
     ///
     /// # Errors
     ///
     /// There is no answer; see [`CallError`].
     pub async fn call(&self, call: Call) -> Result<Reply, CallError> {
+        self.call_until(call, clock::now() + DEADLINE).await
+    }
+
+    /// The same, until another moment.
+    pub(super) async fn call_until(
+        &self,
+        call: Call,
+        deadline: Instant,
+    ) -> Result<Reply, CallError> {
         let calls = self.calls.clone();
         let task = self
             .runtime
-            .spawn(async move { calls.carry_out(call).await });
+            .spawn(async move { calls.carry_out(call, deadline).await });
         // A task that ends otherwise panicked, or the process ends.
         task.await.unwrap_or(Err(CallError::Unknown))
     }
 }
 
 impl Calls {
-    async fn carry_out(self: Arc<Self>, call: Call) -> Result<Reply, CallError> {
+    async fn carry_out(self: Arc<Self>, call: Call, deadline: Instant) -> Result<Reply, CallError> {
         let started = clock::now();
-        let answer = self.ask(&call, started).await;
+        let answer = self.ask(&call, started, deadline).await;
         let now = clock::now();
         let outcome = match &answer {
             Ok(reply) => match reply.status {
@@ -274,12 +288,17 @@ impl Calls {
         answer
     }
 
-    async fn ask(self: &Arc<Self>, call: &Call, started: Instant) -> Result<Reply, CallError> {
+    async fn ask(
+        self: &Arc<Self>,
+        call: &Call,
+        started: Instant,
+        deadline: Instant,
+    ) -> Result<Reply, CallError> {
         self.breaker.permits().map_err(|_| CallError::Away)?;
-        let _turn = self.turn(started + TURN).await?;
+        let _turn = self.turn(deadline.min(started + TURN)).await?;
         let _running = Counted::more(&self.metrics.running);
         let message = self.message(call);
-        let failure = match self.client.send(&message, started + DEADLINE).await {
+        let failure = match self.client.send(&message, deadline).await {
             Ok(whole) => {
                 self.breaker.answered(clock::now());
                 return Ok(whole.into());

@@ -78,6 +78,11 @@ impl Handshake {
         }
     }
 
+    /// Offers no extension, so that what is said can be read: frames without compression.
+    pub(super) fn refuse_extensions(&mut self) {
+        self.extensions = None;
+    }
+
     /// The fields of the handshake for the upstream.
     pub fn fields(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         let protocols = HeaderValue::from_str(&self.protocols.join(", ")).ok();
@@ -102,12 +107,12 @@ impl Handshake {
         .filter_map(|(name, value)| Some((name, value?)))
     }
 
-    /// Makes the fields of an upstream's 101 those for the client.
+    /// Makes the fields of an upstream's 101 those for the client. `own` is the name of this gateway's cookie.
     ///
     /// # Errors
     ///
     /// It does not answer this handshake; the text is for the operator.
-    pub fn finish(&self, headers: &mut HeaderMap) -> Result<(), &'static str> {
+    pub fn finish(&self, headers: &mut HeaderMap, own: &str) -> Result<(), &'static str> {
         if !is_upgrade(headers) {
             return Err("its 101 does not change to WebSocket");
         }
@@ -129,7 +134,7 @@ impl Handshake {
         Self::remove(headers);
         headers.remove(header::CONTENT_LENGTH);
         headers.remove(header::TRANSFER_ENCODING);
-        crate::request::headers::clean_response(headers);
+        crate::request::headers::clean_response(headers, own);
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept.clone());
@@ -292,7 +297,7 @@ mod tests {
     fn only_a_101_that_answers_the_handshake_opens_the_tunnel() {
         let handshake = read(|_| {}).expect("a handshake");
         let good = ("sec-websocket-accept", ACCEPT);
-        let finish = |fields: &[_]| handshake.finish(&mut answer(fields)).is_ok();
+        let finish = |fields: &[_]| handshake.finish(&mut answer(fields), "own").is_ok();
         assert!(finish(&[good]));
         assert!(finish(&[good, ("sec-websocket-protocol", "phoenix")]));
         assert!(finish(&[
@@ -310,7 +315,7 @@ mod tests {
         ]));
         assert!(!finish(&[good, ("sec-websocket-extensions", "x-other")]));
         let mut headers = answer(&[good, ("server", "s"), ("content-length", "3")]);
-        handshake.finish(&mut headers).expect("good");
+        handshake.finish(&mut headers, "own").expect("good");
         let mut expected = answer(&[good, ("server", "s")]);
         expected.insert("connection", HeaderValue::from_static("Upgrade"));
         assert_eq!(headers, expected);

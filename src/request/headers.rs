@@ -11,8 +11,27 @@ use std::borrow::Cow;
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
 
-/// The cookie of this gateway, which no upstream sees and none may set.
+/// What the cookie of this gateway is called unless `sessions.cookie` says otherwise. No upstream sees it, and none may set it.
 pub const OWN_COOKIE: &str = "__Host-foregate";
+
+/// This gateway's cookie, as a request came with it.
+#[derive(Clone, PartialEq, Eq)]
+pub enum OwnCookie {
+    /// Once, under its name: its value.
+    One(Box<str>),
+    /// More than once, or in a spelling that some take for it and others do not.
+    Ambiguous,
+}
+
+impl std::fmt::Debug for OwnCookie {
+    /// The value is a credential.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::One(_) => "One(…)",
+            Self::Ambiguous => "Ambiguous",
+        })
+    }
+}
 
 /// Families of names, folded, that say who a request is from or where it was going.
 const RESERVED_PREFIXES: &[&str] = &[
@@ -194,8 +213,8 @@ fn is_unwanted(name: &str) -> bool {
 }
 
 /// Removes from a request what only this gateway may say, and what was meant for this hop alone. Fields named by `Connection` go
-/// before anything is judged, so that a client cannot have a field judged and then removed.
-pub fn clean_request(headers: &mut HeaderMap, survey: &Survey) {
+/// before anything is judged, so that a client cannot have a field judged and then removed. Gives the cookie called `own`, if it came.
+pub fn clean_request(headers: &mut HeaderMap, survey: &Survey, own: &str) -> Option<OwnCookie> {
     // Asked first: a proper `TE` is named by `Connection`.
     let keeps_trailers = survey.te && accepts_trailers(headers);
     if survey.connection {
@@ -213,8 +232,9 @@ pub fn clean_request(headers: &mut HeaderMap, survey: &Survey) {
     if survey.cookies > 1 {
         join_cookies(headers);
     }
-    if survey.cookies > 0 {
-        remove_own_cookie(headers);
+    match survey.cookies {
+        0 => None,
+        _ => take_own_cookie(headers, own),
     }
 }
 
@@ -237,7 +257,7 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
 }
 
 /// Removes from an answer what was meant for this hop alone, and what an upstream may not say in our name.
-pub fn clean_response(headers: &mut HeaderMap) {
+pub fn clean_response(headers: &mut HeaderMap, own: &str) {
     let (mut connection, mut unwanted, mut sets_cookies) = (false, false, false);
     for (name, _) in &*headers {
         match name.as_str() {
@@ -253,7 +273,7 @@ pub fn clean_response(headers: &mut HeaderMap) {
         remove_where(headers, is_unwanted_answer);
     }
     if sets_cookies {
-        keep_upstream_cookies(headers);
+        keep_upstream_cookies(headers, own);
     }
 }
 
@@ -265,11 +285,11 @@ fn is_unwanted_answer(name: &str) -> bool {
     !is_ordinary(name) && (is_hop_by_hop(name) || ours(name))
 }
 
-fn keep_upstream_cookies(headers: &mut HeaderMap) {
+fn keep_upstream_cookies(headers: &mut HeaderMap, own: &str) {
     let cookies = headers.get_all(header::SET_COOKIE);
     let kept: Vec<HeaderValue> = cookies
         .iter()
-        .filter(|value| !is_own_cookie(value.as_bytes()))
+        .filter(|value| !is_own_cookie(value.as_bytes(), own))
         .cloned()
         .collect();
     headers.remove(header::SET_COOKIE);
@@ -341,20 +361,25 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn remove_own_cookie(headers: &mut HeaderMap) {
-    let Some(cookies) = headers.get(header::COOKIE) else {
-        return;
-    };
+fn take_own_cookie(headers: &mut HeaderMap, own: &str) -> Option<OwnCookie> {
+    let cookies = headers.get(header::COOKIE)?.clone();
     let pairs = || {
         cookies
             .as_bytes()
             .split(|&byte| byte == b';')
             .map(<[u8]>::trim_ascii)
     };
-    if !pairs().any(is_own_cookie) {
-        return;
-    }
-    let kept: Vec<&[u8]> = pairs().filter(|pair| !is_own_cookie(pair)).collect();
+    let mut ours = pairs().filter(|pair| is_own_cookie(pair, own));
+    let first = ours.next()?;
+    let value = first
+        .strip_prefix(own.as_bytes())
+        .and_then(|rest| rest.strip_prefix(b"="))
+        .and_then(|value| std::str::from_utf8(value).ok());
+    let taken = match (value, ours.next()) {
+        (Some(value), None) => OwnCookie::One(value.into()),
+        _ => OwnCookie::Ambiguous,
+    };
+    let kept: Vec<&[u8]> = pairs().filter(|pair| !is_own_cookie(pair, own)).collect();
     match HeaderValue::from_bytes(&kept.join(&b"; "[..])) {
         Ok(value) if !value.is_empty() => {
             headers.insert(header::COOKIE, value);
@@ -363,24 +388,24 @@ fn remove_own_cookie(headers: &mut HeaderMap) {
             headers.remove(header::COOKIE);
         }
     }
+    Some(taken)
 }
 
-fn is_own_cookie(pair: &[u8]) -> bool {
+fn is_own_cookie(pair: &[u8], own: &str) -> bool {
     // Some servers take `=name=value` for a cookie of that name.
     let pair = pair.trim_ascii();
     let pair = pair.strip_prefix(b"=").unwrap_or(pair);
     let name = pair.split(|&byte| byte == b'=').next().unwrap_or_default();
-    name.trim_ascii()
-        .eq_ignore_ascii_case(OWN_COOKIE.as_bytes())
+    name.trim_ascii().eq_ignore_ascii_case(own.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn clean(headers: &mut HeaderMap) {
+    fn clean(headers: &mut HeaderMap) -> Option<OwnCookie> {
         let survey = Survey::of(headers);
-        clean_request(headers, &survey);
+        clean_request(headers, &survey, OWN_COOKIE)
     }
 
     fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -480,6 +505,29 @@ mod tests {
     }
 
     #[test]
+    fn our_cookie_is_one_value_under_one_spelling_or_nobody_knows_which() {
+        let one = |value: &str| Some(OwnCookie::One(value.into()));
+        let ambiguous = Some(OwnCookie::Ambiguous);
+        for (cookies, taken) in [
+            ("a=1", None),
+            ("__Host-foregate2=x", None),
+            ("__Host-foregate=x", one("x")),
+            ("a=1; __Host-foregate=x=y ;b=2", one("x=y")),
+            ("__Host-foregate=", one("")),
+            ("__Host-foregate", ambiguous.clone()),
+            ("__Host-foregate =x", ambiguous.clone()),
+            ("__host-foregate=x", ambiguous.clone()),
+            ("=__Host-foregate=x", ambiguous.clone()),
+            ("__Host-foregate=x; __Host-foregate=x", ambiguous.clone()),
+            ("__Host-foregate=x; __HOST-foregate=y", ambiguous),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("cookie", HeaderValue::from_static(cookies));
+            assert_eq!(clean(&mut headers), taken, "{cookies}");
+        }
+    }
+
+    #[test]
     fn an_upstream_cannot_speak_in_our_name() {
         let mut headers = map(&[
             ("set-cookie", "__Host-foregate=stolen"),
@@ -490,7 +538,7 @@ mod tests {
             ("x-hop", "1"),
             ("server", "kong"),
         ]);
-        clean_response(&mut headers);
+        clean_response(&mut headers, OWN_COOKIE);
         assert_eq!(headers, map(&[("set-cookie", "a=1"), ("server", "kong")]));
     }
 }

@@ -5,6 +5,8 @@
 //!
 //! Nothing after this module sees an uncanonical path, a client's identity header, or a raw `Authorization` header.
 
+pub mod apikey;
+pub mod body;
 pub mod handshake;
 pub mod headers;
 pub mod host;
@@ -14,6 +16,7 @@ pub mod peer;
 pub mod query;
 pub mod route;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
@@ -24,12 +27,14 @@ use hyper::{HeaderMap, Method, Version};
 
 use crate::auth::LayerName;
 use crate::clock;
-use crate::config::checked::{Errors, Route, Tail, WaivedMode};
+use crate::config::checked::{Route, Tail, WaivedMode};
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 use crate::record::Record;
+use crate::tokens::Recent;
+use body::Body;
 use handshake::Handshake;
-use headers::Survey;
+use headers::{OwnCookie, Survey};
 use host::Host;
 use path::{Canonical, ParameterKind, Pattern, Segment};
 use peer::Client;
@@ -43,8 +48,10 @@ pub struct Head {
     version: Version,
     host: Host,
     client: Client,
+    recent: Rc<Recent>,
     headers: HeaderMap,
     authorization: Option<HeaderValue>,
+    cookie: Option<OwnCookie>,
     handshake: Option<Box<Handshake>>,
     uri: hyper::Uri,
 }
@@ -57,7 +64,7 @@ pub struct Inbound {
     selected: Selected,
     snapshot: Arc<Snapshot>,
     /// Until it is taken for forwarding.
-    body: Option<Incoming>,
+    body: Option<Body>,
 }
 
 impl Head {
@@ -105,7 +112,7 @@ impl Head {
         if survey.authorizations > 1 {
             return Err(Reason::AuthorizationRepeated.into());
         }
-        headers::clean_request(&mut headers, &survey);
+        let cookie = headers::clean_request(&mut headers, &survey, &config.sessions.cookie);
         if handshake.is_some() {
             Handshake::remove(&mut headers);
         }
@@ -120,8 +127,10 @@ impl Head {
             version,
             host,
             client,
+            recent: connection.recent.clone(),
             headers,
             authorization,
+            cookie,
             handshake: handshake.map(Box::new),
             uri,
         }))
@@ -173,7 +182,7 @@ impl Inbound {
         let route = snapshot.route(selected).ok_or(Reason::Internal)?;
         let pattern = route.paths.get(selected.pattern).ok_or(Reason::Internal)?;
         record.route = Some(selected.route);
-        record.is_grpc |= route.errors == Errors::Grpc;
+        record.dialect = record.dialect.on(route.errors, &head.headers);
         if head.handshake.is_some() && !route.websocket {
             return Err(Reason::UpgradeRefused.into());
         }
@@ -201,13 +210,17 @@ impl Inbound {
             record.path.push_str(target.path());
         }
         let query_credentials = query.into_credentials(|name| route.reads_query(name));
+        let mut head = head;
+        if let Some(handshake) = head.handshake.as_mut().filter(|_| route.realtime) {
+            handshake.refuse_extensions();
+        }
         Ok(Self {
             head,
             target,
             query_credentials,
             selected,
             snapshot,
-            body,
+            body: body.map(Body::Streamed),
         })
     }
 
@@ -231,6 +244,11 @@ impl Inbound {
         &self.head.client
     }
 
+    /// The token that was proven last on the connection.
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.head.recent
+    }
+
     /// Path and query, exactly as they are forwarded.
     pub fn target(&self) -> &PathAndQuery {
         &self.target
@@ -244,6 +262,11 @@ impl Inbound {
     /// The `Authorization` field, not yet judged.
     pub fn authorization(&self) -> Option<&HeaderValue> {
         self.head.authorization.as_ref()
+    }
+
+    /// This gateway's cookie, not yet judged; it is not in [`Self::headers`] any more.
+    pub fn cookie(&self) -> Option<&OwnCookie> {
+        self.head.cookie.as_ref()
     }
 
     /// The value of a query key that the route reads as a credential; it is not in [`Self::target`] any more.
@@ -260,6 +283,11 @@ impl Inbound {
         self.snapshot
             .route(self.selected)
             .unwrap_or_else(|| unreachable!("the selected route is in its own snapshot"))
+    }
+
+    /// The pattern of the route's that the path matched.
+    pub fn pattern(&self) -> Option<&Pattern> {
+        self.rule().paths.get(self.selected.pattern)
     }
 
     /// How the route waives a layer now, if it does.
@@ -279,11 +307,7 @@ impl Inbound {
 
     /// Path parameters with their type and text, in order; none if every segment would do for each.
     pub fn typed_parameters(&self) -> impl Iterator<Item = (&str, ParameterKind, &str)> {
-        let typed = self
-            .rule()
-            .paths
-            .get(self.selected.pattern)
-            .filter(|pattern| pattern.is_typed());
+        let typed = self.pattern().filter(|pattern| pattern.is_typed());
         let segments = typed.map(Pattern::segments).unwrap_or_default();
         let texts = self.target.path().split('/').skip(1);
         segments
@@ -293,6 +317,15 @@ impl Inbound {
                 Segment::Parameter { name, kind } => Some((name.as_str(), *kind, text)),
                 Segment::Literal(_) | Segment::Tail => None,
             })
+    }
+
+    /// What stands behind the fixed part of the route's path, without the slash between: what `{*rest}` matched, in its canonical form.
+    pub fn tail(&self) -> Option<&str> {
+        let pattern = self.rule().paths.get(self.selected.pattern)?;
+        let fixed = pattern.segments().len().checked_sub(1)?;
+        let path = self.target.path();
+        let (place, _) = path.match_indices('/').nth(fixed)?;
+        path.get(place + 1..).filter(|_| pattern.has_tail())
     }
 
     /// A path parameter, as the canonical path has it.
@@ -307,9 +340,33 @@ impl Inbound {
     }
 
     /// Takes the fields and the body out for forwarding. What is left can be judged again.
-    pub(crate) fn take_message(&mut self) -> (HeaderMap, Option<Incoming>) {
+    pub(crate) fn take_message(&mut self) -> (HeaderMap, Option<Body>) {
         self.head.authorization = None;
+        self.head.cookie = None;
         (std::mem::take(&mut self.head.headers), self.body.take())
+    }
+
+    /// Reads the body, for rules that judge what it says. From now on it is [`Self::judged_body`].
+    ///
+    /// # Errors
+    ///
+    /// See [`body`].
+    pub async fn judge_body(&mut self) -> Result<(), Denial> {
+        let Some(body) = self.body.take() else {
+            return Err(Reason::BodyMalformed.because("there is none"));
+        };
+        let idle = self.snapshot.config().connections.body_idle;
+        let judged = body.judge(&self.head.headers, self.rule().body_limit, idle);
+        self.body = Some(judged.await?);
+        Ok(())
+    }
+
+    /// What the body says, if it was read.
+    pub fn judged_body(&self) -> Option<&serde_json::Value> {
+        match self.body.as_ref()? {
+            Body::Judged(judged) => Some(judged.value()),
+            Body::Streamed(_) => None,
+        }
     }
 
     /// The handshake, if the client asks for WebSocket.

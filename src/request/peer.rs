@@ -4,11 +4,13 @@
 //! `trusted_proxies.from`, and only as many entries, from the right, as `trusted_proxies.hops`. Not here: what an address may do.
 
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 
 use crate::config::checked::TrustedProxies;
+use crate::tokens::Recent;
 
 /// What is known of a connection before a request comes on it.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub struct Connection {
     text: HeaderValue,
     /// Whether this gateway ended TLS on it.
     pub over_tls: bool,
+    /// The token that was proven on it last.
+    pub recent: Rc<Recent>,
 }
 
 impl Connection {
@@ -29,6 +33,7 @@ impl Connection {
             address,
             text: as_text(address),
             over_tls,
+            recent: Rc::default(),
         }
     }
 }

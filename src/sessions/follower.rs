@@ -126,6 +126,11 @@ impl Revocations {
         }
     }
 
+    /// Whether a token or cookie is in the list by itself at `now`, in Unix seconds.
+    pub fn names_token(&self, token: &Name, now: i64) -> bool {
+        self.list.names_token(token, now)
+    }
+
     /// Whether the list has everything that was stored when the store was last asked.
     pub fn is_complete(&self) -> bool {
         self.complete.load(Ordering::Acquire)

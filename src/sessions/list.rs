@@ -137,6 +137,11 @@ impl List {
             .then_some(Kind::Issuer)
     }
 
+    /// Whether a token or cookie is in the list by itself at `now`, in Unix seconds, without a look at what it says.
+    pub fn names_token(&self, token: &Digest, now: i64) -> bool {
+        self.tokens.get(token).is_some_and(|expires| now < *expires)
+    }
+
     /// How many entries there are of each kind, in the order of [`Kind::ALL`].
     pub fn count(&self) -> [usize; Kind::ALL.len()] {
         [

@@ -14,7 +14,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use aws_lc_rs::rand;
 use tokio::sync::watch;
 
-use super::{Answer, Entry, Kind, Logged, Outage, Position, Store, Swap, Unreachable, Version};
+use super::{
+    Answer, Bucket, Buckets, Entry, Kind, Level, Logged, Outage, Position, Store, Swap,
+    Unreachable, Version,
+};
 
 /// How many records there may be, and how many entries in the log. Arbitrary; with records of a kilobyte this is some hundred megabytes.
 pub const CAPACITY: usize = 262_144;
@@ -25,6 +28,7 @@ pub struct Memory {
     capacity: usize,
     inside: Mutex<Inside>,
     pushes: watch::Sender<u64>,
+    buckets: Buckets,
 }
 
 #[derive(Default)]
@@ -59,6 +63,7 @@ impl Memory {
                 ..Inside::default()
             }),
             pushes: watch::Sender::new(0),
+            buckets: Buckets::default(),
         }
     }
 
@@ -235,6 +240,10 @@ impl Store for Memory {
     fn remove<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, ()> {
         self.inside().records.remove(&(kind, name.to_vec()));
         Box::pin(ready(Ok(())))
+    }
+
+    fn admit<'a>(&'a self, buckets: &'a [Bucket<'a>]) -> Answer<'a, Vec<Level>> {
+        Box::pin(ready(Ok(self.buckets.admit(buckets))))
     }
 
     fn append<'a>(&'a self, entries: &'a [Entry<'a>]) -> Answer<'a, Position> {

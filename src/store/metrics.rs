@@ -28,6 +28,8 @@ pub(super) enum Command {
     Swap,
     /// One record, removed.
     Remove,
+    /// Places in buckets.
+    Admit,
     /// The log, appended to.
     Append,
     /// The log's position.
@@ -41,12 +43,13 @@ pub(super) enum Command {
 }
 
 impl Command {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Get,
         Self::Put,
         Self::Read,
         Self::Swap,
         Self::Remove,
+        Self::Admit,
         Self::Append,
         Self::Position,
         Self::Page,
@@ -61,6 +64,7 @@ impl Command {
             Self::Read => "read",
             Self::Swap => "swap",
             Self::Remove => "remove",
+            Self::Admit => "admit",
             Self::Append => "append",
             Self::Position => "position",
             Self::Page => "page",

@@ -4,6 +4,8 @@
 //! Trusts:   nobody who can write the store; see `seal` for what such a person can and cannot do.
 //! Not here: what records mean (whoever writes them), and what a request is answered during an outage (`outage`).
 
+pub mod buckets;
+pub mod limit;
 pub mod memory;
 pub mod metrics;
 mod redis;
@@ -16,6 +18,8 @@ use std::sync::Arc;
 
 use tokio::sync::{broadcast, watch};
 
+pub use buckets::Buckets;
+pub use limit::{Bucket, Draw, Level, Rate};
 pub use memory::Memory;
 pub use metrics::StoreMetrics;
 pub use redis::Redis;
@@ -257,6 +261,14 @@ pub trait Store: Debug + Send + Sync {
     ///
     /// It is not known to be gone.
     fn remove<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, ()>;
+
+    /// Asks buckets for places, exactly: what replicas take together is never more than a rate allows. Where one bucket says no, none is
+    /// changed, and [`Level::is_admitted`] tells which. The levels come in the order of the buckets, whose names should all differ.
+    ///
+    /// # Errors
+    ///
+    /// It is not known whether the places were taken.
+    fn admit<'a>(&'a self, buckets: &'a [Bucket<'a>]) -> Answer<'a, Vec<Level>>;
 
     /// Appends revocations to the log, in this order, tells whoever follows the log, and says where it stands now. An entry whose name is
     /// there already with no earlier expiry, and an entry that has expired, change nothing: so replicas may all write back what they

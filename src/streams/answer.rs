@@ -45,7 +45,7 @@ enum Tells {
 #[derive(Debug)]
 enum State {
     /// Its head is not answered yet.
-    Waiting(Kind, Option<Box<Standing>>),
+    Waiting(Kind, Option<Standing>),
     /// In the list of live streams.
     Live(Live),
 }
@@ -62,7 +62,7 @@ impl Streaming {
         };
         Self {
             tells,
-            state: State::Waiting(kind, Some(Box::new(standing))),
+            state: State::Waiting(kind, Some(standing)),
             ending: None,
             grace: None,
             is_over: false,
@@ -74,7 +74,7 @@ impl Streaming {
         if let State::Waiting(kind, standing) = &mut self.state
             && let Some(standing) = standing.take()
         {
-            let live = trail.gateway().streams().begin(*kind, *standing);
+            let live = trail.gateway().streams().begin(*kind, standing);
             self.state = State::Live(live);
         }
     }

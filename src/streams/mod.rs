@@ -11,6 +11,8 @@
 //! |---|---|---|
 //! | WebSocket | close code 4401, and the reason's public code | the proof is gone: expired, revoked, its issuer or key removed |
 //! | | close code 4403 | the configuration in force denies it |
+//! | | close codes 1002, 1009 | where messages are judged: one that cannot be read, or that is too long |
+//! | | close code 1013 | where messages are judged: a token cannot be judged now |
 //! | | close code 1001 | the process ends, or a time limit was reached |
 //! | SSE | `event: foregate` with `data: {"code":"…","status":…}` | the same; `status` is that of the refusal |
 //! | gRPC | trailers with `grpc-status` 16, 7 or 14, and `grpc-message` | the same |
@@ -22,7 +24,9 @@ mod answer;
 mod events;
 mod frames;
 pub mod grpc;
+mod messages;
 mod metrics;
+mod phoenix;
 mod pipe;
 mod registry;
 mod tunnel;
@@ -165,8 +169,9 @@ impl Ending {
             Reason::SessionRevoked,
             Reason::SubjectRevoked,
             Reason::IssuerRevoked,
+            Reason::SessionUnknown,
         ];
-        let cause = if reason == Reason::TokenExpired {
+        let cause = if matches!(reason, Reason::TokenExpired | Reason::SessionExpired) {
             Cause::Expired
         } else if revoked.contains(&reason) {
             Cause::Revoked
@@ -194,7 +199,11 @@ impl Ending {
     pub fn close_code(self) -> u16 {
         match self.reason {
             None => 1001,
+            Some(Reason::MessageInvalid) => 1002,
+            Some(Reason::BodyTooLarge) => 1009,
             Some(reason) if reason.status() == StatusCode::UNAUTHORIZED => 4401,
+            // Nothing was said about the client: it may try again.
+            Some(reason) if reason.status().is_server_error() => 1013,
             Some(_) => 4403,
         }
     }
@@ -212,6 +221,8 @@ mod tests {
         assert_eq!(code(Reason::RoleInsufficient), 4403);
         assert_eq!(code(Reason::RouteDenied), 4403);
         assert_eq!(Ending::DRAINED.close_code(), 1001);
+        assert_eq!(code(Reason::KeysUnavailable), 1013);
+        assert_eq!(code(Reason::MessageInvalid), 1002);
         assert_eq!(
             Ending::refused(Reason::SubjectRevoked).cause,
             Cause::Revoked

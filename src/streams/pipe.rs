@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::frames::Frames;
+use super::messages::{Messages, Next};
+use crate::denial::Reason;
 
 /// How much is read at once.
 const READ: usize = 16 * 1024;
@@ -70,6 +72,21 @@ pub(super) struct Pipe {
     pub(super) is_active: bool,
     /// Since when the writer takes nothing.
     pub(super) stuck_since: Option<Instant>,
+    /// Judges what is said before it goes on.
+    messages: Option<Box<Messages>>,
+    /// What waits for an answer before anything goes on.
+    waits: Option<Waits>,
+}
+
+/// What a pipe whose messages are judged waits for.
+#[derive(Debug)]
+pub(super) enum Waits {
+    /// That it is known whether a token is good; then [`Pipe::allow`].
+    Judgement(Option<String>),
+    /// The end.
+    End(Reason),
+    /// Either, and somebody knows.
+    Noted,
 }
 
 impl Pipe {
@@ -86,7 +103,57 @@ impl Pipe {
             unflushed: false,
             is_active: false,
             stuck_since: None,
+            messages: None,
+            waits: None,
         }
+    }
+
+    /// The same, of which every message is judged before it goes on.
+    pub(super) fn judged(unread: &[u8], messages: Messages) -> Self {
+        let mut pipe = Self::new(Bytes::new());
+        pipe.messages = Some(Box::new(messages));
+        pipe.judge(unread);
+        pipe
+    }
+
+    /// What is to be answered before anything more goes on; told once.
+    pub(super) fn asks(&mut self) -> Option<Waits> {
+        match &self.waits {
+            None | Some(Waits::Noted) => None,
+            Some(_) => self.waits.replace(Waits::Noted),
+        }
+    }
+
+    /// The token was good; `somebody` if it was a user's.
+    pub(super) fn allow(&mut self, somebody: bool) {
+        self.waits = None;
+        if let Some(messages) = &mut self.messages {
+            let passed = messages.allow(somebody);
+            self.pass_on(passed);
+        }
+        self.judge(&[]);
+    }
+
+    /// Takes what was read, and passes on what may.
+    fn judge(&mut self, read: &[u8]) {
+        let Some(messages) = &mut self.messages else {
+            return;
+        };
+        self.moved += u64::try_from(read.len()).unwrap_or_default();
+        messages.take(read);
+        match messages.next() {
+            Next::Pass(passed) => self.pass_on(passed),
+            Next::Judge(token) => self.waits = Some(Waits::Judgement(token)),
+            Next::Refuse(reason) => self.waits = Some(Waits::End(reason)),
+        }
+    }
+
+    fn pass_on(&mut self, passed: Vec<u8>) {
+        self.frames.follow(&passed);
+        self.pending = match self.pending.is_empty() {
+            true => passed.into(),
+            false => [&self.pending[..], &passed].concat().into(),
+        };
     }
 
     /// Whether a close frame passed.
@@ -116,6 +183,11 @@ impl Pipe {
     fn say_last_words(&mut self) {
         if self.mode == Mode::Closing && self.frames.is_between() {
             self.mode = Mode::Closed;
+            // What was held is not passed on any more, but must be followed to find the answer to our goodbye.
+            if let Some(messages) = &mut self.messages {
+                let held = messages.forget();
+                self.frames.follow(&held);
+            }
             self.pending = match self.pending.is_empty() {
                 true => std::mem::take(&mut self.last_words),
                 false => [&self.pending[..], &self.last_words].concat().into(),
@@ -140,6 +212,10 @@ impl Pipe {
             if self.mode == Mode::Closed {
                 return Poll::Ready(Ok(()));
             }
+            if self.waits.is_some() && self.mode == Mode::Open {
+                // Whoever answers comes back here.
+                return Poll::Pending;
+            }
             let mut buffer = scratch.0.borrow_mut();
             let mut buffer = ReadBuf::new(&mut buffer);
             ready!(Pin::new(&mut *reader).poll_read(context, &mut buffer))
@@ -157,6 +233,10 @@ impl Pipe {
 
     fn take(&mut self, read: &[u8]) {
         let rest = match self.mode {
+            Mode::Open if self.messages.is_some() => {
+                self.is_active = true;
+                return self.judge(read);
+            }
             Mode::Open => {
                 self.frames.follow(read);
                 &[]

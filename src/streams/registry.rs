@@ -25,7 +25,7 @@ use super::pipe::Scratch;
 use super::{Cause, Ending, Kind};
 use crate::auth::Standing;
 use crate::clock;
-use crate::denial::Reason;
+use crate::denial::{Denial, Reason};
 use crate::panics::caught;
 use crate::process::Process;
 
@@ -268,6 +268,38 @@ impl Live {
 
     pub(super) fn streams(&self) -> &Rc<Streams> {
         &self.streams
+    }
+
+    /// What the stream stands on.
+    pub(super) fn standing(&self) -> Rc<Standing> {
+        self.entry.standing.borrow().clone()
+    }
+
+    /// Judges what the stream would stand on if this token, or nobody, spoke on it.
+    pub(super) fn judge(
+        &self,
+        token: Option<String>,
+    ) -> impl Future<Output = Result<Standing, Denial>> + use<> {
+        let (standing, snapshot) = (self.standing(), self.streams.process.snapshot());
+        async move {
+            let chain = snapshot.chain();
+            let judging = pin!(chain.judge_speaker(&standing, snapshot.clone(), token.as_deref()));
+            caught(judging)
+                .await
+                .unwrap_or_else(|panic| Err(Reason::Internal.because(panic)))
+        }
+    }
+
+    /// From now on it stands on this.
+    pub(super) fn stand(&self, standing: Standing) {
+        let (streams, entry) = (&self.streams, &self.entry);
+        let is_current = streams.is_current(&standing);
+        streams.set_due(self.id, entry, standing.accepted_until());
+        *entry.standing.borrow_mut() = Rc::new(standing);
+        if !is_current {
+            let (streams, id) = (streams.clone(), self.id);
+            tokio::task::spawn_local(async move { streams.judge(id).await });
+        }
     }
 
     /// Ready when the stream must end.

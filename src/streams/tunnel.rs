@@ -1,11 +1,11 @@
 //! A WebSocket between client and upstream.
 //!
 //! Decides: when a tunnel ends, and what is told to whom. Trusts: the handshake, which both sides have finished. Not here: what is said
-//! inside; messages are passed on byte for byte.
+//! inside; messages are passed on byte for byte, and on a route that judges them (`messages`) only once that is done.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,10 +13,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::frames;
-use super::pipe::{Failed, Pipe, Scratch};
+use super::messages::Messages;
+use super::pipe::{Failed, Pipe, Scratch, Waits};
 use super::registry::Live;
 use super::{Cause, Ending, Kind};
 use crate::auth::Standing;
+use crate::denial::Denial;
 use crate::record::{End, Trail};
 use crate::upstream::Switched;
 
@@ -43,6 +45,8 @@ pub(crate) struct Opening {
     pub(crate) standing: Standing,
     /// Its limits.
     pub(crate) limits: Limits,
+    /// Up to how many bytes of a message are held to be judged, if messages are.
+    pub(crate) judged: Option<usize>,
 }
 
 /// A tunnel. Its record ends with it.
@@ -50,6 +54,7 @@ pub(crate) struct Opening {
 pub(crate) struct Tunnel {
     upstream: Switched,
     limits: Limits,
+    judged: Option<usize>,
     live: Live,
     trail: Trail,
 }
@@ -61,11 +66,13 @@ impl Tunnel {
             upstream,
             standing,
             limits,
+            judged,
         } = opening;
         let live = trail.gateway().streams().begin(Kind::Websocket, standing);
         Box::new(Self {
             upstream,
             limits,
+            judged,
             live,
             trail,
         })
@@ -79,15 +86,24 @@ impl Tunnel {
         let Self {
             mut upstream,
             limits,
+            judged,
             live,
             mut trail,
         } = *self;
+        let up = match judged {
+            None => Pipe::new(unread),
+            Some(limit) => {
+                let messages = Messages::new(limit, live.standing().needs_token());
+                Pipe::judged(&unread, messages)
+            }
+        };
         let mut talk = Talk {
-            up: Pipe::new(unread),
+            up,
             down: Pipe::new(std::mem::take(&mut upstream.unread)),
             ending: None,
             last: Instant::now(),
             grace: None,
+            judging: None,
         };
         let cause = talk
             .run(
@@ -155,7 +171,11 @@ struct Talk {
     last: Instant,
     /// When waiting for last words is over, and why it ends then.
     grace: Option<(Instant, Cause)>,
+    /// Whether the token that the client just said is good.
+    judging: Option<Judging>,
 }
+
+type Judging = Pin<Box<dyn Future<Output = Result<Standing, Denial>>>>;
 
 impl Talk {
     async fn run<U, D>(
@@ -185,6 +205,9 @@ impl Talk {
                 if let Some(cause) = moved {
                     return Poll::Ready(cause);
                 }
+                if self.ending.is_none() && self.poll_judging(live, trail, context).is_ready() {
+                    continue;
+                }
                 let due = self.due(limits);
                 if alarm.deadline() != due {
                     alarm.as_mut().reset(due);
@@ -198,6 +221,41 @@ impl Talk {
             }
         })
         .await
+    }
+
+    /// Answers what the client's side waits for. Ready if that changed something.
+    fn poll_judging(
+        &mut self,
+        live: &Live,
+        trail: &mut Trail,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        match self.up.asks() {
+            Some(Waits::Judgement(token)) => self.judging = Some(Box::pin(live.judge(token))),
+            Some(Waits::End(reason)) => {
+                self.end(Ending::refused(reason));
+                return Poll::Ready(());
+            }
+            Some(Waits::Noted) | None => {}
+        }
+        let Some(judging) = &mut self.judging else {
+            return Poll::Pending;
+        };
+        let judged = ready!(judging.as_mut().poll(context));
+        self.judging = None;
+        match judged {
+            Ok(standing) => {
+                let verified = standing.caller().verified().cloned();
+                self.up.allow(verified.is_some());
+                trail.caller = verified;
+                live.stand(standing);
+            }
+            Err(denial) => {
+                trail.detail = denial.detail;
+                self.end(Ending::refused(denial.reason));
+            }
+        }
+        Poll::Ready(())
     }
 
     /// Begins the end: last words to both.

@@ -63,13 +63,18 @@ impl VerifiedCache {
         let found = self.tokens.get(digest);
         if let Some(verified) = &found {
             if is_good(verified) {
-                self.hits.fetch_add(1, Ordering::Relaxed);
+                self.note_hit();
                 return found;
             }
             self.tokens.remove(digest);
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
         None
+    }
+
+    /// A remembered token was used.
+    pub(super) fn note_hit(&self) {
+        self.hits.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Remembers a token.

@@ -7,8 +7,8 @@
 
 use serde_json::Value;
 
-use super::json;
 use crate::config::side_url::SideUrl;
+use crate::json;
 
 /// The path of the keys that the document at `url` names for `issuer`. The error holds nothing of the document but a host.
 pub(super) fn jwks_path(document: &[u8], url: &SideUrl, issuer: &str) -> Result<String, String> {

@@ -172,6 +172,25 @@ impl Issuer {
         })
     }
 
+    /// What [`Self::verify`] gave for a token before, if this entry is the one and would still accept it at `now`.
+    pub(super) fn recall(&self, jws: &Jws<'_>, origin: Origin, now: i64) -> Option<Verified> {
+        if origin.entry != self.fingerprint {
+            return None;
+        }
+        let claims = jws.claims().ok()?;
+        let verified = Verified {
+            issuer: Arc::clone(&self.name),
+            facts: self.rules.check(&claims, now).ok()?,
+            claims,
+            signed: jws.digest(),
+            origin,
+            clean: CleanAt::default(),
+            since: clock::now(),
+        };
+        let is_named = verified.claims.get("iss").and_then(Value::as_str) == Some(&*self.name);
+        (is_named && self.still_accepts(&verified, now)).then_some(verified)
+    }
+
     /// Whether this entry would accept, at `now`, a token that it or its like accepted before. Everything but the clock, the
     /// entry's end and its keys is in the fingerprint.
     pub(super) fn still_accepts(&self, verified: &Verified, now: i64) -> bool {

@@ -15,8 +15,8 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
 use super::digest::{self, Digest};
-use super::json;
 use crate::denial::{Denial, Reason};
+use crate::json;
 
 /// The longest token that is looked at. Real ones have about 1 KiB; the number is arbitrary.
 pub(super) const MAX_LENGTH: usize = 8 * 1024;

@@ -14,10 +14,10 @@ use serde_json::{Map, Value};
 
 use super::Origin;
 use super::digest::{self, Digest};
-use super::json;
 use super::jwk;
 use super::jws::Jws;
 use crate::denial::{Denial, Reason};
+use crate::json;
 
 /// The longest JWK set that is read.
 pub(super) const MAX_DOCUMENT: usize = 256 * 1024;

@@ -15,12 +15,14 @@ pub(crate) mod digest;
 mod discovery;
 mod fetch;
 mod issuer;
-mod json;
+
 mod jwk;
 mod jws;
 mod keys;
 mod metrics;
 pub mod mint;
+mod proof;
+mod recent;
 mod roca;
 mod source;
 mod sources;
@@ -41,8 +43,11 @@ pub use self::cache::VerifiedCache;
 pub use self::claims::LONGEST_ID;
 pub use self::keys::KeySet;
 pub use self::metrics::KeyMetrics;
+pub use self::proof::Proof;
+pub use self::recent::Recent;
 pub use self::source::{Source, SourceStatus};
 pub use self::sources::{KeySources, Surroundings};
+pub(crate) use self::verify::claims_of;
 pub use self::verify::{is_jws, is_service_key};
 
 use self::claims::Facts;
@@ -130,6 +135,30 @@ impl Tokens {
             // Boxed, so that a request that need not wait does not carry room for it along.
             Err(refused) => Box::pin(self.wait(token, clock, refused.missing)).await,
         }
+    }
+
+    /// [`verify_or_wait`](Self::verify_or_wait) for a token that came on a connection whose last proven one is `recent`.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub async fn verify_on(
+        &self,
+        recent: &Recent,
+        token: &str,
+        clock: fn() -> i64,
+    ) -> Result<Presented, Denial> {
+        if let Some(verified) = recent.find(token)
+            && self.still_accepts(&verified, clock())
+        {
+            self.cache.note_hit();
+            return Ok(Presented::User(verified));
+        }
+        let presented = self.verify_or_wait(token, clock).await?;
+        if let Presented::User(verified) = &presented {
+            recent.remember(token, verified);
+        }
+        Ok(presented)
     }
 
     async fn wait(
@@ -250,6 +279,13 @@ impl Verified {
     /// `session_id`, if it is there and not empty.
     pub fn session(&self) -> Option<&str> {
         self.facts.session.as_deref()
+    }
+
+    /// Whether another token is of the same session; without sessions, of the same user.
+    pub fn is_same_session(&self, other: &Self) -> bool {
+        self.issuer() == other.issuer()
+            && self.subject() == other.subject()
+            && self.session() == other.session()
     }
 
     /// `role`: the database role at Supabase, not one of the gateway's roles.

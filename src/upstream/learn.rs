@@ -98,7 +98,7 @@ pub(super) async fn learn(
                 Unbound::Unkept => "the store does not keep it",
             })
         })?;
-    crate::request::headers::clean_response(&mut headers);
+    crate::request::headers::clean_response(&mut headers, &snapshot.config().sessions.cookie);
     let mut response = Response::new(Answer::full(bytes));
     *response.status_mut() = status;
     *response.headers_mut() = headers;

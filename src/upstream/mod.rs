@@ -20,6 +20,7 @@ mod http1;
 mod http2;
 mod learn;
 mod lease;
+mod location;
 mod pool;
 mod upload;
 
@@ -101,6 +102,9 @@ pub async fn forward(
         Protocol::Http1 => {
             let (outgoing, standing) = message.over_http1(&pool, &trail.id);
             let mut attempt = Attempt::new(Box::new(outgoing), process, &pool);
+            // The requests that came in together with this one are judged before any of them is sent. Sent one behind the other, they
+            // wake the other side once and not one by one, and code that judges does not take turns in the cache with code that sends.
+            tokio::task::yield_now().await;
             let outcome = attempt.run(&pool, &limits).await;
             touched.end().await;
             trail.note_upstream();
@@ -110,22 +114,25 @@ pub async fn forward(
                 return switch(lease, headers, standing, &limits, stalled);
             }
             let body = exchange::AnswerBody::new(lease, attempt.outgoing, limits);
-            answer(status, headers, UpstreamBody::Http1(body), standing).await
+            let body = UpstreamBody::Http1(body);
+            answer(&pool, status, headers, body, standing).await
         }
         Protocol::Http2 => {
             let (request, standing) = message.over_http2(&pool, &trail.id)?;
-            let outcome = http2::exchange(&pool, process, request, limits).await;
+            // Boxed, so that every other request does not carry room for it along.
+            let outcome = Box::pin(http2::exchange(&pool, process, request, limits)).await;
             touched.end().await;
             trail.note_upstream();
             let (head, body) = outcome?.into_parts();
             let body = UpstreamBody::Http2(body);
-            answer(head.status, head.headers, body, standing).await
+            answer(&pool, head.status, head.headers, body, standing).await
         }
     }
 }
 
 /// The answer, as the client will see it.
 async fn answer(
+    pool: &Pool,
     status: StatusCode,
     mut headers: HeaderMap,
     body: UpstreamBody,
@@ -135,7 +142,9 @@ async fn answer(
         // Boxed, so that requests on other routes do not carry room for it along.
         return Box::pin(learn::learn(&lesson, status, headers, body, &standing)).await;
     }
-    crate::request::headers::clean_response(&mut headers);
+    let own = &standing.request().snapshot().config().sessions.cookie;
+    crate::request::headers::clean_response(&mut headers, own);
+    location::rewrite(&mut headers, pool.config(), standing.request());
     let mut response = Response::new(match Kind::of(status, &headers) {
         None => Answer::upstream(body),
         Some(kind) => Answer::stream(body, Streaming::new(kind, &headers, standing)),
@@ -156,10 +165,16 @@ fn switch(
     let Some(handshake) = standing.request().handshake() else {
         return Err(Reason::UpstreamProtocol.because("101 unasked"));
     };
+    let own = &standing.request().snapshot().config().sessions.cookie;
     handshake
-        .finish(&mut headers)
+        .finish(&mut headers, own)
         .map_err(|why| Reason::UpstreamProtocol.because(format!("{}: {why}", lease.server())))?;
+    let rule = standing.request().rule();
+    let judged = rule
+        .realtime
+        .then(|| usize::try_from(rule.body_limit).unwrap_or(usize::MAX));
     let mut response = Response::new(Answer::tunnel(Opening {
+        judged,
         upstream: lease.switch(),
         standing,
         limits: TunnelLimits {
@@ -308,6 +323,20 @@ impl<'a> Attempt<'a> {
     /// Each server once, then the last refusal.
     async fn connect(&self, pool: &Pool, fresh: bool, limits: &Limits) -> Result<Lease, Denial> {
         let turn = pool.turn();
+        if !fresh && let Some(lease) = pool.take_kept(turn) {
+            return Ok(lease);
+        }
+        // Boxed, because most requests find a kept connection, and should not carry room for this along.
+        Box::pin(self.open(pool, turn, fresh, limits)).await
+    }
+
+    async fn open(
+        &self,
+        pool: &Pool,
+        turn: usize,
+        fresh: bool,
+        limits: &Limits,
+    ) -> Result<Lease, Denial> {
         let mut refusal = None;
         for offset in 0..pool.len() {
             if limits.is_over() {

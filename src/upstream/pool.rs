@@ -182,6 +182,13 @@ impl Pool {
         turn
     }
 
+    /// Takes a kept connection to a server, if there is one that need not be waited for.
+    pub fn take_kept(&self, turn: usize) -> Option<Lease> {
+        let server = self.server(turn).ok()?;
+        let slot = server.slots.clone().try_acquire_owned().ok()?;
+        server.take_kept(slot, &self.config).ok()
+    }
+
     /// Takes a connection to a server: a kept one if `fresh` allows, else a new one.
     ///
     /// # Errors
@@ -242,17 +249,30 @@ impl Server {
     }
 
     async fn take(self: &Rc<Self>, fresh: bool, config: &Upstream) -> Result<Lease, Denial> {
-        let slot = self.slot(config).await?;
+        let mut slot = self.slot(config).await?;
         if !fresh {
-            while let Some(idle) = self.pop() {
-                if idle.is_fresh(config.pool_idle) {
-                    return Ok(Lease::new(idle.connection, true, self.clone(), slot));
-                }
-            }
+            slot = match self.take_kept(slot, config) {
+                Ok(lease) => return Ok(lease),
+                Err(slot) => slot,
+            };
         }
         let stream = self.connect(config).await?;
         let connection = Box::new(Connection::new(stream, self.buffer.clone()));
         Ok(Lease::new(connection, false, self.clone(), slot))
+    }
+
+    /// A kept connection that may be used; without one, the slot comes back.
+    fn take_kept(
+        self: &Rc<Self>,
+        slot: OwnedSemaphorePermit,
+        config: &Upstream,
+    ) -> Result<Lease, OwnedSemaphorePermit> {
+        while let Some(idle) = self.pop() {
+            if idle.is_fresh(config.pool_idle) {
+                return Ok(Lease::new(idle.connection, true, self.clone(), slot));
+            }
+        }
+        Err(slot)
     }
 
     /// A share of a connection that speaks HTTP/2: of one that is there, else of a new one.

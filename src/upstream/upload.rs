@@ -8,17 +8,18 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::{Body as _, Frame};
 use tokio::time::{Sleep, sleep};
 
 use crate::clock;
 use crate::denial::{Denial, Reason};
+use crate::request::body::Body;
 use crate::request::headers;
 
 /// A request body that is watched.
 #[derive(Debug)]
 pub(super) struct Upload {
-    body: Incoming,
+    body: Body,
     left: u64,
     idle: Duration,
     timer: Option<Pin<Box<Sleep>>>,
@@ -53,7 +54,7 @@ impl Upload {
     /// # Errors
     ///
     /// [`Reason::BodyTooLarge`] if the declared length says so; nothing was read then, and no `100 Continue` was sent.
-    pub(super) fn new(body: Incoming, limit: u64, idle: Duration) -> Result<Option<Self>, Denial> {
+    pub(super) fn new(body: Body, limit: u64, idle: Duration) -> Result<Option<Self>, Denial> {
         if body.size_hint().lower() > limit {
             return Err(Reason::BodyTooLarge.into());
         }

@@ -23,9 +23,13 @@
     reason = "whatever else it is, the test fails"
 )]
 
+mod apikeys;
+mod auth_server;
 mod cli;
 mod cors;
 mod database;
+mod dialects;
+mod door;
 mod drain;
 mod headers;
 mod identifiers;
@@ -41,12 +45,16 @@ mod performance;
 mod policy;
 mod reasons;
 mod reload;
+mod rest;
 mod revocation;
 mod roles;
+mod sessions;
+mod sign_in;
 mod smoke;
 mod store;
 mod streaming;
 mod streams;
+mod supabase;
 mod support;
 mod upstream;
 mod when;

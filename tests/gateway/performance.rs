@@ -68,6 +68,28 @@ async fn a_cold_request_takes_one_trip_to_the_database_and_a_warm_one_none() {
 }
 
 #[tokio::test]
+async fn asking_for_a_thing_as_another_kind_does_not_make_it_absent() {
+    let world = World::new();
+    let (owner, stranger) = (world.user(), world.user());
+    let project = world.project(&owner, "private");
+    let inside = world.generation(&owner, Some(&project), None);
+    let gateway = Gateway::with(|config| world.configure(config)).await;
+    let owners = gateway.issuer.token_of(&owner);
+    let strangers = gateway.issuer.token_of(&stranger);
+    let wrong = format!("/generations/{project}");
+    get(&gateway, &strangers, &wrong)
+        .await
+        .is_denied(Reason::Absent);
+    gateway.origin.saw_nothing();
+    for path in [
+        format!("/projects/{project}"),
+        format!("/generations/{inside}"),
+    ] {
+        get(&gateway, &owners, &path).await.is_ok();
+    }
+}
+
+#[tokio::test]
 async fn another_replica_finds_facts_in_the_store() {
     let (world, redis) = (World::new(), RedisServer::start());
     let owner = world.user();

@@ -3,16 +3,22 @@
 //! The walk goes over `Reason::ALL`, and no `match` here has a wildcard: a new reason without a case does not compile.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use foregate::denial::{Reason, Wire};
-use foregate::identity::CallError;
 use foregate::tokens::mint::Claims;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::door;
+use crate::sign_in;
+use crate::streams::socket::{self, End};
 use crate::support::client::Door;
 use crate::support::tokens::{ISSUER, now};
-use crate::support::{Gate, Gateway, Http, Origin, Reply, World, world};
+use crate::support::{
+    Desk, Gate, Gateway, Http, Origin, RedisServer, Reply, World, eventually, world,
+};
 
 /// Bodies and heads that are this long are over every limit of the configuration below.
 const LONG: usize = 9 * 1024;
@@ -149,6 +155,7 @@ impl Servers {
             let tokens = config.get("tokens").to_owned();
             config
                 .set("workers", "1")
+                .set("identity", "{ supabase: { url: \"https://issuer.test\", publishable_keys: [sb_publishable_a] } }")
                 .set("hosts", "[api.test]")
                 .set("connections", "{ body_idle: 1s, max_headers: 40, max_head: 16KiB, max_uri: 8KiB }")
                 .set("tokens", &format!("{tokens}\n  - {{ issuer: unreachable, audience: authenticated, algorithms: ES256, jwks_url: \"{}/keys\" }}\n  - {{ issuer: revoked, audience: authenticated, algorithms: ES256, jwks_file: jwks.json }}", url(&self.closed)))
@@ -160,6 +167,9 @@ impl Servers {
                     - { path: /closed, access: public, upstream: closed }
                     - { path: /full, access: public, upstream: full }
                     - { path: /busy, access: public, upstream: busy }
+                    - { path: /keyed, access: public, apikey: required }
+                    - { path: "/rest/{*rest}", access: public, rest: { tables: { notes: { write: [name] } } } }
+                    - { path: /realtime, methods: [GET], access: user, upgrade: [websocket], realtime: true }
                     - { path: /closing, access: public }
                     - { path: /garbage, access: public }
                     - { path: /silent, access: public, timeouts: { first_byte: 200ms } }
@@ -218,6 +228,12 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         Reason::BodyTooLarge => gateway.post(http, "/small").body(vec![b'x'; LONG]),
         Reason::BodyTimeout => return stalled_body(gateway, http).await,
         Reason::BodyBroken => return broken_body(gateway).await,
+        Reason::BodyType => gateway.post(http, "/rest/notes").body("a,b"),
+        Reason::BodyMalformed => gateway
+            .post(http, "/rest/notes")
+            .header("content-type", "application/json")
+            .body(r#"{"name":1,"name":2}"#),
+        Reason::MessageInvalid => return said_on_a_socket(gateway, "hello", 1002, reason).await,
         Reason::RouteUnknown => get("/nowhere"),
         Reason::RouteDenied => get("/hidden"),
         Reason::MethodNotAllowed => gateway.post(http, "/read-only"),
@@ -253,6 +269,10 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         Reason::TokenClaims => with(gateway.issuer.sign(&claims().role("other"))),
         Reason::ServiceKeyRefused => with("sb_secret_abcdefgh".to_owned()),
         Reason::KeysUnavailable => with(gateway.issuer.sign(&claims().with("iss", "unreachable"))),
+        Reason::SessionDiffers => {
+            let join = join(&gateway.issuer.token());
+            return said_on_a_socket(gateway, &join, 4401, reason).await;
+        }
         Reason::TokenRevoked => {
             let token = gateway.issuer.token();
             gateway.revoke(&json!({ "kind": "token", "token": token }));
@@ -272,14 +292,37 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
             gateway.revoke(&json!({ "kind": "issuer", "issuer": "revoked" }));
             with(gateway.issuer.sign(&claims().with("iss", "revoked")))
         }
+        Reason::CookieMalformed
+        | Reason::SessionUnknown
+        | Reason::SessionExpired
+        | Reason::SessionUnavailable
+        | Reason::CsrfOrigin
+        | Reason::CsrfToken => return by_cookie(servers, reason, http).await,
         Reason::StoreUnavailable => return without_store(servers, http).await,
-        // Until a route leads to the identity server: what its client says.
-        Reason::SignInBusy => return assert_eq!(CallError::Busy.reason(), reason),
-        Reason::IdentityUnavailable => return assert_eq!(CallError::Away.reason(), reason),
-        Reason::IdentityTimeout => {
-            let late = CallError::Deadline { sent: true };
-            return assert_eq!(late.reason(), reason);
-        }
+        Reason::SignInBusy
+        | Reason::IdentityUnavailable
+        | Reason::IdentityTimeout
+        | Reason::IdentityRefused
+        | Reason::IdentityLimited
+        | Reason::TooManyAttempts
+        | Reason::InputInvalid
+        | Reason::InvalidCredentials
+        | Reason::AccountBanned
+        | Reason::EmailNotConfirmed
+        | Reason::RefreshTokenInvalid
+        | Reason::EmailExists
+        | Reason::WeakPassword
+        | Reason::CaptchaFailed
+        | Reason::SignInClosed
+        | Reason::RegisteredOnly
+        | Reason::RegistrationUnknown
+        | Reason::SignedOutRecently
+        | Reason::LogoutIncomplete => return sign_in::reasons::produce(reason, http).await,
+        Reason::OperationUnknown => return door::unlisted(http).await,
+        Reason::ApikeyMissing => get("/keyed"),
+        Reason::ApikeyUnknown => get("/keyed?apikey=sb_publishable_other"),
+        Reason::ApikeyRepeated => get("/keyed?apikey=a").header("apikey", "a"),
+        Reason::RestDenied => get("/rest/other"),
         Reason::IdentifierInvalid => get("/things/1").bearer(&gateway.issuer.token()),
         Reason::CallerBanned => with(gateway.issuer.sign(&claims().roles(["banned"]))),
         Reason::AnonymousRefused => with(gateway.issuer.sign(&claims().anonymous())),
@@ -306,6 +349,67 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         Reason::Internal => get("/panic"),
     };
     call.send().await.is_denied(reason);
+}
+
+/// Sessions begin on another replica, so these need a store; one of them a store that is not there.
+async fn by_cookie(servers: &Servers, reason: Reason, http: Http) {
+    let redis = RedisServer::start();
+    let away = servers.closed.local_addr().unwrap().as_socket().unwrap();
+    let (url, desk) = match reason {
+        Reason::SessionUnavailable => (format!("redis://{away}"), Desk::alone().await),
+        _ => (redis.url(), Desk::at(&redis).await),
+    };
+    let gateway = Gateway::with(|config| {
+        config
+            .store(&url)
+            .set("sessions", "{ idle: 1s }")
+            .routes("- { path: /page, access: user, credentials: [cookie] }");
+    })
+    .await;
+    if reason != Reason::SessionUnavailable {
+        eventually("it is ready", || gateway.admin_status("/readyz") == 200).await;
+    }
+    let somebody = desk.sign_in(&gateway.issuer).await;
+    let elsewhere = Desk::alone().await.sign_in(&gateway.issuer).await;
+    let (get, post) = (gateway.get(http, "/page"), gateway.post(http, "/page"));
+    let call = match reason {
+        Reason::CookieMalformed => get.header("cookie", "__Host-foregate=made-up"),
+        Reason::SessionUnknown => get.cookie_of(&elsewhere),
+        Reason::SessionExpired => {
+            tokio::time::sleep(Duration::from_millis(1001)).await;
+            get.cookie_of(&somebody)
+        }
+        Reason::SessionUnavailable => get.cookie_of(&somebody),
+        Reason::CsrfOrigin => post.cookie_of(&somebody),
+        _ => post
+            .cookie_of(&somebody)
+            .header("origin", "https://api.test"),
+    };
+    call.send().await.is_denied(reason);
+    gateway.origin.saw_nothing();
+}
+
+fn join(token: &str) -> String {
+    json!([null, "1", "realtime:a", "phx_join", { "access_token": token }]).to_string()
+}
+
+/// Joins, says this, and is told why not.
+async fn said_on_a_socket(gateway: &Gateway, text: &str, code: u16, reason: Reason) {
+    gateway.origin.on("/realtime", |exchange| {
+        let key = exchange.request().header("sec-websocket-key").unwrap();
+        let accept = derive_accept_key(key.as_bytes());
+        let head =
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n";
+        exchange.raw(format!("{head}Sec-WebSocket-Accept: {accept}\r\n\r\n").as_bytes());
+        exchange.wait_for_close();
+    });
+    let mut socket = socket::Socket::open_silently(gateway, "/realtime").await;
+    socket.say(&join(&gateway.issuer.token())).await;
+    socket.say(text).await;
+    let told = End::Told(code, reason.public_code().to_owned());
+    assert_eq!(socket.end().await, told);
+    // The handshake was forwarded, and what was refused behind it was not.
+    gateway.origin.take();
 }
 
 async fn without_store(servers: &Servers, http: Http) {

@@ -42,7 +42,7 @@ async fn a_changed_file_is_applied_whichever_way_it_was_changed() {
         answer.is_denied(Reason::RouteUnknown);
     }
 
-    gateway.write_file("foregate.yaml", with_route("/in-place"));
+    std::fs::write(gateway.path("foregate.yaml"), with_route("/in-place")).unwrap();
     is_new("/in-place", 2.0).await;
 
     gateway.write_file("new.yaml", with_route("/renamed"));

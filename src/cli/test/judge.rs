@@ -31,7 +31,7 @@ use crate::gateway;
 use crate::metrics::Metrics;
 use crate::record::{Record, Verdict};
 use crate::request::Connection;
-use crate::sessions::{Follower, Revocations};
+use crate::sessions::{Follower, Revocations, Sessions};
 use crate::store::{Memory, Store};
 use crate::tokens::mint::{Claims, Signer};
 use crate::tokens::{KeySources, VerifiedCache};
@@ -84,7 +84,9 @@ impl Judge {
             .enable_all()
             .build()?;
         let bound = stand_in(&mut loaded.config, facts)?;
+        let entered = runtime.enter();
         let (snapshot, follower) = build(loaded)?;
+        drop(entered);
         runtime.block_on(bind(&snapshot, &bound))?;
         Ok(Self {
             snapshot: Arc::new(snapshot),
@@ -186,6 +188,8 @@ impl Judge {
                         .map_or_else(String::new, |upstream| upstream.name.clone()),
                 ),
                 Target::Serve(Serve::Health) => Became::Served("health"),
+                Target::Serve(Serve::IdentityServer) => Became::Served("identity_server"),
+                Target::Serve(Serve::SignIn(_)) => Became::Served("sign_in"),
                 Target::Serve(Serve::Panic) => Became::Served("panic"),
             },
             Err(denial) => Became::Denied {
@@ -291,6 +295,14 @@ fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Follower)> {
     let metrics = Metrics::new()?;
     let keys = KeySources::new(metrics.keys().clone());
     let (revocations, follower) = Revocations::new(store.clone(), 1, metrics.revocations.clone());
+    let sessions = Sessions::new(
+        &loaded.config,
+        store.clone(),
+        revocations.clone(),
+        None,
+        metrics.sessions.clone(),
+        clock::unix_millis,
+    )?;
     let shelf = Shelf::new(store, false, None, metrics.facts.clone());
     let snapshot = Snapshot::build(
         loaded.config,
@@ -300,6 +312,7 @@ fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Follower)> {
         &cache,
         &keys,
         &revocations,
+        &sessions,
         &shelf,
     )?;
     Ok((snapshot, follower))

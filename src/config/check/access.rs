@@ -2,12 +2,33 @@
 
 use super::Checker;
 use super::routes::Around;
-use crate::config::checked::{Access, CredentialSource};
+use crate::config::checked::{Access, ApiKey, CredentialSource};
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, List, Value};
 
 impl Checker<'_> {
+    /// A key can be asked for only where it is known which are good.
+    pub(super) fn apikey(
+        &mut self,
+        field: &Field<ApiKey>,
+        around: &Around<'_>,
+    ) -> Option<Option<ApiKey>> {
+        match field {
+            Field::Absent => Some(None),
+            Field::Bad => None,
+            Field::Good(demand) if around.has_identity => Some(Some(demand.value)),
+            Field::Good(demand) => {
+                self.report.problem_instead(
+                    &demand.place,
+                    "no key is known: there is no `identity`",
+                    "write `identity: { supabase: { url: …, publishable_keys: […] } }`, or remove `apikey`",
+                );
+                None
+            }
+        }
+    }
+
     pub(super) fn credentials(
         &mut self,
         field: &Field<List<Text>>,
@@ -31,13 +52,7 @@ impl Checker<'_> {
     fn credential(&mut self, text: &Value<Text>) -> Option<CredentialSource> {
         match text.value.value.as_str() {
             "bearer" => return Some(CredentialSource::Bearer),
-            "cookie" => {
-                self.report.problem(
-                    &text.place,
-                    "`cookie` does not work yet in this version; write `bearer` or `query.NAME`",
-                );
-                return None;
-            }
+            "cookie" => return Some(CredentialSource::Cookie),
             _ => {}
         }
         let name = text.value.value.strip_prefix("query.").filter(|name| {
@@ -51,7 +66,7 @@ impl Checker<'_> {
             self.report.problem_instead(
                 &text.place,
                 message,
-                "write `bearer`, or `query.NAME` with letters, digits, `_`, `-`, `.` and `~`",
+                "write `bearer`, `cookie`, or `query.NAME` with letters, digits, `_`, `-`, `.` and `~`",
             );
         }
         name.map(|name| CredentialSource::Query(name.to_owned()))

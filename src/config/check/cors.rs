@@ -12,13 +12,14 @@ use crate::config::node::Text;
 use crate::config::wire::{Field, List, Value};
 
 /// Request headers that a Supabase client sends, uploads that can be resumed and traces included.
-const ALLOW_HEADERS: [HeaderName; 20] = [
+const ALLOW_HEADERS: [HeaderName; 21] = [
     HeaderName::from_static("authorization"),
     HeaderName::from_static("apikey"),
     HeaderName::from_static("content-type"),
     HeaderName::from_static("x-client-info"),
     HeaderName::from_static("x-supabase-api-version"),
     HeaderName::from_static("x-use-cookie"),
+    HeaderName::from_static("x-csrf-token"),
     HeaderName::from_static("accept-profile"),
     HeaderName::from_static("content-profile"),
     HeaderName::from_static("prefer"),

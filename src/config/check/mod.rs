@@ -17,9 +17,12 @@ mod layers;
 mod listen;
 mod names;
 mod overlap;
+mod rest;
 mod revocations;
 mod roles;
 mod routes;
+mod sessions;
+mod sign_in;
 mod store;
 mod target;
 mod tokens;
@@ -67,6 +70,7 @@ impl Checker<'_> {
         let tokens = self.tokens(&file.tokens);
         let token_cache = self.number(&file.token_cache, 1..=10_000_000, 100_000_usize);
         let revocations = self.revocations(&file.revocations, tokens.as_deref());
+        let sessions = self.sessions(&file.sessions, environment, revocations.as_ref());
         let roles = self.roles(&file.roles);
         if let (Some(tokens), Some(roles)) = (&tokens, &roles) {
             self.listed_subjects_are_clear(&file.roles, tokens, roles);
@@ -81,6 +85,7 @@ impl Checker<'_> {
             Duration::from_millis(50),
         );
         let identity = self.identity(&file.identity, tokens.as_deref());
+        let sign_in = self.sign_in(&file.identity);
         let upstreams = self.upstreams(&file.upstreams);
         let cors = self.cors(&file.cors);
         let hosts = self.hosts(&file.hosts);
@@ -96,6 +101,7 @@ impl Checker<'_> {
             database: database?,
             budget: budget?,
             identity: identity?,
+            sign_in: sign_in?,
             workers: NonZeroUsize::new(workers?)?,
             listen: listen?,
             hosts: hosts?,
@@ -106,6 +112,7 @@ impl Checker<'_> {
             tokens: tokens?,
             token_cache: NonZeroUsize::new(token_cache?)?,
             revocations: revocations?,
+            sessions: sessions?,
             roles: roles?,
             upstreams: upstreams?,
             cors: cors?,

@@ -14,6 +14,8 @@ pub(super) struct Placed {
     pub route: Route,
     /// Where it begins.
     pub place: Place,
+    /// Whether nobody wrote it: it was made for `identity`.
+    pub is_made: bool,
     /// Where its name was written.
     pub name: Option<Place>,
     /// Where each path was written, in the order of `route.paths`.
@@ -45,6 +47,11 @@ impl Checker<'_> {
     fn tell_overlap(&mut self, placed: &Placed, owner: &Placed, place: &Place) {
         let message = if owner.place == placed.place {
             "two paths of this route have the same shape; remove one".to_owned()
+        } else if owner.is_made {
+            format!(
+                "the sign-in routes of `identity` (line {}) and the route at line {} would own the same requests: path shape, host and method overlap (HEAD comes with GET); remove it, or move them with `prefix`",
+                owner.place.line, placed.place.line,
+            )
         } else {
             format!(
                 "the route at line {} and the one at line {} would own the same requests: path shape, host and method overlap (HEAD comes with GET)",

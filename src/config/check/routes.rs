@@ -6,8 +6,10 @@ use hyper::Method;
 
 use super::overlap::Placed;
 use super::{AllFacts, Checker, DAY, TICK, or, section};
+use crate::auth::roles::Action;
 use crate::config::checked::{
-    Environment, Errors, Protocol, Route, Tail, Target, Timeouts, TrailingSlash, Waiver,
+    Access, Environment, Errors, Protocol, Route, Serve, Tail, Target, Timeouts, TrailingSlash,
+    Waiver,
 };
 use crate::config::file::{self, Defaults, File};
 use crate::config::node::Text;
@@ -32,6 +34,8 @@ pub(super) struct Around<'a> {
     /// For each of them, whether it speaks HTTP/2.
     pub speak_http2: Vec<bool>,
     pub has_tokens: bool,
+    /// Whether publishable keys are known.
+    pub has_identity: bool,
     pub waived: Vec<Waiver>,
     /// What resources may be named; `None` if they are wrong.
     pub facts: Option<&'a AllFacts>,
@@ -77,6 +81,7 @@ impl Checker<'_> {
                     .collect()
             }),
             has_tokens: file.tokens.is_written(),
+            has_identity: file.identity.is_written(),
             waived: waived.clone().unwrap_or_default(),
             facts,
         };
@@ -90,19 +95,23 @@ impl Checker<'_> {
             .required(&file.place, "routes", example, self.report)?;
         list.value.at_least_one(&list.place, self.report);
 
-        let routes: Vec<Placed> = list
-            .value
-            .items
-            .iter()
-            .filter_map(|item| self.route(&item.value, &around))
-            .collect();
+        // Routes that nobody wrote come first, so that a written one is told to be in their way, and not they in its.
+        let mut routes = self.sign_in_routes(&file.identity, &around);
+        let made = routes.len();
+        routes.extend(
+            list.value
+                .items
+                .iter()
+                .filter_map(|item| self.route(&item.value, &around)),
+        );
         self.distinct(&routes);
         waived?;
-        (routes.len() == list.value.written)
-            .then(|| routes.into_iter().map(|placed| placed.route).collect())
+        let is_whole = routes.len() - made == list.value.written;
+        routes.rotate_left(made);
+        is_whole.then(|| routes.into_iter().map(|placed| placed.route).collect())
     }
 
-    fn route(&mut self, wire: &file::Route, around: &Around<'_>) -> Option<Placed> {
+    pub(super) fn route(&mut self, wire: &file::Route, around: &Around<'_>) -> Option<Placed> {
         let paths = self.paths(wire);
         let choice = "write who may come: `public`, `optional`, `user` or `deny`";
         let access = wire
@@ -118,7 +127,7 @@ impl Checker<'_> {
         let target = self.target(wire, access, around);
         self.learns_from_upstream(wire, target);
         let action = match &wire.action {
-            Field::Absent => Some(None),
+            Field::Absent => Some(door_action(target)),
             Field::Bad => None,
             Field::Good(text) => self.action(text).map(Some),
         };
@@ -140,7 +149,10 @@ impl Checker<'_> {
             Field::Good(name) => self.name(&name.value.value, &name.place),
         };
         let errors = or(&wire.errors, Errors::Problem);
+        let apikey = self.apikey(&wire.apikey, around);
+        let rest = self.rest(wire, &paths, target);
         let websocket = self.websocket(wire, methods, target, around);
+        let realtime = self.realtime(wire, websocket);
         let route = Route {
             name: name?,
             hosts: hosts?,
@@ -161,13 +173,17 @@ impl Checker<'_> {
             body_limit: body_limit?,
             timeouts: timeouts?,
             websocket: websocket?,
+            realtime: realtime?,
             errors: errors?,
+            apikey: apikey?,
+            rest: rest?,
             waived: waived?,
             line: wire.place.line,
         };
         Some(Placed {
             route,
             place: wire.place.clone(),
+            is_made: false,
             name: wire.name.good().map(|name| name.place.clone()),
             paths: wire
                 .path
@@ -317,6 +333,27 @@ impl Checker<'_> {
         Some(true)
     }
 
+    /// Messages are judged on a WebSocket, for a user or for whom says that they are one.
+    fn realtime(&mut self, wire: &file::Route, websocket: Option<bool>) -> Option<bool> {
+        let realtime = match &wire.realtime {
+            Field::Good(realtime) if realtime.value => realtime,
+            Field::Absent | Field::Good(_) => return Some(false),
+            Field::Bad => return None,
+        };
+        let access = wire.access.good().map(|access| access.value);
+        let why = match (websocket?, access?) {
+            (false, _) => Some("is about messages of a WebSocket; add `upgrade: [websocket]`"),
+            (true, Access::Public | Access::Deny) => {
+                Some("judges tokens, and this `access` reads none; write `optional` or `user`")
+            }
+            (true, Access::Optional | Access::User) => None,
+        };
+        if let Some(why) = why {
+            self.report.problem(&realtime.place, why);
+        }
+        why.is_none().then_some(true)
+    }
+
     fn body_limit(
         &mut self,
         route: &Field<file::Body>,
@@ -355,6 +392,12 @@ impl Checker<'_> {
             total: total?,
         })
     }
+}
+
+/// What a user asks of the identity server about themselves is no matter of roles, whatever the method; it has rules of its own.
+fn door_action(target: Option<Option<Target>>) -> Option<Action> {
+    let is_door = target == Some(Some(Target::Serve(Serve::IdentityServer)));
+    is_door.then(|| Action::parse("read")).flatten()
 }
 
 /// Between two pieces of an answer. Without any limit, a client that went away unseen would keep its upstream connection for ever.

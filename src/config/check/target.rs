@@ -36,7 +36,7 @@ impl Checker<'_> {
         }
         match (&wire.serve, &wire.upstream) {
             (Field::Good(serve), _) => self
-                .serve(serve, around)
+                .serve(wire, serve, access, around)
                 .map(|serve| Some(Target::Serve(serve))),
             (Field::Bad, _) | (_, Field::Bad) => None,
             (Field::Absent, upstream @ Field::Good(_)) => {
@@ -60,7 +60,16 @@ impl Checker<'_> {
         }
     }
 
-    fn serve(&mut self, serve: &Value<Serve>, around: &Around<'_>) -> Option<Serve> {
+    fn serve(
+        &mut self,
+        wire: &file::Route,
+        serve: &Value<Serve>,
+        access: Option<Access>,
+        around: &Around<'_>,
+    ) -> Option<Serve> {
+        if serve.value == Serve::IdentityServer {
+            self.fits_identity_server(wire, serve, access, around)?;
+        }
         if serve.value == Serve::Panic && around.environment == Some(Environment::Production) {
             self.report.problem(
                 &serve.place,
@@ -69,6 +78,41 @@ impl Checker<'_> {
             return None;
         }
         Some(serve.value)
+    }
+
+    /// The identity server's own paths are below one place, where both strangers and users come.
+    fn fits_identity_server(
+        &mut self,
+        wire: &file::Route,
+        serve: &Value<Serve>,
+        access: Option<Access>,
+        around: &Around<'_>,
+    ) -> Option<()> {
+        if !around.has_identity {
+            self.report.problem_instead(
+                &serve.place,
+                "there is no identity server",
+                "write `identity: { supabase: { url: …, publishable_keys: […] } }`",
+            );
+            return None;
+        }
+        if access.is_some_and(|access| access != Access::Optional) {
+            let message = "needs `access: optional`: strangers sign in there, and users leave";
+            self.report.problem(&serve.place, message);
+            return None;
+        }
+        let paths = wire.path.good().map(|many| many.value.0.items.as_slice());
+        for path in paths.unwrap_or_default() {
+            if !path.value.value.ends_with("/{*rest}") {
+                self.report.problem_instead(
+                    &path.place,
+                    "`identity_server` answers everything below a path",
+                    "write `/auth/v1/{*rest}`",
+                );
+                return None;
+            }
+        }
+        Some(())
     }
 
     /// The upstream of that name; tells if there is none.

@@ -13,6 +13,8 @@ mod listen;
 mod problems;
 mod revocations;
 mod routes;
+mod sessions;
+mod sign_in;
 mod store;
 mod tokens;
 mod upstreams;

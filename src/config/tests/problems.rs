@@ -18,7 +18,7 @@ routes:
     timeouts: { totl: 5s }
   - path: /b
     access: ${NOT_SET}
-sessions: { cookie: a }
+assertion: { header: a }
 ";
     let problems = load_in(Path::new("."), text).unwrap_err();
     let places: Vec<_> = problems
@@ -35,7 +35,7 @@ sessions: { cookie: a }
         "10:15 routes[0].upstream",
         "11:17 routes[0].timeouts.totl",
         "13:13 routes[1].access",
-        "14:1 sessions",
+        "14:1 assertion",
     ];
     // The second route has no target either.
     assert_eq!(
@@ -55,7 +55,7 @@ sessions: { cookie: a }
         "did you mean `kong`?",
         "did you mean `total`?",
         "`NOT_SET` is not set",
-        "`sessions` does not work yet in this version; remove it",
+        "`assertion` does not work yet in this version; remove it",
     ] {
         assert!(told.contains(words), "{words}\n{told}");
     }
@@ -218,7 +218,7 @@ fn a_key_that_is_repeated_empty_or_of_the_wrong_type_is_refused() {
 #[test]
 fn what_the_design_has_and_this_version_has_not_is_refused_by_name() {
     let rest = with_route("path: /a, access: public");
-    for key in ["sessions", "assertion", "limits"] {
+    for key in ["assertion", "limits"] {
         each_refused(
             &rest,
             &[(
@@ -235,13 +235,7 @@ fn what_the_design_has_and_this_version_has_not_is_refused_by_name() {
             &[(&text, &format!("layers.{layer}"), "does not work yet")],
         );
     }
-    for (route, key) in [
-        ("limits: [a]", "limits"),
-        ("rest: {}", "rest"),
-        ("body: { ids: [] }", "body.ids"),
-        ("errors: gotrue", "errors"),
-        ("credentials: [cookie]", "credentials[0]"),
-    ] {
+    for (route, key) in [("limits: [a]", "limits"), ("body: { ids: [] }", "body.ids")] {
         let told = told(&with_route(&format!("path: /a, access: user, {route}")));
         assert_eq!(told.len(), 1, "{told:#?}");
         assert!(

@@ -75,10 +75,14 @@ fn an_upgrade_is_offered_only_where_it_can_work() {
 fn refusals_are_written_as_the_route_says() {
     let errors = |text: &str| good(&with_route(text)).config.routes.remove(0).errors;
     assert_eq!(errors("path: /a, access: public"), Errors::Problem);
-    assert_eq!(
-        errors("path: /a, access: public, errors: grpc"),
-        Errors::Grpc
-    );
+    for (word, meant) in [
+        ("grpc", Errors::Grpc),
+        ("gotrue", Errors::Gotrue),
+        ("postgrest", Errors::Postgrest),
+    ] {
+        let route = format!("path: /a, access: public, errors: {word}");
+        assert_eq!(errors(&route), meant);
+    }
 }
 
 #[test]
@@ -288,4 +292,90 @@ fn a_waived_layer_has_an_end_and_a_reason() {
         "{:?}",
         over.warnings
     );
+}
+
+#[test]
+fn a_table_is_granted_by_columns_and_what_is_not_written_is_not_granted() {
+    let route = "path: [/rest/v1, '/rest/v1/{table}', '/rest/v1/rpc/{function}'], access: public, resource: none, rest: { tables: { projects: { read: [id, name], write: true } }, rpc: [search] }";
+    let rest = good(&with_route(route)).config.routes.remove(0).rest;
+    let rest = rest.expect("rules");
+    let projects = rest.tables.get("projects").expect("a table");
+    assert!(projects.read.has("id") && !projects.read.has("secret"));
+    assert!(projects.write.has("anything") && !projects.delete);
+    assert!(rest.rpc.contains("search") && !rest.openapi);
+    assert_eq!(rest.embeds, crate::auth::rest::rules::Embeds::Deny);
+    assert_eq!(rest.schemas, ["public"]);
+    for (path, more, word) in [
+        (
+            "'/rest/{*rest}'",
+            "rest: { tables: { 'a b': { read: true } } }",
+            "letters, digits",
+        ),
+        (
+            "'/rest/{*rest}'",
+            "rest: { tables: { a: { read: [] } } }",
+            "empty list",
+        ),
+        (
+            "'/rest/{*rest}'",
+            "rest: { tables: { a: { read: yes please } } }",
+            "a list of columns",
+        ),
+        (
+            "'/rest/{*rest}'",
+            "rest: { tabels: {} }",
+            "did you mean `tables`",
+        ),
+        (
+            "'/rest/{*rest}'",
+            "rest: { embeds: allow }",
+            "is not one of",
+        ),
+        ("'/rest/{*rest}'", "rest: { schemas: [] }", "empty list"),
+        ("'/rest/{*rest}'", "rest: {}, tail: opaque", "remove `tail`"),
+        (
+            "'/rest/{a}/{b}', resource: none",
+            "rest: {}",
+            "each path must be",
+        ),
+        ("/rest", "rest: {}, serve: health", "no PostgREST behind"),
+        ("/rest", "apikey: required", "there is no `identity`"),
+        ("/rest", "apikey: maybe", "is not one of"),
+    ] {
+        let told = told(&with_route(&format!(
+            "path: {path}, access: public, {more}"
+        )));
+        assert_eq!(told.len(), 1, "{told:#?}");
+        assert!(told[0].contains(word), "{told:#?}");
+    }
+}
+
+#[test]
+fn messages_are_judged_on_a_websocket_whose_route_reads_tokens() {
+    let route = "path: /a, methods: [GET], access: optional, upgrade: [websocket]";
+    let realtime = |more: &str| {
+        good(&with_route(&format!("{route}{more}")))
+            .config
+            .routes
+            .remove(0)
+            .realtime
+    };
+    assert!(realtime(", realtime: true") && !realtime("") && !realtime(", realtime: false"));
+    for (route, word) in [
+        (
+            "path: /a, access: user, realtime: true",
+            "add `upgrade: [websocket]`",
+        ),
+        (
+            "path: /a, access: public, upgrade: [websocket], realtime: true",
+            "write `optional` or `user`",
+        ),
+    ] {
+        let told = told(&with_route(route));
+        assert_eq!(told.len(), 1, "{told:#?}");
+        assert!(
+            told[0].contains(word) && told[0].contains("realtime"),
+            "{told:#?}"
+        );
+    }
 }

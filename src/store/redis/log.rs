@@ -193,7 +193,7 @@ impl Redis {
 }
 
 /// The texts of a script's answer.
-fn texts(found: Found) -> Result<Vec<String>, Unreachable> {
+pub(super) fn texts(found: Found) -> Result<Vec<String>, Unreachable> {
     let Found::Value(Value::Array(values)) = found else {
         return Err(Unreachable::Answer);
     };

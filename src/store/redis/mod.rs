@@ -6,9 +6,10 @@
 //!
 //! Redis 7.0 or newer, one server. All names of the log share a hash tag, and so do the names that one record may have while keys are
 //! rotated, so that no command spans two slots of a cluster. A gateway's ACL user needs `~PREFIX:*`, `&PREFIX:*`, and the commands `GETRANGE`, `SET`, `DEL`, `EVAL`,
-//! `SUBSCRIBE`, `PUBLISH`, `PING`, `INFO`, `HELLO`, `SELECT`, `CLIENT`, and in scripts those on hashes and sorted sets.
+//! `SUBSCRIBE`, `PUBLISH`, `PING`, `INFO`, `HELLO`, `SELECT`, `CLIENT`, and in scripts `TIME` and those on hashes and sorted sets.
 
 mod connect;
+mod limit;
 mod log;
 mod swap;
 mod watch;
@@ -27,7 +28,9 @@ use tokio::sync::{Notify, broadcast, watch as signal};
 use self::log::LogNames;
 use super::metrics::{Command, StoreMetrics};
 use super::seal::{Broken, Seals};
-use super::{Answer, Entry, Kind, Logged, Outage, Position, Store, Swap, Unreachable, Version};
+use super::{
+    Answer, Bucket, Entry, Kind, Level, Logged, Outage, Position, Store, Swap, Unreachable, Version,
+};
 use crate::breaker::{Breaker, Shut};
 use crate::clock;
 use crate::config::checked::{self, MasterKey};
@@ -342,6 +345,10 @@ impl Store for Redis {
 
     fn remove<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, ()> {
         Box::pin(self.delete(Command::Remove, self.seals.names(kind, name)))
+    }
+
+    fn admit<'a>(&'a self, buckets: &'a [Bucket<'a>]) -> Answer<'a, Vec<Level>> {
+        Box::pin(self.draw(buckets))
     }
 
     fn append<'a>(&'a self, entries: &'a [Entry<'a>]) -> Answer<'a, Position> {

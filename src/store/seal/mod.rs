@@ -25,13 +25,13 @@
 mod tests;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, Nonce, RandomizedNonceKey};
-use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{Kind, Unreachable};
 use crate::config::checked::MasterKey;
+use crate::derive::Derivation;
 use crate::tokens::digest;
 
 /// First byte of a record. Another version is another format, and opens nothing here.
@@ -39,6 +39,9 @@ const VERSION: u8 = 1;
 
 /// Bytes by which a key is told from another one with the same id.
 const MARK: usize = 8;
+
+/// What stands in the name of a bucket; no kind of record has this word.
+const BUCKET: &str = "bucket";
 
 /// Bytes of a nonce and of a tag (RFC 8452, section 4).
 const NONCE: usize = 12;
@@ -78,15 +81,6 @@ pub(super) enum Broken {
     UnknownKey,
 }
 
-/// Bytes that HKDF shall give.
-struct Length(usize);
-
-impl KeyType for Length {
-    fn len(&self) -> usize {
-        self.0
-    }
-}
-
 impl Seals {
     /// Derives a key for each purpose from every master key. Names in the store begin with `prefix`.
     ///
@@ -114,16 +108,16 @@ impl Seals {
     /// The tag in braces does not depend on the key, so that all places of a record are in one slot of a cluster. It is eight bits of a digest of
     /// the name: who reads the store and guesses a name learns from it that he is wrong, or that he is one of 256 who are right.
     fn name_by(&self, key: &SealKey, kind: Kind, name: &[u8]) -> String {
-        let mut context = hmac::Context::with_key(&key.name);
-        for part in [kind.as_str().as_bytes(), name] {
-            // The length in front keeps one pair from being taken for another.
-            context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part);
-        }
-        let hidden = URL_SAFE_NO_PAD.encode(context.sign().as_ref());
+        let hidden = hidden(key, kind.as_str(), name);
         let slot = digest::of_parts([kind.as_str().as_bytes(), name]);
         let slot = slot.first().copied().unwrap_or_default();
         format!("{}:{}:{{{slot:02x}}}{hidden}", self.prefix, kind.as_str())
+    }
+
+    /// Where a bucket is kept. All of them share a hash tag, so that one script may ask for several.
+    pub(super) fn bucket(&self, name: &[u8]) -> Option<String> {
+        let hidden = hidden(self.keys.first()?, BUCKET, name);
+        Some(format!("{}:{{{BUCKET}}}:{hidden}", self.prefix))
     }
 
     /// Seals a record for a name of the store.
@@ -166,6 +160,17 @@ impl Seals {
     }
 }
 
+/// A name that tells nothing.
+fn hidden(key: &SealKey, what: &str, name: &[u8]) -> String {
+    let mut context = hmac::Context::with_key(&key.name);
+    for part in [what.as_bytes(), name] {
+        // The length in front keeps one pair from being taken for another.
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    URL_SAFE_NO_PAD.encode(context.sign().as_ref())
+}
+
 /// A record's id, mark and rest, if it has the form of one.
 fn parts(record: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let rest = record.strip_prefix(&[VERSION])?;
@@ -178,17 +183,17 @@ fn parts(record: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 
 impl SealKey {
     fn derive(key: &MasterKey) -> anyhow::Result<Self> {
-        let from = Salt::new(HKDF_SHA256, b"foregate keys 1").extract(key.secret.expose());
+        let from = Derivation::of(key);
         Ok(Self {
             id: key.id.clone(),
-            mark: expand(&from, "mark")?,
+            mark: from.expand("mark")?,
             seal: RandomizedNonceKey::new(
                 &AES_256_GCM_SIV,
-                &expand::<32>(&from, "seal of records in the store")?,
+                &from.expand::<32>("seal of records in the store")?,
             )?,
             name: hmac::Key::new(
                 hmac::HMAC_SHA256,
-                &expand::<32>(&from, "names of records in the store")?,
+                &from.expand::<32>("names of records in the store")?,
             ),
         })
     }
@@ -226,14 +231,6 @@ impl SealKey {
             value: value.to_vec(),
         })
     }
-}
-
-/// One derived key per purpose (RFC 5869).
-fn expand<const N: usize>(from: &Prk, purpose: &str) -> anyhow::Result<[u8; N]> {
-    let mut key = [0; N];
-    from.expand(&[purpose.as_bytes()], Length(N))?
-        .fill(&mut key)?;
-    Ok(key)
 }
 
 impl std::fmt::Debug for Seals {

@@ -13,6 +13,7 @@ mod cache;
 mod claims;
 mod fetch;
 mod keys;
+mod proof;
 mod structure;
 mod waiting;
 

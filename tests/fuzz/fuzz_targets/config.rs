@@ -6,10 +6,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
-use foregate::clock::unix_now;
+use foregate::clock::{unix_millis, unix_now};
 use foregate::config::snapshot::Snapshot;
 use foregate::config::{Loaded, Problems, load_str};
 use foregate::metrics::Metrics;
+use foregate::sessions::{Revocations, Sessions};
 use foregate::store::{Memory, Store};
 use foregate::tokens::{KeyMetrics, KeySources, VerifiedCache};
 use libfuzzer_sys::fuzz_target;
@@ -52,6 +53,22 @@ fn assert_loads_again(text: &str, loaded: Loaded) {
     let cache = Arc::new(VerifiedCache::new(NonZeroUsize::MIN));
     let metrics = Metrics::new().expect("metrics");
     let store: Arc<dyn Store> = Arc::new(Memory::new(1, unix_now));
+    let (revocations, _follower) = Revocations::new(store.clone(), 1, metrics.revocations.clone());
+    // Nothing runs in it.
+    let background = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    let _entered = background.enter();
+    let counts = metrics.sessions.clone();
+    let sessions = Sessions::new(
+        &loaded.config,
+        store,
+        revocations.clone(),
+        None,
+        counts,
+        unix_millis,
+    )
+    .expect("sessions");
     let _ = Snapshot::build(
         loaded.config,
         loaded.digest,
@@ -59,7 +76,8 @@ fn assert_loads_again(text: &str, loaded: Loaded) {
         &metrics,
         &cache,
         &KeySources::new(KeyMetrics::new().expect("names are good")),
-        &store,
+        &revocations,
+        &sessions,
     );
 }
 

@@ -1,8 +1,10 @@
 //! What every store promises. The same tests run against the memory of a process and against Redis.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
-use foregate::store::{Entry, Kind, Logged, Memory, Store, Swap, Version};
+use foregate::store::{Bucket, Draw, Entry, Kind, Logged, Memory, Rate, Store, Swap, Version};
 
 use super::{in_redis, later};
 use crate::support::tokens::now;
@@ -41,6 +43,11 @@ both! {
     who_waits_is_woken
     any_bytes_are_a_name_and_a_value
     writers_at_once_lose_nothing
+    a_rate_lets_a_burst_in_and_no_more
+    a_refusal_takes_no_place_anywhere
+    what_may_owe_is_never_refused
+    takers_at_once_get_exactly_the_burst
+    a_place_comes_free_in_time
     only_who_saw_a_record_as_it_is_replaces_it
     of_writers_that_read_the_same_one_wins
     a_record_that_is_swapped_in_expires
@@ -254,6 +261,101 @@ async fn writers_at_once_lose_nothing(store: Arc<dyn Store>) {
     names.dedup();
     assert_eq!(names.len(), 81);
     assert_eq!(store.position(now()).await.unwrap().1, 81);
+}
+
+fn rate(burst: u32, seconds: u64) -> Rate {
+    Rate::new(
+        NonZeroU32::new(burst).unwrap(),
+        Duration::from_secs(seconds),
+    )
+}
+
+/// A question about a bucket.
+fn bucket(name: &str, rate: Rate, draw: Draw) -> Bucket<'_> {
+    Bucket {
+        name: name.as_bytes(),
+        rate,
+        draw,
+    }
+}
+
+async fn a_rate_lets_a_burst_in_and_no_more(store: Arc<dyn Store>) {
+    let take = |name| bucket(name, rate(3, 3600), Draw::Take);
+    for left in (0..3).rev() {
+        let levels = store.admit(&[take("a")]).await.unwrap();
+        assert_eq!((levels[0].is_admitted, levels[0].left), (true, left));
+    }
+    let level = store.admit(&[take("a")]).await.unwrap()[0];
+    assert!(!level.is_admitted);
+    let wait = level.wait.as_secs();
+    assert!((1190..=1200).contains(&wait), "{wait}");
+    // Another name has its own, and any bytes are a name.
+    for name in ["b", "", "a\r\nDEL a\r\n", "\0"] {
+        assert!(store.admit(&[take(name)]).await.unwrap()[0].is_admitted);
+    }
+    let draw = |draw| [bucket("a", rate(3, 3600), draw)];
+    let asked = store.admit(&draw(Draw::Ask)).await.unwrap()[0];
+    assert!(!asked.is_admitted);
+    assert_eq!(store.admit(&draw(Draw::Return)).await.unwrap()[0].left, 1);
+    let asked = store.admit(&draw(Draw::Ask)).await.unwrap()[0];
+    assert_eq!((asked.is_admitted, asked.left), (true, 1));
+    assert_eq!(store.admit(&draw(Draw::Empty)).await.unwrap()[0].left, 3);
+    assert_eq!(store.admit(&[]).await, Ok(Vec::new()));
+}
+
+async fn a_refusal_takes_no_place_anywhere(store: Arc<dyn Store>) {
+    let narrow = bucket("narrow", rate(1, 3600), Draw::Take);
+    let wide = bucket("wide", rate(9, 3600), Draw::Take);
+    let owing = bucket("owing", rate(9, 3600), Draw::Owe);
+    store.admit(&[narrow]).await.unwrap();
+    for _ in 0..20 {
+        let levels = store.admit(&[wide, narrow, owing]).await.unwrap();
+        let admitted: Vec<bool> = levels.iter().map(|level| level.is_admitted).collect();
+        assert_eq!(admitted, [true, false, true]);
+    }
+    let levels = store.admit(&[wide, owing]).await.unwrap();
+    assert_eq!((levels[0].left, levels[1].left), (8, 8));
+}
+
+async fn what_may_owe_is_never_refused(store: Arc<dyn Store>) {
+    let owing = bucket("a", rate(3, 3600), Draw::Owe);
+    let mut owed = Vec::new();
+    for _ in 0..8 {
+        let level = store.admit(&[owing]).await.unwrap()[0];
+        assert!(level.is_admitted);
+        owed.push(level.owed);
+    }
+    assert_eq!(owed, [0, 0, 0, 1, 2, 3, 3, 3]);
+}
+
+async fn takers_at_once_get_exactly_the_burst(store: Arc<dyn Store>) {
+    let takers = (0..8).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut taken = 0;
+            for _ in 0..10 {
+                let take = [bucket("same", rate(20, 24 * 3600), Draw::Take)];
+                taken += u32::from(store.admit(&take).await.unwrap()[0].is_admitted);
+            }
+            taken
+        })
+    });
+    let mut all = 0;
+    for taker in takers.collect::<Vec<_>>() {
+        all += in_time("a taker", taker).await.unwrap();
+    }
+    assert_eq!(all, 20);
+}
+
+async fn a_place_comes_free_in_time(store: Arc<dyn Store>) {
+    let take = [bucket("a", rate(20, 1), Draw::Take)];
+    while store.admit(&take).await.unwrap()[0].is_admitted {}
+    let freed = async {
+        while !store.admit(&take).await.unwrap()[0].is_admitted {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    in_time("a place comes free", freed).await;
 }
 
 /// Swaps for a while.

@@ -9,7 +9,7 @@ use foregate::log::Log as ServerLog;
 use foregate::outage::{AccessClass, Answer as Cell, State};
 use foregate::server::Server;
 use foregate::store::{
-    Answer, Entry, Kind, Logged, Memory, Outage, Position, Store, Swap, Version,
+    Answer, Bucket, Entry, Kind, Level, Logged, Memory, Outage, Position, Store, Swap, Version,
 };
 use tokio::sync::watch;
 
@@ -57,6 +57,10 @@ impl Store for Absent {
 
     fn remove<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, ()> {
         self.memory.remove(kind, name)
+    }
+
+    fn admit<'a>(&'a self, buckets: &'a [Bucket<'a>]) -> Answer<'a, Vec<Level>> {
+        self.memory.admit(buckets)
     }
 
     fn append<'a>(&'a self, entries: &'a [Entry<'a>]) -> Answer<'a, Position> {

@@ -5,8 +5,9 @@ mod elsewhere;
 mod ends;
 mod events;
 mod many;
+mod realtime;
 mod rpc;
-mod socket;
+pub mod socket;
 mod websocket;
 
 use crate::support::{Config, Gateway, Origin};

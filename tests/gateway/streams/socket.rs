@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -30,6 +31,7 @@ pub enum Parting {
 pub struct Sockets {
     address: SocketAddr,
     partings: Arc<Mutex<Vec<Parting>>>,
+    heard: Arc<Mutex<Vec<String>>>,
     _stop: oneshot::Sender<()>,
 }
 
@@ -39,6 +41,8 @@ impl Sockets {
         let (stop, stopped) = oneshot::channel();
         let partings = Arc::new(Mutex::new(Vec::new()));
         let shared = partings.clone();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let texts = heard.clone();
         // A thread of its own, since tests block theirs.
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -51,10 +55,10 @@ impl Sockets {
                 let serving = async {
                     loop {
                         let (stream, _) = listener.accept().await.unwrap();
-                        let partings = shared.clone();
+                        let (partings, texts) = (shared.clone(), texts.clone());
                         tokio::spawn(async move {
                             if let Ok(socket) = accept_async(stream).await {
-                                let parting = converse(socket).await;
+                                let parting = converse(socket, &texts).await;
                                 partings.lock().unwrap().push(parting);
                             }
                         });
@@ -69,6 +73,7 @@ impl Sockets {
         Self {
             address: address.recv().unwrap(),
             partings,
+            heard,
             _stop: stop,
         }
     }
@@ -77,13 +82,21 @@ impl Sockets {
         format!("http://{}", self.address)
     }
 
+    /// Every text that was heard so far.
+    pub fn heard(&self) -> Vec<String> {
+        self.heard.lock().unwrap().clone()
+    }
+
     /// How conversations ended so far, in that order.
     pub fn partings(&self) -> Vec<Parting> {
         self.partings.lock().unwrap().clone()
     }
 }
 
-async fn converse(mut socket: WebSocketStream<tokio::net::TcpStream>) -> Parting {
+async fn converse(
+    mut socket: WebSocketStream<tokio::net::TcpStream>,
+    heard: &Mutex<Vec<String>>,
+) -> Parting {
     loop {
         match socket.next().await {
             Some(Ok(Message::Close(frame))) => {
@@ -101,6 +114,9 @@ async fn converse(mut socket: WebSocketStream<tokio::net::TcpStream>) -> Parting
             }
             Some(Ok(Message::Text(text))) if text == "please vanish" => return Parting::Broken,
             Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
+                if let Message::Text(text) = &message {
+                    heard.lock().unwrap().push(text.to_string());
+                }
                 if socket.send(message).await.is_err() {
                     return Parting::Broken;
                 }
@@ -134,10 +150,28 @@ impl Socket {
     }
 
     pub async fn open_at(gateway: &Gateway, door: Door, path: &str, token: &str) -> Self {
+        let fields = [("authorization", format!("Bearer {token}"))];
+        Self::open_with(gateway, door, path, &fields).await
+    }
+
+    /// Opens a WebSocket as a browser does: without a token.
+    pub async fn open_silently(gateway: &Gateway, path: &str) -> Self {
+        let deflate = ("sec-websocket-extensions", "permessage-deflate".to_owned());
+        Self::open_with(gateway, Door::Tls, path, &[deflate]).await
+    }
+
+    /// Opens one with these fields.
+    pub async fn open_with(
+        gateway: &Gateway,
+        door: Door,
+        path: &str,
+        fields: &[(&'static str, String)],
+    ) -> Self {
         let stream = gateway.connector(Http::One, door).open().await.unwrap();
         let mut request = format!("ws://{NAME}{path}").into_client_request().unwrap();
-        let field = format!("Bearer {token}").parse().unwrap();
-        request.headers_mut().insert("authorization", field);
+        for (name, value) in fields {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
         let opening = client_async(request, stream);
         let (stream, response) = in_time("opening", opening).await.unwrap();
         assert_eq!(response.status(), http::StatusCode::SWITCHING_PROTOCOLS);
@@ -156,6 +190,16 @@ impl Socket {
         in_time("saying", said).await.unwrap();
     }
 
+    /// Says bytes that are framed already, or are no frame at all.
+    pub async fn say_raw(&mut self, bytes: &[u8]) {
+        let stream = self.stream.get_mut();
+        in_time("saying", async {
+            stream.write_all(bytes).await.unwrap();
+            stream.flush().await.unwrap();
+        })
+        .await;
+    }
+
     pub async fn hear(&mut self) -> Message {
         in_time("hearing", self.stream.next())
             .await
@@ -170,7 +214,10 @@ impl Socket {
     }
 
     pub async fn echo_bytes(&mut self, bytes: Vec<u8>) {
-        let message = Message::binary(bytes);
+        self.echo_message(Message::binary(bytes)).await;
+    }
+
+    pub async fn echo_message(&mut self, message: Message) {
         let said = self.stream.feed(message.clone());
         in_time("saying", said).await.unwrap();
         // Hears while it says: neither side holds that much.

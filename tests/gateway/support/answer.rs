@@ -101,32 +101,82 @@ impl Answer {
     /// It was refused for this reason: status, public code, problem document, fields, and the operator's line all say so.
     #[track_caller]
     pub fn is_denied(&self, reason: Reason) -> &Self {
+        self.is_refused(reason, "application/problem+json");
+        // An answer to HEAD has the fields and not the body.
+        if self.log_line()["method"] != "HEAD" {
+            self.is_problem(reason);
+        }
+        self
+    }
+
+    /// It was refused for this reason in Supabase Auth's words: these are its code and its body in both of its versions.
+    #[track_caller]
+    pub fn is_denied_in_gotrue(&self, reason: Reason, code: &str) -> &Self {
+        self.is_refused(reason, "application/json");
+        assert_eq!(self.header("x-sb-error-code"), code);
+        let told = self.json();
+        let members = told.as_object().unwrap();
+        if self.header("x-supabase-api-version") == "2024-01-01" {
+            assert_eq!(members.len(), 2, "{told}");
+            assert_eq!(told["code"], code);
+            assert!(told["message"].is_string(), "{told}");
+        } else {
+            assert!(!self.headers.contains_key("x-supabase-api-version"));
+            assert_eq!(members.len(), 3, "{told}");
+            assert_eq!(told["code"], reason.status().as_u16());
+            assert_eq!(told["error_code"], code);
+            assert!(told["msg"].is_string(), "{told}");
+        }
+        self
+    }
+
+    /// It was refused for this reason in PostgREST's words.
+    #[track_caller]
+    pub fn is_denied_in_postgrest(&self, reason: Reason, code: &str) -> &Self {
+        self.is_refused(reason, "application/json; charset=utf-8");
+        if self.log_line()["method"] != "HEAD" {
+            let told = self.json();
+            assert_eq!(told.as_object().unwrap().len(), 4, "{told}");
+            assert_eq!(told["code"], code);
+            assert!(told["details"].is_null() && told["hint"].is_null());
+            assert!(told["message"].is_string(), "{told}");
+        }
+        self
+    }
+
+    /// Status, fields, and the operator's line say that it was refused for this reason.
+    #[track_caller]
+    fn is_refused(&self, reason: Reason, content_type: &str) {
         let body = String::from_utf8_lossy(&self.body);
         let line = self.log_line();
         assert_eq!(line["reason"], reason.code(), "{body}\n{line}");
         assert_eq!(self.status, reason.status(), "{body}");
         assert_eq!(line["status"], reason.status().as_u16());
         assert_eq!(self.header("cache-control"), "no-store");
-        assert_eq!(self.header("content-type"), "application/problem+json");
+        assert_eq!(self.header("content-type"), content_type);
         let unauthorized = self.status == StatusCode::UNAUTHORIZED;
         assert_eq!(unauthorized, self.headers.contains_key("www-authenticate"));
         let unavailable = self.status == StatusCode::SERVICE_UNAVAILABLE;
-        assert_eq!(unavailable, self.headers.contains_key("retry-after"));
+        let limited = self.status == StatusCode::TOO_MANY_REQUESTS;
+        let comes_again = unavailable || limited;
+        assert_eq!(comes_again, self.headers.contains_key("retry-after"));
         let not_allowed = reason == Reason::MethodNotAllowed;
         assert_eq!(not_allowed, self.headers.contains_key("allow"));
         assert!(line["reason"] == reason.code() && line["decision"] != "preflight");
-        // An answer to HEAD has the fields and not the body.
         if line["method"] != "HEAD" {
-            self.is_problem(reason);
+            assert_eq!(self.header("content-length"), self.body.len().to_string());
         }
-        self
     }
 
     #[track_caller]
     fn is_problem(&self, reason: Reason) {
         let problem = self.json();
         let members = problem.as_object().unwrap();
-        assert_eq!(members.len(), PROBLEM.len(), "{problem}");
+        // What is wrong with which field is there where something is.
+        let names_fields = matches!(reason, Reason::InputInvalid | Reason::WeakPassword);
+        assert_eq!(members.contains_key("errors"), names_fields, "{problem}");
+        let count = PROBLEM.len() + usize::from(names_fields);
+        assert_eq!(members.len(), count, "{problem}");
         for member in PROBLEM {
             assert!(
                 members.contains_key(member),
@@ -137,7 +187,6 @@ impl Answer {
         assert_eq!(problem["status"], reason.status().as_u16());
         assert_eq!(problem["status_code"], reason.status().as_u16());
         assert_eq!(problem["request_id"], self.id());
-        assert_eq!(self.header("content-length"), self.body.len().to_string());
     }
 }
 

@@ -270,7 +270,10 @@ impl Gateway {
 
     /// Writes a file into its folder.
     pub fn write_file(&self, name: &str, contents: impl AsRef<[u8]>) {
-        std::fs::write(self.path(name), contents).unwrap();
+        // In one step, as a careful editor does: the gateway may look at any time.
+        let beside = self.path(&format!("{name}.new"));
+        std::fs::write(&beside, contents).unwrap();
+        std::fs::rename(beside, self.path(name)).unwrap();
     }
 
     /// What a key of the configuration file says.

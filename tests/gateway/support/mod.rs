@@ -2,9 +2,11 @@
 
 pub mod admin;
 pub mod answer;
+pub mod auth_server;
 pub mod client;
 pub mod config;
 pub mod curl;
+pub mod desk;
 pub mod gate;
 pub mod gateway;
 pub mod load;
@@ -24,8 +26,11 @@ use std::time::{Duration, Instant};
 
 pub use answer::Answer;
 #[allow(unused_imports, reason = "a shorter way, for modules that want it")]
+pub use auth_server::AuthServer;
+#[allow(unused_imports, reason = "a shorter way, for modules that want it")]
 pub use client::{Body, Client, Door, Http};
 pub use config::Config;
+pub use desk::{Desk, SignedIn};
 pub use gate::Gate;
 pub use gateway::Gateway;
 #[allow(unused_imports, reason = "a shorter way, for modules that want it")]

@@ -1,7 +1,6 @@
-//! JSON that means one thing: an object in which no member occurs twice, at any depth.
+//! JSON that means one thing: in which no member occurs twice, at any depth.
 //!
-//! Decides: whether a text is such an object. Trusts: nobody; the text may be an attacker's. Not here: what the members mean
-//! (`jws`, `claims`, `jwk`).
+//! Decides: whether a text is such a document. Trusts: nobody; the text may be an attacker's. Not here: what the members mean.
 //!
 //! RFC 7519, section 4, lets a reader either refuse repeated claim names or take the last one. Two readers that choose
 //! differently see two tokens, so here they are refused; `serde_json` alone takes the last.
@@ -12,13 +11,20 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use serde_json::{Map, Number, Value};
 
 /// Reads `text` as one object, to the last byte. `None` if it is anything else, is not UTF-8, or repeats a member.
-pub(super) fn object(text: &[u8]) -> Option<Map<String, Value>> {
-    match serde_json::from_slice::<Unambiguous>(text).ok()?.0 {
+pub(crate) fn object(text: &[u8]) -> Option<Map<String, Value>> {
+    match value(text)? {
         Value::Object(members) => Some(members),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
             None
         }
     }
+}
+
+/// Reads `text` as one value of any kind, to the last byte. `None` if it is anything else, is not UTF-8, or repeats a member.
+pub(crate) fn value(text: &[u8]) -> Option<Value> {
+    serde_json::from_slice::<Unambiguous>(text)
+        .ok()
+        .map(|read| read.0)
 }
 
 /// A value without repeated members. Depth is bounded by `serde_json` (128).

@@ -1,0 +1,235 @@
+//! A caller who comes with the cookie of a session.
+//!
+//! Decides:  `cookie_malformed`, and with `sessions` what a session that ended, and one that cannot be asked about, means for a request.
+//! Trusts:   `sessions` for which session a cookie leads to and for its tokens, `tokens` for whether the access token behind it is good, `csrf` for
+//!           whether the request is a page's own.
+//! Not here: what a session is (`sessions`).
+//!
+//! What ends a session is a 401, and takes the cookie away. What only keeps us from knowing is a 503, and leaves it: nobody is logged out by an
+//! outage.
+
+use std::sync::Arc;
+
+use hyper::header::HeaderValue;
+
+use super::{Identity, csrf};
+use crate::auth::Caller;
+use crate::clock;
+use crate::denial::{Denial, Extra, Reason};
+use crate::outage::{AccessClass, Answer, State};
+use crate::request::Inbound;
+use crate::request::headers::OwnCookie;
+use crate::sessions::record::SessionName;
+use crate::sessions::renew::Renewable;
+use crate::sessions::{CleanAt, Found, Listed, Live, Proven, cookie};
+use crate::tokens::{Presented, claims_of};
+
+/// Whether a request waits for new tokens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// It does, since it can go no further without.
+    Waits,
+    /// It does not: a stream is judged again, and then once more.
+    ComesAgain,
+}
+
+impl Identity {
+    /// Judges the cookie of a request.
+    pub(super) async fn by_cookie(
+        &self,
+        request: &Inbound,
+        own: &OwnCookie,
+    ) -> Result<Caller, Denial> {
+        let read = match own {
+            OwnCookie::One(value) => self.sessions.cookies().read(value),
+            OwnCookie::Ambiguous => None,
+        };
+        let Some(cookie) = read else {
+            self.sessions.was_malformed();
+            return Err(gone(request, Reason::CookieMalformed.into()));
+        };
+        // Before anything else: what another site's page asks for must not even prolong the session.
+        csrf::check(request, || self.sessions.cookies().csrf_token(&cookie))?;
+        let name = cookie.name();
+        let caller = self.of_session(request, &name, Patience::Waits).await?;
+        if let Some(live) = caller.cookie_session() {
+            self.sessions.touch(live);
+        }
+        Ok(caller)
+    }
+
+    /// Judges a session again that a stream was opened with.
+    pub(super) async fn confirm_session(
+        &self,
+        request: &Inbound,
+        name: &SessionName,
+    ) -> Result<Caller, Denial> {
+        self.of_session(request, name, Patience::ComesAgain).await
+    }
+
+    async fn of_session(
+        &self,
+        request: &Inbound,
+        name: &SessionName,
+        patience: Patience,
+    ) -> Result<Caller, Denial> {
+        let live = match self.sessions.find(name).await {
+            Found::Live(live) => live,
+            Found::Ended(reason) => return Err(gone(request, reason.into())),
+            Found::Unavailable(why) => return Err(self.unavailable(request, why.as_str())),
+        };
+        let (live, proven) = match self.proven(&live).await {
+            Ok(proven) => (live, proven),
+            // Not the token's fault, so another one would not help.
+            Err(denial) if !denial.reason.status().is_client_error() => return Err(denial),
+            Err(_) => {
+                let live = self.renewed(request, live, patience).await?;
+                let proven = self.proven(&live).await.map_err(not_accepted)?;
+                (live, proven)
+            }
+        };
+        self.session_in_force(request, &live, &proven)?;
+        let verified = proven.verified.clone();
+        if self
+            .sessions
+            .is_renewal_due(&live, &verified, clock::unix_now())
+        {
+            let client = request.client().address;
+            self.sessions.renew_behind(&live, client);
+        }
+        let roles = self.roles.of(&verified);
+        Ok(Caller::of_session(live, &proven, roles))
+    }
+
+    /// The user of a session, if its access token is good. One that was revoked by itself is as if it had expired: the session goes on.
+    async fn proven(&self, live: &Arc<Live>) -> Result<Arc<Proven>, Denial> {
+        let now = clock::unix_now();
+        let proven = match live.proven() {
+            Some(proven) if self.tokens.still_accepts(&proven.verified, now) => proven,
+            _ => self.prove(live, now).await?,
+        };
+        let verified = &proven.verified;
+        match self
+            .revocations
+            .check(verified.clean(), verified.listed(), now)
+        {
+            Err(denial) if denial.reason == Reason::TokenRevoked => Err(denial),
+            // Anything else is judged with the session.
+            Ok(()) | Err(_) => Ok(proven),
+        }
+    }
+
+    async fn prove(&self, live: &Arc<Live>, now: i64) -> Result<Arc<Proven>, Denial> {
+        let tokens = live.tokens().ok_or(Reason::SessionUnknown)?;
+        let access = tokens.access();
+        let proof = live.session().proof.as_ref();
+        let recalled = proof.and_then(|proof| self.tokens.recall(access, proof, now));
+        let verified = match recalled {
+            Some(verified) => verified,
+            None => match self.tokens.verify_or_wait(access, clock::unix_now).await? {
+                Presented::User(verified) => verified,
+                Presented::Nobody => return Err(Reason::TokenClaims.into()),
+            },
+        };
+        if !live.is_of(&verified) {
+            return Err(Reason::Internal.because("a session has the token of another"));
+        }
+        let mut authorization = HeaderValue::try_from(format!("Bearer {access}"))
+            .map_err(|_| Reason::TokenMalformed)?;
+        authorization.set_sensitive(true);
+        let proven = Arc::new(Proven {
+            verified,
+            authorization,
+        });
+        live.prove(proven.clone());
+        Ok(proven)
+    }
+
+    /// The session with new tokens. One that was revoked gets none.
+    async fn renewed(
+        &self,
+        request: &Inbound,
+        live: Arc<Live>,
+        patience: Patience,
+    ) -> Result<Arc<Live>, Denial> {
+        let session = live.session();
+        let claims = live
+            .tokens()
+            .and_then(|tokens| claims_of(tokens.access()))
+            .unwrap_or_default();
+        let listed = Listed {
+            token: live.name(),
+            issuer: &session.issuer,
+            subject: &session.subject,
+            session: session.session.as_deref(),
+            claims: &claims,
+        };
+        self.revocations
+            .check(&CleanAt::default(), listed, clock::unix_now())
+            .map_err(|denial| gone(request, denial))?;
+        let client = request.client().address;
+        if patience == Patience::ComesAgain {
+            self.sessions.renew_behind(&live, client);
+            return Err(Reason::SessionUnavailable.because("its tokens are being renewed"));
+        }
+        match self.sessions.renew(&live, client).await {
+            Renewable::Live(live) => Ok(live),
+            Renewable::Ended => Err(gone(request, Reason::SessionUnknown.into())),
+            Renewable::Unavailable(denial) => Err(denial),
+        }
+    }
+
+    /// Whether neither the session nor what it was granted by was revoked, as far as that can be known.
+    fn session_in_force(
+        &self,
+        request: &Inbound,
+        live: &Live,
+        proven: &Proven,
+    ) -> Result<(), Denial> {
+        let of_token = (proven.verified.clean(), proven.verified.listed());
+        let listed = Listed {
+            token: live.name(),
+            ..proven.verified.listed()
+        };
+        let of_session = (live.clean(), listed);
+        self.in_force(request, [of_session, of_token], live.since())
+            .map_err(|denial| {
+                if denial.reason == Reason::TokenRevoked {
+                    // The cookie itself, which another one replaced.
+                    gone(request, Reason::SessionUnknown.into())
+                } else if denial.reason.status().is_client_error() {
+                    gone(request, denial)
+                } else {
+                    denial
+                }
+            })
+    }
+
+    /// What the failure matrix says of a cookie that must be asked about while the store does not answer.
+    fn unavailable(&self, request: &Inbound, why: &'static str) -> Denial {
+        let class = AccessClass::of(request.rule(), request.method(), &self.roles);
+        match State::CookieUnknown.answer(class) {
+            Answer::Refuse(reason) => reason.because(why),
+            // Without its session there is nobody to allow it to.
+            Answer::Allow | Answer::Degrade => Reason::SessionUnavailable.because(why),
+        }
+    }
+}
+
+/// A refusal that takes the cookie away.
+fn gone(request: &Inbound, denial: Denial) -> Denial {
+    let settings = &request.snapshot().config().sessions;
+    Denial {
+        extra: Extra::ClearCookie(cookie::clear(settings)),
+        ..denial
+    }
+}
+
+/// The identity server renewed a token that is not accepted here: its fault or ours, and not the user's.
+fn not_accepted(denial: Denial) -> Denial {
+    let why = format!(
+        "the renewed token is not accepted: {}",
+        denial.reason.code()
+    );
+    Reason::SessionUnavailable.because(why)
+}

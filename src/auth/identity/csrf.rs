@@ -1,0 +1,81 @@
+//! Whether a request with a cookie was made by one of our own pages. A browser sends a cookie along whoever asks it to.
+//!
+//! Decides:  `csrf_origin` and `csrf_token`. Trusts: browsers, for `Origin` and `Sec-Fetch-Site`, which no page can forge, and for not letting
+//!           another site's page read the token.
+//! Not here: callers with a bearer token, which no browser sends by itself.
+//!
+//! | request | needs an allowed `Origin` | needs `X-CSRF-Token` |
+//! |---|---|---|
+//! | GET, HEAD or OPTIONS | only if it says `Sec-Fetch-Site: cross-site` | no |
+//! | a WebSocket's handshake | yes | no: a page cannot set it |
+//! | anything else | yes | yes |
+//!
+//! Allowed are the origins of `cors` and the gateway's own, compared byte for byte as browsers write them.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::denial::{Denial, Reason};
+use crate::request::Inbound;
+
+/// Where a page sends the token that it got at sign-in.
+pub const TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
+
+/// What a browser says of where a request comes from (Fetch Metadata).
+const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Judges a request with a cookie whose token is the one that `expected` gives.
+pub(super) fn check(request: &Inbound, expected: impl FnOnce() -> String) -> Result<(), Denial> {
+    let headers = request.headers();
+    let is_safe = request.method().is_safe();
+    let is_cross_site = headers
+        .get_all(SITE)
+        .iter()
+        .any(|site| site.as_bytes().eq_ignore_ascii_case(b"cross-site"));
+    let needs_origin = !is_safe || is_cross_site || request.handshake().is_some();
+    if needs_origin && !is_allowed(request) {
+        let why = match headers.contains_key(header::ORIGIN) {
+            true => "`Origin` is not allowed",
+            false => "there is no `Origin`",
+        };
+        return Err(Reason::CsrfOrigin.because(why));
+    }
+    if is_safe {
+        return Ok(());
+    }
+    let expected = expected();
+    let is_right = |sent: &HeaderValue| {
+        !expected.is_empty()
+            && verify_slices_are_equal(sent.as_bytes(), expected.as_bytes()).is_ok()
+    };
+    match only(headers, &TOKEN) {
+        Some(sent) if is_right(sent) => Ok(()),
+        Some(_) => Err(Reason::CsrfToken.because("it is not the session's")),
+        None => Err(Reason::CsrfToken.because("it does not come once")),
+    }
+}
+
+fn is_allowed(request: &Inbound) -> bool {
+    let Some(origin) = only(request.headers(), &header::ORIGIN) else {
+        return false;
+    };
+    let cors = request.snapshot().config().cors.as_ref();
+    cors.is_some_and(|cors| cors.origins.contains(origin)) || is_own(origin, request)
+}
+
+/// Whether it is the origin that the request itself is sent to (RFC 6454, section 6.2).
+fn is_own(origin: &HeaderValue, request: &Inbound) -> bool {
+    let (scheme, port) = match request.client().https {
+        true => ("https://", ":443"),
+        false => ("http://", ":80"),
+    };
+    let host = request.host().value().as_bytes();
+    let host = host.strip_suffix(port.as_bytes()).unwrap_or(host);
+    origin.as_bytes().strip_prefix(scheme.as_bytes()) == Some(host)
+}
+
+/// The value of a field that is there once.
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}

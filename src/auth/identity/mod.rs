@@ -1,0 +1,321 @@
+//! Identity: who is calling.
+//!
+//! Decides: 401 for a missing or bad credential or API key and for a good one that was revoked, 403 for a service key from outside, 503 while it cannot
+//! be known whether the issuer has the token's key, and for a good credential what the failure matrix says while the store is not there.
+//! Trusts: `tokens` for everything about a token, `sessions` for cookies and for what is revoked, `outage` for the matrix. Not here: what the caller may do
+//! (`roles`).
+//!
+//! The first source of the route's `credentials` that is *present* decides; a bad credential is never replaced by the next one. A
+//! public route reads none. On an optional route an absent credential is nobody, and a bad one is still refused. Whoever comes with a cookie
+//! must have been sent by one of our own pages, too ([`csrf`]).
+
+mod cookie;
+pub mod csrf;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::header::HeaderValue;
+
+use super::roles::RoleTable;
+use super::{Caller, Layer, LayerName};
+use crate::clock;
+use crate::config::checked::{Access, ApiKey, CredentialSource};
+use crate::denial::{Denial, Reason};
+use crate::outage::{self, AccessClass};
+use crate::request::Inbound;
+use crate::request::apikey::{self, APIKEY};
+use crate::sessions::{CleanAt, Listed, Revocations, Sessions};
+use crate::store::Outage;
+use crate::tokens::{Presented, Tokens, Verified, is_service_key};
+
+/// The layer.
+#[derive(Debug)]
+pub struct Identity {
+    tokens: Arc<Tokens>,
+    roles: Arc<RoleTable>,
+    revocations: Arc<Revocations>,
+    sessions: Arc<Sessions>,
+}
+
+impl Identity {
+    /// Judges by these issuers, this list of revocations and these sessions, and names roles by this table.
+    pub fn new(
+        tokens: Arc<Tokens>,
+        roles: Arc<RoleTable>,
+        revocations: Arc<Revocations>,
+        sessions: Arc<Sessions>,
+    ) -> Self {
+        Self {
+            tokens,
+            roles,
+            revocations,
+            sessions,
+        }
+    }
+
+    /// Judges a caller again who was proven for this request before, perhaps under another configuration. A newer token of the same session
+    /// that was verified here counts as if it had come with the request.
+    pub(super) async fn confirm(
+        &self,
+        request: &Inbound,
+        caller: &Caller,
+    ) -> Result<Caller, Denial> {
+        let must_be_user = match request.rule().access {
+            Access::Public => return Ok(Caller::NOBODY),
+            Access::Deny => return Err(Reason::RouteDenied.into()),
+            Access::Optional => false,
+            // It says who it is when it speaks.
+            Access::User => !request.rule().realtime,
+        };
+        if let Some(live) = caller.cookie_session() {
+            return self.confirm_session(request, live.name()).await;
+        }
+        let Some(verified) = caller.verified() else {
+            return match must_be_user {
+                true => Err(Reason::TokenMissing.into()),
+                false => Ok(Caller::NOBODY),
+            };
+        };
+        let now = clock::unix_now();
+        let verified = self
+            .tokens
+            .newer_of_session(verified, now)
+            .unwrap_or_else(|| verified.clone());
+        if now >= verified.accepted_until() {
+            return Err(Reason::TokenExpired.into());
+        }
+        if !self.tokens.still_accepts(&verified, now) {
+            return Err(Reason::TokenKeyUnknown.because("its issuer entry or key is gone"));
+        }
+        self.token_in_force(request, &verified)?;
+        let roles = self.roles.of(&verified);
+        Ok(caller.proven_again(verified, roles))
+    }
+
+    /// Who speaks on a stream that stands on `caller`: the user of this token, or nobody where that may be.
+    pub(super) async fn speaker(
+        &self,
+        request: &Inbound,
+        caller: &Caller,
+        token: Option<&str>,
+    ) -> Result<Caller, Denial> {
+        let must_be_user = match request.rule().access {
+            Access::Public | Access::Deny => return Err(Reason::RouteDenied.into()),
+            Access::Optional => false,
+            Access::User => true,
+        };
+        let presented = match token {
+            None => Presented::Nobody,
+            Some(token) => self.tokens.verify_or_wait(token, clock::unix_now).await?,
+        };
+        let Presented::User(verified) = presented else {
+            if let Some(key) = token.filter(|_| request.rule().apikey.is_some()) {
+                demand_publishable(request, key)?;
+            }
+            // Whoever has said who they are is that until the end.
+            return match must_be_user {
+                true => Err(Reason::TokenMissing.because("a message without a user's token")),
+                false => self.confirm(request, caller).await,
+            };
+        };
+        self.token_in_force(request, &verified)?;
+        if let Some(known) = caller.verified()
+            && !verified.is_same_session(known)
+        {
+            return Err(Reason::SessionDiffers.into());
+        }
+        if caller.cookie_session().is_some() {
+            // The token adds nothing: the stream lives as long as the session behind the cookie.
+            return self.confirm(request, caller).await;
+        }
+        let roles = self.roles.of(&verified);
+        let authorization = Credential::of_message(token.unwrap_or_default());
+        Ok(Caller::user(
+            verified,
+            roles,
+            authorization.into_authorization()?,
+        ))
+    }
+
+    fn token_in_force(&self, request: &Inbound, verified: &Verified) -> Result<(), Denial> {
+        let of_token = (verified.clean(), verified.listed());
+        self.in_force(request, [of_token], verified.since())
+    }
+
+    /// Whether a good credential, which was first accepted here at `since`, is still in force. It is not if the list says that any of what it
+    /// consists of was revoked. Where the list cannot be kept, it may have been revoked where we cannot hear of it, and the failure matrix
+    /// says for how long that matters.
+    fn in_force<const N: usize>(
+        &self,
+        request: &Inbound,
+        parts: [(&CleanAt, Listed<'_>); N],
+        since: Instant,
+    ) -> Result<(), Denial> {
+        // Before the list is asked: one that becomes complete after it was asked did not have everything when it was.
+        let outage = self.revocations.outage(clock::now());
+        let is_complete = self.revocations.is_complete();
+        // Also for what is remembered: what was revoked is forgotten nowhere, but listed here.
+        let now = clock::unix_now();
+        for (clean, listed) in parts {
+            self.revocations.check(clean, listed, now)?;
+        }
+        if outage == Outage::Reachable && is_complete {
+            return Ok(());
+        }
+        let class = || AccessClass::of(request.rule(), request.method(), &self.roles);
+        outage::judge(outage, is_complete, class, since, clock::now())
+    }
+}
+
+impl Layer for Identity {
+    const NAME: LayerName = LayerName::Identity;
+    type Given = ();
+    type Proof = Caller;
+
+    async fn check(&self, request: &Inbound, (): ()) -> Result<Caller, Denial> {
+        refuse_service_key(request)?;
+        demand_key(request)?;
+        let rule = request.rule();
+        let must_be_user = match rule.access {
+            Access::Public => return Ok(Caller::NOBODY),
+            // The router refuses this already; a net.
+            Access::Deny => return Err(Reason::RouteDenied.into()),
+            Access::Optional => false,
+            // On such a socket the token comes in messages, and nothing is said before it.
+            Access::User => !(rule.realtime && request.handshake().is_some()),
+        };
+        for source in &rule.credentials {
+            if *source == CredentialSource::Cookie {
+                match request.cookie() {
+                    // Boxed, so that other requests do not carry room for it along.
+                    Some(own) => return Box::pin(self.by_cookie(request, own)).await,
+                    None => continue,
+                }
+            }
+            let Some(credential) = Credential::find(source, request)? else {
+                continue;
+            };
+            return match self
+                .tokens
+                .verify_on(request.recent(), credential.token, clock::unix_now)
+                .await?
+            {
+                Presented::User(verified) => {
+                    self.token_in_force(request, &verified)?;
+                    let roles = self.roles.of(&verified);
+                    Ok(Caller::user(
+                        verified,
+                        roles,
+                        credential.into_authorization()?,
+                    ))
+                }
+                Presented::Nobody if rule.apikey.is_some() => {
+                    demand_publishable(request, credential.token)?;
+                    match must_be_user {
+                        true => Err(Reason::TokenMissing.because("an API key is not a user")),
+                        false => Ok(Caller::NOBODY),
+                    }
+                }
+                // An API key is no user, and no reason to look further: it was present.
+                Presented::Nobody if must_be_user => {
+                    Err(Reason::TokenMissing.because("an API key is not a user"))
+                }
+                Presented::Nobody => Ok(Caller::NOBODY),
+            };
+        }
+        if must_be_user {
+            Err(Reason::TokenMissing.into())
+        } else {
+            Ok(Caller::NOBODY)
+        }
+    }
+}
+
+/// Supabase's clients send their key beside the token, on every route. One that opens everything must not work from outside.
+fn refuse_service_key(request: &Inbound) -> Result<(), Denial> {
+    let fields = request.headers().get_all(APIKEY).iter();
+    let fields = fields.filter_map(|value| value.to_str().ok().map(Into::into));
+    let values = apikey::in_query(request.target().query().unwrap_or_default());
+    match fields.chain(values).any(|key| is_service_key(key.trim())) {
+        true => Err(Reason::ServiceKeyRefused.because("`apikey`")),
+        false => Ok(()),
+    }
+}
+
+/// On routes of Supabase only its publishable keys come in, of which each client has one.
+fn demand_key(request: &Inbound) -> Result<(), Denial> {
+    let Some(demand) = request.rule().apikey else {
+        return Ok(());
+    };
+    match apikey::find(request.headers(), request.target().query())? {
+        Some(key) => demand_publishable(request, key),
+        None if demand == ApiKey::Required => Err(Reason::ApikeyMissing.into()),
+        None => Ok(()),
+    }
+}
+
+/// What came in place of a user's token on such a route.
+fn demand_publishable(request: &Inbound, key: &str) -> Result<(), Denial> {
+    let identity = request.snapshot().config().identity.as_ref();
+    let mut listed = identity
+        .iter()
+        .flat_map(|supabase| &supabase.publishable_keys);
+    match listed.any(|listed| listed.expose() == key.as_bytes()) {
+        true => Ok(()),
+        false => Err(Reason::ApikeyUnknown.into()),
+    }
+}
+
+/// How a bearer token begins, with the space behind the scheme.
+const SCHEME: &str = "Bearer ";
+
+/// A credential as it was presented.
+struct Credential<'a> {
+    token: &'a str,
+    /// The field it came in, if it is already spelled as upstreams expect it.
+    field: Option<&'a HeaderValue>,
+}
+
+impl<'a> Credential<'a> {
+    fn find(source: &CredentialSource, request: &'a Inbound) -> Result<Option<Self>, Denial> {
+        match source {
+            CredentialSource::Query(name) => Ok(request
+                .query_credential(name)
+                .map(|token| Self { token, field: None })),
+            CredentialSource::Cookie => Ok(None),
+            CredentialSource::Bearer => request.authorization().map(Self::from_field).transpose(),
+        }
+    }
+
+    /// RFC 6750, section 2.1; the scheme's case does not matter (RFC 9110, section 11.1).
+    fn from_field(field: &'a HeaderValue) -> Result<Self, Denial> {
+        // Without `HeaderValue::to_str`, which looks at each byte of a long token by itself; what is not ASCII is no token either.
+        let text = std::str::from_utf8(field.as_bytes()).map_err(|_| Reason::TokenMalformed)?;
+        let scheme = text.get(..SCHEME.len()).unwrap_or_default();
+        if !scheme.eq_ignore_ascii_case(SCHEME) {
+            return Err(match text.contains(' ') {
+                true => Reason::TokenMalformed.because("the scheme is not `Bearer`"),
+                false => Reason::TokenMalformed.into(),
+            });
+        }
+        Ok(Self {
+            token: text.get(SCHEME.len()..).unwrap_or_default(),
+            field: (scheme == SCHEME).then_some(field),
+        })
+    }
+
+    fn of_message(token: &'a str) -> Self {
+        Self { token, field: None }
+    }
+
+    fn into_authorization(self) -> Result<HeaderValue, Denial> {
+        let mut field = match self.field {
+            Some(field) => field.clone(),
+            None => HeaderValue::from_str(&format!("Bearer {}", self.token))
+                .map_err(|_| Reason::TokenMalformed)?,
+        };
+        field.set_sensitive(true);
+        Ok(field)
+    }
+}

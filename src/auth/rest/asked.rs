@@ -1,0 +1,309 @@
+//! What a query of PostgREST asks for: which columns of which tables it would show, filter by, order by or write.
+//!
+//! Decides: what a query says, or that it cannot be read. Trusts: nothing. Not here: whether that is granted (the layer).
+//!
+//! Written from PostgREST's documentation ("Tables and Views", "Resource Embedding", "Functions as RPC"): `select` with aliases, JSON paths,
+//! casts, aggregates, hints and spreads; filters on columns and on embedded tables; `and`, `or`, `order`, `limit`, `offset`; `columns` and
+//! `on_conflict`.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use super::Resource;
+use super::text::{DEPTH, Text, Unread};
+
+/// A whole query.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// `select`, if it was written.
+    pub(super) select: Option<Vec<Item>>,
+    /// Columns that rows are chosen or ordered by, each with the path of embeds to its table.
+    pub(super) looks: Vec<Look>,
+    /// Paths of embeds that are limited, and so must exist.
+    pub(super) paths: Vec<Vec<String>>,
+    /// `columns` and `on_conflict`: columns of what is written.
+    pub(super) writes: Vec<String>,
+}
+
+/// A part of `select`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Item {
+    /// `*`
+    All,
+    /// `count()`
+    Count,
+    /// A column.
+    Column(String),
+    /// `alias:table!hint(…)` or `...table(…)`
+    Embed(Embed),
+}
+
+/// Another table, through a foreign key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Embed {
+    pub(super) alias: Option<String>,
+    pub(super) table: String,
+    pub(super) items: Vec<Item>,
+}
+
+/// A column that is looked at without being shown.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Look {
+    pub(super) path: Vec<String>,
+    pub(super) column: String,
+}
+
+/// Reads a query. `key` is what the gateway itself reads of it, and nobody behind it does.
+pub(super) fn read(query: &str, key: Option<&str>, of: Resource<'_>) -> Result<Asked, Unread> {
+    let mut asked = Asked::default();
+    // Some readers take `;` for `&`; PostgREST is one of them.
+    if query.contains(';') {
+        return Err("a `;`, which must be written %3B");
+    }
+    let (mut has_columns, mut has_conflict) = (false, false);
+    for pair in query.split('&').filter(|_| !query.is_empty()) {
+        let (name, value) = pair.split_once('=').ok_or("a key without a value")?;
+        if key == Some(name) {
+            continue;
+        }
+        let (name, value) = (decoded(name)?, decoded(value)?);
+        match &*name {
+            "select" => {
+                let items = select(&value)?;
+                if asked.select.replace(items).is_some() {
+                    return Err("`select` twice");
+                }
+            }
+            "columns" | "on_conflict" => {
+                let seen = match &*name {
+                    "columns" => &mut has_columns,
+                    _ => &mut has_conflict,
+                };
+                if std::mem::replace(seen, true) {
+                    return Err("`columns` or `on_conflict` twice");
+                }
+                asked.writes.extend(names(&value)?);
+            }
+            name => asked.condition(name, &value, matches!(of, Resource::Function(_)))?,
+        }
+    }
+    Ok(asked)
+}
+
+impl Asked {
+    /// Anything but `select`, `columns` and `on_conflict`. An argument of a function looks like a condition without an operator.
+    fn condition(&mut self, name: &str, value: &str, is_call: bool) -> Result<(), Unread> {
+        let mut key = Text::new(name);
+        let mut path = owned(key.path()?);
+        key.json_path()?;
+        key.end()?;
+        let last = path.pop().ok_or("an empty key")?;
+        let is_plain = !name.contains("->") && !name.contains('"');
+        match last.as_str() {
+            "limit" | "offset" if is_plain => {
+                if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
+                    return Err("a limit that is no number");
+                }
+                self.paths.push(path);
+            }
+            "order" if is_plain => self.order(&path, value)?,
+            "and" | "or" if is_plain => {
+                // `not.or`, `embedded.not.or`
+                path.pop_if(|word| word == "not");
+                if path.iter().any(|word| word == "not") {
+                    return Err("a `not` that stands nowhere");
+                }
+                let mut tree = Text::new(value);
+                self.junction(&path, &mut tree, DEPTH)?;
+                tree.end()?;
+            }
+            "limit" | "offset" | "order" | "and" | "or" => return Err("a keyword in quotes"),
+            _ => {
+                if !(is_call && path.is_empty()) {
+                    Text::new(value).operator()?;
+                }
+                self.looks.push(Look { path, column: last });
+            }
+        }
+        Ok(())
+    }
+
+    fn order(&mut self, path: &[String], value: &str) -> Result<(), Unread> {
+        let mut text = Text::new(value);
+        loop {
+            let mut name = text.name()?;
+            let mut path = path.to_vec();
+            // `table(column)`: by a column of an embedded table.
+            if text.take("(") {
+                path.push(name.to_owned());
+                name = text.name()?;
+                text.json_path()?;
+                if !text.take(")") {
+                    return Err("a bracket without its end");
+                }
+            } else {
+                text.json_path()?;
+            }
+            let _ = text.take(".asc") || text.take(".desc");
+            let _ = text.take(".nullsfirst") || text.take(".nullslast");
+            self.looks.push(Look {
+                path,
+                column: name.to_owned(),
+            });
+            if !text.comma() {
+                return text.end();
+            }
+        }
+    }
+
+    /// `(a.eq.1,not.or(b.gt.2,c.is.null))`
+    fn junction(
+        &mut self,
+        path: &[String],
+        text: &mut Text<'_>,
+        depth: usize,
+    ) -> Result<(), Unread> {
+        let depth = depth.checked_sub(1).ok_or("brackets that are too deep")?;
+        if !text.take("(") {
+            return Err("`and` or `or` without brackets");
+        }
+        loop {
+            let mut inner = *text;
+            let _ = inner.take("not.");
+            if (inner.take("and") || inner.take("or")) && inner.begins("(") {
+                *text = inner;
+                self.junction(path, text, depth)?;
+            } else {
+                let column = text.name()?.to_owned();
+                text.json_path()?;
+                if !text.take(".") {
+                    return Err("a condition without an operator");
+                }
+                let operator = text.operator()?;
+                text.inner_value(operator)?;
+                self.looks.push(Look {
+                    path: path.to_vec(),
+                    column,
+                });
+            }
+            if !text.comma() {
+                break;
+            }
+        }
+        match text.take(")") {
+            true => Ok(()),
+            false => Err("a bracket without its end"),
+        }
+    }
+}
+
+fn select(value: &str) -> Result<Vec<Item>, Unread> {
+    let mut text = Text::new(value);
+    let items = items(&mut text, DEPTH)?;
+    text.end()?;
+    Ok(items)
+}
+
+fn items(text: &mut Text<'_>, depth: usize) -> Result<Vec<Item>, Unread> {
+    let depth = depth.checked_sub(1).ok_or("brackets that are too deep")?;
+    let mut items = Vec::new();
+    loop {
+        items.push(item(text, depth)?);
+        if !text.comma() {
+            return Ok(items);
+        }
+    }
+}
+
+fn item(text: &mut Text<'_>, depth: usize) -> Result<Item, Unread> {
+    if text.take("*") {
+        return Ok(Item::All);
+    }
+    if text.take("...") {
+        let table = text.name()?.to_owned();
+        return embed(None, table, text, depth);
+    }
+    let mut name = text.name()?.to_owned();
+    let mut alias = None;
+    if text.begins(":") && !text.begins("::") && text.take(":") {
+        alias = Some(std::mem::replace(&mut name, text.name()?.to_owned()));
+    }
+    if name == "count" && text.take("()") {
+        text.cast()?;
+        return Ok(Item::Count);
+    }
+    if text.begins("!") || text.begins("(") {
+        return embed(alias, name, text, depth);
+    }
+    text.json_path()?;
+    text.cast()?;
+    text.aggregate()?;
+    text.cast()?;
+    Ok(Item::Column(name))
+}
+
+fn embed(
+    alias: Option<String>,
+    table: String,
+    text: &mut Text<'_>,
+    depth: usize,
+) -> Result<Item, Unread> {
+    // A hint says which foreign key, `inner` and `left` how rows are joined; neither shows anything.
+    while text.take("!") {
+        text.name()?;
+    }
+    if !text.take("(") {
+        return Err("an embedded table without its columns");
+    }
+    let items = match text.begins(")") {
+        true => Vec::new(),
+        false => items(text, depth)?,
+    };
+    match text.take(")") {
+        true => Ok(Item::Embed(Embed {
+            alias,
+            table,
+            items,
+        })),
+        false => Err("a bracket without its end"),
+    }
+}
+
+fn names(value: &str) -> Result<Vec<String>, Unread> {
+    let mut text = Text::new(value);
+    let mut names = Vec::new();
+    loop {
+        names.push(text.name()?.to_owned());
+        if !text.comma() {
+            text.end()?;
+            return Ok(names);
+        }
+    }
+}
+
+fn owned(names: Vec<&str>) -> Vec<String> {
+    names.into_iter().map(str::to_owned).collect()
+}
+
+/// As a form writes it: `+` is a blank. A `%` that begins no escape is refused, since readers differ about it.
+fn decoded(text: &str) -> Result<Cow<'_, str>, Unread> {
+    let is_escape = |place: usize| {
+        let digits = text.as_bytes().get(place + 1..place + 3);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    if !text.match_indices('%').all(|(place, _)| is_escape(place)) {
+        return Err("a `%` that begins no escape");
+    }
+    if !text.contains(['%', '+']) {
+        return Ok(Cow::Borrowed(text));
+    }
+    let decoded = percent_decode_str(&text.replace('+', " "))
+        .decode_utf8()
+        .map(Cow::into_owned)
+        .map_err(|_| "text that is not UTF-8")?;
+    match decoded.contains(char::is_control) {
+        true => Err("a control character"),
+        false => Ok(Cow::Owned(decoded)),
+    }
+}

@@ -1,0 +1,320 @@
+//! Tables behind PostgREST: whether a route's `rest:` grants what a request asks for.
+//!
+//! Decides: 403 `rest_denied` for a table, a column, a function, a schema or an embedded table that is not granted, and for everything that is
+//! not understood; 400 and 415 for a body that must be judged and cannot be (`request::body`). Trusts: the canonical path, and a body that was
+//! read. Not here: which rows the caller may see, which is PostgreSQL's row-level security behind it.
+//!
+//! A column that may not be read may not be filtered or ordered by either: the rows that come, and their order, would tell its values. A body is
+//! read only where some columns of a table may be written and others not.
+
+mod asked;
+mod headers;
+pub mod rules;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use hyper::Method;
+use serde_json::Value;
+
+use self::asked::{Asked, Embed, Item};
+use self::headers::Said;
+use self::rules::{Columns, Embeds, RestRules, Table};
+use super::identifiers::Identified;
+use super::{Layer, LayerName};
+use crate::denial::{Denial, Reason};
+use crate::request::Inbound;
+use crate::request::path::{Pattern, Segment};
+
+/// The layer.
+#[derive(Debug)]
+pub struct Rest;
+
+/// Why something is not granted; for the operator.
+type Why = Cow<'static, str>;
+
+impl Layer for Rest {
+    const NAME: LayerName = LayerName::Rest;
+    type Given = Identified;
+    type Proof = Identified;
+
+    async fn check(&self, request: &Inbound, identified: Identified) -> Result<Identified, Denial> {
+        let Some(rules) = &request.rule().rest else {
+            return Ok(identified);
+        };
+        let body = request.judged_body();
+        if body.is_none() && judges_body(request) {
+            // The chain reads it before it asks; a net.
+            return Err(Reason::Internal.because("the body was not read"));
+        }
+        let resource = resource(request).ok_or_else(|| denied("the path"))?;
+        let key = request.rule().apikey.is_some().then_some("apikey");
+        let asked = asked::read(request.target().query().unwrap_or_default(), key, resource)
+            .map_err(denied)?;
+        let said = Said::read(request.headers(), &rules.schemas).map_err(denied)?;
+        let granted = Request {
+            rules,
+            asked: &asked,
+            said: &said,
+            body,
+        };
+        granted
+            .judge(request.method(), resource)
+            .map_err(denied)
+            .map(|()| identified)
+    }
+}
+
+fn denied(why: impl Into<Why>) -> Denial {
+    Reason::RestDenied.because(why)
+}
+
+/// Whether the layer will want to know what the body says.
+pub fn judges_body(request: &Inbound) -> bool {
+    let Some(rules) = &request.rule().rest else {
+        return false;
+    };
+    let writes = matches!(
+        *request.method(),
+        Method::POST | Method::PATCH | Method::PUT
+    );
+    let some_columns = |table: &Table| matches!(table.write, Columns::These(_));
+    match resource(request) {
+        Some(Resource::Table(name)) => writes && rules.tables.get(name).is_some_and(some_columns),
+        Some(Resource::Root | Resource::Function(_)) | None => false,
+    }
+}
+
+/// What a path means to PostgREST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resource<'a> {
+    /// The description of everything.
+    Root,
+    /// A table or view.
+    Table(&'a str),
+    /// A function.
+    Function(&'a str),
+}
+
+fn resource(request: &Inbound) -> Option<Resource<'_>> {
+    let fixed = prefix(request.pattern()?);
+    let path = request.target().path();
+    let path = path.strip_suffix('/').unwrap_or(path);
+    let mut rest = path.split('/').skip(1 + fixed);
+    match (rest.next(), rest.next(), rest.next()) {
+        (None, ..) => Some(Resource::Root),
+        (Some(table), None, _) => Some(Resource::Table(table)),
+        (Some("rpc"), Some(function), None) => Some(Resource::Function(function)),
+        _ => None,
+    }
+}
+
+/// How many segments of a route's path stand before what PostgREST sees.
+pub fn prefix(pattern: &Pattern) -> usize {
+    let segments = pattern.segments();
+    let is_literal = |segment: &&Segment| matches!(segment, Segment::Literal(_));
+    let fixed = segments.iter().take_while(is_literal).count();
+    let ends_in_rpc = fixed < segments.len()
+        && fixed
+            .checked_sub(1)
+            .and_then(|last| segments.get(last))
+            .is_some_and(|last| matches!(last, Segment::Literal(text) if text == "rpc"));
+    if ends_in_rpc { fixed - 1 } else { fixed }
+}
+
+/// Whose columns they are.
+#[derive(Clone, Copy)]
+enum Scope<'r> {
+    /// A table's, of which some may be read.
+    Table(&'r Table),
+    /// What a function returned, all of which may be read.
+    Result,
+}
+
+impl Scope<'_> {
+    fn shows(self, column: &str) -> bool {
+        match self {
+            Self::Table(table) => table.read.has(column),
+            Self::Result => true,
+        }
+    }
+
+    fn shows_all(self) -> bool {
+        match self {
+            Self::Table(table) => table.read == Columns::All,
+            Self::Result => true,
+        }
+    }
+
+    fn shows_something(self) -> bool {
+        match self {
+            Self::Table(table) => table.read != Columns::None,
+            Self::Result => true,
+        }
+    }
+}
+
+/// A request in PostgREST's terms.
+struct Request<'a> {
+    rules: &'a RestRules,
+    asked: &'a Asked,
+    said: &'a Said,
+    body: Option<&'a Value>,
+}
+
+impl Request<'_> {
+    fn judge(&self, method: &Method, resource: Resource<'_>) -> Result<(), Why> {
+        match resource {
+            Resource::Root => match *method {
+                Method::GET | Method::HEAD if self.rules.openapi => {
+                    match *self.asked == Asked::default() {
+                        true => Ok(()),
+                        false => Err("a query to the root".into()),
+                    }
+                }
+                _ => Err("the root".into()),
+            },
+            Resource::Function(name) => {
+                let calls = matches!(*method, Method::GET | Method::HEAD | Method::POST);
+                if !calls || !self.rules.rpc.contains(name) {
+                    return Err("the function, or its method".into());
+                }
+                if !self.asked.writes.is_empty() {
+                    // `columns` chooses arguments of a call.
+                    return Err("`columns` or `on_conflict` of a function".into());
+                }
+                self.reads(Scope::Result, true)
+            }
+            Resource::Table(name) => {
+                let table = self.rules.tables.get(name).ok_or("the table")?;
+                self.table(table, method)
+            }
+        }
+    }
+
+    fn table(&self, table: &Table, method: &Method) -> Result<(), Why> {
+        let scope = Scope::Table(table);
+        match *method {
+            Method::GET | Method::HEAD => {
+                if !scope.shows_something() {
+                    return Err("to read the table".into());
+                }
+                if !self.asked.writes.is_empty() {
+                    return Err("`columns` or `on_conflict` of what is read".into());
+                }
+                return self.reads(scope, true);
+            }
+            Method::POST | Method::PATCH | Method::PUT => self.writes(&table.write)?,
+            Method::DELETE if table.delete => {}
+            _ => return Err("the method on the table".into()),
+        }
+        // `Location` has the values of the primary key, whichever column that is.
+        if self.said.tells_location && !scope.shows_all() {
+            return Err("`return=headers-only` on a table that may not be read whole".into());
+        }
+        self.reads(scope, self.said.returns_rows)
+    }
+
+    /// What the query shows or looks at. Without `select`, rows that are returned have all columns.
+    fn reads(&self, scope: Scope<'_>, returns_rows: bool) -> Result<(), Why> {
+        let all = [Item::All];
+        let items = match &self.asked.select {
+            Some(items) => items.as_slice(),
+            None if returns_rows => &all,
+            None => &[],
+        };
+        self.shows(scope, items)?;
+        for look in &self.asked.looks {
+            let scope = self.at(scope, items, &look.path)?;
+            if !scope.shows(&look.column) {
+                return Err(format!("to look at `{}`", look.column).into());
+            }
+        }
+        for path in &self.asked.paths {
+            self.at(scope, items, path)?;
+        }
+        Ok(())
+    }
+
+    fn shows(&self, scope: Scope<'_>, items: &[Item]) -> Result<(), Why> {
+        for item in items {
+            match item {
+                Item::All if scope.shows_all() => {}
+                Item::All => return Err("every column of a table".into()),
+                Item::Count if scope.shows_something() => {}
+                Item::Count => return Err("to count a table".into()),
+                Item::Column(name) if scope.shows(name) => {}
+                Item::Column(name) => return Err(format!("to read `{name}`").into()),
+                Item::Embed(embed) => self.shows(self.embedded(embed)?, &embed.items)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn embedded(&self, embed: &Embed) -> Result<Scope<'_>, Why> {
+        if self.rules.embeds == Embeds::Deny {
+            return Err("an embedded table".into());
+        }
+        let table = self.rules.tables.get(&embed.table);
+        let scope = table
+            .map(Scope::Table)
+            .filter(|scope| scope.shows_something());
+        scope.ok_or_else(|| format!("to embed `{}`", embed.table).into())
+    }
+
+    /// The table at the end of a path of embeds.
+    fn at<'r>(
+        &'r self,
+        scope: Scope<'r>,
+        items: &[Item],
+        path: &[String],
+    ) -> Result<Scope<'r>, Why> {
+        let Some((first, rest)) = path.split_first() else {
+            return Ok(scope);
+        };
+        let mut named = items.iter().filter_map(|item| match item {
+            Item::Embed(embed) => {
+                let names = embed.table == *first || embed.alias.as_ref() == Some(first);
+                names.then_some(embed)
+            }
+            Item::All | Item::Count | Item::Column(_) => None,
+        });
+        match (named.next(), named.next()) {
+            (Some(embed), None) => self.at(self.embedded(embed)?, &embed.items, rest),
+            (None, _) => Err("a path to a table that is not embedded".into()),
+            (Some(_), Some(_)) => Err("a path that could lead to two embedded tables".into()),
+        }
+    }
+
+    /// Columns that are written: by the query's word, and by the body's.
+    fn writes(&self, granted: &Columns) -> Result<(), Why> {
+        if *granted == Columns::None {
+            return Err("to write the table".into());
+        }
+        let may = |name: &str| -> Result<(), Why> {
+            match granted.has(name) {
+                true => Ok(()),
+                false if rules::is_name(name) => Err(format!("to write `{name}`").into()),
+                false => Err("to write a column whose name is none".into()),
+            }
+        };
+        for name in &self.asked.writes {
+            may(name)?;
+        }
+        let rows = match self.body {
+            None => return Ok(()),
+            Some(Value::Array(rows)) => rows.as_slice(),
+            Some(row) => std::slice::from_ref(row),
+        };
+        for row in rows {
+            let row = row.as_object().ok_or("a row that is no object")?;
+            for name in row.keys() {
+                may(name)?;
+            }
+        }
+        Ok(())
+    }
+}

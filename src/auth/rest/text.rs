@@ -1,0 +1,229 @@
+//! Reading the small languages inside a query of PostgREST, from left to right.
+//!
+//! Decides: what is a name, an operator, a value. Trusts: nothing. Not here: what is granted.
+//!
+//! PostgREST's own grammar is wider: names with spaces, dashes, and letters of any script, and blanks in many places. What is read here is what its
+//! clients write, and has one reading in both; the rest is refused.
+
+use super::rules::is_name;
+
+/// How deep brackets may stand in brackets.
+pub(super) const DEPTH: usize = 12;
+
+/// What could not be read; for the operator.
+pub(super) type Unread = &'static str;
+
+/// Operators of a filter.
+const OPERATORS: &[&str] = &[
+    "eq",
+    "neq",
+    "gt",
+    "gte",
+    "lt",
+    "lte",
+    "like",
+    "ilike",
+    "match",
+    "imatch",
+    "in",
+    "is",
+    "isdistinct",
+    "fts",
+    "plfts",
+    "phfts",
+    "wfts",
+    "cs",
+    "cd",
+    "ov",
+    "sl",
+    "sr",
+    "nxr",
+    "nxl",
+    "adj",
+];
+
+/// Functions over a column of many rows.
+const AGGREGATES: &[&str] = &["sum", "avg", "count", "max", "min"];
+
+/// What is left to read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Text<'a>(&'a str);
+
+impl<'a> Text<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        Self(text)
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn begins(self, with: &str) -> bool {
+        self.0.starts_with(with)
+    }
+
+    /// Takes this, if it is next.
+    pub(super) fn take(&mut self, wanted: &str) -> bool {
+        match self.0.strip_prefix(wanted) {
+            Some(rest) => {
+                self.0 = rest;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes a comma and the blanks behind it.
+    pub(super) fn comma(&mut self) -> bool {
+        let taken = self.take(",");
+        if taken {
+            self.0 = self.0.trim_start_matches(' ');
+        }
+        taken
+    }
+
+    /// A word of letters, digits and `_`.
+    fn word(&mut self) -> Option<&'a str> {
+        let end = self
+            .0
+            .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .unwrap_or(self.0.len());
+        let (word, rest) = self.0.split_at_checked(end)?;
+        self.0 = rest;
+        Some(word).filter(|word| !word.is_empty())
+    }
+
+    /// The name of a column, a table or an alias, bare or in quotes.
+    pub(super) fn name(&mut self) -> Result<&'a str, Unread> {
+        let name = match self.take("\"") {
+            true => {
+                let (name, rest) = self.0.split_once('"').ok_or("a quote without its end")?;
+                self.0 = rest;
+                Some(name)
+            }
+            false => self.word(),
+        };
+        name.filter(|name| is_name(name))
+            .ok_or("a name that is not letters, digits and `_`")
+    }
+
+    /// Names with dots between them, such as the path to an embedded column.
+    pub(super) fn path(&mut self) -> Result<Vec<&'a str>, Unread> {
+        let mut names = vec![self.name()?];
+        while self.take(".") {
+            names.push(self.name()?);
+        }
+        Ok(names)
+    }
+
+    /// The way into a JSON column: `->a->>b`, `->0`. It stays inside its column.
+    pub(super) fn json_path(&mut self) -> Result<(), Unread> {
+        while self.take("->>") || self.take("->") {
+            let _ = self.take("-");
+            self.name()?;
+        }
+        Ok(())
+    }
+
+    /// `::text`
+    pub(super) fn cast(&mut self) -> Result<(), Unread> {
+        match self.take("::") {
+            true => self.name().map(|_| ()),
+            false => Ok(()),
+        }
+    }
+
+    /// `.sum()`
+    pub(super) fn aggregate(&mut self) -> Result<(), Unread> {
+        if !self.take(".") {
+            return Ok(());
+        }
+        let word = self.word().unwrap_or_default();
+        match AGGREGATES.contains(&word) && self.take("()") {
+            true => Ok(()),
+            false => Err("an aggregate that is not known"),
+        }
+    }
+
+    /// Nothing is left.
+    pub(super) fn end(self) -> Result<(), Unread> {
+        match self.is_empty() {
+            true => Ok(()),
+            false => Err("more than can be read"),
+        }
+    }
+
+    /// An operator with what may stand before and behind it: `not.eq.`, `like(any).`, `fts(english).`. Gives its name.
+    pub(super) fn operator(&mut self) -> Result<&'a str, Unread> {
+        let _ = self.take("not.");
+        let operator = self.word().unwrap_or_default();
+        if !OPERATORS.contains(&operator) {
+            return Err("an operator that is not known");
+        }
+        if self.take("(") {
+            self.word().ok_or("an operator's option that is no word")?;
+            if !self.take(")") {
+                return Err("a bracket without its end");
+            }
+        }
+        match self.take(".") {
+            true => Ok(operator),
+            false => Err("an operator without a value"),
+        }
+    }
+
+    /// The value of a filter inside brackets, where it ends at a comma or a bracket.
+    pub(super) fn inner_value(&mut self, operator: &str) -> Result<(), Unread> {
+        if operator == "in" {
+            if !self.take("(") {
+                return Err("`in` without a list");
+            }
+            loop {
+                self.scalar()?;
+                if !self.take(",") {
+                    break;
+                }
+            }
+            if !self.take(")") {
+                return Err("a bracket without its end");
+            }
+        } else if self.take("{") {
+            let (inside, rest) = self.0.split_once('}').ok_or("a brace without its end")?;
+            if inside.contains('{') {
+                return Err("braces in braces");
+            }
+            self.0 = rest;
+        } else {
+            self.scalar()?;
+        }
+        match self.begins(",") || self.begins(")") {
+            true => Ok(()),
+            false => Err("a value that does not end where it should"),
+        }
+    }
+
+    /// A value in quotes, or one without anything that could be an end of it.
+    fn scalar(&mut self) -> Result<(), Unread> {
+        if self.take("\"") {
+            let mut escaped = false;
+            for (place, letter) in self.0.char_indices() {
+                match letter {
+                    '\\' if !escaped => escaped = true,
+                    '"' if !escaped => {
+                        self.0 = self.0.get(place + 1..).unwrap_or_default();
+                        return Ok(());
+                    }
+                    _ => escaped = false,
+                }
+            }
+            return Err("a quote without its end");
+        }
+        let end = self.0.find([',', ')']).unwrap_or(self.0.len());
+        let (value, rest) = self.0.split_at_checked(end).unwrap_or_default();
+        if value.contains(['(', '"', '{', '}', '\\']) {
+            return Err("a value with brackets or quotes that is not in quotes");
+        }
+        self.0 = rest;
+        Ok(())
+    }
+}

@@ -1,0 +1,174 @@
+//! The sign-in routes.
+
+use super::*;
+use crate::config::checked::{Config, ConfirmEmail};
+use crate::identity::endpoints::Endpoint;
+
+fn bad(text: &str) -> Problems {
+    load_in(Path::new("."), text).expect_err(text)
+}
+
+fn with(keys: &str, routes: &str) -> String {
+    format!(
+        "listen: [{{ address: 127.0.0.1:8080, tls: off }}]\n\
+tokens: [{{ issuer: https://p.test/auth/v1, audience: a, algorithms: HS256, secret: 0123456789abcdef0123456789abcdef }}]\n\
+identity:\n  supabase:\n    url: https://p.test\n    publishable_keys: [pk]\n    secret_key: sb_secret_x\n{keys}\n\
+upstreams: {{ u: {{ servers: [\"http://127.0.0.1:1\"] }} }}\n\
+routes:\n  - {{ path: /health, access: public, serve: health }}\n{routes}"
+    )
+}
+
+fn made(config: &Config) -> Vec<String> {
+    let is_made = |target: &Option<Target>| matches!(target, Some(Target::Serve(Serve::SignIn(_))));
+    let made = config.routes.iter().filter(|route| is_made(&route.target));
+    made.map(|route| format!("{} {:?}", route.name, route.access))
+        .collect()
+}
+
+#[test]
+fn the_routes_come_with_the_identity_server() {
+    let config = good(&with("", "")).config;
+    assert_eq!(
+        made(&config),
+        [
+            "POST /api/v1/auth/login Public",
+            "POST /api/v1/auth/register Public",
+            "POST /api/v1/auth/refresh Public",
+            "POST /api/v1/auth/password-reset Public",
+            "POST /api/v1/auth/logout User",
+            "GET /api/v1/auth/me User",
+            "GET /api/v1/auth/whoami User",
+        ]
+    );
+    let last = config.routes.last().unwrap();
+    assert_eq!(
+        (last.name.as_str(), last.access),
+        ("ANY /api/v1/auth", Access::Deny)
+    );
+    assert_eq!(config.routes[0].name, "ANY /health");
+    let sign_in = config.sign_in.unwrap();
+    assert_eq!(sign_in.confirm_email, ConfirmEmail::Auto);
+    assert_eq!(sign_in.deadlines.register, Duration::from_secs(15));
+
+    let moved = "    prefix: /signin\n    confirm_email: required\n  deadlines: { login: 3s }\n  throttle: { login: { address: 7/s }, everywhere: 2/d, waiting: 5 }";
+    let config = good(&with(moved, "")).config;
+    assert!(made(&config).contains(&"POST /signin/login Public".to_owned()));
+    let sign_in = config.sign_in.unwrap();
+    assert_eq!(sign_in.confirm_email, ConfirmEmail::Required);
+    assert_eq!(sign_in.deadlines.login, Duration::from_secs(3));
+    let throttle = sign_in.throttle;
+    assert_eq!(throttle.login.address.burst.get(), 7);
+    assert_eq!(throttle.login.account.unwrap().burst.get(), 5);
+    assert_eq!(throttle.everywhere.per, Duration::from_secs(12 * 60 * 60));
+    assert_eq!(throttle.waiting, 5);
+
+    let config = good(&with("    prefix: none", "")).config;
+    assert_eq!((made(&config), config.routes.len()), (Vec::new(), 1));
+}
+
+#[test]
+fn without_a_secret_key_nobody_registers_here() {
+    let text = with("", "").replace("    secret_key: sb_secret_x\n", "");
+    let config = good(&text).config;
+    assert_eq!(made(&config).len(), Endpoint::ALL.len() - 1);
+    assert!(!made(&config).iter().any(|route| route.contains("register")));
+}
+
+#[test]
+fn a_written_route_in_their_way_is_told_with_both_lines() {
+    for route in [
+        "  - { path: /api/v1/auth/login, methods: [POST], access: public, upstream: u }",
+        "  - { path: /api/v1/auth/me, access: public, upstream: u }",
+        "  - { path: \"/api/v1/auth/{*rest}\", access: public, upstream: u }",
+    ] {
+        let problems = bad(&with("", route));
+        let found = problems.iter().next().unwrap();
+        assert_eq!(found.line, 12, "{found:?}");
+        let message = &found.message;
+        assert!(
+            message.contains("sign-in routes of `identity` (line 5)"),
+            "{message}"
+        );
+        assert!(message.contains("route at line 12"), "{message}");
+    }
+    // Beside them, what they do not take.
+    let beside = "  - { path: /api/v1/auth/health, access: public, upstream: u }\n  - { path: /api/v1/auth/login, methods: [GET], access: public, upstream: u }";
+    assert_eq!(good(&with("", beside)).config.routes.len(), 11);
+}
+
+#[test]
+fn what_cannot_be_meant_is_told_with_what_to_write() {
+    for (keys, key, word) in [
+        (
+            "    prefix: auth",
+            "identity.supabase.prefix",
+            "/api/v1/auth",
+        ),
+        (
+            "    prefix: /auth/",
+            "identity.supabase.prefix",
+            "/api/v1/auth",
+        ),
+        ("    prefix: /", "identity.supabase.prefix", "/api/v1/auth"),
+        (
+            "    prefix: \"/a/{b}\"",
+            "identity.supabase.prefix",
+            "/api/v1/auth",
+        ),
+        (
+            "    prefix: /a/../b",
+            "identity.supabase.prefix",
+            "/api/v1/auth",
+        ),
+        (
+            "    confirm_email: yes",
+            "identity.supabase.confirm_email",
+            "required",
+        ),
+        (
+            "  deadlines: { login: 1ms }",
+            "identity.deadlines.login",
+            "1s",
+        ),
+        (
+            "  throttle: { login: { address: 5 } }",
+            "identity.throttle.login.address",
+            "5/m",
+        ),
+        (
+            "  throttle: { login: { address: 0/m } }",
+            "identity.throttle.login.address",
+            "5/m",
+        ),
+        (
+            "  throttle: { login: { address: +5/m } }",
+            "identity.throttle.login.address",
+            "5/m",
+        ),
+        (
+            "  throttle: { login: { address: 5/w } }",
+            "identity.throttle.login.address",
+            "5/m",
+        ),
+        (
+            "  throttle: { register: { account: 5/m } }",
+            "identity.throttle.register.account",
+            "login",
+        ),
+        (
+            "  throttle: { longest_delay: 1m }",
+            "identity.throttle.longest_delay",
+            "5s",
+        ),
+    ] {
+        let problems = bad(&with(keys, ""));
+        let found = problems.iter().next().unwrap();
+        let told = format!(
+            "{} {}",
+            found.message,
+            found.instead.as_deref().unwrap_or("")
+        );
+        assert_eq!(found.key, key, "{told}");
+        assert!(told.contains(word), "{keys}: {told}");
+    }
+}

@@ -1,0 +1,420 @@
+//! The identity server's own paths, as its clients know them: `serve: identity_server`, usually at `/auth/v1`.
+//!
+//! Decides:  what may be asked there, by whom and how often, and in which order things end: here first, there second.
+//! Trusts:   the chain, for who the user is; the identity server, for passwords and tokens.
+//! Not here: the gateway's own sign-in routes (`endpoints`). Both lead to the same throttle, the same refresh, the same revocations: there is one
+//! door, and nothing is allowed here that is refused there.
+//!
+//! Bodies and answers pass as they are, but for the form of errors, which follows the version that the client speaks.
+
+mod recognise;
+mod reply;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::{HeaderMap, HeaderName, REFERER, USER_AGENT};
+use hyper::{Response, StatusCode};
+use serde_json::{Map, Value};
+use tokio::time::{Instant, timeout_at};
+
+use self::recognise::{Asked, BodyRule, Odd, Scope, attempt, is_for_users, is_open, recognise};
+use super::later::Again;
+use super::server::API_VERSION;
+use super::throttle::{Admission, Who};
+use super::{ApiVersion, AuthError, Call, Grant, IdentityServer, Operation, Refreshed, Reply};
+use crate::answer::Answer;
+use crate::auth::{Permit, Spent};
+use crate::clock;
+use crate::config::secret::Secret;
+use crate::config::snapshot::Snapshot;
+use crate::denial::{Denial, Reason};
+use crate::json;
+use crate::outage::{self, AccessClass};
+use crate::process::Process;
+use crate::request::apikey;
+use crate::request::body::says_json;
+use crate::sessions::revocation::of_token;
+use crate::sessions::{Revocation, Revoked, What};
+use crate::tokens::{Presented, Verified};
+
+/// How long an answer may take, all calls together, and the delay of whoever tried too often. A refresh has its own, which is shorter.
+const DEADLINE: Duration = Duration::from_secs(9);
+
+/// Bytes of a body, as the identity server has it. A route may allow less.
+const LONGEST_BODY: u64 = 1 << 20;
+
+const CLIENT_INFO: HeaderName = HeaderName::from_static("x-client-info");
+
+/// Fields of a request that the identity server gets: it writes them down, and sends a browser back to where it came from.
+const PASS: [HeaderName; 3] = [USER_AGENT, REFERER, CLIENT_INFO];
+
+/// One request, understood.
+#[derive(Clone)]
+struct Visit {
+    process: Arc<Process>,
+    snapshot: Arc<Snapshot>,
+    identity: IdentityServer,
+    client: IpAddr,
+    version: ApiVersion,
+    /// Who asks, with the token that proves it.
+    user: Option<(Arc<Verified>, Secret)>,
+    fields: HeaderMap,
+}
+
+/// Answers a permitted request.
+///
+/// # Errors
+///
+/// What is refused here, and what the identity server does not answer.
+pub(crate) async fn answer(
+    process: &Arc<Process>,
+    permit: Permit,
+) -> Result<Response<Answer>, Denial> {
+    let deadline = Instant::now() + DEADLINE;
+    let request = permit.request();
+    let snapshot = request.snapshot().clone();
+    let version = request.headers().get(API_VERSION);
+    let version = ApiVersion::of(version.and_then(|value| value.to_str().ok()));
+    let tail = request.tail().ok_or(Reason::Internal)?;
+    let asked = match recognise(request.method(), tail, request.target().query()) {
+        Ok(asked) => asked,
+        // In its own words, so that a client understands.
+        Err(Odd::Grant) => {
+            let status = StatusCode::BAD_REQUEST;
+            let error = AuthError::new(status, "invalid_credentials", "unsupported_grant_type");
+            return Ok(reply::error(&error, version));
+        }
+        Err(Odd::Scope) => {
+            let status = StatusCode::BAD_REQUEST;
+            let error = AuthError::new(status, "validation_failed", "Unsupported logout scope");
+            return Ok(reply::error(&error, version));
+        }
+        Err(odd) => return Err(odd.into()),
+    };
+    if !is_open(asked.operation) {
+        demand_key(&snapshot, request.headers(), request.target().query())?;
+    }
+    let client = request.client().address;
+    let limit = request.rule().body_limit.min(LONGEST_BODY);
+    let Spent {
+        standing,
+        fields,
+        body,
+        authorization,
+        touched: _,
+    } = permit.spend();
+    let token = authorization.as_ref().and_then(super::endpoints::token_of);
+    let user = standing.caller().verified().cloned().zip(token);
+    if user.is_none() && is_for_users(asked.operation) {
+        return Err(Reason::TokenMissing.into());
+    }
+    let visit = Visit {
+        process: process.clone(),
+        identity: process.identity().ok_or(Reason::Internal)?.clone(),
+        client,
+        version,
+        user,
+        fields: PASS
+            .into_iter()
+            .filter_map(|name| fields.get(&name).cloned().map(|value| (name, value)))
+            .collect(),
+        snapshot,
+    };
+    let operation = asked.operation;
+    let idle = visit.snapshot.config().connections.body_idle;
+    let work = async {
+        let sent = match (asked.body, body) {
+            (BodyRule::None, _) | (BodyRule::JsonOrNone, None) => Sent::default(),
+            (BodyRule::Json, None) => return Err(Reason::BodyMalformed.into()),
+            (rule, Some(body)) => {
+                let bytes = body.collect(limit, idle).await?;
+                match (rule, bytes.is_empty()) {
+                    (BodyRule::JsonOrNone, true) => Sent::default(),
+                    _ => {
+                        says_json(&fields)?;
+                        Sent::read(bytes)?
+                    }
+                }
+            }
+        };
+        visit.answer(asked, sent).await
+    };
+    timeout_at(deadline, work)
+        .await
+        .unwrap_or_else(|_| Err(late(operation)))
+}
+
+/// One of the project's publishable keys, as at the edge of Supabase; the identity server gets ours.
+fn demand_key(snapshot: &Snapshot, headers: &HeaderMap, query: Option<&str>) -> Result<(), Denial> {
+    let key = apikey::find(headers, query)?.ok_or(Reason::ApikeyMissing)?;
+    let supabase = snapshot.config().identity.as_ref();
+    let mut listed = supabase.into_iter().flat_map(|one| &one.publishable_keys);
+    match listed.any(|one| one.expose() == key.as_bytes()) {
+        true => Ok(()),
+        false => Err(Reason::ApikeyUnknown.into()),
+    }
+}
+
+/// A client ends its session if a refresh is answered with anything but success or 503.
+fn late(operation: Operation) -> Denial {
+    let reason = if operation == Operation::Refresh {
+        Reason::IdentityUnavailable
+    } else {
+        Reason::IdentityTimeout
+    };
+    reason.because("the whole took too long")
+}
+
+/// A body, as it came and as it was read.
+#[derive(Default)]
+struct Sent {
+    bytes: Option<Bytes>,
+    members: Map<String, Value>,
+}
+
+impl Sent {
+    /// One object, in which no member occurs twice: the identity server would take the last, we might have judged the first.
+    fn read(bytes: Bytes) -> Result<Self, Denial> {
+        Ok(Self {
+            members: json::object(&bytes).ok_or(Reason::BodyMalformed)?,
+            bytes: Some(bytes),
+        })
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        let text = self.members.get(name).and_then(Value::as_str);
+        text.filter(|text| !text.is_empty())
+    }
+}
+
+impl Visit {
+    async fn answer(self, asked: Asked, sent: Sent) -> Result<Response<Answer>, Denial> {
+        let admission = self.admit(&asked, &sent).await?;
+        match (asked.operation, sent.text("refresh_token")) {
+            (Operation::Refresh, Some(token)) => {
+                let token = Secret::new(token);
+                return self.refresh(&token, admission).await;
+            }
+            (Operation::Logout, _) => return self.log_out(asked).await,
+            (Operation::ChangeUser, _) if sent.text("password").is_some() => {
+                return self.change_password(asked, sent).await;
+            }
+            _ => {}
+        }
+        let reply = match self.identity.call(self.call(&asked, &sent)).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                if let Some(admission) = admission {
+                    admission.undecided();
+                }
+                return Err(error.into());
+            }
+        };
+        settle(admission, &reply);
+        reply::answer(&reply, self.version)
+    }
+
+    /// Whether this may be asked, now and that often. Nobody signs in while it cannot be known what was revoked.
+    async fn admit(&self, asked: &Asked, sent: &Sent) -> Result<Option<Admission>, Denial> {
+        let Some(attempt) = attempt(asked.operation) else {
+            return Ok(None);
+        };
+        let revocations = self.process.revocations();
+        let now = clock::now();
+        let class = || AccessClass::SignIn;
+        let is_complete = revocations.is_complete();
+        outage::judge(revocations.outage(now), is_complete, class, now, now)?;
+        let subject = || Some(self.user.as_ref()?.0.subject());
+        let account = sent.text("email").or_else(|| sent.text("phone"));
+        let who = Who {
+            client: self.client,
+            account: account.or_else(subject),
+        };
+        let sign_in = self.snapshot.config().sign_in.as_ref();
+        let throttling = &sign_in.ok_or(Reason::Internal)?.throttle;
+        let throttle = self.process.throttle();
+        throttle.admit(throttling, attempt, who).await.map(Some)
+    }
+
+    fn call(&self, asked: &Asked, sent: &Sent) -> Call {
+        Call {
+            bearer: self.user.as_ref().map(|(_, token)| token.clone()),
+            body: sent.bytes.clone(),
+            headers: self.fields.clone(),
+            ..Call::new(
+                asked.operation,
+                asked.method.clone(),
+                &asked.path,
+                self.client,
+            )
+        }
+    }
+
+    async fn refresh(
+        &self,
+        token: &Secret,
+        admission: Option<Admission>,
+    ) -> Result<Response<Answer>, Denial> {
+        let refresh = self.process.refresh().ok_or(Reason::Internal)?;
+        let outcome = refresh.refresh(token, self.client).await;
+        let (failed, answer) = match outcome.as_deref() {
+            Ok(Refreshed::Granted(grant)) if self.is_revoked(grant).await => {
+                let status = StatusCode::BAD_REQUEST;
+                let message = "Invalid Refresh Token: Session Not Found";
+                let error = AuthError::new(status, "session_not_found", message);
+                (true, reply::error(&error, self.version))
+            }
+            Ok(Refreshed::Granted(grant)) => (false, reply::grant(&grant.raw, self.version)),
+            Ok(Refreshed::Refused(error)) => (true, reply::error(error, self.version)),
+            Err(_) => {
+                if let Some(admission) = admission {
+                    admission.undecided();
+                }
+                return Err(outcome.err().unwrap_or(Reason::Internal.into()));
+            }
+        };
+        match (admission, failed) {
+            (None, _) => {}
+            (Some(admission), true) => admission.failed(),
+            (Some(admission), false) => admission.succeeded(),
+        }
+        Ok(answer)
+    }
+
+    /// Whether new tokens are of something that was revoked here, of which the identity server may not know yet.
+    async fn is_revoked(&self, grant: &Grant) -> bool {
+        let Ok(token) = std::str::from_utf8(grant.access_token.expose()) else {
+            return false;
+        };
+        match self
+            .snapshot
+            .tokens()
+            .verify_or_wait(token, clock::unix_now)
+            .await
+        {
+            Ok(Presented::User(verified)) => {
+                let revocations = self.process.revocations();
+                let (clean, listed) = (verified.clean(), verified.listed());
+                revocations.check(clean, listed, clock::unix_now()).is_err()
+            }
+            // What cannot be judged now is judged when it is used.
+            Ok(Presented::Nobody) | Err(_) => false,
+        }
+    }
+
+    /// Refuses here first; then the identity server ends it, behind the answer if it is away.
+    async fn log_out(self, asked: Asked) -> Result<Response<Answer>, Denial> {
+        let (verified, token) = self.user.clone().ok_or(Reason::TokenMissing)?;
+        let what = ended(&verified, &token, asked.scope);
+        let (runtime, version) = (self.identity.runtime().clone(), self.version);
+        let work = async move {
+            self.revoke(what).await?;
+            let call = self.call(&asked, &Sent::default());
+            match self.identity.call(call.clone()).await {
+                Ok(reply) if !reply.status.is_server_error() && reply.status != 429 => {
+                    Ok(Some(reply))
+                }
+                Ok(_) | Err(_) => {
+                    if !self
+                        .process
+                        .later()
+                        .call(&self.identity, call, Again::UntilDone)
+                    {
+                        tracing::error!(
+                            "the identity server is not told of a logout: too many wait"
+                        );
+                    }
+                    Ok(None)
+                }
+            }
+        };
+        match to_the_end(&runtime, work).await? {
+            Some(reply) => reply::answer(&reply, version),
+            // It is done here, and will be there.
+            None => Ok(reply::nothing(version)),
+        }
+    }
+
+    /// Whoever changes a password wants nobody in who knew the old one: every other session of theirs ends first.
+    async fn change_password(self, asked: Asked, sent: Sent) -> Result<Response<Answer>, Denial> {
+        let (verified, token) = self.user.clone().ok_or(Reason::TokenMissing)?;
+        let what = ended(&verified, &token, Scope::Others);
+        let (runtime, version) = (self.identity.runtime().clone(), self.version);
+        let work = async move {
+            self.revoke(what).await?;
+            Ok(self.identity.call(self.call(&asked, &sent)).await?)
+        };
+        let reply = to_the_end(&runtime, work).await?;
+        reply::answer(&reply, version)
+    }
+
+    async fn revoke(&self, what: What) -> Result<(), Denial> {
+        let now = clock::unix_now();
+        let expires = now.saturating_add(self.snapshot.config().revocations.remembers_sessions());
+        let revocation = Revocation::new(what, clock::unix_millis(), expires);
+        let why = match self.process.revocations().revoke(revocation).await {
+            Revoked::Stored => return Ok(()),
+            Revoked::Queued => "not stored yet",
+            Revoked::Full => "the list is full; raise `revocations.capacity`",
+            Revoked::Stopped => "the list is not kept any more",
+        };
+        Err(Reason::LogoutIncomplete.because(why))
+    }
+}
+
+/// What a logout ends. A token that names no session is all there is of its session.
+fn ended(verified: &Verified, token: &Secret, scope: Scope) -> What {
+    let (issuer, subject) = (verified.issuer().to_owned(), verified.subject().to_owned());
+    let session = verified.session().map(str::to_owned);
+    let of_subject = |except| What::Subject {
+        issuer: issuer.clone(),
+        subject: subject.clone(),
+        not_before: clock::unix_now(),
+        except,
+        strict: false,
+    };
+    match (scope, session) {
+        (Scope::Local, Some(session)) => What::Session {
+            issuer,
+            session,
+            subject: Some(subject),
+        },
+        (Scope::Local, None) => What::Token {
+            sha256: of_token(&String::from_utf8_lossy(token.expose())),
+            issuer: Some(issuer),
+            session: None,
+            subject: Some(subject),
+        },
+        (Scope::Others, session) => of_subject(session.into_iter().collect()),
+        (Scope::Global, _) => of_subject(Vec::new()),
+    }
+}
+
+/// Does something to its end, also when nobody waits for it any more.
+async fn to_the_end<T: Send + 'static>(
+    runtime: &tokio::runtime::Handle,
+    work: impl Future<Output = Result<T, Denial>> + Send + 'static,
+) -> Result<T, Denial> {
+    let ended = |error: tokio::task::JoinError| match error.is_panic() {
+        true => Reason::Internal.because("a task panicked"),
+        false => Reason::Internal.because("the process ends"),
+    };
+    runtime
+        .spawn(work)
+        .await
+        .unwrap_or_else(|error| Err(ended(error)))
+}
+
+/// Tells the throttle what came of an attempt.
+fn settle(admission: Option<Admission>, reply: &Reply) {
+    let Some(admission) = admission else { return };
+    match reply.status {
+        StatusCode::TOO_MANY_REQUESTS => admission.undecided(),
+        status if status.is_server_error() => admission.undecided(),
+        status if status.is_client_error() => admission.failed(),
+        _ => admission.succeeded(),
+    }
+}

@@ -1,0 +1,145 @@
+//! `login`: tokens for a password.
+//!
+//! Decides:  that an unknown account and a wrong password are one answer after one call. Trusts: the identity server to compare them alike.
+//! Not here: what a session is (`sessions`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::{Method, Response};
+use serde_json::json;
+
+use super::input::{Credentials, Unread};
+use super::outcome::{Asked, refusal};
+use super::{Visit, reply};
+use crate::answer::Answer;
+use crate::clock;
+use crate::denial::{Denial, Extra, Reason};
+use crate::identity::throttle::Attempt;
+use crate::identity::{AuthError, CallError, Grant, Operation};
+use crate::sessions::list::LEEWAY;
+use crate::tokens::{Presented, Verified};
+
+/// Why there is no grant.
+#[derive(Debug)]
+pub(super) enum NoGrant {
+    /// There was no answer.
+    Call(CallError),
+    /// It was refused.
+    Refused(AuthError),
+    /// The answer is none that was to be expected.
+    Strange,
+}
+
+impl NoGrant {
+    /// Whether the server decided, so that it counts as an attempt.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Refused(error) => error.status.is_client_error() && error.status != 429,
+            Self::Call(_) | Self::Strange => false,
+        }
+    }
+
+    /// What the client is refused for.
+    pub(super) fn denial(&self, asked: Asked) -> Denial {
+        match self {
+            Self::Call(error) => (*error).into(),
+            Self::Refused(error) => refusal(asked, error),
+            Self::Strange => Reason::IdentityRefused.because("its answer is no grant"),
+        }
+    }
+}
+
+pub(super) async fn login(visit: &Visit, unread: Unread) -> Result<Response<Answer>, Denial> {
+    let credentials = unread.credentials().await?;
+    let admission = visit
+        .admit(Attempt::Login, Some(&credentials.email))
+        .await?;
+    let at_work = visit.clone();
+    let grant = visit
+        .to_the_end(async move {
+            let grant = match at_work.password_grant(&credentials).await {
+                Ok(grant) => grant,
+                Err(why) => {
+                    match why.is_refusal() {
+                        true => admission.failed(),
+                        false => admission.undecided(),
+                    }
+                    return Err(why.denial(Asked::Login));
+                }
+            };
+            admission.succeeded();
+            at_work.begin(&grant).await?;
+            Ok(grant)
+        })
+        .await?;
+    reply::tokens(&grant)
+}
+
+impl Visit {
+    /// Asks for tokens for a password.
+    pub(super) async fn password_grant(&self, credentials: &Credentials) -> Result<Grant, NoGrant> {
+        let mut body = json!({
+            "email": credentials.email,
+            "password": text(credentials.password.expose()),
+        });
+        if let (Some(captcha), Some(members)) = (&credentials.captcha, body.as_object_mut()) {
+            let answer = json!({ "captcha_token": text(captcha.expose()) });
+            members.insert("gotrue_meta_security".to_owned(), answer);
+        }
+        let path = "/token?grant_type=password";
+        let call = self
+            .call(Operation::PasswordGrant, Method::POST, path)
+            .with_body(body.to_string());
+        let reply = self.identity.call(call).await.map_err(NoGrant::Call)?;
+        match reply.status.is_success() {
+            true => Grant::read(&reply.body).ok_or(NoGrant::Strange),
+            false => Err(NoGrant::Refused(AuthError::read(&reply))),
+        }
+    }
+
+    /// Begins a session with new tokens.
+    pub(super) async fn begin(&self, grant: &Grant) -> Result<(), Denial> {
+        let verified = self.verified(grant).await?;
+        let revoked = self.process.revocations().check(
+            verified.clean(),
+            verified.listed(),
+            clock::unix_now(),
+        );
+        revoked.map_err(|denial| Denial {
+            extra: Extra::RetryAfter(Duration::from_secs(LEEWAY.unsigned_abs() + 1)),
+            ..Reason::SignedOutRecently.because(denial.reason.code())
+        })
+    }
+
+    /// What the access token of a grant proves. It is judged as it will be when it comes back: whoever signs in can do something with what
+    /// they get, or is told that they cannot.
+    pub(super) async fn verified(&self, grant: &Grant) -> Result<Arc<Verified>, Denial> {
+        let token = text(grant.access_token.expose());
+        let judged = self
+            .snapshot
+            .tokens()
+            .verify_or_wait(&token, clock::unix_now)
+            .await;
+        let verified = match judged {
+            Ok(Presented::User(verified)) => verified,
+            Ok(Presented::Nobody) => {
+                return Err(Reason::IdentityRefused.because("its token is no user's"));
+            }
+            Err(denial) if denial.reason == Reason::KeysUnavailable => return Err(denial),
+            Err(denial) => {
+                let why = format!("its token is not accepted here: {}", denial.reason.code());
+                return Err(Reason::IdentityRefused.because(why));
+            }
+        };
+        match verified.issuer() == self.identity.config().issuer {
+            true => Ok(verified),
+            false => Err(Reason::IdentityRefused.because("its token is another issuer's")),
+        }
+    }
+}
+
+/// Secrets are read as text, and stay text.
+pub(super) fn text(secret: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(secret)
+}

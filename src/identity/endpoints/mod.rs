@@ -1,0 +1,212 @@
+//! The sign-in routes: what the gateway answers itself, in front of the identity server.
+//!
+//! Decides:  what each route does, in which order, and what it answers. Trusts: the chain, for who the user is; the identity server, for
+//! passwords and tokens; the throttle, for how often. Not here: how the identity server is called (`server`).
+//!
+//! The answers are those of the backend that did this before, field by field: `token_type` is `Bearer`, and there is no `expires_at`.
+//!
+//! Each route has one deadline over everything it does. What it begins at the identity server runs in a task of the background runtime and
+//! comes to its end there, also when the client has left or the deadline has passed: nobody is half registered because a train went into a
+//! tunnel.
+
+mod endpoint;
+mod input;
+mod login;
+mod logout;
+pub mod outcome;
+mod refresh;
+mod register;
+mod reply;
+mod reset;
+mod user;
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::header::{HeaderValue, USER_AGENT};
+use hyper::{HeaderMap, Method, Response};
+use tokio::time::timeout_at;
+
+pub use endpoint::Endpoint;
+
+use self::input::Unread;
+use super::throttle::{Admission, Attempt, Who};
+use super::{Call, IdentityServer, Operation};
+use crate::answer::Answer;
+use crate::auth::{Permit, Spent};
+use crate::clock;
+use crate::config::checked::SignIn;
+use crate::config::secret::Secret;
+use crate::config::snapshot::Snapshot;
+use crate::denial::{Denial, Reason};
+use crate::outage::{self, AccessClass};
+use crate::process::Process;
+use crate::tokens::Verified;
+
+/// What every route works with. Cheap to clone, so that a task of its own may go on with it.
+#[derive(Clone)]
+struct Visit {
+    process: Arc<Process>,
+    snapshot: Arc<Snapshot>,
+    identity: IdentityServer,
+    client: IpAddr,
+    user_agent: Option<HeaderValue>,
+    until: Instant,
+}
+
+/// A user, proven by the chain, and what proves them to the identity server.
+#[derive(Clone)]
+struct Guest {
+    verified: Arc<Verified>,
+    access_token: Secret,
+}
+
+/// Answers a permitted request to a sign-in route.
+///
+/// # Errors
+///
+/// What the route refuses.
+pub(crate) async fn answer(
+    process: &Arc<Process>,
+    permit: Permit,
+    endpoint: Endpoint,
+) -> Result<Response<Answer>, Denial> {
+    let started = clock::now();
+    let snapshot = permit.request().snapshot().clone();
+    let identity = process.identity().ok_or(Reason::Internal)?.clone();
+    let client = permit.request().client().address;
+    let limit = permit.request().rule().body_limit;
+    let Spent {
+        standing,
+        fields,
+        body,
+        authorization,
+        ..
+    } = permit.spend();
+    let visit = Visit {
+        process: process.clone(),
+        until: started + deadline(sign_in(&snapshot)?, endpoint),
+        identity,
+        client,
+        user_agent: fields.get(USER_AGENT).cloned(),
+        snapshot: snapshot.clone(),
+    };
+    let guest = || {
+        let verified = standing.caller().verified().cloned();
+        let access_token = authorization.as_ref().and_then(token_of);
+        let guest = verified.zip(access_token);
+        let guest = guest.map(|(verified, access_token)| Guest {
+            verified,
+            access_token,
+        });
+        // The route is for users, so the chain has proven one.
+        guest.ok_or(Reason::Internal)
+    };
+    let idle = snapshot.config().connections.body_idle;
+    let unread = Unread {
+        fields,
+        body,
+        limit,
+        idle,
+    };
+    let target = standing.request().target();
+    let work = async {
+        match endpoint {
+            Endpoint::Login => login::login(&visit, unread).await,
+            Endpoint::Register => register::register(&visit, unread).await,
+            Endpoint::Refresh => refresh::refresh(&visit, unread).await,
+            Endpoint::PasswordReset => reset::password_reset(&visit, unread).await,
+            Endpoint::Logout => logout::logout(&visit, guest()?, target.query()).await,
+            Endpoint::Me => user::me(&visit, guest()?).await,
+            Endpoint::WhoAmI => user::whoami(&visit, guest()?).await,
+        }
+    };
+    timeout_at(visit.until.into(), work)
+        .await
+        .unwrap_or_else(|_| Err(late(endpoint)))
+}
+
+/// What is answered when the deadline has passed. What was begun goes on.
+fn late(endpoint: Endpoint) -> Denial {
+    let why = "the whole took too long";
+    match endpoint {
+        Endpoint::Register => Reason::RegistrationUnknown.because(why),
+        Endpoint::Login
+        | Endpoint::Refresh
+        | Endpoint::PasswordReset
+        | Endpoint::Logout
+        | Endpoint::Me
+        | Endpoint::WhoAmI => Reason::IdentityTimeout.because(why),
+    }
+}
+
+fn sign_in(snapshot: &Snapshot) -> Result<&SignIn, Denial> {
+    // There is no such route without it.
+    let sign_in = snapshot.config().sign_in.as_ref();
+    Ok(sign_in.ok_or(Reason::Internal)?)
+}
+
+fn deadline(sign_in: &SignIn, endpoint: Endpoint) -> Duration {
+    match endpoint {
+        Endpoint::Login => sign_in.deadlines.login,
+        Endpoint::Register => sign_in.deadlines.register,
+        Endpoint::Refresh
+        | Endpoint::PasswordReset
+        | Endpoint::Logout
+        | Endpoint::Me
+        | Endpoint::WhoAmI => sign_in.deadlines.other,
+    }
+}
+
+/// The token in a field that the chain gave: `Bearer` and what was verified.
+pub(super) fn token_of(field: &HeaderValue) -> Option<Secret> {
+    let token = field.to_str().ok()?.strip_prefix("Bearer ")?;
+    Some(Secret::new(token))
+}
+
+impl Visit {
+    /// Whether somebody may try, now and that often. Nobody signs in while it cannot be known what was revoked.
+    async fn admit(&self, attempt: Attempt, account: Option<&str>) -> Result<Admission, Denial> {
+        let revocations = self.process.revocations();
+        let now = clock::now();
+        let class = || AccessClass::SignIn;
+        let is_complete = revocations.is_complete();
+        outage::judge(revocations.outage(now), is_complete, class, now, now)?;
+        let who = Who {
+            client: self.client,
+            account,
+        };
+        let throttling = &sign_in(&self.snapshot)?.throttle;
+        self.process
+            .throttle()
+            .admit(throttling, attempt, who)
+            .await
+    }
+
+    /// A call for this client.
+    fn call(&self, operation: Operation, method: Method, path: &str) -> Call {
+        let mut headers = HeaderMap::new();
+        if let Some(agent) = &self.user_agent {
+            headers.insert(USER_AGENT, agent.clone());
+        }
+        Call {
+            headers,
+            ..Call::new(operation, method, path, self.client)
+        }
+    }
+
+    /// Does something to its end, also when nobody waits for it any more.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Denial>> + Send + 'static,
+    ) -> Result<T, Denial> {
+        let task = self.identity.runtime().spawn(work);
+        let ended = |error: tokio::task::JoinError| match error.is_panic() {
+            true => Reason::Internal.because("a sign-in task panicked"),
+            false => Reason::Internal.because("the process ends"),
+        };
+        task.await.unwrap_or_else(|error| Err(ended(error)))
+    }
+}

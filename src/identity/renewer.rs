@@ -1,0 +1,22 @@
+//! New tokens for the sessions behind cookies: the same door as for everybody.
+
+use std::net::IpAddr;
+
+use super::{Refresh, Refreshed};
+use crate::config::secret::Secret;
+use crate::sessions::record::InnerTokens;
+use crate::sessions::renew::{Renewed, Renewer, Renewing};
+
+impl Renewer for Refresh {
+    fn renew<'a>(&'a self, refresh: &'a Secret, client: IpAddr) -> Renewing<'a> {
+        Box::pin(async move {
+            Ok(match &*self.refresh(refresh, client).await? {
+                Refreshed::Granted(grant) => Renewed::Granted(InnerTokens {
+                    access: grant.access_token.clone(),
+                    refresh: grant.refresh_token.clone(),
+                }),
+                Refreshed::Refused(_) => Renewed::Refused,
+            })
+        })
+    }
+}

@@ -1,0 +1,277 @@
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
+
+use prometheus::Registry;
+
+use super::*;
+use crate::store::Memory;
+
+fn rate(count: u32, seconds: u64) -> Rate {
+    let count = NonZeroU32::new(count).expect("not zero");
+    Rate::new(count, Duration::from_secs(seconds))
+}
+
+/// Slow enough that no place comes free during a test.
+fn throttling() -> Throttling {
+    let limits = |address, account: Option<u32>| Limits {
+        address: rate(address, 100_000),
+        account: account.map(|count| rate(count, 100_000)),
+    };
+    Throttling {
+        login: limits(20, Some(5)),
+        register: limits(3, None),
+        refresh: limits(10, None),
+        reset: limits(2, None),
+        verify: limits(10, Some(5)),
+        everywhere: rate(10, 100_000),
+        longest_delay: Duration::from_millis(2),
+        waiting: 100,
+    }
+}
+
+fn throttle() -> Arc<Throttle> {
+    let store = Arc::new(Memory::new(100, crate::clock::unix_now));
+    let metrics = ThrottleMetrics::new(&Registry::new()).expect("names differ");
+    Throttle::new(store, &[], Arc::new(metrics)).expect("randomness")
+}
+
+fn address(last: u32) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::from(0xc000_0200 + last))
+}
+
+fn at<'a>(client: IpAddr, account: &'a str) -> Who<'a> {
+    Who {
+        client,
+        account: Some(account),
+    }
+}
+
+/// Admits, and keeps the places.
+async fn fails(throttle: &Arc<Throttle>, attempt: Attempt, who: Who<'_>) -> Result<(), Denial> {
+    let admission = throttle.admit(&throttling(), attempt, who).await?;
+    admission.failed();
+    Ok(())
+}
+
+/// How many of so many attempts were admitted.
+async fn admitted<'a>(throttle: &Arc<Throttle>, attempts: impl Iterator<Item = Who<'a>>) -> usize {
+    let mut admitted = 0;
+    for who in attempts {
+        admitted += usize::from(fails(throttle, Attempt::Login, who).await.is_ok());
+    }
+    admitted
+}
+
+/// Waits until what was told behind the answers was done.
+async fn settled() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_passwords_on_one_account_from_one_network_are_five() {
+    let throttle = throttle();
+    let attempts = (0..1000).map(|_| at(address(1), "a@b.test"));
+    assert_eq!(admitted(&throttle, attempts).await, 5);
+}
+
+#[tokio::test]
+async fn one_password_on_a_thousand_accounts_from_one_network_is_twenty() {
+    let throttle = throttle();
+    let accounts: Vec<String> = (0..1000).map(|n| format!("{n}@b.test")).collect();
+    let attempts = accounts.iter().map(|account| at(address(1), account));
+    assert_eq!(admitted(&throttle, attempts).await, 20);
+}
+
+#[tokio::test]
+async fn an_office_behind_one_address_signs_in() {
+    let throttle = throttle();
+    for person in 0..200 {
+        let account = format!("{person}@office.test");
+        // Everybody mistypes once, then does not; now and then two at once.
+        if person % 15 == 0 {
+            let who = at(address(1), &account);
+            fails(&throttle, Attempt::Login, who).await.expect("a typo");
+        }
+        let who = at(address(1), &account);
+        let admission = throttle.admit(&throttling(), Attempt::Login, who).await;
+        admission.expect("knows the password").succeeded();
+        settled().await;
+    }
+}
+
+#[tokio::test]
+async fn the_owner_gets_in_from_elsewhere_while_a_thousand_networks_try_his_account() {
+    let throttle = throttle();
+    let attempts = (0..1000).map(|network| at(address(network), "a@b.test"));
+    assert_eq!(admitted(&throttle, attempts).await, 1000);
+    assert!(throttle.metrics.delayed.get() >= 980);
+    let owner = at(address(5000), "A@b.test ");
+    let admission = throttle.admit(&throttling(), Attempt::Login, owner).await;
+    admission.expect("never locked").succeeded();
+}
+
+#[tokio::test]
+async fn spelling_is_no_way_around() {
+    let throttle = throttle();
+    let spellings = [
+        "a@b.test",
+        "A@B.test",
+        " a@b.test",
+        "a@b.test\t",
+        "A@B.TEST",
+        "a@B.test",
+    ];
+    let attempts = spellings.iter().map(|account| at(address(1), account));
+    assert_eq!(admitted(&throttle, attempts).await, 5);
+}
+
+#[tokio::test]
+async fn a_customers_whole_ipv6_network_is_one_address() {
+    let throttle = throttle();
+    let accounts: Vec<String> = (0..100).map(|n| format!("{n}@b.test")).collect();
+    let attempts = accounts.iter().enumerate().map(|(n, account)| {
+        let last = u16::try_from(n).expect("small");
+        let address = Ipv6Addr::new(0x2001, 0xdb8, 0, 7, last, last, 0, last);
+        at(address.into(), account)
+    });
+    assert_eq!(admitted(&throttle, attempts).await, 20);
+    let next = Ipv6Addr::new(0x2001, 0xdb8, 0, 8, 0, 0, 0, 1);
+    let other = at(next.into(), "z@b.test");
+    assert!(fails(&throttle, Attempt::Login, other).await.is_ok());
+    // An IPv4 address in another spelling is the same one.
+    let mapped = |last: u8| IpAddr::V6(Ipv4Addr::new(192, 0, 2, last).to_ipv6_mapped());
+    assert_eq!(network(mapped(1)), network(address(1)));
+}
+
+#[tokio::test]
+async fn a_success_gives_back_what_it_took() {
+    let throttle = throttle();
+    let who = at(address(1), "a@b.test");
+    for _ in 0..4 {
+        fails(&throttle, Attempt::Login, who).await.expect("a typo");
+    }
+    let admission = throttle.admit(&throttling(), Attempt::Login, who).await;
+    admission.expect("the fifth").succeeded();
+    settled().await;
+    // Mistyping starts from the beginning, but the address has its four failures.
+    assert_eq!(admitted(&throttle, std::iter::repeat_n(who, 9)).await, 5);
+    let accounts: Vec<String> = (0..100).map(|n| format!("{n}@b.test")).collect();
+    let attempts = accounts.iter().map(|account| at(address(1), account));
+    assert_eq!(admitted(&throttle, attempts).await, 20 - 9);
+}
+
+#[tokio::test]
+async fn an_outage_takes_nothing() {
+    let throttle = throttle();
+    for _ in 0..50 {
+        let who = at(address(1), "a@b.test");
+        let admission = throttle.admit(&throttling(), Attempt::Login, who).await;
+        admission.expect("nothing was taken").undecided();
+        settled().await;
+    }
+}
+
+#[tokio::test]
+async fn registrations_and_messages_count_whatever_comes_of_them() {
+    for (attempt, count) in [(Attempt::Register, 3), (Attempt::Reset, 2)] {
+        let throttle = throttle();
+        let mut admitted = 0;
+        for person in 0..10 {
+            let account = format!("{person}@b.test");
+            let who = at(address(1), &account);
+            if let Ok(admission) = throttle.admit(&throttling(), attempt, who).await {
+                admission.succeeded();
+                admitted += 1;
+            }
+            settled().await;
+        }
+        assert_eq!(admitted, count, "{attempt:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_counts_when_it_failed_and_is_never_answered_429() {
+    let throttle = throttle();
+    let who = Who {
+        client: address(1),
+        account: None,
+    };
+    for _ in 0..500 {
+        let admission = throttle.admit(&throttling(), Attempt::Refresh, who).await;
+        admission.expect("none failed").succeeded();
+    }
+    let mut refused = None;
+    for _ in 0..50 {
+        match fails(&throttle, Attempt::Refresh, who).await {
+            Ok(()) => settled().await,
+            Err(denial) => refused = Some(denial),
+        }
+    }
+    let denial = refused.expect("ten failures are enough");
+    assert_eq!(denial.reason.status().as_u16(), 503);
+    assert!(matches!(denial.extra, Extra::RetryAfter(_)));
+}
+
+#[tokio::test]
+async fn whoever_comes_too_often_is_told_when_to_come_again() {
+    let throttle = throttle();
+    let who = at(address(1), "a@b.test");
+    for _ in 0..5 {
+        fails(&throttle, Attempt::Login, who)
+            .await
+            .expect("a place");
+    }
+    let denial = fails(&throttle, Attempt::Login, who).await.unwrap_err();
+    assert_eq!(denial.reason, Reason::TooManyAttempts);
+    let Extra::Limited { limit, wait } = denial.extra else {
+        unreachable!("says when");
+    };
+    assert_eq!(limit, 5);
+    assert!((19_990..=20_000).contains(&wait.as_secs()), "{wait:?}");
+    assert_eq!(denial.detail.as_deref(), Some("account"));
+}
+
+#[tokio::test]
+async fn those_that_wait_are_bounded_and_the_rest_is_told_to_come_again() {
+    let throttle = throttle();
+    let throttling = Throttling {
+        longest_delay: Duration::from_secs(30),
+        waiting: 3,
+        ..throttling()
+    };
+    for network in 0..10 {
+        let who = at(address(network), "a@b.test");
+        fails(&throttle, Attempt::Login, who).await.expect("free");
+    }
+    let waiting: Vec<_> = (100..103)
+        .map(|network| {
+            let (throttle, throttling) = (throttle.clone(), throttling.clone());
+            tokio::spawn(async move {
+                let who = at(address(network), "a@b.test");
+                throttle.admit(&throttling, Attempt::Login, who).await
+            })
+        })
+        .collect();
+    while throttle.waiting.load(Ordering::Relaxed) < 3 {
+        tokio::task::yield_now().await;
+    }
+    let who = at(address(200), "a@b.test");
+    let refused = throttle.admit(&throttling, Attempt::Login, who).await;
+    assert_eq!(refused.unwrap_err().reason, Reason::SignInBusy);
+    for task in &waiting {
+        task.abort();
+    }
+    for task in waiting {
+        assert!(task.await.unwrap_err().is_cancelled());
+    }
+    assert_eq!(throttle.waiting.load(Ordering::Relaxed), 0);
+    assert_eq!(throttle.metrics.waiting.get(), 0);
+}
+
+#[test]
+fn nothing_that_can_be_shown_says_who() {
+    let who = at(address(1), "somebody@b.test");
+    assert!(!format!("{who:?}").contains("somebody"));
+}

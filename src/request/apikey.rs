@@ -1,0 +1,91 @@
+//! The API key that Supabase's clients send beside the token, in a field or in the query.
+//!
+//! Decides: which one it is, and 400 `apikey_repeated` where readers could differ about that. Trusts: nothing. Not here: whether it may come
+//! (`auth::identity`).
+//!
+//! A key that passes is one of the configuration's own, byte for byte, in the one place it came in; so what the upstream gets is our copy.
+
+use hyper::header::{HeaderMap, HeaderName};
+
+use super::query::decoded;
+use crate::denial::{Denial, Reason};
+
+/// The field, and the key of the query.
+pub const APIKEY: HeaderName = HeaderName::from_static("apikey");
+
+/// The keys that the most careless server could find in a query, decoded.
+pub fn in_query(query: &str) -> impl Iterator<Item = std::borrow::Cow<'_, str>> {
+    query
+        .split(['&', ';'])
+        .filter_map(|pair| pair.split_once('='))
+        .filter(|(name, _)| is_apikey(name))
+        .map(|(_, value)| decoded(value))
+}
+
+fn is_apikey(name: &str) -> bool {
+    decoded(name).trim().eq_ignore_ascii_case(APIKEY.as_str())
+}
+
+/// The one key of a request, if there is one.
+///
+/// # Errors
+///
+/// There are several, or it is spelled in a way that not everybody would find.
+pub fn find<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Result<Option<&'a str>, Denial> {
+    let ambiguous = |why: &'static str| Reason::ApikeyRepeated.because(why);
+    let mut found = None;
+    for value in headers.get_all(APIKEY) {
+        let key = value.to_str().map_err(|_| ambiguous("no text"))?;
+        if found.replace(key).is_some() {
+            return Err(ambiguous("two fields"));
+        }
+    }
+    for pair in query.unwrap_or_default().split('&') {
+        let is_one = |piece: &str| is_apikey(piece.split('=').next().unwrap_or_default());
+        if !pair.split(';').any(is_one) {
+            continue;
+        }
+        let key = pair
+            .strip_prefix("apikey=")
+            .filter(|key| !key.contains([';', '%', '+']))
+            .ok_or_else(|| ambiguous("another spelling in the query"))?;
+        if found.replace(key).is_some() {
+            return Err(ambiguous("another in the query"));
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn there_is_one_key_or_none_and_everybody_finds_the_same() {
+        let none = HeaderMap::new();
+        let mut one = HeaderMap::new();
+        one.append(APIKEY, HeaderValue::from_static("a"));
+        let mut two = one.clone();
+        two.append(APIKEY, HeaderValue::from_static("a"));
+        let find = |headers, query| find(headers, query).map_err(|denial| denial.reason);
+        assert_eq!(find(&none, None), Ok(None));
+        assert_eq!(find(&one, Some("a=1")), Ok(Some("a")));
+        assert_eq!(find(&none, Some("vsn=1&apikey=k.-_9")), Ok(Some("k.-_9")));
+        assert!(find(&two, None).is_err());
+        assert!(find(&one, Some("apikey=a")).is_err());
+        for query in [
+            "apikey=a&apikey=a",
+            "APIKEY=a",
+            "%61pikey=a",
+            "apikey",
+            "apikey=%61",
+            "apikey=a;b=c",
+            "b=c;apikey=a",
+            "apikey+=a",
+        ] {
+            assert!(find(&none, Some(query)).is_err(), "{query}");
+        }
+    }
+}

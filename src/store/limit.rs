@@ -1,0 +1,242 @@
+//! Rates: how a bucket fills and drains, wherever it is kept (the generic cell rate algorithm, ITU-T I.371).
+//!
+//! Decides:  whether there is a place, how many are left, and when the next one comes free.
+//! Trusts:   whoever keeps the bucket for the time, and for taking nothing between reading and writing it.
+//! Not here: where buckets are kept (`buckets` in this process, `redis` for all replicas), and what a rate is for.
+//!
+//! A bucket is one number: the instant at which it will be empty again. Each place that is taken moves it on by the time in which one place
+//! comes free. `admit.lua` says the same again for Redis, and the contract tests hold the two together.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// How many may come, and how fast.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Rate {
+    /// How many may come at once.
+    pub burst: NonZeroU32,
+    /// In which time one place comes free.
+    pub per: Duration,
+}
+
+/// What is asked of a bucket.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Draw {
+    /// A place, or a refusal.
+    Take,
+    /// Whether there is a place. Takes none.
+    Ask,
+    /// A place, even if there is none: never refused, but at most as many as `burst` are owed. For what is slowed down and not refused.
+    Owe,
+    /// Gives a place back.
+    Return,
+    /// Gives all places back.
+    Empty,
+}
+
+/// One question about one bucket.
+#[derive(Clone, Copy, Debug)]
+pub struct Bucket<'a> {
+    /// Whose bucket it is.
+    pub name: &'a [u8],
+    /// How fast it drains.
+    pub rate: Rate,
+    /// What is asked.
+    pub draw: Draw,
+}
+
+/// How a bucket stands, after what was asked was done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Level {
+    /// Whether this bucket said yes.
+    pub is_admitted: bool,
+    /// Places that are free.
+    pub left: u32,
+    /// Places that are owed.
+    pub owed: u32,
+    /// Until there is a place to take; zero if there is one.
+    pub wait: Duration,
+}
+
+impl Rate {
+    /// `count` in `time`, all of which may come at once.
+    pub fn new(count: NonZeroU32, time: Duration) -> Self {
+        Self {
+            burst: count,
+            per: (time / count.get()).max(Duration::from_micros(1)),
+        }
+    }
+
+    /// Half of it, for a replica that cannot ask how much the others let in. One at once is the least.
+    #[must_use]
+    pub fn halved(self) -> Self {
+        Self {
+            burst: NonZeroU32::new(self.burst.get() / 2).unwrap_or(NonZeroU32::MIN),
+            per: self.per.saturating_mul(2),
+        }
+    }
+
+    /// Microseconds in which a place comes free.
+    pub(super) fn micros(self) -> i64 {
+        i64::try_from(self.per.as_micros())
+            .unwrap_or(i64::MAX)
+            .clamp(1, LONGEST)
+    }
+
+    /// Microseconds in which a full bucket drains.
+    fn room(self) -> i64 {
+        self.micros().saturating_mul(self.burst.get().into())
+    }
+
+    /// The level of a bucket that drains in `used` microseconds.
+    pub(super) fn level(self, is_admitted: bool, used: i64) -> Level {
+        let per = self.micros();
+        let free = self.room().saturating_sub(used);
+        let places = |micros: i64| u32::try_from(micros).unwrap_or(u32::MAX);
+        Level {
+            is_admitted,
+            left: places(free.max(0) / per),
+            owed: places((-free).max(0).saturating_add(per - 1) / per),
+            wait: Duration::from_micros(per.saturating_sub(free).max(0).unsigned_abs()),
+        }
+    }
+}
+
+/// A day, in microseconds: the longest time in which a place may come free, so that all sums stay exact, also in Lua.
+const LONGEST: i64 = 24 * 60 * 60 * 1_000_000;
+
+impl Draw {
+    /// The word for it in the script.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Take => "take",
+            Self::Ask => "ask",
+            Self::Owe => "owe",
+            Self::Return => "return",
+            Self::Empty => "empty",
+        }
+    }
+}
+
+/// What becomes of a bucket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Outcome {
+    pub is_admitted: bool,
+    /// When it will be empty, in microseconds on the clock it was asked with.
+    pub empty_at: i64,
+}
+
+/// Answers one question at `now`, of a bucket that will be empty at `empty_at`, both in microseconds on some clock.
+pub(super) fn judge(draw: Draw, rate: Rate, empty_at: i64, now: i64) -> Outcome {
+    let (per, room) = (rate.micros(), rate.room());
+    let most = now.saturating_add(room.saturating_mul(2));
+    let before = empty_at.clamp(now, most);
+    let more = before.saturating_add(per);
+    let fits = more.saturating_sub(now) <= room;
+    let (is_admitted, empty_at) = match draw {
+        Draw::Take if fits => (true, more),
+        Draw::Take | Draw::Ask => (fits, before),
+        Draw::Owe => (true, more.min(most)),
+        Draw::Return => (true, before.saturating_sub(per).max(now)),
+        Draw::Empty => (true, now),
+    };
+    Outcome {
+        is_admitted,
+        empty_at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(count: u32, seconds: u64) -> Rate {
+        Rate::new(
+            NonZeroU32::new(count).expect("not zero"),
+            Duration::from_secs(seconds),
+        )
+    }
+
+    /// Levels of a bucket that is asked at these seconds.
+    fn play(rate: Rate, draws: &[(Draw, i64)]) -> Vec<Level> {
+        let mut empty_at = 0;
+        draws
+            .iter()
+            .map(|(draw, second)| {
+                let now = second * 1_000_000;
+                let outcome = judge(*draw, rate, empty_at, now);
+                empty_at = outcome.empty_at;
+                rate.level(outcome.is_admitted, empty_at - now)
+            })
+            .collect()
+    }
+
+    fn admitted(levels: &[Level]) -> Vec<bool> {
+        levels.iter().map(|level| level.is_admitted).collect()
+    }
+
+    #[test]
+    fn a_burst_comes_at_once_and_then_one_by_one() {
+        let levels = play(
+            rate(3, 60),
+            &[0, 0, 0, 0, 19, 20, 20, 60].map(|at| (Draw::Take, at)),
+        );
+        assert_eq!(
+            admitted(&levels),
+            [true, true, true, false, false, true, false, true]
+        );
+        let waits: Vec<u64> = levels.iter().map(|level| level.wait.as_secs()).collect();
+        assert_eq!(waits, [0, 0, 20, 20, 1, 20, 20, 0]);
+        let left: Vec<u32> = levels.iter().map(|level| level.left).collect();
+        assert_eq!(left, [2, 1, 0, 0, 0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn who_may_owe_is_never_refused_and_owes_no_more_than_a_burst() {
+        let mut draws = vec![(Draw::Owe, 0); 9];
+        draws.push((Draw::Take, 0));
+        draws.push((Draw::Take, 240));
+        let levels = play(rate(4, 240), &draws);
+        let owed: Vec<u32> = levels.iter().map(|level| level.owed).collect();
+        assert_eq!(owed, [0, 0, 0, 0, 1, 2, 3, 4, 4, 4, 0]);
+        assert!(levels[..9].iter().all(|level| level.is_admitted));
+        assert!(!levels[9].is_admitted);
+        assert_eq!(levels[9].wait.as_secs(), 300);
+        assert!(!levels[10].is_admitted, "it has just paid what it owed");
+        assert_eq!(levels[10].wait.as_secs(), 60);
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        let draws = [
+            (Draw::Take, 0),
+            (Draw::Ask, 0),
+            (Draw::Return, 0),
+            (Draw::Return, 0),
+            (Draw::Take, 0),
+            (Draw::Empty, 0),
+            (Draw::Ask, 0),
+        ];
+        let levels = play(rate(1, 60), &draws);
+        assert_eq!(
+            admitted(&levels),
+            [true, false, true, true, true, true, true]
+        );
+        assert_eq!(levels[6].left, 1);
+    }
+
+    #[test]
+    fn a_bucket_from_the_far_future_is_not_locked_for_ever() {
+        let rate = rate(5, 60);
+        let outcome = judge(Draw::Take, rate, i64::MAX, 0);
+        assert!(!outcome.is_admitted);
+        assert_eq!(outcome.empty_at, 120_000_000);
+    }
+
+    #[test]
+    fn half_of_a_rate_is_at_least_one_at_once() {
+        assert_eq!(rate(1, 60).halved(), rate(1, 120));
+        assert_eq!(rate(5, 60).halved().burst.get(), 2);
+        assert_eq!(rate(5, 60).halved().per, Duration::from_secs(24));
+    }
+}

@@ -1,0 +1,56 @@
+//! Limits that all replicas share: one script.
+//!
+//! Decides:  under which names buckets are kept. Trusts: the script to be carried out whole or not at all, and Redis for the time.
+//! Not here: the arithmetic (`limit`).
+//!
+//! A bucket is a number that Redis changes itself, so it cannot be sealed: whoever can write Redis can let himself in faster, or deny
+//! service for as long as a bucket drains. Its name is hidden like every other, under the first of `keys`; while keys are rotated, replicas
+//! that differ in it count by themselves. All buckets share one hash tag, so that a script may ask for several.
+
+use fred::types::Value;
+
+use super::log::texts;
+use super::{Redis, script};
+use crate::store::Unreachable;
+use crate::store::limit::{Bucket, Level};
+use crate::store::metrics::Command;
+
+const ADMIT: &str = include_str!("admit.lua");
+
+impl Redis {
+    pub(super) async fn draw(&self, buckets: &[Bucket<'_>]) -> Result<Vec<Level>, Unreachable> {
+        let names = buckets
+            .iter()
+            .map(|bucket| self.seals.bucket(bucket.name))
+            .collect::<Option<Vec<String>>>()
+            .ok_or(Unreachable::UnknownKey)?;
+        let keys: Vec<&str> = names.iter().map(String::as_str).collect();
+        let arguments = buckets
+            .iter()
+            .flat_map(|bucket| -> [Value; 3] {
+                [
+                    Value::from_static_str(bucket.draw.as_str()),
+                    bucket.rate.micros().to_string().into(),
+                    bucket.rate.burst.to_string().into(),
+                ]
+            })
+            .collect();
+        let call = script(&self.one, ADMIT, &keys, arguments);
+        let answer = texts(self.ask(Command::Admit, call).await?)?;
+        let levels: Vec<Level> = answer
+            .chunks(2)
+            .zip(buckets)
+            .map(|(answer, bucket)| {
+                let [is_admitted, used] = answer else {
+                    return Err(Unreachable::Answer);
+                };
+                let used = used.parse().map_err(|_| Unreachable::Answer)?;
+                Ok(bucket.rate.level(is_admitted == "1", used))
+            })
+            .collect::<Result<_, _>>()?;
+        match levels.len() == buckets.len() {
+            true => Ok(levels),
+            false => Err(Unreachable::Answer),
+        }
+    }
+}

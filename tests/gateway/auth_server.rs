@@ -1,0 +1,365 @@
+//! The double of Supabase Auth is what it should be, and the client of the gateway gets along with it, well and sick.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use foregate::config::checked::Supabase;
+use foregate::config::secret::Secret;
+use foregate::config::side_url::SideUrl;
+use foregate::identity::{
+    ApiVersion, AuthError, Call, CallError, Grant, IdentityMetrics, IdentityServer, Operation,
+    Reply,
+};
+use foregate::side_call::SideCalls;
+use hyper::Method;
+use prometheus::Registry;
+use serde_json::{Value, json};
+
+use crate::support::AuthServer;
+use crate::support::auth_server::{Behave, Hold, Options, PUBLISHABLE, SECRET};
+use crate::support::{eventually, in_time};
+
+const EMAIL: &str = "ada@example.test";
+const PASSWORD: &str = "correct horse";
+
+fn client(url: &str, concurrency: usize, queue: usize) -> IdentityServer {
+    let config = Supabase {
+        url: SideUrl::parse(&format!("{url}/auth/v1")).unwrap(),
+        issuer: format!("{url}/auth/v1"),
+        publishable_keys: vec![Secret::new(PUBLISHABLE)],
+        secret_key: Some(Secret::new(SECRET)),
+        address_header: hyper::header::HeaderName::from_static("sb-forwarded-for"),
+        concurrency: concurrency.try_into().unwrap(),
+        queue,
+    };
+    let metrics = IdentityMetrics::new(&Registry::new()).unwrap();
+    IdentityServer::new(
+        Arc::new(config),
+        &SideCalls::new().unwrap(),
+        Arc::new(metrics),
+    )
+}
+
+fn call(operation: Operation, method: Method, path: &str) -> Call {
+    Call::new(operation, method, path, [203, 0, 113, 7].into())
+}
+
+fn login(password: &str) -> Call {
+    let body = json!({ "email": EMAIL, "password": password }).to_string();
+    call(
+        Operation::PasswordGrant,
+        Method::POST,
+        "/token?grant_type=password",
+    )
+    .with_body(body)
+}
+
+fn refresh(token: &Secret) -> Call {
+    let token = String::from_utf8(token.expose().to_vec()).unwrap();
+    call(
+        Operation::Refresh,
+        Method::POST,
+        "/token?grant_type=refresh_token",
+    )
+    .with_body(json!({ "refresh_token": token }).to_string())
+}
+
+fn body(reply: &Reply) -> Value {
+    serde_json::from_slice(&reply.body).unwrap_or_default()
+}
+
+async fn granted(server: &IdentityServer, call: Call) -> Grant {
+    let reply = server.call(call).await.unwrap();
+    assert_eq!(reply.status, 200, "{:?}", reply.body);
+    Grant::read(&reply.body).unwrap()
+}
+
+async fn refused(server: &IdentityServer, call: Call) -> AuthError {
+    let reply = server.call(call).await.unwrap();
+    assert!(reply.status.is_client_error(), "{:?}", reply.body);
+    AuthError::read(&reply)
+}
+
+fn text(secret: &Secret) -> String {
+    String::from_utf8(secret.expose().to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn a_user_signs_up_signs_in_refreshes_and_leaves() {
+    let double = AuthServer::start();
+    let server = client(&double.url(), 8, 8);
+    let sign_up = json!({ "email": EMAIL, "password": PASSWORD, "data": { "full_name": "Ada" } });
+    let sign_up = call(Operation::SignUp, Method::POST, "/signup").with_body(sign_up.to_string());
+    granted(&server, sign_up.clone()).await;
+    let again = refused(&server, sign_up).await;
+    assert_eq!(
+        (again.status.as_u16(), again.code.as_str()),
+        (422, "user_already_exists")
+    );
+
+    let first = granted(&server, login(PASSWORD)).await;
+    assert_eq!(first.expires_in, 3600);
+    assert!(first.user.get().contains("\"full_name\":\"Ada\""));
+    let wrong = refused(&server, login("wrong")).await;
+    assert_eq!(
+        (wrong.status.as_u16(), wrong.code.as_str()),
+        (400, "invalid_credentials")
+    );
+
+    // Refreshing keeps the session and the time of the sign-in.
+    let second = granted(&server, refresh(&first.refresh_token)).await;
+    let (old, new) = (
+        AuthServer::claims(&text(&first.access_token)),
+        AuthServer::claims(&text(&second.access_token)),
+    );
+    assert_eq!(old["session_id"], new["session_id"]);
+    assert_eq!(old["amr"], new["amr"]);
+    assert_eq!(old["amr"][0]["method"], "password");
+    assert_ne!(text(&first.refresh_token), text(&second.refresh_token));
+
+    let user =
+        call(Operation::ReadUser, Method::GET, "/user").for_user(second.access_token.clone());
+    assert_eq!(
+        body(&server.call(user.clone()).await.unwrap())["email"],
+        EMAIL
+    );
+    let leave = call(Operation::Logout, Method::POST, "/logout?scope=local")
+        .for_user(second.access_token.clone());
+    assert_eq!(server.call(leave).await.unwrap().status, 204);
+    assert_eq!(refused(&server, user).await.code, "session_not_found");
+    assert_eq!(
+        refused(&server, refresh(&second.refresh_token)).await.code,
+        "session_not_found"
+    );
+
+    let seen = double.last("password");
+    assert_eq!(seen.header("apikey"), PUBLISHABLE);
+    assert_eq!(seen.header("authorization"), "");
+    assert_eq!(seen.header("x-supabase-api-version"), ApiVersion::DATED);
+    assert_eq!(seen.header("sb-forwarded-for"), "203.0.113.7");
+    assert!(seen.header("user-agent").starts_with("foregate/"));
+}
+
+#[tokio::test]
+async fn a_used_refresh_token_is_answered_or_ends_the_session_as_the_rules_say() {
+    let lenient = AuthServer::start();
+    let strict = AuthServer::with(Options {
+        reuse_interval: std::time::Duration::ZERO,
+        parent_is_good: false,
+        ..Options::default()
+    });
+    for (double, is_strict) in [(&lenient, false), (&strict, true)] {
+        let server = client(&double.url(), 8, 8);
+        let user = double.add_user(EMAIL, PASSWORD);
+        let (access, token) = double.sign_in(&user);
+        let token = Secret::new(token);
+        let session = AuthServer::session_of(&access);
+        let first = granted(&server, refresh(&token)).await;
+        if is_strict {
+            let error = refused(&server, refresh(&token)).await;
+            assert_eq!(error.code, "refresh_token_already_used");
+            assert!(!double.session_lives(&session), "its whole family is gone");
+            let error = refused(&server, refresh(&first.refresh_token)).await;
+            assert_eq!(error.code, "session_not_found");
+        } else {
+            let again = granted(&server, refresh(&token)).await;
+            assert_eq!(text(&again.refresh_token), text(&first.refresh_token));
+            assert!(double.session_lives(&session));
+        }
+        let unknown = refused(&server, refresh(&Secret::new("nobodyhasit1"))).await;
+        assert_eq!(unknown.code, "refresh_token_not_found");
+    }
+}
+
+#[tokio::test]
+async fn codes_factors_and_administrators_work() {
+    let double = AuthServer::with(Options {
+        autoconfirm: false,
+        ..Options::default()
+    });
+    let server = client(&double.url(), 8, 8);
+    let sign_up = json!({ "email": EMAIL, "password": PASSWORD }).to_string();
+    let sign_up = call(Operation::SignUp, Method::POST, "/signup").with_body(sign_up);
+    let reply = server.call(sign_up.clone()).await.unwrap();
+    assert!(
+        Grant::read(&reply.body).is_none(),
+        "it must be confirmed first"
+    );
+    assert_eq!(
+        refused(&server, login(PASSWORD)).await.code,
+        "email_not_confirmed"
+    );
+    let again = server.call(sign_up).await.unwrap();
+    assert_eq!(again.status, 200, "nobody learns who is there");
+    assert_ne!(body(&again)["id"], body(&reply)["id"]);
+
+    let verify = |code: String| {
+        let body = json!({ "type": "signup", "token_hash": code }).to_string();
+        call(Operation::Verify, Method::POST, "/verify").with_body(body)
+    };
+    let code = double.code_for(EMAIL).unwrap();
+    let grant = granted(&server, verify(code.clone())).await;
+    assert_eq!(refused(&server, verify(code)).await.code, "otp_expired");
+
+    let user = body(&reply)["id"].as_str().unwrap().to_owned();
+    let factor = double.add_factor(&user);
+    let prove = |code: &str| {
+        let path = format!("/factors/{factor}/verify");
+        call(Operation::VerifyFactor, Method::POST, &path)
+            .with_body(json!({ "code": code }).to_string())
+            .for_user(grant.access_token.clone())
+    };
+    assert_eq!(
+        refused(&server, prove("000000")).await.code,
+        "mfa_verification_failed"
+    );
+    let proven = granted(&server, prove("123456")).await;
+    assert_eq!(
+        AuthServer::claims(&text(&proven.access_token))["aal"],
+        "aal2"
+    );
+
+    let create =
+        json!({ "email": "eve@example.test", "password": PASSWORD, "email_confirm": true });
+    let create =
+        call(Operation::AdminUsers, Method::POST, "/admin/users").with_body(create.to_string());
+    assert_eq!(refused(&server, create.clone()).await.code, "not_admin");
+    let created = server.call(create.clone().as_admin()).await.unwrap();
+    assert_eq!(created.status, 200);
+    assert_eq!(
+        refused(&server, create.as_admin()).await.code,
+        "email_exists"
+    );
+    let id = body(&created)["id"].as_str().unwrap().to_owned();
+    let path = format!("/admin/users/{id}");
+    let delete = call(Operation::AdminUsers, Method::DELETE, &path).as_admin();
+    assert_eq!(server.call(delete).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn what_goes_wrong_says_whether_the_call_may_have_been_carried_out() {
+    let double = AuthServer::start();
+    let server = client(&double.url(), 8, 8);
+    double.add_user(EMAIL, PASSWORD);
+    double.behave("password", Behave::Reset);
+    let broken = server.call(login(PASSWORD)).await.map(|reply| reply.status);
+    assert_eq!(broken, Err(CallError::Unknown));
+    assert_eq!(double.calls("password"), 1, "nothing is repeated");
+    double.behave("password", Behave::Fail(500));
+    assert_eq!(server.call(login(PASSWORD)).await.unwrap().status, 500);
+    double.behave("password", Behave::Hang);
+    let late = in_time("the deadline", server.call(login(PASSWORD))).await;
+    assert_eq!(
+        late.map(|reply| reply.status),
+        Err(CallError::Deadline { sent: true })
+    );
+    double.behave("password", Behave::Well);
+    granted(&server, login(PASSWORD)).await;
+
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", nobody.local_addr().unwrap());
+    drop(nobody);
+    let server = client(&url, 8, 8);
+    let away = server.call(login(PASSWORD)).await.map(|reply| reply.status);
+    assert_eq!(away, Err(CallError::Away));
+}
+
+#[tokio::test]
+async fn no_more_calls_run_and_wait_than_may() {
+    let double = AuthServer::start();
+    double.add_user(EMAIL, PASSWORD);
+    let hold = Hold::new();
+    double.behave("password", Behave::Wait(hold.clone()));
+    let server = client(&double.url(), 2, 3);
+    let calls: Vec<_> = (0..5)
+        .map(|_| {
+            let server = server.clone();
+            tokio::spawn(async move { server.call(login(PASSWORD)).await })
+        })
+        .collect();
+    double.has_seen("password", 2).await;
+    // Three wait, so the next is refused at once; it is tried until the others have come that far.
+    let refused = async {
+        loop {
+            if let Err(error) = server.call(login(PASSWORD)).await {
+                return error;
+            }
+        }
+    };
+    assert_eq!(in_time("a refusal", refused).await, CallError::Busy);
+    assert_eq!(double.calls("password"), 2);
+    hold.let_go();
+    for call in calls {
+        // Those that waited for more than their second were refused, too, and were not sent.
+        match call.await.unwrap() {
+            Ok(reply) => assert_eq!(reply.status, 200),
+            Err(error) => assert_eq!(error, CallError::Busy),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_does_not_end_its_call() {
+    let double = AuthServer::start();
+    double.add_user(EMAIL, PASSWORD);
+    let hold = Hold::new();
+    double.behave("signup", Behave::Wait(hold.clone()));
+    let server = client(&double.url(), 8, 8);
+    let sign_up = json!({ "email": "bob@example.test", "password": PASSWORD }).to_string();
+    let sign_up = call(Operation::SignUp, Method::POST, "/signup").with_body(sign_up);
+    let task = tokio::spawn(async move { server.call(sign_up).await });
+    double.has_seen("signup", 1).await;
+    task.abort();
+    let _ = task.await;
+    hold.let_go();
+    eventually("the user is there", || double.has_user("bob@example.test")).await;
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_left_alone_until_it_does() {
+    let double = AuthServer::start();
+    double.add_user(EMAIL, PASSWORD);
+    double.behave_always(Behave::Reset);
+    let server = client(&double.url(), 8, 8);
+    let broken = async {
+        loop {
+            match server.call(login(PASSWORD)).await {
+                Err(CallError::Unknown) => {}
+                other => return other.map(|reply| reply.status),
+            }
+        }
+    };
+    assert_eq!(in_time("the breaker", broken).await, Err(CallError::Away));
+    let asked = double.calls("password");
+    assert_eq!(
+        server.call(login(PASSWORD)).await.map(|_| ()),
+        Err(CallError::Away)
+    );
+    assert_eq!(double.calls("password"), asked, "it is not asked");
+    double.has_seen("health", 1).await;
+    double.behave_always(Behave::Well);
+    let back = async {
+        loop {
+            match server.call(login(PASSWORD)).await {
+                Err(CallError::Away) => tokio::task::yield_now().await,
+                other => return other,
+            }
+        }
+    };
+    assert_eq!(in_time("its return", back).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_was_closed_costs_no_answer() {
+    let double = AuthServer::start();
+    double.add_user(EMAIL, PASSWORD);
+    let server = client(&double.url(), 8, 8);
+    let settings = call(Operation::Settings, Method::GET, "/settings");
+    let reply = server.call(settings.clone()).await.unwrap();
+    assert_eq!(body(&reply)["mailer_autoconfirm"], true);
+    // Whoever read and closed is asked again, since a GET may be repeated.
+    double.behave("settings", Behave::First(2, Box::new(Behave::Reset)));
+    assert_eq!(server.call(settings).await.unwrap().status, 200);
+    assert_eq!(double.calls("settings"), 3);
+    assert_eq!(Bytes::new(), double.last("settings").body);
+}

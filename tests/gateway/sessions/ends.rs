@@ -1,0 +1,316 @@
+//! What ends a session, and that it does so everywhere.
+
+use std::time::{Duration, Instant};
+
+use foregate::config::secret::Secret;
+use foregate::denial::Reason;
+use foregate::sessions::record::{Carrier, InnerTokens};
+use foregate::sessions::sign_in::{Granted, Own, Which, name_of_id};
+use foregate::tokens::mint::Claims;
+
+use super::{Place, eventually_over, is_over, is_over_for, is_served};
+use crate::support::desk::seen;
+use crate::support::tokens::ISSUER;
+use crate::support::{Gateway, Http, SignedIn};
+
+/// Signs the user of these claims in, in a session of its own.
+async fn another(place: &Place, claims: &Claims) -> SignedIn {
+    let claims = claims.clone().session(&uuid::Uuid::now_v7().to_string());
+    let issuer = &place.gateway.issuer;
+    place.desk.sign_in_with(issuer, &claims, None).await
+}
+
+fn own(desk: &crate::support::Desk, somebody: &SignedIn) -> Own {
+    Own {
+        cookie: Some(desk.read(&somebody.cookie).name()),
+        session: Some(somebody.session.clone()),
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_ends_on_one_replica_ends_on_all_within_a_second() {
+    let place = Place::start().await;
+    let other = place.replica().await;
+    let (one, two) = (place.sign_in().await, place.sign_in().await);
+    for gateway in [&place.gateway, &other] {
+        for somebody in [&one, &two] {
+            is_served(gateway, Http::Two, somebody).await;
+        }
+    }
+    let which = Which::Own(own(&place.desk, &one));
+    let started = Instant::now();
+    let ended = place.desk.sessions.end(ISSUER, &one.subject, which).await;
+    let ended = ended.unwrap();
+    assert_eq!((ended.sessions, ended.propagated), (1, true));
+    for gateway in [&place.gateway, &other] {
+        eventually_over(gateway, &one).await;
+        is_over_for(gateway, &one, Reason::SessionRevoked).await;
+        is_served(gateway, Http::One, &two).await;
+    }
+    assert!(started.elapsed() < Duration::from_secs(5));
+    // The tokens that were behind it are refused, too, wherever they come from.
+    let bearer = place.gateway.get(Http::Two, "/token").bearer(&one.access);
+    bearer.send().await.is_denied(Reason::SessionRevoked);
+    place.gateway.origin.saw_nothing();
+    // A replica that never saw it finds nothing.
+    is_over_for(&place.replica().await, &one, Reason::SessionUnknown).await;
+}
+
+#[tokio::test]
+async fn an_operator_who_revokes_a_session_or_a_user_ends_their_cookies() {
+    let place = Place::start().await;
+    let (one, two) = (place.sign_in().await, place.sign_in().await);
+    for somebody in [&one, &two] {
+        is_served(&place.gateway, Http::Two, somebody).await;
+    }
+    place
+        .gateway
+        .revoke(&serde_json::json!({ "kind": "session", "session": one.session }));
+    is_over_for(&place.gateway, &one, Reason::SessionRevoked).await;
+    is_served(&place.gateway, Http::Two, &two).await;
+    let who = serde_json::json!({ "kind": "subject", "subject": two.subject, "issuer": ISSUER });
+    place.gateway.revoke(&who);
+    is_over_for(&place.gateway, &two, Reason::SubjectRevoked).await;
+}
+
+#[tokio::test]
+async fn an_id_that_was_rotated_is_refused_on_all_replicas_at_once() {
+    let place = Place::start().await;
+    let other = place.replica().await;
+    let issuer = &place.gateway.issuer;
+    let old = place.sign_in().await;
+    for gateway in [&place.gateway, &other] {
+        is_served(gateway, Http::Two, &old).await;
+    }
+    // The same session of the identity server, as after a second factor.
+    let claims = issuer
+        .claims()
+        .with("sub", old.subject.as_str())
+        .session(&old.session);
+    let new = place.desk.sign_in_with(issuer, &claims, Some(&old)).await;
+    assert_eq!(new.session, old.session);
+    for gateway in [&place.gateway, &other] {
+        eventually_over(gateway, &old).await;
+        is_over_for(gateway, &old, Reason::SessionUnknown).await;
+        is_served(gateway, Http::Two, &new).await;
+    }
+    let nobody = Own::default();
+    let list = place.desk.sessions.list(ISSUER, &new.subject, &nobody);
+    assert_eq!(list.await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_oldest_session_of_a_user_ends_when_there_are_too_many() {
+    let place = Place::with("{ max_per_user: 3 }", |_| {}).await;
+    let issuer = &place.gateway.issuer;
+    let claims = issuer.claims();
+    let mut everybody = Vec::new();
+    for _ in 0..4 {
+        everybody.push(another(&place, &claims).await);
+        is_served(&place.gateway, Http::Two, everybody.last().unwrap()).await;
+    }
+    let somebody_else = place.sign_in().await;
+    eventually_over(&place.gateway, &everybody[0]).await;
+    is_over_for(&place.gateway, &everybody[0], Reason::SessionRevoked).await;
+    for goes_on in everybody[1..].iter().chain([&somebody_else]) {
+        is_served(&place.gateway, Http::Two, goes_on).await;
+    }
+    // A bearer session counts, too, and is the next to go.
+    let bearer = Granted {
+        issuer: ISSUER.to_owned(),
+        subject: everybody[0].subject.clone(),
+        session: Some("bearers-own".to_owned()),
+        tokens: InnerTokens {
+            access: Secret::new("x"),
+            refresh: Secret::new("y"),
+        },
+    };
+    let begun = place
+        .desk
+        .sessions
+        .begin(bearer, Carrier::Bearer, seen(), None);
+    let begun = begun.await.unwrap();
+    assert!(begun.set_cookie.is_none() && begun.csrf.is_none());
+    eventually_over(&place.gateway, &everybody[1]).await;
+    for _ in 0..3 {
+        another(&place, &claims).await;
+    }
+    let token = issuer.sign(&claims.clone().session("bearers-own"));
+    let answer = place.gateway.get(Http::Two, "/token").bearer(&token).send();
+    answer.await.is_denied(Reason::SessionRevoked);
+    place.gateway.origin.saw_nothing();
+}
+
+#[tokio::test]
+async fn sessions_that_went_idle_make_room_before_one_that_is_used() {
+    let place = Place::with("{ max_per_user: 2, idle: 1s }", |_| {}).await;
+    let issuer = &place.gateway.issuer;
+    let claims = issuer.claims();
+    let used = another(&place, &claims).await;
+    another(&place, &claims).await;
+    // The younger of the two goes idle, and its record is taken away as the store would.
+    let until = Instant::now() + Duration::from_millis(1100);
+    while Instant::now() < until {
+        is_served(&place.gateway, Http::Two, &used).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let nobody = Own::default();
+    let list = || place.desk.sessions.list(ISSUER, &used.subject, &nobody);
+    assert_eq!(list().await.unwrap().len(), 2);
+    for key in place.redis.say("KEYS foregate:session:*").list() {
+        let left = place.redis.call(&[b"PTTL", key.bytes()]).text();
+        // What was idle for longest has the least time left.
+        if left.parse::<i64>().unwrap() < 60_000 {
+            place.redis.call(&[b"DEL", key.bytes()]);
+        }
+    }
+    assert_eq!(list().await.unwrap().len(), 1);
+    let third = another(&place, &claims).await;
+    for somebody in [&used, &third] {
+        is_served(&place.gateway, Http::Two, somebody).await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_without_requests_ends_and_one_with_requests_anywhere_does_not() {
+    let place = Place::with("{ idle: 2s }", |_| {}).await;
+    let other = place.replica().await;
+    let (busy, quiet) = (place.sign_in().await, place.sign_in().await);
+    for somebody in [&busy, &quiet] {
+        is_served(&place.gateway, Http::Two, somebody).await;
+    }
+    // One replica alone sees the requests.
+    let until = Instant::now() + Duration::from_millis(2500);
+    while Instant::now() < until {
+        is_served(&other, Http::Two, &busy).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // The other one must not trust its memory that it went idle.
+    is_served(&place.gateway, Http::One, &busy).await;
+    let there = other.get(Http::Two, "/page").cookie_of(&quiet);
+    is_over(&other, &there.send().await, Reason::SessionExpired);
+    let first = place.gateway.get(Http::One, "/page").cookie_of(&quiet);
+    is_over(&place.gateway, &first.send().await, Reason::SessionExpired);
+    let ended = |why| {
+        let labels = [("carrier", "cookie"), ("why", why)];
+        place
+            .gateway
+            .metrics()
+            .sum("foregate_sessions_ended_total", &labels)
+    };
+    assert_eq!((ended("idle"), ended("lifetime")), (1.0, 0.0));
+}
+
+#[tokio::test]
+async fn a_session_ends_when_its_life_is_over_however_much_it_is_used() {
+    let place = Place::with("{ idle: 1s, lifetime: 2s }", |_| {}).await;
+    let started = Instant::now();
+    let somebody = place.sign_in().await;
+    assert!(somebody.set_cookie.contains("Max-Age=2;"));
+    let mut client = place.gateway.connect(Http::Two).await;
+    loop {
+        let answer = client.get("/page").cookie_of(&somebody).send().await;
+        place.gateway.origin.take();
+        if answer.status == 401 {
+            is_over(&place.gateway, &answer, Reason::SessionExpired);
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(4), "it goes on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(started.elapsed() >= Duration::from_secs(2));
+    is_over_for(&place.gateway, &somebody, Reason::SessionUnknown).await;
+}
+
+#[tokio::test]
+async fn the_use_of_a_session_is_written_down_once_a_minute_at_most() {
+    let place = Place::start().await;
+    let other = place.replica().await;
+    let somebody = place.sign_in().await;
+    let writes = |gateway: &Gateway| {
+        let metrics = gateway.metrics();
+        let swaps = [("command", "swap")];
+        metrics.sum("foregate_store_command_seconds_count", &swaps)
+    };
+    for gateway in [&place.gateway, &other] {
+        let mut client = gateway.connect(Http::Two).await;
+        for _ in 0..200 {
+            client
+                .get("/page")
+                .cookie_of(&somebody)
+                .send()
+                .await
+                .is_ok();
+        }
+        gateway.origin.take();
+        assert_eq!(writes(gateway), 0.0, "it began a moment ago");
+    }
+    // With a shorter idle time it is noted four times in it.
+    let place = Place::with("{ idle: 4s }", |_| {}).await;
+    let somebody = place.sign_in().await;
+    let mut client = place.gateway.connect(Http::Two).await;
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_millis(2500) {
+        client
+            .get("/page")
+            .cookie_of(&somebody)
+            .send()
+            .await
+            .is_ok();
+        place.gateway.origin.take();
+    }
+    let stored = || {
+        let metrics = place.gateway.metrics();
+        metrics.sum("foregate_session_touches_total", &[("result", "stored")])
+    };
+    let count = stored();
+    assert!((1.0..=2.0).contains(&count), "{count}");
+}
+
+#[tokio::test]
+async fn a_user_sees_their_sessions_and_ends_one_the_others_or_all() {
+    let place = Place::start().await;
+    let issuer = &place.gateway.issuer;
+    let claims = issuer.claims();
+    let mut everybody = Vec::new();
+    for _ in 0..4 {
+        everybody.push(another(&place, &claims).await);
+    }
+    let stranger = place.sign_in().await;
+    let me = own(&place.desk, &everybody[3]);
+    let subject = everybody[0].subject.clone();
+    let list = || place.desk.sessions.list(ISSUER, &subject, &me);
+    let shown = list().await.unwrap();
+    assert_eq!(shown.len(), 4);
+    assert!(shown[0].current && !shown[1].current);
+    let json = serde_json::to_value(&shown[0]).unwrap();
+    assert_eq!(json["agent"], "Firefox");
+    assert_eq!(json["network"], "203.0.113.0/24");
+    assert_eq!(json["carrier"], "cookie");
+    let text = json.to_string();
+    for secret in [&everybody[3].cookie, &everybody[3].csrf, &subject] {
+        assert!(!text.contains(secret.as_str()));
+    }
+    // The oldest, by what the list says of it.
+    let end = |which: Which| place.desk.sessions.end(ISSUER, &subject, which);
+    let oldest = name_of_id(&shown[3].id).unwrap();
+    assert_eq!(end(Which::One(oldest)).await.unwrap().sessions, 1);
+    assert_eq!(end(Which::One(oldest)).await.unwrap().sessions, 0);
+    eventually_over(&place.gateway, &everybody[0]).await;
+    // Not somebody else's.
+    let theirs = place.desk.read(&stranger.cookie).name();
+    assert_eq!(end(Which::One(theirs)).await.unwrap().sessions, 0);
+    is_served(&place.gateway, Http::Two, &stranger).await;
+    assert_eq!(end(Which::Others(me.clone())).await.unwrap().sessions, 2);
+    for gone in &everybody[1..3] {
+        eventually_over(&place.gateway, gone).await;
+    }
+    is_served(&place.gateway, Http::Two, &everybody[3]).await;
+    assert_eq!(list().await.unwrap().len(), 1);
+    assert_eq!(end(Which::All).await.unwrap().sessions, 1);
+    eventually_over(&place.gateway, &everybody[3]).await;
+    // Whoever signs in again at once gets in.
+    let again = another(&place, &claims).await;
+    is_served(&place.gateway, Http::Two, &again).await;
+    is_served(&place.gateway, Http::Two, &stranger).await;
+}

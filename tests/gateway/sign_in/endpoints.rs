@@ -1,0 +1,372 @@
+//! What each route answers when all is well: field by field what the backend answered before.
+
+use foregate::denial::Reason;
+use serde_json::json;
+
+use super::*;
+use crate::support::auth_server::Behave;
+use crate::support::eventually;
+
+const TOKENS: [&str; 5] = [
+    "access_token",
+    "expires_in",
+    "refresh_token",
+    "token_type",
+    "user",
+];
+
+#[tokio::test]
+async fn login_gives_tokens_that_are_good_here() {
+    let desk = Desk::open().await;
+    let id = desk.double.add_user(EMAIL, PASSWORD);
+    for http in Http::BOTH {
+        let call = desk.post(http, "login", &login(EMAIL, PASSWORD));
+        let answer = call.header("user-agent", "Browser/1").send().await;
+        is_own(answer.is_ok());
+        let body = answer.json();
+        assert_eq!(members(&body), TOKENS);
+        assert_eq!(body["token_type"], "Bearer");
+        assert_eq!(body["expires_in"], 3600);
+        assert_eq!(body["user"]["id"], id.as_str());
+        assert_eq!(body["user"]["email"], EMAIL);
+        let token = text(&body, "access_token");
+        desk.gateway
+            .get(http, "/me")
+            .bearer(token)
+            .send()
+            .await
+            .is_ok();
+        let call = desk.double.last("password");
+        assert_eq!(call.header("user-agent"), "Browser/1");
+        assert_eq!(call.header("x-forwarded-for"), "127.0.0.1");
+    }
+    let seen = desk.gateway.origin.take();
+    assert!(seen.iter().all(|seen| seen.target == "/me"), "{seen:?}");
+}
+
+#[tokio::test]
+async fn an_unknown_account_and_a_wrong_password_are_one_answer_after_one_call() {
+    let desk = Desk::open().await;
+    desk.double.add_user(EMAIL, PASSWORD);
+    let banned = desk.double.add_user("banned@example.test", PASSWORD);
+    desk.double.ban(&banned);
+    for http in Http::BOTH {
+        let mut shown = Vec::new();
+        for (email, password, reason) in [
+            (EMAIL, "wrong", Reason::InvalidCredentials),
+            ("nobody@example.test", "wrong", Reason::InvalidCredentials),
+            // The real one may say this before it looks at the password.
+            ("banned@example.test", PASSWORD, Reason::AccountBanned),
+        ] {
+            let before = desk.double.calls("password");
+            let answer = desk
+                .post(http, "login", &login(email, password))
+                .send()
+                .await;
+            answer.is_denied(reason);
+            assert_eq!(answer.status, 401);
+            assert_eq!(answer.json()["detail"], "Invalid email or password");
+            assert_eq!(desk.double.calls("password"), before + 1);
+            let mut headers = answer.headers.clone();
+            headers.remove("x-request-id");
+            headers.remove("date");
+            shown.push((headers, answer.text().replace(answer.id(), "")));
+        }
+        assert_eq!(shown[0], shown[1]);
+        assert_eq!(shown[0], shown[2]);
+    }
+    desk.gateway.origin.saw_nothing();
+}
+
+#[tokio::test]
+async fn register_makes_an_account_and_signs_in() {
+    let desk = Desk::open().await;
+    for (http, email) in [
+        (Http::One, "one@example.test"),
+        (Http::Two, "two@example.test"),
+    ] {
+        let newcomer = json!({ "email": email, "password": PASSWORD, "full_name": "Ada", "role": "admin", "user_metadata": { "x": 1 } });
+        let answer = desk.post(http, "register", &newcomer).send().await;
+        is_own(answer.is_ok());
+        let body = answer.json();
+        assert_eq!(members(&body), TOKENS);
+        assert_eq!(body["user"]["user_metadata"]["full_name"], "Ada");
+        // Only what the route takes gets there.
+        let made: Value = serde_json::from_slice(&desk.double.last("create-user").body).unwrap();
+        assert_eq!(
+            made,
+            json!({ "email": email, "password": PASSWORD, "email_confirm": true,
+                "user_metadata": { "full_name": "Ada", "credits_balance": 100, "current_plan": "free" } })
+        );
+        let me = desk
+            .get(http, "me", text(&body, "access_token"))
+            .send()
+            .await;
+        is_own(me.is_ok());
+        let me = me.json();
+        assert_eq!(
+            members(&me),
+            [
+                "created_at",
+                "credits_balance",
+                "email",
+                "full_name",
+                "id",
+                "role",
+                "updated_at"
+            ]
+        );
+        assert_eq!(me["full_name"], "Ada");
+        assert_eq!(me["credits_balance"], 100);
+        assert_eq!(me["role"], "authenticated");
+        assert_eq!(me["email"], email);
+
+        let again = desk.post(http, "register", &newcomer).send().await;
+        again.is_denied(Reason::EmailExists);
+        assert_eq!(again.json()["detail"], "Email already registered");
+    }
+    desk.gateway.origin.saw_nothing();
+}
+
+#[tokio::test]
+async fn whoever_must_confirm_gets_a_message_and_no_tokens() {
+    let desk = Desk::with(
+        Options::default(),
+        ", confirm_email: required",
+        UNLIMITED,
+        |_| {},
+    )
+    .await;
+    for (http, email) in [
+        (Http::One, "one@example.test"),
+        (Http::Two, "two@example.test"),
+    ] {
+        let answer = desk
+            .post(http, "register", &login(email, PASSWORD))
+            .send()
+            .await;
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        is_own(&answer);
+        assert_eq!(members(&answer.json()), ["email", "message"]);
+        assert!(desk.double.code_for(email).is_some(), "a message was sent");
+        let early = desk
+            .post(http, "login", &login(email, PASSWORD))
+            .send()
+            .await;
+        early.is_denied(Reason::EmailNotConfirmed);
+    }
+}
+
+#[tokio::test]
+async fn refresh_gives_new_tokens_of_the_same_session() {
+    let desk = Desk::open().await;
+    desk.double.add_user(EMAIL, PASSWORD);
+    for http in Http::BOTH {
+        let first = desk.signed_in(http, EMAIL).await;
+        let token = json!({ "refresh_token": first["refresh_token"] });
+        let answer = desk.post(http, "refresh", &token).send().await;
+        is_own(answer.is_ok());
+        let second = answer.json();
+        assert_eq!(members(&second), TOKENS);
+        assert_eq!(second["token_type"], "Bearer");
+        assert_ne!(first["refresh_token"], second["refresh_token"]);
+        assert_eq!(
+            AuthServer::session_of(text(&first, "access_token")),
+            AuthServer::session_of(text(&second, "access_token"))
+        );
+        let unknown = json!({ "refresh_token": "unknown" });
+        let refused = desk.post(http, "refresh", &unknown).send().await;
+        refused.is_denied(Reason::RefreshTokenInvalid);
+        assert_eq!(refused.json()["detail"], "Invalid refresh token");
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_was_ended_here_is_not_brought_back_by_its_refresh_token() {
+    let desk = Desk::open().await;
+    desk.double.add_user(EMAIL, PASSWORD);
+    desk.double.behave("logout", Behave::Fail(500));
+    for http in Http::BOTH {
+        let session = desk.signed_in(http, EMAIL).await;
+        let call = desk.post(http, "logout", &json!({}));
+        let token = text(&session, "access_token");
+        call.bearer(token).send().await.is_ok();
+        let refresh = json!({ "refresh_token": session["refresh_token"] });
+        let refused = desk.post(http, "refresh", &refresh).send().await;
+        refused.is_denied(Reason::RefreshTokenInvalid);
+        assert_eq!(refused.log_line()["detail"], "session_revoked");
+    }
+}
+
+#[tokio::test]
+async fn whoami_says_who() {
+    let desk = Desk::open().await;
+    let id = desk.double.add_user(EMAIL, PASSWORD);
+    for http in Http::BOTH {
+        let session = desk.signed_in(http, EMAIL).await;
+        let answer = desk
+            .get(http, "whoami", text(&session, "access_token"))
+            .send()
+            .await;
+        is_own(answer.is_ok());
+        let body = answer.json();
+        assert_eq!(
+            members(&body),
+            ["created_at", "email", "id", "metadata", "role"]
+        );
+        assert_eq!(body["id"], id.as_str());
+        assert_eq!(body["metadata"], json!({}));
+        desk.gateway
+            .get(http, "/api/v1/auth/whoami")
+            .send()
+            .await
+            .is_denied(Reason::TokenMissing);
+    }
+}
+
+#[tokio::test]
+async fn logout_ends_this_session_here_and_there_and_no_other() {
+    let desk = Desk::open().await;
+    desk.double.add_user(EMAIL, PASSWORD);
+    for http in Http::BOTH {
+        let (one, other) = (
+            desk.signed_in(http, EMAIL).await,
+            desk.signed_in(http, EMAIL).await,
+        );
+        let token = text(&one, "access_token");
+        let call = desk.post(http, "logout", &json!({})).bearer(token);
+        let answer = call.send().await;
+        is_own(answer.is_ok());
+        assert_eq!(
+            answer.json(),
+            json!({ "message": "Logged out successfully" })
+        );
+        let refused = desk.gateway.get(http, "/me").bearer(token).send().await;
+        refused.is_denied(Reason::SessionRevoked);
+        let session = AuthServer::session_of(token);
+        eventually("the session ends there", || {
+            !desk.double.session_lives(&session)
+        })
+        .await;
+        desk.gateway
+            .get(http, "/me")
+            .bearer(text(&other, "access_token"))
+            .send()
+            .await
+            .is_ok();
+    }
+}
+
+#[tokio::test]
+async fn logout_of_the_others_and_of_all_do_what_they_say() {
+    let desk = Desk::open().await;
+    for (number, http) in Http::BOTH.into_iter().enumerate() {
+        let email = format!("{number}@example.test");
+        let id = desk.double.add_user(&email, PASSWORD);
+        let (one, other) = (
+            desk.signed_in(http, &email).await,
+            desk.signed_in(http, &email).await,
+        );
+        let me = |session: &Value| {
+            let token = text(session, "access_token").to_owned();
+            desk.gateway.get(http, "/me").bearer(&token).send()
+        };
+        let leave = |scope: &str| {
+            let token = text(&one, "access_token");
+            let route = format!("logout?scope={scope}");
+            desk.post(http, &route, &json!({})).bearer(token).send()
+        };
+        leave("everybody").await.is_denied(Reason::InputInvalid);
+        leave("others").await.is_ok();
+        me(&other).await.is_denied(Reason::SubjectRevoked);
+        me(&one).await.is_ok();
+        eventually("one session is left", || desk.double.sessions_of(&id) == 1).await;
+
+        leave("global").await.is_ok();
+        me(&one).await.is_denied(Reason::SubjectRevoked);
+        eventually("none is left", || desk.double.sessions_of(&id) == 0).await;
+        // A sign-in within the same seconds cannot be told from those before, and is told to come again; never that the password is wrong.
+        let early = desk
+            .post(http, "login", &login(&email, PASSWORD))
+            .send()
+            .await;
+        early.is_denied(Reason::SignedOutRecently);
+        assert_eq!(early.header("retry-after"), "6");
+    }
+}
+
+#[tokio::test]
+async fn a_reset_is_answered_alike_for_everybody_and_sends_one_message() {
+    let desk = Desk::open().await;
+    desk.double.add_user(EMAIL, PASSWORD);
+    for (round, http) in Http::BOTH.into_iter().enumerate() {
+        let mut shown = Vec::new();
+        for email in [EMAIL, "nobody@example.test"] {
+            let before = desk.double.calls("recover");
+            let call = desk.post(http, "password-reset", &json!({ "email": email }));
+            let answer = call.send().await;
+            is_own(answer.is_ok());
+            assert_eq!(
+                answer.json(),
+                json!({ "message": "Password reset email sent if account exists", "email": email })
+            );
+            desk.double.has_seen("recover", before + 1).await;
+            let mut headers = answer.headers.clone();
+            for own in ["x-request-id", "date", "content-length"] {
+                headers.remove(own);
+            }
+            shown.push(headers);
+        }
+        assert_eq!(shown[0], shown[1]);
+        assert_eq!(desk.double.calls("recover"), 2 * (round + 1));
+    }
+    eventually("a message came", || desk.double.code_for(EMAIL).is_some()).await;
+}
+
+#[tokio::test]
+async fn what_only_the_old_backend_answered_never_reaches_one() {
+    let desk = Desk::with(Options::default(), "", UNLIMITED, |config| {
+        config.more_routes("  - { path: \"/api/v1/{*rest}\", access: public }");
+    })
+    .await;
+    for http in Http::BOTH {
+        for path in [
+            "validate",
+            "check-email",
+            "health",
+            "security-info",
+            "",
+            "login/x",
+        ] {
+            let answer = desk
+                .gateway
+                .get(http, &format!("/api/v1/auth/{path}"))
+                .send()
+                .await;
+            assert_eq!(answer.status, 404, "{path}: {}", answer.text());
+        }
+        desk.gateway
+            .get(http, "/api/v1/auth/login")
+            .send()
+            .await
+            .is_denied(Reason::MethodNotAllowed);
+    }
+    desk.gateway.origin.saw_nothing();
+}
+
+#[tokio::test]
+async fn a_user_whose_session_is_gone_at_the_identity_server_is_told_so() {
+    let desk = Desk::open().await;
+    let id = desk.double.add_user(EMAIL, PASSWORD);
+    for http in Http::BOTH {
+        let (token, _) = desk.double.sign_in(&id);
+        desk.get(http, "me", &token).send().await.is_ok();
+        desk.double
+            .behave("read-user", Behave::Refuse(403, "session_not_found"));
+        desk.get(http, "me", &token)
+            .send()
+            .await
+            .is_denied(Reason::SessionRevoked);
+        desk.double.behave("read-user", Behave::Well);
+    }
+}

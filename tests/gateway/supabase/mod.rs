@@ -1,0 +1,128 @@
+//! The unmodified clients of Supabase, from npm, against a gateway in front of everything that a project has: they sign up, in and out, read and
+//! write tables, upload, and talk on a channel. Behind the gateway are doubles, small and strict.
+//!
+//! `npm ci` in `tests/supabase-js` installs them; `tests/all.sh` does.
+
+mod channels;
+mod driver;
+mod files;
+mod tables;
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::json;
+
+use crate::sign_in::{Desk, UNLIMITED};
+use crate::support::auth_server::{AuthServer, Behave, Options, PUBLISHABLE};
+use crate::support::{Origin, eventually};
+use channels::Channels;
+use driver::Driver;
+
+/// The doors of a project.
+const ROUTES: &str = r#"
+    - { path: "/auth/v1/{*rest}", access: optional, apikey: required, serve: identity_server, errors: gotrue }
+    - path: "/rest/v1/{*rest}"
+      access: user
+      apikey: required
+      errors: postgrest
+      rest: { tables: { projects: { read: [id, name], write: [id, name] } }, rpc: [search] }
+    - { path: "/storage/v1/object/public/{*rest}", methods: [GET], access: public, tail: opaque }
+    - { path: "/storage/v1/{*rest}", access: optional, apikey: optional, tail: opaque, body: { limit: 5GiB }, timeouts: { first_byte: 10m, total: 1d } }
+    - { path: /realtime/v1/websocket, methods: [GET], access: user, apikey: required, upstream: channels, upgrade: [websocket], realtime: true }
+"#;
+
+async fn project(channels: &Channels) -> Desk {
+    let desk = Desk::with(Options::default(), "", UNLIMITED, |config| {
+        config
+            .upstream("channels", &channels.url(), "")
+            .routes(ROUTES);
+    })
+    .await;
+    desk.is_ready().await;
+    desk
+}
+
+fn serve(origin: &Origin) -> Arc<Mutex<Vec<u8>>> {
+    tables::serve(origin);
+    files::serve(origin)
+}
+
+#[tokio::test]
+async fn a_whole_day_of_an_unmodified_client_passes_and_its_sign_out_ends_everything_at_once() {
+    let channels = Channels::start();
+    let desk = project(&channels).await;
+    let uploaded = serve(&desk.gateway.origin);
+    let mut driver = Driver::start(&desk.gateway, PUBLISHABLE, "whole");
+    driver.waits("refreshed");
+    // The channel heard a join and a newer token, both of users.
+    eventually("the newer token", || channels.tokens().len() >= 2).await;
+    let sessions: Vec<String> = channels
+        .tokens()
+        .iter()
+        .map(|(_, token)| AuthServer::session_of(token))
+        .collect();
+    assert!(sessions.iter().all(|session| *session == sessions[0]));
+    assert_eq!(channels.tokens()[0].0, "phx_join");
+    assert!(
+        channels
+            .tokens()
+            .iter()
+            .any(|(event, _)| event == "access_token")
+    );
+    driver.resume();
+    driver.finishes();
+
+    // What was forbidden never arrived, and a key was never taken for a user.
+    let mut seen = desk.gateway.origin.take();
+    for request in &seen {
+        assert!(
+            !request.mentions("owner") && !request.mentions("add_user_credits"),
+            "{}",
+            request.target
+        );
+        assert!(
+            !request.target.starts_with("/rest/v1/users"),
+            "{}",
+            request.target
+        );
+        for value in request.all("authorization") {
+            assert!(value.starts_with("Bearer ey"), "{value}");
+        }
+        let body = String::from_utf8_lossy(&request.body);
+        assert!(!body.contains("owner"), "{body}");
+    }
+    seen.retain(|request| request.target.starts_with("/storage/v1/upload"));
+    let methods: Vec<&str> = seen.iter().map(|request| request.method.as_str()).collect();
+    assert_eq!(methods, ["POST", "PATCH", "HEAD", "PATCH", "PATCH"]);
+    for request in &seen {
+        assert_eq!(request.header("tus-resumable"), Some("1.0.0"));
+        assert_eq!(request.header("x-upsert"), Some("true"));
+    }
+    let content: Vec<u8> = b"tus".iter().copied().cycle().take(100_000).collect();
+    assert!(*uploaded.lock().unwrap() == content);
+}
+
+#[tokio::test]
+async fn an_outage_signs_no_client_out_and_a_revoked_session_does() {
+    let channels = Channels::start();
+    let desk = project(&channels).await;
+    let mut driver = Driver::start(&desk.gateway, PUBLISHABLE, "outage");
+    driver.waits("signed in");
+    desk.double.behave_always(Behave::Reset);
+    driver.resume();
+    driver.waits("asked");
+    desk.double.behave_always(Behave::Well);
+    driver.resume();
+    driver.waits("asked again");
+    let token = desk
+        .double
+        .last("read-user")
+        .header("authorization")
+        .to_owned();
+    let claims = AuthServer::claims(token.trim_start_matches("Bearer "));
+    let revoked =
+        json!({ "kind": "session", "session": claims["session_id"], "issuer": claims["iss"] });
+    desk.gateway.revoke(&revoked);
+    driver.resume();
+    driver.finishes();
+}

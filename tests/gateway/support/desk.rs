@@ -1,0 +1,206 @@
+//! Where the users of a test sign in: another replica, as far as the gateway under test can tell. It shares its keys and its store.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use foregate::clock::unix_millis;
+use foregate::config;
+use foregate::config::secret::Secret;
+use foregate::metrics::Metrics;
+use foregate::request::headers::OWN_COOKIE;
+use foregate::sessions::record::{Carrier, InnerTokens, Seen};
+use foregate::sessions::sign_in::{Begun, Granted};
+use foregate::sessions::{Revocations, Sessions, cookie::Cookie};
+use foregate::store::{self, Outage, Store};
+use foregate::tokens::mint::Claims;
+use serde_json::Value;
+use tokio::runtime::Runtime;
+
+use super::client::Call;
+use super::config::KEY;
+use super::{AuthServer, Issuer, RedisServer, eventually};
+
+/// A replica without a door.
+pub struct Desk {
+    pub sessions: Arc<Sessions>,
+    pub store: Arc<dyn Store>,
+    pub metrics: Metrics,
+    /// Its own, since tests block theirs.
+    background: Option<Runtime>,
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        if let Some(background) = self.background.take() {
+            background.shutdown_background();
+        }
+    }
+}
+
+/// Somebody who signed in.
+#[derive(Clone, Debug)]
+pub struct SignedIn {
+    pub subject: String,
+    /// `session_id` of the tokens.
+    pub session: String,
+    /// The value of the cookie.
+    pub cookie: String,
+    pub csrf: String,
+    /// The access token behind the cookie.
+    pub access: String,
+    /// And the refresh token.
+    pub refresh: String,
+    pub set_cookie: String,
+}
+
+impl Desk {
+    /// One that shares this server, with the key that [`Config::store`](super::Config::store) writes.
+    pub async fn at(redis: &RedisServer) -> Self {
+        Self::with(redis, "{}").await
+    }
+
+    /// The same, with this value of `sessions`.
+    pub async fn with(redis: &RedisServer, sessions: &str) -> Self {
+        let desk = Self::open(
+            &format!("store: {{ redis: \"{}\" }}\n", redis.url()),
+            sessions,
+        )
+        .await;
+        eventually("the store answers", || {
+            desk.store.outage() == Outage::Reachable
+        })
+        .await;
+        desk
+    }
+
+    /// One with the same key and a store of its own: its cookies are good, and nobody else finds their sessions.
+    pub async fn alone() -> Self {
+        Self::open("", "{}").await
+    }
+
+    async fn open(store: &str, sessions: &str) -> Self {
+        let text = format!(
+            "environment: development\nlisten: [{{ address: 127.0.0.1:0, tls: off }}]\nkeys: [{{ id: k1, secret: \"{KEY}\" }}]\n{store}sessions: {sessions}\nroutes: [{{ path: /health, access: public, serve: health }}]\n"
+        );
+        let loaded = config::load_str("desk.yaml", &text, Path::new("."), &|_| None)
+            .unwrap_or_else(|problems| panic!("{problems}"));
+        let metrics = Metrics::new().unwrap();
+        let background = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let (config, counts) = (loaded.config, metrics.sessions.clone());
+        let (stored, listed) = (metrics.store.clone(), metrics.revocations.clone());
+        let opening = background.spawn(async move {
+            let store = store::open(&config, &stored).unwrap();
+            let (revocations, mut follower) = Revocations::new(store.clone(), 1000, listed);
+            follower.catch_up().await;
+            tokio::spawn(follower.run());
+            let clock = unix_millis;
+            let sessions =
+                Sessions::new(&config, store.clone(), revocations, None, counts, clock).unwrap();
+            (store, sessions)
+        });
+        let (store, sessions) = opening.await.unwrap();
+        Self {
+            sessions,
+            store,
+            metrics,
+            background: Some(background),
+        }
+    }
+
+    /// Signs a fresh user in, with a cookie.
+    pub async fn sign_in(&self, issuer: &Issuer) -> SignedIn {
+        self.sign_in_with(issuer, &issuer.claims(), None).await
+    }
+
+    /// Signs the user of these claims in, with a cookie that may replace an older one. The claims get a session unless they have one.
+    pub async fn sign_in_with(
+        &self,
+        issuer: &Issuer,
+        claims: &Claims,
+        replaces: Option<&SignedIn>,
+    ) -> SignedIn {
+        let has_session = claims.as_object().contains_key("session_id");
+        let claims = match has_session {
+            true => claims.clone(),
+            false => claims.clone().session(&uuid::Uuid::now_v7().to_string()),
+        };
+        let tokens = (issuer.sign(&claims), "no refresh token".to_owned());
+        let claims = Value::from(claims.as_object().clone());
+        self.begin(&claims, tokens, replaces).await
+    }
+
+    /// Signs the user of these tokens in, access and refresh, which the identity server gave.
+    pub async fn sign_in_by(&self, tokens: (String, String)) -> SignedIn {
+        self.begin(&AuthServer::claims(&tokens.0), tokens, None)
+            .await
+    }
+
+    async fn begin(
+        &self,
+        claims: &Value,
+        (access, refresh): (String, String),
+        replaces: Option<&SignedIn>,
+    ) -> SignedIn {
+        let text = |name: &str| claims[name].as_str().unwrap().to_owned();
+        let (subject, session) = (text("sub"), text("session_id"));
+        let granted = Granted {
+            issuer: text("iss"),
+            subject: subject.clone(),
+            session: Some(session.clone()),
+            tokens: InnerTokens {
+                access: Secret::new(access.as_str()),
+                refresh: Secret::new(refresh.as_str()),
+            },
+        };
+        let replaces = replaces.map(|old| self.read(&old.cookie));
+        let begun = self
+            .sessions
+            .begin(granted, Carrier::Cookie, seen(), replaces);
+        let Begun { set_cookie, csrf } = begun.await.unwrap();
+        let set_cookie = set_cookie.unwrap().to_str().unwrap().to_owned();
+        let value = set_cookie.split(['=', ';']).nth(1).unwrap().to_owned();
+        SignedIn {
+            subject,
+            session,
+            cookie: value,
+            csrf: csrf.unwrap(),
+            access,
+            refresh,
+            set_cookie,
+        }
+    }
+
+    /// The cookie of this value, which is one of ours.
+    pub fn read(&self, value: &str) -> Cookie {
+        self.sessions
+            .cookies()
+            .read(value)
+            .expect("a cookie of ours")
+    }
+}
+
+/// A browser somewhere.
+pub fn seen() -> Seen {
+    Seen {
+        address: "203.0.113.9".parse().unwrap(),
+        user_agent: Some("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Firefox/140.0".to_owned()),
+    }
+}
+
+impl<'c> Call<'c> {
+    /// Adds the cookie of somebody who signed in.
+    pub fn cookie_of(self, somebody: &SignedIn) -> Self {
+        self.header("cookie", format!("{OWN_COOKIE}={}", somebody.cookie))
+    }
+
+    /// Adds the cookie, and what a page of the gateway's own origin sends with it to change something.
+    pub fn page_of(self, somebody: &SignedIn) -> Self {
+        self.cookie_of(somebody)
+            .header("origin", format!("https://{}", super::pki::NAME))
+            .header("x-csrf-token", &somebody.csrf)
+    }
+}

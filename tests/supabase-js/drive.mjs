@@ -1,0 +1,171 @@
+// Drives the unmodified clients of Supabase through a gateway. A test in Rust starts it, answers it where it waits, and looks at what the servers
+// behind the gateway saw. Any failed assertion ends it with another status than 0.
+import assert from 'node:assert/strict'
+import { createInterface } from 'node:readline'
+import { createClient } from '@supabase/supabase-js'
+import * as tus from 'tus-js-client'
+import WebSocket from 'ws'
+
+const { GATEWAY: url, APIKEY: key } = process.env
+const mode = process.argv[2]
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
+
+// Says where it is, and waits until the test has done its part.
+async function wait(name) {
+  console.log(JSON.stringify({ waits: name }))
+  await lines.next()
+}
+
+// How sockets ended, which the client itself keeps for itself.
+const ends = []
+class Watched extends WebSocket {
+  constructor(...all) {
+    super(...all)
+    this.on('close', (code, reason) => ends.push(`${code} ${reason}`))
+  }
+}
+
+const client = createClient(url, key, {
+  auth: { persistSession: false, autoRefreshToken: false },
+  realtime: { transport: Watched },
+})
+const credentials = { email: 'grace@example.test', password: 'correct horse battery' }
+
+async function until(what, holds) {
+  const deadline = Date.now() + 15_000
+  while (!holds()) {
+    assert(Date.now() < deadline, `never happened: ${what}`)
+    await new Promise((resume) => setTimeout(resume, 5))
+  }
+}
+
+function good({ data, error }) {
+  assert.equal(error, null)
+  return data
+}
+
+async function signIn() {
+  good(await client.auth.signUp(credentials))
+  const { session } = good(await client.auth.signInWithPassword(credentials))
+  return session
+}
+
+async function tables() {
+  const read = await client.from('projects').select('id, name').eq('id', 1).order('name').limit(5)
+  assert.deepEqual(good(read), [{ id: 1, name: 'one' }])
+  const written = await client.from('projects').insert({ name: 'two' }).select('id,name')
+  assert.deepEqual(good(written), [{ id: 2, name: 'two' }])
+  const several = client.from('projects').upsert([{ name: 'a' }, { name: 'b' }], { onConflict: 'id' })
+  assert.equal((await several).error, null)
+  const forbidden = [
+    client.from('projects').update({ owner: 'me' }).eq('id', 1),
+    client.from('projects').insert([{ name: 'a' }, { name: 'b', owner: 'me' }]),
+    client.from('projects').select('*'),
+    client.from('projects').select('id').order('owner'),
+    client.from('projects').select('id, users(email)'),
+    client.from('projects').delete().eq('id', 1),
+    client.from('users').select('id'),
+    client.schema('auth').from('users').select('id'),
+    client.rpc('add_user_credits', { amount: 1 }),
+  ]
+  for (const call of forbidden) {
+    const { data, error, status } = await call
+    assert.equal(data, null)
+    assert.equal(status, 403)
+    assert.equal(error.code, '42501')
+  }
+  assert.deepEqual(good(await client.rpc('search', { term: 'cat' })), [{ id: 1 }])
+}
+
+async function storage(session) {
+  const bucket = client.storage.from('media')
+  const file = new Blob(['hello'], { type: 'text/plain' })
+  assert.equal(good(await bucket.upload('me/a b.txt', file, { upsert: true })).path, 'me/a b.txt')
+  // A public object needs no key.
+  const { publicUrl } = bucket.getPublicUrl('me/a b.txt').data
+  assert.equal(await (await fetch(publicUrl)).text(), 'public')
+  // In pieces, the second of which is resumed by another client that knows no more than the URL.
+  const content = Buffer.alloc(100_000, 'tus')
+  const options = {
+    endpoint: `${url}/storage/v1/upload/resumable`,
+    headers: { authorization: `Bearer ${session.access_token}`, apikey: key, 'x-upsert': 'true' },
+    metadata: { bucketName: 'media', objectName: 'me/b', contentType: 'text/plain' },
+    chunkSize: 40_000,
+    retryDelays: null,
+  }
+  const begun = await new Promise((resolve, reject) => {
+    const upload = new tus.Upload(content, {
+      ...options,
+      onError: reject,
+      onChunkComplete: () => upload.abort().then(() => resolve(upload.url), reject),
+    })
+    upload.start()
+  })
+  assert(begun.startsWith(`${url}/storage/v1/upload/resumable/`), begun)
+  await new Promise((resolve, reject) => {
+    new tus.Upload(content, { ...options, uploadUrl: begun, onError: reject, onSuccess: resolve }).start()
+  })
+}
+
+async function channel() {
+  const heard = []
+  const room = client.channel('room', { config: { private: true, broadcast: { self: true } } })
+  room.on('broadcast', { event: 'shout' }, ({ payload }) => heard.push(payload))
+  const states = []
+  room.subscribe((state) => states.push(state))
+  await until('subscribed', () => states.includes('SUBSCRIBED'))
+  assert.equal(await room.send({ type: 'broadcast', event: 'shout', payload: { x: 'ä'.repeat(2000) } }), 'ok')
+  await until('the broadcast', () => heard.length === 1)
+  assert.deepEqual(heard[0], { x: 'ä'.repeat(2000) })
+}
+
+async function whole() {
+  const first = await signIn()
+  assert.equal(good(await client.auth.getUser()).user.email, credentials.email)
+  const { session } = good(await client.auth.refreshSession())
+  assert.notEqual(session.refresh_token, first.refresh_token)
+  await tables()
+  await storage(session)
+  await channel()
+  // The client tells the channel by itself that its token is another one.
+  good(await client.auth.refreshSession())
+  await wait('refreshed')
+  assert.deepEqual(ends, [])
+  const { access_token: last } = good(await client.auth.getSession()).session
+
+  assert.equal((await client.auth.signOut()).error, null)
+  for (const token of [first.access_token, session.access_token, last]) {
+    const headers = { apikey: key, authorization: `Bearer ${token}` }
+    const refused = await fetch(`${url}/rest/v1/projects?select=id`, { headers })
+    assert.equal(refused.status, 401)
+    assert.equal((await refused.json()).code, 'PGRST303')
+  }
+  await until('the socket ends', () => ends.length > 0)
+  assert.equal(ends[0], '4401 session_not_found')
+  await client.removeAllChannels()
+}
+
+async function outage() {
+  const events = []
+  client.auth.onAuthStateChange((event) => events.push(event))
+  await signIn()
+  await wait('signed in')
+  // Whatever is down, nobody is signed out.
+  const { error } = await client.auth.getUser()
+  assert.equal(error.name, 'AuthRetryableFetchError', error)
+  assert.equal(error.status, 503)
+  assert.notEqual((await client.auth.getSession()).data.session, null)
+  assert(!events.includes('SIGNED_OUT'), events)
+  await wait('asked')
+  good(await client.auth.getUser())
+  await wait('asked again')
+  // The operator has revoked the session: now they are.
+  const ended = await client.auth.getUser()
+  assert.equal(ended.error.name, 'AuthSessionMissingError', ended.error)
+  assert.equal((await client.auth.getSession()).data.session, null)
+  assert(events.includes('SIGNED_OUT'), events)
+}
+
+await { whole, outage }[mode]()
+console.log(JSON.stringify({ done: mode }))
+process.exit(0)
