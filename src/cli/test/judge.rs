@@ -84,7 +84,9 @@ impl Judge {
             .enable_all()
             .build()?;
         let bound = stand_in(&mut loaded.config, facts)?;
+        let entered = runtime.enter();
         let (snapshot, follower) = build(loaded)?;
+        drop(entered);
         runtime.block_on(bind(&snapshot, &bound))?;
         Ok(Self {
             snapshot: Arc::new(snapshot),
@@ -293,15 +295,15 @@ fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Follower)> {
     let metrics = Metrics::new()?;
     let keys = KeySources::new(metrics.keys().clone());
     let (revocations, follower) = Revocations::new(store.clone(), 1, metrics.revocations.clone());
-    let shelf = Shelf::new(store.clone(), false, None, metrics.facts.clone());
     let sessions = Sessions::new(
         &loaded.config,
-        store,
+        store.clone(),
         revocations.clone(),
         None,
         metrics.sessions.clone(),
         clock::unix_millis,
     )?;
+    let shelf = Shelf::new(store, false, None, metrics.facts.clone());
     let snapshot = Snapshot::build(
         loaded.config,
         loaded.digest,

@@ -15,14 +15,14 @@ fn is_full() -> bool {
 #[tokio::test]
 async fn every_answer_is_what_the_rules_say_with_caches_cold_and_warm() {
     let (size, count) = match is_full() {
-        true => (Size::FULL, 12_000),
-        false => (Size::SMALL, 6_000),
+        true => (Size::FULL, 40_000),
+        false => (Size::SMALL, 8_000),
     };
     let mut trial = Trial::start(size, 7, &[]).await;
     let asked = trial.questions(count);
-    let combinations = trial.combinations(&asked);
-    eprintln!("{count} questions, {combinations} combinations");
-    assert!(combinations >= 2_000, "{combinations}");
+    let asked = trial.one_of_each(asked);
+    eprintln!("{} combinations", asked.len());
+    assert!(asked.len() >= 2_000, "{}", asked.len());
     let rulings = trial.rulings(&asked);
     trial.compare("cold", &asked, &rulings).await;
     trial.compare("warm", &asked, &rulings).await;

@@ -281,9 +281,9 @@ impl Trial {
         );
     }
 
-    /// How many combinations of role, relation, visibility, soundness, action and route there are among these.
-    pub fn combinations(&self, asked: &[Asked]) -> usize {
-        let mut query = "SELECT count(DISTINCT (roles, relation, visibility, sound, door, welcome)) FROM (SELECT roles, door, \
+    /// One question of each combination of role, relation, visibility, soundness, standing, action and route that is among these.
+    pub fn one_of_each(&self, asked: Vec<Asked>) -> Vec<Asked> {
+        let mut query = "SELECT DISTINCT ON (roles, relation, visibility, sound, door, welcome) number FROM (SELECT number, roles, door, \
             CASE WHEN kind = 'project' THEN (SELECT max(rank) FROM oracle.project v WHERE v.thing = asked.thing::uuid AND person = subject::uuid) \
                  WHEN kind = 'generation' THEN (SELECT max(rank) * 10 + max((g.user_id = person)::int) FROM oracle.generation v JOIN generations g ON g.id = v.thing WHERE v.thing = asked.thing::uuid AND person = subject::uuid) \
                  WHEN kind = 'file' THEN (SELECT max(rank) FROM oracle.file v WHERE v.thing = asked.thing::uuid AND person = subject::uuid) \
@@ -295,7 +295,7 @@ impl Trial {
             let comma = if index == 0 { "" } else { "," };
             write!(
                 query,
-                "{comma}('{}','{}','{}','{}','{} {}{}')",
+                "{comma}({index},'{}','{}','{}','{}','{} {}{}')",
                 question.subject,
                 question.roles.join(","),
                 question.kind,
@@ -306,7 +306,17 @@ impl Trial {
             )
             .unwrap();
         }
-        query.push_str(") AS asked (subject, roles, kind, thing, door)) AS combined");
-        self.postgres.value(&query).parse().unwrap()
+        query.push_str(") AS asked (number, subject, roles, kind, thing, door)) AS combined");
+        let mut kept: Vec<usize> = self
+            .postgres
+            .rows(&query)
+            .iter()
+            .map(|row| row[0].parse().unwrap())
+            .collect();
+        // Not in the order of what they have in common.
+        kept.sort_unstable();
+        kept.into_iter()
+            .map(|number| asked[number].clone())
+            .collect()
     }
 }
