@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use foregate::auth::condition::{Condition, Scope};
+use foregate::auth::when::condition::{Condition, Scope};
 use foregate::clock;
 use foregate::config::{self, Loaded};
 use foregate::log::Log;

@@ -309,7 +309,6 @@ impl Words {
             Reason::AnonymousRefused => words("anonymous_refused", "42501"),
             Reason::AalInsufficient => words("insufficient_aal", "42501"),
             Reason::RoleInsufficient => words("role_insufficient", "42501"),
-            Reason::WhenRefused | Reason::WhenFailed => words("when_refused", "42501"),
 
             // What is down says nothing about anybody's session.
             Reason::KeysUnavailable

@@ -35,7 +35,6 @@
 
 pub mod caller;
 pub mod chain;
-pub mod condition;
 pub mod identifiers;
 pub mod identity;
 pub mod lineage;

@@ -1,7 +1,7 @@
 //! The condition of a route.
 
 use super::Checker;
-use crate::auth::condition::{Condition, Fault};
+use crate::auth::when::condition::{Condition, Fault};
 use crate::config::checked::Access;
 use crate::config::node::Text;
 use crate::config::problem::Place;

@@ -4,7 +4,9 @@
 //! lacks. Trusts: what identity proved of the caller; the canonical request. Not here: what an expression may say (`condition`), and
 //! anything that must be looked up: a condition sees no facts.
 
-use super::condition::Scope;
+pub mod condition;
+
+use self::condition::Scope;
 use super::performance::Informed;
 use super::{Layer, LayerName};
 use crate::denial::{Denial, Reason};
