@@ -114,6 +114,8 @@ pub enum Verdict {
     Waived(Reason),
     /// It was not asked.
     Off,
+    /// It passed because there was nothing for it to judge.
+    Idle,
 }
 
 /// What became of a request.
@@ -210,6 +212,15 @@ impl Record {
         self.lap = now;
     }
 
+    /// Notes a step that had nothing to judge; it took no time.
+    pub fn idle_step(&mut self, layer: LayerName) {
+        self.steps.push(Step {
+            layer,
+            took: Duration::ZERO,
+            verdict: Verdict::Idle,
+        });
+    }
+
     /// The time of the first step begins.
     pub fn start_lap(&mut self) {
         self.lap = clock::now();
@@ -244,7 +255,7 @@ impl Record {
     }
 
     /// One line of JSON, with its line end: what an operator reads. `layers` has `name:microseconds` and, where it is not simply yes, the
-    /// verdict. `timestamp` is the time as [`clock::timestamp`] writes it.
+    /// verdict; `name:-` if there was nothing to judge. `timestamp` is the time as [`clock::timestamp`] writes it.
     pub fn write_line(&self, timestamp: &str, lines: &mut Vec<u8>) {
         let mut line = Line::open(lines, timestamp);
         line.text(text_key!("request_id"), text(&self.id));

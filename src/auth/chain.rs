@@ -99,7 +99,7 @@ impl Chain {
         // What a table's rules grant nobody is granted no role either.
         let identified = enforce(&self.rest, &request, identified, record).await?;
         // All lookups at once, before anybody judges by them.
-        let budget = Budget::begin(request.snapshot().config().budget);
+        let budget = Budget::begin(record.lap(), request.snapshot().config().budget);
         let given = (identified, budget);
         let informed = enforce(&self.performance, &request, given, record).await?;
         // What the caller is, before whose the thing is.
@@ -164,7 +164,7 @@ impl Chain {
         mut record: Record,
     ) -> Result<Standing, Denial> {
         let identified = enforce(&self.identifiers, &request, caller, &mut record).await?;
-        let budget = Budget::begin(request.snapshot().config().budget);
+        let budget = Budget::begin(record.lap(), request.snapshot().config().budget);
         let given = (identified, budget);
         let informed = enforce(&self.performance, &request, given, &mut record).await?;
         let roles = step(&self.roles, &request, informed.clone(), &mut record).await?;
@@ -257,6 +257,10 @@ async fn judge<L: Layer>(
     refused: fn(Reason) -> Verdict,
 ) -> Result<L::Proof, Denial> {
     let outcome = layer.check(request, given).await;
+    if outcome.is_ok() && !layer.concerns(request) {
+        record.idle_step(L::NAME);
+        return outcome;
+    }
     let verdict = outcome
         .as_ref()
         .map_or_else(|denial| refused(denial.reason), |_| Verdict::Passed);

@@ -63,6 +63,11 @@ pub trait Layer {
     /// What passing this one proves.
     type Proof;
 
+    /// Whether the request gives the layer anything to judge. If not, its passing takes no time worth measuring.
+    fn concerns(&self, _request: &Inbound) -> bool {
+        true
+    }
+
     /// Judges a request. `Ok` is the proof; `Err` ends the request, unless the route waives this layer.
     fn check(
         &self,

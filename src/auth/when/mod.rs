@@ -25,6 +25,10 @@ impl Layer for When {
     type Given = Informed;
     type Proof = Fits;
 
+    fn concerns(&self, request: &Inbound) -> bool {
+        request.rule().when.is_some()
+    }
+
     async fn check(&self, request: &Inbound, informed: Informed) -> Result<Fits, Denial> {
         if let Some(condition) = &request.rule().when {
             match condition.holds(&Scope::of(request, informed.caller())) {

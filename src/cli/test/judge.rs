@@ -218,6 +218,7 @@ impl Judge {
                         format!("{} waived: {}", step.layer.as_str(), reason.code())
                     }
                     Verdict::Off => format!("{} off", step.layer.as_str()),
+                    Verdict::Idle => format!("{} had nothing to judge", step.layer.as_str()),
                 })
                 .collect(),
         }
