@@ -156,7 +156,7 @@ impl Checker<'_> {
             Field::Good(name) => self.name(&name.value.value, &name.place),
         };
         let errors = or(&wire.errors, Errors::Problem);
-        let apikey = self.apikey(&wire.apikey, target, around);
+        let apikey = self.apikey(wire, around);
         let rest = self.rest(wire, &paths, target);
         let websocket = self.websocket(wire, methods, target, around);
         let realtime = self.realtime(wire, websocket);
