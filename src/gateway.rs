@@ -46,6 +46,7 @@ pub struct Gateway {
     pools: Pools,
     streams: Rc<Streams>,
     /// Records of requests that are over, until the requests at hand have been dealt with.
+    #[allow(clippy::vec_box, reason = "moved as a pointer; a record is long")]
     ended: RefCell<Vec<Box<Record>>>,
     lines: RefCell<Vec<u8>>,
     flush_planned: Cell<bool>,

@@ -148,6 +148,12 @@ pub(super) fn judge(draw: Draw, rate: Rate, empty_at: i64, now: i64) -> Outcome 
 
 #[cfg(test)]
 mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "tests"
+    )]
+
     use super::*;
 
     fn rate(count: u32, seconds: u64) -> Rate {

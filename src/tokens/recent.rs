@@ -14,19 +14,28 @@ use super::Verified;
 
 /// The last token that one connection proved. Its text is kept for as long as the connection.
 #[derive(Default)]
-pub struct Recent(RefCell<Option<(Box<[u8]>, Arc<Verified>)>>);
+pub struct Recent(RefCell<Option<Proven>>);
+
+/// A token's text, and what it proved.
+struct Proven {
+    text: Box<[u8]>,
+    verified: Arc<Verified>,
+}
 
 impl Recent {
     /// What was proven by this very text, if it was the last.
     pub(super) fn find(&self, token: &str) -> Option<Arc<Verified>> {
         let last = self.0.borrow();
-        let (text, verified) = last.as_ref()?;
-        is_same(text, token.as_bytes()).then(|| Arc::clone(verified))
+        let last = last.as_ref()?;
+        is_same(&last.text, token.as_bytes()).then(|| Arc::clone(&last.verified))
     }
 
     /// Puts a token in the place of the last one.
     pub(super) fn remember(&self, token: &str, verified: &Arc<Verified>) {
-        *self.0.borrow_mut() = Some((token.as_bytes().into(), Arc::clone(verified)));
+        *self.0.borrow_mut() = Some(Proven {
+            text: token.as_bytes().into(),
+            verified: Arc::clone(verified),
+        });
     }
 }
 

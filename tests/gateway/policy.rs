@@ -174,7 +174,11 @@ fn cases_are_judged_by_the_map_and_every_layer_without_any_network() {
     let json = run.json();
     assert_eq!((&json["passed"], &json["failed"]), (&2.into(), &0.into()));
     let steps = json["cases"][0]["was"]["steps"].as_array().unwrap();
-    assert!(steps.contains(&"when passed".into()), "{steps:?}");
+    assert!(steps.contains(&"roles passed".into()), "{steps:?}");
+    assert!(
+        steps.contains(&"ownership had nothing to judge".into()),
+        "{steps:?}"
+    );
 }
 
 #[test]

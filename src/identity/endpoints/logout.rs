@@ -160,6 +160,12 @@ impl Visit {
 
 #[cfg(test)]
 mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "tests"
+    )]
+
     use super::*;
 
     #[test]

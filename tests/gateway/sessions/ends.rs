@@ -10,7 +10,7 @@ use foregate::tokens::mint::Claims;
 
 use super::{Place, eventually_over, is_over, is_over_for, is_served};
 use crate::support::desk::seen;
-use crate::support::tokens::ISSUER;
+use crate::support::tokens::{ISSUER, now};
 use crate::support::{Gateway, Http, SignedIn};
 
 /// Signs the user of these claims in, in a session of its own.
@@ -310,6 +310,7 @@ async fn a_user_sees_their_sessions_and_ends_one_the_others_or_all() {
     assert_eq!(end(Which::All).await.unwrap().sessions, 1);
     eventually_over(&place.gateway, &everybody[3]).await;
     // Whoever signs in again at once gets in.
+    let claims = Claims::new(ISSUER, &subject, now());
     let again = another(&place, &claims).await;
     is_served(&place.gateway, Http::Two, &again).await;
     is_served(&place.gateway, Http::Two, &stranger).await;

@@ -22,6 +22,9 @@ async fn desk(postgres: &Postgres) -> Desk {
     })
     .await;
     desk.is_ready().await;
+    desk.gateway
+        .metric_becomes("foregate_database_up", &[], 1.0)
+        .await;
     desk
 }
 
