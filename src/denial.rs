@@ -282,6 +282,8 @@ reasons! {
         "The identity server was asked to make the account and did not answer: it may be there.", "Try to sign in; if that fails, register again.";
     SignedOutRecently "signed_out_recently" => SERVICE_UNAVAILABLE, "signed_out_recently", Gateway, Both,
         "The user was signed out everywhere a moment ago, and a session that young cannot be told from those before.", "Come again when `Retry-After` says so.";
+    SessionAbsent "session_absent" => NOT_FOUND, "not_found", Client, Both,
+        "The session that is to end is not one of the user's.", "Ask for the list again.";
     LogoutIncomplete "logout_incomplete" => SERVICE_UNAVAILABLE, "logout_incomplete", Dependency, Both,
         "The session is refused here, but the store could not be told, so that other replicas may still accept it; that is tried again until it is done.", "Check the store; see `detail`.";
 
@@ -298,6 +300,10 @@ reasons! {
         "The route wants a higher authenticator assurance level than the token's `aal`.", "Sign in with a second factor.";
     RoleInsufficient "role_insufficient" => FORBIDDEN, "role_insufficient", Client, Both,
         "No role of the caller grants the route's action.", "Grant the action under `roles.grants`.";
+    WhenRefused "when_refused" => FORBIDDEN, "when_refused", Client, Both,
+        "The route's `when` does not hold for this request and caller.", "Nothing, if the condition says what is meant.";
+    WhenFailed "when_failed" => FORBIDDEN, "when_refused", Client, Both,
+        "The route's `when` cannot be computed for this request and caller; the detail says why.", "Ask `has(caller.claims.NAME)` before reading a claim that not every token has.";
 
     CallerInactive "caller_inactive" => FORBIDDEN, "caller_inactive", Client, Both,
         "The query `facts.caller` says that the caller is not active, or has no row for it.", "Activate the caller's row.";

@@ -40,7 +40,8 @@ is a 503 with its own reason, never a 401 or a 403. A bad token stays a 401.
 
 *allow*: all layers judge as always, on what is in memory. *degrade*: only a caller whose token was accepted here before it began. A
 status is a refusal, with its reason from `reasons.md`. *read* and *write* go by the action of the route, or by its method; *admin* is
-an action that only a role with `\"*\"` grants. `sign-in` and `signed` say what such routes will be answered; no route can be one yet.
+an action that only a role with `\"*\"` grants. `sign-in` is for
+the routes that `identity` makes, and `signed` says what such routes will be answered; none can be one yet.
 
 `foregate check` prints this table, too. This file is written by `tests/reasons.rs` from `src/outage.rs`; change it there.
 ";

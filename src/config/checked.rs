@@ -19,6 +19,7 @@ use super::side_url::SideUrl;
 use crate::auth::LayerName;
 use crate::auth::rest::rules::RestRules;
 use crate::auth::roles::Action;
+use crate::auth::when::condition::Condition;
 use crate::database::ParamType;
 use crate::facts::Template;
 use crate::identity::endpoints::Endpoint;
@@ -356,6 +357,8 @@ pub struct SignIn {
     pub deadlines: Deadlines,
     /// How often somebody may try, at these routes or at the identity server's own.
     pub throttle: Throttling,
+    /// Makes a user's row: `$1` is the subject (uuid), `$2` the e-mail address, `$3` the name (both text). Does nothing if it is there.
+    pub profile: Option<Arc<str>>,
 }
 
 /// Whether new users must prove that an e-mail address is theirs before they sign in.
@@ -798,6 +801,8 @@ pub struct Route {
     pub aal: u8,
     /// What the request does, for `roles.grants`. Default: by method.
     pub action: Option<Action>,
+    /// What must hold besides what the layers ask.
+    pub when: Option<Condition>,
     /// The things it touches, each of which the caller must be allowed to.
     pub resources: Vec<Demand>,
     /// The things its body names, each of which the caller must be allowed to touch.

@@ -85,6 +85,12 @@ wire! {
         supabase: Supabase,
         deadlines: Deadlines,
         throttle: Throttle,
+        profile: Profile,
+    }
+
+    /// What a user has in the database.
+    struct Profile {
+        insert: Text,
     }
 
     /// How long a request to sign in may take.
@@ -294,6 +300,7 @@ wire! {
     refused {
         "identity": "the layer `identity` is always enforced; remove the key",
         "identifiers": "the layer `identifiers` is always enforced; remove the key",
+        "when": "the layer `when` is always enforced; remove the key, or the route's `when`",
         "performance": "the layer `performance` wraps the others and refuses nothing by itself; see `budget`",
     }
 
@@ -330,6 +337,7 @@ wire! {
         pass_credentials: bool,
         aal: Aal,
         action: Text,
+        when: Text,
         upstream: Text,
         serve: Serve,
         trailing_slash: TrailingSlash,
@@ -344,7 +352,7 @@ wire! {
         layers: Layers,
         learn: Learn,
     }
-    later ["limits", "rest", "when"]
+    later ["limits", "rest"]
 
     /// A thing that a route is about.
     struct ResourceOf {

@@ -292,7 +292,11 @@ impl Checker<'_> {
         }
     }
 
-    fn static_facts(&mut self, field: &Field<file::StaticFacts>) -> Option<StaticFacts> {
+    /// Facts that are written down.
+    pub(in crate::config) fn static_facts(
+        &mut self,
+        field: &Field<file::StaticFacts>,
+    ) -> Option<StaticFacts> {
         let absent = file::StaticFacts::absent();
         let wire = super::section(field, &absent)?;
         let inactive = match &wire.inactive {

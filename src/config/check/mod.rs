@@ -27,6 +27,7 @@ mod store;
 mod target;
 mod tokens;
 mod upstreams;
+mod when;
 
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
@@ -84,7 +85,7 @@ impl Checker<'_> {
             Duration::from_millis(50),
         );
         let identity = self.identity(&file.identity, tokens.as_deref());
-        let sign_in = self.sign_in(&file.identity);
+        let sign_in = self.sign_in(&file.identity, file.database.is_written());
         let upstreams = self.upstreams(&file.upstreams);
         let cors = self.cors(&file.cors);
         let hosts = self.hosts(&file.hosts);

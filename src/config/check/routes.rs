@@ -138,6 +138,7 @@ impl Checker<'_> {
             Field::Bad => None,
             Field::Good(text) => self.action(text).map(Some),
         };
+        let when = self.when(&wire.when, access);
         let default_slash = around
             .defaults
             .trailing_slash
@@ -155,7 +156,7 @@ impl Checker<'_> {
             Field::Good(name) => self.name(&name.value.value, &name.place),
         };
         let errors = or(&wire.errors, Errors::Problem);
-        let apikey = self.apikey(&wire.apikey, around);
+        let apikey = self.apikey(wire, around);
         let rest = self.rest(wire, &paths, target);
         let websocket = self.websocket(wire, methods, target, around);
         let realtime = self.realtime(wire, websocket);
@@ -171,6 +172,7 @@ impl Checker<'_> {
             pass_credentials: or(&wire.pass_credentials, false)?,
             aal: or(&wire.aal, file::Aal(1))?.0,
             action: action?,
+            when: when?,
             resources: resources?,
             learn: learn?,
             body_ids: body_ids?,

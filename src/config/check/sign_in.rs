@@ -1,6 +1,7 @@
 //! The sign-in routes: where they are, how long they may take, and how often they may be asked.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::overlap::Placed;
@@ -29,6 +30,7 @@ impl Checker<'_> {
     pub(super) fn sign_in(
         &mut self,
         field: &Field<file::IdentityProvider>,
+        has_database: bool,
     ) -> Option<Option<SignIn>> {
         let wire = match field {
             Field::Absent => return Some(None),
@@ -41,11 +43,13 @@ impl Checker<'_> {
         let confirm_email = or(&supabase.confirm_email, ConfirmEmail::Auto);
         let deadlines = self.deadlines(&wire.deadlines);
         let throttle = self.throttle(&wire.throttle);
+        let profile = self.profile(&wire.profile, has_database);
         Some(Some(SignIn {
             prefix: prefix?,
             confirm_email: confirm_email?,
             deadlines: deadlines?,
             throttle: throttle?,
+            profile: profile?,
         }))
     }
 
@@ -72,6 +76,43 @@ impl Checker<'_> {
             );
         }
         fits.then(|| Some(prefix.to_owned()))
+    }
+
+    /// `Some(None)` if users have no row.
+    fn profile(
+        &mut self,
+        field: &Field<file::Profile>,
+        has_database: bool,
+    ) -> Option<Option<Arc<str>>> {
+        let wire = match field {
+            Field::Absent => return Some(None),
+            Field::Bad => return None,
+            Field::Good(wire) => wire,
+        };
+        let example = "write such as `insert into users (id, email, full_name) values ($1, $2, $3) on conflict do nothing`";
+        let insert = wire
+            .value
+            .insert
+            .required(&wire.place, "insert", example, self.report)?;
+        if !has_database {
+            self.report.problem_instead(
+                &insert.place,
+                "there is no `database` to write it to",
+                "add `database: { url: … }`, or remove it",
+            );
+            return None;
+        }
+        // It is carried out again when the user signs in, in case it failed before.
+        let sql = insert.value.value.to_ascii_lowercase();
+        if !sql.contains("on conflict") || !sql.contains("$1") {
+            self.report.problem_instead(
+                &insert.place,
+                "must name the user by `$1`, and do nothing `on conflict`: it is carried out more than once",
+                example,
+            );
+            return None;
+        }
+        Some(Some(insert.value.value.as_str().into()))
     }
 
     fn deadlines(&mut self, field: &Field<file::Deadlines>) -> Option<Deadlines> {
@@ -219,6 +260,13 @@ fn sign_in_route(prefix: &str, endpoint: Endpoint, place: &Place) -> file::Route
         // Nobody needs a right for what is his own session.
         action: match endpoint.is_for_users() {
             true => good(text("read".to_owned()), place),
+            false => Field::Absent,
+        },
+        credentials: match endpoint.is_for_users() {
+            true => good(
+                many(&["bearer".to_owned(), "cookie".to_owned()], place).0,
+                place,
+            ),
             false => Field::Absent,
         },
         serve: good(Serve::SignIn(endpoint), place),

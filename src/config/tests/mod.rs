@@ -19,6 +19,7 @@ mod sign_in;
 mod store;
 mod tokens;
 mod upstreams;
+mod when;
 
 use std::path::Path;
 use std::time::Duration;

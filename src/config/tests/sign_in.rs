@@ -38,6 +38,8 @@ fn the_routes_come_with_the_identity_server() {
             "POST /api/v1/auth/logout User",
             "GET /api/v1/auth/me User",
             "GET /api/v1/auth/whoami User",
+            "GET /api/v1/auth/sessions User",
+            "DELETE /api/v1/auth/sessions/{session_id} User",
         ]
     );
     let last = config.routes.last().unwrap();
@@ -93,7 +95,7 @@ fn a_written_route_in_their_way_is_told_with_both_lines() {
     }
     // Beside them, what they do not take.
     let beside = "  - { path: /api/v1/auth/health, access: public, upstream: u }\n  - { path: /api/v1/auth/login, methods: [GET], access: public, upstream: u }";
-    assert_eq!(good(&with("", beside)).config.routes.len(), 11);
+    assert_eq!(good(&with("", beside)).config.routes.len(), 13);
 }
 
 #[test]
@@ -156,6 +158,11 @@ fn what_cannot_be_meant_is_told_with_what_to_write() {
             "login",
         ),
         (
+            "  profile: { insert: \"insert into t values ($1) on conflict do nothing\" }",
+            "identity.profile.insert",
+            "no `database`",
+        ),
+        (
             "  throttle: { longest_delay: 1m }",
             "identity.throttle.longest_delay",
             "5s",
@@ -170,5 +177,28 @@ fn what_cannot_be_meant_is_told_with_what_to_write() {
         );
         assert_eq!(found.key, key, "{told}");
         assert!(told.contains(word), "{keys}: {told}");
+    }
+}
+
+#[test]
+fn a_users_row_is_made_by_a_statement_that_may_be_carried_out_twice() {
+    let database = "\ndatabase: { url: \"postgres://u@127.0.0.1/d?sslmode=disable\" }";
+    let with_row = |insert: &str| {
+        with(
+            &format!("  profile: {{ insert: \"{insert}\" }}{database}"),
+            "",
+        )
+    };
+    let insert = "insert into users (id, email) values ($1, $2) ON CONFLICT do nothing";
+    let sign_in = good(&with_row(insert)).config.sign_in.unwrap();
+    assert_eq!(sign_in.profile.as_deref(), Some(insert));
+    for bad_one in [
+        "insert into users (id) values ($1)",
+        "insert into users default values on conflict do nothing",
+    ] {
+        let problems = bad(&with_row(bad_one));
+        let found = problems.iter().next().unwrap();
+        assert_eq!(found.key, "identity.profile.insert");
+        assert!(found.instead.as_deref().unwrap().contains("on conflict"));
     }
 }

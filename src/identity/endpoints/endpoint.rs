@@ -40,4 +40,6 @@ endpoints! {
     Logout POST "logout" true "Sessions end: this one, the others, or all.",
     Me GET "me" true "Who the user is.",
     WhoAmI GET "whoami" true "The same in other words, for older clients.",
+    Sessions GET "sessions" true "The user's sessions.",
+    EndSession DELETE "sessions/{session_id}" true "One of them ends.",
 }

@@ -11,13 +11,15 @@ use serde_json::json;
 
 use super::input::{Credentials, Unread};
 use super::outcome::{Asked, refusal};
-use super::{Visit, reply};
+use super::{Visit, Wants, reply};
 use crate::answer::Answer;
 use crate::clock;
 use crate::denial::{Denial, Extra, Reason};
 use crate::identity::throttle::Attempt;
 use crate::identity::{AuthError, CallError, Grant, Operation};
 use crate::sessions::list::LEEWAY;
+use crate::sessions::record::{Carrier, InnerTokens, Seen};
+use crate::sessions::sign_in::{Begun, Granted};
 use crate::tokens::{Presented, Verified};
 
 /// Why there is no grant.
@@ -56,7 +58,7 @@ pub(super) async fn login(visit: &Visit, unread: Unread) -> Result<Response<Answ
         .admit(Attempt::Login, Some(&credentials.email))
         .await?;
     let at_work = visit.clone();
-    let grant = visit
+    let (grant, begun) = visit
         .to_the_end(async move {
             let grant = match at_work.password_grant(&credentials).await {
                 Ok(grant) => grant,
@@ -69,11 +71,12 @@ pub(super) async fn login(visit: &Visit, unread: Unread) -> Result<Response<Answ
                 }
             };
             admission.succeeded();
-            at_work.begin(&grant).await?;
-            Ok(grant)
+            let begun = at_work.begin(&grant).await?;
+            at_work.make_profile_later(grant.user.get());
+            Ok((grant, begun))
         })
         .await?;
-    reply::tokens(&grant)
+    reply::signed_in(&grant, begun)
 }
 
 impl Visit {
@@ -99,7 +102,7 @@ impl Visit {
     }
 
     /// Begins a session with new tokens.
-    pub(super) async fn begin(&self, grant: &Grant) -> Result<(), Denial> {
+    pub(super) async fn begin(&self, grant: &Grant) -> Result<Begun, Denial> {
         let verified = self.verified(grant).await?;
         let revoked = self.process.revocations().check(
             verified.clean(),
@@ -109,7 +112,50 @@ impl Visit {
         revoked.map_err(|denial| Denial {
             extra: Extra::RetryAfter(Duration::from_secs(LEEWAY.unsigned_abs() + 1)),
             ..Reason::SignedOutRecently.because(denial.reason.code())
-        })
+        })?;
+        let granted = Granted {
+            issuer: verified.issuer().to_owned(),
+            subject: verified.subject().to_owned(),
+            session: verified.session().map(str::to_owned),
+            tokens: InnerTokens {
+                access: grant.access_token.clone(),
+                refresh: grant.refresh_token.clone(),
+            },
+        };
+        let agent = self
+            .user_agent
+            .as_ref()
+            .and_then(|agent| agent.to_str().ok());
+        let seen = Seen {
+            address: self.client,
+            user_agent: agent.map(str::to_owned),
+        };
+        let sessions = self.process.sessions();
+        let (carrier, replaces) = match &self.wants {
+            Wants::Tokens => (Carrier::Bearer, None),
+            Wants::Cookie(before) => (
+                Carrier::Cookie,
+                before
+                    .as_ref()
+                    .and_then(|value| sessions.cookies().read(value)),
+            ),
+        };
+        match (
+            sessions.begin(granted, carrier, seen, replaces).await,
+            carrier,
+        ) {
+            (Ok(begun), _) => Ok(begun),
+            // The tokens are good without the store; the session is only not in the user's list.
+            (Err(_), Carrier::Bearer) => Ok(Begun {
+                set_cookie: None,
+                csrf: None,
+            }),
+            (Err(why), Carrier::Cookie) => {
+                // Nobody has its tokens.
+                self.tell_of_logout("local", grant.access_token.clone());
+                Err(Reason::SessionUnavailable.because(why.as_str()))
+            }
+        }
     }
 
     /// What the access token of a grant proves. It is judged as it will be when it comes back: whoever signs in can do something with what

@@ -2,9 +2,10 @@
 //!
 //! Decides:  what is revoked. Trusts: `sessions`, to refuse it everywhere. Not here: how replicas learn of it.
 //!
-//! What ends is refused here first; the identity server is told behind the answer, and told again until it knows. So a user is signed out within a
+//! What ends is refused here, before the answer; the identity server is told behind it, and told again until it knows. So a user is signed out within a
 //! moment even while the identity server is away.
 
+use hyper::header::SET_COOKIE;
 use hyper::{Method, Response, StatusCode};
 use serde_json::json;
 
@@ -13,16 +14,18 @@ use super::login::text;
 use super::{Guest, Visit, reply};
 use crate::answer::Answer;
 use crate::clock;
+use crate::config::secret::Secret;
 use crate::denial::{Denial, FieldError, Reason};
 use crate::identity::Operation;
 use crate::identity::later::Again;
 use crate::request::query::decoded;
 use crate::sessions::revocation::of_token;
-use crate::sessions::{Revocation, Revoked, What};
+use crate::sessions::sign_in::Which;
+use crate::sessions::{Revocation, Revoked, What, cookie};
 
 /// Which sessions end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Scope {
+pub(super) enum Scope {
     /// The one that asks.
     Local,
     /// The user's others.
@@ -71,73 +74,87 @@ pub(super) async fn logout(
     query: Option<&str>,
 ) -> Result<Response<Answer>, Denial> {
     let scope = Scope::read(query)?;
-    let revocation = visit.revocation(&guest, scope);
-    let at_work = visit.clone();
-    let revoked = visit
-        .to_the_end(async move {
-            let revoked = at_work.process.revocations().revoke(revocation).await;
-            let path = format!("/logout?scope={}", scope.as_str());
-            let call = at_work
-                .call(Operation::Logout, Method::POST, &path)
-                .for_user(guest.access_token);
-            let later = at_work.process.later();
-            if !later.call(&at_work.identity, call, Again::UntilDone) {
-                tracing::error!("the identity server is not told of a logout: too many wait");
-            }
-            Ok(revoked)
-        })
-        .await?;
-    match revoked {
-        Revoked::Stored => reply::json(
-            StatusCode::OK,
-            &json!({ "message": "Logged out successfully" }),
-        ),
-        Revoked::Queued => Err(Reason::LogoutIncomplete.because("not stored yet")),
-        Revoked::Full => {
-            Err(Reason::LogoutIncomplete.because("the list is full; raise `revocations.capacity`"))
-        }
-        Revoked::Stopped => Err(Reason::LogoutIncomplete.because("the list is not kept any more")),
+    let which = match scope {
+        Scope::Local => Which::Own(guest.own.clone()),
+        Scope::Others => Which::Others(guest.own.clone()),
+        Scope::Global => Which::All,
+    };
+    visit.end(&guest, which, Some(scope)).await?;
+    let mut response = reply::json(
+        StatusCode::OK,
+        &json!({ "message": "Logged out successfully" }),
+    )?;
+    if scope != Scope::Others {
+        visit.clear_cookie(&guest, &mut response);
     }
+    Ok(response)
 }
 
 impl Visit {
-    fn revocation(&self, guest: &Guest, scope: Scope) -> Revocation {
+    /// Ends sessions, here first. The identity server is told which are meant by `told`, if by anything it understands. Gives how many of the user's
+    /// list ended.
+    pub(super) async fn end(
+        &self,
+        guest: &Guest,
+        which: Which,
+        told: Option<Scope>,
+    ) -> Result<usize, Denial> {
         let verified = &guest.verified;
-        let (issuer, subject) = (verified.issuer().to_owned(), verified.subject().to_owned());
-        let session = verified.session().map(str::to_owned);
-        let now = clock::unix_now();
-        let remembered = &self.snapshot.config().revocations;
-        let sessions_end = now.saturating_add(remembered.remembers_sessions());
-        let of_subject = |except| What::Subject {
-            issuer: issuer.clone(),
-            subject: subject.clone(),
-            not_before: now,
-            except,
-            strict: false,
+        let (issuer, subject) = (verified.issuer(), verified.subject());
+        let is_own = told == Some(Scope::Local);
+        // A token that names no session is all there is of its session.
+        let nameless = (is_own && verified.session().is_none()).then(|| {
+            let what = What::Token {
+                sha256: of_token(&text(guest.access_token.expose())),
+                session: None,
+                subject: Some(subject.to_owned()),
+                issuer: Some(issuer.to_owned()),
+            };
+            Revocation::new(what, clock::unix_millis(), verified.accepted_until())
+        });
+        let sessions = self.process.sessions().clone();
+        let revocations = self.process.revocations().clone();
+        let (issuer, subject) = (issuer.to_owned(), subject.to_owned());
+        let (at_work, access_token) = (self.clone(), guest.access_token.clone());
+        let work = async move {
+            let revoked = match nameless {
+                Some(revocation) => revocations.revoke(revocation).await,
+                None => Revoked::Stored,
+            };
+            let ended = sessions.end(&issuer, &subject, which).await;
+            if let Some(scope) = told {
+                at_work.tell_of_logout(scope.as_str(), access_token);
+            }
+            match (ended, revoked) {
+                (Ok(ended), Revoked::Stored) if ended.propagated => Ok(ended.sessions),
+                (Ok(_), _) => Err(Reason::LogoutIncomplete.because("not stored yet")),
+                (Err(why), _) => Err(Reason::LogoutIncomplete.because(why.as_str())),
+            }
         };
-        let (what, expires) = match (scope, session) {
-            (Scope::Local, Some(session)) => (
-                What::Session {
-                    session,
-                    subject: Some(subject),
-                    issuer,
-                },
-                sessions_end,
-            ),
-            // A token that names no session is all there is of its session.
-            (Scope::Local, None) => (
-                What::Token {
-                    sha256: of_token(&text(guest.access_token.expose())),
-                    session: None,
-                    subject: Some(subject),
-                    issuer: Some(issuer),
-                },
-                verified.accepted_until(),
-            ),
-            (Scope::Others, session) => (of_subject(session.into_iter().collect()), sessions_end),
-            (Scope::Global, _) => (of_subject(Vec::new()), sessions_end),
-        };
-        Revocation::new(what, clock::unix_millis(), expires)
+        self.to_the_end(work).await
+    }
+
+    /// Tells the identity server behind the answer, until it knows.
+    pub(super) fn tell_of_logout(&self, scope: &str, access_token: Secret) {
+        let call = self
+            .call(
+                Operation::Logout,
+                Method::POST,
+                &format!("/logout?scope={scope}"),
+            )
+            .for_user(access_token);
+        let later = self.process.later();
+        if !later.call(&self.identity, call, Again::UntilDone) {
+            tracing::error!("the identity server is not told of a logout: too many wait");
+        }
+    }
+
+    /// Takes the cookie away from who proved themselves by one.
+    pub(super) fn clear_cookie(&self, guest: &Guest, response: &mut Response<Answer>) {
+        if guest.own.cookie.is_some() {
+            let cleared = cookie::clear(&self.snapshot.config().sessions);
+            response.headers_mut().insert(SET_COOKIE, cleared);
+        }
     }
 }
 

@@ -14,10 +14,12 @@ mod input;
 mod login;
 mod logout;
 pub mod outcome;
+mod profile;
 mod refresh;
 mod register;
 mod reply;
 mod reset;
+mod sessions;
 mod user;
 
 use std::future::Future;
@@ -25,7 +27,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::header::{HeaderValue, USER_AGENT};
+use hyper::header::{HeaderName, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, Method, Response};
 use tokio::time::timeout_at;
 
@@ -43,6 +45,10 @@ use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 use crate::outage::{self, AccessClass};
 use crate::process::Process;
+use crate::request::Inbound;
+use crate::request::headers::OwnCookie;
+use crate::sessions::sign_in::Own;
+use crate::store::Outage;
 use crate::tokens::Verified;
 
 /// What every route works with. Cheap to clone, so that a task of its own may go on with it.
@@ -53,7 +59,17 @@ struct Visit {
     identity: IdentityServer,
     client: IpAddr,
     user_agent: Option<HeaderValue>,
+    wants: Wants,
     until: Instant,
+}
+
+/// What whoever signs in wants to carry.
+#[derive(Clone)]
+enum Wants {
+    /// Tokens.
+    Tokens,
+    /// A cookie; the tokens stay here. The value of the one that came with the request, if there was one, which the new one replaces.
+    Cookie(Option<String>),
 }
 
 /// A user, proven by the chain, and what proves them to the identity server.
@@ -61,7 +77,13 @@ struct Visit {
 struct Guest {
     verified: Arc<Verified>,
     access_token: Secret,
+    own: Own,
+    /// What a page must send with the cookie that proved the user.
+    csrf: Option<String>,
 }
+
+/// What a client that wants a cookie says, with the value `session`. No form can say it, so no other site can sign a browser in.
+const USE_COOKIE: HeaderName = HeaderName::from_static("x-use-cookie");
 
 /// Answers a permitted request to a sign-in route.
 ///
@@ -77,6 +99,8 @@ pub(crate) async fn answer(
     let snapshot = permit.request().snapshot().clone();
     let identity = process.identity().ok_or(Reason::Internal)?.clone();
     let client = permit.request().client().address;
+    let wants = wants(permit.request());
+    let csrf = csrf_token(process, &permit);
     let limit = permit.request().rule().body_limit;
     let Spent {
         standing,
@@ -91,6 +115,7 @@ pub(crate) async fn answer(
         identity,
         client,
         user_agent: fields.get(USER_AGENT).cloned(),
+        wants,
         snapshot: snapshot.clone(),
     };
     let guest = || {
@@ -100,6 +125,8 @@ pub(crate) async fn answer(
         let guest = guest.map(|(verified, access_token)| Guest {
             verified,
             access_token,
+            own: standing.caller().own_session(),
+            csrf: csrf.clone(),
         });
         // The route is for users, so the chain has proven one.
         guest.ok_or(Reason::Internal)
@@ -121,6 +148,8 @@ pub(crate) async fn answer(
             Endpoint::Logout => logout::logout(&visit, guest()?, target.query()).await,
             Endpoint::Me => user::me(&visit, guest()?).await,
             Endpoint::WhoAmI => user::whoami(&visit, guest()?).await,
+            Endpoint::Sessions => sessions::list(&visit, guest()?).await,
+            Endpoint::EndSession => sessions::end(&visit, guest()?, target.path()).await,
         }
     };
     timeout_at(visit.until.into(), work)
@@ -138,7 +167,9 @@ fn late(endpoint: Endpoint) -> Denial {
         | Endpoint::PasswordReset
         | Endpoint::Logout
         | Endpoint::Me
-        | Endpoint::WhoAmI => Reason::IdentityTimeout.because(why),
+        | Endpoint::WhoAmI
+        | Endpoint::Sessions
+        | Endpoint::EndSession => Reason::IdentityTimeout.because(why),
     }
 }
 
@@ -156,8 +187,33 @@ fn deadline(sign_in: &SignIn, endpoint: Endpoint) -> Duration {
         | Endpoint::PasswordReset
         | Endpoint::Logout
         | Endpoint::Me
-        | Endpoint::WhoAmI => sign_in.deadlines.other,
+        | Endpoint::WhoAmI
+        | Endpoint::Sessions
+        | Endpoint::EndSession => sign_in.deadlines.other,
     }
+}
+
+/// What belongs to the cookie that let a request in, for a page that was loaded again and does not remember it.
+fn csrf_token(process: &Process, permit: &Permit) -> Option<String> {
+    permit.caller().cookie_session()?;
+    let Some(OwnCookie::One(value)) = permit.request().cookie() else {
+        return None;
+    };
+    let cookies = process.sessions().cookies();
+    cookies
+        .read(value)
+        .map(|cookie| cookies.csrf_token(&cookie))
+}
+
+fn wants(request: &Inbound) -> Wants {
+    let asked = request.headers().get(USE_COOKIE);
+    if asked.is_none_or(|asked| asked != "session") {
+        return Wants::Tokens;
+    }
+    Wants::Cookie(match request.cookie() {
+        Some(OwnCookie::One(value)) => Some(value.to_string()),
+        Some(OwnCookie::Ambiguous) | None => None,
+    })
 }
 
 /// The token in a field that the chain gave: `Bearer` and what was verified.
@@ -174,6 +230,12 @@ impl Visit {
         let class = || AccessClass::SignIn;
         let is_complete = revocations.is_complete();
         outage::judge(revocations.outage(now), is_complete, class, now, now)?;
+        let store = self.process.store().outage();
+        if matches!(self.wants, Wants::Cookie(_)) && store != Outage::Reachable {
+            return Err(
+                Reason::SessionUnavailable.because("a cookie's session is kept in the store")
+            );
+        }
         let who = Who {
             client: self.client,
             account,

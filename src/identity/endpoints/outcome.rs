@@ -77,27 +77,29 @@ pub fn refusal(asked: Asked, error: &AuthError) -> Denial {
         _ => format!("status {} with an odd code", error.status.as_u16()),
     };
     let denial = reason.because(code);
-    match reason {
-        Reason::WeakPassword => Denial {
+    if reason == Reason::WeakPassword {
+        return Denial {
             extra: Extra::Fields(why_weak(error)),
             ..denial
-        },
-        Reason::InputInvalid => {
-            let detail = Cow::Borrowed("is not one that the identity server takes");
-            Denial {
-                detail: denial.detail,
-                ..invalid(vec![FieldError {
-                    field: "email",
-                    detail,
-                }])
-            }
-        }
-        Reason::IdentityLimited => Denial {
+        };
+    }
+    if reason == Reason::IdentityLimited {
+        return Denial {
             extra: Extra::RetryAfter(LIMITED),
             ..denial
-        },
-        _ => denial,
+        };
     }
+    if reason == Reason::InputInvalid {
+        let detail = Cow::Borrowed("is not one that the identity server takes");
+        return Denial {
+            detail: denial.detail,
+            ..invalid(vec![FieldError {
+                field: "email",
+                detail,
+            }])
+        };
+    }
+    denial
 }
 
 fn is_of_word(byte: u8) -> bool {

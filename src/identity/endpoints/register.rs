@@ -3,7 +3,8 @@
 //! Decides:  what somebody is told at each step that fails: whether the account is there. Trusts: the identity server, for what it made.
 //! Not here: the shape of what was written (`input`).
 //!
-//! Three steps: the account, what must be there beside it, tokens. None is undone when a later one fails. If it is not known whether the account was
+//! Three steps: the account, tokens, and the row in the operator's database. The account is not undone when a later one fails; signing in makes
+//! up for both. If it is not known whether the account was
 //! made, asking for tokens finds out.
 
 use hyper::{Method, Response, StatusCode};
@@ -18,6 +19,7 @@ use crate::config::checked::ConfirmEmail;
 use crate::denial::{Denial, Reason};
 use crate::identity::throttle::Attempt;
 use crate::identity::{AuthError, Grant, Operation};
+use crate::sessions::sign_in::Begun;
 
 /// What new users have, as they always had.
 const CREDITS: u32 = 100;
@@ -26,7 +28,7 @@ const PLAN: &str = "free";
 /// What became of it.
 enum Registered {
     /// The user is signed in.
-    SignedIn(Grant),
+    SignedIn(Grant, Begun),
     /// The user must follow the link in a message first.
     MustConfirm,
 }
@@ -47,13 +49,13 @@ pub(super) async fn register(visit: &Visit, unread: Unread) -> Result<Response<A
     let work = async move {
         let outcome = at_work.make_account(newcomer).await;
         match &outcome {
-            Err(denial) if denial.reason.status().is_server_error() => admission.undecided(),
+            Err(denial) if is_undecided(denial.reason) => admission.undecided(),
             Ok(_) | Err(_) => admission.succeeded(),
         }
         outcome
     };
     match visit.to_the_end(work).await? {
-        Registered::SignedIn(grant) => reply::tokens(&grant),
+        Registered::SignedIn(grant, begun) => reply::signed_in(&grant, begun),
         Registered::MustConfirm => reply::json(
             StatusCode::ACCEPTED,
             &json!({ "message": "Confirm your e-mail address to sign in", "email": email }),
@@ -72,8 +74,15 @@ impl Visit {
             }
             ConfirmEmail::Auto => {
                 let grant = self.sign_in_newcomer(&newcomer, account).await?;
-                self.begin(&grant).await?;
-                Ok(Registered::SignedIn(grant))
+                if let Err(denial) = self.make_profile(grant.user.get()).await {
+                    // Nobody gets these tokens.
+                    self.tell_of_logout("local", grant.access_token.clone());
+                    return Err(denial);
+                }
+                let begun = self.begin(&grant).await.map_err(|denial| {
+                    Reason::RegisteredOnly.because(format!("no session: {}", denial.reason.code()))
+                })?;
+                Ok(Registered::SignedIn(grant, begun))
             }
         }
     }
@@ -145,6 +154,12 @@ impl Visit {
             (Account::Made, _) => Reason::RegisteredOnly.because(told(&why)),
         })
     }
+}
+
+/// Whether nothing was made, and nobody is to blame.
+fn is_undecided(reason: Reason) -> bool {
+    reason.status().is_server_error()
+        && !matches!(reason, Reason::RegisteredOnly | Reason::RegistrationUnknown)
 }
 
 /// For the operator.

@@ -1,40 +1,65 @@
 //! Answers in the words of the backend that gave them before.
 
-use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use std::borrow::Cow;
+
+use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, SET_COOKIE};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::login::text;
 use crate::answer::Answer;
 use crate::denial::{Denial, Reason};
 use crate::identity::Grant;
+use crate::sessions::sign_in::Begun;
 
 /// What whoever signed in gets.
 #[derive(Serialize)]
-struct Tokens<'a> {
-    access_token: &'a str,
-    refresh_token: &'a str,
+struct SignedIn<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_token: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<Cow<'a, str>>,
     token_type: &'static str,
     expires_in: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    csrf_token: Option<String>,
     user: &'a RawValue,
 }
 
 /// 200, with tokens.
 pub(super) fn tokens(grant: &Grant) -> Result<Response<Answer>, Denial> {
-    let text = |secret: &'_ [u8]| std::str::from_utf8(secret).map(str::to_owned);
-    // They were read as JSON, so they are text.
-    let access_token = text(grant.access_token.expose()).map_err(|_| Reason::Internal)?;
-    let refresh_token = text(grant.refresh_token.expose()).map_err(|_| Reason::Internal)?;
     json(
         StatusCode::OK,
-        &Tokens {
-            access_token: &access_token,
-            refresh_token: &refresh_token,
+        &SignedIn {
+            access_token: Some(text(grant.access_token.expose())),
+            refresh_token: Some(text(grant.refresh_token.expose())),
             token_type: "Bearer",
             expires_in: grant.expires_in,
+            csrf_token: None,
             user: &grant.user,
         },
     )
+}
+
+/// 200, with tokens, or with a cookie in their place and what a page must send with it.
+pub(super) fn signed_in(grant: &Grant, begun: Begun) -> Result<Response<Answer>, Denial> {
+    let Some(cookie) = begun.set_cookie else {
+        return tokens(grant);
+    };
+    let mut response = json(
+        StatusCode::OK,
+        &SignedIn {
+            access_token: None,
+            refresh_token: None,
+            token_type: "cookie",
+            expires_in: grant.expires_in,
+            csrf_token: begun.csrf,
+            user: &grant.user,
+        },
+    )?;
+    response.headers_mut().insert(SET_COOKIE, cookie);
+    Ok(response)
 }
 
 /// A document that nobody may keep.

@@ -1,9 +1,11 @@
 //! The sign-in routes: what each answers, what it refuses, and what it does while something is away.
 
 mod bodies;
+mod cookies;
 mod endpoints;
 mod leaks;
 mod outages;
+mod profile;
 pub mod reasons;
 mod table;
 mod throttling;

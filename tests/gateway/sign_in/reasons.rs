@@ -68,10 +68,18 @@ pub async fn produce(reason: Reason, http: Http) {
             says("password", 500, "unexpected_failure");
             register()
         }
-        Reason::SignedOutRecently => {
+        Reason::SessionAbsent => {
             let (token, _) = desk.double.sign_in(&id);
-            let leave = desk.post(http, "logout?scope=global", &json!({}));
-            leave.bearer(&token).send().await.is_ok();
+            let path = format!("/api/v1/auth/sessions/{}", "0".repeat(64));
+            let call = desk.gateway.call(http, "DELETE", &path).bearer(&token);
+            call.send().await.is_denied(reason);
+            return desk.gateway.origin.saw_nothing();
+        }
+        Reason::SignedOutRecently => {
+            // By an operator, who does not know of a sign-in within the same seconds.
+            let issuer = desk.double.issuer();
+            desk.gateway
+                .revoke(&json!({ "kind": "subject", "subject": id, "issuer": issuer }));
             sign_in()
         }
         other => panic!("`{}` is not of the sign-in routes", other.code()),

