@@ -10,7 +10,8 @@
 //! Begin with [`gateway`]: it is the page that says what happens to a request. Then [`request`], which refuses everything ambiguous
 //! before anybody judges; [`auth::chain`], the order of the layers; one layer, such as [`auth::roles`]; [`upstream`], which takes a
 //! permit and nothing else; and [`denial`], the table of all refusals. What replicas share is behind [`store`], and what is answered while it
-//! is away is one table, [`outage`]; what was revoked, and how every replica comes to know it, is in [`sessions`].
+//! is away is one table, [`outage`]; what was revoked, and how every replica comes to know it, is in [`sessions`]. Whose a thing is, and how old
+//! that knowledge may be, is in [`facts`], which asks the operator's [`database`].
 //!
 //! What is absent is worth knowing:
 //!
@@ -18,6 +19,7 @@
 //! - Nothing under [`auth`] reads a body, opens a socket, logs, counts or knows an HTTP status. A body that rules judge is read by
 //!   [`request::body`], when the chain says so.
 //! - Only [`denial`] knows the statuses of refusals. Only [`record`] writes the request's line.
+//! - Only [`auth::performance`] asks for facts; the layers behind it look nothing up. What is remembered are facts, never verdicts.
 //! - Only [`streams`] ends an answer that has begun for a reason of its own.
 //! - [`sessions::replica`], the protocol of the list of revocations, has no input, output or clock: a model checker explores it.
 //! - Only [`auth::chain`] can make a [`auth::Permit`]; only [`upstream`] and [`serve`] use one up.

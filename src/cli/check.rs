@@ -154,6 +154,9 @@ fn summary(snapshot: &Snapshot, warnings: &[String]) -> String {
         StoreChoice::Memory => "store     this process (one replica)".to_owned(),
         StoreChoice::Redis(redis) => format!("store     {}", redis.shown()),
     });
+    if let Some(database) = &config.database {
+        lines.push(format!("database  {}", database.server.shown()));
+    }
     for route in config
         .routes
         .iter()

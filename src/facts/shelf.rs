@@ -36,6 +36,10 @@ const CAPACITY: usize = 200_000;
 const READ: Duration = Duration::from_secs(30);
 const READ_LISTENING: Duration = Duration::from_secs(60 * 60);
 const WRITE: Duration = Duration::from_secs(5);
+/// How long the store keeps a fact. Much shorter than it may be believed: whoever asks for ids at random fills the store with what is not there,
+/// and what is there must not be kept for longer, or a replica that looks for it would take another time.
+const STORED: Duration = Duration::from_secs(60);
+const STORED_LISTENING: Duration = Duration::from_secs(5 * 60);
 /// For reads during an outage.
 const OLD: Duration = Duration::from_secs(5 * 60);
 
@@ -603,7 +607,11 @@ impl Shelf {
                     Err(_) => return,
                 },
             };
-            let keep = i64::try_from(READ_LISTENING.as_millis()).unwrap_or(0);
+            let keep = match *shelf.listening.borrow() {
+                Some(_) => STORED_LISTENING,
+                None => STORED,
+            };
+            let keep = i64::try_from(keep.as_millis()).unwrap_or(0);
             let expires = when.saturating_add(keep);
             // Of replicas that load the same, the first one's is as good.
             let _: Result<Swap, _> = shelf
