@@ -17,11 +17,14 @@ use std::hint::black_box;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
+use std::sync::Arc;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use foregate::auth::when::condition::{Condition, Scope};
 use foregate::clock;
 use foregate::config::{self, Loaded};
 use foregate::log::Log;
+use foregate::metrics::Metrics;
 use foregate::request::headers::{OWN_COOKIE, Survey, clean_request};
 use foregate::request::host::Host;
 use foregate::request::path::{canonicalise, fold};
@@ -29,6 +32,7 @@ use foregate::request::query::Query;
 use foregate::request::route::RouteTable;
 use foregate::server::Server;
 use foregate::tokens::mint::{Claims, Signer};
+use foregate::tokens::{KeySources, Presented, Tokens, VerifiedCache};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use jsonwebtoken::Algorithm;
@@ -155,6 +159,56 @@ const BURST: u64 = 64;
 const ISSUER: &str = "https://project.supabase.co/auth/v1";
 const SECRET: &str = "a secret of the length that HS256 asks for";
 
+/// Computing a condition that reads the request, and one that reads a claim, for a caller that an entry of `tokens` verified.
+fn conditions(criterion: &mut Criterion) {
+    let metrics = Metrics::new().unwrap();
+    let keys = KeySources::new(metrics.keys().clone());
+    let config = load(ANSWERED_HERE).config;
+    let cache = Arc::new(VerifiedCache::new(config.token_cache));
+    let tokens = Tokens::new(&config.tokens, cache, &keys).unwrap();
+    let Presented::User(verified) = tokens.verify(&token(), clock::unix_now()).unwrap() else {
+        unreachable!("it is a user's token");
+    };
+    let roles = ["user".into(), "editor".into()];
+    let scope = Scope {
+        method: "POST",
+        path: PLAIN,
+        host: "api.example.com",
+        address: "203.0.113.9",
+        verified: Some(&verified),
+        roles: &roles,
+    };
+    for (name, source) in [
+        (
+            "condition: method or second factor",
+            "request.method == 'GET' || caller.aal == 'aal1'",
+        ),
+        ("condition: a role", "'editor' in caller.roles"),
+        (
+            "condition: a claim",
+            "caller.claims.app_metadata.plan == 'pro'",
+        ),
+    ] {
+        let condition = Condition::parse(source).unwrap();
+        criterion.bench_function(name, |bencher| {
+            bencher.iter(|| assert!(condition.holds(black_box(&scope)).unwrap()));
+        });
+    }
+}
+
+/// A good token of an issuer that [`ANSWERED_HERE`] names.
+fn token() -> String {
+    let claims = Claims::new(
+        ISSUER,
+        "0198b5b0-7d6a-7c3e-9a55-3f1d2c4b5a69",
+        clock::unix_now(),
+    )
+    .with("app_metadata", serde_json::json!({ "plan": "pro" }));
+    Signer::secret(SECRET.as_bytes(), Algorithm::HS256)
+        .and_then(|signer| signer.sign(&claims))
+        .unwrap()
+}
+
 const ANSWERED_HERE: &str = r#"
 workers: 1
 listen: [{ address: 127.0.0.1:0, tls: off }]
@@ -164,6 +218,7 @@ tokens:
 routes:
   - { path: /public, access: public, serve: health }
   - { path: /user, access: user, serve: health }
+  - { path: /when, access: user, serve: health, when: "request.method == 'POST' || caller.aal == 'aal1'" }
   - { path: "/things/{thing_id:uuid}/files", access: user, resource: none, serve: health }
 "#;
 
@@ -176,14 +231,7 @@ fn whole_chain(criterion: &mut Criterion) {
     let address = server.addresses().listeners[0]
         .strip_prefix("http://")
         .unwrap();
-    let claims = Claims::new(
-        ISSUER,
-        "0198b5b0-7d6a-7c3e-9a55-3f1d2c4b5a69",
-        clock::unix_now(),
-    );
-    let token = Signer::secret(SECRET.as_bytes(), Algorithm::HS256)
-        .and_then(|signer| signer.sign(&claims))
-        .unwrap();
+    let token = token();
 
     let mut group = criterion.benchmark_group("whole, over one connection");
     group.throughput(Throughput::Elements(BURST));
@@ -191,6 +239,7 @@ fn whole_chain(criterion: &mut Criterion) {
         ("no route", "/nothing", 404),
         ("public", "/public", 200),
         ("user, token known", "/user", 200),
+        ("user, token known, condition", "/when", 200),
         (
             "user, token known, identifier",
             "/things/018f5b5e-0000-7000-8000-000000000001/files",
@@ -223,5 +272,12 @@ fn whole_chain(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, canonical_form, headers, routes, whole_chain);
+criterion_group!(
+    benches,
+    canonical_form,
+    headers,
+    routes,
+    conditions,
+    whole_chain
+);
 criterion_main!(benches);

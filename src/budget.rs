@@ -7,8 +7,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::clock;
-
 /// The time that is left to one request. Handed down to every lookup.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
@@ -16,10 +14,10 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// This long from now.
-    pub fn begin(length: Duration) -> Self {
+    /// This long from `begin`.
+    pub fn begin(begin: Instant, length: Duration) -> Self {
         Self {
-            deadline: clock::now() + length,
+            deadline: begin + length,
         }
     }
 

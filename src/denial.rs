@@ -300,6 +300,10 @@ reasons! {
         "The route wants a higher authenticator assurance level than the token's `aal`.", "Sign in with a second factor.";
     RoleInsufficient "role_insufficient" => FORBIDDEN, "role_insufficient", Client, Both,
         "No role of the caller grants the route's action.", "Grant the action under `roles.grants`.";
+    WhenRefused "when_refused" => FORBIDDEN, "when_refused", Client, Both,
+        "The route's `when` does not hold for this request and caller.", "Nothing, if the condition says what is meant.";
+    WhenFailed "when_failed" => FORBIDDEN, "when_refused", Client, Both,
+        "The route's `when` cannot be computed for this request and caller; the detail says why.", "Ask `has(caller.claims.NAME)` before reading a claim that not every token has.";
 
     CallerInactive "caller_inactive" => FORBIDDEN, "caller_inactive", Client, Both,
         "The query `facts.caller` says that the caller is not active, or has no row for it.", "Activate the caller's row.";

@@ -305,6 +305,7 @@ impl Words {
             Reason::CallerBanned | Reason::CallerInactive => words("user_banned", "42501"),
             Reason::CsrfOrigin => words("csrf_origin", "42501"),
             Reason::CsrfToken => words("csrf_token", "42501"),
+            Reason::WhenRefused | Reason::WhenFailed => words("when_refused", "42501"),
             Reason::AnonymousRefused => words("anonymous_refused", "42501"),
             Reason::AalInsufficient => words("insufficient_aal", "42501"),
             Reason::RoleInsufficient => words("role_insufficient", "42501"),

@@ -6,7 +6,6 @@
 //! There is one [`Gateway`] per worker thread, with its own upstream connections and log lines; what workers share is in [`Process`].
 //!
 //! [`Chain`]: crate::auth::Chain
-//! [`Permit`]: crate::auth::Permit
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
@@ -16,9 +15,11 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
 
 use crate::answer::{self, Answer};
+use crate::auth::Permit;
 use crate::clock;
 use crate::config::checked::Target;
 use crate::config::snapshot::Snapshot;
@@ -29,7 +30,7 @@ use crate::listen::connection::ConnectionState;
 use crate::panics::caught;
 use crate::process::Process;
 use crate::record::{Decision, Record, Trail};
-use crate::request::{Head, Inbound};
+use crate::request::{Connection, Head, Inbound};
 use crate::serve;
 use crate::streams::Streams;
 use crate::upstream::{self, Pools};
@@ -83,7 +84,7 @@ impl Gateway {
             .cors()
             .and_then(|_| request.headers().get(header::ORIGIN).cloned());
         let outcome = {
-            let judged = pin!(self.judge(request, snapshot.clone(), &mut trail));
+            let judged = pin!(self.serve(request, snapshot.clone(), &mut trail));
             caught(judged)
                 .await
                 .unwrap_or_else(|panic| Err(Reason::Internal.because(panic)))
@@ -93,7 +94,7 @@ impl Gateway {
         response.map(|answer| answer.followed_by(trail))
     }
 
-    async fn judge(
+    async fn serve(
         &self,
         request: Box<Request<Incoming>>,
         snapshot: Arc<Snapshot>,
@@ -101,14 +102,11 @@ impl Gateway {
     ) -> Result<Response<Answer>, Denial> {
         let (parts, body) = request.into_parts();
         let connection = trail.connection().clone();
-        let head = Head::read(parts, connection.facts(), &snapshot, trail)?;
-        // Before a route is chosen, so that a preflight tells nothing about which paths exist.
-        if cors::is_preflight(&head) {
+        let judged = judge(parts, Some(body), connection.facts(), &snapshot, trail).await?;
+        let Some(permit) = judged else {
             trail.decision = Decision::Preflight;
             return Ok(answer::no_content());
-        }
-        let request = Inbound::route(head, Some(body), snapshot.clone(), trail)?;
-        let permit = snapshot.chain().authorize(request, trail).await?;
+        };
         trail.decision = Decision::Permit;
         match permit.target() {
             Target::Upstream(_) => {
@@ -134,6 +132,11 @@ impl Gateway {
         let is_tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
+        // The upstream saw a token, for which no shared cache may keep an answer unless it is told to (RFC 9111, section 3.5). The
+        // client sent a cookie, for which one might.
+        if trail.by_cookie && !headers.contains_key(header::CACHE_CONTROL) {
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+        }
         if over_tls {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
         }
@@ -239,6 +242,24 @@ impl Gateway {
     pub(crate) fn pools(&self) -> &Pools {
         &self.pools
     }
+}
+
+/// From bytes to a permit, or to nothing for a CORS preflight, which no layer judges. Also what `foregate test` asks, which has no connection and no body.
+pub(crate) async fn judge(
+    parts: Parts,
+    body: Option<Incoming>,
+    connection: &Connection,
+    snapshot: &Arc<Snapshot>,
+    record: &mut Record,
+) -> Result<Option<Permit>, Denial> {
+    let head = Head::read(parts, connection, snapshot, record)?;
+    // Before a route is chosen, so that a preflight tells nothing about which paths exist.
+    if cors::is_preflight(&head) {
+        return Ok(None);
+    }
+    let request = Inbound::route(head, body, snapshot.clone(), record)?;
+    let permit = snapshot.chain().authorize(request, record).await?;
+    Ok(Some(permit))
 }
 
 impl Drop for Gateway {

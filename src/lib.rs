@@ -15,7 +15,8 @@
 //! What is absent is worth knowing:
 //!
 //! - Only [`gateway`] knows the whole order of events; only [`auth::chain`] knows the order of layers.
-//! - Nothing under [`auth`] reads a body, opens a socket, logs, counts or knows an HTTP status.
+//! - Nothing under [`auth`] reads a body, opens a socket, logs, counts or knows an HTTP status. A body that rules judge is read by
+//!   [`request::body`], when the chain says so.
 //! - Only [`denial`] knows the statuses of refusals. Only [`record`] writes the request's line.
 //! - Only [`streams`] ends an answer that has begun for a reason of its own.
 //! - [`sessions::replica`], the protocol of the list of revocations, has no input, output or clock: a model checker explores it.

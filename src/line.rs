@@ -98,12 +98,13 @@ impl<'a> Line<'a> {
             self.out.push(b':');
             match step.verdict {
                 Verdict::Off => self.out.extend_from_slice(b"off"),
+                Verdict::Idle => self.out.push(b'-'),
                 Verdict::Passed | Verdict::Denied(_) | Verdict::Waived(_) => {
                     self.digits(u64::try_from(step.took.as_micros()).unwrap_or(u64::MAX));
                 }
             }
             match step.verdict {
-                Verdict::Off | Verdict::Passed => {}
+                Verdict::Off | Verdict::Idle | Verdict::Passed => {}
                 Verdict::Denied(_) => self.out.extend_from_slice(b":denied"),
                 Verdict::Waived(reason) => {
                     self.out.extend_from_slice(b":waived:");

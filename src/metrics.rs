@@ -17,7 +17,7 @@ use crate::facts::FactMetrics;
 use crate::identity::throttle::ThrottleMetrics;
 use crate::identity::{IdentityMetrics, LaterMetrics};
 use crate::listen::connection::Cause;
-use crate::record::{Record, Verdict};
+use crate::record::{Record, Step, Verdict};
 use crate::sessions::{RevocationMetrics, SessionMetrics};
 use crate::store::StoreMetrics;
 use crate::streams::StreamMetrics;
@@ -385,7 +385,8 @@ impl Metrics {
         ) {
             histogram.observe(time.as_secs_f64());
         }
-        for step in &record.steps {
+        let asked = |step: &&Step| step.verdict != Verdict::Idle;
+        for step in record.steps.iter().filter(asked) {
             self.observe_layer(step.layer, step.took);
             if let Verdict::Waived(reason) = step.verdict {
                 self.waived

@@ -54,6 +54,8 @@ pub struct Record {
     pub caller: Option<Arc<Verified>>,
     /// Why the caller may touch what the request names.
     pub via: Option<Via>,
+    /// Whether a cookie proved the caller.
+    pub by_cookie: bool,
     /// What each layer said, in order.
     pub steps: Vec<Step>,
     /// When the last step ended.
@@ -112,6 +114,8 @@ pub enum Verdict {
     Waived(Reason),
     /// It was not asked.
     Off,
+    /// It passed because there was nothing for it to judge.
+    Idle,
 }
 
 /// What became of a request.
@@ -180,6 +184,7 @@ impl Record {
             route: None,
             caller: None,
             via: None,
+            by_cookie: false,
             steps: Vec::with_capacity(LayerName::ALL.len()),
             lap: started,
             decision: Decision::Deny,
@@ -205,6 +210,15 @@ impl Record {
             verdict,
         });
         self.lap = now;
+    }
+
+    /// Notes a step that had nothing to judge; it took no time.
+    pub fn idle_step(&mut self, layer: LayerName) {
+        self.steps.push(Step {
+            layer,
+            took: Duration::ZERO,
+            verdict: Verdict::Idle,
+        });
     }
 
     /// The time of the first step begins.
@@ -241,7 +255,7 @@ impl Record {
     }
 
     /// One line of JSON, with its line end: what an operator reads. `layers` has `name:microseconds` and, where it is not simply yes, the
-    /// verdict. `timestamp` is the time as [`clock::timestamp`] writes it.
+    /// verdict; `name:-` if there was nothing to judge. `timestamp` is the time as [`clock::timestamp`] writes it.
     pub fn write_line(&self, timestamp: &str, lines: &mut Vec<u8>) {
         let mut line = Line::open(lines, timestamp);
         line.text(text_key!("request_id"), text(&self.id));

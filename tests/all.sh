@@ -80,10 +80,20 @@ examples() {
   borrow_certificate "$folder" || return
   DEMO_DIR=$folder/tls DEMO_PORT=0 DEMO_ADMIN_PORT=0 DEMO_UPSTREAM_PORT=1 \
     "$foregate" check --config "$folder/demo.yaml" || return
+  DEMO_DIR=$folder/tls DEMO_PORT=0 DEMO_ADMIN_PORT=0 DEMO_UPSTREAM_PORT=1 \
+    "$foregate" test --config "$folder/demo.yaml" "$folder/demo.cases.yaml" || return
   SUPABASE_JWT_SECRET=$(head -c 48 /dev/urandom | base64 -w 0) FOREGATE_KEY=$(head -c 32 /dev/urandom | base64 -w 0) \
     DATABASE_URL=postgres://foregate@127.0.0.1/velro FOREGATE_REDIS_URL=redis://127.0.0.1:6379 "$foregate" check --config "$folder/foregate.yaml" || return
+  velro "$foregate" check --config "$folder/velro.yaml" || return
+  velro "$foregate" test --config "$folder/velro.yaml" "$folder/velro.cases.yaml" || return
   awk '/^```yaml$/ { inside = 1; next } /^```$/ { inside = 0 } inside' README.md >"$folder/readme.yaml"
   "$foregate" check --config "$folder/readme.yaml"
+}
+
+# With the variables that the map of Velro takes from its environment.
+velro() {
+  FOREGATE_KEY=$(head -c 32 /dev/urandom | base64 -w 0) FOREGATE_REDIS_URL=redis://127.0.0.1:6379 SUPABASE_URL=https://velro.supabase.co \
+    SUPABASE_JWT_SECRET=$(head -c 48 /dev/urandom | base64 -w 0) DATABASE_URL=postgres://foregate@127.0.0.1/velro "$@"
 }
 
 # Starts the demo as the README says, asks it what the README promises, and keeps its certificate.
@@ -134,6 +144,16 @@ dependencies() {
   fi
 }
 
+# A browser, and what drives it. Where they cannot be had, that is said, and the test of it proves nothing.
+browser() {
+  if need node nodejs && need npm npm && need chromium chromium \
+    && npm ci --prefix tests/browser --no-audit --no-fund --ignore-scripts --loglevel=error; then
+    export FOREGATE_NEEDS_BROWSER=1
+  else
+    notes+=('NOT PROVEN: what a browser does with cookies; chromium, node or npm could not be installed')
+  fi
+}
+
 step 'packages: curl' need curl curl
 step 'packages: openssl' need openssl openssl
 step 'packages: kill' need kill procps
@@ -141,6 +161,7 @@ step 'packages: redis-server' need redis-server redis-server
 step 'packages: node' need node nodejs
 step 'packages: npm' need npm npm
 step 'packages: postgresql' need pg_createcluster postgresql
+browser
 if [ "$full" = yes ]; then step 'packages: g++' need g++ g++; fi
 step 'components' components
 step 'clients of Supabase' npm ci --prefix tests/supabase-js --no-audit --no-fund --ignore-scripts --loglevel=error

@@ -20,13 +20,16 @@ GRANT USAGE ON SCHEMA public TO foregate;
 
 -- Facts: only the columns that authorization reads.
 GRANT SELECT (id, is_active) ON users TO foregate;
-GRANT SELECT (id, is_active) ON teams TO foregate;
+GRANT SELECT (id, owner_id, is_active) ON teams TO foregate;
 GRANT SELECT (team_id, user_id, role, is_active) ON team_members TO foregate;
 GRANT SELECT (id, user_id, visibility) ON projects TO foregate;
 GRANT SELECT (project_id, team_id, access_level) ON project_teams TO foregate;
-GRANT SELECT (project_id, restrict_to_specific_teams, allowed_team_ids) ON project_privacy_settings TO foregate;
+GRANT SELECT (project_id, allow_team_access, restrict_to_specific_teams, allowed_team_ids) ON project_privacy_settings TO foregate;
 GRANT SELECT (id, user_id, project_id, parent_generation_id) ON generations TO foregate;
 GRANT SELECT (id, user_id, generation_id) ON file_metadata TO foregate;
+-- Bans and deletions, which only the identity server writes.
+GRANT USAGE ON SCHEMA auth TO foregate;
+GRANT SELECT (id, banned_until, deleted_at) ON auth.users TO foregate;
 
 -- Registration: a profile, and never a change of one. `ON CONFLICT DO NOTHING` needs no right to read.
 GRANT INSERT (id, email, full_name) ON users TO foregate;

@@ -30,12 +30,32 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- What a generation was made from is part of what is known of it: whatever was made from it, ten steps down, must hear of a change.
+CREATE OR REPLACE FUNCTION foregate_tell_children() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('foregate_facts', 'generation ' || id) FROM (
+        WITH RECURSIVE down AS (
+            SELECT id, 1 AS depth FROM generations WHERE parent_generation_id = coalesce(NEW.id, OLD.id)
+            UNION
+            SELECT g.id, depth + 1 FROM down JOIN generations g ON g.parent_generation_id = down.id WHERE depth <= 10)
+        SELECT DISTINCT id FROM down) AS descendants;
+    RETURN NULL;
+END $$;
+-- Without it every change of a generation would read the whole table.
+CREATE INDEX IF NOT EXISTS foregate_generations_by_parent ON generations (parent_generation_id);
+
 CREATE OR REPLACE TRIGGER foregate_tell AFTER INSERT OR DELETE OR UPDATE OF is_active ON users
     FOR EACH ROW EXECUTE FUNCTION foregate_tell('caller', 'id');
 CREATE OR REPLACE TRIGGER foregate_tell AFTER INSERT OR DELETE OR UPDATE ON team_members
     FOR EACH ROW EXECUTE FUNCTION foregate_tell('memberships', 'user_id');
 CREATE OR REPLACE TRIGGER foregate_tell AFTER UPDATE OF is_active ON teams
     FOR EACH ROW EXECUTE FUNCTION foregate_tell_members();
+-- Whoever owns a team may be in it without a row of team_members.
+CREATE OR REPLACE TRIGGER foregate_tell_owner AFTER INSERT OR DELETE OR UPDATE OF is_active, owner_id ON teams
+    FOR EACH ROW EXECUTE FUNCTION foregate_tell('memberships', 'owner_id');
+-- Bans and deletions at the identity server. That a ban is over tells nobody: it is seen when the fact has grown old.
+CREATE OR REPLACE TRIGGER foregate_tell AFTER INSERT OR DELETE OR UPDATE OF banned_until, deleted_at ON auth.users
+    FOR EACH ROW EXECUTE FUNCTION foregate_tell('caller', 'id');
 CREATE OR REPLACE TRIGGER foregate_tell AFTER INSERT OR DELETE OR UPDATE OF user_id, visibility ON projects
     FOR EACH ROW EXECUTE FUNCTION foregate_tell('project', 'id');
 CREATE OR REPLACE TRIGGER foregate_tell AFTER INSERT OR DELETE OR UPDATE ON project_teams
@@ -44,6 +64,8 @@ CREATE OR REPLACE TRIGGER foregate_tell AFTER INSERT OR DELETE OR UPDATE ON proj
     FOR EACH ROW EXECUTE FUNCTION foregate_tell('project', 'project_id');
 CREATE OR REPLACE TRIGGER foregate_tell AFTER INSERT OR DELETE OR UPDATE OF user_id, project_id, parent_generation_id ON generations
     FOR EACH ROW EXECUTE FUNCTION foregate_tell('generation', 'id');
+CREATE OR REPLACE TRIGGER foregate_tell_children AFTER INSERT OR DELETE OR UPDATE OF parent_generation_id ON generations
+    FOR EACH ROW EXECUTE FUNCTION foregate_tell_children();
 CREATE OR REPLACE TRIGGER foregate_tell AFTER INSERT OR DELETE OR UPDATE OF user_id, generation_id ON file_metadata
     FOR EACH ROW EXECUTE FUNCTION foregate_tell('file', 'id');
 

@@ -16,6 +16,7 @@ use super::ownership::{Ownership, Via};
 use super::performance::{Informed, Performance};
 use super::rest::{self, Rest};
 use super::roles::{RoleTable, Roles};
+use super::when::{Fits, When};
 use super::{Caller, Layer};
 use crate::budget::Budget;
 use crate::clock;
@@ -40,6 +41,7 @@ pub struct Chain {
     rest: Rest,
     performance: Performance,
     roles: Roles,
+    when: When,
     ownership: Ownership,
     lineage: Lineage,
 }
@@ -60,6 +62,7 @@ impl Chain {
             rest: Rest,
             performance: Performance::new(facts, table.clone()),
             roles: Roles::new(table.clone()),
+            when: When,
             ownership: Ownership::new(table),
             lineage: Lineage,
         }
@@ -84,8 +87,10 @@ impl Chain {
         // Who is calling, before anything that would tell a stranger what our paths look like.
         let caller = enforce(&self.identity, &request, (), record).await?;
         record.caller = caller.verified().cloned();
+        record.by_cookie = caller.cookie_session().is_some();
         // Nobody makes us hold a body before that is known; the layers below judge what it says.
-        if rest::judges_body(&request) {
+        let names_things = !request.rule().body_ids.is_empty() && request.has_unread_body();
+        if rest::judges_body(&request) || names_things {
             Box::pin(request.judge_body()).await?;
             record.start_lap();
         }
@@ -94,16 +99,26 @@ impl Chain {
         // What a table's rules grant nobody is granted no role either.
         let identified = enforce(&self.rest, &request, identified, record).await?;
         // All lookups at once, before anybody judges by them.
-        let budget = Budget::begin(request.snapshot().config().budget);
+        let budget = Budget::begin(record.lap(), request.snapshot().config().budget);
         let given = (identified, budget);
         let informed = enforce(&self.performance, &request, given, record).await?;
         // What the caller is, before whose the thing is.
         let roles = step(&self.roles, &request, informed.clone(), record).await?;
+        // What the route's author adds: it sees the caller and the request, and no facts.
+        let fits = enforce(&self.when, &request, informed.clone(), record).await?;
         // Whose it is, before where it came from: a stranger learns nothing of a thing's parents.
         let ownership = step(&self.ownership, &request, informed.clone(), record).await?;
         let lineage = step(&self.lineage, &request, informed.clone(), record).await?;
         record.via = ownership.via();
-        Permit::new(request, self.facts(), &informed, roles, ownership, lineage)
+        Permit::new(
+            request,
+            self.facts(),
+            &informed,
+            roles,
+            fits,
+            ownership,
+            lineage,
+        )
     }
 
     /// Judges again what stands since an earlier judgement, by this chain, whose configuration is `snapshot`'s.
@@ -149,14 +164,23 @@ impl Chain {
         mut record: Record,
     ) -> Result<Standing, Denial> {
         let identified = enforce(&self.identifiers, &request, caller, &mut record).await?;
-        let budget = Budget::begin(request.snapshot().config().budget);
+        let budget = Budget::begin(record.lap(), request.snapshot().config().budget);
         let given = (identified, budget);
         let informed = enforce(&self.performance, &request, given, &mut record).await?;
         let roles = step(&self.roles, &request, informed.clone(), &mut record).await?;
+        let fits = enforce(&self.when, &request, informed.clone(), &mut record).await?;
         let ownership = step(&self.ownership, &request, informed.clone(), &mut record).await?;
         let lineage = step(&self.lineage, &request, informed.clone(), &mut record).await?;
-        Permit::new(request, self.facts(), &informed, roles, ownership, lineage)
-            .map(|permit| Standing(permit.0))
+        Permit::new(
+            request,
+            self.facts(),
+            &informed,
+            roles,
+            fits,
+            ownership,
+            lineage,
+        )
+        .map(|permit| Standing(permit.0))
     }
 
     /// Tells every layer how a request ended.
@@ -166,6 +190,7 @@ impl Chain {
         self.rest.settle(record);
         self.performance.settle(record);
         self.roles.settle(record);
+        self.when.settle(record);
         self.ownership.settle(record);
         self.lineage.settle(record);
     }
@@ -232,6 +257,10 @@ async fn judge<L: Layer>(
     refused: fn(Reason) -> Verdict,
 ) -> Result<L::Proof, Denial> {
     let outcome = layer.check(request, given).await;
+    if outcome.is_ok() && !layer.concerns(request) {
+        record.idle_step(L::NAME);
+        return outcome;
+    }
     let verdict = outcome
         .as_ref()
         .map_or_else(|denial| refused(denial.reason), |_| Verdict::Passed);
@@ -261,6 +290,7 @@ impl Permit {
         facts: &Arc<Facts>,
         informed: &Informed,
         _roles: Outcome<Roles>,
+        _fits: Fits,
         _ownership: Outcome<Ownership>,
         _lineage: Outcome<Lineage>,
     ) -> Result<Self, Denial> {

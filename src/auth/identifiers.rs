@@ -6,11 +6,12 @@
 
 use std::borrow::Cow;
 
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::roles::Action;
 use super::{Caller, Layer, LayerName};
-use crate::config::checked::{DemandOf, IdPlace};
+use crate::config::checked::{BodyStep, DemandOf, IdPlace};
 use crate::database::ParamType;
 use crate::denial::{Denial, Reason};
 use crate::facts::Named;
@@ -74,8 +75,78 @@ impl Layer for Identifiers {
                 action: action.to_owned(),
             });
         }
+        named_by_body(request, &mut named)?;
         Ok(Identified { caller, named })
     }
+}
+
+/// The things that the body names, where the route says so. Whoever judges again what was let in has no body any more.
+fn named_by_body(request: &Inbound, named: &mut Vec<Named>) -> Result<(), Denial> {
+    let rule = request.rule();
+    if rule.body_ids.is_empty() {
+        return Ok(());
+    }
+    if request.has_unread_body() {
+        // The chain has it read before; a net.
+        return Err(Reason::Internal.because("the body was not read"));
+    }
+    let Some(body) = request.judged_body() else {
+        return Ok(());
+    };
+    for ids in &rule.body_ids {
+        let wrong =
+            |why: &str| Reason::IdentifierInvalid.because(format!("`{}` {why}", ids.written));
+        let kinds = &request.snapshot().config().resources;
+        let kind = kinds.get(ids.kind).ok_or(Reason::Internal)?.id;
+        let mut values = vec![body];
+        for step in &ids.steps {
+            let mut next = Vec::new();
+            for value in values {
+                match (step, value) {
+                    // What is not there names nothing.
+                    (_, Value::Null) => {}
+                    (BodyStep::Member(name), Value::Object(object)) => {
+                        next.extend(object.get(name))
+                    }
+                    (BodyStep::Items, Value::Array(items)) => next.extend(items),
+                    (BodyStep::Member(_) | BodyStep::Items, _) => {
+                        return Err(wrong("is not where it should be"));
+                    }
+                }
+            }
+            values = next;
+        }
+        values.retain(|value| !value.is_null());
+        if values.len() > ids.max {
+            return Err(wrong("names too many things"));
+        }
+        let action = match &ids.action {
+            Some(action) => action.as_str(),
+            None => Action::of(rule, request.method()),
+        };
+        for value in values {
+            let id = match (kind, value) {
+                // Servers take either case; it is one thing.
+                (ParamType::Uuid, Value::String(text)) if is_valid(ParameterKind::Uuid, text) => {
+                    text.to_ascii_lowercase()
+                }
+                (ParamType::Text, Value::String(text)) if !text.is_empty() => text.clone(),
+                (ParamType::Integer, Value::Number(number)) if number.is_i64() => {
+                    number.to_string()
+                }
+                (ParamType::Uuid | ParamType::Text | ParamType::Integer, _) => {
+                    return Err(wrong("does not have the type of its kind"));
+                }
+            };
+            named.push(Named {
+                of: DemandOf::Kind(ids.kind),
+                id,
+                within: None,
+                action: action.to_owned(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The id in one place of the request, in its one spelling.

@@ -22,6 +22,10 @@ impl Layer for Lineage {
     type Given = Informed;
     type Proof = Descended;
 
+    fn concerns(&self, request: &Inbound) -> bool {
+        request.rule().names_things()
+    }
+
     async fn check(&self, _request: &Inbound, informed: Informed) -> Result<Descended, Denial> {
         for thing in &informed.known().things {
             let walk = match thing.seen() {

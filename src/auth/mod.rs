@@ -42,6 +42,7 @@ pub mod ownership;
 pub mod performance;
 pub mod rest;
 pub mod roles;
+pub mod when;
 
 use std::future::Future;
 
@@ -61,6 +62,11 @@ pub trait Layer {
     type Given: Clone;
     /// What passing this one proves.
     type Proof;
+
+    /// Whether the request gives the layer anything to judge. If not, its passing takes no time worth measuring.
+    fn concerns(&self, _request: &Inbound) -> bool {
+        true
+    }
 
     /// Judges a request. `Ok` is the proof; `Err` ends the request, unless the route waives this layer.
     fn check(
@@ -86,6 +92,8 @@ pub enum LayerName {
     Performance,
     /// Whether the caller's roles allow the action.
     Roles,
+    /// Whether the route's own condition holds.
+    When,
     /// Whether the caller may touch the things that the request names.
     Ownership,
     /// Whether what they were made from is in order.
@@ -100,6 +108,7 @@ impl LayerName {
         Self::Rest,
         Self::Performance,
         Self::Roles,
+        Self::When,
         Self::Ownership,
         Self::Lineage,
     ];
@@ -112,6 +121,7 @@ impl LayerName {
             Self::Rest => "rest",
             Self::Performance => "performance",
             Self::Roles => "roles",
+            Self::When => "when",
             Self::Ownership => "ownership",
             Self::Lineage => "lineage",
         }
@@ -120,7 +130,9 @@ impl LayerName {
     /// Whether a route may put the layer into shadow or switch it off.
     pub const fn can_be_waived(self) -> bool {
         match self {
-            Self::Identity | Self::Identifiers | Self::Rest | Self::Performance => false,
+            Self::Identity | Self::Identifiers | Self::Rest | Self::Performance | Self::When => {
+                false
+            }
             Self::Roles | Self::Ownership | Self::Lineage => true,
         }
     }

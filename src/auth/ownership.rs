@@ -167,6 +167,10 @@ impl Layer for Ownership {
     type Given = Informed;
     type Proof = Owned;
 
+    fn concerns(&self, request: &Inbound) -> bool {
+        request.rule().names_things()
+    }
+
     async fn check(&self, _request: &Inbound, informed: Informed) -> Result<Owned, Denial> {
         let mut farthest = None;
         for thing in &informed.known().things {

@@ -63,6 +63,10 @@ impl Layer for Performance {
     type Given = (Identified, Budget);
     type Proof = Informed;
 
+    fn concerns(&self, request: &Inbound) -> bool {
+        self.facts.know_callers() || request.rule().names_things()
+    }
+
     async fn check(
         &self,
         request: &Inbound,
@@ -77,19 +81,21 @@ impl Layer for Performance {
         };
         // Reading one thing may be writing another.
         let is_written = |named: &Named| !matches!(named.action.as_str(), "read" | "read:any");
-        let class = match class {
-            AccessClass::Read if named.iter().any(is_written) => AccessClass::Write,
-            class => class,
+        let class = match class == AccessClass::Read && named.iter().any(is_written) {
+            true => AccessClass::Write,
+            false => class,
         };
-        let known = {
-            let asking = Asking {
-                caller: caller
-                    .verified()
-                    .map(|verified| (verified.issuer(), verified.subject())),
-                class,
-                deadline: budget.deadline(),
-            };
-            self.facts.gather(asking, named).await?
+        let asking = Asking {
+            caller: caller
+                .verified()
+                .map(|verified| (verified.issuer(), verified.subject())),
+            class,
+            deadline: budget.deadline(),
+        };
+        // Boxed, so that a request that needs no facts does not carry room for it along.
+        let known = match self.facts.are_needed(&asking, &named) {
+            true => Box::pin(self.facts.gather(asking, named)).await?,
+            false => Known::default(),
         };
         Ok(Informed(Arc::new(Inside { caller, known })))
     }

@@ -219,7 +219,8 @@ impl Layer for Roles {
         }
         let action = Action::of(rule, request.method());
         let things = &informed.known().things;
-        if things.is_empty() && !self.table.grants(caller.roles(), action) {
+        // What a body names beside is judged by its own action; it does not grant the route's.
+        if rule.resources.is_empty() && !self.table.grants(caller.roles(), action) {
             return Err(Reason::RoleInsufficient.because(format!("`{action}`")));
         }
         // A relation may grant what no role does, but nothing across ownership. Which it is, is for `ownership` to say.

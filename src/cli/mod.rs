@@ -7,6 +7,7 @@ mod check;
 mod demo;
 mod revoke;
 mod run;
+mod test;
 mod token;
 
 use std::path::PathBuf;
@@ -39,6 +40,11 @@ enum Action {
     ///
     /// Exit status 0 means that every replica refuses it within a second.
     Revoke(revoke::Options),
+    /// Judge the cases of a file by a route map, and say which are not as they should be.
+    ///
+    /// Nothing is sent and nothing listens: the callers' tokens are signed and verified in this process. Exit status 0 means that every
+    /// case is as its file says.
+    Test(test::Options),
     /// Mint a token for development.
     ///
     /// Works only with a configuration that says `environment: development`.
@@ -69,6 +75,7 @@ impl Command {
             Action::Check(options) => return check::check(&options),
             Action::Demo(options) => demo::demo(&options),
             Action::Revoke(options) => revoke::revoke(&options),
+            Action::Test(options) => return test::test(&options),
             Action::Token(options) => token::token(&options),
         };
         match outcome {

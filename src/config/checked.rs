@@ -19,6 +19,7 @@ use super::side_url::SideUrl;
 use crate::auth::LayerName;
 use crate::auth::rest::rules::RestRules;
 use crate::auth::roles::Action;
+use crate::auth::when::condition::Condition;
 use crate::database::ParamType;
 use crate::facts::Template;
 use crate::identity::endpoints::Endpoint;
@@ -290,6 +291,30 @@ pub struct Demand {
     pub action: Option<Action>,
     /// Where the request names what it must lie in.
     pub within: Option<IdPlace>,
+}
+
+/// Things that a request must be allowed to touch, named in its JSON.
+#[derive(Clone, Debug)]
+pub struct BodyIds {
+    /// The field, for messages.
+    pub written: String,
+    /// How to get there.
+    pub steps: Vec<BodyStep>,
+    /// Index into [`Config::resources`].
+    pub kind: usize,
+    /// How many there may be. Default 100.
+    pub max: usize,
+    /// What is done to them; what the route does, if nothing else was written.
+    pub action: Option<Action>,
+}
+
+/// A step into a JSON document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BodyStep {
+    /// A member of an object.
+    Member(String),
+    /// Every item of a list.
+    Items,
 }
 
 /// What kind of thing a [`Demand`] is about.
@@ -776,8 +801,12 @@ pub struct Route {
     pub aal: u8,
     /// What the request does, for `roles.grants`. Default: by method.
     pub action: Option<Action>,
+    /// What must hold besides what the layers ask.
+    pub when: Option<Condition>,
     /// The things it touches, each of which the caller must be allowed to.
     pub resources: Vec<Demand>,
+    /// The things its body names, each of which the caller must be allowed to touch.
+    pub body_ids: Vec<BodyIds>,
     /// What its answer teaches.
     pub learn: Option<Learn>,
     /// Whether `/x/` is the same as `/x`.

@@ -300,6 +300,7 @@ wire! {
     refused {
         "identity": "the layer `identity` is always enforced; remove the key",
         "identifiers": "the layer `identifiers` is always enforced; remove the key",
+        "when": "the layer `when` is always enforced; remove the key, or the route's `when`",
         "performance": "the layer `performance` wraps the others and refuses nothing by itself; see `budget`",
     }
 
@@ -336,6 +337,7 @@ wire! {
         pass_credentials: bool,
         aal: Aal,
         action: Text,
+        when: Text,
         upstream: Text,
         serve: Serve,
         trailing_slash: TrailingSlash,
@@ -350,7 +352,7 @@ wire! {
         layers: Layers,
         learn: Learn,
     }
-    later ["limits", "rest", "when"]
+    later ["limits", "rest"]
 
     /// A thing that a route is about.
     struct ResourceOf {
@@ -387,8 +389,16 @@ wire! {
     /// What may be sent.
     struct Body {
         limit: Size,
+        ids: List<BodyId>,
     }
-    later ["ids"]
+
+    /// Things that a body names.
+    struct BodyId {
+        field: Text,
+        kind: Text,
+        max: i128,
+        action: Text,
+    }
 
     /// Time limits of a route.
     struct Timeouts {

@@ -7,6 +7,7 @@
 //! keys, and `wire` reads the tree into them; `check` makes [`checked`] values of them, which cannot be wrong any more. Each
 //! step notes problems and goes on, so that [`Problems`] holds all of them, with line, column and what to write instead.
 
+pub(crate) mod cases;
 mod check;
 pub mod checked;
 mod declare;
@@ -20,7 +21,7 @@ pub mod reload;
 pub mod secret;
 pub mod side_url;
 pub mod snapshot;
-mod spelling;
+pub(crate) mod spelling;
 #[cfg(test)]
 mod tests;
 mod units;

@@ -116,6 +116,10 @@ fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
             process
                 .metrics()
                 .configured(generation, snapshot.waived_layers(crate::clock::unix_now()));
+            if let (Some(server), Some(config)) = (process.identity(), &snapshot.config().identity)
+            {
+                server.change_key(config);
+            }
             process.replace(snapshot);
             process
                 .metrics()
@@ -213,14 +217,13 @@ fn root_keys(roots: Option<&rustls::RootCertStore>) -> Option<Vec<Vec<u8>>> {
     )
 }
 
-/// Whether two configurations mean the same identity server, called in the same way.
+/// Whether two configurations mean the same identity server, called in the same way but for the publishable key.
 fn is_same_identity(old: Option<&Supabase>, new: Option<&Supabase>) -> bool {
     let shape = |one: &Supabase| {
         let text = |secret: &Secret| secret.expose().to_vec();
         (
             one.url.clone(),
             one.issuer.clone(),
-            one.publishable_keys.iter().map(text).collect::<Vec<_>>(),
             one.secret_key.as_ref().map(text),
             one.address_header.clone(),
             one.concurrency,

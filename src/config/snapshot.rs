@@ -179,6 +179,11 @@ impl Snapshot {
 }
 
 impl Route {
+    /// Whether a request here may name things that somebody owns.
+    pub fn names_things(&self) -> bool {
+        !self.resources.is_empty() || !self.body_ids.is_empty()
+    }
+
     /// Whether a query key is a credential here.
     pub fn reads_query(&self, name: &str) -> bool {
         self.credentials

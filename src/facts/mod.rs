@@ -170,6 +170,16 @@ impl Facts {
         self.kinds.get(index).map_or("", |name| name)
     }
 
+    /// Whether anything must be known to judge a request that names these things.
+    pub fn are_needed(&self, asking: &Asking<'_>, named: &[Named]) -> bool {
+        !named.is_empty() || asking.caller.is_some() && self.know_callers()
+    }
+
+    /// Whether every caller is looked up.
+    pub fn know_callers(&self) -> bool {
+        self.sources.callers.is_some()
+    }
+
     /// All that is needed to judge a request that names these things.
     ///
     /// # Errors

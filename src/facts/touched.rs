@@ -39,6 +39,11 @@ impl Touched {
         }
     }
 
+    /// Whether anything may change.
+    pub fn is_something(&self) -> bool {
+        self.shelf.is_some()
+    }
+
     /// The write is about to be sent.
     pub async fn begin(&self) {
         if let Some(shelf) = &self.shelf {

@@ -229,7 +229,7 @@ mod tests {
         let found = Event::Found(None, 0);
         let written = Event::Written(1);
         let lease = Record::Leased { calls: 1 };
-        assert_eq!(at(&[found.clone()]), Command::Write(0, lease));
+        assert_eq!(at(std::slice::from_ref(&found)), Command::Write(0, lease));
         assert_eq!(at(&[found.clone(), written.clone()]), Command::Call);
         let yes = Event::Called(Called::Answered('y'));
         let events = [found, written, yes, Event::Lost];

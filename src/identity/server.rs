@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, StatusCode};
@@ -59,6 +60,8 @@ pub struct IdentityServer {
 
 struct Calls {
     config: Arc<Supabase>,
+    /// The first of the publishable keys in force; these alone may change while the process runs.
+    publishable: ArcSwap<Secret>,
     client: KeptClient,
     turns: Semaphore,
     waiting: AtomicUsize,
@@ -225,12 +228,19 @@ impl IdentityServer {
                 breaker,
                 metrics,
                 told: Sparing::new(),
+                publishable: ArcSwap::from_pointee(config.publishable_key().clone()),
                 config,
             }),
         }
     }
 
-    /// How it is configured.
+    /// Sends the publishable key of another configuration from now on.
+    pub(crate) fn change_key(&self, config: &Supabase) {
+        let key = Arc::new(config.publishable_key().clone());
+        self.calls.publishable.store(key);
+    }
+
+    /// How it was configured at the start.
     pub fn config(&self) -> &Arc<Supabase> {
         &self.calls.config
     }
@@ -335,10 +345,11 @@ impl Calls {
 
     fn message(&self, call: &Call) -> Message {
         let config = &self.config;
+        let publishable = self.publishable.load();
         let mut headers = call.headers.clone();
         let (key, own) = match (call.key, &config.secret_key) {
             (ApiKey::Secret, Some(secret)) => (secret, true),
-            (ApiKey::Secret, None) | (ApiKey::Publishable, _) => (config.publishable_key(), false),
+            (ApiKey::Secret, None) | (ApiKey::Publishable, _) => (&**publishable, false),
         };
         // A secret key of the older kind is a token itself, and a server without an edge before it wants to see it as one.
         let is_token = key.expose().starts_with(b"eyJ");

@@ -361,6 +361,15 @@ impl Inbound {
         Ok(())
     }
 
+    /// Whether there is a body that nobody has read.
+    pub fn has_unread_body(&self) -> bool {
+        use hyper::body::Body as _;
+        match &self.body {
+            Some(body @ Body::Streamed(_)) => !body.is_end_stream(),
+            Some(Body::Judged(_)) | None => false,
+        }
+    }
+
     /// What the body says, if it was read.
     pub fn judged_body(&self) -> Option<&serde_json::Value> {
         match self.body.as_ref()? {

@@ -27,7 +27,7 @@ use crate::tokens::Verified;
 /// How long before its end an access token is renewed, in seconds; sooner before the end of one that does not live twice as long.
 const AHEAD: i64 = 60;
 
-/// Between two tries that nobody waits for, in milliseconds.
+/// Between two tries that nobody waits for, if the first failed, in milliseconds.
 const AGAIN: i64 = 5000;
 
 /// For how long a new token that is not accepted is not renewed again, in milliseconds: the identity server is not asked with every request.
@@ -115,6 +115,10 @@ impl Sessions {
         }
         let (renewable, result) = self.renew_in_turn(live, client).await;
         self.metrics.renewed(result);
+        if let Renewable::Live(live) = &renewable {
+            // The next token is another matter.
+            live.known.tried.store(0, Ordering::Relaxed);
+        }
         renewable
     }
 

@@ -331,8 +331,11 @@ impl Sessions {
                     let what = self.session(issuer, subject, session);
                     revoked.push(self.revocations.revoke(what).await);
                 }
-                self.take_entries(issuer, subject, |entry| own.is(entry))
-                    .await?
+                let mut entries = self
+                    .take_entries(issuer, subject, |entry| own.is(entry))
+                    .await?;
+                entries.extend(self.unlisted(own, &entries));
+                entries
             }
             Which::Others(own) => {
                 let what = self.subject(issuer, subject, own.session.clone());
@@ -357,6 +360,14 @@ impl Sessions {
             sessions: entries.len(),
             propagated: revoked.iter().all(|one| *one == Revoked::Stored),
         })
+    }
+
+    /// The session of the caller's cookie, if the user's index does not have it: it may have been lost, and must end all the same.
+    fn unlisted(&self, own: &Own, listed: &[Entry]) -> Option<Entry> {
+        let name = own.cookie?;
+        let is_listed = listed.iter().any(|entry| entry.name == name);
+        let live = self.remembered(&name).filter(|_| !is_listed)?;
+        Some(Entry::of(name, live.session()))
     }
 
     /// Refuses a session that is in no list any more, and forgets it.

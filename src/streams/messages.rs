@@ -14,6 +14,9 @@ use crate::denial::Reason;
 /// From how much of a message on its beginning is looked at before it is whole; then at each doubling.
 const BEGINNING: usize = 256;
 
+/// How much is held of a message while nobody has proven who they are: room for a join with the longest token there can be.
+const STRANGERS: usize = 16 * 1024;
+
 /// A client's side of a socket.
 #[derive(Debug)]
 pub(super) struct Messages {
@@ -103,6 +106,14 @@ impl Messages {
             Ok(None) => Next::Pass(self.passing()),
             Ok(Some(token)) => Next::Judge(token),
             Err(reason) => Next::Refuse(reason),
+        }
+    }
+
+    /// How long a message may be that is held.
+    fn limit(&self) -> usize {
+        match self.needs_token {
+            true => self.limit.min(STRANGERS),
+            false => self.limit,
         }
     }
 
@@ -246,7 +257,7 @@ impl Messages {
                 return Ok(());
             }
         }
-        match self.held.len() > self.limit {
+        match self.held.len() > self.limit() {
             true => Err(Reason::BodyTooLarge),
             false => Ok(()),
         }
@@ -258,7 +269,7 @@ impl Messages {
             return Ok(None);
         };
         if !message.passes {
-            let is_long = message.payload.len() > self.limit;
+            let is_long = message.payload.len() > self.limit();
             let said = match message.is_text {
                 // As if it had come in pieces.
                 true if is_long => {
@@ -285,8 +296,16 @@ fn may_pass(said: &Said, needs_token: bool) -> Result<(), Reason> {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::indexing_slicing,
+    reason = "a test may stop at the first surprise"
+)]
 mod tests {
+    use std::io::{self, Cursor, Read, Write};
+
     use proptest::prelude::*;
+    use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket};
+    use tokio_tungstenite::tungstenite::{Error, Message};
 
     use super::*;
 
@@ -424,6 +443,13 @@ mod tests {
             None,
             "passes unread"
         );
+        let long = frame(0x81, long.repeat(60).as_bytes());
+        let stranger = run(&mut Messages::new(1 << 20, true), &long, 1000).1;
+        assert_eq!(
+            stranger,
+            Some(Reason::BodyTooLarge),
+            "not 1 MiB for a stranger"
+        );
         // Behind a goodbye nothing is said.
         let mut messages = Messages::new(300, false);
         let goodbye = frame(0x88, b"\x03\xe8");
@@ -435,7 +461,116 @@ mod tests {
         assert_eq!((gone, refused), (goodbye, None));
     }
 
+    /// What has gone on, for a server that reads it and is not heard.
+    struct Gone(Cursor<Vec<u8>>);
+
+    impl Read for Gone {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0.read(buffer)
+        }
+    }
+
+    impl Write for Gone {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What a server finds in what went on: another reading of frames, of JSON, and of what a token is.
+    fn server_finds_bad_token(gone: Vec<u8>) -> bool {
+        let mut socket = WebSocket::from_raw_socket(Gone(Cursor::new(gone)), Role::Server, None);
+        loop {
+            match socket.read() {
+                Ok(Message::Text(text)) => {
+                    let message: serde_json::Value =
+                        serde_json::from_str(&text).unwrap_or_default();
+                    let event = message.get(3).or_else(|| message.get("event"));
+                    let joins =
+                        event.is_some_and(|event| event == "phx_join" || event == "access_token");
+                    let payload = message.get(4).or_else(|| message.get("payload"));
+                    let says = |name| {
+                        let token = payload.and_then(|payload| payload.get(name));
+                        token.is_some_and(|token| token == "bad")
+                    };
+                    if joins && (says("access_token") || says("user_token")) {
+                        return true;
+                    }
+                }
+                Ok(Message::Binary(bytes)) => {
+                    let size = |place: usize| bytes.get(place).map_or(0, |size| usize::from(*size));
+                    let from = 5 + size(1) + size(2) + size(3);
+                    let event = bytes.get(from..from + size(4)).unwrap_or_default();
+                    if bytes.first() == Some(&0)
+                        && (event == b"phx_join" || event == b"access_token")
+                    {
+                        return true;
+                    }
+                }
+                Ok(_) => {}
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    #[test]
+    fn the_other_reading_finds_a_bad_token() {
+        let bad = br#"["1","1","a","phx_join",{"access_token":"bad"}]"#;
+        let wire = [
+            frame(0x81, BEAT),
+            frame(0x01, &bad[..9]),
+            frame(0x80, &bad[9..]),
+        ]
+        .concat();
+        assert!(server_finds_bad_token(wire));
+        assert!(server_finds_bad_token(frame(
+            0x82,
+            b"\x00\x00\x00\x01\x08aphx_join"
+        )));
+        assert!(!server_finds_bad_token(frame(0x81, JOIN)));
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+        #[test]
+        fn whatever_is_sent_no_server_reads_a_token_that_was_not_judged_good(
+            parts in prop::collection::vec((0_u8..8, 1_usize..60, any::<u8>()), 1..6),
+            flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+            step in 1_usize..200,
+        ) {
+            let mut wire = Vec::new();
+            for (kind, cut, opcode) in parts {
+                let payload: &[u8] = match kind {
+                    0 => JOIN,
+                    1 => BEAT,
+                    2 => br#"["1","1","a","phx_join",{"access_token":"bad"}]"#,
+                    3 => br#"{"event":"access_token","topic":"a","payload":{"access_token":"bad"}}"#,
+                    4 => br#"["1","1","a","phx_join",{"access_token":"good","user_token":"bad"}]"#,
+                    5 => b"\x00\x00\x00\x01\x08aphx_joinbad",
+                    6 => br#"{"event":"broadcast","topic":"a","event":"phx_join","payload":{"access_token":"bad"}}"#,
+                    _ => br#"["1","1","a","access\u005ftoken",{"access_token":"bad"}]"#,
+                };
+                let data = if kind == 5 { 2 } else { 1 };
+                // Now and then an opcode and bits that no client has.
+                let first = if opcode < 8 { opcode << 4 | data } else { data };
+                let (head, tail) = payload.split_at(cut.min(payload.len()));
+                wire.extend(frame(first, head));
+                if opcode % 3 == 0 { wire.extend(frame(0x8a, b"pong")); }
+                wire.extend(frame(0x80, tail));
+            }
+            for (place, flip) in flips {
+                let length = wire.len();
+                wire[place.index(length)] ^= flip;
+            }
+            let (gone, _) = run(&mut Messages::new(10_000, false), &wire, step);
+            prop_assert!(wire.starts_with(&gone));
+            prop_assert!(!server_finds_bad_token(gone));
+        }
+
         #[test]
         fn everything_that_is_good_goes_on_byte_for_byte_however_it_arrives(
             kinds in prop::collection::vec((0_u8..5, 0_usize..3000, 1_usize..400), 1..8),

@@ -167,6 +167,10 @@ pub(super) fn binary(message: &[u8]) -> Option<Result<Said, Unreadable>> {
 pub(super) struct Unreadable;
 
 #[cfg(test)]
+#[allow(
+    clippy::indexing_slicing,
+    reason = "a test may stop at the first surprise"
+)]
 mod tests {
     use super::*;
 

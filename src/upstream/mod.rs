@@ -97,7 +97,10 @@ pub async fn forward(
         learn::prepare(&mut spent.fields);
     }
     let message = Message::new(spent, body_limit, body_idle)?;
-    touched.begin().await;
+    // Boxed where something is touched, so that most requests do not carry room for it along.
+    if touched.is_something() {
+        Box::pin(touched.begin()).await;
+    }
     match pool.config().protocol {
         Protocol::Http1 => {
             let (outgoing, standing) = message.over_http1(&pool, &trail.id);
@@ -106,7 +109,9 @@ pub async fn forward(
             // wake the other side once and not one by one, and code that judges does not take turns in the cache with code that sends.
             tokio::task::yield_now().await;
             let outcome = attempt.run(&pool, &limits).await;
-            touched.end().await;
+            if touched.is_something() {
+                Box::pin(touched.end()).await;
+            }
             trail.note_upstream();
             let (head, lease) = outcome?;
             let (status, headers) = (head.status, head.headers);
@@ -121,7 +126,9 @@ pub async fn forward(
             let (request, standing) = message.over_http2(&pool, &trail.id)?;
             // Boxed, so that every other request does not carry room for it along.
             let outcome = Box::pin(http2::exchange(&pool, process, request, limits)).await;
-            touched.end().await;
+            if touched.is_something() {
+                Box::pin(touched.end()).await;
+            }
             trail.note_upstream();
             let (head, body) = outcome?.into_parts();
             let body = UpstreamBody::Http2(body);

@@ -23,11 +23,15 @@ const EMAIL: &str = "ada@example.test";
 const PASSWORD: &str = "correct horse";
 
 fn client(url: &str, concurrency: usize, queue: usize) -> IdentityServer {
+    client_with(url, [PUBLISHABLE, SECRET], concurrency, queue)
+}
+
+fn client_with(url: &str, keys: [&str; 2], concurrency: usize, queue: usize) -> IdentityServer {
     let config = Supabase {
         url: SideUrl::parse(&format!("{url}/auth/v1")).unwrap(),
         issuer: format!("{url}/auth/v1"),
-        publishable_keys: vec![Secret::new(PUBLISHABLE)],
-        secret_key: Some(Secret::new(SECRET)),
+        publishable_keys: vec![Secret::new(keys[0])],
+        secret_key: Some(Secret::new(keys[1])),
         address_header: hyper::header::HeaderName::from_static("sb-forwarded-for"),
         concurrency: concurrency.try_into().unwrap(),
         queue,
@@ -362,4 +366,86 @@ async fn a_kept_connection_that_was_closed_costs_no_answer() {
     assert_eq!(server.call(settings).await.unwrap().status, 200);
     assert_eq!(double.calls("settings"), 3);
     assert_eq!(Bytes::new(), double.last("settings").body);
+}
+
+/// What the gateway relies on, told to any server that speaks as Supabase Auth does. Leaves nothing behind.
+async fn keeps_the_contract(server: &IdentityServer) {
+    let email = format!("{}@foregate.example.com", uuid::Uuid::now_v7().simple());
+    let post = |operation, path: &str, body: Value| {
+        call(operation, Method::POST, path).with_body(body.to_string())
+    };
+    let new = json!({ "email": email, "password": PASSWORD, "email_confirm": true });
+    let create = || post(Operation::AdminUsers, "/admin/users", new.clone()).as_admin();
+    let created = server.call(create()).await.unwrap();
+    assert_eq!(created.status, 200, "{:?}", created.body);
+    let id = body(&created)["id"].as_str().unwrap().to_owned();
+    let again = refused(server, create()).await;
+    assert_eq!(
+        (again.status.as_u16(), again.code.as_str()),
+        (422, "email_exists")
+    );
+
+    let login = |password: &str| {
+        let body = json!({ "email": email, "password": password });
+        post(Operation::PasswordGrant, "/token?grant_type=password", body)
+    };
+    let wrong = refused(server, login("wrong")).await;
+    assert_eq!(
+        (wrong.status.as_u16(), wrong.code.as_str()),
+        (400, "invalid_credentials")
+    );
+    let first = granted(server, login(PASSWORD)).await;
+    let second = granted(server, refresh(&first.refresh_token)).await;
+    let claims = |grant: &Grant| AuthServer::claims(&text(&grant.access_token));
+    assert_eq!(claims(&first)["session_id"], claims(&second)["session_id"]);
+    assert_eq!(
+        claims(&first)["amr"],
+        claims(&second)["amr"],
+        "stamped at the grant"
+    );
+    // Used a moment ago, and forgiven.
+    let repeated = granted(server, refresh(&first.refresh_token)).await;
+    assert_eq!(text(&repeated.refresh_token), text(&second.refresh_token));
+    let unknown = refused(server, refresh(&Secret::new("nobodyhasit1"))).await;
+    assert_eq!(unknown.code, "refresh_token_not_found");
+    let odd = post(Operation::PasswordGrant, "/token?grant_type=odd", json!({}));
+    assert_eq!(refused(server, odd).await.code, "invalid_credentials");
+
+    let leave = |grant: &Grant, scope: &str| {
+        let path = format!("/logout?scope={scope}");
+        call(Operation::Logout, Method::POST, &path).for_user(grant.access_token.clone())
+    };
+    assert_eq!(
+        server.call(leave(&second, "local")).await.unwrap().status,
+        204
+    );
+    let gone = refused(server, refresh(&second.refresh_token)).await;
+    assert!(gone.status == 400, "{gone:?}");
+    let user = call(Operation::ReadUser, Method::GET, "/user");
+    let user = refused(server, user.for_user(second.access_token.clone())).await;
+    assert_eq!(
+        (user.status.as_u16(), user.code.as_str()),
+        (403, "session_not_found")
+    );
+
+    let path = format!("/admin/users/{id}");
+    let delete = call(Operation::AdminUsers, Method::DELETE, &path).as_admin();
+    assert_eq!(server.call(delete).await.unwrap().status, 200);
+}
+
+/// Against the double always; against a real project if `FOREGATE_SUPABASE_URL`, `FOREGATE_SUPABASE_PUBLISHABLE_KEY` and
+/// `FOREGATE_SUPABASE_SECRET_KEY` name one. It makes a user there, and deletes it again.
+#[tokio::test]
+async fn the_contract_is_kept_by_the_double_and_by_a_real_project_if_there_is_one() {
+    let double = AuthServer::start();
+    keeps_the_contract(&client(&double.url(), 8, 8)).await;
+    let given = |name: &str| std::env::var(format!("FOREGATE_SUPABASE_{name}")).ok();
+    let (Some(url), Some(publishable), Some(secret)) =
+        (given("URL"), given("PUBLISHABLE_KEY"), given("SECRET_KEY"))
+    else {
+        println!("no real project was given: only the double was asked");
+        return;
+    };
+    let url = url.trim_end_matches('/');
+    keeps_the_contract(&client_with(url, [&publishable, &secret], 8, 8)).await;
 }

@@ -298,7 +298,7 @@ async fn the_shipped_role_reads_what_facts_need_and_nothing_else() {
     for sql in [
         "select email from users",
         "select prompt from generations",
-        "select id::text from auth.users",
+        "select email from auth.users",
         "select rolname::text from pg_authid",
     ] {
         assert_eq!(

@@ -25,6 +25,7 @@
 
 mod apikeys;
 mod auth_server;
+mod browser;
 mod cli;
 mod cors;
 mod database;
@@ -42,6 +43,7 @@ mod mirror;
 mod ownership;
 mod path;
 mod performance;
+mod policy;
 mod reasons;
 mod reload;
 mod rest;
@@ -56,3 +58,5 @@ mod streams;
 mod supabase;
 mod support;
 mod upstream;
+mod when;
+mod worlds;

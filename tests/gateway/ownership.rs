@@ -597,3 +597,97 @@ async fn an_answer_that_names_no_job_is_not_handed_on() {
     let refused = gateway.post(Http::Two, "/jobs").bearer(&token).send().await;
     assert_eq!(refused.status.as_u16(), 422);
 }
+
+#[tokio::test]
+async fn what_a_body_names_is_judged_and_forwarded_byte_for_byte() {
+    let world = World::new();
+    let (user, victim) = (world.user(), world.user());
+    let mine = world.project(&user, "private");
+    let theirs = world.project(&victim, "private");
+    let public = world.project(&victim, "public");
+    let own = world.generation(&user, None, None);
+    let secret = world.generation(&victim, Some(&theirs), None);
+    let shown = world.generation(&victim, Some(&public), None);
+    let gateway = gateway(&world).await;
+    let token = gateway.issuer.token_of(&user);
+    let post = |http: Http, body: String| {
+        gateway
+            .post(http, "/generations")
+            .bearer(&token)
+            .header("content-type", "application/json")
+            .body(body)
+            .send()
+    };
+    for http in Http::BOTH {
+        for body in [
+            "{}".to_owned(),
+            "{ \"project_id\" : null }".to_owned(),
+            format!("{{\"project_id\":\"{mine}\", \"parent_generation_id\":\"{shown}\"}}"),
+            // A fork of what is one's own, in any spelling a server takes.
+            format!(
+                "{{\"parent_generation_id\":\"{}\"}}",
+                own.to_ascii_uppercase()
+            ),
+            format!("{{\"items\":[{{\"id\":\"{own}\"}},{{\"id\":\"{shown}\"}},{{}}]}}"),
+            "{\"items\":[]}".to_owned(),
+        ] {
+            post(http, body.clone()).await.is_ok();
+            assert_eq!(gateway.origin.only().body, body.as_bytes());
+            gateway.origin.take();
+        }
+        for (body, reason) in [
+            (format!("{{\"project_id\":\"{theirs}\"}}"), Reason::NotYours),
+            // Everybody may read it, and nobody may put something into it.
+            (format!("{{\"project_id\":\"{public}\"}}"), Reason::NotYours),
+            (
+                format!("{{\"parent_generation_id\":\"{secret}\"}}"),
+                Reason::NotYours,
+            ),
+            (
+                format!("{{\"parent_generation_id\":\"{}\"}}", new_id()),
+                Reason::Absent,
+            ),
+            (
+                format!("{{\"items\":[{{\"id\":\"{own}\"}},{{\"id\":\"{secret}\"}}]}}"),
+                Reason::NotYours,
+            ),
+            (
+                format!("{{\"project_id\":\"{mine}\",\"project_id\":\"{theirs}\"}}"),
+                Reason::BodyMalformed,
+            ),
+            (
+                format!("{{\"project_id\":\"{mine}\",\"project\\u005fid\":\"{theirs}\"}}"),
+                Reason::BodyMalformed,
+            ),
+            ("{\"project_id\":7}".to_owned(), Reason::IdentifierInvalid),
+            ("{\"project_id\":[]}".to_owned(), Reason::IdentifierInvalid),
+            ("{\"items\":{}}".to_owned(), Reason::IdentifierInvalid),
+            ("{\"items\":[7]}".to_owned(), Reason::IdentifierInvalid),
+            ("[]".to_owned(), Reason::IdentifierInvalid),
+            (
+                format!(
+                    "{{\"items\":[{0},{0},{0},{0}]}}",
+                    format!("{{\"id\":\"{own}\"}}")
+                ),
+                Reason::IdentifierInvalid,
+            ),
+            ("{".to_owned(), Reason::BodyMalformed),
+            (format!("\"{}\"", "x".repeat(70_000)), Reason::BodyTooLarge),
+        ] {
+            post(http, body.clone()).await.is_denied(reason);
+            gateway.origin.saw_nothing();
+        }
+        let other_type = gateway
+            .post(http, "/generations")
+            .bearer(&token)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(format!("project_id={theirs}"));
+        other_type.send().await.is_denied(Reason::BodyType);
+        gateway.origin.saw_nothing();
+        // Without a body nothing is named.
+        ask(&gateway, http, &token, "GET", "/generations")
+            .await
+            .is_ok();
+        gateway.origin.take();
+    }
+}

@@ -176,6 +176,8 @@ impl Servers {
                     - { path: /slow, access: public, timeouts: { first_byte: 10s, total: 200ms } }
                     - { path: "/mixed/{*rest}", access: public }
                     - { path: /mixed/secret, access: user }
+                    - { path: /when, access: user, when: request.method == 'POST' }
+                    - { path: /when-claim, access: user, when: caller.claims.plan == 'pro' }
                     "#,
                 );
         })
@@ -327,6 +329,8 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         Reason::AnonymousRefused => with(gateway.issuer.sign(&claims().anonymous())),
         Reason::AalInsufficient => get("/second-factor").bearer(&gateway.issuer.token()),
         Reason::RoleInsufficient => get("/admin").bearer(&gateway.issuer.token()),
+        Reason::WhenRefused => get("/when").bearer(&gateway.issuer.token()),
+        Reason::WhenFailed => get("/when-claim").bearer(&gateway.issuer.token()),
         Reason::CallerInactive
         | Reason::NotYours
         | Reason::Absent

@@ -260,6 +260,23 @@ async fn nobody_makes_the_gateway_hold_a_body_before_it_is_known_who_sends_it() 
         drop(body);
         gateway.origin.saw_nothing();
     }
+    // A client that stops in the middle of its body is told so, and PostgREST hears nothing of it.
+    let stalling = Gateway::with(|config| {
+        config
+            .set("connections", "{ body_idle: 300ms }")
+            .more_routes(ROUTES);
+    })
+    .await;
+    for http in Http::BOTH {
+        let (call, body) = stalling.post(http, "/rest/v1/projects").streaming();
+        let call = call.bearer(&stalling.issuer.token());
+        let call = call.header("content-type", "application/json");
+        body.chunk("{\"name\":").await;
+        let answer = call.send().await;
+        answer.is_denied_in_postgrest(Reason::BodyTimeout, "body_timeout");
+        drop(body);
+        stalling.origin.saw_nothing();
+    }
     // A client that goes away in the middle of its body leaves nothing behind.
     let mut raw = gateway.raw(Door::Tls).await;
     raw.write(format!(

@@ -68,6 +68,7 @@ impl Identity {
             // It says who it is when it speaks.
             Access::User => !request.rule().realtime,
         };
+        demand_key_again(request)?;
         if let Some(live) = caller.cookie_session() {
             return self.confirm_session(request, live.name()).await;
         }
@@ -253,6 +254,15 @@ fn demand_key(request: &Inbound) -> Result<(), Denial> {
         None if demand == ApiKey::Required => Err(Reason::ApikeyMissing.into()),
         None => Ok(()),
     }
+}
+
+/// The same of a stream, which has kept its query and not its fields.
+fn demand_key_again(request: &Inbound) -> Result<(), Denial> {
+    let key = match request.rule().apikey {
+        None => None,
+        Some(_) => apikey::find(request.headers(), request.target().query())?,
+    };
+    key.map_or(Ok(()), |key| demand_publishable(request, key))
 }
 
 /// What came in place of a user's token on such a route.

@@ -41,6 +41,10 @@ impl Layer for Rest {
     type Given = Identified;
     type Proof = Identified;
 
+    fn concerns(&self, request: &Inbound) -> bool {
+        request.rule().rest.is_some()
+    }
+
     async fn check(&self, request: &Inbound, identified: Identified) -> Result<Identified, Denial> {
         let Some(rules) = &request.rule().rest else {
             return Ok(identified);

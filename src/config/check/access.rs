@@ -2,7 +2,7 @@
 
 use super::Checker;
 use super::routes::Around;
-use crate::config::checked::{Access, ApiKey, CredentialSource};
+use crate::config::checked::{Access, ApiKey, CredentialSource, Serve};
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, List, Value};
@@ -11,12 +11,20 @@ impl Checker<'_> {
     /// A key can be asked for only where it is known which are good.
     pub(super) fn apikey(
         &mut self,
-        field: &Field<ApiKey>,
+        wire: &file::Route,
         around: &Around<'_>,
     ) -> Option<Option<ApiKey>> {
-        match field {
+        let serve = wire.serve.good().map(|serve| serve.value);
+        match &wire.apikey {
             Field::Absent => Some(None),
             Field::Bad => None,
+            Field::Good(demand) if serve == Some(Serve::IdentityServer) => {
+                self.report.problem(
+                    &demand.place,
+                    "`serve: identity_server` asks for a key itself, but where a link in a message leads; remove `apikey`",
+                );
+                None
+            }
             Field::Good(demand) if around.has_identity => Some(Some(demand.value)),
             Field::Good(demand) => {
                 self.report.problem_instead(

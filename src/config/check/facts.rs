@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::routes::Around;
 use super::{AllFacts, Checker, DAY, secs};
 use crate::config::checked::{
-    Access, Demand, DemandOf, Facts, IdPlace, Learn, Query, ResourceKind, RowSource, StaticFacts,
-    StaticRow, Target, TokenIssuer,
+    Access, BodyIds, BodyStep, Demand, DemandOf, Facts, IdPlace, Learn, Query, ResourceKind,
+    RowSource, StaticFacts, StaticRow, Target, TokenIssuer,
 };
 use crate::config::file::{self, File, ResourceField, ResourceThing};
 use crate::config::node::Text;
@@ -19,6 +19,23 @@ use crate::facts::{Template, fact};
 use crate::request::path::{ParameterKind, Pattern, Segment};
 
 const NO_DATABASE: &str = "add `database`, or write the rows under `static_facts`";
+
+/// `items[].id` and the like.
+fn body_steps(text: &str) -> Option<Vec<BodyStep>> {
+    let mut steps = Vec::new();
+    for part in text.split('.') {
+        let name = part.trim_end_matches("[]");
+        let lists = (part.len() - name.len()) / 2;
+        if name.is_empty() && !steps.is_empty() || name.contains(['[', ']']) {
+            return None;
+        }
+        if !name.is_empty() {
+            steps.push(BodyStep::Member(name.to_owned()));
+        }
+        steps.extend(std::iter::repeat_n(BodyStep::Items, lists));
+    }
+    (!steps.is_empty()).then_some(steps)
+}
 
 /// How long what an answer taught is known, unless something else is written.
 const KEEP: Duration = DAY;
@@ -275,7 +292,11 @@ impl Checker<'_> {
         }
     }
 
-    fn static_facts(&mut self, field: &Field<file::StaticFacts>) -> Option<StaticFacts> {
+    /// Facts that are written down.
+    pub(in crate::config) fn static_facts(
+        &mut self,
+        field: &Field<file::StaticFacts>,
+    ) -> Option<StaticFacts> {
         let absent = file::StaticFacts::absent();
         let wire = super::section(field, &absent)?;
         let inactive = match &wire.inactive {
@@ -653,6 +674,59 @@ impl Checker<'_> {
             }
         }
         true
+    }
+
+    /// The things a body names.
+    pub(super) fn body_ids(
+        &mut self,
+        wire: &file::Route,
+        around: &Around<'_>,
+    ) -> Option<Vec<BodyIds>> {
+        let list = match &wire.body {
+            Field::Absent => return Some(Vec::new()),
+            Field::Bad => return None,
+            Field::Good(body) => match &body.value.ids {
+                Field::Absent => return Some(Vec::new()),
+                Field::Bad => return None,
+                Field::Good(list) => list,
+            },
+        };
+        list.value.at_least_one(&list.place, self.report);
+        let (_, kinds, _) = around.facts?;
+        let names: Vec<&str> = kinds.iter().map(|kind| kind.name.as_str()).collect();
+        self.each(&list.value, |checker, item| {
+            let of = &item.value;
+            let choice = format!("write one of {}", names.join(", "));
+            let kind = of.kind.required(&of.place, "kind", &choice, checker.report);
+            let kind = kind.and_then(|kind| checker.kind_index(kind, &names));
+            let example = "write where the id is, such as `project_id` or `items[].id`";
+            let field = of
+                .field
+                .required(&of.place, "field", example, checker.report);
+            let steps = field.and_then(|field| {
+                let steps = body_steps(&field.value.value);
+                if steps.is_none() {
+                    let message = format!("`{}` leads nowhere", field.value.shown());
+                    checker
+                        .report
+                        .problem_instead(&field.place, message, example);
+                }
+                steps
+            });
+            let max = checker.number(&of.max, 1..=1000, 100_usize);
+            let action = match &of.action {
+                Field::Absent => Some(None),
+                Field::Bad => None,
+                Field::Good(action) => checker.action(action).map(Some),
+            };
+            Some(BodyIds {
+                written: field?.value.value.clone(),
+                steps: steps?,
+                kind: kind?,
+                max: max?,
+                action: action?,
+            })
+        })
     }
 
     /// What the answer of a route teaches: `Some(None)` for nothing.

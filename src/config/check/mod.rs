@@ -27,6 +27,7 @@ mod store;
 mod target;
 mod tokens;
 mod upstreams;
+mod when;
 
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;

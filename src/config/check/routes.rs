@@ -88,6 +88,12 @@ impl Checker<'_> {
         // Once here, so that a bad default is told even if every route writes its own.
         self.named_upstream(&defaults.upstream, &around);
         self.body_limit(&defaults.body, &Field::Absent);
+        if let Some(ids) = defaults.body.good().and_then(|body| body.value.ids.good()) {
+            self.report.problem(
+                &ids.place,
+                "every route says itself what its body names; remove it here",
+            );
+        }
         self.timeouts(&defaults.timeouts, &Field::Absent);
         let example = "write at least one, such as `routes: [{ path: /health, access: public, serve: health }]`";
         let list = file
@@ -122,6 +128,7 @@ impl Checker<'_> {
         let hosts = self.route_hosts(&wire.hosts, &around.hosts);
         let resources = self.resource(wire, paths.as_deref(), access, around);
         let learn = self.learn(wire, access, around);
+        let body_ids = self.body_ids(wire, around);
         let credentials = self.credentials(&wire.credentials);
         self.fits_access(wire, access, around);
         let target = self.target(wire, access, around);
@@ -131,6 +138,7 @@ impl Checker<'_> {
             Field::Bad => None,
             Field::Good(text) => self.action(text).map(Some),
         };
+        let when = self.when(&wire.when, access);
         let default_slash = around
             .defaults
             .trailing_slash
@@ -148,7 +156,7 @@ impl Checker<'_> {
             Field::Good(name) => self.name(&name.value.value, &name.place),
         };
         let errors = or(&wire.errors, Errors::Problem);
-        let apikey = self.apikey(&wire.apikey, around);
+        let apikey = self.apikey(wire, around);
         let rest = self.rest(wire, &paths, target);
         let websocket = self.websocket(wire, methods, target, around);
         let realtime = self.realtime(wire, websocket);
@@ -164,8 +172,10 @@ impl Checker<'_> {
             pass_credentials: or(&wire.pass_credentials, false)?,
             aal: or(&wire.aal, file::Aal(1))?.0,
             action: action?,
+            when: when?,
             resources: resources?,
             learn: learn?,
+            body_ids: body_ids?,
             trailing_slash: slash?,
             tail: tail?,
             body_limit: body_limit?,

@@ -8,8 +8,8 @@ fn the_annotated_example_loads_without_a_warning() {
     let loaded = load_in(dir.path(), &example("foregate.yaml"))
         .unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(loaded.warnings, Vec::<String>::new());
-    // Eleven are written, and nine are made for `identity`.
-    assert_eq!(loaded.config.routes.len(), 20);
+    // Thirteen are written, and nine are made for `identity`.
+    assert_eq!(loaded.config.routes.len(), 22);
     let ListenKind::Tls(tls) = &loaded.config.listen[0].kind else {
         panic!("not TLS")
     };
@@ -89,6 +89,7 @@ fn the_commented_keys_of_the_annotated_example_are_read() {
         ("# expose_headers:", "expose_headers:"),
         ("# timeouts: {", "timeouts: {"),
         ("# action: read", "action: read"),
+        ("# when: request", "when: request"),
         (
             "# layers:\n#   roles:\n#     mode",
             "layers:\n  roles:\n    mode",

@@ -94,3 +94,41 @@ fn what_cannot_be_meant_is_told_with_what_to_write() {
         each_refused("", &[(&with(keys), &at(key), word)]);
     }
 }
+
+#[test]
+fn the_identity_servers_own_paths_are_below_one_place_for_strangers_and_users() {
+    let server = "identity: { supabase: { url: https://p.test, publishable_keys: [pk] } }\n\
+tokens: [{ issuer: https://p.test/auth/v1, audience: a, algorithms: HS256, secret: 0123456789abcdef0123456789abcdef }]\n\
+listen: [{ address: 127.0.0.1:8080, tls: off }]\n";
+    let route = |route: &str| format!("{server}routes: [{{ {route} }}]\n");
+    let own = "path: '/auth/v1/{*rest}', access: optional, serve: identity_server";
+    let loaded = good(&route(own));
+    let made = &loaded.config.routes[0];
+    assert_eq!(made.target, Some(Target::Serve(Serve::IdentityServer)));
+    // Deleting a factor is no matter of roles.
+    assert_eq!(
+        made.action,
+        Some(crate::auth::roles::Action::parse("read").unwrap())
+    );
+    for (text, key, word) in [
+        (
+            "path: '/auth/v1/{*rest}', access: public, serve: identity_server",
+            "routes[0].serve",
+            "access: optional",
+        ),
+        (
+            "path: '/auth/v1/{*rest}', access: user, serve: identity_server",
+            "routes[0].serve",
+            "access: optional",
+        ),
+        (
+            "path: /auth/v1, access: optional, serve: identity_server",
+            "routes[0].path",
+            "everything below a path",
+        ),
+    ] {
+        each_refused("", &[(&route(text), key, word)]);
+    }
+    let none = format!("{BASE}routes: [{{ {own} }}]\n");
+    each_refused("", &[(&none, "routes[0].serve", "no identity server")]);
+}

@@ -8,6 +8,7 @@
 )]
 
 mod examples;
+mod facts;
 mod identity;
 mod listen;
 mod problems;
@@ -18,6 +19,7 @@ mod sign_in;
 mod store;
 mod tokens;
 mod upstreams;
+mod when;
 
 use std::path::Path;
 use std::time::Duration;

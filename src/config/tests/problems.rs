@@ -235,11 +235,7 @@ fn what_the_design_has_and_this_version_has_not_is_refused_by_name() {
             &[(&text, &format!("layers.{layer}"), "does not work yet")],
         );
     }
-    for (route, key) in [
-        ("limits: [a]", "limits"),
-        ("when: a", "when"),
-        ("body: { ids: [] }", "body.ids"),
-    ] {
+    for (route, key) in [("limits: [a]", "limits")] {
         let told = told(&with_route(&format!("path: /a, access: user, {route}")));
         assert_eq!(told.len(), 1, "{told:#?}");
         assert!(
@@ -260,6 +256,14 @@ fn what_the_design_has_and_this_version_has_not_is_refused_by_name() {
         &[(
             "layers: { identity: { mode: off } }\n",
             "layers.identity",
+            "always enforced",
+        )],
+    );
+    each_refused(
+        &rest,
+        &[(
+            "layers: { when: { mode: off } }\n",
+            "layers.when",
             "always enforced",
         )],
     );

@@ -351,6 +351,16 @@ fn a_table_is_granted_by_columns_and_what_is_not_written_is_not_granted() {
 }
 
 #[test]
+fn the_door_to_the_identity_server_asks_for_keys_itself() {
+    let door =
+        "path: '/auth/v1/{*rest}', access: optional, serve: identity_server, apikey: required";
+    let server = "identity: { supabase: { url: https://p.test, publishable_keys: [pk] } }\n";
+    let told = told(&format!("{server}{}", with_route(door)));
+    let word = "asks for a key itself";
+    assert!(told.iter().any(|told| told.contains(word)), "{told:#?}");
+}
+
+#[test]
 fn messages_are_judged_on_a_websocket_whose_route_reads_tokens() {
     let route = "path: /a, methods: [GET], access: optional, upgrade: [websocket]";
     let realtime = |more: &str| {

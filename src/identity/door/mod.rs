@@ -9,6 +9,7 @@
 
 mod recognise;
 mod reply;
+mod sessions;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,8 +21,7 @@ use hyper::{Response, StatusCode};
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
-use self::recognise::{Asked, BodyRule, Odd, Scope, attempt, is_for_users, is_open, recognise};
-use super::later::Again;
+use self::recognise::{Asked, BodyRule, Odd, attempt, is_for_users, is_open, recognise};
 use super::server::API_VERSION;
 use super::throttle::{Admission, Who};
 use super::{ApiVersion, AuthError, Call, Grant, IdentityServer, Operation, Refreshed, Reply};
@@ -36,9 +36,7 @@ use crate::outage::{self, AccessClass};
 use crate::process::Process;
 use crate::request::apikey;
 use crate::request::body::says_json;
-use crate::sessions::revocation::of_token;
-use crate::sessions::{Revocation, Revoked, What};
-use crate::tokens::{Presented, Verified};
+use crate::tokens::Verified;
 
 /// How long an answer may take, all calls together, and the delay of whoever tried too often. A refresh has its own, which is shorter.
 const DEADLINE: Duration = Duration::from_secs(9);
@@ -214,6 +212,9 @@ impl Visit {
             }
         };
         settle(admission, &reply);
+        if let Some(grant) = granted(&reply) {
+            self.begin(grant).await?;
+        }
         reply::answer(&reply, self.version)
     }
 
@@ -283,129 +284,12 @@ impl Visit {
         }
         Ok(answer)
     }
-
-    /// Whether new tokens are of something that was revoked here, of which the identity server may not know yet.
-    async fn is_revoked(&self, grant: &Grant) -> bool {
-        let Ok(token) = std::str::from_utf8(grant.access_token.expose()) else {
-            return false;
-        };
-        match self
-            .snapshot
-            .tokens()
-            .verify_or_wait(token, clock::unix_now)
-            .await
-        {
-            Ok(Presented::User(verified)) => {
-                let revocations = self.process.revocations();
-                let (clean, listed) = (verified.clean(), verified.listed());
-                revocations.check(clean, listed, clock::unix_now()).is_err()
-            }
-            // What cannot be judged now is judged when it is used.
-            Ok(Presented::Nobody) | Err(_) => false,
-        }
-    }
-
-    /// Refuses here first; then the identity server ends it, behind the answer if it is away.
-    async fn log_out(self, asked: Asked) -> Result<Response<Answer>, Denial> {
-        let (verified, token) = self.user.clone().ok_or(Reason::TokenMissing)?;
-        let what = ended(&verified, &token, asked.scope);
-        let (runtime, version) = (self.identity.runtime().clone(), self.version);
-        let work = async move {
-            self.revoke(what).await?;
-            let call = self.call(&asked, &Sent::default());
-            match self.identity.call(call.clone()).await {
-                Ok(reply) if !reply.status.is_server_error() && reply.status != 429 => {
-                    Ok(Some(reply))
-                }
-                Ok(_) | Err(_) => {
-                    if !self
-                        .process
-                        .later()
-                        .call(&self.identity, call, Again::UntilDone)
-                    {
-                        tracing::error!(
-                            "the identity server is not told of a logout: too many wait"
-                        );
-                    }
-                    Ok(None)
-                }
-            }
-        };
-        match to_the_end(&runtime, work).await? {
-            Some(reply) => reply::answer(&reply, version),
-            // It is done here, and will be there.
-            None => Ok(reply::nothing(version)),
-        }
-    }
-
-    /// Whoever changes a password wants nobody in who knew the old one: every other session of theirs ends first.
-    async fn change_password(self, asked: Asked, sent: Sent) -> Result<Response<Answer>, Denial> {
-        let (verified, token) = self.user.clone().ok_or(Reason::TokenMissing)?;
-        let what = ended(&verified, &token, Scope::Others);
-        let (runtime, version) = (self.identity.runtime().clone(), self.version);
-        let work = async move {
-            self.revoke(what).await?;
-            Ok(self.identity.call(self.call(&asked, &sent)).await?)
-        };
-        let reply = to_the_end(&runtime, work).await?;
-        reply::answer(&reply, version)
-    }
-
-    async fn revoke(&self, what: What) -> Result<(), Denial> {
-        let now = clock::unix_now();
-        let expires = now.saturating_add(self.snapshot.config().revocations.remembers_sessions());
-        let revocation = Revocation::new(what, clock::unix_millis(), expires);
-        let why = match self.process.revocations().revoke(revocation).await {
-            Revoked::Stored => return Ok(()),
-            Revoked::Queued => "not stored yet",
-            Revoked::Full => "the list is full; raise `revocations.capacity`",
-            Revoked::Stopped => "the list is not kept any more",
-        };
-        Err(Reason::LogoutIncomplete.because(why))
-    }
 }
 
-/// What a logout ends. A token that names no session is all there is of its session.
-fn ended(verified: &Verified, token: &Secret, scope: Scope) -> What {
-    let (issuer, subject) = (verified.issuer().to_owned(), verified.subject().to_owned());
-    let session = verified.session().map(str::to_owned);
-    let of_subject = |except| What::Subject {
-        issuer: issuer.clone(),
-        subject: subject.clone(),
-        not_before: clock::unix_now(),
-        except,
-        strict: false,
-    };
-    match (scope, session) {
-        (Scope::Local, Some(session)) => What::Session {
-            issuer,
-            session,
-            subject: Some(subject),
-        },
-        (Scope::Local, None) => What::Token {
-            sha256: of_token(&String::from_utf8_lossy(token.expose())),
-            issuer: Some(issuer),
-            session: None,
-            subject: Some(subject),
-        },
-        (Scope::Others, session) => of_subject(session.into_iter().collect()),
-        (Scope::Global, _) => of_subject(Vec::new()),
-    }
-}
-
-/// Does something to its end, also when nobody waits for it any more.
-async fn to_the_end<T: Send + 'static>(
-    runtime: &tokio::runtime::Handle,
-    work: impl Future<Output = Result<T, Denial>> + Send + 'static,
-) -> Result<T, Denial> {
-    let ended = |error: tokio::task::JoinError| match error.is_panic() {
-        true => Reason::Internal.because("a task panicked"),
-        false => Reason::Internal.because("the process ends"),
-    };
-    runtime
-        .spawn(work)
-        .await
-        .unwrap_or_else(|error| Err(ended(error)))
+/// The tokens in an answer, if it has some.
+fn granted(reply: &Reply) -> Option<Grant> {
+    let is_good = reply.status == StatusCode::OK;
+    is_good.then(|| Grant::read(&reply.body)).flatten()
 }
 
 /// Tells the throttle what came of an attempt.

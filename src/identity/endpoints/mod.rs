@@ -78,6 +78,8 @@ struct Guest {
     verified: Arc<Verified>,
     access_token: Secret,
     own: Own,
+    /// What a page must send with the cookie that proved the user.
+    csrf: Option<String>,
 }
 
 /// What a client that wants a cookie says, with the value `session`. No form can say it, so no other site can sign a browser in.
@@ -98,6 +100,7 @@ pub(crate) async fn answer(
     let identity = process.identity().ok_or(Reason::Internal)?.clone();
     let client = permit.request().client().address;
     let wants = wants(permit.request());
+    let csrf = csrf_token(process, &permit);
     let limit = permit.request().rule().body_limit;
     let Spent {
         standing,
@@ -123,6 +126,7 @@ pub(crate) async fn answer(
             verified,
             access_token,
             own: standing.caller().own_session(),
+            csrf: csrf.clone(),
         });
         // The route is for users, so the chain has proven one.
         guest.ok_or(Reason::Internal)
@@ -187,6 +191,18 @@ fn deadline(sign_in: &SignIn, endpoint: Endpoint) -> Duration {
         | Endpoint::Sessions
         | Endpoint::EndSession => sign_in.deadlines.other,
     }
+}
+
+/// What belongs to the cookie that let a request in, for a page that was loaded again and does not remember it.
+fn csrf_token(process: &Process, permit: &Permit) -> Option<String> {
+    permit.caller().cookie_session()?;
+    let Some(OwnCookie::One(value)) = permit.request().cookie() else {
+        return None;
+    };
+    let cookies = process.sessions().cookies();
+    cookies
+        .read(value)
+        .map(|cookie| cookies.csrf_token(&cookie))
 }
 
 fn wants(request: &Inbound) -> Wants {

@@ -19,9 +19,9 @@ pub(super) async fn me(visit: &Visit, guest: Guest) -> Result<Response<Answer>, 
     let user = visit.user(&guest).await?;
     let own = |key: &str| user.get("user_metadata").and_then(|own| own.get(key));
     let credits = own("credits_balance").and_then(Value::as_i64);
-    reply::json(
-        StatusCode::OK,
-        &json!({
+    told(
+        &guest,
+        json!({
             "id": guest.verified.subject(),
             "email": user.get("email"),
             "full_name": own("full_name").and_then(Value::as_str).unwrap_or_default(),
@@ -35,9 +35,9 @@ pub(super) async fn me(visit: &Visit, guest: Guest) -> Result<Response<Answer>, 
 
 pub(super) async fn whoami(visit: &Visit, guest: Guest) -> Result<Response<Answer>, Denial> {
     let user = visit.user(&guest).await?;
-    reply::json(
-        StatusCode::OK,
-        &json!({
+    told(
+        &guest,
+        json!({
             "id": guest.verified.subject(),
             "email": user.get("email"),
             "role": guest.verified.role(),
@@ -45,6 +45,14 @@ pub(super) async fn whoami(visit: &Visit, guest: Guest) -> Result<Response<Answe
             "metadata": {},
         }),
     )
+}
+
+/// What is told of a user; and to a page whose user came with a cookie, what it must send to change something.
+fn told(guest: &Guest, mut of_user: Value) -> Result<Response<Answer>, Denial> {
+    if let (Some(csrf), Some(members)) = (&guest.csrf, of_user.as_object_mut()) {
+        members.insert("csrf_token".to_owned(), json!(csrf));
+    }
+    reply::json(StatusCode::OK, &of_user)
 }
 
 impl Visit {

@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock};
 use foregate::clock::{unix_millis, unix_now};
 use foregate::config::snapshot::Snapshot;
 use foregate::config::{Loaded, Problems, load_str};
+use foregate::facts::Shelf;
 use foregate::metrics::Metrics;
 use foregate::sessions::{Revocations, Sessions};
 use foregate::store::{Memory, Store};
@@ -69,6 +70,12 @@ fn assert_loads_again(text: &str, loaded: Loaded) {
         unix_millis,
     )
     .expect("sessions");
+    let shelf = Shelf::new(
+        Arc::new(Memory::new(1, unix_now)),
+        false,
+        None,
+        metrics.facts.clone(),
+    );
     let _ = Snapshot::build(
         loaded.config,
         loaded.digest,
@@ -78,6 +85,7 @@ fn assert_loads_again(text: &str, loaded: Loaded) {
         &KeySources::new(KeyMetrics::new().expect("names are good")),
         &revocations,
         &sessions,
+        &shelf,
     );
 }
 

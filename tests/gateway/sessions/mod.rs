@@ -9,7 +9,9 @@ mod tokens;
 
 use foregate::denial::Reason;
 
-use crate::support::{Answer, Config, Desk, Gateway, Http, RedisServer, SignedIn, eventually};
+use crate::support::{
+    Answer, Config, Desk, Gateway, Http, RedisServer, Reply, SignedIn, eventually,
+};
 
 /// Routes with cookies in every place a credential may have.
 const ROUTES: &str = r#"
@@ -140,6 +142,25 @@ async fn a_cookie_is_good_on_every_replica_and_never_goes_upstream() {
         assert_eq!((found("store"), found("memory")), (1.0, 5.0));
         assert_eq!(metrics.sum("foregate_sessions_remembered", &[]), 1.0);
     }
+}
+
+#[tokio::test]
+async fn no_shared_cache_keeps_what_was_answered_to_a_cookie() {
+    let place = Place::start().await;
+    let (gateway, somebody) = (&place.gateway, place.sign_in().await);
+    gateway.origin.on("/cookie-first", |exchange| {
+        exchange.reply(&Reply::ok().header("cache-control", "public, max-age=60"));
+    });
+    for http in Http::BOTH {
+        let get = |path: &str| gateway.get(http, path);
+        let answer = get("/page").cookie_of(&somebody).send().await;
+        assert_eq!(answer.is_ok().header("cache-control"), "private");
+        let told = get("/cookie-first").cookie_of(&somebody).send().await;
+        assert_eq!(told.is_ok().header("cache-control"), "public, max-age=60");
+        let token = get("/either").bearer(&gateway.issuer.token()).send().await;
+        assert_eq!(token.is_ok().header("cache-control"), "");
+    }
+    gateway.origin.take();
 }
 
 #[tokio::test]

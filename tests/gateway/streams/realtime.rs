@@ -276,6 +276,23 @@ async fn a_socket_ends_with_its_session_and_lives_on_by_newer_tokens_of_it() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_listed_no_longer_ends_the_sockets_that_came_with_it() {
+    let sockets = Sockets::start();
+    let mut gateway = gateway(&sockets, |_| {}).await;
+    let mut socket = Socket::open_silently(&gateway, USERS).await;
+    socket.echo(&join(&gateway.issuer.token())).await;
+    gateway
+        .reload(|config| {
+            let identity = config
+                .get("identity")
+                .replace(KEY, "sb_publishable_another");
+            config.set("identity", &identity);
+        })
+        .await;
+    assert_eq!(socket.end().await, told(4401, Reason::ApikeyUnknown));
+}
+
+#[tokio::test]
 async fn while_keys_are_away_a_token_is_not_bad() {
     let sockets = Sockets::start();
     let gateway = gateway(&sockets, |config| {

@@ -20,7 +20,7 @@ use driver::Driver;
 
 /// The doors of a project.
 const ROUTES: &str = r#"
-    - { path: "/auth/v1/{*rest}", access: optional, apikey: required, serve: identity_server, errors: gotrue }
+    - { path: "/auth/v1/{*rest}", access: optional, serve: identity_server, errors: gotrue }
     - path: "/rest/v1/{*rest}"
       access: user
       apikey: required

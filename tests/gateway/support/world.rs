@@ -38,6 +38,7 @@ const ROUTES: &str = r#"
   - { path: "/compare", methods: [GET], access: user, resource: [{ kind: generation, id: query.left }, { kind: generation, id: query.right }] }
   - { path: /jobs, methods: [POST], access: user, resource: none, learn: { kind: async_job, field: job.id, keep: 1h } }
   - { path: "/jobs/{async_job_id:uuid}", methods: [GET, DELETE], access: user, resource: async_job }
+  - { path: /generations, methods: [POST, GET], access: user, resource: none, body: { limit: 64KiB, ids: [{ field: project_id, kind: project, max: 1 }, { field: parent_generation_id, kind: generation, action: read }, { field: "items[].id", kind: generation, action: read, max: 3 }] } }
   - { path: "/users/{user_id:uuid}", methods: [GET, PATCH], access: user, resource: { self: path.user_id } }
 "#;
 

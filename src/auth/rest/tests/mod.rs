@@ -110,6 +110,7 @@ const GOOD: &[&str] = &[
     "select=id&order=name.asc.nullsfirst,id.desc,data->>a",
     "select=id,users(id)&order=users(name).desc",
     "select=id&name=like(any).{a,b}",
+    "select=id&name=eq.two%0Alines",
     "select=name:id&order=name",
 ];
 

@@ -1,0 +1,149 @@
+//! What an expression can see.
+//!
+//! Decides: the meaning of every name. Trusts: the names that `check` wrote. Not here: which names there are (`check`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cel::Value;
+use cel::common::types::{CelBool, CelNull, CelString};
+use cel::common::value::CowVal;
+use cel::context::VariableResolver;
+use serde_json::{Map, Value as Json};
+
+use super::check::{Field, Name};
+use crate::auth::Caller;
+use crate::request::Inbound;
+use crate::tokens::Verified;
+
+/// One request and its caller, as an expression sees them. Nothing is copied before it is asked for.
+#[derive(Debug)]
+pub struct Scope<'a> {
+    /// The method, with HEAD as GET: both are judged alike.
+    pub method: &'a str,
+    /// The canonical path.
+    pub path: &'a str,
+    /// The host, without a port.
+    pub host: &'a str,
+    /// The client's address.
+    pub address: &'a str,
+    /// The verified token; `None` for nobody.
+    pub verified: Option<&'a Verified>,
+    /// The roles that the configuration knows.
+    pub roles: &'a [Arc<str>],
+}
+
+impl<'a> Scope<'a> {
+    /// The scope of a request.
+    pub fn of(request: &'a Inbound, caller: &'a Caller) -> Self {
+        let method = match request.method().as_str() {
+            "HEAD" => "GET",
+            method => method,
+        };
+        Self {
+            method,
+            path: request.target().path(),
+            host: request.host().name(),
+            address: request.client().text.to_str().unwrap_or_default(),
+            verified: caller.verified().map(AsRef::as_ref),
+            roles: caller.roles(),
+        }
+    }
+
+    fn claim(&self, path: &[&str]) -> Option<&'a Json> {
+        let (first, rest) = path.split_first()?;
+        rest.iter()
+            .try_fold(self.verified?.claims().get(*first)?, |value, name| {
+                value.get(*name)
+            })
+    }
+
+    fn field(&self, field: Field) -> Option<CowVal<'_, '_>> {
+        let known = self.verified;
+        Some(match field {
+            Field::Method => text(self.method),
+            Field::Path => text(self.path),
+            Field::Host => text(self.host),
+            Field::Address => text(self.address),
+            Field::Known => truth(known.is_some()),
+            Field::Anonymous => truth(known.is_some_and(Verified::is_anonymous)),
+            Field::Subject => text_or_null(known.map(Verified::subject)),
+            Field::Issuer => text_or_null(known.map(Verified::issuer)),
+            Field::Session => text_or_null(known.and_then(Verified::session)),
+            Field::Aal => match known.map(Verified::aal) {
+                None => CowVal::owned(CelNull),
+                Some(2) => text("aal2"),
+                Some(_) => text("aal1"),
+            },
+            Field::Roles => {
+                let roles = self.roles.iter().map(|role| Value::from(role.as_ref()));
+                converted(roles.collect::<Vec<_>>().into())?
+            }
+            Field::Claims => match known.map(Verified::claims) {
+                Some(claims) => converted(map_of(claims))?,
+                None => converted(map_of(&Map::new()))?,
+            },
+        })
+    }
+}
+
+impl VariableResolver for Scope<'_> {
+    fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
+        match Name::read(variable)? {
+            Name::Field(field) => self.field(field),
+            Name::Has(path) => Some(truth(self.claim(&path).is_some())),
+            // The usual leaves are borrowed; a whole branch is converted.
+            Name::Claim(path) => match self.claim(&path)? {
+                Json::String(value) => Some(text(value)),
+                Json::Bool(value) => Some(truth(*value)),
+                Json::Null => Some(CowVal::owned(CelNull)),
+                other @ (Json::Number(_) | Json::Array(_) | Json::Object(_)) => {
+                    converted(value_of(other))
+                }
+            },
+        }
+    }
+}
+
+fn text<'b>(text: &'b str) -> CowVal<'b, 'b> {
+    CowVal::owned(CelString::from(text))
+}
+
+fn text_or_null(text: Option<&str>) -> CowVal<'_, '_> {
+    match text {
+        Some(text) => CowVal::owned(CelString::from(text)),
+        None => CowVal::owned(CelNull),
+    }
+}
+
+fn truth<'b>(value: bool) -> CowVal<'b, 'b> {
+    CowVal::owned(CelBool::from(value))
+}
+
+/// A number or a whole branch. Every whole number is of one type, so that it can be computed with.
+fn converted<'b>(value: Value) -> Option<CowVal<'b, 'b>> {
+    value.try_into().ok().map(CowVal::Owned)
+}
+
+fn value_of(json: &Json) -> Value {
+    match json {
+        Json::Null => Value::Null,
+        Json::Bool(value) => (*value).into(),
+        Json::Number(number) => match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) => whole.into(),
+            (None, Some(number)) => number.into(),
+            (None, None) => Value::Null,
+        },
+        Json::String(text) => text.as_str().into(),
+        Json::Array(items) => items.iter().map(value_of).collect::<Vec<_>>().into(),
+        Json::Object(members) => map_of(members),
+    }
+}
+
+fn map_of(members: &Map<String, Json>) -> Value {
+    let members: HashMap<String, Value> = members
+        .iter()
+        .map(|(name, value)| (name.clone(), value_of(value)))
+        .collect();
+    members.into()
+}

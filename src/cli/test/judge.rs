@@ -1,0 +1,408 @@
+//! One case, judged as a running gateway would.
+//!
+//! Decides: nothing of its own. Trusts: `gateway::judge`, which is the very code that a request passes: it reads the head, chooses the
+//! route and asks the chain. Not here: comparing (`mod`).
+//!
+//! No network, and no back door: the caller's token is signed here with a key made for this run, which takes the place of the issuers'
+//! keys in this process, and is then verified like any other. What a permit lets in ends here.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
+use hyper::{Request, Version};
+use jsonwebtoken::Algorithm;
+use serde_json::{Map, Value, json};
+
+use crate::auth::Permit;
+use crate::clock;
+use crate::config::Loaded;
+use crate::config::cases::{BEFORE, Caller, Case};
+use crate::config::checked::{Config, KeySource, RowSource, Serve, StaticFacts, Target};
+use crate::config::secret::Secret;
+use crate::config::snapshot::Snapshot;
+use crate::denial::{Denial, Reason};
+use crate::facts::Shelf;
+use crate::facts::learned::Binding;
+use crate::gateway;
+use crate::metrics::Metrics;
+use crate::record::{Record, Verdict};
+use crate::request::Connection;
+use crate::sessions::{Follower, Revocations, Sessions};
+use crate::store::{Memory, Store};
+use crate::tokens::mint::{Claims, Signer};
+use crate::tokens::{KeySources, VerifiedCache};
+
+/// How many things may be bound in the store of a run; arbitrary, and more than anybody writes by hand.
+const BINDINGS: usize = 100_000;
+
+/// A gateway without sockets.
+pub(super) struct Judge {
+    snapshot: Arc<Snapshot>,
+    signer: Signer,
+    /// Keeps the list of revocations, in which there is nothing.
+    follower: Follower,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// What became of a request.
+pub(super) struct Outcome {
+    became: Became,
+    /// The name of the route, if it came that far.
+    pub(super) route: Option<String>,
+    /// Each layer and what it said.
+    steps: Vec<String>,
+}
+
+enum Became {
+    Upstream(String),
+    Served(&'static str),
+    Preflight,
+    Denied {
+        reason: Reason,
+        layer: &'static str,
+        detail: Option<String>,
+    },
+}
+
+impl Judge {
+    /// A gateway with this map, in which these facts are all that is known.
+    pub(super) fn new(mut loaded: Loaded, facts: StaticFacts) -> anyhow::Result<Self> {
+        let mut secret = [0; 48];
+        aws_lc_rs::rand::fill(&mut secret).map_err(|_| anyhow!("no random bytes"))?;
+        let secret: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let signer = Signer::secret(secret.as_bytes(), Algorithm::HS256)
+            .map_err(|problem| anyhow!(problem))?;
+        for issuer in &mut loaded.config.tokens {
+            issuer.keys = KeySource::Secret(Secret::new(secret.as_str()));
+            issuer.algorithms = vec![Algorithm::HS256];
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let bound = stand_in(&mut loaded.config, facts)?;
+        let entered = runtime.enter();
+        let (snapshot, follower) = build(loaded)?;
+        drop(entered);
+        runtime.block_on(bind(&snapshot, &bound))?;
+        Ok(Self {
+            snapshot: Arc::new(snapshot),
+            signer,
+            follower,
+            runtime,
+        })
+    }
+
+    pub(super) fn judge(&mut self, case: &Case) -> anyhow::Result<Outcome> {
+        let at = || format!("the case at line {}", case.line);
+        let config = self.snapshot.config();
+        let host = match (&case.request.host, config.hosts.first()) {
+            (Some(host), _) | (None, Some(host)) => host.as_str(),
+            (None, None) => "gateway.test",
+        };
+        let mut request = Request::builder()
+            .method(&case.request.method)
+            .version(Version::HTTP_11)
+            .uri(&case.request.path)
+            .body(())
+            .with_context(at)?;
+        let headers = request.headers_mut();
+        headers.insert(HOST, HeaderValue::from_str(host).with_context(at)?);
+        if let Some(caller) = &case.caller {
+            let token = self.token(caller, config).with_context(at)?;
+            headers.insert(
+                AUTHORIZATION,
+                HeaderValue::from_str(&format!("Bearer {token}"))?,
+            );
+        }
+        for (name, value) in &case.request.headers {
+            headers.append(name, value.clone());
+        }
+        let (parts, ()) = request.into_parts();
+        let connection = Connection::new(SocketAddr::new(case.request.address, 50_000), true);
+        let mut record = Record::begin(self.snapshot.clone(), parts.method.clone(), parts.version);
+        let judged = self.runtime.block_on(async {
+            // Nothing is revoked, and that must have been known a moment ago: else every caller would meet an outage.
+            self.follower.catch_up().await;
+            gateway::judge(parts, None, &connection, &self.snapshot, &mut record).await
+        });
+        Ok(self.outcome(judged, &record))
+    }
+
+    fn token(&self, caller: &Caller, config: &Config) -> anyhow::Result<String> {
+        let entry = match &caller.issuer {
+            None => config.tokens.first(),
+            Some(issuer) => config.tokens.iter().find(|entry| entry.issuer == *issuer),
+        };
+        let issuer = match (entry, &caller.issuer) {
+            (Some(entry), _) => entry.issuer.as_str(),
+            // Nobody's: it must be refused, and that may be what the case is about.
+            (None, Some(issuer)) => issuer.as_str(),
+            (None, None) => return Err(anyhow!("a caller needs an entry of `tokens`")),
+        };
+        let mut claims = Claims::new(issuer, &caller.subject, clock::unix_now()).aal(caller.aal);
+        if let Some(audience) = entry.and_then(|entry| entry.audience.first()) {
+            claims = claims.audience(audience);
+        }
+        if caller.anonymous {
+            claims = claims.anonymous();
+        }
+        if let Some(session) = &caller.session {
+            claims = claims.session(session);
+        }
+        let mut all = claims.as_object().clone();
+        for (name, values) in entry.map_or(&[][..], |entry| &entry.require) {
+            let path: Vec<&str> = name.split('.').collect();
+            if let Some(value) = values.first() {
+                put(&mut all, &path, value.as_str().into());
+            }
+        }
+        if !caller.roles.is_empty() {
+            let path: Vec<&str> = config.roles.from.iter().map(String::as_str).collect();
+            put(&mut all, &path, caller.roles.clone().into());
+        }
+        for (name, value) in all {
+            claims = claims.with(&name, value);
+        }
+        for (name, value) in &caller.claims {
+            claims = match value.is_null() {
+                true => claims.without(name),
+                false => claims.with(name, value.clone()),
+            };
+        }
+        self.signer
+            .sign(&claims)
+            .map_err(|problem| anyhow!(problem))
+    }
+
+    fn outcome(&self, judged: Result<Option<Permit>, Denial>, record: &Record) -> Outcome {
+        let became = match judged {
+            Ok(None) => Became::Preflight,
+            Ok(Some(permit)) => match permit.target() {
+                Target::Upstream(index) => Became::Upstream(
+                    self.snapshot
+                        .upstream(index)
+                        .map_or_else(String::new, |upstream| upstream.name.clone()),
+                ),
+                Target::Serve(Serve::Health) => Became::Served("health"),
+                Target::Serve(Serve::Panic) => Became::Served("panic"),
+                Target::Serve(Serve::IdentityServer) => Became::Served("identity_server"),
+                Target::Serve(Serve::SignIn(_)) => Became::Served("sign_in"),
+            },
+            Err(denial) => Became::Denied {
+                reason: denial.reason,
+                layer: match record.steps.last() {
+                    Some(step) if step.verdict == Verdict::Denied(denial.reason) => {
+                        step.layer.as_str()
+                    }
+                    Some(_) | None => BEFORE,
+                },
+                detail: denial.detail.map(|detail| detail.into_owned()),
+            },
+        };
+        Outcome {
+            became,
+            route: record.route.map(|_| record.route_name().to_owned()),
+            steps: record
+                .steps
+                .iter()
+                .map(|step| match step.verdict {
+                    Verdict::Passed => format!("{} passed", step.layer.as_str()),
+                    Verdict::Denied(reason) => {
+                        format!("{} refused: {}", step.layer.as_str(), reason.code())
+                    }
+                    Verdict::Waived(reason) => {
+                        format!("{} waived: {}", step.layer.as_str(), reason.code())
+                    }
+                    Verdict::Off => format!("{} off", step.layer.as_str()),
+                    Verdict::Idle => format!("{} had nothing to judge", step.layer.as_str()),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Puts a value where a path leads to, and objects where they are missing on the way.
+fn put(object: &mut Map<String, Value>, path: &[&str], value: Value) {
+    match path {
+        [] => {}
+        [name] => {
+            object.insert((*name).to_owned(), value);
+        }
+        [name, rest @ ..] => {
+            let inner = object
+                .entry(*name)
+                .or_insert_with(|| Value::Object(Map::new()));
+            if let Value::Object(inner) = inner {
+                put(inner, rest, value);
+            }
+        }
+    }
+}
+
+/// Puts the facts of a file in the place of the database. Returns what answers are to have taught.
+fn stand_in(
+    config: &mut Config,
+    mut facts: StaticFacts,
+) -> anyhow::Result<Vec<(usize, String, String)>> {
+    for (kind, id) in facts.rows.keys() {
+        if !config.resources.iter().any(|known| known.name == *kind) {
+            return Err(anyhow!(
+                "`facts.resources.{kind}` has `{id}`, but the map has no kind `{kind}`"
+            ));
+        }
+    }
+    let mut bound = Vec::new();
+    for (index, kind) in config.resources.iter_mut().enumerate() {
+        match kind.rows {
+            RowSource::Query(_) | RowSource::Static => kind.rows = RowSource::Static,
+            RowSource::Learned => bound.extend(
+                facts
+                    .rows
+                    .extract_if(|(of, _), _| *of == kind.name)
+                    .filter_map(|((_, id), row)| Some((index, id, row.owner?))),
+            ),
+        }
+    }
+    config.facts.caller = None;
+    config.facts.memberships = None;
+    config.static_facts = facts;
+    Ok(bound)
+}
+
+/// Teaches what answers would have taught.
+async fn bind(snapshot: &Snapshot, bound: &[(usize, String, String)]) -> anyhow::Result<()> {
+    let issuer = snapshot.config().tokens.first();
+    for (kind, id, subject) in bound {
+        let owner = Binding {
+            issuer: issuer.map(|entry| entry.issuer.clone()).unwrap_or_default(),
+            subject: subject.clone(),
+        };
+        let facts = snapshot.chain().facts();
+        facts
+            .bind(*kind, id, &owner, Duration::from_secs(3600))
+            .await
+            .map_err(|why| anyhow!("`{id}` cannot be bound: {why:?}"))?;
+    }
+    Ok(())
+}
+
+fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Follower)> {
+    let cache = Arc::new(VerifiedCache::new(loaded.config.token_cache));
+    let store: Arc<dyn Store> = Arc::new(Memory::new(BINDINGS, clock::unix_now));
+    let metrics = Metrics::new()?;
+    let keys = KeySources::new(metrics.keys().clone());
+    let (revocations, follower) = Revocations::new(store.clone(), 1, metrics.revocations.clone());
+    let sessions = Sessions::new(
+        &loaded.config,
+        store.clone(),
+        revocations.clone(),
+        None,
+        metrics.sessions.clone(),
+        clock::unix_millis,
+    )?;
+    let shelf = Shelf::new(store, false, None, metrics.facts.clone());
+    let snapshot = Snapshot::build(
+        loaded.config,
+        loaded.digest,
+        1,
+        &metrics,
+        &cache,
+        &keys,
+        &revocations,
+        &sessions,
+        &shelf,
+    )?;
+    Ok((snapshot, follower))
+}
+
+impl Outcome {
+    /// `allow`, `preflight` or `deny REASON`.
+    pub(super) fn verdict(&self) -> String {
+        match &self.became {
+            Became::Upstream(_) | Became::Served(_) => "allow".to_owned(),
+            Became::Preflight => "preflight".to_owned(),
+            Became::Denied { reason, .. } => format!("deny {}", reason.code()),
+        }
+    }
+
+    /// The upstream it was let in to.
+    pub(super) fn upstream(&self) -> Option<&str> {
+        match &self.became {
+            Became::Upstream(name) => Some(name),
+            Became::Served(_) | Became::Preflight | Became::Denied { .. } => None,
+        }
+    }
+
+    /// What is answered here.
+    pub(super) fn serve(&self) -> Option<&str> {
+        match self.became {
+            Became::Served(what) => Some(what),
+            Became::Upstream(_) | Became::Preflight | Became::Denied { .. } => None,
+        }
+    }
+
+    /// Who refused it.
+    pub(super) fn layer(&self) -> Option<&str> {
+        match self.became {
+            Became::Denied { layer, .. } => Some(layer),
+            Became::Upstream(_) | Became::Served(_) | Became::Preflight => None,
+        }
+    }
+
+    /// For programs.
+    pub(super) fn to_json(&self) -> Value {
+        let (reason, detail) = match &self.became {
+            Became::Denied { reason, detail, .. } => (Some(reason.code()), detail.as_deref()),
+            Became::Upstream(_) | Became::Served(_) | Became::Preflight => (None, None),
+        };
+        json!({
+            "verdict": self.verdict().split(' ').next(),
+            "reason": reason,
+            "layer": self.layer(),
+            "detail": detail,
+            "route": self.route,
+            "upstream": self.upstream(),
+            "serve": self.serve(),
+            "steps": self.steps,
+        })
+    }
+}
+
+impl fmt::Display for Outcome {
+    /// What happened, for somebody who expected something else.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let route = self.route.as_deref().unwrap_or("none");
+        match &self.became {
+            Became::Upstream(name) => write!(f, "it was let in to `{name}` by route `{route}`")?,
+            Became::Served(what) => write!(
+                f,
+                "it was let in to be answered here ({what}) by route `{route}`"
+            )?,
+            Became::Preflight => {
+                f.write_str("it was answered as a preflight, which no layer judges")?
+            }
+            Became::Denied {
+                reason,
+                layer,
+                detail,
+            } => {
+                write!(
+                    f,
+                    "it was refused by `{layer}` on route `{route}`: {}",
+                    reason.code()
+                )?;
+                if let Some(detail) = detail {
+                    write!(f, " ({detail})")?;
+                }
+            }
+        }
+        if !self.steps.is_empty() {
+            write!(f, "; {}", self.steps.join(", "))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,170 @@
+//! `test`: does the route map say what its author believes?
+//!
+//! Decides: how cases and their outcomes are told, and that one difference is a failure. Trusts: `judge`, which asks the chain of a
+//! running gateway and nothing else. Not here: what a case may say (`config::cases`).
+
+mod judge;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{Config, Format};
+use crate::config;
+use crate::config::cases::{self, Case, Cases, Expected};
+use judge::{Judge, Outcome};
+
+#[derive(Args, Debug)]
+pub(super) struct Options {
+    #[command(flatten)]
+    config: Config,
+    /// The cases.
+    #[arg(value_name = "CASES", required = true)]
+    cases: Vec<PathBuf>,
+    /// Only cases whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// How to print the result.
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+}
+
+pub(super) fn test(options: &Options) -> ExitCode {
+    match run(options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(failure) => {
+            match options.format {
+                Format::Human => eprintln!("{}", failure.text),
+                Format::Json => println!("{}", json!({ "valid": false, "problems": failure.json })),
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why no case was judged.
+struct Failure {
+    text: String,
+    json: Value,
+}
+
+impl From<config::Problems> for Failure {
+    fn from(problems: config::Problems) -> Self {
+        Self {
+            text: problems.to_string(),
+            json: problems.to_json(),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self {
+            text: format!("foregate: {error:#}"),
+            json: json!([{ "problem": format!("{error:#}") }]),
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<bool, Failure> {
+    let mut told = Vec::new();
+    let (mut passed, mut failed) = (0_usize, 0_usize);
+    for file in &options.cases {
+        let Cases { facts, cases } = cases::load(file)?;
+        let mut judge = Judge::new(config::load(&options.config.file)?, facts)?;
+        for case in cases {
+            if !options
+                .only
+                .as_ref()
+                .is_none_or(|text| case.name.contains(text))
+            {
+                continue;
+            }
+            let outcome = judge.judge(&case)?;
+            let differences = differences(&case.expect, &outcome);
+            match differences.is_empty() {
+                true => passed += 1,
+                false => failed += 1,
+            }
+            let place = format!("{}:{}", file.display(), case.line);
+            match options.format {
+                Format::Human => print!("{}", human(&case, &place, &outcome, &differences)),
+                Format::Json => told.push(json!({
+                    "name": case.name,
+                    "file": file,
+                    "line": case.line,
+                    "passed": differences.is_empty(),
+                    "differences": differences,
+                    "was": outcome.to_json(),
+                })),
+            }
+        }
+    }
+    match options.format {
+        Format::Human => println!("{passed} passed, {failed} failed"),
+        Format::Json => println!(
+            "{}",
+            json!({ "valid": true, "passed": passed, "failed": failed, "cases": told })
+        ),
+    }
+    if passed == 0 && failed == 0 {
+        return Err(
+            anyhow::anyhow!("no case was judged: no name contains the text of --only").into(),
+        );
+    }
+    Ok(failed == 0)
+}
+
+/// `expected …, was …` for everything that is not as it was written.
+fn differences(expect: &Expected, outcome: &Outcome) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut compare = |what: &str, expected: Option<&str>, was: Option<&str>| {
+        if let Some(expected) = expected
+            && was != Some(expected)
+        {
+            let was = was.map_or_else(|| "none".to_owned(), |was| format!("`{was}`"));
+            found.push(format!("{what}: expected `{expected}`, was {was}"));
+        }
+    };
+    match expect {
+        Expected::Allow {
+            route,
+            upstream,
+            serve,
+        } => {
+            compare("verdict", Some("allow"), Some(&outcome.verdict()));
+            compare("route", route.as_deref(), outcome.route.as_deref());
+            compare("upstream", upstream.as_deref(), outcome.upstream());
+            compare("serve", serve.as_deref(), outcome.serve());
+        }
+        Expected::Deny {
+            reason,
+            layer,
+            route,
+        } => {
+            let expected = format!("deny {}", reason.code());
+            compare("verdict", Some(&expected), Some(&outcome.verdict()));
+            compare("layer", layer.as_deref(), outcome.layer());
+            compare("route", route.as_deref(), outcome.route.as_deref());
+        }
+    }
+    found
+}
+
+fn human(case: &Case, place: &str, outcome: &Outcome, differences: &[String]) -> String {
+    if differences.is_empty() {
+        return format!("ok    {}\n", case.name);
+    }
+    let mut text = format!(
+        "FAIL  {}\n      at {place}: {} {}\n",
+        case.name, case.request.method, case.request.path
+    );
+    for difference in differences {
+        text.push_str(&format!("      {difference}\n"));
+    }
+    text.push_str(&format!("      {outcome}\n"));
+    text
+}

@@ -1,0 +1,212 @@
+//! The gateway against the rules: zero differences with caches cold and warm, and while facts change underneath.
+
+use std::time::{Duration, Instant};
+
+use super::oracle::Ruling;
+use super::trial::{Asked, Trial};
+use super::world::{Random, Size, VISIBILITIES};
+use crate::support::DEADLINE;
+
+/// Whether the long tests are asked for.
+fn is_full() -> bool {
+    std::env::var_os("FOREGATE_FULL").is_some()
+}
+
+#[tokio::test]
+async fn every_answer_is_what_the_rules_say_with_caches_cold_and_warm() {
+    let (size, count) = match is_full() {
+        true => (Size::FULL, 40_000),
+        false => (Size::SMALL, 8_000),
+    };
+    let mut trial = Trial::start(size, 7, &[]).await;
+    let asked = trial.questions(count);
+    let asked = trial.one_of_each(asked);
+    eprintln!("{} combinations", asked.len());
+    assert!(asked.len() >= 2_000, "{}", asked.len());
+    let rulings = trial.rulings(&asked);
+    trial.compare("cold", &asked, &rulings).await;
+    trial.compare("warm", &asked, &rulings).await;
+}
+
+#[tokio::test]
+async fn in_any_world_the_answer_with_caches_is_the_answer_without() {
+    // Small and strange: few people, who have everything to do with each other.
+    let worlds = if is_full() { 40 } else { 2 };
+    for seed in 0..worlds {
+        let size = Size {
+            users: 4 + 3 * usize::try_from(seed % 4).unwrap(),
+            teams: 3,
+            projects: 10,
+            generations: 60,
+            files: 6,
+        };
+        let mut trial = Trial::start(size, 1000 + seed, &[]).await;
+        let asked = trial.questions(200);
+        let mut cold = Vec::new();
+        for asked in &asked {
+            cold.push(trial.answer(asked).await);
+        }
+        // Another order, so that other facts are remembered when each is asked.
+        for (asked, cold) in asked.iter().zip(&cold).rev() {
+            assert_eq!(trial.answer(asked).await, *cold, "world {seed}: {asked:?}");
+        }
+        // A gateway that never heard of it answers the same.
+        let mut fresh = Trial::within(trial.postgres, trial.world, &[]).await;
+        for (asked, cold) in asked.iter().zip(&cold).rev() {
+            assert_eq!(fresh.answer(asked).await, *cold, "world {seed}: {asked:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_changes_in_the_database_is_what_the_gateway_answers_when_it_is_told() {
+    let rounds = if is_full() { 60 } else { 8 };
+    let notified = [("database", "{ url: \"URL\", notify_url: \"URL\" }")];
+    let postgres = crate::support::Postgres::start();
+    super::oracle::install(&postgres);
+    let world = super::world::World::create(&postgres, Size::SMALL, 11);
+    postgres.sql(include_str!("../../../deploy/sql/notify.sql"));
+    let mut trial = Trial::within(postgres, world, &notified).await;
+    let asked = trial.questions(400);
+    let rulings = trial.rulings(&asked);
+    trial.compare("before", &asked, &rulings).await;
+    let mut before = rulings;
+    let mut changed = 0;
+    for round in 0..rounds {
+        let changes: Vec<String> = (0..12).map(|_| a_change(&mut trial, &asked)).collect();
+        trial.postgres.sql(&changes.join(";\n"));
+        let after = trial.rulings(&asked);
+        changed += before
+            .iter()
+            .zip(&after)
+            .filter(|(before, after)| before != after)
+            .count();
+        // A read may believe what it remembers for an hour, unless it is told: whoever still has an old answer in the end was not told.
+        for (asked, ruling) in asked.iter().zip(&after) {
+            becomes(
+                &mut trial,
+                asked,
+                *ruling,
+                &format!("round {round}\n{}", changes.join("\n")),
+            )
+            .await;
+        }
+        before = after;
+    }
+    assert!(changed > 100, "only {changed} answers changed");
+}
+
+#[tokio::test]
+async fn nobody_is_judged_by_a_fact_that_is_older_than_it_may_be() {
+    // A write may believe 5 s, a read 30 s; nobody tells this gateway of changes.
+    let mut trial = Trial::start(Size::SMALL, 13, &[]).await;
+    let mut asked = trial.questions(250);
+    asked.retain(|asked| is_full() || asked.question.action != "read");
+    let before = trial.rulings(&asked);
+    trial.compare("before", &asked, &before).await;
+    let began = Instant::now();
+    let changes: Vec<String> = (0..60).map(|_| a_change(&mut trial, &asked)).collect();
+    trial.postgres.sql(&changes.join(";\n"));
+    let changed = Instant::now();
+    let after = trial.rulings(&asked);
+    assert!(before != after);
+    let longest = Duration::from_secs(if is_full() { 30 } else { 5 });
+    loop {
+        let is_last = changed.elapsed() > longest;
+        for (asked, (before, after)) in asked.iter().zip(before.iter().zip(&after)) {
+            let asked_at = changed.elapsed();
+            let status = trial.answer(asked).await;
+            let age = match asked.question.action {
+                "read" => Duration::from_secs(30),
+                _ => Duration::from_secs(5),
+            };
+            // Within the age, one fact may be old and another new, and together they may say what neither the old nor the new ones do.
+            assert!(
+                status == after.status() || asked_at <= age,
+                "{:?} after the change: {before:?} before it, {after:?} after it, but {status}: {asked:?}",
+                asked_at
+            );
+        }
+        if is_last {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(began.elapsed() > longest);
+}
+
+/// Asks until the answer is this.
+async fn becomes(trial: &mut Trial, asked: &Asked, ruling: Ruling, what: &str) {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let status = trial.answer(asked).await;
+        if status == ruling.status() {
+            return;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "still {status} instead of {ruling:?}: {asked:?}\n{what}"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A statement that changes something, most likely something that is asked about.
+fn a_change(trial: &mut Trial, asked: &[Asked]) -> String {
+    let mut chance = Random(trial.world.random().next());
+    let world = &trial.world;
+    let about = |kind: &str, chance: &mut Random| {
+        let things: Vec<&str> = asked
+            .iter()
+            .filter(|asked| asked.question.kind == kind)
+            .map(|asked| asked.question.thing.as_str())
+            .collect();
+        match things.is_empty() {
+            true => chance.id(),
+            false => (*chance.one_of(&things)).to_owned(),
+        }
+    };
+    let user = chance.one_of(asked).question.subject.clone();
+    let team = chance.one_of(&world.teams).clone();
+    let project = about("project", &mut chance);
+    let generation = about("generation", &mut chance);
+    let file = about("file", &mut chance);
+    let role = *chance.one_of(&["viewer", "editor", "admin"]);
+    let level = *chance.one_of(&["read", "write", "admin"]);
+    let visibility = *chance.one_of(&VISIBILITIES);
+    match chance.below(18) {
+        0 => format!("UPDATE users SET is_active = NOT is_active WHERE id = '{user}'"),
+        1 => format!(
+            "UPDATE auth.users SET banned_until = CASE WHEN banned_until IS NULL THEN now() + interval '1 day' END WHERE id = '{user}'"
+        ),
+        2 => format!(
+            "INSERT INTO team_members (team_id, user_id, role) VALUES ('{team}', '{user}', '{role}') ON CONFLICT (team_id, user_id) DO UPDATE SET role = '{role}', is_active = true"
+        ),
+        3 => format!("DELETE FROM team_members WHERE user_id = '{user}'"),
+        4 => format!("UPDATE team_members SET is_active = NOT is_active WHERE team_id = '{team}'"),
+        5 => format!("UPDATE teams SET is_active = NOT is_active WHERE id = '{team}'"),
+        6 => format!("UPDATE teams SET owner_id = '{user}' WHERE id = '{team}'"),
+        7 | 8 => format!("UPDATE projects SET visibility = '{visibility}' WHERE id = '{project}'"),
+        9 => format!("UPDATE projects SET user_id = '{user}' WHERE id = '{project}'"),
+        10 => format!(
+            "INSERT INTO project_teams (project_id, team_id, access_level) SELECT id, '{team}', '{level}' FROM projects WHERE id = '{project}' ON CONFLICT (project_id, team_id) DO UPDATE SET access_level = '{level}'"
+        ),
+        11 => format!("DELETE FROM project_teams WHERE project_id = '{project}'"),
+        12 => format!(
+            "INSERT INTO project_privacy_settings (project_id, allow_team_access, restrict_to_specific_teams, allowed_team_ids) SELECT id, true, true, ARRAY['{team}'::uuid] FROM projects WHERE id = '{project}' ON CONFLICT (project_id) DO UPDATE SET allow_team_access = NOT project_privacy_settings.allow_team_access"
+        ),
+        13 => format!(
+            "UPDATE generations SET project_id = (SELECT id FROM projects WHERE id = '{project}') WHERE id = '{generation}'"
+        ),
+        14 => format!("UPDATE generations SET user_id = '{user}' WHERE id = '{generation}'"),
+        15 => {
+            format!("UPDATE generations SET parent_generation_id = NULL WHERE id = '{generation}'")
+        }
+        16 => format!("UPDATE file_metadata SET user_id = '{user}' WHERE id = '{file}'"),
+        _ => match chance.below(3) {
+            0 => format!("DELETE FROM projects WHERE id = '{project}'"),
+            1 => format!("DELETE FROM generations WHERE id = '{generation}'"),
+            _ => format!("DELETE FROM file_metadata WHERE id = '{file}'"),
+        },
+    }
+}
