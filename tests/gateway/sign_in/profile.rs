@@ -16,9 +16,10 @@ async fn desk(postgres: &Postgres) -> Desk {
         let identity = config.get("identity").to_owned();
         let identity = identity.trim_end().strip_suffix('}').unwrap().to_owned();
         let identity = format!("{identity}, profile: {{ insert: \"{INSERT}\" }} }}");
-        config
-            .set("identity", &identity)
-            .set("database", &format!("{{ url: \"{}\" }}", postgres.url()));
+        config.set("identity", &identity).set(
+            "database",
+            &format!("{{ url: \"{}?sslmode=disable\" }}", postgres.url()),
+        );
     })
     .await;
     desk.is_ready().await;
