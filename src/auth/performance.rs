@@ -52,6 +52,35 @@ impl Performance {
         Self { facts, roles }
     }
 
+    async fn gather(
+        &self,
+        request: &Inbound,
+        caller: &Caller,
+        named: Vec<Named>,
+        budget: Budget,
+    ) -> Result<Known, Denial> {
+        let rule = request.rule();
+        let class = match rule.access {
+            // Public to ask for; what is asked for has an owner all the same.
+            Access::Public | Access::Deny => AccessClass::Read,
+            Access::Optional | Access::User => AccessClass::of(rule, request.method(), &self.roles),
+        };
+        // Reading one thing may be writing another.
+        let is_written = |named: &Named| !matches!(named.action.as_str(), "read" | "read:any");
+        let class = match class == AccessClass::Read && named.iter().any(is_written) {
+            true => AccessClass::Write,
+            false => class,
+        };
+        let asking = Asking {
+            caller: caller
+                .verified()
+                .map(|verified| (verified.issuer(), verified.subject())),
+            class,
+            deadline: budget.deadline(),
+        };
+        self.facts.gather(asking, named).await
+    }
+
     /// The facts.
     pub(super) fn facts(&self) -> &Arc<Facts> {
         &self.facts
@@ -73,28 +102,9 @@ impl Layer for Performance {
         (identified, budget): (Identified, Budget),
     ) -> Result<Informed, Denial> {
         let (caller, named) = identified.into_parts();
-        let rule = request.rule();
-        let class = match rule.access {
-            // Public to ask for; what is asked for has an owner all the same.
-            Access::Public | Access::Deny => AccessClass::Read,
-            Access::Optional | Access::User => AccessClass::of(rule, request.method(), &self.roles),
-        };
-        // Reading one thing may be writing another.
-        let is_written = |named: &Named| !matches!(named.action.as_str(), "read" | "read:any");
-        let class = match class == AccessClass::Read && named.iter().any(is_written) {
-            true => AccessClass::Write,
-            false => class,
-        };
-        let asking = Asking {
-            caller: caller
-                .verified()
-                .map(|verified| (verified.issuer(), verified.subject())),
-            class,
-            deadline: budget.deadline(),
-        };
         // Boxed, so that a request that needs no facts does not carry room for it along.
-        let known = match self.facts.are_needed(&asking, &named) {
-            true => Box::pin(self.facts.gather(asking, named)).await?,
+        let known = match self.facts.are_needed(caller.verified().is_some(), &named) {
+            true => Box::pin(self.gather(request, &caller, named, budget)).await?,
             false => Known::default(),
         };
         Ok(Informed(Arc::new(Inside { caller, known })))

@@ -171,8 +171,8 @@ impl Facts {
     }
 
     /// Whether anything must be known to judge a request that names these things.
-    pub fn are_needed(&self, asking: &Asking<'_>, named: &[Named]) -> bool {
-        !named.is_empty() || asking.caller.is_some() && self.know_callers()
+    pub fn are_needed(&self, has_caller: bool, named: &[Named]) -> bool {
+        !named.is_empty() || has_caller && self.know_callers()
     }
 
     /// Whether every caller is looked up.

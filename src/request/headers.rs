@@ -256,13 +256,15 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
         .any(|value| value.to_str().is_ok_and(names_trailers))
 }
 
-/// Removes from an answer what was meant for this hop alone, and what an upstream may not say in our name.
-pub fn clean_response(headers: &mut HeaderMap, own: &str) {
+/// Removes from an answer what was meant for this hop alone, and what an upstream may not say in our name. Says whether a field names a place.
+pub fn clean_response(headers: &mut HeaderMap, own: &str) -> bool {
     let (mut connection, mut unwanted, mut sets_cookies) = (false, false, false);
+    let mut names_place = false;
     for (name, _) in &*headers {
         match name.as_str() {
             "connection" => connection = true,
             "set-cookie" => sets_cookies = true,
+            "location" | "content-location" => names_place = true,
             name => unwanted |= is_unwanted_answer(name),
         }
     }
@@ -275,6 +277,7 @@ pub fn clean_response(headers: &mut HeaderMap, own: &str) {
     if sets_cookies {
         keep_upstream_cookies(headers, own);
     }
+    names_place
 }
 
 fn is_unwanted_answer(name: &str) -> bool {

@@ -130,11 +130,7 @@ impl std::fmt::Debug for Buckets {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::indexing_slicing,
-        reason = "tests"
-    )]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use std::num::NonZeroU32;
     use std::time::Duration;

@@ -148,11 +148,7 @@ pub(super) fn judge(draw: Draw, rate: Rate, empty_at: i64, now: i64) -> Outcome 
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::indexing_slicing,
-        reason = "tests"
-    )]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use super::*;
 

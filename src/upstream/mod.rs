@@ -150,8 +150,9 @@ async fn answer(
         return Box::pin(learn::learn(&lesson, status, headers, body, &standing)).await;
     }
     let own = &standing.request().snapshot().config().sessions.cookie;
-    crate::request::headers::clean_response(&mut headers, own);
-    location::rewrite(&mut headers, pool.config(), standing.request());
+    if crate::request::headers::clean_response(&mut headers, own) {
+        location::rewrite(&mut headers, pool.config(), standing.request());
+    }
     let mut response = Response::new(match Kind::of(status, &headers) {
         None => Answer::upstream(body),
         Some(kind) => Answer::stream(body, Streaming::new(kind, &headers, standing)),
