@@ -536,13 +536,15 @@ async fn a_connection_without_a_complete_head_is_closed_after_the_head_time() {
 #[tokio::test]
 async fn a_byte_now_and_then_does_not_prolong_the_head_time() {
     let gateway = limited("head: 300ms").await;
-    for door in [Door::Tls, Door::Plain] {
+    let cause = [("cause", "head_timeout")];
+    for (ended, door) in [(1.0, Door::Tls), (2.0, Door::Plain)] {
         let mut raw = gateway.raw(door).await;
         raw.write("GET /public/x HTTP/1.1\r\nHost: api.test\r\nx: ")
             .await;
         let mut pace = tokio::time::interval(std::time::Duration::from_millis(20));
+        let failed = "foregate_connections_failed_total";
         let loris = async {
-            while gateway.metrics().sum("foregate_connections", &[]) > 0.0 {
+            while gateway.metrics().sum(failed, &cause) < ended {
                 pace.tick().await;
                 raw.write("x").await;
             }

@@ -455,6 +455,7 @@ async fn old_facts_let_an_owner_read_during_an_outage_and_nothing_more() {
         (&friend_token, &private, 503),
         (&moderator, &private, 503),
     ];
+    eventually_ok(&gateway, &owner_token, &path(&private)).await;
     for (token, project, _) in cases {
         get(&gateway, token, &path(project)).await;
     }
