@@ -142,7 +142,11 @@ fn next<V: Clone, A: Clone>(
         }
         (State::Waiting { version, calls }, Event::LeaseOver) => take(version, calls),
         // Alone: better than to end a session because the store is away.
-        (State::Reading | State::Waiting { .. }, Event::Unreachable) => call(None, 1),
+        (State::Reading, Event::Unreachable) => call(None, 1),
+        // Not while somebody is known to call.
+        (State::Waiting { version, calls }, Event::Unreachable) => {
+            (State::Waiting { version, calls }, Command::Wait)
+        }
         (State::Taking { calls }, Event::Written(lease)) => call(Some(lease), calls),
         (State::Taking { .. }, Event::Lost) => (State::Reading, Command::Read),
         (State::Taking { calls }, Event::Unreachable) => call(None, calls),

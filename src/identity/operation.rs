@@ -50,9 +50,9 @@ operations! {
 }
 
 impl Operation {
-    /// Whether the server sends a message before it answers. That may take as long as a mail server likes, and says nothing about the
-    /// identity server.
-    pub const fn sends_message(self) -> bool {
+    /// Whether the server waits for others before it answers: it sends a message, or asks another provider. That may take as long as they
+    /// like, and says nothing about the identity server.
+    pub const fn waits_for_others(self) -> bool {
         match self {
             Self::SignUp
             | Self::Otp
@@ -60,20 +60,20 @@ impl Operation {
             | Self::Recover
             | Self::Resend
             | Self::ChangeUser
-            | Self::Reauthenticate => true,
+            | Self::Reauthenticate
+            | Self::IdTokenGrant
+            | Self::Identities
+            | Self::Factors
+            | Self::Authorize
+            | Self::Callback => true,
             Self::PasswordGrant
             | Self::Refresh
             | Self::PkceGrant
-            | Self::IdTokenGrant
             | Self::Web3Grant
             | Self::Verify
             | Self::Logout
             | Self::ReadUser
-            | Self::Identities
-            | Self::Factors
             | Self::VerifyFactor
-            | Self::Authorize
-            | Self::Callback
             | Self::Settings
             | Self::Health
             | Self::KeySet

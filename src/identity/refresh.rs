@@ -22,6 +22,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use super::endpoints::outcome::{Asked, refusal};
 use super::flight::{Called, Command, Event, Flight, Record};
 use super::server::DEADLINE;
 use super::{AuthError, Call, CallError, Grant, IdentityServer, Operation, Reply};
@@ -306,11 +307,16 @@ impl<'a> Driver<'a> {
             StatusCode::OK if Grant::read(&reply.body).is_some() => self.sealed(reply),
             // What it did cannot be known, nor can its tokens.
             StatusCode::OK => Called::Unknown,
-            // GoTrue itself failed, and took back what it had begun.
-            StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE => Called::Undone,
-            StatusCode::TOO_MANY_REQUESTS => Called::Undone,
-            StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN | StatusCode::UNPROCESSABLE_ENTITY
+            // GoTrue itself failed, and took back what it had begun; what says so without its words may stand between us and it.
+            StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE
                 if !AuthError::read(reply).code.is_empty() =>
+            {
+                Called::Undone
+            }
+            StatusCode::TOO_MANY_REQUESTS => Called::Undone,
+            // Only what is said about this token. A hook that timed out says nothing about it.
+            StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN | StatusCode::UNPROCESSABLE_ENTITY
+                if is_about_token(&AuthError::read(reply)) =>
             {
                 self.sealed(reply)
             }
@@ -410,4 +416,9 @@ impl std::fmt::Debug for Refresh {
             .field("flights", &self.0.flights.len())
             .finish_non_exhaustive()
     }
+}
+
+/// Whether a refusal is about the refresh token or what it is for, so that asking again with it would change nothing.
+fn is_about_token(error: &AuthError) -> bool {
+    refusal(Asked::Refresh, error).reason == Reason::RefreshTokenInvalid
 }

@@ -391,7 +391,10 @@ impl Calls {
         if self.told.may_tell(clock::unix_now()) {
             tracing::warn!(call = operation.as_str(), %error, "no answer from the identity server");
         }
-        if *error == SideCallError::Deadline && operation.sends_message() {
+        // Too long an answer is one all the same, of which a user may be the cause.
+        let is_there = *error == SideCallError::TooLong
+            || *error == SideCallError::Deadline && operation.waits_for_others();
+        if is_there {
             return;
         }
         if self.breaker.failed() {

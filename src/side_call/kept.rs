@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{HOST, HeaderMap, HeaderValue};
@@ -199,7 +199,10 @@ impl KeptClient {
             status: head.status,
             headers: head.headers,
             body: body
-                .map_err(|error| SideCallError::Exchange(error.to_string()))?
+                .map_err(|error| match error.is::<LengthLimitError>() {
+                    true => SideCallError::TooLong,
+                    false => SideCallError::Exchange(error.to_string()),
+                })?
                 .to_bytes(),
         })
     }

@@ -76,6 +76,8 @@ pub enum SideCallError {
     Exchange(String),
     /// Another status than 200. Redirects are not followed: the operator names the place.
     Status(StatusCode),
+    /// The answer is longer than allowed.
+    TooLong,
     /// Not done in time.
     Deadline,
 }
@@ -249,6 +251,7 @@ impl fmt::Display for SideCallError {
             Self::Connect(error) => write!(f, "no connection: {error}"),
             Self::Exchange(error) => write!(f, "no answer: {error}"),
             Self::Status(status) => write!(f, "the answer has status {}", status.as_u16()),
+            Self::TooLong => f.write_str("the answer is too long"),
             Self::Deadline => f.write_str("no answer in time"),
         }
     }

@@ -207,7 +207,9 @@ impl FetchError {
     fn result(&self) -> FetchResult {
         match self {
             Self::Call(SideCallError::Connect(_)) => FetchResult::Connect,
-            Self::Call(SideCallError::Exchange(_)) => FetchResult::Exchange,
+            Self::Call(SideCallError::Exchange(_) | SideCallError::TooLong) => {
+                FetchResult::Exchange
+            }
             Self::Call(SideCallError::Status(_)) => FetchResult::Status,
             Self::Call(SideCallError::Deadline) => FetchResult::Deadline,
             Self::Content(_) => FetchResult::Content,

@@ -21,7 +21,9 @@ use hyper::{Response, StatusCode};
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
-use self::recognise::{Asked, BodyRule, Odd, attempt, is_for_users, is_open, recognise};
+use self::recognise::{
+    AccountOf, Asked, BodyRule, Odd, account_of, attempt, is_for_users, is_open, recognise,
+};
 use super::server::API_VERSION;
 use super::throttle::{Admission, Who};
 use super::{ApiVersion, AuthError, Call, Grant, IdentityServer, Operation, Refreshed, Reply};
@@ -174,10 +176,17 @@ struct Sent {
 }
 
 impl Sent {
-    /// One object, in which no member occurs twice: the identity server would take the last, we might have judged the first.
+    /// One object, in which no member occurs twice: the identity server would take the last, we might have judged the first. To it `Email` is
+    /// `email`, too, so that names have one spelling here.
     fn read(bytes: Bytes) -> Result<Self, Denial> {
+        let members = json::object(&bytes).ok_or(Reason::BodyMalformed)?;
+        let is_plain =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        if !members.keys().all(|name| name.bytes().all(is_plain)) {
+            return Err(Reason::BodyMalformed.because("a member's name is not in lower case"));
+        }
         Ok(Self {
-            members: json::object(&bytes).ok_or(Reason::BodyMalformed)?,
+            members,
             bytes: Some(bytes),
         })
     }
@@ -186,6 +195,11 @@ impl Sent {
         let text = self.members.get(name).and_then(Value::as_str);
         text.filter(|text| !text.is_empty())
     }
+}
+
+/// A telephone number as the identity server reads it.
+fn as_one_number(phone: &str) -> String {
+    phone.trim_start_matches('+').replace(' ', "")
 }
 
 impl Visit {
@@ -228,11 +242,20 @@ impl Visit {
         let class = || AccessClass::SignIn;
         let is_complete = revocations.is_complete();
         outage::judge(revocations.outage(now), is_complete, class, now, now)?;
-        let subject = || Some(self.user.as_ref()?.0.subject());
-        let account = sent.text("email").or_else(|| sent.text("phone"));
+        // Only what the identity server itself takes for the account of this operation: whoever may name another one has its attempts counted there.
+        let named = || {
+            let phone = || sent.text("phone").map(as_one_number);
+            sent.text("email").map(str::to_owned).or_else(phone)
+        };
+        let subject = || Some(self.user.as_ref()?.0.subject().to_owned());
+        let account = match account_of(asked.operation) {
+            AccountOf::Body => named(),
+            AccountOf::Caller => subject(),
+            AccountOf::Nobody => None,
+        };
         let who = Who {
             client: self.client,
-            account: account.or_else(subject),
+            account: account.as_deref(),
         };
         let sign_in = self.snapshot.config().sign_in.as_ref();
         let throttling = &sign_in.ok_or(Reason::Internal)?.throttle;

@@ -354,6 +354,46 @@ pub(super) const fn attempt(operation: Operation) -> Option<Attempt> {
     }
 }
 
+/// Whose account an operation is an attempt on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AccountOf {
+    /// That of the e-mail address or telephone number in the body.
+    Body,
+    /// The caller's.
+    Caller,
+    /// Nobody's that could be known before it is answered.
+    Nobody,
+}
+
+/// Whose account an operation is an attempt on, for the throttle.
+pub(super) const fn account_of(operation: Operation) -> AccountOf {
+    match operation {
+        Operation::PasswordGrant
+        | Operation::SignUp
+        | Operation::Otp
+        | Operation::MagicLink
+        | Operation::Recover
+        | Operation::Resend
+        | Operation::Verify => AccountOf::Body,
+        Operation::VerifyFactor | Operation::Reauthenticate => AccountOf::Caller,
+        Operation::PkceGrant
+        | Operation::IdTokenGrant
+        | Operation::Web3Grant
+        | Operation::Refresh
+        | Operation::Logout
+        | Operation::ReadUser
+        | Operation::ChangeUser
+        | Operation::Identities
+        | Operation::Factors
+        | Operation::Authorize
+        | Operation::Callback
+        | Operation::Settings
+        | Operation::Health
+        | Operation::KeySet
+        | Operation::AdminUsers => AccountOf::Nobody,
+    }
+}
+
 /// Whether only a user may ask it.
 pub(super) const fn is_for_users(operation: Operation) -> bool {
     match operation {

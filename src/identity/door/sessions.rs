@@ -110,7 +110,7 @@ impl Visit {
         }
     }
 
-    /// Whoever changes a password wants nobody in who knew the old one: every other session of theirs ends first.
+    /// Whoever changes a password wants nobody in who knew the old one: every other session of theirs ends, once it may have been changed.
     pub(super) async fn change_password(
         self,
         asked: Asked,
@@ -118,8 +118,15 @@ impl Visit {
     ) -> Result<Response<Answer>, Denial> {
         let (runtime, version) = (self.identity.runtime().clone(), self.version);
         let work = async move {
-            self.end(Scope::Others).await?;
-            Ok(self.identity.call(self.call(&asked, &sent)).await?)
+            let replied = self.identity.call(self.call(&asked, &sent)).await;
+            let is_changed = match &replied {
+                Ok(reply) => reply.status.is_success(),
+                Err(error) => error.may_be_done(),
+            };
+            if is_changed {
+                self.end(Scope::Others).await?;
+            }
+            Ok(replied?)
         };
         let reply = to_the_end(&runtime, work).await?;
         reply::answer(&reply, version)

@@ -60,7 +60,9 @@ impl Visit {
                 "the user's row is not known to be there; it is tried again when they sign in"
             );
             Reason::RegisteredOnly.because(match error {
-                DatabaseError::Away | DatabaseError::Deadline => "no row: the database is away",
+                DatabaseError::Away | DatabaseError::Deadline | DatabaseError::Busy => {
+                    "no row: the database is away"
+                }
                 DatabaseError::Refused(_) => "no row: the database refused it",
             })
         })

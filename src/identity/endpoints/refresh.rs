@@ -34,12 +34,17 @@ pub(super) async fn refresh(visit: &Visit, unread: Unread) -> Result<Response<An
         }
         Refreshed::Granted(grant) => {
             admission.succeeded();
-            let verified = visit.verified(grant).await?;
-            // The identity server may not know yet that the session was ended here.
-            let revocations = visit.process.revocations();
-            revocations
-                .check(verified.clean(), verified.listed(), clock::unix_now())
-                .map_err(|denial| Reason::RefreshTokenInvalid.because(denial.reason.code()))?;
+            match visit.verified(grant).await {
+                // The identity server may not know yet that the session was ended here.
+                Ok(verified) => visit
+                    .process
+                    .revocations()
+                    .check(verified.clean(), verified.listed(), clock::unix_now())
+                    .map_err(|denial| Reason::RefreshTokenInvalid.because(denial.reason.code()))?,
+                // The old token is used up: who does not get the new ones now has lost the session. They are judged when they are used.
+                Err(denial) if denial.reason == Reason::KeysUnavailable => {}
+                Err(denial) => return Err(denial),
+            }
             reply::tokens(grant)
         }
     }
