@@ -23,21 +23,22 @@ BEGIN
 END $$;
 
 -- A team that is switched off or deleted changes the memberships of everybody in it.
-CREATE OR REPLACE FUNCTION foregate_tell_members() RETURNS trigger LANGUAGE plpgsql AS $$
+-- As the owner of the tables and with its names: row-level security of whoever writes must not hide who has to hear of it.
+CREATE OR REPLACE FUNCTION foregate_tell_members() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS $$
 BEGIN
     PERFORM pg_notify('foregate_facts', 'memberships ' || user_id)
-    FROM team_members WHERE team_id = OLD.id;
+    FROM public.team_members WHERE team_id = OLD.id;
     RETURN NULL;
 END $$;
 
 -- What a generation was made from is part of what is known of it: whatever was made from it, ten steps down, must hear of a change.
-CREATE OR REPLACE FUNCTION foregate_tell_children() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION foregate_tell_children() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS $$
 BEGIN
     PERFORM pg_notify('foregate_facts', 'generation ' || id) FROM (
         WITH RECURSIVE down AS (
-            SELECT id, 1 AS depth FROM generations WHERE parent_generation_id = coalesce(NEW.id, OLD.id)
+            SELECT id, 1 AS depth FROM public.generations WHERE parent_generation_id = coalesce(NEW.id, OLD.id)
             UNION
-            SELECT g.id, depth + 1 FROM down JOIN generations g ON g.parent_generation_id = down.id WHERE depth <= 10)
+            SELECT g.id, depth + 1 FROM down JOIN public.generations g ON g.parent_generation_id = down.id WHERE depth <= 10)
         SELECT DISTINCT id FROM down) AS descendants;
     RETURN NULL;
 END $$;

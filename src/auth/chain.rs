@@ -110,15 +110,15 @@ impl Chain {
         let ownership = step(&self.ownership, &request, informed.clone(), record).await?;
         let lineage = step(&self.lineage, &request, informed.clone(), record).await?;
         record.via = ownership.via();
-        Permit::new(
-            request,
-            self.facts(),
-            &informed,
-            roles,
-            fits,
-            ownership,
-            lineage,
-        )
+        let subject = informed.caller().verified().map(|one| one.subject());
+        let touched = match is_safe(request.method()) {
+            true => Touched::nothing(),
+            false => {
+                let facts = self.facts();
+                Touched::new(facts, facts.touched(informed.known(), subject))
+            }
+        };
+        Permit::new(request, touched, &informed, roles, fits, ownership, lineage)
     }
 
     /// Judges again what stands since an earlier judgement, by this chain, whose configuration is `snapshot`'s.
@@ -173,7 +173,8 @@ impl Chain {
         let lineage = step(&self.lineage, &request, informed.clone(), &mut record).await?;
         Permit::new(
             request,
-            self.facts(),
+            // What it wrote, it wrote when it began.
+            Touched::nothing(),
             &informed,
             roles,
             fits,
@@ -287,7 +288,7 @@ impl Permit {
     /// Takes what every layer gave, so that a chain that ends earlier does not compile.
     fn new(
         request: Inbound,
-        facts: &Arc<Facts>,
+        touched: Touched,
         informed: &Informed,
         _roles: Outcome<Roles>,
         _fits: Fits,
@@ -295,11 +296,6 @@ impl Permit {
         _lineage: Outcome<Lineage>,
     ) -> Result<Self, Denial> {
         let caller = informed.caller().clone();
-        let subject = caller.verified().map(|verified| verified.subject());
-        let touched = match is_safe(request.method()) {
-            true => Touched::nothing(),
-            false => Touched::new(facts, facts.touched(informed.known(), subject)),
-        };
         let rule = request.rule();
         let target = rule.target.ok_or(Reason::RouteDenied)?; // The router refuses this already; a net.
         let keeps_token = match target {

@@ -46,6 +46,8 @@ pub enum DatabaseError {
     Away,
     /// No answer in time. The statement may have been carried out.
     Deadline,
+    /// None of our own connections came free in time. Nothing was sent, and it says nothing about the database.
+    Busy,
     /// It answered that it will not: its SQLSTATE, such as `42703` for a column that is not there.
     Refused(String),
 }
@@ -56,6 +58,7 @@ impl DatabaseError {
         match self {
             Self::Away => "away",
             Self::Deadline => "deadline",
+            Self::Busy => "busy",
             Self::Refused(_) => "refused",
         }
     }
@@ -65,7 +68,7 @@ impl std::fmt::Display for DatabaseError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Refused(code) => write!(f, "refused with SQLSTATE {code}"),
-            Self::Away | Self::Deadline => f.write_str(self.as_str()),
+            Self::Away | Self::Deadline | Self::Busy => f.write_str(self.as_str()),
         }
     }
 }

@@ -90,6 +90,7 @@ impl Pool {
         );
         match &outcome {
             Ok(_) | Err(DatabaseError::Refused(_)) => self.breaker.answered(now),
+            Err(DatabaseError::Busy) => {}
             Err(DatabaseError::Away | DatabaseError::Deadline) => {
                 if self.breaker.failed() {
                     self.opened.notify_one();
@@ -110,7 +111,7 @@ impl Pool {
         let within = tokio::time::Instant::from_std(deadline);
         let mut permit = timeout_at(within, self.permits.clone().acquire_owned())
             .await
-            .map_err(|_| DatabaseError::Deadline)?
+            .map_err(|_| DatabaseError::Busy)?
             .map_err(|_| DatabaseError::Away)?;
         // A connection that the server closed while it was idle is found out by asking. Then another is taken, and in the end a new one.
         loop {

@@ -498,7 +498,7 @@ impl Shelf {
             Err(error) => {
                 let lost = match error {
                     DatabaseError::Away => Lost::Away,
-                    DatabaseError::Deadline => Lost::Late,
+                    DatabaseError::Deadline | DatabaseError::Busy => Lost::Late,
                     DatabaseError::Refused(_) => Lost::Unreadable,
                 };
                 for (task, _) in asked {

@@ -138,6 +138,7 @@ impl Messages {
     fn read_on(&mut self) -> Result<Option<Option<String>>, Reason> {
         while !self.closed {
             if self.frame.is_none() && !self.begin_frame()? {
+                self.look_early()?;
                 return Ok(None);
             }
             self.read_payload();

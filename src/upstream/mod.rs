@@ -35,7 +35,7 @@ pub(crate) use lease::Switched;
 pub use pool::Pools;
 
 use crate::answer::Answer;
-use crate::auth::{Permit, Spent, Standing};
+use crate::auth::{Permit, Spent, Standing, rest};
 use crate::config::checked::{Protocol, Target};
 use crate::denial::{Denial, Reason};
 use crate::facts::Touched;
@@ -93,8 +93,12 @@ pub async fn forward(
 
     let mut spent = permit.spend();
     let touched = std::mem::replace(&mut spent.touched, Touched::nothing());
-    if spent.standing.request().rule().learn.is_some() {
+    let request = spent.standing.request();
+    if request.rule().learn.is_some() {
         learn::prepare(&mut spent.fields);
+    }
+    if let Some(rules) = &request.rule().rest {
+        rest::name_schema(rules, request.method(), &mut spent.fields);
     }
     let message = Message::new(spent, body_limit, body_idle)?;
     // Boxed where something is touched, so that most requests do not carry room for it along.
@@ -145,6 +149,10 @@ async fn answer(
     body: UpstreamBody,
     standing: Standing,
 ) -> Result<Response<Answer>, Denial> {
+    // Let in to say who they are on a socket, which this is not.
+    if standing.needs_token() {
+        return Err(Reason::TokenMissing.into());
+    }
     if let Some(lesson) = learn::teaches(status, &standing) {
         // Boxed, so that requests on other routes do not carry room for it along.
         return Box::pin(learn::learn(&lesson, status, headers, body, &standing)).await;

@@ -8,10 +8,9 @@ use hyper::header::{self, HeaderMap, HeaderName};
 use super::text::Unread;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
-const PROFILES: [HeaderName; 2] = [
-    HeaderName::from_static("accept-profile"),
-    HeaderName::from_static("content-profile"),
-];
+pub(super) const ACCEPT_PROFILE: HeaderName = HeaderName::from_static("accept-profile");
+pub(super) const CONTENT_PROFILE: HeaderName = HeaderName::from_static("content-profile");
+const PROFILES: [HeaderName; 2] = [ACCEPT_PROFILE, CONTENT_PROFILE];
 
 /// Preferences, each with its values; none for one with any value.
 const PREFERENCES: &[(&str, &[&str])] = &[

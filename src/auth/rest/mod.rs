@@ -17,7 +17,8 @@ mod tests;
 
 use std::borrow::Cow;
 
-use hyper::Method;
+use hyper::header::HeaderValue;
+use hyper::{HeaderMap, Method};
 use serde_json::Value;
 
 use self::asked::{Asked, Embed, Item};
@@ -74,6 +75,18 @@ impl Layer for Rest {
 
 fn denied(why: impl Into<Why>) -> Denial {
     Reason::RestDenied.because(why)
+}
+
+/// Says the schema that was judged, where the client said none: PostgREST's own first one may be another.
+pub(crate) fn name_schema(rules: &RestRules, method: &Method, fields: &mut HeaderMap) {
+    let name = match *method {
+        Method::GET | Method::HEAD => headers::ACCEPT_PROFILE,
+        _ => headers::CONTENT_PROFILE,
+    };
+    let first = rules.schemas.first();
+    if let Some(schema) = first.and_then(|schema| HeaderValue::from_str(schema).ok()) {
+        fields.entry(name).or_insert(schema);
+    }
 }
 
 /// Whether the layer will want to know what the body says.
