@@ -451,6 +451,13 @@ mod tests {
             Some(Reason::BodyTooLarge),
             "not 1 MiB for a stranger"
         );
+        // Frames that end where a read ends are counted, too: a message that never ends, and control frames between its parts.
+        for part in [frame(0x89, &[b'x'; 10]), frame(0x00, b"")] {
+            let endless = [frame(0x01, b"[")].into_iter().chain(vec![part; 4000]);
+            let mut messages = Messages::new(1 << 20, true);
+            let mut said = endless.flat_map(|frame| run(&mut messages, &frame, frame.len()).1);
+            assert_eq!(said.next(), Some(Reason::BodyTooLarge));
+        }
         // Behind a goodbye nothing is said.
         let mut messages = Messages::new(300, false);
         let goodbye = frame(0x88, b"\x03\xe8");

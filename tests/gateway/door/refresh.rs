@@ -181,6 +181,11 @@ async fn an_identity_server_in_trouble_never_ends_a_session() {
             ),
             // Retried until the time is up.
             (Behave::Refuse(409, "conflict"), Reason::IdentityUnavailable),
+            // Not about the token.
+            (
+                Behave::Refuse(422, "hook_timeout"),
+                Reason::IdentityUnavailable,
+            ),
             // Of our key, or of no account at all.
             (
                 Behave::Refuse(401, "no_authorization"),

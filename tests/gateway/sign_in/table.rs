@@ -49,8 +49,8 @@ async fn every_row_is_answered_as_the_table_says() {
             if *code != "conflict" {
                 let token = json!({ "refresh_token": format!("token for {code}") });
                 let answer = desk.post(http, "refresh", &token).send().await;
-                match status(code) {
-                    400 | 403 | 422 => answer.is_denied(*refresh),
+                match (status(code), refresh) {
+                    (400 | 403 | 422, Reason::RefreshTokenInvalid) => answer.is_denied(*refresh),
                     _ => answer.is_denied(Reason::IdentityUnavailable),
                 };
             }

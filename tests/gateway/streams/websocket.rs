@@ -354,7 +354,9 @@ async fn limits_of_a_connection_do_not_end_a_silent_tunnel_and_it_counts() {
     for _ in 0..3 {
         let mut client = gateway.connect(Http::One).await;
         client.get("/public/x").send().await.is_ok();
-        assert_eq!(gateway.metrics().sum("foregate_connections", &[]), 2.0);
+        gateway
+            .metric_becomes("foregate_connections", &[], 2.0)
+            .await;
         eventually("it is closed", || client.is_closed()).await;
     }
     gateway
