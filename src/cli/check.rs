@@ -1,23 +1,18 @@
 //! `check`: would `run` take this configuration?
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Config, Format};
-use crate::clock;
+use super::{Config, Format, offline};
 use crate::config::checked::{Access, ListenKind, StoreChoice};
 use crate::config::snapshot::Snapshot;
 use crate::config::{self, Loaded, Problem, Problems};
 use crate::database::Database;
-use crate::facts::{Shelf, schema};
+use crate::facts::schema;
 use crate::metrics::Metrics;
 use crate::outage::{AccessClass, State};
-use crate::sessions::{Revocations, Sessions};
-use crate::store::{Memory, Store};
-use crate::tokens::{KeySources, VerifiedCache};
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
@@ -100,36 +95,12 @@ fn connected(loaded: Loaded) -> Result<Loaded, Problems> {
     }
 }
 
-fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Vec<String>)> {
-    let cache = Arc::new(VerifiedCache::new(loaded.config.token_cache));
-    let store: Arc<dyn Store> = Arc::new(Memory::new(1, clock::unix_now));
-    let metrics = Metrics::new()?;
-    let keys = KeySources::new(metrics.keys().clone());
-    let (revocations, _follower) = Revocations::new(store.clone(), 1, metrics.revocations.clone());
+fn build(mut loaded: Loaded) -> anyhow::Result<(Snapshot, Vec<String>)> {
+    let mut warnings = std::mem::take(&mut loaded.warnings);
     // Nothing runs in it.
     let background = tokio::runtime::Builder::new_current_thread().build()?;
     let _entered = background.enter();
-    let sessions = Sessions::new(
-        &loaded.config,
-        store.clone(),
-        revocations.clone(),
-        None,
-        metrics.sessions.clone(),
-        clock::unix_millis,
-    )?;
-    let shelf = Shelf::new(store, false, None, metrics.facts.clone());
-    let snapshot = Snapshot::build(
-        loaded.config,
-        loaded.digest,
-        1,
-        &metrics,
-        &cache,
-        &keys,
-        &revocations,
-        &sessions,
-        &shelf,
-    )?;
-    let mut warnings = loaded.warnings;
+    let (snapshot, _follower) = offline::snapshot(loaded, 1)?;
     warnings.extend(snapshot.tokens().dropped_keys());
     Ok((snapshot, warnings))
 }

@@ -5,6 +5,7 @@
 
 mod check;
 mod demo;
+mod offline;
 mod revoke;
 mod run;
 mod test;

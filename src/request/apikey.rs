@@ -1,13 +1,14 @@
 //! The API key that Supabase's clients send beside the token, in a field or in the query.
 //!
-//! Decides: which one it is, and 400 `apikey_repeated` where readers could differ about that. Trusts: nothing. Not here: whether it may come
-//! (`auth::identity`).
+//! Decides: which one it is, 400 `apikey_repeated` where readers could differ about that, and whether it is a configured one. Trusts: nothing. Not
+//! here: whether one must come (`auth::identity`, `identity::door`).
 //!
 //! A key that passes is one of the configuration's own, byte for byte, in the one place it came in; so what the upstream gets is our copy.
 
 use hyper::header::{HeaderMap, HeaderName};
 
 use super::query::decoded;
+use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 
 /// The field, and the key of the query.
@@ -54,6 +55,22 @@ pub fn find<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Result<Option
         }
     }
     Ok(found)
+}
+
+/// Lets a key pass that is one of the configured publishable keys.
+///
+/// # Errors
+///
+/// 401 `apikey_unknown`: it is not.
+pub fn demand_listed(snapshot: &Snapshot, key: &str) -> Result<(), Denial> {
+    let identity = snapshot.config().identity.as_ref();
+    let mut listed = identity
+        .into_iter()
+        .flat_map(|supabase| &supabase.publishable_keys);
+    match listed.any(|listed| listed.expose() == key.as_bytes()) {
+        true => Ok(()),
+        false => Err(Reason::ApikeyUnknown.into()),
+    }
 }
 
 #[cfg(test)]

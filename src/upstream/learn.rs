@@ -53,7 +53,7 @@ pub(super) fn teaches(status: StatusCode, standing: &Standing) -> Option<Learn> 
 pub(super) async fn learn(
     learn: &Learn,
     status: StatusCode,
-    mut headers: HeaderMap,
+    headers: HeaderMap,
     body: UpstreamBody,
     standing: &Standing,
 ) -> Result<Response<Answer>, Denial> {
@@ -98,7 +98,6 @@ pub(super) async fn learn(
                 Unbound::Unkept => "the store does not keep it",
             })
         })?;
-    crate::request::headers::clean_response(&mut headers, &snapshot.config().sessions.cookie);
     let mut response = Response::new(Answer::full(bytes));
     *response.status_mut() = status;
     *response.headers_mut() = headers;

@@ -153,13 +153,13 @@ async fn answer(
     if standing.needs_token() {
         return Err(Reason::TokenMissing.into());
     }
-    if let Some(lesson) = learn::teaches(status, &standing) {
-        // Boxed, so that requests on other routes do not carry room for it along.
-        return Box::pin(learn::learn(&lesson, status, headers, body, &standing)).await;
-    }
     let own = &standing.request().snapshot().config().sessions.cookie;
     if crate::request::headers::clean_response(&mut headers, own) {
         location::rewrite(&mut headers, pool.config(), standing.request());
+    }
+    if let Some(lesson) = learn::teaches(status, &standing) {
+        // Boxed, so that requests on other routes do not carry room for it along.
+        return Box::pin(learn::learn(&lesson, status, headers, body, &standing)).await;
     }
     let mut response = Response::new(match Kind::of(status, &headers) {
         None => Answer::upstream(body),

@@ -112,7 +112,7 @@ impl Identity {
         };
         let Presented::User(verified) = presented else {
             if let Some(key) = token.filter(|_| request.rule().apikey.is_some()) {
-                demand_publishable(request, key)?;
+                apikey::demand_listed(request.snapshot(), key)?;
             }
             // Whoever has said who they are is that until the end.
             return match must_be_user {
@@ -212,7 +212,7 @@ impl Layer for Identity {
                     ))
                 }
                 Presented::Nobody if rule.apikey.is_some() => {
-                    demand_publishable(request, credential.token)?;
+                    apikey::demand_listed(request.snapshot(), credential.token)?;
                     match must_be_user {
                         true => Err(Reason::TokenMissing.because("an API key is not a user")),
                         false => Ok(Caller::NOBODY),
@@ -250,7 +250,7 @@ fn demand_key(request: &Inbound) -> Result<(), Denial> {
         return Ok(());
     };
     match apikey::find(request.headers(), request.target().query())? {
-        Some(key) => demand_publishable(request, key),
+        Some(key) => apikey::demand_listed(request.snapshot(), key),
         None if demand == ApiKey::Required => Err(Reason::ApikeyMissing.into()),
         None => Ok(()),
     }
@@ -262,19 +262,7 @@ fn demand_key_again(request: &Inbound) -> Result<(), Denial> {
         None => None,
         Some(_) => apikey::find(request.headers(), request.target().query())?,
     };
-    key.map_or(Ok(()), |key| demand_publishable(request, key))
-}
-
-/// What came in place of a user's token on such a route.
-fn demand_publishable(request: &Inbound, key: &str) -> Result<(), Denial> {
-    let identity = request.snapshot().config().identity.as_ref();
-    let mut listed = identity
-        .iter()
-        .flat_map(|supabase| &supabase.publishable_keys);
-    match listed.any(|listed| listed.expose() == key.as_bytes()) {
-        true => Ok(()),
-        false => Err(Reason::ApikeyUnknown.into()),
-    }
+    key.map_or(Ok(()), |key| apikey::demand_listed(request.snapshot(), key))
 }
 
 /// How a bearer token begins, with the space behind the scheme.

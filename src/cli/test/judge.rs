@@ -18,6 +18,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value, json};
 
 use crate::auth::Permit;
+use crate::cli::offline;
 use crate::clock;
 use crate::config::Loaded;
 use crate::config::cases::{BEFORE, Caller, Case};
@@ -25,16 +26,12 @@ use crate::config::checked::{Config, KeySource, RowSource, Serve, StaticFacts, T
 use crate::config::secret::Secret;
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
-use crate::facts::Shelf;
 use crate::facts::learned::Binding;
 use crate::gateway;
-use crate::metrics::Metrics;
 use crate::record::{Record, Verdict};
 use crate::request::Connection;
-use crate::sessions::{Follower, Revocations, Sessions};
-use crate::store::{Memory, Store};
+use crate::sessions::Follower;
 use crate::tokens::mint::{Claims, Signer};
-use crate::tokens::{KeySources, VerifiedCache};
 
 /// How many things may be bound in the store of a run; arbitrary, and more than anybody writes by hand.
 const BINDINGS: usize = 100_000;
@@ -85,7 +82,7 @@ impl Judge {
             .build()?;
         let bound = stand_in(&mut loaded.config, facts)?;
         let entered = runtime.enter();
-        let (snapshot, follower) = build(loaded)?;
+        let (snapshot, follower) = offline::snapshot(loaded, BINDINGS)?;
         drop(entered);
         runtime.block_on(bind(&snapshot, &bound))?;
         Ok(Self {
@@ -288,35 +285,6 @@ async fn bind(snapshot: &Snapshot, bound: &[(usize, String, String)]) -> anyhow:
             .map_err(|why| anyhow!("`{id}` cannot be bound: {why:?}"))?;
     }
     Ok(())
-}
-
-fn build(loaded: Loaded) -> anyhow::Result<(Snapshot, Follower)> {
-    let cache = Arc::new(VerifiedCache::new(loaded.config.token_cache));
-    let store: Arc<dyn Store> = Arc::new(Memory::new(BINDINGS, clock::unix_now));
-    let metrics = Metrics::new()?;
-    let keys = KeySources::new(metrics.keys().clone());
-    let (revocations, follower) = Revocations::new(store.clone(), 1, metrics.revocations.clone());
-    let sessions = Sessions::new(
-        &loaded.config,
-        store.clone(),
-        revocations.clone(),
-        None,
-        metrics.sessions.clone(),
-        clock::unix_millis,
-    )?;
-    let shelf = Shelf::new(store, false, None, metrics.facts.clone());
-    let snapshot = Snapshot::build(
-        loaded.config,
-        loaded.digest,
-        1,
-        &metrics,
-        &cache,
-        &keys,
-        &revocations,
-        &sessions,
-        &shelf,
-    )?;
-    Ok((snapshot, follower))
 }
 
 impl Outcome {

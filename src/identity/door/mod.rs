@@ -150,12 +150,7 @@ pub(crate) async fn answer(
 /// One of the project's publishable keys, as at the edge of Supabase; the identity server gets ours.
 fn demand_key(snapshot: &Snapshot, headers: &HeaderMap, query: Option<&str>) -> Result<(), Denial> {
     let key = apikey::find(headers, query)?.ok_or(Reason::ApikeyMissing)?;
-    let supabase = snapshot.config().identity.as_ref();
-    let mut listed = supabase.into_iter().flat_map(|one| &one.publishable_keys);
-    match listed.any(|one| one.expose() == key.as_bytes()) {
-        true => Ok(()),
-        false => Err(Reason::ApikeyUnknown.into()),
-    }
+    apikey::demand_listed(snapshot, key)
 }
 
 /// A client ends its session if a refresh is answered with anything but success or 503.

@@ -1,0 +1,49 @@
+//! A map made ready for judging in a process that serves nobody.
+//!
+//! Decides: nothing; in the place of what replicas share there is memory that ends with the process. Trusts: the checked configuration. Not
+//! here: what is done with it (`check`, `test`).
+
+use std::sync::Arc;
+
+use crate::clock;
+use crate::config::Loaded;
+use crate::config::snapshot::Snapshot;
+use crate::facts::Shelf;
+use crate::metrics::Metrics;
+use crate::sessions::{Follower, Revocations, Sessions};
+use crate::store::{Memory, Store};
+use crate::tokens::{KeySources, VerifiedCache};
+
+/// What a configuration means, and who makes its list of revocations complete. Room for `records` in the store. To be called inside a runtime.
+///
+/// # Errors
+///
+/// It cannot be put into force.
+pub(super) fn snapshot(loaded: Loaded, records: usize) -> anyhow::Result<(Snapshot, Follower)> {
+    let cache = Arc::new(VerifiedCache::new(loaded.config.token_cache));
+    let store: Arc<dyn Store> = Arc::new(Memory::new(records, clock::unix_now));
+    let metrics = Metrics::new()?;
+    let keys = KeySources::new(metrics.keys().clone());
+    let (revocations, follower) = Revocations::new(store.clone(), 1, metrics.revocations.clone());
+    let sessions = Sessions::new(
+        &loaded.config,
+        store.clone(),
+        revocations.clone(),
+        None,
+        metrics.sessions.clone(),
+        clock::unix_millis,
+    )?;
+    let shelf = Shelf::new(store, false, None, metrics.facts.clone());
+    let snapshot = Snapshot::build(
+        loaded.config,
+        loaded.digest,
+        1,
+        &metrics,
+        &cache,
+        &keys,
+        &revocations,
+        &sessions,
+        &shelf,
+    )?;
+    Ok((snapshot, follower))
+}
