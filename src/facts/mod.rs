@@ -211,8 +211,9 @@ impl Facts {
         let found = match self.find(wanted, asking, &mut known).await {
             Ok(found) => found,
             // What the matrix allows without facts: to sign in, or out.
-            Err(_)
+            Err(denial)
                 if named.is_empty()
+                    && denial.reason == Reason::FactsUnavailable
                     && outage::State::FactsAway.answer(asking.class) == outage::Answer::Allow =>
             {
                 return Ok(known);

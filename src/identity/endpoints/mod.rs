@@ -162,8 +162,9 @@ fn late(endpoint: Endpoint) -> Denial {
     let why = "the whole took too long";
     match endpoint {
         Endpoint::Register => Reason::RegistrationUnknown.because(why),
+        // A client ends its session at anything else.
+        Endpoint::Refresh => Reason::IdentityUnavailable.because(why),
         Endpoint::Login
-        | Endpoint::Refresh
         | Endpoint::PasswordReset
         | Endpoint::Logout
         | Endpoint::Me

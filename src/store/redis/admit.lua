@@ -10,8 +10,10 @@ for i, key in ipairs(KEYS) do
   local per = tonumber(ARGV[3 * i - 1])
   local room = per * tonumber(ARGV[3 * i])
   local most = now + 2 * room
-  -- Whatever is there may have been written by somebody else; nothing in it may stop the script, or lock anybody out for long.
-  local written = redis.pcall('GET', key)
+  -- Whatever is there may have been written by somebody else; nothing in it may stop the script, or lock anybody out for long. But what may
+  -- not be read is not empty. (GETRANGE, because the rest of the gateway needs it, too.)
+  local written = redis.pcall('GETRANGE', key, 0, 32)
+  if type(written) == 'table' and not string.find(written.err, 'WRONGTYPE', 1, true) then return written end
   local before = type(written) == 'string' and tonumber(written) or now
   if not (before >= now) then before = now end
   if before > most then before = most end

@@ -1,9 +1,10 @@
 //! How a gateway comes to its Redis: TLS, users, full and evicting servers, connections that are cut.
 
 use std::net::TcpListener;
+use std::num::NonZeroU32;
 use std::path::Path;
 
-use foregate::store::{Kind, Outage, Unreachable};
+use foregate::store::{Bucket, Draw, Kind, Outage, Rate, Unreachable};
 
 use super::contract::{entry, log, records};
 use super::{Opened, in_redis, later, one_key, open};
@@ -23,6 +24,26 @@ async fn works(opened: &Opened) {
         Ok(Some(b"value".to_vec()))
     );
     store.remove(Kind::KeySet, b"a").await.unwrap();
+    let rate = Rate::new(
+        NonZeroU32::new(1).unwrap(),
+        std::time::Duration::from_secs(3600),
+    );
+    let place = Bucket {
+        name: b"a",
+        rate,
+        draw: Draw::Take,
+    };
+    for is_admitted in [true, false] {
+        assert_eq!(
+            store.admit(&[place]).await.unwrap()[0].is_admitted,
+            is_admitted
+        );
+    }
+    let empty = Bucket {
+        draw: Draw::Empty,
+        ..place
+    };
+    store.admit(&[empty]).await.unwrap();
     let mut pushes = store.pushes();
     let mut number = 0;
     in_time("a push", async {
