@@ -64,6 +64,8 @@ async fn a_hung_identity_server_is_answered_by_the_deadline() {
         for (route, answer) in ask_all(&desk, http, &token).await {
             let reason = match route {
                 "register" => Reason::RegistrationUnknown,
+                // As the matrix says.
+                "refresh" => Reason::IdentityUnavailable,
                 _ => Reason::IdentityTimeout,
             };
             answer.is_denied(reason);
