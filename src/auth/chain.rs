@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
+use hyper::HeaderMap;
 use hyper::header::HeaderValue;
-use hyper::{HeaderMap, Method};
 
 use super::identifiers::Identifiers;
 use super::identity::Identity;
@@ -111,7 +111,7 @@ impl Chain {
         let lineage = step(&self.lineage, &request, informed.clone(), record).await?;
         record.via = ownership.via();
         let subject = informed.caller().verified().map(|one| one.subject());
-        let touched = match is_safe(request.method()) {
+        let touched = match request.method().is_safe() {
             true => Touched::nothing(),
             false => {
                 let facts = self.facts();
@@ -269,7 +269,7 @@ async fn judge<L: Layer>(
     outcome
 }
 
-/// Proof that every layer the route enforces said yes, with the request it was said to. Only [`Chain::authorize`] makes one, and
+/// Proof that every layer the route enforces said yes, with the request it was said to. Only [`Chain::authorize`] hands one out, and
 /// forwarding or serving consumes it.
 #[derive(Debug)]
 pub struct Permit(Box<Judged>);
@@ -345,11 +345,6 @@ impl Permit {
             standing: Standing(self.0),
         }
     }
-}
-
-/// Whether the method changes nothing (RFC 9110, section 9.2.1).
-fn is_safe(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 /// A permit that was used up.

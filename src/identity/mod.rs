@@ -19,9 +19,43 @@ mod renewer;
 mod server;
 pub mod throttle;
 
+use tokio::runtime::Handle;
+use tokio::task::JoinError;
+
 pub use grant::{ApiVersion, AuthError, Grant};
 pub use later::{Later, LaterMetrics};
 pub use metrics::IdentityMetrics;
 pub use operation::Operation;
 pub use refresh::{Refresh, Refreshed};
 pub use server::{ApiKey, Call, CallError, IdentityServer, Reply};
+
+use crate::clock;
+use crate::denial::{Denial, Reason};
+use crate::outage::{self, AccessClass};
+use crate::process::Process;
+
+/// Does something to its end, also when nobody waits for it any more.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    runtime: &Handle,
+    work: impl Future<Output = Result<T, Denial>> + Send + 'static,
+) -> Result<T, Denial> {
+    let ended = |error: JoinError| match error.is_panic() {
+        true => Reason::Internal.because("a task panicked"),
+        false => Reason::Internal.because("the process ends"),
+    };
+    let done = runtime.spawn(work).await;
+    done.unwrap_or_else(|error| Err(ended(error)))
+}
+
+/// Lets pass what is about signing in, while it can be known what was revoked.
+///
+/// # Errors
+///
+/// What the failure matrix says of signing in.
+pub(crate) fn demand_revocations(process: &Process) -> Result<(), Denial> {
+    let (revocations, now) = (process.revocations(), clock::now());
+    // Before the list is asked: one that becomes complete after it was asked did not have everything when it was.
+    let outage = revocations.outage(now);
+    let is_complete = revocations.is_complete();
+    outage::judge(outage, is_complete, || AccessClass::SignIn, now, now)
+}

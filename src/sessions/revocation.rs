@@ -10,6 +10,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::clock;
+use crate::config::secret::Secret;
+use crate::tokens::Verified;
 use crate::tokens::digest::{self, Digest};
 
 /// Identifies a revocation among all replicas. Two with one name are one revocation, and the one that expires later stays.
@@ -151,6 +154,17 @@ impl What {
 }
 
 impl Revocation {
+    /// Refuses a bearer token that names no session: it is all there is of its session.
+    pub fn of_bearer(token: &Secret, verified: &Verified) -> Self {
+        let what = What::Token {
+            sha256: of_token(&String::from_utf8_lossy(token.expose())),
+            issuer: Some(verified.issuer().to_owned()),
+            session: None,
+            subject: Some(verified.subject().to_owned()),
+        };
+        Self::new(what, clock::unix_millis(), verified.accepted_until())
+    }
+
     /// One that was told at a time in Unix milliseconds, and ends at one in Unix seconds.
     pub fn new(what: What, told: i64, expires: i64) -> Self {
         Self {

@@ -39,10 +39,10 @@ pub(super) fn prepare(fields: &mut HeaderMap) {
 }
 
 /// Whether the answer is one that teaches something.
-pub(super) fn teaches(status: StatusCode, standing: &Standing) -> Option<Learn> {
+pub(super) fn teaches(status: StatusCode, standing: &Standing) -> Option<&Learn> {
     let request = standing.request();
     let learn = request.rule().learn.as_ref()?;
-    (status.is_success() && request.method() != Method::HEAD).then(|| learn.clone())
+    (status.is_success() && request.method() != Method::HEAD).then_some(learn)
 }
 
 /// Reads the answer, and binds what it names to the caller.
@@ -106,7 +106,8 @@ pub(super) async fn learn(
 
 /// The id in an answer, in its one spelling.
 fn find(bytes: &Bytes, field: &[String], kind: ParamType) -> Result<String, &'static str> {
-    let value: Value = serde_json::from_slice(bytes).map_err(|_| "the answer is not JSON")?;
+    // Not one in which a member occurs twice: the client might read the other.
+    let value = crate::json::value(bytes).ok_or("the answer is not JSON")?;
     let found = field
         .iter()
         .try_fold(&value, |value, name| value.get(name))

@@ -159,7 +159,7 @@ async fn answer(
     }
     if let Some(lesson) = learn::teaches(status, &standing) {
         // Boxed, so that requests on other routes do not carry room for it along.
-        return Box::pin(learn::learn(&lesson, status, headers, body, &standing)).await;
+        return Box::pin(learn::learn(lesson, status, headers, body, &standing)).await;
     }
     let mut response = Response::new(match Kind::of(status, &headers) {
         None => Answer::upstream(body),

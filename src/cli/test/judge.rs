@@ -31,6 +31,7 @@ use crate::gateway;
 use crate::record::{Record, Verdict};
 use crate::request::Connection;
 use crate::sessions::Follower;
+use crate::sessions::revocation::hex;
 use crate::tokens::mint::{Claims, Signer};
 
 /// How many things may be bound in the store of a run; arbitrary, and more than anybody writes by hand.
@@ -70,7 +71,7 @@ impl Judge {
     pub(super) fn new(mut loaded: Loaded, facts: StaticFacts) -> anyhow::Result<Self> {
         let mut secret = [0; 48];
         aws_lc_rs::rand::fill(&mut secret).map_err(|_| anyhow!("no random bytes"))?;
-        let secret: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let secret = hex::written(&secret);
         let signer = Signer::secret(secret.as_bytes(), Algorithm::HS256)
             .map_err(|problem| anyhow!(problem))?;
         for issuer in &mut loaded.config.tokens {

@@ -26,15 +26,16 @@ use self::recognise::{
 };
 use super::server::API_VERSION;
 use super::throttle::{Admission, Who};
-use super::{ApiVersion, AuthError, Call, Grant, IdentityServer, Operation, Refreshed, Reply};
+use super::{
+    ApiVersion, AuthError, Call, Grant, IdentityServer, Operation, Refreshed, Reply,
+    demand_revocations,
+};
 use crate::answer::Answer;
 use crate::auth::{Permit, Spent};
-use crate::clock;
 use crate::config::secret::Secret;
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 use crate::json;
-use crate::outage::{self, AccessClass};
 use crate::process::Process;
 use crate::request::apikey;
 use crate::request::body::says_json;
@@ -232,11 +233,7 @@ impl Visit {
         let Some(attempt) = attempt(asked.operation) else {
             return Ok(None);
         };
-        let revocations = self.process.revocations();
-        let now = clock::now();
-        let class = || AccessClass::SignIn;
-        let is_complete = revocations.is_complete();
-        outage::judge(revocations.outage(now), is_complete, class, now, now)?;
+        demand_revocations(&self.process)?;
         // Only what the identity server itself takes for the account of this operation: whoever may name another one has its attempts counted there.
         let named = || {
             let phone = || sent.text("phone").map(as_one_number);

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use hyper::Response;
 use hyper::header::USER_AGENT;
-use tokio::runtime::Handle;
-use tokio::task::JoinError;
 
 use super::recognise::{Asked, Scope};
 use super::{Sent, Visit, reply};
@@ -16,13 +14,12 @@ use crate::answer::Answer;
 use crate::clock;
 use crate::config::secret::Secret;
 use crate::denial::{Denial, Extra, Reason};
-use crate::identity::Grant;
 use crate::identity::later::Again;
+use crate::identity::{Grant, to_the_end};
 use crate::sessions::list::LEEWAY;
 use crate::sessions::record::{Carrier, InnerTokens, Seen};
-use crate::sessions::revocation::of_token;
 use crate::sessions::sign_in::{Granted, Own, Which};
-use crate::sessions::{Revocation, Revoked, What};
+use crate::sessions::{Revocation, Revoked};
 use crate::tokens::{Presented, Verified};
 
 impl Visit {
@@ -157,13 +154,7 @@ impl Visit {
 
     /// A token that names no session is all there is of its session.
     async fn end_token(&self, verified: &Verified, token: &Secret) -> Result<(), Denial> {
-        let what = What::Token {
-            sha256: of_token(&String::from_utf8_lossy(token.expose())),
-            issuer: Some(verified.issuer().to_owned()),
-            session: None,
-            subject: Some(verified.subject().to_owned()),
-        };
-        let revocation = Revocation::new(what, clock::unix_millis(), verified.accepted_until());
+        let revocation = Revocation::of_bearer(token, verified);
         let why = match self.process.revocations().revoke(revocation).await {
             Revoked::Stored => return Ok(()),
             Revoked::Queued => "not stored yet",
@@ -172,17 +163,4 @@ impl Visit {
         };
         Err(Reason::LogoutIncomplete.because(why))
     }
-}
-
-/// Does something to its end, also when nobody waits for it any more.
-async fn to_the_end<T: Send + 'static>(
-    runtime: &Handle,
-    work: impl Future<Output = Result<T, Denial>> + Send + 'static,
-) -> Result<T, Denial> {
-    let ended = |error: JoinError| match error.is_panic() {
-        true => Reason::Internal.because("a task panicked"),
-        false => Reason::Internal.because("the process ends"),
-    };
-    let done = runtime.spawn(work).await;
-    done.unwrap_or_else(|error| Err(ended(error)))
 }

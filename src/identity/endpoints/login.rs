@@ -16,7 +16,7 @@ use crate::answer::Answer;
 use crate::clock;
 use crate::denial::{Denial, Extra, Reason};
 use crate::identity::throttle::Attempt;
-use crate::identity::{AuthError, CallError, Grant, Operation};
+use crate::identity::{AuthError, CallError, Grant, Operation, to_the_end};
 use crate::sessions::list::LEEWAY;
 use crate::sessions::record::{Carrier, InnerTokens, Seen};
 use crate::sessions::sign_in::{Begun, Granted};
@@ -58,24 +58,23 @@ pub(super) async fn login(visit: &Visit, unread: Unread) -> Result<Response<Answ
         .admit(Attempt::Login, Some(&credentials.email))
         .await?;
     let at_work = visit.clone();
-    let (grant, begun) = visit
-        .to_the_end(async move {
-            let grant = match at_work.password_grant(&credentials).await {
-                Ok(grant) => grant,
-                Err(why) => {
-                    match why.is_refusal() {
-                        true => admission.failed(),
-                        false => admission.undecided(),
-                    }
-                    return Err(why.denial(Asked::Login));
+    let (grant, begun) = to_the_end(visit.identity.runtime(), async move {
+        let grant = match at_work.password_grant(&credentials).await {
+            Ok(grant) => grant,
+            Err(why) => {
+                match why.is_refusal() {
+                    true => admission.failed(),
+                    false => admission.undecided(),
                 }
-            };
-            admission.succeeded();
-            let begun = at_work.begin(&grant).await?;
-            at_work.make_profile_later(grant.user.get());
-            Ok((grant, begun))
-        })
-        .await?;
+                return Err(why.denial(Asked::Login));
+            }
+        };
+        admission.succeeded();
+        let begun = at_work.begin(&grant).await?;
+        at_work.make_profile_later(grant.user.get());
+        Ok((grant, begun))
+    })
+    .await?;
     reply::signed_in(&grant, begun)
 }
 

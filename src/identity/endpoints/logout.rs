@@ -10,18 +10,15 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::json;
 
 use super::input::invalid;
-use super::login::text;
 use super::{Guest, Visit, reply};
 use crate::answer::Answer;
-use crate::clock;
 use crate::config::secret::Secret;
 use crate::denial::{Denial, FieldError, Reason};
-use crate::identity::Operation;
 use crate::identity::later::Again;
+use crate::identity::{Operation, to_the_end};
 use crate::request::query::decoded;
-use crate::sessions::revocation::of_token;
 use crate::sessions::sign_in::Which;
-use crate::sessions::{Revocation, Revoked, What, cookie};
+use crate::sessions::{Revocation, Revoked, cookie};
 
 /// Which sessions end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -103,15 +100,8 @@ impl Visit {
         let (issuer, subject) = (verified.issuer(), verified.subject());
         let is_own = told == Some(Scope::Local);
         // A token that names no session is all there is of its session.
-        let nameless = (is_own && verified.session().is_none()).then(|| {
-            let what = What::Token {
-                sha256: of_token(&text(guest.access_token.expose())),
-                session: None,
-                subject: Some(subject.to_owned()),
-                issuer: Some(issuer.to_owned()),
-            };
-            Revocation::new(what, clock::unix_millis(), verified.accepted_until())
-        });
+        let nameless = (is_own && verified.session().is_none())
+            .then(|| Revocation::of_bearer(&guest.access_token, verified));
         let sessions = self.process.sessions().clone();
         let revocations = self.process.revocations().clone();
         let (issuer, subject) = (issuer.to_owned(), subject.to_owned());
@@ -131,7 +121,7 @@ impl Visit {
                 (Err(why), _) => Err(Reason::LogoutIncomplete.because(why.as_str())),
             }
         };
-        self.to_the_end(work).await
+        to_the_end(self.identity.runtime(), work).await
     }
 
     /// Tells the identity server behind the answer, until it knows.

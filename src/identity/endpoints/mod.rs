@@ -22,7 +22,6 @@ mod reset;
 mod sessions;
 mod user;
 
-use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,7 +34,7 @@ pub use endpoint::Endpoint;
 
 use self::input::Unread;
 use super::throttle::{Admission, Attempt, Who};
-use super::{Call, IdentityServer, Operation};
+use super::{Call, IdentityServer, Operation, demand_revocations};
 use crate::answer::Answer;
 use crate::auth::{Permit, Spent};
 use crate::clock;
@@ -43,7 +42,6 @@ use crate::config::checked::SignIn;
 use crate::config::secret::Secret;
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
-use crate::outage::{self, AccessClass};
 use crate::process::Process;
 use crate::request::Inbound;
 use crate::request::headers::OwnCookie;
@@ -100,7 +98,10 @@ pub(crate) async fn answer(
     let identity = process.identity().ok_or(Reason::Internal)?.clone();
     let client = permit.request().client().address;
     let wants = wants(permit.request());
-    let csrf = csrf_token(process, &permit);
+    // Nobody else tells it.
+    let csrf = matches!(endpoint, Endpoint::Me | Endpoint::WhoAmI)
+        .then(|| csrf_token(process, &permit))
+        .flatten();
     let limit = permit.request().rule().body_limit;
     let Spent {
         standing,
@@ -226,11 +227,7 @@ pub(super) fn token_of(field: &HeaderValue) -> Option<Secret> {
 impl Visit {
     /// Whether somebody may try, now and that often. Nobody signs in while it cannot be known what was revoked.
     async fn admit(&self, attempt: Attempt, account: Option<&str>) -> Result<Admission, Denial> {
-        let revocations = self.process.revocations();
-        let now = clock::now();
-        let class = || AccessClass::SignIn;
-        let is_complete = revocations.is_complete();
-        outage::judge(revocations.outage(now), is_complete, class, now, now)?;
+        demand_revocations(&self.process)?;
         let store = self.process.store().outage();
         if matches!(self.wants, Wants::Cookie(_)) && store != Outage::Reachable {
             return Err(
@@ -258,18 +255,5 @@ impl Visit {
             headers,
             ..Call::new(operation, method, path, self.client)
         }
-    }
-
-    /// Does something to its end, also when nobody waits for it any more.
-    async fn to_the_end<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, Denial>> + Send + 'static,
-    ) -> Result<T, Denial> {
-        let task = self.identity.runtime().spawn(work);
-        let ended = |error: tokio::task::JoinError| match error.is_panic() {
-            true => Reason::Internal.because("a sign-in task panicked"),
-            false => Reason::Internal.because("the process ends"),
-        };
-        task.await.unwrap_or_else(|error| Err(ended(error)))
     }
 }

@@ -18,7 +18,7 @@ use crate::answer::Answer;
 use crate::config::checked::ConfirmEmail;
 use crate::denial::{Denial, Reason};
 use crate::identity::throttle::Attempt;
-use crate::identity::{AuthError, Grant, Operation};
+use crate::identity::{AuthError, Grant, Operation, to_the_end};
 use crate::sessions::sign_in::Begun;
 
 /// What new users have, as they always had.
@@ -54,7 +54,7 @@ pub(super) async fn register(visit: &Visit, unread: Unread) -> Result<Response<A
         }
         outcome
     };
-    match visit.to_the_end(work).await? {
+    match to_the_end(visit.identity.runtime(), work).await? {
         Registered::SignedIn(grant, begun) => reply::signed_in(&grant, begun),
         Registered::MustConfirm => reply::json(
             StatusCode::ACCEPTED,

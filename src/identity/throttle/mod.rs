@@ -22,11 +22,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use aws_lc_rs::{hkdf, hmac, rand};
+use aws_lc_rs::{hmac, rand};
 use tokio::runtime::Handle;
 
 use crate::config::checked::{Limits, MasterKey, Throttling};
 use crate::denial::{Denial, Extra, Reason};
+use crate::derive::Derivation;
 use crate::store::{Bucket, Buckets, Draw, Level, Rate, Store};
 
 pub use metrics::ThrottleMetrics;
@@ -168,14 +169,14 @@ impl Throttle {
         keys: &[MasterKey],
         metrics: Arc<ThrottleMetrics>,
     ) -> anyhow::Result<Arc<Self>> {
-        let mut key = [0; 32];
-        match keys.first() {
-            Some(first) => hkdf::Salt::new(hkdf::HKDF_SHA256, b"foregate keys 1")
-                .extract(first.secret.expose())
-                .expand(&[b"names of the sign-in throttle"], hkdf::HKDF_SHA256)?
-                .fill(&mut key)?,
-            None => rand::fill(&mut key)?,
-        }
+        let key: [u8; 32] = match keys.first() {
+            Some(first) => Derivation::of(first).expand("names of the sign-in throttle")?,
+            None => {
+                let mut key = [0; 32];
+                rand::fill(&mut key)?;
+                key
+            }
+        };
         Ok(Arc::new(Self {
             store,
             here: Buckets::default(),
