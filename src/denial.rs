@@ -247,7 +247,7 @@ reasons! {
     IdentityUnavailable "identity_unavailable" => SERVICE_UNAVAILABLE, "identity_unavailable", Dependency, Both,
         "The identity server cannot be reached, or broke its answer off.", "Check that the server under `identity.supabase.url` answers; nobody's session is at fault.";
     IdentityTimeout "identity_timeout" => GATEWAY_TIMEOUT, "identity_timeout", Dependency, Both,
-        "The identity server did not answer within 5 s.", "See why it is slow; nobody's session is at fault.";
+        "The identity server did not answer in time, which is 5 s for a call and `identity.deadlines` for the whole.", "See why it is slow; nobody's session is at fault.";
     OperationUnknown "operation_unknown" => NOT_FOUND, "not_found", Client, Both,
         "The request to the identity server is none that this gateway recognises, such as one of an administrator.", "Check method, path and parameters; what is not recognised is never sent.";
     IdentityRefused "identity_refused" => SERVICE_UNAVAILABLE, "identity_unavailable", Gateway, Both,

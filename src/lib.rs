@@ -22,7 +22,7 @@
 //! - Only [`auth::performance`] asks for facts; the layers behind it look nothing up. What is remembered are facts, never verdicts.
 //! - Only [`streams`] ends an answer that has begun for a reason of its own.
 //! - [`sessions::replica`], the protocol of the list of revocations, has no input, output or clock: a model checker explores it.
-//! - Only [`auth::chain`] can make a [`auth::Permit`]; only [`upstream`] and [`serve`] use one up.
+//! - Only [`auth::chain`] can make a [`auth::Permit`]; only [`upstream`] and [`serve`], with [`identity`] behind it, use one up.
 //! - Nothing behind [`request`] sees an uncanonical path (but a route's opaque tail) or a client's identity header.
 //! - The wire structs of [`config`] are not used outside it.
 //! - No `unsafe`. The time is asked for in [`clock`]; ids read it, too. Nothing mutable is global but the allocator, the panic hook and

@@ -29,7 +29,7 @@ use crate::database::{Database, DatabaseError};
 use crate::outage::AccessClass;
 use crate::store::{Kind, Store, Swap, Version};
 
-/// How many facts are remembered. A fact takes some hundred bytes. A choice.
+/// How many facts are remembered. A choice.
 const CAPACITY: usize = 200_000;
 
 /// Age limits (design, promise 3).
@@ -43,7 +43,7 @@ const STORED_LISTENING: Duration = Duration::from_secs(5 * 60);
 /// For reads during an outage.
 const OLD: Duration = Duration::from_secs(5 * 60);
 
-/// How long the store may take before the database is asked in its place. A choice; it takes a tenth of a millisecond.
+/// How long the store may take before the database is asked in its place. A choice.
 const STORE_PATIENCE: Duration = Duration::from_millis(10);
 
 /// How much the clocks of two replicas may differ.

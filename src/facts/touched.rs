@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{Facts, Shelf};
 
-/// How long an answer waits for the other replicas to be told. A choice: the store's own time limit is no longer.
+/// How long an answer waits for the other replicas to be told. A choice: as long as `store.timeout` is by default.
 const PATIENCE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Facts that are made worthless at the end, also if the request is dropped.

@@ -32,7 +32,7 @@ use crate::store::{Kind, Store, Swap, Unreachable, Version};
 /// How long a session that is not there counts as that. Ids are random, so one that is not there will not be.
 const ABSENCE: Duration = Duration::from_secs(10);
 
-/// How many absent sessions are remembered. A choice; each costs some fifty bytes.
+/// How many absent sessions are remembered. A choice.
 const ABSENT: usize = 10_000;
 
 /// How long the record of a session that went idle stays, so that its end can be told from one that never was, in milliseconds.
