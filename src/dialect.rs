@@ -20,7 +20,7 @@ pub const API_VERSION: HeaderName = HeaderName::from_static("x-supabase-api-vers
 pub const ERROR_CODE: HeaderName = HeaderName::from_static("x-sb-error-code");
 
 /// The first version in which `code` is a word.
-const WORDS_SINCE: &str = "2024-01-01";
+pub const WORDS_SINCE: &str = "2024-01-01";
 
 /// How a refusal is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -353,7 +353,14 @@ mod tests {
     fn a_client_is_answered_in_the_version_it_asks_for() {
         assert_eq!(asking("2024-01-01"), GotrueVersion::Words);
         assert_eq!(asking("2025-12-31"), GotrueVersion::Words);
-        for old in ["2023-12-31", "", "latest", "2024-1-1", "2024-01-01x"] {
+        for old in [
+            "2023-12-31",
+            "",
+            "latest",
+            "2024-1-1",
+            "2024-01-01x",
+            "zzzz-zz-zz",
+        ] {
             assert_eq!(asking(old), GotrueVersion::Numbers, "{old}");
         }
         assert_eq!(

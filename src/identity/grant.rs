@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::Reply;
 use crate::config::secret::Secret;
+use crate::dialect::{ERROR_CODE, GotrueVersion};
 
 /// Tokens for a user, as the identity server gave them.
 pub struct Grant {
@@ -66,35 +67,6 @@ impl std::fmt::Debug for Grant {
     }
 }
 
-/// Which form of errors a client expects: the field `X-Supabase-Api-Version` says it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum ApiVersion {
-    /// Without the field: `{"code": 400, "error_code": "…", "msg": "…"}`.
-    First,
-    /// `2024-01-01` or later: `{"code": "…", "message": "…"}`.
-    Dated,
-}
-
-impl ApiVersion {
-    /// The value of the field for [`Self::Dated`]; what the gateway itself asks with.
-    pub const DATED: &'static str = "2024-01-01";
-
-    /// What the value of `X-Supabase-Api-Version` means. GoTrue takes a date, and compares it with the ones it knows.
-    pub fn of(field: Option<&str>) -> Self {
-        let is_date = |text: &str| {
-            text.len() == Self::DATED.len()
-                && text.bytes().enumerate().all(|(place, byte)| match place {
-                    4 | 7 => byte == b'-',
-                    _ => byte.is_ascii_digit(),
-                })
-        };
-        match field {
-            Some(text) if is_date(text) && text >= Self::DATED => Self::Dated,
-            Some(_) | None => Self::First,
-        }
-    }
-}
-
 /// A refusal of the identity server, or one in its words.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AuthError {
@@ -123,7 +95,7 @@ impl AuthError {
     pub fn read(reply: &Reply) -> Self {
         let members: Map<String, Value> = serde_json::from_slice(&reply.body).unwrap_or_default();
         let text = |name: &str| members.get(name).and_then(Value::as_str);
-        let field = reply.headers.get(super::server::ERROR_CODE);
+        let field = reply.headers.get(ERROR_CODE);
         let code = text("error_code")
             .or_else(|| text("code"))
             .or_else(|| field.and_then(|value| value.to_str().ok()))
@@ -143,14 +115,14 @@ impl AuthError {
     }
 
     /// The body for a client of this version.
-    pub fn body(&self, version: ApiVersion) -> Bytes {
+    pub fn body(&self, version: GotrueVersion) -> Bytes {
         let mut body = match version {
-            ApiVersion::First => json!({
+            GotrueVersion::Numbers => json!({
                 "code": self.status.as_u16(),
                 "error_code": self.code,
                 "msg": self.message,
             }),
-            ApiVersion::Dated => json!({ "code": self.code, "message": self.message }),
+            GotrueVersion::Words => json!({ "code": self.code, "message": self.message }),
         };
         if let (Some(reasons), Some(members)) = (&self.weak_password, body.as_object_mut()) {
             members.insert("weak_password".to_owned(), reasons.clone());
@@ -210,11 +182,11 @@ mod tests {
                 AuthError::new(StatusCode::BAD_REQUEST, "bad_thing", "Bad")
             );
             assert_eq!(
-                error.body(ApiVersion::First),
+                error.body(GotrueVersion::Numbers),
                 r#"{"code":400,"error_code":"bad_thing","msg":"Bad"}"#
             );
             assert_eq!(
-                error.body(ApiVersion::Dated),
+                error.body(GotrueVersion::Words),
                 r#"{"code":"bad_thing","message":"Bad"}"#
             );
         }
@@ -226,21 +198,6 @@ mod tests {
         let weak =
             r#"{"code":"weak_password","message":"Weak","weak_password":{"reasons":["length"]}}"#;
         let error = AuthError::read(&reply(422, weak));
-        assert_eq!(error.body(ApiVersion::Dated), weak);
-    }
-
-    #[test]
-    fn a_version_is_a_date_from_which_on_errors_have_the_new_form() {
-        for (field, version) in [
-            (None, ApiVersion::First),
-            (Some("2024-01-01"), ApiVersion::Dated),
-            (Some("2025-12-31"), ApiVersion::Dated),
-            (Some("2023-12-31"), ApiVersion::First),
-            (Some("2024-1-1"), ApiVersion::First),
-            (Some("zzzz-zz-zz"), ApiVersion::First),
-            (Some(""), ApiVersion::First),
-        ] {
-            assert_eq!(ApiVersion::of(field), version, "{field:?}");
-        }
+        assert_eq!(error.body(GotrueVersion::Words), weak);
     }
 }

@@ -22,7 +22,7 @@ pub mod throttle;
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
 
-pub use grant::{ApiVersion, AuthError, Grant};
+pub use grant::{AuthError, Grant};
 pub use later::{Later, LaterMetrics};
 pub use metrics::IdentityMetrics;
 pub use operation::Operation;

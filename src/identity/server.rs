@@ -20,13 +20,14 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout_at};
 
+use super::Operation;
 use super::metrics::{IdentityMetrics, Outcome};
-use super::{ApiVersion, Operation};
 use crate::breaker::{Breaker, Outage};
 use crate::clock;
 use crate::config::checked::Supabase;
 use crate::config::secret::Secret;
 use crate::denial::{Denial, Reason};
+use crate::dialect::{API_VERSION, WORDS_SINCE};
 use crate::log::Sparing;
 use crate::side_call::kept::{Failure, KeptClient, Message, Whole};
 use crate::side_call::{Limits, SideCalls};
@@ -42,12 +43,6 @@ const PULSE: Duration = Duration::from_secs(1);
 
 /// Bytes of an answer: a user with many identities and much metadata is a few kilobytes.
 const LONGEST_ANSWER: usize = 1 << 20;
-
-/// The field that names the form of errors, in both directions.
-pub(super) const API_VERSION: HeaderName = HeaderName::from_static("x-supabase-api-version");
-
-/// The field that holds the code of an error.
-pub(super) const ERROR_CODE: HeaderName = HeaderName::from_static("x-sb-error-code");
 
 const APIKEY: HeaderName = HeaderName::from_static("apikey");
 
@@ -100,7 +95,7 @@ pub struct Call {
     pub headers: HeaderMap,
 }
 
-/// An answer, whatever it says. Errors are in the form of [`ApiVersion::Dated`].
+/// An answer, whatever it says. Errors are in the form of [`GotrueVersion::Words`](crate::dialect::GotrueVersion::Words).
 #[derive(Clone)]
 pub struct Reply {
     /// Its status.
@@ -363,7 +358,7 @@ impl Calls {
                 &[b"Bearer ", bearer.expose()].concat(),
             );
         }
-        headers.insert(API_VERSION, HeaderValue::from_static(ApiVersion::DATED));
+        headers.insert(API_VERSION, HeaderValue::from_static(WORDS_SINCE));
         headers
             .entry(USER_AGENT)
             .or_insert(HeaderValue::from_static(concat!(

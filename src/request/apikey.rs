@@ -63,14 +63,19 @@ pub fn find<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Result<Option
 ///
 /// 401 `apikey_unknown`: it is not.
 pub fn demand_listed(snapshot: &Snapshot, key: &str) -> Result<(), Denial> {
+    match is_listed(snapshot, key) {
+        true => Ok(()),
+        false => Err(Reason::ApikeyUnknown.into()),
+    }
+}
+
+/// Whether it is one of the configured publishable keys, none of which is a service key.
+pub fn is_listed(snapshot: &Snapshot, key: &str) -> bool {
     let identity = snapshot.config().identity.as_ref();
     let mut listed = identity
         .into_iter()
         .flat_map(|supabase| &supabase.publishable_keys);
-    match listed.any(|listed| listed.expose() == key.as_bytes()) {
-        true => Ok(()),
-        false => Err(Reason::ApikeyUnknown.into()),
-    }
+    listed.any(|listed| listed.expose() == key.as_bytes())
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use foregate::config::checked::Supabase;
 use foregate::config::secret::Secret;
 use foregate::config::side_url::SideUrl;
+use foregate::dialect::WORDS_SINCE;
 use foregate::identity::{
-    ApiVersion, AuthError, Call, CallError, Grant, IdentityMetrics, IdentityServer, Operation,
-    Reply,
+    AuthError, Call, CallError, Grant, IdentityMetrics, IdentityServer, Operation, Reply,
 };
 use foregate::side_call::SideCalls;
 use hyper::Method;
@@ -139,7 +139,7 @@ async fn a_user_signs_up_signs_in_refreshes_and_leaves() {
     let seen = double.last("password");
     assert_eq!(seen.header("apikey"), PUBLISHABLE);
     assert_eq!(seen.header("authorization"), "");
-    assert_eq!(seen.header("x-supabase-api-version"), ApiVersion::DATED);
+    assert_eq!(seen.header("x-supabase-api-version"), WORDS_SINCE);
     assert_eq!(seen.header("sb-forwarded-for"), "203.0.113.7");
     assert!(seen.header("user-agent").starts_with("foregate/"));
 }

@@ -238,7 +238,10 @@ fn refuse_service_key(request: &Inbound) -> Result<(), Denial> {
     let fields = request.headers().get_all(APIKEY).iter();
     let fields = fields.filter_map(|value| value.to_str().ok().map(Into::into));
     let values = apikey::in_query(request.target().query().unwrap_or_default());
-    match fields.chain(values).any(|key| is_service_key(key.trim())) {
+    // A key of the configuration is none, and needs no reading as a token.
+    let is_refused =
+        |key: &str| !apikey::is_listed(request.snapshot(), key) && is_service_key(key.trim());
+    match fields.chain(values).any(|key| is_refused(&key)) {
         true => Err(Reason::ServiceKeyRefused.because("`apikey`")),
         false => Ok(()),
     }

@@ -24,17 +24,16 @@ use tokio::time::{Instant, timeout_at};
 use self::recognise::{
     AccountOf, Asked, BodyRule, Odd, account_of, attempt, is_for_users, is_open, recognise,
 };
-use super::server::API_VERSION;
 use super::throttle::{Admission, Who};
 use super::{
-    ApiVersion, AuthError, Call, Grant, IdentityServer, Operation, Refreshed, Reply,
-    demand_revocations,
+    AuthError, Call, Grant, IdentityServer, Operation, Refreshed, Reply, demand_revocations,
 };
 use crate::answer::Answer;
 use crate::auth::{Permit, Spent};
 use crate::config::secret::Secret;
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
+use crate::dialect::GotrueVersion;
 use crate::json;
 use crate::process::Process;
 use crate::request::apikey;
@@ -59,7 +58,7 @@ struct Visit {
     snapshot: Arc<Snapshot>,
     identity: IdentityServer,
     client: IpAddr,
-    version: ApiVersion,
+    version: GotrueVersion,
     /// Who asks, with the token that proves it.
     user: Option<(Arc<Verified>, Secret)>,
     fields: HeaderMap,
@@ -77,8 +76,7 @@ pub(crate) async fn answer(
     let deadline = Instant::now() + DEADLINE;
     let request = permit.request();
     let snapshot = request.snapshot().clone();
-    let version = request.headers().get(API_VERSION);
-    let version = ApiVersion::of(version.and_then(|value| value.to_str().ok()));
+    let version = GotrueVersion::asked(request.headers());
     let tail = request.tail().ok_or(Reason::Internal)?;
     let asked = match recognise(request.method(), tail, request.target().query()) {
         Ok(asked) => asked,

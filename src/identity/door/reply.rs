@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 
 use crate::answer::Answer;
 use crate::denial::{Denial, Reason};
-use crate::identity::server::{API_VERSION, ERROR_CODE};
-use crate::identity::{ApiVersion, AuthError, Reply};
+use crate::dialect::{API_VERSION, ERROR_CODE, GotrueVersion, WORDS_SINCE};
+use crate::identity::{AuthError, Reply};
 
 /// Fields of an answer that a client may see. Not those that name tokens and users for whoever operates the server.
 const PASS: [HeaderName; 5] = [
@@ -33,7 +33,7 @@ const LIMITED: HeaderValue = HeaderValue::from_static("10");
 /// # Errors
 ///
 /// What stands before the identity server failed: it does not speak the client's language.
-pub(super) fn answer(reply: &Reply, version: ApiVersion) -> Result<Response<Answer>, Denial> {
+pub(super) fn answer(reply: &Reply, version: GotrueVersion) -> Result<Response<Answer>, Denial> {
     let is_error = reply.status.is_client_error() || reply.status.is_server_error();
     let members = || serde_json::from_slice::<Map<String, Value>>(&reply.body).ok();
     let body = match is_error.then(members) {
@@ -50,7 +50,7 @@ pub(super) fn answer(reply: &Reply, version: ApiVersion) -> Result<Response<Answ
 }
 
 /// An error in the identity server's words.
-pub(super) fn error(error: &AuthError, version: ApiVersion) -> Response<Answer> {
+pub(super) fn error(error: &AuthError, version: GotrueVersion) -> Response<Answer> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Ok(code) = HeaderValue::from_str(&error.code) {
@@ -60,14 +60,14 @@ pub(super) fn error(error: &AuthError, version: ApiVersion) -> Response<Answer> 
 }
 
 /// Tokens.
-pub(super) fn grant(body: &Bytes, version: ApiVersion) -> Response<Answer> {
+pub(super) fn grant(body: &Bytes, version: GotrueVersion) -> Response<Answer> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     written(StatusCode::OK, &headers, body.clone(), version)
 }
 
 /// 204.
-pub(super) fn nothing(version: ApiVersion) -> Response<Answer> {
+pub(super) fn nothing(version: GotrueVersion) -> Response<Answer> {
     written(
         StatusCode::NO_CONTENT,
         &HeaderMap::new(),
@@ -85,7 +85,7 @@ fn written(
     status: StatusCode,
     fields: &HeaderMap,
     body: Bytes,
-    version: ApiVersion,
+    version: GotrueVersion,
 ) -> Response<Answer> {
     let length = HeaderValue::from(body.len());
     let mut response = Response::new(Answer::full(body));
@@ -96,8 +96,8 @@ fn written(
             headers.insert(name, value.clone());
         }
     }
-    if version == ApiVersion::Dated {
-        headers.insert(API_VERSION, HeaderValue::from_static(ApiVersion::DATED));
+    if version == GotrueVersion::Words {
+        headers.insert(API_VERSION, HeaderValue::from_static(WORDS_SINCE));
     }
     if status == StatusCode::TOO_MANY_REQUESTS {
         headers.entry(RETRY_AFTER).or_insert(LIMITED);
