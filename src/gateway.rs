@@ -223,8 +223,10 @@ impl Gateway {
 
     /// Hands over what is written so far.
     pub(crate) fn flush(&self) {
-        let lines = self.lines.take();
-        if !lines.is_empty() {
+        let room = self.lines.borrow().len();
+        if room > 0 {
+            // The next lines will be about as many, and should not be moved each time they have grown.
+            let lines = self.lines.replace(Vec::with_capacity(room + room / 8));
             self.process.log().write(lines, self.process.metrics());
         }
     }

@@ -12,7 +12,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::performance::Informed;
-use super::{Layer, LayerName};
+use super::{Check, Layer, LayerName};
 use crate::config::checked::{self, Access, Grants, Route};
 use crate::denial::{Denial, Reason};
 use crate::request::Inbound;
@@ -187,10 +187,13 @@ pub struct Granted(());
 
 impl Layer for Roles {
     const NAME: LayerName = LayerName::Roles;
-    type Given = Informed;
     type Proof = Granted;
+}
 
-    async fn check(&self, request: &Inbound, informed: Informed) -> Result<Granted, Denial> {
+impl Check for Roles {
+    type Given<'a> = &'a Informed;
+
+    fn check(&self, request: &Inbound, informed: &Informed) -> Result<Granted, Denial> {
         let rule = request.rule();
         let caller = informed.caller();
         let Some(verified) = caller.verified() else {

@@ -62,7 +62,7 @@ pub fn find<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Result<Option
 /// # Errors
 ///
 /// 401 `apikey_unknown`: it is not.
-pub fn demand_listed(snapshot: &Snapshot, key: &str) -> Result<(), Denial> {
+pub fn demand_listed(snapshot: &Snapshot, key: impl AsRef<[u8]>) -> Result<(), Denial> {
     match is_listed(snapshot, key) {
         true => Ok(()),
         false => Err(Reason::ApikeyUnknown.into()),
@@ -70,12 +70,12 @@ pub fn demand_listed(snapshot: &Snapshot, key: &str) -> Result<(), Denial> {
 }
 
 /// Whether it is one of the configured publishable keys, none of which is a service key.
-pub fn is_listed(snapshot: &Snapshot, key: &str) -> bool {
+pub fn is_listed(snapshot: &Snapshot, key: impl AsRef<[u8]>) -> bool {
     let identity = snapshot.config().identity.as_ref();
     let mut listed = identity
         .into_iter()
         .flat_map(|supabase| &supabase.publishable_keys);
-    listed.any(|listed| listed.expose() == key.as_bytes())
+    listed.any(|listed| listed.expose() == key.as_ref())
 }
 
 #[cfg(test)]

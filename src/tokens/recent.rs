@@ -24,10 +24,10 @@ struct Proven {
 
 impl Recent {
     /// What was proven by this very text, if it was the last.
-    pub(super) fn find(&self, token: &str) -> Option<Arc<Verified>> {
+    pub(super) fn find(&self, token: &[u8]) -> Option<Arc<Verified>> {
         let last = self.0.borrow();
         let last = last.as_ref()?;
-        is_same(&last.text, token.as_bytes()).then(|| Arc::clone(&last.verified))
+        is_same(&last.text, token).then(|| Arc::clone(&last.verified))
     }
 
     /// Puts a token in the place of the last one.
