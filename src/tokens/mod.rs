@@ -137,7 +137,7 @@ impl Tokens {
         }
     }
 
-    /// [`verify_or_wait`](Self::verify_or_wait) for a token that came on a connection whose last proven one is `recent`.
+    /// [`verify_or_wait`](Self::verify_or_wait) for a token that may be among those that this worker proved of late.
     ///
     /// # Errors
     ///
