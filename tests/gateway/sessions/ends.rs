@@ -8,7 +8,7 @@ use foregate::sessions::record::{Carrier, InnerTokens};
 use foregate::sessions::sign_in::{Granted, Own, Which, name_of_id};
 use foregate::tokens::mint::Claims;
 
-use super::{Place, eventually_over, is_over, is_over_for, is_served};
+use super::{Place, eventually_over, is_over, is_over_for, is_replaced_for, is_served};
 use crate::support::desk::seen;
 use crate::support::tokens::{ISSUER, now};
 use crate::support::{Gateway, Http, SignedIn};
@@ -91,12 +91,76 @@ async fn an_id_that_was_rotated_is_refused_on_all_replicas_at_once() {
     assert_eq!(new.session, old.session);
     for gateway in [&place.gateway, &other] {
         eventually_over(gateway, &old).await;
-        is_over_for(gateway, &old, Reason::SessionUnknown).await;
+        is_replaced_for(gateway, &old).await;
         is_served(gateway, Http::Two, &new).await;
     }
     let nobody = Own::default();
     let list = place.desk.sessions.list(ISSUER, &new.subject, &nobody);
     assert_eq!(list.await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_to_a_cookie_that_was_replaced_never_takes_the_new_one_away() {
+    let place = Place::start().await;
+    let other = place.replica().await;
+    let issuer = &place.gateway.issuer;
+    let claims = issuer.claims();
+    // One that is signed out, and whose browser signs in again with it: the answers to its polls may come after the new cookie.
+    let old = place.desk.sign_in_with(issuer, &claims, None).await;
+    for gateway in [&place.gateway, &other] {
+        is_served(gateway, Http::Two, &old).await;
+    }
+    let which = Which::Own(own(&place.desk, &old));
+    let ended = place.desk.sessions.end(ISSUER, &old.subject, which).await;
+    ended.unwrap();
+    for gateway in [&place.gateway, &other] {
+        eventually_over(gateway, &old).await;
+        is_over_for(gateway, &old, Reason::SessionRevoked).await;
+    }
+    let new = place.desk.sign_in_with(issuer, &claims, Some(&old)).await;
+    for gateway in [&place.gateway, &other] {
+        eventually_leaves_cookie(gateway, &old).await;
+        is_replaced_for(gateway, &old).await;
+        is_served(gateway, Http::Two, &new).await;
+        // Where nobody is refused for want of a user, either.
+        for http in Http::BOTH {
+            let optional = gateway.get(http, "/optional").cookie_of(&old).send().await;
+            optional.is_denied(Reason::SessionUnknown);
+            assert!(!optional.headers.contains_key("set-cookie"));
+            gateway.origin.saw_nothing();
+        }
+    }
+    // A replica that never saw either knows it from the list.
+    is_replaced_for(&place.replica().await, &old).await;
+}
+
+#[tokio::test]
+async fn a_cookie_that_went_idle_and_was_replaced_is_not_taken_away_either() {
+    let place = Place::with("{ idle: 1s }", |_| {}).await;
+    let issuer = &place.gateway.issuer;
+    let claims = issuer.claims();
+    let old = place.desk.sign_in_with(issuer, &claims, None).await;
+    is_served(&place.gateway, Http::Two, &old).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    is_over_for(&place.gateway, &old, Reason::SessionExpired).await;
+    place.desk.sign_in_with(issuer, &claims, Some(&old)).await;
+    eventually_leaves_cookie(&place.gateway, &old).await;
+    is_replaced_for(&place.gateway, &old).await;
+}
+
+/// Waits until a replica was told that another cookie took the place of this one.
+async fn eventually_leaves_cookie(gateway: &Gateway, somebody: &SignedIn) {
+    let started = Instant::now();
+    let mut client = gateway.connect(Http::Two).await;
+    loop {
+        let answer = client.get("/page").cookie_of(somebody).send().await;
+        assert_eq!(answer.status, 401);
+        if !answer.headers.contains_key("set-cookie") {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(5), "it is not told");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]
