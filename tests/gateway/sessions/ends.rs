@@ -9,6 +9,7 @@ use foregate::sessions::sign_in::{Granted, Own, Which, name_of_id};
 use foregate::tokens::mint::Claims;
 
 use super::{Place, eventually_over, is_over, is_over_for, is_replaced_for, is_served};
+use crate::support::auth_server::{AuthServer, PUBLISHABLE};
 use crate::support::desk::seen;
 use crate::support::tokens::{ISSUER, now};
 use crate::support::{Gateway, Http, SignedIn};
@@ -117,7 +118,8 @@ async fn an_answer_to_a_cookie_that_was_replaced_never_takes_the_new_one_away() 
         eventually_over(gateway, &old).await;
         is_over_for(gateway, &old, Reason::SessionRevoked).await;
     }
-    let new = place.desk.sign_in_with(issuer, &claims, Some(&old)).await;
+    let anew = claims.session(&uuid::Uuid::now_v7().to_string());
+    let new = place.desk.sign_in_with(issuer, &anew, Some(&old)).await;
     for gateway in [&place.gateway, &other] {
         eventually_leaves_cookie(gateway, &old).await;
         is_replaced_for(gateway, &old).await;
@@ -142,7 +144,8 @@ async fn a_cookie_that_went_idle_and_was_replaced_is_not_taken_away_either() {
     let old = place.desk.sign_in_with(issuer, &claims, None).await;
     is_served(&place.gateway, Http::Two, &old).await;
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    is_over_for(&place.gateway, &old, Reason::SessionExpired).await;
+    let answer = place.gateway.get(Http::Two, "/page").cookie_of(&old).send();
+    is_over(&place.gateway, &answer.await, Reason::SessionExpired);
     place.desk.sign_in_with(issuer, &claims, Some(&old)).await;
     eventually_leaves_cookie(&place.gateway, &old).await;
     is_replaced_for(&place.gateway, &old).await;
@@ -378,4 +381,63 @@ async fn a_user_sees_their_sessions_and_ends_one_the_others_or_all() {
     let again = another(&place, &claims).await;
     is_served(&place.gateway, Http::Two, &again).await;
     is_served(&place.gateway, Http::Two, &stranger).await;
+}
+
+#[tokio::test]
+async fn a_logout_at_the_door_with_a_token_that_names_no_session_ends_the_cookie_that_leads_to_it()
+{
+    let double = AuthServer::start();
+    let identity = format!(
+        "{{ supabase: {{ url: \"{}\", issuer: \"{ISSUER}\", publishable_keys: [{PUBLISHABLE}] }} }}",
+        double.url()
+    );
+    let place = Place::with("{}", |config| {
+        config.set("identity", &identity).more_routes(
+            "  - { path: \"/auth/v1/{*rest}\", access: optional, credentials: [cookie, bearer], serve: identity_server, errors: gotrue }\n",
+        );
+    })
+    .await;
+    let desk = &place.desk;
+    for http in Http::BOTH {
+        let claims = place.gateway.issuer.claims();
+        let access = place.gateway.issuer.sign(&claims);
+        let subject = claims.as_object()["sub"].as_str().unwrap();
+        let granted = Granted {
+            issuer: ISSUER.to_owned(),
+            subject: subject.to_owned(),
+            session: None,
+            tokens: InnerTokens {
+                access: Secret::new(access.as_str()),
+                refresh: Secret::new("r"),
+            },
+        };
+        let begun = desk
+            .sessions
+            .begin(granted, Carrier::Cookie, seen(), None)
+            .await
+            .unwrap();
+        let set_cookie = begun.set_cookie.unwrap();
+        let cookie = set_cookie.to_str().unwrap().split(';').next().unwrap();
+        let page = || {
+            let call = place.gateway.get(http, "/page");
+            call.header("cookie", cookie).send()
+        };
+        page().await.is_ok();
+        place.gateway.origin.take();
+        let out = place
+            .gateway
+            .post(http, "/auth/v1/logout?scope=local")
+            .header("apikey", PUBLISHABLE)
+            .header("cookie", cookie)
+            .header("origin", format!("https://{}", crate::support::pki::NAME))
+            .header("x-csrf-token", begun.csrf.unwrap());
+        let out = out.send().await;
+        assert!(out.status.as_u16() < 500, "{}", out.text());
+        page().await.is_denied(Reason::SessionUnknown);
+        let bearer = place.gateway.get(http, "/token").bearer(&access);
+        bearer.send().await.is_denied(Reason::TokenRevoked);
+        place.gateway.origin.saw_nothing();
+        let list = desk.sessions.list(ISSUER, subject, &Own::default()).await;
+        assert!(list.unwrap().is_empty());
+    }
 }
