@@ -204,6 +204,7 @@ async fn a_refresh_counts_when_it_failed_and_is_never_answered_429() {
     for _ in 0..500 {
         let admission = throttle.admit(&throttling(), Attempt::Refresh, who).await;
         admission.expect("none failed").succeeded();
+        settled().await;
     }
     let mut refused = None;
     for _ in 0..50 {
@@ -286,7 +287,8 @@ async fn made_up_refresh_tokens_that_come_all_at_once_are_bounded_and_good_ones_
         client: address(1),
         account: None,
     };
-    let refresh = || throttle.admit(&throttling(), Attempt::Refresh, who);
+    let throttling = throttling();
+    let refresh = || throttle.admit(&throttling, Attempt::Refresh, who);
     let mut under_way = Vec::new();
     for _ in 0..1000 {
         under_way.extend(refresh().await.ok());
@@ -297,7 +299,7 @@ async fn made_up_refresh_tokens_that_come_all_at_once_are_bounded_and_good_ones_
         client: address(2),
         ..who
     };
-    let admission = throttle.admit(&throttling(), Attempt::Refresh, elsewhere);
+    let admission = throttle.admit(&throttling, Attempt::Refresh, elsewhere);
     admission.await.expect("another network").undecided();
     for (number, admission) in under_way.into_iter().enumerate() {
         match number % 2 {

@@ -52,6 +52,8 @@ pub enum Behave {
     Fail(u16),
     /// With this status and code.
     Refuse(u16, &'static str),
+    /// With a body of so many bytes.
+    Fill(usize),
     /// As documented, after this long.
     Slow(Duration),
     /// As documented, when the gate is open.
@@ -381,6 +383,7 @@ async fn answer(
             ));
         }
         Behave::Refuse(status, code) => return Ok(answers::error(&call, status, code, "as told")),
+        Behave::Fill(bytes) => return Ok(Response::new(Full::from(vec![b' '; bytes]))),
         Behave::Slow(pause) => tokio::time::sleep(pause).await,
         Behave::Wait(ref hold) => hold.pass().await,
     }
