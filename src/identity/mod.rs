@@ -14,8 +14,10 @@ mod grant;
 mod later;
 mod metrics;
 mod operation;
+mod pace;
 mod refresh;
 mod renewer;
+mod sealed;
 mod server;
 pub mod throttle;
 
