@@ -30,6 +30,7 @@ use crate::listen::connection::ConnectionState;
 use crate::panics::caught;
 use crate::process::Process;
 use crate::record::{Decision, Record, Trail};
+use crate::request::body::Body;
 use crate::request::{Connection, Head, Inbound};
 use crate::serve;
 use crate::streams::Streams;
@@ -103,6 +104,7 @@ impl Gateway {
     ) -> Result<Response<Answer>, Denial> {
         let (parts, body) = request.into_parts();
         let connection = trail.connection().clone();
+        let body = Body::Streamed(body);
         let judged = judge(parts, Some(body), connection.facts(), &snapshot, trail).await?;
         let Some(permit) = judged else {
             trail.decision = Decision::Preflight;
@@ -245,10 +247,10 @@ impl Gateway {
     }
 }
 
-/// From bytes to a permit, or to nothing for a CORS preflight, which no layer judges. Also what `foregate test` asks, which has no connection and no body.
+/// From bytes to a permit, or to nothing for a CORS preflight, which no layer judges. Also what `foregate test` asks, which has no connection.
 pub(crate) async fn judge(
     parts: Parts,
-    body: Option<Incoming>,
+    body: Option<Body>,
     connection: &Connection,
     snapshot: &Arc<Snapshot>,
     record: &mut Record,

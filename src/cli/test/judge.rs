@@ -30,6 +30,7 @@ use crate::facts::learned::Binding;
 use crate::gateway;
 use crate::record::{Record, Verdict};
 use crate::request::Connection;
+use crate::request::body::Body;
 use crate::sessions::Follower;
 use crate::sessions::revocation::hex;
 use crate::tokens::mint::{Claims, Signer};
@@ -125,7 +126,8 @@ impl Judge {
         let judged = self.runtime.block_on(async {
             // Nothing is revoked, and that must have been known a moment ago: else every caller would meet an outage.
             self.follower.catch_up().await;
-            gateway::judge(parts, None, &connection, &self.snapshot, &mut record).await
+            let body = case.request.body.clone().map(Body::Whole);
+            gateway::judge(parts, body, &connection, &self.snapshot, &mut record).await
         });
         Ok(self.outcome(judged, &record))
     }
