@@ -310,10 +310,13 @@ fn request(wire: &Asked, report: &mut Report) -> Option<Request> {
     let body = match &wire.body {
         Field::Absent => None,
         Field::Bad => return None,
-        Field::Good(document) => Some(match &document.value.0 {
-            Json::String(text) => text.clone().into(),
-            json => json.to_string().into(),
-        }),
+        Field::Good(document) => {
+            let json = &document.value.0;
+            let text = json
+                .as_str()
+                .map_or_else(|| json.to_string(), str::to_owned);
+            Some(text.into())
+        }
     };
     if let (Some(headers), Some(_)) = (&mut headers, &body)
         && !headers.iter().any(|(name, _)| *name == CONTENT_TYPE)

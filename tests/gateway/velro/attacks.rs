@@ -1,5 +1,7 @@
 //! Each attack by its name, on the map that is shipped: it is refused for the reason that it should be, and no server hears of it.
 
+use std::time::Instant;
+
 use foregate::denial::Reason;
 use foregate::tokens::mint::Signer;
 use jsonwebtoken::Algorithm;
@@ -9,7 +11,7 @@ use super::{ask, call, tell};
 use crate::support::auth_server::{AuthServer, SECRET};
 use crate::support::velro::Site;
 use crate::support::world::new_id;
-use crate::support::{Answer, Http, Origin, Reply};
+use crate::support::{Answer, Gateway, Http, Origin, Reply};
 
 const SUBMIT: &str = "/api/v1/generations/async/submit";
 
@@ -78,6 +80,70 @@ async fn whoever_counts_ids_learns_nothing_from_any_route() {
         seen.push(shown(nowhere.is_denied(Reason::RouteUnknown)));
         assert!(seen.iter().all(|one| *one == seen[0]), "{seen:#?}");
         gateway.origin.saw_nothing();
+    }
+}
+
+/// What all requests together looked up, and the trips that they waited for.
+fn work(gateway: &Gateway) -> (f64, f64) {
+    let metrics = gateway.metrics();
+    let of = |name: &str| metrics.sum(name, &[]);
+    (
+        of("foregate_facts_lookups_total"),
+        of("foregate_facts_round_trips_sum"),
+    )
+}
+
+/// 10,000 pairs and their times where long tests are asked for; else fewer, and no clock.
+#[tokio::test]
+async fn an_answer_about_what_is_there_costs_what_one_about_nothing_costs() {
+    let is_full = std::env::var_os("FOREGATE_FULL").is_some();
+    let pairs = if is_full { 10_000 } else { 200 };
+    let site = Site::new();
+    let (owner, thief) = (site.world.user(), site.world.user());
+    let there: Vec<String> = (0..pairs).map(|_| new_id()).collect();
+    let lines: String = there.iter().map(|id| format!("{id}\t{owner}\n")).collect();
+    site.world.database.copy("projects", "id, user_id", &lines);
+    site.world.sql("analyze projects");
+    let gateway = site.gateway().await;
+    let token = site.token_of(&thief);
+    let mut client = gateway.connect(Http::One).await;
+    let mut asked = async |id: &str| {
+        let path = format!("/api/v1/projects/{id}");
+        let began = Instant::now();
+        let answer = client.get(&path).bearer(&token).send().await;
+        let took = began.elapsed();
+        assert_eq!(answer.status, 404);
+        took
+    };
+    // The thief is known from now on, so that only the things are looked up.
+    asked(&new_id()).await;
+    let mut times = [Vec::new(), Vec::new()];
+    let mut spent = [(0.0, 0.0); 2];
+    for (number, id) in there.iter().enumerate() {
+        // In turn the one and the other first.
+        let nobodys = new_id();
+        let mut both = [(0, id), (1, &nobodys)];
+        both.rotate_left(number % 2);
+        for (which, id) in both {
+            // The clock is not stopped for a look at the counters.
+            let before = (!is_full).then(|| work(&gateway));
+            times[which].push(asked(id).await);
+            if let Some(before) = before {
+                let after = work(&gateway);
+                spent[which].0 += after.0 - before.0;
+                spent[which].1 += after.1 - before.1;
+            }
+        }
+    }
+    assert_eq!(spent[0], spent[1], "lookups and trips");
+    gateway.origin.saw_nothing();
+    let [there, nowhere] = times.map(|mut times| {
+        times.sort_unstable();
+        times[times.len() / 2].as_secs_f64()
+    });
+    eprintln!("medians: {there:.6} s, {nowhere:.6} s");
+    if is_full {
+        assert!((there / nowhere - 1.0).abs() < 0.05, "{there} {nowhere}");
     }
 }
 
