@@ -167,13 +167,7 @@ pub(crate) const BEFORE: &str = "request";
 /// Every problem at once.
 pub(crate) fn load(path: &Path) -> Result<Cases, Problems> {
     let name = path.display().to_string();
-    let contents = inputs::read(path).map_err(|error| {
-        let message = format!("cannot read the cases: {}", inputs::reason(&error));
-        Problem::of_file(&name, message, None)
-    })?;
-    let text = String::from_utf8(contents).map_err(|_| {
-        Problem::of_file(&name, "the cases are not UTF-8", Some("save them as UTF-8"))
-    })?;
+    let text = inputs::read_text(path, "the cases")?;
     let environment = |name: &str| std::env::var(name).ok();
     read(&name, &text, &environment)
 }

@@ -269,7 +269,7 @@ fn stand_in(
     }
     config.facts.caller = None;
     config.facts.memberships = None;
-    config.static_facts = facts;
+    config.static_facts = Arc::new(facts);
     Ok(bound)
 }
 
