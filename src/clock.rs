@@ -1,6 +1,6 @@
 //! The time, asked for in one place; `tests/clippy.toml` refuses any other.
 //!
-//! Decides: nothing. Not here: time-outs of sockets, which belong to the runtime's timer.
+//! Decides: nothing. Trusts: the machine's clock. Not here: time-outs of sockets, which belong to the runtime's timer.
 
 #![allow(clippy::disallowed_methods, reason = "this is the one place")]
 

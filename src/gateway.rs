@@ -30,6 +30,7 @@ use crate::listen::connection::ConnectionState;
 use crate::panics::caught;
 use crate::process::Process;
 use crate::record::{Decision, Record, Trail};
+use crate::request::body::Body;
 use crate::request::{Connection, Head, Inbound};
 use crate::serve;
 use crate::streams::Streams;
@@ -106,6 +107,7 @@ impl Gateway {
     ) -> Result<Response<Answer>, Denial> {
         let (parts, body) = request.into_parts();
         let connection = trail.connection().clone();
+        let body = Body::Streamed(body);
         let read = read(parts, Some(body), connection.facts(), &snapshot, trail)?;
         let Some(request) = read else {
             trail.decision = Decision::Preflight;
@@ -257,10 +259,10 @@ impl Gateway {
 }
 
 /// From bytes to a canonical request with its route, or to nothing for a CORS preflight, which no layer judges. Also what `foregate test` asks,
-/// which has no connection and no body.
+/// which has no connection.
 pub(crate) fn read(
     parts: Parts,
-    body: Option<Incoming>,
+    body: Option<Body>,
     connection: &Connection,
     snapshot: &Arc<Snapshot>,
     record: &mut Record,

@@ -1,7 +1,10 @@
 //! A log line of a request, written straight into the worker's buffer.
 //!
-//! One line is written for every request, so its writing is part of every request's cost: a general serializer took longer than all
-//! layers together. The grammar is that of RFC 8259; the tests read every line back with a JSON parser.
+//! Decides: how a member of the line is spelled, so that no value can end it or begin another (RFC 8259). Trusts: nothing that a client sent. Not
+//! here: which members there are (`record`).
+//!
+//! One line is written for every request, so its writing is part of every request's cost: a general serializer took longer than all layers together.
+//! The tests read every line back with a JSON parser.
 
 use std::fmt::{self, Write as _};
 

@@ -1,7 +1,7 @@
 //! Where log lines go: standard output (of `demo`: standard error), one JSON object per line, written by a thread of its own.
 //!
-//! Decides: that a slow reader loses lines, counted, rather than slowing requests down. Not here: what a line says
-//! (`record`, and `tracing` for everything that is not a request).
+//! Decides: that a slow reader loses lines, counted, rather than slowing requests down. Trusts: whoever writes a line to have kept secrets out of it.
+//! Not here: what a line says (`record`, and `tracing` for everything that is not a request).
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicI64, Ordering};

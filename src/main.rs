@@ -1,4 +1,6 @@
 //! The `foregate` command: arguments in, exit status out.
+//!
+//! Decides: the allocator and the one crypto backend of the process. Trusts: nothing. Not here: what a command does (`cli`).
 
 use std::process::ExitCode;
 

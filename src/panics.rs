@@ -1,4 +1,8 @@
 //! A panic in a request is that request's 500, not an outage.
+//!
+//! Decides: that what was polled when it panicked is never polled again, and that the panic's text stays out of the log, since it may quote a
+//! request. Trusts: what requests share to be whole after any of them stops, because it is replaced and never half written. Not here: the answer
+//! (`gateway`).
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,6 +1,6 @@
 //! What the workers of one process share.
 //!
-//! Decides: nothing. Not here: anything that only one worker or one request needs.
+//! Decides: nothing. Trusts: `server`, which puts it together. Not here: anything that only one worker or one request needs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, MutexGuard, watch};
 use crate::config::snapshot::Snapshot;
 use crate::database::Database;
 use crate::facts::proof::Asked;
+use crate::facts::schema::Queries;
 use crate::identity::throttle::Throttle;
 use crate::identity::{IdentityServer, Later, Refresh};
 use crate::log::Log;
@@ -37,6 +38,7 @@ pub struct Process {
     throttle: Arc<Throttle>,
     later: Later,
     log: Log,
+    queries: watch::Sender<Queries>,
     draining: AtomicBool,
     reloading: Mutex<()>,
 }
@@ -77,6 +79,7 @@ impl Process {
             throttle,
             later,
             log,
+            queries: watch::Sender::new(Queries::Unasked),
             draining: AtomicBool::new(false),
             reloading: Mutex::new(()),
         }
@@ -165,6 +168,22 @@ impl Process {
     /// The log.
     pub fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// Whether the database understands what it is asked.
+    pub fn queries(&self) -> Queries {
+        *self.queries.borrow()
+    }
+
+    /// Notes what was found out about the queries. That they fit is never unlearned: whoever changes them asks before.
+    pub fn found_queries(&self, found: Queries) {
+        self.queries.send_if_modified(|known| {
+            let learns = *known != Queries::Fit;
+            if learns {
+                *known = found;
+            }
+            learns
+        });
     }
 
     /// Begins the end: readiness fails, answers close their connections.

@@ -1,4 +1,7 @@
 //! Answers of our own that pass the same chain as forwarded requests.
+//!
+//! Decides: what `health` says; for the others, who answers. Trusts: the permit, without which nobody is answered. Not here: signing in
+//! (`identity::endpoints`), and the identity server's own paths (`identity::door`).
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! A running gateway: from a checked configuration to sockets, and back to nothing.
 //!
-//! Decides: in which order things start and end. Not here: what they do.
+//! Decides: in which order things start and end. Trusts: the configuration, which was checked. Not here: what they do.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ use crate::config::reload;
 use crate::config::snapshot::Snapshot;
 use crate::database::{Database, Listener};
 use crate::facts::proof::Asked;
+use crate::facts::schema::Queries;
 use crate::facts::{Shelf, notify, schema};
 use crate::identity::throttle::Throttle;
 use crate::identity::{IdentityServer, Later, Refresh};
@@ -177,8 +178,12 @@ impl Server {
             clock: clock::unix_now,
         }));
         tokio::spawn(admin::serve(admin, process.clone()));
-        if !is_checked {
-            tokio::spawn(schema::check_later(name, Arc::downgrade(&process)));
+        match is_checked {
+            true => process.found_queries(Queries::Fit),
+            false => drop(tokio::spawn(schema::check_later(
+                name,
+                Arc::downgrade(&process),
+            ))),
         }
         let workers = Workers::start(&process, bound)?;
         Ok(Self {

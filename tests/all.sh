@@ -93,7 +93,8 @@ examples() {
 # With the variables that the map of Velro takes from its environment.
 velro() {
   FOREGATE_KEY=$(head -c 32 /dev/urandom | base64 -w 0) FOREGATE_REDIS_URL=redis://127.0.0.1:6379 SUPABASE_URL=https://velro.supabase.co \
-    SUPABASE_JWT_SECRET=$(head -c 48 /dev/urandom | base64 -w 0) DATABASE_URL=postgres://foregate@127.0.0.1/velro "$@"
+    SUPABASE_JWT_SECRET=$(head -c 48 /dev/urandom | base64 -w 0) DATABASE_URL=postgres://foregate@127.0.0.1/velro \
+    SUPABASE_PUBLISHABLE_KEY=sb_publishable_0123456789abcdef SUPABASE_SECRET_KEY=sb_secret_0123456789abcdef "$@"
 }
 
 # Starts the demo as the README says, asks it what the README promises, and keeps its certificate.

@@ -36,7 +36,7 @@ const MATRIX_INTRODUCTION: &str = "\
 # Outages
 
 What a request is answered while something that the gateway needs cannot be asked. What is down is never read as a bad token: an outage
-is a 503 with its own reason, never a 401 or a 403. A bad token stays a 401.
+is a 503 with its own reason, never a 401 or a 403. A bad token stays a 401. A gateway that was ready stays ready.
 
 *allow*: all layers judge as always, on what is in memory. *degrade*: only a caller whose token was accepted here before it began. A
 status is a refusal, with its reason from `reasons.md`. *read* and *write* go by the action of the route, or by its method; *admin* is

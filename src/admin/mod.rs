@@ -25,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::clock;
+use crate::facts::schema::Queries;
 use crate::process::Process;
 use crate::store::Outage;
 
@@ -169,8 +170,11 @@ fn document(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
     response
 }
 
-/// Ready means that this process can judge: the keys of every issuer and the list of revocations are there, and it is not about to end. No
-/// upstream is asked.
+/// Ready means that this process can judge: the keys of every issuer and the list of revocations are there, the database has said once that it
+/// understands the queries, and the process is not about to end. No upstream is asked.
+///
+/// What went away later does not count: the failure matrix says what is answered then, and if that took replicas out of rotation, all of them would
+/// leave at once, and take the public routes with them.
 fn readiness(process: &Process) -> Result<(), &'static str> {
     if process.is_draining() {
         return Err("draining\n");
@@ -178,14 +182,18 @@ fn readiness(process: &Process) -> Result<(), &'static str> {
     if !process.snapshot().tokens().has_all_keys(clock::unix_now()) {
         return Err("keys of an issuer have not been fetched yet\n");
     }
-    // One that went away later does not count: all replicas would leave at once, and take the public routes with them.
     if process.store().outage() == Outage::NeverSeen {
         return Err("the store has not answered yet\n");
     }
     if !process.revocations().is_complete() {
         return Err("the list of revocations has not been read from the store yet\n");
     }
-    Ok(())
+    match process.queries() {
+        Queries::Fit => Ok(()),
+        // A replica that was given a wrong address must not take the place of one that had the right one.
+        Queries::Unasked => Err("the database has not answered yet\n"),
+        Queries::Unfit => Err("the queries of the configuration do not fit the database\n"),
+    }
 }
 
 fn metrics(process: &Process) -> Response<Full<Bytes>> {

@@ -1,4 +1,7 @@
 //! Who is calling, once that is proven.
+//!
+//! Decides: nothing; it holds what was proven, and how. Trusts: the identity layer, which alone makes a caller that is not nobody. Not here: proving
+//! (`identity`), and what a caller may do (`roles`, `ownership`).
 
 use std::sync::Arc;
 

@@ -128,19 +128,9 @@ fn named_by_body(request: &Inbound, named: &mut Vec<Named>) -> Result<(), Denial
             None => Action::of(rule, request.method()),
         };
         for value in values {
-            let id = match (kind, value) {
-                // Servers take either case; it is one thing.
-                (ParamType::Uuid, Value::String(text)) if is_valid(ParameterKind::Uuid, text) => {
-                    text.to_ascii_lowercase()
-                }
-                (ParamType::Text, Value::String(text)) if !text.is_empty() => text.clone(),
-                (ParamType::Integer, Value::Number(number)) if number.is_i64() => {
-                    number.to_string()
-                }
-                (ParamType::Uuid | ParamType::Text | ParamType::Integer, _) => {
-                    return Err(wrong("does not have the type of its kind"));
-                }
-            };
+            let id = kind
+                .spelled(value)
+                .ok_or_else(|| wrong("is no id of its kind's type"))?;
             named.push(Named {
                 of: DemandOf::Kind(ids.kind),
                 id,

@@ -1,4 +1,7 @@
 //! `check`: would `run` take this configuration?
+//!
+//! Decides: how problems, and what is open, waived or allowed in an outage, are told. Trusts: `config` and `Snapshot::build`, which `run` asks in the
+//! same way; with `--connect`, the database's own description of the queries. Not here: what is a problem (`config::check`, `facts::schema`).
 
 use std::process::ExitCode;
 use std::time::Duration;

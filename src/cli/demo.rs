@@ -1,7 +1,8 @@
 //! `demo`: everything a newcomer needs, on this machine, until Ctrl-C.
 //!
-//! A certificate, a small upstream that answers with what it received, the gateway in front of it with `config/demo.yaml`, and two
-//! tokens. Nothing is left behind.
+//! Decides: what there is to try: a certificate, a small upstream that answers with what it received, the gateway in front of it with
+//! `config/demo.yaml`, two tokens, and the four lines that are printed. Trusts: nothing from outside; it listens on loopback addresses. Not here: a
+//! gateway of another kind; it is the one that `run` starts. Nothing is left behind.
 
 use std::convert::Infallible;
 use std::fs;

@@ -1,7 +1,7 @@
 //! The commands.
 //!
-//! Decides: what is printed where, and the exit status: 0 for success, 1 for what went wrong, 2 for arguments that make no sense. Not
-//! here: anything a running gateway does.
+//! Decides: what is printed where, and the exit status: 0 for success, 1 for what went wrong, 2 for arguments that make no sense. Trusts: whoever
+//! types them, who may read the configuration's files. Not here: anything a running gateway does.
 
 mod check;
 mod demo;

@@ -1,6 +1,7 @@
 //! `revoke`: asks a running gateway to refuse something that has not expired.
 //!
-//! Decides: what is asked, and how the answer is told. Not here: whether the operator may (`admin`).
+//! Decides: what is asked, and how the answer is told. Trusts: the gateway's word for whether every replica knows. Not here: whether the operator may
+//! (`admin`).
 
 use std::io::Read as _;
 use std::path::PathBuf;

@@ -1,4 +1,7 @@
 //! `run`: the gateway.
+//!
+//! Decides: which threads there are besides the workers: one for everything that is not a request. Trusts: the configuration, once it is checked. Not
+//! here: what starts and ends, and in which order (`server`).
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,7 @@
 //! `token`: a token for development, signed with a configured secret or a given private key.
+//!
+//! Decides: that there is none where the configuration says `production`, and which entry of `tokens` it is for. Trusts: whoever can read the key.
+//! Not here: signing (`tokens::mint`), and accepting it, which a gateway does by its own rules.
 
 use std::path::PathBuf;
 use std::time::Duration;

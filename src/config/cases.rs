@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
+use bytes::Bytes;
 use hyper::Method;
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde_json::{Map, Value as Json};
 
 use super::Problems;
@@ -48,6 +49,7 @@ wire! {
         host: Text,
         address: Text,
         headers: Named<Many<Text>>,
+        body: Document,
     }
 
     /// Who asks.
@@ -58,7 +60,7 @@ wire! {
         roles: Many<Text>,
         aal: Aal,
         anonymous: bool,
-        claims: Named<Claim>,
+        claims: Named<Document>,
     }
 
     /// What must become of it.
@@ -107,8 +109,10 @@ pub(crate) struct Request {
     pub host: Option<String>,
     /// The peer's address. Default 203.0.113.1, which belongs to nobody (RFC 5737).
     pub address: IpAddr,
-    /// Header fields, in order.
+    /// Header fields, in order. Where there is a body and none of them says otherwise, it is JSON.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body: text as it stands, anything else as JSON.
+    pub body: Option<Bytes>,
 }
 
 /// Whose token comes with a request.
@@ -163,13 +167,7 @@ pub(crate) const BEFORE: &str = "request";
 /// Every problem at once.
 pub(crate) fn load(path: &Path) -> Result<Cases, Problems> {
     let name = path.display().to_string();
-    let contents = inputs::read(path).map_err(|error| {
-        let message = format!("cannot read the cases: {}", inputs::reason(&error));
-        Problem::of_file(&name, message, None)
-    })?;
-    let text = String::from_utf8(contents).map_err(|_| {
-        Problem::of_file(&name, "the cases are not UTF-8", Some("save them as UTF-8"))
-    })?;
+    let text = inputs::read_text(path, "the cases")?;
     let environment = |name: &str| std::env::var(name).ok();
     read(&name, &text, &environment)
 }
@@ -303,12 +301,29 @@ fn request(wire: &Asked, report: &mut Report) -> Option<Request> {
             }
         }
     }
+    let body = match &wire.body {
+        Field::Absent => None,
+        Field::Bad => return None,
+        Field::Good(document) => {
+            let json = &document.value.0;
+            let text = json
+                .as_str()
+                .map_or_else(|| json.to_string(), str::to_owned);
+            Some(text.into())
+        }
+    };
+    if let (Some(headers), Some(_)) = (&mut headers, &body)
+        && !headers.iter().any(|(name, _)| *name == CONTENT_TYPE)
+    {
+        headers.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
+    }
     Some(Request {
         method: method?,
         path: path?.value.value.clone(),
         host: optional(&wire.host)?,
         address: address?,
         headers: headers.filter(|_| !matches!(wire.headers, Field::Bad))?,
+        body,
     })
 }
 
@@ -482,11 +497,11 @@ impl Decode for CallerOrNobody {
     }
 }
 
-/// The value of a claim.
+/// The value of a claim, or a whole body: what JSON can say, but for fractions.
 #[derive(Clone, Debug)]
-pub(crate) struct Claim(pub Json);
+pub(crate) struct Document(pub Json);
 
-impl Decode for Claim {
+impl Decode for Document {
     fn decode(node: Node, report: &mut Report) -> Option<Self> {
         Some(Self(match node.kind {
             Kind::Null => Json::Null,

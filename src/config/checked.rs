@@ -46,7 +46,7 @@ pub struct Config {
     /// The kinds of things that somebody owns; routes refer to them by index.
     pub resources: Vec<ResourceKind>,
     /// Facts that are written down in the configuration.
-    pub static_facts: StaticFacts,
+    pub static_facts: Arc<StaticFacts>,
     /// How long a verdict may take, from the complete head. Default 50 ms.
     pub budget: Duration,
     /// Who signs users in; `None` if nobody does through this gateway.

@@ -1,7 +1,7 @@
 //! The two macros in which `file` is written.
 //!
-//! Decides: nothing; a struct and its keys are one list, so that no key can be read and not known, or known and not read. Trusts:
-//! `wire` for the reading.
+//! Decides: nothing; a struct and its keys are one list, so that no key can be read and not known, or known and not read. Trusts: `wire` for the
+//! reading. Not here: which keys there are (`file`, `cases`).
 
 /// Declares wire structs: their keys, the keys that do nothing yet, and the keys that are refused with a reason.
 macro_rules! wire {

@@ -11,7 +11,7 @@ use aws_lc_rs::digest;
 
 use super::interpolate::Variables;
 use super::node::Text;
-use super::problem::Report;
+use super::problem::{Problem, Problems, Report};
 use super::wire::Value;
 
 /// Longest file that is read. A bundle of every public root certificate is a quarter of this.
@@ -90,6 +90,16 @@ impl Inputs {
         }
         (self.paths, digest)
     }
+}
+
+/// Reads a file as text. `what` is what it should hold, for messages.
+pub(crate) fn read_text(path: &Path, what: &str) -> Result<String, Problems> {
+    let problem = |why: &str, instead| -> Problems {
+        let name = path.display().to_string();
+        Problem::of_file(&name, format!("cannot read {what}: {why}"), instead).into()
+    };
+    let contents = read(path).map_err(|error| problem(&reason(&error), None))?;
+    String::from_utf8(contents).map_err(|_| problem("it is not UTF-8", Some("save it as UTF-8")))
 }
 
 /// A whole file of at most [`MAX_FILE`].

@@ -63,17 +63,7 @@ pub struct Loaded {
 /// Every problem at once.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let name = path.display().to_string();
-    let contents = inputs::read(path).map_err(|error| {
-        let message = format!("cannot read the configuration: {}", inputs::reason(&error));
-        Problem::of_file(&name, message, None)
-    })?;
-    let text = String::from_utf8(contents).map_err(|_| {
-        Problem::of_file(
-            &name,
-            "the configuration is not UTF-8",
-            Some("save it as UTF-8"),
-        )
-    })?;
+    let text = inputs::read_text(path, "the configuration")?;
     let dir = path.parent().unwrap_or(Path::new(""));
     let mut loaded = load_str(&name, &text, dir, &|name| std::env::var(name).ok())?;
     loaded.inputs.insert(0, path.to_owned());

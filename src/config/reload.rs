@@ -88,9 +88,10 @@ fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
     for warning in &loaded.warnings {
         tracing::warn!(%warning, "configuration");
     }
+    let mut fits = false;
     if let Some(database) = process.database() {
         match database.wait(schema::check(&loaded.name, &loaded.config, database)) {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => fits = true,
             Ok(Err(why)) => {
                 tracing::warn!(%why, "the database cannot be asked whether the queries fit it");
             }
@@ -121,6 +122,9 @@ fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
                 server.change_key(config);
             }
             process.replace(snapshot);
+            if fits {
+                process.found_queries(schema::Queries::Fit);
+            }
             process
                 .metrics()
                 .forget(current.config(), process.snapshot().config());

@@ -1,4 +1,7 @@
 //! A secret of the configuration, which no `Debug`, log line or error can print.
+//!
+//! Decides: nothing. Trusts: whoever calls `expose` to hand the bytes to a cryptographic function or a server they are for. Not here: whether a
+//! secret is good enough (`check`).
 
 use secrecy::{ExposeSecret, SecretString};
 

@@ -1,9 +1,10 @@
 //! What goes into a statement, and what comes out.
 //!
-//! Decides: nothing. Not here: what a value means.
+//! Decides: which text can be a value of which type. Trusts: the database for the types of what it gives. Not here: what a value means.
 
 use std::error::Error;
 
+use serde_json::Value;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
@@ -46,6 +47,23 @@ impl ParamType {
             Self::Uuid => "uuid",
             Self::Text => "text",
             Self::Integer => "bigint",
+        }
+    }
+
+    /// The id that a member of a JSON document names, in its one spelling: a UUID that is not nil, hyphenated and in lower case, since servers
+    /// take either; a text that is not empty; a whole number from 0. `None` if it is none of this type.
+    pub fn spelled(self, value: &Value) -> Option<String> {
+        match (self, value) {
+            (Self::Uuid, Value::String(text)) => Uuid::try_parse(text)
+                .ok()
+                .filter(|uuid| !uuid.is_nil() && text.len() == uuid::fmt::Hyphenated::LENGTH)
+                .map(|uuid| uuid.hyphenated().to_string()),
+            (Self::Text, Value::String(text)) if !text.is_empty() => Some(text.clone()),
+            (Self::Integer, Value::Number(number)) => number
+                .as_i64()
+                .filter(|number| *number >= 0)
+                .map(|number| number.to_string()),
+            (Self::Uuid | Self::Text | Self::Integer, _) => None,
         }
     }
 

@@ -150,14 +150,9 @@ pub struct Asking<'a> {
 impl Facts {
     /// Facts by this configuration, on the shelf of this process.
     pub fn new(config: &Config, shelf: Arc<Shelf>) -> Self {
-        let written = Arc::new(crate::config::checked::StaticFacts {
-            inactive: config.static_facts.inactive.clone(),
-            memberships: config.static_facts.memberships.clone(),
-            rows: config.static_facts.rows.clone(),
-        });
         Self {
             shelf,
-            sources: Source::all(config, &written),
+            sources: Source::all(config, &config.static_facts),
             kinds: config
                 .resources
                 .iter()

@@ -84,6 +84,17 @@ const BUILT_IN: [&str; 16] = [
     "_uuid",
 ];
 
+/// What is known of the queries of the configuration in force.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Queries {
+    /// The database could not be asked since the start.
+    Unasked,
+    /// It understands them, or there are none.
+    Fit,
+    /// It does not: what needs their facts is refused.
+    Unfit,
+}
+
 /// Asks the database about every query of a configuration. `file` is its name in problems.
 ///
 /// # Errors
@@ -162,6 +173,8 @@ pub async fn check(
 }
 
 /// Asks as soon as the database can be asked, and tells what is wrong; for a start while it is away.
+///
+/// A configuration that is reloaded meanwhile is asked about by whoever reloads it; the answer about that one counts, too.
 pub async fn check_later(file: String, process: Weak<Process>) {
     loop {
         sleep(AGAIN).await;
@@ -171,13 +184,20 @@ pub async fn check_later(file: String, process: Weak<Process>) {
         let Some(database) = process.database() else {
             return;
         };
+        if process.queries() == Queries::Fit {
+            return;
+        }
         if database.outage() != Outage::Reachable {
             continue;
         }
         match check(&file, process.snapshot().config(), database).await {
             Ok(Err(_)) => {}
-            Ok(Ok(())) => return tracing::info!("the queries fit the database"),
+            Ok(Ok(())) => {
+                process.found_queries(Queries::Fit);
+                return tracing::info!("the queries fit the database");
+            }
             Err(problems) => {
+                process.found_queries(Queries::Unfit);
                 return tracing::error!(
                     %problems,
                     "the configuration does not fit the database: what needs these facts is refused"

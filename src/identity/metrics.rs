@@ -1,6 +1,6 @@
 //! What is counted about the identity server. All series are there from the start, at zero.
 //!
-//! Decides: names and labels. Not here: what a number means.
+//! Decides: names and labels. Trusts: whoever counts, for what happened. Not here: what a number means.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! What the identity server can be asked, by name.
 //!
-//! Decides: the words for it in metrics. Not here: which request is which operation (whoever makes or reads one).
+//! Decides: the words for it in metrics. Trusts: nothing; it is a table. Not here: which request is which operation (whoever makes or reads one).
 
 macro_rules! operations {
     ($($variant:ident $word:literal $doc:literal,)*) => {

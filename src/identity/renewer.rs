@@ -1,4 +1,7 @@
 //! New tokens for the sessions behind cookies: the same door as for everybody.
+//!
+//! Decides: nothing; a refusal is told apart from an outage, and that is all. Trusts: `refresh`, which asks once for all replicas. Not here: when a
+//! session needs new tokens (`sessions::renew`).
 
 use std::net::IpAddr;
 

@@ -1,4 +1,7 @@
 //! The methods a route may list, as a small set.
+//!
+//! Decides: which methods can be routed at all, and that HEAD comes with GET. Trusts: nothing. Not here: which methods a route offers (`config`), and
+//! the answer for the others (`route`).
 
 use hyper::Method;
 

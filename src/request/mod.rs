@@ -19,7 +19,6 @@ pub mod route;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
@@ -170,7 +169,7 @@ impl Inbound {
     /// A [`Reason`] about the path, the query or the route.
     pub fn route(
         head: Box<Head>,
-        body: Option<Incoming>,
+        body: Option<Body>,
         snapshot: Arc<Snapshot>,
         record: &mut Record,
     ) -> Result<Self, Denial> {
@@ -220,7 +219,7 @@ impl Inbound {
             query_credentials,
             selected,
             snapshot,
-            body: body.map(Body::Streamed),
+            body,
         })
     }
 
@@ -365,7 +364,7 @@ impl Inbound {
     pub fn has_unread_body(&self) -> bool {
         use hyper::body::Body as _;
         match &self.body {
-            Some(body @ Body::Streamed(_)) => !body.is_end_stream(),
+            Some(body @ (Body::Streamed(_) | Body::Whole(_))) => !body.is_end_stream(),
             Some(Body::Judged(_)) | None => false,
         }
     }
@@ -374,7 +373,7 @@ impl Inbound {
     pub fn judged_body(&self) -> Option<&serde_json::Value> {
         match self.body.as_ref()? {
             Body::Judged(judged) => Some(judged.value()),
-            Body::Streamed(_) => None,
+            Body::Streamed(_) | Body::Whole(_) => None,
         }
     }
 

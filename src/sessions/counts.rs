@@ -1,4 +1,6 @@
 //! What Prometheus can see of sessions. Every series counts from zero.
+//!
+//! Decides: names and labels, none of which says whose session it is. Trusts: whoever counts, for what happened. Not here: revocations (`metrics`).
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 

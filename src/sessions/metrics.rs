@@ -1,4 +1,7 @@
 //! What Prometheus can see of revocations. Every series counts from zero.
+//!
+//! Decides: names, labels, and the steps in which their delay is counted. Trusts: the clocks of replicas for that delay. Not here: sessions in a
+//! cookie (`counts`).
 
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,

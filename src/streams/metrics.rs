@@ -1,4 +1,6 @@
 //! What is counted of live streams.
+//!
+//! Decides: names and labels. Trusts: the registry, for what began and why it ended. Not here: ending any.
 
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 

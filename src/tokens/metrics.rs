@@ -1,6 +1,6 @@
 //! What is counted about published keys, per issuer. Issuers are those of the configuration, so that labels are bounded.
 //!
-//! Decides: names and labels. Not here: serving them (`metrics`).
+//! Decides: names and labels. Trusts: `fetch` and `source`, for what happened. Not here: serving them (`metrics`).
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 

@@ -1,9 +1,10 @@
 //! All places where issuers publish keys, process-wide, each with a task that keeps it fresh.
 //!
-//! Decides: nothing but which source serves which entry. Not here: fetching (`fetch`), what requests see (`source`).
+//! Decides: nothing but which source serves which entry. Trusts: the configuration for where keys are published. Not here: fetching (`fetch`), what
+//! requests see (`source`).
 //!
-//! Snapshots of the configuration hold a [`Source`] per place; [`KeySources`] only knows them weakly, so a source ends with the last snapshot
-//! that names it, and a reload that keeps the place keeps the keys.
+//! Snapshots of the configuration hold a [`Source`] per place; [`KeySources`] only knows them weakly, so a source ends with the last snapshot that
+//! names it, and a reload that keeps the place keeps the keys.
 
 #![allow(
     clippy::disallowed_types,

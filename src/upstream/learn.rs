@@ -7,8 +7,6 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
-use serde_json::Value;
-use uuid::Uuid;
 
 use super::UpstreamBody;
 use crate::answer::Answer;
@@ -112,20 +110,8 @@ fn find(bytes: &Bytes, field: &[String], kind: ParamType) -> Result<String, &'st
         .iter()
         .try_fold(&value, |value, name| value.get(name))
         .ok_or("the answer does not have the field")?;
-    match (kind, found) {
-        (ParamType::Uuid, Value::String(text)) => Uuid::try_parse(text)
-            .ok()
-            .filter(|uuid| !uuid.is_nil() && text.len() == 36)
-            .map(|uuid| uuid.hyphenated().to_string())
-            .ok_or("the field is not a UUID"),
-        (ParamType::Text, Value::String(text)) if !text.is_empty() => Ok(text.clone()),
-        (ParamType::Integer, Value::Number(number)) => number
-            .as_i64()
-            .filter(|number| *number >= 0)
-            .map(|number| number.to_string())
-            .ok_or("the field is not a whole number"),
-        _ => Err("the field does not have the type of its kind"),
-    }
+    kind.spelled(found)
+        .ok_or("the field is no id of its kind's type")
 }
 
 #[cfg(test)]

@@ -59,5 +59,6 @@ mod streams;
 mod supabase;
 mod support;
 mod upstream;
+mod velro;
 mod when;
 mod worlds;

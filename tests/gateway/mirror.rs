@@ -1,7 +1,7 @@
 //! Layers and tests, side by side: every layer has a file, a name, a place in the order, and a module here.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use foregate::auth::LayerName;
 
@@ -49,6 +49,44 @@ fn every_layer_has_a_test_module_of_its_name() {
             main.lines().any(|line| line == format!("mod {name};")),
             "`{name}` has no tests"
         );
+    }
+}
+
+/// Every module but those of tests; `lib.rs` is the map of them all.
+fn modules(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        match path.is_dir() {
+            true if name != "tests" => modules(&path, found),
+            false
+                if path.extension().is_some_and(|kind| kind == "rs")
+                    && name != "lib"
+                    && name != "tests"
+                    && !name.ends_with("_tests") =>
+            {
+                found.push(path);
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn every_module_begins_by_saying_what_it_decides_trusts_and_leaves_to_others() {
+    let mut all = Vec::new();
+    modules(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut all);
+    assert!(all.len() > 200, "{}", all.len());
+    for path in all {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let header: Vec<&str> = text
+            .lines()
+            .map_while(|line| line.strip_prefix("//!"))
+            .collect();
+        let header = header.join("");
+        for word in ["Decides: ", "Trusts: ", "Not here: "] {
+            assert!(header.contains(word), "{}: no `{word}`", path.display());
+        }
     }
 }
 

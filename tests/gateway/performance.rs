@@ -557,3 +557,58 @@ async fn a_query_that_does_not_fit_the_database_keeps_the_gateway_from_starting(
         assert!(told.contains("foregate.yaml:"), "{told}");
     }
 }
+
+#[tokio::test]
+async fn a_replica_is_ready_once_the_database_understood_it_and_stays_so_without_it() {
+    let world = World::new();
+    let owner = world.user();
+    let project = world.project(&owner, "private");
+    let path = format!("/projects/{project}");
+    let why = |gateway: &Gateway| crate::support::metrics::get(gateway.admin(), "/readyz").1;
+    let right = |config: &mut crate::support::Config| {
+        world.configure(config);
+        config.set("budget", "1s");
+    };
+    let wrong = |config: &mut crate::support::Config| {
+        right(config);
+        let resources = config.get("resources").replace("user_id as owner", "owner");
+        config.set("resources", &resources);
+    };
+    // It stands still while both start, one of which asks what it will not understand.
+    world.database.pause();
+    let good = Gateway::with(right).await;
+    let mut bad = good.replica(wrong).await;
+    for gateway in [&good, &bad] {
+        assert_eq!(gateway.admin_status("/readyz"), 503);
+        assert_eq!(gateway.admin_status("/livez"), 200);
+        assert_eq!(why(gateway), "the database has not answered yet\n");
+        // Whoever comes all the same is answered by the matrix.
+        gateway.get(Http::One, "/health").send().await.is_ok();
+        let token = gateway.issuer.token_of(&owner);
+        get(gateway, &token, &path)
+            .await
+            .is_denied(Reason::FactsUnavailable);
+        gateway.origin.saw_nothing();
+    }
+    world.database.resume();
+    is_ready(&good).await;
+    let unfit = "the queries of the configuration do not fit the database\n";
+    eventually("it is told", || why(&bad) == unfit).await;
+    assert_eq!(bad.admin_status("/readyz"), 503);
+    // A map that fits is all it takes.
+    bad.reload(right).await;
+    is_ready(&bad).await;
+
+    // From now on an outage is the matrix's to judge, and takes nobody out of rotation.
+    let token = good.issuer.token_of(&owner);
+    world.database.pause();
+    for gateway in [&good, &bad] {
+        let other = format!("/projects/{}", new_id());
+        let answer = get(gateway, &token, &other).await;
+        // Whether it is away or slow is known after a while; it is no judgement either way.
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        gateway.origin.saw_nothing();
+        assert_eq!(gateway.admin_status("/readyz"), 200);
+    }
+    world.database.resume();
+}

@@ -31,6 +31,7 @@ use crate::facts::learned::Binding;
 use crate::gateway;
 use crate::record::{Record, Verdict};
 use crate::request::Connection;
+use crate::request::body::Body;
 use crate::sessions::Follower;
 use crate::sessions::revocation::hex;
 use crate::tokens::mint::{Claims, Signer};
@@ -130,7 +131,8 @@ impl Judge {
         let judged = self.runtime.block_on(async {
             // Nothing is revoked, and that must have been known a moment ago: else every caller would meet an outage.
             self.follower.catch_up().await;
-            let read = gateway::read(parts, None, &connection, &self.snapshot, &mut record)?;
+            let body = case.request.body.clone().map(Body::Whole);
+            let read = gateway::read(parts, body, &connection, &self.snapshot, &mut record)?;
             match read {
                 None => Ok(None),
                 Some(request) => {
@@ -279,7 +281,7 @@ fn stand_in(
     }
     config.facts.caller = None;
     config.facts.memberships = None;
-    config.static_facts = facts;
+    config.static_facts = Arc::new(facts);
     Ok(bound)
 }
 

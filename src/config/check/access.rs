@@ -1,4 +1,7 @@
 //! Who may use a route: its access, its credentials, and what may stand beside its access.
+//!
+//! Decides: which of these keys would look as if they protected something and do not, which is refused. Trusts: `file` for the words. Not here: whose
+//! the thing is (`facts`), and judging any request (`auth`).
 
 use super::Checker;
 use super::routes::Around;

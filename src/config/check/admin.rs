@@ -1,4 +1,7 @@
 //! The admin listener: where it is, under which names, and who may change things there.
+//!
+//! Decides: that operators have names and tokens that can be told apart, and that a token cannot be guessed; warns of an address that others reach.
+//! Trusts: files that hold tokens. Not here: asking for the token (`admin`).
 
 use std::net::SocketAddr;
 

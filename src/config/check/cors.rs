@@ -1,4 +1,7 @@
 //! Cross-origin rules.
+//!
+//! Decides: that an origin is written exactly as browsers send it, so that it can be compared byte for byte; no wildcard, no `null`. Trusts: the
+//! operator, for which sites are good. Not here: answering a preflight (`cors`).
 
 use std::time::Duration;
 

@@ -1,4 +1,7 @@
 //! The operator's PostgreSQL.
+//!
+//! Decides: which forms a URL may have, and that TLS checks the certificate or is off in so many words. Trusts: the operator, for which server it is.
+//! Not here: the queries (`facts`), and whether they fit it (`facts::schema`).
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

@@ -1,4 +1,8 @@
 //! What is asked about callers and things, and which things a route is about.
+//!
+//! Decides: that each kind has its rows in one place and at most one outer kind, that every path parameter that names something is judged or waived
+//! in so many words, and that a subject can be only one issuer's. Trusts: the queries to mean what they say; the database tells whether they fit it.
+//! Not here: asking (`facts`), and what a relation allows (`auth::ownership`).
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;

@@ -1,4 +1,7 @@
 //! The identity server: where it is, and with which keys it is called.
+//!
+//! Decides: that passwords go over TLS unless the operator says otherwise, that no secret key is handed to clients as a publishable one, and that an
+//! entry of `tokens` accepts what the server issues. Trusts: the operator, for whose server it is. Not here: the sign-in routes (`sign_in`).
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

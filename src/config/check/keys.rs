@@ -1,4 +1,7 @@
 //! The gateway's own secrets.
+//!
+//! Decides: which of them could be guessed, and are refused; that ids and secrets are all different. Trusts: files that hold them. Not here: what is
+//! derived from them (`store::seal`).
 
 use super::Checker;
 use crate::config::checked::MasterKey;

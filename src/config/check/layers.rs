@@ -1,4 +1,7 @@
 //! Which layers do not enforce, until when, and why.
+//!
+//! Decides: that a waiver has an end, at most 30 days ahead, and a reason; the route's word is taken before the gateway's. Trusts: the clock, for
+//! what is over. Not here: which layers can be waived at all (`auth`), and what a waiver does (`auth::chain`).
 
 use super::Checker;
 use crate::auth::LayerName;

@@ -1,4 +1,7 @@
 //! Sockets, their certificates, and the CA of client certificates.
+//!
+//! Decides: that each socket says in one way what happens on it, and that a certificate is readable, of today, and its key's; warns of clear text.
+//! Trusts: the files. Not here: binding and handshakes (`listen`).
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

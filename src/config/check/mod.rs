@@ -31,6 +31,7 @@ mod when;
 
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(in crate::config) use names::Url;
@@ -94,7 +95,7 @@ impl Checker<'_> {
         Some(Config {
             facts,
             resources,
-            static_facts,
+            static_facts: Arc::new(static_facts),
             environment: environment?,
             keys: keys?,
             store: store?,

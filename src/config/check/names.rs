@@ -1,4 +1,7 @@
 //! Host names, addresses and URLs.
+//!
+//! Decides: their one spelling, and that nothing is in them that would be ignored, such as a password, a fragment, or bits behind a prefix. Trusts:
+//! nothing. Not here: what is reached under them.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 

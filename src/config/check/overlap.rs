@@ -1,7 +1,10 @@
 //! Two routes that would own the same request, and two routes of the same name.
 //!
-//! A map in which the order of routes decided would change its meaning when somebody sorts it. So every request has one owner, and
-//! a second one is an error that names the first.
+//! Decides: that a map in which two could is refused. Trusts: the shapes of patterns (`request::path`). Not here: choosing the route of a request
+//! (`request::route`).
+//!
+//! A map in which the order of routes decided would change its meaning when somebody sorts it. So every request has one owner, and a second one is an
+//! error that names the first.
 
 use std::collections::{HashMap, HashSet};
 

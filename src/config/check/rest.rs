@@ -1,4 +1,7 @@
 //! What a route grants of a PostgREST.
+//!
+//! Decides: that tables, columns, functions and schemas are plain names, and that the route's path says which table is meant. Trusts: the operator,
+//! for what may be seen. Not here: what a request asks for, and whether it is granted (`auth::rest`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

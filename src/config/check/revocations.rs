@@ -1,4 +1,7 @@
 //! How long revocations are kept, how many, and who besides operators may make them.
+//!
+//! Decides: that a revocation outlives what it revokes, and that the webhook's issuer is one of `tokens` and its secret is random. Trusts: the
+//! operator, for the longest lives of tokens and sessions. Not here: the list (`sessions`).
 
 use std::num::NonZeroUsize;
 use std::time::Duration;

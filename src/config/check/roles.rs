@@ -1,4 +1,7 @@
 //! Where roles come from, and what they grant.
+//!
+//! Decides: that a listed role grants something, that `banned` grants nothing, and that a listed subject can be only one issuer's. Trusts: the
+//! operator, that users cannot write the claim. Not here: judging by them (`auth::roles`).
 
 use super::Checker;
 use crate::auth::roles::{Action, BANNED};

@@ -1,4 +1,7 @@
 //! The routes.
+//!
+//! Decides: what each route is, key by key, with the defaults, and whether its keys fit together; the larger topics are the modules beside this one.
+//! Trusts: those modules, for theirs. Not here: two routes in each other's way (`overlap`).
 
 use std::time::Duration;
 

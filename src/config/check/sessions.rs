@@ -1,4 +1,7 @@
 //! Sessions in a cookie, and how many sessions a user may have.
+//!
+//! Decides: that no other host of the site can set the cookie, outside of development, and that a session does not outlive the memory of its
+//! revocation. Trusts: `revocations` for how long that is. Not here: the sessions (`sessions`).
 
 use std::num::NonZeroUsize;
 use std::time::Duration;

@@ -1,4 +1,7 @@
 //! The sign-in routes: where they are, how long they may take, and how often they may be asked.
+//!
+//! Decides: the routes below `prefix`, which are checked like any other, and that whatever else is below it is denied. Trusts: `identity::endpoints`
+//! for what they are. Not here: where the identity server is (`identity`).
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

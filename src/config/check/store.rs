@@ -1,4 +1,7 @@
 //! Where replicas share what they know.
+//!
+//! Decides: which forms a URL may have, and that nothing is stored outside of this process without a key to seal it. Trusts: the operator, for which
+//! server it is. Not here: whether that server may throw records away (`store::redis`).
 
 use std::sync::Arc;
 use std::time::Duration;

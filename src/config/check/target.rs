@@ -1,4 +1,7 @@
 //! Where the permitted requests of a route go.
+//!
+//! Decides: that there is one target, and none for a route that is denied; what may be answered here by which route. Trusts: the names of the
+//! upstreams. Not here: the upstreams themselves (`upstreams`).
 
 use super::Checker;
 use super::routes::Around;

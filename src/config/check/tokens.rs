@@ -1,4 +1,7 @@
 //! Who issues tokens, and with which keys.
+//!
+//! Decides: that an entry has one kind of algorithm and one place for its keys, that a secret is long enough for its algorithm, and that what is not
+//! signed is never accepted. Trusts: files that hold keys; what is published is fetched later. Not here: verifying (`tokens`).
 
 use std::time::Duration;
 

@@ -1,4 +1,7 @@
 //! Groups of servers.
+//!
+//! Decides: that a server is a scheme, a host and a port and nothing that would be ignored. Trusts: the network between, since what is spoken there
+//! is clear text. Not here: connections (`upstream`).
 
 use std::num::NonZeroUsize;
 

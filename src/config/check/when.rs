@@ -1,4 +1,7 @@
 //! The condition of a route.
+//!
+//! Decides: that the expression is written out, and that somebody comes to be asked. Trusts: `auth::when`, which compiles it and says what is wrong.
+//! Not here: asking it.
 
 use super::Checker;
 use crate::auth::when::condition::{Condition, Fault};

@@ -1,4 +1,7 @@
 //! The sign-in routes by name.
+//!
+//! Decides: the method and path of each, and whether only a user may ask it. Trusts: nothing; it is a table. Not here: what each does (a module of
+//! its name).
 
 use hyper::Method;
 

@@ -158,11 +158,8 @@ impl Unread {
 
     async fn read<T: DeserializeOwned>(self) -> Result<T, Denial> {
         body::says_json(&self.fields)?;
-        let bytes = match self.body {
-            // No rule of a sign-in route reads it first.
-            Some(Body::Streamed(body)) => body::collect(body, self.limit, self.idle).await?,
-            Some(Body::Judged(_)) | None => return Err(Reason::BodyMalformed.into()),
-        };
+        let body = self.body.ok_or(Reason::BodyMalformed)?;
+        let bytes = body.collect(self.limit, self.idle).await?;
         let value = json::value(&bytes).ok_or(Reason::BodyMalformed)?;
         // A list of the members' values would be read, too.
         let members = Some(value).filter(Value::is_object);

@@ -1,4 +1,7 @@
 //! Answers in the words of the backend that gave them before.
+//!
+//! Decides: the members of what whoever signed in gets, and that nobody keeps a copy. Trusts: the identity server, whose document about the user is
+//! handed on as it came. Not here: whether somebody is signed in (`login`, `register`, `refresh`).
 
 use std::borrow::Cow;
 

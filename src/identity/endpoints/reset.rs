@@ -1,6 +1,7 @@
 //! `password-reset`: a message to set a new password.
 //!
 //! Decides:  that nobody learns whether there is such an account: the answer is always the same, and comes before the identity server is asked.
+//! Trusts:   `input` for the address, the throttle for how often.
 //! Not here: setting the password, which the link in the message leads to.
 
 use hyper::{Method, Response, StatusCode};

@@ -1,6 +1,7 @@
 //! `sessions`: the user's sessions, and ending one of them.
 //!
-//! Decides:  404 for a session that is not the user's, or is none. Trusts: `sessions`, for whose they are.
+//! Decides:  404 for a session that is not the user's, or is none. Trusts: `sessions`, for whose they are. Not here: what ends with a session
+//! (`sessions::sign_in`, `streams`).
 
 use hyper::{Response, StatusCode};
 use serde_json::json;

@@ -1,7 +1,7 @@
 //! `me` and `whoami`: who the user is, as the identity server knows them now.
 //!
 //! Decides:  401 for a user or session that the identity server does not know any more. Trusts: the identity server, for everything about the user;
-//! what users write about themselves is shown to them and judged by nobody.
+//! what users write about themselves is shown to them and judged by nobody. Not here: what a user may do, which no answer of these says.
 
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};

@@ -1,4 +1,6 @@
 //! What is counted about the throttle. All series are there from the start, at zero, and none says who.
+//!
+//! Decides: names and labels. Trusts: the throttle, for what it did. Not here: the limits.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 

@@ -20,6 +20,7 @@ pub mod raw;
 pub mod raw_h2;
 pub mod redis;
 pub mod tokens;
+pub mod velro;
 pub mod world;
 
 use std::time::{Duration, Instant};

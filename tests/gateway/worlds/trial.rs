@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 
 use super::oracle::{self, Question, Ruling};
 use super::world::{Random, Size, User, World};
+use crate::support::auth_server::PUBLISHABLE;
 use crate::support::client::Client;
+use crate::support::tokens::ISSUER;
+use crate::support::velro;
 use crate::support::{Gateway, Http, Postgres};
 
 /// A route of the map, and what it does to what.
@@ -93,31 +96,20 @@ pub struct Trial {
 
 /// The map that is shipped, but for what says where things are.
 pub async fn gateway(postgres: &Postgres, more: &[(&str, &str)]) -> Gateway {
-    let map = include_str!("../../../config/velro.yaml");
-    let mut sections: Vec<(&str, String)> = Vec::new();
-    for line in map.lines() {
-        match line.split_once(':') {
-            Some((key, rest)) if line.starts_with(|first: char| first.is_ascii_lowercase()) => {
-                sections.push((key, rest.to_owned()));
-            }
-            _ => {
-                if let Some((_, text)) = sections.last_mut() {
-                    write!(text, "\n{line}").unwrap();
-                }
-            }
-        }
-    }
+    let sections = velro::sections();
     let url = format!("{}?sslmode=disable", postgres.url());
     Gateway::with(|config| {
         for wanted in ["roles", "facts", "resources", "routes"] {
             let (_, text) = sections.iter().find(|(key, _)| *key == wanted).unwrap();
             config.set(wanted, text.trim_end());
         }
-        let origin = config.get("upstreams").replace("origin:", "kong:");
+        let origin = config.get("upstreams").to_owned();
+        let both = ["kong:", "supabase:"].map(|name| origin.replace("origin:", name));
         // Answers come when they come: what is too late is another test's business.
         config
-            .set("upstreams", &origin)
+            .set("upstreams", &both.concat())
             .set("defaults", "{ upstream: kong }")
+            .set("identity", &format!("{{ supabase: {{ url: \"https://identity.test\", issuer: \"{ISSUER}\", publishable_keys: [{PUBLISHABLE}] }} }}"))
             .set("database", &format!("{{ url: \"{url}\" }}"))
             .set("budget", "5s");
         for (key, value) in more {

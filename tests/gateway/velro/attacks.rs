@@ -1,0 +1,705 @@
+//! Each attack by its name, on the map that is shipped: it is refused for the reason that it should be, and no server hears of it.
+
+use std::time::Instant;
+
+use foregate::denial::Reason;
+use foregate::tokens::mint::Signer;
+use jsonwebtoken::Algorithm;
+use serde_json::{Value, json};
+
+use super::{ask, call, tell};
+use crate::support::auth_server::{AuthServer, SECRET};
+use crate::support::velro::Site;
+use crate::support::world::new_id;
+use crate::support::{Answer, Gateway, Http, Origin, Reply};
+
+const SUBMIT: &str = "/api/v1/generations/async/submit";
+
+/// An answer without what is different in every one.
+fn shown(answer: &Answer) -> (u16, Value, Vec<(String, String)>) {
+    let mut body = answer.json();
+    body["request_id"] = Value::Null;
+    let fields = answer
+        .headers
+        .iter()
+        .filter(|(name, _)| !["x-request-id", "date"].contains(&name.as_str()))
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .collect();
+    (answer.status.as_u16(), body, fields)
+}
+
+#[tokio::test]
+async fn whoever_counts_ids_learns_nothing_from_any_route() {
+    let site = Site::new();
+    let (owner, thief) = (site.world.user(), site.world.user());
+    let project = site.world.project(&owner, "private");
+    let generation = site.world.generation(&owner, Some(&project), None);
+    let file = new_id();
+    site.world.sql(&format!(
+        "insert into file_metadata (id, user_id, file_path) values ('{file}', '{owner}', 'a')"
+    ));
+    let gateway = site.gateway().await;
+    let token = site.token_of(&thief);
+    for http in Http::BOTH {
+        let mut seen = Vec::new();
+        for (method, path, id) in [
+            ("GET", "/api/v1/projects/ID", &project),
+            ("PUT", "/api/v1/projects/ID", &project),
+            ("DELETE", "/api/v1/projects/ID", &project),
+            ("GET", "/api/v1/projects/ID/stats", &project),
+            (
+                "POST",
+                "/api/v1/storage/projects/ID/setup-folders",
+                &project,
+            ),
+            ("GET", "/api/v1/generations/ID", &generation),
+            ("GET", "/generations/ID", &generation),
+            ("DELETE", "/generations/ID", &generation),
+            ("POST", "/api/v1/generations/ID/favorite", &generation),
+            ("GET", "/generations/ID/media-urls", &generation),
+            ("GET", "/api/v1/storage/files/ID", &file),
+            ("DELETE", "/api/v1/storage/files/ID", &file),
+            ("GET", "/api/v1/storage/files/ID/download", &file),
+            ("POST", "/api/v1/storage/files/ID/signed-url", &file),
+            ("POST", "/api/v1/storage/files/ID/move-to-project", &file),
+        ] {
+            let theirs = ask(&gateway, http, &token, (method, &path.replace("ID", id))).await;
+            theirs.is_denied(Reason::NotYours);
+            let nobodys = path.replace("ID", &new_id());
+            let nobodys = ask(&gateway, http, &token, (method, &nobodys)).await;
+            nobodys.is_denied(Reason::Absent);
+            seen.extend([shown(&theirs), shown(&nobodys)]);
+        }
+        // Nor who there is, nor what was never a route.
+        for subject in [&owner, &new_id()] {
+            let path = format!("/api/v1/users/{subject}");
+            let user = ask(&gateway, http, &token, ("GET", &path)).await;
+            seen.push(shown(user.is_denied(Reason::NotYours)));
+        }
+        let nowhere = ask(&gateway, http, &token, ("GET", "/api/v1/nowhere")).await;
+        seen.push(shown(nowhere.is_denied(Reason::RouteUnknown)));
+        assert!(seen.iter().all(|one| *one == seen[0]), "{seen:#?}");
+        gateway.origin.saw_nothing();
+    }
+}
+
+/// What all requests together looked up, and the trips that they waited for.
+fn work(gateway: &Gateway) -> (f64, f64) {
+    let metrics = gateway.metrics();
+    let of = |name: &str| metrics.sum(name, &[]);
+    (
+        of("foregate_facts_lookups_total"),
+        of("foregate_facts_round_trips_sum"),
+    )
+}
+
+/// 10,000 pairs and their times where long tests are asked for; else fewer, and no clock.
+#[tokio::test]
+async fn an_answer_about_what_is_there_costs_what_one_about_nothing_costs() {
+    let is_full = std::env::var_os("FOREGATE_FULL").is_some();
+    let pairs = if is_full { 10_000 } else { 200 };
+    let site = Site::new();
+    let (owner, thief) = (site.world.user(), site.world.user());
+    let there: Vec<String> = (0..pairs).map(|_| new_id()).collect();
+    let lines: String = there.iter().map(|id| format!("{id}\t{owner}\n")).collect();
+    site.world.database.copy("projects", "id, user_id", &lines);
+    site.world.sql("analyze projects");
+    let gateway = site.gateway().await;
+    let token = site.token_of(&thief);
+    let mut client = gateway.connect(Http::One).await;
+    let mut asked = async |id: &str| {
+        let path = format!("/api/v1/projects/{id}");
+        let began = Instant::now();
+        let answer = client.get(&path).bearer(&token).send().await;
+        let took = began.elapsed();
+        assert_eq!(answer.status, 404);
+        took
+    };
+    // The thief is known from now on, so that only the things are looked up.
+    asked(&new_id()).await;
+    let mut times = [Vec::new(), Vec::new()];
+    let mut spent = [(0.0, 0.0); 2];
+    for (number, id) in there.iter().enumerate() {
+        // In turn the one and the other first.
+        let nobodys = new_id();
+        let mut both = [(0, id), (1, &nobodys)];
+        both.rotate_left(number % 2);
+        for (which, id) in both {
+            // The clock is not stopped for a look at the counters.
+            let before = (!is_full).then(|| work(&gateway));
+            times[which].push(asked(id).await);
+            if let Some(before) = before {
+                let after = work(&gateway);
+                spent[which].0 += after.0 - before.0;
+                spent[which].1 += after.1 - before.1;
+            }
+        }
+    }
+    assert_eq!(spent[0], spent[1], "lookups and trips");
+    gateway.origin.saw_nothing();
+    let [there, nowhere] = times.map(|mut times| {
+        times.sort_unstable();
+        times[times.len() / 2].as_secs_f64()
+    });
+    eprintln!("medians: {there:.6} s, {nowhere:.6} s");
+    if is_full {
+        assert!((there / nowhere - 1.0).abs() < 0.05, "{there} {nowhere}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_reaches_sideways_into_what_another_user_has() {
+    let site = Site::new();
+    let (victim, thief) = (site.world.user(), site.world.user());
+    let public = site.world.project(&victim, "public");
+    let inside = site.world.generation(&victim, Some(&public), None);
+    let gateway = site.gateway().await;
+    let token = site.token_of(&thief);
+    for http in Http::BOTH {
+        // What everybody may see, nobody else may change.
+        for (method, path) in [
+            ("PUT", format!("/api/v1/projects/{public}")),
+            ("DELETE", format!("/api/v1/projects/{public}")),
+            (
+                "POST",
+                format!("/api/v1/storage/projects/{public}/setup-folders"),
+            ),
+            ("DELETE", format!("/api/v1/generations/{inside}")),
+            ("DELETE", format!("/generations/{inside}")),
+            ("POST", format!("/generations/{inside}/favorite")),
+            ("PATCH", format!("/api/v1/users/{victim}")),
+            ("DELETE", format!("/api/v1/users/{victim}")),
+            (
+                "GET",
+                format!("/storage/v1/object/authenticated/media/{victim}/a.png"),
+            ),
+            ("GET", format!("/storage/v1/object/media/{victim}/a.png")),
+            ("POST", format!("/storage/v1/object/media/{victim}/b.png")),
+            ("PUT", format!("/storage/v1/object/media/{victim}/a.png")),
+            ("DELETE", format!("/storage/v1/object/media/{victim}/a.png")),
+            (
+                "POST",
+                format!("/storage/v1/object/sign/media/{victim}/a.png"),
+            ),
+            (
+                "POST",
+                format!("/storage/v1/object/upload/sign/media/{victim}/b.png"),
+            ),
+            (
+                "GET",
+                format!("/storage/v1/render/image/authenticated/media/{victim}/a.png"),
+            ),
+        ] {
+            ask(&gateway, http, &token, (method, &path))
+                .await
+                .is_denied(Reason::NotYours);
+            gateway.origin.saw_nothing();
+        }
+        ask(
+            &gateway,
+            http,
+            &token,
+            ("GET", &format!("/generations/{inside}/media-urls")),
+        )
+        .await
+        .is_ok();
+        gateway.origin.take();
+    }
+}
+
+#[tokio::test]
+async fn nobody_reaches_upwards_by_what_users_write_themselves() {
+    let site = Site::new();
+    let (user, victim) = (site.world.user(), site.world.user());
+    site.world.sql(&format!(
+        "update users set role = 'superuser', metadata = '{{\"role\":\"admin\"}}' where id = '{user}'"
+    ));
+    let project = site.world.project(&victim, "private");
+    let gateway = site.gateway().await;
+    let claims = site.claims(&user);
+    let boasts = [
+        claims.clone(),
+        claims.clone().with(
+            "user_metadata",
+            json!({ "role": "admin", "roles": ["admin", "superuser"] }),
+        ),
+        claims
+            .clone()
+            .with("roles", json!(["admin"]))
+            .with("user_role", "admin"),
+        claims
+            .clone()
+            .with("app_metadata", json!({ "role": "admin" })),
+        claims.clone().roles(["root", "ADMIN", "admin "]),
+    ];
+    for http in Http::BOTH {
+        for claims in &boasts {
+            let token = site.sign(claims);
+            for (method, path, reason) in [
+                (
+                    "GET",
+                    "/api/v1/generations/async/metrics/system".to_owned(),
+                    Reason::RoleInsufficient,
+                ),
+                (
+                    "POST",
+                    "/api/v1/storage/cleanup/expired".to_owned(),
+                    Reason::RoleInsufficient,
+                ),
+                (
+                    "GET",
+                    "/api/v1/admin/users".to_owned(),
+                    Reason::RoleInsufficient,
+                ),
+                (
+                    "GET",
+                    format!("/api/v1/projects/{project}"),
+                    Reason::NotYours,
+                ),
+                (
+                    "DELETE",
+                    format!("/api/v1/projects/{project}"),
+                    Reason::NotYours,
+                ),
+                ("GET", format!("/api/v1/users/{victim}"), Reason::NotYours),
+                (
+                    "GET",
+                    "/api/v1/internal/jobs".to_owned(),
+                    Reason::RouteDenied,
+                ),
+            ] {
+                ask(&gateway, http, &token, (method, &path))
+                    .await
+                    .is_denied(reason);
+                gateway.origin.saw_nothing();
+            }
+        }
+        // A role of the database is none of a user, and ends the matter.
+        for role in ["service_role", "supabase_admin", "anon"] {
+            let token = site.sign(&claims.clone().role(role));
+            let answer = ask(&gateway, http, &token, ("GET", "/api/v1/admin/users")).await;
+            assert!([401, 403].contains(&answer.status.as_u16()), "{role}");
+            gateway.origin.saw_nothing();
+        }
+        let banned = site.sign(&claims.clone().roles(["admin", "banned"]));
+        ask(&gateway, http, &banned, ("GET", "/api/v1/admin/users"))
+            .await
+            .is_denied(Reason::CallerBanned);
+        gateway.origin.saw_nothing();
+        // Who is an admin by the identity server's word is one.
+        let admin = site.sign(&claims.clone().roles(["admin"]));
+        let metrics = ("GET", "/api/v1/generations/async/metrics/system");
+        ask(&gateway, http, &admin, metrics).await.is_ok();
+        gateway.origin.take();
+    }
+}
+
+#[tokio::test]
+async fn nobody_writes_their_own_role_or_credits_into_their_row() {
+    let site = Site::new();
+    let user = site.world.user();
+    let gateway = site.gateway().await;
+    let token = site.token_of(&user);
+    let own = format!("/rest/v1/users?id=eq.{user}");
+    for http in Http::BOTH {
+        for (method, path, body) in [
+            ("PATCH", own.as_str(), "{\"role\":\"admin\"}"),
+            (
+                "PATCH",
+                &own,
+                "{\"full_name\":\"Eve\",\"role\":\"superuser\"}",
+            ),
+            (
+                "PATCH",
+                &own,
+                "{\"full_name\":\"Eve\",\"\\u0072ole\":\"superuser\"}",
+            ),
+            ("PATCH", &own, "{\"Role\":\"admin\"}"),
+            ("PATCH", &own, "{\"credits_balance\":999999}"),
+            ("PATCH", &own, "{\"current_plan\":\"enterprise\"}"),
+            ("PATCH", &own, "{\"is_active\":true}"),
+            ("PATCH", &own, "{\"id\":\"x\"}"),
+            ("PUT", &own, "{\"role\":\"admin\"}"),
+            (
+                "POST",
+                "/rest/v1/users?on_conflict=id",
+                "[{\"full_name\":\"a\"},{\"role\":\"admin\"}]",
+            ),
+            (
+                "POST",
+                "/rest/v1/users?columns=role",
+                "[{\"full_name\":\"a\"}]",
+            ),
+            (
+                "PATCH",
+                "/rest/v1/users?select=role",
+                "{\"full_name\":\"a\"}",
+            ),
+            (
+                "POST",
+                "/rest/v1/rpc/add_user_credits",
+                "{\"amount\":999999}",
+            ),
+            ("POST", "/rest/v1/team_members", "{\"role\":\"owner\"}"),
+            (
+                "POST",
+                "/rest/v1/credit_transactions",
+                "{\"amount\":999999}",
+            ),
+        ] {
+            tell(&gateway, http, &token, (method, path), body)
+                .await
+                .is_denied_in_postgrest(Reason::RestDenied, "42501");
+            gateway.origin.saw_nothing();
+        }
+        // What readers could read in two ways is nobody's to choose.
+        let twice = "{\"full_name\":\"a\",\"full_name\":\"b\"}";
+        let answer = tell(&gateway, http, &token, ("PATCH", &own), twice).await;
+        assert_eq!(answer.log_line()["reason"], Reason::BodyMalformed.code());
+        let form = call(&gateway, http, &token, ("PATCH", &own))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body("role=admin");
+        assert_eq!(
+            form.send().await.log_line()["reason"],
+            Reason::BodyType.code()
+        );
+        gateway.origin.saw_nothing();
+        // A name is theirs.
+        let name = "{\"full_name\":\"Eve\"}";
+        tell(&gateway, http, &token, ("PATCH", &own), name)
+            .await
+            .is_ok();
+        assert_eq!(gateway.origin.only().body, name.as_bytes());
+        gateway.origin.take();
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_made_from_what_is_private_or_goes_in_a_circle() {
+    let site = Site::new();
+    let (victim, thief) = (site.world.user(), site.world.user());
+    let private = site.world.generation(&victim, None, None);
+    let project = site.world.project(&victim, "public");
+    let shown = site.world.generation(&victim, Some(&project), None);
+    // The thief's own, and the victim's child of it: what it was made from opens nothing.
+    let own = site.world.generation(&thief, None, None);
+    let child = site.world.generation(&victim, None, Some(&own));
+    let (one, other) = (
+        site.world.generation(&thief, None, None),
+        site.world.generation(&thief, None, None),
+    );
+    site.world.sql(&format!(
+        "update generations set parent_generation_id = '{other}' where id = '{one}';
+         update generations set parent_generation_id = '{one}' where id = '{other}'"
+    ));
+    let orphan = site.world.generation(&thief, None, Some(&new_id()));
+    let origin = Origin::start();
+    origin.on(SUBMIT, |exchange| {
+        assert!(exchange.read_body());
+        let body = json!({ "generation_id": new_id() }).to_string();
+        exchange.reply(
+            &Reply::ok()
+                .header("content-type", "application/json")
+                .body(body),
+        );
+    });
+    let gateway = site.gateway_before(origin, |_| {}).await;
+    let token = site.token_of(&thief);
+    for http in Http::BOTH {
+        for (parent, reason) in [
+            (private.as_str(), Reason::NotYours),
+            (&child, Reason::NotYours),
+            (&new_id(), Reason::Absent),
+            (&one, Reason::LineageCycle),
+            (&orphan, Reason::LineageMissing),
+            ("1", Reason::IdentifierInvalid),
+        ] {
+            let body = json!({ "prompt": "x", "parent_generation_id": parent }).to_string();
+            tell(&gateway, http, &token, ("POST", SUBMIT), &body)
+                .await
+                .is_denied(reason);
+            gateway.origin.saw_nothing();
+        }
+        let body = json!({ "prompt": "x", "project_id": project }).to_string();
+        tell(&gateway, http, &token, ("POST", SUBMIT), &body)
+            .await
+            .is_denied(Reason::NotYours);
+        for path in ["/api/v1/generations/", "/generations/"] {
+            for (id, reason) in [
+                (&one, Reason::LineageCycle),
+                (&orphan, Reason::LineageMissing),
+                (&child, Reason::NotYours),
+            ] {
+                ask(&gateway, http, &token, ("GET", &format!("{path}{id}")))
+                    .await
+                    .is_denied(reason);
+            }
+        }
+        gateway.origin.saw_nothing();
+        for parent in [&shown, &own] {
+            let body = json!({ "prompt": "x", "parent_generation_id": parent }).to_string();
+            tell(&gateway, http, &token, ("POST", SUBMIT), &body)
+                .await
+                .is_ok();
+            gateway.origin.take();
+        }
+    }
+}
+
+#[tokio::test]
+async fn somebody_elses_job_is_watched_and_cancelled_by_nobody() {
+    let site = Site::new();
+    let (maker, thief) = (site.world.user(), site.world.user());
+    let origin = Origin::start();
+    origin.on(SUBMIT, |exchange| {
+        assert!(exchange.read_body());
+        // A name that is no UUID, as the backend may choose.
+        let body = json!({ "generation_id": format!("job_{}", new_id()) }).to_string();
+        exchange.reply(
+            &Reply::ok()
+                .header("content-type", "application/json")
+                .body(body),
+        );
+    });
+    let first = site.gateway_before(origin, |_| {}).await;
+    let second = site.gateway().await;
+    let (makers, thiefs) = (site.token_of(&maker), site.token_of(&thief));
+    for http in Http::BOTH {
+        let submitted = tell(
+            &first,
+            http,
+            &makers,
+            ("POST", SUBMIT),
+            "{\"prompt\":\"x\"}",
+        )
+        .await;
+        let id = submitted.is_ok().json()["generation_id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        first.origin.take();
+        for gateway in [&first, &second] {
+            for (method, what) in [("GET", "status"), ("GET", "stream"), ("DELETE", "cancel")] {
+                let path = format!("/api/v1/generations/async/{id}/{what}");
+                ask(gateway, http, &thiefs, (method, &path))
+                    .await
+                    .is_denied(Reason::NotYours);
+                let other = format!("/api/v1/generations/async/job_{}/{what}", new_id());
+                ask(gateway, http, &makers, (method, &other))
+                    .await
+                    .is_denied(Reason::Absent);
+                gateway.origin.saw_nothing();
+                ask(gateway, http, &makers, (method, &path)).await.is_ok();
+                gateway.origin.only();
+                gateway.origin.take();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_token_in_the_body_is_nobodys_and_the_backend_that_would_take_it_is_never_asked() {
+    let site = Site::new();
+    let (victim, thief) = (
+        site.double.add_user("victim@velro.test", "correct horse"),
+        site.double.add_user("thief@velro.test", "battery staple"),
+    );
+    for id in [&victim, &thief] {
+        site.world.sql(&format!(
+            "insert into users (id, email) values ('{id}', '{id}@velro.test')"
+        ));
+    }
+    let gateway = site.gateway().await;
+    let (victims, _) = site.double.sign_in(&victim);
+    let body = json!({ "scheme": "Bearer", "credentials": victims }).to_string();
+    for http in Http::BOTH {
+        let (thiefs, _) = site.double.sign_in(&thief);
+        for path in ["/api/v1/auth/me", "/api/v1/auth/whoami"] {
+            let nobody = gateway
+                .get(http, path)
+                .header("content-type", "application/json")
+                .body(body.clone());
+            nobody.send().await.is_denied(Reason::TokenMissing);
+            let answer = tell(&gateway, http, &thiefs, ("GET", path), &body).await;
+            assert_eq!(answer.is_ok().json()["id"], thief.as_str());
+        }
+        let logout = ("POST", "/api/v1/auth/logout");
+        tell(&gateway, http, &thiefs, logout, &body).await.is_ok();
+        ask(&gateway, http, &thiefs, ("GET", "/api/v1/auth/me"))
+            .await
+            .is_denied(Reason::SessionRevoked);
+        assert!(site.double.session_lives(&AuthServer::session_of(&victims)));
+        let me = ask(&gateway, http, &victims, ("GET", "/api/v1/auth/me")).await;
+        assert_eq!(me.is_ok().json()["id"], victim.as_str());
+        gateway.origin.saw_nothing();
+    }
+}
+
+#[tokio::test]
+async fn the_open_doors_of_the_backend_are_closed_to_everybody() {
+    let site = Site::new();
+    let user = site.world.user();
+    let gateway = site.gateway().await;
+    let admin = site.sign(&site.claims(&user).roles(["admin", "superuser"]));
+    for http in Http::BOTH {
+        for path in [
+            "/debug",
+            "/debug/request-info",
+            "/debug/health-detailed",
+            "/debug/timing-test",
+            "/docs",
+            "/redoc",
+            "/openapi.json",
+            "/fal/flux-pro-ultra",
+            "/api/v1/internal/jobs",
+            "/api/v1/auth/health",
+            "/api/v1/auth/diag",
+            "/auth/v1/admin/users",
+            "/graphql/v1",
+            "/pg/tables",
+            "/mcp",
+            "/api/mcp",
+            "/realtime/v1/api/tenants",
+            "/storage/v1/s3/media",
+        ] {
+            ask(&gateway, http, &admin, ("GET", path))
+                .await
+                .is_denied(Reason::RouteDenied);
+        }
+        for path in [
+            "/__version",
+            "/__diag",
+            "/__config",
+            "/_ping",
+            "/baseline",
+            "/healthy",
+            "/api/v1/modelsX",
+            "/api/v1/authX",
+            "/api/v1/teams",
+            "/api/v1/collaboration/x",
+            "/api/v1/performance/metrics",
+            "/storage/v1/bucket",
+            "/",
+        ] {
+            ask(&gateway, http, &admin, ("GET", path))
+                .await
+                .is_denied(Reason::RouteUnknown);
+        }
+        // The second mount asks for a token as the first does.
+        for path in ["/api/v1/generations", "/generations", "/generations/stats"] {
+            gateway
+                .get(http, path)
+                .send()
+                .await
+                .is_denied(Reason::TokenMissing);
+        }
+        gateway.origin.saw_nothing();
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_the_backend_would_believe_unread_is_read_here() {
+    let site = Site::new();
+    let user = site.world.user();
+    let gateway = site.gateway().await;
+    let good = site.token_of(&user);
+    let (head, rest) = good.split_once('.').unwrap();
+    let (payload, signature) = rest.split_once('.').unwrap();
+    // {"alg":"none"}
+    let none = "eyJhbGciOiJub25lIn0";
+    let other = Signer::secret(&[7; 48], Algorithm::HS256).unwrap();
+    let foreign = other.sign(&site.claims(&user)).unwrap();
+    for http in Http::BOTH {
+        for token in [
+            format!("{none}.{payload}."),
+            format!("{none}.{payload}.{signature}"),
+            format!("{head}.{payload}."),
+            format!("{head}.{payload}.{}", "A".repeat(43)),
+            format!("{head}.{payload}"),
+            foreign.clone(),
+            site.sign(&site.claims(&user).audience("other")),
+            site.sign(&site.claims(&user).expiring(1)),
+            site.sign(&site.claims(&user).with("iss", "https://evil.test/auth/v1")),
+            SECRET.to_owned(),
+        ] {
+            let answer = ask(&gateway, http, &token, ("GET", "/api/v1/projects")).await;
+            assert!(
+                [401, 403].contains(&answer.status.as_u16()),
+                "{token}: {}",
+                answer.text()
+            );
+            gateway.origin.saw_nothing();
+        }
+        ask(&gateway, http, &good, ("GET", "/api/v1/projects"))
+            .await
+            .is_ok();
+        gateway.origin.take();
+    }
+}
+
+#[tokio::test]
+async fn the_backend_believes_nothing_that_a_client_says_about_itself() {
+    let site = Site::new();
+    let user = site.world.user();
+    let gateway = site.gateway().await;
+    let token = site.token_of(&user);
+    let lies = [
+        ("x-forwarded-for", "6.6.6.6"),
+        ("x-real-ip", "6.6.6.6"),
+        ("forwarded", "for=6.6.6.6"),
+        ("x-user-id", "a-lie"),
+        ("x-consumer-id", "a-lie"),
+        ("x-velro-assertion", "a-lie"),
+        ("x-foregate-subject", "a-lie"),
+        ("x-foregate-roles", "admin,a-lie"),
+        ("sb-forwarded-for", "6.6.6.6"),
+        ("sb-api-key", "a-lie"),
+        ("x-http-method-override", "DELETE"),
+        ("x-original-url", "/debug"),
+    ];
+    for http in Http::BOTH {
+        let mut asked = call(&gateway, http, &token, ("GET", "/api/v1/projects"));
+        for (name, value) in lies {
+            asked = asked.header(name, value);
+        }
+        asked.send().await.is_ok();
+        let seen = gateway.origin.only();
+        for lie in ["6.6.6.6", "a-lie", "/debug"] {
+            assert!(!seen.mentions(lie), "{seen:?}");
+        }
+        assert_eq!(seen.header("x-http-method-override"), None);
+        assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"));
+        assert_eq!(seen.header("x-foregate-subject"), Some(user.as_str()));
+        gateway.origin.take();
+    }
+}
+
+#[tokio::test]
+async fn whoever_is_banned_or_gone_or_idle_does_nothing_more() {
+    let site = Site::new();
+    let (banned, gone, idle) = (site.world.user(), site.world.user(), site.world.user());
+    site.world.sql(&format!(
+        "insert into auth.users (id, banned_until, deleted_at) values ('{banned}', now() + interval '1 day', null), ('{gone}', null, now());
+         update users set is_active = false where id = '{idle}'"
+    ));
+    let gateway = site.gateway().await;
+    for http in Http::BOTH {
+        for user in [&banned, &gone, &idle, &new_id()] {
+            let token = site.token_of(user);
+            for request in [
+                ("GET", "/api/v1/projects"),
+                ("POST", "/generations"),
+                ("GET", "/api/v1/user/profile"),
+                ("POST", "/functions/v1/render"),
+            ] {
+                ask(&gateway, http, &token, request)
+                    .await
+                    .is_denied(Reason::CallerInactive);
+            }
+            let table = ("GET", "/rest/v1/projects?select=id");
+            let answer = ask(&gateway, http, &token, table).await;
+            assert_eq!(answer.log_line()["reason"], Reason::CallerInactive.code());
+            gateway.origin.saw_nothing();
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What two replicas know of what was written: by somebody in the database, and through one of them.
+
+use std::time::{Duration, Instant};
+
+use foregate::denial::Reason;
+
+use super::ask;
+use crate::support::velro::Site;
+use crate::support::world::new_id;
+use crate::support::{Config, Gateway, Http, Origin, Reply};
+
+/// A project that a team may read, and somebody who is in the team.
+struct Shared {
+    member: String,
+    project: String,
+}
+
+impl Shared {
+    fn in_world(site: &Site) -> Self {
+        let (owner, member) = (site.world.user(), site.world.user());
+        let team = site.world.team(&owner);
+        site.world.join(&team, &member, "editor");
+        let project = site.world.project(&owner, "team-only");
+        site.world.share(&project, &team, "write");
+        Self { member, project }
+    }
+
+    fn leave(&self, site: &Site) {
+        site.world.sql(&format!(
+            "delete from team_members where user_id = '{}'",
+            self.member
+        ));
+    }
+
+    fn path(&self) -> String {
+        format!("/api/v1/projects/{}", self.project)
+    }
+}
+
+async fn two(site: &Site, change: impl Fn(&mut Config)) -> [Gateway; 2] {
+    [
+        site.gateway_before(Origin::start(), &change).await,
+        site.gateway_before(Origin::start(), &change).await,
+    ]
+}
+
+#[tokio::test]
+async fn a_membership_that_is_gone_counts_on_two_replicas_no_longer_than_a_write_may_believe_it() {
+    let site = Site::new();
+    let shared = Shared::in_world(&site);
+    let replicas = two(&site, |_| {}).await;
+    let token = site.token_of(&shared.member);
+    let path = shared.path();
+    for replica in &replicas {
+        ask(replica, Http::Two, &token, ("PUT", &path))
+            .await
+            .is_ok();
+        replica.origin.take();
+    }
+    shared.leave(&site);
+    let gone = Instant::now();
+    for replica in &replicas {
+        loop {
+            // What was asked this long after the change must not be believed any more, however long the answer takes.
+            let asked = gone.elapsed();
+            let answer = ask(replica, Http::Two, &token, ("PUT", &path)).await;
+            if answer.status == 404 {
+                answer.is_denied(Reason::NotYours);
+                break;
+            }
+            assert!(asked < Duration::from_secs(5), "{asked:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        replica.origin.take();
+        // What the write found out, reads believe, too, in both versions.
+        for http in Http::BOTH {
+            ask(replica, http, &token, ("GET", &path))
+                .await
+                .is_denied(Reason::NotYours);
+        }
+        replica.origin.saw_nothing();
+    }
+}
+
+#[tokio::test]
+async fn a_membership_that_is_gone_counts_for_less_than_a_second_where_the_database_tells() {
+    let site = Site::new();
+    site.world
+        .sql(include_str!("../../../deploy/sql/notify.sql"));
+    let shared = Shared::in_world(&site);
+    let url = format!("{}?sslmode=disable", site.world.database.url());
+    let replicas = two(&site, |config| {
+        let told = format!("{{ url: \"{url}\", notify_url: \"{url}\" }}");
+        config.set("database", &told);
+    })
+    .await;
+    let token = site.token_of(&shared.member);
+    let path = shared.path();
+    for replica in &replicas {
+        replica
+            .metric_becomes("foregate_facts_listening", &[], 1.0)
+            .await;
+        ask(replica, Http::One, &token, ("GET", &path))
+            .await
+            .is_ok();
+        replica.origin.take();
+    }
+    shared.leave(&site);
+    let gone = Instant::now();
+    for replica in &replicas {
+        loop {
+            let asked = gone.elapsed();
+            let answer = ask(replica, Http::One, &token, ("GET", &path)).await;
+            if answer.status == 404 {
+                break;
+            }
+            assert!(asked < Duration::from_secs(1), "{asked:?}");
+        }
+        replica.origin.take();
+        for http in Http::BOTH {
+            ask(replica, http, &token, ("GET", &path))
+                .await
+                .is_denied(Reason::NotYours);
+        }
+        replica.origin.saw_nothing();
+    }
+}
+
+#[tokio::test]
+async fn what_is_deleted_through_one_replica_is_not_there_for_the_next_request_on_both() {
+    let site = Site::new();
+    let owner = site.world.user();
+    let token = site.token_of(&owner);
+    let replicas = two(&site, |_| {}).await;
+    let http = |number: usize| Http::BOTH[number % 2];
+    for number in 0..20 {
+        let project = new_id();
+        site.world.sql(&format!(
+            "insert into projects (id, user_id) values ('{project}', '{owner}')"
+        ));
+        let path = format!("/api/v1/projects/{project}");
+        for replica in &replicas {
+            ask(replica, http(number), &token, ("GET", &path))
+                .await
+                .is_ok();
+            replica.origin.take();
+        }
+        let (deleting, other) = (&replicas[number % 2], &replicas[(number + 1) % 2]);
+        // The backend deletes it while it answers, and not before.
+        let database = site.world.database.url();
+        let statement = format!("delete from projects where id = '{project}'");
+        deleting.origin.on(&path, move |exchange| {
+            let done = std::process::Command::new("psql")
+                .args(["-X", "-q", "-c", &statement, &database])
+                .status();
+            assert!(done.unwrap().success());
+            exchange.reply(&Reply::new(204));
+        });
+        let deleted = ask(deleting, http(number), &token, ("DELETE", &path)).await;
+        assert_eq!(deleted.status, 204);
+        deleting.origin.take();
+        for replica in [other, deleting] {
+            ask(replica, http(number), &token, ("GET", &path))
+                .await
+                .is_denied(Reason::Absent);
+            replica.origin.saw_nothing();
+        }
+    }
+}
