@@ -312,13 +312,7 @@ impl<'a> Attempt<'a> {
     ) -> Result<(AnswerHead, Lease), Denial> {
         let mut fresh = false;
         loop {
-            let mut lease = self.connect(pool, fresh, limits, began).await?;
-            // To send on a kept connection takes no time to begin; to open one does.
-            let began = if lease.reused && !fresh {
-                began
-            } else {
-                Instant::now()
-            };
+            let (mut lease, began) = self.connect(pool, fresh, limits, began).await?;
             let sending = exchange::send(&mut lease, &mut self.outgoing, limits, began);
             let failure = match sending.await {
                 Ok(head) => return Ok((head, lease)),
@@ -348,20 +342,21 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Each server once, then the last refusal.
+    /// Each server once, then the last refusal. With the time since when the connection could be sent on.
     async fn connect(
         &self,
         pool: &Pool,
         fresh: bool,
         limits: &Limits,
         now: Instant,
-    ) -> Result<Lease, Denial> {
+    ) -> Result<(Lease, Instant), Denial> {
         let turn = pool.turn();
         if !fresh && let Some(lease) = pool.take_kept(turn, now.into_std()) {
-            return Ok(lease);
+            return Ok((lease, now));
         }
         // Boxed, because most requests find a kept connection, and should not carry room for this along.
-        Box::pin(self.open(pool, turn, fresh, limits)).await
+        let lease = Box::pin(self.open(pool, turn, fresh, limits)).await?;
+        Ok((lease, Instant::now()))
     }
 
     async fn open(
