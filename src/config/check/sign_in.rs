@@ -49,6 +49,9 @@ impl Checker<'_> {
         let confirm_email = or(&supabase.confirm_email, ConfirmEmail::Auto);
         let deadlines = self.deadlines(&wire.deadlines);
         let throttle = self.throttle(&wire.throttle);
+        if let (Some(deadlines), Some(throttle)) = (&deadlines, &throttle) {
+            self.floor_below_deadline(wire, deadlines, throttle);
+        }
         let profile = self.profile(&wire.profile, has_database);
         Some(Some(SignIn {
             prefix: prefix?,
@@ -57,6 +60,26 @@ impl Checker<'_> {
             throttle: throttle?,
             profile: profile?,
         }))
+    }
+
+    /// A refusal that is held for longer than a login may take would be told as an identity server that does not answer.
+    fn floor_below_deadline(
+        &mut self,
+        wire: &file::IdentityProvider,
+        deadlines: &Deadlines,
+        throttle: &Throttling,
+    ) {
+        let written = wire.throttle.good();
+        let written = written.and_then(|throttle| throttle.value.refusal_floor.good());
+        if let Some(written) = written
+            && throttle.refusal_floor >= deadlines.login
+        {
+            self.report.problem_instead(
+                &written.place,
+                "is longer than a login may take",
+                "write less than `identity.deadlines.login`",
+            );
+        }
     }
 
     /// `Some(None)` for `none`.

@@ -167,6 +167,16 @@ fn what_cannot_be_meant_is_told_with_what_to_write() {
             "identity.throttle.longest_delay",
             "5s",
         ),
+        (
+            "  throttle: { refusal_floor: 6s }",
+            "identity.throttle.refusal_floor",
+            "5s",
+        ),
+        (
+            "  deadlines: { login: 2s }\n  throttle: { refusal_floor: 2s }",
+            "identity.throttle.refusal_floor",
+            "identity.deadlines.login",
+        ),
     ] {
         let problems = bad(&with(keys, ""));
         let found = problems.iter().next().unwrap();
