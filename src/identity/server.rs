@@ -58,10 +58,9 @@ struct Calls {
     /// The first of the publishable keys in force; these alone may change while the process runs.
     publishable: ArcSwap<Secret>,
     client: KeptClient,
-    turns: Semaphore,
+    turns: Turns,
     /// Of those, how many calls may have that wait for others: a mail server that hangs leaves a part of them to whoever signs in.
-    slow_turns: Semaphore,
-    waiting: AtomicUsize,
+    slow_turns: Turns,
     breaker: Breaker,
     metrics: Arc<IdentityMetrics>,
     told: Sparing,
@@ -223,9 +222,8 @@ impl IdentityServer {
             runtime: Handle::current(),
             calls: Arc::new(Calls {
                 client: KeptClient::new(calls.client(&config.url.site, limits)),
-                turns: Semaphore::new(config.concurrency.get()),
-                slow_turns: Semaphore::new(slow_turns(config.concurrency.get())),
-                waiting: AtomicUsize::new(0),
+                turns: Turns::new(config.concurrency.get()),
+                slow_turns: Turns::new(slow_turns(config.concurrency.get())),
                 breaker,
                 metrics,
                 told: Sparing::new(),
@@ -341,19 +339,19 @@ impl Calls {
 
     async fn wait_for<'a>(
         &'a self,
-        turns: &'a Semaphore,
+        turns: &'a Turns,
         until: Instant,
     ) -> Result<SemaphorePermit<'a>, CallError> {
-        if let Ok(turn) = turns.try_acquire() {
+        if let Ok(turn) = turns.free.try_acquire() {
             return Ok(turn);
         }
         let _waits = Counted::more(&self.metrics.waiting);
-        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let before = turns.waiting.fetch_add(1, Ordering::Relaxed);
         let turn = match before < self.config.queue {
-            true => timeout_at(until.into(), turns.acquire()).await.ok(),
+            true => timeout_at(until.into(), turns.free.acquire()).await.ok(),
             false => None,
         };
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        turns.waiting.fetch_sub(1, Ordering::Relaxed);
         turn.and_then(Result::ok).ok_or(CallError::Busy)
     }
 
@@ -445,6 +443,21 @@ impl Calls {
 /// Half of all: whichever half a server is busy with, the other goes on. A choice.
 const fn slow_turns(all: usize) -> usize {
     all.div_ceil(2)
+}
+
+/// How many calls may run, and how many wait for that. Those that wait for a slow turn are not in the way of those that wait for any.
+struct Turns {
+    free: Semaphore,
+    waiting: AtomicUsize,
+}
+
+impl Turns {
+    fn new(all: usize) -> Self {
+        Self {
+            free: Semaphore::new(all),
+            waiting: AtomicUsize::new(0),
+        }
+    }
 }
 
 /// One more for as long as it lives.

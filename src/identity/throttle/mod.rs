@@ -43,6 +43,9 @@ pub use metrics::ThrottleMetrics;
 /// How long the first delay is; each one after it is twice as long. A choice.
 const FIRST_DELAY: Duration = Duration::from_millis(250);
 
+/// How many refusals are held at most; each holds a connection that is there anyway. A choice.
+const HELD: usize = 10_000;
+
 /// How many times as many refreshes of an address may be under way as may fail. A choice.
 const UNDER_WAY: NonZeroU32 = NonZeroU32::new(30).unwrap();
 
@@ -84,7 +87,10 @@ pub struct Throttle {
     store: Arc<dyn Store>,
     here: Buckets,
     names: hmac::Key,
+    /// Attempts that wait for their delay.
     waiting: AtomicUsize,
+    /// Refusals that wait for their time: they are not in the way of the others.
+    held: AtomicUsize,
     runtime: Handle,
     metrics: Arc<ThrottleMetrics>,
 }
@@ -195,6 +201,7 @@ impl Throttle {
             here: Buckets::default(),
             names: hmac::Key::new(hmac::HMAC_SHA256, &key),
             waiting: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
             runtime: Handle::current(),
             metrics,
         }))
@@ -256,11 +263,11 @@ impl Throttle {
         began: tokio::time::Instant,
     ) -> Result<(), Denial> {
         let until = began + throttling.refusal_floor;
-        let waits = Waits::begin(self);
         if until <= tokio::time::Instant::now() {
             return Ok(());
         }
-        if waits.before >= throttling.waiting {
+        let waits = Waits::begin(&self.held, &self.metrics);
+        if waits.before >= HELD {
             self.metrics.refused(Attempt::Login, Limit::Waiting);
             return Err(Reason::SignInBusy.because("too many refusals wait"));
         }
@@ -269,7 +276,7 @@ impl Throttle {
     }
 
     async fn wait(&self, delay: Duration, most: usize) -> Result<(), ()> {
-        let waits = Waits::begin(self);
+        let waits = Waits::begin(&self.waiting, &self.metrics);
         if waits.before >= most {
             return Err(());
         }
@@ -451,24 +458,26 @@ impl Taken {
 
 /// One more that waits, for as long as it lives.
 struct Waits<'a> {
-    throttle: &'a Throttle,
+    all: &'a AtomicUsize,
+    metrics: &'a ThrottleMetrics,
     before: usize,
 }
 
 impl<'a> Waits<'a> {
-    fn begin(throttle: &'a Throttle) -> Self {
-        throttle.metrics.waiting.inc();
+    fn begin(all: &'a AtomicUsize, metrics: &'a ThrottleMetrics) -> Self {
+        metrics.waiting.inc();
         Self {
-            before: throttle.waiting.fetch_add(1, Ordering::Relaxed),
-            throttle,
+            all,
+            metrics,
+            before: all.fetch_add(1, Ordering::Relaxed),
         }
     }
 }
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
-        self.throttle.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.throttle.metrics.waiting.dec();
+        self.all.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.waiting.dec();
     }
 }
 
