@@ -14,6 +14,7 @@ mod grant;
 mod later;
 mod metrics;
 mod operation;
+mod profile;
 mod refresh;
 mod renewer;
 mod server;

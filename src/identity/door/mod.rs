@@ -27,6 +27,7 @@ use self::recognise::{
 use super::throttle::{Admission, Who};
 use super::{
     AuthError, Call, Grant, IdentityServer, Operation, Refreshed, Reply, demand_revocations,
+    profile,
 };
 use crate::answer::Answer;
 use crate::auth::{Permit, Spent};
@@ -221,7 +222,19 @@ impl Visit {
         };
         settle(admission, &reply);
         if let Some(grant) = granted(&reply) {
+            let user = grant.user.clone();
             self.begin(grant).await?;
+            match profile::may_be_new(asked.operation) {
+                // The tokens are good without it, and it is tried again behind the next sign-in; what went wrong is in the log.
+                true => drop(profile::make_now(&self.process, &self.snapshot, user.get()).await),
+                false => profile::make_later(&self.process, &self.snapshot, user.get()),
+            }
+        }
+        // Whoever follows a link in a message gets the tokens where it leads, and no other answer of ours before they use them.
+        if let Some(token) = reply::linked(&reply)
+            && let Some(user) = self.user_of(token).await
+        {
+            drop(profile::make_now(&self.process, &self.snapshot, &user).await);
         }
         reply::answer(&reply, self.version)
     }
