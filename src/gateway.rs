@@ -6,6 +6,7 @@
 //! There is one [`Gateway`] per worker thread, with its own upstream connections and log lines; what workers share is in [`Process`].
 //!
 //! [`Chain`]: crate::auth::Chain
+//! [`Permit`]: crate::auth::Permit
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
@@ -19,7 +20,6 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
 
 use crate::answer::{self, Answer};
-use crate::auth::Permit;
 use crate::clock;
 use crate::config::checked::Target;
 use crate::config::snapshot::Snapshot;
@@ -34,6 +34,7 @@ use crate::request::body::Body;
 use crate::request::{Connection, Head, Inbound};
 use crate::serve;
 use crate::streams::Streams;
+use crate::tokens::Recent;
 use crate::upstream::{self, Pools};
 
 /// A year, as browsers and scanners expect it (RFC 6797, section 6.1).
@@ -46,6 +47,7 @@ pub struct Gateway {
     process: Arc<Process>,
     pools: Pools,
     streams: Rc<Streams>,
+    recent: Rc<Recent>,
     /// Records of requests that are over, until the requests at hand have been dealt with.
     #[allow(clippy::vec_box, reason = "moved as a pointer; a record is long")]
     ended: RefCell<Vec<Box<Record>>>,
@@ -60,6 +62,7 @@ impl Gateway {
             streams: Streams::new(process.clone()),
             process,
             pools: Pools::new(worker, workers),
+            recent: Rc::default(),
             ended: RefCell::default(),
             lines: RefCell::default(),
             flush_planned: Cell::new(false),
@@ -105,11 +108,12 @@ impl Gateway {
         let (parts, body) = request.into_parts();
         let connection = trail.connection().clone();
         let body = Body::Streamed(body);
-        let judged = judge(parts, Some(body), connection.facts(), &snapshot, trail).await?;
-        let Some(permit) = judged else {
+        let read = read(parts, Some(body), connection.facts(), &snapshot, trail)?;
+        let Some(request) = read else {
             trail.decision = Decision::Preflight;
             return Ok(answer::no_content());
         };
+        let permit = snapshot.chain().authorize(request, trail).await?;
         trail.decision = Decision::Permit;
         match permit.target() {
             Target::Upstream(_) => {
@@ -225,8 +229,10 @@ impl Gateway {
 
     /// Hands over what is written so far.
     pub(crate) fn flush(&self) {
-        let lines = self.lines.take();
-        if !lines.is_empty() {
+        let room = self.lines.borrow().len();
+        if room > 0 {
+            // The next lines will be about as many, and should not be moved each time they have grown.
+            let lines = self.lines.replace(Vec::with_capacity(room + room / 8));
             self.process.log().write(lines, self.process.metrics());
         }
     }
@@ -241,28 +247,32 @@ impl Gateway {
         &self.streams
     }
 
+    /// The tokens that were proven on this worker of late.
+    pub(crate) fn recent(&self) -> &Rc<Recent> {
+        &self.recent
+    }
+
     /// This worker's upstream connections.
     pub(crate) fn pools(&self) -> &Pools {
         &self.pools
     }
 }
 
-/// From bytes to a permit, or to nothing for a CORS preflight, which no layer judges. Also what `foregate test` asks, which has no connection.
-pub(crate) async fn judge(
+/// From bytes to a canonical request with its route, or to nothing for a CORS preflight, which no layer judges. Also what `foregate test` asks,
+/// which has no connection.
+pub(crate) fn read(
     parts: Parts,
     body: Option<Body>,
     connection: &Connection,
     snapshot: &Arc<Snapshot>,
     record: &mut Record,
-) -> Result<Option<Permit>, Denial> {
+) -> Result<Option<Inbound>, Denial> {
     let head = Head::read(parts, connection, snapshot, record)?;
     // Before a route is chosen, so that a preflight tells nothing about which paths exist.
     if cors::is_preflight(&head) {
         return Ok(None);
     }
-    let request = Inbound::route(head, body, snapshot.clone(), record)?;
-    let permit = snapshot.chain().authorize(request, record).await?;
-    Ok(Some(permit))
+    Inbound::route(head, body, snapshot.clone(), record).map(Some)
 }
 
 impl Drop for Gateway {

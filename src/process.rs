@@ -10,6 +10,7 @@ use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::config::snapshot::Snapshot;
 use crate::database::Database;
+use crate::facts::proof::Asked;
 use crate::facts::schema::Queries;
 use crate::identity::throttle::Throttle;
 use crate::identity::{IdentityServer, Later, Refresh};
@@ -93,6 +94,8 @@ impl Process {
     pub fn replace(&self, snapshot: Snapshot) {
         let generation = snapshot.generation();
         self.sessions.configure(snapshot.config());
+        let shelf = snapshot.chain().facts().shelf();
+        shelf.asks(Asked::all(snapshot.config()));
         self.snapshot.store(Arc::new(snapshot));
         self.generation.send_replace(generation);
     }

@@ -14,6 +14,7 @@ use crate::config::checked::{Config, ListenKind, StoreChoice};
 use crate::config::reload;
 use crate::config::snapshot::Snapshot;
 use crate::database::{Database, Listener};
+use crate::facts::proof::Asked;
 use crate::facts::schema::Queries;
 use crate::facts::{Shelf, notify, schema};
 use crate::identity::throttle::Throttle;
@@ -140,6 +141,7 @@ impl Server {
             database.clone(),
             metrics.facts.clone(),
         );
+        shelf.asks(Asked::all(&loaded.config));
         let listener = loaded.config.database.as_ref().map(Listener::new);
         notify::follow(&shelf, listener.transpose()?.flatten());
         let snapshot = Snapshot::build(

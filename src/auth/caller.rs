@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use hyper::header::HeaderValue;
 
+use super::roles::RoleSet;
 use crate::sessions::sign_in::Own;
 use crate::sessions::{Live, Proven};
 use crate::tokens::Verified;
@@ -20,7 +21,7 @@ pub struct Caller {
 #[derive(Clone)]
 struct User {
     verified: Arc<Verified>,
-    roles: Vec<Arc<str>>,
+    roles: Arc<RoleSet>,
     /// `Bearer` and the verified token, for an upstream that judges again.
     authorization: HeaderValue,
     /// The session, if a cookie led to it.
@@ -33,7 +34,7 @@ impl Caller {
 
     pub(super) fn user(
         verified: Arc<Verified>,
-        roles: Vec<Arc<str>>,
+        roles: Arc<RoleSet>,
         authorization: HeaderValue,
     ) -> Self {
         Self {
@@ -47,7 +48,7 @@ impl Caller {
     }
 
     /// The user of a session that a cookie led to.
-    pub(super) fn of_session(live: Arc<Live>, proven: &Proven, roles: Vec<Arc<str>>) -> Self {
+    pub(super) fn of_session(live: Arc<Live>, proven: &Proven, roles: Arc<RoleSet>) -> Self {
         Self {
             user: Some(User {
                 verified: proven.verified.clone(),
@@ -59,7 +60,7 @@ impl Caller {
     }
 
     /// The same user with another bearer token: a newer one, or roles by another configuration.
-    pub(super) fn proven_again(&self, verified: Arc<Verified>, roles: Vec<Arc<str>>) -> Self {
+    pub(super) fn proven_again(&self, verified: Arc<Verified>, roles: Arc<RoleSet>) -> Self {
         let user = self.user.as_ref().map(|user| User {
             verified,
             roles,
@@ -78,7 +79,15 @@ impl Caller {
     pub fn roles(&self) -> &[Arc<str>] {
         self.user
             .as_ref()
-            .map(|user| user.roles.as_slice())
+            .map(|user| user.roles.names())
+            .unwrap_or_default()
+    }
+
+    /// The same in one text, with commas between them.
+    pub fn roles_text(&self) -> &str {
+        self.user
+            .as_ref()
+            .map(|user| user.roles.text())
             .unwrap_or_default()
     }
 
@@ -109,7 +118,7 @@ impl std::fmt::Debug for Caller {
             None => f.write_str("Caller(nobody)"),
             Some(user) => f
                 .debug_struct("Caller")
-                .field("roles", &user.roles)
+                .field("roles", &user.roles.names())
                 .finish_non_exhaustive(),
         }
     }

@@ -2,14 +2,14 @@
 //!
 //! Decides: who judges when, and what a waiver means. Trusts: each layer's own verdict. Not here: any rule of a layer.
 //!
-//! [`step`] and [`enforce`] are the only places that time, shadow and record a layer.
+//! [`inquire`], [`enforce`] and [`step`] are the only places that time, shadow and record a layer.
 
 use std::sync::Arc;
 
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 
-use super::identifiers::Identifiers;
+use super::identifiers::{Identified, Identifiers};
 use super::identity::Identity;
 use super::lineage::Lineage;
 use super::ownership::{Ownership, Via};
@@ -17,7 +17,7 @@ use super::performance::{Informed, Performance};
 use super::rest::{self, Rest};
 use super::roles::{RoleTable, Roles};
 use super::when::{Fits, When};
-use super::{Caller, Layer};
+use super::{Caller, Check, Inquiry, Layer};
 use crate::budget::Budget;
 use crate::clock;
 use crate::config::checked::{Access, Authorization, Target, WaivedMode};
@@ -85,7 +85,7 @@ impl Chain {
     ) -> Result<Permit, Denial> {
         record.start_lap();
         // Who is calling, before anything that would tell a stranger what our paths look like.
-        let caller = enforce(&self.identity, &request, (), record).await?;
+        let caller = inquire(&self.identity, &request, (), record).await?;
         record.caller = caller.verified().cloned();
         record.by_cookie = caller.cookie_session().is_some();
         // Nobody makes us hold a body before that is known; the layers below judge what it says.
@@ -95,30 +95,45 @@ impl Chain {
             record.start_lap();
         }
         // Identifiers that cannot exist are refused before anybody looks them up.
-        let identified = enforce(&self.identifiers, &request, caller, record).await?;
+        let identified = enforce(&self.identifiers, &request, caller, record)?;
         // What a table's rules grant nobody is granted no role either.
-        let identified = enforce(&self.rest, &request, identified, record).await?;
+        let identified = enforce(&self.rest, &request, identified, record)?;
+        let (informed, proofs) = self.judge_things(&request, identified, record).await?;
+        record.via = proofs.ownership.via();
+        let touched = match request.method().is_safe() {
+            true => Touched::nothing(),
+            false => self.touched(&informed),
+        };
+        Permit::new(request, touched, informed, proofs)
+    }
+
+    /// The layers that judge by facts, of a request as of a stream that stands.
+    async fn judge_things(
+        &self,
+        request: &Inbound,
+        identified: Identified,
+        record: &mut Record,
+    ) -> Result<(Informed, Proofs), Denial> {
         // All lookups at once, before anybody judges by them.
         let budget = Budget::begin(record.lap(), request.snapshot().config().budget);
         let given = (identified, budget);
-        let informed = enforce(&self.performance, &request, given, record).await?;
-        // What the caller is, before whose the thing is.
-        let roles = step(&self.roles, &request, informed.clone(), record).await?;
-        // What the route's author adds: it sees the caller and the request, and no facts.
-        let fits = enforce(&self.when, &request, informed.clone(), record).await?;
-        // Whose it is, before where it came from: a stranger learns nothing of a thing's parents.
-        let ownership = step(&self.ownership, &request, informed.clone(), record).await?;
-        let lineage = step(&self.lineage, &request, informed.clone(), record).await?;
-        record.via = ownership.via();
-        let subject = informed.caller().verified().map(|one| one.subject());
-        let touched = match request.method().is_safe() {
-            true => Touched::nothing(),
-            false => {
-                let facts = self.facts();
-                Touched::new(facts, facts.touched(informed.known(), subject))
-            }
+        let informed = inquire(&self.performance, request, given, record).await?;
+        let proofs = Proofs {
+            // What the caller is, before whose the thing is.
+            _roles: step(&self.roles, request, &informed, record)?,
+            // What the route's author adds: it sees the caller and the request, and no facts.
+            _fits: enforce(&self.when, request, &informed, record)?,
+            // Whose it is, before where it came from: a stranger learns nothing of a thing's parents.
+            ownership: step(&self.ownership, request, &informed, record)?,
+            _lineage: step(&self.lineage, request, &informed, record)?,
         };
-        Permit::new(request, touched, &informed, roles, fits, ownership, lineage)
+        Ok((informed, proofs))
+    }
+
+    fn touched(&self, informed: &Informed) -> Touched {
+        let facts = self.facts();
+        let subject = informed.caller().verified().map(|one| one.subject());
+        Touched::new(facts, facts.touched(informed.known(), subject))
     }
 
     /// Judges again what stands since an earlier judgement, by this chain, whose configuration is `snapshot`'s.
@@ -163,25 +178,12 @@ impl Chain {
         caller: Caller,
         mut record: Record,
     ) -> Result<Standing, Denial> {
-        let identified = enforce(&self.identifiers, &request, caller, &mut record).await?;
-        let budget = Budget::begin(record.lap(), request.snapshot().config().budget);
-        let given = (identified, budget);
-        let informed = enforce(&self.performance, &request, given, &mut record).await?;
-        let roles = step(&self.roles, &request, informed.clone(), &mut record).await?;
-        let fits = enforce(&self.when, &request, informed.clone(), &mut record).await?;
-        let ownership = step(&self.ownership, &request, informed.clone(), &mut record).await?;
-        let lineage = step(&self.lineage, &request, informed.clone(), &mut record).await?;
-        Permit::new(
-            request,
-            // What it wrote, it wrote when it began.
-            Touched::nothing(),
-            &informed,
-            roles,
-            fits,
-            ownership,
-            lineage,
-        )
-        .map(|permit| Standing(permit.0))
+        let identified = enforce(&self.identifiers, &request, caller, &mut record)?;
+        let judged = self.judge_things(&request, identified, &mut record).await?;
+        let (informed, proofs) = judged;
+        // What it wrote, it wrote when it began.
+        let permit = Permit::new(request, Touched::nothing(), informed, proofs)?;
+        Ok(Standing(permit.0))
     }
 
     /// Tells every layer how a request ended.
@@ -214,59 +216,76 @@ impl Outcome<Ownership> {
     }
 }
 
-/// Runs a layer that is always enforced.
-async fn enforce<L: Layer>(
+/// What the layers behind the facts proved. Only [`Chain::judge_things`] makes one.
+struct Proofs {
+    _roles: Outcome<Roles>,
+    _fits: Fits,
+    ownership: Outcome<Ownership>,
+    _lineage: Outcome<Lineage>,
+}
+
+/// Runs a layer that may have to wait.
+async fn inquire<L: Inquiry>(
     layer: &L,
     request: &Inbound,
     given: L::Given,
     record: &mut Record,
 ) -> Result<L::Proof, Denial> {
     const { assert!(!L::NAME.can_be_waived()) };
-    judge(layer, request, given, record, Verdict::Denied).await
+    let outcome = layer.inquire(request, given).await;
+    note(layer, request, &outcome, record, Verdict::Denied);
+    outcome
+}
+
+/// Runs a layer that is always enforced.
+fn enforce<L: Check>(
+    layer: &L,
+    request: &Inbound,
+    given: L::Given<'_>,
+    record: &mut Record,
+) -> Result<L::Proof, Denial> {
+    const { assert!(!L::NAME.can_be_waived()) };
+    let outcome = layer.check(request, given);
+    note(layer, request, &outcome, record, Verdict::Denied);
+    outcome
 }
 
 /// Runs a layer that a route may waive.
-async fn step<L: Layer>(
+fn step<L: Check>(
     layer: &L,
     request: &Inbound,
-    given: L::Given,
+    given: L::Given<'_>,
     record: &mut Record,
 ) -> Result<Outcome<L>, Denial> {
     const { assert!(L::NAME.can_be_waived()) };
-    match request.waived(L::NAME) {
-        None => judge(layer, request, given, record, Verdict::Denied)
-            .await
-            .map(Outcome::Proven),
-        Some(WaivedMode::Shadow) => {
-            // What it says is in the record; what it proves is not used, so that a shadow cannot widen anything either.
-            let _ = judge(layer, request, given, record, Verdict::Waived).await;
-            Ok(Outcome::Waived)
-        }
-        Some(WaivedMode::Off) => {
-            record.step(L::NAME, Verdict::Off);
-            Ok(Outcome::Waived)
-        }
+    let waived = request.waived(L::NAME);
+    if waived == Some(WaivedMode::Off) {
+        record.step(L::NAME, Verdict::Off);
+        return Ok(Outcome::Waived);
     }
+    let outcome = layer.check(request, given);
+    if waived.is_some() {
+        // What it says is in the record; what it proves is not used, so that a shadow cannot widen anything either.
+        note(layer, request, &outcome, record, Verdict::Waived);
+        return Ok(Outcome::Waived);
+    }
+    note(layer, request, &outcome, record, Verdict::Denied);
+    outcome.map(Outcome::Proven)
 }
 
-/// Asks a layer, with the time it takes.
-async fn judge<L: Layer>(
+/// Writes down what a layer said, with the time it took.
+fn note<L: Layer>(
     layer: &L,
     request: &Inbound,
-    given: L::Given,
+    outcome: &Result<L::Proof, Denial>,
     record: &mut Record,
     refused: fn(Reason) -> Verdict,
-) -> Result<L::Proof, Denial> {
-    let outcome = layer.check(request, given).await;
-    if outcome.is_ok() && !layer.concerns(request) {
-        record.idle_step(L::NAME);
-        return outcome;
+) {
+    match outcome {
+        Ok(_) if !layer.concerns(request) => record.idle_step(L::NAME),
+        Ok(_) => record.step(L::NAME, Verdict::Passed),
+        Err(denial) => record.step(L::NAME, refused(denial.reason)),
     }
-    let verdict = outcome
-        .as_ref()
-        .map_or_else(|denial| refused(denial.reason), |_| Verdict::Passed);
-    record.step(L::NAME, verdict);
-    outcome
 }
 
 /// Proof that every layer the route enforces said yes, with the request it was said to. Only [`Chain::authorize`] hands one out, and
@@ -289,13 +308,10 @@ impl Permit {
     fn new(
         request: Inbound,
         touched: Touched,
-        informed: &Informed,
-        _roles: Outcome<Roles>,
-        _fits: Fits,
-        _ownership: Outcome<Ownership>,
-        _lineage: Outcome<Lineage>,
+        informed: Informed,
+        _proofs: Proofs,
     ) -> Result<Self, Denial> {
-        let caller = informed.caller().clone();
+        let caller = informed.into_caller();
         let rule = request.rule();
         let target = rule.target.ok_or(Reason::RouteDenied)?; // The router refuses this already; a net.
         let keeps_token = match target {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::roles::Action;
-use super::{Caller, Layer, LayerName};
+use super::{Caller, Check, Layer, LayerName};
 use crate::config::checked::{BodyStep, DemandOf, IdPlace};
 use crate::database::ParamType;
 use crate::denial::{Denial, Reason};
@@ -39,10 +39,13 @@ impl Identified {
 
 impl Layer for Identifiers {
     const NAME: LayerName = LayerName::Identifiers;
-    type Given = Caller;
     type Proof = Identified;
+}
 
-    async fn check(&self, request: &Inbound, caller: Caller) -> Result<Identified, Denial> {
+impl Check for Identifiers {
+    type Given<'a> = Caller;
+
+    fn check(&self, request: &Inbound, caller: Caller) -> Result<Identified, Denial> {
         for (name, kind, text) in request.typed_parameters() {
             if !is_valid(kind, text) {
                 return Err(Reason::IdentifierInvalid.because(format!("`{name}`")));

@@ -4,7 +4,7 @@
 //! Trusts: the walk that `facts` made. Not here: whose the thing is: an ancestor's owner never opens a child (`ownership`).
 
 use super::performance::Informed;
-use super::{Layer, LayerName};
+use super::{Check, Layer, LayerName};
 use crate::denial::{Denial, Reason};
 use crate::facts::{Lineage as Walk, Seen};
 use crate::request::Inbound;
@@ -19,14 +19,17 @@ pub struct Descended(());
 
 impl Layer for Lineage {
     const NAME: LayerName = LayerName::Lineage;
-    type Given = Informed;
     type Proof = Descended;
 
     fn concerns(&self, request: &Inbound) -> bool {
         request.rule().names_things()
     }
+}
 
-    async fn check(&self, _request: &Inbound, informed: Informed) -> Result<Descended, Denial> {
+impl Check for Lineage {
+    type Given<'a> = &'a Informed;
+
+    fn check(&self, _request: &Inbound, informed: &Informed) -> Result<Descended, Denial> {
         for thing in &informed.known().things {
             let walk = match thing.seen() {
                 Seen::Row(row, _) => row.lineage,

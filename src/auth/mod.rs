@@ -4,7 +4,7 @@
 //! configuration for the rules. Not here: nothing below this module reads a body, opens a socket, logs, counts, writes an answer or
 //! knows an HTTP status.
 //!
-//! A layer is one file with one [`Layer::check`]. The order is written once, in [`chain`]. Passing a layer yields a value that the next
+//! A layer is one file with one [`Check::check`] or [`Inquiry::inquire`]. The order is written once, in [`chain`]. Passing a layer yields a value that the next
 //! one demands, and forwarding demands the [`Permit`], which has private fields and one maker:
 //!
 //! ```
@@ -54,12 +54,10 @@ use crate::denial::Denial;
 use crate::record::Record;
 use crate::request::Inbound;
 
-/// One decision of the chain.
+/// One decision of the chain: a [`Check`], or an [`Inquiry`] where something may have to be waited for.
 pub trait Layer {
     /// The name in the record, the metrics and the route map.
     const NAME: LayerName;
-    /// What earlier layers must have proven. Cloned only where the layer may be waived.
-    type Given: Clone;
     /// What passing this one proves.
     type Proof;
 
@@ -68,15 +66,30 @@ pub trait Layer {
         true
     }
 
+    /// Learns from the outcome; called once after the answer or its cancellation, off the request's way.
+    fn settle(&self, _record: &Record) {}
+}
+
+/// A layer that judges by what it is given.
+pub trait Check: Layer {
+    /// What earlier layers must have proven.
+    type Given<'a>;
+
     /// Judges a request. `Ok` is the proof; `Err` ends the request, unless the route waives this layer.
-    fn check(
+    fn check(&self, request: &Inbound, given: Self::Given<'_>) -> Result<Self::Proof, Denial>;
+}
+
+/// A layer that may have to wait: for a key, a session or a fact. None of them can be waived.
+pub trait Inquiry: Layer {
+    /// What earlier layers must have proven.
+    type Given;
+
+    /// Judges a request, like [`Check::check`].
+    fn inquire(
         &self,
         request: &Inbound,
         given: Self::Given,
     ) -> impl Future<Output = Result<Self::Proof, Denial>>;
-
-    /// Learns from the outcome; called once after the answer or its cancellation, off the request's way.
-    fn settle(&self, _record: &Record) {}
 }
 
 /// The layers, by the names of the route map.

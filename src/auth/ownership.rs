@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::performance::Informed;
 use super::roles::RoleTable;
-use super::{Layer, LayerName};
+use super::{Check, Layer, LayerName};
 use crate::denial::{Denial, Reason};
 use crate::facts::{Known, Row, Seen, Thing, Visibility};
 use crate::request::Inbound;
@@ -164,17 +164,20 @@ fn related(
 
 impl Layer for Ownership {
     const NAME: LayerName = LayerName::Ownership;
-    type Given = Informed;
     type Proof = Owned;
 
     fn concerns(&self, request: &Inbound) -> bool {
         request.rule().names_things()
     }
+}
 
-    async fn check(&self, _request: &Inbound, informed: Informed) -> Result<Owned, Denial> {
+impl Check for Ownership {
+    type Given<'a> = &'a Informed;
+
+    fn check(&self, _request: &Inbound, informed: &Informed) -> Result<Owned, Denial> {
         let mut farthest = None;
         for thing in &informed.known().things {
-            farthest = farthest.max(Some(self.judge(&informed, thing)?));
+            farthest = farthest.max(Some(self.judge(informed, thing)?));
         }
         Ok(Owned { via: farthest })
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::identifiers::Identified;
 use super::roles::RoleTable;
-use super::{Caller, Layer, LayerName};
+use super::{Caller, Inquiry, Layer, LayerName};
 use crate::budget::Budget;
 use crate::config::checked::Access;
 use crate::denial::Denial;
@@ -25,11 +25,8 @@ pub struct Performance {
 }
 
 /// A caller, and what is known for judging what it asks. Only this step makes one.
-#[derive(Clone, Debug)]
-pub struct Informed(Arc<Inside>);
-
 #[derive(Debug)]
-struct Inside {
+pub struct Informed {
     caller: Caller,
     known: Known,
 }
@@ -37,12 +34,17 @@ struct Inside {
 impl Informed {
     /// Who asks.
     pub fn caller(&self) -> &Caller {
-        &self.0.caller
+        &self.caller
+    }
+
+    /// Who asks, once everybody has judged.
+    pub(super) fn into_caller(self) -> Caller {
+        self.caller
     }
 
     /// What is known.
     pub fn known(&self) -> &Known {
-        &self.0.known
+        &self.known
     }
 }
 
@@ -89,14 +91,17 @@ impl Performance {
 
 impl Layer for Performance {
     const NAME: LayerName = LayerName::Performance;
-    type Given = (Identified, Budget);
     type Proof = Informed;
 
     fn concerns(&self, request: &Inbound) -> bool {
         self.facts.know_callers() || request.rule().names_things()
     }
+}
 
-    async fn check(
+impl Inquiry for Performance {
+    type Given = (Identified, Budget);
+
+    async fn inquire(
         &self,
         request: &Inbound,
         (identified, budget): (Identified, Budget),
@@ -107,6 +112,6 @@ impl Layer for Performance {
             true => Box::pin(self.gather(request, &caller, named, budget)).await?,
             false => Known::default(),
         };
-        Ok(Informed(Arc::new(Inside { caller, known })))
+        Ok(Informed { caller, known })
     }
 }

@@ -12,7 +12,7 @@ use hyper::Method;
 use serde_json::Value;
 
 use super::performance::Informed;
-use super::{Layer, LayerName};
+use super::{Check, Layer, LayerName};
 use crate::config::checked::{self, Access, Grants, Route};
 use crate::denial::{Denial, Reason};
 use crate::request::Inbound;
@@ -62,13 +62,38 @@ impl Action {
     }
 }
 
+/// The roles of one caller, [`EVERYBODY`]'s first.
+#[derive(Debug)]
+pub struct RoleSet {
+    names: Vec<Arc<str>>,
+    text: String,
+}
+
+impl RoleSet {
+    fn new(names: Vec<Arc<str>>) -> Self {
+        let text = names.join(",");
+        Self { names, text }
+    }
+
+    /// Their names.
+    pub fn names(&self) -> &[Arc<str>] {
+        &self.names
+    }
+
+    /// Their names with commas between them, as upstreams read it.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
 /// Which roles a caller has, and what they grant.
 #[derive(Debug)]
 pub struct RoleTable {
     from: Vec<String>,
     listed: HashMap<String, Vec<Arc<str>>>,
     grants: HashMap<Arc<str>, Grants>,
-    everybody: Arc<str>,
+    /// What nearly every caller has, and nothing else.
+    ordinary: Arc<RoleSet>,
 }
 
 impl RoleTable {
@@ -93,14 +118,17 @@ impl RoleTable {
             from: roles.from.clone(),
             listed,
             grants,
-            everybody: EVERYBODY.into(),
+            ordinary: Arc::new(RoleSet::new(vec![EVERYBODY.into()])),
         }
     }
 
     /// The roles of a caller that grant or take something; unknown names in a token mean nothing.
-    pub fn of(&self, verified: &Verified) -> Vec<Arc<str>> {
-        let mut roles = vec![self.everybody.clone()];
+    pub fn of(&self, verified: &Verified) -> Arc<RoleSet> {
+        let mut roles: Vec<Arc<str>> = Vec::new();
         let mut add = |name: &str| {
+            if name == EVERYBODY {
+                return;
+            }
             let known = self
                 .grants
                 .get_key_value(name)
@@ -116,11 +144,15 @@ impl RoleTable {
             _ => {}
         }
         for role in self.listed.get(verified.subject()).into_iter().flatten() {
-            if !roles.contains(role) {
+            if **role != *EVERYBODY && !roles.contains(role) {
                 roles.push(role.clone());
             }
         }
-        roles
+        if roles.is_empty() {
+            return Arc::clone(&self.ordinary);
+        }
+        roles.splice(..0, self.ordinary.names().iter().cloned());
+        Arc::new(RoleSet::new(roles))
     }
 
     /// Whether a role grants the action on what is somebody else's.
@@ -187,10 +219,13 @@ pub struct Granted(());
 
 impl Layer for Roles {
     const NAME: LayerName = LayerName::Roles;
-    type Given = Informed;
     type Proof = Granted;
+}
 
-    async fn check(&self, request: &Inbound, informed: Informed) -> Result<Granted, Denial> {
+impl Check for Roles {
+    type Given<'a> = &'a Informed;
+
+    fn check(&self, request: &Inbound, informed: &Informed) -> Result<Granted, Denial> {
         let rule = request.rule();
         let caller = informed.caller();
         let Some(verified) = caller.verified() else {

@@ -4,15 +4,19 @@
 //! same way; with `--connect`, the database's own description of the queries. Not here: what is a problem (`config::check`, `facts::schema`).
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Config, Format, offline};
+use crate::clock;
 use crate::config::checked::{Access, ListenKind, StoreChoice};
 use crate::config::snapshot::Snapshot;
 use crate::config::{self, Loaded, Problem, Problems};
-use crate::database::Database;
+use crate::database::{Database, Listener};
+use crate::facts::notify::{self, Unproven};
+use crate::facts::proof::{Asked, Told};
 use crate::facts::schema;
 use crate::metrics::Metrics;
 use crate::outage::{AccessClass, State};
@@ -28,6 +32,9 @@ pub(super) struct Options {
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
 }
+
+/// How long the database may take to be there.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn check(options: &Options) -> ExitCode {
     let file = &options.config.file;
@@ -68,34 +75,57 @@ pub(super) fn check(options: &Options) -> ExitCode {
     }
 }
 
-/// The same configuration, if the database says that its queries fit.
-fn connected(loaded: Loaded) -> Result<Loaded, Problems> {
+/// The same configuration, if the database says that its queries fit; with a warning for every change that would not be heard of.
+fn connected(mut loaded: Loaded) -> Result<Loaded, Problems> {
     let Some(config) = &loaded.config.database else {
         return Ok(loaded);
     };
-    let asking = || -> anyhow::Result<Result<(), Problems>> {
+    let asking = || -> anyhow::Result<Result<Vec<String>, Problems>> {
         let metrics = Metrics::new()?;
         let runtime = tokio::runtime::Runtime::new()?;
-        let asked = runtime.block_on(async {
+        runtime.block_on(async {
             let database = Database::start(config, metrics.database.clone())?;
-            anyhow::Ok(schema::check(&loaded.name, &loaded.config, &database).await)
-        })?;
-        Ok(match asked {
-            Ok(answer) => {
-                answer?;
-                Ok(())
+            match schema::check(&loaded.name, &loaded.config, &database).await {
+                Ok(answer) => answer?,
+                Err(problems) => return Ok(Err(problems)),
             }
-            Err(problems) => Err(problems),
+            let Some(listener) = Listener::new(config)? else {
+                return Ok(Ok(Vec::new()));
+            };
+            // The pool finds out by itself, and may not have yet.
+            database.is_reachable(clock::now() + PATIENCE).await;
+            let asked = Asked::all(&loaded.config);
+            let told = notify::check(asked, &database, &listener).await;
+            Ok(Ok(unheard(told)))
         })
     };
     match asking() {
-        Ok(Ok(())) => Ok(loaded),
+        Ok(Ok(warnings)) => {
+            loaded.warnings.extend(warnings);
+            Ok(loaded)
+        }
         Ok(Err(problems)) => Err(problems),
         Err(error) => {
             let message = format!("the database cannot be asked: {error:#}");
             Err(Problem::of_file(&loaded.name, message, None).into())
         }
     }
+}
+
+/// What would not be heard of. A gateway runs all the same, with the ages that facts have without notifications.
+fn unheard(told: Result<Vec<Told>, Unproven>) -> Vec<String> {
+    let warnings: Vec<String> = match told {
+        Ok(told) => told
+            .iter()
+            .filter(|told| told.missing.is_some())
+            .map(ToString::to_string)
+            .collect(),
+        Err(why) => vec![why.to_string()],
+    };
+    warnings
+        .into_iter()
+        .map(|warning| format!("database.notify_url has no effect: {warning}"))
+        .collect()
 }
 
 fn build(mut loaded: Loaded) -> anyhow::Result<(Snapshot, Vec<String>)> {

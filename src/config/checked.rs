@@ -398,6 +398,8 @@ pub struct Throttling {
     pub everywhere: Rate,
     /// How long such an attempt waits at most. Default 2 s.
     pub longest_delay: Duration,
+    /// How long a refused password takes at least, whether or not there is such an account. Default 300 ms.
+    pub refusal_floor: Duration,
     /// How many may wait at once. Default 1000.
     pub waiting: usize,
 }

@@ -109,6 +109,7 @@ wire! {
         verify: AttemptLimits,
         everywhere: Rate,
         longest_delay: Duration,
+        refusal_floor: Duration,
         waiting: i128,
     }
 

@@ -20,9 +20,11 @@ pub(super) struct Connector {
 }
 
 impl Connector {
+    /// `name` is what the server calls these connections.
     pub(super) fn new(
         server: &checked::DatabaseServer,
         timeouts: &checked::Database,
+        name: &str,
     ) -> anyhow::Result<Self> {
         let mut config = Config::new();
         config
@@ -30,7 +32,7 @@ impl Connector {
             .port(server.port)
             .user(&server.user)
             .dbname(&server.database)
-            .application_name("foregate")
+            .application_name(name)
             .connect_timeout(timeouts.connect_timeout)
             .ssl_mode(match server.tls {
                 Some(_) => SslMode::Require,

@@ -11,6 +11,7 @@
 mod connect;
 pub mod metrics;
 mod pool;
+mod reading;
 mod value;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 pub use self::metrics::DatabaseMetrics;
+pub use self::reading::{Reading, Table, Trigger};
 pub use self::value::{Param, ParamType, Rows};
 
 use tokio_postgres::AsyncMessage;
@@ -96,7 +98,7 @@ impl Listener {
             return Ok(None);
         };
         Ok(Some(Self {
-            connector: Connector::new(server, config)?,
+            connector: Connector::new(server, config, "foregate listener")?,
             connect_timeout: config.connect_timeout,
         }))
     }
@@ -240,9 +242,52 @@ impl Database {
         }
     }
 
+    /// Which tables statements read, and what tells of changes in them. None is carried out, and none changes anything.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be asked, or refuses one of them.
+    pub async fn readings(
+        &self,
+        statements: Vec<(Arc<str>, ParamType)>,
+        deadline: Instant,
+    ) -> Result<Vec<Reading>, DatabaseError> {
+        let pool = self.pool.clone();
+        let within = tokio::time::Instant::from_std(deadline);
+        let asking = self
+            .runtime
+            .spawn(async move { pool.readings(&statements).await });
+        match timeout_at(within, asking).await {
+            Ok(Ok(readings)) => readings,
+            Ok(Err(_)) => Err(DatabaseError::Away),
+            Err(_) => Err(DatabaseError::Deadline),
+        }
+    }
+
+    /// Notifies whoever listens where changed rows are told of, on a connection that facts are read on.
+    ///
+    /// # Errors
+    ///
+    /// It is not known to have been sent.
+    pub async fn notify(&self, payload: &str, deadline: Instant) -> Result<(), DatabaseError> {
+        let params = [
+            Param::Text(CHANNEL.to_owned()),
+            Param::Text(payload.to_owned()),
+        ];
+        let sql = "select pg_notify($1, $2)::text";
+        self.query(sql, &params, deadline).await.map(|_| ())
+    }
+
     /// Asks something from a thread that may wait, such as one that reads a configuration.
     pub fn wait<T>(&self, asking: impl Future<Output = T>) -> T {
         self.runtime.block_on(asking)
+    }
+
+    /// Waits until it is found to answer, but not for longer than that.
+    pub async fn is_reachable(&self, deadline: Instant) {
+        while self.outage() != Outage::Reachable && clock::now() < deadline {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Whether it answers, and if not, since when.
@@ -279,6 +324,9 @@ impl Database {
         }
     }
 }
+
+/// How often a database that is waited for is looked at.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// How much later than its deadline a caller stops to wait for the background. A choice.
 const GRACE: Duration = Duration::from_millis(2);

@@ -20,6 +20,7 @@ use tokio_postgres::{Client, Error, Row};
 
 use super::connect::Connector;
 use super::metrics::DatabaseMetrics;
+use super::reading::{self, Reading};
 use super::value::{ParamType, Rows};
 use super::{Access, DatabaseError, Description, Statement};
 use crate::breaker::Breaker;
@@ -52,7 +53,7 @@ impl Pool {
     ) -> anyhow::Result<Arc<Self>> {
         metrics.is_up(false);
         Ok(Arc::new(Self {
-            connector: Connector::new(&config.server, config)?,
+            connector: Connector::new(&config.server, config, "foregate")?,
             connect_timeout: config.connect_timeout,
             idle: Mutex::default(),
             permits: Arc::new(Semaphore::new(config.pool.get())),
@@ -236,6 +237,18 @@ impl Pool {
                 .map_err(|_| DatabaseError::Away)?;
         }
         Ok(descriptions)
+    }
+
+    /// Asks on a connection of its own, and throws it away.
+    pub(super) async fn readings(
+        &self,
+        statements: &[(Arc<str>, ParamType)],
+    ) -> Result<Vec<Reading>, DatabaseError> {
+        let asking = async {
+            let client = self.connector.connect(None).await?;
+            reading::of(&client, statements).await
+        };
+        asking.await.map_err(|error| self.failure(&error))
     }
 
     /// Whether it answers now.

@@ -4,7 +4,11 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+use super::proof::Told;
 
 /// Where a fact was found; a label.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,6 +60,7 @@ pub struct FactMetrics {
     raises_heard: IntCounter,
     notifications: IntCounter,
     listening: IntGauge,
+    told: IntGaugeVec,
     learned: IntCounterVec,
 }
 
@@ -98,9 +103,18 @@ impl FactMetrics {
         }
         let listening = IntGauge::new(
             "facts_listening",
-            "1 while notifications of the database are heard; 0 also if none are configured.",
+            "1 while every change of a fact is heard of from the database; 0 also if no notifications are configured.",
         )?;
         registry.register(Box::new(listening.clone()))?;
+        // As many series as there are tables in the operator's queries.
+        let told = IntGaugeVec::new(
+            Opts::new(
+                "facts_table_told",
+                "1 if triggers tell of every change of a table that facts of a kind are read from, 0 if not; by table and kind, when it was last looked at.",
+            ),
+            &["table", "kind"],
+        )?;
+        registry.register(Box::new(told.clone()))?;
         Ok(Self {
             lookups: Tier::ALL
                 .iter()
@@ -133,6 +147,7 @@ impl FactMetrics {
                 "Notifications of the database about changed rows.",
             )?,
             listening,
+            told,
             learned,
         })
     }
@@ -169,6 +184,16 @@ impl FactMetrics {
 
     pub(super) fn is_listening(&self, is_listening: bool) {
         self.listening.set(is_listening.into());
+    }
+
+    /// What is told of each table now.
+    pub(super) fn told(&self, all: &[Told]) {
+        self.told.reset();
+        for told in all {
+            self.told
+                .with_label_values(&[&told.table, &told.kind])
+                .set(told.missing.is_none().into());
+        }
     }
 
     pub(super) fn learned(&self, is_bound: bool) {

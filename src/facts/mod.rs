@@ -12,6 +12,7 @@ pub mod fact;
 pub mod learned;
 pub mod metrics;
 pub mod notify;
+pub mod proof;
 pub mod schema;
 mod shelf;
 mod source;

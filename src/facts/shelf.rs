@@ -22,6 +22,7 @@ use tokio::time::timeout;
 
 use super::fact::Fact;
 use super::metrics::{FactMetrics, Tier};
+use super::proof::Asked;
 use super::source::Source;
 use super::versions::{Moment, Place, Versions};
 use crate::clock;
@@ -49,6 +50,9 @@ const STORE_PATIENCE: Duration = Duration::from_millis(10);
 /// How much the clocks of two replicas may differ.
 const SKEW: i64 = 1000;
 
+/// What says to other replicas that anything may be worthless: no message about places has this length.
+const EVERYTHING: &[u8] = b"*";
+
 /// How long the store keeps what says that a fact was overtaken: longer than any load takes.
 const OVERTAKEN: i64 = 60;
 
@@ -64,6 +68,8 @@ pub struct Shelf {
     /// Where loads run; `None` where nothing is ever loaded.
     runtime: Option<Handle>,
     listening: watch::Sender<Option<Instant>>,
+    /// The queries in force, whose changes must be told of.
+    asked: watch::Sender<Arc<[Asked]>>,
     metrics: Arc<FactMetrics>,
 }
 
@@ -196,6 +202,7 @@ impl Shelf {
             database,
             runtime: Handle::try_current().ok(),
             listening: watch::Sender::new(None),
+            asked: watch::Sender::new(Arc::default()),
             metrics,
         })
     }
@@ -210,6 +217,30 @@ impl Shelf {
 
     pub(super) fn runtime(&self) -> Option<&Handle> {
         self.runtime.as_ref()
+    }
+
+    pub(super) fn database(&self) -> Option<&Database> {
+        self.database.as_ref()
+    }
+
+    /// These queries are in force from now on. If they are others than before, nothing is proven of them yet.
+    pub fn asks(&self, asked: Vec<Asked>) {
+        self.asked.send_if_modified(|known| {
+            let is_other = **known != *asked;
+            if is_other {
+                self.listens(None);
+                *known = asked.into();
+            }
+            is_other
+        });
+    }
+
+    pub(super) fn asked(&self) -> watch::Receiver<Arc<[Asked]>> {
+        self.asked.subscribe()
+    }
+
+    pub(super) fn is_listening(&self) -> bool {
+        self.listening.borrow().is_some()
     }
 
     /// From when on every change of a row is heard of; `None` while that is not so.
@@ -663,10 +694,20 @@ impl Shelf {
         }
     }
 
+    /// Tells the other replicas that any fact may be worthless.
+    pub(super) async fn tell_everything(&self) {
+        if self.is_shared && self.store.tell(EVERYTHING).await.is_err() {
+            self.metrics.untold();
+        }
+    }
+
     /// What another replica said.
     pub(super) fn heard(&self, message: &[u8]) {
         let when = clock::unix_millis();
         self.metrics.heard();
+        if message == EVERYTHING {
+            return self.versions.raise_all(when);
+        }
         for pair in message.chunks_exact(2) {
             if let Ok(number) = <[u8; 2]>::try_from(pair) {
                 self.versions
@@ -675,9 +716,9 @@ impl Shelf {
         }
     }
 
-    /// Something may have been missed that was said.
+    /// Something may have been missed that was said. What the store has from before is worth as little.
     pub(super) fn missed(&self) {
-        self.versions.raise_all();
+        self.versions.raise_all(clock::unix_millis());
     }
 }
 

@@ -46,6 +46,8 @@ pub(super) struct Versions {
     newest: AtomicU64,
     /// Everything before this is worth nothing.
     floor: AtomicU64,
+    /// When that was last raised, in Unix milliseconds.
+    floor_when: AtomicI64,
     places: Vec<Raised>,
 }
 
@@ -61,6 +63,7 @@ impl Versions {
         Self {
             newest: AtomicU64::new(1),
             floor: AtomicU64::new(0),
+            floor_when: AtomicI64::new(0),
             places: (0..PLACES).map(|_| Raised::default()).collect(),
         }
     }
@@ -72,15 +75,19 @@ impl Versions {
 
     /// What was loaded before is worth nothing any more. `when` is in Unix milliseconds.
     pub(super) fn raise(&self, place: Place, when: i64) {
+        let Some(raised) = self.places.get(usize::from(place.0)) else {
+            return;
+        };
+        // Before the moment: whoever begins to load after it must not take from the store what is older.
+        raised.when.fetch_max(when, Ordering::SeqCst);
         let at = self.newest.fetch_add(1, Ordering::SeqCst) + 1;
-        if let Some(raised) = self.places.get(usize::from(place.0)) {
-            raised.at.fetch_max(at, Ordering::SeqCst);
-            raised.when.fetch_max(when, Ordering::SeqCst);
-        }
+        raised.at.fetch_max(at, Ordering::SeqCst);
     }
 
-    /// Nothing that was loaded before is worth anything any more.
-    pub(super) fn raise_all(&self) {
+    /// Nothing that was loaded before is worth anything any more, wherever it is kept. `when` is in Unix milliseconds.
+    pub(super) fn raise_all(&self, when: i64) {
+        // Before the floor: whoever begins to load above it must not take from the store what is older.
+        self.floor_when.fetch_max(when, Ordering::SeqCst);
         let at = self.newest.fetch_add(1, Ordering::SeqCst) + 1;
         self.floor.fetch_max(at, Ordering::SeqCst);
     }
@@ -99,6 +106,7 @@ impl Versions {
         self.places
             .get(usize::from(place.0))
             .map_or(i64::MAX, |raised| raised.when.load(Ordering::SeqCst))
+            .max(self.floor_when.load(Ordering::SeqCst))
     }
 }
 
@@ -126,7 +134,9 @@ mod tests {
         assert_eq!(versions.raised_when(one), 7);
         let after = versions.now();
         assert!(versions.is_current(one, after));
-        versions.raise_all();
+        versions.raise_all(9);
+        assert_eq!(versions.raised_when(one), 9);
+        assert_eq!(versions.raised_when(other), 9);
         assert!(!versions.is_current(one, after));
         assert!(!versions.is_current(other, after));
         assert!(versions.is_current(other, versions.now()));

@@ -2,17 +2,20 @@
 //!
 //! Decides:  how many such calls wait, and when one is given up. Trusts: that nothing here depends on them: what must hold at once was done before.
 //! Not here: what they say.
+//!
+//! What must be done waits in one line, and messages in another: strangers may ask for as many messages as they find accounts, and shall
+//! not crowd out the ends of sessions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use tokio::time::sleep;
 
 use super::{Call, IdentityServer};
 
-/// How many may wait. Each holds a token of some kilobytes at most. A choice.
+/// How many of each kind may wait. Each holds a token of some kilobytes at most. A choice.
 const MOST: usize = 10_000;
 
 /// The first pause; each is twice as long as the one before, up to [`LONGEST`].
@@ -26,14 +29,18 @@ const ATTEMPTS: u32 = 64;
 /// Calls behind answers.
 #[derive(Debug)]
 pub struct Later {
-    waiting: Arc<AtomicUsize>,
+    must: Line,
+    messages: Line,
     metrics: LaterMetrics,
 }
+
+/// How many of one kind wait.
+type Line = Arc<AtomicUsize>;
 
 /// Counts about them.
 #[derive(Clone, Debug)]
 pub struct LaterMetrics {
-    waiting: IntGauge,
+    waiting: IntGaugeVec,
     ended: IntCounterVec,
 }
 
@@ -46,6 +53,16 @@ pub enum Again {
     IfUnsent,
 }
 
+impl Again {
+    /// The word in metrics.
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::UntilDone => "logout",
+            Self::IfUnsent => "message",
+        }
+    }
+}
+
 impl LaterMetrics {
     /// Registers everything.
     ///
@@ -53,27 +70,37 @@ impl LaterMetrics {
     ///
     /// Two metrics of the same name, which a test would have found.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let waiting = IntGauge::new(
-            "identity_later",
-            "Calls to the identity server that are made behind answers, and are not done.",
+        let waiting = IntGaugeVec::new(
+            Opts::new(
+                "identity_later",
+                "Calls to the identity server that are made behind answers, and are not done, by kind: logout or message.",
+            ),
+            &["kind"],
         )?;
         registry.register(Box::new(waiting.clone()))?;
         let ended = IntCounterVec::new(
             Opts::new(
                 "identity_later_total",
-                "Calls to the identity server behind answers, by how they ended: done, refused, given_up or full.",
+                "Calls to the identity server behind answers, by kind and by how they ended: done, refused, given_up or full.",
             ),
-            &["outcome"],
+            &["kind", "outcome"],
         )?;
         registry.register(Box::new(ended.clone()))?;
-        for outcome in ["done", "refused", "given_up", "full"] {
-            ended.with_label_values(&[outcome]);
+        for again in [Again::UntilDone, Again::IfUnsent] {
+            waiting.with_label_values(&[again.kind()]);
+            for outcome in ["done", "refused", "given_up", "full"] {
+                ended.with_label_values(&[again.kind(), outcome]);
+            }
         }
         Ok(Self { waiting, ended })
     }
 
-    fn ended(&self, outcome: &str) {
-        self.ended.with_label_values(&[outcome]).inc();
+    fn ended(&self, again: Again, outcome: &str) {
+        self.ended.with_label_values(&[again.kind(), outcome]).inc();
+    }
+
+    fn waiting(&self, again: Again) -> IntGauge {
+        self.waiting.with_label_values(&[again.kind()])
     }
 }
 
@@ -81,23 +108,23 @@ impl Later {
     /// None wait.
     pub fn new(metrics: LaterMetrics) -> Self {
         Self {
-            waiting: Arc::default(),
+            must: Arc::default(),
+            messages: Arc::default(),
             metrics,
         }
     }
 
     /// Makes a call behind the answer. Whether there is room for it.
     pub fn call(&self, identity: &IdentityServer, call: Call, again: Again) -> bool {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= MOST {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            self.metrics.ended("full");
-            return false;
-        }
-        self.metrics.waiting.inc();
-        let waits = Waits {
-            waiting: self.waiting.clone(),
-            metrics: self.metrics.clone(),
+        let line = match again {
+            Again::UntilDone => &self.must,
+            Again::IfUnsent => &self.messages,
         };
+        let Some(waits) = Waits::begin(line, self.metrics.waiting(again)) else {
+            self.metrics.ended(again, "full");
+            return false;
+        };
+        let metrics = self.metrics.clone();
         let server = identity.clone();
         identity.runtime().spawn(async move {
             let outcome = make(&server, &call, again).await;
@@ -107,7 +134,8 @@ impl Later {
                     "a call to the identity server was given up"
                 );
             }
-            waits.metrics.ended(outcome);
+            metrics.ended(again, outcome);
+            drop(waits);
         });
         true
     }
@@ -130,14 +158,55 @@ async fn make(server: &IdentityServer, call: &Call, again: Again) -> &'static st
     "given_up"
 }
 
+/// One more that waits, for as long as it lives.
 struct Waits {
-    waiting: Arc<AtomicUsize>,
-    metrics: LaterMetrics,
+    line: Line,
+    gauge: IntGauge,
+}
+
+impl Waits {
+    /// `None` if there is no room.
+    fn begin(line: &Line, gauge: IntGauge) -> Option<Self> {
+        line.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
+            (waiting < MOST).then_some(waiting + 1)
+        })
+        .ok()?;
+        gauge.inc();
+        Some(Self {
+            line: line.clone(),
+            gauge,
+        })
+    }
 }
 
 impl Drop for Waits {
     fn drop(&mut self) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.waiting.dec();
+        self.line.fetch_sub(1, Ordering::Relaxed);
+        self.gauge.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_by_the_thousand_leave_room_for_the_ends_of_sessions() {
+        let metrics = LaterMetrics::new(&Registry::new()).expect("names differ");
+        let later = Later::new(metrics.clone());
+        let begin = |line: &Line, again| Waits::begin(line, metrics.waiting(again));
+        let mut messages: Vec<Waits> = Vec::new();
+        while let Some(waits) = begin(&later.messages, Again::IfUnsent) {
+            messages.push(waits);
+        }
+        assert_eq!(messages.len(), MOST);
+        assert_eq!(metrics.waiting(Again::IfUnsent).get(), 10_000);
+        let logout = begin(&later.must, Again::UntilDone);
+        assert!(logout.is_some());
+        messages.pop();
+        assert!(begin(&later.messages, Again::IfUnsent).is_some());
+        drop((messages, logout));
+        assert_eq!(later.messages.load(Ordering::Relaxed), 0);
+        assert_eq!(metrics.waiting(Again::UntilDone).get(), 0);
     }
 }

@@ -14,9 +14,11 @@ mod grant;
 mod later;
 mod metrics;
 mod operation;
+mod pace;
 mod profile;
 mod refresh;
 mod renewer;
+mod sealed;
 mod server;
 pub mod throttle;
 

@@ -6,24 +6,23 @@
 //!
 //! All that ask in one process share one flight, which runs in a task of the background runtime: whoever leaves ends nothing. An answer is
 //! kept for [`KEPT`], for clients that ask twice, sealed under a key that is derived from the old token: only who has it can read the new one.
-//! While the store is away there is one flight per process, and no more than that.
+//! While the store is away there is one flight per process, and no more than that, each as soon as `pace` permits.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, Nonce, RandomizedNonceKey};
-use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
-use bytes::Bytes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use hyper::{HeaderMap, Method, StatusCode};
+use hyper::{Method, StatusCode};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::endpoints::outcome::{Asked, refusal};
 use super::flight::{Called, Command, Event, Flight, Record};
+use super::pace::Pace;
+use super::sealed::Seal;
 use super::server::DEADLINE;
 use super::{AuthError, Call, CallError, Grant, IdentityServer, Operation, Reply};
 use crate::clock;
@@ -70,6 +69,7 @@ struct Shared {
     server: IdentityServer,
     store: Arc<dyn Store>,
     flights: DashMap<Digest, watch::Receiver<Option<Outcome>>>,
+    pace: Pace,
 }
 
 type Outcome = Result<Arc<Refreshed>, Reason>;
@@ -84,6 +84,7 @@ impl Refresh {
             server,
             store,
             flights: DashMap::new(),
+            pace: Pace::new(),
         }))
     }
 
@@ -162,7 +163,7 @@ struct Driver<'a> {
     name: &'a Digest,
     token: &'a Secret,
     client: IpAddr,
-    key: Option<RandomizedNonceKey>,
+    seal: Option<Seal>,
     /// The version that was found last, and since when.
     seen: Option<(Version, Instant)>,
     /// When the lease was asked for.
@@ -178,7 +179,7 @@ impl<'a> Driver<'a> {
             name,
             token,
             client,
-            key: sealing_key(token),
+            seal: Seal::of(token),
             seen: None,
             leased: clock::now(),
             why: Reason::IdentityUnavailable,
@@ -201,7 +202,7 @@ impl<'a> Driver<'a> {
                     }
                 }
                 Command::Write(version, record) => self.write(&version, &record).await,
-                Command::Call => Event::Called(self.call().await),
+                Command::Call => Event::Called(self.call_in_time().await),
                 Command::Finish(sealed) => {
                     return self.open(&sealed).map(Arc::new).ok_or(Reason::Internal);
                 }
@@ -254,6 +255,21 @@ impl<'a> Driver<'a> {
             Ok(Swap::Lost) => Event::Lost,
             Err(_) => Event::Unreachable,
         }
+    }
+
+    /// Calls, unless that was in vain a moment ago.
+    async fn call_in_time(&mut self) -> Called<Sealed> {
+        let pace = &self.shared.pace;
+        if !pace.permits(self.name, clock::now()) {
+            return Called::Undone;
+        }
+        let called = self.call().await;
+        match called {
+            Called::Unknown => pace.unknown(self.name, clock::now()),
+            Called::Answered(_) => pace.known(self.name),
+            Called::Undone => {}
+        }
+        called
     }
 
     /// Calls until the server does not say that another call of this session is in its way, or the time is up.
@@ -328,63 +344,18 @@ impl<'a> Driver<'a> {
     }
 
     fn sealed(&self, reply: &Reply) -> Called<Sealed> {
-        let mut inside = reply.status.as_u16().to_be_bytes().to_vec();
-        inside.extend_from_slice(&reply.body);
-        let nonce = self
-            .key
-            .as_ref()
-            .and_then(|key| key.seal_in_place_append_tag(purpose(), &mut inside).ok());
-        match nonce {
-            Some(nonce) => {
-                let mut sealed = nonce.as_ref().to_vec();
-                sealed.extend_from_slice(&inside);
-                Called::Answered(sealed)
-            }
-            // Without randomness nothing can be kept, and what the server did stands.
-            None => Called::Unknown,
-        }
+        // Without randomness nothing can be kept, and what the server did stands.
+        let sealed = self.seal.as_ref().and_then(|seal| seal.close(reply));
+        sealed.map_or(Called::Unknown, Called::Answered)
     }
 
     fn open(&self, sealed: &[u8]) -> Option<Refreshed> {
-        let (nonce, inside) = sealed.split_first_chunk::<12>()?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let mut inside = inside.to_vec();
-        let key = self.key.as_ref()?;
-        let opened = key.open_in_place(nonce, purpose(), &mut inside).ok()?;
-        let (status, body) = opened.split_first_chunk()?;
-        let reply = Reply {
-            status: StatusCode::from_u16(u16::from_be_bytes(*status)).ok()?,
-            headers: HeaderMap::new(),
-            body: Bytes::copy_from_slice(body),
-        };
+        let reply = self.seal.as_ref()?.open(sealed)?;
         match reply.status {
             StatusCode::OK => Grant::read(&reply.body).map(Refreshed::Granted),
             _ => Some(Refreshed::Refused(AuthError::read(&reply))),
         }
     }
-}
-
-/// What a seal covers besides the answer.
-fn purpose() -> Aad<&'static [u8]> {
-    Aad::from(b"answer to a refresh")
-}
-
-/// Bytes that HKDF shall give.
-struct KeyLength;
-
-impl KeyType for KeyLength {
-    fn len(&self) -> usize {
-        32
-    }
-}
-
-/// A key that only who has the token can derive (RFC 5869).
-fn sealing_key(token: &Secret) -> Option<RandomizedNonceKey> {
-    let from = Salt::new(HKDF_SHA256, b"foregate refresh 1").extract(token.expose());
-    let mut key = [0; 32];
-    let info = [&b"seal of the answer"[..]];
-    from.expand(&info, KeyLength).ok()?.fill(&mut key).ok()?;
-    RandomizedNonceKey::new(&AES_256_GCM_SIV, &key).ok()
 }
 
 /// A record as it is stored.

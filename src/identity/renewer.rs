@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use super::{Refresh, Refreshed};
 use crate::config::secret::Secret;
 use crate::sessions::record::InnerTokens;
-use crate::sessions::renew::{Renewed, Renewer, Renewing};
+use crate::sessions::renew::{Refusal, Renewed, Renewer, Renewing};
 
 impl Renewer for Refresh {
     fn renew<'a>(&'a self, refresh: &'a Secret, client: IpAddr) -> Renewing<'a> {
@@ -18,7 +18,10 @@ impl Renewer for Refresh {
                     access: grant.access_token.clone(),
                     refresh: grant.refresh_token.clone(),
                 }),
-                Refreshed::Refused(_) => Renewed::Refused,
+                Refreshed::Refused(error) if error.code == "refresh_token_already_used" => {
+                    Renewed::Refused(Refusal::Used)
+                }
+                Refreshed::Refused(_) => Renewed::Refused(Refusal::Over),
             })
         })
     }

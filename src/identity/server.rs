@@ -59,6 +59,8 @@ struct Calls {
     publishable: ArcSwap<Secret>,
     client: KeptClient,
     turns: Semaphore,
+    /// Of those, how many calls may have that wait for others: a mail server that hangs leaves a part of them to whoever signs in.
+    slow_turns: Semaphore,
     waiting: AtomicUsize,
     breaker: Breaker,
     metrics: Arc<IdentityMetrics>,
@@ -73,6 +75,9 @@ pub enum ApiKey {
     /// The secret key: what an administrator may do.
     Secret,
 }
+
+/// A call's turn, among all and among those that wait for others.
+type Turn<'a> = (SemaphorePermit<'a>, Option<SemaphorePermit<'a>>);
 
 /// One question.
 #[derive(Clone)]
@@ -219,6 +224,7 @@ impl IdentityServer {
             calls: Arc::new(Calls {
                 client: KeptClient::new(calls.client(&config.url.site, limits)),
                 turns: Semaphore::new(config.concurrency.get()),
+                slow_turns: Semaphore::new(slow_turns(config.concurrency.get())),
                 waiting: AtomicUsize::new(0),
                 breaker,
                 metrics,
@@ -300,7 +306,8 @@ impl Calls {
         deadline: Instant,
     ) -> Result<Reply, CallError> {
         self.breaker.permits().map_err(|_| CallError::Away)?;
-        let _turn = self.turn(deadline.min(started + TURN)).await?;
+        let until = deadline.min(started + TURN);
+        let _turn = self.turn(call.operation, until).await?;
         let _running = Counted::more(&self.metrics.running);
         let message = self.message(call);
         let failure = match self.client.send(&message, deadline).await {
@@ -324,14 +331,26 @@ impl Calls {
     }
 
     /// Waits for a turn, if not too many wait already.
-    async fn turn(&self, until: Instant) -> Result<SemaphorePermit<'_>, CallError> {
-        if let Ok(turn) = self.turns.try_acquire() {
+    async fn turn(&self, operation: Operation, until: Instant) -> Result<Turn<'_>, CallError> {
+        if !operation.waits_for_others() {
+            return Ok((self.wait_for(&self.turns, until).await?, None));
+        }
+        let slow = self.wait_for(&self.slow_turns, until).await?;
+        Ok((self.wait_for(&self.turns, until).await?, Some(slow)))
+    }
+
+    async fn wait_for<'a>(
+        &'a self,
+        turns: &'a Semaphore,
+        until: Instant,
+    ) -> Result<SemaphorePermit<'a>, CallError> {
+        if let Ok(turn) = turns.try_acquire() {
             return Ok(turn);
         }
         let _waits = Counted::more(&self.metrics.waiting);
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
         let turn = match before < self.config.queue {
-            true => timeout_at(until.into(), self.turns.acquire()).await.ok(),
+            true => timeout_at(until.into(), turns.acquire()).await.ok(),
             false => None,
         };
         self.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -421,6 +440,11 @@ impl Calls {
         self.metrics.up.set(1);
         tracing::info!("the identity server answers again");
     }
+}
+
+/// Half of all: whichever half a server is busy with, the other goes on. A choice.
+const fn slow_turns(all: usize) -> usize {
+    all.div_ceil(2)
 }
 
 /// One more for as long as it lives.

@@ -112,9 +112,9 @@ impl Limits {
 }
 
 impl ConnectionState {
-    fn new(peer: SocketAddr, over_tls: bool, limits: &Connections, clock: LookClock) -> Rc<Self> {
+    fn new(facts: request::Connection, limits: &Connections, clock: LookClock) -> Rc<Self> {
         Rc::new(Self {
-            facts: request::Connection::new(peer, over_tls),
+            facts,
             limits: Limits::new(limits),
             began: clock.now(),
             clock,
@@ -361,7 +361,8 @@ pub(super) async fn serve(
     let snapshot = gateway.process().snapshot();
     let limits = snapshot.config().connections.clone();
     let over_tls = snapshot.tls(listener).is_some();
-    let state = ConnectionState::new(peer, over_tls, &limits, clock);
+    let facts = request::Connection::new(peer, over_tls, gateway.recent().clone());
+    let state = ConnectionState::new(facts, &limits, clock);
     register(&state);
     let outcome = match (
         snapshot.tls(listener),
@@ -598,7 +599,8 @@ pub(crate) struct LocalExecutor;
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
+        // Boxed, because the runtime copies a task's room as a whole: when it is spawned, when it is done, and when it is dropped.
+        tokio::task::spawn_local(Box::pin(future));
     }
 }
 

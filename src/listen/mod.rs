@@ -414,7 +414,8 @@ fn spawn(
     place: Place,
 ) {
     let (gateway, connections) = (gateway.clone(), connections.clone());
-    tokio::task::spawn_local(async move {
+    // Boxed, because the runtime copies a task's room as a whole: when it is spawned, when it is done, and when it is dropped.
+    tokio::task::spawn_local(Box::pin(async move {
         let process = gateway.process().clone();
         let register = |state: &Rc<ConnectionState>| {
             connections.remember(state);
@@ -426,7 +427,7 @@ fn spawn(
         let clock = connections.clock.clone();
         connection::serve(gateway, stream, peer, listener, clock, register).await;
         drop(place);
-    });
+    }));
 }
 
 /// The connections of a worker, and the clock by which it looks at them.

@@ -269,9 +269,10 @@ pub fn clean_response(headers: &mut HeaderMap, own: &str) -> bool {
         }
     }
     if connection {
-        remove_named_by_connection(headers);
+        unwanted |= remove_named_by_connection(headers);
+        headers.remove(header::CONNECTION);
     }
-    if connection || unwanted {
+    if unwanted {
         remove_where(headers, is_unwanted_answer);
     }
     if sets_cookies {
@@ -325,7 +326,8 @@ fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
     }
 }
 
-fn remove_named_by_connection(headers: &mut HeaderMap) {
+/// Says whether any was named.
+fn remove_named_by_connection(headers: &mut HeaderMap) -> bool {
     // Every `Connection` line counts, not just the first: a list may be split to smuggle a name past (RFC 9110, section 7.6.1).
     let mut named = Vec::new();
     for line in headers.get_all(header::CONNECTION) {
@@ -343,9 +345,11 @@ fn remove_named_by_connection(headers: &mut HeaderMap) {
                 .filter_map(|name| HeaderName::from_bytes(name).ok()),
         );
     }
+    let are_named = !named.is_empty();
     for name in named {
         headers.remove(name);
     }
+    are_named
 }
 
 /// HTTP/2 clients may split `Cookie` into several fields; HTTP/1.1 has one (RFC 9113, section 8.2.3).

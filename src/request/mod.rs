@@ -243,7 +243,7 @@ impl Inbound {
         &self.head.client
     }
 
-    /// The token that was proven last on the connection.
+    /// The tokens that were proven on the same worker of late.
     pub(crate) fn recent(&self) -> &Recent {
         &self.head.recent
     }

@@ -21,19 +21,19 @@ pub struct Connection {
     text: HeaderValue,
     /// Whether this gateway ended TLS on it.
     pub over_tls: bool,
-    /// The token that was proven on it last.
+    /// The tokens that were proven on the same worker of late.
     pub recent: Rc<Recent>,
 }
 
 impl Connection {
-    /// A connection from a peer.
-    pub fn new(peer: SocketAddr, over_tls: bool) -> Self {
+    /// A connection from a peer, to a worker that remembers these tokens.
+    pub fn new(peer: SocketAddr, over_tls: bool, recent: Rc<Recent>) -> Self {
         let address = peer.ip().to_canonical();
         Self {
             address,
             text: as_text(address),
             over_tls,
-            recent: Rc::default(),
+            recent,
         }
     }
 }
@@ -145,7 +145,7 @@ mod tests {
             from: vec!["10.0.0.0/8".parse().expect("a network")],
             hops,
         };
-        let connection = Connection::new(peer.parse().expect("an address"), false);
+        let connection = Connection::new(peer.parse().expect("an address"), false, Rc::default());
         let client = Client::of(&connection, &headers, &trusted);
         format!("{} {}", client.address, client.https)
     }

@@ -17,6 +17,8 @@ pub struct SessionMetrics {
     renewals: IntCounterVec,
     /// Sessions in memory.
     pub remembered: IntGauge,
+    /// Sessions whose new tokens the store did not take yet.
+    pub unstored: IntGauge,
 }
 
 /// Declares labels that have a word each.
@@ -111,6 +113,11 @@ impl SessionMetrics {
         };
         let remembered = IntGauge::new("sessions_remembered", "Sessions in memory.")?;
         registry.register(Box::new(remembered.clone()))?;
+        let unstored = IntGauge::new(
+            "sessions_unstored",
+            "Sessions whose new tokens the store did not take yet; storing them is tried again.",
+        )?;
+        registry.register(Box::new(unstored.clone()))?;
         let lookups = counters(
             "session_lookups_total",
             "Cookies that were looked up, by where their session was found.",
@@ -142,6 +149,7 @@ impl SessionMetrics {
                 &["result"],
             )?,
             remembered,
+            unstored,
         };
         for carrier in Carrier::ALL {
             metrics.begun.with_label_values(&[carrier.as_str()]);

@@ -24,6 +24,7 @@ use super::counts::{Lookup, SessionMetrics, Touch, Why};
 use super::live::{Life, Live, millis};
 use super::record::{Carrier, Session, SessionName};
 use super::renew::Renewer;
+use super::unstored::Unstored;
 use crate::clock;
 use crate::config::checked::{self, Config};
 use crate::denial::Reason;
@@ -49,6 +50,7 @@ pub struct Sessions {
     pub(super) settings: ArcSwap<Settings>,
     pub(super) renewer: Option<Arc<dyn Renewer>>,
     pub(super) metrics: Arc<SessionMetrics>,
+    pub(super) unstored: Unstored,
     /// Where goes on what nobody waits for, and what must not end because nobody waits any more.
     pub(super) background: Handle,
     /// Unix milliseconds.
@@ -83,7 +85,12 @@ pub enum Found {
     /// A session in its time. Whether it was revoked is for the list to say.
     Live(Arc<Live>),
     /// None any more.
-    Ended(Reason),
+    Ended {
+        /// Why.
+        reason: Reason,
+        /// Whether another cookie may have taken the place of this one in the browser, which has both under one name.
+        is_replaced: bool,
+    },
     /// It cannot be known.
     Unavailable(Unreachable),
 }
@@ -116,6 +123,7 @@ impl Sessions {
             settings: ArcSwap::from_pointee(Settings::of(config)),
             renewer,
             metrics,
+            unstored: Unstored::default(),
             background: Handle::try_current()?,
             clock,
             live: Cache::new(config.sessions.cache.get()),
@@ -161,9 +169,8 @@ impl Sessions {
             .absent
             .get(name)
             .is_some_and(|since| clock::now().saturating_duration_since(since) < ABSENCE);
-        if is_absent || self.revocations.names_token(name, (self.clock)() / 1000) {
-            self.metrics.looked_up(Lookup::Unknown);
-            return Found::Ended(Reason::SessionUnknown);
+        if is_absent || self.is_replaced(name) {
+            return self.ended(name, Reason::SessionUnknown);
         }
         match self.live.get_or_insert_async(name, self.load(name)).await {
             Ok(live) => {
@@ -177,8 +184,7 @@ impl Sessions {
             }
             Err(NotLoaded::Absent) => {
                 self.absent.insert(*name, clock::now());
-                self.metrics.looked_up(Lookup::Unknown);
-                Found::Ended(Reason::SessionUnknown)
+                self.ended(name, Reason::SessionUnknown)
             }
             Err(NotLoaded::Unavailable(why)) => {
                 self.metrics.looked_up(Lookup::Unavailable);
@@ -189,9 +195,14 @@ impl Sessions {
 
     async fn load(&self, name: &SessionName) -> Result<Arc<Live>, NotLoaded> {
         match self.read(name).await {
-            Ok(Some((session, version))) => Ok(Arc::new(Live::new(*name, session, version))),
+            Ok(Some((session, version))) => {
+                Ok(Arc::new(self.unstored.followed(*name, session, version)))
+            }
             Ok(None) => Err(NotLoaded::Absent),
-            Err(why) => Err(NotLoaded::Unavailable(why)),
+            Err(why) => {
+                let waits = self.unstored.get(name);
+                waits.ok_or(NotLoaded::Unavailable(why))
+            }
         }
     }
 
@@ -219,12 +230,25 @@ impl Sessions {
 
     /// Ends what ended by itself.
     fn expire(&self, live: &Live, why: Why) -> Found {
+        self.unstored.forget(&live.name);
         if self.forget(&live.name) {
             self.metrics.ended(live.session.carrier, why);
         }
         self.absent.insert(live.name, clock::now());
+        self.ended(&live.name, Reason::SessionExpired)
+    }
+
+    fn ended(&self, name: &SessionName, reason: Reason) -> Found {
         self.metrics.looked_up(Lookup::Unknown);
-        Found::Ended(Reason::SessionExpired)
+        Found::Ended {
+            reason,
+            is_replaced: self.is_replaced(name),
+        }
+    }
+
+    /// Whether a cookie may have been replaced by another one: it was refused by its own name, and not with its session, its user or by time.
+    pub fn is_replaced(&self, name: &SessionName) -> bool {
+        self.revocations.names_token(name, (self.clock)() / 1000)
     }
 
     /// Reads a record with its version. One that this version of the program cannot read is not absent.

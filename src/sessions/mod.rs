@@ -27,6 +27,7 @@ pub mod renew;
 pub mod replica;
 pub mod revocation;
 pub mod sign_in;
+mod unstored;
 
 pub use counts::SessionMetrics;
 pub use follower::{Follower, Revocations, Revoked, Status};

@@ -4,7 +4,8 @@
 //! Trusts:   the [`Renewer`] to tell a definite refusal from an outage, and to renew one token once however many ask.
 //! Not here: how a refresh token is used (`identity`), and whether the new access token is good (`auth`).
 //!
-//! Replicas share the result through the record: whoever is about to renew reads it first, and takes over what another one got.
+//! Replicas share the result through the record: whoever is about to renew reads it first, and takes over what another one got. What the store
+//! does not take waits in this process (`unstored`).
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -14,14 +15,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use super::counts::{Renewal, Why};
 use super::index::Entry;
 use super::live::Live;
-use super::lookup::{ATTEMPTS, Sessions};
+use super::lookup::Sessions;
 use super::record::{InnerTokens, Session};
+use super::unstored::{LONGEST, Storing};
+use crate::clock;
 use crate::config::secret::Secret;
 use crate::denial::{Denial, Reason};
-use crate::store::{Swap, Unreachable};
+use crate::store::Unreachable;
 use crate::tokens::Verified;
 
 /// How long before its end an access token is renewed, in seconds; sooner before the end of one that does not live twice as long.
@@ -33,8 +38,12 @@ const AGAIN: i64 = 5000;
 /// For how long a new token that is not accepted is not renewed again, in milliseconds: the identity server is not asked with every request.
 const FRESH: i64 = 1000;
 
-/// Between two tries to store what was renewed: lost, it would take the session along.
-const STORE_AGAIN: Duration = Duration::from_millis(250);
+/// For how long a newer token is waited for in the record, if the identity server says that somebody used this one: whoever did may have been
+/// unable to store what it got, and tries again at least every [`LONGEST`].
+const GRACE: Duration = LONGEST.saturating_mul(3);
+
+/// Between two looks for it.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Gets new tokens for a refresh token.
 pub trait Renewer: Debug + Send + Sync {
@@ -51,7 +60,16 @@ pub enum Renewed {
     /// New tokens.
     Granted(InnerTokens),
     /// The session may not go on.
-    Refused,
+    Refused(Refusal),
+}
+
+/// What the identity server refused a refresh token for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// Somebody used it before. It may have been another replica, which has its successor.
+    Used,
+    /// The session is over there.
+    Over,
 }
 
 /// What became of a session whose tokens were to be renewed.
@@ -104,7 +122,7 @@ impl Sessions {
         })
     }
 
-    async fn renew_once(&self, before: &Arc<Live>, client: IpAddr) -> Renewable {
+    async fn renew_once(self: &Arc<Self>, before: &Arc<Live>, client: IpAddr) -> Renewable {
         let _turn = before.known.renewing.lock().await;
         let live = self
             .remembered(&before.name)
@@ -122,15 +140,16 @@ impl Sessions {
         renewable
     }
 
-    async fn renew_in_turn(&self, live: Arc<Live>, client: IpAddr) -> (Renewable, Renewal) {
+    async fn renew_in_turn(
+        self: &Arc<Self>,
+        live: Arc<Live>,
+        client: IpAddr,
+    ) -> (Renewable, Renewal) {
         let unavailable = |denial| (Renewable::Unavailable(denial), Renewal::Unavailable);
         let before = live.session.renewed;
         let live = match self.read(&live.name).await {
             Ok(Some((record, version))) => self.remember(live.followed_by(record, version)),
-            Ok(None) => {
-                self.forget(&live.name);
-                return (Renewable::Ended, Renewal::Gone);
-            }
+            Ok(None) => return self.gone(&live),
             Err(why) => return unavailable(no_store(why)),
         };
         if live.session.renewed > before {
@@ -142,44 +161,65 @@ impl Sessions {
         };
         match renewer.renew(&tokens.refresh, client).await {
             Ok(Renewed::Granted(tokens)) => self.take_over(&live, tokens).await,
-            Ok(Renewed::Refused) => {
-                self.end_refused(&live).await;
-                (Renewable::Ended, Renewal::Refused)
+            Ok(Renewed::Refused(refusal)) => {
+                let refused = tokens.refresh.clone();
+                self.refused(live, &refused, refusal).await
             }
             Err(denial) => unavailable(denial),
         }
     }
 
-    /// Writes down what the identity server gave. It is used here even if that fails, which the next touch makes good.
-    async fn take_over(&self, live: &Live, tokens: InnerTokens) -> (Renewable, Renewal) {
+    /// The identity server refused a refresh token. The session ends only if the store says that there is no newer one: the memory of this process
+    /// may be behind, and so may the record be for a moment.
+    async fn refused(
+        &self,
+        mut live: Arc<Live>,
+        refused: &Secret,
+        refusal: Refusal,
+    ) -> (Renewable, Renewal) {
+        let until = clock::now() + GRACE;
+        loop {
+            live = match self.read(&live.name).await {
+                Ok(Some((record, version))) => self.remember(live.followed_by(record, version)),
+                Ok(None) => return self.gone(&live),
+                // Nobody is logged out by an outage.
+                Err(why) => return (Renewable::Unavailable(no_store(why)), Renewal::Unavailable),
+            };
+            let is_newer = |tokens: &InnerTokens| tokens.refresh.expose() != refused.expose();
+            if live.tokens().is_some_and(is_newer) {
+                return (Renewable::Live(live), Renewal::Adopted);
+            }
+            if refusal == Refusal::Over || clock::now() >= until {
+                self.end_refused(&live).await;
+                return (Renewable::Ended, Renewal::Refused);
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    fn gone(&self, live: &Live) -> (Renewable, Renewal) {
+        self.forget(&live.name);
+        self.unstored.forget(&live.name);
+        (Renewable::Ended, Renewal::Gone)
+    }
+
+    /// Writes down what the identity server gave. It is used here even if that fails, and stored later.
+    async fn take_over(self: &Arc<Self>, live: &Live, tokens: InnerTokens) -> (Renewable, Renewal) {
         let renewed = Session {
             tokens: Some(tokens),
             proof: None,
             renewed: (self.clock)().max(live.session.renewed + 1),
             ..live.session.clone()
         };
-        let mut live = self.remember(live.followed_by(renewed, live.version.clone()));
-        for _ in 0..ATTEMPTS {
-            match self.replace(&live.name, &live.version, &live.session).await {
-                Ok(Swap::Done(version)) => {
-                    let stored = live.session.clone();
-                    let live = self.remember(live.followed_by(stored, version));
-                    return (Renewable::Live(live), Renewal::Granted);
-                }
-                Ok(Swap::Lost) => match self.read(&live.name).await {
-                    Ok(Some((record, version))) => {
-                        live = self.remember(live.followed_by(record, version));
-                    }
-                    Ok(None) => {
-                        self.forget(&live.name);
-                        return (Renewable::Ended, Renewal::Gone);
-                    }
-                    Err(_) => tokio::time::sleep(STORE_AGAIN).await,
-                },
-                Err(_) => tokio::time::sleep(STORE_AGAIN).await,
+        let live = self.remember(live.followed_by(renewed, live.version.clone()));
+        match self.store_tokens(&live).await {
+            Storing::Done(live) => (Renewable::Live(live), Renewal::Granted),
+            Storing::Gone => self.gone(&live),
+            Storing::Not => {
+                self.store_later(live.clone());
+                (Renewable::Live(live), Renewal::Granted)
             }
         }
-        (Renewable::Live(live), Renewal::Granted)
     }
 
     async fn end_refused(&self, live: &Live) {

@@ -22,6 +22,10 @@ use super::record::{Carrier, InnerTokens, Origin, Seen, Session, SessionName, of
 use super::revocation::{Revocation, What, hex};
 use crate::store::{Kind, Swap, Unreachable, Version};
 
+/// How long it is remembered at least that a cookie was replaced, in seconds, though its session be long over: as long as an answer to it may be
+/// under way, which must not take the new one away. A choice.
+const REPLACED: i64 = 300;
+
 /// What the identity server said of who signed in.
 #[derive(Debug)]
 pub struct Granted {
@@ -193,7 +197,7 @@ impl Sessions {
             .await?;
         let listed = self.enlist(name, &record, replaces).await;
         let ended = match (listed, replaces) {
-            (Ok(()), Some(replaced)) => self.end_replaced(&replaced).await,
+            (Ok(()), Some(replaced)) => self.end_replaced(&replaced, &record.issuer).await,
             (listed, _) => listed,
         };
         if let Err(why) = ended {
@@ -250,8 +254,20 @@ impl Sessions {
     }
 
     /// Ends the session of a cookie that another one replaces, wherever it is listed.
-    async fn end_replaced(&self, name: &SessionName) -> Result<(), Unreachable> {
+    async fn end_replaced(&self, name: &SessionName, issuer: &str) -> Result<(), Unreachable> {
         let Some((session, _)) = self.read(name).await? else {
+            if !self.is_replaced(name) {
+                let told = (self.clock)();
+                let what = What::Token {
+                    sha256: *name,
+                    issuer: Some(issuer.to_owned()),
+                    session: None,
+                    subject: None,
+                };
+                let revocation = Revocation::new(what, told, told / 1000 + REPLACED);
+                // Nobody gets in by it either way.
+                self.revocations.revoke(revocation).await;
+            }
             return Ok(());
         };
         let Session {
@@ -388,7 +404,8 @@ impl Sessions {
                     session: entry.session.clone(),
                     subject: Some(subject.to_owned()),
                 };
-                Some(Revocation::new(what, told, entry.ends / 1000 + 1))
+                let expires = (entry.ends / 1000 + 1).max(told / 1000 + REPLACED);
+                Some(Revocation::new(what, told, expires))
             }
             (_, Carrier::Bearer, Why::Replaced) | (None, Carrier::Bearer, _) => None,
             (Some(session), _, _) => Some(self.session(issuer, subject, session)),
@@ -398,6 +415,7 @@ impl Sessions {
             None => Revoked::Stored,
         };
         self.forget(&entry.name);
+        self.unstored.forget(&entry.name);
         // If it stays there, it is refused all the same.
         let _ = self.store.remove(Kind::Session, &entry.name).await;
         self.metrics.ended(entry.carrier, why);

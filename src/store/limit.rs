@@ -76,6 +76,15 @@ impl Rate {
         }
     }
 
+    /// So many times as many, as often.
+    #[must_use]
+    pub fn times(self, factor: NonZeroU32) -> Self {
+        Self {
+            burst: self.burst.saturating_mul(factor),
+            per: (self.per / factor.get()).max(Duration::from_micros(1)),
+        }
+    }
+
     /// Microseconds in which a place comes free.
     pub(super) fn micros(self) -> i64 {
         i64::try_from(self.per.as_micros())

@@ -13,11 +13,14 @@ const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Whether a message says that it is gRPC. Not gRPC-Web, which has no trailers and reads HTTP statuses.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    let Some(kind) = headers.get(header::CONTENT_TYPE) else {
-        return false;
-    };
-    kind.as_bytes()
-        .strip_prefix(b"application/grpc")
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| is_grpc_type(kind.as_bytes()))
+}
+
+/// Whether a media type is gRPC's.
+pub fn is_grpc_type(kind: &[u8]) -> bool {
+    kind.strip_prefix(b"application/grpc")
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
 }
 

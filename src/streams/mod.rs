@@ -67,16 +67,26 @@ impl Kind {
 
     /// The kind of an upstream's answer, if it is a stream. What else takes long is a download, which ends by itself.
     pub fn of(status: StatusCode, headers: &HeaderMap) -> Option<Self> {
-        let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-        let essence = kind.split(';').next().unwrap_or_default().trim();
-        if status == StatusCode::OK && essence.eq_ignore_ascii_case("text/event-stream") {
+        let kind = headers.get(header::CONTENT_TYPE)?.as_bytes();
+        if status == StatusCode::OK && is_sse(kind) {
             Some(Self::Sse)
-        } else if grpc::is_grpc(headers) {
+        } else if grpc::is_grpc_type(kind) {
             Some(Self::Grpc)
         } else {
             None
         }
     }
+}
+
+/// Whether a media type is that of Server-Sent Events, whatever its parameters.
+fn is_sse(kind: &[u8]) -> bool {
+    const SSE: &[u8] = b"text/event-stream";
+    let (essence, parameters) = kind
+        .trim_ascii_start()
+        .split_at_checked(SSE.len())
+        .unwrap_or_default();
+    essence.eq_ignore_ascii_case(SSE)
+        && matches!(parameters.trim_ascii_start().first(), None | Some(b';'))
 }
 
 /// Why a stream ended.

@@ -137,7 +137,7 @@ impl Tokens {
         }
     }
 
-    /// [`verify_or_wait`](Self::verify_or_wait) for a token that came on a connection whose last proven one is `recent`.
+    /// [`verify_or_wait`](Self::verify_or_wait) for a token that may be among those that this worker proved of late.
     ///
     /// # Errors
     ///
@@ -145,7 +145,7 @@ impl Tokens {
     pub async fn verify_on(
         &self,
         recent: &Recent,
-        token: &str,
+        token: &[u8],
         clock: fn() -> i64,
     ) -> Result<Presented, Denial> {
         if let Some(verified) = recent.find(token)
@@ -154,6 +154,7 @@ impl Tokens {
             self.cache.note_hit();
             return Ok(Presented::User(verified));
         }
+        let token = std::str::from_utf8(token).map_err(|_| Reason::TokenMalformed)?;
         let presented = self.verify_or_wait(token, clock).await?;
         if let Presented::User(verified) = &presented {
             recent.remember(token, verified);

@@ -1,20 +1,30 @@
-//! The token that a connection proved last.
+//! The tokens that a worker proved of late.
 //!
 //! Decides:  nothing; like an entry of `cache`, it is a fact and never a verdict. Trusts: nobody; the whole text is compared.
 //! Not here: whether the token is still good, which is asked on every hit.
 //!
-//! A client sends the same token with every request of its connection. To compare it with the last one costs a fraction of the digest by
-//! which `cache` finds it, and touches nothing that other threads touch.
+//! A client sends the same token with every request. To compare it with one that is at hand costs a fraction of the digest by which `cache`
+//! finds it, and touches nothing that other threads touch.
 
 use std::cell::RefCell;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use super::Verified;
 
-/// The last token that one connection proved. Its text is kept for as long as the connection.
-#[derive(Default)]
-pub struct Recent(RefCell<Option<Proven>>);
+/// How many tokens a worker keeps at hand. A choice, not a measurement: their texts take some 200 kB.
+const PLACES: usize = 256;
+
+/// How much of a token, from its end, says which place it has: of the signature, which looks random.
+const TAIL: usize = 32;
+
+/// Some of the tokens that one worker proved last. A text is kept until another takes its place.
+pub struct Recent {
+    places: RefCell<Vec<Option<Proven>>>,
+    /// Seeded, so that nobody can choose whom to push out.
+    seed: RandomState,
+}
 
 /// A token's text, and what it proved.
 struct Proven {
@@ -23,24 +33,41 @@ struct Proven {
 }
 
 impl Recent {
-    /// What was proven by this very text, if it was the last.
-    pub(super) fn find(&self, token: &str) -> Option<Arc<Verified>> {
-        let last = self.0.borrow();
-        let last = last.as_ref()?;
-        is_same(&last.text, token.as_bytes()).then(|| Arc::clone(&last.verified))
+    /// What was proven by this very text, if that is at hand.
+    pub(super) fn find(&self, token: &[u8]) -> Option<Arc<Verified>> {
+        let places = self.places.borrow();
+        let known = places.get(self.place(token))?.as_ref()?;
+        is_same(&known.text, token).then(|| Arc::clone(&known.verified))
     }
 
-    /// Puts a token in the place of the last one.
+    /// Puts a token in the place of another.
     pub(super) fn remember(&self, token: &str, verified: &Arc<Verified>) {
-        *self.0.borrow_mut() = Some(Proven {
-            text: token.as_bytes().into(),
-            verified: Arc::clone(verified),
-        });
+        let token = token.as_bytes();
+        if let Some(place) = self.places.borrow_mut().get_mut(self.place(token)) {
+            *place = Some(Proven {
+                text: token.into(),
+                verified: Arc::clone(verified),
+            });
+        }
+    }
+
+    fn place(&self, token: &[u8]) -> usize {
+        let tail = token.last_chunk::<TAIL>();
+        let hash = self.seed.hash_one(tail) % PLACES as u64;
+        usize::try_from(hash).unwrap_or_default()
     }
 }
 
-/// Whether two texts are equal, in a time that does not tell where they differ: on a connection that carries several users, the last token
-/// may be another's.
+impl Default for Recent {
+    fn default() -> Self {
+        Self {
+            places: RefCell::new((0..PLACES).map(|_| None).collect()),
+            seed: RandomState::new(),
+        }
+    }
+}
+
+/// Whether two texts are equal, in a time that does not tell where they differ: what is at hand may be another caller's token.
 fn is_same(a: &[u8], b: &[u8]) -> bool {
     let difference = |(a, b): (&u8, &u8)| a ^ b;
     a.len() == b.len()

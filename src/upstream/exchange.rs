@@ -59,13 +59,13 @@ pub(super) enum Failure {
     TotalTimeout,
 }
 
-/// Sends a request and waits for the head of its answer. The connection is driven by this very future.
+/// Sends a request at `started` and waits for the head of its answer. The connection is driven by this very future.
 pub(super) async fn send(
     lease: &mut Lease,
     outgoing: &mut Outgoing,
     limits: &Limits,
+    started: Instant,
 ) -> Result<AnswerHead, Failure> {
-    let started = Instant::now();
     poll_fn(|context| {
         let connection = lease.connection();
         if let Poll::Ready(Err(fault)) = connection.poll_send(outgoing, context) {

@@ -112,7 +112,7 @@ pub async fn forward(
             // The requests that came in together with this one are judged before any of them is sent. Sent one behind the other, they
             // wake the other side once and not one by one, and code that judges does not take turns in the cache with code that sends.
             tokio::task::yield_now().await;
-            let outcome = attempt.run(&pool, &limits).await;
+            let outcome = attempt.run(&pool, &limits, Instant::now()).await;
             if touched.is_something() {
                 Box::pin(touched.end()).await;
             }
@@ -304,11 +304,23 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    async fn run(&mut self, pool: &Pool, limits: &Limits) -> Result<(AnswerHead, Lease), Denial> {
+    async fn run(
+        &mut self,
+        pool: &Pool,
+        limits: &Limits,
+        began: Instant,
+    ) -> Result<(AnswerHead, Lease), Denial> {
         let mut fresh = false;
         loop {
-            let mut lease = self.connect(pool, fresh, limits).await?;
-            let failure = match exchange::send(&mut lease, &mut self.outgoing, limits).await {
+            let mut lease = self.connect(pool, fresh, limits, began).await?;
+            // To send on a kept connection takes no time to begin; to open one does.
+            let began = if lease.reused && !fresh {
+                began
+            } else {
+                Instant::now()
+            };
+            let sending = exchange::send(&mut lease, &mut self.outgoing, limits, began);
+            let failure = match sending.await {
                 Ok(head) => return Ok((head, lease)),
                 Err(failure) => failure,
             };
@@ -337,9 +349,15 @@ impl<'a> Attempt<'a> {
     }
 
     /// Each server once, then the last refusal.
-    async fn connect(&self, pool: &Pool, fresh: bool, limits: &Limits) -> Result<Lease, Denial> {
+    async fn connect(
+        &self,
+        pool: &Pool,
+        fresh: bool,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<Lease, Denial> {
         let turn = pool.turn();
-        if !fresh && let Some(lease) = pool.take_kept(turn) {
+        if !fresh && let Some(lease) = pool.take_kept(turn, now.into_std()) {
             return Ok(lease);
         }
         // Boxed, because most requests find a kept connection, and should not carry room for this along.

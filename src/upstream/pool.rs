@@ -183,10 +183,10 @@ impl Pool {
     }
 
     /// Takes a kept connection to a server, if there is one that need not be waited for.
-    pub fn take_kept(&self, turn: usize) -> Option<Lease> {
+    pub fn take_kept(&self, turn: usize, now: Instant) -> Option<Lease> {
         let server = self.server(turn).ok()?;
         let slot = server.slots.clone().try_acquire_owned().ok()?;
-        server.take_kept(slot, &self.config).ok()
+        server.take_kept(slot, &self.config, now).ok()
     }
 
     /// Takes a connection to a server: a kept one if `fresh` allows, else a new one.
@@ -251,7 +251,7 @@ impl Server {
     async fn take(self: &Rc<Self>, fresh: bool, config: &Upstream) -> Result<Lease, Denial> {
         let mut slot = self.slot(config).await?;
         if !fresh {
-            slot = match self.take_kept(slot, config) {
+            slot = match self.take_kept(slot, config, clock::now()) {
                 Ok(lease) => return Ok(lease),
                 Err(slot) => slot,
             };
@@ -266,9 +266,10 @@ impl Server {
         self: &Rc<Self>,
         slot: OwnedSemaphorePermit,
         config: &Upstream,
+        now: Instant,
     ) -> Result<Lease, OwnedSemaphorePermit> {
         while let Some(idle) = self.pop() {
-            if idle.is_fresh(config.pool_idle) {
+            if idle.is_fresh(config.pool_idle, now) {
                 return Ok(Lease::new(idle.connection, true, self.clone(), slot));
             }
         }
@@ -354,7 +355,8 @@ impl Server {
         self.channels.sweep(pool_idle);
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
-        idle.retain(|idle| idle.is_fresh(pool_idle));
+        let now = clock::now();
+        idle.retain(|idle| idle.is_fresh(pool_idle, now));
         self.idle_gauge
             .sub(i64::try_from(before - idle.len()).unwrap_or_default());
     }
@@ -375,7 +377,7 @@ impl Drop for Server {
 
 impl Idle {
     /// Whether it may be used: not kept for too long, and the server has neither closed it nor said anything unasked.
-    fn is_fresh(&self, pool_idle: Duration) -> bool {
-        self.since.elapsed() < pool_idle && self.connection.is_quiet()
+    fn is_fresh(&self, pool_idle: Duration, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) < pool_idle && self.connection.is_quiet()
     }
 }

@@ -11,6 +11,8 @@ use foregate::identity::{
     AuthError, Call, CallError, Grant, IdentityMetrics, IdentityServer, Operation, Reply,
 };
 use foregate::side_call::SideCalls;
+use foregate::store::Outage;
+use futures_util::future::join_all;
 use hyper::Method;
 use prometheus::Registry;
 use serde_json::{Value, json};
@@ -448,4 +450,67 @@ async fn the_contract_is_kept_by_the_double_and_by_a_real_project_if_there_is_on
     };
     let url = url.trim_end_matches('/');
     keeps_the_contract(&client_with(url, [&publishable, &secret], 8, 8)).await;
+}
+
+#[tokio::test]
+async fn what_one_user_or_a_mail_server_causes_is_no_outage_for_everybody() {
+    let double = AuthServer::start();
+    double.add_user(EMAIL, PASSWORD);
+    let server = client(&double.url(), 8, 8);
+    // One user's metadata, which have grown beyond all measure.
+    double.behave("read-user", Behave::Fill((1 << 20) + 1));
+    let read = || call(Operation::ReadUser, Method::GET, "/user");
+    for _ in 0..8 {
+        let answer = server.call(read()).await.map(|reply| reply.status);
+        assert_eq!(answer, Err(CallError::Unknown));
+        assert_eq!(server.outage(), Outage::Reachable);
+    }
+    // A mail server that hangs.
+    double.behave("recover", Behave::Hang);
+    let recover = || {
+        let body = json!({ "email": EMAIL }).to_string();
+        call(Operation::Recover, Method::POST, "/recover").with_body(body)
+    };
+    let mails = join_all((0..4).map(|_| server.call(recover())));
+    for answer in in_time("the deadline", mails).await {
+        let answer = answer.map(|reply| reply.status);
+        assert_eq!(answer, Err(CallError::Deadline { sent: true }));
+    }
+    assert_eq!(server.outage(), Outage::Reachable);
+    granted(&server, login(PASSWORD)).await;
+    // The same of what depends on nobody else is one.
+    double.behave("password", Behave::Hang);
+    let logins = join_all((0..4).map(|_| server.call(login(PASSWORD))));
+    in_time("the deadline", logins).await;
+    assert!(matches!(server.outage(), Outage::Away { .. }));
+}
+
+#[tokio::test]
+async fn messages_that_hang_leave_turns_to_whoever_signs_in() {
+    let double = AuthServer::start();
+    double.add_user(EMAIL, PASSWORD);
+    let hold = Hold::new();
+    double.behave("recover", Behave::Wait(hold.clone()));
+    let server = client(&double.url(), 4, 100);
+    let mails: Vec<_> = (0..20)
+        .map(|_| {
+            let server = server.clone();
+            let body = json!({ "email": EMAIL }).to_string();
+            let recover = call(Operation::Recover, Method::POST, "/recover").with_body(body);
+            tokio::spawn(async move { server.call(recover).await })
+        })
+        .collect();
+    double.has_seen("recover", 2).await;
+    for _ in 0..5 {
+        granted(&server, login(PASSWORD)).await;
+    }
+    assert_eq!(double.calls("recover"), 2, "half of the turns");
+    hold.let_go();
+    for mail in mails {
+        // Those that waited for more than their second were not sent.
+        match mail.await.unwrap() {
+            Ok(reply) => assert_eq!(reply.status, 200),
+            Err(error) => assert_eq!(error, CallError::Busy),
+        }
+    }
 }

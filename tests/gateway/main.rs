@@ -40,6 +40,7 @@ mod lineage;
 mod listen;
 mod logs;
 mod mirror;
+mod notifications;
 mod ownership;
 mod path;
 mod performance;

@@ -5,8 +5,10 @@
 //!           whether the request is a page's own.
 //! Not here: what a session is (`sessions`).
 //!
-//! What ends a session is a 401, and takes the cookie away. What only keeps us from knowing is a 503, and leaves it: nobody is logged out by an
-//! outage.
+//! What ends a session is a 401, and takes the cookie away: else a page that is also for strangers would be refused to its user until they sign in
+//! again. What only keeps us from knowing is a 503, and leaves it: nobody is logged out by an outage. A cookie that another one replaced is a 401
+//! that leaves it, too: a browser has both under one name, and deletes by that name alone (RFC 6265, section 5.3), so an answer to the old cookie
+//! that comes late would take the new one away.
 
 use std::sync::Arc;
 
@@ -23,6 +25,9 @@ use crate::sessions::record::SessionName;
 use crate::sessions::renew::Renewable;
 use crate::sessions::{CleanAt, Found, Listed, Live, Proven, cookie};
 use crate::tokens::{Presented, claims_of};
+
+/// For the operator.
+const REPLACED: &str = "another cookie replaced it";
 
 /// Whether a request waits for new tokens.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,7 +80,14 @@ impl Identity {
     ) -> Result<Caller, Denial> {
         let live = match self.sessions.find(name).await {
             Found::Live(live) => live,
-            Found::Ended(reason) => return Err(gone(request, reason.into())),
+            Found::Ended {
+                reason,
+                is_replaced: false,
+            } => return Err(gone(request, reason.into())),
+            Found::Ended {
+                reason,
+                is_replaced: true,
+            } => return Err(reason.because(REPLACED)),
             Found::Unavailable(why) => return Err(self.unavailable(request, why.as_str())),
         };
         let (live, proven) = match self.proven(&live).await {
@@ -166,7 +178,7 @@ impl Identity {
         };
         self.revocations
             .check(&CleanAt::default(), listed, clock::unix_now())
-            .map_err(|denial| gone(request, denial))?;
+            .map_err(|denial| over(request, denial))?;
         let client = request.client().address;
         if patience == Patience::ComesAgain {
             self.sessions.renew_behind(&live, client);
@@ -174,6 +186,9 @@ impl Identity {
         }
         match self.sessions.renew(&live, client).await {
             Renewable::Live(live) => Ok(live),
+            Renewable::Ended if self.sessions.is_replaced(live.name()) => {
+                Err(Reason::SessionUnknown.because(REPLACED))
+            }
             Renewable::Ended => Err(gone(request, Reason::SessionUnknown.into())),
             Renewable::Unavailable(denial) => Err(denial),
         }
@@ -193,16 +208,7 @@ impl Identity {
         };
         let of_session = (live.clean(), listed);
         self.in_force(request, [of_session, of_token], live.since())
-            .map_err(|denial| {
-                if denial.reason == Reason::TokenRevoked {
-                    // The cookie itself, which another one replaced.
-                    gone(request, Reason::SessionUnknown.into())
-                } else if denial.reason.status().is_client_error() {
-                    gone(request, denial)
-                } else {
-                    denial
-                }
-            })
+            .map_err(|denial| over(request, denial))
     }
 
     /// What the failure matrix says of a cookie that must be asked about while the store does not answer.
@@ -213,6 +219,17 @@ impl Identity {
             // Without its session there is nobody to allow it to.
             Answer::Allow | Answer::Degrade => Reason::SessionUnavailable.because(why),
         }
+    }
+}
+
+/// The refusal of a session that is listed: takes the cookie away unless it is the cookie itself that is listed, which another one replaced.
+fn over(request: &Inbound, denial: Denial) -> Denial {
+    if denial.reason == Reason::TokenRevoked {
+        Reason::SessionUnknown.because(REPLACED)
+    } else if denial.reason.status().is_client_error() {
+        gone(request, denial)
+    } else {
+        denial
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::Instant;
 use hyper::header::HeaderValue;
 
 use super::roles::RoleTable;
-use super::{Caller, Layer, LayerName};
+use super::{Caller, Inquiry, Layer, LayerName};
 use crate::clock;
 use crate::config::checked::{Access, ApiKey, CredentialSource};
 use crate::denial::{Denial, Reason};
@@ -131,7 +131,7 @@ impl Identity {
             return self.confirm(request, caller).await;
         }
         let roles = self.roles.of(&verified);
-        let authorization = Credential::of_message(token.unwrap_or_default());
+        let authorization = Credential::of_text(token.unwrap_or_default());
         Ok(Caller::user(
             verified,
             roles,
@@ -171,10 +171,13 @@ impl Identity {
 
 impl Layer for Identity {
     const NAME: LayerName = LayerName::Identity;
-    type Given = ();
     type Proof = Caller;
+}
 
-    async fn check(&self, request: &Inbound, (): ()) -> Result<Caller, Denial> {
+impl Inquiry for Identity {
+    type Given = ();
+
+    async fn inquire(&self, request: &Inbound, (): ()) -> Result<Caller, Denial> {
         refuse_service_key(request)?;
         demand_key(request)?;
         let rule = request.rule();
@@ -269,11 +272,12 @@ fn demand_key_again(request: &Inbound) -> Result<(), Denial> {
 }
 
 /// How a bearer token begins, with the space behind the scheme.
-const SCHEME: &str = "Bearer ";
+const SCHEME: &[u8] = b"Bearer ";
 
 /// A credential as it was presented.
 struct Credential<'a> {
-    token: &'a str,
+    /// As it came; that it is text, and which, is found out once it is not the one that came last.
+    token: &'a [u8],
     /// The field it came in, if it is already spelled as upstreams expect it.
     field: Option<&'a HeaderValue>,
 }
@@ -281,9 +285,7 @@ struct Credential<'a> {
 impl<'a> Credential<'a> {
     fn find(source: &CredentialSource, request: &'a Inbound) -> Result<Option<Self>, Denial> {
         match source {
-            CredentialSource::Query(name) => Ok(request
-                .query_credential(name)
-                .map(|token| Self { token, field: None })),
+            CredentialSource::Query(name) => Ok(request.query_credential(name).map(Self::of_text)),
             CredentialSource::Cookie => Ok(None),
             CredentialSource::Bearer => request.authorization().map(Self::from_field).transpose(),
         }
@@ -291,29 +293,31 @@ impl<'a> Credential<'a> {
 
     /// RFC 6750, section 2.1; the scheme's case does not matter (RFC 9110, section 11.1).
     fn from_field(field: &'a HeaderValue) -> Result<Self, Denial> {
-        // Without `HeaderValue::to_str`, which looks at each byte of a long token by itself; what is not ASCII is no token either.
-        let text = std::str::from_utf8(field.as_bytes()).map_err(|_| Reason::TokenMalformed)?;
-        let scheme = text.get(..SCHEME.len()).unwrap_or_default();
+        let text = field.as_bytes();
+        let (scheme, token) = text.split_at_checked(SCHEME.len()).unwrap_or_default();
         if !scheme.eq_ignore_ascii_case(SCHEME) {
-            return Err(match text.contains(' ') {
+            return Err(match text.contains(&b' ') {
                 true => Reason::TokenMalformed.because("the scheme is not `Bearer`"),
                 false => Reason::TokenMalformed.into(),
             });
         }
         Ok(Self {
-            token: text.get(SCHEME.len()..).unwrap_or_default(),
+            token,
             field: (scheme == SCHEME).then_some(field),
         })
     }
 
-    fn of_message(token: &'a str) -> Self {
-        Self { token, field: None }
+    fn of_text(token: &'a str) -> Self {
+        Self {
+            token: token.as_bytes(),
+            field: None,
+        }
     }
 
     fn into_authorization(self) -> Result<HeaderValue, Denial> {
         let mut field = match self.field {
             Some(field) => field.clone(),
-            None => HeaderValue::from_str(&format!("Bearer {}", self.token))
+            None => HeaderValue::from_bytes(&[SCHEME, self.token].concat())
                 .map_err(|_| Reason::TokenMalformed)?,
         };
         field.set_sensitive(true);

@@ -25,7 +25,7 @@ use self::asked::{Asked, Embed, Item};
 use self::headers::Said;
 use self::rules::{Columns, Embeds, RestRules, Table};
 use super::identifiers::Identified;
-use super::{Layer, LayerName};
+use super::{Check, Layer, LayerName};
 use crate::denial::{Denial, Reason};
 use crate::request::Inbound;
 use crate::request::path::{Pattern, Segment};
@@ -39,14 +39,17 @@ type Why = Cow<'static, str>;
 
 impl Layer for Rest {
     const NAME: LayerName = LayerName::Rest;
-    type Given = Identified;
     type Proof = Identified;
 
     fn concerns(&self, request: &Inbound) -> bool {
         request.rule().rest.is_some()
     }
+}
 
-    async fn check(&self, request: &Inbound, identified: Identified) -> Result<Identified, Denial> {
+impl Check for Rest {
+    type Given<'a> = Identified;
+
+    fn check(&self, request: &Inbound, identified: Identified) -> Result<Identified, Denial> {
         let Some(rules) = &request.rule().rest else {
             return Ok(identified);
         };

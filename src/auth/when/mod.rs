@@ -8,7 +8,7 @@ pub mod condition;
 
 use self::condition::Scope;
 use super::performance::Informed;
-use super::{Layer, LayerName};
+use super::{Check, Layer, LayerName};
 use crate::denial::{Denial, Reason};
 use crate::request::Inbound;
 
@@ -22,14 +22,17 @@ pub struct Fits(());
 
 impl Layer for When {
     const NAME: LayerName = LayerName::When;
-    type Given = Informed;
     type Proof = Fits;
 
     fn concerns(&self, request: &Inbound) -> bool {
         request.rule().when.is_some()
     }
+}
 
-    async fn check(&self, request: &Inbound, informed: Informed) -> Result<Fits, Denial> {
+impl Check for When {
+    type Given<'a> = &'a Informed;
+
+    fn check(&self, request: &Inbound, informed: &Informed) -> Result<Fits, Denial> {
         if let Some(condition) = &request.rule().when {
             match condition.holds(&Scope::of(request, informed.caller())) {
                 Ok(true) => {}

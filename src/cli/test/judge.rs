@@ -1,13 +1,14 @@
 //! One case, judged as a running gateway would.
 //!
-//! Decides: nothing of its own. Trusts: `gateway::judge`, which is the very code that a request passes: it reads the head, chooses the
-//! route and asks the chain. Not here: comparing (`mod`).
+//! Decides: nothing of its own. Trusts: `gateway::read` and the chain, which are the very code that a request passes: they read the head, choose the
+//! route and judge. Not here: comparing (`mod`).
 //!
 //! No network, and no back door: the caller's token is signed here with a key made for this run, which takes the place of the issuers'
 //! keys in this process, and is then verified like any other. What a permit lets in ends here.
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,13 +122,24 @@ impl Judge {
             headers.append(name, value.clone());
         }
         let (parts, ()) = request.into_parts();
-        let connection = Connection::new(SocketAddr::new(case.request.address, 50_000), true);
+        let connection = Connection::new(
+            SocketAddr::new(case.request.address, 50_000),
+            true,
+            Rc::default(),
+        );
         let mut record = Record::begin(self.snapshot.clone(), parts.method.clone(), parts.version);
         let judged = self.runtime.block_on(async {
             // Nothing is revoked, and that must have been known a moment ago: else every caller would meet an outage.
             self.follower.catch_up().await;
             let body = case.request.body.clone().map(Body::Whole);
-            gateway::judge(parts, body, &connection, &self.snapshot, &mut record).await
+            let read = gateway::read(parts, body, &connection, &self.snapshot, &mut record)?;
+            match read {
+                None => Ok(None),
+                Some(request) => {
+                    let chain = self.snapshot.chain();
+                    chain.authorize(request, &mut record).await.map(Some)
+                }
+            }
         });
         Ok(self.outcome(judged, &record))
     }

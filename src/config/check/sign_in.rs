@@ -25,6 +25,9 @@ const PREFIX: &str = "/api/v1/auth";
 /// Longest body of a sign-in route, in bytes: a token of some kilobytes, and a name.
 const BODY: u64 = 16 << 10;
 
+/// What a wrong password takes: bcrypt of cost 10, on a machine with other things to do, and the way there and back. A choice.
+const REFUSAL_FLOOR: Duration = Duration::from_millis(300);
+
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -146,6 +149,11 @@ impl Checker<'_> {
             Duration::ZERO..=Duration::from_secs(5),
             secs(2),
         );
+        let refusal_floor = self.duration(
+            &wire.refusal_floor,
+            Duration::ZERO..=Duration::from_secs(5),
+            REFUSAL_FLOOR,
+        );
         let waiting = self.number(&wire.waiting, 0..=100_000, 1000_usize);
         Some(Throttling {
             login: login?,
@@ -155,6 +163,7 @@ impl Checker<'_> {
             verify: verify?,
             everywhere: everywhere?,
             longest_delay: longest_delay?,
+            refusal_floor: refusal_floor?,
             waiting: waiting?,
         })
     }

@@ -7,6 +7,7 @@
 //!
 //! Bodies and answers pass as they are, but for the form of errors, which follows the version that the client speaks.
 
+mod attempts;
 mod recognise;
 mod reply;
 mod sessions;
@@ -21,14 +22,9 @@ use hyper::{Response, StatusCode};
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
-use self::recognise::{
-    AccountOf, Asked, BodyRule, Odd, account_of, attempt, is_for_users, is_open, recognise,
-};
-use super::throttle::{Admission, Who};
-use super::{
-    AuthError, Call, Grant, IdentityServer, Operation, Refreshed, Reply, demand_revocations,
-    profile,
-};
+use self::attempts::Admissions;
+use self::recognise::{Asked, BodyRule, Odd, is_for_users, is_open, recognise};
+use super::{AuthError, Call, Grant, IdentityServer, Operation, Refreshed, Reply, profile};
 use crate::answer::Answer;
 use crate::auth::{Permit, Spent};
 use crate::config::secret::Secret;
@@ -39,6 +35,7 @@ use crate::json;
 use crate::process::Process;
 use crate::request::apikey;
 use crate::request::body::says_json;
+use crate::sessions::sign_in::Own;
 use crate::tokens::Verified;
 
 /// How long an answer may take, all calls together, and the delay of whoever tried too often. A refresh has its own, which is shorter.
@@ -62,6 +59,8 @@ struct Visit {
     version: GotrueVersion,
     /// Who asks, with the token that proves it.
     user: Option<(Arc<Verified>, Secret)>,
+    /// By what they know their own session.
+    own: Own,
     fields: HeaderMap,
 }
 
@@ -117,6 +116,7 @@ pub(crate) async fn answer(
         client,
         version,
         user,
+        own: standing.caller().own_session(),
         fields: PASS
             .into_iter()
             .filter_map(|name| fields.get(&name).cloned().map(|value| (name, value)))
@@ -192,35 +192,27 @@ impl Sent {
     }
 }
 
-/// A telephone number as the identity server reads it.
-fn as_one_number(phone: &str) -> String {
-    phone.trim_start_matches('+').replace(' ', "")
-}
-
 impl Visit {
     async fn answer(self, asked: Asked, sent: Sent) -> Result<Response<Answer>, Denial> {
-        let admission = self.admit(&asked, &sent).await?;
+        let admissions = self.admit(&asked, &sent).await?;
+        let began = Instant::now();
         match (asked.operation, sent.text("refresh_token")) {
             (Operation::Refresh, Some(token)) => {
                 let token = Secret::new(token);
-                return self.refresh(&token, admission).await;
+                return self.refresh(&token, admissions).await;
             }
             (Operation::Logout, _) => return self.log_out(asked).await,
             (Operation::ChangeUser, _) if sent.text("password").is_some() => {
-                return self.change_password(asked, sent).await;
+                return self.change_password(asked, sent, admissions).await;
             }
             _ => {}
         }
-        let reply = match self.identity.call(self.call(&asked, &sent)).await {
-            Ok(reply) => reply,
-            Err(error) => {
-                if let Some(admission) = admission {
-                    admission.undecided();
-                }
-                return Err(error.into());
-            }
-        };
-        settle(admission, &reply);
+        let replied = self.identity.call(self.call(&asked, &sent)).await;
+        admissions.settle_call(&replied);
+        let reply = replied?;
+        if asked.operation == Operation::PasswordGrant && is_refusal(&reply) {
+            self.hold_refusal(began).await?;
+        }
         if let Some(grant) = granted(&reply) {
             let user = grant.user.clone();
             self.begin(grant).await?;
@@ -237,33 +229,6 @@ impl Visit {
             drop(profile::make_now(&self.process, &self.snapshot, &user).await);
         }
         reply::answer(&reply, self.version)
-    }
-
-    /// Whether this may be asked, now and that often. Nobody signs in while it cannot be known what was revoked.
-    async fn admit(&self, asked: &Asked, sent: &Sent) -> Result<Option<Admission>, Denial> {
-        let Some(attempt) = attempt(asked.operation) else {
-            return Ok(None);
-        };
-        demand_revocations(&self.process)?;
-        // Only what the identity server itself takes for the account of this operation: whoever may name another one has its attempts counted there.
-        let named = || {
-            let phone = || sent.text("phone").map(as_one_number);
-            sent.text("email").map(str::to_owned).or_else(phone)
-        };
-        let subject = || Some(self.user.as_ref()?.0.subject().to_owned());
-        let account = match account_of(asked.operation) {
-            AccountOf::Body => named(),
-            AccountOf::Caller => subject(),
-            AccountOf::Nobody => None,
-        };
-        let who = Who {
-            client: self.client,
-            account: account.as_deref(),
-        };
-        let sign_in = self.snapshot.config().sign_in.as_ref();
-        let throttling = &sign_in.ok_or(Reason::Internal)?.throttle;
-        let throttle = self.process.throttle();
-        throttle.admit(throttling, attempt, who).await.map(Some)
     }
 
     fn call(&self, asked: &Asked, sent: &Sent) -> Call {
@@ -283,7 +248,7 @@ impl Visit {
     async fn refresh(
         &self,
         token: &Secret,
-        admission: Option<Admission>,
+        admissions: Admissions,
     ) -> Result<Response<Answer>, Denial> {
         let refresh = self.process.refresh().ok_or(Reason::Internal)?;
         let outcome = refresh.refresh(token, self.client).await;
@@ -297,34 +262,35 @@ impl Visit {
             Ok(Refreshed::Granted(grant)) => (false, reply::grant(&grant.raw, self.version)),
             Ok(Refreshed::Refused(error)) => (true, reply::error(error, self.version)),
             Err(_) => {
-                if let Some(admission) = admission {
-                    admission.undecided();
-                }
+                admissions.undecided();
                 return Err(outcome.err().unwrap_or(Reason::Internal.into()));
             }
         };
-        match (admission, failed) {
-            (None, _) => {}
-            (Some(admission), true) => admission.failed(),
-            (Some(admission), false) => admission.succeeded(),
+        match failed {
+            true => admissions.failed(),
+            false => admissions.succeeded(),
         }
         Ok(answer)
     }
+
+    /// Whoever knows how long a refusal took knows whether there is such an account: see `throttle`.
+    async fn hold_refusal(&self, began: Instant) -> Result<(), Denial> {
+        let sign_in = self.snapshot.config().sign_in.as_ref();
+        let throttling = &sign_in.ok_or(Reason::Internal)?.throttle;
+        self.process
+            .throttle()
+            .hold_refusal(throttling, began)
+            .await
+    }
+}
+
+/// Whether the identity server judged what it was given, and found it wrong.
+fn is_refusal(reply: &Reply) -> bool {
+    reply.status.is_client_error() && reply.status != StatusCode::TOO_MANY_REQUESTS
 }
 
 /// The tokens in an answer, if it has some.
 fn granted(reply: &Reply) -> Option<Grant> {
     let is_good = reply.status == StatusCode::OK;
     is_good.then(|| Grant::read(&reply.body)).flatten()
-}
-
-/// Tells the throttle what came of an attempt.
-fn settle(admission: Option<Admission>, reply: &Reply) {
-    let Some(admission) = admission else { return };
-    match reply.status {
-        StatusCode::TOO_MANY_REQUESTS => admission.undecided(),
-        status if status.is_server_error() => admission.undecided(),
-        status if status.is_client_error() => admission.failed(),
-        _ => admission.succeeded(),
-    }
 }

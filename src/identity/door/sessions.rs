@@ -10,6 +10,7 @@ use hyper::Response;
 use hyper::header::USER_AGENT;
 use serde_json::json;
 
+use super::attempts::Admissions;
 use super::recognise::{Asked, Scope};
 use super::{Sent, Visit, reply};
 use crate::answer::Answer;
@@ -20,7 +21,7 @@ use crate::identity::later::Again;
 use crate::identity::{Grant, to_the_end};
 use crate::sessions::list::LEEWAY;
 use crate::sessions::record::{Carrier, InnerTokens, Seen};
-use crate::sessions::sign_in::{Granted, Own, Which};
+use crate::sessions::sign_in::{Granted, Which};
 use crate::sessions::{Revocation, Revoked};
 use crate::tokens::{Presented, Verified};
 
@@ -131,10 +132,12 @@ impl Visit {
         self,
         asked: Asked,
         sent: Sent,
+        admissions: Admissions,
     ) -> Result<Response<Answer>, Denial> {
         let (runtime, version) = (self.identity.runtime().clone(), self.version);
         let work = async move {
             let replied = self.identity.call(self.call(&asked, &sent)).await;
+            admissions.settle_call(&replied);
             let is_changed = match &replied {
                 Ok(reply) => reply.status.is_success(),
                 Err(error) => error.may_be_done(),
@@ -151,13 +154,12 @@ impl Visit {
     /// Ends sessions of the user here: on every replica, and in the list.
     async fn end(&self, scope: Scope) -> Result<(), Denial> {
         let (verified, token) = self.user.as_ref().ok_or(Reason::TokenMissing)?;
-        if scope == Scope::Local && verified.session().is_none() {
-            return self.end_token(verified, token).await;
-        }
-        let own = Own {
-            cookie: None,
-            session: verified.session().map(str::to_owned),
+        // Also if that fails: as much ends as can.
+        let revoked = match scope == Scope::Local && verified.session().is_none() {
+            true => self.end_token(verified, token).await,
+            false => Ok(()),
         };
+        let own = self.own.clone();
         let which = match scope {
             Scope::Global => Which::All,
             Scope::Local => Which::Own(own),
@@ -165,13 +167,13 @@ impl Visit {
         };
         let (issuer, subject) = (verified.issuer(), verified.subject());
         match self.process.sessions().end(issuer, subject, which).await {
-            Ok(ended) if ended.propagated => Ok(()),
+            Ok(ended) if ended.propagated => revoked,
             Ok(_) => Err(Reason::LogoutIncomplete.because("not stored yet")),
             Err(why) => Err(Reason::LogoutIncomplete.because(why.as_str())),
         }
     }
 
-    /// A token that names no session is all there is of its session.
+    /// A token that names no session is all there is of its session, but for the cookie that may lead to it.
     async fn end_token(&self, verified: &Verified, token: &Secret) -> Result<(), Denial> {
         let revocation = Revocation::of_bearer(token, verified);
         let why = match self.process.revocations().revoke(revocation).await {

@@ -1,6 +1,7 @@
 //! `login`: tokens for a password.
 //!
-//! Decides:  that an unknown account and a wrong password are one answer after one call. Trusts: the identity server to compare them alike.
+//! Decides:  that an unknown account and a wrong password are one answer, after one call and in the same time at least. Trusts: the identity server,
+//! for who is who; the throttle, for how long a refusal is held.
 //! Not here: what a session is (`sessions`).
 
 use std::sync::Arc;
@@ -8,10 +9,11 @@ use std::time::Duration;
 
 use hyper::{Method, Response};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::input::{Credentials, Unread};
 use super::outcome::{Asked, refusal};
-use super::{Visit, Wants, reply};
+use super::{Visit, Wants, reply, sign_in};
 use crate::answer::Answer;
 use crate::clock;
 use crate::denial::{Denial, Extra, Reason};
@@ -57,25 +59,34 @@ pub(super) async fn login(visit: &Visit, unread: Unread) -> Result<Response<Answ
     let admission = visit
         .admit(Attempt::Login, Some(&credentials.email))
         .await?;
-    let at_work = visit.clone();
-    let (grant, begun) = to_the_end(visit.identity.runtime(), async move {
+    let (at_work, began) = (visit.clone(), Instant::now());
+    let judged = to_the_end(visit.identity.runtime(), async move {
         let grant = match at_work.password_grant(&credentials).await {
             Ok(grant) => grant,
+            Err(why) if why.is_refusal() => {
+                admission.failed();
+                return Ok(Err(why.denial(Asked::Login)));
+            }
             Err(why) => {
-                match why.is_refusal() {
-                    true => admission.failed(),
-                    false => admission.undecided(),
-                }
+                admission.undecided();
                 return Err(why.denial(Asked::Login));
             }
         };
         admission.succeeded();
         let begun = at_work.begin(&grant).await?;
         profile::make_later(&at_work.process, &at_work.snapshot, grant.user.get());
-        Ok((grant, begun))
+        Ok(Ok((grant, begun)))
     })
     .await?;
-    reply::signed_in(&grant, begun)
+    match judged {
+        Ok((grant, begun)) => reply::signed_in(&grant, begun),
+        Err(denial) => {
+            let throttling = &sign_in(&visit.snapshot)?.throttle;
+            let throttle = visit.process.throttle();
+            throttle.hold_refusal(throttling, began).await?;
+            Err(denial)
+        }
+    }
 }
 
 impl Visit {

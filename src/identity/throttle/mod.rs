@@ -11,13 +11,21 @@
 //! its owner out: it delays, the longer the more, up to some seconds. An attempt takes its places before the identity server is asked, so a
 //! thousand at once are no way around. What an outage left undecided gives its places back.
 //!
+//! Of refreshes only failures count, and only once they failed, since nobody guesses a refresh token. Those that are under way count besides, at
+//! [`UNDER_WAY`] times the rate: enough for an office that comes back all at once, and not for made-up tokens by the thousand.
+//!
 //! Registrations and messages count whatever comes of them: there, succeeding often is the abuse.
+//!
+//! The identity server hashes a password only if there is such an account, so that the time it takes to refuse one tells strangers which accounts
+//! there are. No refusal is answered sooner than what a wrong password takes, or should: `refusal_floor`. Those that are held wait with those that
+//! are delayed, and are as bounded; they keep no turn at the identity server.
 //!
 //! E-mail addresses are only kept as keyed hashes. While the store cannot be asked, each replica judges by itself, at half the rates.
 
 mod metrics;
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -34,6 +42,9 @@ pub use metrics::ThrottleMetrics;
 
 /// How long the first delay is; each one after it is twice as long. A choice.
 const FIRST_DELAY: Duration = Duration::from_millis(250);
+
+/// How many times as many refreshes of an address may be under way as may fail. A choice.
+const UNDER_WAY: NonZeroU32 = NonZeroU32::new(30).unwrap();
 
 /// What is tried.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -55,6 +66,7 @@ pub enum Attempt {
 enum Limit {
     Address,
     Account,
+    UnderWay,
     Waiting,
 }
 
@@ -146,12 +158,13 @@ impl Attempt {
 }
 
 impl Limit {
-    const ALL: [Self; 3] = [Self::Address, Self::Account, Self::Waiting];
+    const ALL: [Self; 4] = [Self::Address, Self::Account, Self::UnderWay, Self::Waiting];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Address => "address",
             Self::Account => "account",
+            Self::UnderWay => "under_way",
             Self::Waiting => "waiting",
         }
     }
@@ -200,12 +213,9 @@ impl Throttle {
         who: Who<'_>,
     ) -> Result<Admission, Denial> {
         let taken = self.places(throttling, attempt, who);
-        let draw = match attempt.takes_first() {
-            true => Draw::Take,
-            false => Draw::Ask,
-        };
         let draws = |place: &Taken| match place.limit {
-            Some(_) => draw,
+            Some(Limit::Address) if !attempt.takes_first() => Draw::Ask,
+            Some(Limit::Address | Limit::Account | Limit::UnderWay | Limit::Waiting) => Draw::Take,
             None => Draw::Owe,
         };
         let (levels, is_here) = self.ask(&taken, draws).await;
@@ -235,6 +245,29 @@ impl Throttle {
         Ok(admission)
     }
 
+    /// Holds a refusal that was asked for at `began` until it says nothing by its time. What succeeds is not held.
+    ///
+    /// # Errors
+    ///
+    /// Too many wait.
+    pub async fn hold_refusal(
+        &self,
+        throttling: &Throttling,
+        began: tokio::time::Instant,
+    ) -> Result<(), Denial> {
+        let until = began + throttling.refusal_floor;
+        let waits = Waits::begin(self);
+        if until <= tokio::time::Instant::now() {
+            return Ok(());
+        }
+        if waits.before >= throttling.waiting {
+            self.metrics.refused(Attempt::Login, Limit::Waiting);
+            return Err(Reason::SignInBusy.because("too many refusals wait"));
+        }
+        tokio::time::sleep_until(until).await;
+        Ok(())
+    }
+
     async fn wait(&self, delay: Duration, most: usize) -> Result<(), ()> {
         let waits = Waits::begin(self);
         if waits.before >= most {
@@ -255,6 +288,13 @@ impl Throttle {
             name: self.name([word, &network, b""]),
             rate: limits.address,
         }];
+        if !attempt.takes_first() {
+            places.push(Taken {
+                limit: Some(Limit::UnderWay),
+                name: self.name([word, &network, b"under way"]),
+                rate: limits.address.times(UNDER_WAY),
+            });
+        }
         if let (Some(account), Some(rate)) = (who.account, limits.account) {
             let account = folded(account);
             places.push(Taken {
@@ -336,7 +376,7 @@ impl Admission {
             true => self.tell(|limit| match limit {
                 // Who knows the password of an account was no stranger when he mistyped it.
                 Some(Limit::Account) => Draw::Empty,
-                Some(Limit::Address | Limit::Waiting) | None => Draw::Return,
+                Some(Limit::Address | Limit::UnderWay | Limit::Waiting) | None => Draw::Return,
             }),
             false => self.failed(),
         }
@@ -354,16 +394,24 @@ impl Admission {
 
     fn count_failure(&mut self) {
         if !std::mem::replace(&mut self.is_told, true) && !self.attempt.takes_first() {
-            let taken = std::mem::take(&mut self.taken);
-            self.send(taken, |_| Draw::Owe);
+            self.send(self.taken_as(|limit| limit == Some(Limit::Address)), |_| {
+                Draw::Owe
+            });
         }
     }
 
     fn tell(mut self, draw: fn(Option<Limit>) -> Draw) {
-        if !std::mem::replace(&mut self.is_told, true) && self.attempt.takes_first() {
-            let taken = std::mem::take(&mut self.taken);
-            self.send(taken, draw);
+        if !std::mem::replace(&mut self.is_told, true) {
+            let takes_first = self.attempt.takes_first();
+            // What was only asked for was not taken.
+            let is_taken = |limit| takes_first || limit == Some(Limit::UnderWay);
+            self.send(self.taken_as(is_taken), draw);
         }
+    }
+
+    fn taken_as(&self, is_meant: impl Fn(Option<Limit>) -> bool) -> Vec<Taken> {
+        let meant = self.taken.iter().filter(|place| is_meant(place.limit));
+        meant.cloned().collect()
     }
 
     /// Behind the answer: nobody waits for it, and nothing depends on its success.

@@ -27,6 +27,7 @@ fn throttling() -> Throttling {
         verify: limits(10, Some(5)),
         everywhere: rate(10, 100_000),
         longest_delay: Duration::from_millis(2),
+        refusal_floor: Duration::from_millis(300),
         waiting: 100,
     }
 }
@@ -203,6 +204,7 @@ async fn a_refresh_counts_when_it_failed_and_is_never_answered_429() {
     for _ in 0..500 {
         let admission = throttle.admit(&throttling(), Attempt::Refresh, who).await;
         admission.expect("none failed").succeeded();
+        settled().await;
     }
     let mut refused = None;
     for _ in 0..50 {
@@ -276,4 +278,49 @@ async fn those_that_wait_are_bounded_and_the_rest_is_told_to_come_again() {
 fn nothing_that_can_be_shown_says_who() {
     let who = at(address(1), "somebody@b.test");
     assert!(!format!("{who:?}").contains("somebody"));
+}
+
+#[tokio::test]
+async fn made_up_refresh_tokens_that_come_all_at_once_are_bounded_and_good_ones_are_not_counted() {
+    let throttle = throttle();
+    let who = Who {
+        client: address(1),
+        account: None,
+    };
+    let throttling = throttling();
+    let refresh = || throttle.admit(&throttling, Attempt::Refresh, who);
+    let mut under_way = Vec::new();
+    for _ in 0..1000 {
+        under_way.extend(refresh().await.ok());
+    }
+    assert_eq!(under_way.len(), 300, "thirty times ten");
+    assert_eq!(refresh().await.unwrap_err().reason, Reason::SignInBusy);
+    let elsewhere = Who {
+        client: address(2),
+        ..who
+    };
+    let admission = throttle.admit(&throttling, Attempt::Refresh, elsewhere);
+    admission.await.expect("another network").undecided();
+    for (number, admission) in under_way.into_iter().enumerate() {
+        match number % 2 {
+            0 => admission.succeeded(),
+            _ => admission.undecided(),
+        }
+    }
+    settled().await;
+    // An office that comes back, for ever.
+    for _ in 0..5 {
+        let mut office = Vec::new();
+        for _ in 0..300 {
+            office.push(refresh().await.expect("they are good"));
+        }
+        office.into_iter().for_each(Admission::succeeded);
+        settled().await;
+    }
+    // Those that fail count as they always did.
+    for _ in 0..10 {
+        refresh().await.expect("not too many failed").failed();
+        settled().await;
+    }
+    assert_eq!(refresh().await.unwrap_err().reason, Reason::SignInBusy);
 }

@@ -1,5 +1,6 @@
 //! The identity server's own paths: what passes, what is never sent, who may ask how often, and in which order things end.
 
+mod changes;
 mod refresh;
 mod sick;
 

@@ -8,7 +8,8 @@ use foregate::sessions::record::{Carrier, InnerTokens};
 use foregate::sessions::sign_in::{Granted, Own, Which, name_of_id};
 use foregate::tokens::mint::Claims;
 
-use super::{Place, eventually_over, is_over, is_over_for, is_served};
+use super::{Place, eventually_over, is_over, is_over_for, is_replaced_for, is_served};
+use crate::support::auth_server::{AuthServer, PUBLISHABLE};
 use crate::support::desk::seen;
 use crate::support::tokens::{ISSUER, now};
 use crate::support::{Gateway, Http, SignedIn};
@@ -91,12 +92,78 @@ async fn an_id_that_was_rotated_is_refused_on_all_replicas_at_once() {
     assert_eq!(new.session, old.session);
     for gateway in [&place.gateway, &other] {
         eventually_over(gateway, &old).await;
-        is_over_for(gateway, &old, Reason::SessionUnknown).await;
+        is_replaced_for(gateway, &old).await;
         is_served(gateway, Http::Two, &new).await;
     }
     let nobody = Own::default();
     let list = place.desk.sessions.list(ISSUER, &new.subject, &nobody);
     assert_eq!(list.await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_answer_to_a_cookie_that_was_replaced_never_takes_the_new_one_away() {
+    let place = Place::start().await;
+    let other = place.replica().await;
+    let issuer = &place.gateway.issuer;
+    let claims = issuer.claims();
+    // One that is signed out, and whose browser signs in again with it: the answers to its polls may come after the new cookie.
+    let old = place.desk.sign_in_with(issuer, &claims, None).await;
+    for gateway in [&place.gateway, &other] {
+        is_served(gateway, Http::Two, &old).await;
+    }
+    let which = Which::Own(own(&place.desk, &old));
+    let ended = place.desk.sessions.end(ISSUER, &old.subject, which).await;
+    ended.unwrap();
+    for gateway in [&place.gateway, &other] {
+        eventually_over(gateway, &old).await;
+        is_over_for(gateway, &old, Reason::SessionRevoked).await;
+    }
+    let anew = claims.session(&uuid::Uuid::now_v7().to_string());
+    let new = place.desk.sign_in_with(issuer, &anew, Some(&old)).await;
+    for gateway in [&place.gateway, &other] {
+        eventually_leaves_cookie(gateway, &old).await;
+        is_replaced_for(gateway, &old).await;
+        is_served(gateway, Http::Two, &new).await;
+        // Where nobody is refused for want of a user, either.
+        for http in Http::BOTH {
+            let optional = gateway.get(http, "/optional").cookie_of(&old).send().await;
+            optional.is_denied(Reason::SessionUnknown);
+            assert!(!optional.headers.contains_key("set-cookie"));
+            gateway.origin.saw_nothing();
+        }
+    }
+    // A replica that never saw either knows it from the list.
+    is_replaced_for(&place.replica().await, &old).await;
+}
+
+#[tokio::test]
+async fn a_cookie_that_went_idle_and_was_replaced_is_not_taken_away_either() {
+    let place = Place::with("{ idle: 1s }", |_| {}).await;
+    let issuer = &place.gateway.issuer;
+    let claims = issuer.claims();
+    let old = place.desk.sign_in_with(issuer, &claims, None).await;
+    is_served(&place.gateway, Http::Two, &old).await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let answer = place.gateway.get(Http::Two, "/page").cookie_of(&old).send();
+    is_over(&place.gateway, &answer.await, Reason::SessionExpired);
+    place.desk.sign_in_with(issuer, &claims, Some(&old)).await;
+    eventually_leaves_cookie(&place.gateway, &old).await;
+    is_replaced_for(&place.gateway, &old).await;
+}
+
+/// Waits until a replica was told that another cookie took the place of this one.
+async fn eventually_leaves_cookie(gateway: &Gateway, somebody: &SignedIn) {
+    let started = Instant::now();
+    let mut client = gateway.connect(Http::Two).await;
+    loop {
+        let answer = client.get("/page").cookie_of(somebody).send().await;
+        assert_eq!(answer.status, 401);
+        if !answer.headers.contains_key("set-cookie") {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(5), "it is not told");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]
@@ -314,4 +381,63 @@ async fn a_user_sees_their_sessions_and_ends_one_the_others_or_all() {
     let again = another(&place, &claims).await;
     is_served(&place.gateway, Http::Two, &again).await;
     is_served(&place.gateway, Http::Two, &stranger).await;
+}
+
+#[tokio::test]
+async fn a_logout_at_the_door_with_a_token_that_names_no_session_ends_the_cookie_that_leads_to_it()
+{
+    let double = AuthServer::start();
+    let identity = format!(
+        "{{ supabase: {{ url: \"{}\", issuer: \"{ISSUER}\", publishable_keys: [{PUBLISHABLE}] }} }}",
+        double.url()
+    );
+    let place = Place::with("{}", |config| {
+        config.set("identity", &identity).more_routes(
+            "  - { path: \"/auth/v1/{*rest}\", access: optional, credentials: [cookie, bearer], serve: identity_server, errors: gotrue }\n",
+        );
+    })
+    .await;
+    let desk = &place.desk;
+    for http in Http::BOTH {
+        let claims = place.gateway.issuer.claims().without("session_id");
+        let access = place.gateway.issuer.sign(&claims);
+        let subject = claims.as_object()["sub"].as_str().unwrap();
+        let granted = Granted {
+            issuer: ISSUER.to_owned(),
+            subject: subject.to_owned(),
+            session: None,
+            tokens: InnerTokens {
+                access: Secret::new(access.as_str()),
+                refresh: Secret::new("r"),
+            },
+        };
+        let begun = desk
+            .sessions
+            .begin(granted, Carrier::Cookie, seen(), None)
+            .await
+            .unwrap();
+        let set_cookie = begun.set_cookie.unwrap();
+        let cookie = set_cookie.to_str().unwrap().split(';').next().unwrap();
+        let page = || {
+            let call = place.gateway.get(http, "/page");
+            call.header("cookie", cookie).send()
+        };
+        page().await.is_ok();
+        place.gateway.origin.take();
+        let out = place
+            .gateway
+            .post(http, "/auth/v1/logout?scope=local")
+            .header("apikey", PUBLISHABLE)
+            .header("cookie", cookie)
+            .header("origin", format!("https://{}", crate::support::pki::NAME))
+            .header("x-csrf-token", begun.csrf.unwrap());
+        let out = out.send().await;
+        assert!(out.status.as_u16() < 500, "{}", out.text());
+        page().await.is_denied(Reason::SessionUnknown);
+        let bearer = place.gateway.get(http, "/token").bearer(&access);
+        bearer.send().await.is_denied(Reason::TokenRevoked);
+        place.gateway.origin.saw_nothing();
+        let list = desk.sessions.list(ISSUER, subject, &Own::default()).await;
+        assert!(list.unwrap().is_empty());
+    }
 }

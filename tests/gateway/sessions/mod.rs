@@ -6,6 +6,7 @@ mod ends;
 mod outage;
 mod streams;
 mod tokens;
+mod unstored;
 
 use foregate::denial::Reason;
 
@@ -100,6 +101,16 @@ fn is_over(gateway: &Gateway, answer: &Answer, reason: Reason) {
         answer.header("set-cookie"),
         "__Host-foregate=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax"
     );
+}
+
+/// It is refused, the origin sees nothing, and no cookie is taken away: the browser has another one under the same name.
+async fn is_replaced_for(gateway: &Gateway, somebody: &SignedIn) {
+    for http in Http::BOTH {
+        let answer = gateway.get(http, "/page").cookie_of(somebody).send().await;
+        answer.is_denied(Reason::SessionUnknown);
+        gateway.origin.saw_nothing();
+        assert!(!answer.headers.contains_key("set-cookie"), "it stays");
+    }
 }
 
 async fn is_over_for(gateway: &Gateway, somebody: &SignedIn, reason: Reason) {

@@ -10,31 +10,36 @@ use crate::support::auth_server::{Behave, Options};
 use crate::support::tokens::now;
 use crate::support::{AuthServer, Config, Desk, Gateway, Http, RedisServer, SignedIn, eventually};
 
-const REFRESH: &str = "refresh_token";
+pub const REFRESH: &str = "refresh_token";
 
 /// Gateways in front of an identity server.
-struct Renewing {
-    auth: AuthServer,
-    place: Place,
-    other: Gateway,
+pub struct Renewing {
+    pub auth: AuthServer,
+    pub place: Place,
+    pub other: Gateway,
     /// The user's id.
-    user: String,
+    pub user: String,
 }
 
 impl Renewing {
     /// Access tokens live for so many seconds.
     async fn start(lifetime: i64) -> Self {
-        let auth = AuthServer::with(Options {
+        let options = Options {
             lifetime,
             ..Options::default()
-        });
+        };
+        Self::with(options, RedisServer::start()).await
+    }
+
+    /// With an identity server of this kind.
+    pub async fn with(options: Options, redis: RedisServer) -> Self {
+        let auth = AuthServer::with(options);
         let user = auth.add_user("ada@example.test", "correct horse");
         let (identity, tokens) = (auth.identity(""), auth.tokens());
         let tokens = tokens.replace("algorithms:", "leeway: 0s, algorithms:");
         let set = move |config: &mut Config| {
             config.set("identity", &identity).set("tokens", &tokens);
         };
-        let redis = RedisServer::start();
         let settle = |config: &mut Config| {
             super::settle(config, &redis, "{}");
             set(config);
@@ -58,12 +63,12 @@ impl Renewing {
         }
     }
 
-    async fn sign_in(&self) -> SignedIn {
+    pub async fn sign_in(&self) -> SignedIn {
         let tokens = self.auth.sign_in(&self.user);
         self.place.desk.sign_in_by(tokens).await
     }
 
-    fn both(&self) -> [&Gateway; 2] {
+    pub fn both(&self) -> [&Gateway; 2] {
         [&self.place.gateway, &self.other]
     }
 
@@ -79,7 +84,7 @@ impl Renewing {
 }
 
 /// The access token that the origin saw.
-fn forwarded(gateway: &Gateway) -> String {
+pub fn forwarded(gateway: &Gateway) -> String {
     let seen = gateway.origin.only();
     let field = seen.header("authorization").unwrap().to_owned();
     field.strip_prefix("Bearer ").unwrap().to_owned()

@@ -1,10 +1,18 @@
 //! Who tries too often, from where, and what becomes of the owner of an account.
 
+use std::time::{Duration, Instant};
+
 use foregate::denial::Reason;
 use serde_json::json;
 
 use super::*;
+use crate::support::auth_server::{Behave, PUBLISHABLE};
 use crate::support::{RedisServer, eventually};
+
+/// The identity server's own paths.
+const DOOR: &str = r#"
+  - { path: "/auth/v1/{*rest}", access: optional, serve: identity_server, errors: gotrue }
+"#;
 
 /// Whoever connects may say where from.
 const BEHIND: &str = "{ from: [127.0.0.1], hops: 1 }";
@@ -101,7 +109,7 @@ async fn an_account_that_everybody_guesses_at_is_slow_and_open() {
 
 #[tokio::test]
 async fn those_that_wait_are_bounded() {
-    let desk = behind("everywhere: 1/d, longest_delay: 5s, waiting: 0").await;
+    let desk = behind("everywhere: 1/d, longest_delay: 5s, waiting: 0, refusal_floor: 0s").await;
     for http in Http::BOTH {
         let email = format!("{http:?}@example.test").to_lowercase();
         let first = desk.tries(http, "203.0.113.1", &email, "guess").await;
@@ -110,6 +118,77 @@ async fn those_that_wait_are_bounded() {
         second.is_denied(Reason::SignInBusy);
     }
     assert_eq!(desk.double.calls("password"), 2);
+}
+
+/// The floor under refusals, with which a wrong password and an account that is not there take the same.
+const FLOOR: Duration = Duration::from_millis(400);
+
+#[tokio::test]
+async fn a_refusal_tells_nobody_by_its_time_whether_there_is_such_an_account() {
+    let limits = format!("{UNLIMITED}, refusal_floor: {}ms", FLOOR.as_millis());
+    let desk = Desk::with(Options::default(), "", &limits, |config| {
+        config.more_routes(DOOR);
+    })
+    .await;
+    desk.double.add_user(EMAIL, PASSWORD);
+    // The identity server hashes only for whom it knows.
+    for (email, how) in [
+        ("nobody@example.test", Behave::Well),
+        (EMAIL, Behave::Slow(FLOOR / 2)),
+    ] {
+        desk.double.behave("password", how);
+        for http in Http::BOTH {
+            let started = Instant::now();
+            let answer = desk
+                .post(http, "login", &login(email, "guess"))
+                .send()
+                .await;
+            answer.is_denied(Reason::InvalidCredentials);
+            assert!(started.elapsed() >= FLOOR, "{email}");
+            let started = Instant::now();
+            let call = desk
+                .gateway
+                .post(http, "/auth/v1/token?grant_type=password")
+                .header("apikey", PUBLISHABLE)
+                .header("content-type", "application/json")
+                .body(login(email, "guess").to_string());
+            assert_eq!(call.send().await.status, 400);
+            assert!(started.elapsed() >= FLOOR, "{email} at the door");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_is_held_keeps_no_turn_and_those_that_are_held_are_bounded() {
+    let limits = format!("{UNLIMITED}, refusal_floor: 5s, waiting: 1");
+    let desk = Desk::with(
+        Options::default(),
+        ", concurrency: 1, queue: 0",
+        &limits,
+        |_| {},
+    )
+    .await;
+    desk.double.add_user(EMAIL, PASSWORD);
+    let wrong = login(EMAIL, "guess");
+    let held = async {
+        let answer = desk.post(Http::One, "login", &wrong).send().await;
+        answer.is_denied(Reason::InvalidCredentials);
+    };
+    let others = async {
+        let waiting = || desk.gateway.metrics().sum("foregate_sign_in_waiting", &[]) == 1.0;
+        eventually("it is held", waiting).await;
+        // Who knows the password is not held, and finds the one turn free.
+        desk.signed_in(Http::Two, EMAIL).await;
+        for http in Http::BOTH {
+            let answer = desk.post(http, "login", &wrong).send().await;
+            answer.is_denied(Reason::SignInBusy);
+        }
+    };
+    futures_util::future::join(held, others).await;
+    assert_eq!(
+        desk.gateway.metrics().sum("foregate_sign_in_waiting", &[]),
+        0.0
+    );
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::socket::Sockets;
 use super::{OPEN, ended, gateway};
 use crate::support::tokens::now;
-use crate::support::{Exchange, Gateway, Http, eventually};
+use crate::support::{Exchange, Gateway, Http, World, eventually};
 
 pub const EVENTS: (&str, &str) = ("content-type", "text/event-stream; charset=utf-8");
 
@@ -189,4 +189,58 @@ async fn an_origin_that_ends_its_events_ends_them_as_it_likes() {
         assert_eq!(text, format!(": hello\n\n{}", last("drained", 503)));
     }
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_stream_that_is_judged_again_is_not_one_more_write() {
+    let world = World::new();
+    let owner = world.user();
+    let project = world.project(&owner, "private");
+    let mut gateway = Gateway::with(|config| {
+        world.configure(config);
+        config.more_routes(
+            "- { path: \"/projects/{project_id:uuid}/follow\", methods: [POST], access: user, resource: project }",
+        );
+    })
+    .await;
+    let path = format!("/projects/{project}/follow");
+    gateway.origin.on(&path, |exchange| {
+        exchange.begin(200, &[EVENTS]);
+        exchange.chunk("data: first\n\n");
+        exchange.wait_for_close();
+    });
+    let token = gateway.issuer.token_of(&owner);
+    for http in Http::BOTH {
+        let mut stream = gateway.post(http, &path).bearer(&token).begin().await;
+        assert_eq!(stream.chunk().await.unwrap().unwrap(), "data: first\n\n");
+        let raises = |gateway: &Gateway| gateway.metrics().sum("foregate_facts_raises_total", &[]);
+        let before = raises(&gateway);
+        assert!(before > 0.0, "it is a write");
+        let routes = gateway.config_value("routes");
+        let open = format!("- {{ path: /{http:?}, access: public }}");
+        gateway
+            .reload(|config| {
+                config.more_routes(&open);
+            })
+            .await;
+        // What is judged behind that change was judged behind the first one, too.
+        gateway
+            .reload(|config| {
+                let denied = config.get("routes").replace(
+                    "methods: [POST], access: user, resource: project",
+                    "methods: [POST], access: user, resource: project, action: \"share:any\"",
+                );
+                config.set("routes", &denied);
+            })
+            .await;
+        let id = stream.id().to_owned();
+        stream.finish().await;
+        assert_eq!(gateway.log_line(&id)["cause"], "denied");
+        assert_eq!(raises(&gateway), before);
+        gateway
+            .reload(|config| {
+                config.set("routes", &routes);
+            })
+            .await;
+    }
 }

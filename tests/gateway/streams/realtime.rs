@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::socket::{End, Socket, Sockets};
 use super::{OPEN, ended};
 use crate::support::tokens::{ISSUER, now};
-use crate::support::{Config, Gateway, Http, Origin, eventually};
+use crate::support::{Config, Door, Gateway, Http, Origin, Reply, eventually};
 
 const KEY: &str = "sb_publishable_0123456789";
 const USERS: &str = "/realtime/users?vsn=2.0.0&apikey=sb_publishable_0123456789";
@@ -305,4 +305,43 @@ async fn while_keys_are_away_a_token_is_not_bad() {
     socket.say(&join(&gateway.issuer.sign(&claims))).await;
     assert_eq!(socket.end().await, told(1013, Reason::KeysUnavailable));
     assert_eq!(sockets.heard(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_socket_is_shown_to_nobody_who_has_not_said_who_they_are() {
+    let sockets = Sockets::start();
+    let gateway = gateway(&sockets, |config| {
+        config.more_routes(
+            "- { path: \"/realtime/plain/{*rest}\", methods: [GET], access: user, apikey: required, upgrade: [websocket], realtime: true }",
+        );
+    })
+    .await;
+    for (number, status) in [200, 206, 404, 500].into_iter().enumerate() {
+        let path = format!("/realtime/plain/{number}");
+        gateway.origin.on(&path, move |exchange| {
+            let answer = Reply::new(status).header("etag", "\"secret\"");
+            exchange.reply(&answer.body("secret"));
+        });
+        let asks = |more: String| {
+            let head = format!(
+                "GET {path}?apikey={KEY} HTTP/1.1\r\nHost: api.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{more}\r\n"
+            );
+            let gateway = &gateway;
+            async move {
+                let mut raw = gateway.raw(Door::Tls).await;
+                raw.write(head).await;
+                raw.answer().await.answer()
+            }
+        };
+        let answer = asks(String::new()).await;
+        answer.is_denied(Reason::TokenMissing);
+        assert!(!answer.headers.contains_key("etag"));
+        assert!(!answer.text().contains("secret"), "{}", answer.text());
+        // Whoever says it at once is shown what there is.
+        let token = gateway.issuer.token();
+        let answer = asks(format!("Authorization: Bearer {token}\r\n")).await;
+        assert_eq!((answer.status.as_u16(), answer.text()), (status, "secret"));
+        gateway.origin.take();
+    }
 }

@@ -52,6 +52,8 @@ pub enum Behave {
     Fail(u16),
     /// With this status and code.
     Refuse(u16, &'static str),
+    /// With a body of so many bytes.
+    Fill(usize),
     /// As documented, after this long.
     Slow(Duration),
     /// As documented, when the gate is open.
@@ -236,6 +238,16 @@ impl AuthServer {
         (text("access_token"), text("refresh_token"))
     }
 
+    /// New tokens for a refresh token, as if another client had used it: access and refresh token.
+    #[track_caller]
+    pub fn refresh(&self, token: &str) -> (String, String) {
+        let state::Refreshed::Good(body) = self.shared.refresh(&mut self.state(), token) else {
+            panic!("it is refused");
+        };
+        let text = |name: &str| body[name].as_str().unwrap().to_owned();
+        (text("access_token"), text("refresh_token"))
+    }
+
     /// What an access token says.
     pub fn claims(token: &str) -> serde_json::Value {
         state::claims_of(token).unwrap()
@@ -371,6 +383,7 @@ async fn answer(
             ));
         }
         Behave::Refuse(status, code) => return Ok(answers::error(&call, status, code, "as told")),
+        Behave::Fill(bytes) => return Ok(Response::new(Full::from(vec![b' '; bytes]))),
         Behave::Slow(pause) => tokio::time::sleep(pause).await,
         Behave::Wait(ref hold) => hold.pass().await,
     }

@@ -1,0 +1,302 @@
+//! Which tables a statement reads, and which triggers tell of changes in them.
+//!
+//! Decides:  what the plan of a statement says it reads. Trusts: the database's planner and catalog.
+//! Not here: whether the triggers are those that are needed (`facts::proof`).
+//!
+//! A plan names every table it reads, also behind a view or a policy. It is made for any parameter and never carried out.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Error, SimpleQueryMessage};
+
+use super::value::ParamType;
+
+/// What one statement reads.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// Its tables, by name.
+    pub tables: Vec<Table>,
+    /// Functions of the operator's that it calls: what those read is in no plan.
+    pub functions: Vec<String>,
+    /// Lower-case words of the statement and of what its plan compares and gives: whatever column it reads is among them.
+    pub words: BTreeSet<String>,
+    /// Whether it reads all columns of something.
+    pub reads_all: bool,
+}
+
+/// A table, and what tells of its changes.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// With its schema.
+    pub name: String,
+    /// Whether it holds its own rows; a foreign table or a materialised view changes where no trigger sees it.
+    pub is_table: bool,
+    /// Its columns, without those of the primary key.
+    pub columns: Vec<String>,
+    /// Its triggers.
+    pub triggers: Vec<Trigger>,
+}
+
+/// A trigger that is switched on.
+#[derive(Clone, Debug)]
+pub struct Trigger {
+    /// The function it calls.
+    pub function: String,
+    /// The first argument that it gives.
+    pub argument: String,
+    /// Whether it is called for each row after an insertion.
+    pub inserts: bool,
+    /// The same for an update.
+    pub updates: bool,
+    /// The same for a deletion.
+    pub deletes: bool,
+    /// Whether it is called after everything was taken out at once.
+    pub truncates: bool,
+    /// The only columns whose updates it is called for; empty for all.
+    pub columns: Vec<String>,
+}
+
+/// `pg_trigger.tgtype`.
+const ROW: i32 = 1;
+const BEFORE: i32 = 2;
+const INSERT: i32 = 4;
+const DELETE: i32 = 8;
+const UPDATE: i32 = 16;
+const TRUNCATE: i32 = 32;
+const INSTEAD: i32 = 64;
+
+/// The name a plan is made under, inside one transaction.
+const NAME: &str = "foregate_reading";
+
+const TABLES: &str = "select n.nspname || '.' || c.relname, c.relkind in ('r', 'p'),
+  array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+    and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary and a.attnum = any (i.indkey)))
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where n.nspname || '.' || c.relname = any ($1)";
+
+const TRIGGERS: &str = "select n.nspname || '.' || c.relname, p.proname::text,
+  split_part(encode(t.tgargs, 'escape'), '\\000', 1), t.tgtype::int4,
+  array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum = any (t.tgattr))
+from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
+where t.tgenabled in ('O', 'A') and n.nspname || '.' || c.relname = any ($1)";
+
+/// Functions written in a language in which they can read tables.
+const FUNCTIONS: &str =
+    "select distinct p.proname::text from pg_proc p join pg_language l on l.oid = p.prolang
+  join pg_namespace n on n.oid = p.pronamespace
+where l.lanname not in ('internal', 'c') and n.nspname not in ('pg_catalog', 'information_schema')";
+
+/// What each of these reads.
+pub(super) async fn of(
+    client: &Client,
+    statements: &[(Arc<str>, ParamType)],
+) -> Result<Vec<Reading>, Error> {
+    let mut plans = Vec::with_capacity(statements.len());
+    for (sql, kind) in statements {
+        plans.push(plan(client, sql, *kind).await?);
+    }
+    let functions: Vec<String> = client
+        .query_typed(FUNCTIONS, &[])
+        .await?
+        .iter()
+        .map(|row| row.try_get(0))
+        .collect::<Result<_, _>>()?;
+    let names: BTreeSet<&String> = plans.iter().flat_map(|plan| &plan.tables).collect();
+    let names: Vec<&String> = names.into_iter().collect();
+    let mut tables = Vec::with_capacity(names.len());
+    for row in client
+        .query_typed(TABLES, &[(&names, Type::TEXT_ARRAY)])
+        .await?
+    {
+        tables.push(Table {
+            name: row.try_get(0)?,
+            is_table: row.try_get(1)?,
+            columns: row.try_get(2)?,
+            triggers: Vec::new(),
+        });
+    }
+    for row in client
+        .query_typed(TRIGGERS, &[(&names, Type::TEXT_ARRAY)])
+        .await?
+    {
+        let name: String = row.try_get(0)?;
+        let kind: i32 = row.try_get(3)?;
+        let is = |bits: i32| kind & bits == bits;
+        let after = kind & (BEFORE | INSTEAD) == 0;
+        let trigger = Trigger {
+            function: row.try_get(1)?,
+            argument: row.try_get(2)?,
+            inserts: after && is(ROW | INSERT),
+            updates: after && is(ROW | UPDATE),
+            deletes: after && is(ROW | DELETE),
+            truncates: after && is(TRUNCATE),
+            columns: row.try_get(4)?,
+        };
+        if let Some(table) = tables.iter_mut().find(|table| table.name == name) {
+            table.triggers.push(trigger);
+        }
+    }
+    Ok(plans
+        .into_iter()
+        .map(|plan| Reading {
+            tables: tables
+                .iter()
+                .filter(|table| plan.tables.contains(&table.name))
+                .cloned()
+                .collect(),
+            functions: functions
+                .iter()
+                .filter(|function| calls(&plan.calls, function))
+                .cloned()
+                .collect(),
+            words: plan.words,
+            reads_all: plan.reads_all,
+        })
+        .collect())
+}
+
+/// What a plan says.
+#[derive(Default)]
+struct Plan {
+    tables: BTreeSet<String>,
+    words: BTreeSet<String>,
+    reads_all: bool,
+    /// Everything in it that is computed.
+    calls: String,
+}
+
+/// A plan for any parameter. The transaction holds a pooler to one connection, and leaves no name on it.
+async fn plan(client: &Client, sql: &str, kind: ParamType) -> Result<Plan, Error> {
+    let asked = format!(
+        "begin read only; set local plan_cache_mode = force_generic_plan; prepare {NAME} ({}) as {sql}; explain (verbose, format json) execute {NAME} (null); deallocate {NAME}; rollback",
+        kind.as_str()
+    );
+    let answer = match client.simple_query(&asked).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            client.batch_execute("rollback; deallocate all").await.ok();
+            return Err(error);
+        }
+    };
+    let mut plan = Plan::default();
+    plan.words(sql);
+    plan.reads_all = reads_all(sql);
+    for message in answer {
+        if let SimpleQueryMessage::Row(row) = message
+            && let Some(text) = row.get(0)
+            && let Ok(told) = serde_json::from_str::<Value>(text)
+        {
+            plan.walk(&told, true);
+        }
+    }
+    Ok(plan)
+}
+
+impl Plan {
+    fn words(&mut self, text: &str) {
+        let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+        let words = text.split(|c| !is_part(c)).filter(|word| !word.is_empty());
+        self.words.extend(words.map(str::to_lowercase));
+    }
+
+    /// `is_top` as long as no node was left: what the first one gives is what the statement gives, while those below may give whole rows.
+    fn walk(&mut self, value: &Value, is_top: bool) {
+        match value {
+            Value::Array(values) => values.iter().for_each(|value| self.walk(value, is_top)),
+            Value::Object(object) => {
+                let text = |key: &str| object.get(key).and_then(Value::as_str);
+                if let (Some(schema), Some(name)) = (text("Schema"), text("Relation Name")) {
+                    self.tables.insert(format!("{schema}.{name}"));
+                }
+                for (key, value) in object {
+                    match (key.as_str(), value) {
+                        ("Output", Value::Array(values)) => {
+                            for text in values.iter().filter_map(Value::as_str) {
+                                self.calls.push_str(text);
+                                self.calls.push('\n');
+                                if is_top {
+                                    self.words(text);
+                                }
+                            }
+                        }
+                        (_, Value::String(text)) => {
+                            self.calls.push_str(text);
+                            self.calls.push('\n');
+                            self.words(text);
+                        }
+                        ("Plans", below) => self.walk(below, false),
+                        (_, other) => self.walk(other, is_top),
+                    }
+                }
+            }
+            Value::String(text) => {
+                self.calls.push_str(text);
+                self.calls.push('\n');
+                self.words(text);
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+}
+
+/// Whether a statement has a `*` that stands for columns: all but `count(*)` and a product.
+fn reads_all(sql: &str) -> bool {
+    sql.match_indices('*').any(|(at, _)| {
+        let before = sql.get(..at).unwrap_or_default().trim_end();
+        before.ends_with('.')
+            || before.ends_with(',')
+            || before
+                .rsplit(|c: char| !c.is_alphanumeric())
+                .next()
+                .is_some_and(|word| word.eq_ignore_ascii_case("select"))
+    })
+}
+
+/// Whether the text calls a function of this name.
+fn calls(text: &str, function: &str) -> bool {
+    text.match_indices(function).any(|(at, _)| {
+        let before = text.get(..at).and_then(|before| before.chars().next_back());
+        let after = text.get(at + function.len()..).unwrap_or_default();
+        let is_whole = !before.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        is_whole && after.trim_start_matches('"').starts_with('(')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_that_stands_for_columns_is_seen() {
+        for sql in ["select * from t", "SELECT t.* from t", "select a, * from t"] {
+            assert!(reads_all(sql), "{sql}");
+        }
+        for sql in ["select count(*) from t", "select a * 2 from t", "select a"] {
+            assert!(!reads_all(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn only_a_whole_name_is_a_call() {
+        assert!(calls("x\npublic.lookup(t.id)", "lookup"));
+        assert!(calls("\"Look\"(t.id)", "Look"));
+        assert!(!calls("is_lookup(t.id)", "lookup"));
+        assert!(!calls("t.lookup", "lookup"));
+    }
+
+    #[test]
+    fn a_plan_names_its_tables_and_what_it_compares_but_not_the_whole_rows_below() {
+        let told = serde_json::json!([{ "Plan": {
+            "Node Type": "Nested Loop", "Output": ["a.owner"],
+            "Plans": [{ "Schema": "public", "Relation Name": "a", "Output": ["a.owner", "a.secret"], "Filter": "a.shown" }]
+        } }]);
+        let mut plan = Plan::default();
+        plan.walk(&told, true);
+        assert_eq!(Vec::from_iter(plan.tables), ["public.a"]);
+        assert!(plan.words.contains("owner") && plan.words.contains("shown"));
+        assert!(!plan.words.contains("secret"));
+    }
+}

@@ -1,0 +1,104 @@
+//! A change of one's own account: whoever has somebody's session guesses no password with it, and sends nobody messages without end.
+
+use super::*;
+
+fn change<'a>(desk: &'a Desk, http: Http, token: &str, body: &Value) -> Call<'a> {
+    ask(desk, http, "PUT", "user")
+        .header("content-type", "application/json")
+        .bearer(token)
+        .body(body.to_string())
+}
+
+#[tokio::test]
+async fn guesses_at_what_proves_a_user_are_throttled_and_other_changes_are_not() {
+    for (http, guess) in [
+        (
+            Http::One,
+            json!({ "password": "new", "current_password": "guess" }),
+        ),
+        (Http::Two, json!({ "password": "new", "nonce": "123456" })),
+        (Http::Two, json!({ "current_password": null, "data": {} })),
+    ] {
+        let desk = limited(
+            Options::default(),
+            "verify: { address: 100/d, account: 2/d }",
+        )
+        .await;
+        let id = desk.double.add_user(EMAIL, PASSWORD);
+        let token = desk.double.sign_in(&id).0;
+        let wrong = Behave::Refuse(422, "reauthentication_not_valid");
+        desk.double.behave("change-user", wrong);
+        for _ in 0..2 {
+            let answer = change(&desk, http, &token, &guess).send().await;
+            says(&answer, 422, "reauthentication_not_valid");
+        }
+        for _ in 0..3 {
+            let answer = change(&desk, http, &token, &guess).send().await;
+            denied(&answer, Reason::TooManyAttempts);
+        }
+        assert_eq!(desk.double.calls("change-user"), 2, "{guess}");
+        // Nor may the code of a second factor be guessed instead, or another user suffer.
+        desk.double.behave("change-user", Behave::Well);
+        let data = json!({ "data": { "colour": "green" } });
+        for _ in 0..5 {
+            change(&desk, http, &token, &data).send().await.is_ok();
+        }
+        let eve = desk.double.add_user("eve@example.test", PASSWORD);
+        let eve = desk.double.sign_in(&eve).0;
+        let change = change(&desk, http, &eve, &json!({ "password": "something new" }));
+        change.send().await.is_ok();
+    }
+}
+
+#[tokio::test]
+async fn what_an_outage_leaves_undecided_is_no_guess() {
+    let desk = limited(
+        Options::default(),
+        "verify: { address: 100/d, account: 1/d }",
+    )
+    .await;
+    let id = desk.double.add_user(EMAIL, PASSWORD);
+    let token = desk.double.sign_in(&id).0;
+    let body = json!({ "nonce": "123456", "data": {} });
+    desk.double.behave("change-user", Behave::Fail(500));
+    for _ in 0..2 {
+        let answer = change(&desk, Http::Two, &token, &body).send().await;
+        assert_eq!(answer.status, 500, "{}", answer.text());
+        // The place comes back behind the answer.
+        settled(&desk, &token, &body).await;
+    }
+}
+
+/// Waits until the throttle has its place back.
+async fn settled(desk: &Desk, token: &str, body: &Value) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while std::time::Instant::now() < deadline {
+        if change(desk, Http::Two, token, body).send().await.status != 429 {
+            return;
+        }
+    }
+    panic!("the place does not come back");
+}
+
+#[tokio::test]
+async fn a_new_address_is_a_message_that_is_sent() {
+    let desk = limited(Options::default(), "reset: { address: 2/d }").await;
+    let id = desk.double.add_user(EMAIL, PASSWORD);
+    let token = desk.double.sign_in(&id).0;
+    for (number, http) in [Http::One, Http::Two, Http::One, Http::Two]
+        .into_iter()
+        .enumerate()
+    {
+        let body = json!({ "email": format!("{number}@example.test") });
+        let answer = change(&desk, http, &token, &body).send().await;
+        match number {
+            0 | 1 => drop(answer.is_ok()),
+            _ => denied(&answer, Reason::TooManyAttempts),
+        }
+    }
+    assert_eq!(desk.double.calls("change-user"), 2);
+    // With a proof beside it, it is both.
+    let both = json!({ "email": "last@example.test", "nonce": "123456" });
+    let answer = change(&desk, Http::Two, &token, &both).send().await;
+    denied(&answer, Reason::TooManyAttempts);
+}

@@ -1,0 +1,388 @@
+//! Notifications of the database: when they are believed, what they make worthless, and how much of it at once.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Config, Gateway, Http, Postgres, RedisServer, World, eventually};
+
+const TRIGGERS: &str = include_str!("../../deploy/sql/notify.sql");
+
+/// Lets a gateway judge by this world, and hear of its changes where this URL leads.
+fn listening(world: &World, config: &mut Config, notify: &str) {
+    world.configure(config);
+    let url = format!("{}?sslmode=disable", world.database.url());
+    config.set(
+        "database",
+        &format!("{{ url: \"{url}\", notify_url: \"{notify}?sslmode=disable\" }}"),
+    );
+}
+
+async fn status(gateway: &Gateway, token: &str, path: &str) -> u16 {
+    let call = gateway.get(Http::One, path).bearer(token);
+    call.send().await.status.as_u16()
+}
+
+async fn listens(gateway: &Gateway, is_so: f64) {
+    gateway
+        .metric_becomes("foregate_facts_listening", &[], is_so)
+        .await;
+}
+
+fn table_told(gateway: &Gateway, table: &str, kind: &str) -> Option<f64> {
+    let series = format!("foregate_facts_table_told{{kind=\"{kind}\",table=\"{table}\"}} ");
+    let metrics = gateway.metrics();
+    let line = metrics
+        .text()
+        .lines()
+        .find(|line| line.starts_with(&series));
+    line.map(|line| line[series.len()..].parse().unwrap())
+}
+
+/// Why notifications are not believed, each time that changed.
+fn whys(gateway: &Gateway) -> Vec<String> {
+    let lines = gateway.log().all(|line| line["why"].is_string());
+    let why = |line: &serde_json::Value| line["why"].as_str().unwrap().to_owned();
+    lines.iter().map(why).collect()
+}
+
+async fn says_why(gateway: &Gateway, part: &str) {
+    eventually(part, || whys(gateway).iter().any(|why| why.contains(part))).await;
+}
+
+/// What `check --connect` says of a configuration: whether it is good, and its output.
+fn check(gateway: &Gateway) -> (bool, String) {
+    let output = std::process::Command::new(crate::support::gateway::program())
+        .args(["check", "--connect", "--config"])
+        .arg(gateway.path("foregate.yaml"))
+        .output()
+        .unwrap();
+    (
+        output.status.success(),
+        String::from_utf8(output.stdout).unwrap(),
+    )
+}
+
+/// Ends the connection that hears, as a restart of a server between us would.
+fn cut(world: &World) {
+    world.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'foregate listener'");
+}
+
+#[tokio::test]
+async fn notifications_are_believed_only_when_every_table_that_is_read_has_its_triggers() {
+    let world = World::new();
+    let url = world.database.url();
+    let gateway = Gateway::with(|config| listening(&world, config, &url)).await;
+    says_why(&gateway, "nothing tells of changes of `public.users`").await;
+    listens(&gateway, 0.0).await;
+    for (table, kind) in [
+        ("public.users", "caller"),
+        ("public.team_members", "memberships"),
+        ("public.teams", "memberships"),
+        ("public.projects", "project"),
+        ("public.project_teams", "project"),
+        ("public.generations", "generation"),
+    ] {
+        assert_eq!(table_told(&gateway, table, kind), Some(0.0), "{table}");
+    }
+    let (is_good, told) = check(&gateway);
+    assert!(is_good, "it runs all the same, with shorter ages: {told}");
+    let expected = "nothing tells of changes of `public.projects`, which `resources.project.query` reads: it has no trigger for the kind `project`";
+    assert!(told.contains(expected), "{told}");
+    // Somebody puts them in.
+    world.sql(TRIGGERS);
+    listens(&gateway, 1.0).await;
+    assert_eq!(
+        table_told(&gateway, "public.projects", "project"),
+        Some(1.0)
+    );
+    let (is_good, told) = check(&gateway);
+    assert!(is_good && !told.contains("notify_url"), "{told}");
+    // Each of these alone is enough to believe nothing, from the next connection on.
+    for (change, part, undo) in [
+        (
+            "drop trigger foregate_tell on project_teams",
+            "changes of `public.project_teams`",
+            TRIGGERS,
+        ),
+        (
+            "alter table users disable trigger foregate_tell",
+            "`public.users`",
+            "alter table users enable trigger foregate_tell",
+        ),
+        (
+            "create or replace trigger foregate_tell after insert or update on team_members for each row execute function foregate_tell('memberships', 'user_id')",
+            "of DELETE",
+            TRIGGERS,
+        ),
+        (
+            "create or replace trigger foregate_tell after insert or delete or update of user_id on projects for each row execute function foregate_tell('project', 'id')",
+            "of an UPDATE of visibility",
+            TRIGGERS,
+        ),
+        (
+            "create or replace trigger foregate_tell after insert or delete or update on projects for each row execute function foregate_tell('projects', 'id')",
+            "for the kind `project`",
+            TRIGGERS,
+        ),
+        (
+            "drop trigger foregate_tell_everything on generations",
+            "of TRUNCATE",
+            TRIGGERS,
+        ),
+        (
+            "drop trigger foregate_tell_children on generations",
+            "what was made from a changed row",
+            TRIGGERS,
+        ),
+    ] {
+        world.sql(change);
+        let before = whys(&gateway).len();
+        cut(&world);
+        eventually(change, || {
+            let told = whys(&gateway);
+            told.len() > before && told.iter().skip(before).any(|why| why.contains(part))
+        })
+        .await;
+        listens(&gateway, 0.0).await;
+        world.sql(undo);
+        listens(&gateway, 1.0).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_query_reads_is_found_behind_views_and_functions_and_after_a_reload() {
+    let world = World::new();
+    world.sql(TRIGGERS);
+    world.sql("create table secrets (project_id uuid primary key, visibility text);
+        create view shown as select p.id, p.user_id, coalesce(s.visibility, p.visibility) as visibility from projects p left join secrets s on s.project_id = p.id;
+        create function hidden(id uuid) returns text language plpgsql stable as $$ begin return (select s.visibility from secrets s where s.project_id = id); end $$;");
+    let url = world.database.url();
+    let mut gateway = Gateway::with(|config| listening(&world, config, &url)).await;
+    listens(&gateway, 1.0).await;
+    let resources = |query: &str| {
+        format!(
+            "\n  project: {{ query: \"{query}\" }}\n  generation: {{ query: \"select user_id as owner from generations where id = $1\" }}\n  async_job: {{ learned: true }}"
+        )
+    };
+    let routes = gateway
+        .config_value("routes")
+        .replace(", within: path.project_id", "");
+    for (query, part) in [
+        (
+            "select user_id as owner, visibility from shown where id = $1",
+            "`public.secrets`",
+        ),
+        (
+            "select user_id as owner, hidden(id) as visibility from projects where id = $1",
+            "calls `hidden()`",
+        ),
+    ] {
+        let change = |config: &mut Config| {
+            config.set("resources", &resources(query));
+            config.set("routes", &routes);
+        };
+        gateway.reload(change).await;
+        says_why(&gateway, part).await;
+        listens(&gateway, 0.0).await;
+    }
+    gateway
+        .reload(|config| {
+            let query = "select user_id as owner, visibility from projects where id = $1";
+            config.set("resources", &resources(query));
+        })
+        .await;
+    listens(&gateway, 1.0).await;
+}
+
+#[tokio::test]
+async fn what_is_told_in_another_database_is_not_heard() {
+    let world = World::new();
+    world.sql(TRIGGERS);
+    let other = Postgres::start();
+    other.sql(TRIGGERS);
+    let url = other.url();
+    let gateway = Gateway::with(|config| listening(&world, config, &url)).await;
+    says_why(&gateway, "they are different databases").await;
+    listens(&gateway, 0.0).await;
+    let (is_good, told) = check(&gateway);
+    assert!(
+        is_good && told.contains("they are different databases"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn a_lost_connection_shortens_ages_at_once_and_a_new_one_is_proven_afresh() {
+    let mut world = World::new();
+    world.sql(TRIGGERS);
+    let url = world.database.url();
+    let gateway = Gateway::with(|config| listening(&world, config, &url)).await;
+    listens(&gateway, 1.0).await;
+    world.database.kill();
+    listens(&gateway, 0.0).await;
+    world.database.start_again();
+    listens(&gateway, 1.0).await;
+}
+
+#[tokio::test]
+async fn what_is_said_without_an_id_makes_everything_worthless_on_every_replica_and_in_the_store() {
+    let (world, redis) = (World::new(), RedisServer::start());
+    world.sql(TRIGGERS);
+    let owner = world.user();
+    let url = world.database.url();
+    let configure = |config: &mut Config| {
+        listening(&world, config, &url);
+        config.store(&redis.url());
+    };
+    let first = Gateway::with(configure).await;
+    let second = first.replica(configure).await;
+    let token = first.issuer.token_of(&owner);
+    for replica in [&first, &second] {
+        crate::performance::is_ready(replica).await;
+        listens(replica, 1.0).await;
+    }
+    let project = world.project(&owner, "private");
+    let path = format!("/projects/{project}");
+    for replica in [&first, &second] {
+        assert_eq!(status(replica, &token, &path).await, 200);
+    }
+    // As if a trigger had been lost for a moment.
+    world.sql(&format!(
+        "set session_replication_role = replica; delete from projects where id = '{project}'"
+    ));
+    for replica in [&first, &second] {
+        assert_eq!(status(replica, &token, &path).await, 200, "nobody knows");
+    }
+    // The facts that both know are in the store, too.
+    eventually("facts are in the store", || {
+        redis.say("DBSIZE").text().parse::<u64>().unwrap() >= 3
+    })
+    .await;
+    world.sql("notify foregate_facts, 'everything'");
+    let deadline = Instant::now() + Duration::from_secs(5);
+    for replica in [&first, &second] {
+        while status(replica, &token, &path).await != 404 {
+            assert!(Instant::now() < deadline, "it is still believed");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_truncated_table_is_told_of() {
+    let world = World::new();
+    world.sql(TRIGGERS);
+    let owner = world.user();
+    let project = world.project(&owner, "private");
+    let url = world.database.url();
+    let gateway = Gateway::with(|config| listening(&world, config, &url)).await;
+    listens(&gateway, 1.0).await;
+    let token = gateway.issuer.token_of(&owner);
+    let path = format!("/projects/{project}");
+    assert_eq!(status(&gateway, &token, &path).await, 200);
+    world.sql("truncate projects cascade");
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while status(&gateway, &token, &path).await != 404 {
+        assert!(Instant::now() < deadline, "it is still believed");
+    }
+}
+
+#[tokio::test]
+async fn ten_thousand_changed_rows_are_told_to_other_replicas_in_few_messages() {
+    let (world, redis) = (World::new(), RedisServer::start());
+    world.sql(TRIGGERS);
+    let owner = world.user();
+    let url = world.database.url();
+    let configure = |config: &mut Config| {
+        listening(&world, config, &url);
+        config.store(&redis.url());
+    };
+    let first = Gateway::with(configure).await;
+    // Hears of nothing by itself.
+    let second = first
+        .replica(|config| {
+            world.configure(config);
+            config.store(&redis.url());
+        })
+        .await;
+    for replica in [&first, &second] {
+        crate::performance::is_ready(replica).await;
+    }
+    listens(&first, 1.0).await;
+    let project = world.project(&owner, "private");
+    let path = format!("/projects/{project}");
+    let token = first.issuer.token_of(&owner);
+    let rows = format!(
+        "insert into projects (id, user_id) select gen_random_uuid(), '{owner}' from generate_series(1, 10000)"
+    );
+    world.sql(&rows);
+    for replica in [&first, &second] {
+        assert_eq!(status(replica, &token, &path).await, 200);
+    }
+    let other = world.user();
+    world.sql(&format!("update projects set user_id = '{other}'"));
+    let notified = |least: f64| {
+        let metrics = first.metrics();
+        metrics.sum("foregate_facts_notifications_total", &[]) >= least
+    };
+    eventually("all are heard of", || notified(20_000.0)).await;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    for replica in [&first, &second] {
+        while status(replica, &token, &path).await != 404 {
+            assert!(Instant::now() < deadline, "it is still believed");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let heard = second
+        .metrics()
+        .sum("foregate_facts_raises_heard_total", &[]);
+    assert!(heard <= 500.0, "{heard} messages");
+}
+
+#[tokio::test]
+async fn a_writer_under_row_level_security_tells_also_those_whose_rows_it_cannot_see() {
+    let world = World::new();
+    world.sql(TRIGGERS);
+    let (owner, member) = (world.user(), world.user());
+    let team = world.team(&owner);
+    world.join(&team, &member, "viewer");
+    let project = world.project(&owner, "team-only");
+    world.share(&project, &team, "read");
+    let (parent, child) = {
+        let parent = world.generation(&owner, None, None);
+        let child = world.generation(&member, None, Some(&parent));
+        (parent, child)
+    };
+    // A user of Supabase: may write its own team and its own generations, and sees nobody else's rows.
+    world.sql(&format!(
+        "create role authenticated login;
+        grant select, update, delete on teams, team_members, generations to authenticated;
+        alter table team_members enable row level security;
+        create policy own on team_members for select to authenticated using (user_id = '{owner}');
+        alter table generations enable row level security;
+        create policy own on generations to authenticated using (user_id = '{owner}');"
+    ));
+    let as_user = |sql: &str| {
+        world.sql(&format!("set role authenticated; {sql}"));
+    };
+    let url = world.database.url();
+    let gateway = Gateway::with(|config| listening(&world, config, &url)).await;
+    listens(&gateway, 1.0).await;
+    let token = gateway.issuer.token_of(&member);
+    let paths = [
+        format!("/projects/{project}"),
+        format!("/generations/{child}"),
+    ];
+    for path in &paths {
+        assert_eq!(status(&gateway, &token, path).await, 200, "{path}");
+    }
+    as_user(&format!(
+        "update teams set is_active = false where id = '{team}'"
+    ));
+    as_user(&format!("delete from generations where id = '{parent}'"));
+    let deadline = Instant::now() + Duration::from_secs(5);
+    for path in &paths {
+        while status(&gateway, &token, path).await != 404 {
+            assert!(Instant::now() < deadline, "{path} is still believed");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
