@@ -200,7 +200,8 @@ if [ "$full" = yes ]; then
     target=$(basename "$target" .rs)
     step "fuzz $target" tests/fuzz/run.sh "$target" 60
   done
-  step 'benches' cargo bench --locked
+  # In the profile of the large tests, which is built by now: whole-program builds of every benchmark would take an hour.
+  step 'benches' cargo bench --locked --profile large
 fi
 
 printf '\n=== %s s\n' "$SECONDS"

@@ -91,6 +91,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_key_in_the_query_is_found_in_every_spelling() {
+        for query in [
+            "apikey=a",
+            "APIKEY=a",
+            "apiKey=a&b=c",
+            "b=c;apikey=a",
+            "%61pi%6bey=a",
+            "api%4bey=%61",
+            "+apikey+=a",
+        ] {
+            assert_eq!(in_query(query).collect::<Vec<_>>(), ["a"], "{query}");
+        }
+        for query in ["", "apiey=a", "key=apikey", "select=id", "apikey"] {
+            assert_eq!(in_query(query).count(), 0, "{query}");
+        }
+    }
+
+    #[test]
     fn there_is_one_key_or_none_and_everybody_finds_the_same() {
         let none = HeaderMap::new();
         let mut one = HeaderMap::new();

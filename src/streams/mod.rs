@@ -224,6 +224,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn events_are_told_by_their_media_type_alone() {
+        for kind in [
+            "text/event-stream",
+            "text/event-stream; charset=utf-8",
+            " Text/Event-Stream ;a=b",
+            "text/event-stream ",
+        ] {
+            assert!(is_sse(kind.as_bytes()), "{kind}");
+        }
+        for kind in [
+            "",
+            "text/event",
+            "text/event-streams",
+            "text/event-stream+x",
+            "x text/event-stream",
+        ] {
+            assert!(!is_sse(kind.as_bytes()), "{kind}");
+        }
+    }
+
+    #[test]
     fn a_client_can_tell_a_lost_proof_from_a_denial() {
         let code = |reason| Ending::refused(reason).close_code();
         assert_eq!(code(Reason::TokenExpired), 4401);
