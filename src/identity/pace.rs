@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn a_token_without_an_outcome_is_sent_twice_and_then_ever_more_rarely() {
         let (pace, token, other) = (Pace::new(), [1; 32], [2; 32]);
-        let start = Instant::now();
+        let start = crate::clock::now();
         let mut sent = Vec::new();
         // Somebody asks every 100 ms for five minutes.
         for tick in 0..3000_u64 {
