@@ -15,6 +15,7 @@ mod later;
 mod metrics;
 mod operation;
 mod pace;
+mod profile;
 mod refresh;
 mod renewer;
 mod sealed;

@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::attempts::Admissions;
 use self::recognise::{Asked, BodyRule, Odd, is_for_users, is_open, recognise};
-use super::{AuthError, Call, Grant, IdentityServer, Operation, Refreshed, Reply};
+use super::{AuthError, Call, Grant, IdentityServer, Operation, Refreshed, Reply, profile};
 use crate::answer::Answer;
 use crate::auth::{Permit, Spent};
 use crate::config::secret::Secret;
@@ -214,7 +214,19 @@ impl Visit {
             self.hold_refusal(began).await?;
         }
         if let Some(grant) = granted(&reply) {
+            let user = grant.user.clone();
             self.begin(grant).await?;
+            match profile::may_be_new(asked.operation) {
+                // The tokens are good without it, and it is tried again behind the next sign-in; what went wrong is in the log.
+                true => drop(profile::make_now(&self.process, &self.snapshot, user.get()).await),
+                false => profile::make_later(&self.process, &self.snapshot, user.get()),
+            }
+        }
+        // Whoever follows a link in a message gets the tokens where it leads, and no other answer of ours before they use them.
+        if let Some(token) = reply::linked(&reply)
+            && let Some(user) = self.user_of(token).await
+        {
+            drop(profile::make_now(&self.process, &self.snapshot, &user).await);
         }
         reply::answer(&reply, self.version)
     }

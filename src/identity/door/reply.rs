@@ -49,6 +49,15 @@ pub(super) fn answer(reply: &Reply, version: GotrueVersion) -> Result<Response<A
     Ok(written(reply.status, &reply.headers, body, version))
 }
 
+/// The access token that a redirect hands to a page, behind the `#` of where it leads.
+pub(super) fn linked(reply: &Reply) -> Option<&str> {
+    let location = reply.headers.get(LOCATION)?.to_str().ok()?;
+    let (_, fragment) = location.split_once('#')?;
+    let mut pairs = fragment.split('&');
+    let token = pairs.find_map(|pair| pair.strip_prefix("access_token="));
+    token.filter(|_| reply.status.is_redirection())
+}
+
 /// An error in the identity server's words.
 pub(super) fn error(error: &AuthError, version: GotrueVersion) -> Response<Answer> {
     let mut headers = HeaderMap::new();

@@ -3,10 +3,12 @@
 //! Decides:  the order: what ends is refused here first, and ended there second. Trusts: `sessions` to refuse it everywhere.
 //! Not here: the gateway's own `logout` (`endpoints`), which ends the same in the same way.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Response;
 use hyper::header::USER_AGENT;
+use serde_json::json;
 
 use super::attempts::Admissions;
 use super::recognise::{Asked, Scope};
@@ -28,7 +30,7 @@ impl Visit {
     /// cannot be told from what was there before, and would be refused at its first use.
     pub(super) async fn begin(&self, grant: Grant) -> Result<(), Denial> {
         // What is not accepted here does no harm here.
-        let Some(verified) = self.verified(&grant).await else {
+        let Some(verified) = self.granted(&grant).await else {
             return Ok(());
         };
         if self.is_listed(&verified) {
@@ -61,12 +63,29 @@ impl Visit {
     /// Whether new tokens are of something that was revoked here, of which the identity server may not know yet.
     pub(super) async fn is_revoked(&self, grant: &Grant) -> bool {
         // What cannot be judged now is judged when it is used.
-        let verified = self.verified(grant).await;
+        let verified = self.granted(grant).await;
         verified.is_some_and(|verified| self.is_listed(&verified))
     }
 
-    async fn verified(&self, grant: &Grant) -> Option<std::sync::Arc<Verified>> {
+    /// The user of an access token, in the words of the identity server's own document about them.
+    pub(super) async fn user_of(&self, token: &str) -> Option<String> {
+        let verified = self.verified(token).await?;
+        let claim = |name: &str| verified.claims().get(name);
+        let user = json!({
+            "id": verified.subject(),
+            "email": claim("email"),
+            "is_anonymous": verified.is_anonymous(),
+            "user_metadata": claim("user_metadata").unwrap_or(&json!({})),
+        });
+        Some(user.to_string())
+    }
+
+    async fn granted(&self, grant: &Grant) -> Option<Arc<Verified>> {
         let token = std::str::from_utf8(grant.access_token.expose()).ok()?;
+        self.verified(token).await
+    }
+
+    async fn verified(&self, token: &str) -> Option<Arc<Verified>> {
         let tokens = self.snapshot.tokens();
         match tokens.verify_or_wait(token, clock::unix_now).await {
             Ok(Presented::User(verified)) => Some(verified),

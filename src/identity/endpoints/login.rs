@@ -18,7 +18,7 @@ use crate::answer::Answer;
 use crate::clock;
 use crate::denial::{Denial, Extra, Reason};
 use crate::identity::throttle::Attempt;
-use crate::identity::{AuthError, CallError, Grant, Operation, to_the_end};
+use crate::identity::{AuthError, CallError, Grant, Operation, profile, to_the_end};
 use crate::sessions::list::LEEWAY;
 use crate::sessions::record::{Carrier, InnerTokens, Seen};
 use crate::sessions::sign_in::{Begun, Granted};
@@ -74,7 +74,7 @@ pub(super) async fn login(visit: &Visit, unread: Unread) -> Result<Response<Answ
         };
         admission.succeeded();
         let begun = at_work.begin(&grant).await?;
-        at_work.make_profile_later(grant.user.get());
+        profile::make_later(&at_work.process, &at_work.snapshot, grant.user.get());
         Ok(Ok((grant, begun)))
     })
     .await?;

@@ -14,7 +14,6 @@ mod input;
 mod login;
 mod logout;
 pub mod outcome;
-mod profile;
 mod refresh;
 mod register;
 mod reply;

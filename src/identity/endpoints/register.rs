@@ -18,7 +18,7 @@ use crate::answer::Answer;
 use crate::config::checked::ConfirmEmail;
 use crate::denial::{Denial, Reason};
 use crate::identity::throttle::Attempt;
-use crate::identity::{AuthError, Grant, Operation, to_the_end};
+use crate::identity::{AuthError, Grant, Operation, profile, to_the_end};
 use crate::sessions::sign_in::Begun;
 
 /// What new users have, as they always had.
@@ -74,7 +74,9 @@ impl Visit {
             }
             ConfirmEmail::Auto => {
                 let grant = self.sign_in_newcomer(&newcomer, account).await?;
-                if let Err(denial) = self.make_profile(grant.user.get()).await {
+                if let Err(denial) =
+                    profile::make(&self.process, &self.snapshot, grant.user.get()).await
+                {
                     // Nobody gets these tokens.
                     self.tell_of_logout("local", grant.access_token.clone());
                     return Err(denial);

@@ -4,6 +4,7 @@ use foregate::denial::Reason;
 use serde_json::json;
 
 use super::*;
+use crate::support::auth_server::PUBLISHABLE;
 use crate::support::{Postgres, in_time};
 
 const TABLE: &str = "create table profiles (id uuid primary key, email text, full_name text)";
@@ -12,7 +13,16 @@ const INSERT: &str =
     "insert into profiles (id, email, full_name) values ($1, $2, $3) on conflict do nothing";
 
 async fn desk(postgres: &Postgres) -> Desk {
-    let desk = Desk::with(Options::default(), "", UNLIMITED, |config| {
+    with(postgres, Options::default()).await
+}
+
+async fn with(postgres: &Postgres, options: Options) -> Desk {
+    let desk = Desk::with(options, "", UNLIMITED, |config| {
+        config.more_routes(
+            r#"
+            - { path: "/auth/v1/{*rest}", access: optional, serve: identity_server, errors: gotrue }
+            "#,
+        );
         let identity = config.get("identity").to_owned();
         let identity = identity.trim_end().strip_suffix('}').unwrap().to_owned();
         let identity = format!("{identity}, profile: {{ insert: \"{INSERT}\" }} }}");
@@ -53,6 +63,51 @@ async fn a_row_comes_with_the_account_and_is_made_once() {
     }
     let names = postgres.rows("select distinct full_name from profiles");
     assert_eq!(names, [["Ada"]]);
+}
+
+#[tokio::test]
+async fn whoever_comes_by_a_message_has_a_row_with_their_first_tokens_and_a_guest_has_none() {
+    let postgres = Postgres::start();
+    postgres.sql(TABLE);
+    let options = Options {
+        autoconfirm: false,
+        ..Options::default()
+    };
+    let desk = with(&postgres, options).await;
+    let post = |http: Http, path: &str, body: Value| {
+        desk.gateway
+            .post(http, &format!("/auth/v1/{path}"))
+            .header("apikey", PUBLISHABLE)
+            .header("content-type", "application/json")
+            .body(body.to_string())
+    };
+    for (number, http) in Http::BOTH.into_iter().enumerate() {
+        let email = format!("{number}@example.test");
+        let signed_up = post(http, "signup", login(&email, PASSWORD)).send().await;
+        signed_up.is_ok();
+        // Nobody has proven yet that the address is theirs.
+        let mine = format!("select count(*) from profiles where email = '{email}'");
+        assert_eq!(postgres.value(&mine), "0");
+        let code = desk.double.code_for(&email).unwrap();
+        let proof = json!({ "type": "signup", "token_hash": code });
+        post(http, "verify", proof).send().await.is_ok();
+        assert_eq!(postgres.value(&mine), "1");
+        // The same by a link, which leads to a page with the tokens.
+        let email = format!("link{number}@example.test");
+        post(http, "signup", login(&email, PASSWORD)).send().await;
+        let mine = format!("select count(*) from profiles where email = '{email}'");
+        assert_eq!(postgres.value(&mine), "0");
+        let code = desk.double.code_for(&email).unwrap();
+        let link = format!("/auth/v1/verify?type=signup&token={code}");
+        let followed = desk.gateway.get(http, &link).send().await;
+        assert!(followed.header("location").contains("#access_token="));
+        assert_eq!(postgres.value(&mine), "1");
+        post(http, "signup", json!({ "data": {} })).send().await;
+        assert_eq!(
+            postgres.value("select count(*) from profiles where email is null"),
+            "0"
+        );
+    }
 }
 
 #[tokio::test]

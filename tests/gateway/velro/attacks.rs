@@ -8,7 +8,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
 use super::{ask, call, tell};
-use crate::support::auth_server::{AuthServer, SECRET};
+use crate::support::auth_server::{AuthServer, PUBLISHABLE, SECRET};
 use crate::support::velro::Site;
 use crate::support::world::new_id;
 use crate::support::{Answer, Gateway, Http, Origin, Reply};
@@ -594,6 +594,74 @@ async fn the_open_doors_of_the_backend_are_closed_to_everybody() {
                 .is_denied(Reason::TokenMissing);
         }
         gateway.origin.saw_nothing();
+    }
+}
+
+#[tokio::test]
+async fn no_spelling_of_a_closed_path_gets_through_an_open_one() {
+    let site = Site::new();
+    let user = site.world.user();
+    let gateway = site.gateway().await;
+    let admin = site.sign(&site.claims(&user).roles(["admin", "superuser"]));
+    let closed = [
+        "debug/request-info",
+        "openapi.json",
+        "fal/veo3",
+        "pg/tables",
+        "graphql/v1",
+        "auth/v1/admin/users",
+        "api/v1/internal/jobs",
+        "realtime/v1/api/tenants",
+        "storage/v1/s3/media",
+    ];
+    let open = [
+        ("/api/v1/models/", 3),
+        ("/storage/v1/object/public/", 4),
+        ("/storage/v1/object/sign/a/", 5),
+        ("/storage/v1/upload/resumable/", 4),
+        ("/functions/v1/", 2),
+        ("/rest/v1/", 2),
+    ];
+    let ups = [
+        "../",
+        "%2e%2e/",
+        ".%2E/",
+        "..;/",
+        "..%2f",
+        "..%5c",
+        "%252e%252e/",
+        "%c0%ae%c0%ae/",
+        "..%00/",
+    ];
+    for http in Http::BOTH {
+        let mut client = gateway.connect(http).await;
+        for path in closed {
+            let (first, rest) = path.split_at(1);
+            let mut spellings = vec![
+                format!("/{}", path.to_uppercase()),
+                format!("/{path}/"),
+                format!("//{path}"),
+                format!("/.%2f{path}"),
+                format!("/./{path}"),
+                format!("/{path}%00"),
+                format!("/{path};x"),
+                format!("/%{:02x}{rest}", first.as_bytes()[0]),
+                format!("/%25{:02x}{rest}", first.as_bytes()[0]),
+            ];
+            for (vehicle, depth) in open {
+                spellings.extend(ups.map(|up| format!("{vehicle}{}{path}", up.repeat(depth))));
+            }
+            for spelling in spellings {
+                if client.is_closed() {
+                    client = gateway.connect(http).await;
+                }
+                let call = client.get(&spelling).bearer(&admin);
+                let answer = call.header("apikey", PUBLISHABLE).send().await;
+                let status = answer.status.as_u16();
+                assert!((400..500).contains(&status), "{spelling}: {status}");
+                gateway.origin.saw_nothing();
+            }
+        }
     }
 }
 

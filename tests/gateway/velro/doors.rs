@@ -84,6 +84,26 @@ async fn whoever_registers_and_signs_in_at_either_door_is_the_same_user_everywhe
 }
 
 #[tokio::test]
+async fn whoever_signs_up_as_supabase_clients_do_has_a_row_before_they_ask_anything() {
+    let site = Site::new();
+    let gateway = site.gateway().await;
+    for http in Http::BOTH {
+        let email = format!("{http:?}@velro.test").to_lowercase();
+        let account = json!({ "email": email, "password": PASSWORD, "data": { "full_name": "Ada", "role": "admin" } });
+        let tokens = post(&gateway, http, "/auth/v1/signup", &account).await;
+        let user = tokens["user"]["id"].as_str().unwrap();
+        let token = text(&tokens, "access_token");
+        ask(&gateway, http, &token, ("GET", "/api/v1/projects"))
+            .await
+            .is_ok();
+        gateway.origin.take();
+        let row = format!("select email, full_name, role from users where id = '{user}'");
+        let ada = [email, "Ada".to_owned(), "user".to_owned()];
+        assert_eq!(site.world.database.rows(&row), [ada]);
+    }
+}
+
+#[tokio::test]
 async fn a_supabase_path_wants_the_projects_key_and_the_edge_gets_ours() {
     let site = Site::new();
     let user = site.world.user();
