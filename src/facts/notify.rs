@@ -178,7 +178,7 @@ async fn hear_database(shelf: Weak<Shelf>, listener: Listener) {
             Err(error) => tracing::debug!(%error, "no connection for notifications"),
         }
         let Some(shelf) = shelf.upgrade() else { return };
-        shelf.listens(None);
+        shelf.listens(false);
         drop(shelf);
         sleep(AGAIN).await;
     }
@@ -258,7 +258,7 @@ impl<'a> Hearing<'a> {
                 Ok(Event::Told) => {}
                 // What was proven was another thing.
                 Ok(Event::Asked(true)) => {
-                    shelf.listens(None);
+                    shelf.listens(false);
                     self.begin(&shelf);
                 }
                 Ok(Event::Due) if self.proving.is_some() => {
@@ -324,8 +324,8 @@ impl<'a> Hearing<'a> {
         match &outcome {
             Ok(()) if shelf.is_listening() => {}
             // From here on; what was loaded before may have changed while nobody would have told.
-            Ok(()) => shelf.listens(Some(clock::now())),
-            Err(_) => shelf.listens(None),
+            Ok(()) => shelf.listens(true),
+            Err(_) => shelf.listens(false),
         }
         let pause = if outcome.is_ok() { PROVEN } else { UNPROVEN };
         self.next = Instant::now() + pause;
