@@ -137,20 +137,29 @@ routes:
         text.lines().filter_map(value).sum()
     }
 
-    /// How long so many verdicts took since this was asked last: from the whole head to the head of the answer, as the log says.
-    pub fn verdicts(&self, count: usize) -> Vec<Duration> {
-        let mut times = Vec::with_capacity(count);
+    /// How long the layers of so many requests took since this was asked last, and how long it was from the whole head to the head of the
+    /// answer, as the log says.
+    pub fn verdicts(&self, count: usize) -> (Vec<Duration>, Vec<Duration>) {
+        let (mut layers, mut times) = (Vec::with_capacity(count), Vec::with_capacity(count));
         let deadline = Instant::now() + crate::DEADLINE;
         while times.len() < count {
             assert!(Instant::now() < deadline, "lines are missing");
             sleep(Duration::from_millis(100));
             let taken = std::mem::take(&mut *self.lines.0.lock().unwrap());
             for line in taken.split(|&byte| byte == b'\n') {
-                let line: Option<Value> = serde_json::from_slice(line).ok();
-                times.extend(line.and_then(|line| line["answered_us"].as_u64()));
+                let Ok(line) = serde_json::from_slice::<Value>(line) else {
+                    continue;
+                };
+                let Some(answered) = line["answered_us"].as_u64() else {
+                    continue;
+                };
+                times.push(Duration::from_micros(answered));
+                let steps = line["layers"].as_str().unwrap().split(' ');
+                let micros = steps.filter_map(|step| step.split(':').nth(1)?.parse::<u64>().ok());
+                layers.push(Duration::from_micros(micros.sum()));
             }
         }
-        times.into_iter().map(Duration::from_micros).collect()
+        (layers, times)
     }
 
     /// Forgets what the log said.

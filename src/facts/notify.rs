@@ -26,6 +26,7 @@ use super::Shelf;
 use super::proof::{self, Asked, Told};
 use crate::clock;
 use crate::database::{Database, DatabaseError, Listener};
+use crate::store::Heard;
 
 /// Pause before a connection that broke is made again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -155,8 +156,9 @@ async fn hear_replicas(shelf: Weak<Shelf>) {
         let message = told.recv().await;
         let Some(shelf) = shelf.upgrade() else { return };
         match message {
-            Ok(Some(message)) => shelf.heard(&message),
-            Ok(None) | Err(RecvError::Lagged(_)) => shelf.missed(),
+            Ok(Heard::Message(message)) => shelf.heard(&message),
+            Ok(Heard::Began) => shelf.began(),
+            Ok(Heard::Missed) | Err(RecvError::Lagged(_)) => shelf.missed(),
             // A store of this process alone.
             Err(RecvError::Closed) => return,
         }

@@ -732,6 +732,11 @@ impl Shelf {
         }
     }
 
+    /// What was said before was not heard. What the store has is as good as for any process that has just started.
+    pub(super) fn began(&self) {
+        self.versions.raise_all(0);
+    }
+
     /// Something may have been missed that was said. What the store has from before is worth as little.
     pub(super) fn missed(&self) {
         self.versions.raise_all(clock::unix_millis());

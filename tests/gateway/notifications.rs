@@ -267,6 +267,34 @@ async fn what_is_said_without_an_id_makes_everything_worthless_on_every_replica_
 }
 
 #[tokio::test]
+async fn a_replica_that_has_just_started_takes_what_others_left_in_the_store() {
+    let (world, redis) = (World::new(), RedisServer::start());
+    let owner = world.user();
+    let project = world.project(&owner, "private");
+    let configure = |config: &mut Config| {
+        world.configure(config);
+        config.store(&redis.url());
+    };
+    let first = Gateway::with(configure).await;
+    crate::performance::is_ready(&first).await;
+    let token = first.issuer.token_of(&owner);
+    let path = format!("/projects/{project}");
+    assert_eq!(status(&first, &token, &path).await, 200);
+    eventually("facts are in the store", || {
+        redis.say("DBSIZE").text().parse::<u64>().unwrap() >= 3
+    })
+    .await;
+    let second = first.replica(configure).await;
+    crate::performance::is_ready(&second).await;
+    assert_eq!(status(&second, &token, &path).await, 200);
+    let found = |tier: &str| {
+        let metrics = second.metrics();
+        metrics.sum("foregate_facts_lookups_total", &[("tier", tier)])
+    };
+    assert!(found("store") >= 3.0 && found("database") < 1.0);
+}
+
+#[tokio::test]
 async fn a_truncated_table_is_told_of() {
     let world = World::new();
     world.sql(TRIGGERS);
