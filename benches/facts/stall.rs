@@ -27,11 +27,14 @@ pub fn run() {
     let token = gate.token(owner);
     let path = format!("/projects/{project}");
     gate.is_ready(&token, &path);
-    for (name, stall) in [
+    for (part, (name, stall)) in [
         ("nothing is wrong", None),
         ("a table is locked", Some(lock as fn(&Postgres) -> Held)),
         ("stopped (SIGSTOP)", Some(stop as fn(&Postgres) -> Held)),
-    ] {
+    ]
+    .into_iter()
+    .enumerate()
+    {
         println!("{name}");
         // Read within half a minute: facts.
         let mut warm = gate.connect();
@@ -39,10 +42,11 @@ pub fn run() {
         let held = stall.map(|stall| stall(&world.database));
         let known = vec![("known", path.clone(), token.clone())];
         let nothing = vec![("no facts", "/health".to_owned(), String::new())];
-        // Cold ones, each asked for once.
+        // Cold ones, of which nothing was ever known.
         let colds: Vec<Vec<Asked>> = (0..4)
             .map(|client| {
-                world.owned[1 + client * 400..1 + (client + 1) * 400]
+                let first = 1 + (part * 4 + client) * 160;
+                world.owned[first..first + 160]
                     .iter()
                     .map(|[user, project, _]| {
                         ("cold", format!("/projects/{project}"), gate.token(user))
