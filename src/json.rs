@@ -1,16 +1,23 @@
-//! JSON that means one thing: in which no member occurs twice, at any depth.
+//! JSON that means one thing: in which no member occurs twice, at any depth; and that takes little room.
 //!
-//! Decides: whether a text is such a document. Trusts: nobody; the text may be an attacker's. Not here: what the members mean.
+//! Decides: whether a text is such a document, at most [`DEEPEST`] deep and of at most [`VALUES`] values. Trusts: nobody; the text may be an attacker's. Not here: what the members mean.
 //!
 //! RFC 7519, section 4, lets a reader either refuse repeated claim names or take the last one. Two readers that choose
 //! differently see two tokens, so here they are refused; `serde_json` alone takes the last.
 
+use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Reads `text` as one object, to the last byte. `None` if it is anything else, is not UTF-8, or repeats a member.
+/// How deep lists and objects may lie in each other. A choice; `serde_json` ends at 128.
+pub(crate) const DEEPEST: usize = 64;
+
+/// How many values a document may have. A choice: a value takes some hundred bytes at worst, and the shortest one only two of the text.
+pub(crate) const VALUES: usize = 50_000;
+
+/// Reads `text` as one object, to the last byte. `None` if it is anything else, is not UTF-8, repeats a member, or has too much in it.
 pub(crate) fn object(text: &[u8]) -> Option<Map<String, Value>> {
     match value(text)? {
         Value::Object(members) => Some(members),
@@ -20,25 +27,50 @@ pub(crate) fn object(text: &[u8]) -> Option<Map<String, Value>> {
     }
 }
 
-/// Reads `text` as one value of any kind, to the last byte. `None` if it is anything else, is not UTF-8, or repeats a member.
+/// Reads `text` as one value of any kind, to the last byte. `None` if it is anything else, is not UTF-8, repeats a member, or has too much in
+/// it.
 pub(crate) fn value(text: &[u8]) -> Option<Value> {
-    serde_json::from_slice::<Unambiguous>(text)
-        .ok()
-        .map(|read| read.0)
+    let left = Cell::new(VALUES);
+    let reader = Reader {
+        left: &left,
+        depth: DEEPEST,
+    };
+    let mut text = serde_json::Deserializer::from_slice(text);
+    let value = reader.deserialize(&mut text).ok()?;
+    text.end().ok()?;
+    Some(value)
 }
 
-/// A value without repeated members. Depth is bounded by `serde_json` (128).
-struct Unambiguous(Value);
+/// Reads a value without repeated members.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    /// How many values there may still be.
+    left: &'a Cell<usize>,
+    /// How many lists and objects may still begin inside each other.
+    depth: usize,
+}
 
-impl<'de> Deserialize<'de> for Unambiguous {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader).map(Self)
+impl Reader<'_> {
+    /// For what lies inside.
+    fn below<E: Error>(self) -> Result<Self, E> {
+        let depth = self.depth.checked_sub(1);
+        let depth = depth.ok_or_else(|| E::custom("too deep"))?;
+        Ok(Self { depth, ..self })
     }
 }
 
-struct Reader;
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = Value;
 
-impl<'de> Visitor<'de> for Reader {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let left = self.left.get().checked_sub(1);
+        self.left
+            .set(left.ok_or_else(|| D::Error::custom("too many values"))?);
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reader<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,20 +108,53 @@ impl<'de> Visitor<'de> for Reader {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let below = self.below()?;
         let mut values = Vec::new();
-        while let Some(Unambiguous(value)) = items.next_element()? {
+        while let Some(value) = items.next_element_seed(below)? {
             values.push(value);
         }
         Ok(Value::Array(values))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let below = self.below()?;
         let mut map = Map::new();
-        while let Some((name, Unambiguous(value))) = members.next_entry::<String, _>()? {
+        while let Some(name) = members.next_key::<String>()? {
+            let value = members.next_value_seed(below)?;
             if map.insert(name, value).is_some() {
                 return Err(A::Error::custom("a member occurs twice"));
             }
         }
         Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_means_two_things_or_takes_too_much_room_is_no_document() {
+        let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        let wide = |values: usize| format!("[{}]", vec!["1"; values - 1].join(","));
+        for text in [
+            "1",
+            " {\"a\":[null,true,-1.5e3,\"x\"]} ",
+            &deep(DEEPEST),
+            &wide(VALUES),
+        ] {
+            assert!(value(text.as_bytes()).is_some(), "{}", text.len());
+        }
+        for text in [
+            "",
+            "1 1",
+            "{\"a\":1,\"a\":1}",
+            "[{\"a\":{\"b\":1,\"\\u0062\":2}}]",
+            &deep(DEEPEST + 1),
+            &deep(100_000),
+            &wide(VALUES + 1),
+        ] {
+            assert!(value(text.as_bytes()).is_none(), "{}", text.len());
+        }
     }
 }

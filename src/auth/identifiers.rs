@@ -1,7 +1,7 @@
 //! Identifiers: every typed path parameter has its type, and every thing that a route is about is named once.
 //!
-//! Decides: 400 `identifier_invalid` for an identifier that does not have its type, for the nil UUID, and for a query key that should name a
-//! thing and is not there, is there twice, or in another spelling. Trusts: the canonical path. Not here: whether the thing exists, and whose
+//! Decides: 400 `identifier_invalid` for an identifier that does not have its type, for the nil UUID, for one that is longer than [`LONGEST`], for a
+//! query key that should name a thing and is not there, is there twice, or in another spelling, and for such a member of a body. Trusts: the canonical path. Not here: whether the thing exists, and whose
 //! it is.
 
 use std::borrow::Cow;
@@ -18,6 +18,9 @@ use crate::facts::Named;
 use crate::request::Inbound;
 use crate::request::path::ParameterKind;
 use crate::request::query::decoded;
+
+/// The longest id of a thing whose ids are text, in bytes. A choice: what servers make up themselves is far shorter.
+pub const LONGEST: usize = 256;
 
 /// The layer.
 #[derive(Debug)]
@@ -109,7 +112,12 @@ fn named_by_body(request: &Inbound, named: &mut Vec<Named>) -> Result<(), Denial
                     // What is not there names nothing.
                     (_, Value::Null) => {}
                     (BodyStep::Member(name), Value::Object(object)) => {
-                        next.extend(object.get(name))
+                        // Some servers take any case for a member's name, and would find what nobody has judged.
+                        let differs = |other: &String| other != name && is_spelling(other, name);
+                        if object.keys().any(differs) {
+                            return Err(wrong("is there in another spelling"));
+                        }
+                        next.extend(object.get(name));
                     }
                     (BodyStep::Items, Value::Array(items)) => next.extend(items),
                     (BodyStep::Member(_) | BodyStep::Items, _) => {
@@ -130,6 +138,7 @@ fn named_by_body(request: &Inbound, named: &mut Vec<Named>) -> Result<(), Denial
         for value in values {
             let id = kind
                 .spelled(value)
+                .filter(|id| id.len() <= LONGEST)
                 .ok_or_else(|| wrong("is no id of its kind's type"))?;
             named.push(Named {
                 of: DemandOf::Kind(ids.kind),
@@ -157,7 +166,7 @@ fn identifier(request: &Inbound, place: &IdPlace, kind: ParamType) -> Result<Str
             // As the most careless server reads it: a key in another spelling would name another thing there.
             for pair in query.split(['&', ';']) {
                 let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                if !decoded(key).trim().eq_ignore_ascii_case(name) {
+                if !is_spelling(&decoded(key), name) {
                     continue;
                 }
                 if key != name || found.replace(value).is_some() {
@@ -175,10 +184,26 @@ fn identifier(request: &Inbound, place: &IdPlace, kind: ParamType) -> Result<Str
     };
     let is_canonical =
         kind != ParameterKind::Uuid || !text.contains(|c: char| c.is_ascii_uppercase());
-    match is_valid(kind, &text) && is_canonical {
+    match is_id(kind, &text) && is_canonical {
         true => Ok(text.into_owned()),
         false => Err(Reason::IdentifierInvalid.because(format!("`{name}`"))),
     }
+}
+
+/// Whether some server takes this key for the name: in any case, as one of a list (`id[]`, `id[0]`), or with the signs that PHP replaces.
+fn is_spelling(key: &str, name: &str) -> bool {
+    fn folded(text: &str) -> impl Iterator<Item = char> {
+        let text = text.trim().split('[').next().unwrap_or_default();
+        text.chars().map(|c| match c {
+            ' ' | '.' => '_',
+            _ => c.to_ascii_lowercase(),
+        })
+    }
+    folded(key).eq(folded(name))
+}
+
+fn is_id(kind: ParameterKind, text: &str) -> bool {
+    is_valid(kind, text) && text.len() <= LONGEST
 }
 
 fn decoded_path(text: &str) -> Cow<'_, str> {
@@ -227,6 +252,27 @@ mod tests {
         }
         for text in ["", "-1", "+1", "01", "1.0", "9223372036854775808", "1e3"] {
             assert!(!is_valid(ParameterKind::Integer, text), "{text}");
+        }
+        let longest = "x".repeat(LONGEST);
+        assert!(is_id(ParameterKind::Text, &longest));
+        assert!(!is_id(ParameterKind::Text, &(longest + "x")));
+    }
+
+    #[test]
+    fn whatever_a_server_could_take_for_a_name_is_a_spelling_of_it() {
+        for key in [
+            "project_id",
+            "Project_ID",
+            "project_id[]",
+            "project_id[0][x]",
+            " project_id",
+            "project.id",
+            "project id",
+        ] {
+            assert!(is_spelling(key, "project_id"), "{key}");
+        }
+        for key in ["project_ids", "projectid", "[project_id]", "project-id", ""] {
+            assert!(!is_spelling(key, "project_id"), "{key}");
         }
     }
 }

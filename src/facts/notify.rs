@@ -26,6 +26,7 @@ use super::Shelf;
 use super::proof::{self, Asked, Told};
 use crate::clock;
 use crate::database::{Database, DatabaseError, Listener};
+use crate::store::Heard;
 
 /// Pause before a connection that broke is made again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -155,8 +156,9 @@ async fn hear_replicas(shelf: Weak<Shelf>) {
         let message = told.recv().await;
         let Some(shelf) = shelf.upgrade() else { return };
         match message {
-            Ok(Some(message)) => shelf.heard(&message),
-            Ok(None) | Err(RecvError::Lagged(_)) => shelf.missed(),
+            Ok(Heard::Message(message)) => shelf.heard(&message),
+            Ok(Heard::Began) => shelf.began(),
+            Ok(Heard::Missed) | Err(RecvError::Lagged(_)) => shelf.missed(),
             // A store of this process alone.
             Err(RecvError::Closed) => return,
         }
@@ -178,7 +180,7 @@ async fn hear_database(shelf: Weak<Shelf>, listener: Listener) {
             Err(error) => tracing::debug!(%error, "no connection for notifications"),
         }
         let Some(shelf) = shelf.upgrade() else { return };
-        shelf.listens(None);
+        shelf.listens(false);
         drop(shelf);
         sleep(AGAIN).await;
     }
@@ -258,7 +260,7 @@ impl<'a> Hearing<'a> {
                 Ok(Event::Told) => {}
                 // What was proven was another thing.
                 Ok(Event::Asked(true)) => {
-                    shelf.listens(None);
+                    shelf.listens(false);
                     self.begin(&shelf);
                 }
                 Ok(Event::Due) if self.proving.is_some() => {
@@ -324,8 +326,8 @@ impl<'a> Hearing<'a> {
         match &outcome {
             Ok(()) if shelf.is_listening() => {}
             // From here on; what was loaded before may have changed while nobody would have told.
-            Ok(()) => shelf.listens(Some(clock::now())),
-            Err(_) => shelf.listens(None),
+            Ok(()) => shelf.listens(true),
+            Err(_) => shelf.listens(false),
         }
         let pause = if outcome.is_ok() { PROVEN } else { UNPROVEN };
         self.next = Instant::now() + pause;

@@ -71,6 +71,8 @@ pub struct Shelf {
     /// The queries in force, whose changes must be told of.
     asked: watch::Sender<Arc<[Asked]>>,
     metrics: Arc<FactMetrics>,
+    /// What ages are measured by.
+    clock: fn() -> Instant,
 }
 
 /// What a fact is about.
@@ -193,6 +195,17 @@ impl Shelf {
         database: Option<Database>,
         metrics: Arc<FactMetrics>,
     ) -> Arc<Self> {
+        Self::timed(store, is_shared, database, metrics, clock::now)
+    }
+
+    /// The same, with ages measured by another clock. Deadlines are kept by the real one.
+    pub fn timed(
+        store: Arc<dyn Store>,
+        is_shared: bool,
+        database: Option<Database>,
+        metrics: Arc<FactMetrics>,
+        clock: fn() -> Instant,
+    ) -> Arc<Self> {
         Arc::new(Self {
             remembered: Cache::new(CAPACITY),
             flights: DashMap::new(),
@@ -204,6 +217,7 @@ impl Shelf {
             listening: watch::Sender::new(None),
             asked: watch::Sender::new(Arc::default()),
             metrics,
+            clock,
         })
     }
 
@@ -228,7 +242,7 @@ impl Shelf {
         self.asked.send_if_modified(|known| {
             let is_other = **known != *asked;
             if is_other {
-                self.listens(None);
+                self.listens(false);
                 *known = asked.into();
             }
             is_other
@@ -243,9 +257,10 @@ impl Shelf {
         self.listening.borrow().is_some()
     }
 
-    /// From when on every change of a row is heard of; `None` while that is not so.
-    pub(super) fn listens(&self, since: Option<Instant>) {
-        self.metrics.is_listening(since.is_some());
+    /// Whether every change of a row is heard of from here on.
+    pub(super) fn listens(&self, is_so: bool) {
+        self.metrics.is_listening(is_so);
+        let since = is_so.then(|| (self.clock)());
         // What was loaded before keeps its short age: what changed meanwhile was not heard of.
         self.listening.send_replace(since);
     }
@@ -273,7 +288,7 @@ impl Shelf {
 
     /// Remembered facts for a read during an outage; all of them, or none.
     pub(super) fn old(&self, wanted: &[Wanted]) -> Option<Vec<Arc<Entry>>> {
-        let now = clock::now();
+        let now = (self.clock)();
         let entry = |wanted: &Wanted| {
             if let Some(fact) = wanted.source.written(&wanted.id) {
                 return Some(self.written(wanted, fact));
@@ -297,7 +312,7 @@ impl Shelf {
             fact,
             place: wanted.place(),
             since: self.versions.now(),
-            loaded: clock::now(),
+            loaded: (self.clock)(),
         })
     }
 
@@ -308,7 +323,7 @@ impl Shelf {
         age: Age,
         deadline: Instant,
     ) -> Result<(Vec<Arc<Entry>>, u8), Lost> {
-        let now = clock::now();
+        let now = (self.clock)();
         let mut found: Vec<Option<Arc<Entry>>> = Vec::with_capacity(wanted.len());
         let mut missing = Vec::new();
         for (index, one) in wanted.iter().enumerate() {
@@ -422,7 +437,7 @@ impl Shelf {
         });
         match &outcome {
             Ok(landed) => {
-                let now = clock::now();
+                let now = (self.clock)();
                 for landed in landed {
                     self.metrics.found(landed.tier);
                     self.metrics
@@ -477,14 +492,15 @@ impl Shelf {
         }
         let old = clock::unix_millis().saturating_sub(stored.loaded).max(0);
         let loaded =
-            clock::now().checked_sub(Duration::from_millis(u64::try_from(old).unwrap_or(0)))?;
+            (self.clock)().checked_sub(Duration::from_millis(u64::try_from(old).unwrap_or(0)))?;
         let entry = Entry {
             fact,
             place: task.place,
             since,
             loaded,
         };
-        (clock::now().saturating_duration_since(loaded) < self.limit(age, loaded)).then_some(entry)
+        ((self.clock)().saturating_duration_since(loaded) < self.limit(age, loaded))
+            .then_some(entry)
     }
 
     /// Asks the database for all of these at once.
@@ -496,7 +512,7 @@ impl Shelf {
         deadline: Instant,
         trips: u8,
     ) {
-        let (loaded, when) = (clock::now(), clock::unix_millis());
+        let (loaded, when) = ((self.clock)(), clock::unix_millis());
         let entry = |fact: Fact, place: Place| Entry {
             fact,
             place,
@@ -714,6 +730,11 @@ impl Shelf {
                     .raise(Place::from_number(u16::from_be_bytes(number)), when);
             }
         }
+    }
+
+    /// What was said before was not heard. What the store has is as good as for any process that has just started.
+    pub(super) fn began(&self) {
+        self.versions.raise_all(0);
     }
 
     /// Something may have been missed that was said. What the store has from before is worth as little.

@@ -84,7 +84,7 @@ impl Versions {
         raised.at.fetch_max(at, Ordering::SeqCst);
     }
 
-    /// Nothing that was loaded before is worth anything any more, wherever it is kept. `when` is in Unix milliseconds.
+    /// Nothing that was loaded here before is worth anything any more, nor what is kept elsewhere from before `when`, in Unix milliseconds.
     pub(super) fn raise_all(&self, when: i64) {
         // Before the floor: whoever begins to load above it must not take from the store what is older.
         self.floor_when.fetch_max(when, Ordering::SeqCst);

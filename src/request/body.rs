@@ -4,7 +4,7 @@
 //! its own words, 400 `body_malformed` for one that is no JSON, or that two readers could read differently. Trusts: hyper's framing. Not here:
 //! which routes have such rules, and what the rules say (`auth`).
 //!
-//! A judged body is held in memory, up to `body.limit` of its route, and is forwarded byte for byte as it was judged. It is read only for who has
+//! A judged body is held in memory, up to `body.limit` of its route and never more than [`JUDGED`], and is forwarded byte for byte as it was judged. It is read only for who has
 //! proven who he is where that is asked for. Trailers behind it are dropped (RFC 9110, section 6.5.1): nobody has judged them.
 
 use std::future::poll_fn;
@@ -20,6 +20,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::denial::{Denial, Reason};
 use crate::json;
+
+/// The longest body that is judged, whatever its route allows to be streamed past us. A choice.
+pub const JUDGED: u64 = 1024 * 1024;
 
 /// Room that is made for a body before it comes, whatever length was announced.
 const FIRST_ROOM: usize = 16 * 1024;
@@ -71,7 +74,7 @@ impl Body {
             return Ok(self);
         }
         says_json(headers)?;
-        let bytes = self.collect(limit, idle).await?;
+        let bytes = self.collect(limit.min(JUDGED), idle).await?;
         let value = json::value(&bytes).ok_or(Reason::BodyMalformed)?;
         Ok(Self::Judged(Judged { bytes, value }))
     }

@@ -155,6 +155,17 @@ pub enum Swap {
     Lost,
 }
 
+/// What [`Store::told`] gives.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Heard {
+    /// What somebody said.
+    Message(Vec<u8>),
+    /// From here on everything is heard, and nothing was before: what this process knows may be worthless, while the store was told.
+    Began,
+    /// The connection was lost, or there was too much to keep up with. The store may have lost what it was told, too.
+    Missed,
+}
+
 /// Where the log of revocations stands. An epoch that differs, or a `seq` that went back, means that the store lost data or may have:
 /// whoever followed the log reads all of it again, and writes back what it remembers.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -310,8 +321,8 @@ pub trait Store: Debug + Send + Sync {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// What is told from now on. `None` says that something may have been missed. Ends at once for a store of one process.
-    fn told(&self) -> broadcast::Receiver<Option<Vec<u8>>> {
+    /// What is told from now on. Ends at once for a store of one process.
+    fn told(&self) -> broadcast::Receiver<Heard> {
         broadcast::Sender::new(1).subscribe()
     }
 

@@ -159,6 +159,28 @@ async fn a_server_that_stops_is_not_asked_after_a_few_failures_and_is_asked_agai
     drop(metrics);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_without_a_free_connection_says_nothing_about_the_database() {
+    let server = Postgres::start();
+    let (database, metrics) = connected(&server, ", pool: 1").await;
+    let held = database.clone();
+    let holding = tokio::spawn(async move {
+        let sleeping = "select pg_sleep(1.5)::text";
+        held.query(sleeping, &[], ample()).await
+    });
+    let asleep = "select count(*) from pg_stat_activity where query like '%pg_sleep%' and wait_event = 'PgSleep'";
+    eventually("the connection is taken", || server.value(asleep) == "1").await;
+    // More than would open the breaker.
+    for _ in 0..10 {
+        let outcome = database.query("select 'one'", &[], within(20)).await;
+        assert_eq!(outcome, Err(DatabaseError::Busy));
+        assert_eq!(database.outage(), Outage::Reachable);
+    }
+    assert!(holding.await.unwrap().is_ok(), "it was not disturbed");
+    assert!(database.query("select 'one'", &[], ample()).await.is_ok());
+    drop(metrics);
+}
+
 #[tokio::test]
 async fn a_restart_costs_nothing_but_the_time_it_takes() {
     let mut server = Postgres::start();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::performance::is_ready;
 use crate::support::answer::Answer;
 use crate::support::world::new_id;
-use crate::support::{Config, Gateway, Http, Origin, RedisServer, Reply, World};
+use crate::support::{Config, Door, Gateway, Http, Origin, RedisServer, Reply, World};
 
 /// A gateway in front of this world.
 async fn gateway(world: &World) -> Gateway {
@@ -329,6 +329,18 @@ async fn a_route_about_several_things_needs_all_of_them_named_once() {
                 Reason::IdentifierInvalid,
             ),
             (format!("left={mine}&right="), Reason::IdentifierInvalid),
+            (
+                format!("left={mine}&right={also}&right[]={theirs}"),
+                Reason::IdentifierInvalid,
+            ),
+            (
+                format!("left={mine}&right={also}&right%5B0%5D={theirs}"),
+                Reason::IdentifierInvalid,
+            ),
+            (
+                format!("left={mine}&RIGHT[]={theirs}&right={also}"),
+                Reason::IdentifierInvalid,
+            ),
         ] {
             ask(&gateway, http, &token, "GET", &format!("/compare?{query}"))
                 .await
@@ -464,6 +476,8 @@ async fn static_facts_do_without_a_database() {
             );
     })
     .await;
+    let longest = format!("/notes/{}", "x".repeat(256));
+    let too_long = format!("{longest}x");
     for http in Http::BOTH {
         for (subject, method, path, reason) in [
             ("olga", "DELETE", "/notes/n1", None),
@@ -472,6 +486,8 @@ async fn static_facts_do_without_a_database() {
             ("anna", "PUT", "/notes/n2", Some(Reason::NotYours)),
             ("olga", "GET", "/notes/n3", Some(Reason::Absent)),
             ("banned-one", "GET", "/me", Some(Reason::CallerInactive)),
+            ("olga", "GET", &longest, Some(Reason::Absent)),
+            ("olga", "GET", &too_long, Some(Reason::IdentifierInvalid)),
         ] {
             let token = gateway.issuer.token_of(subject);
             let answer = ask(&gateway, http, &token, method, path).await;
@@ -608,7 +624,13 @@ async fn what_a_body_names_is_judged_and_forwarded_byte_for_byte() {
     let own = world.generation(&user, None, None);
     let secret = world.generation(&victim, Some(&theirs), None);
     let shown = world.generation(&victim, Some(&public), None);
-    let gateway = gateway(&world).await;
+    let gateway = Gateway::with(|config| {
+        world.configure(config);
+        config
+            .set("defaults", "{ upstream: origin, body: { limit: 8MiB } }")
+            .more_routes("- { path: /uploads, methods: [POST], access: user, resource: none, body: { ids: [{ field: project_id, kind: project }] } }");
+    })
+    .await;
     let token = gateway.issuer.token_of(&user);
     let post = |http: Http, body: String| {
         gateway
@@ -672,6 +694,24 @@ async fn what_a_body_names_is_judged_and_forwarded_byte_for_byte() {
                 Reason::IdentifierInvalid,
             ),
             ("{".to_owned(), Reason::BodyMalformed),
+            // A server that takes any case would read these.
+            (
+                format!("{{\"project_id\":\"{mine}\",\"Project_ID\":\"{theirs}\"}}"),
+                Reason::IdentifierInvalid,
+            ),
+            (
+                format!("{{\"PROJECT_ID\":\"{theirs}\"}}"),
+                Reason::IdentifierInvalid,
+            ),
+            (
+                format!("{{\"items\":[{{\"id\":\"{own}\",\"Id\":\"{secret}\"}}]}}"),
+                Reason::IdentifierInvalid,
+            ),
+            // Little to send, and much to hold.
+            (
+                format!("{{\"x\":{}{}}}", "[".repeat(64), "]".repeat(64)),
+                Reason::BodyMalformed,
+            ),
         ] {
             post(http, body.clone()).await.is_denied(reason);
             gateway.origin.saw_nothing();
@@ -683,10 +723,25 @@ async fn what_a_body_names_is_judged_and_forwarded_byte_for_byte() {
             .body(format!("project_id={theirs}"));
         other_type.send().await.is_denied(Reason::BodyType);
         gateway.origin.saw_nothing();
+        let upload = || {
+            let call = gateway.post(http, "/uploads").bearer(&token);
+            call.header("content-type", "application/json")
+        };
+        let many = format!("{{\"x\":[{}0]}}", "0,".repeat(50_000));
+        let answer = upload().body(many).send().await;
+        answer.is_denied(Reason::BodyMalformed);
+        gateway.origin.saw_nothing();
         // Without a body nothing is named.
         ask(&gateway, http, &token, "GET", "/generations")
             .await
             .is_ok();
         gateway.origin.take();
     }
+    // It is refused by the length it is announced with.
+    let mut raw = gateway.raw(Door::Tls).await;
+    let length = 1024 * 1024 + 1;
+    raw.write(format!("POST /uploads HTTP/1.1\r\nHost: api.test\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"))
+        .await;
+    raw.answer().await.answer().is_denied(Reason::BodyTooLarge);
+    gateway.origin.saw_nothing();
 }

@@ -389,6 +389,74 @@ async fn a_database_that_stalls_is_answered_by_the_matrix_in_time() {
     eventually_ok(&gateway, &owner, &path(&cold)).await;
 }
 
+#[tokio::test]
+async fn during_a_stall_under_load_nobody_is_allowed_anything_on_a_fact_that_is_too_old() {
+    let world = World::new();
+    let (owner, member) = (world.user(), world.user());
+    let team = world.team(&owner);
+    world.join(&team, &member, "editor");
+    let project = world.project(&owner, "team-only");
+    world.share(&project, &team, "write");
+    let gateway = Gateway::with(|config| {
+        world.configure(config);
+        config.set("budget", "50ms");
+    })
+    .await;
+    let token = gateway.issuer.token_of(&member);
+    let path = format!("/projects/{project}");
+    let asks = async |method: &'static str, path: &str, deadline: Instant| {
+        let mut client = gateway.connect(Http::Two).await;
+        let mut met = Vec::new();
+        while Instant::now() < deadline {
+            let answer = client.call(method, path).bearer(&token).send().await;
+            met.push((Instant::now(), answer.status.as_u16()));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        met
+    };
+    eventually_ok(&gateway, &token, &path).await;
+    world.sql(&format!(
+        "delete from team_members where user_id = '{member}'"
+    ));
+    world.database.pause();
+    // Nothing is loaded from here on: what was not known before is not known, and a write believes it for five seconds.
+    let paused = Instant::now();
+    let until = paused + Duration::from_secs(7);
+    let cold = format!("/projects/{}", new_id());
+    // A method that changes nothing, so that nothing makes the fact worthless; an action that is judged as a write.
+    let written = format!("{path}/download");
+    let (reads, writes, unknown, none) = tokio::join!(
+        asks("GET", &path, until),
+        asks("GET", &written, until),
+        asks("GET", &cold, until),
+        asks("GET", "/health", until),
+    );
+    world.database.resume();
+    assert!(reads.iter().all(|(_, status)| *status == 200));
+    let (early, late): (Vec<_>, Vec<_>) = writes
+        .iter()
+        .partition(|(at, _)| at.duration_since(paused) <= Duration::from_millis(5100));
+    let is =
+        |statuses: &'static [u16]| move |(_, status): &&(Instant, u16)| statuses.contains(status);
+    assert!(early.iter().all(is(&[200, 503])));
+    assert!(early.iter().any(is(&[200])), "a young fact is a fact");
+    assert!(!late.is_empty() && late.iter().all(is(&[503])));
+    assert!(unknown.iter().all(|(_, status)| *status == 503));
+    assert!(none.iter().all(|(_, status)| *status == 200));
+    // Once the database answers, it is what it says.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let put = gateway.call(Http::One, "PUT", &path).bearer(&token);
+        let answer = put.send().await;
+        if answer.status.as_u16() == 404 {
+            break;
+        }
+        assert_eq!(answer.status.as_u16(), 503);
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// The machine may be too busy for a small budget at first.
 async fn eventually_ok(gateway: &Gateway, token: &str, path: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);

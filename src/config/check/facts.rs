@@ -20,6 +20,7 @@ use crate::config::spelling::nearest;
 use crate::config::wire::{Field, Named, Value};
 use crate::database::ParamType;
 use crate::facts::{Template, fact};
+use crate::request::body::JUDGED;
 use crate::request::path::{ParameterKind, Pattern, Segment};
 
 const NO_DATABASE: &str = "add `database`, or write the rows under `static_facts`";
@@ -696,6 +697,16 @@ impl Checker<'_> {
             },
         };
         list.value.at_least_one(&list.place, self.report);
+        if let Some(limit) = wire.body.good().and_then(|body| body.value.limit.good())
+            && limit.value.0 > JUDGED
+        {
+            self.report.problem_instead(
+                &limit.place,
+                "is more than a body may be long that is read for its `ids`",
+                "write 1MiB or less, or remove `ids`",
+            );
+            return None;
+        }
         let (_, kinds, _) = around.facts?;
         let names: Vec<&str> = kinds.iter().map(|kind| kind.name.as_str()).collect();
         self.each(&list.value, |checker, item| {

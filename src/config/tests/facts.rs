@@ -156,6 +156,11 @@ fn a_route_that_could_mean_another_thing_is_told_what_to_write() {
             "body.ids",
             "empty list",
         ),
+        (
+            "path: /j, access: user, body: { limit: 20MiB, ids: [{ kind: project, field: id }] }",
+            "body.limit",
+            "read for its `ids`",
+        ),
     ] {
         let told = told(&map(FACTS, route));
         assert!(

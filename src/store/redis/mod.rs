@@ -29,7 +29,8 @@ use self::log::LogNames;
 use super::metrics::{Command, StoreMetrics};
 use super::seal::{Broken, Seals};
 use super::{
-    Answer, Bucket, Entry, Kind, Level, Logged, Outage, Position, Store, Swap, Unreachable, Version,
+    Answer, Bucket, Entry, Heard, Kind, Level, Logged, Outage, Position, Store, Swap, Unreachable,
+    Version,
 };
 use crate::breaker::{Breaker, Shut};
 use crate::clock;
@@ -59,7 +60,7 @@ pub struct Redis {
     pushes: signal::Sender<u64>,
     /// Where processes tell each other something.
     telling: String,
-    told: broadcast::Sender<Option<Vec<u8>>>,
+    told: broadcast::Sender<Heard>,
     connected: Notify,
     broken_records: Sparing,
     broken_connections: Sparing,
@@ -374,7 +375,7 @@ impl Store for Redis {
         })
     }
 
-    fn told(&self) -> broadcast::Receiver<Option<Vec<u8>>> {
+    fn told(&self) -> broadcast::Receiver<Heard> {
         self.told.subscribe()
     }
 

@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{Command, Found, Redis};
 use crate::clock;
-use crate::store::Unreachable;
+use crate::store::{Heard, Unreachable};
 
 /// How often it is looked after. An open breaker closes within this and one round trip of the server's return.
 const PULSE: Duration = Duration::from_millis(250);
@@ -170,14 +170,19 @@ fn policy_of(info: &Value) -> Policy {
 async fn listen(store: Arc<Redis>, subscriber: SubscriberClient) {
     let mut messages = subscriber.message_rx();
     let mut reconnects = subscriber.reconnect_rx();
-    let mut is_subscribed = false;
+    let (mut is_subscribed, mut has_begun, mut is_first) = (false, false, true);
     loop {
         if !is_subscribed && subscriber.is_connected() {
             let channels = vec![store.log.channel.clone(), store.telling.clone()];
             let subscribed = subscriber.subscribe(channels).await;
             is_subscribed = subscribed.is_ok();
             // What was told until now was missed.
-            let _ = store.told.send(None);
+            let _ = store
+                .told
+                .send(match std::mem::replace(&mut has_begun, true) {
+                    false => Heard::Began,
+                    true => Heard::Missed,
+                });
             if let Err(error) = subscribed
                 && store.no_subscription.may_tell((store.now)())
             {
@@ -193,11 +198,14 @@ async fn listen(store: Arc<Redis>, subscriber: SubscriberClient) {
                 // Numbers do not matter; that there is something does.
                 Err(RecvError::Lagged(_)) => {
                     store.pushes.send_modify(|_| {});
-                    let _ = store.told.send(None);
+                    let _ = store.told.send(Heard::Missed);
                 }
                 Ok(message) if *message.channel == *store.telling => {
                     // Nobody may want to know.
-                    let _ = store.told.send(message.value.into_bytes().map(|bytes| bytes.to_vec()));
+                    let _ = store.told.send(match message.value.into_bytes() {
+                        Some(bytes) => Heard::Message(bytes.to_vec()),
+                        None => Heard::Missed,
+                    });
                 }
                 Ok(message) => {
                     if let Some(seq) = message.value.as_u64() {
@@ -207,10 +215,12 @@ async fn listen(store: Arc<Redis>, subscriber: SubscriberClient) {
             },
             event = reconnects.recv() => match event {
                 Err(RecvError::Closed) => return,
+                // The connection that there is, or that is about to be used: nothing was lost before it.
+                Ok(_) if std::mem::take(&mut is_first) => {}
                 Ok(_) | Err(RecvError::Lagged(_)) => {
                     is_subscribed = false;
                     store.pushes.send_modify(|_| {});
-                    let _ = store.told.send(None);
+                    let _ = store.told.send(Heard::Missed);
                 }
             },
             () = sleep(AGAIN), if !is_subscribed => {}

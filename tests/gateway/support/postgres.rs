@@ -206,8 +206,16 @@ impl Postgres {
 
     /// Lets it go on (SIGCONT).
     pub fn resume(&self) {
-        send("CONT", &children(self.postmaster.id()));
-        send("CONT", &[self.postmaster.id()]);
+        self.resuming()();
+    }
+
+    /// What lets it go on, for whoever cannot keep the server itself.
+    pub fn resuming(&self) -> impl FnOnce() + use<> {
+        let postmaster = self.postmaster.id();
+        move || {
+            send("CONT", &children(postmaster));
+            send("CONT", &[postmaster]);
+        }
     }
 }
 

@@ -135,6 +135,40 @@ async fn nobody_is_judged_by_a_fact_that_is_older_than_it_may_be() {
     assert!(began.elapsed() > longest);
 }
 
+#[tokio::test]
+async fn a_privacy_row_in_which_something_is_missing_opens_no_project_to_teams() {
+    let world = crate::support::World::new();
+    let (owner, member) = (world.user(), world.user());
+    let team = world.team(&owner);
+    world.join(&team, &member, "admin");
+    // The live table may have them, whatever its migrations say.
+    world.sql("alter table project_privacy_settings alter allow_team_access drop not null, alter restrict_to_specific_teams drop not null, alter allowed_team_ids drop not null");
+    let gateway = super::trial::gateway(&world.database, &[]).await;
+    let token = gateway.issuer.token_of(&member);
+    let named = format!("array['{team}'::uuid]");
+    let cases = [
+        ("true, false, '{}'", 200),
+        ("true, true, TEAM", 200),
+        ("null, false, '{}'", 404),
+        ("true, true, null", 404),
+        ("true, true, array[null::uuid]", 404),
+        ("true, null, '{}'", 404),
+        ("null, null, null", 404),
+        ("false, null, TEAM", 404),
+    ];
+    for (row, status) in cases {
+        let project = world.project(&owner, "team-only");
+        world.share(&project, &team, "admin");
+        let row = row.replace("TEAM", &named);
+        world.sql(&format!("insert into project_privacy_settings (project_id, allow_team_access, restrict_to_specific_teams, allowed_team_ids) values ('{project}', {row})"));
+        let path = format!("/api/v1/projects/{project}");
+        let call = gateway.get(crate::support::Http::Two, &path);
+        let answer = call.bearer(&token).send().await;
+        assert_eq!(answer.status.as_u16(), status, "{row}");
+        assert_eq!(gateway.origin.take().is_empty(), status == 404, "{row}");
+    }
+}
+
 /// Asks until the answer is this.
 async fn becomes(trial: &mut Trial, asked: &Asked, ruling: Ruling, what: &str) {
     let deadline = Instant::now() + DEADLINE;
