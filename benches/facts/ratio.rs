@@ -66,7 +66,7 @@ pub fn run() {
             "notifications, 1 of 20 a write",
             true,
             20,
-            minutes(60),
+            minutes(10),
             minutes(5),
         ),
     ] {
