@@ -1,5 +1,5 @@
 //! All layers of a request together, on a route that the gateway answers itself: one request after the other, each of
-//! another user about another thing, so that the token is new, too.
+//! another user about another thing. Where it is not said that tokens are known, each is new, and its signature is verified.
 
 use std::time::Duration;
 
@@ -21,7 +21,9 @@ pub fn run() {
     let gate = Gate::start(&alone);
     asks(&gate, &world, "from PostgreSQL, no Redis", REQUESTS);
     asks(&gate, &world, "remembered", REQUESTS);
-    asks(&gate, &world, "remembered, again", REQUESTS);
+    let tokens = tokens(&gate, &world, REQUESTS);
+    ask(&gate, &world, "remembered, again", &tokens);
+    ask(&gate, &world, "remembered, known tokens", &tokens);
     drop(gate);
     let shared = Parts::new(postgres, Some(redis));
     let first = Gate::start(&shared);
@@ -58,13 +60,23 @@ pub fn redis_port(redis: &RedisServer) -> u16 {
     redis.url().rsplit(':').next().unwrap().parse().unwrap()
 }
 
+/// A token of each of the first so many users.
+fn tokens(gate: &Gate, world: &World, count: usize) -> Vec<String> {
+    let users = world.owned[..count].iter();
+    users.map(|[user, ..]| gate.token(user)).collect()
+}
+
 fn asks(gate: &Gate, world: &World, name: &str, count: usize) {
+    ask(gate, world, name, &tokens(gate, world, count));
+}
+
+fn ask(gate: &Gate, world: &World, name: &str, tokens: &[String]) {
+    let count = tokens.len();
     let [user, _, generation] = &world.owned[REQUESTS];
     gate.is_ready(&gate.token(user), &format!("/generations/{generation}"));
-    let asked: Vec<(String, String)> = world.owned[..count]
-        .iter()
-        .map(|[user, _, generation]| (gate.token(user), format!("/generations/{generation}")))
-        .collect();
+    let things = world.owned.iter();
+    let paths = things.map(|[.., generation]| format!("/generations/{generation}"));
+    let asked: Vec<(&String, String)> = tokens.iter().zip(paths).collect();
     gate.forget();
     let trips = || gate.sample("foregate_facts_round_trips_sum");
     let before = trips();
