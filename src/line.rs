@@ -67,9 +67,16 @@ impl<'a> Line<'a> {
         self.out.push(b'"');
     }
 
-    /// A member whose value is one of our own words, in which nothing needs an escape.
+    /// A member whose value is one of our own words.
     #[inline]
     pub(crate) fn word(&mut self, key: TextKey, value: &'static str) {
+        self.plain(key, value);
+    }
+
+    /// A member whose value cannot have what needs an escape: it is ours, or has a grammar without.
+    #[inline]
+    pub(crate) fn plain(&mut self, key: TextKey, value: &str) {
+        debug_assert!(!needs_escapes(value.as_bytes()));
         self.out.extend_from_slice(key.0.as_bytes());
         self.out.extend_from_slice(value.as_bytes());
         self.out.push(b'"');

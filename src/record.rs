@@ -258,7 +258,7 @@ impl Record {
     /// verdict; `name:-` if there was nothing to judge. `timestamp` is the time as [`clock::timestamp`] writes it.
     pub fn write_line(&self, timestamp: &str, lines: &mut Vec<u8>) {
         let mut line = Line::open(lines, timestamp);
-        line.text(text_key!("request_id"), text(&self.id));
+        line.plain(text_key!("request_id"), text(&self.id));
         line.word(text_key!("decision"), self.decision.as_str());
         line.optional(text_key!("reason"), self.reason.map(Reason::code));
         line.optional(
@@ -270,7 +270,7 @@ impl Record {
             number_key!("status"),
             self.status.map_or(0, |status| status.as_u16().into()),
         );
-        line.text(text_key!("method"), self.method.as_str());
+        line.plain(text_key!("method"), self.method.as_str());
         line.optional(text_key!("host"), self.host.as_ref().map(text));
         line.optional(
             text_key!("path"),

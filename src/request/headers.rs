@@ -259,17 +259,22 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
 /// Removes from an answer what was meant for this hop alone, and what an upstream may not say in our name. Says whether a field names a place.
 pub fn clean_response(headers: &mut HeaderMap, own: &str) -> bool {
     let (mut connection, mut unwanted, mut sets_cookies) = (false, false, false);
-    let mut names_place = false;
-    for (name, _) in &*headers {
+    let (mut names_fields, mut names_place) = (false, false);
+    for (name, value) in &*headers {
         match name.as_str() {
-            "connection" => connection = true,
+            "connection" => {
+                connection = true;
+                names_fields |= !is_connection_option(value.as_bytes());
+            }
             "set-cookie" => sets_cookies = true,
             "location" | "content-location" => names_place = true,
             name => unwanted |= is_unwanted_answer(name),
         }
     }
+    if names_fields {
+        remove_named_by_connection(headers);
+    }
     if connection {
-        unwanted |= remove_named_by_connection(headers);
         headers.remove(header::CONNECTION);
     }
     if unwanted {
@@ -326,8 +331,7 @@ fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
     }
 }
 
-/// Says whether any was named.
-fn remove_named_by_connection(headers: &mut HeaderMap) -> bool {
+fn remove_named_by_connection(headers: &mut HeaderMap) {
     // Every `Connection` line counts, not just the first: a list may be split to smuggle a name past (RFC 9110, section 7.6.1).
     let mut named = Vec::new();
     for line in headers.get_all(header::CONNECTION) {
@@ -335,21 +339,20 @@ fn remove_named_by_connection(headers: &mut HeaderMap) -> bool {
             .as_bytes()
             .split(|&byte| byte == b',')
             .map(<[u8]>::trim_ascii);
-        // The usual words name no field.
-        let is_option = |name: &[u8]| {
-            name.eq_ignore_ascii_case(b"keep-alive") || name.eq_ignore_ascii_case(b"close")
-        };
         named.extend(
             names
-                .filter(|name| !is_option(name))
+                .filter(|name| !is_connection_option(name))
                 .filter_map(|name| HeaderName::from_bytes(name).ok()),
         );
     }
-    let are_named = !named.is_empty();
     for name in named {
         headers.remove(name);
     }
-    are_named
+}
+
+/// Whether a word of `Connection` is one of the usual ones, which name no field.
+fn is_connection_option(word: &[u8]) -> bool {
+    word.eq_ignore_ascii_case(b"keep-alive") || word.eq_ignore_ascii_case(b"close")
 }
 
 /// HTTP/2 clients may split `Cookie` into several fields; HTTP/1.1 has one (RFC 9113, section 8.2.3).

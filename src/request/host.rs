@@ -5,6 +5,8 @@
 //!
 //! The host is lower-cased; a port stays as it came and plays no part in judgement, since a balancer in front may listen elsewhere.
 
+use std::cell::RefCell;
+
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::uri::{Authority, Scheme};
@@ -26,7 +28,7 @@ impl Host {
     /// # Errors
     ///
     /// [`Reason::HostMissing`], [`Reason::HostRepeated`], [`Reason::HostInvalid`], [`Reason::HostMismatch`].
-    pub fn of(parts: &Parts, over_tls: bool) -> Result<Self, Reason> {
+    pub fn of(parts: &Parts, over_tls: bool, last: &LastHost) -> Result<Self, Reason> {
         let mut fields = parts.headers.get_all(header::HOST).iter();
         let field = fields.next();
         if fields.next().is_some() {
@@ -42,8 +44,11 @@ impl Host {
             return Err(Reason::HostMismatch);
         }
         match (field, parts.uri.authority()) {
-            (Some(field), None) => Self::parse(field),
-            (None, Some(authority)) => Self::from_authority(authority),
+            (Some(field), None) => last.or(field.as_bytes(), || Self::parse(field)),
+            (None, Some(authority)) => {
+                let text = authority.as_str().as_bytes();
+                last.or(text, || Self::from_authority(authority))
+            }
             (None, None) => Err(Reason::HostMissing),
             (Some(field), Some(authority)) => {
                 let host = Self::parse(field)?;
@@ -89,6 +94,24 @@ impl Host {
             .ok()
             .and_then(|text| text.get(..self.name))
             .unwrap_or_default()
+    }
+}
+
+/// The host that a connection's last request was for. Nearly always it is the next one's, too.
+#[derive(Debug, Default)]
+pub struct LastHost(RefCell<Option<Host>>);
+
+impl LastHost {
+    /// The last host if it came as this very text, else what `read` makes of it.
+    fn or(&self, text: &[u8], read: impl FnOnce() -> Result<Host, Reason>) -> Result<Host, Reason> {
+        if let Some(last) = &*self.0.borrow()
+            && last.value.as_bytes() == text
+        {
+            return Ok(last.clone());
+        }
+        let host = read()?;
+        self.0.replace(Some(host.clone()));
+        Ok(host)
     }
 }
 

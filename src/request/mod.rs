@@ -91,7 +91,7 @@ impl Head {
         if length > config.connections.max_uri {
             return Err(Reason::UriTooLong.into());
         }
-        let host = Host::of(&parts, connection.over_tls)?;
+        let host = Host::of(&parts, connection.over_tls, &connection.host)?;
         record.host = Some(host.value().clone());
         if !snapshot.serves_host(host.name()) {
             return Err(Reason::HostUnknown.into());

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 
+use super::host::LastHost;
 use crate::config::checked::TrustedProxies;
 use crate::tokens::Recent;
 
@@ -21,6 +22,8 @@ pub struct Connection {
     text: HeaderValue,
     /// Whether this gateway ended TLS on it.
     pub over_tls: bool,
+    /// The host that was asked for on it last.
+    pub host: LastHost,
     /// The tokens that were proven on the same worker of late.
     pub recent: Rc<Recent>,
 }
@@ -33,6 +36,7 @@ impl Connection {
             address,
             text: as_text(address),
             over_tls,
+            host: LastHost::default(),
             recent,
         }
     }
