@@ -192,9 +192,7 @@ async fn hear_database(shelf: Weak<Shelf>, listener: Listener) {
         let mut again = AGAIN;
         match listener.listen().await {
             Ok((client, said)) => {
-                let hearing = shelf
-                    .upgrade()
-                    .map(|shelf| Hearing::new(&shelf, &mut past));
+                let hearing = shelf.upgrade().map(|shelf| Hearing::new(&shelf, &mut past));
                 let Some(hearing) = hearing else { return };
                 match hearing.go_on(&shelf, &client, said).await {
                     Ended::Broken => {
@@ -527,5 +525,59 @@ async fn ended(telling: &mut Option<JoinHandle<()>>) {
             *telling = None;
         }
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::FactMetrics;
+    use crate::store::Memory;
+
+    #[tokio::test]
+    async fn a_proof_holds_for_a_while_without_the_database_and_not_against_its_word() {
+        let metrics = FactMetrics::new(&prometheus::Registry::new()).map(Arc::new);
+        let metrics = metrics.unwrap_or_else(|error| unreachable!("{error}"));
+        let store = Arc::new(Memory::new(10, clock::unix_now));
+        let shelf = Shelf::new(store, false, None, metrics);
+        let mut past = Past {
+            said: None,
+            pause: UNPROVEN,
+        };
+        let mut hearing = Hearing::new(&shelf, &mut past);
+        let away = || Err(Unproven::Database(DatabaseError::Away));
+        hearing.conclude(&shelf, away());
+        assert!(!shelf.is_listening(), "nothing was proven yet");
+        for no in [
+            Unproven::Unheard,
+            Unproven::Untold(Vec::new()),
+            Unproven::Mute(DatabaseError::Refused("25006".to_owned())),
+            Unproven::Database(DatabaseError::Refused("42501".to_owned())),
+        ] {
+            hearing.conclude(&shelf, Ok(()));
+            assert!(shelf.is_listening());
+            hearing.conclude(&shelf, Err(no.clone()));
+            assert!(!shelf.is_listening(), "{no}");
+            hearing.conclude(&shelf, away());
+            assert!(!shelf.is_listening(), "{no}");
+        }
+        hearing.conclude(&shelf, Ok(()));
+        for _ in 0..100 {
+            hearing.conclude(&shelf, away());
+            assert!(shelf.is_listening());
+        }
+        // Not beyond its time, however long the pauses have become.
+        assert_eq!(hearing.past.pause, PROVEN);
+        let before = Instant::now() + Duration::from_secs(1);
+        hearing.proven = before.checked_sub(KEPT);
+        hearing.conclude(&shelf, away());
+        assert!(shelf.is_listening() && hearing.next <= before);
+        hearing.proven = Instant::now().checked_sub(KEPT);
+        hearing.conclude(&shelf, away());
+        assert!(!shelf.is_listening());
+        // The next success begins afresh.
+        hearing.conclude(&shelf, Ok(()));
+        assert!(shelf.is_listening());
+        assert_eq!(hearing.past.pause, UNPROVEN);
     }
 }
