@@ -4,9 +4,12 @@
 //! connections there are (`pool`).
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::timeout_at;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -51,17 +54,33 @@ impl Connector {
     /// to `said`, if anybody wants it.
     pub(super) async fn connect(
         &self,
-        said: Option<tokio::sync::mpsc::UnboundedSender<AsyncMessage>>,
+        said: Option<UnboundedSender<AsyncMessage>>,
+    ) -> Result<Client, tokio_postgres::Error> {
+        self.make(said, None).await
+    }
+
+    /// The same, but closed then at the latest: without its client a connection lives on for as long as an answer is outstanding.
+    pub(super) async fn connect_until(
+        &self,
+        end: Instant,
+    ) -> Result<Client, tokio_postgres::Error> {
+        self.make(None, Some(end)).await
+    }
+
+    async fn make(
+        &self,
+        said: Option<UnboundedSender<AsyncMessage>>,
+        end: Option<Instant>,
     ) -> Result<Client, tokio_postgres::Error> {
         match &self.tls {
             None => {
                 let (client, connection) = self.config.connect(NoTls).await?;
-                drive(connection, said);
+                drive(connection, said, end);
                 Ok(client)
             }
             Some(tls) => {
                 let (client, connection) = self.config.connect(tls.clone()).await?;
-                drive(connection, said);
+                drive(connection, said, end);
                 Ok(client)
             }
         }
@@ -70,12 +89,13 @@ impl Connector {
 
 fn drive<S, T>(
     mut connection: Connection<S, T>,
-    said: Option<tokio::sync::mpsc::UnboundedSender<AsyncMessage>>,
+    said: Option<UnboundedSender<AsyncMessage>>,
+    end: Option<Instant>,
 ) where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    tokio::spawn(async move {
+    let driving = async move {
         // An error ends it; whoever asks through its client is told.
         while let Some(Ok(message)) =
             std::future::poll_fn(|context| connection.poll_message(context)).await
@@ -84,7 +104,11 @@ fn drive<S, T>(
                 let _ = said.send(message);
             }
         }
-    });
+    };
+    match end {
+        None => drop(tokio::spawn(driving)),
+        Some(end) => drop(tokio::spawn(timeout_at(end.into(), driving))),
+    }
 }
 
 fn tls(tls: &checked::StoreTls) -> anyhow::Result<MakeRustlsConnect> {

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
 pub use self::metrics::DatabaseMetrics;
@@ -231,15 +232,11 @@ impl Database {
         deadline: Instant,
     ) -> Result<Vec<Result<Description, String>>, DatabaseError> {
         let pool = self.pool.clone();
-        let within = tokio::time::Instant::from_std(deadline);
-        let describing = self
-            .runtime
-            .spawn(async move { pool.describe(&statements).await });
-        match timeout_at(within, describing).await {
-            Ok(Ok(descriptions)) => descriptions,
-            Ok(Err(_)) => Err(DatabaseError::Away),
-            Err(_) => Err(DatabaseError::Deadline),
-        }
+        self.once(
+            async move { pool.describe(&statements, deadline).await },
+            deadline,
+        )
+        .await
     }
 
     /// Which tables statements read, and what tells of changes in them. None is carried out, and none changes anything.
@@ -253,13 +250,24 @@ impl Database {
         deadline: Instant,
     ) -> Result<Vec<Reading>, DatabaseError> {
         let pool = self.pool.clone();
-        let within = tokio::time::Instant::from_std(deadline);
-        let asking = self
-            .runtime
-            .spawn(async move { pool.readings(&statements).await });
-        match timeout_at(within, asking).await {
-            Ok(Ok(readings)) => readings,
-            Ok(Err(_)) => Err(DatabaseError::Away),
+        self.once(
+            async move { pool.readings(&statements, deadline).await },
+            deadline,
+        )
+        .await
+    }
+
+    /// Something on a connection of its own. It ends with its deadline, or with whoever waits for it.
+    async fn once<T: Send + 'static>(
+        &self,
+        asking: impl Future<Output = Result<T, DatabaseError>> + Send + 'static,
+        deadline: Instant,
+    ) -> Result<T, DatabaseError> {
+        let mut task = JoinSet::new();
+        task.spawn_on(asking, &self.runtime);
+        match timeout_at(deadline.into(), task.join_next()).await {
+            Ok(Some(Ok(outcome))) => outcome,
+            Ok(Some(Err(_)) | None) => Err(DatabaseError::Away),
             Err(_) => Err(DatabaseError::Deadline),
         }
     }

@@ -175,43 +175,32 @@ impl Pool {
     }
 
     fn failure(&self, error: &Error) -> DatabaseError {
-        match error.code() {
-            // Ended by `statement_timeout`.
-            Some(code) if code.code() == "57014" => DatabaseError::Deadline,
-            // It shuts down, starts up, has no connection left, or a pooler lost the server: classes 57P, 53 and 08.
-            Some(code)
-                if code.code().starts_with("57P")
-                    || code.code().starts_with("53")
-                    || code.code().starts_with("08") =>
-            {
-                DatabaseError::Away
-            }
-            Some(code) => {
-                if self.metrics.may_tell(clock::unix_now()) {
-                    // Its message may hold what was asked for.
-                    tracing::error!(sqlstate = code.code(), "the database refused a statement");
-                }
-                DatabaseError::Refused(code.code().to_owned())
-            }
-            None => DatabaseError::Away,
+        let failure = meaning(error);
+        if let DatabaseError::Refused(code) = &failure
+            && self.metrics.may_tell(clock::unix_now())
+        {
+            // Its message may hold what was asked for.
+            tracing::error!(sqlstate = code, "the database refused a statement");
         }
+        failure
     }
 
     /// Asks on a connection of its own, and throws it away.
     pub(super) async fn describe(
         &self,
         statements: &[(Arc<str>, ParamType)],
+        deadline: Instant,
     ) -> Result<Vec<Result<Description, String>>, DatabaseError> {
         let client = self
             .connector
-            .connect(None)
+            .connect_until(deadline + LINGER)
             .await
             .map_err(|_| DatabaseError::Away)?;
         // Names live as long as a transaction behind a pooler in transaction mode.
         let mut descriptions = Vec::with_capacity(statements.len());
         for (sql, kind) in statements {
             client
-                .batch_execute("begin read only")
+                .batch_execute(&reading::begin(deadline))
                 .await
                 .map_err(|_| DatabaseError::Away)?;
             client.clear_type_cache();
@@ -224,11 +213,12 @@ impl Pool {
                         .map(|column| (column.name().to_owned(), column.type_().name().to_owned()))
                         .collect(),
                 }),
-                Err(error) => match error.as_db_error() {
-                    Some(refusal) => {
-                        Err(format!("{} ({})", refusal.message(), refusal.code().code()))
+                Err(error) => match (meaning(&error), error.as_db_error()) {
+                    (DatabaseError::Refused(code), Some(refusal)) => {
+                        Err(format!("{} ({code})", refusal.message()))
                     }
-                    None => return Err(DatabaseError::Away),
+                    // That it has no time, or goes away, says nothing about the statement.
+                    (failure, _) => return Err(failure),
                 },
             });
             client
@@ -243,12 +233,17 @@ impl Pool {
     pub(super) async fn readings(
         &self,
         statements: &[(Arc<str>, ParamType)],
+        deadline: Instant,
     ) -> Result<Vec<Reading>, DatabaseError> {
-        let asking = async {
-            let client = self.connector.connect(None).await?;
-            reading::of(&client, statements).await
-        };
-        asking.await.map_err(|error| self.failure(&error))
+        self.permits()?;
+        let client = self
+            .connector
+            .connect_until(deadline + LINGER)
+            .await
+            .map_err(|_| DatabaseError::Away)?;
+        reading::of(&client, statements, deadline)
+            .await
+            .map_err(|error| self.failure(&error))
     }
 
     /// Whether it answers now.
@@ -302,6 +297,24 @@ pub(super) fn watch(pool: &Arc<Pool>) {
             }
         }
     });
+}
+
+/// What the answer of the server means.
+fn meaning(error: &Error) -> DatabaseError {
+    match error.code() {
+        // Ended by `statement_timeout`, or by `lock_timeout`.
+        Some(code) if matches!(code.code(), "57014" | "55P03") => DatabaseError::Deadline,
+        // It shuts down, starts up, has no connection left, or a pooler lost the server: classes 57P, 53 and 08.
+        Some(code)
+            if code.code().starts_with("57P")
+                || code.code().starts_with("53")
+                || code.code().starts_with("08") =>
+        {
+            DatabaseError::Away
+        }
+        Some(code) => DatabaseError::Refused(code.code().to_owned()),
+        None => DatabaseError::Away,
+    }
 }
 
 /// Everything at once: the pieces are written before the first is answered.

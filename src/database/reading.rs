@@ -7,12 +7,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 use super::value::ParamType;
+use crate::clock;
 
 /// What one statement reads.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +70,12 @@ const UPDATE: i32 = 16;
 const TRUNCATE: i32 = 32;
 const INSTEAD: i32 = 64;
 
+/// How much earlier than its deadline the server ends a statement, so that it is over there when it is over here.
+const EARLIER: Duration = Duration::from_millis(500);
+
+/// How long a plan waits for a table that somebody changes. A choice: a migration holds its locks for less, or for much longer.
+const LOCK: Duration = Duration::from_secs(1);
+
 /// The name a plan is made under, inside one transaction.
 const NAME: &str = "foregate_reading";
 
@@ -93,11 +101,13 @@ where l.lanname not in ('internal', 'c') and n.nspname not in ('pg_catalog', 'in
 pub(super) async fn of(
     client: &Client,
     statements: &[(Arc<str>, ParamType)],
+    deadline: Instant,
 ) -> Result<Vec<Reading>, Error> {
     let mut plans = Vec::with_capacity(statements.len());
     for (sql, kind) in statements {
-        plans.push(plan(client, sql, *kind).await?);
+        plans.push(plan(client, sql, *kind, deadline).await?);
     }
+    client.batch_execute(&begin(deadline)).await?;
     let functions: Vec<String> = client
         .query_typed(FUNCTIONS, &[])
         .await?
@@ -139,6 +149,7 @@ pub(super) async fn of(
             table.triggers.push(trigger);
         }
     }
+    client.batch_execute("commit").await?;
     Ok(plans
         .into_iter()
         .map(|plan| Reading {
@@ -158,6 +169,19 @@ pub(super) async fn of(
         .collect())
 }
 
+/// Begins a transaction of which no statement lives longer than until the deadline.
+pub(super) fn begin(deadline: Instant) -> String {
+    let left = deadline.saturating_duration_since(clock::now());
+    let statement = left
+        .saturating_sub(EARLIER)
+        .max(Duration::from_millis(1))
+        .as_millis();
+    let lock = statement.min(LOCK.as_millis());
+    format!(
+        "begin read only; set local statement_timeout = {statement}; set local lock_timeout = {lock}"
+    )
+}
+
 /// What a plan says.
 #[derive(Default)]
 struct Plan {
@@ -169,9 +193,15 @@ struct Plan {
 }
 
 /// A plan for any parameter. The transaction holds a pooler to one connection, and leaves no name on it.
-async fn plan(client: &Client, sql: &str, kind: ParamType) -> Result<Plan, Error> {
+async fn plan(
+    client: &Client,
+    sql: &str,
+    kind: ParamType,
+    deadline: Instant,
+) -> Result<Plan, Error> {
     let asked = format!(
-        "begin read only; set local plan_cache_mode = force_generic_plan; prepare {NAME} ({}) as {sql}; explain (verbose, format json) execute {NAME} (null); deallocate {NAME}; rollback",
+        "{}; set local plan_cache_mode = force_generic_plan; prepare {NAME} ({}) as {sql}; explain (verbose, format json) execute {NAME} (null); deallocate {NAME}; rollback",
+        begin(deadline),
         kind.as_str()
     );
     let answer = match client.simple_query(&asked).await {

@@ -38,9 +38,14 @@ const PULSE: Duration = Duration::from_secs(2);
 const PROOF: Duration = Duration::from_secs(5);
 const HEARD: Duration = Duration::from_secs(2);
 
-/// When a proof is made again: after it succeeded, and after it did not, since somebody may be putting the triggers in.
+/// When a proof is made again: after it succeeded, and after it did not, since somebody may be putting the triggers in. After each that fails
+/// the pause doubles, up to the one after a success.
 const PROVEN: Duration = Duration::from_secs(60);
 const UNPROVEN: Duration = Duration::from_secs(2);
+
+/// How long after a proof it still holds while the database cannot be asked for another. A choice: triggers seldom vanish meanwhile, and what
+/// they tell is heard on another connection; but a database that is away is what old facts are for.
+const KEPT: Duration = Duration::from_secs(10 * 60);
 
 /// How many notifications are taken at once.
 const BATCH: usize = 1024;
@@ -65,6 +70,19 @@ pub enum Unproven {
     Unheard,
     /// Changes of these are not told of.
     Untold(Vec<Told>),
+}
+
+impl Unproven {
+    /// Whether it only says that the database could not be asked now.
+    fn is_outage(&self) -> bool {
+        match self {
+            Self::Database(error) => match error {
+                DatabaseError::Away | DatabaseError::Deadline | DatabaseError::Busy => true,
+                DatabaseError::Refused(_) => false,
+            },
+            Self::Mute(_) | Self::Unheard | Self::Untold(_) => false,
+        }
+    }
 }
 
 impl std::fmt::Display for Unproven {
@@ -166,32 +184,58 @@ async fn hear_replicas(shelf: Weak<Shelf>) {
 }
 
 async fn hear_database(shelf: Weak<Shelf>, listener: Listener) {
-    let mut outcome = None;
+    let mut past = Past {
+        said: None,
+        pause: UNPROVEN,
+    };
     loop {
+        let mut again = AGAIN;
         match listener.listen().await {
             Ok((client, said)) => {
-                let hearing = shelf
-                    .upgrade()
-                    .map(|shelf| Hearing::new(&shelf, &mut outcome));
+                let hearing = shelf.upgrade().map(|shelf| Hearing::new(&shelf, &mut past));
                 let Some(hearing) = hearing else { return };
-                hearing.go_on(&shelf, &client, said).await;
-                tracing::warn!("notifications of the database are not heard any more");
+                match hearing.go_on(&shelf, &client, said).await {
+                    Ended::Broken => {
+                        tracing::warn!("notifications of the database are not heard any more");
+                    }
+                    Ended::Deaf(pause) => again = pause,
+                }
             }
             Err(error) => tracing::debug!(%error, "no connection for notifications"),
         }
         let Some(shelf) = shelf.upgrade() else { return };
         shelf.listens(false);
         drop(shelf);
-        sleep(AGAIN).await;
+        sleep(again).await;
     }
+}
+
+/// What outlives a connection.
+struct Past {
+    /// What was said of the last proof, and whether an earlier one still held, so that the same is not said again; `None` before the first.
+    said: Option<(Result<(), Unproven>, bool)>,
+    /// How long the next proof waits if this one fails.
+    pause: Duration,
+}
+
+/// Why a connection is given up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ended {
+    /// It broke, does not answer, or nobody has the shelf any more.
+    Broken,
+    /// It answers, but our own word was not heard on it. Another is made after this pause.
+    Deaf(Duration),
 }
 
 /// One connection that hears.
 struct Hearing<'a> {
     asked: watch::Receiver<Arc<[Asked]>>,
-    /// What became of the last proof, so that the same is not said again; `None` before the first.
-    outcome: &'a mut Option<Result<(), Unproven>>,
+    past: &'a mut Past,
     proving: Option<Proving>,
+    /// When the last proof succeeded that still holds.
+    proven: Option<Instant>,
+    /// When it is asked whether the connection is still there.
+    pulse: Instant,
     /// When the next one begins.
     next: Instant,
     /// What other replicas were not told yet.
@@ -210,12 +254,20 @@ struct Proving {
     until: Instant,
 }
 
+impl Drop for Proving {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 impl<'a> Hearing<'a> {
-    fn new(shelf: &Arc<Shelf>, outcome: &'a mut Option<Result<(), Unproven>>) -> Self {
+    fn new(shelf: &Arc<Shelf>, past: &'a mut Past) -> Self {
         Self {
             asked: shelf.asked(),
-            outcome,
+            past,
             proving: None,
+            proven: None,
+            pulse: Instant::now() + PULSE,
             next: Instant::now(),
             untold: HashSet::new(),
             is_everything: false,
@@ -223,57 +275,72 @@ impl<'a> Hearing<'a> {
         }
     }
 
-    /// Until the connection breaks, or nobody has the shelf any more.
+    /// Until the connection is of no use, or nobody has the shelf any more.
     async fn go_on(
         mut self,
         shelf: &Weak<Shelf>,
         client: &tokio_postgres::Client,
         mut said: UnboundedReceiver<AsyncMessage>,
-    ) {
+    ) -> Ended {
         let mut messages = Vec::with_capacity(BATCH);
         loop {
             let due = match &self.proving {
                 Some(proving) => proving.until,
                 None => self.next,
             };
-            let event = async {
-                tokio::select! {
-                    taken = said.recv_many(&mut messages, BATCH) => Event::Said(taken),
-                    proven = finished(&mut self.proving) => Event::Proven(proven),
-                    () = ended(&mut self.telling) => Event::Told,
-                    changed = self.asked.changed() => Event::Asked(changed.is_ok()),
-                    () = sleep_until(due) => Event::Due,
-                }
+            let event = tokio::select! {
+                taken = said.recv_many(&mut messages, BATCH) => Event::Said(taken),
+                proven = finished(&mut self.proving) => Event::Proven(proven),
+                () = ended(&mut self.telling) => Event::Told,
+                changed = self.asked.changed() => Event::Asked(changed.is_ok()),
+                () = sleep_until(due) => Event::Due,
+                // Whatever else happens; but not while it speaks.
+                () = sleep_until(self.pulse) => Event::Pulse,
             };
-            let event = timeout(PULSE, event).await;
-            let Some(shelf) = shelf.upgrade() else { return };
+            let Some(shelf) = shelf.upgrade() else {
+                return Ended::Broken;
+            };
             match event {
-                Ok(Event::Said(0) | Event::Asked(false)) => return,
-                Ok(Event::Said(_)) => self.take(&shelf, &mut messages),
-                Ok(Event::Proven(Ok(told))) => {
+                Event::Said(0) | Event::Asked(false) => return Ended::Broken,
+                Event::Said(_) => {
+                    self.pulse = Instant::now() + PULSE;
+                    self.take(&shelf, &mut messages);
+                }
+                Event::Proven(Ok(told)) => {
                     if let Some(proving) = &mut self.proving {
                         proving.told = Some(told);
                         proving.until = Instant::now() + HEARD;
                     }
                 }
-                Ok(Event::Proven(Err(why))) => self.conclude(&shelf, Err(why)),
-                Ok(Event::Told) => {}
+                Event::Proven(Err(why)) => self.conclude(&shelf, Err(why)),
+                Event::Told => {}
                 // What was proven was another thing.
-                Ok(Event::Asked(true)) => {
+                Event::Asked(true) => {
                     shelf.listens(false);
+                    self.proven = None;
+                    self.past.pause = UNPROVEN;
                     self.begin(&shelf);
                 }
-                Ok(Event::Due) if self.proving.is_some() => {
-                    self.conclude(&shelf, Err(Unproven::Unheard));
-                }
-                Ok(Event::Due) => self.begin(&shelf),
-                // Silence.
-                Err(_) => {
+                Event::Due => match &self.proving {
+                    None => self.begin(&shelf),
+                    Some(proving) if proving.told.is_none() => {
+                        let late = Unproven::Database(DatabaseError::Deadline);
+                        self.conclude(&shelf, Err(late));
+                    }
+                    // Nothing else that is said may be heard here either. On another connection it may.
+                    Some(_) => {
+                        let pause = self.past.pause;
+                        self.conclude(&shelf, Err(Unproven::Unheard));
+                        return Ended::Deaf(pause);
+                    }
+                },
+                Event::Pulse => {
                     drop(shelf);
                     let asked = timeout(PULSE, client.batch_execute("")).await;
                     if !matches!(asked, Ok(Ok(()))) {
-                        return;
+                        return Ended::Broken;
                     }
+                    self.pulse = Instant::now() + PULSE;
                     continue;
                 }
             }
@@ -288,9 +355,6 @@ impl<'a> Hearing<'a> {
             return;
         };
         let asked = self.asked.borrow_and_update().clone();
-        if let Some(before) = self.proving.take() {
-            before.task.abort();
-        }
         let word = own_word();
         self.proving = Some(Proving {
             task: tokio::spawn(prove(asked, database, word.clone())),
@@ -323,24 +387,48 @@ impl<'a> Hearing<'a> {
 
     fn conclude(&mut self, shelf: &Arc<Shelf>, outcome: Result<(), Unproven>) {
         self.proving = None;
+        let now = Instant::now();
+        let kept = match &outcome {
+            Err(why) if why.is_outage() && shelf.is_listening() => self.proven,
+            Ok(()) | Err(_) => None,
+        };
+        let kept = kept.map(|proven| proven + KEPT).filter(|end| now < *end);
         match &outcome {
-            Ok(()) if shelf.is_listening() => {}
-            // From here on; what was loaded before may have changed while nobody would have told.
-            Ok(()) => shelf.listens(true),
-            Err(_) => shelf.listens(false),
+            Ok(()) => {
+                self.proven = Some(now);
+                self.next = now + PROVEN;
+                self.past.pause = UNPROVEN;
+                // From here on; what was loaded before may have changed while nobody would have told.
+                if !shelf.is_listening() {
+                    shelf.listens(true);
+                }
+            }
+            Err(_) => {
+                let next = now + self.past.pause;
+                self.next = kept.map_or(next, |end| next.min(end));
+                self.past.pause = (2 * self.past.pause).min(PROVEN);
+                if kept.is_none() {
+                    self.proven = None;
+                    shelf.listens(false);
+                }
+            }
         }
-        let pause = if outcome.is_ok() { PROVEN } else { UNPROVEN };
-        self.next = Instant::now() + pause;
-        if self.outcome.as_ref() != Some(&outcome) {
-            match &outcome {
-                Ok(()) => tracing::info!("every change of a fact is heard of"),
-                Err(why) => tracing::warn!(
+        let saying = Some((outcome, kept.is_some()));
+        if self.past.said != saying {
+            match &saying {
+                Some((Ok(()), _)) => tracing::info!("every change of a fact is heard of"),
+                Some((Err(why), true)) => tracing::warn!(
+                    %why,
+                    "it cannot be asked whether every change is still heard of; that it is holds for a while"
+                ),
+                Some((Err(why), false)) => tracing::warn!(
                     %why,
                     "facts keep the ages without notifications: not every change would be heard of"
                 ),
+                None => {}
             }
         }
-        *self.outcome = Some(outcome);
+        self.past.said = saying;
     }
 
     /// Makes worthless here what was said to have changed, and remembers to tell it.
@@ -414,6 +502,8 @@ enum Event {
     Asked(bool),
     /// The next proof begins, or this one is over without our word.
     Due,
+    /// It is time to ask whether the connection is still there.
+    Pulse,
 }
 
 /// What the task of a proof found, once.
@@ -435,5 +525,59 @@ async fn ended(telling: &mut Option<JoinHandle<()>>) {
             *telling = None;
         }
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::FactMetrics;
+    use crate::store::Memory;
+
+    #[tokio::test]
+    async fn a_proof_holds_for_a_while_without_the_database_and_not_against_its_word() {
+        let metrics = FactMetrics::new(&prometheus::Registry::new()).map(Arc::new);
+        let metrics = metrics.unwrap_or_else(|error| unreachable!("{error}"));
+        let store = Arc::new(Memory::new(10, clock::unix_now));
+        let shelf = Shelf::new(store, false, None, metrics);
+        let mut past = Past {
+            said: None,
+            pause: UNPROVEN,
+        };
+        let mut hearing = Hearing::new(&shelf, &mut past);
+        let away = || Err(Unproven::Database(DatabaseError::Away));
+        hearing.conclude(&shelf, away());
+        assert!(!shelf.is_listening(), "nothing was proven yet");
+        for no in [
+            Unproven::Unheard,
+            Unproven::Untold(Vec::new()),
+            Unproven::Mute(DatabaseError::Refused("25006".to_owned())),
+            Unproven::Database(DatabaseError::Refused("42501".to_owned())),
+        ] {
+            hearing.conclude(&shelf, Ok(()));
+            assert!(shelf.is_listening());
+            hearing.conclude(&shelf, Err(no.clone()));
+            assert!(!shelf.is_listening(), "{no}");
+            hearing.conclude(&shelf, away());
+            assert!(!shelf.is_listening(), "{no}");
+        }
+        hearing.conclude(&shelf, Ok(()));
+        for _ in 0..100 {
+            hearing.conclude(&shelf, away());
+            assert!(shelf.is_listening());
+        }
+        // Not beyond its time, however long the pauses have become.
+        assert_eq!(hearing.past.pause, PROVEN);
+        let before = Instant::now() + Duration::from_secs(1);
+        hearing.proven = before.checked_sub(KEPT);
+        hearing.conclude(&shelf, away());
+        assert!(shelf.is_listening() && hearing.next <= before);
+        hearing.proven = Instant::now().checked_sub(KEPT);
+        hearing.conclude(&shelf, away());
+        assert!(!shelf.is_listening());
+        // The next success begins afresh.
+        hearing.conclude(&shelf, Ok(()));
+        assert!(shelf.is_listening());
+        assert_eq!(hearing.past.pause, UNPROVEN);
     }
 }

@@ -21,6 +21,9 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// How often a database that was away is looked for.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// How long the pause grows before a database that refused the queries is asked about them again: what they need may be put in at any time.
+const LONGEST: Duration = Duration::from_secs(30);
+
 /// What a column must be.
 #[derive(Clone, Copy, Debug)]
 struct Column {
@@ -172,12 +175,14 @@ pub async fn check(
     }
 }
 
-/// Asks as soon as the database can be asked, and tells what is wrong; for a start while it is away.
+/// Asks as soon as the database can be asked, and until it understands; for a start while it is away. What is wrong is told once.
 ///
 /// A configuration that is reloaded meanwhile is asked about by whoever reloads it; the answer about that one counts, too.
 pub async fn check_later(file: String, process: Weak<Process>) {
+    let mut pause = AGAIN;
+    let mut told = None;
     loop {
-        sleep(AGAIN).await;
+        sleep(pause).await;
         let Some(process) = process.upgrade() else {
             return;
         };
@@ -188,20 +193,26 @@ pub async fn check_later(file: String, process: Weak<Process>) {
             return;
         }
         if database.outage() != Outage::Reachable {
+            pause = AGAIN;
             continue;
         }
         match check(&file, process.snapshot().config(), database).await {
-            Ok(Err(_)) => {}
+            Ok(Err(_)) => pause = (2 * pause).min(LONGEST),
             Ok(Ok(())) => {
                 process.found_queries(Queries::Fit);
                 return tracing::info!("the queries fit the database");
             }
             Err(problems) => {
                 process.found_queries(Queries::Unfit);
-                return tracing::error!(
-                    %problems,
-                    "the configuration does not fit the database: what needs these facts is refused"
-                );
+                let problems = problems.to_string();
+                if told.as_ref() != Some(&problems) {
+                    tracing::error!(
+                        problems,
+                        "the configuration does not fit the database: what needs these facts is refused"
+                    );
+                }
+                told = Some(problems);
+                pause = (2 * pause).min(LONGEST);
             }
         }
     }

@@ -87,8 +87,9 @@ async fn notifications_are_believed_only_when_every_table_that_is_read_has_its_t
     assert!(is_good, "it runs all the same, with shorter ages: {told}");
     let expected = "nothing tells of changes of `public.projects`, which `resources.project.query` reads: it has no trigger for the kind `project`";
     assert!(told.contains(expected), "{told}");
-    // Somebody puts them in.
+    // Somebody puts them in. A new connection is proven at once, however long there was none.
     world.sql(TRIGGERS);
+    cut(&world);
     listens(&gateway, 1.0).await;
     assert_eq!(
         table_told(&gateway, "public.projects", "project"),
@@ -201,8 +202,19 @@ async fn what_is_told_in_another_database_is_not_heard() {
     other.sql(TRIGGERS);
     let url = other.url();
     let gateway = Gateway::with(|config| listening(&world, config, &url)).await;
+    let listener = || {
+        let rows = other
+            .rows("select pid from pg_stat_activity where application_name = 'foregate listener'");
+        rows.first().map(|row| row.concat())
+    };
+    eventually("it listens there", || listener().is_some()).await;
+    let first = listener();
     says_why(&gateway, "they are different databases").await;
     listens(&gateway, 0.0).await;
+    eventually("it tries another connection", || {
+        listener().is_some_and(|now| Some(now) != first)
+    })
+    .await;
     let (is_good, told) = check(&gateway);
     assert!(
         is_good && told.contains("they are different databases"),
@@ -220,6 +232,49 @@ async fn a_lost_connection_shortens_ages_at_once_and_a_new_one_is_proven_afresh(
     world.database.kill();
     listens(&gateway, 0.0).await;
     world.database.start_again();
+    listens(&gateway, 1.0).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_answer_is_found_out_before_anything_is_proven() {
+    let world = World::new();
+    let url = world.database.url();
+    let gateway = Gateway::with(|config| listening(&world, config, &url)).await;
+    says_why(&gateway, "nothing tells of changes").await;
+    // Its server stands still: what is notified does not come, and nobody says that it will not.
+    let listener = world
+        .database
+        .value("select pid from pg_stat_activity where application_name = 'foregate listener'");
+    let stopped = std::process::Command::new("kill")
+        .args(["-STOP", &listener])
+        .status();
+    assert!(stopped.unwrap().success());
+    world.sql(TRIGGERS);
+    listens(&gateway, 1.0).await;
+}
+
+#[tokio::test]
+async fn a_proof_that_waits_for_a_locked_table_is_over_in_time_and_leaves_no_connection() {
+    let world = World::new();
+    let url = world.database.url();
+    let gateway = Gateway::with(|config| listening(&world, config, &url)).await;
+    says_why(&gateway, "nothing tells of changes").await;
+    let waiting = |count: &str| {
+        let sql = "select count(*) from pg_stat_activity where application_name = 'foregate' and wait_event_type = 'Lock'";
+        world.database.value(sql) == count
+    };
+    let mut holder = world.lock("projects", 120.0);
+    for _ in 0..2 {
+        eventually("a proof waits", || waiting("1")).await;
+        eventually("it is over", || waiting("0")).await;
+    }
+    says_why(&gateway, "the database cannot be asked: deadline").await;
+    let held = "select count(*) from pg_locks where mode = 'AccessExclusiveLock' and granted and relation = 'projects'::regclass";
+    assert_eq!(world.database.value(held), "1", "the table is locked still");
+    world.sql("select pg_terminate_backend(pid) from pg_locks where mode = 'AccessExclusiveLock' and granted and relation = 'projects'::regclass");
+    holder.wait().unwrap();
+    world.sql(TRIGGERS);
+    cut(&world);
     listens(&gateway, 1.0).await;
 }
 

@@ -680,3 +680,28 @@ async fn a_replica_is_ready_once_the_database_understood_it_and_stays_so_without
     }
     world.database.resume();
 }
+
+#[tokio::test]
+async fn a_replica_that_came_before_a_migration_is_ready_after_it() {
+    let world = World::new();
+    world.database.pause();
+    let gateway = Gateway::with(|config| {
+        world.configure(config);
+        let resources = config.get("resources").replace(
+            "user_id as owner, visibility",
+            "owned_by as owner, visibility",
+        );
+        config.set("resources", &resources);
+    })
+    .await;
+    world.database.resume();
+    let unfit = || {
+        let entries = gateway.log().all(|line| line["problems"].is_string());
+        entries.len()
+    };
+    eventually("it is told", || unfit() > 0).await;
+    assert_eq!(gateway.admin_status("/readyz"), 503);
+    world.sql("alter table projects add column owned_by uuid");
+    is_ready(&gateway).await;
+    assert_eq!(unfit(), 1, "the same is said once");
+}
