@@ -26,7 +26,7 @@ use foregate::config::{self, Loaded};
 use foregate::log::Log;
 use foregate::metrics::Metrics;
 use foregate::request::headers::{OWN_COOKIE, Survey, clean_request};
-use foregate::request::host::Host;
+use foregate::request::host::{Host, LastHost};
 use foregate::request::path::{canonicalise, fold};
 use foregate::request::query::Query;
 use foregate::request::route::RouteTable;
@@ -59,7 +59,7 @@ fn canonical_form(criterion: &mut Criterion) {
             .body(())
             .unwrap()
             .into_parts();
-        bencher.iter(|| Host::of(black_box(&parts), true).unwrap());
+        bencher.iter(|| Host::of(black_box(&parts), true, &LastHost::default()).unwrap());
     });
     criterion.bench_function("query: a token among three keys", |bencher| {
         let names = ["access_token".to_owned()];

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hyper::header::HeaderValue;
 
-use super::roles::RoleSet;
+use super::roles::{NO_ROLES, RoleSet};
 use crate::sessions::sign_in::Own;
 use crate::sessions::{Live, Proven};
 use crate::tokens::Verified;
@@ -76,19 +76,8 @@ impl Caller {
     }
 
     /// The roles that the configuration knows, `user` among them; none for nobody.
-    pub fn roles(&self) -> &[Arc<str>] {
-        self.user
-            .as_ref()
-            .map(|user| user.roles.names())
-            .unwrap_or_default()
-    }
-
-    /// The same in one text, with commas between them.
-    pub fn roles_text(&self) -> &str {
-        self.user
-            .as_ref()
-            .map(|user| user.roles.text())
-            .unwrap_or_default()
+    pub fn roles(&self) -> &RoleSet {
+        self.user.as_ref().map_or(&NO_ROLES, |user| &*user.roles)
     }
 
     /// The session that a cookie led to, if that is what proved the user.

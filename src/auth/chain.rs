@@ -61,9 +61,9 @@ impl Chain {
             identifiers: Identifiers,
             rest: Rest,
             performance: Performance::new(facts, table.clone()),
-            roles: Roles::new(table.clone()),
+            roles: Roles,
             when: When,
-            ownership: Ownership::new(table),
+            ownership: Ownership,
             lineage: Lineage,
         }
     }

@@ -8,10 +8,7 @@
 //! one of the caller's, as far as both the role in the team and the access level go; reading or downloading what is public; and a role that
 //! grants `ACTION:any`. What a role grants without `:any` crosses no ownership.
 
-use std::sync::Arc;
-
 use super::performance::Informed;
-use super::roles::RoleTable;
 use super::{Check, Layer, LayerName};
 use crate::denial::{Denial, Reason};
 use crate::facts::{Known, Row, Seen, Thing, Visibility};
@@ -19,9 +16,7 @@ use crate::request::Inbound;
 
 /// The layer.
 #[derive(Debug)]
-pub struct Ownership {
-    roles: Arc<RoleTable>,
-}
+pub struct Ownership;
 
 /// Why a caller may touch a thing, from the nearest to the farthest.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -68,17 +63,12 @@ impl Owned {
 }
 
 impl Ownership {
-    /// Judges by facts, and by this table for what crosses ownership.
-    pub fn new(roles: Arc<RoleTable>) -> Self {
-        Self { roles }
-    }
-
-    fn judge(&self, informed: &Informed, thing: &Thing) -> Result<Via, Denial> {
+    fn judge(informed: &Informed, thing: &Thing) -> Result<Via, Denial> {
         let (caller, known) = (informed.caller(), informed.known());
         let action = thing.named.action.as_str();
         let verified = caller.verified();
         let subject = verified.map(|verified| verified.subject());
-        let crosses = || match self.roles.crosses(caller.roles(), action) {
+        let crosses = || match caller.roles().crosses(action) {
             // A role may have been taken away, and old facts do not say so.
             true if !known.is_old => Some(Via::Role),
             true | false => None,
@@ -177,7 +167,7 @@ impl Check for Ownership {
     fn check(&self, _request: &Inbound, informed: &Informed) -> Result<Owned, Denial> {
         let mut farthest = None;
         for thing in &informed.known().things {
-            farthest = farthest.max(Some(self.judge(informed, thing)?));
+            farthest = farthest.max(Some(Self::judge(informed, thing)?));
         }
         Ok(Owned { via: farthest })
     }

@@ -62,17 +62,34 @@ impl Action {
     }
 }
 
-/// The roles of one caller, [`EVERYBODY`]'s first.
+/// The roles of one caller, [`EVERYBODY`]'s first, and what they grant.
 #[derive(Debug)]
 pub struct RoleSet {
     names: Vec<Arc<str>>,
     text: String,
+    grants: Vec<Arc<Grants>>,
+    is_banned: bool,
 }
 
+/// Nobody's.
+pub static NO_ROLES: RoleSet = RoleSet {
+    names: Vec::new(),
+    text: String::new(),
+    grants: Vec::new(),
+    is_banned: false,
+};
+
 impl RoleSet {
-    fn new(names: Vec<Arc<str>>) -> Self {
-        let text = names.join(",");
-        Self { names, text }
+    fn new(names: Vec<Arc<str>>, table: &HashMap<Arc<str>, Arc<Grants>>) -> Self {
+        Self {
+            text: names.join(","),
+            grants: names
+                .iter()
+                .filter_map(|role| table.get(role).cloned())
+                .collect(),
+            is_banned: names.iter().any(|role| **role == *BANNED),
+            names,
+        }
     }
 
     /// Their names.
@@ -84,6 +101,28 @@ impl RoleSet {
     pub fn text(&self) -> &str {
         &self.text
     }
+
+    /// Whether one of them takes every right away.
+    pub fn is_banned(&self) -> bool {
+        self.is_banned
+    }
+
+    /// Whether one of them grants the action on what is somebody else's.
+    pub fn crosses(&self, action: &str) -> bool {
+        let name = action.strip_suffix(":any").unwrap_or(action);
+        let crossing = |granted: &Action| granted.as_str().strip_suffix(":any") == Some(name);
+        self.grants.iter().any(|grants| match &**grants {
+            Grants::All => true,
+            Grants::Actions(actions) => actions.iter().any(crossing),
+        })
+    }
+
+    fn grants(&self, action: &str) -> bool {
+        self.grants.iter().any(|grants| match &**grants {
+            Grants::All => true,
+            Grants::Actions(actions) => includes(actions, action),
+        })
+    }
 }
 
 /// Which roles a caller has, and what they grant.
@@ -91,7 +130,7 @@ impl RoleSet {
 pub struct RoleTable {
     from: Vec<String>,
     listed: HashMap<String, Vec<Arc<str>>>,
-    grants: HashMap<Arc<str>, Grants>,
+    grants: HashMap<Arc<str>, Arc<Grants>>,
     /// What nearly every caller has, and nothing else.
     ordinary: Arc<RoleSet>,
 }
@@ -112,13 +151,13 @@ impl RoleTable {
         let grants = roles
             .grants
             .iter()
-            .map(|(role, grants)| (role.as_str().into(), grants.clone()))
+            .map(|(role, grants)| (role.as_str().into(), Arc::new(grants.clone())))
             .collect();
         Self {
             from: roles.from.clone(),
             listed,
+            ordinary: Arc::new(RoleSet::new(vec![EVERYBODY.into()], &grants)),
             grants,
-            ordinary: Arc::new(RoleSet::new(vec![EVERYBODY.into()])),
         }
     }
 
@@ -152,35 +191,12 @@ impl RoleTable {
             return Arc::clone(&self.ordinary);
         }
         roles.splice(..0, self.ordinary.names().iter().cloned());
-        Arc::new(RoleSet::new(roles))
-    }
-
-    /// Whether a role grants the action on what is somebody else's.
-    pub fn crosses(&self, roles: &[Arc<str>], action: &str) -> bool {
-        let name = action.strip_suffix(":any").unwrap_or(action);
-        let crossing = |granted: &Action| granted.as_str().strip_suffix(":any") == Some(name);
-        roles
-            .iter()
-            .filter_map(|role| self.grants.get(role))
-            .any(|grants| match grants {
-                Grants::All => true,
-                Grants::Actions(actions) => actions.iter().any(crossing),
-            })
-    }
-
-    fn grants(&self, roles: &[Arc<str>], action: &str) -> bool {
-        roles
-            .iter()
-            .filter_map(|role| self.grants.get(role))
-            .any(|grants| match grants {
-                Grants::All => true,
-                Grants::Actions(actions) => includes(actions, action),
-            })
+        Arc::new(RoleSet::new(roles, &self.grants))
     }
 
     /// Whether no role may do this but those that may do everything.
     pub fn is_for_admins(&self, action: &str) -> bool {
-        !self.grants.values().any(|grants| match grants {
+        !self.grants.values().any(|grants| match &**grants {
             Grants::All => false,
             Grants::Actions(actions) => includes(actions, action),
         })
@@ -202,16 +218,7 @@ fn claim<'a>(claims: &'a serde_json::Map<String, Value>, path: &[String]) -> Opt
 
 /// The layer.
 #[derive(Debug)]
-pub struct Roles {
-    table: Arc<RoleTable>,
-}
-
-impl Roles {
-    /// Judges by this table.
-    pub fn new(table: Arc<RoleTable>) -> Self {
-        Self { table }
-    }
-}
+pub struct Roles;
 
 /// Proof that the caller's roles allow the action, or a relation to the things that it names may.
 #[derive(Clone, Copy, Debug)]
@@ -232,7 +239,7 @@ impl Check for Roles {
             // Identity lets a stranger through only on public and optional routes.
             return Ok(Granted(()));
         };
-        if caller.roles().iter().any(|role| **role == *BANNED) {
+        if caller.roles().is_banned() {
             return Err(Reason::CallerBanned.into());
         }
         if informed.known().is_active == Some(false) {
@@ -255,14 +262,14 @@ impl Check for Roles {
         let action = Action::of(rule, request.method());
         let things = &informed.known().things;
         // What a body names beside is judged by its own action; it does not grant the route's.
-        if rule.resources.is_empty() && !self.table.grants(caller.roles(), action) {
+        if rule.resources.is_empty() && !caller.roles().grants(action) {
             return Err(Reason::RoleInsufficient.because(format!("`{action}`")));
         }
         // A relation may grant what no role does, but nothing across ownership. Which it is, is for `ownership` to say.
         let beyond = things
             .iter()
             .map(|thing| thing.named.action.as_str())
-            .find(|action| action.ends_with(":any") && !self.table.crosses(caller.roles(), action));
+            .find(|action| action.ends_with(":any") && !caller.roles().crosses(action));
         if let Some(action) = beyond {
             return Err(Reason::RoleInsufficient.because(format!("`{action}`")));
         }

@@ -114,6 +114,6 @@ pub(super) fn say(head: &mut impl Fields, said: &Said<'_>) {
         if let Some(session) = verified.session() {
             head.text(&SESSION, session);
         }
-        head.text(&ROLES, said.caller.roles_text());
+        head.text(&ROLES, said.caller.roles().text());
     }
 }

@@ -46,7 +46,7 @@ impl<'a> Scope<'a> {
             host: request.host().name(),
             address: request.client().text.to_str().unwrap_or_default(),
             verified: caller.verified().map(AsRef::as_ref),
-            roles: caller.roles(),
+            roles: caller.roles().names(),
         }
     }
 
