@@ -4,9 +4,11 @@
 --
 -- A payload is a kind and an id. The kinds are `caller`, `memberships` and those under `resources`; adapt the names if yours differ. Every
 -- table that a query reads must tell, since with notifications reads believe a fact for an hour. The gateway looks: each such table needs
--- triggers whose function is called `foregate_tell…` and whose first argument is the kind, for inserts, deletes and updates of every column
--- that the query reads, and one for TRUNCATE. Until it finds them all it keeps to the ages without notifications, and says what is missing;
--- so does `foregate check --connect`. `notify_url` must be a direct connection to the database that `url` reads, and that one no standby:
+-- triggers without WHEN whose first argument is the kind, for inserts, deletes and updates of every column that the query reads, and
+-- `foregate_tell_everything` for TRUNCATE. Where the query finds its rows by a column that is `$1`, their function is `foregate_tell` with that
+-- column as its second argument; where it finds them through other rows, one called `foregate_tell_…` that finds everybody to tell of. What
+-- has parents also needs `foregate_tell_children`, for the same events and columns. A primary key that is `$1` may be left out of the columns.
+-- Until it finds them all it keeps to the ages without notifications, and says what is missing; so does `foregate check --connect`. `notify_url` must be a direct connection to the database that `url` reads, and that one no standby:
 -- a pooler in transaction mode does not pass notifications on, and a standby may be read before it has what was told.
 
 BEGIN;
@@ -37,7 +39,7 @@ END $$;
 CREATE OR REPLACE FUNCTION foregate_tell_members() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS $$
 BEGIN
     PERFORM pg_notify('foregate_facts', TG_ARGV[0] || ' ' || user_id)
-    FROM public.team_members WHERE team_id = OLD.id;
+    FROM public.team_members WHERE team_id IN (OLD.id, NEW.id);
     RETURN NULL;
 END $$;
 
@@ -59,10 +61,10 @@ CREATE OR REPLACE TRIGGER foregate_tell AFTER INSERT OR DELETE OR UPDATE OF is_a
     FOR EACH ROW EXECUTE FUNCTION foregate_tell('caller', 'id');
 CREATE OR REPLACE TRIGGER foregate_tell AFTER INSERT OR DELETE OR UPDATE ON team_members
     FOR EACH ROW EXECUTE FUNCTION foregate_tell('memberships', 'user_id');
-CREATE OR REPLACE TRIGGER foregate_tell AFTER UPDATE OF is_active ON teams
+CREATE OR REPLACE TRIGGER foregate_tell AFTER INSERT OR DELETE OR UPDATE OF id, is_active, owner_id ON teams
     FOR EACH ROW EXECUTE FUNCTION foregate_tell_members('memberships');
 -- Whoever owns a team may be in it without a row of team_members.
-CREATE OR REPLACE TRIGGER foregate_tell_owner AFTER INSERT OR DELETE OR UPDATE OF is_active, owner_id ON teams
+CREATE OR REPLACE TRIGGER foregate_tell_owner AFTER INSERT OR DELETE OR UPDATE OF id, is_active, owner_id ON teams
     FOR EACH ROW EXECUTE FUNCTION foregate_tell('memberships', 'owner_id');
 -- Bans and deletions at the identity server. That a ban is over tells nobody: it is seen when the fact has grown old.
 CREATE OR REPLACE TRIGGER foregate_tell AFTER INSERT OR DELETE OR UPDATE OF banned_until, deleted_at ON auth.users
@@ -75,7 +77,7 @@ CREATE OR REPLACE TRIGGER foregate_tell AFTER INSERT OR DELETE OR UPDATE ON proj
     FOR EACH ROW EXECUTE FUNCTION foregate_tell('project', 'project_id');
 CREATE OR REPLACE TRIGGER foregate_tell AFTER INSERT OR DELETE OR UPDATE OF user_id, project_id, parent_generation_id ON generations
     FOR EACH ROW EXECUTE FUNCTION foregate_tell('generation', 'id');
-CREATE OR REPLACE TRIGGER foregate_tell_children AFTER INSERT OR DELETE OR UPDATE OF parent_generation_id ON generations
+CREATE OR REPLACE TRIGGER foregate_tell_children AFTER INSERT OR DELETE OR UPDATE OF user_id, project_id, parent_generation_id ON generations
     FOR EACH ROW EXECUTE FUNCTION foregate_tell_children('generation');
 CREATE OR REPLACE TRIGGER foregate_tell AFTER INSERT OR DELETE OR UPDATE OF user_id, generation_id ON file_metadata
     FOR EACH ROW EXECUTE FUNCTION foregate_tell('file', 'id');

@@ -12,6 +12,7 @@ mod connect;
 pub mod metrics;
 mod pool;
 mod reading;
+mod scan;
 mod value;
 
 use std::sync::Arc;

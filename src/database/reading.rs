@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
+use super::scan::{self, Scan};
 use super::value::ParamType;
 use crate::clock;
 
@@ -27,6 +28,8 @@ pub struct Reading {
     pub words: BTreeSet<String>,
     /// Whether it reads all columns of something.
     pub reads_all: bool,
+    /// Whether the plan shows all that it reads: some table, and every partition.
+    pub is_whole: bool,
 }
 
 /// A table, and what tells of its changes.
@@ -36,19 +39,25 @@ pub struct Table {
     pub name: String,
     /// Whether it holds its own rows; a foreign table or a materialised view changes where no trigger sees it.
     pub is_table: bool,
-    /// Its columns, without those of the primary key.
+    /// The column of its primary key, if that is one.
+    pub key: Option<String>,
+    /// Its columns.
     pub columns: Vec<String>,
     /// Its triggers.
     pub triggers: Vec<Trigger>,
+    /// For each time that it is read, the columns that are what the statement is given; none where its rows are found through others.
+    pub scans: Vec<BTreeSet<String>>,
 }
 
-/// A trigger that is switched on.
+/// A trigger that is switched on, without a condition.
 #[derive(Clone, Debug)]
 pub struct Trigger {
     /// The function it calls.
     pub function: String,
     /// The first argument that it gives.
     pub argument: String,
+    /// The second one.
+    pub key: String,
     /// Whether it is called for each row after an insertion.
     pub inserts: bool,
     /// The same for an update.
@@ -80,16 +89,18 @@ const LOCK: Duration = Duration::from_secs(1);
 const NAME: &str = "foregate_reading";
 
 const TABLES: &str = "select n.nspname || '.' || c.relname, c.relkind in ('r', 'p'),
-  array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-    and not exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary and a.attnum = any (i.indkey)))
+  array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+  (select a.attname::text from pg_index i join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]
+    where i.indrelid = c.oid and i.indisprimary and i.indnkeyatts = 1)
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where n.nspname || '.' || c.relname = any ($1)";
 
 const TRIGGERS: &str = "select n.nspname || '.' || c.relname, p.proname::text,
   split_part(encode(t.tgargs, 'escape'), '\\000', 1), t.tgtype::int4,
-  array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum = any (t.tgattr))
+  array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum = any (t.tgattr)),
+  split_part(encode(t.tgargs, 'escape'), '\\000', 2)
 from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
-where t.tgenabled in ('O', 'A') and n.nspname || '.' || c.relname = any ($1)";
+where t.tgenabled in ('O', 'A') and t.tgqual is null and n.nspname || '.' || c.relname = any ($1)";
 
 /// Functions written in a language in which they can read tables.
 const FUNCTIONS: &str =
@@ -125,7 +136,9 @@ pub(super) async fn of(
             name: row.try_get(0)?,
             is_table: row.try_get(1)?,
             columns: row.try_get(2)?,
+            key: row.try_get(3)?,
             triggers: Vec::new(),
+            scans: Vec::new(),
         });
     }
     for row in client
@@ -144,6 +157,7 @@ pub(super) async fn of(
             deletes: after && is(ROW | DELETE),
             truncates: after && is(TRUNCATE),
             columns: row.try_get(4)?,
+            key: row.try_get(5)?,
         };
         if let Some(table) = tables.iter_mut().find(|table| table.name == name) {
             table.triggers.push(trigger);
@@ -152,20 +166,7 @@ pub(super) async fn of(
     client.batch_execute("commit").await?;
     Ok(plans
         .into_iter()
-        .map(|plan| Reading {
-            tables: tables
-                .iter()
-                .filter(|table| plan.tables.contains(&table.name))
-                .cloned()
-                .collect(),
-            functions: functions
-                .iter()
-                .filter(|function| calls(&plan.calls, function))
-                .cloned()
-                .collect(),
-            words: plan.words,
-            reads_all: plan.reads_all,
-        })
+        .map(|plan| plan.reading(&tables, &functions))
         .collect())
 }
 
@@ -190,6 +191,10 @@ struct Plan {
     reads_all: bool,
     /// Everything in it that is computed.
     calls: String,
+    /// Where it reads a table.
+    scans: Vec<Scan>,
+    /// Whether partitions are left out of it.
+    is_cut: bool,
 }
 
 /// A plan for any parameter. The transaction holds a pooler to one connection, and leaves no name on it.
@@ -226,6 +231,35 @@ async fn plan(
 }
 
 impl Plan {
+    /// All of it, with what the catalog says.
+    fn reading(self, tables: &[Table], functions: &[String]) -> Reading {
+        let given = scan::given(&self.scans);
+        let tables: Vec<Table> = tables
+            .iter()
+            .filter(|table| self.tables.contains(&table.name))
+            .map(|table| {
+                let scans = self.scans.iter().zip(&given);
+                let scans = scans.filter(|(scan, _)| scan.table == table.name);
+                Table {
+                    scans: scans.map(|(_, given)| given.clone()).collect(),
+                    ..table.clone()
+                }
+            })
+            .collect();
+        Reading {
+            // One that the catalog does not know any more was dropped meanwhile.
+            is_whole: !self.is_cut && !tables.is_empty() && tables.len() == self.tables.len(),
+            tables,
+            functions: functions
+                .iter()
+                .filter(|function| calls(&self.calls, function))
+                .cloned()
+                .collect(),
+            words: self.words,
+            reads_all: self.reads_all,
+        }
+    }
+
     fn words(&mut self, text: &str) {
         let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
         let words = text.split(|c| !is_part(c)).filter(|word| !word.is_empty());
@@ -239,8 +273,15 @@ impl Plan {
             Value::Object(object) => {
                 let text = |key: &str| object.get(key).and_then(Value::as_str);
                 if let (Some(schema), Some(name)) = (text("Schema"), text("Relation Name")) {
-                    self.tables.insert(format!("{schema}.{name}"));
+                    let table = format!("{schema}.{name}");
+                    let alias = text("Alias").unwrap_or(name);
+                    let conditions = ["Index Cond", "Recheck Cond", "Filter"];
+                    let conditions = conditions.into_iter().filter_map(text);
+                    self.scans.push(Scan::new(&table, alias, conditions));
+                    self.tables.insert(table);
                 }
+                let removed = object.get("Subplans Removed").and_then(Value::as_u64);
+                self.is_cut |= removed.is_some_and(|removed| removed > 0);
                 for (key, value) in object {
                     match (key.as_str(), value) {
                         ("Output", Value::Array(values)) => {
@@ -328,5 +369,33 @@ mod tests {
         assert_eq!(Vec::from_iter(plan.tables), ["public.a"]);
         assert!(plan.words.contains("owner") && plan.words.contains("shown"));
         assert!(!plan.words.contains("secret"));
+    }
+
+    #[test]
+    fn a_plan_without_a_table_or_without_all_partitions_does_not_show_what_is_read() {
+        let table = Table {
+            name: "public.a".to_owned(),
+            is_table: true,
+            key: None,
+            columns: Vec::new(),
+            triggers: Vec::new(),
+            scans: Vec::new(),
+        };
+        for (removed, name, is_whole) in [(0, "a", true), (1, "a", false), (0, "dropped", false)] {
+            let told = serde_json::json!([{ "Plan": {
+                "Node Type": "Append", "Subplans Removed": removed,
+                "Plans": [{ "Schema": "public", "Relation Name": name, "Alias": name }]
+            } }]);
+            let mut plan = Plan::default();
+            plan.walk(&told, true);
+            let reading = plan.reading(std::slice::from_ref(&table), &[]);
+            assert_eq!(reading.is_whole, is_whole, "{told}");
+        }
+        let mut plan = Plan::default();
+        plan.walk(
+            &serde_json::json!([{ "Plan": { "Node Type": "Result" } }]),
+            true,
+        );
+        assert!(!plan.reading(&[table], &[]).is_whole);
     }
 }

@@ -1,21 +1,29 @@
 //! Whether every change of what the queries read is told of, so that a fact may be believed for longer than it takes to be wrong.
 //!
 //! Decides:  which tables, events and columns nothing tells of.
-//! Trusts:   a trigger whose function is called `foregate_tell…` to tell of the kind in its first argument, as those of `deploy/sql/notify.sql`
-//!           do; the database for what a query reads.
+//! Trusts:   a trigger whose function is called `foregate_tell` to tell of the kind in its first argument and the id in the column that is its
+//!           second, and one called `foregate_tell_…` to find by itself all of that kind that a row is part of, as those of
+//!           `deploy/sql/notify.sql` do; the database for what a query reads.
 //! Not here: what follows for ages (`shelf`), and whether notifications arrive (`notify`).
 //!
 //! What the plan of a query does not show cannot be proven: what a function of the operator's reads, and what is no table of its own. An update
 //! of some columns only is taken to miss every other column whose name the query mentions.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::config::checked::{Config, Query, RowSource};
 use crate::database::{ParamType, Reading, Table, Trigger};
 
-/// How the functions of triggers that tell begin.
+/// The function that tells of the one thing whose id is in the column that its second argument names.
 const FUNCTION: &str = "foregate_tell";
+
+/// How functions begin that find whom to tell of by themselves, such as `foregate_tell_members`.
+const OWN: &str = "foregate_tell_";
+
+/// The function that says that everything may have changed.
+const EVERYTHING: &str = "foregate_tell_everything";
 
 /// The function that tells whatever came from a changed thing.
 const CHILDREN: &str = "foregate_tell_children";
@@ -81,8 +89,12 @@ pub enum Missing {
     Events(Vec<&'static str>),
     /// Updates of these columns.
     Columns(Vec<String>),
+    /// Whose facts they are: rows are found by these columns, or through other rows.
+    Whose(Vec<String>),
     /// That a parent changed.
     Children,
+    /// The plan does not show all that is read.
+    Unseen,
     /// It is no table that triggers could watch.
     NoTable,
     /// It is a function, and what it reads is not known.
@@ -112,7 +124,20 @@ impl fmt::Display for Told {
             ),
             Some(Missing::Children) => write!(
                 f,
-                "of `{table}`, which `{key}` reads, nothing tells what was made from a changed row: it has no trigger with `{CHILDREN}`"
+                "of `{table}`, which `{key}` reads, nothing tells what was made from a changed row: it has no trigger with `{CHILDREN}('{kind}')` for all of its events and columns"
+            ),
+            Some(Missing::Whose(columns)) if columns.is_empty() => write!(
+                f,
+                "rows of `{table}`, which `{key}` reads, are found through others: it has no trigger for the kind `{kind}` with a function `{OWN}…` that finds everybody to tell of"
+            ),
+            Some(Missing::Whose(columns)) => write!(
+                f,
+                "rows of `{table}`, which `{key}` reads, are found by {}: it has no trigger with `{FUNCTION}('{kind}', …)` and that column",
+                columns.join(", ")
+            ),
+            Some(Missing::Unseen) => write!(
+                f,
+                "the plan of `{key}` does not show all that is read: it names no table, or leaves partitions out"
             ),
             Some(Missing::NoTable) => write!(
                 f,
@@ -141,6 +166,9 @@ pub fn told(asked: &[Asked], readings: &[Reading]) -> Vec<Told> {
         for table in &reading.tables {
             tell(table.name.clone(), missing(asked, reading, table));
         }
+        if !reading.is_whole {
+            tell("?".to_owned(), Some(Missing::Unseen));
+        }
         for function in &reading.functions {
             tell(format!("{function}()"), Some(Missing::Function));
         }
@@ -152,64 +180,85 @@ fn missing(asked: &Asked, reading: &Reading, table: &Table) -> Option<Missing> {
     if !table.is_table {
         return Some(Missing::NoTable);
     }
-    let ours = |trigger: &&Trigger| trigger.function.starts_with(FUNCTION);
-    // Whatever tells of everything names no kind.
-    let is_meant =
-        |trigger: &&Trigger| trigger.argument == asked.kind || trigger.argument.is_empty();
-    let triggers: Vec<&Trigger> = table
-        .triggers
-        .iter()
-        .filter(ours)
-        .filter(is_meant)
-        .collect();
-    let of_kind: Vec<&Trigger> = triggers
-        .iter()
-        .copied()
-        .filter(|trigger| trigger.argument == asked.kind)
-        .collect();
-    if of_kind.is_empty() {
+    let tells = |trigger: &&Trigger| {
+        trigger.argument == asked.kind
+            && (trigger.function == FUNCTION || trigger.function.starts_with(OWN))
+            && ![CHILDREN, EVERYTHING].contains(&trigger.function.as_str())
+    };
+    let triggers: Vec<&Trigger> = table.triggers.iter().filter(tells).collect();
+    if triggers.is_empty() {
         return Some(Missing::Everything);
     }
-    let any = |is: fn(&Trigger) -> bool| of_kind.iter().any(|trigger| is(trigger));
-    let events = [
+    let truncates = |trigger: &Trigger| trigger.function == EVERYTHING && trigger.truncates;
+    let is_emptied = table.triggers.iter().any(truncates);
+    for given in &table.scans {
+        // Whoever is found by a column is told by that column; whoever is found through other rows only by a function that looks for them.
+        let tells = |trigger: &&Trigger| match trigger.function == FUNCTION {
+            true => given.contains(&trigger.key),
+            false => given.is_empty(),
+        };
+        let triggers: Vec<&Trigger> = triggers.iter().copied().filter(tells).collect();
+        if triggers.is_empty() {
+            return Some(Missing::Whose(given.iter().cloned().collect()));
+        }
+        let mut events = events(&triggers);
+        if !is_emptied {
+            events.push("TRUNCATE");
+        }
+        if !events.is_empty() {
+            return Some(Missing::Events(events));
+        }
+        let columns = columns(&triggers, reading, table, given);
+        if !columns.is_empty() {
+            return Some(Missing::Columns(columns));
+        }
+        if asked.has_parent {
+            let tells =
+                |trigger: &&Trigger| trigger.function == CHILDREN && trigger.argument == asked.kind;
+            let triggers: Vec<&Trigger> = table.triggers.iter().filter(tells).collect();
+            if !self::events(&triggers).is_empty()
+                || !self::columns(&triggers, reading, table, given).is_empty()
+            {
+                return Some(Missing::Children);
+            }
+        }
+    }
+    None
+}
+
+/// Those of a row that none of these triggers tells of.
+fn events(triggers: &[&Trigger]) -> Vec<&'static str> {
+    let any = |is: fn(&Trigger) -> bool| triggers.iter().any(|trigger| is(trigger));
+    let told = [
         ("INSERT", any(|trigger| trigger.inserts)),
         ("UPDATE", any(|trigger| trigger.updates)),
         ("DELETE", any(|trigger| trigger.deletes)),
-        ("TRUNCATE", triggers.iter().any(|trigger| trigger.truncates)),
     ];
-    let untold: Vec<_> = events
-        .into_iter()
-        .filter(|(_, is_told)| !is_told)
-        .map(|(event, _)| event)
-        .collect();
-    if !untold.is_empty() {
-        return Some(Missing::Events(untold));
-    }
-    let updates: Vec<&&Trigger> = of_kind.iter().filter(|trigger| trigger.updates).collect();
+    let untold = told.into_iter().filter(|(_, is_told)| !is_told);
+    untold.map(|(event, _)| event).collect()
+}
+
+/// Those that may be read, and of whose updates none of these triggers tells. An id is not given to another thing, so that a key need not be
+/// told of where it is what is asked for.
+fn columns(
+    triggers: &[&Trigger],
+    reading: &Reading,
+    table: &Table,
+    given: &BTreeSet<String>,
+) -> Vec<String> {
     let is_told = |column: &String| {
-        updates
-            .iter()
-            .any(|trigger| trigger.columns.is_empty() || trigger.columns.contains(column))
+        let mut updates = triggers.iter().filter(|trigger| trigger.updates);
+        updates.any(|trigger| trigger.columns.is_empty() || trigger.columns.contains(column))
     };
-    let is_read =
-        |column: &&String| reading.reads_all || reading.words.contains(&column.to_lowercase());
-    let columns: Vec<String> = table
-        .columns
-        .iter()
-        .filter(is_read)
-        .filter(|column| !is_told(column))
+    let is_read = |column: &String| {
+        let is_key = table.key.as_ref() == Some(column) && given.contains(column);
+        !is_key && (reading.reads_all || reading.words.contains(&column.to_lowercase()))
+    };
+    let columns = table.columns.iter();
+    columns
+        .filter(|column| is_read(column) && !is_told(column))
         .cloned()
-        .collect();
-    if !columns.is_empty() {
-        return Some(Missing::Columns(columns));
-    }
-    let tells_children = || {
-        table
-            .triggers
-            .iter()
-            .any(|trigger| trigger.function.starts_with(CHILDREN))
-    };
-    (asked.has_parent && !tells_children()).then_some(Missing::Children)
+        .collect()
 }
 
 #[cfg(test)]
@@ -230,6 +279,7 @@ mod tests {
         Trigger {
             function: function.to_owned(),
             argument: argument.to_owned(),
+            key: "id".to_owned(),
             inserts: true,
             updates: true,
             deletes: true,
@@ -249,13 +299,26 @@ mod tests {
     }
 
     fn found(asked: &Asked, triggers: Vec<Trigger>, reads_all: bool) -> Option<Missing> {
+        found_by(asked, triggers, reads_all, &[&["id"]])
+    }
+
+    fn found_by(
+        asked: &Asked,
+        triggers: Vec<Trigger>,
+        reads_all: bool,
+        scans: &[&[&str]],
+    ) -> Option<Missing> {
+        let names = |names: &&[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let reading = Reading {
             tables: vec![Table {
                 name: "public.t".to_owned(),
                 is_table: true,
-                columns: vec!["owner".to_owned(), "title".to_owned()],
+                key: Some("id".to_owned()),
+                columns: ["id", "owner", "title"].map(str::to_owned).into(),
                 triggers,
+                scans: scans.iter().map(names).collect(),
             }],
+            is_whole: true,
             words: ["select", "owner", "id"].map(str::to_owned).into(),
             reads_all,
             ..Reading::default()
@@ -312,8 +375,57 @@ mod tests {
             found(&parents, all(whole.clone()), false),
             Some(Missing::Children)
         );
-        let children = trigger("foregate_tell_children", "project", &["parent"]);
-        let both = vec![whole, children, everything()];
-        assert_eq!(found(&parents, both, false), None);
+        for (children, missing) in [
+            (trigger(CHILDREN, "project", &["owner"]), None),
+            (trigger(CHILDREN, "file", &[]), Some(Missing::Children)),
+            (
+                trigger(CHILDREN, "project", &["parent"]),
+                Some(Missing::Children),
+            ),
+            (
+                trigger("foregate_tell_children_of", "project", &[]),
+                Some(Missing::Children),
+            ),
+            (
+                Trigger {
+                    deletes: false,
+                    ..trigger(CHILDREN, "project", &[])
+                },
+                Some(Missing::Children),
+            ),
+        ] {
+            let all = vec![whole.clone(), children, everything()];
+            assert_eq!(found(&parents, all, false), missing);
+        }
+        // It tells of what was made from a row, not of the row.
+        let all = vec![trigger(CHILDREN, "project", &[]), everything()];
+        assert_eq!(found(&parents, all, false), Some(Missing::Everything));
+    }
+
+    #[test]
+    fn whoever_is_told_of_must_be_whoever_the_rows_are_found_for() {
+        let project = asked(false);
+        let direct = trigger(FUNCTION, "project", &[]);
+        let own = trigger("foregate_tell_members", "project", &[]);
+        let found = |triggers: &[&Trigger], scans: &[&[&str]]| {
+            let mut all: Vec<Trigger> = triggers.iter().map(|one| (*one).clone()).collect();
+            all.push(everything());
+            found_by(&project, all, false, scans)
+        };
+        let whose = |columns: &[&str]| {
+            let columns = columns.iter().map(|name| (*name).to_owned());
+            Some(Missing::Whose(columns.collect()))
+        };
+        assert_eq!(found(&[&direct], &[&["id"]]), None);
+        assert_eq!(found(&[&direct], &[&["owner"]]), whose(&["owner"]));
+        assert_eq!(found(&[&direct], &[&[]]), whose(&[]));
+        assert_eq!(found(&[&own], &[&[]]), None);
+        assert_eq!(found(&[&own], &[&["id"]]), whose(&["id"]));
+        assert_eq!(found(&[&own], &[&["id"], &[]]), whose(&["id"]));
+        assert_eq!(found(&[&own, &direct], &[&["id"], &[]]), None);
+        // A key that is not what is asked for may change like any other column.
+        let narrow = trigger("foregate_tell_members", "project", &["owner"]);
+        let id = Some(Missing::Columns(vec!["id".to_owned()]));
+        assert_eq!(found(&[&narrow], &[&[]]), id);
     }
 }
