@@ -195,6 +195,8 @@ struct Plan {
     scans: Vec<Scan>,
     /// Whether partitions are left out of it.
     is_cut: bool,
+    /// Until PostgreSQL 16 a subselect's output has a name like a parameter's, so that `$1` may be either.
+    names_outputs: bool,
 }
 
 /// A plan for any parameter. The transaction holds a pooler to one connection, and leaves no name on it.
@@ -233,7 +235,10 @@ async fn plan(
 impl Plan {
     /// All of it, with what the catalog says.
     fn reading(self, tables: &[Table], functions: &[String]) -> Reading {
-        let given = scan::given(&self.scans);
+        let given = match self.names_outputs {
+            true => vec![BTreeSet::new(); self.scans.len()],
+            false => scan::given(&self.scans),
+        };
         let tables: Vec<Table> = tables
             .iter()
             .filter(|table| self.tables.contains(&table.name))
@@ -280,6 +285,11 @@ impl Plan {
                     self.scans.push(Scan::new(&table, alias, conditions));
                     self.tables.insert(table);
                 }
+                let outputs = text("Subplan Name").and_then(|name| name.split_once("(returns "));
+                self.names_outputs |= outputs.is_some_and(|(_, names)| {
+                    let mut names = names.trim_end_matches(')').split(',');
+                    names.any(|name| name.trim() == scan::GIVEN)
+                });
                 let removed = object.get("Subplans Removed").and_then(Value::as_u64);
                 self.is_cut |= removed.is_some_and(|removed| removed > 0);
                 for (key, value) in object {
@@ -369,6 +379,19 @@ mod tests {
         assert_eq!(Vec::from_iter(plan.tables), ["public.a"]);
         assert!(plan.words.contains("owner") && plan.words.contains("shown"));
         assert!(!plan.words.contains("secret"));
+    }
+
+    #[test]
+    fn what_a_subselect_gives_is_not_taken_for_what_the_statement_is_given() {
+        for (outputs, is_given) in [("$0", true), ("$0,$1", false), ("$1", false), ("$10", true)] {
+            let told = serde_json::json!([{ "Plan": {
+                "Schema": "public", "Relation Name": "a", "Alias": "a", "Filter": "(a.id = $1)",
+                "Plans": [{ "Node Type": "Result", "Subplan Name": format!("InitPlan 2 (returns {outputs})") }]
+            } }]);
+            let mut plan = Plan::default();
+            plan.walk(&told, true);
+            assert_eq!(!plan.names_outputs, is_given, "{outputs}");
+        }
     }
 
     #[test]

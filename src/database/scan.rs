@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 /// What a statement is given, in conditions.
-const GIVEN: &str = "$1";
+pub(super) const GIVEN: &str = "$1";
 
 /// Types that a value may be cast to and still be the same id.
 const SAME: [&str; 6] = [
