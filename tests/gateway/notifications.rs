@@ -337,8 +337,26 @@ async fn what_is_said_without_an_id_makes_everything_worthless_on_every_replica_
         crate::performance::is_ready(replica).await;
         listens(replica, 1.0).await;
     }
+    let heard = || {
+        [&first, &second].map(|replica| {
+            let metrics = replica.metrics();
+            let notified = metrics.sum("foregate_facts_notifications_total", &[]);
+            (
+                notified,
+                metrics.sum("foregate_facts_raises_heard_total", &[]),
+            )
+        })
+    };
+    let before = heard();
     let project = world.project(&owner, "private");
     let path = format!("/projects/{project}");
+    // What is told of the project itself must be over: each hears it from the database, and from the other.
+    eventually("the project is told of", || {
+        let pairs = before.into_iter().zip(heard());
+        let mut more = pairs.map(|(before, now)| now.0 > before.0 && now.1 > before.1);
+        more.all(|is_more| is_more)
+    })
+    .await;
     for replica in [&first, &second] {
         assert_eq!(status(replica, &token, &path).await, 200);
     }
