@@ -165,8 +165,8 @@ async fn a_pool_without_a_free_connection_says_nothing_about_the_database() {
     let (database, metrics) = connected(&server, ", pool: 1").await;
     let held = database.clone();
     let holding = tokio::spawn(async move {
-        let sleeping = "select pg_sleep(1.5)::text";
-        held.query(sleeping, &[], ample()).await
+        let sleeping = "select pg_sleep(60)::text";
+        held.query(sleeping, &[], within(60_000)).await
     });
     let asleep = "select count(*) from pg_stat_activity where query like '%pg_sleep%' and wait_event = 'PgSleep'";
     eventually("the connection is taken", || server.value(asleep) == "1").await;
@@ -176,7 +176,9 @@ async fn a_pool_without_a_free_connection_says_nothing_about_the_database() {
         assert_eq!(outcome, Err(DatabaseError::Busy));
         assert_eq!(database.outage(), Outage::Reachable);
     }
-    assert!(holding.await.unwrap().is_ok(), "it was not disturbed");
+    assert!(!holding.is_finished(), "it was not disturbed");
+    server.sql("select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'PgSleep'");
+    assert!(holding.await.unwrap().is_err(), "it was ended");
     assert!(database.query("select 'one'", &[], ample()).await.is_ok());
     drop(metrics);
 }
