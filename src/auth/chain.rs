@@ -179,8 +179,8 @@ impl Chain {
         mut record: Record,
     ) -> Result<Standing, Denial> {
         let identified = enforce(&self.identifiers, &request, caller, &mut record)?;
-        let judged = self.judge_things(&request, identified, &mut record).await?;
-        let (informed, proofs) = judged;
+        let things = self.judge_things(&request, identified, &mut record);
+        let (informed, proofs) = things.await?;
         // What it wrote, it wrote when it began.
         let permit = Permit::new(request, Touched::nothing(), informed, proofs)?;
         Ok(Standing(permit.0))
@@ -233,8 +233,7 @@ async fn inquire<L: Inquiry>(
 ) -> Result<L::Proof, Denial> {
     const { assert!(!L::NAME.can_be_waived()) };
     let outcome = layer.inquire(request, given).await;
-    note(layer, request, &outcome, record, Verdict::Denied);
-    outcome
+    noted(layer, request, outcome, record, Verdict::Denied)
 }
 
 /// Runs a layer that is always enforced.
@@ -246,8 +245,7 @@ fn enforce<L: Check>(
 ) -> Result<L::Proof, Denial> {
     const { assert!(!L::NAME.can_be_waived()) };
     let outcome = layer.check(request, given);
-    note(layer, request, &outcome, record, Verdict::Denied);
-    outcome
+    noted(layer, request, outcome, record, Verdict::Denied)
 }
 
 /// Runs a layer that a route may waive.
@@ -258,34 +256,38 @@ fn step<L: Check>(
     record: &mut Record,
 ) -> Result<Outcome<L>, Denial> {
     const { assert!(L::NAME.can_be_waived()) };
-    let waived = request.waived(L::NAME);
-    if waived == Some(WaivedMode::Off) {
-        record.step(L::NAME, Verdict::Off);
-        return Ok(Outcome::Waived);
+    match request.waived(L::NAME) {
+        None => {
+            let outcome = layer.check(request, given);
+            noted(layer, request, outcome, record, Verdict::Denied).map(Outcome::Proven)
+        }
+        Some(WaivedMode::Shadow) => {
+            let outcome = layer.check(request, given);
+            // What it says is in the record; what it proves is not used, so that a shadow cannot widen anything either.
+            let _ = noted(layer, request, outcome, record, Verdict::Waived);
+            Ok(Outcome::Waived)
+        }
+        Some(WaivedMode::Off) => {
+            record.step(L::NAME, Verdict::Off);
+            Ok(Outcome::Waived)
+        }
     }
-    let outcome = layer.check(request, given);
-    if waived.is_some() {
-        // What it says is in the record; what it proves is not used, so that a shadow cannot widen anything either.
-        note(layer, request, &outcome, record, Verdict::Waived);
-        return Ok(Outcome::Waived);
-    }
-    note(layer, request, &outcome, record, Verdict::Denied);
-    outcome.map(Outcome::Proven)
 }
 
-/// Writes down what a layer said, with the time it took.
-fn note<L: Layer>(
+/// What a layer said, once it is written down with the time it took.
+fn noted<L: Layer>(
     layer: &L,
     request: &Inbound,
-    outcome: &Result<L::Proof, Denial>,
+    outcome: Result<L::Proof, Denial>,
     record: &mut Record,
     refused: fn(Reason) -> Verdict,
-) {
-    match outcome {
+) -> Result<L::Proof, Denial> {
+    match &outcome {
         Ok(_) if !layer.concerns(request) => record.idle_step(L::NAME),
         Ok(_) => record.step(L::NAME, Verdict::Passed),
         Err(denial) => record.step(L::NAME, refused(denial.reason)),
     }
+    outcome
 }
 
 /// Proof that every layer the route enforces said yes, with the request it was said to. Only [`Chain::authorize`] hands one out, and
