@@ -1,8 +1,8 @@
 //! Identifiers: every typed path parameter has its type, and every thing that a route is about is named once.
 //!
 //! Decides: 400 `identifier_invalid` for an identifier that does not have its type, for the nil UUID, for one that is longer than [`LONGEST`], for a
-//! query key that should name a thing and is not there, is there twice, or in another spelling, and for such a member of a body. Trusts: the canonical path. Not here: whether the thing exists, and whose
-//! it is.
+//! query key that should name a thing and is not there, is there twice, or in another spelling, and for such a member of a body. Trusts: the
+//! canonical path. Not here: whether the thing exists, and whose it is.
 
 use std::borrow::Cow;
 

@@ -68,7 +68,6 @@ pub struct RoleSet {
     names: Vec<Arc<str>>,
     text: String,
     grants: Vec<Arc<Grants>>,
-    is_banned: bool,
 }
 
 /// Nobody's.
@@ -76,7 +75,6 @@ pub static NO_ROLES: RoleSet = RoleSet {
     names: Vec::new(),
     text: String::new(),
     grants: Vec::new(),
-    is_banned: false,
 };
 
 impl RoleSet {
@@ -87,7 +85,6 @@ impl RoleSet {
                 .iter()
                 .filter_map(|role| table.get(role).cloned())
                 .collect(),
-            is_banned: names.iter().any(|role| **role == *BANNED),
             names,
         }
     }
@@ -104,7 +101,7 @@ impl RoleSet {
 
     /// Whether one of them takes every right away.
     pub fn is_banned(&self) -> bool {
-        self.is_banned
+        self.names.iter().any(|role| **role == *BANNED)
     }
 
     /// Whether one of them grants the action on what is somebody else's.

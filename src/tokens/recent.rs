@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::Verified;
 
-/// How many tokens a worker keeps at hand. A choice, not a measurement: their texts take some 200 kB.
+/// How many tokens a worker keeps at hand. A choice, not a measurement; a token has at most 8 KiB.
 const PLACES: usize = 256;
 
 /// How much of a token, from its end, says which place it has: of the signature, which looks random.

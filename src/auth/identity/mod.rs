@@ -276,7 +276,7 @@ const SCHEME: &[u8] = b"Bearer ";
 
 /// A credential as it was presented.
 struct Credential<'a> {
-    /// As it came; that it is text, and which, is found out once it is not the one that came last.
+    /// As it came. Whether it is text is found out only if it is not at hand.
     token: &'a [u8],
     /// The field it came in, if it is already spelled as upstreams expect it.
     field: Option<&'a HeaderValue>,
