@@ -593,7 +593,7 @@ where
     .await
 }
 
-/// Spawns HTTP/2 streams on this worker.
+/// Spawns connections and streams on this worker.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LocalExecutor;
 

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use hyper::rt::Executor as _;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
@@ -30,7 +31,7 @@ use tokio::time::{interval, sleep};
 
 use crate::gateway::Gateway;
 use crate::process::Process;
-use connection::{ConnectionState, LOOK, LookClock};
+use connection::{ConnectionState, LOOK, LocalExecutor, LookClock};
 
 /// How long a kept HTTP/1.1 connection gets, when the process ends, to send one more request and be told to go. A client that sends at
 /// the very moment its connection is closed would see an error. Two seconds is a choice.
@@ -414,8 +415,7 @@ fn spawn(
     place: Place,
 ) {
     let (gateway, connections) = (gateway.clone(), connections.clone());
-    // Boxed, because the runtime copies a task's room as a whole: when it is spawned, when it is done, and when it is dropped.
-    tokio::task::spawn_local(Box::pin(async move {
+    LocalExecutor.execute(async move {
         let process = gateway.process().clone();
         let register = |state: &Rc<ConnectionState>| {
             connections.remember(state);
@@ -427,7 +427,7 @@ fn spawn(
         let clock = connections.clock.clone();
         connection::serve(gateway, stream, peer, listener, clock, register).await;
         drop(place);
-    }));
+    });
 }
 
 /// The connections of a worker, and the clock by which it looks at them.
