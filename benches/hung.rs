@@ -23,7 +23,7 @@
 )]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -39,10 +39,14 @@ use foregate::tokens::mint::{Claims, Signer};
 use jsonwebtoken::Algorithm;
 use uuid::Uuid;
 
+#[path = "support/message.rs"]
+mod message;
 #[path = "../tests/gateway/support/postgres.rs"]
 mod postgres;
 #[path = "../tests/gateway/support/redis.rs"]
 mod redis;
+
+use message::read;
 
 /// How long a server may take to start.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -311,29 +315,6 @@ impl Stream {
         });
         told.collect::<Vec<_>>().join(", ")
     }
-}
-
-/// Reads a message: its first line and its body.
-fn read(stream: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
-    let mut first = String::new();
-    if stream.read_line(&mut first).ok()? == 0 {
-        return None;
-    }
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        stream.read_line(&mut line).ok()?;
-        let line = line.trim().to_ascii_lowercase();
-        if line.is_empty() {
-            break;
-        }
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().ok()?;
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).ok()?;
-    Some((first, body))
 }
 
 /// One that finds every password right, or does not answer.

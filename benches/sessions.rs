@@ -19,7 +19,7 @@ use std::io::{Read as _, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,11 @@ use foregate::tokens::mint::{Claims, Signer};
 use jsonwebtoken::Algorithm;
 use serde_json::Value;
 use tokio::runtime::Runtime;
+
+#[path = "support/lines.rs"]
+mod lines;
+
+use lines::Lines;
 
 /// Sessions that are asked for once.
 const COLD: usize = 2000;
@@ -111,7 +116,7 @@ fn requests(redis: &Redis) {
         for cookie in &asked {
             client.ask(cookie);
         }
-        let (identity, verdict) = lines.of(asked.len());
+        let (identity, verdict) = times(&lines, asked.len());
         println!(
             "{name:<28} {:>9} µs {:>9} µs {:>9} µs {:>9} µs",
             at(&identity, 50),
@@ -221,53 +226,30 @@ impl Client {
     }
 }
 
-/// What the gateway wrote.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Lines {
-    fn take(&self) -> Vec<u8> {
-        // Lines are written in batches, a moment later.
-        sleep(Duration::from_millis(100));
-        std::mem::take(&mut *self.0.lock().unwrap())
-    }
-
-    /// How long the identity layer and the whole verdict took in so many requests, in microseconds and sorted.
-    fn of(&self, requests: usize) -> (Vec<u64>, Vec<u64>) {
-        let (mut identity, mut verdict) = (Vec::new(), Vec::new());
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while verdict.len() < requests {
-            assert!(Instant::now() < deadline, "lines are missing");
-            for line in self.take().split(|&byte| byte == b'\n') {
-                let Ok(line) = serde_json::from_slice::<Value>(line) else {
-                    continue;
-                };
-                let Some(answered) = line["answered_us"].as_u64() else {
-                    continue;
-                };
-                verdict.push(answered);
-                let layers = line["layers"].as_str().unwrap();
-                let of_identity = layers
-                    .split(' ')
-                    .find_map(|step| step.strip_prefix("identity:"));
-                identity.push(of_identity.unwrap().parse().unwrap());
-            }
+/// How long the identity layer and the whole verdict took in so many requests, in microseconds and sorted.
+fn times(lines: &Lines, requests: usize) -> (Vec<u64>, Vec<u64>) {
+    let (mut identity, mut verdict) = (Vec::new(), Vec::new());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while verdict.len() < requests {
+        assert!(Instant::now() < deadline, "lines are missing");
+        for line in lines.take().split(|&byte| byte == b'\n') {
+            let Ok(line) = serde_json::from_slice::<Value>(line) else {
+                continue;
+            };
+            let Some(answered) = line["answered_us"].as_u64() else {
+                continue;
+            };
+            verdict.push(answered);
+            let layers = line["layers"].as_str().unwrap();
+            let of_identity = layers
+                .split(' ')
+                .find_map(|step| step.strip_prefix("identity:"));
+            identity.push(of_identity.unwrap().parse().unwrap());
         }
-        identity.sort_unstable();
-        verdict.sort_unstable();
-        (identity, verdict)
     }
+    identity.sort_unstable();
+    verdict.sort_unstable();
+    (identity, verdict)
 }
 
 /// A server of its own, ended with the benchmark.

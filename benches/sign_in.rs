@@ -12,7 +12,7 @@
     reason = "a benchmark stops at the first surprise, and measures"
 )]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -27,6 +27,11 @@ use foregate::server::Server;
 use foregate::tokens::mint::{Claims, Signer};
 use jsonwebtoken::Algorithm;
 use uuid::Uuid;
+
+#[path = "support/message.rs"]
+mod message;
+
+use message::read;
 
 const WARM: usize = 200;
 const LOGINS: usize = 5000;
@@ -131,29 +136,6 @@ fn login(client: &mut BufReader<TcpStream>, email: &str) -> u16 {
     client.get_mut().write_all(request.as_bytes()).unwrap();
     let (first, _) = read(client).unwrap();
     first.split(' ').nth(1).unwrap().parse().unwrap()
-}
-
-/// Reads a message: its first line and its body.
-fn read(stream: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
-    let mut first = String::new();
-    if stream.read_line(&mut first).ok()? == 0 {
-        return None;
-    }
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        stream.read_line(&mut line).ok()?;
-        let line = line.trim().to_ascii_lowercase();
-        if line.is_empty() {
-            break;
-        }
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().ok()?;
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).ok()?;
-    Some((first, body))
 }
 
 /// One that finds every password right: `HOST:PORT`.

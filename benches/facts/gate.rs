@@ -3,7 +3,6 @@
 use std::io::{Read as _, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,8 @@ use foregate::tokens::mint::{Claims, Signer};
 use jsonwebtoken::Algorithm;
 use serde_json::Value;
 use tokio::runtime::Runtime;
+
+use crate::lines::Lines;
 
 const ISSUER: &str = "https://issuer.test/auth/v1";
 
@@ -144,9 +145,7 @@ routes:
         let deadline = Instant::now() + crate::DEADLINE;
         while times.len() < count {
             assert!(Instant::now() < deadline, "lines are missing");
-            sleep(Duration::from_millis(100));
-            let taken = std::mem::take(&mut *self.lines.0.lock().unwrap());
-            for line in taken.split(|&byte| byte == b'\n') {
+            for line in self.lines.take().split(|&byte| byte == b'\n') {
                 let Ok(line) = serde_json::from_slice::<Value>(line) else {
                     continue;
                 };
@@ -164,9 +163,7 @@ routes:
 
     /// Forgets what the log said.
     pub fn forget(&self) {
-        // Lines are written in batches, a moment later.
-        sleep(Duration::from_millis(300));
-        self.lines.0.lock().unwrap().clear();
+        self.lines.take();
     }
 }
 
@@ -193,20 +190,5 @@ impl Connection {
         let text = std::str::from_utf8(&answer[..length]).unwrap();
         assert!(text.ends_with('}'), "{text}");
         (text[9..12].parse().unwrap(), took)
-    }
-}
-
-/// What the gateway wrote.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }

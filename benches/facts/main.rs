@@ -26,6 +26,8 @@ mod ratio;
 mod stall;
 mod world;
 
+#[path = "../support/lines.rs"]
+mod lines;
 #[path = "../../tests/gateway/support/postgres.rs"]
 mod postgres;
 #[path = "../../tests/gateway/support/redis.rs"]
