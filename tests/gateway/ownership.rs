@@ -132,10 +132,7 @@ async fn what_a_thing_lies_in_opens_it_and_its_parents_owner_does_not() {
     let world = World::new();
     let (owner, artist, member, stranger) =
         (world.user(), world.user(), world.user(), world.user());
-    let team = world.team(&owner);
-    world.join(&team, &member, "editor");
-    let project = world.project(&owner, "team-only");
-    world.share(&project, &team, "write");
+    let project = world.team_project(&owner, &member, "write");
     let public = world.project(&owner, "public");
     let inside = world.generation(&artist, Some(&project), None);
     let shown = world.generation(&artist, Some(&public), None);

@@ -183,10 +183,7 @@ async fn a_write_through_one_replica_is_seen_by_all_at_once() {
 async fn a_changed_row_is_seen_when_its_age_is_over_and_for_administrators_at_once() {
     let world = World::new();
     let (owner, member) = (world.user(), world.user());
-    let team = world.team(&owner);
-    world.join(&team, &member, "editor");
-    let project = world.project(&owner, "team-only");
-    world.share(&project, &team, "write");
+    let project = world.team_project(&owner, &member, "write");
     let gateway = Gateway::with(|config| {
         world.configure(config);
         config.more_routes(
@@ -393,10 +390,7 @@ async fn a_database_that_stalls_is_answered_by_the_matrix_in_time() {
 async fn during_a_stall_under_load_nobody_is_allowed_anything_on_a_fact_that_is_too_old() {
     let world = World::new();
     let (owner, member) = (world.user(), world.user());
-    let team = world.team(&owner);
-    world.join(&team, &member, "editor");
-    let project = world.project(&owner, "team-only");
-    world.share(&project, &team, "write");
+    let project = world.team_project(&owner, &member, "write");
     let gateway = Gateway::with(|config| {
         world.configure(config);
         config.set("budget", "50ms");

@@ -105,6 +105,15 @@ impl World {
         ));
     }
 
+    /// A project of somebody's that a team of theirs, with this member as an editor, has this access to.
+    pub fn team_project(&self, owner: &str, member: &str, access: &str) -> String {
+        let team = self.team(owner);
+        self.join(&team, member, "editor");
+        let project = self.project(owner, "team-only");
+        self.share(&project, &team, access);
+        project
+    }
+
     /// The id of a new generation.
     pub fn generation(&self, owner: &str, project: Option<&str>, parent: Option<&str>) -> String {
         let id = new_id();
