@@ -49,6 +49,13 @@ pub struct Table {
     pub scans: Vec<BTreeSet<String>>,
 }
 
+impl Reading {
+    /// Whether it may read a column of this name.
+    pub fn names(&self, column: &str) -> bool {
+        self.reads_all || words(column).all(|word| self.words.contains(&word))
+    }
+}
+
 /// A trigger that is switched on, without a condition.
 #[derive(Clone, Debug)]
 pub struct Trigger {
@@ -214,13 +221,14 @@ async fn plan(
     let answer = match client.simple_query(&asked).await {
         Ok(answer) => answer,
         Err(error) => {
-            client.batch_execute("rollback; deallocate all").await.ok();
+            // Behind a pooler other names on the connection are other clients'.
+            let clear = format!("rollback; deallocate {NAME}");
+            client.batch_execute(&clear).await.ok();
             return Err(error);
         }
     };
     let mut plan = Plan::default();
     plan.words(sql);
-    plan.reads_all = reads_all(sql);
     for message in answer {
         if let SimpleQueryMessage::Row(row) = message
             && let Some(text) = row.get(0)
@@ -266,15 +274,14 @@ impl Plan {
     }
 
     fn words(&mut self, text: &str) {
-        let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
-        let words = text.split(|c| !is_part(c)).filter(|word| !word.is_empty());
-        self.words.extend(words.map(str::to_lowercase));
+        self.reads_all |= reads_all(text);
+        self.words.extend(words(text));
     }
 
-    /// `is_top` as long as no node was left: what the first one gives is what the statement gives, while those below may give whole rows.
-    fn walk(&mut self, value: &Value, is_top: bool) {
+    /// `gives` where everything that a node gives is read: by whoever asked, or by the node above it.
+    fn walk(&mut self, value: &Value, gives: bool) {
         match value {
-            Value::Array(values) => values.iter().for_each(|value| self.walk(value, is_top)),
+            Value::Array(values) => values.iter().for_each(|value| self.walk(value, gives)),
             Value::Object(object) => {
                 let text = |key: &str| object.get(key).and_then(Value::as_str);
                 if let (Some(schema), Some(name)) = (text("Schema"), text("Relation Name")) {
@@ -298,7 +305,7 @@ impl Plan {
                             for text in values.iter().filter_map(Value::as_str) {
                                 self.calls.push_str(text);
                                 self.calls.push('\n');
-                                if is_top {
+                                if gives {
                                     self.words(text);
                                 }
                             }
@@ -308,8 +315,19 @@ impl Plan {
                             self.calls.push('\n');
                             self.words(text);
                         }
-                        ("Plans", below) => self.walk(below, false),
-                        (_, other) => self.walk(other, is_top),
+                        ("Plans", Value::Array(below)) => {
+                            // Both arms of a union give what it gives. Elsewhere a node inside may give whole rows at which nobody looks; a
+                            // subquery, a member or a subplan gives what is read.
+                            let is_union =
+                                matches!(text("Node Type"), Some("Recursive Union" | "SetOp"));
+                            for node in below {
+                                let relation =
+                                    node.get("Parent Relationship").and_then(Value::as_str);
+                                let is_inside = matches!(relation, Some("Outer" | "Inner"));
+                                self.walk(node, is_union || !is_inside);
+                            }
+                        }
+                        (_, other) => self.walk(other, gives),
                     }
                 }
             }
@@ -323,7 +341,15 @@ impl Plan {
     }
 }
 
-/// Whether a statement has a `*` that stands for columns: all but `count(*)` and a product.
+/// What a text is made of, in lower case.
+fn words(text: &str) -> impl Iterator<Item = String> {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    text.split(move |c| !is_part(c))
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+}
+
+/// Whether a statement or a plan has a `*` that stands for columns: all but `count(*)` and a product.
 fn reads_all(sql: &str) -> bool {
     sql.match_indices('*').any(|(at, _)| {
         let before = sql.get(..at).unwrap_or_default().trim_end();
@@ -372,13 +398,41 @@ mod tests {
     fn a_plan_names_its_tables_and_what_it_compares_but_not_the_whole_rows_below() {
         let told = serde_json::json!([{ "Plan": {
             "Node Type": "Nested Loop", "Output": ["a.owner"],
-            "Plans": [{ "Schema": "public", "Relation Name": "a", "Output": ["a.owner", "a.secret"], "Filter": "a.shown" }]
+            "Plans": [{ "Parent Relationship": "Outer", "Schema": "public", "Relation Name": "a", "Output": ["a.owner", "a.secret"], "Filter": "a.shown" }]
         } }]);
         let mut plan = Plan::default();
         plan.walk(&told, true);
         assert_eq!(Vec::from_iter(plan.tables), ["public.a"]);
         assert!(plan.words.contains("owner") && plan.words.contains("shown"));
         assert!(!plan.words.contains("secret"));
+    }
+
+    #[test]
+    fn what_a_subquery_or_a_member_gives_is_read() {
+        for relation in ["Subquery", "Member", "InitPlan", "SubPlan"] {
+            let told = serde_json::json!([{ "Plan": {
+                "Node Type": "Append",
+                "Plans": [{ "Parent Relationship": relation, "Output": ["(CASE WHEN a.archived THEN a.owner END)"] }]
+            } }]);
+            let mut plan = Plan::default();
+            plan.walk(&told, true);
+            assert!(plan.words.contains("archived"), "{relation}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_compared_as_a_whole_reads_all() {
+        let mut plan = Plan::default();
+        plan.walk(&serde_json::json!({ "Filter": "(p.* IS NOT NULL)" }), true);
+        assert!(plan.reads_all);
+    }
+
+    #[test]
+    fn a_column_of_several_words_is_found() {
+        let mut plan = Plan::default();
+        plan.words(r#"select "Owner Id" from t"#);
+        let reading = plan.reading(&[], &[]);
+        assert!(reading.names("Owner Id") && !reading.names("Other Id"));
     }
 
     #[test]

@@ -252,7 +252,7 @@ fn columns(
     };
     let is_read = |column: &String| {
         let is_key = table.key.as_ref() == Some(column) && given.contains(column);
-        !is_key && (reading.reads_all || reading.words.contains(&column.to_lowercase()))
+        !is_key && reading.names(column)
     };
     let columns = table.columns.iter();
     columns
