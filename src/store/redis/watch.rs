@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use fred::clients::{Client, SubscriberClient};
 use fred::interfaces::{ClientLike as _, EventInterface as _, PubsubInterface as _};
+use fred::types::config::Server;
 use fred::types::{InfoKind, Value};
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -39,8 +41,10 @@ pub(super) fn spawn(store: &Arc<Redis>, subscriber: SubscriberClient) {
     tokio::spawn(stay_connected(store.clone(), client.clone()));
     tokio::spawn(notice_connections(store.clone(), client));
     tokio::spawn(look_after(store.clone()));
+    // Before it connects, so that its first connection is the first that is heard of.
+    let reconnects = subscriber.reconnect_rx();
     tokio::spawn(stay_subscribed(subscriber.clone()));
-    tokio::spawn(listen(store.clone(), subscriber));
+    tokio::spawn(listen(store.clone(), subscriber, reconnects));
 }
 
 /// A connection task ends for errors it takes for final, such as a server that speaks something else; a server can be exchanged.
@@ -167,9 +171,8 @@ fn policy_of(info: &Value) -> Policy {
 }
 
 /// Hands on what is published. What is lost meanwhile does no harm, since whoever waits for it also asks.
-async fn listen(store: Arc<Redis>, subscriber: SubscriberClient) {
+async fn listen(store: Arc<Redis>, subscriber: SubscriberClient, mut reconnects: Receiver<Server>) {
     let mut messages = subscriber.message_rx();
-    let mut reconnects = subscriber.reconnect_rx();
     let (mut is_subscribed, mut has_begun, mut is_first) = (false, false, true);
     loop {
         if !is_subscribed && subscriber.is_connected() {
