@@ -175,7 +175,8 @@ impl Process {
         *self.queries.borrow()
     }
 
-    /// Notes what was found out about the queries. That they fit is never unlearned: whoever changes them asks before.
+    /// Notes what was found out about the queries. That they fit is never unlearned, not even by a reload that could not ask: replicas in
+    /// service must not leave together. What does not fit then is refused where its facts are needed.
     pub fn found_queries(&self, found: Queries) {
         self.queries.send_if_modified(|known| {
             let learns = *known != Queries::Fit;

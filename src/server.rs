@@ -178,12 +178,10 @@ impl Server {
             clock: clock::unix_now,
         }));
         tokio::spawn(admin::serve(admin, process.clone()));
-        match is_checked {
-            true => process.found_queries(Queries::Fit),
-            false => drop(tokio::spawn(schema::check_later(
-                name,
-                Arc::downgrade(&process),
-            ))),
+        if is_checked {
+            process.found_queries(Queries::Fit);
+        } else {
+            tokio::spawn(schema::check_later(name, Arc::downgrade(&process)));
         }
         let workers = Workers::start(&process, bound)?;
         Ok(Self {

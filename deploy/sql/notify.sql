@@ -8,8 +8,10 @@
 -- `foregate_tell_everything` for TRUNCATE. Where the query finds its rows by a column that is `$1`, their function is `foregate_tell` with that
 -- column as its second argument; where it finds them through other rows, one called `foregate_tell_…` that finds everybody to tell of. What
 -- has parents also needs `foregate_tell_children`, for the same events and columns. A primary key that is `$1` may be left out of the columns.
--- Until it finds them all it keeps to the ages without notifications, and says what is missing; so does `foregate check --connect`. `notify_url` must be a direct connection to the database that `url` reads, and that one no standby:
--- a pooler in transaction mode does not pass notifications on, and a standby may be read before it has what was told.
+-- Until it finds them all it keeps to the ages without notifications, and says what is missing; so does `foregate check --connect`.
+--
+-- `notify_url` must be a direct connection to the database that `url` reads, and that one no standby: a pooler in transaction mode does not
+-- pass notifications on, and a standby may be read before it has what was told.
 
 BEGIN;
 

@@ -93,7 +93,7 @@ fn connected(mut loaded: Loaded) -> Result<Loaded, Problems> {
                 return Ok(Ok(Vec::new()));
             };
             // The pool finds out by itself, and may not have yet.
-            database.is_reachable(clock::now() + PATIENCE).await;
+            database.until_reachable(clock::now() + PATIENCE).await;
             let asked = Asked::all(&loaded.config);
             let told = notify::check(asked, &database, &listener).await;
             Ok(Ok(unheard(told)))

@@ -293,7 +293,7 @@ impl Database {
     }
 
     /// Waits until it is found to answer, but not for longer than that.
-    pub async fn is_reachable(&self, deadline: Instant) {
+    pub async fn until_reachable(&self, deadline: Instant) {
         while self.outage() != Outage::Reachable && clock::now() < deadline {
             tokio::time::sleep(LOOK).await;
         }
