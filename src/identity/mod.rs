@@ -22,6 +22,7 @@ mod sealed;
 mod server;
 pub mod throttle;
 
+use hyper::StatusCode;
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
 
@@ -36,6 +37,8 @@ use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::outage::{self, AccessClass};
 use crate::process::Process;
+use crate::sessions::sign_in::Which;
+use crate::sessions::{Revocation, Revoked};
 
 /// Does something to its end, also when nobody waits for it any more.
 pub(crate) async fn to_the_end<T: Send + 'static>(
@@ -48,6 +51,42 @@ pub(crate) async fn to_the_end<T: Send + 'static>(
     };
     let done = runtime.spawn(work).await;
     done.unwrap_or_else(|error| Err(ended(error)))
+}
+
+/// Ends sessions of a user here: on every replica, and in the list. A token that names no session is all there is of its session, but for the
+/// cookie that may lead to it, and is `nameless`. Gives how many of the list ended.
+///
+/// # Errors
+///
+/// 503 `logout_incomplete`: not every replica knows of it yet.
+pub(crate) async fn end_here(
+    process: &Process,
+    issuer: &str,
+    subject: &str,
+    nameless: Option<Revocation>,
+    which: Which,
+) -> Result<usize, Denial> {
+    let incomplete = |why| Err(Reason::LogoutIncomplete.because(why));
+    let revoked = match nameless {
+        Some(revocation) => process.revocations().revoke(revocation).await,
+        None => Revoked::Stored,
+    };
+    // Also if that failed: as much ends as can.
+    match (
+        process.sessions().end(issuer, subject, which).await,
+        revoked,
+    ) {
+        (Err(why), _) => incomplete(why.as_str()),
+        (Ok(_), Revoked::Full) => incomplete("the list is full; raise `revocations.capacity`"),
+        (Ok(_), Revoked::Stopped) => incomplete("the list is not kept any more"),
+        (Ok(ended), Revoked::Stored) if ended.propagated => Ok(ended.sessions),
+        (Ok(_), Revoked::Stored | Revoked::Queued) => incomplete("not stored yet"),
+    }
+}
+
+/// Whether the identity server judged what it was given, and found it wrong.
+pub(crate) fn is_refusal(status: StatusCode) -> bool {
+    status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS
 }
 
 /// Lets pass what is about signing in, while it can be known what was revoked.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Operation, to_the_end};
@@ -29,13 +30,9 @@ struct User {
     email: Option<String>,
     #[serde(default)]
     is_anonymous: bool,
+    /// What users write about themselves, in any shape.
     #[serde(default)]
-    user_metadata: Metadata,
-}
-
-#[derive(Default, Deserialize)]
-struct Metadata {
-    full_name: Option<String>,
+    user_metadata: Value,
 }
 
 /// Makes the row of a user, as the identity server describes them, if it is not there.
@@ -55,6 +52,7 @@ pub(super) async fn make(process: &Process, snapshot: &Snapshot, user: &str) -> 
         .as_ref()
         .and_then(|user| Uuid::try_parse(&user.id).ok());
     let (Some(user), Some(id)) = (user, id) else {
+        tracing::error!("no row is made: the identity server's user cannot be read");
         return Err(Reason::IdentityRefused.because("its user cannot be read"));
     };
     // Nobody knows who that is, and a row would say no more.
@@ -62,10 +60,11 @@ pub(super) async fn make(process: &Process, snapshot: &Snapshot, user: &str) -> 
         return Ok(());
     }
     let text = |text: Option<String>| text.map_or(Param::Null, Param::Text);
+    let full_name = user.user_metadata.get("full_name").and_then(Value::as_str);
     let params = [
         Param::Uuid(id),
         text(user.email),
-        text(user.user_metadata.full_name),
+        text(full_name.map(str::to_owned)),
     ];
     let deadline = clock::now() + DEADLINE;
     let made = database.execute(insert, &params, deadline).await;
@@ -82,6 +81,12 @@ pub(super) async fn make(process: &Process, snapshot: &Snapshot, user: &str) -> 
             DatabaseError::Refused(_) => "no row: the database refused it",
         })
     })
+}
+
+/// Whether users have rows that are made here.
+pub(super) fn is_kept(snapshot: &Snapshot) -> bool {
+    let sign_in = snapshot.config().sign_in.as_ref();
+    sign_in.is_some_and(|sign_in| sign_in.profile.is_some())
 }
 
 /// The same, also when nobody waits for the answer any more.

@@ -6,13 +6,11 @@
 //! A change of one's own account is as many attempts as it has parts: a password, or a code, is a guess at what proves the user, and a new
 //! address is sent a message.
 
-use hyper::StatusCode;
-
 use super::recognise::{AccountOf, Asked, account_of, attempt};
 use super::{Sent, Visit};
 use crate::denial::{Denial, Reason};
 use crate::identity::throttle::{Admission, Attempt, Who};
-use crate::identity::{CallError, Operation, Reply, demand_revocations};
+use crate::identity::{CallError, Operation, Reply, demand_revocations, is_refusal};
 
 /// What proves a user in a change of the account: whoever has their session may guess at the rest.
 const PROOFS: [&str; 3] = ["password", "current_password", "nonce"];
@@ -28,9 +26,8 @@ impl Admissions {
     /// The identity server answered.
     pub(super) fn settle(self, reply: &Reply) {
         match reply.status {
-            StatusCode::TOO_MANY_REQUESTS => self.undecided(),
-            status if status.is_server_error() => self.undecided(),
-            status if status.is_client_error() => self.failed(),
+            status if is_refusal(status) => self.failed(),
+            status if status.is_client_error() || status.is_server_error() => self.undecided(),
             _ => self.succeeded(),
         }
     }

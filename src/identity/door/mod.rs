@@ -24,7 +24,9 @@ use tokio::time::{Instant, timeout_at};
 
 use self::attempts::Admissions;
 use self::recognise::{Asked, BodyRule, Odd, is_for_users, is_open, recognise};
-use super::{AuthError, Call, Grant, IdentityServer, Operation, Refreshed, Reply, profile};
+use super::{
+    AuthError, Call, Grant, IdentityServer, Operation, Refreshed, Reply, is_refusal, profile,
+};
 use crate::answer::Answer;
 use crate::auth::{Permit, Spent};
 use crate::config::secret::Secret;
@@ -210,7 +212,7 @@ impl Visit {
         let replied = self.identity.call(self.call(&asked, &sent)).await;
         admissions.settle_call(&replied);
         let reply = replied?;
-        if asked.operation == Operation::PasswordGrant && is_refusal(&reply) {
+        if asked.operation == Operation::PasswordGrant && is_refusal(reply.status) {
             self.hold_refusal(began).await?;
         }
         if let Some(grant) = granted(&reply) {
@@ -223,7 +225,8 @@ impl Visit {
             }
         }
         // Whoever follows a link in a message gets the tokens where it leads, and no other answer of ours before they use them.
-        if let Some(token) = reply::linked(&reply)
+        if profile::is_kept(&self.snapshot)
+            && let Some(token) = reply::linked(&reply)
             && let Some(user) = self.user_of(token).await
         {
             drop(profile::make_now(&self.process, &self.snapshot, &user).await);
@@ -282,11 +285,6 @@ impl Visit {
             .hold_refusal(throttling, began)
             .await
     }
-}
-
-/// Whether the identity server judged what it was given, and found it wrong.
-fn is_refusal(reply: &Reply) -> bool {
-    reply.status.is_client_error() && reply.status != StatusCode::TOO_MANY_REQUESTS
 }
 
 /// The tokens in an answer, if it has some.

@@ -15,14 +15,13 @@ use super::recognise::{Asked, Scope};
 use super::{Sent, Visit, reply};
 use crate::answer::Answer;
 use crate::clock;
-use crate::config::secret::Secret;
 use crate::denial::{Denial, Extra, Reason};
 use crate::identity::later::Again;
-use crate::identity::{Grant, to_the_end};
+use crate::identity::{Grant, end_here, to_the_end};
+use crate::sessions::Revocation;
 use crate::sessions::list::LEEWAY;
 use crate::sessions::record::{Carrier, InnerTokens, Seen};
 use crate::sessions::sign_in::{Granted, Which};
-use crate::sessions::{Revocation, Revoked};
 use crate::tokens::{Presented, Verified};
 
 impl Visit {
@@ -75,7 +74,7 @@ impl Visit {
             "id": verified.subject(),
             "email": claim("email"),
             "is_anonymous": verified.is_anonymous(),
-            "user_metadata": claim("user_metadata").unwrap_or(&json!({})),
+            "user_metadata": claim("user_metadata"),
         });
         Some(user.to_string())
     }
@@ -154,11 +153,8 @@ impl Visit {
     /// Ends sessions of the user here: on every replica, and in the list.
     async fn end(&self, scope: Scope) -> Result<(), Denial> {
         let (verified, token) = self.user.as_ref().ok_or(Reason::TokenMissing)?;
-        // Also if that fails: as much ends as can.
-        let revoked = match scope == Scope::Local && verified.session().is_none() {
-            true => self.end_token(verified, token).await,
-            false => Ok(()),
-        };
+        let nameless = (scope == Scope::Local && verified.session().is_none())
+            .then(|| Revocation::of_bearer(token, verified));
         let own = self.own.clone();
         let which = match scope {
             Scope::Global => Which::All,
@@ -166,22 +162,7 @@ impl Visit {
             Scope::Others => Which::Others(own),
         };
         let (issuer, subject) = (verified.issuer(), verified.subject());
-        match self.process.sessions().end(issuer, subject, which).await {
-            Ok(ended) if ended.propagated => revoked,
-            Ok(_) => Err(Reason::LogoutIncomplete.because("not stored yet")),
-            Err(why) => Err(Reason::LogoutIncomplete.because(why.as_str())),
-        }
-    }
-
-    /// A token that names no session is all there is of its session, but for the cookie that may lead to it.
-    async fn end_token(&self, verified: &Verified, token: &Secret) -> Result<(), Denial> {
-        let revocation = Revocation::of_bearer(token, verified);
-        let why = match self.process.revocations().revoke(revocation).await {
-            Revoked::Stored => return Ok(()),
-            Revoked::Queued => "not stored yet",
-            Revoked::Full => "the list is full; raise `revocations.capacity`",
-            Revoked::Stopped => "the list is not kept any more",
-        };
-        Err(Reason::LogoutIncomplete.because(why))
+        let ending = end_here(&self.process, issuer, subject, nameless, which);
+        ending.await.map(drop)
     }
 }

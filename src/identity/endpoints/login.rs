@@ -18,7 +18,7 @@ use crate::answer::Answer;
 use crate::clock;
 use crate::denial::{Denial, Extra, Reason};
 use crate::identity::throttle::Attempt;
-use crate::identity::{AuthError, CallError, Grant, Operation, profile, to_the_end};
+use crate::identity::{AuthError, CallError, Grant, Operation, is_refusal, profile, to_the_end};
 use crate::sessions::list::LEEWAY;
 use crate::sessions::record::{Carrier, InnerTokens, Seen};
 use crate::sessions::sign_in::{Begun, Granted};
@@ -39,7 +39,7 @@ impl NoGrant {
     /// Whether the server decided, so that it counts as an attempt.
     fn is_refusal(&self) -> bool {
         match self {
-            Self::Refused(error) => error.status.is_client_error() && error.status != 429,
+            Self::Refused(error) => is_refusal(error.status),
             Self::Call(_) | Self::Strange => false,
         }
     }

@@ -13,12 +13,12 @@ use super::input::invalid;
 use super::{Guest, Visit, reply};
 use crate::answer::Answer;
 use crate::config::secret::Secret;
-use crate::denial::{Denial, FieldError, Reason};
+use crate::denial::{Denial, FieldError};
 use crate::identity::later::Again;
-use crate::identity::{Operation, to_the_end};
+use crate::identity::{Operation, end_here, to_the_end};
 use crate::request::query::decoded;
 use crate::sessions::sign_in::Which;
-use crate::sessions::{Revocation, Revoked, cookie};
+use crate::sessions::{Revocation, cookie};
 
 /// Which sessions end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -99,27 +99,16 @@ impl Visit {
         let verified = &guest.verified;
         let (issuer, subject) = (verified.issuer(), verified.subject());
         let is_own = told == Some(Scope::Local);
-        // A token that names no session is all there is of its session.
         let nameless = (is_own && verified.session().is_none())
             .then(|| Revocation::of_bearer(&guest.access_token, verified));
-        let sessions = self.process.sessions().clone();
-        let revocations = self.process.revocations().clone();
         let (issuer, subject) = (issuer.to_owned(), subject.to_owned());
         let (at_work, access_token) = (self.clone(), guest.access_token.clone());
         let work = async move {
-            let revoked = match nameless {
-                Some(revocation) => revocations.revoke(revocation).await,
-                None => Revoked::Stored,
-            };
-            let ended = sessions.end(&issuer, &subject, which).await;
+            let ended = end_here(&at_work.process, &issuer, &subject, nameless, which).await;
             if let Some(scope) = told {
                 at_work.tell_of_logout(scope.as_str(), access_token);
             }
-            match (ended, revoked) {
-                (Ok(ended), Revoked::Stored) if ended.propagated => Ok(ended.sessions),
-                (Ok(_), _) => Err(Reason::LogoutIncomplete.because("not stored yet")),
-                (Err(why), _) => Err(Reason::LogoutIncomplete.because(why.as_str())),
-            }
+            ended
         };
         to_the_end(self.identity.runtime(), work).await
     }
@@ -153,6 +142,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use super::*;
+    use crate::denial::Reason;
 
     #[test]
     fn a_scope_is_one_of_three_words_once() {

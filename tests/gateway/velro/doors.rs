@@ -104,6 +104,30 @@ async fn whoever_signs_up_as_supabase_clients_do_has_a_row_before_they_ask_anyth
 }
 
 #[tokio::test]
+async fn what_users_write_about_themselves_does_not_keep_them_from_having_a_row() {
+    let site = Site::new();
+    let gateway = site.gateway().await;
+    for (number, data) in [
+        json!({ "full_name": 5 }),
+        json!({ "full_name": null }),
+        json!({}),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let http = Http::BOTH[number % 2];
+        let email = format!("{number}@velro.test");
+        let account = json!({ "email": email, "password": PASSWORD, "data": data });
+        let tokens = post(&gateway, http, "/auth/v1/signup", &account).await;
+        let token = text(&tokens, "access_token");
+        ask(&gateway, http, &token, ("GET", "/api/v1/projects"))
+            .await
+            .is_ok();
+        gateway.origin.take();
+    }
+}
+
+#[tokio::test]
 async fn a_supabase_path_wants_the_projects_key_and_the_edge_gets_ours() {
     let site = Site::new();
     let user = site.world.user();
