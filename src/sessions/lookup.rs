@@ -85,12 +85,7 @@ pub enum Found {
     /// A session in its time. Whether it was revoked is for the list to say.
     Live(Arc<Live>),
     /// None any more.
-    Ended {
-        /// Why.
-        reason: Reason,
-        /// Whether another cookie may have taken the place of this one in the browser, which has both under one name.
-        is_replaced: bool,
-    },
+    Ended(Reason),
     /// It cannot be known.
     Unavailable(Unreachable),
 }
@@ -170,7 +165,7 @@ impl Sessions {
             .get(name)
             .is_some_and(|since| clock::now().saturating_duration_since(since) < ABSENCE);
         if is_absent || self.is_replaced(name) {
-            return self.ended(name, Reason::SessionUnknown);
+            return self.ended(Reason::SessionUnknown);
         }
         match self.live.get_or_insert_async(name, self.load(name)).await {
             Ok(live) => {
@@ -184,7 +179,7 @@ impl Sessions {
             }
             Err(NotLoaded::Absent) => {
                 self.absent.insert(*name, clock::now());
-                self.ended(name, Reason::SessionUnknown)
+                self.ended(Reason::SessionUnknown)
             }
             Err(NotLoaded::Unavailable(why)) => {
                 self.metrics.looked_up(Lookup::Unavailable);
@@ -235,18 +230,16 @@ impl Sessions {
             self.metrics.ended(live.session.carrier, why);
         }
         self.absent.insert(live.name, clock::now());
-        self.ended(&live.name, Reason::SessionExpired)
+        self.ended(Reason::SessionExpired)
     }
 
-    fn ended(&self, name: &SessionName, reason: Reason) -> Found {
+    fn ended(&self, reason: Reason) -> Found {
         self.metrics.looked_up(Lookup::Unknown);
-        Found::Ended {
-            reason,
-            is_replaced: self.is_replaced(name),
-        }
+        Found::Ended(reason)
     }
 
-    /// Whether a cookie may have been replaced by another one: it was refused by its own name, and not with its session, its user or by time.
+    /// Whether another cookie may have taken the place of this one in the browser, which has both under one name: it was refused by its own name,
+    /// and not with its session, its user or by time.
     pub fn is_replaced(&self, name: &SessionName) -> bool {
         self.revocations.names_token(name, (self.clock)() / 1000)
     }

@@ -128,10 +128,13 @@ impl Sessions {
 
     async fn keep_storing(&self, name: &SessionName) {
         let mut pause = FIRST;
-        // Until it is stored, or somebody ended the session.
-        while let Some(live) = self.unstored.get(name) {
+        loop {
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST);
+            // Until it is stored, or somebody ended the session.
+            let Some(live) = self.unstored.get(name) else {
+                break;
+            };
             if live.session.ends <= (self.clock)() {
                 self.unstored.forget(name);
                 continue;

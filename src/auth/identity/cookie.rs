@@ -80,14 +80,7 @@ impl Identity {
     ) -> Result<Caller, Denial> {
         let live = match self.sessions.find(name).await {
             Found::Live(live) => live,
-            Found::Ended {
-                reason,
-                is_replaced: false,
-            } => return Err(gone(request, reason.into())),
-            Found::Ended {
-                reason,
-                is_replaced: true,
-            } => return Err(reason.because(REPLACED)),
+            Found::Ended(reason) => return Err(self.ended(request, name, reason)),
             Found::Unavailable(why) => return Err(self.unavailable(request, why.as_str())),
         };
         let (live, proven) = match self.proven(&live).await {
@@ -186,10 +179,7 @@ impl Identity {
         }
         match self.sessions.renew(&live, client).await {
             Renewable::Live(live) => Ok(live),
-            Renewable::Ended if self.sessions.is_replaced(live.name()) => {
-                Err(Reason::SessionUnknown.because(REPLACED))
-            }
-            Renewable::Ended => Err(gone(request, Reason::SessionUnknown.into())),
+            Renewable::Ended => Err(self.ended(request, live.name(), Reason::SessionUnknown)),
             Renewable::Unavailable(denial) => Err(denial),
         }
     }
@@ -209,6 +199,14 @@ impl Identity {
         let of_session = (live.clean(), listed);
         self.in_force(request, [of_session, of_token], live.since())
             .map_err(|denial| over(request, denial))
+    }
+
+    /// The refusal of a session that is over. It takes the cookie away, unless another one may have taken its place.
+    fn ended(&self, request: &Inbound, name: &SessionName, reason: Reason) -> Denial {
+        match self.sessions.is_replaced(name) {
+            true => reason.because(REPLACED),
+            false => gone(request, reason.into()),
+        }
     }
 
     /// What the failure matrix says of a cookie that must be asked about while the store does not answer.
