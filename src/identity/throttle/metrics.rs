@@ -25,7 +25,7 @@ impl ThrottleMetrics {
         let refused = IntCounterVec::new(
             Opts::new(
                 "sign_in_throttled_total",
-                "Attempts to sign in that were refused, by attempt and limit: address, account (of one address) or waiting.",
+                "Attempts to sign in that were refused, by attempt and limit: address, account (of one address), under_way (refreshes of one address) or waiting.",
             ),
             &["attempt", "limit"],
         )?;
@@ -40,7 +40,10 @@ impl ThrottleMetrics {
             "Attempts that had to wait, because their account failed often from anywhere.",
         )?;
         registry.register(Box::new(delayed.clone()))?;
-        let waiting = IntGauge::new("sign_in_waiting", "Attempts that wait now.")?;
+        let waiting = IntGauge::new(
+            "sign_in_waiting",
+            "Attempts that wait now, and refusals that are held.",
+        )?;
         registry.register(Box::new(waiting.clone()))?;
         let alone = IntCounter::new(
             "sign_in_throttled_alone_total",

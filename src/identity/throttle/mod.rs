@@ -17,8 +17,8 @@
 //! Registrations and messages count whatever comes of them: there, succeeding often is the abuse.
 //!
 //! The identity server hashes a password only if there is such an account, so that the time it takes to refuse one tells strangers which accounts
-//! there are. No refusal is answered sooner than what a wrong password takes, or should: `refusal_floor`. Those that are held wait with those that
-//! are delayed, and are as bounded; they keep no turn at the identity server.
+//! there are. No refusal is answered sooner than what a wrong password takes, or should: `refusal_floor`. Those that are held are counted
+//! apart from those that are delayed, up to [`HELD`], and keep no turn at the identity server.
 //!
 //! E-mail addresses are only kept as keyed hashes. While the store cannot be asked, each replica judges by itself, at half the rates.
 
@@ -135,7 +135,7 @@ impl Attempt {
         }
     }
 
-    /// Whether places are taken before it, or only when it failed. A refresh token cannot be guessed, and a place taken for a moment would
+    /// Whether places of its limit are taken before it, or only when it failed. A refresh token cannot be guessed, and a place taken for a moment would
     /// refuse an office that comes back all at once.
     const fn takes_first(self) -> bool {
         match self {
@@ -285,7 +285,8 @@ impl Throttle {
         Ok(())
     }
 
-    /// What an attempt takes: a place for its address, one for its address with its account, and one for the account alone.
+    /// What an attempt takes: a place for its address, one more while it is under way if the first is only taken when it failed, one for its
+    /// address with its account, and one for the account alone.
     fn places(&self, throttling: &Throttling, attempt: Attempt, who: Who<'_>) -> Vec<Taken> {
         let limits = attempt.limits(throttling);
         let network = network(who.client);
