@@ -16,6 +16,12 @@ fn listening(world: &World, config: &mut Config, notify: &str) {
     );
 }
 
+/// The same of this world's own database, with a store for its replicas.
+fn sharing(world: &World, config: &mut Config, redis: &RedisServer) {
+    listening(world, config, &world.database.url());
+    config.store(&redis.url());
+}
+
 async fn status(gateway: &Gateway, token: &str, path: &str) -> u16 {
     let call = gateway.get(Http::One, path).bearer(token);
     call.send().await.status.as_u16()
@@ -325,11 +331,7 @@ async fn what_is_said_without_an_id_makes_everything_worthless_on_every_replica_
     let (world, redis) = (World::new(), RedisServer::start());
     world.sql(TRIGGERS);
     let owner = world.user();
-    let url = world.database.url();
-    let configure = |config: &mut Config| {
-        listening(&world, config, &url);
-        config.store(&redis.url());
-    };
+    let configure = |config: &mut Config| sharing(&world, config, &redis);
     let first = Gateway::with(configure).await;
     let second = first.replica(configure).await;
     let token = first.issuer.token_of(&owner);
@@ -433,11 +435,7 @@ async fn ten_thousand_changed_rows_are_told_to_other_replicas_in_few_messages() 
     let (world, redis) = (World::new(), RedisServer::start());
     world.sql(TRIGGERS);
     let owner = world.user();
-    let url = world.database.url();
-    let configure = |config: &mut Config| {
-        listening(&world, config, &url);
-        config.store(&redis.url());
-    };
+    let configure = |config: &mut Config| sharing(&world, config, &redis);
     let first = Gateway::with(configure).await;
     // Hears of nothing by itself.
     let second = first
