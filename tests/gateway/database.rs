@@ -173,7 +173,9 @@ async fn a_pool_without_a_free_connection_says_nothing_about_the_database() {
     // More than would open the breaker.
     for _ in 0..10 {
         let outcome = database.query("select 'one'", &[], within(20)).await;
-        assert_eq!(outcome, Err(DatabaseError::Busy));
+        // Both wait until the same moment: whoever waits for the pool, and whoever waits for them.
+        let gave_up = matches!(outcome, Err(DatabaseError::Busy | DatabaseError::Deadline));
+        assert!(gave_up, "{outcome:?}");
         assert_eq!(database.outage(), Outage::Reachable);
     }
     assert!(!holding.is_finished(), "it was not disturbed");
