@@ -262,8 +262,30 @@ fn hex_pair(high: u8, low: u8) -> Option<u8> {
     Some(digit(high)? << 4 | digit(low)?)
 }
 
+/// Of every byte, whether a segment may hold it. Paths are asked byte by byte, and a look here is less than the question.
+static SEGMENT_BYTES: [bool; 256] = {
+    let mut bytes = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[allow(
+            clippy::indexing_slicing,
+            clippy::cast_possible_truncation,
+            reason = "below 256"
+        )]
+        {
+            bytes[byte] = is_pchar(byte as u8);
+        }
+        byte += 1;
+    }
+    bytes
+};
+
+fn is_segment_byte(byte: u8) -> bool {
+    SEGMENT_BYTES.get(usize::from(byte)) == Some(&true)
+}
+
 /// `pchar` of RFC 3986, section 3.3, without `%` and `;`.
-const fn is_segment_byte(byte: u8) -> bool {
+const fn is_pchar(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
