@@ -5,17 +5,21 @@
 #![allow(clippy::disallowed_methods, reason = "this is the one place")]
 
 use std::cell::RefCell;
-use std::time::{Instant, SystemTime};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 
-/// Seconds since the Unix epoch, for claims and dates.
+/// Seconds since the Unix epoch, for claims and dates. Of the system's coarse clock, which is behind by a few milliseconds at most: a
+/// request asks more than once, and the exact one takes several times as long.
 pub fn unix_now() -> i64 {
-    // A request asks for it more than once; the calendar's own type takes longer.
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-    })
+    clock_gettime(ClockId::RealtimeCoarse).tv_sec
+}
+
+/// The time since the Unix epoch, behind by a few milliseconds at most.
+pub fn unix_roughly() -> Duration {
+    elapsed(ClockId::RealtimeCoarse)
 }
 
 /// Milliseconds since the Unix epoch, for measuring from one process to another.
@@ -26,6 +30,19 @@ pub fn unix_millis() -> i64 {
 /// The monotonic time, for durations and deadlines.
 pub fn now() -> Instant {
     Instant::now()
+}
+
+/// The same to a few milliseconds, for what is counted in seconds. Takes a fraction of the time.
+pub fn roughly_now() -> Instant {
+    static BEGUN: LazyLock<(Instant, Duration)> =
+        LazyLock::new(|| (Instant::now(), elapsed(ClockId::MonotonicCoarse)));
+    let (instant, elapsed_then) = *BEGUN;
+    instant + elapsed(ClockId::MonotonicCoarse).saturating_sub(elapsed_then)
+}
+
+/// What a clock shows; nothing before its zero.
+fn elapsed(clock: ClockId) -> Duration {
+    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
 }
 
 /// The time as log lines write it: RFC 3339, in UTC, to the microsecond.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode, Version};
-use uuid::Uuid;
+use uuid::{NoContext, Uuid};
 
 use crate::auth::LayerName;
 use crate::auth::ownership::Via;
@@ -169,8 +169,10 @@ impl End {
 impl Record {
     pub(crate) fn begin(snapshot: Arc<Snapshot>, method: Method, version: Version) -> Self {
         let started = clock::now();
+        let unix = clock::unix_roughly();
+        let unix = uuid::Timestamp::from_unix(NoContext, unix.as_secs(), unix.subsec_nanos());
         let mut buffer = Uuid::encode_buffer();
-        let id = Uuid::now_v7().hyphenated().encode_lower(&mut buffer);
+        let id = Uuid::new_v7(unix).hyphenated().encode_lower(&mut buffer);
         Self {
             id: decision_id(id),
             started,
