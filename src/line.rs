@@ -35,6 +35,21 @@ pub(crate) struct TextKey(pub(crate) &'static str);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NumberKey(pub(crate) &'static str);
 
+/// Members that are the same in many lines, written once.
+pub(crate) struct Members(Box<[u8]>);
+
+impl Members {
+    /// Those that have a value.
+    pub(crate) fn of<'a>(members: impl IntoIterator<Item = (TextKey, Option<&'a str>)>) -> Self {
+        let mut out = Vec::new();
+        let mut line = Line { out: &mut out };
+        for (key, value) in members {
+            line.optional(key, value);
+        }
+        Self(out.into())
+    }
+}
+
 /// A JSON object under construction.
 #[derive(Debug)]
 pub(crate) struct Line<'a> {
@@ -88,6 +103,11 @@ impl<'a> Line<'a> {
         if let Some(value) = value {
             self.text(key, value);
         }
+    }
+
+    /// Members that were written before.
+    pub(crate) fn members(&mut self, members: &Members) {
+        self.out.extend_from_slice(&members.0);
     }
 
     /// A member whose value is a number.
@@ -204,8 +224,11 @@ mod tests {
             line.number(number_key!("number"), number);
             line.optional(text_key!("absent"), None);
             line.word(text_key!("word"), "word");
+            line.members(&Members::of([(text_key!("once"), Some(value.as_str())), (text_key!("never"), None)]));
             line.close();
             let read: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+            prop_assert_eq!(read.get("once").expect("once"), &serde_json::Value::from(value.as_str()));
+            prop_assert!(read.get("never").is_none());
             prop_assert_eq!(read.get("text").expect("text"), &serde_json::Value::from(value));
             prop_assert_eq!(read.get("number").expect("number"), &serde_json::Value::from(number));
             prop_assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);

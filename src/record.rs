@@ -273,7 +273,9 @@ impl Record {
             self.status.map_or(0, |status| status.as_u16().into()),
         );
         line.plain(text_key!("method"), self.method.as_str());
-        line.optional(text_key!("host"), self.host.as_ref().map(text));
+        if let Some(host) = &self.host {
+            line.plain(text_key!("host"), text(host));
+        }
         line.optional(
             text_key!("path"),
             Some(self.path.as_str()).filter(|path| !path.is_empty()),
@@ -287,19 +289,12 @@ impl Record {
                 _ => "1.1",
             },
         );
-        line.optional(text_key!("client"), self.client.as_ref().map(text));
-        line.optional(
-            text_key!("issuer"),
-            self.caller.as_ref().map(|caller| caller.issuer()),
-        );
-        line.optional(
-            text_key!("subject"),
-            self.caller.as_ref().map(|caller| caller.subject()),
-        );
-        line.optional(
-            text_key!("session"),
-            self.caller.as_ref().and_then(|caller| caller.session()),
-        );
+        if let Some(client) = &self.client {
+            line.plain(text_key!("client"), text(client));
+        }
+        if let Some(caller) = &self.caller {
+            line.members(caller.members());
+        }
         line.optional(text_key!("via"), self.via.map(Via::as_str));
         line.steps(text_key!("layers"), &self.steps);
         if let Some(upstream) = self.upstream {

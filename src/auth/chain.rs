@@ -352,32 +352,53 @@ impl Permit {
         self.0.target
     }
 
-    /// Takes the permit apart to use it up.
-    pub(crate) fn spend(mut self) -> Spent {
-        let (fields, body) = self.0.request.take_message();
-        Spent {
-            fields,
-            body,
-            touched: std::mem::replace(&mut self.0.touched, Touched::nothing()),
-            authorization: self.0.authorization.take(),
-            standing: Standing(self.0),
-        }
+    /// Uses it up.
+    pub(crate) fn spend(self) -> Spent {
+        Spent(self.0)
     }
 }
 
-/// A permit that was used up.
+/// A permit that was used up: what of the request goes on, until it has gone.
 #[derive(Debug)]
-pub(crate) struct Spent {
-    /// What may be judged again.
-    pub(crate) standing: Standing,
+pub(crate) struct Spent(Box<Judged>);
+
+impl Spent {
+    /// The judged request.
+    pub(crate) fn request(&self) -> &Inbound {
+        &self.0.request
+    }
+
+    /// Who it is from.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.0.caller
+    }
+
     /// The fields that may pass.
-    pub(crate) fields: HeaderMap,
-    /// The body.
-    pub(crate) body: Option<Body>,
+    pub(crate) fn fields(&mut self) -> &mut HeaderMap {
+        self.0.request.fields()
+    }
+
     /// The `Authorization` field for the upstream.
-    pub(crate) authorization: Option<HeaderValue>,
+    pub(crate) fn authorization(&self) -> Option<&HeaderValue> {
+        self.0.authorization.as_ref()
+    }
+
+    /// The body.
+    pub(crate) fn take_body(&mut self) -> Option<Body> {
+        self.0.request.take_body()
+    }
+
     /// The facts that the request may change.
-    pub(crate) touched: Touched,
+    pub(crate) fn take_touched(&mut self) -> Touched {
+        std::mem::replace(&mut self.0.touched, Touched::nothing())
+    }
+
+    /// What may be judged again.
+    pub(crate) fn stand(mut self) -> Standing {
+        self.0.request.forget_message();
+        self.0.authorization = None;
+        Standing(self.0)
+    }
 }
 
 /// Who asked what, of a request that was let in: enough to judge again whether its answer may go on, and nothing that could be forwarded.

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use hyper::Method;
+use hyper::header::HeaderValue;
 use serde_json::Value;
 
 use super::performance::Informed;
@@ -66,21 +67,21 @@ impl Action {
 #[derive(Debug)]
 pub struct RoleSet {
     names: Vec<Arc<str>>,
-    text: String,
+    field: Option<HeaderValue>,
     grants: Vec<Arc<Grants>>,
 }
 
 /// Nobody's.
 pub static NO_ROLES: RoleSet = RoleSet {
     names: Vec::new(),
-    text: String::new(),
+    field: Some(HeaderValue::from_static("")),
     grants: Vec::new(),
 };
 
 impl RoleSet {
     fn new(names: Vec<Arc<str>>, table: &HashMap<Arc<str>, Arc<Grants>>) -> Self {
         Self {
-            text: names.join(","),
+            field: HeaderValue::from_bytes(names.join(",").as_bytes()).ok(),
             grants: names
                 .iter()
                 .filter_map(|role| table.get(role).cloned())
@@ -94,9 +95,9 @@ impl RoleSet {
         &self.names
     }
 
-    /// Their names with commas between them, as upstreams read it.
-    pub fn text(&self) -> &str {
-        &self.text
+    /// Their names with commas between them, as upstreams read it; none if one has what would end the field.
+    pub fn field(&self) -> Option<&HeaderValue> {
+        self.field.as_ref()
     }
 
     /// Whether one of them takes every right away.

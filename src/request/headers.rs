@@ -180,6 +180,8 @@ fn is_ordinary(name: &str) -> bool {
 pub struct Survey {
     /// `Authorization` fields.
     pub authorizations: usize,
+    /// Whether there is a `Host` field.
+    pub host: bool,
     /// Whether the request asks to leave HTTP.
     pub upgrade: bool,
     cookies: usize,
@@ -196,6 +198,7 @@ impl Survey {
         for (name, _) in headers {
             match name.as_str() {
                 "authorization" => survey.authorizations += 1,
+                "host" => survey.host = true,
                 "upgrade" => survey.upgrade = true,
                 "cookie" => survey.cookies += 1,
                 "content-length" => survey.lengths += 1,

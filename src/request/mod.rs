@@ -120,7 +120,9 @@ impl Head {
             _ => headers.remove(header::AUTHORIZATION),
         };
         // The host is kept beside the headers, in canonical form.
-        headers.remove(header::HOST);
+        if survey.host {
+            headers.remove(header::HOST);
+        }
         Ok(Box::new(Self {
             method,
             version,
@@ -338,11 +340,22 @@ impl Inbound {
         })
     }
 
-    /// Takes the fields and the body out for forwarding. What is left can be judged again.
-    pub(crate) fn take_message(&mut self) -> (HeaderMap, Option<Body>) {
+    /// The fields that may pass, to be changed for an upstream.
+    pub(crate) fn fields(&mut self) -> &mut HeaderMap {
+        &mut self.head.headers
+    }
+
+    /// Takes the body out for forwarding.
+    pub(crate) fn take_body(&mut self) -> Option<Body> {
+        self.body.take()
+    }
+
+    /// Drops what only forwarding needs. What is left can be judged again.
+    pub(crate) fn forget_message(&mut self) {
         self.head.authorization = None;
         self.head.cookie = None;
-        (std::mem::take(&mut self.head.headers), self.body.take())
+        self.head.headers = HeaderMap::new();
+        self.body = None;
     }
 
     /// Reads the body, for rules that judge what it says. From now on it is [`Self::judged_body`].

@@ -16,10 +16,8 @@ use super::keys::{Key, KeySet};
 use super::source::{Missing, Source};
 use super::sources::KeySources;
 use super::{Origin, Verified};
-use crate::clock;
 use crate::config::checked::{KeySource, TokenIssuer};
 use crate::denial::{Denial, Reason};
-use crate::sessions::CleanAt;
 
 /// An entry, ready to judge.
 pub(super) struct Issuer {
@@ -155,21 +153,15 @@ impl Issuer {
             .rules
             .check(claims, now)
             .map_err(|denial| (Progress::Claims, denial))?;
-        Ok(Verified {
-            issuer: Arc::clone(&self.name),
-            facts,
-            claims: claims.clone(),
-            signed: jws.digest(),
-            origin: Origin {
-                entry: self.fingerprint,
-                key: *choice.key.id(),
-                set: choice.version,
-                kid: jws.kid.clone(),
-                algorithm,
-            },
-            clean: CleanAt::default(),
-            since: clock::now(),
-        })
+        let origin = Origin {
+            entry: self.fingerprint,
+            key: *choice.key.id(),
+            set: choice.version,
+            kid: jws.kid.clone(),
+            algorithm,
+        };
+        let (claims, signed) = (claims.clone(), jws.digest());
+        Ok(Verified::new(&self.name, facts, claims, signed, origin))
     }
 
     /// What [`Self::verify`] gave for a token before, if this entry is the one and would still accept it at `now`.
@@ -178,15 +170,8 @@ impl Issuer {
             return None;
         }
         let claims = jws.claims().ok()?;
-        let verified = Verified {
-            issuer: Arc::clone(&self.name),
-            facts: self.rules.check(&claims, now).ok()?,
-            claims,
-            signed: jws.digest(),
-            origin,
-            clean: CleanAt::default(),
-            since: clock::now(),
-        };
+        let facts = self.rules.check(&claims, now).ok()?;
+        let verified = Verified::new(&self.name, facts, claims, jws.digest(), origin);
         let is_named = verified.claims.get("iss").and_then(Value::as_str) == Some(&*self.name);
         (is_named && self.still_accepts(&verified, now)).then_some(verified)
     }

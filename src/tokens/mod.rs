@@ -36,6 +36,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use hyper::header::HeaderValue;
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
@@ -56,8 +57,10 @@ use self::issuer::Issuer;
 use self::jws::{Jws, Named};
 use self::source::{Missing, Settled};
 use self::verify::Refused;
+use crate::clock;
 use crate::config::checked::TokenIssuer;
 use crate::denial::{Denial, Reason};
+use crate::line::{Members, text_key};
 use crate::sessions::{CleanAt, Listed};
 
 /// The issuers of one configuration, with the process-wide memory. Cheap to build on every reload: fetched keys and verified
@@ -86,6 +89,14 @@ pub struct Verified {
     origin: Origin,
     clean: CleanAt,
     since: Instant,
+    told: Told,
+}
+
+/// How a user is told of, written once: most tokens come many times.
+struct Told {
+    members: Members,
+    subject: Option<HeaderValue>,
+    session: Option<HeaderValue>,
 }
 
 /// By what a token was verified: it dies with any of it.
@@ -266,7 +277,58 @@ impl fmt::Debug for Tokens {
     }
 }
 
+impl Told {
+    fn of(issuer: &str, facts: &Facts) -> Self {
+        // As bytes, so that text which is not ASCII passes.
+        let field = |text: &str| HeaderValue::from_bytes(text.as_bytes()).ok();
+        let session = facts.session.as_deref();
+        Self {
+            members: Members::of([
+                (text_key!("issuer"), Some(issuer)),
+                (text_key!("subject"), Some(&facts.subject)),
+                (text_key!("session"), session),
+            ]),
+            subject: field(&facts.subject),
+            session: session.and_then(field),
+        }
+    }
+}
+
 impl Verified {
+    fn new(
+        issuer: &Arc<str>,
+        facts: Facts,
+        claims: Map<String, Value>,
+        signed: Digest,
+        origin: Origin,
+    ) -> Self {
+        Self {
+            told: Told::of(issuer, &facts),
+            issuer: Arc::clone(issuer),
+            facts,
+            claims,
+            signed,
+            origin,
+            clean: CleanAt::default(),
+            since: clock::now(),
+        }
+    }
+
+    /// Issuer, subject and session, as a log line says them.
+    pub(crate) fn members(&self) -> &Members {
+        &self.told.members
+    }
+
+    /// The subject as the value of a field; none if it holds what would end the field.
+    pub(crate) fn subject_field(&self) -> Option<&HeaderValue> {
+        self.told.subject.as_ref()
+    }
+
+    /// The session, likewise.
+    pub(crate) fn session_field(&self) -> Option<&HeaderValue> {
+        self.told.session.as_ref()
+    }
+
     /// `iss`, as configured.
     pub fn issuer(&self) -> &str {
         &self.issuer

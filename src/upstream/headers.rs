@@ -7,7 +7,7 @@ use hyper::http::uri::PathAndQuery;
 use hyper::{HeaderMap, Method};
 
 use super::http1::RequestHead;
-use crate::auth::Caller;
+use crate::auth::{Caller, Spent};
 use crate::config::checked::{Upstream, UpstreamHost};
 use crate::request::handshake::Handshake;
 use crate::request::host::Host;
@@ -15,6 +15,8 @@ use crate::request::peer::Client;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static HTTPS: HeaderValue = HeaderValue::from_static("https");
+static HTTP: HeaderValue = HeaderValue::from_static("http");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const DECISION: HeaderName = HeaderName::from_static("x-foregate-decision");
@@ -41,25 +43,30 @@ pub(super) struct Said<'a> {
     pub(super) handshake: Option<&'a Handshake>,
 }
 
+impl<'a> Said<'a> {
+    /// What is said of a request whose decision id is `id`.
+    pub(super) fn of(spent: &'a Spent, id: &'a HeaderValue) -> Self {
+        let request = spent.request();
+        Self {
+            host: request.host(),
+            client: request.client(),
+            caller: spent.caller(),
+            authorization: spent.authorization(),
+            id,
+            handshake: request.handshake(),
+        }
+    }
+}
+
 /// Where fields are written.
 pub(super) trait Fields {
     /// Adds a field.
     fn field(&mut self, name: &HeaderName, value: &HeaderValue);
-
-    /// Adds a field from text that may be no field value. Then nothing is added: a claim must not begin a line of its own.
-    fn text(&mut self, name: &HeaderName, value: &str);
 }
 
 impl Fields for HeaderMap {
     fn field(&mut self, name: &HeaderName, value: &HeaderValue) {
         self.append(name, value.clone());
-    }
-
-    fn text(&mut self, name: &HeaderName, value: &str) {
-        // As bytes, so that text which is not ASCII passes as it does in HTTP/1.1.
-        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
-            self.append(name, value);
-        }
     }
 }
 
@@ -99,10 +106,8 @@ pub(super) fn write(
 /// Writes what only this gateway may say, but for the host.
 pub(super) fn say(head: &mut impl Fields, said: &Said<'_>) {
     head.field(&FORWARDED_FOR, &said.client.text);
-    head.text(
-        &FORWARDED_PROTO,
-        if said.client.https { "https" } else { "http" },
-    );
+    let scheme = if said.client.https { &HTTPS } else { &HTTP };
+    head.field(&FORWARDED_PROTO, scheme);
     head.field(&FORWARDED_HOST, said.host.value());
     head.field(&REQUEST_ID, said.id);
     head.field(&DECISION, said.id);
@@ -110,10 +115,14 @@ pub(super) fn say(head: &mut impl Fields, said: &Said<'_>) {
         head.field(&header::AUTHORIZATION, authorization);
     }
     if let Some(verified) = said.caller.verified() {
-        head.text(&SUBJECT, verified.subject());
-        if let Some(session) = verified.session() {
-            head.text(&SESSION, session);
+        for (name, value) in [
+            (&SUBJECT, verified.subject_field()),
+            (&SESSION, verified.session_field()),
+            (&ROLES, said.caller.roles().field()),
+        ] {
+            if let Some(value) = value {
+                head.field(name, value);
+            }
         }
-        head.text(&ROLES, said.caller.roles().text());
     }
 }

@@ -24,6 +24,8 @@ mod location;
 mod pool;
 mod upload;
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -38,7 +40,6 @@ use crate::answer::Answer;
 use crate::auth::{Permit, Spent, Standing, rest};
 use crate::config::checked::{Protocol, Target};
 use crate::denial::{Denial, Reason};
-use crate::facts::Touched;
 use crate::process::Process;
 use crate::record::Trail;
 use crate::streams::{Kind, Opening, Streaming, TunnelLimits, grpc};
@@ -64,6 +65,9 @@ pub async fn forward(
     permit: Permit,
     trail: &mut Trail,
 ) -> Result<Response<Answer>, Denial> {
+    // The requests that came in together with this one are judged before anything of them is written. Sent one behind the other, they wake
+    // the other side once and not one by one, and code that judges does not take turns in the cache with code that sends.
+    let_others_go_first().await;
     let started = trail.lap();
     let Target::Upstream(index) = permit.target() else {
         return Err(Reason::Internal.into());
@@ -83,51 +87,41 @@ pub async fn forward(
             .total
             .map(|total| Instant::from_std(started + total)),
     };
-    let body_limit = rule.body_limit;
-    let stalled = permit.request().snapshot().config().connections.body_idle;
-    // In a call of gRPC a client may listen for as long as it likes before it says more.
-    let body_idle = match grpc::is_grpc(permit.request().headers()) {
-        true => limits.stream_idle.unwrap_or(LISTENING),
-        false => stalled,
-    };
-
     let mut spent = permit.spend();
-    let touched = std::mem::replace(&mut spent.touched, Touched::nothing());
-    let request = spent.standing.request();
-    if request.rule().learn.is_some() {
-        learn::prepare(&mut spent.fields);
-    }
-    if let Some(rules) = &request.rule().rest {
-        rest::name_schema(rules, request.method(), &mut spent.fields);
-    }
-    let message = Message::new(spent, body_limit, body_idle)?;
+    let touched = spent.take_touched();
+    prepare(&mut spent);
+    let payload = Payload::of(&mut spent, &limits)?;
     // Boxed where something is touched, so that most requests do not carry room for it along.
     if touched.is_something() {
         Box::pin(touched.begin()).await;
     }
-    match pool.config().protocol {
+    let (status, mut headers, body, standing) = match pool.config().protocol {
         Protocol::Http1 => {
-            let (outgoing, standing) = message.over_http1(&pool, &trail.id);
+            let outgoing = over_http1(&spent, payload, &pool, &trail.id);
+            let standing = spent.stand();
             let mut attempt = Attempt::new(Box::new(outgoing), process, &pool);
-            // The requests that came in together with this one are judged before any of them is sent. Sent one behind the other, they
-            // wake the other side once and not one by one, and code that judges does not take turns in the cache with code that sends.
-            tokio::task::yield_now().await;
-            let outcome = attempt.run(&pool, &limits, Instant::now()).await;
+            let outcome = attempt
+                .run(&pool, &limits, Instant::from_std(started))
+                .await;
             if touched.is_something() {
                 Box::pin(touched.end()).await;
             }
             trail.note_upstream();
             let (head, lease) = outcome?;
-            let (status, headers) = (head.status, head.headers);
-            if status == StatusCode::SWITCHING_PROTOCOLS {
-                return switch(lease, headers, standing, &limits, stalled);
+            if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                return switch(lease, head.headers, standing, &limits);
             }
             let body = exchange::AnswerBody::new(lease, attempt.outgoing, limits);
-            let body = UpstreamBody::Http1(body);
-            answer(&pool, status, headers, body, standing).await
+            (
+                head.status,
+                head.headers,
+                UpstreamBody::Http1(body),
+                standing,
+            )
         }
         Protocol::Http2 => {
-            let (request, standing) = message.over_http2(&pool, &trail.id)?;
+            let request = over_http2(&mut spent, payload, &pool, &trail.id)?;
+            let standing = spent.stand();
             // Boxed, so that every other request does not carry room for it along.
             let outcome = Box::pin(http2::exchange(&pool, process, request, limits)).await;
             if touched.is_something() {
@@ -135,20 +129,14 @@ pub async fn forward(
             }
             trail.note_upstream();
             let (head, body) = outcome?.into_parts();
-            let body = UpstreamBody::Http2(body);
-            answer(&pool, head.status, head.headers, body, standing).await
+            (
+                head.status,
+                head.headers,
+                UpstreamBody::Http2(body),
+                standing,
+            )
         }
-    }
-}
-
-/// The answer, as the client will see it.
-async fn answer(
-    pool: &Pool,
-    status: StatusCode,
-    mut headers: HeaderMap,
-    body: UpstreamBody,
-    standing: Standing,
-) -> Result<Response<Answer>, Denial> {
+    };
     // Let in to say who they are on a socket, which this is not.
     if standing.needs_token() {
         return Err(Reason::TokenMissing.into());
@@ -170,25 +158,55 @@ async fn answer(
     Ok(response)
 }
 
+/// Waits until every task that is ready now has had its turn. Unlike the runtime's own `yield_now` it does not ask for new events on the way,
+/// which would be a system call.
+async fn let_others_go_first() {
+    let mut has_waited = false;
+    poll_fn(|context| match std::mem::replace(&mut has_waited, true) {
+        true => Poll::Ready(()),
+        false => {
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+/// What rules of the route want said of the request.
+fn prepare(spent: &mut Spent) {
+    let rule = spent.request().rule();
+    if rule.learn.is_some() {
+        learn::prepare(spent.fields());
+    }
+    if spent.request().rule().rest.is_some() {
+        let mut fields = std::mem::take(spent.fields());
+        let request = spent.request();
+        if let Some(rules) = &request.rule().rest {
+            rest::name_schema(rules, request.method(), &mut fields);
+        }
+        *spent.fields() = fields;
+    }
+}
+
 /// The head before a tunnel, if the upstream's 101 is one that was asked for.
 fn switch(
     lease: Lease,
     mut headers: HeaderMap,
     standing: Standing,
     limits: &Limits,
-    stalled: Duration,
 ) -> Result<Response<Answer>, Denial> {
     let Some(handshake) = standing.request().handshake() else {
         return Err(Reason::UpstreamProtocol.because("101 unasked"));
     };
-    let own = &standing.request().snapshot().config().sessions.cookie;
+    let config = standing.request().snapshot().config();
     handshake
-        .finish(&mut headers, own)
+        .finish(&mut headers, &config.sessions.cookie)
         .map_err(|why| Reason::UpstreamProtocol.because(format!("{}: {why}", lease.server())))?;
     let rule = standing.request().rule();
     let judged = rule
         .realtime
         .then(|| usize::try_from(rule.body_limit).unwrap_or(usize::MAX));
+    let stalled = config.connections.body_idle;
     let mut response = Response::new(Answer::tunnel(Opening {
         judged,
         upstream: lease.switch(),
@@ -204,80 +222,61 @@ fn switch(
     Ok(response)
 }
 
-/// A request on its way to an upstream, before it is written in a protocol.
-struct Message {
-    standing: Standing,
-    fields: HeaderMap,
-    authorization: Option<HeaderValue>,
+/// A request's body, and how it is delimited.
+struct Payload {
     upload: Option<Upload>,
     /// The length of the body, if the client said it.
     declared: Option<u64>,
 }
 
-impl Message {
-    fn new(spent: Spent, body_limit: u64, body_idle: Duration) -> Result<Self, Denial> {
-        let Spent {
-            standing,
-            mut fields,
-            body,
-            authorization,
-            touched: _,
-        } = spent;
-        let upload = match body {
+impl Payload {
+    fn of(spent: &mut Spent, limits: &Limits) -> Result<Self, Denial> {
+        let upload = match spent.take_body() {
             None => None,
-            Some(body) => Upload::new(body, body_limit, body_idle)?,
+            Some(body) => {
+                let request = spent.request();
+                // In a call of gRPC a client may listen for as long as it likes before it says more.
+                let idle = match grpc::is_grpc(request.headers()) {
+                    true => limits.stream_idle.unwrap_or(LISTENING),
+                    false => request.snapshot().config().connections.body_idle,
+                };
+                Upload::new(body, request.rule().body_limit, idle)?
+            }
         };
         // Without a length, a body goes out in chunks. hyper has made sure that a length which is there is one number, and true.
+        let fields = spent.fields();
         let declared = match &upload {
             // A length without a body would promise bytes that never come.
-            None => length(&fields).filter(|length| *length == 0),
-            Some(upload) => upload.length().and(length(&fields)),
+            None => length(fields).filter(|length| *length == 0),
+            Some(upload) => upload.length().and(length(fields)),
         };
         if declared.is_none() {
             fields.remove(header::CONTENT_LENGTH);
         }
-        Ok(Self {
-            standing,
-            fields,
-            authorization,
-            upload,
-            declared,
-        })
+        Ok(Self { upload, declared })
     }
+}
 
-    fn said<'a>(&'a self, id: &'a HeaderValue) -> Said<'a> {
-        let request = self.standing.request();
-        Said {
-            host: request.host(),
-            client: request.client(),
-            caller: self.standing.caller(),
-            authorization: self.authorization.as_ref(),
-            id,
-            handshake: request.handshake(),
-        }
-    }
+fn over_http1(spent: &Spent, payload: Payload, pool: &Pool, id: &HeaderValue) -> Outgoing {
+    let request = spent.request();
+    let said = Said::of(spent, id);
+    let (method, fields) = (request.method(), request.headers());
+    let head = headers::write(method, request.target(), fields, &said, pool.config());
+    Outgoing::new(method.clone(), head, payload.declared, payload.upload)
+}
 
-    fn over_http1(self, pool: &Pool, id: &HeaderValue) -> (Outgoing, Standing) {
-        let (said, request) = (self.said(id), self.standing.request());
-        let (method, target) = (request.method(), request.target());
-        let head = headers::write(method, target, &self.fields, &said, pool.config());
-        let outgoing = Outgoing::new(method.clone(), head, self.declared, self.upload);
-        (outgoing, self.standing)
-    }
-
-    fn over_http2(
-        mut self,
-        pool: &Pool,
-        id: &HeaderValue,
-    ) -> Result<(Request<RequestBody>, Standing), Denial> {
-        let body = RequestBody::new(self.upload.take());
-        let mut fields = std::mem::take(&mut self.fields);
-        let (said, request) = (self.said(id), self.standing.request());
-        headers::say(&mut fields, &said);
-        let host = headers::host(&said, pool.config());
-        let request = http2::request(request.method(), host, request.target(), fields, body)?;
-        Ok((request, self.standing))
-    }
+fn over_http2(
+    spent: &mut Spent,
+    payload: Payload,
+    pool: &Pool,
+    id: &HeaderValue,
+) -> Result<Request<RequestBody>, Denial> {
+    let mut fields = std::mem::take(spent.fields());
+    let (said, request) = (Said::of(spent, id), spent.request());
+    headers::say(&mut fields, &said);
+    let host = headers::host(&said, pool.config());
+    let body = RequestBody::new(payload.upload);
+    http2::request(request.method(), host, request.target(), fields, body)
 }
 
 /// The declared length of a request's body.
@@ -351,7 +350,7 @@ impl<'a> Attempt<'a> {
         now: Instant,
     ) -> Result<(Lease, Instant), Denial> {
         let turn = pool.turn();
-        if !fresh && let Some(lease) = pool.take_kept(turn, now.into_std()) {
+        if !fresh && let Some(lease) = pool.take_kept(turn) {
             return Ok((lease, now));
         }
         // Boxed, because most requests find a kept connection, and should not carry room for this along.

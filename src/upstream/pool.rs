@@ -183,10 +183,10 @@ impl Pool {
     }
 
     /// Takes a kept connection to a server, if there is one that need not be waited for.
-    pub fn take_kept(&self, turn: usize, now: Instant) -> Option<Lease> {
+    pub fn take_kept(&self, turn: usize) -> Option<Lease> {
         let server = self.server(turn).ok()?;
         let slot = server.slots.clone().try_acquire_owned().ok()?;
-        server.take_kept(slot, &self.config, now).ok()
+        server.take_kept(slot, &self.config).ok()
     }
 
     /// Takes a connection to a server: a kept one if `fresh` allows, else a new one.
@@ -251,7 +251,7 @@ impl Server {
     async fn take(self: &Rc<Self>, fresh: bool, config: &Upstream) -> Result<Lease, Denial> {
         let mut slot = self.slot(config).await?;
         if !fresh {
-            slot = match self.take_kept(slot, config, clock::now()) {
+            slot = match self.take_kept(slot, config) {
                 Ok(lease) => return Ok(lease),
                 Err(slot) => slot,
             };
@@ -266,8 +266,8 @@ impl Server {
         self: &Rc<Self>,
         slot: OwnedSemaphorePermit,
         config: &Upstream,
-        now: Instant,
     ) -> Result<Lease, OwnedSemaphorePermit> {
+        let now = clock::roughly_now();
         while let Some(idle) = self.pop() {
             if idle.is_fresh(config.pool_idle, now) {
                 return Ok(Lease::new(idle.connection, true, self.clone(), slot));
@@ -339,7 +339,7 @@ impl Server {
         self.idle_gauge.inc();
         self.idle.borrow_mut().push(Idle {
             connection,
-            since: clock::now(),
+            since: clock::roughly_now(),
         });
     }
 
@@ -355,7 +355,7 @@ impl Server {
         self.channels.sweep(pool_idle);
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
-        let now = clock::now();
+        let now = clock::roughly_now();
         idle.retain(|idle| idle.is_fresh(pool_idle, now));
         self.idle_gauge
             .sub(i64::try_from(before - idle.len()).unwrap_or_default());

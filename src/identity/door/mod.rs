@@ -28,7 +28,7 @@ use super::{
     AuthError, Call, Grant, IdentityServer, Operation, Refreshed, Reply, is_refusal, profile,
 };
 use crate::answer::Answer;
-use crate::auth::{Permit, Spent};
+use crate::auth::Permit;
 use crate::config::secret::Secret;
 use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
@@ -100,14 +100,11 @@ pub(crate) async fn answer(
     }
     let client = request.client().address;
     let limit = request.rule().body_limit.min(LONGEST_BODY);
-    let Spent {
-        standing,
-        fields,
-        body,
-        authorization,
-        touched: _,
-    } = permit.spend();
-    let token = authorization.as_ref().and_then(super::endpoints::token_of);
+    let mut spent = permit.spend();
+    let fields = std::mem::take(spent.fields());
+    let body = spent.take_body();
+    let token = spent.authorization().and_then(super::endpoints::token_of);
+    let standing = spent.stand();
     let user = standing.caller().verified().cloned().zip(token);
     if user.is_none() && is_for_users(asked.operation) {
         return Err(Reason::TokenMissing.into());

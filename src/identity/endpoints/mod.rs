@@ -35,7 +35,7 @@ use self::input::Unread;
 use super::throttle::{Admission, Attempt, Who};
 use super::{Call, IdentityServer, Operation, demand_revocations};
 use crate::answer::Answer;
-use crate::auth::{Permit, Spent};
+use crate::auth::Permit;
 use crate::clock;
 use crate::config::checked::SignIn;
 use crate::config::secret::Secret;
@@ -102,13 +102,11 @@ pub(crate) async fn answer(
         .then(|| csrf_token(process, &permit))
         .flatten();
     let limit = permit.request().rule().body_limit;
-    let Spent {
-        standing,
-        fields,
-        body,
-        authorization,
-        ..
-    } = permit.spend();
+    let mut spent = permit.spend();
+    let fields = std::mem::take(spent.fields());
+    let body = spent.take_body();
+    let access_token = spent.authorization().and_then(token_of);
+    let standing = spent.stand();
     let visit = Visit {
         process: process.clone(),
         until: started + deadline(sign_in(&snapshot)?, endpoint),
@@ -120,7 +118,6 @@ pub(crate) async fn answer(
     };
     let guest = || {
         let verified = standing.caller().verified().cloned();
-        let access_token = authorization.as_ref().and_then(token_of);
         let guest = verified.zip(access_token);
         let guest = guest.map(|(verified, access_token)| Guest {
             verified,

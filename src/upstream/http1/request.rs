@@ -52,17 +52,6 @@ impl Fields for RequestHead {
     fn field(&mut self, name: &HeaderName, value: &HeaderValue) {
         self.line(name.as_str(), value.as_bytes());
     }
-
-    fn text(&mut self, name: &HeaderName, value: &str) {
-        // Without an early end, so that the compiler can look at many bytes at once.
-        let is_control = |byte: u8| byte != b'\t' && byte.is_ascii_control();
-        if !value
-            .bytes()
-            .fold(false, |found, byte| found | is_control(byte))
-        {
-            self.line(name.as_str(), value.as_bytes());
-        }
-    }
 }
 
 /// How a body is delimited.
