@@ -15,8 +15,9 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use hyper::rt::{Sleep, Timer};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -26,6 +27,7 @@ use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 use super::redirect;
+use crate::clock;
 use crate::config::checked::{Connections, ListenKind};
 use crate::gateway::Gateway;
 use crate::request;
@@ -375,7 +377,9 @@ pub(super) async fn serve(
         (Some(tls), _) => {
             let acceptor = TlsAcceptor::from(tls.clone());
             drop(snapshot);
-            match in_time(acceptor.accept(stream), &state).await {
+            // In a box, because what rustls keeps of a connection is long, and moves a dozen times until hyper has it.
+            let handshake = async { acceptor.accept(stream).await.map(Box::new) };
+            match in_time(handshake, &state).await {
                 Err(cause) => Err(cause),
                 Ok(Err(_)) => Err(Cause::Handshake),
                 Ok(Ok(stream)) => {
@@ -550,7 +554,7 @@ fn h1_builder(limits: &Connections) -> http1::Builder {
 fn h2_builder(limits: &Connections) -> http2::Builder<LocalExecutor> {
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
-        .timer(TokioTimer::new())
+        .timer(RoughTimer(TokioTimer::new()))
         .max_concurrent_streams(limits.h2_streams)
         .max_pending_accept_reset_streams(limits.h2_resets)
         .max_local_error_reset_streams(limits.h2_resets)
@@ -563,6 +567,27 @@ fn h2_builder(limits: &Connections) -> http2::Builder<LocalExecutor> {
         .initial_connection_window_size(1024 * 1024)
         .max_send_buf_size(256 * 1024);
     builder
+}
+
+/// The runtime's timer with a rough clock: hyper asks for the time with every frame, to know when a peer was last heard of.
+struct RoughTimer(TokioTimer);
+
+impl Timer for RoughTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.0.sleep(duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        self.0.sleep_until(deadline)
+    }
+
+    fn reset(&self, sleep: &mut Pin<Box<dyn Sleep>>, deadline: Instant) {
+        self.0.reset(sleep, deadline);
+    }
+
+    fn now(&self) -> Instant {
+        clock::roughly_now()
+    }
 }
 
 /// Runs a connection, and does what it is told. The connection is boxed, so that the task is not as large as the largest protocol.
