@@ -8,11 +8,10 @@
 //! [`Chain`]: crate::auth::Chain
 //! [`Permit`]: crate::auth::Permit
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -52,7 +51,6 @@ pub struct Gateway {
     #[allow(clippy::vec_box, reason = "moved as a pointer; a record is long")]
     ended: RefCell<Vec<Box<Record>>>,
     lines: RefCell<Vec<u8>>,
-    flush_planned: Cell<bool>,
 }
 
 impl Gateway {
@@ -65,7 +63,6 @@ impl Gateway {
             recent: Rc::default(),
             ended: RefCell::default(),
             lines: RefCell::default(),
-            flush_planned: Cell::new(false),
         })
     }
 
@@ -180,7 +177,7 @@ impl Gateway {
             return;
         }
         self.settle_each(&ended);
-        self.plan_flush();
+        self.flush_many();
         // What it has room for is used again.
         let mut room = ended;
         room.clear();
@@ -211,19 +208,11 @@ impl Gateway {
         record.write_line(timestamp, &mut self.lines.borrow_mut());
     }
 
-    /// Lines go to the log in batches: at once when there are many, else after a moment.
-    fn plan_flush(self: &Rc<Self>) {
+    /// Lines go to the log in batches: at once when there are many, else when the worker looks around.
+    fn flush_many(&self) {
         const BATCH: usize = 128 * 1024;
-        const MOMENT: Duration = Duration::from_millis(20);
         if self.lines.borrow().len() >= BATCH {
             self.flush();
-        } else if !self.flush_planned.replace(true) {
-            let gateway = self.clone();
-            tokio::task::spawn_local(async move {
-                tokio::time::sleep(MOMENT).await;
-                gateway.flush_planned.set(false);
-                gateway.flush();
-            });
         }
     }
 

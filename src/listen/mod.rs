@@ -27,7 +27,7 @@ use tokio::runtime::Builder;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::LocalSet;
-use tokio::time::{interval, sleep};
+use tokio::time::sleep;
 
 use crate::gateway::Gateway;
 use crate::process::Process;
@@ -45,8 +45,8 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(60))
     .with_interval(Duration::from_secs(10));
 
-/// How often kept upstream connections are looked at.
-const SWEEP: Duration = Duration::from_secs(5);
+/// With every how manieth look kept upstream connections are looked at.
+const SWEEP: u64 = 50;
 
 /// A bound socket.
 #[derive(Debug)]
@@ -207,6 +207,10 @@ impl Workers {
             places: Arc::new(Semaphore::new(snapshot.config().connections.max)),
         });
         let (phase, phases) = watch::channel(Phase::Serving);
+        let (beating, beats) = watch::channel(0);
+        thread::Builder::new()
+            .name("beat".to_owned())
+            .spawn(move || beat(&beating))?;
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| unbounded_channel()).unzip();
         let mut listeners: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
@@ -223,11 +227,11 @@ impl Workers {
                 senders: senders.clone(),
                 worker,
             };
-            let phases = phases.clone();
+            let (phases, beats) = (phases.clone(), beats.clone());
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let thread = thread::Builder::new().name(format!("worker-{worker}"));
             threads.push(thread.spawn(move || {
-                LocalSet::new().block_on(&runtime, run(shared, bound, incoming, phases))
+                LocalSet::new().block_on(&runtime, run(shared, bound, incoming, phases, beats))
             })?);
         }
         Ok(Self {
@@ -287,10 +291,11 @@ async fn run(
     bound: Vec<Bound>,
     mut incoming: UnboundedReceiver<Handover>,
     mut phases: watch::Receiver<Phase>,
+    beats: watch::Receiver<u64>,
 ) {
     let gateway = Gateway::new(shared.process.clone(), shared.worker, shared.senders.len());
     let connections = Connections::default();
-    tokio::task::spawn_local(look_forever(connections.clone()));
+    tokio::task::spawn_local(look_forever(beats, gateway.clone(), connections.clone()));
     for bound in bound {
         tokio::task::spawn_local(accept(
             shared.clone(),
@@ -301,16 +306,6 @@ async fn run(
         ));
     }
     tokio::task::spawn_local(gateway.streams().clone().watch());
-    tokio::task::spawn_local({
-        let gateway = gateway.clone();
-        async move {
-            let mut ticks = interval(SWEEP);
-            loop {
-                ticks.tick().await;
-                gateway.pools().sweep();
-            }
-        }
-    });
     loop {
         tokio::select! {
             handover = incoming.recv() => {
@@ -458,11 +453,29 @@ impl Connections {
     }
 }
 
-/// Looks at every connection now and then, until the worker ends.
-async fn look_forever(connections: Connections) {
-    loop {
-        sleep(LOOK).await;
+/// Looks around whenever it is told to, until the worker ends: at every connection and exchange, at the log, and now and then at what is kept.
+async fn look_forever(
+    mut beats: watch::Receiver<u64>,
+    gateway: Rc<Gateway>,
+    connections: Connections,
+) {
+    while beats.changed().await.is_ok() {
         connections.clock.advance();
         connections.each(ConnectionState::look);
+        gateway.pools().look();
+        gateway.flush();
+        if (*beats.borrow_and_update()).is_multiple_of(SWEEP) {
+            gateway.pools().sweep();
+        }
+    }
+}
+
+/// Tells the workers when to look around, until they have ended. They have no timer of their own for it: where one is set, every wait for events
+/// sets one in the kernel and takes it back when an event comes, which costs more than this thread. It is one, so that nothing can keep it busy.
+fn beat(beats: &watch::Sender<u64>) {
+    while !beats.is_closed() {
+        #[allow(clippy::disallowed_methods, reason = "a thread that serves no request")]
+        thread::sleep(LOOK);
+        beats.send_modify(|beat| *beat += 1);
     }
 }

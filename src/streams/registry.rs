@@ -161,15 +161,18 @@ impl Streams {
     async fn watch_proofs(&self) {
         loop {
             let first = self.proofs.borrow().first().copied();
-            let pause = first.map_or(LOOK, |(due, _)| {
-                let left = due
-                    .saturating_mul(1000)
-                    .saturating_sub(clock::unix_millis());
-                Duration::from_millis(u64::try_from(left).unwrap_or(0)).min(LOOK)
-            });
-            // A proof that must be looked at earlier came meanwhile, or it is time.
-            let _ = timeout(pause, self.earlier.notified()).await;
-            let now = clock::unix_now();
+            match first {
+                None => self.earlier.notified().await,
+                Some((due, _)) => {
+                    let left = due
+                        .saturating_mul(1000)
+                        .saturating_sub(clock::unix_millis());
+                    let pause = Duration::from_millis(u64::try_from(left).unwrap_or(0)).min(LOOK);
+                    // A proof that must be looked at earlier came meanwhile, or it is time.
+                    let _ = timeout(pause, self.earlier.notified()).await;
+                }
+            }
+            let now = clock::unix_millis().div_euclid(1000);
             let due: Vec<u64> = {
                 let proofs = self.proofs.borrow();
                 let due = proofs.iter().take_while(|(due, _)| *due <= now);

@@ -13,6 +13,7 @@
 //!
 //! Over HTTP/2 the connection is shared; there, a request of which nothing was sent is sent again, and any other is not.
 
+mod alarm;
 mod body;
 mod exchange;
 mod headers;

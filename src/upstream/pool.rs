@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::alarm::Alarms;
 use super::http1::{Connection, ReadBuffer};
 use super::http2::{Channel, Channels, Share};
 use super::lease::Lease;
@@ -33,6 +34,7 @@ pub struct Pools {
     worker: usize,
     workers: usize,
     buffer: ReadBuffer,
+    alarms: Alarms,
     current: RefCell<Current>,
 }
 
@@ -58,6 +60,7 @@ pub struct Server {
     host: String,
     port: u16,
     buffer: ReadBuffer,
+    alarms: Alarms,
     channels: Channels,
     /// The most recently used is taken first, so that superfluous ones grow old.
     idle: RefCell<Vec<Idle>>,
@@ -81,6 +84,7 @@ impl Pools {
             worker,
             workers: workers.max(1),
             buffer: ReadBuffer::default(),
+            alarms: Alarms::default(),
             current: RefCell::default(),
         }
     }
@@ -135,7 +139,7 @@ impl Pools {
                             &upstream.name,
                             (host, *port),
                             share,
-                            self.buffer.clone(),
+                            (self.buffer.clone(), self.alarms.clone()),
                             metrics,
                         ))
                     })
@@ -151,6 +155,11 @@ impl Pools {
             generation: snapshot.generation(),
             upstreams: upstreams.collect(),
         }
+    }
+
+    /// Looks whether an exchange has waited too long. Called ten times a second.
+    pub fn look(&self) {
+        self.alarms.look(clock::now().into());
     }
 
     /// Throws away connections that are too old or closed. Called every few seconds.
@@ -227,7 +236,7 @@ impl Server {
         upstream: &str,
         (host, port): (&str, u16),
         share: usize,
-        buffer: ReadBuffer,
+        (buffer, alarms): (ReadBuffer, Alarms),
         metrics: &Metrics,
     ) -> Self {
         let gauge = |state: &str| {
@@ -239,6 +248,7 @@ impl Server {
             host: host.to_owned(),
             port,
             buffer,
+            alarms,
             channels: Channels::default(),
             idle: RefCell::default(),
             slots: Arc::new(Semaphore::new(share)),
@@ -257,7 +267,11 @@ impl Server {
             };
         }
         let stream = self.connect(config).await?;
-        let connection = Box::new(Connection::new(stream, self.buffer.clone()));
+        let connection = Box::new(Connection::new(
+            stream,
+            self.buffer.clone(),
+            self.alarms.add(),
+        ));
         Ok(Lease::new(connection, false, self.clone(), slot))
     }
 

@@ -12,11 +12,12 @@ use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 
 use super::body::{Decoder, Piece};
 use super::head::{self, AnswerHead};
 use super::{Malformed, Outgoing};
+use crate::upstream::alarm::Alarm;
 use crate::upstream::upload::Fault;
 
 /// How much is read at once, which also bounds what of an answer waits for a slow client.
@@ -62,12 +63,12 @@ pub(in crate::upstream) struct Connection {
     decoder: Decoder,
     keeps_open: bool,
     interim: usize,
-    alarm: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
 }
 
 impl Connection {
     /// Wraps a connected socket.
-    pub(in crate::upstream) fn new(stream: TcpStream, buffer: ReadBuffer) -> Self {
+    pub(in crate::upstream) fn new(stream: TcpStream, buffer: ReadBuffer, alarm: Alarm) -> Self {
         Self {
             stream,
             buffer,
@@ -75,7 +76,7 @@ impl Connection {
             decoder: Decoder::Done,
             keeps_open: true,
             interim: 0,
-            alarm: None,
+            alarm,
         }
     }
 
@@ -190,28 +191,13 @@ impl Connection {
         Poll::Ready(Ok(!read.is_empty()))
     }
 
-    /// Ready at `due`. The timer stays set from one request to the next, and moves on only when it goes off too early, so
-    /// that most requests set none.
+    /// Ready a moment after `due`.
     pub(in crate::upstream) fn poll_alarm(
-        &mut self,
+        &self,
         due: Instant,
         context: &mut Context<'_>,
     ) -> Poll<()> {
-        let alarm = self
-            .alarm
-            .get_or_insert_with(|| Box::pin(sleep_until(due)))
-            .as_mut();
-        let mut alarm = alarm;
-        if alarm.deadline() > due {
-            alarm.as_mut().reset(due);
-        }
-        while alarm.as_mut().poll(context).is_ready() {
-            if due <= Instant::now() {
-                return Poll::Ready(());
-            }
-            alarm.as_mut().reset(due);
-        }
-        Poll::Pending
+        self.alarm.poll(due, context)
     }
 }
 

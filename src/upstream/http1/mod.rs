@@ -5,7 +5,7 @@
 //! request (`exchange`), and which connection is taken (`pool`).
 //!
 //! A general client keeps a state machine, a channel and buffers for every connection, and each request touches all of it. Here the task
-//! of the request reads and writes by itself: a kept connection owns its socket and a timer, and nothing is copied into maps on the way
+//! of the request reads and writes by itself: a kept connection owns its socket and an alarm, and nothing is copied into maps on the way
 //! out. With a thousand requests under way that is most of what a request costs, because memory that waited is cold.
 //!
 //! | of an answer | is |

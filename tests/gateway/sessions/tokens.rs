@@ -5,7 +5,7 @@ use std::time::Duration;
 use foregate::denial::Reason;
 use serde_json::json;
 
-use super::{Place, is_over, is_over_for, is_served};
+use super::{Place, eventually_over, is_over, is_over_for, is_served};
 use crate::support::auth_server::{Behave, Options};
 use crate::support::tokens::now;
 use crate::support::{AuthServer, Config, Desk, Gateway, Http, RedisServer, SignedIn, eventually};
@@ -193,6 +193,7 @@ async fn a_session_that_the_identity_server_refuses_ends_everywhere() {
     }
     renewing.auth.ban(&renewing.user);
     renewing.expired(&brother).await;
+    eventually_over(&renewing.other, &somebody).await;
     let answer = renewing.other.get(Http::One, "/page").cookie_of(&somebody);
     is_over(
         &renewing.other,
