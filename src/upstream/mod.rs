@@ -92,18 +92,19 @@ pub async fn forward(
     let touched = spent.take_touched();
     prepare(&mut spent);
     let payload = Payload::of(&mut spent, &limits)?;
+    let mut began = Instant::from_std(started);
     // Boxed where something is touched, so that most requests do not carry room for it along.
     if touched.is_something() {
         Box::pin(touched.begin()).await;
+        // The upstream does not answer for the time that took.
+        began = Instant::now();
     }
     let (status, mut headers, body, standing) = match pool.config().protocol {
         Protocol::Http1 => {
             let outgoing = over_http1(&spent, payload, &pool, &trail.id);
             let standing = spent.stand();
             let mut attempt = Attempt::new(Box::new(outgoing), process, &pool);
-            let outcome = attempt
-                .run(&pool, &limits, Instant::from_std(started))
-                .await;
+            let outcome = attempt.run(&pool, &limits, began).await;
             if touched.is_something() {
                 Box::pin(touched.end()).await;
             }
