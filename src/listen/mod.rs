@@ -459,12 +459,17 @@ async fn look_forever(
     gateway: Rc<Gateway>,
     connections: Connections,
 ) {
+    let mut swept = 0;
     while beats.changed().await.is_ok() {
+        // Before the work, so that a beat that comes meanwhile is another look.
+        let sweep = *beats.borrow_and_update() / SWEEP;
         connections.clock.advance();
         connections.each(ConnectionState::look);
         gateway.pools().look();
         gateway.flush();
-        if (*beats.borrow_and_update()).is_multiple_of(SWEEP) {
+        // A busy worker misses beats, and should miss no sweep.
+        if sweep != swept {
+            swept = sweep;
             gateway.pools().sweep();
         }
     }

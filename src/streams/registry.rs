@@ -36,6 +36,9 @@ const PORTIONS: u32 = 20;
 /// How long to wait at most before the clock is looked at again: it may have been set.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// How far behind the clock of those who judge may be, at most: looked at earlier, a proof that expires would be found good again.
+const TICK: Duration = Duration::from_millis(10);
+
 /// After a judgement about a proof failed for want of something that is away, the seconds until it is tried again.
 const AGAIN: i64 = 1;
 
@@ -167,12 +170,13 @@ impl Streams {
                     let left = due
                         .saturating_mul(1000)
                         .saturating_sub(clock::unix_millis());
-                    let pause = Duration::from_millis(u64::try_from(left).unwrap_or(0)).min(LOOK);
+                    let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+                    let pause = (left + TICK).min(LOOK);
                     // A proof that must be looked at earlier came meanwhile, or it is time.
                     let _ = timeout(pause, self.earlier.notified()).await;
                 }
             }
-            let now = clock::unix_millis().div_euclid(1000);
+            let now = clock::unix_now();
             let due: Vec<u64> = {
                 let proofs = self.proofs.borrow();
                 let due = proofs.iter().take_while(|(due, _)| *due <= now);
