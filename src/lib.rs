@@ -49,6 +49,7 @@ pub mod identity;
 mod json;
 mod line;
 pub mod listen;
+mod living;
 pub mod log;
 pub mod metrics;
 pub mod outage;

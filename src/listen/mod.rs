@@ -11,10 +11,9 @@ pub mod connection;
 mod redirect;
 pub mod tls;
 
-use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpStream as StdStream};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -30,6 +29,7 @@ use tokio::task::LocalSet;
 use tokio::time::sleep;
 
 use crate::gateway::Gateway;
+use crate::living::Living;
 use crate::process::Process;
 use connection::{ConnectionState, LOOK, LocalExecutor, LookClock};
 
@@ -45,7 +45,7 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(60))
     .with_interval(Duration::from_secs(10));
 
-/// With every how manieth look kept upstream connections are looked at.
+/// How many looks lie between two at the kept upstream connections: five seconds.
 const SWEEP: u64 = 50;
 
 /// A bound socket.
@@ -340,7 +340,7 @@ async fn run(
 }
 
 fn drain(connections: &Connections, which: impl Fn(&ConnectionState) -> bool) {
-    connections.each(|connection| {
+    connections.open.each(|connection| {
         if which(connection) {
             connection.drain();
         }
@@ -413,7 +413,7 @@ fn spawn(
     LocalExecutor.execute(async move {
         let process = gateway.process().clone();
         let register = |state: &Rc<ConnectionState>| {
-            connections.remember(state);
+            connections.open.add(state);
             // It came too late to be told with the others.
             if process.is_draining() {
                 state.drain_if_h2();
@@ -428,29 +428,8 @@ fn spawn(
 /// The connections of a worker, and the clock by which it looks at them.
 #[derive(Clone, Default)]
 struct Connections {
-    open: Rc<RefCell<Vec<Weak<ConnectionState>>>>,
+    open: Living<ConnectionState>,
     clock: LookClock,
-}
-
-impl Connections {
-    /// Adds a connection, and now and then forgets those that have ended.
-    fn remember(&self, state: &Rc<ConnectionState>) {
-        let mut open = self.open.borrow_mut();
-        if open.len() == open.capacity() {
-            open.retain(|connection| connection.strong_count() > 0);
-            // Where most still live, room for as many again, or each newcomer would go through all of them.
-            let live = open.len();
-            open.reserve(live);
-        }
-        open.push(Rc::downgrade(state));
-    }
-
-    fn each(&self, act: impl Fn(&ConnectionState)) {
-        let open = self.open.borrow();
-        for connection in open.iter().filter_map(Weak::upgrade) {
-            act(&connection);
-        }
-    }
 }
 
 /// Looks around whenever it is told to, until the worker ends: at every connection and exchange, at the log, and now and then at what is kept.
@@ -464,7 +443,7 @@ async fn look_forever(
         // Before the work, so that a beat that comes meanwhile is another look.
         let sweep = *beats.borrow_and_update() / SWEEP;
         connections.clock.advance();
-        connections.each(ConnectionState::look);
+        connections.open.each(ConnectionState::look);
         gateway.pools().look();
         gateway.flush();
         // A busy worker misses beats, and should miss no sweep.
