@@ -45,7 +45,6 @@ use crate::process::Process;
 use crate::record::Trail;
 use crate::streams::{Kind, Opening, Streaming, TunnelLimits, grpc};
 use exchange::{Failure, Limits};
-use headers::Said;
 use http1::{AnswerHead, Malformed, Outgoing};
 use http2::RequestBody;
 use lease::Lease;
@@ -177,17 +176,18 @@ async fn let_others_go_first() {
 /// What rules of the route want said of the request.
 fn prepare(spent: &mut Spent) {
     let rule = spent.request().rule();
-    if rule.learn.is_some() {
-        learn::prepare(spent.fields());
+    if rule.learn.is_none() && rule.rest.is_none() {
+        return;
     }
-    if spent.request().rule().rest.is_some() {
-        let mut fields = std::mem::take(spent.fields());
-        let request = spent.request();
-        if let Some(rules) = &request.rule().rest {
-            rest::name_schema(rules, request.method(), &mut fields);
-        }
-        *spent.fields() = fields;
+    let mut fields = std::mem::take(spent.fields());
+    let request = spent.request();
+    if request.rule().learn.is_some() {
+        learn::prepare(&mut fields);
     }
+    if let Some(rules) = &request.rule().rest {
+        rest::name_schema(rules, request.method(), &mut fields);
+    }
+    *spent.fields() = fields;
 }
 
 /// The head before a tunnel, if the upstream's 101 is one that was asked for.
@@ -260,11 +260,9 @@ impl Payload {
 }
 
 fn over_http1(spent: &Spent, payload: Payload, pool: &Pool, id: &HeaderValue) -> Outgoing {
-    let request = spent.request();
-    let said = Said::of(spent, id);
-    let (method, fields) = (request.method(), request.headers());
-    let head = headers::write(method, request.target(), fields, &said, pool.config());
-    Outgoing::new(method.clone(), head, payload.declared, payload.upload)
+    let head = headers::write(spent, id, pool.config());
+    let method = spent.request().method().clone();
+    Outgoing::new(method, head, payload.declared, payload.upload)
 }
 
 fn over_http2(
@@ -274,9 +272,8 @@ fn over_http2(
     id: &HeaderValue,
 ) -> Result<Request<RequestBody>, Denial> {
     let mut fields = std::mem::take(spent.fields());
-    let (said, request) = (Said::of(spent, id), spent.request());
-    headers::say(&mut fields, &said);
-    let host = headers::host(&said, pool.config());
+    headers::say(&mut fields, spent, id);
+    let (host, request) = (headers::host(spent, pool.config()), spent.request());
     let body = RequestBody::new(payload.upload);
     http2::request(request.method(), host, request.target(), fields, body)
 }
