@@ -41,6 +41,11 @@ async fn two(site: &Site, change: impl Fn(&mut Config)) -> [Gateway; 2] {
     ]
 }
 
+async fn is_let_in(replica: &Gateway, http: Http, token: &str, asked: (&str, &str)) {
+    ask(replica, http, token, asked).await.is_ok();
+    replica.origin.take();
+}
+
 /// What was believed is refused, on every replica and within this time from now; and reads know it from then on.
 async fn is_gone(replicas: &[Gateway], token: &str, asked: (&str, &str), within: Duration) {
     let gone = Instant::now();
@@ -74,10 +79,7 @@ async fn a_membership_that_is_gone_counts_on_two_replicas_no_longer_than_a_write
     let token = site.token_of(&shared.member);
     let path = shared.path();
     for replica in &replicas {
-        ask(replica, Http::Two, &token, ("PUT", &path))
-            .await
-            .is_ok();
-        replica.origin.take();
+        is_let_in(replica, Http::Two, &token, ("PUT", &path)).await;
     }
     shared.leave(&site);
     // A write finds it out.
@@ -102,10 +104,7 @@ async fn a_membership_that_is_gone_counts_for_less_than_a_second_where_the_datab
         replica
             .metric_becomes("foregate_facts_listening", &[], 1.0)
             .await;
-        ask(replica, Http::One, &token, ("GET", &path))
-            .await
-            .is_ok();
-        replica.origin.take();
+        is_let_in(replica, Http::One, &token, ("GET", &path)).await;
     }
     shared.leave(&site);
     is_gone(&replicas, &token, ("GET", &path), Duration::from_secs(1)).await;
