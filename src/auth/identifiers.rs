@@ -16,7 +16,7 @@ use crate::database::ParamType;
 use crate::denial::{Denial, Reason};
 use crate::facts::Named;
 use crate::request::Inbound;
-use crate::request::path::ParameterKind;
+use crate::request::path::{ParameterKind, Pattern};
 use crate::request::query::decoded;
 
 /// The longest id of a thing whose ids are text, in bytes. A choice: what servers make up themselves is far shorter.
@@ -43,6 +43,10 @@ impl Identified {
 impl Layer for Identifiers {
     const NAME: LayerName = LayerName::Identifiers;
     type Proof = Identified;
+
+    fn concerns(&self, request: &Inbound) -> bool {
+        request.rule().names_things() || request.pattern().is_some_and(Pattern::is_typed)
+    }
 }
 
 impl Check for Identifiers {
