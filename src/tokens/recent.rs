@@ -8,22 +8,20 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use super::Verified;
 
 /// How many tokens a worker keeps at hand. A choice, not a measurement; a token has at most 8 KiB.
-const PLACES: usize = 256;
+const PLACES: usize = 1 << 8;
 
-/// How much of a token, from its end, says which place it has: of the signature, which looks random.
-const TAIL: usize = 32;
+/// How much of a token, from its end, says which place it has: of the signature, which its issuer alone can make. Whoever could choose a
+/// token of their own that pushes out another one's would have to know that one.
+const TAIL: usize = 8;
 
 /// Some of the tokens that one worker proved last. A text is kept until another takes its place.
 pub struct Recent {
     places: RefCell<Vec<Option<Proven>>>,
-    /// Seeded, so that nobody can choose whom to push out.
-    seed: RandomState,
 }
 
 /// A token's text, and what it proved.
@@ -36,33 +34,37 @@ impl Recent {
     /// What was proven by this very text, if that is at hand.
     pub(super) fn find(&self, token: &[u8]) -> Option<Arc<Verified>> {
         let places = self.places.borrow();
-        let known = places.get(self.place(token))?.as_ref()?;
+        let known = places.get(place(token))?.as_ref()?;
         is_same(&known.text, token).then(|| Arc::clone(&known.verified))
     }
 
     /// Puts a token in the place of another.
     pub(super) fn remember(&self, token: &str, verified: &Arc<Verified>) {
         let token = token.as_bytes();
-        if let Some(place) = self.places.borrow_mut().get_mut(self.place(token)) {
+        if let Some(place) = self.places.borrow_mut().get_mut(place(token)) {
             *place = Some(Proven {
                 text: token.into(),
                 verified: Arc::clone(verified),
             });
         }
     }
+}
 
-    fn place(&self, token: &[u8]) -> usize {
-        let tail = token.last_chunk::<TAIL>();
-        let hash = self.seed.hash_one(tail) % PLACES as u64;
-        usize::try_from(hash).unwrap_or_default()
-    }
+/// The place of a token. Its last bytes have six random bits each, at the same places; in the uppermost bits of a product all of them count
+/// (Knuth, The Art of Computer Programming, section 6.4).
+fn place(token: &[u8]) -> usize {
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let tail = token
+        .last_chunk::<TAIL>()
+        .map_or(0, |tail| u64::from_le_bytes(*tail));
+    let uppermost = tail.wrapping_mul(GOLDEN) >> (u64::BITS - PLACES.ilog2());
+    usize::try_from(uppermost).unwrap_or_default()
 }
 
 impl Default for Recent {
     fn default() -> Self {
         Self {
             places: RefCell::new((0..PLACES).map(|_| None).collect()),
-            seed: RandomState::new(),
         }
     }
 }
@@ -86,7 +88,29 @@ impl fmt::Debug for Recent {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
+
     use super::*;
+
+    #[test]
+    fn tokens_are_spread_over_all_places() {
+        let signature = |number: u32| {
+            let digest =
+                aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &number.to_le_bytes());
+            URL_SAFE_NO_PAD.encode(digest)
+        };
+        let mut taken = [0; PLACES];
+        for number in 0..16 * PLACES as u32 {
+            *taken
+                .get_mut(place(signature(number).as_bytes()))
+                .expect("a place") += 1;
+        }
+        assert!(
+            taken.iter().all(|count| (1..=48).contains(count)),
+            "{taken:?}"
+        );
+    }
 
     #[test]
     fn only_the_very_same_text_is_the_same() {
