@@ -65,9 +65,6 @@ pub async fn forward(
     permit: Permit,
     trail: &mut Trail,
 ) -> Result<Response<Answer>, Denial> {
-    // The requests that came in together with this one are judged before anything of them is written. Sent one behind the other, they wake
-    // the other side once and not one by one, and code that judges does not take turns in the cache with code that sends.
-    let_others_go_first().await;
     let started = trail.lap();
     let Target::Upstream(index) = permit.target() else {
         return Err(Reason::Internal.into());
@@ -103,6 +100,9 @@ pub async fn forward(
             let outgoing = over_http1(&spent, payload, &pool, &trail.id);
             let standing = spent.stand();
             let mut attempt = Attempt::new(Box::new(outgoing), process, &pool);
+            // The requests that came in together with this one are judged before anything of them is sent. Sent one behind the other, they
+            // wake the other side once and not one by one, and between two of them the cache is asked for no code but what sends.
+            let_others_go_first().await;
             let outcome = attempt.run(&pool, &limits, began).await;
             if touched.is_something() {
                 Box::pin(touched.end()).await;
@@ -123,6 +123,7 @@ pub async fn forward(
         Protocol::Http2 => {
             let request = over_http2(&mut spent, payload, &pool, &trail.id)?;
             let standing = spent.stand();
+            let_others_go_first().await;
             // Boxed, so that every other request does not carry room for it along.
             let outcome = Box::pin(http2::exchange(&pool, process, request, limits)).await;
             if touched.is_something() {
