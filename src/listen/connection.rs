@@ -15,19 +15,17 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use hyper::rt::{Sleep, Timer};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 use super::redirect;
-use crate::clock;
 use crate::config::checked::{Connections, ListenKind};
 use crate::gateway::Gateway;
 use crate::request;
@@ -553,41 +551,17 @@ fn h1_builder(limits: &Connections) -> http1::Builder {
 
 fn h2_builder(limits: &Connections) -> http2::Builder<LocalExecutor> {
     let mut builder = http2::Builder::new(LocalExecutor);
+    // No pings: the kernel asks a silent peer whether it is still there, and for that no request has to note when it was heard of.
     builder
-        .timer(RoughTimer(TokioTimer::new()))
         .max_concurrent_streams(limits.h2_streams)
         .max_pending_accept_reset_streams(limits.h2_resets)
         .max_local_error_reset_streams(limits.h2_resets)
         .max_header_list_size(u32::try_from(limits.max_head).unwrap_or(u32::MAX))
-        // A peer that is gone without a word is found within half a minute.
-        .keep_alive_interval(Duration::from_secs(20))
-        .keep_alive_timeout(Duration::from_secs(10))
         // Windows of an ordinary upload; memory per connection stays below a few of them.
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(1024 * 1024)
         .max_send_buf_size(256 * 1024);
     builder
-}
-
-/// The runtime's timer with a rough clock: hyper asks for the time with every frame, to know when a peer was last heard of.
-struct RoughTimer(TokioTimer);
-
-impl Timer for RoughTimer {
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
-        self.0.sleep(duration)
-    }
-
-    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        self.0.sleep_until(deadline)
-    }
-
-    fn reset(&self, sleep: &mut Pin<Box<dyn Sleep>>, deadline: Instant) {
-        self.0.reset(sleep, deadline);
-    }
-
-    fn now(&self) -> Instant {
-        clock::roughly_now()
-    }
 }
 
 /// Runs a connection, and does what it is told. The connection is boxed, so that the task is not as large as the largest protocol.

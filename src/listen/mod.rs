@@ -40,10 +40,11 @@ const LAME_DUCK: Duration = Duration::from_secs(2);
 /// How long before the deadline calls of gRPC are told that it comes.
 const PARTING: Duration = Duration::from_secs(1);
 
-/// When and how often the kernel asks a silent peer whether it is still there.
+/// When and how often the kernel asks a silent peer whether it is still there: one that is gone without a word is found within half a minute.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(60))
-    .with_interval(Duration::from_secs(10));
+    .with_time(Duration::from_secs(20))
+    .with_interval(Duration::from_secs(5))
+    .with_retries(2);
 
 /// How many looks lie between two at the kept upstream connections: five seconds.
 const SWEEP: u64 = 50;
