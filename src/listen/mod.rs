@@ -464,3 +464,28 @@ fn beat(beats: &watch::Sender<u64>) {
         beats.send_modify(|beat| *beat += 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpStream};
+
+    use socket2::SockRef;
+
+    use super::*;
+
+    #[test]
+    fn the_kernel_asks_a_silent_peer_within_half_a_minute() {
+        let bound = Bound::new((Ipv4Addr::LOCALHOST, 0).into(), 0).expect("a port");
+        bound.socket.set_nonblocking(false).expect("blocking");
+        let address = bound.address().expect("an address");
+        let _client = TcpStream::connect(address).expect("a connection");
+        let (accepted, _) = bound.socket.accept().expect("the other end");
+        let socket = SockRef::from(&accepted);
+        assert!(socket.keepalive().expect("an option"));
+        let time = socket.tcp_keepalive_time().expect("an option");
+        let interval = socket.tcp_keepalive_interval().expect("an option");
+        let retries = socket.tcp_keepalive_retries().expect("an option");
+        assert_eq!(time + interval * retries, Duration::from_secs(30));
+        assert!(socket.tcp_nodelay().expect("an option"));
+    }
+}
