@@ -178,6 +178,8 @@ impl Chain {
         caller: Caller,
         mut record: Record,
     ) -> Result<Standing, Denial> {
+        // What it took to prove the caller again is not the budget's.
+        record.start_lap();
         let identified = enforce(&self.identifiers, &request, caller, &mut record)?;
         let things = self.judge_things(&request, identified, &mut record);
         let (informed, proofs) = things.await?;
