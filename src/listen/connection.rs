@@ -20,12 +20,13 @@ use std::time::Duration;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
-use super::redirect;
+use super::{SILENT, redirect};
 use crate::config::checked::{Connections, ListenKind};
 use crate::gateway::Gateway;
 use crate::request;
@@ -360,6 +361,10 @@ pub(super) async fn serve(
 ) {
     let snapshot = gateway.process().snapshot();
     let limits = snapshot.config().connections.clone();
+    if limits.body_idle >= SILENT {
+        // Who may keep us waiting for longer than that is not gone.
+        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(limits.body_idle + SILENT));
+    }
     let over_tls = snapshot.tls(listener).is_some();
     let facts = request::Connection::new(peer, over_tls, gateway.recent().clone());
     let state = ConnectionState::new(facts, &limits, clock);
@@ -551,7 +556,8 @@ fn h1_builder(limits: &Connections) -> http1::Builder {
 
 fn h2_builder(limits: &Connections) -> http2::Builder<LocalExecutor> {
     let mut builder = http2::Builder::new(LocalExecutor);
-    // No pings: the kernel asks a silent peer whether it is still there, and for that no request has to note when it was heard of.
+    // No pings: the kernel asks a silent peer, or whoever ends its TCP, whether it is still there, and for that no frame has to note when the
+    // peer was heard of.
     builder
         .max_concurrent_streams(limits.h2_streams)
         .max_pending_accept_reset_streams(limits.h2_resets)

@@ -40,11 +40,15 @@ const LAME_DUCK: Duration = Duration::from_secs(2);
 /// How long before the deadline calls of gRPC are told that it comes.
 const PARTING: Duration = Duration::from_secs(1);
 
-/// When and how often the kernel asks a silent peer whether it is still there: one that is gone without a word is found within half a minute.
+/// How long a peer may be gone without a word, whether something is sent to it or not. A minute is a choice: long enough for a hole in the
+/// radio, and longer than the limits of connections by default, which know better why.
+const SILENT: Duration = Duration::from_secs(60);
+
+/// When and how often the kernel asks a peer that is silent, and to which nothing is sent. More than once, since a question may get lost.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(20))
+    .with_time(Duration::from_secs(30))
     .with_interval(Duration::from_secs(5))
-    .with_retries(2);
+    .with_retries(6);
 
 /// How many looks lie between two at the kept upstream connections: five seconds.
 const SWEEP: u64 = 50;
@@ -72,10 +76,10 @@ impl Bound {
         // A restarted process may take the port while old connections linger.
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
-        // Accepted sockets inherit both, which spares every connection the calls. A peer that is gone without a word is found even while
-        // nothing is sent to it.
+        // Accepted sockets inherit all three, which spares every connection the calls.
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_keepalive(&KEEPALIVE)?;
+        socket.set_tcp_user_timeout(Some(SILENT))?;
         socket.bind(&address.into())?;
         socket.listen(4096)?;
         Ok(Self {
@@ -474,7 +478,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_asks_a_silent_peer_within_half_a_minute() {
+    fn accepted_connections_inherit_how_long_a_peer_may_be_gone() {
         let bound = Bound::new((Ipv4Addr::LOCALHOST, 0).into(), 0).expect("a port");
         bound.socket.set_nonblocking(false).expect("blocking");
         let address = bound.address().expect("an address");
@@ -485,7 +489,8 @@ mod tests {
         let time = socket.tcp_keepalive_time().expect("an option");
         let interval = socket.tcp_keepalive_interval().expect("an option");
         let retries = socket.tcp_keepalive_retries().expect("an option");
-        assert_eq!(time + interval * retries, Duration::from_secs(30));
+        assert_eq!(time + interval * retries, SILENT);
+        assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(SILENT));
         assert!(socket.tcp_nodelay().expect("an option"));
     }
 }
