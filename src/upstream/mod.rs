@@ -123,9 +123,10 @@ pub async fn forward(
         Protocol::Http2 => {
             let request = over_http2(&mut spent, payload, &pool, &trail.id)?;
             let standing = spent.stand();
-            let_others_go_first().await;
             // Boxed, so that every other request does not carry room for it along.
-            let outcome = Box::pin(http2::exchange(&pool, process, request, limits)).await;
+            let exchange = Box::pin(http2::exchange(&pool, process, request, limits));
+            let_others_go_first().await;
+            let outcome = exchange.await;
             if touched.is_something() {
                 Box::pin(touched.end()).await;
             }
