@@ -15,8 +15,8 @@ use super::Verified;
 /// How many tokens a worker keeps at hand. A choice, not a measurement; a token has at most 8 KiB.
 const PLACES: usize = 1 << 8;
 
-/// How much of a token, from its end, says which place it has: of the signature, which its issuer alone can make. Whoever could choose a
-/// token of their own that pushes out another one's would have to know that one.
+/// How much of a token, from its end, says which place it has: of the signature, which looks random. Whoever wants another's out of it has to
+/// know that one, or to own a token for every place; the other's then costs a digest more.
 const TAIL: usize = 8;
 
 /// Some of the tokens that one worker proved last. A text is kept until another takes its place.
@@ -50,7 +50,7 @@ impl Recent {
     }
 }
 
-/// The place of a token. Its last bytes have six random bits each, at the same places; in the uppermost bits of a product all of them count
+/// The place of a token. Its last bytes have few random bits each, at the same places; in the uppermost bits of a product all of them count
 /// (Knuth, The Art of Computer Programming, section 6.4).
 fn place(token: &[u8]) -> usize {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;

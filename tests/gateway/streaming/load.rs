@@ -52,7 +52,8 @@ async fn ten_thousand_requests_over_one_connection_leave_nothing_behind() {
         gateway.origin.take();
         memory.is_flat(&gateway);
     }
-    assert!(gateway.origin.connections() <= 100);
+    let connections = gateway.origin.connections();
+    assert!(connections <= 51, "{connections}");
 }
 
 /// 1 GiB with `FOREGATE_FULL=1`, else a piece of it.
