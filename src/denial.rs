@@ -330,7 +330,7 @@ reasons! {
     UpstreamConnectTimeout "upstream_connect_timeout" => GATEWAY_TIMEOUT, "upstream_timeout", Upstream, Both,
         "Connecting took longer than `connect_timeout`.", "Check the network between the gateway and the upstream.";
     UpstreamBusy "upstream_busy" => SERVICE_UNAVAILABLE, "upstream_busy", Upstream, Both,
-        "All `max_connections` to every server were in use for as long as `connect_timeout`.", "Raise `max_connections`, or add servers.";
+        "A worker's part of `max_connections` to every server was in use for as long as `connect_timeout`.", "Raise `max_connections`, or add servers.";
     UpstreamClosed "upstream_closed" => BAD_GATEWAY, "upstream_closed", Upstream, Both,
         "The upstream closed the connection before it answered, and repeating the request was not safe.", "See the upstream's log.";
     UpstreamProtocol "upstream_protocol" => BAD_GATEWAY, "upstream_protocol", Upstream, Both,

@@ -26,7 +26,7 @@ with this `id`; its `reason` is the operator's code below, and its `detail`, whe
 client sees the second code, as `code` of an `application/problem+json` document. The two differ where the difference would tell a
 stranger what exists, or what stands behind the gateway.
 
-*Fault* is whose doing it is; only `gateway` and `upstream` are worth waking somebody for. *Wire* is the protocol that can produce it:
+*Fault* is whose doing it is; all but `client` are worth waking somebody for. *Wire* is the protocol that can produce it:
 what HTTP/2 cannot express never arrives there.
 
 This file is written by `tests/reasons.rs` from the table in `src/denial.rs`; change it there.

@@ -715,7 +715,7 @@ pub struct Upstream {
     pub first_byte_timeout: Duration,
     /// How long an unused connection is kept. Default 60 s.
     pub pool_idle: Duration,
-    /// Connections to one server, over all workers. Default 1024.
+    /// Connections to one server, over all workers, of which each has its part. Default 1024.
     pub max_connections: NonZeroUsize,
     /// What becomes of the caller's token.
     pub authorization: Authorization,

@@ -113,6 +113,12 @@ impl Pools {
         })
     }
 
+    /// This worker's part of so many connections; the parts of all workers are so many. `check` sees to it that nobody has none.
+    fn share(&self, connections: usize) -> usize {
+        let (each, left) = (connections / self.workers, connections % self.workers);
+        each + usize::from(self.worker % self.workers < left)
+    }
+
     fn rebuild(&self, current: &Current, snapshot: &Snapshot, metrics: &Metrics) -> Current {
         let mut known: HashMap<(String, String, u16, usize), Rc<Server>> = HashMap::new();
         for pool in &current.upstreams {
@@ -129,7 +135,7 @@ impl Pools {
             }
         }
         let upstreams = snapshot.config().upstreams.iter().map(|upstream| {
-            let share = upstream.max_connections.get().div_ceil(self.workers);
+            let share = self.share(upstream.max_connections.get());
             let servers = upstream.servers.iter().map(|(host, port)| {
                 known
                     .get(&(upstream.name.clone(), host.clone(), *port, share))

@@ -87,7 +87,7 @@ impl Checker<'_> {
         );
         let identity = self.identity(&file.identity, tokens.as_deref());
         let sign_in = self.sign_in(&file.identity, file.database.is_written());
-        let upstreams = self.upstreams(&file.upstreams);
+        let upstreams = self.upstreams(&file.upstreams, workers);
         let cors = self.cors(&file.cors);
         let hosts = self.hosts(&file.hosts);
         let routes = self.routes(file, environment, facts.as_ref());

@@ -19,6 +19,7 @@ impl Checker<'_> {
     pub(super) fn upstreams(
         &mut self,
         field: &Field<Named<file::Upstream>>,
+        workers: Option<usize>,
     ) -> Option<Vec<Upstream>> {
         let named = match field {
             Field::Absent => return Some(Vec::new()),
@@ -30,13 +31,18 @@ impl Checker<'_> {
             let known = self.name(&name.value, &name.place);
             upstreams.extend(
                 wire.as_ref()
-                    .and_then(|wire| self.upstream(known?, &wire.value)),
+                    .and_then(|wire| self.upstream(known?, &wire.value, workers)),
             );
         }
         (upstreams.len() == named.len()).then_some(upstreams)
     }
 
-    fn upstream(&mut self, name: String, wire: &file::Upstream) -> Option<Upstream> {
+    fn upstream(
+        &mut self,
+        name: String,
+        wire: &file::Upstream,
+        workers: Option<usize>,
+    ) -> Option<Upstream> {
         let example = "write at least one, such as `servers: [http://127.0.0.1:8000]`";
         let servers = wire
             .servers
@@ -54,6 +60,19 @@ impl Checker<'_> {
         let first_byte_timeout = self.duration(&wire.first_byte_timeout, TICK..=HOUR, secs(30));
         let pool_idle = self.duration(&wire.pool_idle, TICK..=HOUR, secs(60));
         let max_connections = self.number(&wire.max_connections, 1..=1_000_000, 1024_usize);
+        if let (Some(limit), Some(connections), Some(workers)) =
+            (wire.max_connections.good(), max_connections, workers)
+            && connections < workers
+        {
+            self.report.problem_instead(
+                &limit.place,
+                format!(
+                    "leaves some of {workers} workers without a connection, and they share none"
+                ),
+                format!("write {workers} or more, or fewer `workers`"),
+            );
+            return None;
+        }
         let authorization = or(&wire.authorization, Authorization::Keep);
         let protocol = or(&wire.protocol, Protocol::Http1);
         Some(Upstream {

@@ -28,6 +28,15 @@ fn an_upstream_has_defaults_and_servers_without_a_path() {
             &[("", "upstreams.kong.servers[0]", word)],
         );
     }
+    let capped = "http://127.0.0.1:8000], max_connections: 1";
+    each_refused(
+        &rest.replace("http://127.0.0.1:8000]", capped),
+        &[(
+            "workers: 2\n",
+            "upstreams.kong.max_connections",
+            "2 workers",
+        )],
+    );
     each_refused(
         &rest,
         &[

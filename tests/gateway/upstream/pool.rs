@@ -171,6 +171,47 @@ async fn a_request_that_waited_too_long_is_refused_and_never_sent() {
 }
 
 #[tokio::test]
+async fn the_cap_holds_over_all_workers() {
+    let origin = Origin::start();
+    let url = origin.url();
+    let gateway = Gateway::before(origin, |config| {
+        one_pool(config);
+        config.set("workers", "2").upstream(
+            "origin",
+            &url,
+            ", max_connections: 3, connect_timeout: 200ms",
+        );
+    })
+    .await;
+    let gate = Gate::new();
+    let closed = gate.clone();
+    gateway.origin.otherwise(move |exchange| {
+        closed.pass();
+        exchange.reply(&Reply::ok());
+    });
+    // Connections are spread over the workers, so that each has more requests than its part of the cap.
+    let calls: Vec<_> = (0..8)
+        .map(|_| {
+            let client = gateway.connector(Http::One, Door::Tls);
+            tokio::spawn(client.call("GET", "/a").send())
+        })
+        .collect();
+    eventually("all but three are refused", || {
+        let busy = [("reason", Reason::UpstreamBusy.code())];
+        gateway.metrics().sum("foregate_requests_total", &busy) == 5.0
+    })
+    .await;
+    gate.open();
+    let mut answered = Vec::new();
+    for call in calls {
+        answered.push(call.await.unwrap().status.as_u16());
+    }
+    answered.sort_unstable();
+    assert_eq!(answered, [200, 200, 200, 503, 503, 503, 503, 503]);
+    assert_eq!(gateway.origin.connections(), 3);
+}
+
+#[tokio::test]
 async fn a_connection_unused_for_long_is_closed() {
     let gateway = alone(", pool_idle: 100ms").await;
     gateway.get(Http::One, "/a").send().await.is_ok();
