@@ -47,7 +47,7 @@ pub struct Facts {
 }
 
 /// A thing that a request names.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct Named {
     /// What kind of thing.
     pub of: DemandOf,
@@ -57,6 +57,16 @@ pub struct Named {
     pub within: Option<String>,
     /// What is done to it.
     pub action: String,
+}
+
+impl std::fmt::Debug for Named {
+    /// An id may be a value of the query.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Named")
+            .field("of", &self.of)
+            .field("action", &self.action)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is known for one request.

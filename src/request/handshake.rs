@@ -25,13 +25,20 @@ const FIELDS: [HeaderName; 5] = [
 ];
 
 /// A client's handshake, read in one way.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Handshake {
     key: HeaderValue,
     accept: HeaderValue,
     /// Subprotocols, as the client prefers them.
     protocols: Vec<String>,
     extensions: Option<HeaderValue>,
+}
+
+impl std::fmt::Debug for Handshake {
+    /// Some clients send a token as a subprotocol.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Handshake({} protocols)", self.protocols.len())
+    }
 }
 
 impl Handshake {

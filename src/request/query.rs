@@ -10,12 +10,18 @@ use std::borrow::Cow;
 use crate::denial::{Denial, Reason};
 
 /// A query with its credentials set apart.
-#[derive(Debug)]
 pub struct Query<'a> {
     raw: Option<&'a str>,
     /// What is left, if anything was removed.
     rest: Option<String>,
     found: Vec<(&'a str, &'a str)>,
+}
+
+impl std::fmt::Debug for Query<'_> {
+    /// Values may be secrets, and what is no value may be meant as one.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Query(…)")
+    }
 }
 
 impl<'a> Query<'a> {
@@ -119,6 +125,13 @@ pub fn decoded(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_debug_text_shows_a_value() {
+        let names = ["access_token".to_owned()];
+        let query = Query::read(Some("email=alice&access_token=x.y.z"), &names).expect("one token");
+        assert_eq!(format!("{query:?} {query:#?}"), "Query(…) Query(…)");
+    }
 
     #[test]
     fn a_credential_key_is_taken_out_and_never_read_twice() {

@@ -19,8 +19,14 @@ use crate::upstream::headers::Fields;
 use crate::upstream::upload::{Fault, Upload};
 
 /// A request head that is being written.
-#[derive(Debug)]
 pub(in crate::upstream) struct RequestHead(Vec<u8>);
+
+impl std::fmt::Debug for RequestHead {
+    /// It has tokens and cookies.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RequestHead({} bytes)", self.0.len())
+    }
+}
 
 impl RequestHead {
     /// Begins with the request line; room for `fields` more bytes.
@@ -42,9 +48,9 @@ impl RequestHead {
         self.0.extend_from_slice(b"\r\n");
     }
 
-    fn finish(mut self) -> Vec<u8> {
+    fn finish(mut self) -> Self {
         self.0.extend_from_slice(b"\r\n");
-        self.0
+        self
     }
 }
 
@@ -64,10 +70,9 @@ enum Delimited {
 }
 
 /// A request that is being sent.
-#[derive(Debug)]
 pub(in crate::upstream) struct Outgoing {
     method: Method,
-    head: Vec<u8>,
+    head: RequestHead,
     /// How much of the head is written.
     sent: usize,
     body: Option<Body>,
@@ -76,7 +81,6 @@ pub(in crate::upstream) struct Outgoing {
 }
 
 /// A body, of which one frame at a time is in hand.
-#[derive(Debug)]
 struct Body {
     upload: Upload,
     delimited: Delimited,
@@ -89,6 +93,17 @@ struct Body {
     ended: bool,
     /// When something was written last.
     moved: Instant,
+}
+
+impl std::fmt::Debug for Outgoing {
+    /// Its body may have passwords.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outgoing")
+            .field("method", &self.method)
+            .field("head", &self.head)
+            .field("sent", &self.sent)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Outgoing {
@@ -160,7 +175,9 @@ impl Outgoing {
 
     /// Whether everything was written.
     pub(in crate::upstream) fn is_sent(&self) -> bool {
-        !self.broken && self.sent == self.head.len() && self.body.as_ref().is_none_or(Body::is_sent)
+        !self.broken
+            && self.sent == self.head.0.len()
+            && self.body.as_ref().is_none_or(Body::is_sent)
     }
 
     /// Begins again. Only for a request without a body, or of which nothing was written.
@@ -204,7 +221,7 @@ impl Outgoing {
     }
 
     fn has_bytes(&self) -> bool {
-        self.sent < self.head.len() || self.body.as_ref().is_some_and(Body::has_bytes)
+        self.sent < self.head.0.len() || self.body.as_ref().is_some_and(Body::has_bytes)
     }
 
     fn poll_write<S: AsyncWrite + Unpin>(
@@ -212,7 +229,7 @@ impl Outgoing {
         stream: &mut S,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let head = self.head.get(self.sent..).unwrap_or_default();
+        let head = self.head.0.get(self.sent..).unwrap_or_default();
         let stream = Pin::new(stream);
         match &self.body {
             Some(body) if body.has_bytes() => {
@@ -224,7 +241,7 @@ impl Outgoing {
     }
 
     fn advance(&mut self, mut written: usize) {
-        let of_head = written.min(self.head.len() - self.sent);
+        let of_head = written.min(self.head.0.len() - self.sent);
         self.sent += of_head;
         written -= of_head;
         let Some(body) = &mut self.body else { return };
@@ -302,5 +319,31 @@ impl Body {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header;
+
+    use super::*;
+
+    #[test]
+    fn no_debug_text_shows_a_query_or_a_token() {
+        let target = PathAndQuery::from_static("/a?email=alice");
+        let mut head = RequestHead::new(&Method::POST, &target, 100);
+        head.field(
+            &header::AUTHORIZATION,
+            &HeaderValue::from_static("Bearer x.y.z"),
+        );
+        let shown = format!("{head:?}");
+        assert_eq!(shown, "RequestHead(59 bytes)");
+        let outgoing = Outgoing::new(Method::POST, head, None, None);
+        let shown = format!("{outgoing:?}");
+        // As text, and as a list of bytes: 46 and 121 are `.y`.
+        assert!(
+            !shown.contains("x.y.z") && !shown.contains("46, 121") && !shown.contains("alice"),
+            "{shown}"
+        );
     }
 }
