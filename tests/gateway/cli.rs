@@ -285,6 +285,37 @@ fn no_token_is_minted_for_production() {
     assert!(text(&output.stderr).contains("environment: development"));
 }
 
+#[test]
+fn a_key_signs_as_its_entry_wants() {
+    for (algorithms, algorithm) in [
+        ("RS256", "RS256"),
+        ("PS256", "PS256"),
+        ("ES256, RS512", "RS512"),
+    ] {
+        let entry = format!(
+            "issuer: \"https://a.test\", audience: [a], algorithms: [{algorithms}], jwks_url: \"http://127.0.0.1:1/keys\""
+        );
+        let over = format!("{entry}, until: 2020-01-01").replace(algorithms, "ES384");
+        let file = Written::new(&format!(
+            "{GOOD}tokens:\n  - {{ {over} }}\n  - {{ {entry} }}\n"
+        ));
+        let key = file.folder.path().join("key.pem");
+        let made = Command::new("openssl")
+            .args(["genpkey", "-quiet", "-algorithm", "RSA", "-out"])
+            .arg(&key)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        let output = file.foregate("token", &["--key", key.to_str().unwrap(), "--kid", "k1"]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let head = jsonwebtoken::decode_header(text(&output.stdout).trim()).unwrap();
+        assert_eq!(
+            (format!("{:?}", head.alg), head.kid.as_deref()),
+            (algorithm.to_owned(), Some("k1"))
+        );
+    }
+}
+
 // === help ===
 
 #[test]
