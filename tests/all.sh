@@ -145,6 +145,11 @@ dependencies() {
   fi
 }
 
+# Whether the lock file beside a manifest fits it.
+locked() {
+  cargo metadata --locked --format-version 1 --manifest-path "$1" >/dev/null
+}
+
 # A browser, and what drives it. Where they cannot be had, that is said, and the test of it proves nothing.
 browser() {
   if need node nodejs && need npm npm && need chromium chromium \
@@ -169,6 +174,8 @@ step 'clients of Supabase' npm ci --prefix tests/supabase-js --no-audit --no-fun
 
 step 'format' cargo fmt --check
 step 'format, fuzz targets' cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
+# `--locked` refuses a lock file that does not fit, which only building the targets would tell otherwise.
+step 'lock file, fuzz targets' locked tests/fuzz/Cargo.toml
 step 'lints' env CLIPPY_CONF_DIR="$PWD/tests" cargo clippy --locked --all-targets -- -D warnings
 # With private items, because the map of the code leads to them.
 step 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
@@ -184,6 +191,11 @@ if cargo machete --version >/dev/null 2>&1; then
   step 'unused dependencies' cargo machete
 else
   notes+=('unused dependencies were not looked for: cargo-machete is not installed (cargo install --locked cargo-machete)')
+fi
+
+# The test says so, too, but the runner shows nothing of a test that passed.
+if [ ! -d "${FOREGATE_WYCHEPROOF:-../shared/wycheproof}" ]; then
+  notes+=('NOT PROVEN: how the vectors of Wycheproof are judged; they are not there (FOREGATE_WYCHEPROOF=FOLDER)')
 fi
 
 # The documentation's examples prove, among others, that no permit can be forged; nextest does not run them.

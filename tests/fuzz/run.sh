@@ -25,7 +25,7 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Ccodegen-units=1 -Cdebug-assertions -Zsanitizer=address"
 
 # --target keeps build scripts and macros free of the instrumentation.
-cargo build --release --target "$host" --bin "$target"
+cargo build --locked --release --target "$host" --bin "$target"
 corpus=target/corpus/$target artifacts=target/artifacts/$target
 mkdir -p "$corpus" "$artifacts"
 seeds=()
