@@ -159,11 +159,12 @@ impl Tokens {
         token: &[u8],
         clock: fn() -> i64,
     ) -> Result<Presented, Denial> {
-        if let Some(verified) = recent.find(token)
-            && self.still_accepts(&verified, clock())
-        {
-            self.cache.note_hit();
-            return Ok(Presented::User(verified));
+        if let Some(verified) = recent.find(token) {
+            if self.still_accepts(&verified, clock()) {
+                self.cache.note_hit();
+                return Ok(Presented::User(verified));
+            }
+            recent.forget(token);
         }
         let token = std::str::from_utf8(token).map_err(|_| Reason::TokenMalformed)?;
         let presented = self.verify_or_wait(token, clock).await?;

@@ -19,7 +19,7 @@ const PLACES: usize = 1 << 8;
 /// know that one, or to own a token for every place; the other's then costs a digest more.
 const TAIL: usize = 8;
 
-/// Some of the tokens that one worker proved last. A text is kept until another takes its place.
+/// Some of the tokens that one worker proved last. A text is kept until another takes its place, or until it is presented and no longer accepted.
 pub struct Recent {
     places: RefCell<Vec<Option<Proven>>>,
 }
@@ -36,6 +36,13 @@ impl Recent {
         let places = self.places.borrow();
         let known = places.get(place(token))?.as_ref()?;
         is_same(&known.text, token).then(|| Arc::clone(&known.verified))
+    }
+
+    /// Forgets what was proven by a token that is not accepted any more.
+    pub(super) fn forget(&self, token: &[u8]) {
+        if let Some(place) = self.places.borrow_mut().get_mut(place(token)) {
+            *place = None;
+        }
     }
 
     /// Puts a token in the place of another.
