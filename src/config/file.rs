@@ -353,7 +353,7 @@ wire! {
         layers: Layers,
         learn: Learn,
     }
-    later ["limits", "rest"]
+    later ["limits"]
 
     /// A thing that a route is about.
     struct ResourceOf {

@@ -137,6 +137,18 @@ async fn metrics_have_their_names_and_nothing_a_client_sends_adds_a_series() {
             "{name} is missing"
         );
     }
+    let text = gateway.metrics().text().to_owned();
+    for name in [
+        "cpu_seconds_total",
+        "open_fds",
+        "resident_memory_bytes",
+        "start_time_seconds",
+    ] {
+        assert!(
+            text.contains(&format!("\nprocess_{name} ")),
+            "{name} is missing"
+        );
+    }
     for number in METHODS.len()..4 * METHODS.len() {
         ask(number).await;
     }

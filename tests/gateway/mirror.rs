@@ -92,6 +92,8 @@ fn every_module_begins_by_saying_what_it_decides_trusts_and_leaves_to_others() {
 
 #[test]
 fn the_chain_asks_the_layers_in_the_order_of_their_list() {
+    let order = "identity identifiers rest performance roles when ownership lineage";
+    assert_eq!(names(), order.split(' ').collect::<Vec<_>>());
     let chain = file("src/auth/chain.rs");
     // What judges by facts is a function of its own, which comes next and is called at the end.
     let authorize = chain.split("pub async fn authorize").nth(1).unwrap();
