@@ -117,7 +117,11 @@ impl Head {
         }
         let authorization = match survey.authorizations {
             0 => None,
-            _ => headers.remove(header::AUTHORIZATION),
+            _ => headers.remove(header::AUTHORIZATION).map(|mut field| {
+                // No `Debug` shows it, wherever it goes.
+                field.set_sensitive(true);
+                field
+            }),
         };
         // The host is kept beside the headers, in canonical form.
         if survey.host {

@@ -11,7 +11,7 @@ use hyper::{Method, StatusCode};
 use super::body::Framing;
 use super::{MAX_FIELDS, MAX_HEAD, Malformed};
 
-/// An answer's head.
+/// An answer's head. It has no `Debug`: its fields may set cookies.
 pub(in crate::upstream) struct AnswerHead {
     /// The status.
     pub(in crate::upstream) status: StatusCode,
@@ -21,17 +21,6 @@ pub(in crate::upstream) struct AnswerHead {
     pub(super) framing: Framing,
     /// Whether the server keeps the connection after this answer.
     pub(super) keeps_open: bool,
-}
-
-impl std::fmt::Debug for AnswerHead {
-    /// The fields may set cookies.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AnswerHead")
-            .field("status", &self.status)
-            .field("framing", &self.framing)
-            .field("keeps_open", &self.keeps_open)
-            .finish_non_exhaustive()
-    }
 }
 
 /// Room for the fields that the gateway adds to every answer, so that the map does not grow.
