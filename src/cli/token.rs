@@ -86,7 +86,7 @@ fn choose<'a>(entries: &'a [TokenIssuer], options: &Options) -> anyhow::Result<&
     fitting
         .find(|entry| {
             matches!(entry.keys, KeySource::Secret(_)) == wants_secret
-                && entry.until.is_none_or(|until| now < until)
+                && entry.until.is_none_or(|until| now <= until)
         })
         .context("no entry of `tokens` fits: give --key FILE for one with a JWK set, and --issuer ISS if there are several")
 }
@@ -102,12 +102,7 @@ fn signer(entry: &TokenIssuer, options: &Options) -> anyhow::Result<Signer> {
         (_, Some(file)) => {
             let pem =
                 std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-            // The first that the key can sign with: of the usual one the entry may want to know nothing.
-            let signers = entry.algorithms.iter();
-            signers
-                .map(|algorithm| Signer::pem(&pem, Some(*algorithm)))
-                .reduce(|found, next| found.or(next))
-                .unwrap_or_else(|| Signer::pem(&pem, None))
+            Signer::pem(&pem, &entry.algorithms)
         }
         (KeySource::Set { .. } | KeySource::Published(_), None) => {
             bail!("give the private key with --key FILE")

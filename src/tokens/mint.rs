@@ -30,22 +30,23 @@ impl Signer {
         Self::new(EncodingKey::from_secret(secret), algorithm)
     }
 
-    /// Signs with a private key in PEM: PKCS#8, or PKCS#1 for RSA. Without `algorithm`, takes the usual one of the key: `RS256`,
-    /// `ES256`, `ES384` or `EdDSA`.
-    pub fn pem(pem: &[u8], algorithm: Option<Algorithm>) -> Result<Self, String> {
+    /// Signs with a private key in PEM: PKCS#8, or PKCS#1 for RSA. Takes the first of `algorithms` that the key
+    /// can sign with; if there are none, the usual one of the key: `RS256`, `ES256`, `ES384` or `EdDSA`.
+    pub fn pem(pem: &[u8], algorithms: &[Algorithm]) -> Result<Self, String> {
         let key = EncodingKey::from_rsa_pem(pem)
             .or_else(|_| EncodingKey::from_ec_pem(pem))
             .or_else(|_| EncodingKey::from_ed_pem(pem))
             .map_err(|_| "not a private key in PEM (PKCS#8, or PKCS#1 for RSA)".to_owned())?;
-        let candidates = match algorithm {
-            Some(algorithm) => vec![algorithm],
-            None => key.family().algorithms().to_vec(),
+        let family = key.family();
+        let candidates = match algorithms {
+            [] => family.algorithms(),
+            wanted => wanted,
         };
         // The curve of an EC key is only told by whether signing works.
         candidates
-            .into_iter()
-            .find_map(|algorithm| Self::new(key.clone(), algorithm).ok())
-            .ok_or_else(|| "the key cannot sign with that algorithm".to_owned())
+            .iter()
+            .find_map(|algorithm| Self::new(key.clone(), *algorithm).ok())
+            .ok_or_else(|| "the key cannot sign with any of the algorithms".to_owned())
     }
 
     /// A fresh key, gone with the process. RSA keys have 2048 bits.
