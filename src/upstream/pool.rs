@@ -116,7 +116,7 @@ impl Pools {
     /// This worker's part of so many connections; the parts of all workers are so many. `check` sees to it that nobody has none.
     fn share(&self, connections: usize) -> usize {
         let (each, left) = (connections / self.workers, connections % self.workers);
-        each + usize::from(self.worker % self.workers < left)
+        each + usize::from(self.worker < left)
     }
 
     fn rebuild(&self, current: &Current, snapshot: &Snapshot, metrics: &Metrics) -> Current {

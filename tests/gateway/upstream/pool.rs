@@ -27,6 +27,17 @@ async fn alone(more: &str) -> Gateway {
     .await
 }
 
+/// From now on the origin answers nobody before the gate opens.
+fn held(origin: &Origin) -> Gate {
+    let gate = Gate::new();
+    let closed = gate.clone();
+    origin.otherwise(move |exchange| {
+        closed.pass();
+        exchange.reply(&Reply::ok());
+    });
+    gate
+}
+
 /// An address that refuses connections, for as long as the socket lives.
 fn refusing() -> (Socket, String) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -121,12 +132,7 @@ async fn a_dead_server_is_skipped() {
 async fn a_request_over_the_cap_waits_for_a_connection() {
     let gateway = alone(", max_connections: 1, connect_timeout: 20s").await;
     for http in Http::BOTH {
-        let gate = Gate::new();
-        let closed = gate.clone();
-        gateway.origin.otherwise(move |exchange| {
-            closed.pass();
-            exchange.reply(&Reply::ok());
-        });
+        let gate = held(&gateway.origin);
         let calls: Vec<_> = (0..5)
             .map(|_| tokio::spawn(gateway.connector(http, Door::Tls).call("GET", "/a").send()))
             .collect();
@@ -144,12 +150,7 @@ async fn a_request_over_the_cap_waits_for_a_connection() {
 async fn a_request_that_waited_too_long_is_refused_and_never_sent() {
     let gateway = alone(", max_connections: 2, connect_timeout: 200ms").await;
     for http in Http::BOTH {
-        let gate = Gate::new();
-        let closed = gate.clone();
-        gateway.origin.otherwise(move |exchange| {
-            closed.pass();
-            exchange.reply(&Reply::ok());
-        });
+        let gate = held(&gateway.origin);
         let calls: Vec<_> = (0..2)
             .map(|_| tokio::spawn(gateway.connector(http, Door::Tls).call("GET", "/a").send()))
             .collect();
@@ -183,12 +184,7 @@ async fn the_cap_holds_over_all_workers() {
         );
     })
     .await;
-    let gate = Gate::new();
-    let closed = gate.clone();
-    gateway.origin.otherwise(move |exchange| {
-        closed.pass();
-        exchange.reply(&Reply::ok());
-    });
+    let gate = held(&gateway.origin);
     // Connections are spread over the workers, so that each has more requests than its part of the cap.
     let calls: Vec<_> = (0..8)
         .map(|_| {
