@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use foregate::config::checked::{KeySource, TokenIssuer};
-use foregate::config::secret::Secret;
-use foregate::sessions::list::List;
-use foregate::sessions::{CleanAt, Revocation, What};
+use foregate::policy::{KeySource, TokenIssuer};
+use foregate::revocation::list::List;
+use foregate::revocation::{CleanAt, Revocation, What};
+use foregate::secrets::secret::Secret;
 use foregate::tokens::mint::{Claims, Signer};
 use foregate::tokens::{KeyMetrics, KeySources, Presented, Tokens, VerifiedCache};
 use jsonwebtoken::Algorithm;

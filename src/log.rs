@@ -12,7 +12,7 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::metrics::Metrics;
+use crate::gateway::metrics::Metrics;
 
 /// Batches that may wait. With batches of up to 128 KiB this bounds the memory at 32 MiB.
 const QUEUE: usize = 256;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use foregate::config;
 use foregate::denial::Reason;
 use foregate::log::Log;
-use foregate::outage::{AccessClass, State};
+use foregate::policy::outage::{AccessClass, State};
 use foregate::server::Server;
 use serde_json::Value;
 

@@ -1,6 +1,6 @@
 //! The protocol of a refresh, explored: replicas, a store and an identity server, every order of events, with faults in between.
 //!
-//! The flights are the ones of the program (`foregate::identity::flight`), not a description of them. The store keeps one record and lets one
+//! The flights are the ones of the program (`foregate::sign_in::refresh_protocol`), not a description of them. The store keeps one record and lets one
 //! of several writers win; it loses questions, answers, and the record. The identity server has a session with one refresh token, which it
 //! uses up, and forgives what is used again by its rules. Replicas crash, and are paused for longer than their lease.
 //!
@@ -16,7 +16,7 @@
     reason = "tests"
 )]
 
-use foregate::identity::flight::{Called, Command, Event, Flight, MOST_CALLS, Record};
+use foregate::sign_in::refresh_protocol::{Called, Command, Event, Flight, MOST_CALLS, Record};
 use stateright::{Checker, Model, Property};
 
 type Version = u8;

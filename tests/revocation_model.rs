@@ -1,6 +1,6 @@
 //! The protocol of the revocation list, explored: two replicas and a store, every order of events, with faults in between.
 //!
-//! The replicas are the ones of the program (`foregate::sessions::replica`), not a description of them. The store is a small one that
+//! The replicas are the ones of the program (`foregate::revocation::replica`), not a description of them. The store is a small one that
 //! keeps the promises of `foregate::store::Store`, and can break: it loses questions and answers, restarts empty, goes back to an earlier
 //! state, and somebody deletes entries behind its back. Replicas crash and begin anew.
 //!
@@ -21,8 +21,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use foregate::sessions::replica::{Command, Event, PAGE, Replica};
-use foregate::sessions::{Name, Revocation, What};
+use foregate::revocation::replica::{Command, Event, PAGE, Replica};
+use foregate::revocation::{Name, Revocation, What};
 use foregate::store::{Logged, Position};
 use stateright::{Checker, Model, Property};
 

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use crate::at;
 use crate::chain::redis_port;
 use crate::gate::{Gate, Parts};
 use crate::redis::RedisServer;
+use crate::tell;
 use crate::world::{World, new_id};
-use crate::{at, tell};
 
 const PAIRS: usize = 10_000;
 

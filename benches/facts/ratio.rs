@@ -7,12 +7,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use foregate::config;
-use foregate::config::checked::{Config, DemandOf};
 use foregate::database::{Database, Listener, Param};
-use foregate::facts::proof::Asked;
+use foregate::facts::trigger_coverage::Asked;
 use foregate::facts::{Asking, Facts, Named, Shelf, Touched, notify};
-use foregate::metrics::Metrics;
-use foregate::outage::AccessClass;
+use foregate::gateway::metrics::Metrics;
+use foregate::policy::outage::AccessClass;
+use foregate::policy::{Config, DemandOf};
 use foregate::store::{self, Outage};
 use foregate::tokens::VerifiedCache;
 use uuid::Uuid;

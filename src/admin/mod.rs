@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 
 use crate::clock;
 use crate::facts::schema::Queries;
-use crate::process::Process;
+use crate::gateway::process::Process;
 use crate::store::Outage;
 
 /// Scrapers and probes that may be connected at once.

@@ -9,9 +9,9 @@ use hyper::{Request, StatusCode};
 
 use super::Refusal;
 use crate::clock;
-use crate::config::checked::{Admin, Operator};
 use crate::log::Sparing;
-use crate::tokens::digest;
+use crate::policy::{Admin, Operator};
+use crate::secrets::digest;
 
 /// The line about calls that were refused, which anybody who reaches the address can cause.
 static REFUSED: Sparing = Sparing::new();

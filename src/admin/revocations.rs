@@ -12,10 +12,9 @@ use serde_json::{Value, json};
 
 use super::{Refusal, body, document, operators};
 use crate::clock;
-use crate::config::checked::{Config, LARGEST_LEEWAY};
-use crate::process::Process;
-use crate::sessions::revocation::{Kind, hex, of_token, spelled};
-use crate::sessions::{Revocation, Revoked, What};
+use crate::gateway::process::Process;
+use crate::policy::{Config, LARGEST_LEEWAY};
+use crate::revocation::{Kind, Revocation, Revoked, What, hex, of_token, spelled};
 use crate::tokens::{LONGEST_ID, Presented, Verified, is_jws};
 
 /// The longest that an operator may ask for, in seconds: a year.

@@ -20,11 +20,10 @@ use serde_json::{Value, json};
 use super::revocations::{answer, bad, carry_out, id, sessions};
 use super::{Refusal, body, document};
 use crate::clock;
-use crate::config::checked::Webhook;
+use crate::gateway::process::Process;
 use crate::log::Sparing;
-use crate::process::Process;
-use crate::sessions::revocation::What;
-use crate::sessions::{Revocation, WebhookResult};
+use crate::policy::Webhook;
+use crate::revocation::{Revocation, WebhookResult, What};
 
 /// Seconds by which a message may be old: senders try again. Everything that a message does follows from when it was sent, so one that is
 /// sent again, by its sender or by somebody who overheard it, to whichever replica, is the same revocation and changes nothing.

@@ -18,16 +18,17 @@ use super::rest::{self, Rest};
 use super::roles::{RoleTable, Roles};
 use super::when::{Fits, When};
 use super::{Caller, Check, Inquiry, Layer};
+use crate::auth::snapshot::Snapshot;
 use crate::budget::Budget;
 use crate::clock;
-use crate::config::checked::{Access, Authorization, Target, WaivedMode};
-use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 use crate::facts::{Facts, Touched};
+use crate::policy::{Access, Authorization, Target, WaivedMode};
 use crate::record::{Record, Verdict};
 use crate::request::Inbound;
 use crate::request::body::Body;
-use crate::sessions::{Revocations, Sessions};
+use crate::revocation::Revocations;
+use crate::sessions::Sessions;
 use crate::tokens::Tokens;
 
 /// How many seconds before the token behind a cookie expires its stream is judged again: within the time in which it is renewed.

@@ -11,12 +11,12 @@ use uuid::Uuid;
 
 use super::roles::Action;
 use super::{Caller, Check, Layer, LayerName};
-use crate::config::checked::{BodyStep, DemandOf, IdPlace};
 use crate::database::ParamType;
 use crate::denial::{Denial, Reason};
 use crate::facts::Named;
+use crate::policy::path::{ParameterKind, Pattern};
+use crate::policy::{BodyStep, DemandOf, IdPlace};
 use crate::request::Inbound;
-use crate::request::path::{ParameterKind, Pattern};
 use crate::request::query::decoded;
 
 /// The longest id of a thing whose ids are text, in bytes. A choice: what servers make up themselves is far shorter.

@@ -42,6 +42,7 @@ pub mod ownership;
 pub mod performance;
 pub mod rest;
 pub mod roles;
+pub mod snapshot;
 pub mod when;
 
 use std::future::Future;

@@ -11,10 +11,10 @@ use super::identifiers::Identified;
 use super::roles::RoleTable;
 use super::{Caller, Inquiry, Layer, LayerName};
 use crate::budget::Budget;
-use crate::config::checked::Access;
 use crate::denial::Denial;
 use crate::facts::{Asking, Facts, Known, Named};
-use crate::outage::AccessClass;
+use crate::policy::Access;
+use crate::policy::outage::AccessClass;
 use crate::request::Inbound;
 
 /// The step.

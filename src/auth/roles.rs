@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use super::performance::Informed;
 use super::{Check, Layer, LayerName};
-use crate::config::checked::{self, Access, Grants, Route};
 use crate::denial::{Denial, Reason};
+use crate::policy::{self, Access, Grants, Route};
 use crate::request::Inbound;
 use crate::tokens::Verified;
 
@@ -135,7 +135,7 @@ pub struct RoleTable {
 
 impl RoleTable {
     /// Builds the table.
-    pub fn new(roles: &checked::Roles) -> Self {
+    pub fn new(roles: &policy::Roles) -> Self {
         let mut listed: HashMap<String, Vec<Arc<str>>> = HashMap::new();
         for (role, subjects) in &roles.list {
             let role: Arc<str> = role.as_str().into();

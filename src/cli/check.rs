@@ -10,16 +10,16 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Config, Format, offline};
+use crate::auth::snapshot::Snapshot;
 use crate::clock;
-use crate::config::checked::{Access, ListenKind, StoreChoice};
-use crate::config::snapshot::Snapshot;
 use crate::config::{self, Loaded, Problem, Problems};
 use crate::database::{Database, Listener};
 use crate::facts::notify::{self, Unproven};
-use crate::facts::proof::{Asked, Told};
 use crate::facts::schema;
-use crate::metrics::Metrics;
-use crate::outage::{AccessClass, State};
+use crate::facts::trigger_coverage::{Asked, Told};
+use crate::gateway::metrics::Metrics;
+use crate::policy::outage::{AccessClass, State};
+use crate::policy::{Access, ListenKind, StoreChoice};
 
 #[derive(Args, Debug)]
 pub(super) struct Options {

@@ -30,11 +30,12 @@ use uuid::Uuid;
 
 use super::Format;
 use super::run::background;
+use crate::clock;
+use crate::config;
 use crate::log::Log;
 use crate::panics::log_panics;
 use crate::server::Server;
 use crate::tokens::mint::{Claims, Signer};
-use crate::{clock, config};
 
 /// The route map, as it lies in the repository.
 const ROUTE_MAP: &str = include_str!("../../config/demo.yaml");

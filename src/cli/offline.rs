@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
+use crate::auth::snapshot::Snapshot;
 use crate::clock;
 use crate::config::Loaded;
-use crate::config::snapshot::Snapshot;
 use crate::facts::Shelf;
-use crate::metrics::Metrics;
-use crate::sessions::{Follower, Revocations, Sessions};
+use crate::gateway::metrics::Metrics;
+use crate::revocation::{Follower, Revocations};
+use crate::sessions::Sessions;
 use crate::store::{Memory, Store};
 use crate::tokens::{KeySources, VerifiedCache};
 

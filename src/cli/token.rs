@@ -12,9 +12,10 @@ use jsonwebtoken::Algorithm;
 use uuid::Uuid;
 
 use super::Config;
-use crate::config::checked::{Environment, KeySource, TokenIssuer};
+use crate::clock;
+use crate::config;
+use crate::policy::{Environment, KeySource, TokenIssuer};
 use crate::tokens::mint::{Claims, Signer};
-use crate::{clock, config};
 
 #[derive(Args, Debug)]
 pub(super) struct Options {

@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use super::problem::Place;
-use super::spelling::nearest;
+use crate::policy::spelling::nearest;
 
 /// One line, and the bytes of it to mark.
 #[derive(Clone, Debug, PartialEq, Eq)]

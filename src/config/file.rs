@@ -7,18 +7,18 @@
 
 use std::time::Duration;
 
-use crate::auth::rest::rules::Embeds;
+use crate::policy::rest::Embeds;
 
-use super::checked::{
-    Access, ApiKey, Authorization, ConfirmEmail, Environment, Errors, Protocol, SameSite, Serve,
-    Tail, TrailingSlash, WaivedMode,
-};
-use super::declare::{wire, words};
+use super::macros::{wire, words};
 use super::node::{Kind, Node, Text};
 use super::problem::Report;
 use super::units::{Date, Size};
 use super::wire::{Decode, Field, Keys, List, Many, Named, Names, Value, wrong};
 use crate::database::ParamType;
+use crate::policy::{
+    Access, ApiKey, Authorization, ConfirmEmail, Environment, Errors, Protocol, SameSite, Serve,
+    Tail, TrailingSlash, WaivedMode,
+};
 use crate::store::Rate;
 
 wire! {

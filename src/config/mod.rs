@@ -7,38 +7,31 @@
 //! keys, and `wire` reads the tree into them; `check` makes [`checked`] values of them, which cannot be wrong any more. Each
 //! step notes problems and goes on, so that [`Problems`] holds all of them, with line, column and what to write instead.
 
-pub(crate) mod cases;
-mod check;
-pub mod checked;
-mod declare;
-mod excerpt;
-mod file;
-mod inputs;
-mod interpolate;
-mod node;
-mod problem;
-pub mod reload;
-pub mod secret;
-pub mod side_url;
-pub mod snapshot;
-pub(crate) mod spelling;
+pub(crate) mod check;
+pub(crate) mod excerpt;
+pub(crate) mod file;
+pub(crate) mod inputs;
+pub(crate) mod interpolate;
+pub(crate) mod macros;
+pub(crate) mod node;
+pub(crate) mod problem;
 #[cfg(test)]
 mod tests;
 mod units;
-mod wire;
-mod yaml;
+pub(crate) mod wire;
+pub(crate) mod yaml;
 
 use std::path::{Path, PathBuf};
 
 pub use problem::{Problem, Problems};
 
 use self::check::Checker;
-use self::checked::Config;
 use self::file::File;
 use self::inputs::Inputs;
 use self::interpolate::Variables;
 use self::problem::Report;
 use self::wire::Decode;
+use crate::policy::Config;
 
 /// A configuration, and what it was made of.
 #[derive(Debug)]

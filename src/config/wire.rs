@@ -5,7 +5,7 @@
 
 use super::node::{Entry, Kind, Node, Text};
 use super::problem::{Place, Report};
-use super::spelling::nearest;
+use crate::policy::spelling::nearest;
 
 /// A value and where it was written.
 #[derive(Clone, Debug)]

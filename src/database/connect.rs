@@ -14,7 +14,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::config::checked;
+use crate::policy;
 
 /// Where and how to connect.
 pub(super) struct Connector {
@@ -25,8 +25,8 @@ pub(super) struct Connector {
 impl Connector {
     /// `name` is what the server calls these connections.
     pub(super) fn new(
-        server: &checked::DatabaseServer,
-        timeouts: &checked::Database,
+        server: &policy::DatabaseServer,
+        timeouts: &policy::Database,
         name: &str,
     ) -> anyhow::Result<Self> {
         let mut config = Config::new();
@@ -111,7 +111,7 @@ fn drive<S, T>(
     }
 }
 
-fn tls(tls: &checked::StoreTls) -> anyhow::Result<MakeRustlsConnect> {
+fn tls(tls: &policy::StoreTls) -> anyhow::Result<MakeRustlsConnect> {
     let roots = match &tls.roots {
         Some(roots) => roots.clone(),
         None => {

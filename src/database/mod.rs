@@ -33,7 +33,7 @@ use tokio_postgres::AsyncMessage;
 use self::connect::Connector;
 use self::pool::Pool;
 use crate::clock;
-use crate::config::checked;
+use crate::policy;
 use crate::store::Outage;
 
 /// The database. Cheap to clone.
@@ -95,7 +95,7 @@ impl Listener {
     /// # Errors
     ///
     /// TLS cannot be set up.
-    pub fn new(config: &checked::Database) -> anyhow::Result<Option<Self>> {
+    pub fn new(config: &policy::Database) -> anyhow::Result<Option<Self>> {
         let Some(server) = &config.notify else {
             return Ok(None);
         };
@@ -159,10 +159,7 @@ impl Database {
     /// # Errors
     ///
     /// TLS cannot be set up.
-    pub fn start(
-        config: &checked::Database,
-        metrics: Arc<DatabaseMetrics>,
-    ) -> anyhow::Result<Self> {
+    pub fn start(config: &policy::Database, metrics: Arc<DatabaseMetrics>) -> anyhow::Result<Self> {
         let pool = Pool::new(config, metrics)?;
         pool::watch(&pool);
         Ok(Self {

@@ -23,10 +23,9 @@ use super::metrics::DatabaseMetrics;
 use super::reading::{self, Reading};
 use super::value::{ParamType, Rows};
 use super::{Access, DatabaseError, Description, Statement};
-use crate::breaker::Breaker;
-use crate::breaker::Outage;
+use crate::breaker::{Breaker, Outage};
 use crate::clock;
-use crate::config::checked;
+use crate::policy;
 
 /// How often a database that is away is asked whether it is back. A choice.
 const PROBE: Duration = Duration::from_millis(250);
@@ -48,7 +47,7 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(
-        config: &checked::Database,
+        config: &policy::Database,
         metrics: Arc<DatabaseMetrics>,
     ) -> anyhow::Result<Arc<Self>> {
         metrics.is_up(false);

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::checked::StaticRow;
+use crate::policy::StaticRow;
 
 /// The most parents that are walked.
 pub const DEEPEST: usize = 10;

@@ -8,7 +8,7 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-use super::proof::Told;
+use super::trigger_coverage::Told;
 
 /// Where a fact was found; a label.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -8,34 +8,32 @@
 //! What is kept are facts, never verdicts: a request is judged again on every hit. A thing that is not there and a thing that is not the
 //! caller's take the same lookups, so that the time of an answer does not tell them apart.
 
+mod cache;
 pub mod fact;
+mod invalidation;
 pub mod learned;
 pub mod metrics;
 pub mod notify;
-pub mod proof;
 pub mod schema;
-mod shelf;
 mod source;
-mod template;
-mod touched;
+pub mod trigger_coverage;
 mod versions;
 
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use self::cache::Shelf;
 pub use self::fact::{Fact, Level, Lineage, Row, Visibility};
+pub use self::invalidation::Touched;
 pub use self::metrics::FactMetrics;
-pub use self::shelf::Shelf;
-pub use self::template::Template;
-pub use self::touched::Touched;
 
+use self::cache::{Age, Entry, Lost, Wanted};
 use self::learned::Binding;
 pub use self::learned::Unbound;
-use self::shelf::{Age, Entry, Lost, Wanted};
 use self::source::{Source, Sources};
-use crate::config::checked::{Config, DemandOf};
 use crate::denial::{Denial, Reason};
-use crate::outage::{self, AccessClass};
+use crate::policy::outage::{self, AccessClass};
+use crate::policy::{Config, DemandOf};
 
 /// Facts by the queries of one configuration.
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use tokio_postgres::AsyncMessage;
 use uuid::Uuid;
 
 use super::Shelf;
-use super::proof::{self, Asked, Told};
+use super::trigger_coverage::{self, Asked, Told};
 use crate::clock;
 use crate::database::{Database, DatabaseError, Listener};
 use crate::store::Heard;
@@ -163,7 +163,7 @@ async fn prove(
                 Unproven::Database(error)
             }
         })?;
-    Ok(proof::told(&asked, &readings))
+    Ok(trigger_coverage::told(&asked, &readings))
 }
 
 async fn hear_replicas(shelf: Weak<Shelf>) {

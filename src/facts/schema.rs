@@ -9,10 +9,10 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::clock;
-use crate::config::checked::{Config, Query, RowSource};
 use crate::config::{Problem, Problems};
 use crate::database::{Database, DatabaseError, Description, ParamType};
-use crate::process::Process;
+use crate::gateway::process::Process;
+use crate::policy::{Config, Query, RowSource};
 use crate::store::Outage;
 
 /// How long all descriptions may take.

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::Template;
 use super::fact::{DEEPEST, Fact, Lineage, Unreadable, walked};
-use crate::config::checked::{Config, ResourceKind, RowSource, StaticFacts};
 use crate::database::{ParamType, Rows, Statement};
+use crate::policy::sql_template::Template;
+use crate::policy::{Config, ResourceKind, RowSource, StaticFacts};
 
 /// What a fact is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -326,7 +326,7 @@ fn thing_sql(kind: &ResourceKind, sql: &Template, outer: Option<(&Template, Para
 mod tests {
     use super::*;
     use crate::database::Param;
-    use crate::facts::Template;
+    use crate::policy::sql_template::Template;
 
     fn kind(has_parent: bool, within: Option<usize>) -> ResourceKind {
         ResourceKind {

@@ -27,8 +27,8 @@ use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 use super::{SILENT, redirect};
-use crate::config::checked::{Connections, ListenKind};
 use crate::gateway::Gateway;
+use crate::policy::{Connections, ListenKind};
 use crate::request;
 use crate::streams::Tunnel;
 

@@ -29,8 +29,8 @@ use tokio::task::LocalSet;
 use tokio::time::sleep;
 
 use crate::gateway::Gateway;
-use crate::living::Living;
-use crate::process::Process;
+use crate::gateway::process::Process;
+use crate::weak_list::Living;
 use connection::{ConnectionState, LOOK, LocalExecutor, LookClock};
 
 /// How long a kept HTTP/1.1 connection gets, when the process ends, to send one more request and be told to go. A client that sends at

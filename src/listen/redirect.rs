@@ -10,11 +10,12 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::connection::ConnectionState;
-use crate::answer::{self, Answer};
 use crate::denial::{Denial, Reason};
 use crate::gateway::Gateway;
+use crate::gateway::answer::{self, Answer};
+use crate::policy::path;
 use crate::record::{Decision, Trail};
-use crate::request::{Head, path};
+use crate::request::Head;
 
 /// Answers one request.
 pub(super) fn answer(

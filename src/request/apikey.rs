@@ -8,7 +8,7 @@
 use hyper::header::{HeaderMap, HeaderName};
 
 use super::query::decoded;
-use crate::config::snapshot::Snapshot;
+use crate::auth::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 
 /// The field, and the key of the query.

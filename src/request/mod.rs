@@ -7,14 +7,12 @@
 
 pub mod apikey;
 pub mod body;
+pub mod cors;
 pub mod handshake;
 pub mod headers;
 pub mod host;
-pub mod method;
-pub mod path;
 pub mod peer;
 pub mod query;
-pub mod route;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,20 +23,20 @@ use hyper::http::uri::PathAndQuery;
 use hyper::{HeaderMap, Method, Version};
 
 use crate::auth::LayerName;
+use crate::auth::snapshot::Snapshot;
 use crate::clock;
-use crate::config::checked::{Route, Tail, WaivedMode};
-use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
+use crate::policy::path::{self, Canonical, ParameterKind, Pattern, Segment};
+use crate::policy::router::Selected;
+use crate::policy::{Route, Tail, WaivedMode};
 use crate::record::Record;
 use crate::tokens::Recent;
 use body::Body;
 use handshake::Handshake;
 use headers::{OwnCookie, Survey};
 use host::Host;
-use path::{Canonical, ParameterKind, Pattern, Segment};
 use peer::Client;
 pub use peer::Connection;
-use route::Selected;
 
 /// A request head that can be read in one way only, before a route is chosen.
 #[derive(Clone)]

@@ -14,10 +14,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::header::HeaderValue;
 
 use super::record::SessionName;
-use crate::config::checked::{self, MasterKey, SameSite, is_secure_name};
-use crate::derive::Derivation;
+use crate::policy::{self, MasterKey, SameSite, is_secure_name};
+use crate::secrets::derive::Derivation;
+use crate::secrets::digest;
 use crate::store::Unreachable;
-use crate::tokens::digest;
 
 /// Bytes of the random part and of the HMAC behind it.
 const RANDOM: usize = 32;
@@ -133,16 +133,16 @@ impl CookieKey {
 }
 
 /// `Set-Cookie` for a session that begins. The browser forgets it when the session must have ended.
-pub fn set(settings: &checked::Sessions, value: &str) -> HeaderValue {
+pub fn set(settings: &policy::Sessions, value: &str) -> HeaderValue {
     write(settings, value, settings.lifetime.as_secs())
 }
 
 /// `Set-Cookie` that takes the cookie away.
-pub fn clear(settings: &checked::Sessions) -> HeaderValue {
+pub fn clear(settings: &policy::Sessions) -> HeaderValue {
     write(settings, "", 0)
 }
 
-fn write(settings: &checked::Sessions, value: &str, max_age: u64) -> HeaderValue {
+fn write(settings: &policy::Sessions, value: &str, max_age: u64) -> HeaderValue {
     let same_site = match settings.same_site {
         SameSite::Lax => "Lax",
         SameSite::Strict => "Strict",
@@ -179,7 +179,7 @@ impl std::fmt::Debug for Cookie {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::secret::Secret;
+    use crate::secrets::secret::Secret;
 
     fn key(id: &str, secret: &str) -> MasterKey {
         MasterKey {

@@ -8,8 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::record::{Carrier, Origin, Session, SessionName};
-use super::revocation::{hex, spelled};
-use crate::tokens::digest;
+use crate::revocation::{hex, spelled};
+use crate::secrets::digest;
 
 /// The sessions of one user, the oldest first.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]

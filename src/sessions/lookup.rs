@@ -18,16 +18,16 @@ use arc_swap::ArcSwap;
 use quick_cache::sync::Cache;
 use tokio::runtime::Handle;
 
-use super::Revocations;
 use super::cookie::CookieKeys;
-use super::counts::{Lookup, SessionMetrics, Touch, Why};
 use super::live::{Life, Live, millis};
+use super::metrics::{Lookup, SessionMetrics, Touch, Why};
 use super::record::{Carrier, Session, SessionName};
 use super::renew::Renewer;
 use super::unstored::Unstored;
 use crate::clock;
-use crate::config::checked::{self, Config};
 use crate::denial::Reason;
+use crate::policy::{self, Config};
+use crate::revocation::Revocations;
 use crate::store::{Kind, Store, Swap, Unreachable, Version};
 
 /// How long a session that is not there counts as that. Ids are random, so one that is not there will not be.
@@ -62,7 +62,7 @@ pub struct Sessions {
 /// What the configuration in force says of sessions.
 #[derive(Debug)]
 pub(super) struct Settings {
-    pub(super) sessions: checked::Sessions,
+    pub(super) sessions: policy::Sessions,
     /// How long a revoked session is remembered, in seconds.
     pub(super) remembers: i64,
     /// How long the identity server lets a session be refreshed, in milliseconds.
@@ -159,7 +159,7 @@ impl Sessions {
     }
 
     /// One that is not in memory.
-    async fn fetch(&self, name: &SessionName, settings: &checked::Sessions) -> Found {
+    async fn fetch(&self, name: &SessionName, settings: &policy::Sessions) -> Found {
         let is_absent = self
             .absent
             .get(name)
@@ -202,7 +202,7 @@ impl Sessions {
     }
 
     /// One that went idle here may have been used elsewhere.
-    async fn ask_again(&self, live: &Arc<Live>, settings: &checked::Sessions) -> Found {
+    async fn ask_again(&self, live: &Arc<Live>, settings: &policy::Sessions) -> Found {
         match self.read(&live.name).await {
             Ok(Some((record, version))) => {
                 let live = self.remember(live.followed_by(record, version));

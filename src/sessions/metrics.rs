@@ -1,163 +1,199 @@
-//! What Prometheus can see of revocations. Every series counts from zero.
+//! What Prometheus can see of sessions. Every series counts from zero.
 //!
-//! Decides: names, labels, and the steps in which their delay is counted. Trusts: the clocks of replicas for that delay. Not here: sessions in a
-//! cookie (`counts`).
+//! Decides: names and labels, none of which says whose session it is. Trusts: whoever counts, for what happened. Not here: revocations (`metrics`).
 
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
-use super::replica::Cause;
-use super::revocation::Kind;
+use super::record::Carrier;
 
-/// Seconds; what is promised (1) is one of them.
-const LAG_BUCKETS: &[f64] = &[
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0,
-];
-
-/// Gauges and counters.
+/// Counters about sessions.
 #[derive(Debug)]
-pub struct RevocationMetrics {
-    /// From the moment of revocation, by the clock of the replica that was told, to its being refused here.
-    pub lag: Histogram,
-    entries: IntGaugeVec,
-    /// Entries that became part of a wider one because the list was full.
-    pub coarsened: IntCounter,
-    /// 1 while the list holds more than its capacity.
-    pub overfull: IntGauge,
-    /// Entries that wait to be stored.
-    pub queued: IntGauge,
-    /// 1 while the list has everything that is stored.
-    pub complete: IntGauge,
-    reloads: IntCounterVec,
-    /// Entries that were missing in the store and were written back.
-    pub written_back: IntCounter,
-    webhook_events: IntCounterVec,
+pub struct SessionMetrics {
+    begun: IntCounterVec,
+    ended: IntCounterVec,
+    /// One for each of [`Lookup`]: a request counts one.
+    lookups: Vec<(Lookup, IntCounter)>,
+    touches: IntCounterVec,
+    renewals: IntCounterVec,
+    /// Sessions in memory.
+    pub remembered: IntGauge,
+    /// Sessions whose new tokens the store did not take yet.
+    pub unstored: IntGauge,
 }
 
-/// What became of a message of the identity server.
-#[derive(Clone, Copy, Debug)]
-pub enum WebhookResult {
-    /// A subject was revoked.
-    Revoked,
-    /// Nothing that ends a session.
-    Ignored,
-    /// Without a good signature, too old, or unreadable.
-    Refused,
-}
-
-impl WebhookResult {
-    const ALL: [Self; 3] = [Self::Revoked, Self::Ignored, Self::Refused];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Revoked => "revoked",
-            Self::Ignored => "ignored",
-            Self::Refused => "refused",
+/// Declares labels that have a word each.
+macro_rules! words {
+    ($($(#[$about:meta])* $name:ident { $($(#[$means:meta])* $variant:ident => $word:literal,)* })*) => {$(
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub enum $name {
+            $($(#[$means])* $variant,)*
         }
+
+        impl $name {
+            const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The word in metrics.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+        }
+    )*};
+}
+
+words! {
+    /// Why a session ended.
+    Why {
+        /// Its user, or an operator in its name, ended it.
+        Logout => "logout",
+        /// The user began more than `sessions.max_per_user`.
+        Limit => "limit",
+        /// Another cookie took its place.
+        Replaced => "replaced",
+        /// The identity server refused to renew its tokens.
+        Refused => "refused",
+        /// It went without a request for too long.
+        Idle => "idle",
+        /// It lived as long as a session may.
+        Lifetime => "lifetime",
+    }
+
+    /// Where the session of a cookie was found.
+    Lookup {
+        /// In the memory of this process.
+        Memory => "memory",
+        /// In the store.
+        Store => "store",
+        /// Nowhere: it ended.
+        Unknown => "unknown",
+        /// The cookie is none of ours.
+        Malformed => "malformed",
+        /// The store could not be asked.
+        Unavailable => "unavailable",
+    }
+
+    /// What became of noting that a session was used.
+    Touch {
+        /// It is in the store.
+        Stored => "stored",
+        /// Another replica had changed the session; its change was taken over first.
+        Behind => "behind",
+        /// The session has ended meanwhile.
+        Gone => "gone",
+        /// The store could not be asked.
+        Unavailable => "unavailable",
+    }
+
+    /// What became of renewing the tokens of a session.
+    Renewal {
+        /// The identity server gave new ones.
+        Granted => "granted",
+        /// Another replica had new ones already.
+        Adopted => "adopted",
+        /// The identity server refused, and the session ended.
+        Refused => "refused",
+        /// The session has ended meanwhile.
+        Gone => "gone",
+        /// The identity server or the store could not be asked.
+        Unavailable => "unavailable",
     }
 }
 
-impl RevocationMetrics {
+impl SessionMetrics {
     /// Registers everything.
     ///
     /// # Errors
     ///
     /// A name that is taken.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
-        };
-        let counter = |name: &str, help: &str| -> prometheus::Result<IntCounter> {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok(counter)
-        };
-        let counters = |name: &str, help: &str, label: &str| -> prometheus::Result<IntCounterVec> {
-            let counters = IntCounterVec::new(Opts::new(name, help), &[label])?;
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(counters.clone()))?;
-            Ok(counters)
+            prometheus::Result::Ok(counters)
         };
-        let lag = Histogram::with_opts(
-            HistogramOpts::new(
-                "revocation_lag_seconds",
-                "Time from the moment of a revocation, on whichever replica, to its being refused here.",
-            )
-            .buckets(LAG_BUCKETS.to_vec()),
+        let remembered = IntGauge::new("sessions_remembered", "Sessions in memory.")?;
+        registry.register(Box::new(remembered.clone()))?;
+        let unstored = IntGauge::new(
+            "sessions_unstored",
+            "Sessions whose new tokens the store did not take yet; storing them is tried again.",
         )?;
-        registry.register(Box::new(lag.clone()))?;
-        let entries = IntGaugeVec::new(
-            Opts::new(
-                "revocations",
-                "Entries of the list, by kind: token, session, subject or issuer.",
-            ),
-            &["kind"],
+        registry.register(Box::new(unstored.clone()))?;
+        let lookups = counters(
+            "session_lookups_total",
+            "Cookies that were looked up, by where their session was found.",
+            &["result"],
         )?;
-        registry.register(Box::new(entries.clone()))?;
         let metrics = Self {
-            lag,
-            entries,
-            coarsened: counter(
-                "revocations_coarsened_total",
-                "Entries that became part of a wider one because the list was full.",
+            begun: counters(
+                "sessions_begun_total",
+                "Sessions that began here, by carrier.",
+                &["carrier"],
             )?,
-            overfull: gauge(
-                "revocations_overfull",
-                "1 while the list holds more than `revocations.capacity` and nothing can be coarsened.",
+            ended: counters(
+                "sessions_ended_total",
+                "Sessions that were ended here, or found to have ended, by carrier and reason.",
+                &["carrier", "why"],
             )?,
-            queued: gauge(
-                "revocations_queued",
-                "Revocations that apply here and wait to be stored.",
+            lookups: Lookup::ALL
+                .iter()
+                .map(|result| (*result, lookups.with_label_values(&[result.as_str()])))
+                .collect(),
+            touches: counters(
+                "session_touches_total",
+                "Times a session was noted to be in use, by result; at most once a minute for a session.",
+                &["result"],
             )?,
-            complete: gauge(
-                "revocations_complete",
-                "1 while the list has every revocation that is stored.",
+            renewals: counters(
+                "session_renewals_total",
+                "Times the tokens of a session were renewed, by result.",
+                &["result"],
             )?,
-            reloads: counters(
-                "revocation_reloads_total",
-                "Times the log was read from the start, by cause: start, epoch, backwards or count.",
-                "cause",
-            )?,
-            written_back: counter(
-                "revocations_written_back_total",
-                "Entries that were missing in the store and were written back.",
-            )?,
-            webhook_events: counters(
-                "webhook_events_total",
-                "Messages of the identity server, by result: revoked, ignored or refused.",
-                "result",
-            )?,
+            remembered,
+            unstored,
         };
-        metrics.count([0; Kind::ALL.len()]);
-        for cause in Cause::ALL {
-            metrics.reloads.with_label_values(&[cause.as_str()]);
+        for carrier in Carrier::ALL {
+            metrics.begun.with_label_values(&[carrier.as_str()]);
+            for why in Why::ALL {
+                metrics
+                    .ended
+                    .with_label_values(&[carrier.as_str(), why.as_str()]);
+            }
         }
-        for result in WebhookResult::ALL {
-            metrics.webhook_events.with_label_values(&[result.as_str()]);
+        for touch in Touch::ALL {
+            metrics.touches.with_label_values(&[touch.as_str()]);
+        }
+        for renewal in Renewal::ALL {
+            metrics.renewals.with_label_values(&[renewal.as_str()]);
         }
         Ok(metrics)
     }
 
-    /// Notes how many entries there are of each kind, in the order of [`Kind::ALL`].
-    pub fn count(&self, entries: [usize; Kind::ALL.len()]) {
-        for (kind, count) in Kind::ALL.into_iter().zip(entries) {
-            self.entries
-                .with_label_values(&[kind.as_str()])
-                .set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// Counts a session that began.
+    pub fn began(&self, carrier: Carrier) {
+        self.begun.with_label_values(&[carrier.as_str()]).inc();
+    }
+
+    /// Counts a session that ended.
+    pub fn ended(&self, carrier: Carrier, why: Why) {
+        self.ended
+            .with_label_values(&[carrier.as_str(), why.as_str()])
+            .inc();
+    }
+
+    /// Counts a cookie that was looked up.
+    pub fn looked_up(&self, result: Lookup) {
+        if let Some((_, counter)) = self.lookups.iter().find(|(known, _)| *known == result) {
+            counter.inc();
         }
     }
 
-    /// Notes that the log is read from the start.
-    pub fn reloaded(&self, cause: Cause) {
-        self.reloads.with_label_values(&[cause.as_str()]).inc();
+    /// Counts a session that was touched.
+    pub fn touched(&self, result: Touch) {
+        self.touches.with_label_values(&[result.as_str()]).inc();
     }
 
-    /// Notes what became of a message of the identity server.
-    pub fn webhook(&self, result: WebhookResult) {
-        self.webhook_events
-            .with_label_values(&[result.as_str()])
-            .inc();
+    /// Counts a renewal.
+    pub fn renewed(&self, result: Renewal) {
+        self.renewals.with_label_values(&[result.as_str()]).inc();
     }
 }

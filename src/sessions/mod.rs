@@ -13,26 +13,16 @@
 //! waits for a memory to forget it.
 
 mod agent;
-pub mod coarsen;
 pub mod cookie;
-mod counts;
-mod follower;
 mod index;
-pub mod list;
 mod live;
 pub mod lookup;
 mod metrics;
 pub mod record;
 pub mod renew;
-pub mod replica;
-pub mod revocation;
 pub mod sign_in;
 mod unstored;
 
-pub use counts::SessionMetrics;
-pub use follower::{Follower, Revocations, Revoked, Status};
-pub use list::{CleanAt, Listed};
 pub use live::{Live, Proven};
 pub use lookup::{Found, Sessions};
-pub use metrics::{RevocationMetrics, WebhookResult};
-pub use revocation::{Name, Revocation, What};
+pub use metrics::SessionMetrics;

@@ -10,9 +10,9 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::agent;
-use crate::config::secret::Secret;
+use crate::secrets::digest::{self, Digest};
+use crate::secrets::secret::Secret;
 use crate::tokens::Proof;
-use crate::tokens::digest::{self, Digest};
 
 /// What a session is called: the SHA-256 of its cookie's random part, or a digest of issuer and `session_id`.
 pub type SessionName = Digest;
@@ -156,7 +156,7 @@ impl InnerTokens {
 mod secret {
     use serde::{Deserialize as _, Deserializer, Serializer};
 
-    use crate::config::secret::Secret;
+    use crate::secrets::secret::Secret;
 
     pub(super) fn serialize<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(std::str::from_utf8(secret.expose()).unwrap_or_default())

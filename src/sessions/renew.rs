@@ -17,15 +17,15 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::counts::{Renewal, Why};
 use super::index::Entry;
 use super::live::Live;
 use super::lookup::Sessions;
+use super::metrics::{Renewal, Why};
 use super::record::{InnerTokens, Session};
 use super::unstored::{LONGEST, Storing};
 use crate::clock;
-use crate::config::secret::Secret;
 use crate::denial::{Denial, Reason};
+use crate::secrets::secret::Secret;
 use crate::store::Unreachable;
 use crate::tokens::Verified;
 

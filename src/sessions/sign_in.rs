@@ -13,13 +13,13 @@ use hyper::header::HeaderValue;
 use serde::Serialize;
 
 use super::cookie::{self, Cookie};
-use super::counts::Why;
-use super::follower::Revoked;
 use super::index::{Entry, Index};
-use super::list::LEEWAY;
 use super::lookup::{ATTEMPTS, Sessions};
+use super::metrics::Why;
 use super::record::{Carrier, InnerTokens, Origin, Seen, Session, SessionName, of_bearer};
-use super::revocation::{Revocation, What, hex};
+use crate::revocation::Revoked;
+use crate::revocation::list::LEEWAY;
+use crate::revocation::{Revocation, What, hex};
 use crate::store::{Kind, Swap, Unreachable, Version};
 
 /// How long it is remembered at least that a cookie was replaced, in seconds, though its session be long over: as long as an answer to it may be

@@ -26,7 +26,7 @@ pub use redis::Redis;
 
 pub use crate::breaker::Outage;
 use crate::clock;
-use crate::config::checked::{Config, StoreChoice};
+use crate::policy::{Config, StoreChoice};
 
 /// An answer of the store, in time. Boxed, because the store is chosen by the configuration; nothing on a request's warm path asks it.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Unreachable>> + Send + 'a>>;

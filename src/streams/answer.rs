@@ -14,8 +14,8 @@ use tokio::time::{Sleep, sleep};
 use super::events::{self, Events};
 use super::registry::Live;
 use super::{Cause, Ending, Kind, grpc};
-use crate::answer::AnswerError;
 use crate::auth::Standing;
+use crate::gateway::answer::AnswerError;
 use crate::record::Trail;
 use crate::upstream::UpstreamBody;
 

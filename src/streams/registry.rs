@@ -26,8 +26,8 @@ use super::{Cause, Ending, Kind};
 use crate::auth::Standing;
 use crate::clock;
 use crate::denial::{Denial, Reason};
+use crate::gateway::process::Process;
 use crate::panics::caught;
-use crate::process::Process;
 
 /// Over how long judging again is spread after a reload, and in how many portions.
 const SPREAD: Duration = Duration::from_secs(1);

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use quick_cache::sync::Cache;
 
 use super::Verified;
-use super::digest::{self, Digest};
+use crate::secrets::digest::{self, Digest};
 
 /// The process-wide memory of verified tokens. Refusals are not remembered: each costs its sender as much as us, and a stranger
 /// could fill the memory with them.

@@ -7,8 +7,8 @@
 
 use serde_json::Value;
 
-use crate::config::side_url::SideUrl;
 use crate::json;
+use crate::policy::side_url::SideUrl;
 
 /// The path of the keys that the document at `url` names for `issuer`. The error holds nothing of the document but a host.
 pub(super) fn jwks_path(document: &[u8], url: &SideUrl, issuer: &str) -> Result<String, String> {

@@ -20,9 +20,9 @@ use super::metrics::FetchResult;
 use super::source::Source;
 use super::sources::Surroundings;
 use super::stored::{Document, Stored};
-use crate::config::checked::Publication;
-use crate::config::side_url::SideUrl;
-use crate::side_call::{Limits, Reply, SideCallError, SideClient};
+use crate::http_client::{Limits, Reply, SideCallError, SideClient};
+use crate::policy::Publication;
+use crate::policy::side_url::SideUrl;
 
 /// What one call may cost. The deadline is a choice, not a measurement.
 const LIMITS: Limits = Limits {

@@ -10,14 +10,14 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
 use super::claims::Rules;
-use super::digest::{self, Digest};
 use super::jws::Jws;
 use super::keys::{Key, KeySet};
 use super::source::{Missing, Source};
 use super::sources::KeySources;
 use super::{Origin, Verified};
-use crate::config::checked::{KeySource, TokenIssuer};
 use crate::denial::{Denial, Reason};
+use crate::policy::{KeySource, TokenIssuer};
+use crate::secrets::digest::{self, Digest};
 
 /// An entry, ready to judge.
 pub(super) struct Issuer {

@@ -14,9 +14,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
-use super::digest::{self, Digest};
 use crate::denial::{Denial, Reason};
 use crate::json;
+use crate::secrets::digest::{self, Digest};
 
 /// The longest token that is looked at. Real ones have about 1 KiB; the number is arbitrary.
 pub(super) const MAX_LENGTH: usize = 8 * 1024;

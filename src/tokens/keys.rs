@@ -12,12 +12,11 @@ use std::sync::Arc;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, crypto};
 use serde_json::{Map, Value};
 
-use super::Origin;
-use super::digest::{self, Digest};
-use super::jwk;
 use super::jws::Jws;
+use super::{Origin, jwk};
 use crate::denial::{Denial, Reason};
 use crate::json;
+use crate::secrets::digest::{self, Digest};
 
 /// The longest JWK set that is read.
 pub(super) const MAX_DOCUMENT: usize = 256 * 1024;

@@ -10,8 +10,6 @@
 
 mod cache;
 mod claims;
-mod demand;
-pub(crate) mod digest;
 mod discovery;
 mod fetch;
 mod issuer;
@@ -22,7 +20,7 @@ mod keys;
 mod metrics;
 pub mod mint;
 mod proof;
-mod recent;
+mod refetch;
 mod roca;
 mod source;
 mod sources;
@@ -30,6 +28,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 mod verify;
+mod worker_cache;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,23 +44,23 @@ pub use self::claims::LONGEST_ID;
 pub use self::keys::KeySet;
 pub use self::metrics::KeyMetrics;
 pub use self::proof::Proof;
-pub use self::recent::Recent;
 pub use self::source::{Source, SourceStatus};
 pub use self::sources::{KeySources, Surroundings};
 pub(crate) use self::verify::claims_of;
 pub use self::verify::{is_jws, is_service_key};
+pub use self::worker_cache::Recent;
 
 use self::claims::Facts;
-use self::digest::Digest;
 use self::issuer::Issuer;
 use self::jws::{Jws, Named};
 use self::source::{Missing, Settled};
 use self::verify::Refused;
 use crate::clock;
-use crate::config::checked::TokenIssuer;
 use crate::denial::{Denial, Reason};
 use crate::line::{Members, text_key};
-use crate::sessions::{CleanAt, Listed};
+use crate::policy::TokenIssuer;
+use crate::revocation::{CleanAt, Listed};
+use crate::secrets::digest::{self, Digest};
 
 /// The issuers of one configuration, with the process-wide memory. Cheap to build on every reload: fetched keys and verified
 /// tokens outlive it.

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use jsonwebtoken::Algorithm;
 use serde::{Deserialize, Serialize};
 
-use super::digest::{self, Digest};
 use super::jws::{Jws, Named};
 use super::{Origin, Tokens, Verified};
-use crate::sessions::revocation::hex;
+use crate::revocation::hex;
+use crate::secrets::digest::{self, Digest};
 
 /// That a token was verified, by which entry of `tokens`, and with which key.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -19,13 +19,13 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::demand::COOL_DOWN;
 use super::fetch::keep_fresh;
 use super::metrics::KeyMetrics;
+use super::refetch::COOL_DOWN;
 use super::source::Source;
-use crate::config::checked::Publication;
+use crate::http_client::SideCalls;
 use crate::panics::caught;
-use crate::side_call::SideCalls;
+use crate::policy::Publication;
 use crate::store::Store;
 
 /// The sources of all snapshots.

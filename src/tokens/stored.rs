@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::keys::KeySet;
 use super::source::{Source, is_usable, usable_until};
 use super::sources::Surroundings;
-use crate::config::checked::Publication;
+use crate::policy::Publication;
 use crate::store::{Kind, Store};
 
 /// How soon a store that did not answer is asked again.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::{exchange, http2};
-use crate::answer::AnswerError;
+use crate::gateway::answer::AnswerError;
 
 /// An answer's body, streamed.
 #[derive(Debug)]

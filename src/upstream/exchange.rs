@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::http1::{AnswerHead, Malformed, Outgoing, Piece, ReadFailure};
 use super::lease::Lease;
 use super::upload::{self, Fault};
-use crate::answer::AnswerError;
+use crate::gateway::answer::AnswerError;
 
 /// How long to wait for what.
 #[derive(Clone, Debug)]

@@ -9,13 +9,13 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 
 use super::UpstreamBody;
-use crate::answer::Answer;
 use crate::auth::Standing;
-use crate::config::checked::Learn;
 use crate::database::ParamType;
 use crate::denial::{Denial, Reason};
 use crate::facts::Unbound;
 use crate::facts::learned::Binding;
+use crate::gateway::answer::Answer;
+use crate::policy::Learn;
 
 /// Longest answer that is read for an id. A choice.
 const LONGEST: usize = 1 << 20;

@@ -13,7 +13,6 @@
 //!
 //! Over HTTP/2 the connection is shared; there, a request of which nothing was sent is sent again, and any other is not.
 
-mod alarm;
 mod body;
 mod exchange;
 mod headers;
@@ -23,6 +22,7 @@ mod learn;
 mod lease;
 mod location;
 mod pool;
+mod timeouts;
 mod upload;
 
 use std::future::poll_fn;
@@ -37,11 +37,11 @@ pub use body::UpstreamBody;
 pub(crate) use lease::Switched;
 pub use pool::Pools;
 
-use crate::answer::Answer;
 use crate::auth::{Permit, Spent, Standing, rest};
-use crate::config::checked::{Protocol, Target};
 use crate::denial::{Denial, Reason};
-use crate::process::Process;
+use crate::gateway::answer::Answer;
+use crate::gateway::process::Process;
+use crate::policy::{Protocol, Target};
 use crate::record::Trail;
 use crate::streams::{Kind, Opening, Streaming, TunnelLimits, grpc};
 use exchange::{Failure, Limits};

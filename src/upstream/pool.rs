@@ -18,15 +18,15 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::alarm::Alarms;
 use super::http1::{Connection, ReadBuffer};
 use super::http2::{Channel, Channels, Share};
 use super::lease::Lease;
+use super::timeouts::Alarms;
+use crate::auth::snapshot::Snapshot;
 use crate::clock;
-use crate::config::checked::Upstream;
-use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
-use crate::metrics::Metrics;
+use crate::gateway::metrics::Metrics;
+use crate::policy::Upstream;
 
 /// The pools of one worker.
 #[derive(Debug)]

@@ -3,23 +3,22 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use foregate::config::checked::Supabase;
-use foregate::config::secret::Secret;
-use foregate::config::side_url::SideUrl;
-use foregate::dialect::WORDS_SINCE;
-use foregate::identity::{
+use foregate::denial::dialect::WORDS_SINCE;
+use foregate::http_client::SideCalls;
+use foregate::policy::Supabase;
+use foregate::policy::side_url::SideUrl;
+use foregate::secrets::secret::Secret;
+use foregate::sign_in::{
     AuthError, Call, CallError, Grant, IdentityMetrics, IdentityServer, Operation, Reply,
 };
-use foregate::side_call::SideCalls;
 use foregate::store::Outage;
 use futures_util::future::join_all;
 use hyper::Method;
 use prometheus::Registry;
 use serde_json::{Value, json};
 
-use crate::support::AuthServer;
 use crate::support::auth_server::{Behave, Hold, Options, PUBLISHABLE, SECRET};
-use crate::support::{eventually, in_time};
+use crate::support::{AuthServer, eventually, in_time};
 
 const EMAIL: &str = "ada@example.test";
 const PASSWORD: &str = "correct horse";

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Lines};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
-use foregate::outage::State;
+use foregate::policy::outage::State;
 use serde_json::Value;
 
 use crate::support::config::KEY;

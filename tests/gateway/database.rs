@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use foregate::config;
 use foregate::database::{Database, DatabaseError, Param, ParamType, Statement};
-use foregate::metrics::Metrics;
+use foregate::gateway::metrics::Metrics;
 use foregate::store::Outage;
 use uuid::Uuid;
 

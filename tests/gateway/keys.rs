@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use foregate::denial::Reason;
-use foregate::outage::{self, AccessClass, State};
+use foregate::policy::outage::{self, AccessClass, State};
 use foregate::tokens::mint::Signer;
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};

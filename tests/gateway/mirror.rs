@@ -8,7 +8,7 @@ use foregate::auth::LayerName;
 use crate::support::{Gateway, Http};
 
 /// Files of `src/auth` that are no layers.
-const NOT_LAYERS: [&str; 3] = ["mod", "chain", "caller"];
+const NOT_LAYERS: [&str; 4] = ["mod", "chain", "caller", "snapshot"];
 
 fn file(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()

@@ -18,12 +18,13 @@ use super::{Identity, csrf};
 use crate::auth::Caller;
 use crate::clock;
 use crate::denial::{Denial, Extra, Reason};
-use crate::outage::{AccessClass, Answer, State};
+use crate::policy::outage::{AccessClass, Answer, State};
 use crate::request::Inbound;
 use crate::request::headers::OwnCookie;
+use crate::revocation::{CleanAt, Listed};
 use crate::sessions::record::SessionName;
 use crate::sessions::renew::Renewable;
-use crate::sessions::{CleanAt, Found, Listed, Live, Proven, cookie};
+use crate::sessions::{Found, Live, Proven, cookie};
 use crate::tokens::{Presented, claims_of};
 
 /// For the operator.

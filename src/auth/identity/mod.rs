@@ -20,12 +20,13 @@ use hyper::header::HeaderValue;
 use super::roles::RoleTable;
 use super::{Caller, Inquiry, Layer, LayerName};
 use crate::clock;
-use crate::config::checked::{Access, ApiKey, CredentialSource};
 use crate::denial::{Denial, Reason};
-use crate::outage::{self, AccessClass};
+use crate::policy::outage::{self, AccessClass};
+use crate::policy::{Access, ApiKey, CredentialSource};
 use crate::request::Inbound;
 use crate::request::apikey::{self, APIKEY};
-use crate::sessions::{CleanAt, Listed, Revocations, Sessions};
+use crate::revocation::{CleanAt, Listed, Revocations};
+use crate::sessions::Sessions;
 use crate::store::Outage;
 use crate::tokens::{Presented, Tokens, Verified, is_service_key};
 

@@ -9,7 +9,6 @@
 
 mod asked;
 mod headers;
-pub mod rules;
 mod text;
 
 #[cfg(test)]
@@ -23,12 +22,12 @@ use serde_json::Value;
 
 use self::asked::{Asked, Embed, Item};
 use self::headers::Said;
-use self::rules::{Columns, Embeds, RestRules, Table};
 use super::identifiers::Identified;
 use super::{Check, Layer, LayerName};
 use crate::denial::{Denial, Reason};
+use crate::policy::path::{Pattern, Segment};
+use crate::policy::rest::{self as rules, Columns, Embeds, RestRules, Table};
 use crate::request::Inbound;
-use crate::request::path::{Pattern, Segment};
 
 /// The layer.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 //! PostgREST's own grammar is wider: names with spaces, dashes, and letters of any script, and blanks in many places. What is read here is what its
 //! clients write, and has one reading in both; the rest is refused.
 
-use super::rules::is_name;
+use crate::policy::rest::is_name;
 
 /// How deep brackets may stand in brackets.
 pub(super) const DEPTH: usize = 12;

@@ -4,12 +4,10 @@
 //! lacks. Trusts: what identity proved of the caller; the canonical request. Not here: what an expression may say (`condition`), and
 //! anything that must be looked up: a condition sees no facts.
 
-pub mod condition;
-
-use self::condition::Scope;
 use super::performance::Informed;
 use super::{Check, Layer, LayerName};
 use crate::denial::{Denial, Reason};
+use crate::policy::condition::Scope;
 use crate::request::Inbound;
 
 /// The layer.

@@ -19,21 +19,20 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value, json};
 
 use crate::auth::Permit;
+use crate::auth::snapshot::Snapshot;
 use crate::cli::offline;
+use crate::cli::test::cases::{BEFORE, Caller, Case};
 use crate::clock;
 use crate::config::Loaded;
-use crate::config::cases::{BEFORE, Caller, Case};
-use crate::config::checked::{Config, KeySource, RowSource, Serve, StaticFacts, Target};
-use crate::config::secret::Secret;
-use crate::config::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
 use crate::facts::learned::Binding;
 use crate::gateway;
+use crate::policy::{Config, KeySource, RowSource, Serve, StaticFacts, Target};
 use crate::record::{Record, Verdict};
 use crate::request::Connection;
 use crate::request::body::Body;
-use crate::sessions::Follower;
-use crate::sessions::revocation::hex;
+use crate::revocation::{Follower, hex};
+use crate::secrets::secret::Secret;
 use crate::tokens::mint::{Claims, Signer};
 
 /// How many things may be bound in the store of a run; arbitrary, and more than anybody writes by hand.

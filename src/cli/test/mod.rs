@@ -3,6 +3,7 @@
 //! Decides: how cases and their outcomes are told, and that one difference is a failure. Trusts: `judge`, which asks the chain of a
 //! running gateway and nothing else. Not here: what a case may say (`config::cases`).
 
+pub(crate) mod cases;
 mod judge;
 
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{Config, Format};
 use crate::config;
-use crate::config::cases::{self, Case, Cases, Expected};
+use cases::{Case, Cases, Expected};
 use judge::{Judge, Outcome};
 
 #[derive(Args, Debug)]

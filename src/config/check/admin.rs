@@ -6,12 +6,12 @@
 use std::net::SocketAddr;
 
 use super::{Checker, section};
-use crate::config::checked::{Admin, Operator};
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, List, Value};
-use crate::sessions::revocation::hex;
-use crate::tokens::digest::{self, Digest};
+use crate::policy::{Admin, Operator};
+use crate::revocation::hex;
+use crate::secrets::digest::{self, Digest};
 
 /// Letters and digits of an operator's token: as many as 24 random bytes have in base64.
 const LEAST_TOKEN: usize = 32;

@@ -12,11 +12,11 @@ use rustls::RootCertStore;
 use url::{Host, Url};
 
 use super::{Checker, secs};
-use crate::config::checked::{Database, DatabaseServer, StoreTls};
 use crate::config::file;
 use crate::config::node::Text;
-use crate::config::secret::Secret;
 use crate::config::wire::{Field, Value};
+use crate::policy::{Database, DatabaseServer, StoreTls};
+use crate::secrets::secret::Secret;
 
 const EXAMPLE: &str = "write the URL of the server, such as `postgres://foregate:password@db.example.com:5432/postgres`";
 

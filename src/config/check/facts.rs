@@ -9,19 +9,20 @@ use std::time::Duration;
 
 use super::routes::Around;
 use super::{AllFacts, Checker, DAY, secs};
-use crate::config::checked::{
-    Access, BodyIds, BodyStep, Demand, DemandOf, Facts, IdPlace, Learn, Query, ResourceKind,
-    RowSource, StaticFacts, StaticRow, Target, TokenIssuer,
-};
 use crate::config::file::{self, File, ResourceField, ResourceThing};
 use crate::config::node::Text;
 use crate::config::problem::Place;
-use crate::config::spelling::nearest;
 use crate::config::wire::{Field, Named, Value};
 use crate::database::ParamType;
-use crate::facts::{Template, fact};
+use crate::facts::fact;
+use crate::policy::path::{ParameterKind, Pattern, Segment};
+use crate::policy::spelling::nearest;
+use crate::policy::sql_template::Template;
+use crate::policy::{
+    Access, BodyIds, BodyStep, Demand, DemandOf, Facts, IdPlace, Learn, Query, ResourceKind,
+    RowSource, StaticFacts, StaticRow, Target, TokenIssuer,
+};
 use crate::request::body::JUDGED;
-use crate::request::path::{ParameterKind, Pattern, Segment};
 
 const NO_DATABASE: &str = "add `database`, or write the rows under `static_facts`";
 
@@ -298,10 +299,7 @@ impl Checker<'_> {
     }
 
     /// Facts that are written down.
-    pub(in crate::config) fn static_facts(
-        &mut self,
-        field: &Field<file::StaticFacts>,
-    ) -> Option<StaticFacts> {
+    pub(crate) fn static_facts(&mut self, field: &Field<file::StaticFacts>) -> Option<StaticFacts> {
         let absent = file::StaticFacts::absent();
         let wire = super::section(field, &absent)?;
         let inactive = match &wire.inactive {

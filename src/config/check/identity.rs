@@ -9,12 +9,12 @@ use std::sync::Arc;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, TRANSFER_ENCODING};
 
 use super::{Checker, or};
-use crate::config::checked::{Supabase, TokenIssuer};
 use crate::config::file;
 use crate::config::node::Text;
-use crate::config::secret::Secret;
-use crate::config::side_url::{SideUrl, SideUrlError};
 use crate::config::wire::{Field, Value};
+use crate::policy::side_url::{SideUrl, SideUrlError};
+use crate::policy::{Supabase, TokenIssuer};
+use crate::secrets::secret::Secret;
 use crate::tokens::is_service_key;
 
 /// Where Supabase has it, below the URL of a project.

@@ -4,12 +4,12 @@
 //! derived from them (`store::seal`).
 
 use super::Checker;
-use crate::config::checked::MasterKey;
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::problem::Place;
-use crate::config::secret::Secret;
 use crate::config::wire::{Field, List, Value};
+use crate::policy::MasterKey;
+use crate::secrets::secret::Secret;
 
 /// Shortest secret: as many bytes as the keys that are derived from it.
 const SHORTEST: usize = 32;

@@ -5,10 +5,10 @@
 
 use super::Checker;
 use crate::auth::LayerName;
-use crate::config::checked::{WaivedMode, Waiver};
 use crate::config::file::{Layer, Layers, Mode};
 use crate::config::units::Date;
 use crate::config::wire::{Field, Value};
+use crate::policy::{WaivedMode, Waiver};
 
 /// Longest time a layer may be waived: what is off for longer is off for good, and nobody decided that.
 const MAX_DAYS: i64 = 30;

@@ -34,15 +34,15 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(in crate::config) use names::Url;
+pub(crate) use names::Url;
 
-use super::checked::{Config, Connections, Environment, Facts, ResourceKind, StaticFacts};
 use super::file::{self, File};
 use super::inputs::Inputs;
 use super::node::Text;
 use super::problem::{Place, Report};
 use super::units::{Size, written, written_size};
 use super::wire::{Field, List, Value};
+use crate::policy::{Config, Connections, Environment, Facts, ResourceKind, StaticFacts};
 
 /// Everything about facts.
 type AllFacts = (Facts, Vec<ResourceKind>, StaticFacts);

@@ -8,10 +8,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use hyper::Uri;
 
 use super::Checker;
-use crate::config::checked::TrustedProxies;
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, List, Value};
+use crate::policy::TrustedProxies;
 
 impl Checker<'_> {
     /// Host names without port, lower case. Nothing written means any host.
@@ -126,7 +126,7 @@ pub(super) fn host(text: &str) -> Option<String> {
 
 /// A URL, taken apart.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::config) struct Url {
+pub(crate) struct Url {
     /// Whether the scheme is `https`.
     pub tls: bool,
     /// Lower case, an IPv6 address without brackets.
@@ -139,7 +139,7 @@ pub(in crate::config) struct Url {
 
 impl Url {
     /// Takes an `http` or `https` URL apart. The error says what is wrong with it.
-    pub(in crate::config) fn parse(text: &str) -> Result<Self, &'static str> {
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         if text.contains('#') {
             return Err("has a fragment (`#`); remove it");
         }

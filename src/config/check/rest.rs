@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Checker, or};
-use crate::auth::rest::rules::{self, Columns, Embeds, RestRules, Table};
-use crate::config::checked::{Tail, Target};
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::problem::Place;
 use crate::config::wire::{Field, List, Value};
-use crate::request::path::{Pattern, Segment};
+use crate::policy::path::{Pattern, Segment};
+use crate::policy::rest::{self, Columns, Embeds, RestRules, Table};
+use crate::policy::{Tail, Target};
 
 impl Checker<'_> {
     /// `Some(None)` for a route that does not look at what is asked of its upstream.
@@ -142,7 +142,7 @@ impl Checker<'_> {
     }
 
     fn rest_name(&mut self, name: &str, shown: &str, what: &str, place: &Place) -> Option<String> {
-        if !rules::is_name(name) {
+        if !rest::is_name(name) {
             self.report.problem_instead(
                 place,
                 format!("`{shown}` is not the name of a {what} that can be granted"),

@@ -11,10 +11,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{Checker, DAY, MINUTES_5, section};
-use crate::config::checked::{Revocations, TokenIssuer, Webhook};
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, Value};
+use crate::policy::{Revocations, TokenIssuer, Webhook};
 
 /// Bytes of a webhook's secret, as Standard Webhooks has it.
 const SECRET: std::ops::RangeInclusive<usize> = 24..=64;

@@ -5,10 +5,10 @@
 
 use super::Checker;
 use crate::auth::roles::{Action, BANNED};
-use crate::config::checked::{Grants, Roles, TokenIssuer};
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, List, Many, Named, Value};
+use crate::policy::{Grants, Roles, TokenIssuer};
 
 impl Checker<'_> {
     /// The rules of roles; without a word, those of a Supabase project.

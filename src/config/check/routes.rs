@@ -10,16 +10,16 @@ use hyper::Method;
 use super::overlap::Placed;
 use super::{AllFacts, Checker, DAY, TICK, or, section};
 use crate::auth::roles::Action;
-use crate::config::checked::{
-    Access, Environment, Errors, Protocol, Route, Serve, Tail, Target, Timeouts, TrailingSlash,
-    Waiver,
-};
 use crate::config::file::{self, Defaults, File};
 use crate::config::node::Text;
 use crate::config::units::Size;
 use crate::config::wire::{Field, List, Value};
-use crate::request::method::{Methods, ROUTABLE};
-use crate::request::path::Pattern;
+use crate::policy::methods::{Methods, ROUTABLE};
+use crate::policy::path::Pattern;
+use crate::policy::{
+    Access, Environment, Errors, Protocol, Route, Serve, Tail, Target, Timeouts, TrailingSlash,
+    Waiver,
+};
 
 /// Longest body unless something else is written.
 const BODY_LIMIT: u64 = 1 << 20;

@@ -7,13 +7,11 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::{Checker, DAY, HOUR, or, secs, section};
-use crate::config::checked::{
-    Environment, HOST_PREFIX, Revocations, SameSite, Sessions, is_secure_name,
-};
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::units::written;
 use crate::config::wire::{Field, Value};
+use crate::policy::{Environment, HOST_PREFIX, Revocations, SameSite, Sessions, is_secure_name};
 use crate::request::headers::OWN_COOKIE;
 
 /// A shorter one says no more than this, and a longer one makes every request longer.

@@ -10,13 +10,13 @@ use std::time::Duration;
 use super::overlap::Placed;
 use super::routes::Around;
 use super::{Checker, MINUTES_5, or, secs, section};
-use crate::config::checked::{Access, ConfirmEmail, Deadlines, Limits, Serve, SignIn, Throttling};
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::problem::Place;
 use crate::config::units::Size;
 use crate::config::wire::{Field, List, Many, Value};
-use crate::identity::endpoints::Endpoint;
+use crate::policy::endpoint::Endpoint;
+use crate::policy::{Access, ConfirmEmail, Deadlines, Limits, Serve, SignIn, Throttling};
 use crate::store::Rate;
 
 /// Where the routes are unless something else is written.

@@ -10,11 +10,11 @@ use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
 use super::{Checker, secs};
-use crate::config::checked::{MasterKey, Redis, StoreChoice, StoreTls};
 use crate::config::file;
 use crate::config::node::Text;
-use crate::config::secret::Secret;
 use crate::config::wire::{Field, List, Value};
+use crate::policy::{MasterKey, Redis, StoreChoice, StoreTls};
+use crate::secrets::secret::Secret;
 
 const EXAMPLE: &str =
     "write the URL of the server, such as `rediss://user:password@redis.example.com:6379/0`";

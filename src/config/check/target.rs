@@ -5,11 +5,11 @@
 
 use super::Checker;
 use super::routes::Around;
-use crate::config::checked::{Access, Environment, Serve, Target};
 use crate::config::file;
 use crate::config::node::Text;
-use crate::config::spelling::nearest;
 use crate::config::wire::{Field, Value};
+use crate::policy::spelling::nearest;
+use crate::policy::{Access, Environment, Serve, Target};
 
 impl Checker<'_> {
     /// `Some(None)` for a route that goes nowhere.

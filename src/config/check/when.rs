@@ -4,11 +4,11 @@
 //! Not here: asking it.
 
 use super::Checker;
-use crate::auth::when::condition::{Condition, Fault};
-use crate::config::checked::Access;
 use crate::config::node::Text;
 use crate::config::problem::Place;
 use crate::config::wire::{Field, Value};
+use crate::policy::Access;
+use crate::policy::condition::{Condition, Fault};
 
 impl Checker<'_> {
     /// `Some(None)` if the route has none.

@@ -26,13 +26,13 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::checked::{
+use super::{Loaded, Problems, file, load, load_at};
+use crate::auth::LayerName;
+use crate::policy::methods::Methods;
+use crate::policy::{
     Access, Authorization, CredentialSource, Errors, Grants, KeySource, ListenKind, Serve, Target,
     UpstreamHost,
 };
-use super::{Loaded, Problems, file, load, load_at};
-use crate::auth::LayerName;
-use crate::request::method::Methods;
 
 /// 2026-12-01T00:00:00Z.
 const NOW: i64 = 1_796_083_200;

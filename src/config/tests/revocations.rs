@@ -43,10 +43,10 @@ fn a_token_is_known_by_its_digest_however_it_is_written() {
         let loaded = load_in(dir.path(), &text).unwrap_or_else(|problems| panic!("{problems}"));
         loaded.config.admin.operators[0].token_sha256
     };
-    let expected = crate::tokens::digest::of(TOKEN.as_bytes());
+    let expected = crate::secrets::digest::of(TOKEN.as_bytes());
     assert_eq!(digest(&format!("token: {TOKEN}")), expected);
     assert_eq!(digest("token_file: secret"), expected, "one newline is cut");
-    let hex = crate::sessions::revocation::hex::written(&expected);
+    let hex = crate::revocation::hex::written(&expected);
     assert_eq!(digest(&format!("token_sha256: {hex}")), expected);
 }
 

@@ -303,7 +303,7 @@ fn a_table_is_granted_by_columns_and_what_is_not_written_is_not_granted() {
     assert!(projects.read.has("id") && !projects.read.has("secret"));
     assert!(projects.write.has("anything") && !projects.delete);
     assert!(rest.rpc.contains("search") && !rest.openapi);
-    assert_eq!(rest.embeds, crate::auth::rest::rules::Embeds::Deny);
+    assert_eq!(rest.embeds, crate::policy::rest::Embeds::Deny);
     assert_eq!(rest.schemas, ["public"]);
     for (path, more, word) in [
         (

@@ -1,7 +1,7 @@
 //! `sessions`, and cookies as credentials.
 
 use super::*;
-use crate::config::checked::{CredentialSource, SameSite};
+use crate::policy::{CredentialSource, SameSite};
 
 fn with_base(text: &str) -> String {
     format!("{BASE}{text}routes: [{{ path: /a, access: public }}]\n")

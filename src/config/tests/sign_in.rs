@@ -1,8 +1,8 @@
 //! The sign-in routes.
 
 use super::*;
-use crate::config::checked::{Config, ConfirmEmail};
-use crate::identity::endpoints::Endpoint;
+use crate::policy::endpoint::Endpoint;
+use crate::policy::{Config, ConfirmEmail};
 
 fn bad(text: &str) -> Problems {
     load_in(Path::new("."), text).expect_err(text)

@@ -34,8 +34,8 @@ use super::{
 };
 use crate::breaker::{Breaker, Shut};
 use crate::clock;
-use crate::config::checked::{self, MasterKey};
 use crate::log::Sparing;
+use crate::policy::{self, MasterKey};
 
 /// Longest record that is read; a key set is a quarter of it at most.
 const LONGEST_RECORD: i64 = 1 << 20;
@@ -74,7 +74,7 @@ impl Redis {
     ///
     /// Keys, certificates or addresses that cannot be used.
     pub fn start(
-        config: &checked::Redis,
+        config: &policy::Redis,
         keys: &[MasterKey],
         metrics: Arc<StoreMetrics>,
     ) -> anyhow::Result<Arc<Self>> {

@@ -30,9 +30,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{Kind, Unreachable};
-use crate::config::checked::MasterKey;
-use crate::derive::Derivation;
-use crate::tokens::digest;
+use crate::policy::MasterKey;
+use crate::secrets::derive::Derivation;
+use crate::secrets::digest;
 
 /// First byte of a record. Another version is another format, and opens nothing here.
 const VERSION: u8 = 1;

@@ -6,7 +6,7 @@
 )]
 
 use super::*;
-use crate::config::secret::Secret;
+use crate::secrets::secret::Secret;
 
 /// Where a record is put.
 fn first(seals: &Seals, kind: Kind, name: &[u8]) -> String {

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::side_call::{Limits, SideCallError, SideCalls, SideClient};
+use crate::http_client::{Limits, SideCallError, SideCalls, SideClient};
 use crate::store::{Kind, Memory, Store};
 use crate::tokens::Surroundings;
 use crate::tokens::keys::MAX_DOCUMENT;

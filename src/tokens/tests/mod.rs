@@ -27,10 +27,10 @@ use serde_json::Value;
 
 use super::mint::{Claims, Signer};
 use super::{KeyMetrics, KeySources, Presented, Tokens, Verified, VerifiedCache};
-use crate::config::checked::{KeySource, Publication, TokenIssuer};
-use crate::config::secret::Secret;
-use crate::config::side_url::SideUrl;
 use crate::denial::{Denial, Reason};
+use crate::policy::side_url::SideUrl;
+use crate::policy::{KeySource, Publication, TokenIssuer};
+use crate::secrets::secret::Secret;
 
 /// The instant of every test that does not name another.
 const NOW: i64 = 1_800_000_000;

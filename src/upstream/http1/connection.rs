@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::body::{Decoder, Piece};
 use super::head::{self, AnswerHead};
 use super::{Malformed, Outgoing};
-use crate::upstream::alarm::Alarm;
+use crate::upstream::timeouts::Alarm;
 use crate::upstream::upload::Fault;
 
 /// How much is read at once, which also bounds what of an answer waits for a slow client.

@@ -14,7 +14,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{self, Sleep, sleep_until};
 
 use super::channel::Share;
-use crate::answer::AnswerError;
+use crate::gateway::answer::AnswerError;
 use crate::upstream::exchange::Limits;
 use crate::upstream::upload::{self, Fault, Upload};
 

@@ -28,7 +28,7 @@ use super::exchange::Limits;
 use super::pool::Pool;
 use super::upload::Fault;
 use crate::denial::{Denial, Reason};
-use crate::process::Process;
+use crate::gateway::process::Process;
 
 /// How often a request is sent of which nothing was sent before. A connection that ends just then is bad luck; three are a server that
 /// takes none.

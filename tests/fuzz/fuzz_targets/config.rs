@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use foregate::clock::{unix_millis, unix_now};
-use foregate::config::snapshot::Snapshot;
+use foregate::auth::snapshot::Snapshot;
 use foregate::config::{Loaded, Problems, load_str};
 use foregate::facts::Shelf;
-use foregate::metrics::Metrics;
-use foregate::sessions::{Revocations, Sessions};
+use foregate::gateway::metrics::Metrics;
+use foregate::revocation::Revocations;
+use foregate::sessions::Sessions;
 use foregate::store::{Memory, Store};
 use foregate::tokens::{KeyMetrics, KeySources, VerifiedCache};
 use libfuzzer_sys::fuzz_target;

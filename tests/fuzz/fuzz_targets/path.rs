@@ -5,7 +5,7 @@
 #![no_main]
 
 use foregate::denial::Reason;
-use foregate::request::path::{Canonical, Pattern, canonicalise, fold};
+use foregate::policy::path::{Canonical, Pattern, canonicalise, fold};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

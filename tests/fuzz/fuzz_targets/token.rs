@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use foregate::config::checked::{KeySource, TokenIssuer};
-use foregate::config::secret::Secret;
+use foregate::policy::{KeySource, TokenIssuer};
+use foregate::secrets::secret::Secret;
 use foregate::tokens::mint::Signer;
 use foregate::tokens::{
     KeyMetrics, KeySources, Presented, Tokens, VerifiedCache, verify_signature,

@@ -1,7 +1,7 @@
 //! An identity server that hangs, resets, fails or is gone: everything it is asked is answered by its deadline, and nothing else notices.
 
 use foregate::denial::Reason;
-use foregate::outage::{AccessClass, State};
+use foregate::policy::outage::{AccessClass, State};
 
 use super::*;
 use crate::support::{Gateway, in_time};

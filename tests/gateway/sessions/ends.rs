@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use foregate::config::secret::Secret;
 use foregate::denial::Reason;
+use foregate::secrets::secret::Secret;
 use foregate::sessions::record::{Carrier, InnerTokens};
 use foregate::sessions::sign_in::{Granted, Own, Which, name_of_id};
 use foregate::tokens::mint::Claims;

@@ -71,8 +71,8 @@ async fn nobody_signs_in_with_a_cookie_that_could_not_be_kept() {
         subject: claims.as_object()["sub"].as_str().unwrap().to_owned(),
         session: None,
         tokens: foregate::sessions::record::InnerTokens {
-            access: foregate::config::secret::Secret::new("a"),
-            refresh: foregate::config::secret::Secret::new("b"),
+            access: foregate::secrets::secret::Secret::new("a"),
+            refresh: foregate::secrets::secret::Secret::new("b"),
         },
     };
     let carrier = foregate::sessions::record::Carrier::Cookie;

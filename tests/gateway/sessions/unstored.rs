@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use foregate::clock::unix_millis;
-use foregate::config::secret::Secret;
 use foregate::denial::Reason;
+use foregate::secrets::secret::Secret;
 use foregate::sessions::record::{InnerTokens, Session};
 use foregate::store::{Kind, Swap};
 use serde_json::json;

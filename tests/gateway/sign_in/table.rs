@@ -1,7 +1,7 @@
 //! What the identity server says, and what we say: every row of the table, end to end.
 
 use foregate::denial::Reason;
-use foregate::identity::endpoints::outcome::TABLE;
+use foregate::sign_in::endpoints::outcome::TABLE;
 use serde_json::json;
 
 use super::*;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use foregate::config;
 use foregate::denial::Reason;
 use foregate::log::Log as ServerLog;
-use foregate::outage::{AccessClass, Answer as Cell, State};
+use foregate::policy::outage::{AccessClass, Answer as Cell, State};
 use foregate::server::Server;
 use foregate::store::{
     Answer, Bucket, Entry, Kind, Level, Logged, Memory, Outage, Position, Store, Swap, Version,

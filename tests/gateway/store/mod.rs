@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foregate::config::{self, Loaded};
-use foregate::metrics::Metrics;
+use foregate::gateway::metrics::Metrics;
 use foregate::store::{self, Outage, Store};
 
 use crate::support::config::KEY;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use foregate::clock::unix_millis;
 use foregate::config;
-use foregate::config::secret::Secret;
-use foregate::metrics::Metrics;
+use foregate::gateway::metrics::Metrics;
 use foregate::request::headers::OWN_COOKIE;
+use foregate::revocation::Revocations;
+use foregate::secrets::secret::Secret;
+use foregate::sessions::Sessions;
+use foregate::sessions::cookie::Cookie;
 use foregate::sessions::record::{Carrier, InnerTokens, Seen};
 use foregate::sessions::sign_in::{Begun, Granted};
-use foregate::sessions::{Revocations, Sessions, cookie::Cookie};
 use foregate::store::{self, Outage, Store};
 use foregate::tokens::mint::Claims;
 use serde_json::Value;

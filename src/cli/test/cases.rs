@@ -1,0 +1,563 @@
+//! Policy tests: a file of requests, callers, and what is expected to become of them.
+//!
+//! Decides: which keys such a file has, and whether they make sense. Trusts: `yaml` and `wire`, which read it like a route map: every
+//! problem is told at once, with its line. Not here: judging (`cli::test`).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+
+use bytes::Bytes;
+use hyper::Method;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use serde_json::{Map, Value as Json};
+
+use crate::auth::LayerName;
+use crate::clock;
+use crate::config::Problems;
+use crate::config::check::Checker;
+use crate::config::file::{Aal, StaticFacts};
+use crate::config::inputs::{self, Inputs};
+use crate::config::interpolate::Variables;
+use crate::config::macros::wire;
+use crate::config::node::{Kind, Node, Text};
+use crate::config::problem::{Problem, Report};
+use crate::config::wire::{Decode, Field, List, Many, Named, Value, wrong};
+use crate::config::yaml;
+use crate::denial::Reason;
+use crate::policy;
+use crate::policy::spelling::nearest;
+
+wire! {
+    /// The whole file.
+    struct File {
+        facts: StaticFacts,
+        cases: List<Entry>,
+    }
+
+    /// One case.
+    struct Entry {
+        name: Text,
+        request: Asked,
+        caller: CallerOrNobody,
+        expect: Expect,
+    }
+
+    /// What is asked.
+    struct Asked {
+        method: Text,
+        path: Text,
+        host: Text,
+        address: Text,
+        headers: Named<Many<Text>>,
+        body: Document,
+    }
+
+    /// Who asks.
+    struct User {
+        subject: Text,
+        issuer: Text,
+        session: Text,
+        roles: Many<Text>,
+        aal: Aal,
+        anonymous: bool,
+        claims: Named<Document>,
+    }
+
+    /// What must become of it.
+    struct Expect {
+        allow: bool,
+        route: Text,
+        upstream: Text,
+        serve: Text,
+        deny: Text,
+        layer: Text,
+    }
+}
+
+/// A file of cases, checked.
+#[derive(Debug)]
+pub(crate) struct Cases {
+    /// What is known of callers and things: it stands in for the database.
+    pub facts: policy::StaticFacts,
+    /// At least one.
+    pub cases: Vec<Case>,
+}
+
+/// A case, checked.
+#[derive(Debug)]
+pub(crate) struct Case {
+    /// What it is about; unique in its file.
+    pub name: String,
+    /// The line it begins at.
+    pub line: u32,
+    /// What is asked.
+    pub request: Request,
+    /// Who asks; `None` is nobody.
+    pub caller: Option<Caller>,
+    /// What must become of it.
+    pub expect: Expected,
+}
+
+/// What is asked.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// Default GET.
+    pub method: Method,
+    /// Path and query, as a client would write them.
+    pub path: String,
+    /// Default: the first of the gateway's hosts.
+    pub host: Option<String>,
+    /// The peer's address. Default 203.0.113.1, which belongs to nobody (RFC 5737).
+    pub address: IpAddr,
+    /// Header fields, in order. Where there is a body and none of them says otherwise, it is JSON.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body: text as it stands, anything else as JSON.
+    pub body: Option<Bytes>,
+}
+
+/// Whose token comes with a request.
+#[derive(Debug, Default)]
+pub(crate) struct Caller {
+    /// `sub`.
+    pub subject: String,
+    /// Default: the issuer of the first entry of `tokens`.
+    pub issuer: Option<String>,
+    /// `session_id`.
+    pub session: Option<String>,
+    /// Roles, put where `roles.from` looks for them.
+    pub roles: Vec<String>,
+    /// The assurance level: 1 or 2.
+    pub aal: u8,
+    /// One of Supabase's anonymous users.
+    pub anonymous: bool,
+    /// More claims, or other values.
+    pub claims: BTreeMap<String, Json>,
+}
+
+/// What must become of a request.
+#[derive(Debug)]
+pub(crate) enum Expected {
+    /// It is let in; with what was written about where it goes.
+    Allow {
+        /// The name of the route.
+        route: Option<String>,
+        /// The name of the upstream.
+        upstream: Option<String>,
+        /// What is answered here, such as `health`.
+        serve: Option<String>,
+    },
+    /// It is refused.
+    Deny {
+        /// Why.
+        reason: Reason,
+        /// By whom: the name of a layer, or `request` for what is refused before anybody judges.
+        layer: Option<String>,
+        /// The route it belongs to.
+        route: Option<String>,
+    },
+}
+
+/// What is refused before any layer judges.
+pub(crate) const BEFORE: &str = "request";
+
+/// Reads a file of cases.
+///
+/// # Errors
+///
+/// Every problem at once.
+pub(crate) fn load(path: &Path) -> Result<Cases, Problems> {
+    let name = path.display().to_string();
+    let text = inputs::read_text(path, "the cases")?;
+    let environment = |name: &str| std::env::var(name).ok();
+    read(&name, &text, &environment)
+}
+
+fn read(name: &str, text: &str, vars: &dyn Fn(&str) -> Option<String>) -> Result<Cases, Problems> {
+    let mut report = Report::default();
+    let file = yaml::parse(text, &mut Variables::new(vars), &mut report)
+        .and_then(|node| File::decode(node, &mut report));
+    let cases = file.and_then(|file| check(&file, &mut report));
+    report.finish(name, text)?;
+    cases.ok_or_else(|| {
+        Problem::of_file(name, "the cases are refused, but the reason was lost", None).into()
+    })
+}
+
+fn check(file: &File, report: &mut Report) -> Option<Cases> {
+    let example = "write `cases: [{ name: …, request: { path: /… }, expect: { allow: true } }]`";
+    let list = file.cases.required(&file.place, "cases", example, report)?;
+    list.value.at_least_one(&list.place, report);
+    let facts = Checker {
+        report,
+        inputs: &mut Inputs::new(Path::new("")),
+        now: clock::unix_now(),
+    }
+    .static_facts(&file.facts);
+    let mut names: BTreeMap<&str, u32> = BTreeMap::new();
+    let mut cases = Vec::new();
+    for entry in &list.value.items {
+        if let Some(name) = entry.value.name.good()
+            && let Some(line) = names.insert(&name.value.value, name.place.line)
+        {
+            report.problem_instead(
+                &name.place,
+                format!("is also the name of the case at line {line}"),
+                "write another one, so that a failure names its case",
+            );
+        }
+        cases.extend(case(&entry.value, report));
+    }
+    let is_whole = cases.len() == list.value.written;
+    let facts = facts?;
+    is_whole.then_some(Cases { facts, cases })
+}
+
+fn case(wire: &Entry, report: &mut Report) -> Option<Case> {
+    let what = "write in a few words what this case is about";
+    let name = wire.name.required(&wire.place, "name", what, report);
+    let asked = wire.request.required(
+        &wire.place,
+        "request",
+        "write at least `{ path: /… }`",
+        report,
+    );
+    let request = asked.and_then(|asked| self::request(&asked.value, report));
+    let who = "write `nobody`, or `{ subject: … }`";
+    let caller = wire
+        .caller
+        .required(&wire.place, "caller", who, report)
+        .and_then(|caller| match &caller.value {
+            CallerOrNobody::Nobody => Some(None),
+            CallerOrNobody::User(user) => self::caller(user, report).map(Some),
+        });
+    let what = "write `{ allow: true }`, or `{ deny: REASON }`";
+    let expect = wire
+        .expect
+        .required(&wire.place, "expect", what, report)
+        .and_then(|expect| expected(&expect.value, report));
+    Some(Case {
+        name: name?.value.value.clone(),
+        line: wire.place.line,
+        request: request?,
+        caller: caller?,
+        expect: expect?,
+    })
+}
+
+fn request(wire: &Asked, report: &mut Report) -> Option<Request> {
+    let path = wire
+        .path
+        .required(
+            &wire.place,
+            "path",
+            "write one such as `/api/v1/projects`",
+            report,
+        )
+        .filter(|path| {
+            let rooted = path.value.value.starts_with('/');
+            if !rooted {
+                report.problem(&path.place, "must begin with `/`");
+            }
+            rooted
+        });
+    let method = match &wire.method {
+        Field::Absent => Some(Method::GET),
+        Field::Bad => None,
+        Field::Good(text) => told(
+            Method::from_bytes(text.value.value.as_bytes()),
+            text,
+            "is not a method",
+            report,
+        ),
+    };
+    let address = match &wire.address {
+        Field::Absent => Some(IpAddr::from([203, 0, 113, 1])),
+        Field::Bad => None,
+        Field::Good(text) => told(text.value.value.parse(), text, "is not an address", report),
+    };
+    let mut headers = Some(Vec::new());
+    if let Field::Good(named) = &wire.headers {
+        for (name, values) in &named.value.0 {
+            let field = HeaderName::try_from(name.value.as_str()).ok();
+            if field.is_none() {
+                report.problem(&name.place, "is not the name of a header field");
+            }
+            let mut all = Vec::new();
+            let written = values.as_ref().map_or(1, |values| values.value.0.written);
+            for value in values.iter().flat_map(|values| &values.value.0.items) {
+                let bytes = HeaderValue::try_from(value.value.value.as_str());
+                all.extend(told(
+                    bytes,
+                    value,
+                    "cannot be the value of a header field",
+                    report,
+                ));
+            }
+            match (&mut headers, field) {
+                (Some(headers), Some(field)) if all.len() == written => {
+                    headers.extend(all.into_iter().map(|value| (field.clone(), value)));
+                }
+                _ => headers = None,
+            }
+        }
+    }
+    let body = match &wire.body {
+        Field::Absent => None,
+        Field::Bad => return None,
+        Field::Good(document) => {
+            let json = &document.value.0;
+            let text = json
+                .as_str()
+                .map_or_else(|| json.to_string(), str::to_owned);
+            Some(text.into())
+        }
+    };
+    if let (Some(headers), Some(_)) = (&mut headers, &body)
+        && !headers.iter().any(|(name, _)| *name == CONTENT_TYPE)
+    {
+        headers.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
+    }
+    Some(Request {
+        method: method?,
+        path: path?.value.value.clone(),
+        host: optional(&wire.host)?,
+        address: address?,
+        headers: headers.filter(|_| !matches!(wire.headers, Field::Bad))?,
+        body,
+    })
+}
+
+fn caller(wire: &User, report: &mut Report) -> Option<Caller> {
+    let subject = wire.subject.required(
+        &wire.place,
+        "subject",
+        "write the `sub` of the caller, or `caller: nobody`",
+        report,
+    )?;
+    let mut claims = BTreeMap::new();
+    if let Field::Good(named) = &wire.claims {
+        for (name, claim) in &named.value.0 {
+            claims.insert(name.value.clone(), claim.as_ref()?.value.0.clone());
+        }
+    }
+    let roles = match &wire.roles {
+        Field::Absent => Vec::new(),
+        Field::Bad => return None,
+        Field::Good(many) => many
+            .value
+            .0
+            .items
+            .iter()
+            .map(|role| role.value.value.clone())
+            .collect(),
+    };
+    Some(Caller {
+        subject: subject.value.value.clone(),
+        issuer: optional(&wire.issuer)?,
+        session: optional(&wire.session)?,
+        roles,
+        aal: match &wire.aal {
+            Field::Absent => 1,
+            Field::Bad => return None,
+            Field::Good(aal) => aal.value.0,
+        },
+        anonymous: match &wire.anonymous {
+            Field::Absent => false,
+            Field::Bad => return None,
+            Field::Good(anonymous) => anonymous.value,
+        },
+        claims,
+    })
+}
+
+fn expected(wire: &Expect, report: &mut Report) -> Option<Expected> {
+    let route = optional(&wire.route)?;
+    let layer = layer(&wire.layer, report)?;
+    match (&wire.allow, &wire.deny) {
+        (Field::Good(allow), Field::Absent) if allow.value => {
+            if let Field::Good(layer) = &wire.layer {
+                report.problem(&layer.place, "no layer refuses what is allowed; remove it");
+                return None;
+            }
+            if let (Field::Good(_), Field::Good(serve)) = (&wire.upstream, &wire.serve) {
+                report.problem(
+                    &serve.place,
+                    "a request goes to an upstream or is answered here; remove one",
+                );
+                return None;
+            }
+            Some(Expected::Allow {
+                route,
+                upstream: optional(&wire.upstream)?,
+                serve: optional(&wire.serve)?,
+            })
+        }
+        (Field::Absent, Field::Good(deny)) => {
+            for field in [&wire.upstream, &wire.serve] {
+                if let Field::Good(text) = field {
+                    report.problem(&text.place, "what is refused goes nowhere; remove it");
+                    return None;
+                }
+            }
+            Some(Expected::Deny {
+                reason: reason(deny, report)?,
+                layer,
+                route,
+            })
+        }
+        (Field::Bad, _) | (_, Field::Bad) => None,
+        (Field::Good(_) | Field::Absent, Field::Good(_) | Field::Absent) => {
+            report.problem(&wire.place, "write either `allow: true` or `deny: REASON`");
+            None
+        }
+    }
+}
+
+fn reason(text: &Value<Text>, report: &mut Report) -> Option<Reason> {
+    let word = text.value.value.as_str();
+    let known = Reason::ALL.iter().find(|reason| reason.code() == word);
+    if known.is_none() {
+        let instead = match nearest(word, Reason::ALL.iter().map(|reason| reason.code())) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "config/reasons.md has all of them: write the operator's code".to_owned(),
+        };
+        report.problem_instead(
+            &text.place,
+            format!("`{}` is not a reason", text.value.shown()),
+            instead,
+        );
+    }
+    known.copied()
+}
+
+fn layer(field: &Field<Text>, report: &mut Report) -> Option<Option<String>> {
+    let text = match field {
+        Field::Absent => return Some(None),
+        Field::Bad => return None,
+        Field::Good(text) => text,
+    };
+    let names = || {
+        LayerName::ALL
+            .iter()
+            .map(|layer| layer.as_str())
+            .chain([BEFORE])
+    };
+    let word = text.value.value.as_str();
+    if !names().any(|name| name == word) {
+        let message = format!("`{}` is not a layer", text.value.shown());
+        let all = names().collect::<Vec<_>>().join(", ");
+        report.problem_instead(&text.place, message, format!("write one of {all}"));
+        return None;
+    }
+    Some(Some(word.to_owned()))
+}
+
+fn optional(field: &Field<Text>) -> Option<Option<String>> {
+    match field {
+        Field::Absent => Some(None),
+        Field::Bad => None,
+        Field::Good(text) => Some(Some(text.value.value.clone())),
+    }
+}
+
+fn told<T, E>(
+    parsed: Result<T, E>,
+    text: &Value<Text>,
+    what: &str,
+    report: &mut Report,
+) -> Option<T> {
+    if parsed.is_err() {
+        report.problem(&text.place, format!("`{}` {what}", text.value.shown()));
+    }
+    parsed.ok()
+}
+
+/// `nobody`, or somebody.
+#[derive(Clone, Debug)]
+pub(crate) enum CallerOrNobody {
+    /// No token comes with the request.
+    Nobody,
+    /// A token does.
+    User(Box<User>),
+}
+
+impl Decode for CallerOrNobody {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        match &node.kind {
+            Kind::Map(_) => User::decode(node, report).map(|user| Self::User(Box::new(user))),
+            Kind::Text(text) if text.value == "nobody" => Some(Self::Nobody),
+            Kind::Null
+            | Kind::Bool(_)
+            | Kind::Integer(_)
+            | Kind::Float
+            | Kind::Text(_)
+            | Kind::List(_)
+            | Kind::Broken => wrong(&node, "`nobody`, or a mapping with `subject`", report),
+        }
+    }
+}
+
+/// The value of a claim, or a whole body: what JSON can say, but for fractions.
+#[derive(Clone, Debug)]
+pub(crate) struct Document(pub Json);
+
+impl Decode for Document {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        Some(Self(match node.kind {
+            Kind::Null => Json::Null,
+            Kind::Bool(value) => value.into(),
+            Kind::Integer(number) => match i64::try_from(number) {
+                Ok(number) => number.into(),
+                Err(_) => return wrong(&node, "a smaller number", report),
+            },
+            Kind::Text(text) => text.value.into(),
+            Kind::List(nodes) => {
+                let items: Option<Vec<Json>> = nodes
+                    .into_iter()
+                    .map(|node| Self::decode(node, report).map(|claim| claim.0))
+                    .collect();
+                items?.into()
+            }
+            Kind::Map(entries) => {
+                let members: Option<Map<String, Json>> = entries
+                    .into_iter()
+                    .map(|entry| Some((entry.name, Self::decode(entry.value, report)?.0)))
+                    .collect();
+                members?.into()
+            }
+            Kind::Float | Kind::Broken => {
+                return wrong(
+                    &node,
+                    "a whole number, text, or a list or mapping of them",
+                    report,
+                );
+            }
+        }))
+    }
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a failed expectation is how a test fails"
+)]
+mod tests {
+    use crate::cli::test::cases::*;
+
+    #[test]
+    fn the_annotated_cases_have_every_key_and_make_sense() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/demo.cases.yaml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        for (name, keys) in ALL {
+            for key in *keys {
+                let shown = [format!(" {key}:"), format!("\n{key}:")];
+                assert!(
+                    shown.iter().any(|shown| text.contains(shown)),
+                    "`{key}` of {name} is not in config/demo.cases.yaml"
+                );
+            }
+        }
+        assert!(load(&path).unwrap().cases.len() > 4);
+    }
+}

@@ -1,0 +1,303 @@
+//! Calls the gateway makes for itself, such as for an issuer's keys.
+//!
+//! Decides:  whether a document counts: status 200, within the deadline and the size, from a server whose certificate is good.
+//! Trusts:   the operator's URL and the system's root certificates.
+//! Not here: forwarding. A [`SideClient`] reaches the one [`SideSite`] it was made for, which no upstream ever is, and what it sends carries
+//! nothing of any request. A server that is called all the time has a client of its own, which keeps its connections ([`kept`]).
+
+pub mod pooled;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{ACCEPT, CACHE_CONTROL, HOST, HeaderMap, USER_AGENT};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use rustls::RootCertStore;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use crate::policy::side_url::SideSite;
+
+/// How long to wait for one address of a server that may have several. Longer than the second after which a lost first packet is sent again.
+const PER_ADDRESS: Duration = Duration::from_millis(1500);
+
+/// What all clients share: whose certificates are believed.
+#[derive(Clone)]
+pub struct SideCalls {
+    tls: TlsConnector,
+}
+
+/// How much one call may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// For everything together: look-up, connection, TLS, answer.
+    pub deadline: Duration,
+    /// Bytes of an answer's body.
+    pub body: usize,
+}
+
+/// A client of one server. Every call opens a connection of its own; calls are minutes apart.
+pub struct SideClient {
+    tls: TlsConnector,
+    site: SideSite,
+    limits: Limits,
+}
+
+/// A byte stream to a server, in TLS or not.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// An answer that counts.
+#[derive(Debug)]
+pub struct Reply {
+    /// The whole body.
+    pub body: Bytes,
+    /// How long the server says that it may be used: `max-age` of `Cache-Control` (RFC 9111, section 5.2.2.1), unless the field also says that it
+    /// may not be kept.
+    pub max_age: Option<Duration>,
+}
+
+/// Why a call gave no document.
+#[derive(Debug, PartialEq, Eq)]
+pub enum SideCallError {
+    /// No connection, or not in TLS.
+    Connect(String),
+    /// The exchange broke off, or the answer was longer than allowed.
+    Exchange(String),
+    /// Another status than 200. Redirects are not followed: the operator names the place.
+    Status(StatusCode),
+    /// The answer is longer than allowed.
+    TooLong,
+    /// Not done in time.
+    Deadline,
+}
+
+impl SideCalls {
+    /// Calls that trust the system's root certificates, which are read here, once.
+    ///
+    /// # Errors
+    ///
+    /// TLS cannot be set up at all.
+    pub fn new() -> Result<Self, rustls::Error> {
+        let mut roots = RootCertStore::empty();
+        let found = rustls_native_certs::load_native_certs();
+        for error in &found.errors {
+            tracing::warn!(%error, "some system root certificates could not be read");
+        }
+        roots.add_parsable_certificates(found.certs);
+        Self::with_roots(roots)
+    }
+
+    /// Calls that trust these roots only.
+    ///
+    /// # Errors
+    ///
+    /// TLS cannot be set up at all.
+    pub fn with_roots(roots: RootCertStore) -> Result<Self, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self {
+            tls: TlsConnector::from(Arc::new(tls)),
+        })
+    }
+
+    /// A client of this server, and of no other.
+    pub fn client(&self, site: &SideSite, limits: Limits) -> SideClient {
+        SideClient {
+            tls: self.tls.clone(),
+            site: site.clone(),
+            limits,
+        }
+    }
+}
+
+impl SideClient {
+    /// Fetches the document at `path`, which may have a query.
+    ///
+    /// # Errors
+    ///
+    /// There is none, or it was too slow or too long.
+    pub async fn get(&self, path: &str, accept: &'static str) -> Result<Reply, SideCallError> {
+        let call = async {
+            let request = Request::get(path)
+                .header(HOST, self.site.authority())
+                .header(ACCEPT, accept)
+                .header(USER_AGENT, concat!("foregate/", env!("CARGO_PKG_VERSION")))
+                .body(Empty::new())
+                .map_err(SideCallError::exchange)?;
+            self.call(request).await
+        };
+        timeout(self.limits.deadline, call)
+            .await
+            .unwrap_or(Err(SideCallError::Deadline))
+    }
+
+    async fn call(&self, request: Request<Empty<Bytes>>) -> Result<Reply, SideCallError> {
+        let stream = self.open().await?;
+        self.exchange(stream, request).await
+    }
+
+    /// A connection, in TLS if the site says so.
+    async fn open(&self) -> Result<Box<dyn Stream>, SideCallError> {
+        let stream = self.connect().await?;
+        if !self.site.tls {
+            return Ok(Box::new(stream));
+        }
+        let host = self.site.host.clone();
+        let name = ServerName::try_from(host).map_err(SideCallError::connect)?;
+        let stream = self.tls.connect(name, stream);
+        Ok(Box::new(stream.await.map_err(SideCallError::connect)?))
+    }
+
+    /// Tries one address after the other. One that swallows everything, such as IPv6 where nobody routes it, must not use up the deadline.
+    async fn connect(&self) -> Result<TcpStream, SideCallError> {
+        let place = (self.site.host.as_str(), self.site.port);
+        let addresses = lookup_host(place).await.map_err(SideCallError::connect)?;
+        let mut refused = SideCallError::connect("the name has no address");
+        for address in addresses {
+            match timeout(PER_ADDRESS, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => refused = SideCallError::Connect(format!("{address}: {error}")),
+                Err(_) => refused = SideCallError::Connect(format!("{address}: no answer in time")),
+            }
+        }
+        Err(refused)
+    }
+
+    /// One request and its answer on a fresh connection.
+    async fn exchange(
+        &self,
+        stream: Box<dyn Stream>,
+        request: Request<Empty<Bytes>>,
+    ) -> Result<Reply, SideCallError> {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(SideCallError::exchange)?;
+        let call = async {
+            let response = sender.send_request(request).await;
+            self.read(response.map_err(SideCallError::exchange)?).await
+        };
+        // The connection must be driven for the call to move. When it ends first, the call has the reason.
+        tokio::pin!(call);
+        tokio::select! {
+            outcome = &mut call => outcome,
+            _ = connection => call.await,
+        }
+    }
+
+    async fn read(&self, response: Response<Incoming>) -> Result<Reply, SideCallError> {
+        if response.status() != StatusCode::OK {
+            return Err(SideCallError::Status(response.status()));
+        }
+        let max_age = max_age(response.headers());
+        let body = Limited::new(response.into_body(), self.limits.body);
+        let body = body.collect().await;
+        Ok(Reply {
+            body: body
+                .map_err(|error| SideCallError::Exchange(error.to_string()))?
+                .to_bytes(),
+            max_age,
+        })
+    }
+}
+
+/// RFC 9111, section 4.2.1: of several `max-age` the first one counts. What may not be kept, or not without asking, has no age.
+fn max_age(headers: &HeaderMap) -> Option<Duration> {
+    let mut directives = headers
+        .get_all(CACHE_CONTROL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|directive| directive.trim().to_ascii_lowercase());
+    let mut found = None;
+    if directives.any(|directive| {
+        if let Some(seconds) = directive.strip_prefix("max-age=") {
+            found = found.or_else(|| seconds.trim_matches('"').parse().ok());
+        }
+        directive.starts_with("no-store") || directive.starts_with("no-cache")
+    }) {
+        return None;
+    }
+    found.map(Duration::from_secs)
+}
+
+impl SideCallError {
+    fn connect(error: impl fmt::Display) -> Self {
+        Self::Connect(error.to_string())
+    }
+
+    fn exchange(error: impl fmt::Display) -> Self {
+        Self::Exchange(error.to_string())
+    }
+}
+
+impl fmt::Display for SideCallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(error) => write!(f, "no connection: {error}"),
+            Self::Exchange(error) => write!(f, "no answer: {error}"),
+            Self::Status(status) => write!(f, "the answer has status {}", status.as_u16()),
+            Self::TooLong => f.write_str("the answer is too long"),
+            Self::Deadline => f.write_str("no answer in time"),
+        }
+    }
+}
+
+impl std::error::Error for SideCallError {}
+
+impl fmt::Debug for SideCalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SideCalls").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SideClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SideClient")
+            .field("site", &self.site)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::http_client::*;
+
+    #[test]
+    fn the_age_is_what_cache_control_allows() {
+        let age = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(
+                    CACHE_CONTROL,
+                    hyper::header::HeaderValue::from_static(value),
+                );
+            }
+            max_age(&headers).map(|age| age.as_secs())
+        };
+        assert_eq!(age(&[]), None);
+        assert_eq!(age(&["public, max-age=600"]), Some(600));
+        assert_eq!(age(&["public", "Max-Age=\"60\""]), Some(60));
+        assert_eq!(age(&["max-age=5, max-age=600"]), Some(5));
+        assert_eq!(age(&["max-age=600, no-store"]), None);
+        assert_eq!(age(&["no-cache", "max-age=600"]), None);
+        assert_eq!(age(&["s-maxage=600"]), None);
+        assert_eq!(age(&["max-age=-1"]), None);
+        assert_eq!(age(&["max-age=99999999999999999999999"]), None);
+    }
+}

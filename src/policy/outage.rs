@@ -1,0 +1,372 @@
+//! The failure matrix: what a request is answered while something this process needs cannot be asked.
+//!
+//! Decides:  by the state of the store, of the keys or of the identity server, and by what a request wants, whether it is allowed, allowed on less, or refused.
+//! Trusts:   the store for how long it has been away; the caller for the present time, so that a test may choose it.
+//! Not here: whether a credential is good (it was judged before), and anything while nothing is amiss.
+//!
+//! One table, [`State::row`]. `foregate check` prints it, and `config/outages.md` is written from it.
+
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+
+use crate::auth::roles::{Action, RoleTable};
+use crate::denial::{Denial, Reason};
+use crate::policy::{Access, Route, Serve, Target};
+use crate::store::Outage;
+
+/// How long the store may be away before less is allowed: a restart or a failover is over by then. A choice.
+pub const BRIEF: Duration = Duration::from_secs(30);
+
+/// How long it may be away before nothing that needs it is allowed: what was revoked elsewhere since then is not known here. A choice.
+pub const LONG: Duration = Duration::from_secs(5 * 60);
+
+/// What is amiss; a row of the table.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum State {
+    /// The store went away a moment ago; the list of revocations was complete until then.
+    StoreLeft,
+    /// It has been away for [`BRIEF`].
+    StoreAway,
+    /// It has been away for [`LONG`], was never there since the start, or the list of revocations is not complete.
+    StoreGone,
+    /// The store is away, and must be asked about the session of a cookie.
+    CookieUnknown,
+    /// The keys of an issuer cannot be fetched; those that are there are young enough, and have the token's `kid`.
+    KeysKept,
+    /// The keys of an issuer cannot be fetched, and those that are there are too old, or do not have the token's `kid`.
+    KeysMissing,
+    /// The identity server does not answer.
+    IdentityAway,
+    /// Facts cannot be looked up, or not in time.
+    FactsAway,
+    /// There was no verdict in time.
+    BudgetSpent,
+}
+
+/// What a request wants; a column of the table.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AccessClass {
+    /// A public route.
+    Public,
+    /// To read.
+    Read,
+    /// To change something.
+    Write,
+    /// What only an administrator or another service may do.
+    Admin,
+    /// To sign in, or stay signed in.
+    SignIn,
+    /// A signed URL.
+    Signed,
+}
+
+/// What it is answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// All layers judge as always, on what is in memory.
+    Allow,
+    /// Only callers who were known here before it began.
+    Degrade,
+    /// It is refused.
+    Refuse(Reason),
+}
+
+/// A cell of the table.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Cell {
+    /// The answer.
+    pub answer: Answer,
+    /// What is different for a part of the requests; empty if nothing is.
+    pub but: &'static str,
+}
+
+const ALLOW: Cell = cell(Answer::Allow, "");
+const DEGRADE: Cell = cell(Answer::Degrade, "");
+const NO_STORE: Cell = cell(Answer::Refuse(Reason::StoreUnavailable), "");
+const NO_SESSION: Cell = cell(Answer::Refuse(Reason::SessionUnavailable), "");
+const NO_KEYS: Cell = cell(Answer::Refuse(Reason::KeysUnavailable), "");
+
+const NO_FACTS: Cell = cell(Answer::Refuse(Reason::FactsUnavailable), "");
+const SPENT: Cell = cell(Answer::Refuse(Reason::BudgetSpent), "");
+const OLD: Cell = cell(
+    Answer::Degrade,
+    "the owner and whoever may read what is public, on facts of at most 5 min; no team, no role crossing",
+);
+
+const fn cell(answer: Answer, but: &'static str) -> Cell {
+    Cell { answer, but }
+}
+
+/// Judges a caller whose credential proved good, at `now`. `is_complete` says whether the list of revocations was complete when the store
+/// was last heard of, `known_since` when the credential was first accepted here; the class is asked for only if something is amiss.
+///
+/// # Errors
+///
+/// What the matrix refuses.
+pub fn judge(
+    outage: Outage,
+    is_complete: bool,
+    class: impl FnOnce() -> AccessClass,
+    known_since: Instant,
+    now: Instant,
+) -> Result<(), Denial> {
+    let Some(state) = State::of_store(outage, is_complete, now) else {
+        return Ok(());
+    };
+    match (state.answer(class()), outage) {
+        (Answer::Allow, _) => Ok(()),
+        (Answer::Degrade, Outage::Away { since }) if known_since <= since => Ok(()),
+        (Answer::Degrade, _) => Err(Reason::StoreUnavailable.because("not known before")),
+        (Answer::Refuse(reason), _) => Err(reason.because(state.as_str())),
+    }
+}
+
+impl State {
+    /// Every state, in the order of the table.
+    pub const ALL: [Self; 9] = [
+        Self::StoreLeft,
+        Self::StoreAway,
+        Self::StoreGone,
+        Self::CookieUnknown,
+        Self::KeysKept,
+        Self::KeysMissing,
+        Self::IdentityAway,
+        Self::FactsAway,
+        Self::BudgetSpent,
+    ];
+
+    /// The row: a cell for each of [`AccessClass::ALL`].
+    #[rustfmt::skip]
+    pub const fn row(self) -> [Cell; 6] {
+        const THROTTLED: Cell = cell(Answer::Allow, "throttled here; a cookie is refused");
+        const COOKIE: Cell = cell(Answer::Allow, "a cookie whose inner token has expired is refused");
+        const NO_SIGN_IN: Cell = cell(
+            Answer::Refuse(Reason::IdentityUnavailable),
+            "504 at the deadline, but for a refresh",
+        );
+        const ONE_USE: &str = "what may be used once is refused";
+        match self {
+            //                   public read     write     admin     sign-in    signed
+            Self::StoreLeft   => [ALLOW, ALLOW,   ALLOW,    NO_STORE, THROTTLED, cell(Answer::Allow, ONE_USE)],
+            Self::StoreAway   => [ALLOW, DEGRADE, NO_STORE, NO_STORE, THROTTLED, cell(Answer::Degrade, ONE_USE)],
+            Self::StoreGone   => [ALLOW, NO_STORE, NO_STORE, NO_STORE, NO_STORE, NO_STORE],
+            Self::CookieUnknown => [ALLOW, NO_SESSION, NO_SESSION, NO_SESSION, NO_SESSION, ALLOW],
+            Self::KeysKept    => [ALLOW, ALLOW,   ALLOW,    ALLOW,    ALLOW,     ALLOW],
+            Self::KeysMissing => [ALLOW, NO_KEYS, NO_KEYS,  NO_KEYS,  ALLOW,     ALLOW],
+            Self::IdentityAway => [ALLOW, COOKIE, COOKIE,   COOKIE,   NO_SIGN_IN, ALLOW],
+            Self::FactsAway   => [ALLOW, OLD,     NO_FACTS, NO_FACTS, ALLOW,     ALLOW],
+            Self::BudgetSpent => [SPENT, SPENT,   SPENT,    SPENT,    SPENT,     SPENT],
+        }
+    }
+
+    /// The state of the store; `None` if nothing is amiss. `is_complete` says whether the list of revocations was complete when the
+    /// store was last heard of.
+    pub fn of_store(outage: Outage, is_complete: bool, now: Instant) -> Option<Self> {
+        match outage {
+            Outage::Reachable if is_complete => None,
+            Outage::Reachable | Outage::NeverSeen => Some(Self::StoreGone),
+            Outage::Away { .. } if !is_complete => Some(Self::StoreGone),
+            Outage::Away { since } => {
+                let away = now.saturating_duration_since(since);
+                Some(match away {
+                    _ if away < BRIEF => Self::StoreLeft,
+                    _ if away < LONG => Self::StoreAway,
+                    _ => Self::StoreGone,
+                })
+            }
+        }
+    }
+
+    /// The word for it, in log lines and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::StoreLeft => "store_left",
+            Self::StoreAway => "store_away",
+            Self::StoreGone => "store_gone",
+            Self::CookieUnknown => "cookie_unknown",
+            Self::KeysKept => "keys_kept",
+            Self::KeysMissing => "keys_missing",
+            Self::IdentityAway => "identity_away",
+            Self::FactsAway => "facts_away",
+            Self::BudgetSpent => "budget_spent",
+        }
+    }
+
+    /// What it means, in a few words.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::StoreLeft => "store away for less than 30 s, list of revocations complete",
+            Self::StoreAway => "store away for 30 s to 5 min",
+            Self::StoreGone => {
+                "store away for 5 min or more, never seen since the start, or list not complete"
+            }
+            Self::CookieUnknown => "store away, and the session of a cookie is not in memory",
+            Self::KeysKept => {
+                "keys: no fetch, but the last good ones are young enough and have the `kid`"
+            }
+            Self::KeysMissing => {
+                "keys: no fetch, and the last good ones are too old or lack the `kid`"
+            }
+            Self::IdentityAway => "identity server away",
+            Self::FactsAway => "facts: the database is away or slow",
+            Self::BudgetSpent => "budget spent before a verdict",
+        }
+    }
+
+    /// What a request of this class is answered.
+    pub const fn answer(self, class: AccessClass) -> Answer {
+        let [public, read, write, admin, sign_in, signed] = self.row();
+        match class {
+            AccessClass::Public => public.answer,
+            AccessClass::Read => read.answer,
+            AccessClass::Write => write.answer,
+            AccessClass::Admin => admin.answer,
+            AccessClass::SignIn => sign_in.answer,
+            AccessClass::Signed => signed.answer,
+        }
+    }
+}
+
+impl AccessClass {
+    /// Every class, in the order of the table.
+    pub const ALL: [Self; 6] = [
+        Self::Public,
+        Self::Read,
+        Self::Write,
+        Self::Admin,
+        Self::SignIn,
+        Self::Signed,
+    ];
+
+    /// What a request to this route wants. An action that is granted to nobody but those who may do everything is an administrator's.
+    pub fn of(route: &Route, method: &Method, roles: &RoleTable) -> Self {
+        if let Some(Target::Serve(Serve::SignIn(_) | Serve::IdentityServer)) = route.target {
+            return Self::SignIn;
+        }
+        match route.access {
+            Access::Public | Access::Deny => return Self::Public,
+            Access::Optional | Access::User => {}
+        }
+        let action = Action::of(route, method);
+        // Whoever owns a thing may do to it what no role grants.
+        let may_be_owners = !route.resources.is_empty() && !action.ends_with(":any");
+        if action == "admin" || roles.is_for_admins(action) && !may_be_owners {
+            Self::Admin
+        } else if action.strip_suffix(":any").unwrap_or(action) == "read" {
+            Self::Read
+        } else {
+            Self::Write
+        }
+    }
+
+    /// The word for it, in documents and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Admin => "admin, service",
+            Self::SignIn => "sign-in",
+            Self::Signed => "signed",
+        }
+    }
+}
+
+impl Answer {
+    /// How documents write it.
+    pub fn written(self) -> String {
+        match self {
+            Self::Allow => "allow".to_owned(),
+            Self::Degrade => "degrade".to_owned(),
+            Self::Refuse(reason) => format!("{} {}", reason.status().as_u16(), reason.code()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::outage::*;
+
+    /// Whether the row is at most as generous as another.
+    fn is_no_looser(row: [Cell; 6], than: [Cell; 6]) -> bool {
+        let rank = |cell: &Cell| match cell.answer {
+            Answer::Allow => 2,
+            Answer::Degrade => 1,
+            Answer::Refuse(_) => 0,
+        };
+        row.iter()
+            .zip(&than)
+            .all(|(cell, other)| rank(cell) <= rank(other))
+    }
+
+    #[test]
+    fn the_longer_the_store_is_away_the_less_is_allowed() {
+        assert!(is_no_looser(State::StoreAway.row(), State::StoreLeft.row()));
+        assert!(is_no_looser(State::StoreGone.row(), State::StoreAway.row()));
+    }
+
+    #[test]
+    fn an_outage_is_a_503_and_never_a_judgement_about_the_caller() {
+        for state in State::ALL {
+            // What needs nothing is never late.
+            if state != State::BudgetSpent {
+                assert_eq!(state.answer(AccessClass::Public), Answer::Allow);
+            }
+            for class in AccessClass::ALL {
+                if let Answer::Refuse(reason) = state.answer(class) {
+                    assert_eq!(reason.status().as_u16(), 503, "{state:?} {class:?}");
+                    assert_eq!(reason.fault(), crate::denial::Fault::Dependency);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_who_was_known_before_may_read_while_less_is_allowed() {
+        let start = crate::clock::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let since = at(10);
+        let allows = |class: AccessClass, known_since: Instant, now: Instant| {
+            judge(Outage::Away { since }, true, || class, known_since, now).is_ok()
+        };
+        // Away for 40 s.
+        assert!(allows(AccessClass::Read, at(9), at(50)));
+        assert!(allows(AccessClass::Read, since, at(50)));
+        assert!(!allows(AccessClass::Read, at(11), at(50)));
+        assert!(!allows(AccessClass::Write, at(9), at(50)));
+        // For a moment, and for six minutes.
+        assert!(allows(AccessClass::Write, at(11), at(12)));
+        assert!(!allows(AccessClass::Admin, at(9), at(12)));
+        assert!(!allows(AccessClass::Read, at(9), at(10 + 6 * 60)));
+        assert!(allows(AccessClass::Public, at(9), at(10 + 6 * 60)));
+    }
+
+    #[test]
+    fn the_state_of_the_store_follows_the_clock() {
+        let since = crate::clock::now();
+        let after = |seconds| {
+            State::of_store(
+                Outage::Away { since },
+                true,
+                since + Duration::from_secs(seconds),
+            )
+        };
+        assert_eq!(after(0), Some(State::StoreLeft));
+        assert_eq!(after(29), Some(State::StoreLeft));
+        assert_eq!(after(30), Some(State::StoreAway));
+        assert_eq!(after(40), Some(State::StoreAway));
+        assert_eq!(after(299), Some(State::StoreAway));
+        assert_eq!(after(300), Some(State::StoreGone));
+        assert_eq!(after(360), Some(State::StoreGone));
+        assert_eq!(State::of_store(Outage::Reachable, true, since), None);
+        for (outage, is_complete) in [
+            (Outage::Reachable, false),
+            (Outage::NeverSeen, true),
+            (Outage::Away { since }, false),
+        ] {
+            let state = State::of_store(outage, is_complete, since);
+            assert_eq!(state, Some(State::StoreGone), "{outage:?} {is_complete}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Which route a request belongs to.
+//!
+//! Decides: 404 `route_unknown`, `route_denied`, 405 `method_not_allowed`, 400 `path_ambiguous`. Trusts: a canonical path (`path`) and
+//! a served host (`host`). Not here: who may use the route.
+//!
+//! Selection is host, then path, then method, and never back: the most specific matching path owns the request (literal before
+//! parameter before tail, from left to right), and what its routes do not offer is refused, never looked for in a less specific route.
+//! So there is one router per host over paths, not one per method.
+//!
+//! *Near miss*: servers behind us may ignore case, a trailing slash, trailing spaces and dots, or read escapes twice. A path that was matched by a parameter or
+//! a tail is read once more as the most careless server might; if that reading belongs to another route that is not public, the
+//! request is refused. A format suffix (`.json`) is left away, too, where the matched route is public.
+
+use std::collections::HashMap;
+
+use hyper::Method;
+
+use super::methods::Methods;
+use super::path;
+use crate::denial::{Denial, Extra, Reason};
+use crate::policy::{Access, Config, TrailingSlash};
+
+/// The routers of all hosts.
+#[derive(Debug)]
+pub struct RouteTable {
+    /// Routers of hosts that some route names.
+    named: HashMap<String, Router>,
+    /// The router of every other host.
+    other: Router,
+}
+
+/// Where a request goes in the route map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Selected {
+    /// Index into [`Config::routes`].
+    pub route: usize,
+    /// Index into the route's paths.
+    pub pattern: usize,
+}
+
+#[derive(Debug, Default)]
+struct Router {
+    paths: matchit::Router<usize>,
+    /// The same paths folded, with the nodes that fold to them.
+    folded: matchit::Router<Vec<usize>>,
+    nodes: Vec<Node>,
+}
+
+/// One path shape, shared by routes with disjoint methods.
+#[derive(Debug, Default)]
+struct Node {
+    offers: Vec<Offer>,
+    /// Some route here is not public.
+    guarded: bool,
+    /// No parameter and no tail: the operator wrote exactly this path.
+    literal: bool,
+}
+
+#[derive(Debug)]
+struct Offer {
+    methods: Methods,
+    access: Access,
+    selected: Selected,
+}
+
+impl RouteTable {
+    /// Builds the routers.
+    ///
+    /// # Errors
+    ///
+    /// A path the router cannot hold beside another. Overlapping routes were already refused with their lines by `config`.
+    pub fn new(config: &Config) -> Result<Self, String> {
+        let mut hosts: Vec<&String> = config
+            .routes
+            .iter()
+            .flat_map(|route| &route.hosts)
+            .collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        let named = hosts
+            .into_iter()
+            .map(|host| Ok((host.clone(), Router::new(config, Some(host))?)))
+            .collect::<Result<_, String>>()?;
+        Ok(Self {
+            named,
+            other: Router::new(config, None)?,
+        })
+    }
+
+    /// The route of a canonical path.
+    ///
+    /// # Errors
+    ///
+    /// See the module.
+    pub fn select(&self, host: &str, path: &str, method: &Method) -> Result<Selected, Denial> {
+        let router = if self.named.is_empty() {
+            &self.other
+        } else {
+            self.named.get(host).unwrap_or(&self.other)
+        };
+        router.select(path, method)
+    }
+}
+
+impl Router {
+    fn new(config: &Config, host: Option<&String>) -> Result<Self, String> {
+        let mut router = Self::default();
+        let mut shapes: HashMap<String, usize> = HashMap::new();
+        let mut folded: HashMap<String, Vec<usize>> = HashMap::new();
+        for (route_index, route) in config.routes.iter().enumerate() {
+            if !(route.hosts.is_empty() || host.is_some_and(|host| route.hosts.contains(host))) {
+                continue;
+            }
+            for (pattern_index, pattern) in route.paths.iter().enumerate() {
+                let offer = || Offer {
+                    methods: route.methods,
+                    access: route.access,
+                    selected: Selected {
+                        route: route_index,
+                        pattern: pattern_index,
+                    },
+                };
+                let shape = pattern.shape(false);
+                let with_slash = (route.trailing_slash == TrailingSlash::Same
+                    && !pattern.has_tail()
+                    && shape != "/")
+                    .then(|| format!("{shape}/"));
+                for shape in std::iter::once(shape).chain(with_slash) {
+                    let fresh = router.nodes.len();
+                    let index = *shapes.entry(shape).or_insert(fresh);
+                    if index == fresh {
+                        router.nodes.push(Node {
+                            literal: pattern.is_literal(),
+                            ..Node::default()
+                        });
+                    }
+                    if let Some(node) = router.nodes.get_mut(index) {
+                        node.guarded |= route.access != Access::Public;
+                        node.offers.push(offer());
+                    }
+                    let folds = folded.entry(pattern.shape(true)).or_default();
+                    if !folds.contains(&index) {
+                        folds.push(index);
+                    }
+                }
+            }
+        }
+        for (shape, index) in shapes {
+            router
+                .paths
+                .insert(shape.as_str(), index)
+                .map_err(|error| format!("`{shape}`: {error}"))?;
+        }
+        for (shape, indices) in folded {
+            router
+                .folded
+                .insert(shape.as_str(), indices)
+                .map_err(|error| format!("`{shape}`: {error}"))?;
+        }
+        Ok(router)
+    }
+
+    fn select(&self, path: &str, method: &Method) -> Result<Selected, Denial> {
+        let index = *self.paths.at(path).map_err(|_| Reason::RouteUnknown)?.value;
+        let node = self.nodes.get(index).ok_or(Reason::Internal)?;
+        let offer = node
+            .offers
+            .iter()
+            .find(|offer| offer.methods.contains(method));
+        if !node.literal {
+            let folded = path::fold(path);
+            let careless = folded.as_deref().unwrap_or(path);
+            if folded.is_some() {
+                self.refuse_near_miss(careless, index)?;
+            }
+            // A suffix is part of many names, so it only counts where nobody would be asked who he is.
+            if let Some(name) = path::without_suffix(careless)
+                && offer.is_some_and(|offer| offer.access == Access::Public)
+            {
+                self.refuse_near_miss(name, index)?;
+            }
+        }
+        match offer {
+            Some(offer) if offer.access == Access::Deny => Err(Reason::RouteDenied.into()),
+            Some(offer) => Ok(offer.selected),
+            None => Err(node.wrong_method()),
+        }
+    }
+
+    fn refuse_near_miss(&self, careless: &str, index: usize) -> Result<(), Denial> {
+        let Ok(found) = self.folded.at(careless) else {
+            return Ok(());
+        };
+        if found.value.contains(&index) {
+            return Ok(());
+        }
+        let mut guarded = found
+            .value
+            .iter()
+            .filter_map(|other| self.nodes.get(*other))
+            .filter(|node| node.guarded)
+            .peekable();
+        if guarded.peek().is_none() {
+            return Ok(());
+        }
+        // A path that is only denied is not admitted to exist.
+        match guarded.all(Node::is_denied) {
+            true => Err(Reason::RouteDenied.into()),
+            false => Err(Reason::PathAmbiguous.into()),
+        }
+    }
+}
+
+impl Node {
+    fn is_denied(&self) -> bool {
+        self.offers.iter().all(|offer| offer.access == Access::Deny)
+    }
+
+    /// 405, but a path that is only denied is not admitted to exist.
+    fn wrong_method(&self) -> Denial {
+        let offered = self
+            .offers
+            .iter()
+            .filter(|offer| offer.access != Access::Deny)
+            .fold(Methods::NONE, |methods, offer| methods.union(offer.methods));
+        if offered == Methods::NONE {
+            return Reason::RouteDenied.into();
+        }
+        Denial {
+            extra: Extra::Allow(offered.to_string()),
+            ..Reason::MethodNotAllowed.into()
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Places that the gateway itself calls, such as an issuer's key server.
+//!
+//! Decides: which URLs it may call: `https`, or `http` on a loopback address. Trusts: the operator, and an issuer's document only within the
+//! issuer's own site. Not here: calling (`side_call`). Servers behind the gateway are another type, so that neither is taken for the other.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::config::check::Url;
+
+/// A server that the gateway itself calls. Only a checked URL has one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SideSite {
+    /// Whether the connection is TLS.
+    pub tls: bool,
+    /// Host name or address, an IPv6 address without brackets.
+    pub host: String,
+    /// Port, 443 or 80 by default.
+    pub port: u16,
+}
+
+/// A document on such a server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SideUrl {
+    /// Where it is asked for.
+    pub site: SideSite,
+    /// Path and query, at least `/`.
+    pub path: String,
+}
+
+impl SideUrl {
+    /// Reads a URL. The error says what is wrong with it, and where there is one, what to write instead.
+    ///
+    /// # Errors
+    ///
+    /// It is none, or one in clear text to another machine.
+    pub fn parse(text: &str) -> Result<Self, SideUrlError> {
+        let url = Self::parse_any(text)?;
+        let is_loopback = url
+            .site
+            .host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+        // Whoever can answer for an issuer can sign tokens.
+        if !url.site.tls && !is_loopback {
+            return Err(SideUrlError::ClearText);
+        }
+        Ok(url)
+    }
+
+    /// Reads a URL that may be in clear text to anywhere, because the operator said so.
+    ///
+    /// # Errors
+    ///
+    /// It is none.
+    pub fn parse_any(text: &str) -> Result<Self, SideUrlError> {
+        let Url {
+            tls,
+            host,
+            port,
+            path,
+        } = Url::parse(text).map_err(SideUrlError::Malformed)?;
+        Ok(Self {
+            site: SideSite { tls, host, port },
+            path,
+        })
+    }
+}
+
+/// Why a URL is not one that the gateway calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SideUrlError {
+    /// It cannot be read.
+    Malformed(&'static str),
+    /// It is `http`, and not on a loopback address.
+    ClearText,
+}
+
+impl fmt::Display for SideUrlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed(why) => why,
+            Self::ClearText => {
+                "keys fetched in clear text could be anybody's; write `https`, or a loopback address such as `127.0.0.1`"
+            }
+        })
+    }
+}
+
+impl std::error::Error for SideUrlError {}
+
+impl fmt::Display for SideSite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}", self.authority())
+    }
+}
+
+impl SideSite {
+    /// `host`, with the port unless it is the scheme's own: what a `Host` field says (RFC 9110, section 7.2).
+    pub fn authority(&self) -> String {
+        let default_port = if self.tls { 443 } else { 80 };
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
+        if self.port == default_port {
+            host
+        } else {
+            format!("{host}:{}", self.port)
+        }
+    }
+}
+
+impl fmt::Display for SideUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.site, self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::side_url::*;
+
+    #[test]
+    fn a_url_is_written_as_it_was_read_without_what_goes_without_saying() {
+        for (text, written) in [
+            ("https://A.example:443/x?y", "https://a.example/x?y"),
+            ("https://a.example:8443", "https://a.example:8443/"),
+            ("http://127.0.0.1:80/k", "http://127.0.0.1/k"),
+            ("http://[::1]:81/k", "http://[::1]:81/k"),
+            ("https://[2001:DB8::1]/", "https://[2001:db8::1]/"),
+        ] {
+            assert_eq!(
+                SideUrl::parse(text).map(|url| url.to_string()),
+                Ok(written.to_owned())
+            );
+        }
+    }
+
+    #[test]
+    fn clear_text_goes_to_this_machine_only() {
+        for text in [
+            "http://a.example/",
+            "http://localhost/",
+            "http://10.0.0.1/",
+            "http://[::2]/",
+            "http://127.0.0.1.evil.test/",
+        ] {
+            assert_eq!(SideUrl::parse(text), Err(SideUrlError::ClearText), "{text}");
+        }
+        for text in ["ftp://a/", "/keys", "https://u@a/", "https://a/#b", ""] {
+            assert!(
+                matches!(SideUrl::parse(text), Err(SideUrlError::Malformed(_))),
+                "{text}"
+            );
+        }
+    }
+}

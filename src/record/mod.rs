@@ -1,0 +1,392 @@
+//! One record per request: what was asked, who judged, what was answered, how it ended.
+//!
+//! Decides: nothing. Trusts: the facts the request's way writes into it. Not here: where log lines go (`log`), and what metrics exist
+//! (`metrics`).
+//!
+//! A [`Trail`] owns the record while the request runs, and finishes it exactly once when it is dropped: after the last byte of the
+//! answer, or when the client went away, or after a panic. No query value, token, cookie or secret is ever written into it.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::header::HeaderValue;
+use hyper::{Method, StatusCode, Version};
+use uuid::{NoContext, Uuid};
+
+use crate::auth::LayerName;
+use crate::auth::ownership::Via;
+use crate::auth::snapshot::Snapshot;
+use crate::clock;
+use crate::denial::Reason;
+use crate::denial::dialect::Dialect;
+use crate::gateway::Gateway;
+use crate::line::{Line, number_key, text_key};
+use crate::listen::connection::ConnectionState;
+use crate::streams::{Cause, Kind};
+use crate::tokens::Verified;
+
+/// The facts of one request.
+#[derive(Debug)]
+pub struct Record {
+    /// The decision id: what the client gets as `X-Request-Id` and an operator looks up.
+    pub id: HeaderValue,
+    /// When the head was complete.
+    pub started: Instant,
+    /// The configuration it was judged by.
+    pub snapshot: Arc<Snapshot>,
+    /// How refusals are told.
+    pub dialect: Dialect,
+    /// The method.
+    pub method: Method,
+    /// The version the client spoke.
+    pub version: Version,
+    /// The canonical host.
+    pub host: Option<HeaderValue>,
+    /// The canonical path; empty while there is none.
+    pub path: String,
+    /// The client's address.
+    pub client: Option<HeaderValue>,
+    /// Index of the route.
+    pub route: Option<usize>,
+    /// The proven caller.
+    pub caller: Option<Arc<Verified>>,
+    /// Why the caller may touch what the request names.
+    pub via: Option<Via>,
+    /// Whether a cookie proved the caller.
+    pub by_cookie: bool,
+    /// What each layer said, in order.
+    pub steps: Vec<Step>,
+    /// When the last step ended.
+    lap: Instant,
+    /// What became of it.
+    pub decision: Decision,
+    /// Why the gateway answered in the upstream's place.
+    pub reason: Option<Reason>,
+    /// What only the operator may read.
+    pub detail: Option<Cow<'static, str>>,
+    /// The status of the answer.
+    pub status: Option<StatusCode>,
+    /// From the complete head to the head of the answer.
+    pub answered: Option<Duration>,
+    /// The upstream's part of it.
+    pub upstream: Option<Duration>,
+    /// Bytes of the answer's body, or what a tunnel passed to the client.
+    pub sent: u64,
+    /// What a tunnel passed to the upstream.
+    pub received: u64,
+    /// What kind of stream it was, and why it ended.
+    pub stream: Option<(Kind, Cause)>,
+    /// How it ended.
+    pub end: End,
+    /// From the complete head to that end.
+    pub total: Duration,
+}
+
+/// The id as a header value. It is marked sensitive because it never repeats: HTTP/2 then does not push other fields out of its table
+/// of repeated ones (RFC 7541, section 7.1.3).
+fn decision_id(id: &str) -> HeaderValue {
+    let mut value = HeaderValue::from_str(id).unwrap_or_else(|_| HeaderValue::from_static("-"));
+    value.set_sensitive(true);
+    value
+}
+
+/// One layer's verdict.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// Which layer.
+    pub layer: LayerName,
+    /// How long it took.
+    pub took: Duration,
+    /// What it said.
+    pub verdict: Verdict,
+}
+
+/// What a layer said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Yes.
+    Passed,
+    /// No, and that was the end.
+    Denied(Reason),
+    /// It would have said no, but is in shadow.
+    Waived(Reason),
+    /// It was not asked.
+    Off,
+    /// It passed because there was nothing for it to judge.
+    Idle,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Some check said no; every request begins with this.
+    Deny,
+    /// All layers said yes.
+    Permit,
+    /// A CORS preflight, which no layer judges.
+    Preflight,
+    /// Sent to HTTPS.
+    Redirect,
+}
+
+impl Decision {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deny => "deny",
+            Self::Permit => "permit",
+            Self::Preflight => "preflight",
+            Self::Redirect => "redirect",
+        }
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The whole answer was handed to the client's connection.
+    Complete,
+    /// The client went away before that.
+    ClientGone,
+    /// The upstream failed in the middle of its answer; the client saw an error, never a complete answer.
+    UpstreamFailed,
+    /// This gateway ended it: a stream whose proof is gone, or that reached a limit.
+    Ended,
+}
+
+impl End {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::ClientGone => "client_gone",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+impl Record {
+    pub(crate) fn begin(snapshot: Arc<Snapshot>, method: Method, version: Version) -> Self {
+        let started = clock::now();
+        let unix = clock::unix_roughly();
+        let unix = uuid::Timestamp::from_unix(NoContext, unix.as_secs(), unix.subsec_nanos());
+        let mut buffer = Uuid::encode_buffer();
+        let id = Uuid::new_v7(unix).hyphenated().encode_lower(&mut buffer);
+        Self {
+            id: decision_id(id),
+            started,
+            snapshot,
+            dialect: Dialect::Problem,
+            method,
+            version,
+            host: None,
+            path: String::new(),
+            client: None,
+            route: None,
+            caller: None,
+            via: None,
+            by_cookie: false,
+            steps: Vec::with_capacity(LayerName::ALL.len()),
+            lap: started,
+            decision: Decision::Deny,
+            reason: None,
+            detail: None,
+            status: None,
+            answered: None,
+            upstream: None,
+            sent: 0,
+            received: 0,
+            stream: None,
+            end: End::ClientGone,
+            total: Duration::ZERO,
+        }
+    }
+
+    /// Notes a step; it took the time since [`Self::start_lap`] or the step before.
+    pub fn step(&mut self, layer: LayerName, verdict: Verdict) {
+        let now = clock::now();
+        self.steps.push(Step {
+            layer,
+            took: now - self.lap,
+            verdict,
+        });
+        self.lap = now;
+    }
+
+    /// Notes a step that had nothing to judge; it took no time.
+    pub fn idle_step(&mut self, layer: LayerName) {
+        self.steps.push(Step {
+            layer,
+            took: Duration::ZERO,
+            verdict: Verdict::Idle,
+        });
+    }
+
+    /// The time of the first step begins.
+    pub fn start_lap(&mut self) {
+        self.lap = clock::now();
+    }
+
+    /// When the last step ended.
+    pub fn lap(&self) -> Instant {
+        self.lap
+    }
+
+    /// The upstream's part is over; it took the time since the last step.
+    pub(crate) fn note_upstream(&mut self) {
+        let now = clock::now();
+        self.upstream = Some(now - self.lap);
+        self.lap = now;
+    }
+
+    /// The head of the answer is ready. Behind an upstream's part, that is a matter of no time.
+    pub(crate) fn note_answer(&mut self) {
+        let now = match self.upstream {
+            Some(_) => self.lap,
+            None => clock::now(),
+        };
+        self.answered = Some(now - self.started);
+    }
+
+    /// The route's name, or `none`.
+    pub fn route_name(&self) -> &str {
+        self.route
+            .and_then(|index| self.snapshot.config().routes.get(index))
+            .map_or("none", |route| route.name.as_str())
+    }
+
+    /// One line of JSON, with its line end: what an operator reads. `layers` has `name:microseconds` and, where it is not simply yes, the
+    /// verdict; `name:-` if there was nothing to judge. `timestamp` is the time as [`clock::timestamp`] writes it.
+    pub fn write_line(&self, timestamp: &str, lines: &mut Vec<u8>) {
+        let mut line = Line::open(lines, timestamp);
+        line.plain(text_key!("request_id"), text(&self.id));
+        line.word(text_key!("decision"), self.decision.as_str());
+        line.optional(text_key!("reason"), self.reason.map(Reason::code));
+        line.optional(
+            text_key!("fault"),
+            self.reason.map(|reason| reason.fault().as_str()),
+        );
+        line.optional(text_key!("detail"), self.detail.as_deref());
+        line.number(
+            number_key!("status"),
+            self.status.map_or(0, |status| status.as_u16().into()),
+        );
+        line.plain(text_key!("method"), self.method.as_str());
+        if let Some(host) = &self.host {
+            line.plain(text_key!("host"), text(host));
+        }
+        line.optional(
+            text_key!("path"),
+            Some(self.path.as_str()).filter(|path| !path.is_empty()),
+        );
+        line.text(text_key!("route"), self.route_name());
+        line.word(
+            text_key!("http"),
+            match self.version {
+                Version::HTTP_2 => "2",
+                Version::HTTP_10 => "1.0",
+                _ => "1.1",
+            },
+        );
+        if let Some(client) = &self.client {
+            line.plain(text_key!("client"), text(client));
+        }
+        if let Some(caller) = &self.caller {
+            line.members(caller.members());
+        }
+        line.optional(text_key!("via"), self.via.map(Via::as_str));
+        line.steps(text_key!("layers"), &self.steps);
+        if let Some(upstream) = self.upstream {
+            line.number(number_key!("upstream_us"), micros(upstream));
+        }
+        if let Some(answered) = self.answered {
+            line.number(number_key!("answered_us"), micros(answered));
+        }
+        line.number(number_key!("total_us"), micros(self.total));
+        line.number(number_key!("sent"), self.sent);
+        if let Some((kind, cause)) = self.stream {
+            line.number(number_key!("received"), self.received);
+            line.word(text_key!("stream"), kind.as_str());
+            line.word(text_key!("cause"), cause.as_str());
+        }
+        line.word(text_key!("end"), self.end.as_str());
+        line.number(number_key!("generation"), self.snapshot.generation());
+        line.close();
+    }
+}
+
+fn text(value: &HeaderValue) -> &str {
+    value.to_str().unwrap_or_default()
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Why a [`Trail`] has its record: only its `drop` takes it.
+const UNFINISHED: &str = "a trail that lives has its record";
+
+/// Owns a record until the request is over, whichever way that comes about.
+#[derive(Debug)]
+pub struct Trail {
+    /// There until it is finished.
+    record: Option<Box<Record>>,
+    gateway: Rc<Gateway>,
+    connection: Rc<ConnectionState>,
+}
+
+impl Trail {
+    /// Opens the record of a request whose head is complete.
+    pub fn begin(
+        gateway: Rc<Gateway>,
+        connection: Rc<ConnectionState>,
+        snapshot: Arc<Snapshot>,
+        method: Method,
+        version: Version,
+    ) -> Self {
+        connection.request_began();
+        Self {
+            record: Some(Box::new(Record::begin(snapshot, method, version))),
+            gateway,
+            connection,
+        }
+    }
+
+    /// The gateway that answers.
+    pub(crate) fn gateway(&self) -> &Rc<Gateway> {
+        &self.gateway
+    }
+
+    /// The connection the request came on.
+    pub fn connection(&self) -> &Rc<ConnectionState> {
+        &self.connection
+    }
+}
+
+impl std::ops::Deref for Trail {
+    type Target = Record;
+
+    fn deref(&self) -> &Record {
+        self.record.as_deref().expect(UNFINISHED)
+    }
+}
+
+impl std::ops::DerefMut for Trail {
+    fn deref_mut(&mut self) -> &mut Record {
+        self.record.as_deref_mut().expect(UNFINISHED)
+    }
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        let Some(mut record) = self.record.take() else {
+            return;
+        };
+        record.total = record.started.elapsed();
+        let limit = record.snapshot.config().connections.h2_resets;
+        self.connection
+            .request_ended(record.status.is_some(), limit);
+        self.gateway.finish(record);
+    }
+}

@@ -1,0 +1,300 @@
+//! The list of what is revoked, as requests ask it.
+//!
+//! Decides:  whether a verified token is revoked, and by what. Trusts: the replica, for what is in the list. Not here: how it gets there.
+//!
+//! A request that comes with a token it came with before costs one load: the token remembers the generation of the list at which it was
+//! found clean ([`CleanAt`]), and only a list that has grown since is looked through again. Nothing here waits for a global lock; a look
+//! locks one shard of a map, for reading.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use serde_json::{Map, Value};
+
+use super::{Kind, Revocation, What, spelled};
+use crate::secrets::digest::Digest;
+
+/// Seconds by which the clocks of the identity server and of whoever revokes may differ. A sign-in that close behind a revocation is
+/// refused with those before it.
+pub const LEEWAY: i64 = 5;
+
+/// Everything that is revoked.
+#[derive(Debug)]
+pub struct List {
+    tokens: DashMap<Digest, i64>,
+    sessions: DashMap<Box<str>, i64>,
+    subjects: DashMap<Box<str>, Vec<NotBefore>>,
+    issuers: DashMap<Box<str>, Vec<NotBefore>>,
+    generation: AtomicU64,
+}
+
+/// At which generation of the list a token was found clean; 0 is never.
+#[derive(Debug, Default)]
+pub struct CleanAt(AtomicU64);
+
+/// What the list looks at in a verified token.
+#[derive(Clone, Copy)]
+pub struct Listed<'a> {
+    /// See [`of_token`](super::revocation::of_token).
+    pub token: &'a Digest,
+    /// `iss`.
+    pub issuer: &'a str,
+    /// `sub`.
+    pub subject: &'a str,
+    /// `session_id`.
+    pub session: Option<&'a str>,
+    /// Everything it says: `amr` and `iat` are looked for when its subject or issuer is in the list.
+    pub claims: &'a Map<String, Value>,
+}
+
+/// Refuses what began at a time or before.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct NotBefore {
+    time: i64,
+    except: Vec<String>,
+    strict: bool,
+    expires: i64,
+}
+
+/// Without anything of a user: what a token says is not for a log.
+impl fmt::Debug for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listed")
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl List {
+    /// An empty list.
+    pub fn new() -> Self {
+        Self {
+            tokens: DashMap::new(),
+            sessions: DashMap::new(),
+            subjects: DashMap::new(),
+            issuers: DashMap::new(),
+            generation: AtomicU64::new(1),
+        }
+    }
+
+    /// Grows with every revocation; the first is 1.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// By what a token is revoked at `now`, in Unix seconds, if it is. A clean one need not be looked for again until the list grows.
+    pub fn find(&self, clean: &CleanAt, listed: Listed<'_>, now: i64) -> Option<Kind> {
+        // Before the look, so that a revocation that comes during it is looked for next time.
+        let generation = self.generation();
+        if clean.0.load(Ordering::Relaxed) == generation {
+            return None;
+        }
+        let found = self.look(listed, now);
+        if found.is_none() {
+            clean.0.store(generation, Ordering::Relaxed);
+        }
+        found
+    }
+
+    fn look(&self, listed: Listed<'_>, now: i64) -> Option<Kind> {
+        let Listed {
+            token,
+            issuer,
+            subject,
+            session,
+            claims,
+        } = listed;
+        let lives = |expires: i64| now < expires;
+        if self
+            .tokens
+            .get(token)
+            .is_some_and(|expires| lives(*expires))
+        {
+            return Some(Kind::Token);
+        }
+        if session
+            .and_then(|session| self.sessions.get(&*key(issuer, session)))
+            .is_some_and(|expires| lives(*expires))
+        {
+            return Some(Kind::Session);
+        }
+        let refuses = |entries: &[NotBefore]| {
+            entries
+                .iter()
+                .any(|entry| lives(entry.expires) && entry.refuses(session, claims))
+        };
+        if self
+            .subjects
+            .get(&*key(issuer, subject))
+            .is_some_and(|entries| refuses(&entries))
+        {
+            return Some(Kind::Subject);
+        }
+        self.issuers
+            .get(issuer)
+            .is_some_and(|entries| refuses(&entries))
+            .then_some(Kind::Issuer)
+    }
+
+    /// Whether a token or cookie is in the list by itself at `now`, in Unix seconds, without a look at what it says.
+    pub fn names_token(&self, token: &Digest, now: i64) -> bool {
+        self.tokens.get(token).is_some_and(|expires| now < *expires)
+    }
+
+    /// How many entries there are of each kind, in the order of [`Kind::ALL`].
+    pub fn count(&self) -> [usize; Kind::ALL.len()] {
+        [
+            self.tokens.len(),
+            self.sessions.len(),
+            self.subjects.len(),
+            self.issuers.len(),
+        ]
+    }
+
+    /// Puts a revocation in. From the return on every request is judged by it.
+    pub fn insert(&self, revocation: &Revocation) {
+        let expires = revocation.expires;
+        let later = |old: &mut i64| *old = expires.max(*old);
+        match &revocation.what {
+            What::Token { sha256, .. } => {
+                self.tokens
+                    .entry(*sha256)
+                    .and_modify(later)
+                    .or_insert(expires);
+            }
+            What::Session {
+                issuer, session, ..
+            } => {
+                self.sessions
+                    .entry(key(issuer, session))
+                    .and_modify(later)
+                    .or_insert(expires);
+            }
+            What::Subject {
+                issuer, subject, ..
+            } => insert_into(
+                &mut self.subjects.entry(key(issuer, subject)).or_default(),
+                revocation,
+            ),
+            What::Issuer { issuer, .. } => insert_into(
+                &mut self.issuers.entry(issuer.as_str().into()).or_default(),
+                revocation,
+            ),
+        }
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Takes a revocation out, because it has expired or something wider is in its place.
+    pub fn remove(&self, revocation: &Revocation) {
+        let others = |entries: &mut Vec<NotBefore>| {
+            if let Some(entry) = NotBefore::of(revocation) {
+                entries.retain(|one| !one.same(&entry));
+            }
+        };
+        match &revocation.what {
+            What::Token { sha256, .. } => drop(self.tokens.remove(sha256)),
+            What::Session {
+                issuer, session, ..
+            } => drop(self.sessions.remove(&*key(issuer, session))),
+            What::Subject {
+                issuer, subject, ..
+            } => {
+                let key = key(issuer, subject);
+                if let Some(mut entries) = self.subjects.get_mut(&*key) {
+                    others(&mut entries);
+                }
+                self.subjects.remove_if(&*key, |_, left| left.is_empty());
+            }
+            What::Issuer { issuer, .. } => {
+                if let Some(mut entries) = self.issuers.get_mut(issuer.as_str()) {
+                    others(&mut entries);
+                }
+                self.issuers
+                    .remove_if(issuer.as_str(), |_, left| left.is_empty());
+            }
+        }
+    }
+}
+
+impl Default for List {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl NotBefore {
+    fn of(revocation: &Revocation) -> Option<Self> {
+        let (time, except, strict) = match &revocation.what {
+            What::Token { .. } | What::Session { .. } => return None,
+            What::Subject {
+                not_before,
+                except,
+                strict,
+                ..
+            } => (*not_before, except.clone(), *strict),
+            What::Issuer { not_before, .. } => (*not_before, Vec::new(), false),
+        };
+        Some(Self {
+            time,
+            except,
+            strict,
+            expires: revocation.expires,
+        })
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        self.time == other.time && self.strict == other.strict && self.except == other.except
+    }
+
+    fn refuses(&self, session: Option<&str>, claims: &Map<String, Value>) -> bool {
+        let session = session.map(spelled);
+        let stays = session.is_some_and(|session| self.except.iter().any(|id| *id == session));
+        !stays && began(claims, self.strict) <= self.time.saturating_add(LEEWAY)
+    }
+}
+
+fn insert_into(entries: &mut Vec<NotBefore>, revocation: &Revocation) {
+    let Some(entry) = NotBefore::of(revocation) else {
+        return;
+    };
+    match entries.iter_mut().find(|old| old.same(&entry)) {
+        Some(old) => old.expires = old.expires.max(entry.expires),
+        None => entries.push(entry),
+    }
+}
+
+/// When the sign-in behind a token was, in Unix seconds: the earliest time in `amr`, which stays when a session is refreshed; else `iat`,
+/// unless that does not count. A token that says neither could be from any time.
+fn began(claims: &Map<String, Value>, only_sign_in: bool) -> i64 {
+    let methods = claims.get("amr").and_then(Value::as_array);
+    let times = methods
+        .into_iter()
+        .flatten()
+        .filter_map(|method| method.get("timestamp").and_then(seconds));
+    let issued = || {
+        claims
+            .get("iat")
+            .and_then(seconds)
+            .filter(|_| !only_sign_in)
+            .unwrap_or(i64::MIN)
+    };
+    times.min().unwrap_or_else(issued)
+}
+
+/// Whole seconds, rounded down: a fraction never makes a token younger.
+fn seconds(value: &Value) -> Option<i64> {
+    // The cast saturates, and JSON has no NaN.
+    value
+        .as_i64()
+        .or_else(|| value.as_f64().map(|fraction| fraction.floor() as i64))
+}
+
+/// Issuer and id in one text. The length in front keeps two pairs from having one key; two spellings of one id have the same.
+fn key(issuer: &str, id: &str) -> Box<str> {
+    format!("{}:{issuer}{}", issuer.len(), spelled(id)).into_boxed_str()
+}
+
+#[cfg(test)]
+#[path = "list_tests.rs"]
+mod tests;

@@ -1,0 +1,238 @@
+//! Which tokens a list refuses.
+
+use serde_json::json;
+
+use crate::revocation::of_token;
+use crate::sessions::*;
+
+const NOW: i64 = 1_800_000_000;
+
+struct Token {
+    digest: Digest,
+    issuer: String,
+    subject: String,
+    session: Option<String>,
+    claims: Map<String, Value>,
+}
+
+impl Token {
+    fn new(text: &str, session: Option<&str>, claims: Value) -> Self {
+        Self {
+            digest: of_token(text),
+            issuer: "https://i".to_owned(),
+            subject: "u".to_owned(),
+            session: session.map(str::to_owned),
+            claims: claims.as_object().cloned().unwrap_or_default(),
+        }
+    }
+
+    fn listed(&self) -> Listed<'_> {
+        Listed {
+            token: &self.digest,
+            issuer: &self.issuer,
+            subject: &self.subject,
+            session: self.session.as_deref(),
+            claims: &self.claims,
+        }
+    }
+}
+
+fn found(list: &List, token: &Token) -> Option<Kind> {
+    list.find(&CleanAt::default(), token.listed(), NOW)
+}
+
+fn until(what: What, expires: i64) -> Revocation {
+    Revocation {
+        what,
+        told: NOW * 1000,
+        expires,
+    }
+}
+
+fn revoked(what: What) -> Revocation {
+    until(what, NOW + 100)
+}
+
+fn session(issuer: &str, session: &str) -> What {
+    What::Session {
+        issuer: issuer.to_owned(),
+        session: session.to_owned(),
+        subject: None,
+    }
+}
+
+fn subject(not_before: i64, except: &[&str], strict: bool) -> What {
+    What::Subject {
+        issuer: "https://i".to_owned(),
+        subject: "u".to_owned(),
+        not_before,
+        except: except.iter().map(|&id| id.to_owned()).collect(),
+        strict,
+    }
+}
+
+#[test]
+fn a_token_a_session_a_subject_and_an_issuer_are_found_and_nobody_else() {
+    let token = Token::new("t", Some("s"), json!({ "iat": NOW - 50 }));
+    let others = [
+        Token::new("other", Some("other"), json!({ "iat": NOW - 50 })),
+        Token {
+            issuer: "https://j".to_owned(),
+            ..Token::new("t2", Some("s"), json!({ "iat": NOW - 50 }))
+        },
+    ];
+    let cases = [
+        (
+            What::Token {
+                sha256: of_token("t"),
+                issuer: None,
+                session: None,
+                subject: None,
+            },
+            Kind::Token,
+        ),
+        (session("https://i", "s"), Kind::Session),
+        (subject(NOW, &["other"], false), Kind::Subject),
+    ];
+    for (what, kind) in cases {
+        let list = List::new();
+        assert_eq!(found(&list, &token), None);
+        let revocation = revoked(what);
+        list.insert(&revocation);
+        assert_eq!(found(&list, &token), Some(kind));
+        for other in &others {
+            assert_eq!(found(&list, other), None, "{kind:?}");
+        }
+        list.remove(&revocation);
+        assert_eq!(found(&list, &token), None);
+    }
+    let list = List::new();
+    list.insert(&revoked(What::Issuer {
+        issuer: "https://i".to_owned(),
+        not_before: NOW,
+    }));
+    assert_eq!(found(&list, &token), Some(Kind::Issuer));
+    assert_eq!(found(&list, &others[0]), Some(Kind::Issuer));
+    assert_eq!(found(&list, &others[1]), None);
+}
+
+#[test]
+fn a_subject_is_refused_by_its_earliest_sign_in_and_not_by_refreshing() {
+    let list = List::new();
+    list.insert(&revoked(subject(NOW - 1000, &["kept"], false)));
+    let amr = |times: &[i64]| -> Vec<Value> {
+        times
+            .iter()
+            .map(|time| json!({ "method": "password", "timestamp": time }))
+            .collect()
+    };
+    let before = NOW - 2000;
+    for (claims, session, refused) in [
+        // Refreshed after it, signed in before it.
+        (json!({ "iat": NOW, "amr": amr(&[before]) }), "s", true),
+        // A second factor after it does not help.
+        (json!({ "iat": NOW, "amr": amr(&[NOW, before]) }), "s", true),
+        (json!({ "iat": NOW, "amr": amr(&[before]) }), "kept", false),
+        (json!({ "iat": NOW, "amr": amr(&[NOW - 994]) }), "s", false),
+        // Within the leeway.
+        (json!({ "iat": NOW, "amr": amr(&[NOW - 995]) }), "s", true),
+        // RFC 8176 has names without times.
+        (json!({ "iat": NOW, "amr": ["pwd"] }), "s", false),
+        (json!({ "iat": before, "amr": ["pwd"] }), "s", true),
+        (json!({ "iat": before }), "s", true),
+        (json!({ "iat": NOW }), "s", false),
+        (json!({ "iat": NOW as f64 - 994.5 }), "s", true),
+        // It could be from any time.
+        (json!({}), "s", true),
+        (
+            json!({ "iat": "now", "amr": [{ "timestamp": "now" }] }),
+            "s",
+            true,
+        ),
+    ] {
+        let token = Token::new("t", Some(session), claims);
+        assert_eq!(
+            found(&list, &token).is_some(),
+            refused,
+            "{:?}",
+            token.claims
+        );
+    }
+}
+
+#[test]
+fn what_stands_for_revoked_sessions_does_not_believe_a_time_of_issue() {
+    let list = List::new();
+    list.insert(&revoked(subject(NOW - 1000, &[], true)));
+    let refreshed = Token::new("t", Some("s"), json!({ "iat": NOW }));
+    let signed_in = Token::new(
+        "t",
+        Some("s"),
+        json!({ "iat": NOW, "amr": [{ "timestamp": NOW }] }),
+    );
+    assert_eq!(found(&list, &refreshed), Some(Kind::Subject));
+    assert_eq!(found(&list, &signed_in), None);
+}
+
+#[test]
+fn a_clean_token_is_looked_for_again_only_when_the_list_has_grown() {
+    let list = List::new();
+    let clean = CleanAt::default();
+    let token = Token::new("t", Some("s"), json!({ "iat": NOW }));
+    assert_eq!(list.find(&clean, token.listed(), NOW), None);
+    // Not looked for: another token's facts would be found.
+    list.sessions.insert(key("https://i", "s"), NOW + 100);
+    assert_eq!(list.find(&clean, token.listed(), NOW), None);
+    list.insert(&revoked(session("https://i", "another")));
+    assert_eq!(list.find(&clean, token.listed(), NOW), Some(Kind::Session));
+    // A revoked one is looked for every time.
+    assert_eq!(list.find(&clean, token.listed(), NOW), Some(Kind::Session));
+}
+
+#[test]
+fn an_entry_ends_by_itself_and_the_later_end_counts() {
+    let list = List::new();
+    let token = Token::new("t", Some("s"), json!({ "iat": NOW - 9 }));
+    for what in [session("https://i", "s"), subject(NOW, &[], false)] {
+        list.insert(&until(what.clone(), NOW + 1));
+        list.insert(&until(what.clone(), NOW + 3));
+        list.insert(&until(what.clone(), NOW + 2));
+        let at = |now| list.find(&CleanAt::default(), token.listed(), now);
+        assert!(at(NOW + 2).is_some());
+        assert_eq!(at(NOW + 3), None);
+        list.remove(&until(what, NOW + 3));
+        assert_eq!(at(NOW), None);
+    }
+}
+
+#[test]
+fn two_pairs_have_two_keys() {
+    assert_ne!(key("ab", "c"), key("a", "bc"));
+    assert_ne!(key("1:a", "b"), key("", "1:ab"));
+}
+
+#[test]
+fn an_id_is_found_however_it_is_spelled() {
+    let uuid = "0190a6f4-7c1e-7a52-9d3b-5f2a8c4e6b70";
+    let (upper, spaced) = (uuid.to_uppercase(), format!(" {uuid} "));
+    for (told, borne) in [(uuid, upper.as_str()), (&upper, uuid), (&spaced, &upper)] {
+        let list = List::new();
+        list.insert(&revoked(session("https://i", told)));
+        let token = Token::new("t", Some(borne), json!({}));
+        assert_eq!(found(&list, &token), Some(Kind::Session), "{told} {borne}");
+
+        let list = List::new();
+        list.insert(&revoked(What::Subject {
+            issuer: "https://i".to_owned(),
+            subject: told.to_owned(),
+            not_before: NOW,
+            except: vec![uuid.to_owned()],
+            strict: false,
+        }));
+        let mut token = Token::new("t", None, json!({ "iat": NOW }));
+        token.subject = borne.to_owned();
+        assert_eq!(found(&list, &token), Some(Kind::Subject), "{told} {borne}");
+        token.session = Some(borne.to_owned());
+        assert_eq!(found(&list, &token), None, "the session stays");
+    }
+}

@@ -1,0 +1,407 @@
+//! What a revocation says, what it is called, and how it is written down.
+//!
+//! Decides:  which revocations are the same one ([`Revocation::name`]). Trusts: whoever made it. Not here: which tokens it refuses (`list`).
+//!
+//! Everything is named together with its issuer: a `sub` or a `session_id` alone means nothing.
+
+pub mod coarsen;
+mod follower;
+pub mod list;
+mod metrics;
+pub mod replica;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::clock;
+use crate::secrets::digest::{self, Digest};
+use crate::secrets::secret::Secret;
+use crate::tokens::Verified;
+
+pub use follower::{Follower, Revocations, Revoked, Status};
+pub use list::{CleanAt, Listed};
+pub use metrics::{RevocationMetrics, WebhookResult};
+
+/// Identifies a revocation among all replicas. Two with one name are one revocation, and the one that expires later stays.
+pub type Name = Digest;
+
+/// Something that is refused from now on.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revocation {
+    /// What is refused.
+    pub what: What,
+    /// When the gateway was told, in Unix milliseconds: from here on the lag is measured.
+    pub told: i64,
+    /// When it means nothing any more, in Unix seconds.
+    pub expires: i64,
+}
+
+/// What is refused.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum What {
+    /// One token.
+    Token {
+        /// See [`of_token`].
+        #[serde(with = "hex")]
+        sha256: Digest,
+        /// `iss`, if it is known.
+        issuer: Option<String>,
+        /// `session_id`, if it is known: what a full list falls back to.
+        session: Option<String>,
+        /// `sub`, if it is known: what a full list falls back to after that.
+        subject: Option<String>,
+    },
+    /// Every token of one session.
+    Session {
+        /// `iss`.
+        issuer: String,
+        /// `session_id`.
+        session: String,
+        /// `sub`, if it is known: what a full list falls back to.
+        subject: Option<String>,
+    },
+    /// The tokens of one user that began at a time or before.
+    Subject {
+        /// `iss`.
+        issuer: String,
+        /// `sub`.
+        subject: String,
+        /// Unix seconds: sign-ins up to here are refused.
+        not_before: i64,
+        /// Sessions that stay.
+        except: Vec<String>,
+        /// Stands for revoked sessions in a full list. A token that does not say when its sign-in was, only when it was issued, is refused
+        /// whatever it says: refreshing a revoked session must not bring it back.
+        strict: bool,
+    },
+    /// The tokens of one issuer that began at a time or before.
+    Issuer {
+        /// `iss`.
+        issuer: String,
+        /// Unix seconds: sign-ins up to here are refused.
+        not_before: i64,
+    },
+}
+
+/// What a token is listed by: the SHA-256 of its text up to the signature. The signature itself says nothing more, and does not identify a token:
+/// whoever has one of ES256 can write another that is as good, without the key.
+pub fn of_token(token: &str) -> Digest {
+    let signed = token.rsplit_once('.').map_or(token, |(signed, _)| signed);
+    digest::of(signed.as_bytes())
+}
+
+/// The one spelling of a `sub` or `session_id`, by which it is named and listed: without white space around it, and a UUID in lower case with
+/// hyphens (RFC 9562, section 4), however the token or the operator writes it.
+pub fn spelled(id: &str) -> Cow<'_, str> {
+    let id = id.trim();
+    match Uuid::try_parse(id) {
+        Ok(uuid) => Cow::Owned(uuid.hyphenated().to_string()),
+        Err(_) => Cow::Borrowed(id),
+    }
+}
+
+/// The kinds, for labels.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Kind {
+    /// One token.
+    Token,
+    /// One session.
+    Session,
+    /// One user.
+    Subject,
+    /// One issuer.
+    Issuer,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Token, Self::Session, Self::Subject, Self::Issuer];
+
+    /// The word in calls, logs and labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Session => "session",
+            Self::Subject => "subject",
+            Self::Issuer => "issuer",
+        }
+    }
+}
+
+impl What {
+    /// Which kind it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Token { .. } => Kind::Token,
+            Self::Session { .. } => Kind::Session,
+            Self::Subject { .. } => Kind::Subject,
+            Self::Issuer { .. } => Kind::Issuer,
+        }
+    }
+
+    /// With every id [`spelled`] alike: two spellings would be two entries of one place in the list, and the end of one that of both.
+    fn spelled(mut self) -> Self {
+        let spell = |id: &mut String| *id = spelled(id).into_owned();
+        match &mut self {
+            Self::Token {
+                session, subject, ..
+            } => session.iter_mut().chain(subject).for_each(spell),
+            Self::Session {
+                session, subject, ..
+            } => std::iter::once(session).chain(subject).for_each(spell),
+            Self::Subject {
+                subject, except, ..
+            } => std::iter::once(subject).chain(except).for_each(spell),
+            Self::Issuer { .. } => {}
+        }
+        self
+    }
+}
+
+impl Revocation {
+    /// Refuses a bearer token that names no session: it is all there is of its session.
+    pub fn of_bearer(token: &Secret, verified: &Verified) -> Self {
+        let what = What::Token {
+            sha256: of_token(&String::from_utf8_lossy(token.expose())),
+            issuer: Some(verified.issuer().to_owned()),
+            session: None,
+            subject: Some(verified.subject().to_owned()),
+        };
+        Self::new(what, clock::unix_millis(), verified.accepted_until())
+    }
+
+    /// One that was told at a time in Unix milliseconds, and ends at one in Unix seconds.
+    pub fn new(what: What, told: i64, expires: i64) -> Self {
+        Self {
+            what: what.spelled(),
+            told,
+            expires,
+        }
+    }
+
+    /// What it is called. What only helps a full list, and when it was told, are not part of it.
+    pub fn name(&self) -> Name {
+        let kind = self.what.kind().as_str();
+        match &self.what {
+            What::Token { sha256, .. } => digest::of_parts([kind.as_bytes(), sha256]),
+            What::Session {
+                issuer, session, ..
+            } => digest::of_parts([kind, issuer, session].map(str::as_bytes)),
+            What::Subject {
+                issuer,
+                subject,
+                not_before,
+                except,
+                strict,
+            } => {
+                let (time, strict) = (not_before.to_be_bytes(), [u8::from(*strict)]);
+                let fixed = [
+                    kind.as_bytes(),
+                    issuer.as_bytes(),
+                    subject.as_bytes(),
+                    &time,
+                    &strict,
+                ];
+                digest::of_parts(fixed.into_iter().chain(except.iter().map(String::as_bytes)))
+            }
+            What::Issuer { issuer, not_before } => {
+                let time = not_before.to_be_bytes();
+                digest::of_parts([kind.as_bytes(), issuer.as_bytes(), &time])
+            }
+        }
+    }
+
+    /// The bytes for the store.
+    pub fn to_record(&self) -> Vec<u8> {
+        // Strings, numbers and booleans: nothing in it can fail to be JSON.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads the bytes of a replica. `None` if they say something this version does not know.
+    pub fn from_record(record: &[u8]) -> Option<Self> {
+        let read: Self = serde_json::from_slice(record).ok()?;
+        Some(Self::new(read.what, read.told, read.expires))
+    }
+}
+
+/// Without what it names: subjects and sessions are the users', and not for every log.
+impl fmt::Display for Revocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} until {}", self.what.kind().as_str(), self.expires)
+    }
+}
+
+/// A digest as text: 64 lower-case hexadecimal digits.
+pub mod hex {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use crate::revocation::Digest;
+
+    /// Writes it.
+    pub fn written(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Reads it. Upper-case digits are read, too.
+    pub fn read(text: &str) -> Option<Digest> {
+        let mut digest = Digest::default();
+        if text.len() != digest.len() * 2 {
+            return None;
+        }
+        let mut digits = text.chars().map(|digit| digit.to_digit(16));
+        for byte in &mut digest {
+            let (high, low) = (digits.next()??, digits.next()??);
+            *byte = u8::try_from(high * 16 + low).ok()?;
+        }
+        Some(digest)
+    }
+
+    pub(crate) fn serialize<S: Serializer>(
+        digest: &Digest,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&written(digest))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Digest, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        read(&text).ok_or_else(|| serde::de::Error::custom("not 64 hexadecimal digits"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::revocation::*;
+
+    fn of(what: What) -> Revocation {
+        Revocation {
+            what,
+            told: 1,
+            expires: 2,
+        }
+    }
+
+    fn session(issuer: &str, session: &str, subject: Option<&str>) -> Revocation {
+        of(What::Session {
+            issuer: issuer.to_owned(),
+            session: session.to_owned(),
+            subject: subject.map(str::to_owned),
+        })
+    }
+
+    fn subject(not_before: i64, except: &[&str], strict: bool) -> Revocation {
+        of(What::Subject {
+            issuer: "i".to_owned(),
+            subject: "s".to_owned(),
+            not_before,
+            except: except.iter().map(|&id| id.to_owned()).collect(),
+            strict,
+        })
+    }
+
+    #[test]
+    fn a_name_says_what_is_refused_and_nothing_else() {
+        let one = session("i", "s", None);
+        let later = Revocation {
+            told: 7,
+            expires: 9,
+            ..session("i", "s", Some("u"))
+        };
+        assert_eq!(one.name(), later.name());
+        let names = [
+            one.name(),
+            session("is", "", None).name(),
+            session("", "is", None).name(),
+            subject(1, &[], false).name(),
+            subject(2, &[], false).name(),
+            subject(1, &[], true).name(),
+            subject(1, &["a"], false).name(),
+            subject(1, &["a", "b"], false).name(),
+            of(What::Issuer {
+                issuer: "i".to_owned(),
+                not_before: 1,
+            })
+            .name(),
+        ];
+        for (index, name) in names.iter().enumerate() {
+            assert!(!names.iter().skip(index + 1).any(|other| other == name));
+        }
+    }
+
+    #[test]
+    fn a_record_reads_back_and_anything_else_does_not() {
+        let token = of(What::Token {
+            sha256: [0xab; 32],
+            issuer: Some("i".to_owned()),
+            session: None,
+            subject: None,
+        });
+        for written in [
+            token,
+            session("i", "s", Some("u")),
+            subject(1, &["a"], true),
+        ] {
+            assert_eq!(
+                Revocation::from_record(&written.to_record()),
+                Some(written.clone())
+            );
+        }
+        for strange in [
+            "",
+            "{}",
+            "null",
+            r#"{"what":{"kind":"tenant","issuer":"i"},"told":1,"expires":2}"#,
+            r#"{"what":{"kind":"issuer","issuer":"i","not_before":1},"told":1,"expires":2,"unless":3}"#,
+            r#"{"what":{"kind":"issuer","issuer":"i","not_before":1,"except":["a"]},"told":1,"expires":2}"#,
+            r#"{"what":{"kind":"token","sha256":"ab","issuer":null,"session":null,"subject":null},"told":1,"expires":2}"#,
+        ] {
+            assert_eq!(
+                Revocation::from_record(strange.as_bytes()),
+                None,
+                "{strange}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_id_has_one_spelling_whoever_writes_it() {
+        let uuid = "0190a6f4-7c1e-7a52-9d3b-5f2a8c4e6b70";
+        for written in [
+            uuid.to_owned(),
+            uuid.to_uppercase(),
+            format!(" {uuid}\t"),
+            uuid.replace('-', ""),
+        ] {
+            assert_eq!(spelled(&written), uuid);
+            let made = Revocation::new(session("i", &written, Some(&written)).what, 1, 2);
+            assert_eq!(made, session("i", uuid, Some(uuid)));
+            let made = Revocation::new(subject(1, &[&written], false).what, 1, 2);
+            assert_eq!(made, subject(1, &[uuid], false));
+            let record = session("i", &written, None).to_record();
+            let read = Revocation::from_record(&record).expect("a record");
+            assert_eq!(read.name(), session("i", uuid, None).name());
+        }
+        // What is no UUID keeps its case: two users may differ by it.
+        assert_eq!(spelled(" User|A "), "User|A");
+    }
+
+    #[test]
+    fn a_digest_is_64_hexadecimal_digits() {
+        let digest = digest::of(b"a");
+        assert_eq!(hex::read(&hex::written(&digest)), Some(digest));
+        assert_eq!(
+            hex::read(&hex::written(&digest).to_uppercase()),
+            Some(digest)
+        );
+        for bad in ["", "ab", &"g".repeat(64), &"é".repeat(32), &"a".repeat(65)] {
+            assert_eq!(hex::read(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! A running gateway: from a checked configuration to sockets, and back to nothing.
+//!
+//! Decides: in which order things start and end. Trusts: the configuration, which was checked. Not here: what they do.
+
+pub mod reload;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::admin;
+use crate::auth::snapshot::Snapshot;
+use crate::clock;
+use crate::config::Loaded;
+use crate::database::{Database, Listener};
+use crate::facts::schema::{self, Queries};
+use crate::facts::trigger_coverage::Asked;
+use crate::facts::{Shelf, notify};
+use crate::gateway::metrics::Metrics;
+use crate::gateway::process::Process;
+use crate::http_client::SideCalls;
+use crate::listen::{Bound, Workers};
+use crate::log::Log;
+use crate::policy::{Config, ListenKind, StoreChoice};
+use crate::revocation::Revocations;
+use crate::sessions::Sessions;
+use crate::sessions::renew::Renewer;
+use crate::sign_in::throttle::Throttle;
+use crate::sign_in::{IdentityServer, Later, Refresh};
+use crate::store::{self, Store, StoreMetrics};
+use crate::tokens::{KeySources, Surroundings, VerifiedCache};
+
+/// What runs.
+#[derive(Debug)]
+pub struct Server {
+    process: Arc<Process>,
+    workers: Workers,
+    addresses: Addresses,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+/// Where it can be reached.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// URLs of the listeners, in the order of the configuration.
+    pub listeners: Vec<String>,
+    /// URL of the admin listener.
+    pub admin: String,
+}
+
+impl Server {
+    /// Binds, starts the workers and what runs in the background. Must be called inside the background runtime.
+    ///
+    /// # Errors
+    ///
+    /// An address that cannot be bound, or a configuration that cannot be built.
+    pub async fn start(loaded: Loaded, log: Log) -> anyhow::Result<Self> {
+        Self::start_with(loaded, log, store::open).await
+    }
+
+    /// The same, with another way to come by a store than by the configuration, such as one whose outages a test chooses.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub async fn start_with(
+        loaded: Loaded,
+        log: Log,
+        open: impl FnOnce(&Config, &Arc<StoreMetrics>) -> anyhow::Result<Arc<dyn Store>>,
+    ) -> anyhow::Result<Self> {
+        // Before anybody can know that we run: a signal that comes early must not find the default, which is to die on the spot.
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        let metrics = Arc::new(Metrics::new()?);
+        let token_cache = Arc::new(VerifiedCache::new(loaded.config.token_cache));
+        let key_sources = Arc::new(KeySources::new(metrics.keys().clone()));
+        let bound = bind(&loaded.config)?;
+        let admin = admin::bind(loaded.config.admin.address)
+            .await
+            .with_context(|| format!("admin {}", loaded.config.admin.address))?;
+        let addresses = Addresses {
+            listeners: urls(&loaded.config, &bound)?,
+            admin: format!("http://{}", admin.local_addr()?),
+        };
+        for warning in &loaded.warnings {
+            tracing::warn!(%warning, "configuration");
+        }
+        let store = open(&loaded.config, &metrics.store)?;
+        let database = match &loaded.config.database {
+            None => None,
+            Some(config) => {
+                tracing::info!(database = %config.server.shown(), "database");
+                Some(Database::start(config, metrics.database.clone())?)
+            }
+        };
+        let calls = SideCalls::new()?;
+        let identity = loaded
+            .config
+            .identity
+            .clone()
+            .map(|config| IdentityServer::new(config, &calls, metrics.identity.clone()));
+        let throttle = Throttle::new(store.clone(), &loaded.config.keys, metrics.throttle.clone())?;
+        let later = Later::new(metrics.later.clone());
+        let (revocations, mut follower) = Revocations::new(
+            store.clone(),
+            loaded.config.revocations.capacity.get(),
+            metrics.revocations.clone(),
+        );
+        follower.catch_up().await;
+        tokio::spawn(follower.run());
+        let refresh = identity
+            .clone()
+            .map(|server| Refresh::new(server, store.clone()));
+        let renewer = refresh
+            .clone()
+            .map(|refresh| -> Arc<dyn Renewer> { Arc::new(refresh) });
+        let sessions = Sessions::new(
+            &loaded.config,
+            store.clone(),
+            revocations.clone(),
+            renewer,
+            metrics.sessions.clone(),
+            clock::unix_millis,
+        )?;
+        let mut is_checked = true;
+        if let Some(database) = &database {
+            match schema::check(&loaded.name, &loaded.config, database).await? {
+                Ok(()) => {}
+                Err(why) => {
+                    is_checked = false;
+                    tracing::warn!(%why, "the database cannot be asked yet whether the queries fit it");
+                }
+            }
+        }
+        let name = loaded.name.clone();
+        let is_shared = matches!(loaded.config.store, StoreChoice::Redis(_));
+        let shelf = Shelf::new(
+            store.clone(),
+            is_shared,
+            database.clone(),
+            metrics.facts.clone(),
+        );
+        shelf.asks(Asked::all(&loaded.config));
+        let listener = loaded.config.database.as_ref().map(Listener::new);
+        notify::follow(&shelf, listener.transpose()?.flatten());
+        let snapshot = Snapshot::build(
+            loaded.config,
+            loaded.digest,
+            1,
+            &metrics,
+            &token_cache,
+            &key_sources,
+            &revocations,
+            &sessions,
+            &shelf,
+        )?;
+        metrics.configured(1, snapshot.waived_layers(clock::unix_now()));
+        reload::announce(&snapshot);
+        let process = Arc::new(Process::new(
+            snapshot,
+            metrics,
+            token_cache,
+            key_sources.clone(),
+            revocations,
+            sessions,
+            store,
+            database,
+            identity,
+            refresh,
+            throttle,
+            later,
+            log,
+        ));
+        tokio::spawn(key_sources.refresh_forever(Surroundings {
+            calls,
+            store: process.store().clone(),
+            clock: clock::unix_now,
+        }));
+        tokio::spawn(admin::serve(admin, process.clone()));
+        if is_checked {
+            process.found_queries(Queries::Fit);
+        } else {
+            tokio::spawn(schema::check_later(name, Arc::downgrade(&process)));
+        }
+        let workers = Workers::start(&process, bound)?;
+        Ok(Self {
+            process,
+            workers,
+            addresses,
+            terminate,
+            interrupt,
+        })
+    }
+
+    /// Where it can be reached.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Reloads when a file changes, and on SIGHUP.
+    ///
+    /// # Errors
+    ///
+    /// The operating system does not deliver signals.
+    pub fn follow(&self, path: PathBuf, inputs: Vec<PathBuf>) -> anyhow::Result<()> {
+        tokio::spawn(reload::watch(self.process.clone(), path.clone(), inputs));
+        let mut hangups = signal(SignalKind::hangup())?;
+        let process = self.process.clone();
+        tokio::spawn(async move {
+            while hangups.recv().await.is_some() {
+                let (process, path) = (process.clone(), path.clone());
+                let _ = tokio::task::spawn_blocking(move || reload::reload(&process, &path)).await;
+            }
+        });
+        Ok(())
+    }
+
+    /// Says that it listens, waits for SIGTERM or SIGINT, then drains.
+    ///
+    /// # Errors
+    ///
+    /// None today; the commands treat it like their other steps.
+    pub async fn run(mut self) -> anyhow::Result<()> {
+        tracing::info!(listeners = self.addresses.listeners.join(" "), admin = %self.addresses.admin, "listening");
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        let deadline = self.process.snapshot().config().drain;
+        tracing::info!(deadline = ?deadline, "draining");
+        self.workers.drain(&self.process, deadline).await;
+        tracing::info!("stopped");
+        self.process.log().flush();
+        Ok(())
+    }
+}
+
+fn bind(config: &Config) -> anyhow::Result<Vec<Bound>> {
+    let bind = |(index, address): (usize, SocketAddr)| {
+        Bound::new(address, index).with_context(|| format!("listen {address}"))
+    };
+    config
+        .listen
+        .iter()
+        .map(|listen| listen.address)
+        .enumerate()
+        .map(bind)
+        .collect()
+}
+
+fn urls(config: &Config, bound: &[Bound]) -> anyhow::Result<Vec<String>> {
+    let url = |(bound, kind): (&Bound, &ListenKind)| {
+        let scheme = if matches!(kind, ListenKind::Tls(_)) {
+            "https"
+        } else {
+            "http"
+        };
+        Ok(format!("{scheme}://{}", bound.address()?))
+    };
+    bound
+        .iter()
+        .zip(config.listen.iter().map(|listen| &listen.kind))
+        .map(url)
+        .collect()
+}

@@ -1,0 +1,403 @@
+//! When another configuration comes into force.
+//!
+//! Decides: whether what is on disk now is applied, is the same, or is refused. Trusts: `load` for whether it is valid. Not here:
+//! anything that a running request sees; it keeps its snapshot.
+//!
+//! Everything a configuration was read from is watched: the file, certificates, key files. One path handles them all, so a renewed
+//! certificate is a reload. *Folders* are watched, since editors and Kubernetes replace files instead of writing them; what changed is
+//! told by a digest over the contents. SIGHUP does the same at once. What listens, how many workers there are, and how much is kept in memory
+//! cannot change without a restart; a file that changes it is refused with those words, and the last good configuration stays.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecursiveMode, Watcher as _};
+use tokio::sync::mpsc::{Receiver, channel};
+use tokio::time::sleep;
+
+use crate::auth::snapshot::Snapshot;
+use crate::config::{Loaded, load};
+use crate::facts::schema;
+use crate::gateway::process::Process;
+use crate::policy::{
+    Config, Database, DatabaseServer, ListenKind, MasterKey, Redis, StoreChoice, Supabase,
+};
+use crate::secrets::secret::Secret;
+
+/// How long to wait for a burst of file events to end. Two hundred milliseconds is a choice.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+
+/// How many times that a burst may last. Somebody may write to a watched folder without end, and we must look all the same.
+const LONGEST_BURST: usize = 10;
+
+/// How a reload ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// In force now, under this generation.
+    Applied(u64),
+    /// The same as what is in force.
+    Unchanged,
+    /// Kept the last good one, because of this.
+    Refused(String),
+}
+
+/// Reads the configuration again and puts it into force if it is good and different.
+pub fn reload(process: &Process, path: &Path) -> (Outcome, Option<Vec<PathBuf>>) {
+    let (outcome, inputs) = take(process, path);
+    tell(process, &outcome);
+    (outcome, inputs)
+}
+
+fn take(process: &Process, path: &Path) -> (Outcome, Option<Vec<PathBuf>>) {
+    // One after the other: SIGHUP and a file event may come together, and what was read first must not be applied last.
+    let _turn = process.reloading();
+    match load(path) {
+        Err(problems) => (Outcome::Refused(problems.to_string()), None),
+        Ok(loaded) => apply(process, loaded),
+    }
+}
+
+fn tell(process: &Process, outcome: &Outcome) {
+    match outcome {
+        Outcome::Applied(generation) => {
+            process.metrics().reloaded("applied");
+            tracing::info!(generation, "configuration applied");
+        }
+        Outcome::Unchanged => {
+            process.metrics().reloaded("unchanged");
+            tracing::info!("configuration unchanged");
+        }
+        Outcome::Refused(problem) => {
+            process.metrics().reloaded("refused");
+            tracing::error!(%problem, "configuration refused; the last good one stays");
+        }
+    }
+}
+
+fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
+    let current = process.snapshot();
+    let inputs = Some(loaded.inputs);
+    if loaded.digest == *current.digest() {
+        return (Outcome::Unchanged, inputs);
+    }
+    if let Some(problem) = needs_restart(current.config(), &loaded.config) {
+        return (Outcome::Refused(problem), inputs);
+    }
+    for warning in &loaded.warnings {
+        tracing::warn!(%warning, "configuration");
+    }
+    let mut fits = false;
+    if let Some(database) = process.database() {
+        match database.wait(schema::check(&loaded.name, &loaded.config, database)) {
+            Ok(Ok(())) => fits = true,
+            Ok(Err(why)) => {
+                tracing::warn!(%why, "the database cannot be asked whether the queries fit it");
+            }
+            Err(problems) => return (Outcome::Refused(problems.to_string()), inputs),
+        }
+    }
+    let generation = current.generation() + 1;
+    let built = Snapshot::build(
+        loaded.config,
+        loaded.digest,
+        generation,
+        process.metrics(),
+        process.token_cache(),
+        process.key_sources(),
+        process.revocations(),
+        process.sessions(),
+        current.chain().facts().shelf(),
+    );
+    match built {
+        Err(problem) => (Outcome::Refused(format!("{problem:#}")), inputs),
+        Ok(snapshot) => {
+            announce(&snapshot);
+            process
+                .metrics()
+                .configured(generation, snapshot.waived_layers(crate::clock::unix_now()));
+            if let (Some(server), Some(config)) = (process.identity(), &snapshot.config().identity)
+            {
+                server.change_key(config);
+            }
+            process.replace(snapshot);
+            if fits {
+                process.found_queries(schema::Queries::Fit);
+            }
+            process
+                .metrics()
+                .forget(current.config(), process.snapshot().config());
+            (Outcome::Applied(generation), inputs)
+        }
+    }
+}
+
+/// What a running process cannot change.
+fn needs_restart(old: &Config, new: &Config) -> Option<String> {
+    let sockets = |config: &Config| -> Vec<_> {
+        let kind = |kind: &ListenKind| match kind {
+            ListenKind::Tls(_) => "tls".to_owned(),
+            ListenKind::Plain => "plain".to_owned(),
+            ListenKind::RedirectToHttps { port } => format!("redirect {port}"),
+        };
+        config
+            .listen
+            .iter()
+            .map(|listen| (listen.address, kind(&listen.kind)))
+            .collect()
+    };
+    let changed = [
+        ("listen", sockets(old) != sockets(new)),
+        ("admin.address", old.admin.address != new.admin.address),
+        ("workers", old.workers != new.workers),
+        (
+            "connections.max",
+            old.connections.max != new.connections.max,
+        ),
+        ("token_cache", old.token_cache != new.token_cache),
+        (
+            "revocations.capacity",
+            old.revocations.capacity != new.revocations.capacity,
+        ),
+        ("sessions.cache", old.sessions.cache != new.sessions.cache),
+        ("keys", !are_same_keys(&old.keys, &new.keys)),
+        ("store", !is_same_store(&old.store, &new.store)),
+        (
+            "database",
+            !is_same_database(old.database.as_ref(), new.database.as_ref()),
+        ),
+        (
+            "identity",
+            !is_same_identity(old.identity.as_deref(), new.identity.as_deref()),
+        ),
+    ];
+    let keys: Vec<&str> = changed
+        .iter()
+        .filter(|(_, changed)| *changed)
+        .map(|(key, _)| *key)
+        .collect();
+    (!keys.is_empty()).then(|| format!("`{}` cannot change without a restart", keys.join("`, `")))
+}
+
+fn are_same_keys(old: &[MasterKey], new: &[MasterKey]) -> bool {
+    let same = |(old, new): (&MasterKey, &MasterKey)| {
+        old.id == new.id && old.secret.expose() == new.secret.expose()
+    };
+    old.len() == new.len() && old.iter().zip(new).all(same)
+}
+
+/// Whether two configurations mean the same database.
+fn is_same_database(old: Option<&Database>, new: Option<&Database>) -> bool {
+    let server = |server: &DatabaseServer| {
+        (
+            server.shown(),
+            server.user.clone(),
+            server.password.as_ref().map(|text| text.expose().to_vec()),
+            server
+                .tls
+                .as_ref()
+                .map(|tls| root_keys(tls.roots.as_deref())),
+        )
+    };
+    let all = |database: &Database| {
+        (
+            server(&database.server),
+            database.notify.as_ref().map(server),
+            database.pool,
+            database.connect_timeout,
+        )
+    };
+    old.map(all) == new.map(all)
+}
+
+/// What tells root certificates apart; `None` is the system's.
+fn root_keys(roots: Option<&rustls::RootCertStore>) -> Option<Vec<Vec<u8>>> {
+    let roots = roots?.roots.iter();
+    Some(
+        roots
+            .map(|root| root.subject_public_key_info.to_vec())
+            .collect(),
+    )
+}
+
+/// Whether two configurations mean the same identity server, called in the same way but for the publishable key.
+fn is_same_identity(old: Option<&Supabase>, new: Option<&Supabase>) -> bool {
+    let shape = |one: &Supabase| {
+        let text = |secret: &Secret| secret.expose().to_vec();
+        (
+            one.url.clone(),
+            one.issuer.clone(),
+            one.secret_key.as_ref().map(text),
+            one.address_header.clone(),
+            one.concurrency,
+            one.queue,
+        )
+    };
+    old.map(shape) == new.map(shape)
+}
+
+/// Whether two configurations mean the same store.
+fn is_same_store(old: &StoreChoice, new: &StoreChoice) -> bool {
+    let (old, new) = match (old, new) {
+        (StoreChoice::Memory, StoreChoice::Memory) => return true,
+        (StoreChoice::Redis(old), StoreChoice::Redis(new)) => (old, new),
+        (StoreChoice::Memory, StoreChoice::Redis(_))
+        | (StoreChoice::Redis(_), StoreChoice::Memory) => return false,
+    };
+    let password = |redis: &Redis| redis.password.as_ref().map(|text| text.expose().to_vec());
+    // `Some(None)` is TLS with the system's certificates.
+    let roots = |redis: &Redis| {
+        redis.tls.as_ref().map(|tls| {
+            tls.roots.as_ref().map(|roots| {
+                roots
+                    .roots
+                    .iter()
+                    .map(|root| root.subject_public_key_info.to_vec())
+                    .collect::<Vec<_>>()
+            })
+        })
+    };
+    let place = |redis: &Redis| {
+        (
+            redis.host.clone(),
+            redis.port,
+            redis.user.clone(),
+            redis.database,
+            redis.timeout,
+            redis.connect_timeout,
+            redis.prefix.clone(),
+        )
+    };
+    place(old) == place(new) && password(old) == password(new) && roots(old) == roots(new)
+}
+
+/// Tells what an operator must not overlook: which keys cannot be used, who gets in without a user, and which layers do not enforce.
+pub fn announce(snapshot: &Snapshot) {
+    for key in snapshot.tokens().dropped_keys() {
+        tracing::warn!(%key, "unusable key");
+    }
+    for route in &snapshot.config().routes {
+        if route.access == crate::policy::Access::Public {
+            tracing::info!(route = %route.name, pass_credentials = route.pass_credentials, "public route");
+        }
+        for waiver in &route.waived {
+            let until = jiff::Timestamp::from_second(waiver.until)
+                .map(|time| time.to_string())
+                .unwrap_or_default();
+            tracing::warn!(route = %route.name, layer = waiver.layer.as_str(), mode = ?waiver.mode, until, reason = %waiver.reason, "waived layer");
+        }
+    }
+}
+
+/// Reloads on every change of an input, until the process ends.
+pub async fn watch(process: Arc<Process>, path: PathBuf, inputs: Vec<PathBuf>) {
+    let (events, mut changes) = channel::<()>(1);
+    let watcher = notify::recommended_watcher(move |event| {
+        if is_change(&event) {
+            // One waiting event says it all.
+            let _ = events.try_send(());
+        }
+    });
+    let mut watcher = match watcher {
+        Ok(watcher) => watcher,
+        Err(error) => return tracing::error!(%error, "files are not watched; reload with SIGHUP"),
+    };
+    let mut folders = Vec::new();
+    follow(&mut watcher, &mut folders, &inputs);
+    let mut refused = None;
+    // What changed after it was read and before its folder was watched raised no event.
+    let mut may_have_missed = true;
+    loop {
+        if !may_have_missed {
+            if changes.recv().await.is_none() {
+                return;
+            }
+            settle(&mut changes).await;
+        }
+        let (process, path) = (process.clone(), path.clone());
+        let before = refused.take();
+        // Reading files and parsing blocks.
+        let looked = tokio::task::spawn_blocking(move || look(&process, &path, before));
+        let (inputs, now) = looked.await.unwrap_or_default();
+        refused = now;
+        may_have_missed = follow(&mut watcher, &mut folders, &inputs.unwrap_or_default());
+    }
+}
+
+/// What was found on disk and not taken: the digest of a good configuration, or what is wrong with a bad one.
+type Refused = Result<[u8; 32], String>;
+
+/// Reloads if a reload would do anything new. Folders see many events that concern no input, and what was refused once is not refused
+/// aloud again. Gives the files to watch, which SIGHUP may have changed before us.
+fn look(
+    process: &Process,
+    path: &Path,
+    refused: Option<Refused>,
+) -> (Option<Vec<PathBuf>>, Option<Refused>) {
+    let (found, inputs) = match load(path) {
+        Ok(loaded) => (Ok(loaded.digest), Some(loaded.inputs)),
+        Err(problems) => (Err(problems.to_string()), None),
+    };
+    if found.as_ref() == Ok(process.snapshot().digest()) {
+        return (inputs, None);
+    }
+    if refused.as_ref() == Some(&found) {
+        return (inputs, refused);
+    }
+    let (outcome, inputs) = take(process, path);
+    // A file that was being written when we looked first: nothing has changed, so there is nothing to say.
+    if outcome != Outcome::Unchanged {
+        tell(process, &outcome);
+    }
+    match (outcome, inputs) {
+        (Outcome::Refused(_), inputs) => (inputs, Some(found)),
+        (Outcome::Applied(_) | Outcome::Unchanged, inputs) => (inputs, None),
+    }
+}
+
+/// Whether a file may have changed. Reading one is an event, too, and our own reading must not wake us.
+fn is_change(event: &notify::Result<Event>) -> bool {
+    match event {
+        Ok(event) => !event.kind.is_access() || event.kind == WRITTEN,
+        // Events were lost; look.
+        Err(_) => true,
+    }
+}
+
+/// The one access that is a change.
+const WRITTEN: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
+
+async fn settle(changes: &mut Receiver<()>) {
+    for _ in 0..LONGEST_BURST {
+        sleep(DEBOUNCE).await;
+        if changes.try_recv().is_err() {
+            return;
+        }
+    }
+}
+
+/// Watches the folders of these files. Whether one of them was not watched before.
+fn follow(
+    watcher: &mut notify::RecommendedWatcher,
+    folders: &mut Vec<PathBuf>,
+    inputs: &[PathBuf],
+) -> bool {
+    let before = folders.len();
+    for input in inputs {
+        let folder = match input.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        if folders.contains(&folder) {
+            continue;
+        }
+        match watcher.watch(&folder, RecursiveMode::NonRecursive) {
+            Ok(()) => folders.push(folder),
+            Err(error) => {
+                tracing::error!(%error, folder = %folder.display(), "folder is not watched; reload with SIGHUP")
+            }
+        }
+    }
+    folders.len() > before
+}

@@ -1,0 +1,520 @@
+//! Calling the identity server.
+//!
+//! Decides:  how many calls run at once and how many wait, for how long, with which key, and what a call without an answer means.
+//! Trusts:   `side_call` for who answers, and whether a call was sent.
+//! Not here: what is asked and what an answer means; any status is an answer.
+//!
+//! Calls run in tasks of the background runtime, so any worker may wait for one, and a client that goes away while a refresh or a
+//! registration is under way does not end it in the middle.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::{Method, StatusCode};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{sleep, timeout_at};
+
+use super::Operation;
+use super::metrics::{IdentityMetrics, Outcome};
+use crate::breaker::{Breaker, Outage};
+use crate::clock;
+use crate::denial::dialect::{API_VERSION, WORDS_SINCE};
+use crate::denial::{Denial, Reason};
+use crate::http_client::pooled::{Failure, KeptClient, Message, Whole};
+use crate::http_client::{Limits, SideCalls};
+use crate::log::Sparing;
+use crate::policy::Supabase;
+use crate::secrets::secret::Secret;
+
+/// How long a call may take, the wait for its turn included. The lease of a refresh is longer (`refresh`).
+pub(super) const DEADLINE: Duration = Duration::from_secs(5);
+
+/// How much of that a call may spend waiting for its turn: the rest must do for the answer. A choice.
+const TURN: Duration = Duration::from_secs(1);
+
+/// How often a server whose breaker is open is asked whether it is back, and how long that question may take. Choices.
+const PULSE: Duration = Duration::from_secs(1);
+
+/// Bytes of an answer: a user with many identities and much metadata is a few kilobytes.
+const LONGEST_ANSWER: usize = 1 << 20;
+
+const APIKEY: HeaderName = HeaderName::from_static("apikey");
+
+/// The identity server of this process.
+#[derive(Clone)]
+pub struct IdentityServer {
+    runtime: Handle,
+    calls: Arc<Calls>,
+}
+
+struct Calls {
+    config: Arc<Supabase>,
+    /// The first of the publishable keys in force; these alone may change while the process runs.
+    publishable: ArcSwap<Secret>,
+    client: KeptClient,
+    turns: Turns,
+    /// Of those, how many calls may have that wait for others: a mail server that hangs leaves a part of them to whoever signs in.
+    slow_turns: Turns,
+    breaker: Breaker,
+    metrics: Arc<IdentityMetrics>,
+    told: Sparing,
+}
+
+/// With which of the project's keys a call is made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ApiKey {
+    /// The first publishable key: what any client may do.
+    Publishable,
+    /// The secret key: what an administrator may do.
+    Secret,
+}
+
+/// A call's turn, among all and among those that wait for others.
+type Turn<'a> = (SemaphorePermit<'a>, Option<SemaphorePermit<'a>>);
+
+/// One question.
+#[derive(Clone)]
+pub struct Call {
+    /// What it is, for metrics.
+    pub operation: Operation,
+    /// The method.
+    pub method: Method,
+    /// Path and query below `/auth/v1`, such as `/token?grant_type=password`.
+    pub path: String,
+    /// With which key.
+    pub key: ApiKey,
+    /// For which user: an access token.
+    pub bearer: Option<Secret>,
+    /// JSON, if there is a body.
+    pub body: Option<Bytes>,
+    /// Whose call it is; the server may count by it.
+    pub client: IpAddr,
+    /// More fields, such as `User-Agent`, which the server writes down.
+    pub headers: HeaderMap,
+}
+
+/// An answer, whatever it says. Errors are in the form of [`GotrueVersion::Words`](crate::denial::dialect::GotrueVersion::Words).
+#[derive(Clone)]
+pub struct Reply {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CallError {
+    /// Too many calls are under way. Nothing was sent.
+    Busy,
+    /// It cannot be reached, or has not answered lately. Nothing was sent.
+    Away,
+    /// It was sent, and no whole answer came. It may have been carried out.
+    Unknown,
+    /// It took too long.
+    Deadline {
+        /// Whether it was sent, and so may have been carried out.
+        sent: bool,
+    },
+}
+
+impl Call {
+    /// A call with the publishable key, without a body.
+    pub fn new(operation: Operation, method: Method, path: &str, client: IpAddr) -> Self {
+        Self {
+            operation,
+            method,
+            path: path.to_owned(),
+            key: ApiKey::Publishable,
+            bearer: None,
+            body: None,
+            client,
+            headers: HeaderMap::new(),
+        }
+    }
+
+    /// The same with a body, in JSON.
+    #[must_use]
+    pub fn with_body(mut self, json: impl Into<Bytes>) -> Self {
+        self.body = Some(json.into());
+        self
+    }
+
+    /// The same for a user.
+    #[must_use]
+    pub fn for_user(mut self, access_token: Secret) -> Self {
+        self.bearer = Some(access_token);
+        self
+    }
+
+    /// The same as an administrator.
+    #[must_use]
+    pub fn as_admin(mut self) -> Self {
+        self.key = ApiKey::Secret;
+        self
+    }
+}
+
+impl CallError {
+    /// What a request is refused for that needed this call.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Busy => Reason::SignInBusy,
+            Self::Away | Self::Unknown => Reason::IdentityUnavailable,
+            Self::Deadline { .. } => Reason::IdentityTimeout,
+        }
+    }
+
+    /// Whether the server may have carried the call out.
+    pub const fn may_be_done(self) -> bool {
+        match self {
+            Self::Busy | Self::Away => false,
+            Self::Unknown => true,
+            Self::Deadline { sent } => sent,
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Busy => "too many calls are under way",
+            Self::Away => "it cannot be reached",
+            Self::Unknown => "the answer broke off",
+            Self::Deadline { sent: true } => "no answer in time",
+            Self::Deadline { sent: false } => "not sent in time",
+        }
+    }
+
+    const fn outcome(self) -> Outcome {
+        match self {
+            Self::Busy => Outcome::Busy,
+            Self::Away => Outcome::Away,
+            Self::Unknown => Outcome::Unknown,
+            Self::Deadline { .. } => Outcome::Deadline,
+        }
+    }
+}
+
+impl From<CallError> for Denial {
+    fn from(error: CallError) -> Self {
+        error.reason().because(error.as_str())
+    }
+}
+
+impl IdentityServer {
+    /// Calls from tasks of the runtime it is made in.
+    pub fn new(config: Arc<Supabase>, calls: &SideCalls, metrics: Arc<IdentityMetrics>) -> Self {
+        let limits = Limits {
+            deadline: DEADLINE,
+            body: LONGEST_ANSWER,
+        };
+        let breaker = Breaker::new(clock::now());
+        breaker.close(clock::now()); // Until it fails, it is there.
+        metrics.up.set(1);
+        Self {
+            runtime: Handle::current(),
+            calls: Arc::new(Calls {
+                client: KeptClient::new(calls.client(&config.url.site, limits)),
+                turns: Turns::new(config.concurrency.get()),
+                slow_turns: Turns::new(slow_turns(config.concurrency.get())),
+                breaker,
+                metrics,
+                told: Sparing::new(),
+                publishable: ArcSwap::from_pointee(config.publishable_key().clone()),
+                config,
+            }),
+        }
+    }
+
+    /// Sends the publishable key of another configuration from now on.
+    pub(crate) fn change_key(&self, config: &Supabase) {
+        let key = Arc::new(config.publishable_key().clone());
+        self.calls.publishable.store(key);
+    }
+
+    /// How it was configured at the start.
+    pub fn config(&self) -> &Arc<Supabase> {
+        &self.calls.config
+    }
+
+    /// Whether it answers.
+    pub fn outage(&self) -> Outage {
+        self.calls.breaker.outage()
+    }
+
+    /// Where calls run.
+    pub(super) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// Asks, within 5 s. Whoever stops waiting does not end the call.
+    ///
+    /// # Errors
+    ///
+    /// There is no answer; see [`CallError`].
+    pub async fn call(&self, call: Call) -> Result<Reply, CallError> {
+        self.call_until(call, clock::now() + DEADLINE).await
+    }
+
+    /// The same, until another moment.
+    pub(super) async fn call_until(
+        &self,
+        call: Call,
+        deadline: Instant,
+    ) -> Result<Reply, CallError> {
+        let calls = self.calls.clone();
+        let task = self
+            .runtime
+            .spawn(async move { calls.carry_out(call, deadline).await });
+        // A task that ends otherwise panicked, or the process ends.
+        task.await.unwrap_or(Err(CallError::Unknown))
+    }
+}
+
+impl Calls {
+    async fn carry_out(self: Arc<Self>, call: Call, deadline: Instant) -> Result<Reply, CallError> {
+        let started = clock::now();
+        let answer = self.ask(&call, started, deadline).await;
+        let now = clock::now();
+        let outcome = match &answer {
+            Ok(reply) => match reply.status {
+                StatusCode::TOO_MANY_REQUESTS => Outcome::Limited,
+                status if status.is_client_error() => Outcome::Refused,
+                status if status.is_server_error() => Outcome::Failed,
+                _ => Outcome::Good,
+            },
+            Err(error) => error.outcome(),
+        };
+        let took = now.saturating_duration_since(started);
+        self.metrics.called(call.operation, outcome, took);
+        answer
+    }
+
+    async fn ask(
+        self: &Arc<Self>,
+        call: &Call,
+        started: Instant,
+        deadline: Instant,
+    ) -> Result<Reply, CallError> {
+        self.breaker.permits().map_err(|_| CallError::Away)?;
+        let until = deadline.min(started + TURN);
+        let _turn = self.turn(call.operation, until).await?;
+        let _running = Counted::more(&self.metrics.running);
+        let message = self.message(call);
+        let failure = match self.client.send(&message, deadline).await {
+            Ok(whole) => {
+                self.breaker.answered(clock::now());
+                return Ok(whole.into());
+            }
+            Err(failure) => failure,
+        };
+        self.failed(call.operation, &failure);
+        Err(match failure {
+            Failure::Unsent(crate::http_client::SideCallError::Deadline) => {
+                CallError::Deadline { sent: false }
+            }
+            Failure::Unknown(crate::http_client::SideCallError::Deadline) => {
+                CallError::Deadline { sent: true }
+            }
+            Failure::Unsent(_) => CallError::Away,
+            Failure::Unknown(_) => CallError::Unknown,
+        })
+    }
+
+    /// Waits for a turn, if not too many wait already.
+    async fn turn(&self, operation: Operation, until: Instant) -> Result<Turn<'_>, CallError> {
+        if !operation.waits_for_others() {
+            return Ok((self.wait_for(&self.turns, until).await?, None));
+        }
+        let slow = self.wait_for(&self.slow_turns, until).await?;
+        Ok((self.wait_for(&self.turns, until).await?, Some(slow)))
+    }
+
+    async fn wait_for<'a>(
+        &'a self,
+        turns: &'a Turns,
+        until: Instant,
+    ) -> Result<SemaphorePermit<'a>, CallError> {
+        if let Ok(turn) = turns.free.try_acquire() {
+            return Ok(turn);
+        }
+        let _waits = Counted::more(&self.metrics.waiting);
+        let before = turns.waiting.fetch_add(1, Ordering::Relaxed);
+        let turn = match before < self.config.queue {
+            true => timeout_at(until.into(), turns.free.acquire()).await.ok(),
+            false => None,
+        };
+        turns.waiting.fetch_sub(1, Ordering::Relaxed);
+        turn.and_then(Result::ok).ok_or(CallError::Busy)
+    }
+
+    fn message(&self, call: &Call) -> Message {
+        let config = &self.config;
+        let publishable = self.publishable.load();
+        let mut headers = call.headers.clone();
+        let (key, own) = match (call.key, &config.secret_key) {
+            (ApiKey::Secret, Some(secret)) => (secret, true),
+            (ApiKey::Secret, None) | (ApiKey::Publishable, _) => (&**publishable, false),
+        };
+        // A secret key of the older kind is a token itself, and a server without an edge before it wants to see it as one.
+        let is_token = key.expose().starts_with(b"eyJ");
+        let bearer = call.bearer.as_ref().or((own && is_token).then_some(key));
+        set_secret(&mut headers, APIKEY, key.expose());
+        headers.remove(AUTHORIZATION);
+        if let Some(bearer) = bearer {
+            set_secret(
+                &mut headers,
+                AUTHORIZATION,
+                &[b"Bearer ", bearer.expose()].concat(),
+            );
+        }
+        headers.insert(API_VERSION, HeaderValue::from_static(WORDS_SINCE));
+        headers
+            .entry(USER_AGENT)
+            .or_insert(HeaderValue::from_static(concat!(
+                "foregate/",
+                env!("CARGO_PKG_VERSION")
+            )));
+        if let Ok(address) = HeaderValue::from_str(&call.client.to_string()) {
+            headers.insert(config.address_header.clone(), address);
+        }
+        if call.body.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        Message {
+            method: call.method.clone(),
+            path: format!("{}{}", config.url.path, call.path),
+            headers,
+            body: call.body.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Learns from a call without an answer.
+    fn failed(self: &Arc<Self>, operation: Operation, failure: &Failure) {
+        use crate::http_client::SideCallError;
+        let (Failure::Unsent(error) | Failure::Unknown(error)) = failure;
+        if self.told.may_tell(clock::unix_now()) {
+            tracing::warn!(call = operation.as_str(), %error, "no answer from the identity server");
+        }
+        // Too long an answer is one all the same, of which a user may be the cause.
+        let is_there = *error == SideCallError::TooLong
+            || *error == SideCallError::Deadline && operation.waits_for_others();
+        if is_there {
+            return;
+        }
+        if self.breaker.failed() {
+            self.metrics.up.set(0);
+            tracing::error!("the identity server does not answer; the breaker is open");
+            tokio::spawn(self.clone().wait_for_return());
+        }
+    }
+
+    /// Asks whether it is back until it is.
+    async fn wait_for_return(self: Arc<Self>) {
+        let path = format!("{}/health", self.config.url.path);
+        let mut question = self.message(&Call::new(
+            Operation::Health,
+            Method::GET,
+            "",
+            IpAddr::from([127, 0, 0, 1]),
+        ));
+        question.path = path;
+        loop {
+            sleep(PULSE).await;
+            let answer = self.client.send(&question, clock::now() + PULSE).await;
+            // Whatever it says, it speaks; but what stands before it answers for a server that is away, too.
+            if answer.is_ok_and(|whole| !whole.status.is_server_error()) {
+                break;
+            }
+        }
+        self.breaker.close(clock::now());
+        self.metrics.up.set(1);
+        tracing::info!("the identity server answers again");
+    }
+}
+
+/// Half of all: whichever half a server is busy with, the other goes on. A choice.
+const fn slow_turns(all: usize) -> usize {
+    all.div_ceil(2)
+}
+
+/// How many calls may run, and how many wait for that. Those that wait for a slow turn are not in the way of those that wait for any.
+struct Turns {
+    free: Semaphore,
+    waiting: AtomicUsize,
+}
+
+impl Turns {
+    fn new(all: usize) -> Self {
+        Self {
+            free: Semaphore::new(all),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+}
+
+/// One more for as long as it lives.
+struct Counted<'a>(&'a prometheus::IntGauge);
+
+impl<'a> Counted<'a> {
+    fn more(gauge: &'a prometheus::IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// A field whose value no log shows. What cannot stand in a field was refused before: keys by the configuration, tokens when they were verified.
+fn set_secret(headers: &mut HeaderMap, name: HeaderName, value: &[u8]) {
+    if let Ok(mut value) = HeaderValue::from_bytes(value) {
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+}
+
+impl From<Whole> for Reply {
+    fn from(whole: Whole) -> Self {
+        Self {
+            status: whole.status,
+            headers: whole.headers,
+            body: whole.body,
+        }
+    }
+}
+
+/// Bodies and fields hold passwords and tokens.
+impl std::fmt::Debug for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Call")
+            .field("operation", &self.operation)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reply")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for IdentityServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IdentityServer")
+            .field("url", &self.calls.config.url.to_string())
+            .finish_non_exhaustive()
+    }
+}

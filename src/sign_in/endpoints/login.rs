@@ -1,0 +1,201 @@
+//! `login`: tokens for a password.
+//!
+//! Decides:  that an unknown account and a wrong password are one answer, after one call and in the same time at least. Trusts: the identity server,
+//! for who is who; the throttle, for how long a refusal is held.
+//! Not here: what a session is (`sessions`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::{Method, Response};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::input::{Credentials, Unread};
+use super::outcome::{Asked, refusal};
+use super::{Visit, Wants, reply, sign_in};
+use crate::clock;
+use crate::denial::{Denial, Extra, Reason};
+use crate::gateway::answer::Answer;
+use crate::revocation::list::LEEWAY;
+use crate::sessions::record::{Carrier, InnerTokens, Seen};
+use crate::sessions::sign_in::{Begun, Granted};
+use crate::sign_in::throttle::Attempt;
+use crate::sign_in::{AuthError, CallError, Grant, Operation, is_refusal, profile, to_the_end};
+use crate::tokens::{Presented, Verified};
+
+/// Why there is no grant.
+#[derive(Debug)]
+pub(super) enum NoGrant {
+    /// There was no answer.
+    Call(CallError),
+    /// It was refused.
+    Refused(AuthError),
+    /// The answer is none that was to be expected.
+    Strange,
+}
+
+impl NoGrant {
+    /// Whether the server decided, so that it counts as an attempt.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Refused(error) => is_refusal(error.status),
+            Self::Call(_) | Self::Strange => false,
+        }
+    }
+
+    /// What the client is refused for.
+    pub(super) fn denial(&self, asked: Asked) -> Denial {
+        match self {
+            Self::Call(error) => (*error).into(),
+            Self::Refused(error) => refusal(asked, error),
+            Self::Strange => Reason::IdentityRefused.because("its answer is no grant"),
+        }
+    }
+}
+
+pub(super) async fn login(visit: &Visit, unread: Unread) -> Result<Response<Answer>, Denial> {
+    let credentials = unread.credentials().await?;
+    let admission = visit
+        .admit(Attempt::Login, Some(&credentials.email))
+        .await?;
+    let (at_work, began) = (visit.clone(), Instant::now());
+    let judged = to_the_end(visit.identity.runtime(), async move {
+        let grant = match at_work.password_grant(&credentials).await {
+            Ok(grant) => grant,
+            Err(why) if why.is_refusal() => {
+                admission.failed();
+                return Ok(Err(why.denial(Asked::Login)));
+            }
+            Err(why) => {
+                admission.undecided();
+                return Err(why.denial(Asked::Login));
+            }
+        };
+        admission.succeeded();
+        let begun = at_work.begin(&grant).await?;
+        profile::make_later(&at_work.process, &at_work.snapshot, grant.user.get());
+        Ok(Ok((grant, begun)))
+    })
+    .await?;
+    match judged {
+        Ok((grant, begun)) => reply::signed_in(&grant, begun),
+        Err(denial) => {
+            let throttling = &sign_in(&visit.snapshot)?.throttle;
+            let throttle = visit.process.throttle();
+            throttle.hold_refusal(throttling, began).await?;
+            Err(denial)
+        }
+    }
+}
+
+impl Visit {
+    /// Asks for tokens for a password.
+    pub(super) async fn password_grant(&self, credentials: &Credentials) -> Result<Grant, NoGrant> {
+        let mut body = json!({
+            "email": credentials.email,
+            "password": text(credentials.password.expose()),
+        });
+        if let (Some(captcha), Some(members)) = (&credentials.captcha, body.as_object_mut()) {
+            let answer = json!({ "captcha_token": text(captcha.expose()) });
+            members.insert("gotrue_meta_security".to_owned(), answer);
+        }
+        let path = "/token?grant_type=password";
+        let call = self
+            .call(Operation::PasswordGrant, Method::POST, path)
+            .with_body(body.to_string());
+        let reply = self.identity.call(call).await.map_err(NoGrant::Call)?;
+        match reply.status.is_success() {
+            true => Grant::read(&reply.body).ok_or(NoGrant::Strange),
+            false => Err(NoGrant::Refused(AuthError::read(&reply))),
+        }
+    }
+
+    /// Begins a session with new tokens.
+    pub(super) async fn begin(&self, grant: &Grant) -> Result<Begun, Denial> {
+        let verified = self.verified(grant).await?;
+        let revoked = self.process.revocations().check(
+            verified.clean(),
+            verified.listed(),
+            clock::unix_now(),
+        );
+        revoked.map_err(|denial| Denial {
+            extra: Extra::RetryAfter(Duration::from_secs(LEEWAY.unsigned_abs() + 1)),
+            ..Reason::SignedOutRecently.because(denial.reason.code())
+        })?;
+        let granted = Granted {
+            issuer: verified.issuer().to_owned(),
+            subject: verified.subject().to_owned(),
+            session: verified.session().map(str::to_owned),
+            tokens: InnerTokens {
+                access: grant.access_token.clone(),
+                refresh: grant.refresh_token.clone(),
+            },
+        };
+        let agent = self
+            .user_agent
+            .as_ref()
+            .and_then(|agent| agent.to_str().ok());
+        let seen = Seen {
+            address: self.client,
+            user_agent: agent.map(str::to_owned),
+        };
+        let sessions = self.process.sessions();
+        let (carrier, replaces) = match &self.wants {
+            Wants::Tokens => (Carrier::Bearer, None),
+            Wants::Cookie(before) => (
+                Carrier::Cookie,
+                before
+                    .as_ref()
+                    .and_then(|value| sessions.cookies().read(value)),
+            ),
+        };
+        match (
+            sessions.begin(granted, carrier, seen, replaces).await,
+            carrier,
+        ) {
+            (Ok(begun), _) => Ok(begun),
+            // The tokens are good without the store; the session is only not in the user's list.
+            (Err(_), Carrier::Bearer) => Ok(Begun {
+                set_cookie: None,
+                csrf: None,
+            }),
+            (Err(why), Carrier::Cookie) => {
+                // Nobody has its tokens.
+                self.tell_of_logout("local", grant.access_token.clone());
+                Err(Reason::SessionUnavailable.because(why.as_str()))
+            }
+        }
+    }
+
+    /// What the access token of a grant proves. It is judged as it will be when it comes back: whoever signs in can do something with what
+    /// they get, or is told that they cannot.
+    pub(super) async fn verified(&self, grant: &Grant) -> Result<Arc<Verified>, Denial> {
+        let token = text(grant.access_token.expose());
+        let judged = self
+            .snapshot
+            .tokens()
+            .verify_or_wait(&token, clock::unix_now)
+            .await;
+        let verified = match judged {
+            Ok(Presented::User(verified)) => verified,
+            Ok(Presented::Nobody) => {
+                return Err(Reason::IdentityRefused.because("its token is no user's"));
+            }
+            Err(denial) if denial.reason == Reason::KeysUnavailable => return Err(denial),
+            Err(denial) => {
+                let why = format!("its token is not accepted here: {}", denial.reason.code());
+                return Err(Reason::IdentityRefused.because(why));
+            }
+        };
+        match verified.issuer() == self.identity.config().issuer {
+            true => Ok(verified),
+            false => Err(Reason::IdentityRefused.because("its token is another issuer's")),
+        }
+    }
+}
+
+/// Secrets are read as text, and stay text.
+pub(super) fn text(secret: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(secret)
+}

@@ -1,0 +1,173 @@
+//! `logout`: this session ends, or the others, or all.
+//!
+//! Decides:  what is revoked. Trusts: `sessions`, to refuse it everywhere. Not here: how replicas learn of it.
+//!
+//! What ends is refused here, before the answer; the identity server is told behind it, and told again until it knows. So a user is signed out within a
+//! moment even while the identity server is away.
+
+use hyper::header::SET_COOKIE;
+use hyper::{Method, Response, StatusCode};
+use serde_json::json;
+
+use super::input::invalid;
+use super::{Guest, Visit, reply};
+use crate::denial::{Denial, FieldError};
+use crate::gateway::answer::Answer;
+use crate::request::query::decoded;
+use crate::revocation::Revocation;
+use crate::secrets::secret::Secret;
+use crate::sessions::cookie;
+use crate::sessions::sign_in::Which;
+use crate::sign_in::background::Again;
+use crate::sign_in::{Operation, end_here, to_the_end};
+
+/// Which sessions end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Scope {
+    /// The one that asks.
+    Local,
+    /// The user's others.
+    Others,
+    /// All of the user's.
+    Global,
+}
+
+impl Scope {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Others => "others",
+            Self::Global => "global",
+        }
+    }
+
+    /// Reads a query. Whatever is not understood is refused: ending too little would be believed to be done.
+    fn read(query: Option<&str>) -> Result<Self, Denial> {
+        let odd = || {
+            invalid(vec![FieldError {
+                field: "scope",
+                detail: "is not one of `local`, `others` and `global`, once".into(),
+            }])
+        };
+        let mut scopes = query
+            .unwrap_or_default()
+            .split('&')
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .filter(|(key, _)| decoded(key) == "scope");
+        let Some((_, scope)) = scopes.next() else {
+            return Ok(Self::Local);
+        };
+        match (decoded(scope).as_ref(), scopes.next()) {
+            ("local", None) => Ok(Self::Local),
+            ("others", None) => Ok(Self::Others),
+            ("global", None) => Ok(Self::Global),
+            _ => Err(odd()),
+        }
+    }
+}
+
+pub(super) async fn logout(
+    visit: &Visit,
+    guest: Guest,
+    query: Option<&str>,
+) -> Result<Response<Answer>, Denial> {
+    let scope = Scope::read(query)?;
+    let which = match scope {
+        Scope::Local => Which::Own(guest.own.clone()),
+        Scope::Others => Which::Others(guest.own.clone()),
+        Scope::Global => Which::All,
+    };
+    visit.end(&guest, which, Some(scope)).await?;
+    let mut response = reply::json(
+        StatusCode::OK,
+        &json!({ "message": "Logged out successfully" }),
+    )?;
+    if scope != Scope::Others {
+        visit.clear_cookie(&guest, &mut response);
+    }
+    Ok(response)
+}
+
+impl Visit {
+    /// Ends sessions, here first. The identity server is told which are meant by `told`, if by anything it understands. Gives how many of the user's
+    /// list ended.
+    pub(super) async fn end(
+        &self,
+        guest: &Guest,
+        which: Which,
+        told: Option<Scope>,
+    ) -> Result<usize, Denial> {
+        let verified = &guest.verified;
+        let (issuer, subject) = (verified.issuer(), verified.subject());
+        let is_own = told == Some(Scope::Local);
+        let nameless = (is_own && verified.session().is_none())
+            .then(|| Revocation::of_bearer(&guest.access_token, verified));
+        let (issuer, subject) = (issuer.to_owned(), subject.to_owned());
+        let (at_work, access_token) = (self.clone(), guest.access_token.clone());
+        let work = async move {
+            let ended = end_here(&at_work.process, &issuer, &subject, nameless, which).await;
+            if let Some(scope) = told {
+                at_work.tell_of_logout(scope.as_str(), access_token);
+            }
+            ended
+        };
+        to_the_end(self.identity.runtime(), work).await
+    }
+
+    /// Tells the identity server behind the answer, until it knows.
+    pub(super) fn tell_of_logout(&self, scope: &str, access_token: Secret) {
+        let call = self
+            .call(
+                Operation::Logout,
+                Method::POST,
+                &format!("/logout?scope={scope}"),
+            )
+            .for_user(access_token);
+        let later = self.process.later();
+        if !later.call(&self.identity, call, Again::UntilDone) {
+            tracing::error!("the identity server is not told of a logout: too many wait");
+        }
+    }
+
+    /// Takes the cookie away from who proved themselves by one.
+    pub(super) fn clear_cookie(&self, guest: &Guest, response: &mut Response<Answer>) {
+        if guest.own.cookie.is_some() {
+            let cleared = cookie::clear(&self.snapshot.config().sessions);
+            response.headers_mut().insert(SET_COOKIE, cleared);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+    use crate::denial::Reason;
+    use crate::sign_in::endpoints::logout::*;
+
+    #[test]
+    fn a_scope_is_one_of_three_words_once() {
+        for (query, scope) in [
+            (None, Scope::Local),
+            (Some(""), Scope::Local),
+            (Some("x=1"), Scope::Local),
+            (Some("scope=local"), Scope::Local),
+            (Some("x=1&scope=others"), Scope::Others),
+            (Some("scope=global"), Scope::Global),
+            (Some("sc%6fpe=gl%6fbal"), Scope::Global),
+        ] {
+            assert_eq!(Scope::read(query).expect("a scope"), scope, "{query:?}");
+        }
+        for query in [
+            "scope",
+            "scope=",
+            "scope=all",
+            "scope=Global",
+            "scope=global&scope=global",
+            "scope=local&sc%6fpe=global",
+        ] {
+            let denial = Scope::read(Some(query)).unwrap_err();
+            assert_eq!(denial.reason, Reason::InputInvalid, "{query}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The sign-in routes: what the gateway answers itself, in front of the identity server.
+//!
+//! Decides:  what each route does, in which order, and what it answers. Trusts: the chain, for who the user is; the identity server, for
+//! passwords and tokens; the throttle, for how often. Not here: how the identity server is called (`server`).
+//!
+//! The answers are those of the backend that did this before, field by field: `token_type` is `Bearer`, and there is no `expires_at`.
+//!
+//! Each route has one deadline over everything it does. What it begins at the identity server runs in a task of the background runtime and
+//! comes to its end there, also when the client has left or the deadline has passed: nobody is half registered because a train went into a
+//! tunnel.
+
+mod input;
+mod login;
+mod logout;
+pub mod outcome;
+mod refresh;
+mod register;
+mod reply;
+mod reset;
+mod sessions;
+mod user;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::header::{HeaderName, HeaderValue, USER_AGENT};
+use hyper::{HeaderMap, Method, Response};
+use tokio::time::timeout_at;
+
+pub use crate::policy::endpoint::Endpoint;
+
+use self::input::Unread;
+use super::throttle::{Admission, Attempt, Who};
+use super::{Call, IdentityServer, Operation, demand_revocations};
+use crate::auth::Permit;
+use crate::auth::snapshot::Snapshot;
+use crate::clock;
+use crate::denial::{Denial, Reason};
+use crate::gateway::answer::Answer;
+use crate::gateway::process::Process;
+use crate::policy::SignIn;
+use crate::request::Inbound;
+use crate::request::headers::OwnCookie;
+use crate::secrets::secret::Secret;
+use crate::sessions::sign_in::Own;
+use crate::store::Outage;
+use crate::tokens::Verified;
+
+/// What every route works with. Cheap to clone, so that a task of its own may go on with it.
+#[derive(Clone)]
+struct Visit {
+    process: Arc<Process>,
+    snapshot: Arc<Snapshot>,
+    identity: IdentityServer,
+    client: IpAddr,
+    user_agent: Option<HeaderValue>,
+    wants: Wants,
+    until: Instant,
+}
+
+/// What whoever signs in wants to carry.
+#[derive(Clone)]
+enum Wants {
+    /// Tokens.
+    Tokens,
+    /// A cookie; the tokens stay here. The value of the one that came with the request, if there was one, which the new one replaces.
+    Cookie(Option<String>),
+}
+
+/// A user, proven by the chain, and what proves them to the identity server.
+#[derive(Clone)]
+struct Guest {
+    verified: Arc<Verified>,
+    access_token: Secret,
+    own: Own,
+    /// What a page must send with the cookie that proved the user.
+    csrf: Option<String>,
+}
+
+/// What a client that wants a cookie says, with the value `session`. No form can say it, so no other site can sign a browser in.
+const USE_COOKIE: HeaderName = HeaderName::from_static("x-use-cookie");
+
+/// Answers a permitted request to a sign-in route.
+///
+/// # Errors
+///
+/// What the route refuses.
+pub(crate) async fn answer(
+    process: &Arc<Process>,
+    permit: Permit,
+    endpoint: Endpoint,
+) -> Result<Response<Answer>, Denial> {
+    let started = clock::now();
+    let snapshot = permit.request().snapshot().clone();
+    let identity = process.identity().ok_or(Reason::Internal)?.clone();
+    let client = permit.request().client().address;
+    let wants = wants(permit.request());
+    // Nobody else tells it.
+    let csrf = matches!(endpoint, Endpoint::Me | Endpoint::WhoAmI)
+        .then(|| csrf_token(process, &permit))
+        .flatten();
+    let limit = permit.request().rule().body_limit;
+    let mut spent = permit.spend();
+    let fields = std::mem::take(spent.fields());
+    let body = spent.take_body();
+    let access_token = spent.authorization().and_then(token_of);
+    let standing = spent.stand();
+    let visit = Visit {
+        process: process.clone(),
+        until: started + deadline(sign_in(&snapshot)?, endpoint),
+        identity,
+        client,
+        user_agent: fields.get(USER_AGENT).cloned(),
+        wants,
+        snapshot: snapshot.clone(),
+    };
+    let guest = || {
+        let verified = standing.caller().verified().cloned();
+        let guest = verified.zip(access_token);
+        let guest = guest.map(|(verified, access_token)| Guest {
+            verified,
+            access_token,
+            own: standing.caller().own_session(),
+            csrf: csrf.clone(),
+        });
+        // The route is for users, so the chain has proven one.
+        guest.ok_or(Reason::Internal)
+    };
+    let idle = snapshot.config().connections.body_idle;
+    let unread = Unread {
+        fields,
+        body,
+        limit,
+        idle,
+    };
+    let target = standing.request().target();
+    let work = async {
+        match endpoint {
+            Endpoint::Login => login::login(&visit, unread).await,
+            Endpoint::Register => register::register(&visit, unread).await,
+            Endpoint::Refresh => refresh::refresh(&visit, unread).await,
+            Endpoint::PasswordReset => reset::password_reset(&visit, unread).await,
+            Endpoint::Logout => logout::logout(&visit, guest()?, target.query()).await,
+            Endpoint::Me => user::me(&visit, guest()?).await,
+            Endpoint::WhoAmI => user::whoami(&visit, guest()?).await,
+            Endpoint::Sessions => sessions::list(&visit, guest()?).await,
+            Endpoint::EndSession => sessions::end(&visit, guest()?, target.path()).await,
+        }
+    };
+    timeout_at(visit.until.into(), work)
+        .await
+        .unwrap_or_else(|_| Err(late(endpoint)))
+}
+
+/// What is answered when the deadline has passed. What was begun goes on.
+fn late(endpoint: Endpoint) -> Denial {
+    let why = "the whole took too long";
+    match endpoint {
+        Endpoint::Register => Reason::RegistrationUnknown.because(why),
+        // A client ends its session at anything else.
+        Endpoint::Refresh => Reason::IdentityUnavailable.because(why),
+        Endpoint::Login
+        | Endpoint::PasswordReset
+        | Endpoint::Logout
+        | Endpoint::Me
+        | Endpoint::WhoAmI
+        | Endpoint::Sessions
+        | Endpoint::EndSession => Reason::IdentityTimeout.because(why),
+    }
+}
+
+fn sign_in(snapshot: &Snapshot) -> Result<&SignIn, Denial> {
+    // There is no such route without it.
+    let sign_in = snapshot.config().sign_in.as_ref();
+    Ok(sign_in.ok_or(Reason::Internal)?)
+}
+
+fn deadline(sign_in: &SignIn, endpoint: Endpoint) -> Duration {
+    match endpoint {
+        Endpoint::Login => sign_in.deadlines.login,
+        Endpoint::Register => sign_in.deadlines.register,
+        Endpoint::Refresh
+        | Endpoint::PasswordReset
+        | Endpoint::Logout
+        | Endpoint::Me
+        | Endpoint::WhoAmI
+        | Endpoint::Sessions
+        | Endpoint::EndSession => sign_in.deadlines.other,
+    }
+}
+
+/// What belongs to the cookie that let a request in, for a page that was loaded again and does not remember it.
+fn csrf_token(process: &Process, permit: &Permit) -> Option<String> {
+    permit.caller().cookie_session()?;
+    let Some(OwnCookie::One(value)) = permit.request().cookie() else {
+        return None;
+    };
+    let cookies = process.sessions().cookies();
+    cookies
+        .read(value)
+        .map(|cookie| cookies.csrf_token(&cookie))
+}
+
+fn wants(request: &Inbound) -> Wants {
+    let asked = request.headers().get(USE_COOKIE);
+    if asked.is_none_or(|asked| asked != "session") {
+        return Wants::Tokens;
+    }
+    Wants::Cookie(match request.cookie() {
+        Some(OwnCookie::One(value)) => Some(value.to_string()),
+        Some(OwnCookie::Ambiguous) | None => None,
+    })
+}
+
+/// The token in a field that the chain gave: `Bearer` and what was verified.
+pub(super) fn token_of(field: &HeaderValue) -> Option<Secret> {
+    let token = field.to_str().ok()?.strip_prefix("Bearer ")?;
+    Some(Secret::new(token))
+}
+
+impl Visit {
+    /// Whether somebody may try, now and that often. Nobody signs in while it cannot be known what was revoked.
+    async fn admit(&self, attempt: Attempt, account: Option<&str>) -> Result<Admission, Denial> {
+        demand_revocations(&self.process)?;
+        let store = self.process.store().outage();
+        if matches!(self.wants, Wants::Cookie(_)) && store != Outage::Reachable {
+            return Err(
+                Reason::SessionUnavailable.because("a cookie's session is kept in the store")
+            );
+        }
+        let who = Who {
+            client: self.client,
+            account,
+        };
+        let throttling = &sign_in(&self.snapshot)?.throttle;
+        self.process
+            .throttle()
+            .admit(throttling, attempt, who)
+            .await
+    }
+
+    /// A call for this client.
+    fn call(&self, operation: Operation, method: Method, path: &str) -> Call {
+        let mut headers = HeaderMap::new();
+        if let Some(agent) = &self.user_agent {
+            headers.insert(USER_AGENT, agent.clone());
+        }
+        Call {
+            headers,
+            ..Call::new(operation, method, path, self.client)
+        }
+    }
+}

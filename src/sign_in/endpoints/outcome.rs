@@ -1,0 +1,271 @@
+//! What the identity server says, and what we say.
+//!
+//! Decides:  the reason of a refusal at a sign-in route, by the code in the identity server's answer; one table, [`TABLE`].
+//! Trusts:   the code, and where there is none that we know, the status.
+//! Not here: whether there was an answer at all (`server`).
+//!
+//! What is not known is never read as somebody's bad password or ended session, with one exception: a 400 at `login`, which older servers
+//! answer with words of their own.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use hyper::StatusCode;
+
+use super::input::invalid;
+use crate::denial::{Denial, Extra, FieldError, Reason};
+use crate::sign_in::AuthError;
+
+/// What was asked; a column of the table.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Asked {
+    /// Tokens for a password.
+    Login,
+    /// A new account.
+    Register,
+    /// Tokens for a refresh token.
+    Refresh,
+    /// Who a user is.
+    User,
+}
+
+/// How long somebody waits whom the identity server found too frequent: it does not say. A choice.
+const LIMITED: Duration = Duration::from_secs(10);
+
+/// A row: codes, and the reason for each of `Login`, `Register`, `Refresh` and `User`.
+type Row = (&'static [&'static str], [Reason; 4]);
+
+/// A code that makes no sense here: our keys are wrong, or the server is another than we believe.
+const ODD: Reason = Reason::IdentityRefused;
+
+/// Every code with an answer of its own. The statuses beside them are what the identity server sends; they do not count.
+#[rustfmt::skip]
+pub const TABLE: &[Row] = &[
+    //                                                              login                       register                refresh                      user
+    // 400
+    (&["invalid_credentials", "invalid_grant", "user_not_found"], [Reason::InvalidCredentials, ODD,                    Reason::RefreshTokenInvalid, Reason::SessionRevoked]),
+    (&["email_not_confirmed", "phone_not_confirmed"],             [Reason::EmailNotConfirmed,  Reason::RegisteredOnly, Reason::RefreshTokenInvalid, ODD]),
+    (&["user_banned"],                                            [Reason::AccountBanned,      Reason::RegisteredOnly, Reason::RefreshTokenInvalid, Reason::SessionRevoked]),
+    (&["validation_failed", "email_address_invalid",
+       "email_address_not_authorized"],                           [Reason::InputInvalid,       Reason::InputInvalid,   ODD,                         ODD]),
+    (&["captcha_failed"],                                         [Reason::CaptchaFailed,      Reason::CaptchaFailed,  ODD,                         ODD]),
+    (&["refresh_token_not_found", "refresh_token_already_used"],  [ODD,                        ODD,                    Reason::RefreshTokenInvalid, ODD]),
+    (&["session_not_found", "session_expired"],                   [ODD,                        ODD,                    Reason::RefreshTokenInvalid, Reason::SessionRevoked]),
+    // 422
+    (&["email_exists", "user_already_exists"],                    [ODD,                        Reason::EmailExists,    ODD,                         ODD]),
+    (&["weak_password"],                                          [Reason::WeakPassword,       Reason::WeakPassword,   ODD,                         ODD]),
+    (&["signup_disabled", "email_provider_disabled",
+       "provider_disabled"],                                      [Reason::SignInClosed,       Reason::SignInClosed,   ODD,                         ODD]),
+    // 401, 403: about our key, or about the user's token
+    (&["bad_jwt", "no_authorization", "not_admin"],               [ODD,                        ODD,                    ODD,                         ODD]),
+    // 409: it could not get at the session in time
+    (&["conflict"],                                               [Reason::SignInBusy,         Reason::SignInBusy,     Reason::SignInBusy,          Reason::SignInBusy]),
+    // 429
+    (&["over_request_rate_limit", "over_email_send_rate_limit"],  [Reason::IdentityLimited,    Reason::IdentityLimited, Reason::SignInBusy,         Reason::SignInBusy]),
+    // 500, 504
+    (&["unexpected_failure", "hook_timeout"],                     [Reason::IdentityUnavailable; 4]),
+    (&["request_timeout"],                                        [Reason::IdentityTimeout; 4]),
+];
+
+/// The refusal of a client, for a refusal of the identity server.
+pub fn refusal(asked: Asked, error: &AuthError) -> Denial {
+    let reason = reason(asked, error);
+    let code = match error.code.as_str() {
+        "" => format!("status {}", error.status.as_u16()),
+        // A code is a word; whatever else a server sends as one is not for the log.
+        code if code.len() <= 64 && code.bytes().all(is_of_word) => code.to_owned(),
+        _ => format!("status {} with an odd code", error.status.as_u16()),
+    };
+    let denial = reason.because(code);
+    if reason == Reason::WeakPassword {
+        return Denial {
+            extra: Extra::Fields(why_weak(error)),
+            ..denial
+        };
+    }
+    if reason == Reason::IdentityLimited {
+        return Denial {
+            extra: Extra::RetryAfter(LIMITED),
+            ..denial
+        };
+    }
+    if reason == Reason::InputInvalid {
+        let detail = Cow::Borrowed("is not one that the identity server takes");
+        return Denial {
+            detail: denial.detail,
+            ..invalid(vec![FieldError {
+                field: "email",
+                detail,
+            }])
+        };
+    }
+    denial
+}
+
+fn is_of_word(byte: u8) -> bool {
+    byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'
+}
+
+fn reason(asked: Asked, error: &AuthError) -> Reason {
+    let [login, register, refresh, user] = TABLE
+        .iter()
+        .find(|(codes, _)| codes.contains(&error.code.as_str()))
+        .map_or_else(|| by_status(error.status), |(_, reasons)| *reasons);
+    match asked {
+        Asked::Login => login,
+        Asked::Register => register,
+        Asked::Refresh => refresh,
+        Asked::User => user,
+    }
+}
+
+/// For a code that is not in the table.
+fn by_status(status: StatusCode) -> [Reason; 4] {
+    match status.as_u16() {
+        400 => [Reason::InvalidCredentials, ODD, ODD, ODD],
+        429 => [
+            Reason::IdentityLimited,
+            Reason::IdentityLimited,
+            Reason::SignInBusy,
+            Reason::SignInBusy,
+        ],
+        504 => [Reason::IdentityTimeout; 4],
+        500.. => [Reason::IdentityUnavailable; 4],
+        _ => [ODD; 4],
+    }
+}
+
+/// The reasons that the identity server gives: words such as `length`.
+fn why_weak(error: &AuthError) -> Vec<FieldError> {
+    let reasons = error
+        .weak_password
+        .as_ref()
+        .and_then(|weak| weak.get("reasons")?.as_array());
+    let mut errors: Vec<FieldError> = reasons
+        .into_iter()
+        .flatten()
+        .filter_map(|reason| reason.as_str())
+        .map(|reason| FieldError {
+            field: "password",
+            detail: match reason {
+                "length" => "is too short".into(),
+                "characters" => "lacks a kind of character that is asked for".into(),
+                "pwned" => "is known from a leak".into(),
+                _ => "is too easy to guess".into(),
+            },
+        })
+        .take(8)
+        .collect();
+    if errors.is_empty() {
+        errors.push(FieldError {
+            field: "password",
+            detail: "is too easy to guess".into(),
+        });
+    }
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::sign_in::endpoints::outcome::*;
+
+    const ASKED: [Asked; 4] = [Asked::Login, Asked::Register, Asked::Refresh, Asked::User];
+
+    fn error(status: u16, code: &str) -> AuthError {
+        let status = StatusCode::from_u16(status).expect("a status");
+        AuthError::new(status, code, "Sentence")
+    }
+
+    #[test]
+    fn every_row_says_what_it_says_whatever_the_status() {
+        for (codes, reasons) in TABLE {
+            for code in *codes {
+                for (asked, reason) in ASKED.into_iter().zip(reasons) {
+                    for status in [400, 422, 500] {
+                        let denial = refusal(asked, &error(status, code));
+                        assert_eq!(denial.reason, *reason, "{code} {asked:?}");
+                        assert_eq!(denial.detail.as_deref(), Some(*code));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_code_has_two_rows() {
+        let mut codes: Vec<&str> = TABLE
+            .iter()
+            .flat_map(|(codes, _)| *codes)
+            .copied()
+            .collect();
+        let count = codes.len();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), count);
+    }
+
+    #[test]
+    fn a_refresh_is_refused_by_a_definite_word_only_and_never_with_429_or_409() {
+        for status in 400..600 {
+            let denial = refusal(Asked::Refresh, &error(status, "something_new"));
+            assert!(denial.reason.status().is_server_error(), "{status}");
+            assert!(
+                refusal(Asked::User, &error(status, ""))
+                    .reason
+                    .status()
+                    .is_server_error()
+            );
+        }
+        for (codes, [_, _, refresh, _]) in TABLE {
+            let status = refresh.status().as_u16();
+            assert!([401, 503, 504].contains(&status), "{codes:?}");
+        }
+    }
+
+    #[test]
+    fn an_outage_is_never_somebodys_mistake() {
+        for asked in ASKED {
+            for status in [500, 502, 503, 504, 520, 599] {
+                let denial = refusal(asked, &error(status, ""));
+                assert!(
+                    denial.reason.status().is_server_error(),
+                    "{asked:?} {status}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_that_repeats_what_was_sent_does_not_write_it_into_the_log() {
+        for code in ["a@b.test", "Hunter 2", &"x".repeat(65)] {
+            let denial = refusal(Asked::Login, &error(400, code));
+            let detail = denial.detail.expect("a detail");
+            assert_eq!(detail, "status 400 with an odd code");
+        }
+    }
+
+    #[test]
+    fn a_weak_password_is_told_why() {
+        let mut weak = error(422, "weak_password");
+        weak.weak_password = Some(json!({ "reasons": ["length", "pwned", "<script>"] }));
+        let Extra::Fields(errors) = refusal(Asked::Register, &weak).extra else {
+            unreachable!("says why");
+        };
+        let details: Vec<&str> = errors.iter().map(|error| error.detail.as_ref()).collect();
+        assert_eq!(
+            details,
+            [
+                "is too short",
+                "is known from a leak",
+                "is too easy to guess"
+            ]
+        );
+        weak.weak_password = None;
+        let Extra::Fields(errors) = refusal(Asked::Register, &weak).extra else {
+            unreachable!("says something");
+        };
+        assert_eq!(errors.len(), 1);
+    }
+}

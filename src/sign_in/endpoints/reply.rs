@@ -1,0 +1,82 @@
+//! Answers in the words of the backend that gave them before.
+//!
+//! Decides: the members of what whoever signed in gets, and that nobody keeps a copy. Trusts: the identity server, whose document about the user is
+//! handed on as it came. Not here: whether somebody is signed in (`login`, `register`, `refresh`).
+
+use std::borrow::Cow;
+
+use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, SET_COOKIE};
+use hyper::{Response, StatusCode};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::login::text;
+use crate::denial::{Denial, Reason};
+use crate::gateway::answer::Answer;
+use crate::sessions::sign_in::Begun;
+use crate::sign_in::Grant;
+
+/// What whoever signed in gets.
+#[derive(Serialize)]
+struct SignedIn<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_token: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<Cow<'a, str>>,
+    token_type: &'static str,
+    expires_in: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    csrf_token: Option<String>,
+    user: &'a RawValue,
+}
+
+/// 200, with tokens.
+pub(super) fn tokens(grant: &Grant) -> Result<Response<Answer>, Denial> {
+    json(
+        StatusCode::OK,
+        &SignedIn {
+            access_token: Some(text(grant.access_token.expose())),
+            refresh_token: Some(text(grant.refresh_token.expose())),
+            token_type: "Bearer",
+            expires_in: grant.expires_in,
+            csrf_token: None,
+            user: &grant.user,
+        },
+    )
+}
+
+/// 200, with tokens, or with a cookie in their place and what a page must send with it.
+pub(super) fn signed_in(grant: &Grant, begun: Begun) -> Result<Response<Answer>, Denial> {
+    let Some(cookie) = begun.set_cookie else {
+        return tokens(grant);
+    };
+    let mut response = json(
+        StatusCode::OK,
+        &SignedIn {
+            access_token: None,
+            refresh_token: None,
+            token_type: "cookie",
+            expires_in: grant.expires_in,
+            csrf_token: begun.csrf,
+            user: &grant.user,
+        },
+    )?;
+    response.headers_mut().insert(SET_COOKIE, cookie);
+    Ok(response)
+}
+
+/// A document that nobody may keep.
+pub(super) fn json(
+    status: StatusCode,
+    document: &impl Serialize,
+) -> Result<Response<Answer>, Denial> {
+    let body = serde_json::to_vec(document).map_err(|_| Reason::Internal)?;
+    let length = HeaderValue::from(body.len());
+    let mut response = Response::new(Answer::full(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_LENGTH, length);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}

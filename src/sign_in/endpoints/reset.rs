@@ -1,0 +1,43 @@
+//! `password-reset`: a message to set a new password.
+//!
+//! Decides:  that nobody learns whether there is such an account: the answer is always the same, and comes before the identity server is asked.
+//! Trusts:   `input` for the address, the throttle for how often.
+//! Not here: setting the password, which the link in the message leads to.
+
+use hyper::{Method, Response, StatusCode};
+use serde_json::json;
+
+use super::input::Unread;
+use super::login::text;
+use super::{Visit, reply};
+use crate::denial::{Denial, Reason};
+use crate::gateway::answer::Answer;
+use crate::sign_in::Operation;
+use crate::sign_in::background::Again;
+use crate::sign_in::throttle::Attempt;
+
+pub(super) async fn password_reset(
+    visit: &Visit,
+    unread: Unread,
+) -> Result<Response<Answer>, Denial> {
+    let (email, captcha) = unread.email().await?;
+    let admission = visit.admit(Attempt::Reset, Some(&email)).await?;
+    admission.succeeded();
+    let mut body = json!({ "email": email });
+    if let (Some(captcha), Some(members)) = (&captcha, body.as_object_mut()) {
+        let answer = json!({ "captcha_token": text(captcha.expose()) });
+        members.insert("gotrue_meta_security".to_owned(), answer);
+    }
+    let call = visit
+        .call(Operation::Recover, Method::POST, "/recover")
+        .with_body(body.to_string());
+    // Two messages would be worse than none: the user asks again.
+    let later = visit.process.later();
+    if !later.call(&visit.identity, call, Again::IfUnsent) {
+        return Err(Reason::SignInBusy.because("too many messages wait"));
+    }
+    reply::json(
+        StatusCode::OK,
+        &json!({ "message": "Password reset email sent if account exists", "email": email }),
+    )
+}

@@ -1,0 +1,70 @@
+//! `me` and `whoami`: who the user is, as the identity server knows them now.
+//!
+//! Decides:  401 for a user or session that the identity server does not know any more. Trusts: the identity server, for everything about the user;
+//! what users write about themselves is shown to them and judged by nobody. Not here: what a user may do, which no answer of these says.
+
+use hyper::{Method, Response, StatusCode};
+use serde_json::{Map, Value, json};
+
+use super::outcome::{Asked, refusal};
+use super::{Guest, Visit, reply};
+use crate::denial::{Denial, Reason};
+use crate::gateway::answer::Answer;
+use crate::sign_in::{AuthError, Operation};
+
+/// Credits of a user who has none written down, as it always was.
+const CREDITS: i64 = 10;
+
+pub(super) async fn me(visit: &Visit, guest: Guest) -> Result<Response<Answer>, Denial> {
+    let user = visit.user(&guest).await?;
+    let own = |key: &str| user.get("user_metadata").and_then(|own| own.get(key));
+    let credits = own("credits_balance").and_then(Value::as_i64);
+    told(
+        &guest,
+        json!({
+            "id": guest.verified.subject(),
+            "email": user.get("email"),
+            "full_name": own("full_name").and_then(Value::as_str).unwrap_or_default(),
+            "credits_balance": credits.unwrap_or(CREDITS),
+            "created_at": user.get("created_at"),
+            "updated_at": user.get("updated_at"),
+            "role": guest.verified.role(),
+        }),
+    )
+}
+
+pub(super) async fn whoami(visit: &Visit, guest: Guest) -> Result<Response<Answer>, Denial> {
+    let user = visit.user(&guest).await?;
+    told(
+        &guest,
+        json!({
+            "id": guest.verified.subject(),
+            "email": user.get("email"),
+            "role": guest.verified.role(),
+            "created_at": user.get("created_at"),
+            "metadata": {},
+        }),
+    )
+}
+
+/// What is told of a user; and to a page whose user came with a cookie, what it must send to change something.
+fn told(guest: &Guest, mut of_user: Value) -> Result<Response<Answer>, Denial> {
+    if let (Some(csrf), Some(members)) = (&guest.csrf, of_user.as_object_mut()) {
+        members.insert("csrf_token".to_owned(), json!(csrf));
+    }
+    reply::json(StatusCode::OK, &of_user)
+}
+
+impl Visit {
+    async fn user(&self, guest: &Guest) -> Result<Map<String, Value>, Denial> {
+        let call = self
+            .call(Operation::ReadUser, Method::GET, "/user")
+            .for_user(guest.access_token.clone());
+        let reply = self.identity.call(call).await?;
+        if !reply.status.is_success() {
+            return Err(refusal(Asked::User, &AuthError::read(&reply)));
+        }
+        serde_json::from_slice(&reply.body)
+            .map_err(|_| Reason::IdentityRefused.because("its answer is no user"))
+    }
+}

@@ -1,0 +1,203 @@
+//! What the identity server answers: tokens, or an error.
+//!
+//! Decides:  whether an answer is a grant, and how an error is written for a client of either version of GoTrue's API.
+//! Trusts:   the identity server for what is in them.
+//! Not here: when it is asked.
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use super::Reply;
+use crate::denial::dialect::{ERROR_CODE, GotrueVersion};
+use crate::secrets::secret::Secret;
+
+/// Tokens for a user, as the identity server gave them.
+pub struct Grant {
+    /// The body, byte for byte. It holds both tokens.
+    pub raw: Bytes,
+    /// The access token.
+    pub access_token: Secret,
+    /// The refresh token, good for one refresh.
+    pub refresh_token: Secret,
+    /// How many seconds the access token lives.
+    pub expires_in: i64,
+    /// When it ends, in Unix seconds, if the server says so.
+    pub expires_at: Option<i64>,
+    /// The user, as JSON.
+    pub user: Box<RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Written<'a> {
+    access_token: String,
+    refresh_token: String,
+    expires_in: i64,
+    expires_at: Option<i64>,
+    #[serde(borrow)]
+    user: &'a RawValue,
+}
+
+impl Grant {
+    /// Reads the body of an answer with status 200; `None` if it holds no tokens, as that of a sign-up that must be confirmed first.
+    pub fn read(body: &Bytes) -> Option<Self> {
+        let written: Written<'_> = serde_json::from_slice(body).ok()?;
+        if written.access_token.is_empty() || written.refresh_token.is_empty() {
+            return None;
+        }
+        Some(Self {
+            access_token: Secret::new(written.access_token),
+            refresh_token: Secret::new(written.refresh_token),
+            expires_in: written.expires_in,
+            expires_at: written.expires_at,
+            user: written.user.to_owned(),
+            raw: body.clone(),
+        })
+    }
+}
+
+/// Tokens, and what a user wrote about themselves, stay out.
+impl std::fmt::Debug for Grant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Grant")
+            .field("expires_in", &self.expires_in)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A refusal of the identity server, or one in its words.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AuthError {
+    /// Its status, 4xx or 5xx.
+    pub status: StatusCode,
+    /// Its code, such as `invalid_credentials`; empty if the server gave none.
+    pub code: String,
+    /// Its sentence, in English.
+    pub message: String,
+    /// Why a password is too weak, if that is the matter.
+    pub weak_password: Option<Value>,
+}
+
+impl AuthError {
+    /// An error in the server's words.
+    pub fn new(status: StatusCode, code: &str, message: &str) -> Self {
+        Self {
+            status,
+            code: code.to_owned(),
+            message: message.to_owned(),
+            weak_password: None,
+        }
+    }
+
+    /// Reads a refusal in any form that GoTrue, its OAuth part, or the edge before it uses. What cannot be read has the status alone.
+    pub fn read(reply: &Reply) -> Self {
+        let members: Map<String, Value> = serde_json::from_slice(&reply.body).unwrap_or_default();
+        let text = |name: &str| members.get(name).and_then(Value::as_str);
+        let field = reply.headers.get(ERROR_CODE);
+        let code = text("error_code")
+            .or_else(|| text("code"))
+            .or_else(|| field.and_then(|value| value.to_str().ok()))
+            .or_else(|| text("error"));
+        let message = text("message")
+            .or_else(|| text("msg"))
+            .or_else(|| text("error_description"));
+        Self {
+            status: reply.status,
+            code: code.unwrap_or_default().to_owned(),
+            message: message
+                .or(reply.status.canonical_reason())
+                .unwrap_or_default()
+                .to_owned(),
+            weak_password: members.get("weak_password").cloned(),
+        }
+    }
+
+    /// The body for a client of this version.
+    pub fn body(&self, version: GotrueVersion) -> Bytes {
+        let mut body = match version {
+            GotrueVersion::Numbers => json!({
+                "code": self.status.as_u16(),
+                "error_code": self.code,
+                "msg": self.message,
+            }),
+            GotrueVersion::Words => json!({ "code": self.code, "message": self.message }),
+        };
+        if let (Some(reasons), Some(members)) = (&self.weak_password, body.as_object_mut()) {
+            members.insert("weak_password".to_owned(), reasons.clone());
+        }
+        body.to_string().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::HeaderMap;
+
+    use crate::sign_in::grant::*;
+
+    fn reply(status: u16, body: &'static str) -> Reply {
+        Reply {
+            status: StatusCode::from_u16(status).unwrap_or_default(),
+            headers: HeaderMap::new(),
+            body: Bytes::from_static(body.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn a_grant_is_read_from_a_token_body_and_from_nothing_else() {
+        let body = r#"{"access_token":"a.b.c","token_type":"bearer","expires_in":3600,"expires_at":7,"refresh_token":"r","user":{"id":"1", "z":0}}"#;
+        let grant = Grant::read(&Bytes::from_static(body.as_bytes()));
+        let grant = grant.unwrap_or_else(|| unreachable!("a grant"));
+        assert_eq!(grant.access_token.expose(), b"a.b.c");
+        assert_eq!(grant.refresh_token.expose(), b"r");
+        assert_eq!((grant.expires_in, grant.expires_at), (3600, Some(7)));
+        assert_eq!(grant.user.get(), r#"{"id":"1", "z":0}"#);
+        assert_eq!(grant.raw, body.as_bytes());
+        let shown = format!("{grant:?}");
+        assert!(!shown.contains("a.b.c"));
+        for body in [
+            "{}",
+            r#"{"id":"1","email":"a@b.test"}"#,
+            r#"{"access_token":"","refresh_token":"","expires_in":1,"user":{}}"#,
+            r#"{"access_token":"a","access_token":"b","refresh_token":"r","expires_in":1,"user":{}}"#,
+            "",
+        ] {
+            assert!(Grant::read(&Bytes::from_static(body.as_bytes())).is_none());
+        }
+    }
+
+    #[test]
+    fn an_error_is_read_in_every_form_and_written_in_both() {
+        let cases = [
+            reply(400, r#"{"code":400,"error_code":"bad_thing","msg":"Bad"}"#),
+            reply(400, r#"{"code":"bad_thing","message":"Bad"}"#),
+            reply(400, r#"{"error":"bad_thing","error_description":"Bad"}"#),
+        ];
+        for reply in cases {
+            let error = AuthError::read(&reply);
+            assert_eq!(
+                error,
+                AuthError::new(StatusCode::BAD_REQUEST, "bad_thing", "Bad")
+            );
+            assert_eq!(
+                error.body(GotrueVersion::Numbers),
+                r#"{"code":400,"error_code":"bad_thing","msg":"Bad"}"#
+            );
+            assert_eq!(
+                error.body(GotrueVersion::Words),
+                r#"{"code":"bad_thing","message":"Bad"}"#
+            );
+        }
+        let error = AuthError::read(&reply(502, "<html>"));
+        assert_eq!(
+            (error.code.as_str(), error.message.as_str()),
+            ("", "Bad Gateway")
+        );
+        let weak =
+            r#"{"code":"weak_password","message":"Weak","weak_password":{"reasons":["length"]}}"#;
+        let error = AuthError::read(&reply(422, weak));
+        assert_eq!(error.body(GotrueVersion::Words), weak);
+    }
+}

@@ -1,0 +1,103 @@
+//! The identity server, Supabase Auth (GoTrue): the one place where passwords are checked and tokens are issued.
+//!
+//! Decides:  how it is called ([`IdentityServer`]), and what its answers are ([`Grant`], [`AuthError`]).
+//! Trusts:   the identity server, for the users it signs in.
+//! Not here: whose tokens are accepted (`tokens`), and what was revoked (`sessions`).
+//!
+//! The identity server is slow by nature (it hashes passwords) and may be away. So every call has a deadline, calls run in bounded numbers on the
+//! background runtime, and a breaker keeps a server that does not answer from costing everybody that deadline.
+
+mod background;
+mod backoff;
+mod client;
+pub mod endpoints;
+mod grant;
+mod metrics;
+mod operation;
+pub mod passthrough;
+mod profile;
+mod refresh;
+pub mod refresh_protocol;
+mod renewer;
+mod sealed;
+pub mod throttle;
+
+use hyper::StatusCode;
+use tokio::runtime::Handle;
+use tokio::task::JoinError;
+
+pub use background::{Later, LaterMetrics};
+pub use client::{ApiKey, Call, CallError, IdentityServer, Reply};
+pub use grant::{AuthError, Grant};
+pub use metrics::IdentityMetrics;
+pub use operation::Operation;
+pub use refresh::{Refresh, Refreshed};
+
+use crate::clock;
+use crate::denial::{Denial, Reason};
+use crate::gateway::process::Process;
+use crate::policy::outage::{self, AccessClass};
+use crate::revocation::{Revocation, Revoked};
+use crate::sessions::sign_in::Which;
+
+/// Does something to its end, also when nobody waits for it any more.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    runtime: &Handle,
+    work: impl Future<Output = Result<T, Denial>> + Send + 'static,
+) -> Result<T, Denial> {
+    let ended = |error: JoinError| match error.is_panic() {
+        true => Reason::Internal.because("a task panicked"),
+        false => Reason::Internal.because("the process ends"),
+    };
+    let done = runtime.spawn(work).await;
+    done.unwrap_or_else(|error| Err(ended(error)))
+}
+
+/// Ends sessions of a user here: on every replica, and in the list. A token that names no session is all there is of its session, but for the
+/// cookie that may lead to it, and is `nameless`. Gives how many of the list ended.
+///
+/// # Errors
+///
+/// 503 `logout_incomplete`: not every replica knows of it yet.
+pub(crate) async fn end_here(
+    process: &Process,
+    issuer: &str,
+    subject: &str,
+    nameless: Option<Revocation>,
+    which: Which,
+) -> Result<usize, Denial> {
+    let incomplete = |why| Err(Reason::LogoutIncomplete.because(why));
+    let revoked = match nameless {
+        Some(revocation) => process.revocations().revoke(revocation).await,
+        None => Revoked::Stored,
+    };
+    // Also if that failed: as much ends as can.
+    match (
+        process.sessions().end(issuer, subject, which).await,
+        revoked,
+    ) {
+        (Err(why), _) => incomplete(why.as_str()),
+        (Ok(_), Revoked::Full) => incomplete("the list is full; raise `revocations.capacity`"),
+        (Ok(_), Revoked::Stopped) => incomplete("the list is not kept any more"),
+        (Ok(ended), Revoked::Stored) if ended.propagated => Ok(ended.sessions),
+        (Ok(_), Revoked::Stored | Revoked::Queued) => incomplete("not stored yet"),
+    }
+}
+
+/// Whether the identity server judged what it was given, and found it wrong.
+pub(crate) fn is_refusal(status: StatusCode) -> bool {
+    status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS
+}
+
+/// Lets pass what is about signing in, while it can be known what was revoked.
+///
+/// # Errors
+///
+/// What the failure matrix says of signing in.
+pub(crate) fn demand_revocations(process: &Process) -> Result<(), Denial> {
+    let (revocations, now) = (process.revocations(), clock::now());
+    // Before the list is asked: one that becomes complete after it was asked did not have everything when it was.
+    let outage = revocations.outage(now);
+    let is_complete = revocations.is_complete();
+    outage::judge(outage, is_complete, || AccessClass::SignIn, now, now)
+}

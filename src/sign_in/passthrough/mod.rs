@@ -1,0 +1,291 @@
+//! The identity server's own paths, as its clients know them: `serve: identity_server`, usually at `/auth/v1`.
+//!
+//! Decides:  what may be asked there, by whom and how often, and in which order things end: here first, there second.
+//! Trusts:   the chain, for who the user is; the identity server, for passwords and tokens.
+//! Not here: the gateway's own sign-in routes (`endpoints`). Both lead to the same throttle, the same refresh, the same revocations: there is one
+//! door, and nothing is allowed here that is refused there.
+//!
+//! Bodies and answers pass as they are, but for the form of errors, which follows the version that the client speaks.
+
+mod attempts;
+mod operations;
+mod reply;
+mod sessions;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::{HeaderMap, HeaderName, REFERER, USER_AGENT};
+use hyper::{Response, StatusCode};
+use serde_json::{Map, Value};
+use tokio::time::{Instant, timeout_at};
+
+use self::attempts::Admissions;
+use self::operations::{Asked, BodyRule, Odd, is_for_users, is_open, recognise};
+use super::{
+    AuthError, Call, Grant, IdentityServer, Operation, Refreshed, Reply, is_refusal, profile,
+};
+use crate::auth::Permit;
+use crate::auth::snapshot::Snapshot;
+use crate::denial::dialect::GotrueVersion;
+use crate::denial::{Denial, Reason};
+use crate::gateway::answer::Answer;
+use crate::gateway::process::Process;
+use crate::json;
+use crate::request::apikey;
+use crate::request::body::says_json;
+use crate::secrets::secret::Secret;
+use crate::sessions::sign_in::Own;
+use crate::tokens::Verified;
+
+/// How long an answer may take, all calls together, and the delay of whoever tried too often. A refresh has its own, which is shorter.
+const DEADLINE: Duration = Duration::from_secs(9);
+
+/// Bytes of a body, as the identity server has it. A route may allow less.
+const LONGEST_BODY: u64 = 1 << 20;
+
+const CLIENT_INFO: HeaderName = HeaderName::from_static("x-client-info");
+
+/// Fields of a request that the identity server gets: it writes them down, and sends a browser back to where it came from.
+const PASS: [HeaderName; 3] = [USER_AGENT, REFERER, CLIENT_INFO];
+
+/// One request, understood.
+#[derive(Clone)]
+struct Visit {
+    process: Arc<Process>,
+    snapshot: Arc<Snapshot>,
+    identity: IdentityServer,
+    client: IpAddr,
+    version: GotrueVersion,
+    /// Who asks, with the token that proves it.
+    user: Option<(Arc<Verified>, Secret)>,
+    /// By what they know their own session.
+    own: Own,
+    fields: HeaderMap,
+}
+
+/// Answers a permitted request.
+///
+/// # Errors
+///
+/// What is refused here, and what the identity server does not answer.
+pub(crate) async fn answer(
+    process: &Arc<Process>,
+    permit: Permit,
+) -> Result<Response<Answer>, Denial> {
+    let deadline = Instant::now() + DEADLINE;
+    let request = permit.request();
+    let snapshot = request.snapshot().clone();
+    let version = GotrueVersion::asked(request.headers());
+    let tail = request.tail().ok_or(Reason::Internal)?;
+    let asked = match recognise(request.method(), tail, request.target().query()) {
+        Ok(asked) => asked,
+        // In its own words, so that a client understands.
+        Err(Odd::Grant) => {
+            let status = StatusCode::BAD_REQUEST;
+            let error = AuthError::new(status, "invalid_credentials", "unsupported_grant_type");
+            return Ok(reply::error(&error, version));
+        }
+        Err(Odd::Scope) => {
+            let status = StatusCode::BAD_REQUEST;
+            let error = AuthError::new(status, "validation_failed", "Unsupported logout scope");
+            return Ok(reply::error(&error, version));
+        }
+        Err(odd) => return Err(odd.into()),
+    };
+    if !is_open(asked.operation) {
+        demand_key(&snapshot, request.headers(), request.target().query())?;
+    }
+    let client = request.client().address;
+    let limit = request.rule().body_limit.min(LONGEST_BODY);
+    let mut spent = permit.spend();
+    let fields = std::mem::take(spent.fields());
+    let body = spent.take_body();
+    let token = spent.authorization().and_then(super::endpoints::token_of);
+    let standing = spent.stand();
+    let user = standing.caller().verified().cloned().zip(token);
+    if user.is_none() && is_for_users(asked.operation) {
+        return Err(Reason::TokenMissing.into());
+    }
+    let visit = Visit {
+        process: process.clone(),
+        identity: process.identity().ok_or(Reason::Internal)?.clone(),
+        client,
+        version,
+        user,
+        own: standing.caller().own_session(),
+        fields: PASS
+            .into_iter()
+            .filter_map(|name| fields.get(&name).cloned().map(|value| (name, value)))
+            .collect(),
+        snapshot,
+    };
+    let operation = asked.operation;
+    let idle = visit.snapshot.config().connections.body_idle;
+    let work = async {
+        let sent = match (asked.body, body) {
+            (BodyRule::None, _) | (BodyRule::JsonOrNone, None) => Sent::default(),
+            (BodyRule::Json, None) => return Err(Reason::BodyMalformed.into()),
+            (rule, Some(body)) => {
+                let bytes = body.collect(limit, idle).await?;
+                match (rule, bytes.is_empty()) {
+                    (BodyRule::JsonOrNone, true) => Sent::default(),
+                    _ => {
+                        says_json(&fields)?;
+                        Sent::read(bytes)?
+                    }
+                }
+            }
+        };
+        visit.answer(asked, sent).await
+    };
+    timeout_at(deadline, work)
+        .await
+        .unwrap_or_else(|_| Err(late(operation)))
+}
+
+/// One of the project's publishable keys, as at the edge of Supabase; the identity server gets ours.
+fn demand_key(snapshot: &Snapshot, headers: &HeaderMap, query: Option<&str>) -> Result<(), Denial> {
+    let key = apikey::find(headers, query)?.ok_or(Reason::ApikeyMissing)?;
+    apikey::demand_listed(snapshot, key)
+}
+
+/// A client ends its session if a refresh is answered with anything but success or 503.
+fn late(operation: Operation) -> Denial {
+    let reason = if operation == Operation::Refresh {
+        Reason::IdentityUnavailable
+    } else {
+        Reason::IdentityTimeout
+    };
+    reason.because("the whole took too long")
+}
+
+/// A body, as it came and as it was read.
+#[derive(Default)]
+struct Sent {
+    bytes: Option<Bytes>,
+    members: Map<String, Value>,
+}
+
+impl Sent {
+    /// One object, in which no member occurs twice: the identity server would take the last, we might have judged the first. To it `Email` is
+    /// `email`, too, so that names have one spelling here.
+    fn read(bytes: Bytes) -> Result<Self, Denial> {
+        let members = json::object(&bytes).ok_or(Reason::BodyMalformed)?;
+        let is_plain =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        if !members.keys().all(|name| name.bytes().all(is_plain)) {
+            return Err(Reason::BodyMalformed.because("a member's name is not in lower case"));
+        }
+        Ok(Self {
+            members,
+            bytes: Some(bytes),
+        })
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        let text = self.members.get(name).and_then(Value::as_str);
+        text.filter(|text| !text.is_empty())
+    }
+}
+
+impl Visit {
+    async fn answer(self, asked: Asked, sent: Sent) -> Result<Response<Answer>, Denial> {
+        let admissions = self.admit(&asked, &sent).await?;
+        let began = Instant::now();
+        match (asked.operation, sent.text("refresh_token")) {
+            (Operation::Refresh, Some(token)) => {
+                let token = Secret::new(token);
+                return self.refresh(&token, admissions).await;
+            }
+            (Operation::Logout, _) => return self.log_out(asked).await,
+            (Operation::ChangeUser, _) if sent.text("password").is_some() => {
+                return self.change_password(asked, sent, admissions).await;
+            }
+            _ => {}
+        }
+        let replied = self.identity.call(self.call(&asked, &sent)).await;
+        admissions.settle_call(&replied);
+        let reply = replied?;
+        if asked.operation == Operation::PasswordGrant && is_refusal(reply.status) {
+            self.hold_refusal(began).await?;
+        }
+        if let Some(grant) = granted(&reply) {
+            let user = grant.user.clone();
+            self.begin(grant).await?;
+            match profile::may_be_new(asked.operation) {
+                // The tokens are good without it, and it is tried again behind the next sign-in; what went wrong is in the log.
+                true => drop(profile::make_now(&self.process, &self.snapshot, user.get()).await),
+                false => profile::make_later(&self.process, &self.snapshot, user.get()),
+            }
+        }
+        // Whoever follows a link in a message gets the tokens where it leads, and no other answer of ours before they use them.
+        if profile::is_kept(&self.snapshot)
+            && let Some(token) = reply::linked(&reply)
+            && let Some(user) = self.user_of(token).await
+        {
+            drop(profile::make_now(&self.process, &self.snapshot, &user).await);
+        }
+        reply::answer(&reply, self.version)
+    }
+
+    fn call(&self, asked: &Asked, sent: &Sent) -> Call {
+        Call {
+            bearer: self.user.as_ref().map(|(_, token)| token.clone()),
+            body: sent.bytes.clone(),
+            headers: self.fields.clone(),
+            ..Call::new(
+                asked.operation,
+                asked.method.clone(),
+                &asked.path,
+                self.client,
+            )
+        }
+    }
+
+    async fn refresh(
+        &self,
+        token: &Secret,
+        admissions: Admissions,
+    ) -> Result<Response<Answer>, Denial> {
+        let refresh = self.process.refresh().ok_or(Reason::Internal)?;
+        let outcome = refresh.refresh(token, self.client).await;
+        let (failed, answer) = match outcome.as_deref() {
+            Ok(Refreshed::Granted(grant)) if self.is_revoked(grant).await => {
+                let status = StatusCode::BAD_REQUEST;
+                let message = "Invalid Refresh Token: Session Not Found";
+                let error = AuthError::new(status, "session_not_found", message);
+                (true, reply::error(&error, self.version))
+            }
+            Ok(Refreshed::Granted(grant)) => (false, reply::grant(&grant.raw, self.version)),
+            Ok(Refreshed::Refused(error)) => (true, reply::error(error, self.version)),
+            Err(_) => {
+                admissions.undecided();
+                return Err(outcome.err().unwrap_or(Reason::Internal.into()));
+            }
+        };
+        match failed {
+            true => admissions.failed(),
+            false => admissions.succeeded(),
+        }
+        Ok(answer)
+    }
+
+    /// Whoever knows how long a refusal took knows whether there is such an account: see `throttle`.
+    async fn hold_refusal(&self, began: Instant) -> Result<(), Denial> {
+        let sign_in = self.snapshot.config().sign_in.as_ref();
+        let throttling = &sign_in.ok_or(Reason::Internal)?.throttle;
+        self.process
+            .throttle()
+            .hold_refusal(throttling, began)
+            .await
+    }
+}
+
+/// The tokens in an answer, if it has some.
+fn granted(reply: &Reply) -> Option<Grant> {
+    let is_good = reply.status == StatusCode::OK;
+    is_good.then(|| Grant::read(&reply.body)).flatten()
+}

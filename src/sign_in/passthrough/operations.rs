@@ -1,0 +1,562 @@
+//! Which request at the identity server's own paths is which operation.
+//!
+//! Decides:  what may be asked: what the table has, spelled exactly so. Trusts: the canonical path.
+//! Not here: what becomes of it.
+//!
+//! The identity server would understand more: other spellings, parameters in a form body, the administrator's paths. What is not recognised is
+//! not sent, so that nothing is ever done there that was taken for something else here.
+
+use std::borrow::Cow;
+
+use hyper::Method;
+use uuid::Uuid;
+
+use crate::denial::{Denial, Reason};
+use crate::request::query::decoded;
+use crate::sign_in::Operation;
+use crate::sign_in::throttle::Attempt;
+
+/// A request that was recognised.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Asked {
+    /// What it asks.
+    pub(super) operation: Operation,
+    /// The method.
+    pub(super) method: Method,
+    /// Path and query as they are sent.
+    pub(super) path: String,
+    /// What its body must be.
+    pub(super) body: BodyRule,
+    /// Which sessions end, if it is [`Operation::Logout`].
+    pub(super) scope: Scope,
+}
+
+/// What a body must be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum BodyRule {
+    /// There is none; one that comes is not read.
+    None,
+    /// One JSON object.
+    Json,
+    /// One JSON object, or none.
+    JsonOrNone,
+}
+
+/// Which sessions a logout ends.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Scope {
+    /// All of the user's.
+    #[default]
+    Global,
+    /// The one that asks.
+    Local,
+    /// All but that one.
+    Others,
+}
+
+/// A part of a path.
+#[derive(Clone, Copy)]
+enum Part {
+    Is(&'static str),
+    /// A UUID, as `Uuid` writes it.
+    Id,
+}
+use Part::{Id, Is};
+
+type Row = (Method, &'static [Part], Operation, BodyRule);
+
+/// Everything that may be asked but `token`, which goes by its `grant_type`.
+const TABLE: &[Row] = &[
+    (
+        Method::POST,
+        &[Is("signup")],
+        Operation::SignUp,
+        BodyRule::Json,
+    ),
+    (Method::POST, &[Is("otp")], Operation::Otp, BodyRule::Json),
+    (
+        Method::POST,
+        &[Is("magiclink")],
+        Operation::MagicLink,
+        BodyRule::Json,
+    ),
+    (
+        Method::POST,
+        &[Is("recover")],
+        Operation::Recover,
+        BodyRule::Json,
+    ),
+    (
+        Method::POST,
+        &[Is("resend")],
+        Operation::Resend,
+        BodyRule::Json,
+    ),
+    (
+        Method::POST,
+        &[Is("verify")],
+        Operation::Verify,
+        BodyRule::Json,
+    ),
+    (
+        Method::GET,
+        &[Is("verify")],
+        Operation::Verify,
+        BodyRule::None,
+    ),
+    (
+        Method::POST,
+        &[Is("logout")],
+        Operation::Logout,
+        BodyRule::None,
+    ),
+    (
+        Method::GET,
+        &[Is("user")],
+        Operation::ReadUser,
+        BodyRule::None,
+    ),
+    (
+        Method::PUT,
+        &[Is("user")],
+        Operation::ChangeUser,
+        BodyRule::Json,
+    ),
+    (
+        Method::GET,
+        &[Is("user"), Is("identities"), Is("authorize")],
+        Operation::Identities,
+        BodyRule::None,
+    ),
+    (
+        Method::DELETE,
+        &[Is("user"), Is("identities"), Id],
+        Operation::Identities,
+        BodyRule::None,
+    ),
+    (
+        Method::GET,
+        &[Is("reauthenticate")],
+        Operation::Reauthenticate,
+        BodyRule::None,
+    ),
+    (
+        Method::POST,
+        &[Is("factors")],
+        Operation::Factors,
+        BodyRule::Json,
+    ),
+    (
+        Method::POST,
+        &[Is("factors"), Id, Is("challenge")],
+        Operation::Factors,
+        BodyRule::JsonOrNone,
+    ),
+    (
+        Method::POST,
+        &[Is("factors"), Id, Is("verify")],
+        Operation::VerifyFactor,
+        BodyRule::Json,
+    ),
+    (
+        Method::DELETE,
+        &[Is("factors"), Id],
+        Operation::Factors,
+        BodyRule::None,
+    ),
+    (
+        Method::GET,
+        &[Is("authorize")],
+        Operation::Authorize,
+        BodyRule::None,
+    ),
+    (
+        Method::GET,
+        &[Is("callback")],
+        Operation::Callback,
+        BodyRule::None,
+    ),
+    (
+        Method::GET,
+        &[Is("settings")],
+        Operation::Settings,
+        BodyRule::None,
+    ),
+    (
+        Method::GET,
+        &[Is("health")],
+        Operation::Health,
+        BodyRule::None,
+    ),
+    (
+        Method::GET,
+        &[Is(".well-known"), Is("jwks.json")],
+        Operation::KeySet,
+        BodyRule::None,
+    ),
+];
+
+const GRANTS: &[(&str, Operation)] = &[
+    ("password", Operation::PasswordGrant),
+    ("refresh_token", Operation::Refresh),
+    ("pkce", Operation::PkceGrant),
+    ("id_token", Operation::IdTokenGrant),
+    ("web3", Operation::Web3Grant),
+];
+
+/// What was not recognised.
+#[derive(Debug)]
+pub(super) enum Odd {
+    /// Nothing of the kind may be asked.
+    Unlisted,
+    /// A grant that does not exist; told in the identity server's own words.
+    Grant,
+    /// A logout of a scope that does not exist; told in the identity server's own words.
+    Scope,
+    /// It could be read in two ways.
+    Ambiguous,
+}
+
+impl From<Odd> for Denial {
+    fn from(odd: Odd) -> Self {
+        match odd {
+            Odd::Unlisted => Reason::OperationUnknown.into(),
+            Odd::Ambiguous => Reason::QueryRepeated.into(),
+            // Those who answer in the server's words never come here.
+            Odd::Grant | Odd::Scope => Reason::OperationUnknown.because("the parameter"),
+        }
+    }
+}
+
+/// Recognises a request by its method, its path below the door, such as `token`, and its query.
+pub(super) fn recognise(method: &Method, tail: &str, query: Option<&str>) -> Result<Asked, Odd> {
+    let query = query.unwrap_or_default();
+    let parts: Vec<&str> = tail.split('/').collect();
+    if (method, parts.as_slice()) == (&Method::POST, &["token"]) {
+        let grant = one(query, "grant_type")?.unwrap_or_default();
+        let found = GRANTS.iter().find(|(name, _)| *name == grant);
+        let (name, operation) = found.ok_or(Odd::Grant)?;
+        return Ok(Asked {
+            operation: *operation,
+            method: method.clone(),
+            // Nothing else is read there, so nothing else is sent.
+            path: format!("/token?grant_type={name}"),
+            body: BodyRule::Json,
+            scope: Scope::Global,
+        });
+    }
+    let is = |part: &Part, text: &&str| match part {
+        Is(word) => word == text,
+        Id => Uuid::try_parse(text).is_ok_and(|id| id.as_hyphenated().to_string() == **text),
+    };
+    let matches = |row: &&Row| {
+        row.0 == *method
+            && row.1.len() == parts.len()
+            && row.1.iter().zip(&parts).all(|(part, text)| is(part, text))
+    };
+    let (_, _, operation, body) = TABLE.iter().find(matches).ok_or(Odd::Unlisted)?;
+    if *operation == Operation::Logout {
+        let scope = scope(one(query, "scope")?.as_deref())?;
+        return Ok(Asked {
+            operation: *operation,
+            method: method.clone(),
+            path: format!("/logout?scope={}", scope.as_str()),
+            body: *body,
+            scope,
+        });
+    }
+    let query = without_apikey(query);
+    let path = match query.is_empty() {
+        true => format!("/{tail}"),
+        false => format!("/{tail}?{query}"),
+    };
+    Ok(Asked {
+        operation: *operation,
+        method: method.clone(),
+        path,
+        body: *body,
+        scope: Scope::Global,
+    })
+}
+
+/// The value of a parameter that may be there once. However it is spelled: some reader would find it.
+fn one<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, Odd> {
+    let mut values = query
+        .split(['&', ';'])
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .filter(|(key, _)| decoded(key).trim().eq_ignore_ascii_case(name));
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some((key, value)), None) if key == name => Ok(Some(decoded(value))),
+        (Some(_), _) => Err(Odd::Ambiguous),
+    }
+}
+
+fn scope(text: Option<&str>) -> Result<Scope, Odd> {
+    match text {
+        // As the identity server has it.
+        None | Some("" | "global") => Ok(Scope::Global),
+        Some("local") => Ok(Scope::Local),
+        Some("others") => Ok(Scope::Others),
+        Some(_) => Err(Odd::Scope),
+    }
+}
+
+impl Scope {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Global => "global",
+            Self::Local => "local",
+            Self::Others => "others",
+        }
+    }
+}
+
+/// The key is judged here, and the server gets ours.
+fn without_apikey(query: &str) -> Cow<'_, str> {
+    let is_key = |pair: &&str| {
+        let key = pair.split_once('=').map_or(*pair, |(key, _)| key);
+        decoded(key).trim().eq_ignore_ascii_case("apikey")
+    };
+    if !query.split('&').any(|pair| is_key(&pair)) {
+        return Cow::Borrowed(query);
+    }
+    let kept: Vec<&str> = query.split('&').filter(|pair| !is_key(pair)).collect();
+    Cow::Owned(kept.join("&"))
+}
+
+/// What the throttle counts a request as, if it does.
+pub(super) const fn attempt(operation: Operation) -> Option<Attempt> {
+    match operation {
+        Operation::PasswordGrant
+        | Operation::PkceGrant
+        | Operation::IdTokenGrant
+        | Operation::Web3Grant => Some(Attempt::Login),
+        Operation::Refresh => Some(Attempt::Refresh),
+        Operation::SignUp => Some(Attempt::Register),
+        Operation::Otp
+        | Operation::MagicLink
+        | Operation::Recover
+        | Operation::Resend
+        | Operation::Reauthenticate => Some(Attempt::Reset),
+        Operation::Verify | Operation::VerifyFactor => Some(Attempt::Verify),
+        Operation::Logout
+        | Operation::ReadUser
+        | Operation::ChangeUser
+        | Operation::Identities
+        | Operation::Factors
+        | Operation::Authorize
+        | Operation::Callback
+        | Operation::Settings
+        | Operation::Health
+        | Operation::KeySet
+        | Operation::AdminUsers => None,
+    }
+}
+
+/// Whose account an operation is an attempt on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AccountOf {
+    /// That of the e-mail address or telephone number in the body.
+    Body,
+    /// The caller's.
+    Caller,
+    /// Nobody's that could be known before it is answered.
+    Nobody,
+}
+
+/// Whose account an operation is an attempt on, for the throttle.
+pub(super) const fn account_of(operation: Operation) -> AccountOf {
+    match operation {
+        Operation::PasswordGrant
+        | Operation::SignUp
+        | Operation::Otp
+        | Operation::MagicLink
+        | Operation::Recover
+        | Operation::Resend
+        | Operation::Verify => AccountOf::Body,
+        Operation::VerifyFactor | Operation::Reauthenticate => AccountOf::Caller,
+        Operation::PkceGrant
+        | Operation::IdTokenGrant
+        | Operation::Web3Grant
+        | Operation::Refresh
+        | Operation::Logout
+        | Operation::ReadUser
+        | Operation::ChangeUser
+        | Operation::Identities
+        | Operation::Factors
+        | Operation::Authorize
+        | Operation::Callback
+        | Operation::Settings
+        | Operation::Health
+        | Operation::KeySet
+        | Operation::AdminUsers => AccountOf::Nobody,
+    }
+}
+
+/// Whether only a user may ask it.
+pub(super) const fn is_for_users(operation: Operation) -> bool {
+    match operation {
+        Operation::Logout
+        | Operation::ReadUser
+        | Operation::ChangeUser
+        | Operation::Identities
+        | Operation::Reauthenticate
+        | Operation::Factors
+        | Operation::VerifyFactor => true,
+        Operation::PasswordGrant
+        | Operation::Refresh
+        | Operation::PkceGrant
+        | Operation::IdTokenGrant
+        | Operation::Web3Grant
+        | Operation::SignUp
+        | Operation::Otp
+        | Operation::MagicLink
+        | Operation::Recover
+        | Operation::Resend
+        | Operation::Verify
+        | Operation::Authorize
+        | Operation::Callback
+        | Operation::Settings
+        | Operation::Health
+        | Operation::KeySet
+        | Operation::AdminUsers => false,
+    }
+}
+
+/// Whether it is asked without a key: by a browser that follows a link, or by whoever verifies tokens.
+pub(super) const fn is_open(operation: Operation) -> bool {
+    matches!(
+        operation,
+        Operation::Verify | Operation::Authorize | Operation::Callback | Operation::KeySet
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sign_in::passthrough::operations::*;
+
+    fn path(method: Method, tail: &str, query: &str) -> Option<(Operation, String)> {
+        let query = (!query.is_empty()).then_some(query);
+        let asked = recognise(&method, tail, query).ok()?;
+        Some((asked.operation, asked.path))
+    }
+
+    #[test]
+    fn what_is_listed_is_sent_as_it_was_read() {
+        let id = "018f5b5e-0000-7000-8000-000000000001";
+        for (method, tail, query, operation, sent) in [
+            (
+                Method::POST,
+                "token",
+                "grant_type=password&x=1",
+                Operation::PasswordGrant,
+                "/token?grant_type=password",
+            ),
+            (
+                Method::POST,
+                "token",
+                "grant_type=refresh_token",
+                Operation::Refresh,
+                "/token?grant_type=refresh_token",
+            ),
+            (
+                Method::POST,
+                "signup",
+                "redirect_to=https%3A%2F%2Fa",
+                Operation::SignUp,
+                "/signup?redirect_to=https%3A%2F%2Fa",
+            ),
+            (
+                Method::POST,
+                "logout",
+                "",
+                Operation::Logout,
+                "/logout?scope=global",
+            ),
+            (
+                Method::POST,
+                "logout",
+                "scope=local",
+                Operation::Logout,
+                "/logout?scope=local",
+            ),
+            (
+                Method::GET,
+                "settings",
+                "apikey=k&x=1",
+                Operation::Settings,
+                "/settings?x=1",
+            ),
+            (
+                Method::GET,
+                "settings",
+                "apikey=k",
+                Operation::Settings,
+                "/settings",
+            ),
+            (
+                Method::GET,
+                ".well-known/jwks.json",
+                "",
+                Operation::KeySet,
+                "/.well-known/jwks.json",
+            ),
+        ] {
+            assert_eq!(
+                path(method, tail, query),
+                Some((operation, sent.to_owned())),
+                "{tail} {query}"
+            );
+        }
+        let verify = format!("factors/{id}/verify");
+        assert_eq!(
+            path(Method::POST, &verify, ""),
+            Some((Operation::VerifyFactor, format!("/{verify}")))
+        );
+    }
+
+    #[test]
+    fn what_is_not_listed_or_could_be_read_in_two_ways_is_not() {
+        for (method, tail, query) in [
+            (Method::POST, "token/", "grant_type=password"),
+            (Method::POST, "Token", "grant_type=password"),
+            (Method::GET, "token", "grant_type=password"),
+            (Method::POST, "token", ""),
+            (Method::POST, "token", "grant_type=implicit"),
+            (
+                Method::POST,
+                "token",
+                "grant_type=password&grant_type=refresh_token",
+            ),
+            (
+                Method::POST,
+                "token",
+                "grant_type=password;grant_type=refresh_token",
+            ),
+            (Method::POST, "token", "grant%5Ftype=password"),
+            (
+                Method::POST,
+                "token",
+                "grant_type=password&grant%5ftype=pkce",
+            ),
+            (Method::POST, "token", "grant_type=password&GRANT_TYPE=pkce"),
+            (Method::POST, "logout", "scope=all"),
+            (Method::POST, "logout", "scope=local&scope=global"),
+            (Method::GET, "admin/users", ""),
+            (Method::POST, "admin/users", ""),
+            (Method::POST, "invite", ""),
+            (Method::GET, "", ""),
+            (Method::POST, "factors/x/verify", ""),
+            (
+                Method::POST,
+                "factors/018F5B5E-0000-7000-8000-000000000001/verify",
+                "",
+            ),
+            (Method::HEAD, "settings", ""),
+            (Method::GET, "user/identities", ""),
+        ] {
+            assert_eq!(path(method, tail, query), None, "{tail} {query}");
+        }
+    }
+}

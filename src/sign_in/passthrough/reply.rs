@@ -1,0 +1,122 @@
+//! What a client of the identity server is answered.
+//!
+//! Decides:  which fields pass, and the form of errors. Trusts: the identity server for what it says.
+//! Not here: refusals of our own, which are denials like everywhere.
+
+use bytes::Bytes;
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION,
+    RETRY_AFTER,
+};
+use hyper::{Response, StatusCode};
+use serde_json::{Map, Value};
+
+use crate::denial::dialect::{API_VERSION, ERROR_CODE, GotrueVersion, WORDS_SINCE};
+use crate::denial::{Denial, Reason};
+use crate::gateway::answer::Answer;
+use crate::sign_in::{AuthError, Reply};
+
+/// Fields of an answer that a client may see. Not those that name tokens and users for whoever operates the server.
+const PASS: [HeaderName; 5] = [
+    CONTENT_TYPE,
+    CACHE_CONTROL,
+    LOCATION,
+    RETRY_AFTER,
+    ERROR_CODE,
+];
+
+/// How long somebody waits whom the identity server found too frequent: it does not say. A choice.
+const LIMITED: HeaderValue = HeaderValue::from_static("10");
+
+/// The answer, as a client of this version expects it.
+///
+/// # Errors
+///
+/// What stands before the identity server failed: it does not speak the client's language.
+pub(super) fn answer(reply: &Reply, version: GotrueVersion) -> Result<Response<Answer>, Denial> {
+    let is_error = reply.status.is_client_error() || reply.status.is_server_error();
+    let members = || serde_json::from_slice::<Map<String, Value>>(&reply.body).ok();
+    let body = match is_error.then(members) {
+        None => reply.body.clone(),
+        Some(None) if reply.status.is_server_error() => {
+            return Err(Reason::IdentityUnavailable.because("its answer is not its own"));
+        }
+        Some(None) => reply.body.clone(),
+        // In the form we asked for; what is in another, such as that of OAuth or of the edge, is the same in both versions.
+        Some(Some(members)) if is_dated(&members) => AuthError::read(reply).body(version),
+        Some(Some(_)) => reply.body.clone(),
+    };
+    Ok(written(reply.status, &reply.headers, body, version))
+}
+
+/// The access token that a redirect hands to a page, behind the `#` of where it leads.
+pub(super) fn linked(reply: &Reply) -> Option<&str> {
+    let location = reply.headers.get(LOCATION)?.to_str().ok()?;
+    let (_, fragment) = location.split_once('#')?;
+    let mut pairs = fragment.split('&');
+    let token = pairs.find_map(|pair| pair.strip_prefix("access_token="));
+    token.filter(|_| reply.status.is_redirection())
+}
+
+/// An error in the identity server's words.
+pub(super) fn error(error: &AuthError, version: GotrueVersion) -> Response<Answer> {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Ok(code) = HeaderValue::from_str(&error.code) {
+        headers.insert(ERROR_CODE, code);
+    }
+    written(error.status, &headers, error.body(version), version)
+}
+
+/// Tokens.
+pub(super) fn grant(body: &Bytes, version: GotrueVersion) -> Response<Answer> {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    written(StatusCode::OK, &headers, body.clone(), version)
+}
+
+/// 204.
+pub(super) fn nothing(version: GotrueVersion) -> Response<Answer> {
+    written(
+        StatusCode::NO_CONTENT,
+        &HeaderMap::new(),
+        Bytes::new(),
+        version,
+    )
+}
+
+fn is_dated(members: &Map<String, Value>) -> bool {
+    let is_text = |name: &str| members.get(name).is_some_and(Value::is_string);
+    is_text("code") && is_text("message")
+}
+
+fn written(
+    status: StatusCode,
+    fields: &HeaderMap,
+    body: Bytes,
+    version: GotrueVersion,
+) -> Response<Answer> {
+    let length = HeaderValue::from(body.len());
+    let mut response = Response::new(Answer::full(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    for name in PASS {
+        if let Some(value) = fields.get(&name) {
+            headers.insert(name, value.clone());
+        }
+    }
+    if version == GotrueVersion::Words {
+        headers.insert(API_VERSION, HeaderValue::from_static(WORDS_SINCE));
+    }
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        headers.entry(RETRY_AFTER).or_insert(LIMITED);
+    }
+    // Only the keys may be kept; the server says so for them alone.
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    if status != StatusCode::NO_CONTENT {
+        headers.insert(CONTENT_LENGTH, length);
+    }
+    response
+}

@@ -1,0 +1,168 @@
+//! What a request at the identity server's own paths begins and ends here.
+//!
+//! Decides:  the order: what ends is refused here first, and ended there second. Trusts: `sessions` to refuse it everywhere.
+//! Not here: the gateway's own `logout` (`endpoints`), which ends the same in the same way.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Response;
+use hyper::header::USER_AGENT;
+use serde_json::json;
+
+use super::attempts::Admissions;
+use super::operations::{Asked, Scope};
+use super::{Sent, Visit, reply};
+use crate::clock;
+use crate::denial::{Denial, Extra, Reason};
+use crate::gateway::answer::Answer;
+use crate::revocation::Revocation;
+use crate::revocation::list::LEEWAY;
+use crate::sessions::record::{Carrier, InnerTokens, Seen};
+use crate::sessions::sign_in::{Granted, Which};
+use crate::sign_in::background::Again;
+use crate::sign_in::{Grant, end_here, to_the_end};
+use crate::tokens::{Presented, Verified};
+
+impl Visit {
+    /// Writes down that a session began, so that its user finds it in the list. What was signed in to in the moment after a logout everywhere
+    /// cannot be told from what was there before, and would be refused at its first use.
+    pub(super) async fn begin(&self, grant: Grant) -> Result<(), Denial> {
+        // What is not accepted here does no harm here.
+        let Some(verified) = self.granted(&grant).await else {
+            return Ok(());
+        };
+        if self.is_listed(&verified) {
+            return Err(Denial {
+                extra: Extra::RetryAfter(Duration::from_secs(LEEWAY.unsigned_abs() + 1)),
+                ..Reason::SignedOutRecently.into()
+            });
+        }
+        let agent = self.fields.get(USER_AGENT);
+        let agent = agent.and_then(|agent| agent.to_str().ok());
+        let seen = Seen {
+            address: self.client,
+            user_agent: agent.map(str::to_owned),
+        };
+        let granted = Granted {
+            issuer: verified.issuer().to_owned(),
+            subject: verified.subject().to_owned(),
+            session: verified.session().map(str::to_owned),
+            tokens: InnerTokens {
+                access: grant.access_token,
+                refresh: grant.refresh_token,
+            },
+        };
+        let sessions = self.process.sessions();
+        // The tokens are good without the store; only the list lacks the session.
+        let _ = sessions.begin(granted, Carrier::Bearer, seen, None).await;
+        Ok(())
+    }
+
+    /// Whether new tokens are of something that was revoked here, of which the identity server may not know yet.
+    pub(super) async fn is_revoked(&self, grant: &Grant) -> bool {
+        // What cannot be judged now is judged when it is used.
+        let verified = self.granted(grant).await;
+        verified.is_some_and(|verified| self.is_listed(&verified))
+    }
+
+    /// The user of an access token, in the words of the identity server's own document about them.
+    pub(super) async fn user_of(&self, token: &str) -> Option<String> {
+        let verified = self.verified(token).await?;
+        let claim = |name: &str| verified.claims().get(name);
+        let user = json!({
+            "id": verified.subject(),
+            "email": claim("email"),
+            "is_anonymous": verified.is_anonymous(),
+            "user_metadata": claim("user_metadata"),
+        });
+        Some(user.to_string())
+    }
+
+    async fn granted(&self, grant: &Grant) -> Option<Arc<Verified>> {
+        let token = std::str::from_utf8(grant.access_token.expose()).ok()?;
+        self.verified(token).await
+    }
+
+    async fn verified(&self, token: &str) -> Option<Arc<Verified>> {
+        let tokens = self.snapshot.tokens();
+        match tokens.verify_or_wait(token, clock::unix_now).await {
+            Ok(Presented::User(verified)) => Some(verified),
+            Ok(Presented::Nobody) | Err(_) => None,
+        }
+    }
+
+    fn is_listed(&self, verified: &Verified) -> bool {
+        let revocations = self.process.revocations();
+        let (clean, listed) = (verified.clean(), verified.listed());
+        revocations.check(clean, listed, clock::unix_now()).is_err()
+    }
+
+    /// Refuses here first; then the identity server ends it, behind the answer if it is away.
+    pub(super) async fn log_out(self, asked: Asked) -> Result<Response<Answer>, Denial> {
+        let (runtime, version) = (self.identity.runtime().clone(), self.version);
+        let work = async move {
+            let ended = self.end(asked.scope).await;
+            // Also if not every replica could be told: as much ends as can.
+            let call = self.call(&asked, &Sent::default());
+            let told = match self.identity.call(call.clone()).await {
+                Ok(reply) if !reply.status.is_server_error() && reply.status != 429 => Some(reply),
+                Ok(_) | Err(_) => {
+                    let later = self.process.later();
+                    if !later.call(&self.identity, call, Again::UntilDone) {
+                        tracing::error!(
+                            "the identity server is not told of a logout: too many wait"
+                        );
+                    }
+                    None
+                }
+            };
+            ended.map(|()| told)
+        };
+        match to_the_end(&runtime, work).await? {
+            Some(reply) => reply::answer(&reply, version),
+            // It is done here, and will be there.
+            None => Ok(reply::nothing(version)),
+        }
+    }
+
+    /// Whoever changes a password wants nobody in who knew the old one: every other session of theirs ends, once it may have been changed.
+    pub(super) async fn change_password(
+        self,
+        asked: Asked,
+        sent: Sent,
+        admissions: Admissions,
+    ) -> Result<Response<Answer>, Denial> {
+        let (runtime, version) = (self.identity.runtime().clone(), self.version);
+        let work = async move {
+            let replied = self.identity.call(self.call(&asked, &sent)).await;
+            admissions.settle_call(&replied);
+            let is_changed = match &replied {
+                Ok(reply) => reply.status.is_success(),
+                Err(error) => error.may_be_done(),
+            };
+            if is_changed {
+                self.end(Scope::Others).await?;
+            }
+            Ok(replied?)
+        };
+        let reply = to_the_end(&runtime, work).await?;
+        reply::answer(&reply, version)
+    }
+
+    /// Ends sessions of the user here: on every replica, and in the list.
+    async fn end(&self, scope: Scope) -> Result<(), Denial> {
+        let (verified, token) = self.user.as_ref().ok_or(Reason::TokenMissing)?;
+        let nameless = (scope == Scope::Local && verified.session().is_none())
+            .then(|| Revocation::of_bearer(token, verified));
+        let own = self.own.clone();
+        let which = match scope {
+            Scope::Global => Which::All,
+            Scope::Local => Which::Own(own),
+            Scope::Others => Which::Others(own),
+        };
+        let (issuer, subject) = (verified.issuer(), verified.subject());
+        let ending = end_here(&self.process, issuer, subject, nameless, which);
+        ending.await.map(drop)
+    }
+}

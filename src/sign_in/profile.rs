@@ -1,0 +1,143 @@
+//! The row that a user has in the operator's database.
+//!
+//! Decides:  that an account has one before anybody acts for it, whichever door it came in by: with the account where it is made here, before
+//! the tokens are handed on where the identity server may have made it for this sign-in, and behind each sign-in with a password, in case it is
+//! still not there. Trusts: the operator's SQL to do nothing if it is there. Not here: what is in it.
+//!
+//! Whoever signs in without one, where `facts.caller` asks for it, is nobody to the layers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Operation, to_the_end};
+use crate::auth::snapshot::Snapshot;
+use crate::clock;
+use crate::database::{DatabaseError, Param};
+use crate::denial::{Denial, Reason};
+use crate::gateway::process::Process;
+
+/// How long it may take. A choice.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// What is read of the identity server's user.
+#[derive(Deserialize)]
+struct User {
+    id: String,
+    email: Option<String>,
+    #[serde(default)]
+    is_anonymous: bool,
+    /// What users write about themselves, in any shape.
+    #[serde(default)]
+    user_metadata: Value,
+}
+
+/// Makes the row of a user, as the identity server describes them, if it is not there.
+///
+/// # Errors
+///
+/// 503 `registered_only`: it is not known to be there. It is tried again when they sign in.
+pub(super) async fn make(process: &Process, snapshot: &Snapshot, user: &str) -> Result<(), Denial> {
+    let sign_in = snapshot.config().sign_in.as_ref();
+    let Some(insert) = sign_in.and_then(|sign_in| sign_in.profile.as_ref()) else {
+        return Ok(());
+    };
+    let database = process.database().ok_or(Reason::Internal)?;
+    // Its text may quote what users wrote.
+    let user: Option<User> = serde_json::from_str(user).ok();
+    let id = user
+        .as_ref()
+        .and_then(|user| Uuid::try_parse(&user.id).ok());
+    let (Some(user), Some(id)) = (user, id) else {
+        tracing::error!("no row is made: the identity server's user cannot be read");
+        return Err(Reason::IdentityRefused.because("its user cannot be read"));
+    };
+    // Nobody knows who that is, and a row would say no more.
+    if user.is_anonymous {
+        return Ok(());
+    }
+    let text = |text: Option<String>| text.map_or(Param::Null, Param::Text);
+    let full_name = user.user_metadata.get("full_name").and_then(Value::as_str);
+    let params = [
+        Param::Uuid(id),
+        text(user.email),
+        text(full_name.map(str::to_owned)),
+    ];
+    let deadline = clock::now() + DEADLINE;
+    let made = database.execute(insert, &params, deadline).await;
+    made.map(drop).map_err(|error| {
+        tracing::error!(
+            subject = %id,
+            %error,
+            "the user's row is not known to be there; it is tried again when they sign in"
+        );
+        Reason::RegisteredOnly.because(match error {
+            DatabaseError::Away | DatabaseError::Deadline | DatabaseError::Busy => {
+                "no row: the database is away"
+            }
+            DatabaseError::Refused(_) => "no row: the database refused it",
+        })
+    })
+}
+
+/// Whether users have rows that are made here.
+pub(super) fn is_kept(snapshot: &Snapshot) -> bool {
+    let sign_in = snapshot.config().sign_in.as_ref();
+    sign_in.is_some_and(|sign_in| sign_in.profile.is_some())
+}
+
+/// The same, also when nobody waits for the answer any more.
+pub(super) async fn make_now(
+    process: &Arc<Process>,
+    snapshot: &Arc<Snapshot>,
+    user: &str,
+) -> Result<(), Denial> {
+    let identity = process.identity().ok_or(Reason::Internal)?;
+    let (process, snapshot, user) = (process.clone(), snapshot.clone(), user.to_owned());
+    let making = async move { make(&process, &snapshot, &user).await };
+    to_the_end(identity.runtime(), making).await
+}
+
+/// The same behind an answer that does not depend on it.
+pub(super) fn make_later(process: &Arc<Process>, snapshot: &Arc<Snapshot>, user: &str) {
+    let Some(identity) = process.identity() else {
+        return;
+    };
+    let (process, snapshot, user) = (process.clone(), snapshot.clone(), user.to_owned());
+    identity.runtime().spawn(async move {
+        let _ = make(&process, &snapshot, &user).await;
+    });
+}
+
+/// Whether an operation that gave tokens may have made the account that they are for.
+pub(super) const fn may_be_new(operation: Operation) -> bool {
+    match operation {
+        Operation::SignUp
+        | Operation::Verify
+        | Operation::PkceGrant
+        | Operation::IdTokenGrant
+        | Operation::Web3Grant => true,
+        Operation::PasswordGrant
+        | Operation::Refresh
+        | Operation::Otp
+        | Operation::MagicLink
+        | Operation::Recover
+        | Operation::Resend
+        | Operation::Logout
+        | Operation::ReadUser
+        | Operation::ChangeUser
+        | Operation::Reauthenticate
+        | Operation::Identities
+        | Operation::Factors
+        | Operation::VerifyFactor
+        | Operation::Authorize
+        | Operation::Callback
+        | Operation::Settings
+        | Operation::Health
+        | Operation::KeySet
+        | Operation::AdminUsers => false,
+    }
+}

@@ -1,0 +1,280 @@
+//! One refresh of one token, as a protocol between replicas: a state machine without input, output or clock, which a model checker explores.
+//!
+//! Decides:  who may call the identity server with a refresh token, and when a call whose outcome nobody knows may be made again.
+//! Trusts:   the store to let only one of several writers win; whoever drives it, for what happened.
+//! Not here: calling, waiting, sealing (`refresh`).
+//!
+//! A refresh token works once. Two calls with it may end the session, and so may a call that is repeated long after. So replicas share a record
+//! per token: a lease for whoever calls, then the answer for everybody else. What a call without an answer did is unknown; the identity server
+//! forgives a used token for a short while, so the next holder repeats the call, once. A holder that dies leaves a lease that nobody
+//! changes; when it has not changed for longer than any call takes, by the clock of whoever waits, its call is one of unknown outcome.
+
+/// Calls with one token that may have been made without anybody knowing the outcome: the first and one repetition.
+pub const MOST_CALLS: u8 = 2;
+
+/// What replicas know together about a token.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Record<A> {
+    /// Somebody calls.
+    Leased {
+        /// Calls that may have been made, this one included.
+        calls: u8,
+    },
+    /// Nobody calls.
+    Open {
+        /// Calls that may have been made.
+        calls: u8,
+    },
+    /// The identity server answered, and this is what it said.
+    Answered(A),
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Called<A> {
+    /// The server said yes or no.
+    Answered(A),
+    /// It was not sent, or the server said that it did nothing.
+    Undone,
+    /// It was sent, and what it did is unknown.
+    Unknown,
+}
+
+/// What happened. `V` is a version of the record, `A` an answer of the identity server.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Event<V, A> {
+    /// The record as it stands.
+    Found(Option<Record<A>>, V),
+    /// What was to be written was, and has this version.
+    Written(V),
+    /// Somebody else was faster.
+    Lost,
+    /// The store gave no answer. What was to be written may have been.
+    Unreachable,
+    /// The lease that was found last has not changed for longer than any call takes.
+    LeaseOver,
+    /// The call ended.
+    Called(Called<A>),
+}
+
+/// What to do next.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Command<V, A> {
+    /// Read the record.
+    Read,
+    /// Wait a moment, then read the record again, or say that the lease is over.
+    Wait,
+    /// Write this, if the record still has this version.
+    Write(V, Record<A>),
+    /// Call the identity server, within the lease.
+    Call,
+    /// It is over: this is the answer.
+    Finish(A),
+    /// It is over without one.
+    Fail,
+}
+
+/// The refresh, as one replica makes it.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Flight<V, A> {
+    state: State<V, A>,
+}
+
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+enum State<V, A> {
+    Reading,
+    /// Somebody else calls.
+    Waiting {
+        version: V,
+        calls: u8,
+    },
+    /// Writing the lease.
+    Taking {
+        calls: u8,
+    },
+    /// Under a lease of this version; without one if the store was not there.
+    Calling {
+        lease: Option<V>,
+        calls: u8,
+    },
+    /// Telling the others.
+    Telling {
+        answer: Option<A>,
+    },
+    Over,
+}
+
+impl<V: Clone, A: Clone> Flight<V, A> {
+    /// Begins, and says what to do first.
+    pub fn begin() -> (Self, Command<V, A>) {
+        let flight = Self {
+            state: State::Reading,
+        };
+        (flight, Command::Read)
+    }
+
+    /// Takes what happened, and says what to do next.
+    pub fn handle(&mut self, event: Event<V, A>) -> Command<V, A> {
+        let state = std::mem::replace(&mut self.state, State::Over);
+        let (state, command) = next(state, event);
+        self.state = state;
+        command
+    }
+
+    /// Whether it waits for another replica's call.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Waiting { .. })
+    }
+
+    /// Whether it is over.
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+}
+
+fn next<V: Clone, A: Clone>(
+    state: State<V, A>,
+    event: Event<V, A>,
+) -> (State<V, A>, Command<V, A>) {
+    match (state, event) {
+        (State::Reading | State::Waiting { .. }, Event::Found(record, version)) => {
+            found(record, version)
+        }
+        (State::Waiting { version, calls }, Event::LeaseOver) => take(version, calls),
+        // Alone: better than to end a session because the store is away.
+        (State::Reading, Event::Unreachable) => call(None, 1),
+        // Not while somebody is known to call.
+        (State::Waiting { version, calls }, Event::Unreachable) => {
+            (State::Waiting { version, calls }, Command::Wait)
+        }
+        (State::Taking { calls }, Event::Written(lease)) => call(Some(lease), calls),
+        (State::Taking { .. }, Event::Lost) => (State::Reading, Command::Read),
+        (State::Taking { calls }, Event::Unreachable) => call(None, calls),
+        (State::Calling { lease, calls }, Event::Called(called)) => tell(lease, calls, called),
+        // Whoever took the lease over finds out by itself, and an answer of the identity server stays one.
+        (State::Telling { answer }, Event::Written(_) | Event::Lost | Event::Unreachable) => {
+            end(answer)
+        }
+        // Nothing else is ever told by a driver that does what it is told; one that does not gets no answer.
+        (
+            State::Reading
+            | State::Waiting { .. }
+            | State::Taking { .. }
+            | State::Calling { .. }
+            | State::Telling { .. }
+            | State::Over,
+            _,
+        ) => end(None),
+    }
+}
+
+fn found<V, A>(record: Option<Record<A>>, version: V) -> (State<V, A>, Command<V, A>) {
+    match record {
+        None => take(version, 0),
+        Some(Record::Open { calls }) => take(version, calls),
+        Some(Record::Leased { calls }) => (State::Waiting { version, calls }, Command::Wait),
+        Some(Record::Answered(answer)) => (State::Over, Command::Finish(answer)),
+    }
+}
+
+/// Takes the lease, if one call more may be made.
+fn take<V, A>(version: V, calls: u8) -> (State<V, A>, Command<V, A>) {
+    if calls >= MOST_CALLS {
+        return end(None);
+    }
+    let calls = calls + 1;
+    let lease = Record::Leased { calls };
+    (State::Taking { calls }, Command::Write(version, lease))
+}
+
+fn call<V, A>(lease: Option<V>, calls: u8) -> (State<V, A>, Command<V, A>) {
+    (State::Calling { lease, calls }, Command::Call)
+}
+
+fn tell<V, A: Clone>(
+    lease: Option<V>,
+    calls: u8,
+    called: Called<A>,
+) -> (State<V, A>, Command<V, A>) {
+    let (answer, record) = match called {
+        Called::Answered(answer) => (Some(answer.clone()), Record::Answered(answer)),
+        Called::Undone => {
+            let calls = calls.saturating_sub(1);
+            (None, Record::Open { calls })
+        }
+        Called::Unknown => (None, Record::Open { calls }),
+    };
+    match lease {
+        Some(version) => (State::Telling { answer }, Command::Write(version, record)),
+        None => end(answer),
+    }
+}
+
+fn end<V, A>(answer: Option<A>) -> (State<V, A>, Command<V, A>) {
+    (State::Over, answer.map_or(Command::Fail, Command::Finish))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sign_in::refresh_protocol::*;
+
+    type Of = Flight<u8, char>;
+
+    fn at(events: &[Event<u8, char>]) -> Command<u8, char> {
+        let (mut flight, mut command) = Of::begin();
+        for event in events {
+            command = flight.handle(event.clone());
+        }
+        command
+    }
+
+    #[test]
+    fn whoever_finds_nothing_takes_the_lease_calls_and_tells() {
+        let found = Event::Found(None, 0);
+        let written = Event::Written(1);
+        let lease = Record::Leased { calls: 1 };
+        assert_eq!(at(std::slice::from_ref(&found)), Command::Write(0, lease));
+        assert_eq!(at(&[found.clone(), written.clone()]), Command::Call);
+        let yes = Event::Called(Called::Answered('y'));
+        let events = [found, written, yes, Event::Lost];
+        let told = Command::Write(1, Record::Answered('y'));
+        assert_eq!(at(events.get(..3).unwrap_or_default()), told);
+        assert_eq!(at(&events), Command::Finish('y'));
+    }
+
+    #[test]
+    fn a_call_of_unknown_outcome_is_repeated_once() {
+        let open = |calls| Event::Found(Some(Record::Open { calls }), 7);
+        let lease = |calls| Command::Write(7, Record::Leased { calls });
+        assert_eq!(at(&[open(0)]), lease(1));
+        assert_eq!(at(&[open(1)]), lease(2));
+        assert_eq!(at(&[open(2)]), Command::Fail);
+        let leased = |calls| Event::Found(Some(Record::Leased { calls }), 7);
+        assert_eq!(at(&[leased(1)]), Command::Wait);
+        assert_eq!(at(&[leased(1), Event::LeaseOver]), lease(2));
+        assert_eq!(at(&[leased(2), Event::LeaseOver]), Command::Fail);
+        // What did nothing does not count.
+        let called = |called| {
+            at(&[
+                leased(1),
+                Event::LeaseOver,
+                Event::Written(8),
+                Event::Called(called),
+            ])
+        };
+        let open = |calls| Command::Write(8, Record::Open { calls });
+        assert_eq!(called(Called::Undone), open(1));
+        assert_eq!(called(Called::Unknown), open(2));
+    }
+
+    #[test]
+    fn without_the_store_a_replica_acts_alone() {
+        assert_eq!(at(&[Event::Unreachable]), Command::Call);
+        let taking = [Event::Found(None, 0), Event::Unreachable];
+        assert_eq!(at(&taking), Command::Call);
+        let yes = Event::Called(Called::Answered('y'));
+        assert_eq!(at(&[Event::Unreachable, yes]), Command::Finish('y'));
+        let unknown = Event::Called(Called::Unknown);
+        assert_eq!(at(&[Event::Unreachable, unknown]), Command::Fail);
+    }
+}

@@ -1,0 +1,28 @@
+//! New tokens for the sessions behind cookies: the same door as for everybody.
+//!
+//! Decides: nothing; a refusal is told apart from an outage, and that is all. Trusts: `refresh`, which asks once for all replicas. Not here: when a
+//! session needs new tokens (`sessions::renew`).
+
+use std::net::IpAddr;
+
+use super::{Refresh, Refreshed};
+use crate::secrets::secret::Secret;
+use crate::sessions::record::InnerTokens;
+use crate::sessions::renew::{Refusal, Renewed, Renewer, Renewing};
+
+impl Renewer for Refresh {
+    fn renew<'a>(&'a self, refresh: &'a Secret, client: IpAddr) -> Renewing<'a> {
+        Box::pin(async move {
+            Ok(match &*self.refresh(refresh, client).await? {
+                Refreshed::Granted(grant) => Renewed::Granted(InnerTokens {
+                    access: grant.access_token.clone(),
+                    refresh: grant.refresh_token.clone(),
+                }),
+                Refreshed::Refused(error) if error.code == "refresh_token_already_used" => {
+                    Renewed::Refused(Refusal::Used)
+                }
+                Refreshed::Refused(_) => Renewed::Refused(Refusal::Over),
+            })
+        })
+    }
+}

@@ -1,0 +1,66 @@
+//! The answer to a refresh, as replicas keep it for each other.
+//!
+//! Decides:  that only who has the old refresh token can read the answer that holds the new one. Trusts: the cryptographic library.
+//! Not here: for how long it is kept (`refresh`).
+
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, Nonce, RandomizedNonceKey};
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
+use bytes::Bytes;
+use hyper::{HeaderMap, StatusCode};
+
+use super::Reply;
+use crate::secrets::secret::Secret;
+
+/// Seals and opens under a key that only who has the token can derive (RFC 5869).
+pub(super) struct Seal(RandomizedNonceKey);
+
+impl Seal {
+    /// For the answers to this refresh token. `None` if the cryptographic library refuses.
+    pub(super) fn of(token: &Secret) -> Option<Self> {
+        let from = Salt::new(HKDF_SHA256, b"foregate refresh 1").extract(token.expose());
+        let mut key = [0; 32];
+        let info = [&b"seal of the answer"[..]];
+        from.expand(&info, KeyLength).ok()?.fill(&mut key).ok()?;
+        RandomizedNonceKey::new(&AES_256_GCM_SIV, &key)
+            .ok()
+            .map(Self)
+    }
+
+    /// Status and body of an answer. `None` without randomness.
+    pub(super) fn close(&self, reply: &Reply) -> Option<Vec<u8>> {
+        let mut inside = reply.status.as_u16().to_be_bytes().to_vec();
+        inside.extend_from_slice(&reply.body);
+        let nonce = self.0.seal_in_place_append_tag(purpose(), &mut inside);
+        let mut sealed = nonce.ok()?.as_ref().to_vec();
+        sealed.extend_from_slice(&inside);
+        Some(sealed)
+    }
+
+    /// The answer. `None` if it is not one that was sealed under this key.
+    pub(super) fn open(&self, sealed: &[u8]) -> Option<Reply> {
+        let (nonce, inside) = sealed.split_first_chunk::<12>()?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut inside = inside.to_vec();
+        let opened = self.0.open_in_place(nonce, purpose(), &mut inside).ok()?;
+        let (status, body) = opened.split_first_chunk()?;
+        Some(Reply {
+            status: StatusCode::from_u16(u16::from_be_bytes(*status)).ok()?,
+            headers: HeaderMap::new(),
+            body: Bytes::copy_from_slice(body),
+        })
+    }
+}
+
+/// What a seal covers besides the answer.
+fn purpose() -> Aad<&'static [u8]> {
+    Aad::from(b"answer to a refresh")
+}
+
+/// Bytes that HKDF shall give.
+struct KeyLength;
+
+impl KeyType for KeyLength {
+    fn len(&self) -> usize {
+        32
+    }
+}

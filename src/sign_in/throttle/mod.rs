@@ -1,0 +1,519 @@
+//! The throttle: how often somebody may try to sign in.
+//!
+//! Decides:  429 `too_many_attempts`, a delay, and 503 `sign_in_busy` when too many wait or a refresh comes too often.
+//! Trusts:   `request` for the client's address; whoever asks the identity server, for whether an attempt succeeded.
+//! Not here: what a server that is overloaded answers (`server`).
+//!
+//! Three limits, of failures: a success gives back what it took. One counts those of an *address* (IPv6: a /64, which is what one customer
+//! gets), so that one password tried on a thousand accounts from one network is refused, and an office behind one address, whose people
+//! know their passwords, is not. One counts those of an address *and an account*, so that a thousand passwords tried on one account from one
+//! network are refused much earlier. The third counts those of an account from everywhere, and never refuses, since that would let strangers lock
+//! its owner out: it delays, the longer the more, up to some seconds. An attempt takes its places before the identity server is asked, so a
+//! thousand at once are no way around. What an outage left undecided gives its places back.
+//!
+//! Of refreshes only failures count, and only once they failed, since nobody guesses a refresh token. Those that are under way count besides, at
+//! [`UNDER_WAY`] times the rate: enough for an office that comes back all at once, and not for made-up tokens by the thousand.
+//!
+//! Registrations and messages count whatever comes of them: there, succeeding often is the abuse.
+//!
+//! The identity server hashes a password only if there is such an account, so that the time it takes to refuse one tells strangers which accounts
+//! there are. No refusal is answered sooner than what a wrong password takes, or should: `refusal_floor`. Those that are held are counted
+//! apart from those that are delayed, up to [`HELD`], and keep no turn at the identity server.
+//!
+//! E-mail addresses are only kept as keyed hashes. While the store cannot be asked, each replica judges by itself, at half the rates.
+
+mod metrics;
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use aws_lc_rs::{hmac, rand};
+use tokio::runtime::Handle;
+
+use crate::denial::{Denial, Extra, Reason};
+use crate::policy::{Limits, MasterKey, Throttling};
+use crate::secrets::derive::Derivation;
+use crate::store::{Bucket, Buckets, Draw, Level, Rate, Store};
+
+pub use metrics::ThrottleMetrics;
+
+/// How long the first delay is; each one after it is twice as long. A choice.
+const FIRST_DELAY: Duration = Duration::from_millis(250);
+
+/// How many refusals are held at most; each holds a connection that is there anyway. A choice.
+const HELD: usize = 10_000;
+
+/// How many times as many refreshes of an address may be under way as may fail. A choice.
+const UNDER_WAY: NonZeroU32 = NonZeroU32::new(30).unwrap();
+
+/// What is tried.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Attempt {
+    /// To sign in with a password.
+    Login,
+    /// To make an account.
+    Register,
+    /// To get new tokens for a session.
+    Refresh,
+    /// To have a message sent, such as one to set a new password.
+    Reset,
+    /// To use a code that was sent, or one of a second factor.
+    Verify,
+}
+
+/// Which limit refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Limit {
+    Address,
+    Account,
+    UnderWay,
+    Waiting,
+}
+
+/// Who tries.
+#[derive(Clone, Copy)]
+pub struct Who<'a> {
+    /// From where.
+    pub client: IpAddr,
+    /// An e-mail address, a telephone number or a subject; as it was written.
+    pub account: Option<&'a str>,
+}
+
+/// The throttle of this process.
+pub struct Throttle {
+    store: Arc<dyn Store>,
+    here: Buckets,
+    names: hmac::Key,
+    /// Attempts that wait for their delay.
+    waiting: AtomicUsize,
+    /// Refusals that wait for their time: they are not in the way of the others.
+    held: AtomicUsize,
+    runtime: Handle,
+    metrics: Arc<ThrottleMetrics>,
+}
+
+/// An attempt that may go on. Dropped, it counts as a failure.
+#[derive(Debug)]
+#[must_use = "tell what came of it"]
+pub struct Admission {
+    throttle: Arc<Throttle>,
+    attempt: Attempt,
+    taken: Vec<Taken>,
+    is_here: bool,
+    is_told: bool,
+}
+
+/// A place that was taken, or will be if the attempt fails.
+#[derive(Clone, Debug)]
+struct Taken {
+    limit: Option<Limit>,
+    name: hmac::Tag,
+    rate: Rate,
+}
+
+impl Attempt {
+    /// Every attempt.
+    pub const ALL: [Self; 5] = [
+        Self::Login,
+        Self::Register,
+        Self::Refresh,
+        Self::Reset,
+        Self::Verify,
+    ];
+
+    /// The word for it, a key of the configuration and a metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Register => "register",
+            Self::Refresh => "refresh",
+            Self::Reset => "reset",
+            Self::Verify => "verify",
+        }
+    }
+
+    /// Whether places of its limit are taken before it, or only when it failed. A refresh token cannot be guessed, and a place taken for a moment would
+    /// refuse an office that comes back all at once.
+    const fn takes_first(self) -> bool {
+        match self {
+            Self::Login | Self::Register | Self::Reset | Self::Verify => true,
+            Self::Refresh => false,
+        }
+    }
+
+    /// Whether a success gives its places back.
+    const fn counts_failures(self) -> bool {
+        match self {
+            Self::Login | Self::Refresh | Self::Verify => true,
+            Self::Register | Self::Reset => false,
+        }
+    }
+
+    fn limits(self, throttling: &Throttling) -> &Limits {
+        match self {
+            Self::Login => &throttling.login,
+            Self::Register => &throttling.register,
+            Self::Refresh => &throttling.refresh,
+            Self::Reset => &throttling.reset,
+            Self::Verify => &throttling.verify,
+        }
+    }
+}
+
+impl Limit {
+    const ALL: [Self; 4] = [Self::Address, Self::Account, Self::UnderWay, Self::Waiting];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Account => "account",
+            Self::UnderWay => "under_way",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
+impl Throttle {
+    /// One that shares its counts through the store. Names are hashed with a key derived from the first of `keys`; without any there is no
+    /// other replica, and a random one will do. To be called inside the background runtime.
+    ///
+    /// # Errors
+    ///
+    /// The cryptographic library has no randomness.
+    pub fn new(
+        store: Arc<dyn Store>,
+        keys: &[MasterKey],
+        metrics: Arc<ThrottleMetrics>,
+    ) -> anyhow::Result<Arc<Self>> {
+        let key: [u8; 32] = match keys.first() {
+            Some(first) => Derivation::of(first).expand("names of the sign-in throttle")?,
+            None => {
+                let mut key = [0; 32];
+                rand::fill(&mut key)?;
+                key
+            }
+        };
+        Ok(Arc::new(Self {
+            store,
+            here: Buckets::default(),
+            names: hmac::Key::new(hmac::HMAC_SHA256, &key),
+            waiting: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
+            runtime: Handle::current(),
+            metrics,
+        }))
+    }
+
+    /// Judges an attempt before the identity server is asked, and waits as long as it must. Waiting holds nothing but its place among those
+    /// that wait.
+    ///
+    /// # Errors
+    ///
+    /// It comes too often, or too many wait.
+    pub async fn admit(
+        self: &Arc<Self>,
+        throttling: &Throttling,
+        attempt: Attempt,
+        who: Who<'_>,
+    ) -> Result<Admission, Denial> {
+        let taken = self.places(throttling, attempt, who);
+        let draws = |place: &Taken| match place.limit {
+            Some(Limit::Address) if !attempt.takes_first() => Draw::Ask,
+            Some(Limit::Address | Limit::Account | Limit::UnderWay | Limit::Waiting) => Draw::Take,
+            None => Draw::Owe,
+        };
+        let (levels, is_here) = self.ask(&taken, draws).await;
+        for (place, level) in taken.iter().zip(&levels) {
+            if let (Some(limit), false) = (place.limit, level.is_admitted) {
+                return Err(self.refuse(attempt, limit, place.rate, level.wait));
+            }
+        }
+        let admission = Admission {
+            throttle: self.clone(),
+            attempt,
+            taken,
+            is_here,
+            is_told: false,
+        };
+        let owed = levels.iter().map(|level| level.owed).max().unwrap_or(0);
+        if owed > 0 {
+            let delay = FIRST_DELAY
+                .saturating_mul(1 << (owed - 1).min(16))
+                .min(throttling.longest_delay);
+            if self.wait(delay, throttling.waiting).await.is_err() {
+                admission.undecided();
+                self.metrics.refused(attempt, Limit::Waiting);
+                return Err(Reason::SignInBusy.because("too many attempts wait"));
+            }
+        }
+        Ok(admission)
+    }
+
+    /// Holds a refusal that was asked for at `began` until it says nothing by its time. What succeeds is not held.
+    ///
+    /// # Errors
+    ///
+    /// Too many wait.
+    pub async fn hold_refusal(
+        &self,
+        throttling: &Throttling,
+        began: tokio::time::Instant,
+    ) -> Result<(), Denial> {
+        let until = began + throttling.refusal_floor;
+        if until <= tokio::time::Instant::now() {
+            return Ok(());
+        }
+        let waits = Waits::begin(&self.held, &self.metrics);
+        if waits.before >= HELD {
+            self.metrics.refused(Attempt::Login, Limit::Waiting);
+            return Err(Reason::SignInBusy.because("too many refusals wait"));
+        }
+        tokio::time::sleep_until(until).await;
+        Ok(())
+    }
+
+    async fn wait(&self, delay: Duration, most: usize) -> Result<(), ()> {
+        let waits = Waits::begin(&self.waiting, &self.metrics);
+        if waits.before >= most {
+            return Err(());
+        }
+        self.metrics.delayed.inc();
+        tokio::time::sleep(delay).await;
+        Ok(())
+    }
+
+    /// What an attempt takes: a place for its address, one more while it is under way if the first is only taken when it failed, one for its
+    /// address with its account, and one for the account alone.
+    fn places(&self, throttling: &Throttling, attempt: Attempt, who: Who<'_>) -> Vec<Taken> {
+        let limits = attempt.limits(throttling);
+        let network = network(who.client);
+        let word = attempt.as_str().as_bytes();
+        let mut places = vec![Taken {
+            limit: Some(Limit::Address),
+            name: self.name([word, &network, b""]),
+            rate: limits.address,
+        }];
+        if !attempt.takes_first() {
+            places.push(Taken {
+                limit: Some(Limit::UnderWay),
+                name: self.name([word, &network, b"under way"]),
+                rate: limits.address.times(UNDER_WAY),
+            });
+        }
+        if let (Some(account), Some(rate)) = (who.account, limits.account) {
+            let account = folded(account);
+            places.push(Taken {
+                limit: Some(Limit::Account),
+                name: self.name([word, &network, account.as_bytes()]),
+                rate,
+            });
+            places.push(Taken {
+                limit: None,
+                name: self.name([b"everywhere", b"", account.as_bytes()]),
+                rate: throttling.everywhere,
+            });
+        }
+        places
+    }
+
+    fn name(&self, parts: [&[u8]; 3]) -> hmac::Tag {
+        let mut context = hmac::Context::with_key(&self.names);
+        for part in parts {
+            // The length in front keeps one name from being taken for another.
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        context.sign()
+    }
+
+    /// Asks all replicas, or this one alone.
+    async fn ask(&self, places: &[Taken], draw: impl Fn(&Taken) -> Draw) -> (Vec<Level>, bool) {
+        let shared: Vec<Bucket<'_>> = places
+            .iter()
+            .map(|place| place.bucket(draw(place)))
+            .collect();
+        match self.store.admit(&shared).await {
+            Ok(levels) => (levels, false),
+            Err(_) => {
+                self.metrics.alone.inc();
+                (self.ask_here(places, draw), true)
+            }
+        }
+    }
+
+    fn ask_here(&self, places: &[Taken], draw: impl Fn(&Taken) -> Draw) -> Vec<Level> {
+        let halved: Vec<Bucket<'_>> = places
+            .iter()
+            .map(|place| {
+                let bucket = place.bucket(draw(place));
+                Bucket {
+                    rate: bucket.rate.halved(),
+                    ..bucket
+                }
+            })
+            .collect();
+        self.here.admit(&halved)
+    }
+
+    fn refuse(&self, attempt: Attempt, limit: Limit, rate: Rate, wait: Duration) -> Denial {
+        self.metrics.refused(attempt, limit);
+        match attempt {
+            // supabase-js ends a session whose refresh is answered with anything but success or a server's error.
+            Attempt::Refresh => Denial {
+                extra: Extra::RetryAfter(wait.saturating_add(Duration::from_millis(999))),
+                ..Reason::SignInBusy.because(limit.as_str())
+            },
+            Attempt::Login | Attempt::Register | Attempt::Reset | Attempt::Verify => Denial {
+                extra: Extra::Limited {
+                    limit: rate.burst.get(),
+                    wait,
+                },
+                ..Reason::TooManyAttempts.because(limit.as_str())
+            },
+        }
+    }
+}
+
+impl Admission {
+    /// It succeeded.
+    pub fn succeeded(self) {
+        match self.attempt.counts_failures() {
+            true => self.tell(|limit| match limit {
+                // Who knows the password of an account was no stranger when he mistyped it.
+                Some(Limit::Account) => Draw::Empty,
+                Some(Limit::Address | Limit::UnderWay | Limit::Waiting) | None => Draw::Return,
+            }),
+            false => self.failed(),
+        }
+    }
+
+    /// It was refused by the identity server.
+    pub fn failed(mut self) {
+        self.count_failure();
+    }
+
+    /// Nothing is known: the identity server was not asked, or did not answer.
+    pub fn undecided(self) {
+        self.tell(|_| Draw::Return);
+    }
+
+    fn count_failure(&mut self) {
+        if !std::mem::replace(&mut self.is_told, true) && !self.attempt.takes_first() {
+            self.send(self.taken_as(|limit| limit == Some(Limit::Address)), |_| {
+                Draw::Owe
+            });
+        }
+    }
+
+    fn tell(mut self, draw: fn(Option<Limit>) -> Draw) {
+        if !std::mem::replace(&mut self.is_told, true) {
+            let takes_first = self.attempt.takes_first();
+            // What was only asked for was not taken.
+            let is_taken = |limit| takes_first || limit == Some(Limit::UnderWay);
+            self.send(self.taken_as(is_taken), draw);
+        }
+    }
+
+    fn taken_as(&self, is_meant: impl Fn(Option<Limit>) -> bool) -> Vec<Taken> {
+        let meant = self.taken.iter().filter(|place| is_meant(place.limit));
+        meant.cloned().collect()
+    }
+
+    /// Behind the answer: nobody waits for it, and nothing depends on its success.
+    fn send(&self, taken: Vec<Taken>, draw: fn(Option<Limit>) -> Draw) {
+        let throttle = self.throttle.clone();
+        let is_here = self.is_here;
+        self.throttle.runtime.spawn(async move {
+            let draws = |place: &Taken| draw(place.limit);
+            if is_here {
+                throttle.ask_here(&taken, draws);
+                return;
+            }
+            let buckets: Vec<Bucket<'_>> = taken
+                .iter()
+                .map(|place| place.bucket(draws(place)))
+                .collect();
+            let _ = throttle.store.admit(&buckets).await;
+        });
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.count_failure();
+    }
+}
+
+impl Taken {
+    fn bucket(&self, draw: Draw) -> Bucket<'_> {
+        Bucket {
+            name: self.name.as_ref(),
+            rate: self.rate,
+            draw,
+        }
+    }
+}
+
+/// One more that waits, for as long as it lives.
+struct Waits<'a> {
+    all: &'a AtomicUsize,
+    metrics: &'a ThrottleMetrics,
+    before: usize,
+}
+
+impl<'a> Waits<'a> {
+    fn begin(all: &'a AtomicUsize, metrics: &'a ThrottleMetrics) -> Self {
+        metrics.waiting.inc();
+        Self {
+            all,
+            metrics,
+            before: all.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.waiting.dec();
+    }
+}
+
+/// What counts as one address: an IPv4 address, or the 64 bits of an IPv6 address that one customer has at least.
+fn network(address: IpAddr) -> Vec<u8> {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address
+            .octets()
+            .first_chunk::<8>()
+            .copied()
+            .unwrap_or_default()
+            .to_vec(),
+    }
+}
+
+/// One spelling of an account: the identity server does not look at case either.
+pub(super) fn folded(account: &str) -> String {
+    account.trim().to_lowercase()
+}
+
+/// Without the account.
+impl std::fmt::Debug for Who<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Who")
+            .field("client", &self.client)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Throttle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Throttle").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
