@@ -24,6 +24,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
+use foregate::breaker::Outage;
 use foregate::clock;
 use foregate::config::{self, Loaded};
 use foregate::gateway::metrics::Metrics;
@@ -35,7 +36,7 @@ use foregate::sessions::Sessions;
 use foregate::sessions::cookie::CookieKeys;
 use foregate::sessions::record::{Carrier, InnerTokens, Seen};
 use foregate::sessions::sign_in::Granted;
-use foregate::store::{self, Outage, Store};
+use foregate::store::{self, Store};
 use foregate::tokens::mint::{Claims, Signer};
 use jsonwebtoken::Algorithm;
 use serde_json::Value;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use foregate::policy::{KeySource, TokenIssuer};
+use foregate::policy::tokens::{KeySource, TokenIssuer};
 use foregate::revocation::list::List;
 use foregate::revocation::{CleanAt, Revocation, What};
 use foregate::secrets::secret::Secret;

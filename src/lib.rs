@@ -32,7 +32,7 @@
 
 pub mod admin;
 pub mod auth;
-mod breaker;
+pub mod breaker;
 pub mod budget;
 pub mod cli;
 pub mod clock;

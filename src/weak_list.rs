@@ -46,7 +46,7 @@ impl<T> Default for Living<T> {
 mod tests {
     use std::cell::Cell;
 
-    use crate::weak_list::*;
+    use super::*;
 
     #[test]
     fn who_is_gone_is_forgotten_and_who_lives_is_looked_at() {

@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use foregate::breaker::Outage;
 use foregate::config;
 use foregate::database::{Database, Listener, Param};
 use foregate::facts::trigger_coverage::Asked;
 use foregate::facts::{Asking, Facts, Named, Shelf, Touched, notify};
 use foregate::gateway::metrics::Metrics;
+use foregate::policy::Config;
 use foregate::policy::outage::AccessClass;
-use foregate::policy::{Config, DemandOf};
-use foregate::store::{self, Outage};
+use foregate::policy::resources::DemandOf;
+use foregate::store;
 use foregate::tokens::VerifiedCache;
 use uuid::Uuid;
 

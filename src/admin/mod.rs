@@ -24,10 +24,10 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::breaker::Outage;
 use crate::clock;
 use crate::facts::schema::Queries;
 use crate::gateway::process::Process;
-use crate::store::Outage;
 
 /// Scrapers and probes that may be connected at once.
 const CONNECTIONS: usize = 64;

@@ -10,7 +10,7 @@ use hyper::{Request, StatusCode};
 use super::Refusal;
 use crate::clock;
 use crate::log::Sparing;
-use crate::policy::{Admin, Operator};
+use crate::policy::admin::{Admin, Operator};
 use crate::secrets::digest;
 
 /// The line about calls that were refused, which anybody who reaches the address can cause.

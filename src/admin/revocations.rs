@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use super::{Refusal, body, document, operators};
 use crate::clock;
 use crate::gateway::process::Process;
-use crate::policy::{Config, LARGEST_LEEWAY};
+use crate::policy::Config;
+use crate::policy::tokens::LARGEST_LEEWAY;
 use crate::revocation::{Kind, Revocation, Revoked, What, hex, of_token, spelled};
 use crate::tokens::{LONGEST_ID, Presented, Verified, is_jws};
 

@@ -22,7 +22,7 @@ use super::{Refusal, body, document};
 use crate::clock;
 use crate::gateway::process::Process;
 use crate::log::Sparing;
-use crate::policy::Webhook;
+use crate::policy::revocations::Webhook;
 use crate::revocation::{Revocation, WebhookResult, What};
 
 /// Seconds by which a message may be old: senders try again. Everything that a message does follows from when it was sent, so one that is

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hyper::header::HeaderValue;
 
-use super::roles::{NO_ROLES, RoleSet};
+use super::role_table::{NO_ROLES, RoleSet};
 use crate::sessions::sign_in::Own;
 use crate::sessions::{Live, Proven};
 use crate::tokens::Verified;

@@ -9,13 +9,13 @@ use std::borrow::Cow;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::roles::Action;
-use super::{Caller, Check, Layer, LayerName};
-use crate::database::ParamType;
+use super::{Caller, Check, Layer};
 use crate::denial::{Denial, Reason};
 use crate::facts::Named;
+use crate::policy::layers::LayerName;
 use crate::policy::path::{ParameterKind, Pattern};
-use crate::policy::{BodyStep, DemandOf, IdPlace};
+use crate::policy::resources::{BodyStep, DemandOf, IdPlace, ParamType};
+use crate::policy::roles::Action;
 use crate::request::Inbound;
 use crate::request::query::decoded;
 

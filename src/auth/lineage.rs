@@ -4,9 +4,10 @@
 //! Trusts: the walk that `facts` made. Not here: whose the thing is: an ancestor's owner never opens a child (`ownership`).
 
 use super::performance::Informed;
-use super::{Check, Layer, LayerName};
+use super::{Check, Layer};
 use crate::denial::{Denial, Reason};
 use crate::facts::{Lineage as Walk, Seen};
+use crate::policy::layers::LayerName;
 use crate::request::Inbound;
 
 /// The layer.

@@ -41,6 +41,7 @@ pub mod lineage;
 pub mod ownership;
 pub mod performance;
 pub mod rest;
+pub mod role_table;
 pub mod roles;
 pub mod snapshot;
 pub mod when;
@@ -52,6 +53,7 @@ pub(crate) use chain::Spent;
 pub use chain::{Chain, Permit, Standing};
 
 use crate::denial::Denial;
+use crate::policy::layers::LayerName;
 use crate::record::Record;
 use crate::request::Inbound;
 
@@ -91,63 +93,4 @@ pub trait Inquiry: Layer {
         request: &Inbound,
         given: Self::Given,
     ) -> impl Future<Output = Result<Self::Proof, Denial>>;
-}
-
-/// The layers, by the names of the route map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LayerName {
-    /// Who is calling.
-    Identity,
-    /// Whether typed path parameters have their type.
-    Identifiers,
-    /// Whether tables behind PostgREST are granted.
-    Rest,
-    /// What is known for judging.
-    Performance,
-    /// Whether the caller's roles allow the action.
-    Roles,
-    /// Whether the route's own condition holds.
-    When,
-    /// Whether the caller may touch the things that the request names.
-    Ownership,
-    /// Whether what they were made from is in order.
-    Lineage,
-}
-
-impl LayerName {
-    /// Every layer, in the order of the chain.
-    pub const ALL: &[Self] = &[
-        Self::Identity,
-        Self::Identifiers,
-        Self::Rest,
-        Self::Performance,
-        Self::Roles,
-        Self::When,
-        Self::Ownership,
-        Self::Lineage,
-    ];
-
-    /// The name in the route map, the log and the metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Identity => "identity",
-            Self::Identifiers => "identifiers",
-            Self::Rest => "rest",
-            Self::Performance => "performance",
-            Self::Roles => "roles",
-            Self::When => "when",
-            Self::Ownership => "ownership",
-            Self::Lineage => "lineage",
-        }
-    }
-
-    /// Whether a route may put the layer into shadow or switch it off.
-    pub const fn can_be_waived(self) -> bool {
-        match self {
-            Self::Identity | Self::Identifiers | Self::Rest | Self::Performance | Self::When => {
-                false
-            }
-            Self::Roles | Self::Ownership | Self::Lineage => true,
-        }
-    }
 }

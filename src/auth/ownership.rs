@@ -9,45 +9,17 @@
 //! grants `ACTION:any`. What a role grants without `:any` crosses no ownership.
 
 use super::performance::Informed;
-use super::{Check, Layer, LayerName};
+use super::{Check, Layer};
 use crate::denial::{Denial, Reason};
-use crate::facts::{Known, Row, Seen, Thing, Visibility};
+use crate::facts::{Known, Row, Seen, Thing};
+use crate::policy::layers::LayerName;
+use crate::policy::relations::Visibility;
+use crate::record::via::Via;
 use crate::request::Inbound;
 
 /// The layer.
 #[derive(Debug)]
 pub struct Ownership;
-
-/// Why a caller may touch a thing, from the nearest to the farthest.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Via {
-    /// The thing is the caller.
-    Caller,
-    /// The caller owns it.
-    Owner,
-    /// The caller owns what it lies in.
-    OuterOwner,
-    /// It is shared with a team of the caller's.
-    Team,
-    /// Everybody may.
-    Public,
-    /// A role of the caller's crosses ownership.
-    Role,
-}
-
-impl Via {
-    /// The word for it in the record.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Caller => "self",
-            Self::Owner => "owner",
-            Self::OuterOwner => "outer_owner",
-            Self::Team => "team",
-            Self::Public => "public",
-            Self::Role => "role",
-        }
-    }
-}
 
 /// Proof that the caller may touch every thing the request names.
 #[derive(Clone, Copy, Debug)]

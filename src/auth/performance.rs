@@ -8,13 +8,14 @@
 use std::sync::Arc;
 
 use super::identifiers::Identified;
-use super::roles::RoleTable;
-use super::{Caller, Inquiry, Layer, LayerName};
+use super::role_table::RoleTable;
+use super::{Caller, Inquiry, Layer};
 use crate::budget::Budget;
 use crate::denial::Denial;
 use crate::facts::{Asking, Facts, Known, Named};
-use crate::policy::Access;
+use crate::policy::layers::LayerName;
 use crate::policy::outage::AccessClass;
+use crate::policy::route::Access;
 use crate::request::Inbound;
 
 /// The step.

@@ -8,13 +8,16 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 
-use crate::auth::roles::RoleTable;
-use crate::auth::{Chain, LayerName};
+use crate::auth::Chain;
+use crate::auth::role_table::RoleTable;
 use crate::facts::{Facts, Shelf};
 use crate::gateway::metrics::{Metrics, RouteMetrics};
 use crate::listen::tls;
+use crate::policy::Config;
+use crate::policy::layers::{LayerName, WaivedMode};
+use crate::policy::route::{CredentialSource, Route};
 use crate::policy::router::{RouteTable, Selected};
-use crate::policy::{Config, CredentialSource, Route, Upstream, WaivedMode};
+use crate::policy::upstream::Upstream;
 use crate::request::cors::Cors;
 use crate::revocation::Revocations;
 use crate::sessions::Sessions;

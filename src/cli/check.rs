@@ -18,8 +18,10 @@ use crate::facts::notify::{self, Unproven};
 use crate::facts::schema;
 use crate::facts::trigger_coverage::{Asked, Told};
 use crate::gateway::metrics::Metrics;
+use crate::policy::listen::ListenKind;
 use crate::policy::outage::{AccessClass, State};
-use crate::policy::{Access, ListenKind, StoreChoice};
+use crate::policy::route::Access;
+use crate::policy::storage::StoreChoice;
 
 #[derive(Args, Debug)]
 pub(super) struct Options {

@@ -14,7 +14,8 @@ use uuid::Uuid;
 use super::Config;
 use crate::clock;
 use crate::config;
-use crate::policy::{Environment, KeySource, TokenIssuer};
+use crate::policy::Environment;
+use crate::policy::tokens::{KeySource, TokenIssuer};
 use crate::tokens::mint::{Claims, Signer};
 
 #[derive(Args, Debug)]

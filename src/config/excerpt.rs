@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use super::problem::Place;
+use super::place::Place;
 use crate::policy::spelling::nearest;
 
 /// One line, and the bytes of it to mark.

@@ -14,12 +14,15 @@ use super::node::{Kind, Node, Text};
 use super::problem::Report;
 use super::units::{Date, Size};
 use super::wire::{Decode, Field, Keys, List, Many, Named, Names, Value, wrong};
-use crate::database::ParamType;
-use crate::policy::{
-    Access, ApiKey, Authorization, ConfirmEmail, Environment, Errors, Protocol, SameSite, Serve,
-    Tail, TrailingSlash, WaivedMode,
-};
-use crate::store::Rate;
+use crate::denial::dialect::Errors;
+use crate::policy::Environment;
+use crate::policy::layers::WaivedMode;
+use crate::policy::rate::Rate;
+use crate::policy::resources::ParamType;
+use crate::policy::route::{Access, ApiKey, Serve, Tail, TrailingSlash};
+use crate::policy::sessions::SameSite;
+use crate::policy::sign_in::ConfirmEmail;
+use crate::policy::upstream::{Authorization, Protocol};
 
 wire! {
     /// The whole file.

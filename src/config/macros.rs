@@ -17,7 +17,7 @@ macro_rules! wire {
             pub(crate) struct $name {
                 /// Where the mapping is.
                 #[allow(dead_code, reason = "only mappings with required keys need it")]
-                pub(crate) place: $crate::config::problem::Place,
+                pub(crate) place: $crate::config::place::Place,
                 $(pub(crate) $field: $crate::config::wire::Field<$type>,)*
             }
 
@@ -28,7 +28,7 @@ macro_rules! wire {
                 /// What it is when nothing was written.
                 #[allow(dead_code, reason = "only sections that may be left out need it")]
                 pub(crate) fn absent() -> Self {
-                    Self { place: $crate::config::problem::Place::default(), $($field: $crate::config::wire::Field::Absent,)* }
+                    Self { place: $crate::config::place::Place::default(), $($field: $crate::config::wire::Field::Absent,)* }
                 }
             }
 

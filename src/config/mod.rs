@@ -14,6 +14,7 @@ pub(crate) mod inputs;
 pub(crate) mod interpolate;
 pub(crate) mod macros;
 pub(crate) mod node;
+pub(crate) mod place;
 pub(crate) mod problem;
 #[cfg(test)]
 mod tests;

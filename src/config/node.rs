@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::problem::Place;
+use super::place::Place;
 
 /// One value of the file.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet}
 use serde_json::{Value as Json, json};
 
 use super::excerpt::{Excerpt, Source};
+use crate::config::place::Place;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,38 +165,6 @@ impl fmt::Display for Problems {
 }
 
 impl std::error::Error for Problems {}
-
-/// Where in the file something was written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// Path of the key.
-    pub key: String,
-    /// Line, from 1.
-    pub line: u32,
-    /// Column in characters, from 1.
-    pub column: u32,
-    /// Length in characters, to mark it; at least 1.
-    pub width: u32,
-}
-
-impl Place {
-    /// The same place, speaking of a key below it.
-    pub(crate) fn below(&self, name: &str) -> Self {
-        Self {
-            key: joined(&self.key, name),
-            ..self.clone()
-        }
-    }
-}
-
-/// `name` below the key path `key`.
-pub(crate) fn joined(key: &str, name: &str) -> String {
-    if key.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{key}.{name}")
-    }
-}
 
 /// What was found so far.
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::node::Node;
 use super::problem::Report;
 use super::wire::{Decode, wrong};
-use crate::store::Rate;
+use crate::policy::rate::Rate;
 
 const DURATION: &str =
     "a duration: a whole number with `ms`, `s`, `m`, `h` or `d`, such as `500ms` or `10s`";

@@ -4,7 +4,8 @@
 //! themselves (`file`), and whether a value makes sense (`check`).
 
 use super::node::{Entry, Kind, Node, Text};
-use super::problem::{Place, Report};
+use super::place::Place;
+use super::problem::Report;
 use crate::policy::spelling::nearest;
 
 /// A value and where it was written.

@@ -13,7 +13,8 @@ use serde_saphyr::{Location, Spanned};
 
 use super::interpolate::{self, Variables};
 use super::node::{Entry, Kind, Node, Text};
-use super::problem::{Place, Report, joined};
+use super::place::{Place, joined};
+use super::problem::Report;
 
 /// Collections and scalars of one file, aliases counted as often as they are used. A route map of 2000 routes has about 60 000.
 const MAX_NODES: usize = 200_000;

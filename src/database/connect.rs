@@ -15,6 +15,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::policy;
+use crate::policy::storage::{DatabaseServer, StoreTls};
 
 /// Where and how to connect.
 pub(super) struct Connector {
@@ -25,8 +26,8 @@ pub(super) struct Connector {
 impl Connector {
     /// `name` is what the server calls these connections.
     pub(super) fn new(
-        server: &policy::DatabaseServer,
-        timeouts: &policy::Database,
+        server: &DatabaseServer,
+        timeouts: &policy::storage::Database,
         name: &str,
     ) -> anyhow::Result<Self> {
         let mut config = Config::new();
@@ -111,7 +112,7 @@ fn drive<S, T>(
     }
 }
 
-fn tls(tls: &policy::StoreTls) -> anyhow::Result<MakeRustlsConnect> {
+fn tls(tls: &StoreTls) -> anyhow::Result<MakeRustlsConnect> {
     let roots = match &tls.roots {
         Some(roots) => roots.clone(),
         None => {

@@ -26,15 +26,16 @@ use tokio::time::timeout_at;
 
 pub use self::metrics::DatabaseMetrics;
 pub use self::reading::{Reading, Table, Trigger};
-pub use self::value::{Param, ParamType, Rows};
+pub use self::value::{Param, Rows};
 
 use tokio_postgres::AsyncMessage;
 
 use self::connect::Connector;
 use self::pool::Pool;
+use crate::breaker::Outage;
 use crate::clock;
 use crate::policy;
-use crate::store::Outage;
+use crate::policy::resources::ParamType;
 
 /// The database. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -95,7 +96,7 @@ impl Listener {
     /// # Errors
     ///
     /// TLS cannot be set up.
-    pub fn new(config: &policy::Database) -> anyhow::Result<Option<Self>> {
+    pub fn new(config: &policy::storage::Database) -> anyhow::Result<Option<Self>> {
         let Some(server) = &config.notify else {
             return Ok(None);
         };
@@ -159,7 +160,10 @@ impl Database {
     /// # Errors
     ///
     /// TLS cannot be set up.
-    pub fn start(config: &policy::Database, metrics: Arc<DatabaseMetrics>) -> anyhow::Result<Self> {
+    pub fn start(
+        config: &policy::storage::Database,
+        metrics: Arc<DatabaseMetrics>,
+    ) -> anyhow::Result<Self> {
         let pool = Pool::new(config, metrics)?;
         pool::watch(&pool);
         Ok(Self {

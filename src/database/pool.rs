@@ -21,11 +21,12 @@ use tokio_postgres::{Client, Error, Row};
 use super::connect::Connector;
 use super::metrics::DatabaseMetrics;
 use super::reading::{self, Reading};
-use super::value::{ParamType, Rows};
+use super::value::Rows;
 use super::{Access, DatabaseError, Description, Statement};
 use crate::breaker::{Breaker, Outage};
 use crate::clock;
 use crate::policy;
+use crate::policy::resources::ParamType;
 
 /// How often a database that is away is asked whether it is back. A choice.
 const PROBE: Duration = Duration::from_millis(250);
@@ -47,7 +48,7 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(
-        config: &policy::Database,
+        config: &policy::storage::Database,
         metrics: Arc<DatabaseMetrics>,
     ) -> anyhow::Result<Arc<Self>> {
         metrics.is_up(false);

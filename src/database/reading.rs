@@ -14,8 +14,8 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 use super::scan::{self, Scan};
-use super::value::ParamType;
 use crate::clock;
+use crate::policy::resources::ParamType;
 
 /// What one statement reads.
 #[derive(Clone, Debug, Default)]

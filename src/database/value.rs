@@ -4,9 +4,10 @@
 
 use std::error::Error;
 
-use serde_json::Value;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
+
+use crate::policy::resources::ParamType;
 
 /// What stands for `$1`, `$2`, …; its type is given with it, so that the server need not be asked for it.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -21,15 +22,14 @@ pub enum Param {
     Null,
 }
 
-/// Types of [`Param`].
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum ParamType {
-    /// `uuid`.
-    Uuid,
-    /// `text`.
-    Text,
-    /// `bigint`.
-    Integer,
+impl Param {
+    pub(super) const fn kind(&self) -> Type {
+        match self {
+            Self::Uuid(_) => Type::UUID,
+            Self::Text(_) | Self::Null => Type::TEXT,
+            Self::Integer(_) => Type::INT8,
+        }
+    }
 }
 
 impl ParamType {
@@ -41,32 +41,6 @@ impl ParamType {
         }
     }
 
-    /// The name of the type, in SQL and in sentences.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Uuid => "uuid",
-            Self::Text => "text",
-            Self::Integer => "bigint",
-        }
-    }
-
-    /// The id that a member of a JSON document names, in its one spelling: a UUID that is not nil, hyphenated and in lower case, since servers
-    /// take either; a text that is not empty; a whole number from 0. `None` if it is none of this type.
-    pub fn spelled(self, value: &Value) -> Option<String> {
-        match (self, value) {
-            (Self::Uuid, Value::String(text)) => Uuid::try_parse(text)
-                .ok()
-                .filter(|uuid| !uuid.is_nil() && text.len() == uuid::fmt::Hyphenated::LENGTH)
-                .map(|uuid| uuid.hyphenated().to_string()),
-            (Self::Text, Value::String(text)) if !text.is_empty() => Some(text.clone()),
-            (Self::Integer, Value::Number(number)) => number
-                .as_i64()
-                .filter(|number| *number >= 0)
-                .map(|number| number.to_string()),
-            (Self::Uuid | Self::Text | Self::Integer, _) => None,
-        }
-    }
-
     /// A parameter of this type, if the text is one.
     pub fn param(self, text: &str) -> Option<Param> {
         match self {
@@ -75,16 +49,6 @@ impl ParamType {
             Self::Text if text.contains('\0') => None,
             Self::Text => Some(Param::Text(text.to_owned())),
             Self::Integer => text.parse().ok().map(Param::Integer),
-        }
-    }
-}
-
-impl Param {
-    pub(super) const fn kind(&self) -> Type {
-        match self {
-            Self::Uuid(_) => Type::UUID,
-            Self::Text(_) | Self::Null => Type::TEXT,
-            Self::Integer(_) => Type::INT8,
         }
     }
 }

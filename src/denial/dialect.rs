@@ -9,9 +9,8 @@
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
+use crate::denial::grpc::is_grpc;
 use crate::denial::{FieldError, Reason};
-use crate::policy::Errors;
-use crate::streams::grpc;
 
 /// Which version of its answers a client of Supabase Auth speaks.
 pub const API_VERSION: HeaderName = HeaderName::from_static("x-supabase-api-version");
@@ -80,7 +79,7 @@ pub(crate) struct Written {
 impl Dialect {
     /// Before a route is known: what the request itself speaks.
     pub fn of(headers: &HeaderMap) -> Self {
-        match grpc::is_grpc(headers) {
+        match is_grpc(headers) {
             true => Self::Grpc,
             false => Self::Problem,
         }
@@ -337,11 +336,24 @@ impl Words {
     }
 }
 
+/// How refusals are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errors {
+    /// `application/problem+json` (RFC 9457); a request in gRPC is refused in gRPC all the same.
+    Problem,
+    /// Always as a gRPC status.
+    Grpc,
+    /// As Supabase Auth does, in the version that the client asks for.
+    Gotrue,
+    /// As PostgREST does.
+    Postgrest,
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
 
-    use crate::denial::dialect::*;
+    use super::*;
 
     fn asking(version: &'static str) -> GotrueVersion {
         let mut headers = HeaderMap::new();

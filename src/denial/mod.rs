@@ -8,6 +8,7 @@
 //! `config/reasons.md` is generated from this table, and a test holds the two together.
 
 pub mod dialect;
+pub mod grpc;
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use self::cache::Shelf;
-pub use self::fact::{Fact, Level, Lineage, Row, Visibility};
+pub use self::fact::{Fact, Lineage, Row};
 pub use self::invalidation::Touched;
 pub use self::metrics::FactMetrics;
 
@@ -32,8 +32,10 @@ use self::learned::Binding;
 pub use self::learned::Unbound;
 use self::source::{Source, Sources};
 use crate::denial::{Denial, Reason};
+use crate::policy::Config;
 use crate::policy::outage::{self, AccessClass};
-use crate::policy::{Config, DemandOf};
+use crate::policy::relations::Level;
+use crate::policy::resources::DemandOf;
 
 /// Facts by the queries of one configuration.
 #[derive(Debug)]

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use crate::breaker::Outage;
 use crate::clock;
 use crate::config::{Problem, Problems};
-use crate::database::{Database, DatabaseError, Description, ParamType};
+use crate::database::{Database, DatabaseError, Description};
 use crate::gateway::process::Process;
-use crate::policy::{Config, Query, RowSource};
-use crate::store::Outage;
+use crate::policy::Config;
+use crate::policy::resources::{ParamType, Query, RowSource};
 
 /// How long all descriptions may take.
 const DEADLINE: Duration = Duration::from_secs(5);

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::fact::{DEEPEST, Fact, Lineage, Unreadable, walked};
-use crate::database::{ParamType, Rows, Statement};
+use crate::database::{Rows, Statement};
+use crate::policy::Config;
+use crate::policy::relations::Level;
+use crate::policy::resources::{ParamType, ResourceKind, RowSource, StaticFacts};
 use crate::policy::sql_template::Template;
-use crate::policy::{Config, ResourceKind, RowSource, StaticFacts};
 
 /// What a fact is about.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -169,7 +171,7 @@ impl Source {
                     .get(id)
                     .into_iter()
                     .flatten()
-                    .map(|(team, role)| (team.clone(), super::fact::Level::of_member(role)))
+                    .map(|(team, role)| (team.clone(), Level::of_member(role)))
                     .collect(),
             ),
             About::Thing => {

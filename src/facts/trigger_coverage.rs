@@ -13,8 +13,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::database::{ParamType, Reading, Table, Trigger};
-use crate::policy::{Config, Query, RowSource};
+use crate::database::{Reading, Table, Trigger};
+use crate::policy::Config;
+use crate::policy::resources::{ParamType, Query, RowSource};
 
 /// The function that tells of the one thing whose id is in the column that its second argument names.
 const FUNCTION: &str = "foregate_tell";
@@ -263,7 +264,7 @@ fn columns(
 
 #[cfg(test)]
 mod tests {
-    use crate::facts::trigger_coverage::*;
+    use super::*;
 
     fn asked(has_parent: bool) -> Asked {
         Asked {

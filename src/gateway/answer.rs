@@ -7,16 +7,16 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use hyper::Method;
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::{Method, Response, StatusCode};
 
-use crate::denial::dialect::{Dialect, Written};
-use crate::denial::{Denial, Extra, Reason};
-use crate::listen::connection::StreamSlot;
-use crate::record::{End, Trail};
-use crate::streams::{Cause, Opening, Streaming, Tunnel, grpc};
+use crate::gateway::connection::StreamSlot;
+use crate::record::End;
+use crate::record::stream::Cause;
+use crate::record::trail::Trail;
+use crate::streams::{Opening, Streaming, Tunnel};
 use crate::upstream::UpstreamBody;
+use crate::upstream::error::AnswerError;
 
 /// The body of an answer. Finishes the request's record when it is dropped.
 #[derive(Debug)]
@@ -135,29 +135,6 @@ impl Answer {
     }
 }
 
-/// The answer broke off. hyper then breaks the client's message off: no end of chunks on HTTP/1.1, RST_STREAM on HTTP/2.
-#[derive(Debug)]
-pub enum AnswerError {
-    /// The upstream failed.
-    Upstream,
-    /// The client broke its upload off, which the upstream was still reading.
-    Upload,
-    /// This gateway ended the stream, and could not say so.
-    Ended,
-}
-
-impl std::fmt::Display for AnswerError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Upstream => "the upstream failed in the middle of its answer",
-            Self::Ended => "the stream may not go on",
-            Self::Upload => "the request broke off in the middle of its answer",
-        })
-    }
-}
-
-impl std::error::Error for AnswerError {}
-
 impl Body for Answer {
     type Data = Bytes;
     type Error = AnswerError;
@@ -201,131 +178,4 @@ impl Body for Answer {
             Content::Tunnel(_) => SizeHint::with_exact(0),
         }
     }
-}
-
-/// The answer to a refused request; notes the refusal in the record.
-pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
-    let Denial {
-        reason,
-        detail,
-        extra,
-    } = denial;
-    trail.reason = Some(reason);
-    trail.detail = detail;
-    if trail.dialect == Dialect::Grpc {
-        return grpc::refusal(reason.status(), public_wording(reason));
-    }
-    let errors = match &extra {
-        Extra::Fields(errors) => errors.as_slice(),
-        Extra::None
-        | Extra::Allow(_)
-        | Extra::RetryAfter(_)
-        | Extra::ClearCookie(_)
-        | Extra::Limited { .. } => &[],
-    };
-    let mut fields = HeaderMap::new();
-    let id = trail.id.to_str().unwrap_or_default();
-    let sentence = public_wording(reason);
-    let Written { content_type, body } =
-        trail
-            .dialect
-            .write(reason, sentence, errors, id, &mut fields);
-    let length = HeaderValue::from(body.len());
-    let mut response = Response::new(Answer::full(body));
-    *response.status_mut() = reason.status();
-    *response.headers_mut() = fields;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, content_type);
-    // Also right for HEAD, whose body is left out.
-    headers.insert(header::CONTENT_LENGTH, length);
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if reason.status() == StatusCode::UNAUTHORIZED {
-        headers.insert(header::WWW_AUTHENTICATE, challenge(reason));
-    }
-    match extra {
-        Extra::None | Extra::Fields(_) => {}
-        Extra::Allow(methods) => {
-            if let Ok(value) = HeaderValue::from_str(&methods) {
-                headers.insert(header::ALLOW, value);
-            }
-        }
-        Extra::ClearCookie(cookie) => {
-            headers.insert(header::SET_COOKIE, cookie);
-        }
-        Extra::RetryAfter(after) => {
-            headers.insert(
-                header::RETRY_AFTER,
-                HeaderValue::from(after.as_secs().max(1)),
-            );
-        }
-        Extra::Limited { limit, wait } => {
-            // Rounded up: whoever comes when we said must not be refused again.
-            let wait = HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64);
-            headers.insert("ratelimit-limit", HeaderValue::from(limit));
-            headers.insert("ratelimit-remaining", HeaderValue::from(0));
-            headers.insert("ratelimit-reset", wait.clone());
-            headers.insert(header::RETRY_AFTER, wait);
-        }
-    }
-    response
-}
-
-/// The sentence a client may read. Reasons that share a public code share their wording, or the wording would tell them apart.
-fn public_wording(reason: Reason) -> &'static str {
-    match reason.public_code() {
-        "not_found" => "There is nothing here.",
-        "upstream_timeout" => "The server behind this gateway did not answer in time.",
-        "upstream_unreachable" => "The server behind this gateway cannot be reached.",
-        // Today's clients show these sentences.
-        "invalid_credentials" => "Invalid email or password",
-        "refresh_token_invalid" => "Invalid refresh token",
-        "email_exists" => "Email already registered",
-        "identity_unavailable" => "Authentication service unavailable",
-        "identity_timeout" => "Authentication service timeout",
-        "email_not_confirmed" => "Confirm your e-mail address first.",
-        "too_many_attempts" => "Too many attempts; come again later.",
-        "registered_only" => "Your account was made, but signing in failed; sign in.",
-        "registration_unknown" => {
-            "Your account may have been made; try to sign in, and register again if that fails."
-        }
-        "signed_out_recently" => {
-            "You signed out everywhere a moment ago; come again in some seconds."
-        }
-        "logout_incomplete" => {
-            "You are signed out here; other servers learn of it as soon as they can be reached."
-        }
-        "session_not_found" => "The session has ended; sign in again.",
-        "internal" => {
-            "The gateway failed; the request was not carried out, or its answer was lost."
-        }
-        _ => reason.meaning(),
-    }
-}
-
-/// RFC 6750, section 3: no error code when no credential came.
-fn challenge(reason: Reason) -> HeaderValue {
-    let came_with_none = matches!(
-        reason,
-        Reason::TokenMissing
-            | Reason::ApikeyMissing
-            | Reason::InvalidCredentials
-            | Reason::AccountBanned
-            | Reason::EmailNotConfirmed
-            | Reason::RefreshTokenInvalid
-    );
-    if came_with_none {
-        HeaderValue::from_static("Bearer realm=\"api\"")
-    } else {
-        HeaderValue::from_static("Bearer realm=\"api\", error=\"invalid_token\"")
-    }
-}
-
-/// The answer to a CORS preflight, alike for every path; `cors` adds what the origin may do.
-pub(crate) fn no_content() -> Response<Answer> {
-    let mut response = Response::new(Answer::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

@@ -10,11 +10,12 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::auth::LayerName;
 use crate::database::DatabaseMetrics;
 use crate::facts::FactMetrics;
-use crate::listen::connection::Cause;
-use crate::policy::{Config, KeySource};
+use crate::gateway::connection::Cause;
+use crate::policy::Config;
+use crate::policy::layers::LayerName;
+use crate::policy::tokens::KeySource;
 use crate::record::{Record, Step, Verdict};
 use crate::revocation::RevocationMetrics;
 use crate::sessions::SessionMetrics;
@@ -268,8 +269,10 @@ impl Metrics {
                         .with_label_values(&[route.name.as_str(), class, "none"])
                 };
                 let upstream = match route.target {
-                    Some(crate::policy::Target::Upstream(index)) => config.upstreams.get(index),
-                    Some(crate::policy::Target::Serve(_)) | None => None,
+                    Some(crate::policy::route::Target::Upstream(index)) => {
+                        config.upstreams.get(index)
+                    }
+                    Some(crate::policy::route::Target::Serve(_)) | None => None,
                 };
                 RouteMetrics {
                     permitted: CLASSES.map(class),

@@ -9,8 +9,10 @@
 //! [`Permit`]: crate::auth::Permit
 
 pub mod answer;
+pub mod connection;
 pub mod metrics;
 pub mod process;
+pub(crate) mod refuse;
 mod serve;
 
 use std::cell::RefCell;
@@ -27,10 +29,11 @@ use crate::auth::snapshot::Snapshot;
 use crate::clock;
 use crate::denial::dialect::Dialect;
 use crate::denial::{Denial, Reason};
-use crate::listen::connection::ConnectionState;
+use crate::gateway::connection::ConnectionState;
 use crate::panics::caught;
-use crate::policy::Target;
-use crate::record::{Decision, Record, Trail};
+use crate::policy::route::Target;
+use crate::record::trail::Trail;
+use crate::record::{Decision, Record};
 use crate::request::body::Body;
 use crate::request::{Connection, Head, Inbound, cors};
 use crate::streams::Streams;
@@ -94,7 +97,7 @@ impl Gateway {
                 .await
                 .unwrap_or_else(|panic| Err(Reason::Internal.because(panic)))
         };
-        let mut response = outcome.unwrap_or_else(|denial| answer::refuse(denial, &mut trail));
+        let mut response = outcome.unwrap_or_else(|denial| refuse::refuse(denial, &mut trail));
         self.finish_head(&mut response, origin.as_ref(), &snapshot, &mut trail);
         response.map(|answer| answer.followed_by(trail))
     }
@@ -111,7 +114,7 @@ impl Gateway {
         let read = read(parts, Some(body), connection.facts(), &snapshot, trail)?;
         let Some(request) = read else {
             trail.decision = Decision::Preflight;
-            return Ok(answer::no_content());
+            return Ok(refuse::no_content());
         };
         let permit = snapshot.chain().authorize(request, trail).await?;
         trail.decision = Decision::Permit;

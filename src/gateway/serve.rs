@@ -12,7 +12,7 @@ use crate::auth::Permit;
 use crate::denial::Denial;
 use crate::gateway::answer::Answer;
 use crate::gateway::process::Process;
-use crate::policy::Serve;
+use crate::policy::route::Serve;
 use crate::sign_in::{endpoints, passthrough};
 
 /// Answers a permitted request here.

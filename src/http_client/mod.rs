@@ -276,7 +276,7 @@ impl fmt::Debug for SideClient {
 
 #[cfg(test)]
 mod tests {
-    use crate::http_client::*;
+    use super::*;
 
     #[test]
     fn the_age_is_what_cache_control_allows() {

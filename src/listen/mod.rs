@@ -29,9 +29,10 @@ use tokio::task::LocalSet;
 use tokio::time::sleep;
 
 use crate::gateway::Gateway;
+use crate::gateway::connection::{ConnectionState, LOOK, LookClock};
 use crate::gateway::process::Process;
+use crate::upstream::http2::channel::LocalExecutor;
 use crate::weak_list::Living;
-use connection::{ConnectionState, LOOK, LocalExecutor, LookClock};
 
 /// How long a kept HTTP/1.1 connection gets, when the process ends, to send one more request and be told to go. A client that sends at
 /// the very moment its connection is closed would see an error. Two seconds is a choice.

@@ -9,12 +9,13 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
-use super::connection::ConnectionState;
 use crate::denial::{Denial, Reason};
-use crate::gateway::Gateway;
-use crate::gateway::answer::{self, Answer};
+use crate::gateway::answer::Answer;
+use crate::gateway::connection::ConnectionState;
+use crate::gateway::{Gateway, refuse};
 use crate::policy::path;
-use crate::record::{Decision, Trail};
+use crate::record::Decision;
+use crate::record::trail::Trail;
 use crate::request::Head;
 
 /// Answers one request.
@@ -33,7 +34,7 @@ pub(super) fn answer(
         request.version(),
     );
     let mut response = location(request, &mut trail, port)
-        .unwrap_or_else(|denial| answer::refuse(denial, &mut trail));
+        .unwrap_or_else(|denial| refuse::refuse(denial, &mut trail));
     let snapshot = trail.snapshot.clone();
     gateway.finish_head(&mut response, None, &snapshot, &mut trail);
     response.map(|answer| answer.followed_by(trail))

@@ -13,7 +13,7 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ServerConfig, SupportedCipherSuite, version};
 
-use crate::policy::{ListenKind, Tls};
+use crate::policy::listen::{ListenKind, Tls};
 
 /// Sessions remembered for TLS 1.2 and 1.3 resumption, per listener and configuration.
 const SESSIONS: usize = 16 * 1024;

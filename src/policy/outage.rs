@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use hyper::Method;
 
-use crate::auth::roles::{Action, RoleTable};
+use crate::auth::role_table::RoleTable;
+use crate::breaker::Outage;
 use crate::denial::{Denial, Reason};
-use crate::policy::{Access, Route, Serve, Target};
-use crate::store::Outage;
+use crate::policy::roles::Action;
+use crate::policy::route::{Access, Route, Serve, Target};
 
 /// How long the store may be away before less is allowed: a restart or a failover is over by then. A choice.
 pub const BRIEF: Duration = Duration::from_secs(30);
@@ -286,7 +287,7 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
-    use crate::policy::outage::*;
+    use super::*;
 
     /// Whether the row is at most as generous as another.
     fn is_no_looser(row: [Cell; 6], than: [Cell; 6]) -> bool {

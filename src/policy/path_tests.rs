@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::request::*;
+use super::*;
 
 fn text(raw: &str) -> String {
     let canonical = canonicalise(raw).expect("canonical");

@@ -18,7 +18,8 @@ use hyper::Method;
 use super::methods::Methods;
 use super::path;
 use crate::denial::{Denial, Extra, Reason};
-use crate::policy::{Access, Config, TrailingSlash};
+use crate::policy::Config;
+use crate::policy::route::{Access, TrailingSlash};
 
 /// The routers of all hosts.
 #[derive(Debug)]

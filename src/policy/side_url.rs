@@ -6,7 +6,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::config::check::Url;
+use hyper::Uri;
+use std::net::Ipv6Addr;
 
 /// A server that the gateway itself calls. Only a checked URL has one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -119,9 +120,86 @@ impl fmt::Display for SideUrl {
     }
 }
 
+/// A URL, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Url {
+    /// Whether the scheme is `https`.
+    pub tls: bool,
+    /// Lower case, an IPv6 address without brackets.
+    pub host: String,
+    /// As written, or the scheme's.
+    pub port: u16,
+    /// Path and query, at least `/`.
+    pub path: String,
+}
+
+impl Url {
+    /// Takes an `http` or `https` URL apart. The error says what is wrong with it.
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
+        if text.contains('#') {
+            return Err("has a fragment (`#`); remove it");
+        }
+        let uri: Uri = text.parse().map_err(|_| "is not a URL")?;
+        let tls = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err("does not begin with `http://` or `https://`"),
+        };
+        let authority = uri.authority().ok_or("has no host")?.as_str();
+        if authority.contains('@') {
+            return Err("holds a name or password; remove it");
+        }
+        let (name, port) = match authority.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+            _ => (authority, None),
+        };
+        let host = host(name).ok_or("has no valid host")?;
+        let port = match port {
+            None if tls => 443,
+            None => 80,
+            Some(port) => port
+                .parse()
+                .ok()
+                .filter(|port| *port != 0)
+                .ok_or("has no valid port")?,
+        };
+        let path = uri
+            .path_and_query()
+            .map_or("/", |path| path.as_str())
+            .to_owned();
+        Ok(Self {
+            tls,
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port,
+            path,
+        })
+    }
+}
+
+/// A host name or address, lower case. `None` if it has a port or anything else around it.
+pub(crate) fn host(text: &str) -> Option<String> {
+    if let Some(inner) = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'))
+    {
+        return inner
+            .parse::<Ipv6Addr>()
+            .is_ok()
+            .then(|| text.to_ascii_lowercase());
+    }
+    let fits = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    };
+    (text.len() <= 253 && text.split('.').all(fits)).then(|| text.to_ascii_lowercase())
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::policy::side_url::*;
+    use super::*;
 
     #[test]
     fn a_url_is_written_as_it_was_read_without_what_goes_without_saying() {
@@ -155,6 +233,46 @@ mod tests {
                 matches!(SideUrl::parse(text), Err(SideUrlError::Malformed(_))),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_url_is_taken_apart_or_told_why_not() {
+        let url = |tls, host: &str, port, path: &str| {
+            Ok(Url {
+                tls,
+                host: host.to_owned(),
+                port,
+                path: path.to_owned(),
+            })
+        };
+        assert_eq!(
+            Url::parse("https://A.example/x?y"),
+            url(true, "a.example", 443, "/x?y")
+        );
+        assert_eq!(Url::parse("http://[::1]:81"), url(false, "::1", 81, "/"));
+        assert_eq!(Url::parse("http://[::1]"), url(false, "::1", 80, "/"));
+        for bad in [
+            "ftp://a",
+            "a:80",
+            "http://",
+            "http://u:p@a",
+            "http://a:0",
+            "http://a:99999",
+            "http://a:",
+            "http://a/#x",
+            "http://a b",
+        ] {
+            assert!(Url::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_alone() {
+        assert_eq!(host("API.example.com"), Some("api.example.com".to_owned()));
+        assert_eq!(host("[::1]"), Some("[::1]".to_owned()));
+        for bad in ["", "a:80", "http://a", "a/b", "a..b", "a.", "[x]", "*.a"] {
+            assert_eq!(host(bad), None, "{bad}");
         }
     }
 }

@@ -54,7 +54,7 @@ fn distance(from: &[char], to: &[char]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use crate::policy::spelling::*;
+    use super::*;
 
     #[test]
     fn the_nearest_name_is_a_likely_slip_and_nothing_else() {

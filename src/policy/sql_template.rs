@@ -94,7 +94,7 @@ const fn is_word(character: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::policy::sql_template::*;
+    use super::*;
 
     #[test]
     fn only_the_parameter_is_replaced() {

@@ -6,8 +6,11 @@
 //! A [`Trail`] owns the record while the request runs, and finishes it exactly once when it is dropped: after the last byte of the
 //! answer, or when the client went away, or after a panic. No query value, token, cookie or secret is ever written into it.
 
+pub mod stream;
+pub mod trail;
+pub mod via;
+
 use std::borrow::Cow;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,16 +18,14 @@ use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode, Version};
 use uuid::{NoContext, Uuid};
 
-use crate::auth::LayerName;
-use crate::auth::ownership::Via;
 use crate::auth::snapshot::Snapshot;
 use crate::clock;
 use crate::denial::Reason;
 use crate::denial::dialect::Dialect;
-use crate::gateway::Gateway;
 use crate::line::{Line, number_key, text_key};
-use crate::listen::connection::ConnectionState;
-use crate::streams::{Cause, Kind};
+use crate::policy::layers::LayerName;
+use crate::record::stream::{Cause, Kind};
+use crate::record::via::Via;
 use crate::tokens::Verified;
 
 /// The facts of one request.
@@ -322,71 +323,4 @@ fn text(value: &HeaderValue) -> &str {
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// Why a [`Trail`] has its record: only its `drop` takes it.
-const UNFINISHED: &str = "a trail that lives has its record";
-
-/// Owns a record until the request is over, whichever way that comes about.
-#[derive(Debug)]
-pub struct Trail {
-    /// There until it is finished.
-    record: Option<Box<Record>>,
-    gateway: Rc<Gateway>,
-    connection: Rc<ConnectionState>,
-}
-
-impl Trail {
-    /// Opens the record of a request whose head is complete.
-    pub fn begin(
-        gateway: Rc<Gateway>,
-        connection: Rc<ConnectionState>,
-        snapshot: Arc<Snapshot>,
-        method: Method,
-        version: Version,
-    ) -> Self {
-        connection.request_began();
-        Self {
-            record: Some(Box::new(Record::begin(snapshot, method, version))),
-            gateway,
-            connection,
-        }
-    }
-
-    /// The gateway that answers.
-    pub(crate) fn gateway(&self) -> &Rc<Gateway> {
-        &self.gateway
-    }
-
-    /// The connection the request came on.
-    pub fn connection(&self) -> &Rc<ConnectionState> {
-        &self.connection
-    }
-}
-
-impl std::ops::Deref for Trail {
-    type Target = Record;
-
-    fn deref(&self) -> &Record {
-        self.record.as_deref().expect(UNFINISHED)
-    }
-}
-
-impl std::ops::DerefMut for Trail {
-    fn deref_mut(&mut self) -> &mut Record {
-        self.record.as_deref_mut().expect(UNFINISHED)
-    }
-}
-
-impl Drop for Trail {
-    fn drop(&mut self) {
-        let Some(mut record) = self.record.take() else {
-            return;
-        };
-        record.total = record.started.elapsed();
-        let limit = record.snapshot.config().connections.h2_resets;
-        self.connection
-            .request_ended(record.status.is_some(), limit);
-        self.gateway.finish(record);
-    }
 }

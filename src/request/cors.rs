@@ -36,7 +36,7 @@ const UPSTREAM_FIELDS: [HeaderName; 6] = [
 
 impl Cors {
     /// Writes the header values once.
-    pub fn new(cors: &policy::Cors) -> Self {
+    pub fn new(cors: &policy::listen::Cors) -> Self {
         Self {
             origins: cors.origins.clone(),
             credentials: cors.credentials,

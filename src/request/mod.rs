@@ -22,13 +22,13 @@ use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
 use hyper::{HeaderMap, Method, Version};
 
-use crate::auth::LayerName;
 use crate::auth::snapshot::Snapshot;
 use crate::clock;
 use crate::denial::{Denial, Reason};
+use crate::policy::layers::{LayerName, WaivedMode};
 use crate::policy::path::{self, Canonical, ParameterKind, Pattern, Segment};
+use crate::policy::route::{Route, Tail};
 use crate::policy::router::Selected;
-use crate::policy::{Route, Tail, WaivedMode};
 use crate::record::Record;
 use crate::tokens::Recent;
 use body::Body;

@@ -10,7 +10,7 @@ use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 
 use super::host::LastHost;
-use crate::policy::TrustedProxies;
+use crate::policy::listen::TrustedProxies;
 use crate::tokens::Recent;
 
 /// What is known of a connection before a request comes on it.

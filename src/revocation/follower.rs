@@ -18,9 +18,10 @@ use super::list::{CleanAt, List, Listed};
 use super::metrics::RevocationMetrics;
 use super::replica::{Command, Event, PAGE, Replica, Source};
 use super::{Kind, Name, Revocation};
+use crate::breaker::Outage;
 use crate::clock;
 use crate::denial::{Denial, Reason};
-use crate::store::{Entry, Outage, Position, Store, Unreachable};
+use crate::store::{Entry, Position, Store, Unreachable};
 
 /// How often the store is asked, besides its pushes: a quarter of the promised second.
 const POLL: Duration = Duration::from_millis(250);

@@ -2,9 +2,9 @@
 
 use serde_json::Map;
 
-use crate::What;
+use super::super::What;
+use super::*;
 use crate::policy::outage::State;
-use crate::sessions::*;
 use crate::store::Memory;
 
 fn began() -> (Arc<Revocations>, Follower) {

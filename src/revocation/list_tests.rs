@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
+use super::*;
 use crate::revocation::of_token;
-use crate::sessions::*;
 
 const NOW: i64 = 1_800_000_000;
 

@@ -278,7 +278,7 @@ pub mod hex {
 
 #[cfg(test)]
 mod tests {
-    use crate::revocation::*;
+    use super::*;
 
     fn of(what: What) -> Revocation {
         Revocation {

@@ -9,9 +9,9 @@
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{What, of_token};
-use crate::list::{CleanAt, LEEWAY, List, Listed};
-use crate::sessions::*;
+use super::super::list::{CleanAt, LEEWAY, List, Listed};
+use super::super::{What, of_token};
+use super::*;
 
 const NOW: i64 = 1_800_000_000;
 

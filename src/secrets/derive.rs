@@ -5,7 +5,7 @@
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 
-use crate::policy::MasterKey;
+use crate::secrets::MasterKey;
 
 /// A master key, ready to derive from.
 pub(crate) struct Derivation(Prk);

@@ -21,9 +21,11 @@ use crate::auth::snapshot::Snapshot;
 use crate::config::{Loaded, load};
 use crate::facts::schema;
 use crate::gateway::process::Process;
-use crate::policy::{
-    Config, Database, DatabaseServer, ListenKind, MasterKey, Redis, StoreChoice, Supabase,
-};
+use crate::policy::Config;
+use crate::policy::listen::ListenKind;
+use crate::policy::sign_in::Supabase;
+use crate::policy::storage::{Database, DatabaseServer, Redis, StoreChoice};
+use crate::secrets::MasterKey;
 use crate::secrets::secret::Secret;
 
 /// How long to wait for a burst of file events to end. Two hundred milliseconds is a choice.
@@ -278,7 +280,7 @@ pub fn announce(snapshot: &Snapshot) {
         tracing::warn!(%key, "unusable key");
     }
     for route in &snapshot.config().routes {
-        if route.access == crate::policy::Access::Public {
+        if route.access == crate::policy::route::Access::Public {
             tracing::info!(route = %route.name, pass_credentials = route.pass_credentials, "public route");
         }
         for waiver in &route.waived {

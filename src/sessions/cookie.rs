@@ -14,9 +14,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::header::HeaderValue;
 
 use super::record::SessionName;
-use crate::policy::{self, MasterKey, SameSite, is_secure_name};
+use crate::policy;
+use crate::policy::sessions::{SameSite, is_secure_name};
 use crate::secrets::derive::Derivation;
-use crate::secrets::digest;
+use crate::secrets::{MasterKey, digest};
 use crate::store::Unreachable;
 
 /// Bytes of the random part and of the HMAC behind it.
@@ -133,16 +134,16 @@ impl CookieKey {
 }
 
 /// `Set-Cookie` for a session that begins. The browser forgets it when the session must have ended.
-pub fn set(settings: &policy::Sessions, value: &str) -> HeaderValue {
+pub fn set(settings: &policy::sessions::Sessions, value: &str) -> HeaderValue {
     write(settings, value, settings.lifetime.as_secs())
 }
 
 /// `Set-Cookie` that takes the cookie away.
-pub fn clear(settings: &policy::Sessions) -> HeaderValue {
+pub fn clear(settings: &policy::sessions::Sessions) -> HeaderValue {
     write(settings, "", 0)
 }
 
-fn write(settings: &policy::Sessions, value: &str, max_age: u64) -> HeaderValue {
+fn write(settings: &policy::sessions::Sessions, value: &str, max_age: u64) -> HeaderValue {
     let same_site = match settings.same_site {
         SameSite::Lax => "Lax",
         SameSite::Strict => "Strict",

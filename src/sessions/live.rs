@@ -163,7 +163,7 @@ impl Live {
     }
 
     /// Whether it may be used at `now`, in Unix milliseconds.
-    pub(super) fn life(&self, settings: &policy::Sessions, now: i64) -> Life {
+    pub(super) fn life(&self, settings: &policy::sessions::Sessions, now: i64) -> Life {
         let touched = self.known.touched.load(Ordering::Relaxed);
         if now >= self.session.ends {
             Life::Over
@@ -175,14 +175,14 @@ impl Live {
     }
 
     /// Until when it may be used if nobody uses it any more, in Unix seconds.
-    pub fn until(&self, settings: &policy::Sessions) -> i64 {
+    pub fn until(&self, settings: &policy::sessions::Sessions) -> i64 {
         let touched = self.known.touched.load(Ordering::Relaxed);
         let idle = touched.saturating_add(millis(settings.idle));
         idle.min(self.session.ends).saturating_add(999) / 1000
     }
 
     /// Notes that it is used at `now`, if it is time to write that down. Of several that ask at once one is told so.
-    pub(super) fn is_touch_due(&self, settings: &policy::Sessions, now: i64) -> bool {
+    pub(super) fn is_touch_due(&self, settings: &policy::sessions::Sessions, now: i64) -> bool {
         let last = self.known.touched.load(Ordering::Relaxed);
         let every = millis(TOUCH.min(settings.idle / 4));
         now >= last.saturating_add(every)

@@ -62,7 +62,7 @@ pub struct Sessions {
 /// What the configuration in force says of sessions.
 #[derive(Debug)]
 pub(super) struct Settings {
-    pub(super) sessions: policy::Sessions,
+    pub(super) sessions: policy::sessions::Sessions,
     /// How long a revoked session is remembered, in seconds.
     pub(super) remembers: i64,
     /// How long the identity server lets a session be refreshed, in milliseconds.
@@ -159,7 +159,7 @@ impl Sessions {
     }
 
     /// One that is not in memory.
-    async fn fetch(&self, name: &SessionName, settings: &policy::Sessions) -> Found {
+    async fn fetch(&self, name: &SessionName, settings: &policy::sessions::Sessions) -> Found {
         let is_absent = self
             .absent
             .get(name)
@@ -202,7 +202,7 @@ impl Sessions {
     }
 
     /// One that went idle here may have been used elsewhere.
-    async fn ask_again(&self, live: &Arc<Live>, settings: &policy::Sessions) -> Found {
+    async fn ask_again(&self, live: &Arc<Live>, settings: &policy::sessions::Sessions) -> Found {
         match self.read(&live.name).await {
             Ok(Some((record, version))) => {
                 let live = self.remember(live.followed_by(record, version));

@@ -188,7 +188,7 @@ impl Drop for Waits {
 
 #[cfg(test)]
 mod tests {
-    use crate::sign_in::background::*;
+    use super::*;
 
     #[test]
     fn messages_by_the_thousand_leave_room_for_the_ends_of_sessions() {

@@ -74,7 +74,7 @@ impl Unknown {
 
 #[cfg(test)]
 mod tests {
-    use crate::sign_in::backoff::*;
+    use super::*;
 
     #[test]
     fn a_token_without_an_outcome_is_sent_twice_and_then_ever_more_rarely() {

@@ -29,7 +29,7 @@ use crate::denial::{Denial, Reason};
 use crate::http_client::pooled::{Failure, KeptClient, Message, Whole};
 use crate::http_client::{Limits, SideCalls};
 use crate::log::Sparing;
-use crate::policy::Supabase;
+use crate::policy::sign_in::Supabase;
 use crate::secrets::secret::Secret;
 
 /// How long a call may take, the wait for its turn included. The lease of a refresh is longer (`refresh`).

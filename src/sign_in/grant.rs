@@ -135,7 +135,7 @@ impl AuthError {
 mod tests {
     use hyper::HeaderMap;
 
-    use crate::sign_in::grant::*;
+    use super::*;
 
     fn reply(status: u16, body: &'static str) -> Reply {
         Reply {

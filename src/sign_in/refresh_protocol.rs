@@ -216,7 +216,7 @@ fn end<V, A>(answer: Option<A>) -> (State<V, A>, Command<V, A>) {
 
 #[cfg(test)]
 mod tests {
-    use crate::sign_in::refresh_protocol::*;
+    use super::*;
 
     type Of = Flight<u8, char>;
 

@@ -135,8 +135,9 @@ mod tests {
     use std::num::NonZeroU32;
     use std::time::Duration;
 
-    use super::super::limit::{Draw, Rate};
+    use super::super::limit::Draw;
     use super::*;
+    use crate::policy::rate::Rate;
 
     fn take(name: &[u8]) -> Bucket<'_> {
         Bucket {

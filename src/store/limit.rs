@@ -7,17 +7,9 @@
 //! A bucket is one number: the instant at which it will be empty again. Each place that is taken moves it on by the time in which one place
 //! comes free. `admit.lua` says the same again for Redis, and the contract tests hold the two together.
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// How many may come, and how fast.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct Rate {
-    /// How many may come at once.
-    pub burst: NonZeroU32,
-    /// In which time one place comes free.
-    pub per: Duration,
-}
+use crate::policy::rate::Rate;
 
 /// What is asked of a bucket.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -58,33 +50,23 @@ pub struct Level {
     pub wait: Duration,
 }
 
+/// A day, in microseconds: the longest time in which a place may come free, so that all sums stay exact, also in Lua.
+const LONGEST: i64 = 24 * 60 * 60 * 1_000_000;
+
+impl Draw {
+    /// The word for it in the script.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Take => "take",
+            Self::Ask => "ask",
+            Self::Owe => "owe",
+            Self::Return => "return",
+            Self::Empty => "empty",
+        }
+    }
+}
+
 impl Rate {
-    /// `count` in `time`, all of which may come at once.
-    pub fn new(count: NonZeroU32, time: Duration) -> Self {
-        Self {
-            burst: count,
-            per: (time / count.get()).max(Duration::from_micros(1)),
-        }
-    }
-
-    /// Half of it, for a replica that cannot ask how much the others let in. One at once is the least.
-    #[must_use]
-    pub fn halved(self) -> Self {
-        Self {
-            burst: NonZeroU32::new(self.burst.get() / 2).unwrap_or(NonZeroU32::MIN),
-            per: self.per.saturating_mul(2),
-        }
-    }
-
-    /// So many times as many, as often.
-    #[must_use]
-    pub fn times(self, factor: NonZeroU32) -> Self {
-        Self {
-            burst: self.burst.saturating_mul(factor),
-            per: (self.per / factor.get()).max(Duration::from_micros(1)),
-        }
-    }
-
     /// Microseconds in which a place comes free.
     pub(super) fn micros(self) -> i64 {
         i64::try_from(self.per.as_micros())
@@ -107,22 +89,6 @@ impl Rate {
             left: places(free.max(0) / per),
             owed: places((-free).max(0).saturating_add(per - 1) / per),
             wait: Duration::from_micros(per.saturating_sub(free).max(0).unsigned_abs()),
-        }
-    }
-}
-
-/// A day, in microseconds: the longest time in which a place may come free, so that all sums stay exact, also in Lua.
-const LONGEST: i64 = 24 * 60 * 60 * 1_000_000;
-
-impl Draw {
-    /// The word for it in the script.
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Take => "take",
-            Self::Ask => "ask",
-            Self::Owe => "owe",
-            Self::Return => "return",
-            Self::Empty => "empty",
         }
     }
 }
@@ -158,6 +124,8 @@ pub(super) fn judge(draw: Draw, rate: Rate, empty_at: i64, now: i64) -> Outcome 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+    use std::num::NonZeroU32;
 
     use super::*;
 

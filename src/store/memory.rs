@@ -15,9 +15,10 @@ use aws_lc_rs::rand;
 use tokio::sync::watch;
 
 use super::{
-    Answer, Bucket, Buckets, Entry, Kind, Level, Logged, Outage, Position, Store, Swap,
-    Unreachable, Version,
+    Answer, Bucket, Buckets, Entry, Kind, Level, Logged, Position, Store, Swap, Unreachable,
+    Version,
 };
+use crate::breaker::Outage;
 
 /// How many records there may be, and how many entries in the log. Arbitrary; with records of a kilobyte this is some hundred megabytes.
 pub const CAPACITY: usize = 262_144;

@@ -19,14 +19,15 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, watch};
 
 pub use buckets::Buckets;
-pub use limit::{Bucket, Draw, Level, Rate};
+pub use limit::{Bucket, Draw, Level};
 pub use memory::Memory;
 pub use metrics::StoreMetrics;
 pub use redis::Redis;
 
-pub use crate::breaker::Outage;
+use crate::breaker::Outage;
 use crate::clock;
-use crate::policy::{Config, StoreChoice};
+use crate::policy::Config;
+use crate::policy::storage::StoreChoice;
 
 /// An answer of the store, in time. Boxed, because the store is chosen by the configuration; nothing on a request's warm path asks it.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Unreachable>> + Send + 'a>>;

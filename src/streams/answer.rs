@@ -13,11 +13,12 @@ use tokio::time::{Sleep, sleep};
 
 use super::events::{self, Events};
 use super::registry::Live;
-use super::{Cause, Ending, Kind, grpc};
+use super::{Ending, grpc};
 use crate::auth::Standing;
-use crate::gateway::answer::AnswerError;
-use crate::record::Trail;
+use crate::record::stream::{Cause, Kind};
+use crate::record::trail::Trail;
 use crate::upstream::UpstreamBody;
+use crate::upstream::error::AnswerError;
 
 /// How long an event that is under way may take to end. A second is a choice.
 const GRACE: Duration = Duration::from_secs(1);

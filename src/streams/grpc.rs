@@ -6,40 +6,12 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::Ending;
+use crate::denial::grpc::code;
+use crate::denial::grpc::escaped;
 use crate::gateway::answer::Answer;
 
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-
-/// Whether a message says that it is gRPC. Not gRPC-Web, which has no trailers and reads HTTP statuses.
-pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| is_grpc_type(kind.as_bytes()))
-}
-
-/// Whether a media type is gRPC's.
-pub fn is_grpc_type(kind: &[u8]) -> bool {
-    kind.strip_prefix(b"application/grpc")
-        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
-}
-
-/// The code for an HTTP status.
-pub fn code(status: StatusCode) -> u8 {
-    match status.as_u16() {
-        400 | 405 | 406 | 411 | 414 | 415 | 421 | 422 | 426 => 3, // INVALID_ARGUMENT
-        401 => 16,                                                // UNAUTHENTICATED
-        403 => 7,                                                 // PERMISSION_DENIED
-        404 | 410 => 5,                                           // NOT_FOUND
-        409 => 10,                                                // ABORTED
-        408 | 504 => 4,                                           // DEADLINE_EXCEEDED
-        413 | 429 | 431 => 8,                                     // RESOURCE_EXHAUSTED
-        500 => 13,                                                // INTERNAL
-        501 => 12,                                                // UNIMPLEMENTED
-        502 | 503 => 14,                                          // UNAVAILABLE
-        _ => 2,                                                   // UNKNOWN
-    }
-}
 
 /// The trailers that end a stream.
 pub(super) fn trailers(ending: Ending) -> HeaderMap {
@@ -71,57 +43,5 @@ fn write(headers: &mut HeaderMap, status: StatusCode, message: &str) {
     headers.insert(STATUS, HeaderValue::from(u16::from(code(status))));
     if let Ok(message) = HeaderValue::from_str(&escaped(message)) {
         headers.insert(MESSAGE, message);
-    }
-}
-
-/// Printable ASCII but `%` stands for itself.
-fn escaped(message: &str) -> String {
-    let mut escaped = String::with_capacity(message.len());
-    for byte in message.bytes() {
-        match byte {
-            b' '..=b'~' if byte != b'%' => escaped.push(char::from(byte)),
-            _ => escaped.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    escaped
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::denial::Reason;
-
-    #[test]
-    fn a_content_type_is_grpc_or_it_is_not() {
-        let is = |kind: &'static str| {
-            is_grpc(&HeaderMap::from_iter([(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static(kind),
-            )]))
-        };
-        for kind in [
-            "application/grpc",
-            "application/grpc+proto",
-            "application/grpc; a=b",
-        ] {
-            assert!(is(kind), "{kind}");
-        }
-        for kind in [
-            "application/grpc-web",
-            "application/grpcx",
-            "application/json",
-            "",
-        ] {
-            assert!(!is(kind), "{kind}");
-        }
-        assert!(!is_grpc(&HeaderMap::new()));
-    }
-
-    #[test]
-    fn every_reason_has_a_code_and_messages_are_escaped() {
-        for reason in Reason::ALL {
-            assert_ne!(code(reason.status()), 2, "{}", reason.code());
-        }
-        assert_eq!(escaped("a `%2F` é\n"), "a `%252F` %C3%A9%0A");
     }
 }

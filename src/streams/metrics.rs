@@ -4,7 +4,7 @@
 
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 
-use super::{Cause, Kind};
+use crate::record::stream::{Cause, Kind};
 
 /// Counters of live streams. Every combination is there from the start, at zero.
 #[derive(Debug)]

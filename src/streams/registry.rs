@@ -21,13 +21,14 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
+use super::Ending;
 use super::pipe::Scratch;
-use super::{Cause, Ending, Kind};
 use crate::auth::Standing;
 use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::gateway::process::Process;
 use crate::panics::caught;
+use crate::record::stream::{Cause, Kind};
 
 /// Over how long judging again is spread after a reload, and in how many portions.
 const SPREAD: Duration = Duration::from_secs(1);

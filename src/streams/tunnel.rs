@@ -12,14 +12,15 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::frames;
 use super::messages::Messages;
 use super::pipe::{Failed, Pipe, Scratch, Waits};
 use super::registry::Live;
-use super::{Cause, Ending, Kind};
+use super::{Ending, frames};
 use crate::auth::Standing;
 use crate::denial::Denial;
-use crate::record::{End, Trail};
+use crate::record::End;
+use crate::record::stream::{Cause, Kind};
+use crate::record::trail::Trail;
 use crate::upstream::Switched;
 
 /// How long last words may take: for a frame under way to end, for the other side to answer a goodbye. A second is a choice.

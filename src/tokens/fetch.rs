@@ -15,14 +15,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::discovery::jwks_path;
+use super::fetch_context::Surroundings;
 use super::keys::{KeySet, MAX_DOCUMENT};
 use super::metrics::FetchResult;
 use super::source::Source;
-use super::sources::Surroundings;
 use super::stored::{Document, Stored};
 use crate::http_client::{Limits, Reply, SideCallError, SideClient};
-use crate::policy::Publication;
 use crate::policy::side_url::SideUrl;
+use crate::policy::tokens::Publication;
 
 /// What one call may cost. The deadline is a choice, not a measurement.
 const LIMITS: Limits = Limits {

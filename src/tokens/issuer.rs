@@ -11,12 +11,13 @@ use serde_json::{Map, Value};
 
 use super::claims::Rules;
 use super::jws::Jws;
-use super::keys::{Key, KeySet};
+use super::key::Key;
+use super::keys::KeySet;
 use super::source::{Missing, Source};
 use super::sources::KeySources;
 use super::{Origin, Verified};
 use crate::denial::{Denial, Reason};
-use crate::policy::{KeySource, TokenIssuer};
+use crate::policy::tokens::{KeySource, TokenIssuer};
 use crate::secrets::digest::{self, Digest};
 
 /// An entry, ready to judge.

@@ -12,10 +12,12 @@ mod cache;
 mod claims;
 mod discovery;
 mod fetch;
+mod fetch_context;
 mod issuer;
 
 mod jwk;
 mod jws;
+mod key;
 mod keys;
 mod metrics;
 pub mod mint;
@@ -41,11 +43,12 @@ use serde_json::{Map, Value};
 
 pub use self::cache::VerifiedCache;
 pub use self::claims::LONGEST_ID;
+pub use self::fetch_context::Surroundings;
 pub use self::keys::KeySet;
 pub use self::metrics::KeyMetrics;
 pub use self::proof::Proof;
 pub use self::source::{Source, SourceStatus};
-pub use self::sources::{KeySources, Surroundings};
+pub use self::sources::KeySources;
 pub(crate) use self::verify::claims_of;
 pub use self::verify::{is_jws, is_service_key};
 pub use self::worker_cache::Recent;
@@ -58,7 +61,7 @@ use self::verify::Refused;
 use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::line::{Members, text_key};
-use crate::policy::TokenIssuer;
+use crate::policy::tokens::TokenIssuer;
 use crate::revocation::{CleanAt, Listed};
 use crate::secrets::digest::{self, Digest};
 

@@ -128,7 +128,7 @@ impl Wish {
 
 #[cfg(test)]
 mod tests {
-    use crate::tokens::refetch::*;
+    use super::*;
 
     #[tokio::test]
     async fn only_a_fetch_that_began_later_answers_a_wish() {

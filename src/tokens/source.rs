@@ -24,11 +24,12 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use super::Origin;
-use super::keys::{Key, KeySet};
+use super::key::Key;
+use super::keys::KeySet;
 use super::metrics::{KeyMetrics, Lookup, SourceMetrics};
 use super::refetch::{Demand, Progress};
 use crate::denial::Denial;
-use crate::policy::Publication;
+use crate::policy::tokens::Publication;
 use crate::secrets::digest::{self, Digest};
 
 /// How old keys may get, in seconds, while their server does not answer. A day is time enough to notice, and bounds how long a key works that its

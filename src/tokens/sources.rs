@@ -23,10 +23,9 @@ use super::fetch::keep_fresh;
 use super::metrics::KeyMetrics;
 use super::refetch::COOL_DOWN;
 use super::source::Source;
-use crate::http_client::SideCalls;
 use crate::panics::caught;
-use crate::policy::Publication;
-use crate::store::Store;
+use crate::policy::tokens::Publication;
+use crate::tokens::fetch_context::Surroundings;
 
 /// The sources of all snapshots.
 #[derive(Debug)]
@@ -43,17 +42,6 @@ struct Known {
     sources: HashMap<(String, Publication), Weak<Source>>,
     /// Those that nobody fetches yet.
     waiting: Vec<Weak<Source>>,
-}
-
-/// What fetching needs of the rest of the process.
-#[derive(Clone, Debug)]
-pub struct Surroundings {
-    /// For calls to issuers.
-    pub calls: SideCalls,
-    /// Where keys are found again after a restart.
-    pub store: Arc<dyn Store>,
-    /// Unix time in seconds.
-    pub clock: fn() -> i64,
 }
 
 /// Begins again after a panic, which is a defect, but must not let the keys of an issuer grow old.

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use super::fetch_context::Surroundings;
 use super::keys::KeySet;
 use super::source::{Source, is_usable, usable_until};
-use super::sources::Surroundings;
-use crate::policy::Publication;
+use crate::policy::tokens::Publication;
 use crate::store::{Kind, Store};
 
 /// How soon a store that did not answer is asked again.

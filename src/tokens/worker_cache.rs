@@ -98,7 +98,7 @@ mod tests {
     use base64::Engine as _;
     use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
 
-    use crate::tokens::worker_cache::*;
+    use super::*;
 
     #[test]
     fn tokens_are_spread_over_all_places() {

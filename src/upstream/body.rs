@@ -10,7 +10,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::{exchange, http2};
-use crate::gateway::answer::AnswerError;
+use crate::upstream::error::AnswerError;
 
 /// An answer's body, streamed.
 #[derive(Debug)]

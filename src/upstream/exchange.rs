@@ -6,58 +6,16 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::http1::{AnswerHead, Malformed, Outgoing, Piece, ReadFailure};
+use super::http1::{AnswerHead, Outgoing, Piece, ReadFailure};
 use super::lease::Lease;
-use super::upload::{self, Fault};
-use crate::gateway::answer::AnswerError;
-
-/// How long to wait for what.
-#[derive(Clone, Debug)]
-pub(super) struct Limits {
-    /// For the head of the answer, from the last byte that was sent.
-    pub(super) first_byte: Duration,
-    /// Between two frames of the answer's body.
-    pub(super) stream_idle: Option<Duration>,
-    /// For everything.
-    pub(super) deadline: Option<Instant>,
-}
-
-impl Limits {
-    /// Whether the time for everything is over.
-    pub(super) fn is_over(&self) -> bool {
-        self.deadline
-            .is_some_and(|deadline| deadline <= Instant::now())
-    }
-
-    pub(super) fn earlier(&self, other: Instant) -> Instant {
-        self.deadline.map_or(other, |deadline| deadline.min(other))
-    }
-}
-
-/// Why there is no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// The connection ended, and nothing was written.
-    Unsent,
-    /// The connection ended after something was written, before a byte of the answer.
-    Silent,
-    /// The connection ended in the head of the answer.
-    Broken,
-    /// What came is not one HTTP/1.1 answer.
-    Protocol(Malformed),
-    /// The client's body broke off.
-    Upload(Fault),
-    /// The head did not come in time.
-    FirstByteTimeout,
-    /// The time for everything is over.
-    TotalTimeout,
-}
+use super::upload;
+use crate::upstream::error::AnswerError;
+use crate::upstream::limits::{Failure, Limits};
 
 /// Sends a request at `started` and waits for the head of its answer. The connection is driven by this very future.
 pub(super) async fn send(

@@ -7,7 +7,7 @@ use hyper::header::{self, HeaderName, HeaderValue};
 
 use super::http1::RequestHead;
 use crate::auth::Spent;
-use crate::policy::{Upstream, UpstreamHost};
+use crate::policy::upstream::{Upstream, UpstreamHost};
 use crate::request::handshake::Handshake;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

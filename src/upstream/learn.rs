@@ -10,12 +10,11 @@ use hyper::{Method, Response, StatusCode};
 
 use super::UpstreamBody;
 use crate::auth::Standing;
-use crate::database::ParamType;
 use crate::denial::{Denial, Reason};
 use crate::facts::Unbound;
 use crate::facts::learned::Binding;
 use crate::gateway::answer::Answer;
-use crate::policy::Learn;
+use crate::policy::resources::{Learn, ParamType};
 
 /// Longest answer that is read for an id. A choice.
 const LONGEST: usize = 1 << 20;

@@ -7,7 +7,7 @@
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
 
-use crate::policy::{Upstream, UpstreamHost};
+use crate::policy::upstream::{Upstream, UpstreamHost};
 use crate::request::Inbound;
 
 const FIELDS: [HeaderName; 2] = [header::LOCATION, header::CONTENT_LOCATION];
@@ -64,7 +64,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::policy::{Authorization, Protocol};
+    use crate::policy::upstream::{Authorization, Protocol};
 
     fn upstream(host: UpstreamHost) -> Upstream {
         Upstream {

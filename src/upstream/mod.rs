@@ -13,13 +13,16 @@
 //!
 //! Over HTTP/2 the connection is shared; there, a request of which nothing was sent is sent again, and any other is not.
 
+mod attempt_http1;
 mod body;
+pub mod error;
 mod exchange;
 mod headers;
 mod http1;
-mod http2;
+pub(crate) mod http2;
 mod learn;
 mod lease;
+mod limits;
 mod location;
 mod pool;
 mod timeouts;
@@ -30,24 +33,28 @@ use std::task::Poll;
 use std::time::Duration;
 
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
-use tokio::time::{Instant, timeout_at};
+use hyper::{Request, Response, StatusCode};
+use tokio::time::Instant;
 
 pub use body::UpstreamBody;
 pub(crate) use lease::Switched;
 pub use pool::Pools;
 
 use crate::auth::{Permit, Spent, Standing, rest};
+use crate::denial::grpc::is_grpc;
 use crate::denial::{Denial, Reason};
 use crate::gateway::answer::Answer;
 use crate::gateway::process::Process;
-use crate::policy::{Protocol, Target};
-use crate::record::Trail;
-use crate::streams::{Kind, Opening, Streaming, TunnelLimits, grpc};
-use exchange::{Failure, Limits};
-use http1::{AnswerHead, Malformed, Outgoing};
+use crate::policy::route::Target;
+use crate::policy::upstream::Protocol;
+use crate::record::stream::Kind;
+use crate::record::trail::Trail;
+use crate::streams::{Opening, Streaming, TunnelLimits};
+use crate::upstream::attempt_http1::Attempt;
+use http1::Outgoing;
 use http2::RequestBody;
 use lease::Lease;
+use limits::Limits;
 use pool::Pool;
 use upload::Upload;
 
@@ -240,7 +247,7 @@ impl Payload {
             Some(body) => {
                 let request = spent.request();
                 // In a call of gRPC a client may listen for as long as it likes before it says more.
-                let idle = match grpc::is_grpc(request.headers()) {
+                let idle = match is_grpc(request.headers()) {
                     true => limits.stream_idle.unwrap_or(LISTENING),
                     false => request.snapshot().config().connections.body_idle,
                 };
@@ -286,126 +293,4 @@ fn length(fields: &HeaderMap) -> Option<u64> {
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok())
         .and_then(|length| length.parse().ok())
-}
-
-/// One request on its way to some server.
-struct Attempt<'a> {
-    outgoing: Box<Outgoing>,
-    process: &'a Process,
-    upstream: &'a str,
-}
-
-impl<'a> Attempt<'a> {
-    fn new(outgoing: Box<Outgoing>, process: &'a Process, pool: &'a Pool) -> Self {
-        Self {
-            outgoing,
-            process,
-            upstream: &pool.config().name,
-        }
-    }
-
-    async fn run(
-        &mut self,
-        pool: &Pool,
-        limits: &Limits,
-        began: Instant,
-    ) -> Result<(AnswerHead, Lease), Denial> {
-        let mut fresh = false;
-        loop {
-            let (mut lease, began) = self.connect(pool, fresh, limits, began).await?;
-            let sending = exchange::send(&mut lease, &mut self.outgoing, limits, began);
-            let failure = match sending.await {
-                Ok(head) => return Ok((head, lease)),
-                Err(failure) => failure,
-            };
-            // Only a kept connection can be stale.
-            let may_repeat = lease.reused
-                && match failure {
-                    Failure::Unsent => true,
-                    Failure::Silent => self.is_repeatable(),
-                    Failure::Broken
-                    | Failure::Protocol(_)
-                    | Failure::Upload(_)
-                    | Failure::FirstByteTimeout
-                    | Failure::TotalTimeout => false,
-                };
-            if !may_repeat {
-                return Err(denial(failure, &lease));
-            }
-            self.outgoing.rewind();
-            fresh = true;
-            self.process
-                .metrics()
-                .upstream_retries
-                .with_label_values(&[self.upstream])
-                .inc();
-        }
-    }
-
-    /// Each server once, then the last refusal. With the time since when the connection could be sent on.
-    async fn connect(
-        &self,
-        pool: &Pool,
-        fresh: bool,
-        limits: &Limits,
-        now: Instant,
-    ) -> Result<(Lease, Instant), Denial> {
-        let turn = pool.turn();
-        if !fresh && let Some(lease) = pool.take_kept(turn) {
-            return Ok((lease, now));
-        }
-        // Boxed, because most requests find a kept connection, and should not carry room for this along.
-        let lease = Box::pin(self.open(pool, turn, fresh, limits)).await?;
-        Ok((lease, Instant::now()))
-    }
-
-    async fn open(
-        &self,
-        pool: &Pool,
-        turn: usize,
-        fresh: bool,
-        limits: &Limits,
-    ) -> Result<Lease, Denial> {
-        let mut refusal = None;
-        for offset in 0..pool.len() {
-            if limits.is_over() {
-                return Err(Reason::UpstreamTotalTimeout.into());
-            }
-            let taking = pool.take(turn.wrapping_add(offset), fresh);
-            let taken = match limits.deadline {
-                None => taking.await,
-                Some(deadline) => timeout_at(deadline, taking)
-                    .await
-                    .map_err(|_| Reason::UpstreamTotalTimeout)?,
-            };
-            match taken {
-                Ok(lease) => return Ok(lease),
-                Err(denial) => refusal = Some(denial),
-            }
-        }
-        Err(refusal.unwrap_or_else(|| Reason::Internal.into()))
-    }
-
-    fn is_repeatable(&self) -> bool {
-        self.outgoing.upload().is_none()
-            && matches!(
-                *self.outgoing.method(),
-                Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
-            )
-    }
-}
-
-fn denial(failure: Failure, lease: &Lease) -> Denial {
-    let server = lease.server().to_string();
-    match failure {
-        Failure::Upload(fault) => fault.reason().into(),
-        Failure::Unsent | Failure::Silent | Failure::Broken => {
-            Reason::UpstreamClosed.because(server)
-        }
-        Failure::Protocol(Malformed(what)) => {
-            Reason::UpstreamProtocol.because(format!("{server}: {what}"))
-        }
-        Failure::FirstByteTimeout => Reason::UpstreamFirstByteTimeout.because(server),
-        Failure::TotalTimeout => Reason::UpstreamTotalTimeout.because(server),
-    }
 }

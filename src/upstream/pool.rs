@@ -26,7 +26,7 @@ use crate::auth::snapshot::Snapshot;
 use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::gateway::metrics::Metrics;
-use crate::policy::Upstream;
+use crate::policy::upstream::Upstream;
 
 /// The pools of one worker.
 #[derive(Debug)]

@@ -77,7 +77,7 @@ impl Alarm {
 mod tests {
     use std::time::Duration;
 
-    use crate::upstream::timeouts::*;
+    use super::*;
 
     #[test]
     fn an_alarm_goes_off_when_somebody_looks_behind_its_time_and_for_the_last_time_that_was_set() {

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use foregate::breaker::Outage;
 use foregate::denial::dialect::WORDS_SINCE;
 use foregate::http_client::SideCalls;
-use foregate::policy::Supabase;
 use foregate::policy::side_url::SideUrl;
+use foregate::policy::sign_in::Supabase;
 use foregate::secrets::secret::Secret;
 use foregate::sign_in::{
     AuthError, Call, CallError, Grant, IdentityMetrics, IdentityServer, Operation, Reply,
 };
-use foregate::store::Outage;
 use futures_util::future::join_all;
 use hyper::Method;
 use prometheus::Registry;

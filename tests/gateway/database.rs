@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foregate::breaker::Outage;
 use foregate::config;
-use foregate::database::{Database, DatabaseError, Param, ParamType, Statement};
+use foregate::database::{Database, DatabaseError, Param, Statement};
 use foregate::gateway::metrics::Metrics;
-use foregate::store::Outage;
+use foregate::policy::resources::ParamType;
 use uuid::Uuid;
 
 use crate::support::pki::Pki;

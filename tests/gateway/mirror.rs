@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use foregate::auth::LayerName;
+use foregate::policy::layers::LayerName;
 
 use crate::support::{Gateway, Http};
 

@@ -17,17 +17,18 @@ use std::time::Instant;
 
 use hyper::header::HeaderValue;
 
-use super::roles::RoleTable;
-use super::{Caller, Inquiry, Layer, LayerName};
+use super::role_table::RoleTable;
+use super::{Caller, Inquiry, Layer};
+use crate::breaker::Outage;
 use crate::clock;
 use crate::denial::{Denial, Reason};
+use crate::policy::layers::LayerName;
 use crate::policy::outage::{self, AccessClass};
-use crate::policy::{Access, ApiKey, CredentialSource};
+use crate::policy::route::{Access, ApiKey, CredentialSource};
 use crate::request::Inbound;
 use crate::request::apikey::{self, APIKEY};
 use crate::revocation::{CleanAt, Listed, Revocations};
 use crate::sessions::Sessions;
-use crate::store::Outage;
 use crate::tokens::{Presented, Tokens, Verified, is_service_key};
 
 /// The layer.

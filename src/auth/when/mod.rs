@@ -5,9 +5,10 @@
 //! anything that must be looked up: a condition sees no facts.
 
 use super::performance::Informed;
-use super::{Check, Layer, LayerName};
+use super::{Check, Layer};
 use crate::denial::{Denial, Reason};
 use crate::policy::condition::Scope;
+use crate::policy::layers::LayerName;
 use crate::request::Inbound;
 
 /// The layer.

@@ -12,9 +12,7 @@ use hyper::Method;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde_json::{Map, Value as Json};
 
-use crate::auth::LayerName;
 use crate::clock;
-use crate::config::Problems;
 use crate::config::check::Checker;
 use crate::config::file::{Aal, StaticFacts};
 use crate::config::inputs::{self, Inputs};
@@ -23,9 +21,10 @@ use crate::config::macros::wire;
 use crate::config::node::{Kind, Node, Text};
 use crate::config::problem::{Problem, Report};
 use crate::config::wire::{Decode, Field, List, Many, Named, Value, wrong};
-use crate::config::yaml;
+use crate::config::{Problems, yaml};
 use crate::denial::Reason;
 use crate::policy;
+use crate::policy::layers::LayerName;
 use crate::policy::spelling::nearest;
 
 wire! {
@@ -79,7 +78,7 @@ wire! {
 #[derive(Debug)]
 pub(crate) struct Cases {
     /// What is known of callers and things: it stands in for the database.
-    pub facts: policy::StaticFacts,
+    pub facts: policy::resources::StaticFacts,
     /// At least one.
     pub cases: Vec<Case>,
 }
@@ -543,7 +542,7 @@ impl Decode for Document {
     reason = "a failed expectation is how a test fails"
 )]
 mod tests {
-    use crate::cli::test::cases::*;
+    use super::*;
 
     #[test]
     fn the_annotated_cases_have_every_key_and_make_sense() {

@@ -8,7 +8,7 @@ use super::routes::Around;
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, List, Value};
-use crate::policy::{Access, ApiKey, CredentialSource, Serve};
+use crate::policy::route::{Access, ApiKey, CredentialSource, Serve};
 
 impl Checker<'_> {
     /// A key can be asked for only where it is known which are good.

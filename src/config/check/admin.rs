@@ -9,7 +9,7 @@ use super::{Checker, section};
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, List, Value};
-use crate::policy::{Admin, Operator};
+use crate::policy::admin::{Admin, Operator};
 use crate::revocation::hex;
 use crate::secrets::digest::{self, Digest};
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use hyper::header::{HeaderName, HeaderValue};
 
-use super::names::host;
 use super::{Checker, DAY, or, secs};
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, List, Value};
-use crate::policy::Cors;
+use crate::policy::listen::Cors;
+use crate::policy::side_url::host;
 
 /// Request headers that a Supabase client sends, uploads that can be resumed and traces included.
 const ALLOW_HEADERS: [HeaderName; 21] = [

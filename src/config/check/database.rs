@@ -15,7 +15,7 @@ use super::{Checker, secs};
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, Value};
-use crate::policy::{Database, DatabaseServer, StoreTls};
+use crate::policy::storage::{Database, DatabaseServer, StoreTls};
 use crate::secrets::secret::Secret;
 
 const EXAMPLE: &str = "write the URL of the server, such as `postgres://foregate:password@db.example.com:5432/postgres`";

@@ -11,17 +11,18 @@ use super::routes::Around;
 use super::{AllFacts, Checker, DAY, secs};
 use crate::config::file::{self, File, ResourceField, ResourceThing};
 use crate::config::node::Text;
-use crate::config::problem::Place;
+use crate::config::place::Place;
 use crate::config::wire::{Field, Named, Value};
-use crate::database::ParamType;
-use crate::facts::fact;
 use crate::policy::path::{ParameterKind, Pattern, Segment};
+use crate::policy::relations::{Level, Visibility};
+use crate::policy::resources::{
+    BodyIds, BodyStep, Demand, DemandOf, Facts, IdPlace, Learn, ParamType, Query, ResourceKind,
+    RowSource, StaticFacts, StaticRow,
+};
+use crate::policy::route::{Access, Target};
 use crate::policy::spelling::nearest;
 use crate::policy::sql_template::Template;
-use crate::policy::{
-    Access, BodyIds, BodyStep, Demand, DemandOf, Facts, IdPlace, Learn, Query, ResourceKind,
-    RowSource, StaticFacts, StaticRow, Target, TokenIssuer,
-};
+use crate::policy::tokens::TokenIssuer;
 use crate::request::body::JUDGED;
 
 const NO_DATABASE: &str = "add `database`, or write the rows under `static_facts`";
@@ -311,7 +312,7 @@ impl Checker<'_> {
         };
         let memberships = self.named(&wire.memberships, |checker, teams| {
             checker.pairs(teams, |role| {
-                (fact::Level::of_member(role) == fact::Level::NONE).then_some(
+                (Level::of_member(role) == Level::NONE).then_some(
                     "is no role of a team; write viewer, contributor, editor, admin or owner",
                 )
             })
@@ -344,12 +345,12 @@ impl Checker<'_> {
             Field::Absent => Some(Vec::new()),
             Field::Bad => None,
             Field::Good(teams) => self.pairs(&teams.value, |level| {
-                (fact::Level::of_access(level) == fact::Level::NONE)
+                (Level::of_access(level) == Level::NONE)
                     .then_some("is no access level; write read, write or admin")
             }),
         };
         if let Field::Good(word) = &wire.visibility
-            && !fact::Visibility::is_known(&word.value.value)
+            && !Visibility::is_known(&word.value.value)
         {
             self.report.problem(
                 &word.place,

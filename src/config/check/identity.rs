@@ -13,7 +13,8 @@ use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, Value};
 use crate::policy::side_url::{SideUrl, SideUrlError};
-use crate::policy::{Supabase, TokenIssuer};
+use crate::policy::sign_in::Supabase;
+use crate::policy::tokens::TokenIssuer;
 use crate::secrets::secret::Secret;
 use crate::tokens::is_service_key;
 

@@ -6,9 +6,9 @@
 use super::Checker;
 use crate::config::file;
 use crate::config::node::Text;
-use crate::config::problem::Place;
+use crate::config::place::Place;
 use crate::config::wire::{Field, List, Value};
-use crate::policy::MasterKey;
+use crate::secrets::MasterKey;
 use crate::secrets::secret::Secret;
 
 /// Shortest secret: as many bytes as the keys that are derived from it.

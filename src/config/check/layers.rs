@@ -4,11 +4,10 @@
 //! what is over. Not here: which layers can be waived at all (`auth`), and what a waiver does (`auth::chain`).
 
 use super::Checker;
-use crate::auth::LayerName;
 use crate::config::file::{Layer, Layers, Mode};
 use crate::config::units::Date;
 use crate::config::wire::{Field, Value};
-use crate::policy::{WaivedMode, Waiver};
+use crate::policy::layers::{LayerName, WaivedMode, Waiver};
 
 /// Longest time a layer may be waived: what is off for longer is off for good, and nobody decided that.
 const MAX_DAYS: i64 = 30;

@@ -16,9 +16,10 @@ use rustls::{InconsistentKeys, RootCertStore};
 use super::{Checker, or};
 use crate::config::file::{self, File, Redirect, TlsOrOff};
 use crate::config::node::Text;
-use crate::config::problem::Place;
+use crate::config::place::Place;
 use crate::config::wire::{Field, Value};
-use crate::policy::{Admin, Certificate, ClientAuth, Listen, ListenKind, Tls};
+use crate::policy::admin::Admin;
+use crate::policy::listen::{Certificate, ClientAuth, Listen, ListenKind, Tls};
 
 const EXAMPLE: &str = "write at least one, such as `listen: [{ address: 0.0.0.0:8443, tls: { certificates: [{ cert: tls.crt, key: tls.key }] } }]`";
 

@@ -34,15 +34,16 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use names::Url;
-
 use super::file::{self, File};
 use super::inputs::Inputs;
 use super::node::Text;
-use super::problem::{Place, Report};
+use super::place::Place;
+use super::problem::Report;
 use super::units::{Size, written, written_size};
 use super::wire::{Field, List, Value};
-use crate::policy::{Config, Connections, Environment, Facts, ResourceKind, StaticFacts};
+use crate::policy::listen::Connections;
+use crate::policy::resources::{Facts, ResourceKind, StaticFacts};
+use crate::policy::{Config, Environment};
 
 /// Everything about facts.
 type AllFacts = (Facts, Vec<ResourceKind>, StaticFacts);

@@ -9,8 +9,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Checker;
-use crate::config::problem::Place;
-use crate::policy::Route;
+use crate::config::place::Place;
+use crate::policy::route::Route;
 
 /// A route, and the places that are marked when it is wrong.
 pub(super) struct Placed {

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Checker, or};
 use crate::config::file;
 use crate::config::node::Text;
-use crate::config::problem::Place;
+use crate::config::place::Place;
 use crate::config::wire::{Field, List, Value};
 use crate::policy::path::{Pattern, Segment};
 use crate::policy::rest::{self, Columns, Embeds, RestRules, Table};
-use crate::policy::{Tail, Target};
+use crate::policy::route::{Tail, Target};
 
 impl Checker<'_> {
     /// `Some(None)` for a route that does not look at what is asked of its upstream.

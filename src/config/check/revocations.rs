@@ -14,7 +14,8 @@ use super::{Checker, DAY, MINUTES_5, section};
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, Value};
-use crate::policy::{Revocations, TokenIssuer, Webhook};
+use crate::policy::revocations::{Revocations, Webhook};
+use crate::policy::tokens::TokenIssuer;
 
 /// Bytes of a webhook's secret, as Standard Webhooks has it.
 const SECRET: std::ops::RangeInclusive<usize> = 24..=64;

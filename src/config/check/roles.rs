@@ -4,11 +4,12 @@
 //! operator, that users cannot write the claim. Not here: judging by them (`auth::roles`).
 
 use super::Checker;
-use crate::auth::roles::{Action, BANNED};
+use crate::auth::role_table::BANNED;
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, List, Many, Named, Value};
-use crate::policy::{Grants, Roles, TokenIssuer};
+use crate::policy::roles::{Action, Grants, Roles};
+use crate::policy::tokens::TokenIssuer;
 
 impl Checker<'_> {
     /// The rules of roles; without a word, those of a Supabase project.

@@ -9,17 +9,18 @@ use hyper::Method;
 
 use super::overlap::Placed;
 use super::{AllFacts, Checker, DAY, TICK, or, section};
-use crate::auth::roles::Action;
 use crate::config::file::{self, Defaults, File};
 use crate::config::node::Text;
 use crate::config::units::Size;
 use crate::config::wire::{Field, List, Value};
+use crate::denial::dialect::Errors;
+use crate::policy::Environment;
+use crate::policy::layers::Waiver;
 use crate::policy::methods::{Methods, ROUTABLE};
 use crate::policy::path::Pattern;
-use crate::policy::{
-    Access, Environment, Errors, Protocol, Route, Serve, Tail, Target, Timeouts, TrailingSlash,
-    Waiver,
-};
+use crate::policy::roles::Action;
+use crate::policy::route::{Access, Route, Serve, Tail, Target, Timeouts, TrailingSlash};
+use crate::policy::upstream::Protocol;
 
 /// Longest body unless something else is written.
 const BODY_LIMIT: u64 = 1 << 20;

@@ -11,7 +11,9 @@ use crate::config::file;
 use crate::config::node::Text;
 use crate::config::units::written;
 use crate::config::wire::{Field, Value};
-use crate::policy::{Environment, HOST_PREFIX, Revocations, SameSite, Sessions, is_secure_name};
+use crate::policy::Environment;
+use crate::policy::revocations::Revocations;
+use crate::policy::sessions::{HOST_PREFIX, SameSite, Sessions, is_secure_name};
 use crate::request::headers::OWN_COOKIE;
 
 /// A shorter one says no more than this, and a longer one makes every request longer.

@@ -12,12 +12,13 @@ use super::routes::Around;
 use super::{Checker, MINUTES_5, or, secs, section};
 use crate::config::file;
 use crate::config::node::Text;
-use crate::config::problem::Place;
+use crate::config::place::Place;
 use crate::config::units::Size;
 use crate::config::wire::{Field, List, Many, Value};
 use crate::policy::endpoint::Endpoint;
-use crate::policy::{Access, ConfirmEmail, Deadlines, Limits, Serve, SignIn, Throttling};
-use crate::store::Rate;
+use crate::policy::rate::Rate;
+use crate::policy::route::{Access, Serve};
+use crate::policy::sign_in::{ConfirmEmail, Deadlines, Limits, SignIn, Throttling};
 
 /// Where the routes are unless something else is written.
 const PREFIX: &str = "/api/v1/auth";

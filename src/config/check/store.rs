@@ -13,7 +13,8 @@ use super::{Checker, secs};
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, List, Value};
-use crate::policy::{MasterKey, Redis, StoreChoice, StoreTls};
+use crate::policy::storage::{Redis, StoreChoice, StoreTls};
+use crate::secrets::MasterKey;
 use crate::secrets::secret::Secret;
 
 const EXAMPLE: &str =

@@ -8,8 +8,9 @@ use super::routes::Around;
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, Value};
+use crate::policy::Environment;
+use crate::policy::route::{Access, Serve, Target};
 use crate::policy::spelling::nearest;
-use crate::policy::{Access, Environment, Serve, Target};
 
 impl Checker<'_> {
     /// `Some(None)` for a route that goes nowhere.

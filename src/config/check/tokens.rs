@@ -11,11 +11,11 @@ use serde_json::Value as Json;
 use super::{Checker, secs};
 use crate::config::file::Issuer;
 use crate::config::node::Text;
-use crate::config::problem::Place;
+use crate::config::place::Place;
 use crate::config::wire::{Field, List, Value};
 use crate::policy::side_url::{SideUrl, SideUrlError};
 use crate::policy::spelling::nearest;
-use crate::policy::{KeySource, LARGEST_LEEWAY, Publication, TokenIssuer};
+use crate::policy::tokens::{KeySource, LARGEST_LEEWAY, Publication, TokenIssuer};
 use crate::secrets::secret::Secret;
 
 /// Every algorithm that can be verified, by its name in RFC 7518 and RFC 8037.

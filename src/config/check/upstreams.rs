@@ -7,12 +7,12 @@ use std::num::NonZeroUsize;
 
 use hyper::header::HeaderValue;
 
-use super::names::{Url, host};
 use super::{Checker, HOUR, MINUTES_5, TICK, or, secs};
 use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, Named, Value};
-use crate::policy::{Authorization, Protocol, Upstream, UpstreamHost};
+use crate::policy::side_url::{Url, host};
+use crate::policy::upstream::{Authorization, Protocol, Upstream, UpstreamHost};
 
 impl Checker<'_> {
     /// Every group, in the order it was written: routes refer to it by its index.

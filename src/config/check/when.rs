@@ -5,10 +5,10 @@
 
 use super::Checker;
 use crate::config::node::Text;
-use crate::config::problem::Place;
+use crate::config::place::Place;
 use crate::config::wire::{Field, Value};
-use crate::policy::Access;
 use crate::policy::condition::{Condition, Fault};
+use crate::policy::route::Access;
 
 impl Checker<'_> {
     /// `Some(None)` if the route has none.

@@ -1,7 +1,7 @@
 //! Facts and resources: what a good map means, and what a bad one is told.
 
 use super::*;
-use crate::policy::{DemandOf, IdPlace, RowSource};
+use crate::policy::resources::{DemandOf, IdPlace, RowSource};
 
 const FACTS: &str = "
 database: { url: 'postgres://gate@db/velro' }

@@ -108,7 +108,7 @@ listen: [{ address: 127.0.0.1:8080, tls: off }]\n";
     // Deleting a factor is no matter of roles.
     assert_eq!(
         made.action,
-        Some(crate::auth::roles::Action::parse("read").unwrap())
+        Some(crate::policy::roles::Action::parse("read").unwrap())
     );
     for (text, key, word) in [
         (

@@ -27,12 +27,14 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::{Loaded, Problems, file, load, load_at};
-use crate::auth::LayerName;
+use crate::denial::dialect::Errors;
+use crate::policy::layers::LayerName;
+use crate::policy::listen::ListenKind;
 use crate::policy::methods::Methods;
-use crate::policy::{
-    Access, Authorization, CredentialSource, Errors, Grants, KeySource, ListenKind, Serve, Target,
-    UpstreamHost,
-};
+use crate::policy::roles::Grants;
+use crate::policy::route::{Access, CredentialSource, Serve, Target};
+use crate::policy::tokens::KeySource;
+use crate::policy::upstream::{Authorization, UpstreamHost};
 
 /// 2026-12-01T00:00:00Z.
 const NOW: i64 = 1_796_083_200;

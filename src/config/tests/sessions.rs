@@ -1,7 +1,8 @@
 //! `sessions`, and cookies as credentials.
 
 use super::*;
-use crate::policy::{CredentialSource, SameSite};
+use crate::policy::route::CredentialSource;
+use crate::policy::sessions::SameSite;
 
 fn with_base(text: &str) -> String {
     format!("{BASE}{text}routes: [{{ path: /a, access: public }}]\n")

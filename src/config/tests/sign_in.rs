@@ -1,8 +1,9 @@
 //! The sign-in routes.
 
 use super::*;
+use crate::policy::Config;
 use crate::policy::endpoint::Endpoint;
-use crate::policy::{Config, ConfirmEmail};
+use crate::policy::sign_in::ConfirmEmail;
 
 fn bad(text: &str) -> Problems {
     load_in(Path::new("."), text).expect_err(text)

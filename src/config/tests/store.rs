@@ -1,7 +1,7 @@
 //! `keys` and `store`.
 
 use super::*;
-use crate::policy::StoreChoice;
+use crate::policy::storage::StoreChoice;
 
 const KEY: &str = "keys: [{ id: k1, secret: q8Vb0kXo2m3WZ1nJ5cPzq4rT7yUu9aLsDfGhK6eHvMw= }]\n";
 

@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::*;
 use crate::gateway::metrics::Metrics;
-use crate::policy::{KeySource, TokenIssuer};
+use crate::policy::tokens::{KeySource, TokenIssuer};
 use crate::secrets::secret::Secret;
 use crate::tokens::mint::{Claims, Signer};
 use crate::tokens::{KeySources, Presented, Tokens, Verified, VerifiedCache};

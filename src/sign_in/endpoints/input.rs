@@ -282,7 +282,7 @@ impl std::fmt::Debug for Newcomer {
 
 #[cfg(test)]
 mod tests {
-    use crate::sign_in::endpoints::input::*;
+    use super::*;
 
     #[test]
     fn an_address_has_a_shape_and_a_length() {

@@ -142,8 +142,8 @@ impl Visit {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+    use super::*;
     use crate::denial::Reason;
-    use crate::sign_in::endpoints::logout::*;
 
     #[test]
     fn a_scope_is_one_of_three_words_once() {

@@ -28,23 +28,22 @@ use hyper::header::{HeaderName, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, Method, Response};
 use tokio::time::timeout_at;
 
-pub use crate::policy::endpoint::Endpoint;
-
 use self::input::Unread;
 use super::throttle::{Admission, Attempt, Who};
 use super::{Call, IdentityServer, Operation, demand_revocations};
 use crate::auth::Permit;
 use crate::auth::snapshot::Snapshot;
+use crate::breaker::Outage;
 use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::gateway::answer::Answer;
 use crate::gateway::process::Process;
-use crate::policy::SignIn;
+use crate::policy::endpoint::Endpoint;
+use crate::policy::sign_in::SignIn;
 use crate::request::Inbound;
 use crate::request::headers::OwnCookie;
 use crate::secrets::secret::Secret;
 use crate::sessions::sign_in::Own;
-use crate::store::Outage;
 use crate::tokens::Verified;
 
 /// What every route works with. Cheap to clone, so that a task of its own may go on with it.

@@ -169,7 +169,7 @@ fn why_weak(error: &AuthError) -> Vec<FieldError> {
 mod tests {
     use serde_json::json;
 
-    use crate::sign_in::endpoints::outcome::*;
+    use super::*;
 
     const ASKED: [Asked; 4] = [Asked::Login, Asked::Register, Asked::Refresh, Asked::User];
 

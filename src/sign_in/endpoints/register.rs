@@ -16,7 +16,7 @@ use super::outcome::{Asked, refusal};
 use super::{Visit, reply, sign_in};
 use crate::denial::{Denial, Reason};
 use crate::gateway::answer::Answer;
-use crate::policy::ConfirmEmail;
+use crate::policy::sign_in::ConfirmEmail;
 use crate::sessions::sign_in::Begun;
 use crate::sign_in::throttle::Attempt;
 use crate::sign_in::{AuthError, Grant, Operation, profile, to_the_end};

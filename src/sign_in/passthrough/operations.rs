@@ -434,7 +434,7 @@ pub(super) const fn is_open(operation: Operation) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::sign_in::passthrough::operations::*;
+    use super::*;
 
     fn path(method: Method, tail: &str, query: &str) -> Option<(Operation, String)> {
         let query = (!query.is_empty()).then_some(query);

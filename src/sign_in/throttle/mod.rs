@@ -34,9 +34,11 @@ use aws_lc_rs::{hmac, rand};
 use tokio::runtime::Handle;
 
 use crate::denial::{Denial, Extra, Reason};
-use crate::policy::{Limits, MasterKey, Throttling};
+use crate::policy::rate::Rate;
+use crate::policy::sign_in::{Limits, Throttling};
+use crate::secrets::MasterKey;
 use crate::secrets::derive::Derivation;
-use crate::store::{Bucket, Buckets, Draw, Level, Rate, Store};
+use crate::store::{Bucket, Buckets, Draw, Level, Store};
 
 pub use metrics::ThrottleMetrics;
 

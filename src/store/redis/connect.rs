@@ -16,7 +16,7 @@ use fred::types::config::{
 };
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::policy::{Redis, StoreTls};
+use crate::policy::storage::{Redis, StoreTls};
 
 /// Pause between two attempts to connect, in milliseconds. Redis that comes back is found within a second.
 const PAUSE: u32 = 200;

@@ -29,13 +29,13 @@ use self::log::LogNames;
 use super::metrics::{Command, StoreMetrics};
 use super::seal::{Broken, Seals};
 use super::{
-    Answer, Bucket, Entry, Heard, Kind, Level, Logged, Outage, Position, Store, Swap, Unreachable,
-    Version,
+    Answer, Bucket, Entry, Heard, Kind, Level, Logged, Position, Store, Swap, Unreachable, Version,
 };
-use crate::breaker::{Breaker, Shut};
+use crate::breaker::{Breaker, Outage, Shut};
 use crate::clock;
 use crate::log::Sparing;
-use crate::policy::{self, MasterKey};
+use crate::policy;
+use crate::secrets::MasterKey;
 
 /// Longest record that is read; a key set is a quarter of it at most.
 const LONGEST_RECORD: i64 = 1 << 20;
@@ -74,7 +74,7 @@ impl Redis {
     ///
     /// Keys, certificates or addresses that cannot be used.
     pub fn start(
-        config: &policy::Redis,
+        config: &policy::storage::Redis,
         keys: &[MasterKey],
         metrics: Arc<StoreMetrics>,
     ) -> anyhow::Result<Arc<Self>> {

@@ -30,9 +30,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{Kind, Unreachable};
-use crate::policy::MasterKey;
 use crate::secrets::derive::Derivation;
-use crate::secrets::digest;
+use crate::secrets::{MasterKey, digest};
 
 /// First byte of a record. Another version is another format, and opens nothing here.
 const VERSION: u8 = 1;

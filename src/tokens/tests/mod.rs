@@ -29,7 +29,7 @@ use super::mint::{Claims, Signer};
 use super::{KeyMetrics, KeySources, Presented, Tokens, Verified, VerifiedCache};
 use crate::denial::{Denial, Reason};
 use crate::policy::side_url::SideUrl;
-use crate::policy::{KeySource, Publication, TokenIssuer};
+use crate::policy::tokens::{KeySource, Publication, TokenIssuer};
 use crate::secrets::secret::Secret;
 
 /// The instant of every test that does not name another.

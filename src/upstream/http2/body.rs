@@ -14,8 +14,8 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{self, Sleep, sleep_until};
 
 use super::channel::Share;
-use crate::gateway::answer::AnswerError;
-use crate::upstream::exchange::Limits;
+use crate::upstream::error::AnswerError;
+use crate::upstream::limits::Limits;
 use crate::upstream::upload::{self, Fault, Upload};
 
 /// What is known of a body that is on its way out.

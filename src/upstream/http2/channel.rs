@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit};
 
 use super::body::RequestBody;
 use crate::clock;
-use crate::listen::connection::LocalExecutor;
+use std::future::Future;
 
 /// How many requests share a connection before another one is opened: what servers commonly allow. One that allows fewer lets the rest
 /// wait.
@@ -162,5 +162,16 @@ impl Drop for Share {
             self.0.busy_gauge.dec();
             self.0.idle_gauge.inc();
         }
+    }
+}
+
+/// Spawns connections and streams on this worker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalExecutor;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        // Boxed, because the runtime copies a task's room as a whole: when it is spawned, when it is done, and when it is dropped.
+        tokio::task::spawn_local(Box::pin(future));
     }
 }

@@ -7,7 +7,7 @@
 //! stream, and the connection goes on.
 
 mod body;
-mod channel;
+pub(crate) mod channel;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -24,7 +24,7 @@ use body::Progress;
 pub(super) use body::{AnswerBody, RequestBody};
 pub(super) use channel::{Channel, Channels, Share};
 
-use super::exchange::Limits;
+use super::limits::Limits;
 use super::pool::Pool;
 use super::upload::Fault;
 use crate::denial::{Denial, Reason};

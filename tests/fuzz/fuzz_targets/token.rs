@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use foregate::policy::{KeySource, TokenIssuer};
+use foregate::policy::tokens::{KeySource, TokenIssuer};
 use foregate::secrets::secret::Secret;
 use foregate::tokens::mint::Signer;
 use foregate::tokens::{

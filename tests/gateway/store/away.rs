@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use foregate::breaker::Outage;
 use foregate::denial::Reason;
-use foregate::store::{Kind, Outage, Unreachable};
+use foregate::store::{Kind, Unreachable};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;

@@ -4,7 +4,9 @@ use std::net::TcpListener;
 use std::num::NonZeroU32;
 use std::path::Path;
 
-use foregate::store::{Bucket, Draw, Kind, Outage, Rate, Unreachable};
+use foregate::breaker::Outage;
+use foregate::policy::rate::Rate;
+use foregate::store::{Bucket, Draw, Kind, Unreachable};
 
 use super::contract::{entry, log, records};
 use super::{Opened, in_redis, later, one_key, open};

@@ -4,7 +4,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use foregate::store::{Bucket, Draw, Entry, Kind, Logged, Memory, Rate, Store, Swap, Version};
+use foregate::policy::rate::Rate;
+use foregate::store::{Bucket, Draw, Entry, Kind, Logged, Memory, Store, Swap, Version};
 
 use super::{in_redis, later};
 use crate::support::tokens::now;

@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use foregate::breaker::Outage;
 use foregate::config;
 use foregate::denial::Reason;
 use foregate::log::Log as ServerLog;
 use foregate::policy::outage::{AccessClass, Answer as Cell, State};
 use foregate::server::Server;
 use foregate::store::{
-    Answer, Bucket, Entry, Kind, Level, Logged, Memory, Outage, Position, Store, Swap, Version,
+    Answer, Bucket, Entry, Kind, Level, Logged, Memory, Position, Store, Swap, Version,
 };
 use tokio::sync::watch;
 

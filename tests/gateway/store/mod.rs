@@ -13,9 +13,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foregate::breaker::Outage;
 use foregate::config::{self, Loaded};
 use foregate::gateway::metrics::Metrics;
-use foregate::store::{self, Outage, Store};
+use foregate::store::{self, Store};
 
 use crate::support::config::KEY;
 use crate::support::tokens::now;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use foregate::breaker::Outage;
 use foregate::clock::unix_millis;
 use foregate::config;
 use foregate::gateway::metrics::Metrics;
@@ -13,7 +14,7 @@ use foregate::sessions::Sessions;
 use foregate::sessions::cookie::Cookie;
 use foregate::sessions::record::{Carrier, InnerTokens, Seen};
 use foregate::sessions::sign_in::{Begun, Granted};
-use foregate::store::{self, Outage, Store};
+use foregate::store::{self, Store};
 use foregate::tokens::mint::Claims;
 use serde_json::Value;
 use tokio::runtime::Runtime;

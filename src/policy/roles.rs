@@ -1,0 +1,73 @@
+//! Actions, and what roles grant.
+//!
+//! Decides: which action a request is unless its route says otherwise. Trusts: `config::check`. Not here: which roles a caller has
+//! (`auth::role_table`).
+
+use hyper::Method;
+
+use crate::policy::route::Route;
+
+/// Where roles come from, and what each grants.
+#[derive(Debug)]
+pub struct Roles {
+    /// Path into the token's claims to a string or a list of strings. Default `app_metadata.roles`.
+    pub from: Vec<String>,
+    /// Roles given by the operator to subjects: (role, subjects).
+    pub list: Vec<(String, Vec<String>)>,
+    /// What each role may do. Default: `user: [read, write]`, `admin: ["*"]`. Every user has the role `user`.
+    pub grants: Vec<(String, Grants)>,
+}
+
+/// The actions of one role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grants {
+    /// `"*"`: every action.
+    All,
+    /// These actions.
+    Actions(Vec<Action>),
+}
+
+/// What a request does, such as `read`; `read:any` crosses ownership.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Action(String);
+
+impl Action {
+    /// Lower-case letters, digits and `_`, optionally followed by `:any`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let name = text.strip_suffix(":any").unwrap_or(text);
+        let valid = name.starts_with(|first: char| first.is_ascii_lowercase())
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+        valid.then(|| Self(text.to_owned()))
+    }
+
+    /// The name in the route map.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What a method does unless the route says otherwise.
+    pub fn of_method(method: &Method) -> &'static str {
+        match *method {
+            Method::GET | Method::HEAD | Method::OPTIONS => "read",
+            Method::DELETE => "delete",
+            _ => "write",
+        }
+    }
+
+    /// What a request to this route does: what the route says, or else by the method.
+    pub fn of<'a>(route: &'a Route, method: &Method) -> &'a str {
+        match &route.action {
+            Some(action) => action.as_str(),
+            None => Self::of_method(method),
+        }
+    }
+}
+
+/// A grant across ownership includes the grant on one's own.
+pub(crate) fn includes(granted: &[Action], action: &str) -> bool {
+    granted.iter().any(|granted| {
+        granted.as_str() == action || granted.as_str().strip_suffix(":any") == Some(action)
+    })
+}

@@ -1,0 +1,123 @@
+//! One verification key, and the algorithms that it may be used with.
+//!
+//! Decides: which algorithms fit a key. Trusts: the key set it came from. Not here: key sets (`keys`).
+
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, crypto};
+
+use crate::denial::{Denial, Reason};
+use crate::secrets::digest::{self, Digest};
+use crate::tokens::jws::Jws;
+
+/// One key that checks signatures.
+pub(super) struct Key {
+    /// Over the material, `kid` and binding: equal ids accept equal tokens. Not the thumbprint of RFC 7638, which is the same
+    /// for a key that was published anew for another algorithm.
+    pub(super) id: Digest,
+    pub(super) kid: Option<String>,
+    pub(super) bound: Bound,
+    pub(super) decoding: DecodingKey,
+}
+
+/// What a key may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bound {
+    /// This algorithm.
+    Only(Algorithm),
+    /// Any of the family that the issuer entry lists: an RSA key published without `alg`, or a secret.
+    Family(AlgorithmFamily),
+}
+
+impl Bound {
+    pub(super) fn fits(self, algorithm: Algorithm) -> bool {
+        match self {
+            Self::Only(only) => only == algorithm,
+            Self::Family(family) => family == algorithm.family(),
+        }
+    }
+}
+
+impl Key {
+    /// A key with the parts that make it up.
+    pub(super) fn new(
+        kid: Option<&str>,
+        bound: Bound,
+        decoding: DecodingKey,
+        material: &[&[u8]],
+    ) -> Self {
+        let binding = format!("{bound:?}");
+        let name = [
+            binding.as_bytes(),
+            kid.map_or(b"-", |_| b"+"),
+            kid.unwrap_or("").as_bytes(),
+        ];
+        let id = digest::of_parts(name.into_iter().chain(material.iter().copied()));
+        Self {
+            id,
+            kid: kid.map(str::to_owned),
+            bound,
+            decoding,
+        }
+    }
+
+    /// An HMAC key for `algorithms`. It must have at least the length of the longest hash (RFC 7518, section 3.2).
+    pub(super) fn secret(
+        kid: Option<&str>,
+        secret: &[u8],
+        algorithms: &[Algorithm],
+    ) -> Result<Self, String> {
+        let mut least = 0;
+        for algorithm in algorithms {
+            let length = hash_length(*algorithm)
+                .ok_or_else(|| format!("{algorithm:?} does not sign with a secret"))?;
+            least = least.max(length);
+        }
+        if secret.len() < least {
+            return Err(format!("the secret is shorter than {least} bytes"));
+        }
+        let bound = match algorithms {
+            [only] => Bound::Only(*only),
+            [] | [_, ..] => Bound::Family(AlgorithmFamily::Hmac),
+        };
+        Ok(Self::new(
+            kid,
+            bound,
+            DecodingKey::from_secret(secret),
+            &[secret],
+        ))
+    }
+
+    /// The name of key, `kid` and binding together.
+    pub(super) fn id(&self) -> &Digest {
+        &self.id
+    }
+
+    /// Checks the signature with the algorithm the token names, if it is the key's own.
+    pub(super) fn check(&self, jws: &Jws<'_>, algorithm: Algorithm) -> Result<(), Denial> {
+        if !self.bound.fits(algorithm) {
+            return Err(Reason::TokenAlgorithm.because(format!("no key for {algorithm:?}")));
+        }
+        match crypto::verify(
+            jws.signature,
+            jws.signed.as_bytes(),
+            &self.decoding,
+            algorithm,
+        ) {
+            Ok(true) => Ok(()),
+            // An error is a signature of an impossible form, or a key the library cannot use: no proof either way.
+            Ok(false) | Err(_) => Err(Reason::TokenSignature.into()),
+        }
+    }
+}
+
+fn hash_length(algorithm: Algorithm) -> Option<usize> {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "Algorithm is non-exhaustive"
+    )]
+    match algorithm {
+        Algorithm::HS256 => Some(32),
+        Algorithm::HS384 => Some(48),
+        Algorithm::HS512 => Some(64),
+        _ => None,
+    }
+}

@@ -1,0 +1,136 @@
+//! One HTTP/1.1 request on its way to some server.
+//!
+//! Decides: when to try again, by the table in `upstream`. Trusts: the exchange for what was sent. Not here: whether it may be forwarded.
+
+use hyper::Method;
+use tokio::time::{Instant, timeout_at};
+
+use crate::denial::{Denial, Reason};
+use crate::gateway::process::Process;
+use crate::upstream::exchange;
+use crate::upstream::http1::{AnswerHead, Malformed, Outgoing};
+use crate::upstream::lease::Lease;
+use crate::upstream::limits::{Failure, Limits};
+use crate::upstream::pool::Pool;
+
+/// One request on its way to some server.
+pub(super) struct Attempt<'a> {
+    pub(super) outgoing: Box<Outgoing>,
+    process: &'a Process,
+    upstream: &'a str,
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(outgoing: Box<Outgoing>, process: &'a Process, pool: &'a Pool) -> Self {
+        Self {
+            outgoing,
+            process,
+            upstream: &pool.config().name,
+        }
+    }
+
+    pub(super) async fn run(
+        &mut self,
+        pool: &Pool,
+        limits: &Limits,
+        began: Instant,
+    ) -> Result<(AnswerHead, Lease), Denial> {
+        let mut fresh = false;
+        loop {
+            let (mut lease, began) = self.connect(pool, fresh, limits, began).await?;
+            let sending = exchange::send(&mut lease, &mut self.outgoing, limits, began);
+            let failure = match sending.await {
+                Ok(head) => return Ok((head, lease)),
+                Err(failure) => failure,
+            };
+            // Only a kept connection can be stale.
+            let may_repeat = lease.reused
+                && match failure {
+                    Failure::Unsent => true,
+                    Failure::Silent => self.is_repeatable(),
+                    Failure::Broken
+                    | Failure::Protocol(_)
+                    | Failure::Upload(_)
+                    | Failure::FirstByteTimeout
+                    | Failure::TotalTimeout => false,
+                };
+            if !may_repeat {
+                return Err(denial(failure, &lease));
+            }
+            self.outgoing.rewind();
+            fresh = true;
+            self.process
+                .metrics()
+                .upstream_retries
+                .with_label_values(&[self.upstream])
+                .inc();
+        }
+    }
+
+    /// Each server once, then the last refusal. With the time since when the connection could be sent on.
+    async fn connect(
+        &self,
+        pool: &Pool,
+        fresh: bool,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<(Lease, Instant), Denial> {
+        let turn = pool.turn();
+        if !fresh && let Some(lease) = pool.take_kept(turn) {
+            return Ok((lease, now));
+        }
+        // Boxed, because most requests find a kept connection, and should not carry room for this along.
+        let lease = Box::pin(self.open(pool, turn, fresh, limits)).await?;
+        Ok((lease, Instant::now()))
+    }
+
+    async fn open(
+        &self,
+        pool: &Pool,
+        turn: usize,
+        fresh: bool,
+        limits: &Limits,
+    ) -> Result<Lease, Denial> {
+        let mut refusal = None;
+        for offset in 0..pool.len() {
+            if limits.is_over() {
+                return Err(Reason::UpstreamTotalTimeout.into());
+            }
+            let taking = pool.take(turn.wrapping_add(offset), fresh);
+            let taken = match limits.deadline {
+                None => taking.await,
+                Some(deadline) => timeout_at(deadline, taking)
+                    .await
+                    .map_err(|_| Reason::UpstreamTotalTimeout)?,
+            };
+            match taken {
+                Ok(lease) => return Ok(lease),
+                Err(denial) => refusal = Some(denial),
+            }
+        }
+        Err(refusal.unwrap_or_else(|| Reason::Internal.into()))
+    }
+
+    fn is_repeatable(&self) -> bool {
+        self.outgoing.upload().is_none()
+            && matches!(
+                *self.outgoing.method(),
+                Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
+            )
+    }
+}
+
+fn denial(failure: Failure, lease: &Lease) -> Denial {
+    let server = lease.server().to_string();
+    match failure {
+        Failure::Upload(fault) => fault.reason().into(),
+        Failure::Unsent | Failure::Silent | Failure::Broken => {
+            Reason::UpstreamClosed.because(server)
+        }
+        Failure::Protocol(Malformed(what)) => {
+            Reason::UpstreamProtocol.because(format!("{server}: {what}"))
+        }
+        Failure::FirstByteTimeout => Reason::UpstreamFirstByteTimeout.because(server),
+        Failure::TotalTimeout => Reason::UpstreamTotalTimeout.because(server),
+    }
+}
