@@ -20,6 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use foregate::auth::when::caller_fields;
 use foregate::clock;
 use foregate::config::{self, Loaded};
 use foregate::gateway::metrics::Metrics;
@@ -175,7 +176,7 @@ fn conditions(criterion: &mut Criterion) {
         path: PLAIN,
         host: "api.example.com",
         address: "203.0.113.9",
-        verified: Some(&verified),
+        caller: Some(caller_fields(&verified)),
         roles: &roles,
     };
     for (name, source) in [

@@ -8,8 +8,6 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::record::{Step, Verdict};
-
 /// The name of a member whose value is text, with everything around it that is the same in every line, so that it is copied in one
 /// piece.
 macro_rules! text_key {
@@ -117,31 +115,11 @@ impl<'a> Line<'a> {
         self.digits(value);
     }
 
-    /// What the layers said.
-    pub(crate) fn steps(&mut self, key: TextKey, steps: &[Step]) {
+    /// A member whose value is put together from our own words and from numbers.
+    #[inline]
+    pub(crate) fn parts(&mut self, key: TextKey, write: impl FnOnce(&mut Parts<'_>)) {
         self.out.extend_from_slice(key.0.as_bytes());
-        for (index, step) in steps.iter().enumerate() {
-            if index > 0 {
-                self.out.push(b' ');
-            }
-            self.out.extend_from_slice(step.layer.as_str().as_bytes());
-            self.out.push(b':');
-            match step.verdict {
-                Verdict::Off => self.out.extend_from_slice(b"off"),
-                Verdict::Idle => self.out.push(b'-'),
-                Verdict::Passed | Verdict::Denied(_) | Verdict::Waived(_) => {
-                    self.digits(u64::try_from(step.took.as_micros()).unwrap_or(u64::MAX));
-                }
-            }
-            match step.verdict {
-                Verdict::Off | Verdict::Idle | Verdict::Passed => {}
-                Verdict::Denied(_) => self.out.extend_from_slice(b":denied"),
-                Verdict::Waived(reason) => {
-                    self.out.extend_from_slice(b":waived:");
-                    self.out.extend_from_slice(reason.code().as_bytes());
-                }
-            }
-        }
+        write(&mut Parts(self.out));
         self.out.push(b'"');
     }
 
@@ -164,8 +142,25 @@ impl<'a> Line<'a> {
     }
 
     fn digits(&mut self, value: u64) {
+        Parts(self.out).number(value);
+    }
+}
+
+/// The value of a member that is being put together.
+pub(crate) struct Parts<'a>(&'a mut Vec<u8>);
+
+impl Parts<'_> {
+    /// Adds a word of ours, which needs no escapes.
+    #[inline]
+    pub(crate) fn word(&mut self, word: &'static str) {
+        self.0.extend_from_slice(word.as_bytes());
+    }
+
+    /// Adds a number in decimal digits.
+    #[inline]
+    pub(crate) fn number(&mut self, number: u64) {
         let mut buffer = itoa::Buffer::new();
-        self.out.extend_from_slice(buffer.format(value).as_bytes());
+        self.0.extend_from_slice(buffer.format(number).as_bytes());
     }
 }
 

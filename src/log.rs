@@ -9,10 +9,9 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use prometheus::IntCounter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
-
-use crate::gateway::metrics::Metrics;
 
 /// Batches that may wait. With batches of up to 128 KiB this bounds the memory at 32 MiB.
 const QUEUE: usize = 256;
@@ -88,8 +87,8 @@ impl Log {
         Ok(Self { queue })
     }
 
-    /// Hands lines over, or drops and counts them.
-    pub fn write(&self, lines: Vec<u8>, metrics: &Metrics) {
+    /// Hands lines over; where the writer is too far behind, drops them and counts them in `dropped`.
+    pub fn write(&self, lines: Vec<u8>, dropped: &IntCounter) {
         if let Err(error) = self.queue.try_send(Entry::Lines(lines)) {
             let lost = match error {
                 std::sync::mpsc::TrySendError::Full(Entry::Lines(lines))
@@ -99,9 +98,7 @@ impl Log {
                 std::sync::mpsc::TrySendError::Full(Entry::Flush(_))
                 | std::sync::mpsc::TrySendError::Disconnected(Entry::Flush(_)) => 0,
             };
-            metrics
-                .log_dropped
-                .inc_by(u64::try_from(lost).unwrap_or(u64::MAX));
+            dropped.inc_by(u64::try_from(lost).unwrap_or(u64::MAX));
         }
     }
 

@@ -198,12 +198,12 @@ fn readiness(process: &Process) -> Result<(), &'static str> {
 
 fn metrics(process: &Process) -> Response<Full<Bytes>> {
     let snapshot = process.snapshot();
-    let waived = snapshot.waived_layers(clock::unix_now());
+    let waived = snapshot.in_force().waived_layers(clock::unix_now());
     process.metrics().configured(snapshot.generation(), waived);
     for (issuer, age) in snapshot.tokens().key_ages(clock::unix_now()) {
         process.metrics().keys().set_age(issuer, age);
     }
-    match process.metrics().render(process.token_cache()) {
+    match process.metrics().render(&process.shared().token_cache) {
         Ok(text) => {
             let mut response = Response::new(Full::new(text.into()));
             let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

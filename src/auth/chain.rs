@@ -19,11 +19,11 @@ use super::role_table::RoleTable;
 use super::roles::Roles;
 use super::when::{Fits, When};
 use super::{Caller, Check, Inquiry, Layer};
-use crate::auth::snapshot::Snapshot;
 use crate::budget::Budget;
 use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::facts::{Facts, Touched};
+use crate::policy::in_force::InForce;
 use crate::policy::layers::WaivedMode;
 use crate::policy::route::{Access, Target};
 use crate::policy::upstream::Authorization;
@@ -60,12 +60,11 @@ impl Chain {
         sessions: Arc<Sessions>,
         facts: Arc<Facts>,
     ) -> Self {
-        let table = Arc::new(roles);
         Self {
-            identity: Identity::new(tokens, table.clone(), revocations, sessions),
+            identity: Identity::new(tokens, Arc::new(roles), revocations, sessions),
             identifiers: Identifiers,
             rest: Rest,
-            performance: Performance::new(facts, table.clone()),
+            performance: Performance::new(facts),
             roles: Roles,
             when: When,
             ownership: Ownership,
@@ -120,7 +119,7 @@ impl Chain {
         record: &mut Record,
     ) -> Result<(Informed, Proofs), Denial> {
         // All lookups at once, before anybody judges by them.
-        let budget = Budget::begin(record.lap(), request.snapshot().config().budget);
+        let budget = Budget::begin(record.lap(), request.in_force().config().budget);
         let given = (identified, budget);
         let informed = inquire(&self.performance, request, given, record).await?;
         let proofs = Proofs {
@@ -141,7 +140,7 @@ impl Chain {
         Touched::new(facts, facts.touched(informed.known(), subject))
     }
 
-    /// Judges again what stands since an earlier judgement, by this chain, whose configuration is `snapshot`'s.
+    /// Re-authorizes an open stream by this chain, which was built from `in_force`.
     ///
     /// # Errors
     ///
@@ -149,11 +148,11 @@ impl Chain {
     pub async fn judge_again(
         &self,
         standing: &Standing,
-        snapshot: Arc<Snapshot>,
+        in_force: Arc<InForce>,
     ) -> Result<Standing, Denial> {
         // The steps of the stream's record stay those it was let in by.
-        let mut record = standing.request().record_again(snapshot.clone());
-        let request = standing.request().reroute(snapshot, &mut record)?;
+        let mut record = standing.request().record_again(in_force.clone());
+        let request = standing.request().reroute(in_force, &mut record)?;
         let caller = self.identity.confirm(&request, standing.caller()).await?;
         self.let_stand(request, caller, record).await
     }
@@ -166,11 +165,11 @@ impl Chain {
     pub async fn judge_speaker(
         &self,
         standing: &Standing,
-        snapshot: Arc<Snapshot>,
+        in_force: Arc<InForce>,
         token: Option<&str>,
     ) -> Result<Standing, Denial> {
-        let mut record = standing.request().record_again(snapshot.clone());
-        let request = standing.request().reroute(snapshot, &mut record)?;
+        let mut record = standing.request().record_again(in_force.clone());
+        let request = standing.request().reroute(in_force, &mut record)?;
         let caller = self.identity.speaker(&request, standing.caller(), token);
         let caller = caller.await?;
         self.let_stand(request, caller, record).await
@@ -191,18 +190,6 @@ impl Chain {
         // What it wrote, it wrote when it began.
         let permit = Permit::new(request, Touched::nothing(), informed, proofs)?;
         Ok(Standing(permit.0))
-    }
-
-    /// Tells every layer how a request ended.
-    pub fn settle(&self, record: &Record) {
-        self.identity.settle(record);
-        self.identifiers.settle(record);
-        self.rest.settle(record);
-        self.performance.settle(record);
-        self.roles.settle(record);
-        self.when.settle(record);
-        self.ownership.settle(record);
-        self.lineage.settle(record);
     }
 }
 
@@ -325,7 +312,7 @@ impl Permit {
         let target = rule.target.ok_or(Reason::RouteDenied)?; // The router refuses this already; a net.
         let keeps_token = match target {
             Target::Upstream(index) => request
-                .snapshot()
+                .in_force()
                 .upstream(index)
                 .is_some_and(|upstream| upstream.authorization == Authorization::Keep),
             Target::Serve(what) => what.acts_for_caller(),
@@ -440,7 +427,7 @@ impl Standing {
             true => early,
             false => until,
         };
-        let sessions = &self.request().snapshot().config().sessions;
+        let sessions = &self.request().in_force().config().sessions;
         Some(until.min(live.until(sessions)))
     }
 }

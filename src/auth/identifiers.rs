@@ -61,7 +61,7 @@ impl Check for Identifiers {
         let rule = request.rule();
         let mut named = Vec::with_capacity(rule.resources.len());
         for demand in &rule.resources {
-            let config = request.snapshot().config();
+            let config = request.in_force().config();
             let kinds = &config.resources;
             let (id, outer) = match demand.of {
                 DemandOf::Caller => (config.facts.subject, None),
@@ -106,7 +106,7 @@ fn named_by_body(request: &Inbound, named: &mut Vec<Named>) -> Result<(), Denial
     for ids in &rule.body_ids {
         let wrong =
             |why: &str| Reason::IdentifierInvalid.because(format!("`{}` {why}", ids.written));
-        let kinds = &request.snapshot().config().resources;
+        let kinds = &request.in_force().config().resources;
         let kind = kinds.get(ids.kind).ok_or(Reason::Internal)?.id;
         let mut values = vec![body];
         for step in &ids.steps {

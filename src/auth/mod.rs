@@ -54,7 +54,6 @@ pub use chain::{Chain, Permit, Standing};
 
 use crate::denial::Denial;
 use crate::policy::layers::LayerName;
-use crate::record::Record;
 use crate::request::Inbound;
 
 /// One decision of the chain: a [`Check`], or an [`Inquiry`] where something may have to be waited for.
@@ -68,9 +67,6 @@ pub trait Layer {
     fn concerns(&self, _request: &Inbound) -> bool {
         true
     }
-
-    /// Learns from the outcome; called once after the answer or its cancellation, off the request's way.
-    fn settle(&self, _record: &Record) {}
 }
 
 /// A layer that judges by what it is given.

@@ -8,7 +8,6 @@
 use std::sync::Arc;
 
 use super::identifiers::Identified;
-use super::role_table::RoleTable;
 use super::{Caller, Inquiry, Layer};
 use crate::budget::Budget;
 use crate::denial::Denial;
@@ -22,7 +21,6 @@ use crate::request::Inbound;
 #[derive(Debug)]
 pub struct Performance {
     facts: Arc<Facts>,
-    roles: Arc<RoleTable>,
 }
 
 /// A caller, and what is known for judging what it asks. Only this step makes one.
@@ -50,9 +48,9 @@ impl Informed {
 }
 
 impl Performance {
-    /// Gathers these facts; `roles` tells what a request wants, and so how old a fact may be.
-    pub fn new(facts: Arc<Facts>, roles: Arc<RoleTable>) -> Self {
-        Self { facts, roles }
+    /// Gathers these facts.
+    pub fn new(facts: Arc<Facts>) -> Self {
+        Self { facts }
     }
 
     async fn gather(
@@ -66,7 +64,9 @@ impl Performance {
         let class = match rule.access {
             // Public to ask for; what is asked for has an owner all the same.
             Access::Public | Access::Deny => AccessClass::Read,
-            Access::Optional | Access::User => AccessClass::of(rule, request.method(), &self.roles),
+            Access::Optional | Access::User => {
+                AccessClass::of(rule, request.method(), &request.in_force().config().roles)
+            }
         };
         // Reading one thing may be writing another.
         let is_written = |named: &Named| !matches!(named.action.as_str(), "read" | "read:any");

@@ -148,14 +148,6 @@ impl RoleTable {
         roles.splice(..0, self.ordinary.names().iter().cloned());
         Arc::new(RoleSet::new(roles, &self.grants))
     }
-
-    /// Whether no role may do this but those that may do everything.
-    pub fn is_for_admins(&self, action: &str) -> bool {
-        !self.grants.values().any(|grants| match &**grants {
-            Grants::All => false,
-            Grants::Actions(actions) => includes(actions, action),
-        })
-    }
 }
 
 fn claim<'a>(claims: &'a serde_json::Map<String, Value>, path: &[String]) -> Option<&'a Value> {

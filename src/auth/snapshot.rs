@@ -1,139 +1,99 @@
-//! The configuration in force: one immutable value, taken once per request.
+//! What judges by one policy: the chain, the issuers, and what listeners need of it.
 //!
 //! Decides: nothing; it holds what was built from a checked configuration. Trusts: `config::check`. Not here: when it is replaced
-//! (`reload`).
+//! (`server::reload`).
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
 
 use crate::auth::Chain;
 use crate::auth::role_table::RoleTable;
 use crate::facts::{Facts, Shelf};
-use crate::gateway::metrics::{Metrics, RouteMetrics};
-use crate::listen::tls;
 use crate::policy::Config;
-use crate::policy::layers::{LayerName, WaivedMode};
-use crate::policy::route::{CredentialSource, Route};
-use crate::policy::router::{RouteTable, Selected};
-use crate::policy::upstream::Upstream;
+use crate::policy::in_force::InForce;
+use crate::record::metrics::{RequestMetrics, RouteMetrics};
 use crate::request::cors::Cors;
 use crate::revocation::Revocations;
 use crate::sessions::Sessions;
 use crate::tokens::{KeySources, Tokens, VerifiedCache};
 
-/// A configuration, ready to judge by.
+/// A policy, ready to authorize by.
 #[derive(Debug)]
 pub struct Snapshot {
-    generation: u64,
-    digest: [u8; 32],
-    config: Config,
-    hosts: HashSet<String>,
-    routes: RouteTable,
+    in_force: Arc<InForce>,
     chain: Chain,
     tokens: Arc<Tokens>,
     cors: Option<Cors>,
-    query_credentials: Vec<String>,
     route_metrics: Vec<RouteMetrics>,
-    /// One entry per listener; `None` where it does not speak TLS.
-    tls: Vec<Option<Arc<rustls::ServerConfig>>>,
+    tls: ListenerTls,
+}
+
+/// TLS of each listener, in the order of the configuration; `None` where a listener does not speak it.
+pub type ListenerTls = Vec<Option<Arc<rustls::ServerConfig>>>;
+
+/// What outlives a configuration: caches, fetched keys, the list of revocations and the sessions.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// Verified tokens.
+    pub token_cache: Arc<VerifiedCache>,
+    /// Fetched keys.
+    pub key_sources: Arc<KeySources>,
+    /// The list of revocations.
+    pub revocations: Arc<Revocations>,
+    /// The sessions behind cookies.
+    pub sessions: Arc<Sessions>,
+    /// Cached facts.
+    pub facts: Arc<Shelf>,
+    /// Metrics of requests.
+    pub requests: Arc<RequestMetrics>,
 }
 
 impl Snapshot {
-    /// Builds a snapshot. Nothing in it depends on the one before, except that caches and fetched keys are shared.
+    /// Builds what judges by `in_force`. Nothing in it depends on the snapshot before, except through what is `shared`.
     ///
     /// # Errors
     ///
-    /// What only building can find: keys without a usable one, paths the router cannot hold, TLS that rustls refuses.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "each is one thing that configurations share; a struct of them would be `Process`"
-    )]
-    pub fn build(
-        config: Config,
-        digest: [u8; 32],
-        generation: u64,
-        metrics: &Metrics,
-        cache: &Arc<VerifiedCache>,
-        keys: &KeySources,
-        revocations: &Arc<Revocations>,
-        sessions: &Arc<Sessions>,
-        shelf: &Arc<Shelf>,
-    ) -> anyhow::Result<Self> {
-        let tokens = Arc::new(
-            Tokens::new(&config.tokens, cache.clone(), keys)
-                .map_err(|problem| anyhow!("tokens: {problem}"))?,
+    /// An issuer without a usable key.
+    pub fn build(in_force: InForce, tls: ListenerTls, shared: &Shared) -> anyhow::Result<Self> {
+        let config = in_force.config();
+        let tokens = Tokens::new(
+            &config.tokens,
+            shared.token_cache.clone(),
+            &shared.key_sources,
         );
-        let routes = RouteTable::new(&config).map_err(|problem| anyhow!("routes: {problem}"))?;
-        let tls = config
-            .listen
-            .iter()
-            .map(|listen| {
-                tls::server_config(&listen.kind)
-                    .with_context(|| format!("listen {}", listen.address))
-            })
-            .collect::<anyhow::Result<_>>()?;
-        let mut query_credentials: Vec<String> = config
-            .routes
-            .iter()
-            .flat_map(|route| &route.credentials)
-            .filter_map(|source| match source {
-                CredentialSource::Query(name) => Some(name.clone()),
-                CredentialSource::Bearer | CredentialSource::Cookie => None,
-            })
-            .collect();
-        query_credentials.sort_unstable();
-        query_credentials.dedup();
+        let tokens = Arc::new(tokens.map_err(|problem| anyhow!("tokens: {problem}"))?);
         Ok(Self {
-            generation,
-            digest,
-            hosts: config.hosts.iter().cloned().collect(),
-            routes,
             chain: Chain::new(
                 tokens.clone(),
                 RoleTable::new(&config.roles),
-                revocations.clone(),
-                sessions.clone(),
-                Arc::new(Facts::new(&config, shelf.clone())),
+                shared.revocations.clone(),
+                shared.sessions.clone(),
+                Arc::new(Facts::new(config, shared.facts.clone())),
             ),
             tokens,
             cors: config.cors.as_ref().map(Cors::new),
-            query_credentials,
-            route_metrics: metrics.routes(&config),
+            route_metrics: shared.requests.routes(config),
             tls,
-            config,
+            in_force: Arc::new(in_force),
         })
     }
 
-    /// The number of this configuration; the first is 1.
-    pub fn generation(&self) -> u64 {
-        self.generation
+    /// The policy that requests keep.
+    pub fn in_force(&self) -> &Arc<InForce> {
+        &self.in_force
     }
 
-    /// The digest of everything the configuration was read from.
-    pub fn digest(&self) -> &[u8; 32] {
-        &self.digest
+    /// The number of the configuration; the first is 1.
+    pub fn generation(&self) -> u64 {
+        self.in_force.generation()
     }
 
     /// The checked configuration.
     pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// Whether the host is served.
-    pub fn serves_host(&self, name: &str) -> bool {
-        self.hosts.is_empty() || self.hosts.contains(name)
-    }
-
-    /// The routers.
-    pub fn routes(&self) -> &RouteTable {
-        &self.routes
-    }
-
-    /// A selected route.
-    pub fn route(&self, selected: Selected) -> Option<&Route> {
-        self.config.routes.get(selected.route)
+        self.in_force.config()
     }
 
     /// The layers.
@@ -141,65 +101,57 @@ impl Snapshot {
         &self.chain
     }
 
-    /// The issuers.
-    pub fn tokens(&self) -> &Tokens {
+    /// The issuers whose tokens prove a caller.
+    pub fn tokens(&self) -> &Arc<Tokens> {
         &self.tokens
     }
 
-    /// The cross-origin rules.
+    /// The cross-origin rules, if any origin is allowed.
     pub fn cors(&self) -> Option<&Cors> {
         self.cors.as_ref()
     }
 
-    /// Query keys that some route reads as a credential.
-    pub fn query_credentials(&self) -> &[String] {
-        &self.query_credentials
-    }
-
-    /// Metric handles of a route.
+    /// Metric handles of a route, by its index.
     pub fn route_metrics(&self, route: usize) -> Option<&RouteMetrics> {
         self.route_metrics.get(route)
     }
 
-    /// TLS of a listener.
+    /// TLS of a listener, by its index.
     pub fn tls(&self, listener: usize) -> Option<&Arc<rustls::ServerConfig>> {
         self.tls.get(listener)?.as_ref()
     }
-
-    /// An upstream.
-    pub fn upstream(&self, index: usize) -> Option<&Upstream> {
-        self.config.upstreams.get(index)
-    }
-
-    /// How many layers are waived now, over all routes.
-    pub fn waived_layers(&self, now: i64) -> usize {
-        self.config
-            .routes
-            .iter()
-            .flat_map(|route| &route.waived)
-            .filter(|waiver| waiver.until > now)
-            .count()
-    }
 }
 
-impl Route {
-    /// Whether a request here may name things that somebody owns.
-    pub fn names_things(&self) -> bool {
-        !self.resources.is_empty() || !self.body_ids.is_empty()
+/// The snapshot in force. Replacing it leaves running requests with theirs.
+#[derive(Debug)]
+pub struct CurrentSnapshot {
+    snapshot: ArcSwap<Snapshot>,
+    generation: watch::Sender<u64>,
+}
+
+impl CurrentSnapshot {
+    /// Puts the first one into force.
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self {
+            generation: watch::Sender::new(snapshot.generation()),
+            snapshot: ArcSwap::from_pointee(snapshot),
+        }
     }
 
-    /// Whether a query key is a credential here.
-    pub fn reads_query(&self, name: &str) -> bool {
-        self.credentials
-            .iter()
-            .any(|source| matches!(source, CredentialSource::Query(key) if key == name))
+    /// The snapshot in force. A request takes it once.
+    pub fn get(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
     }
 
-    /// How a layer is waived here at this time, if it is.
-    pub fn waived(&self, layer: LayerName, now: i64) -> Option<WaivedMode> {
-        self.waived
-            .iter()
-            .find(|waiver| waiver.layer == layer && waiver.until > now)
-            .map(|waiver| waiver.mode)
+    /// Puts another one into force, and says so to those who wait for it.
+    pub fn replace(&self, snapshot: Snapshot) {
+        let generation = snapshot.generation();
+        self.snapshot.store(Arc::new(snapshot));
+        self.generation.send_replace(generation);
+    }
+
+    /// Changes when another configuration is in force: open streams are then authorized again.
+    pub fn generations(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
     }
 }

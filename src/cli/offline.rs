@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use crate::auth::snapshot::Snapshot;
+use crate::auth::snapshot::{Shared, Snapshot};
 use crate::clock;
 use crate::config::Loaded;
 use crate::facts::Shelf;
 use crate::gateway::metrics::Metrics;
 use crate::revocation::{Follower, Revocations};
+use crate::server::reload;
 use crate::sessions::Sessions;
 use crate::store::{Memory, Store};
 use crate::tokens::{KeySources, VerifiedCache};
@@ -21,10 +22,8 @@ use crate::tokens::{KeySources, VerifiedCache};
 ///
 /// It cannot be put into force.
 pub(super) fn snapshot(loaded: Loaded, records: usize) -> anyhow::Result<(Snapshot, Follower)> {
-    let cache = Arc::new(VerifiedCache::new(loaded.config.token_cache));
     let store: Arc<dyn Store> = Arc::new(Memory::new(records, clock::unix_now));
     let metrics = Metrics::new()?;
-    let keys = KeySources::new(metrics.keys().clone());
     let (revocations, follower) = Revocations::new(store.clone(), 1, metrics.revocations.clone());
     let sessions = Sessions::new(
         &loaded.config,
@@ -34,17 +33,14 @@ pub(super) fn snapshot(loaded: Loaded, records: usize) -> anyhow::Result<(Snapsh
         metrics.sessions.clone(),
         clock::unix_millis,
     )?;
-    let shelf = Shelf::new(store, false, None, metrics.facts.clone());
-    let snapshot = Snapshot::build(
-        loaded.config,
-        loaded.digest,
-        1,
-        &metrics,
-        &cache,
-        &keys,
-        &revocations,
-        &sessions,
-        &shelf,
-    )?;
+    let shared = Shared {
+        token_cache: Arc::new(VerifiedCache::new(loaded.config.token_cache)),
+        key_sources: Arc::new(KeySources::new(metrics.keys().clone())),
+        revocations,
+        sessions,
+        facts: Shelf::new(store, false, None, metrics.facts.clone()),
+        requests: metrics.requests.clone(),
+    };
+    let snapshot = reload::build(loaded.config, loaded.digest, 1, &shared)?;
     Ok((snapshot, follower))
 }

@@ -3,7 +3,10 @@
 //! Decides: which gRPC status a refusal has. Trusts: the content type. Not here: messages, which are never looked at.
 
 use hyper::StatusCode;
-use hyper::header::{self, HeaderMap};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Whether a message says that it is gRPC. Not gRPC-Web, which has no trailers and reads HTTP statuses.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
@@ -35,8 +38,16 @@ pub fn code(status: StatusCode) -> u8 {
     }
 }
 
+/// Writes `grpc-status` and `grpc-message`, as head or as trailers.
+pub(crate) fn write_status(fields: &mut HeaderMap, status: StatusCode, message: &str) {
+    fields.insert(STATUS, HeaderValue::from(u16::from(code(status))));
+    if let Ok(message) = HeaderValue::from_str(&escaped(message)) {
+        fields.insert(MESSAGE, message);
+    }
+}
+
 /// Printable ASCII but `%` stands for itself.
-pub(crate) fn escaped(message: &str) -> String {
+fn escaped(message: &str) -> String {
     let mut escaped = String::with_capacity(message.len());
     for byte in message.bytes() {
         match byte {

@@ -4,13 +4,14 @@
 //! the client; an answer says no more than the public code allows. Not here: headers that every answer has (`gateway`).
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::Method;
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::gateway::connection::StreamSlot;
+use crate::gateway::connection::{ConnectionState, StreamSlot};
 use crate::record::End;
 use crate::record::stream::Cause;
 use crate::record::trail::Trail;
@@ -76,11 +77,15 @@ impl Answer {
     }
 
     /// Attaches the record, which is finished when the body is.
-    pub(crate) fn followed_by(mut self, mut trail: Trail) -> Self {
+    pub(crate) fn followed_by(
+        mut self,
+        mut trail: Trail,
+        connection: &Rc<ConnectionState>,
+    ) -> Self {
         if let Content::Tunnel(opening) = &mut self.content {
             if let Some(opening) = opening.take() {
-                let connection = trail.connection().clone();
-                connection.open_tunnel(Tunnel::begin(*opening, trail));
+                let streams = connection.gateway().streams();
+                connection.open_tunnel(Tunnel::begin(*opening, streams, trail));
             }
             return self;
         }
@@ -91,9 +96,9 @@ impl Answer {
         if self.is_end_stream() {
             trail.end = End::Complete;
         } else {
-            self.slot = Some(trail.connection().open_stream());
+            self.slot = Some(connection.open_stream());
             if let Some(streaming) = &mut self.streaming {
-                streaming.begin(&trail);
+                streaming.begin(connection.gateway().streams());
                 trail.stream = streaming.ends_by(Cause::ClientGone);
             }
         }

@@ -8,7 +8,12 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use hyper::{Method, Version};
+
+use crate::gateway::{Gateway, Snapshot};
 use crate::policy::listen::Connections;
+use crate::record::Record;
+use crate::record::trail::{Finish, Trail};
 use crate::request;
 use crate::streams::Tunnel;
 
@@ -36,6 +41,7 @@ const LOOK_MILLIS: u64 = 100;
 /// What is known of a connection while it lives. Times are those of the [`LookClock`].
 #[derive(Debug)]
 pub struct ConnectionState {
+    gateway: Rc<Gateway>,
     facts: request::Connection,
     limits: Limits,
     clock: LookClock,
@@ -94,11 +100,13 @@ impl Limits {
 
 impl ConnectionState {
     pub(crate) fn new(
+        gateway: Rc<Gateway>,
         facts: request::Connection,
         limits: &Connections,
         clock: LookClock,
     ) -> Rc<Self> {
         Rc::new(Self {
+            gateway,
             facts,
             limits: Limits::new(limits),
             began: clock.now(),
@@ -179,17 +187,29 @@ impl ConnectionState {
         &self.facts
     }
 
-    /// A head is complete.
-    pub(crate) fn request_began(&self) {
+    /// The gateway of the worker that drives the connection.
+    pub(crate) fn gateway(&self) -> &Rc<Gateway> {
+        &self.gateway
+    }
+
+    /// Opens the trail of a request whose head is complete.
+    pub(crate) fn begin(
+        self: &Rc<Self>,
+        snapshot: &Snapshot,
+        method: &Method,
+        version: Version,
+    ) -> Trail {
         self.running.set(self.running.get() + 1);
         self.head_since.set(None);
+        let in_force = snapshot.in_force().clone();
+        Trail::begin(self.clone(), in_force, method.clone(), version)
     }
 
     /// A request is over; `answered` if its answer began.
     ///
     /// A client that lets requests be forwarded only to reset them makes the upstream work for nothing (as in CVE-2023-44487, but behind
     /// the limit that hyper keeps). After as many in a row as `h2_resets` the connection may finish what runs, and no more.
-    pub(crate) fn request_ended(&self, answered: bool, limit: usize) {
+    fn request_ended(&self, answered: bool, limit: usize) {
         self.aborted
             .set(if answered { 0 } else { self.aborted.get() + 1 });
         if self.is_h2.get() && self.aborted.get() > limit {
@@ -290,6 +310,14 @@ impl ConnectionState {
             .flatten()
             .flatten()
             .any(|since| self.has_passed(*since, limit))
+    }
+}
+
+impl Finish for ConnectionState {
+    fn finish(&self, record: Box<Record>) {
+        let limit = record.in_force.config().connections.h2_resets;
+        self.request_ended(record.status.is_some(), limit);
+        self.gateway.finish(record);
     }
 }
 

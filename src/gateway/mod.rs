@@ -10,6 +10,7 @@
 
 pub mod answer;
 pub mod connection;
+mod forward;
 pub mod metrics;
 pub mod process;
 pub(crate) mod refuse;
@@ -31,14 +32,15 @@ use crate::denial::dialect::Dialect;
 use crate::denial::{Denial, Reason};
 use crate::gateway::connection::ConnectionState;
 use crate::panics::caught;
+use crate::policy::in_force::InForce;
 use crate::policy::route::Target;
-use crate::record::trail::Trail;
 use crate::record::{Decision, Record};
 use crate::request::body::Body;
-use crate::request::{Connection, Head, Inbound, cors};
+use crate::request::cors::{self, Cors};
+use crate::request::{Connection, Head, Inbound};
 use crate::streams::Streams;
 use crate::tokens::Recent;
-use crate::upstream::{self, Pools};
+use crate::upstream::Pools;
 use answer::Answer;
 use process::Process;
 
@@ -63,9 +65,13 @@ impl Gateway {
     /// The gateway of one worker out of `workers`.
     pub fn new(process: Arc<Process>, worker: usize, workers: usize) -> Rc<Self> {
         Rc::new(Self {
-            streams: Streams::new(process.clone()),
+            streams: Streams::new(
+                process.current().clone(),
+                process.shared().revocations.clone(),
+                process.metrics().streams.clone(),
+            ),
+            pools: Pools::new(worker, workers, process.metrics().upstreams.clone()),
             process,
-            pools: Pools::new(worker, workers),
             recent: Rc::default(),
             ended: RefCell::default(),
             lines: RefCell::default(),
@@ -80,49 +86,48 @@ impl Gateway {
         connection: Rc<ConnectionState>,
     ) -> Response<Answer> {
         let snapshot = self.process.snapshot();
-        let mut trail = Trail::begin(
-            self.clone(),
-            connection,
-            snapshot.clone(),
-            request.method().clone(),
-            request.version(),
-        );
+        let mut trail = connection.begin(&snapshot, request.method(), request.version());
         trail.dialect = Dialect::of(request.headers());
         let origin = snapshot
             .cors()
             .and_then(|_| request.headers().get(header::ORIGIN).cloned());
         let outcome = {
-            let judged = pin!(self.serve(request, snapshot.clone(), &mut trail));
+            let judged = pin!(self.serve(request, &snapshot, connection.facts(), &mut trail));
             caught(judged)
                 .await
                 .unwrap_or_else(|panic| Err(Reason::Internal.because(panic)))
         };
         let mut response = outcome.unwrap_or_else(|denial| refuse::refuse(denial, &mut trail));
-        self.finish_head(&mut response, origin.as_ref(), &snapshot, &mut trail);
-        response.map(|answer| answer.followed_by(trail))
+        self.finish_head(
+            &mut response,
+            origin.as_ref(),
+            snapshot.cors(),
+            &connection,
+            &mut trail,
+        );
+        response.map(|answer| answer.followed_by(trail, &connection))
     }
 
     async fn serve(
         &self,
         request: Box<Request<Incoming>>,
-        snapshot: Arc<Snapshot>,
-        trail: &mut Trail,
+        snapshot: &Snapshot,
+        connection: &Connection,
+        record: &mut Record,
     ) -> Result<Response<Answer>, Denial> {
         let (parts, body) = request.into_parts();
-        let connection = trail.connection().clone();
-        let body = Body::Streamed(body);
-        let read = read(parts, Some(body), connection.facts(), &snapshot, trail)?;
-        let Some(request) = read else {
-            trail.decision = Decision::Preflight;
-            return Ok(refuse::no_content());
+        let body = Some(Body::Streamed(body));
+        let Some(request) = accept(parts, body, connection, snapshot.in_force(), record)? else {
+            return Ok(refuse::preflight(record));
         };
-        let permit = snapshot.chain().authorize(request, trail).await?;
-        trail.decision = Decision::Permit;
+        let permit = snapshot.chain().authorize(request, record).await?;
+        record.decision = Decision::Permit;
         match permit.target() {
             Target::Upstream(_) => {
-                upstream::forward(&self.pools, &self.process, permit, trail).await
+                let facts = snapshot.chain().facts();
+                forward::forward(&self.pools, facts, permit, record).await
             }
-            Target::Serve(what) => serve::serve(&self.process, permit, what).await,
+            Target::Serve(what) => serve::serve(&self.process, snapshot, permit, what).await,
         }
     }
 
@@ -131,27 +136,28 @@ impl Gateway {
         &self,
         response: &mut Response<Answer>,
         origin: Option<&HeaderValue>,
-        snapshot: &Snapshot,
-        trail: &mut Trail,
+        cors: Option<&Cors>,
+        connection: &ConnectionState,
+        record: &mut Record,
     ) {
-        let version = trail.version;
-        let over_tls = trail.connection().facts().over_tls;
-        let id = trail.id.clone();
-        trail.note_answer();
-        trail.status = Some(response.status());
+        let version = record.version;
+        let over_tls = connection.facts().over_tls;
+        let id = record.id.clone();
+        record.note_answer();
+        record.status = Some(response.status());
         let is_tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
         // The upstream saw a token, for which no shared cache may keep an answer unless it is told to (RFC 9111, section 3.5). The
         // client sent a cookie, for which one might.
-        if trail.by_cookie && !headers.contains_key(header::CACHE_CONTROL) {
+        if record.by_cookie && !headers.contains_key(header::CACHE_CONTROL) {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
         }
         if over_tls {
             headers.insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
         }
-        if let Some(cors) = snapshot.cors() {
-            cors.write(headers, origin, trail.decision == Decision::Preflight);
+        if let Some(cors) = cors {
+            cors.write(headers, origin, record.decision == Decision::Preflight);
         }
         // While draining, a kept connection would only be cut later; say so now. HTTP/2 has GOAWAY for this.
         if version < Version::HTTP_2 && !is_tunnel && self.process.is_draining() {
@@ -195,23 +201,15 @@ impl Gateway {
 
     fn settle_each(&self, ended: &[Box<Record>]) {
         let timestamp = clock::timestamp();
+        let snapshot = self.process.current().get();
+        let requests = &self.process.shared().requests;
         for record in ended {
-            self.settle_one(record, &timestamp);
+            let is_current = record.in_force.generation() == snapshot.generation();
+            let index = record.route.filter(|_| is_current);
+            let route = index.and_then(|index| snapshot.route_metrics(index));
+            requests.finish(record, route);
+            record.write_line(&timestamp, &mut self.lines.borrow_mut());
         }
-    }
-
-    fn settle_one(&self, record: &Record, timestamp: &str) {
-        use crate::record::End;
-        let metrics = self.process.metrics();
-        metrics.finish(record);
-        match record.end {
-            // What this gateway ended is counted with the streams.
-            End::Complete | End::Ended => {}
-            End::ClientGone => metrics.client_gone.inc(),
-            End::UpstreamFailed => metrics.upstream_failed.inc(),
-        }
-        record.snapshot.chain().settle(record);
-        record.write_line(timestamp, &mut self.lines.borrow_mut());
     }
 
     /// Lines go to the log in batches: at once when there are many, else when the worker looks around.
@@ -228,7 +226,9 @@ impl Gateway {
         if room > 0 {
             // The next lines will be about as many, and should not be moved each time they have grown.
             let lines = self.lines.replace(Vec::with_capacity(room + room / 8));
-            self.process.log().write(lines, self.process.metrics());
+            self.process
+                .log()
+                .write(lines, &self.process.metrics().log_dropped);
         }
     }
 
@@ -255,19 +255,19 @@ impl Gateway {
 
 /// From bytes to a canonical request with its route, or to nothing for a CORS preflight, which no layer judges. Also what `foregate test` asks,
 /// which has no connection.
-pub(crate) fn read(
+pub(crate) fn accept(
     parts: Parts,
     body: Option<Body>,
     connection: &Connection,
-    snapshot: &Arc<Snapshot>,
+    in_force: &Arc<InForce>,
     record: &mut Record,
 ) -> Result<Option<Inbound>, Denial> {
-    let head = Head::read(parts, connection, snapshot, record)?;
+    let head = Head::read(parts, connection, in_force, record)?;
     // Before a route is chosen, so that a preflight tells nothing about which paths exist.
     if cors::is_preflight(&head) {
         return Ok(None);
     }
-    Inbound::route(head, body, snapshot.clone(), record).map(Some)
+    Inbound::route(head, body, in_force.clone(), record).map(Some)
 }
 
 impl Drop for Gateway {

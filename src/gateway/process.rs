@@ -1,43 +1,28 @@
-//! What the workers of one process share.
-//!
-//! Decides: nothing. Trusts: `server`, which puts it together. Not here: anything that only one worker or one request needs.
+//! What the workers of one process share. A request reads it without a global lock: the caches of tokens and sessions and the list of
+//! revocations lock one shard, labelled counters one map, each for a look-up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, MutexGuard, watch};
 
-use crate::auth::snapshot::Snapshot;
+use crate::auth::snapshot::{CurrentSnapshot, Shared, Snapshot};
 use crate::database::Database;
 use crate::facts::schema::Queries;
 use crate::facts::trigger_coverage::Asked;
 use crate::gateway::metrics::Metrics;
 use crate::log::Log;
 use crate::revocation::Revocations;
-use crate::sessions::Sessions;
-use crate::sign_in::throttle::Throttle;
-use crate::sign_in::{IdentityServer, Later, Refresh};
+use crate::sign_in;
 use crate::store::Store;
-use crate::tokens::{KeySources, VerifiedCache};
 
-/// Shared state. A request reads it without a global lock: the caches of tokens and sessions and the list of revocations lock one shard, labelled counters one
-/// map, each for a look-up.
+/// Shared state of all workers, of the admin listener and of reloads.
 #[derive(Debug)]
 pub struct Process {
-    snapshot: ArcSwap<Snapshot>,
-    generation: watch::Sender<u64>,
+    current: Arc<CurrentSnapshot>,
+    shared: Shared,
+    sign_in: Arc<sign_in::Context>,
     metrics: Arc<Metrics>,
-    token_cache: Arc<VerifiedCache>,
-    key_sources: Arc<KeySources>,
-    revocations: Arc<Revocations>,
-    sessions: Arc<Sessions>,
-    store: Arc<dyn Store>,
-    database: Option<Database>,
-    identity: Option<IdentityServer>,
-    refresh: Option<Refresh>,
-    throttle: Arc<Throttle>,
-    later: Later,
     log: Log,
     queries: watch::Sender<Queries>,
     draining: AtomicBool,
@@ -45,40 +30,19 @@ pub struct Process {
 }
 
 impl Process {
-    /// Puts the shared state together.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "each is one thing that workers share; a struct of them would be this one again"
-    )]
+    /// Puts the first snapshot, which was built from `shared`, into force.
     pub fn new(
         snapshot: Snapshot,
+        shared: Shared,
+        sign_in: sign_in::Context,
         metrics: Arc<Metrics>,
-        token_cache: Arc<VerifiedCache>,
-        key_sources: Arc<KeySources>,
-        revocations: Arc<Revocations>,
-        sessions: Arc<Sessions>,
-        store: Arc<dyn Store>,
-        database: Option<Database>,
-        identity: Option<IdentityServer>,
-        refresh: Option<Refresh>,
-        throttle: Arc<Throttle>,
-        later: Later,
         log: Log,
     ) -> Self {
         Self {
-            generation: watch::Sender::new(snapshot.generation()),
-            snapshot: ArcSwap::from_pointee(snapshot),
+            current: Arc::new(CurrentSnapshot::new(snapshot)),
+            shared,
+            sign_in: Arc::new(sign_in),
             metrics,
-            token_cache,
-            key_sources,
-            revocations,
-            sessions,
-            store,
-            database,
-            identity,
-            refresh,
-            throttle,
-            later,
             log,
             queries: watch::Sender::new(Queries::Unasked),
             draining: AtomicBool::new(false),
@@ -86,24 +50,21 @@ impl Process {
         }
     }
 
-    /// The configuration in force. A request takes it once.
+    /// The snapshot in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.load_full()
+        self.current.get()
+    }
+
+    /// Where the snapshot in force is, for those who wait for another one.
+    pub fn current(&self) -> &Arc<CurrentSnapshot> {
+        &self.current
     }
 
     /// Puts another configuration into force. Requests that run keep theirs.
     pub fn replace(&self, snapshot: Snapshot) {
-        let generation = snapshot.generation();
-        self.sessions.configure(snapshot.config());
-        let shelf = snapshot.chain().facts().shelf();
-        shelf.asks(Asked::all(snapshot.config()));
-        self.snapshot.store(Arc::new(snapshot));
-        self.generation.send_replace(generation);
-    }
-
-    /// Changes when another configuration is in force: what was let in by the one before asks again.
-    pub fn generations(&self) -> watch::Receiver<u64> {
-        self.generation.subscribe()
+        self.shared.sessions.configure(snapshot.config());
+        self.shared.facts.asks(Asked::all(snapshot.config()));
+        self.current.replace(snapshot);
     }
 
     /// Held while a configuration is read and put into force. Blocks, so not for a runtime's own threads.
@@ -111,59 +72,34 @@ impl Process {
         self.reloading.blocking_lock()
     }
 
-    /// The metrics.
+    /// What outlives a configuration.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// What sign-in routes work with.
+    pub fn sign_in(&self) -> &Arc<sign_in::Context> {
+        &self.sign_in
+    }
+
+    /// The metrics of the process.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
-    /// Verified tokens.
-    pub fn token_cache(&self) -> &Arc<VerifiedCache> {
-        &self.token_cache
-    }
-
-    /// Fetched keys.
-    pub fn key_sources(&self) -> &Arc<KeySources> {
-        &self.key_sources
-    }
-
-    /// What is revoked.
+    /// The list of revocations.
     pub fn revocations(&self) -> &Arc<Revocations> {
-        &self.revocations
+        &self.shared.revocations
     }
 
-    /// Who is signed in.
-    pub fn sessions(&self) -> &Arc<Sessions> {
-        &self.sessions
-    }
-
-    /// What is shared with other replicas.
+    /// What replicas share.
     pub fn store(&self) -> &Arc<dyn Store> {
-        &self.store
+        &self.sign_in.store
     }
 
     /// The operator's database, if there is one.
     pub fn database(&self) -> Option<&Database> {
-        self.database.as_ref()
-    }
-
-    /// The identity server, if there is one.
-    pub fn identity(&self) -> Option<&IdentityServer> {
-        self.identity.as_ref()
-    }
-
-    /// Refreshes at the identity server, if there is one.
-    pub fn refresh(&self) -> Option<&Refresh> {
-        self.refresh.as_ref()
-    }
-
-    /// How often somebody may try to sign in.
-    pub fn throttle(&self) -> &Arc<Throttle> {
-        &self.throttle
-    }
-
-    /// What the identity server is told behind answers.
-    pub fn later(&self) -> &Later {
-        &self.later
+        self.sign_in.database.as_ref()
     }
 
     /// The log.

@@ -7,22 +7,21 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use crate::denial::dialect::{Dialect, Written};
-use crate::denial::{Denial, Extra, Reason};
+use crate::denial::{Denial, Extra, Reason, grpc};
 use crate::gateway::answer::Answer;
-use crate::record::trail::Trail;
-use crate::streams::grpc;
+use crate::record::{Decision, Record};
 
 /// The answer to a refused request; notes the refusal in the record.
-pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
+pub(crate) fn refuse(denial: Denial, record: &mut Record) -> Response<Answer> {
     let Denial {
         reason,
         detail,
         extra,
     } = denial;
-    trail.reason = Some(reason);
-    trail.detail = detail;
-    if trail.dialect == Dialect::Grpc {
-        return grpc::refusal(reason.status(), public_wording(reason));
+    record.reason = Some(reason);
+    record.detail = detail;
+    if record.dialect == Dialect::Grpc {
+        return over_grpc(reason.status(), public_wording(reason));
     }
     let errors = match &extra {
         Extra::Fields(errors) => errors.as_slice(),
@@ -33,10 +32,10 @@ pub(crate) fn refuse(denial: Denial, trail: &mut Trail) -> Response<Answer> {
         | Extra::Limited { .. } => &[],
     };
     let mut fields = HeaderMap::new();
-    let id = trail.id.to_str().unwrap_or_default();
+    let id = record.id.to_str().unwrap_or_default();
     let sentence = public_wording(reason);
     let Written { content_type, body } =
-        trail
+        record
             .dialect
             .write(reason, sentence, errors, id, &mut fields);
     let length = HeaderValue::from(body.len());
@@ -130,11 +129,25 @@ fn challenge(reason: Reason) -> HeaderValue {
 }
 
 /// The answer to a CORS preflight, alike for every path; `cors` adds what the origin may do.
-pub(crate) fn no_content() -> Response<Answer> {
+pub(super) fn preflight(record: &mut Record) -> Response<Answer> {
+    record.decision = Decision::Preflight;
     let mut response = Response::new(Answer::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
         .headers_mut()
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A refusal of a gRPC call. It has no message, so its head is its trailers.
+fn over_grpc(status: StatusCode, message: &str) -> Response<Answer> {
+    let mut response = Response::new(Answer::empty());
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/grpc"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    grpc::write_status(headers, status, message);
     response
 }

@@ -3,12 +3,11 @@
 //! Decides: what `health` says; for the others, who answers. Trusts: the permit, without which nobody is answered. Not here: signing in
 //! (`identity::endpoints`), and the identity server's own paths (`identity::door`).
 
-use std::sync::Arc;
-
 use hyper::Response;
 use hyper::header::{self, HeaderValue};
 
 use crate::auth::Permit;
+use crate::auth::snapshot::Snapshot;
 use crate::denial::Denial;
 use crate::gateway::answer::Answer;
 use crate::gateway::process::Process;
@@ -25,14 +24,22 @@ use crate::sign_in::{endpoints, passthrough};
 ///
 /// On `serve: panic`, which exists to prove that a panic is a 500 and no outage, and which only a development configuration may name.
 pub(crate) async fn serve(
-    process: &Arc<Process>,
+    process: &Process,
+    snapshot: &Snapshot,
     permit: Permit,
     what: Serve,
 ) -> Result<Response<Answer>, Denial> {
+    let context = process.sign_in();
     match what {
         // Boxed, so that every other request does not carry room for it along.
-        Serve::SignIn(endpoint) => Box::pin(endpoints::answer(process, permit, endpoint)).await,
-        Serve::IdentityServer => Box::pin(passthrough::answer(process, permit)).await,
+        Serve::SignIn(endpoint) => {
+            let answering = endpoints::answer(context, snapshot.tokens(), permit, endpoint);
+            Ok(Box::pin(answering).await?.map(Answer::full))
+        }
+        Serve::IdentityServer => {
+            let answering = passthrough::answer(context, snapshot.tokens(), permit);
+            Ok(Box::pin(answering).await?.map(Answer::full))
+        }
         Serve::Health => {
             let body = r#"{"status":"healthy"}"#;
             let mut response = Response::new(Answer::full(body));

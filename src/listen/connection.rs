@@ -33,7 +33,7 @@ use crate::request;
 use crate::streams::Tunnel;
 use crate::upstream::http2::channel::LocalExecutor;
 
-/// Serves one connection to its end.
+/// Serves one connection to its end; the error says why it ended otherwise than by its own.
 pub(super) async fn serve(
     gateway: Rc<Gateway>,
     stream: TcpStream,
@@ -41,7 +41,7 @@ pub(super) async fn serve(
     listener: usize,
     clock: LookClock,
     register: impl FnOnce(&Rc<ConnectionState>),
-) {
+) -> Result<(), Cause> {
     let snapshot = gateway.process().snapshot();
     let limits = snapshot.config().connections.clone();
     if limits.body_idle >= SILENT {
@@ -50,9 +50,9 @@ pub(super) async fn serve(
     }
     let over_tls = snapshot.tls(listener).is_some();
     let facts = request::Connection::new(peer, over_tls, gateway.recent().clone());
-    let state = ConnectionState::new(facts, &limits, clock);
+    let state = ConnectionState::new(gateway.clone(), facts, &limits, clock);
     register(&state);
-    let outcome = match (
+    match (
         snapshot.tls(listener),
         snapshot
             .config()
@@ -87,14 +87,6 @@ pub(super) async fn serve(
                 Ok(Ok(is_h2)) => speak(&gateway, stream, is_h2, &state, &limits).await,
             }
         }
-    };
-    if let Err(cause) = outcome {
-        gateway
-            .process()
-            .metrics()
-            .connections_failed
-            .with_label_values(&[cause.as_str()])
-            .inc();
     }
 }
 

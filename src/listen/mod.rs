@@ -8,6 +8,7 @@
 //! connection on if another has fewer.
 
 pub mod connection;
+mod metrics;
 mod redirect;
 pub mod tls;
 
@@ -33,6 +34,7 @@ use crate::gateway::connection::{ConnectionState, LOOK, LookClock};
 use crate::gateway::process::Process;
 use crate::upstream::http2::channel::LocalExecutor;
 use crate::weak_list::Living;
+use metrics::ListenMetrics;
 
 /// How long a kept HTTP/1.1 connection gets, when the process ends, to send one more request and be told to go. A client that sends at
 /// the very moment its connection is closed would see an error. Two seconds is a choice.
@@ -132,7 +134,7 @@ struct Load {
 struct Place {
     load: Arc<Load>,
     worker: usize,
-    process: Arc<Process>,
+    metrics: ListenMetrics,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -166,17 +168,17 @@ impl Place {
     fn take(
         load: Arc<Load>,
         worker: usize,
-        process: Arc<Process>,
+        metrics: ListenMetrics,
         permit: OwnedSemaphorePermit,
     ) -> Self {
         if let Some(count) = load.counts.get(worker) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        process.metrics().connections.inc();
+        metrics.connections.inc();
         Self {
             load,
             worker,
-            process,
+            metrics,
             _permit: permit,
         }
     }
@@ -187,7 +189,7 @@ impl Drop for Place {
         if let Some(count) = self.load.counts.get(self.worker) {
             count.fetch_sub(1, Ordering::Relaxed);
         }
-        self.process.metrics().connections.dec();
+        self.metrics.connections.dec();
     }
 }
 
@@ -204,9 +206,10 @@ impl Workers {
     ///
     /// # Errors
     ///
-    /// The operating system gives no thread or no event queue.
-    pub fn start(process: &Arc<Process>, bound: Vec<Bound>) -> io::Result<Self> {
+    /// The operating system gives no thread or no event queue; two metrics have one name.
+    pub fn start(process: &Arc<Process>, bound: Vec<Bound>) -> anyhow::Result<Self> {
         let snapshot = process.snapshot();
+        let metrics = ListenMetrics::new(process.metrics().registry())?;
         let workers = snapshot.config().workers.get();
         let load = Arc::new(Load {
             counts: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
@@ -229,6 +232,7 @@ impl Workers {
         for (worker, (incoming, bound)) in receivers.into_iter().zip(listeners).enumerate() {
             let shared = Shared {
                 process: process.clone(),
+                metrics: metrics.clone(),
                 load: load.clone(),
                 senders: senders.clone(),
                 worker,
@@ -287,6 +291,7 @@ impl Workers {
 #[derive(Clone)]
 struct Shared {
     process: Arc<Process>,
+    metrics: ListenMetrics,
     load: Arc<Load>,
     senders: Vec<UnboundedSender<Handover>>,
     worker: usize,
@@ -392,7 +397,7 @@ async fn accept(
             return;
         }
         let target = shared.load.least(shared.worker);
-        let place = Place::take(shared.load.clone(), target, shared.process.clone(), permit);
+        let place = Place::take(shared.load.clone(), target, shared.metrics.clone(), permit);
         if target == shared.worker {
             spawn(&gateway, &connections, stream, peer, bound.index, place);
         } else if let (Ok(stream), Some(sender)) = (stream.into_std(), shared.senders.get(target)) {
@@ -426,7 +431,11 @@ fn spawn(
             }
         };
         let clock = connections.clock.clone();
-        connection::serve(gateway, stream, peer, listener, clock, register).await;
+        if let Err(cause) =
+            connection::serve(gateway, stream, peer, listener, clock, register).await
+        {
+            place.metrics.failed(cause);
+        }
         drop(place);
     });
 }

@@ -13,10 +13,10 @@ use crate::denial::{Denial, Reason};
 use crate::gateway::answer::Answer;
 use crate::gateway::connection::ConnectionState;
 use crate::gateway::{Gateway, refuse};
+use crate::policy::in_force::InForce;
 use crate::policy::path;
-use crate::record::Decision;
-use crate::record::trail::Trail;
-use crate::request::Head;
+use crate::record::{Decision, Record};
+use crate::request::{Connection, Head};
 
 /// Answers one request.
 pub(super) fn answer(
@@ -26,29 +26,28 @@ pub(super) fn answer(
     port: u16,
 ) -> Response<Answer> {
     let snapshot = gateway.process().snapshot();
-    let mut trail = Trail::begin(
-        gateway.clone(),
-        connection.clone(),
-        snapshot,
-        request.method().clone(),
-        request.version(),
-    );
-    let mut response = location(request, &mut trail, port)
-        .unwrap_or_else(|denial| refuse::refuse(denial, &mut trail));
-    let snapshot = trail.snapshot.clone();
-    gateway.finish_head(&mut response, None, &snapshot, &mut trail);
-    response.map(|answer| answer.followed_by(trail))
+    let mut trail = connection.begin(&snapshot, request.method(), request.version());
+    let mut response = location(
+        request,
+        connection.facts(),
+        snapshot.in_force(),
+        &mut trail,
+        port,
+    )
+    .unwrap_or_else(|denial| refuse::refuse(denial, &mut trail));
+    gateway.finish_head(&mut response, None, None, connection, &mut trail);
+    response.map(|answer| answer.followed_by(trail, connection))
 }
 
 fn location(
     request: Request<Incoming>,
-    trail: &mut Trail,
+    connection: &Connection,
+    in_force: &InForce,
+    record: &mut Record,
     port: u16,
 ) -> Result<Response<Answer>, Denial> {
     let (parts, _) = request.into_parts();
-    let connection = trail.connection().clone();
-    let snapshot = trail.snapshot.clone();
-    let head = Head::read(parts, connection.facts(), &snapshot, trail)?;
+    let head = Head::read(parts, connection, in_force, record)?;
     // Clients of WebSocket do not follow redirects.
     if head.handshake().is_some() {
         return Err(Reason::UpgradeRefused.into());
@@ -75,8 +74,8 @@ fn location(
         head.host().name(),
         canonical.text
     );
-    trail.path.push_str(&canonical.text);
-    trail.decision = Decision::Redirect;
+    record.path.push_str(&canonical.text);
+    record.decision = Decision::Redirect;
     let mut response = Response::new(Answer::empty());
     *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
     let value = HeaderValue::from_str(&location).map_err(|_| Reason::TargetForm)?;

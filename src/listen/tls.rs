@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache,
@@ -13,17 +14,27 @@ use rustls::server::{
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ServerConfig, SupportedCipherSuite, version};
 
-use crate::policy::listen::{ListenKind, Tls};
+use crate::auth::snapshot::ListenerTls;
+use crate::policy::Config;
+use crate::policy::listen::{Listen, ListenKind, Tls};
 
 /// Sessions remembered for TLS 1.2 and 1.3 resumption, per listener and configuration.
 const SESSIONS: usize = 16 * 1024;
 
-/// The rustls configuration of a listener; `None` if it does not speak TLS.
+/// The rustls configurations of all listeners.
 ///
 /// # Errors
 ///
 /// What rustls refuses, such as an empty set of client roots.
-pub fn server_config(kind: &ListenKind) -> anyhow::Result<Option<Arc<ServerConfig>>> {
+pub fn server_configs(config: &Config) -> anyhow::Result<ListenerTls> {
+    let tls = |listen: &Listen| {
+        server_config(&listen.kind).with_context(|| format!("listen {}", listen.address))
+    };
+    config.listen.iter().map(tls).collect()
+}
+
+/// The rustls configuration of a listener; `None` if it does not speak TLS.
+fn server_config(kind: &ListenKind) -> anyhow::Result<Option<Arc<ServerConfig>>> {
     let ListenKind::Tls(tls) = kind else {
         return Ok(None);
     };

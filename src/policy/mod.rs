@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod condition;
 pub mod endpoint;
+pub mod in_force;
 pub mod layers;
 pub mod listen;
 pub mod methods;

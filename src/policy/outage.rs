@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 
 use hyper::Method;
 
-use crate::auth::role_table::RoleTable;
 use crate::breaker::Outage;
 use crate::denial::{Denial, Reason};
-use crate::policy::roles::Action;
+use crate::policy::roles::{Action, Roles};
 use crate::policy::route::{Access, Route, Serve, Target};
 
 /// How long the store may be away before less is allowed: a restart or a failover is over by then. A choice.
@@ -241,7 +240,7 @@ impl AccessClass {
     ];
 
     /// What a request to this route wants. An action that is granted to nobody but those who may do everything is an administrator's.
-    pub fn of(route: &Route, method: &Method, roles: &RoleTable) -> Self {
+    pub fn of(route: &Route, method: &Method, roles: &Roles) -> Self {
         if let Some(Target::Serve(Serve::SignIn(_) | Serve::IdentityServer)) = route.target {
             return Self::SignIn;
         }

@@ -18,6 +18,16 @@ pub struct Roles {
     pub grants: Vec<(String, Grants)>,
 }
 
+impl Roles {
+    /// Whether no role may do this but those that may do everything.
+    pub fn is_for_admins(&self, action: &str) -> bool {
+        !self.grants.iter().any(|(_, grants)| match grants {
+            Grants::All => false,
+            Grants::Actions(actions) => includes(actions, action),
+        })
+    }
+}
+
 /// The actions of one role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grants {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::denial::dialect::Errors;
 use crate::policy::condition::Condition;
 use crate::policy::endpoint::Endpoint;
-use crate::policy::layers::Waiver;
+use crate::policy::layers::{LayerName, WaivedMode, Waiver};
 use crate::policy::methods::Methods;
 use crate::policy::path::Pattern;
 use crate::policy::resources::{BodyIds, Demand, Learn};
@@ -161,4 +161,26 @@ pub struct Timeouts {
     pub stream_idle: Option<Duration>,
     /// The whole exchange.
     pub total: Option<Duration>,
+}
+
+impl Route {
+    /// Whether a request here may name things that somebody owns.
+    pub fn names_things(&self) -> bool {
+        !self.resources.is_empty() || !self.body_ids.is_empty()
+    }
+
+    /// Whether a query key is a credential here.
+    pub fn reads_query(&self, name: &str) -> bool {
+        self.credentials
+            .iter()
+            .any(|source| matches!(source, CredentialSource::Query(key) if key == name))
+    }
+
+    /// How a layer is waived here at this time, if it is.
+    pub fn waived(&self, layer: LayerName, now: i64) -> Option<WaivedMode> {
+        self.waived
+            .iter()
+            .find(|waiver| waiver.layer == layer && waiver.until > now)
+            .map(|waiver| waiver.mode)
+    }
 }

@@ -6,6 +6,7 @@
 //! A [`Trail`] owns the record while the request runs, and finishes it exactly once when it is dropped: after the last byte of the
 //! answer, or when the client went away, or after a panic. No query value, token, cookie or secret is ever written into it.
 
+pub mod metrics;
 pub mod stream;
 pub mod trail;
 pub mod via;
@@ -18,11 +19,11 @@ use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode, Version};
 use uuid::{NoContext, Uuid};
 
-use crate::auth::snapshot::Snapshot;
 use crate::clock;
 use crate::denial::Reason;
 use crate::denial::dialect::Dialect;
-use crate::line::{Line, number_key, text_key};
+use crate::line::{Line, Parts, number_key, text_key};
+use crate::policy::in_force::InForce;
 use crate::policy::layers::LayerName;
 use crate::record::stream::{Cause, Kind};
 use crate::record::via::Via;
@@ -35,8 +36,8 @@ pub struct Record {
     pub id: HeaderValue,
     /// When the head was complete.
     pub started: Instant,
-    /// The configuration it was judged by.
-    pub snapshot: Arc<Snapshot>,
+    /// The policy by which it was authorized.
+    pub in_force: Arc<InForce>,
     /// How refusals are told.
     pub dialect: Dialect,
     /// The method.
@@ -168,7 +169,7 @@ impl End {
 }
 
 impl Record {
-    pub(crate) fn begin(snapshot: Arc<Snapshot>, method: Method, version: Version) -> Self {
+    pub(crate) fn begin(in_force: Arc<InForce>, method: Method, version: Version) -> Self {
         let started = clock::now();
         let unix = clock::unix_roughly();
         let unix = uuid::Timestamp::from_unix(NoContext, unix.as_secs(), unix.subsec_nanos());
@@ -177,7 +178,7 @@ impl Record {
         Self {
             id: decision_id(id),
             started,
-            snapshot,
+            in_force,
             dialect: Dialect::Problem,
             method,
             version,
@@ -253,7 +254,7 @@ impl Record {
     /// The route's name, or `none`.
     pub fn route_name(&self) -> &str {
         self.route
-            .and_then(|index| self.snapshot.config().routes.get(index))
+            .and_then(|index| self.in_force.config().routes.get(index))
             .map_or("none", |route| route.name.as_str())
     }
 
@@ -297,7 +298,9 @@ impl Record {
             line.members(caller.members());
         }
         line.optional(text_key!("via"), self.via.map(Via::as_str));
-        line.steps(text_key!("layers"), &self.steps);
+        line.parts(text_key!("layers"), |layers| {
+            write_steps(layers, &self.steps)
+        });
         if let Some(upstream) = self.upstream {
             line.number(number_key!("upstream_us"), micros(upstream));
         }
@@ -312,13 +315,38 @@ impl Record {
             line.word(text_key!("cause"), cause.as_str());
         }
         line.word(text_key!("end"), self.end.as_str());
-        line.number(number_key!("generation"), self.snapshot.generation());
+        line.number(number_key!("generation"), self.in_force.generation());
         line.close();
     }
 }
 
 fn text(value: &HeaderValue) -> &str {
     value.to_str().unwrap_or_default()
+}
+
+/// What each layer said, as `name:microseconds`, with the verdict where it is not simply yes.
+fn write_steps(layers: &mut Parts<'_>, steps: &[Step]) {
+    for (index, step) in steps.iter().enumerate() {
+        if index > 0 {
+            layers.word(" ");
+        }
+        layers.word(step.layer.as_str());
+        layers.word(":");
+        match step.verdict {
+            Verdict::Off => layers.word("off"),
+            Verdict::Idle => layers.word("-"),
+            Verdict::Passed => layers.number(micros(step.took)),
+            Verdict::Denied(_) => {
+                layers.number(micros(step.took));
+                layers.word(":denied");
+            }
+            Verdict::Waived(reason) => {
+                layers.number(micros(step.took));
+                layers.word(":waived:");
+                layers.word(reason.code());
+            }
+        }
+    }
 }
 
 fn micros(time: Duration) -> u64 {

@@ -8,10 +8,14 @@ use std::sync::Arc;
 
 use hyper::{Method, Version};
 
-use crate::auth::snapshot::Snapshot;
-use crate::gateway::Gateway;
-use crate::gateway::connection::ConnectionState;
+use crate::policy::in_force::InForce;
 use crate::record::Record;
+
+/// Takes records whose requests are over.
+pub trait Finish: std::fmt::Debug {
+    /// Called exactly once per [`Trail`].
+    fn finish(&self, record: Box<Record>);
+}
 
 /// Why a [`Trail`] has its record: only its `drop` takes it.
 const UNFINISHED: &str = "a trail that lives has its record";
@@ -21,35 +25,21 @@ const UNFINISHED: &str = "a trail that lives has its record";
 pub struct Trail {
     /// There until it is finished.
     record: Option<Box<Record>>,
-    gateway: Rc<Gateway>,
-    connection: Rc<ConnectionState>,
+    finish: Rc<dyn Finish>,
 }
 
 impl Trail {
     /// Opens the record of a request whose head is complete.
     pub fn begin(
-        gateway: Rc<Gateway>,
-        connection: Rc<ConnectionState>,
-        snapshot: Arc<Snapshot>,
+        finish: Rc<dyn Finish>,
+        in_force: Arc<InForce>,
         method: Method,
         version: Version,
     ) -> Self {
-        connection.request_began();
         Self {
-            record: Some(Box::new(Record::begin(snapshot, method, version))),
-            gateway,
-            connection,
+            record: Some(Box::new(Record::begin(in_force, method, version))),
+            finish,
         }
-    }
-
-    /// The gateway that answers.
-    pub(crate) fn gateway(&self) -> &Rc<Gateway> {
-        &self.gateway
-    }
-
-    /// The connection the request came on.
-    pub fn connection(&self) -> &Rc<ConnectionState> {
-        &self.connection
     }
 }
 
@@ -69,13 +59,9 @@ impl std::ops::DerefMut for Trail {
 
 impl Drop for Trail {
     fn drop(&mut self) {
-        let Some(mut record) = self.record.take() else {
-            return;
-        };
-        record.total = record.started.elapsed();
-        let limit = record.snapshot.config().connections.h2_resets;
-        self.connection
-            .request_ended(record.status.is_some(), limit);
-        self.gateway.finish(record);
+        if let Some(mut record) = self.record.take() {
+            record.total = record.started.elapsed();
+            self.finish.finish(record);
+        }
     }
 }

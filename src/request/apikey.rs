@@ -8,8 +8,8 @@
 use hyper::header::{HeaderMap, HeaderName};
 
 use super::query::decoded;
-use crate::auth::snapshot::Snapshot;
 use crate::denial::{Denial, Reason};
+use crate::policy::in_force::InForce;
 
 /// The field, and the key of the query.
 pub const APIKEY: HeaderName = HeaderName::from_static("apikey");
@@ -68,16 +68,16 @@ pub fn find<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Result<Option
 /// # Errors
 ///
 /// 401 `apikey_unknown`: it is not.
-pub fn demand_listed(snapshot: &Snapshot, key: impl AsRef<[u8]>) -> Result<(), Denial> {
-    match is_listed(snapshot, key) {
+pub fn demand_listed(in_force: &InForce, key: impl AsRef<[u8]>) -> Result<(), Denial> {
+    match is_listed(in_force, key) {
         true => Ok(()),
         false => Err(Reason::ApikeyUnknown.into()),
     }
 }
 
 /// Whether it is one of the configured publishable keys, none of which is a service key.
-pub fn is_listed(snapshot: &Snapshot, key: impl AsRef<[u8]>) -> bool {
-    let identity = snapshot.config().identity.as_ref();
+pub fn is_listed(in_force: &InForce, key: impl AsRef<[u8]>) -> bool {
+    let identity = in_force.config().identity.as_ref();
     let mut listed = identity
         .into_iter()
         .flat_map(|supabase| &supabase.publishable_keys);

@@ -22,9 +22,9 @@ use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
 use hyper::{HeaderMap, Method, Version};
 
-use crate::auth::snapshot::Snapshot;
 use crate::clock;
 use crate::denial::{Denial, Reason};
+use crate::policy::in_force::InForce;
 use crate::policy::layers::{LayerName, WaivedMode};
 use crate::policy::path::{self, Canonical, ParameterKind, Pattern, Segment};
 use crate::policy::route::{Route, Tail};
@@ -59,7 +59,7 @@ pub struct Inbound {
     target: PathAndQuery,
     query_credentials: Vec<(String, String)>,
     selected: Selected,
-    snapshot: Arc<Snapshot>,
+    in_force: Arc<InForce>,
     /// Until it is taken for forwarding.
     body: Option<Body>,
 }
@@ -73,10 +73,10 @@ impl Head {
     pub fn read(
         parts: Parts,
         connection: &Connection,
-        snapshot: &Snapshot,
+        in_force: &InForce,
         record: &mut Record,
     ) -> Result<Box<Self>, Denial> {
-        let config = snapshot.config();
+        let config = in_force.config();
         let client = Client::of(connection, &parts.headers, &config.trusted_proxies);
         record.client = Some(client.text.clone());
         if matches!(parts.method, Method::CONNECT | Method::TRACE) {
@@ -91,7 +91,7 @@ impl Head {
         }
         let host = Host::of(&parts, connection.over_tls, &connection.host)?;
         record.host = Some(host.value().clone());
-        if !snapshot.serves_host(host.name()) {
+        if !in_force.serves_host(host.name()) {
             return Err(Reason::HostUnknown.into());
         }
         let survey = Survey::of(&parts.headers);
@@ -174,15 +174,15 @@ impl Inbound {
     pub fn route(
         head: Box<Head>,
         body: Option<Body>,
-        snapshot: Arc<Snapshot>,
+        in_force: Arc<InForce>,
         record: &mut Record,
     ) -> Result<Self, Denial> {
         let canonical = path::canonicalise(head.uri.path())?;
         record.path.push_str(&canonical.text);
-        let selected = snapshot
+        let selected = in_force
             .routes()
             .select(head.host.name(), &canonical.text, &head.method)?;
-        let route = snapshot.route(selected).ok_or(Reason::Internal)?;
+        let route = in_force.route(selected).ok_or(Reason::Internal)?;
         let pattern = route.paths.get(selected.pattern).ok_or(Reason::Internal)?;
         record.route = Some(selected.route);
         record.dialect = record.dialect.on(route.errors, &head.headers);
@@ -192,7 +192,7 @@ impl Inbound {
         let credentials = if route.pass_credentials {
             &[]
         } else {
-            snapshot.query_credentials()
+            in_force.query_credentials()
         };
         let query = query::Query::read(head.uri.query(), credentials)?;
         let path = forwarded_path(head.uri.path(), canonical, route, pattern)?;
@@ -222,7 +222,7 @@ impl Inbound {
             target,
             query_credentials,
             selected,
-            snapshot,
+            in_force,
             body,
         })
     }
@@ -282,10 +282,10 @@ impl Inbound {
 
     /// The route.
     pub fn rule(&self) -> &Route {
-        // `route` checked both indices, and a snapshot never changes.
-        self.snapshot
+        // `route` checked both indices, and a policy never changes.
+        self.in_force
             .route(self.selected)
-            .unwrap_or_else(|| unreachable!("the selected route is in its own snapshot"))
+            .unwrap_or_else(|| unreachable!("the selected route is in its own policy"))
     }
 
     /// The pattern of the route's that the path matched.
@@ -303,9 +303,9 @@ impl Inbound {
         }
     }
 
-    /// The configuration this request is judged by, from its head to its end.
-    pub fn snapshot(&self) -> &Arc<Snapshot> {
-        &self.snapshot
+    /// The policy by which this request is authorized, from its head to its end.
+    pub fn in_force(&self) -> &Arc<InForce> {
+        &self.in_force
     }
 
     /// Path parameters with their type and text, in order; none if every segment would do for each.
@@ -369,7 +369,7 @@ impl Inbound {
         let Some(body) = self.body.take() else {
             return Err(Reason::BodyMalformed.because("there is none"));
         };
-        let idle = self.snapshot.config().connections.body_idle;
+        let idle = self.in_force.config().connections.body_idle;
         let judged = body.judge(&self.head.headers, self.rule().body_limit, idle);
         self.body = Some(judged.await?);
         Ok(())
@@ -398,8 +398,8 @@ impl Inbound {
     }
 
     /// A record for judging again, which nobody reads.
-    pub(crate) fn record_again(&self, snapshot: Arc<Snapshot>) -> Record {
-        Record::begin(snapshot, self.head.method.clone(), self.head.version)
+    pub(crate) fn record_again(&self, in_force: Arc<InForce>) -> Record {
+        Record::begin(in_force, self.head.method.clone(), self.head.version)
     }
 
     /// The same request under another configuration.
@@ -409,13 +409,13 @@ impl Inbound {
     /// It has no route there, or one that does not offer the same.
     pub(crate) fn reroute(
         &self,
-        snapshot: Arc<Snapshot>,
+        in_force: Arc<InForce>,
         record: &mut Record,
     ) -> Result<Self, Denial> {
-        if !snapshot.serves_host(self.head.host.name()) {
+        if !in_force.serves_host(self.head.host.name()) {
             return Err(Reason::HostUnknown.into());
         }
-        Self::route(self.head.clone(), None, snapshot, record)
+        Self::route(self.head.clone(), None, in_force, record)
     }
 }
 

@@ -19,7 +19,6 @@ use uuid::Uuid;
 use crate::clock;
 use crate::secrets::digest::{self, Digest};
 use crate::secrets::secret::Secret;
-use crate::tokens::Verified;
 
 pub use follower::{Follower, Revocations, Revoked, Status};
 pub use list::{CleanAt, Listed};
@@ -164,15 +163,15 @@ impl What {
 }
 
 impl Revocation {
-    /// Refuses a bearer token that names no session: it is all there is of its session.
-    pub fn of_bearer(token: &Secret, verified: &Verified) -> Self {
+    /// Refuses a bearer token that names no session, which is all there is of its session, until `expires` in Unix seconds.
+    pub fn of_bearer(token: &Secret, issuer: &str, subject: &str, expires: i64) -> Self {
         let what = What::Token {
             sha256: of_token(&String::from_utf8_lossy(token.expose())),
-            issuer: Some(verified.issuer().to_owned()),
+            issuer: Some(issuer.to_owned()),
             session: None,
-            subject: Some(verified.subject().to_owned()),
+            subject: Some(subject.to_owned()),
         };
-        Self::new(what, clock::unix_millis(), verified.accepted_until())
+        Self::new(what, clock::unix_millis(), expires)
     }
 
     /// One that was told at a time in Unix milliseconds, and ends at one in Unix seconds.

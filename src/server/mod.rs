@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::admin;
-use crate::auth::snapshot::Snapshot;
+use crate::auth::snapshot::Shared;
 use crate::clock;
 use crate::config::Loaded;
 use crate::database::{Database, Listener};
@@ -30,6 +30,7 @@ use crate::policy::storage::StoreChoice;
 use crate::revocation::Revocations;
 use crate::sessions::Sessions;
 use crate::sessions::renew::Renewer;
+use crate::sign_in;
 use crate::sign_in::throttle::Throttle;
 use crate::sign_in::{IdentityServer, Later, Refresh};
 use crate::store::{self, Store, StoreMetrics};
@@ -78,8 +79,6 @@ impl Server {
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
         let metrics = Arc::new(Metrics::new()?);
-        let token_cache = Arc::new(VerifiedCache::new(loaded.config.token_cache));
-        let key_sources = Arc::new(KeySources::new(metrics.keys().clone()));
         let bound = bind(&loaded.config)?;
         let admin = admin::bind(loaded.config.admin.address)
             .await
@@ -92,94 +91,19 @@ impl Server {
             tracing::warn!(%warning, "configuration");
         }
         let store = open(&loaded.config, &metrics.store)?;
-        let database = match &loaded.config.database {
-            None => None,
-            Some(config) => {
-                tracing::info!(database = %config.server.shown(), "database");
-                Some(Database::start(config, metrics.database.clone())?)
-            }
-        };
         let calls = SideCalls::new()?;
-        let identity = loaded
-            .config
-            .identity
-            .clone()
-            .map(|config| IdentityServer::new(config, &calls, metrics.identity.clone()));
-        let throttle = Throttle::new(store.clone(), &loaded.config.keys, metrics.throttle.clone())?;
-        let later = Later::new(metrics.later.clone());
-        let (revocations, mut follower) = Revocations::new(
-            store.clone(),
-            loaded.config.revocations.capacity.get(),
-            metrics.revocations.clone(),
-        );
-        follower.catch_up().await;
-        tokio::spawn(follower.run());
-        let refresh = identity
-            .clone()
-            .map(|server| Refresh::new(server, store.clone()));
-        let renewer = refresh
-            .clone()
-            .map(|refresh| -> Arc<dyn Renewer> { Arc::new(refresh) });
-        let sessions = Sessions::new(
-            &loaded.config,
-            store.clone(),
-            revocations.clone(),
-            renewer,
-            metrics.sessions.clone(),
-            clock::unix_millis,
-        )?;
-        let mut is_checked = true;
-        if let Some(database) = &database {
-            match schema::check(&loaded.name, &loaded.config, database).await? {
-                Ok(()) => {}
-                Err(why) => {
-                    is_checked = false;
-                    tracing::warn!(%why, "the database cannot be asked yet whether the queries fit it");
-                }
-            }
-        }
+        let (shared, sign_in) = assemble(&loaded.config, &metrics, store.clone(), &calls).await?;
+        let is_checked = has_fitting_queries(&loaded, sign_in.database.as_ref()).await?;
         let name = loaded.name.clone();
-        let is_shared = matches!(loaded.config.store, StoreChoice::Redis(_));
-        let shelf = Shelf::new(
-            store.clone(),
-            is_shared,
-            database.clone(),
-            metrics.facts.clone(),
-        );
-        shelf.asks(Asked::all(&loaded.config));
-        let listener = loaded.config.database.as_ref().map(Listener::new);
-        notify::follow(&shelf, listener.transpose()?.flatten());
-        let snapshot = Snapshot::build(
-            loaded.config,
-            loaded.digest,
-            1,
-            &metrics,
-            &token_cache,
-            &key_sources,
-            &revocations,
-            &sessions,
-            &shelf,
-        )?;
-        metrics.configured(1, snapshot.waived_layers(clock::unix_now()));
+        follow_facts(&loaded.config, &shared.facts)?;
+        let key_sources = shared.key_sources.clone();
+        let snapshot = reload::build(loaded.config, loaded.digest, 1, &shared)?;
+        metrics.configured(1, snapshot.in_force().waived_layers(clock::unix_now()));
         reload::announce(&snapshot);
-        let process = Arc::new(Process::new(
-            snapshot,
-            metrics,
-            token_cache,
-            key_sources.clone(),
-            revocations,
-            sessions,
-            store,
-            database,
-            identity,
-            refresh,
-            throttle,
-            later,
-            log,
-        ));
+        let process = Arc::new(Process::new(snapshot, shared, sign_in, metrics, log));
         tokio::spawn(key_sources.refresh_forever(Surroundings {
             calls,
-            store: process.store().clone(),
+            store,
             clock: clock::unix_now,
         }));
         tokio::spawn(admin::serve(admin, process.clone()));
@@ -239,6 +163,93 @@ impl Server {
         self.process.log().flush();
         Ok(())
     }
+}
+
+/// Puts together what outlives a configuration, and starts to follow the list of revocations.
+async fn assemble(
+    config: &Config,
+    metrics: &Metrics,
+    store: Arc<dyn Store>,
+    calls: &SideCalls,
+) -> anyhow::Result<(Shared, sign_in::Context)> {
+    let database = match &config.database {
+        None => None,
+        Some(config) => {
+            tracing::info!(database = %config.server.shown(), "database");
+            Some(Database::start(config, metrics.database.clone())?)
+        }
+    };
+    let identity = config
+        .identity
+        .clone()
+        .map(|config| IdentityServer::new(config, calls, metrics.identity.clone()));
+    let capacity = config.revocations.capacity.get();
+    let (revocations, mut follower) =
+        Revocations::new(store.clone(), capacity, metrics.revocations.clone());
+    follower.catch_up().await;
+    tokio::spawn(follower.run());
+    let refresh = identity
+        .clone()
+        .map(|server| Refresh::new(server, store.clone()));
+    let renewer = refresh
+        .clone()
+        .map(|refresh| -> Arc<dyn Renewer> { Arc::new(refresh) });
+    let sessions = Sessions::new(
+        config,
+        store.clone(),
+        revocations.clone(),
+        renewer,
+        metrics.sessions.clone(),
+        clock::unix_millis,
+    )?;
+    let is_shared = matches!(config.store, StoreChoice::Redis(_));
+    let facts = metrics.facts.clone();
+    let shared = Shared {
+        token_cache: Arc::new(VerifiedCache::new(config.token_cache)),
+        key_sources: Arc::new(KeySources::new(metrics.keys().clone())),
+        revocations: revocations.clone(),
+        sessions: sessions.clone(),
+        facts: Shelf::new(store.clone(), is_shared, database.clone(), facts),
+        requests: metrics.requests.clone(),
+    };
+    let throttle = Throttle::new(store.clone(), &config.keys, metrics.throttle.clone())?;
+    let sign_in = sign_in::Context {
+        identity,
+        refresh,
+        throttle,
+        later: Later::new(metrics.later.clone()),
+        sessions,
+        revocations,
+        store,
+        database,
+    };
+    Ok((shared, sign_in))
+}
+
+/// Whether the database said that the queries fit it; not yet if it cannot be asked.
+///
+/// # Errors
+///
+/// They do not fit it.
+async fn has_fitting_queries(loaded: &Loaded, database: Option<&Database>) -> anyhow::Result<bool> {
+    let Some(database) = database else {
+        return Ok(true);
+    };
+    match schema::check(&loaded.name, &loaded.config, database).await? {
+        Ok(()) => Ok(true),
+        Err(why) => {
+            tracing::warn!(%why, "the database cannot be asked yet whether the queries fit it");
+            Ok(false)
+        }
+    }
+}
+
+/// Listens for changes of facts, if the configuration says where.
+fn follow_facts(config: &Config, facts: &Arc<Shelf>) -> anyhow::Result<()> {
+    facts.asks(Asked::all(config));
+    let listener = config.database.as_ref().map(Listener::new);
+    notify::follow(facts, listener.transpose()?.flatten());
+    Ok(())
 }
 
 fn bind(config: &Config) -> anyhow::Result<Vec<Bound>> {

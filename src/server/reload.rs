@@ -17,11 +17,14 @@ use notify::{Event, EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::sleep;
 
-use crate::auth::snapshot::Snapshot;
+use crate::auth::snapshot::{Shared, Snapshot};
+use crate::clock;
 use crate::config::{Loaded, load};
 use crate::facts::schema;
 use crate::gateway::process::Process;
+use crate::listen::tls;
 use crate::policy::Config;
+use crate::policy::in_force::InForce;
 use crate::policy::listen::ListenKind;
 use crate::policy::sign_in::Supabase;
 use crate::policy::storage::{Database, DatabaseServer, Redis, StoreChoice};
@@ -81,7 +84,7 @@ fn tell(process: &Process, outcome: &Outcome) {
 fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
     let current = process.snapshot();
     let inputs = Some(loaded.inputs);
-    if loaded.digest == *current.digest() {
+    if loaded.digest == *current.in_force().digest() {
         return (Outcome::Unchanged, inputs);
     }
     if let Some(problem) = needs_restart(current.config(), &loaded.config) {
@@ -101,26 +104,19 @@ fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
         }
     }
     let generation = current.generation() + 1;
-    let built = Snapshot::build(
-        loaded.config,
-        loaded.digest,
-        generation,
-        process.metrics(),
-        process.token_cache(),
-        process.key_sources(),
-        process.revocations(),
-        process.sessions(),
-        current.chain().facts().shelf(),
-    );
+    let built = build(loaded.config, loaded.digest, generation, process.shared());
     match built {
         Err(problem) => (Outcome::Refused(format!("{problem:#}")), inputs),
         Ok(snapshot) => {
             announce(&snapshot);
-            process
-                .metrics()
-                .configured(generation, snapshot.waived_layers(crate::clock::unix_now()));
-            if let (Some(server), Some(config)) = (process.identity(), &snapshot.config().identity)
-            {
+            process.metrics().configured(
+                generation,
+                snapshot.in_force().waived_layers(clock::unix_now()),
+            );
+            if let (Some(server), Some(config)) = (
+                process.sign_in().identity.as_ref(),
+                &snapshot.config().identity,
+            ) {
                 server.change_key(config);
             }
             process.replace(snapshot);
@@ -133,6 +129,21 @@ fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
             (Outcome::Applied(generation), inputs)
         }
     }
+}
+
+/// Builds what judges by a configuration, and the TLS of its listeners.
+///
+/// # Errors
+///
+/// What only building can find: an issuer without a usable key, paths the router cannot hold, TLS that rustls refuses.
+pub(crate) fn build(
+    config: Config,
+    digest: [u8; 32],
+    generation: u64,
+    shared: &Shared,
+) -> anyhow::Result<Snapshot> {
+    let tls = tls::server_configs(&config)?;
+    Snapshot::build(InForce::new(config, digest, generation)?, tls, shared)
 }
 
 /// What a running process cannot change.
@@ -341,7 +352,7 @@ fn look(
         Ok(loaded) => (Ok(loaded.digest), Some(loaded.inputs)),
         Err(problems) => (Err(problems.to_string()), None),
     };
-    if found.as_ref() == Ok(process.snapshot().digest()) {
+    if found.as_ref() == Ok(process.snapshot().in_force().digest()) {
         return (inputs, None);
     }
     if refused.as_ref() == Some(&found) {

@@ -10,6 +10,7 @@
 mod background;
 mod backoff;
 mod client;
+mod context;
 pub mod endpoints;
 mod grant;
 mod metrics;
@@ -28,6 +29,7 @@ use tokio::task::JoinError;
 
 pub use background::{Later, LaterMetrics};
 pub use client::{ApiKey, Call, CallError, IdentityServer, Reply};
+pub use context::Context;
 pub use grant::{AuthError, Grant};
 pub use metrics::IdentityMetrics;
 pub use operation::Operation;
@@ -35,7 +37,6 @@ pub use refresh::{Refresh, Refreshed};
 
 use crate::clock;
 use crate::denial::{Denial, Reason};
-use crate::gateway::process::Process;
 use crate::policy::outage::{self, AccessClass};
 use crate::revocation::{Revocation, Revoked};
 use crate::sessions::sign_in::Which;
@@ -60,7 +61,7 @@ pub(crate) async fn to_the_end<T: Send + 'static>(
 ///
 /// 503 `logout_incomplete`: not every replica knows of it yet.
 pub(crate) async fn end_here(
-    process: &Process,
+    context: &Context,
     issuer: &str,
     subject: &str,
     nameless: Option<Revocation>,
@@ -68,12 +69,12 @@ pub(crate) async fn end_here(
 ) -> Result<usize, Denial> {
     let incomplete = |why| Err(Reason::LogoutIncomplete.because(why));
     let revoked = match nameless {
-        Some(revocation) => process.revocations().revoke(revocation).await,
+        Some(revocation) => context.revocations().revoke(revocation).await,
         None => Revoked::Stored,
     };
     // Also if that failed: as much ends as can.
     match (
-        process.sessions().end(issuer, subject, which).await,
+        context.sessions().end(issuer, subject, which).await,
         revoked,
     ) {
         (Err(why), _) => incomplete(why.as_str()),
@@ -94,8 +95,8 @@ pub(crate) fn is_refusal(status: StatusCode) -> bool {
 /// # Errors
 ///
 /// What the failure matrix says of signing in.
-pub(crate) fn demand_revocations(process: &Process) -> Result<(), Denial> {
-    let (revocations, now) = (process.revocations(), clock::now());
+pub(crate) fn demand_revocations(context: &Context) -> Result<(), Denial> {
+    let (revocations, now) = (context.revocations(), clock::now());
     // Before the list is asked: one that becomes complete after it was asked did not have everything when it was.
     let outage = revocations.outage(now);
     let is_complete = revocations.is_complete();

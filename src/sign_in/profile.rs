@@ -14,11 +14,11 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Operation, to_the_end};
-use crate::auth::snapshot::Snapshot;
 use crate::clock;
 use crate::database::{DatabaseError, Param};
 use crate::denial::{Denial, Reason};
-use crate::gateway::process::Process;
+use crate::policy::in_force::InForce;
+use crate::sign_in::Context;
 
 /// How long it may take. A choice.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -40,12 +40,12 @@ struct User {
 /// # Errors
 ///
 /// 503 `registered_only`: it is not known to be there. It is tried again when they sign in.
-pub(super) async fn make(process: &Process, snapshot: &Snapshot, user: &str) -> Result<(), Denial> {
-    let sign_in = snapshot.config().sign_in.as_ref();
+pub(super) async fn make(context: &Context, in_force: &InForce, user: &str) -> Result<(), Denial> {
+    let sign_in = in_force.config().sign_in.as_ref();
     let Some(insert) = sign_in.and_then(|sign_in| sign_in.profile.as_ref()) else {
         return Ok(());
     };
-    let database = process.database().ok_or(Reason::Internal)?;
+    let database = context.database().ok_or(Reason::Internal)?;
     // Its text may quote what users wrote.
     let user: Option<User> = serde_json::from_str(user).ok();
     let id = user
@@ -84,31 +84,31 @@ pub(super) async fn make(process: &Process, snapshot: &Snapshot, user: &str) -> 
 }
 
 /// Whether users have rows that are made here.
-pub(super) fn is_kept(snapshot: &Snapshot) -> bool {
-    let sign_in = snapshot.config().sign_in.as_ref();
+pub(super) fn is_kept(in_force: &InForce) -> bool {
+    let sign_in = in_force.config().sign_in.as_ref();
     sign_in.is_some_and(|sign_in| sign_in.profile.is_some())
 }
 
 /// The same, also when nobody waits for the answer any more.
 pub(super) async fn make_now(
-    process: &Arc<Process>,
-    snapshot: &Arc<Snapshot>,
+    context: &Arc<Context>,
+    in_force: &Arc<InForce>,
     user: &str,
 ) -> Result<(), Denial> {
-    let identity = process.identity().ok_or(Reason::Internal)?;
-    let (process, snapshot, user) = (process.clone(), snapshot.clone(), user.to_owned());
-    let making = async move { make(&process, &snapshot, &user).await };
+    let identity = context.identity().ok_or(Reason::Internal)?;
+    let (context, in_force, user) = (context.clone(), in_force.clone(), user.to_owned());
+    let making = async move { make(&context, &in_force, &user).await };
     to_the_end(identity.runtime(), making).await
 }
 
 /// The same behind an answer that does not depend on it.
-pub(super) fn make_later(process: &Arc<Process>, snapshot: &Arc<Snapshot>, user: &str) {
-    let Some(identity) = process.identity() else {
+pub(super) fn make_later(context: &Arc<Context>, in_force: &Arc<InForce>, user: &str) {
+    let Some(identity) = context.identity() else {
         return;
     };
-    let (process, snapshot, user) = (process.clone(), snapshot.clone(), user.to_owned());
+    let (context, in_force, user) = (context.clone(), in_force.clone(), user.to_owned());
     identity.runtime().spawn(async move {
-        let _ = make(&process, &snapshot, &user).await;
+        let _ = make(&context, &in_force, &user).await;
     });
 }
 

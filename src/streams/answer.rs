@@ -3,20 +3,22 @@
 //! Decides: what its client is told at an end from our side. Trusts: `registry` for when that is. Not here: WebSocket (`tunnel`).
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hyper::StatusCode;
 use hyper::body::{Body as _, Frame};
 use hyper::header::{self, HeaderMap};
 use tokio::time::{Sleep, sleep};
 
+use super::Ending;
 use super::events::{self, Events};
-use super::registry::Live;
-use super::{Ending, grpc};
+use super::registry::{Live, Streams};
 use crate::auth::Standing;
+use crate::denial::grpc;
 use crate::record::stream::{Cause, Kind};
-use crate::record::trail::Trail;
 use crate::upstream::UpstreamBody;
 use crate::upstream::error::AnswerError;
 
@@ -71,11 +73,11 @@ impl Streaming {
     }
 
     /// Enters it among the live streams.
-    pub(crate) fn begin(&mut self, trail: &Trail) {
+    pub(crate) fn begin(&mut self, streams: &Rc<Streams>) {
         if let State::Waiting(kind, standing) = &mut self.state
             && let Some(standing) = standing.take()
         {
-            let live = trail.gateway().streams().begin(*kind, standing);
+            let live = streams.begin(*kind, standing);
             self.state = State::Live(live);
         }
     }
@@ -127,7 +129,7 @@ impl Streaming {
             Tells::Nothing => self.break_off(body),
             Tells::Trailers => {
                 self.finish(body);
-                Poll::Ready(Some(Ok(Frame::trailers(grpc::trailers(ending)))))
+                Poll::Ready(Some(Ok(Frame::trailers(trailers(ending)))))
             }
             Tells::Event(events) if events.is_between() => {
                 self.finish(body);
@@ -165,4 +167,17 @@ impl Streaming {
         self.finish(body);
         Poll::Ready(Some(Err(AnswerError::Ended)))
     }
+}
+
+/// The trailers that end a call of gRPC.
+fn trailers(ending: Ending) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    // Every denial of something that was let in before is told alike, whatever the request would be answered now.
+    let status = match ending.reason {
+        None => StatusCode::SERVICE_UNAVAILABLE,
+        Some(_) if ending.status() == StatusCode::UNAUTHORIZED => StatusCode::UNAUTHORIZED,
+        Some(_) => StatusCode::FORBIDDEN,
+    };
+    grpc::write_status(&mut trailers, status, ending.code());
+    trailers
 }

@@ -7,7 +7,7 @@ use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 use crate::record::stream::{Cause, Kind};
 
 /// Counters of live streams. Every combination is there from the start, at zero.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct StreamMetrics {
     open: IntGaugeVec,
     ended: IntCounterVec,

@@ -23,7 +23,6 @@
 mod answer;
 mod events;
 mod frames;
-pub mod grpc;
 mod messages;
 mod metrics;
 mod phoenix;

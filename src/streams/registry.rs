@@ -24,11 +24,13 @@ use tokio::time::{sleep, timeout};
 use super::Ending;
 use super::pipe::Scratch;
 use crate::auth::Standing;
+use crate::auth::snapshot::CurrentSnapshot;
 use crate::clock;
 use crate::denial::{Denial, Reason};
-use crate::gateway::process::Process;
 use crate::panics::caught;
 use crate::record::stream::{Cause, Kind};
+use crate::revocation::Revocations;
+use crate::streams::StreamMetrics;
 
 /// Over how long judging again is spread after a reload, and in how many portions.
 const SPREAD: Duration = Duration::from_secs(1);
@@ -46,7 +48,9 @@ const AGAIN: i64 = 1;
 /// The streams of one worker. No lock: only this worker's tasks see them.
 #[derive(Debug)]
 pub(crate) struct Streams {
-    process: Arc<Process>,
+    current: Arc<CurrentSnapshot>,
+    revocations: Arc<Revocations>,
+    metrics: StreamMetrics,
     open: RefCell<HashMap<u64, Rc<Entry>>>,
     /// When which proof must be looked at, in Unix seconds.
     proofs: RefCell<BTreeSet<(i64, u64)>>,
@@ -78,10 +82,16 @@ impl Entry {
 }
 
 impl Streams {
-    /// None yet.
-    pub(crate) fn new(process: Arc<Process>) -> Rc<Self> {
+    /// Creates an empty registry.
+    pub(crate) fn new(
+        current: Arc<CurrentSnapshot>,
+        revocations: Arc<Revocations>,
+        metrics: StreamMetrics,
+    ) -> Rc<Self> {
         Rc::new(Self {
-            process,
+            current,
+            revocations,
+            metrics,
             open: RefCell::default(),
             proofs: RefCell::default(),
             next: Cell::new(0),
@@ -116,7 +126,7 @@ impl Streams {
             let streams = self.clone();
             tokio::task::spawn_local(async move { streams.judge(id).await });
         }
-        self.process.metrics().streams.began(kind);
+        self.metrics.began(kind);
         Live {
             streams: self.clone(),
             id,
@@ -127,11 +137,11 @@ impl Streams {
 
     /// Whether nothing happened since the request was let in that would have to be asked about.
     fn is_current(&self, standing: &Standing) -> bool {
-        let in_force = self.process.snapshot().generation();
-        if standing.request().snapshot().generation() != in_force {
+        let in_force = self.current.get().generation();
+        if standing.request().in_force().generation() != in_force {
             return false;
         }
-        let revocations = self.process.revocations();
+        let revocations = &self.revocations;
         standing.caller().verified().is_none_or(|verified| {
             revocations
                 .check(verified.clean(), verified.listed(), clock::unix_now())
@@ -190,7 +200,7 @@ impl Streams {
     }
 
     async fn watch_revocations(&self) {
-        let mut grown = self.process.revocations().grown();
+        let mut grown = self.revocations.grown();
         while grown.changed().await.is_ok() {
             for id in self.all() {
                 self.judge(id).await;
@@ -199,7 +209,7 @@ impl Streams {
     }
 
     async fn watch_configuration(&self) {
-        let mut generations = self.process.generations();
+        let mut generations = self.current.generations();
         while generations.changed().await.is_ok() {
             let all = self.all();
             let portions = usize::try_from(PORTIONS).unwrap_or(1);
@@ -222,8 +232,12 @@ impl Streams {
             return;
         };
         let standing = entry.standing.borrow().clone();
-        let snapshot = self.process.snapshot();
-        let judging = pin!(snapshot.chain().judge_again(&standing, snapshot.clone()));
+        let snapshot = self.current.get();
+        let judging = pin!(
+            snapshot
+                .chain()
+                .judge_again(&standing, snapshot.in_force().clone())
+        );
         let judged = caught(judging)
             .await
             .unwrap_or_else(|panic| Err(Reason::Internal.because(panic)));
@@ -288,10 +302,11 @@ impl Live {
         &self,
         token: Option<String>,
     ) -> impl Future<Output = Result<Standing, Denial>> + use<> {
-        let (standing, snapshot) = (self.standing(), self.streams.process.snapshot());
+        let (standing, snapshot) = (self.standing(), self.streams.current.get());
         async move {
             let chain = snapshot.chain();
-            let judging = pin!(chain.judge_speaker(&standing, snapshot.clone(), token.as_deref()));
+            let judging =
+                pin!(chain.judge_speaker(&standing, snapshot.in_force().clone(), token.as_deref()));
             caught(judging)
                 .await
                 .unwrap_or_else(|panic| Err(Reason::Internal.because(panic)))
@@ -337,7 +352,7 @@ impl Drop for Live {
     fn drop(&mut self) {
         self.streams.set_due(self.id, &self.entry, None);
         self.streams.open.borrow_mut().remove(&self.id);
-        let metrics = self.streams.process.metrics();
-        metrics.streams.ended(self.entry.kind, self.cause.get());
+        let metrics = &self.streams.metrics;
+        metrics.ended(self.entry.kind, self.cause.get());
     }
 }

@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::messages::Messages;
 use super::pipe::{Failed, Pipe, Scratch, Waits};
-use super::registry::Live;
+use super::registry::{Live, Streams};
 use super::{Ending, frames};
 use crate::auth::Standing;
 use crate::denial::Denial;
@@ -62,14 +63,14 @@ pub(crate) struct Tunnel {
 
 impl Tunnel {
     /// Enters the tunnel among the live streams.
-    pub(crate) fn begin(opening: Opening, trail: Trail) -> Box<Self> {
+    pub(crate) fn begin(opening: Opening, streams: &Rc<Streams>, trail: Trail) -> Box<Self> {
         let Opening {
             upstream,
             standing,
             limits,
             judged,
         } = opening;
-        let live = trail.gateway().streams().begin(Kind::Websocket, standing);
+        let live = streams.begin(Kind::Websocket, standing);
         Box::new(Self {
             upstream,
             limits,

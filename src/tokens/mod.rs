@@ -62,8 +62,9 @@ use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::line::{Members, text_key};
 use crate::policy::tokens::TokenIssuer;
-use crate::revocation::{CleanAt, Listed};
+use crate::revocation::{CleanAt, Listed, Revocation};
 use crate::secrets::digest::{self, Digest};
+use crate::secrets::secret::Secret;
 
 /// The issuers of one configuration, with the process-wide memory. Cheap to build on every reload: fetched keys and verified
 /// tokens outlive it.
@@ -298,6 +299,11 @@ impl Told {
 }
 
 impl Verified {
+    /// Revokes this token, whose text is `token`, until it expires. For one that names no session, it is all there is of its session.
+    pub fn revocation(&self, token: &Secret) -> Revocation {
+        Revocation::of_bearer(token, self.issuer(), self.subject(), self.accepted_until())
+    }
+
     fn new(
         issuer: &Arc<str>,
         facts: Facts,

@@ -6,7 +6,6 @@ use hyper::Method;
 use tokio::time::{Instant, timeout_at};
 
 use crate::denial::{Denial, Reason};
-use crate::gateway::process::Process;
 use crate::upstream::exchange;
 use crate::upstream::http1::{AnswerHead, Malformed, Outgoing};
 use crate::upstream::lease::Lease;
@@ -16,28 +15,22 @@ use crate::upstream::pool::Pool;
 /// One request on its way to some server.
 pub(super) struct Attempt<'a> {
     pub(super) outgoing: Box<Outgoing>,
-    process: &'a Process,
-    upstream: &'a str,
+    pool: &'a Pool,
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(outgoing: Box<Outgoing>, process: &'a Process, pool: &'a Pool) -> Self {
-        Self {
-            outgoing,
-            process,
-            upstream: &pool.config().name,
-        }
+    pub(super) fn new(outgoing: Box<Outgoing>, pool: &'a Pool) -> Self {
+        Self { outgoing, pool }
     }
 
     pub(super) async fn run(
         &mut self,
-        pool: &Pool,
         limits: &Limits,
         began: Instant,
     ) -> Result<(AnswerHead, Lease), Denial> {
         let mut fresh = false;
         loop {
-            let (mut lease, began) = self.connect(pool, fresh, limits, began).await?;
+            let (mut lease, began) = self.connect(fresh, limits, began).await?;
             let sending = exchange::send(&mut lease, &mut self.outgoing, limits, began);
             let failure = match sending.await {
                 Ok(head) => return Ok((head, lease)),
@@ -59,44 +52,33 @@ impl<'a> Attempt<'a> {
             }
             self.outgoing.rewind();
             fresh = true;
-            self.process
-                .metrics()
-                .upstream_retries
-                .with_label_values(&[self.upstream])
-                .inc();
+            self.pool.count_retry();
         }
     }
 
     /// Each server once, then the last refusal. With the time since when the connection could be sent on.
     async fn connect(
         &self,
-        pool: &Pool,
         fresh: bool,
         limits: &Limits,
         now: Instant,
     ) -> Result<(Lease, Instant), Denial> {
-        let turn = pool.turn();
-        if !fresh && let Some(lease) = pool.take_kept(turn) {
+        let turn = self.pool.turn();
+        if !fresh && let Some(lease) = self.pool.take_kept(turn) {
             return Ok((lease, now));
         }
         // Boxed, because most requests find a kept connection, and should not carry room for this along.
-        let lease = Box::pin(self.open(pool, turn, fresh, limits)).await?;
+        let lease = Box::pin(self.open(turn, fresh, limits)).await?;
         Ok((lease, Instant::now()))
     }
 
-    async fn open(
-        &self,
-        pool: &Pool,
-        turn: usize,
-        fresh: bool,
-        limits: &Limits,
-    ) -> Result<Lease, Denial> {
+    async fn open(&self, turn: usize, fresh: bool, limits: &Limits) -> Result<Lease, Denial> {
         let mut refusal = None;
-        for offset in 0..pool.len() {
+        for offset in 0..self.pool.len() {
             if limits.is_over() {
                 return Err(Reason::UpstreamTotalTimeout.into());
             }
-            let taking = pool.take(turn.wrapping_add(offset), fresh);
+            let taking = self.pool.take(turn.wrapping_add(offset), fresh);
             let taken = match limits.deadline {
                 None => taking.await,
                 Some(deadline) => timeout_at(deadline, taking)

@@ -6,14 +6,13 @@
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::{Method, Response, StatusCode};
+use hyper::{Method, StatusCode};
 
 use super::UpstreamBody;
 use crate::auth::Standing;
 use crate::denial::{Denial, Reason};
-use crate::facts::Unbound;
 use crate::facts::learned::Binding;
-use crate::gateway::answer::Answer;
+use crate::facts::{Facts, Unbound};
 use crate::policy::resources::{Learn, ParamType};
 
 /// Longest answer that is read for an id. A choice.
@@ -42,18 +41,18 @@ pub(super) fn teaches(status: StatusCode, standing: &Standing) -> Option<&Learn>
     (status.is_success() && request.method() != Method::HEAD).then_some(learn)
 }
 
-/// Reads the answer, and binds what it names to the caller.
+/// Reads the answer, binds the id in it to the caller, and gives the body that was read.
 ///
 /// # Errors
 ///
 /// [`Reason::BindingFailed`]: the client must not get it.
 pub(super) async fn learn(
     learn: &Learn,
-    status: StatusCode,
-    headers: HeaderMap,
+    headers: &HeaderMap,
     body: UpstreamBody,
     standing: &Standing,
-) -> Result<Response<Answer>, Denial> {
+    facts: &Facts,
+) -> Result<Bytes, Denial> {
     let failed = |why: &'static str| Reason::BindingFailed.because(why);
     let is_plain = headers
         .get_all(header::CONTENT_ENCODING)
@@ -69,12 +68,8 @@ pub(super) async fn learn(
         }
         Err(_) => return Err(failed("the answer broke off")),
     };
-    let snapshot = standing.request().snapshot();
-    let kind = snapshot
-        .config()
-        .resources
-        .get(learn.kind)
-        .ok_or(Reason::Internal)?;
+    let config = standing.request().in_force().config();
+    let kind = config.resources.get(learn.kind).ok_or(Reason::Internal)?;
     let id = find(&bytes, &learn.field, kind.id).map_err(failed)?;
     let owner = standing
         .caller()
@@ -84,9 +79,7 @@ pub(super) async fn learn(
             subject: verified.subject().to_owned(),
         })
         .ok_or(Reason::Internal)?;
-    snapshot
-        .chain()
-        .facts()
+    facts
         .bind(learn.kind, &id, &owner, learn.keep)
         .await
         .map_err(|why| {
@@ -95,10 +88,7 @@ pub(super) async fn learn(
                 Unbound::Unkept => "the store does not keep it",
             })
         })?;
-    let mut response = Response::new(Answer::full(bytes));
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    Ok(response)
+    Ok(bytes)
 }
 
 /// The id in an answer, in its one spelling.

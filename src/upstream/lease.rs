@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::http1::Connection;
-use super::pool::Server;
+use super::server::Server;
 
 /// A connection in use. Dropped, it is closed at once, which cancels the upstream's work.
 #[derive(Debug)]
@@ -28,7 +28,14 @@ pub(crate) struct Switched {
     pub(crate) stream: TcpStream,
     /// What came behind the head of the answer.
     pub(crate) unread: Bytes,
-    _claim: Claim,
+    claim: Claim,
+}
+
+impl Switched {
+    /// Where it leads, for messages.
+    pub(crate) fn server(&self) -> String {
+        self.claim.server.to_string()
+    }
 }
 
 /// A place among the connections to a server.
@@ -77,7 +84,7 @@ impl Lease {
         Switched {
             stream,
             unread,
-            _claim: self.claim,
+            claim: self.claim,
         }
     }
 

@@ -2,10 +2,12 @@
 //!
 //! Decides: nothing. Trusts: the route and the upstream's configuration. Not here: keeping the limits (`exchange`).
 
-use std::time::Duration;
+use std::time::{Duration, Instant as StdInstant};
 
 use tokio::time::Instant;
 
+use crate::policy::route::Route;
+use crate::policy::upstream::Upstream;
 use crate::upstream::http1::Malformed;
 use crate::upstream::upload::Fault;
 
@@ -21,6 +23,18 @@ pub(super) struct Limits {
 }
 
 impl Limits {
+    /// The route's where it has its own, else the upstream's, for a request that was authorized at `started`.
+    pub(super) fn of(route: &Route, upstream: &Upstream, started: StdInstant) -> Self {
+        let timeouts = &route.timeouts;
+        Self {
+            first_byte: timeouts.first_byte.unwrap_or(upstream.first_byte_timeout),
+            stream_idle: timeouts.stream_idle,
+            deadline: timeouts
+                .total
+                .map(|total| Instant::from_std(started + total)),
+        }
+    }
+
     /// Whether the time for everything is over.
     pub(super) fn is_over(&self) -> bool {
         self.deadline

@@ -24,7 +24,9 @@ mod learn;
 mod lease;
 mod limits;
 mod location;
+mod metrics;
 mod pool;
+mod server;
 mod timeouts;
 mod upload;
 
@@ -32,28 +34,27 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, StatusCode};
 use tokio::time::Instant;
 
 pub use body::UpstreamBody;
 pub(crate) use lease::Switched;
+pub use metrics::UpstreamMetrics;
 pub use pool::Pools;
 
 use crate::auth::{Permit, Spent, Standing, rest};
 use crate::denial::grpc::is_grpc;
 use crate::denial::{Denial, Reason};
-use crate::gateway::answer::Answer;
-use crate::gateway::process::Process;
+use crate::facts::Facts;
 use crate::policy::route::Target;
-use crate::policy::upstream::Protocol;
-use crate::record::stream::Kind;
-use crate::record::trail::Trail;
-use crate::streams::{Opening, Streaming, TunnelLimits};
+use crate::policy::upstream::{Protocol, Upstream};
+use crate::record::Record;
+use crate::request::headers::clean_response;
 use crate::upstream::attempt_http1::Attempt;
 use http1::Outgoing;
 use http2::RequestBody;
-use lease::Lease;
 use limits::Limits;
 use pool::Pool;
 use upload::Upload;
@@ -61,36 +62,49 @@ use upload::Upload;
 /// How long a client of gRPC may only listen where the route sets no limit.
 const LISTENING: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Forwards a permitted request and returns the answer as soon as its head is there; bodies stream both ways.
+/// An upstream's answer as soon as its head is there.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// The status.
+    pub(crate) status: StatusCode,
+    /// The fields that clients may see.
+    pub(crate) headers: HeaderMap,
+    /// What follows the head.
+    pub(crate) body: ReplyBody,
+    /// By which an answer that goes on is authorized again.
+    pub(crate) standing: Standing,
+}
+
+/// What follows the head of an upstream's answer.
+#[derive(Debug)]
+pub(crate) enum ReplyBody {
+    /// The body, as it comes.
+    Streamed(UpstreamBody),
+    /// The body, which was read for what it teaches.
+    Read(Bytes),
+    /// Behind a 101: a connection that speaks HTTP no longer.
+    Switched(Switched),
+}
+
+/// Forwards a permitted request and gives the answer as soon as its head is there; bodies stream both ways. What the route learns is bound in
+/// `facts`.
 ///
 /// # Errors
 ///
 /// A [`Reason`] of the upstream's group, or [`Reason::BodyTooLarge`], [`Reason::BodyTimeout`].
-pub async fn forward(
+pub(crate) async fn forward(
     pools: &Pools,
-    process: &Process,
+    facts: &Facts,
     permit: Permit,
-    trail: &mut Trail,
-) -> Result<Response<Answer>, Denial> {
-    let started = trail.lap();
+    record: &mut Record,
+) -> Result<Reply, Denial> {
+    let started = record.lap();
     let Target::Upstream(index) = permit.target() else {
         return Err(Reason::Internal.into());
     };
-    let pool = pools
-        .get(permit.request().snapshot(), index, process.metrics())
-        .ok_or(Reason::Internal)?;
-    let rule = permit.request().rule();
-    let limits = Limits {
-        first_byte: rule
-            .timeouts
-            .first_byte
-            .unwrap_or(pool.config().first_byte_timeout),
-        stream_idle: rule.timeouts.stream_idle,
-        deadline: rule
-            .timeouts
-            .total
-            .map(|total| Instant::from_std(started + total)),
-    };
+    let pool = pools.get(permit.request().in_force(), index);
+    let pool = pool.ok_or(Reason::Internal)?;
+    let limits = Limits::of(permit.request().rule(), pool.config(), started);
     let mut spent = permit.spend();
     let touched = spent.take_touched();
     prepare(&mut spent);
@@ -102,70 +116,79 @@ pub async fn forward(
         // The upstream does not answer for the time that took.
         began = Instant::now();
     }
-    let (status, mut headers, body, standing) = match pool.config().protocol {
+    let outcome = match pool.config().protocol {
         Protocol::Http1 => {
-            let outgoing = over_http1(&spent, payload, &pool, &trail.id);
+            let outgoing = over_http1(&spent, payload, &pool, &record.id);
             let standing = spent.stand();
-            let mut attempt = Attempt::new(Box::new(outgoing), process, &pool);
-            // The requests that came in together with this one are judged before anything of them is sent. Sent one behind the other, they
-            // wake the other side once and not one by one, and between two of them the cache is asked for no code but what sends.
+            let mut attempt = Attempt::new(Box::new(outgoing), &pool);
+            // Requests that came in together are all authorized before the first of them is sent. Sent one behind the other they wake the
+            // server once, and between two of them the cache is asked for no code but what sends.
             let_others_go_first().await;
-            let outcome = attempt.run(&pool, &limits, began).await;
-            if touched.is_something() {
-                Box::pin(touched.end()).await;
-            }
-            trail.note_upstream();
-            let (head, lease) = outcome?;
-            if head.status == StatusCode::SWITCHING_PROTOCOLS {
-                return switch(lease, head.headers, standing, &limits);
-            }
-            let body = exchange::AnswerBody::new(lease, attempt.outgoing, limits);
-            (
-                head.status,
-                head.headers,
-                UpstreamBody::Http1(body),
-                standing,
-            )
+            let outcome = attempt.run(&limits, began).await;
+            outcome.map(|(head, lease)| {
+                let body = match head.status {
+                    StatusCode::SWITCHING_PROTOCOLS => ReplyBody::Switched(lease.switch()),
+                    _ => ReplyBody::Streamed(UpstreamBody::Http1(exchange::AnswerBody::new(
+                        lease,
+                        attempt.outgoing,
+                        limits,
+                    ))),
+                };
+                (head.status, head.headers, body, standing)
+            })
         }
         Protocol::Http2 => {
-            let request = over_http2(&mut spent, payload, &pool, &trail.id)?;
+            let request = over_http2(&mut spent, payload, &pool, &record.id)?;
             let standing = spent.stand();
             // Boxed, so that every other request does not carry room for it along.
-            let exchange = Box::pin(http2::exchange(&pool, process, request, limits));
+            let exchange = Box::pin(http2::exchange(&pool, request, limits));
             let_others_go_first().await;
-            let outcome = exchange.await;
-            if touched.is_something() {
-                Box::pin(touched.end()).await;
-            }
-            trail.note_upstream();
-            let (head, body) = outcome?.into_parts();
-            (
-                head.status,
-                head.headers,
-                UpstreamBody::Http2(body),
-                standing,
-            )
+            exchange.await.map(|answer| {
+                let (head, body) = answer.into_parts();
+                let body = ReplyBody::Streamed(UpstreamBody::Http2(body));
+                (head.status, head.headers, body, standing)
+            })
         }
     };
-    // Let in to say who they are on a socket, which this is not.
-    if standing.needs_token() {
+    if touched.is_something() {
+        Box::pin(touched.end()).await;
+    }
+    record.note_upstream();
+    let (status, headers, body, standing) = outcome?;
+    let reply = Reply {
+        status,
+        headers,
+        body,
+        standing,
+    };
+    finish(reply, facts, pool.config()).await
+}
+
+/// Cleans the answer's fields, and reads its body where the route learns from it.
+async fn finish(mut reply: Reply, facts: &Facts, upstream: &Upstream) -> Result<Reply, Denial> {
+    let body = match reply.body {
+        // The handshake decides which fields of a 101 pass.
+        ReplyBody::Switched(_) | ReplyBody::Read(_) => return Ok(reply),
+        ReplyBody::Streamed(body) => body,
+    };
+    // It was let in to authenticate on a WebSocket, which this is not.
+    if reply.standing.needs_token() {
         return Err(Reason::TokenMissing.into());
     }
-    let own = &standing.request().snapshot().config().sessions.cookie;
-    if crate::request::headers::clean_response(&mut headers, own) {
-        location::rewrite(&mut headers, pool.config(), standing.request());
+    let request = reply.standing.request();
+    let own = &request.in_force().config().sessions.cookie;
+    if clean_response(&mut reply.headers, own) {
+        location::rewrite(&mut reply.headers, upstream, request);
     }
-    if let Some(lesson) = learn::teaches(status, &standing) {
-        // Boxed, so that requests on other routes do not carry room for it along.
-        return Box::pin(learn::learn(lesson, status, headers, body, &standing)).await;
-    }
-    let mut response = Response::new(match Kind::of(status, &headers) {
-        None => Answer::upstream(body),
-        Some(kind) => Answer::stream(body, Streaming::new(kind, &headers, standing)),
-    });
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    Ok(response)
+    reply.body = match learn::teaches(reply.status, &reply.standing) {
+        None => ReplyBody::Streamed(body),
+        Some(lesson) => {
+            // Boxed, so that requests on other routes do not carry room for it along.
+            let learning = learn::learn(lesson, &reply.headers, body, &reply.standing, facts);
+            ReplyBody::Read(Box::pin(learning).await?)
+        }
+    };
+    Ok(reply)
 }
 
 /// Waits until every task that is ready now has had its turn. Unlike the runtime's own `yield_now` it does not ask for new events on the way,
@@ -199,40 +222,6 @@ fn prepare(spent: &mut Spent) {
     *spent.fields() = fields;
 }
 
-/// The head before a tunnel, if the upstream's 101 is one that was asked for.
-fn switch(
-    lease: Lease,
-    mut headers: HeaderMap,
-    standing: Standing,
-    limits: &Limits,
-) -> Result<Response<Answer>, Denial> {
-    let Some(handshake) = standing.request().handshake() else {
-        return Err(Reason::UpstreamProtocol.because("101 unasked"));
-    };
-    let config = standing.request().snapshot().config();
-    handshake
-        .finish(&mut headers, &config.sessions.cookie)
-        .map_err(|why| Reason::UpstreamProtocol.because(format!("{}: {why}", lease.server())))?;
-    let rule = standing.request().rule();
-    let judged = rule
-        .realtime
-        .then(|| usize::try_from(rule.body_limit).unwrap_or(usize::MAX));
-    let stalled = config.connections.body_idle;
-    let mut response = Response::new(Answer::tunnel(Opening {
-        judged,
-        upstream: lease.switch(),
-        standing,
-        limits: TunnelLimits {
-            idle: limits.stream_idle,
-            deadline: limits.deadline,
-            stalled,
-        },
-    }));
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *response.headers_mut() = headers;
-    Ok(response)
-}
-
 /// A request's body, and how it is delimited.
 struct Payload {
     upload: Option<Upload>,
@@ -249,7 +238,7 @@ impl Payload {
                 // In a call of gRPC a client may listen for as long as it likes before it says more.
                 let idle = match is_grpc(request.headers()) {
                     true => limits.stream_idle.unwrap_or(LISTENING),
-                    false => request.snapshot().config().connections.body_idle,
+                    false => request.in_force().config().connections.body_idle,
                 };
                 Upload::new(body, request.rule().body_limit, idle)?
             }

@@ -212,7 +212,11 @@ impl Identity {
 
     /// What the failure matrix says of a cookie that must be asked about while the store does not answer.
     fn unavailable(&self, request: &Inbound, why: &'static str) -> Denial {
-        let class = AccessClass::of(request.rule(), request.method(), &self.roles);
+        let class = AccessClass::of(
+            request.rule(),
+            request.method(),
+            &request.in_force().config().roles,
+        );
         match State::CookieUnknown.answer(class) {
             Answer::Refuse(reason) => reason.because(why),
             // Without its session there is nobody to allow it to.
@@ -234,7 +238,7 @@ fn over(request: &Inbound, denial: Denial) -> Denial {
 
 /// A refusal that takes the cookie away.
 fn gone(request: &Inbound, denial: Denial) -> Denial {
-    let settings = &request.snapshot().config().sessions;
+    let settings = &request.in_force().config().sessions;
     Denial {
         extra: Extra::ClearCookie(cookie::clear(settings)),
         ..denial

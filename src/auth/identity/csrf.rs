@@ -59,7 +59,7 @@ fn is_allowed(request: &Inbound) -> bool {
     let Some(origin) = only(request.headers(), &header::ORIGIN) else {
         return false;
     };
-    let cors = request.snapshot().config().cors.as_ref();
+    let cors = request.in_force().config().cors.as_ref();
     cors.is_some_and(|cors| cors.origins.contains(origin)) || is_own(origin, request)
 }
 

@@ -114,7 +114,7 @@ impl Identity {
         };
         let Presented::User(verified) = presented else {
             if let Some(key) = token.filter(|_| request.rule().apikey.is_some()) {
-                apikey::demand_listed(request.snapshot(), key)?;
+                apikey::demand_listed(request.in_force(), key)?;
             }
             // Whoever has said who they are is that until the end.
             return match must_be_user {
@@ -166,7 +166,13 @@ impl Identity {
         if outage == Outage::Reachable && is_complete {
             return Ok(());
         }
-        let class = || AccessClass::of(request.rule(), request.method(), &self.roles);
+        let class = || {
+            AccessClass::of(
+                request.rule(),
+                request.method(),
+                &request.in_force().config().roles,
+            )
+        };
         outage::judge(outage, is_complete, class, since, clock::now())
     }
 }
@@ -217,7 +223,7 @@ impl Inquiry for Identity {
                     ))
                 }
                 Presented::Nobody if rule.apikey.is_some() => {
-                    apikey::demand_listed(request.snapshot(), credential.token)?;
+                    apikey::demand_listed(request.in_force(), credential.token)?;
                     match must_be_user {
                         true => Err(Reason::TokenMissing.because("an API key is not a user")),
                         false => Ok(Caller::NOBODY),
@@ -245,7 +251,7 @@ fn refuse_service_key(request: &Inbound) -> Result<(), Denial> {
     let values = apikey::in_query(request.target().query().unwrap_or_default());
     // A key of the configuration is none, and needs no reading as a token.
     let is_refused =
-        |key: &str| !apikey::is_listed(request.snapshot(), key) && is_service_key(key.trim());
+        |key: &str| !apikey::is_listed(request.in_force(), key) && is_service_key(key.trim());
     match fields.chain(values).any(|key| is_refused(&key)) {
         true => Err(Reason::ServiceKeyRefused.because("`apikey`")),
         false => Ok(()),
@@ -258,7 +264,7 @@ fn demand_key(request: &Inbound) -> Result<(), Denial> {
         return Ok(());
     };
     match apikey::find(request.headers(), request.target().query())? {
-        Some(key) => apikey::demand_listed(request.snapshot(), key),
+        Some(key) => apikey::demand_listed(request.in_force(), key),
         None if demand == ApiKey::Required => Err(Reason::ApikeyMissing.into()),
         None => Ok(()),
     }
@@ -270,7 +276,7 @@ fn demand_key_again(request: &Inbound) -> Result<(), Denial> {
         None => None,
         Some(_) => apikey::find(request.headers(), request.target().query())?,
     };
-    key.map_or(Ok(()), |key| apikey::demand_listed(request.snapshot(), key))
+    key.map_or(Ok(()), |key| apikey::demand_listed(request.in_force(), key))
 }
 
 /// How a bearer token begins, with the space behind the scheme.

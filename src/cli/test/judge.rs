@@ -129,12 +129,22 @@ impl Judge {
             true,
             Rc::default(),
         );
-        let mut record = Record::begin(self.snapshot.clone(), parts.method.clone(), parts.version);
+        let mut record = Record::begin(
+            self.snapshot.in_force().clone(),
+            parts.method.clone(),
+            parts.version,
+        );
         let judged = self.runtime.block_on(async {
             // Nothing is revoked, and that must have been known a moment ago: else every caller would meet an outage.
             self.follower.catch_up().await;
             let body = case.request.body.clone().map(Body::Whole);
-            let read = gateway::read(parts, body, &connection, &self.snapshot, &mut record)?;
+            let read = gateway::accept(
+                parts,
+                body,
+                &connection,
+                self.snapshot.in_force(),
+                &mut record,
+            )?;
             match read {
                 None => Ok(None),
                 Some(request) => {
@@ -198,6 +208,7 @@ impl Judge {
             Ok(Some(permit)) => match permit.target() {
                 Target::Upstream(index) => Became::Upstream(
                     self.snapshot
+                        .in_force()
                         .upstream(index)
                         .map_or_else(String::new, |upstream| upstream.name.clone()),
                 ),

@@ -17,7 +17,7 @@ use std::sync::{Arc, LazyLock};
 use cel::common::ast::IdedExpr;
 use cel::{Context, Env, ExecutionError, Value};
 
-pub use scope::Scope;
+pub use scope::{CallerFields, Scope};
 
 /// Longest expression, in bytes.
 pub const LONGEST: usize = 512;

@@ -12,9 +12,6 @@ use cel::context::VariableResolver;
 use serde_json::{Map, Value as Json};
 
 use super::check::{Field, Name};
-use crate::auth::Caller;
-use crate::request::Inbound;
-use crate::tokens::Verified;
 
 /// One request and its caller, as an expression sees them. Nothing is copied before it is asked for.
 #[derive(Debug)]
@@ -27,50 +24,51 @@ pub struct Scope<'a> {
     pub host: &'a str,
     /// The client's address.
     pub address: &'a str,
-    /// The verified token; `None` for nobody.
-    pub verified: Option<&'a Verified>,
+    /// The proven caller; `None` for nobody.
+    pub caller: Option<CallerFields<'a>>,
     /// The roles that the configuration knows.
     pub roles: &'a [Arc<str>],
 }
 
-impl<'a> Scope<'a> {
-    /// The scope of a request.
-    pub fn of(request: &'a Inbound, caller: &'a Caller) -> Self {
-        let method = match request.method().as_str() {
-            "HEAD" => "GET",
-            method => method,
-        };
-        Self {
-            method,
-            path: request.target().path(),
-            host: request.host().name(),
-            address: request.client().text.to_str().unwrap_or_default(),
-            verified: caller.verified().map(AsRef::as_ref),
-            roles: caller.roles().names(),
-        }
-    }
+/// What a verified token says of its caller.
+#[derive(Clone, Copy, Debug)]
+pub struct CallerFields<'a> {
+    /// `sub`.
+    pub subject: &'a str,
+    /// `iss`.
+    pub issuer: &'a str,
+    /// `session_id`, if the token names one.
+    pub session: Option<&'a str>,
+    /// The authenticator assurance level, 1 or 2.
+    pub aal: u8,
+    /// Whether it is one of Supabase's anonymous users.
+    pub is_anonymous: bool,
+    /// All claims.
+    pub claims: &'a Map<String, Json>,
+}
 
+impl<'a> Scope<'a> {
     fn claim(&self, path: &[&str]) -> Option<&'a Json> {
         let (first, rest) = path.split_first()?;
         rest.iter()
-            .try_fold(self.verified?.claims().get(*first)?, |value, name| {
+            .try_fold(self.caller?.claims.get(*first)?, |value, name| {
                 value.get(*name)
             })
     }
 
     fn field(&self, field: Field) -> Option<CowVal<'_, '_>> {
-        let known = self.verified;
+        let known = self.caller;
         Some(match field {
             Field::Method => text(self.method),
             Field::Path => text(self.path),
             Field::Host => text(self.host),
             Field::Address => text(self.address),
             Field::Known => truth(known.is_some()),
-            Field::Anonymous => truth(known.is_some_and(Verified::is_anonymous)),
-            Field::Subject => text_or_null(known.map(Verified::subject)),
-            Field::Issuer => text_or_null(known.map(Verified::issuer)),
-            Field::Session => text_or_null(known.and_then(Verified::session)),
-            Field::Aal => match known.map(Verified::aal) {
+            Field::Anonymous => truth(known.is_some_and(|caller| caller.is_anonymous)),
+            Field::Subject => text_or_null(known.map(|caller| caller.subject)),
+            Field::Issuer => text_or_null(known.map(|caller| caller.issuer)),
+            Field::Session => text_or_null(known.and_then(|caller| caller.session)),
+            Field::Aal => match known.map(|caller| caller.aal) {
                 None => CowVal::owned(CelNull),
                 Some(2) => text("aal2"),
                 Some(_) => text("aal1"),
@@ -79,7 +77,7 @@ impl<'a> Scope<'a> {
                 let roles = self.roles.iter().map(|role| Value::from(role.as_ref()));
                 converted(roles.collect::<Vec<_>>().into())?
             }
-            Field::Claims => match known.map(Verified::claims) {
+            Field::Claims => match known.map(|caller| caller.claims) {
                 Some(claims) => converted(map_of(claims))?,
                 None => converted(map_of(&Map::new()))?,
             },

@@ -5,6 +5,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Value as Json, json};
 
 use super::*;
+use crate::auth::when::caller_fields;
 use crate::gateway::metrics::Metrics;
 use crate::policy::tokens::{KeySource, TokenIssuer};
 use crate::secrets::secret::Secret;
@@ -51,7 +52,7 @@ fn holds(source: &str, claims: &Json) -> Result<bool, &'static str> {
         path: "/things/1",
         host: "api.velro.test",
         address: "203.0.113.9",
-        verified: Some(&verified),
+        caller: Some(caller_fields(&verified)),
         roles: &roles,
     })
 }
@@ -62,7 +63,7 @@ fn nobody(source: &str) -> Result<bool, &'static str> {
         path: "/",
         host: "",
         address: "",
-        verified: None,
+        caller: None,
         roles: &[],
     })
 }
@@ -311,7 +312,7 @@ fn no_expression_is_long_and_none_comes_to_the_end_of_a_stack() {
                 path: &path,
                 host: "",
                 address: "",
-                verified: None,
+                caller: None,
                 roles: &[],
             });
         }

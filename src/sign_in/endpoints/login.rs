@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::{Method, Response};
 use serde_json::json;
 use tokio::time::Instant;
@@ -16,7 +17,6 @@ use super::outcome::{Asked, refusal};
 use super::{Visit, Wants, reply, sign_in};
 use crate::clock;
 use crate::denial::{Denial, Extra, Reason};
-use crate::gateway::answer::Answer;
 use crate::revocation::list::LEEWAY;
 use crate::sessions::record::{Carrier, InnerTokens, Seen};
 use crate::sessions::sign_in::{Begun, Granted};
@@ -54,7 +54,7 @@ impl NoGrant {
     }
 }
 
-pub(super) async fn login(visit: &Visit, unread: Unread) -> Result<Response<Answer>, Denial> {
+pub(super) async fn login(visit: &Visit, unread: Unread) -> Result<Response<Bytes>, Denial> {
     let credentials = unread.credentials().await?;
     let admission = visit
         .admit(Attempt::Login, Some(&credentials.email))
@@ -74,15 +74,15 @@ pub(super) async fn login(visit: &Visit, unread: Unread) -> Result<Response<Answ
         };
         admission.succeeded();
         let begun = at_work.begin(&grant).await?;
-        profile::make_later(&at_work.process, &at_work.snapshot, grant.user.get());
+        profile::make_later(&at_work.context, &at_work.in_force, grant.user.get());
         Ok(Ok((grant, begun)))
     })
     .await?;
     match judged {
         Ok((grant, begun)) => reply::signed_in(&grant, begun),
         Err(denial) => {
-            let throttling = &sign_in(&visit.snapshot)?.throttle;
-            let throttle = visit.process.throttle();
+            let throttling = &sign_in(&visit.in_force)?.throttle;
+            let throttle = visit.context.throttle();
             throttle.hold_refusal(throttling, began).await?;
             Err(denial)
         }
@@ -114,7 +114,7 @@ impl Visit {
     /// Begins a session with new tokens.
     pub(super) async fn begin(&self, grant: &Grant) -> Result<Begun, Denial> {
         let verified = self.verified(grant).await?;
-        let revoked = self.process.revocations().check(
+        let revoked = self.context.revocations().check(
             verified.clean(),
             verified.listed(),
             clock::unix_now(),
@@ -140,7 +140,7 @@ impl Visit {
             address: self.client,
             user_agent: agent.map(str::to_owned),
         };
-        let sessions = self.process.sessions();
+        let sessions = self.context.sessions();
         let (carrier, replaces) = match &self.wants {
             Wants::Tokens => (Carrier::Bearer, None),
             Wants::Cookie(before) => (
@@ -172,11 +172,7 @@ impl Visit {
     /// they get, or is told that they cannot.
     pub(super) async fn verified(&self, grant: &Grant) -> Result<Arc<Verified>, Denial> {
         let token = text(grant.access_token.expose());
-        let judged = self
-            .snapshot
-            .tokens()
-            .verify_or_wait(&token, clock::unix_now)
-            .await;
+        let judged = self.tokens.verify_or_wait(&token, clock::unix_now).await;
         let verified = match judged {
             Ok(Presented::User(verified)) => verified,
             Ok(Presented::Nobody) => {

@@ -5,6 +5,7 @@
 //! What ends is refused here, before the answer; the identity server is told behind it, and told again until it knows. So a user is signed out within a
 //! moment even while the identity server is away.
 
+use bytes::Bytes;
 use hyper::header::SET_COOKIE;
 use hyper::{Method, Response, StatusCode};
 use serde_json::json;
@@ -12,9 +13,7 @@ use serde_json::json;
 use super::input::invalid;
 use super::{Guest, Visit, reply};
 use crate::denial::{Denial, FieldError};
-use crate::gateway::answer::Answer;
 use crate::request::query::decoded;
-use crate::revocation::Revocation;
 use crate::secrets::secret::Secret;
 use crate::sessions::cookie;
 use crate::sessions::sign_in::Which;
@@ -70,7 +69,7 @@ pub(super) async fn logout(
     visit: &Visit,
     guest: Guest,
     query: Option<&str>,
-) -> Result<Response<Answer>, Denial> {
+) -> Result<Response<Bytes>, Denial> {
     let scope = Scope::read(query)?;
     let which = match scope {
         Scope::Local => Which::Own(guest.own.clone()),
@@ -101,11 +100,11 @@ impl Visit {
         let (issuer, subject) = (verified.issuer(), verified.subject());
         let is_own = told == Some(Scope::Local);
         let nameless = (is_own && verified.session().is_none())
-            .then(|| Revocation::of_bearer(&guest.access_token, verified));
+            .then(|| verified.revocation(&guest.access_token));
         let (issuer, subject) = (issuer.to_owned(), subject.to_owned());
         let (at_work, access_token) = (self.clone(), guest.access_token.clone());
         let work = async move {
-            let ended = end_here(&at_work.process, &issuer, &subject, nameless, which).await;
+            let ended = end_here(&at_work.context, &issuer, &subject, nameless, which).await;
             if let Some(scope) = told {
                 at_work.tell_of_logout(scope.as_str(), access_token);
             }
@@ -123,16 +122,16 @@ impl Visit {
                 &format!("/logout?scope={scope}"),
             )
             .for_user(access_token);
-        let later = self.process.later();
+        let later = self.context.later();
         if !later.call(&self.identity, call, Again::UntilDone) {
             tracing::error!("the identity server is not told of a logout: too many wait");
         }
     }
 
     /// Takes the cookie away from who proved themselves by one.
-    pub(super) fn clear_cookie(&self, guest: &Guest, response: &mut Response<Answer>) {
+    pub(super) fn clear_cookie(&self, guest: &Guest, response: &mut Response<Bytes>) {
         if guest.own.cookie.is_some() {
-            let cleared = cookie::clear(&self.snapshot.config().sessions);
+            let cleared = cookie::clear(&self.in_force.config().sessions);
             response.headers_mut().insert(SET_COOKIE, cleared);
         }
     }

@@ -24,6 +24,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, Method, Response};
 use tokio::time::timeout_at;
@@ -32,25 +33,25 @@ use self::input::Unread;
 use super::throttle::{Admission, Attempt, Who};
 use super::{Call, IdentityServer, Operation, demand_revocations};
 use crate::auth::Permit;
-use crate::auth::snapshot::Snapshot;
 use crate::breaker::Outage;
 use crate::clock;
 use crate::denial::{Denial, Reason};
-use crate::gateway::answer::Answer;
-use crate::gateway::process::Process;
 use crate::policy::endpoint::Endpoint;
+use crate::policy::in_force::InForce;
 use crate::policy::sign_in::SignIn;
 use crate::request::Inbound;
 use crate::request::headers::OwnCookie;
 use crate::secrets::secret::Secret;
 use crate::sessions::sign_in::Own;
-use crate::tokens::Verified;
+use crate::sign_in::Context;
+use crate::tokens::{Tokens, Verified};
 
 /// What every route works with. Cheap to clone, so that a task of its own may go on with it.
 #[derive(Clone)]
 struct Visit {
-    process: Arc<Process>,
-    snapshot: Arc<Snapshot>,
+    context: Arc<Context>,
+    in_force: Arc<InForce>,
+    tokens: Arc<Tokens>,
     identity: IdentityServer,
     client: IpAddr,
     user_agent: Option<HeaderValue>,
@@ -86,18 +87,19 @@ const USE_COOKIE: HeaderName = HeaderName::from_static("x-use-cookie");
 ///
 /// What the route refuses.
 pub(crate) async fn answer(
-    process: &Arc<Process>,
+    context: &Arc<Context>,
+    tokens: &Arc<Tokens>,
     permit: Permit,
     endpoint: Endpoint,
-) -> Result<Response<Answer>, Denial> {
+) -> Result<Response<Bytes>, Denial> {
     let started = clock::now();
-    let snapshot = permit.request().snapshot().clone();
-    let identity = process.identity().ok_or(Reason::Internal)?.clone();
+    let in_force = permit.request().in_force().clone();
+    let identity = context.identity().ok_or(Reason::Internal)?.clone();
     let client = permit.request().client().address;
     let wants = wants(permit.request());
     // Nobody else tells it.
     let csrf = matches!(endpoint, Endpoint::Me | Endpoint::WhoAmI)
-        .then(|| csrf_token(process, &permit))
+        .then(|| csrf_token(context, &permit))
         .flatten();
     let limit = permit.request().rule().body_limit;
     let mut spent = permit.spend();
@@ -106,13 +108,14 @@ pub(crate) async fn answer(
     let access_token = spent.authorization().and_then(token_of);
     let standing = spent.stand();
     let visit = Visit {
-        process: process.clone(),
-        until: started + deadline(sign_in(&snapshot)?, endpoint),
+        context: context.clone(),
+        until: started + deadline(sign_in(&in_force)?, endpoint),
+        tokens: tokens.clone(),
         identity,
         client,
         user_agent: fields.get(USER_AGENT).cloned(),
         wants,
-        snapshot: snapshot.clone(),
+        in_force: in_force.clone(),
     };
     let guest = || {
         let verified = standing.caller().verified().cloned();
@@ -126,7 +129,7 @@ pub(crate) async fn answer(
         // The route is for users, so the chain has proven one.
         guest.ok_or(Reason::Internal)
     };
-    let idle = snapshot.config().connections.body_idle;
+    let idle = in_force.config().connections.body_idle;
     let unread = Unread {
         fields,
         body,
@@ -169,9 +172,9 @@ fn late(endpoint: Endpoint) -> Denial {
     }
 }
 
-fn sign_in(snapshot: &Snapshot) -> Result<&SignIn, Denial> {
+fn sign_in(in_force: &InForce) -> Result<&SignIn, Denial> {
     // There is no such route without it.
-    let sign_in = snapshot.config().sign_in.as_ref();
+    let sign_in = in_force.config().sign_in.as_ref();
     Ok(sign_in.ok_or(Reason::Internal)?)
 }
 
@@ -190,12 +193,12 @@ fn deadline(sign_in: &SignIn, endpoint: Endpoint) -> Duration {
 }
 
 /// What belongs to the cookie that let a request in, for a page that was loaded again and does not remember it.
-fn csrf_token(process: &Process, permit: &Permit) -> Option<String> {
+fn csrf_token(context: &Context, permit: &Permit) -> Option<String> {
     permit.caller().cookie_session()?;
     let Some(OwnCookie::One(value)) = permit.request().cookie() else {
         return None;
     };
-    let cookies = process.sessions().cookies();
+    let cookies = context.sessions().cookies();
     cookies
         .read(value)
         .map(|cookie| cookies.csrf_token(&cookie))
@@ -221,8 +224,8 @@ pub(super) fn token_of(field: &HeaderValue) -> Option<Secret> {
 impl Visit {
     /// Whether somebody may try, now and that often. Nobody signs in while it cannot be known what was revoked.
     async fn admit(&self, attempt: Attempt, account: Option<&str>) -> Result<Admission, Denial> {
-        demand_revocations(&self.process)?;
-        let store = self.process.store().outage();
+        demand_revocations(&self.context)?;
+        let store = self.context.store().outage();
         if matches!(self.wants, Wants::Cookie(_)) && store != Outage::Reachable {
             return Err(
                 Reason::SessionUnavailable.because("a cookie's session is kept in the store")
@@ -232,8 +235,8 @@ impl Visit {
             client: self.client,
             account,
         };
-        let throttling = &sign_in(&self.snapshot)?.throttle;
-        self.process
+        let throttling = &sign_in(&self.in_force)?.throttle;
+        self.context
             .throttle()
             .admit(throttling, attempt, who)
             .await

@@ -5,6 +5,7 @@
 //!
 //! [`Refresh`]: crate::sign_in::Refresh
 
+use bytes::Bytes;
 use hyper::Response;
 
 use super::input::Unread;
@@ -12,14 +13,13 @@ use super::outcome::{Asked, refusal};
 use super::{Visit, reply};
 use crate::clock;
 use crate::denial::{Denial, Reason};
-use crate::gateway::answer::Answer;
 use crate::sign_in::Refreshed;
 use crate::sign_in::throttle::Attempt;
 
-pub(super) async fn refresh(visit: &Visit, unread: Unread) -> Result<Response<Answer>, Denial> {
+pub(super) async fn refresh(visit: &Visit, unread: Unread) -> Result<Response<Bytes>, Denial> {
     let token = unread.refresh_token().await?;
     let admission = visit.admit(Attempt::Refresh, None).await?;
-    let refresh = visit.process.refresh().ok_or(Reason::Internal)?;
+    let refresh = visit.context.refresh().ok_or(Reason::Internal)?;
     let refreshed = match refresh.refresh(&token, visit.client).await {
         Ok(refreshed) => refreshed,
         Err(denial) => {
@@ -37,7 +37,7 @@ pub(super) async fn refresh(visit: &Visit, unread: Unread) -> Result<Response<An
             match visit.verified(grant).await {
                 // The identity server may not know yet that the session was ended here.
                 Ok(verified) => visit
-                    .process
+                    .context
                     .revocations()
                     .check(verified.clean(), verified.listed(), clock::unix_now())
                     .map_err(|denial| Reason::RefreshTokenInvalid.because(denial.reason.code()))?,

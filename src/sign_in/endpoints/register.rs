@@ -7,6 +7,7 @@
 //! up for both. If it is not known whether the account was
 //! made, asking for tokens finds out.
 
+use bytes::Bytes;
 use hyper::{Method, Response, StatusCode};
 use serde_json::json;
 
@@ -15,7 +16,6 @@ use super::login::{NoGrant, text};
 use super::outcome::{Asked, refusal};
 use super::{Visit, reply, sign_in};
 use crate::denial::{Denial, Reason};
-use crate::gateway::answer::Answer;
 use crate::policy::sign_in::ConfirmEmail;
 use crate::sessions::sign_in::Begun;
 use crate::sign_in::throttle::Attempt;
@@ -41,7 +41,7 @@ enum Account {
     PerhapsMade,
 }
 
-pub(super) async fn register(visit: &Visit, unread: Unread) -> Result<Response<Answer>, Denial> {
+pub(super) async fn register(visit: &Visit, unread: Unread) -> Result<Response<Bytes>, Denial> {
     let newcomer = unread.newcomer().await?;
     let email = newcomer.credentials.email.clone();
     let admission = visit.admit(Attempt::Register, Some(&email)).await?;
@@ -65,7 +65,7 @@ pub(super) async fn register(visit: &Visit, unread: Unread) -> Result<Response<A
 
 impl Visit {
     async fn make_account(&self, newcomer: Newcomer) -> Result<Registered, Denial> {
-        let confirm = sign_in(&self.snapshot)?.confirm_email;
+        let confirm = sign_in(&self.in_force)?.confirm_email;
         let account = self.ask_for_account(&newcomer, confirm).await?;
         match confirm {
             ConfirmEmail::Required => {
@@ -75,7 +75,7 @@ impl Visit {
             ConfirmEmail::Auto => {
                 let grant = self.sign_in_newcomer(&newcomer, account).await?;
                 if let Err(denial) =
-                    profile::make(&self.process, &self.snapshot, grant.user.get()).await
+                    profile::make(&self.context, &self.in_force, grant.user.get()).await
                 {
                     // Nobody gets these tokens.
                     self.tell_of_logout("local", grant.access_token.clone());

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, SET_COOKIE};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -12,7 +13,6 @@ use serde_json::value::RawValue;
 
 use super::login::text;
 use crate::denial::{Denial, Reason};
-use crate::gateway::answer::Answer;
 use crate::sessions::sign_in::Begun;
 use crate::sign_in::Grant;
 
@@ -31,7 +31,7 @@ struct SignedIn<'a> {
 }
 
 /// 200, with tokens.
-pub(super) fn tokens(grant: &Grant) -> Result<Response<Answer>, Denial> {
+pub(super) fn tokens(grant: &Grant) -> Result<Response<Bytes>, Denial> {
     json(
         StatusCode::OK,
         &SignedIn {
@@ -46,7 +46,7 @@ pub(super) fn tokens(grant: &Grant) -> Result<Response<Answer>, Denial> {
 }
 
 /// 200, with tokens, or with a cookie in their place and what a page must send with it.
-pub(super) fn signed_in(grant: &Grant, begun: Begun) -> Result<Response<Answer>, Denial> {
+pub(super) fn signed_in(grant: &Grant, begun: Begun) -> Result<Response<Bytes>, Denial> {
     let Some(cookie) = begun.set_cookie else {
         return tokens(grant);
     };
@@ -69,10 +69,10 @@ pub(super) fn signed_in(grant: &Grant, begun: Begun) -> Result<Response<Answer>,
 pub(super) fn json(
     status: StatusCode,
     document: &impl Serialize,
-) -> Result<Response<Answer>, Denial> {
+) -> Result<Response<Bytes>, Denial> {
     let body = serde_json::to_vec(document).map_err(|_| Reason::Internal)?;
     let length = HeaderValue::from(body.len());
-    let mut response = Response::new(Answer::full(body));
+    let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

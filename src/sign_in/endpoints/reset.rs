@@ -4,6 +4,7 @@
 //! Trusts:   `input` for the address, the throttle for how often.
 //! Not here: setting the password, which the link in the message leads to.
 
+use bytes::Bytes;
 use hyper::{Method, Response, StatusCode};
 use serde_json::json;
 
@@ -11,7 +12,6 @@ use super::input::Unread;
 use super::login::text;
 use super::{Visit, reply};
 use crate::denial::{Denial, Reason};
-use crate::gateway::answer::Answer;
 use crate::sign_in::Operation;
 use crate::sign_in::background::Again;
 use crate::sign_in::throttle::Attempt;
@@ -19,7 +19,7 @@ use crate::sign_in::throttle::Attempt;
 pub(super) async fn password_reset(
     visit: &Visit,
     unread: Unread,
-) -> Result<Response<Answer>, Denial> {
+) -> Result<Response<Bytes>, Denial> {
     let (email, captcha) = unread.email().await?;
     let admission = visit.admit(Attempt::Reset, Some(&email)).await?;
     admission.succeeded();
@@ -32,7 +32,7 @@ pub(super) async fn password_reset(
         .call(Operation::Recover, Method::POST, "/recover")
         .with_body(body.to_string());
     // Two messages would be worse than none: the user asks again.
-    let later = visit.process.later();
+    let later = visit.context.later();
     if !later.call(&visit.identity, call, Again::IfUnsent) {
         return Err(Reason::SignInBusy.because("too many messages wait"));
     }

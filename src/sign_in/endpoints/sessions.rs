@@ -3,18 +3,18 @@
 //! Decides:  404 for a session that is not the user's, or is none. Trusts: `sessions`, for whose they are. Not here: what ends with a session
 //! (`sessions::sign_in`, `streams`).
 
+use bytes::Bytes;
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
 use super::logout::Scope;
 use super::{Guest, Visit, reply};
 use crate::denial::{Denial, Reason};
-use crate::gateway::answer::Answer;
 use crate::sessions::sign_in::{Which, name_of_id};
 
-pub(super) async fn list(visit: &Visit, guest: Guest) -> Result<Response<Answer>, Denial> {
+pub(super) async fn list(visit: &Visit, guest: Guest) -> Result<Response<Bytes>, Denial> {
     let verified = &guest.verified;
-    let sessions = visit.process.sessions();
+    let sessions = visit.context.sessions();
     let list = sessions
         .list(verified.issuer(), verified.subject(), &guest.own)
         .await
@@ -27,12 +27,12 @@ pub(super) async fn end(
     visit: &Visit,
     guest: Guest,
     path: &str,
-) -> Result<Response<Answer>, Denial> {
+) -> Result<Response<Bytes>, Denial> {
     let id = path.trim_end_matches('/').rsplit('/').next();
     let name = id.and_then(name_of_id).ok_or(Reason::SessionAbsent)?;
     let verified = &guest.verified;
     let list = visit
-        .process
+        .context
         .sessions()
         .list(verified.issuer(), verified.subject(), &guest.own)
         .await

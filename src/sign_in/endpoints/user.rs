@@ -3,19 +3,19 @@
 //! Decides:  401 for a user or session that the identity server does not know any more. Trusts: the identity server, for everything about the user;
 //! what users write about themselves is shown to them and judged by nobody. Not here: what a user may do, which no answer of these says.
 
+use bytes::Bytes;
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::outcome::{Asked, refusal};
 use super::{Guest, Visit, reply};
 use crate::denial::{Denial, Reason};
-use crate::gateway::answer::Answer;
 use crate::sign_in::{AuthError, Operation};
 
 /// Credits of a user who has none written down, as it always was.
 const CREDITS: i64 = 10;
 
-pub(super) async fn me(visit: &Visit, guest: Guest) -> Result<Response<Answer>, Denial> {
+pub(super) async fn me(visit: &Visit, guest: Guest) -> Result<Response<Bytes>, Denial> {
     let user = visit.user(&guest).await?;
     let own = |key: &str| user.get("user_metadata").and_then(|own| own.get(key));
     let credits = own("credits_balance").and_then(Value::as_i64);
@@ -33,7 +33,7 @@ pub(super) async fn me(visit: &Visit, guest: Guest) -> Result<Response<Answer>, 
     )
 }
 
-pub(super) async fn whoami(visit: &Visit, guest: Guest) -> Result<Response<Answer>, Denial> {
+pub(super) async fn whoami(visit: &Visit, guest: Guest) -> Result<Response<Bytes>, Denial> {
     let user = visit.user(&guest).await?;
     told(
         &guest,
@@ -48,7 +48,7 @@ pub(super) async fn whoami(visit: &Visit, guest: Guest) -> Result<Response<Answe
 }
 
 /// What is told of a user; and to a page whose user came with a cookie, what it must send to change something.
-fn told(guest: &Guest, mut of_user: Value) -> Result<Response<Answer>, Denial> {
+fn told(guest: &Guest, mut of_user: Value) -> Result<Response<Bytes>, Denial> {
     if let (Some(csrf), Some(members)) = (&guest.csrf, of_user.as_object_mut()) {
         members.insert("csrf_token".to_owned(), json!(csrf));
     }

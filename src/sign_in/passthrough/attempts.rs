@@ -58,7 +58,7 @@ impl Visit {
     pub(super) async fn admit(&self, asked: &Asked, sent: &Sent) -> Result<Admissions, Denial> {
         let mut admissions = Admissions(Vec::new());
         for (attempt, account) in attempts(asked.operation, sent) {
-            demand_revocations(&self.process)?;
+            demand_revocations(&self.context)?;
             match self.admit_one(attempt, account, sent).await {
                 Ok(admission) => admissions.0.push(admission),
                 Err(denial) => {
@@ -92,9 +92,9 @@ impl Visit {
             client: self.client,
             account: account.as_deref(),
         };
-        let sign_in = self.snapshot.config().sign_in.as_ref();
+        let sign_in = self.in_force.config().sign_in.as_ref();
         let throttling = &sign_in.ok_or(Reason::Internal)?.throttle;
-        let throttle = self.process.throttle();
+        let throttle = self.context.throttle();
         throttle.admit(throttling, attempt, who).await
     }
 }

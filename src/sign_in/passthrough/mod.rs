@@ -28,17 +28,16 @@ use super::{
     AuthError, Call, Grant, IdentityServer, Operation, Refreshed, Reply, is_refusal, profile,
 };
 use crate::auth::Permit;
-use crate::auth::snapshot::Snapshot;
 use crate::denial::dialect::GotrueVersion;
 use crate::denial::{Denial, Reason};
-use crate::gateway::answer::Answer;
-use crate::gateway::process::Process;
 use crate::json;
+use crate::policy::in_force::InForce;
 use crate::request::apikey;
 use crate::request::body::says_json;
 use crate::secrets::secret::Secret;
 use crate::sessions::sign_in::Own;
-use crate::tokens::Verified;
+use crate::sign_in::Context;
+use crate::tokens::{Tokens, Verified};
 
 /// How long an answer may take, all calls together, and the delay of whoever tried too often. A refresh has its own, which is shorter.
 const DEADLINE: Duration = Duration::from_secs(9);
@@ -54,8 +53,9 @@ const PASS: [HeaderName; 3] = [USER_AGENT, REFERER, CLIENT_INFO];
 /// One request, understood.
 #[derive(Clone)]
 struct Visit {
-    process: Arc<Process>,
-    snapshot: Arc<Snapshot>,
+    context: Arc<Context>,
+    in_force: Arc<InForce>,
+    tokens: Arc<Tokens>,
     identity: IdentityServer,
     client: IpAddr,
     version: GotrueVersion,
@@ -72,12 +72,13 @@ struct Visit {
 ///
 /// What is refused here, and what the identity server does not answer.
 pub(crate) async fn answer(
-    process: &Arc<Process>,
+    context: &Arc<Context>,
+    tokens: &Arc<Tokens>,
     permit: Permit,
-) -> Result<Response<Answer>, Denial> {
+) -> Result<Response<Bytes>, Denial> {
     let deadline = Instant::now() + DEADLINE;
     let request = permit.request();
-    let snapshot = request.snapshot().clone();
+    let in_force = request.in_force().clone();
     let version = GotrueVersion::asked(request.headers());
     let tail = request.tail().ok_or(Reason::Internal)?;
     let asked = match recognise(request.method(), tail, request.target().query()) {
@@ -96,7 +97,7 @@ pub(crate) async fn answer(
         Err(odd) => return Err(odd.into()),
     };
     if !is_open(asked.operation) {
-        demand_key(&snapshot, request.headers(), request.target().query())?;
+        demand_key(&in_force, request.headers(), request.target().query())?;
     }
     let client = request.client().address;
     let limit = request.rule().body_limit.min(LONGEST_BODY);
@@ -110,8 +111,9 @@ pub(crate) async fn answer(
         return Err(Reason::TokenMissing.into());
     }
     let visit = Visit {
-        process: process.clone(),
-        identity: process.identity().ok_or(Reason::Internal)?.clone(),
+        context: context.clone(),
+        tokens: tokens.clone(),
+        identity: context.identity().ok_or(Reason::Internal)?.clone(),
         client,
         version,
         user,
@@ -120,10 +122,10 @@ pub(crate) async fn answer(
             .into_iter()
             .filter_map(|name| fields.get(&name).cloned().map(|value| (name, value)))
             .collect(),
-        snapshot,
+        in_force,
     };
     let operation = asked.operation;
-    let idle = visit.snapshot.config().connections.body_idle;
+    let idle = visit.in_force.config().connections.body_idle;
     let work = async {
         let sent = match (asked.body, body) {
             (BodyRule::None, _) | (BodyRule::JsonOrNone, None) => Sent::default(),
@@ -147,9 +149,9 @@ pub(crate) async fn answer(
 }
 
 /// One of the project's publishable keys, as at the edge of Supabase; the identity server gets ours.
-fn demand_key(snapshot: &Snapshot, headers: &HeaderMap, query: Option<&str>) -> Result<(), Denial> {
+fn demand_key(in_force: &InForce, headers: &HeaderMap, query: Option<&str>) -> Result<(), Denial> {
     let key = apikey::find(headers, query)?.ok_or(Reason::ApikeyMissing)?;
-    apikey::demand_listed(snapshot, key)
+    apikey::demand_listed(in_force, key)
 }
 
 /// A client ends its session if a refresh is answered with anything but success or 503.
@@ -192,7 +194,7 @@ impl Sent {
 }
 
 impl Visit {
-    async fn answer(self, asked: Asked, sent: Sent) -> Result<Response<Answer>, Denial> {
+    async fn answer(self, asked: Asked, sent: Sent) -> Result<Response<Bytes>, Denial> {
         let admissions = self.admit(&asked, &sent).await?;
         let began = Instant::now();
         match (asked.operation, sent.text("refresh_token")) {
@@ -217,16 +219,16 @@ impl Visit {
             self.begin(grant).await?;
             match profile::may_be_new(asked.operation) {
                 // The tokens are good without it, and it is tried again behind the next sign-in; what went wrong is in the log.
-                true => drop(profile::make_now(&self.process, &self.snapshot, user.get()).await),
-                false => profile::make_later(&self.process, &self.snapshot, user.get()),
+                true => drop(profile::make_now(&self.context, &self.in_force, user.get()).await),
+                false => profile::make_later(&self.context, &self.in_force, user.get()),
             }
         }
         // Whoever follows a link in a message gets the tokens where it leads, and no other answer of ours before they use them.
-        if profile::is_kept(&self.snapshot)
+        if profile::is_kept(&self.in_force)
             && let Some(token) = reply::linked(&reply)
             && let Some(user) = self.user_of(token).await
         {
-            drop(profile::make_now(&self.process, &self.snapshot, &user).await);
+            drop(profile::make_now(&self.context, &self.in_force, &user).await);
         }
         reply::answer(&reply, self.version)
     }
@@ -249,8 +251,8 @@ impl Visit {
         &self,
         token: &Secret,
         admissions: Admissions,
-    ) -> Result<Response<Answer>, Denial> {
-        let refresh = self.process.refresh().ok_or(Reason::Internal)?;
+    ) -> Result<Response<Bytes>, Denial> {
+        let refresh = self.context.refresh().ok_or(Reason::Internal)?;
         let outcome = refresh.refresh(token, self.client).await;
         let (failed, answer) = match outcome.as_deref() {
             Ok(Refreshed::Granted(grant)) if self.is_revoked(grant).await => {
@@ -275,9 +277,9 @@ impl Visit {
 
     /// Whoever knows how long a refusal took knows whether there is such an account: see `throttle`.
     async fn hold_refusal(&self, began: Instant) -> Result<(), Denial> {
-        let sign_in = self.snapshot.config().sign_in.as_ref();
+        let sign_in = self.in_force.config().sign_in.as_ref();
         let throttling = &sign_in.ok_or(Reason::Internal)?.throttle;
-        self.process
+        self.context
             .throttle()
             .hold_refusal(throttling, began)
             .await

@@ -13,7 +13,6 @@ use serde_json::{Map, Value};
 
 use crate::denial::dialect::{API_VERSION, ERROR_CODE, GotrueVersion, WORDS_SINCE};
 use crate::denial::{Denial, Reason};
-use crate::gateway::answer::Answer;
 use crate::sign_in::{AuthError, Reply};
 
 /// Fields of an answer that a client may see. Not those that name tokens and users for whoever operates the server.
@@ -33,7 +32,7 @@ const LIMITED: HeaderValue = HeaderValue::from_static("10");
 /// # Errors
 ///
 /// What stands before the identity server failed: it does not speak the client's language.
-pub(super) fn answer(reply: &Reply, version: GotrueVersion) -> Result<Response<Answer>, Denial> {
+pub(super) fn answer(reply: &Reply, version: GotrueVersion) -> Result<Response<Bytes>, Denial> {
     let is_error = reply.status.is_client_error() || reply.status.is_server_error();
     let members = || serde_json::from_slice::<Map<String, Value>>(&reply.body).ok();
     let body = match is_error.then(members) {
@@ -59,7 +58,7 @@ pub(super) fn linked(reply: &Reply) -> Option<&str> {
 }
 
 /// An error in the identity server's words.
-pub(super) fn error(error: &AuthError, version: GotrueVersion) -> Response<Answer> {
+pub(super) fn error(error: &AuthError, version: GotrueVersion) -> Response<Bytes> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Ok(code) = HeaderValue::from_str(&error.code) {
@@ -69,14 +68,14 @@ pub(super) fn error(error: &AuthError, version: GotrueVersion) -> Response<Answe
 }
 
 /// Tokens.
-pub(super) fn grant(body: &Bytes, version: GotrueVersion) -> Response<Answer> {
+pub(super) fn grant(body: &Bytes, version: GotrueVersion) -> Response<Bytes> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     written(StatusCode::OK, &headers, body.clone(), version)
 }
 
 /// 204.
-pub(super) fn nothing(version: GotrueVersion) -> Response<Answer> {
+pub(super) fn nothing(version: GotrueVersion) -> Response<Bytes> {
     written(
         StatusCode::NO_CONTENT,
         &HeaderMap::new(),
@@ -95,9 +94,9 @@ fn written(
     fields: &HeaderMap,
     body: Bytes,
     version: GotrueVersion,
-) -> Response<Answer> {
+) -> Response<Bytes> {
     let length = HeaderValue::from(body.len());
-    let mut response = Response::new(Answer::full(body));
+    let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     for name in PASS {

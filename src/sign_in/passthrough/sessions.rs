@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::Response;
 use hyper::header::USER_AGENT;
 use serde_json::json;
@@ -15,8 +16,6 @@ use super::operations::{Asked, Scope};
 use super::{Sent, Visit, reply};
 use crate::clock;
 use crate::denial::{Denial, Extra, Reason};
-use crate::gateway::answer::Answer;
-use crate::revocation::Revocation;
 use crate::revocation::list::LEEWAY;
 use crate::sessions::record::{Carrier, InnerTokens, Seen};
 use crate::sessions::sign_in::{Granted, Which};
@@ -53,7 +52,7 @@ impl Visit {
                 refresh: grant.refresh_token,
             },
         };
-        let sessions = self.process.sessions();
+        let sessions = self.context.sessions();
         // The tokens are good without the store; only the list lacks the session.
         let _ = sessions.begin(granted, Carrier::Bearer, seen, None).await;
         Ok(())
@@ -85,21 +84,20 @@ impl Visit {
     }
 
     async fn verified(&self, token: &str) -> Option<Arc<Verified>> {
-        let tokens = self.snapshot.tokens();
-        match tokens.verify_or_wait(token, clock::unix_now).await {
+        match self.tokens.verify_or_wait(token, clock::unix_now).await {
             Ok(Presented::User(verified)) => Some(verified),
             Ok(Presented::Nobody) | Err(_) => None,
         }
     }
 
     fn is_listed(&self, verified: &Verified) -> bool {
-        let revocations = self.process.revocations();
+        let revocations = self.context.revocations();
         let (clean, listed) = (verified.clean(), verified.listed());
         revocations.check(clean, listed, clock::unix_now()).is_err()
     }
 
     /// Refuses here first; then the identity server ends it, behind the answer if it is away.
-    pub(super) async fn log_out(self, asked: Asked) -> Result<Response<Answer>, Denial> {
+    pub(super) async fn log_out(self, asked: Asked) -> Result<Response<Bytes>, Denial> {
         let (runtime, version) = (self.identity.runtime().clone(), self.version);
         let work = async move {
             let ended = self.end(asked.scope).await;
@@ -108,7 +106,7 @@ impl Visit {
             let told = match self.identity.call(call.clone()).await {
                 Ok(reply) if !reply.status.is_server_error() && reply.status != 429 => Some(reply),
                 Ok(_) | Err(_) => {
-                    let later = self.process.later();
+                    let later = self.context.later();
                     if !later.call(&self.identity, call, Again::UntilDone) {
                         tracing::error!(
                             "the identity server is not told of a logout: too many wait"
@@ -132,7 +130,7 @@ impl Visit {
         asked: Asked,
         sent: Sent,
         admissions: Admissions,
-    ) -> Result<Response<Answer>, Denial> {
+    ) -> Result<Response<Bytes>, Denial> {
         let (runtime, version) = (self.identity.runtime().clone(), self.version);
         let work = async move {
             let replied = self.identity.call(self.call(&asked, &sent)).await;
@@ -154,7 +152,7 @@ impl Visit {
     async fn end(&self, scope: Scope) -> Result<(), Denial> {
         let (verified, token) = self.user.as_ref().ok_or(Reason::TokenMissing)?;
         let nameless = (scope == Scope::Local && verified.session().is_none())
-            .then(|| Revocation::of_bearer(token, verified));
+            .then(|| verified.revocation(token));
         let own = self.own.clone();
         let which = match scope {
             Scope::Global => Which::All,
@@ -162,7 +160,7 @@ impl Visit {
             Scope::Others => Which::Others(own),
         };
         let (issuer, subject) = (verified.issuer(), verified.subject());
-        let ending = end_here(&self.process, issuer, subject, nameless, which);
+        let ending = end_here(&self.context, issuer, subject, nameless, which);
         ending.await.map(drop)
     }
 }

@@ -28,7 +28,6 @@ use super::limits::Limits;
 use super::pool::Pool;
 use super::upload::Fault;
 use crate::denial::{Denial, Reason};
-use crate::gateway::process::Process;
 
 /// How often a request is sent of which nothing was sent before. A connection that ends just then is bad luck; three are a server that
 /// takes none.
@@ -94,7 +93,6 @@ pub(super) fn request(
 /// A [`Reason`] of the upstream's group, or one about the client's body.
 pub(super) async fn exchange(
     pool: &Pool,
-    process: &Process,
     mut request: Request<RequestBody>,
     limits: Limits,
 ) -> Result<Response<AnswerBody>, Denial> {
@@ -113,8 +111,7 @@ pub(super) async fn exchange(
         }
         attempts += 1;
         pool.forget(&share);
-        let retries = &process.metrics().upstream_retries;
-        retries.with_label_values(&[&pool.config().name]).inc();
+        pool.count_retry();
     }
 }
 

@@ -6,10 +6,12 @@
 
 use super::performance::Informed;
 use super::{Check, Layer};
+use crate::auth::Caller;
 use crate::denial::{Denial, Reason};
-use crate::policy::condition::Scope;
+use crate::policy::condition::{CallerFields, Scope};
 use crate::policy::layers::LayerName;
 use crate::request::Inbound;
+use crate::tokens::Verified;
 
 /// The layer.
 #[derive(Debug)]
@@ -33,12 +35,41 @@ impl Check for When {
 
     fn check(&self, request: &Inbound, informed: &Informed) -> Result<Fits, Denial> {
         if let Some(condition) = &request.rule().when {
-            match condition.holds(&Scope::of(request, informed.caller())) {
+            match condition.holds(&scope(request, informed.caller())) {
                 Ok(true) => {}
                 Ok(false) => return Err(Reason::WhenRefused.into()),
                 Err(why) => return Err(Reason::WhenFailed.because(why)),
             }
         }
         Ok(Fits(()))
+    }
+}
+
+/// What a condition can read of a request and its caller.
+fn scope<'a>(request: &'a Inbound, caller: &'a Caller) -> Scope<'a> {
+    // A condition on HEAD is the one on GET.
+    let method = match request.method().as_str() {
+        "HEAD" => "GET",
+        method => method,
+    };
+    Scope {
+        method,
+        path: request.target().path(),
+        host: request.host().name(),
+        address: request.client().text.to_str().unwrap_or_default(),
+        caller: caller.verified().map(|verified| caller_fields(verified)),
+        roles: caller.roles().names(),
+    }
+}
+
+/// What a condition can read of a verified token.
+pub fn caller_fields(verified: &Verified) -> CallerFields<'_> {
+    CallerFields {
+        subject: verified.subject(),
+        issuer: verified.issuer(),
+        session: verified.session(),
+        aal: verified.aal(),
+        is_anonymous: verified.is_anonymous(),
+        claims: verified.claims(),
     }
 }

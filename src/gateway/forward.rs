@@ -1,0 +1,84 @@
+//! From an upstream's reply to the client's answer: a plain body, a live stream, or a tunnel.
+
+use std::sync::Arc;
+
+use hyper::header::HeaderMap;
+use hyper::{Response, StatusCode};
+use tokio::time::Instant;
+
+use super::answer::Answer;
+use crate::auth::{Permit, Standing};
+use crate::denial::{Denial, Reason};
+use crate::facts::Facts;
+use crate::record::Record;
+use crate::record::stream::Kind;
+use crate::streams::{Opening, Streaming, TunnelLimits};
+use crate::upstream::{self, Pools, Reply, ReplyBody, Switched};
+
+/// Forwards a permitted request.
+///
+/// # Errors
+///
+/// What `upstream::forward` refuses, and a 101 that was not asked for.
+pub(super) async fn forward(
+    pools: &Pools,
+    facts: &Arc<Facts>,
+    permit: Permit,
+    record: &mut Record,
+) -> Result<Response<Answer>, Denial> {
+    let started = Instant::from_std(record.lap());
+    let Reply {
+        status,
+        mut headers,
+        body,
+        standing,
+    } = upstream::forward(pools, facts, permit, record).await?;
+    let answer = match body {
+        ReplyBody::Read(bytes) => Answer::full(bytes),
+        ReplyBody::Switched(upstream) => open(upstream, &mut headers, standing, started)?,
+        ReplyBody::Streamed(body) => match Kind::of(status, &headers) {
+            None => Answer::upstream(body),
+            Some(kind) => Answer::stream(body, Streaming::new(kind, &headers, standing)),
+        },
+    };
+    Ok(response(status, headers, answer))
+}
+
+fn response(status: StatusCode, headers: HeaderMap, answer: Answer) -> Response<Answer> {
+    let mut response = Response::new(answer);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// The tunnel behind an upstream's 101, if the client asked for one and the handshake is complete.
+fn open(
+    upstream: Switched,
+    headers: &mut HeaderMap,
+    standing: Standing,
+    started: Instant,
+) -> Result<Answer, Denial> {
+    let request = standing.request();
+    let Some(handshake) = request.handshake() else {
+        return Err(Reason::UpstreamProtocol.because("101 unasked"));
+    };
+    let config = request.in_force().config();
+    handshake
+        .finish(headers, &config.sessions.cookie)
+        .map_err(|why| Reason::UpstreamProtocol.because(format!("{}: {why}", upstream.server())))?;
+    let rule = request.rule();
+    let judged = rule
+        .realtime
+        .then(|| usize::try_from(rule.body_limit).unwrap_or(usize::MAX));
+    let limits = TunnelLimits {
+        idle: rule.timeouts.stream_idle,
+        deadline: rule.timeouts.total.map(|total| started + total),
+        stalled: config.connections.body_idle,
+    };
+    Ok(Answer::tunnel(Opening {
+        judged,
+        upstream,
+        standing,
+        limits,
+    }))
+}

@@ -1,0 +1,242 @@
+//! What is counted and timed of requests once they are over.
+//!
+//! Every label's values come from the configuration or from an enum, so nothing a client sends adds a series.
+
+use std::time::Duration;
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
+};
+
+use crate::denial::Reason;
+use crate::policy::Config;
+use crate::policy::layers::LayerName;
+use crate::policy::route::Target;
+use crate::record::{End, Record, Step, Verdict};
+
+/// Seconds; the budget of a decision (0.05) is one of them.
+const REQUEST_BUCKETS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+];
+
+/// Seconds; a layer that needs no lookup takes microseconds.
+const LAYER_BUCKETS: &[f64] = &[
+    0.000_001,
+    0.000_002_5,
+    0.000_005,
+    0.000_01,
+    0.000_05,
+    0.000_1,
+    0.000_25,
+    0.001,
+    0.005,
+    0.01,
+    0.05,
+];
+
+/// Status classes, as labels. A request whose client left before an answer has `none`.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Metrics of requests.
+#[derive(Debug)]
+pub struct RequestMetrics {
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+    upstream_seconds: HistogramVec,
+    layer_seconds: Vec<(LayerName, Histogram)>,
+    waived: IntCounterVec,
+    client_gone: IntCounter,
+    upstream_failed: IntCounter,
+}
+
+/// Handles of one route, looked up once per configuration.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    /// Permitted requests by status class, 1xx to 5xx.
+    permitted: [IntCounter; CLASSES.len()],
+    seconds: Histogram,
+    upstream_seconds: Option<Histogram>,
+}
+
+impl RequestMetrics {
+    /// Registers them.
+    ///
+    /// # Errors
+    ///
+    /// Two metrics of the same name, which a test would have found.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            prometheus::Result::Ok(counters)
+        };
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            prometheus::Result::Ok(counter)
+        };
+        let histograms = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
+            let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+            let histograms = HistogramVec::new(options, labels)?;
+            registry.register(Box::new(histograms.clone()))?;
+            prometheus::Result::Ok(histograms)
+        };
+        let layers = histograms(
+            "layer_seconds",
+            "Time a layer took to decide.",
+            &["layer"],
+            LAYER_BUCKETS,
+        )?;
+        Ok(Self {
+            requests: counters(
+                "requests_total",
+                "Requests by route, status class and reason (`none` if not refused).",
+                &["route", "class", "reason"],
+            )?,
+            request_seconds: histograms(
+                "request_seconds",
+                "Time from the complete request head to the head of the answer.",
+                &["route"],
+                REQUEST_BUCKETS,
+            )?,
+            upstream_seconds: histograms(
+                "upstream_seconds",
+                "Time from the permit to the head of the upstream's answer.",
+                &["upstream"],
+                REQUEST_BUCKETS,
+            )?,
+            layer_seconds: LayerName::ALL
+                .iter()
+                .map(|layer| (*layer, layers.with_label_values(&[layer.as_str()])))
+                .collect(),
+            waived: counters(
+                "waived_total",
+                "Refusals that a layer in shadow would have made.",
+                &["route", "layer", "reason"],
+            )?,
+            client_gone: counter(
+                "client_gone_total",
+                "Requests whose client went away before the answer was complete.",
+            )?,
+            upstream_failed: counter(
+                "upstream_failed_total",
+                "Answers that the upstream broke off in the middle.",
+            )?,
+        })
+    }
+
+    /// Handles for every route, in the order of the route map.
+    pub fn routes(&self, config: &Config) -> Vec<RouteMetrics> {
+        config
+            .routes
+            .iter()
+            .map(|route| {
+                let class = |class: &str| {
+                    self.requests
+                        .with_label_values(&[route.name.as_str(), class, "none"])
+                };
+                let upstream = match route.target {
+                    Some(Target::Upstream(index)) => config.upstreams.get(index),
+                    Some(Target::Serve(_)) | None => None,
+                };
+                RouteMetrics {
+                    permitted: CLASSES.map(class),
+                    seconds: self
+                        .request_seconds
+                        .with_label_values(&[route.name.as_str()]),
+                    upstream_seconds: upstream.map(|upstream| {
+                        self.upstream_seconds
+                            .with_label_values(&[upstream.name.as_str()])
+                    }),
+                }
+            })
+            .collect()
+    }
+
+    /// Removes the series of routes and upstreams that the new configuration does not have.
+    pub fn forget(&self, old: &Config, new: &Config) {
+        for route in &old.routes {
+            if !new.routes.iter().any(|kept| kept.name == route.name) {
+                self.forget_route(&route.name);
+            }
+        }
+        for upstream in &old.upstreams {
+            if !new.upstreams.iter().any(|kept| kept.name == upstream.name) {
+                let name = upstream.name.as_str();
+                let _ = self.upstream_seconds.remove_label_values(&[name]);
+            }
+        }
+    }
+
+    fn forget_route(&self, route: &str) {
+        let _ = self.request_seconds.remove_label_values(&[route]);
+        let reasons = || Reason::ALL.iter().map(|reason| reason.code());
+        for class in CLASSES.into_iter().chain(["none"]) {
+            for reason in reasons().chain(["none"]) {
+                let _ = self.requests.remove_label_values(&[route, class, reason]);
+            }
+        }
+        for layer in LayerName::ALL {
+            for reason in reasons() {
+                let series = [route, layer.as_str(), reason];
+                let _ = self.waived.remove_label_values(&series);
+            }
+        }
+    }
+
+    /// Counts a finished request. `route` has the handles of its route, unless its configuration is not in force any more.
+    pub fn finish(&self, record: &Record, route: Option<&RouteMetrics>) {
+        self.count(record, route);
+        if let Some(answered) = record.answered {
+            match route {
+                Some(route) => route.seconds.observe(answered.as_secs_f64()),
+                None => self
+                    .request_seconds
+                    .with_label_values(&[record.route_name()])
+                    .observe(answered.as_secs_f64()),
+            }
+        }
+        if let (Some(time), Some(histogram)) = (
+            record.upstream,
+            route.and_then(|route| route.upstream_seconds.as_ref()),
+        ) {
+            histogram.observe(time.as_secs_f64());
+        }
+        let asked = |step: &&Step| step.verdict != Verdict::Idle;
+        for step in record.steps.iter().filter(asked) {
+            self.observe_layer(step.layer, step.took);
+            if let Verdict::Waived(reason) = step.verdict {
+                self.waived
+                    .with_label_values(&[record.route_name(), step.layer.as_str(), reason.code()])
+                    .inc();
+            }
+        }
+        match record.end {
+            // What this gateway ended is counted with the streams.
+            End::Complete | End::Ended => {}
+            End::ClientGone => self.client_gone.inc(),
+            End::UpstreamFailed => self.upstream_failed.inc(),
+        }
+    }
+
+    fn count(&self, record: &Record, route: Option<&RouteMetrics>) {
+        let status = record.status.map_or(0, |status| status.as_u16());
+        let class = usize::from(status / 100).checked_sub(1);
+        let permitted = route
+            .zip(class)
+            .and_then(|(route, class)| route.permitted.get(class));
+        if let (None, Some(counter)) = (record.reason, permitted) {
+            return counter.inc();
+        }
+        let class = class.and_then(|class| CLASSES.get(class)).copied();
+        let reason = record.reason.map_or("none", Reason::code);
+        let series = [record.route_name(), class.unwrap_or("none"), reason];
+        self.requests.with_label_values(&series).inc();
+    }
+
+    fn observe_layer(&self, layer: LayerName, took: Duration) {
+        if let Some((_, histogram)) = self.layer_seconds.iter().find(|(name, _)| *name == layer) {
+            histogram.observe(took.as_secs_f64());
+        }
+    }
+}
