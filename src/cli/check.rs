@@ -22,6 +22,7 @@ use crate::policy::listen::ListenKind;
 use crate::policy::outage::{AccessClass, State};
 use crate::policy::route::Access;
 use crate::policy::storage::StoreChoice;
+use crate::server::queries;
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
@@ -87,9 +88,9 @@ fn connected(mut loaded: Loaded) -> Result<Loaded, Problems> {
         let runtime = tokio::runtime::Runtime::new()?;
         runtime.block_on(async {
             let database = Database::start(config, metrics.database.clone())?;
-            match schema::check(&loaded.name, &loaded.config, &database).await {
-                Ok(answer) => answer?,
-                Err(problems) => return Ok(Err(problems)),
+            let differences = schema::check(&loaded.config, &database).await?;
+            if let Some(problems) = queries::problems(&loaded.name, differences) {
+                return Ok(Err(problems));
             }
             let Some(listener) = Listener::new(config)? else {
                 return Ok(Ok(Vec::new()));

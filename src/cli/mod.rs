@@ -5,7 +5,7 @@
 
 mod check;
 mod demo;
-mod offline;
+pub mod offline;
 mod revoke;
 mod run;
 mod test;

@@ -21,7 +21,7 @@ use crate::tokens::{KeySources, VerifiedCache};
 /// # Errors
 ///
 /// It cannot be put into force.
-pub(super) fn snapshot(loaded: Loaded, records: usize) -> anyhow::Result<(Snapshot, Follower)> {
+pub fn snapshot(loaded: Loaded, records: usize) -> anyhow::Result<(Snapshot, Follower)> {
     let store: Arc<dyn Store> = Arc::new(Memory::new(records, clock::unix_now));
     let metrics = Metrics::new()?;
     let (revocations, follower) = Revocations::new(store.clone(), 1, metrics.revocations.clone());

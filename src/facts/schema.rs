@@ -1,29 +1,16 @@
-//! Whether the operator's queries fit the live database: the columns they give, and of what types.
-//!
-//! Decides: a config problem, with its line, for a query that the database refuses or whose columns are not the ones that are read.
-//! Trusts: the database for what its schema is. Not here: rows (`fact`).
+//! Compares the operator's queries with the live database: whether it accepts them, and which
+//! columns of which types they return.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
-
-use crate::breaker::Outage;
 use crate::clock;
-use crate::config::{Problem, Problems};
 use crate::database::{Database, DatabaseError, Description};
-use crate::gateway::process::Process;
 use crate::policy::Config;
 use crate::policy::resources::{ParamType, Query, RowSource};
 
 /// How long all descriptions may take.
 const DEADLINE: Duration = Duration::from_secs(5);
-
-/// How often a database that was away is looked for.
-const AGAIN: Duration = Duration::from_millis(500);
-
-/// How long the pause grows before a database that refused the queries is asked about them again: what they need may be put in at any time.
-const LONGEST: Duration = Duration::from_secs(30);
 
 /// What a column must be.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +39,8 @@ impl Holds {
             Self::Id(ParamType::Uuid) => kind == "uuid",
             Self::Id(ParamType::Text) => is_text,
             Self::Id(ParamType::Integer) => matches!(kind, "int2" | "int4" | "int8"),
-            // A type of the operator's own is an enumeration, or cannot be read as a word; then rows tell.
+            // A type of the operator's own is an enumeration, or cannot be read as a word; then
+            // rows tell.
             Self::Word => is_text || !BUILT_IN.contains(&kind),
             Self::Json => matches!(kind, "json" | "jsonb"),
         }
@@ -99,16 +87,28 @@ pub enum Queries {
     Unfit,
 }
 
-/// Asks the database about every query of a configuration. `file` is its name in problems.
+/// One way in which a query does not fit the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Path of the query's key in the configuration.
+    pub key: String,
+    /// Line of the query in the configuration file.
+    pub line: u32,
+    /// Column of the query in the configuration file.
+    pub column: u32,
+    /// What is wrong.
+    pub message: String,
+    /// What to write instead, if that can be said.
+    pub instead: Option<String>,
+}
+
+/// Asks the database to describe every query of a configuration, and returns all differences; none
+/// if the queries fit.
 ///
 /// # Errors
 ///
-/// Every problem at once; or, inside, that the database cannot be asked.
-pub async fn check(
-    file: &str,
-    config: &Config,
-    database: &Database,
-) -> Result<Result<(), DatabaseError>, Problems> {
+/// The database cannot be asked.
+pub async fn check(config: &Config, database: &Database) -> Result<Vec<Difference>, DatabaseError> {
     let subject = config.facts.subject;
     let column = |name, is_required, holds| Column {
         name,
@@ -124,7 +124,8 @@ pub async fn check(
             query,
             subject,
             vec![
-                // Teams are compared as text, so any type of id will do that writes itself the same everywhere.
+                // Teams are compared as text, so any type of id will do that writes itself the same
+                // everywhere.
                 column("team", true, Holds::Id(ParamType::Uuid)),
                 column("role", true, Holds::Word),
             ],
@@ -147,76 +148,32 @@ pub async fn check(
         asked.push((query, kind.id, columns));
     }
     if asked.is_empty() {
-        return Ok(Ok(()));
+        return Ok(Vec::new());
     }
     let statements = asked
         .iter()
         .map(|(query, id, _)| (Arc::from(query.sql.shown()), *id))
         .collect();
-    let described = match database.describe(statements, clock::now() + DEADLINE).await {
-        Ok(described) => described,
-        Err(error) => return Ok(Err(error)),
-    };
-    let problems: Vec<_> = asked
+    let described = database
+        .describe(statements, clock::now() + DEADLINE)
+        .await?;
+    let differences = asked
         .iter()
         .zip(described)
         .flat_map(|((query, _, columns), described)| {
-            let told = match described {
+            let found = match described {
                 Err(refusal) => vec![(format!("the database refuses the query: {refusal}"), None)],
                 Ok(description) => differences(&description, columns),
             };
-            told.into_iter().map(|(message, instead)| {
-                Problem::at(file, query.line, query.column, &query.key, message, instead)
+            found.into_iter().map(|(message, instead)| Difference {
+                key: query.key.clone(),
+                line: query.line,
+                column: query.column,
+                message,
+                instead,
             })
-        })
-        .collect();
-    match Problems::all(problems) {
-        None => Ok(Ok(())),
-        Some(problems) => Err(problems),
-    }
-}
-
-/// Asks as soon as the database can be asked, and until it understands; for a start while it is away. What is wrong is told once.
-///
-/// A configuration that is reloaded meanwhile is asked about by whoever reloads it; the answer about that one counts, too.
-pub async fn check_later(file: String, process: Weak<Process>) {
-    let mut pause = AGAIN;
-    let mut told = None;
-    loop {
-        sleep(pause).await;
-        let Some(process) = process.upgrade() else {
-            return;
-        };
-        let Some(database) = process.database() else {
-            return;
-        };
-        if process.queries() == Queries::Fit {
-            return;
-        }
-        if database.outage() != Outage::Reachable {
-            pause = AGAIN;
-            continue;
-        }
-        match check(&file, process.snapshot().config(), database).await {
-            Ok(Err(_)) => pause = (2 * pause).min(LONGEST),
-            Ok(Ok(())) => {
-                process.found_queries(Queries::Fit);
-                return tracing::info!("the queries fit the database");
-            }
-            Err(problems) => {
-                process.found_queries(Queries::Unfit);
-                let problems = problems.to_string();
-                if told.as_ref() != Some(&problems) {
-                    tracing::error!(
-                        problems,
-                        "the configuration does not fit the database: what needs these facts is refused"
-                    );
-                }
-                told = Some(problems);
-                pause = (2 * pause).min(LONGEST);
-            }
-        }
-    }
+        });
+    Ok(differences.collect())
 }
 
 fn differences(description: &Description, columns: &[Column]) -> Vec<(String, Option<String>)> {

@@ -2,6 +2,7 @@
 //!
 //! Decides: in which order things start and end. Trusts: the configuration, which was checked. Not here: what they do.
 
+pub(crate) mod queries;
 pub mod reload;
 
 use std::net::SocketAddr;
@@ -110,7 +111,7 @@ impl Server {
         if is_checked {
             process.found_queries(Queries::Fit);
         } else {
-            tokio::spawn(schema::check_later(name, Arc::downgrade(&process)));
+            tokio::spawn(queries::check_later(name, Arc::downgrade(&process)));
         }
         let workers = Workers::start(&process, bound)?;
         Ok(Self {
@@ -235,8 +236,11 @@ async fn has_fitting_queries(loaded: &Loaded, database: Option<&Database>) -> an
     let Some(database) = database else {
         return Ok(true);
     };
-    match schema::check(&loaded.name, &loaded.config, database).await? {
-        Ok(()) => Ok(true),
+    match schema::check(&loaded.config, database).await {
+        Ok(differences) => match queries::problems(&loaded.name, differences) {
+            None => Ok(true),
+            Some(problems) => Err(problems.into()),
+        },
         Err(why) => {
             tracing::warn!(%why, "the database cannot be asked yet whether the queries fit it");
             Ok(false)

@@ -30,6 +30,7 @@ use crate::policy::sign_in::Supabase;
 use crate::policy::storage::{Database, DatabaseServer, Redis, StoreChoice};
 use crate::secrets::MasterKey;
 use crate::secrets::secret::Secret;
+use crate::server::queries;
 
 /// How long to wait for a burst of file events to end. Two hundred milliseconds is a choice.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -95,12 +96,14 @@ fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
     }
     let mut fits = false;
     if let Some(database) = process.database() {
-        match database.wait(schema::check(&loaded.name, &loaded.config, database)) {
-            Ok(Ok(())) => fits = true,
-            Ok(Err(why)) => {
+        match database.wait(schema::check(&loaded.config, database)) {
+            Ok(differences) => match queries::problems(&loaded.name, differences) {
+                None => fits = true,
+                Some(problems) => return (Outcome::Refused(problems.to_string()), inputs),
+            },
+            Err(why) => {
                 tracing::warn!(%why, "the database cannot be asked whether the queries fit it");
             }
-            Err(problems) => return (Outcome::Refused(problems.to_string()), inputs),
         }
     }
     let generation = current.generation() + 1;

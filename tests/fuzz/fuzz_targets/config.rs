@@ -4,17 +4,10 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use foregate::clock::{unix_millis, unix_now};
-use foregate::auth::snapshot::Snapshot;
+use foregate::cli::offline;
 use foregate::config::{Loaded, Problems, load_str};
-use foregate::facts::Shelf;
-use foregate::gateway::metrics::Metrics;
-use foregate::revocation::Revocations;
-use foregate::sessions::Sessions;
-use foregate::store::{Memory, Store};
-use foregate::tokens::{KeyMetrics, KeySources, VerifiedCache};
 use libfuzzer_sys::fuzz_target;
 
 /// The value of every variable whose name begins with `S`. Long enough to sign tokens with.
@@ -52,42 +45,15 @@ fn assert_loads_again(text: &str, loaded: Loaded) {
     assert_eq!(loaded.digest, again.digest);
     assert!(!loaded.warnings.iter().any(|line| line.contains(SECRET)));
     assert!(!format!("{:?}", loaded.config).contains(SECRET) || text.contains(SECRET));
-    let cache = Arc::new(VerifiedCache::new(NonZeroUsize::MIN));
-    let metrics = Metrics::new().expect("metrics");
-    let store: Arc<dyn Store> = Arc::new(Memory::new(1, unix_now));
-    let (revocations, _follower) = Revocations::new(store.clone(), 1, metrics.revocations.clone());
     // Nothing runs in it.
     let background = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
     let _entered = background.enter();
-    let counts = metrics.sessions.clone();
-    let sessions = Sessions::new(
-        &loaded.config,
-        store,
-        revocations.clone(),
-        None,
-        counts,
-        unix_millis,
-    )
-    .expect("sessions");
-    let shelf = Shelf::new(
-        Arc::new(Memory::new(1, unix_now)),
-        false,
-        None,
-        metrics.facts.clone(),
-    );
-    let _ = Snapshot::build(
-        loaded.config,
-        loaded.digest,
-        1,
-        &metrics,
-        &cache,
-        &KeySources::new(KeyMetrics::new().expect("names are good")),
-        &revocations,
-        &sessions,
-        &shelf,
-    );
+    let mut loaded = loaded;
+    // Whatever the text says, a cache is made for it.
+    loaded.config.token_cache = NonZeroUsize::MIN;
+    let _ = offline::snapshot(loaded, 1);
 }
 
 fn assert_tells_where(text: &str, problems: &Problems) {
