@@ -2,10 +2,12 @@
 //!
 //! It is spoken to through `psql`, which comes with it: a route that shares nothing with the gateway's own client.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -42,37 +44,31 @@ impl Postgres {
     pub fn prepared(settings: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         give(folder.path());
-        let initdb = as_server("initdb")
-            .args(["--no-sync", "--auth=trust", "--username=postgres"])
-            .args(["--encoding=UTF8", "--locale=C.UTF-8", "--pgdata"])
-            .arg(folder.path().join("data"))
-            .output()
-            .unwrap();
-        assert!(initdb.status.success(), "initdb: {initdb:?}");
-        prepare(&folder.path().join("data"));
-        for entry in std::fs::read_dir(folder.path().join("data")).unwrap() {
+        let data = folder.path().join("data");
+        copy(template(), &data);
+        prepare(&data);
+        for entry in std::fs::read_dir(&data).unwrap() {
             let path = entry.unwrap().path();
             if path.is_file() {
                 give(&path);
             }
         }
-        let settings: Vec<String> = settings
-            .iter()
-            .map(|setting| (*setting).to_owned())
-            .collect();
+        let settings = settings.iter().map(|setting| (*setting).to_owned());
+        Self::on(folder, settings.collect())
+    }
+
+    /// Starts one on the data in this folder, on a free port.
+    fn on(folder: TempDir, settings: Vec<String>) -> Self {
         // The port is free when it is asked for; whoever takes it meanwhile makes us ask for another.
         for _ in 0..20 {
             let port = free_port();
             if let Some(postmaster) = spawn(&folder, port, &settings) {
-                let server = Self {
+                return Self {
                     postmaster,
                     folder,
                     port,
                     settings,
                 };
-                server.ask_in("postgres", &format!("CREATE DATABASE {DATABASE}"));
-                server.sql(SCHEMA);
-                return server;
             }
         }
         panic!("postgres does not start:\n{}", log(&folder));
@@ -167,7 +163,12 @@ impl Postgres {
     pub fn kill(&mut self) {
         self.resume();
         // An immediate shutdown: no checkpoint, and the children go first.
-        send("QUIT", &[self.postmaster.id()]);
+        self.end("QUIT");
+    }
+
+    /// Asks it to shut down by a signal, and waits for its end.
+    fn end(&mut self, signal: &str) {
+        send(signal, &[self.postmaster.id()]);
         let deadline = Instant::now() + DEADLINE;
         while self.postmaster.try_wait().unwrap().is_none() {
             if Instant::now() > deadline {
@@ -223,6 +224,54 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// A data folder with the tables and no rows. Every server starts from a copy: `initdb` takes a second, copying a twentieth
+/// of one. It is kept with what cargo built, so that it is made once, in however many processes the tests run.
+fn template() -> &'static Path {
+    static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
+    TEMPLATE.get_or_init(|| {
+        // What was made for another server or with other tables is not taken.
+        let mut hasher = DefaultHasher::new();
+        (programs(), SCHEMA).hash(&mut hasher);
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("postgres-{:016x}", hasher.finish()));
+        if !kept.exists() {
+            let made = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+            let data = made.path().join("data");
+            make(&data);
+            // In one step. Another process may have been quicker, and then its folder is as good.
+            if std::fs::rename(&data, &kept).is_err() {
+                assert!(kept.exists(), "the template cannot be moved");
+            }
+        }
+        kept
+    })
+}
+
+/// Makes a data folder with the tables in it.
+fn make(data: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    give(folder.path());
+    let initdb = as_server("initdb")
+        .args(["--no-sync", "--auth=trust", "--username=postgres"])
+        .args(["--encoding=UTF8", "--locale=C.UTF-8", "--pgdata"])
+        .arg(folder.path().join("data"))
+        .output()
+        .unwrap();
+    assert!(initdb.status.success(), "initdb: {initdb:?}");
+    let mut server = Postgres::on(folder, Vec::new());
+    server.ask_in("postgres", &format!("CREATE DATABASE {DATABASE}"));
+    server.sql(SCHEMA);
+    // A fast shutdown: with a checkpoint, so that a copy has nothing to recover when it starts.
+    server.end("INT");
+    copy(&server.folder.path().join("data"), data);
+}
+
+/// Copies a data folder with its owner and permissions, without which the server refuses it.
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(status.unwrap().success());
 }
 
 fn free_port() -> u16 {
@@ -304,8 +353,10 @@ fn spawn(folder: &TempDir, port: u16, settings: &[String]) -> Option<Child> {
         if postmaster.try_wait().unwrap().is_some() {
             return None;
         }
+        // By the socket in its own folder: on the port another server may answer, and this one is about to find it taken.
         let ready = Command::new("pg_isready")
-            .args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()])
+            .args(["-q", "-p", &port.to_string(), "-h"])
+            .arg(folder.path())
             .status();
         if ready.unwrap().success() {
             return Some(postmaster);
