@@ -123,14 +123,14 @@ async fn a_statement_that_waits_for_a_lock_ends_at_its_deadline_and_leaves_its_c
     let before = database.query(pid, &[], ample()).await.unwrap();
 
     let world = crate::support::World { database: server };
-    let mut holder = world.lock("projects", 1.5);
-    let started = Instant::now();
+    let mut lock = world.lock("projects");
     let stalled = database
         .query("select id::text from projects", &[], within(50))
         .await;
     assert_eq!(stalled, Err(DatabaseError::Deadline));
-    assert!(started.elapsed() < Duration::from_millis(1000));
-    assert!(holder.wait().unwrap().success());
+    // It ended although the table is locked still.
+    assert!(lock.is_held());
+    drop(lock);
     let after = database.query(pid, &[], ample()).await.unwrap();
     assert_eq!(before, after, "it was not thrown away");
 }

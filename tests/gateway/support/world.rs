@@ -1,5 +1,8 @@
 //! A small world in a real PostgreSQL: users, teams, projects and generations, and a gateway's configuration that judges by them.
 
+use std::io::Write as _;
+use std::process::{Child, Command, Stdio};
+
 use uuid::Uuid;
 
 use super::{Config, Postgres};
@@ -126,30 +129,51 @@ impl World {
         id
     }
 
-    /// Locks a table for about this many seconds, from when this returns.
-    pub fn lock(&self, table: &str, seconds: f32) -> std::process::Child {
-        let script = format!(
-            "begin; lock table {table} in access exclusive mode; select pg_sleep({seconds}); commit"
-        );
-        let holder = std::process::Command::new("psql")
-            .args(["-X", "-q", "-c", &script])
+    /// Locks a table until the lock is dropped.
+    pub fn lock(&self, table: &str) -> Lock {
+        let mut holder = Command::new("psql")
+            .args(["-X", "-q"])
             .arg(self.database.url())
-            .stdout(std::process::Stdio::null())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
             .spawn()
             .unwrap();
+        let script = format!("begin; lock table {table} in access exclusive mode;\n");
+        let stdin = holder.stdin.as_mut().unwrap();
+        stdin.write_all(script.as_bytes()).unwrap();
+        let lock = Lock(holder);
         let held = format!(
             "select count(*) from pg_locks where mode = 'AccessExclusiveLock' and relation = '{table}'::regclass and granted"
         );
         while self.database.value(&held) == "0" {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
-        holder
+        lock
     }
 
     /// Executes statements.
     #[track_caller]
     pub fn sql(&self, statements: &str) {
         self.database.sql(statements);
+    }
+}
+
+/// A locked table: a client that has begun a transaction, and waits for more to do.
+#[derive(Debug)]
+pub struct Lock(Child);
+
+impl Lock {
+    /// Whether the client is there still.
+    pub fn is_held(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The end of its input ends the client, and that its transaction.
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 
