@@ -2,6 +2,7 @@
 //!
 //! The walk goes over `Reason::ALL`, and no `match` here has a wildcard: a new reason without a case does not compile.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use foregate::denial::{Reason, Wire};
 use foregate::tokens::mint::Claims;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::door;
@@ -23,29 +26,49 @@ use crate::support::{
 /// Bodies and heads that are this long are over every limit of the configuration below.
 const LONG: usize = 9 * 1024;
 
-#[tokio::test]
+/// A case with a gateway of its own.
+type Apart = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// So many of those at once: they wait for processes that start, and for time-outs.
+const AT_ONCE: usize = 8;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn every_reason_is_produced_on_every_version_the_table_names() {
-    let servers = Servers::start();
+    let servers = Arc::new(Servers::start());
     let gateway = servers.gateway().await;
     gateway.may_panic();
-    let (gateway, servers) = (Arc::new(gateway), Arc::new(servers));
+    let gateway = Arc::new(gateway);
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut apart = JoinSet::new();
     let mut missing = Vec::new();
     for reason in Reason::ALL {
         for http in versions(*reason) {
+            let name = format!("{} on {http:?}", reason.code());
             let (gateway, servers) = (gateway.clone(), servers.clone());
+            // One after the other, since each looks at what their one origin saw.
             let case = async move {
-                produce(&gateway, &servers, *reason, http).await;
+                let apart = produce(&gateway, &servers, *reason, http).await;
                 if is_judged_before_forwarding(*reason) {
                     gateway.origin.saw_nothing();
                 }
                 gateway.origin.take();
+                apart
             };
             // A task of its own, so that one failure does not hide the others.
-            if tokio::spawn(case).await.is_err() {
-                missing.push(format!("{} on {http:?}", reason.code()));
+            match tokio::spawn(case).await {
+                Ok(None) => {}
+                Ok(Some(case)) => {
+                    let places = places.clone();
+                    apart.spawn(async move {
+                        let _place = places.acquire_owned().await.unwrap();
+                        tokio::spawn(case).await.is_err().then_some(name)
+                    });
+                }
+                Err(_) => missing.push(name),
             }
         }
     }
+    missing.extend(apart.join_all().await.into_iter().flatten());
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
@@ -185,14 +208,19 @@ impl Servers {
     }
 }
 
-/// Produces the reason, and asserts that it is the one.
-async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Http) {
+/// Produces the reason, and asserts that it is the one; or returns what does so with a gateway of its own.
+async fn produce(
+    gateway: &Gateway,
+    servers: &Arc<Servers>,
+    reason: Reason,
+    http: Http,
+) -> Option<Apart> {
     let get = |path: &str| gateway.get(http, path);
     let signer = gateway.issuer.signer();
     let claims = || gateway.issuer.claims();
     let with = |token: String| get("/me").bearer(&token);
     let call = match reason {
-        Reason::HostMissing => return without_host(gateway, http).await,
+        Reason::HostMissing => return here(without_host(gateway, http)).await,
         Reason::HostRepeated => get("/me")
             .header("host", "api.test")
             .header("host", "api.test"),
@@ -202,7 +230,7 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
             Http::Two => get("/me").header("host", "other.test"),
         },
         Reason::HostUnknown => get("/me").host("other.test"),
-        Reason::TargetForm => return asterisk(gateway, http).await,
+        Reason::TargetForm => return here(asterisk(gateway, http)).await,
         Reason::UriTooLong => get(&format!("/me?{}", "x".repeat(LONG))),
         Reason::HeadersTooMany => {
             (0..41).fold(get("/me"), |call, n| call.header(&format!("a{n}"), "1"))
@@ -226,14 +254,16 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
             .header("upgrade", "websocket"),
         Reason::HttpsRequired => gateway.connector(http, Door::Redirect).call("POST", "/me"),
         Reason::BodyTooLarge => gateway.post(http, "/small").body(vec![b'x'; LONG]),
-        Reason::BodyTimeout => return stalled_body(gateway, http).await,
-        Reason::BodyBroken => return broken_body(gateway).await,
+        Reason::BodyTimeout => return here(stalled_body(gateway, http)).await,
+        Reason::BodyBroken => return here(broken_body(gateway)).await,
         Reason::BodyType => gateway.post(http, "/rest/notes").body("a,b"),
         Reason::BodyMalformed => gateway
             .post(http, "/rest/notes")
             .header("content-type", "application/json")
             .body(r#"{"name":1,"name":2}"#),
-        Reason::MessageInvalid => return said_on_a_socket(gateway, "hello", 1002, reason).await,
+        Reason::MessageInvalid => {
+            return here(said_on_a_socket(gateway, "hello", 1002, reason)).await;
+        }
         Reason::RouteUnknown => get("/nowhere"),
         Reason::RouteDenied => get("/hidden"),
         Reason::MethodNotAllowed => gateway.post(http, "/read-only"),
@@ -271,7 +301,7 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         Reason::KeysUnavailable => with(gateway.issuer.sign(&claims().with("iss", "unreachable"))),
         Reason::SessionDiffers => {
             let join = join(&gateway.issuer.token());
-            return said_on_a_socket(gateway, &join, 4401, reason).await;
+            return here(said_on_a_socket(gateway, &join, 4401, reason)).await;
         }
         Reason::TokenRevoked => {
             let token = gateway.issuer.token();
@@ -297,8 +327,8 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         | Reason::SessionExpired
         | Reason::SessionUnavailable
         | Reason::CsrfOrigin
-        | Reason::CsrfToken => return by_cookie(servers, reason, http).await,
-        Reason::StoreUnavailable => return without_store(servers, http).await,
+        | Reason::CsrfToken => return apart(by_cookie(servers.clone(), reason, http)),
+        Reason::StoreUnavailable => return apart(without_store(servers.clone(), http)),
         Reason::SignInBusy
         | Reason::IdentityUnavailable
         | Reason::IdentityTimeout
@@ -318,8 +348,8 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         | Reason::RegistrationUnknown
         | Reason::SignedOutRecently
         | Reason::SessionAbsent
-        | Reason::LogoutIncomplete => return sign_in::reasons::produce(reason, http).await,
-        Reason::OperationUnknown => return door::unlisted(http).await,
+        | Reason::LogoutIncomplete => return apart(sign_in::reasons::produce(reason, http)),
+        Reason::OperationUnknown => return apart(door::unlisted(http)),
         Reason::ApikeyMissing => get("/keyed"),
         Reason::ApikeyUnknown => get("/keyed?apikey=sb_publishable_other"),
         Reason::ApikeyRepeated => get("/keyed?apikey=a").header("apikey", "a"),
@@ -336,13 +366,13 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         | Reason::Absent
         | Reason::LineageCycle
         | Reason::LineageMissing
-        | Reason::LineageDeep => return by_written_facts(reason, http).await,
-        Reason::FactsUnavailable => return without_database(servers, http).await,
-        Reason::BudgetSpent => return with_a_locked_table(http).await,
-        Reason::BindingFailed => return with_an_answer_that_teaches_nothing(http).await,
+        | Reason::LineageDeep => return apart(by_written_facts(reason, http)),
+        Reason::FactsUnavailable => return apart(without_database(servers.clone(), http)),
+        Reason::BudgetSpent => return apart(with_a_locked_table(http)),
+        Reason::BindingFailed => return apart(with_an_answer_that_teaches_nothing(http)),
         Reason::UpstreamConnect => get("/closed"),
         Reason::UpstreamConnectTimeout => get("/full"),
-        Reason::UpstreamBusy => return busy(gateway, servers, http).await,
+        Reason::UpstreamBusy => return here(busy(gateway, servers, http)).await,
         Reason::UpstreamClosed => get("/closing"),
         Reason::UpstreamProtocol => get("/garbage"),
         Reason::UpstreamFirstByteTimeout => get("/silent"),
@@ -350,20 +380,35 @@ async fn produce(gateway: &Gateway, servers: &Servers, reason: Reason, http: Htt
         Reason::Internal => get("/panic"),
     };
     call.send().await.is_denied(reason);
+    None
+}
+
+/// A case that is done with the gateway of all.
+async fn here(case: impl Future<Output = ()>) -> Option<Apart> {
+    case.await;
+    None
+}
+
+fn apart(case: impl Future<Output = ()> + Send + 'static) -> Option<Apart> {
+    Some(Box::pin(case))
 }
 
 /// Sessions begin on another replica, so these need a store; one of them a store that is not there.
-async fn by_cookie(servers: &Servers, reason: Reason, http: Http) {
+async fn by_cookie(servers: Arc<Servers>, reason: Reason, http: Http) {
     let redis = RedisServer::start();
     let away = servers.closed.local_addr().unwrap().as_socket().unwrap();
     let (url, desk) = match reason {
         Reason::SessionUnavailable => (format!("redis://{away}"), Desk::alone().await),
         _ => (redis.url(), Desk::at(&redis).await),
     };
+    let idle = match reason {
+        Reason::SessionExpired => "1s",
+        _ => "1h",
+    };
     let gateway = Gateway::with(|config| {
         config
             .store(&url)
-            .set("sessions", "{ idle: 1s }")
+            .set("sessions", &format!("{{ idle: {idle} }}"))
             .routes("- { path: /page, access: user, credentials: [cookie] }");
     })
     .await;
@@ -413,7 +458,7 @@ async fn said_on_a_socket(gateway: &Gateway, text: &str, code: u16, reason: Reas
     gateway.origin.take();
 }
 
-async fn without_store(servers: &Servers, http: Http) {
+async fn without_store(servers: Arc<Servers>, http: Http) {
     let address = servers.closed.local_addr().unwrap().as_socket().unwrap();
     let gateway = Gateway::with(|config| {
         config.store(&format!("redis://{address}"));
@@ -471,7 +516,7 @@ async fn by_written_facts(reason: Reason, http: Http) {
     good.send().await.is_ok();
 }
 
-async fn without_database(servers: &Servers, http: Http) {
+async fn without_database(servers: Arc<Servers>, http: Http) {
     let address = servers.closed.local_addr().unwrap().as_socket().unwrap();
     let gateway = Gateway::with(|config| {
         config
