@@ -207,13 +207,13 @@ fi
 step 'documentation tests' counted cargo test --locked --doc
 
 if [ "$full" = yes ]; then
-  step 'large tests' counted env FOREGATE_FULL=1 cargo test --locked --no-fail-fast --profile large --lib --bins --tests
+  step 'large tests' counted env FOREGATE_FULL=1 cargo test --locked --no-fail-fast --release --lib --bins --tests
   for target in tests/fuzz/fuzz_targets/*.rs; do
     target=$(basename "$target" .rs)
     step "fuzz $target" tests/fuzz/run.sh "$target" 60
   done
   # In the profile of the large tests, which is built by now: whole-program builds of every benchmark would take an hour.
-  step 'benches' cargo bench --locked --profile large
+  step 'benches' cargo bench --locked --profile release
 fi
 
 printf '\n=== %s s\n' "$SECONDS"
