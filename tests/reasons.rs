@@ -29,7 +29,7 @@ stranger what exists, or what stands behind the gateway.
 *Fault* is whose doing it is; all but `client` are worth waking somebody for. *Wire* is the protocol that can produce it:
 what HTTP/2 cannot express never arrives there.
 
-This file is written by `tests/reasons.rs` from the table in `src/denial.rs`; change it there.
+This file is written by `tests/reasons.rs` from the table in `src/denial/mod.rs`; change it there.
 ";
 
 const MATRIX_INTRODUCTION: &str = "\
@@ -43,7 +43,7 @@ status is a refusal, with its reason from `reasons.md`. *read* and *write* go by
 an action that only a role with `\"*\"` grants. `sign-in` is for
 the routes that `identity` makes, and `signed` says what such routes will be answered; none can be one yet.
 
-`foregate check` prints this table, too. This file is written by `tests/reasons.rs` from `src/outage.rs`; change it there.
+`foregate check` prints this table, too. This file is written by `tests/reasons.rs` from `src/policy/outage.rs`; change it there.
 ";
 
 fn matrix() -> String {

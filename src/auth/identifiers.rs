@@ -9,10 +9,10 @@ use std::borrow::Cow;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Caller, Check, Layer};
+use super::caller::Caller;
+use super::layer::{Check, Layer};
 use crate::denial::{Denial, Reason};
 use crate::facts::Named;
-use crate::policy::layers::LayerName;
 use crate::policy::path::{ParameterKind, Pattern};
 use crate::policy::resources::{BodyStep, DemandOf, IdPlace, ParamType};
 use crate::policy::roles::Action;
@@ -41,7 +41,6 @@ impl Identified {
 }
 
 impl Layer for Identifiers {
-    const NAME: LayerName = LayerName::Identifiers;
     type Proof = Identified;
 
     fn concerns(&self, request: &Inbound) -> bool {

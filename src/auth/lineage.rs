@@ -3,11 +3,10 @@
 //! Decides: 404 `lineage_cycle`, `lineage_missing` or `lineage_deep` for a thing whose parents lead in a circle, to nothing, or too far up.
 //! Trusts: the walk that `facts` made. Not here: whose the thing is: an ancestor's owner never opens a child (`ownership`).
 
+use super::layer::{Check, Layer};
 use super::performance::Informed;
-use super::{Check, Layer};
 use crate::denial::{Denial, Reason};
 use crate::facts::{Lineage as Walk, Seen};
-use crate::policy::layers::LayerName;
 use crate::request::Inbound;
 
 /// The layer.
@@ -19,7 +18,6 @@ pub struct Lineage;
 pub struct Descended(());
 
 impl Layer for Lineage {
-    const NAME: LayerName = LayerName::Lineage;
     type Proof = Descended;
 
     fn concerns(&self, request: &Inbound) -> bool {

@@ -4,8 +4,20 @@
 //! configuration for the rules. Not here: nothing below this module reads a body, opens a socket, logs, counts, writes an answer or
 //! knows an HTTP status.
 //!
-//! A layer is one file with one [`Check::check`] or [`Inquiry::inquire`]. The order is written once, in [`chain`]. Passing a layer yields a value that the next
-//! one demands, and forwarding demands the [`Permit`], which has private fields and one maker:
+//! How to add a layer, say `window`, which refuses writes outside working hours:
+//!
+//! 1. `auth/window.rs`: `pub struct Window;` with `impl Layer` (what passing it proves) and `impl Check` (its decision), or
+//!    `impl Inquiry` if it has to wait. It only decides: see the header of `roles.rs`. Its unit tests stand at the end of the file.
+//! 2. Here: `pub mod window;`. In `auth/chain.rs`: one row in the table of layers, in the order in which they are asked.
+//! 3. There, too: one line that asks it, with the reason for its place. Without it `Proofs` lacks a field and nothing compiles; so does an
+//!    open stream's authorization, which asks it again or says there why not.
+//! 4. A refusal of its own is one row of `reasons!` in `denial/mod.rs`; `config/reasons.md` is written from it by `tests/reasons.rs`.
+//! 5. A key of a route: its checked form in `policy/route.rs`, its YAML form and check in `config` (see the header of `config/mod.rs`),
+//!    and a line in `config/foregate.yaml`. The layer reads it as `request.rule().window`.
+//! 6. `tests/gateway/window.rs`, and `mod window;` in `tests/gateway/main.rs`: each refusal, on HTTP/1.1 and HTTP/2, and that the
+//!    upstream saw nothing.
+//!
+//! Passing a layer yields a value that the next one demands, and forwarding demands the [`Permit`], which has private fields and one maker:
 //!
 //! ```
 //! use foregate::auth::Permit;
@@ -37,56 +49,20 @@ pub mod caller;
 pub mod chain;
 pub mod identifiers;
 pub mod identity;
+pub mod layer;
 pub mod lineage;
 pub mod ownership;
 pub mod performance;
+pub mod permit;
 pub mod rest;
 pub mod role_table;
 pub mod roles;
 pub mod snapshot;
+mod step;
 pub mod when;
 
-use std::future::Future;
-
 pub use caller::Caller;
-pub(crate) use chain::Spent;
-pub use chain::{Chain, Permit, Standing};
-
-use crate::denial::Denial;
-use crate::policy::layers::LayerName;
-use crate::request::Inbound;
-
-/// One decision of the chain: a [`Check`], or an [`Inquiry`] where something may have to be waited for.
-pub trait Layer {
-    /// The name in the record, the metrics and the route map.
-    const NAME: LayerName;
-    /// What passing this one proves.
-    type Proof;
-
-    /// Whether the request gives the layer anything to judge. If not, its passing takes no time worth measuring.
-    fn concerns(&self, _request: &Inbound) -> bool {
-        true
-    }
-}
-
-/// A layer that judges by what it is given.
-pub trait Check: Layer {
-    /// What earlier layers must have proven.
-    type Given<'a>;
-
-    /// Judges a request. `Ok` is the proof; `Err` ends the request, unless the route waives this layer.
-    fn check(&self, request: &Inbound, given: Self::Given<'_>) -> Result<Self::Proof, Denial>;
-}
-
-/// A layer that may have to wait: for a key, a session or a fact. None of them can be waived.
-pub trait Inquiry: Layer {
-    /// What earlier layers must have proven.
-    type Given;
-
-    /// Judges a request, like [`Check::check`].
-    fn inquire(
-        &self,
-        request: &Inbound,
-        given: Self::Given,
-    ) -> impl Future<Output = Result<Self::Proof, Denial>>;
-}
+pub use chain::{Chain, LAYERS};
+pub use layer::{Check, Inquiry, Layer, Named};
+pub(crate) use permit::SpentPermit;
+pub use permit::{Permit, StreamAuthorization};

@@ -8,11 +8,10 @@
 //! one of the caller's, as far as both the role in the team and the access level go; reading or downloading what is public; and a role that
 //! grants `ACTION:any`. What a role grants without `:any` crosses no ownership.
 
+use super::layer::{Check, Layer};
 use super::performance::Informed;
-use super::{Check, Layer};
 use crate::denial::{Denial, Reason};
 use crate::facts::{Known, Row, Seen, Thing};
-use crate::policy::layers::LayerName;
 use crate::policy::relations::Visibility;
 use crate::record::via::Via;
 use crate::request::Inbound;
@@ -125,7 +124,6 @@ fn related(
 }
 
 impl Layer for Ownership {
-    const NAME: LayerName = LayerName::Ownership;
     type Proof = Owned;
 
     fn concerns(&self, request: &Inbound) -> bool {

@@ -7,12 +7,12 @@
 
 use std::sync::Arc;
 
+use super::caller::Caller;
 use super::identifiers::Identified;
-use super::{Caller, Inquiry, Layer};
+use super::layer::{Inquiry, Layer};
 use crate::budget::Budget;
 use crate::denial::Denial;
 use crate::facts::{Asking, Facts, Known, Named};
-use crate::policy::layers::LayerName;
 use crate::policy::outage::AccessClass;
 use crate::policy::route::Access;
 use crate::request::Inbound;
@@ -91,7 +91,6 @@ impl Performance {
 }
 
 impl Layer for Performance {
-    const NAME: LayerName = LayerName::Performance;
     type Proof = Informed;
 
     fn concerns(&self, request: &Inbound) -> bool {

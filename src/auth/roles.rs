@@ -5,10 +5,9 @@
 //! Trusts: claims that only the identity server writes (`app_metadata`), the operator's list, and `facts.caller`; never `user_metadata` or a
 //! role in a profile row, which users write themselves. Not here: whose a thing is (`ownership`).
 
+use super::layer::{Check, Layer};
 use super::performance::Informed;
-use super::{Check, Layer};
 use crate::denial::{Denial, Reason};
-use crate::policy::layers::LayerName;
 use crate::policy::roles::Action;
 use crate::policy::route::Access;
 use crate::request::Inbound;
@@ -22,7 +21,6 @@ pub struct Roles;
 pub struct Granted(());
 
 impl Layer for Roles {
-    const NAME: LayerName = LayerName::Roles;
     type Proof = Granted;
 }
 

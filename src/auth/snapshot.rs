@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-use crate::auth::Chain;
+use crate::auth::chain::Chain;
 use crate::auth::role_table::RoleTable;
 use crate::facts::{Facts, Shelf};
 use crate::policy::Config;

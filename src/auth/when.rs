@@ -4,12 +4,11 @@
 //! lacks. Trusts: what identity proved of the caller; the canonical request. Not here: what an expression may say (`condition`), and
 //! anything that must be looked up: a condition sees no facts.
 
+use super::layer::{Check, Layer};
 use super::performance::Informed;
-use super::{Check, Layer};
-use crate::auth::Caller;
+use crate::auth::caller::Caller;
 use crate::denial::{Denial, Reason};
 use crate::policy::condition::{CallerFields, Scope};
-use crate::policy::layers::LayerName;
 use crate::request::Inbound;
 use crate::tokens::Verified;
 
@@ -22,7 +21,6 @@ pub struct When;
 pub struct Fits(());
 
 impl Layer for When {
-    const NAME: LayerName = LayerName::When;
     type Proof = Fits;
 
     fn concerns(&self, request: &Inbound) -> bool {

@@ -7,7 +7,7 @@ use hyper::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::answer::Answer;
-use crate::auth::{Permit, Standing};
+use crate::auth::{Permit, StreamAuthorization};
 use crate::denial::{Denial, Reason};
 use crate::facts::Facts;
 use crate::record::Record;
@@ -55,7 +55,7 @@ fn response(status: StatusCode, headers: HeaderMap, answer: Answer) -> Response<
 fn open(
     upstream: Switched,
     headers: &mut HeaderMap,
-    standing: Standing,
+    standing: StreamAuthorization,
     started: Instant,
 ) -> Result<Answer, Denial> {
     let request = standing.request();

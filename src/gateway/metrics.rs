@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
+use crate::auth::LAYERS;
 use crate::database::DatabaseMetrics;
 use crate::facts::FactMetrics;
 use crate::policy::Config;
@@ -109,7 +110,7 @@ impl Metrics {
                 "waived_layers",
                 "Layers in shadow or off, counted over all routes.",
             )?,
-            requests: Arc::new(RequestMetrics::new(&registry)?),
+            requests: Arc::new(RequestMetrics::new(&registry, LAYERS)?),
             upstreams: UpstreamMetrics::new(&registry)?,
             revocations: Arc::new(RevocationMetrics::new(&registry)?),
             sessions: Arc::new(SessionMetrics::new(&registry)?),

@@ -1,6 +1,4 @@
-//! The layers by name, and how a route waives one.
-//!
-//! Decides: which layers there are, and which of them a route may waive. Trusts: nothing. Not here: what a layer decides (`auth`).
+//! The name of a layer, and how a route waives one.
 
 /// A layer that judges but does not refuse, or does not judge, for a time.
 #[derive(Clone, Debug)]
@@ -24,61 +22,46 @@ pub enum WaivedMode {
     Off,
 }
 
-/// The layers, by the names of the route map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LayerName {
-    /// Who is calling.
-    Identity,
-    /// Whether typed path parameters have their type.
-    Identifiers,
-    /// Whether tables behind PostgREST are granted.
-    Rest,
-    /// What is known for judging.
-    Performance,
-    /// Whether the caller's roles allow the action.
-    Roles,
-    /// Whether the route's own condition holds.
-    When,
-    /// Whether the caller may touch the things that the request names.
-    Ownership,
-    /// Whether what they were made from is in order.
-    Lineage,
+/// The name of a layer, as the route map, the record and the metrics write it. Which layers there are is one table in `auth`.
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+pub struct LayerName {
+    place: u8,
+    name: &'static str,
+    can_be_waived: bool,
 }
 
 impl LayerName {
-    /// Every layer, in the order of the chain.
-    pub const ALL: &[Self] = &[
-        Self::Identity,
-        Self::Identifiers,
-        Self::Rest,
-        Self::Performance,
-        Self::Roles,
-        Self::When,
-        Self::Ownership,
-        Self::Lineage,
-    ];
+    /// Upper bound of the number of layers: how many steps a record has room for from its start.
+    pub const MOST: usize = 16;
+
+    /// Names the layer at this place of the table, counted from 0.
+    pub const fn new(place: u8, name: &'static str, can_be_waived: bool) -> Self {
+        assert!((place as usize) < Self::MOST);
+        Self {
+            place,
+            name,
+            can_be_waived,
+        }
+    }
+
+    /// Where the layer stands in the table, counted from 0.
+    pub fn place(self) -> usize {
+        self.place.into()
+    }
 
     /// The name in the route map, the log and the metrics.
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Identity => "identity",
-            Self::Identifiers => "identifiers",
-            Self::Rest => "rest",
-            Self::Performance => "performance",
-            Self::Roles => "roles",
-            Self::When => "when",
-            Self::Ownership => "ownership",
-            Self::Lineage => "lineage",
-        }
+        self.name
     }
 
     /// Whether a route may put the layer into shadow or switch it off.
     pub const fn can_be_waived(self) -> bool {
-        match self {
-            Self::Identity | Self::Identifiers | Self::Rest | Self::Performance | Self::When => {
-                false
-            }
-            Self::Roles | Self::Ownership | Self::Lineage => true,
-        }
+        self.can_be_waived
+    }
+}
+
+impl std::fmt::Debug for LayerName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
     }
 }

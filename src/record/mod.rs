@@ -189,7 +189,7 @@ impl Record {
             caller: None,
             via: None,
             by_cookie: false,
-            steps: Vec::with_capacity(LayerName::ALL.len()),
+            steps: Vec::with_capacity(LayerName::MOST),
             lap: started,
             decision: Decision::Deny,
             reason: None,

@@ -20,8 +20,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout_at};
 
-use super::Operation;
 use super::metrics::{IdentityMetrics, Outcome};
+use super::operation::Operation;
 use crate::breaker::{Breaker, Outage};
 use crate::clock;
 use crate::denial::dialect::{API_VERSION, WORDS_SINCE};

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::background::Later;
+use super::client::IdentityServer;
+use super::refresh::Refresh;
 use super::throttle::Throttle;
-use super::{IdentityServer, Later, Refresh};
 use crate::database::Database;
 use crate::revocation::Revocations;
 use crate::sessions::Sessions;

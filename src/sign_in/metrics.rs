@@ -9,7 +9,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
 };
 
-use super::Operation;
+use super::operation::Operation;
 
 /// Seconds; a password takes about 0.2, the deadline is 5.
 const BUCKETS: &[f64] = &[

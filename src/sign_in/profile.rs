@@ -13,12 +13,13 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Operation, to_the_end};
+use super::operation::Operation;
+use super::to_the_end;
 use crate::clock;
 use crate::database::{DatabaseError, Param};
 use crate::denial::{Denial, Reason};
 use crate::policy::in_force::InForce;
-use crate::sign_in::Context;
+use crate::sign_in::context::Context;
 
 /// How long it may take. A choice.
 const DEADLINE: Duration = Duration::from_secs(2);

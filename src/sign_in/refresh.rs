@@ -20,11 +20,12 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::backoff::Pace;
-use super::client::DEADLINE;
+use super::client::{Call, CallError, DEADLINE, IdentityServer, Reply};
 use super::endpoints::outcome::{Asked, refusal};
+use super::grant::{AuthError, Grant};
+use super::operation::Operation;
 use super::refresh_protocol::{Called, Command, Event, Flight, Record};
 use super::sealed::Seal;
-use super::{AuthError, Call, CallError, Grant, IdentityServer, Operation, Reply};
 use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::secrets::digest::{self, Digest};

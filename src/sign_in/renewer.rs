@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::{Refresh, Refreshed};
+use super::refresh::{Refresh, Refreshed};
 use crate::secrets::secret::Secret;
 use crate::sessions::record::InnerTokens;
 use crate::sessions::renew::{Refusal, Renewed, Renewer, Renewing};

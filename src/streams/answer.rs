@@ -13,10 +13,10 @@ use hyper::body::{Body as _, Frame};
 use hyper::header::{self, HeaderMap};
 use tokio::time::{Sleep, sleep};
 
-use super::Ending;
+use super::ending::Ending;
 use super::events::{self, Events};
 use super::registry::{Live, Streams};
-use crate::auth::Standing;
+use crate::auth::StreamAuthorization;
 use crate::denial::grpc;
 use crate::record::stream::{Cause, Kind};
 use crate::upstream::UpstreamBody;
@@ -48,14 +48,14 @@ enum Tells {
 #[derive(Debug)]
 enum State {
     /// Its head is not answered yet.
-    Waiting(Kind, Option<Standing>),
+    Waiting(Kind, Option<StreamAuthorization>),
     /// In the list of live streams.
     Live(Live),
 }
 
 impl Streaming {
     /// A stream that will begin.
-    pub(crate) fn new(kind: Kind, headers: &HeaderMap, standing: Standing) -> Self {
+    pub(crate) fn new(kind: Kind, headers: &HeaderMap, standing: StreamAuthorization) -> Self {
         let is_plain = !headers.contains_key(header::CONTENT_ENCODING)
             && !headers.contains_key(header::CONTENT_LENGTH);
         let tells = match kind {

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::Ending;
+use super::ending::Ending;
 
 /// Follows a stream of events.
 #[derive(Debug)]

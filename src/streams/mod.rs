@@ -21,6 +21,7 @@
 //! stream is broken off without a word. In an answer that is compressed no event can be told, and it is broken off, too.
 
 mod answer;
+mod ending;
 mod events;
 mod frames;
 mod messages;
@@ -30,107 +31,7 @@ mod pipe;
 mod registry;
 mod tunnel;
 
-use hyper::StatusCode;
-
 pub(crate) use answer::Streaming;
 pub use metrics::StreamMetrics;
 pub(crate) use registry::Streams;
 pub(crate) use tunnel::{Limits as TunnelLimits, Opening, Tunnel};
-
-use crate::denial::Reason;
-use crate::record::stream::Cause;
-
-/// An end from our side, and what is told of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ending {
-    /// Why.
-    pub cause: Cause,
-    /// What the request would be refused for now.
-    pub reason: Option<Reason>,
-}
-
-impl Ending {
-    /// The process ends.
-    pub const DRAINED: Self = Self {
-        cause: Cause::Drained,
-        reason: None,
-    };
-    /// Nothing was said.
-    pub const IDLE: Self = Self {
-        cause: Cause::Idle,
-        reason: None,
-    };
-    /// The time for everything is over.
-    pub const TIME_LIMIT: Self = Self {
-        cause: Cause::TimeLimit,
-        reason: None,
-    };
-
-    /// The end of what would be refused for this now.
-    pub fn refused(reason: Reason) -> Self {
-        let revoked = [
-            Reason::TokenRevoked,
-            Reason::SessionRevoked,
-            Reason::SubjectRevoked,
-            Reason::IssuerRevoked,
-            Reason::SessionUnknown,
-        ];
-        let cause = if matches!(reason, Reason::TokenExpired | Reason::SessionExpired) {
-            Cause::Expired
-        } else if revoked.contains(&reason) {
-            Cause::Revoked
-        } else {
-            Cause::Denied
-        };
-        Self {
-            cause,
-            reason: Some(reason),
-        }
-    }
-
-    /// The status of the refusal; 503 where the stream was not refused, and may be begun again elsewhere.
-    pub fn status(self) -> StatusCode {
-        self.reason
-            .map_or(StatusCode::SERVICE_UNAVAILABLE, Reason::status)
-    }
-
-    /// The word the client is told.
-    pub fn code(self) -> &'static str {
-        self.reason.map_or(self.cause.as_str(), Reason::public_code)
-    }
-
-    /// The close code of a WebSocket (RFC 6455, section 7.4).
-    pub fn close_code(self) -> u16 {
-        match self.reason {
-            None => 1001,
-            Some(Reason::MessageInvalid) => 1002,
-            Some(Reason::BodyTooLarge) => 1009,
-            Some(reason) if reason.status() == StatusCode::UNAUTHORIZED => 4401,
-            // Nothing was said about the client: it may try again.
-            Some(reason) if reason.status().is_server_error() => 1013,
-            Some(_) => 4403,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_can_tell_a_lost_proof_from_a_denial() {
-        let code = |reason| Ending::refused(reason).close_code();
-        assert_eq!(code(Reason::TokenExpired), 4401);
-        assert_eq!(code(Reason::SessionRevoked), 4401);
-        assert_eq!(code(Reason::RoleInsufficient), 4403);
-        assert_eq!(code(Reason::RouteDenied), 4403);
-        assert_eq!(Ending::DRAINED.close_code(), 1001);
-        assert_eq!(code(Reason::KeysUnavailable), 1013);
-        assert_eq!(code(Reason::MessageInvalid), 1002);
-        assert_eq!(
-            Ending::refused(Reason::SubjectRevoked).cause,
-            Cause::Revoked
-        );
-        assert_eq!(Ending::refused(Reason::RouteUnknown).code(), "not_found");
-    }
-}

@@ -21,16 +21,16 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::Ending;
+use super::ending::Ending;
 use super::pipe::Scratch;
-use crate::auth::Standing;
+use crate::auth::StreamAuthorization;
 use crate::auth::snapshot::CurrentSnapshot;
 use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::panics::caught;
 use crate::record::stream::{Cause, Kind};
 use crate::revocation::Revocations;
-use crate::streams::StreamMetrics;
+use crate::streams::metrics::StreamMetrics;
 
 /// Over how long judging again is spread after a reload, and in how many portions.
 const SPREAD: Duration = Duration::from_secs(1);
@@ -64,7 +64,7 @@ pub(crate) struct Streams {
 #[derive(Debug)]
 struct Entry {
     kind: Kind,
-    standing: RefCell<Rc<Standing>>,
+    standing: RefCell<Rc<StreamAuthorization>>,
     due: Cell<Option<i64>>,
     ending: Cell<Option<Ending>>,
     waker: RefCell<Option<Waker>>,
@@ -106,7 +106,7 @@ impl Streams {
     }
 
     /// Enters a stream that begins. It is in the list until the handle is dropped.
-    pub(crate) fn begin(self: &Rc<Self>, kind: Kind, standing: Standing) -> Live {
+    pub(crate) fn begin(self: &Rc<Self>, kind: Kind, standing: StreamAuthorization) -> Live {
         let id = self.next.get();
         self.next.set(id + 1);
         let is_current = self.is_current(&standing);
@@ -136,7 +136,7 @@ impl Streams {
     }
 
     /// Whether nothing happened since the request was let in that would have to be asked about.
-    fn is_current(&self, standing: &Standing) -> bool {
+    fn is_current(&self, standing: &StreamAuthorization) -> bool {
         let in_force = self.current.get().generation();
         if standing.request().in_force().generation() != in_force {
             return false;
@@ -236,7 +236,7 @@ impl Streams {
         let judging = pin!(
             snapshot
                 .chain()
-                .judge_again(&standing, snapshot.in_force().clone())
+                .reauthorize(&standing, snapshot.in_force().clone())
         );
         let judged = caught(judging)
             .await
@@ -293,7 +293,7 @@ impl Live {
     }
 
     /// What the stream stands on.
-    pub(super) fn standing(&self) -> Rc<Standing> {
+    pub(super) fn standing(&self) -> Rc<StreamAuthorization> {
         self.entry.standing.borrow().clone()
     }
 
@@ -301,12 +301,15 @@ impl Live {
     pub(super) fn judge(
         &self,
         token: Option<String>,
-    ) -> impl Future<Output = Result<Standing, Denial>> + use<> {
+    ) -> impl Future<Output = Result<StreamAuthorization, Denial>> + use<> {
         let (standing, snapshot) = (self.standing(), self.streams.current.get());
         async move {
             let chain = snapshot.chain();
-            let judging =
-                pin!(chain.judge_speaker(&standing, snapshot.in_force().clone(), token.as_deref()));
+            let judging = pin!(chain.reauthorize_speaker(
+                &standing,
+                snapshot.in_force().clone(),
+                token.as_deref()
+            ));
             caught(judging)
                 .await
                 .unwrap_or_else(|panic| Err(Reason::Internal.because(panic)))
@@ -314,7 +317,7 @@ impl Live {
     }
 
     /// From now on it stands on this.
-    pub(super) fn stand(&self, standing: Standing) {
+    pub(super) fn stand(&self, standing: StreamAuthorization) {
         let (streams, entry) = (&self.streams, &self.entry);
         let is_current = streams.is_current(&standing);
         streams.set_due(self.id, entry, standing.accepted_until());

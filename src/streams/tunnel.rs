@@ -13,11 +13,12 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::ending::Ending;
+use super::frames;
 use super::messages::Messages;
 use super::pipe::{Failed, Pipe, Scratch, Waits};
 use super::registry::{Live, Streams};
-use super::{Ending, frames};
-use crate::auth::Standing;
+use crate::auth::StreamAuthorization;
 use crate::denial::Denial;
 use crate::record::End;
 use crate::record::stream::{Cause, Kind};
@@ -44,7 +45,7 @@ pub(crate) struct Opening {
     /// The upstream's end.
     pub(crate) upstream: Switched,
     /// What is judged again while it is open.
-    pub(crate) standing: Standing,
+    pub(crate) standing: StreamAuthorization,
     /// Its limits.
     pub(crate) limits: Limits,
     /// Up to how many bytes of a message are held to be judged, if messages are.
@@ -177,7 +178,7 @@ struct Talk {
     judging: Option<Judging>,
 }
 
-type Judging = Pin<Box<dyn Future<Output = Result<Standing, Denial>>>>;
+type Judging = Pin<Box<dyn Future<Output = Result<StreamAuthorization, Denial>>>>;
 
 impl Talk {
     async fn run<U, D>(

@@ -7,7 +7,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::denial::{Denial, Reason};
 use crate::upstream::exchange;
-use crate::upstream::http1::{AnswerHead, Malformed, Outgoing};
+use crate::upstream::http1::malformed::Malformed;
+use crate::upstream::http1::{AnswerHead, Outgoing};
 use crate::upstream::lease::Lease;
 use crate::upstream::limits::{Failure, Limits};
 use crate::upstream::pool::Pool;

@@ -6,7 +6,7 @@ use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
 
 use super::http1::RequestHead;
-use crate::auth::Spent;
+use crate::auth::SpentPermit;
 use crate::policy::upstream::{Upstream, UpstreamHost};
 use crate::request::handshake::Handshake;
 
@@ -38,7 +38,7 @@ impl Fields for HeaderMap {
 }
 
 /// The host an upstream sees.
-pub(super) fn host<'a>(spent: &'a Spent, upstream: &'a Upstream) -> &'a HeaderValue {
+pub(super) fn host<'a>(spent: &'a SpentPermit, upstream: &'a Upstream) -> &'a HeaderValue {
     match &upstream.host {
         UpstreamHost::Keep => spent.request().host().value(),
         UpstreamHost::Value(value) => value,
@@ -46,7 +46,7 @@ pub(super) fn host<'a>(spent: &'a Spent, upstream: &'a Upstream) -> &'a HeaderVa
 }
 
 /// Writes the head of a request in HTTP/1.1: what only this gateway may say, and what is left of the client's fields. `id` is the decision's.
-pub(super) fn write(spent: &Spent, id: &HeaderValue, upstream: &Upstream) -> RequestHead {
+pub(super) fn write(spent: &SpentPermit, id: &HeaderValue, upstream: &Upstream) -> RequestHead {
     let request = spent.request();
     let fields = request.headers();
     let room: usize = fields
@@ -69,7 +69,7 @@ pub(super) fn write(spent: &Spent, id: &HeaderValue, upstream: &Upstream) -> Req
 }
 
 /// Writes what only this gateway may say, but for the host.
-pub(super) fn say(head: &mut impl Fields, spent: &Spent, id: &HeaderValue) {
+pub(super) fn say(head: &mut impl Fields, spent: &SpentPermit, id: &HeaderValue) {
     let (request, caller) = (spent.request(), spent.caller());
     let client = request.client();
     head.field(&FORWARDED_FOR, &client.text);

@@ -8,8 +8,8 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 
-use super::UpstreamBody;
-use crate::auth::Standing;
+use super::body::UpstreamBody;
+use crate::auth::StreamAuthorization;
 use crate::denial::{Denial, Reason};
 use crate::facts::learned::Binding;
 use crate::facts::{Facts, Unbound};
@@ -35,7 +35,7 @@ pub(super) fn prepare(fields: &mut HeaderMap) {
 }
 
 /// Whether the answer is one that teaches something.
-pub(super) fn teaches(status: StatusCode, standing: &Standing) -> Option<&Learn> {
+pub(super) fn teaches(status: StatusCode, standing: &StreamAuthorization) -> Option<&Learn> {
     let request = standing.request();
     let learn = request.rule().learn.as_ref()?;
     (status.is_success() && request.method() != Method::HEAD).then_some(learn)
@@ -50,7 +50,7 @@ pub(super) async fn learn(
     learn: &Learn,
     headers: &HeaderMap,
     body: UpstreamBody,
-    standing: &Standing,
+    standing: &StreamAuthorization,
     facts: &Facts,
 ) -> Result<Bytes, Denial> {
     let failed = |why: &'static str| Reason::BindingFailed.because(why);

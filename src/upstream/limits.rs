@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::policy::route::Route;
 use crate::policy::upstream::Upstream;
-use crate::upstream::http1::Malformed;
+use crate::upstream::http1::malformed::Malformed;
 use crate::upstream::upload::Fault;
 
 /// How long to wait for what.

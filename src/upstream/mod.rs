@@ -14,6 +14,7 @@
 //! Over HTTP/2 the connection is shared; there, a request of which nothing was sent is sent again, and any other is not.
 
 mod attempt_http1;
+mod attempt_http2;
 mod body;
 pub mod error;
 mod exchange;
@@ -44,7 +45,7 @@ pub(crate) use lease::Switched;
 pub use metrics::UpstreamMetrics;
 pub use pool::Pools;
 
-use crate::auth::{Permit, Spent, Standing, rest};
+use crate::auth::{Permit, SpentPermit, StreamAuthorization, rest};
 use crate::denial::grpc::is_grpc;
 use crate::denial::{Denial, Reason};
 use crate::facts::Facts;
@@ -72,7 +73,7 @@ pub(crate) struct Reply {
     /// What follows the head.
     pub(crate) body: ReplyBody,
     /// By which an answer that goes on is authorized again.
-    pub(crate) standing: Standing,
+    pub(crate) standing: StreamAuthorization,
 }
 
 /// What follows the head of an upstream's answer.
@@ -119,7 +120,7 @@ pub(crate) async fn forward(
     let outcome = match pool.config().protocol {
         Protocol::Http1 => {
             let outgoing = over_http1(&spent, payload, &pool, &record.id);
-            let standing = spent.stand();
+            let standing = spent.into_stream();
             let mut attempt = Attempt::new(Box::new(outgoing), &pool);
             // Requests that came in together are all authorized before the first of them is sent. Sent one behind the other they wake the
             // server once, and between two of them the cache is asked for no code but what sends.
@@ -139,9 +140,9 @@ pub(crate) async fn forward(
         }
         Protocol::Http2 => {
             let request = over_http2(&mut spent, payload, &pool, &record.id)?;
-            let standing = spent.stand();
+            let standing = spent.into_stream();
             // Boxed, so that every other request does not carry room for it along.
-            let exchange = Box::pin(http2::exchange(&pool, request, limits));
+            let exchange = Box::pin(attempt_http2::exchange(&pool, request, limits));
             let_others_go_first().await;
             exchange.await.map(|answer| {
                 let (head, body) = answer.into_parts();
@@ -206,7 +207,7 @@ async fn let_others_go_first() {
 }
 
 /// What rules of the route want said of the request.
-fn prepare(spent: &mut Spent) {
+fn prepare(spent: &mut SpentPermit) {
     let rule = spent.request().rule();
     if rule.learn.is_none() && rule.rest.is_none() {
         return;
@@ -230,7 +231,7 @@ struct Payload {
 }
 
 impl Payload {
-    fn of(spent: &mut Spent, limits: &Limits) -> Result<Self, Denial> {
+    fn of(spent: &mut SpentPermit, limits: &Limits) -> Result<Self, Denial> {
         let upload = match spent.take_body() {
             None => None,
             Some(body) => {
@@ -257,14 +258,14 @@ impl Payload {
     }
 }
 
-fn over_http1(spent: &Spent, payload: Payload, pool: &Pool, id: &HeaderValue) -> Outgoing {
+fn over_http1(spent: &SpentPermit, payload: Payload, pool: &Pool, id: &HeaderValue) -> Outgoing {
     let head = headers::write(spent, id, pool.config());
     let method = spent.request().method().clone();
     Outgoing::new(method, head, payload.declared, payload.upload)
 }
 
 fn over_http2(
-    spent: &mut Spent,
+    spent: &mut SpentPermit,
     payload: Payload,
     pool: &Pool,
     id: &HeaderValue,
@@ -273,7 +274,7 @@ fn over_http2(
     headers::say(&mut fields, spent, id);
     let (host, request) = (headers::host(spent, pool.config()), spent.request());
     let body = RequestBody::new(payload.upload);
-    http2::request(request.method(), host, request.target(), fields, body)
+    attempt_http2::request(request.method(), host, request.target(), fields, body)
 }
 
 /// The declared length of a request's body.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use hyper::header::HeaderValue;
 
 use super::{Identity, csrf};
-use crate::auth::Caller;
+use crate::auth::caller::Caller;
 use crate::clock;
 use crate::denial::{Denial, Extra, Reason};
 use crate::policy::outage::{AccessClass, Answer, State};

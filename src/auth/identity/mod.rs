@@ -17,12 +17,12 @@ use std::time::Instant;
 
 use hyper::header::HeaderValue;
 
+use super::caller::Caller;
+use super::layer::{Inquiry, Layer};
 use super::role_table::RoleTable;
-use super::{Caller, Inquiry, Layer};
 use crate::breaker::Outage;
 use crate::clock;
 use crate::denial::{Denial, Reason};
-use crate::policy::layers::LayerName;
 use crate::policy::outage::{self, AccessClass};
 use crate::policy::route::{Access, ApiKey, CredentialSource};
 use crate::request::Inbound;
@@ -178,7 +178,6 @@ impl Identity {
 }
 
 impl Layer for Identity {
-    const NAME: LayerName = LayerName::Identity;
     type Proof = Caller;
 }
 

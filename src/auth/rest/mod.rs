@@ -23,9 +23,8 @@ use serde_json::Value;
 use self::asked::{Asked, Embed, Item};
 use self::headers::Said;
 use super::identifiers::Identified;
-use super::{Check, Layer};
+use super::layer::{Check, Layer};
 use crate::denial::{Denial, Reason};
-use crate::policy::layers::LayerName;
 use crate::policy::path::{Pattern, Segment};
 use crate::policy::rest::{self as rules, Columns, Embeds, RestRules, Table};
 use crate::request::Inbound;
@@ -38,7 +37,6 @@ pub struct Rest;
 type Why = Cow<'static, str>;
 
 impl Layer for Rest {
-    const NAME: LayerName = LayerName::Rest;
     type Proof = Identified;
 
     fn concerns(&self, request: &Inbound) -> bool {

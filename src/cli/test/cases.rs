@@ -12,6 +12,7 @@ use hyper::Method;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde_json::{Map, Value as Json};
 
+use crate::auth::LAYERS;
 use crate::clock;
 use crate::config::check::Checker;
 use crate::config::file::{Aal, StaticFacts};
@@ -24,7 +25,6 @@ use crate::config::wire::{Decode, Field, List, Many, Named, Value, wrong};
 use crate::config::{Problems, yaml};
 use crate::denial::Reason;
 use crate::policy;
-use crate::policy::layers::LayerName;
 use crate::policy::spelling::nearest;
 
 wire! {
@@ -436,12 +436,7 @@ fn layer(field: &Field<Text>, report: &mut Report) -> Option<Option<String>> {
         Field::Bad => return None,
         Field::Good(text) => text,
     };
-    let names = || {
-        LayerName::ALL
-            .iter()
-            .map(|layer| layer.as_str())
-            .chain([BEFORE])
-    };
+    let names = || LAYERS.iter().map(|layer| layer.as_str()).chain([BEFORE]);
     let word = text.value.value.as_str();
     if !names().any(|name| name == word) {
         let message = format!("`{}` is not a layer", text.value.shown());

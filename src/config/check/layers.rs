@@ -4,6 +4,10 @@
 //! what is over. Not here: which layers can be waived at all (`auth`), and what a waiver does (`auth::chain`).
 
 use super::Checker;
+use crate::auth::Named;
+use crate::auth::lineage::Lineage;
+use crate::auth::ownership::Ownership;
+use crate::auth::roles::Roles;
 use crate::config::file::{Layer, Layers, Mode};
 use crate::config::units::Date;
 use crate::config::wire::{Field, Value};
@@ -110,8 +114,8 @@ impl Checker<'_> {
 /// The layers that can be waived, with what was written about each.
 fn known(layers: &Layers) -> [(LayerName, &Field<Layer>); 3] {
     [
-        (LayerName::Roles, &layers.roles),
-        (LayerName::Ownership, &layers.ownership),
-        (LayerName::Lineage, &layers.lineage),
+        (Roles::NAME, &layers.roles),
+        (Ownership::NAME, &layers.ownership),
+        (Lineage::NAME, &layers.lineage),
     ]
 }

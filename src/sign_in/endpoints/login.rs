@@ -20,8 +20,11 @@ use crate::denial::{Denial, Extra, Reason};
 use crate::revocation::list::LEEWAY;
 use crate::sessions::record::{Carrier, InnerTokens, Seen};
 use crate::sessions::sign_in::{Begun, Granted};
+use crate::sign_in::client::CallError;
+use crate::sign_in::grant::{AuthError, Grant};
+use crate::sign_in::operation::Operation;
 use crate::sign_in::throttle::Attempt;
-use crate::sign_in::{AuthError, CallError, Grant, Operation, is_refusal, profile, to_the_end};
+use crate::sign_in::{is_refusal, profile, to_the_end};
 use crate::tokens::{Presented, Verified};
 
 /// Why there is no grant.

@@ -18,7 +18,8 @@ use crate::secrets::secret::Secret;
 use crate::sessions::cookie;
 use crate::sessions::sign_in::Which;
 use crate::sign_in::background::Again;
-use crate::sign_in::{Operation, end_here, to_the_end};
+use crate::sign_in::operation::Operation;
+use crate::sign_in::{end_here, to_the_end};
 
 /// Which sessions end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

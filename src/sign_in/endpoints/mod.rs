@@ -30,8 +30,10 @@ use hyper::{HeaderMap, Method, Response};
 use tokio::time::timeout_at;
 
 use self::input::Unread;
+use super::client::{Call, IdentityServer};
+use super::demand_revocations;
+use super::operation::Operation;
 use super::throttle::{Admission, Attempt, Who};
-use super::{Call, IdentityServer, Operation, demand_revocations};
 use crate::auth::Permit;
 use crate::breaker::Outage;
 use crate::clock;
@@ -43,7 +45,7 @@ use crate::request::Inbound;
 use crate::request::headers::OwnCookie;
 use crate::secrets::secret::Secret;
 use crate::sessions::sign_in::Own;
-use crate::sign_in::Context;
+use crate::sign_in::context::Context;
 use crate::tokens::{Tokens, Verified};
 
 /// What every route works with. Cheap to clone, so that a task of its own may go on with it.
@@ -106,7 +108,7 @@ pub(crate) async fn answer(
     let fields = std::mem::take(spent.fields());
     let body = spent.take_body();
     let access_token = spent.authorization().and_then(token_of);
-    let standing = spent.stand();
+    let standing = spent.into_stream();
     let visit = Visit {
         context: context.clone(),
         until: started + deadline(sign_in(&in_force)?, endpoint),

@@ -14,7 +14,7 @@ use hyper::StatusCode;
 
 use super::input::invalid;
 use crate::denial::{Denial, Extra, FieldError, Reason};
-use crate::sign_in::AuthError;
+use crate::sign_in::grant::AuthError;
 
 /// What was asked; a column of the table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -3,7 +3,7 @@
 //! Decides:  401 for a refresh token that is not good any more, and for one whose session was ended here. Trusts: [`Refresh`], for one call whoever
 //! asks. Not here: which answers are final (`refresh`).
 //!
-//! [`Refresh`]: crate::sign_in::Refresh
+//! [`Refresh`]: crate::sign_in::refresh::Refresh
 
 use bytes::Bytes;
 use hyper::Response;
@@ -13,7 +13,7 @@ use super::outcome::{Asked, refusal};
 use super::{Visit, reply};
 use crate::clock;
 use crate::denial::{Denial, Reason};
-use crate::sign_in::Refreshed;
+use crate::sign_in::refresh::Refreshed;
 use crate::sign_in::throttle::Attempt;
 
 pub(super) async fn refresh(visit: &Visit, unread: Unread) -> Result<Response<Bytes>, Denial> {

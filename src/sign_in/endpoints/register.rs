@@ -18,8 +18,10 @@ use super::{Visit, reply, sign_in};
 use crate::denial::{Denial, Reason};
 use crate::policy::sign_in::ConfirmEmail;
 use crate::sessions::sign_in::Begun;
+use crate::sign_in::grant::{AuthError, Grant};
+use crate::sign_in::operation::Operation;
 use crate::sign_in::throttle::Attempt;
-use crate::sign_in::{AuthError, Grant, Operation, profile, to_the_end};
+use crate::sign_in::{profile, to_the_end};
 
 /// What new users have, as they always had.
 const CREDITS: u32 = 100;

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::login::text;
 use crate::denial::{Denial, Reason};
 use crate::sessions::sign_in::Begun;
-use crate::sign_in::Grant;
+use crate::sign_in::grant::Grant;
 
 /// What whoever signed in gets.
 #[derive(Serialize)]

@@ -12,8 +12,8 @@ use super::input::Unread;
 use super::login::text;
 use super::{Visit, reply};
 use crate::denial::{Denial, Reason};
-use crate::sign_in::Operation;
 use crate::sign_in::background::Again;
+use crate::sign_in::operation::Operation;
 use crate::sign_in::throttle::Attempt;
 
 pub(super) async fn password_reset(

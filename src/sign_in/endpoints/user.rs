@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 use super::outcome::{Asked, refusal};
 use super::{Guest, Visit, reply};
 use crate::denial::{Denial, Reason};
-use crate::sign_in::{AuthError, Operation};
+use crate::sign_in::grant::AuthError;
+use crate::sign_in::operation::Operation;
 
 /// Credits of a user who has none written down, as it always was.
 const CREDITS: i64 = 10;

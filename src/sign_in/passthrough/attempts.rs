@@ -9,8 +9,10 @@
 use super::operations::{AccountOf, Asked, account_of, attempt};
 use super::{Sent, Visit};
 use crate::denial::{Denial, Reason};
+use crate::sign_in::client::{CallError, Reply};
+use crate::sign_in::operation::Operation;
 use crate::sign_in::throttle::{Admission, Attempt, Who};
-use crate::sign_in::{CallError, Operation, Reply, demand_revocations, is_refusal};
+use crate::sign_in::{demand_revocations, is_refusal};
 
 /// What proves a user in a change of the account: whoever has their session may guess at the rest.
 const PROOFS: [&str; 3] = ["password", "current_password", "nonce"];

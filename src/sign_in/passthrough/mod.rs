@@ -24,9 +24,11 @@ use tokio::time::{Instant, timeout_at};
 
 use self::attempts::Admissions;
 use self::operations::{Asked, BodyRule, Odd, is_for_users, is_open, recognise};
-use super::{
-    AuthError, Call, Grant, IdentityServer, Operation, Refreshed, Reply, is_refusal, profile,
-};
+use super::client::{Call, IdentityServer, Reply};
+use super::grant::{AuthError, Grant};
+use super::operation::Operation;
+use super::refresh::Refreshed;
+use super::{is_refusal, profile};
 use crate::auth::Permit;
 use crate::denial::dialect::GotrueVersion;
 use crate::denial::{Denial, Reason};
@@ -36,7 +38,7 @@ use crate::request::apikey;
 use crate::request::body::says_json;
 use crate::secrets::secret::Secret;
 use crate::sessions::sign_in::Own;
-use crate::sign_in::Context;
+use crate::sign_in::context::Context;
 use crate::tokens::{Tokens, Verified};
 
 /// How long an answer may take, all calls together, and the delay of whoever tried too often. A refresh has its own, which is shorter.
@@ -105,7 +107,7 @@ pub(crate) async fn answer(
     let fields = std::mem::take(spent.fields());
     let body = spent.take_body();
     let token = spent.authorization().and_then(super::endpoints::token_of);
-    let standing = spent.stand();
+    let standing = spent.into_stream();
     let user = standing.caller().verified().cloned().zip(token);
     if user.is_none() && is_for_users(asked.operation) {
         return Err(Reason::TokenMissing.into());

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::denial::{Denial, Reason};
 use crate::request::query::decoded;
-use crate::sign_in::Operation;
+use crate::sign_in::operation::Operation;
 use crate::sign_in::throttle::Attempt;
 
 /// A request that was recognised.

@@ -20,7 +20,8 @@ use crate::revocation::list::LEEWAY;
 use crate::sessions::record::{Carrier, InnerTokens, Seen};
 use crate::sessions::sign_in::{Granted, Which};
 use crate::sign_in::background::Again;
-use crate::sign_in::{Grant, end_here, to_the_end};
+use crate::sign_in::grant::Grant;
+use crate::sign_in::{end_here, to_the_end};
 use crate::tokens::{Presented, Verified};
 
 impl Visit {

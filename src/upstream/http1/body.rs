@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes};
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 
-use super::{MAX_FIELDS, MAX_HEAD, Malformed};
+use super::malformed::{MAX_FIELDS, MAX_HEAD, Malformed};
 
 /// The longest line that says how large a chunk is, extensions and all.
 const MAX_CHUNK_LINE: usize = 4096;

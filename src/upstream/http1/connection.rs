@@ -16,7 +16,8 @@ use tokio::time::Instant;
 
 use super::body::{Decoder, Piece};
 use super::head::{self, AnswerHead};
-use super::{Malformed, Outgoing};
+use super::malformed::Malformed;
+use super::request::Outgoing;
 use crate::upstream::timeouts::Alarm;
 use crate::upstream::upload::Fault;
 

@@ -9,7 +9,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
 
 use super::body::Framing;
-use super::{MAX_FIELDS, MAX_HEAD, Malformed};
+use super::malformed::{MAX_FIELDS, MAX_HEAD, Malformed};
 
 /// An answer's head. It has no `Debug`: its fields may set cookies.
 pub(in crate::upstream) struct AnswerHead {

@@ -24,19 +24,10 @@
 mod body;
 mod connection;
 mod head;
+pub(super) mod malformed;
 mod request;
 
 pub(super) use body::Piece;
 pub(super) use connection::{Connection, ReadBuffer, ReadFailure};
 pub(super) use head::AnswerHead;
 pub(super) use request::{Outgoing, RequestHead};
-
-/// What came is not an answer, or could be read in two ways. The text is for the operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed(pub(super) &'static str);
-
-/// The longest head of an answer, and the longest trailer section. Far more than servers send.
-const MAX_HEAD: usize = 64 * 1024;
-
-/// The most fields of an answer.
-const MAX_FIELDS: usize = 128;

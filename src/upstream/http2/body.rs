@@ -30,17 +30,17 @@ pub(in crate::upstream) struct Progress {
 
 impl Progress {
     /// When the last frame was handed over, if there is a body.
-    pub(super) fn last(&self) -> Option<Instant> {
+    pub(in crate::upstream) fn last(&self) -> Option<Instant> {
         self.last.get()
     }
 
     /// Why it broke off, if it did.
-    pub(super) fn fault(&self) -> Option<Fault> {
+    pub(in crate::upstream) fn fault(&self) -> Option<Fault> {
         self.fault.get()
     }
 
     /// Nobody waits for the answer any more.
-    pub(super) fn cancel(&self) {
+    pub(in crate::upstream) fn cancel(&self) {
         self.cancelled.set(true);
         if let Some(waker) = self.waker.take() {
             waker.wake();

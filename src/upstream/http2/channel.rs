@@ -125,7 +125,7 @@ impl Channel {
         &self.server
     }
 
-    pub(super) fn sender(&self) -> SendRequest<RequestBody> {
+    pub(in crate::upstream) fn sender(&self) -> SendRequest<RequestBody> {
         self.sender.clone()
     }
 }

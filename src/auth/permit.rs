@@ -1,0 +1,167 @@
+//! The permit: that every layer the route enforces let a request pass.
+
+use hyper::HeaderMap;
+use hyper::header::HeaderValue;
+
+use super::caller::Caller;
+use super::chain::Proofs;
+use crate::clock;
+use crate::denial::{Denial, Reason};
+use crate::facts::Touched;
+use crate::policy::route::{Access, Target};
+use crate::policy::upstream::Authorization;
+use crate::request::Inbound;
+use crate::request::body::Body;
+
+/// How many seconds before the token behind a cookie expires its stream is authorized again: within the time in which it is renewed.
+const RENEWAL: i64 = 30;
+
+/// Proof that every layer the route enforces said yes, with the request it was said to. Only [`Chain::authorize`] hands one out, and
+/// forwarding or serving consumes it.
+///
+/// [`Chain::authorize`]: super::Chain::authorize
+#[derive(Debug)]
+pub struct Permit(Box<Authorized>);
+
+/// What a permit holds. Boxed, because it moves through every step of forwarding.
+#[derive(Debug)]
+struct Authorized {
+    request: Inbound,
+    caller: Caller,
+    target: Target,
+    authorization: Option<HeaderValue>,
+    touched: Touched,
+}
+
+impl Permit {
+    /// Consumes the proof that every layer was asked, so that a chain that leaves one out does not compile.
+    pub(super) fn new(
+        request: Inbound,
+        caller: Caller,
+        touched: Touched,
+        _proofs: Proofs,
+    ) -> Result<Self, Denial> {
+        let rule = request.rule();
+        // Unreachable: the router refuses this first. Kept as defence in depth.
+        let target = rule.target.ok_or(Reason::RouteDenied)?;
+        let keeps_token = match target {
+            Target::Upstream(index) => request
+                .in_force()
+                .upstream(index)
+                .is_some_and(|upstream| upstream.authorization == Authorization::Keep),
+            Target::Serve(what) => what.acts_for_caller(),
+        };
+        let authorization = match rule.pass_credentials {
+            // The route map says so, and the start prints it.
+            true => request.authorization().cloned(),
+            false => caller.authorization().filter(|_| keeps_token).cloned(),
+        };
+        Ok(Self(Box::new(Authorized {
+            request,
+            caller,
+            target,
+            authorization,
+            touched,
+        })))
+    }
+
+    /// The authorized request.
+    pub fn request(&self) -> &Inbound {
+        &self.0.request
+    }
+
+    /// Who it is from.
+    pub fn caller(&self) -> &Caller {
+        &self.0.caller
+    }
+
+    /// Where it may go.
+    pub fn target(&self) -> Target {
+        self.0.target
+    }
+
+    /// Consumes the permit.
+    pub(crate) fn spend(self) -> SpentPermit {
+        SpentPermit(self.0)
+    }
+}
+
+/// A consumed permit: what of the request goes on, until it has gone.
+#[derive(Debug)]
+pub(crate) struct SpentPermit(Box<Authorized>);
+
+impl SpentPermit {
+    /// The authorized request.
+    pub(crate) fn request(&self) -> &Inbound {
+        &self.0.request
+    }
+
+    /// Who it is from.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.0.caller
+    }
+
+    /// The fields that may pass.
+    pub(crate) fn fields(&mut self) -> &mut HeaderMap {
+        self.0.request.fields()
+    }
+
+    /// The `Authorization` field for the upstream.
+    pub(crate) fn authorization(&self) -> Option<&HeaderValue> {
+        self.0.authorization.as_ref()
+    }
+
+    /// The body.
+    pub(crate) fn take_body(&mut self) -> Option<Body> {
+        self.0.request.take_body()
+    }
+
+    /// The facts that the request may change.
+    pub(crate) fn take_touched(&mut self) -> Touched {
+        std::mem::replace(&mut self.0.touched, Touched::nothing())
+    }
+
+    /// What is kept of it to authorize an open stream again.
+    pub(crate) fn into_stream(mut self) -> StreamAuthorization {
+        self.0.request.forget_message();
+        self.0.authorization = None;
+        StreamAuthorization(self.0)
+    }
+}
+
+/// An open stream's authorization: enough of its request to authorize it again, and nothing that could be forwarded.
+#[derive(Debug)]
+pub struct StreamAuthorization(Box<Authorized>);
+
+impl StreamAuthorization {
+    /// The request, without its fields and body.
+    pub fn request(&self) -> &Inbound {
+        &self.0.request
+    }
+
+    /// Who it is from.
+    pub fn caller(&self) -> &Caller {
+        &self.0.caller
+    }
+
+    /// Whether the stream may only authenticate until then: its route is for users, and nobody has proven to be one yet.
+    pub(crate) fn needs_token(&self) -> bool {
+        self.request().rule().access == Access::User && self.caller().verified().is_none()
+    }
+
+    /// When to authorize it again at the latest, in Unix seconds; never if nobody had to prove anything.
+    pub fn accepted_until(&self) -> Option<i64> {
+        let until = self.caller().verified()?.accepted_until();
+        let Some(live) = self.caller().cookie_session() else {
+            return Some(until);
+        };
+        // Half a minute before the token behind the cookie expires, so that it is renewed in time.
+        let early = until - RENEWAL;
+        let until = match clock::unix_now() < early {
+            true => early,
+            false => until,
+        };
+        let sessions = &self.request().in_force().config().sessions;
+        Some(until.min(live.until(sessions)))
+    }
+}

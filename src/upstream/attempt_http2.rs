@@ -1,0 +1,185 @@
+//! One request on its way over HTTP/2, in clear text and without asking first (RFC 9113, section 3.3): what gRPC needs.
+//!
+//! A client's reset reaches the server as a reset, and the server's the client as one: dropping either half of an exchange resets its
+//! stream, and the connection goes on.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+use hyper::http::uri::Scheme;
+use hyper::{HeaderMap, Method, Request, Response, Uri, Version};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::denial::{Denial, Reason};
+use crate::upstream::http2::body::{AnswerBody, Progress, RequestBody};
+use crate::upstream::http2::channel::{Channel, Share};
+use crate::upstream::limits::Limits;
+use crate::upstream::pool::Pool;
+use crate::upstream::upload::Fault;
+
+/// How often a request is sent of which nothing was sent before. A connection that ends just then is bad luck; three are a server that
+/// takes none.
+const ATTEMPTS: usize = 3;
+
+/// Why there is no answer.
+enum Failure {
+    /// Nothing was sent; the request may be sent elsewhere.
+    Unsent(Box<Request<RequestBody>>),
+    /// The client's body broke off.
+    Upload(Fault),
+    /// The stream or the connection ended before an answer.
+    Closed,
+    /// The head did not come in time.
+    FirstByteTimeout,
+    /// The time for everything is over.
+    TotalTimeout,
+}
+
+impl Failure {
+    /// What the request is refused for.
+    fn denial(self, channel: &Channel) -> Denial {
+        let server = channel.server().to_owned();
+        match self {
+            Self::Unsent(_) | Self::Closed => Reason::UpstreamClosed.because(server),
+            Self::Upload(fault) => fault.reason().into(),
+            Self::FirstByteTimeout => Reason::UpstreamFirstByteTimeout.because(server),
+            Self::TotalTimeout => Reason::UpstreamTotalTimeout.because(server),
+        }
+    }
+}
+
+/// The request as the server will see it.
+///
+/// # Errors
+///
+/// The host and the target do not make a URI, which would be a defect: both were read as parts of one.
+pub(super) fn request(
+    method: &Method,
+    host: &HeaderValue,
+    target: &hyper::http::uri::PathAndQuery,
+    fields: HeaderMap,
+    body: RequestBody,
+) -> Result<Request<RequestBody>, Denial> {
+    let uri = Uri::builder()
+        .scheme(Scheme::HTTP)
+        .authority(host.as_bytes())
+        .path_and_query(target.clone())
+        .build()
+        .map_err(|_| Reason::Internal.because("host and target are no URI"))?;
+    let mut request = Request::new(body);
+    *request.method_mut() = method.clone();
+    *request.uri_mut() = uri;
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = fields;
+    Ok(request)
+}
+
+/// Sends a request to one of the servers and gives its answer. Only what was not sent is sent again: the server may have acted.
+///
+/// # Errors
+///
+/// A [`Reason`] of the upstream's group, or one about the client's body.
+pub(super) async fn exchange(
+    pool: &Pool,
+    mut request: Request<RequestBody>,
+    limits: Limits,
+) -> Result<Response<AnswerBody>, Denial> {
+    let mut waiting = Waiting(Some(request.body().progress()));
+    let mut attempts = 1;
+    loop {
+        let share = connect(pool, &limits).await?;
+        match send(share.channel(), request, &limits).await {
+            Ok(answer) => {
+                let progress = waiting.0.take().unwrap_or_default();
+                return Ok(answer.map(|body| AnswerBody::new(body, share, progress, limits)));
+            }
+            // The server said goodbye while the request was on its way to the connection.
+            Err(Failure::Unsent(unsent)) if attempts < ATTEMPTS => request = *unsent,
+            Err(failure) => return Err(failure.denial(share.channel())),
+        }
+        attempts += 1;
+        pool.forget(&share);
+        pool.count_retry();
+    }
+}
+
+/// Somebody waits for the head of an answer. When nobody does any more, the request's body ends, too.
+struct Waiting(Option<Rc<Progress>>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(progress) = &self.0 {
+            progress.cancel();
+        }
+    }
+}
+
+/// Each server once, then the last refusal.
+async fn connect(pool: &Pool, limits: &Limits) -> Result<Share, Denial> {
+    let turn = pool.turn();
+    let mut refusal = None;
+    for offset in 0..pool.len() {
+        if limits.is_over() {
+            return Err(Reason::UpstreamTotalTimeout.into());
+        }
+        let sharing = pool.share(turn.wrapping_add(offset));
+        let shared = match limits.deadline {
+            None => sharing.await,
+            Some(deadline) => timeout_at(deadline, sharing)
+                .await
+                .map_err(|_| Reason::UpstreamTotalTimeout)?,
+        };
+        match shared {
+            Ok(share) => return Ok(share),
+            Err(denial) => refusal = Some(denial),
+        }
+    }
+    Err(refusal.unwrap_or_else(|| Reason::Internal.into()))
+}
+
+/// Sends a request and waits for the head of its answer.
+async fn send(
+    channel: &Rc<Channel>,
+    request: Request<RequestBody>,
+    limits: &Limits,
+) -> Result<Response<Incoming>, Failure> {
+    let started = Instant::now();
+    let progress = request.body().progress();
+    let mut answer = pin!(channel.sender().try_send_request(request));
+    let mut alarm = pin!(sleep_until(started + limits.first_byte));
+    poll_fn(|context| {
+        if let Poll::Ready(answered) = answer.as_mut().poll(context) {
+            return Poll::Ready(answered.map_err(|mut error| {
+                match (progress.fault(), error.take_message()) {
+                    (Some(fault), _) => Failure::Upload(fault),
+                    (None, Some(request)) => Failure::Unsent(Box::new(request)),
+                    (None, None) => Failure::Closed,
+                }
+            }));
+        }
+        loop {
+            // An upload that still moves is not a slow upstream.
+            let since = progress
+                .last()
+                .map_or(started, |last| Instant::from_std(last).max(started));
+            let due = limits.earlier(since + limits.first_byte);
+            if alarm.deadline() != due {
+                alarm.as_mut().reset(due);
+            }
+            if alarm.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            if limits.is_over() {
+                return Poll::Ready(Err(Failure::TotalTimeout));
+            }
+            if Instant::now() >= due {
+                return Poll::Ready(Err(Failure::FirstByteTimeout));
+            }
+        }
+    })
+    .await
+}
