@@ -344,7 +344,7 @@ pub fn program() -> OsString {
 
 /// Waits for the request record of a decision id.
 pub fn request_line(log: &Log, id: &str) -> Value {
-    log.wait_for(|entry| says(entry, "request") && entry["request_id"] == id)
+    log.wait_for_request(id)
         .unwrap_or_else(|| panic!("no log line for {id}:\n{}", log.text()))
 }
 

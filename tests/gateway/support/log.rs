@@ -1,5 +1,6 @@
 //! What a gateway wrote to its standard output and error.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -16,11 +17,26 @@ pub struct Log(Arc<(Mutex<Lines>, Condvar)>);
 struct Lines {
     /// What is JSON.
     entries: Vec<Value>,
+    /// Where the records of requests are among these, by decision id.
+    requests: HashMap<String, usize>,
     /// Everything, as it came.
     text: Vec<String>,
     open_ends: usize,
     /// Nothing is read at present.
     paused: bool,
+}
+
+impl Lines {
+    fn note(&mut self, line: String) {
+        if let Ok(entry) = serde_json::from_str::<Value>(&line) {
+            if let (true, Some(id)) = (says(&entry, "request"), entry["request_id"].as_str()) {
+                let place = self.entries.len();
+                self.requests.entry(id.to_owned()).or_insert(place);
+            }
+            self.entries.push(entry);
+        }
+        self.text.push(line);
+    }
 }
 
 impl Log {
@@ -32,8 +48,7 @@ impl Log {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
                 let lines = log.0.0.lock().unwrap();
                 let mut lines = log.0.1.wait_while(lines, |lines| lines.paused).unwrap();
-                lines.entries.extend(serde_json::from_str(&line).ok());
-                lines.text.push(line);
+                lines.note(line);
                 log.0.1.notify_all();
             }
             log.0.0.lock().unwrap().open_ends -= 1;
@@ -51,6 +66,19 @@ impl Log {
             .wait_timeout_while(lines, DEADLINE, missing)
             .unwrap();
         lines.entries.iter().find(|entry| fits(entry)).cloned()
+    }
+
+    /// Waits for the record of the request with this decision id.
+    pub fn wait_for_request(&self, id: &str) -> Option<Value> {
+        let lines = self.0.0.lock().unwrap();
+        let missing = |lines: &mut Lines| lines.open_ends > 0 && !lines.requests.contains_key(id);
+        let (lines, _) = self
+            .0
+            .1
+            .wait_timeout_while(lines, DEADLINE, missing)
+            .unwrap();
+        let place = lines.requests.get(id)?;
+        Some(lines.entries[*place].clone())
     }
 
     /// Stops reading, so that the pipe fills up; or reads on.
