@@ -119,19 +119,20 @@ async fn an_answer_about_what_is_there_costs_what_one_about_nothing_costs() {
     asked(&new_id()).await;
     let mut times = [Vec::new(), Vec::new()];
     let mut spent = [(0.0, 0.0); 2];
+    let mut before = work(&gateway);
     for (number, id) in there.iter().enumerate() {
         // In turn the one and the other first.
         let nobodys = new_id();
         let mut both = [(0, id), (1, &nobodys)];
         both.rotate_left(number % 2);
         for (which, id) in both {
-            // The clock is not stopped for a look at the counters.
-            let before = (!is_full).then(|| work(&gateway));
             times[which].push(asked(id).await);
-            if let Some(before) = before {
+            // The clock is not stopped for a look at the counters.
+            if !is_full {
                 let after = work(&gateway);
                 spent[which].0 += after.0 - before.0;
                 spent[which].1 += after.1 - before.1;
+                before = after;
             }
         }
     }
