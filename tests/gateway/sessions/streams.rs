@@ -22,12 +22,13 @@ const ROUTE: &str = "- { path: /ws, methods: [GET], access: user, credentials: [
 #[tokio::test]
 async fn a_stream_ends_with_its_session_and_no_other_does() {
     let sockets = Sockets::start();
-    let place = Place::with("{ idle: 2s, lifetime: 4s }", |config| {
+    let place = Place::with("{ idle: 2s, lifetime: 6s }", |config| {
         config
             .upstream("sockets", &sockets.url(), "")
             .more_routes(ROUTE);
     })
     .await;
+    let other = place.replica().await;
     let (ended, idle, used) = (
         place.sign_in().await,
         place.sign_in().await,
@@ -50,7 +51,6 @@ async fn a_stream_ends_with_its_session_and_no_other_does() {
     assert_eq!(of_ended.end().await, told("session_not_found"));
     of_used.echo("still here").await;
     // A request now and then, on another replica, is what keeps a session alive.
-    let other = place.replica().await;
     while began.elapsed().as_millis() < 2600 {
         other
             .get(crate::support::Http::Two, "/page")

@@ -22,7 +22,7 @@ pub struct Renewing {
 }
 
 impl Renewing {
-    /// Access tokens live for so many seconds.
+    /// Access tokens live for so many seconds, and are renewed when half of them are over.
     async fn start(lifetime: i64) -> Self {
         let options = Options {
             lifetime,
@@ -157,7 +157,7 @@ async fn requests_that_find_an_expired_token_wait_for_one_renewal() {
 
 #[tokio::test]
 async fn an_identity_server_that_is_away_logs_nobody_out() {
-    let renewing = Renewing::start(2).await;
+    let renewing = Renewing::start(6).await;
     let somebody = renewing.sign_in().await;
     is_served(&renewing.place.gateway, Http::Two, &somebody).await;
     renewing.expired(&somebody).await;
@@ -186,7 +186,7 @@ async fn an_identity_server_that_is_away_logs_nobody_out() {
 
 #[tokio::test]
 async fn a_session_that_the_identity_server_refuses_ends_everywhere() {
-    let renewing = Renewing::start(2).await;
+    let renewing = Renewing::start(6).await;
     let (somebody, brother) = (renewing.sign_in().await, renewing.sign_in().await);
     for gateway in renewing.both() {
         is_served(gateway, Http::Two, &somebody).await;
@@ -229,7 +229,7 @@ async fn a_session_that_the_identity_server_refuses_ends_everywhere() {
 
 #[tokio::test]
 async fn a_revoked_session_gets_no_new_tokens_and_a_revoked_token_is_replaced() {
-    let renewing = Renewing::start(3).await;
+    let renewing = Renewing::start(6).await;
     let (ended, replaced) = (renewing.sign_in().await, renewing.sign_in().await);
     let gateway = &renewing.place.gateway;
     for somebody in [&ended, &replaced] {

@@ -113,7 +113,8 @@ impl Config {
     /// Puts the store into Redis, with one key.
     pub fn store(&mut self, url: &str) -> &mut Self {
         self.set("keys", &format!("[{{ id: k1, secret: \"{KEY}\" }}]"))
-            .set("store", &format!("{{ redis: \"{url}\" }}"))
+            // No test but those of it is about the store's speed.
+            .set("store", &format!("{{ redis: \"{url}\", timeout: 500ms }}"))
     }
 
     /// The value of a key; empty if it is not there.

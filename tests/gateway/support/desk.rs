@@ -65,7 +65,7 @@ impl Desk {
     /// The same, with this value of `sessions`.
     pub async fn with(redis: &RedisServer, sessions: &str) -> Self {
         let desk = Self::open(
-            &format!("store: {{ redis: \"{}\" }}\n", redis.url()),
+            &format!("store: {{ redis: \"{}\", timeout: 500ms }}\n", redis.url()),
             sessions,
         )
         .await;
