@@ -61,7 +61,7 @@ fn tokens(signer: &Signer) -> Tokens {
     Tokens::new(
         &[entry],
         Arc::new(cache),
-        &KeySources::new(KeyMetrics::new().unwrap()),
+        &KeySources::new(KeyMetrics::unexported().unwrap()),
     )
     .unwrap()
 }

@@ -37,7 +37,7 @@
 //! | `store`, `http_client` | Redis and memory; the gateway's own calls |
 //! | `policy` | what the operator meant: routes, router, roles, resources, conditions, limits |
 //! | `denial`, `secrets`, `log` | refusals; keys and digests; where log lines go |
-//! | `breaker`, `budget`, `clock`, `json`, `line`, `panics`, `weak_list` | the ground |
+//! | `breaker`, `budget`, `clock`, `json`, `line`, `metrics`, `panics`, `weak_list` | the ground |
 //!
 //! # What is absent
 //!
@@ -105,6 +105,7 @@ mod json;
 mod line;
 pub mod listen;
 pub mod log;
+mod metrics;
 pub mod panics;
 pub mod policy;
 pub mod record;

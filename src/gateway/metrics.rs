@@ -92,8 +92,6 @@ impl Metrics {
             "Log lines dropped because standard output was not read fast enough.",
         )?;
         registry.register(Box::new(log_dropped.clone()))?;
-        let keys = KeyMetrics::new()?;
-        keys.register(&registry)?;
         Ok(Self {
             token_cache_entries: gauge("token_cache_entries", "Verified tokens in memory.")?,
             token_cache_lookups: counters(
@@ -122,7 +120,7 @@ impl Metrics {
             throttle: Arc::new(ThrottleMetrics::new(&registry)?),
             later: LaterMetrics::new(&registry)?,
             log_dropped,
-            keys,
+            keys: KeyMetrics::new(&registry)?,
             registry,
             process,
         })

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::clock;
+use crate::metrics::labels;
 use crate::secrets::digest::{self, Digest};
 use crate::secrets::secret::Secret;
 
@@ -104,31 +105,18 @@ pub fn spelled(id: &str) -> Cow<'_, str> {
     }
 }
 
-/// The kinds, for labels.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Kind {
-    /// One token.
-    Token,
-    /// One session.
-    Session,
-    /// One user.
-    Subject,
-    /// One issuer.
-    Issuer,
-}
-
-impl Kind {
-    /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Token, Self::Session, Self::Subject, Self::Issuer];
-
-    /// The word in calls, logs and labels.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Token => "token",
-            Self::Session => "session",
-            Self::Subject => "subject",
-            Self::Issuer => "issuer",
-        }
+labels! {
+    /// The scope of a revocation.
+    #[derive(Ord, PartialOrd)]
+    pub enum Kind {
+        /// One token.
+        Token = "token",
+        /// One session.
+        Session = "session",
+        /// One user.
+        Subject = "subject",
+        /// One issuer.
+        Issuer = "issuer",
     }
 }
 

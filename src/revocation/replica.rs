@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use super::{Kind, Name, Revocation, coarsen};
+use crate::metrics::labels;
 use crate::store::{Logged, Position};
 
 /// Entries that are read or written at once.
@@ -168,31 +169,17 @@ pub enum Source {
     Coarsened,
 }
 
-/// Why the log is read from the start.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Cause {
-    /// The process began.
-    Start,
-    /// The store is another, or was emptied.
-    Epoch,
-    /// The store went back to an earlier state.
-    Backwards,
-    /// The log holds fewer entries than it did; only looked through, the list stays complete.
-    Count,
-}
-
-impl Cause {
-    /// Every cause.
-    pub const ALL: [Self; 4] = [Self::Start, Self::Epoch, Self::Backwards, Self::Count];
-
-    /// The word in logs and labels.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Epoch => "epoch",
-            Self::Backwards => "backwards",
-            Self::Count => "count",
-        }
+labels! {
+    /// Why the log is read from the start.
+    pub enum Cause {
+        /// The process started.
+        Start = "start",
+        /// The store is a different one, or was emptied.
+        Epoch = "epoch",
+        /// The store went back to an earlier state.
+        Backwards = "backwards",
+        /// The log has fewer entries than before. Only a check: the list stays complete.
+        Count = "count",
     }
 }
 

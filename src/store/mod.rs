@@ -26,54 +26,49 @@ pub use redis::Redis;
 
 use crate::breaker::Outage;
 use crate::clock;
+use crate::metrics::labels;
 use crate::policy::Config;
 use crate::policy::storage::StoreChoice;
 
 /// An answer of the store, in time. Boxed, because the store is chosen by the configuration; nothing on a request's warm path asks it.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Unreachable>> + Send + 'a>>;
 
-/// The store could not be asked, or its answer could not be understood. Never means "absent".
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Unreachable {
-    /// There is no connection, or it broke while the command was under way: it may have been carried out.
-    Disconnected,
-    /// No answer before the deadline: the command may have been carried out.
-    Timeout,
-    /// Not even asked, because it has not answered lately.
-    BreakerOpen,
-    /// A record was sealed with a key that this gateway does not list.
-    UnknownKey,
-    /// It has no room left. Nothing was written.
-    Full,
-    /// It may throw records away when it is full, so it is not trusted with any.
-    Evicting,
-    /// It answered something that makes no sense here, or refused the command.
-    Answer,
-}
+labels! {
+    /// The store gave no usable answer. Never means "absent".
+    pub enum Unreachable {
+        /// There is no connection, or it broke during the command, which may have taken effect.
+        Disconnected = "disconnected",
+        /// No answer before the deadline. The command may have taken effect.
+        Timeout = "timeout",
+        /// No call was made, because recent ones were not answered.
+        BreakerOpen = "breaker_open",
+        /// A record is sealed with a key that this gateway does not list.
+        UnknownKey = "unknown_key",
+        /// Redis is out of memory. Nothing was written.
+        Full = "full",
+        /// Redis may evict records when it is full, so it is not trusted with any.
+        Evicting = "evicting",
+        /// Redis refused the command, or its answer is not understood.
+        Answer = "answer",
+    }
 
-impl Unreachable {
-    /// Every kind, for metrics that are counted from zero.
-    pub const ALL: [Self; 7] = [
-        Self::Disconnected,
-        Self::Timeout,
-        Self::BreakerOpen,
-        Self::UnknownKey,
-        Self::Full,
-        Self::Evicting,
-        Self::Answer,
-    ];
-
-    /// The operator's word, in logs and labels.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Disconnected => "disconnected",
-            Self::Timeout => "timeout",
-            Self::BreakerOpen => "breaker_open",
-            Self::UnknownKey => "unknown_key",
-            Self::Full => "full",
-            Self::Evicting => "evicting",
-            Self::Answer => "answer",
-        }
+    /// The type of a record. It is part of the record's name and of what the seal covers, so that a record of one type is
+    /// never taken for another. Its word never changes: existing records could not be opened any more.
+    pub enum Kind {
+        /// A key set as it was fetched, and when.
+        KeySet = "key_set",
+        /// An entry of the revocation log.
+        Revocation = "revocation",
+        /// A session.
+        Session = "session",
+        /// The sessions of one user.
+        SessionIndex = "session_index",
+        /// The refresh of one refresh token.
+        Refresh = "refresh",
+        /// A fact about a caller or a resource.
+        Fact = "fact",
+        /// The owner of a resource, learned from an upstream's answer and from nowhere else.
+        Learned = "learned",
     }
 }
 
@@ -84,51 +79,6 @@ impl fmt::Display for Unreachable {
 }
 
 impl std::error::Error for Unreachable {}
-
-/// What kind of record. Part of its name and of what its seal covers, so that one kind is never taken for another.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Kind {
-    /// A key set as it was fetched, and when.
-    KeySet,
-    /// An entry of the log of revocations.
-    Revocation,
-    /// A session.
-    Session,
-    /// The sessions of one user.
-    SessionIndex,
-    /// The refreshing of one refresh token.
-    Refresh,
-    /// A fact about a caller or a thing.
-    Fact,
-    /// Whose a thing is that only an answer told of.
-    Learned,
-}
-
-impl Kind {
-    /// Every kind.
-    pub const ALL: [Self; 7] = [
-        Self::KeySet,
-        Self::Revocation,
-        Self::Session,
-        Self::SessionIndex,
-        Self::Refresh,
-        Self::Fact,
-        Self::Learned,
-    ];
-
-    /// The word for it in names, seals and log lines. Never changed: records that exist could not be opened any more.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::KeySet => "key_set",
-            Self::Revocation => "revocation",
-            Self::Session => "session",
-            Self::SessionIndex => "session_index",
-            Self::Refresh => "refresh",
-            Self::Fact => "fact",
-            Self::Learned => "learned",
-        }
-    }
-}
 
 /// What was under a name when it was read. [`Store::swap`] changes it only if it still is there.
 #[derive(Clone, Eq, PartialEq)]

@@ -1,179 +1,95 @@
-//! What is counted about published keys, per issuer. Issuers are those of the configuration, so that labels are bounded.
-//!
-//! Decides: names and labels. Trusts: `fetch` and `source`, for what happened. Not here: serving them (`metrics`).
+//! Metrics of published keys, by issuer. Issuers come from the configuration, so the number of
+//! series is bounded.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
-/// The families.
-#[derive(Clone, Debug)]
-pub struct KeyMetrics {
-    fetches: IntCounterVec,
-    lookups: IntCounterVec,
-    waiting: IntGaugeVec,
-    age: IntGaugeVec,
+use crate::metrics::{Counters, labels, metrics};
+
+metrics! {
+    /// Metrics of published keys.
+    #[derive(Clone)]
+    pub struct KeyMetrics {
+        fetches: IntCounterVec = "jwks_fetches_total"["issuer", "result"],
+            "Key fetches by issuer and result: good, connect, exchange, status, deadline or content.";
+        lookups: IntCounterVec = "jwks_lookups_total"["issuer", "outcome"],
+            "Tokens whose key was not cached, by issuer and outcome: appeared (fetched while the request waited), absent (not in the fetched key set), remembered (absent from a recent fetch), failed, timed_out or full.";
+        waiting: IntGaugeVec = "jwks_waiting"["issuer"],
+            "Requests waiting for a key fetch, by issuer.";
+        age: IntGaugeVec = "jwks_age_seconds"["issuer"],
+            "Age of the key set by issuer; absent until the first successful fetch. A key set older than 86400 is not used.";
+    }
 }
 
 /// The series of one issuer.
 #[derive(Debug)]
 pub(super) struct SourceMetrics {
-    fetches: [IntCounter; FetchResult::ALL.len()],
-    lookups: [IntCounter; Lookup::ALL.len()],
+    fetches: Counters<FetchResult>,
+    lookups: Counters<Lookup>,
     waiting: IntGauge,
 }
 
-/// How an attempt to fetch keys ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FetchResult {
-    /// Keys came.
-    Good,
-    /// No connection.
-    Connect,
-    /// The exchange broke off, or was too long.
-    Exchange,
-    /// Another status than 200.
-    Status,
-    /// Too slow.
-    Deadline,
-    /// What came cannot be used.
-    Content,
-}
-
-impl FetchResult {
-    const ALL: [Self; 6] = [
-        Self::Good,
-        Self::Connect,
-        Self::Exchange,
-        Self::Status,
-        Self::Deadline,
-        Self::Content,
-    ];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Good => "good",
-            Self::Connect => "connect",
-            Self::Exchange => "exchange",
-            Self::Status => "status",
-            Self::Deadline => "deadline",
-            Self::Content => "content",
-        }
+labels! {
+    /// Result of a key fetch.
+    pub(super) enum FetchResult {
+        /// A key set was received.
+        Good = "good",
+        /// No connection.
+        Connect = "connect",
+        /// The exchange broke off, or the response was too long.
+        Exchange = "exchange",
+        /// A status other than 200.
+        Status = "status",
+        /// No complete response before the deadline.
+        Deadline = "deadline",
+        /// The response is not a usable key set.
+        Content = "content",
     }
-}
 
-/// What became of a token whose key was not at hand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lookup {
-    /// A fetch brought the key, while the request waited.
-    Appeared,
-    /// A fetch did not bring it.
-    Absent,
-    /// A fetch did not bring it a short while ago.
-    Remembered,
-    /// The fetch failed.
-    Failed,
-    /// No fetch ended in time.
-    TimedOut,
-    /// Too many requests waited already.
-    Full,
-}
-
-impl Lookup {
-    const ALL: [Self; 6] = [
-        Self::Appeared,
-        Self::Absent,
-        Self::Remembered,
-        Self::Failed,
-        Self::TimedOut,
-        Self::Full,
-    ];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Appeared => "appeared",
-            Self::Absent => "absent",
-            Self::Remembered => "remembered",
-            Self::Failed => "failed",
-            Self::TimedOut => "timed_out",
-            Self::Full => "full",
-        }
+    /// Outcome for a token whose key was not cached.
+    pub(super) enum Lookup {
+        /// A fetch returned the key while the request waited.
+        Appeared = "appeared",
+        /// The fetched key set does not contain it.
+        Absent = "absent",
+        /// A recent fetch did not contain it.
+        Remembered = "remembered",
+        /// The fetch failed.
+        Failed = "failed",
+        /// No fetch ended in time.
+        TimedOut = "timed_out",
+        /// Too many requests were waiting already.
+        Full = "full",
     }
 }
 
 impl KeyMetrics {
-    /// Families that nobody serves yet.
+    /// Metrics in a registry that nothing exports, for tests and benchmarks.
     ///
     /// # Errors
     ///
-    /// A name that Prometheus does not allow, which a test would have found.
-    pub fn new() -> prometheus::Result<Self> {
-        let issuer = &["issuer"];
-        Ok(Self {
-            fetches: IntCounterVec::new(
-                Opts::new(
-                    "jwks_fetches_total",
-                    "Attempts to fetch an issuer's keys, by result: good, connect, exchange, status, deadline or content.",
-                ),
-                &["issuer", "result"],
-            )?,
-            lookups: IntCounterVec::new(
-                Opts::new(
-                    "jwks_lookups_total",
-                    "Tokens whose key was not at hand, by outcome: appeared, absent, remembered (absent a moment ago), failed, timed_out or full.",
-                ),
-                &["issuer", "outcome"],
-            )?,
-            waiting: IntGaugeVec::new(
-                Opts::new("jwks_waiting", "Requests that wait for an issuer's keys."),
-                issuer,
-            )?,
-            age: IntGaugeVec::new(
-                Opts::new(
-                    "jwks_age_seconds",
-                    "Time since an issuer's keys were fetched; absent until they were. Over 86400 they are not used.",
-                ),
-                issuer,
-            )?,
-        })
+    /// As [`Self::new`].
+    pub fn unexported() -> prometheus::Result<Self> {
+        Self::new(&Registry::new())
     }
 
-    /// Adds the families to a registry.
-    ///
-    /// # Errors
-    ///
-    /// Two families of one name, which a test would have found.
-    pub fn register(&self, registry: &Registry) -> prometheus::Result<()> {
-        registry.register(Box::new(self.fetches.clone()))?;
-        registry.register(Box::new(self.lookups.clone()))?;
-        registry.register(Box::new(self.waiting.clone()))?;
-        registry.register(Box::new(self.age.clone()))
-    }
-
-    /// The series of one issuer, from zero: one that appears with its first event hides that event from `rate`.
+    /// The series of one issuer, which exist from now on.
     pub(super) fn source(&self, issuer: &str) -> SourceMetrics {
         SourceMetrics {
-            fetches: FetchResult::ALL
-                .map(|result| self.fetches.with_label_values(&[issuer, result.as_str()])),
-            lookups: Lookup::ALL
-                .map(|outcome| self.lookups.with_label_values(&[issuer, outcome.as_str()])),
+            fetches: Counters::of(&self.fetches, &[issuer]),
+            lookups: Counters::of(&self.lookups, &[issuer]),
             waiting: self.waiting.with_label_values(&[issuer]),
         }
     }
 
-    /// Notes how old an issuer's keys are.
-    pub fn set_age(&self, issuer: &str, seconds: i64) {
+    /// Sets the age of an issuer's key set.
+    pub(crate) fn set_age(&self, issuer: &str, seconds: i64) {
         self.age.with_label_values(&[issuer]).set(seconds);
     }
 
-    /// Ends the series of an issuer that is not configured any more.
-    pub fn forget(&self, issuer: &str) {
-        for result in FetchResult::ALL {
-            let _ = self.fetches.remove_label_values(&[issuer, result.as_str()]);
-        }
-        for outcome in Lookup::ALL {
-            let _ = self
-                .lookups
-                .remove_label_values(&[issuer, outcome.as_str()]);
-        }
+    /// Drops the series of an issuer that is no longer configured.
+    pub(crate) fn forget(&self, issuer: &str) {
+        Counters::<FetchResult>::forget(&self.fetches, &[issuer]);
+        Counters::<Lookup>::forget(&self.lookups, &[issuer]);
         let _ = self.waiting.remove_label_values(&[issuer]);
         let _ = self.age.remove_label_values(&[issuer]);
     }
@@ -181,15 +97,11 @@ impl KeyMetrics {
 
 impl SourceMetrics {
     pub(super) fn fetched(&self, result: FetchResult) {
-        if let Some(counter) = self.fetches.get(result as usize) {
-            counter.inc();
-        }
+        self.fetches.inc(result);
     }
 
     pub(super) fn looked_up(&self, outcome: Lookup) {
-        if let Some(counter) = self.lookups.get(outcome as usize) {
-            counter.inc();
-        }
+        self.lookups.inc(outcome);
     }
 
     pub(super) fn waiting(&self) -> &IntGauge {

@@ -110,7 +110,7 @@ fn tokens(entries: &[TokenIssuer]) -> Tokens {
 }
 
 fn key_sources() -> KeySources {
-    KeySources::new(KeyMetrics::new().unwrap())
+    KeySources::new(KeyMetrics::unexported().unwrap())
 }
 
 fn claims() -> Claims {

@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use prometheus::Registry;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::*;
@@ -20,15 +21,15 @@ fn clock() -> i64 {
 struct Publisher {
     tokens: Arc<Tokens>,
     source: Arc<Source>,
-    metrics: KeyMetrics,
+    registry: Registry,
     old: Signer,
     new: Signer,
 }
 
 impl Publisher {
     fn new() -> Self {
-        let metrics = KeyMetrics::new().unwrap();
-        let sources = KeySources::new(metrics.clone());
+        let registry = Registry::new();
+        let sources = KeySources::new(KeyMetrics::new(&registry).unwrap());
         let place = published_at("https://k.test/");
         let source = sources.get_or_insert(ISSUER, &place);
         let entries = [entry(&[Algorithm::ES256], KeySource::Published(place))];
@@ -36,7 +37,7 @@ impl Publisher {
         let publisher = Self {
             tokens: Arc::new(tokens),
             source,
-            metrics,
+            registry,
             old: signer(Algorithm::ES256),
             new: Signer::generate(Algorithm::ES256).unwrap().with_kid("new"),
         };
@@ -91,9 +92,7 @@ impl Publisher {
 
     /// Samples of `jwks_lookups_total` that are not zero.
     fn lookups(&self) -> Vec<(String, u64)> {
-        let registry = prometheus::Registry::new();
-        self.metrics.register(&registry).unwrap();
-        let families = registry.gather();
+        let families = self.registry.gather();
         let family = families
             .iter()
             .find(|family| family.name() == "jwks_lookups_total")
