@@ -129,6 +129,12 @@ impl<L: LabelValues> Gauges<L> {
             gauge.set(value);
         }
     }
+
+    pub(crate) fn add(&self, label: L, change: i64) {
+        if let Some(gauge) = self.get(label) {
+            gauge.add(change);
+        }
+    }
 }
 
 impl<L: LabelValues> Histograms<L> {

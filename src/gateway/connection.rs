@@ -11,6 +11,7 @@ use std::time::Duration;
 use hyper::{Method, Version};
 
 use crate::gateway::{Gateway, Snapshot};
+use crate::metrics::labels;
 use crate::policy::listen::Connections;
 use crate::record::Record;
 use crate::record::trail::{Finish, Trail};
@@ -346,33 +347,18 @@ impl Drop for StreamSlot {
     }
 }
 
-/// Why a connection ended otherwise than by its own end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
-    Handshake,
-    HandshakeTimeout,
-    HeadTimeout,
-    Stalled,
-    Protocol,
-}
-
-impl Cause {
-    /// Every cause, so that each is counted from zero.
-    pub(crate) const ALL: [Self; 5] = [
-        Self::Handshake,
-        Self::HandshakeTimeout,
-        Self::HeadTimeout,
-        Self::Stalled,
-        Self::Protocol,
-    ];
-
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Handshake => "handshake",
-            Self::HandshakeTimeout => "handshake_timeout",
-            Self::HeadTimeout => "head_timeout",
-            Self::Stalled => "stalled",
-            Self::Protocol => "protocol",
-        }
+labels! {
+    /// Why a connection ended otherwise than by its own end.
+    pub(crate) enum Cause {
+        /// The TLS handshake failed.
+        Handshake = "handshake",
+        /// The handshake, or the first bytes of HTTP/2, took too long.
+        HandshakeTimeout = "handshake_timeout",
+        /// A head began and did not end in time.
+        HeadTimeout = "head_timeout",
+        /// The client did not take what was sent to it.
+        Stalled = "stalled",
+        /// The client broke the rules of HTTP.
+        Protocol = "protocol",
     }
 }

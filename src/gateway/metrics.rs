@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder};
 
 use crate::auth::LAYERS;
 use crate::database::DatabaseMetrics;
 use crate::facts::FactMetrics;
+use crate::metrics::{Counters, labels, metrics};
 use crate::policy::Config;
 use crate::policy::tokens::KeySource;
 use crate::record::metrics::RequestMetrics;
@@ -20,28 +21,54 @@ use crate::streams::StreamMetrics;
 use crate::tokens::{KeyMetrics, VerifiedCache};
 use crate::upstream::UpstreamMetrics;
 
+metrics! {
+    /// What belongs to the process and to no room.
+    struct Table {
+        token_cache_entries: IntGauge = "token_cache_entries",
+            "Verified tokens in memory.";
+        token_cache_lookups: IntCounterVec = "token_cache_lookups_total"["result"],
+            "Lookups of verified tokens, by result: hit or miss.";
+        config_generation: IntGauge = "config_generation",
+            "Number of the configuration in force; the first is 1.";
+        config_reloads: Counters<Reload> = "config_reloads_total"["result"],
+            "Reloads by result: applied, unchanged or refused.";
+        waived_layers: IntGauge = "waived_layers",
+            "Layers in shadow or off, counted over all routes.";
+        log_dropped: IntCounter = "log_dropped_total",
+            "Log lines dropped because standard output was not read fast enough.";
+    }
+}
+
+labels! {
+    /// How a reload ended.
+    pub(crate) enum Reload {
+        /// The configuration changed and is in force.
+        Applied = "applied",
+        /// Nothing had changed.
+        Unchanged = "unchanged",
+        /// The configuration has problems; the last good one stays.
+        Refused = "refused",
+    }
+}
+
 /// Everything this process counts.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     /// `process_*` has no prefix, so it lives in a registry of its own.
     process: Registry,
-    token_cache_entries: IntGauge,
-    token_cache_lookups: IntCounterVec,
-    config_generation: IntGauge,
-    config_reloads: IntCounterVec,
-    waived_layers: IntGauge,
+    table: Table,
     keys: KeyMetrics,
     /// Requests.
     pub requests: Arc<RequestMetrics>,
     /// Connections to upstreams.
-    pub upstreams: UpstreamMetrics,
+    pub upstreams: Arc<UpstreamMetrics>,
     /// The list of revocations.
     pub revocations: Arc<RevocationMetrics>,
     /// Sessions in cookies.
     pub sessions: Arc<SessionMetrics>,
     /// Live streams.
-    pub streams: StreamMetrics,
+    pub streams: Arc<StreamMetrics>,
     /// The store.
     pub store: Arc<StoreMetrics>,
     /// The database.
@@ -54,8 +81,6 @@ pub struct Metrics {
     pub throttle: Arc<ThrottleMetrics>,
     /// Calls to the identity server that nobody waits for.
     pub later: LaterMetrics,
-    /// Log lines that were dropped because the reader of standard output was too slow.
-    pub log_dropped: IntCounter,
 }
 
 impl Metrics {
@@ -68,58 +93,19 @@ impl Metrics {
         let registry = Registry::new_custom(Some("foregate".to_owned()), None)?;
         let process = Registry::new();
         process.register(Box::new(ProcessCollector::for_self()))?;
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counters.clone()))?;
-            prometheus::Result::Ok(counters)
-        };
-        let gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            prometheus::Result::Ok(gauge)
-        };
-        let config_reloads = counters(
-            "config_reloads_total",
-            "Reloads by result: applied, unchanged or refused.",
-            &["result"],
-        )?;
-        // Counted from zero: a series that appears with its first event hides that event from `rate`.
-        for result in ["applied", "unchanged", "refused"] {
-            config_reloads.with_label_values(&[result]);
-        }
-        let log_dropped = IntCounter::new(
-            "log_dropped_total",
-            "Log lines dropped because standard output was not read fast enough.",
-        )?;
-        registry.register(Box::new(log_dropped.clone()))?;
         Ok(Self {
-            token_cache_entries: gauge("token_cache_entries", "Verified tokens in memory.")?,
-            token_cache_lookups: counters(
-                "token_cache_lookups_total",
-                "Lookups of verified tokens, by result: hit or miss.",
-                &["result"],
-            )?,
-            config_generation: gauge(
-                "config_generation",
-                "Number of the configuration in force; the first is 1.",
-            )?,
-            config_reloads,
-            waived_layers: gauge(
-                "waived_layers",
-                "Layers in shadow or off, counted over all routes.",
-            )?,
+            table: Table::new(&registry)?,
             requests: Arc::new(RequestMetrics::new(&registry, LAYERS)?),
-            upstreams: UpstreamMetrics::new(&registry)?,
+            upstreams: Arc::new(UpstreamMetrics::new(&registry)?),
             revocations: Arc::new(RevocationMetrics::new(&registry)?),
             sessions: Arc::new(SessionMetrics::new(&registry)?),
-            streams: StreamMetrics::new(&registry)?,
+            streams: Arc::new(StreamMetrics::new(&registry)?),
             store: Arc::new(StoreMetrics::new(&registry)?),
             database: Arc::new(DatabaseMetrics::new(&registry)?),
             facts: Arc::new(FactMetrics::new(&registry)?),
             identity: Arc::new(IdentityMetrics::new(&registry)?),
             throttle: Arc::new(ThrottleMetrics::new(&registry)?),
             later: LaterMetrics::new(&registry)?,
-            log_dropped,
             keys: KeyMetrics::new(&registry)?,
             registry,
             process,
@@ -156,15 +142,22 @@ impl Metrics {
 
     /// Notes which configuration is in force.
     pub fn configured(&self, generation: u64, waived_layers: usize) {
-        self.config_generation
+        self.table
+            .config_generation
             .set(i64::try_from(generation).unwrap_or(i64::MAX));
-        self.waived_layers
+        self.table
+            .waived_layers
             .set(i64::try_from(waived_layers).unwrap_or(i64::MAX));
     }
 
-    /// Notes how a reload ended.
-    pub fn reloaded(&self, result: &str) {
-        self.config_reloads.with_label_values(&[result]).inc();
+    /// Counts a reload.
+    pub(crate) fn reloaded(&self, result: Reload) {
+        self.table.config_reloads.inc(result);
+    }
+
+    /// Log lines that were dropped because standard output was not read fast enough.
+    pub(crate) fn log_dropped(&self) -> &IntCounter {
+        &self.table.log_dropped
     }
 
     /// The text format, version 0.0.4.
@@ -173,10 +166,11 @@ impl Metrics {
     ///
     /// None in practice: writing to memory.
     pub fn render(&self, cache: &VerifiedCache) -> prometheus::Result<Vec<u8>> {
-        self.token_cache_entries
+        self.table
+            .token_cache_entries
             .set(i64::try_from(cache.len()).unwrap_or(i64::MAX));
         for (result, total) in [("hit", cache.hits()), ("miss", cache.misses())] {
-            let counter = self.token_cache_lookups.with_label_values(&[result]);
+            let counter = self.table.token_cache_lookups.with_label_values(&[result]);
             counter.inc_by(total.saturating_sub(counter.get()));
         }
         let mut text = Vec::with_capacity(64 * 1024);

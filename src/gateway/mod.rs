@@ -228,7 +228,7 @@ impl Gateway {
             let lines = self.lines.replace(Vec::with_capacity(room + room / 8));
             self.process
                 .log()
-                .write(lines, &self.process.metrics().log_dropped);
+                .write(lines, self.process.metrics().log_dropped());
         }
     }
 

@@ -134,7 +134,7 @@ struct Load {
 struct Place {
     load: Arc<Load>,
     worker: usize,
-    metrics: ListenMetrics,
+    metrics: Arc<ListenMetrics>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -168,7 +168,7 @@ impl Place {
     fn take(
         load: Arc<Load>,
         worker: usize,
-        metrics: ListenMetrics,
+        metrics: Arc<ListenMetrics>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
         if let Some(count) = load.counts.get(worker) {
@@ -209,7 +209,7 @@ impl Workers {
     /// The operating system gives no thread or no event queue; two metrics have one name.
     pub fn start(process: &Arc<Process>, bound: Vec<Bound>) -> anyhow::Result<Self> {
         let snapshot = process.snapshot();
-        let metrics = ListenMetrics::new(process.metrics().registry())?;
+        let metrics = Arc::new(ListenMetrics::new(process.metrics().registry())?);
         let workers = snapshot.config().workers.get();
         let load = Arc::new(Load {
             counts: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
@@ -291,7 +291,7 @@ impl Workers {
 #[derive(Clone)]
 struct Shared {
     process: Arc<Process>,
-    metrics: ListenMetrics,
+    metrics: Arc<ListenMetrics>,
     load: Arc<Load>,
     senders: Vec<UnboundedSender<Handover>>,
     worker: usize,
@@ -434,7 +434,7 @@ fn spawn(
         if let Err(cause) =
             connection::serve(gateway, stream, peer, listener, clock, register).await
         {
-            place.metrics.failed(cause);
+            place.metrics.failed.inc(cause);
         }
         drop(place);
     });

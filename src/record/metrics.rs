@@ -4,11 +4,10 @@
 
 use std::time::Duration;
 
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
-};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, Registry};
 
 use crate::denial::Reason;
+use crate::metrics::metrics;
 use crate::policy::Config;
 use crate::policy::layers::LayerName;
 use crate::policy::route::Target;
@@ -37,18 +36,33 @@ const LAYER_BUCKETS: &[f64] = &[
 /// Status classes, as labels. A request whose client left before an answer has `none`.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
+metrics! {
+    /// The families of series; what has labels from the configuration is looked up once per configuration.
+    struct Families {
+        requests: IntCounterVec = "requests_total"["route", "class", "reason"],
+            "Requests by route, status class and reason (`none` if not refused).";
+        request_seconds: HistogramVec = "request_seconds"["route"] in REQUEST_BUCKETS,
+            "Time from the complete request head to the head of the answer.";
+        upstream_seconds: HistogramVec = "upstream_seconds"["upstream"] in REQUEST_BUCKETS,
+            "Time from the permit to the head of the upstream's answer.";
+        layer_seconds: HistogramVec = "layer_seconds"["layer"] in LAYER_BUCKETS,
+            "Time a layer took to decide.";
+        waived: IntCounterVec = "waived_total"["route", "layer", "reason"],
+            "Refusals that a layer in shadow would have made.";
+        client_gone: IntCounter = "client_gone_total",
+            "Requests whose client went away before the answer was complete.";
+        upstream_failed: IntCounter = "upstream_failed_total",
+            "Answers that the upstream broke off in the middle.";
+    }
+}
+
 /// Metrics of requests.
 #[derive(Debug)]
 pub struct RequestMetrics {
-    requests: IntCounterVec,
-    request_seconds: HistogramVec,
-    upstream_seconds: HistogramVec,
+    families: Families,
     /// By the place of the layer.
     layer_seconds: Vec<Histogram>,
     layers: &'static [LayerName],
-    waived: IntCounterVec,
-    client_gone: IntCounter,
-    upstream_failed: IntCounter,
 }
 
 /// Handles of one route, looked up once per configuration.
@@ -67,64 +81,15 @@ impl RequestMetrics {
     ///
     /// Two metrics of the same name, which a test would have found.
     pub fn new(registry: &Registry, layers: &'static [LayerName]) -> prometheus::Result<Self> {
-        let counters = |name: &str, help: &str, labels: &[&str]| {
-            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counters.clone()))?;
-            prometheus::Result::Ok(counters)
-        };
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            prometheus::Result::Ok(counter)
-        };
-        let histograms = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
-            let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-            let histograms = HistogramVec::new(options, labels)?;
-            registry.register(Box::new(histograms.clone()))?;
-            prometheus::Result::Ok(histograms)
-        };
-        let layer_seconds = histograms(
-            "layer_seconds",
-            "Time a layer took to decide.",
-            &["layer"],
-            LAYER_BUCKETS,
-        )?;
+        let families = Families::new(registry)?;
+        let layer_seconds = layers
+            .iter()
+            .map(|layer| families.layer_seconds.with_label_values(&[layer.as_str()]))
+            .collect();
         Ok(Self {
-            requests: counters(
-                "requests_total",
-                "Requests by route, status class and reason (`none` if not refused).",
-                &["route", "class", "reason"],
-            )?,
-            request_seconds: histograms(
-                "request_seconds",
-                "Time from the complete request head to the head of the answer.",
-                &["route"],
-                REQUEST_BUCKETS,
-            )?,
-            upstream_seconds: histograms(
-                "upstream_seconds",
-                "Time from the permit to the head of the upstream's answer.",
-                &["upstream"],
-                REQUEST_BUCKETS,
-            )?,
-            layer_seconds: layers
-                .iter()
-                .map(|layer| layer_seconds.with_label_values(&[layer.as_str()]))
-                .collect(),
+            families,
+            layer_seconds,
             layers,
-            waived: counters(
-                "waived_total",
-                "Refusals that a layer in shadow would have made.",
-                &["route", "layer", "reason"],
-            )?,
-            client_gone: counter(
-                "client_gone_total",
-                "Requests whose client went away before the answer was complete.",
-            )?,
-            upstream_failed: counter(
-                "upstream_failed_total",
-                "Answers that the upstream broke off in the middle.",
-            )?,
         })
     }
 
@@ -135,7 +100,8 @@ impl RequestMetrics {
             .iter()
             .map(|route| {
                 let class = |class: &str| {
-                    self.requests
+                    self.families
+                        .requests
                         .with_label_values(&[route.name.as_str(), class, "none"])
                 };
                 let upstream = match route.target {
@@ -145,10 +111,12 @@ impl RequestMetrics {
                 RouteMetrics {
                     permitted: CLASSES.map(class),
                     seconds: self
+                        .families
                         .request_seconds
                         .with_label_values(&[route.name.as_str()]),
                     upstream_seconds: upstream.map(|upstream| {
-                        self.upstream_seconds
+                        self.families
+                            .upstream_seconds
                             .with_label_values(&[upstream.name.as_str()])
                     }),
                 }
@@ -166,23 +134,26 @@ impl RequestMetrics {
         for upstream in &old.upstreams {
             if !new.upstreams.iter().any(|kept| kept.name == upstream.name) {
                 let name = upstream.name.as_str();
-                let _ = self.upstream_seconds.remove_label_values(&[name]);
+                let _ = self.families.upstream_seconds.remove_label_values(&[name]);
             }
         }
     }
 
     fn forget_route(&self, route: &str) {
-        let _ = self.request_seconds.remove_label_values(&[route]);
+        let _ = self.families.request_seconds.remove_label_values(&[route]);
         let reasons = || Reason::ALL.iter().map(|reason| reason.code());
         for class in CLASSES.into_iter().chain(["none"]) {
             for reason in reasons().chain(["none"]) {
-                let _ = self.requests.remove_label_values(&[route, class, reason]);
+                let _ = self
+                    .families
+                    .requests
+                    .remove_label_values(&[route, class, reason]);
             }
         }
         for layer in self.layers {
             for reason in reasons() {
                 let series = [route, layer.as_str(), reason];
-                let _ = self.waived.remove_label_values(&series);
+                let _ = self.families.waived.remove_label_values(&series);
             }
         }
     }
@@ -194,6 +165,7 @@ impl RequestMetrics {
             match route {
                 Some(route) => route.seconds.observe(answered.as_secs_f64()),
                 None => self
+                    .families
                     .request_seconds
                     .with_label_values(&[record.route_name()])
                     .observe(answered.as_secs_f64()),
@@ -209,7 +181,8 @@ impl RequestMetrics {
         for step in record.steps.iter().filter(asked) {
             self.observe_layer(step.layer, step.took);
             if let Verdict::Waived(reason) = step.verdict {
-                self.waived
+                self.families
+                    .waived
                     .with_label_values(&[record.route_name(), step.layer.as_str(), reason.code()])
                     .inc();
             }
@@ -217,8 +190,8 @@ impl RequestMetrics {
         match record.end {
             // What this gateway ended is counted with the streams.
             End::Complete | End::Ended => {}
-            End::ClientGone => self.client_gone.inc(),
-            End::UpstreamFailed => self.upstream_failed.inc(),
+            End::ClientGone => self.families.client_gone.inc(),
+            End::UpstreamFailed => self.families.upstream_failed.inc(),
         }
     }
 
@@ -234,7 +207,7 @@ impl RequestMetrics {
         let class = class.and_then(|class| CLASSES.get(class)).copied();
         let reason = record.reason.map_or("none", Reason::code);
         let series = [record.route_name(), class.unwrap_or("none"), reason];
-        self.requests.with_label_values(&series).inc();
+        self.families.requests.with_label_values(&series).inc();
     }
 
     fn observe_layer(&self, layer: LayerName, took: Duration) {

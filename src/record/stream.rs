@@ -6,31 +6,21 @@ use hyper::StatusCode;
 use hyper::header::{self, HeaderMap};
 
 use crate::denial::grpc;
+use crate::metrics::labels;
 
-/// What kind of stream it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A tunnel (RFC 6455).
-    Websocket,
-    /// `text/event-stream`.
-    Sse,
-    /// `application/grpc`.
-    Grpc,
+labels! {
+    /// What kind of stream it is.
+    pub enum Kind {
+        /// A tunnel (RFC 6455).
+        Websocket = "websocket",
+        /// `text/event-stream`.
+        Sse = "sse",
+        /// `application/grpc`.
+        Grpc = "grpc",
+    }
 }
 
 impl Kind {
-    /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Websocket, Self::Sse, Self::Grpc];
-
-    /// The word in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Websocket => "websocket",
-            Self::Sse => "sse",
-            Self::Grpc => "grpc",
-        }
-    }
-
     /// The kind of an upstream's answer, if it is a stream. What else takes long is a download, which ends by itself.
     pub fn of(status: StatusCode, headers: &HeaderMap) -> Option<Self> {
         let kind = headers.get(header::CONTENT_TYPE)?.as_bytes();
@@ -55,60 +45,29 @@ pub(crate) fn is_sse(kind: &[u8]) -> bool {
         && matches!(parameters.trim_ascii_start().first(), None | Some(b';'))
 }
 
-/// Why a stream ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// Both sides had finished.
-    Finished,
-    /// The client went away.
-    ClientGone,
-    /// The upstream went away.
-    UpstreamGone,
-    /// Nothing was said for `timeouts.stream_idle`.
-    Idle,
-    /// `timeouts.total` was over.
-    TimeLimit,
-    /// The client did not take what was sent to it.
-    Stalled,
-    /// The process ends.
-    Drained,
-    /// Its proof expired.
-    Expired,
-    /// It was revoked.
-    Revoked,
-    /// The configuration in force refuses it.
-    Denied,
-}
-
-impl Cause {
-    /// Every cause.
-    pub const ALL: [Self; 10] = [
-        Self::Finished,
-        Self::ClientGone,
-        Self::UpstreamGone,
-        Self::Idle,
-        Self::TimeLimit,
-        Self::Stalled,
-        Self::Drained,
-        Self::Expired,
-        Self::Revoked,
-        Self::Denied,
-    ];
-
-    /// The word in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Finished => "finished",
-            Self::ClientGone => "client_gone",
-            Self::UpstreamGone => "upstream_gone",
-            Self::Idle => "idle",
-            Self::TimeLimit => "time_limit",
-            Self::Stalled => "stalled",
-            Self::Drained => "drained",
-            Self::Expired => "expired",
-            Self::Revoked => "revoked",
-            Self::Denied => "denied",
-        }
+labels! {
+    /// Why a stream ended.
+    pub enum Cause {
+        /// Both sides had finished.
+        Finished = "finished",
+        /// The client went away.
+        ClientGone = "client_gone",
+        /// The upstream went away.
+        UpstreamGone = "upstream_gone",
+        /// Neither side sent anything for `timeouts.stream_idle`.
+        Idle = "idle",
+        /// `timeouts.total` was over.
+        TimeLimit = "time_limit",
+        /// The client did not take what was sent to it.
+        Stalled = "stalled",
+        /// The process ends.
+        Drained = "drained",
+        /// Its proof expired.
+        Expired = "expired",
+        /// It was revoked.
+        Revoked = "revoked",
+        /// The configuration in force refuses it.
+        Denied = "denied",
     }
 }
 

@@ -21,6 +21,7 @@ use crate::auth::snapshot::{Shared, Snapshot};
 use crate::clock;
 use crate::config::{Loaded, load};
 use crate::facts::schema;
+use crate::gateway::metrics::Reload;
 use crate::gateway::process::Process;
 use crate::listen::tls;
 use crate::policy::Config;
@@ -68,15 +69,15 @@ fn take(process: &Process, path: &Path) -> (Outcome, Option<Vec<PathBuf>>) {
 fn tell(process: &Process, outcome: &Outcome) {
     match outcome {
         Outcome::Applied(generation) => {
-            process.metrics().reloaded("applied");
+            process.metrics().reloaded(Reload::Applied);
             tracing::info!(generation, "configuration applied");
         }
         Outcome::Unchanged => {
-            process.metrics().reloaded("unchanged");
+            process.metrics().reloaded(Reload::Unchanged);
             tracing::info!("configuration unchanged");
         }
         Outcome::Refused(problem) => {
-            process.metrics().reloaded("refused");
+            process.metrics().reloaded(Reload::Refused);
             tracing::error!(%problem, "configuration refused; the last good one stays");
         }
     }

@@ -50,7 +50,7 @@ const AGAIN: i64 = 1;
 pub(crate) struct Streams {
     current: Arc<CurrentSnapshot>,
     revocations: Arc<Revocations>,
-    metrics: StreamMetrics,
+    metrics: Arc<StreamMetrics>,
     open: RefCell<HashMap<u64, Rc<Entry>>>,
     /// When which proof must be looked at, in Unix seconds.
     proofs: RefCell<BTreeSet<(i64, u64)>>,
@@ -86,7 +86,7 @@ impl Streams {
     pub(crate) fn new(
         current: Arc<CurrentSnapshot>,
         revocations: Arc<Revocations>,
-        metrics: StreamMetrics,
+        metrics: Arc<StreamMetrics>,
     ) -> Rc<Self> {
         Rc::new(Self {
             current,

@@ -10,6 +10,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use prometheus::IntCounter;
 
@@ -31,7 +32,7 @@ pub struct Pools {
     workers: usize,
     buffer: ReadBuffer,
     alarms: Alarms,
-    metrics: UpstreamMetrics,
+    metrics: Arc<UpstreamMetrics>,
     current: RefCell<Current>,
 }
 
@@ -54,7 +55,7 @@ pub struct Pool {
 
 impl Pools {
     /// Empty pools of one worker out of `workers`.
-    pub fn new(worker: usize, workers: usize, metrics: UpstreamMetrics) -> Self {
+    pub fn new(worker: usize, workers: usize, metrics: Arc<UpstreamMetrics>) -> Self {
         Self {
             worker,
             workers: workers.max(1),
