@@ -16,7 +16,7 @@ use crate::config::{self, Loaded, Problem, Problems};
 use crate::database::{Database, Listener};
 use crate::facts::notify::{self, Unproven};
 use crate::facts::schema;
-use crate::facts::trigger_coverage::{Asked, Told};
+use crate::facts::trigger_coverage::{Asked, Missing, Told};
 use crate::gateway::metrics::Metrics;
 use crate::policy::listen::ListenKind;
 use crate::policy::outage::{AccessClass, State};
@@ -115,20 +115,22 @@ fn connected(mut loaded: Loaded) -> Result<Loaded, Problems> {
     }
 }
 
-/// What would not be heard of. A gateway runs all the same, with the ages that facts have without notifications.
+/// Warnings about changes that would not be reported. A gateway runs all the same, with the lifetimes
+/// that facts have without notifications.
 fn unheard(told: Result<Vec<Told>, Unproven>) -> Vec<String> {
-    let warnings: Vec<String> = match told {
+    let without_effect =
+        |why: &dyn std::fmt::Display| format!("database.notify_url has no effect: {why}");
+    match told {
+        Err(why) => vec![without_effect(&why)],
         Ok(told) => told
             .iter()
-            .filter(|told| told.missing.is_some())
-            .map(ToString::to_string)
+            .filter_map(|told| match &told.missing {
+                None => None,
+                Some(Missing::Unstable) => Some(told.to_string()),
+                Some(_) => Some(without_effect(told)),
+            })
             .collect(),
-        Err(why) => vec![why.to_string()],
-    };
-    warnings
-        .into_iter()
-        .map(|warning| format!("database.notify_url has no effect: {warning}"))
-        .collect()
+    }
 }
 
 fn build(mut loaded: Loaded) -> anyhow::Result<(Snapshot, Vec<String>)> {

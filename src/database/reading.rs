@@ -24,6 +24,8 @@ pub struct Reading {
     pub tables: Vec<Table>,
     /// Functions of the operator's that it calls: what those read is in no plan.
     pub functions: Vec<String>,
+    /// What it calls whose result may change while no row does, such as a clock.
+    pub unstable: Vec<String>,
     /// Lower-case words of the statement and of what its plan compares and gives: whatever column it reads is among them.
     pub words: BTreeSet<String>,
     /// Whether it reads all columns of something.
@@ -109,11 +111,79 @@ const TRIGGERS: &str = "select n.nspname || '.' || c.relname, p.proname::text,
 from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
 where t.tgenabled in ('O', 'A') and t.tgqual is null and n.nspname || '.' || c.relname = any ($1)";
 
-/// Functions written in a language in which they can read tables.
-const FUNCTIONS: &str =
-    "select distinct p.proname::text from pg_proc p join pg_language l on l.oid = p.prolang
-  join pg_namespace n on n.oid = p.pronamespace
-where l.lanname not in ('internal', 'c') and n.nspname not in ('pg_catalog', 'information_schema')";
+/// Functions by name, and whether one of that name may read tables without the plan showing it: it is
+/// written in a language that can, or is an aggregate of somebody's own. The others are not immutable.
+const FUNCTIONS: &str = "select name, bool_or(is_opaque) from (
+  select p.proname::text as name,
+    n.nspname not in ('pg_catalog', 'information_schema') and (l.lanname not in ('internal', 'c') or p.prokind = 'a') as is_opaque,
+    p.provolatile <> 'i' and not (n.nspname = 'pg_catalog' and p.proname = any ($1)) as is_unstable
+  from pg_proc p join pg_language l on l.oid = p.prolang join pg_namespace n on n.oid = p.pronamespace) as f
+where is_opaque or is_unstable group by name";
+
+/// Built-in functions that are not immutable only because they write a value or read one by the
+/// settings of the session, such as its time zone, which are the same on every connection of ours. They
+/// read no clock and no rows.
+const STEADY: [&str; 39] = [
+    "array_to_json",
+    "array_to_string",
+    "concat",
+    "concat_ws",
+    "date",
+    "date_part",
+    "date_trunc",
+    "format",
+    "generate_series",
+    "json_agg",
+    "json_build_array",
+    "json_build_object",
+    "json_object_agg",
+    "json_populate_record",
+    "json_populate_recordset",
+    "json_to_record",
+    "json_to_recordset",
+    "jsonb_agg",
+    "jsonb_build_array",
+    "jsonb_build_object",
+    "jsonb_object_agg",
+    "jsonb_populate_record",
+    "jsonb_populate_recordset",
+    "jsonb_to_record",
+    "jsonb_to_recordset",
+    "make_timestamptz",
+    "quote_literal",
+    "quote_nullable",
+    "row_to_json",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "timetz",
+    "timezone",
+    "to_char",
+    "to_date",
+    "to_json",
+    "to_jsonb",
+    "to_timestamp",
+];
+
+/// What a plan writes without parentheses, in capitals, and is the clock or who asks.
+const KEYWORDS: [&str; 12] = [
+    "CURRENT_CATALOG",
+    "CURRENT_DATE",
+    "CURRENT_ROLE",
+    "CURRENT_SCHEMA",
+    "CURRENT_TIME",
+    "CURRENT_TIMESTAMP",
+    "CURRENT_USER",
+    "LOCALTIME",
+    "LOCALTIMESTAMP",
+    "SESSION_USER",
+    "SYSTEM_USER",
+    "USER",
+];
+
+/// Texts that the date and time types read as the clock, such as `'today'::date`. A plan shows the
+/// date in their place, so they are looked for in the statement, too.
+const CLOCK_TEXTS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
 
 /// What each of these reads.
 pub(super) async fn of(
@@ -126,12 +196,13 @@ pub(super) async fn of(
         plans.push(plan(client, sql, *kind, deadline).await?);
     }
     client.batch_execute(&begin(deadline)).await?;
-    let functions: Vec<String> = client
-        .query_typed(FUNCTIONS, &[])
+    let steady: Vec<&str> = STEADY.to_vec();
+    let functions: Vec<(String, bool)> = client
+        .query_typed(FUNCTIONS, &[(&steady, Type::TEXT_ARRAY)])
         .await?
         .iter()
-        .map(|row| row.try_get(0))
-        .collect::<Result<_, _>>()?;
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect::<Result<_, Error>>()?;
     let names: BTreeSet<&String> = plans.iter().flat_map(|plan| &plan.tables).collect();
     let names: Vec<&String> = names.into_iter().collect();
     let mut tables = Vec::with_capacity(names.len());
@@ -198,6 +269,8 @@ struct Plan {
     reads_all: bool,
     /// Everything in it that is computed.
     calls: String,
+    /// Where it reads some rows at random.
+    is_sampled: bool,
     /// Where it reads a table.
     scans: Vec<Scan>,
     /// Whether partitions are left out of it.
@@ -242,7 +315,16 @@ async fn plan(
 
 impl Plan {
     /// All of it, with what the catalog says.
-    fn reading(self, tables: &[Table], functions: &[String]) -> Reading {
+    fn reading(self, tables: &[Table], functions: &[(String, bool)]) -> Reading {
+        let called = |is_opaque: bool| {
+            let functions = functions.iter().filter(move |(_, is)| *is == is_opaque);
+            functions
+                .map(|(name, _)| name)
+                .filter(|name| calls(&self.calls, name))
+        };
+        let (opaque, unstable) = (called(true), called(false));
+        let unstable = unstable.map(|name| format!("{name}()"));
+        let unstable: Vec<String> = unstable.chain(self.clocks()).collect();
         let given = match self.names_outputs {
             true => vec![BTreeSet::new(); self.scans.len()],
             false => scan::given(&self.scans),
@@ -263,14 +345,26 @@ impl Plan {
             // One that the catalog does not know any more was dropped meanwhile.
             is_whole: !self.is_cut && !tables.is_empty() && tables.len() == self.tables.len(),
             tables,
-            functions: functions
-                .iter()
-                .filter(|function| calls(&self.calls, function))
-                .cloned()
-                .collect(),
+            functions: opaque.cloned().collect(),
+            unstable,
             words: self.words,
             reads_all: self.reads_all,
         }
+    }
+
+    /// What reads the clock, tells who asks, or is random, and is no call of a function.
+    fn clocks(&self) -> impl Iterator<Item = String> {
+        let plain = scan::unquoted(&self.calls);
+        let is_part = |c: char| c.is_alphanumeric() || c == '_';
+        let keywords = KEYWORDS.into_iter().filter(move |keyword| {
+            let mut words = plain.split(|c| !is_part(c));
+            words.any(|word| word == *keyword)
+        });
+        let texts = CLOCK_TEXTS.into_iter().filter(|text| {
+            words(&self.calls).any(|word| word == *text) || self.words.contains(*text)
+        });
+        let sample = self.is_sampled.then_some("TABLESAMPLE");
+        keywords.chain(texts).chain(sample).map(str::to_owned)
     }
 
     fn words(&mut self, text: &str) {
@@ -297,6 +391,7 @@ impl Plan {
                     let mut names = names.trim_end_matches(')').split(',');
                     names.any(|name| name.trim() == scan::GIVEN)
                 });
+                self.is_sampled |= object.contains_key("Sampling Method");
                 let removed = object.get("Subplans Removed").and_then(Value::as_u64);
                 self.is_cut |= removed.is_some_and(|removed| removed > 0);
                 for (key, value) in object {
@@ -392,6 +487,41 @@ mod tests {
         assert!(calls("\"Look\"(t.id)", "Look"));
         assert!(!calls("is_lookup(t.id)", "lookup"));
         assert!(!calls("t.lookup", "lookup"));
+    }
+
+    #[test]
+    fn a_clock_in_a_plan_or_a_statement_makes_it_unstable() {
+        let functions = [("now".to_owned(), false), ("lookup".to_owned(), true)];
+        let unstable = |sql: &str, told: Value| {
+            let mut plan = Plan::default();
+            plan.words(sql);
+            plan.walk(&told, true);
+            plan.reading(&[], &functions).unstable
+        };
+        let filter = |text: &str| serde_json::json!({ "Filter": text });
+        for text in [
+            "(t.lent_until > now())",
+            "(t.lent_until > CURRENT_TIMESTAMP)",
+            "(t.lent_until > LOCALTIMESTAMP(3))",
+            "(t.lent_to = CURRENT_USER)",
+            "(t.lent_until > ('now'::text)::date)",
+        ] {
+            assert!(!unstable("select 1", filter(text)).is_empty(), "{text}");
+        }
+        let date = filter("(t.lent_until > '2026-01-01'::date)");
+        let sql = "select owner from t where id = $1 and lent_until > 'Today'::date";
+        assert_eq!(unstable(sql, date.clone()), ["today"]);
+        assert_eq!(unstable("select 1", date), [""; 0]);
+        let sample = serde_json::json!({ "Sampling Method": "system" });
+        assert_eq!(unstable("select 1", sample), ["TABLESAMPLE"]);
+        for text in [
+            r#"("user".id = 'USER'::text)"#,
+            r#"(t."CURRENT_DATE" = t.current_user)"#,
+            "(unknown(t.id))",
+            "(lookup(t.id))",
+        ] {
+            assert_eq!(unstable("select 1", filter(text)), [""; 0], "{text}");
+        }
     }
 
     #[test]

@@ -144,6 +144,11 @@ fn parts<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
     all
 }
 
+/// A text without what is in quotes.
+pub(super) fn unquoted(text: &str) -> String {
+    marks(text).map(|(_, mark)| mark).collect()
+}
+
 /// The characters that are in no quotes.
 fn marks(text: &str) -> impl Iterator<Item = (usize, char)> {
     let mut quote = None;

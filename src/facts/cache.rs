@@ -7,7 +7,7 @@
 //! A load runs in the background and is never cut short by a request that leaves, since others may wait for it. Its facts are remembered
 //! only if nothing was raised since it began; whoever waits for it takes them all the same only if they do.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -67,12 +67,20 @@ pub struct Shelf {
     database: Option<Database>,
     /// Where loads run; `None` where nothing is ever loaded.
     runtime: Option<Handle>,
-    listening: watch::Sender<Option<Instant>>,
+    listening: watch::Sender<Option<Listening>>,
     /// The queries in force, whose changes must be told of.
     asked: watch::Sender<Arc<[Asked]>>,
     metrics: Arc<FactMetrics>,
     /// What ages are measured by.
     clock: fn() -> Instant,
+}
+
+/// While every change of a row is heard of.
+#[derive(Clone, Debug)]
+struct Listening {
+    since: Instant,
+    /// Kinds whose facts may change while no row does: they stay as short-lived as without notifications.
+    unstable: BTreeSet<String>,
 }
 
 /// What a fact is about.
@@ -242,7 +250,7 @@ impl Shelf {
         self.asked.send_if_modified(|known| {
             let is_other = **known != *asked;
             if is_other {
-                self.listens(false);
+                self.stops_listening();
                 *known = asked.into();
             }
             is_other
@@ -257,30 +265,48 @@ impl Shelf {
         self.listening.borrow().is_some()
     }
 
-    /// Whether every change of a row is heard of from here on.
-    pub(super) fn listens(&self, is_so: bool) {
-        self.metrics.is_listening(is_so);
-        let since = is_so.then(|| (self.clock)());
-        // What was loaded before keeps its short age: what changed meanwhile was not heard of.
-        self.listening.send_replace(since);
+    /// Every change of a row is heard of from here on, if it was not before; facts of these kinds may change all the same.
+    pub(super) fn listens_but(&self, unstable: BTreeSet<String>) {
+        self.metrics.is_listening(true);
+        self.listening.send_if_modified(|known| {
+            let is_other = known
+                .as_ref()
+                .is_none_or(|known| known.unstable != unstable);
+            if is_other {
+                // What was loaded before keeps its short age: what changed meanwhile was not heard of.
+                let since = (self.clock)();
+                *known = Some(Listening { since, unstable });
+            }
+            is_other
+        });
+    }
+
+    /// Not every change of a row is heard of any more.
+    pub(super) fn stops_listening(&self) {
+        self.metrics.is_listening(false);
+        self.listening.send_replace(None);
     }
 
     /// A remembered fact that is young enough for a request that began then.
-    fn remembered(&self, key: &Key, age: Age, now: Instant) -> Option<Arc<Entry>> {
-        let entry = self.remembered.get(key)?;
+    fn remembered(&self, wanted: &Wanted, age: Age, now: Instant) -> Option<Arc<Entry>> {
+        let entry = self.remembered.get(&wanted.key())?;
         if !self.versions.is_current(entry.place, entry.since) {
             return None;
         }
-        (now.saturating_duration_since(entry.loaded) < self.limit(age, entry.loaded))
-            .then_some(entry)
+        let limit = self.limit(&wanted.source, age, entry.loaded);
+        (now.saturating_duration_since(entry.loaded) < limit).then_some(entry)
     }
 
-    fn limit(&self, age: Age, loaded: Instant) -> Duration {
+    fn limit(&self, source: &Source, age: Age, loaded: Instant) -> Duration {
         match age {
             Age::Fresh => Duration::ZERO,
             Age::Write => WRITE,
-            Age::Read => match *self.listening.borrow() {
-                Some(since) if since < loaded => READ_LISTENING,
+            Age::Read => match &*self.listening.borrow() {
+                Some(listening)
+                    if listening.since < loaded && !listening.unstable.contains(&*source.kind) =>
+                {
+                    READ_LISTENING
+                }
                 Some(_) | None => READ,
             },
         }
@@ -330,7 +356,7 @@ impl Shelf {
             let entry = match one.source.written(&one.id) {
                 Some(fact) => Some((self.written(one, fact), Tier::Written)),
                 None => self
-                    .remembered(&one.key(), age, now)
+                    .remembered(one, age, now)
                     .map(|entry| (entry, Tier::Memory)),
             };
             match &entry {
@@ -499,8 +525,8 @@ impl Shelf {
             since,
             loaded,
         };
-        ((self.clock)().saturating_duration_since(loaded) < self.limit(age, loaded))
-            .then_some(entry)
+        let limit = self.limit(&task.wanted.source, age, loaded);
+        ((self.clock)().saturating_duration_since(loaded) < limit).then_some(entry)
     }
 
     /// Asks the database for all of these at once.
@@ -654,7 +680,7 @@ impl Shelf {
                     Err(_) => return,
                 },
             };
-            let keep = match *shelf.listening.borrow() {
+            let keep = match &*shelf.listening.borrow() {
                 Some(_) => STORED_LISTENING,
                 None => STORED,
             };
@@ -757,5 +783,40 @@ impl std::fmt::Debug for Shelf {
             .field("remembered", &self.remembered.len())
             .field("flights", &self.flights.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::source::Source;
+    use crate::policy::resources::ParamType;
+    use crate::store::Memory;
+
+    #[test]
+    fn facts_that_change_by_themselves_keep_the_short_lifetime() {
+        let metrics = FactMetrics::new(&prometheus::Registry::new()).map(Arc::new);
+        let metrics = metrics.unwrap_or_else(|error| unreachable!("{error}"));
+        let store = Arc::new(Memory::new(10, clock::unix_now));
+        let shelf = Shelf::new(store, false, None, metrics);
+        let lent = Source::of_nothing("in place of lent", "lent", ParamType::Uuid);
+        let owned = Source::of_nothing("owned", "owned", ParamType::Uuid);
+        let limit = |source, loaded| shelf.limit(source, Age::Read, loaded);
+        let soon = || clock::now() + Duration::from_secs(1);
+        assert_eq!(limit(&owned, soon()), READ);
+        shelf.listens_but(BTreeSet::from(["lent".to_owned()]));
+        assert_eq!(limit(&owned, soon()), READ_LISTENING);
+        assert_eq!(limit(&lent, soon()), READ);
+        assert_eq!(shelf.limit(&owned, Age::Write, soon()), WRITE);
+        // What was loaded before another query became one of these may have come from it.
+        let before = clock::now();
+        shelf.listens_but(BTreeSet::from(["lent".to_owned()]));
+        assert_eq!(limit(&owned, before), READ_LISTENING, "the same again");
+        shelf.listens_but(BTreeSet::from(["owned".to_owned()]));
+        assert_eq!(limit(&owned, soon()), READ);
+        assert_eq!(limit(&lent, before), READ);
+        assert_eq!(limit(&lent, soon()), READ_LISTENING);
+        shelf.stops_listening();
+        assert_eq!(limit(&lent, soon()), READ);
     }
 }

@@ -23,7 +23,7 @@ use tokio_postgres::AsyncMessage;
 use uuid::Uuid;
 
 use super::Shelf;
-use super::trigger_coverage::{self, Asked, Told};
+use super::trigger_coverage::{self, Asked, Missing, Told};
 use crate::clock;
 use crate::database::{Database, DatabaseError, Listener};
 use crate::store::Heard;
@@ -204,7 +204,7 @@ async fn hear_database(shelf: Weak<Shelf>, listener: Listener) {
             Err(error) => tracing::debug!(%error, "no connection for notifications"),
         }
         let Some(shelf) = shelf.upgrade() else { return };
-        shelf.listens(false);
+        shelf.stops_listening();
         drop(shelf);
         sleep(again).await;
     }
@@ -213,7 +213,7 @@ async fn hear_database(shelf: Weak<Shelf>, listener: Listener) {
 /// What outlives a connection.
 struct Past {
     /// What was said of the last proof, and whether an earlier one still held, so that the same is not said again; `None` before the first.
-    said: Option<(Result<(), Unproven>, bool)>,
+    said: Option<(Result<Vec<Told>, Unproven>, bool)>,
     /// How long the next proof waits if this one fails.
     pause: Duration,
 }
@@ -316,7 +316,7 @@ impl<'a> Hearing<'a> {
                 Event::Told => {}
                 // What was proven was another thing.
                 Event::Asked(true) => {
-                    shelf.listens(false);
+                    shelf.stops_listening();
                     self.proven = None;
                     self.past.pause = UNPROVEN;
                     self.begin(&shelf);
@@ -374,34 +374,32 @@ impl<'a> Hearing<'a> {
         };
         let Some(told) = told else { return };
         shelf.metrics().told(&told);
-        let untold: Vec<Told> = told
-            .into_iter()
-            .filter(|told| told.missing.is_some())
-            .collect();
+        let missing = told.into_iter().filter(|told| told.missing.is_some());
+        let (unstable, untold): (Vec<Told>, Vec<Told>) =
+            missing.partition(|told| told.missing == Some(Missing::Unstable));
         let outcome = match untold.is_empty() {
-            true => Ok(()),
+            true => Ok(unstable),
             false => Err(Unproven::Untold(untold)),
         };
         self.conclude(shelf, outcome);
     }
 
-    fn conclude(&mut self, shelf: &Arc<Shelf>, outcome: Result<(), Unproven>) {
+    /// A proof has succeeded, with the queries whose facts may change by themselves, or has not.
+    fn conclude(&mut self, shelf: &Arc<Shelf>, outcome: Result<Vec<Told>, Unproven>) {
         self.proving = None;
         let now = Instant::now();
         let kept = match &outcome {
             Err(why) if why.is_outage() && shelf.is_listening() => self.proven,
-            Ok(()) | Err(_) => None,
+            Ok(_) | Err(_) => None,
         };
         let kept = kept.map(|proven| proven + KEPT).filter(|end| now < *end);
         match &outcome {
-            Ok(()) => {
+            Ok(unstable) => {
                 self.proven = Some(now);
                 self.next = now + PROVEN;
                 self.past.pause = UNPROVEN;
                 // From here on; what was loaded before may have changed while nobody would have told.
-                if !shelf.is_listening() {
-                    shelf.listens(true);
-                }
+                shelf.listens_but(unstable.iter().map(|told| told.kind.clone()).collect());
             }
             Err(_) => {
                 let next = now + self.past.pause;
@@ -409,14 +407,19 @@ impl<'a> Hearing<'a> {
                 self.past.pause = (2 * self.past.pause).min(PROVEN);
                 if kept.is_none() {
                     self.proven = None;
-                    shelf.listens(false);
+                    shelf.stops_listening();
                 }
             }
         }
         let saying = Some((outcome, kept.is_some()));
         if self.past.said != saying {
             match &saying {
-                Some((Ok(()), _)) => tracing::info!("every change of a fact is heard of"),
+                Some((Ok(unstable), _)) => {
+                    tracing::info!("every change of a fact is heard of");
+                    for told in unstable {
+                        tracing::warn!(why = %told, "facts that keep the short lifetime");
+                    }
+                }
                 Some((Err(why), true)) => tracing::warn!(
                     %why,
                     "it cannot be asked whether every change is still heard of; that it is holds for a while"
@@ -554,14 +557,14 @@ mod tests {
             Unproven::Mute(DatabaseError::Refused("25006".to_owned())),
             Unproven::Database(DatabaseError::Refused("42501".to_owned())),
         ] {
-            hearing.conclude(&shelf, Ok(()));
+            hearing.conclude(&shelf, Ok(Vec::new()));
             assert!(shelf.is_listening());
             hearing.conclude(&shelf, Err(no.clone()));
             assert!(!shelf.is_listening(), "{no}");
             hearing.conclude(&shelf, away());
             assert!(!shelf.is_listening(), "{no}");
         }
-        hearing.conclude(&shelf, Ok(()));
+        hearing.conclude(&shelf, Ok(Vec::new()));
         for _ in 0..100 {
             hearing.conclude(&shelf, away());
             assert!(shelf.is_listening());
@@ -576,7 +579,7 @@ mod tests {
         hearing.conclude(&shelf, away());
         assert!(!shelf.is_listening());
         // The next success begins afresh.
-        hearing.conclude(&shelf, Ok(()));
+        hearing.conclude(&shelf, Ok(Vec::new()));
         assert!(shelf.is_listening());
         assert_eq!(hearing.past.pause, UNPROVEN);
     }

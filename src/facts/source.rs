@@ -34,6 +34,8 @@ pub(super) struct Source {
     pub about: About,
     /// Its name in the route map, and in what is said between replicas.
     pub name: Arc<str>,
+    /// What notifications call these facts; the same for what is looked up in the place of another source's.
+    pub kind: Arc<str>,
     /// Differs between sources that ask something else, so that a fact of an older configuration is not taken for one of this.
     pub mark: u64,
     /// The type of ids.
@@ -107,6 +109,7 @@ impl Source {
             Some(Arc::new(Self::new(
                 About::Thing,
                 name,
+                &kind.name,
                 kind.id,
                 within,
                 from,
@@ -128,7 +131,7 @@ impl Source {
             })
             .collect();
         let of_callers = |about: About, name: &str, from: Option<From>| {
-            from.map(|from| Arc::new(Self::new(about, name, subject, None, from)))
+            from.map(|from| Arc::new(Self::new(about, name, name, subject, None, from)))
         };
         Sources {
             callers: of_callers(About::Caller, "caller", callers),
@@ -137,7 +140,14 @@ impl Source {
         }
     }
 
-    fn new(about: About, name: &str, id: ParamType, within: Option<Outer>, from: From) -> Self {
+    fn new(
+        about: About,
+        name: &str,
+        kind: &str,
+        id: ParamType,
+        within: Option<Outer>,
+        from: From,
+    ) -> Self {
         let said = match &from {
             From::Database(sql) => format!("{name}\0{}\0{sql}", id.as_str()),
             // What is written down is never remembered.
@@ -151,11 +161,19 @@ impl Source {
         Self {
             about,
             name: name.into(),
+            kind: kind.into(),
             mark,
             id,
             within,
             from,
         }
+    }
+
+    /// A source in tests, which has no facts.
+    #[cfg(test)]
+    pub(super) fn of_nothing(name: &str, kind: &str, id: ParamType) -> Self {
+        let from = From::database(String::new());
+        Self::new(About::Thing, name, kind, id, None, from)
     }
 
     /// The fact, if it is written down; `None` if it must be looked up.
@@ -355,6 +373,7 @@ mod tests {
         assert!(!plain.contains("union all"), "{plain}");
         let source = Source::new(
             About::Thing,
+            "generation",
             "generation",
             ParamType::Uuid,
             None,

@@ -100,6 +100,8 @@ pub enum Missing {
     NoTable,
     /// It is a function, and what it reads is not known.
     Function,
+    /// Its result may change while no row does.
+    Unstable,
 }
 
 impl fmt::Display for Told {
@@ -148,6 +150,10 @@ impl fmt::Display for Told {
                 f,
                 "`{key}` calls `{table}`, and what that reads cannot be seen; write it out in the query"
             ),
+            Some(Missing::Unstable) => write!(
+                f,
+                "`{key}` uses `{table}`, whose result may change while no row does: its facts keep the short lifetime (30 s)"
+            ),
         }
     }
 }
@@ -172,6 +178,9 @@ pub fn told(asked: &[Asked], readings: &[Reading]) -> Vec<Told> {
         }
         for function in &reading.functions {
             tell(format!("{function}()"), Some(Missing::Function));
+        }
+        for function in &reading.unstable {
+            tell(function.clone(), Some(Missing::Unstable));
         }
     }
     all

@@ -243,6 +243,86 @@ async fn what_a_query_reads_is_found_behind_views_and_functions_and_after_a_relo
 }
 
 #[tokio::test]
+async fn facts_of_a_query_that_uses_a_clock_keep_the_short_lifetime() {
+    let world = World::new();
+    world.sql(TRIGGERS);
+    world.sql("alter table projects add lent_until timestamptz, add lent_to text;
+        create or replace trigger foregate_tell after insert or delete or update on projects for each row execute function foregate_tell('project', 'id');
+        create view lent as select id, user_id, lent_until from projects where lent_until > now();
+        create function built_in() returns timestamptz language internal stable as 'now';");
+    let url = world.database.url();
+    let mut gateway = Gateway::with(|config| listening(&world, config, &url)).await;
+    listens(&gateway, 1.0).await;
+    let routes = gateway
+        .config_value("routes")
+        .replace(", within: path.project_id", "");
+    let (is_good, told) = check(&gateway);
+    assert!(is_good && !told.contains("short lifetime"), "{told}");
+    for (query, part) in [
+        (
+            "from projects where id = $1 and lent_until > now()",
+            "now()",
+        ),
+        (
+            "from projects where id = $1 and lent_until > current_timestamp",
+            "CURRENT_TIMESTAMP",
+        ),
+        (
+            "from projects where id = $1 and lent_until > localtimestamp(0)",
+            "LOCALTIMESTAMP",
+        ),
+        (
+            "from projects where id = $1 and lent_until > 'today'::date",
+            "today",
+        ),
+        (
+            "from projects where id = $1 and lent_until > (select clock_timestamp())",
+            "clock_timestamp()",
+        ),
+        ("from projects where id = $1 and random() < 0.5", "random()"),
+        (
+            "from projects where id = $1 and lent_to = current_setting('my.name', true)",
+            "current_setting()",
+        ),
+        (
+            "from projects where id = $1 and lent_to = current_user",
+            "CURRENT_USER",
+        ),
+        (
+            "from projects where id = $1 and lent_until > built_in()",
+            "built_in()",
+        ),
+        (
+            "from projects tablesample system (50) where id = $1",
+            "TABLESAMPLE",
+        ),
+        ("from lent where id = $1", "now()"),
+    ] {
+        let change = |config: &mut Config| {
+            config.set(
+                "resources",
+                &format!("\n  project: {{ query: \"select user_id as owner {query}\" }}\n  generation: {{ query: \"select user_id as owner from generations where id = $1\" }}\n  async_job: {{ learned: true }}"),
+            );
+            config.set("routes", &routes);
+        };
+        let before = whys(&gateway).len();
+        gateway.reload(change).await;
+        let expected = format!("`resources.project.query` uses `{part}`");
+        eventually(query, || {
+            let told = whys(&gateway);
+            told.iter().skip(before).any(|why| why.contains(&expected))
+        })
+        .await;
+        // All changes of rows are reported all the same, and facts of other queries are kept for long.
+        listens(&gateway, 1.0).await;
+        assert_eq!(table_told(&gateway, part, "project"), Some(0.0), "{query}");
+        let (is_good, told) = check(&gateway);
+        assert!(is_good && told.contains(&expected), "{told}");
+        assert!(!told.contains("has no effect"), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_told_in_another_database_is_not_heard() {
     let world = World::new();
     world.sql(TRIGGERS);
