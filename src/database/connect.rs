@@ -1,7 +1,4 @@
-//! How a connection to the database is made.
-//!
-//! Decides: TLS or not, as the configuration says, with a certificate that is checked. Trusts: the configuration. Not here: how many
-//! connections there are (`pool`).
+//! Opens connections to the database, with TLS and certificate verification where configured.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,14 +14,14 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::policy;
 use crate::policy::storage::{DatabaseServer, StoreTls};
 
-/// Where and how to connect.
+/// How to connect to one server.
 pub(super) struct Connector {
     config: Config,
     tls: Option<MakeRustlsConnect>,
 }
 
 impl Connector {
-    /// `name` is what the server calls these connections.
+    /// `name` is the `application_name` of the connections.
     pub(super) fn new(
         server: &DatabaseServer,
         timeouts: &policy::storage::Database,
@@ -51,16 +48,17 @@ impl Connector {
         })
     }
 
-    /// A connection, driven by a task of the runtime this is called in, until its client is dropped. What the server says by itself goes
-    /// to `said`, if anybody wants it.
+    /// Opens a connection. A task of the current runtime drives it until its client is dropped.
+    /// Asynchronous messages of the server, such as notifications, go to `messages`.
     pub(super) async fn connect(
         &self,
-        said: Option<UnboundedSender<AsyncMessage>>,
+        messages: Option<UnboundedSender<AsyncMessage>>,
     ) -> Result<Client, tokio_postgres::Error> {
-        self.make(said, None).await
+        self.make(messages, None).await
     }
 
-    /// The same, but closed then at the latest: without its client a connection lives on for as long as an answer is outstanding.
+    /// Opens a connection that is closed at `end` at the latest. A connection whose client was
+    /// dropped otherwise lives for as long as an answer is outstanding.
     pub(super) async fn connect_until(
         &self,
         end: Instant,
@@ -70,18 +68,18 @@ impl Connector {
 
     async fn make(
         &self,
-        said: Option<UnboundedSender<AsyncMessage>>,
+        messages: Option<UnboundedSender<AsyncMessage>>,
         end: Option<Instant>,
     ) -> Result<Client, tokio_postgres::Error> {
         match &self.tls {
             None => {
                 let (client, connection) = self.config.connect(NoTls).await?;
-                drive(connection, said, end);
+                drive(connection, messages, end);
                 Ok(client)
             }
             Some(tls) => {
                 let (client, connection) = self.config.connect(tls.clone()).await?;
-                drive(connection, said, end);
+                drive(connection, messages, end);
                 Ok(client)
             }
         }
@@ -90,19 +88,19 @@ impl Connector {
 
 fn drive<S, T>(
     mut connection: Connection<S, T>,
-    said: Option<UnboundedSender<AsyncMessage>>,
+    messages: Option<UnboundedSender<AsyncMessage>>,
     end: Option<Instant>,
 ) where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let driving = async move {
-        // An error ends it; whoever asks through its client is told.
+        // An error ends the task; users of the client get the error, too.
         while let Some(Ok(message)) =
             std::future::poll_fn(|context| connection.poll_message(context)).await
         {
-            if let Some(said) = &said {
-                let _ = said.send(message);
+            if let Some(messages) = &messages {
+                let _ = messages.send(message);
             }
         }
     };

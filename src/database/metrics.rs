@@ -1,6 +1,4 @@
-//! What is counted about the database. All series are there from the start, at zero.
-//!
-//! Decides: names and labels. Trusts: nothing. Not here: what a number means for a request (`outage`).
+//! Metrics of the database. All series exist from the start, at zero.
 
 use std::time::Duration;
 
@@ -9,14 +7,15 @@ use prometheus::{Histogram, HistogramOpts, HistogramVec, IntGauge, Registry};
 use super::DatabaseError;
 use crate::log::Sparing;
 
-/// Seconds; a row by its key next door takes a third of a millisecond, and a request has fifty.
+/// Seconds. A lookup by key in the same data centre takes a third of a millisecond; a request has
+/// fifty.
 const BUCKETS: &[f64] = &[
     0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
 ];
 
 const OUTCOMES: [&str; 4] = ["ok", "away", "deadline", "refused"];
 
-/// Counts about the database.
+/// Counters of database calls.
 #[derive(Debug)]
 pub struct DatabaseMetrics {
     seconds: Vec<(&'static str, Histogram)>,
@@ -25,16 +24,16 @@ pub struct DatabaseMetrics {
 }
 
 impl DatabaseMetrics {
-    /// Registers everything.
+    /// Registers all metrics.
     ///
     /// # Errors
     ///
-    /// Two metrics of the same name, which a test would have found.
+    /// Two metrics have the same name, which a test would have found.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let seconds = HistogramVec::new(
             HistogramOpts::new(
                 "database_call_seconds",
-                "Time a round trip to the database took, with waiting for a connection, by outcome: ok, away, deadline or refused.",
+                "Duration of database round trips, including the wait for a connection, by outcome: ok, away, deadline or refused.",
             )
             .buckets(BUCKETS.to_vec()),
             &["outcome"],

@@ -1,64 +1,68 @@
-//! The operator's PostgreSQL: what facts are read from, and where a new user's profile is written.
+//! The operator's PostgreSQL: facts are read from it, and a new user's profile is written to it.
 //!
-//! Decides:  how long a statement may take, how many run at once, and what a failure means: away, too late, or refused.
-//! Trusts:   the operator's SQL, and the server's certificate where there is TLS.
-//! Not here: what rows mean (`facts`), and how a connection is made (`connect`).
+//! Decides:  how long a statement may take, how many run at once ([`pool`]), and what a failure
+//!           means: away, too late, or refused ([`transaction`]).
+//! Trusts:   the operator's SQL, and the server's certificate where there is TLS ([`connect`]).
+//! Not here: what rows mean, and which triggers must report changes (`facts`).
 //!
-//! Every call is one transaction that is written in one piece, so it costs one round trip, and its statements are unnamed: nothing outlives
-//! it on the server, which a pooler in transaction mode (PgBouncer, Supavisor) may change behind us. A call runs to its end in the background
-//! even if nobody waits for it any more; the server itself ends it at its deadline, and the connection goes back into the pool.
+//! A call is one transaction in one round trip. Its statements are unnamed, so that nothing of it
+//! stays on the server connection, which a pooler in transaction mode (PgBouncer, Supavisor) may
+//! change between calls. A call runs to its end in the background even if its caller has left; the
+//! server ends it at the deadline, and the connection goes back into the pool.
 
 mod connect;
+mod inspect;
+mod listener;
 pub mod metrics;
 mod pool;
-mod reading;
-mod scan;
+mod read_set;
+mod transaction;
 mod value;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
+pub use self::listener::Listener;
 pub use self::metrics::DatabaseMetrics;
-pub use self::reading::{Reading, Table, Trigger};
+pub use self::read_set::{ReadSet, Table, Trigger};
 pub use self::value::{Param, Rows};
 
-use tokio_postgres::AsyncMessage;
-
-use self::connect::Connector;
+use self::listener::CHANNEL;
 use self::pool::Pool;
 use crate::breaker::Outage;
 use crate::clock;
 use crate::policy;
 use crate::policy::resources::ParamType;
 
-/// The database. Cheap to clone.
+/// A handle of the database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Database {
     pool: Arc<Pool>,
     runtime: Handle,
 }
 
-/// Why the database gave no rows. Never means that there are none.
+/// Why a call returned no rows. An error never means that there are none.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum DatabaseError {
-    /// There is no connection, it broke, or the database has not answered lately. If it broke, the statement may have been carried out.
+    /// There is no connection, it broke, or the circuit breaker is open. If it broke, the statement
+    /// may have been executed.
     Away,
-    /// No answer in time. The statement may have been carried out.
+    /// No answer in time. The statement may have been executed.
     Deadline,
-    /// None of our own connections came free in time. Nothing was sent, and it says nothing about the database.
+    /// No connection of the pool became free in time. Nothing was sent, so this says nothing about
+    /// the database.
     Busy,
-    /// It answered that it will not: its SQLSTATE, such as `42703` for a column that is not there.
+    /// The database returned an error, with this SQLSTATE, such as `42703` for an unknown column.
     Refused(String),
 }
 
 impl DatabaseError {
-    /// The operator's word, in logs and labels.
+    /// The name in logs and metric labels.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Away => "away",
@@ -80,74 +84,23 @@ impl std::fmt::Display for DatabaseError {
 
 impl std::error::Error for DatabaseError {}
 
-/// Makes connections that hear what the database notifies of.
-#[derive(Debug)]
-pub struct Listener {
-    connector: Connector,
-    connect_timeout: Duration,
-}
-
-/// Where changed rows are told of.
-const CHANNEL: &str = "foregate_facts";
-
-impl Listener {
-    /// For this configuration; `None` if nobody listens.
-    ///
-    /// # Errors
-    ///
-    /// TLS cannot be set up.
-    pub fn new(config: &policy::storage::Database) -> anyhow::Result<Option<Self>> {
-        let Some(server) = &config.notify else {
-            return Ok(None);
-        };
-        Ok(Some(Self {
-            connector: Connector::new(server, config, "foregate listener")?,
-            connect_timeout: config.connect_timeout,
-        }))
-    }
-
-    /// A connection that listens, and what it hears until it breaks or the client is dropped.
-    ///
-    /// # Errors
-    ///
-    /// There is none.
-    pub async fn listen(
-        &self,
-    ) -> Result<(tokio_postgres::Client, UnboundedReceiver<AsyncMessage>), DatabaseError> {
-        let (tell, said) = unbounded_channel();
-        let listening = async {
-            let client = self.connector.connect(Some(tell)).await?;
-            client.batch_execute(&format!("listen {CHANNEL}")).await?;
-            Ok::<_, tokio_postgres::Error>(client)
-        };
-        match tokio::time::timeout(self.connect_timeout, listening).await {
-            Ok(Ok(client)) => Ok((client, said)),
-            Ok(Err(error)) => Err(match error.code() {
-                Some(code) => DatabaseError::Refused(code.code().to_owned()),
-                None => DatabaseError::Away,
-            }),
-            Err(_) => Err(DatabaseError::Deadline),
-        }
-    }
-}
-
-/// One statement, and what it is given.
+/// A statement with its parameters.
 #[derive(Clone, Debug)]
 pub struct Statement {
     /// The SQL, with `$1`, `$2`, …
     pub sql: Arc<str>,
-    /// What stands for them.
+    /// The values of the parameters.
     pub params: Vec<Param>,
 }
 
-/// What a statement would take and give, as the live schema has it.
+/// What a statement returns under the live schema.
 #[derive(Clone, Debug)]
 pub struct Description {
-    /// Its columns: name, and the name of the type.
+    /// The columns: name, and name of the type.
     pub columns: Vec<(String, String)>,
 }
 
-/// Whether a call may change something.
+/// Whether a call may change data.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Access {
     Read,
@@ -155,7 +108,8 @@ enum Access {
 }
 
 impl Database {
-    /// A pool that connects when it is asked. Must be called inside the background runtime, where all its connections will live.
+    /// Starts a pool that connects on demand. Must be called inside the background runtime, which
+    /// will drive all its connections.
     ///
     /// # Errors
     ///
@@ -172,11 +126,11 @@ impl Database {
         })
     }
 
-    /// The rows of one statement, which must not change anything. All its columns must be text: cast what is not.
+    /// Runs a read-only statement. All its columns must be of type text; cast the others.
     ///
     /// # Errors
     ///
-    /// It is not known which rows there are.
+    /// The rows are not known.
     pub async fn query(
         &self,
         sql: &str,
@@ -191,11 +145,11 @@ impl Database {
         Ok(all.pop().unwrap_or_default())
     }
 
-    /// The rows of several statements in one round trip, all seen at the same moment.
+    /// Runs several read-only statements in one round trip and on one snapshot.
     ///
     /// # Errors
     ///
-    /// It is not known which rows there are.
+    /// The rows are not known.
     pub async fn query_all(
         &self,
         statements: Vec<Statement>,
@@ -204,11 +158,11 @@ impl Database {
         self.call(Access::Read, statements, deadline).await
     }
 
-    /// Carries a statement out, and says how many rows it changed.
+    /// Executes a statement and returns how many rows it changed.
     ///
     /// # Errors
     ///
-    /// It is not known to be carried out; only after [`DatabaseError::Refused`] it is known not to be.
+    /// The statement may have been executed, except after [`DatabaseError::Refused`].
     pub async fn execute(
         &self,
         sql: &str,
@@ -223,50 +177,52 @@ impl Database {
         Ok(all.first().map_or(0, Rows::changed))
     }
 
-    /// What statements would take and give, without carrying them out. On a connection of its own, since a description leaves a name on it.
+    /// Describes statements without executing them.
     ///
     /// # Errors
     ///
-    /// For all: the database cannot be asked. For one: it refused the statement, in its own words.
+    /// For all: the database cannot be asked. For one statement: the database refused it, with this
+    /// message.
     pub async fn describe(
         &self,
         statements: Vec<(Arc<str>, ParamType)>,
         deadline: Instant,
     ) -> Result<Vec<Result<Description, String>>, DatabaseError> {
         let pool = self.pool.clone();
-        self.once(
+        self.run_until(
             async move { pool.describe(&statements, deadline).await },
             deadline,
         )
         .await
     }
 
-    /// Which tables statements read, and what tells of changes in them. None is carried out, and none changes anything.
+    /// Which tables statements read, and which triggers those tables have. No statement is
+    /// executed.
     ///
     /// # Errors
     ///
     /// The database cannot be asked, or refuses one of them.
-    pub async fn readings(
+    pub async fn read_sets(
         &self,
         statements: Vec<(Arc<str>, ParamType)>,
         deadline: Instant,
-    ) -> Result<Vec<Reading>, DatabaseError> {
+    ) -> Result<Vec<ReadSet>, DatabaseError> {
         let pool = self.pool.clone();
-        self.once(
-            async move { pool.readings(&statements, deadline).await },
+        self.run_until(
+            async move { pool.read_sets(&statements, deadline).await },
             deadline,
         )
         .await
     }
 
-    /// Something on a connection of its own. It ends with its deadline, or with whoever waits for it.
-    async fn once<T: Send + 'static>(
+    /// Runs a call on the background runtime. It ends at the deadline, or when the caller drops it.
+    async fn run_until<T: Send + 'static>(
         &self,
-        asking: impl Future<Output = Result<T, DatabaseError>> + Send + 'static,
+        call: impl Future<Output = Result<T, DatabaseError>> + Send + 'static,
         deadline: Instant,
     ) -> Result<T, DatabaseError> {
         let mut task = JoinSet::new();
-        task.spawn_on(asking, &self.runtime);
+        task.spawn_on(call, &self.runtime);
         match timeout_at(deadline.into(), task.join_next()).await {
             Ok(Some(Ok(outcome))) => outcome,
             Ok(Some(Err(_)) | None) => Err(DatabaseError::Away),
@@ -274,11 +230,12 @@ impl Database {
         }
     }
 
-    /// Notifies whoever listens where changed rows are told of, on a connection that facts are read on.
+    /// Sends a notification on the channel of changed rows, over a connection that facts are read
+    /// on.
     ///
     /// # Errors
     ///
-    /// It is not known to have been sent.
+    /// The notification may not have been sent.
     pub async fn notify(&self, payload: &str, deadline: Instant) -> Result<(), DatabaseError> {
         let params = [
             Param::Text(CHANNEL.to_owned()),
@@ -288,19 +245,20 @@ impl Database {
         self.query(sql, &params, deadline).await.map(|_| ())
     }
 
-    /// Asks something from a thread that may wait, such as one that reads a configuration.
-    pub fn wait<T>(&self, asking: impl Future<Output = T>) -> T {
-        self.runtime.block_on(asking)
+    /// Blocks on a future. Only for threads that may block, such as the one that reloads the
+    /// configuration.
+    pub fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
     }
 
-    /// Waits until it is found to answer, but not for longer than that.
+    /// Waits until the database is reachable, but not beyond the deadline.
     pub async fn until_reachable(&self, deadline: Instant) {
         while self.outage() != Outage::Reachable && clock::now() < deadline {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL).await;
         }
     }
 
-    /// Whether it answers, and if not, since when.
+    /// Whether the database answers, and if not, since when.
     pub fn outage(&self) -> Outage {
         self.pool.outage()
     }
@@ -322,10 +280,10 @@ impl Database {
         let pool = self.pool.clone();
         self.runtime.spawn(async move {
             let outcome = pool.run(access, statements.into(), deadline).await;
-            // Whoever waited may be gone.
+            // The caller may have left.
             let _ = answer.send(outcome);
         });
-        // The pool keeps the deadline, too; this is for a runtime that is too busy to.
+        // The pool keeps the deadline, too, unless its runtime is too busy.
         let within = tokio::time::Instant::from_std(deadline + GRACE);
         match timeout_at(within, wait).await {
             Ok(Ok(outcome)) => outcome,
@@ -335,8 +293,8 @@ impl Database {
     }
 }
 
-/// How often a database that is waited for is looked at.
-const LOOK: Duration = Duration::from_millis(5);
+/// How often [`Database::until_reachable`] polls.
+const POLL: Duration = Duration::from_millis(5);
 
-/// How much later than its deadline a caller stops to wait for the background. A choice.
+/// How long after the deadline a caller stops waiting for the background runtime. A choice.
 const GRACE: Duration = Duration::from_millis(2);

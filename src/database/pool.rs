@@ -1,8 +1,7 @@
-//! The pool: a bounded number of connections, each with one transaction at a time.
+//! The connection pool: a bounded number of connections, each with one transaction at a time.
 //!
-//! Decides: who waits for a connection, and what becomes of one after a call. Trusts: `connect` to make them. Not here: SQL.
-//!
-//! One transaction at a time, because a statement that waits for a lock would hold up all that came behind it on the same connection.
+//! Transactions are not pipelined, because a statement that waits for a lock would delay all
+//! statements behind it on the same connection.
 
 #![allow(
     clippy::disallowed_types,
@@ -12,32 +11,29 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use futures_util::future::{join_all, join3};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout, timeout_at};
-use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Error, Row};
+use tokio_postgres::{Client, Error};
 
 use super::connect::Connector;
 use super::metrics::DatabaseMetrics;
-use super::reading::{self, Reading};
+use super::transaction::{self, meaning};
 use super::value::Rows;
-use super::{Access, DatabaseError, Description, Statement};
+use super::{Access, DatabaseError, Statement};
 use crate::breaker::{Breaker, Outage};
 use crate::clock;
 use crate::policy;
-use crate::policy::resources::ParamType;
 
-/// How often a database that is away is asked whether it is back. A choice.
+/// How often an unreachable database is probed. A choice.
 const PROBE: Duration = Duration::from_millis(250);
 
-/// How long after its deadline the server may take to give a connection back, before it is thrown away.
-const LINGER: Duration = Duration::from_secs(1);
+/// How long after the deadline the server may take to answer before its connection is thrown away.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
-/// The connections.
+/// The connections, and the circuit breaker in front of them.
 #[derive(Debug)]
 pub(super) struct Pool {
-    connector: Connector,
+    pub(super) connector: Connector,
     connect_timeout: Duration,
     idle: Mutex<Vec<Client>>,
     permits: Arc<Semaphore>,
@@ -75,7 +71,7 @@ impl Pool {
         self.breaker.outage()
     }
 
-    /// One transaction, on a connection of the pool.
+    /// Runs one transaction on a connection of the pool.
     pub(super) async fn run(
         self: &Arc<Self>,
         access: Access,
@@ -89,18 +85,24 @@ impl Pool {
             now.saturating_duration_since(started),
             outcome.as_ref().err(),
         );
-        match &outcome {
-            Ok(_) | Err(DatabaseError::Refused(_)) => self.breaker.answered(now),
-            Err(DatabaseError::Busy) => {}
-            Err(DatabaseError::Away | DatabaseError::Deadline) => {
+        self.note(outcome.as_ref().err(), now);
+        outcome
+    }
+
+    /// Tells the breaker how a transaction ended.
+    fn note(&self, error: Option<&DatabaseError>, now: Instant) {
+        match error {
+            None | Some(DatabaseError::Refused(_)) => self.breaker.answered(now),
+            // It never reached the database.
+            Some(DatabaseError::Busy) => {}
+            Some(DatabaseError::Away | DatabaseError::Deadline) => {
                 if self.breaker.failed() {
                     self.opened.notify_one();
                     self.metrics.is_up(false);
-                    tracing::error!("the database does not answer; the breaker is open");
+                    tracing::error!("the database does not answer; circuit breaker open");
                 }
             }
         }
-        outcome
     }
 
     async fn attempt(
@@ -114,7 +116,8 @@ impl Pool {
             .await
             .map_err(|_| DatabaseError::Busy)?
             .map_err(|_| DatabaseError::Away)?;
-        // A connection that the server closed while it was idle is found out by asking. Then another is taken, and in the end a new one.
+        // Only use shows that the server has closed an idle connection. Then the next one is taken,
+        // and in the end a new one is made.
         loop {
             let (client, is_fresh) = match self.take() {
                 Some(client) => (client, false),
@@ -126,33 +129,46 @@ impl Pool {
                     (client, true)
                 }
             };
-            let (pool, statements) = (self.clone(), statements.clone());
-            let mut asking = Box::pin(async move {
-                let outcome = transaction(&client, access, &statements, deadline).await;
-                let is_closed = match &outcome {
-                    Ok(_) => client.is_closed(),
-                    // Whatever became of the transaction, it is over.
-                    Err(_) => client.is_closed() || client.batch_execute("rollback").await.is_err(),
-                };
-                if !is_closed {
-                    pool.give_back(client);
-                }
-                (outcome, is_closed, permit)
-            });
-            let Ok((outcome, is_closed, returned)) = timeout_at(within, &mut asking).await else {
-                // The server ends it about now. That it says so is waited for, so that the connection can be used again.
-                tokio::spawn(async move { timeout(LINGER, asking).await.is_ok() });
+            let used = self
+                .clone()
+                .run_on(client, access, statements.clone(), deadline);
+            let mut call = Box::pin(async move { (used.await, permit) });
+            let Ok(((outcome, is_closed), returned)) = timeout_at(within, &mut call).await else {
+                // The server ends the statement about now. Its answer is awaited so that the
+                // connection can be used again.
+                tokio::spawn(async move { timeout(LINGER, call).await.is_ok() });
                 return Err(DatabaseError::Deadline);
             };
             permit = returned;
             match outcome {
                 Ok(rows) => return Ok(rows),
                 Err(error) if is_closed && !is_fresh && access == Access::Read => {
-                    tracing::debug!(%error, "a kept connection to the database was closed");
+                    tracing::debug!(%error, "an idle database connection was closed");
                 }
                 Err(error) => return Err(self.failure(&error)),
             }
         }
+    }
+
+    /// Runs a transaction on this connection and puts the connection back. Also says whether the
+    /// connection turned out to be closed.
+    async fn run_on(
+        self: Arc<Self>,
+        client: Client,
+        access: Access,
+        statements: Arc<[Statement]>,
+        deadline: Instant,
+    ) -> (Result<Vec<Rows>, Error>, bool) {
+        let outcome = transaction::run(&client, access, &statements, deadline).await;
+        let is_closed = match &outcome {
+            Ok(_) => client.is_closed(),
+            // However the transaction ended, it must not stay open.
+            Err(_) => client.is_closed() || client.batch_execute("rollback").await.is_err(),
+        };
+        if !is_closed {
+            self.give_back(client);
+        }
+        (outcome, is_closed)
     }
 
     fn take(&self) -> Option<Client> {
@@ -174,79 +190,18 @@ impl Pool {
         }
     }
 
-    fn failure(&self, error: &Error) -> DatabaseError {
+    pub(super) fn failure(&self, error: &Error) -> DatabaseError {
         let failure = meaning(error);
         if let DatabaseError::Refused(code) = &failure
             && self.metrics.may_tell(clock::unix_now())
         {
-            // Its message may hold what was asked for.
+            // The message may hold values of the statement.
             tracing::error!(sqlstate = code, "the database refused a statement");
         }
         failure
     }
 
-    /// Asks on a connection of its own, and throws it away.
-    pub(super) async fn describe(
-        &self,
-        statements: &[(Arc<str>, ParamType)],
-        deadline: Instant,
-    ) -> Result<Vec<Result<Description, String>>, DatabaseError> {
-        let client = self
-            .connector
-            .connect_until(deadline + LINGER)
-            .await
-            .map_err(|_| DatabaseError::Away)?;
-        // Names live as long as a transaction behind a pooler in transaction mode.
-        let mut descriptions = Vec::with_capacity(statements.len());
-        for (sql, kind) in statements {
-            client
-                .batch_execute(&reading::begin(deadline))
-                .await
-                .map_err(|_| DatabaseError::Away)?;
-            client.clear_type_cache();
-            let described = client.prepare_typed(sql, &[kind.sql()]).await;
-            descriptions.push(match described {
-                Ok(statement) => Ok(Description {
-                    columns: statement
-                        .columns()
-                        .iter()
-                        .map(|column| (column.name().to_owned(), column.type_().name().to_owned()))
-                        .collect(),
-                }),
-                Err(error) => match (meaning(&error), error.as_db_error()) {
-                    (DatabaseError::Refused(code), Some(refusal)) => {
-                        Err(format!("{} ({code})", refusal.message()))
-                    }
-                    // That it has no time, or goes away, says nothing about the statement.
-                    (failure, _) => return Err(failure),
-                },
-            });
-            client
-                .batch_execute("rollback")
-                .await
-                .map_err(|_| DatabaseError::Away)?;
-        }
-        Ok(descriptions)
-    }
-
-    /// Asks on a connection of its own, and throws it away.
-    pub(super) async fn readings(
-        &self,
-        statements: &[(Arc<str>, ParamType)],
-        deadline: Instant,
-    ) -> Result<Vec<Reading>, DatabaseError> {
-        self.permits()?;
-        let client = self
-            .connector
-            .connect_until(deadline + LINGER)
-            .await
-            .map_err(|_| DatabaseError::Away)?;
-        reading::of(&client, statements, deadline)
-            .await
-            .map_err(|error| self.failure(&error))
-    }
-
-    /// Whether it answers now.
+    /// Whether the database answers now. Closes the breaker if it does.
     async fn probe(&self) -> bool {
         let probing = async {
             let client = self.connector.connect(None).await?;
@@ -259,13 +214,13 @@ impl Pool {
                 self.give_back(client);
                 if was_open {
                     self.metrics.is_up(true);
-                    tracing::info!("the database answers");
+                    tracing::info!("the database answers again");
                 }
                 true
             }
             Ok(Err(error)) => {
                 if self.metrics.may_tell(clock::unix_now()) {
-                    tracing::warn!(%error, "no connection to the database");
+                    tracing::warn!(%error, "cannot connect to the database");
                 }
                 false
             }
@@ -274,14 +229,14 @@ impl Pool {
     }
 }
 
-/// Asks a database that is away until it is back, for as long as somebody has the pool.
+/// Probes an unreachable database until it answers, for as long as the pool exists.
 pub(super) fn watch(pool: &Arc<Pool>) {
     let pool: Weak<Pool> = Arc::downgrade(pool);
     tokio::spawn(async move {
         loop {
             let Some(pool) = pool.upgrade() else { return };
             if pool.breaker.is_open() {
-                // What was open before it went away may never answer.
+                // Connections from before the outage may never answer.
                 pool.idle
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
@@ -292,98 +247,9 @@ pub(super) fn watch(pool: &Arc<Pool>) {
                 drop(pool);
                 sleep(PROBE).await;
             } else {
-                // Looked at again from time to time, so that a pool nobody has ends.
+                // Wakes up from time to time to notice that the pool was dropped.
                 let _ = timeout(LINGER, pool.opened.notified()).await;
             }
         }
     });
-}
-
-/// What the answer of the server means.
-fn meaning(error: &Error) -> DatabaseError {
-    match error.code() {
-        // Ended by `statement_timeout`, or by `lock_timeout`.
-        Some(code) if matches!(code.code(), "57014" | "55P03") => DatabaseError::Deadline,
-        // It shuts down, starts up, has no connection left, or a pooler lost the server: classes 57P, 53 and 08.
-        Some(code)
-            if code.code().starts_with("57P")
-                || code.code().starts_with("53")
-                || code.code().starts_with("08") =>
-        {
-            DatabaseError::Away
-        }
-        Some(code) => DatabaseError::Refused(code.code().to_owned()),
-        None => DatabaseError::Away,
-    }
-}
-
-/// Everything at once: the pieces are written before the first is answered.
-async fn transaction(
-    client: &Client,
-    access: Access,
-    statements: &[Statement],
-    deadline: Instant,
-) -> Result<Vec<Rows>, Error> {
-    let left = deadline
-        .saturating_duration_since(clock::now())
-        .as_millis()
-        .max(1);
-    let mode = match access {
-        // All of it is seen at one moment.
-        Access::Read => "isolation level repeatable read, read only",
-        Access::Write => "read write",
-    };
-    let begin = format!("begin {mode}; set local statement_timeout = {left}");
-    let params: Vec<Vec<(&(dyn ToSql + Sync), Type)>> = statements
-        .iter()
-        .map(|statement| {
-            let params = statement.params.iter();
-            params
-                .map(|param| (param as &(dyn ToSql + Sync), param.kind()))
-                .collect()
-        })
-        .collect();
-    let asked = statements
-        .iter()
-        .zip(&params)
-        .map(|(statement, params)| async move {
-            match access {
-                Access::Read => client
-                    .query_typed(&statement.sql, params)
-                    .await
-                    .and_then(|rows| texts(&rows)),
-                Access::Write => {
-                    client
-                        .execute_typed(&statement.sql, params)
-                        .await
-                        .map(|changed| Rows {
-                            rows: Vec::new(),
-                            changed,
-                        })
-                }
-            }
-        });
-    let (begun, rows, ended) = join3(
-        client.batch_execute(&begin),
-        join_all(asked),
-        client.batch_execute("commit"),
-    )
-    .await;
-    begun?;
-    let rows: Vec<Rows> = rows.into_iter().collect::<Result<_, _>>()?;
-    ended?;
-    Ok(rows)
-}
-
-fn texts(rows: &[Row]) -> Result<Rows, Error> {
-    let text = |row: &Row| {
-        (0..row.len())
-            .map(|column| row.try_get::<_, Option<String>>(column))
-            .collect::<Result<Vec<_>, _>>()
-    };
-    let rows: Vec<_> = rows.iter().map(text).collect::<Result<_, _>>()?;
-    Ok(Rows {
-        changed: rows.len() as u64,
-        rows,
-    })
 }

@@ -1,6 +1,4 @@
-//! What goes into a statement, and what comes out.
-//!
-//! Decides: which text can be a value of which type. Trusts: the database for the types of what it gives. Not here: what a value means.
+//! Parameters of statements, and the rows that they return.
 
 use std::error::Error;
 
@@ -9,7 +7,7 @@ use uuid::Uuid;
 
 use crate::policy::resources::ParamType;
 
-/// What stands for `$1`, `$2`, …; its type is given with it, so that the server need not be asked for it.
+/// A parameter `$1`, `$2`, …; its type is sent with it, which saves asking the server for it.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Param {
     /// `uuid`.
@@ -41,11 +39,11 @@ impl ParamType {
         }
     }
 
-    /// A parameter of this type, if the text is one.
+    /// The text as a parameter of this type; `None` if it cannot be one.
     pub fn param(self, text: &str) -> Option<Param> {
         match self {
             Self::Uuid => Uuid::try_parse(text).ok().map(Param::Uuid),
-            // PostgreSQL's text cannot hold it, and would refuse the whole call.
+            // PostgreSQL's `text` cannot hold NUL, and would refuse the whole call.
             Self::Text if text.contains('\0') => None,
             Self::Text => Some(Param::Text(text.to_owned())),
             Self::Integer => text.parse().ok().map(Param::Integer),
@@ -74,7 +72,7 @@ impl ToSql for Param {
     to_sql_checked!();
 }
 
-/// The rows of a statement, in text.
+/// The rows that a statement returned, as text.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Rows {
     pub(super) rows: Vec<Vec<Option<String>>>,
@@ -82,22 +80,22 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// How many there are.
+    /// How many rows the statement returned.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Whether there are none.
+    /// Whether the statement returned no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// The text of a place; `None` for NULL, or where there is no such place.
+    /// The text of a cell; `None` for NULL, and outside the rows and columns there are.
     pub fn text(&self, row: usize, column: usize) -> Option<&str> {
         self.rows.get(row)?.get(column)?.as_deref()
     }
 
-    /// How many rows the statement changed, or gave.
+    /// How many rows the statement changed or returned.
     pub fn changed(&self) -> u64 {
         self.changed
     }

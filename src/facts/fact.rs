@@ -1,8 +1,7 @@
-//! Facts, as they are remembered, stored and judged.
+//! Facts, and how they are parsed from the rows of the operator's queries.
 //!
-//! Decides:  what the words of the database mean, and what an unknown word means: the least.
-//! Trusts:   the shape of rows, which was checked against the live schema. What does not fit all the same is an error, never a guess.
-//! Not here: how facts are come by (`shelf`), and what they allow (`auth::ownership`, `auth::lineage`).
+//! An unknown word in a row grants the least. A row of an unexpected shape is an error, never a
+//! guess.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,82 +9,83 @@ use serde_json::Value;
 use crate::policy::relations::{Level, Visibility};
 use crate::policy::resources::StaticRow;
 
-/// The most parents that are walked.
+/// How many parents are walked at most.
 pub const DEEPEST: usize = 10;
 
-/// The most memberships of one caller.
+/// How many memberships one caller may have.
 pub(super) const MEMBERSHIPS: usize = 10_000;
 
-/// Something that was found out.
+/// A fact about a caller or a resource.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Fact {
-    /// Whether a caller may do anything at all. Who has no row may not.
+    /// Whether a caller is active. A caller without a row is not.
     Caller(bool),
     /// The teams of a caller, with the level in each.
     Memberships(Vec<(String, Level)>),
-    /// The row of a thing; `None` if there is none.
+    /// The row of a resource; `None` if there is none.
     Row(Option<Row>),
 }
 
-/// The row of a thing.
+/// The row of a resource.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Row {
     /// The owner's subject.
     pub owner: Option<String>,
-    /// Who else may see it; `None` if the thing does not say.
+    /// Who else may see it; `None` if the row does not say.
     pub visibility: Option<Visibility>,
-    /// Teams it is shared with, and how far.
+    /// Teams it is shared with, with the access level of each.
     pub teams: Vec<(String, Level)>,
-    /// The id of what it lies in.
+    /// The id of the resource that contains it.
     pub within: Option<String>,
-    /// What became of the walk up its parents.
+    /// The result of walking up its parents.
     pub lineage: Lineage,
 }
 
-/// What became of a walk up the parents of a thing.
+/// The result of walking up the parents of a resource.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Lineage {
-    /// It came to an end, or there was nothing to walk.
+    /// The walk reached the last parent, or there was none.
     #[default]
     Whole,
-    /// It came back to where it had been.
+    /// A parent appears twice.
     Cycle,
-    /// A parent is not there.
+    /// A parent does not exist.
     Missing,
-    /// It would have gone on after [`DEEPEST`] parents.
+    /// There are more than [`DEEPEST`] parents.
     TooDeep,
 }
 
-/// Rows that mean nothing: a query that gives several for one id, or a value of another type. An outage to whoever asked, never "absent".
+/// Invalid rows: several for one id, or a value of an unexpected type. Treated as an outage, never
+/// as an absent row.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Unreadable;
+pub(super) struct InvalidRows;
 
 impl Fact {
-    /// A caller's fact, from the rows of its query.
-    pub(super) fn caller(rows: &[Option<&str>]) -> Result<Self, Unreadable> {
+    /// Parses whether a caller is active.
+    pub(super) fn caller(rows: &[Option<&str>]) -> Result<Self, InvalidRows> {
         match rows {
             [] => Ok(Self::Caller(false)),
             [Some(row)] => {
-                let row: Value = serde_json::from_str(row).map_err(|_| Unreadable)?;
+                let row: Value = serde_json::from_str(row).map_err(|_| InvalidRows)?;
                 match row.get("active") {
                     Some(Value::Bool(active)) => Ok(Self::Caller(*active)),
                     Some(Value::Null) => Ok(Self::Caller(false)),
-                    _ => Err(Unreadable),
+                    _ => Err(InvalidRows),
                 }
             }
-            _ => Err(Unreadable),
+            _ => Err(InvalidRows),
         }
     }
 
-    /// A caller's memberships, from the rows of their query.
-    pub(super) fn memberships(rows: &[Option<&str>]) -> Result<Self, Unreadable> {
+    /// Parses the memberships of a caller.
+    pub(super) fn memberships(rows: &[Option<&str>]) -> Result<Self, InvalidRows> {
         if rows.len() > MEMBERSHIPS {
-            return Err(Unreadable);
+            return Err(InvalidRows);
         }
         let mut memberships = Vec::with_capacity(rows.len());
         for row in rows {
             let row: Value =
-                serde_json::from_str(row.ok_or(Unreadable)?).map_err(|_| Unreadable)?;
+                serde_json::from_str(row.ok_or(InvalidRows)?).map_err(|_| InvalidRows)?;
             let (team, role) = (text(row.get("team"))?, text(row.get("role"))?);
             if let (Some(team), Some(role)) = (team, role) {
                 memberships.push((team, Level::of_member(&role)));
@@ -94,12 +94,12 @@ impl Fact {
         Ok(Self::Memberships(memberships))
     }
 
-    /// A thing's row, which may be absent.
-    pub(super) fn row(row: Option<&str>, lineage: Lineage) -> Result<Self, Unreadable> {
+    /// Parses the row of a resource, which may be absent.
+    pub(super) fn row(row: Option<&str>, lineage: Lineage) -> Result<Self, InvalidRows> {
         let Some(row) = row else {
             return Ok(Self::Row(None));
         };
-        let row: Value = serde_json::from_str(row).map_err(|_| Unreadable)?;
+        let row: Value = serde_json::from_str(row).map_err(|_| InvalidRows)?;
         Ok(Self::Row(Some(Row {
             owner: text(row.get("owner"))?,
             visibility: text(row.get("visibility"))?.map(|word| Visibility::of(&word)),
@@ -109,8 +109,8 @@ impl Fact {
         })))
     }
 
-    /// The row of a thing that is written down.
-    pub(super) fn written(row: &StaticRow, lineage: Lineage) -> Self {
+    /// The fact of a row in the configuration.
+    pub(super) fn configured(row: &StaticRow, lineage: Lineage) -> Self {
         Self::Row(Some(Row {
             owner: row.owner.clone(),
             visibility: row.visibility.as_deref().map(Visibility::of),
@@ -126,43 +126,43 @@ impl Fact {
 }
 
 /// Text, or a number as text; a missing key is NULL.
-fn text(value: Option<&Value>) -> Result<Option<String>, Unreadable> {
+fn text(value: Option<&Value>) -> Result<Option<String>, InvalidRows> {
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(Value::Number(number)) => Ok(Some(number.to_string())),
-        Some(Value::Bool(_) | Value::Array(_) | Value::Object(_)) => Err(Unreadable),
+        Some(Value::Bool(_) | Value::Array(_) | Value::Object(_)) => Err(InvalidRows),
     }
 }
 
 /// A list of `{"team": …, "access": …}`.
-fn teams(value: Option<&Value>) -> Result<Vec<(String, Level)>, Unreadable> {
+fn teams(value: Option<&Value>) -> Result<Vec<(String, Level)>, InvalidRows> {
     let list = match value {
         None | Some(Value::Null) => return Ok(Vec::new()),
         Some(Value::Array(list)) => list,
         Some(Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
-            return Err(Unreadable);
+            return Err(InvalidRows);
         }
     };
     let mut teams = Vec::with_capacity(list.len());
     for item in list {
         let (team, access) = (text(item.get("team"))?, text(item.get("access"))?);
         let access = access.as_deref().map_or(Level::NONE, Level::of_access);
-        teams.push((team.ok_or(Unreadable)?, access));
+        teams.push((team.ok_or(InvalidRows)?, access));
     }
     Ok(teams)
 }
 
-/// What became of a walk: the ids that were met, from the thing itself, and whether each was there. A walk goes one step further than
-/// [`DEEPEST`], to see whether it would have gone on.
-pub(super) fn walked<'a>(steps: impl IntoIterator<Item = (&'a str, bool)>) -> Lineage {
+/// The result of a walk, by the ids that it met, from the resource itself, and whether each exists.
+/// A walk goes one step beyond [`DEEPEST`], to see whether there are more parents.
+pub(super) fn lineage_of<'a>(steps: impl IntoIterator<Item = (&'a str, bool)>) -> Lineage {
     let mut seen: Vec<&str> = Vec::new();
-    for (id, is_there) in steps {
+    for (id, exists) in steps {
         if seen.contains(&id) {
             return Lineage::Cycle;
         }
-        // That the thing itself is not there is told by its absence.
-        if !is_there && !seen.is_empty() {
+        // The absence of the resource itself is a fact of its own.
+        if !exists && !seen.is_empty() {
             return Lineage::Missing;
         }
         if seen.len() > DEEPEST {
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_word_means_the_least() {
+    fn an_unknown_word_grants_the_least() {
         for word in [
             "private",
             "",
@@ -223,24 +223,25 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_ends_whole_or_says_why_not() {
+    fn a_walk_is_whole_or_names_what_is_wrong() {
         let ids: Vec<String> = (0..20).map(|index| index.to_string()).collect();
-        let chain = |length: usize| walked(ids.iter().take(length).map(|id| (id.as_str(), true)));
+        let chain =
+            |length: usize| lineage_of(ids.iter().take(length).map(|id| (id.as_str(), true)));
         assert_eq!(chain(0), Lineage::Whole);
         assert_eq!(chain(1), Lineage::Whole);
         assert_eq!(chain(1 + DEEPEST), Lineage::Whole);
         assert_eq!(chain(2 + DEEPEST), Lineage::TooDeep);
-        assert_eq!(walked([("a", true), ("a", true)]), Lineage::Cycle);
+        assert_eq!(lineage_of([("a", true), ("a", true)]), Lineage::Cycle);
         assert_eq!(
-            walked([("a", true), ("b", true), ("a", true)]),
+            lineage_of([("a", true), ("b", true), ("a", true)]),
             Lineage::Cycle
         );
-        assert_eq!(walked([("a", true), ("b", false)]), Lineage::Missing);
-        assert_eq!(walked([("a", false)]), Lineage::Whole);
+        assert_eq!(lineage_of([("a", true), ("b", false)]), Lineage::Missing);
+        assert_eq!(lineage_of([("a", false)]), Lineage::Whole);
     }
 
     #[test]
-    fn rows_of_another_shape_are_unreadable_and_not_absent() {
+    fn rows_of_an_unexpected_shape_are_invalid_and_not_absent() {
         assert_eq!(Fact::caller(&[]), Ok(Fact::Caller(false)));
         assert_eq!(
             Fact::caller(&[Some(r#"{"active":null}"#)]),
@@ -252,7 +253,7 @@ mod tests {
             &[None],
             &[Some(r#"{"active":true}"#), Some(r#"{"active":true}"#)],
         ] {
-            assert_eq!(Fact::caller(rows), Err(Unreadable), "{rows:?}");
+            assert_eq!(Fact::caller(rows), Err(InvalidRows), "{rows:?}");
         }
         let row = |text: &str| Fact::row(Some(text), Lineage::Whole);
         assert!(row(r#"{"owner":"a","teams":[{"team":"t","access":"read"}]}"#).is_ok());
@@ -262,7 +263,7 @@ mod tests {
             r#"{"teams":[{"access":"read"}]}"#,
             "[",
         ] {
-            assert_eq!(row(text), Err(Unreadable), "{text}");
+            assert_eq!(row(text), Err(InvalidRows), "{text}");
         }
         assert_eq!(Fact::row(None, Lineage::Whole), Ok(Fact::Row(None)));
     }

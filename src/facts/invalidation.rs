@@ -1,10 +1,9 @@
-//! The facts that a write may change, from before it is sent until its answer is there.
+//! Cache invalidation around a write.
 //!
-//! Decides: nothing. Trusts: `facts` for which they are. Not here: how a fact is made worthless (`shelf`).
-//!
-//! They are made worthless before the write is sent, so that what is loaded meanwhile is not remembered, and again when the head of its answer
-//! is there or it ended in any other way, since only then everybody reads what it wrote. What an upstream writes after it has answered is
-//! found out by age.
+//! Facts that a write may change are invalidated before it is sent, so that what is loaded
+//! meanwhile is not cached, and again when the head of its response arrives or the request ends in
+//! any other way, since only then every reader sees what was written. What an upstream writes after
+//! its response is found when the lifetime of a fact ends.
 
 use std::sync::Arc;
 
@@ -12,73 +11,76 @@ use tokio::time::timeout;
 
 use super::{Facts, Shelf};
 
-/// How long an answer waits for the other replicas to be told. A choice: as long as `store.timeout` is by default.
+/// How long a response waits for the other replicas to be notified. A choice: the default of
+/// `store.timeout`.
 const PATIENCE: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// Facts that are made worthless at the end, also if the request is dropped.
+/// Facts that are invalidated when the write ends, also if its request is dropped.
 #[derive(Debug)]
 pub struct Touched {
     shelf: Option<Arc<Shelf>>,
-    things: Vec<(Arc<str>, String)>,
+    resources: Vec<(Arc<str>, String)>,
 }
 
 impl Touched {
-    /// Nothing changes.
+    /// A request that changes no facts.
     pub const fn nothing() -> Self {
         Self {
             shelf: None,
-            things: Vec::new(),
+            resources: Vec::new(),
         }
     }
 
-    /// These may change.
-    pub fn new(facts: &Facts, things: Vec<(Arc<str>, String)>) -> Self {
+    /// A write that may change the facts of these resources.
+    pub fn new(facts: &Facts, resources: Vec<(Arc<str>, String)>) -> Self {
         Self {
-            shelf: (!things.is_empty()).then(|| facts.shelf().clone()),
-            things,
+            shelf: (!resources.is_empty()).then(|| facts.shelf().clone()),
+            resources,
         }
     }
 
-    /// Whether anything may change.
+    /// Whether any fact may change.
     pub fn is_something(&self) -> bool {
         self.shelf.is_some()
     }
 
-    /// The write is about to be sent.
+    /// Invalidates before the write is sent.
     pub async fn begin(&self) {
         if let Some(shelf) = &self.shelf {
-            shelf.raise_here(&self.things);
-            // What it does not tell now, the end tells.
-            let _ = timeout(PATIENCE, shelf.raise_elsewhere(&self.things)).await;
+            shelf.invalidate_locally(&self.resources);
+            // If this is cut short, the invalidation at the end repeats it.
+            let _ = timeout(PATIENCE, shelf.invalidate_remotely(&self.resources)).await;
         }
     }
 
-    /// It has come to an end. The other replicas know when this returns, if the store does.
+    /// Invalidates after the write. The other replicas have been notified when this returns, if the
+    /// store is reachable.
     pub async fn end(mut self) {
         if let Some(shelf) = self.shelf.take() {
-            shelf.raise_here(&self.things);
-            let things = std::mem::take(&mut self.things);
-            let telling = shelf.clone();
+            shelf.invalidate_locally(&self.resources);
+            let resources = std::mem::take(&mut self.resources);
+            let background = shelf.clone();
             match shelf.runtime() {
-                // In the background, so that a client who leaves now does not keep others from knowing.
+                // In the background, so that it completes even if the client disconnects now.
                 Some(runtime) => {
-                    let told = runtime.spawn(async move { telling.raise_elsewhere(&things).await });
-                    let _ = timeout(PATIENCE, told).await;
+                    let task = runtime
+                        .spawn(async move { background.invalidate_remotely(&resources).await });
+                    let _ = timeout(PATIENCE, task).await;
                 }
-                None => telling.raise_elsewhere(&things).await,
+                None => background.invalidate_remotely(&resources).await,
             }
         }
     }
 }
 
 impl Drop for Touched {
-    /// The request was dropped in the middle: what it did is not known.
+    /// The request was dropped: whether it changed anything is not known.
     fn drop(&mut self) {
         if let Some(shelf) = self.shelf.take() {
-            shelf.raise_here(&self.things);
-            let things = std::mem::take(&mut self.things);
+            shelf.invalidate_locally(&self.resources);
+            let resources = std::mem::take(&mut self.resources);
             if let Some(runtime) = shelf.runtime().cloned() {
-                runtime.spawn(async move { shelf.raise_elsewhere(&things).await });
+                runtime.spawn(async move { shelf.invalidate_remotely(&resources).await });
             }
         }
     }

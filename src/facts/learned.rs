@@ -1,8 +1,6 @@
-//! Whose a thing is that only an answer told of, such as a job that lives in the upstream's memory.
-//!
-//! Decides:  that a thing belongs to whoever was first told its id, for as long as the route says.
-//! Trusts:   the upstream to give a new id to each thing; the store's seal for who wrote a record.
-//! Not here: how the id is found in an answer (`upstream::learn`).
+//! Owners that are learned from upstream responses, for resources without rows, such as a job in
+//! the upstream's memory. A resource belongs to the caller whose response first named its id, for
+//! as long as the route says. The upstream must not reuse ids.
 
 use std::time::Duration;
 
@@ -14,26 +12,26 @@ use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::store::{Kind, Swap};
 
-/// Whose a thing is.
+/// The owner of a learned resource.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Binding {
-    /// The issuer that knows the subject.
+    /// The issuer of the subject.
     pub issuer: String,
-    /// The owner.
+    /// The owner's subject.
     pub subject: String,
 }
 
 /// Why an id was not bound.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Unbound {
-    /// It is somebody else's already.
+    /// It already belongs to somebody else.
     Taken,
-    /// The store cannot keep it.
+    /// The store did not take the record.
     Unkept,
 }
 
 impl Facts {
-    /// Whose the thing is, and whether the store had to be asked.
+    /// The owner of a learned resource, and whether that took a round trip to the store.
     pub(super) async fn learned(
         &self,
         kind: usize,
@@ -41,23 +39,25 @@ impl Facts {
         asking: Asking<'_>,
     ) -> Result<(Option<Binding>, bool), Denial> {
         let within = tokio::time::Instant::from_std(asking.deadline);
-        let name = name(self.kind(kind), id);
+        let name = record_name(self.kind(kind), id);
         match timeout_at(within, self.shelf().store().get(Kind::Learned, &name)).await {
             Ok(Ok(None)) => Ok((None, true)),
             Ok(Ok(Some(record))) => match serde_json::from_slice(&record) {
                 Ok(binding) => Ok((Some(binding), true)),
-                Err(_) => Err(Reason::FactsUnavailable.because("a binding that makes no sense")),
+                Err(_) => {
+                    Err(Reason::FactsUnavailable.because("invalid record of a learned resource"))
+                }
             },
             Ok(Err(why)) => Err(Reason::FactsUnavailable.because(format!("the store: {why}"))),
-            Err(_) => Err(Reason::BudgetSpent.because("the store is too slow")),
+            Err(_) => Err(Reason::BudgetSpent.because("the store did not answer in time")),
         }
     }
 
-    /// Binds a thing to its owner, for this long.
+    /// Binds a resource to its owner for this long.
     ///
     /// # Errors
     ///
-    /// It is not known to be bound to this owner.
+    /// It may not be bound to this owner.
     pub async fn bind(
         &self,
         kind: usize,
@@ -78,7 +78,7 @@ impl Facts {
         keep: Duration,
     ) -> Result<(), Unbound> {
         let store = self.shelf().store();
-        let name = name(self.kind(kind), id);
+        let name = record_name(self.kind(kind), id);
         let value = serde_json::to_vec(owner).map_err(|_| Unbound::Unkept)?;
         let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
         for _ in 0..3 {
@@ -86,7 +86,7 @@ impl Facts {
                 .read(Kind::Learned, &name)
                 .await
                 .map_err(|_| Unbound::Unkept)?;
-            // The same answer may be repeated; another owner's id never changes hands.
+            // A response may be repeated. A bound id never changes its owner.
             if known.is_some_and(|known| known != value) {
                 return Err(Unbound::Taken);
             }
@@ -104,6 +104,6 @@ impl Facts {
     }
 }
 
-fn name(kind: &str, id: &str) -> Vec<u8> {
-    format!("{kind}\0{id}").into_bytes()
+fn record_name(resource_type: &str, id: &str) -> Vec<u8> {
+    format!("{resource_type}\0{id}").into_bytes()
 }

@@ -1,6 +1,4 @@
-//! What is counted about facts. All series are there from the start, at zero.
-//!
-//! Decides: names and labels. Trusts: nothing. Not here: what a number means for a request (`outage`).
+//! Metrics of facts. All series exist from the start, at zero, except those per table.
 
 use std::time::Duration;
 
@@ -13,17 +11,17 @@ use super::trigger_coverage::Told;
 /// Where a fact was found; a label.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Tier {
-    /// In this process.
+    /// In the memory of this process.
     Memory,
     /// In the store.
     Store,
     /// In the database.
     Database,
     /// In the configuration.
-    Written,
-    /// In this process, older than it should be, since it could not be looked up.
-    Old,
-    /// Nowhere.
+    Configured,
+    /// In the memory of this process, older than its lifetime, because a lookup was not possible.
+    Stale,
+    /// Not found.
     Failed,
 }
 
@@ -32,8 +30,8 @@ impl Tier {
         Self::Memory,
         Self::Store,
         Self::Database,
-        Self::Written,
-        Self::Old,
+        Self::Configured,
+        Self::Stale,
         Self::Failed,
     ];
 
@@ -42,39 +40,39 @@ impl Tier {
             Self::Memory => "memory",
             Self::Store => "store",
             Self::Database => "database",
-            Self::Written => "written",
-            Self::Old => "old",
+            Self::Configured => "written",
+            Self::Stale => "old",
             Self::Failed => "failed",
         }
     }
 }
 
-/// Counts about facts.
+/// Counters of fact lookups and invalidations.
 #[derive(Debug)]
 pub struct FactMetrics {
     lookups: Vec<(Tier, IntCounter)>,
     trips: Histogram,
     ages: Histogram,
-    raises: IntCounter,
-    raises_untold: IntCounter,
-    raises_heard: IntCounter,
+    invalidations: IntCounter,
+    invalidations_not_propagated: IntCounter,
+    invalidations_received: IntCounter,
     notifications: IntCounter,
     listening: IntGauge,
-    told: IntGaugeVec,
+    covered: IntGaugeVec,
     learned: IntCounterVec,
 }
 
 impl FactMetrics {
-    /// Registers everything.
+    /// Registers all metrics.
     ///
     /// # Errors
     ///
-    /// Two metrics of the same name, which a test would have found.
+    /// Two metrics have the same name, which a test would have found.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let lookups = IntCounterVec::new(
             Opts::new(
                 "facts_lookups_total",
-                "Facts that requests needed, by where they were found: memory, store, database, written (in the configuration), old (older than they should be, during an outage), failed.",
+                "Facts that requests needed, by where they were found: memory, store, database, written (in the configuration), old (past their lifetime, during an outage), failed.",
             ),
             &["tier"],
         )?;
@@ -93,7 +91,7 @@ impl FactMetrics {
         let learned = IntCounterVec::new(
             Opts::new(
                 "facts_learned_total",
-                "Ids that answers taught, by outcome: bound or failed.",
+                "Resource ids learned from upstream responses, by outcome: bound or failed.",
             ),
             &["outcome"],
         )?;
@@ -103,18 +101,18 @@ impl FactMetrics {
         }
         let listening = IntGauge::new(
             "facts_listening",
-            "1 while every change of a fact is heard of from the database; 0 also if no notifications are configured.",
+            "1 while the database reports every change of a row that facts are read from; 0 also if no notifications are configured.",
         )?;
         registry.register(Box::new(listening.clone()))?;
-        // As many series as there are tables in the operator's queries.
-        let told = IntGaugeVec::new(
+        // One series per table and resource type in the operator's queries.
+        let covered = IntGaugeVec::new(
             Opts::new(
                 "facts_table_told",
-                "1 if triggers tell of every change of a table that facts of a kind are read from, 0 if not; by table and kind, when it was last looked at.",
+                "1 if triggers report every change of a table that facts of a resource type (kind) are read from, 0 if not, as of the last check. A function in place of a table is 0.",
             ),
             &["table", "kind"],
         )?;
-        registry.register(Box::new(told.clone()))?;
+        registry.register(Box::new(covered.clone()))?;
         Ok(Self {
             lookups: Tier::ALL
                 .iter()
@@ -122,32 +120,32 @@ impl FactMetrics {
                 .collect(),
             trips: histogram(
                 "facts_round_trips",
-                "Round trips to the store and the database that one request waited for.",
+                "Round trips to the store and the database that a request waited for.",
                 &[0.0, 1.0, 2.0, 3.0, 4.0],
             )?,
             ages: histogram(
                 "facts_age_seconds",
-                "Age of the facts that were judged by.",
+                "Age of the facts that requests were authorized by.",
                 &[0.1, 1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 1800.0, 3600.0],
             )?,
-            raises: counter(
+            invalidations: counter(
                 "facts_raises_total",
-                "Facts that a write or a notification made worthless here.",
+                "Facts that a write or a notification invalidated in this process.",
             )?,
-            raises_untold: counter(
+            invalidations_not_propagated: counter(
                 "facts_raises_untold_total",
-                "Facts whose worthlessness the store could not be told: other replicas find out by age.",
+                "Invalidated facts that could not be propagated through the store; other replicas keep them until their lifetime ends.",
             )?,
-            raises_heard: counter(
+            invalidations_received: counter(
                 "facts_raises_heard_total",
-                "Messages of other replicas about worthless facts.",
+                "Messages of other replicas about invalidated facts.",
             )?,
             notifications: counter(
                 "facts_notifications_total",
-                "Notifications of the database about changed rows.",
+                "Notifications from the database about changed rows.",
             )?,
             listening,
-            told,
+            covered,
             learned,
         })
     }
@@ -166,16 +164,16 @@ impl FactMetrics {
         self.ages.observe(age.as_secs_f64());
     }
 
-    pub(super) fn raised(&self) {
-        self.raises.inc();
+    pub(super) fn invalidated(&self) {
+        self.invalidations.inc();
     }
 
-    pub(super) fn untold(&self) {
-        self.raises_untold.inc();
+    pub(super) fn not_propagated(&self) {
+        self.invalidations_not_propagated.inc();
     }
 
-    pub(super) fn heard(&self) {
-        self.raises_heard.inc();
+    pub(super) fn received(&self) {
+        self.invalidations_received.inc();
     }
 
     pub(super) fn notified(&self) {
@@ -186,13 +184,13 @@ impl FactMetrics {
         self.listening.set(is_listening.into());
     }
 
-    /// What is told of each table now.
-    pub(super) fn told(&self, all: &[Told]) {
-        self.told.reset();
-        for told in all {
-            self.told
-                .with_label_values(&[&told.table, &told.kind])
-                .set(told.missing.is_none().into());
+    /// Replaces the coverage of all tables.
+    pub(super) fn coverage(&self, all: &[Told]) {
+        self.covered.reset();
+        for table in all {
+            self.covered
+                .with_label_values(&[&table.table, &table.kind])
+                .set(table.missing.is_none().into());
         }
     }
 

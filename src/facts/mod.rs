@@ -1,12 +1,15 @@
-//! Authorization facts: who is active, who is in which team, whose a thing is, and what it was made from.
+//! Authorization facts: which callers are active, their teams, the owner of a resource, and its
+//! parents.
 //!
-//! Decides:  which facts a request needs, and in how many round trips they come: none if they are remembered, and one for what a thing
-//!           lies in besides one for the thing.
-//! Trusts:   the operator's queries. Never what a request or a token says about a thing.
-//! Not here: what facts allow (`auth::ownership`, `auth::lineage`); where they are kept (`shelf`) and come from (`source`).
+//! Decides:  which facts a request needs, and how many round trips they take: none from the cache,
+//!           one for a resource, one more for the resource that contains it.
+//! Trusts:   the operator's queries. Never what a request or a token says about a resource.
+//! Not here: what facts allow (`auth::ownership`, `auth::lineage`); caching ([`cache`]) and loading
+//!           ([`source`]) them.
 //!
-//! What is kept are facts, never verdicts: a request is judged again on every hit. A thing that is not there and a thing that is not the
-//! caller's take the same lookups, so that the time of an answer does not tell them apart.
+//! Facts are cached, decisions are not: every request is authorized again. A resource that does not
+//! exist and one that is not the caller's take the same lookups, so that response times do not tell
+//! them apart.
 
 mod cache;
 pub mod fact;
@@ -16,6 +19,7 @@ pub mod metrics;
 pub mod notify;
 pub mod schema;
 mod source;
+mod sources;
 pub mod trigger_coverage;
 mod versions;
 
@@ -27,40 +31,41 @@ pub use self::fact::{Fact, Lineage, Row};
 pub use self::invalidation::Touched;
 pub use self::metrics::FactMetrics;
 
-use self::cache::{Age, Entry, Lost, Wanted};
+use self::cache::{CachedFact, LookupError, MaxAge, Wanted};
 use self::learned::Binding;
 pub use self::learned::Unbound;
-use self::source::{Source, Sources};
+use self::source::Source;
+use self::sources::Sources;
 use crate::denial::{Denial, Reason};
 use crate::policy::Config;
 use crate::policy::outage::{self, AccessClass};
 use crate::policy::relations::Level;
 use crate::policy::resources::DemandOf;
 
-/// Facts by the queries of one configuration.
+/// Looks up facts with the queries of one configuration.
 #[derive(Debug)]
 pub struct Facts {
     shelf: Arc<Shelf>,
     sources: Sources,
-    /// The names of kinds, by index.
+    /// The names of resource types, by index.
     kinds: Vec<Arc<str>>,
 }
 
-/// A thing that a request names.
+/// A resource that a request names.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Named {
-    /// What kind of thing.
+    /// Its type, or the caller.
     pub of: DemandOf,
     /// Its id.
     pub id: String,
-    /// The id of what it must lie in.
+    /// The id of the resource that must contain it.
     pub within: Option<String>,
-    /// What is done to it.
+    /// The action on it.
     pub action: String,
 }
 
 impl std::fmt::Debug for Named {
-    /// An id may be a value of the query.
+    /// Omits the ids, which may come from the query string.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Named")
             .field("of", &self.of)
@@ -69,48 +74,49 @@ impl std::fmt::Debug for Named {
     }
 }
 
-/// What is known for one request.
+/// The facts for one request.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// Whether the caller may do anything; `None` if there is no caller, or nobody says.
+    /// Whether the caller is active; `None` without a caller, or if the configuration has no such
+    /// query.
     pub is_active: Option<bool>,
-    memberships: Option<Arc<Entry>>,
-    /// The things of the request, in order.
+    memberships: Option<Arc<CachedFact>>,
+    /// The resources of the request, in order.
     pub things: Vec<Thing>,
-    /// Whether some of it is older than it should be, because it could not be looked up.
+    /// Whether some facts are past their lifetime, because they could not be looked up.
     pub is_old: bool,
-    /// How many round trips it took.
+    /// How many round trips the lookups took.
     pub trips: u8,
 }
 
-/// What is known of one thing.
+/// The facts about one resource.
 #[derive(Clone, Debug)]
 pub struct Thing {
-    /// What the request says.
+    /// How the request names it.
     pub named: Named,
-    found: Found,
+    facts: ResourceFacts,
 }
 
 #[derive(Clone, Debug)]
-enum Found {
+enum ResourceFacts {
     Caller,
     Row {
-        row: Arc<Entry>,
-        within: Option<Arc<Entry>>,
+        row: Arc<CachedFact>,
+        within: Option<Arc<CachedFact>>,
     },
     Learned(Option<Binding>),
 }
 
-/// What a thing is, for judging.
+/// What is known about a resource, for authorization.
 #[derive(Clone, Copy, Debug)]
 pub enum Seen<'a> {
-    /// It is the caller of that id.
+    /// It is the caller.
     Caller,
-    /// It is not there.
+    /// It does not exist.
     Absent,
-    /// Its row, and that of what it lies in, if that is there.
+    /// Its row, and the row of the resource that contains it, if that exists.
     Row(&'a Row, Option<&'a Row>),
-    /// An answer told whose it is.
+    /// Its owner, learned from an upstream response.
     Learned(&'a Binding),
 }
 
@@ -125,13 +131,13 @@ impl Known {
 }
 
 impl Thing {
-    /// What it is.
+    /// What is known about it.
     pub fn seen(&self) -> Seen<'_> {
-        match &self.found {
-            Found::Caller => Seen::Caller,
-            Found::Learned(None) => Seen::Absent,
-            Found::Learned(Some(binding)) => Seen::Learned(binding),
-            Found::Row { row, within } => match row_of(row) {
+        match &self.facts {
+            ResourceFacts::Caller => Seen::Caller,
+            ResourceFacts::Learned(None) => Seen::Absent,
+            ResourceFacts::Learned(Some(binding)) => Seen::Learned(binding),
+            ResourceFacts::Row { row, within } => match row_of(row) {
                 None => Seen::Absent,
                 Some(row) => Seen::Row(row, within.as_deref().and_then(row_of)),
             },
@@ -139,30 +145,39 @@ impl Thing {
     }
 }
 
-fn row_of(entry: &Entry) -> Option<&Row> {
+fn row_of(entry: &CachedFact) -> Option<&Row> {
     match &entry.fact {
         Fact::Row(row) => row.as_ref(),
         Fact::Caller(_) | Fact::Memberships(_) => None,
     }
 }
 
-/// Who asks, and how.
+/// What to look up first, and where each result belongs.
+struct LookupPlan {
+    wanted: Vec<Wanted>,
+    /// Indexes into `wanted`.
+    caller: Option<usize>,
+    memberships: Option<usize>,
+    rows: Vec<Option<usize>>,
+}
+
+/// The caller and the limits of a lookup.
 #[derive(Clone, Copy, Debug)]
 pub struct Asking<'a> {
     /// The caller's issuer and subject, if there is a caller.
     pub caller: Option<(&'a str, &'a str)>,
-    /// What the request wants.
+    /// The access class of the request.
     pub class: AccessClass,
-    /// Until when there must be a verdict.
+    /// When the request must be decided.
     pub deadline: Instant,
 }
 
 impl Facts {
-    /// Facts by this configuration, on the shelf of this process.
+    /// Looks up facts by this configuration, through the cache of this process.
     pub fn new(config: &Config, shelf: Arc<Shelf>) -> Self {
         Self {
             shelf,
-            sources: Source::all(config, &config.static_facts),
+            sources: Sources::of(config),
             kinds: config
                 .resources
                 .iter()
@@ -171,27 +186,78 @@ impl Facts {
         }
     }
 
-    /// The name of a kind.
+    /// The name of the resource type with this index.
     pub fn kind(&self, index: usize) -> &str {
         self.kinds.get(index).map_or("", |name| name)
     }
 
-    /// Whether anything must be known to judge a request that names these things.
+    /// Whether authorizing a request that names these resources needs any facts.
     pub fn are_needed(&self, has_caller: bool, named: &[Named]) -> bool {
         !named.is_empty() || has_caller && self.know_callers()
     }
 
-    /// Whether every caller is looked up.
+    /// Whether the configuration looks up every caller.
     pub fn know_callers(&self) -> bool {
         self.sources.callers.is_some()
     }
 
-    /// All that is needed to judge a request that names these things.
+    /// All facts that authorizing a request with these resources needs.
     ///
     /// # Errors
     ///
-    /// Some of it could not be found out in time, and the failure matrix allows nothing else.
+    /// Some fact could not be looked up in time, and the failure matrix refuses requests without
+    /// it.
     pub async fn gather(&self, asking: Asking<'_>, named: Vec<Named>) -> Result<Known, Denial> {
+        let plan = self.plan(asking, &named);
+        let needs_any = !plan.wanted.is_empty() || !named.is_empty();
+        let mut known = Known::default();
+        let found = match self.find(&plan.wanted, asking, &mut known).await {
+            Ok(found) => found,
+            // The failure matrix allows signing in and out without facts.
+            Err(denial)
+                if named.is_empty()
+                    && denial.reason == Reason::FactsUnavailable
+                    && outage::State::FactsAway.answer(asking.class) == outage::Answer::Allow =>
+            {
+                return Ok(known);
+            }
+            Err(denial) => return Err(denial),
+        };
+        let get = |index: Option<usize>| found.get(index?).cloned();
+        let rows: Vec<Option<Arc<CachedFact>>> = plan.rows.iter().copied().map(get).collect();
+        known.memberships = get(plan.memberships);
+        known.is_active = get(plan.caller).map(|entry| match &entry.fact {
+            Fact::Caller(active) => *active,
+            Fact::Memberships(_) | Fact::Row(_) => false,
+        });
+        let outer: Vec<Option<Wanted>> = named
+            .iter()
+            .zip(&rows)
+            .map(|(named, row)| self.outer(named, row.as_deref()?))
+            .collect();
+        let wanted: Vec<Wanted> = outer.iter().flatten().cloned().collect();
+        let mut within = self.find(&wanted, asking, &mut known).await?.into_iter();
+        for ((named, row), outer) in named.into_iter().zip(rows).zip(outer) {
+            let within = outer.and_then(|_| within.next());
+            let facts = match (named.of, row) {
+                (DemandOf::Caller, _) => ResourceFacts::Caller,
+                (DemandOf::Kind(_), Some(row)) => ResourceFacts::Row { row, within },
+                (DemandOf::Kind(index), None) => {
+                    let (binding, asked_store) = self.learned(index, &named.id, asking).await?;
+                    known.trips = known.trips.saturating_add(u8::from(asked_store));
+                    ResourceFacts::Learned(binding)
+                }
+            };
+            known.things.push(Thing { named, facts });
+        }
+        if needs_any {
+            self.shelf.metrics().trips(known.trips);
+        }
+        Ok(known)
+    }
+
+    /// The facts of the first lookup: the caller's, and the rows of the resources.
+    fn plan(&self, asking: Asking<'_>, named: &[Named]) -> LookupPlan {
         let subject = asking.caller.map(|(_, subject)| subject);
         let has_rows = named.iter().any(|named| self.source(named).is_some());
         let mut wanted = Vec::with_capacity(named.len() + 2);
@@ -204,117 +270,75 @@ impl Facts {
             Some(wanted.len() - 1)
         };
         let caller = subject.and_then(|subject| want(self.sources.callers.as_ref(), subject));
-        // Whether a thing is shared is not known yet; asking for it later would cost a round trip, and tell that it is.
+        // Whether a resource is shared is not known yet. Looking up memberships only then would
+        // cost a round trip, and its time would tell that the resource is shared.
         let memberships = subject
             .filter(|_| has_rows)
             .and_then(|subject| want(self.sources.memberships.as_ref(), subject));
-        let rows: Vec<Option<usize>> = named
+        let rows = named
             .iter()
             .map(|named| want(self.source(named), &named.id))
             .collect();
-        let needs_any = !wanted.is_empty() || !named.is_empty();
-        let mut known = Known::default();
-        let found = match self.find(wanted, asking, &mut known).await {
-            Ok(found) => found,
-            // What the matrix allows without facts: to sign in, or out.
-            Err(denial)
-                if named.is_empty()
-                    && denial.reason == Reason::FactsUnavailable
-                    && outage::State::FactsAway.answer(asking.class) == outage::Answer::Allow =>
-            {
-                return Ok(known);
-            }
-            Err(denial) => return Err(denial),
+        LookupPlan {
+            wanted,
+            caller,
+            memberships,
+            rows,
+        }
+    }
+
+    /// The fact about the resource that contains this one.
+    fn outer(&self, named: &Named, row: &CachedFact) -> Option<Wanted> {
+        let outer = self.source(named)?.within.as_ref()?;
+        let (source, id) = match row_of(row) {
+            // So that an absent resource takes as many lookups as a present one.
+            None => (&outer.stand_in, named.id.clone()),
+            Some(row) => (&outer.real, row.within.clone()?),
         };
-        let mut found: Vec<Option<Arc<Entry>>> = found.into_iter().map(Some).collect();
-        let outer = named
-            .iter()
-            .zip(&rows)
-            .map(|(named, row)| {
-                let outer = self.source(named)?.within.as_ref()?;
-                let entry = found.get((*row)?)?.as_ref()?;
-                let (source, id) = match row_of(entry) {
-                    // So that what is absent takes as many lookups.
-                    None => (&outer.stand_in, named.id.clone()),
-                    Some(row) => (&outer.real, row.within.clone()?),
-                };
-                let source = source.clone();
-                Some(Wanted { source, id })
-            })
-            .collect::<Vec<_>>();
-        let within = self
-            .find(
-                outer.iter().flatten().cloned().collect(),
-                asking,
-                &mut known,
-            )
-            .await?;
-        let mut within = within.into_iter();
-        let mut take = |index: usize| found.get_mut(index).and_then(Option::take);
-        known.memberships = memberships.and_then(&mut take);
-        known.is_active = caller.and_then(&mut take).map(|entry| match &entry.fact {
-            Fact::Caller(active) => *active,
-            Fact::Memberships(_) | Fact::Row(_) => false,
-        });
-        for ((named, row), outer) in named.into_iter().zip(rows).zip(outer) {
-            let within = outer.and_then(|_| within.next());
-            let found = match (named.of, row.and_then(&mut take)) {
-                (DemandOf::Caller, _) => Found::Caller,
-                (DemandOf::Kind(_), Some(row)) => Found::Row { row, within },
-                (DemandOf::Kind(kind), None) => {
-                    let binding = self.learned(kind, &named.id, asking).await?;
-                    known.trips = known.trips.saturating_add(u8::from(binding.1));
-                    Found::Learned(binding.0)
-                }
-            };
-            known.things.push(Thing { named, found });
-        }
-        if needs_any {
-            self.shelf.metrics().trips(known.trips);
-        }
-        Ok(known)
+        let source = source.clone();
+        Some(Wanted { source, id })
     }
 
     fn source(&self, named: &Named) -> Option<&Arc<Source>> {
         match named.of {
             DemandOf::Caller => None,
-            DemandOf::Kind(kind) => self.sources.things.get(kind)?.as_ref(),
+            DemandOf::Kind(index) => self.sources.rows.get(index)?.as_ref(),
         }
     }
 
-    /// Facts that are young enough, or what the failure matrix says.
+    /// Facts that are young enough, or else what the failure matrix allows.
     async fn find(
         &self,
-        wanted: Vec<Wanted>,
+        wanted: &[Wanted],
         asking: Asking<'_>,
         known: &mut Known,
-    ) -> Result<Vec<Arc<Entry>>, Denial> {
+    ) -> Result<Vec<Arc<CachedFact>>, Denial> {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let age = Age::of(asking.class);
-        let lost = match self.shelf.fetch(&wanted, age, asking.deadline).await {
+        let age = MaxAge::of(asking.class);
+        let error = match self.shelf.get(wanted, age, asking.deadline).await {
             Ok((entries, trips)) => {
                 known.trips = known.trips.saturating_add(trips);
                 return Ok(entries);
             }
-            Err(lost) => lost,
+            Err(error) => error,
         };
-        let old = match outage::State::FactsAway.answer(asking.class) {
-            outage::Answer::Degrade => self.shelf.old(&wanted),
+        let stale = match outage::State::FactsAway.answer(asking.class) {
+            outage::Answer::Degrade => self.shelf.stale(wanted),
             outage::Answer::Allow | outage::Answer::Refuse(_) => None,
         };
-        match (old, lost) {
+        match (stale, error) {
             (Some(entries), _) => {
                 known.is_old = true;
                 Ok(entries)
             }
-            (None, Lost::Late) => Err(Reason::BudgetSpent.because(Lost::Late.as_str())),
-            (None, lost) => Err(Reason::FactsUnavailable.because(lost.as_str())),
+            (None, LookupError::Late) => Err(Reason::BudgetSpent.because(error.as_str())),
+            (None, _) => Err(Reason::FactsUnavailable.because(error.as_str())),
         }
     }
 
-    /// What a write to these things makes worthless, by the names that replicas share.
+    /// The facts that a write to these resources may change, by the names that replicas share.
     pub fn touched(&self, known: &Known, caller: Option<&str>) -> Vec<(Arc<str>, String)> {
         let mut touched = Vec::new();
         for thing in &known.things {
@@ -339,7 +363,7 @@ impl Facts {
         touched
     }
 
-    /// The shelf.
+    /// The cache that all workers share.
     pub fn shelf(&self) -> &Arc<Shelf> {
         &self.shelf
     }

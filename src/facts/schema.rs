@@ -12,16 +12,16 @@ use crate::policy::resources::{ParamType, Query, RowSource};
 /// How long all descriptions may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// What a column must be.
+/// A column that a query may or must return.
 #[derive(Clone, Copy, Debug)]
 struct Column {
     name: &'static str,
     is_required: bool,
-    holds: Holds,
+    content: Content,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Holds {
+enum Content {
     Boolean,
     /// An id or a subject of this type.
     Id(ParamType),
@@ -31,18 +31,17 @@ enum Holds {
     Json,
 }
 
-impl Holds {
-    fn fits(self, kind: &str) -> bool {
-        let is_text = matches!(kind, "text" | "varchar" | "bpchar" | "name");
+impl Content {
+    fn accepts(self, type_name: &str) -> bool {
+        let is_text = matches!(type_name, "text" | "varchar" | "bpchar" | "name");
         match self {
-            Self::Boolean => kind == "bool",
-            Self::Id(ParamType::Uuid) => kind == "uuid",
+            Self::Boolean => type_name == "bool",
+            Self::Id(ParamType::Uuid) => type_name == "uuid",
             Self::Id(ParamType::Text) => is_text,
-            Self::Id(ParamType::Integer) => matches!(kind, "int2" | "int4" | "int8"),
-            // A type of the operator's own is an enumeration, or cannot be read as a word; then
-            // rows tell.
-            Self::Word => is_text || !BUILT_IN.contains(&kind),
-            Self::Json => matches!(kind, "json" | "jsonb"),
+            Self::Id(ParamType::Integer) => matches!(type_name, "int2" | "int4" | "int8"),
+            // A user-defined type may be an enumeration. If it is not, its rows are invalid.
+            Self::Word => is_text || !BUILT_IN.contains(&type_name),
+            Self::Json => matches!(type_name, "json" | "jsonb"),
         }
     }
 
@@ -56,7 +55,7 @@ impl Holds {
     }
 }
 
-/// Types that are surely no word.
+/// Built-in types that are not text.
 const BUILT_IN: [&str; 16] = [
     "bool",
     "uuid",
@@ -76,14 +75,14 @@ const BUILT_IN: [&str; 16] = [
     "_uuid",
 ];
 
-/// What is known of the queries of the configuration in force.
+/// Whether the queries of the configuration in force fit the database.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Queries {
-    /// The database could not be asked since the start.
+    /// The database could not be asked yet.
     Unasked,
-    /// It understands them, or there are none.
+    /// The queries fit, or there are none.
     Fit,
-    /// It does not: what needs their facts is refused.
+    /// Some query does not fit; requests that need its facts are refused.
     Unfit,
 }
 
@@ -109,55 +108,18 @@ pub struct Difference {
 ///
 /// The database cannot be asked.
 pub async fn check(config: &Config, database: &Database) -> Result<Vec<Difference>, DatabaseError> {
-    let subject = config.facts.subject;
-    let column = |name, is_required, holds| Column {
-        name,
-        is_required,
-        holds,
-    };
-    let mut asked: Vec<(&Query, ParamType, Vec<Column>)> = Vec::new();
-    if let Some(query) = &config.facts.caller {
-        asked.push((query, subject, vec![column("active", true, Holds::Boolean)]));
-    }
-    if let Some(query) = &config.facts.memberships {
-        asked.push((
-            query,
-            subject,
-            vec![
-                // Teams are compared as text, so any type of id will do that writes itself the same
-                // everywhere.
-                column("team", true, Holds::Id(ParamType::Uuid)),
-                column("role", true, Holds::Word),
-            ],
-        ));
-    }
-    for kind in &config.resources {
-        let RowSource::Query(query) = &kind.rows else {
-            continue;
-        };
-        let outer = kind.within.and_then(|index| config.resources.get(index));
-        let mut columns = vec![
-            column("owner", outer.is_none(), Holds::Id(subject)),
-            column("visibility", false, Holds::Word),
-            column("teams", false, Holds::Json),
-        ];
-        columns.extend(outer.map(|outer| column("within", true, Holds::Id(outer.id))));
-        if kind.has_parent {
-            columns.push(column("parent", true, Holds::Id(kind.id)));
-        }
-        asked.push((query, kind.id, columns));
-    }
-    if asked.is_empty() {
+    let queries = expectations(config);
+    if queries.is_empty() {
         return Ok(Vec::new());
     }
-    let statements = asked
+    let statements = queries
         .iter()
         .map(|(query, id, _)| (Arc::from(query.sql.shown()), *id))
         .collect();
     let described = database
         .describe(statements, clock::now() + DEADLINE)
         .await?;
-    let differences = asked
+    let differences = queries
         .iter()
         .zip(described)
         .flat_map(|((query, _, columns), described)| {
@@ -176,37 +138,82 @@ pub async fn check(config: &Config, database: &Database) -> Result<Vec<Differenc
     Ok(differences.collect())
 }
 
+/// Every query, with the type of its parameter and the columns it may return.
+fn expectations(config: &Config) -> Vec<(&Query, ParamType, Vec<Column>)> {
+    let subject = config.facts.subject;
+    let column = |name, is_required, content| Column {
+        name,
+        is_required,
+        content,
+    };
+    let mut queries: Vec<(&Query, ParamType, Vec<Column>)> = Vec::new();
+    if let Some(query) = &config.facts.caller {
+        queries.push((
+            query,
+            subject,
+            vec![column("active", true, Content::Boolean)],
+        ));
+    }
+    if let Some(query) = &config.facts.memberships {
+        let columns = vec![
+            // Teams are compared as text, so any type of id is accepted whose text form is unique.
+            column("team", true, Content::Id(ParamType::Uuid)),
+            column("role", true, Content::Word),
+        ];
+        queries.push((query, subject, columns));
+    }
+    for resource in &config.resources {
+        let RowSource::Query(query) = &resource.rows else {
+            continue;
+        };
+        let outer = resource
+            .within
+            .and_then(|index| config.resources.get(index));
+        let mut columns = vec![
+            column("owner", outer.is_none(), Content::Id(subject)),
+            column("visibility", false, Content::Word),
+            column("teams", false, Content::Json),
+        ];
+        columns.extend(outer.map(|outer| column("within", true, Content::Id(outer.id))));
+        if resource.has_parent {
+            columns.push(column("parent", true, Content::Id(resource.id)));
+        }
+        queries.push((query, resource.id, columns));
+    }
+    queries
+}
+
 fn differences(description: &Description, columns: &[Column]) -> Vec<(String, Option<String>)> {
-    let mut told = Vec::new();
+    let mut differences = Vec::new();
     for column in columns {
         let found: Vec<&str> = description
             .columns
             .iter()
             .filter(|(name, _)| name == column.name)
-            .map(|(_, kind)| kind.as_str())
+            .map(|(_, type_name)| type_name.as_str())
             .collect();
         match found[..] {
-            [] if column.is_required => told.push((
-                format!("gives no column `{}`", column.name),
+            [] if column.is_required => differences.push((
+                format!("returns no column `{}`", column.name),
                 Some(format!("select it: `… as {}`", column.name)),
             )),
             [] => {}
-            [kind] if column.holds.fits(kind) => {}
-            [kind] => told.push((
-                format!("gives `{}` as {kind}", column.name),
-                Some(format!("let it be {}", column.holds.as_str())),
+            [type_name] if column.content.accepts(type_name) => {}
+            [type_name] => differences.push((
+                format!("returns `{}` as {type_name}", column.name),
+                Some(format!("return {}", column.content.as_str())),
             )),
-            _ => told.push((format!("gives `{}` more than once", column.name), None)),
+            _ => differences.push((format!("returns `{}` more than once", column.name), None)),
         }
     }
     for (name, _) in &description.columns {
         if !columns.iter().any(|column| column.name == name) {
             let known: Vec<&str> = columns.iter().map(|column| column.name).collect();
-            told.push((
-                format!("gives a column `{name}`, which nothing reads here"),
+            differences.push((
+                format!("returns a column `{name}`, which is not used here"),
                 Some(format!("the columns are {}", known.join(", "))),
             ));
         }
     }
-    told
+    differences
 }

@@ -1,23 +1,22 @@
-//! Which facts are still worth something: a number that rises, and where each was last raised.
+//! Versions: which cached facts an invalidation has made stale.
 //!
-//! Decides: whether what was loaded at some moment was overtaken since. Trusts: nothing. Not here: what raises (`shelf`).
-//!
-//! Facts share places by a hash of what they are about, so memory is bounded and raising needs no lookup. Two facts in one place cost a
-//! load too many, never one too few.
+//! A counter rises with every invalidation, and each slot keeps the value of its last one. Facts
+//! share slots by a hash of what they are about, so memory is bounded and an invalidation needs no
+//! lookup. Two facts in one slot cost an unnecessary load, never a stale answer.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-/// How many places; a power of two. Arbitrary: a mebibyte.
-const PLACES: usize = 1 << 16;
+/// How many slots; a power of two. Arbitrary: a mebibyte.
+const SLOTS: usize = 1 << 16;
 
-/// Where a fact is.
+/// The slot of a fact.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Place(u16);
+pub(super) struct Slot(u16);
 
-impl Place {
-    /// The place of what is about the thing `id` of the kind `name`; the same in every replica.
+impl Slot {
+    /// The slot of the facts called `name` about the resource `id`; the same on every replica.
     pub(super) fn of(name: &str, id: &str) -> Self {
         let digest = digest(&SHA256, format!("{name}\0{id}").as_bytes());
         Self(
@@ -37,22 +36,22 @@ impl Place {
     }
 }
 
-/// A moment between raises.
+/// A value of the counter.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct Moment(u64);
+pub(super) struct Stamp(u64);
 
-/// All places.
+/// All slots.
 pub(super) struct Versions {
     newest: AtomicU64,
-    /// Everything before this is worth nothing.
+    /// Every fact from before this is stale.
     floor: AtomicU64,
-    /// When that was last raised, in Unix milliseconds.
+    /// When the floor last rose, in Unix milliseconds.
     floor_when: AtomicI64,
-    places: Vec<Raised>,
+    slots: Vec<LastInvalidation>,
 }
 
 #[derive(Default)]
-struct Raised {
+struct LastInvalidation {
     at: AtomicU64,
     /// In Unix milliseconds.
     when: AtomicI64,
@@ -64,48 +63,51 @@ impl Versions {
             newest: AtomicU64::new(1),
             floor: AtomicU64::new(0),
             floor_when: AtomicI64::new(0),
-            places: (0..PLACES).map(|_| Raised::default()).collect(),
+            slots: (0..SLOTS).map(|_| LastInvalidation::default()).collect(),
         }
     }
 
-    /// Now. To be asked before a load begins.
-    pub(super) fn now(&self) -> Moment {
-        Moment(self.newest.load(Ordering::SeqCst))
+    /// The current stamp. Must be taken before a load begins.
+    pub(super) fn now(&self) -> Stamp {
+        Stamp(self.newest.load(Ordering::SeqCst))
     }
 
-    /// What was loaded before is worth nothing any more. `when` is in Unix milliseconds.
-    pub(super) fn raise(&self, place: Place, when: i64) {
-        let Some(raised) = self.places.get(usize::from(place.0)) else {
+    /// Makes facts that were loaded before stale. `when` is in Unix milliseconds.
+    pub(super) fn invalidate(&self, slot: Slot, when: i64) {
+        let Some(last) = self.slots.get(usize::from(slot.0)) else {
             return;
         };
-        // Before the moment: whoever begins to load after it must not take from the store what is older.
-        raised.when.fetch_max(when, Ordering::SeqCst);
+        // Before the counter: a load that begins after it must not take an older record from the
+        // store.
+        last.when.fetch_max(when, Ordering::SeqCst);
         let at = self.newest.fetch_add(1, Ordering::SeqCst) + 1;
-        raised.at.fetch_max(at, Ordering::SeqCst);
+        last.at.fetch_max(at, Ordering::SeqCst);
     }
 
-    /// Nothing that was loaded here before is worth anything any more, nor what is kept elsewhere from before `when`, in Unix milliseconds.
-    pub(super) fn raise_all(&self, when: i64) {
-        // Before the floor: whoever begins to load above it must not take from the store what is older.
+    /// Makes all facts that were loaded before stale, and all records in the store from before
+    /// `when`, in Unix milliseconds.
+    pub(super) fn invalidate_all(&self, when: i64) {
+        // Before the floor: a load that begins above it must not take an older record from the
+        // store.
         self.floor_when.fetch_max(when, Ordering::SeqCst);
         let at = self.newest.fetch_add(1, Ordering::SeqCst) + 1;
         self.floor.fetch_max(at, Ordering::SeqCst);
     }
 
-    /// Whether what was loaded from that moment on is still worth something.
-    pub(super) fn is_current(&self, place: Place, since: Moment) -> bool {
-        let raised = self
-            .places
-            .get(usize::from(place.0))
-            .map_or(u64::MAX, |raised| raised.at.load(Ordering::SeqCst));
-        raised <= since.0 && self.floor.load(Ordering::SeqCst) <= since.0
+    /// Whether a fact that was loaded from this stamp on is not stale.
+    pub(super) fn is_current(&self, slot: Slot, stamp: Stamp) -> bool {
+        let invalidated = self
+            .slots
+            .get(usize::from(slot.0))
+            .map_or(u64::MAX, |last| last.at.load(Ordering::SeqCst));
+        invalidated <= stamp.0 && self.floor.load(Ordering::SeqCst) <= stamp.0
     }
 
-    /// When it was last raised, in Unix milliseconds; 0 for never.
-    pub(super) fn raised_when(&self, place: Place) -> i64 {
-        self.places
-            .get(usize::from(place.0))
-            .map_or(i64::MAX, |raised| raised.when.load(Ordering::SeqCst))
+    /// When the slot was last invalidated, in Unix milliseconds; 0 for never.
+    pub(super) fn invalidated_when(&self, slot: Slot) -> i64 {
+        self.slots
+            .get(usize::from(slot.0))
+            .map_or(i64::MAX, |last| last.when.load(Ordering::SeqCst))
             .max(self.floor_when.load(Ordering::SeqCst))
     }
 }
@@ -123,30 +125,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_loaded_before_a_raise_is_overtaken_and_what_came_after_is_not() {
+    fn facts_from_before_an_invalidation_are_stale_and_later_ones_are_not() {
         let versions = Versions::new();
-        let (one, other) = (Place(1), Place(2));
+        let (one, other) = (Slot(1), Slot(2));
         let before = versions.now();
         assert!(versions.is_current(one, before));
-        versions.raise(one, 7);
+        versions.invalidate(one, 7);
         assert!(!versions.is_current(one, before));
         assert!(versions.is_current(other, before));
-        assert_eq!(versions.raised_when(one), 7);
+        assert_eq!(versions.invalidated_when(one), 7);
         let after = versions.now();
         assert!(versions.is_current(one, after));
-        versions.raise_all(9);
-        assert_eq!(versions.raised_when(one), 9);
-        assert_eq!(versions.raised_when(other), 9);
+        versions.invalidate_all(9);
+        assert_eq!(versions.invalidated_when(one), 9);
+        assert_eq!(versions.invalidated_when(other), 9);
         assert!(!versions.is_current(one, after));
         assert!(!versions.is_current(other, after));
         assert!(versions.is_current(other, versions.now()));
     }
 
     #[test]
-    fn a_place_is_the_same_everywhere() {
+    fn a_slot_is_the_same_on_every_replica() {
         // Replicas of different versions must agree.
-        assert_eq!(Place::of("project", "x"), Place::of("project", "x"));
-        assert_ne!(Place::of("project", "x"), Place::of("projectx", ""));
-        assert_eq!(Place::of("caller", "a").number(), 35_137);
+        assert_eq!(Slot::of("project", "x"), Slot::of("project", "x"));
+        assert_ne!(Slot::of("project", "x"), Slot::of("projectx", ""));
+        assert_eq!(Slot::of("caller", "a").number(), 35_137);
     }
 }

@@ -77,7 +77,11 @@ async fn notifications_are_believed_only_when_every_table_that_is_read_has_its_t
     let world = World::new();
     let url = world.database.url();
     let gateway = Gateway::with(|config| listening(&world, config, &url)).await;
-    says_why(&gateway, "nothing tells of changes of `public.users`").await;
+    says_why(
+        &gateway,
+        "`public.users`, which `facts.caller` reads, has no trigger that reports changes",
+    )
+    .await;
     listens(&gateway, 0.0).await;
     for (table, kind) in [
         ("public.users", "caller"),
@@ -91,7 +95,7 @@ async fn notifications_are_believed_only_when_every_table_that_is_read_has_its_t
     }
     let (is_good, told) = check(&gateway);
     assert!(is_good, "it runs all the same, with shorter ages: {told}");
-    let expected = "nothing tells of changes of `public.projects`, which `resources.project.query` reads: it has no trigger for the kind `project`";
+    let expected = "`public.projects`, which `resources.project.query` reads, has no trigger that reports changes for `project`";
     assert!(told.contains(expected), "{told}");
     // Somebody puts them in. A new connection is proven at once, however long there was none.
     world.sql(TRIGGERS);
@@ -107,63 +111,63 @@ async fn notifications_are_believed_only_when_every_table_that_is_read_has_its_t
     for (change, part, undo) in [
         (
             "drop trigger foregate_tell on project_teams",
-            "changes of `public.project_teams`",
+            "`public.project_teams`, which `resources.project.query` reads, has no trigger that reports changes",
             TRIGGERS,
         ),
         (
             "alter table users disable trigger foregate_tell",
-            "`public.users`",
+            "`public.users`, which",
             "alter table users enable trigger foregate_tell",
         ),
         (
             "create or replace trigger foregate_tell after insert or update on team_members for each row execute function foregate_tell('memberships', 'user_id')",
-            "of DELETE",
+            "on DELETE",
             TRIGGERS,
         ),
         (
             "create or replace trigger foregate_tell after insert or delete or update of user_id on projects for each row execute function foregate_tell('project', 'id')",
-            "of an UPDATE of visibility",
+            "on UPDATE of visibility",
             TRIGGERS,
         ),
         (
             "create or replace trigger foregate_tell after insert or delete or update on projects for each row execute function foregate_tell('projects', 'id')",
-            "for the kind `project`",
+            "has no trigger that reports changes for `project`",
             TRIGGERS,
         ),
         (
             "drop trigger foregate_tell_everything on generations",
-            "of TRUNCATE",
+            "on TRUNCATE",
             TRIGGERS,
         ),
         (
             "drop trigger foregate_tell_children on generations",
-            "what was made from a changed row",
+            "the children of a changed row",
             TRIGGERS,
         ),
         (
             "create or replace trigger foregate_tell_children after update of parent_generation_id on generations for each row execute function foregate_tell_children('generation')",
-            "what was made from a changed row",
+            "the children of a changed row",
             TRIGGERS,
         ),
         (
             "create or replace trigger foregate_tell after insert or delete or update on project_teams for each row when (pg_trigger_depth() = 0) execute function foregate_tell('project', 'project_id')",
-            "changes of `public.project_teams`",
+            "`public.project_teams`, which `resources.project.query` reads, has no trigger that reports changes",
             TRIGGERS,
         ),
         (
             "drop trigger foregate_tell on teams",
-            "rows of `public.teams`, which `facts.memberships` reads, are found through others",
+            "`public.teams`, which `facts.memberships` reads, is searched through other tables",
             TRIGGERS,
         ),
         (
             "create or replace trigger foregate_tell after insert or delete or update on team_members for each row execute function foregate_tell('memberships', 'invited_by')",
-            "are found by user_id",
+            "is searched by user_id",
             TRIGGERS,
         ),
         (
             "alter table team_members drop constraint team_members_pkey, add primary key (team_id, user_id);
             create or replace trigger foregate_tell after insert or delete or update of role, is_active on team_members for each row execute function foregate_tell('memberships', 'user_id')",
-            "of an UPDATE of id, team_id, user_id",
+            "on UPDATE of id, team_id, user_id",
             TRIGGERS,
         ),
     ] {
@@ -205,7 +209,7 @@ async fn what_a_query_reads_is_found_behind_views_and_functions_and_after_a_relo
     for (query, part) in [
         (
             "select user_id as owner from parted where id = $1",
-            "the plan of `resources.project.query` does not show all that is read",
+            "the plan of `resources.project.query` does not show everything that is read",
         ),
         (
             "select user_id as owner, visibility from shown where id = $1",
@@ -213,7 +217,7 @@ async fn what_a_query_reads_is_found_behind_views_and_functions_and_after_a_relo
         ),
         (
             "select $1::uuid as owner",
-            "the plan of `resources.project.query` does not show all that is read",
+            "the plan of `resources.project.query` does not show everything that is read",
         ),
         (
             "select user_id as owner, hidden(id) as visibility from projects where id = $1",
@@ -257,7 +261,7 @@ async fn facts_of_a_query_that_uses_a_clock_keep_the_short_lifetime() {
         .config_value("routes")
         .replace(", within: path.project_id", "");
     let (is_good, told) = check(&gateway);
-    assert!(is_good && !told.contains("short lifetime"), "{told}");
+    assert!(is_good && !told.contains("short cache lifetime"), "{told}");
     for (query, part) in [
         (
             "from projects where id = $1 and lent_until > now()",
@@ -368,7 +372,7 @@ async fn a_connection_that_does_not_answer_is_found_out_before_anything_is_prove
     let world = World::new();
     let url = world.database.url();
     let gateway = Gateway::with(|config| listening(&world, config, &url)).await;
-    says_why(&gateway, "nothing tells of changes").await;
+    says_why(&gateway, "has no trigger that reports changes").await;
     // Its server stands still: what is notified does not come, and nobody says that it will not.
     let listener = world
         .database
@@ -386,7 +390,7 @@ async fn a_proof_that_waits_for_a_locked_table_is_over_in_time_and_leaves_no_con
     let world = World::new();
     let url = world.database.url();
     let gateway = Gateway::with(|config| listening(&world, config, &url)).await;
-    says_why(&gateway, "nothing tells of changes").await;
+    says_why(&gateway, "has no trigger that reports changes").await;
     let waiting = |count: &str| {
         let sql = "select count(*) from pg_stat_activity where application_name = 'foregate' and wait_event_type = 'Lock'";
         world.database.value(sql) == count

@@ -593,11 +593,11 @@ async fn a_query_that_does_not_fit_the_database_keeps_the_gateway_from_starting(
         ),
         (
             "select user_id::text as owner from projects where id = $1",
-            "gives `owner` as text",
+            "returns `owner` as text",
         ),
         (
             "select user_id as owner, tags as teams from projects where id = $1",
-            "gives `teams` as",
+            "returns `teams` as",
         ),
         (
             "select user_id as owner from project where id = $1",

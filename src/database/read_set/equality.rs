@@ -1,17 +1,16 @@
-//! Which columns of a table are what a statement is given, wherever it is read.
+//! Equality conditions of a plan: which columns of the rows that a scan returns equal the
+//! statement's parameter.
 //!
-//! Decides:  that a column of the rows that are read is `$1`, or is another column that is.
-//! Trusts:   the conditions of a plan, as `explain (verbose)` writes them. Not here: plans (`reading`).
-//!
-//! Only what stands alone or is joined by AND counts, and only on the table itself: what is not understood is not given.
+//! Only conditions that stand alone or are joined by AND count, and only on the scanned table
+//! itself. A condition that is not understood binds no column.
 
 use std::collections::BTreeSet;
 
-/// What a statement is given, in conditions.
-pub(super) const GIVEN: &str = "$1";
+/// The parameter of a statement, as conditions write it.
+pub(super) const PARAMETER: &str = "$1";
 
-/// Types that a value may be cast to and still be the same id.
-const SAME: [&str; 6] = [
+/// Types to which an id may be cast and stay the same id.
+const ID_TYPES: [&str; 6] = [
     "uuid",
     "text",
     "integer",
@@ -20,20 +19,20 @@ const SAME: [&str; 6] = [
     "bpchar",
 ];
 
-/// One place in a plan where a table is read.
+/// One scan of a table in a plan.
 #[derive(Clone, Debug)]
 pub(super) struct Scan {
-    /// With its schema.
+    /// Name with its schema.
     pub(super) table: String,
     alias: String,
-    /// Each of its columns that is equal to something.
-    equal: Vec<(String, Equal)>,
+    /// Columns that equal something.
+    equalities: Vec<(String, Operand)>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Equal {
-    Given,
-    /// Of another table, by its alias, which no other place in the plan has.
+enum Operand {
+    Parameter,
+    /// A column of another scan, by its alias, which is unique in the plan.
     Column(String, String),
 }
 
@@ -43,7 +42,7 @@ impl Scan {
         alias: &str,
         conditions: impl Iterator<Item = &'a str>,
     ) -> Self {
-        let mut equal = Vec::new();
+        let mut equalities = Vec::new();
         for condition in conditions.flat_map(|text| parts(bare(text), " AND ")) {
             let [left, right] = parts(bare(condition), " = ")[..] else {
                 continue;
@@ -52,50 +51,50 @@ impl Scan {
                 let Some((_, column)) = column(own).filter(|(of, _)| of == alias) else {
                     continue;
                 };
-                if bare(other) == GIVEN {
-                    equal.push((column, Equal::Given));
+                if bare(other) == PARAMETER {
+                    equalities.push((column, Operand::Parameter));
                 } else if let Some((of, other)) = self::column(other) {
-                    equal.push((column, Equal::Column(of, other)));
+                    equalities.push((column, Operand::Column(of, other)));
                 }
             }
         }
         Self {
             table: table.to_owned(),
             alias: alias.to_owned(),
-            equal,
+            equalities,
         }
     }
 }
 
-/// For each of them the columns that are `$1`.
-pub(super) fn given(scans: &[Scan]) -> Vec<BTreeSet<String>> {
-    let mut given: Vec<BTreeSet<String>> = vec![BTreeSet::new(); scans.len()];
+/// For each scan, the columns that equal the parameter, directly or through other columns.
+pub(super) fn bound_columns(scans: &[Scan]) -> Vec<BTreeSet<String>> {
+    let mut bound: Vec<BTreeSet<String>> = vec![BTreeSet::new(); scans.len()];
     loop {
         let known: BTreeSet<(String, String)> = scans
             .iter()
-            .zip(&given)
-            .flat_map(|(scan, given)| {
+            .zip(&bound)
+            .flat_map(|(scan, bound)| {
                 let column = |column: &String| (scan.alias.clone(), column.clone());
-                given.iter().map(column)
+                bound.iter().map(column)
             })
             .collect();
         let mut is_more = false;
-        for (scan, given) in scans.iter().zip(&mut given) {
-            for (column, equal) in &scan.equal {
-                let is_given = match equal {
-                    Equal::Given => true,
-                    Equal::Column(of, other) => known.contains(&(of.clone(), other.clone())),
+        for (scan, bound) in scans.iter().zip(&mut bound) {
+            for (column, operand) in &scan.equalities {
+                let is_bound = match operand {
+                    Operand::Parameter => true,
+                    Operand::Column(of, other) => known.contains(&(of.clone(), other.clone())),
                 };
-                is_more |= is_given && given.insert(column.clone());
+                is_more |= is_bound && bound.insert(column.clone());
             }
         }
         if !is_more {
-            return given;
+            return bound;
         }
     }
 }
 
-/// Without parentheses and casts around all of it.
+/// The text without enclosing parentheses and casts.
 fn bare(text: &str) -> &str {
     let text = text.trim();
     let inner = text
@@ -104,7 +103,7 @@ fn bare(text: &str) -> &str {
         .filter(|inner| is_balanced(inner));
     match (inner, &parts(text, "::")[..]) {
         (Some(inner), _) => bare(inner),
-        (None, [value, kind]) if SAME.contains(kind) => bare(value),
+        (None, [value, kind]) if ID_TYPES.contains(kind) => bare(value),
         (None, _) => text,
     }
 }
@@ -121,7 +120,7 @@ fn is_balanced(text: &str) -> bool {
     })
 }
 
-/// What stands between separators that are in no parentheses.
+/// Splits a text at the separators that are outside parentheses.
 fn parts<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
     let (mut level, mut from, mut all) = (0_usize, 0, Vec::new());
     for (at, mark) in marks(text) {
@@ -144,12 +143,12 @@ fn parts<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
     all
 }
 
-/// A text without what is in quotes.
+/// The text without its quoted parts.
 pub(super) fn unquoted(text: &str) -> String {
     marks(text).map(|(_, mark)| mark).collect()
 }
 
-/// The characters that are in no quotes.
+/// The characters outside quotes.
 fn marks(text: &str) -> impl Iterator<Item = (usize, char)> {
     let mut quote = None;
     text.char_indices().filter(move |(_, mark)| {
@@ -163,7 +162,7 @@ fn marks(text: &str) -> impl Iterator<Item = (usize, char)> {
     })
 }
 
-/// The table and the name of a column.
+/// The table alias and the name of a column.
 fn column(text: &str) -> Option<(String, String)> {
     let name = |text: &str| match text
         .strip_prefix('"')
@@ -185,14 +184,14 @@ fn column(text: &str) -> Option<(String, String)> {
 mod tests {
     use super::*;
 
-    fn found(conditions: &[&str]) -> Vec<String> {
+    fn bound(conditions: &[&str]) -> Vec<String> {
         let scan = Scan::new("public.t", "t", conditions.iter().copied());
-        let all = given(&[scan]);
+        let all = bound_columns(&[scan]);
         all.into_iter().flatten().collect()
     }
 
     #[test]
-    fn only_what_every_row_must_equal_is_given() {
+    fn only_a_condition_that_every_row_must_meet_binds_a_column() {
         for text in [
             "(t.id = $1)",
             "($1 = t.id)",
@@ -201,9 +200,9 @@ mod tests {
             "(t.shown AND (t.id = $1) AND ((t.a = 1) OR (t.b = 2)))",
             "((t.name = ' OR (') AND (t.id = $1))",
         ] {
-            assert_eq!(found(&[text]), ["id"], "{text}");
+            assert_eq!(bound(&[text]), ["id"], "{text}");
         }
-        assert_eq!(found(&["(t.\"Team Id\" = $1)"]), ["Team Id"]);
+        assert_eq!(bound(&["(t.\"Team Id\" = $1)"]), ["Team Id"]);
         for text in [
             "(t.id = $10)",
             "(t.id <> $1)",
@@ -216,12 +215,12 @@ mod tests {
             "(t.id = lower($1))",
             "((t.a = $1) = t.b)",
         ] {
-            assert!(found(&[text]).is_empty(), "{text}");
+            assert!(bound(&[text]).is_empty(), "{text}");
         }
     }
 
     #[test]
-    fn a_column_that_equals_a_given_one_is_given() {
+    fn a_column_that_equals_a_bound_column_is_bound() {
         let scan = |alias, text| Scan::new("public.t", alias, [text].into_iter());
         let scans = [
             scan("a", "(a.id = u.id)"),
@@ -229,8 +228,8 @@ mod tests {
             scan("t", "(t.id = m.team_id)"),
             scan("m", "((m.user_id = $1) AND m.is_active)"),
         ];
-        let given = given(&scans).into_iter().map(Vec::from_iter);
+        let bound = bound_columns(&scans).into_iter().map(Vec::from_iter);
         let expected: [&[&str]; 4] = [&["id"], &["id"], &[], &["user_id"]];
-        assert_eq!(Vec::from_iter(given), expected);
+        assert_eq!(Vec::from_iter(bound), expected);
     }
 }

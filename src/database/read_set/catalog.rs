@@ -1,0 +1,151 @@
+//! The database's catalog: tables with their triggers, and the functions that a covered query must
+//! not call.
+
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Error};
+
+use super::{Table, Trigger};
+
+/// A function that keeps the facts of a query that calls it from being covered.
+#[derive(Clone, Debug)]
+pub(super) struct Function {
+    pub(super) name: String,
+    /// Whether it may read tables without the plan showing them. If not, it is not immutable: its
+    /// result may change while no row does.
+    pub(super) is_opaque: bool,
+}
+
+/// Bits of `pg_trigger.tgtype`.
+const ROW: i32 = 1;
+const BEFORE: i32 = 2;
+const INSERT: i32 = 4;
+const DELETE: i32 = 8;
+const UPDATE: i32 = 16;
+const TRUNCATE: i32 = 32;
+const INSTEAD: i32 = 64;
+
+const TABLES: &str = "select n.nspname || '.' || c.relname, c.relkind in ('r', 'p'),
+  array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+  (select a.attname::text from pg_index i join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]
+    where i.indrelid = c.oid and i.indisprimary and i.indnkeyatts = 1)
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where n.nspname || '.' || c.relname = any ($1)";
+
+const TRIGGERS: &str = "select n.nspname || '.' || c.relname, p.proname::text,
+  split_part(encode(t.tgargs, 'escape'), '\\000', 1), t.tgtype::int4,
+  array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum = any (t.tgattr)),
+  split_part(encode(t.tgargs, 'escape'), '\\000', 2)
+from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
+where t.tgenabled in ('O', 'A') and t.tgqual is null and n.nspname || '.' || c.relname = any ($1)";
+
+/// Opaque are functions that somebody defined in a language that can read tables, and aggregates,
+/// whose parts may be such functions. A name counts by the worst function that has it.
+const FUNCTIONS: &str = "select name, bool_or(is_opaque) from (
+  select p.proname::text as name,
+    n.nspname not in ('pg_catalog', 'information_schema') and (l.lanname not in ('internal', 'c') or p.prokind = 'a') as is_opaque,
+    p.provolatile <> 'i' and not (n.nspname = 'pg_catalog' and p.proname = any ($1)) as is_unstable
+  from pg_proc p join pg_language l on l.oid = p.prolang join pg_namespace n on n.oid = p.pronamespace) as f
+where is_opaque or is_unstable group by name";
+
+/// Built-in functions that are declared stable only because they format or parse values by settings
+/// of the session, such as its time zone, which are the same on all our connections. They read
+/// neither a clock nor rows.
+const SETTINGS_ONLY: &[&str] = &[
+    "array_to_json",
+    "array_to_string",
+    "concat",
+    "concat_ws",
+    "date",
+    "date_part",
+    "date_trunc",
+    "format",
+    "generate_series",
+    "json_agg",
+    "json_build_array",
+    "json_build_object",
+    "json_object_agg",
+    "json_populate_record",
+    "json_populate_recordset",
+    "json_to_record",
+    "json_to_recordset",
+    "jsonb_agg",
+    "jsonb_build_array",
+    "jsonb_build_object",
+    "jsonb_object_agg",
+    "jsonb_populate_record",
+    "jsonb_populate_recordset",
+    "jsonb_to_record",
+    "jsonb_to_recordset",
+    "make_timestamptz",
+    "quote_literal",
+    "quote_nullable",
+    "row_to_json",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "timetz",
+    "timezone",
+    "to_char",
+    "to_date",
+    "to_json",
+    "to_jsonb",
+    "to_timestamp",
+];
+
+/// The tables of these names that exist, with their triggers.
+pub(super) async fn tables(client: &Client, names: &[&str]) -> Result<Vec<Table>, Error> {
+    let names = names.to_vec();
+    let rows = client
+        .query_typed(TABLES, &[(&names, Type::TEXT_ARRAY)])
+        .await?;
+    let mut tables = Vec::with_capacity(rows.len());
+    for row in rows {
+        tables.push(Table {
+            name: row.try_get(0)?,
+            is_table: row.try_get(1)?,
+            columns: row.try_get(2)?,
+            key: row.try_get(3)?,
+            triggers: Vec::new(),
+            scans: Vec::new(),
+        });
+    }
+    for row in client
+        .query_typed(TRIGGERS, &[(&names, Type::TEXT_ARRAY)])
+        .await?
+    {
+        let name: String = row.try_get(0)?;
+        let bits: i32 = row.try_get(3)?;
+        let is = |wanted: i32| bits & wanted == wanted;
+        let after = bits & (BEFORE | INSTEAD) == 0;
+        let trigger = Trigger {
+            function: row.try_get(1)?,
+            argument: row.try_get(2)?,
+            inserts: after && is(ROW | INSERT),
+            updates: after && is(ROW | UPDATE),
+            deletes: after && is(ROW | DELETE),
+            truncates: after && is(TRUNCATE),
+            columns: row.try_get(4)?,
+            key: row.try_get(5)?,
+        };
+        if let Some(table) = tables.iter_mut().find(|table| table.name == name) {
+            table.triggers.push(trigger);
+        }
+    }
+    Ok(tables)
+}
+
+/// All functions that are opaque or unstable.
+pub(super) async fn functions(client: &Client) -> Result<Vec<Function>, Error> {
+    let settings_only = SETTINGS_ONLY.to_vec();
+    let rows = client
+        .query_typed(FUNCTIONS, &[(&settings_only, Type::TEXT_ARRAY)])
+        .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Function {
+                name: row.try_get(0)?,
+                is_opaque: row.try_get(1)?,
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,119 @@
+//! Change notifications from the database, which allow a long lifetime of facts, and invalidations
+//! from other replicas.
+//!
+//! Decides:  since when every change is reported ([`subscription`]), and which facts a notification
+//!           invalidates.
+//! Trusts:   `trigger_coverage` for whether triggers report every change. Changes that are not
+//!           reported are found when the lifetime of a fact ends.
+//! Not here: the lifetimes (`cache`).
+//!
+//! A payload is a resource type and an id, `project 018f…`. The types are the names under
+//! `resources`, `caller` and `memberships`. A payload without an id says that anything may have
+//! changed.
+//!
+//! Lifetimes stay short until the whole path is verified ([`verify`]): a probe notification that
+//! was sent where facts are read has arrived here, and every table that the queries read has its
+//! triggers. That is verified again for each connection and each configuration, and from time to
+//! time, since triggers can be dropped.
+
+mod subscription;
+mod verify;
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::{sleep, timeout};
+use tokio_postgres::AsyncMessage;
+
+use self::subscription::{End, History, Subscription};
+use self::verify::{ARRIVAL, probe, verify};
+use super::Shelf;
+use super::trigger_coverage::{Asked, Told};
+use crate::database::{Database, Listener};
+use crate::store::Heard;
+
+pub use self::verify::Unproven;
+
+/// Pause before a broken connection is replaced.
+const RECONNECT: Duration = Duration::from_millis(500);
+
+/// Follows notifications for as long as the cache exists: those of the database, if there is a
+/// listener, and those of other replicas.
+pub fn follow(shelf: &Arc<Shelf>, listener: Option<Listener>) {
+    tokio::spawn(follow_replicas(Arc::downgrade(shelf)));
+    if let Some(listener) = listener {
+        tokio::spawn(follow_database(Arc::downgrade(shelf), listener));
+    }
+}
+
+/// Verifies once that every change of what these queries read would be reported: the coverage of
+/// each table, or why it is not known.
+///
+/// # Errors
+///
+/// The path of a notification could not be verified.
+pub async fn check(
+    queries: Vec<Asked>,
+    database: &Database,
+    listener: &Listener,
+) -> Result<Vec<Told>, Unproven> {
+    let (_client, mut messages) = listener.listen().await.map_err(Unproven::Database)?;
+    let probe = probe();
+    let coverage = verify(queries.into(), database.clone(), probe.clone()).await?;
+    let arrival = async {
+        while let Some(message) = messages.recv().await {
+            if matches!(&message, AsyncMessage::Notification(one) if one.payload() == probe) {
+                return true;
+            }
+        }
+        false
+    };
+    match timeout(ARRIVAL, arrival).await {
+        Ok(true) => Ok(coverage),
+        Ok(false) | Err(_) => Err(Unproven::NotReceived),
+    }
+}
+
+async fn follow_replicas(shelf: Weak<Shelf>) {
+    let Some(mut messages) = shelf.upgrade().map(|shelf| shelf.store().told()) else {
+        return;
+    };
+    loop {
+        let message = messages.recv().await;
+        let Some(shelf) = shelf.upgrade() else { return };
+        match message {
+            Ok(Heard::Message(message)) => shelf.receive(&message),
+            Ok(Heard::Began) => shelf.subscription_began(),
+            Ok(Heard::Missed) | Err(RecvError::Lagged(_)) => shelf.invalidate_everything_locally(),
+            // A store in the memory of this process has no other replicas.
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn follow_database(shelf: Weak<Shelf>, listener: Listener) {
+    let mut history = History::new();
+    loop {
+        let mut pause = RECONNECT;
+        match listener.listen().await {
+            Ok((client, messages)) => {
+                let subscription = shelf
+                    .upgrade()
+                    .map(|shelf| Subscription::new(&shelf, &mut history));
+                let Some(subscription) = subscription else {
+                    return;
+                };
+                match subscription.run(&shelf, &client, messages).await {
+                    End::Broken => tracing::warn!("lost the connection for change notifications"),
+                    End::NotReceiving(longer) => pause = longer,
+                }
+            }
+            Err(error) => tracing::debug!(%error, "cannot connect for change notifications"),
+        }
+        let Some(shelf) = shelf.upgrade() else { return };
+        shelf.stop_listening();
+        drop(shelf);
+        sleep(pause).await;
+    }
+}

@@ -1,0 +1,195 @@
+//! All sources of a configuration, and the SQL around the operator's queries.
+
+use std::sync::Arc;
+
+use super::fact::{DEEPEST, MEMBERSHIPS};
+use super::source::{FactKind, Origin, Outer, Source};
+use crate::policy::Config;
+use crate::policy::resources::{ParamType, ResourceKind, RowSource};
+use crate::policy::sql_template::Template;
+
+/// All sources of a configuration.
+#[derive(Debug)]
+pub(super) struct Sources {
+    /// Whether callers are active, if the configuration says how to know.
+    pub callers: Option<Arc<Source>>,
+    /// The teams of callers, if there are any.
+    pub memberships: Option<Arc<Source>>,
+    /// By index of the resource type; `None` for types that are only learned.
+    pub rows: Vec<Option<Arc<Source>>>,
+}
+
+impl Sources {
+    pub(super) fn of(config: &Config) -> Self {
+        let subject = config.facts.subject;
+        let facts = &config.static_facts;
+        let configured = |has_some: bool| has_some.then(|| Origin::Configuration(facts.clone()));
+        let callers = match &config.facts.caller {
+            Some(query) => Some(Origin::database(limited(&query.sql, 2))),
+            None => configured(!facts.inactive.is_empty()),
+        };
+        let memberships = match &config.facts.memberships {
+            Some(query) => Some(Origin::database(limited(&query.sql, MEMBERSHIPS + 1))),
+            None => configured(!facts.memberships.is_empty()),
+        };
+        let of_callers = |about: FactKind, name: &str, origin: Option<Origin>| {
+            origin.map(|origin| Arc::new(Source::new(about, name, name, subject, None, origin)))
+        };
+        Self {
+            callers: of_callers(FactKind::Caller, "caller", callers),
+            memberships: of_callers(FactKind::Memberships, "memberships", memberships),
+            rows: config
+                .resources
+                .iter()
+                .map(|resource| {
+                    let within = outer_type(config, resource).and_then(|outer| {
+                        Some(Outer {
+                            real: row_source(config, outer, &outer.name, None)?,
+                            // No resource type has such a name.
+                            stand_in: {
+                                let name = format!("in place of {}", outer.name);
+                                row_source(config, outer, &name, None)?
+                            },
+                        })
+                    });
+                    row_source(config, resource, &resource.name, within)
+                })
+                .collect(),
+        }
+    }
+}
+
+/// The type of the resources that contain those of this type.
+fn outer_type<'a>(config: &'a Config, resource: &ResourceKind) -> Option<&'a ResourceKind> {
+    config.resources.get(resource.within?)
+}
+
+fn row_source(
+    config: &Config,
+    resource: &ResourceKind,
+    name: &str,
+    within: Option<Outer>,
+) -> Option<Arc<Source>> {
+    let origin = match &resource.rows {
+        RowSource::Query(query) => {
+            let outer = outer_type(config, resource).and_then(|outer| match &outer.rows {
+                RowSource::Query(query) => Some((&query.sql, outer.id)),
+                RowSource::Static | RowSource::Learned => None,
+            });
+            Origin::database(row_sql(resource, &query.sql, outer))
+        }
+        RowSource::Static => Origin::Configuration(config.static_facts.clone()),
+        RowSource::Learned => return None,
+    };
+    Some(Arc::new(Source::new(
+        FactKind::Row,
+        name,
+        &resource.name,
+        resource.id,
+        within,
+        origin,
+    )))
+}
+
+/// One row more than may be used, so that too many are noticed.
+fn limited(sql: &Template, limit: usize) -> String {
+    format!(
+        "select to_json(f)::text from ({}) as f limit {limit}",
+        sql.fill("$1")
+    )
+}
+
+fn row_sql(
+    resource: &ResourceKind,
+    sql: &Template,
+    outer: Option<(&Template, ParamType)>,
+) -> String {
+    let id = resource.id.as_str();
+    let outer_join = match outer {
+        None => String::new(),
+        Some((outer, outer_id)) => format!(
+            " left join lateral ({}) as w on true",
+            outer.fill(&format!(
+                "case when chain.depth = 0 then (chain.fact->>'within')::{} end",
+                outer_id.as_str()
+            ))
+        ),
+    };
+    let outer_row = if outer.is_some() {
+        "to_json(w)::text"
+    } else {
+        "null::text"
+    };
+    let parent = if resource.has_parent {
+        format!("f.\"parent\"::{id}")
+    } else {
+        format!("null::{id}")
+    };
+    let first = format!(
+        "select 0, $1::{id}, to_json(f), {parent} from (select 1) as one left join lateral ({}) as f on true",
+        sql.fill("$1")
+    );
+    let rest = if resource.has_parent {
+        format!(
+            " union all select chain.depth + 1, chain.parent, to_json(f), {parent} from chain left join lateral ({}) as f on true where chain.depth <= {DEEPEST} and chain.parent is not null",
+            sql.fill("chain.parent")
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        "with recursive chain(depth, id, fact, parent) as ({first}{rest}) select chain.depth::text, chain.id::text, chain.fact::text, {outer_row} from chain{outer_join} order by chain.depth limit {}",
+        // If some depth has a row too many, there are more rows than this, or a depth appears
+        // twice.
+        DEEPEST + 3
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::Param;
+    use crate::facts::fact::Fact;
+
+    fn kind(has_parent: bool, within: Option<usize>) -> ResourceKind {
+        ResourceKind {
+            name: "generation".to_owned(),
+            id: ParamType::Uuid,
+            rows: RowSource::Learned,
+            within,
+            has_parent,
+        }
+    }
+
+    #[test]
+    fn an_id_is_a_parameter_and_never_part_of_the_statement() {
+        let template = Template::parse("select user_id as owner from g where id = $1")
+            .unwrap_or_else(|why| unreachable!("{why}"));
+        let sql = row_sql(
+            &kind(true, None),
+            &template,
+            Some((&template, ParamType::Uuid)),
+        );
+        assert_eq!(sql.matches("$1").count(), 2, "{sql}");
+        assert!(sql.contains("id = (chain.parent)"), "{sql}");
+        let plain = row_sql(&kind(false, None), &template, None);
+        assert!(!plain.contains("union all"), "{plain}");
+        let source = Source::new(
+            FactKind::Row,
+            "generation",
+            "generation",
+            ParamType::Uuid,
+            None,
+            Origin::database(sql),
+        );
+        assert!(matches!(
+            source.statement("' or true --"),
+            Err(Fact::Row(None))
+        ));
+        let id = "018f5b5e-0000-7000-8000-000000000001";
+        assert!(matches!(
+            source.statement(id).map(|statement| statement.params),
+            Ok(params) if matches!(&params[..], [Param::Uuid(_)])
+        ));
+    }
+}
