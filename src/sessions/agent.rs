@@ -1,12 +1,12 @@
-//! By what a user recognises a device in the list of sessions: a family of browsers, and a network.
-//!
-//! Decides: how much is kept. Trusts: nobody; a client says what it likes. Not here: any judgement; nothing is allowed or refused by this.
+//! Describes the device of a session in the user's list: a browser family and a network. Clients
+//! can claim anything here, so nothing is authorized by it.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// Families, each with the word in its `User-Agent`. An earlier one counts: most browsers name others, too.
+/// Browser families, each with its token in `User-Agent`. The first match counts, since most
+/// browsers also name others.
 const FAMILIES: [(&str, &str); 12] = [
     ("Edg", "Edge"),
     ("OPR/", "Opera"),
@@ -22,7 +22,7 @@ const FAMILIES: [(&str, &str); 12] = [
     ("node", "Node.js"),
 ];
 
-/// The family of a user agent; `other` if it is none of those known, `unknown` if it says nothing.
+/// The family of a user agent; `other` if it is not known, `unknown` if it is empty.
 pub(super) fn family(user_agent: &str) -> String {
     let known = FAMILIES
         .iter()
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_is_recognised_and_not_followed() {
+    fn a_device_is_recognisable_but_not_trackable() {
         for (agent, expected) in [
             (
                 "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",

@@ -1,12 +1,9 @@
-//! The cookie of a session: its id, what a browser is told about it, and the CSRF token that belongs to it.
+//! The session cookie: its value, its attributes, and the CSRF token that belongs to it.
 //!
-//! Decides:  which values are cookies that this gateway, or a replica of it, gave; a value that is not costs nobody a look into the store.
-//! Trusts:   the secrets under `keys`.
-//! Not here: whether the session of a cookie lives (`lookup`).
-//!
-//! A value is 32 random bytes and 16 of an HMAC over them, in base64url. The random part alone is unguessable (256 bits); the other part is
-//! there so that made-up cookies are refused here. Nothing keeps the random part: a session is named by its SHA-256. The CSRF
-//! token is another HMAC over it, under a key of its own purpose, so that neither tells anything of the other.
+//! A value is 32 random bytes and 16 bytes of an HMAC over them, in base64url. The random part
+//! alone is unguessable (256 bits). The HMAC rejects forged cookies without a lookup in the store.
+//! The random part is stored nowhere: a session is named by its SHA-256. The CSRF token is another
+//! HMAC over the random part, with a key of its own, so that neither reveals the other.
 
 use aws_lc_rs::{constant_time, hmac, rand};
 use base64::Engine as _;
@@ -27,9 +24,9 @@ const TAG: usize = 16;
 /// Characters of a value.
 const LENGTH: usize = (RANDOM + TAG) / 3 * 4;
 
-/// The keys that make cookies, derived.
+/// The derived keys of cookies and CSRF tokens.
 pub struct CookieKeys {
-    /// At least one; the first makes, all read.
+    /// At least one. The first issues cookies; all of them verify.
     keys: Vec<CookieKey>,
 }
 
@@ -38,22 +35,23 @@ struct CookieKey {
     csrf: hmac::Key,
 }
 
-/// A cookie that some replica gave. Its session may have ended.
+/// A cookie that some replica issued. Its session may have ended.
 pub struct Cookie {
     random: [u8; RANDOM],
-    /// Which key made it.
+    /// The index of the key that issued it.
     key: usize,
 }
 
 impl Cookie {
-    /// What its session is called, everywhere.
+    /// The name of its session on all replicas.
     pub fn name(&self) -> SessionName {
         digest::of(&self.random)
     }
 }
 
 impl CookieKeys {
-    /// Derives them. Without a listed key there is one that lives as long as this process, and so do its sessions.
+    /// Derives the keys. Without configured keys it makes one up, and sessions end with this
+    /// process.
     ///
     /// # Errors
     ///
@@ -96,7 +94,7 @@ impl CookieKeys {
         Ok((Cookie { random, key: 0 }, value))
     }
 
-    /// The cookie with this value; `None` if nobody of us gave it.
+    /// Verifies a cookie value; `None` if no replica issued it.
     pub fn read(&self, value: &str) -> Option<Cookie> {
         if value.len() != LENGTH {
             return None;
@@ -112,7 +110,7 @@ impl CookieKeys {
         })
     }
 
-    /// What a page must send as `X-CSRF-Token` with every request that changes something.
+    /// The value of `X-CSRF-Token` that a page must send with every request that changes state.
     pub fn csrf_token(&self, cookie: &Cookie) -> String {
         let tag = self
             .keys
@@ -133,12 +131,13 @@ impl CookieKey {
     }
 }
 
-/// `Set-Cookie` for a session that begins. The browser forgets it when the session must have ended.
+/// `Set-Cookie` for a new session. The browser drops the cookie when the session has ended at the
+/// latest.
 pub fn set(settings: &policy::sessions::Sessions, value: &str) -> HeaderValue {
     write(settings, value, settings.lifetime.as_secs())
 }
 
-/// `Set-Cookie` that takes the cookie away.
+/// `Set-Cookie` that deletes the cookie.
 pub fn clear(settings: &policy::sessions::Sessions) -> HeaderValue {
     write(settings, "", 0)
 }
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_listed_key_made_is_a_cookie() {
+    fn only_configured_keys_verify_cookies() {
         let (old, new) = (key("k1", "one"), key("k2", "two"));
         let before = CookieKeys::new(std::slice::from_ref(&old)).expect("keys");
         let between = CookieKeys::new(&[new.clone(), old]).expect("keys");
@@ -222,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn without_keys_cookies_are_this_processes_own() {
+    fn without_configured_keys_only_this_process_verifies_its_cookies() {
         let (one, other) = (
             CookieKeys::new(&[]).expect("keys"),
             CookieKeys::new(&[]).expect("keys"),
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_cookies_or_csrf_tokens_are_alike() {
+    fn cookies_and_csrf_tokens_are_unique() {
         let keys = CookieKeys::new(&[]).expect("keys");
         let made: Vec<_> = (0..100).map(|_| keys.make().expect("randomness")).collect();
         let mut all: Vec<String> = made

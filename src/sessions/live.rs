@@ -1,10 +1,7 @@
 //! A session in the memory of this process.
 //!
-//! Decides:  until when a session may be used by what is known here. Trusts: the record it was made from.
-//! Not here: finding one (`lookup`), and renewing its tokens (`renew`).
-//!
-//! It does not change: what is learned makes another one, in whose place it is remembered. Only what this process alone knows is shared
-//! between the two ([`Known`]).
+//! It is immutable: new information makes another value that replaces it in the cache. Both share
+//! what only this process knows ([`LocalState`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -21,55 +18,56 @@ use crate::revocation::list::CleanAt;
 use crate::store::Version;
 use crate::tokens::{Proof, Verified};
 
-/// How often the use of a session is noted at most.
+/// How often the use of a session is recorded at most.
 const TOUCH: Duration = Duration::from_secs(60);
 
-/// A session, what is known of it here, and which version of its record that is.
+/// A session, the version of its record, and what this process knows about it.
 pub struct Live {
     pub(super) name: SessionName,
     pub(super) session: Session,
     pub(super) version: Version,
-    pub(super) known: Arc<Known>,
+    pub(super) local: Arc<LocalState>,
     proven: ArcSwapOption<Proven>,
 }
 
-/// What this process knows of a session, from when it came into memory on.
-pub(super) struct Known {
-    /// Since when.
+/// What this process knows about a session since it was cached.
+pub(super) struct LocalState {
+    /// When it was cached.
     since: Instant,
-    /// When it was last found not to be revoked.
+    /// When it was last checked against the revocation list.
     clean: CleanAt,
-    /// When it was last used, in Unix milliseconds: at most [`TOUCH`] older than the truth, and perhaps newer than the store.
+    /// When it was last used, in Unix milliseconds: at most [`TOUCH`] too old, and possibly newer
+    /// than the record.
     pub(super) touched: AtomicI64,
     /// Held while its tokens are renewed.
     pub(super) renewing: Mutex<()>,
-    /// When its tokens were last tried to be renewed without anybody waiting for it, in Unix milliseconds.
+    /// When the last renewal in the background began, in Unix milliseconds.
     pub(super) tried: AtomicI64,
 }
 
 /// The access token of a session, verified.
 pub struct Proven {
-    /// The user.
+    /// The verified claims.
     pub verified: Arc<Verified>,
-    /// `Bearer` and the token, for an upstream that judges again.
+    /// `Bearer` and the token, for an upstream that verifies it again.
     pub authorization: HeaderValue,
 }
 
-/// By whom a session is over, if it is.
+/// Whether a session may be used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Life {
+pub(super) enum Validity {
     /// It may be used.
-    Within,
-    /// It went without a request for too long, as far as is known here.
+    Valid,
+    /// It was idle for too long, as far as this process knows.
     Idle,
-    /// It has lived as long as it may.
-    Over,
+    /// It has reached its lifetime.
+    Ended,
 }
 
 impl Live {
-    /// One that comes into memory now.
+    /// A session that is cached now.
     pub(super) fn new(name: SessionName, session: Session, version: Version) -> Self {
-        let known = Known {
+        let local = LocalState {
             since: clock::now(),
             clean: CleanAt::default(),
             touched: AtomicI64::new(session.touched),
@@ -80,14 +78,15 @@ impl Live {
             name,
             session,
             version,
-            known: Arc::new(known),
+            local: Arc::new(local),
             proven: ArcSwapOption::empty(),
         }
     }
 
-    /// The same session with what its record says now, of which tokens the newer ones count: they may not have reached the store.
+    /// The same session with a newer record. Its own tokens stay if they are newer than those of
+    /// the record, which may not have been stored yet.
     pub(super) fn followed_by(&self, record: Session, version: Version) -> Self {
-        self.known
+        self.local
             .touched
             .fetch_max(record.touched, Ordering::Relaxed);
         let is_behind = record.renewed < self.session.renewed;
@@ -106,47 +105,47 @@ impl Live {
             name: self.name,
             session,
             version,
-            known: self.known.clone(),
+            local: self.local.clone(),
             proven: ArcSwapOption::new(proven),
         }
     }
 
-    /// What it is called.
+    /// The name of the session on all replicas.
     pub fn name(&self) -> &SessionName {
         &self.name
     }
 
-    /// What is kept of it.
+    /// The record, with the newest tokens.
     pub fn session(&self) -> &Session {
         &self.session
     }
 
-    /// Its tokens; a record of a cookie without them is of no use.
+    /// The tokens of the identity server. A cookie session without them cannot be used.
     pub fn tokens(&self) -> Option<&InnerTokens> {
         self.session.tokens.as_ref()
     }
 
-    /// Since when it is in the memory of this process.
+    /// When this process cached it.
     pub fn since(&self) -> Instant {
-        self.known.since
+        self.local.since
     }
 
-    /// When it was last found not to be revoked.
+    /// When it was last checked against the revocation list.
     pub fn clean(&self) -> &CleanAt {
-        &self.known.clean
+        &self.local.clean
     }
 
-    /// Its access token, if it was verified here.
+    /// The access token, if this process has verified it.
     pub fn proven(&self) -> Option<Arc<Proven>> {
         self.proven.load_full()
     }
 
-    /// Remembers that its access token was verified.
+    /// Records that the access token was verified.
     pub fn prove(&self, proven: Arc<Proven>) {
         self.proven.store(Some(proven));
     }
 
-    /// The proof that its access token was verified, by whomever.
+    /// The proof that some replica verified the access token.
     pub(super) fn proof(&self) -> Option<Proof> {
         let fresh = self
             .proven()
@@ -155,7 +154,7 @@ impl Live {
         fresh.or_else(|| self.session.proof.clone())
     }
 
-    /// Whether a verified token is one of this session.
+    /// Whether a verified token belongs to this session.
     pub fn is_of(&self, verified: &Verified) -> bool {
         verified.issuer() == self.session.issuer
             && verified.subject() == self.session.subject
@@ -163,31 +162,32 @@ impl Live {
     }
 
     /// Whether it may be used at `now`, in Unix milliseconds.
-    pub(super) fn life(&self, settings: &policy::sessions::Sessions, now: i64) -> Life {
-        let touched = self.known.touched.load(Ordering::Relaxed);
+    pub(super) fn validity(&self, settings: &policy::sessions::Sessions, now: i64) -> Validity {
+        let touched = self.local.touched.load(Ordering::Relaxed);
         if now >= self.session.ends {
-            Life::Over
+            Validity::Ended
         } else if now >= touched.saturating_add(millis(settings.idle)) {
-            Life::Idle
+            Validity::Idle
         } else {
-            Life::Within
+            Validity::Valid
         }
     }
 
-    /// Until when it may be used if nobody uses it any more, in Unix seconds.
+    /// When it ends without further use, in Unix seconds.
     pub fn until(&self, settings: &policy::sessions::Sessions) -> i64 {
-        let touched = self.known.touched.load(Ordering::Relaxed);
+        let touched = self.local.touched.load(Ordering::Relaxed);
         let idle = touched.saturating_add(millis(settings.idle));
         idle.min(self.session.ends).saturating_add(999) / 1000
     }
 
-    /// Notes that it is used at `now`, if it is time to write that down. Of several that ask at once one is told so.
+    /// Whether its use at `now` must be written to the store. Of concurrent calls only one returns
+    /// true.
     pub(super) fn is_touch_due(&self, settings: &policy::sessions::Sessions, now: i64) -> bool {
-        let last = self.known.touched.load(Ordering::Relaxed);
+        let last = self.local.touched.load(Ordering::Relaxed);
         let every = millis(TOUCH.min(settings.idle / 4));
         now >= last.saturating_add(every)
             && self
-                .known
+                .local
                 .touched
                 .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()

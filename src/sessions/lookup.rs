@@ -1,15 +1,11 @@
-//! The sessions of this process: finding the one of a cookie, and noting that it is used.
+//! Looks up the session of a cookie, and records that it is used.
 //!
-//! Decides:  `session_unknown`, `session_expired`, and when the store is asked instead of the memory.
-//! Trusts:   the store for what replicas share; the list of revocations to say which session in memory was ended elsewhere.
-//! Not here: whether its user may do something (`auth`), its tokens (`renew`), beginning and ending one (`sign_in`).
-//!
-//! | the session is | asked |
+//! | the session is | where it is looked up |
 //! |---|---|
-//! | in memory, in its time | nobody |
-//! | in memory, idle | the store: it may have been used elsewhere |
-//! | not in memory | the list of revocations, then the store, once for all who ask at the same time |
-//! | known not to be there | nobody, for ten seconds |
+//! | cached and valid | nowhere else |
+//! | cached and idle | the store: it may have been used on another replica |
+//! | not cached | the revocation list, then the store, once for all concurrent requests |
+//! | known to be absent | nowhere, for ten seconds |
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +15,7 @@ use quick_cache::sync::Cache;
 use tokio::runtime::Handle;
 
 use super::cookie::CookieKeys;
-use super::live::{Life, Live, millis};
+use super::live::{Live, Validity, millis};
 use super::metrics::{Lookup, SessionMetrics, Touch, Why};
 use super::record::{Carrier, Session, SessionName};
 use super::renew::Renewer;
@@ -30,19 +26,20 @@ use crate::policy::{self, Config};
 use crate::revocation::Revocations;
 use crate::store::{Kind, Store, Swap, Unreachable, Version};
 
-/// How long a session that is not there counts as that. Ids are random, so one that is not there will not be.
+/// How long a session is remembered as absent. Ids are random, so an absent one will not appear.
 const ABSENCE: Duration = Duration::from_secs(10);
 
 /// How many absent sessions are remembered. A choice.
 const ABSENT: usize = 10_000;
 
-/// How long the record of a session that went idle stays, so that its end can be told from one that never was, in milliseconds.
+/// How long the record of an idle session stays in the store, in milliseconds, so that an expired
+/// session can be told from one that never existed.
 const AFTERLIFE: i64 = 60_000;
 
-/// How often a record is tried to be replaced that others replace, too.
+/// How often a compare-and-set is tried while others change the record.
 pub(super) const ATTEMPTS: usize = 16;
 
-/// All sessions, as this process knows them.
+/// The sessions of all users, cached in this process and shared through the store.
 pub struct Sessions {
     pub(super) store: Arc<dyn Store>,
     pub(super) revocations: Arc<Revocations>,
@@ -51,7 +48,7 @@ pub struct Sessions {
     pub(super) renewer: Option<Arc<dyn Renewer>>,
     pub(super) metrics: Arc<SessionMetrics>,
     pub(super) unstored: Unstored,
-    /// Where goes on what nobody waits for, and what must not end because nobody waits any more.
+    /// Runs what must not wait for, or end with, a request.
     pub(super) background: Handle,
     /// Unix milliseconds.
     pub(super) clock: fn() -> i64,
@@ -59,13 +56,13 @@ pub struct Sessions {
     absent: Cache<SessionName, Instant>,
 }
 
-/// What the configuration in force says of sessions.
+/// The settings of sessions in the configuration in force.
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) sessions: policy::sessions::Sessions,
-    /// How long a revoked session is remembered, in seconds.
+    /// How long the revocation of a session is kept, in seconds.
     pub(super) remembers: i64,
-    /// How long the identity server lets a session be refreshed, in milliseconds.
+    /// How long the identity server allows a session to be refreshed, in milliseconds.
     pub(super) session_lifetime: i64,
 }
 
@@ -79,30 +76,31 @@ impl Settings {
     }
 }
 
-/// What a cookie leads to.
+/// The result of looking up a cookie.
 #[derive(Debug)]
 pub enum Found {
-    /// A session in its time. Whether it was revoked is for the list to say.
+    /// A valid session, which may still be revoked.
     Live(Arc<Live>),
-    /// None any more.
+    /// No session, for this reason.
     Ended(Reason),
-    /// It cannot be known.
+    /// The store is unreachable.
     Unavailable(Unreachable),
 }
 
-/// Why a session did not come into memory.
+/// Why a session could not be loaded.
 enum NotLoaded {
     Absent,
     Unavailable(Unreachable),
 }
 
 impl Sessions {
-    /// None in memory. To be called inside the background runtime. `clock` gives Unix milliseconds; without a `renewer`, a session ends for
-    /// its user when its access token does.
+    /// Starts with an empty cache. Must be called inside the background runtime. `clock` returns
+    /// Unix milliseconds. Without a `renewer`, a session is unusable once its access token has
+    /// expired.
     ///
     /// # Errors
     ///
-    /// Keys that cannot be used.
+    /// The keys cannot be derived.
     pub fn new(
         config: &Config,
         store: Arc<dyn Store>,
@@ -126,39 +124,39 @@ impl Sessions {
         }))
     }
 
-    /// Follows a configuration that is in force from now on.
+    /// Applies a new configuration.
     pub fn configure(&self, config: &Config) {
         self.settings.store(Arc::new(Settings::of(config)));
     }
 
-    /// The keys of cookies.
+    /// Issues and verifies cookies.
     pub fn cookies(&self) -> &CookieKeys {
         &self.cookies
     }
 
-    /// Counts a cookie that nobody of us gave.
+    /// Counts a cookie that no replica issued.
     pub fn was_malformed(&self) {
         self.metrics.looked_up(Lookup::Malformed);
     }
 
-    /// Finds the session of this name.
+    /// Looks up the session of this name.
     pub async fn find(&self, name: &SessionName) -> Found {
         let settings = self.settings.load();
         let now = (self.clock)();
         let Some(live) = self.live.get(name) else {
             return self.fetch(name, &settings.sessions).await;
         };
-        match live.life(&settings.sessions, now) {
-            Life::Within => {
+        match live.validity(&settings.sessions, now) {
+            Validity::Valid => {
                 self.metrics.looked_up(Lookup::Memory);
                 Found::Live(live)
             }
-            Life::Over => self.expire(&live, Why::Lifetime),
-            Life::Idle => self.ask_again(&live, &settings.sessions).await,
+            Validity::Ended => self.expire(&live, Why::Lifetime),
+            Validity::Idle => self.reread(&live, &settings.sessions).await,
         }
     }
 
-    /// One that is not in memory.
+    /// Looks up a session that is not cached.
     async fn fetch(&self, name: &SessionName, settings: &policy::sessions::Sessions) -> Found {
         let is_absent = self
             .absent
@@ -171,10 +169,10 @@ impl Sessions {
             Ok(live) => {
                 self.metrics.looked_up(Lookup::Store);
                 self.note_size();
-                match live.life(settings, (self.clock)()) {
-                    Life::Within => Found::Live(live),
-                    Life::Over => self.expire(&live, Why::Lifetime),
-                    Life::Idle => self.expire(&live, Why::Idle),
+                match live.validity(settings, (self.clock)()) {
+                    Validity::Valid => Found::Live(live),
+                    Validity::Ended => self.expire(&live, Why::Lifetime),
+                    Validity::Idle => self.expire(&live, Why::Idle),
                 }
             }
             Err(NotLoaded::Absent) => {
@@ -201,18 +199,18 @@ impl Sessions {
         }
     }
 
-    /// One that went idle here may have been used elsewhere.
-    async fn ask_again(&self, live: &Arc<Live>, settings: &policy::sessions::Sessions) -> Found {
+    /// Re-reads a cached session that seems idle: another replica may have used it.
+    async fn reread(&self, live: &Arc<Live>, settings: &policy::sessions::Sessions) -> Found {
         match self.read(&live.name).await {
             Ok(Some((record, version))) => {
                 let live = self.remember(live.followed_by(record, version));
-                match live.life(settings, (self.clock)()) {
-                    Life::Within => {
+                match live.validity(settings, (self.clock)()) {
+                    Validity::Valid => {
                         self.metrics.looked_up(Lookup::Store);
                         Found::Live(live)
                     }
-                    Life::Over => self.expire(&live, Why::Lifetime),
-                    Life::Idle => self.expire(&live, Why::Idle),
+                    Validity::Ended => self.expire(&live, Why::Lifetime),
+                    Validity::Idle => self.expire(&live, Why::Idle),
                 }
             }
             Ok(None) => self.expire(live, Why::Idle),
@@ -223,7 +221,7 @@ impl Sessions {
         }
     }
 
-    /// Ends what ended by itself.
+    /// Drops a session that has expired.
     fn expire(&self, live: &Live, why: Why) -> Found {
         self.unstored.forget(&live.name);
         if self.forget(&live.name) {
@@ -238,13 +236,13 @@ impl Sessions {
         Found::Ended(reason)
     }
 
-    /// Whether another cookie may have taken the place of this one in the browser, which has both under one name: it was refused by its own name,
-    /// and not with its session, its user or by time.
+    /// Whether a newer cookie may have replaced this one in the browser: it was revoked by its own
+    /// name, not with its session or user, and not by expiry.
     pub fn is_replaced(&self, name: &SessionName) -> bool {
         self.revocations.names_token(name, (self.clock)() / 1000)
     }
 
-    /// Reads a record with its version. One that this version of the program cannot read is not absent.
+    /// Reads a record with its version. A record of an unknown format is an error, not absent.
     pub(super) async fn read(
         &self,
         name: &SessionName,
@@ -254,11 +252,11 @@ impl Sessions {
             return Ok(None);
         };
         let session = Session::from_record(&record).ok_or(Unreachable::Answer)?;
-        // Only a cookie leads to a session with tokens; the name of the other kind can be worked out.
+        // Only cookie sessions are found by name: the name of a bearer session can be computed.
         Ok((session.carrier == Carrier::Cookie).then_some((session, version)))
     }
 
-    /// Writes a record, if it still is of this version.
+    /// Replaces a record, if its version is still this one.
     pub(super) async fn replace(
         &self,
         name: &SessionName,
@@ -272,18 +270,18 @@ impl Sessions {
             .await
     }
 
-    /// Until when a record is kept, in Unix milliseconds.
+    /// When a record expires in the store, in Unix milliseconds.
     pub(super) fn record_expires(&self, session: &Session) -> i64 {
         let idle = match session.carrier {
             Carrier::Cookie => millis(self.settings.load().sessions.idle),
-            // Nobody notes the use of a bearer token.
+            // The use of a bearer token is not recorded.
             Carrier::Bearer => i64::MAX,
         };
         let idle = session.touched.saturating_add(idle);
         idle.min(session.ends).saturating_add(AFTERLIFE)
     }
 
-    /// Puts a session into memory, in the place of an older one.
+    /// Caches a session, and replaces an older value.
     pub(super) fn remember(&self, live: Live) -> Arc<Live> {
         let live = Arc::new(live);
         self.live.insert(live.name, live.clone());
@@ -291,12 +289,12 @@ impl Sessions {
         live
     }
 
-    /// The one in memory.
+    /// The cached session of this name.
     pub(super) fn remembered(&self, name: &SessionName) -> Option<Arc<Live>> {
         self.live.get(name)
     }
 
-    /// Takes a session out of memory. Whether it was there.
+    /// Removes a session from the cache. Returns whether it was there.
     pub(super) fn forget(&self, name: &SessionName) -> bool {
         let was_there = self.live.remove(name).is_some();
         self.note_size();
@@ -308,7 +306,8 @@ impl Sessions {
         self.metrics.remembered.set(size);
     }
 
-    /// Notes that a session is used: in memory, and in the store behind the answer, both at most once a minute.
+    /// Records that a session is used, at most once a minute: in memory, and in the store in the
+    /// background.
     pub fn touch(self: &Arc<Self>, live: &Arc<Live>) {
         let now = (self.clock)();
         if live.is_touch_due(&self.settings.load().sessions, now) {
@@ -343,7 +342,7 @@ impl Sessions {
                     return result;
                 }
                 Ok(Swap::Lost) => result = Touch::Behind,
-                // It is used here all the same, and noted again in a minute.
+                // The session stays usable here, and its use is recorded again in a minute.
                 Err(_) => return Touch::Unavailable,
             }
             match self.read(name).await {

@@ -1,27 +1,25 @@
-//! What Prometheus can see of sessions. Every series counts from zero.
-//!
-//! Decides: names and labels, none of which says whose session it is. Trusts: whoever counts, for what happened. Not here: revocations (`metrics`).
+//! Metrics of sessions. All series exist from the start, at zero. No label identifies a user.
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::record::Carrier;
 
-/// Counters about sessions.
+/// Counters of sessions and their lookups.
 #[derive(Debug)]
 pub struct SessionMetrics {
     begun: IntCounterVec,
     ended: IntCounterVec,
-    /// One for each of [`Lookup`]: a request counts one.
+    /// One per [`Lookup`], of which every request counts one.
     lookups: Vec<(Lookup, IntCounter)>,
     touches: IntCounterVec,
     renewals: IntCounterVec,
-    /// Sessions in memory.
+    /// Sessions in the cache of this process.
     pub remembered: IntGauge,
-    /// Sessions whose new tokens the store did not take yet.
+    /// Sessions whose new tokens could not be stored yet.
     pub unstored: IntGauge,
 }
 
-/// Declares labels that have a word each.
+/// Declares enums of label values.
 macro_rules! words {
     ($($(#[$about:meta])* $name:ident { $($(#[$means:meta])* $variant:ident => $word:literal,)* })*) => {$(
         $(#[$about])*
@@ -33,7 +31,7 @@ macro_rules! words {
         impl $name {
             const ALL: &[Self] = &[$(Self::$variant,)*];
 
-            /// The word in metrics.
+            /// The label value in metrics.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
             }
@@ -44,17 +42,17 @@ macro_rules! words {
 words! {
     /// Why a session ended.
     Why {
-        /// Its user, or an operator in its name, ended it.
+        /// Its user signed out, or an operator did so for the user.
         Logout => "logout",
-        /// The user began more than `sessions.max_per_user`.
+        /// The user has more sessions than `sessions.max_per_user`.
         Limit => "limit",
-        /// Another cookie took its place.
+        /// A newer cookie replaced it.
         Replaced => "replaced",
         /// The identity server refused to renew its tokens.
         Refused => "refused",
-        /// It went without a request for too long.
+        /// It was idle for too long.
         Idle => "idle",
-        /// It lived as long as a session may.
+        /// It reached its lifetime.
         Lifetime => "lifetime",
     }
 
@@ -64,74 +62,77 @@ words! {
         Memory => "memory",
         /// In the store.
         Store => "store",
-        /// Nowhere: it ended.
+        /// Not found: it has ended.
         Unknown => "unknown",
-        /// The cookie is none of ours.
+        /// No replica issued the cookie.
         Malformed => "malformed",
-        /// The store could not be asked.
+        /// The store is unreachable.
         Unavailable => "unavailable",
     }
 
-    /// What became of noting that a session was used.
+    /// The result of recording that a session was used.
     Touch {
-        /// It is in the store.
+        /// It was stored.
         Stored => "stored",
-        /// Another replica had changed the session; its change was taken over first.
+        /// Another replica had changed the record; its change was merged first.
         Behind => "behind",
         /// The session has ended meanwhile.
         Gone => "gone",
-        /// The store could not be asked.
+        /// The store is unreachable.
         Unavailable => "unavailable",
     }
 
-    /// What became of renewing the tokens of a session.
+    /// The result of renewing the tokens of a session.
     Renewal {
-        /// The identity server gave new ones.
+        /// The identity server issued new ones.
         Granted => "granted",
-        /// Another replica had new ones already.
+        /// Another replica had already renewed them.
         Adopted => "adopted",
         /// The identity server refused, and the session ended.
         Refused => "refused",
         /// The session has ended meanwhile.
         Gone => "gone",
-        /// The identity server or the store could not be asked.
+        /// The identity server or the store is unreachable.
         Unavailable => "unavailable",
     }
 }
 
 impl SessionMetrics {
-    /// Registers everything.
+    /// Registers all metrics.
     ///
     /// # Errors
     ///
-    /// A name that is taken.
+    /// Two metrics have the same name, which a test would have found.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let counters = |name: &str, help: &str, labels: &[&str]| {
             let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
             registry.register(Box::new(counters.clone()))?;
             prometheus::Result::Ok(counters)
         };
-        let remembered = IntGauge::new("sessions_remembered", "Sessions in memory.")?;
+        let remembered = IntGauge::new(
+            "sessions_remembered",
+            "Sessions in the cache of this process.",
+        )?;
         registry.register(Box::new(remembered.clone()))?;
         let unstored = IntGauge::new(
             "sessions_unstored",
-            "Sessions whose new tokens the store did not take yet; storing them is tried again.",
+            "Sessions whose new tokens could not be stored yet; storing is retried.",
         )?;
         registry.register(Box::new(unstored.clone()))?;
         let lookups = counters(
             "session_lookups_total",
-            "Cookies that were looked up, by where their session was found.",
+            "Session cookies that were looked up, by where the session was found.",
             &["result"],
         )?;
         let metrics = Self {
             begun: counters(
                 "sessions_begun_total",
-                "Sessions that began here, by carrier.",
+                "Sessions begun by this process, by carrier.",
                 &["carrier"],
             )?,
             ended: counters(
                 "sessions_ended_total",
-                "Sessions that were ended here, or found to have ended, by carrier and reason.",
+                "Sessions that this process ended or found expired, by carrier and reason.",
                 &["carrier", "why"],
             )?,
             lookups: Lookup::ALL
@@ -140,12 +141,12 @@ impl SessionMetrics {
                 .collect(),
             touches: counters(
                 "session_touches_total",
-                "Times a session was noted to be in use, by result; at most once a minute for a session.",
+                "Recordings that a session is in use, at most one per session and minute, by result.",
                 &["result"],
             )?,
             renewals: counters(
                 "session_renewals_total",
-                "Times the tokens of a session were renewed, by result.",
+                "Renewals of the tokens of a session, by result.",
                 &["result"],
             )?,
             remembered,
@@ -168,31 +169,31 @@ impl SessionMetrics {
         Ok(metrics)
     }
 
-    /// Counts a session that began.
+    /// Counts a new session.
     pub fn began(&self, carrier: Carrier) {
         self.begun.with_label_values(&[carrier.as_str()]).inc();
     }
 
-    /// Counts a session that ended.
+    /// Counts the end of a session.
     pub fn ended(&self, carrier: Carrier, why: Why) {
         self.ended
             .with_label_values(&[carrier.as_str(), why.as_str()])
             .inc();
     }
 
-    /// Counts a cookie that was looked up.
+    /// Counts the lookup of a cookie.
     pub fn looked_up(&self, result: Lookup) {
         if let Some((_, counter)) = self.lookups.iter().find(|(known, _)| *known == result) {
             counter.inc();
         }
     }
 
-    /// Counts a session that was touched.
+    /// Counts a recording of use.
     pub fn touched(&self, result: Touch) {
         self.touches.with_label_values(&[result.as_str()]).inc();
     }
 
-    /// Counts a renewal.
+    /// Counts a renewal of tokens.
     pub fn renewed(&self, result: Renewal) {
         self.renewals.with_label_values(&[result.as_str()]).inc();
     }

@@ -1,16 +1,16 @@
-//! Sessions: who is signed in, by cookie or by token, and what ends that before the tokens expire.
+//! Sessions of signed-in users, carried by a cookie or by a bearer token.
 //!
-//! Decides:  `token_revoked`, `session_revoked`, `subject_revoked` and `issuer_revoked`; `session_unknown` and `session_expired`.
-//! Trusts:   the operator or the identity server that revoked something; the store, for what it holds being ours, and for nothing else.
-//! Not here: who may revoke (`admin`), who may sign in (`identity`), and what an outage of the store means for a request (`outage`).
+//! Decides:  `session_unknown` and `session_expired`; which sessions a sign-in or a sign-out ends.
+//! Trusts:   the store's records to be authentic, not its durability; the revocation list for which
+//!           sessions were ended elsewhere.
+//! Not here: the revocation list itself (`revocation`), who may revoke (`admin`) or sign in
+//!           (`sign_in`), and what an outage of the store means for a request (`policy::outage`).
 //!
-//! A session is a record ([`record`]) that a cookie leads to ([`cookie`]), kept in memory where it is used ([`lookup`]) and renewed before its
-//! tokens expire ([`renew`]). Signing in begins one and ends those that are too many ([`sign_in`]).
-//!
-//! A [`Revocation`] names a token, a session, a subject or an issuer. Every replica has the whole list in memory ([`list`]), asked on every
-//! request. What keeps the replicas' lists alike is the protocol in [`replica`]: a state machine without input, output or clock, which the
-//! [`Follower`] drives against the store, and a model checker explores. That list is also what ends a cookie on all replicas at once: nobody
-//! waits for a memory to forget it.
+//! A session is a record ([`record`]) that a cookie leads to ([`cookie`]). It is cached in the
+//! memory of the replicas that use it ([`lookup`]), and its tokens are renewed before they expire
+//! ([`renew`]). Signing in begins a session and ends those that are too many ([`sign_in`]). The
+//! revocation list ends a session on all replicas at once; no replica waits for its cache to
+//! expire.
 
 mod agent;
 pub mod cookie;

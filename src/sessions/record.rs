@@ -1,9 +1,7 @@
-//! What is kept of a session.
+//! The record of a session in the store, which seals it.
 //!
-//! Decides:  how a session is written down. Trusts: the store to seal it. Not here: under which name it is kept, and for how long (`lookup`).
-//!
-//! One read of a record gives the session, the tokens that the identity server gave for it, and the proof that the access token was verified
-//! before.
+//! One read returns the session, the tokens of the identity server, and the proof that the access
+//! token was verified before.
 
 use std::net::IpAddr;
 
@@ -14,24 +12,25 @@ use crate::secrets::digest::{self, Digest};
 use crate::secrets::secret::Secret;
 use crate::tokens::Proof;
 
-/// What a session is called: the SHA-256 of its cookie's random part, or a digest of issuer and `session_id`.
+/// The name of a session: the SHA-256 of its cookie's random part, or a digest of issuer and
+/// `session_id`.
 pub type SessionName = Digest;
 
-/// What a client carries to prove its session.
+/// What a client presents to prove its session.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Carrier {
-    /// A cookie; the tokens stay here.
+    /// A cookie; the tokens stay in the gateway.
     Cookie,
-    /// Its own access token.
+    /// The access token itself.
     Bearer,
 }
 
 impl Carrier {
-    /// Both.
+    /// All carriers, for metrics.
     pub const ALL: [Self; 2] = [Self::Cookie, Self::Bearer];
 
-    /// The word in metrics and answers.
+    /// The name in metrics and responses.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Cookie => "cookie",
@@ -56,49 +55,50 @@ pub struct Session {
     pub created: i64,
     /// When it was last used, to within a minute.
     pub touched: i64,
-    /// When it ends whatever happens.
+    /// When it ends at the latest.
     pub ends: i64,
-    /// When its tokens came.
+    /// When its tokens were issued.
     pub renewed: i64,
-    /// What the identity server gave; a client with a bearer token keeps its own.
+    /// The tokens of the identity server; `None` if the client keeps them, as with a bearer token.
     pub tokens: Option<InnerTokens>,
-    /// That the access token was verified before.
+    /// Proof that the access token was verified before.
     pub proof: Option<Proof>,
-    /// From where it began.
+    /// Where it began.
     pub origin: Origin,
 }
 
 /// The tokens behind a cookie.
 #[derive(Clone, Deserialize, Serialize)]
 pub struct InnerTokens {
-    /// Proves the user.
+    /// The access token.
     #[serde(with = "secret")]
     pub access: Secret,
-    /// Gets the next pair.
+    /// The refresh token.
     #[serde(with = "secret")]
     pub refresh: Secret,
 }
 
-/// From where a session began, as far as its user is shown: enough to recognise a device, not enough to follow one.
+/// Where a session began, as shown to its user: enough to recognise a device, not enough to track
+/// one.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Origin {
-    /// The family of the user agent, such as `Firefox`.
+    /// The browser family, such as `Firefox`.
     pub agent: String,
     /// The network of the address: /24 of IPv4, /48 of IPv6.
     pub network: String,
 }
 
-/// Who began a session.
+/// The client that began a session.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// The client's address.
     pub address: IpAddr,
-    /// Its `User-Agent`.
+    /// Its `User-Agent` header.
     pub user_agent: Option<String>,
 }
 
 impl Seen {
-    /// What is kept of it.
+    /// The part of it that is stored.
     pub fn origin(&self) -> Origin {
         Origin {
             agent: agent::family(self.user_agent.as_deref().unwrap_or_default()),
@@ -108,24 +108,24 @@ impl Seen {
 }
 
 impl Session {
-    /// The bytes for the store.
+    /// Serializes the record.
     pub fn to_record(&self) -> Vec<u8> {
-        // Strings, numbers and lists: nothing in it can fail to be JSON.
+        // Strings, numbers and lists always serialize to JSON.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// Reads the bytes of a replica. `None` if they say something this version does not know.
+    /// Parses a record; `None` if a newer version wrote something unknown.
     pub fn from_record(record: &[u8]) -> Option<Self> {
         serde_json::from_slice(record).ok()
     }
 }
 
-/// What the session of a bearer token is called.
+/// The name of the session of a bearer token.
 pub fn of_bearer(issuer: &str, session: &str) -> SessionName {
     digest::of_parts(["bearer", issuer, session].map(str::as_bytes))
 }
 
-/// Neither tokens nor whose session it is: what is for no log.
+/// Omits the tokens and the user, which must not be logged.
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
@@ -147,12 +147,12 @@ impl std::fmt::Debug for InnerTokens {
 impl InnerTokens {
     /// The access token as text.
     pub fn access(&self) -> &str {
-        // It was text when it came.
+        // It was UTF-8 when it was received.
         std::str::from_utf8(self.access.expose()).unwrap_or_default()
     }
 }
 
-/// A secret in a record, which is sealed.
+/// Serializes a secret into a record, which the store seals.
 mod secret {
     use serde::{Deserialize as _, Deserializer, Serializer};
 
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_reads_back_and_anything_else_does_not() {
+    fn a_record_parses_and_an_unknown_format_does_not() {
         let record = session().to_record();
         let read = Session::from_record(&record).expect("a record");
         assert_eq!(read.to_record(), record);
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn no_debug_text_shows_a_token_or_a_user() {
+    fn debug_output_shows_no_token_or_user() {
         let text = format!("{:?} {:?}", session(), session().tokens);
         for secret in ["an-access-token", "a-refresh-token", "somebody"] {
             assert!(!text.contains(secret), "{text}");

@@ -1,11 +1,10 @@
-//! The tokens behind a cookie, renewed before they expire.
+//! Renews the tokens of a cookie session before they expire, and ends the session if the identity
+//! server refuses.
 //!
-//! Decides:  when they are renewed, and that a session ends if the identity server says that it may not go on.
-//! Trusts:   the [`Renewer`] to tell a definite refusal from an outage, and to renew one token once however many ask.
-//! Not here: how a refresh token is used (`identity`), and whether the new access token is good (`auth`).
-//!
-//! Replicas share the result through the record: whoever is about to renew reads it first, and takes over what another one got. What the store
-//! does not take waits in this process (`unstored`).
+//! The [`Renewer`] must tell a definite refusal from an outage, and use one refresh token only once
+//! for concurrent calls. Replicas share the result through the record: each reads it before
+//! renewing, and adopts what another replica got. Tokens that cannot be stored wait in this process
+//! (`unstored`).
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -29,74 +28,78 @@ use crate::secrets::secret::Secret;
 use crate::store::Unreachable;
 use crate::tokens::Verified;
 
-/// How long before its end an access token is renewed, in seconds; sooner before the end of one that does not live twice as long.
+/// How long before its expiry an access token is renewed, in seconds; half its lifetime if that is
+/// less.
 const AHEAD: i64 = 60;
 
-/// Between two tries that nobody waits for, if the first failed, in milliseconds.
-const AGAIN: i64 = 5000;
+/// Pause between two attempts in the background, in milliseconds.
+const RETRY: i64 = 5000;
 
-/// For how long a new token that is not accepted is not renewed again, in milliseconds: the identity server is not asked with every request.
+/// How long a new token is not renewed again even if it is not accepted, in milliseconds, so that
+/// not every request calls the identity server.
 const FRESH: i64 = 1000;
 
-/// For how long a newer token is waited for in the record, if the identity server says that somebody used this one: whoever did may have been
-/// unable to store what it got, and tries again at least every [`LONGEST`].
+/// How long to wait for a newer token in the record after the identity server reported this one as
+/// used. The replica that used it may have failed to store the result, and retries at least every
+/// [`LONGEST`].
 const GRACE: Duration = LONGEST.saturating_mul(3);
 
-/// Between two looks for it.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Pause between two polls of the record meanwhile.
+const POLL: Duration = Duration::from_millis(100);
 
-/// Gets new tokens for a refresh token.
+/// Exchanges a refresh token for new tokens.
 pub trait Renewer: Debug + Send + Sync {
-    /// Uses up a refresh token of a session whose client is at this address.
+    /// Consumes a refresh token. `client` is the address of the session's client.
     fn renew<'a>(&'a self, refresh: &'a Secret, client: IpAddr) -> Renewing<'a>;
 }
 
-/// The answer of a [`Renewer`], in time. An error says that it cannot be known.
+/// The future of a [`Renewer`]. An error means that the outcome is not known.
 pub type Renewing<'a> = Pin<Box<dyn Future<Output = Result<Renewed, Denial>> + Send + 'a>>;
 
-/// What the identity server said.
+/// The answer of the identity server.
 #[derive(Debug)]
 pub enum Renewed {
     /// New tokens.
     Granted(InnerTokens),
-    /// The session may not go on.
+    /// The session must not continue.
     Refused(Refusal),
 }
 
-/// What the identity server refused a refresh token for.
+/// Why the identity server refused a refresh token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refusal {
-    /// Somebody used it before. It may have been another replica, which has its successor.
+    /// It was already used, perhaps by another replica that has its successor.
     Used,
-    /// The session is over there.
+    /// The session has ended there.
     Over,
 }
 
-/// What became of a session whose tokens were to be renewed.
+/// The outcome of renewing the tokens of a session.
 #[derive(Debug)]
 pub enum Renewable {
-    /// It goes on with these.
+    /// The session, with new tokens.
     Live(Arc<Live>),
-    /// It has ended, here and everywhere.
+    /// The session has ended on all replicas.
     Ended,
-    /// It cannot be known.
+    /// The outcome is not known.
     Unavailable(Denial),
 }
 
 impl Sessions {
-    /// Whether the tokens of a session are to be renewed at `now` (Unix seconds), while its access token still is good.
+    /// Whether the tokens of a session should be renewed at `now`, in Unix seconds, although its
+    /// access token is still valid.
     pub fn is_renewal_due(&self, live: &Live, verified: &Verified, now: i64) -> bool {
-        let came = live.session.renewed / 1000;
-        let half = (verified.expires() - came) / 2;
+        let issued = live.session.renewed / 1000;
+        let half = (verified.expires() - issued) / 2;
         now >= verified.expires() - AHEAD.min(half)
     }
 
-    /// Renews the tokens of a session behind the answer. Of those who ask within some seconds the first does it.
+    /// Renews the tokens of a session in the background, at most once within some seconds.
     pub fn renew_behind(self: &Arc<Self>, live: &Arc<Live>, client: IpAddr) {
         let now = (self.clock)();
-        let tried = &live.known.tried;
+        let tried = &live.local.tried;
         let last = tried.load(Ordering::Relaxed);
-        let is_first = now >= last.saturating_add(AGAIN)
+        let is_first = now >= last.saturating_add(RETRY)
             && tried
                 .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok();
@@ -107,10 +110,11 @@ impl Sessions {
         }
     }
 
-    /// Renews the tokens of a session, and waits for it. What is under way goes on if nobody waits any more.
+    /// Renews the tokens of a session and waits for it. The renewal completes even if the caller
+    /// leaves.
     pub async fn renew(self: &Arc<Self>, live: &Arc<Live>, client: IpAddr) -> Renewable {
         if (self.clock)() < live.session.renewed.saturating_add(FRESH) {
-            let why = "the identity server's new token is not accepted";
+            let why = "the new token of the identity server is not accepted";
             return Renewable::Unavailable(Reason::SessionUnavailable.because(why));
         }
         let (sessions, live) = (self.clone(), live.clone());
@@ -118,24 +122,24 @@ impl Sessions {
             .background
             .spawn(async move { sessions.renew_once(&live, client).await });
         renewing.await.unwrap_or_else(|_| {
-            Renewable::Unavailable(Reason::Internal.because("a renewal did not end"))
+            Renewable::Unavailable(Reason::Internal.because("a renewal panicked"))
         })
     }
 
     async fn renew_once(self: &Arc<Self>, before: &Arc<Live>, client: IpAddr) -> Renewable {
-        let _turn = before.known.renewing.lock().await;
+        let _turn = before.local.renewing.lock().await;
         let live = self
             .remembered(&before.name)
             .unwrap_or_else(|| before.clone());
-        // Whoever had the turn before us may have done it.
+        // The previous holder of the lock may have renewed them.
         if live.session.renewed > before.session.renewed {
             return Renewable::Live(live);
         }
         let (renewable, result) = self.renew_in_turn(live, client).await;
         self.metrics.renewed(result);
         if let Renewable::Live(live) = &renewable {
-            // The next token is another matter.
-            live.known.tried.store(0, Ordering::Relaxed);
+            // The new token has not been tried yet.
+            live.local.tried.store(0, Ordering::Relaxed);
         }
         renewable
     }
@@ -156,7 +160,7 @@ impl Sessions {
             return (Renewable::Live(live), Renewal::Adopted);
         }
         let (Some(renewer), Some(tokens)) = (&self.renewer, live.tokens()) else {
-            let why = "no identity server renews its tokens";
+            let why = "no identity server to renew its tokens";
             return unavailable(Reason::SessionUnavailable.because(why));
         };
         match renewer.renew(&tokens.refresh, client).await {
@@ -169,8 +173,8 @@ impl Sessions {
         }
     }
 
-    /// The identity server refused a refresh token. The session ends only if the store says that there is no newer one: the memory of this process
-    /// may be behind, and so may the record be for a moment.
+    /// Handles a refused refresh token. The session ends only if the store has no newer one: the
+    /// cache of this process may be outdated, and for a moment the record may be, too.
     async fn refused(
         &self,
         mut live: Arc<Live>,
@@ -182,7 +186,7 @@ impl Sessions {
             live = match self.read(&live.name).await {
                 Ok(Some((record, version))) => self.remember(live.followed_by(record, version)),
                 Ok(None) => return self.gone(&live),
-                // Nobody is logged out by an outage.
+                // An outage ends no session.
                 Err(why) => return (Renewable::Unavailable(no_store(why)), Renewal::Unavailable),
             };
             let is_newer = |tokens: &InnerTokens| tokens.refresh.expose() != refused.expose();
@@ -193,7 +197,7 @@ impl Sessions {
                 self.end_refused(&live).await;
                 return (Renewable::Ended, Renewal::Refused);
             }
-            sleep(LOOK_AGAIN).await;
+            sleep(POLL).await;
         }
     }
 
@@ -203,7 +207,8 @@ impl Sessions {
         (Renewable::Ended, Renewal::Gone)
     }
 
-    /// Writes down what the identity server gave. It is used here even if that fails, and stored later.
+    /// Stores new tokens. If that fails, this process uses them all the same, and stores them
+    /// later.
     async fn take_over(self: &Arc<Self>, live: &Live, tokens: InnerTokens) -> (Renewable, Renewal) {
         let renewed = Session {
             tokens: Some(tokens),
@@ -215,7 +220,7 @@ impl Sessions {
         match self.store_tokens(&live).await {
             Storing::Done(live) => (Renewable::Live(live), Renewal::Granted),
             Storing::Gone => self.gone(&live),
-            Storing::Not => {
+            Storing::Failed => {
                 self.store_later(live.clone());
                 (Renewable::Live(live), Renewal::Granted)
             }
@@ -226,15 +231,15 @@ impl Sessions {
         let Session {
             issuer, subject, ..
         } = &live.session;
-        // What stays in the list of a store that does not answer is taken out when somebody asks for it.
-        let is_meant = |entry: &Entry| entry.name == live.name;
-        let _ = self.take_entries(issuer, subject, is_meant).await;
+        // If the store does not answer, the entry stays in the index until the next listing.
+        let is_selected = |entry: &Entry| entry.name == live.name;
+        let _ = self.take_entries(issuer, subject, is_selected).await;
         let entry = Entry::of(live.name, &live.session);
         self.end_entry(issuer, subject, &entry, Why::Refused).await;
     }
 }
 
-/// The denial for a store that does not answer.
+/// The denial for an unreachable store.
 pub fn no_store(why: Unreachable) -> Denial {
     Reason::SessionUnavailable.because(why.as_str())
 }

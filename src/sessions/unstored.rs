@@ -1,10 +1,9 @@
-//! Tokens that were renewed while the store did not take them: kept, and stored as soon as it does.
+//! Renewed tokens that could not be stored: kept here, and stored as soon as the store answers.
 //!
-//! Decides:  how often storing is tried again, and until when: as long as the session may live, or until its record says something newer.
-//! Trusts:   the record's version, for another replica not to be overwritten. Not here: renewing (`renew`).
-//!
-//! Whoever renewed used the old refresh token up. Until the new one is in the store, this process alone has it: the record leads every other replica to
-//! the used one. So what waits here is not forgotten when the memory of sessions is full, and counts before an older record.
+//! Renewing consumed the old refresh token, so until the new one is stored only this process has
+//! it, and every other replica finds the used one in the record. Sessions here are therefore not
+//! evicted with the cache, and take precedence over an older record. Storing is retried until the
+//! session ends or its record is newer; the record's version protects what another replica wrote.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,27 +17,29 @@ use super::lookup::{ATTEMPTS, Sessions};
 use super::record::{Session, SessionName};
 use crate::store::{Swap, Version};
 
-/// How many sessions wait at most, each of some kilobytes. More are only in the memory of sessions, as long as that has room. A choice.
+/// How many sessions may wait, each of some kilobytes. Above that they are only in the cache, for
+/// as long as it has room. A choice.
 const MOST: usize = 10_000;
 
-/// The first pause between two tries; each is twice as long as the one before.
+/// The first pause between two attempts; each further one doubles.
 const FIRST: Duration = Duration::from_millis(250);
 
-/// The longest pause. Whoever was refused a refresh token that somebody used waits longer than that for a newer one (`renew`).
+/// The longest pause. A replica whose refresh token was reported as used waits longer for a newer
+/// one (`renew`).
 pub(super) const LONGEST: Duration = Duration::from_secs(1);
 
 /// Sessions whose tokens are newer than their record, by name.
 #[derive(Default)]
 pub(super) struct Unstored(DashMap<SessionName, Arc<Live>>);
 
-/// What became of storing tokens.
+/// The outcome of storing tokens.
 pub(super) enum Storing {
-    /// The record has them, or newer ones; so it is now.
+    /// The record has them, or newer ones, as in this session.
     Done(Arc<Live>),
     /// The session has ended.
     Gone,
     /// The store did not answer.
-    Not,
+    Failed,
 }
 
 impl Unstored {
@@ -47,7 +48,7 @@ impl Unstored {
         self.0.get(name).map(|live| live.clone())
     }
 
-    /// A record that was read, as it counts: with the tokens that it lacks.
+    /// The session of a record, with the newer tokens that it may lack.
     pub(super) fn followed(&self, name: SessionName, record: Session, version: Version) -> Live {
         match self.get(&name) {
             Some(newer) => newer.followed_by(record, version),
@@ -55,7 +56,7 @@ impl Unstored {
         }
     }
 
-    /// Its session has ended.
+    /// Drops a session that has ended.
     pub(super) fn forget(&self, name: &SessionName) {
         self.0.remove(name);
     }
@@ -64,7 +65,7 @@ impl Unstored {
         self.0.len()
     }
 
-    /// Keeps a session until it is stored. Whether somebody must see to that.
+    /// Keeps a session until it is stored. Returns whether a task must be started for that.
     fn keep(&self, live: Arc<Live>) -> bool {
         let has_room = self.0.len() < MOST;
         match self.0.entry(live.name) {
@@ -80,7 +81,7 @@ impl Unstored {
         }
     }
 
-    /// Takes out what is stored, unless newer tokens came meanwhile.
+    /// Drops a session that was stored, unless it has newer tokens by now.
     fn stored(&self, live: &Live) {
         let is_stored =
             |_: &SessionName, waits: &Arc<Live>| waits.session.renewed <= live.session.renewed;
@@ -89,7 +90,7 @@ impl Unstored {
 }
 
 impl Sessions {
-    /// Writes down the tokens of a session, which may be newer than its record.
+    /// Stores the tokens of a session if they are newer than those of its record.
     pub(super) async fn store_tokens(&self, live: &Arc<Live>) -> Storing {
         let mut live = live.clone();
         for _ in 0..ATTEMPTS {
@@ -99,12 +100,12 @@ impl Sessions {
                     return Storing::Done(self.remember(stored));
                 }
                 Ok(Swap::Lost) => {}
-                Err(_) => return Storing::Not,
+                Err(_) => return Storing::Failed,
             }
             let (record, version) = match self.read(&live.name).await {
                 Ok(Some(read)) => read,
                 Ok(None) => return Storing::Gone,
-                Err(_) => return Storing::Not,
+                Err(_) => return Storing::Failed,
             };
             let is_there = record.renewed >= live.session.renewed;
             live = self.remember(live.followed_by(record, version));
@@ -112,10 +113,11 @@ impl Sessions {
                 return Storing::Done(live);
             }
         }
-        Storing::Not
+        Storing::Failed
     }
 
-    /// Stores the tokens of a session behind the answers, however long the store does not take them.
+    /// Stores the tokens of a session in the background, and retries for as long as the store
+    /// fails.
     pub(super) fn store_later(self: &Arc<Self>, live: Arc<Live>) {
         let name = live.name;
         if self.unstored.keep(live) {
@@ -131,7 +133,7 @@ impl Sessions {
         loop {
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST);
-            // Until it is stored, or somebody ended the session.
+            // Stored, or the session was ended.
             let Some(live) = self.unstored.get(name) else {
                 break;
             };
@@ -145,7 +147,7 @@ impl Sessions {
                     self.forget(name);
                     self.unstored.forget(name);
                 }
-                Storing::Not => {}
+                Storing::Failed => {}
             }
         }
         self.note_unstored();

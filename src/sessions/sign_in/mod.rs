@@ -1,0 +1,21 @@
+//! Beginning, listing and ending the sessions of a user.
+//!
+//! Decides:  that a new session has a fresh id, which older sessions it replaces ([`begin`]), and
+//!           the order in which a session ends: revoked first, then deleted ([`end`]).
+//! Trusts:   its caller to have verified the user with the identity server.
+//! Not here: calling the identity server, and ending the session there, too (`sign_in`).
+//!
+//! Operations of several steps complete even if their caller leaves: an index that misses a
+//! session, or lists one that does not exist, would leave a session that nobody can end.
+
+mod begin;
+mod end;
+mod list;
+
+pub use self::begin::{Begun, Granted};
+pub use self::end::{Ended, Own, Which};
+pub use self::list::{SessionInfo, name_of_id};
+
+/// How long a replaced cookie stays revoked at least, in seconds, even if its session has ended: as
+/// long as a response to it may be under way, which must not delete the new cookie. A choice.
+const REPLACED: i64 = 300;
