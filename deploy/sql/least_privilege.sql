@@ -1,16 +1,18 @@
--- The role that Foregate reads facts with, and writes a new user's profile with; it can do nothing else. Run once, as the owner of the tables:
+-- The role with which Foregate reads facts and writes the profile of a new user. It can do nothing
+-- else. Run once, as the owner of the tables:
 --
 --     psql "$ADMIN_URL" -v ON_ERROR_STOP=1 -v password="$(openssl rand -hex 24)" -f deploy/sql/least_privilege.sql
 --
--- Row-level security does not apply to the role, on purpose: policies of users (such as those on team_members, which read themselves) would
--- hide facts or fail. What it may read is limited by columns instead. Adapt the names if your queries under `facts` and `resources` read others.
+-- Row-level security does not apply to the role, on purpose: policies for users (such as those on
+-- team_members, which read themselves) would hide facts or fail. Its rights are limited by columns
+-- instead. Adapt the names if your queries under `facts` and `resources` read other columns.
 
 BEGIN;
 
 CREATE ROLE foregate LOGIN PASSWORD :'password'
     NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT NOREPLICATION BYPASSRLS CONNECTION LIMIT 64;
 
--- Nets below the deadlines that the gateway sends with each statement.
+-- Defence in depth behind the deadlines that the gateway sends with each statement.
 ALTER ROLE foregate SET statement_timeout = '2s';
 ALTER ROLE foregate SET lock_timeout = '1s';
 ALTER ROLE foregate SET idle_in_transaction_session_timeout = '5s';
@@ -31,7 +33,8 @@ GRANT SELECT (id, user_id, generation_id) ON file_metadata TO foregate;
 GRANT USAGE ON SCHEMA auth TO foregate;
 GRANT SELECT (id, banned_until, deleted_at) ON auth.users TO foregate;
 
--- Registration: a profile, and never a change of one. `ON CONFLICT DO NOTHING` needs no right to read.
+-- Registration: inserts a profile and never changes one. `ON CONFLICT DO NOTHING` needs no right to
+-- read.
 GRANT INSERT (id, email, full_name) ON users TO foregate;
 
 COMMIT;

@@ -1,17 +1,31 @@
--- Triggers that tell Foregate which facts have changed, for `database.notify_url`. Run once, as the owner of the tables:
+-- Triggers that report changed rows to Foregate, for `database.notify_url`. Run once, as the owner
+-- of the tables:
 --
 --     psql "$ADMIN_URL" -v ON_ERROR_STOP=1 -f deploy/sql/notify.sql
 --
--- A payload is a kind and an id. The kinds are `caller`, `memberships` and those under `resources`; adapt the names if yours differ. Every
--- table that a query reads must tell, since with notifications reads believe a fact for an hour. The gateway looks: each such table needs
--- triggers without WHEN whose first argument is the kind, for inserts, deletes and updates of every column that the query reads, and
--- `foregate_tell_everything` for TRUNCATE. Where the query finds its rows by a column that is `$1`, their function is `foregate_tell` with that
--- column as its second argument; where it finds them through other rows, one called `foregate_tell_…` that finds everybody to tell of. What
--- has parents also needs `foregate_tell_children`, for the same events and columns. A primary key that is `$1` may be left out of the columns.
--- Until it finds them all it keeps to the ages without notifications, and says what is missing; so does `foregate check --connect`.
+-- A payload is a resource type and an id. The types are `caller`, `memberships` and the names under
+-- `resources`; adapt them if yours differ.
 --
--- `notify_url` must be a direct connection to the database that `url` reads, and that one no standby: a pooler in transaction mode does not
--- pass notifications on, and a standby may be read before it has what was told.
+-- With notifications, reads use cached facts for up to an hour, so every table that a query reads
+-- must report its changes. The gateway verifies that. Each such table needs:
+--
+--   * Triggers without WHEN whose first argument is the resource type, on INSERT, DELETE, and
+--     UPDATE of every column that the query reads. A primary key that equals `$1` may be left out
+--     of the columns. Where the query finds rows by a column that equals `$1`, the function is
+--     `foregate_tell`, with that column as its second argument. Where it finds them through other
+--     tables, the function has a name of the form `foregate_tell_...` and finds all affected ids
+--     itself.
+--   * `foregate_tell_everything` on TRUNCATE.
+--   * If resources of the type have parents: `foregate_tell_children`, on the same events and
+--     columns.
+--
+-- Until all triggers exist, the gateway uses the short cache lifetime (30 s) and logs what is
+-- missing; `foregate check --connect` prints it, too. No trigger reports that time has passed:
+-- facts of a query that uses now() or a similar function always keep the short lifetime.
+--
+-- `notify_url` must be a direct connection to the database that `url` reads, and not to a standby:
+-- a pooler in transaction mode does not deliver notifications, and a standby may be read before it
+-- has applied what was reported.
 
 BEGIN;
 
@@ -29,15 +43,16 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- Everything was taken out of a table at once; whose it was is not said.
+-- TRUNCATE does not say which rows it removes, so everything may have changed.
 CREATE OR REPLACE FUNCTION foregate_tell_everything() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_notify('foregate_facts', 'everything');
     RETURN NULL;
 END $$;
 
--- A team that is switched off or deleted changes the memberships of everybody in it.
--- As the owner of the tables and with its names: row-level security of whoever writes must not hide who has to hear of it.
+-- Deactivating or deleting a team changes the memberships of all its members. The function runs as
+-- the owner of the tables, with a fixed search path: row-level security of the writer must not hide
+-- members.
 CREATE OR REPLACE FUNCTION foregate_tell_members() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS $$
 BEGIN
     PERFORM pg_notify('foregate_facts', TG_ARGV[0] || ' ' || user_id)
@@ -45,7 +60,8 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- What a generation was made from is part of what is known of it: whatever was made from it, ten steps down, must hear of a change.
+-- The facts of a generation include its parents, so a change is reported for all descendants down
+-- to ten levels.
 CREATE OR REPLACE FUNCTION foregate_tell_children() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public AS $$
 BEGIN
     PERFORM pg_notify('foregate_facts', TG_ARGV[0] || ' ' || id) FROM (
@@ -56,7 +72,7 @@ BEGIN
         SELECT DISTINCT id FROM down) AS descendants;
     RETURN NULL;
 END $$;
--- Without it every change of a generation would read the whole table.
+-- Without this index every change of a generation would scan the whole table.
 CREATE INDEX IF NOT EXISTS foregate_generations_by_parent ON generations (parent_generation_id);
 
 CREATE OR REPLACE TRIGGER foregate_tell AFTER INSERT OR DELETE OR UPDATE OF is_active ON users
@@ -65,10 +81,11 @@ CREATE OR REPLACE TRIGGER foregate_tell AFTER INSERT OR DELETE OR UPDATE ON team
     FOR EACH ROW EXECUTE FUNCTION foregate_tell('memberships', 'user_id');
 CREATE OR REPLACE TRIGGER foregate_tell AFTER INSERT OR DELETE OR UPDATE OF id, is_active, owner_id ON teams
     FOR EACH ROW EXECUTE FUNCTION foregate_tell_members('memberships');
--- Whoever owns a team may be in it without a row of team_members.
+-- The owner of a team is a member without a row in team_members.
 CREATE OR REPLACE TRIGGER foregate_tell_owner AFTER INSERT OR DELETE OR UPDATE OF id, is_active, owner_id ON teams
     FOR EACH ROW EXECUTE FUNCTION foregate_tell('memberships', 'owner_id');
--- Bans and deletions at the identity server. That a ban is over tells nobody: it is seen when the fact has grown old.
+-- Bans and deletions at the identity server. The end of a ban changes no row; it is seen when the
+-- cached fact expires.
 CREATE OR REPLACE TRIGGER foregate_tell AFTER INSERT OR DELETE OR UPDATE OF banned_until, deleted_at ON auth.users
     FOR EACH ROW EXECUTE FUNCTION foregate_tell('caller', 'id');
 CREATE OR REPLACE TRIGGER foregate_tell AFTER INSERT OR DELETE OR UPDATE OF user_id, visibility ON projects
