@@ -28,7 +28,7 @@ use tempfile::TempDir;
 
 use super::{Loaded, Problems, file, load, load_at};
 use crate::denial::dialect::Errors;
-use crate::policy::layers::LayerName;
+use crate::auth::Named;
 use crate::policy::listen::ListenKind;
 use crate::policy::methods::Methods;
 use crate::policy::roles::Grants;
