@@ -10,13 +10,13 @@
 
 pub mod answer;
 pub mod connection;
+mod finished;
 mod forward;
 pub mod metrics;
 pub mod process;
 pub(crate) mod refuse;
 mod serve;
 
-use std::cell::RefCell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,7 +27,6 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
 
 use crate::auth::snapshot::Snapshot;
-use crate::clock;
 use crate::denial::dialect::Dialect;
 use crate::denial::{Denial, Reason};
 use crate::gateway::connection::ConnectionState;
@@ -42,6 +41,7 @@ use crate::streams::Streams;
 use crate::tokens::Recent;
 use crate::upstream::Pools;
 use answer::Answer;
+use finished::FinishedRecords;
 use process::Process;
 
 /// A year, as browsers and scanners expect it (RFC 6797, section 6.1).
@@ -55,10 +55,7 @@ pub struct Gateway {
     pools: Pools,
     streams: Rc<Streams>,
     recent: Rc<Recent>,
-    /// Records of requests that are over, until the requests at hand have been dealt with.
-    #[allow(clippy::vec_box, reason = "moved as a pointer; a record is long")]
-    ended: RefCell<Vec<Box<Record>>>,
-    lines: RefCell<Vec<u8>>,
+    finished: Rc<FinishedRecords>,
 }
 
 impl Gateway {
@@ -71,10 +68,9 @@ impl Gateway {
                 process.metrics().streams.clone(),
             ),
             pools: Pools::new(worker, workers, process.metrics().upstreams.clone()),
-            process,
             recent: Rc::default(),
-            ended: RefCell::default(),
-            lines: RefCell::default(),
+            finished: FinishedRecords::new(process.clone()),
+            process,
         })
     }
 
@@ -165,71 +161,14 @@ impl Gateway {
         }
     }
 
-    /// Called once per request, after its end. What follows from it is dealt with together with what other requests leave, once none of
-    /// them waits: the code for it is then loaded once, and not between any two requests.
-    pub(crate) fn finish(self: &Rc<Self>, record: Box<Record>) {
-        const MANY: usize = 64;
-        let waiting = {
-            let mut ended = self.ended.borrow_mut();
-            ended.push(record);
-            ended.len()
-        };
-        if waiting >= MANY {
-            self.settle();
-        } else if waiting == 1 {
-            let gateway = self.clone();
-            tokio::task::spawn_local(async move { gateway.settle() });
-        }
+    /// Called once per request, after its end.
+    pub(crate) fn finish(&self, record: Box<Record>) {
+        self.finished.add(record);
     }
 
-    /// Counts what ended, tells the layers, and writes the lines.
-    fn settle(self: &Rc<Self>) {
-        let ended = self.ended.take();
-        if ended.is_empty() {
-            return;
-        }
-        self.settle_each(&ended);
-        self.flush_many();
-        // What it has room for is used again.
-        let mut room = ended;
-        room.clear();
-        let mut waiting = self.ended.borrow_mut();
-        if waiting.is_empty() {
-            *waiting = room;
-        }
-    }
-
-    fn settle_each(&self, ended: &[Box<Record>]) {
-        let timestamp = clock::timestamp();
-        let snapshot = self.process.current().get();
-        let requests = &self.process.shared().requests;
-        for record in ended {
-            let is_current = record.in_force.generation() == snapshot.generation();
-            let index = record.route.filter(|_| is_current);
-            let route = index.and_then(|index| snapshot.route_metrics(index));
-            requests.finish(record, route);
-            record.write_line(&timestamp, &mut self.lines.borrow_mut());
-        }
-    }
-
-    /// Lines go to the log in batches: at once when there are many, else when the worker looks around.
-    fn flush_many(&self) {
-        const BATCH: usize = 128 * 1024;
-        if self.lines.borrow().len() >= BATCH {
-            self.flush();
-        }
-    }
-
-    /// Hands over what is written so far.
+    /// Hands the log lines that are written so far to the log.
     pub(crate) fn flush(&self) {
-        let room = self.lines.borrow().len();
-        if room > 0 {
-            // The next lines will be about as many, and should not be moved each time they have grown.
-            let lines = self.lines.replace(Vec::with_capacity(room + room / 8));
-            self.process
-                .log()
-                .write(lines, self.process.metrics().log_dropped());
-        }
+        self.finished.flush();
     }
 
     /// What all workers share.
@@ -268,15 +207,6 @@ pub(crate) fn accept(
         return Ok(None);
     }
     Inbound::route(head, body, in_force.clone(), record).map(Some)
-}
-
-impl Drop for Gateway {
-    /// Requests that were cut at the end write their lines last.
-    fn drop(&mut self) {
-        let ended = self.ended.take();
-        self.settle_each(&ended);
-        self.flush();
-    }
 }
 
 impl std::fmt::Debug for Gateway {
