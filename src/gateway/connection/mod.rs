@@ -3,41 +3,24 @@
 //! Decides: when a connection has waited long enough, for a handshake, a head, a request, or a client that reads its answer. Trusts:
 //! `listen`, which drives it. Not here: sockets and protocols (`listen`).
 
+mod clock;
+mod limits;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Waker};
-use std::time::Duration;
 
 use hyper::{Method, Version};
 
 use crate::gateway::{Gateway, Snapshot};
-use crate::metrics::labels;
 use crate::policy::listen::Connections;
 use crate::record::Record;
 use crate::record::trail::{Finish, Trail};
 use crate::request;
 use crate::streams::Tunnel;
-
-/// A worker's clock: milliseconds since it began, as of its last look. Costs nothing to read. It stands still while the worker does: a
-/// client whose bytes nobody took was not slow.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct LookClock(Rc<Cell<u64>>);
-
-impl LookClock {
-    /// Another look is due.
-    pub(crate) fn advance(&self) {
-        self.0.set(self.0.get() + LOOK_MILLIS);
-    }
-
-    pub(crate) fn now(&self) -> u64 {
-        self.0.get()
-    }
-}
-
-/// How often a worker looks at its connections. A tenth of a second is a choice, not a measurement.
-pub(crate) const LOOK: Duration = Duration::from_millis(LOOK_MILLIS);
-
-const LOOK_MILLIS: u64 = 100;
+pub(crate) use clock::{LOOK, LookClock};
+pub(crate) use limits::Cause;
+use limits::Limits;
 
 /// What is known of a connection while it lives. Times are those of the [`LookClock`].
 #[derive(Debug)]
@@ -74,29 +57,6 @@ pub(crate) enum Order {
     Leave,
     /// End now.
     End(Cause),
-}
-
-/// The limits of a connection, in milliseconds.
-#[derive(Clone, Copy, Debug)]
-struct Limits {
-    handshake: u64,
-    head: u64,
-    idle: u64,
-    body_idle: u64,
-}
-
-impl Limits {
-    pub(crate) fn new(limits: &Connections) -> Self {
-        // What happened between two looks has the time of the first of them, so the real time may be shorter by a pause.
-        let millis =
-            |limit: Duration| u64::try_from((limit + LOOK).as_millis()).unwrap_or(u64::MAX);
-        Self {
-            handshake: millis(limits.handshake),
-            head: millis(limits.head),
-            idle: millis(limits.idle),
-            body_idle: millis(limits.body_idle),
-        }
-    }
 }
 
 impl ConnectionState {
@@ -344,21 +304,5 @@ impl Drop for StreamSlot {
         if let Some(place) = self.connection.streams.borrow_mut().get_mut(self.index) {
             *place = None;
         }
-    }
-}
-
-labels! {
-    /// Why a connection ended otherwise than by its own end.
-    pub(crate) enum Cause {
-        /// The TLS handshake failed.
-        Handshake = "handshake",
-        /// The handshake, or the first bytes of HTTP/2, took too long.
-        HandshakeTimeout = "handshake_timeout",
-        /// A head began and did not end in time.
-        HeadTimeout = "head_timeout",
-        /// The client did not take what was sent to it.
-        Stalled = "stalled",
-        /// The client broke the rules of HTTP.
-        Protocol = "protocol",
     }
 }
