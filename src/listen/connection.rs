@@ -25,7 +25,8 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
-use super::{SILENT, redirect};
+use super::redirect;
+use super::socket::SILENT;
 use crate::gateway::Gateway;
 use crate::gateway::connection::{Cause, ConnectionState, LookClock, Order};
 use crate::policy::listen::{Connections, ListenKind};

@@ -1,0 +1,86 @@
+//! How many connections each worker has.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::metrics::ListenMetrics;
+
+/// How many connections each worker has.
+#[derive(Debug)]
+pub(super) struct Load {
+    counts: Vec<AtomicUsize>,
+    pub(super) places: Arc<Semaphore>,
+}
+
+/// A place among the open connections; given back when the connection ends.
+pub(super) struct Place {
+    load: Arc<Load>,
+    worker: usize,
+    pub(super) metrics: Arc<ListenMetrics>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Load {
+    /// No connections yet of so many workers; at most `max` at a time.
+    pub(super) fn new(workers: usize, max: usize) -> Self {
+        Self {
+            counts: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            places: Arc::new(Semaphore::new(max)),
+        }
+    }
+
+    pub(super) fn total(&self) -> usize {
+        self.counts
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// The worker with the fewest connections; `own` if it is one of them.
+    pub(super) fn least(&self, own: usize) -> usize {
+        let count = |worker: usize| {
+            self.counts
+                .get(worker)
+                .map_or(usize::MAX, |count| count.load(Ordering::Relaxed))
+        };
+        let fewest = (0..self.counts.len())
+            .min_by_key(|worker| count(*worker))
+            .unwrap_or(own);
+        if count(own) <= count(fewest) {
+            own
+        } else {
+            fewest
+        }
+    }
+}
+
+impl Place {
+    pub(super) fn take(
+        load: Arc<Load>,
+        worker: usize,
+        metrics: Arc<ListenMetrics>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        if let Some(count) = load.counts.get(worker) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        metrics.connections.inc();
+        Self {
+            load,
+            worker,
+            metrics,
+            _permit: permit,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(count) = self.load.counts.get(self.worker) {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.metrics.connections.dec();
+    }
+}

@@ -1,0 +1,88 @@
+//! Listening sockets and their options.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+
+/// How long a peer may be gone without a word, whether something is sent to it or not. A minute is a choice: long enough for a hole in the
+/// radio, and longer than the limits of connections by default, which know better why.
+pub(super) const SILENT: Duration = Duration::from_secs(60);
+
+/// When and how often the kernel asks a peer that is silent, and to which nothing is sent. More than once, since a question may get lost.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(30))
+    .with_interval(Duration::from_secs(5))
+    .with_retries(6);
+
+/// A bound socket.
+#[derive(Debug)]
+pub struct Bound {
+    pub(super) socket: std::net::TcpListener,
+    /// Index into the configuration's listeners.
+    pub(super) index: usize,
+}
+
+impl Bound {
+    /// Binds a listener's address.
+    ///
+    /// # Errors
+    ///
+    /// The address is in use or not ours.
+    pub fn new(address: SocketAddr, index: usize) -> io::Result<Self> {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        // A restarted process may take the port while old connections linger.
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        // Accepted sockets inherit all three, which spares every connection the calls.
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_keepalive(&KEEPALIVE)?;
+        socket.set_tcp_user_timeout(Some(SILENT))?;
+        socket.bind(&address.into())?;
+        socket.listen(4096)?;
+        Ok(Self {
+            socket: socket.into(),
+            index,
+        })
+    }
+
+    /// The address, with the port that was found for port 0.
+    ///
+    /// # Errors
+    ///
+    /// The operating system does not know it.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpStream};
+
+    use socket2::SockRef;
+
+    use super::*;
+
+    #[test]
+    fn accepted_connections_inherit_how_long_a_peer_may_be_gone() {
+        let bound = Bound::new((Ipv4Addr::LOCALHOST, 0).into(), 0).expect("a port");
+        bound.socket.set_nonblocking(false).expect("blocking");
+        let address = bound.address().expect("an address");
+        let _client = TcpStream::connect(address).expect("a connection");
+        let (accepted, _) = bound.socket.accept().expect("the other end");
+        let socket = SockRef::from(&accepted);
+        assert!(socket.keepalive().expect("an option"));
+        let time = socket.tcp_keepalive_time().expect("an option");
+        let interval = socket.tcp_keepalive_interval().expect("an option");
+        let retries = socket.tcp_keepalive_retries().expect("an option");
+        assert_eq!(time + interval * retries, SILENT);
+        assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(SILENT));
+        assert!(socket.tcp_nodelay().expect("an option"));
+    }
+}

@@ -1,0 +1,116 @@
+//! Starting the workers, and ending them.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::runtime::Builder;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+use tokio::time::sleep;
+
+use super::load::Load;
+use super::metrics::ListenMetrics;
+use super::poll::beat;
+use super::socket::Bound;
+use super::worker::{Phase, Shared, run};
+use crate::gateway::process::Process;
+
+/// How long a kept HTTP/1.1 connection gets, when the process ends, to send one more request and be told to go. A client that sends at
+/// the very moment its connection is closed would see an error. Two seconds is a choice.
+const LAME_DUCK: Duration = Duration::from_secs(2);
+
+/// How long before the deadline calls of gRPC are told that it comes.
+const PARTING: Duration = Duration::from_secs(1);
+
+/// The running workers.
+#[derive(Debug)]
+pub struct Workers {
+    threads: Vec<JoinHandle<()>>,
+    phase: watch::Sender<Phase>,
+    load: Arc<Load>,
+}
+
+impl Workers {
+    /// Starts the workers and begins to accept.
+    ///
+    /// # Errors
+    ///
+    /// The operating system gives no thread or no event queue; two metrics have one name.
+    pub fn start(process: &Arc<Process>, bound: Vec<Bound>) -> anyhow::Result<Self> {
+        let snapshot = process.snapshot();
+        let metrics = Arc::new(ListenMetrics::new(process.metrics().registry())?);
+        let workers = snapshot.config().workers.get();
+        let load = Arc::new(Load::new(workers, snapshot.config().connections.max));
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let (beating, beats) = watch::channel(0);
+        thread::Builder::new()
+            .name("beat".to_owned())
+            .spawn(move || beat(&beating))?;
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..workers).map(|_| unbounded_channel()).unzip();
+        let mut listeners: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
+        for (place, bound) in bound.into_iter().enumerate() {
+            if let Some(own) = listeners.get_mut(place % workers) {
+                own.push(bound);
+            }
+        }
+        let mut threads = Vec::new();
+        for (worker, (incoming, bound)) in receivers.into_iter().zip(listeners).enumerate() {
+            let shared = Shared {
+                process: process.clone(),
+                metrics: metrics.clone(),
+                load: load.clone(),
+                senders: senders.clone(),
+                worker,
+            };
+            let (phases, beats) = (phases.clone(), beats.clone());
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let thread = thread::Builder::new().name(format!("worker-{worker}"));
+            threads.push(thread.spawn(move || {
+                LocalSet::new().block_on(&runtime, run(shared, bound, incoming, phases, beats))
+            })?);
+        }
+        Ok(Self {
+            threads,
+            phase,
+            load,
+        })
+    }
+
+    /// Ends gracefully: stops accepting, lets running requests finish, and cuts what is left at the deadline.
+    pub async fn drain(self, process: &Process, deadline: Duration) {
+        process.drain();
+        self.phase.send_replace(Phase::Closing);
+        let ended = async {
+            let lame = LAME_DUCK.min(deadline / 2);
+            self.wait_for_none(lame).await;
+            self.phase.send_replace(Phase::Leaving);
+            let parting = PARTING.min(deadline / 4);
+            self.wait_for_none(deadline.saturating_sub(lame + parting))
+                .await;
+            self.phase.send_replace(Phase::Parting);
+            self.wait_for_none(parting).await;
+        };
+        ended.await;
+        let left = self.load.total();
+        if left > 0 {
+            tracing::warn!(connections = left, "cut at the end of the drain");
+        }
+        self.phase.send_replace(Phase::Over);
+        for thread in self.threads {
+            // A worker that panicked outside a request has said so already.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    async fn wait_for_none(&self, limit: Duration) {
+        let none = async {
+            while self.load.total() > 0 {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, none).await;
+    }
+}
