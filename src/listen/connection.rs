@@ -13,18 +13,20 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
+use super::observed::Observed;
+use super::protocols::{h1_builder, h2_builder};
 use super::redirect;
 use super::socket::SILENT;
 use crate::gateway::Gateway;
@@ -32,7 +34,6 @@ use crate::gateway::connection::{Cause, ConnectionState, LookClock, Order};
 use crate::policy::listen::{Connections, ListenKind};
 use crate::request;
 use crate::streams::Tunnel;
-use crate::upstream::http2::channel::LocalExecutor;
 
 /// Serves one connection to its end; the error says why it ended otherwise than by its own.
 pub(super) async fn serve(
@@ -217,35 +218,6 @@ async fn speak_redirect(
     .await
 }
 
-fn h1_builder(limits: &Connections) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    // Never `pipeline_flush`: with it hyper takes an answer as fast as it comes, however slowly the client reads, and keeps it all; and
-    // it loses an answer behind which bytes of the request are still unread.
-    builder
-        // Our own count answers first, with a reason; hyper's is the net below it.
-        .max_headers(limits.max_headers.saturating_mul(2))
-        .max_buf_size(limits.max_head)
-        .half_close(false);
-    builder.header_read_timeout(None::<Duration>);
-    builder
-}
-
-fn h2_builder(limits: &Connections) -> http2::Builder<LocalExecutor> {
-    let mut builder = http2::Builder::new(LocalExecutor);
-    // No pings: the kernel asks a silent peer, or whoever ends its TCP, whether it is still there, and for that no frame has to note when the
-    // peer was heard of.
-    builder
-        .max_concurrent_streams(limits.h2_streams)
-        .max_pending_accept_reset_streams(limits.h2_resets)
-        .max_local_error_reset_streams(limits.h2_resets)
-        .max_header_list_size(u32::try_from(limits.max_head).unwrap_or(u32::MAX))
-        // Windows of an ordinary upload; memory per connection stays below a few of them.
-        .initial_stream_window_size(256 * 1024)
-        .initial_connection_window_size(1024 * 1024)
-        .max_send_buf_size(256 * 1024);
-    builder
-}
-
 /// Runs a connection, and does what it is told. The connection is boxed, so that the task is not as large as the largest protocol.
 async fn supervise<C, E>(
     mut connection: Pin<&mut C>,
@@ -272,61 +244,4 @@ where
         }
     })
     .await
-}
-
-/// A stream that notes when bytes come while no request runs: the beginning of a head.
-struct Observed<S> {
-    stream: S,
-    state: Rc<ConnectionState>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Observed<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.state.bytes_came();
-        }
-        read
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Observed<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
 }

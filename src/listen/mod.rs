@@ -10,7 +10,9 @@
 pub mod connection;
 mod load;
 mod metrics;
+mod observed;
 mod poll;
+mod protocols;
 mod redirect;
 mod socket;
 pub mod tls;
