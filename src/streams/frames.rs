@@ -3,7 +3,7 @@
 //! Decides: between which bytes a frame of our own may stand, and whether a side has said goodbye. Trusts: nothing; what is no frame is
 //! passed on all the same, for the other end to judge. Not here: payloads, which are never looked at.
 
-use crate::streams::ending::Ending;
+use super::ending::Ending;
 
 /// The opcode of a close frame.
 const CLOSE: u8 = 0x8;

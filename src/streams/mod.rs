@@ -29,6 +29,7 @@ mod metrics;
 mod phoenix;
 mod pipe;
 mod registry;
+mod scratch;
 mod tunnel;
 
 pub(crate) use answer::Streaming;

@@ -5,7 +5,6 @@
 //! Nothing is read before what was read is written, so that a slow reader slows the other side down; and a tunnel that is silent holds
 //! no buffer.
 
-use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -16,29 +15,11 @@ use tokio::time::Instant;
 
 use super::frames::Frames;
 use super::messages::{Messages, Next};
+use super::scratch::Scratch;
 use crate::denial::Reason;
-
-/// How much is read at once.
-const READ: usize = 16 * 1024;
 
 /// How often one direction may read before others get their turn.
 const TURNS: usize = 8;
-
-/// Where all tunnels of a worker read into.
-pub(super) struct Scratch(RefCell<Box<[u8]>>);
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Self(RefCell::new(vec![0; READ].into()))
-    }
-}
-
-impl std::fmt::Debug for Scratch {
-    /// The bytes are somebody's message.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Scratch(…)")
-    }
-}
 
 /// Which end of a pipe failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

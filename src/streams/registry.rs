@@ -22,7 +22,8 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::ending::Ending;
-use super::pipe::Scratch;
+use super::metrics::StreamMetrics;
+use super::scratch::Scratch;
 use crate::auth::StreamAuthorization;
 use crate::auth::snapshot::CurrentSnapshot;
 use crate::clock;
@@ -30,7 +31,6 @@ use crate::denial::{Denial, Reason};
 use crate::panics::caught;
 use crate::record::stream::{Cause, Kind};
 use crate::revocation::Revocations;
-use crate::streams::metrics::StreamMetrics;
 
 /// Over how long judging again is spread after a reload, and in how many portions.
 const SPREAD: Duration = Duration::from_secs(1);
