@@ -1,176 +1,30 @@
-//! A WebSocket between client and upstream.
-//!
-//! Decides: when a tunnel ends, and what is told to whom. Trusts: the handshake, which both sides have finished. Not here: what is said
-//! inside; messages are passed on byte for byte, and on a route that judges them (`messages`) only once that is done.
+//! Both directions of a tunnel.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep_until};
 
-use super::ending::Ending;
-use super::frames;
-use super::messages::Messages;
-use super::pipe::{Failed, Pipe, Waits};
-use super::registry::{Live, Streams};
-use super::scratch::Scratch;
+use super::limits::{GRACE, Limits};
 use crate::auth::StreamAuthorization;
 use crate::denial::Denial;
-use crate::record::End;
-use crate::record::stream::{Cause, Kind};
+use crate::record::stream::Cause;
 use crate::record::trail::Trail;
-use crate::upstream::Switched;
-
-/// How long last words may take: for a frame under way to end, for the other side to answer a goodbye. A second is a choice.
-const GRACE: Duration = Duration::from_secs(1);
-
-/// How long a tunnel may take for what.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// Silence in both directions.
-    pub(crate) idle: Option<Duration>,
-    /// Everything.
-    pub(crate) deadline: Option<Instant>,
-    /// For a client that does not take what is sent to it.
-    pub(crate) stalled: Duration,
-}
-
-/// A tunnel whose 101 is on its way to the client.
-#[derive(Debug)]
-pub(crate) struct Opening {
-    /// The upstream's end.
-    pub(crate) upstream: Switched,
-    /// What is judged again while it is open.
-    pub(crate) standing: StreamAuthorization,
-    /// Its limits.
-    pub(crate) limits: Limits,
-    /// Up to how many bytes of a message are held to be judged, if messages are.
-    pub(crate) judged: Option<usize>,
-}
-
-/// A tunnel. Its record ends with it.
-#[derive(Debug)]
-pub(crate) struct Tunnel {
-    upstream: Switched,
-    limits: Limits,
-    judged: Option<usize>,
-    live: Live,
-    trail: Trail,
-}
-
-impl Tunnel {
-    /// Enters the tunnel among the live streams.
-    pub(crate) fn begin(opening: Opening, streams: &Rc<Streams>, trail: Trail) -> Box<Self> {
-        let Opening {
-            upstream,
-            standing,
-            limits,
-            judged,
-        } = opening;
-        let live = streams.begin(Kind::Websocket, standing);
-        Box::new(Self {
-            upstream,
-            limits,
-            judged,
-            live,
-            trail,
-        })
-    }
-
-    /// Passes messages on to the end. `unread` is what the client has said already.
-    pub(crate) async fn run<C>(self: Box<Self>, mut client: C, unread: Bytes)
-    where
-        C: AsyncRead + AsyncWrite + Unpin,
-    {
-        let Self {
-            mut upstream,
-            limits,
-            judged,
-            live,
-            mut trail,
-        } = *self;
-        let up = match judged {
-            None => Pipe::new(unread),
-            Some(limit) => {
-                let messages = Messages::new(limit, live.standing().needs_token());
-                Pipe::judged(&unread, messages)
-            }
-        };
-        let mut talk = Talk {
-            up,
-            down: Pipe::new(std::mem::take(&mut upstream.unread)),
-            ending: None,
-            last: Instant::now(),
-            grace: None,
-            judging: None,
-        };
-        let cause = talk
-            .run(
-                &mut upstream.stream,
-                &mut client,
-                &live,
-                &limits,
-                &mut trail,
-            )
-            .await;
-        live.ends_by(cause);
-        trail.end = match cause {
-            Cause::Finished => End::Complete,
-            Cause::ClientGone => End::ClientGone,
-            Cause::UpstreamGone => End::UpstreamFailed,
-            Cause::Idle
-            | Cause::TimeLimit
-            | Cause::Stalled
-            | Cause::Drained
-            | Cause::Expired
-            | Cause::Revoked
-            | Cause::Denied => End::Ended,
-        };
-        trail.stream = Some((live.kind(), cause));
-        drop((upstream, live, trail));
-        if !matches!(cause, Cause::ClientGone | Cause::Stalled) {
-            let awaits_answer = talk.ending.is_some();
-            let _ = timeout(GRACE, leave(&mut client, awaits_answer, &mut talk.up)).await;
-        }
-    }
-}
-
-/// Says that nothing more comes, behind the answer to our goodbye if there was one, and takes what is still under way: a socket that is
-/// closed over unread bytes is reset, and its peer may lose what it has not read yet.
-async fn leave<C>(client: &mut C, awaits_answer: bool, said: &mut Pipe)
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut buffer = [0; 1024];
-    let mut is_shut = false;
-    poll_fn(|context| {
-        loop {
-            if !is_shut && (!awaits_answer || said.is_closed()) {
-                is_shut = Pin::new(&mut *client).poll_shutdown(context).is_ready();
-            }
-            let mut buffer = ReadBuf::new(&mut buffer);
-            match Pin::new(&mut *client).poll_read(context, &mut buffer) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    said.overhear(buffer.filled());
-                }
-                Poll::Ready(_) => return Poll::Ready(()),
-            }
-        }
-    })
-    .await;
-}
+use crate::streams::ending::Ending;
+use crate::streams::frames;
+use crate::streams::pipe::{Failed, Pipe, Waits};
+use crate::streams::registry::Live;
+use crate::streams::scratch::Scratch;
 
 /// Both directions.
-struct Talk {
-    up: Pipe,
+pub(super) struct Talk {
+    pub(super) up: Pipe,
     down: Pipe,
-    ending: Option<Ending>,
+    pub(super) ending: Option<Ending>,
     /// When something was last said.
     last: Instant,
     /// When waiting for last words is over, and why it ends then.
@@ -182,7 +36,19 @@ struct Talk {
 type Judging = Pin<Box<dyn Future<Output = Result<StreamAuthorization, Denial>>>>;
 
 impl Talk {
-    async fn run<U, D>(
+    /// A tunnel in which nothing was said but what the pipes hold.
+    pub(super) fn new(up: Pipe, unread: Bytes) -> Self {
+        Self {
+            up,
+            down: Pipe::new(unread),
+            ending: None,
+            last: Instant::now(),
+            grace: None,
+            judging: None,
+        }
+    }
+
+    pub(super) async fn run<U, D>(
         &mut self,
         up: &mut U,
         down: &mut D,

@@ -10,16 +10,17 @@
 //! | another configuration is in force | every stream | spread over a second, so that a map that is reloaded costs no burst |
 //! | a stream begins, and one of these happened since it was let in | it | at once |
 
+mod live;
+mod watch;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::task::Waker;
 
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
 
 use super::ending::Ending;
 use super::metrics::StreamMetrics;
@@ -27,20 +28,11 @@ use super::scratch::Scratch;
 use crate::auth::StreamAuthorization;
 use crate::auth::snapshot::CurrentSnapshot;
 use crate::clock;
-use crate::denial::{Denial, Reason};
+use crate::denial::Reason;
 use crate::panics::caught;
 use crate::record::stream::{Cause, Kind};
 use crate::revocation::Revocations;
-
-/// Over how long judging again is spread after a reload, and in how many portions.
-const SPREAD: Duration = Duration::from_secs(1);
-const PORTIONS: u32 = 20;
-
-/// How long to wait at most before the clock is looked at again: it may have been set.
-const LOOK: Duration = Duration::from_secs(10);
-
-/// How far behind the clock of those who judge may be, at most: looked at earlier, a proof that expires would be found good again.
-const TICK: Duration = Duration::from_millis(10);
+pub(crate) use live::Live;
 
 /// After a judgement about a proof failed for want of something that is away, the seconds until it is tried again.
 const AGAIN: i64 = 1;
@@ -163,65 +155,6 @@ impl Streams {
         }
     }
 
-    /// Judges streams again whenever there is a reason to, as long as the worker runs.
-    pub(crate) async fn watch(self: Rc<Self>) {
-        tokio::join!(
-            self.watch_proofs(),
-            self.watch_revocations(),
-            self.watch_configuration()
-        );
-    }
-
-    async fn watch_proofs(&self) {
-        loop {
-            let first = self.proofs.borrow().first().copied();
-            match first {
-                None => self.earlier.notified().await,
-                Some((due, _)) => {
-                    let left = due
-                        .saturating_mul(1000)
-                        .saturating_sub(clock::unix_millis());
-                    let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
-                    let pause = (left + TICK).min(LOOK);
-                    // A proof that must be looked at earlier came meanwhile, or it is time.
-                    let _ = timeout(pause, self.earlier.notified()).await;
-                }
-            }
-            let now = clock::unix_now();
-            let due: Vec<u64> = {
-                let proofs = self.proofs.borrow();
-                let due = proofs.iter().take_while(|(due, _)| *due <= now);
-                due.map(|(_, id)| *id).collect()
-            };
-            for id in due {
-                self.judge(id).await;
-            }
-        }
-    }
-
-    async fn watch_revocations(&self) {
-        let mut grown = self.revocations.grown();
-        while grown.changed().await.is_ok() {
-            for id in self.all() {
-                self.judge(id).await;
-            }
-        }
-    }
-
-    async fn watch_configuration(&self) {
-        let mut generations = self.current.generations();
-        while generations.changed().await.is_ok() {
-            let all = self.all();
-            let portions = usize::try_from(PORTIONS).unwrap_or(1);
-            for portion in all.chunks(all.len().div_ceil(portions).max(1)) {
-                for id in portion {
-                    self.judge(*id).await;
-                }
-                sleep(SPREAD / PORTIONS).await;
-            }
-        }
-    }
-
     fn all(&self) -> Vec<u64> {
         self.open.borrow().keys().copied().collect()
     }
@@ -270,92 +203,5 @@ impl Streams {
                 entry.end(Ending::DRAINED);
             }
         }
-    }
-}
-
-/// A stream that is in the list. Dropping it takes it out and counts its end.
-#[derive(Debug)]
-pub(crate) struct Live {
-    streams: Rc<Streams>,
-    id: u64,
-    entry: Rc<Entry>,
-    cause: Cell<Cause>,
-}
-
-impl Live {
-    /// The kind.
-    pub(super) fn kind(&self) -> Kind {
-        self.entry.kind
-    }
-
-    pub(super) fn streams(&self) -> &Rc<Streams> {
-        &self.streams
-    }
-
-    /// What the stream stands on.
-    pub(super) fn standing(&self) -> Rc<StreamAuthorization> {
-        self.entry.standing.borrow().clone()
-    }
-
-    /// Judges what the stream would stand on if this token, or nobody, spoke on it.
-    pub(super) fn judge(
-        &self,
-        token: Option<String>,
-    ) -> impl Future<Output = Result<StreamAuthorization, Denial>> + use<> {
-        let (standing, snapshot) = (self.standing(), self.streams.current.get());
-        async move {
-            let chain = snapshot.chain();
-            let judging = pin!(chain.reauthorize_speaker(
-                &standing,
-                snapshot.in_force().clone(),
-                token.as_deref()
-            ));
-            caught(judging)
-                .await
-                .unwrap_or_else(|panic| Err(Reason::Internal.because(panic)))
-        }
-    }
-
-    /// From now on it stands on this.
-    pub(super) fn stand(&self, standing: StreamAuthorization) {
-        let (streams, entry) = (&self.streams, &self.entry);
-        let is_current = streams.is_current(&standing);
-        streams.set_due(self.id, entry, standing.accepted_until());
-        *entry.standing.borrow_mut() = Rc::new(standing);
-        if !is_current {
-            let (streams, id) = (streams.clone(), self.id);
-            tokio::task::spawn_local(async move { streams.judge(id).await });
-        }
-    }
-
-    /// Ready when the stream must end.
-    pub(super) fn poll_ending(&self, context: &mut Context<'_>) -> Poll<Ending> {
-        if let Some(ending) = self.entry.ending.get() {
-            return Poll::Ready(ending);
-        }
-        let mut waker = self.entry.waker.borrow_mut();
-        match &mut *waker {
-            Some(waker) => waker.clone_from(context.waker()),
-            None => *waker = Some(context.waker().clone()),
-        }
-        Poll::Pending
-    }
-
-    /// Notes why it ends; until then it is the client who went away.
-    pub(super) fn ends_by(&self, cause: Cause) {
-        self.cause.set(cause);
-    }
-
-    pub(super) fn cause(&self) -> Cause {
-        self.cause.get()
-    }
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.streams.set_due(self.id, &self.entry, None);
-        self.streams.open.borrow_mut().remove(&self.id);
-        let metrics = &self.streams.metrics;
-        metrics.ended(self.entry.kind, self.cause.get());
     }
 }

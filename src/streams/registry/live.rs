@@ -1,0 +1,100 @@
+//! The handle of a stream that is in the list.
+
+use std::cell::Cell;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::{Entry, Streams};
+use crate::auth::StreamAuthorization;
+use crate::denial::{Denial, Reason};
+use crate::panics::caught;
+use crate::record::stream::{Cause, Kind};
+use crate::streams::ending::Ending;
+
+/// A stream that is in the list. Dropping it takes it out and counts its end.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(super) streams: Rc<Streams>,
+    pub(super) id: u64,
+    pub(super) entry: Rc<Entry>,
+    pub(super) cause: Cell<Cause>,
+}
+
+impl Live {
+    /// The kind.
+    pub(in crate::streams) fn kind(&self) -> Kind {
+        self.entry.kind
+    }
+
+    pub(in crate::streams) fn streams(&self) -> &Rc<Streams> {
+        &self.streams
+    }
+
+    /// What the stream stands on.
+    pub(in crate::streams) fn standing(&self) -> Rc<StreamAuthorization> {
+        self.entry.standing.borrow().clone()
+    }
+
+    /// Judges what the stream would stand on if this token, or nobody, spoke on it.
+    pub(in crate::streams) fn judge(
+        &self,
+        token: Option<String>,
+    ) -> impl Future<Output = Result<StreamAuthorization, Denial>> + use<> {
+        let (standing, snapshot) = (self.standing(), self.streams.current.get());
+        async move {
+            let chain = snapshot.chain();
+            let judging = pin!(chain.reauthorize_speaker(
+                &standing,
+                snapshot.in_force().clone(),
+                token.as_deref()
+            ));
+            caught(judging)
+                .await
+                .unwrap_or_else(|panic| Err(Reason::Internal.because(panic)))
+        }
+    }
+
+    /// From now on it stands on this.
+    pub(in crate::streams) fn stand(&self, standing: StreamAuthorization) {
+        let (streams, entry) = (&self.streams, &self.entry);
+        let is_current = streams.is_current(&standing);
+        streams.set_due(self.id, entry, standing.accepted_until());
+        *entry.standing.borrow_mut() = Rc::new(standing);
+        if !is_current {
+            let (streams, id) = (streams.clone(), self.id);
+            tokio::task::spawn_local(async move { streams.judge(id).await });
+        }
+    }
+
+    /// Ready when the stream must end.
+    pub(in crate::streams) fn poll_ending(&self, context: &mut Context<'_>) -> Poll<Ending> {
+        if let Some(ending) = self.entry.ending.get() {
+            return Poll::Ready(ending);
+        }
+        let mut waker = self.entry.waker.borrow_mut();
+        match &mut *waker {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => *waker = Some(context.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Notes why it ends; until then it is the client who went away.
+    pub(in crate::streams) fn ends_by(&self, cause: Cause) {
+        self.cause.set(cause);
+    }
+
+    pub(in crate::streams) fn cause(&self) -> Cause {
+        self.cause.get()
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.streams.set_due(self.id, &self.entry, None);
+        self.streams.open.borrow_mut().remove(&self.id);
+        let metrics = &self.streams.metrics;
+        metrics.ended(self.entry.kind, self.cause.get());
+    }
+}

@@ -1,0 +1,35 @@
+//! What is done with the client's connection behind a tunnel's end.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::streams::pipe::Pipe;
+
+/// Says that nothing more comes, behind the answer to our goodbye if there was one, and takes what is still under way: a socket that is
+/// closed over unread bytes is reset, and its peer may lose what it has not read yet.
+pub(super) async fn leave<C>(client: &mut C, awaits_answer: bool, said: &mut Pipe)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut buffer = [0; 1024];
+    let mut is_shut = false;
+    poll_fn(|context| {
+        loop {
+            if !is_shut && (!awaits_answer || said.is_closed()) {
+                is_shut = Pin::new(&mut *client).poll_shutdown(context).is_ready();
+            }
+            let mut buffer = ReadBuf::new(&mut buffer);
+            match Pin::new(&mut *client).poll_read(context, &mut buffer) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    said.overhear(buffer.filled());
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+            }
+        }
+    })
+    .await;
+}
