@@ -6,10 +6,13 @@
 //! A message is held until it is known that it carries no token; for most that is after a few bytes, and the rest passes unread. One that may
 //! carry a token is held whole, up to a limit. Bytes go on as they came: nothing is framed or masked anew.
 
+mod frame;
+
 use std::mem;
 
 use super::phoenix::{self, Said, Unreadable};
 use crate::denial::Reason;
+use frame::Frame;
 
 /// From how much of a message on its beginning is looked at before it is whole; then at each doubling.
 const BEGINNING: usize = 256;
@@ -31,18 +34,6 @@ pub(super) struct Messages {
     /// What is no token and not about the socket passes only behind a token that was good.
     needs_token: bool,
     closed: bool,
-}
-
-/// The frame that is under way.
-#[derive(Debug)]
-struct Frame {
-    is_last: bool,
-    is_control: bool,
-    is_close: bool,
-    mask: [u8; 4],
-    /// How much of its payload came, and how much will.
-    came: usize,
-    left: u64,
 }
 
 /// The message that is under way.
@@ -121,7 +112,7 @@ impl Messages {
     fn passing(&mut self) -> Vec<u8> {
         let is_held = self.message.as_ref().is_some_and(|message| !message.passes);
         // A control frame passes whole, so that it can be refused before any of it went on.
-        let in_control = self.frame.as_ref().is_some_and(|frame| frame.is_control);
+        let in_control = self.frame.as_ref().is_some_and(|frame| frame.is_control());
         match is_held || in_control {
             true => Vec::new(),
             false => self.pass(),
@@ -142,14 +133,14 @@ impl Messages {
                 return Ok(None);
             }
             self.read_payload();
-            let Some(frame) = self.frame.take_if(|frame| frame.left == 0) else {
+            let Some(frame) = self.frame.take_if(|frame| frame.is_complete()) else {
                 self.look_early()?;
                 return Ok(None);
             };
-            if frame.is_close {
+            if frame.is_close() {
                 self.closed = true;
                 self.held.truncate(self.read);
-            } else if !frame.is_control
+            } else if !frame.is_control()
                 && frame.is_last
                 && let Some(token) = self.end_message()?
             {
@@ -159,78 +150,37 @@ impl Messages {
         Ok(None)
     }
 
-    /// Reads the header of a frame (RFC 6455, section 5.2), if it is there.
+    /// Reads the header of a frame, if all of it was received.
     fn begin_frame(&mut self) -> Result<bool, Reason> {
         let rest = self.held.get(self.read..).unwrap_or_default();
-        let [first, second, behind @ ..] = rest else {
+        let Some((frame, length)) = Frame::parse(rest, self.message.is_some())? else {
             return Ok(false);
         };
-        let (opcode, is_last) = (first & 0x0f, first & 0x80 != 0);
-        let is_control = opcode >= 8;
-        // No extension was agreed on, so nothing may have the reserved bits; and clients mask (section 5.1).
-        let is_framed = first & 0x70 == 0
-            && second & 0x80 != 0
-            && match opcode {
-                0 => self.message.is_some(),
-                1 | 2 => self.message.is_none(),
-                8..=10 => is_last && second & 0x7f <= 125,
-                _ => false,
-            };
-        if !is_framed {
-            return Err(Reason::MessageInvalid);
-        }
-        let (length, size) = match (second & 0x7f, behind) {
-            (126, [a, b, ..]) => (u16::from_be_bytes([*a, *b]).into(), 2),
-            (127, [a, b, c, d, e, f, g, h, ..]) => {
-                (u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]), 8)
-            }
-            (126 | 127, _) => return Ok(false),
-            (short, _) => (short.into(), 0),
-        };
-        let Some([a, b, c, d]) = behind.get(size..size + 4) else {
-            return Ok(false);
-        };
-        if length > u64::MAX / 2 {
-            return Err(Reason::MessageInvalid);
-        }
-        self.frame = Some(Frame {
-            is_last,
-            is_control,
-            is_close: opcode == 8,
-            mask: [*a, *b, *c, *d],
-            came: 0,
-            left: length,
-        });
-        self.read += 2 + size + 4;
-        if matches!(opcode, 1 | 2) {
+        self.read += length;
+        if frame.begins_message() {
             self.message = Some(Message {
-                is_text: opcode == 1,
+                is_text: frame.is_text(),
                 payload: Vec::new(),
                 passes: false,
                 look_at: BEGINNING,
             });
         }
+        self.frame = Some(frame);
         Ok(true)
     }
 
     fn read_payload(&mut self) {
         let Some(frame) = &mut self.frame else { return };
         let rest = self.held.get(self.read..).unwrap_or_default();
-        let length = usize::try_from(frame.left)
-            .unwrap_or(usize::MAX)
-            .min(rest.len());
-        let came = rest.get(..length).unwrap_or_default();
+        let received = rest.get(..frame.available(rest)).unwrap_or_default();
         if let Some(message) = &mut self.message
             && !message.passes
-            && !frame.is_control
+            && !frame.is_control()
         {
-            let mask = frame.mask.iter().cycle().skip(frame.came % 4);
-            let plain = came.iter().zip(mask).map(|(byte, mask)| byte ^ mask);
-            message.payload.extend(plain);
+            message.payload.extend(frame.unmask(received));
         }
-        frame.came += length;
-        frame.left -= u64::try_from(length).unwrap_or(frame.left);
-        self.read += length;
+        frame.advance(received.len());
+        self.read += received.len();
     }
 
     /// Whether what came of a message is enough to let it pass; and that what is held is not too much.
