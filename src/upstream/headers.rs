@@ -2,9 +2,9 @@
 //!
 //! Decides: which fields are added to the cleaned ones. None of them can be among those: `request::headers` removed every copy. Trusts: the permit. Not here: what a client may not say (`request::headers`).
 
-use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
 
+use super::fields::Fields;
 use super::http1::RequestHead;
 use crate::auth::SpentPermit;
 use crate::policy::upstream::{Upstream, UpstreamHost};
@@ -24,18 +24,6 @@ static HTTP: HeaderValue = HeaderValue::from_static("http");
 
 /// Room for the fields this gateway adds, but for the token. Longer ones make the head grow, which is slower and nothing else.
 const OWN_FIELDS: usize = 640;
-
-/// Where fields are written.
-pub(super) trait Fields {
-    /// Adds a field.
-    fn field(&mut self, name: &HeaderName, value: &HeaderValue);
-}
-
-impl Fields for HeaderMap {
-    fn field(&mut self, name: &HeaderName, value: &HeaderValue) {
-        self.append(name, value.clone());
-    }
-}
 
 /// The host an upstream sees.
 pub(super) fn host<'a>(spent: &'a SpentPermit, upstream: &'a Upstream) -> &'a HeaderValue {

@@ -18,6 +18,7 @@ mod attempt_http2;
 mod body;
 pub mod error;
 mod exchange;
+mod fields;
 mod headers;
 mod http1;
 pub(crate) mod http2;

@@ -15,7 +15,7 @@ use hyper::{HeaderMap, Method};
 use tokio::io::AsyncWrite;
 
 use crate::clock;
-use crate::upstream::headers::Fields;
+use crate::upstream::fields::Fields;
 use crate::upstream::upload::{Fault, Upload};
 
 /// A request head that is being written.

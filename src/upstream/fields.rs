@@ -1,0 +1,16 @@
+//! Where the fields of a request are written: into the text of HTTP/1.1, or into a map for HTTP/2.
+
+use hyper::HeaderMap;
+use hyper::header::{HeaderName, HeaderValue};
+
+/// Where fields are written.
+pub(super) trait Fields {
+    /// Adds a field.
+    fn field(&mut self, name: &HeaderName, value: &HeaderValue);
+}
+
+impl Fields for HeaderMap {
+    fn field(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.append(name, value.clone());
+    }
+}
