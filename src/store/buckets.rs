@@ -1,11 +1,9 @@
-//! Buckets in this process: as many as memory was set aside for, however many ask.
+//! Rate-limit buckets in this process: a table of fixed size, however many names use it.
 //!
-//! Decides:  which bucket makes room for another. Trusts: `limit` for the arithmetic.
-//! Not here: what is limited.
-//!
-//! A table of fixed size, in sets of eight. A bucket that finds its set full takes the place of the one that would be empty first: who has
-//! taken much keeps his place, and a million strangers with one attempt each push out one another. Names are kept as keyed hashes only, so
-//! nobody can choose a name that falls into another's set.
+//! The table has sets of eight slots. A bucket whose set is full replaces the one that would drain
+//! first: a heavy user keeps its bucket, and a million clients with one attempt each replace one
+//! another. Names are kept only as keyed hashes, so that nobody can choose a name that falls into
+//! another's set. `limit` has the arithmetic.
 
 #![allow(
     clippy::disallowed_types,
@@ -16,16 +14,16 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use super::limit::{Bucket, Level, Outcome, judge};
+use super::limit::{Bucket, Level, Outcome, apply};
 use crate::clock;
 
-/// Buckets in one set.
+/// Slots in one set.
 const WAYS: usize = 8;
 
-/// Sets: with [`WAYS`] slots of 16 bytes this is two megabytes, and 131,072 buckets.
+/// Number of sets: with [`WAYS`] slots of 16 bytes this is two megabytes, and 131,072 buckets.
 const SETS: usize = 16_384;
 
-/// A table of buckets.
+/// A fixed-size table of buckets.
 pub struct Buckets {
     hasher: RandomState,
     start: Instant,
@@ -34,9 +32,9 @@ pub struct Buckets {
 
 #[derive(Clone, Copy, Default)]
 struct Slot {
-    /// Which bucket it is.
+    /// The hash that identifies the bucket.
     mark: u64,
-    /// When it will be empty, in microseconds after [`Buckets::start`]; a slot whose time has come is free.
+    /// When it will have drained, in microseconds after [`Buckets::start`]; a drained slot is free.
     empty_at: i64,
 }
 
@@ -51,10 +49,10 @@ impl Default for Buckets {
 }
 
 impl Buckets {
-    /// Answers all questions at once, as [`Store::admit`](super::Store::admit) says.
+    /// Applies all draws at once; see [`Store::admit`](super::Store::admit).
     pub fn admit(&self, buckets: &[Bucket<'_>]) -> Vec<Level> {
         let now = clock::now().saturating_duration_since(self.start);
-        // Later than the start, so that what was never taken is in the past.
+        // Later than the start, so that an unused slot is in the past.
         let now = i64::try_from(now.as_micros())
             .unwrap_or(i64::MAX)
             .saturating_add(1);
@@ -62,26 +60,26 @@ impl Buckets {
     }
 
     fn admit_at(&self, buckets: &[Bucket<'_>], now: i64) -> Vec<Level> {
-        let places: Vec<(usize, u64)> = buckets
+        let slots: Vec<(usize, u64)> = buckets
             .iter()
-            .map(|bucket| self.place(bucket.name))
+            .map(|bucket| self.slot(bucket.name))
             .collect();
-        // A panic while it was held leaves the table whole: each slot is written at once.
+        // A panic under the lock leaves the table consistent: each slot is written at once.
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
         let outcomes: Vec<Outcome> = buckets
             .iter()
-            .zip(&places)
+            .zip(&slots)
             .map(|(bucket, (set, mark))| {
                 let slot = sets
                     .get(*set)
                     .and_then(|set| set.iter().find(|slot| slot.mark == *mark));
                 let empty_at = slot.map_or(0, |slot| slot.empty_at);
-                judge(bucket.draw, bucket.rate, empty_at, now)
+                apply(bucket.draw, bucket.rate, empty_at, now)
             })
             .collect();
         let is_admitted = outcomes.iter().all(|outcome| outcome.is_admitted);
         if is_admitted {
-            for (outcome, (set, mark)) in outcomes.iter().zip(&places) {
+            for (outcome, (set, mark)) in outcomes.iter().zip(&slots) {
                 if let Some(set) = sets.get_mut(*set) {
                     write(set, *mark, outcome.empty_at, now);
                 }
@@ -98,14 +96,15 @@ impl Buckets {
             .collect()
     }
 
-    fn place(&self, name: &[u8]) -> (usize, u64) {
+    fn slot(&self, name: &[u8]) -> (usize, u64) {
         let set = self.hasher.hash_one((name, "set"));
         let set = usize::try_from(set).unwrap_or(0) % SETS;
         (set, self.hasher.hash_one((name, "mark")))
     }
 }
 
-/// Puts a bucket where it is, or in the place of the one that would be empty first. An empty one needs no place.
+/// Writes a bucket to its slot, or to the slot of the bucket that would drain first. A drained
+/// bucket needs no slot.
 fn write(set: &mut [Slot; WAYS], mark: u64, empty_at: i64, now: i64) {
     let known = set.iter().position(|slot| slot.mark == mark);
     if known.is_none() && empty_at <= now {
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_strangers_do_not_make_it_forget_who_took_much() {
+    fn a_million_other_names_do_not_displace_a_full_bucket() {
         let buckets = Buckets::default();
         for _ in 0..5 {
             assert!(buckets.admit_at(&[take(b"busy")], 1)[0].is_admitted);
@@ -160,12 +159,15 @@ mod tests {
             buckets.admit_at(&[take(&stranger.to_be_bytes())], 2);
         }
         assert!(!buckets.admit_at(&[take(b"busy")], 3)[0].is_admitted);
-        let sets = buckets.sets.lock().expect("nobody panicked");
+        let sets = buckets
+            .sets
+            .lock()
+            .expect("no test panicked under the lock");
         assert_eq!((sets.len(), sets.capacity()), (SETS, SETS));
     }
 
     #[test]
-    fn one_refusal_leaves_all_buckets_as_they_were() {
+    fn a_refusal_by_one_bucket_changes_none() {
         let buckets = Buckets::default();
         for _ in 0..5 {
             buckets.admit_at(&[take(b"full")], 1);

@@ -1,60 +1,61 @@
-//! Rates: how a bucket fills and drains, wherever it is kept (the generic cell rate algorithm, ITU-T I.371).
+//! Rate limits: how a bucket fills and drains (the generic cell rate algorithm, ITU-T I.371),
+//! wherever it is kept: `buckets` in this process, `redis` for all replicas.
 //!
-//! Decides:  whether there is a place, how many are left, and when the next one comes free.
-//! Trusts:   whoever keeps the bucket for the time, and for taking nothing between reading and writing it.
-//! Not here: where buckets are kept (`buckets` in this process, `redis` for all replicas), and what a rate is for.
-//!
-//! A bucket is one number: the instant at which it will be empty again. Each place that is taken moves it on by the time in which one place
-//! comes free. `admit.lua` says the same again for Redis, and the contract tests hold the two together.
+//! A bucket is one number: the instant at which it will have drained. Each unit that is taken moves
+//! that instant on by the time in which one unit drains. Whoever keeps the bucket provides the
+//! time, and lets no other draw happen between the read and the write. `admit.lua` is the same
+//! arithmetic for Redis; the contract tests hold the two together.
 
 use std::time::Duration;
 
 use crate::policy::rate::Rate;
 
-/// What is asked of a bucket.
+/// An operation on a bucket.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Draw {
-    /// A place, or a refusal.
+    /// Takes a unit if one is free, else is refused.
     Take,
-    /// Whether there is a place. Takes none.
+    /// Checks whether a unit is free, without taking it.
     Ask,
-    /// A place, even if there is none: never refused, but at most as many as `burst` are owed. For what is slowed down and not refused.
+    /// Takes a unit even if none is free: never refused, but the debt is at most `burst`. For what
+    /// is delayed and not refused.
     Owe,
-    /// Gives a place back.
+    /// Returns a unit.
     Return,
-    /// Gives all places back.
+    /// Returns all units.
     Empty,
 }
 
-/// One question about one bucket.
+/// An operation on one bucket.
 #[derive(Clone, Copy, Debug)]
 pub struct Bucket<'a> {
-    /// Whose bucket it is.
+    /// The name of the bucket.
     pub name: &'a [u8],
     /// How fast it drains.
     pub rate: Rate,
-    /// What is asked.
+    /// The operation.
     pub draw: Draw,
 }
 
-/// How a bucket stands, after what was asked was done.
+/// The state of a bucket after an operation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Level {
-    /// Whether this bucket said yes.
+    /// Whether this bucket admitted the operation.
     pub is_admitted: bool,
-    /// Places that are free.
+    /// Units that are free.
     pub left: u32,
-    /// Places that are owed.
+    /// Units that are owed.
     pub owed: u32,
-    /// Until there is a place to take; zero if there is one.
+    /// Time until a unit is free; zero if one is.
     pub wait: Duration,
 }
 
-/// A day, in microseconds: the longest time in which a place may come free, so that all sums stay exact, also in Lua.
+/// A day, in microseconds: the longest time in which a unit may drain, so that all sums stay exact,
+/// also in Lua.
 const LONGEST: i64 = 24 * 60 * 60 * 1_000_000;
 
 impl Draw {
-    /// The word for it in the script.
+    /// The word in `admit.lua`.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Take => "take",
@@ -67,7 +68,7 @@ impl Draw {
 }
 
 impl Rate {
-    /// Microseconds in which a place comes free.
+    /// Microseconds in which a unit drains.
     pub(super) fn micros(self) -> i64 {
         i64::try_from(self.per.as_micros())
             .unwrap_or(i64::MAX)
@@ -83,26 +84,27 @@ impl Rate {
     pub(super) fn level(self, is_admitted: bool, used: i64) -> Level {
         let per = self.micros();
         let free = self.room().saturating_sub(used);
-        let places = |micros: i64| u32::try_from(micros).unwrap_or(u32::MAX);
+        let units = |micros: i64| u32::try_from(micros).unwrap_or(u32::MAX);
         Level {
             is_admitted,
-            left: places(free.max(0) / per),
-            owed: places((-free).max(0).saturating_add(per - 1) / per),
+            left: units(free.max(0) / per),
+            owed: units((-free).max(0).saturating_add(per - 1) / per),
             wait: Duration::from_micros(per.saturating_sub(free).max(0).unsigned_abs()),
         }
     }
 }
 
-/// What becomes of a bucket.
+/// Result of an operation on a bucket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Outcome {
     pub is_admitted: bool,
-    /// When it will be empty, in microseconds on the clock it was asked with.
+    /// When it will have drained, in microseconds on the caller's clock.
     pub empty_at: i64,
 }
 
-/// Answers one question at `now`, of a bucket that will be empty at `empty_at`, both in microseconds on some clock.
-pub(super) fn judge(draw: Draw, rate: Rate, empty_at: i64, now: i64) -> Outcome {
+/// Applies one operation at `now` to a bucket that drains at `empty_at`, both in microseconds on
+/// one clock.
+pub(super) fn apply(draw: Draw, rate: Rate, empty_at: i64, now: i64) -> Outcome {
     let (per, room) = (rate.micros(), rate.room());
     let most = now.saturating_add(room.saturating_mul(2));
     let before = empty_at.clamp(now, most);
@@ -143,7 +145,7 @@ mod tests {
             .iter()
             .map(|(draw, second)| {
                 let now = second * 1_000_000;
-                let outcome = judge(*draw, rate, empty_at, now);
+                let outcome = apply(*draw, rate, empty_at, now);
                 empty_at = outcome.empty_at;
                 rate.level(outcome.is_admitted, empty_at - now)
             })
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_comes_at_once_and_then_one_by_one() {
+    fn a_burst_is_admitted_at_once_and_then_one_unit_at_a_time() {
         let levels = play(
             rate(3, 60),
             &[0, 0, 0, 0, 19, 20, 20, 60].map(|at| (Draw::Take, at)),
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_owe_is_never_refused_and_owes_no_more_than_a_burst() {
+    fn owing_is_never_refused_and_the_debt_is_at_most_a_burst() {
         let mut draws = vec![(Draw::Owe, 0); 9];
         draws.push((Draw::Take, 0));
         draws.push((Draw::Take, 240));
@@ -181,12 +183,12 @@ mod tests {
         assert!(levels[..9].iter().all(|level| level.is_admitted));
         assert!(!levels[9].is_admitted);
         assert_eq!(levels[9].wait.as_secs(), 300);
-        assert!(!levels[10].is_admitted, "it has just paid what it owed");
+        assert!(!levels[10].is_admitted, "the debt has just been paid");
         assert_eq!(levels[10].wait.as_secs(), 60);
     }
 
     #[test]
-    fn what_is_given_back_can_be_taken_again() {
+    fn a_returned_unit_can_be_taken_again() {
         let draws = [
             (Draw::Take, 0),
             (Draw::Ask, 0),
@@ -205,15 +207,15 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_from_the_far_future_is_not_locked_for_ever() {
+    fn a_bucket_that_drains_in_the_far_future_is_cut_to_twice_a_burst() {
         let rate = rate(5, 60);
-        let outcome = judge(Draw::Take, rate, i64::MAX, 0);
+        let outcome = apply(Draw::Take, rate, i64::MAX, 0);
         assert!(!outcome.is_admitted);
         assert_eq!(outcome.empty_at, 120_000_000);
     }
 
     #[test]
-    fn half_of_a_rate_is_at_least_one_at_once() {
+    fn half_of_a_rate_keeps_a_burst_of_at_least_one() {
         assert_eq!(rate(1, 60).halved(), rate(1, 120));
         assert_eq!(rate(5, 60).halved().burst.get(), 2);
         assert_eq!(rate(5, 60).halved().per, Duration::from_secs(24));

@@ -1,6 +1,5 @@
-//! The in-process store: for one replica, and what is in it ends with the process.
-//!
-//! Decides: what is full. Trusts: the clock it was given. Not here: sealing, since nobody else can read this memory.
+//! The in-process store: for one replica, and lost when the process ends. It seals nothing, since
+//! no other process can read this memory.
 
 #![allow(
     clippy::disallowed_types,
@@ -20,20 +19,21 @@ use super::{
 };
 use crate::breaker::Outage;
 
-/// How many records there may be, and how many entries in the log. Arbitrary; with records of a kilobyte this is some hundred megabytes.
+/// The maximum number of records, and of entries in the log. Arbitrary; with records of a kilobyte
+/// this is some hundred megabytes.
 pub const CAPACITY: usize = 262_144;
 
-/// Records and the log, in this process.
+/// The in-process store.
 pub struct Memory {
     now: fn() -> i64,
     capacity: usize,
-    inside: Mutex<Inside>,
+    state: Mutex<State>,
     pushes: watch::Sender<u64>,
     buckets: Buckets,
 }
 
 #[derive(Default)]
-struct Inside {
+struct State {
     records: HashMap<(Kind, Vec<u8>), Record>,
     writes: u64,
     epoch: u128,
@@ -46,37 +46,39 @@ struct Record {
     value: Vec<u8>,
     /// Unix milliseconds.
     expires: i64,
-    /// How many writes there had been with this one: what [`Version`] compares, since two writes may be of the same bytes.
+    /// The number of this write: [`Version`] compares it, since two writes may have the same bytes.
     write: u64,
 }
 
 impl Memory {
-    /// An empty store that holds at most `capacity` records and as many entries in its log. `now` is asked for Unix time in seconds.
+    /// An empty store for at most `capacity` records and as many entries in its log. `now` returns
+    /// Unix time in seconds.
     pub fn new(capacity: usize, now: fn() -> i64) -> Self {
         let mut epoch = [0; 16];
-        // Without randomness the epoch is 0, which is still right: the log of a process begins and ends with it.
+        // Without randomness the epoch is 0, which is still correct: the log lives as long as the
+        // process.
         let _ = rand::fill(&mut epoch);
         Self {
             now,
             capacity,
-            inside: Mutex::new(Inside {
+            state: Mutex::new(State {
                 epoch: u128::from_be_bytes(epoch),
-                ..Inside::default()
+                ..State::default()
             }),
             pushes: watch::Sender::new(0),
             buckets: Buckets::default(),
         }
     }
 
-    fn inside(&self) -> MutexGuard<'_, Inside> {
-        // A panic while it was held leaves the maps whole: each operation on them is one call.
-        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock leaves the maps consistent: each operation on them is one call.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn find(&self, kind: Kind, name: &[u8]) -> (Option<Vec<u8>>, Version) {
         let now = milliseconds((self.now)());
-        let inside = self.inside();
-        let found = inside
+        let state = self.state();
+        let found = state
             .records
             .get(&(kind, name.to_vec()))
             .filter(|record| record.expires > now);
@@ -86,29 +88,29 @@ impl Memory {
         )
     }
 
-    /// Writes a record, if there is room.
+    /// Writes a record if the capacity allows.
     fn write(
         &self,
-        inside: &mut Inside,
+        state: &mut State,
         key: (Kind, Vec<u8>),
         value: &[u8],
         expires: i64,
     ) -> Result<u64, Unreachable> {
         let now = milliseconds((self.now)());
-        if inside.records.len() >= self.capacity && !inside.records.contains_key(&key) {
-            inside.records.retain(|_, record| record.expires > now);
-            if inside.records.len() >= self.capacity {
+        if state.records.len() >= self.capacity && !state.records.contains_key(&key) {
+            state.records.retain(|_, record| record.expires > now);
+            if state.records.len() >= self.capacity {
                 return Err(Unreachable::Full);
             }
         }
-        inside.writes += 1;
-        let write = inside.writes;
+        state.writes += 1;
+        let write = state.writes;
         let record = Record {
             value: value.to_vec(),
             expires,
             write,
         };
-        inside.records.insert(key, record);
+        state.records.insert(key, record);
         Ok(write)
     }
 
@@ -120,8 +122,8 @@ impl Memory {
         expires: i64,
     ) -> Result<Swap, Unreachable> {
         let now = milliseconds((self.now)());
-        let mut inside = self.inside();
-        let found = inside
+        let mut state = self.state();
+        let found = state
             .records
             .get(&key)
             .filter(|record| record.expires > now)
@@ -129,20 +131,20 @@ impl Memory {
         if version(found) != *seen {
             return Ok(Swap::Lost);
         }
-        let write = self.write(&mut inside, key, value, expires)?;
+        let write = self.write(&mut state, key, value, expires)?;
         Ok(Swap::Done(version(Some(write))))
     }
 
     fn append_all(&self, entries: &[Entry<'_>]) -> Result<Position, Unreachable> {
         let now = (self.now)();
-        let mut inside = self.inside();
-        let before = inside.seq;
+        let mut state = self.state();
+        let before = state.seq;
         let full = entries
             .iter()
             .filter(|entry| entry.expires > now)
-            .any(|entry| !inside.append(entry, now, self.capacity));
-        let position = inside.position();
-        drop(inside);
+            .any(|entry| !state.append(entry, now, self.capacity));
+        let position = state.position();
+        drop(state);
         if position.seq != before {
             self.pushes.send_replace(position.seq);
         }
@@ -157,12 +159,12 @@ fn version(write: Option<u64>) -> Version {
     Version(vec![write.map(|write| write.to_be_bytes().to_vec())])
 }
 
-/// Of a time in seconds.
+/// Converts Unix seconds to milliseconds.
 fn milliseconds(seconds: i64) -> i64 {
     seconds.saturating_mul(1000)
 }
 
-impl Inside {
+impl State {
     fn position(&self) -> Position {
         Position {
             epoch: self.epoch,
@@ -170,7 +172,7 @@ impl Inside {
         }
     }
 
-    /// Whether there was room.
+    /// Returns false if the log is full.
     fn append(&mut self, entry: &Entry<'_>, now: i64, capacity: usize) -> bool {
         let present = self.names.get(entry.name).copied();
         if let Some((_, logged)) = present.and_then(|seq| self.log.get(&seq)) {
@@ -216,9 +218,9 @@ impl Store for Memory {
         value: &'a [u8],
         expires: i64,
     ) -> Answer<'a, ()> {
-        let mut inside = self.inside();
+        let mut state = self.state();
         let key = (kind, name.to_vec());
-        let written = self.write(&mut inside, key, value, milliseconds(expires));
+        let written = self.write(&mut state, key, value, milliseconds(expires));
         Box::pin(ready(written.map(|_| ())))
     }
 
@@ -239,7 +241,7 @@ impl Store for Memory {
     }
 
     fn remove<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, ()> {
-        self.inside().records.remove(&(kind, name.to_vec()));
+        self.state().records.remove(&(kind, name.to_vec()));
         Box::pin(ready(Ok(())))
     }
 
@@ -252,19 +254,19 @@ impl Store for Memory {
     }
 
     fn position(&self, at: i64) -> Answer<'_, (Position, u64)> {
-        let inside = self.inside();
-        let entries = inside
+        let state = self.state();
+        let entries = state
             .log
             .values()
             .filter(|(_, logged)| logged.expires > at)
             .count();
-        Box::pin(ready(Ok((inside.position(), entries as u64))))
+        Box::pin(ready(Ok((state.position(), entries as u64))))
     }
 
     fn log_after(&self, seq: u64, limit: usize) -> Answer<'_, (Vec<Logged>, Option<u64>)> {
         let now = (self.now)();
-        let inside = self.inside();
-        let mut page: Vec<Logged> = inside
+        let state = self.state();
+        let mut page: Vec<Logged> = state
             .log
             .range(seq.saturating_add(1)..)
             .map(|(_, (_, logged))| logged)
@@ -289,10 +291,10 @@ impl Store for Memory {
 
 impl std::fmt::Debug for Memory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let inside = self.inside();
+        let state = self.state();
         f.debug_struct("Memory")
-            .field("records", &inside.records.len())
-            .field("log", &inside.log.len())
+            .field("records", &state.records.len())
+            .field("log", &state.log.len())
             .finish_non_exhaustive()
     }
 }

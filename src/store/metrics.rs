@@ -7,7 +7,8 @@ use prometheus::{IntCounter, IntGauge};
 use super::{Kind, Unreachable};
 use crate::metrics::{Counters, Histograms, labels, metrics};
 
-/// Seconds; Redis on the same network takes a tenth of a millisecond, and its deadline is a hundred.
+/// Seconds; Redis on the same network takes a tenth of a millisecond, and its deadline is a hundred
+/// milliseconds.
 const BUCKETS: &[f64] = &[
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0,
 ];
@@ -68,13 +69,13 @@ labels! {
 
 impl StoreMetrics {
     /// Sets whether the store answers.
-    pub(super) fn is_up(&self, up: bool) {
+    pub(super) fn set_up(&self, up: bool) {
         self.up.set(i64::from(up));
         self.breaker_open.set(i64::from(!up));
     }
 
     /// Sets whether Redis may evict records.
-    pub(super) fn is_evicting(&self, evicting: bool) {
+    pub(super) fn set_evicting(&self, evicting: bool) {
         self.evicting.set(i64::from(evicting));
     }
 

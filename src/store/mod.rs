@@ -1,8 +1,11 @@
-//! The store: what replicas share, and what a process would like to find again after a restart.
+//! The store: state that replicas share, and that a process finds again after a restart.
 //!
-//! Decides:  what a store promises: the difference between "absent" and "unreachable", what a log of revocations is, and what an outage is.
-//! Trusts:   nobody who can write the store; see `seal` for what such a person can and cannot do.
-//! Not here: what records mean (whoever writes them), and what a request is answered during an outage (`outage`).
+//! Decides:  what a store promises: the difference between "absent" and "unreachable", what a
+//!           revocation log is, and what an outage is.
+//! Trusts:   nobody who can write to the store; see `seal` for what such an attacker can and cannot
+//!           do.
+//! Not here: what records mean (their writers), and how a request is answered during an outage
+//!           (`outage`).
 
 pub mod buckets;
 pub mod limit;
@@ -30,7 +33,8 @@ use crate::metrics::labels;
 use crate::policy::Config;
 use crate::policy::storage::StoreChoice;
 
-/// An answer of the store, in time. Boxed, because the store is chosen by the configuration; nothing on a request's warm path asks it.
+/// The store's answer, within its deadline. Boxed, because the configuration chooses the store;
+/// nothing on a request's warm path calls it.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Unreachable>> + Send + 'a>>;
 
 labels! {
@@ -52,8 +56,9 @@ labels! {
         Answer = "answer",
     }
 
-    /// The type of a record. It is part of the record's name and of what the seal covers, so that a record of one type is
-    /// never taken for another. Its word never changes: existing records could not be opened any more.
+    /// The type of a record. It is part of the record's name and of what the seal covers, so that a
+    /// record of one type is never taken for another. Its word never changes: existing records
+    /// could not be opened any more.
     pub enum Kind {
         /// A key set as it was fetched, and when.
         KeySet = "key_set",
@@ -80,14 +85,16 @@ impl fmt::Display for Unreachable {
 
 impl std::error::Error for Unreachable {}
 
-/// What was under a name when it was read. [`Store::swap`] changes it only if it still is there.
+/// The content of a record when it was read. [`Store::swap`] replaces the record only if this is
+/// still its content.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Version(Vec<Stored>);
 
-/// What a store has under one of the places of a name, as it stands there: also what is expired, or not ours, is replaced and not just lost.
+/// The raw content of one of the places of a name. It includes expired and foreign content, so that
+/// a swap replaces that deliberately and not by accident.
 type Stored = Option<Vec<u8>>;
 
-/// Tells nothing of what was there.
+/// Shows nothing of the content.
 impl fmt::Debug for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_absent = self.0.iter().all(Option::is_none);
@@ -97,70 +104,76 @@ impl fmt::Debug for Version {
     }
 }
 
-/// What became of [`Store::swap`].
+/// Result of [`Store::swap`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Swap {
-    /// It was written, and is of this version now.
+    /// It was written; this is its new version.
     Done(Version),
-    /// It had changed since it was read, or is gone. Nothing was written.
+    /// The record changed after it was read, or is gone. Nothing was written.
     Lost,
 }
 
-/// What [`Store::told`] gives.
+/// A notice from [`Store::notices`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Heard {
-    /// What somebody said.
+    /// A message of another process, or of this one.
     Message(Vec<u8>),
-    /// From here on everything is heard, and nothing was before: what this process knows may be worthless, while the store was told.
+    /// The subscription is in place. Earlier notices were not received, so what this process has
+    /// cached may be stale.
     Began,
-    /// The connection was lost, or there was too much to keep up with. The store may have lost what it was told, too.
+    /// The connection was lost, or the receiver is too slow. Messages of this process may be lost,
+    /// too.
     Missed,
 }
 
-/// Where the log of revocations stands. An epoch that differs, or a `seq` that went back, means that the store lost data or may have:
-/// whoever followed the log reads all of it again, and writes back what it remembers.
+/// The position of the revocation log. A different epoch, or a lower `seq`, means that the store
+/// lost data or may have: every follower reads the whole log again, and writes back what it holds.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Position {
-    /// Changes when the store was emptied, restarted, or replaced by another.
+    /// Changes when the store is emptied, restarted, or replaced by another.
     pub epoch: u128,
     /// Number of the newest entry; 0 before the first.
     pub seq: u64,
 }
 
-/// What is appended to the log of revocations.
+/// An entry for the revocation log.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
-    /// Identifies the revocation: two entries of one name are one revocation, and the one that expires later stays.
+    /// Identifies the revocation: two entries with one name are one revocation, and the later
+    /// expiry is kept.
     pub name: &'a [u8],
-    /// What it says.
+    /// The revocation, encoded.
     pub record: &'a [u8],
-    /// Unix time in seconds from which on it means nothing any more.
+    /// Unix time in seconds from which the entry has no effect.
     pub expires: i64,
 }
 
-/// One entry of the log, opened.
+/// An entry of the log, decrypted.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Logged {
-    /// Its number. Numbers rise, with gaps: an entry that was written again has a new one, one that expired is gone.
+    /// Its number. Numbers increase, with gaps: an entry that is written again gets a new number,
+    /// and an expired one is removed.
     pub seq: u64,
-    /// What [`Entry::record`] was.
+    /// See [`Entry::record`].
     pub record: Vec<u8>,
-    /// What [`Entry::expires`] was.
+    /// See [`Entry::expires`].
     pub expires: i64,
 }
 
-/// The store that the configuration chose. To be called inside the background runtime, where what looks after it will run.
+/// Opens the configured store. Call it inside the background runtime, where the tasks that maintain
+/// the connection run.
 ///
 /// # Errors
 ///
-/// Keys, certificates or addresses that cannot be used. A server that is not there is no error: it is waited for.
+/// Keys, certificates or addresses that cannot be used. An unreachable server is no error: the
+/// store keeps trying to connect.
 pub fn open(config: &Config, metrics: &Arc<StoreMetrics>) -> anyhow::Result<Arc<dyn Store>> {
     match &config.store {
         StoreChoice::Memory => {
-            metrics.is_up(true);
+            metrics.set_up(true);
             tracing::info!(
                 store = "this process",
-                "store: for one replica, and until it ends"
+                "store: in memory, for one replica, lost when the process ends"
             );
             Ok(Arc::new(Memory::new(memory::CAPACITY, clock::unix_now)))
         }
@@ -172,20 +185,21 @@ pub fn open(config: &Config, metrics: &Arc<StoreMetrics>) -> anyhow::Result<Arc<
     }
 }
 
-/// What replicas share. Every answer comes within a deadline of the store's own.
+/// State shared by replicas. Every answer arrives within the store's own deadline.
 pub trait Store: Debug + Send + Sync {
-    /// The value under a name, or `None` if there is none, it has expired, or what is there is not a record of ours.
+    /// The value stored under a name, or `None` if there is none, it has expired, or the record is
+    /// not authentic.
     ///
     /// # Errors
     ///
-    /// It could not be found out.
+    /// The store gave no usable answer.
     fn get<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, Option<Vec<u8>>>;
 
-    /// Puts a value under a name, until `expires` (Unix time in seconds).
+    /// Stores a value under a name until `expires` (Unix time in seconds).
     ///
     /// # Errors
     ///
-    /// It is not known to be stored.
+    /// The value may not be stored.
     fn put<'a>(
         &'a self,
         kind: Kind,
@@ -194,20 +208,21 @@ pub trait Store: Debug + Send + Sync {
         expires: i64,
     ) -> Answer<'a, ()>;
 
-    /// What [`Store::get`] gives, and the version it has: of what is absent, too.
+    /// The same as [`Store::get`], with the record's version. An absent record has a version, too.
     ///
     /// # Errors
     ///
-    /// It could not be found out.
+    /// The store gave no usable answer.
     fn read<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, (Option<Vec<u8>>, Version)>;
 
-    /// Puts a value under a name if it still has this version: of writers that read the same, one wins. `expires` is in Unix
-    /// *milliseconds*; the record may be seen for a second longer. A record that somebody else removed stays removed, unless the version is
-    /// of an absent one.
+    /// Stores a value under a name if the record still has this version: of several writers that
+    /// read the same version, one wins. `expires` is in Unix *milliseconds*; the record may stay
+    /// visible for a second longer. A record that another writer removed stays removed, unless the
+    /// version is that of an absent record.
     ///
     /// # Errors
     ///
-    /// It is not known to be stored, and may be: read again to find out.
+    /// The value may or may not be stored: read again to find out.
     fn swap<'a>(
         &'a self,
         kind: Kind,
@@ -217,66 +232,71 @@ pub trait Store: Debug + Send + Sync {
         expires: i64,
     ) -> Answer<'a, Swap>;
 
-    /// Removes what is under a name, if there is anything.
+    /// Removes the record of a name, if there is one.
     ///
     /// # Errors
     ///
-    /// It is not known to be gone.
+    /// The record may still be there.
     fn remove<'a>(&'a self, kind: Kind, name: &'a [u8]) -> Answer<'a, ()>;
 
-    /// Asks buckets for places, exactly: what replicas take together is never more than a rate allows. Where one bucket says no, none is
-    /// changed, and [`Level::is_admitted`] tells which. The levels come in the order of the buckets, whose names should all differ.
+    /// Applies draws to rate-limit buckets, exactly: all replicas together never take more than a
+    /// rate allows. If one bucket refuses, no bucket is changed, and [`Level::is_admitted`] says
+    /// which one it was. The levels come in the order of the buckets, whose names should all
+    /// differ.
     ///
     /// # Errors
     ///
-    /// It is not known whether the places were taken.
+    /// The draws may or may not have been applied.
     fn admit<'a>(&'a self, buckets: &'a [Bucket<'a>]) -> Answer<'a, Vec<Level>>;
 
-    /// Appends revocations to the log, in this order, tells whoever follows the log, and says where it stands now. An entry whose name is
-    /// there already with no earlier expiry, and an entry that has expired, change nothing: so replicas may all write back what they
-    /// remember. No reader sees a later entry before an earlier one.
+    /// Appends revocations to the log, in this order, notifies the followers of the log, and
+    /// returns its new position. An entry whose name is there already with the same or a later
+    /// expiry, and an expired entry, change nothing: so all replicas may write back what they hold.
+    /// No reader sees a later entry before an earlier one.
     ///
     /// # Errors
     ///
-    /// Not all of them are known to be stored. Some may be; append all of them again.
+    /// Not all of them may be stored. Append all of them again.
     fn append<'a>(&'a self, entries: &'a [Entry<'a>]) -> Answer<'a, Position>;
 
-    /// Where the log stands, and how many of its entries expire later than `at` (Unix time in seconds). Who knows more than that many
-    /// such entries knows of one that somebody deleted.
+    /// The position of the log, and how many of its entries expire later than `at` (Unix time in
+    /// seconds). A replica that knows more such entries than that knows one that was deleted.
     ///
     /// # Errors
     ///
-    /// It could not be found out.
+    /// The store gave no usable answer.
     fn position(&self, at: i64) -> Answer<'_, (Position, u64)>;
 
-    /// The entries after number `seq`, oldest first, at most `limit` of them, so that `log_after(0, …)` in pages is the whole log. What
-    /// has expired is left out, and so is what is not ours (counted as a security event). The second value is the number to go on with;
-    /// `None` after the last page. A page may be empty and not the last.
+    /// The entries after number `seq`, oldest first, at most `limit` of them: from 0, page by page,
+    /// that is the whole log. Expired entries are left out, and so are entries that are not
+    /// authentic (counted as a security event). The second value is the number to continue from;
+    /// `None` after the last page. A page may be empty without being the last.
     ///
     /// # Errors
     ///
-    /// It could not be read, or an entry was sealed with a key that this gateway does not list.
+    /// The log could not be read, or an entry is sealed with a key that this gateway does not list.
     fn log_after(&self, seq: u64, limit: usize) -> Answer<'_, (Vec<Logged>, Option<u64>)>;
 
-    /// Woken by every `seq` that somebody appended, and whenever the connection is made again. Messages may be lost, and numbers may be
-    /// wrong: who waits here also asks for the position.
+    /// Changes with every `seq` that is appended, and whenever the connection is restored. Messages
+    /// may be lost, and numbers may be wrong: whoever waits here also polls the position.
     fn pushes(&self) -> watch::Receiver<u64>;
 
-    /// Says something to every process that has this store, this one included. It is not sealed, and may be lost on the way: it may only ever
-    /// make somebody look again. A store of one process has nobody to tell.
+    /// Publishes a message to every process with this store, this one included. It is not sealed,
+    /// and may be lost: it may only ever cause a fresh look-up. A store of one process has no other
+    /// process to notify.
     ///
     /// # Errors
     ///
-    /// Nobody may have heard of it.
+    /// The message may have reached no process.
     fn tell<'a>(&'a self, _message: &'a [u8]) -> Answer<'a, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// What is told from now on. Ends at once for a store of one process.
+    /// Notices from now on. Ends at once for a store of one process.
     fn told(&self) -> broadcast::Receiver<Heard> {
         broadcast::Sender::new(1).subscribe()
     }
 
-    /// Whether it answers, and if not, since when.
+    /// Whether the store is reachable, and if not, since when.
     fn outage(&self) -> Outage;
 }

@@ -1,6 +1,7 @@
--- KEYS: a bucket each. ARGV, for each: what is asked, microseconds in which a place comes free, how many may come at once.
--- Gives for each: whether it said yes, and in how many microseconds it will be empty. Where one says no, none is changed.
--- The arithmetic is that of `limit.rs`. The clock is the server's, so replicas need not agree on the time.
+-- KEYS: the buckets. ARGV, for each: the operation, microseconds in which a unit drains, the burst.
+-- Returns for each: whether it was admitted, and in how many microseconds it will have drained. If
+-- one refuses, none is changed. The arithmetic is that of `limit.rs`. The clock is the server's, so
+-- replicas need not agree on the time.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local answer, empty = {}, {}
@@ -10,8 +11,9 @@ for i, key in ipairs(KEYS) do
   local per = tonumber(ARGV[3 * i - 1])
   local room = per * tonumber(ARGV[3 * i])
   local most = now + 2 * room
-  -- Whatever is there may have been written by somebody else; nothing in it may stop the script, or lock anybody out for long. But what may
-  -- not be read is not empty. (GETRANGE, because the rest of the gateway needs it, too.)
+  -- Somebody else may have written the value; it must not stop the script, or lock anybody out for
+  -- long. But a value that may not be read is not an empty bucket. (GETRANGE, because the gateway's
+  -- user needs that command anyway.)
   local written = redis.pcall('GETRANGE', key, 0, 32)
   if type(written) == 'table' and not string.find(written.err, 'WRONGTYPE', 1, true) then return written end
   local before = type(written) == 'string' and tonumber(written) or now

@@ -1,6 +1,8 @@
--- ARGV: 3 the number after which the entries are sealed, 4 channel, 5 names per entry; then for each entry its expiry, the
--- sealed entry, and its names, the one to write first. Gives whether it was done: numbers are inside the seals, so they must be right.
--- It begins to write by removing, after which Redis lets a script add something even if it is full: what is revoked matters more.
+-- ARGV: 3 the number after which the entries are sealed, 4 channel, 5 names per entry; then for
+-- each entry its expiry, the sealed entry, and its names, the one to write first. Returns whether
+-- it was done: numbers are inside the seals, so they must be right. The first write is a removal,
+-- after which Redis lets a script add data even when it is out of memory: a revocation matters
+-- more.
 local after = tonumber(ARGV[3])
 local names = tonumber(ARGV[5])
 local width = names + 2

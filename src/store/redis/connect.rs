@@ -1,6 +1,4 @@
-//! Connections to Redis.
-//!
-//! Decides: whom to trust with TLS, and how often and how long to try. Trusts: the checked configuration. Not here: commands.
+//! Connections to Redis: trusted certificates, timeouts and retries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +16,16 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::policy::storage::{Redis, StoreTls};
 
-/// Pause between two attempts to connect, in milliseconds. Redis that comes back is found within a second.
+/// Pause between two attempts to connect, in milliseconds. Redis that comes back is found within a
+/// second.
 const PAUSE: u32 = 200;
 
-/// Commands that may wait to be written; further ones fail. A choice: more than this is an outage, not a burst.
+/// Commands that may wait to be written; further ones fail. A choice: more than this is an outage,
+/// not a burst.
 const WAITING: usize = 10_000;
 
-/// How long a connection may owe an answer before it is given up. Deadlines of commands are far shorter; a process that was itself
-/// stopped for a few seconds keeps its connection.
+/// How long a connection may owe an answer before it is given up. Deadlines of commands are far
+/// shorter; a process that was itself stopped for a few seconds keeps its connection.
 const UNRESPONSIVE: Duration = Duration::from_secs(5);
 
 /// A connection for commands and one for messages, neither made yet.

@@ -1,16 +1,17 @@
-//! Limits that all replicas share: one script.
+//! Rate limits that all replicas share: one script, which runs atomically and by the clock of
+//! Redis. The arithmetic is explained in `store/limit.rs`.
 //!
-//! Decides:  under which names buckets are kept. Trusts: the script to be carried out whole or not at all, and Redis for the time.
-//! Not here: the arithmetic (`limit`).
-//!
-//! A bucket is a number that Redis changes itself, so it cannot be sealed: whoever can write Redis can let himself in faster, or deny
-//! service for as long as a bucket drains. Its name is hidden like every other, under the first of `keys`; while keys are rotated, replicas
-//! that differ in it count by themselves. All buckets share one hash tag, so that a script may ask for several.
+//! A bucket is a number that Redis changes itself, so it cannot be sealed: whoever can write to
+//! Redis can raise their own limit, or deny service for as long as a bucket drains. Its name is
+//! hidden like every other, under the first of `keys`; while keys are rotated, replicas with
+//! different first keys count separately. All buckets share one hash tag, so that a script may
+//! access several.
 
 use fred::types::Value;
 
+use super::Redis;
+use super::command::script;
 use super::log::texts;
-use super::{Redis, script};
 use crate::store::Unreachable;
 use crate::store::limit::{Bucket, Level};
 use crate::store::metrics::Command;
@@ -35,8 +36,8 @@ impl Redis {
                 ]
             })
             .collect();
-        let call = script(&self.one, ADMIT, &keys, arguments);
-        let answer = texts(self.ask(Command::Admit, call).await?)?;
+        let call = script(&self.single, ADMIT, &keys, arguments);
+        let answer = texts(self.call(Command::Admit, call).await?)?;
         let levels: Vec<Level> = answer
             .chunks(2)
             .zip(buckets)

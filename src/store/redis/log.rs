@@ -1,18 +1,16 @@
-//! The log of revocations in Redis: three scripts.
+//! The revocation log in Redis: three scripts, each of which runs atomically.
 //!
-//! Decides:  which entries are ours, how they are numbered, and what is cleared away.
-//! Trusts:   `seal`, and the scripts to be carried out whole or not at all.
-//! Not here: what an entry says (whoever appends it).
-//!
-//! A number is inside the seal of its entry, so that entries cannot change places; so it is guessed before it is given, and the script says
-//! whether the guess was right. In a quiet log it is, and an append is one round trip.
+//! The number of an entry is inside its seal, so that entries cannot be reordered. Therefore a
+//! replica guesses the number before Redis assigns it, and the script says whether the guess was
+//! right. In a quiet log it is, and an append is one round trip.
 
 use std::sync::atomic::Ordering;
 
 use aws_lc_rs::{digest, rand};
 use fred::types::Value;
 
-use super::{Found, Redis, script};
+use super::Redis;
+use super::command::{Reply, script};
 use crate::store::metrics::Command;
 use crate::store::seal::Broken;
 use crate::store::{Entry, Kind, Logged, Position, Unreachable};
@@ -22,17 +20,18 @@ const POSITION: &str = concat!(include_str!("prelude.lua"), include_str!("positi
 const PAGE: &str = include_str!("page.lua");
 const REMOVE: &str = "return redis.call('ZREM', KEYS[1], unpack(ARGV))";
 
-/// Longest entry of the log. A token, from which the longest part of an entry comes, is no longer than 8 KiB.
+/// The longest entry of the log. Its longest part comes from a token, which has at most 8 KiB.
 const LONGEST_ENTRY: usize = 32 << 10;
 
-/// Most entries of the log in one page or one append.
+/// The most entries in one page or one append.
 const PAGE_SIZE: usize = 500;
 
-/// How often an append is tried with the number that another replica left; each time some replica got on.
+/// How often an append is retried with a new number; after each failed attempt some other replica
+/// made progress.
 const ATTEMPTS: usize = 64;
 
-/// Names in Redis that are about the log. They tell nothing and do not depend on a key, so that all replicas use one log while keys are
-/// rotated.
+/// Names in Redis of the log. They reveal nothing and do not depend on a key, so that all replicas
+/// use one log while keys are rotated.
 pub(super) struct LogNames {
     position: String,
     entries: String,
@@ -68,48 +67,22 @@ impl Redis {
         }
         match position {
             Some(position) => Ok(position),
-            None => self.stands(now).await.map(|(position, _)| position),
+            None => self.log_position(now).await.map(|(position, _)| position),
         }
     }
 
-    /// Numbers are inside the seals, so they are guessed, and guessed again if another replica was faster.
+    /// Appends with a guessed first number, and guesses again if another replica was faster.
     async fn append_some(&self, entries: &[&Entry<'_>], now: i64) -> Result<Position, Unreachable> {
         for _ in 0..ATTEMPTS {
             let after = self.newest.load(Ordering::Relaxed);
-            let mut arguments: Vec<Value> = vec![
-                new_epoch()?.into(),
-                now.to_string().into(),
-                after.to_string().into(),
-                self.log.channel.as_str().into(),
-                self.seals
-                    .names(Kind::Revocation, b"")
-                    .len()
-                    .to_string()
-                    .into(),
-            ];
-            for (seq, entry) in (after + 1..).zip(entries) {
-                let sealed = self.seals.seal(
-                    Kind::Revocation,
-                    &self.log.entries,
-                    seq,
-                    entry.expires,
-                    entry.record,
-                )?;
-                if sealed.len() > LONGEST_ENTRY {
-                    return Err(Unreachable::Full);
-                }
-                arguments.push(entry.expires.to_string().into());
-                arguments.push(Value::Bytes(sealed.into()));
-                let names = self.seals.names(Kind::Revocation, entry.name);
-                arguments.extend(names.into_iter().map(Value::from));
-            }
+            let arguments = self.append_arguments(entries, after, now)?;
             let keys = self.log.keys();
-            let call = script(&self.many, APPEND, &keys, arguments);
-            let answer = texts(self.ask(Command::Append, call).await?)?;
+            let call = script(&self.bulk, APPEND, &keys, arguments);
+            let answer = texts(self.call(Command::Append, call).await?)?;
             let [done, epoch, run, seq] = answer.as_slice() else {
                 return Err(Unreachable::Answer);
             };
-            let position = self.heard(epoch, run, seq)?;
+            let position = self.read_position(epoch, run, seq)?;
             if done == "1" {
                 return Ok(position);
             }
@@ -117,19 +90,53 @@ impl Redis {
         Err(Unreachable::Timeout)
     }
 
-    pub(super) async fn stands(&self, at: i64) -> Result<(Position, u64), Unreachable> {
+    /// The arguments of `append.lua`, with the entries sealed for the numbers behind `after`.
+    fn append_arguments(
+        &self,
+        entries: &[&Entry<'_>],
+        after: u64,
+        now: i64,
+    ) -> Result<Vec<Value>, Unreachable> {
+        let names_per_entry = self.seals.names(Kind::Revocation, b"").len();
+        let mut arguments: Vec<Value> = vec![
+            new_epoch()?.into(),
+            now.to_string().into(),
+            after.to_string().into(),
+            self.log.channel.as_str().into(),
+            names_per_entry.to_string().into(),
+        ];
+        for (seq, entry) in (after + 1..).zip(entries) {
+            let sealed = self.seals.seal(
+                Kind::Revocation,
+                &self.log.entries,
+                seq,
+                entry.expires,
+                entry.record,
+            )?;
+            if sealed.len() > LONGEST_ENTRY {
+                return Err(Unreachable::Full);
+            }
+            arguments.push(entry.expires.to_string().into());
+            arguments.push(Value::Bytes(sealed.into()));
+            let names = self.seals.names(Kind::Revocation, entry.name);
+            arguments.extend(names.into_iter().map(Value::from));
+        }
+        Ok(arguments)
+    }
+
+    pub(super) async fn log_position(&self, at: i64) -> Result<(Position, u64), Unreachable> {
         let arguments = vec![new_epoch()?.into(), at.to_string().into()];
         let keys = self.log.keys();
-        let call = script(&self.one, POSITION, &keys, arguments);
-        let answer = texts(self.ask(Command::Position, call).await?)?;
+        let call = script(&self.single, POSITION, &keys, arguments);
+        let answer = texts(self.call(Command::Position, call).await?)?;
         let [epoch, run, seq, entries] = answer.as_slice() else {
             return Err(Unreachable::Answer);
         };
         let entries = entries.parse().map_err(|_| Unreachable::Answer)?;
-        Ok((self.heard(epoch, run, seq)?, entries))
+        Ok((self.read_position(epoch, run, seq)?, entries))
     }
 
-    fn heard(&self, epoch: &str, run: &str, seq: &str) -> Result<Position, Unreachable> {
+    fn read_position(&self, epoch: &str, run: &str, seq: &str) -> Result<Position, Unreachable> {
         let seq = seq.parse().map_err(|_| Unreachable::Answer)?;
         self.newest.store(seq, Ordering::Relaxed);
         let both = format!("{epoch} {run}");
@@ -150,14 +157,29 @@ impl Redis {
         let numbers = [seq, limit as u64, LONGEST_ENTRY as u64];
         let arguments = numbers.map(|number| number.to_string().into());
         let entries = [self.log.entries.as_str()];
-        let call = script(&self.many, PAGE, &entries, arguments.into());
-        let Found::Value(Value::Array(found)) = self.ask(Command::Page, call).await? else {
+        let call = script(&self.bulk, PAGE, &entries, arguments.into());
+        let Reply::Value(Value::Array(found)) = self.call(Command::Page, call).await? else {
             return Err(Unreachable::Answer);
         };
         let is_last = found.len() < limit * 2;
+        let (page, next, foreign) = self.open_page(&found, seq)?;
+        // Removed, so that replicas that hold the entry notice its absence and write it back.
+        if !foreign.is_empty() {
+            let call = script(&self.bulk, REMOVE, &entries, foreign);
+            self.call(Command::Page, call).await?;
+        }
+        Ok((page, (!is_last).then_some(next)))
+    }
+
+    /// Opens the entries of a page. Returns those that have not expired, the number of the newest
+    /// one (at least `seq`), and the entries that are not authentic.
+    fn open_page(
+        &self,
+        found: &[Value],
+        seq: u64,
+    ) -> Result<(Vec<Logged>, u64, Vec<Value>), Unreachable> {
         let now = (self.now)();
-        let mut page = Vec::with_capacity(found.len() / 2);
-        let mut clear = Vec::new();
+        let (mut page, mut foreign) = (Vec::with_capacity(found.len() / 2), Vec::new());
         let mut next = seq;
         for pair in found.chunks_exact(2) {
             let [entry, number] = pair else { continue };
@@ -178,23 +200,18 @@ impl Redis {
                 Ok(_) | Err(Broken::Tampered) => {
                     self.tampered(Kind::Revocation);
                     if !entry.is_empty() {
-                        clear.push(Value::Bytes(entry.to_vec().into()));
+                        foreign.push(Value::Bytes(entry.to_vec().into()));
                     }
                 }
             }
         }
-        // Removed, so that replicas that know the entry see that it is missing and write it back.
-        if !clear.is_empty() {
-            let call = script(&self.many, REMOVE, &entries, clear);
-            self.ask(Command::Page, call).await?;
-        }
-        Ok((page, (!is_last).then_some(next)))
+        Ok((page, next, foreign))
     }
 }
 
-/// The texts of a script's answer.
-pub(super) fn texts(found: Found) -> Result<Vec<String>, Unreachable> {
-    let Found::Value(Value::Array(values)) = found else {
+/// The strings of a script's answer.
+pub(super) fn texts(found: Reply) -> Result<Vec<String>, Unreachable> {
+    let Reply::Value(Value::Array(values)) = found else {
         return Err(Unreachable::Answer);
     };
     values
@@ -203,7 +220,7 @@ pub(super) fn texts(found: Found) -> Result<Vec<String>, Unreachable> {
         .collect()
 }
 
-/// An epoch for a log that has none.
+/// A random epoch for a new log.
 fn new_epoch() -> Result<String, Unreachable> {
     let mut epoch = [0; 16];
     rand::fill(&mut epoch).map_err(|_| Unreachable::Answer)?;

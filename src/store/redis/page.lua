@@ -1,4 +1,5 @@
--- KEYS: 1 log. ARGV: 1 number before the page, 2 most entries, 3 longest entry. What is longer is not ours, and is removed.
+-- KEYS: 1 log. ARGV: 1 number before the page, 2 most entries, 3 longest entry. A longer entry is
+-- not authentic, and is removed.
 local page = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[2])
 for i = 1, #page, 2 do
   if #page[i] > tonumber(ARGV[3]) then

@@ -1,4 +1,5 @@
--- How many entries expire later than the given time: by expiries, or by what is in the log, whichever is less.
+-- The number of entries that expire later than the given time: by expiries or by the log, whichever
+-- is less.
 local dated = redis.call('ZCARD', KEYS[4])
 local later = redis.call('ZCOUNT', KEYS[4], '(' .. ARGV[2], '+inf')
 local logged = redis.call('ZCARD', KEYS[2]) - (dated - later)

@@ -1,11 +1,12 @@
--- What scripts about the log begin with. KEYS: 1 position, 2 log, 3 names, 4 expiries. ARGV: 1 an epoch for a log without one, 2 a time.
+-- The beginning of every script about the log. KEYS: 1 position, 2 log, 3 names, 4 expiries. ARGV:
+-- 1 an epoch for a log without one, 2 a time.
 --
 --   position  hash: epoch, and seq, the number of the newest entry
 --   log       sorted set: sealed entry by number
 --   names     hash: number by name of the revocation
 --   expiries  sorted set: name by expiry
 --
--- Whatever is in there may have been written by somebody else; nothing in it may stop the script.
+-- Somebody else may have written any of it; nothing in it may stop the script.
 local MOST = 9007199254740991 -- 2^53 - 1: larger numbers are not exact here
 
 local function plain(number)
@@ -40,11 +41,12 @@ local seq = tonumber(redis.call('HGET', KEYS[1], 'seq') or '0')
 if not seq or not (seq >= last and seq <= MOST) then
   seq = last
 end
--- Another process may have other data, even with the same epoch: a restored dump, a promoted replica.
+-- A restored dump or a promoted replica may have other data with the same epoch, so the run id
+-- counts, too.
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)') or ''
 
--- What expired five minutes ago by two clocks, which may differ, a part at a time. Entry, name and expiry go together, or the count of
--- what is there would be wrong.
+-- Removes, some at a time, what expired five minutes ago by both clocks, which may differ. Entry,
+-- name and expiry are removed together, or the count of entries would be wrong.
 local ended = math.min(tonumber(ARGV[2]), tonumber(redis.call('TIME')[1])) - 300
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', plain(ended), 'LIMIT', 0, 100)) do
   forget(name)

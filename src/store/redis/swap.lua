@@ -1,5 +1,5 @@
--- KEYS: every place of a name, the one to write first. ARGV: 1 longest record, 2 the record, 3 its expiry in milliseconds, then what stood under
--- each place.
+-- KEYS: every place of a name, the one to write first. ARGV: 1 longest record, 2 the record, 3 its
+-- expiry in milliseconds, then the expected content of each place.
 for i, key in ipairs(KEYS) do
   if stored(key) ~= ARGV[i + 3] then
     return 0

@@ -1,22 +1,21 @@
-//! One record, replaced only if nobody else did since it was read: two scripts.
+//! Conditional replacement of a record: two scripts, each of which runs atomically.
 //!
-//! Decides:  what a version is here: the bytes that stand under each place of the name.
-//! Trusts:   the scripts to be carried out whole or not at all, and `seal` for whether a record is ours.
-//! Not here: what a record says.
-//!
-//! While keys are rotated a name has several places, and replicas may disagree on which is the first. Whoever writes empties the others in
-//! the same step, so there is one record at most, and comparing all places compares that one.
+//! While keys are rotated a name has several places, and replicas may disagree on which one is the
+//! first. A version is the bytes under each place. A writer empties the other places in the same
+//! step, so there is one record at most, and comparing all places compares that one.
 
 use fred::types::Value;
 
-use super::{Found, LONGEST_RECORD, Redis, script};
+use super::command::{Reply, script};
+use super::{LONGEST_RECORD, Redis};
 use crate::store::metrics::Command;
 use crate::store::{Kind, Stored, Swap, Unreachable, Version};
 
 const READ: &str = concat!(include_str!("stored.lua"), include_str!("read.lua"));
 const SWAP: &str = concat!(include_str!("stored.lua"), include_str!("swap.lua"));
 
-/// What the scripts write before bytes that stand there, and instead of what is no string, which nobody of us wrote.
+/// Prefixes of the scripts' answers: `b` precedes the bytes of a string, `o` replaces a value of
+/// another type, which no gateway wrote.
 const BYTES: u8 = b'b';
 const OTHER: &[u8] = b"o";
 
@@ -29,8 +28,8 @@ impl Redis {
         let keys = self.seals.names(kind, name);
         let places: Vec<&str> = keys.iter().map(String::as_str).collect();
         let longest = vec![LONGEST_RECORD.to_string().into()];
-        let call = script(&self.one, READ, &places, longest);
-        let Found::Value(Value::Array(found)) = self.ask(Command::Read, call).await? else {
+        let call = script(&self.single, READ, &places, longest);
+        let Reply::Value(Value::Array(found)) = self.call(Command::Read, call).await? else {
             return Err(Unreachable::Answer);
         };
         let stored: Vec<Stored> = found.into_iter().map(stored).collect();
@@ -74,23 +73,23 @@ impl Redis {
         ];
         let seen = version.0.iter().cloned();
         arguments.extend(seen.map(|stored| Value::Bytes(stored.unwrap_or_default().into())));
-        let call = script(&self.one, SWAP, &places, arguments);
-        match self.ask(Command::Swap, call).await? {
-            Found::Value(Value::Integer(1)) => {
+        let call = script(&self.single, SWAP, &places, arguments);
+        match self.call(Command::Swap, call).await? {
+            Reply::Value(Value::Integer(1)) => {
                 let mut now = vec![None; keys.len()];
                 if let Some(first) = now.first_mut() {
                     *first = Some([&[BYTES], record.as_slice()].concat());
                 }
                 Ok(Swap::Done(Version(now)))
             }
-            Found::Value(Value::Integer(0)) => Ok(Swap::Lost),
-            Found::Value(_) | Found::Other => Err(Unreachable::Answer),
+            Reply::Value(Value::Integer(0)) => Ok(Swap::Lost),
+            Reply::Value(_) | Reply::Other => Err(Unreachable::Answer),
         }
     }
 }
 
-/// What stands under a place, as the scripts tell it.
-fn stored(told: Value) -> Stored {
-    let told = told.into_bytes().unwrap_or(OTHER.into());
-    (!told.is_empty()).then(|| told.to_vec())
+/// The content of one place, from a script's answer.
+fn stored(answer: Value) -> Stored {
+    let answer = answer.into_bytes().unwrap_or(OTHER.into());
+    (!answer.is_empty()).then(|| answer.to_vec())
 }

@@ -1,6 +1,5 @@
-//! Looking after Redis: whether it is there, whether it keeps what it is given, and what it has to tell.
-//!
-//! Decides: when the breaker closes. Trusts: nothing it has not just heard. Not here: what a command's failure means (`redis`).
+//! Health of Redis: probes, the eviction policy, reconnects and the subscription. It decides when
+//! the breaker closes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,65 +7,68 @@ use std::time::{Duration, Instant};
 use fred::clients::{Client, SubscriberClient};
 use fred::interfaces::{ClientLike as _, EventInterface as _, PubsubInterface as _};
 use fred::types::config::Server;
-use fred::types::{InfoKind, Value};
+use fred::types::{InfoKind, Message, Value};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::{Command, Found, Redis};
+use super::command::Reply;
+use super::{Command, Redis};
 use crate::clock;
 use crate::store::{Heard, Unreachable};
 
-/// How often it is looked after. An open breaker closes within this and one round trip of the server's return.
-const PULSE: Duration = Duration::from_millis(250);
+/// Interval of the probes. An open breaker closes within this and one round trip after Redis is
+/// back.
+const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often `maxmemory-policy` is looked at, besides every new connection.
-const POLICY: Duration = Duration::from_secs(60);
+/// How often `maxmemory-policy` is checked, besides on every new connection.
+const POLICY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Pause before a connection task that ended is started again.
-const AGAIN: Duration = Duration::from_millis(500);
+/// Pause before a connection task that ended is restarted.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// What Redis does when it is full.
+/// What Redis does when it is out of memory.
 #[derive(Debug, Eq, PartialEq)]
 enum Policy {
-    /// It refuses to write.
+    /// It refuses writes.
     Keeps,
-    /// It throws something away, or does not say; the word for the log.
+    /// It evicts records, or does not report its policy; the word for the log.
     Evicts(String),
 }
 
 /// Starts the tasks.
 pub(super) fn spawn(store: &Arc<Redis>, subscriber: SubscriberClient) {
-    let client: Client = (*store.one).clone();
+    let client: Client = (*store.single).clone();
     tokio::spawn(stay_connected(store.clone(), client.clone()));
-    tokio::spawn(notice_connections(store.clone(), client));
-    tokio::spawn(look_after(store.clone()));
-    // Before it connects, so that its first connection is the first that is heard of.
+    tokio::spawn(watch_connections(store.clone(), client));
+    tokio::spawn(probe_forever(store.clone()));
+    // Created before the subscriber connects, so that its first connection is the first event.
     let reconnects = subscriber.reconnect_rx();
     tokio::spawn(stay_subscribed(subscriber.clone()));
-    tokio::spawn(listen(store.clone(), subscriber, reconnects));
+    tokio::spawn(receive_messages(store.clone(), subscriber, reconnects));
 }
 
-/// A connection task ends for errors it takes for final, such as a server that speaks something else; a server can be exchanged.
+/// A connection task ends on errors that it considers final, such as a server that speaks another
+/// protocol; that server may be replaced.
 async fn stay_connected(store: Arc<Redis>, client: Client) {
     loop {
         if let Ok(Err(error)) = client.connect().await
             && store.broken_connections.may_tell((store.now)())
         {
-            tracing::warn!(kind = ?error.kind(), "no connection to the store");
+            tracing::warn!(kind = ?error.kind(), "no connection to Redis");
         }
-        sleep(AGAIN).await;
+        sleep(RETRY_PAUSE).await;
     }
 }
 
 async fn stay_subscribed(subscriber: SubscriberClient) {
     loop {
         let _ = subscriber.connect().await;
-        sleep(AGAIN).await;
+        sleep(RETRY_PAUSE).await;
     }
 }
 
-async fn notice_connections(store: Arc<Redis>, client: Client) {
+async fn watch_connections(store: Arc<Redis>, client: Client) {
     let mut reconnects = client.reconnect_rx();
     let mut errors = client.error_rx();
     let mut is_first = true;
@@ -85,7 +87,7 @@ async fn notice_connections(store: Arc<Redis>, client: Client) {
                 Err(RecvError::Closed) => return,
                 Err(RecvError::Lagged(_)) => {}
                 Ok((error, _)) if store.broken_connections.may_tell((store.now)()) => {
-                    tracing::warn!(error = error.details(), "the connection to the store broke, or cannot be made");
+                    tracing::warn!(error = error.details(), "the connection to Redis failed");
                 }
                 Ok(_) => {}
             },
@@ -93,26 +95,26 @@ async fn notice_connections(store: Arc<Redis>, client: Client) {
     }
 }
 
-async fn look_after(store: Arc<Redis>) {
-    let mut pulse = interval(PULSE);
-    pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut looked: Option<Instant> = None;
+async fn probe_forever(store: Arc<Redis>) {
+    let mut probes = interval(PROBE_INTERVAL);
+    probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut checked: Option<Instant> = None;
     loop {
         tokio::select! {
-            _ = pulse.tick() => {}
-            () = store.connected.notified() => looked = None,
+            _ = probes.tick() => {}
+            () = store.connected.notified() => checked = None,
         }
         let now = clock::now();
-        let is_due = looked.is_none_or(|at| now.saturating_duration_since(at) >= POLICY);
+        let is_due = checked.is_none_or(|at| now.saturating_duration_since(at) >= POLICY_INTERVAL);
         if is_due || store.breaker.is_open() {
             if let Ok(policy) = store.policy().await {
-                store.judge(&policy, is_due);
+                store.apply_policy(&policy, is_due);
                 if is_due {
-                    looked = Some(now);
+                    checked = Some(now);
                 }
             }
         } else {
-            let ping = store.one.ping(None);
+            let ping = store.single.ping(None);
             let _ = store.send(Command::Probe, ping).await;
         }
     }
@@ -121,36 +123,37 @@ async fn look_after(store: Arc<Redis>) {
 impl Redis {
     async fn policy(&self) -> Result<Policy, Unreachable> {
         let answer = self
-            .send(Command::Probe, self.one.info(Some(InfoKind::Memory)))
+            .send(Command::Probe, self.single.info(Some(InfoKind::Memory)))
             .await;
         match answer {
-            Ok(Found::Value(value)) => Ok(policy_of(&value)),
-            Ok(Found::Other) => Ok(Policy::Evicts("unknown".to_owned())),
-            // It answers, and does not tell: a user without the right to ask.
-            Err(Unreachable::Answer) => Ok(Policy::Evicts("not told".to_owned())),
+            Ok(Reply::Value(value)) => Ok(policy_of(&value)),
+            Ok(Reply::Other) => Ok(Policy::Evicts("unknown".to_owned())),
+            // It answers but does not report: the user may not call INFO.
+            Err(Unreachable::Answer) => Ok(Policy::Evicts("not reported".to_owned())),
             Err(why) => Err(why),
         }
     }
 
-    /// Opens or closes the breaker. `aloud` keeps the log from repeating itself four times a second.
-    fn judge(&self, policy: &Policy, aloud: bool) {
+    /// Opens or closes the breaker. `aloud` keeps the log from repeating itself four times a
+    /// second.
+    fn apply_policy(&self, policy: &Policy, aloud: bool) {
         match policy {
             Policy::Keeps => {
-                self.metrics.is_evicting(false);
+                self.metrics.set_evicting(false);
                 if self.breaker.close(clock::now()) {
-                    self.metrics.is_up(true);
-                    tracing::info!("the store answers");
-                    // Whoever follows the log must look at once what was missed.
+                    self.metrics.set_up(true);
+                    tracing::info!("Redis answers; circuit breaker closed");
+                    // Followers of the log must poll at once for what they missed.
                     self.pushes.send_modify(|_| {});
                 }
             }
             Policy::Evicts(word) => {
-                self.metrics.is_evicting(true);
-                self.metrics.is_up(false);
+                self.metrics.set_evicting(true);
+                self.metrics.set_up(false);
                 if self.breaker.bar() || aloud {
                     tracing::error!(
                         policy = word,
-                        "the store may throw records away, so it is not used: set `maxmemory-policy noeviction` in Redis, and let the user call INFO"
+                        "Redis may evict records; refusing to use it: set `maxmemory-policy noeviction` in Redis, and allow the user to call INFO"
                     );
                 }
             }
@@ -166,68 +169,81 @@ fn policy_of(info: &Value) -> Policy {
     match word {
         Some("noeviction") => Policy::Keeps,
         Some(word) => Policy::Evicts(word.to_owned()),
-        None => Policy::Evicts("not told".to_owned()),
+        None => Policy::Evicts("not reported".to_owned()),
     }
 }
 
-/// Hands on what is published. What is lost meanwhile does no harm, since whoever waits for it also asks.
-async fn listen(store: Arc<Redis>, subscriber: SubscriberClient, mut reconnects: Receiver<Server>) {
+/// Passes on what is published. A lost message does no harm, since every receiver also polls.
+async fn receive_messages(
+    store: Arc<Redis>,
+    subscriber: SubscriberClient,
+    mut reconnects: Receiver<Server>,
+) {
     let mut messages = subscriber.message_rx();
-    let (mut is_subscribed, mut has_begun, mut is_first) = (false, false, true);
+    let (mut is_subscribed, mut was_subscribed, mut is_first) = (false, false, true);
     loop {
         if !is_subscribed && subscriber.is_connected() {
-            let channels = vec![store.log.channel.clone(), store.telling.clone()];
-            let subscribed = subscriber.subscribe(channels).await;
-            is_subscribed = subscribed.is_ok();
-            // What was told until now was missed.
+            is_subscribed = subscribe(&store, &subscriber).await;
+            // Notices until now were missed.
             let _ = store
                 .told
-                .send(match std::mem::replace(&mut has_begun, true) {
+                .send(match std::mem::replace(&mut was_subscribed, true) {
                     false => Heard::Began,
                     true => Heard::Missed,
                 });
-            if let Err(error) = subscribed
-                && store.no_subscription.may_tell((store.now)())
-            {
-                tracing::warn!(
-                    kind = ?error.kind(),
-                    "revocations are not pushed, only asked for, and what other replicas write is not heard of: no subscription to the store"
-                );
-            }
         }
         tokio::select! {
             message = messages.recv() => match message {
                 Err(RecvError::Closed) => return,
-                // Numbers do not matter; that there is something does.
-                Err(RecvError::Lagged(_)) => {
-                    store.pushes.send_modify(|_| {});
-                    let _ = store.told.send(Heard::Missed);
-                }
-                Ok(message) if *message.channel == *store.telling => {
-                    // Nobody may want to know.
-                    let _ = store.told.send(match message.value.into_bytes() {
-                        Some(bytes) => Heard::Message(bytes.to_vec()),
-                        None => Heard::Missed,
-                    });
-                }
-                Ok(message) => {
-                    if let Some(seq) = message.value.as_u64() {
-                        store.pushes.send_replace(seq);
-                    }
-                }
+                Err(RecvError::Lagged(_)) => store.missed_messages(),
+                Ok(message) => store.pass_on(message),
             },
             event = reconnects.recv() => match event {
                 Err(RecvError::Closed) => return,
-                // The connection that there is, or that is about to be used: nothing was lost before it.
+                // The first connection: nothing was lost before it.
                 Ok(_) if std::mem::take(&mut is_first) => {}
                 Ok(_) | Err(RecvError::Lagged(_)) => {
                     is_subscribed = false;
-                    store.pushes.send_modify(|_| {});
-                    let _ = store.told.send(Heard::Missed);
+                    store.missed_messages();
                 }
             },
-            () = sleep(AGAIN), if !is_subscribed => {}
+            () = sleep(RETRY_PAUSE), if !is_subscribed => {}
         }
+    }
+}
+
+/// Subscribes to the pushes of the log and to the notices of other processes.
+async fn subscribe(store: &Redis, subscriber: &SubscriberClient) -> bool {
+    let channels = vec![store.log.channel.clone(), store.notice_channel.clone()];
+    let subscribed = subscriber.subscribe(channels).await;
+    if let Err(error) = &subscribed
+        && store.no_subscription.may_tell((store.now)())
+    {
+        tracing::warn!(
+            kind = ?error.kind(),
+            "no Redis subscription: revocations by polling only, no cross-replica invalidation"
+        );
+    }
+    subscribed.is_ok()
+}
+
+impl Redis {
+    fn pass_on(&self, message: Message) {
+        if *message.channel == *self.notice_channel {
+            // There may be no receiver.
+            let _ = self.told.send(match message.value.into_bytes() {
+                Some(bytes) => Heard::Message(bytes.to_vec()),
+                None => Heard::Missed,
+            });
+        } else if let Some(seq) = message.value.as_u64() {
+            self.pushes.send_replace(seq);
+        }
+    }
+
+    fn missed_messages(&self) {
+        // The numbers do not matter; that there are new ones does.
+        self.pushes.send_modify(|_| {});
+        let _ = self.told.send(Heard::Missed);
     }
 }
 
@@ -236,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_server_that_says_so_keeps_what_it_is_given() {
+    fn only_noeviction_counts_as_keeping_records() {
         let of = |text: &str| policy_of(&Value::from(text));
         assert_eq!(
             of("# Memory\r\nmaxmemory_policy:noeviction\r\n"),

@@ -1,25 +1,31 @@
-//! Sealing: what a record looks like in a store that others can read and write, and under which name it is found there.
+//! Sealing: the encryption of records for a store that others can read and write, and the names
+//! under which they are stored.
 //!
-//! Decides:  whether bytes from the store are a record of ours, for this name, and with which of the listed keys they open.
+//! Decides:  whether bytes from the store are an authentic record, for this name, and which of the
+//!           listed keys opens it.
 //! Trusts:   the secrets under `keys`, and nothing that comes from the store.
-//! Not here: where records are kept (`redis`), and what becomes of one that does not open.
+//! Not here: where records are kept (`redis`), and what happens to one that does not open.
 //!
-//! A record is AES-256-GCM-SIV (RFC 8452) under a key derived for this purpose alone. The seal covers the version of the format, the
-//! kind, the whole name in the store and the key's mark, so that a record moved to another name does not open; inside are the expiry and the
-//! number in the log, so that neither can be changed. Nonces are random: after 2^32
-//! records by one key the chance that any two share one is 2^-33, and with GCM-SIV such a pair tells no more than whether the two are
-//! equal. Nothing else is lost, unlike with GCM. Rotate after that many records.
+//! A record is AES-256-GCM-SIV (RFC 8452) under a key derived for this purpose alone. The seal
+//! covers the version of the format, the kind, the whole name in the store and the key's mark, so
+//! that a record moved to another name does not open; the expiry and the number in the log are
+//! inside, so that neither can be changed. Nonces are random: after 2^32 records by one key the
+//! chance that any two share one is 2^-33, and with GCM-SIV such a pair reveals only whether the
+//! two are equal. Nothing else is lost, unlike with GCM. Rotate after that many records.
 //!
-//! Whoever can write the store can deny service, and by deleting or restoring records undo what they said for whoever reads them later.
-//! They cannot mint a record, widen one, prolong it, or move it to another name.
+//! Whoever can write to the store can deny service, and by deleting or restoring records undo them
+//! for later readers. They cannot forge a record, widen one, prolong it, or move it to another
+//! name.
 //!
 //! # Rotation
 //!
-//! The first key of the list seals; every key of the list opens. A record says by whose key it was sealed: the key's `id` and a mark
-//! derived from its secret, so that another secret under the same `id` is an *unknown* key and not a forgery. Names are HMACs under a
-//! key derived from the first key, so a record is looked for under the name of every listed key, newest first. To rotate: add the new key
-//! at the end, on every replica; then put it first, on every replica; then, once the longest record made by the old key has expired,
-//! remove the old one. A record whose key is not listed any more is unreachable, not absent.
+//! The first key of the list seals; every key of the list opens. A record names its key: the key's
+//! `id` and a mark derived from its secret, so that another secret under the same `id` is an
+//! *unknown* key and not a forgery. Names are HMACs under a key derived from the first key, so a
+//! record is looked up under the name of every listed key, newest first. To rotate: add the new key
+//! at the end, on every replica; then put it first, on every replica; then, once the longest-lived
+//! record of the old key has expired, remove the old one. A record whose key is no longer listed is
+//! unreachable, not absent.
 
 #[cfg(test)]
 mod tests;
@@ -33,20 +39,20 @@ use super::{Kind, Unreachable};
 use crate::secrets::derive::Derivation;
 use crate::secrets::{MasterKey, digest};
 
-/// First byte of a record. Another version is another format, and opens nothing here.
+/// The first byte of a record. A record of another version does not open.
 const VERSION: u8 = 1;
 
-/// Bytes by which a key is told from another one with the same id.
+/// Length of the mark that distinguishes keys with the same id.
 const MARK: usize = 8;
 
-/// What stands in the name of a bucket; no kind of record has this word.
+/// The word in the name of a bucket; no kind of record has it.
 const BUCKET: &str = "bucket";
 
-/// Bytes of a nonce and of a tag (RFC 8452, section 4).
+/// Lengths of a nonce and of a tag in bytes (RFC 8452, section 4).
 const NONCE: usize = 12;
 const TAG: usize = 16;
 
-/// The keys, derived.
+/// The derived keys.
 pub(super) struct Seals {
     /// At least one; the first seals.
     keys: Vec<SealKey>,
@@ -60,28 +66,29 @@ struct SealKey {
     name: hmac::Key,
 }
 
-/// What was in a record.
+/// The content of a record.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Opened {
-    /// Number in the log; 0 for a record that is not in the log.
+    /// Number in the log; 0 for a record outside the log.
     pub seq: u64,
     /// Unix time in seconds.
     pub expires: i64,
-    /// What was sealed.
+    /// The plaintext.
     pub value: Vec<u8>,
 }
 
 /// Why a record did not open.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Broken {
-    /// It is not a record that any of our keys sealed for this name: somebody else wrote it, or changed it.
+    /// None of our keys sealed it for this name: somebody else wrote or changed it.
     Tampered,
-    /// It names a key that is not listed, so nothing can be said about it.
+    /// It names a key that is not listed, so its authenticity is unknown.
     UnknownKey,
 }
 
 impl Seals {
-    /// Derives a key for each purpose from every master key. Names in the store begin with `prefix`.
+    /// Derives a key for each purpose from every master key. Names in the store begin with
+    /// `prefix`.
     ///
     /// # Errors
     ///
@@ -98,14 +105,15 @@ impl Seals {
         })
     }
 
-    /// Everywhere a record may be, the place it is put first.
+    /// Every place where a record may be, the one to write first.
     pub(super) fn names(&self, kind: Kind, name: &[u8]) -> Vec<String> {
         let by = |key| self.name_by(key, kind, name);
         self.keys.iter().map(by).collect()
     }
 
-    /// The tag in braces does not depend on the key, so that all places of a record are in one slot of a cluster. It is eight bits of a digest of
-    /// the name: who reads the store and guesses a name learns from it that he is wrong, or that he is one of 256 who are right.
+    /// The tag in braces does not depend on the key, so that all places of a record are in one slot
+    /// of a cluster. It is eight bits of a digest of the name: whoever reads the store and guesses
+    /// a name learns that the guess is wrong, or one of 256 that may be right.
     fn name_by(&self, key: &SealKey, kind: Kind, name: &[u8]) -> String {
         let hidden = hidden(key, kind.as_str(), name);
         let slot = digest::of_parts([kind.as_str().as_bytes(), name]);
@@ -113,7 +121,7 @@ impl Seals {
         format!("{}:{}:{{{slot:02x}}}{hidden}", self.prefix, kind.as_str())
     }
 
-    /// Where a bucket is kept. All of them share a hash tag, so that one script may ask for several.
+    /// The name of a bucket. All buckets share a hash tag, so that one script may access several.
     pub(super) fn bucket(&self, name: &[u8]) -> Option<String> {
         let hidden = hidden(self.keys.first()?, BUCKET, name);
         Some(format!("{}:{{{BUCKET}}}:{hidden}", self.prefix))
@@ -147,7 +155,7 @@ impl Seals {
         Ok(record)
     }
 
-    /// Opens a record that was found under a name of the store.
+    /// Opens a record that was stored under this name.
     pub(super) fn open(&self, kind: Kind, name: &str, record: &[u8]) -> Result<Opened, Broken> {
         let (id, mark, rest) = parts(record).ok_or(Broken::Tampered)?;
         let key = self
@@ -159,18 +167,18 @@ impl Seals {
     }
 }
 
-/// A name that tells nothing.
+/// A name that reveals nothing.
 fn hidden(key: &SealKey, what: &str, name: &[u8]) -> String {
     let mut context = hmac::Context::with_key(&key.name);
     for part in [what.as_bytes(), name] {
-        // The length in front keeps one pair from being taken for another.
+        // The length prefix keeps one pair from being mistaken for another.
         context.update(&(part.len() as u64).to_be_bytes());
         context.update(part);
     }
     URL_SAFE_NO_PAD.encode(context.sign().as_ref())
 }
 
-/// A record's id, mark and rest, if it has the form of one.
+/// The record's id, mark and rest, if it has the form of a record.
 fn parts(record: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let rest = record.strip_prefix(&[VERSION])?;
     let (length, rest) = rest.split_first()?;
@@ -204,7 +212,7 @@ impl SealKey {
         head
     }
 
-    /// What the seal covers besides the record.
+    /// The associated data of the seal.
     fn covered(&self, kind: Kind, name: &str) -> Vec<u8> {
         let mut covered = self.head();
         for part in [kind.as_str(), name] {

@@ -1,4 +1,4 @@
-//! What opens, and what does not.
+//! Which records open, and which do not.
 
 #![expect(
     clippy::indexing_slicing,
@@ -8,7 +8,7 @@
 use super::*;
 use crate::secrets::secret::Secret;
 
-/// Where a record is put.
+/// The place where a record is written.
 fn first(seals: &Seals, kind: Kind, name: &[u8]) -> String {
     seals.names(kind, name).remove(0)
 }
@@ -28,7 +28,7 @@ const OLD: &str = "an old secret that is long enough for anything";
 const NEW: &str = "a new secret that is long enough for anything";
 
 #[test]
-fn what_was_sealed_opens_under_its_own_name_and_kind_only() {
+fn a_record_opens_under_its_own_name_and_kind_only() {
     let seals = seals(&[key("k1", OLD)]);
     let name = first(&seals, Kind::KeySet, b"a");
     let record = seals
@@ -46,7 +46,7 @@ fn what_was_sealed_opens_under_its_own_name_and_kind_only() {
 }
 
 #[test]
-fn no_byte_of_a_record_can_be_changed_cut_or_added() {
+fn a_record_with_a_changed_missing_or_added_byte_does_not_open() {
     let seals = seals(&[key("k1", OLD)]);
     let record = seals
         .seal(Kind::KeySet, "n", 0, 1, b"value")
@@ -70,7 +70,7 @@ fn no_byte_of_a_record_can_be_changed_cut_or_added() {
 }
 
 #[test]
-fn two_seals_of_one_value_share_nothing_and_show_nothing() {
+fn two_seals_of_one_value_differ_and_hide_it() {
     let seals = seals(&[key("k1", OLD)]);
     let seal = || seals.seal(Kind::KeySet, "n", 0, 1, b"someone@example.com");
     let (one, two) = (seal().expect("sealed"), seal().expect("sealed"));
@@ -81,7 +81,7 @@ fn two_seals_of_one_value_share_nothing_and_show_nothing() {
 }
 
 #[test]
-fn after_a_rotation_old_records_open_and_are_found() {
+fn after_a_rotation_old_records_are_found_and_open() {
     let before = seals(&[key("k1", OLD)]);
     let name = first(&before, Kind::KeySet, b"a");
     let record = before
@@ -111,7 +111,7 @@ fn another_secret_under_the_same_id_is_an_unknown_key() {
 }
 
 #[test]
-fn names_do_not_run_into_one_another() {
+fn different_names_and_kinds_have_different_stored_names() {
     let seals = seals(&[key("k1", OLD)]);
     assert_ne!(
         first(&seals, Kind::KeySet, b"ab"),
@@ -125,7 +125,7 @@ fn names_do_not_run_into_one_another() {
 
 proptest::proptest! {
     #[test]
-    fn no_bytes_make_it_panic(record: Vec<u8>, id in 0..40_u8) {
+    fn arbitrary_bytes_do_not_open_and_do_not_panic(record: Vec<u8>, id in 0..40_u8) {
         let seals = seals(&[key("k1", OLD)]);
         proptest::prop_assert!(seals.open(Kind::KeySet, "n", &record).is_err());
         let begun = [&[VERSION, id][..], b"k1", &record].concat();
