@@ -1,15 +1,19 @@
-//! The protocol of the revocation list, explored: two replicas and a store, every order of events, with faults in between.
+//! The protocol of the revocation list, explored: two replicas and a store, every order of events,
+//! with faults in between.
 //!
-//! The replicas are the ones of the program (`foregate::revocation::replica`), not a description of them. The store is a small one that
-//! keeps the promises of `foregate::store::Store`, and can break: it loses questions and answers, restarts empty, goes back to an earlier
-//! state, and somebody deletes entries behind its back. Replicas crash and begin anew.
+//! The replicas are the real ones (`foregate::revocation::replica`), not a description of them. The
+//! store is a small one that keeps the promises of `foregate::store::Store`, and can fail: it loses
+//! calls and answers, restarts empty, goes back to an earlier state, and an attacker deletes
+//! entries. Replicas crash and restart.
 //!
-//! Time is rounds: a round is over when every replica has finished a poll that began in it, so it is a quarter of a second of the running
-//! gateway. What is promised within a second has four rounds without a new fault. Three are enough for a revocation to be refused
-//! everywhere: whoever remembers it may have asked the store just before it lost its data, and whoever does not may have asked just before
-//! it was written back.
+//! Time is counted in rounds: a round is over when every replica has finished a poll that began in
+//! it, so it is a quarter of a second of the running gateway. What is promised within a second has
+//! four rounds without a new fault. Three are enough for a revocation to be refused everywhere: a
+//! replica that holds it may have called the store just before it lost its data, and one that does
+//! not may have called just before it was written back.
 //!
-//! `FOREGATE_FULL=1` explores more faults. The number of states is printed: `cargo test --test revocation_model -- --nocapture`.
+//! `FOREGATE_FULL=1` explores more faults. The number of states is printed: `cargo test --test
+//! revocation_model -- --nocapture`.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,17 +30,17 @@ use foregate::revocation::{Name, Revocation, What};
 use foregate::store::{Logged, Position};
 use stateright::{Checker, Model, Property};
 
-/// The clock stands still: expiry is not what is explored here.
+/// The clock stands still: expiry is not explored here.
 const NOW: i64 = 1_000;
 const EXPIRES: i64 = 2_000;
 
-/// Rounds after which a revocation that was told must be refused everywhere.
+/// Rounds after which a revocation that was reported as stored must be refused everywhere.
 const BOUND: u8 = 3;
 
 /// Rounds in a second.
 const SECOND: u8 = 4;
 
-/// How much may happen.
+/// How often each fault may happen.
 #[derive(Clone, Copy, Debug, Default)]
 struct World {
     revocations: u8,
@@ -46,9 +50,9 @@ struct World {
     emptied: u8,
     /// The store restarts from a snapshot that is one entry older.
     rolled_back: u8,
-    /// Somebody who can write the store deletes an entry.
+    /// An attacker who can write to the store deletes an entry.
     deleted: u8,
-    /// Whether a crash may come together with lost data, so that nobody remembers.
+    /// Whether a crash may coincide with lost data, so that no replica holds the revocation.
     may_forget: bool,
 }
 
@@ -56,10 +60,11 @@ struct World {
 struct State {
     store: Redis,
     nodes: [Node; 2],
-    /// Which were revoked so far.
+    /// The number of revocations so far.
     revoked: u8,
-    /// Revocations whose operator was told that they are stored, and how many rounds ago that or the last fault was.
-    told: BTreeMap<Name, u8>,
+    /// Revocations reported as stored, with the number of rounds since the report or the last
+    /// fault.
+    reported: BTreeMap<Name, u8>,
     left: Faults,
 }
 
@@ -79,7 +84,7 @@ struct Redis {
     log: BTreeMap<u64, (Name, Logged)>,
 }
 
-/// A replica, and what is under way between it and the store.
+/// A replica, and its call to the store.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 struct Node {
     replica: Replica,
@@ -87,7 +92,7 @@ struct Node {
     list: BTreeSet<Name>,
     question: Option<Command>,
     answer: Option<Event>,
-    /// It finished a poll in this round; or one is under way.
+    /// Whether it finished a poll in this round, or one is under way.
     polled: Polled,
 }
 
@@ -102,13 +107,13 @@ enum Polled {
 enum Action {
     Revoke(usize),
     Poll(usize),
-    /// The store answers the open question.
+    /// The store answers the open call.
     Carry(usize),
-    /// The question never arrives.
-    LoseQuestion(usize),
+    /// The call is lost.
+    LoseCall(usize),
     /// The answer arrives.
     Deliver(usize),
-    /// The answer does not.
+    /// The answer is lost.
     LoseAnswer(usize),
     Crash(usize),
     Empty,
@@ -139,7 +144,7 @@ impl Redis {
 
     fn carry_out(&mut self, question: &Command) -> Event {
         match question {
-            Command::AskPosition { at } => {
+            Command::ReadPosition { at } => {
                 let later = self.log.values().filter(|(_, one)| one.expires > *at);
                 Event::Position(self.position(), later.count() as u64)
             }
@@ -153,7 +158,7 @@ impl Redis {
                 }
                 Event::Appended(self.position())
             }
-            other => panic!("not a question: {other:?}"),
+            other => panic!("not a call: {other:?}"),
         }
     }
 
@@ -191,7 +196,7 @@ impl Node {
         }
     }
 
-    /// Gives the replica an event. Says what was told as stored.
+    /// Passes an event to the replica. Returns what was reported as stored.
     fn take(&mut self, event: Event) -> Vec<Name> {
         let mut stored = Vec::new();
         for command in self.replica.handle(event, NOW) {
@@ -199,7 +204,7 @@ impl Node {
                 Command::Insert(revocation, _) => drop(self.list.insert(revocation.name())),
                 Command::Remove(revocation) => drop(self.list.remove(&revocation.name())),
                 Command::Stored(names) => stored.extend(names),
-                question @ (Command::AskPosition { .. }
+                question @ (Command::ReadPosition { .. }
                 | Command::ReadLog { .. }
                 | Command::Append(_)) => {
                     assert!(self.question.is_none() && self.answer.is_none());
@@ -207,7 +212,7 @@ impl Node {
                 }
                 Command::Queued(_)
                 | Command::Replaced { .. }
-                | Command::Agreed
+                | Command::Confirmed
                 | Command::Reload(_)
                 | Command::Coarsened(_)
                 | Command::Overfull(_)
@@ -229,13 +234,13 @@ impl Node {
 impl State {
     fn tell(&mut self, stored: Vec<Name>) {
         for name in stored {
-            self.told.entry(name).or_insert(0);
+            self.reported.entry(name).or_insert(0);
         }
     }
 
-    /// A fault: the time in which things are put right begins anew.
+    /// A fault: the time for recovery starts again.
     fn fault(&mut self) {
-        self.told.values_mut().for_each(|age| *age = 0);
+        self.reported.values_mut().for_each(|age| *age = 0);
     }
 
     fn is_remembered(&self, name: &Name) -> bool {
@@ -256,7 +261,7 @@ impl Model for World {
             },
             nodes: [Node::new(), Node::new()],
             revoked: 0,
-            told: BTreeMap::new(),
+            reported: BTreeMap::new(),
             left: Faults {
                 lost_messages: self.lost_messages,
                 crashes: self.crashes,
@@ -272,7 +277,7 @@ impl Model for World {
             if state.revoked < self.revocations {
                 actions.push(Action::Revoke(index));
             }
-            // A second poll in one round only makes things faster.
+            // A second poll in one round only speeds recovery up.
             if node.is_idle() && node.polled == Polled::No {
                 actions.push(Action::Poll(index));
             }
@@ -284,7 +289,7 @@ impl Model for World {
             }
             if state.left.lost_messages > 0 {
                 if node.question.is_some() {
-                    actions.push(Action::LoseQuestion(index));
+                    actions.push(Action::LoseCall(index));
                 }
                 if node.answer.is_some() {
                     actions.push(Action::LoseAnswer(index));
@@ -333,7 +338,7 @@ impl Model for World {
                 let stored = state.nodes[node].take(answer);
                 state.tell(stored);
             }
-            Action::LoseQuestion(node) | Action::LoseAnswer(node) => {
+            Action::LoseCall(node) | Action::LoseAnswer(node) => {
                 state.left.lost_messages -= 1;
                 state.nodes[node].question = None;
                 state.nodes[node].answer = None;
@@ -358,7 +363,7 @@ impl Model for World {
             Action::RollBack => {
                 state.left.rolled_back -= 1;
                 state.store.log.pop_last();
-                // A store that has an older state again has its number again, too.
+                // A store that restored an older state also restored its number.
                 state.store.seq = state.store.log.keys().next_back().copied().unwrap_or(0);
                 state.fault();
             }
@@ -372,13 +377,14 @@ impl Model for World {
                     .nodes
                     .iter_mut()
                     .for_each(|node| node.polled = Polled::No);
-                for age in state.told.values_mut() {
+                for age in state.reported.values_mut() {
                     *age = (*age + 1).min(SECOND);
                 }
             }
         }
-        // The one thing that is not promised: that somebody remembers what the store lost after who was told of it crashed.
-        if !self.may_forget && state.told.keys().any(|name| !state.is_remembered(name)) {
+        // The one exception: no replica holds what the store lost after the crash of the one that
+        // reported it.
+        if !self.may_forget && state.reported.keys().any(|name| !state.is_remembered(name)) {
             return None;
         }
         Some(state)
@@ -387,7 +393,7 @@ impl Model for World {
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             Property::always(
-                "revoked, and told, means refused within the bound or 503",
+                "a revocation reported as stored is refused within the bound, or requests get 503",
                 |world: &Self, state: &State| {
                     let within = |name: &Name, age: u8| {
                         age < BOUND
@@ -397,13 +403,13 @@ impl Model for World {
                                 .iter()
                                 .all(|node| !node.replica.is_complete() || node.list.contains(name))
                     };
-                    state.told.iter().all(|(name, age)| within(name, *age))
+                    state.reported.iter().all(|(name, age)| within(name, *age))
                 },
             ),
             Property::always(
-                "what was told is in the store again within a second",
+                "a revocation reported as stored is in the store again within a second",
                 |world: &Self, state: &State| {
-                    state.told.iter().all(|(name, age)| {
+                    state.reported.iter().all(|(name, age)| {
                         *age < SECOND
                             || (world.may_forget && !state.is_remembered(name))
                             || state.store.holds(name)
@@ -411,18 +417,18 @@ impl Model for World {
                 },
             ),
             Property::always(
-                "a replica never forgets while it runs",
+                "a replica keeps what it holds while it runs",
                 |_, state: &State| {
                     let holds = |node: &Node| node.list.iter().all(|name| node.replica.holds(name));
                     state.nodes.iter().all(holds)
                 },
             ),
             Property::sometimes(
-                "everything is revoked, told, and known",
+                "everything is revoked, reported and known",
                 |world: &Self, state: &State| {
-                    state.told.len() == usize::from(world.revocations)
+                    state.reported.len() == usize::from(world.revocations)
                         && state.nodes.iter().all(|node| {
-                            node.replica.is_complete() && node.list.len() == state.told.len()
+                            node.replica.is_complete() && node.list.len() == state.reported.len()
                         })
                 },
             ),
@@ -446,7 +452,7 @@ fn large() -> bool {
 }
 
 #[test]
-fn without_faults_everybody_knows_what_was_told() {
+fn without_faults_every_replica_refuses_what_was_reported_as_stored() {
     explore(World {
         revocations: 2,
         ..World::default()
@@ -454,7 +460,7 @@ fn without_faults_everybody_knows_what_was_told() {
 }
 
 #[test]
-fn messages_may_be_lost() {
+fn lost_messages_break_no_guarantee() {
     explore(World {
         revocations: if large() { 2 } else { 1 },
         lost_messages: 2,
@@ -463,7 +469,7 @@ fn messages_may_be_lost() {
 }
 
 #[test]
-fn a_replica_may_crash() {
+fn a_crash_of_a_replica_breaks_no_guarantee() {
     explore(World {
         revocations: if large() { 2 } else { 1 },
         crashes: 2,
@@ -472,7 +478,7 @@ fn a_replica_may_crash() {
 }
 
 #[test]
-fn the_store_may_restart_empty() {
+fn a_store_that_restarts_empty_gets_everything_back() {
     explore(World {
         revocations: 1,
         emptied: 2,
@@ -482,7 +488,7 @@ fn the_store_may_restart_empty() {
 }
 
 #[test]
-fn the_store_may_go_back() {
+fn a_store_that_is_rolled_back_gets_everything_back() {
     explore(World {
         revocations: 2,
         rolled_back: 1,
@@ -491,7 +497,7 @@ fn the_store_may_go_back() {
 }
 
 #[test]
-fn somebody_may_delete_entries() {
+fn deleted_entries_are_written_back() {
     explore(World {
         revocations: if large() { 2 } else { 1 },
         deleted: if large() { 1 } else { 2 },
@@ -500,7 +506,7 @@ fn somebody_may_delete_entries() {
 }
 
 #[test]
-fn one_of_everything_may_come_together_while_somebody_remembers() {
+fn one_of_each_fault_together_loses_nothing_that_a_replica_holds() {
     explore(World {
         revocations: 1,
         lost_messages: 1,
@@ -511,7 +517,7 @@ fn one_of_everything_may_come_together_while_somebody_remembers() {
 }
 
 #[test]
-fn what_nobody_remembers_is_the_only_thing_that_is_lost() {
+fn only_what_no_replica_holds_is_lost() {
     explore(World {
         revocations: 1,
         crashes: 1,

@@ -1,24 +1,24 @@
-//! What a full list does: it says the same with fewer entries, and more than it was told, never less.
+//! Coarsening: a full list replaces the tokens of a session by that session, then the tokens and
+//! sessions of a subject by that subject. It may revoke more than was asked, never less.
 //!
-//! Decides:  which entries become one: tokens of a session that session, then tokens and sessions of a subject that subject. Trusts: nothing.
-//! Not here: when the list is full (`replica`).
-//!
-//! An entry whose session or subject nobody named stays as it is, and a subject is never widened to its issuer.
+//! An entry without a known session or subject stays as it is, and a subject is never widened to
+//! its issuer.
 
 use std::collections::BTreeMap;
 
 use super::{Kind, Name, Revocation, What};
 
-/// Entries that become one.
+/// Entries to be replaced by one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Coarsening {
-    /// The one.
+    /// The entry that replaces them.
     pub into: Revocation,
-    /// Their names. The one may be among them.
+    /// Their names, which may include the name of the replacement.
     pub from: Vec<Name>,
 }
 
-/// Coarsenings after which at most `goal` entries are left, if there are that many; the largest first, so that few users notice.
+/// Coarsenings that leave at most `goal` entries, if there are enough of them; the largest first,
+/// so that few users are affected.
 pub fn coarsenings<'a>(
     entries: impl IntoIterator<Item = (&'a Name, &'a Revocation)>,
     into: Kind,
@@ -49,7 +49,7 @@ pub fn coarsenings<'a>(
     coarsenings
 }
 
-/// The issuer and the session or subject that an entry may become part of.
+/// The issuer, and the session or subject that the entry can be widened to.
 fn owner(what: &What, into: Kind) -> Option<(&str, &str)> {
     let (issuer, session, subject) = match what {
         What::Token {
@@ -83,7 +83,7 @@ fn coarsened((issuer, id): (&str, &str), group: &[(&Name, &Revocation)], into: K
             issuer,
             subject: id.to_owned(),
             not_before: all().map(not_before).max().unwrap_or_default(),
-            except: spared(all()),
+            except: exempt(all()),
             strict: all().any(|one| match one.what {
                 What::Token { .. } | What::Session { .. } => true,
                 What::Subject { strict, .. } => strict,
@@ -106,7 +106,7 @@ fn coarsened((issuer, id): (&str, &str), group: &[(&Name, &Revocation)], into: K
     }
 }
 
-/// A token or session that was revoked at a time began before it.
+/// A token or session revoked at some time began before that time.
 fn not_before(one: &Revocation) -> i64 {
     match one.what {
         What::Subject { not_before, .. } | What::Issuer { not_before, .. } => not_before,
@@ -114,13 +114,13 @@ fn not_before(one: &Revocation) -> i64 {
     }
 }
 
-/// Sessions that every one of them spares.
-fn spared<'a>(all: impl Iterator<Item = &'a Revocation>) -> Vec<String> {
-    let mut spared: Option<Vec<String>> = None;
+/// The sessions that every entry exempts.
+fn exempt<'a>(all: impl Iterator<Item = &'a Revocation>) -> Vec<String> {
+    let mut exempt: Option<Vec<String>> = None;
     for one in all {
         match &one.what {
             What::Subject { except, .. } => {
-                spared = Some(match spared {
+                exempt = Some(match exempt {
                     None => except.clone(),
                     Some(before) => before
                         .into_iter()
@@ -128,9 +128,9 @@ fn spared<'a>(all: impl Iterator<Item = &'a Revocation>) -> Vec<String> {
                         .collect(),
                 });
             }
-            // Whatever is of no session here is of a session that must not be spared, so none is.
+            // A token or session that is revoked must not be exempted, so no session is.
             What::Token { .. } | What::Session { .. } | What::Issuer { .. } => return Vec::new(),
         }
     }
-    spared.unwrap_or_default()
+    exempt.unwrap_or_default()
 }

@@ -1,10 +1,8 @@
-//! The list of what is revoked, as requests ask it.
+//! The revocation list as requests query it.
 //!
-//! Decides:  whether a verified token is revoked, and by what. Trusts: the replica, for what is in the list. Not here: how it gets there.
-//!
-//! A request that comes with a token it came with before costs one load: the token remembers the generation of the list at which it was
-//! found clean ([`CleanAt`]), and only a list that has grown since is looked through again. Nothing here waits for a global lock; a look
-//! locks one shard of a map, for reading.
+//! A token that was seen before costs one load: it remembers the generation of the list at which it
+//! was found clean ([`CleanAt`]), and is looked up again only after the list has grown. There is no
+//! global lock; a look-up locks one shard of a map for reading.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,11 +13,11 @@ use serde_json::{Map, Value};
 use super::{Kind, Revocation, What, spelled};
 use crate::secrets::digest::Digest;
 
-/// Seconds by which the clocks of the identity server and of whoever revokes may differ. A sign-in that close behind a revocation is
-/// refused with those before it.
+/// Clock difference in seconds to allow for between the identity server and whoever revokes. A
+/// sign-in that close after a revocation is refused, too.
 pub const LEEWAY: i64 = 5;
 
-/// Everything that is revoked.
+/// The revocation list.
 #[derive(Debug)]
 pub struct List {
     tokens: DashMap<Digest, i64>,
@@ -29,14 +27,14 @@ pub struct List {
     generation: AtomicU64,
 }
 
-/// At which generation of the list a token was found clean; 0 is never.
+/// The generation of the list at which a token was found clean; 0 is never.
 #[derive(Debug, Default)]
 pub struct CleanAt(AtomicU64);
 
-/// What the list looks at in a verified token.
+/// What the list compares with its entries.
 #[derive(Clone, Copy)]
 pub struct Listed<'a> {
-    /// See [`of_token`](super::revocation::of_token).
+    /// See [`of_token`](super::of_token).
     pub token: &'a Digest,
     /// `iss`.
     pub issuer: &'a str,
@@ -44,11 +42,11 @@ pub struct Listed<'a> {
     pub subject: &'a str,
     /// `session_id`.
     pub session: Option<&'a str>,
-    /// Everything it says: `amr` and `iat` are looked for when its subject or issuer is in the list.
+    /// The payload: `amr` and `iat` matter when the subject or issuer is in the list.
     pub claims: &'a Map<String, Value>,
 }
 
-/// Refuses what began at a time or before.
+/// Refuses sign-ins up to a time.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct NotBefore {
     time: i64,
@@ -57,7 +55,7 @@ struct NotBefore {
     expires: i64,
 }
 
-/// Without anything of a user: what a token says is not for a log.
+/// Shows nothing of the user: claims do not belong into a log.
 impl fmt::Debug for Listed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listed")
@@ -78,26 +76,27 @@ impl List {
         }
     }
 
-    /// Grows with every revocation; the first is 1.
+    /// Increases with every revocation; the first is 1.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// By what a token is revoked at `now`, in Unix seconds, if it is. A clean one need not be looked for again until the list grows.
+    /// The kind of entry that revokes a token at `now`, in Unix seconds. A clean token is not
+    /// looked up again until the list grows.
     pub fn find(&self, clean: &CleanAt, listed: Listed<'_>, now: i64) -> Option<Kind> {
-        // Before the look, so that a revocation that comes during it is looked for next time.
+        // Read before the look-up, so that a concurrent revocation is found by the next one.
         let generation = self.generation();
         if clean.0.load(Ordering::Relaxed) == generation {
             return None;
         }
-        let found = self.look(listed, now);
+        let found = self.look_up(listed, now);
         if found.is_none() {
             clean.0.store(generation, Ordering::Relaxed);
         }
         found
     }
 
-    fn look(&self, listed: Listed<'_>, now: i64) -> Option<Kind> {
+    fn look_up(&self, listed: Listed<'_>, now: i64) -> Option<Kind> {
         let Listed {
             token,
             issuer,
@@ -137,12 +136,12 @@ impl List {
             .then_some(Kind::Issuer)
     }
 
-    /// Whether a token or cookie is in the list by itself at `now`, in Unix seconds, without a look at what it says.
+    /// Whether the list has an entry for this very token or cookie at `now`, in Unix seconds.
     pub fn names_token(&self, token: &Digest, now: i64) -> bool {
         self.tokens.get(token).is_some_and(|expires| now < *expires)
     }
 
-    /// How many entries there are of each kind, in the order of [`Kind::ALL`].
+    /// The number of entries of each kind, in the order of [`Kind::ALL`].
     pub fn count(&self) -> [usize; Kind::ALL.len()] {
         [
             self.tokens.len(),
@@ -152,7 +151,7 @@ impl List {
         ]
     }
 
-    /// Puts a revocation in. From the return on every request is judged by it.
+    /// Adds a revocation. It applies to every request from the return of this call.
     pub fn insert(&self, revocation: &Revocation) {
         let expires = revocation.expires;
         let later = |old: &mut i64| *old = expires.max(*old);
@@ -185,7 +184,7 @@ impl List {
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Takes a revocation out, because it has expired or something wider is in its place.
+    /// Removes a revocation that has expired or was replaced by a wider one.
     pub fn remove(&self, revocation: &Revocation) {
         let others = |entries: &mut Vec<NotBefore>| {
             if let Some(entry) = NotBefore::of(revocation) {
@@ -264,8 +263,8 @@ fn insert_into(entries: &mut Vec<NotBefore>, revocation: &Revocation) {
     }
 }
 
-/// When the sign-in behind a token was, in Unix seconds: the earliest time in `amr`, which stays when a session is refreshed; else `iat`,
-/// unless that does not count. A token that says neither could be from any time.
+/// The time of sign-in in Unix seconds: the earliest time in `amr`, which survives refreshes; else
+/// `iat`, unless `only_sign_in`. A token with neither could be from any time.
 fn began(claims: &Map<String, Value>, only_sign_in: bool) -> i64 {
     let methods = claims.get("amr").and_then(Value::as_array);
     let times = methods
@@ -290,7 +289,8 @@ fn seconds(value: &Value) -> Option<i64> {
         .or_else(|| value.as_f64().map(|fraction| fraction.floor() as i64))
 }
 
-/// Issuer and id in one text. The length in front keeps two pairs from having one key; two spellings of one id have the same.
+/// Issuer and id in one key. The length prefix keeps two pairs from having the same key; all
+/// spellings of an id have the same one.
 fn key(issuer: &str, id: &str) -> Box<str> {
     format!("{}:{issuer}{}", issuer.len(), spelled(id)).into_boxed_str()
 }

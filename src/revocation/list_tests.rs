@@ -1,4 +1,4 @@
-//! Which tokens a list refuses.
+//! Which tokens the list refuses.
 
 use serde_json::json;
 
@@ -72,7 +72,7 @@ fn subject(not_before: i64, except: &[&str], strict: bool) -> What {
 }
 
 #[test]
-fn a_token_a_session_a_subject_and_an_issuer_are_found_and_nobody_else() {
+fn a_token_session_subject_or_issuer_is_found_and_no_other() {
     let token = Token::new("t", Some("s"), json!({ "iat": NOW - 50 }));
     let others = [
         Token::new("other", Some("other"), json!({ "iat": NOW - 50 })),
@@ -117,7 +117,7 @@ fn a_token_a_session_a_subject_and_an_issuer_are_found_and_nobody_else() {
 }
 
 #[test]
-fn a_subject_is_refused_by_its_earliest_sign_in_and_not_by_refreshing() {
+fn a_subject_is_refused_by_its_earliest_sign_in_not_by_its_last_refresh() {
     let list = List::new();
     list.insert(&revoked(subject(NOW - 1000, &["kept"], false)));
     let amr = |times: &[i64]| -> Vec<Value> {
@@ -130,7 +130,7 @@ fn a_subject_is_refused_by_its_earliest_sign_in_and_not_by_refreshing() {
     for (claims, session, refused) in [
         // Refreshed after it, signed in before it.
         (json!({ "iat": NOW, "amr": amr(&[before]) }), "s", true),
-        // A second factor after it does not help.
+        // A later second factor does not help.
         (json!({ "iat": NOW, "amr": amr(&[NOW, before]) }), "s", true),
         (json!({ "iat": NOW, "amr": amr(&[before]) }), "kept", false),
         (json!({ "iat": NOW, "amr": amr(&[NOW - 994]) }), "s", false),
@@ -142,7 +142,7 @@ fn a_subject_is_refused_by_its_earliest_sign_in_and_not_by_refreshing() {
         (json!({ "iat": before }), "s", true),
         (json!({ "iat": NOW }), "s", false),
         (json!({ "iat": NOW as f64 - 994.5 }), "s", true),
-        // It could be from any time.
+        // Such a token could be from any time.
         (json!({}), "s", true),
         (
             json!({ "iat": "now", "amr": [{ "timestamp": "now" }] }),
@@ -161,7 +161,7 @@ fn a_subject_is_refused_by_its_earliest_sign_in_and_not_by_refreshing() {
 }
 
 #[test]
-fn what_stands_for_revoked_sessions_does_not_believe_a_time_of_issue() {
+fn an_entry_that_replaces_revoked_sessions_ignores_the_time_of_issue() {
     let list = List::new();
     list.insert(&revoked(subject(NOW - 1000, &[], true)));
     let refreshed = Token::new("t", Some("s"), json!({ "iat": NOW }));
@@ -175,22 +175,22 @@ fn what_stands_for_revoked_sessions_does_not_believe_a_time_of_issue() {
 }
 
 #[test]
-fn a_clean_token_is_looked_for_again_only_when_the_list_has_grown() {
+fn a_clean_token_is_looked_up_again_only_after_the_list_has_grown() {
     let list = List::new();
     let clean = CleanAt::default();
     let token = Token::new("t", Some("s"), json!({ "iat": NOW }));
     assert_eq!(list.find(&clean, token.listed(), NOW), None);
-    // Not looked for: another token's facts would be found.
+    // A clean token is not looked up, or this entry would be found.
     list.sessions.insert(key("https://i", "s"), NOW + 100);
     assert_eq!(list.find(&clean, token.listed(), NOW), None);
     list.insert(&revoked(session("https://i", "another")));
     assert_eq!(list.find(&clean, token.listed(), NOW), Some(Kind::Session));
-    // A revoked one is looked for every time.
+    // A revoked token is looked up every time.
     assert_eq!(list.find(&clean, token.listed(), NOW), Some(Kind::Session));
 }
 
 #[test]
-fn an_entry_ends_by_itself_and_the_later_end_counts() {
+fn an_entry_expires_and_the_later_expiry_counts() {
     let list = List::new();
     let token = Token::new("t", Some("s"), json!({ "iat": NOW - 9 }));
     for what in [session("https://i", "s"), subject(NOW, &[], false)] {
@@ -206,33 +206,41 @@ fn an_entry_ends_by_itself_and_the_later_end_counts() {
 }
 
 #[test]
-fn two_pairs_have_two_keys() {
+fn different_pairs_have_different_keys() {
     assert_ne!(key("ab", "c"), key("a", "bc"));
     assert_ne!(key("1:a", "b"), key("", "1:ab"));
 }
 
 #[test]
-fn an_id_is_found_however_it_is_spelled() {
+fn an_id_is_found_in_any_spelling() {
     let uuid = "0190a6f4-7c1e-7a52-9d3b-5f2a8c4e6b70";
     let (upper, spaced) = (uuid.to_uppercase(), format!(" {uuid} "));
-    for (told, borne) in [(uuid, upper.as_str()), (&upper, uuid), (&spaced, &upper)] {
+    for (revoked_id, token_id) in [(uuid, upper.as_str()), (&upper, uuid), (&spaced, &upper)] {
         let list = List::new();
-        list.insert(&revoked(session("https://i", told)));
-        let token = Token::new("t", Some(borne), json!({}));
-        assert_eq!(found(&list, &token), Some(Kind::Session), "{told} {borne}");
+        list.insert(&revoked(session("https://i", revoked_id)));
+        let token = Token::new("t", Some(token_id), json!({}));
+        assert_eq!(
+            found(&list, &token),
+            Some(Kind::Session),
+            "{revoked_id} {token_id}"
+        );
 
         let list = List::new();
         list.insert(&revoked(What::Subject {
             issuer: "https://i".to_owned(),
-            subject: told.to_owned(),
+            subject: revoked_id.to_owned(),
             not_before: NOW,
             except: vec![uuid.to_owned()],
             strict: false,
         }));
         let mut token = Token::new("t", None, json!({ "iat": NOW }));
-        token.subject = borne.to_owned();
-        assert_eq!(found(&list, &token), Some(Kind::Subject), "{told} {borne}");
-        token.session = Some(borne.to_owned());
-        assert_eq!(found(&list, &token), None, "the session stays");
+        token.subject = token_id.to_owned();
+        assert_eq!(
+            found(&list, &token),
+            Some(Kind::Subject),
+            "{revoked_id} {token_id}"
+        );
+        token.session = Some(token_id.to_owned());
+        assert_eq!(found(&list, &token), None, "the session is exempt");
     }
 }

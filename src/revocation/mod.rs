@@ -1,14 +1,20 @@
-//! What a revocation says, what it is called, and how it is written down.
+//! Revocations: tokens, sessions, users and issuers that are refused before they expire, on every
+//! replica within a second.
 //!
-//! Decides:  which revocations are the same one ([`Revocation::name`]). Trusts: whoever made it. Not here: which tokens it refuses (`list`).
+//! Decides:  which revocations are the same one ([`Revocation::name`]), and which tokens they
+//!           refuse (`list`).
+//! Trusts:   whoever revokes; the store for authentic answers, not for durability (`replica`).
+//! Not here: sessions in cookies (`sessions`), and how a request is answered while the list is not
+//!           complete (`outage`).
 //!
-//! Everything is named together with its issuer: a `sub` or a `session_id` alone means nothing.
+//! An id is always named together with its issuer: a `sub` or a `session_id` alone means nothing.
 
 pub mod coarsen;
 mod follower;
 pub mod list;
 mod metrics;
 pub mod replica;
+mod revocations;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -21,26 +27,28 @@ use crate::metrics::labels;
 use crate::secrets::digest::{self, Digest};
 use crate::secrets::secret::Secret;
 
-pub use follower::{Follower, Revocations, Revoked, Status};
+pub use follower::Follower;
 pub use list::{CleanAt, Listed};
 pub use metrics::{RevocationMetrics, WebhookResult};
+pub use revocations::{Revocations, Revoked, Status};
 
-/// Identifies a revocation among all replicas. Two with one name are one revocation, and the one that expires later stays.
+/// Identifies a revocation among all replicas. Two revocations with one name are the same; the
+/// later expiry is kept.
 pub type Name = Digest;
 
-/// Something that is refused from now on.
+/// A target that is refused from now on.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Revocation {
-    /// What is refused.
+    /// The target.
     pub what: What,
-    /// When the gateway was told, in Unix milliseconds: from here on the lag is measured.
+    /// When the gateway received it, in Unix milliseconds: the start of the measured lag.
     pub told: i64,
-    /// When it means nothing any more, in Unix seconds.
+    /// When it ceases to have effect, in Unix seconds.
     pub expires: i64,
 }
 
-/// What is refused.
+/// The target of a revocation.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum What {
@@ -51,9 +59,9 @@ pub enum What {
         sha256: Digest,
         /// `iss`, if it is known.
         issuer: Option<String>,
-        /// `session_id`, if it is known: what a full list falls back to.
+        /// `session_id`, if it is known: used for coarsening.
         session: Option<String>,
-        /// `sub`, if it is known: what a full list falls back to after that.
+        /// `sub`, if it is known: used for coarsening.
         subject: Option<String>,
     },
     /// Every token of one session.
@@ -62,10 +70,10 @@ pub enum What {
         issuer: String,
         /// `session_id`.
         session: String,
-        /// `sub`, if it is known: what a full list falls back to.
+        /// `sub`, if it is known: used for coarsening.
         subject: Option<String>,
     },
-    /// The tokens of one user that began at a time or before.
+    /// The tokens of one user from sign-ins up to a time.
     Subject {
         /// `iss`.
         issuer: String,
@@ -73,13 +81,14 @@ pub enum What {
         subject: String,
         /// Unix seconds: sign-ins up to here are refused.
         not_before: i64,
-        /// Sessions that stay.
+        /// Exempt sessions.
         except: Vec<String>,
-        /// Stands for revoked sessions in a full list. A token that does not say when its sign-in was, only when it was issued, is refused
-        /// whatever it says: refreshing a revoked session must not bring it back.
+        /// This entry replaces revoked sessions in a full list. A token that names no time of
+        /// sign-in, only one of issue, is refused whatever that is: refreshing a revoked session
+        /// must not restore it.
         strict: bool,
     },
-    /// The tokens of one issuer that began at a time or before.
+    /// The tokens of one issuer from sign-ins up to a time.
     Issuer {
         /// `iss`.
         issuer: String,
@@ -88,15 +97,17 @@ pub enum What {
     },
 }
 
-/// What a token is listed by: the SHA-256 of its text up to the signature. The signature itself says nothing more, and does not identify a token:
-/// whoever has one of ES256 can write another that is as good, without the key.
+/// The digest that identifies a token in the list: SHA-256 of its text up to the signature. The
+/// signature does not identify a token: whoever has one signed with ES256 can produce another valid
+/// signature without the key.
 pub fn of_token(token: &str) -> Digest {
     let signed = token.rsplit_once('.').map_or(token, |(signed, _)| signed);
     digest::of(signed.as_bytes())
 }
 
-/// The one spelling of a `sub` or `session_id`, by which it is named and listed: without white space around it, and a UUID in lower case with
-/// hyphens (RFC 9562, section 4), however the token or the operator writes it.
+/// The canonical spelling of a `sub` or `session_id`, by which it is named and listed: without
+/// white space around it, and a UUID in lower case with hyphens (RFC 9562, section 4), however the
+/// token or the operator writes it.
 pub fn spelled(id: &str) -> Cow<'_, str> {
     let id = id.trim();
     match Uuid::try_parse(id) {
@@ -106,7 +117,7 @@ pub fn spelled(id: &str) -> Cow<'_, str> {
 }
 
 labels! {
-    /// The scope of a revocation.
+    /// The kind of a target.
     #[derive(Ord, PartialOrd)]
     pub enum Kind {
         /// One token.
@@ -121,7 +132,7 @@ labels! {
 }
 
 impl What {
-    /// Which kind it is.
+    /// The kind of this target.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Token { .. } => Kind::Token,
@@ -131,7 +142,8 @@ impl What {
         }
     }
 
-    /// With every id [`spelled`] alike: two spellings would be two entries of one place in the list, and the end of one that of both.
+    /// With canonical ids. Two spellings would be two revocations with one entry in the list, and
+    /// the expiry of the first would remove it for both.
     fn spelled(mut self) -> Self {
         let spell = |id: &mut String| *id = spelled(id).into_owned();
         match &mut self {
@@ -162,7 +174,8 @@ impl Revocation {
         Self::new(what, clock::unix_millis(), expires)
     }
 
-    /// One that was told at a time in Unix milliseconds, and ends at one in Unix seconds.
+    /// A revocation received at `told`, in Unix milliseconds, that expires at `expires`, in Unix
+    /// seconds.
     pub fn new(what: What, told: i64, expires: i64) -> Self {
         Self {
             what: what.spelled(),
@@ -171,7 +184,7 @@ impl Revocation {
         }
     }
 
-    /// What it is called. What only helps a full list, and when it was told, are not part of it.
+    /// The name. It does not cover what is only used for coarsening, nor the time of receipt.
     pub fn name(&self) -> Name {
         let kind = self.what.kind().as_str();
         match &self.what {
@@ -203,38 +216,38 @@ impl Revocation {
         }
     }
 
-    /// The bytes for the store.
+    /// Encodes the revocation for the store.
     pub fn to_record(&self) -> Vec<u8> {
-        // Strings, numbers and booleans: nothing in it can fail to be JSON.
+        // Strings, numbers and booleans always encode.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// Reads the bytes of a replica. `None` if they say something this version does not know.
+    /// Decodes a record of any replica. `None` if this version does not understand it.
     pub fn from_record(record: &[u8]) -> Option<Self> {
         let read: Self = serde_json::from_slice(record).ok()?;
         Some(Self::new(read.what, read.told, read.expires))
     }
 }
 
-/// Without what it names: subjects and sessions are the users', and not for every log.
+/// Shows no ids: subjects and sessions belong to users, and not into every log.
 impl fmt::Display for Revocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} until {}", self.what.kind().as_str(), self.expires)
     }
 }
 
-/// A digest as text: 64 lower-case hexadecimal digits.
+/// Digests as text: 64 lower-case hexadecimal digits.
 pub mod hex {
     use serde::{Deserialize as _, Deserializer, Serializer};
 
     use crate::revocation::Digest;
 
-    /// Writes it.
+    /// Encodes bytes.
     pub fn written(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Reads it. Upper-case digits are read, too.
+    /// Decodes a digest. Upper-case digits are accepted.
     pub fn read(text: &str) -> Option<Digest> {
         let mut digest = Digest::default();
         if text.len() != digest.len() * 2 {
@@ -375,7 +388,7 @@ mod tests {
             let read = Revocation::from_record(&record).expect("a record");
             assert_eq!(read.name(), session("i", uuid, None).name());
         }
-        // What is no UUID keeps its case: two users may differ by it.
+        // An id that is no UUID keeps its case: two users may differ by it.
         assert_eq!(spelled(" User|A "), "User|A");
     }
 

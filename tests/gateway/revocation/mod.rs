@@ -257,7 +257,7 @@ async fn a_list_that_is_full_becomes_coarser_and_forgets_nobody() {
     let alarm = gateway.log().wait_for(|line| {
         line["message"]
             .as_str()
-            .is_some_and(|text| text.contains("the list of revocations is full"))
+            .is_some_and(|text| text.contains("the revocation list is full"))
     });
     assert!(alarm.is_some());
 }

@@ -1,4 +1,4 @@
-//! The list of a process, with the store in it.
+//! The list of a process with an in-memory store.
 
 use serde_json::Map;
 
@@ -7,7 +7,7 @@ use super::*;
 use crate::policy::outage::State;
 use crate::store::Memory;
 
-fn began() -> (Arc<Revocations>, Follower) {
+fn started() -> (Arc<Revocations>, Follower) {
     let registry = prometheus::Registry::new();
     let metrics = RevocationMetrics::new(&registry).expect("names are free");
     let store = Arc::new(Memory::new(100, clock::unix_now));
@@ -40,8 +40,8 @@ fn check(revocations: &Revocations, session: &str) -> Result<(), Reason> {
 }
 
 #[tokio::test]
-async fn whoever_was_let_in_before_hears_that_the_list_has_grown() {
-    let (revocations, mut follower) = began();
+async fn a_receiver_is_notified_when_the_list_grows() {
+    let (revocations, mut follower) = started();
     assert!(!revocations.is_complete(), "nothing was read yet");
     follower.catch_up().await;
     assert!(revocations.is_complete());
@@ -51,7 +51,7 @@ async fn whoever_was_let_in_before_hears_that_the_list_has_grown() {
     grown.mark_unchanged();
     assert_eq!(check(&revocations, "s"), Ok(()));
     assert_eq!(revocations.revoke(session("s")).await, Revoked::Stored);
-    assert!(grown.has_changed().expect("the list is there"));
+    assert!(grown.has_changed().expect("the list exists"));
     assert_eq!(check(&revocations, "s"), Err(Reason::SessionRevoked));
     assert_eq!(check(&revocations, "other"), Ok(()));
     assert_eq!(revocations.status().entries, [0, 1, 0, 0]);
@@ -59,8 +59,8 @@ async fn whoever_was_let_in_before_hears_that_the_list_has_grown() {
 }
 
 #[tokio::test]
-async fn a_list_that_nobody_keeps_is_not_complete_and_takes_nothing() {
-    let (revocations, mut follower) = began();
+async fn a_list_without_its_follower_is_not_complete_and_accepts_no_revocation() {
+    let (revocations, mut follower) = started();
     follower.catch_up().await;
     assert!(revocations.is_complete());
     drop(follower);
@@ -70,8 +70,8 @@ async fn a_list_that_nobody_keeps_is_not_complete_and_takes_nothing() {
 }
 
 #[tokio::test]
-async fn a_list_that_was_not_confirmed_lately_counts_as_an_outage_whatever_the_store_says() {
-    let (revocations, mut follower) = began();
+async fn a_list_without_recent_confirmation_is_an_outage_though_the_store_is_reachable() {
+    let (revocations, mut follower) = started();
     follower.catch_up().await;
     let now = clock::now();
     assert_eq!(revocations.outage(now), Outage::Reachable);
@@ -85,23 +85,26 @@ async fn a_list_that_was_not_confirmed_lately_counts_as_an_outage_whatever_the_s
 }
 
 #[test]
-fn a_store_that_goes_away_does_not_make_an_outage_of_the_list_younger() {
-    let agreed = clock::now();
-    let after = |seconds| agreed + Duration::from_secs(seconds);
-    let since_agreed = Outage::Away { since: agreed };
-    // Its answers about the list could not be read for ten minutes, and then it went away.
-    assert_eq!(of_list(Outage::Reachable, agreed, after(600)), since_agreed);
-    let away = Outage::Away { since: after(599) };
-    assert_eq!(of_list(away, agreed, after(600)), since_agreed);
+fn a_store_that_becomes_unreachable_does_not_shorten_the_outage_of_the_list() {
+    let confirmed = clock::now();
+    let after = |seconds| confirmed + Duration::from_secs(seconds);
+    let since_confirmation = Outage::Away { since: confirmed };
+    // The store did not answer for the list for ten minutes, and then became unreachable.
     assert_eq!(
-        State::of_store(of_list(away, agreed, after(600)), true, after(600)),
+        list_outage(Outage::Reachable, confirmed, after(600)),
+        since_confirmation
+    );
+    let away = Outage::Away { since: after(599) };
+    assert_eq!(list_outage(away, confirmed, after(600)), since_confirmation);
+    assert_eq!(
+        State::of_store(list_outage(away, confirmed, after(600)), true, after(600)),
         Some(State::StoreGone)
     );
-    // What was agreed when it was gone already is no older than its own word.
-    let away = Outage::Away { since: agreed };
-    assert_eq!(of_list(away, after(1), after(2)), away);
+    // A confirmation that is younger than the store's outage does not make the outage younger.
+    let away = Outage::Away { since: confirmed };
+    assert_eq!(list_outage(away, after(1), after(2)), away);
     assert_eq!(
-        of_list(Outage::NeverSeen, agreed, after(1)),
+        list_outage(Outage::NeverSeen, confirmed, after(1)),
         Outage::NeverSeen
     );
 }

@@ -1,4 +1,5 @@
-//! What the model checker does not explore: time, full lists and full stores, pages, and records of another version.
+//! What the model checker does not explore: time, full lists and full stores, pages, and records of
+//! another version.
 
 #![expect(
     clippy::panic,
@@ -12,34 +13,35 @@ use serde_json::json;
 use super::super::list::{CleanAt, LEEWAY, List, Listed};
 use super::super::{What, of_token};
 use super::*;
+use crate::store::Logged;
 
 const NOW: i64 = 1_800_000_000;
 
-/// A store that keeps what it is given, in pages of three.
+/// A store that keeps what it is given, and returns pages of three.
 #[derive(Default)]
-struct Shelf {
+struct FakeStore {
     epoch: u128,
     seq: u64,
     log: BTreeMap<u64, (Name, Logged)>,
-    /// Takes nothing more.
+    /// Accepts no append.
     full: bool,
-    asked: Vec<&'static str>,
+    calls: Vec<&'static str>,
 }
 
-impl Shelf {
-    fn answer(&mut self, question: Command, now: i64) -> Event {
-        let position = |shelf: &Self| Position {
-            epoch: shelf.epoch,
-            seq: shelf.seq,
+impl FakeStore {
+    fn answer(&mut self, call: Command, now: i64) -> Event {
+        let position = |store: &Self| Position {
+            epoch: store.epoch,
+            seq: store.seq,
         };
-        match question {
-            Command::AskPosition { at } => {
-                self.asked.push("position");
+        match call {
+            Command::ReadPosition { at } => {
+                self.calls.push("position");
                 let later = self.log.values().filter(|(_, one)| one.expires > at);
                 Event::Position(position(self), later.count() as u64)
             }
             Command::ReadLog { after } => {
-                self.asked.push("page");
+                self.calls.push("page");
                 let behind = self.log.range(after + 1..).map(|(_, (_, one))| one);
                 let mut page: Vec<Logged> = behind
                     .filter(|one| one.expires > now)
@@ -53,13 +55,13 @@ impl Shelf {
             }
             Command::Append(_) if self.full => Event::Unreachable,
             Command::Append(revocations) => {
-                self.asked.push("append");
+                self.calls.push("append");
                 for (name, revocation) in revocations {
                     self.put(name, revocation.to_record(), revocation.expires);
                 }
                 Event::Appended(position(self))
             }
-            other => panic!("not a question: {other:?}"),
+            other => panic!("not a call: {other:?}"),
         }
     }
 
@@ -81,16 +83,17 @@ impl Shelf {
     }
 }
 
-/// Gives the replica an event, answers its questions until it has none, and returns everything else it said.
-fn run(replica: &mut Replica, shelf: &mut Shelf, event: Event, now: i64) -> Vec<Command> {
+/// Passes an event to the replica, answers its calls until it makes none, and returns all other
+/// commands.
+fn run(replica: &mut Replica, store: &mut FakeStore, event: Event, now: i64) -> Vec<Command> {
     let mut said = Vec::new();
     let mut next = Some(event);
     while let Some(event) = next.take() {
         for command in replica.handle(event, now) {
             match command {
-                question @ (Command::AskPosition { .. }
+                call @ (Command::ReadPosition { .. }
                 | Command::ReadLog { .. }
-                | Command::Append(_)) => next = Some(shelf.answer(question, now)),
+                | Command::Append(_)) => next = Some(store.answer(call, now)),
                 other => said.push(other),
             }
         }
@@ -99,9 +102,9 @@ fn run(replica: &mut Replica, shelf: &mut Shelf, event: Event, now: i64) -> Vec<
     said
 }
 
-fn started(capacity: usize, shelf: &mut Shelf) -> Replica {
+fn started(capacity: usize, store: &mut FakeStore) -> Replica {
     let mut replica = Replica::new(capacity);
-    run(&mut replica, shelf, Event::Poll, NOW);
+    run(&mut replica, store, Event::Poll, NOW);
     assert!(replica.is_complete());
     replica
 }
@@ -118,18 +121,18 @@ fn session(id: usize, expires: i64) -> Revocation {
     }
 }
 
-fn said_cause(said: &[Command], cause: Cause) -> bool {
+fn has_cause(said: &[Command], cause: Cause) -> bool {
     said.contains(&Command::Reload(cause))
 }
 
 #[test]
 fn a_log_of_many_pages_is_read_to_its_end_before_the_list_is_complete() {
-    let mut shelf = Shelf::default();
-    let mut first = started(100, &mut shelf);
+    let mut store = FakeStore::default();
+    let mut first = started(100, &mut store);
     for id in 0..10 {
         run(
             &mut first,
-            &mut shelf,
+            &mut store,
             Event::Revoke(session(id, NOW + 99)),
             NOW,
         );
@@ -141,11 +144,11 @@ fn a_log_of_many_pages_is_read_to_its_end_before_the_list_is_complete() {
         for command in second.handle(event, NOW) {
             if matches!(
                 command,
-                Command::AskPosition { .. } | Command::ReadLog { .. }
+                Command::ReadPosition { .. } | Command::ReadLog { .. }
             ) {
                 pages += usize::from(matches!(command, Command::ReadLog { .. }));
                 assert!(!second.is_complete() || pages > 4, "{pages} pages");
-                next = Some(shelf.answer(command, NOW));
+                next = Some(store.answer(command, NOW));
             }
         }
     }
@@ -155,32 +158,32 @@ fn a_log_of_many_pages_is_read_to_its_end_before_the_list_is_complete() {
 }
 
 #[test]
-fn what_has_ended_is_taken_out_and_not_missed() {
-    let mut shelf = Shelf::default();
-    let mut replica = started(100, &mut shelf);
+fn an_expired_entry_is_removed_and_not_written_back() {
+    let mut store = FakeStore::default();
+    let mut replica = started(100, &mut store);
     for (id, lives) in [(0, 10), (1, 100)] {
         run(
             &mut replica,
-            &mut shelf,
+            &mut store,
             Event::Revoke(session(id, NOW + lives)),
             NOW,
         );
     }
-    // The store's clock is ahead, and has dropped it already.
-    shelf.log.remove(&1);
-    let said = run(&mut replica, &mut shelf, Event::Poll, NOW + 10 - MARGIN);
-    assert!(!said_cause(&said, Cause::Count), "{said:?}");
+    // The store's clock is ahead, and the store has dropped the entry.
+    store.log.remove(&1);
+    let said = run(&mut replica, &mut store, Event::Poll, NOW + 10 - MARGIN);
+    assert!(!has_cause(&said, Cause::Count), "{said:?}");
     assert_eq!(replica.len(), 2);
-    let said = run(&mut replica, &mut shelf, Event::Poll, NOW + 10);
+    let said = run(&mut replica, &mut store, Event::Poll, NOW + 10);
     assert_eq!(
         said,
-        [Command::Remove(session(0, NOW + 10)), Command::Agreed]
+        [Command::Remove(session(0, NOW + 10)), Command::Confirmed]
     );
-    assert_eq!(shelf.log.len(), 1, "nothing was written back");
-    // What is over when it is told is no news.
+    assert_eq!(store.log.len(), 1, "nothing was written back");
+    // A revocation that has expired on arrival is no news.
     let said = run(
         &mut replica,
-        &mut shelf,
+        &mut store,
         Event::Revoke(session(2, NOW)),
         NOW,
     );
@@ -188,39 +191,40 @@ fn what_has_ended_is_taken_out_and_not_missed() {
 }
 
 #[test]
-fn the_later_end_counts_whoever_says_it() {
-    let mut shelf = Shelf::default();
-    let (mut one, mut other) = (started(100, &mut shelf), started(100, &mut shelf));
+fn the_later_expiry_counts_whichever_replica_sets_it() {
+    let mut store = FakeStore::default();
+    let (mut one, mut other) = (started(100, &mut store), started(100, &mut store));
     run(
         &mut one,
-        &mut shelf,
+        &mut store,
         Event::Revoke(session(0, NOW + 10)),
         NOW,
     );
-    run(&mut other, &mut shelf, Event::Poll, NOW);
+    run(&mut other, &mut store, Event::Poll, NOW);
     run(
         &mut other,
-        &mut shelf,
+        &mut store,
         Event::Revoke(session(0, NOW + 20)),
         NOW,
     );
-    let said = run(&mut one, &mut shelf, Event::Poll, NOW);
+    let said = run(&mut one, &mut store, Event::Poll, NOW);
     assert!(
         said.contains(&Command::Insert(session(0, NOW + 20), Source::News)),
         "{said:?}"
     );
     for replica in [&mut one, &mut other] {
-        // It has another number in the log now, and is not missed at the old one.
-        let said = run(replica, &mut shelf, Event::Poll, NOW);
-        assert_eq!(said, [Command::Agreed]);
-        run(replica, &mut shelf, Event::Poll, NOW + 15);
+        // The entry has another number in the log now, and does not count as missing at the old
+        // one.
+        let said = run(replica, &mut store, Event::Poll, NOW);
+        assert_eq!(said, [Command::Confirmed]);
+        run(replica, &mut store, Event::Poll, NOW + 15);
         assert_eq!(replica.len(), 1);
     }
-    assert_eq!(shelf.log.len(), 1);
-    // An earlier end changes nothing, and is stored already.
+    assert_eq!(store.log.len(), 1);
+    // An earlier expiry changes nothing, and is stored already.
     let said = run(
         &mut one,
-        &mut shelf,
+        &mut store,
         Event::Revoke(session(0, NOW + 5)),
         NOW,
     );
@@ -228,105 +232,105 @@ fn the_later_end_counts_whoever_says_it() {
 }
 
 #[test]
-fn what_is_to_live_longer_while_it_is_being_stored_is_told_when_its_later_end_is_stored() {
-    let mut shelf = Shelf::default();
-    let (mut one, mut other) = (started(100, &mut shelf), started(100, &mut shelf));
+fn an_entry_extended_during_its_append_is_reported_when_the_later_expiry_is_stored() {
+    let mut store = FakeStore::default();
+    let (mut one, mut other) = (started(100, &mut store), started(100, &mut store));
     let (name, stored) = (session(0, 0).name(), |said: &[Command]| {
         said.contains(&Command::Stored(vec![session(0, 0).name()]))
     });
     let mut under_way = one.handle(Event::Revoke(session(0, NOW + 10)), NOW);
-    let append = under_way.pop().expect("a question");
+    let append = under_way.pop().expect("a call");
     assert_eq!(append, Command::Append(vec![(name, session(0, NOW + 10))]));
     let said = one.handle(Event::Revoke(session(0, NOW + 20)), NOW);
     assert_eq!(
         said,
         [Command::Insert(session(0, NOW + 20), Source::Here)],
-        "one question at a time"
+        "one call at a time"
     );
-    let appended = shelf.answer(append, NOW);
+    let appended = store.answer(append, NOW);
     let mut said = one.handle(appended, NOW);
     assert!(!stored(&said), "{said:?}");
-    let append = said.pop().expect("a question");
+    let append = said.pop().expect("a call");
     assert_eq!(append, Command::Append(vec![(name, session(0, NOW + 20))]));
-    let appended = shelf.answer(append, NOW);
-    let said = run(&mut one, &mut shelf, appended, NOW);
+    let appended = store.answer(append, NOW);
+    let said = run(&mut one, &mut store, appended, NOW);
     assert!(stored(&said), "{said:?}");
     assert_eq!(one.queued(), 0);
-    run(&mut other, &mut shelf, Event::Poll, NOW);
-    run(&mut other, &mut shelf, Event::Poll, NOW + 15);
+    run(&mut other, &mut store, Event::Poll, NOW);
+    run(&mut other, &mut store, Event::Poll, NOW + 15);
     assert!(other.holds(&name), "everywhere until its later end");
 }
 
 #[test]
-fn a_store_that_takes_nothing_is_still_followed() {
-    let mut shelf = Shelf::default();
-    let mut replica = started(100, &mut shelf);
-    let mut other = started(100, &mut shelf);
-    shelf.full = true;
+fn a_store_that_accepts_no_appends_is_still_followed() {
+    let mut store = FakeStore::default();
+    let mut replica = started(100, &mut store);
+    let mut other = started(100, &mut store);
+    store.full = true;
     let name = session(0, 0).name();
     let said = run(
         &mut replica,
-        &mut shelf,
+        &mut store,
         Event::Revoke(session(0, NOW + 99)),
         NOW,
     );
     assert!(said.contains(&Command::Queued(vec![name])), "{said:?}");
     assert!(replica.holds(&name));
-    shelf.full = false;
+    store.full = false;
     run(
         &mut other,
-        &mut shelf,
+        &mut store,
         Event::Revoke(session(1, NOW + 99)),
         NOW,
     );
-    shelf.full = true;
-    let said = run(&mut replica, &mut shelf, Event::Poll, NOW);
+    store.full = true;
+    let said = run(&mut replica, &mut store, Event::Poll, NOW);
     assert!(
         said.contains(&Command::Insert(session(1, NOW + 99), Source::News)),
         "{said:?}"
     );
-    assert!(said.contains(&Command::Agreed));
+    assert!(said.contains(&Command::Confirmed));
     assert_eq!(replica.queued(), 1);
-    shelf.full = false;
-    let said = run(&mut replica, &mut shelf, Event::Poll, NOW);
+    store.full = false;
+    let said = run(&mut replica, &mut store, Event::Poll, NOW);
     assert!(said.contains(&Command::Stored(vec![name])), "{said:?}");
     assert_eq!(replica.queued(), 0);
 }
 
 #[test]
-fn what_only_another_version_understands_keeps_the_list_from_being_complete() {
-    let mut shelf = Shelf::default();
-    let mut replica = started(100, &mut shelf);
-    shelf.put([7; 32], br#"{"tenant":"t"}"#.to_vec(), NOW + 50);
-    let said = run(&mut replica, &mut shelf, Event::Poll, NOW);
+fn an_entry_of_another_version_keeps_the_list_from_being_complete() {
+    let mut store = FakeStore::default();
+    let mut replica = started(100, &mut store);
+    store.put([7; 32], br#"{"tenant":"t"}"#.to_vec(), NOW + 50);
+    let said = run(&mut replica, &mut store, Event::Poll, NOW);
     assert!(said.contains(&Command::Foreign), "{said:?}");
     assert!(!replica.is_complete());
-    run(&mut replica, &mut shelf, Event::Poll, NOW + 49);
+    run(&mut replica, &mut store, Event::Poll, NOW + 49);
     assert!(!replica.is_complete());
-    run(&mut replica, &mut shelf, Event::Poll, NOW + 50);
+    run(&mut replica, &mut store, Event::Poll, NOW + 50);
     assert!(replica.is_complete());
 }
 
 #[test]
-fn a_store_that_cannot_show_what_it_was_given_is_not_asked_without_pause() {
-    let mut shelf = Shelf::default();
-    let mut replica = started(100, &mut shelf);
-    // Whatever is appended is spoilt before it is read.
+fn a_store_that_loses_what_it_is_given_is_not_called_without_pause() {
+    let mut store = FakeStore::default();
+    let mut replica = started(100, &mut store);
+    // Every appended entry is corrupted before it is read.
     let name = session(0, 0).name();
     let mut commands = replica.handle(Event::Revoke(session(0, NOW + 99)), NOW);
     for _ in 0..5 {
         let mut appended = 0;
         loop {
-            let question = commands.into_iter().find(|command| {
+            let call = commands.into_iter().find(|command| {
                 matches!(
                     command,
-                    Command::AskPosition { .. } | Command::ReadLog { .. } | Command::Append(_)
+                    Command::ReadPosition { .. } | Command::ReadLog { .. } | Command::Append(_)
                 )
             });
-            let Some(question) = question else { break };
-            appended += usize::from(matches!(question, Command::Append(_)));
-            let event = shelf.answer(question, NOW);
-            shelf.log.clear();
+            let Some(call) = call else { break };
+            appended += usize::from(matches!(call, Command::Append(_)));
+            let event = store.answer(call, NOW);
+            store.log.clear();
             commands = replica.handle(event, NOW);
         }
         assert!(appended <= 1, "{appended} times between two polls");
@@ -336,27 +340,27 @@ fn a_store_that_cannot_show_what_it_was_given_is_not_asked_without_pause() {
 }
 
 #[test]
-fn a_quiet_poll_is_a_question_for_the_place_and_a_page() {
-    let mut shelf = Shelf::default();
-    let mut replica = started(100, &mut shelf);
+fn a_quiet_poll_reads_the_position_and_one_page() {
+    let mut store = FakeStore::default();
+    let mut replica = started(100, &mut store);
     run(
         &mut replica,
-        &mut shelf,
+        &mut store,
         Event::Revoke(session(0, NOW + 99)),
         NOW,
     );
-    shelf.asked.clear();
+    store.calls.clear();
     assert_eq!(
-        run(&mut replica, &mut shelf, Event::Poll, NOW),
-        [Command::Agreed]
+        run(&mut replica, &mut store, Event::Poll, NOW),
+        [Command::Confirmed]
     );
-    assert_eq!(shelf.asked, ["position", "page"]);
-    shelf.asked.clear();
-    run(&mut replica, &mut shelf, Event::Push, NOW);
-    assert_eq!(shelf.asked, ["position"]);
+    assert_eq!(store.calls, ["position", "page"]);
+    store.calls.clear();
+    run(&mut replica, &mut store, Event::Push, NOW);
+    assert_eq!(store.calls, ["position"]);
 }
 
-/// One of few, so that they meet.
+/// One of few, so that they overlap.
 fn any_revocation() -> impl Strategy<Value = Revocation> {
     let owner = (
         0..2_usize,
@@ -404,16 +408,16 @@ fn text(issuer: &str, session: &str, token: usize) -> String {
 
 proptest! {
     #[test]
-    fn a_full_list_refuses_everything_it_was_told_and_no_issuer_it_was_not(
+    fn a_full_list_refuses_everything_that_was_revoked_and_no_other_issuer(
         revocations in prop::collection::vec(any_revocation(), 1..60),
         capacity in 1..12_usize,
     ) {
         let (exact, list) = (List::new(), List::new());
-        let mut shelf = Shelf::default();
-        let mut replica = started(capacity, &mut shelf);
+        let mut store = FakeStore::default();
+        let mut replica = started(capacity, &mut store);
         for revocation in &revocations {
             exact.insert(revocation);
-            let said = run(&mut replica, &mut shelf, Event::Revoke(revocation.clone()), NOW);
+            let said = run(&mut replica, &mut store, Event::Revoke(revocation.clone()), NOW);
             for command in said {
                 match command {
                     Command::Insert(revocation, _) => list.insert(&revocation),
@@ -423,10 +427,10 @@ proptest! {
             }
             prop_assert_eq!(replica.queued(), 0);
         }
-        // A replica that begins now, from what is stored.
+        // A replica that starts now, from what is stored.
         let newcomer = List::new();
         let mut other = Replica::new(capacity);
-        for command in run(&mut other, &mut shelf, Event::Poll, NOW) {
+        for command in run(&mut other, &mut store, Event::Poll, NOW) {
             match command {
                 Command::Insert(revocation, _) => newcomer.insert(&revocation),
                 Command::Remove(revocation) => newcomer.remove(&revocation),
@@ -438,7 +442,8 @@ proptest! {
             for subject in 0..3 {
                 for session in 0..3 {
                     for token in 0..4 {
-                        // Some signed in long ago and were refreshed; some do not say when they signed in.
+                        // Some signed in long ago and were refreshed; some do not say when they
+                        // signed in.
                         let session = format!("{subject}-{session}");
                         let subject = format!("u{subject}");
                         for claims in [json!({ "iat": NOW, "amr": [{ "timestamp": NOW - 300 }] }), json!({ "iat": NOW - 250 })] {
@@ -452,7 +457,7 @@ proptest! {
                             };
                             let found = |list: &List| list.find(&CleanAt::default(), listed, NOW).is_some();
                             if found(&exact) {
-                                prop_assert!(found(&list), "forgotten: {text}");
+                                prop_assert!(found(&list), "missing: {text}");
                                 prop_assert!(found(&newcomer), "unknown to a newcomer: {text}");
                             }
                             prop_assert!(issuer != "i2" || !found(&list));
@@ -461,7 +466,7 @@ proptest! {
                 }
             }
         }
-        // Who signs in after everything is never refused for it.
+        // A later sign-in is never refused.
         let fresh = json!({ "iat": NOW, "amr": [{ "timestamp": NOW + LEEWAY + 2 }] });
         let listed = Listed {
             token: &of_token("fresh"),
