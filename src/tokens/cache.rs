@@ -1,8 +1,9 @@
-//! Verified tokens, remembered by the SHA-256 of their text, so that a signature is checked once and not once a request.
+//! Verified tokens by the SHA-256 of their text, so that a signature is checked once and not once
+//! per request.
 //!
-//! Decides:  nothing; an entry is a fact (this text was verified then, by this entry with this key), never a verdict.
-//! Trusts:   SHA-256: two tokens do not share a digest. The token's text itself is not kept.
-//! Not here: whether a remembered token is still good (`issuer`), which is asked on every hit.
+//! An entry is a fact (this text was verified then, by this entry with this key), never a decision:
+//! every hit is checked again by `issuer`. The cache relies on SHA-256, since the token's text is
+//! not kept: two tokens do not share a digest.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -13,18 +14,18 @@ use quick_cache::sync::Cache;
 use super::Verified;
 use crate::secrets::digest::{self, Digest};
 
-/// The process-wide memory of verified tokens. Refusals are not remembered: each costs its sender as much as us, and a stranger
-/// could fill the memory with them.
+/// The process-wide cache of verified tokens. Refusals are not cached: each costs its sender as
+/// much as the gateway, and strangers could fill the cache with them.
 pub struct VerifiedCache {
     tokens: Cache<Digest, Arc<Verified>>,
-    /// Of every session, the token that lives longest: what keeps the streams of that session open.
+    /// The longest-lived token of every session, which keeps the streams of that session open.
     sessions: Cache<Digest, Arc<Verified>>,
     hits: AtomicU64,
     misses: AtomicU64,
 }
 
 impl VerifiedCache {
-    /// A memory for at most `capacity` tokens.
+    /// A cache for at most `capacity` tokens.
     pub fn new(capacity: NonZeroUsize) -> Self {
         Self {
             tokens: Cache::new(capacity.get()),
@@ -34,27 +35,28 @@ impl VerifiedCache {
         }
     }
 
-    /// How often a remembered token was used.
+    /// Look-ups that found a valid token.
     pub fn hits(&self) -> u64 {
         self.hits.load(Ordering::Relaxed)
     }
 
-    /// How often a token had to be verified.
+    /// Look-ups that did not.
     pub fn misses(&self) -> u64 {
         self.misses.load(Ordering::Relaxed)
     }
 
-    /// How many tokens are remembered.
+    /// Cached tokens.
     pub fn len(&self) -> usize {
         self.tokens.len()
     }
 
-    /// Whether none is.
+    /// Whether no token is cached.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
 
-    /// The token with this digest, if `is_good` still says so. One that is not good any more is forgotten.
+    /// The token with this digest, if `is_good` accepts it. A token that is not accepted is
+    /// removed.
     pub(super) fn find(
         &self,
         digest: &Digest,
@@ -72,12 +74,12 @@ impl VerifiedCache {
         None
     }
 
-    /// A remembered token was used.
+    /// Counts a hit.
     pub(super) fn note_hit(&self) {
         self.hits.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Remembers a token.
+    /// Caches a token.
     pub(super) fn insert(&self, digest: Digest, verified: &Arc<Verified>) {
         self.tokens.insert(digest, Arc::clone(verified));
         if let Some(session) = session_of(verified) {
@@ -88,13 +90,14 @@ impl VerifiedCache {
         }
     }
 
-    /// Of the tokens seen here that are of the same session, the one that lives longest. It may have been forgotten.
+    /// The longest-lived of the tokens seen here of the same session, unless it was evicted.
     pub(super) fn longest_of_session(&self, verified: &Verified) -> Option<Arc<Verified>> {
         self.sessions.get(&session_of(verified)?)
     }
 }
 
-/// A name for issuer, subject and session together: a session id is its issuer's, and nobody may prolong another's streams by it.
+/// A key of issuer, subject and session together: session ids are unique per issuer only, and
+/// nobody may extend another user's streams by reusing one.
 fn session_of(verified: &Verified) -> Option<Digest> {
     let session = verified.session()?;
     let parts = [verified.issuer(), verified.subject(), session];

@@ -1,33 +1,33 @@
-//! What the claims of a token with a right signature must say before its bearer is a user.
+//! Validation of the claims of a token whose signature is right: `token_expired`,
+//! `token_not_yet_valid`, `token_audience` and `token_claims`, in this order. The issuer is trusted
+//! for what it signed, but not to set every claim, or with the right type.
 //!
-//! Decides:  `token_expired`, `token_not_yet_valid`, `token_audience`, `token_claims`, in this order.
-//! Trusts:   the issuer, for what it signed; not for types, presence or good sense.
-//! Not here: the signature (`keys`), the choice of the issuer entry (`verify`).
-//!
-//! `jsonwebtoken` would check these too, but it lets a registered claim of the wrong type pass as an absent one, and
-//! an `iss` list pass when one member fits.
+//! `jsonwebtoken` would check these too, but it accepts a registered claim of the wrong type as an
+//! absent one, and an `iss` list of which one member matches.
 
 use serde_json::{Map, Value};
 
 use crate::denial::{Denial, Reason};
 
-/// The largest whole number that every JSON reader holds exactly (RFC 8259, section 6). No clock needs more.
+/// The largest integer that every JSON reader holds exactly (RFC 8259, section 6). No clock needs
+/// more.
 const LARGEST: i64 = (1 << 53) - 1;
 
-/// The longest `sub` or `session_id` in bytes: what an operator may name to revoke it. OpenID Connect Core, section 2, allows 255 for `sub`.
+/// The longest `sub` or `session_id` in bytes, so that an operator can name it to revoke it. OpenID
+/// Connect Core, section 2, allows 255 for `sub`.
 pub const LONGEST_ID: usize = 256;
 
-/// The part of an issuer entry that is about claims.
+/// The claim rules of an issuer entry.
 pub(super) struct Rules {
-    /// One of these must be in `aud`.
+    /// Accepted audiences.
     pub(super) audience: Vec<String>,
-    /// Paths and, for each, the values of which one must be there.
+    /// Paths, each with the values of which one is required.
     pub(super) require: Vec<(Vec<String>, Vec<String>)>,
-    /// Seconds of clock difference.
+    /// Allowed clock difference in seconds.
     pub(super) leeway: i64,
 }
 
-/// What a user's token says, read and found good.
+/// The claims of a user's token, validated.
 pub(super) struct Facts {
     /// `sub`, never empty.
     pub(super) subject: String,
@@ -41,11 +41,11 @@ pub(super) struct Facts {
     pub(super) anonymous: bool,
     /// `exp`.
     pub(super) expires: i64,
-    /// When the token may be used.
+    /// The validity of the token.
     pub(super) valid: Period,
 }
 
-/// When the token may be used by this entry's clock: leeway is already in it.
+/// The validity of a token by this entry's clock, leeway included.
 #[derive(Clone, Copy)]
 pub(super) struct Period {
     from: i64,
@@ -53,19 +53,19 @@ pub(super) struct Period {
 }
 
 impl Period {
-    /// The first instant outside.
+    /// The first second after it.
     pub(super) fn until(self) -> i64 {
         self.until
     }
 
-    /// The instant named by `exp` is already outside (RFC 7519, section 4.1.4), the one named by `nbf` inside (section 4.1.5).
+    /// `exp` is exclusive (RFC 7519, section 4.1.4), `nbf` inclusive (section 4.1.5).
     pub(super) fn contains(self, now: i64) -> bool {
         self.from <= now && now < self.until
     }
 }
 
 impl Rules {
-    /// Reads the claims of a token at `now`.
+    /// Validates the claims of a token at `now`.
     pub(super) fn check(&self, claims: &Map<String, Value>, now: i64) -> Result<Facts, Denial> {
         let expires = instant(claims, "exp")?.ok_or_else(|| wrong("`exp` is missing"))?;
         let not_before = instant(claims, "nbf")?;
@@ -94,7 +94,7 @@ impl Rules {
         Ok(facts)
     }
 
-    /// `aud` is a string or a list of strings (RFC 7519, section 4.1.3); here it must be there.
+    /// `aud` is a string or a list of strings (RFC 7519, section 4.1.3); here it is required.
     fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), Denial> {
         let audience = claims.get("aud").and_then(strings).ok_or_else(|| {
             Reason::TokenAudience.because("`aud` is no string or list of strings")
@@ -126,7 +126,7 @@ fn at_path<'c>(claims: &'c Map<String, Value>, path: &[String]) -> Option<&'c Va
     })
 }
 
-/// A string, or a list of nothing but strings.
+/// A string, or a list of strings only.
 fn strings(value: &Value) -> Option<Vec<&str>> {
     match value {
         Value::String(one) => Some(vec![one]),
@@ -141,7 +141,8 @@ fn has_one_of(found: &[&str], allowed: &[String]) -> bool {
         .any(|value| allowed.iter().any(|one| one == value))
 }
 
-/// A NumericDate (RFC 7519, section 2) in whole seconds, rounded down: a fraction never prolongs a token.
+/// A NumericDate (RFC 7519, section 2) in whole seconds, rounded down: a fraction never prolongs a
+/// token.
 fn instant(claims: &Map<String, Value>, name: &'static str) -> Result<Option<i64>, Denial> {
     let Some(value) = claims.get(name) else {
         return Ok(None);
@@ -151,7 +152,7 @@ fn instant(claims: &Map<String, Value>, name: &'static str) -> Result<Option<i64
     };
     let seconds = match (number.as_i64(), number.as_f64()) {
         (Some(whole), _) => whole,
-        // The cast keeps every value of this range, and the range has no infinity or NaN in it.
+        // The cast is exact in this range, which has no infinity or NaN in it.
         (None, Some(fraction)) if fraction.abs() <= LARGEST as f64 => fraction.floor() as i64,
         (None, _) => return Err(not_an_instant(name)),
     };
@@ -168,7 +169,7 @@ fn subject(claims: &Map<String, Value>) -> Result<String, Denial> {
         .ok_or_else(|| wrong("`sub` is missing or empty"))
 }
 
-/// An id that may be revoked, so it must be one that an operator can name.
+/// An id that may have to be revoked, so an operator must be able to name it.
 fn id<'c>(
     claims: &'c Map<String, Value>,
     name: &str,
@@ -208,7 +209,7 @@ fn text<'c>(
 ) -> Result<Option<&'c str>, Denial> {
     match claims.get(name) {
         None => Ok(None),
-        // What upstreams and logs are told has no line ends in it.
+        // Upstreams and logs receive these texts, so they may have no line ends.
         Some(Value::String(text)) if text.contains(char::is_control) => {
             Err(Reason::TokenClaims.because(format!("`{name}` has control characters")))
         }

@@ -1,16 +1,16 @@
-//! An issuer's discovery document (OpenID Connect Discovery 1.0, sections 4.2 and 4.3).
+//! An issuer's discovery document (OpenID Connect Discovery 1.0, sections 4.2 and 4.3): where the
+//! issuer's keys are.
 //!
-//! Decides:  where the issuer's keys are, if the document may say so: it must be the issuer's own, and may not send us to another site, which would be
-//!           a server that nobody configured, behind our own firewall perhaps.
-//! Trusts:   that the document came from the configured URL.
-//! Not here: fetching it, and believing it for a while (`fetch`).
+//! The document must name the issuer, and may not point to another site: that would be a server
+//! that nobody configured, perhaps one behind our own firewall.
 
 use serde_json::Value;
 
 use crate::json;
 use crate::policy::side_url::SideUrl;
 
-/// The path of the keys that the document at `url` names for `issuer`. The error holds nothing of the document but a host.
+/// The path of the keys that the document at `url` names for `issuer`. The error reveals nothing of
+/// the document but a host.
 pub(super) fn jwks_path(document: &[u8], url: &SideUrl, issuer: &str) -> Result<String, String> {
     let document = json::object(document).ok_or("it is not one JSON object")?;
     let text = |name| document.get(name).and_then(Value::as_str);
@@ -18,14 +18,14 @@ pub(super) fn jwks_path(document: &[u8], url: &SideUrl, issuer: &str) -> Result<
         return Err("its `issuer` is not the entry's".to_owned());
     }
     let written = text("jwks_uri").ok_or("it has no `jwks_uri`")?;
-    let place = SideUrl::parse(written).map_err(|why| format!("its `jwks_uri`: {why}"))?;
-    if place.site != url.site {
-        let site = &place.site;
+    let keys_url = SideUrl::parse(written).map_err(|why| format!("its `jwks_uri`: {why}"))?;
+    if keys_url.site != url.site {
+        let site = &keys_url.site;
         return Err(format!(
             "its `jwks_uri` is on another site, {site}; if that is right, name it with `jwks_url`"
         ));
     }
-    Ok(place.path)
+    Ok(keys_url.path)
 }
 
 #[cfg(test)]
@@ -37,11 +37,12 @@ mod tests {
     }
 
     #[test]
-    fn a_discovery_document_leads_to_keys_of_its_own_issuer_and_site_only() {
-        let place = url("https://a.test/.well-known/openid-configuration");
-        let judge = |document: &str| jwks_path(document.as_bytes(), &place, "https://a.test");
+    fn a_discovery_document_may_name_keys_of_its_own_issuer_and_site_only() {
+        let document_url = url("https://a.test/.well-known/openid-configuration");
+        let parse =
+            |document: &str| jwks_path(document.as_bytes(), &document_url, "https://a.test");
         let good = r#"{"issuer":"https://a.test","jwks_uri":"https://a.test:443/k?x=1"}"#;
-        assert_eq!(judge(good), Ok("/k?x=1".to_owned()));
+        assert_eq!(parse(good), Ok("/k?x=1".to_owned()));
         for (document, why) in [
             ("[]", "JSON object"),
             (r#"{"issuer":"https://a.test"}"#, "no `jwks_uri`"),
@@ -91,8 +92,8 @@ mod tests {
                 "password",
             ),
         ] {
-            let told = judge(document).err().unwrap_or_default();
-            assert!(told.contains(why), "{told:?} for {document}");
+            let error = parse(document).err().unwrap_or_default();
+            assert!(error.contains(why), "{error:?} for {document}");
         }
     }
 }

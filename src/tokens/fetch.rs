@@ -1,9 +1,5 @@
-//! Fetching what an issuer publishes, in the background, one attempt at a time.
-//!
-//! Decides:  when to ask an issuer's server again. Good keys stay when the server
-//!           fails: a server that is down is not a bad token.
-//! Trusts:   `side_call` for who answers, `keys` for what may be used of the answer.
-//! Not here: HTTP and TLS (`side_call`), where a discovery document leads (`discovery`), the store (`stored`), waiting requests (`demand`, `source`).
+//! Fetches an issuer's keys in the background, one attempt at a time. Good keys stay when the
+//! server fails: a server that is down does not make a token bad.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -24,25 +20,27 @@ use crate::http_client::{Limits, Reply, SideCallError, SideClient};
 use crate::policy::side_url::SideUrl;
 use crate::policy::tokens::Publication;
 
-/// What one call may cost. The deadline is a choice, not a measurement.
+/// Limits of one call. The deadline is a choice, not a measurement.
 const LIMITS: Limits = Limits {
     deadline: Duration::from_secs(5),
     body: MAX_DOCUMENT,
 };
 
-/// How old keys may get before they are asked for again, unless the server says. Supabase lets its answer be kept for 10 minutes; half of it.
+/// Refresh interval if the server names none. Supabase allows 10 minutes; this is half of it.
 const REFRESH: Duration = Duration::from_secs(5 * 60);
-/// What a server may say at least and at most: one that says nothing useful is neither asked all the time nor forgotten.
+/// Bounds for the interval that a server names: it is neither fetched from all the time nor
+/// forgotten.
 const LEAST_REFRESH: Duration = Duration::from_secs(60);
 const MOST_REFRESH: Duration = Duration::from_secs(60 * 60);
-/// The first pause after a failure; it doubles.
+/// The first pause after a failure; each further failure doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How long what a discovery document said is believed while it leads to keys.
+/// How long a discovery document is trusted while the keys it points to can be fetched.
 const REDISCOVER: Duration = Duration::from_secs(60 * 60);
 
-/// Fetches for as long as somebody holds the source. Meanwhile the store is asked and told, so that neither waits for the other.
+/// Fetches for as long as the source is in use. Reads from and writes to the store run beside it,
+/// so that neither waits for the other.
 pub(super) async fn keep_fresh(held: Weak<Source>, surroundings: Surroundings) {
     let Some(source) = held.upgrade() else {
         return;
@@ -54,39 +52,39 @@ pub(super) async fn keep_fresh(held: Weak<Source>, surroundings: Surroundings) {
     tokio::join!(
         stored.restore(&held),
         stored.follow(received),
-        fetch_on(&held, fetcher)
+        fetch_forever(&held, fetcher)
     );
 }
 
-async fn fetch_on(held: &Weak<Source>, mut fetcher: Fetcher) {
+async fn fetch_forever(held: &Weak<Source>, mut fetcher: Fetcher) {
     while let Some(source) = held.upgrade() {
         let begun = Instant::now();
         let pause = fetcher.refresh(&source).await;
-        let demand = Arc::clone(source.demand());
-        drop(source); // asleep, this task must not be what keeps it alive
+        let refetch = Arc::clone(source.refetch());
+        drop(source); // while it sleeps, this task must not keep the source alive
         let is_over = || held.strong_count() == 0;
-        demand.next(begun, jittered(pause), is_over).await;
+        refetch.next(begun, jittered(pause), is_over).await;
     }
 }
 
-/// What the task of one source remembers from attempt to attempt.
+/// The state of one source's task between attempts.
 struct Fetcher {
     client: SideClient,
     clock: fn() -> i64,
-    /// The path that discovery led to, and until when that is believed.
+    /// The path from the discovery document, and until when it is trusted.
     discovered: Option<(String, Instant)>,
-    /// What is to be stored.
+    /// The document to be stored.
     latest: watch::Sender<Option<Document>>,
 }
 
-/// What an attempt brought.
+/// The result of an attempt.
 struct Fetched {
     document: Bytes,
     keys: KeySet,
     max_age: Option<Duration>,
 }
 
-/// Why an attempt brought nothing.
+/// Why an attempt failed.
 enum FetchError {
     Call(SideCallError),
     Content(String),
@@ -107,34 +105,30 @@ impl Fetcher {
         }
     }
 
-    /// One attempt. Gives the pause until the next.
+    /// Makes one attempt. Returns the pause until the next.
     async fn refresh(&mut self, source: &Source) -> Duration {
-        let number = source.demand().begin();
-        // The time of asking: the answer is not older than it seems.
-        let asked = (self.clock)();
+        let number = source.refetch().begin();
+        // Taken before the call, so that the keys are never older than they seem.
+        let begun = (self.clock)();
         match self.fetch(source).await {
             Ok(fetched) => {
                 let shown = format!("{:?}", fetched.keys);
-                if source.receive(fetched.keys, asked) {
-                    tracing::info!(issuer = source.issuer(), keys = shown, "received keys");
+                if source.receive(fetched.keys, begun) {
+                    tracing::info!(issuer = source.issuer(), keys = shown, "fetched keys");
                 }
-                source.demand().end(number, true);
+                source.refetch().end(number, true);
                 source.metrics().fetched(FetchResult::Good);
                 self.latest.send_replace(Some(Document {
-                    fetched: asked,
+                    fetched: begun,
                     text: fetched.document,
                 }));
                 refresh_after(fetched.max_age)
             }
             Err(error) => {
                 let text = error.to_string();
-                tracing::warn!(
-                    issuer = source.issuer(),
-                    error = text,
-                    "keys were not received"
-                );
+                tracing::warn!(issuer = source.issuer(), error = text, "key fetch failed");
                 let before = source.fail(text);
-                source.demand().end(number, false);
+                source.refetch().end(number, false);
                 source.metrics().fetched(error.result());
                 pause_after(before)
             }
@@ -157,7 +151,7 @@ impl Fetcher {
         fetched
     }
 
-    /// Where the keys are, by the issuer's discovery document.
+    /// The path of the keys, from the issuer's discovery document.
     async fn discover(&mut self, url: &SideUrl, issuer: &str) -> Result<String, FetchError> {
         if let Some((path, until)) = &self.discovered
             && Instant::now() < *until
@@ -181,23 +175,24 @@ fn read(reply: Reply) -> Result<Fetched, FetchError> {
     })
 }
 
-/// When to ask again after success.
+/// The pause after a success.
 fn refresh_after(max_age: Option<Duration>) -> Duration {
     max_age
         .unwrap_or(REFRESH)
         .clamp(LEAST_REFRESH, MOST_REFRESH)
 }
 
-/// 1, 2, 4, … seconds, at most 30, after so many failures before this one.
+/// The pause after this many earlier failures: 1, 2, 4, … seconds, at most 30.
 fn pause_after(failures: u32) -> Duration {
     FIRST_PAUSE
         .saturating_mul(1 << failures.min(5))
         .min(LONGEST_PAUSE)
 }
 
-/// Up to a fifth less, so that replicas that started together do not ask together for ever, and none asks after its keys have expired.
+/// Shortens a pause by up to a fifth, so that replicas that started together spread out, and none
+/// fetches after its keys have expired.
 fn jittered(pause: Duration) -> Duration {
-    // The keys of every new hasher differ: randomness enough to spread calls.
+    // Every new hasher has different keys: random enough to spread calls.
     let random = RandomState::new().hash_one(());
     let part = u32::try_from(random % 1000).unwrap_or_default();
     pause - pause / 5 * part / 1000
@@ -238,15 +233,15 @@ mod tests {
     }
 
     #[test]
-    fn a_server_says_when_to_ask_again_within_bounds() {
-        for (said, pause) in [
+    fn a_server_may_choose_the_refresh_interval_within_bounds() {
+        for (max_age, pause) in [
             (None, 300),
             (Some(600), 600),
             (Some(0), 60),
             (Some(u64::MAX), 3600),
         ] {
             let pause = Duration::from_secs(pause);
-            assert_eq!(refresh_after(said.map(Duration::from_secs)), pause);
+            assert_eq!(refresh_after(max_age.map(Duration::from_secs)), pause);
             for _ in 0..100 {
                 let jittered = jittered(pause);
                 assert!(jittered <= pause && jittered >= pause * 4 / 5);

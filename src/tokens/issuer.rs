@@ -1,26 +1,24 @@
-//! One entry of `tokens`: an `iss` with the algorithms, keys and rules that may speak for it.
-//!
-//! Decides:  whether a token fits this entry; `token_key_unknown`, `token_algorithm`, `keys_unavailable`.
-//! Trusts:   the checked configuration.
-//! Not here: which entries are asked, and which answer counts (`verify`).
+//! One entry of `tokens`: an `iss` with the algorithms, keys and rules that apply to its tokens. It
+//! refuses with `token_key_unknown`, `token_algorithm` or `keys_unavailable`.
 
 use std::sync::Arc;
 
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
+use super::Verified;
 use super::claims::Rules;
 use super::jws::Jws;
 use super::key::Key;
 use super::keys::KeySet;
 use super::source::{Missing, Source};
 use super::sources::KeySources;
-use super::{Origin, Verified};
+use super::verified::Origin;
 use crate::denial::{Denial, Reason};
 use crate::policy::tokens::{KeySource, TokenIssuer};
 use crate::secrets::digest::{self, Digest};
 
-/// An entry, ready to judge.
+/// An entry, prepared.
 pub(super) struct Issuer {
     name: Arc<str>,
     algorithms: Vec<Algorithm>,
@@ -30,31 +28,32 @@ pub(super) struct Issuer {
     fingerprint: Digest,
 }
 
-/// Where the entry's keys are now.
+/// The source of the entry's keys.
 enum Keys {
-    /// One secret; a token's `kid` is not looked at, since it can change nothing.
+    /// One secret; a token's `kid` is ignored, since it can change nothing.
     Secret(Arc<Key>),
-    /// A set that was read with the configuration.
+    /// A key set from the configuration.
     Set(Arc<KeySet>),
-    /// A set that is fetched, and may change or not be there yet.
+    /// A fetched key set, which may change or not be available yet.
     Published(Arc<Source>),
 }
 
-/// A key that was chosen, and the version of the set it was chosen from.
+/// The chosen key, and the version of its key set.
 struct Choice {
     key: Arc<Key>,
     version: Digest,
 }
 
-/// Why an entry did not accept a token, by how far the token came. Of several entries the farthest speaks: it says most.
+/// How far a token came before it was refused. Of several entries the farthest decides the reason,
+/// since it says most.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Progress {
     /// No key was found.
     Key,
-    /// A key was found, and the signature is not by it.
+    /// A key was found, but did not make the signature.
     Signature,
-    /// The key may be published and is not at hand, so that this entry might yet accept the token: not the token's fault
-    /// (`keys_unavailable`).
+    /// The key may be published but is not cached, so this entry may yet accept the token: not the
+    /// token's fault (`keys_unavailable`).
     Unavailable,
     /// The signature is right, the claims are not.
     Claims,
@@ -87,17 +86,17 @@ impl Issuer {
         })
     }
 
-    /// Whether the entry speaks for `iss` at `now`.
+    /// Whether the entry is for `iss` at `now`.
     pub(super) fn is_named(&self, iss: &str, now: i64) -> bool {
         *self.name == *iss && self.is_in_force(now)
     }
 
-    /// Whether tokens of `algorithm` are for this entry.
+    /// Whether the entry accepts tokens of `algorithm`.
     pub(super) fn allows(&self, algorithm: Algorithm) -> bool {
         self.algorithms.contains(&algorithm)
     }
 
-    /// Whether the keys have ever been there.
+    /// Whether the keys were ever available.
     pub(super) fn has_keys(&self) -> bool {
         match &self.keys {
             Keys::Secret(_) | Keys::Set(_) => true,
@@ -105,7 +104,8 @@ impl Issuer {
         }
     }
 
-    /// The issuer, and for how many seconds its keys have not been fetched; `None` if they never were, or are not fetched at all.
+    /// The issuer and the age of its keys in seconds; `None` if they were never fetched, or are not
+    /// fetched at all.
     pub(super) fn key_age(&self, now: i64) -> Option<(&str, i64)> {
         match &self.keys {
             Keys::Secret(_) | Keys::Set(_) => None,
@@ -113,7 +113,7 @@ impl Issuer {
         }
     }
 
-    /// What to wait for when the key of a token with this `kid` is not at hand.
+    /// The key to wait for, if that of a token with this `kid` is not cached.
     pub(super) fn missing(&self, kid: Option<&str>) -> Option<Missing> {
         match &self.keys {
             Keys::Secret(_) | Keys::Set(_) => None,
@@ -136,7 +136,7 @@ impl Issuer {
         }
     }
 
-    /// Judges a token whose `iss` and `alg` are this entry's.
+    /// Verifies a token whose `iss` and `alg` are this entry's.
     pub(super) fn verify(
         &self,
         jws: &Jws<'_>,
@@ -165,7 +165,8 @@ impl Issuer {
         Ok(Verified::new(&self.name, facts, claims, signed, origin))
     }
 
-    /// What [`Self::verify`] gave for a token before, if this entry is the one and would still accept it at `now`.
+    /// The result of an earlier [`Self::verify`], if it was by this entry, which would still accept
+    /// the token at `now`.
     pub(super) fn recall(&self, jws: &Jws<'_>, origin: Origin, now: i64) -> Option<Verified> {
         if origin.entry != self.fingerprint {
             return None;
@@ -177,8 +178,8 @@ impl Issuer {
         (is_named && self.still_accepts(&verified, now)).then_some(verified)
     }
 
-    /// Whether this entry would accept, at `now`, a token that it or its like accepted before. Everything but the clock, the
-    /// entry's end and its keys is in the fingerprint.
+    /// Whether this entry would accept, at `now`, a token that an equal entry accepted before. The
+    /// fingerprint covers everything but the clock, the entry's end and its keys.
     pub(super) fn still_accepts(&self, verified: &Verified, now: i64) -> bool {
         self.fingerprint == verified.origin.entry
             && self.is_in_force(now)
@@ -227,7 +228,7 @@ impl Keys {
         Ok(Choice { key, version })
     }
 
-    /// Whether the token would be checked with the same key again.
+    /// Whether the same key would be chosen for the token again.
     fn still_choose(&self, origin: &Origin, now: i64) -> bool {
         match self {
             Self::Secret(key) => *key.id() == origin.key,
@@ -237,11 +238,11 @@ impl Keys {
     }
 }
 
-/// The name of an entry's meaning. A cached token is only as good as the entry that accepted it, so whatever that entry checked
-/// is in here; `until` is not, since it is checked on every hit.
+/// Identifies the rules of an entry. A cached token is only valid under the rules that accepted it,
+/// so the fingerprint covers all of them; `until` is not covered, since every hit checks it.
 fn fingerprint(entry: &TokenIssuer, keys: &Keys) -> Digest {
     let source = match (&entry.keys, keys) {
-        // The id of the key is a digest: the secret itself goes nowhere.
+        // The id of the key is a digest: the secret itself is not used.
         (KeySource::Secret(_), Keys::Secret(key)) => format!("secret {:?}", key.id()),
         (KeySource::Set { file, .. }, _) => format!("file {file:?}"),
         (KeySource::Published(publication), _) => format!("published {publication:?}"),

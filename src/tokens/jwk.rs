@@ -1,10 +1,8 @@
-//! One JSON Web Key (RFC 7517), read with suspicion.
+//! One JSON Web Key (RFC 7517): whether it may check signatures, and with which algorithm. The
+//! document comes from the issuer, but not everything in it need be a signing key, or a good one.
 //!
-//! Decides:  whether a published key may check signatures, and with which algorithm.
-//! Trusts:   that the document came from the issuer, but not that everything in it is a signing key, or a good one.
-//! Not here: sets of keys and the choice among them (`keys`).
-//!
-//! `jsonwebtoken` would take an encryption key for a signing key, and a published `oct` key for an HMAC secret.
+//! `jsonwebtoken` would accept an encryption key as a signing key, and a published `oct` key as an
+//! HMAC secret.
 
 use std::str::FromStr;
 
@@ -23,7 +21,7 @@ use super::roca;
 /// Members that only a private or symmetric key has (RFC 7518, sections 6.2.2, 6.3.2 and 6.4.1).
 const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
-/// Reads one public signing key. The error says why it is not one, and holds nothing of the key.
+/// Parses one public signing key. The error says why it is not one, and reveals nothing of the key.
 pub(super) fn public_key(jwk: &Map<String, Value>) -> Result<Key, String> {
     let kind = text(jwk, "kty")?.ok_or("`kty` is missing")?;
     if kind == "oct" {
@@ -43,7 +41,7 @@ pub(super) fn public_key(jwk: &Map<String, Value>) -> Result<Key, String> {
     }
 }
 
-/// Reads an HMAC key. Only the test vectors come this way: a gateway's secret is never in a set.
+/// Parses an HMAC key. Only for test vectors: a gateway's secret is never in a set.
 pub(super) fn symmetric_key(jwk: &Map<String, Value>) -> Result<Key, String> {
     check_purpose(jwk)?;
     let secret = bytes(jwk, "k")?;
@@ -52,7 +50,8 @@ pub(super) fn symmetric_key(jwk: &Map<String, Value>) -> Result<Key, String> {
     Key::secret(text(jwk, "kid")?, &secret, &[algorithm])
 }
 
-/// `use` and `key_ops` (RFC 7517, sections 4.2 and 4.3), where present, must allow checking signatures.
+/// `use` and `key_ops` (RFC 7517, sections 4.2 and 4.3), where present, must allow checking
+/// signatures.
 fn check_purpose(jwk: &Map<String, Value>) -> Result<(), String> {
     if text(jwk, "use")?.is_some_and(|purpose| purpose != "sig") {
         return Err("`use` is not `sig`".to_owned());
@@ -80,7 +79,7 @@ fn curve_key(
     if x.len() != size || y.len() != size {
         return Err("a coordinate does not have the length of `crv`".to_owned());
     }
-    // SEC 1, section 2.3.3: 4 announces an uncompressed point.
+    // SEC 1, section 2.3.3: 4 marks an uncompressed point.
     let point = [&[4], x.as_slice(), y.as_slice()].concat();
     if ParsedPublicKey::new(check, &point).is_err() {
         return Err("it is not a point of `crv`".to_owned());
@@ -101,7 +100,7 @@ fn edwards_key(
     if text(jwk, "crv")? != Some("Ed25519") {
         return Err("`crv` is not Ed25519".to_owned());
     }
-    // RFC 9864 gives this curve a name of its own beside the older `EdDSA`.
+    // RFC 9864 names this curve `Ed25519`; the older name is `EdDSA`.
     let alg = alg.filter(|name| *name != "Ed25519");
     let bound = bind(alg, Algorithm::EdDSA)?;
     let x = bytes(jwk, "x")?;
@@ -121,7 +120,7 @@ fn rsa_key(jwk: &Map<String, Value>, kid: Option<&str>, alg: Option<&str>) -> Re
     };
     let (modulus, exponent) = (number(jwk, "n")?, number(jwk, "e")?);
     check_modulus(&modulus)?;
-    // Four bytes are room for every exponent in use (65537), and aws-lc takes no more than 33 bits.
+    // Four bytes hold every exponent in use (65537), and aws-lc takes no more than 33 bits.
     let usable = exponent.len() <= 4 && exponent.last().is_some_and(|last| last % 2 == 1);
     if !usable || exponent == [1] {
         return Err("the exponent is 1, even or too large".to_owned());
@@ -146,7 +145,7 @@ fn check_modulus(modulus: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-/// A key whose kind allows one algorithm only: `alg` may be left out, but may not say another.
+/// For a key type with one algorithm: `alg` may be absent, but may not name another.
 fn bind(alg: Option<&str>, only: Algorithm) -> Result<Bound, String> {
     match alg.map(Algorithm::from_str) {
         None => Ok(Bound::Only(only)),
@@ -170,7 +169,8 @@ fn bytes(jwk: &Map<String, Value>, name: &str) -> Result<Vec<u8>, String> {
         .map_err(|_| format!("`{name}` is not base64url"))
 }
 
-/// A Base64urlUInt without leading zeros. RFC 7518, section 2, forbids them, but issuers that print signed numbers add one.
+/// A Base64urlUInt without leading zeros. RFC 7518, section 2, forbids them, but issuers that
+/// encode signed numbers add one.
 fn number(jwk: &Map<String, Value>, name: &str) -> Result<Vec<u8>, String> {
     Ok(bytes(jwk, name)?
         .into_iter()

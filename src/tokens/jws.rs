@@ -1,11 +1,10 @@
-//! A token's text, taken apart: JWS compact serialization (RFC 7515, section 7.1) and nothing that resembles it.
+//! Parsing of a token: JWS compact serialization (RFC 7515, section 7.1) and nothing that resembles
+//! it. It refuses with `token_too_large`, `token_malformed` or `token_critical`. Nothing here is
+//! verified yet, so it may only lead to a refusal, or name the key to try.
 //!
-//! Decides:  `token_too_large`, `token_malformed`, `token_critical`.
-//! Trusts:   nobody. Nothing here is signed yet, so it may only refuse, or name the key to try.
-//! Not here: whether the signature is right (`keys`), what the payload says (`claims`).
-//!
-//! One text is one token: base64url is canonical (no padding, no second alphabet, no white space, unused bits zero), so nobody
-//! can make a second spelling of a token that some later cache or list would take for another one.
+//! A token has one spelling: base64url is canonical (no padding, no second alphabet, no white
+//! space, unused bits zero), so nobody can make a second spelling that a cache or list would take
+//! for another token.
 
 use std::str::FromStr;
 
@@ -18,18 +17,18 @@ use crate::denial::{Denial, Reason};
 use crate::json;
 use crate::secrets::digest::{self, Digest};
 
-/// The longest token that is looked at. Real ones have about 1 KiB; the number is arbitrary.
+/// The longest accepted token. Real ones have about 1 KiB; the number is arbitrary.
 pub(super) const MAX_LENGTH: usize = 8 * 1024;
 
-/// A token whose form is right. Its signature has not been checked.
+/// A well-formed token. Its signature has not been checked.
 pub(super) struct Jws<'t> {
-    /// What `alg` says.
+    /// The value of `alg`.
     pub(super) algorithm: Named,
-    /// What `kid` says.
+    /// The value of `kid`.
     pub(super) kid: Option<String>,
-    /// The decoded payload: not yet anybody's word.
+    /// The decoded payload, not verified yet.
     pub(super) payload: Vec<u8>,
-    /// Header and payload as they were sent, which is what is signed.
+    /// Header and payload as they were sent: the signed text.
     pub(super) signed: &'t str,
     /// The signature, in canonical base64url.
     pub(super) signature: &'t str,
@@ -37,19 +36,19 @@ pub(super) struct Jws<'t> {
 
 /// The value of `alg`.
 pub(super) enum Named {
-    /// One that is implemented here. Whether it may be used is for the issuer entry and the key.
+    /// An implemented algorithm. Whether it may be used is decided by the issuer entry and the key.
     Known(Algorithm),
-    /// Anything else, `none` included; cut down to what may stand in a log line.
+    /// Anything else, `none` included; shortened to what a log line may hold.
     Unknown(String),
 }
 
 impl<'t> Jws<'t> {
-    /// The digest of what is signed, which is what a token is revoked by (`sessions::revocation::of_token`).
+    /// The digest of the signed text, by which a token is revoked (`revocation::of_token`).
     pub(super) fn digest(&self) -> Digest {
         digest::of(self.signed.as_bytes())
     }
 
-    /// Takes `token` apart.
+    /// Parses `token`.
     pub(super) fn parse(token: &'t str) -> Result<Self, Denial> {
         if token.len() > MAX_LENGTH {
             return Err(Reason::TokenTooLarge.into());
@@ -91,14 +90,15 @@ impl Named {
     }
 }
 
-/// Refuses header members that would change how the token is to be read. `jwk`, `jku`, `x5c` and `x5u` are ignored instead: they
-/// only offer a key, and no key is ever taken from a token.
+/// Refuses header members that would change how the token is to be read. `jwk`, `jku`, `x5c` and
+/// `x5u` are ignored instead: they only offer a key, and no key is ever taken from a token.
 fn check_header(header: &Map<String, Value>) -> Result<(), Denial> {
-    // `jsonwebtoken` does not look at `crit`. Whoever lists an extension there demands that it be understood.
+    // `jsonwebtoken` ignores `crit`. Its author demands that the listed extensions be understood.
     if header.contains_key("crit") {
         return Err(Reason::TokenCritical.into());
     }
-    // `b64` (RFC 7797) changes what is signed and `zip` (RFC 7516) what is read. `b64` may not even come without `crit`.
+    // `b64` (RFC 7797) changes what is signed and `zip` (RFC 7516) what is read. `b64` may not even
+    // come without `crit`.
     if header.contains_key("b64") || header.contains_key("zip") {
         return Err(malformed("the header has `b64` or `zip`"));
     }
@@ -108,8 +108,8 @@ fn check_header(header: &Map<String, Value>) -> Result<(), Denial> {
     }
 }
 
-/// Whether `typ` (RFC 7519, section 5.1; RFC 9068, section 2.1) can stand on an access token. A media type ignores case, and
-/// `application/` may be left out (RFC 7515, section 4.1.9).
+/// Whether `typ` (RFC 7519, section 5.1; RFC 9068, section 2.1) may be that of an access token. A
+/// media type ignores case, and `application/` may be omitted (RFC 7515, section 4.1.9).
 fn is_access_token(kind: &str) -> bool {
     let kind = kind.to_ascii_lowercase();
     let kind = kind.strip_prefix("application/").unwrap_or(&kind);
@@ -137,7 +137,8 @@ fn text_member<'h>(
     }
 }
 
-/// At most 16 letters, digits and `-` of `name`: enough to recognise a real algorithm, too little to write into a log with.
+/// At most 16 letters, digits and `-` of `name`: enough to recognise a real algorithm, too little
+/// to forge a log line.
 fn printable(name: &str) -> String {
     name.chars()
         .filter(|c| c.is_ascii_alphanumeric() || *c == '-')

@@ -1,6 +1,4 @@
 //! One verification key, and the algorithms that it may be used with.
-//!
-//! Decides: which algorithms fit a key. Trusts: the key set it came from. Not here: key sets (`keys`).
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, crypto};
 
@@ -10,20 +8,22 @@ use crate::tokens::jws::Jws;
 
 /// One key that checks signatures.
 pub(super) struct Key {
-    /// Over the material, `kid` and binding: equal ids accept equal tokens. Not the thumbprint of RFC 7638, which is the same
-    /// for a key that was published anew for another algorithm.
+    /// Digest of the material, `kid` and binding: keys with equal ids accept the same tokens. Not
+    /// the thumbprint of RFC 7638, which is the same for a key that is published again for another
+    /// algorithm.
     pub(super) id: Digest,
     pub(super) kid: Option<String>,
     pub(super) bound: Bound,
     pub(super) decoding: DecodingKey,
 }
 
-/// What a key may be used for.
+/// The algorithms that a key may be used with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Bound {
-    /// This algorithm.
+    /// This algorithm only.
     Only(Algorithm),
-    /// Any of the family that the issuer entry lists: an RSA key published without `alg`, or a secret.
+    /// Any of the family that the issuer entry lists: an RSA key published without `alg`, or a
+    /// secret.
     Family(AlgorithmFamily),
 }
 
@@ -37,7 +37,7 @@ impl Bound {
 }
 
 impl Key {
-    /// A key with the parts that make it up.
+    /// A key, with the material that identifies it.
     pub(super) fn new(
         kid: Option<&str>,
         bound: Bound,
@@ -59,7 +59,8 @@ impl Key {
         }
     }
 
-    /// An HMAC key for `algorithms`. It must have at least the length of the longest hash (RFC 7518, section 3.2).
+    /// An HMAC key for `algorithms`. It must be at least as long as the longest hash (RFC 7518,
+    /// section 3.2).
     pub(super) fn secret(
         kid: Option<&str>,
         secret: &[u8],
@@ -86,12 +87,12 @@ impl Key {
         ))
     }
 
-    /// The name of key, `kid` and binding together.
+    /// Identifies key, `kid` and binding together.
     pub(super) fn id(&self) -> &Digest {
         &self.id
     }
 
-    /// Checks the signature with the algorithm the token names, if it is the key's own.
+    /// Checks the signature with the algorithm that the token names, if the key is bound to it.
     pub(super) fn check(&self, jws: &Jws<'_>, algorithm: Algorithm) -> Result<(), Denial> {
         if !self.bound.fits(algorithm) {
             return Err(Reason::TokenAlgorithm.because(format!("no key for {algorithm:?}")));
@@ -103,7 +104,8 @@ impl Key {
             algorithm,
         ) {
             Ok(true) => Ok(()),
-            // An error is a signature of an impossible form, or a key the library cannot use: no proof either way.
+            // An error is a malformed signature, or a key that the library cannot use: no proof
+            // either way.
             Ok(false) | Err(_) => Err(Reason::TokenSignature.into()),
         }
     }

@@ -1,18 +1,16 @@
-//! The keys of one issuer, each bound to the algorithm it was published for.
+//! The key set of one issuer, each key bound to the algorithm it was published for, and the choice
+//! of a key by a token's `kid` and `alg`.
 //!
-//! Decides:  which key, if any, a token's `kid` and `alg` lead to; `token_signature`.
-//! Trusts:   the operator's file or the issuer's server for the document, nothing of the token.
-//! Not here: single keys (`jwk`), fetching (`fetch`).
-//!
-//! The binding is what stops algorithm confusion: a token chooses neither the key's family nor its hash. It names an algorithm,
-//! and a key that is not bound to it is never tried.
+//! The binding prevents algorithm confusion: a token chooses neither the key's family nor its hash.
+//! It names an algorithm, and a key that is not bound to it is never tried.
 
 use std::sync::Arc;
 
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
-use super::{Origin, jwk};
+use super::jwk;
+use super::verified::Origin;
 use crate::denial::{Denial, Reason};
 use crate::json;
 use crate::secrets::digest::{self, Digest};
@@ -40,13 +38,13 @@ impl std::fmt::Debug for KeySet {
 }
 
 impl KeySet {
-    /// Reads a JWK set (RFC 7517, section 5). Keys that may not check signatures are left out; a set without any other, or in
-    /// which a `kid` occurs twice, is refused whole.
+    /// Parses a JWK set (RFC 7517, section 5). Keys that may not check signatures are dropped; a
+    /// set without any other, or in which a `kid` occurs twice, is refused.
     pub fn parse(document: &[u8]) -> Result<Self, String> {
         Self::read(&members(document)?, jwk::public_key)
     }
 
-    /// Reads a set that may be one of symmetric keys instead. Never for a set that came from elsewhere; see
+    /// Parses a set that may hold symmetric keys instead. Never for a set from elsewhere; see
     /// [`verify_signature`](super::verify_signature).
     pub(super) fn parse_vector(document: &[u8]) -> Result<Self, String> {
         let document = json::object(document).ok_or("not one JSON object")?;
@@ -100,22 +98,22 @@ impl KeySet {
         })
     }
 
-    /// Which keys of the document were left out, and why.
+    /// The dropped keys of the document, and why.
     pub fn dropped(&self) -> &[String] {
         &self.dropped
     }
 
-    /// How many keys are usable.
+    /// The number of usable keys.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Never true: a set without keys is refused.
+    /// Never true: a set without usable keys is refused.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// The name of this content: equal versions select and accept alike.
+    /// Identifies the content: sets with equal versions select and accept alike.
     pub(super) fn version(&self) -> &Digest {
         &self.version
     }
@@ -132,7 +130,8 @@ impl KeySet {
         self.keys.iter().any(|key| key.kid.as_deref() == Some(kid))
     }
 
-    /// Whether a token would be checked with the same key again. The same version answers at once; after a change the choice is made anew.
+    /// Whether the same key would be chosen for a token again. An equal version decides at once;
+    /// after a change the choice is repeated.
     pub(super) fn still_selects(&self, origin: &Origin) -> bool {
         self.version == origin.set
             || self
@@ -140,8 +139,8 @@ impl KeySet {
                 .is_ok_and(|key| key.id == origin.key)
     }
 
-    /// The key for a token: the one with its `kid`, or for a token without `kid` the only one that fits its algorithm. Two
-    /// that fit are ambiguous, and trying both would let a token choose.
+    /// The key for a token: the one with its `kid`, or for a token without `kid` the only one that
+    /// fits its algorithm. Two that fit are ambiguous, and trying both would let a token choose.
     pub(super) fn select(
         &self,
         kid: Option<&str>,
@@ -181,7 +180,8 @@ fn list(document: &Map<String, Value>) -> Result<Vec<Value>, String> {
         .ok_or_else(|| "it has no list `keys`".to_owned())
 }
 
-/// A `kid` that occurs twice makes the choice of the key depend on the reader (RFC 7517, section 4.5).
+/// A `kid` that occurs twice makes the choice of the key depend on the reader (RFC 7517, section
+/// 4.5).
 fn refuse_repeated_kid(jwks: &[Value]) -> Result<(), String> {
     let mut seen: Vec<&str> = jwks
         .iter()

@@ -1,6 +1,5 @@
-//! Signing tokens: for `foregate token`, the demo, tests and benchmarks. A gateway in production only verifies.
-//!
-//! Decides: nothing. Trusts: its caller, who holds the key. Not here: verification.
+//! Signing tokens, for `foregate token`, the demo, tests and benchmarks. A gateway in production
+//! only verifies.
 
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, EncodingKey, Header, crypto, enco
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-/// A key that signs, the algorithm it signs with, and its `kid`.
+/// A signing key with its algorithm and `kid`.
 #[derive(Clone, Debug)]
 pub struct Signer {
     key: EncodingKey,
@@ -30,8 +29,9 @@ impl Signer {
         Self::new(EncodingKey::from_secret(secret), algorithm)
     }
 
-    /// Signs with a private key in PEM: PKCS#8, or PKCS#1 for RSA. Takes the first of `algorithms` that the key
-    /// can sign with; if there are none, the usual one of the key: `RS256`, `ES256`, `ES384` or `EdDSA`.
+    /// Signs with a private key in PEM: PKCS#8, or PKCS#1 for RSA. Takes the first of `algorithms`
+    /// that the key can sign with; if there are none, the usual one of the key: `RS256`, `ES256`,
+    /// `ES384` or `EdDSA`.
     pub fn pem(pem: &[u8], algorithms: &[Algorithm]) -> Result<Self, String> {
         let key = EncodingKey::from_rsa_pem(pem)
             .or_else(|_| EncodingKey::from_ec_pem(pem))
@@ -42,14 +42,14 @@ impl Signer {
             [] => family.algorithms(),
             wanted => wanted,
         };
-        // The curve of an EC key is only told by whether signing works.
+        // Only an attempt to sign shows the curve of an EC key.
         candidates
             .iter()
             .find_map(|algorithm| Self::new(key.clone(), *algorithm).ok())
             .ok_or_else(|| "the key cannot sign with any of the algorithms".to_owned())
     }
 
-    /// A fresh key, gone with the process. RSA keys have 2048 bits.
+    /// A new key, which is not stored. RSA keys have 2048 bits.
     pub fn generate(algorithm: Algorithm) -> Result<Self, String> {
         let key = match algorithm.family() {
             AlgorithmFamily::Hmac => {
@@ -60,7 +60,7 @@ impl Signer {
             AlgorithmFamily::Rsa => {
                 let pair = rsa::KeyPair::generate(KeySize::Rsa2048).map_err(cannot_generate)?;
                 let der: Pkcs8V1Der<'_> = pair.as_der().map_err(cannot_generate)?;
-                // The library wants PKCS#1 for RSA, and takes it out of PKCS#8 only if that comes as PEM.
+                // The library wants PKCS#1 for RSA, and accepts PKCS#8 only as PEM.
                 let pem = format!(
                     "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
                     STANDARD.encode(der.as_ref())
@@ -85,7 +85,7 @@ impl Signer {
     }
 
     fn new(key: EncodingKey, algorithm: Algorithm) -> Result<Self, String> {
-        // A trial: a key of another family or curve cannot sign, and it is better to hear that now.
+        // A trial: a key of another family or curve cannot sign, and that should fail now.
         crypto::sign(b"", &key, algorithm)
             .map_err(|_| format!("the key cannot sign with {algorithm:?}"))?;
         Ok(Self {
@@ -95,14 +95,14 @@ impl Signer {
         })
     }
 
-    /// Names the key.
+    /// Sets the `kid`.
     #[must_use]
     pub fn with_kid(mut self, kid: impl Into<String>) -> Self {
         self.kid = Some(kid.into());
         self
     }
 
-    /// What it signs with.
+    /// The algorithm that it signs with.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
@@ -116,7 +116,7 @@ impl Signer {
         encode(&header, &claims.0, &self.key).map_err(|error| error.to_string())
     }
 
-    /// Signs any text as `header.payload`, well formed or not, for tests of what must be refused.
+    /// Signs any text as `header.payload`, well-formed or not, for tests of refusals.
     #[doc(hidden)]
     pub fn sign_raw(&self, header: &str, payload: &str) -> Result<String, String> {
         let signed = format!(
@@ -127,7 +127,7 @@ impl Signer {
         self.sign_text(&signed)
     }
 
-    /// Puts a signature behind a text.
+    /// Appends a signature to a text.
     #[doc(hidden)]
     pub fn sign_text(&self, signed: &str) -> Result<String, String> {
         let signature = crypto::sign(signed.as_bytes(), &self.key, self.algorithm)
@@ -135,7 +135,7 @@ impl Signer {
         Ok(format!("{signed}.{signature}"))
     }
 
-    /// The public half as one JWK, with `alg`, `use` and `kid`. A secret has none.
+    /// The public key as one JWK, with `alg`, `use` and `kid`. A secret has none.
     pub fn public_jwk(&self) -> Result<Value, String> {
         if self.algorithm.family() == AlgorithmFamily::Hmac {
             return Err("a secret has no public half".to_owned());
@@ -152,7 +152,7 @@ impl Signer {
         Ok(jwk)
     }
 
-    /// The public half as a JWK set.
+    /// The public key as a JWK set.
     pub fn public_jwks(&self) -> Result<String, String> {
         Ok(json!({ "keys": [self.public_jwk()?] }).to_string())
     }
@@ -167,8 +167,8 @@ fn cannot_generate(_: impl std::fmt::Debug) -> String {
 pub struct Claims(Map<String, Value>);
 
 impl Claims {
-    /// A signed-in user: audience and role `authenticated`, level `aal1`, a fresh session, valid for an hour from `now` (Unix
-    /// seconds).
+    /// A signed-in user: audience and role `authenticated`, level `aal1`, a fresh session, valid
+    /// for an hour from `now` (Unix seconds).
     pub fn new(issuer: &str, subject: &str, now: i64) -> Self {
         let mut claims = Self(Map::new())
             .with("iss", issuer)
@@ -265,7 +265,7 @@ impl Claims {
         self
     }
 
-    /// As the object that is signed.
+    /// The claims as the object that is signed.
     pub fn as_object(&self) -> &Map<String, Value> {
         &self.0
     }

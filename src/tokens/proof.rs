@@ -1,8 +1,6 @@
-//! What a replica remembers of a token that it verified, so that another one need not check the signature again.
-//!
-//! Decides:  whether a token is the one that was verified, and whether it would still be accepted here.
-//! Trusts:   whoever keeps the proof to keep it sealed: who can write one can mint tokens.
-//! Not here: where it is kept (`sessions::record`).
+//! Proof of an earlier verification, kept so that another replica need not check the signature
+//! again. Whoever can write a proof can forge tokens, so it must be kept sealed
+//! (`sessions::record`).
 
 use std::sync::Arc;
 
@@ -10,7 +8,8 @@ use jsonwebtoken::Algorithm;
 use serde::{Deserialize, Serialize};
 
 use super::jws::{Jws, Named};
-use super::{Origin, Tokens, Verified};
+use super::verified::Origin;
+use super::{Tokens, Verified};
 use crate::revocation::hex;
 use crate::secrets::digest::{self, Digest};
 
@@ -30,7 +29,7 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// Of `verified`, whose text is `token`.
+    /// The proof for `verified`, whose text is `token`.
     pub fn of(verified: &Verified, token: &str) -> Self {
         let Origin {
             entry,
@@ -61,8 +60,9 @@ impl Proof {
 }
 
 impl Tokens {
-    /// The user of a token that was verified before, perhaps by another replica: the entry and the key are still in force here, and the claims
-    /// good at `now`. `None` says nothing about the token; it must be verified.
+    /// The user of a token that was verified before, perhaps by another replica, if the entry and
+    /// the key are in force here and the claims are valid at `now`. `None` says nothing about the
+    /// token; it must be verified.
     pub fn recall(&self, token: &str, proof: &Proof, now: i64) -> Option<Arc<Verified>> {
         let digest = digest::of(token.as_bytes());
         if digest != proof.token {

@@ -1,10 +1,8 @@
-//! Where requests that miss a key meet the task that fetches keys.
+//! Coordinates requests that miss a key with the task that fetches keys. One task per source makes
+//! all its fetches, so that there is never more than one at a time.
 //!
-//! Decides: when the next fetch may begin, and which fetch answers which request. Trusts: the one task of a source, which makes every fetch, so
-//! that there is never more than one at a time. Not here: what is fetched (`fetch`), who may wait (`source`).
-//!
-//! Fetches are numbered. Only one that *began* after a request came proves that the request's key is not published: an answer that was under
-//! way already may be older than the key.
+//! Fetches are numbered. Only a fetch that *began* after a request arrived proves that the
+//! request's key is not published: the answer to an earlier one may be older than the key.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,17 +10,17 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 
-/// Between the beginnings of two fetches from one place, however many requests ask for it.
+/// The least time between the starts of two fetches from one URL, however many requests ask for it.
 pub(super) const COOL_DOWN: Duration = Duration::from_secs(1);
 
-/// The wishes of requests, and what became of them.
+/// Requests for a refetch, and the outcomes of fetches.
 #[derive(Debug, Default)]
-pub(super) struct Demand {
+pub(super) struct Refetch {
     /// The number of the last fetch that began.
     begun: AtomicU64,
-    /// The number of the fetch that somebody waits for.
+    /// The highest number of a fetch that a request waits for.
     wanted: AtomicU64,
-    rung: Notify,
+    wake: Notify,
     ended: watch::Sender<Ended>,
 }
 
@@ -33,45 +31,45 @@ struct Ended {
     good: u64,
 }
 
-/// What is known about a fetch that a request waits for.
+/// The state of a fetch that a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
     /// It has not ended.
     Pending,
-    /// It brought keys, or a later one did.
+    /// It returned keys, or a later one did.
     Good,
     /// It failed.
     Failed,
 }
 
-/// A request's wish for a fetch that has not begun yet.
-pub(super) struct Wish {
+/// A request's ticket for a fetch that has not begun yet.
+pub(super) struct Ticket {
     number: u64,
     ended: watch::Receiver<Ended>,
 }
 
-impl Demand {
-    /// Asks for a fetch that begins from now on.
-    pub(super) fn wish(&self) -> Wish {
-        // Before the number is read: whatever ends from now on is seen.
+impl Refetch {
+    /// Requests a fetch that begins from now on.
+    pub(super) fn request(&self) -> Ticket {
+        // Before the number is read, so that no end is missed.
         let ended = self.ended.subscribe();
         let number = self.begun.load(Ordering::SeqCst) + 1;
         self.wanted.fetch_max(number, Ordering::SeqCst);
-        self.rung.notify_one();
-        Wish { number, ended }
+        self.wake.notify_one();
+        Ticket { number, ended }
     }
 
-    /// Wakes the task, so that it sees that its source has ended.
-    pub(super) fn ring(&self) {
-        self.rung.notify_one();
+    /// Wakes the task, so that it notices the end of its source.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
     }
 
-    /// A fetch begins; gives its number.
+    /// Notes that a fetch begins, and returns its number.
     pub(super) fn begin(&self) -> u64 {
         self.begun.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// A fetch has ended, and its keys, if it brought any, are in place.
+    /// Notes that a fetch has ended and its keys, if any, are in place.
     pub(super) fn end(&self, number: u64, good: bool) {
         self.ended.send_modify(|ended| {
             ended.any = number;
@@ -81,12 +79,13 @@ impl Demand {
         });
     }
 
-    /// Wakes who waits, because keys are there without a fetch.
+    /// Wakes the waiting requests, because keys arrived without a fetch.
     pub(super) fn nudge(&self) {
         self.ended.send_modify(|_| {});
     }
 
-    /// Waits until the next fetch may begin: after `pause`, or after the cool-down since `begun` if somebody asks. Ends early when `is_over`.
+    /// Waits until the next fetch may begin: after `pause`, or if it was requested, after the
+    /// cool-down since `begun`. Ends early when `is_over`.
     pub(super) async fn next(&self, begun: Instant, pause: Duration, is_over: impl Fn() -> bool) {
         let regular = Instant::now() + pause;
         let cooled = begun + COOL_DOWN;
@@ -98,14 +97,14 @@ impl Demand {
             }
             tokio::select! {
                 () = &mut sleep => return,
-                () = self.rung.notified() => {}
+                () = self.wake.notified() => {}
             }
         }
     }
 }
 
-impl Wish {
-    /// How far the fetch is.
+impl Ticket {
+    /// The state of the fetch.
     pub(super) fn progress(&mut self) -> Progress {
         let ended = *self.ended.borrow_and_update();
         if ended.good >= self.number {
@@ -117,10 +116,11 @@ impl Wish {
         }
     }
 
-    /// Waits until any fetch ends, or keys are there without one: an earlier one may bring the key, too.
+    /// Waits until any fetch ends, or keys arrive without one: an earlier fetch may bring the key,
+    /// too.
     pub(super) async fn changed(&mut self) {
         if self.ended.changed().await.is_err() {
-            // The source holds the other end, and whoever waits holds the source.
+            // The source holds the sender, and whoever waits holds the source.
             std::future::pending::<()>().await;
         }
     }
@@ -131,53 +131,56 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_a_fetch_that_began_later_answers_a_wish() {
-        let demand = Demand::default();
-        let earlier = demand.begin();
-        let mut wish = demand.wish();
-        assert_eq!(wish.progress(), Progress::Pending);
-        demand.end(earlier, true);
-        wish.changed().await;
-        assert_eq!(wish.progress(), Progress::Pending);
-        let later = demand.begin();
-        demand.end(later, false);
-        wish.changed().await;
-        assert_eq!(wish.progress(), Progress::Failed);
-        let last = demand.begin();
-        demand.end(last, true);
-        assert_eq!(wish.progress(), Progress::Good);
+    async fn only_a_fetch_that_begins_later_answers_a_request() {
+        let refetch = Refetch::default();
+        let earlier = refetch.begin();
+        let mut ticket = refetch.request();
+        assert_eq!(ticket.progress(), Progress::Pending);
+        refetch.end(earlier, true);
+        ticket.changed().await;
+        assert_eq!(ticket.progress(), Progress::Pending);
+        let later = refetch.begin();
+        refetch.end(later, false);
+        ticket.changed().await;
+        assert_eq!(ticket.progress(), Progress::Failed);
+        let last = refetch.begin();
+        refetch.end(last, true);
+        assert_eq!(ticket.progress(), Progress::Good);
     }
 
     #[tokio::test]
-    async fn a_wish_is_granted_after_the_cool_down_and_not_before() {
-        let demand = Demand::default();
+    async fn a_refetch_waits_for_the_cool_down() {
+        let refetch = Refetch::default();
         let hour = Duration::from_secs(3600);
         let begun = Instant::now();
-        demand.begin();
-        let _wish = demand.wish();
-        demand.next(begun, hour, || false).await;
+        refetch.begin();
+        let _ticket = refetch.request();
+        refetch.next(begun, hour, || false).await;
         assert!(begun.elapsed() >= COOL_DOWN);
-        // Long ago is cool enough, and a fetch that began grants all wishes that came before it.
+        // The cool-down since long ago is over, and a fetch that began answers all earlier
+        // requests.
         let long_ago = begun - COOL_DOWN;
-        demand.next(long_ago, hour, || false).await;
-        demand.begin();
+        refetch.next(long_ago, hour, || false).await;
+        refetch.begin();
         let short = Duration::from_millis(1);
-        demand.next(long_ago, short, || false).await;
-        let soon = tokio::time::timeout(short, demand.next(long_ago, hour, || false));
-        assert!(soon.await.is_err(), "nobody asked");
+        refetch.next(long_ago, short, || false).await;
+        let soon = tokio::time::timeout(short, refetch.next(long_ago, hour, || false));
+        assert!(soon.await.is_err(), "no refetch was requested");
     }
 
     #[tokio::test]
-    async fn without_a_wish_the_pause_counts_and_an_end_cuts_it_short() {
-        let demand = Demand::default();
+    async fn without_a_request_the_pause_counts_and_the_end_of_the_source_cuts_it_short() {
+        let refetch = Refetch::default();
         let hour = Duration::from_secs(3600);
-        demand.ring();
-        demand.next(Instant::now(), hour, || true).await;
+        refetch.wake();
+        refetch.next(Instant::now(), hour, || true).await;
         let begun = Instant::now();
-        demand.next(begun, Duration::from_millis(1), || false).await;
+        refetch
+            .next(begun, Duration::from_millis(1), || false)
+            .await;
         assert!(
             begun.elapsed() >= COOL_DOWN,
-            "a short pause is no way around"
+            "a short pause does not bypass the cool-down"
         );
     }
 }

@@ -1,11 +1,11 @@
-//! ROCA (CVE-2017-15361): RSA keys from a smart-card library whose primes all have one shape, so that the modulus can be factored.
+//! ROCA (CVE-2017-15361): RSA keys from a smart-card library whose primes all have one form, so
+//! that the modulus can be factored.
 //!
-//! Decides: whether a modulus has that shape. Trusts: nobody. Not here: length and parity (`jwk`).
-//!
-//! The primes were `k * M + 65537^a mod M`, with `M` a product of the first primes. Modulo each small prime, such a modulus is
-//! a power of 65537; a random one is that for all of these primes with a chance of about 2^-27.
+//! The primes were `k * M + 65537^a mod M`, with `M` a product of the first primes. Modulo each
+//! small prime, such a modulus is a power of 65537; a random one is that for all of these primes
+//! with a chance of about 2^-27.
 
-/// The odd primes up to 167; for more of them the test gains nothing.
+/// The odd primes up to 167; more of them do not improve the test.
 const PRIMES: [u32; 38] = [
     3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97,
     101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,

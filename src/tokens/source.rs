@@ -1,12 +1,9 @@
-//! What an issuer publishes, as requests see it: the last good keys, and which names of keys are known not to be among them.
+//! The published keys of one issuer, as requests use them: the last good key set, and the key ids
+//! that are known not to be in it. It decides whether a token's key is available, proven absent, or
+//! cannot be known yet; how old keys may get; and how many requests may wait, and for how long.
 //!
-//! Decides:  whether a token's key is there, is proven absent, or cannot be known yet; how old keys may get; how many requests may wait, and how
-//!           long.
-//! Trusts:   `fetch` to bring keys, `demand` for which fetch proves what.
-//! Not here: what a token gets (`issuer`, `verify`).
-//!
-//! Nothing that a token says changes the keys. An invented `kid` costs one place in a bounded, expiring memory of absent names, and at most its
-//! share of one fetch per cool-down.
+//! Nothing in a token changes the keys. An invented `kid` costs one entry in a bounded, expiring
+//! cache of absent key ids, and at most its share of one fetch per cool-down.
 
 #![allow(
     clippy::disallowed_types,
@@ -23,77 +20,78 @@ use quick_cache::sync::Cache;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
-use super::Origin;
 use super::key::Key;
 use super::keys::KeySet;
 use super::metrics::{KeyMetrics, Lookup, SourceMetrics};
-use super::refetch::{Demand, Progress};
+use super::refetch::{Progress, Refetch};
+use super::verified::Origin;
 use crate::denial::Denial;
 use crate::policy::tokens::Publication;
 use crate::secrets::digest::{self, Digest};
 
-/// How old keys may get, in seconds, while their server does not answer. A day is time enough to notice, and bounds how long a key works that its
-/// issuer withdrew.
+/// The maximum age of keys in seconds while their server does not answer. A day is time enough to
+/// notice, and bounds how long a withdrawn key works.
 const LONGEST_AGE: i64 = 24 * 60 * 60;
 
-/// How long a `kid` that a fetch did not find is refused without another fetch. A choice: an issuer that signs before it publishes is believed
-/// again after it, and an invented `kid` costs a fetch only so often.
+/// How long a `kid` that a fetch did not find is refused without another fetch. A choice: it delays
+/// an issuer that signs before it publishes, and limits the fetches that invented ids cause.
 const ABSENT_FOR: Duration = Duration::from_secs(10);
 
-/// How many absent names are remembered. What is pushed out costs waiting again, and nothing else.
-const ABSENT_NAMES: usize = 4096;
+/// The capacity of the cache of absent key ids. An evicted one costs another wait, and nothing
+/// else.
+const ABSENT_KIDS: usize = 4096;
 
-/// How many requests may wait for keys of one source. The next one is told to come again in a second.
-const PLACES: usize = 1024;
+/// How many requests may wait for keys of one source. Further ones are asked to retry in a second.
+const SLOTS: usize = 1024;
 
-/// How long a request may wait for keys. The cool-down, so that the next fetch lies within.
-pub(super) const HOLD: Duration = Duration::from_secs(1);
+/// How long a request may wait for keys: the cool-down, so that the next fetch falls within it.
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// One place where an issuer publishes keys, and those that were last found there.
+/// One URL where an issuer publishes keys, and the keys that were last found there.
 pub struct Source {
     issuer: String,
     publication: Publication,
     kept: ArcSwapOption<Kept>,
     absent: Cache<Digest, Instant>,
-    demand: Arc<Demand>,
-    places: Semaphore,
+    refetch: Arc<Refetch>,
+    slots: Semaphore,
     status: Mutex<SourceStatus>,
     metrics: SourceMetrics,
 }
 
-/// Keys, and when they were fetched, in Unix seconds.
+/// A key set, and when it was fetched, in Unix seconds.
 struct Kept {
     keys: KeySet,
     fetched: i64,
 }
 
-/// How fetching goes.
+/// The state of fetching.
 #[derive(Clone, Debug, Default)]
 pub struct SourceStatus {
-    /// Why the last attempt failed; `None` after a good one.
+    /// Why the last attempt failed; `None` after a success.
     pub error: Option<String>,
-    /// Failures since the last good attempt.
+    /// Failures since the last success.
     pub failures: u32,
 }
 
-/// A key that could not be looked for yet.
+/// A key that is not available yet.
 pub(super) struct Missing {
     pub(super) source: Arc<Source>,
     pub(super) kid: Option<String>,
 }
 
-/// What is known about a key after waiting for it.
+/// The result of waiting for a key.
 pub(super) enum Settled {
-    /// It is there.
+    /// The key is available.
     Appeared,
     /// It is not published.
     Absent,
-    /// Nothing, for this reason.
+    /// Not known, for this reason.
     Unknown(&'static str),
 }
 
-/// A place among the requests that wait.
-struct Place<'a> {
+/// A slot among the waiting requests.
+struct Slot<'a> {
     _permit: SemaphorePermit<'a>,
     waiting: &'a IntGauge,
 }
@@ -104,31 +102,31 @@ impl Source {
             issuer: issuer.to_owned(),
             publication: publication.clone(),
             kept: ArcSwapOption::empty(),
-            absent: Cache::new(ABSENT_NAMES),
-            demand: Arc::default(),
-            places: Semaphore::new(PLACES),
+            absent: Cache::new(ABSENT_KIDS),
+            refetch: Arc::default(),
+            slots: Semaphore::new(SLOTS),
             status: Mutex::default(),
             metrics: metrics.source(issuer),
         }
     }
 
-    /// Whose keys they are.
+    /// The `iss` whose keys these are.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// Where they come from.
+    /// The URL of the keys or of the discovery document.
     pub fn publication(&self) -> &Publication {
         &self.publication
     }
 
-    /// How fetching goes.
+    /// The state of fetching.
     pub fn status(&self) -> SourceStatus {
         let status = self.status.lock();
         status.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether there are keys, of whatever age.
+    /// Whether there are keys, of any age.
     pub fn has_keys(&self) -> bool {
         self.kept.load().is_some()
     }
@@ -139,17 +137,18 @@ impl Source {
         kept.as_ref().map(|kept| kept.age(now))
     }
 
-    pub(super) fn demand(&self) -> &Arc<Demand> {
-        &self.demand
+    pub(super) fn refetch(&self) -> &Arc<Refetch> {
+        &self.refetch
     }
 
     pub(super) fn metrics(&self) -> &SourceMetrics {
         &self.metrics
     }
 
-    // What requests ask.
+    // For requests.
 
-    /// The key for a token, with the version of its set, or why none can be meant. `None` if that cannot be known yet.
+    /// The key for a token, with the version of its set, or why no key matches. `None` if that
+    /// cannot be known yet.
     pub(super) fn select(
         &self,
         kid: Option<&str>,
@@ -168,8 +167,8 @@ impl Source {
         Some(selected.map(|key| (Arc::clone(key), *kept.keys.version())))
     }
 
-    /// Whether a token that was verified before would be checked with the same key again. The same version answers at once; after a rotation
-    /// the choice is made anew.
+    /// Whether the same key would be chosen for a verified token again. An equal version decides at
+    /// once; after a rotation the choice is repeated.
     pub(super) fn still_selects(&self, origin: &Origin, now: i64) -> bool {
         let kept = self.kept.load();
         kept.as_ref()
@@ -181,15 +180,16 @@ impl Source {
         until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// How many absent names are remembered.
+    /// The number of absent key ids.
     #[cfg(test)]
-    pub(super) fn absent_names(&self) -> usize {
+    pub(super) fn absent_kids(&self) -> usize {
         self.absent.len()
     }
 
-    // What fetches bring.
+    // For fetches.
 
-    /// Takes keys over that were fetched at this time. Whether they are others than before.
+    /// Takes over keys that were fetched at this time. Returns whether they differ from the
+    /// previous ones.
     pub(super) fn receive(&self, keys: KeySet, fetched: i64) -> bool {
         self.set_status(SourceStatus::default());
         let is_new = self
@@ -201,18 +201,19 @@ impl Source {
         is_new
     }
 
-    /// Takes keys over that were fetched at this time by another process, unless there are some. Whether it did.
+    /// Takes over keys that another process fetched at this time, unless there are some. Returns
+    /// whether it did.
     pub(super) fn restore(&self, keys: KeySet, fetched: i64) -> bool {
         let restored = Arc::new(Kept { keys, fetched });
-        // A fetch may end right now; what it brings stays.
+        // A fetch may end right now; its keys have priority.
         let before = self
             .kept
             .rcu(|kept| Some(kept.clone().unwrap_or_else(|| Arc::clone(&restored))));
-        self.demand.nudge();
+        self.refetch.nudge();
         before.is_none()
     }
 
-    /// Takes over that an attempt failed. Keys that are there stay. Gives how many failed before it.
+    /// Notes a failed attempt. Existing keys stay. Returns the number of failures before it.
     pub(super) fn fail(&self, error: String) -> u32 {
         let before = self.status().failures;
         self.set_status(SourceStatus {
@@ -228,7 +229,8 @@ impl Source {
 }
 
 impl Kept {
-    /// In seconds. A clock that was set back makes keys new, and the background task fetches them all the same.
+    /// In seconds. A clock that was set back makes keys look new, but the background task fetches
+    /// them all the same.
     fn age(&self, now: i64) -> i64 {
         now.saturating_sub(self.fetched).max(0)
     }
@@ -249,17 +251,17 @@ pub(super) fn usable_until(fetched: i64) -> i64 {
 }
 
 impl Missing {
-    /// Waits until the key is there or is known not to be, at most until `deadline`.
+    /// Waits until the key is available or known to be absent, at most until `deadline`.
     pub(super) async fn settle(&self, clock: fn() -> i64, deadline: Instant) -> Settled {
         let source = &*self.source;
-        // Even who finds no place asks for a fetch: it is one for all.
-        let mut wish = source.demand.wish();
-        let Some(_place) = Place::take(source) else {
+        // A request without a slot also requests the fetch: there is one for all.
+        let mut ticket = source.refetch.request();
+        let Some(_slot) = Slot::take(source) else {
             source.metrics.looked_up(Lookup::Full);
             return Settled::Unknown("too many requests wait for keys");
         };
         loop {
-            let progress = wish.progress();
+            let progress = ticket.progress();
             if !self.is_open(clock()) {
                 source.metrics.looked_up(Lookup::Appeared);
                 return Settled::Appeared;
@@ -276,14 +278,14 @@ impl Missing {
                     return Settled::Unknown("the keys could not be fetched");
                 }
             }
-            if timeout_at(deadline, wish.changed()).await.is_err() {
+            if timeout_at(deadline, ticket.changed()).await.is_err() {
                 source.metrics.looked_up(Lookup::TimedOut);
                 return Settled::Unknown("the keys were not fetched in time");
             }
         }
     }
 
-    /// Whether it still cannot be known.
+    /// Whether it is still unknown.
     fn is_open(&self, now: i64) -> bool {
         let kept = self.source.kept.load();
         let Some(kept) = kept.as_ref().filter(|kept| kept.is_usable(now)) else {
@@ -301,9 +303,9 @@ impl Missing {
     }
 }
 
-impl<'a> Place<'a> {
+impl<'a> Slot<'a> {
     fn take(source: &'a Source) -> Option<Self> {
-        let permit = source.places.try_acquire().ok()?;
+        let permit = source.slots.try_acquire().ok()?;
         let waiting = source.metrics.waiting();
         waiting.inc();
         Some(Self {
@@ -313,7 +315,7 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
         self.waiting.dec();
     }
@@ -321,7 +323,7 @@ impl Drop for Place<'_> {
 
 impl Drop for Source {
     fn drop(&mut self) {
-        self.demand.ring();
+        self.refetch.wake();
     }
 }
 

@@ -1,10 +1,8 @@
-//! All places where issuers publish keys, process-wide, each with a task that keeps it fresh.
+//! All sources of published keys, process-wide, each with a task that keeps it fresh.
 //!
-//! Decides: nothing but which source serves which entry. Trusts: the configuration for where keys are published. Not here: fetching (`fetch`), what
-//! requests see (`source`).
-//!
-//! Snapshots of the configuration hold a [`Source`] per place; [`KeySources`] only knows them weakly, so a source ends with the last snapshot that
-//! names it, and a reload that keeps the place keeps the keys.
+//! Snapshots of the configuration hold a [`Source`] per URL; [`KeySources`] references them weakly.
+//! So a source ends with the last snapshot that names it, and a reload that keeps the URL keeps the
+//! keys.
 
 #![allow(
     clippy::disallowed_types,
@@ -31,33 +29,33 @@ use crate::tokens::fetch_context::Surroundings;
 #[derive(Debug)]
 pub struct KeySources {
     known: Mutex<Known>,
-    /// Rung when a source appears.
+    /// Notified when a source is added.
     appeared: Notify,
     metrics: KeyMetrics,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    /// By issuer and place: two issuers may publish in one place, and are counted apart.
+    /// By issuer and URL: two issuers may publish at one URL, and are counted apart.
     sources: HashMap<(String, Publication), Weak<Source>>,
-    /// Those that nobody fetches yet.
+    /// Sources without a task yet.
     waiting: Vec<Weak<Source>>,
 }
 
-/// Begins again after a panic, which is a defect, but must not let the keys of an issuer grow old.
-async fn keep_fresh_whatever_happens(source: Weak<Source>, surroundings: Surroundings) {
+/// Restarts after a panic, which is a defect, but must not let the keys of an issuer expire.
+async fn keep_fresh_forever(source: Weak<Source>, surroundings: Surroundings) {
     loop {
         let keeping = pin!(keep_fresh(source.clone(), surroundings.clone()));
         match caught(keeping).await {
             Ok(()) => return,
-            Err(error) => tracing::error!(error, "a task that fetches keys begins again"),
+            Err(error) => tracing::error!(error, "key fetch task panicked; restarting"),
         }
         sleep(COOL_DOWN).await;
     }
 }
 
 impl KeySources {
-    /// No sources yet; what happens to them is counted in `metrics`.
+    /// No sources yet; `metrics` counts their fetches.
     pub fn new(metrics: KeyMetrics) -> Self {
         Self {
             known: Mutex::default(),
@@ -66,7 +64,8 @@ impl KeySources {
         }
     }
 
-    /// The source of an issuer's keys. A new one is fetched as soon as [`refresh_forever`](Self::refresh_forever) runs.
+    /// The source of an issuer's keys. A new one is fetched as soon as
+    /// [`refresh_forever`](Self::refresh_forever) runs.
     pub fn get_or_insert(&self, issuer: &str, publication: &Publication) -> Arc<Source> {
         let mut known = self.known();
         known.sources.retain(|_, source| source.strong_count() > 0);
@@ -82,13 +81,14 @@ impl KeySources {
         source
     }
 
-    /// Keeps every source fresh until dropped: one task each, so that a slow server delays no other.
+    /// Keeps every source fresh until dropped: one task each, so that a slow server delays no
+    /// other.
     pub async fn refresh_forever(self: Arc<Self>, surroundings: Surroundings) {
         let mut tasks = JoinSet::new();
         loop {
             let waiting = std::mem::take(&mut self.known().waiting);
             for source in waiting {
-                tasks.spawn(keep_fresh_whatever_happens(source, surroundings.clone()));
+                tasks.spawn(keep_fresh_forever(source, surroundings.clone()));
             }
             tokio::select! {
                 () = self.appeared.notified() => {}
@@ -97,7 +97,7 @@ impl KeySources {
         }
     }
 
-    /// No code panics while it holds the lock, so a poisoned one is as good as new.
+    /// No code panics under the lock, so a poisoned one is consistent.
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,8 +1,6 @@
-//! Keys in the store, so that a process that starts while a key server is away has what another one fetched.
-//!
-//! Decides:  under which name and in which form keys are stored, when they are written, and whether a record may be used.
-//! Trusts:   the store's seal; a record is read like a document from the network all the same.
-//! Not here: how old keys may get (`source`).
+//! Key sets in the store, so that a process that starts during an outage of a key server has the
+//! keys that another process fetched. The store seals the record; it is parsed like a document from
+//! the network all the same.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -17,13 +15,13 @@ use super::source::{Source, is_usable, usable_until};
 use crate::policy::tokens::Publication;
 use crate::store::{Kind, Store};
 
-/// How soon a store that did not answer is asked again.
-const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// Interval of reads while the store does not answer.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
-/// How soon keys are written again, at most. Fetches may come every second while somebody invents names of keys.
-const WRITE_AGAIN: Duration = Duration::from_secs(10);
+/// Least time between two writes. Fetches may come every second while somebody invents key ids.
+const WRITE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A JWK set as it came, and when that was, in Unix seconds.
+/// A JWK set as it was received, and when, in Unix seconds.
 #[derive(Clone, Debug)]
 pub(super) struct Document {
     pub(super) fetched: i64,
@@ -48,13 +46,14 @@ impl Stored {
         }
     }
 
-    /// Takes keys that this or another process fetched before, with their age, unless a fetch was faster. Asks until the store answers.
+    /// Restores keys that this or another process fetched earlier, with their age, unless a fetch
+    /// was faster. Reads until the store answers.
     pub(super) async fn restore(&self, held: &Weak<Source>) {
         while let Some(source) = held.upgrade().filter(|source| !source.has_keys()) {
             let Ok(answer) = self.store.get(Kind::KeySet, &self.name).await else {
-                // The store itself tells that it is away.
+                // The store logs its own outage.
                 drop(source);
-                sleep(ASK_AGAIN).await;
+                sleep(RETRY_PAUSE).await;
                 continue;
             };
             if let Some(record) = answer {
@@ -67,7 +66,7 @@ impl Stored {
     fn take(&self, record: &[u8], source: &Source) {
         let now = (self.clock)();
         let Some((fetched, keys)) = open_record(record, now) else {
-            return tracing::warn!(issuer = self.issuer, "the store has no usable keys");
+            return tracing::warn!(issuer = self.issuer, "the stored keys are unusable");
         };
         let (age, shown) = (now.saturating_sub(fetched), format!("{keys:?}"));
         if source.restore(keys, fetched) {
@@ -75,12 +74,12 @@ impl Stored {
                 issuer = self.issuer,
                 keys = shown,
                 age,
-                "took keys from the store"
+                "restored keys from the store"
             );
         }
     }
 
-    /// Writes what is fetched, the latest only, until nobody fetches any more.
+    /// Writes the latest fetched keys until fetching ends.
     pub(super) async fn follow(&self, mut latest: watch::Receiver<Option<Document>>) {
         while latest.changed().await.is_ok() {
             let Some(document) = latest.borrow_and_update().clone() else {
@@ -93,25 +92,26 @@ impl Stored {
                 .put(Kind::KeySet, &self.name, &record, expires)
                 .await
             {
-                tracing::debug!(issuer = self.issuer, %error, "keys were not put into the store");
-                sleep(ASK_AGAIN).await;
-                // A newer document is as good, and without a fetcher there is nobody to write for.
+                tracing::debug!(issuer = self.issuer, %error, "keys not stored");
+                sleep(RETRY_PAUSE).await;
+                // A newer document will do, and after the end of fetching there is nothing to write
+                // for.
                 if latest.has_changed().unwrap_or(true) {
                     break;
                 }
             }
-            // Ends early when the fetcher does.
-            let _ = tokio::time::timeout(WRITE_AGAIN, closed(latest.clone())).await;
+            // Ends early when fetching ends.
+            let _ = tokio::time::timeout(WRITE_INTERVAL, closed(latest.clone())).await;
         }
     }
 }
 
-/// Ends when the fetcher does.
+/// Ends when fetching ends.
 async fn closed(mut latest: watch::Receiver<Option<Document>>) {
     while latest.changed().await.is_ok() {}
 }
 
-/// For whom, how and where keys were found: an issuer is not believed by another's keys.
+/// The issuer, the kind and the URL: one issuer's keys never apply to another.
 fn name_of(issuer: &str, publication: &Publication) -> Vec<u8> {
     let kind = match publication {
         Publication::Jwks(_) => "jwks",
@@ -120,10 +120,11 @@ fn name_of(issuer: &str, publication: &Publication) -> Vec<u8> {
     format!("{kind} {} {issuer}", publication.url()).into_bytes()
 }
 
-/// A record is the time of fetching (eight bytes, big-endian Unix seconds) and the document as it came.
+/// A record is the time of fetching (eight bytes, big-endian Unix seconds) and the document as it
+/// was received.
 fn open_record(record: &[u8], now: i64) -> Option<(i64, KeySet)> {
     let (fetched, document) = record.split_first_chunk()?;
-    // Another replica's clock may be ahead; that makes no keys younger than new.
+    // Another replica's clock may be ahead; that must not make keys younger than new.
     let fetched = i64::from_be_bytes(*fetched).min(now);
     is_usable(fetched, now).then_some(())?;
     Some((fetched, KeySet::parse(document).ok()?))
@@ -134,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_opened_with_its_age_and_never_a_broken_or_old_one() {
+    fn a_record_opens_with_its_age_unless_it_is_broken_or_too_old() {
         let set = br#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
         let now = 1_800_000_000;
         let record = |fetched: i64| [&fetched.to_be_bytes(), &set[..]].concat();

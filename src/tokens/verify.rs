@@ -1,11 +1,10 @@
-//! The way of one token, from text to user.
+//! The verification of one token, from text to user: the order of refusals, and which entry of
+//! `tokens` is used. It refuses with `service_key_refused` and `token_issuer`; of a token it trusts
+//! only the claims, and those only after the signature was checked.
 //!
-//! Decides:  the order of refusal, `service_key_refused`, `token_issuer`, and which entry of `tokens` is asked.
-//! Trusts:   nothing of the token but, once its signature is right, its claims.
-//! Not here: the steps themselves (`jws`, `issuer`, `keys`, `claims`), remembering (`cache`).
-//!
-//! The order is structure, `crit`, Supabase's keys, issuer, algorithm, key, signature, time, audience, other claims. Before the
-//! signature, the token's content may do two things only: be refused, and say which entry to ask.
+//! The order is structure, `crit`, Supabase's keys, issuer, algorithm, key, signature, time,
+//! audience, other claims. Before the signature is checked, the token's content may do two things
+//! only: lead to a refusal, and choose the entry.
 
 use std::sync::Arc;
 
@@ -17,8 +16,8 @@ use super::jws::{self, Jws, Named};
 use super::source::Missing;
 use crate::denial::{Denial, Reason};
 
-/// What can be told from the first letters: Supabase's opaque keys (`sb_publishable_…`, `sb_secret_…`). `None` means that it
-/// looks like a token.
+/// Recognizes Supabase's opaque keys by their prefix (`sb_publishable_…`, `sb_secret_…`). `None`
+/// for anything else.
 pub(super) fn opaque_key(text: &str) -> Option<Result<(), Denial>> {
     let kind = text.strip_prefix("sb_")?;
     Some(if text.len() > jws::MAX_LENGTH {
@@ -32,7 +31,8 @@ pub(super) fn opaque_key(text: &str) -> Option<Result<(), Denial>> {
     })
 }
 
-/// Whether a text is one of Supabase's keys that open everything. Whether it is genuine does not matter: it must not come from outside.
+/// Whether a text is one of Supabase's keys that bypass all rules. Whether it is genuine does not
+/// matter: it must not come from outside.
 pub fn is_service_key(text: &str) -> bool {
     match opaque_key(text) {
         Some(_) => text.starts_with("sb_secret_"),
@@ -42,12 +42,12 @@ pub fn is_service_key(text: &str) -> bool {
     }
 }
 
-/// What a token says, whether it is good or not. Only for one that was found good before.
+/// The claims of a token, whether it is valid or not. Only for a token that was verified before.
 pub(crate) fn claims_of(text: &str) -> Option<Map<String, Value>> {
     Jws::parse(text).ok()?.claims().ok()
 }
 
-/// Whether a text has the form of a token. One that has not is refused whatever it says.
+/// Whether a text has the form of a token. Any other text is refused.
 pub fn is_jws(text: &str) -> bool {
     Jws::parse(text).is_ok()
 }
@@ -55,7 +55,7 @@ pub fn is_jws(text: &str) -> bool {
 /// Why a token is refused now, and what could change that.
 pub(super) struct Refused {
     pub(super) denial: Denial,
-    /// Keys that may yet come. Empty if the refusal is final.
+    /// Keys that may yet arrive. Empty if the refusal is final.
     pub(super) missing: Vec<Missing>,
 }
 
@@ -74,7 +74,7 @@ impl From<Reason> for Refused {
     }
 }
 
-/// Judges a token at `now` by `issuers` and the keys at hand.
+/// Verifies a token at `now` with `issuers` and the cached keys.
 pub(super) fn verify(issuers: &[Issuer], token: &str, now: i64) -> Result<Presented, Refused> {
     let jws = Jws::parse(token)?;
     let claims = jws.claims()?;
@@ -110,8 +110,9 @@ pub(super) fn verify(issuers: &[Issuer], token: &str, now: i64) -> Result<Presen
     })
 }
 
-/// Supabase's legacy API keys are tokens without a user. Whether they are genuine does not matter: a `service_role` key from
-/// outside is refused either way, and who sends an `anon` key is nobody, which is what anyone can be.
+/// Supabase's legacy API keys are tokens without a user. Whether they are genuine does not matter:
+/// a `service_role` key from outside is refused either way, and the sender of an `anon` key is
+/// anonymous, which anyone can be.
 fn is_public_key(claims: &Map<String, Value>) -> Result<bool, Denial> {
     match claims.get("role").and_then(Value::as_str) {
         Some("service_role") => {
@@ -122,7 +123,7 @@ fn is_public_key(claims: &Map<String, Value>) -> Result<bool, Denial> {
     }
 }
 
-/// The entries in force that speak for the token's `iss`; at least one.
+/// The entries in force for the token's `iss`; at least one.
 fn named_by<'i, 'c>(
     issuers: &'i [Issuer],
     claims: &'c Map<String, Value>,
@@ -142,7 +143,7 @@ fn named_by<'i, 'c>(
     Ok((iss, named))
 }
 
-/// `iss` is a configured name by now, so it may be told.
+/// `iss` is a configured name here, so it may be reported.
 fn algorithm_refused(iss: &str, named: &Named) -> Denial {
     let name = match named {
         Named::Known(algorithm) => format!("{algorithm:?}"),

@@ -459,7 +459,7 @@ async fn a_discovery_document_leads_to_the_keys_of_its_issuer_and_nowhere_else()
     elsewhere.saw_nothing();
     let told = gateway
         .log()
-        .all(|line| line["message"] == "keys were not received");
+        .all(|line| line["message"] == "key fetch failed");
     let told_about = |issuer: &str, word: &str| {
         let about = |line: &&Value| line["issuer"] == issuer;
         let line = told.iter().find(about).unwrap();

@@ -1,4 +1,4 @@
-//! Remembered tokens: quick, and never more than verifying again would say.
+//! Cached tokens: fast, and never accepted where verifying again would refuse.
 
 use proptest::prelude::*;
 
@@ -10,11 +10,11 @@ fn with_cache(entries: &[TokenIssuer], cache: &Arc<VerifiedCache>) -> Tokens {
 }
 
 #[test]
-fn a_second_look_is_a_hit_and_the_same_user() {
+fn a_token_seen_again_is_a_hit_and_the_same_user() {
     let cache = new_cache();
     let token = hs256().sign(&claims()).unwrap();
     let first = expect_user(with_cache(&[hs_entry()], &cache).verify(&token, NOW));
-    // A reload that changes nothing forgets nothing.
+    // A reload without changes keeps the cache.
     let second = expect_user(with_cache(&[hs_entry()], &cache).verify(&token, NOW + 1));
     assert!(Arc::ptr_eq(&first, &second));
     assert_eq!((cache.hits(), cache.misses(), cache.len()), (1, 1, 1));
@@ -35,7 +35,7 @@ fn refusals_and_public_keys_are_not_remembered() {
 }
 
 #[test]
-fn a_remembered_token_dies_with_its_entry() {
+fn a_cached_token_ends_with_its_entry() {
     let token = hs256().sign(&claims().roles(["staff"])).unwrap();
     let changes: [fn(&mut TokenIssuer); 6] = [
         |entry| entry.issuer.push('x'),
@@ -56,7 +56,7 @@ fn a_remembered_token_dies_with_its_entry() {
 }
 
 #[test]
-fn a_remembered_token_dies_at_its_end_and_at_a_shorter_leeway() {
+fn a_cached_token_expires_and_earlier_with_a_shorter_leeway() {
     let cache = new_cache();
     let tokens = with_cache(&[hs_entry()], &cache);
     let token = hs256()
@@ -67,29 +67,32 @@ fn a_remembered_token_dies_at_its_end_and_at_a_shorter_leeway() {
     assert_eq!(cache.hits(), 1);
     let mut strict = hs_entry();
     strict.leeway = Duration::ZERO;
-    let judge = |tokens: &Tokens, now| tokens.verify(&token, now).unwrap_err().reason;
+    let verify = |tokens: &Tokens, now| tokens.verify(&token, now).unwrap_err().reason;
     assert_eq!(
-        judge(&with_cache(&[strict], &cache), NOW + 64),
+        verify(&with_cache(&[strict], &cache), NOW + 64),
         Reason::TokenExpired
     );
-    assert_eq!(judge(&tokens, NOW + 65), Reason::TokenExpired);
+    assert_eq!(verify(&tokens, NOW + 65), Reason::TokenExpired);
     // A clock that was set back.
     expect_user(tokens.verify(&token, NOW));
-    assert_eq!(judge(&tokens, NOW - 6), Reason::TokenNotYetValid);
+    assert_eq!(verify(&tokens, NOW - 6), Reason::TokenNotYetValid);
 }
 
 #[test]
-fn a_remembered_token_dies_with_its_key_and_survives_a_rotation_that_keeps_it() {
+fn a_cached_token_ends_with_its_key_and_survives_a_rotation_that_keeps_the_key() {
     let (old, new) = (
         signer(Algorithm::ES256),
         Signer::generate(Algorithm::ES256).unwrap(),
     );
     let new = new.with_kid("new");
     let sources = key_sources();
-    let place = published_at("https://k.test/");
-    let source = sources.get_or_insert(ISSUER, &place);
+    let publication = published_at("https://k.test/");
+    let source = sources.get_or_insert(ISSUER, &publication);
     let cache = new_cache();
-    let entries = [entry(&[Algorithm::ES256], KeySource::Published(place))];
+    let entries = [entry(
+        &[Algorithm::ES256],
+        KeySource::Published(publication),
+    )];
     let tokens = Tokens::new(&entries, Arc::clone(&cache), &sources).unwrap();
     let publish = |keys: &[&Signer]| {
         let jwks: Vec<_> = keys.iter().map(|key| key.public_jwk().unwrap()).collect();
@@ -112,7 +115,7 @@ fn a_remembered_token_dies_with_its_key_and_survives_a_rotation_that_keeps_it() 
     expect_user(tokens.verify(&token, NOW));
     assert_eq!(cache.hits(), 2);
     publish(&[&new]);
-    // It is not among the keys at hand. Only a later fetch can say that it is not published.
+    // It is not among the cached keys. Only a later fetch can prove that it is not published.
     assert_eq!(
         tokens.verify(&token, NOW).unwrap_err().reason,
         Reason::KeysUnavailable
@@ -183,7 +186,7 @@ impl Variant {
     }
 }
 
-/// Key sets through which rotation goes, and the tokens that meet them.
+/// Key sets of a rotation, and the tokens that meet them.
 fn sets_and_tokens() -> &'static (Vec<String>, Vec<String>) {
     static MADE: OnceLock<(Vec<String>, Vec<String>)> = OnceLock::new();
     MADE.get_or_init(|| {
@@ -204,7 +207,7 @@ fn sets_and_tokens() -> &'static (Vec<String>, Vec<String>) {
         for claims in [short, late] {
             tokens.push(hs256().sign(&claims).unwrap());
             tokens.push(one.sign(&claims).unwrap());
-            // Without `kid`: good with one key in the set, ambiguous with two.
+            // Without `kid`: valid with one key in the set, ambiguous with two.
             let header = r#"{"alg":"ES256"}"#;
             let payload = Value::Object(claims.as_object().clone()).to_string();
             tokens.push(one.sign_raw(header, &payload).unwrap());
@@ -213,8 +216,8 @@ fn sets_and_tokens() -> &'static (Vec<String>, Vec<String>) {
     })
 }
 
-fn told(judgement: Result<Presented, Denial>) -> Result<String, Reason> {
-    match judgement {
+fn subject(outcome: Result<Presented, Denial>) -> Result<String, Reason> {
+    match outcome {
         Ok(Presented::User(user)) => Ok(format!("{user:?} {:?} {}", user.claims(), user.subject())),
         Ok(Presented::Nobody) => Ok(String::new()),
         Err(denial) => Err(denial.reason),
@@ -232,12 +235,12 @@ proptest! {
         let cache = new_cache();
         for (variant, text, shift) in steps {
             let entries = variant.entries(sets);
-            let remembered = with_cache(&entries, &cache);
+            let cached = with_cache(&entries, &cache);
             // Twice, so that a hit right after the insertion is compared too.
             for now in [NOW + shift, NOW + shift, NOW + shift / 2] {
                 prop_assert_eq!(
-                    told(remembered.verify(&texts[text], now)),
-                    told(tokens(&entries).verify(&texts[text], now))
+                    subject(cached.verify(&texts[text], now)),
+                    subject(tokens(&entries).verify(&texts[text], now))
                 );
             }
         }

@@ -1,4 +1,4 @@
-//! What a rightly signed token must say.
+//! Claims of a token with a valid signature.
 
 use serde_json::json;
 
@@ -31,7 +31,7 @@ fn a_token_ends_at_exp_plus_leeway() {
         Reason::TokenExpired
     );
     assert_eq!(refused_claims(&claims().expiring(-1)), Reason::TokenExpired);
-    // A fraction is cut off, so it never prolongs.
+    // A fraction is rounded down, so it never prolongs.
     assert_eq!(
         accepted(&claims().with("exp", NOW as f64 + 10.9)).expires(),
         NOW + 10
@@ -52,7 +52,7 @@ fn a_token_begins_at_nbf_minus_leeway() {
 }
 
 #[test]
-fn instants_are_numbers_of_a_size_that_clocks_have() {
+fn times_are_numbers_in_the_range_of_clocks() {
     assert_eq!(
         refused_claims(&claims().without("exp")),
         Reason::TokenClaims
@@ -79,7 +79,7 @@ fn instants_are_numbers_of_a_size_that_clocks_have() {
 }
 
 #[test]
-fn an_audience_is_ours_alone_or_in_a_list() {
+fn the_audience_is_ours_alone_or_in_a_list() {
     accepted(&claims().with("aud", json!(["other", "authenticated"])));
     for value in [
         json!("other"),
@@ -112,7 +112,7 @@ fn a_user_has_a_subject() {
 }
 
 #[test]
-fn the_claims_the_gateway_reads_have_their_type() {
+fn claims_of_the_wrong_type_are_refused() {
     for (name, value) in [
         ("session_id", json!(5)),
         ("session_id", json!(null)),
@@ -148,7 +148,7 @@ fn the_claims_the_gateway_reads_have_their_type() {
 }
 
 #[test]
-fn required_claims_are_paths_to_one_listed_value() {
+fn a_required_claim_is_a_path_to_one_of_the_listed_values() {
     let mut entry = hs_entry();
     entry.require = vec![
         (
@@ -183,8 +183,9 @@ fn required_claims_are_paths_to_one_listed_value() {
 }
 
 #[test]
-fn refusals_come_in_their_order() {
-    // Everything is wrong with this token; each step repairs what was told, and the next is told.
+fn claims_are_checked_in_order() {
+    // Everything is wrong with this token; each step repairs what was reported, and the next
+    // problem is reported.
     let mut claims = claims()
         .with("iss", "https://other.test")
         .expiring(NOW - 100)
@@ -192,19 +193,19 @@ fn refusals_come_in_their_order() {
         .audience("other")
         .without("sub");
     let wrong = Signer::secret(&[7; 64], Algorithm::HS512).unwrap();
-    let judge =
+    let verify =
         |signer: &Signer, claims: &Claims| refused(&[hs_entry()], &signer.sign(claims).unwrap());
-    assert_eq!(judge(&wrong, &claims), Reason::TokenIssuer);
+    assert_eq!(verify(&wrong, &claims), Reason::TokenIssuer);
     claims = claims.with("iss", ISSUER);
-    assert_eq!(judge(&wrong, &claims), Reason::TokenAlgorithm);
+    assert_eq!(verify(&wrong, &claims), Reason::TokenAlgorithm);
     let wrong = Signer::secret(&[7; 64], Algorithm::HS256).unwrap();
-    assert_eq!(judge(&wrong, &claims), Reason::TokenSignature);
-    assert_eq!(judge(&hs256(), &claims), Reason::TokenExpired);
+    assert_eq!(verify(&wrong, &claims), Reason::TokenSignature);
+    assert_eq!(verify(&hs256(), &claims), Reason::TokenExpired);
     claims = claims.expiring(NOW + 1000);
-    assert_eq!(judge(&hs256(), &claims), Reason::TokenNotYetValid);
+    assert_eq!(verify(&hs256(), &claims), Reason::TokenNotYetValid);
     claims = claims.without("nbf");
-    assert_eq!(judge(&hs256(), &claims), Reason::TokenAudience);
+    assert_eq!(verify(&hs256(), &claims), Reason::TokenAudience);
     claims = claims.audience("authenticated");
-    assert_eq!(judge(&hs256(), &claims), Reason::TokenClaims);
+    assert_eq!(verify(&hs256(), &claims), Reason::TokenClaims);
     accepted(&claims.with("sub", "somebody"));
 }

@@ -11,12 +11,12 @@ use crate::store::{Kind, Memory, Store};
 use crate::tokens::Surroundings;
 use crate::tokens::keys::MAX_DOCUMENT;
 
-/// A server on a free port that gives these answers in turn, the last one for ever.
+/// A server on a free port that gives these answers in turn, and repeats the last one.
 async fn server(answers: Vec<String>) -> (Publication, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&asked);
+    let served = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&served);
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
@@ -32,8 +32,8 @@ async fn server(answers: Vec<String>) -> (Publication, Arc<AtomicUsize>) {
             });
         }
     });
-    let place = published_at(&format!("http://127.0.0.1:{port}/keys?x=1"));
-    (place, asked)
+    let publication = published_at(&format!("http://127.0.0.1:{port}/keys?x=1"));
+    (publication, served)
 }
 
 fn answer(status: &str, body: &str) -> String {
@@ -52,13 +52,15 @@ const LIMITS: Limits = Limits {
     body: MAX_DOCUMENT,
 };
 
-fn client(calls: &SideCalls, place: &Publication) -> SideClient {
-    calls.client(&place.url().site, LIMITS)
+fn client(calls: &SideCalls, publication: &Publication) -> SideClient {
+    calls.client(&publication.url().site, LIMITS)
 }
 
-/// Gets what is at the place, or why there is nothing.
-async fn get(client: &SideClient, place: &Publication) -> Result<Vec<u8>, SideCallError> {
-    let reply = client.get(&place.url().path, "application/json").await?;
+/// Fetches the document at the URL, or the reason why not.
+async fn get(client: &SideClient, publication: &Publication) -> Result<Vec<u8>, SideCallError> {
+    let reply = client
+        .get(&publication.url().path, "application/json")
+        .await?;
     Ok(reply.body.to_vec())
 }
 
@@ -83,7 +85,7 @@ async fn only_a_200_of_bounded_size_counts() {
     );
     let redirect =
         "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
-    let (place, asked) = server(vec![
+    let (publication, served) = server(vec![
         answer("200 OK", "{}"),
         answer("200 OK", &long),
         chunked,
@@ -93,57 +95,57 @@ async fn only_a_200_of_bounded_size_counts() {
         "SSH-2.0-server\r\n".to_owned(),
     ])
     .await;
-    let client = client(&calls(), &place);
-    assert_eq!(get(&client, &place).await.unwrap(), b"{}");
+    let client = client(&calls(), &publication);
+    assert_eq!(get(&client, &publication).await.unwrap(), b"{}");
     assert!(matches!(
-        get(&client, &place).await,
+        get(&client, &publication).await,
         Err(SideCallError::Exchange(_))
     ));
     assert!(matches!(
-        get(&client, &place).await,
+        get(&client, &publication).await,
         Err(SideCallError::Exchange(_))
     ));
     let found = hyper::StatusCode::FOUND;
     assert_eq!(
-        get(&client, &place).await.unwrap_err(),
+        get(&client, &publication).await.unwrap_err(),
         SideCallError::Status(found)
     );
     let empty = hyper::StatusCode::NO_CONTENT;
     assert_eq!(
-        get(&client, &place).await.unwrap_err(),
+        get(&client, &publication).await.unwrap_err(),
         SideCallError::Status(empty)
     );
     assert!(matches!(
-        get(&client, &place).await,
+        get(&client, &publication).await,
         Err(SideCallError::Exchange(_))
     ));
     assert!(matches!(
-        get(&client, &place).await,
+        get(&client, &publication).await,
         Err(SideCallError::Exchange(_))
     ));
     assert_eq!(
-        asked.load(Ordering::SeqCst),
+        served.load(Ordering::SeqCst),
         7,
         "the redirect was not followed"
     );
 }
 
 #[tokio::test]
-async fn a_silent_server_costs_no_more_than_the_deadline() {
+async fn a_server_that_never_answers_takes_no_longer_than_the_deadline() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let place = published_at(&format!("http://127.0.0.1:{port}/"));
+    let publication = published_at(&format!("http://127.0.0.1:{port}/"));
     let deadline = Duration::from_millis(20);
     let limits = Limits { deadline, ..LIMITS };
-    let client = calls().client(&place.url().site, limits);
+    let client = calls().client(&publication.url().site, limits);
     assert_eq!(
-        get(&client, &place).await.unwrap_err(),
+        get(&client, &publication).await.unwrap_err(),
         SideCallError::Deadline
     );
 }
 
 #[tokio::test]
-async fn a_certificate_that_leads_to_no_root_is_refused() {
+async fn a_certificate_without_a_trusted_root_is_refused() {
     let issued = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let certificate = issued.cert.der().clone();
     let key =
@@ -172,34 +174,37 @@ async fn a_certificate_that_leads_to_no_root_is_refused() {
             let _ = stream.shutdown().await;
         }
     });
-    let place = |host: &str| published_at(&format!("https://{host}:{port}/"));
-    let refused = client(&calls(), &place("localhost"));
-    let refused = get(&refused, &place("localhost")).await.unwrap_err();
+    let publication = |host: &str| published_at(&format!("https://{host}:{port}/"));
+    let refused = client(&calls(), &publication("localhost"));
+    let refused = get(&refused, &publication("localhost")).await.unwrap_err();
     assert!(matches!(refused, SideCallError::Connect(_)), "{refused}");
 
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate).unwrap();
     let calls = SideCalls::with_roots(roots).unwrap();
-    let good = client(&calls, &place("localhost"));
-    assert_eq!(get(&good, &place("localhost")).await.unwrap(), b"secure");
+    let good = client(&calls, &publication("localhost"));
+    assert_eq!(
+        get(&good, &publication("localhost")).await.unwrap(),
+        b"secure"
+    );
     // The name must fit, too.
-    let named = client(&calls, &place("127.0.0.1"));
+    let named = client(&calls, &publication("127.0.0.1"));
     assert!(matches!(
-        get(&named, &place("127.0.0.1")).await,
+        get(&named, &publication("127.0.0.1")).await,
         Err(SideCallError::Connect(_))
     ));
 }
 
 #[tokio::test]
-async fn a_task_that_panicked_fetches_again_after_a_pause() {
+async fn a_fetch_task_that_panics_is_restarted_after_a_pause() {
     static ASKED: AtomicUsize = AtomicUsize::new(0);
-    let (place, _) = server(vec![answer(
+    let (publication, _) = server(vec![answer(
         "200 OK",
         &signer(Algorithm::ES256).public_jwks().unwrap(),
     )])
     .await;
     let sources = Arc::new(key_sources());
-    let source = sources.get_or_insert(ISSUER, &place);
+    let source = sources.get_or_insert(ISSUER, &publication);
     let surroundings = Surroundings {
         clock: || {
             assert!(ASKED.fetch_add(1, Ordering::SeqCst) > 0, "a defect");
@@ -219,12 +224,13 @@ async fn a_task_that_panicked_fetches_again_after_a_pause() {
 async fn a_new_source_is_fetched_at_once_and_again_after_a_failure() {
     let es = signer(Algorithm::ES256);
     let jwks = answer("200 OK", &es.public_jwks().unwrap());
-    let (place, asked) = server(vec![answer("500 Oops", ""), answer("200 OK", "{}"), jwks]).await;
+    let (publication, served) =
+        server(vec![answer("500 Oops", ""), answer("200 OK", "{}"), jwks]).await;
     let sources = Arc::new(key_sources());
     let refresher = tokio::spawn(Arc::clone(&sources).refresh_forever(surroundings(&store())));
     let entries = [entry(
         &[Algorithm::ES256],
-        KeySource::Published(place.clone()),
+        KeySource::Published(publication.clone()),
     )];
     let tokens = Tokens::new(&entries, new_cache(), &sources).unwrap();
     let token = es.sign(&claims()).unwrap();
@@ -234,7 +240,7 @@ async fn a_new_source_is_fetched_at_once_and_again_after_a_failure() {
     );
 
     let mut errors = Vec::new();
-    let source = sources.get_or_insert(ISSUER, &place);
+    let source = sources.get_or_insert(ISSUER, &publication);
     while !tokens.has_all_keys(NOW) {
         errors.extend(source.status().error);
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -245,25 +251,25 @@ async fn a_new_source_is_fetched_at_once_and_again_after_a_failure() {
         errors[0].contains("status 500") && errors[1].contains("`keys`"),
         "{errors:?}"
     );
-    assert_eq!(asked.load(Ordering::SeqCst), 3);
+    assert_eq!(served.load(Ordering::SeqCst), 3);
     assert_eq!((source.status().error, source.status().failures), (None, 0));
     expect_user(tokens.verify(&token, NOW));
     refresher.abort();
 }
 
 #[tokio::test]
-async fn after_a_restart_keys_come_from_the_store_with_their_age_until_a_fetch_brings_others() {
+async fn after_a_restart_keys_are_restored_with_their_age_until_a_fetch_succeeds() {
     let (es, other) = (
         signer(Algorithm::ES256),
         Signer::generate(Algorithm::ES256).unwrap().with_kid("new"),
     );
     let [old, new] = [&es, &other].map(|signer| answer("200 OK", &signer.public_jwks().unwrap()));
     let sick = || answer("503 Away", "");
-    let (place, _) = server(vec![old, sick(), sick(), new]).await;
+    let (publication, _) = server(vec![old, sick(), sick(), new]).await;
     let store = store();
     let entries = [entry(
         &[Algorithm::ES256],
-        KeySource::Published(place.clone()),
+        KeySource::Published(publication.clone()),
     )];
     let start = |clock: fn() -> i64| {
         let sources = Arc::new(key_sources());
@@ -274,13 +280,13 @@ async fn after_a_restart_keys_come_from_the_store_with_their_age_until_a_fetch_b
         let task = tokio::spawn(Arc::clone(&sources).refresh_forever(surroundings));
         (
             Tokens::new(&entries, new_cache(), &sources).unwrap(),
-            sources.get_or_insert(ISSUER, &place),
+            sources.get_or_insert(ISSUER, &publication),
             task,
         )
     };
     let (tokens, source, task) = start(|| NOW);
     let stored = async || {
-        let name = format!("jwks {} {ISSUER}", place.url());
+        let name = format!("jwks {} {ISSUER}", publication.url());
         store.get(Kind::KeySet, name.as_bytes()).await.unwrap()
     };
     while stored().await.is_none() {
@@ -291,7 +297,7 @@ async fn after_a_restart_keys_come_from_the_store_with_their_age_until_a_fetch_b
     task.abort();
     drop((tokens, source));
 
-    // The next process finds its server sick, and lives on what the first one stored.
+    // The next process finds the server failing, and uses what the first one stored.
     let (tokens, source, task) = start(|| NOW + 1000);
     while source.status().failures == 0 || !source.has_keys() {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -314,17 +320,17 @@ async fn after_a_restart_keys_come_from_the_store_with_their_age_until_a_fetch_b
 }
 
 #[tokio::test]
-async fn a_store_with_rubbish_is_as_good_as_an_empty_one() {
+async fn an_unreadable_record_counts_as_absent() {
     let es = signer(Algorithm::ES256);
     let sick = answer("503 Away", "");
     let jwks = answer("200 OK", &es.public_jwks().unwrap());
-    let (place, _) = server(vec![sick, jwks]).await;
+    let (publication, _) = server(vec![sick, jwks]).await;
     let store = store();
-    let name = format!("jwks {} {ISSUER}", place.url());
+    let name = format!("jwks {} {ISSUER}", publication.url());
     let put = store.put(Kind::KeySet, name.as_bytes(), b"rubbish", NOW + 1000);
     put.await.unwrap();
     let sources = Arc::new(key_sources());
-    let source = sources.get_or_insert(ISSUER, &place);
+    let source = sources.get_or_insert(ISSUER, &publication);
     let task = tokio::spawn(Arc::clone(&sources).refresh_forever(surroundings(&store)));
     while source.status().failures == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -339,36 +345,36 @@ async fn a_store_with_rubbish_is_as_good_as_an_empty_one() {
 #[test]
 fn a_source_is_shared_between_snapshots_and_ends_with_the_last() {
     let sources = key_sources();
-    let place = published_at("https://k.test/");
-    let first = sources.get_or_insert(ISSUER, &place);
-    let second = sources.get_or_insert(ISSUER, &place);
+    let publication = published_at("https://k.test/");
+    let first = sources.get_or_insert(ISSUER, &publication);
+    let second = sources.get_or_insert(ISSUER, &publication);
     assert!(Arc::ptr_eq(&first, &second));
-    // Two issuers in one place do not speak for each other.
-    let other = sources.get_or_insert("https://other.test", &place);
+    // Two issuers with one URL do not vouch for each other.
+    let other = sources.get_or_insert("https://other.test", &publication);
     assert!(!Arc::ptr_eq(&first, &other));
     let held = Arc::downgrade(&first);
     drop((first, second));
     assert!(held.upgrade().is_none());
-    assert!(!sources.get_or_insert(ISSUER, &place).has_keys());
+    assert!(!sources.get_or_insert(ISSUER, &publication).has_keys());
 }
 
 #[tokio::test]
-async fn nobody_fetches_for_a_source_that_nobody_holds() {
+async fn a_source_without_users_is_not_fetched() {
     let es = signer(Algorithm::ES256);
     let jwks = answer("200 OK", &es.public_jwks().unwrap());
-    let (place, asked) = server(vec![jwks]).await;
+    let (publication, served) = server(vec![jwks]).await;
     let sources = Arc::new(key_sources());
     let task = tokio::spawn(Arc::clone(&sources).refresh_forever(surroundings(&store())));
-    let source = sources.get_or_insert(ISSUER, &place);
-    let demand = Arc::downgrade(source.demand());
+    let source = sources.get_or_insert(ISSUER, &publication);
+    let refetch = Arc::downgrade(source.refetch());
     while !source.has_keys() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     drop(source);
-    // The task holds it while it sleeps, for minutes if it had not been woken.
-    while demand.strong_count() > 0 {
+    // The task references it while it sleeps, for minutes if it were not woken.
+    while refetch.strong_count() > 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert_eq!(served.load(Ordering::SeqCst), 1);
     task.abort();
 }

@@ -1,4 +1,4 @@
-//! Which key a token leads to, and which never becomes one.
+//! Which key a token selects, and which keys are never used.
 
 use serde_json::json;
 
@@ -23,7 +23,7 @@ fn dropped(jwk: Value) -> String {
 }
 
 #[test]
-fn every_kind_of_key_verifies_its_own_tokens_only() {
+fn a_key_of_any_type_verifies_its_own_tokens_only() {
     let kinds = [Algorithm::ES256, Algorithm::RS256, Algorithm::EdDSA];
     for one in kinds {
         for other in kinds {
@@ -74,7 +74,8 @@ fn a_published_key_is_never_a_secret() {
         let signer = signer(algorithm);
         let jwk = signer.public_jwk().unwrap();
         let kid = jwk["kid"].as_str().unwrap().to_owned();
-        // The material in the spellings an attacker would try, and an entry that lists both kinds under one issuer.
+        // The material in the spellings an attacker would try, and an entry that lists both kinds
+        // under one issuer.
         let entries = [published(&signer), hs_entry()];
         for member in ["x", "y", "n", "e"] {
             let Some(text) = jwk.get(member).and_then(Value::as_str) else {
@@ -95,7 +96,7 @@ fn a_published_key_is_never_a_secret() {
 }
 
 #[test]
-fn none_is_no_algorithm_however_it_is_written() {
+fn alg_none_is_refused_in_any_spelling() {
     for name in [
         "none", "None", "NONE", "nOnE", "", "HS256 ", "hs256", "ES512", "ES256K",
     ] {
@@ -112,7 +113,7 @@ fn none_is_no_algorithm_however_it_is_written() {
 }
 
 #[test]
-fn an_algorithm_name_is_shortened_before_it_is_told() {
+fn an_algorithm_name_is_shortened_before_it_is_reported() {
     let header = json!({ "alg": "<script>\n alert('a long and evil name')" }).to_string();
     let denial = tokens(&[hs_entry()])
         .verify(&with_header(&header), NOW)
@@ -126,7 +127,7 @@ fn an_algorithm_name_is_shortened_before_it_is_told() {
 }
 
 #[test]
-fn a_kid_leads_to_its_key_and_to_no_other() {
+fn a_kid_selects_its_key_and_no_other() {
     let (es, ed) = (signer(Algorithm::ES256), signer(Algorithm::EdDSA));
     let set = set_of(&[es.public_jwk().unwrap(), ed.public_jwk().unwrap()]);
     let entries = [entry(
@@ -148,19 +149,19 @@ fn without_kid_the_only_fitting_key_is_used_and_two_are_ambiguous() {
     let token = one.sign(&claims()).unwrap();
     let (one, other) = (one.with_kid("1"), other.with_kid("2"));
     let ed = signer(Algorithm::EdDSA).public_jwk().unwrap();
-    let judge = |jwks: &[Value]| {
+    let verify = |jwks: &[Value]| {
         let entries = [entry(&[Algorithm::ES256], set_source(set_of(jwks)))];
         tokens(&entries)
             .verify(&token, NOW)
             .map_err(|denial| denial.reason)
     };
-    assert!(judge(&[one.public_jwk().unwrap(), ed]).is_ok());
-    let both = judge(&[one.public_jwk().unwrap(), other.public_jwk().unwrap()]);
+    assert!(verify(&[one.public_jwk().unwrap(), ed]).is_ok());
+    let both = verify(&[one.public_jwk().unwrap(), other.public_jwk().unwrap()]);
     assert_eq!(both.unwrap_err(), Reason::TokenKeyUnknown);
 }
 
 #[test]
-fn an_rsa_key_without_alg_serves_what_the_entry_lists() {
+fn an_rsa_key_without_alg_allows_the_algorithms_of_the_entry() {
     let rs = signer(Algorithm::RS256);
     let jwks = set_of(&[changed(&rs, json!({ "alg": null }))]);
     let token = rs.sign(&claims()).unwrap();
@@ -191,7 +192,7 @@ fn a_migration_separates_by_algorithm_and_ends_on_its_day() {
         if now <= NOW + 10 {
             expect_user(old);
         } else {
-            // The entry is gone; the issuer is not, so it is the algorithm that has no place any more.
+            // The entry is gone but the issuer is not, so the algorithm is what is refused.
             assert_eq!(old.unwrap_err().reason, Reason::TokenAlgorithm);
         }
     }
@@ -208,7 +209,7 @@ fn an_issuer_whose_entries_have_ended_is_unknown() {
 }
 
 #[test]
-fn entries_of_one_issuer_and_algorithm_are_asked_in_turn() {
+fn entries_of_one_issuer_and_algorithm_are_tried_in_turn() {
     let other = KeySource::Secret(Secret::new("another secret of at least thirty-two bytes"));
     let mut strict = hs_entry();
     strict.audience = vec!["staff".to_owned()];
@@ -218,13 +219,13 @@ fn entries_of_one_issuer_and_algorithm_are_asked_in_turn() {
         &entries,
         &hs256().sign(&claims().audience("staff")).unwrap(),
     );
-    // Two do not know the key, one knows it and another audience: the last says most.
+    // Two do not know the key, one knows it and has another audience: the last says most.
     let token = hs256().sign(&claims().audience("nobody")).unwrap();
     assert_eq!(refused(&entries, &token), Reason::TokenAudience);
 }
 
 #[test]
-fn keys_that_must_not_check_signatures_are_left_out_with_a_reason() {
+fn keys_that_may_not_check_signatures_are_dropped_with_a_reason() {
     let (es, rs, ed) = (
         signer(Algorithm::ES256),
         signer(Algorithm::RS256),
@@ -267,13 +268,13 @@ fn keys_that_must_not_check_signatures_are_left_out_with_a_reason() {
         (changed(&rs, json!({ "n": "_".repeat(1400) })), "modulus"),
         (changed(&rs, json!({ "p": zeros })), "private"),
     ] {
-        let told = dropped(jwk.clone());
-        assert!(told.contains(why), "{told} for {jwk}");
+        let error = dropped(jwk.clone());
+        assert!(error.contains(why), "{error} for {jwk}");
     }
 }
 
 #[test]
-fn a_bad_key_beside_a_good_one_is_only_left_out() {
+fn a_bad_key_beside_a_good_one_is_dropped() {
     let es = signer(Algorithm::ES256);
     let oct = json!({ "kty": "oct", "kid": "oct", "k": "A".repeat(43), "alg": "HS256" });
     let jwks = set_of(&[oct, es.public_jwk().unwrap()]);
@@ -285,7 +286,7 @@ fn a_bad_key_beside_a_good_one_is_only_left_out() {
 }
 
 #[test]
-fn a_set_that_is_ambiguous_or_too_large_is_refused_whole() {
+fn an_ambiguous_or_too_large_set_is_refused() {
     let jwk = signer(Algorithm::ES256).public_jwk().unwrap();
     let refused = |text: &str| KeySet::parse(text.as_bytes()).unwrap_err();
     let oct = json!({ "kty": "oct", "kid": "es", "k": "AAAA" });
@@ -301,20 +302,21 @@ fn a_set_that_is_ambiguous_or_too_large_is_refused_whole() {
 }
 
 #[test]
-fn an_entry_whose_keys_cannot_serve_is_named() {
+fn an_entry_with_unusable_keys_is_named_in_the_error() {
     let es = signer(Algorithm::ES256);
-    let told = |entry: TokenIssuer| Tokens::new(&[entry], new_cache(), &key_sources()).unwrap_err();
+    let error =
+        |entry: TokenIssuer| Tokens::new(&[entry], new_cache(), &key_sources()).unwrap_err();
     let jwks = es.public_jwks().unwrap();
-    let told_fit = told(entry(&[Algorithm::RS256], set_source(jwks)));
+    let unfit = error(entry(&[Algorithm::RS256], set_source(jwks)));
     assert!(
-        told_fit.contains(ISSUER) && told_fit.contains("no key fits"),
-        "{told_fit}"
+        unfit.contains(ISSUER) && unfit.contains("no key fits"),
+        "{unfit}"
     );
-    let told_empty = told(entry(&[Algorithm::ES256], set_source(r#"{"keys":[]}"#)));
-    assert!(told_empty.contains("keys.json"), "{told_empty}");
+    let empty = error(entry(&[Algorithm::ES256], set_source(r#"{"keys":[]}"#)));
+    assert!(empty.contains("keys.json"), "{empty}");
     let short = KeySource::Secret(Secret::new("thirty-one bytes are one short."));
-    assert!(told(entry(&[Algorithm::HS256], short)).contains("32 bytes"));
-    assert!(told(entry(&[Algorithm::ES256], secret_source())).contains("ES256"));
+    assert!(error(entry(&[Algorithm::HS256], short)).contains("32 bytes"));
+    assert!(error(entry(&[Algorithm::ES256], secret_source())).contains("ES256"));
 }
 
 #[test]
@@ -333,7 +335,7 @@ fn a_pem_key_signs_with_its_usual_algorithm() {
 }
 
 #[test]
-fn a_symmetric_set_is_read_for_test_vectors_only() {
+fn a_symmetric_set_is_parsed_for_test_vectors_only() {
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     let jwk = json!({ "kty": "oct", "alg": "HS256", "k": URL_SAFE_NO_PAD.encode(SECRET) });

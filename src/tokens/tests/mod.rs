@@ -1,4 +1,5 @@
-//! Tests of `tokens`, as sentences: what must be refused, with which reason, and that remembering changes no answer.
+//! Tests of `tokens`: which tokens are refused, for which reason, and that caching changes no
+//! result.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,7 +33,7 @@ use crate::policy::side_url::SideUrl;
 use crate::policy::tokens::{KeySource, Publication, TokenIssuer};
 use crate::secrets::secret::Secret;
 
-/// The instant of every test that does not name another.
+/// The time in every test that does not name another.
 const NOW: i64 = 1_800_000_000;
 const ISSUER: &str = "https://issuer.test/auth/v1";
 const SECRET: &str = "a secret of the length that HS512 asks for, which is 64 bytes or more";
@@ -76,7 +77,7 @@ fn set_of(jwks: &[Value]) -> String {
     serde_json::json!({ "keys": jwks }).to_string()
 }
 
-/// An entry as most are: one audience, no more rules, 5 s.
+/// A typical entry: one audience, no more rules, 5 s of leeway.
 fn entry(algorithms: &[Algorithm], keys: KeySource) -> TokenIssuer {
     TokenIssuer {
         issuer: ISSUER.to_owned(),
@@ -93,7 +94,7 @@ fn hs_entry() -> TokenIssuer {
     entry(&[Algorithm::HS256], secret_source())
 }
 
-/// An entry with the published half of a signer's key.
+/// An entry with the public key of a signer.
 fn published(signer: &Signer) -> TokenIssuer {
     entry(
         &[signer.algorithm()],
@@ -117,19 +118,20 @@ fn claims() -> Claims {
     Claims::new(ISSUER, "subject-1", NOW)
 }
 
-/// The user a token proves by these entries, now.
+/// The user that a token proves under these entries, now.
 fn user(entries: &[TokenIssuer], token: &str) -> Arc<Verified> {
     expect_user(tokens(entries).verify(token, NOW))
 }
 
-fn expect_user(judgement: Result<Presented, Denial>) -> Arc<Verified> {
-    match judgement.unwrap() {
+fn expect_user(outcome: Result<Presented, Denial>) -> Arc<Verified> {
+    match outcome.unwrap() {
         Presented::User(verified) => verified,
-        Presented::Nobody => panic!("nobody"),
+        Presented::Nobody => panic!("no user"),
     }
 }
 
-/// The reason a token is refused for by these entries, now. Whatever the operator reads must not hold the token.
+/// The reason for which a token is refused under these entries, now. The detail for the operator
+/// must not contain the token.
 fn refused(entries: &[TokenIssuer], token: &str) -> Reason {
     let denial = tokens(entries).verify(token, NOW).unwrap_err();
     if let Some(detail) = &denial.detail {
@@ -139,12 +141,13 @@ fn refused(entries: &[TokenIssuer], token: &str) -> Reason {
     denial.reason
 }
 
-/// The reason these claims are refused for, rightly signed.
+/// The reason for which these claims are refused, with a valid signature.
 fn refused_claims(claims: &Claims) -> Reason {
     refused(&[hs_entry()], &hs256().sign(claims).unwrap())
 }
 
-/// The reason a token with this header is refused for, with good claims and a right signature.
+/// The reason for which a token with this header is refused, with good claims and a valid
+/// signature.
 fn refused_header(header: &str) -> Reason {
     refused(&[hs_entry()], &with_header(header))
 }

@@ -1,9 +1,10 @@
-//! What another replica verified: accepted without a look at the signature, and never where verifying would refuse.
+//! Tokens verified by another replica: accepted without a check of the signature, and never where
+//! verifying would refuse.
 
 use super::*;
 use crate::tokens::Proof;
 
-/// What one replica remembers of a token, as the next one reads it from a record.
+/// The proof of one replica, as the next one reads it from a record.
 fn proof(entries: &[TokenIssuer], token: &str) -> Proof {
     let proof = Proof::of(&user(entries, token), token);
     let written = serde_json::to_string(&proof).unwrap();
@@ -11,7 +12,7 @@ fn proof(entries: &[TokenIssuer], token: &str) -> Proof {
 }
 
 #[test]
-fn a_proven_token_is_the_same_user_and_its_signature_is_not_looked_at_again() {
+fn a_proven_token_is_accepted_without_a_signature_check() {
     let es = signer(Algorithm::ES256);
     for (entry, token) in [
         (
@@ -29,14 +30,14 @@ fn a_proven_token_is_the_same_user_and_its_signature_is_not_looked_at_again() {
         assert_eq!(recalled.subject(), verified.subject());
         assert_eq!(recalled.accepted_until(), verified.accepted_until());
         assert_eq!(Proof::of(&recalled, &token), proof);
-        // And it is remembered as any other.
+        // It is cached like any other.
         let again = expect_user(other.verify(&token, NOW));
         assert!(Arc::ptr_eq(&recalled, &again));
     }
 }
 
 #[test]
-fn a_proof_is_of_one_token() {
+fn a_proof_applies_to_one_token() {
     let entries = [hs_entry()];
     let token = hs256().sign(&claims()).unwrap();
     let other = hs256()
@@ -51,7 +52,7 @@ fn a_proof_is_of_one_token() {
 }
 
 #[test]
-fn a_proof_dies_with_the_entry_the_key_and_the_token() {
+fn a_proof_ends_with_its_entry_its_key_and_its_token() {
     let token = hs256().sign(&claims().roles(["staff"])).unwrap();
     let before = proof(&[hs_entry()], &token);
     let changes: [fn(&mut TokenIssuer); 6] = [
@@ -69,7 +70,7 @@ fn a_proof_dies_with_the_entry_the_key_and_the_token() {
     }
     let late = tokens(&[hs_entry()]);
     assert!(late.recall(&token, &before, NOW + 100_000).is_none());
-    // The set of keys was changed: the same key is still good, another one of its name is not.
+    // The key set has changed: the same key is still accepted, another one with its `kid` is not.
     let (es, rs) = (signer(Algorithm::ES256), signer(Algorithm::RS256));
     let with = |keys: &[&Signer]| {
         let jwks: Vec<Value> = keys

@@ -1,4 +1,4 @@
-//! The text of a token.
+//! The form of a token.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
@@ -12,7 +12,7 @@ fn good() -> String {
 }
 
 #[test]
-fn a_good_token_is_a_user() {
+fn a_good_token_proves_a_user() {
     let verified = user(&[hs_entry()], &good());
     assert_eq!(verified.issuer(), ISSUER);
     assert_eq!(verified.subject(), "subject-1");
@@ -91,7 +91,8 @@ fn a_token_has_one_spelling() {
         token.replacen('.', "=.", 1),
         token.replacen('.', "\r\n.", 1),
     ];
-    // 43 characters hold 258 bits of a signature's 256: the last two may be anything to a lax decoder.
+    // 43 characters hold 258 bits of a signature's 256: the last two may be anything to a lax
+    // decoder.
     let mut trailing = token.clone();
     let last = trailing.pop().unwrap();
     let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -181,7 +182,7 @@ fn a_payload_is_one_object_without_repeated_members() {
 }
 
 #[test]
-fn what_a_header_demands_to_be_understood_is_refused() {
+fn critical_header_extensions_are_refused() {
     for header in [
         r#"{"alg":"HS256","crit":["exp"],"exp":1}"#,
         r#"{"alg":"HS256","crit":["b64"],"b64":false}"#,
@@ -200,7 +201,7 @@ fn what_a_header_demands_to_be_understood_is_refused() {
 }
 
 #[test]
-fn typ_names_an_access_token_or_nothing() {
+fn typ_is_absent_or_that_of_an_access_token() {
     for kind in [
         "JWT",
         "jwt",
@@ -229,18 +230,18 @@ fn typ_names_an_access_token_or_nothing() {
 }
 
 #[test]
-fn supabase_keys_are_nobody_or_refused_whatever_the_configuration() {
+fn supabase_keys_prove_no_user_or_are_refused_under_any_configuration() {
     for entries in [vec![hs_entry()], vec![]] {
-        let judge = |text: &str| tokens(&entries).verify(text, NOW);
+        let verify = |text: &str| tokens(&entries).verify(text, NOW);
         assert!(matches!(
-            judge("sb_publishable_abc_def"),
+            verify("sb_publishable_abc_def"),
             Ok(Presented::Nobody)
         ));
         assert_eq!(
-            judge("sb_secret_abc").unwrap_err().reason,
+            verify("sb_secret_abc").unwrap_err().reason,
             Reason::ServiceKeyRefused
         );
-        assert_eq!(judge("sb_abc").unwrap_err().reason, Reason::TokenMalformed);
+        assert_eq!(verify("sb_abc").unwrap_err().reason, Reason::TokenMalformed);
 
         let key = |role: &str| {
             let claims = claims().role(role).without("sub").with("iss", "supabase");
@@ -249,9 +250,9 @@ fn supabase_keys_are_nobody_or_refused_whatever_the_configuration() {
                 .sign(&claims)
                 .unwrap()
         };
-        assert!(matches!(judge(&key("anon")), Ok(Presented::Nobody)));
+        assert!(matches!(verify(&key("anon")), Ok(Presented::Nobody)));
         assert_eq!(
-            judge(&key("service_role")).unwrap_err().reason,
+            verify(&key("service_role")).unwrap_err().reason,
             Reason::ServiceKeyRefused
         );
     }

@@ -1,4 +1,5 @@
-//! Tokens whose key is not at hand: who waits for what, and what is known afterwards. Fetches are made by hand, so that nothing depends on time.
+//! Tokens whose key is not cached: which requests wait, and for which fetch. The tests make the
+//! fetches themselves, so that nothing depends on time.
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -10,7 +11,7 @@ use super::*;
 use crate::denial::Extra;
 use crate::tokens::{KeySet, Source};
 
-/// A day and a second; the clock of these tests can only stand still.
+/// A day; the clock of these tests is fixed.
 const DAY: i64 = 24 * 60 * 60;
 
 fn clock() -> i64 {
@@ -30,9 +31,12 @@ impl Publisher {
     fn new() -> Self {
         let registry = Registry::new();
         let sources = KeySources::new(KeyMetrics::new(&registry).unwrap());
-        let place = published_at("https://k.test/");
-        let source = sources.get_or_insert(ISSUER, &place);
-        let entries = [entry(&[Algorithm::ES256], KeySource::Published(place))];
+        let publication = published_at("https://k.test/");
+        let source = sources.get_or_insert(ISSUER, &publication);
+        let entries = [entry(
+            &[Algorithm::ES256],
+            KeySource::Published(publication),
+        )];
         let tokens = Tokens::new(&entries, new_cache(), &sources).unwrap();
         let publisher = Self {
             tokens: Arc::new(tokens),
@@ -45,11 +49,11 @@ impl Publisher {
         publisher
     }
 
-    /// A fetch that brings these keys.
+    /// A fetch that returns these keys.
     fn fetch(&self, keys: &[&Signer]) {
-        let number = self.source.demand().begin();
+        let number = self.source.refetch().begin();
         self.receive(keys, NOW);
-        self.source.demand().end(number, true);
+        self.source.refetch().end(number, true);
     }
 
     fn receive(&self, keys: &[&Signer], fetched: i64) {
@@ -58,14 +62,14 @@ impl Publisher {
         self.source.receive(set, fetched);
     }
 
-    /// A fetch that brings nothing.
+    /// A fetch that fails.
     fn fail(&self) {
-        let number = self.source.demand().begin();
+        let number = self.source.refetch().begin();
         self.source.fail("away".to_owned());
-        self.source.demand().end(number, false);
+        self.source.refetch().end(number, false);
     }
 
-    /// A token of a fresh subject.
+    /// A token of a new subject.
     fn token(&self, signer: &Signer) -> String {
         signer.sign(&claims()).unwrap()
     }
@@ -75,7 +79,7 @@ impl Publisher {
         self.token(&self.old.clone().with_kid(kid))
     }
 
-    fn ask(&self, token: &str) -> JoinHandle<Result<Presented, Denial>> {
+    fn present(&self, token: &str) -> JoinHandle<Result<Presented, Denial>> {
         let (tokens, token) = (Arc::clone(&self.tokens), token.to_owned());
         tokio::spawn(async move { tokens.verify_or_wait(&token, clock).await })
     }
@@ -113,39 +117,39 @@ impl Publisher {
     }
 }
 
-fn denied(judgement: Result<Presented, Denial>) -> Denial {
-    match judgement {
+fn denied(outcome: Result<Presented, Denial>) -> Denial {
+    match outcome {
         Err(denial) => denial,
         Ok(Presented::User(_) | Presented::Nobody) => panic!("accepted"),
     }
 }
 
-async fn answer(asked: JoinHandle<Result<Presented, Denial>>) -> Result<Presented, Denial> {
-    asked.await.unwrap()
+async fn answer(pending: JoinHandle<Result<Presented, Denial>>) -> Result<Presented, Denial> {
+    pending.await.unwrap()
 }
 
 #[tokio::test]
-async fn a_token_of_a_rotated_key_is_accepted_by_the_next_fetch() {
+async fn a_token_of_a_new_key_is_accepted_after_the_next_fetch() {
     let publisher = Publisher::new();
-    let asked = publisher.ask(&publisher.token(&publisher.new));
+    let pending = publisher.present(&publisher.token(&publisher.new));
     publisher.has_waiting(1).await;
     publisher.fetch(&[&publisher.new]);
-    expect_user(answer(asked).await);
+    expect_user(answer(pending).await);
     assert_eq!(publisher.waiting(), 0);
     assert_eq!(publisher.lookups(), [("appeared".to_owned(), 1)]);
 }
 
 #[tokio::test]
-async fn a_fetch_that_was_under_way_may_bring_a_key_and_cannot_prove_that_there_is_none() {
+async fn a_fetch_begun_before_the_request_may_bring_the_key_but_cannot_prove_its_absence() {
     let publisher = Publisher::new();
-    let number = publisher.source.demand().begin();
+    let number = publisher.source.refetch().begin();
     let (good, bad) = (
-        publisher.ask(&publisher.token(&publisher.new)),
-        publisher.ask(&publisher.invented("nobody's")),
+        publisher.present(&publisher.token(&publisher.new)),
+        publisher.present(&publisher.invented("nobody's")),
     );
     publisher.has_waiting(2).await;
     publisher.receive(&[&publisher.old, &publisher.new], NOW);
-    publisher.source.demand().end(number, true);
+    publisher.source.refetch().end(number, true);
     expect_user(answer(good).await);
     assert!(!bad.is_finished());
     publisher.has_waiting(1).await;
@@ -154,14 +158,17 @@ async fn a_fetch_that_was_under_way_may_bring_a_key_and_cannot_prove_that_there_
 }
 
 #[tokio::test]
-async fn an_absent_key_is_remembered_and_costs_no_second_fetch_and_no_place() {
+async fn an_absent_key_is_cached_and_costs_no_second_fetch_and_no_slot() {
     let publisher = Publisher::new();
     let token = publisher.invented("nobody's");
-    let asked = publisher.ask(&token);
+    let pending = publisher.present(&token);
     publisher.has_waiting(1).await;
     publisher.fetch(&[&publisher.old]);
-    assert_eq!(denied(answer(asked).await).reason, Reason::TokenKeyUnknown);
-    // Nobody fetches now, so that waiting would end with another reason.
+    assert_eq!(
+        denied(answer(pending).await).reason,
+        Reason::TokenKeyUnknown
+    );
+    // There is no fetch now, so waiting would end with another reason.
     for _ in 0..3 {
         let again = publisher.tokens.verify_or_wait(&token, clock).await;
         assert_eq!(denied(again).reason, Reason::TokenKeyUnknown);
@@ -170,30 +177,30 @@ async fn an_absent_key_is_remembered_and_costs_no_second_fetch_and_no_place() {
         publisher.lookups(),
         [("absent".to_owned(), 1), ("remembered".to_owned(), 3)]
     );
-    // What turns up all the same is used at once.
+    // A key that is published after all is used at once.
     publisher.fetch(&[&publisher.old.clone().with_kid("nobody's")]);
     expect_user(publisher.tokens.verify(&token, NOW));
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_looked_for_is_not_the_tokens_fault() {
+async fn an_unreachable_key_server_is_not_the_tokens_fault() {
     let publisher = Publisher::new();
-    let asked = publisher.ask(&publisher.token(&publisher.new));
+    let pending = publisher.present(&publisher.token(&publisher.new));
     publisher.has_waiting(1).await;
     publisher.fail();
-    let failed = denied(answer(asked).await);
+    let failed = denied(answer(pending).await);
     assert_eq!(failed.reason, Reason::KeysUnavailable);
     assert_eq!(failed.extra, Extra::RetryAfter(Duration::from_secs(1)));
-    // Nobody fetches at all: the wait has an end.
+    // There is no fetch at all: the wait ends.
     let begun = tokio::time::Instant::now();
-    let late = publisher.ask(&publisher.token(&publisher.new));
+    let late = publisher.present(&publisher.token(&publisher.new));
     assert_eq!(denied(answer(late).await).reason, Reason::KeysUnavailable);
     assert!(begun.elapsed() >= Duration::from_secs(1));
     assert_eq!(
         publisher.lookups(),
         [("failed".to_owned(), 1), ("timed_out".to_owned(), 1)]
     );
-    // What is known is known.
+    // A known key needs no wait.
     expect_user(
         publisher
             .tokens
@@ -202,25 +209,26 @@ async fn a_key_that_cannot_be_looked_for_is_not_the_tokens_fault() {
 }
 
 #[tokio::test]
-async fn only_so_many_wait_and_the_others_are_told_at_once_to_come_again() {
+async fn requests_beyond_the_limit_are_refused_at_once() {
     let publisher = Publisher::new();
-    let mut asked = JoinSet::new();
+    let mut pending = JoinSet::new();
     for number in 0..1024 {
         let (tokens, token) = (
             Arc::clone(&publisher.tokens),
             publisher.invented(&format!("invented-{number}")),
         );
-        asked.spawn(async move {
-            let judged = tokio::time::timeout(
+        pending.spawn(async move {
+            let verifying = tokio::time::timeout(
                 Duration::from_secs(60),
                 tokens.verify_or_wait(&token, clock),
             );
-            denied(judged.await.unwrap()).reason
+            denied(verifying.await.unwrap()).reason
         });
     }
-    // The first ones wait for a second. Should this machine take longer to start the others, nobody is let in and no place is lost all the same.
+    // The first ones wait for a second. Should this machine take longer to start the others, no
+    // slot is found taken, and none is lost all the same.
     let mut was_full = false;
-    while !was_full && !asked.is_empty() {
+    while !was_full && !pending.is_empty() {
         tokio::task::yield_now().await;
         if publisher.waiting() == 1024 {
             was_full = true;
@@ -235,11 +243,11 @@ async fn only_so_many_wait_and_the_others_are_told_at_once_to_come_again() {
             );
             publisher.fetch(&[&publisher.old]);
         }
-        while let Some(reason) = asked.try_join_next() {
+        while let Some(reason) = pending.try_join_next() {
             assert_eq!(reason.unwrap(), Reason::KeysUnavailable);
         }
     }
-    while let Some(reason) = asked.join_next().await {
+    while let Some(reason) = pending.join_next().await {
         assert!(matches!(
             reason.unwrap(),
             Reason::TokenKeyUnknown | Reason::KeysUnavailable
@@ -249,39 +257,39 @@ async fn only_so_many_wait_and_the_others_are_told_at_once_to_come_again() {
 }
 
 #[test]
-fn a_token_whose_key_is_at_hand_is_judged_without_waiting_for_anything() {
+fn a_token_whose_key_is_cached_is_decided_without_waiting() {
     let publisher = Publisher::new();
     let mut context = Context::from_waker(Waker::noop());
     let good = publisher.token(&publisher.old);
     let expired = publisher.old.sign(&claims().expiring(NOW - 100)).unwrap();
-    // For the first time, remembered, and refused: all at the first poll, without a runtime.
+    // Verified, cached, and refused: all at the first poll, without a runtime.
     for token in [&good, &good, &expired] {
-        let judged = pin!(publisher.tokens.verify_or_wait(token, clock));
-        match judged.poll(&mut context) {
+        let verifying = pin!(publisher.tokens.verify_or_wait(token, clock));
+        match verifying.poll(&mut context) {
             Poll::Ready(Ok(Presented::User(_))) => assert_eq!(token, &good),
             Poll::Ready(Err(denial)) => assert_eq!(denial.reason, Reason::TokenExpired),
             Poll::Ready(Ok(Presented::Nobody)) | Poll::Pending => panic!("it waits"),
         }
     }
     let unknown = publisher.invented("nobody's");
-    let judged = pin!(publisher.tokens.verify_or_wait(&unknown, clock));
+    let verifying = pin!(publisher.tokens.verify_or_wait(&unknown, clock));
     assert!(
-        size_of_val(&*judged) < 512,
+        size_of_val(&*verifying) < 512,
         "room for waiting is carried along"
     );
 }
 
 #[tokio::test]
-async fn who_goes_away_gives_its_place_back() {
+async fn a_cancelled_request_frees_its_slot() {
     let publisher = Publisher::new();
-    let asked = publisher.ask(&publisher.invented("nobody's"));
+    let pending = publisher.present(&publisher.invented("nobody's"));
     publisher.has_waiting(1).await;
-    asked.abort();
+    pending.abort();
     publisher.has_waiting(0).await;
 }
 
 #[tokio::test]
-async fn keys_serve_for_a_day_without_their_server_and_not_longer() {
+async fn keys_are_used_for_a_day_without_their_server_and_not_longer() {
     let publisher = Publisher::new();
     let old = publisher.old.sign(&claims().expiring(NOW + 9 * DAY));
     let old = old.unwrap();
@@ -292,7 +300,7 @@ async fn keys_serve_for_a_day_without_their_server_and_not_longer() {
         for now in [NOW - 10, NOW, NOW + DAY] {
             expect_user(publisher.tokens.verify(&old, now));
         }
-        // Remembered or not.
+        // Cached or not.
         for _ in 0..2 {
             let stale = denied(publisher.tokens.verify(&old, NOW + DAY + 1));
             assert_eq!(stale.reason, Reason::KeysUnavailable);
@@ -303,18 +311,21 @@ async fn keys_serve_for_a_day_without_their_server_and_not_longer() {
 }
 
 #[tokio::test]
-async fn keys_that_are_too_old_are_waited_for_like_keys_that_never_came() {
+async fn expired_keys_are_waited_for_like_missing_ones() {
     let publisher = Publisher::new();
     publisher.receive(&[&publisher.old], NOW - DAY - 1);
     let token = publisher.token(&publisher.old);
-    let asked = publisher.ask(&token);
+    let pending = publisher.present(&token);
     publisher.has_waiting(1).await;
     publisher.fail();
-    assert_eq!(denied(answer(asked).await).reason, Reason::KeysUnavailable);
-    let asked = publisher.ask(&token);
+    assert_eq!(
+        denied(answer(pending).await).reason,
+        Reason::KeysUnavailable
+    );
+    let pending = publisher.present(&token);
     publisher.has_waiting(1).await;
     publisher.fetch(&[&publisher.old]);
-    expect_user(answer(asked).await);
+    expect_user(answer(pending).await);
 }
 
 #[tokio::test]
@@ -332,22 +343,25 @@ async fn keys_from_the_store_end_the_wait_and_never_replace_fetched_ones() {
     );
 
     let sources = key_sources();
-    let place = published_at("https://k.test/");
-    let source = sources.get_or_insert(ISSUER, &place);
-    let entries = [entry(&[Algorithm::ES256], KeySource::Published(place))];
+    let publication = published_at("https://k.test/");
+    let source = sources.get_or_insert(ISSUER, &publication);
+    let entries = [entry(
+        &[Algorithm::ES256],
+        KeySource::Published(publication),
+    )];
     let tokens = Tokens::new(&entries, new_cache(), &sources).unwrap();
     let token = publisher.token(&publisher.old);
-    let asked = tokio::spawn(async move { tokens.verify_or_wait(&token, clock).await });
+    let pending = tokio::spawn(async move { tokens.verify_or_wait(&token, clock).await });
     while source.metrics().waiting().get() == 0 {
         tokio::task::yield_now().await;
     }
     assert!(source.restore(set(&publisher.old), NOW - 5));
-    expect_user(answer(asked).await);
+    expect_user(answer(pending).await);
     assert_eq!(source.age(NOW), Some(5));
 }
 
 #[tokio::test]
-async fn invented_names_push_out_no_key_and_each_other_at_most() {
+async fn invented_key_ids_evict_each_other_and_no_key() {
     let publisher = Publisher::new();
     let token = publisher.token(&publisher.old);
     for number in 0..10_000 {
@@ -357,17 +371,17 @@ async fn invented_names_push_out_no_key_and_each_other_at_most() {
         };
         missing.remember_absent();
     }
-    assert!(publisher.source.absent_names() <= 4096);
+    assert!(publisher.source.absent_kids() <= 4096);
     expect_user(publisher.tokens.verify(&token, NOW));
 }
 
 #[tokio::test]
-async fn another_entry_that_knows_the_key_is_not_kept_waiting() {
+async fn an_entry_that_has_the_key_does_not_wait_for_another() {
     let publisher = Publisher::new();
     let sources = key_sources();
-    let place = published_at("https://elsewhere.test/");
+    let publication = published_at("https://elsewhere.test/");
     let entries = [
-        entry(&[Algorithm::ES256], KeySource::Published(place)),
+        entry(&[Algorithm::ES256], KeySource::Published(publication)),
         published(&publisher.old),
     ];
     let tokens = Tokens::new(&entries, new_cache(), &sources).unwrap();
@@ -376,7 +390,7 @@ async fn another_entry_that_knows_the_key_is_not_kept_waiting() {
             .verify_or_wait(&publisher.token(&publisher.old), clock)
             .await,
     );
-    // A signature that is right and a claim that is not are final, whatever the other entry would say.
+    // A valid signature with a bad claim is final, whatever the other entry would say.
     let expired = publisher.old.sign(&claims().expiring(NOW - 100)).unwrap();
     let refused = denied(tokens.verify_or_wait(&expired, clock).await);
     assert_eq!(refused.reason, Reason::TokenExpired);
