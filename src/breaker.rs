@@ -1,20 +1,19 @@
-//! The breaker: whether a server that this process depends on is asked at all, so that one that does not answer costs nobody a wait.
-//!
-//! Decides: when it opens (failures in a row, or because somebody bars it) and since when the server has been away.
-//! Trusts: whoever watches the server to close it. Not here: how the server is asked.
+//! Circuit breaker: stops calls to a dependency that does not answer, so that no request waits for
+//! it, and keeps since when it has been unreachable. Whoever probes the dependency closes it.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Failures in a row that open one. A single one may be a hiccup, and a process that was itself paused sees two; three is a choice.
+/// Consecutive failures that open a breaker. A single one may be a glitch, and a process that was
+/// itself paused sees two; three is a choice.
 pub(crate) const FAILURES: u32 = 3;
 
-/// Whether a server answers.
+/// Whether a dependency answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Outage {
     /// It answers.
     Reachable,
-    /// It does not, and did before.
+    /// It does not, but did before.
     Away {
         /// When it was last known to answer.
         since: Instant,
@@ -23,32 +22,33 @@ pub enum Outage {
     NeverSeen,
 }
 
-/// Why a server is not asked.
+/// Why no call is made.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Shut {
-    /// It did not answer.
+    /// The dependency did not answer.
     Open,
-    /// It answers, and is not to be used all the same, such as a store that may lose records.
+    /// It answers, but must not be used, such as a store that may lose records.
     Barred,
 }
 
-/// Begins open: nothing is known of the server yet. Only [`Breaker::close`] closes it.
+/// Starts open, since nothing is known of the dependency yet. Only [`Breaker::close`] closes it.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     start: Instant,
     state: AtomicU8,
     failures: AtomicU32,
-    /// When it last answered and was used, in microseconds after `start`, and one more; 0 is never.
+    /// When the dependency last answered while in use, in microseconds after `start`, plus one; 0
+    /// is never.
     answered: AtomicU64,
 }
 
 const CLOSED: u8 = 0;
 const OPEN: u8 = 1;
-/// Open because somebody said so.
+/// Opened by [`Breaker::bar`].
 const BARRED: u8 = 2;
 
 impl Breaker {
-    /// Open, with a server that was never seen.
+    /// An open breaker for a dependency that was never reached.
     pub(crate) fn new(start: Instant) -> Self {
         Self {
             start,
@@ -58,11 +58,11 @@ impl Breaker {
         }
     }
 
-    /// Whether the server may be asked.
+    /// Whether a call may be made.
     ///
     /// # Errors
     ///
-    /// It may not, because of this.
+    /// The reason why it may not.
     pub(crate) fn permits(&self) -> Result<(), Shut> {
         match self.state.load(Ordering::Relaxed) {
             CLOSED => Ok(()),
@@ -71,7 +71,8 @@ impl Breaker {
         }
     }
 
-    /// It answered. While the breaker is open that means nothing: a server that is not used is away.
+    /// Notes an answer. An open breaker ignores it: a dependency that is not in use stays
+    /// unreachable.
     pub(crate) fn answered(&self, now: Instant) {
         if !self.is_open() {
             self.note(now);
@@ -85,18 +86,18 @@ impl Breaker {
         self.answered.fetch_max(micros, Ordering::Relaxed);
     }
 
-    /// It did not answer. Whether that opened the breaker.
+    /// Notes a failure. Returns whether this opened the breaker.
     pub(crate) fn failed(&self) -> bool {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         failures >= FAILURES && self.opens(OPEN)
     }
 
-    /// It is not to be used, whatever it answers. Whether that opened the breaker.
+    /// Opens the breaker whatever the dependency answers. Returns whether it was closed.
     pub(crate) fn bar(&self) -> bool {
         self.state.swap(BARRED, Ordering::Relaxed) == CLOSED
     }
 
-    /// It answers, and may be used. Whether the breaker was open.
+    /// Closes the breaker: the dependency answers and may be used. Returns whether it was open.
     pub(crate) fn close(&self, now: Instant) -> bool {
         self.note(now);
         self.state.swap(CLOSED, Ordering::Relaxed) != CLOSED
@@ -113,7 +114,7 @@ impl Breaker {
         self.state.load(Ordering::Relaxed) != CLOSED
     }
 
-    /// Since when the server is away.
+    /// Since when the dependency has been unreachable.
     pub(crate) fn outage(&self) -> Outage {
         let answered = self.answered.load(Ordering::Relaxed);
         if !self.is_open() {
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn it_opens_after_failures_in_a_row_and_closes_only_when_told() {
+    fn it_opens_after_consecutive_failures_and_closes_only_by_close() {
         let start = crate::clock::now();
         let breaker = Breaker::new(start);
         assert_eq!(breaker.permits(), Err(Shut::Open));
@@ -152,7 +153,7 @@ mod tests {
         let opened: Vec<bool> = (0..FAILURES).map(|_| breaker.failed()).collect();
         assert_eq!(opened, [false, false, true]);
         assert!(!breaker.failed(), "it is open already");
-        // An answer that was under way is no reason to ask again.
+        // A late answer does not close the breaker.
         breaker.answered(seconds(start, 3));
         assert_eq!(breaker.permits(), Err(Shut::Open));
         let since = seconds(start, 2);
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_barred_is_not_asked() {
+    fn a_barred_server_gets_no_calls() {
         let start = crate::clock::now();
         let breaker = Breaker::new(start);
         assert!(!breaker.bar());

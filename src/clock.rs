@@ -1,6 +1,5 @@
-//! The time, asked for in one place; `tests/clippy.toml` refuses any other.
-//!
-//! Decides: nothing. Trusts: the machine's clock. Not here: time-outs of sockets, which belong to the runtime's timer.
+//! The only place that reads the time; `tests/clippy.toml` refuses any other. Socket timeouts
+//! belong to the runtime's timer.
 
 #![allow(clippy::disallowed_methods, reason = "this is the one place")]
 
@@ -11,18 +10,19 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Seconds since the Unix epoch, for claims and dates. Of the system's coarse clock, which is behind by a few milliseconds at most: a
-/// request asks more than once, and the exact one takes several times as long.
+/// Seconds since the Unix epoch, for claims and dates. From the coarse system clock, which lags by
+/// a few milliseconds at most: a request reads it more than once, and the exact clock takes several
+/// times as long.
 pub fn unix_now() -> i64 {
     clock_gettime(ClockId::RealtimeCoarse).tv_sec
 }
 
-/// The time since the Unix epoch, behind by a few milliseconds at most.
+/// The time since the Unix epoch, with a lag of a few milliseconds at most.
 pub fn unix_roughly() -> Duration {
     elapsed(ClockId::RealtimeCoarse)
 }
 
-/// Milliseconds since the Unix epoch, for measuring from one process to another.
+/// Milliseconds since the Unix epoch, for intervals between processes.
 pub fn unix_millis() -> i64 {
     Timestamp::now().as_millisecond()
 }
@@ -32,7 +32,8 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
-/// The same to a few milliseconds, for what is counted in seconds. Takes a fraction of the time.
+/// The monotonic time with a lag of a few milliseconds, for intervals of seconds. Takes a fraction
+/// of the time.
 pub fn roughly_now() -> Instant {
     static BEGUN: LazyLock<(Instant, Duration)> =
         LazyLock::new(|| (Instant::now(), elapsed(ClockId::MonotonicCoarse)));
@@ -40,15 +41,15 @@ pub fn roughly_now() -> Instant {
     instant + elapsed(ClockId::MonotonicCoarse).saturating_sub(elapsed_then)
 }
 
-/// What a clock shows; nothing before its zero.
+/// The reading of a clock, at least zero.
 fn elapsed(clock: ClockId) -> Duration {
     Duration::try_from(clock_gettime(clock)).unwrap_or_default()
 }
 
-/// The time as log lines write it: RFC 3339, in UTC, to the microsecond.
+/// The time for a log line: RFC 3339, in UTC, to the microsecond.
 pub fn timestamp() -> String {
     thread_local! {
-        /// The last second that was written out, since many lines fall into one.
+        /// The last formatted second, since many lines fall into one.
         static SECOND: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
     }
     let now = Timestamp::now();

@@ -1,9 +1,9 @@
-//! JSON that means one thing: in which no member occurs twice, at any depth; and that takes little room.
+//! Unambiguous JSON: no member occurs twice in an object, at any depth; at most [`DEEPEST`] levels
+//! and [`VALUES`] values, since the text may be an attacker's.
 //!
-//! Decides: whether a text is such a document, at most [`DEEPEST`] deep and of at most [`VALUES`] values. Trusts: nobody; the text may be an attacker's. Not here: what the members mean.
-//!
-//! RFC 7519, section 4, lets a reader either refuse repeated claim names or take the last one. Two readers that choose
-//! differently see two tokens, so here they are refused; `serde_json` alone takes the last.
+//! RFC 7519, section 4, lets a reader either refuse repeated claim names or take the last one. Two
+//! readers that choose differently see two tokens, so here they are refused; `serde_json` alone
+//! takes the last.
 
 use std::cell::Cell;
 use std::fmt;
@@ -11,13 +11,15 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// How deep lists and objects may lie in each other. A choice; `serde_json` ends at 128.
+/// The most levels of lists and objects. A choice; `serde_json` ends at 128.
 pub(crate) const DEEPEST: usize = 64;
 
-/// How many values a document may have. A choice: a value takes some hundred bytes at worst, and the shortest one only two of the text.
+/// The most values in a document. A choice: a value takes some hundred bytes at worst, and the
+/// shortest one only two of the text.
 pub(crate) const VALUES: usize = 50_000;
 
-/// Reads `text` as one object, to the last byte. `None` if it is anything else, is not UTF-8, repeats a member, or has too much in it.
+/// Parses `text` as one object, to the last byte. `None` if it is anything else, is not UTF-8,
+/// repeats a member, or exceeds a limit.
 pub(crate) fn object(text: &[u8]) -> Option<Map<String, Value>> {
     match value(text)? {
         Value::Object(members) => Some(members),
@@ -27,8 +29,8 @@ pub(crate) fn object(text: &[u8]) -> Option<Map<String, Value>> {
     }
 }
 
-/// Reads `text` as one value of any kind, to the last byte. `None` if it is anything else, is not UTF-8, repeats a member, or has too much in
-/// it.
+/// Parses `text` as one value of any type, to the last byte. `None` if it is anything else, is not
+/// UTF-8, repeats a member, or exceeds a limit.
 pub(crate) fn value(text: &[u8]) -> Option<Value> {
     let left = Cell::new(VALUES);
     let reader = Reader {
@@ -41,17 +43,17 @@ pub(crate) fn value(text: &[u8]) -> Option<Value> {
     Some(value)
 }
 
-/// Reads a value without repeated members.
+/// Parses a value without repeated members.
 #[derive(Clone, Copy)]
 struct Reader<'a> {
-    /// How many values there may still be.
+    /// How many more values are allowed.
     left: &'a Cell<usize>,
-    /// How many lists and objects may still begin inside each other.
+    /// How many more levels are allowed.
     depth: usize,
 }
 
 impl Reader<'_> {
-    /// For what lies inside.
+    /// The reader for the next level.
     fn below<E: Error>(self) -> Result<Self, E> {
         let depth = self.depth.checked_sub(1);
         let depth = depth.ok_or_else(|| E::custom("too deep"))?;
@@ -134,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_means_two_things_or_takes_too_much_room_is_no_document() {
+    fn ambiguous_or_too_large_documents_are_refused() {
         let deep = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         let wide = |values: usize| format!("[{}]", vec!["1"; values - 1].join(","));
         for text in [

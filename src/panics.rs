@@ -1,8 +1,6 @@
-//! A panic in a request is that request's 500, not an outage.
-//!
-//! Decides: that what was polled when it panicked is never polled again, and that the panic's text stays out of the log, since it may quote a
-//! request. Trusts: what requests share to be whole after any of them stops, because it is replaced and never half written. Not here: the answer
-//! (`gateway`).
+//! Contains panics: a panic in a request is that request's 500, not an outage. Its message stays
+//! out of the log, since it may quote a request. State that requests share stays consistent,
+//! because it is replaced and never half written.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +14,7 @@ use std::task::Poll;
 /// The future panicked; it is not polled again.
 pub async fn caught<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, &'static str> {
     poll_fn(move |context| {
-        // What the future shared is per request, or is only ever replaced whole.
+        // The future's state belongs to one request, or is replaced as a whole.
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
@@ -26,7 +24,8 @@ pub async fn caught<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, &'s
     .await
 }
 
-/// Makes every panic one log line with its place. The message stays out: it may quote a request.
+/// Logs every panic as one line with its source location, without the message, which may quote a
+/// request.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic

@@ -1,31 +1,30 @@
-//! Things of one worker that it looks at while they live.
-//!
-//! Decides: when those that are gone are forgotten. Trusts: their owners, who keep them alive. Not here: what is looked at (`listen`, `upstream::alarm`).
+//! Weakly held per-worker objects that are polled while they are alive.
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
-/// What lives, and some that is gone already.
+/// The objects, of which some may be dropped already.
 #[derive(Debug)]
 pub(crate) struct Living<T>(Rc<RefCell<Vec<Weak<T>>>>);
 
 impl<T> Living<T> {
-    /// Adds one, and now and then forgets those that are gone.
+    /// Adds an object, and now and then removes the dropped ones.
     pub(crate) fn add(&self, one: &Rc<T>) {
         let mut all = self.0.borrow_mut();
         if all.len() == all.capacity() {
             all.retain(|one| one.strong_count() > 0);
-            // Where most still live, room for as many again, or each newcomer would go through all of them.
+            // Room for as many objects again, or each addition to a list of live objects would scan
+            // all of them.
             let live = all.len();
             all.reserve(live);
         }
         all.push(Rc::downgrade(one));
     }
 
-    /// Looks at each that lives. `look` adds none.
-    pub(crate) fn each(&self, look: impl Fn(&T)) {
+    /// Calls `poll` with each live object. `poll` must not add any.
+    pub(crate) fn each(&self, poll: impl Fn(&T)) {
         for one in self.0.borrow().iter().filter_map(Weak::upgrade) {
-            look(&one);
+            poll(&one);
         }
     }
 }
@@ -49,17 +48,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_gone_is_forgotten_and_who_lives_is_looked_at() {
-        let (all, stays, looks) = (Living::default(), Rc::new("stays"), Cell::new(0));
+    fn dropped_objects_are_removed_and_live_ones_polled() {
+        let (all, stays, polls) = (Living::default(), Rc::new("stays"), Cell::new(0));
         all.add(&stays);
         for _ in 0..10_000 {
-            all.add(&Rc::new("is gone at once"));
+            all.add(&Rc::new("is dropped at once"));
         }
         assert!(all.0.borrow().len() < 100);
         all.each(|one| {
             assert_eq!(*one, "stays");
-            looks.set(looks.get() + 1);
+            polls.set(polls.get() + 1);
         });
-        assert_eq!(looks.get(), 1);
+        assert_eq!(polls.get(), 1);
     }
 }

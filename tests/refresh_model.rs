@@ -1,13 +1,16 @@
-//! The protocol of a refresh, explored: replicas, a store and an identity server, every order of events, with faults in between.
+//! The refresh protocol, explored: replicas, a store and an identity server, every order of events,
+//! with faults in between.
 //!
-//! The flights are the ones of the program (`foregate::sign_in::refresh_protocol`), not a description of them. The store keeps one record and lets one
-//! of several writers win; it loses questions, answers, and the record. The identity server has a session with one refresh token, which it
-//! uses up, and forgives what is used again by its rules. Replicas crash, and are paused for longer than their lease.
+//! The flights are the real ones (`foregate::sign_in::refresh_protocol`), not a description of
+//! them. The store keeps one record and lets one of several writers win; it loses calls, answers,
+//! and the record. The identity server has a session with one refresh token, which it consumes, and
+//! forgives reuse by its rules. Replicas crash, and are paused for longer than their lease.
 //!
-//! Time is what may happen: a lease is over when its holder is gone or was paused for longer than any call takes, and never while a holder that
-//! runs is within its time.
+//! Time is modelled by what may happen: a lease ends when its holder is gone or was paused for
+//! longer than any call takes, and never while a running holder is within its time.
 //!
-//! The number of states is printed: `cargo test --test refresh_model -- --nocapture`. `FOREGATE_FULL=1` explores three replicas with more faults.
+//! The number of states is printed: `cargo test --test refresh_model -- --nocapture`.
+//! `FOREGATE_FULL=1` explores three replicas with more faults.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,39 +24,40 @@ use stateright::{Checker, Model, Property};
 
 type Version = u8;
 
-/// What the identity server says.
+/// The identity server's answer.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Answer {
     /// New tokens, with a number.
     Tokens(u8),
-    /// The token is not good, and the session is gone.
+    /// The token is not accepted, and the session has ended.
     Refused,
 }
 
-/// When the identity server takes a used token.
+/// How the identity server treats a used token.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Rule {
-    /// While its interval lasts, or as long as the token that followed is not used: it answers with that one again.
+    /// Accepted for an interval, or while its successor is unused: it answers with the same
+    /// successor.
     Forgiving,
-    /// Never: it ends the session.
+    /// Never accepted: reuse ends the session.
     Strict,
 }
 
-/// How much may happen.
+/// How often each fault may happen.
 #[derive(Clone, Copy, Debug)]
 struct World {
     replicas: usize,
     rule: Rule,
-    /// Refreshes that are begun.
+    /// Refreshes that are started.
     starts: u8,
-    /// Answers of the identity server that do not arrive, whether or not it did what was asked.
+    /// Answers of the identity server that are lost, whether or not it acted.
     lost_calls: u8,
-    /// Calls that the identity server declines without having done anything (429), or that were not sent.
+    /// Calls that the identity server declines without acting (429), or that were not sent.
     declined: u8,
     crashes: u8,
-    /// Replicas that stand still for longer than their lease.
+    /// Replicas that are paused for longer than their lease.
     pauses: u8,
-    /// Questions to the store or answers of it that do not arrive.
+    /// Calls to the store, or its answers, that are lost.
     lost_messages: u8,
     /// Records that the store loses.
     lost_records: u8,
@@ -77,12 +81,12 @@ struct State {
     version: Version,
     server: Server,
     nodes: Vec<Node>,
-    /// Calls of nobody who would hear the answer, which the server has yet to serve.
+    /// Calls without a caller left to receive the answer, which the server has yet to serve.
     orphans: u8,
-    /// Calls that the server got, or may have got.
+    /// Calls that the server received, or may have received.
     sent: u8,
-    /// What clients were told.
-    told: Vec<Option<Answer>>,
+    /// Answers to clients.
+    reported: Vec<Option<Answer>>,
     /// Whether the store failed in some way, so that replicas may have acted alone.
     store_failed: bool,
     left: Left,
@@ -103,16 +107,16 @@ struct Left {
 struct Server {
     lives: bool,
     used: bool,
-    /// Number of the tokens that followed.
+    /// Number of successor tokens.
     followed: u8,
 }
 
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 struct Node {
     flight: Option<(Flight<Version, Answer>, Command<Version, Answer>)>,
-    /// The version of the lease it waits on, or holds.
+    /// The version of the lease that it waits for, or holds.
     version: Version,
-    /// It stood still for longer than its lease.
+    /// It was paused for longer than its lease.
     overdue: bool,
     call: Option<Call>,
 }
@@ -126,16 +130,16 @@ enum Call {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Action {
     Begin(usize),
-    /// The store does what it is asked, and says so.
-    Ask(usize),
-    /// The question to the store does not arrive.
-    LoseQuestion(usize),
-    /// The store does what it is asked, and its answer does not arrive.
-    LoseAnswer(usize),
-    /// Whoever waits looks again, and the record has changed.
-    Look(usize),
-    /// Whoever waits finds that the lease is over.
-    LeaseOver(usize),
+    /// The store carries out the call and answers.
+    ServeStore(usize),
+    /// The call to the store is lost.
+    LoseStoreCall(usize),
+    /// The store carries out the call, and its answer is lost.
+    LoseStoreAnswer(usize),
+    /// A waiting refresh polls again, and the record has changed.
+    Poll(usize),
+    /// A waiting refresh finds that the lease has ended.
+    LeaseEnds(usize),
     Call(usize),
     /// The server declines, or the call is not sent.
     Decline(usize),
@@ -169,24 +173,24 @@ impl State {
         Some(&self.nodes[node].flight.as_ref()?.1)
     }
 
-    /// Tells a flight what happened, and takes its command.
+    /// Passes an event to a flight, and takes its command.
     fn take(&mut self, node: usize, event: Event<Version, Answer>) {
         if let Event::Found(_, version) | Event::Written(version) = &event {
             self.nodes[node].version = *version;
         }
         let (flight, command) = self.nodes[node].flight.as_mut().unwrap();
         *command = flight.handle(event);
-        let told = match command {
+        let reported = match command {
             Command::Finish(answer) => Some(*answer),
             Command::Fail => None,
             Command::Read | Command::Wait | Command::Write(..) | Command::Call => return,
         };
-        self.told.push(told);
+        self.reported.push(reported);
         self.nodes[node] = Node::default();
     }
 
-    /// What the store does for a node, and what it would say.
-    fn ask(&mut self, node: usize) -> Event<Version, Answer> {
+    /// The store's action for a node, and its answer.
+    fn serve_store(&mut self, node: usize) -> Event<Version, Answer> {
         match self.command(node).unwrap().clone() {
             Command::Write(version, record) => {
                 if version != self.version {
@@ -197,18 +201,20 @@ impl State {
                 Event::Written(self.version)
             }
             Command::Read | Command::Wait => Event::Found(self.record.clone(), self.version),
-            Command::Call | Command::Finish(_) | Command::Fail => unreachable!("no question"),
+            Command::Call | Command::Finish(_) | Command::Fail => {
+                unreachable!("not a call to the store")
+            }
         }
     }
 
-    /// Nobody will hear the answer to this node's call any more.
+    /// The answer to this node's call has no receiver any more.
     fn orphan(&mut self, node: usize) {
         if self.nodes[node].call.take() == Some(Call::Sent) {
             self.orphans += 1;
         }
     }
 
-    /// Whether the lease that a node waits on is held by one that runs and is within its time.
+    /// Whether the lease that a node waits for is held by a running replica within its time.
     fn is_held(&self, version: Version) -> bool {
         self.nodes.iter().any(|node| {
             let waits = node
@@ -219,7 +225,7 @@ impl State {
         })
     }
 
-    /// Calls under way for holders that run and are within their time.
+    /// Calls under way of running holders within their time.
     fn calls(&self) -> usize {
         let counts = |node: &&Node| node.call.is_some() && !node.overdue;
         self.nodes.iter().filter(counts).count()
@@ -242,7 +248,7 @@ impl Model for World {
             nodes: vec![Node::default(); self.replicas],
             orphans: 0,
             sent: 0,
-            told: Vec::new(),
+            reported: Vec::new(),
             store_failed: false,
             left: Left {
                 starts: self.starts,
@@ -267,15 +273,15 @@ impl Model for World {
             };
             match command {
                 Command::Read | Command::Write(..) => {
-                    actions.push(Action::Ask(node));
+                    actions.push(Action::ServeStore(node));
                     if left.lost_messages > 0 {
-                        actions.push(Action::LoseQuestion(node));
-                        actions.push(Action::LoseAnswer(node));
+                        actions.push(Action::LoseStoreCall(node));
+                        actions.push(Action::LoseStoreAnswer(node));
                     }
                 }
-                Command::Wait if state.version != held.version => actions.push(Action::Look(node)),
+                Command::Wait if state.version != held.version => actions.push(Action::Poll(node)),
                 Command::Wait if !state.is_held(held.version) => {
-                    actions.push(Action::LeaseOver(node));
+                    actions.push(Action::LeaseEnds(node));
                 }
                 Command::Wait => {}
                 Command::Call => match held.call {
@@ -319,20 +325,20 @@ impl Model for World {
                 state.left.starts -= 1;
                 state.nodes[node].flight = Some(Flight::begin());
             }
-            Action::Ask(node) | Action::Look(node) => {
-                let event = state.ask(node);
+            Action::ServeStore(node) | Action::Poll(node) => {
+                let event = state.serve_store(node);
                 state.take(node, event);
             }
-            Action::LoseQuestion(node) | Action::LoseAnswer(node) => {
-                if matches!(action, Action::LoseAnswer(_)) {
-                    state.ask(node);
+            Action::LoseStoreCall(node) | Action::LoseStoreAnswer(node) => {
+                if matches!(action, Action::LoseStoreAnswer(_)) {
+                    state.serve_store(node);
                 }
                 state.left.lost_messages -= 1;
                 state.store_failed = true;
                 state.take(node, Event::Unreachable);
             }
-            Action::LeaseOver(node) => state.take(node, Event::LeaseOver),
-            // Whoever stood still looks at the clock before it calls.
+            Action::LeaseEnds(node) => state.take(node, Event::LeaseEnds),
+            // A paused holder checks the clock before it calls.
             Action::Call(node) if state.nodes[node].overdue => {
                 state.take(node, Event::Called(Called::Undone));
             }
@@ -385,21 +391,21 @@ impl Model for World {
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             Property::always(
-                "one call at once, as long as the store does what it should",
+                "one call at a time while the store works",
                 |_: &Self, state: &State| state.store_failed || state.calls() <= 1,
             ),
             Property::always(
-                "a call is repeated once at most",
+                "a call is repeated at most once",
                 |_: &Self, state: &State| state.store_failed || state.sent <= MOST_CALLS,
             ),
             Property::always(
-                "nobody hears that a session is over which lives",
+                "no client is told that a live session has ended",
                 |_: &Self, state: &State| {
-                    !state.server.lives || !state.told.contains(&Some(Answer::Refused))
+                    !state.server.lives || !state.reported.contains(&Some(Answer::Refused))
                 },
             ),
             Property::always(
-                "the session lives, unless its server forgives nothing and an outcome was lost",
+                "the session lives, unless its server is strict and an outcome was lost",
                 |world: &Self, state: &State| {
                     state.server.lives
                         || (world.rule == Rule::Strict
@@ -410,24 +416,24 @@ impl Model for World {
                 },
             ),
             Property::always(
-                "all who get tokens get the same",
+                "all clients that get tokens get the same",
                 |_: &Self, state: &State| {
-                    let mut tokens = state.told.iter().flatten();
+                    let mut tokens = state.reported.iter().flatten();
                     let first = tokens.next();
                     tokens.all(|answer| Some(answer) == first || !state.server.lives)
                 },
             ),
-            Property::eventually("everybody hears something", |_: &Self, state: &State| {
+            Property::eventually("every client gets an answer", |_: &Self, state: &State| {
                 state.left.starts == 0 && state.nodes.iter().all(|node| node.flight.is_none())
             }),
             Property::sometimes(
-                "everybody hears the same tokens",
+                "every client gets the same tokens",
                 |world: &Self, state: &State| {
-                    state.told.len() >= usize::from(world.starts - world.crashes)
+                    state.reported.len() >= usize::from(world.starts - world.crashes)
                         && state
-                            .told
+                            .reported
                             .iter()
-                            .all(|told| *told == Some(Answer::Tokens(1)))
+                            .all(|reported| *reported == Some(Answer::Tokens(1)))
                 },
             ),
         ]
@@ -445,7 +451,7 @@ fn explore(world: World) {
     checker.assert_properties();
 }
 
-/// Three replicas instead of two, and one refresh more, in the large run.
+/// Three replicas instead of two, and one more refresh, in the large run.
 fn sized(world: World) -> World {
     let large = std::env::var_os("FOREGATE_FULL").is_some_and(|value| value == "1");
     World {
@@ -456,7 +462,7 @@ fn sized(world: World) -> World {
 }
 
 #[test]
-fn without_faults_one_call_answers_all_even_if_nothing_is_forgiven() {
+fn without_faults_one_call_answers_all_even_under_strict_reuse() {
     for rule in [Rule::Forgiving, Rule::Strict] {
         explore(World {
             replicas: 3,
@@ -467,7 +473,7 @@ fn without_faults_one_call_answers_all_even_if_nothing_is_forgiven() {
 }
 
 #[test]
-fn what_the_server_declines_is_asked_again_even_if_nothing_is_forgiven() {
+fn a_declined_call_is_repeated_even_under_strict_reuse() {
     explore(sized(World {
         rule: Rule::Strict,
         declined: 2,
@@ -476,7 +482,7 @@ fn what_the_server_declines_is_asked_again_even_if_nothing_is_forgiven() {
 }
 
 #[test]
-fn a_lost_answer_is_asked_for_once_more() {
+fn a_call_with_a_lost_answer_is_repeated_once() {
     for rule in [Rule::Forgiving, Rule::Strict] {
         explore(sized(World {
             rule,
@@ -488,7 +494,7 @@ fn a_lost_answer_is_asked_for_once_more() {
 }
 
 #[test]
-fn a_holder_may_crash() {
+fn a_crash_of_the_holder_breaks_no_guarantee() {
     for rule in [Rule::Forgiving, Rule::Strict] {
         explore(sized(World {
             rule,
@@ -500,7 +506,7 @@ fn a_holder_may_crash() {
 }
 
 #[test]
-fn a_holder_may_stand_still_past_its_lease() {
+fn a_holder_paused_past_its_lease_breaks_no_guarantee() {
     for rule in [Rule::Forgiving, Rule::Strict] {
         explore(sized(World {
             rule,
@@ -512,7 +518,7 @@ fn a_holder_may_stand_still_past_its_lease() {
 }
 
 #[test]
-fn the_store_may_fail() {
+fn a_failing_store_breaks_no_guarantee() {
     for rule in [Rule::Forgiving, Rule::Strict] {
         explore(sized(World {
             rule,
@@ -525,7 +531,7 @@ fn the_store_may_fail() {
 }
 
 #[test]
-fn one_of_everything_may_come_together() {
+fn one_of_each_fault_together_breaks_no_guarantee() {
     explore(sized(World {
         lost_calls: 1,
         declined: 1,

@@ -1,9 +1,11 @@
-//! Calls the gateway makes for itself, such as for an issuer's keys.
+//! HTTP calls of the gateway itself, such as for an issuer's keys.
 //!
-//! Decides:  whether a document counts: status 200, within the deadline and the size, from a server whose certificate is good.
+//! Decides:  whether a response is usable: status 200, within the deadline and the size, from a
+//!           server with a valid certificate.
 //! Trusts:   the operator's URL and the system's root certificates.
-//! Not here: forwarding. A [`SideClient`] reaches the one [`SideSite`] it was made for, which no upstream ever is, and what it sends carries
-//! nothing of any request. A server that is called all the time has a client of its own, which keeps its connections ([`kept`]).
+//! Not here: forwarding. A [`SideClient`] reaches only the [`SideSite`] it was made for, which is
+//!           never an upstream, and its requests carry nothing of a client's request. A server that
+//!           is called all the time has a client that keeps its connections ([`pooled`]).
 
 pub mod pooled;
 
@@ -27,63 +29,64 @@ use tokio_rustls::TlsConnector;
 
 use crate::policy::side_url::SideSite;
 
-/// How long to wait for one address of a server that may have several. Longer than the second after which a lost first packet is sent again.
+/// The time limit per address of a server. Longer than the second after which a lost first packet
+/// is sent again.
 const PER_ADDRESS: Duration = Duration::from_millis(1500);
 
-/// What all clients share: whose certificates are believed.
+/// The TLS configuration that all clients share.
 #[derive(Clone)]
 pub struct SideCalls {
     tls: TlsConnector,
 }
 
-/// How much one call may cost.
+/// Limits of one call.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// For everything together: look-up, connection, TLS, answer.
+    /// For the whole call: look-up, connection, TLS, response.
     pub deadline: Duration,
-    /// Bytes of an answer's body.
+    /// Maximum length of a response body in bytes.
     pub body: usize,
 }
 
-/// A client of one server. Every call opens a connection of its own; calls are minutes apart.
+/// A client of one server. Every call opens its own connection; calls are minutes apart.
 pub struct SideClient {
     tls: TlsConnector,
     site: SideSite,
     limits: Limits,
 }
 
-/// A byte stream to a server, in TLS or not.
+/// A byte stream to a server, with or without TLS.
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// An answer that counts.
+/// A usable response.
 #[derive(Debug)]
 pub struct Reply {
     /// The whole body.
     pub body: Bytes,
-    /// How long the server says that it may be used: `max-age` of `Cache-Control` (RFC 9111, section 5.2.2.1), unless the field also says that it
-    /// may not be kept.
+    /// How long it may be used: `max-age` of `Cache-Control` (RFC 9111, section 5.2.2.1), unless
+    /// the field also forbids caching.
     pub max_age: Option<Duration>,
 }
 
-/// Why a call gave no document.
+/// Why a call failed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SideCallError {
-    /// No connection, or not in TLS.
+    /// No connection, or no TLS.
     Connect(String),
-    /// The exchange broke off, or the answer was longer than allowed.
+    /// The exchange broke off, or the response was too long.
     Exchange(String),
     /// Another status than 200. Redirects are not followed: the operator names the place.
     Status(StatusCode),
-    /// The answer is longer than allowed.
+    /// The response is too long.
     TooLong,
-    /// Not done in time.
+    /// No response before the deadline.
     Deadline,
 }
 
 impl SideCalls {
-    /// Calls that trust the system's root certificates, which are read here, once.
+    /// Trusts the system's root certificates, which are read here, once.
     ///
     /// # Errors
     ///
@@ -98,7 +101,7 @@ impl SideCalls {
         Self::with_roots(roots)
     }
 
-    /// Calls that trust these roots only.
+    /// Trusts these roots only.
     ///
     /// # Errors
     ///
@@ -115,7 +118,7 @@ impl SideCalls {
         })
     }
 
-    /// A client of this server, and of no other.
+    /// A client for this server, and no other.
     pub fn client(&self, site: &SideSite, limits: Limits) -> SideClient {
         SideClient {
             tls: self.tls.clone(),
@@ -151,7 +154,7 @@ impl SideClient {
         self.exchange(stream, request).await
     }
 
-    /// A connection, in TLS if the site says so.
+    /// Opens a connection, in TLS if the site requires it.
     async fn open(&self) -> Result<Box<dyn Stream>, SideCallError> {
         let stream = self.connect().await?;
         if !self.site.tls {
@@ -163,10 +166,11 @@ impl SideClient {
         Ok(Box::new(stream.await.map_err(SideCallError::connect)?))
     }
 
-    /// Tries one address after the other. One that swallows everything, such as IPv6 where nobody routes it, must not use up the deadline.
+    /// Tries one address after the other. An address that never answers, such as IPv6 without a
+    /// route, must not use up the deadline.
     async fn connect(&self) -> Result<TcpStream, SideCallError> {
-        let place = (self.site.host.as_str(), self.site.port);
-        let addresses = lookup_host(place).await.map_err(SideCallError::connect)?;
+        let address = (self.site.host.as_str(), self.site.port);
+        let addresses = lookup_host(address).await.map_err(SideCallError::connect)?;
         let mut refused = SideCallError::connect("the name has no address");
         for address in addresses {
             match timeout(PER_ADDRESS, TcpStream::connect(address)).await {
@@ -178,7 +182,7 @@ impl SideClient {
         Err(refused)
     }
 
-    /// One request and its answer on a fresh connection.
+    /// Sends one request on a new connection and reads the response.
     async fn exchange(
         &self,
         stream: Box<dyn Stream>,
@@ -191,7 +195,8 @@ impl SideClient {
             let response = sender.send_request(request).await;
             self.read(response.map_err(SideCallError::exchange)?).await
         };
-        // The connection must be driven for the call to move. When it ends first, the call has the reason.
+        // The connection must be driven for the call to progress. When it ends first, the call
+        // returns the reason.
         tokio::pin!(call);
         tokio::select! {
             outcome = &mut call => outcome,
@@ -215,7 +220,8 @@ impl SideClient {
     }
 }
 
-/// RFC 9111, section 4.2.1: of several `max-age` the first one counts. What may not be kept, or not without asking, has no age.
+/// RFC 9111, section 4.2.1: of several `max-age` the first one counts. A response that may not be
+/// cached, or not without validation, has no age.
 fn max_age(headers: &HeaderMap) -> Option<Duration> {
     let mut directives = headers
         .get_all(CACHE_CONTROL)
@@ -279,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_age_is_what_cache_control_allows() {
+    fn the_age_is_the_one_that_cache_control_allows() {
         let age = |values: &[&'static str]| {
             let mut headers = HeaderMap::new();
             for value in values {

@@ -1,8 +1,5 @@
-//! A client for a server that is called all the time: any method, any status is an answer, and connections are kept.
-//!
-//! Decides:  which connection is used, and whether a call that failed was sent at all ([`Failure`]).
-//! Trusts:   [`SideClient`] for where to connect and whose certificate is good.
-//! Not here: how many calls may run at once, and what an answer means (whoever calls).
+//! A client for a server that is called all the time: any method, any status is a response, and
+//! connections are kept. It says whether a failed call was sent at all ([`Failure`]).
 
 #![allow(
     clippy::disallowed_types,
@@ -25,11 +22,12 @@ use tokio::time::timeout_at;
 use super::{SideCallError, SideClient};
 use crate::clock;
 
-/// How long an unused connection is kept. Servers and what stands before them close theirs after a minute or more; a request that meets a closing
-/// connection has an unknown outcome, so it is better to be early.
+/// How long an unused connection is kept. Servers and proxies close theirs after a minute or more;
+/// a request on a connection that is being closed has an unknown outcome, so it is better to be
+/// early.
 const IDLE: Duration = Duration::from_secs(15);
 
-/// What is sent.
+/// A request.
 #[derive(Clone)]
 pub struct Message {
     /// The method.
@@ -42,7 +40,7 @@ pub struct Message {
     pub body: Bytes,
 }
 
-/// A whole answer.
+/// A complete response.
 #[derive(Clone)]
 pub struct Whole {
     /// Any status.
@@ -53,29 +51,29 @@ pub struct Whole {
     pub body: Bytes,
 }
 
-/// Why there is no whole answer.
+/// Why there is no complete response.
 #[derive(Debug)]
 pub enum Failure {
-    /// The server did not get the request.
+    /// The server did not receive the request.
     Unsent(SideCallError),
-    /// It may have got it, and may have done what it says.
+    /// The server may have received the request, and may have acted on it.
     Unknown(SideCallError),
 }
 
-/// Connections to one server, for any number of calls at once.
+/// Connections to one server, for any number of concurrent calls.
 pub struct KeptClient {
     client: SideClient,
     idle: Mutex<Vec<Connection>>,
 }
 
-/// A connection on which nothing is under way.
+/// A connection without a call.
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
     driver: JoinHandle<()>,
     used: Instant,
 }
 
-/// A call that is given up ends with its connection, so that the server hears of it.
+/// A call that is given up ends with its connection, so that the server notices.
 impl Drop for Connection {
     fn drop(&mut self) {
         self.driver.abort();
@@ -83,7 +81,7 @@ impl Drop for Connection {
 }
 
 impl KeptClient {
-    /// Calls through this client's site; its limit for bodies is kept, its deadline is not used.
+    /// Calls the site of this client. Its limit for bodies applies, its deadline does not.
     pub fn new(client: SideClient) -> Self {
         Self {
             client,
@@ -91,11 +89,13 @@ impl KeptClient {
         }
     }
 
-    /// Sends a message and reads the whole answer, until `deadline`. To be called inside a runtime that outlives the connection.
+    /// Sends a request and reads the whole response, until `deadline`. Call it inside a runtime
+    /// that outlives the connection.
     ///
     /// # Errors
     ///
-    /// No whole answer; the kind says whether the message was sent. Nothing that may have been sent is repeated, but GET.
+    /// No complete response; the kind says whether the request was sent. A request that may have
+    /// been sent is not repeated, except GET.
     pub async fn send(&self, message: &Message, deadline: Instant) -> Result<Whole, Failure> {
         let mut sent = false;
         let exchange = self.exchange(message, &mut sent);
@@ -112,9 +112,10 @@ impl KeptClient {
                 continue;
             }
             match self.on(connection, message, sent).await {
-                // It was closed while nobody looked.
+                // The server had closed it.
                 Err(Failure::Unsent(_)) => {}
-                // Whether the server read it before it closed the connection cannot be known. Reading twice does no harm.
+                // Whether the server read the request before it closed the connection is unknown.
+                // Reading twice does no harm.
                 Err(Failure::Unknown(_)) if message.method == Method::GET => {}
                 outcome => return outcome,
             }
@@ -123,7 +124,7 @@ impl KeptClient {
         self.on(connection, message, sent).await
     }
 
-    /// The connection that was used last and is not too old; older ones are closed.
+    /// The most recently used connection that is not too old; older ones are closed.
     fn kept(&self) -> Option<Connection> {
         let now = clock::now();
         let mut idle = self.idle();
@@ -132,7 +133,7 @@ impl KeptClient {
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
-        // A panic while it was held leaves the list whole: each operation on it is one call.
+        // A panic under the lock leaves the list consistent: each operation on it is one call.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -142,7 +143,7 @@ impl KeptClient {
             .await
             .map_err(SideCallError::connect)?;
         let driver = tokio::spawn(async move {
-            // What went wrong is told to whoever waits for an answer.
+            // The waiting call gets the error.
             let _ = connection.await;
         });
         Ok(Connection {

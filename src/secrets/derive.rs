@@ -1,16 +1,14 @@
-//! One key for each purpose, out of each secret under `keys` (HKDF, RFC 5869).
-//!
-//! Decides:  how a key is derived; never changed, or nothing that was sealed opens any more. Trusts: the secrets to have 32 random bytes.
-//! Not here: what the keys are used for; each user names its own purpose.
+//! Key derivation (HKDF, RFC 5869): one key per purpose from each secret under `keys`. Each user
+//! names its own purpose. The derivation never changes, or no sealed record opens any more.
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
 
 use crate::secrets::MasterKey;
 
-/// A master key, ready to derive from.
+/// A master key, prepared for derivation.
 pub(crate) struct Derivation(Prk);
 
-/// Bytes that HKDF shall give.
+/// Output length of HKDF in bytes.
 struct Length(usize);
 
 impl KeyType for Length {
@@ -20,17 +18,17 @@ impl KeyType for Length {
 }
 
 impl Derivation {
-    /// Of a listed key.
+    /// From a listed key.
     pub(crate) fn of(key: &MasterKey) -> Self {
         Self::of_secret(key.secret.expose())
     }
 
-    /// Of a secret that is not listed, such as one that lives as long as the process.
+    /// From a secret that is not listed, such as one that lives as long as the process.
     pub(crate) fn of_secret(secret: &[u8]) -> Self {
         Self(Salt::new(HKDF_SHA256, b"foregate keys 1").extract(secret))
     }
 
-    /// The key for one purpose.
+    /// Derives the key for one purpose.
     ///
     /// # Errors
     ///

@@ -1,10 +1,8 @@
-//! SHA-256 as a name: of a token in the cache, of a key, of a key set, of an issuer entry.
-//!
-//! Decides: how parts are joined before hashing. Trusts: SHA-256. Not here: signatures.
+//! SHA-256 as an identifier: of a token in the cache, of a key, of a key set, of an issuer entry.
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
 
-/// A SHA-256 value, compared whole.
+/// A SHA-256 value.
 pub(crate) type Digest = [u8; 32];
 
 /// The digest of one text.
@@ -12,8 +10,8 @@ pub(crate) fn of(bytes: &[u8]) -> Digest {
     to_array(digest(&SHA256, bytes).as_ref())
 }
 
-/// The digest of a list of parts. Each is preceded by its length, so that moving a byte from one part to the next changes
-/// the name.
+/// The digest of a list of parts. Each is preceded by its length, so that moving a byte from one
+/// part to the next changes the digest.
 pub(crate) fn of_parts<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Digest {
     let mut context = Context::new(&SHA256);
     for part in parts {

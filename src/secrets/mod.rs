@@ -1,6 +1,9 @@
-//! Secrets: values that are never shown, keys derived from the gateway's own, and digests of what clients present.
+//! Secrets that are never shown, keys derived from the gateway's own, and digests of what clients
+//! present.
 //!
-//! Decides: nothing. Trusts: nothing. Not here: what is sealed or signed with a key (`store`, `tokens`, `sessions`).
+//! Decides:  how a key is derived, and how parts are joined into a digest.
+//! Trusts:   the configured secrets to have 32 random bytes.
+//! Not here: what is sealed or signed with a key (`store`, `tokens`, `sessions`).
 
 pub mod derive;
 pub mod digest;
@@ -8,10 +11,10 @@ pub mod secret;
 
 use crate::secrets::secret::Secret;
 
-/// A secret of the gateway's own.
+/// A master key of the gateway.
 #[derive(Clone, Debug)]
 pub struct MasterKey {
-    /// Its name, which stands in what it seals.
+    /// Its id, which is stored with every sealed record.
     pub id: String,
     /// At least 32 bytes that look random.
     pub secret: Secret,
