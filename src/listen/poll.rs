@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::gateway::Gateway;
 use crate::gateway::connection::{ConnectionState, LOOK, LookClock};
-use crate::weak_list::Living;
+use crate::weak_list::WeakList;
 
 /// How many looks lie between two at the kept upstream connections: five seconds.
 const SWEEP: u64 = 50;
@@ -15,7 +15,7 @@ const SWEEP: u64 = 50;
 /// The connections of a worker, and the clock by which it looks at them.
 #[derive(Clone, Default)]
 pub(super) struct Connections {
-    pub(super) open: Living<ConnectionState>,
+    pub(super) open: WeakList<ConnectionState>,
     pub(super) clock: LookClock,
 }
 

@@ -11,11 +11,11 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::time::Instant;
 
-use crate::weak_list::Living;
+use crate::weak_list::WeakList;
 
 /// The alarms of one worker.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Alarms(Living<State>);
+pub(super) struct Alarms(WeakList<State>);
 
 /// When somebody wants to be woken. It stays set from one request of a connection to the next, which costs a wake-up at most.
 #[derive(Debug)]
