@@ -156,7 +156,7 @@ impl Identity {
         since: Instant,
     ) -> Result<(), Denial> {
         // Before the list is asked: one that becomes complete after it was asked did not have everything when it was.
-        let outage = self.revocations.outage(clock::roughly_now());
+        let outage = self.revocations.outage(clock::coarse_now());
         let is_complete = self.revocations.is_complete();
         // Also for what is remembered: what was revoked is forgotten nowhere, but listed here.
         let now = clock::unix_now();
