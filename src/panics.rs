@@ -12,7 +12,7 @@ use std::task::Poll;
 /// # Errors
 ///
 /// The future panicked; it is not polled again.
-pub async fn caught<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, &'static str> {
+pub async fn catch_panic<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, &'static str> {
     poll_fn(move |context| {
         // The future's state belongs to one request, or is replaced as a whole.
         match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {

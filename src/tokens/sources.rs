@@ -21,7 +21,7 @@ use super::fetch::keep_fresh;
 use super::metrics::KeyMetrics;
 use super::refetch::COOL_DOWN;
 use super::source::Source;
-use crate::panics::caught;
+use crate::panics::catch_panic;
 use crate::policy::tokens::Publication;
 use crate::tokens::fetch_context::Surroundings;
 
@@ -46,7 +46,7 @@ struct Known {
 async fn keep_fresh_forever(source: Weak<Source>, surroundings: Surroundings) {
     loop {
         let keeping = pin!(keep_fresh(source.clone(), surroundings.clone()));
-        match caught(keeping).await {
+        match catch_panic(keeping).await {
             Ok(()) => return,
             Err(error) => tracing::error!(error, "key fetch task panicked; restarting"),
         }
