@@ -24,7 +24,7 @@ pub enum Outage {
 
 /// Why no call is made.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Shut {
+pub(crate) enum CallRefused {
     /// The dependency did not answer.
     Open,
     /// It answers, but must not be used, such as a store that may lose records.
@@ -63,11 +63,11 @@ impl Breaker {
     /// # Errors
     ///
     /// The reason why it may not.
-    pub(crate) fn permits(&self) -> Result<(), Shut> {
+    pub(crate) fn permits(&self) -> Result<(), CallRefused> {
         match self.state.load(Ordering::Relaxed) {
             CLOSED => Ok(()),
-            BARRED => Err(Shut::Barred),
-            _ => Err(Shut::Open),
+            BARRED => Err(CallRefused::Barred),
+            _ => Err(CallRefused::Open),
         }
     }
 
@@ -141,7 +141,7 @@ mod tests {
     fn it_opens_after_consecutive_failures_and_closes_only_by_close() {
         let start = crate::clock::now();
         let breaker = Breaker::new(start);
-        assert_eq!(breaker.permits(), Err(Shut::Open));
+        assert_eq!(breaker.permits(), Err(CallRefused::Open));
         assert_eq!(breaker.outage(), Outage::NeverSeen);
         assert!(breaker.close(seconds(start, 1)));
         assert_eq!(breaker.outage(), Outage::Reachable);
@@ -155,7 +155,7 @@ mod tests {
         assert!(!breaker.failed(), "it is open already");
         // A late answer does not close the breaker.
         breaker.answered(seconds(start, 3));
-        assert_eq!(breaker.permits(), Err(Shut::Open));
+        assert_eq!(breaker.permits(), Err(CallRefused::Open));
         let since = seconds(start, 2);
         assert_eq!(breaker.outage(), Outage::Away { since });
         assert!(breaker.close(seconds(start, 9)));
@@ -168,13 +168,13 @@ mod tests {
         let start = crate::clock::now();
         let breaker = Breaker::new(start);
         assert!(!breaker.bar());
-        assert_eq!(breaker.permits(), Err(Shut::Barred));
+        assert_eq!(breaker.permits(), Err(CallRefused::Barred));
         assert_eq!(breaker.outage(), Outage::NeverSeen);
         breaker.close(start);
         assert!(breaker.bar());
         for _ in 0..=FAILURES {
             breaker.failed();
         }
-        assert_eq!(breaker.permits(), Err(Shut::Barred));
+        assert_eq!(breaker.permits(), Err(CallRefused::Barred));
     }
 }

@@ -6,7 +6,7 @@ use fred::interfaces::ClientLike as _;
 use fred::types::{CustomCommand, Value};
 
 use super::Redis;
-use crate::breaker::Shut;
+use crate::breaker::CallRefused;
 use crate::clock;
 use crate::store::Unreachable;
 use crate::store::metrics::Command;
@@ -26,10 +26,10 @@ impl Redis {
         command: Command,
         answer: impl Future<Output = Result<Value, Error>>,
     ) -> Result<Reply, Unreachable> {
-        if let Err(shut) = self.breaker.permits() {
-            let reason = match shut {
-                Shut::Open => Unreachable::BreakerOpen,
-                Shut::Barred => Unreachable::Evicting,
+        if let Err(refused) = self.breaker.permits() {
+            let reason = match refused {
+                CallRefused::Open => Unreachable::BreakerOpen,
+                CallRefused::Barred => Unreachable::Evicting,
             };
             self.metrics.unreachable(reason);
             return Err(reason);
