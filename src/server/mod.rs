@@ -35,7 +35,7 @@ use crate::sign_in;
 use crate::sign_in::throttle::Throttle;
 use crate::sign_in::{IdentityServer, Later, Refresh};
 use crate::store::{self, Store, StoreMetrics};
-use crate::tokens::{KeySources, Surroundings, VerifiedCache};
+use crate::tokens::{FetchContext, KeySources, VerifiedCache};
 
 /// What runs.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::discovery::jwks_path;
-use super::fetch_context::Surroundings;
+use super::fetch_context::FetchContext;
 use super::keys::{KeySet, MAX_DOCUMENT};
 use super::metrics::FetchResult;
 use super::source::Source;
@@ -41,13 +41,13 @@ const REDISCOVER: Duration = Duration::from_secs(60 * 60);
 
 /// Fetches for as long as the source is in use. Reads from and writes to the store run beside it,
 /// so that neither waits for the other.
-pub(super) async fn keep_fresh(held: Weak<Source>, surroundings: Surroundings) {
+pub(super) async fn keep_fresh(held: Weak<Source>, context: FetchContext) {
     let Some(source) = held.upgrade() else {
         return;
     };
-    let stored = Stored::new(&source, &surroundings);
+    let stored = Stored::new(&source, &context);
     let (latest, received) = watch::channel(None);
-    let fetcher = Fetcher::new(&source, surroundings, latest);
+    let fetcher = Fetcher::new(&source, context, latest);
     drop(source);
     tokio::join!(
         stored.restore(&held),
@@ -93,13 +93,13 @@ enum FetchError {
 impl Fetcher {
     fn new(
         source: &Source,
-        surroundings: Surroundings,
+        context: FetchContext,
         latest: watch::Sender<Option<Document>>,
     ) -> Self {
         let site = &source.publication().url().site;
         Self {
-            client: surroundings.calls.client(site, LIMITS),
-            clock: surroundings.clock,
+            client: context.calls.client(site, LIMITS),
+            clock: context.clock,
             discovered: None,
             latest,
         }

@@ -7,7 +7,7 @@ use crate::store::Store;
 
 /// Clients, store and clock for key fetches.
 #[derive(Clone, Debug)]
-pub struct Surroundings {
+pub struct FetchContext {
     /// For calls to issuers.
     pub calls: SideCalls,
     /// Restores keys after a restart.

@@ -40,7 +40,7 @@ use std::sync::Arc;
 
 pub use self::cache::VerifiedCache;
 pub use self::claims::LONGEST_ID;
-pub use self::fetch_context::Surroundings;
+pub use self::fetch_context::FetchContext;
 pub use self::keys::KeySet;
 pub use self::metrics::KeyMetrics;
 pub use self::proof::Proof;

@@ -23,7 +23,7 @@ use super::refetch::COOL_DOWN;
 use super::source::Source;
 use crate::panics::catch_panic;
 use crate::policy::tokens::Publication;
-use crate::tokens::fetch_context::Surroundings;
+use crate::tokens::fetch_context::FetchContext;
 
 /// The sources of all snapshots.
 #[derive(Debug)]
@@ -43,9 +43,9 @@ struct Known {
 }
 
 /// Restarts after a panic, which is a defect, but must not let the keys of an issuer expire.
-async fn keep_fresh_forever(source: Weak<Source>, surroundings: Surroundings) {
+async fn keep_fresh_forever(source: Weak<Source>, context: FetchContext) {
     loop {
-        let keeping = pin!(keep_fresh(source.clone(), surroundings.clone()));
+        let keeping = pin!(keep_fresh(source.clone(), context.clone()));
         match catch_panic(keeping).await {
             Ok(()) => return,
             Err(error) => tracing::error!(error, "key fetch task panicked; restarting"),
@@ -83,12 +83,12 @@ impl KeySources {
 
     /// Keeps every source fresh until dropped: one task each, so that a slow server delays no
     /// other.
-    pub async fn refresh_forever(self: Arc<Self>, surroundings: Surroundings) {
+    pub async fn refresh_forever(self: Arc<Self>, context: FetchContext) {
         let mut tasks = JoinSet::new();
         loop {
             let waiting = std::mem::take(&mut self.known().waiting);
             for source in waiting {
-                tasks.spawn(keep_fresh_forever(source, surroundings.clone()));
+                tasks.spawn(keep_fresh_forever(source, context.clone()));
             }
             tokio::select! {
                 () = self.appeared.notified() => {}

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::fetch_context::Surroundings;
+use super::fetch_context::FetchContext;
 use super::keys::KeySet;
 use super::source::{Source, is_usable, usable_until};
 use crate::policy::tokens::Publication;
@@ -37,10 +37,10 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    pub(super) fn new(source: &Source, surroundings: &Surroundings) -> Self {
+    pub(super) fn new(source: &Source, context: &FetchContext) -> Self {
         Self {
-            store: Arc::clone(&surroundings.store),
-            clock: surroundings.clock,
+            store: Arc::clone(&context.store),
+            clock: context.clock,
             name: name_of(source.issuer(), source.publication()),
             issuer: source.issuer().to_owned(),
         }

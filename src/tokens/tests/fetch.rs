@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::http_client::{Limits, SideCallError, SideCalls, SideClient};
 use crate::store::{Kind, Memory, Store};
-use crate::tokens::Surroundings;
+use crate::tokens::FetchContext;
 use crate::tokens::keys::MAX_DOCUMENT;
 
 /// A server on a free port that gives these answers in turn, and repeats the last one.
@@ -64,8 +64,8 @@ async fn get(client: &SideClient, publication: &Publication) -> Result<Vec<u8>, 
     Ok(reply.body.to_vec())
 }
 
-fn surroundings(store: &Arc<Memory>) -> Surroundings {
-    Surroundings {
+fn context(store: &Arc<Memory>) -> FetchContext {
+    FetchContext {
         calls: calls(),
         store: Arc::clone(store) as Arc<dyn Store>,
         clock: || NOW,
@@ -205,14 +205,14 @@ async fn a_fetch_task_that_panics_is_restarted_after_a_pause() {
     .await;
     let sources = Arc::new(key_sources());
     let source = sources.get_or_insert(ISSUER, &publication);
-    let surroundings = Surroundings {
+    let context = FetchContext {
         clock: || {
             assert!(ASKED.fetch_add(1, Ordering::SeqCst) > 0, "a defect");
             NOW
         },
-        ..surroundings(&store())
+        ..context(&store())
     };
-    let task = tokio::spawn(Arc::clone(&sources).refresh_forever(surroundings));
+    let task = tokio::spawn(Arc::clone(&sources).refresh_forever(context));
     while !source.has_keys() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -227,7 +227,7 @@ async fn a_new_source_is_fetched_at_once_and_again_after_a_failure() {
     let (publication, served) =
         server(vec![answer("500 Oops", ""), answer("200 OK", "{}"), jwks]).await;
     let sources = Arc::new(key_sources());
-    let refresher = tokio::spawn(Arc::clone(&sources).refresh_forever(surroundings(&store())));
+    let refresher = tokio::spawn(Arc::clone(&sources).refresh_forever(context(&store())));
     let entries = [entry(
         &[Algorithm::ES256],
         KeySource::Published(publication.clone()),
@@ -273,11 +273,11 @@ async fn after_a_restart_keys_are_restored_with_their_age_until_a_fetch_succeeds
     )];
     let start = |clock: fn() -> i64| {
         let sources = Arc::new(key_sources());
-        let surroundings = Surroundings {
+        let context = FetchContext {
             clock,
-            ..surroundings(&store)
+            ..context(&store)
         };
-        let task = tokio::spawn(Arc::clone(&sources).refresh_forever(surroundings));
+        let task = tokio::spawn(Arc::clone(&sources).refresh_forever(context));
         (
             Tokens::new(&entries, new_cache(), &sources).unwrap(),
             sources.get_or_insert(ISSUER, &publication),
@@ -331,7 +331,7 @@ async fn an_unreadable_record_counts_as_absent() {
     put.await.unwrap();
     let sources = Arc::new(key_sources());
     let source = sources.get_or_insert(ISSUER, &publication);
-    let task = tokio::spawn(Arc::clone(&sources).refresh_forever(surroundings(&store)));
+    let task = tokio::spawn(Arc::clone(&sources).refresh_forever(context(&store)));
     while source.status().failures == 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -364,7 +364,7 @@ async fn a_source_without_users_is_not_fetched() {
     let jwks = answer("200 OK", &es.public_jwks().unwrap());
     let (publication, served) = server(vec![jwks]).await;
     let sources = Arc::new(key_sources());
-    let task = tokio::spawn(Arc::clone(&sources).refresh_forever(surroundings(&store())));
+    let task = tokio::spawn(Arc::clone(&sources).refresh_forever(context(&store())));
     let source = sources.get_or_insert(ISSUER, &publication);
     let refetch = Arc::downgrade(source.refetch());
     while !source.has_keys() {
