@@ -3,7 +3,7 @@
 //! Decides:  whether a response is usable: status 200, within the deadline and the size, from a
 //!           server with a valid certificate.
 //! Trusts:   the operator's URL and the system's root certificates.
-//! Not here: forwarding. A [`SideClient`] reaches only the [`SideSite`] it was made for, which is
+//! Not here: forwarding. A [`HttpClient`] reaches only the [`SideSite`] it was made for, which is
 //!           never an upstream, and its requests carry nothing of a client's request. A server that
 //!           is called all the time has a client that keeps its connections ([`pooled`]).
 
@@ -35,7 +35,7 @@ const PER_ADDRESS: Duration = Duration::from_millis(1500);
 
 /// The TLS configuration that all clients share.
 #[derive(Clone)]
-pub struct SideCalls {
+pub struct HttpClients {
     tls: TlsConnector,
 }
 
@@ -49,7 +49,7 @@ pub struct Limits {
 }
 
 /// A client of one server. Every call opens its own connection; calls are minutes apart.
-pub struct SideClient {
+pub struct HttpClient {
     tls: TlsConnector,
     site: SideSite,
     limits: Limits,
@@ -72,7 +72,7 @@ pub struct Reply {
 
 /// Why a call failed.
 #[derive(Debug, PartialEq, Eq)]
-pub enum SideCallError {
+pub enum CallError {
     /// No connection, or no TLS.
     Connect(String),
     /// The exchange broke off, or the response was too long.
@@ -85,7 +85,7 @@ pub enum SideCallError {
     Deadline,
 }
 
-impl SideCalls {
+impl HttpClients {
     /// Trusts the system's root certificates, which are read here, once.
     ///
     /// # Errors
@@ -119,8 +119,8 @@ impl SideCalls {
     }
 
     /// A client for this server, and no other.
-    pub fn client(&self, site: &SideSite, limits: Limits) -> SideClient {
-        SideClient {
+    pub fn client(&self, site: &SideSite, limits: Limits) -> HttpClient {
+        HttpClient {
             tls: self.tls.clone(),
             site: site.clone(),
             limits,
@@ -128,55 +128,55 @@ impl SideCalls {
     }
 }
 
-impl SideClient {
+impl HttpClient {
     /// Fetches the document at `path`, which may have a query.
     ///
     /// # Errors
     ///
     /// There is none, or it was too slow or too long.
-    pub async fn get(&self, path: &str, accept: &'static str) -> Result<Reply, SideCallError> {
+    pub async fn get(&self, path: &str, accept: &'static str) -> Result<Reply, CallError> {
         let call = async {
             let request = Request::get(path)
                 .header(HOST, self.site.authority())
                 .header(ACCEPT, accept)
                 .header(USER_AGENT, concat!("foregate/", env!("CARGO_PKG_VERSION")))
                 .body(Empty::new())
-                .map_err(SideCallError::exchange)?;
+                .map_err(CallError::exchange)?;
             self.call(request).await
         };
         timeout(self.limits.deadline, call)
             .await
-            .unwrap_or(Err(SideCallError::Deadline))
+            .unwrap_or(Err(CallError::Deadline))
     }
 
-    async fn call(&self, request: Request<Empty<Bytes>>) -> Result<Reply, SideCallError> {
+    async fn call(&self, request: Request<Empty<Bytes>>) -> Result<Reply, CallError> {
         let stream = self.open().await?;
         self.exchange(stream, request).await
     }
 
     /// Opens a connection, in TLS if the site requires it.
-    async fn open(&self) -> Result<Box<dyn Stream>, SideCallError> {
+    async fn open(&self) -> Result<Box<dyn Stream>, CallError> {
         let stream = self.connect().await?;
         if !self.site.tls {
             return Ok(Box::new(stream));
         }
         let host = self.site.host.clone();
-        let name = ServerName::try_from(host).map_err(SideCallError::connect)?;
+        let name = ServerName::try_from(host).map_err(CallError::connect)?;
         let stream = self.tls.connect(name, stream);
-        Ok(Box::new(stream.await.map_err(SideCallError::connect)?))
+        Ok(Box::new(stream.await.map_err(CallError::connect)?))
     }
 
     /// Tries one address after the other. An address that never answers, such as IPv6 without a
     /// route, must not use up the deadline.
-    async fn connect(&self) -> Result<TcpStream, SideCallError> {
+    async fn connect(&self) -> Result<TcpStream, CallError> {
         let address = (self.site.host.as_str(), self.site.port);
-        let addresses = lookup_host(address).await.map_err(SideCallError::connect)?;
-        let mut refused = SideCallError::connect("the name has no address");
+        let addresses = lookup_host(address).await.map_err(CallError::connect)?;
+        let mut refused = CallError::connect("the name has no address");
         for address in addresses {
             match timeout(PER_ADDRESS, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => refused = SideCallError::Connect(format!("{address}: {error}")),
-                Err(_) => refused = SideCallError::Connect(format!("{address}: no answer in time")),
+                Ok(Err(error)) => refused = CallError::Connect(format!("{address}: {error}")),
+                Err(_) => refused = CallError::Connect(format!("{address}: no answer in time")),
             }
         }
         Err(refused)
@@ -187,13 +187,13 @@ impl SideClient {
         &self,
         stream: Box<dyn Stream>,
         request: Request<Empty<Bytes>>,
-    ) -> Result<Reply, SideCallError> {
+    ) -> Result<Reply, CallError> {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(SideCallError::exchange)?;
+            .map_err(CallError::exchange)?;
         let call = async {
             let response = sender.send_request(request).await;
-            self.read(response.map_err(SideCallError::exchange)?).await
+            self.read(response.map_err(CallError::exchange)?).await
         };
         // The connection must be driven for the call to progress. When it ends first, the call
         // returns the reason.
@@ -204,16 +204,16 @@ impl SideClient {
         }
     }
 
-    async fn read(&self, response: Response<Incoming>) -> Result<Reply, SideCallError> {
+    async fn read(&self, response: Response<Incoming>) -> Result<Reply, CallError> {
         if response.status() != StatusCode::OK {
-            return Err(SideCallError::Status(response.status()));
+            return Err(CallError::Status(response.status()));
         }
         let max_age = max_age(response.headers());
         let body = Limited::new(response.into_body(), self.limits.body);
         let body = body.collect().await;
         Ok(Reply {
             body: body
-                .map_err(|error| SideCallError::Exchange(error.to_string()))?
+                .map_err(|error| CallError::Exchange(error.to_string()))?
                 .to_bytes(),
             max_age,
         })
@@ -241,7 +241,7 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
     found.map(Duration::from_secs)
 }
 
-impl SideCallError {
+impl CallError {
     fn connect(error: impl fmt::Display) -> Self {
         Self::Connect(error.to_string())
     }
@@ -251,7 +251,7 @@ impl SideCallError {
     }
 }
 
-impl fmt::Display for SideCallError {
+impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(error) => write!(f, "no connection: {error}"),
@@ -263,17 +263,17 @@ impl fmt::Display for SideCallError {
     }
 }
 
-impl std::error::Error for SideCallError {}
+impl std::error::Error for CallError {}
 
-impl fmt::Debug for SideCalls {
+impl fmt::Debug for HttpClients {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SideCalls").finish_non_exhaustive()
+        f.debug_struct("HttpClients").finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for SideClient {
+impl fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SideClient")
+        f.debug_struct("HttpClient")
             .field("site", &self.site)
             .field("limits", &self.limits)
             .finish_non_exhaustive()

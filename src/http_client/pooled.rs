@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 use tokio::time::timeout_at;
 
-use super::{SideCallError, SideClient};
+use super::{CallError, HttpClient};
 use crate::clock;
 
 /// How long an unused connection is kept. Servers and proxies close theirs after a minute or more;
@@ -29,7 +29,7 @@ const IDLE: Duration = Duration::from_secs(15);
 
 /// A request.
 #[derive(Clone)]
-pub struct Message {
+pub struct FullRequest {
     /// The method.
     pub method: Method,
     /// Path and query, from the root of the server.
@@ -42,7 +42,7 @@ pub struct Message {
 
 /// A complete response.
 #[derive(Clone)]
-pub struct Whole {
+pub struct FullResponse {
     /// Any status.
     pub status: StatusCode,
     /// All fields.
@@ -55,14 +55,14 @@ pub struct Whole {
 #[derive(Debug)]
 pub enum Failure {
     /// The server did not receive the request.
-    Unsent(SideCallError),
+    Unsent(CallError),
     /// The server may have received the request, and may have acted on it.
-    Unknown(SideCallError),
+    Unknown(CallError),
 }
 
 /// Connections to one server, for any number of concurrent calls.
-pub struct KeptClient {
-    client: SideClient,
+pub struct PooledClient {
+    client: HttpClient,
     idle: Mutex<Vec<Connection>>,
 }
 
@@ -80,9 +80,9 @@ impl Drop for Connection {
     }
 }
 
-impl KeptClient {
+impl PooledClient {
     /// Calls the site of this client. Its limit for bodies applies, its deadline does not.
-    pub fn new(client: SideClient) -> Self {
+    pub fn new(client: HttpClient) -> Self {
         Self {
             client,
             idle: Mutex::default(),
@@ -96,32 +96,40 @@ impl KeptClient {
     ///
     /// No complete response; the kind says whether the request was sent. A request that may have
     /// been sent is not repeated, except GET.
-    pub async fn send(&self, message: &Message, deadline: Instant) -> Result<Whole, Failure> {
+    pub async fn send(
+        &self,
+        request: &FullRequest,
+        deadline: Instant,
+    ) -> Result<FullResponse, Failure> {
         let mut sent = false;
-        let exchange = self.exchange(message, &mut sent);
+        let exchange = self.exchange(request, &mut sent);
         match timeout_at(deadline.into(), exchange).await {
             Ok(outcome) => outcome,
-            Err(_) if sent => Err(Failure::Unknown(SideCallError::Deadline)),
-            Err(_) => Err(Failure::Unsent(SideCallError::Deadline)),
+            Err(_) if sent => Err(Failure::Unknown(CallError::Deadline)),
+            Err(_) => Err(Failure::Unsent(CallError::Deadline)),
         }
     }
 
-    async fn exchange(&self, message: &Message, sent: &mut bool) -> Result<Whole, Failure> {
+    async fn exchange(
+        &self,
+        request: &FullRequest,
+        sent: &mut bool,
+    ) -> Result<FullResponse, Failure> {
         while let Some(mut connection) = self.kept() {
             if connection.sender.ready().await.is_err() {
                 continue;
             }
-            match self.on(connection, message, sent).await {
+            match self.on(connection, request, sent).await {
                 // The server had closed it.
                 Err(Failure::Unsent(_)) => {}
                 // Whether the server read the request before it closed the connection is unknown.
                 // Reading twice does no harm.
-                Err(Failure::Unknown(_)) if message.method == Method::GET => {}
+                Err(Failure::Unknown(_)) if request.method == Method::GET => {}
                 outcome => return outcome,
             }
         }
         let connection = self.connect().await.map_err(Failure::Unsent)?;
-        self.on(connection, message, sent).await
+        self.on(connection, request, sent).await
     }
 
     /// The most recently used connection that is not too old; older ones are closed.
@@ -137,11 +145,11 @@ impl KeptClient {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn connect(&self) -> Result<Connection, SideCallError> {
+    async fn connect(&self) -> Result<Connection, CallError> {
         let stream = self.client.open().await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(SideCallError::connect)?;
+            .map_err(CallError::connect)?;
         let driver = tokio::spawn(async move {
             // The waiting call gets the error.
             let _ = connection.await;
@@ -156,53 +164,53 @@ impl KeptClient {
     async fn on(
         &self,
         mut connection: Connection,
-        message: &Message,
+        request: &FullRequest,
         sent: &mut bool,
-    ) -> Result<Whole, Failure> {
-        let request = self.request(message).map_err(Failure::Unsent)?;
+    ) -> Result<FullResponse, Failure> {
+        let request = self.build(request).map_err(Failure::Unsent)?;
         *sent = true;
         let response = match connection.sender.try_send_request(request).await {
             Ok(response) => response,
             Err(mut error) => {
                 let unsent = error.take_message().is_some();
                 *sent = !unsent;
-                let error = SideCallError::exchange(error.into_error());
+                let error = CallError::exchange(error.into_error());
                 return Err(match unsent {
                     true => Failure::Unsent(error),
                     false => Failure::Unknown(error),
                 });
             }
         };
-        let whole = self.read(response).await.map_err(Failure::Unknown)?;
+        let response = self.read(response).await.map_err(Failure::Unknown)?;
         connection.used = clock::now();
         self.idle().push(connection);
-        Ok(whole)
+        Ok(response)
     }
 
-    fn request(&self, message: &Message) -> Result<Request<Full<Bytes>>, SideCallError> {
-        let mut request = Request::builder()
-            .method(&message.method)
-            .uri(&message.path)
-            .body(Full::new(message.body.clone()))
-            .map_err(SideCallError::exchange)?;
-        *request.headers_mut() = message.headers.clone();
+    fn build(&self, request: &FullRequest) -> Result<Request<Full<Bytes>>, CallError> {
+        let mut built = Request::builder()
+            .method(&request.method)
+            .uri(&request.path)
+            .body(Full::new(request.body.clone()))
+            .map_err(CallError::exchange)?;
+        *built.headers_mut() = request.headers.clone();
         let host =
-            HeaderValue::try_from(self.client.site.authority()).map_err(SideCallError::exchange)?;
-        request.headers_mut().insert(HOST, host);
-        Ok(request)
+            HeaderValue::try_from(self.client.site.authority()).map_err(CallError::exchange)?;
+        built.headers_mut().insert(HOST, host);
+        Ok(built)
     }
 
-    async fn read(&self, response: Response<Incoming>) -> Result<Whole, SideCallError> {
+    async fn read(&self, response: Response<Incoming>) -> Result<FullResponse, CallError> {
         let (head, body) = response.into_parts();
         let body = Limited::new(body, self.client.limits.body);
         let body = body.collect().await;
-        Ok(Whole {
+        Ok(FullResponse {
             status: head.status,
             headers: head.headers,
             body: body
                 .map_err(|error| match error.is::<LengthLimitError>() {
-                    true => SideCallError::TooLong,
-                    false => SideCallError::Exchange(error.to_string()),
+                    true => CallError::TooLong,
+                    false => CallError::Exchange(error.to_string()),
                 })?
                 .to_bytes(),
         })
@@ -210,25 +218,25 @@ impl KeptClient {
 }
 
 /// Bodies and fields hold passwords and tokens.
-impl std::fmt::Debug for Message {
+impl std::fmt::Debug for FullRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Message")
+        f.debug_struct("FullRequest")
             .field("method", &self.method)
             .finish_non_exhaustive()
     }
 }
 
-impl std::fmt::Debug for Whole {
+impl std::fmt::Debug for FullResponse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Whole")
+        f.debug_struct("FullResponse")
             .field("status", &self.status)
             .finish_non_exhaustive()
     }
 }
 
-impl std::fmt::Debug for KeptClient {
+impl std::fmt::Debug for PooledClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeptClient")
+        f.debug_struct("PooledClient")
             .field("client", &self.client)
             .finish_non_exhaustive()
     }

@@ -22,7 +22,7 @@ use crate::facts::trigger_coverage::Asked;
 use crate::facts::{Shelf, notify};
 use crate::gateway::metrics::Metrics;
 use crate::gateway::process::Process;
-use crate::http_client::SideCalls;
+use crate::http_client::HttpClients;
 use crate::listen::{Bound, Workers};
 use crate::log::Log;
 use crate::policy::Config;

@@ -26,8 +26,8 @@ use crate::breaker::{Breaker, Outage};
 use crate::clock;
 use crate::denial::dialect::{API_VERSION, WORDS_SINCE};
 use crate::denial::{Denial, Reason};
-use crate::http_client::pooled::{Failure, KeptClient, Message, Whole};
-use crate::http_client::{Limits, SideCalls};
+use crate::http_client::pooled::{Failure, FullRequest, FullResponse, PooledClient};
+use crate::http_client::{HttpClients, Limits};
 use crate::log::Sparing;
 use crate::policy::sign_in::Supabase;
 use crate::secrets::secret::Secret;
@@ -57,7 +57,7 @@ struct Calls {
     config: Arc<Supabase>,
     /// The first of the publishable keys in force; these alone may change while the process runs.
     publishable: ArcSwap<Secret>,
-    client: KeptClient,
+    client: PooledClient,
     turns: Turns,
     /// Of those, how many calls may have that wait for others: a mail server that hangs leaves a part of them to whoever signs in.
     slow_turns: Turns,
@@ -210,7 +210,7 @@ impl From<CallError> for Denial {
 
 impl IdentityServer {
     /// Calls from tasks of the runtime it is made in.
-    pub fn new(config: Arc<Supabase>, calls: &SideCalls, metrics: Arc<IdentityMetrics>) -> Self {
+    pub fn new(config: Arc<Supabase>, calls: &HttpClients, metrics: Arc<IdentityMetrics>) -> Self {
         let limits = Limits {
             deadline: DEADLINE,
             body: LONGEST_ANSWER,
@@ -221,7 +221,7 @@ impl IdentityServer {
         Self {
             runtime: Handle::current(),
             calls: Arc::new(Calls {
-                client: KeptClient::new(calls.client(&config.url.site, limits)),
+                client: PooledClient::new(calls.client(&config.url.site, limits)),
                 turns: Turns::new(config.concurrency.get()),
                 slow_turns: Turns::new(slow_turns(config.concurrency.get())),
                 breaker,
@@ -309,18 +309,18 @@ impl Calls {
         let _running = Counted::more(&self.metrics.running);
         let message = self.message(call);
         let failure = match self.client.send(&message, deadline).await {
-            Ok(whole) => {
+            Ok(response) => {
                 self.breaker.answered(clock::now());
-                return Ok(whole.into());
+                return Ok(response.into());
             }
             Err(failure) => failure,
         };
         self.failed(call.operation, &failure);
         Err(match failure {
-            Failure::Unsent(crate::http_client::SideCallError::Deadline) => {
+            Failure::Unsent(crate::http_client::CallError::Deadline) => {
                 CallError::Deadline { sent: false }
             }
-            Failure::Unknown(crate::http_client::SideCallError::Deadline) => {
+            Failure::Unknown(crate::http_client::CallError::Deadline) => {
                 CallError::Deadline { sent: true }
             }
             Failure::Unsent(_) => CallError::Away,
@@ -355,7 +355,7 @@ impl Calls {
         turn.and_then(Result::ok).ok_or(CallError::Busy)
     }
 
-    fn message(&self, call: &Call) -> Message {
+    fn message(&self, call: &Call) -> FullRequest {
         let config = &self.config;
         let publishable = self.publishable.load();
         let mut headers = call.headers.clone();
@@ -388,7 +388,7 @@ impl Calls {
         if call.body.is_some() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        Message {
+        FullRequest {
             method: call.method.clone(),
             path: format!("{}{}", config.url.path, call.path),
             headers,
@@ -398,14 +398,14 @@ impl Calls {
 
     /// Learns from a call without an answer.
     fn failed(self: &Arc<Self>, operation: Operation, failure: &Failure) {
-        use crate::http_client::SideCallError;
+        use crate::http_client::CallError;
         let (Failure::Unsent(error) | Failure::Unknown(error)) = failure;
         if self.told.may_tell(clock::unix_now()) {
             tracing::warn!(call = operation.as_str(), %error, "no answer from the identity server");
         }
         // Too long an answer is one all the same, of which a user may be the cause.
-        let is_there = *error == SideCallError::TooLong
-            || *error == SideCallError::Deadline && operation.waits_for_others();
+        let is_there = *error == CallError::TooLong
+            || *error == CallError::Deadline && operation.waits_for_others();
         if is_there {
             return;
         }
@@ -430,7 +430,7 @@ impl Calls {
             sleep(PULSE).await;
             let answer = self.client.send(&question, clock::now() + PULSE).await;
             // Whatever it says, it speaks; but what stands before it answers for a server that is away, too.
-            if answer.is_ok_and(|whole| !whole.status.is_server_error()) {
+            if answer.is_ok_and(|response| !response.status.is_server_error()) {
                 break;
             }
         }
@@ -484,12 +484,12 @@ fn set_secret(headers: &mut HeaderMap, name: HeaderName, value: &[u8]) {
     }
 }
 
-impl From<Whole> for Reply {
-    fn from(whole: Whole) -> Self {
+impl From<FullResponse> for Reply {
+    fn from(response: FullResponse) -> Self {
         Self {
-            status: whole.status,
-            headers: whole.headers,
-            body: whole.body,
+            status: response.status,
+            headers: response.headers,
+            body: response.body,
         }
     }
 }

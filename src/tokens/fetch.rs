@@ -16,7 +16,7 @@ use super::keys::{KeySet, MAX_DOCUMENT};
 use super::metrics::FetchResult;
 use super::source::Source;
 use super::stored::{Document, Stored};
-use crate::http_client::{Limits, Reply, SideCallError, SideClient};
+use crate::http_client::{CallError, HttpClient, Limits, Reply};
 use crate::policy::side_url::SideUrl;
 use crate::policy::tokens::Publication;
 
@@ -69,7 +69,7 @@ async fn fetch_forever(held: &Weak<Source>, mut fetcher: Fetcher) {
 
 /// The state of one source's task between attempts.
 struct Fetcher {
-    client: SideClient,
+    client: HttpClient,
     clock: fn() -> i64,
     /// The path from the discovery document, and until when it is trusted.
     discovered: Option<(String, Instant)>,
@@ -86,7 +86,7 @@ struct Fetched {
 
 /// Why an attempt failed.
 enum FetchError {
-    Call(SideCallError),
+    Call(CallError),
     Content(String),
 }
 
@@ -201,12 +201,10 @@ fn jittered(pause: Duration) -> Duration {
 impl FetchError {
     fn result(&self) -> FetchResult {
         match self {
-            Self::Call(SideCallError::Connect(_)) => FetchResult::Connect,
-            Self::Call(SideCallError::Exchange(_) | SideCallError::TooLong) => {
-                FetchResult::Exchange
-            }
-            Self::Call(SideCallError::Status(_)) => FetchResult::Status,
-            Self::Call(SideCallError::Deadline) => FetchResult::Deadline,
+            Self::Call(CallError::Connect(_)) => FetchResult::Connect,
+            Self::Call(CallError::Exchange(_) | CallError::TooLong) => FetchResult::Exchange,
+            Self::Call(CallError::Status(_)) => FetchResult::Status,
+            Self::Call(CallError::Deadline) => FetchResult::Deadline,
             Self::Content(_) => FetchResult::Content,
         }
     }

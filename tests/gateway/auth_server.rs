@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use foregate::breaker::Outage;
 use foregate::denial::dialect::WORDS_SINCE;
-use foregate::http_client::SideCalls;
+use foregate::http_client::HttpClients;
 use foregate::policy::side_url::SideUrl;
 use foregate::policy::sign_in::Supabase;
 use foregate::secrets::secret::Secret;
@@ -40,7 +40,7 @@ fn client_with(url: &str, keys: [&str; 2], concurrency: usize, queue: usize) -> 
     let metrics = IdentityMetrics::new(&Registry::new()).unwrap();
     IdentityServer::new(
         Arc::new(config),
-        &SideCalls::new().unwrap(),
+        &HttpClients::new().unwrap(),
         Arc::new(metrics),
     )
 }

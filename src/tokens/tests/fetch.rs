@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::http_client::{Limits, SideCallError, SideCalls, SideClient};
+use crate::http_client::{CallError, HttpClient, HttpClients, Limits};
 use crate::store::{Kind, Memory, Store};
 use crate::tokens::FetchContext;
 use crate::tokens::keys::MAX_DOCUMENT;
@@ -43,8 +43,8 @@ fn answer(status: &str, body: &str) -> String {
     )
 }
 
-fn calls() -> SideCalls {
-    SideCalls::with_roots(rustls::RootCertStore::empty()).unwrap()
+fn calls() -> HttpClients {
+    HttpClients::with_roots(rustls::RootCertStore::empty()).unwrap()
 }
 
 const LIMITS: Limits = Limits {
@@ -52,12 +52,12 @@ const LIMITS: Limits = Limits {
     body: MAX_DOCUMENT,
 };
 
-fn client(calls: &SideCalls, publication: &Publication) -> SideClient {
+fn client(calls: &HttpClients, publication: &Publication) -> HttpClient {
     calls.client(&publication.url().site, LIMITS)
 }
 
 /// Fetches the document at the URL, or the reason why not.
-async fn get(client: &SideClient, publication: &Publication) -> Result<Vec<u8>, SideCallError> {
+async fn get(client: &HttpClient, publication: &Publication) -> Result<Vec<u8>, CallError> {
     let reply = client
         .get(&publication.url().path, "application/json")
         .await?;
@@ -99,29 +99,29 @@ async fn only_a_200_of_bounded_size_counts() {
     assert_eq!(get(&client, &publication).await.unwrap(), b"{}");
     assert!(matches!(
         get(&client, &publication).await,
-        Err(SideCallError::Exchange(_))
+        Err(CallError::Exchange(_))
     ));
     assert!(matches!(
         get(&client, &publication).await,
-        Err(SideCallError::Exchange(_))
+        Err(CallError::Exchange(_))
     ));
     let found = hyper::StatusCode::FOUND;
     assert_eq!(
         get(&client, &publication).await.unwrap_err(),
-        SideCallError::Status(found)
+        CallError::Status(found)
     );
     let empty = hyper::StatusCode::NO_CONTENT;
     assert_eq!(
         get(&client, &publication).await.unwrap_err(),
-        SideCallError::Status(empty)
+        CallError::Status(empty)
     );
     assert!(matches!(
         get(&client, &publication).await,
-        Err(SideCallError::Exchange(_))
+        Err(CallError::Exchange(_))
     ));
     assert!(matches!(
         get(&client, &publication).await,
-        Err(SideCallError::Exchange(_))
+        Err(CallError::Exchange(_))
     ));
     assert_eq!(
         served.load(Ordering::SeqCst),
@@ -140,7 +140,7 @@ async fn a_server_that_never_answers_takes_no_longer_than_the_deadline() {
     let client = calls().client(&publication.url().site, limits);
     assert_eq!(
         get(&client, &publication).await.unwrap_err(),
-        SideCallError::Deadline
+        CallError::Deadline
     );
 }
 
@@ -177,11 +177,11 @@ async fn a_certificate_without_a_trusted_root_is_refused() {
     let publication = |host: &str| published_at(&format!("https://{host}:{port}/"));
     let refused = client(&calls(), &publication("localhost"));
     let refused = get(&refused, &publication("localhost")).await.unwrap_err();
-    assert!(matches!(refused, SideCallError::Connect(_)), "{refused}");
+    assert!(matches!(refused, CallError::Connect(_)), "{refused}");
 
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate).unwrap();
-    let calls = SideCalls::with_roots(roots).unwrap();
+    let calls = HttpClients::with_roots(roots).unwrap();
     let good = client(&calls, &publication("localhost"));
     assert_eq!(
         get(&good, &publication("localhost")).await.unwrap(),
@@ -191,7 +191,7 @@ async fn a_certificate_without_a_trusted_root_is_refused() {
     let named = client(&calls, &publication("127.0.0.1"));
     assert!(matches!(
         get(&named, &publication("127.0.0.1")).await,
-        Err(SideCallError::Connect(_))
+        Err(CallError::Connect(_))
     ));
 }
 
