@@ -337,7 +337,7 @@ impl Model for World {
                 state.store_failed = true;
                 state.take(node, Event::Unreachable);
             }
-            Action::LeaseEnds(node) => state.take(node, Event::LeaseEnds),
+            Action::LeaseEnds(node) => state.take(node, Event::LeaseOver),
             // A paused holder checks the clock before it calls.
             Action::Call(node) if state.nodes[node].overdue => {
                 state.take(node, Event::Called(Called::Undone));
