@@ -15,7 +15,8 @@ use crate::clock;
 use crate::gateway::process::Process;
 use crate::policy::Config;
 use crate::policy::tokens::LARGEST_LEEWAY;
-use crate::revocation::{Kind, Revocation, Revoked, What, hex, of_token, spelled};
+use crate::revocation::{Kind, Revocation, Revoked, What, of_token, spelled};
+use crate::secrets::hex;
 use crate::tokens::{LONGEST_ID, Presented, Verified, is_jws};
 
 /// The longest that an operator may ask for, in seconds: a year.
@@ -251,7 +252,7 @@ fn one_token(
             (of_token(token), verified)
         }
         (None, Some(digest)) => {
-            let digest = hex::read(&digest)
+            let digest = hex::decode(&digest)
                 .ok_or_else(|| bad("`token_sha256` is not 64 hexadecimal digits"))?;
             (digest, None)
         }
@@ -334,7 +335,7 @@ pub(super) fn id(name: &str, text: String) -> Result<String, Refusal> {
 pub(super) fn told(revocation: &Revocation) -> Value {
     match &revocation.what {
         What::Token { sha256, .. } => {
-            json!({ "kind": "token", "token_sha256": hex::written(sha256) })
+            json!({ "kind": "token", "token_sha256": hex::encode(sha256) })
         }
         What::Session {
             issuer, session, ..

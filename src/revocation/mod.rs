@@ -25,6 +25,7 @@ use uuid::Uuid;
 use crate::clock;
 use crate::metrics::labels;
 use crate::secrets::digest::{self, Digest};
+use crate::secrets::hex;
 use crate::secrets::secret::Secret;
 
 pub use follower::Follower;
@@ -236,46 +237,6 @@ impl fmt::Display for Revocation {
     }
 }
 
-/// Digests as text: 64 lower-case hexadecimal digits.
-pub mod hex {
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    use crate::revocation::Digest;
-
-    /// Encodes bytes.
-    pub fn written(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
-    /// Decodes a digest. Upper-case digits are accepted.
-    pub fn read(text: &str) -> Option<Digest> {
-        let mut digest = Digest::default();
-        if text.len() != digest.len() * 2 {
-            return None;
-        }
-        let mut digits = text.chars().map(|digit| digit.to_digit(16));
-        for byte in &mut digest {
-            let (high, low) = (digits.next()??, digits.next()??);
-            *byte = u8::try_from(high * 16 + low).ok()?;
-        }
-        Some(digest)
-    }
-
-    pub(crate) fn serialize<S: Serializer>(
-        digest: &Digest,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&written(digest))
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Digest, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        read(&text).ok_or_else(|| serde::de::Error::custom("not 64 hexadecimal digits"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -390,18 +351,5 @@ mod tests {
         }
         // An id that is no UUID keeps its case: two users may differ by it.
         assert_eq!(spelled(" User|A "), "User|A");
-    }
-
-    #[test]
-    fn a_digest_is_64_hexadecimal_digits() {
-        let digest = digest::of(b"a");
-        assert_eq!(hex::read(&hex::written(&digest)), Some(digest));
-        assert_eq!(
-            hex::read(&hex::written(&digest).to_uppercase()),
-            Some(digest)
-        );
-        for bad in ["", "ab", &"g".repeat(64), &"é".repeat(32), &"a".repeat(65)] {
-            assert_eq!(hex::read(bad), None, "{bad}");
-        }
     }
 }

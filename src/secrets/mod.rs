@@ -7,6 +7,7 @@
 
 pub mod derive;
 pub mod digest;
+pub mod hex;
 pub mod secret;
 
 use crate::secrets::secret::Secret;

@@ -7,8 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::record::{Carrier, Origin, Session, SessionName};
-use crate::revocation::{hex, spelled};
+use crate::revocation::spelled;
 use crate::secrets::digest;
+use crate::secrets::hex;
 
 /// The sessions of one user, oldest first.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]

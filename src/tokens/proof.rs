@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::jws::{Jws, Named};
 use super::verified::Origin;
 use super::{Tokens, Verified};
-use crate::revocation::hex;
 use crate::secrets::digest::{self, Digest};
+use crate::secrets::hex;
 
 /// That a token was verified, by which entry of `tokens`, and with which key.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

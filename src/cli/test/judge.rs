@@ -34,7 +34,8 @@ use crate::policy::tokens::KeySource;
 use crate::record::{Record, Verdict};
 use crate::request::Connection;
 use crate::request::body::Body;
-use crate::revocation::{Follower, hex};
+use crate::revocation::Follower;
+use crate::secrets::hex;
 use crate::secrets::secret::Secret;
 use crate::tokens::mint::{Claims, Signer};
 
@@ -75,7 +76,7 @@ impl Judge {
     pub(super) fn new(mut loaded: Loaded, facts: StaticFacts) -> anyhow::Result<Self> {
         let mut secret = [0; 48];
         aws_lc_rs::rand::fill(&mut secret).map_err(|_| anyhow!("no random bytes"))?;
-        let secret = hex::written(&secret);
+        let secret = hex::encode(&secret);
         let signer = Signer::secret(secret.as_bytes(), Algorithm::HS256)
             .map_err(|problem| anyhow!(problem))?;
         for issuer in &mut loaded.config.tokens {

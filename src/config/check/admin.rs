@@ -10,8 +10,8 @@ use crate::config::file;
 use crate::config::node::Text;
 use crate::config::wire::{Field, List, Value};
 use crate::policy::admin::{Admin, Operator};
-use crate::revocation::hex;
 use crate::secrets::digest::{self, Digest};
+use crate::secrets::hex;
 
 /// Letters and digits of an operator's token: as many as 24 random bytes have in base64.
 const LEAST_TOKEN: usize = 32;
@@ -133,7 +133,7 @@ impl Checker<'_> {
         let value = field.good()?;
         match way {
             "token_sha256" => {
-                let digest = hex::read(&value.value.value);
+                let digest = hex::decode(&value.value.value);
                 if digest.is_none() {
                     self.report.problem_instead(
                         &value.place,
