@@ -15,7 +15,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use foregate::policy::tokens::{KeySource, TokenIssuer};
 use foregate::revocation::list::List;
-use foregate::revocation::{CleanAt, Revocation, What};
+use foregate::revocation::{CleanAt, Revocation, Target};
 use foregate::secrets::secret::Secret;
 use foregate::tokens::mint::{Claims, Signer};
 use foregate::tokens::{KeyMetrics, KeySources, Presented, Tokens, VerifiedCache};
@@ -95,12 +95,12 @@ fn revoked(criterion: &mut Criterion) {
     let list = List::new();
     for session in 0..100_000 {
         list.insert(&Revocation {
-            what: What::Session {
+            target: Target::Session {
                 issuer: ISSUER.to_owned(),
                 session: format!("somebody else's {session}"),
                 subject: None,
             },
-            told: NOW * 1000,
+            received_at: NOW * 1000,
             expires: NOW + 3600,
         });
     }

@@ -26,7 +26,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use foregate::revocation::replica::{Command, Event, PAGE, Replica};
-use foregate::revocation::{Name, Revocation, What};
+use foregate::revocation::{Name, Revocation, Target};
 use foregate::store::{Logged, Position};
 use stateright::{Checker, Model, Property};
 
@@ -124,12 +124,12 @@ enum Action {
 
 fn revocation(number: u8) -> Revocation {
     Revocation {
-        what: What::Session {
+        target: Target::Session {
             issuer: "https://issuer".to_owned(),
             session: number.to_string(),
             subject: None,
         },
-        told: NOW * 1000,
+        received_at: NOW * 1000,
         expires: EXPIRES,
     }
 }

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::gateway::process::Process;
 use crate::policy::Config;
 use crate::policy::tokens::LARGEST_LEEWAY;
-use crate::revocation::{Kind, Revocation, Revoked, What, of_token, spelled};
+use crate::revocation::{Kind, Revocation, RevokeOutcome, Target, canonical_id, token_digest};
 use crate::secrets::hex;
 use crate::tokens::{LONGEST_ID, Presented, Verified, is_jws};
 
@@ -105,7 +105,7 @@ pub(super) async fn carry_out(
     operator: String,
     reason: String,
     revocation: &Revocation,
-) -> Revoked {
+) -> RevokeOutcome {
     let revocations = process.revocations().clone();
     let revocation = revocation.clone();
     // A task of its own: a caller that hangs up while the store is slow ends the call, but not the revocation, nor the line about it.
@@ -121,24 +121,24 @@ pub(super) async fn carry_out(
         );
         outcome
     });
-    task.await.unwrap_or(Revoked::Stopped)
+    task.await.unwrap_or(RevokeOutcome::Stopped)
 }
 
 /// What whoever revoked something is told.
 pub(super) fn answer(
     revocation: &Revocation,
-    outcome: Revoked,
+    outcome: RevokeOutcome,
 ) -> Result<Response<Full<Bytes>>, Refusal> {
     let (status, propagated) = match outcome {
-        Revoked::Stored => (StatusCode::OK, true),
-        Revoked::Queued => (StatusCode::SERVICE_UNAVAILABLE, false),
-        Revoked::Full => {
+        RevokeOutcome::Stored => (StatusCode::OK, true),
+        RevokeOutcome::Queued => (StatusCode::SERVICE_UNAVAILABLE, false),
+        RevokeOutcome::Full => {
             return Err(Refusal::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "the list is full, and nothing in it can be coarsened; nothing was revoked: raise `revocations.capacity`",
             ));
         }
-        Revoked::Stopped => {
+        RevokeOutcome::Stopped => {
             return Err(Refusal::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "the list is not kept any more; nothing was revoked: restart this replica",
@@ -163,17 +163,17 @@ impl Order {
         let now = clock::unix_now();
         let tokens_live = config.revocations.remembers_tokens();
         let sessions_live = config.revocations.remembers_sessions();
-        let (what, expires, reason) = match self {
+        let (target, expires, reason) = match self {
             Self::Token {
                 token,
                 token_sha256,
                 expires_in,
                 reason,
             } => {
-                let (what, ends) = one_token(process, token, token_sha256, now)?;
+                let (target, ends) = one_token(process, token, token_sha256, now)?;
                 let ends = ends.map(|ends| ends - now);
                 let expires = until(now, expires_in, ends.unwrap_or(tokens_live))?;
-                (what, expires, reason)
+                (target, expires, reason)
             }
             Self::Session {
                 session,
@@ -182,12 +182,12 @@ impl Order {
                 expires_in,
                 reason,
             } => {
-                let what = What::Session {
+                let target = Target::Session {
                     issuer: issuer_of(config, issuer)?,
                     session: id("session", session)?,
                     subject: subject.map(|subject| id("subject", subject)).transpose()?,
                 };
-                (what, until(now, expires_in, sessions_live)?, reason)
+                (target, until(now, expires_in, sessions_live)?, reason)
             }
             Self::Subject {
                 subject,
@@ -196,25 +196,25 @@ impl Order {
                 expires_in,
                 reason,
             } => {
-                let what = What::Subject {
+                let target = Target::Subject {
                     issuer: issuer_of(config, issuer)?,
                     subject: id("subject", subject)?,
                     not_before: now,
                     except: sessions(except_sessions)?,
                     strict: false,
                 };
-                (what, until(now, expires_in, sessions_live)?, reason)
+                (target, until(now, expires_in, sessions_live)?, reason)
             }
             Self::Issuer {
                 issuer,
                 expires_in,
                 reason,
             } => {
-                let what = What::Issuer {
+                let target = Target::Issuer {
                     issuer: issuer_of(config, Some(issuer))?,
                     not_before: now,
                 };
-                (what, until(now, expires_in, sessions_live)?, reason)
+                (target, until(now, expires_in, sessions_live)?, reason)
             }
         };
         if let Some(reason) = &reason
@@ -224,7 +224,7 @@ impl Order {
                 "`reason` is longer than 500 bytes, or has control characters",
             ));
         }
-        let revocation = Revocation::new(what, clock::unix_millis(), expires);
+        let revocation = Revocation::new(target, clock::unix_millis(), expires);
         Ok((revocation, reason))
     }
 }
@@ -235,7 +235,7 @@ fn one_token(
     token: Option<String>,
     token_sha256: Option<String>,
     now: i64,
-) -> Result<(What, Option<i64>), Refusal> {
+) -> Result<(Target, Option<i64>), Refusal> {
     let (sha256, verified) = match (token, token_sha256) {
         (Some(token), None) => {
             let token = token.trim();
@@ -249,7 +249,7 @@ fn one_token(
                 // It is revoked all the same, but what it says of itself is not believed.
                 Ok(Presented::Nobody) | Err(_) => None,
             };
-            (of_token(token), verified)
+            (token_digest(token), verified)
         }
         (None, Some(digest)) => {
             let digest = hex::decode(&digest)
@@ -261,7 +261,7 @@ fn one_token(
         }
     };
     let verified = verified.as_deref();
-    let what = What::Token {
+    let target = Target::Token {
         sha256,
         issuer: verified.map(|verified| verified.issuer().to_owned()),
         session: verified.and_then(Verified::session).map(str::to_owned),
@@ -272,7 +272,7 @@ fn one_token(
         let leeway = LARGEST_LEEWAY.as_secs().cast_signed();
         verified.expires().saturating_add(leeway)
     });
-    Ok((what, ends))
+    Ok((target, ends))
 }
 
 /// The issuer that is meant: the one that is named, or the only one there is.
@@ -322,7 +322,7 @@ pub(super) fn sessions(ids: Vec<String>) -> Result<Vec<String>, Refusal> {
 
 /// An id as it is listed, if a token could have it.
 pub(super) fn id(name: &str, text: String) -> Result<String, Refusal> {
-    let text = spelled(&text);
+    let text = canonical_id(&text);
     if text.is_empty() || text.len() > LONGEST_ID || text.contains(char::is_control) {
         return Err(bad(format!(
             "`{name}` is empty, longer than {LONGEST_ID} bytes, or has control characters"
@@ -333,14 +333,14 @@ pub(super) fn id(name: &str, text: String) -> Result<String, Refusal> {
 
 /// What was revoked, in the words of the call.
 pub(super) fn told(revocation: &Revocation) -> Value {
-    match &revocation.what {
-        What::Token { sha256, .. } => {
+    match &revocation.target {
+        Target::Token { sha256, .. } => {
             json!({ "kind": "token", "token_sha256": hex::encode(sha256) })
         }
-        What::Session {
+        Target::Session {
             issuer, session, ..
         } => json!({ "kind": "session", "issuer": issuer, "session": session }),
-        What::Subject {
+        Target::Subject {
             issuer,
             subject,
             not_before,
@@ -349,7 +349,7 @@ pub(super) fn told(revocation: &Revocation) -> Value {
         } => {
             json!({ "kind": "subject", "issuer": issuer, "subject": subject, "not_before": not_before, "except_sessions": except })
         }
-        What::Issuer { issuer, not_before } => {
+        Target::Issuer { issuer, not_before } => {
             json!({ "kind": "issuer", "issuer": issuer, "not_before": not_before })
         }
     }

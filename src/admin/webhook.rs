@@ -23,7 +23,7 @@ use crate::clock;
 use crate::gateway::process::Process;
 use crate::log::Sparing;
 use crate::policy::revocations::Webhook;
-use crate::revocation::{Revocation, WebhookResult, What};
+use crate::revocation::{Revocation, Target, WebhookResult};
 
 /// Seconds by which a message may be old: senders try again. Everything that a message does follows from when it was sent, so one that is
 /// sent again, by its sender or by somebody who overheard it, to whichever replica, is the same revocation and changes nothing.
@@ -116,7 +116,7 @@ async fn judged(
         true => config.remembers_tokens(),
         false => config.remembers_sessions(),
     };
-    let what = What::Subject {
+    let target = Target::Subject {
         issuer: webhook.issuer.clone(),
         subject,
         not_before: sent,
@@ -124,7 +124,7 @@ async fn judged(
         strict: false,
     };
     let expires = sent.saturating_add(remembered);
-    let revocation = Revocation::new(what, clock::unix_millis(), expires);
+    let revocation = Revocation::new(target, clock::unix_millis(), expires);
     let outcome = carry_out(process, "webhook".to_owned(), String::new(), &revocation).await;
     Ok((WebhookResult::Revoked, answer(&revocation, outcome)?))
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Kind, Name, Revocation, What};
+use super::{Kind, Name, Revocation, Target};
 
 /// Entries to be replaced by one.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -28,7 +28,7 @@ pub fn coarsenings<'a>(
     let mut left = 0_usize;
     for (name, revocation) in entries {
         left += 1;
-        if let Some(owner) = owner(&revocation.what, into) {
+        if let Some(owner) = owner(&revocation.target, into) {
             groups.entry(owner).or_default().push((name, revocation));
         }
     }
@@ -50,23 +50,23 @@ pub fn coarsenings<'a>(
 }
 
 /// The issuer, and the session or subject that the entry can be widened to.
-fn owner(what: &What, into: Kind) -> Option<(&str, &str)> {
-    let (issuer, session, subject) = match what {
-        What::Token {
+fn owner(target: &Target, into: Kind) -> Option<(&str, &str)> {
+    let (issuer, session, subject) = match target {
+        Target::Token {
             issuer,
             session,
             subject,
             ..
         } => (issuer.as_deref()?, session.as_deref(), subject.as_deref()),
-        What::Session {
+        Target::Session {
             issuer,
             session,
             subject,
         } => (issuer.as_str(), Some(session.as_str()), subject.as_deref()),
-        What::Subject {
+        Target::Subject {
             issuer, subject, ..
         } => (issuer.as_str(), None, Some(subject.as_str())),
-        What::Issuer { .. } => return None,
+        Target::Issuer { .. } => return None,
     };
     match into {
         Kind::Session => session.map(|session| (issuer, session)),
@@ -78,39 +78,41 @@ fn owner(what: &What, into: Kind) -> Option<(&str, &str)> {
 fn coarsened((issuer, id): (&str, &str), group: &[(&Name, &Revocation)], into: Kind) -> Revocation {
     let all = || group.iter().map(|(_, revocation)| *revocation);
     let issuer = issuer.to_owned();
-    let what = match into {
-        Kind::Subject => What::Subject {
+    let target = match into {
+        Kind::Subject => Target::Subject {
             issuer,
             subject: id.to_owned(),
             not_before: all().map(not_before).max().unwrap_or_default(),
             except: exempt(all()),
-            strict: all().any(|one| match one.what {
-                What::Token { .. } | What::Session { .. } => true,
-                What::Subject { strict, .. } => strict,
-                What::Issuer { .. } => false,
+            strict: all().any(|one| match one.target {
+                Target::Token { .. } | Target::Session { .. } => true,
+                Target::Subject { strict, .. } => strict,
+                Target::Issuer { .. } => false,
             }),
         },
-        Kind::Token | Kind::Session | Kind::Issuer => What::Session {
+        Kind::Token | Kind::Session | Kind::Issuer => Target::Session {
             issuer,
             session: id.to_owned(),
-            subject: all().find_map(|one| match &one.what {
-                What::Token { subject, .. } | What::Session { subject, .. } => subject.clone(),
-                What::Subject { .. } | What::Issuer { .. } => None,
+            subject: all().find_map(|one| match &one.target {
+                Target::Token { subject, .. } | Target::Session { subject, .. } => subject.clone(),
+                Target::Subject { .. } | Target::Issuer { .. } => None,
             }),
         },
     };
     Revocation {
-        what,
-        told: all().map(|one| one.told).max().unwrap_or_default(),
+        target,
+        received_at: all().map(|one| one.received_at).max().unwrap_or_default(),
         expires: all().map(|one| one.expires).max().unwrap_or_default(),
     }
 }
 
 /// A token or session revoked at some time began before that time.
 fn not_before(one: &Revocation) -> i64 {
-    match one.what {
-        What::Subject { not_before, .. } | What::Issuer { not_before, .. } => not_before,
-        What::Token { .. } | What::Session { .. } => one.told.div_euclid(1000).saturating_add(1),
+    match one.target {
+        Target::Subject { not_before, .. } | Target::Issuer { not_before, .. } => not_before,
+        Target::Token { .. } | Target::Session { .. } => {
+            one.received_at.div_euclid(1000).saturating_add(1)
+        }
     }
 }
 
@@ -118,8 +120,8 @@ fn not_before(one: &Revocation) -> i64 {
 fn exempt<'a>(all: impl Iterator<Item = &'a Revocation>) -> Vec<String> {
     let mut exempt: Option<Vec<String>> = None;
     for one in all {
-        match &one.what {
-            What::Subject { except, .. } => {
+        match &one.target {
+            Target::Subject { except, .. } => {
                 exempt = Some(match exempt {
                     None => except.clone(),
                     Some(before) => before
@@ -129,7 +131,9 @@ fn exempt<'a>(all: impl Iterator<Item = &'a Revocation>) -> Vec<String> {
                 });
             }
             // A token or session that is revoked must not be exempted, so no session is.
-            What::Token { .. } | What::Session { .. } | What::Issuer { .. } => return Vec::new(),
+            Target::Token { .. } | Target::Session { .. } | Target::Issuer { .. } => {
+                return Vec::new();
+            }
         }
     }
     exempt.unwrap_or_default()

@@ -12,7 +12,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::metrics::RevocationMetrics;
 use super::replica::{Command, Event, PAGE, Replica, Source};
-use super::revocations::{Request, Revocations, Revoked, Status};
+use super::revocations::{ListStatus, Request, Revocations, RevokeOutcome};
 use super::{Name, Revocation};
 use crate::clock;
 use crate::store::{Entry, Store, Unreachable};
@@ -30,7 +30,7 @@ pub struct Follower {
     replica: Replica,
     requests: mpsc::Receiver<Request>,
     pushes: watch::Receiver<u64>,
-    waiting: HashMap<Name, Vec<oneshot::Sender<Revoked>>>,
+    waiting: HashMap<Name, Vec<oneshot::Sender<RevokeOutcome>>>,
     call: Option<Call>,
     metrics: Arc<RevocationMetrics>,
 }
@@ -90,7 +90,7 @@ impl Follower {
         let Request { revocation, answer } = request;
         let name = revocation.name();
         if self.replica.is_full() && !self.replica.holds(&name) {
-            let _ = answer.send(Revoked::Full);
+            let _ = answer.send(RevokeOutcome::Full);
             return;
         }
         self.waiting.entry(name).or_default().push(answer);
@@ -119,7 +119,7 @@ impl Follower {
         self.metrics
             .queued
             .set(i64::try_from(queued).unwrap_or(i64::MAX));
-        self.shared.status.store(Arc::new(Status {
+        self.shared.status.store(Arc::new(ListStatus {
             entries,
             position: self.replica.position(),
             queued,
@@ -130,8 +130,8 @@ impl Follower {
         match command {
             Command::Insert(revocation, source) => self.insert(&revocation, source),
             Command::Remove(revocation) => self.shared.list.remove(&revocation),
-            Command::Stored(names) => self.answer(&names, Revoked::Stored),
-            Command::Queued(names) => self.answer(&names, Revoked::Queued),
+            Command::Stored(names) => self.answer(&names, RevokeOutcome::Stored),
+            Command::Queued(names) => self.answer(&names, RevokeOutcome::Queued),
             Command::Replaced { from, into } => {
                 let waiting: Vec<_> = from
                     .iter()
@@ -194,7 +194,9 @@ impl Follower {
             .send_replace(self.shared.list.generation());
         match source {
             Source::Here | Source::News => {
-                let lag = clock::unix_millis().saturating_sub(revocation.told).max(0);
+                let lag = clock::unix_millis()
+                    .saturating_sub(revocation.received_at)
+                    .max(0);
                 self.metrics.lag.observe(lag as f64 / 1000.0);
             }
             // Their age says nothing about the delay of propagation.
@@ -202,7 +204,7 @@ impl Follower {
         }
     }
 
-    fn answer(&mut self, names: &[Name], revoked: Revoked) {
+    fn answer(&mut self, names: &[Name], revoked: RevokeOutcome) {
         for name in names {
             for answer in self.waiting.remove(name).unwrap_or_default() {
                 let _ = answer.send(revoked); // The caller may have left.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 use serde_json::{Map, Value};
 
-use super::{Kind, Revocation, What, spelled};
+use super::{Kind, Revocation, Target, canonical_id};
 use crate::secrets::digest::Digest;
 
 /// Clock difference in seconds to allow for between the identity server and whoever revokes. A
@@ -34,7 +34,7 @@ pub struct CleanAt(AtomicU64);
 /// What the list compares with its entries.
 #[derive(Clone, Copy)]
 pub struct Listed<'a> {
-    /// See [`of_token`](super::of_token).
+    /// See [`token_digest`](super::token_digest).
     pub token: &'a Digest,
     /// `iss`.
     pub issuer: &'a str,
@@ -155,14 +155,14 @@ impl List {
     pub fn insert(&self, revocation: &Revocation) {
         let expires = revocation.expires;
         let later = |old: &mut i64| *old = expires.max(*old);
-        match &revocation.what {
-            What::Token { sha256, .. } => {
+        match &revocation.target {
+            Target::Token { sha256, .. } => {
                 self.tokens
                     .entry(*sha256)
                     .and_modify(later)
                     .or_insert(expires);
             }
-            What::Session {
+            Target::Session {
                 issuer, session, ..
             } => {
                 self.sessions
@@ -170,13 +170,13 @@ impl List {
                     .and_modify(later)
                     .or_insert(expires);
             }
-            What::Subject {
+            Target::Subject {
                 issuer, subject, ..
             } => insert_into(
                 &mut self.subjects.entry(key(issuer, subject)).or_default(),
                 revocation,
             ),
-            What::Issuer { issuer, .. } => insert_into(
+            Target::Issuer { issuer, .. } => insert_into(
                 &mut self.issuers.entry(issuer.as_str().into()).or_default(),
                 revocation,
             ),
@@ -191,12 +191,12 @@ impl List {
                 entries.retain(|one| !one.same(&entry));
             }
         };
-        match &revocation.what {
-            What::Token { sha256, .. } => drop(self.tokens.remove(sha256)),
-            What::Session {
+        match &revocation.target {
+            Target::Token { sha256, .. } => drop(self.tokens.remove(sha256)),
+            Target::Session {
                 issuer, session, ..
             } => drop(self.sessions.remove(&*key(issuer, session))),
-            What::Subject {
+            Target::Subject {
                 issuer, subject, ..
             } => {
                 let key = key(issuer, subject);
@@ -205,7 +205,7 @@ impl List {
                 }
                 self.subjects.remove_if(&*key, |_, left| left.is_empty());
             }
-            What::Issuer { issuer, .. } => {
+            Target::Issuer { issuer, .. } => {
                 if let Some(mut entries) = self.issuers.get_mut(issuer.as_str()) {
                     others(&mut entries);
                 }
@@ -224,15 +224,15 @@ impl Default for List {
 
 impl NotBefore {
     fn of(revocation: &Revocation) -> Option<Self> {
-        let (time, except, strict) = match &revocation.what {
-            What::Token { .. } | What::Session { .. } => return None,
-            What::Subject {
+        let (time, except, strict) = match &revocation.target {
+            Target::Token { .. } | Target::Session { .. } => return None,
+            Target::Subject {
                 not_before,
                 except,
                 strict,
                 ..
             } => (*not_before, except.clone(), *strict),
-            What::Issuer { not_before, .. } => (*not_before, Vec::new(), false),
+            Target::Issuer { not_before, .. } => (*not_before, Vec::new(), false),
         };
         Some(Self {
             time,
@@ -247,7 +247,7 @@ impl NotBefore {
     }
 
     fn refuses(&self, session: Option<&str>, claims: &Map<String, Value>) -> bool {
-        let session = session.map(spelled);
+        let session = session.map(canonical_id);
         let stays = session.is_some_and(|session| self.except.iter().any(|id| *id == session));
         !stays && began(claims, self.strict) <= self.time.saturating_add(LEEWAY)
     }
@@ -292,7 +292,7 @@ fn seconds(value: &Value) -> Option<i64> {
 /// Issuer and id in one key. The length prefix keeps two pairs from having the same key; all
 /// spellings of an id have the same one.
 fn key(issuer: &str, id: &str) -> Box<str> {
-    format!("{}:{issuer}{}", issuer.len(), spelled(id)).into_boxed_str()
+    format!("{}:{issuer}{}", issuer.len(), canonical_id(id)).into_boxed_str()
 }
 
 #[cfg(test)]

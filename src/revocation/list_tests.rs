@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::revocation::of_token;
+use crate::revocation::token_digest;
 
 const NOW: i64 = 1_800_000_000;
 
@@ -18,7 +18,7 @@ struct Token {
 impl Token {
     fn new(text: &str, session: Option<&str>, claims: Value) -> Self {
         Self {
-            digest: of_token(text),
+            digest: token_digest(text),
             issuer: "https://i".to_owned(),
             subject: "u".to_owned(),
             session: session.map(str::to_owned),
@@ -41,28 +41,28 @@ fn found(list: &List, token: &Token) -> Option<Kind> {
     list.find(&CleanAt::default(), token.listed(), NOW)
 }
 
-fn until(what: What, expires: i64) -> Revocation {
+fn until(target: Target, expires: i64) -> Revocation {
     Revocation {
-        what,
-        told: NOW * 1000,
+        target,
+        received_at: NOW * 1000,
         expires,
     }
 }
 
-fn revoked(what: What) -> Revocation {
-    until(what, NOW + 100)
+fn revoked(target: Target) -> Revocation {
+    until(target, NOW + 100)
 }
 
-fn session(issuer: &str, session: &str) -> What {
-    What::Session {
+fn session(issuer: &str, session: &str) -> Target {
+    Target::Session {
         issuer: issuer.to_owned(),
         session: session.to_owned(),
         subject: None,
     }
 }
 
-fn subject(not_before: i64, except: &[&str], strict: bool) -> What {
-    What::Subject {
+fn subject(not_before: i64, except: &[&str], strict: bool) -> Target {
+    Target::Subject {
         issuer: "https://i".to_owned(),
         subject: "u".to_owned(),
         not_before,
@@ -83,8 +83,8 @@ fn a_token_session_subject_or_issuer_is_found_and_no_other() {
     ];
     let cases = [
         (
-            What::Token {
-                sha256: of_token("t"),
+            Target::Token {
+                sha256: token_digest("t"),
                 issuer: None,
                 session: None,
                 subject: None,
@@ -94,10 +94,10 @@ fn a_token_session_subject_or_issuer_is_found_and_no_other() {
         (session("https://i", "s"), Kind::Session),
         (subject(NOW, &["other"], false), Kind::Subject),
     ];
-    for (what, kind) in cases {
+    for (target, kind) in cases {
         let list = List::new();
         assert_eq!(found(&list, &token), None);
-        let revocation = revoked(what);
+        let revocation = revoked(target);
         list.insert(&revocation);
         assert_eq!(found(&list, &token), Some(kind));
         for other in &others {
@@ -107,7 +107,7 @@ fn a_token_session_subject_or_issuer_is_found_and_no_other() {
         assert_eq!(found(&list, &token), None);
     }
     let list = List::new();
-    list.insert(&revoked(What::Issuer {
+    list.insert(&revoked(Target::Issuer {
         issuer: "https://i".to_owned(),
         not_before: NOW,
     }));
@@ -193,14 +193,14 @@ fn a_clean_token_is_looked_up_again_only_after_the_list_has_grown() {
 fn an_entry_expires_and_the_later_expiry_counts() {
     let list = List::new();
     let token = Token::new("t", Some("s"), json!({ "iat": NOW - 9 }));
-    for what in [session("https://i", "s"), subject(NOW, &[], false)] {
-        list.insert(&until(what.clone(), NOW + 1));
-        list.insert(&until(what.clone(), NOW + 3));
-        list.insert(&until(what.clone(), NOW + 2));
+    for target in [session("https://i", "s"), subject(NOW, &[], false)] {
+        list.insert(&until(target.clone(), NOW + 1));
+        list.insert(&until(target.clone(), NOW + 3));
+        list.insert(&until(target.clone(), NOW + 2));
         let at = |now| list.find(&CleanAt::default(), token.listed(), now);
         assert!(at(NOW + 2).is_some());
         assert_eq!(at(NOW + 3), None);
-        list.remove(&until(what, NOW + 3));
+        list.remove(&until(target, NOW + 3));
         assert_eq!(at(NOW), None);
     }
 }
@@ -226,7 +226,7 @@ fn an_id_is_found_in_any_spelling() {
         );
 
         let list = List::new();
-        list.insert(&revoked(What::Subject {
+        list.insert(&revoked(Target::Subject {
             issuer: "https://i".to_owned(),
             subject: revoked_id.to_owned(),
             not_before: NOW,

@@ -31,7 +31,7 @@ use crate::secrets::secret::Secret;
 pub use follower::Follower;
 pub use list::{CleanAt, Listed};
 pub use metrics::{RevocationMetrics, WebhookResult};
-pub use revocations::{Revocations, Revoked, Status};
+pub use revocations::{ListStatus, Revocations, RevokeOutcome};
 
 /// Identifies a revocation among all replicas. Two revocations with one name are the same; the
 /// later expiry is kept.
@@ -42,9 +42,11 @@ pub type Name = Digest;
 #[serde(deny_unknown_fields)]
 pub struct Revocation {
     /// The target.
-    pub what: What,
+    #[serde(rename = "what")]
+    pub target: Target,
     /// When the gateway received it, in Unix milliseconds: the start of the measured lag.
-    pub told: i64,
+    #[serde(rename = "told")]
+    pub received_at: i64,
     /// When it ceases to have effect, in Unix seconds.
     pub expires: i64,
 }
@@ -52,10 +54,10 @@ pub struct Revocation {
 /// The target of a revocation.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum What {
+pub enum Target {
     /// One token.
     Token {
-        /// See [`of_token`].
+        /// See [`token_digest`].
         #[serde(with = "hex")]
         sha256: Digest,
         /// `iss`, if it is known.
@@ -101,7 +103,7 @@ pub enum What {
 /// The digest that identifies a token in the list: SHA-256 of its text up to the signature. The
 /// signature does not identify a token: whoever has one signed with ES256 can produce another valid
 /// signature without the key.
-pub fn of_token(token: &str) -> Digest {
+pub fn token_digest(token: &str) -> Digest {
     let signed = token.rsplit_once('.').map_or(token, |(signed, _)| signed);
     digest::of(signed.as_bytes())
 }
@@ -109,7 +111,7 @@ pub fn of_token(token: &str) -> Digest {
 /// The canonical spelling of a `sub` or `session_id`, by which it is named and listed: without
 /// white space around it, and a UUID in lower case with hyphens (RFC 9562, section 4), however the
 /// token or the operator writes it.
-pub fn spelled(id: &str) -> Cow<'_, str> {
+pub fn canonical_id(id: &str) -> Cow<'_, str> {
     let id = id.trim();
     match Uuid::try_parse(id) {
         Ok(uuid) => Cow::Owned(uuid.hyphenated().to_string()),
@@ -132,7 +134,7 @@ labels! {
     }
 }
 
-impl What {
+impl Target {
     /// The kind of this target.
     pub fn kind(&self) -> Kind {
         match self {
@@ -145,18 +147,22 @@ impl What {
 
     /// With canonical ids. Two spellings would be two revocations with one entry in the list, and
     /// the expiry of the first would remove it for both.
-    fn spelled(mut self) -> Self {
-        let spell = |id: &mut String| *id = spelled(id).into_owned();
+    fn canonical(mut self) -> Self {
+        let to_canonical = |id: &mut String| *id = canonical_id(id).into_owned();
         match &mut self {
             Self::Token {
                 session, subject, ..
-            } => session.iter_mut().chain(subject).for_each(spell),
+            } => session.iter_mut().chain(subject).for_each(to_canonical),
             Self::Session {
                 session, subject, ..
-            } => std::iter::once(session).chain(subject).for_each(spell),
+            } => std::iter::once(session)
+                .chain(subject)
+                .for_each(to_canonical),
             Self::Subject {
                 subject, except, ..
-            } => std::iter::once(subject).chain(except).for_each(spell),
+            } => std::iter::once(subject)
+                .chain(except)
+                .for_each(to_canonical),
             Self::Issuer { .. } => {}
         }
         self
@@ -175,25 +181,25 @@ impl Revocation {
         Self::new(what, clock::unix_millis(), expires)
     }
 
-    /// A revocation received at `told`, in Unix milliseconds, that expires at `expires`, in Unix
+    /// A revocation received at `received_at`, in Unix milliseconds, that expires at `expires`, in Unix
     /// seconds.
-    pub fn new(what: What, told: i64, expires: i64) -> Self {
+    pub fn new(target: Target, received_at: i64, expires: i64) -> Self {
         Self {
-            what: what.spelled(),
-            told,
+            target: target.canonical(),
+            received_at,
             expires,
         }
     }
 
     /// The name. It does not cover what is only used for coarsening, nor the time of receipt.
     pub fn name(&self) -> Name {
-        let kind = self.what.kind().as_str();
-        match &self.what {
-            What::Token { sha256, .. } => digest::of_parts([kind.as_bytes(), sha256]),
-            What::Session {
+        let kind = self.target.kind().as_str();
+        match &self.target {
+            Target::Token { sha256, .. } => digest::of_parts([kind.as_bytes(), sha256]),
+            Target::Session {
                 issuer, session, ..
             } => digest::of_parts([kind, issuer, session].map(str::as_bytes)),
-            What::Subject {
+            Target::Subject {
                 issuer,
                 subject,
                 not_before,
@@ -210,7 +216,7 @@ impl Revocation {
                 ];
                 digest::of_parts(fixed.into_iter().chain(except.iter().map(String::as_bytes)))
             }
-            What::Issuer { issuer, not_before } => {
+            Target::Issuer { issuer, not_before } => {
                 let time = not_before.to_be_bytes();
                 digest::of_parts([kind.as_bytes(), issuer.as_bytes(), &time])
             }
@@ -226,14 +232,14 @@ impl Revocation {
     /// Decodes a record of any replica. `None` if this version does not understand it.
     pub fn from_record(record: &[u8]) -> Option<Self> {
         let read: Self = serde_json::from_slice(record).ok()?;
-        Some(Self::new(read.what, read.told, read.expires))
+        Some(Self::new(read.target, read.received_at, read.expires))
     }
 }
 
 /// Shows no ids: subjects and sessions belong to users, and not into every log.
 impl fmt::Display for Revocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} until {}", self.what.kind().as_str(), self.expires)
+        write!(f, "{} until {}", self.target.kind().as_str(), self.expires)
     }
 }
 
@@ -241,16 +247,16 @@ impl fmt::Display for Revocation {
 mod tests {
     use super::*;
 
-    fn of(what: What) -> Revocation {
+    fn of(target: Target) -> Revocation {
         Revocation {
-            what,
-            told: 1,
+            target,
+            received_at: 1,
             expires: 2,
         }
     }
 
     fn session(issuer: &str, session: &str, subject: Option<&str>) -> Revocation {
-        of(What::Session {
+        of(Target::Session {
             issuer: issuer.to_owned(),
             session: session.to_owned(),
             subject: subject.map(str::to_owned),
@@ -258,7 +264,7 @@ mod tests {
     }
 
     fn subject(not_before: i64, except: &[&str], strict: bool) -> Revocation {
-        of(What::Subject {
+        of(Target::Subject {
             issuer: "i".to_owned(),
             subject: "s".to_owned(),
             not_before,
@@ -268,10 +274,10 @@ mod tests {
     }
 
     #[test]
-    fn a_name_says_what_is_refused_and_nothing_else() {
+    fn a_name_covers_the_target_and_nothing_else() {
         let one = session("i", "s", None);
         let later = Revocation {
-            told: 7,
+            received_at: 7,
             expires: 9,
             ..session("i", "s", Some("u"))
         };
@@ -285,7 +291,7 @@ mod tests {
             subject(1, &[], true).name(),
             subject(1, &["a"], false).name(),
             subject(1, &["a", "b"], false).name(),
-            of(What::Issuer {
+            of(Target::Issuer {
                 issuer: "i".to_owned(),
                 not_before: 1,
             })
@@ -297,8 +303,8 @@ mod tests {
     }
 
     #[test]
-    fn a_record_reads_back_and_anything_else_does_not() {
-        let token = of(What::Token {
+    fn a_record_decodes_and_anything_else_does_not() {
+        let token = of(Target::Token {
             sha256: [0xab; 32],
             issuer: Some("i".to_owned()),
             session: None,
@@ -314,6 +320,15 @@ mod tests {
                 Some(written.clone())
             );
         }
+        // The stored form: replicas of other versions read it.
+        let issuer = of(Target::Issuer {
+            issuer: "i".to_owned(),
+            not_before: 1,
+        });
+        let stored =
+            r#"{"what":{"kind":"issuer","issuer":"i","not_before":1},"told":1,"expires":2}"#;
+        assert_eq!(issuer.to_record(), stored.as_bytes());
+        assert_eq!(Revocation::from_record(stored.as_bytes()), Some(issuer));
         for strange in [
             "",
             "{}",
@@ -332,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_has_one_spelling_whoever_writes_it() {
+    fn an_id_has_one_canonical_spelling() {
         let uuid = "0190a6f4-7c1e-7a52-9d3b-5f2a8c4e6b70";
         for written in [
             uuid.to_owned(),
@@ -340,16 +355,16 @@ mod tests {
             format!(" {uuid}\t"),
             uuid.replace('-', ""),
         ] {
-            assert_eq!(spelled(&written), uuid);
-            let made = Revocation::new(session("i", &written, Some(&written)).what, 1, 2);
+            assert_eq!(canonical_id(&written), uuid);
+            let made = Revocation::new(session("i", &written, Some(&written)).target, 1, 2);
             assert_eq!(made, session("i", uuid, Some(uuid)));
-            let made = Revocation::new(subject(1, &[&written], false).what, 1, 2);
+            let made = Revocation::new(subject(1, &[&written], false).target, 1, 2);
             assert_eq!(made, subject(1, &[uuid], false));
             let record = session("i", &written, None).to_record();
             let read = Revocation::from_record(&record).expect("a record");
             assert_eq!(read.name(), session("i", uuid, None).name());
         }
         // An id that is no UUID keeps its case: two users may differ by it.
-        assert_eq!(spelled(" User|A "), "User|A");
+        assert_eq!(canonical_id(" User|A "), "User|A");
     }
 }

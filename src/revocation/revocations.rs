@@ -37,14 +37,14 @@ pub struct Revocations {
     created: Instant,
     /// Milliseconds from [`Self::created`] until the list was last confirmed by the store.
     confirmed: AtomicU64,
-    pub(super) status: ArcSwap<Status>,
+    pub(super) status: ArcSwap<ListStatus>,
     pub(super) grown: watch::Sender<u64>,
 }
 
 /// Outcome of a revocation. Unless it is `Full` or `Stopped`, the target is refused here from now
 /// on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Revoked {
+pub enum RevokeOutcome {
     /// It is stored, and reaches the other replicas within a second.
     Stored,
     /// It could not be stored; storing is retried until it succeeds.
@@ -57,7 +57,7 @@ pub enum Revoked {
 
 /// Status of the list, for operators.
 #[derive(Clone, Debug, Default)]
-pub struct Status {
+pub struct ListStatus {
     /// The number of entries of each kind, in the order of [`Kind::ALL`].
     pub entries: [usize; Kind::ALL.len()],
     /// The position up to which the log was read.
@@ -70,7 +70,7 @@ pub struct Status {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) revocation: Revocation,
-    pub(super) answer: oneshot::Sender<Revoked>,
+    pub(super) answer: oneshot::Sender<RevokeOutcome>,
 }
 
 impl Revocations {
@@ -137,21 +137,21 @@ impl Revocations {
     }
 
     /// Revokes a target: here at once, everywhere as soon as it is stored.
-    pub async fn revoke(&self, revocation: Revocation) -> Revoked {
+    pub async fn revoke(&self, revocation: Revocation) -> RevokeOutcome {
         let (answer, answered) = oneshot::channel();
         let request = Request { revocation, answer };
         if self.requests.send(request).await.is_err() {
-            return Revoked::Stopped;
+            return RevokeOutcome::Stopped;
         }
         match tokio::time::timeout(PATIENCE, answered).await {
             Ok(Ok(revoked)) => revoked,
-            Ok(Err(_)) => Revoked::Stopped,
-            Err(_) => Revoked::Queued,
+            Ok(Err(_)) => RevokeOutcome::Stopped,
+            Err(_) => RevokeOutcome::Queued,
         }
     }
 
     /// The status, for operators.
-    pub fn status(&self) -> Arc<Status> {
+    pub fn status(&self) -> Arc<ListStatus> {
         self.status.load_full()
     }
 

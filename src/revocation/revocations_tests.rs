@@ -2,7 +2,7 @@
 
 use serde_json::Map;
 
-use super::super::What;
+use super::super::Target;
 use super::*;
 use crate::policy::outage::State;
 use crate::store::Memory;
@@ -16,12 +16,12 @@ fn started() -> (Arc<Revocations>, Follower) {
 
 fn session(id: &str) -> Revocation {
     Revocation {
-        what: What::Session {
+        target: Target::Session {
             issuer: "i".to_owned(),
             session: id.to_owned(),
             subject: None,
         },
-        told: clock::unix_millis(),
+        received_at: clock::unix_millis(),
         expires: clock::unix_now() + 60,
     }
 }
@@ -50,7 +50,10 @@ async fn a_receiver_is_notified_when_the_list_grows() {
     let mut grown = revocations.grown();
     grown.mark_unchanged();
     assert_eq!(check(&revocations, "s"), Ok(()));
-    assert_eq!(revocations.revoke(session("s")).await, Revoked::Stored);
+    assert_eq!(
+        revocations.revoke(session("s")).await,
+        RevokeOutcome::Stored
+    );
     assert!(grown.has_changed().expect("the list exists"));
     assert_eq!(check(&revocations, "s"), Err(Reason::SessionRevoked));
     assert_eq!(check(&revocations, "other"), Ok(()));
@@ -65,7 +68,10 @@ async fn a_list_without_its_follower_is_not_complete_and_accepts_no_revocation()
     assert!(revocations.is_complete());
     drop(follower);
     assert!(!revocations.is_complete());
-    assert_eq!(revocations.revoke(session("s")).await, Revoked::Stopped);
+    assert_eq!(
+        revocations.revoke(session("s")).await,
+        RevokeOutcome::Stopped
+    );
     assert_eq!(check(&revocations, "s"), Ok(()));
 }
 

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::record::{Carrier, Origin, Session, SessionName};
-use crate::revocation::spelled;
+use crate::revocation::canonical_id;
 use crate::secrets::digest;
 use crate::secrets::hex;
 
@@ -51,7 +51,7 @@ impl Entry {
 impl Index {
     /// The name of the record of a user.
     pub(super) fn name(issuer: &str, subject: &str) -> [u8; 32] {
-        let subject = spelled(subject);
+        let subject = canonical_id(subject);
         digest::of_parts([issuer.as_bytes(), subject.as_bytes()])
     }
 

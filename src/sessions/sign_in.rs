@@ -17,9 +17,9 @@ use super::index::{Entry, Index};
 use super::lookup::{ATTEMPTS, Sessions};
 use super::metrics::Why;
 use super::record::{Carrier, InnerTokens, Origin, Seen, Session, SessionName, of_bearer};
-use crate::revocation::Revoked;
+use crate::revocation::RevokeOutcome;
 use crate::revocation::list::LEEWAY;
-use crate::revocation::{Revocation, What};
+use crate::revocation::{Revocation, Target};
 use crate::secrets::hex;
 use crate::store::{Kind, Swap, Unreachable, Version};
 
@@ -259,13 +259,13 @@ impl Sessions {
         let Some((session, _)) = self.read(name).await? else {
             if !self.is_replaced(name) {
                 let told = (self.clock)();
-                let what = What::Token {
+                let target = Target::Token {
                     sha256: *name,
                     issuer: Some(issuer.to_owned()),
                     session: None,
                     subject: None,
                 };
-                let revocation = Revocation::new(what, told, told / 1000 + REPLACED);
+                let revocation = Revocation::new(target, told, told / 1000 + REPLACED);
                 // Nobody gets in by it either way.
                 self.revocations.revoke(revocation).await;
             }
@@ -345,8 +345,8 @@ impl Sessions {
             }
             Which::Own(own) => {
                 if let Some(session) = &own.session {
-                    let what = self.session(issuer, subject, session);
-                    revoked.push(self.revocations.revoke(what).await);
+                    let target = self.session(issuer, subject, session);
+                    revoked.push(self.revocations.revoke(target).await);
                 }
                 let mut entries = self
                     .take_entries(issuer, subject, |entry| own.is(entry))
@@ -355,27 +355,28 @@ impl Sessions {
                 entries
             }
             Which::Others(own) => {
-                let what = self.subject(issuer, subject, own.session.clone());
-                revoked.push(self.revocations.revoke(what).await);
+                let target = self.subject(issuer, subject, own.session.clone());
+                revoked.push(self.revocations.revoke(target).await);
                 self.take_entries(issuer, subject, |entry| !own.is(entry))
                     .await?
             }
             Which::All => {
-                let what = self.subject(issuer, subject, None);
-                revoked.push(self.revocations.revoke(what).await);
+                let target = self.subject(issuer, subject, None);
+                revoked.push(self.revocations.revoke(target).await);
                 self.take_entries(issuer, subject, |_| true).await?
             }
         };
         for entry in &entries {
             revoked.push(self.end_entry(issuer, subject, entry, Why::Logout).await);
         }
-        let lost = |one: &Revoked| matches!(one, Revoked::Full | Revoked::Stopped);
+        let lost =
+            |one: &RevokeOutcome| matches!(one, RevokeOutcome::Full | RevokeOutcome::Stopped);
         if revoked.iter().any(lost) {
             return Err(Unreachable::Full);
         }
         Ok(Ended {
             sessions: entries.len(),
-            propagated: revoked.iter().all(|one| *one == Revoked::Stored),
+            propagated: revoked.iter().all(|one| *one == RevokeOutcome::Stored),
         })
     }
 
@@ -394,26 +395,26 @@ impl Sessions {
         subject: &str,
         entry: &Entry,
         why: Why,
-    ) -> Revoked {
+    ) -> RevokeOutcome {
         let told = (self.clock)();
         let revocation = match (&entry.session, entry.carrier, why) {
             // The session of the identity server goes on under another name, or nobody has its tokens any more.
             (_, Carrier::Cookie, Why::Replaced) | (None, Carrier::Cookie, _) => {
-                let what = What::Token {
+                let target = Target::Token {
                     sha256: entry.name,
                     issuer: Some(issuer.to_owned()),
                     session: entry.session.clone(),
                     subject: Some(subject.to_owned()),
                 };
                 let expires = (entry.ends / 1000 + 1).max(told / 1000 + REPLACED);
-                Some(Revocation::new(what, told, expires))
+                Some(Revocation::new(target, told, expires))
             }
             (_, Carrier::Bearer, Why::Replaced) | (None, Carrier::Bearer, _) => None,
             (Some(session), _, _) => Some(self.session(issuer, subject, session)),
         };
         let revoked = match revocation {
             Some(revocation) => self.revocations.revoke(revocation).await,
-            None => Revoked::Stored,
+            None => RevokeOutcome::Stored,
         };
         self.forget(&entry.name);
         self.unstored.forget(&entry.name);
@@ -426,26 +427,26 @@ impl Sessions {
     /// Refuses one session of the identity server.
     fn session(&self, issuer: &str, subject: &str, session: &str) -> Revocation {
         let told = (self.clock)();
-        let what = What::Session {
+        let target = Target::Session {
             issuer: issuer.to_owned(),
             session: session.to_owned(),
             subject: Some(subject.to_owned()),
         };
-        Revocation::new(what, told, told / 1000 + self.settings.load().remembers)
+        Revocation::new(target, told, told / 1000 + self.settings.load().remembers)
     }
 
     /// Refuses what a user signed in to until now. The list adds [`LEEWAY`] for clocks that differ, which would refuse who signs in again at
     /// once, too; sessions that began here are refused one by one besides, so it is left out.
     fn subject(&self, issuer: &str, subject: &str, except: Option<String>) -> Revocation {
         let told = (self.clock)();
-        let what = What::Subject {
+        let target = Target::Subject {
             issuer: issuer.to_owned(),
             subject: subject.to_owned(),
             not_before: told / 1000 - LEEWAY - 1,
             except: except.into_iter().collect(),
             strict: false,
         };
-        Revocation::new(what, told, told / 1000 + self.settings.load().remembers)
+        Revocation::new(target, told, told / 1000 + self.settings.load().remembers)
     }
 
     /// Takes entries out of a user's index, and gives them.

@@ -38,7 +38,7 @@ pub use refresh::{Refresh, Refreshed};
 use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::policy::outage::{self, AccessClass};
-use crate::revocation::{Revocation, Revoked};
+use crate::revocation::{Revocation, RevokeOutcome};
 use crate::sessions::sign_in::Which;
 
 /// Does something to its end, also when nobody waits for it any more.
@@ -78,10 +78,12 @@ pub(crate) async fn end_here(
         revoked,
     ) {
         (Err(why), _) => incomplete(why.as_str()),
-        (Ok(_), Revoked::Full) => incomplete("the list is full; raise `revocations.capacity`"),
-        (Ok(_), Revoked::Stopped) => incomplete("the list is not kept any more"),
-        (Ok(ended), Revoked::Stored) if ended.propagated => Ok(ended.sessions),
-        (Ok(_), Revoked::Stored | Revoked::Queued) => incomplete("not stored yet"),
+        (Ok(_), RevokeOutcome::Full) => {
+            incomplete("the list is full; raise `revocations.capacity`")
+        }
+        (Ok(_), RevokeOutcome::Stopped) => incomplete("the list is not kept any more"),
+        (Ok(ended), RevokeOutcome::Stored) if ended.propagated => Ok(ended.sessions),
+        (Ok(_), RevokeOutcome::Stored | RevokeOutcome::Queued) => incomplete("not stored yet"),
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) enum Named {
 }
 
 impl<'t> Jws<'t> {
-    /// The digest of the signed text, by which a token is revoked (`revocation::of_token`).
+    /// The digest of the signed text, by which a token is revoked (`revocation::token_digest`).
     pub(super) fn digest(&self) -> Digest {
         digest::of(self.signed.as_bytes())
     }

@@ -4,14 +4,14 @@
 #![expect(
     clippy::panic,
     clippy::wildcard_enum_match_arm,
-    reason = "a failed expectation is how a test fails, and whatever else was said is not what it is about"
+    reason = "a failed expectation is how a test fails, and other commands are not what it is about"
 )]
 
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::super::list::{CleanAt, LEEWAY, List, Listed};
-use super::super::{What, of_token};
+use super::super::{Target, token_digest};
 use super::*;
 use crate::store::Logged;
 
@@ -111,12 +111,12 @@ fn started(capacity: usize, store: &mut FakeStore) -> Replica {
 
 fn session(id: usize, expires: i64) -> Revocation {
     Revocation {
-        what: What::Session {
+        target: Target::Session {
             issuer: "i".to_owned(),
             session: id.to_string(),
             subject: None,
         },
-        told: NOW * 1000,
+        received_at: NOW * 1000,
         expires,
     }
 }
@@ -373,19 +373,19 @@ fn any_revocation() -> impl Strategy<Value = Revocation> {
         |((issuer, subject, session, token, named), kind, ago, lives)| {
             let issuer = format!("i{issuer}");
             let (session, subject) = (format!("{subject}-{session}"), format!("u{subject}"));
-            let what = match kind {
-                0 | 1 => What::Token {
-                    sha256: of_token(&text(&issuer, &session, token)),
+            let target = match kind {
+                0 | 1 => Target::Token {
+                    sha256: token_digest(&text(&issuer, &session, token)),
                     issuer: Some(issuer).filter(|_| named),
                     session: Some(session),
                     subject: Some(subject),
                 },
-                2 => What::Session {
+                2 => Target::Session {
                     issuer,
                     session,
                     subject: Some(subject).filter(|_| named),
                 },
-                _ => What::Subject {
+                _ => Target::Subject {
                     issuer,
                     subject,
                     not_before: NOW - ago,
@@ -394,8 +394,8 @@ fn any_revocation() -> impl Strategy<Value = Revocation> {
                 },
             };
             Revocation {
-                what,
-                told: (NOW - ago) * 1000,
+                target,
+                received_at: (NOW - ago) * 1000,
                 expires: NOW + 1000 + lives,
             }
         },
@@ -449,7 +449,7 @@ proptest! {
                         for claims in [json!({ "iat": NOW, "amr": [{ "timestamp": NOW - 300 }] }), json!({ "iat": NOW - 250 })] {
                             let text = text(issuer, &session, token);
                             let listed = Listed {
-                                token: &of_token(&text),
+                                token: &token_digest(&text),
                                 issuer,
                                 subject: &subject,
                                 session: Some(&session),
@@ -469,7 +469,7 @@ proptest! {
         // A later sign-in is never refused.
         let fresh = json!({ "iat": NOW, "amr": [{ "timestamp": NOW + LEEWAY + 2 }] });
         let listed = Listed {
-            token: &of_token("fresh"),
+            token: &token_digest("fresh"),
             issuer: "i0",
             subject: "u0",
             session: Some("fresh"),
