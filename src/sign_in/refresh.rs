@@ -253,7 +253,7 @@ impl<'a> Driver<'a> {
             .swap(Kind::Refresh, self.name, version, &bytes, expires);
         match swap.await {
             Ok(Swap::Done(version)) => Event::Written(version),
-            Ok(Swap::Lost) => Event::Lost,
+            Ok(Swap::Conflict) => Event::Lost,
             Err(_) => Event::Unreachable,
         }
     }

@@ -129,7 +129,7 @@ impl Memory {
             .filter(|record| record.expires > now)
             .map(|record| record.write);
         if version(found) != *seen {
-            return Ok(Swap::Lost);
+            return Ok(Swap::Conflict);
         }
         let write = self.write(&mut state, key, value, expires)?;
         Ok(Swap::Done(version(Some(write))))

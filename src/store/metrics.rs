@@ -55,7 +55,7 @@ labels! {
         /// Reads a page of the log.
         Page = "page",
         /// Publishes a message to other processes.
-        Tell = "tell",
+        Publish = "tell",
         /// Checks that Redis answers.
         Probe = "probe",
     }

@@ -110,12 +110,12 @@ pub enum Swap {
     /// It was written; this is its new version.
     Done(Version),
     /// The record changed after it was read, or is gone. Nothing was written.
-    Lost,
+    Conflict,
 }
 
 /// A notice from [`Store::notices`].
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Heard {
+pub enum Notice {
     /// A message of another process, or of this one.
     Message(Vec<u8>),
     /// The subscription is in place. Earlier notices were not received, so what this process has
@@ -288,12 +288,12 @@ pub trait Store: Debug + Send + Sync {
     /// # Errors
     ///
     /// The message may have reached no process.
-    fn tell<'a>(&'a self, _message: &'a [u8]) -> Answer<'a, ()> {
+    fn publish<'a>(&'a self, _message: &'a [u8]) -> Answer<'a, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
 
     /// Notices from now on. Ends at once for a store of one process.
-    fn told(&self) -> broadcast::Receiver<Heard> {
+    fn notices(&self) -> broadcast::Receiver<Notice> {
         broadcast::Sender::new(1).subscribe()
     }
 

@@ -32,7 +32,7 @@ use tokio::sync::{Notify, broadcast, watch as signal};
 use self::log::LogNames;
 use super::metrics::{Command, StoreMetrics};
 use super::seal::Seals;
-use super::{Answer, Bucket, Entry, Heard, Kind, Level, Logged, Position, Store, Swap, Version};
+use super::{Answer, Bucket, Entry, Kind, Level, Logged, Notice, Position, Store, Swap, Version};
 use crate::breaker::{Breaker, Outage};
 use crate::clock;
 use crate::log::Sparing;
@@ -62,7 +62,7 @@ pub struct Redis {
     pushes: signal::Sender<u64>,
     /// The channel of [`Store::publish`].
     notice_channel: String,
-    told: broadcast::Sender<Heard>,
+    notices: broadcast::Sender<Notice>,
     connected: Notify,
     broken_records: Sparing,
     broken_connections: Sparing,
@@ -101,7 +101,7 @@ impl Redis {
             newest: AtomicU64::new(0),
             pushes: signal::Sender::new(0),
             notice_channel: format!("{}:told", config.prefix),
-            told: broadcast::Sender::new(NOTICES),
+            notices: broadcast::Sender::new(NOTICES),
             connected: Notify::new(),
             broken_records: Sparing::new(),
             broken_connections: Sparing::new(),
@@ -167,15 +167,15 @@ impl Store for Redis {
         self.pushes.subscribe()
     }
 
-    fn tell<'a>(&'a self, message: &'a [u8]) -> Answer<'a, ()> {
+    fn publish<'a>(&'a self, message: &'a [u8]) -> Answer<'a, ()> {
         Box::pin(async move {
             let publish = self.single.publish(self.notice_channel.as_str(), message);
-            self.call(Command::Tell, publish).await.map(|_| ())
+            self.call(Command::Publish, publish).await.map(|_| ())
         })
     }
 
-    fn told(&self) -> broadcast::Receiver<Heard> {
-        self.told.subscribe()
+    fn notices(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
     }
 
     fn outage(&self) -> Outage {

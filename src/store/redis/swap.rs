@@ -82,7 +82,7 @@ impl Redis {
                 }
                 Ok(Swap::Done(Version(now)))
             }
-            Reply::Value(Value::Integer(0)) => Ok(Swap::Lost),
+            Reply::Value(Value::Integer(0)) => Ok(Swap::Conflict),
             Reply::Value(_) | Reply::Other => Err(Unreachable::Answer),
         }
     }

@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::command::Reply;
 use super::{Command, Redis};
 use crate::clock;
-use crate::store::{Heard, Unreachable};
+use crate::store::{Notice, Unreachable};
 
 /// Interval of the probes. An open breaker closes within this and one round trip after Redis is
 /// back.
@@ -186,10 +186,10 @@ async fn receive_messages(
             is_subscribed = subscribe(&store, &subscriber).await;
             // Notices until now were missed.
             let _ = store
-                .told
+                .notices
                 .send(match std::mem::replace(&mut was_subscribed, true) {
-                    false => Heard::Began,
-                    true => Heard::Missed,
+                    false => Notice::Began,
+                    true => Notice::Missed,
                 });
         }
         tokio::select! {
@@ -231,9 +231,9 @@ impl Redis {
     fn pass_on(&self, message: Message) {
         if *message.channel == *self.notice_channel {
             // There may be no receiver.
-            let _ = self.told.send(match message.value.into_bytes() {
-                Some(bytes) => Heard::Message(bytes.to_vec()),
-                None => Heard::Missed,
+            let _ = self.notices.send(match message.value.into_bytes() {
+                Some(bytes) => Notice::Message(bytes.to_vec()),
+                None => Notice::Missed,
             });
         } else if let Some(seq) = message.value.as_u64() {
             self.pushes.send_replace(seq);
@@ -243,7 +243,7 @@ impl Redis {
     fn missed_messages(&self) {
         // The numbers do not matter; that there are new ones does.
         self.pushes.send_modify(|_| {});
-        let _ = self.told.send(Heard::Missed);
+        let _ = self.notices.send(Notice::Missed);
     }
 }
 

@@ -400,7 +400,7 @@ async fn what_somebody_else_put_under_a_name_is_absent_and_replaced_like_that() 
             .store
             .swap(kind, b"a", &version, b"late", until)
             .await;
-        assert_eq!(late, Ok(Swap::Lost));
+        assert_eq!(late, Ok(Swap::Conflict));
     }
     let counted = opened.counted("foregate_store_tampered_total{kind=\"session\"}");
     assert_eq!(counted, 4.0);

@@ -369,7 +369,7 @@ async fn swap(store: &dyn Store, version: &Version, value: &[u8]) -> Swap {
 fn done(swap: Swap) -> Version {
     match swap {
         Swap::Done(version) => version,
-        Swap::Lost => panic!("lost"),
+        Swap::Conflict => panic!("lost"),
     }
 }
 
@@ -385,21 +385,21 @@ async fn only_who_saw_a_record_as_it_is_replaces_it(store: Arc<dyn Store>) {
         Ok(Some(b"1".to_vec()))
     );
     // Who saw that there was nothing does not replace what is there now.
-    assert_eq!(swap(store, &absent, b"2").await, Swap::Lost);
+    assert_eq!(swap(store, &absent, b"2").await, Swap::Conflict);
     let same = done(swap(store, &one, b"1").await);
     // Not even when what is there now says the same.
-    assert_eq!(swap(store, &one, b"2").await, Swap::Lost);
+    assert_eq!(swap(store, &one, b"2").await, Swap::Conflict);
     assert_eq!(read().await, (Some(b"1".to_vec()), same.clone()));
     // What was removed does not come back.
     store.remove(Kind::Session, b"a").await.unwrap();
-    assert_eq!(swap(store, &same, b"2").await, Swap::Lost);
+    assert_eq!(swap(store, &same, b"2").await, Swap::Conflict);
     assert_eq!(read().await, (None, absent.clone()));
     done(swap(store, &absent, b"3").await);
     // A plain write is a change, too.
     let (_, three) = read().await;
     let put = store.put(Kind::Session, b"a", b"4", later()).await;
     put.unwrap();
-    assert_eq!(swap(store, &three, b"5").await, Swap::Lost);
+    assert_eq!(swap(store, &three, b"5").await, Swap::Conflict);
     // And names belong to their kinds.
     assert_eq!(store.get(Kind::Refresh, b"a").await, Ok(None));
 }
@@ -413,7 +413,7 @@ async fn of_writers_that_read_the_same_one_wins(store: Arc<dyn Store>) {
                     let (value, version) = store.read(Kind::Session, b"a").await.unwrap();
                     let count = value.map_or(0, |value| value.len());
                     let more = vec![b'x'; count + 1];
-                    if swap(&*store, &version, &more).await != Swap::Lost {
+                    if swap(&*store, &version, &more).await != Swap::Conflict {
                         break;
                     }
                 }
@@ -431,7 +431,7 @@ async fn a_record_that_is_swapped_in_expires(store: Arc<dyn Store>) {
     let (_, absent) = store.read(Kind::Session, b"a").await.unwrap();
     let past = (now() - 2) * 1000;
     let swapped = store.swap(Kind::Session, b"a", &absent, b"old", past).await;
-    assert_ne!(swapped, Ok(Swap::Lost));
+    assert_ne!(swapped, Ok(Swap::Conflict));
     assert_eq!(store.get(Kind::Session, b"a").await, Ok(None));
     let (nothing, version) = store.read(Kind::Session, b"a").await.unwrap();
     assert_eq!(nothing, None);

@@ -175,7 +175,7 @@ async fn replicas_in_the_middle_of_a_rotation_swap_one_record() {
         .store
         .swap(kind, b"a", &seen_by_new, b"new", until)
         .await;
-    assert_eq!(second, Ok(Swap::Lost));
+    assert_eq!(second, Ok(Swap::Conflict));
     // Whoever saw it replaces it, wherever it is, and leaves one record.
     let (value, version) = read(&new).await;
     assert_eq!(value, Some(b"old".to_vec()));
