@@ -30,7 +30,7 @@ use crate::auth::snapshot::Snapshot;
 use crate::denial::dialect::Dialect;
 use crate::denial::{Denial, Reason};
 use crate::gateway::connection::ConnectionState;
-use crate::panics::caught;
+use crate::panics::catch_panic;
 use crate::policy::in_force::InForce;
 use crate::policy::route::Target;
 use crate::record::{Decision, Record};
@@ -89,7 +89,7 @@ impl Gateway {
             .and_then(|_| request.headers().get(header::ORIGIN).cloned());
         let outcome = {
             let judged = pin!(self.serve(request, &snapshot, connection.facts(), &mut trail));
-            caught(judged)
+            catch_panic(judged)
                 .await
                 .unwrap_or_else(|panic| Err(Reason::Internal.because(panic)))
         };

@@ -172,8 +172,8 @@ impl Target {
 impl Revocation {
     /// Refuses a bearer token that names no session, which is all there is of its session, until `expires` in Unix seconds.
     pub fn of_bearer(token: &Secret, issuer: &str, subject: &str, expires: i64) -> Self {
-        let what = What::Token {
-            sha256: of_token(&String::from_utf8_lossy(token.expose())),
+        let what = Target::Token {
+            sha256: token_digest(&String::from_utf8_lossy(token.expose())),
             issuer: Some(issuer.to_owned()),
             session: None,
             subject: Some(subject.to_owned()),

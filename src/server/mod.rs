@@ -92,7 +92,7 @@ impl Server {
             tracing::warn!(%warning, "configuration");
         }
         let store = open(&loaded.config, &metrics.store)?;
-        let calls = SideCalls::new()?;
+        let calls = HttpClients::new()?;
         let (shared, sign_in) = assemble(&loaded.config, &metrics, store.clone(), &calls).await?;
         let is_checked = has_fitting_queries(&loaded, sign_in.database.as_ref()).await?;
         let name = loaded.name.clone();
@@ -102,7 +102,7 @@ impl Server {
         metrics.configured(1, snapshot.in_force().waived_layers(clock::unix_now()));
         reload::announce(&snapshot);
         let process = Arc::new(Process::new(snapshot, shared, sign_in, metrics, log));
-        tokio::spawn(key_sources.refresh_forever(Surroundings {
+        tokio::spawn(key_sources.refresh_forever(FetchContext {
             calls,
             store,
             clock: clock::unix_now,
@@ -171,7 +171,7 @@ async fn assemble(
     config: &Config,
     metrics: &Metrics,
     store: Arc<dyn Store>,
-    calls: &SideCalls,
+    calls: &HttpClients,
 ) -> anyhow::Result<(Shared, sign_in::Context)> {
     let database = match &config.database {
         None => None,

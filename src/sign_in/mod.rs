@@ -70,7 +70,7 @@ pub(crate) async fn end_here(
     let incomplete = |why| Err(Reason::LogoutIncomplete.because(why));
     let revoked = match nameless {
         Some(revocation) => context.revocations().revoke(revocation).await,
-        None => Revoked::Stored,
+        None => RevokeOutcome::Stored,
     };
     // Also if that failed: as much ends as can.
     match (

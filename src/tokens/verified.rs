@@ -9,12 +9,12 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
 use super::claims::Facts;
-use crate::secrets::secret::Secret;
-use crate::revocation::Revocation;
 use crate::clock;
 use crate::line::{Members, text_key};
+use crate::revocation::Revocation;
 use crate::revocation::{CleanAt, Listed};
 use crate::secrets::digest::Digest;
+use crate::secrets::secret::Secret;
 
 /// A user, as an issuer described them. Only [`Tokens::verify`] makes one, and it never changes.
 pub struct Verified {

@@ -91,7 +91,7 @@ impl Server {
         slot: OwnedSemaphorePermit,
         config: &Upstream,
     ) -> Result<Lease, OwnedSemaphorePermit> {
-        let now = clock::roughly_now();
+        let now = clock::coarse_now();
         while let Some(idle) = self.pop() {
             if idle.is_fresh(config.pool_idle, now) {
                 return Ok(Lease::new(idle.connection, true, self.clone(), slot));
@@ -163,7 +163,7 @@ impl Server {
         self.idle_gauge.inc();
         self.idle.borrow_mut().push(Idle {
             connection,
-            since: clock::roughly_now(),
+            since: clock::coarse_now(),
         });
     }
 
@@ -179,7 +179,7 @@ impl Server {
         self.channels.sweep(pool_idle);
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
-        let now = clock::roughly_now();
+        let now = clock::coarse_now();
         idle.retain(|idle| idle.is_fresh(pool_idle, now));
         self.idle_gauge
             .sub(i64::try_from(before - idle.len()).unwrap_or_default());

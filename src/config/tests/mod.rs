@@ -27,8 +27,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::{Loaded, Problems, file, load, load_at};
-use crate::denial::dialect::Errors;
 use crate::auth::Named;
+use crate::denial::dialect::Errors;
 use crate::policy::listen::ListenKind;
 use crate::policy::methods::Methods;
 use crate::policy::roles::Grants;

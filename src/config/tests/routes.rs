@@ -282,7 +282,10 @@ fn a_waived_layer_has_an_end_and_a_reason() {
         .clone();
     assert_eq!(
         (waiver.layer, waiver.until),
-        (<crate::auth::roles::Roles as Named>::NAME, NOW + 30 * 24 * 60 * 60)
+        (
+            <crate::auth::roles::Roles as Named>::NAME,
+            NOW + 30 * 24 * 60 * 60
+        )
     );
 
     let over = good(&waived("mode: off, until: 2026-12-01, reason: a"));

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use super::{Entry, Streams};
 use crate::auth::StreamAuthorization;
 use crate::denial::{Denial, Reason};
-use crate::panics::caught;
+use crate::panics::catch_panic;
 use crate::record::stream::{Cause, Kind};
 use crate::streams::ending::Ending;
 
@@ -49,7 +49,7 @@ impl Live {
                 snapshot.in_force().clone(),
                 token.as_deref()
             ));
-            caught(judging)
+            catch_panic(judging)
                 .await
                 .unwrap_or_else(|panic| Err(Reason::Internal.because(panic)))
         }

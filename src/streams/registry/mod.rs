@@ -29,7 +29,7 @@ use crate::auth::StreamAuthorization;
 use crate::auth::snapshot::CurrentSnapshot;
 use crate::clock;
 use crate::denial::Reason;
-use crate::panics::caught;
+use crate::panics::catch_panic;
 use crate::record::stream::{Cause, Kind};
 use crate::revocation::Revocations;
 pub(crate) use live::Live;
@@ -171,7 +171,7 @@ impl Streams {
                 .chain()
                 .reauthorize(&standing, snapshot.in_force().clone())
         );
-        let judged = caught(judging)
+        let judged = catch_panic(judging)
             .await
             .unwrap_or_else(|panic| Err(Reason::Internal.because(panic)));
         if !self.open.borrow().contains_key(&id) {
