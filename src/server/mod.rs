@@ -4,6 +4,7 @@
 
 pub(crate) mod queries;
 pub mod reload;
+mod restart;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

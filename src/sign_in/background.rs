@@ -13,7 +13,8 @@ use std::time::Duration;
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use tokio::time::sleep;
 
-use super::client::{Call, IdentityServer};
+use super::call::Call;
+use super::client::IdentityServer;
 
 /// How many of each kind may wait. Each holds a token of some kilobytes at most. A choice.
 const MOST: usize = 10_000;

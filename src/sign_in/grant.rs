@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::client::Reply;
+use super::call::Reply;
 use crate::denial::dialect::{ERROR_CODE, GotrueVersion};
 use crate::secrets::secret::Secret;
 

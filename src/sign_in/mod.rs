@@ -9,6 +9,7 @@
 
 mod background;
 mod backoff;
+mod call;
 mod client;
 mod context;
 pub mod endpoints;
@@ -28,7 +29,8 @@ use tokio::runtime::Handle;
 use tokio::task::JoinError;
 
 pub use background::{Later, LaterMetrics};
-pub use client::{ApiKey, Call, CallError, IdentityServer, Reply};
+pub use call::{ApiKey, Call, CallError, Reply};
+pub use client::IdentityServer;
 pub use context::Context;
 pub use grant::{AuthError, Grant};
 pub use metrics::IdentityMetrics;

@@ -20,7 +20,8 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::backoff::Pace;
-use super::client::{Call, CallError, DEADLINE, IdentityServer, Reply};
+use super::call::{Call, CallError, Reply};
+use super::client::{DEADLINE, IdentityServer};
 use super::endpoints::outcome::{Asked, refusal};
 use super::grant::{AuthError, Grant};
 use super::operation::Operation;

@@ -8,7 +8,7 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use bytes::Bytes;
 use hyper::{HeaderMap, StatusCode};
 
-use super::client::Reply;
+use super::call::Reply;
 use crate::secrets::secret::Secret;
 
 /// Seals and opens under a key that only who has the token can derive (RFC 5869).

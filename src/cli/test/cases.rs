@@ -7,158 +7,22 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
-use bytes::Bytes;
 use hyper::Method;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use serde_json::{Map, Value as Json};
 
+use super::case::{BEFORE, Caller, Case, Cases, Expected, Request};
+use super::wire::{Asked, CallerOrNobody, Entry, Expect, File, User};
 use crate::auth::LAYERS;
 use crate::clock;
 use crate::config::check::Checker;
-use crate::config::file::{Aal, StaticFacts};
 use crate::config::inputs::{self, Inputs};
 use crate::config::interpolate::Variables;
-use crate::config::macros::wire;
-use crate::config::node::{Kind, Node, Text};
+use crate::config::node::Text;
 use crate::config::problem::{Problem, Report};
-use crate::config::wire::{Decode, Field, List, Many, Named, Value, wrong};
+use crate::config::wire::{Decode, Field, Value};
 use crate::config::{Problems, yaml};
 use crate::denial::Reason;
-use crate::policy;
 use crate::policy::spelling::nearest;
-
-wire! {
-    /// The whole file.
-    struct File {
-        facts: StaticFacts,
-        cases: List<Entry>,
-    }
-
-    /// One case.
-    struct Entry {
-        name: Text,
-        request: Asked,
-        caller: CallerOrNobody,
-        expect: Expect,
-    }
-
-    /// What is asked.
-    struct Asked {
-        method: Text,
-        path: Text,
-        host: Text,
-        address: Text,
-        headers: Named<Many<Text>>,
-        body: Document,
-    }
-
-    /// Who asks.
-    struct User {
-        subject: Text,
-        issuer: Text,
-        session: Text,
-        roles: Many<Text>,
-        aal: Aal,
-        anonymous: bool,
-        claims: Named<Document>,
-    }
-
-    /// What must become of it.
-    struct Expect {
-        allow: bool,
-        route: Text,
-        upstream: Text,
-        serve: Text,
-        deny: Text,
-        layer: Text,
-    }
-}
-
-/// A file of cases, checked.
-#[derive(Debug)]
-pub(crate) struct Cases {
-    /// What is known of callers and things: it stands in for the database.
-    pub facts: policy::resources::StaticFacts,
-    /// At least one.
-    pub cases: Vec<Case>,
-}
-
-/// A case, checked.
-#[derive(Debug)]
-pub(crate) struct Case {
-    /// What it is about; unique in its file.
-    pub name: String,
-    /// The line it begins at.
-    pub line: u32,
-    /// What is asked.
-    pub request: Request,
-    /// Who asks; `None` is nobody.
-    pub caller: Option<Caller>,
-    /// What must become of it.
-    pub expect: Expected,
-}
-
-/// What is asked.
-#[derive(Debug)]
-pub(crate) struct Request {
-    /// Default GET.
-    pub method: Method,
-    /// Path and query, as a client would write them.
-    pub path: String,
-    /// Default: the first of the gateway's hosts.
-    pub host: Option<String>,
-    /// The peer's address. Default 203.0.113.1, which belongs to nobody (RFC 5737).
-    pub address: IpAddr,
-    /// Header fields, in order. Where there is a body and none of them says otherwise, it is JSON.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The body: text as it stands, anything else as JSON.
-    pub body: Option<Bytes>,
-}
-
-/// Whose token comes with a request.
-#[derive(Debug, Default)]
-pub(crate) struct Caller {
-    /// `sub`.
-    pub subject: String,
-    /// Default: the issuer of the first entry of `tokens`.
-    pub issuer: Option<String>,
-    /// `session_id`.
-    pub session: Option<String>,
-    /// Roles, put where `roles.from` looks for them.
-    pub roles: Vec<String>,
-    /// The assurance level: 1 or 2.
-    pub aal: u8,
-    /// One of Supabase's anonymous users.
-    pub anonymous: bool,
-    /// More claims, or other values.
-    pub claims: BTreeMap<String, Json>,
-}
-
-/// What must become of a request.
-#[derive(Debug)]
-pub(crate) enum Expected {
-    /// It is let in; with what was written about where it goes.
-    Allow {
-        /// The name of the route.
-        route: Option<String>,
-        /// The name of the upstream.
-        upstream: Option<String>,
-        /// What is answered here, such as `health`.
-        serve: Option<String>,
-    },
-    /// It is refused.
-    Deny {
-        /// Why.
-        reason: Reason,
-        /// By whom: the name of a layer, or `request` for what is refused before anybody judges.
-        layer: Option<String>,
-        /// The route it belongs to.
-        route: Option<String>,
-    },
-}
-
-/// What is refused before any layer judges.
-pub(crate) const BEFORE: &str = "request";
 
 /// Reads a file of cases.
 ///
@@ -467,76 +331,13 @@ fn told<T, E>(
     parsed.ok()
 }
 
-/// `nobody`, or somebody.
-#[derive(Clone, Debug)]
-pub(crate) enum CallerOrNobody {
-    /// No token comes with the request.
-    Nobody,
-    /// A token does.
-    User(Box<User>),
-}
-
-impl Decode for CallerOrNobody {
-    fn decode(node: Node, report: &mut Report) -> Option<Self> {
-        match &node.kind {
-            Kind::Map(_) => User::decode(node, report).map(|user| Self::User(Box::new(user))),
-            Kind::Text(text) if text.value == "nobody" => Some(Self::Nobody),
-            Kind::Null
-            | Kind::Bool(_)
-            | Kind::Integer(_)
-            | Kind::Float
-            | Kind::Text(_)
-            | Kind::List(_)
-            | Kind::Broken => wrong(&node, "`nobody`, or a mapping with `subject`", report),
-        }
-    }
-}
-
-/// The value of a claim, or a whole body: what JSON can say, but for fractions.
-#[derive(Clone, Debug)]
-pub(crate) struct Document(pub Json);
-
-impl Decode for Document {
-    fn decode(node: Node, report: &mut Report) -> Option<Self> {
-        Some(Self(match node.kind {
-            Kind::Null => Json::Null,
-            Kind::Bool(value) => value.into(),
-            Kind::Integer(number) => match i64::try_from(number) {
-                Ok(number) => number.into(),
-                Err(_) => return wrong(&node, "a smaller number", report),
-            },
-            Kind::Text(text) => text.value.into(),
-            Kind::List(nodes) => {
-                let items: Option<Vec<Json>> = nodes
-                    .into_iter()
-                    .map(|node| Self::decode(node, report).map(|claim| claim.0))
-                    .collect();
-                items?.into()
-            }
-            Kind::Map(entries) => {
-                let members: Option<Map<String, Json>> = entries
-                    .into_iter()
-                    .map(|entry| Some((entry.name, Self::decode(entry.value, report)?.0)))
-                    .collect();
-                members?.into()
-            }
-            Kind::Float | Kind::Broken => {
-                return wrong(
-                    &node,
-                    "a whole number, text, or a list or mapping of them",
-                    report,
-                );
-            }
-        }))
-    }
-}
-
 #[cfg(test)]
 #[expect(
     clippy::unwrap_used,
     reason = "a failed expectation is how a test fails"
 )]
 mod tests {
+    use super::super::wire::ALL;
     use super::*;
 
     #[test]

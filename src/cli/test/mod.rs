@@ -3,8 +3,11 @@
 //! Decides: how cases and their outcomes are told, and that one difference is a failure. Trusts: `judge`, which asks the chain of a
 //! running gateway and nothing else. Not here: what a case may say (`config::cases`).
 
-pub(crate) mod cases;
-mod judge;
+mod case;
+mod cases;
+mod offline_gateway;
+mod outcome;
+mod wire;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,8 +17,9 @@ use serde_json::{Value, json};
 
 use super::{Config, Format};
 use crate::config;
-use cases::{Case, Cases, Expected};
-use judge::{Judge, Outcome};
+use case::{Case, Cases, Expected};
+use offline_gateway::Judge;
+use outcome::Outcome;
 
 #[derive(Args, Debug)]
 pub(super) struct Options {

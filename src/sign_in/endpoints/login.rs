@@ -20,7 +20,7 @@ use crate::denial::{Denial, Extra, Reason};
 use crate::revocation::list::LEEWAY;
 use crate::sessions::record::{Carrier, InnerTokens, Seen};
 use crate::sessions::sign_in::{Begun, Granted};
-use crate::sign_in::client::CallError;
+use crate::sign_in::call::CallError;
 use crate::sign_in::grant::{AuthError, Grant};
 use crate::sign_in::operation::Operation;
 use crate::sign_in::throttle::Attempt;

@@ -30,7 +30,8 @@ use hyper::{HeaderMap, Method, Response};
 use tokio::time::timeout_at;
 
 use self::input::Unread;
-use super::client::{Call, IdentityServer};
+use super::call::Call;
+use super::client::IdentityServer;
 use super::demand_revocations;
 use super::operation::Operation;
 use super::throttle::{Admission, Attempt, Who};

@@ -6,10 +6,10 @@
 //! A change of one's own account is as many attempts as it has parts: a password, or a code, is a guess at what proves the user, and a new
 //! address is sent a message.
 
-use super::operations::{AccountOf, Asked, account_of, attempt};
+use super::operations::Asked;
 use super::{Sent, Visit};
 use crate::denial::{Denial, Reason};
-use crate::sign_in::client::{CallError, Reply};
+use crate::sign_in::call::{CallError, Reply};
 use crate::sign_in::operation::Operation;
 use crate::sign_in::throttle::{Admission, Attempt, Who};
 use crate::sign_in::{demand_revocations, is_refusal};
@@ -123,4 +123,73 @@ fn attempts(operation: Operation, sent: &Sent) -> Vec<(Attempt, AccountOf)> {
 /// A telephone number as the identity server reads it.
 fn as_one_number(phone: &str) -> String {
     phone.trim_start_matches('+').replace(' ', "")
+}
+
+/// What the throttle counts a request as, if it does.
+const fn attempt(operation: Operation) -> Option<Attempt> {
+    match operation {
+        Operation::PasswordGrant
+        | Operation::PkceGrant
+        | Operation::IdTokenGrant
+        | Operation::Web3Grant => Some(Attempt::Login),
+        Operation::Refresh => Some(Attempt::Refresh),
+        Operation::SignUp => Some(Attempt::Register),
+        Operation::Otp
+        | Operation::MagicLink
+        | Operation::Recover
+        | Operation::Resend
+        | Operation::Reauthenticate => Some(Attempt::Reset),
+        Operation::Verify | Operation::VerifyFactor => Some(Attempt::Verify),
+        Operation::Logout
+        | Operation::ReadUser
+        | Operation::ChangeUser
+        | Operation::Identities
+        | Operation::Factors
+        | Operation::Authorize
+        | Operation::Callback
+        | Operation::Settings
+        | Operation::Health
+        | Operation::KeySet
+        | Operation::AdminUsers => None,
+    }
+}
+
+/// Whose account an operation is an attempt on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AccountOf {
+    /// That of the e-mail address or telephone number in the body.
+    Body,
+    /// The caller's.
+    Caller,
+    /// Nobody's that could be known before it is answered.
+    Nobody,
+}
+
+/// Whose account an operation is an attempt on, for the throttle.
+const fn account_of(operation: Operation) -> AccountOf {
+    match operation {
+        Operation::PasswordGrant
+        | Operation::SignUp
+        | Operation::Otp
+        | Operation::MagicLink
+        | Operation::Recover
+        | Operation::Resend
+        | Operation::Verify => AccountOf::Body,
+        Operation::VerifyFactor | Operation::Reauthenticate => AccountOf::Caller,
+        Operation::PkceGrant
+        | Operation::IdTokenGrant
+        | Operation::Web3Grant
+        | Operation::Refresh
+        | Operation::Logout
+        | Operation::ReadUser
+        | Operation::ChangeUser
+        | Operation::Identities
+        | Operation::Factors
+        | Operation::Authorize
+        | Operation::Callback
+        | Operation::Settings
+        | Operation::Health
+        | Operation::KeySet
+        | Operation::AdminUsers => AccountOf::Nobody,
+    }
 }

@@ -24,7 +24,8 @@ use tokio::time::{Instant, timeout_at};
 
 use self::attempts::Admissions;
 use self::operations::{Asked, BodyRule, Odd, is_for_users, is_open, recognise};
-use super::client::{Call, IdentityServer, Reply};
+use super::call::{Call, Reply};
+use super::client::IdentityServer;
 use super::grant::{AuthError, Grant};
 use super::operation::Operation;
 use super::refresh::Refreshed;

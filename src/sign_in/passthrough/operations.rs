@@ -14,7 +14,6 @@ use uuid::Uuid;
 use crate::denial::{Denial, Reason};
 use crate::request::query::decoded;
 use crate::sign_in::operation::Operation;
-use crate::sign_in::throttle::Attempt;
 
 /// A request that was recognised.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -323,75 +322,6 @@ fn without_apikey(query: &str) -> Cow<'_, str> {
     }
     let kept: Vec<&str> = query.split('&').filter(|pair| !is_key(pair)).collect();
     Cow::Owned(kept.join("&"))
-}
-
-/// What the throttle counts a request as, if it does.
-pub(super) const fn attempt(operation: Operation) -> Option<Attempt> {
-    match operation {
-        Operation::PasswordGrant
-        | Operation::PkceGrant
-        | Operation::IdTokenGrant
-        | Operation::Web3Grant => Some(Attempt::Login),
-        Operation::Refresh => Some(Attempt::Refresh),
-        Operation::SignUp => Some(Attempt::Register),
-        Operation::Otp
-        | Operation::MagicLink
-        | Operation::Recover
-        | Operation::Resend
-        | Operation::Reauthenticate => Some(Attempt::Reset),
-        Operation::Verify | Operation::VerifyFactor => Some(Attempt::Verify),
-        Operation::Logout
-        | Operation::ReadUser
-        | Operation::ChangeUser
-        | Operation::Identities
-        | Operation::Factors
-        | Operation::Authorize
-        | Operation::Callback
-        | Operation::Settings
-        | Operation::Health
-        | Operation::KeySet
-        | Operation::AdminUsers => None,
-    }
-}
-
-/// Whose account an operation is an attempt on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AccountOf {
-    /// That of the e-mail address or telephone number in the body.
-    Body,
-    /// The caller's.
-    Caller,
-    /// Nobody's that could be known before it is answered.
-    Nobody,
-}
-
-/// Whose account an operation is an attempt on, for the throttle.
-pub(super) const fn account_of(operation: Operation) -> AccountOf {
-    match operation {
-        Operation::PasswordGrant
-        | Operation::SignUp
-        | Operation::Otp
-        | Operation::MagicLink
-        | Operation::Recover
-        | Operation::Resend
-        | Operation::Verify => AccountOf::Body,
-        Operation::VerifyFactor | Operation::Reauthenticate => AccountOf::Caller,
-        Operation::PkceGrant
-        | Operation::IdTokenGrant
-        | Operation::Web3Grant
-        | Operation::Refresh
-        | Operation::Logout
-        | Operation::ReadUser
-        | Operation::ChangeUser
-        | Operation::Identities
-        | Operation::Factors
-        | Operation::Authorize
-        | Operation::Callback
-        | Operation::Settings
-        | Operation::Health
-        | Operation::KeySet
-        | Operation::AdminUsers => AccountOf::Nobody,
-    }
 }
 
 /// Whether only a user may ask it.

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::denial::dialect::{API_VERSION, ERROR_CODE, GotrueVersion, WORDS_SINCE};
 use crate::denial::{Denial, Reason};
-use crate::sign_in::client::Reply;
+use crate::sign_in::call::Reply;
 use crate::sign_in::grant::AuthError;
 
 /// Fields of an answer that a client may see. Not those that name tokens and users for whoever operates the server.

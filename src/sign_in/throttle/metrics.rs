@@ -4,7 +4,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
-use super::{Attempt, Limit};
+use super::attempt::{Attempt, Limit};
 
 /// Counts about the throttle.
 #[derive(Debug)]

@@ -22,6 +22,8 @@
 //!
 //! E-mail addresses are only kept as keyed hashes. While the store cannot be asked, each replica judges by itself, at half the rates.
 
+mod admission;
+mod attempt;
 mod metrics;
 
 use std::net::IpAddr;
@@ -35,12 +37,17 @@ use tokio::runtime::Handle;
 
 use crate::denial::{Denial, Extra, Reason};
 use crate::policy::rate::Rate;
-use crate::policy::sign_in::{Limits, Throttling};
+use crate::policy::sign_in::Throttling;
 use crate::secrets::MasterKey;
 use crate::secrets::derive::Derivation;
 use crate::store::{Bucket, Buckets, Draw, Level, Store};
 
-pub use metrics::ThrottleMetrics;
+use self::admission::Taken;
+use self::attempt::Limit;
+
+pub use self::admission::Admission;
+pub use self::attempt::Attempt;
+pub use self::metrics::ThrottleMetrics;
 
 /// How long the first delay is; each one after it is twice as long. A choice.
 const FIRST_DELAY: Duration = Duration::from_millis(250);
@@ -50,30 +57,6 @@ const HELD: usize = 10_000;
 
 /// How many times as many refreshes of an address may be under way as may fail. A choice.
 const UNDER_WAY: NonZeroU32 = NonZeroU32::new(30).unwrap();
-
-/// What is tried.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub enum Attempt {
-    /// To sign in with a password.
-    Login,
-    /// To make an account.
-    Register,
-    /// To get new tokens for a session.
-    Refresh,
-    /// To have a message sent, such as one to set a new password.
-    Reset,
-    /// To use a code that was sent, or one of a second factor.
-    Verify,
-}
-
-/// Which limit refused.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Limit {
-    Address,
-    Account,
-    UnderWay,
-    Waiting,
-}
 
 /// Who tries.
 #[derive(Clone, Copy)]
@@ -95,87 +78,6 @@ pub struct Throttle {
     held: AtomicUsize,
     runtime: Handle,
     metrics: Arc<ThrottleMetrics>,
-}
-
-/// An attempt that may go on. Dropped, it counts as a failure.
-#[derive(Debug)]
-#[must_use = "tell what came of it"]
-pub struct Admission {
-    throttle: Arc<Throttle>,
-    attempt: Attempt,
-    taken: Vec<Taken>,
-    is_here: bool,
-    is_told: bool,
-}
-
-/// A place that was taken, or will be if the attempt fails.
-#[derive(Clone, Debug)]
-struct Taken {
-    limit: Option<Limit>,
-    name: hmac::Tag,
-    rate: Rate,
-}
-
-impl Attempt {
-    /// Every attempt.
-    pub const ALL: [Self; 5] = [
-        Self::Login,
-        Self::Register,
-        Self::Refresh,
-        Self::Reset,
-        Self::Verify,
-    ];
-
-    /// The word for it, a key of the configuration and a metric label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Login => "login",
-            Self::Register => "register",
-            Self::Refresh => "refresh",
-            Self::Reset => "reset",
-            Self::Verify => "verify",
-        }
-    }
-
-    /// Whether places of its limit are taken before it, or only when it failed. A refresh token cannot be guessed, and a place taken for a moment would
-    /// refuse an office that comes back all at once.
-    const fn takes_first(self) -> bool {
-        match self {
-            Self::Login | Self::Register | Self::Reset | Self::Verify => true,
-            Self::Refresh => false,
-        }
-    }
-
-    /// Whether a success gives its places back.
-    const fn counts_failures(self) -> bool {
-        match self {
-            Self::Login | Self::Refresh | Self::Verify => true,
-            Self::Register | Self::Reset => false,
-        }
-    }
-
-    fn limits(self, throttling: &Throttling) -> &Limits {
-        match self {
-            Self::Login => &throttling.login,
-            Self::Register => &throttling.register,
-            Self::Refresh => &throttling.refresh,
-            Self::Reset => &throttling.reset,
-            Self::Verify => &throttling.verify,
-        }
-    }
-}
-
-impl Limit {
-    const ALL: [Self; 4] = [Self::Address, Self::Account, Self::UnderWay, Self::Waiting];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Address => "address",
-            Self::Account => "account",
-            Self::UnderWay => "under_way",
-            Self::Waiting => "waiting",
-        }
-    }
 }
 
 impl Throttle {
@@ -375,86 +277,6 @@ impl Throttle {
                 },
                 ..Reason::TooManyAttempts.because(limit.as_str())
             },
-        }
-    }
-}
-
-impl Admission {
-    /// It succeeded.
-    pub fn succeeded(self) {
-        match self.attempt.counts_failures() {
-            true => self.tell(|limit| match limit {
-                // Who knows the password of an account was no stranger when he mistyped it.
-                Some(Limit::Account) => Draw::Empty,
-                Some(Limit::Address | Limit::UnderWay | Limit::Waiting) | None => Draw::Return,
-            }),
-            false => self.failed(),
-        }
-    }
-
-    /// It was refused by the identity server.
-    pub fn failed(mut self) {
-        self.count_failure();
-    }
-
-    /// Nothing is known: the identity server was not asked, or did not answer.
-    pub fn undecided(self) {
-        self.tell(|_| Draw::Return);
-    }
-
-    fn count_failure(&mut self) {
-        if !std::mem::replace(&mut self.is_told, true) && !self.attempt.takes_first() {
-            self.send(self.taken_as(|limit| limit == Some(Limit::Address)), |_| {
-                Draw::Owe
-            });
-        }
-    }
-
-    fn tell(mut self, draw: fn(Option<Limit>) -> Draw) {
-        if !std::mem::replace(&mut self.is_told, true) {
-            let takes_first = self.attempt.takes_first();
-            // What was only asked for was not taken.
-            let is_taken = |limit| takes_first || limit == Some(Limit::UnderWay);
-            self.send(self.taken_as(is_taken), draw);
-        }
-    }
-
-    fn taken_as(&self, is_meant: impl Fn(Option<Limit>) -> bool) -> Vec<Taken> {
-        let meant = self.taken.iter().filter(|place| is_meant(place.limit));
-        meant.cloned().collect()
-    }
-
-    /// Behind the answer: nobody waits for it, and nothing depends on its success.
-    fn send(&self, taken: Vec<Taken>, draw: fn(Option<Limit>) -> Draw) {
-        let throttle = self.throttle.clone();
-        let is_here = self.is_here;
-        self.throttle.runtime.spawn(async move {
-            let draws = |place: &Taken| draw(place.limit);
-            if is_here {
-                throttle.ask_here(&taken, draws);
-                return;
-            }
-            let buckets: Vec<Bucket<'_>> = taken
-                .iter()
-                .map(|place| place.bucket(draws(place)))
-                .collect();
-            let _ = throttle.store.admit(&buckets).await;
-        });
-    }
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        self.count_failure();
-    }
-}
-
-impl Taken {
-    fn bucket(&self, draw: Draw) -> Bucket<'_> {
-        Bucket {
-            name: self.name.as_ref(),
-            rate: self.rate,
-            draw,
         }
     }
 }

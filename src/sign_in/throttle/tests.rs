@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use prometheus::Registry;
 
 use super::*;
+use crate::policy::sign_in::Limits;
 use crate::store::Memory;
 
 fn rate(count: u32, seconds: u64) -> Rate {

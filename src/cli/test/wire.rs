@@ -1,0 +1,120 @@
+//! The keys of a file of cases, as they are written.
+
+use serde_json::{Map, Value as Json};
+
+use crate::config::file::{Aal, StaticFacts};
+use crate::config::macros::wire;
+use crate::config::node::{Kind, Node, Text};
+use crate::config::problem::Report;
+use crate::config::wire::{Decode, List, Many, Named, wrong};
+
+wire! {
+    /// The whole file.
+    struct File {
+        facts: StaticFacts,
+        cases: List<Entry>,
+    }
+
+    /// One case.
+    struct Entry {
+        name: Text,
+        request: Asked,
+        caller: CallerOrNobody,
+        expect: Expect,
+    }
+
+    /// What is asked.
+    struct Asked {
+        method: Text,
+        path: Text,
+        host: Text,
+        address: Text,
+        headers: Named<Many<Text>>,
+        body: Document,
+    }
+
+    /// Who asks.
+    struct User {
+        subject: Text,
+        issuer: Text,
+        session: Text,
+        roles: Many<Text>,
+        aal: Aal,
+        anonymous: bool,
+        claims: Named<Document>,
+    }
+
+    /// What must become of it.
+    struct Expect {
+        allow: bool,
+        route: Text,
+        upstream: Text,
+        serve: Text,
+        deny: Text,
+        layer: Text,
+    }
+}
+
+/// `nobody`, or somebody.
+#[derive(Clone, Debug)]
+pub(crate) enum CallerOrNobody {
+    /// No token comes with the request.
+    Nobody,
+    /// A token does.
+    User(Box<User>),
+}
+
+impl Decode for CallerOrNobody {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        match &node.kind {
+            Kind::Map(_) => User::decode(node, report).map(|user| Self::User(Box::new(user))),
+            Kind::Text(text) if text.value == "nobody" => Some(Self::Nobody),
+            Kind::Null
+            | Kind::Bool(_)
+            | Kind::Integer(_)
+            | Kind::Float
+            | Kind::Text(_)
+            | Kind::List(_)
+            | Kind::Broken => wrong(&node, "`nobody`, or a mapping with `subject`", report),
+        }
+    }
+}
+
+/// The value of a claim, or a whole body: what JSON can say, but for fractions.
+#[derive(Clone, Debug)]
+pub(crate) struct Document(pub Json);
+
+impl Decode for Document {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        Some(Self(match node.kind {
+            Kind::Null => Json::Null,
+            Kind::Bool(value) => value.into(),
+            Kind::Integer(number) => match i64::try_from(number) {
+                Ok(number) => number.into(),
+                Err(_) => return wrong(&node, "a smaller number", report),
+            },
+            Kind::Text(text) => text.value.into(),
+            Kind::List(nodes) => {
+                let items: Option<Vec<Json>> = nodes
+                    .into_iter()
+                    .map(|node| Self::decode(node, report).map(|claim| claim.0))
+                    .collect();
+                items?.into()
+            }
+            Kind::Map(entries) => {
+                let members: Option<Map<String, Json>> = entries
+                    .into_iter()
+                    .map(|entry| Some((entry.name, Self::decode(entry.value, report)?.0)))
+                    .collect();
+                members?.into()
+            }
+            Kind::Float | Kind::Broken => {
+                return wrong(
+                    &node,
+                    "a whole number, text, or a list or mapping of them",
+                    report,
+                );
+            }
+        }))
+    }
+}
