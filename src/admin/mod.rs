@@ -40,9 +40,9 @@ const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Serves until the process ends.
 pub async fn serve(listener: TcpListener, process: Arc<Process>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
+        let Ok(slot) = slots.clone().acquire_owned().await else {
             return;
         };
         let Ok((stream, _)) = listener.accept().await else {
@@ -61,7 +61,7 @@ pub async fn serve(listener: TcpListener, process: Arc<Process>) {
             // A peer that does not read would keep its place, and 64 of them would hide that this process is alive.
             let serving = builder.serve_connection(TokioIo::new(stream), service);
             let _ = tokio::time::timeout(Duration::from_secs(300), serving).await;
-            drop(place);
+            drop(slot);
         });
     }
 }
@@ -85,8 +85,8 @@ async fn answer(process: &Process, request: Request<Incoming>) -> Response<Full<
             Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, why),
         },
         ("/revocations", true) => revocations::status(process),
-        ("/revocations", false) => either(revocations::revoke(process, request).await),
-        ("/webhooks/identity", false) => either(webhook::receive(process, request).await),
+        ("/revocations", false) => respond(revocations::revoke(process, request).await),
+        ("/webhooks/identity", false) => respond(webhook::receive(process, request).await),
         ("/metrics" | "/livez" | "/readyz", false) => {
             plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n")
         }
@@ -100,12 +100,12 @@ async fn answer(process: &Process, request: Request<Incoming>) -> Response<Full<
 
 /// Why a call did nothing.
 #[derive(Debug)]
-struct Refusal {
+struct AdminError {
     status: StatusCode,
     why: String,
 }
 
-impl Refusal {
+impl AdminError {
     fn new(status: StatusCode, why: impl Into<String>) -> Self {
         Self {
             status,
@@ -114,8 +114,8 @@ impl Refusal {
     }
 }
 
-fn either(outcome: Result<Response<Full<Bytes>>, Refusal>) -> Response<Full<Bytes>> {
-    outcome.unwrap_or_else(|Refusal { status, why }| {
+fn respond(outcome: Result<Response<Full<Bytes>>, AdminError>) -> Response<Full<Bytes>> {
+    outcome.unwrap_or_else(|AdminError { status, why }| {
         let mut response = document(status, &json!({ "error": why }));
         if status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer realm=\"admin\"");
@@ -128,7 +128,7 @@ fn either(outcome: Result<Response<Full<Bytes>>, Refusal>) -> Response<Full<Byte
 }
 
 /// The body of a call that changes something: JSON, and says so.
-async fn body(request: Request<Incoming>) -> Result<Bytes, Refusal> {
+async fn body(request: Request<Incoming>) -> Result<Bytes, AdminError> {
     let kind = request.headers().get(header::CONTENT_TYPE);
     let kind = kind
         .and_then(|kind| kind.to_str().ok())
@@ -136,7 +136,7 @@ async fn body(request: Request<Incoming>) -> Result<Bytes, Refusal> {
         .unwrap_or_default();
     // A form of some web page cannot say this without asking first.
     if !kind.trim().eq_ignore_ascii_case("application/json") {
-        return Err(Refusal::new(
+        return Err(AdminError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "send `Content-Type: application/json`",
         ));
@@ -144,12 +144,15 @@ async fn body(request: Request<Incoming>) -> Result<Bytes, Refusal> {
     let collected = Limited::new(request.into_body(), MAX_BODY).collect();
     match tokio::time::timeout(BODY_DEADLINE, collected).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::new(
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(AdminError::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             format!("the body is longer than {MAX_BODY} bytes"),
         )),
-        Ok(Err(_)) => Err(Refusal::new(StatusCode::BAD_REQUEST, "the body broke off")),
-        Err(_) => Err(Refusal::new(
+        Ok(Err(_)) => Err(AdminError::new(
+            StatusCode::BAD_REQUEST,
+            "the body broke off",
+        )),
+        Err(_) => Err(AdminError::new(
             StatusCode::REQUEST_TIMEOUT,
             "the body did not come in time",
         )),

@@ -7,7 +7,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use hyper::header::{self, HeaderMap};
 use hyper::{Request, StatusCode};
 
-use super::Refusal;
+use super::AdminError;
 use crate::clock;
 use crate::log::Sparing;
 use crate::policy::admin::{Admin, Operator};
@@ -20,30 +20,30 @@ static REFUSED: Sparing = Sparing::new();
 pub(super) fn caller<'a, B>(
     admin: &'a Admin,
     request: &Request<B>,
-) -> Result<&'a Operator, Refusal> {
+) -> Result<&'a Operator, AdminError> {
     let headers = request.headers();
     // Only a browser says where a call comes from, and an operator is not one.
     if headers.contains_key(header::ORIGIN) {
-        return Err(Refusal::new(
+        return Err(AdminError::new(
             StatusCode::FORBIDDEN,
             "calls from web pages are refused",
         ));
     }
     // A page whose name was made to lead here after it was loaded has that name in `Host`.
     if !is_known_host(admin, headers) {
-        return Err(Refusal::new(
+        return Err(AdminError::new(
             StatusCode::MISDIRECTED_REQUEST,
             "call this listener by an address, by `localhost`, or by one of `admin.hosts`",
         ));
     }
     if admin.operators.is_empty() {
-        return Err(Refusal::new(
+        return Err(AdminError::new(
             StatusCode::FORBIDDEN,
             "the configuration has no `admin.operators`",
         ));
     }
     let token = bearer(headers).ok_or_else(|| {
-        Refusal::new(
+        AdminError::new(
             StatusCode::UNAUTHORIZED,
             "send `Authorization: Bearer <an operator's token>`",
         )
@@ -60,7 +60,7 @@ pub(super) fn caller<'a, B>(
         if REFUSED.may_tell(clock::unix_now()) {
             tracing::warn!("a call with an unknown operator's token was refused");
         }
-        Refusal::new(StatusCode::UNAUTHORIZED, "no operator has this token")
+        AdminError::new(StatusCode::UNAUTHORIZED, "no operator has this token")
     })
 }
 

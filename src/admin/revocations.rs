@@ -10,7 +10,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Refusal, body, document, operators};
+use super::{AdminError, body, document, operators};
 use crate::clock;
 use crate::gateway::process::Process;
 use crate::policy::Config;
@@ -25,7 +25,7 @@ const MOST_SECONDS: i64 = 366 * 24 * 60 * 60;
 /// What an operator writes. Not `Debug`: it may hold a token.
 #[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-enum Order {
+enum RevokeRequest {
     Token {
         token: Option<String>,
         /// Of its text before the last dot.
@@ -82,9 +82,9 @@ pub(super) fn status(process: &Process) -> Response<Full<Bytes>> {
 pub(super) async fn revoke(
     process: &Process,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Refusal> {
+) -> Result<Response<Full<Bytes>>, AdminError> {
     if request.method() != Method::POST {
-        return Err(Refusal::new(
+        return Err(AdminError::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "GET or POST only",
         ));
@@ -92,15 +92,16 @@ pub(super) async fn revoke(
     let snapshot = process.snapshot();
     let operator = operators::caller(&snapshot.config().admin, &request)?;
     let body = body(request).await?;
-    let order: Order = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
-    let (revocation, reason) = order.understood(process)?;
+    let request: RevokeRequest =
+        serde_json::from_slice(&body).map_err(|error| bad_request(error.to_string()))?;
+    let (revocation, reason) = request.resolve(process)?;
     let reason = reason.unwrap_or_default();
-    let outcome = carry_out(process, operator.name.clone(), reason, &revocation).await;
+    let outcome = revoke_and_log(process, operator.name.clone(), reason, &revocation).await;
     answer(&revocation, outcome)
 }
 
 /// Puts a revocation into the list, and writes down who did.
-pub(super) async fn carry_out(
+pub(super) async fn revoke_and_log(
     process: &Process,
     operator: String,
     reason: String,
@@ -115,7 +116,7 @@ pub(super) async fn carry_out(
         tracing::info!(
             operator,
             reason,
-            revocation = %told(&revocation),
+            revocation = %described(&revocation),
             outcome = ?outcome,
             "revoked"
         );
@@ -127,19 +128,19 @@ pub(super) async fn carry_out(
 /// What whoever revoked something is told.
 pub(super) fn answer(
     revocation: &Revocation,
-    outcome: RevokeOutcome,
-) -> Result<Response<Full<Bytes>>, Refusal> {
+    outcome: Revoked,
+) -> Result<Response<Full<Bytes>>, AdminError> {
     let (status, propagated) = match outcome {
-        RevokeOutcome::Stored => (StatusCode::OK, true),
-        RevokeOutcome::Queued => (StatusCode::SERVICE_UNAVAILABLE, false),
-        RevokeOutcome::Full => {
-            return Err(Refusal::new(
+        Revoked::Stored => (StatusCode::OK, true),
+        Revoked::Queued => (StatusCode::SERVICE_UNAVAILABLE, false),
+        Revoked::Full => {
+            return Err(AdminError::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "the list is full, and nothing in it can be coarsened; nothing was revoked: raise `revocations.capacity`",
             ));
         }
-        RevokeOutcome::Stopped => {
-            return Err(Refusal::new(
+        Revoked::Stopped => {
+            return Err(AdminError::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "the list is not kept any more; nothing was revoked: restart this replica",
             ));
@@ -148,16 +149,16 @@ pub(super) fn answer(
     Ok(document(
         status,
         &json!({
-            "revoked": told(revocation),
+            "revoked": described(revocation),
             "expires": revocation.expires,
             "propagated": propagated,
         }),
     ))
 }
 
-impl Order {
+impl RevokeRequest {
     /// The revocation that is meant, and why.
-    fn understood(self, process: &Process) -> Result<(Revocation, Option<String>), Refusal> {
+    fn resolve(self, process: &Process) -> Result<(Revocation, Option<String>), AdminError> {
         let snapshot = process.snapshot();
         let config = snapshot.config();
         let now = clock::unix_now();
@@ -172,8 +173,8 @@ impl Order {
             } => {
                 let (target, ends) = one_token(process, token, token_sha256, now)?;
                 let ends = ends.map(|ends| ends - now);
-                let expires = until(now, expires_in, ends.unwrap_or(tokens_live))?;
-                (target, expires, reason)
+                let expires = expiry(now, expires_in, ends.unwrap_or(tokens_live))?;
+                (what, expires, reason)
             }
             Self::Session {
                 session,
@@ -187,7 +188,7 @@ impl Order {
                     session: id("session", session)?,
                     subject: subject.map(|subject| id("subject", subject)).transpose()?,
                 };
-                (target, until(now, expires_in, sessions_live)?, reason)
+                (what, expiry(now, expires_in, sessions_live)?, reason)
             }
             Self::Subject {
                 subject,
@@ -203,7 +204,7 @@ impl Order {
                     except: sessions(except_sessions)?,
                     strict: false,
                 };
-                (target, until(now, expires_in, sessions_live)?, reason)
+                (what, expiry(now, expires_in, sessions_live)?, reason)
             }
             Self::Issuer {
                 issuer,
@@ -214,13 +215,13 @@ impl Order {
                     issuer: issuer_of(config, Some(issuer))?,
                     not_before: now,
                 };
-                (target, until(now, expires_in, sessions_live)?, reason)
+                (what, expiry(now, expires_in, sessions_live)?, reason)
             }
         };
         if let Some(reason) = &reason
             && (reason.len() > 500 || reason.contains(char::is_control))
         {
-            return Err(bad(
+            return Err(bad_request(
                 "`reason` is longer than 500 bytes, or has control characters",
             ));
         }
@@ -235,12 +236,12 @@ fn one_token(
     token: Option<String>,
     token_sha256: Option<String>,
     now: i64,
-) -> Result<(Target, Option<i64>), Refusal> {
+) -> Result<(What, Option<i64>), AdminError> {
     let (sha256, verified) = match (token, token_sha256) {
         (Some(token), None) => {
             let token = token.trim();
             if !is_jws(token) {
-                return Err(bad(
+                return Err(bad_request(
                     "`token` is not a signed token (JWS): send what stands behind `Bearer `, or as `token_sha256` the SHA-256 of its text before the last dot",
                 ));
             }
@@ -252,12 +253,12 @@ fn one_token(
             (token_digest(token), verified)
         }
         (None, Some(digest)) => {
-            let digest = hex::decode(&digest)
-                .ok_or_else(|| bad("`token_sha256` is not 64 hexadecimal digits"))?;
+            let digest = hex::read(&digest)
+                .ok_or_else(|| bad_request("`token_sha256` is not 64 hexadecimal digits"))?;
             (digest, None)
         }
         (Some(_), Some(_)) | (None, None) => {
-            return Err(bad("send either `token` or `token_sha256`"));
+            return Err(bad_request("send either `token` or `token_sha256`"));
         }
     };
     let verified = verified.as_deref();
@@ -276,7 +277,7 @@ fn one_token(
 }
 
 /// The issuer that is meant: the one that is named, or the only one there is.
-fn issuer_of(config: &Config, named: Option<String>) -> Result<String, Refusal> {
+fn issuer_of(config: &Config, named: Option<String>) -> Result<String, AdminError> {
     let mut known: Vec<&str> = config
         .tokens
         .iter()
@@ -287,18 +288,20 @@ fn issuer_of(config: &Config, named: Option<String>) -> Result<String, Refusal> 
     let named = named.map(|named| named.trim().to_owned());
     match (named, known.as_slice()) {
         (Some(named), _) if known.contains(&named.as_str()) => Ok(named),
-        (Some(named), _) => Err(bad(format!("`{named}` is not an issuer of `tokens`"))),
+        (Some(named), _) => Err(bad_request(format!(
+            "`{named}` is not an issuer of `tokens`"
+        ))),
         (None, [only]) => Ok((*only).to_owned()),
-        (None, _) => Err(bad(format!(
+        (None, _) => Err(bad_request(format!(
             "there are several issuers; send `issuer`, one of {}",
             known.join(", ")
         ))),
     }
 }
 
-fn until(now: i64, asked: Option<i64>, default: i64) -> Result<i64, Refusal> {
+fn expiry(now: i64, asked: Option<i64>, default: i64) -> Result<i64, AdminError> {
     match asked {
-        Some(seconds) if !(1..=MOST_SECONDS).contains(&seconds) => Err(bad(format!(
+        Some(seconds) if !(1..=MOST_SECONDS).contains(&seconds) => Err(bad_request(format!(
             "`expires_in` is not a number of seconds from 1 to {MOST_SECONDS}"
         ))),
         Some(seconds) => Ok(now.saturating_add(seconds)),
@@ -306,10 +309,12 @@ fn until(now: i64, asked: Option<i64>, default: i64) -> Result<i64, Refusal> {
     }
 }
 
-pub(super) fn sessions(ids: Vec<String>) -> Result<Vec<String>, Refusal> {
+pub(super) fn sessions(ids: Vec<String>) -> Result<Vec<String>, AdminError> {
     const MOST: usize = 16;
     if ids.len() > MOST {
-        return Err(bad(format!("more than {MOST} sessions are excepted")));
+        return Err(bad_request(format!(
+            "more than {MOST} sessions are excepted"
+        )));
     }
     let mut ids = ids
         .into_iter()
@@ -321,10 +326,10 @@ pub(super) fn sessions(ids: Vec<String>) -> Result<Vec<String>, Refusal> {
 }
 
 /// An id as it is listed, if a token could have it.
-pub(super) fn id(name: &str, text: String) -> Result<String, Refusal> {
-    let text = canonical_id(&text);
+pub(super) fn id(name: &str, text: String) -> Result<String, AdminError> {
+    let text = spelled(&text);
     if text.is_empty() || text.len() > LONGEST_ID || text.contains(char::is_control) {
-        return Err(bad(format!(
+        return Err(bad_request(format!(
             "`{name}` is empty, longer than {LONGEST_ID} bytes, or has control characters"
         )));
     }
@@ -332,10 +337,10 @@ pub(super) fn id(name: &str, text: String) -> Result<String, Refusal> {
 }
 
 /// What was revoked, in the words of the call.
-pub(super) fn told(revocation: &Revocation) -> Value {
-    match &revocation.target {
-        Target::Token { sha256, .. } => {
-            json!({ "kind": "token", "token_sha256": hex::encode(sha256) })
+pub(super) fn described(revocation: &Revocation) -> Value {
+    match &revocation.what {
+        What::Token { sha256, .. } => {
+            json!({ "kind": "token", "token_sha256": hex::written(sha256) })
         }
         Target::Session {
             issuer, session, ..
@@ -355,6 +360,6 @@ pub(super) fn told(revocation: &Revocation) -> Value {
     }
 }
 
-pub(super) fn bad(why: impl Into<String>) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, why)
+pub(super) fn bad_request(why: impl Into<String>) -> AdminError {
+    AdminError::new(StatusCode::BAD_REQUEST, why)
 }

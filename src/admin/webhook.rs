@@ -17,8 +17,8 @@ use hyper::header::HeaderMap;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::revocations::{answer, bad, carry_out, id, sessions};
-use super::{Refusal, body, document};
+use super::revocations::{answer, bad_request, id, revoke_and_log, sessions};
+use super::{AdminError, body, document};
 use crate::clock;
 use crate::gateway::process::Process;
 use crate::log::Sparing;
@@ -27,10 +27,10 @@ use crate::revocation::{Revocation, Target, WebhookResult};
 
 /// Seconds by which a message may be old: senders try again. Everything that a message does follows from when it was sent, so one that is
 /// sent again, by its sender or by somebody who overheard it, to whichever replica, is the same revocation and changes nothing.
-const OLDEST: i64 = 5 * 60;
+const MAX_AGE: i64 = 5 * 60;
 
 /// Seconds by which the sender's clock may be ahead. Sign-ins of that time are still to come, and are refused, too.
-const MOST_AHEAD: i64 = 60;
+const MAX_AHEAD: i64 = 60;
 
 /// The line about messages that were refused, which strangers can cause where a public route leads here. All are counted.
 static REFUSED: Sparing = Sparing::new();
@@ -50,7 +50,7 @@ const COLUMNS: [&str; 9] = [
 
 /// What a message means.
 #[derive(Debug, Eq, PartialEq)]
-enum Meaning {
+enum WebhookEffect {
     /// The user's sign-ins so far end.
     Ended {
         subject: String,
@@ -59,23 +59,23 @@ enum Meaning {
         deleted: bool,
     },
     /// Nothing ends.
-    Nothing(&'static str),
+    Ignored(&'static str),
 }
 
 /// Takes a message.
 pub(super) async fn receive(
     process: &Process,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Refusal> {
+) -> Result<Response<Full<Bytes>>, AdminError> {
     if request.method() != Method::POST {
-        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "POST only"));
+        return Err(AdminError::new(StatusCode::METHOD_NOT_ALLOWED, "POST only"));
     }
-    let outcome = judged(process, request).await;
+    let outcome = handle(process, request).await;
     let result = match &outcome {
         Ok((result, _)) => *result,
-        Err(refusal) => {
+        Err(error) => {
             if REFUSED.may_tell(clock::unix_now()) {
-                tracing::warn!(why = %refusal.why, "a message to the webhook was refused");
+                tracing::warn!(why = %error.why, "a message to the webhook was refused");
             }
             WebhookResult::Refused
         }
@@ -84,14 +84,14 @@ pub(super) async fn receive(
     outcome.map(|(_, response)| response)
 }
 
-async fn judged(
+async fn handle(
     process: &Process,
     request: Request<Incoming>,
-) -> Result<(WebhookResult, Response<Full<Bytes>>), Refusal> {
+) -> Result<(WebhookResult, Response<Full<Bytes>>), AdminError> {
     let snapshot = process.snapshot();
     let config = &snapshot.config().revocations;
     let webhook = config.webhook.as_ref().ok_or_else(|| {
-        Refusal::new(
+        AdminError::new(
             StatusCode::NOT_FOUND,
             "the configuration has no `revocations.webhook`",
         )
@@ -99,15 +99,16 @@ async fn judged(
     let headers = request.headers().clone();
     let body = body(request).await?;
     let now = clock::unix_now();
-    let sent = signed(webhook, &headers, &body, now)?;
-    let message: Value = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
-    let (subject, except, deleted) = match meaning(&message, now)? {
-        Meaning::Ended {
+    let sent = verify_signature(webhook, &headers, &body, now)?;
+    let message: Value =
+        serde_json::from_slice(&body).map_err(|error| bad_request(error.to_string()))?;
+    let (subject, except, deleted) = match effect(&message, now)? {
+        WebhookEffect::Ended {
             subject,
             except,
             deleted,
         } => (subject, except, deleted),
-        Meaning::Nothing(why) => {
+        WebhookEffect::Ignored(why) => {
             let response = document(StatusCode::OK, &json!({ "ignored": why }));
             return Ok((WebhookResult::Ignored, response));
         }
@@ -124,14 +125,19 @@ async fn judged(
         strict: false,
     };
     let expires = sent.saturating_add(remembered);
-    let revocation = Revocation::new(target, clock::unix_millis(), expires);
-    let outcome = carry_out(process, "webhook".to_owned(), String::new(), &revocation).await;
+    let revocation = Revocation::new(what, clock::unix_millis(), expires);
+    let outcome = revoke_and_log(process, "webhook".to_owned(), String::new(), &revocation).await;
     Ok((WebhookResult::Revoked, answer(&revocation, outcome)?))
 }
 
 /// When a message was sent, if one of the secrets signed it and it is not old.
-fn signed(webhook: &Webhook, headers: &HeaderMap, body: &[u8], now: i64) -> Result<i64, Refusal> {
-    let refused = |why: &str| Refusal::new(StatusCode::UNAUTHORIZED, why);
+fn verify_signature(
+    webhook: &Webhook,
+    headers: &HeaderMap,
+    body: &[u8],
+    now: i64,
+) -> Result<i64, AdminError> {
+    let refused = |why: &str| AdminError::new(StatusCode::UNAUTHORIZED, why);
     let field = |name: &str| {
         let mut fields = headers.get_all(name).iter();
         match (fields.next(), fields.next()) {
@@ -171,7 +177,7 @@ fn signed(webhook: &Webhook, headers: &HeaderMap, body: &[u8], now: i64) -> Resu
         return Err(refused("no signature is by a secret of the webhook"));
     }
     let age = now.saturating_sub(sent);
-    if !(-MOST_AHEAD..=OLDEST).contains(&age) {
+    if !(-MAX_AHEAD..=MAX_AGE).contains(&age) {
         return Err(refused("the message is too old, or from the future"));
     }
     Ok(sent)
@@ -179,30 +185,38 @@ fn signed(webhook: &Webhook, headers: &HeaderMap, body: &[u8], now: i64) -> Resu
 
 /// Reads a message: an event (`{"type": "user.banned", "data": {…}}`), or a changed row of `auth.users` as Supabase's database webhooks send
 /// it (`{"type": "UPDATE", "schema": "auth", "table": "users", "record": {…}, "old_record": {…}}`).
-fn meaning(message: &Value, now: i64) -> Result<Meaning, Refusal> {
+fn effect(message: &Value, now: i64) -> Result<WebhookEffect, AdminError> {
     let kind = message
         .get("type")
         .and_then(Value::as_str)
-        .ok_or_else(|| bad("the message has no `type`"))?;
+        .ok_or_else(|| bad_request("the message has no `type`"))?;
     if message.get("table").is_some() {
-        return row(message, kind, now);
+        return row_change(message, kind, now);
     }
     let deleted = match kind {
         "user.updated" | "user.banned" => false,
         "user.deleted" => true,
-        _ => return Ok(Meaning::Nothing("not about a change, a ban or a deletion")),
+        _ => {
+            return Ok(WebhookEffect::Ignored(
+                "not about a change, a ban or a deletion",
+            ));
+        }
     };
     let data = message
         .get("data")
-        .ok_or_else(|| bad("the message has no `data`"))?;
+        .ok_or_else(|| bad_request("the message has no `data`"))?;
     let user = data.get("user").unwrap_or(data);
     let except = match (data.get("except_sessions"), data.get("session_id")) {
         (Some(Value::Array(sessions)), _) => sessions
             .iter()
             .map(|session| session.as_str().map(str::to_owned))
             .collect::<Option<_>>()
-            .ok_or_else(|| bad("`data.except_sessions` is not a list of strings"))?,
-        (Some(_), _) => return Err(bad("`data.except_sessions` is not a list of strings")),
+            .ok_or_else(|| bad_request("`data.except_sessions` is not a list of strings"))?,
+        (Some(_), _) => {
+            return Err(bad_request(
+                "`data.except_sessions` is not a list of strings",
+            ));
+        }
         // The session in which a user changed their own password stays.
         (None, Some(Value::String(session))) if kind == "user.updated" => vec![session.clone()],
         (None, _) => Vec::new(),
@@ -210,10 +224,10 @@ fn meaning(message: &Value, now: i64) -> Result<Meaning, Refusal> {
     ended(user.get("id").or(data.get("user_id")), except, deleted)
 }
 
-fn row(message: &Value, kind: &str, now: i64) -> Result<Meaning, Refusal> {
+fn row_change(message: &Value, kind: &str, now: i64) -> Result<WebhookEffect, AdminError> {
     let is = |member: &str, value: &str| message.get(member).and_then(Value::as_str) == Some(value);
     if !(is("schema", "auth") && is("table", "users")) {
-        return Ok(Meaning::Nothing("not a row of `auth.users`"));
+        return Ok(WebhookEffect::Ignored("not a row of `auth.users`"));
     }
     let null = Value::Null;
     let new = message.get("record").unwrap_or(&null);
@@ -237,11 +251,11 @@ fn row(message: &Value, kind: &str, now: i64) -> Result<Meaning, Refusal> {
                 }
             };
             if !COLUMNS.iter().any(changed) {
-                return Ok(Meaning::Nothing("no change that ends a sign-in"));
+                return Ok(WebhookEffect::Ignored("no change that ends a sign-in"));
             }
             ended(new.get("id"), Vec::new(), false)
         }
-        _ => Ok(Meaning::Nothing("not an update or a deletion")),
+        _ => Ok(WebhookEffect::Ignored("not an update or a deletion")),
     }
 }
 
@@ -256,11 +270,15 @@ fn is_in_force(until: Option<&Value>, now: i64) -> bool {
     }
 }
 
-fn ended(subject: Option<&Value>, except: Vec<String>, deleted: bool) -> Result<Meaning, Refusal> {
+fn ended(
+    subject: Option<&Value>,
+    except: Vec<String>,
+    deleted: bool,
+) -> Result<WebhookEffect, AdminError> {
     let subject = subject
         .and_then(Value::as_str)
-        .ok_or_else(|| bad("the message does not say which user it is about"))?;
-    Ok(Meaning::Ended {
+        .ok_or_else(|| bad_request("the message does not say which user it is about"))?;
+    Ok(WebhookEffect::Ended {
         subject: id("id", subject.to_owned())?,
         except: sessions(except)?,
         deleted,

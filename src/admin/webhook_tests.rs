@@ -33,13 +33,13 @@ fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
     fields.iter().map(field).collect()
 }
 
-fn judge(id: &str, timestamp: &str, signature: &str, body: &[u8]) -> Result<i64, StatusCode> {
+fn verify(id: &str, timestamp: &str, signature: &str, body: &[u8]) -> Result<i64, StatusCode> {
     let headers = headers(&[
         ("webhook-id", id),
         ("webhook-timestamp", timestamp),
         ("webhook-signature", signature),
     ]);
-    signed(&webhook(), &headers, body, NOW).map_err(|refusal| refusal.status)
+    verify_signature(&webhook(), &headers, body, NOW).map_err(|error| error.status)
 }
 
 #[test]
@@ -60,15 +60,15 @@ fn a_message_is_believed_if_any_secret_signed_it_lately() {
     let now = NOW.to_string();
     let good = signature("m", &now, BODY, SECRET);
     let strange = signature("m", &now, BODY, b"a secret of somebody else, nobody's");
-    assert_eq!(judge("m", &now, &good, BODY), Ok(NOW));
+    assert_eq!(verify("m", &now, &good, BODY), Ok(NOW));
     assert_eq!(
-        judge("m", &now, &format!("{strange} v1a,x {good}"), BODY),
+        verify("m", &now, &format!("{strange} v1a,x {good}"), BODY),
         Ok(NOW)
     );
     for shift in [-300, 60] {
         let then = (NOW + shift).to_string();
         let good = signature("m", &then, BODY, SECRET);
-        assert_eq!(judge("m", &then, &good, BODY), Ok(NOW + shift));
+        assert_eq!(verify("m", &then, &good, BODY), Ok(NOW + shift));
     }
 }
 
@@ -108,7 +108,7 @@ fn anything_else_is_refused() {
         ),
     ] {
         assert_eq!(
-            judge(id, timestamp, signature, body),
+            verify(id, timestamp, signature, body),
             refused,
             "{id} {timestamp}"
         );
@@ -116,7 +116,7 @@ fn anything_else_is_refused() {
     for shift in [-301, 61] {
         let then = (NOW + shift).to_string();
         let good = signature("m", &then, BODY, SECRET);
-        assert_eq!(judge("m", &then, &good, BODY), refused);
+        assert_eq!(verify("m", &then, &good, BODY), refused);
     }
     // Two readers could take two of them.
     let twice = headers(&[
@@ -125,7 +125,7 @@ fn anything_else_is_refused() {
         ("webhook-timestamp", &now),
         ("webhook-signature", &good),
     ]);
-    assert!(signed(&webhook(), &twice, BODY, NOW).is_err());
+    assert!(verify_signature(&webhook(), &twice, BODY, NOW).is_err());
 }
 
 #[test]
@@ -141,23 +141,23 @@ fn a_part_of_a_body_cannot_pass_for_its_time() {
         format!("m.{old}.{body}"),
         "the same bytes are signed"
     );
-    assert!(judge(&shifted, &now, &good, inner.as_bytes()).is_err());
+    assert!(verify(&shifted, &now, &good, inner.as_bytes()).is_err());
 }
 
-fn of(message: Value) -> Result<Meaning, StatusCode> {
-    meaning(&message, NOW).map_err(|refusal| refusal.status)
+fn of(message: Value) -> Result<WebhookEffect, StatusCode> {
+    effect(&message, NOW).map_err(|error| error.status)
 }
 
-fn ends(subject: &str, except: &[&str], deleted: bool) -> Result<Meaning, StatusCode> {
-    Ok(Meaning::Ended {
+fn ends(subject: &str, except: &[&str], deleted: bool) -> Result<WebhookEffect, StatusCode> {
+    Ok(WebhookEffect::Ended {
         subject: subject.to_owned(),
         except: except.iter().map(|&id| id.to_owned()).collect(),
         deleted,
     })
 }
 
-fn is_nothing(message: Value) -> bool {
-    matches!(of(message), Ok(Meaning::Nothing(_)))
+fn is_ignored(message: Value) -> bool {
+    matches!(of(message), Ok(WebhookEffect::Ignored(_)))
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn events_about_a_user_end_their_sign_ins() {
     ] {
         assert_eq!(of(message.clone()), expected, "{message}");
     }
-    assert!(is_nothing(
+    assert!(is_ignored(
         json!({ "type": "user.created", "data": { "id": "u" } })
     ));
     for bad in [
@@ -240,22 +240,22 @@ fn a_changed_row_ends_sign_ins_only_if_it_says_something_about_them() {
         ("raw_user_meta_data", json!({ "theme": "dark" })),
         ("banned_until", json!("2026-01-01T00:00:00Z")),
     ] {
-        assert!(is_nothing(with(column, value)), "{column}");
+        assert!(is_ignored(with(column, value)), "{column}");
     }
     let banned = json!({ "id": "u", "banned_until": "2100-01-01T00:00:00Z" });
     let free = json!({ "id": "u", "banned_until": null });
-    assert!(is_nothing(update(banned.clone(), free.clone())));
+    assert!(is_ignored(update(banned.clone(), free.clone())));
     // Without the row before.
     assert_eq!(of(update(Value::Null, banned)), ends("u", &[], false));
-    assert!(is_nothing(update(Value::Null, free)));
+    assert!(is_ignored(update(Value::Null, free)));
     let deleted = json!({ "type": "DELETE", "schema": "auth", "table": "users", "old_record": before, "record": null });
     assert_eq!(of(deleted), ends("u", &[], true));
     for (schema, table) in [("public", "users"), ("auth", "sessions")] {
         let other =
             json!({ "type": "DELETE", "schema": schema, "table": table, "old_record": before });
-        assert!(is_nothing(other));
+        assert!(is_ignored(other));
     }
-    assert!(is_nothing(
+    assert!(is_ignored(
         json!({ "type": "INSERT", "schema": "auth", "table": "users", "record": before })
     ));
 }

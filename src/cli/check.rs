@@ -83,7 +83,7 @@ fn connected(mut loaded: Loaded) -> Result<Loaded, Problems> {
     let Some(config) = &loaded.config.database else {
         return Ok(loaded);
     };
-    let asking = || -> anyhow::Result<Result<Vec<String>, Problems>> {
+    let check = || -> anyhow::Result<Result<Vec<String>, Problems>> {
         let metrics = Metrics::new()?;
         let runtime = tokio::runtime::Runtime::new()?;
         runtime.block_on(async {
@@ -99,10 +99,10 @@ fn connected(mut loaded: Loaded) -> Result<Loaded, Problems> {
             database.until_reachable(clock::now() + PATIENCE).await;
             let asked = Asked::all(&loaded.config);
             let told = notify::check(asked, &database, &listener).await;
-            Ok(Ok(unheard(told)))
+            Ok(Ok(coverage_warnings(told)))
         })
     };
-    match asking() {
+    match check() {
         Ok(Ok(warnings)) => {
             loaded.warnings.extend(warnings);
             Ok(loaded)
@@ -117,7 +117,7 @@ fn connected(mut loaded: Loaded) -> Result<Loaded, Problems> {
 
 /// Warnings about changes that would not be reported. A gateway runs all the same, with the lifetimes
 /// that facts have without notifications.
-fn unheard(told: Result<Vec<Told>, Unproven>) -> Vec<String> {
+fn coverage_warnings(told: Result<Vec<Told>, Unproven>) -> Vec<String> {
     let without_effect =
         |why: &dyn std::fmt::Display| format!("database.notify_url has no effect: {why}");
     match told {

@@ -70,7 +70,7 @@ pub(super) fn demo(options: &Options) -> anyhow::Result<()> {
         let server = Server::start(loaded, log)
             .await
             .map_err(|error| explain_port(error, options.port))?;
-        let scene = Scene {
+        let info = DemoInfo {
             url: server
                 .addresses()
                 .listeners
@@ -84,8 +84,8 @@ pub(super) fn demo(options: &Options) -> anyhow::Result<()> {
             expired_token: mint(&secret, -3600)?,
         };
         match options.format {
-            Format::Human => println!("{}", scene.tell()),
-            Format::Json => println!("{}", scene.to_json()),
+            Format::Human => println!("{}", info.to_text()),
+            Format::Json => println!("{}", info.to_json()),
         }
         server.run().await
     })
@@ -110,7 +110,7 @@ fn load(folder: &Path, port: u16, upstream: SocketAddr) -> anyhow::Result<config
 }
 
 /// What is running, for whoever wants to try it.
-struct Scene {
+struct DemoInfo {
     url: String,
     admin_url: String,
     upstream_url: String,
@@ -119,8 +119,8 @@ struct Scene {
     expired_token: String,
 }
 
-impl Scene {
-    fn tell(&self) -> String {
+impl DemoInfo {
+    fn to_text(&self) -> String {
         let Self {
             url,
             admin_url,

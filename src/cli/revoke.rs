@@ -48,11 +48,11 @@ pub(super) struct Options {
     #[arg(long, value_enum, default_value = "human", global = true)]
     format: Format,
     #[command(subcommand)]
-    what: What,
+    target: Target,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum Target {
     /// One token, read from a file or from standard input. Its session may get another.
     Token {
         /// The file; standard input without one.
@@ -103,10 +103,10 @@ pub(super) fn revoke(options: &Options) -> anyhow::Result<()> {
     if options.format == Format::Json {
         println!("{answer}");
     }
-    tell(status, &answer, options.format)
+    report(status, &answer, options.format)
 }
 
-fn tell(status: StatusCode, answer: &Value, format: Format) -> anyhow::Result<()> {
+fn report(status: StatusCode, answer: &Value, format: Format) -> anyhow::Result<()> {
     let expires = answer.get("expires").and_then(Value::as_i64);
     let until = expires
         .and_then(|expires| jiff::Timestamp::from_second(expires).ok())
@@ -146,24 +146,24 @@ fn operator_token(options: &Options) -> anyhow::Result<String> {
 }
 
 fn call(options: &Options) -> anyhow::Result<Value> {
-    let mut call = match &options.what {
-        What::Token { file, sha256 } => match sha256 {
+    let mut call = match &options.target {
+        Target::Token { file, sha256 } => match sha256 {
             Some(sha256) => json!({ "kind": "token", "token_sha256": sha256 }),
             None => json!({ "kind": "token", "token": read_token(file.as_ref())? }),
         },
-        What::Session {
+        Target::Session {
             session,
             issuer,
             subject,
         } => json!({ "kind": "session", "session": session, "issuer": issuer, "subject": subject }),
-        What::Subject {
+        Target::Subject {
             subject,
             issuer,
             except_sessions,
         } => {
             json!({ "kind": "subject", "subject": subject, "issuer": issuer, "except_sessions": except_sessions })
         }
-        What::Issuer { issuer } => json!({ "kind": "issuer", "issuer": issuer }),
+        Target::Issuer { issuer } => json!({ "kind": "issuer", "issuer": issuer }),
     };
     let more = json!({ "reason": options.reason, "expires_in": options.expires_in });
     if let (Value::Object(call), Value::Object(more)) = (&mut call, more) {

@@ -77,7 +77,7 @@ pub(super) fn token(options: &Options) -> anyhow::Result<()> {
 }
 
 fn choose<'a>(entries: &'a [TokenIssuer], options: &Options) -> anyhow::Result<&'a TokenIssuer> {
-    let mut fitting = entries.iter().filter(|entry| {
+    let mut matching = entries.iter().filter(|entry| {
         options
             .issuer
             .as_ref()
@@ -85,7 +85,7 @@ fn choose<'a>(entries: &'a [TokenIssuer], options: &Options) -> anyhow::Result<&
     });
     let wants_secret = options.key.is_none();
     let now = clock::unix_now();
-    fitting
+    matching
         .find(|entry| {
             matches!(entry.keys, KeySource::Secret(_)) == wants_secret
                 && entry.until.is_none_or(|until| now <= until)

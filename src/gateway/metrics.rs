@@ -15,7 +15,7 @@ use crate::record::metrics::RequestMetrics;
 use crate::revocation::RevocationMetrics;
 use crate::sessions::SessionMetrics;
 use crate::sign_in::throttle::ThrottleMetrics;
-use crate::sign_in::{IdentityMetrics, LaterMetrics};
+use crate::sign_in::{BackgroundCallMetrics, IdentityMetrics};
 use crate::store::StoreMetrics;
 use crate::streams::StreamMetrics;
 use crate::tokens::{KeyMetrics, VerifiedCache};
@@ -80,7 +80,7 @@ pub struct Metrics {
     /// The sign-in throttle.
     pub throttle: Arc<ThrottleMetrics>,
     /// Calls to the identity server that nobody waits for.
-    pub later: LaterMetrics,
+    pub later: BackgroundCallMetrics,
 }
 
 impl Metrics {
@@ -105,7 +105,7 @@ impl Metrics {
             facts: Arc::new(FactMetrics::new(&registry)?),
             identity: Arc::new(IdentityMetrics::new(&registry)?),
             throttle: Arc::new(ThrottleMetrics::new(&registry)?),
-            later: LaterMetrics::new(&registry)?,
+            later: BackgroundCallMetrics::new(&registry)?,
             keys: KeyMetrics::new(&registry)?,
             registry,
             process,

@@ -34,7 +34,7 @@ use crate::sessions::Sessions;
 use crate::sessions::renew::Renewer;
 use crate::sign_in;
 use crate::sign_in::throttle::Throttle;
-use crate::sign_in::{IdentityServer, Later, Refresh};
+use crate::sign_in::{BackgroundCalls, IdentityServer, Refresh};
 use crate::store::{self, Store, StoreMetrics};
 use crate::tokens::{FetchContext, KeySources, VerifiedCache};
 
@@ -219,7 +219,7 @@ async fn assemble(
         identity,
         refresh,
         throttle,
-        later: Later::new(metrics.later.clone()),
+        background: BackgroundCalls::new(metrics.later.clone()),
         sessions,
         revocations,
         store,

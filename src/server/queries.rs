@@ -13,11 +13,11 @@ use crate::facts::schema::{self, Difference, Queries};
 use crate::gateway::process::Process;
 
 /// How often a start that could not reach the database tries again.
-const AGAIN: Duration = Duration::from_millis(500);
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Upper bound of the growing pause before the database is asked again about queries that do not
 /// fit it: a migration may add what is missing at any time.
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The differences as problems of the configuration file, whose name is `file`; `None` if there are
 /// none.
@@ -41,7 +41,7 @@ pub(crate) fn problems(file: &str, differences: Vec<Difference>) -> Option<Probl
 /// The check covers the configuration in force. A reload checks its own configuration, and its
 /// result counts, too.
 pub(super) async fn check_later(file: String, process: Weak<Process>) {
-    let mut pause = AGAIN;
+    let mut pause = RETRY_PAUSE;
     let mut logged = None;
     loop {
         sleep(pause).await;
@@ -55,10 +55,10 @@ pub(super) async fn check_later(file: String, process: Weak<Process>) {
             return;
         }
         if database.outage() != Outage::Reachable {
-            pause = AGAIN;
+            pause = RETRY_PAUSE;
             continue;
         }
-        pause = (2 * pause).min(LONGEST);
+        pause = (2 * pause).min(LONGEST_PAUSE);
         let Ok(differences) = schema::check(process.snapshot().config(), database).await else {
             continue;
         };

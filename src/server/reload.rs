@@ -48,12 +48,12 @@ pub enum Outcome {
 
 /// Reads the configuration again and puts it into force if it is good and different.
 pub fn reload(process: &Process, path: &Path) -> (Outcome, Option<Vec<PathBuf>>) {
-    let (outcome, inputs) = take(process, path);
-    tell(process, &outcome);
+    let (outcome, inputs) = load_and_apply(process, path);
+    report(process, &outcome);
     (outcome, inputs)
 }
 
-fn take(process: &Process, path: &Path) -> (Outcome, Option<Vec<PathBuf>>) {
+fn load_and_apply(process: &Process, path: &Path) -> (Outcome, Option<Vec<PathBuf>>) {
     // One after the other: SIGHUP and a file event may come together, and what was read first must not be applied last.
     let _turn = process.reloading();
     match load(path) {
@@ -62,7 +62,7 @@ fn take(process: &Process, path: &Path) -> (Outcome, Option<Vec<PathBuf>>) {
     }
 }
 
-fn tell(process: &Process, outcome: &Outcome) {
+fn report(process: &Process, outcome: &Outcome) {
     match outcome {
         Outcome::Applied(generation) => {
             process.metrics().reloaded(Reload::Applied);
@@ -187,28 +187,29 @@ pub async fn watch(process: Arc<Process>, path: PathBuf, inputs: Vec<PathBuf>) {
             if changes.recv().await.is_none() {
                 return;
             }
-            settle(&mut changes).await;
+            debounce(&mut changes).await;
         }
         let (process, path) = (process.clone(), path.clone());
         let before = refused.take();
         // Reading files and parsing blocks.
-        let looked = tokio::task::spawn_blocking(move || look(&process, &path, before));
-        let (inputs, now) = looked.await.unwrap_or_default();
+        let result =
+            tokio::task::spawn_blocking(move || reload_if_changed(&process, &path, before));
+        let (inputs, now) = result.await.unwrap_or_default();
         refused = now;
         may_have_missed = follow(&mut watcher, &mut folders, &inputs.unwrap_or_default());
     }
 }
 
 /// What was found on disk and not taken: the digest of a good configuration, or what is wrong with a bad one.
-type Refused = Result<[u8; 32], String>;
+type RejectedInput = Result<[u8; 32], String>;
 
 /// Reloads if a reload would do anything new. Folders see many events that concern no input, and what was refused once is not refused
 /// aloud again. Gives the files to watch, which SIGHUP may have changed before us.
-fn look(
+fn reload_if_changed(
     process: &Process,
     path: &Path,
-    refused: Option<Refused>,
-) -> (Option<Vec<PathBuf>>, Option<Refused>) {
+    refused: Option<RejectedInput>,
+) -> (Option<Vec<PathBuf>>, Option<RejectedInput>) {
     let (found, inputs) = match load(path) {
         Ok(loaded) => (Ok(loaded.digest), Some(loaded.inputs)),
         Err(problems) => (Err(problems.to_string()), None),
@@ -219,10 +220,10 @@ fn look(
     if refused.as_ref() == Some(&found) {
         return (inputs, refused);
     }
-    let (outcome, inputs) = take(process, path);
+    let (outcome, inputs) = load_and_apply(process, path);
     // A file that was being written when we looked first: nothing has changed, so there is nothing to say.
     if outcome != Outcome::Unchanged {
-        tell(process, &outcome);
+        report(process, &outcome);
     }
     match (outcome, inputs) {
         (Outcome::Refused(_), inputs) => (inputs, Some(found)),
@@ -233,16 +234,16 @@ fn look(
 /// Whether a file may have changed. Reading one is an event, too, and our own reading must not wake us.
 fn is_change(event: &notify::Result<Event>) -> bool {
     match event {
-        Ok(event) => !event.kind.is_access() || event.kind == WRITTEN,
+        Ok(event) => !event.kind.is_access() || event.kind == CLOSED_AFTER_WRITE,
         // Events were lost; look.
         Err(_) => true,
     }
 }
 
 /// The one access that is a change.
-const WRITTEN: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
+const CLOSED_AFTER_WRITE: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
 
-async fn settle(changes: &mut Receiver<()>) {
+async fn debounce(changes: &mut Receiver<()>) {
     for _ in 0..LONGEST_BURST {
         sleep(DEBOUNCE).await;
         if changes.try_recv().is_err() {

@@ -17,44 +17,44 @@ use super::call::Call;
 use super::client::IdentityServer;
 
 /// How many of each kind may wait. Each holds a token of some kilobytes at most. A choice.
-const MOST: usize = 10_000;
+const CAPACITY: usize = 10_000;
 
-/// The first pause; each is twice as long as the one before, up to [`LONGEST`].
-const FIRST: Duration = Duration::from_secs(1);
+/// The first pause; each is twice as long as the one before, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// How often a call is made at most: with the pauses above, for an hour.
 const ATTEMPTS: u32 = 64;
 
 /// Calls behind answers.
 #[derive(Debug)]
-pub struct Later {
-    must: Line,
-    messages: Line,
-    metrics: LaterMetrics,
+pub struct BackgroundCalls {
+    logouts: QueueLength,
+    messages: QueueLength,
+    metrics: BackgroundCallMetrics,
 }
 
 /// How many of one kind wait.
-type Line = Arc<AtomicUsize>;
+type QueueLength = Arc<AtomicUsize>;
 
 /// Counts about them.
 #[derive(Clone, Debug)]
-pub struct LaterMetrics {
+pub struct BackgroundCallMetrics {
     waiting: IntGaugeVec,
     ended: IntCounterVec,
 }
 
 /// When a call is made again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Again {
+pub enum Retry {
     /// Until it is answered by anything but a failure. For what may be done twice.
     UntilDone,
     /// Only if it was never sent. For what must not be done twice, such as sending a message.
     IfUnsent,
 }
 
-impl Again {
+impl Retry {
     /// The word in metrics.
     const fn kind(self) -> &'static str {
         match self {
@@ -64,7 +64,7 @@ impl Again {
     }
 }
 
-impl LaterMetrics {
+impl BackgroundCallMetrics {
     /// Registers everything.
     ///
     /// # Errors
@@ -87,102 +87,103 @@ impl LaterMetrics {
             &["kind", "outcome"],
         )?;
         registry.register(Box::new(ended.clone()))?;
-        for again in [Again::UntilDone, Again::IfUnsent] {
-            waiting.with_label_values(&[again.kind()]);
+        for retry in [Retry::UntilDone, Retry::IfUnsent] {
+            waiting.with_label_values(&[retry.kind()]);
             for outcome in ["done", "refused", "given_up", "full"] {
-                ended.with_label_values(&[again.kind(), outcome]);
+                ended.with_label_values(&[retry.kind(), outcome]);
             }
         }
         Ok(Self { waiting, ended })
     }
 
-    fn ended(&self, again: Again, outcome: &str) {
-        self.ended.with_label_values(&[again.kind(), outcome]).inc();
+    fn ended(&self, retry: Retry, outcome: &str) {
+        self.ended.with_label_values(&[retry.kind(), outcome]).inc();
     }
 
-    fn waiting(&self, again: Again) -> IntGauge {
-        self.waiting.with_label_values(&[again.kind()])
+    fn waiting(&self, retry: Retry) -> IntGauge {
+        self.waiting.with_label_values(&[retry.kind()])
     }
 }
 
-impl Later {
+impl BackgroundCalls {
     /// None wait.
-    pub fn new(metrics: LaterMetrics) -> Self {
+    pub fn new(metrics: BackgroundCallMetrics) -> Self {
         Self {
-            must: Arc::default(),
+            logouts: Arc::default(),
             messages: Arc::default(),
             metrics,
         }
     }
 
     /// Makes a call behind the answer. Whether there is room for it.
-    pub fn call(&self, identity: &IdentityServer, call: Call, again: Again) -> bool {
-        let line = match again {
-            Again::UntilDone => &self.must,
-            Again::IfUnsent => &self.messages,
+    pub fn call(&self, identity: &IdentityServer, call: Call, retry: Retry) -> bool {
+        let queue = match retry {
+            Retry::UntilDone => &self.logouts,
+            Retry::IfUnsent => &self.messages,
         };
-        let Some(waits) = Waits::begin(line, self.metrics.waiting(again)) else {
-            self.metrics.ended(again, "full");
+        let Some(slot) = QueueSlot::begin(queue, self.metrics.waiting(retry)) else {
+            self.metrics.ended(retry, "full");
             return false;
         };
         let metrics = self.metrics.clone();
         let server = identity.clone();
         identity.runtime().spawn(async move {
-            let outcome = make(&server, &call, again).await;
+            let outcome = repeat(&server, &call, retry).await;
             if outcome == "given_up" {
                 tracing::error!(
                     call = call.operation.as_str(),
                     "a call to the identity server was given up"
                 );
             }
-            metrics.ended(again, outcome);
-            drop(waits);
+            metrics.ended(retry, outcome);
+            drop(slot);
         });
         true
     }
 }
 
-async fn make(server: &IdentityServer, call: &Call, again: Again) -> &'static str {
-    let mut pause = FIRST;
+async fn repeat(server: &IdentityServer, call: &Call, retry: Retry) -> &'static str {
+    let mut pause = FIRST_PAUSE;
     for _ in 0..ATTEMPTS {
         match server.call(call.clone()).await {
             Ok(reply) if reply.status.is_success() => return "done",
             // A token that has expired, a session that is gone: there is nothing left to do.
             Ok(reply) if reply.status.is_client_error() && reply.status != 429 => return "refused",
-            Ok(_) if again == Again::IfUnsent => return "given_up",
-            Err(error) if again == Again::IfUnsent && error.may_be_done() => return "given_up",
+            Ok(_) if retry == Retry::IfUnsent => return "given_up",
+            Err(error) if retry == Retry::IfUnsent && error.may_be_done() => return "given_up",
             Ok(_) | Err(_) => {}
         }
         sleep(pause).await;
-        pause = (pause * 2).min(LONGEST);
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
     "given_up"
 }
 
 /// One more that waits, for as long as it lives.
-struct Waits {
-    line: Line,
+struct QueueSlot {
+    queue: QueueLength,
     gauge: IntGauge,
 }
 
-impl Waits {
+impl QueueSlot {
     /// `None` if there is no room.
-    fn begin(line: &Line, gauge: IntGauge) -> Option<Self> {
-        line.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
-            (waiting < MOST).then_some(waiting + 1)
-        })
-        .ok()?;
+    fn begin(queue: &QueueLength, gauge: IntGauge) -> Option<Self> {
+        queue
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
+                (waiting < CAPACITY).then_some(waiting + 1)
+            })
+            .ok()?;
         gauge.inc();
         Some(Self {
-            line: line.clone(),
+            queue: queue.clone(),
             gauge,
         })
     }
 }
 
-impl Drop for Waits {
+impl Drop for QueueSlot {
     fn drop(&mut self) {
-        self.line.fetch_sub(1, Ordering::Relaxed);
+        self.queue.fetch_sub(1, Ordering::Relaxed);
         self.gauge.dec();
     }
 }
@@ -193,21 +194,21 @@ mod tests {
 
     #[test]
     fn messages_by_the_thousand_leave_room_for_the_ends_of_sessions() {
-        let metrics = LaterMetrics::new(&Registry::new()).expect("names differ");
-        let later = Later::new(metrics.clone());
-        let begin = |line: &Line, again| Waits::begin(line, metrics.waiting(again));
-        let mut messages: Vec<Waits> = Vec::new();
-        while let Some(waits) = begin(&later.messages, Again::IfUnsent) {
-            messages.push(waits);
+        let metrics = BackgroundCallMetrics::new(&Registry::new()).expect("names differ");
+        let background = BackgroundCalls::new(metrics.clone());
+        let begin = |queue: &QueueLength, retry| QueueSlot::begin(queue, metrics.waiting(retry));
+        let mut messages: Vec<QueueSlot> = Vec::new();
+        while let Some(slot) = begin(&background.messages, Retry::IfUnsent) {
+            messages.push(slot);
         }
-        assert_eq!(messages.len(), MOST);
-        assert_eq!(metrics.waiting(Again::IfUnsent).get(), 10_000);
-        let logout = begin(&later.must, Again::UntilDone);
+        assert_eq!(messages.len(), CAPACITY);
+        assert_eq!(metrics.waiting(Retry::IfUnsent).get(), 10_000);
+        let logout = begin(&background.logouts, Retry::UntilDone);
         assert!(logout.is_some());
         messages.pop();
-        assert!(begin(&later.messages, Again::IfUnsent).is_some());
+        assert!(begin(&background.messages, Retry::IfUnsent).is_some());
         drop((messages, logout));
-        assert_eq!(later.messages.load(Ordering::Relaxed), 0);
-        assert_eq!(metrics.waiting(Again::UntilDone).get(), 0);
+        assert_eq!(background.messages.load(Ordering::Relaxed), 0);
+        assert_eq!(metrics.waiting(Retry::UntilDone).get(), 0);
     }
 }

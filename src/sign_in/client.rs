@@ -35,13 +35,13 @@ use crate::secrets::secret::Secret;
 pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 
 /// How much of that a call may spend waiting for its turn: the rest must do for the answer. A choice.
-const TURN: Duration = Duration::from_secs(1);
+const SLOT_WAIT: Duration = Duration::from_secs(1);
 
 /// How often a server whose breaker is open is asked whether it is back, and how long that question may take. Choices.
-const PULSE: Duration = Duration::from_secs(1);
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Bytes of an answer: a user with many identities and much metadata is a few kilobytes.
-const LONGEST_ANSWER: usize = 1 << 20;
+const MAX_RESPONSE: usize = 1 << 20;
 
 const APIKEY: HeaderName = HeaderName::from_static("apikey");
 
@@ -56,24 +56,24 @@ struct Calls {
     config: Arc<Supabase>,
     /// The first of the publishable keys in force; these alone may change while the process runs.
     publishable: ArcSwap<Secret>,
-    client: PooledClient,
-    turns: Turns,
+    client: KeptClient,
+    slots: Slots,
     /// Of those, how many calls may have that wait for others: a mail server that hangs leaves a part of them to whoever signs in.
-    slow_turns: Turns,
+    slow_slots: Slots,
     breaker: Breaker,
     metrics: Arc<IdentityMetrics>,
-    told: Sparing,
+    warnings: Sparing,
 }
 
 /// A call's turn, among all and among those that wait for others.
-type Turn<'a> = (SemaphorePermit<'a>, Option<SemaphorePermit<'a>>);
+type Slot<'a> = (SemaphorePermit<'a>, Option<SemaphorePermit<'a>>);
 
 impl IdentityServer {
     /// Calls from tasks of the runtime it is made in.
     pub fn new(config: Arc<Supabase>, calls: &HttpClients, metrics: Arc<IdentityMetrics>) -> Self {
         let limits = Limits {
             deadline: DEADLINE,
-            body: LONGEST_ANSWER,
+            body: MAX_RESPONSE,
         };
         let breaker = Breaker::new(clock::now());
         breaker.close(clock::now()); // Until it fails, it is there.
@@ -81,12 +81,12 @@ impl IdentityServer {
         Self {
             runtime: Handle::current(),
             calls: Arc::new(Calls {
-                client: PooledClient::new(calls.client(&config.url.site, limits)),
-                turns: Turns::new(config.concurrency.get()),
-                slow_turns: Turns::new(slow_turns(config.concurrency.get())),
+                client: KeptClient::new(calls.client(&config.url.site, limits)),
+                slots: Slots::new(config.concurrency.get()),
+                slow_slots: Slots::new(slow_slots(config.concurrency.get())),
                 breaker,
                 metrics,
-                told: Sparing::new(),
+                warnings: Sparing::new(),
                 publishable: ArcSwap::from_pointee(config.publishable_key().clone()),
                 config,
             }),
@@ -132,16 +132,16 @@ impl IdentityServer {
         let calls = self.calls.clone();
         let task = self
             .runtime
-            .spawn(async move { calls.carry_out(call, deadline).await });
+            .spawn(async move { calls.run(call, deadline).await });
         // A task that ends otherwise panicked, or the process ends.
         task.await.unwrap_or(Err(CallError::Unknown))
     }
 }
 
 impl Calls {
-    async fn carry_out(self: Arc<Self>, call: Call, deadline: Instant) -> Result<Reply, CallError> {
+    async fn run(self: Arc<Self>, call: Call, deadline: Instant) -> Result<Reply, CallError> {
         let started = clock::now();
-        let answer = self.ask(&call, started, deadline).await;
+        let answer = self.send(&call, started, deadline).await;
         let now = clock::now();
         let outcome = match &answer {
             Ok(reply) => match reply.status {
@@ -157,16 +157,16 @@ impl Calls {
         answer
     }
 
-    async fn ask(
+    async fn send(
         self: &Arc<Self>,
         call: &Call,
         started: Instant,
         deadline: Instant,
     ) -> Result<Reply, CallError> {
         self.breaker.permits().map_err(|_| CallError::Away)?;
-        let until = deadline.min(started + TURN);
-        let _turn = self.turn(call.operation, until).await?;
-        let _running = Counted::more(&self.metrics.running);
+        let until = deadline.min(started + SLOT_WAIT);
+        let _slot = self.acquire(call.operation, until).await?;
+        let _running = GaugeGuard::hold(&self.metrics.running);
         let message = self.message(call);
         let failure = match self.client.send(&message, deadline).await {
             Ok(response) => {
@@ -189,43 +189,46 @@ impl Calls {
     }
 
     /// Waits for a turn, if not too many wait already.
-    async fn turn(&self, operation: Operation, until: Instant) -> Result<Turn<'_>, CallError> {
+    async fn acquire(&self, operation: Operation, until: Instant) -> Result<Slot<'_>, CallError> {
         if !operation.waits_for_others() {
-            return Ok((self.wait_for(&self.turns, until).await?, None));
+            return Ok((self.acquire_from(&self.slots, until).await?, None));
         }
-        let slow = self.wait_for(&self.slow_turns, until).await?;
-        Ok((self.wait_for(&self.turns, until).await?, Some(slow)))
+        let slow = self.acquire_from(&self.slow_slots, until).await?;
+        Ok((self.acquire_from(&self.slots, until).await?, Some(slow)))
     }
 
-    async fn wait_for<'a>(
+    async fn acquire_from<'a>(
         &'a self,
-        turns: &'a Turns,
+        slots: &'a Slots,
         until: Instant,
     ) -> Result<SemaphorePermit<'a>, CallError> {
-        if let Ok(turn) = turns.free.try_acquire() {
-            return Ok(turn);
+        if let Ok(slot) = slots.free.try_acquire() {
+            return Ok(slot);
         }
-        let _waits = Counted::more(&self.metrics.waiting);
-        let before = turns.waiting.fetch_add(1, Ordering::Relaxed);
-        let turn = match before < self.config.queue {
-            true => timeout_at(until.into(), turns.free.acquire()).await.ok(),
+        let _waits = GaugeGuard::hold(&self.metrics.waiting);
+        let before = slots.waiting.fetch_add(1, Ordering::Relaxed);
+        let slot = match before < self.config.queue {
+            true => timeout_at(until.into(), slots.free.acquire()).await.ok(),
             false => None,
         };
-        turns.waiting.fetch_sub(1, Ordering::Relaxed);
-        turn.and_then(Result::ok).ok_or(CallError::Busy)
+        slots.waiting.fetch_sub(1, Ordering::Relaxed);
+        slot.and_then(Result::ok).ok_or(CallError::Busy)
     }
 
     fn message(&self, call: &Call) -> FullRequest {
         let config = &self.config;
         let publishable = self.publishable.load();
         let mut headers = call.headers.clone();
-        let (key, own) = match (call.key, &config.secret_key) {
+        let (key, is_secret) = match (call.key, &config.secret_key) {
             (ApiKey::Secret, Some(secret)) => (secret, true),
             (ApiKey::Secret, None) | (ApiKey::Publishable, _) => (&**publishable, false),
         };
         // A secret key of the older kind is a token itself, and a server without an edge before it wants to see it as one.
         let is_token = key.expose().starts_with(b"eyJ");
-        let bearer = call.bearer.as_ref().or((own && is_token).then_some(key));
+        let bearer = call
+            .bearer
+            .as_ref()
+            .or((is_secret && is_token).then_some(key));
         set_secret(&mut headers, APIKEY, key.expose());
         headers.remove(AUTHORIZATION);
         if let Some(bearer) = bearer {
@@ -260,7 +263,7 @@ impl Calls {
     fn failed(self: &Arc<Self>, operation: Operation, failure: &Failure) {
         use crate::http_client::CallError;
         let (Failure::Unsent(error) | Failure::Unknown(error)) = failure;
-        if self.told.may_tell(clock::unix_now()) {
+        if self.warnings.may_tell(clock::unix_now()) {
             tracing::warn!(call = operation.as_str(), %error, "no answer from the identity server");
         }
         // Too long an answer is one all the same, of which a user may be the cause.
@@ -272,23 +275,26 @@ impl Calls {
         if self.breaker.failed() {
             self.metrics.up.set(0);
             tracing::error!("the identity server does not answer; the breaker is open");
-            tokio::spawn(self.clone().wait_for_return());
+            tokio::spawn(self.clone().probe_until_up());
         }
     }
 
     /// Asks whether it is back until it is.
-    async fn wait_for_return(self: Arc<Self>) {
+    async fn probe_until_up(self: Arc<Self>) {
         let path = format!("{}/health", self.config.url.path);
-        let mut question = self.message(&Call::new(
+        let mut probe = self.message(&Call::new(
             Operation::Health,
             Method::GET,
             "",
             IpAddr::from([127, 0, 0, 1]),
         ));
-        question.path = path;
+        probe.path = path;
         loop {
-            sleep(PULSE).await;
-            let answer = self.client.send(&question, clock::now() + PULSE).await;
+            sleep(PROBE_INTERVAL).await;
+            let answer = self
+                .client
+                .send(&probe, clock::now() + PROBE_INTERVAL)
+                .await;
             // Whatever it says, it speaks; but what stands before it answers for a server that is away, too.
             if answer.is_ok_and(|response| !response.status.is_server_error()) {
                 break;
@@ -301,17 +307,17 @@ impl Calls {
 }
 
 /// Half of all: whichever half a server is busy with, the other goes on. A choice.
-const fn slow_turns(all: usize) -> usize {
+const fn slow_slots(all: usize) -> usize {
     all.div_ceil(2)
 }
 
 /// How many calls may run, and how many wait for that. Those that wait for a slow turn are not in the way of those that wait for any.
-struct Turns {
+struct Slots {
     free: Semaphore,
     waiting: AtomicUsize,
 }
 
-impl Turns {
+impl Slots {
     fn new(all: usize) -> Self {
         Self {
             free: Semaphore::new(all),
@@ -321,16 +327,16 @@ impl Turns {
 }
 
 /// One more for as long as it lives.
-struct Counted<'a>(&'a prometheus::IntGauge);
+struct GaugeGuard<'a>(&'a prometheus::IntGauge);
 
-impl<'a> Counted<'a> {
-    fn more(gauge: &'a prometheus::IntGauge) -> Self {
+impl<'a> GaugeGuard<'a> {
+    fn hold(gauge: &'a prometheus::IntGauge) -> Self {
         gauge.inc();
         Self(gauge)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for GaugeGuard<'_> {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::background::Later;
+use super::background::BackgroundCalls;
 use super::client::IdentityServer;
 use super::refresh::Refresh;
 use super::throttle::Throttle;
@@ -21,7 +21,7 @@ pub struct Context {
     /// How often somebody may try.
     pub throttle: Arc<Throttle>,
     /// Calls to the identity server that no answer waits for.
-    pub later: Later,
+    pub background: BackgroundCalls,
     /// Sessions in cookies.
     pub sessions: Arc<Sessions>,
     /// The list of revocations.
@@ -45,8 +45,8 @@ impl Context {
         &self.throttle
     }
 
-    pub(crate) fn later(&self) -> &Later {
-        &self.later
+    pub(crate) fn background(&self) -> &BackgroundCalls {
+        &self.background
     }
 
     pub(crate) fn sessions(&self) -> &Arc<Sessions> {

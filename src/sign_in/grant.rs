@@ -31,7 +31,7 @@ pub struct Grant {
 }
 
 #[derive(Deserialize)]
-struct Written<'a> {
+struct TokenResponse<'a> {
     access_token: String,
     refresh_token: String,
     expires_in: i64,
@@ -43,16 +43,16 @@ struct Written<'a> {
 impl Grant {
     /// Reads the body of an answer with status 200; `None` if it holds no tokens, as that of a sign-up that must be confirmed first.
     pub fn read(body: &Bytes) -> Option<Self> {
-        let written: Written<'_> = serde_json::from_slice(body).ok()?;
-        if written.access_token.is_empty() || written.refresh_token.is_empty() {
+        let response: TokenResponse<'_> = serde_json::from_slice(body).ok()?;
+        if response.access_token.is_empty() || response.refresh_token.is_empty() {
             return None;
         }
         Some(Self {
-            access_token: Secret::new(written.access_token),
-            refresh_token: Secret::new(written.refresh_token),
-            expires_in: written.expires_in,
-            expires_at: written.expires_at,
-            user: written.user.to_owned(),
+            access_token: Secret::new(response.access_token),
+            refresh_token: Secret::new(response.refresh_token),
+            expires_in: response.expires_in,
+            expires_at: response.expires_at,
+            user: response.user.to_owned(),
             raw: body.clone(),
         })
     }

@@ -28,14 +28,14 @@ use hyper::StatusCode;
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
 
-pub use background::{Later, LaterMetrics};
+pub use background::{BackgroundCallMetrics, BackgroundCalls};
 pub use call::{ApiKey, Call, CallError, Reply};
 pub use client::IdentityServer;
 pub use context::Context;
 pub use grant::{AuthError, Grant};
 pub use metrics::IdentityMetrics;
 pub use operation::Operation;
-pub use refresh::{Refresh, Refreshed};
+pub use refresh::{Refresh, RefreshOutcome};
 
 use crate::clock;
 use crate::denial::{Denial, Reason};
@@ -44,7 +44,7 @@ use crate::revocation::{Revocation, RevokeOutcome};
 use crate::sessions::sign_in::Which;
 
 /// Does something to its end, also when nobody waits for it any more.
-pub(crate) async fn to_the_end<T: Send + 'static>(
+pub(crate) async fn run_to_completion<T: Send + 'static>(
     runtime: &Handle,
     work: impl Future<Output = Result<T, Denial>> + Send + 'static,
 ) -> Result<T, Denial> {
@@ -62,7 +62,7 @@ pub(crate) async fn to_the_end<T: Send + 'static>(
 /// # Errors
 ///
 /// 503 `logout_incomplete`: not every replica knows of it yet.
-pub(crate) async fn end_here(
+pub(crate) async fn end_locally(
     context: &Context,
     issuer: &str,
     subject: &str,
@@ -99,7 +99,7 @@ pub(crate) fn is_refusal(status: StatusCode) -> bool {
 /// # Errors
 ///
 /// What the failure matrix says of signing in.
-pub(crate) fn demand_revocations(context: &Context) -> Result<(), Denial> {
+pub(crate) fn require_revocations(context: &Context) -> Result<(), Denial> {
     let (revocations, now) = (context.revocations(), clock::now());
     // Before the list is asked: one that becomes complete after it was asked did not have everything when it was.
     let outage = revocations.outage(now);

@@ -14,7 +14,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::operation::Operation;
-use super::to_the_end;
+use super::run_to_completion;
 use crate::clock;
 use crate::database::{DatabaseError, Param};
 use crate::denial::{Denial, Reason};
@@ -41,7 +41,11 @@ struct User {
 /// # Errors
 ///
 /// 503 `registered_only`: it is not known to be there. It is tried again when they sign in.
-pub(super) async fn make(context: &Context, in_force: &InForce, user: &str) -> Result<(), Denial> {
+pub(super) async fn ensure(
+    context: &Context,
+    in_force: &InForce,
+    user: &str,
+) -> Result<(), Denial> {
     let sign_in = in_force.config().sign_in.as_ref();
     let Some(insert) = sign_in.and_then(|sign_in| sign_in.profile.as_ref()) else {
         return Ok(());
@@ -68,8 +72,8 @@ pub(super) async fn make(context: &Context, in_force: &InForce, user: &str) -> R
         text(full_name.map(str::to_owned)),
     ];
     let deadline = clock::now() + DEADLINE;
-    let made = database.execute(insert, &params, deadline).await;
-    made.map(drop).map_err(|error| {
+    let result = database.execute(insert, &params, deadline).await;
+    result.map(drop).map_err(|error| {
         tracing::error!(
             subject = %id,
             %error,
@@ -85,36 +89,36 @@ pub(super) async fn make(context: &Context, in_force: &InForce, user: &str) -> R
 }
 
 /// Whether users have rows that are made here.
-pub(super) fn is_kept(in_force: &InForce) -> bool {
+pub(super) fn is_configured(in_force: &InForce) -> bool {
     let sign_in = in_force.config().sign_in.as_ref();
     sign_in.is_some_and(|sign_in| sign_in.profile.is_some())
 }
 
 /// The same, also when nobody waits for the answer any more.
-pub(super) async fn make_now(
+pub(super) async fn ensure_now(
     context: &Arc<Context>,
     in_force: &Arc<InForce>,
     user: &str,
 ) -> Result<(), Denial> {
     let identity = context.identity().ok_or(Reason::Internal)?;
     let (context, in_force, user) = (context.clone(), in_force.clone(), user.to_owned());
-    let making = async move { make(&context, &in_force, &user).await };
-    to_the_end(identity.runtime(), making).await
+    let work = async move { ensure(&context, &in_force, &user).await };
+    run_to_completion(identity.runtime(), work).await
 }
 
 /// The same behind an answer that does not depend on it.
-pub(super) fn make_later(context: &Arc<Context>, in_force: &Arc<InForce>, user: &str) {
+pub(super) fn ensure_in_background(context: &Arc<Context>, in_force: &Arc<InForce>, user: &str) {
     let Some(identity) = context.identity() else {
         return;
     };
     let (context, in_force, user) = (context.clone(), in_force.clone(), user.to_owned());
     identity.runtime().spawn(async move {
-        let _ = make(&context, &in_force, &user).await;
+        let _ = ensure(&context, &in_force, &user).await;
     });
 }
 
 /// Whether an operation that gave tokens may have made the account that they are for.
-pub(super) const fn may_be_new(operation: Operation) -> bool {
+pub(super) const fn may_create_account(operation: Operation) -> bool {
     match operation {
         Operation::SignUp
         | Operation::Verify

@@ -5,7 +5,7 @@
 //! Not here: who may refresh (whoever has the token), and what becomes of the new tokens.
 //!
 //! All that ask in one process share one flight, which runs in a task of the background runtime: whoever leaves ends nothing. An answer is
-//! kept for [`KEPT`], for clients that ask twice, sealed under a key that is derived from the old token: only who has it can read the new one.
+//! kept for [`ANSWER_LIFETIME`], for clients that ask twice, sealed under a key that is derived from the old token: only who has it can read the new one.
 //! While the store is away there is one flight per process, and no more than that, each as soon as `pace` permits.
 
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::backoff::Pace;
+use super::backoff::Backoff;
 use super::call::{Call, CallError, Reply};
 use super::client::{DEADLINE, IdentityServer};
 use super::endpoints::outcome::{Asked, refusal};
@@ -37,26 +37,26 @@ use crate::store::{Kind, Store, Swap, Version};
 const LEASE: Duration = Duration::from_secs(7);
 
 /// How much of its lease may be over when a holder begins to call; a process may be paused.
-const PROMPT: Duration = LEASE.saturating_sub(DEADLINE);
+const LATEST_CALL: Duration = LEASE.saturating_sub(DEADLINE);
 
 /// How long an answer is kept for others. As long as Supabase forgives a used token.
-const KEPT: Duration = Duration::from_secs(10);
+const ANSWER_LIFETIME: Duration = Duration::from_secs(10);
 
 /// How long it is remembered that a call had no outcome: as long as a client of Supabase keeps trying by itself.
-const REMEMBERED: Duration = Duration::from_secs(30);
+const UNKNOWN_LIFETIME: Duration = Duration::from_secs(30);
 
 /// How long anybody waits for an answer. Longer than a lease, so that what a replica that died left behind can be picked up.
-const PATIENCE: Duration = Duration::from_secs(8);
+const MAX_WAIT: Duration = Duration::from_secs(8);
 
 /// Between two looks at another replica's lease.
-const PAUSE: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Before a call is made again that met another one of the same session.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the identity server finally said to a refresh token.
 #[derive(Debug)]
-pub enum Refreshed {
+pub enum RefreshOutcome {
     /// New tokens.
     Granted(Grant),
     /// The token is not good any more, and neither is its session.
@@ -70,11 +70,11 @@ pub struct Refresh(Arc<Shared>);
 struct Shared {
     server: IdentityServer,
     store: Arc<dyn Store>,
-    flights: DashMap<Digest, watch::Receiver<Option<Outcome>>>,
-    pace: Pace,
+    flights: DashMap<Digest, watch::Receiver<Option<FlightOutcome>>>,
+    backoff: Backoff,
 }
 
-type Outcome = Result<Arc<Refreshed>, Reason>;
+type FlightOutcome = Result<Arc<RefreshOutcome>, Reason>;
 
 /// An answer as it is kept: who reads it must have the old token.
 type Sealed = Vec<u8>;
@@ -86,7 +86,7 @@ impl Refresh {
             server,
             store,
             flights: DashMap::new(),
-            pace: Pace::new(),
+            backoff: Backoff::new(),
         }))
     }
 
@@ -95,9 +95,13 @@ impl Refresh {
     /// # Errors
     ///
     /// 503: it is not known, and the session may well live.
-    pub async fn refresh(&self, token: &Secret, client: IpAddr) -> Result<Arc<Refreshed>, Denial> {
+    pub async fn refresh(
+        &self,
+        token: &Secret,
+        client: IpAddr,
+    ) -> Result<Arc<RefreshOutcome>, Denial> {
         let mut flight = self.0.clone().join(token, client);
-        let outcome = timeout(PATIENCE, flight.wait_for(Option::is_some)).await;
+        let outcome = timeout(MAX_WAIT, flight.wait_for(Option::is_some)).await;
         match outcome {
             Ok(Ok(outcome)) => match &*outcome {
                 Some(Ok(refreshed)) => Ok(refreshed.clone()),
@@ -112,48 +116,52 @@ impl Refresh {
 
 impl Shared {
     /// The flight of this token, which is begun if there is none.
-    fn join(self: Arc<Self>, token: &Secret, client: IpAddr) -> watch::Receiver<Option<Outcome>> {
+    fn join(
+        self: Arc<Self>,
+        token: &Secret,
+        client: IpAddr,
+    ) -> watch::Receiver<Option<FlightOutcome>> {
         let name = digest::of(token.expose());
         match self.clone().flights.entry(name) {
             Entry::Occupied(flight) => flight.get().clone(),
-            Entry::Vacant(place) => {
+            Entry::Vacant(entry) => {
                 let (outcome, receiver) = watch::channel(None);
-                place.insert(receiver.clone());
+                entry.insert(receiver.clone());
                 let token = token.clone();
                 let runtime = self.server.runtime().clone();
-                runtime.spawn(self.fly(name, token, client, outcome));
+                runtime.spawn(self.run_flight(name, token, client, outcome));
                 receiver
             }
         }
     }
 
-    async fn fly(
+    async fn run_flight(
         self: Arc<Self>,
         name: Digest,
         token: Secret,
         client: IpAddr,
-        outcome: watch::Sender<Option<Outcome>>,
+        outcome: watch::Sender<Option<FlightOutcome>>,
     ) {
         // Also if what follows panics: else nobody could ever refresh with this token again.
-        let landing = Landing(&self, name);
+        let guard = FlightGuard(&self, name);
         let ended = Driver::new(&self, &name, &token, client).run().await;
         let is_final = ended.is_ok();
         if !is_final {
             // Before anybody hears of it, so that who asks again begins anew.
-            drop(landing);
+            drop(guard);
             outcome.send_replace(Some(ended));
             return;
         }
         outcome.send_replace(Some(ended));
-        sleep(KEPT).await;
-        drop(landing);
+        sleep(ANSWER_LIFETIME).await;
+        drop(guard);
     }
 }
 
 /// Takes the flight out of the map at its end.
-struct Landing<'a>(&'a Shared, Digest);
+struct FlightGuard<'a>(&'a Shared, Digest);
 
-impl Drop for Landing<'_> {
+impl Drop for FlightGuard<'_> {
     fn drop(&mut self) {
         self.0.flights.remove(&self.1);
     }
@@ -171,7 +179,7 @@ struct Driver<'a> {
     /// When the lease was asked for.
     leased: Instant,
     /// Why there is no answer.
-    why: Reason,
+    failure: Reason,
 }
 
 impl<'a> Driver<'a> {
@@ -184,17 +192,17 @@ impl<'a> Driver<'a> {
             seal: Seal::of(token),
             seen: None,
             leased: clock::now(),
-            why: Reason::IdentityUnavailable,
+            failure: Reason::IdentityUnavailable,
         }
     }
 
-    async fn run(mut self) -> Outcome {
+    async fn run(mut self) -> FlightOutcome {
         let (mut flight, mut command) = Flight::<Version, Sealed>::begin();
         loop {
             let event = match command {
                 Command::Read => self.read().await,
                 Command::Wait => {
-                    sleep(PAUSE).await;
+                    sleep(POLL_INTERVAL).await;
                     let is_over = self.seen.as_ref().is_some_and(|(_, since)| {
                         clock::now().saturating_duration_since(*since) >= LEASE
                     });
@@ -204,11 +212,11 @@ impl<'a> Driver<'a> {
                     }
                 }
                 Command::Write(version, record) => self.write(&version, &record).await,
-                Command::Call => Event::Called(self.call_in_time().await),
+                Command::Call => Event::Called(self.call_unless_backing_off().await),
                 Command::Finish(sealed) => {
                     return self.open(&sealed).map(Arc::new).ok_or(Reason::Internal);
                 }
-                Command::Fail => return Err(self.why),
+                Command::Fail => return Err(self.failure),
             };
             command = flight.handle(event);
         }
@@ -227,7 +235,7 @@ impl<'a> Driver<'a> {
                     self.seen = Some((version.clone(), clock::now()));
                 }
                 // What cannot be read was written by a version of this program that knows more; whoever wrote it will not answer us.
-                Event::Found(record.as_deref().and_then(written), version)
+                Event::Found(record.as_deref().and_then(decode), version)
             }
         }
     }
@@ -237,17 +245,17 @@ impl<'a> Driver<'a> {
         version: &Version,
         record: &Record<Sealed>,
     ) -> Event<Version, Sealed> {
-        let kept = match record {
+        let lifetime = match record {
             Record::Leased { .. } => {
                 self.leased = clock::now();
-                REMEMBERED
+                UNKNOWN_LIFETIME
             }
-            Record::Open { .. } => REMEMBERED,
-            Record::Answered(_) => KEPT,
+            Record::Open { .. } => UNKNOWN_LIFETIME,
+            Record::Answered(_) => ANSWER_LIFETIME,
         };
-        let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
-        let expires = clock::unix_millis().saturating_add(kept);
-        let bytes = bytes_of(record);
+        let lifetime = i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX);
+        let expires = clock::unix_millis().saturating_add(lifetime);
+        let bytes = encode(record);
         let swap = self
             .shared
             .store
@@ -260,15 +268,15 @@ impl<'a> Driver<'a> {
     }
 
     /// Calls, unless that was in vain a moment ago.
-    async fn call_in_time(&mut self) -> Called<Sealed> {
-        let pace = &self.shared.pace;
-        if !pace.permits(self.name, clock::now()) {
+    async fn call_unless_backing_off(&mut self) -> Called<Sealed> {
+        let backoff = &self.shared.backoff;
+        if !backoff.permits(self.name, clock::now()) {
             return Called::Undone;
         }
         let called = self.call().await;
         match called {
-            Called::Unknown => pace.unknown(self.name, clock::now()),
-            Called::Answered(_) => pace.known(self.name),
+            Called::Unknown => backoff.record_unanswered(self.name, clock::now()),
+            Called::Answered(_) => backoff.clear(self.name),
             Called::Undone => {}
         }
         called
@@ -277,7 +285,7 @@ impl<'a> Driver<'a> {
     /// Calls until the server does not say that another call of this session is in its way, or the time is up.
     async fn call(&mut self) -> Called<Sealed> {
         let started = clock::now();
-        if started.saturating_duration_since(self.leased) >= PROMPT {
+        if started.saturating_duration_since(self.leased) >= LATEST_CALL {
             return Called::Undone;
         }
         let deadline = started + DEADLINE;
@@ -285,7 +293,7 @@ impl<'a> Driver<'a> {
             match self
                 .shared
                 .server
-                .call_until(self.question(), deadline)
+                .call_until(self.request(), deadline)
                 .await
             {
                 Ok(reply) if reply.status == StatusCode::CONFLICT => {
@@ -294,10 +302,10 @@ impl<'a> Driver<'a> {
                     }
                     sleep(CONFLICT_PAUSE).await;
                 }
-                Ok(reply) => return self.answered(&reply),
+                Ok(reply) => return self.classify(&reply),
                 Err(error) => {
                     if error == CallError::Busy {
-                        self.why = Reason::SignInBusy;
+                        self.failure = Reason::SignInBusy;
                     }
                     return match error.may_be_done() {
                         true => Called::Unknown,
@@ -308,7 +316,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn question(&self) -> Call {
+    fn request(&self) -> Call {
         let token = String::from_utf8_lossy(self.token.expose());
         Call::new(
             Operation::Refresh,
@@ -320,7 +328,7 @@ impl<'a> Driver<'a> {
     }
 
     /// What an answer means. Only tokens and a refusal by the identity server itself are final: a client ends its session at the latter.
-    fn answered(&self, reply: &Reply) -> Called<Sealed> {
+    fn classify(&self, reply: &Reply) -> Called<Sealed> {
         match reply.status {
             StatusCode::OK if Grant::read(&reply.body).is_some() => self.sealed(reply),
             // What it did cannot be known, nor can its tokens.
@@ -334,7 +342,7 @@ impl<'a> Driver<'a> {
             StatusCode::TOO_MANY_REQUESTS => Called::Undone,
             // Only what is said about this token. A hook that timed out says nothing about it.
             StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN | StatusCode::UNPROCESSABLE_ENTITY
-                if is_about_token(&AuthError::read(reply)) =>
+                if is_about_the_token(&AuthError::read(reply)) =>
             {
                 self.sealed(reply)
             }
@@ -351,17 +359,17 @@ impl<'a> Driver<'a> {
         sealed.map_or(Called::Unknown, Called::Answered)
     }
 
-    fn open(&self, sealed: &[u8]) -> Option<Refreshed> {
+    fn open(&self, sealed: &[u8]) -> Option<RefreshOutcome> {
         let reply = self.seal.as_ref()?.open(sealed)?;
         match reply.status {
-            StatusCode::OK => Grant::read(&reply.body).map(Refreshed::Granted),
-            _ => Some(Refreshed::Refused(AuthError::read(&reply))),
+            StatusCode::OK => Grant::read(&reply.body).map(RefreshOutcome::Granted),
+            _ => Some(RefreshOutcome::Refused(AuthError::read(&reply))),
         }
     }
 }
 
 /// A record as it is stored.
-fn bytes_of(record: &Record<Sealed>) -> Vec<u8> {
+fn encode(record: &Record<Sealed>) -> Vec<u8> {
     match record {
         Record::Leased { calls } => {
             // Two leases of one token are never the same text, so that one that follows another is seen as a change.
@@ -374,7 +382,7 @@ fn bytes_of(record: &Record<Sealed>) -> Vec<u8> {
     }
 }
 
-fn written(bytes: &[u8]) -> Option<Record<Sealed>> {
+fn decode(bytes: &[u8]) -> Option<Record<Sealed>> {
     match bytes {
         [b'L', calls, ..] => Some(Record::Leased { calls: *calls }),
         [b'O', calls] => Some(Record::Open { calls: *calls }),
@@ -392,6 +400,6 @@ impl std::fmt::Debug for Refresh {
 }
 
 /// Whether a refusal is about the refresh token or what it is for, so that asking again with it would change nothing.
-fn is_about_token(error: &AuthError) -> bool {
+fn is_about_the_token(error: &AuthError) -> bool {
     refusal(Asked::Refresh, error).reason == Reason::RefreshTokenInvalid
 }

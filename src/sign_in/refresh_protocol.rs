@@ -98,7 +98,7 @@ enum State<V, A> {
         calls: u8,
     },
     /// Telling the others.
-    Telling {
+    Publishing {
         answer: Option<A>,
     },
     Over,
@@ -150,9 +150,9 @@ fn next<V: Clone, A: Clone>(
         (State::Taking { calls }, Event::Written(lease)) => call(Some(lease), calls),
         (State::Taking { .. }, Event::Lost) => (State::Reading, Command::Read),
         (State::Taking { calls }, Event::Unreachable) => call(None, calls),
-        (State::Calling { lease, calls }, Event::Called(called)) => tell(lease, calls, called),
+        (State::Calling { lease, calls }, Event::Called(called)) => publish(lease, calls, called),
         // Whoever took the lease over finds out by itself, and an answer of the identity server stays one.
-        (State::Telling { answer }, Event::Written(_) | Event::Lost | Event::Unreachable) => {
+        (State::Publishing { answer }, Event::Written(_) | Event::Lost | Event::Unreachable) => {
             end(answer)
         }
         // Nothing else is ever told by a driver that does what it is told; one that does not gets no answer.
@@ -161,7 +161,7 @@ fn next<V: Clone, A: Clone>(
             | State::Waiting { .. }
             | State::Taking { .. }
             | State::Calling { .. }
-            | State::Telling { .. }
+            | State::Publishing { .. }
             | State::Over,
             _,
         ) => end(None),
@@ -191,7 +191,7 @@ fn call<V, A>(lease: Option<V>, calls: u8) -> (State<V, A>, Command<V, A>) {
     (State::Calling { lease, calls }, Command::Call)
 }
 
-fn tell<V, A: Clone>(
+fn publish<V, A: Clone>(
     lease: Option<V>,
     calls: u8,
     called: Called<A>,
@@ -205,7 +205,10 @@ fn tell<V, A: Clone>(
         Called::Unknown => (None, Record::Open { calls }),
     };
     match lease {
-        Some(version) => (State::Telling { answer }, Command::Write(version, record)),
+        Some(version) => (
+            State::Publishing { answer },
+            Command::Write(version, record),
+        ),
         None => end(answer),
     }
 }
@@ -237,8 +240,8 @@ mod tests {
         assert_eq!(at(&[found.clone(), written.clone()]), Command::Call);
         let yes = Event::Called(Called::Answered('y'));
         let events = [found, written, yes, Event::Lost];
-        let told = Command::Write(1, Record::Answered('y'));
-        assert_eq!(at(events.get(..3).unwrap_or_default()), told);
+        let published = Command::Write(1, Record::Answered('y'));
+        assert_eq!(at(events.get(..3).unwrap_or_default()), published);
         assert_eq!(at(&events), Command::Finish('y'));
     }
 

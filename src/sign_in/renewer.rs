@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::refresh::{Refresh, Refreshed};
+use super::refresh::{Refresh, RefreshOutcome};
 use crate::secrets::secret::Secret;
 use crate::sessions::record::InnerTokens;
 use crate::sessions::renew::{Refusal, Renewed, Renewer, Renewing};
@@ -14,14 +14,14 @@ impl Renewer for Refresh {
     fn renew<'a>(&'a self, refresh: &'a Secret, client: IpAddr) -> Renewing<'a> {
         Box::pin(async move {
             Ok(match &*self.refresh(refresh, client).await? {
-                Refreshed::Granted(grant) => Renewed::Granted(InnerTokens {
+                RefreshOutcome::Granted(grant) => Renewed::Granted(InnerTokens {
                     access: grant.access_token.clone(),
                     refresh: grant.refresh_token.clone(),
                 }),
-                Refreshed::Refused(error) if error.code == "refresh_token_already_used" => {
+                RefreshOutcome::Refused(error) if error.code == "refresh_token_already_used" => {
                     Renewed::Refused(Refusal::Used)
                 }
-                Refreshed::Refused(_) => Renewed::Refused(Refusal::Over),
+                RefreshOutcome::Refused(_) => Renewed::Refused(Refusal::Over),
             })
         })
     }

@@ -30,7 +30,9 @@ impl Seal {
     pub(super) fn close(&self, reply: &Reply) -> Option<Vec<u8>> {
         let mut inside = reply.status.as_u16().to_be_bytes().to_vec();
         inside.extend_from_slice(&reply.body);
-        let nonce = self.0.seal_in_place_append_tag(purpose(), &mut inside);
+        let nonce = self
+            .0
+            .seal_in_place_append_tag(associated_data(), &mut inside);
         let mut sealed = nonce.ok()?.as_ref().to_vec();
         sealed.extend_from_slice(&inside);
         Some(sealed)
@@ -41,7 +43,10 @@ impl Seal {
         let (nonce, inside) = sealed.split_first_chunk::<12>()?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut inside = inside.to_vec();
-        let opened = self.0.open_in_place(nonce, purpose(), &mut inside).ok()?;
+        let opened = self
+            .0
+            .open_in_place(nonce, associated_data(), &mut inside)
+            .ok()?;
         let (status, body) = opened.split_first_chunk()?;
         Some(Reply {
             status: StatusCode::from_u16(u16::from_be_bytes(*status)).ok()?,
@@ -52,7 +57,7 @@ impl Seal {
 }
 
 /// What a seal covers besides the answer.
-fn purpose() -> Aad<&'static [u8]> {
+fn associated_data() -> Aad<&'static [u8]> {
     Aad::from(b"answer to a refresh")
 }
 

@@ -95,4 +95,4 @@ pub(crate) enum Expected {
 }
 
 /// What is refused before any layer judges.
-pub(crate) const BEFORE: &str = "request";
+pub(crate) const BEFORE_LAYERS: &str = "request";

@@ -10,8 +10,8 @@ use std::path::Path;
 use hyper::Method;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
-use super::case::{BEFORE, Caller, Case, Cases, Expected, Request};
-use super::wire::{Asked, CallerOrNobody, Entry, Expect, File, User};
+use super::case::{BEFORE_LAYERS, Caller, Case, Cases, Expected, Request};
+use super::wire::{CallerEntry, CallerField, CaseEntry, ExpectEntry, File, RequestEntry};
 use crate::auth::LAYERS;
 use crate::clock;
 use crate::config::check::Checker;
@@ -76,23 +76,23 @@ fn check(file: &File, report: &mut Report) -> Option<Cases> {
     is_whole.then_some(Cases { facts, cases })
 }
 
-fn case(wire: &Entry, report: &mut Report) -> Option<Case> {
+fn case(wire: &CaseEntry, report: &mut Report) -> Option<Case> {
     let what = "write in a few words what this case is about";
     let name = wire.name.required(&wire.place, "name", what, report);
-    let asked = wire.request.required(
+    let entry = wire.request.required(
         &wire.place,
         "request",
         "write at least `{ path: /… }`",
         report,
     );
-    let request = asked.and_then(|asked| self::request(&asked.value, report));
+    let request = entry.and_then(|entry| self::request(&entry.value, report));
     let who = "write `nobody`, or `{ subject: … }`";
     let caller = wire
         .caller
         .required(&wire.place, "caller", who, report)
         .and_then(|caller| match &caller.value {
-            CallerOrNobody::Nobody => Some(None),
-            CallerOrNobody::User(user) => self::caller(user, report).map(Some),
+            CallerField::Nobody => Some(None),
+            CallerField::Caller(user) => self::caller(user, report).map(Some),
         });
     let what = "write `{ allow: true }`, or `{ deny: REASON }`";
     let expect = wire
@@ -108,7 +108,7 @@ fn case(wire: &Entry, report: &mut Report) -> Option<Case> {
     })
 }
 
-fn request(wire: &Asked, report: &mut Report) -> Option<Request> {
+fn request(wire: &RequestEntry, report: &mut Report) -> Option<Request> {
     let path = wire
         .path
         .required(
@@ -127,7 +127,7 @@ fn request(wire: &Asked, report: &mut Report) -> Option<Request> {
     let method = match &wire.method {
         Field::Absent => Some(Method::GET),
         Field::Bad => None,
-        Field::Good(text) => told(
+        Field::Good(text) => parsed(
             Method::from_bytes(text.value.value.as_bytes()),
             text,
             "is not a method",
@@ -137,7 +137,7 @@ fn request(wire: &Asked, report: &mut Report) -> Option<Request> {
     let address = match &wire.address {
         Field::Absent => Some(IpAddr::from([203, 0, 113, 1])),
         Field::Bad => None,
-        Field::Good(text) => told(text.value.value.parse(), text, "is not an address", report),
+        Field::Good(text) => parsed(text.value.value.parse(), text, "is not an address", report),
     };
     let mut headers = Some(Vec::new());
     if let Field::Good(named) = &wire.headers {
@@ -150,7 +150,7 @@ fn request(wire: &Asked, report: &mut Report) -> Option<Request> {
             let written = values.as_ref().map_or(1, |values| values.value.0.written);
             for value in values.iter().flat_map(|values| &values.value.0.items) {
                 let bytes = HeaderValue::try_from(value.value.value.as_str());
-                all.extend(told(
+                all.extend(parsed(
                     bytes,
                     value,
                     "cannot be the value of a header field",
@@ -191,7 +191,7 @@ fn request(wire: &Asked, report: &mut Report) -> Option<Request> {
     })
 }
 
-fn caller(wire: &User, report: &mut Report) -> Option<Caller> {
+fn caller(wire: &CallerEntry, report: &mut Report) -> Option<Caller> {
     let subject = wire.subject.required(
         &wire.place,
         "subject",
@@ -234,7 +234,7 @@ fn caller(wire: &User, report: &mut Report) -> Option<Caller> {
     })
 }
 
-fn expected(wire: &Expect, report: &mut Report) -> Option<Expected> {
+fn expected(wire: &ExpectEntry, report: &mut Report) -> Option<Expected> {
     let route = optional(&wire.route)?;
     let layer = layer(&wire.layer, report)?;
     match (&wire.allow, &wire.deny) {
@@ -300,7 +300,12 @@ fn layer(field: &Field<Text>, report: &mut Report) -> Option<Option<String>> {
         Field::Bad => return None,
         Field::Good(text) => text,
     };
-    let names = || LAYERS.iter().map(|layer| layer.as_str()).chain([BEFORE]);
+    let names = || {
+        LAYERS
+            .iter()
+            .map(|layer| layer.as_str())
+            .chain([BEFORE_LAYERS])
+    };
     let word = text.value.value.as_str();
     if !names().any(|name| name == word) {
         let message = format!("`{}` is not a layer", text.value.shown());

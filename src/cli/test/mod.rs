@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::{Config, Format};
 use crate::config;
 use case::{Case, Cases, Expected};
-use offline_gateway::Judge;
+use offline_gateway::OfflineGateway;
 use outcome::Outcome;
 
 #[derive(Args, Debug)]
@@ -75,11 +75,11 @@ impl From<anyhow::Error> for Failure {
 }
 
 fn run(options: &Options) -> Result<bool, Failure> {
-    let mut told = Vec::new();
+    let mut results = Vec::new();
     let (mut passed, mut failed) = (0_usize, 0_usize);
     for file in &options.cases {
         let Cases { facts, cases } = cases::load(file)?;
-        let mut judge = Judge::new(config::load(&options.config.file)?, facts)?;
+        let mut gateway = OfflineGateway::new(config::load(&options.config.file)?, facts)?;
         for case in cases {
             if !options
                 .only
@@ -88,7 +88,7 @@ fn run(options: &Options) -> Result<bool, Failure> {
             {
                 continue;
             }
-            let outcome = judge.judge(&case)?;
+            let outcome = gateway.authorize(&case)?;
             let differences = differences(&case.expect, &outcome);
             match differences.is_empty() {
                 true => passed += 1,
@@ -97,7 +97,7 @@ fn run(options: &Options) -> Result<bool, Failure> {
             let place = format!("{}:{}", file.display(), case.line);
             match options.format {
                 Format::Human => print!("{}", human(&case, &place, &outcome, &differences)),
-                Format::Json => told.push(json!({
+                Format::Json => results.push(json!({
                     "name": case.name,
                     "file": file,
                     "line": case.line,
@@ -112,7 +112,7 @@ fn run(options: &Options) -> Result<bool, Failure> {
         Format::Human => println!("{passed} passed, {failed} failed"),
         Format::Json => println!(
             "{}",
-            json!({ "valid": true, "passed": passed, "failed": failed, "cases": told })
+            json!({ "valid": true, "passed": passed, "failed": failed, "cases": results })
         ),
     }
     if passed == 0 && failed == 0 {

@@ -17,8 +17,8 @@ use hyper::{Request, Version};
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
-use super::case::{BEFORE, Caller, Case};
-use super::outcome::{Became, Outcome};
+use super::case::{BEFORE_LAYERS, Caller, Case};
+use super::outcome::{Decision, Outcome};
 use crate::auth::Permit;
 use crate::auth::snapshot::Snapshot;
 use crate::cli::offline;
@@ -43,7 +43,7 @@ use crate::tokens::mint::{Claims, Signer};
 const BINDINGS: usize = 100_000;
 
 /// A gateway without sockets.
-pub(super) struct Judge {
+pub(super) struct OfflineGateway {
     snapshot: Arc<Snapshot>,
     signer: Signer,
     /// Keeps the list of revocations, in which there is nothing.
@@ -51,7 +51,7 @@ pub(super) struct Judge {
     runtime: tokio::runtime::Runtime,
 }
 
-impl Judge {
+impl OfflineGateway {
     /// A gateway with this map, in which these facts are all that is known.
     pub(super) fn new(mut loaded: Loaded, facts: StaticFacts) -> anyhow::Result<Self> {
         let mut secret = [0; 48];
@@ -66,7 +66,7 @@ impl Judge {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let bound = stand_in(&mut loaded.config, facts)?;
+        let bound = replace_database(&mut loaded.config, facts)?;
         let entered = runtime.enter();
         let (snapshot, follower) = offline::snapshot(loaded, BINDINGS)?;
         drop(entered);
@@ -79,7 +79,7 @@ impl Judge {
         })
     }
 
-    pub(super) fn judge(&mut self, case: &Case) -> anyhow::Result<Outcome> {
+    pub(super) fn authorize(&mut self, case: &Case) -> anyhow::Result<Outcome> {
         let at = || format!("the case at line {}", case.line);
         let config = self.snapshot.config();
         let host = match (&case.request.host, config.hosts.first()) {
@@ -115,7 +115,7 @@ impl Judge {
             parts.method.clone(),
             parts.version,
         );
-        let judged = self.runtime.block_on(async {
+        let result = self.runtime.block_on(async {
             // Nothing is revoked, and that must have been known a moment ago: else every caller would meet an outage.
             self.follower.catch_up().await;
             let body = case.request.body.clone().map(Body::Whole);
@@ -134,7 +134,7 @@ impl Judge {
                 }
             }
         });
-        Ok(self.outcome(judged, &record))
+        Ok(self.outcome(result, &record))
     }
 
     fn token(&self, caller: &Caller, config: &Config) -> anyhow::Result<String> {
@@ -183,34 +183,34 @@ impl Judge {
             .map_err(|problem| anyhow!(problem))
     }
 
-    fn outcome(&self, judged: Result<Option<Permit>, Denial>, record: &Record) -> Outcome {
-        let became = match judged {
-            Ok(None) => Became::Preflight,
+    fn outcome(&self, result: Result<Option<Permit>, Denial>, record: &Record) -> Outcome {
+        let decision = match result {
+            Ok(None) => Decision::Preflight,
             Ok(Some(permit)) => match permit.target() {
-                Target::Upstream(index) => Became::Upstream(
+                Target::Upstream(index) => Decision::Upstream(
                     self.snapshot
                         .in_force()
                         .upstream(index)
                         .map_or_else(String::new, |upstream| upstream.name.clone()),
                 ),
-                Target::Serve(Serve::Health) => Became::Served("health"),
-                Target::Serve(Serve::Panic) => Became::Served("panic"),
-                Target::Serve(Serve::IdentityServer) => Became::Served("identity_server"),
-                Target::Serve(Serve::SignIn(_)) => Became::Served("sign_in"),
+                Target::Serve(Serve::Health) => Decision::Served("health"),
+                Target::Serve(Serve::Panic) => Decision::Served("panic"),
+                Target::Serve(Serve::IdentityServer) => Decision::Served("identity_server"),
+                Target::Serve(Serve::SignIn(_)) => Decision::Served("sign_in"),
             },
-            Err(denial) => Became::Denied {
+            Err(denial) => Decision::Denied {
                 reason: denial.reason,
                 layer: match record.steps.last() {
                     Some(step) if step.verdict == Verdict::Denied(denial.reason) => {
                         step.layer.as_str()
                     }
-                    Some(_) | None => BEFORE,
+                    Some(_) | None => BEFORE_LAYERS,
                 },
                 detail: denial.detail.map(|detail| detail.into_owned()),
             },
         };
         Outcome {
-            became,
+            decision,
             route: record.route.map(|_| record.route_name().to_owned()),
             steps: record
                 .steps
@@ -250,7 +250,7 @@ fn put(object: &mut Map<String, Value>, path: &[&str], value: Value) {
 }
 
 /// Puts the facts of a file in the place of the database. Returns what answers are to have taught.
-fn stand_in(
+fn replace_database(
     config: &mut Config,
     mut facts: StaticFacts,
 ) -> anyhow::Result<Vec<(usize, String, String)>> {

@@ -8,14 +8,14 @@ use crate::denial::Reason;
 
 /// What became of a request.
 pub(super) struct Outcome {
-    pub(super) became: Became,
+    pub(super) decision: Decision,
     /// The name of the route, if it came that far.
     pub(super) route: Option<String>,
     /// Each layer and what it said.
     pub(super) steps: Vec<String>,
 }
 
-pub(super) enum Became {
+pub(super) enum Decision {
     Upstream(String),
     Served(&'static str),
     Preflight,
@@ -29,42 +29,42 @@ pub(super) enum Became {
 impl Outcome {
     /// `allow`, `preflight` or `deny REASON`.
     pub(super) fn verdict(&self) -> String {
-        match &self.became {
-            Became::Upstream(_) | Became::Served(_) => "allow".to_owned(),
-            Became::Preflight => "preflight".to_owned(),
-            Became::Denied { reason, .. } => format!("deny {}", reason.code()),
+        match &self.decision {
+            Decision::Upstream(_) | Decision::Served(_) => "allow".to_owned(),
+            Decision::Preflight => "preflight".to_owned(),
+            Decision::Denied { reason, .. } => format!("deny {}", reason.code()),
         }
     }
 
     /// The upstream it was let in to.
     pub(super) fn upstream(&self) -> Option<&str> {
-        match &self.became {
-            Became::Upstream(name) => Some(name),
-            Became::Served(_) | Became::Preflight | Became::Denied { .. } => None,
+        match &self.decision {
+            Decision::Upstream(name) => Some(name),
+            Decision::Served(_) | Decision::Preflight | Decision::Denied { .. } => None,
         }
     }
 
     /// What is answered here.
     pub(super) fn serve(&self) -> Option<&str> {
-        match self.became {
-            Became::Served(what) => Some(what),
-            Became::Upstream(_) | Became::Preflight | Became::Denied { .. } => None,
+        match self.decision {
+            Decision::Served(what) => Some(what),
+            Decision::Upstream(_) | Decision::Preflight | Decision::Denied { .. } => None,
         }
     }
 
     /// Who refused it.
     pub(super) fn layer(&self) -> Option<&str> {
-        match self.became {
-            Became::Denied { layer, .. } => Some(layer),
-            Became::Upstream(_) | Became::Served(_) | Became::Preflight => None,
+        match self.decision {
+            Decision::Denied { layer, .. } => Some(layer),
+            Decision::Upstream(_) | Decision::Served(_) | Decision::Preflight => None,
         }
     }
 
     /// For programs.
     pub(super) fn to_json(&self) -> Value {
-        let (reason, detail) = match &self.became {
-            Became::Denied { reason, detail, .. } => (Some(reason.code()), detail.as_deref()),
-            Became::Upstream(_) | Became::Served(_) | Became::Preflight => (None, None),
+        let (reason, detail) = match &self.decision {
+            Decision::Denied { reason, detail, .. } => (Some(reason.code()), detail.as_deref()),
+            Decision::Upstream(_) | Decision::Served(_) | Decision::Preflight => (None, None),
         };
         json!({
             "verdict": self.verdict().split(' ').next(),
@@ -83,16 +83,16 @@ impl fmt::Display for Outcome {
     /// What happened, for somebody who expected something else.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let route = self.route.as_deref().unwrap_or("none");
-        match &self.became {
-            Became::Upstream(name) => write!(f, "it was let in to `{name}` by route `{route}`")?,
-            Became::Served(what) => write!(
+        match &self.decision {
+            Decision::Upstream(name) => write!(f, "it was let in to `{name}` by route `{route}`")?,
+            Decision::Served(what) => write!(
                 f,
                 "it was let in to be answered here ({what}) by route `{route}`"
             )?,
-            Became::Preflight => {
+            Decision::Preflight => {
                 f.write_str("it was answered as a preflight, which no layer judges")?
             }
-            Became::Denied {
+            Decision::Denied {
                 reason,
                 layer,
                 detail,

@@ -12,19 +12,19 @@ wire! {
     /// The whole file.
     struct File {
         facts: StaticFacts,
-        cases: List<Entry>,
+        cases: List<CaseEntry>,
     }
 
     /// One case.
-    struct Entry {
+    struct CaseEntry {
         name: Text,
-        request: Asked,
-        caller: CallerOrNobody,
-        expect: Expect,
+        request: RequestEntry,
+        caller: CallerField,
+        expect: ExpectEntry,
     }
 
     /// What is asked.
-    struct Asked {
+    struct RequestEntry {
         method: Text,
         path: Text,
         host: Text,
@@ -34,7 +34,7 @@ wire! {
     }
 
     /// Who asks.
-    struct User {
+    struct CallerEntry {
         subject: Text,
         issuer: Text,
         session: Text,
@@ -45,7 +45,7 @@ wire! {
     }
 
     /// What must become of it.
-    struct Expect {
+    struct ExpectEntry {
         allow: bool,
         route: Text,
         upstream: Text,
@@ -57,17 +57,19 @@ wire! {
 
 /// `nobody`, or somebody.
 #[derive(Clone, Debug)]
-pub(crate) enum CallerOrNobody {
+pub(crate) enum CallerField {
     /// No token comes with the request.
     Nobody,
     /// A token does.
-    User(Box<User>),
+    Caller(Box<CallerEntry>),
 }
 
-impl Decode for CallerOrNobody {
+impl Decode for CallerField {
     fn decode(node: Node, report: &mut Report) -> Option<Self> {
         match &node.kind {
-            Kind::Map(_) => User::decode(node, report).map(|user| Self::User(Box::new(user))),
+            Kind::Map(_) => {
+                CallerEntry::decode(node, report).map(|user| Self::Caller(Box::new(user)))
+            }
             Kind::Text(text) if text.value == "nobody" => Some(Self::Nobody),
             Kind::Null
             | Kind::Bool(_)

@@ -41,13 +41,13 @@ pub(super) struct Credentials {
 }
 
 /// Somebody new.
-pub(super) struct Newcomer {
+pub(super) struct Registration {
     pub credentials: Credentials,
     pub full_name: String,
 }
 
 #[derive(Deserialize)]
-struct WrittenCredentials {
+struct CredentialsJson {
     email: Option<String>,
     password: Option<String>,
     full_name: Option<String>,
@@ -55,34 +55,34 @@ struct WrittenCredentials {
 }
 
 #[derive(Deserialize)]
-struct WrittenEmail {
+struct EmailJson {
     email: Option<String>,
     captcha_token: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct WrittenToken {
+struct RefreshTokenJson {
     refresh_token: Option<String>,
 }
 
 /// A body that was announced as JSON, and not read yet.
-pub(super) struct Unread {
+pub(super) struct UnreadBody {
     pub fields: HeaderMap,
     pub body: Option<Body>,
     pub limit: u64,
     pub idle: Duration,
 }
 
-impl Unread {
+impl UnreadBody {
     /// Reads `login`.
     pub(super) async fn credentials(self) -> Result<Credentials, Denial> {
-        let written: WrittenCredentials = self.read().await?;
+        let fields: CredentialsJson = self.read().await?;
         let mut errors = Vec::new();
-        let email = email(written.email, &mut errors);
-        let password = required("password", written.password, LONGEST_TOKEN, &mut errors);
+        let email = email(fields.email, &mut errors);
+        let password = required("password", fields.password, LONGEST_TOKEN, &mut errors);
         let captcha = optional(
             "captcha_token",
-            written.captcha_token,
+            fields.captcha_token,
             LONGEST_TOKEN,
             &mut errors,
         );
@@ -95,11 +95,11 @@ impl Unread {
     }
 
     /// Reads `register`.
-    pub(super) async fn newcomer(self) -> Result<Newcomer, Denial> {
-        let written: WrittenCredentials = self.read().await?;
+    pub(super) async fn registration(self) -> Result<Registration, Denial> {
+        let fields: CredentialsJson = self.read().await?;
         let mut errors = Vec::new();
-        let email = email(written.email, &mut errors);
-        let password = required("password", written.password, LONGEST_TOKEN, &mut errors);
+        let email = email(fields.email, &mut errors);
+        let password = required("password", fields.password, LONGEST_TOKEN, &mut errors);
         if !password.is_empty() && password.chars().count() < SHORTEST_PASSWORD {
             errors.push(error("password", "has fewer than 8 characters"));
         }
@@ -109,15 +109,15 @@ impl Unread {
                 "is longer than 72 bytes, beyond which no character would count",
             ));
         }
-        let full_name = optional("full_name", written.full_name, LONGEST_NAME, &mut errors);
+        let full_name = optional("full_name", fields.full_name, LONGEST_NAME, &mut errors);
         let captcha = optional(
             "captcha_token",
-            written.captcha_token,
+            fields.captcha_token,
             LONGEST_TOKEN,
             &mut errors,
         );
         complete(errors)?;
-        Ok(Newcomer {
+        Ok(Registration {
             credentials: Credentials {
                 email,
                 password: Secret::new(password),
@@ -129,12 +129,12 @@ impl Unread {
 
     /// Reads `password-reset`: an address, and an answer to a captcha.
     pub(super) async fn email(self) -> Result<(String, Option<Secret>), Denial> {
-        let written: WrittenEmail = self.read().await?;
+        let fields: EmailJson = self.read().await?;
         let mut errors = Vec::new();
-        let email = email(written.email, &mut errors);
+        let email = email(fields.email, &mut errors);
         let captcha = optional(
             "captcha_token",
-            written.captcha_token,
+            fields.captcha_token,
             LONGEST_TOKEN,
             &mut errors,
         );
@@ -144,11 +144,11 @@ impl Unread {
 
     /// Reads `refresh`.
     pub(super) async fn refresh_token(self) -> Result<Secret, Denial> {
-        let written: WrittenToken = self.read().await?;
+        let fields: RefreshTokenJson = self.read().await?;
         let mut errors = Vec::new();
         let token = required(
             "refresh_token",
-            written.refresh_token,
+            fields.refresh_token,
             LONGEST_TOKEN,
             &mut errors,
         );
@@ -201,11 +201,11 @@ fn complete(errors: Vec<FieldError>) -> Result<(), Denial> {
 
 fn required(
     field: &'static str,
-    written: Option<String>,
+    value: Option<String>,
     longest: usize,
     errors: &mut Vec<FieldError>,
 ) -> String {
-    match optional(field, written, longest, errors) {
+    match optional(field, value, longest, errors) {
         Some(text) if !text.is_empty() => text,
         _ => {
             errors.push(error(field, "is missing or empty"));
@@ -216,11 +216,11 @@ fn required(
 
 fn optional(
     field: &'static str,
-    written: Option<String>,
+    value: Option<String>,
     longest: usize,
     errors: &mut Vec<FieldError>,
 ) -> Option<String> {
-    let text = written?;
+    let text = value?;
     if text.len() > longest {
         errors.push(error(field, "is too long"));
     }
@@ -230,8 +230,8 @@ fn optional(
     Some(text)
 }
 
-fn email(written: Option<String>, errors: &mut Vec<FieldError>) -> String {
-    let Some(text) = written else {
+fn email(value: Option<String>, errors: &mut Vec<FieldError>) -> String {
+    let Some(text) = value else {
         errors.push(error("email", "is missing"));
         return String::new();
     };
@@ -256,10 +256,11 @@ fn is_email(text: &str) -> bool {
                 .chars()
                 .all(|c| c.is_alphanumeric() || c == '-' || !c.is_ascii())
     };
-    let odd = |c: char| c.is_whitespace() || c.is_control() || "\"(),:;<>@[\\]".contains(c);
+    let is_forbidden =
+        |c: char| c.is_whitespace() || c.is_control() || "\"(),:;<>@[\\]".contains(c);
     text.len() <= LONGEST_EMAIL
         && (1..=64).contains(&local.len())
-        && !local.contains(odd)
+        && !local.contains(is_forbidden)
         && !local.starts_with('.')
         && !local.ends_with('.')
         && !local.contains("..")
@@ -274,9 +275,9 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-impl std::fmt::Debug for Newcomer {
+impl std::fmt::Debug for Registration {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Newcomer(…)")
+        f.write_str("Registration(…)")
     }
 }
 

@@ -12,9 +12,9 @@ use hyper::{Method, Response};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::input::{Credentials, Unread};
-use super::outcome::{Asked, refusal};
-use super::{Visit, Wants, reply, sign_in};
+use super::input::{Credentials, UnreadBody};
+use super::outcome::{Flow, refusal};
+use super::{SignInRequest, TokenDelivery, reply, sign_in};
 use crate::clock;
 use crate::denial::{Denial, Extra, Reason};
 use crate::revocation::list::LEEWAY;
@@ -24,99 +24,105 @@ use crate::sign_in::call::CallError;
 use crate::sign_in::grant::{AuthError, Grant};
 use crate::sign_in::operation::Operation;
 use crate::sign_in::throttle::Attempt;
-use crate::sign_in::{is_refusal, profile, to_the_end};
+use crate::sign_in::{is_refusal, profile, run_to_completion};
 use crate::tokens::{Presented, Verified};
 
 /// Why there is no grant.
 #[derive(Debug)]
-pub(super) enum NoGrant {
+pub(super) enum GrantError {
     /// There was no answer.
     Call(CallError),
     /// It was refused.
     Refused(AuthError),
     /// The answer is none that was to be expected.
-    Strange,
+    Malformed,
 }
 
-impl NoGrant {
+impl GrantError {
     /// Whether the server decided, so that it counts as an attempt.
     fn is_refusal(&self) -> bool {
         match self {
             Self::Refused(error) => is_refusal(error.status),
-            Self::Call(_) | Self::Strange => false,
+            Self::Call(_) | Self::Malformed => false,
         }
     }
 
     /// What the client is refused for.
-    pub(super) fn denial(&self, asked: Asked) -> Denial {
+    pub(super) fn denial(&self, flow: Flow) -> Denial {
         match self {
             Self::Call(error) => (*error).into(),
-            Self::Refused(error) => refusal(asked, error),
-            Self::Strange => Reason::IdentityRefused.because("its answer is no grant"),
+            Self::Refused(error) => refusal(flow, error),
+            Self::Malformed => Reason::IdentityRefused.because("its answer is no grant"),
         }
     }
 }
 
-pub(super) async fn login(visit: &Visit, unread: Unread) -> Result<Response<Bytes>, Denial> {
-    let credentials = unread.credentials().await?;
-    let admission = visit
+pub(super) async fn login(
+    request: &SignInRequest,
+    body: UnreadBody,
+) -> Result<Response<Bytes>, Denial> {
+    let credentials = body.credentials().await?;
+    let admission = request
         .admit(Attempt::Login, Some(&credentials.email))
         .await?;
-    let (at_work, began) = (visit.clone(), Instant::now());
-    let judged = to_the_end(visit.identity.runtime(), async move {
-        let grant = match at_work.password_grant(&credentials).await {
+    let (owned, began) = (request.clone(), Instant::now());
+    let result = run_to_completion(request.identity.runtime(), async move {
+        let grant = match owned.password_grant(&credentials).await {
             Ok(grant) => grant,
             Err(why) if why.is_refusal() => {
                 admission.failed();
-                return Ok(Err(why.denial(Asked::Login)));
+                return Ok(Err(why.denial(Flow::Login)));
             }
             Err(why) => {
                 admission.undecided();
-                return Err(why.denial(Asked::Login));
+                return Err(why.denial(Flow::Login));
             }
         };
         admission.succeeded();
-        let begun = at_work.begin(&grant).await?;
-        profile::make_later(&at_work.context, &at_work.in_force, grant.user.get());
+        let begun = owned.begin_session(&grant).await?;
+        profile::ensure_in_background(&owned.context, &owned.in_force, grant.user.get());
         Ok(Ok((grant, begun)))
     })
     .await?;
-    match judged {
+    match result {
         Ok((grant, begun)) => reply::signed_in(&grant, begun),
         Err(denial) => {
-            let throttling = &sign_in(&visit.in_force)?.throttle;
-            let throttle = visit.context.throttle();
+            let throttling = &sign_in(&request.in_force)?.throttle;
+            let throttle = request.context.throttle();
             throttle.hold_refusal(throttling, began).await?;
             Err(denial)
         }
     }
 }
 
-impl Visit {
+impl SignInRequest {
     /// Asks for tokens for a password.
-    pub(super) async fn password_grant(&self, credentials: &Credentials) -> Result<Grant, NoGrant> {
+    pub(super) async fn password_grant(
+        &self,
+        credentials: &Credentials,
+    ) -> Result<Grant, GrantError> {
         let mut body = json!({
             "email": credentials.email,
-            "password": text(credentials.password.expose()),
+            "password": secret_text(credentials.password.expose()),
         });
         if let (Some(captcha), Some(members)) = (&credentials.captcha, body.as_object_mut()) {
-            let answer = json!({ "captcha_token": text(captcha.expose()) });
+            let answer = json!({ "captcha_token": secret_text(captcha.expose()) });
             members.insert("gotrue_meta_security".to_owned(), answer);
         }
         let path = "/token?grant_type=password";
         let call = self
             .call(Operation::PasswordGrant, Method::POST, path)
             .with_body(body.to_string());
-        let reply = self.identity.call(call).await.map_err(NoGrant::Call)?;
+        let reply = self.identity.call(call).await.map_err(GrantError::Call)?;
         match reply.status.is_success() {
-            true => Grant::read(&reply.body).ok_or(NoGrant::Strange),
-            false => Err(NoGrant::Refused(AuthError::read(&reply))),
+            true => Grant::read(&reply.body).ok_or(GrantError::Malformed),
+            false => Err(GrantError::Refused(AuthError::read(&reply))),
         }
     }
 
     /// Begins a session with new tokens.
-    pub(super) async fn begin(&self, grant: &Grant) -> Result<Begun, Denial> {
-        let verified = self.verified(grant).await?;
+    pub(super) async fn begin_session(&self, grant: &Grant) -> Result<Begun, Denial> {
+        let verified = self.verify_grant(grant).await?;
         let revoked = self.context.revocations().check(
             verified.clean(),
             verified.listed(),
@@ -144,9 +150,9 @@ impl Visit {
             user_agent: agent.map(str::to_owned),
         };
         let sessions = self.context.sessions();
-        let (carrier, replaces) = match &self.wants {
-            Wants::Tokens => (Carrier::Bearer, None),
-            Wants::Cookie(before) => (
+        let (carrier, replaces) = match &self.delivery {
+            TokenDelivery::Tokens => (Carrier::Bearer, None),
+            TokenDelivery::Cookie(before) => (
                 Carrier::Cookie,
                 before
                     .as_ref()
@@ -165,7 +171,7 @@ impl Visit {
             }),
             (Err(why), Carrier::Cookie) => {
                 // Nobody has its tokens.
-                self.tell_of_logout("local", grant.access_token.clone());
+                self.forward_logout("local", grant.access_token.clone());
                 Err(Reason::SessionUnavailable.because(why.as_str()))
             }
         }
@@ -173,10 +179,10 @@ impl Visit {
 
     /// What the access token of a grant proves. It is judged as it will be when it comes back: whoever signs in can do something with what
     /// they get, or is told that they cannot.
-    pub(super) async fn verified(&self, grant: &Grant) -> Result<Arc<Verified>, Denial> {
-        let token = text(grant.access_token.expose());
-        let judged = self.tokens.verify_or_wait(&token, clock::unix_now).await;
-        let verified = match judged {
+    pub(super) async fn verify_grant(&self, grant: &Grant) -> Result<Arc<Verified>, Denial> {
+        let token = secret_text(grant.access_token.expose());
+        let result = self.tokens.verify_or_wait(&token, clock::unix_now).await;
+        let verified = match result {
             Ok(Presented::User(verified)) => verified,
             Ok(Presented::Nobody) => {
                 return Err(Reason::IdentityRefused.because("its token is no user's"));
@@ -195,6 +201,6 @@ impl Visit {
 }
 
 /// Secrets are read as text, and stay text.
-pub(super) fn text(secret: &[u8]) -> std::borrow::Cow<'_, str> {
+pub(super) fn secret_text(secret: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(secret)
 }

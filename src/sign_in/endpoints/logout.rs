@@ -11,15 +11,15 @@ use hyper::{Method, Response, StatusCode};
 use serde_json::json;
 
 use super::input::invalid;
-use super::{Guest, Visit, reply};
+use super::{SignInRequest, SignedInCaller, reply};
 use crate::denial::{Denial, FieldError};
 use crate::request::query::decoded;
 use crate::secrets::secret::Secret;
 use crate::sessions::cookie;
 use crate::sessions::sign_in::Which;
-use crate::sign_in::background::Again;
+use crate::sign_in::background::Retry;
 use crate::sign_in::operation::Operation;
-use crate::sign_in::{end_here, to_the_end};
+use crate::sign_in::{end_locally, run_to_completion};
 
 /// Which sessions end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,7 +43,7 @@ impl Scope {
 
     /// Reads a query. Whatever is not understood is refused: ending too little would be believed to be done.
     fn read(query: Option<&str>) -> Result<Self, Denial> {
-        let odd = || {
+        let invalid_scope = || {
             invalid(vec![FieldError {
                 field: "scope",
                 detail: "is not one of `local`, `others` and `global`, once".into(),
@@ -61,61 +61,61 @@ impl Scope {
             ("local", None) => Ok(Self::Local),
             ("others", None) => Ok(Self::Others),
             ("global", None) => Ok(Self::Global),
-            _ => Err(odd()),
+            _ => Err(invalid_scope()),
         }
     }
 }
 
 pub(super) async fn logout(
-    visit: &Visit,
-    guest: Guest,
+    request: &SignInRequest,
+    caller: SignedInCaller,
     query: Option<&str>,
 ) -> Result<Response<Bytes>, Denial> {
     let scope = Scope::read(query)?;
     let which = match scope {
-        Scope::Local => Which::Own(guest.own.clone()),
-        Scope::Others => Which::Others(guest.own.clone()),
+        Scope::Local => Which::Own(caller.own.clone()),
+        Scope::Others => Which::Others(caller.own.clone()),
         Scope::Global => Which::All,
     };
-    visit.end(&guest, which, Some(scope)).await?;
+    request.end_sessions(&caller, which, Some(scope)).await?;
     let mut response = reply::json(
         StatusCode::OK,
         &json!({ "message": "Logged out successfully" }),
     )?;
     if scope != Scope::Others {
-        visit.clear_cookie(&guest, &mut response);
+        request.clear_cookie(&caller, &mut response);
     }
     Ok(response)
 }
 
-impl Visit {
+impl SignInRequest {
     /// Ends sessions, here first. The identity server is told which are meant by `told`, if by anything it understands. Gives how many of the user's
     /// list ended.
-    pub(super) async fn end(
+    pub(super) async fn end_sessions(
         &self,
-        guest: &Guest,
+        caller: &SignedInCaller,
         which: Which,
-        told: Option<Scope>,
+        forwarded: Option<Scope>,
     ) -> Result<usize, Denial> {
-        let verified = &guest.verified;
+        let verified = &caller.verified;
         let (issuer, subject) = (verified.issuer(), verified.subject());
-        let is_own = told == Some(Scope::Local);
+        let is_own = forwarded == Some(Scope::Local);
         let nameless = (is_own && verified.session().is_none())
-            .then(|| verified.revocation(&guest.access_token));
+            .then(|| verified.revocation(&caller.access_token));
         let (issuer, subject) = (issuer.to_owned(), subject.to_owned());
-        let (at_work, access_token) = (self.clone(), guest.access_token.clone());
+        let (owned, access_token) = (self.clone(), caller.access_token.clone());
         let work = async move {
-            let ended = end_here(&at_work.context, &issuer, &subject, nameless, which).await;
-            if let Some(scope) = told {
-                at_work.tell_of_logout(scope.as_str(), access_token);
+            let ended = end_locally(&owned.context, &issuer, &subject, nameless, which).await;
+            if let Some(scope) = forwarded {
+                owned.forward_logout(scope.as_str(), access_token);
             }
             ended
         };
-        to_the_end(self.identity.runtime(), work).await
+        run_to_completion(self.identity.runtime(), work).await
     }
 
     /// Tells the identity server behind the answer, until it knows.
-    pub(super) fn tell_of_logout(&self, scope: &str, access_token: Secret) {
+    pub(super) fn forward_logout(&self, scope: &str, access_token: Secret) {
         let call = self
             .call(
                 Operation::Logout,
@@ -123,15 +123,15 @@ impl Visit {
                 &format!("/logout?scope={scope}"),
             )
             .for_user(access_token);
-        let later = self.context.later();
-        if !later.call(&self.identity, call, Again::UntilDone) {
+        let background = self.context.background();
+        if !background.call(&self.identity, call, Retry::UntilDone) {
             tracing::error!("the identity server is not told of a logout: too many wait");
         }
     }
 
     /// Takes the cookie away from who proved themselves by one.
-    pub(super) fn clear_cookie(&self, guest: &Guest, response: &mut Response<Bytes>) {
-        if guest.own.cookie.is_some() {
+    pub(super) fn clear_cookie(&self, caller: &SignedInCaller, response: &mut Response<Bytes>) {
+        if caller.own.cookie.is_some() {
             let cleared = cookie::clear(&self.in_force.config().sessions);
             response.headers_mut().insert(SET_COOKIE, cleared);
         }

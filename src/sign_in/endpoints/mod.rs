@@ -29,12 +29,12 @@ use hyper::header::{HeaderName, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, Method, Response};
 use tokio::time::timeout_at;
 
-use self::input::Unread;
+use self::input::UnreadBody;
 use super::call::Call;
 use super::client::IdentityServer;
-use super::demand_revocations;
 use super::operation::Operation;
-use super::throttle::{Admission, Attempt, Who};
+use super::require_revocations;
+use super::throttle::{Admission, Attempt, AttemptKey};
 use crate::auth::Permit;
 use crate::breaker::Outage;
 use crate::clock;
@@ -51,20 +51,20 @@ use crate::tokens::{Tokens, Verified};
 
 /// What every route works with. Cheap to clone, so that a task of its own may go on with it.
 #[derive(Clone)]
-struct Visit {
+struct SignInRequest {
     context: Arc<Context>,
     in_force: Arc<InForce>,
     tokens: Arc<Tokens>,
     identity: IdentityServer,
     client: IpAddr,
     user_agent: Option<HeaderValue>,
-    wants: Wants,
+    delivery: TokenDelivery,
     until: Instant,
 }
 
 /// What whoever signs in wants to carry.
 #[derive(Clone)]
-enum Wants {
+enum TokenDelivery {
     /// Tokens.
     Tokens,
     /// A cookie; the tokens stay here. The value of the one that came with the request, if there was one, which the new one replaces.
@@ -73,7 +73,7 @@ enum Wants {
 
 /// A user, proven by the chain, and what proves them to the identity server.
 #[derive(Clone)]
-struct Guest {
+struct SignedInCaller {
     verified: Arc<Verified>,
     access_token: Secret,
     own: Own,
@@ -99,7 +99,7 @@ pub(crate) async fn answer(
     let in_force = permit.request().in_force().clone();
     let identity = context.identity().ok_or(Reason::Internal)?.clone();
     let client = permit.request().client().address;
-    let wants = wants(permit.request());
+    let delivery = delivery(permit.request());
     // Nobody else tells it.
     let csrf = matches!(endpoint, Endpoint::Me | Endpoint::WhoAmI)
         .then(|| csrf_token(context, &permit))
@@ -108,32 +108,32 @@ pub(crate) async fn answer(
     let mut spent = permit.spend();
     let fields = std::mem::take(spent.fields());
     let body = spent.take_body();
-    let access_token = spent.authorization().and_then(token_of);
+    let access_token = spent.authorization().and_then(bearer_token);
     let standing = spent.into_stream();
-    let visit = Visit {
+    let request = SignInRequest {
         context: context.clone(),
         until: started + deadline(sign_in(&in_force)?, endpoint),
         tokens: tokens.clone(),
         identity,
         client,
         user_agent: fields.get(USER_AGENT).cloned(),
-        wants,
+        delivery,
         in_force: in_force.clone(),
     };
-    let guest = || {
+    let caller = || {
         let verified = standing.caller().verified().cloned();
-        let guest = verified.zip(access_token);
-        let guest = guest.map(|(verified, access_token)| Guest {
+        let caller = verified.zip(access_token);
+        let caller = caller.map(|(verified, access_token)| SignedInCaller {
             verified,
             access_token,
             own: standing.caller().own_session(),
             csrf: csrf.clone(),
         });
         // The route is for users, so the chain has proven one.
-        guest.ok_or(Reason::Internal)
+        caller.ok_or(Reason::Internal)
     };
     let idle = in_force.config().connections.body_idle;
-    let unread = Unread {
+    let unread = UnreadBody {
         fields,
         body,
         limit,
@@ -142,24 +142,24 @@ pub(crate) async fn answer(
     let target = standing.request().target();
     let work = async {
         match endpoint {
-            Endpoint::Login => login::login(&visit, unread).await,
-            Endpoint::Register => register::register(&visit, unread).await,
-            Endpoint::Refresh => refresh::refresh(&visit, unread).await,
-            Endpoint::PasswordReset => reset::password_reset(&visit, unread).await,
-            Endpoint::Logout => logout::logout(&visit, guest()?, target.query()).await,
-            Endpoint::Me => user::me(&visit, guest()?).await,
-            Endpoint::WhoAmI => user::whoami(&visit, guest()?).await,
-            Endpoint::Sessions => sessions::list(&visit, guest()?).await,
-            Endpoint::EndSession => sessions::end(&visit, guest()?, target.path()).await,
+            Endpoint::Login => login::login(&request, unread).await,
+            Endpoint::Register => register::register(&request, unread).await,
+            Endpoint::Refresh => refresh::refresh(&request, unread).await,
+            Endpoint::PasswordReset => reset::password_reset(&request, unread).await,
+            Endpoint::Logout => logout::logout(&request, caller()?, target.query()).await,
+            Endpoint::Me => user::me(&request, caller()?).await,
+            Endpoint::WhoAmI => user::whoami(&request, caller()?).await,
+            Endpoint::Sessions => sessions::list(&request, caller()?).await,
+            Endpoint::EndSession => sessions::end(&request, caller()?, target.path()).await,
         }
     };
-    timeout_at(visit.until.into(), work)
+    timeout_at(request.until.into(), work)
         .await
-        .unwrap_or_else(|_| Err(late(endpoint)))
+        .unwrap_or_else(|_| Err(timed_out(endpoint)))
 }
 
 /// What is answered when the deadline has passed. What was begun goes on.
-fn late(endpoint: Endpoint) -> Denial {
+fn timed_out(endpoint: Endpoint) -> Denial {
     let why = "the whole took too long";
     match endpoint {
         Endpoint::Register => Reason::RegistrationUnknown.because(why),
@@ -207,41 +207,41 @@ fn csrf_token(context: &Context, permit: &Permit) -> Option<String> {
         .map(|cookie| cookies.csrf_token(&cookie))
 }
 
-fn wants(request: &Inbound) -> Wants {
-    let asked = request.headers().get(USE_COOKIE);
-    if asked.is_none_or(|asked| asked != "session") {
-        return Wants::Tokens;
+fn delivery(request: &Inbound) -> TokenDelivery {
+    let value = request.headers().get(USE_COOKIE);
+    if value.is_none_or(|value| value != "session") {
+        return TokenDelivery::Tokens;
     }
-    Wants::Cookie(match request.cookie() {
+    TokenDelivery::Cookie(match request.cookie() {
         Some(OwnCookie::One(value)) => Some(value.to_string()),
         Some(OwnCookie::Ambiguous) | None => None,
     })
 }
 
 /// The token in a field that the chain gave: `Bearer` and what was verified.
-pub(super) fn token_of(field: &HeaderValue) -> Option<Secret> {
+pub(super) fn bearer_token(field: &HeaderValue) -> Option<Secret> {
     let token = field.to_str().ok()?.strip_prefix("Bearer ")?;
     Some(Secret::new(token))
 }
 
-impl Visit {
+impl SignInRequest {
     /// Whether somebody may try, now and that often. Nobody signs in while it cannot be known what was revoked.
     async fn admit(&self, attempt: Attempt, account: Option<&str>) -> Result<Admission, Denial> {
-        demand_revocations(&self.context)?;
+        require_revocations(&self.context)?;
         let store = self.context.store().outage();
-        if matches!(self.wants, Wants::Cookie(_)) && store != Outage::Reachable {
+        if matches!(self.delivery, TokenDelivery::Cookie(_)) && store != Outage::Reachable {
             return Err(
                 Reason::SessionUnavailable.because("a cookie's session is kept in the store")
             );
         }
-        let who = Who {
+        let key = AttemptKey {
             client: self.client,
             account,
         };
         let throttling = &sign_in(&self.in_force)?.throttle;
         self.context
             .throttle()
-            .admit(throttling, attempt, who)
+            .admit(throttling, attempt, key)
             .await
     }
 

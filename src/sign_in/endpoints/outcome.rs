@@ -18,7 +18,7 @@ use crate::sign_in::grant::AuthError;
 
 /// What was asked; a column of the table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Asked {
+pub enum Flow {
     /// Tokens for a password.
     Login,
     /// A new account.
@@ -30,34 +30,34 @@ pub enum Asked {
 }
 
 /// How long somebody waits whom the identity server found too frequent: it does not say. A choice.
-const LIMITED: Duration = Duration::from_secs(10);
+const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// A row: codes, and the reason for each of `Login`, `Register`, `Refresh` and `User`.
 type Row = (&'static [&'static str], [Reason; 4]);
 
 /// A code that makes no sense here: our keys are wrong, or the server is another than we believe.
-const ODD: Reason = Reason::IdentityRefused;
+const UNEXPECTED: Reason = Reason::IdentityRefused;
 
 /// Every code with an answer of its own. The statuses beside them are what the identity server sends; they do not count.
 #[rustfmt::skip]
 pub const TABLE: &[Row] = &[
     //                                                              login                       register                refresh                      user
     // 400
-    (&["invalid_credentials", "invalid_grant", "user_not_found"], [Reason::InvalidCredentials, ODD,                    Reason::RefreshTokenInvalid, Reason::SessionRevoked]),
-    (&["email_not_confirmed", "phone_not_confirmed"],             [Reason::EmailNotConfirmed,  Reason::RegisteredOnly, Reason::RefreshTokenInvalid, ODD]),
+    (&["invalid_credentials", "invalid_grant", "user_not_found"], [Reason::InvalidCredentials, UNEXPECTED,             Reason::RefreshTokenInvalid, Reason::SessionRevoked]),
+    (&["email_not_confirmed", "phone_not_confirmed"],             [Reason::EmailNotConfirmed,  Reason::RegisteredOnly, Reason::RefreshTokenInvalid, UNEXPECTED]),
     (&["user_banned"],                                            [Reason::AccountBanned,      Reason::RegisteredOnly, Reason::RefreshTokenInvalid, Reason::SessionRevoked]),
     (&["validation_failed", "email_address_invalid",
-       "email_address_not_authorized"],                           [Reason::InputInvalid,       Reason::InputInvalid,   ODD,                         ODD]),
-    (&["captcha_failed"],                                         [Reason::CaptchaFailed,      Reason::CaptchaFailed,  ODD,                         ODD]),
-    (&["refresh_token_not_found", "refresh_token_already_used"],  [ODD,                        ODD,                    Reason::RefreshTokenInvalid, ODD]),
-    (&["session_not_found", "session_expired"],                   [ODD,                        ODD,                    Reason::RefreshTokenInvalid, Reason::SessionRevoked]),
+       "email_address_not_authorized"],                           [Reason::InputInvalid,       Reason::InputInvalid,   UNEXPECTED,                  UNEXPECTED]),
+    (&["captcha_failed"],                                         [Reason::CaptchaFailed,      Reason::CaptchaFailed,  UNEXPECTED,                  UNEXPECTED]),
+    (&["refresh_token_not_found", "refresh_token_already_used"],  [UNEXPECTED,                 UNEXPECTED,             Reason::RefreshTokenInvalid, UNEXPECTED]),
+    (&["session_not_found", "session_expired"],                   [UNEXPECTED,                 UNEXPECTED,             Reason::RefreshTokenInvalid, Reason::SessionRevoked]),
     // 422
-    (&["email_exists", "user_already_exists"],                    [ODD,                        Reason::EmailExists,    ODD,                         ODD]),
-    (&["weak_password"],                                          [Reason::WeakPassword,       Reason::WeakPassword,   ODD,                         ODD]),
+    (&["email_exists", "user_already_exists"],                    [UNEXPECTED,                 Reason::EmailExists,    UNEXPECTED,                  UNEXPECTED]),
+    (&["weak_password"],                                          [Reason::WeakPassword,       Reason::WeakPassword,   UNEXPECTED,                  UNEXPECTED]),
     (&["signup_disabled", "email_provider_disabled",
-       "provider_disabled"],                                      [Reason::SignInClosed,       Reason::SignInClosed,   ODD,                         ODD]),
+       "provider_disabled"],                                      [Reason::SignInClosed,       Reason::SignInClosed,   UNEXPECTED,                  UNEXPECTED]),
     // 401, 403: about our key, or about the user's token
-    (&["bad_jwt", "no_authorization", "not_admin"],               [ODD,                        ODD,                    ODD,                         ODD]),
+    (&["bad_jwt", "no_authorization", "not_admin"],               [UNEXPECTED,                 UNEXPECTED,             UNEXPECTED,                  UNEXPECTED]),
     // 409: it could not get at the session in time
     (&["conflict"],                                               [Reason::SignInBusy,         Reason::SignInBusy,     Reason::SignInBusy,          Reason::SignInBusy]),
     // 429
@@ -68,24 +68,24 @@ pub const TABLE: &[Row] = &[
 ];
 
 /// The refusal of a client, for a refusal of the identity server.
-pub fn refusal(asked: Asked, error: &AuthError) -> Denial {
-    let reason = reason(asked, error);
+pub fn refusal(flow: Flow, error: &AuthError) -> Denial {
+    let reason = reason(flow, error);
     let code = match error.code.as_str() {
         "" => format!("status {}", error.status.as_u16()),
         // A code is a word; whatever else a server sends as one is not for the log.
-        code if code.len() <= 64 && code.bytes().all(is_of_word) => code.to_owned(),
+        code if code.len() <= 64 && code.bytes().all(is_code_byte) => code.to_owned(),
         _ => format!("status {} with an odd code", error.status.as_u16()),
     };
     let denial = reason.because(code);
     if reason == Reason::WeakPassword {
         return Denial {
-            extra: Extra::Fields(why_weak(error)),
+            extra: Extra::Fields(weak_password_errors(error)),
             ..denial
         };
     }
     if reason == Reason::IdentityLimited {
         return Denial {
-            extra: Extra::RetryAfter(LIMITED),
+            extra: Extra::RetryAfter(DEFAULT_RETRY_AFTER),
             ..denial
         };
     }
@@ -102,27 +102,32 @@ pub fn refusal(asked: Asked, error: &AuthError) -> Denial {
     denial
 }
 
-fn is_of_word(byte: u8) -> bool {
+fn is_code_byte(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'
 }
 
-fn reason(asked: Asked, error: &AuthError) -> Reason {
+fn reason(flow: Flow, error: &AuthError) -> Reason {
     let [login, register, refresh, user] = TABLE
         .iter()
         .find(|(codes, _)| codes.contains(&error.code.as_str()))
         .map_or_else(|| by_status(error.status), |(_, reasons)| *reasons);
-    match asked {
-        Asked::Login => login,
-        Asked::Register => register,
-        Asked::Refresh => refresh,
-        Asked::User => user,
+    match flow {
+        Flow::Login => login,
+        Flow::Register => register,
+        Flow::Refresh => refresh,
+        Flow::User => user,
     }
 }
 
 /// For a code that is not in the table.
 fn by_status(status: StatusCode) -> [Reason; 4] {
     match status.as_u16() {
-        400 => [Reason::InvalidCredentials, ODD, ODD, ODD],
+        400 => [
+            Reason::InvalidCredentials,
+            UNEXPECTED,
+            UNEXPECTED,
+            UNEXPECTED,
+        ],
         429 => [
             Reason::IdentityLimited,
             Reason::IdentityLimited,
@@ -131,12 +136,12 @@ fn by_status(status: StatusCode) -> [Reason; 4] {
         ],
         504 => [Reason::IdentityTimeout; 4],
         500.. => [Reason::IdentityUnavailable; 4],
-        _ => [ODD; 4],
+        _ => [UNEXPECTED; 4],
     }
 }
 
 /// The reasons that the identity server gives: words such as `length`.
-fn why_weak(error: &AuthError) -> Vec<FieldError> {
+fn weak_password_errors(error: &AuthError) -> Vec<FieldError> {
     let reasons = error
         .weak_password
         .as_ref()
@@ -171,7 +176,7 @@ mod tests {
 
     use super::*;
 
-    const ASKED: [Asked; 4] = [Asked::Login, Asked::Register, Asked::Refresh, Asked::User];
+    const FLOWS: [Flow; 4] = [Flow::Login, Flow::Register, Flow::Refresh, Flow::User];
 
     fn error(status: u16, code: &str) -> AuthError {
         let status = StatusCode::from_u16(status).expect("a status");
@@ -182,10 +187,10 @@ mod tests {
     fn every_row_says_what_it_says_whatever_the_status() {
         for (codes, reasons) in TABLE {
             for code in *codes {
-                for (asked, reason) in ASKED.into_iter().zip(reasons) {
+                for (flow, reason) in FLOWS.into_iter().zip(reasons) {
                     for status in [400, 422, 500] {
-                        let denial = refusal(asked, &error(status, code));
-                        assert_eq!(denial.reason, *reason, "{code} {asked:?}");
+                        let denial = refusal(flow, &error(status, code));
+                        assert_eq!(denial.reason, *reason, "{code} {flow:?}");
                         assert_eq!(denial.detail.as_deref(), Some(*code));
                     }
                 }
@@ -209,10 +214,10 @@ mod tests {
     #[test]
     fn a_refresh_is_refused_by_a_definite_word_only_and_never_with_429_or_409() {
         for status in 400..600 {
-            let denial = refusal(Asked::Refresh, &error(status, "something_new"));
+            let denial = refusal(Flow::Refresh, &error(status, "something_new"));
             assert!(denial.reason.status().is_server_error(), "{status}");
             assert!(
-                refusal(Asked::User, &error(status, ""))
+                refusal(Flow::User, &error(status, ""))
                     .reason
                     .status()
                     .is_server_error()
@@ -226,12 +231,12 @@ mod tests {
 
     #[test]
     fn an_outage_is_never_somebodys_mistake() {
-        for asked in ASKED {
+        for flow in FLOWS {
             for status in [500, 502, 503, 504, 520, 599] {
-                let denial = refusal(asked, &error(status, ""));
+                let denial = refusal(flow, &error(status, ""));
                 assert!(
                     denial.reason.status().is_server_error(),
-                    "{asked:?} {status}"
+                    "{flow:?} {status}"
                 );
             }
         }
@@ -240,7 +245,7 @@ mod tests {
     #[test]
     fn a_server_that_repeats_what_was_sent_does_not_write_it_into_the_log() {
         for code in ["a@b.test", "Hunter 2", &"x".repeat(65)] {
-            let denial = refusal(Asked::Login, &error(400, code));
+            let denial = refusal(Flow::Login, &error(400, code));
             let detail = denial.detail.expect("a detail");
             assert_eq!(detail, "status 400 with an odd code");
         }
@@ -250,7 +255,7 @@ mod tests {
     fn a_weak_password_is_told_why() {
         let mut weak = error(422, "weak_password");
         weak.weak_password = Some(json!({ "reasons": ["length", "pwned", "<script>"] }));
-        let Extra::Fields(errors) = refusal(Asked::Register, &weak).extra else {
+        let Extra::Fields(errors) = refusal(Flow::Register, &weak).extra else {
             unreachable!("says why");
         };
         let details: Vec<&str> = errors.iter().map(|error| error.detail.as_ref()).collect();
@@ -263,7 +268,7 @@ mod tests {
             ]
         );
         weak.weak_password = None;
-        let Extra::Fields(errors) = refusal(Asked::Register, &weak).extra else {
+        let Extra::Fields(errors) = refusal(Flow::Register, &weak).extra else {
             unreachable!("says something");
         };
         assert_eq!(errors.len(), 1);

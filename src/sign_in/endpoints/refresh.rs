@@ -8,19 +8,22 @@
 use bytes::Bytes;
 use hyper::Response;
 
-use super::input::Unread;
-use super::outcome::{Asked, refusal};
-use super::{Visit, reply};
+use super::input::UnreadBody;
+use super::outcome::{Flow, refusal};
+use super::{SignInRequest, reply};
 use crate::clock;
 use crate::denial::{Denial, Reason};
-use crate::sign_in::refresh::Refreshed;
+use crate::sign_in::refresh::RefreshOutcome;
 use crate::sign_in::throttle::Attempt;
 
-pub(super) async fn refresh(visit: &Visit, unread: Unread) -> Result<Response<Bytes>, Denial> {
-    let token = unread.refresh_token().await?;
-    let admission = visit.admit(Attempt::Refresh, None).await?;
-    let refresh = visit.context.refresh().ok_or(Reason::Internal)?;
-    let refreshed = match refresh.refresh(&token, visit.client).await {
+pub(super) async fn refresh(
+    request: &SignInRequest,
+    body: UnreadBody,
+) -> Result<Response<Bytes>, Denial> {
+    let token = body.refresh_token().await?;
+    let admission = request.admit(Attempt::Refresh, None).await?;
+    let refresh = request.context.refresh().ok_or(Reason::Internal)?;
+    let refreshed = match refresh.refresh(&token, request.client).await {
         Ok(refreshed) => refreshed,
         Err(denial) => {
             admission.undecided();
@@ -28,15 +31,15 @@ pub(super) async fn refresh(visit: &Visit, unread: Unread) -> Result<Response<By
         }
     };
     match &*refreshed {
-        Refreshed::Refused(error) => {
+        RefreshOutcome::Refused(error) => {
             admission.failed();
-            Err(refusal(Asked::Refresh, error))
+            Err(refusal(Flow::Refresh, error))
         }
-        Refreshed::Granted(grant) => {
+        RefreshOutcome::Granted(grant) => {
             admission.succeeded();
-            match visit.verified(grant).await {
+            match request.verify_grant(grant).await {
                 // The identity server may not know yet that the session was ended here.
-                Ok(verified) => visit
+                Ok(verified) => request
                     .context
                     .revocations()
                     .check(verified.clean(), verified.listed(), clock::unix_now())

@@ -11,24 +11,24 @@ use bytes::Bytes;
 use hyper::{Method, Response, StatusCode};
 use serde_json::json;
 
-use super::input::{Newcomer, Unread};
-use super::login::{NoGrant, text};
-use super::outcome::{Asked, refusal};
-use super::{Visit, reply, sign_in};
+use super::input::{Registration, UnreadBody};
+use super::login::{GrantError, secret_text};
+use super::outcome::{Flow, refusal};
+use super::{SignInRequest, reply, sign_in};
 use crate::denial::{Denial, Reason};
 use crate::policy::sign_in::ConfirmEmail;
 use crate::sessions::sign_in::Begun;
 use crate::sign_in::grant::{AuthError, Grant};
 use crate::sign_in::operation::Operation;
 use crate::sign_in::throttle::Attempt;
-use crate::sign_in::{profile, to_the_end};
+use crate::sign_in::{profile, run_to_completion};
 
 /// What new users have, as they always had.
 const CREDITS: u32 = 100;
 const PLAN: &str = "free";
 
 /// What became of it.
-enum Registered {
+enum RegistrationOutcome {
     /// The user is signed in.
     SignedIn(Grant, Begun),
     /// The user must follow the link in a message first.
@@ -37,71 +37,77 @@ enum Registered {
 
 /// Whether the account is there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Account {
-    Made,
+enum AccountState {
+    Created,
     /// The identity server was asked, and did not answer.
-    PerhapsMade,
+    Unknown,
 }
 
-pub(super) async fn register(visit: &Visit, unread: Unread) -> Result<Response<Bytes>, Denial> {
-    let newcomer = unread.newcomer().await?;
-    let email = newcomer.credentials.email.clone();
-    let admission = visit.admit(Attempt::Register, Some(&email)).await?;
-    let at_work = visit.clone();
+pub(super) async fn register(
+    request: &SignInRequest,
+    body: UnreadBody,
+) -> Result<Response<Bytes>, Denial> {
+    let registration = body.registration().await?;
+    let email = registration.credentials.email.clone();
+    let admission = request.admit(Attempt::Register, Some(&email)).await?;
+    let owned = request.clone();
     let work = async move {
-        let outcome = at_work.make_account(newcomer).await;
+        let outcome = owned.create_and_sign_in(registration).await;
         match &outcome {
             Err(denial) if is_undecided(denial.reason) => admission.undecided(),
             Ok(_) | Err(_) => admission.succeeded(),
         }
         outcome
     };
-    match to_the_end(visit.identity.runtime(), work).await? {
-        Registered::SignedIn(grant, begun) => reply::signed_in(&grant, begun),
-        Registered::MustConfirm => reply::json(
+    match run_to_completion(request.identity.runtime(), work).await? {
+        RegistrationOutcome::SignedIn(grant, begun) => reply::signed_in(&grant, begun),
+        RegistrationOutcome::MustConfirm => reply::json(
             StatusCode::ACCEPTED,
             &json!({ "message": "Confirm your e-mail address to sign in", "email": email }),
         ),
     }
 }
 
-impl Visit {
-    async fn make_account(&self, newcomer: Newcomer) -> Result<Registered, Denial> {
+impl SignInRequest {
+    async fn create_and_sign_in(
+        &self,
+        registration: Registration,
+    ) -> Result<RegistrationOutcome, Denial> {
         let confirm = sign_in(&self.in_force)?.confirm_email;
-        let account = self.ask_for_account(&newcomer, confirm).await?;
+        let account = self.create_account(&registration, confirm).await?;
         match confirm {
             ConfirmEmail::Required => {
-                self.send_confirmation(&newcomer, account).await?;
-                Ok(Registered::MustConfirm)
+                self.send_confirmation(&registration, account).await?;
+                Ok(RegistrationOutcome::MustConfirm)
             }
             ConfirmEmail::Auto => {
-                let grant = self.sign_in_newcomer(&newcomer, account).await?;
+                let grant = self.sign_in_new_user(&registration, account).await?;
                 if let Err(denial) =
-                    profile::make(&self.context, &self.in_force, grant.user.get()).await
+                    profile::ensure(&self.context, &self.in_force, grant.user.get()).await
                 {
                     // Nobody gets these tokens.
-                    self.tell_of_logout("local", grant.access_token.clone());
+                    self.forward_logout("local", grant.access_token.clone());
                     return Err(denial);
                 }
-                let begun = self.begin(&grant).await.map_err(|denial| {
+                let begun = self.begin_session(&grant).await.map_err(|denial| {
                     Reason::RegisteredOnly.because(format!("no session: {}", denial.reason.code()))
                 })?;
-                Ok(Registered::SignedIn(grant, begun))
+                Ok(RegistrationOutcome::SignedIn(grant, begun))
             }
         }
     }
 
-    async fn ask_for_account(
+    async fn create_account(
         &self,
-        newcomer: &Newcomer,
+        registration: &Registration,
         confirm: ConfirmEmail,
-    ) -> Result<Account, Denial> {
+    ) -> Result<AccountState, Denial> {
         let body = json!({
-            "email": newcomer.credentials.email,
-            "password": text(newcomer.credentials.password.expose()),
+            "email": registration.credentials.email,
+            "password": secret_text(registration.credentials.password.expose()),
             "email_confirm": confirm == ConfirmEmail::Auto,
             "user_metadata": {
-                "full_name": newcomer.full_name,
+                "full_name": registration.full_name,
                 "credits_balance": CREDITS,
                 "current_plan": PLAN,
             },
@@ -111,51 +117,57 @@ impl Visit {
             .as_admin()
             .with_body(body.to_string());
         match self.identity.call(call).await {
-            Ok(reply) if reply.status.is_success() => Ok(Account::Made),
+            Ok(reply) if reply.status.is_success() => Ok(AccountState::Created),
             // What failed there may have been done before it failed.
-            Ok(reply) if reply.status.is_server_error() => Ok(Account::PerhapsMade),
-            Ok(reply) => Err(refusal(Asked::Register, &AuthError::read(&reply))),
-            Err(error) if error.may_be_done() => Ok(Account::PerhapsMade),
+            Ok(reply) if reply.status.is_server_error() => Ok(AccountState::Unknown),
+            Ok(reply) => Err(refusal(Flow::Register, &AuthError::read(&reply))),
+            Err(error) if error.may_be_done() => Ok(AccountState::Unknown),
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn send_confirmation(&self, newcomer: &Newcomer, account: Account) -> Result<(), Denial> {
-        let body = json!({ "type": "signup", "email": newcomer.credentials.email });
+    async fn send_confirmation(
+        &self,
+        registration: &Registration,
+        account: AccountState,
+    ) -> Result<(), Denial> {
+        let body = json!({ "type": "signup", "email": registration.credentials.email });
         let call = self
             .call(Operation::Resend, Method::POST, "/resend")
             .with_body(body.to_string());
         let why = match self.identity.call(call).await {
-            Ok(reply) if reply.status.is_success() && account == Account::Made => return Ok(()),
+            Ok(reply) if reply.status.is_success() && account == AccountState::Created => {
+                return Ok(());
+            }
             // It says so too if there is no such account.
             Ok(reply) if reply.status.is_success() => "the account",
             Ok(_) => "the message was refused",
             Err(_) => "the message",
         };
         Err(match account {
-            Account::Made => Reason::RegisteredOnly.because(why),
-            Account::PerhapsMade => Reason::RegistrationUnknown.because(why),
+            AccountState::Created => Reason::RegisteredOnly.because(why),
+            AccountState::Unknown => Reason::RegistrationUnknown.because(why),
         })
     }
 
-    async fn sign_in_newcomer(
+    async fn sign_in_new_user(
         &self,
-        newcomer: &Newcomer,
-        account: Account,
+        registration: &Registration,
+        account: AccountState,
     ) -> Result<Grant, Denial> {
-        let why = match self.password_grant(&newcomer.credentials).await {
+        let why = match self.password_grant(&registration.credentials).await {
             Ok(grant) => return Ok(grant),
             Err(why) => why,
         };
         Err(match (account, &why) {
             // No such account with this password, so it was not made.
-            (Account::PerhapsMade, NoGrant::Refused(error))
+            (AccountState::Unknown, GrantError::Refused(error))
                 if error.code == "invalid_credentials" =>
             {
                 Reason::IdentityUnavailable.because("the account was not made")
             }
-            (Account::PerhapsMade, _) => Reason::RegistrationUnknown.because(told(&why)),
-            (Account::Made, _) => Reason::RegisteredOnly.because(told(&why)),
+            (AccountState::Unknown, _) => Reason::RegistrationUnknown.because(failure_detail(&why)),
+            (AccountState::Created, _) => Reason::RegisteredOnly.because(failure_detail(&why)),
         })
     }
 }
@@ -167,8 +179,8 @@ fn is_undecided(reason: Reason) -> bool {
 }
 
 /// For the operator.
-fn told(why: &NoGrant) -> String {
-    let denial = why.denial(Asked::Login);
+fn failure_detail(why: &GrantError) -> String {
+    let denial = why.denial(Flow::Login);
     let detail = denial.detail.unwrap_or_default();
     format!("no tokens: {} {detail}", denial.reason.code())
 }

@@ -11,14 +11,14 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::login::text;
+use super::login::secret_text;
 use crate::denial::{Denial, Reason};
 use crate::sessions::sign_in::Begun;
 use crate::sign_in::grant::Grant;
 
 /// What whoever signed in gets.
 #[derive(Serialize)]
-struct SignedIn<'a> {
+struct SignInResponse<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     access_token: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,9 +34,9 @@ struct SignedIn<'a> {
 pub(super) fn tokens(grant: &Grant) -> Result<Response<Bytes>, Denial> {
     json(
         StatusCode::OK,
-        &SignedIn {
-            access_token: Some(text(grant.access_token.expose())),
-            refresh_token: Some(text(grant.refresh_token.expose())),
+        &SignInResponse {
+            access_token: Some(secret_text(grant.access_token.expose())),
+            refresh_token: Some(secret_text(grant.refresh_token.expose())),
             token_type: "Bearer",
             expires_in: grant.expires_in,
             csrf_token: None,
@@ -52,7 +52,7 @@ pub(super) fn signed_in(grant: &Grant, begun: Begun) -> Result<Response<Bytes>, 
     };
     let mut response = json(
         StatusCode::OK,
-        &SignedIn {
+        &SignInResponse {
             access_token: None,
             refresh_token: None,
             token_type: "cookie",

@@ -8,32 +8,32 @@ use bytes::Bytes;
 use hyper::{Method, Response, StatusCode};
 use serde_json::json;
 
-use super::input::Unread;
-use super::login::text;
-use super::{Visit, reply};
+use super::input::UnreadBody;
+use super::login::secret_text;
+use super::{SignInRequest, reply};
 use crate::denial::{Denial, Reason};
-use crate::sign_in::background::Again;
+use crate::sign_in::background::Retry;
 use crate::sign_in::operation::Operation;
 use crate::sign_in::throttle::Attempt;
 
 pub(super) async fn password_reset(
-    visit: &Visit,
-    unread: Unread,
+    request: &SignInRequest,
+    body: UnreadBody,
 ) -> Result<Response<Bytes>, Denial> {
-    let (email, captcha) = unread.email().await?;
-    let admission = visit.admit(Attempt::Reset, Some(&email)).await?;
+    let (email, captcha) = body.email().await?;
+    let admission = request.admit(Attempt::Reset, Some(&email)).await?;
     admission.succeeded();
     let mut body = json!({ "email": email });
     if let (Some(captcha), Some(members)) = (&captcha, body.as_object_mut()) {
-        let answer = json!({ "captcha_token": text(captcha.expose()) });
+        let answer = json!({ "captcha_token": secret_text(captcha.expose()) });
         members.insert("gotrue_meta_security".to_owned(), answer);
     }
-    let call = visit
+    let call = request
         .call(Operation::Recover, Method::POST, "/recover")
         .with_body(body.to_string());
     // Two messages would be worse than none: the user asks again.
-    let later = visit.context.later();
-    if !later.call(&visit.identity, call, Again::IfUnsent) {
+    let background = request.context.background();
+    if !background.call(&request.identity, call, Retry::IfUnsent) {
         return Err(Reason::SignInBusy.because("too many messages wait"));
     }
     reply::json(

@@ -8,15 +8,18 @@ use hyper::{Response, StatusCode};
 use serde_json::json;
 
 use super::logout::Scope;
-use super::{Guest, Visit, reply};
+use super::{SignInRequest, SignedInCaller, reply};
 use crate::denial::{Denial, Reason};
 use crate::sessions::sign_in::{Which, name_of_id};
 
-pub(super) async fn list(visit: &Visit, guest: Guest) -> Result<Response<Bytes>, Denial> {
-    let verified = &guest.verified;
-    let sessions = visit.context.sessions();
+pub(super) async fn list(
+    request: &SignInRequest,
+    caller: SignedInCaller,
+) -> Result<Response<Bytes>, Denial> {
+    let verified = &caller.verified;
+    let sessions = request.context.sessions();
     let list = sessions
-        .list(verified.issuer(), verified.subject(), &guest.own)
+        .list(verified.issuer(), verified.subject(), &caller.own)
         .await
         .map_err(|why| Reason::SessionUnavailable.because(why.as_str()))?;
     reply::json(StatusCode::OK, &json!({ "sessions": list }))
@@ -24,17 +27,17 @@ pub(super) async fn list(visit: &Visit, guest: Guest) -> Result<Response<Bytes>,
 
 /// Ends the session that the last segment of the path names.
 pub(super) async fn end(
-    visit: &Visit,
-    guest: Guest,
+    request: &SignInRequest,
+    caller: SignedInCaller,
     path: &str,
 ) -> Result<Response<Bytes>, Denial> {
     let id = path.trim_end_matches('/').rsplit('/').next();
     let name = id.and_then(name_of_id).ok_or(Reason::SessionAbsent)?;
-    let verified = &guest.verified;
-    let list = visit
+    let verified = &caller.verified;
+    let list = request
         .context
         .sessions()
-        .list(verified.issuer(), verified.subject(), &guest.own)
+        .list(verified.issuer(), verified.subject(), &caller.own)
         .await
         .map_err(|why| Reason::SessionUnavailable.because(why.as_str()))?;
     let found = list
@@ -42,13 +45,17 @@ pub(super) async fn end(
         .find(|session| name_of_id(&session.id) == Some(name))
         .ok_or(Reason::SessionAbsent)?;
     // Of another session nobody here has a token by which the identity server would end it: what it still gives is refused here.
-    let told = found.current.then_some(Scope::Local);
-    if visit.end(&guest, Which::One(name), told).await? == 0 {
+    let forwarded = found.current.then_some(Scope::Local);
+    if request
+        .end_sessions(&caller, Which::One(name), forwarded)
+        .await?
+        == 0
+    {
         return Err(Reason::SessionAbsent.into());
     }
     let mut response = reply::json(StatusCode::OK, &json!({ "message": "Session ended" }))?;
     if found.current {
-        visit.clear_cookie(&guest, &mut response);
+        request.clear_cookie(&caller, &mut response);
     }
     Ok(response)
 }

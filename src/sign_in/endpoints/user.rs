@@ -7,8 +7,8 @@ use bytes::Bytes;
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::outcome::{Asked, refusal};
-use super::{Guest, Visit, reply};
+use super::outcome::{Flow, refusal};
+use super::{SignInRequest, SignedInCaller, reply};
 use crate::denial::{Denial, Reason};
 use crate::sign_in::grant::AuthError;
 use crate::sign_in::operation::Operation;
@@ -16,32 +16,41 @@ use crate::sign_in::operation::Operation;
 /// Credits of a user who has none written down, as it always was.
 const CREDITS: i64 = 10;
 
-pub(super) async fn me(visit: &Visit, guest: Guest) -> Result<Response<Bytes>, Denial> {
-    let user = visit.user(&guest).await?;
-    let own = |key: &str| user.get("user_metadata").and_then(|own| own.get(key));
-    let credits = own("credits_balance").and_then(Value::as_i64);
-    told(
-        &guest,
+pub(super) async fn me(
+    request: &SignInRequest,
+    caller: SignedInCaller,
+) -> Result<Response<Bytes>, Denial> {
+    let user = request.fetch_user(&caller).await?;
+    let metadata = |key: &str| {
+        user.get("user_metadata")
+            .and_then(|metadata| metadata.get(key))
+    };
+    let credits = metadata("credits_balance").and_then(Value::as_i64);
+    respond(
+        &caller,
         json!({
-            "id": guest.verified.subject(),
+            "id": caller.verified.subject(),
             "email": user.get("email"),
-            "full_name": own("full_name").and_then(Value::as_str).unwrap_or_default(),
+            "full_name": metadata("full_name").and_then(Value::as_str).unwrap_or_default(),
             "credits_balance": credits.unwrap_or(CREDITS),
             "created_at": user.get("created_at"),
             "updated_at": user.get("updated_at"),
-            "role": guest.verified.role(),
+            "role": caller.verified.role(),
         }),
     )
 }
 
-pub(super) async fn whoami(visit: &Visit, guest: Guest) -> Result<Response<Bytes>, Denial> {
-    let user = visit.user(&guest).await?;
-    told(
-        &guest,
+pub(super) async fn whoami(
+    request: &SignInRequest,
+    caller: SignedInCaller,
+) -> Result<Response<Bytes>, Denial> {
+    let user = request.fetch_user(&caller).await?;
+    respond(
+        &caller,
         json!({
-            "id": guest.verified.subject(),
+            "id": caller.verified.subject(),
             "email": user.get("email"),
-            "role": guest.verified.role(),
+            "role": caller.verified.role(),
             "created_at": user.get("created_at"),
             "metadata": {},
         }),
@@ -49,21 +58,21 @@ pub(super) async fn whoami(visit: &Visit, guest: Guest) -> Result<Response<Bytes
 }
 
 /// What is told of a user; and to a page whose user came with a cookie, what it must send to change something.
-fn told(guest: &Guest, mut of_user: Value) -> Result<Response<Bytes>, Denial> {
-    if let (Some(csrf), Some(members)) = (&guest.csrf, of_user.as_object_mut()) {
+fn respond(caller: &SignedInCaller, mut document: Value) -> Result<Response<Bytes>, Denial> {
+    if let (Some(csrf), Some(members)) = (&caller.csrf, document.as_object_mut()) {
         members.insert("csrf_token".to_owned(), json!(csrf));
     }
-    reply::json(StatusCode::OK, &of_user)
+    reply::json(StatusCode::OK, &document)
 }
 
-impl Visit {
-    async fn user(&self, guest: &Guest) -> Result<Map<String, Value>, Denial> {
+impl SignInRequest {
+    async fn fetch_user(&self, caller: &SignedInCaller) -> Result<Map<String, Value>, Denial> {
         let call = self
             .call(Operation::ReadUser, Method::GET, "/user")
-            .for_user(guest.access_token.clone());
+            .for_user(caller.access_token.clone());
         let reply = self.identity.call(call).await?;
         if !reply.status.is_success() {
-            return Err(refusal(Asked::User, &AuthError::read(&reply)));
+            return Err(refusal(Flow::User, &AuthError::read(&reply)));
         }
         serde_json::from_slice(&reply.body)
             .map_err(|_| Reason::IdentityRefused.because("its answer is no user"))

@@ -6,13 +6,13 @@
 //! A change of one's own account is as many attempts as it has parts: a password, or a code, is a guess at what proves the user, and a new
 //! address is sent a message.
 
-use super::operations::Asked;
-use super::{Sent, Visit};
+use super::operations::OperationRequest;
+use super::{Exchange, RequestBody};
 use crate::denial::{Denial, Reason};
 use crate::sign_in::call::{CallError, Reply};
 use crate::sign_in::operation::Operation;
-use crate::sign_in::throttle::{Admission, Attempt, Who};
-use crate::sign_in::{demand_revocations, is_refusal};
+use crate::sign_in::throttle::{Admission, Attempt, AttemptKey};
+use crate::sign_in::{is_refusal, require_revocations};
 
 /// What proves a user in a change of the account: whoever has their session may guess at the rest.
 const PROOFS: [&str; 3] = ["password", "current_password", "nonce"];
@@ -55,13 +55,17 @@ impl Admissions {
     }
 }
 
-impl Visit {
+impl Exchange {
     /// Whether this may be asked, now and that often. Nobody signs in while it cannot be known what was revoked.
-    pub(super) async fn admit(&self, asked: &Asked, sent: &Sent) -> Result<Admissions, Denial> {
+    pub(super) async fn admit(
+        &self,
+        request: &OperationRequest,
+        body: &RequestBody,
+    ) -> Result<Admissions, Denial> {
         let mut admissions = Admissions(Vec::new());
-        for (attempt, account) in attempts(asked.operation, sent) {
-            demand_revocations(&self.context)?;
-            match self.admit_one(attempt, account, sent).await {
+        for (attempt, account) in attempts(request.operation, body) {
+            require_revocations(&self.context)?;
+            match self.admit_one(attempt, account, body).await {
                 Ok(admission) => admissions.0.push(admission),
                 Err(denial) => {
                     // Nothing is asked.
@@ -76,52 +80,52 @@ impl Visit {
     async fn admit_one(
         &self,
         attempt: Attempt,
-        account: AccountOf,
-        sent: &Sent,
+        account: AccountSource,
+        body: &RequestBody,
     ) -> Result<Admission, Denial> {
         // Only what the identity server itself takes for the account of this operation: whoever may name another one has its attempts counted there.
         let named = || {
-            let phone = || sent.text("phone").map(as_one_number);
-            sent.text("email").map(str::to_owned).or_else(phone)
+            let phone = || body.text("phone").map(normalized_phone);
+            body.text("email").map(str::to_owned).or_else(phone)
         };
         let subject = || Some(self.user.as_ref()?.0.subject().to_owned());
         let account = match account {
-            AccountOf::Body => named(),
-            AccountOf::Caller => subject(),
-            AccountOf::Nobody => None,
+            AccountSource::Body => named(),
+            AccountSource::Caller => subject(),
+            AccountSource::Nobody => None,
         };
-        let who = Who {
+        let key = AttemptKey {
             client: self.client,
             account: account.as_deref(),
         };
         let sign_in = self.in_force.config().sign_in.as_ref();
         let throttling = &sign_in.ok_or(Reason::Internal)?.throttle;
         let throttle = self.context.throttle();
-        throttle.admit(throttling, attempt, who).await
+        throttle.admit(throttling, attempt, key).await
     }
 }
 
-fn attempts(operation: Operation, sent: &Sent) -> Vec<(Attempt, AccountOf)> {
+fn attempts(operation: Operation, body: &RequestBody) -> Vec<(Attempt, AccountSource)> {
     if operation != Operation::ChangeUser {
         let attempt = attempt(operation);
         return attempt
-            .map(|attempt| (attempt, account_of(operation)))
+            .map(|attempt| (attempt, account_source(operation)))
             .into_iter()
             .collect();
     }
-    let has_one = |names: &[&str]| names.iter().any(|name| sent.members.contains_key(*name));
+    let has_any = |names: &[&str]| names.iter().any(|name| body.members.contains_key(*name));
     let mut attempts = Vec::new();
-    if has_one(&PROOFS) {
-        attempts.push((Attempt::Verify, AccountOf::Caller));
+    if has_any(&PROOFS) {
+        attempts.push((Attempt::Verify, AccountSource::Caller));
     }
-    if has_one(&ADDRESSES) {
-        attempts.push((Attempt::Reset, AccountOf::Caller));
+    if has_any(&ADDRESSES) {
+        attempts.push((Attempt::Reset, AccountSource::Caller));
     }
     attempts
 }
 
 /// A telephone number as the identity server reads it.
-fn as_one_number(phone: &str) -> String {
+fn normalized_phone(phone: &str) -> String {
     phone.trim_start_matches('+').replace(' ', "")
 }
 
@@ -156,7 +160,7 @@ const fn attempt(operation: Operation) -> Option<Attempt> {
 
 /// Whose account an operation is an attempt on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AccountOf {
+enum AccountSource {
     /// That of the e-mail address or telephone number in the body.
     Body,
     /// The caller's.
@@ -166,7 +170,7 @@ enum AccountOf {
 }
 
 /// Whose account an operation is an attempt on, for the throttle.
-const fn account_of(operation: Operation) -> AccountOf {
+const fn account_source(operation: Operation) -> AccountSource {
     match operation {
         Operation::PasswordGrant
         | Operation::SignUp
@@ -174,8 +178,8 @@ const fn account_of(operation: Operation) -> AccountOf {
         | Operation::MagicLink
         | Operation::Recover
         | Operation::Resend
-        | Operation::Verify => AccountOf::Body,
-        Operation::VerifyFactor | Operation::Reauthenticate => AccountOf::Caller,
+        | Operation::Verify => AccountSource::Body,
+        Operation::VerifyFactor | Operation::Reauthenticate => AccountSource::Caller,
         Operation::PkceGrant
         | Operation::IdTokenGrant
         | Operation::Web3Grant
@@ -190,6 +194,6 @@ const fn account_of(operation: Operation) -> AccountOf {
         | Operation::Settings
         | Operation::Health
         | Operation::KeySet
-        | Operation::AdminUsers => AccountOf::Nobody,
+        | Operation::AdminUsers => AccountSource::Nobody,
     }
 }

@@ -23,12 +23,14 @@ use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
 use self::attempts::Admissions;
-use self::operations::{Asked, BodyRule, Odd, is_for_users, is_open, recognise};
+use self::operations::{
+    BodyRule, OperationRequest, RecognitionError, is_for_users, is_open, recognise,
+};
 use super::call::{Call, Reply};
 use super::client::IdentityServer;
 use super::grant::{AuthError, Grant};
 use super::operation::Operation;
-use super::refresh::Refreshed;
+use super::refresh::RefreshOutcome;
 use super::{is_refusal, profile};
 use crate::auth::Permit;
 use crate::denial::dialect::GotrueVersion;
@@ -55,7 +57,7 @@ const PASS: [HeaderName; 3] = [USER_AGENT, REFERER, CLIENT_INFO];
 
 /// One request, understood.
 #[derive(Clone)]
-struct Visit {
+struct Exchange {
     context: Arc<Context>,
     in_force: Arc<InForce>,
     tokens: Arc<Tokens>,
@@ -80,40 +82,42 @@ pub(crate) async fn answer(
     permit: Permit,
 ) -> Result<Response<Bytes>, Denial> {
     let deadline = Instant::now() + DEADLINE;
-    let request = permit.request();
-    let in_force = request.in_force().clone();
-    let version = GotrueVersion::asked(request.headers());
-    let tail = request.tail().ok_or(Reason::Internal)?;
-    let asked = match recognise(request.method(), tail, request.target().query()) {
-        Ok(asked) => asked,
+    let inbound = permit.request();
+    let in_force = inbound.in_force().clone();
+    let version = GotrueVersion::asked(inbound.headers());
+    let tail = inbound.tail().ok_or(Reason::Internal)?;
+    let request = match recognise(inbound.method(), tail, inbound.target().query()) {
+        Ok(request) => request,
         // In its own words, so that a client understands.
-        Err(Odd::Grant) => {
+        Err(RecognitionError::Grant) => {
             let status = StatusCode::BAD_REQUEST;
             let error = AuthError::new(status, "invalid_credentials", "unsupported_grant_type");
             return Ok(reply::error(&error, version));
         }
-        Err(Odd::Scope) => {
+        Err(RecognitionError::Scope) => {
             let status = StatusCode::BAD_REQUEST;
             let error = AuthError::new(status, "validation_failed", "Unsupported logout scope");
             return Ok(reply::error(&error, version));
         }
-        Err(odd) => return Err(odd.into()),
+        Err(error) => return Err(error.into()),
     };
-    if !is_open(asked.operation) {
-        demand_key(&in_force, request.headers(), request.target().query())?;
+    if !is_open(request.operation) {
+        require_key(&in_force, inbound.headers(), inbound.target().query())?;
     }
-    let client = request.client().address;
-    let limit = request.rule().body_limit.min(LONGEST_BODY);
+    let client = inbound.client().address;
+    let limit = inbound.rule().body_limit.min(LONGEST_BODY);
     let mut spent = permit.spend();
     let fields = std::mem::take(spent.fields());
     let body = spent.take_body();
-    let token = spent.authorization().and_then(super::endpoints::token_of);
+    let token = spent
+        .authorization()
+        .and_then(super::endpoints::bearer_token);
     let standing = spent.into_stream();
     let user = standing.caller().verified().cloned().zip(token);
-    if user.is_none() && is_for_users(asked.operation) {
+    if user.is_none() && is_for_users(request.operation) {
         return Err(Reason::TokenMissing.into());
     }
-    let visit = Visit {
+    let exchange = Exchange {
         context: context.clone(),
         tokens: tokens.clone(),
         identity: context.identity().ok_or(Reason::Internal)?.clone(),
@@ -127,38 +131,38 @@ pub(crate) async fn answer(
             .collect(),
         in_force,
     };
-    let operation = asked.operation;
-    let idle = visit.in_force.config().connections.body_idle;
+    let operation = request.operation;
+    let idle = exchange.in_force.config().connections.body_idle;
     let work = async {
-        let sent = match (asked.body, body) {
-            (BodyRule::None, _) | (BodyRule::JsonOrNone, None) => Sent::default(),
+        let body = match (request.body, body) {
+            (BodyRule::None, _) | (BodyRule::JsonOrNone, None) => RequestBody::default(),
             (BodyRule::Json, None) => return Err(Reason::BodyMalformed.into()),
             (rule, Some(body)) => {
                 let bytes = body.collect(limit, idle).await?;
                 match (rule, bytes.is_empty()) {
-                    (BodyRule::JsonOrNone, true) => Sent::default(),
+                    (BodyRule::JsonOrNone, true) => RequestBody::default(),
                     _ => {
                         says_json(&fields)?;
-                        Sent::read(bytes)?
+                        RequestBody::read(bytes)?
                     }
                 }
             }
         };
-        visit.answer(asked, sent).await
+        exchange.answer(request, body).await
     };
     timeout_at(deadline, work)
         .await
-        .unwrap_or_else(|_| Err(late(operation)))
+        .unwrap_or_else(|_| Err(timed_out(operation)))
 }
 
 /// One of the project's publishable keys, as at the edge of Supabase; the identity server gets ours.
-fn demand_key(in_force: &InForce, headers: &HeaderMap, query: Option<&str>) -> Result<(), Denial> {
+fn require_key(in_force: &InForce, headers: &HeaderMap, query: Option<&str>) -> Result<(), Denial> {
     let key = apikey::find(headers, query)?.ok_or(Reason::ApikeyMissing)?;
     apikey::demand_listed(in_force, key)
 }
 
 /// A client ends its session if a refresh is answered with anything but success or 503.
-fn late(operation: Operation) -> Denial {
+fn timed_out(operation: Operation) -> Denial {
     let reason = if operation == Operation::Refresh {
         Reason::IdentityUnavailable
     } else {
@@ -169,12 +173,12 @@ fn late(operation: Operation) -> Denial {
 
 /// A body, as it came and as it was read.
 #[derive(Default)]
-struct Sent {
+struct RequestBody {
     bytes: Option<Bytes>,
     members: Map<String, Value>,
 }
 
-impl Sent {
+impl RequestBody {
     /// One object, in which no member occurs twice: the identity server would take the last, we might have judged the first. To it `Email` is
     /// `email`, too, so that names have one spelling here.
     fn read(bytes: Bytes) -> Result<Self, Denial> {
@@ -196,55 +200,59 @@ impl Sent {
     }
 }
 
-impl Visit {
-    async fn answer(self, asked: Asked, sent: Sent) -> Result<Response<Bytes>, Denial> {
-        let admissions = self.admit(&asked, &sent).await?;
+impl Exchange {
+    async fn answer(
+        self,
+        request: OperationRequest,
+        body: RequestBody,
+    ) -> Result<Response<Bytes>, Denial> {
+        let admissions = self.admit(&request, &body).await?;
         let began = Instant::now();
-        match (asked.operation, sent.text("refresh_token")) {
+        match (request.operation, body.text("refresh_token")) {
             (Operation::Refresh, Some(token)) => {
                 let token = Secret::new(token);
                 return self.refresh(&token, admissions).await;
             }
-            (Operation::Logout, _) => return self.log_out(asked).await,
-            (Operation::ChangeUser, _) if sent.text("password").is_some() => {
-                return self.change_password(asked, sent, admissions).await;
+            (Operation::Logout, _) => return self.log_out(request).await,
+            (Operation::ChangeUser, _) if body.text("password").is_some() => {
+                return self.change_password(request, body, admissions).await;
             }
             _ => {}
         }
-        let replied = self.identity.call(self.call(&asked, &sent)).await;
+        let replied = self.identity.call(self.call(&request, &body)).await;
         admissions.settle_call(&replied);
         let reply = replied?;
-        if asked.operation == Operation::PasswordGrant && is_refusal(reply.status) {
+        if request.operation == Operation::PasswordGrant && is_refusal(reply.status) {
             self.hold_refusal(began).await?;
         }
-        if let Some(grant) = granted(&reply) {
+        if let Some(grant) = grant_in(&reply) {
             let user = grant.user.clone();
-            self.begin(grant).await?;
-            match profile::may_be_new(asked.operation) {
+            self.begin_session(grant).await?;
+            match profile::may_create_account(request.operation) {
                 // The tokens are good without it, and it is tried again behind the next sign-in; what went wrong is in the log.
-                true => drop(profile::make_now(&self.context, &self.in_force, user.get()).await),
-                false => profile::make_later(&self.context, &self.in_force, user.get()),
+                true => drop(profile::ensure_now(&self.context, &self.in_force, user.get()).await),
+                false => profile::ensure_in_background(&self.context, &self.in_force, user.get()),
             }
         }
         // Whoever follows a link in a message gets the tokens where it leads, and no other answer of ours before they use them.
-        if profile::is_kept(&self.in_force)
-            && let Some(token) = reply::linked(&reply)
-            && let Some(user) = self.user_of(token).await
+        if profile::is_configured(&self.in_force)
+            && let Some(token) = reply::redirect_token(&reply)
+            && let Some(user) = self.user_from_token(token).await
         {
-            drop(profile::make_now(&self.context, &self.in_force, &user).await);
+            drop(profile::ensure_now(&self.context, &self.in_force, &user).await);
         }
         reply::answer(&reply, self.version)
     }
 
-    fn call(&self, asked: &Asked, sent: &Sent) -> Call {
+    fn call(&self, request: &OperationRequest, body: &RequestBody) -> Call {
         Call {
             bearer: self.user.as_ref().map(|(_, token)| token.clone()),
-            body: sent.bytes.clone(),
+            body: body.bytes.clone(),
             headers: self.fields.clone(),
             ..Call::new(
-                asked.operation,
-                asked.method.clone(),
-                &asked.path,
+                request.operation,
+                request.method.clone(),
+                &request.path,
                 self.client,
             )
         }
@@ -258,14 +266,14 @@ impl Visit {
         let refresh = self.context.refresh().ok_or(Reason::Internal)?;
         let outcome = refresh.refresh(token, self.client).await;
         let (failed, answer) = match outcome.as_deref() {
-            Ok(Refreshed::Granted(grant)) if self.is_revoked(grant).await => {
+            Ok(RefreshOutcome::Granted(grant)) if self.is_grant_revoked(grant).await => {
                 let status = StatusCode::BAD_REQUEST;
                 let message = "Invalid Refresh Token: Session Not Found";
                 let error = AuthError::new(status, "session_not_found", message);
                 (true, reply::error(&error, self.version))
             }
-            Ok(Refreshed::Granted(grant)) => (false, reply::grant(&grant.raw, self.version)),
-            Ok(Refreshed::Refused(error)) => (true, reply::error(error, self.version)),
+            Ok(RefreshOutcome::Granted(grant)) => (false, reply::grant(&grant.raw, self.version)),
+            Ok(RefreshOutcome::Refused(error)) => (true, reply::error(error, self.version)),
             Err(_) => {
                 admissions.undecided();
                 return Err(outcome.err().unwrap_or(Reason::Internal.into()));
@@ -290,7 +298,7 @@ impl Visit {
 }
 
 /// The tokens in an answer, if it has some.
-fn granted(reply: &Reply) -> Option<Grant> {
+fn grant_in(reply: &Reply) -> Option<Grant> {
     let is_good = reply.status == StatusCode::OK;
     is_good.then(|| Grant::read(&reply.body)).flatten()
 }

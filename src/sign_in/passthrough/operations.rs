@@ -17,7 +17,7 @@ use crate::sign_in::operation::Operation;
 
 /// A request that was recognised.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Asked {
+pub(super) struct OperationRequest {
     /// What it asks.
     pub(super) operation: Operation,
     /// The method.
@@ -55,141 +55,146 @@ pub(super) enum Scope {
 
 /// A part of a path.
 #[derive(Clone, Copy)]
-enum Part {
-    Is(&'static str),
+enum Segment {
+    Literal(&'static str),
     /// A UUID, as `Uuid` writes it.
     Id,
 }
-use Part::{Id, Is};
+use Segment::{Id, Literal};
 
-type Row = (Method, &'static [Part], Operation, BodyRule);
+type Row = (Method, &'static [Segment], Operation, BodyRule);
 
 /// Everything that may be asked but `token`, which goes by its `grant_type`.
 const TABLE: &[Row] = &[
     (
         Method::POST,
-        &[Is("signup")],
+        &[Literal("signup")],
         Operation::SignUp,
         BodyRule::Json,
     ),
-    (Method::POST, &[Is("otp")], Operation::Otp, BodyRule::Json),
     (
         Method::POST,
-        &[Is("magiclink")],
+        &[Literal("otp")],
+        Operation::Otp,
+        BodyRule::Json,
+    ),
+    (
+        Method::POST,
+        &[Literal("magiclink")],
         Operation::MagicLink,
         BodyRule::Json,
     ),
     (
         Method::POST,
-        &[Is("recover")],
+        &[Literal("recover")],
         Operation::Recover,
         BodyRule::Json,
     ),
     (
         Method::POST,
-        &[Is("resend")],
+        &[Literal("resend")],
         Operation::Resend,
         BodyRule::Json,
     ),
     (
         Method::POST,
-        &[Is("verify")],
+        &[Literal("verify")],
         Operation::Verify,
         BodyRule::Json,
     ),
     (
         Method::GET,
-        &[Is("verify")],
+        &[Literal("verify")],
         Operation::Verify,
         BodyRule::None,
     ),
     (
         Method::POST,
-        &[Is("logout")],
+        &[Literal("logout")],
         Operation::Logout,
         BodyRule::None,
     ),
     (
         Method::GET,
-        &[Is("user")],
+        &[Literal("user")],
         Operation::ReadUser,
         BodyRule::None,
     ),
     (
         Method::PUT,
-        &[Is("user")],
+        &[Literal("user")],
         Operation::ChangeUser,
         BodyRule::Json,
     ),
     (
         Method::GET,
-        &[Is("user"), Is("identities"), Is("authorize")],
+        &[Literal("user"), Literal("identities"), Literal("authorize")],
         Operation::Identities,
         BodyRule::None,
     ),
     (
         Method::DELETE,
-        &[Is("user"), Is("identities"), Id],
+        &[Literal("user"), Literal("identities"), Id],
         Operation::Identities,
         BodyRule::None,
     ),
     (
         Method::GET,
-        &[Is("reauthenticate")],
+        &[Literal("reauthenticate")],
         Operation::Reauthenticate,
         BodyRule::None,
     ),
     (
         Method::POST,
-        &[Is("factors")],
+        &[Literal("factors")],
         Operation::Factors,
         BodyRule::Json,
     ),
     (
         Method::POST,
-        &[Is("factors"), Id, Is("challenge")],
+        &[Literal("factors"), Id, Literal("challenge")],
         Operation::Factors,
         BodyRule::JsonOrNone,
     ),
     (
         Method::POST,
-        &[Is("factors"), Id, Is("verify")],
+        &[Literal("factors"), Id, Literal("verify")],
         Operation::VerifyFactor,
         BodyRule::Json,
     ),
     (
         Method::DELETE,
-        &[Is("factors"), Id],
+        &[Literal("factors"), Id],
         Operation::Factors,
         BodyRule::None,
     ),
     (
         Method::GET,
-        &[Is("authorize")],
+        &[Literal("authorize")],
         Operation::Authorize,
         BodyRule::None,
     ),
     (
         Method::GET,
-        &[Is("callback")],
+        &[Literal("callback")],
         Operation::Callback,
         BodyRule::None,
     ),
     (
         Method::GET,
-        &[Is("settings")],
+        &[Literal("settings")],
         Operation::Settings,
         BodyRule::None,
     ),
     (
         Method::GET,
-        &[Is("health")],
+        &[Literal("health")],
         Operation::Health,
         BodyRule::None,
     ),
     (
         Method::GET,
-        &[Is(".well-known"), Is("jwks.json")],
+        &[Literal(".well-known"), Literal("jwks.json")],
         Operation::KeySet,
         BodyRule::None,
     ),
@@ -205,7 +210,7 @@ const GRANTS: &[(&str, Operation)] = &[
 
 /// What was not recognised.
 #[derive(Debug)]
-pub(super) enum Odd {
+pub(super) enum RecognitionError {
     /// Nothing of the kind may be asked.
     Unlisted,
     /// A grant that does not exist; told in the identity server's own words.
@@ -216,26 +221,32 @@ pub(super) enum Odd {
     Ambiguous,
 }
 
-impl From<Odd> for Denial {
-    fn from(odd: Odd) -> Self {
-        match odd {
-            Odd::Unlisted => Reason::OperationUnknown.into(),
-            Odd::Ambiguous => Reason::QueryRepeated.into(),
+impl From<RecognitionError> for Denial {
+    fn from(error: RecognitionError) -> Self {
+        match error {
+            RecognitionError::Unlisted => Reason::OperationUnknown.into(),
+            RecognitionError::Ambiguous => Reason::QueryRepeated.into(),
             // Those who answer in the server's words never come here.
-            Odd::Grant | Odd::Scope => Reason::OperationUnknown.because("the parameter"),
+            RecognitionError::Grant | RecognitionError::Scope => {
+                Reason::OperationUnknown.because("the parameter")
+            }
         }
     }
 }
 
 /// Recognises a request by its method, its path below the door, such as `token`, and its query.
-pub(super) fn recognise(method: &Method, tail: &str, query: Option<&str>) -> Result<Asked, Odd> {
+pub(super) fn recognise(
+    method: &Method,
+    tail: &str,
+    query: Option<&str>,
+) -> Result<OperationRequest, RecognitionError> {
     let query = query.unwrap_or_default();
     let parts: Vec<&str> = tail.split('/').collect();
     if (method, parts.as_slice()) == (&Method::POST, &["token"]) {
-        let grant = one(query, "grant_type")?.unwrap_or_default();
+        let grant = single_parameter(query, "grant_type")?.unwrap_or_default();
         let found = GRANTS.iter().find(|(name, _)| *name == grant);
-        let (name, operation) = found.ok_or(Odd::Grant)?;
-        return Ok(Asked {
+        let (name, operation) = found.ok_or(RecognitionError::Grant)?;
+        return Ok(OperationRequest {
             operation: *operation,
             method: method.clone(),
             // Nothing else is read there, so nothing else is sent.
@@ -244,8 +255,8 @@ pub(super) fn recognise(method: &Method, tail: &str, query: Option<&str>) -> Res
             scope: Scope::Global,
         });
     }
-    let is = |part: &Part, text: &&str| match part {
-        Is(word) => word == text,
+    let is = |part: &Segment, text: &&str| match part {
+        Literal(word) => word == text,
         Id => Uuid::try_parse(text).is_ok_and(|id| id.as_hyphenated().to_string() == **text),
     };
     let matches = |row: &&Row| {
@@ -253,10 +264,13 @@ pub(super) fn recognise(method: &Method, tail: &str, query: Option<&str>) -> Res
             && row.1.len() == parts.len()
             && row.1.iter().zip(&parts).all(|(part, text)| is(part, text))
     };
-    let (_, _, operation, body) = TABLE.iter().find(matches).ok_or(Odd::Unlisted)?;
+    let (_, _, operation, body) = TABLE
+        .iter()
+        .find(matches)
+        .ok_or(RecognitionError::Unlisted)?;
     if *operation == Operation::Logout {
-        let scope = scope(one(query, "scope")?.as_deref())?;
-        return Ok(Asked {
+        let scope = scope(single_parameter(query, "scope")?.as_deref())?;
+        return Ok(OperationRequest {
             operation: *operation,
             method: method.clone(),
             path: format!("/logout?scope={}", scope.as_str()),
@@ -269,7 +283,7 @@ pub(super) fn recognise(method: &Method, tail: &str, query: Option<&str>) -> Res
         true => format!("/{tail}"),
         false => format!("/{tail}?{query}"),
     };
-    Ok(Asked {
+    Ok(OperationRequest {
         operation: *operation,
         method: method.clone(),
         path,
@@ -279,7 +293,10 @@ pub(super) fn recognise(method: &Method, tail: &str, query: Option<&str>) -> Res
 }
 
 /// The value of a parameter that may be there once. However it is spelled: some reader would find it.
-fn one<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, Odd> {
+fn single_parameter<'a>(
+    query: &'a str,
+    name: &str,
+) -> Result<Option<Cow<'a, str>>, RecognitionError> {
     let mut values = query
         .split(['&', ';'])
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
@@ -287,17 +304,17 @@ fn one<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, Odd> {
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some((key, value)), None) if key == name => Ok(Some(decoded(value))),
-        (Some(_), _) => Err(Odd::Ambiguous),
+        (Some(_), _) => Err(RecognitionError::Ambiguous),
     }
 }
 
-fn scope(text: Option<&str>) -> Result<Scope, Odd> {
+fn scope(text: Option<&str>) -> Result<Scope, RecognitionError> {
     match text {
         // As the identity server has it.
         None | Some("" | "global") => Ok(Scope::Global),
         Some("local") => Ok(Scope::Local),
         Some("others") => Ok(Scope::Others),
-        Some(_) => Err(Odd::Scope),
+        Some(_) => Err(RecognitionError::Scope),
     }
 }
 
@@ -368,8 +385,8 @@ mod tests {
 
     fn path(method: Method, tail: &str, query: &str) -> Option<(Operation, String)> {
         let query = (!query.is_empty()).then_some(query);
-        let asked = recognise(&method, tail, query).ok()?;
-        Some((asked.operation, asked.path))
+        let request = recognise(&method, tail, query).ok()?;
+        Some((request.operation, request.path))
     }
 
     #[test]

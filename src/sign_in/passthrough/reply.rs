@@ -26,7 +26,7 @@ const PASS: [HeaderName; 5] = [
 ];
 
 /// How long somebody waits whom the identity server found too frequent: it does not say. A choice.
-const LIMITED: HeaderValue = HeaderValue::from_static("10");
+const DEFAULT_RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
 
 /// The answer, as a client of this version expects it.
 ///
@@ -43,14 +43,14 @@ pub(super) fn answer(reply: &Reply, version: GotrueVersion) -> Result<Response<B
         }
         Some(None) => reply.body.clone(),
         // In the form we asked for; what is in another, such as that of OAuth or of the edge, is the same in both versions.
-        Some(Some(members)) if is_dated(&members) => AuthError::read(reply).body(version),
+        Some(Some(members)) if is_dated_format(&members) => AuthError::read(reply).body(version),
         Some(Some(_)) => reply.body.clone(),
     };
-    Ok(written(reply.status, &reply.headers, body, version))
+    Ok(build(reply.status, &reply.headers, body, version))
 }
 
 /// The access token that a redirect hands to a page, behind the `#` of where it leads.
-pub(super) fn linked(reply: &Reply) -> Option<&str> {
+pub(super) fn redirect_token(reply: &Reply) -> Option<&str> {
     let location = reply.headers.get(LOCATION)?.to_str().ok()?;
     let (_, fragment) = location.split_once('#')?;
     let mut pairs = fragment.split('&');
@@ -65,19 +65,19 @@ pub(super) fn error(error: &AuthError, version: GotrueVersion) -> Response<Bytes
     if let Ok(code) = HeaderValue::from_str(&error.code) {
         headers.insert(ERROR_CODE, code);
     }
-    written(error.status, &headers, error.body(version), version)
+    build(error.status, &headers, error.body(version), version)
 }
 
 /// Tokens.
 pub(super) fn grant(body: &Bytes, version: GotrueVersion) -> Response<Bytes> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    written(StatusCode::OK, &headers, body.clone(), version)
+    build(StatusCode::OK, &headers, body.clone(), version)
 }
 
 /// 204.
-pub(super) fn nothing(version: GotrueVersion) -> Response<Bytes> {
-    written(
+pub(super) fn no_content(version: GotrueVersion) -> Response<Bytes> {
+    build(
         StatusCode::NO_CONTENT,
         &HeaderMap::new(),
         Bytes::new(),
@@ -85,12 +85,12 @@ pub(super) fn nothing(version: GotrueVersion) -> Response<Bytes> {
     )
 }
 
-fn is_dated(members: &Map<String, Value>) -> bool {
+fn is_dated_format(members: &Map<String, Value>) -> bool {
     let is_text = |name: &str| members.get(name).is_some_and(Value::is_string);
     is_text("code") && is_text("message")
 }
 
-fn written(
+fn build(
     status: StatusCode,
     fields: &HeaderMap,
     body: Bytes,
@@ -109,7 +109,7 @@ fn written(
         headers.insert(API_VERSION, HeaderValue::from_static(WORDS_SINCE));
     }
     if status == StatusCode::TOO_MANY_REQUESTS {
-        headers.entry(RETRY_AFTER).or_insert(LIMITED);
+        headers.entry(RETRY_AFTER).or_insert(DEFAULT_RETRY_AFTER);
     }
     // Only the keys may be kept; the server says so for them alone.
     headers

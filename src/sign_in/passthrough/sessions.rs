@@ -12,27 +12,27 @@ use hyper::header::USER_AGENT;
 use serde_json::json;
 
 use super::attempts::Admissions;
-use super::operations::{Asked, Scope};
-use super::{Sent, Visit, reply};
+use super::operations::{OperationRequest, Scope};
+use super::{Exchange, RequestBody, reply};
 use crate::clock;
 use crate::denial::{Denial, Extra, Reason};
 use crate::revocation::list::LEEWAY;
 use crate::sessions::record::{Carrier, InnerTokens, Seen};
 use crate::sessions::sign_in::{Granted, Which};
-use crate::sign_in::background::Again;
+use crate::sign_in::background::Retry;
 use crate::sign_in::grant::Grant;
-use crate::sign_in::{end_here, to_the_end};
+use crate::sign_in::{end_locally, run_to_completion};
 use crate::tokens::{Presented, Verified};
 
-impl Visit {
+impl Exchange {
     /// Writes down that a session began, so that its user finds it in the list. What was signed in to in the moment after a logout everywhere
     /// cannot be told from what was there before, and would be refused at its first use.
-    pub(super) async fn begin(&self, grant: Grant) -> Result<(), Denial> {
+    pub(super) async fn begin_session(&self, grant: Grant) -> Result<(), Denial> {
         // What is not accepted here does no harm here.
-        let Some(verified) = self.granted(&grant).await else {
+        let Some(verified) = self.verify_grant(&grant).await else {
             return Ok(());
         };
-        if self.is_listed(&verified) {
+        if self.is_token_revoked(&verified) {
             return Err(Denial {
                 extra: Extra::RetryAfter(Duration::from_secs(LEEWAY.unsigned_abs() + 1)),
                 ..Reason::SignedOutRecently.into()
@@ -60,15 +60,15 @@ impl Visit {
     }
 
     /// Whether new tokens are of something that was revoked here, of which the identity server may not know yet.
-    pub(super) async fn is_revoked(&self, grant: &Grant) -> bool {
+    pub(super) async fn is_grant_revoked(&self, grant: &Grant) -> bool {
         // What cannot be judged now is judged when it is used.
-        let verified = self.granted(grant).await;
-        verified.is_some_and(|verified| self.is_listed(&verified))
+        let verified = self.verify_grant(grant).await;
+        verified.is_some_and(|verified| self.is_token_revoked(&verified))
     }
 
     /// The user of an access token, in the words of the identity server's own document about them.
-    pub(super) async fn user_of(&self, token: &str) -> Option<String> {
-        let verified = self.verified(token).await?;
+    pub(super) async fn user_from_token(&self, token: &str) -> Option<String> {
+        let verified = self.verify_token(token).await?;
         let claim = |name: &str| verified.claims().get(name);
         let user = json!({
             "id": verified.subject(),
@@ -79,36 +79,39 @@ impl Visit {
         Some(user.to_string())
     }
 
-    async fn granted(&self, grant: &Grant) -> Option<Arc<Verified>> {
+    async fn verify_grant(&self, grant: &Grant) -> Option<Arc<Verified>> {
         let token = std::str::from_utf8(grant.access_token.expose()).ok()?;
-        self.verified(token).await
+        self.verify_token(token).await
     }
 
-    async fn verified(&self, token: &str) -> Option<Arc<Verified>> {
+    async fn verify_token(&self, token: &str) -> Option<Arc<Verified>> {
         match self.tokens.verify_or_wait(token, clock::unix_now).await {
             Ok(Presented::User(verified)) => Some(verified),
             Ok(Presented::Nobody) | Err(_) => None,
         }
     }
 
-    fn is_listed(&self, verified: &Verified) -> bool {
+    fn is_token_revoked(&self, verified: &Verified) -> bool {
         let revocations = self.context.revocations();
         let (clean, listed) = (verified.clean(), verified.listed());
         revocations.check(clean, listed, clock::unix_now()).is_err()
     }
 
     /// Refuses here first; then the identity server ends it, behind the answer if it is away.
-    pub(super) async fn log_out(self, asked: Asked) -> Result<Response<Bytes>, Denial> {
+    pub(super) async fn log_out(
+        self,
+        request: OperationRequest,
+    ) -> Result<Response<Bytes>, Denial> {
         let (runtime, version) = (self.identity.runtime().clone(), self.version);
         let work = async move {
-            let ended = self.end(asked.scope).await;
+            let ended = self.end_sessions(request.scope).await;
             // Also if not every replica could be told: as much ends as can.
-            let call = self.call(&asked, &Sent::default());
-            let told = match self.identity.call(call.clone()).await {
+            let call = self.call(&request, &RequestBody::default());
+            let forwarded = match self.identity.call(call.clone()).await {
                 Ok(reply) if !reply.status.is_server_error() && reply.status != 429 => Some(reply),
                 Ok(_) | Err(_) => {
-                    let later = self.context.later();
-                    if !later.call(&self.identity, call, Again::UntilDone) {
+                    let background = self.context.background();
+                    if !background.call(&self.identity, call, Retry::UntilDone) {
                         tracing::error!(
                             "the identity server is not told of a logout: too many wait"
                         );
@@ -116,41 +119,41 @@ impl Visit {
                     None
                 }
             };
-            ended.map(|()| told)
+            ended.map(|()| forwarded)
         };
-        match to_the_end(&runtime, work).await? {
+        match run_to_completion(&runtime, work).await? {
             Some(reply) => reply::answer(&reply, version),
             // It is done here, and will be there.
-            None => Ok(reply::nothing(version)),
+            None => Ok(reply::no_content(version)),
         }
     }
 
     /// Whoever changes a password wants nobody in who knew the old one: every other session of theirs ends, once it may have been changed.
     pub(super) async fn change_password(
         self,
-        asked: Asked,
-        sent: Sent,
+        request: OperationRequest,
+        body: RequestBody,
         admissions: Admissions,
     ) -> Result<Response<Bytes>, Denial> {
         let (runtime, version) = (self.identity.runtime().clone(), self.version);
         let work = async move {
-            let replied = self.identity.call(self.call(&asked, &sent)).await;
+            let replied = self.identity.call(self.call(&request, &body)).await;
             admissions.settle_call(&replied);
             let is_changed = match &replied {
                 Ok(reply) => reply.status.is_success(),
                 Err(error) => error.may_be_done(),
             };
             if is_changed {
-                self.end(Scope::Others).await?;
+                self.end_sessions(Scope::Others).await?;
             }
             Ok(replied?)
         };
-        let reply = to_the_end(&runtime, work).await?;
+        let reply = run_to_completion(&runtime, work).await?;
         reply::answer(&reply, version)
     }
 
     /// Ends sessions of the user here: on every replica, and in the list.
-    async fn end(&self, scope: Scope) -> Result<(), Denial> {
+    async fn end_sessions(&self, scope: Scope) -> Result<(), Denial> {
         let (verified, token) = self.user.as_ref().ok_or(Reason::TokenMissing)?;
         let nameless = (scope == Scope::Local && verified.session().is_none())
             .then(|| verified.revocation(token));
@@ -161,7 +164,7 @@ impl Visit {
             Scope::Others => Which::Others(own),
         };
         let (issuer, subject) = (verified.issuer(), verified.subject());
-        let ending = end_here(&self.context, issuer, subject, nameless, which);
+        let ending = end_locally(&self.context, issuer, subject, nameless, which);
         ending.await.map(drop)
     }
 }

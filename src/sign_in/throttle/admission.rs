@@ -15,14 +15,14 @@ use crate::store::{Bucket, Draw};
 pub struct Admission {
     pub(super) throttle: Arc<Throttle>,
     pub(super) attempt: Attempt,
-    pub(super) taken: Vec<Taken>,
-    pub(super) is_here: bool,
-    pub(super) is_told: bool,
+    pub(super) buckets: Vec<NamedBucket>,
+    pub(super) is_local: bool,
+    pub(super) is_settled: bool,
 }
 
 /// A place that was taken, or will be if the attempt fails.
 #[derive(Clone, Debug)]
-pub(super) struct Taken {
+pub(super) struct NamedBucket {
     pub(super) limit: Option<Limit>,
     pub(super) name: hmac::Tag,
     pub(super) rate: Rate,
@@ -32,7 +32,7 @@ impl Admission {
     /// It succeeded.
     pub fn succeeded(self) {
         match self.attempt.counts_failures() {
-            true => self.tell(|limit| match limit {
+            true => self.settle(|limit| match limit {
                 // Who knows the password of an account was no stranger when he mistyped it.
                 Some(Limit::Account) => Draw::Empty,
                 Some(Limit::Address | Limit::UnderWay | Limit::Waiting) | None => Draw::Return,
@@ -48,44 +48,45 @@ impl Admission {
 
     /// Nothing is known: the identity server was not asked, or did not answer.
     pub fn undecided(self) {
-        self.tell(|_| Draw::Return);
+        self.settle(|_| Draw::Return);
     }
 
     fn count_failure(&mut self) {
-        if !std::mem::replace(&mut self.is_told, true) && !self.attempt.takes_first() {
-            self.send(self.taken_as(|limit| limit == Some(Limit::Address)), |_| {
-                Draw::Owe
-            });
+        if !std::mem::replace(&mut self.is_settled, true) && !self.attempt.takes_first() {
+            self.send(
+                self.buckets_where(|limit| limit == Some(Limit::Address)),
+                |_| Draw::Owe,
+            );
         }
     }
 
-    fn tell(mut self, draw: fn(Option<Limit>) -> Draw) {
-        if !std::mem::replace(&mut self.is_told, true) {
+    fn settle(mut self, draw: fn(Option<Limit>) -> Draw) {
+        if !std::mem::replace(&mut self.is_settled, true) {
             let takes_first = self.attempt.takes_first();
             // What was only asked for was not taken.
             let is_taken = |limit| takes_first || limit == Some(Limit::UnderWay);
-            self.send(self.taken_as(is_taken), draw);
+            self.send(self.buckets_where(is_taken), draw);
         }
     }
 
-    fn taken_as(&self, is_meant: impl Fn(Option<Limit>) -> bool) -> Vec<Taken> {
-        let meant = self.taken.iter().filter(|place| is_meant(place.limit));
-        meant.cloned().collect()
+    fn buckets_where(&self, is_wanted: impl Fn(Option<Limit>) -> bool) -> Vec<NamedBucket> {
+        let wanted = self.buckets.iter().filter(|bucket| is_wanted(bucket.limit));
+        wanted.cloned().collect()
     }
 
     /// Behind the answer: nobody waits for it, and nothing depends on its success.
-    fn send(&self, taken: Vec<Taken>, draw: fn(Option<Limit>) -> Draw) {
+    fn send(&self, buckets: Vec<NamedBucket>, draw: fn(Option<Limit>) -> Draw) {
         let throttle = self.throttle.clone();
-        let is_here = self.is_here;
+        let is_local = self.is_local;
         self.throttle.runtime.spawn(async move {
-            let draws = |place: &Taken| draw(place.limit);
-            if is_here {
-                throttle.ask_here(&taken, draws);
+            let draws = |bucket: &NamedBucket| draw(bucket.limit);
+            if is_local {
+                throttle.draw_locally(&buckets, draws);
                 return;
             }
-            let buckets: Vec<Bucket<'_>> = taken
+            let buckets: Vec<Bucket<'_>> = buckets
                 .iter()
-                .map(|place| place.bucket(draws(place)))
+                .map(|bucket| bucket.with_draw(draws(bucket)))
                 .collect();
             let _ = throttle.store.admit(&buckets).await;
         });
@@ -98,8 +99,8 @@ impl Drop for Admission {
     }
 }
 
-impl Taken {
-    pub(super) fn bucket(&self, draw: Draw) -> Bucket<'_> {
+impl NamedBucket {
+    pub(super) fn with_draw(&self, draw: Draw) -> Bucket<'_> {
         Bucket {
             name: self.name.as_ref(),
             rate: self.rate,

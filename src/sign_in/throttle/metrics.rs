@@ -12,7 +12,7 @@ pub struct ThrottleMetrics {
     refused: IntCounterVec,
     pub(super) delayed: IntCounter,
     pub(super) waiting: IntGauge,
-    pub(super) alone: IntCounter,
+    pub(super) local_only: IntCounter,
 }
 
 impl ThrottleMetrics {
@@ -45,16 +45,16 @@ impl ThrottleMetrics {
             "Attempts that wait now, and refusals that are held.",
         )?;
         registry.register(Box::new(waiting.clone()))?;
-        let alone = IntCounter::new(
+        let local_only = IntCounter::new(
             "sign_in_throttled_alone_total",
             "Attempts judged by this replica alone, at half the rates, because the store could not be asked.",
         )?;
-        registry.register(Box::new(alone.clone()))?;
+        registry.register(Box::new(local_only.clone()))?;
         Ok(Self {
             refused,
             delayed,
             waiting,
-            alone,
+            local_only,
         })
     }
 

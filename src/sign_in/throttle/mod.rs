@@ -12,13 +12,13 @@
 //! thousand at once are no way around. What an outage left undecided gives its places back.
 //!
 //! Of refreshes only failures count, and only once they failed, since nobody guesses a refresh token. Those that are under way count besides, at
-//! [`UNDER_WAY`] times the rate: enough for an office that comes back all at once, and not for made-up tokens by the thousand.
+//! [`CONCURRENT_FACTOR`] times the rate: enough for an office that comes back all at once, and not for made-up tokens by the thousand.
 //!
 //! Registrations and messages count whatever comes of them: there, succeeding often is the abuse.
 //!
 //! The identity server hashes a password only if there is such an account, so that the time it takes to refuse one tells strangers which accounts
 //! there are. No refusal is answered sooner than what a wrong password takes, or should: `refusal_floor`. Those that are held are counted
-//! apart from those that are delayed, up to [`HELD`], and keep no turn at the identity server.
+//! apart from those that are delayed, up to [`MAX_HELD`], and keep no turn at the identity server.
 //!
 //! E-mail addresses are only kept as keyed hashes. While the store cannot be asked, each replica judges by itself, at half the rates.
 
@@ -42,7 +42,7 @@ use crate::secrets::MasterKey;
 use crate::secrets::derive::Derivation;
 use crate::store::{Bucket, Buckets, Draw, Level, Store};
 
-use self::admission::Taken;
+use self::admission::NamedBucket;
 use self::attempt::Limit;
 
 pub use self::admission::Admission;
@@ -53,14 +53,14 @@ pub use self::metrics::ThrottleMetrics;
 const FIRST_DELAY: Duration = Duration::from_millis(250);
 
 /// How many refusals are held at most; each holds a connection that is there anyway. A choice.
-const HELD: usize = 10_000;
+const MAX_HELD: usize = 10_000;
 
 /// How many times as many refreshes of an address may be under way as may fail. A choice.
-const UNDER_WAY: NonZeroU32 = NonZeroU32::new(30).unwrap();
+const CONCURRENT_FACTOR: NonZeroU32 = NonZeroU32::new(30).unwrap();
 
 /// Who tries.
 #[derive(Clone, Copy)]
-pub struct Who<'a> {
+pub struct AttemptKey<'a> {
     /// From where.
     pub client: IpAddr,
     /// An e-mail address, a telephone number or a subject; as it was written.
@@ -70,7 +70,7 @@ pub struct Who<'a> {
 /// The throttle of this process.
 pub struct Throttle {
     store: Arc<dyn Store>,
-    here: Buckets,
+    local: Buckets,
     names: hmac::Key,
     /// Attempts that wait for their delay.
     waiting: AtomicUsize,
@@ -102,7 +102,7 @@ impl Throttle {
         };
         Ok(Arc::new(Self {
             store,
-            here: Buckets::default(),
+            local: Buckets::default(),
             names: hmac::Key::new(hmac::HMAC_SHA256, &key),
             waiting: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
@@ -121,26 +121,26 @@ impl Throttle {
         self: &Arc<Self>,
         throttling: &Throttling,
         attempt: Attempt,
-        who: Who<'_>,
+        key: AttemptKey<'_>,
     ) -> Result<Admission, Denial> {
-        let taken = self.places(throttling, attempt, who);
-        let draws = |place: &Taken| match place.limit {
+        let buckets = self.buckets(throttling, attempt, key);
+        let draws = |bucket: &NamedBucket| match bucket.limit {
             Some(Limit::Address) if !attempt.takes_first() => Draw::Ask,
             Some(Limit::Address | Limit::Account | Limit::UnderWay | Limit::Waiting) => Draw::Take,
             None => Draw::Owe,
         };
-        let (levels, is_here) = self.ask(&taken, draws).await;
-        for (place, level) in taken.iter().zip(&levels) {
-            if let (Some(limit), false) = (place.limit, level.is_admitted) {
-                return Err(self.refuse(attempt, limit, place.rate, level.wait));
+        let (levels, is_local) = self.draw_all(&buckets, draws).await;
+        for (bucket, level) in buckets.iter().zip(&levels) {
+            if let (Some(limit), false) = (bucket.limit, level.is_admitted) {
+                return Err(self.refuse(attempt, limit, bucket.rate, level.wait));
             }
         }
         let admission = Admission {
             throttle: self.clone(),
             attempt,
-            taken,
-            is_here,
-            is_told: false,
+            buckets,
+            is_local,
+            is_settled: false,
         };
         let owed = levels.iter().map(|level| level.owed).max().unwrap_or(0);
         if owed > 0 {
@@ -170,8 +170,8 @@ impl Throttle {
         if until <= tokio::time::Instant::now() {
             return Ok(());
         }
-        let waits = Waits::begin(&self.held, &self.metrics);
-        if waits.before >= HELD {
+        let guard = WaitGuard::begin(&self.held, &self.metrics);
+        if guard.before >= MAX_HELD {
             self.metrics.refused(Attempt::Login, Limit::Waiting);
             return Err(Reason::SignInBusy.because("too many refusals wait"));
         }
@@ -180,8 +180,8 @@ impl Throttle {
     }
 
     async fn wait(&self, delay: Duration, most: usize) -> Result<(), ()> {
-        let waits = Waits::begin(&self.waiting, &self.metrics);
-        if waits.before >= most {
+        let guard = WaitGuard::begin(&self.waiting, &self.metrics);
+        if guard.before >= most {
             return Err(());
         }
         self.metrics.delayed.inc();
@@ -191,36 +191,41 @@ impl Throttle {
 
     /// What an attempt takes: a place for its address, one more while it is under way if the first is only taken when it failed, one for its
     /// address with its account, and one for the account alone.
-    fn places(&self, throttling: &Throttling, attempt: Attempt, who: Who<'_>) -> Vec<Taken> {
+    fn buckets(
+        &self,
+        throttling: &Throttling,
+        attempt: Attempt,
+        key: AttemptKey<'_>,
+    ) -> Vec<NamedBucket> {
         let limits = attempt.limits(throttling);
-        let network = network(who.client);
+        let network = network(key.client);
         let word = attempt.as_str().as_bytes();
-        let mut places = vec![Taken {
+        let mut buckets = vec![NamedBucket {
             limit: Some(Limit::Address),
             name: self.name([word, &network, b""]),
             rate: limits.address,
         }];
         if !attempt.takes_first() {
-            places.push(Taken {
+            buckets.push(NamedBucket {
                 limit: Some(Limit::UnderWay),
                 name: self.name([word, &network, b"under way"]),
-                rate: limits.address.times(UNDER_WAY),
+                rate: limits.address.times(CONCURRENT_FACTOR),
             });
         }
-        if let (Some(account), Some(rate)) = (who.account, limits.account) {
-            let account = folded(account);
-            places.push(Taken {
+        if let (Some(account), Some(rate)) = (key.account, limits.account) {
+            let account = normalized_account(account);
+            buckets.push(NamedBucket {
                 limit: Some(Limit::Account),
                 name: self.name([word, &network, account.as_bytes()]),
                 rate,
             });
-            places.push(Taken {
+            buckets.push(NamedBucket {
                 limit: None,
                 name: self.name([b"everywhere", b"", account.as_bytes()]),
                 rate: throttling.everywhere,
             });
         }
-        places
+        buckets
     }
 
     fn name(&self, parts: [&[u8]; 3]) -> hmac::Tag {
@@ -234,32 +239,40 @@ impl Throttle {
     }
 
     /// Asks all replicas, or this one alone.
-    async fn ask(&self, places: &[Taken], draw: impl Fn(&Taken) -> Draw) -> (Vec<Level>, bool) {
-        let shared: Vec<Bucket<'_>> = places
+    async fn draw_all(
+        &self,
+        buckets: &[NamedBucket],
+        draw: impl Fn(&NamedBucket) -> Draw,
+    ) -> (Vec<Level>, bool) {
+        let shared: Vec<Bucket<'_>> = buckets
             .iter()
-            .map(|place| place.bucket(draw(place)))
+            .map(|bucket| bucket.with_draw(draw(bucket)))
             .collect();
         match self.store.admit(&shared).await {
             Ok(levels) => (levels, false),
             Err(_) => {
-                self.metrics.alone.inc();
-                (self.ask_here(places, draw), true)
+                self.metrics.local_only.inc();
+                (self.draw_locally(buckets, draw), true)
             }
         }
     }
 
-    fn ask_here(&self, places: &[Taken], draw: impl Fn(&Taken) -> Draw) -> Vec<Level> {
-        let halved: Vec<Bucket<'_>> = places
+    fn draw_locally(
+        &self,
+        buckets: &[NamedBucket],
+        draw: impl Fn(&NamedBucket) -> Draw,
+    ) -> Vec<Level> {
+        let halved: Vec<Bucket<'_>> = buckets
             .iter()
-            .map(|place| {
-                let bucket = place.bucket(draw(place));
+            .map(|bucket| {
+                let bucket = bucket.with_draw(draw(bucket));
                 Bucket {
                     rate: bucket.rate.halved(),
                     ..bucket
                 }
             })
             .collect();
-        self.here.admit(&halved)
+        self.local.admit(&halved)
     }
 
     fn refuse(&self, attempt: Attempt, limit: Limit, rate: Rate, wait: Duration) -> Denial {
@@ -282,13 +295,13 @@ impl Throttle {
 }
 
 /// One more that waits, for as long as it lives.
-struct Waits<'a> {
+struct WaitGuard<'a> {
     all: &'a AtomicUsize,
     metrics: &'a ThrottleMetrics,
     before: usize,
 }
 
-impl<'a> Waits<'a> {
+impl<'a> WaitGuard<'a> {
     fn begin(all: &'a AtomicUsize, metrics: &'a ThrottleMetrics) -> Self {
         metrics.waiting.inc();
         Self {
@@ -299,7 +312,7 @@ impl<'a> Waits<'a> {
     }
 }
 
-impl Drop for Waits<'_> {
+impl Drop for WaitGuard<'_> {
     fn drop(&mut self) {
         self.all.fetch_sub(1, Ordering::Relaxed);
         self.metrics.waiting.dec();
@@ -320,14 +333,14 @@ fn network(address: IpAddr) -> Vec<u8> {
 }
 
 /// One spelling of an account: the identity server does not look at case either.
-pub(super) fn folded(account: &str) -> String {
+pub(super) fn normalized_account(account: &str) -> String {
     account.trim().to_lowercase()
 }
 
 /// Without the account.
-impl std::fmt::Debug for Who<'_> {
+impl std::fmt::Debug for AttemptKey<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Who")
+        f.debug_struct("AttemptKey")
             .field("client", &self.client)
             .finish_non_exhaustive()
     }

@@ -43,25 +43,32 @@ fn address(last: u32) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from(0xc000_0200 + last))
 }
 
-fn at<'a>(client: IpAddr, account: &'a str) -> Who<'a> {
-    Who {
+fn at<'a>(client: IpAddr, account: &'a str) -> AttemptKey<'a> {
+    AttemptKey {
         client,
         account: Some(account),
     }
 }
 
 /// Admits, and keeps the places.
-async fn fails(throttle: &Arc<Throttle>, attempt: Attempt, who: Who<'_>) -> Result<(), Denial> {
-    let admission = throttle.admit(&throttling(), attempt, who).await?;
+async fn fails(
+    throttle: &Arc<Throttle>,
+    attempt: Attempt,
+    key: AttemptKey<'_>,
+) -> Result<(), Denial> {
+    let admission = throttle.admit(&throttling(), attempt, key).await?;
     admission.failed();
     Ok(())
 }
 
 /// How many of so many attempts were admitted.
-async fn admitted<'a>(throttle: &Arc<Throttle>, attempts: impl Iterator<Item = Who<'a>>) -> usize {
+async fn admitted<'a>(
+    throttle: &Arc<Throttle>,
+    attempts: impl Iterator<Item = AttemptKey<'a>>,
+) -> usize {
     let mut admitted = 0;
-    for who in attempts {
-        admitted += usize::from(fails(throttle, Attempt::Login, who).await.is_ok());
+    for key in attempts {
+        admitted += usize::from(fails(throttle, Attempt::Login, key).await.is_ok());
     }
     admitted
 }
@@ -95,11 +102,11 @@ async fn an_office_behind_one_address_signs_in() {
         let account = format!("{person}@office.test");
         // Everybody mistypes once, then does not; now and then two at once.
         if person % 15 == 0 {
-            let who = at(address(1), &account);
-            fails(&throttle, Attempt::Login, who).await.expect("a typo");
+            let key = at(address(1), &account);
+            fails(&throttle, Attempt::Login, key).await.expect("a typo");
         }
-        let who = at(address(1), &account);
-        let admission = throttle.admit(&throttling(), Attempt::Login, who).await;
+        let key = at(address(1), &account);
+        let admission = throttle.admit(&throttling(), Attempt::Login, key).await;
         admission.expect("knows the password").succeeded();
         settled().await;
     }
@@ -152,15 +159,15 @@ async fn a_customers_whole_ipv6_network_is_one_address() {
 #[tokio::test]
 async fn a_success_gives_back_what_it_took() {
     let throttle = throttle();
-    let who = at(address(1), "a@b.test");
+    let key = at(address(1), "a@b.test");
     for _ in 0..4 {
-        fails(&throttle, Attempt::Login, who).await.expect("a typo");
+        fails(&throttle, Attempt::Login, key).await.expect("a typo");
     }
-    let admission = throttle.admit(&throttling(), Attempt::Login, who).await;
+    let admission = throttle.admit(&throttling(), Attempt::Login, key).await;
     admission.expect("the fifth").succeeded();
     settled().await;
     // Mistyping starts from the beginning, but the address has its four failures.
-    assert_eq!(admitted(&throttle, std::iter::repeat_n(who, 9)).await, 5);
+    assert_eq!(admitted(&throttle, std::iter::repeat_n(key, 9)).await, 5);
     let accounts: Vec<String> = (0..100).map(|n| format!("{n}@b.test")).collect();
     let attempts = accounts.iter().map(|account| at(address(1), account));
     assert_eq!(admitted(&throttle, attempts).await, 20 - 9);
@@ -170,8 +177,8 @@ async fn a_success_gives_back_what_it_took() {
 async fn an_outage_takes_nothing() {
     let throttle = throttle();
     for _ in 0..50 {
-        let who = at(address(1), "a@b.test");
-        let admission = throttle.admit(&throttling(), Attempt::Login, who).await;
+        let key = at(address(1), "a@b.test");
+        let admission = throttle.admit(&throttling(), Attempt::Login, key).await;
         admission.expect("nothing was taken").undecided();
         settled().await;
     }
@@ -184,8 +191,8 @@ async fn registrations_and_messages_count_whatever_comes_of_them() {
         let mut admitted = 0;
         for person in 0..10 {
             let account = format!("{person}@b.test");
-            let who = at(address(1), &account);
-            if let Ok(admission) = throttle.admit(&throttling(), attempt, who).await {
+            let key = at(address(1), &account);
+            if let Ok(admission) = throttle.admit(&throttling(), attempt, key).await {
                 admission.succeeded();
                 admitted += 1;
             }
@@ -198,18 +205,18 @@ async fn registrations_and_messages_count_whatever_comes_of_them() {
 #[tokio::test]
 async fn a_refresh_counts_when_it_failed_and_is_never_answered_429() {
     let throttle = throttle();
-    let who = Who {
+    let key = AttemptKey {
         client: address(1),
         account: None,
     };
     for _ in 0..500 {
-        let admission = throttle.admit(&throttling(), Attempt::Refresh, who).await;
+        let admission = throttle.admit(&throttling(), Attempt::Refresh, key).await;
         admission.expect("none failed").succeeded();
         settled().await;
     }
     let mut refused = None;
     for _ in 0..50 {
-        match fails(&throttle, Attempt::Refresh, who).await {
+        match fails(&throttle, Attempt::Refresh, key).await {
             Ok(()) => settled().await,
             Err(denial) => refused = Some(denial),
         }
@@ -222,13 +229,13 @@ async fn a_refresh_counts_when_it_failed_and_is_never_answered_429() {
 #[tokio::test]
 async fn whoever_comes_too_often_is_told_when_to_come_again() {
     let throttle = throttle();
-    let who = at(address(1), "a@b.test");
+    let key = at(address(1), "a@b.test");
     for _ in 0..5 {
-        fails(&throttle, Attempt::Login, who)
+        fails(&throttle, Attempt::Login, key)
             .await
             .expect("a place");
     }
-    let denial = fails(&throttle, Attempt::Login, who).await.unwrap_err();
+    let denial = fails(&throttle, Attempt::Login, key).await.unwrap_err();
     assert_eq!(denial.reason, Reason::TooManyAttempts);
     let Extra::Limited { limit, wait } = denial.extra else {
         unreachable!("says when");
@@ -247,23 +254,23 @@ async fn those_that_wait_are_bounded_and_the_rest_is_told_to_come_again() {
         ..throttling()
     };
     for network in 0..10 {
-        let who = at(address(network), "a@b.test");
-        fails(&throttle, Attempt::Login, who).await.expect("free");
+        let key = at(address(network), "a@b.test");
+        fails(&throttle, Attempt::Login, key).await.expect("free");
     }
     let waiting: Vec<_> = (100..103)
         .map(|network| {
             let (throttle, throttling) = (throttle.clone(), throttling.clone());
             tokio::spawn(async move {
-                let who = at(address(network), "a@b.test");
-                throttle.admit(&throttling, Attempt::Login, who).await
+                let key = at(address(network), "a@b.test");
+                throttle.admit(&throttling, Attempt::Login, key).await
             })
         })
         .collect();
     while throttle.waiting.load(Ordering::Relaxed) < 3 {
         tokio::task::yield_now().await;
     }
-    let who = at(address(200), "a@b.test");
-    let refused = throttle.admit(&throttling, Attempt::Login, who).await;
+    let key = at(address(200), "a@b.test");
+    let refused = throttle.admit(&throttling, Attempt::Login, key).await;
     assert_eq!(refused.unwrap_err().reason, Reason::SignInBusy);
     for task in &waiting {
         task.abort();
@@ -277,28 +284,28 @@ async fn those_that_wait_are_bounded_and_the_rest_is_told_to_come_again() {
 
 #[test]
 fn nothing_that_can_be_shown_says_who() {
-    let who = at(address(1), "somebody@b.test");
-    assert!(!format!("{who:?}").contains("somebody"));
+    let key = at(address(1), "somebody@b.test");
+    assert!(!format!("{key:?}").contains("somebody"));
 }
 
 #[tokio::test]
 async fn made_up_refresh_tokens_that_come_all_at_once_are_bounded_and_good_ones_are_not_counted() {
     let throttle = throttle();
-    let who = Who {
+    let key = AttemptKey {
         client: address(1),
         account: None,
     };
     let throttling = throttling();
-    let refresh = || throttle.admit(&throttling, Attempt::Refresh, who);
+    let refresh = || throttle.admit(&throttling, Attempt::Refresh, key);
     let mut under_way = Vec::new();
     for _ in 0..1000 {
         under_way.extend(refresh().await.ok());
     }
     assert_eq!(under_way.len(), 300, "thirty times ten");
     assert_eq!(refresh().await.unwrap_err().reason, Reason::SignInBusy);
-    let elsewhere = Who {
+    let elsewhere = AttemptKey {
         client: address(2),
-        ..who
+        ..key
     };
     let admission = throttle.admit(&throttling, Attempt::Refresh, elsewhere);
     admission.await.expect("another network").undecided();
