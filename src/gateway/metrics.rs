@@ -79,8 +79,8 @@ pub struct Metrics {
     pub identity: Arc<IdentityMetrics>,
     /// The sign-in throttle.
     pub throttle: Arc<ThrottleMetrics>,
-    /// Calls to the identity server that nobody waits for.
-    pub later: BackgroundCallMetrics,
+    /// Background calls to the identity server.
+    pub background_calls: Arc<BackgroundCallMetrics>,
 }
 
 impl Metrics {
@@ -105,7 +105,7 @@ impl Metrics {
             facts: Arc::new(FactMetrics::new(&registry)?),
             identity: Arc::new(IdentityMetrics::new(&registry)?),
             throttle: Arc::new(ThrottleMetrics::new(&registry)?),
-            later: BackgroundCallMetrics::new(&registry)?,
+            background_calls: Arc::new(BackgroundCallMetrics::new(&registry)?),
             keys: KeyMetrics::new(&registry)?,
             registry,
             process,

@@ -219,7 +219,7 @@ async fn assemble(
         identity,
         refresh,
         throttle,
-        background: BackgroundCalls::new(metrics.later.clone()),
+        background: BackgroundCalls::new(metrics.background_calls.clone()),
         sessions,
         revocations,
         store,

@@ -1,22 +1,20 @@
-//! What is told to the identity server behind an answer, and told again until it is done.
+//! Background calls to the identity server: made after the answer was sent, and repeated until done.
 //!
-//! Decides:  how many such calls wait, and when one is given up. Trusts: that nothing here depends on them: what must hold at once was done before.
-//! Not here: what they say.
-//!
-//! What must be done waits in one line, and messages in another: strangers may ask for as many messages as they find accounts, and shall
-//! not crowd out the ends of sessions.
+//! Nothing may depend on them: what must hold at once was done before. Logouts and messages have
+//! queues of their own, since strangers may request as many messages as they find accounts, and
+//! these must not crowd out logouts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use tokio::time::sleep;
 
 use super::call::Call;
 use super::client::IdentityServer;
+use crate::metrics::{Counters, Gauges, labels, metrics};
 
-/// How many of each kind may wait. Each holds a token of some kilobytes at most. A choice.
+/// How many calls of each kind may wait. Each holds a token of a few kilobytes at most. A choice.
 const CAPACITY: usize = 10_000;
 
 /// The first pause; each is twice as long as the one before, up to [`LONGEST_PAUSE`].
@@ -27,87 +25,49 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How often a call is made at most: with the pauses above, for an hour.
 const ATTEMPTS: u32 = 64;
 
-/// Calls behind answers.
+/// The background calls of this process.
 #[derive(Debug)]
 pub struct BackgroundCalls {
     logouts: QueueLength,
     messages: QueueLength,
-    metrics: BackgroundCallMetrics,
+    metrics: Arc<BackgroundCallMetrics>,
 }
 
-/// How many of one kind wait.
+/// How many calls of one kind wait.
 type QueueLength = Arc<AtomicUsize>;
 
-/// Counts about them.
-#[derive(Clone, Debug)]
-pub struct BackgroundCallMetrics {
-    waiting: IntGaugeVec,
-    ended: IntCounterVec,
-}
+labels! {
+    /// What a background call is, which decides when it is repeated.
+    pub enum CallKind {
+        /// A logout, which may be done twice: repeated until the answer is not a failure.
+        Logout = "logout",
+        /// A message to a user, which must not be sent twice: repeated only if the call was never
+        /// sent.
+        Message = "message",
+    }
 
-/// When a call is made again.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Retry {
-    /// Until it is answered by anything but a failure. For what may be done twice.
-    UntilDone,
-    /// Only if it was never sent. For what must not be done twice, such as sending a message.
-    IfUnsent,
-}
-
-impl Retry {
-    /// The word in metrics.
-    const fn kind(self) -> &'static str {
-        match self {
-            Self::UntilDone => "logout",
-            Self::IfUnsent => "message",
-        }
+    /// How a background call ended.
+    enum Outcome {
+        Done = "done",
+        Refused = "refused",
+        GivenUp = "given_up",
+        Full = "full",
     }
 }
 
-impl BackgroundCallMetrics {
-    /// Registers everything.
-    ///
-    /// # Errors
-    ///
-    /// Two metrics of the same name, which a test would have found.
-    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let waiting = IntGaugeVec::new(
-            Opts::new(
-                "identity_later",
-                "Calls to the identity server that are made behind answers, and are not done, by kind: logout or message.",
-            ),
-            &["kind"],
-        )?;
-        registry.register(Box::new(waiting.clone()))?;
-        let ended = IntCounterVec::new(
-            Opts::new(
-                "identity_later_total",
-                "Calls to the identity server behind answers, by kind and by how they ended: done, refused, given_up or full.",
-            ),
-            &["kind", "outcome"],
-        )?;
-        registry.register(Box::new(ended.clone()))?;
-        for retry in [Retry::UntilDone, Retry::IfUnsent] {
-            waiting.with_label_values(&[retry.kind()]);
-            for outcome in ["done", "refused", "given_up", "full"] {
-                ended.with_label_values(&[retry.kind(), outcome]);
-            }
-        }
-        Ok(Self { waiting, ended })
-    }
-
-    fn ended(&self, retry: Retry, outcome: &str) {
-        self.ended.with_label_values(&[retry.kind(), outcome]).inc();
-    }
-
-    fn waiting(&self, retry: Retry) -> IntGauge {
-        self.waiting.with_label_values(&[retry.kind()])
+metrics! {
+    /// Metrics of background calls.
+    pub struct BackgroundCallMetrics {
+        waiting: Gauges<CallKind> = "identity_later"["kind"],
+            "Unfinished background calls to the identity server, by kind: logout or message.";
+        ended: Counters<(CallKind, Outcome)> = "identity_later_total"["kind", "outcome"],
+            "Background calls to the identity server, by kind and outcome: done, refused, given_up or full.";
     }
 }
 
 impl BackgroundCalls {
-    /// None wait.
-    pub fn new(metrics: BackgroundCallMetrics) -> Self {
+    /// Creates empty queues.
+    pub fn new(metrics: Arc<BackgroundCallMetrics>) -> Self {
         Self {
             logouts: Arc::default(),
             messages: Arc::default(),
@@ -115,100 +75,118 @@ impl BackgroundCalls {
         }
     }
 
-    /// Makes a call behind the answer. Whether there is room for it.
-    pub fn call(&self, identity: &IdentityServer, call: Call, retry: Retry) -> bool {
-        let queue = match retry {
-            Retry::UntilDone => &self.logouts,
-            Retry::IfUnsent => &self.messages,
-        };
-        let Some(slot) = QueueSlot::begin(queue, self.metrics.waiting(retry)) else {
-            self.metrics.ended(retry, "full");
+    /// Starts a call that no answer waits for. `false` if the queue is full.
+    pub fn call(&self, identity: &IdentityServer, call: Call, kind: CallKind) -> bool {
+        let Some(slot) = self.acquire(kind) else {
+            self.metrics.ended.inc((kind, Outcome::Full));
             return false;
         };
-        let metrics = self.metrics.clone();
         let server = identity.clone();
         identity.runtime().spawn(async move {
-            let outcome = repeat(&server, &call, retry).await;
-            if outcome == "given_up" {
+            let outcome = call_repeatedly(&server, &call, kind).await;
+            if outcome == Outcome::GivenUp {
                 tracing::error!(
                     call = call.operation.as_str(),
-                    "a call to the identity server was given up"
+                    "background call to the identity server given up"
                 );
             }
-            metrics.ended(retry, outcome);
+            slot.metrics.ended.inc((kind, outcome));
             drop(slot);
         });
         true
     }
-}
 
-async fn repeat(server: &IdentityServer, call: &Call, retry: Retry) -> &'static str {
-    let mut pause = FIRST_PAUSE;
-    for _ in 0..ATTEMPTS {
-        match server.call(call.clone()).await {
-            Ok(reply) if reply.status.is_success() => return "done",
-            // A token that has expired, a session that is gone: there is nothing left to do.
-            Ok(reply) if reply.status.is_client_error() && reply.status != 429 => return "refused",
-            Ok(_) if retry == Retry::IfUnsent => return "given_up",
-            Err(error) if retry == Retry::IfUnsent && error.may_be_done() => return "given_up",
-            Ok(_) | Err(_) => {}
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-    "given_up"
-}
-
-/// One more that waits, for as long as it lives.
-struct QueueSlot {
-    queue: QueueLength,
-    gauge: IntGauge,
-}
-
-impl QueueSlot {
-    /// `None` if there is no room.
-    fn begin(queue: &QueueLength, gauge: IntGauge) -> Option<Self> {
+    fn acquire(&self, kind: CallKind) -> Option<QueueSlot> {
+        let queue = match kind {
+            CallKind::Logout => &self.logouts,
+            CallKind::Message => &self.messages,
+        };
         queue
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
                 (waiting < CAPACITY).then_some(waiting + 1)
             })
             .ok()?;
-        gauge.inc();
-        Some(Self {
+        self.metrics.waiting.add(kind, 1);
+        Some(QueueSlot {
             queue: queue.clone(),
-            gauge,
+            kind,
+            metrics: self.metrics.clone(),
         })
     }
+}
+
+async fn call_repeatedly(server: &IdentityServer, call: &Call, kind: CallKind) -> Outcome {
+    let must_not_repeat = kind == CallKind::Message;
+    let mut pause = FIRST_PAUSE;
+    for _ in 0..ATTEMPTS {
+        match server.call(call.clone()).await {
+            Ok(reply) if reply.status.is_success() => return Outcome::Done,
+            // An expired token or a session that is gone: nothing is left to do.
+            Ok(reply) if reply.status.is_client_error() && reply.status != 429 => {
+                return Outcome::Refused;
+            }
+            Ok(_) if must_not_repeat => return Outcome::GivenUp,
+            Err(error) if must_not_repeat && error.may_be_done() => return Outcome::GivenUp,
+            Ok(_) | Err(_) => {}
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    Outcome::GivenUp
+}
+
+/// A place in a queue; dropping it frees the place.
+struct QueueSlot {
+    queue: QueueLength,
+    kind: CallKind,
+    metrics: Arc<BackgroundCallMetrics>,
 }
 
 impl Drop for QueueSlot {
     fn drop(&mut self) {
         self.queue.fetch_sub(1, Ordering::Relaxed);
-        self.gauge.dec();
+        self.metrics.waiting.add(self.kind, -1);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use prometheus::Registry;
+
     use super::*;
 
+    /// The gauge of unfinished calls of a kind.
+    fn waiting(registry: &Registry, kind: CallKind) -> f64 {
+        let families = registry.gather();
+        let family = families
+            .iter()
+            .find(|family| family.name() == "identity_later")
+            .expect("the gauge is registered");
+        let has_kind = |metric: &&prometheus::proto::Metric| {
+            let labels = metric.get_label();
+            labels.iter().any(|label| label.value() == kind.as_str())
+        };
+        let metric = family.get_metric().iter().find(has_kind);
+        metric.expect("every series exists").get_gauge().get_value()
+    }
+
     #[test]
-    fn messages_by_the_thousand_leave_room_for_the_ends_of_sessions() {
-        let metrics = BackgroundCallMetrics::new(&Registry::new()).expect("names differ");
-        let background = BackgroundCalls::new(metrics.clone());
-        let begin = |queue: &QueueLength, retry| QueueSlot::begin(queue, metrics.waiting(retry));
+    fn a_full_queue_of_messages_leaves_room_for_logouts() {
+        let registry = Registry::new();
+        let metrics = BackgroundCallMetrics::new(&registry).expect("names are free");
+        let background = BackgroundCalls::new(Arc::new(metrics));
         let mut messages: Vec<QueueSlot> = Vec::new();
-        while let Some(slot) = begin(&background.messages, Retry::IfUnsent) {
+        while let Some(slot) = background.acquire(CallKind::Message) {
             messages.push(slot);
         }
         assert_eq!(messages.len(), CAPACITY);
-        assert_eq!(metrics.waiting(Retry::IfUnsent).get(), 10_000);
-        let logout = begin(&background.logouts, Retry::UntilDone);
+        assert_eq!(waiting(&registry, CallKind::Message), 10_000.0);
+        let logout = background.acquire(CallKind::Logout);
         assert!(logout.is_some());
         messages.pop();
-        assert!(begin(&background.messages, Retry::IfUnsent).is_some());
+        assert!(background.acquire(CallKind::Message).is_some());
         drop((messages, logout));
         assert_eq!(background.messages.load(Ordering::Relaxed), 0);
-        assert_eq!(metrics.waiting(Retry::UntilDone).get(), 0);
+        assert_eq!(waiting(&registry, CallKind::Logout), 0.0);
     }
 }

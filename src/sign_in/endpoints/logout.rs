@@ -17,7 +17,7 @@ use crate::request::query::decoded;
 use crate::secrets::secret::Secret;
 use crate::sessions::cookie;
 use crate::sessions::sign_in::Which;
-use crate::sign_in::background::Retry;
+use crate::sign_in::background::CallKind;
 use crate::sign_in::operation::Operation;
 use crate::sign_in::{end_locally, run_to_completion};
 
@@ -124,7 +124,7 @@ impl SignInRequest {
             )
             .for_user(access_token);
         let background = self.context.background();
-        if !background.call(&self.identity, call, Retry::UntilDone) {
+        if !background.call(&self.identity, call, CallKind::Logout) {
             tracing::error!("the identity server is not told of a logout: too many wait");
         }
     }

@@ -12,7 +12,7 @@ use super::input::UnreadBody;
 use super::login::secret_text;
 use super::{SignInRequest, reply};
 use crate::denial::{Denial, Reason};
-use crate::sign_in::background::Retry;
+use crate::sign_in::background::CallKind;
 use crate::sign_in::operation::Operation;
 use crate::sign_in::throttle::Attempt;
 
@@ -33,7 +33,7 @@ pub(super) async fn password_reset(
         .with_body(body.to_string());
     // Two messages would be worse than none: the user asks again.
     let background = request.context.background();
-    if !background.call(&request.identity, call, Retry::IfUnsent) {
+    if !background.call(&request.identity, call, CallKind::Message) {
         return Err(Reason::SignInBusy.because("too many messages wait"));
     }
     reply::json(

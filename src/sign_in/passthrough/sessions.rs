@@ -19,7 +19,7 @@ use crate::denial::{Denial, Extra, Reason};
 use crate::revocation::list::LEEWAY;
 use crate::sessions::record::{Carrier, InnerTokens, Seen};
 use crate::sessions::sign_in::{Granted, Which};
-use crate::sign_in::background::Retry;
+use crate::sign_in::background::CallKind;
 use crate::sign_in::grant::Grant;
 use crate::sign_in::{end_locally, run_to_completion};
 use crate::tokens::{Presented, Verified};
@@ -111,7 +111,7 @@ impl Exchange {
                 Ok(reply) if !reply.status.is_server_error() && reply.status != 429 => Some(reply),
                 Ok(_) | Err(_) => {
                     let background = self.context.background();
-                    if !background.call(&self.identity, call, Retry::UntilDone) {
+                    if !background.call(&self.identity, call, CallKind::Logout) {
                         tracing::error!(
                             "the identity server is not told of a logout: too many wait"
                         );
