@@ -22,6 +22,7 @@ mod refresh;
 pub mod refresh_protocol;
 mod renewer;
 mod sealed;
+mod session;
 pub mod throttle;
 
 use hyper::StatusCode;
@@ -40,8 +41,6 @@ pub use refresh::{Refresh, RefreshOutcome};
 use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::policy::outage::{self, AccessClass};
-use crate::revocation::{Revocation, RevokeOutcome};
-use crate::sessions::sign_in::Which;
 
 /// Does something to its end, also when nobody waits for it any more.
 pub(crate) async fn run_to_completion<T: Send + 'static>(
@@ -54,39 +53,6 @@ pub(crate) async fn run_to_completion<T: Send + 'static>(
     };
     let done = runtime.spawn(work).await;
     done.unwrap_or_else(|error| Err(ended(error)))
-}
-
-/// Ends sessions of a user here: on every replica, and in the list. A token that names no session is all there is of its session, but for the
-/// cookie that may lead to it, and is `nameless`. Gives how many of the list ended.
-///
-/// # Errors
-///
-/// 503 `logout_incomplete`: not every replica knows of it yet.
-pub(crate) async fn end_locally(
-    context: &Context,
-    issuer: &str,
-    subject: &str,
-    nameless: Option<Revocation>,
-    which: Which,
-) -> Result<usize, Denial> {
-    let incomplete = |why| Err(Reason::LogoutIncomplete.because(why));
-    let revoked = match nameless {
-        Some(revocation) => context.revocations().revoke(revocation).await,
-        None => RevokeOutcome::Stored,
-    };
-    // Also if that failed: as much ends as can.
-    match (
-        context.sessions().end(issuer, subject, which).await,
-        revoked,
-    ) {
-        (Err(why), _) => incomplete(why.as_str()),
-        (Ok(_), RevokeOutcome::Full) => {
-            incomplete("the list is full; raise `revocations.capacity`")
-        }
-        (Ok(_), RevokeOutcome::Stopped) => incomplete("the list is not kept any more"),
-        (Ok(ended), RevokeOutcome::Stored) if ended.propagated => Ok(ended.sessions),
-        (Ok(_), RevokeOutcome::Stored | RevokeOutcome::Queued) => incomplete("not stored yet"),
-    }
 }
 
 /// Whether the identity server judged what it was given, and found it wrong.

@@ -5,7 +5,6 @@
 //! Not here: what a session is (`sessions`).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::{Method, Response};
@@ -16,13 +15,13 @@ use super::input::{Credentials, UnreadBody};
 use super::outcome::{Flow, refusal};
 use super::{SignInRequest, TokenDelivery, reply, sign_in};
 use crate::clock;
-use crate::denial::{Denial, Extra, Reason};
-use crate::revocation::list::LEEWAY;
-use crate::sessions::record::{Carrier, InnerTokens, Seen};
-use crate::sessions::sign_in::{Begun, Granted};
+use crate::denial::{Denial, Reason};
+use crate::sessions::record::Carrier;
+use crate::sessions::sign_in::Begun;
 use crate::sign_in::call::CallError;
 use crate::sign_in::grant::{AuthError, Grant};
 use crate::sign_in::operation::Operation;
+use crate::sign_in::session::{LogoutScope, check_revocations, granted, seen, signed_out_recently};
 use crate::sign_in::throttle::Attempt;
 use crate::sign_in::{is_refusal, profile, run_to_completion};
 use crate::tokens::{Presented, Verified};
@@ -123,55 +122,32 @@ impl SignInRequest {
     /// Begins a session with new tokens.
     pub(super) async fn begin_session(&self, grant: &Grant) -> Result<Begun, Denial> {
         let verified = self.verify_grant(grant).await?;
-        let revoked = self.context.revocations().check(
-            verified.clean(),
-            verified.listed(),
-            clock::unix_now(),
-        );
-        revoked.map_err(|denial| Denial {
-            extra: Extra::RetryAfter(Duration::from_secs(LEEWAY.unsigned_abs() + 1)),
-            ..Reason::SignedOutRecently.because(denial.reason.code())
+        check_revocations(&self.context, &verified).map_err(|denial| Denial {
+            detail: Some(denial.reason.code().into()),
+            ..signed_out_recently()
         })?;
-        let granted = Granted {
-            issuer: verified.issuer().to_owned(),
-            subject: verified.subject().to_owned(),
-            session: verified.session().map(str::to_owned),
-            tokens: InnerTokens {
-                access: grant.access_token.clone(),
-                refresh: grant.refresh_token.clone(),
-            },
-        };
-        let agent = self
-            .user_agent
-            .as_ref()
-            .and_then(|agent| agent.to_str().ok());
-        let seen = Seen {
-            address: self.client,
-            user_agent: agent.map(str::to_owned),
-        };
         let sessions = self.context.sessions();
         let (carrier, replaces) = match &self.delivery {
             TokenDelivery::Tokens => (Carrier::Bearer, None),
-            TokenDelivery::Cookie(before) => (
-                Carrier::Cookie,
-                before
-                    .as_ref()
-                    .and_then(|value| sessions.cookies().read(value)),
-            ),
+            TokenDelivery::Cookie(old) => {
+                let old = old.as_ref();
+                let replaced = old.and_then(|value| sessions.cookies().read(value));
+                (Carrier::Cookie, replaced)
+            }
         };
-        match (
-            sessions.begin(granted, carrier, seen, replaces).await,
-            carrier,
-        ) {
+        let granted = granted(&verified, grant);
+        let seen = seen(self.client, self.user_agent.as_ref());
+        let begun = sessions.begin(granted, carrier, seen, replaces).await;
+        match (begun, carrier) {
             (Ok(begun), _) => Ok(begun),
-            // The tokens are good without the store; the session is only not in the user's list.
+            // The tokens are valid without the store; only the user's list lacks the session.
             (Err(_), Carrier::Bearer) => Ok(Begun {
                 set_cookie: None,
                 csrf: None,
             }),
             (Err(why), Carrier::Cookie) => {
-                // Nobody has its tokens.
-                self.forward_logout("local", grant.access_token.clone());
+                // The client never gets these tokens.
+                self.forward_logout(LogoutScope::Local, grant.access_token.clone());
                 Err(Reason::SessionUnavailable.because(why.as_str()))
             }
         }

@@ -17,53 +17,28 @@ use crate::request::query::decoded;
 use crate::secrets::secret::Secret;
 use crate::sessions::cookie;
 use crate::sessions::sign_in::Which;
-use crate::sign_in::background::CallKind;
 use crate::sign_in::operation::Operation;
-use crate::sign_in::{end_locally, run_to_completion};
+use crate::sign_in::run_to_completion;
+use crate::sign_in::session::{self, LogoutScope, end_locally};
 
-/// Which sessions end.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Scope {
-    /// The one that asks.
-    Local,
-    /// The user's others.
-    Others,
-    /// All of the user's.
-    Global,
-}
-
-impl Scope {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Others => "others",
-            Self::Global => "global",
-        }
-    }
-
-    /// Reads a query. Whatever is not understood is refused: ending too little would be believed to be done.
-    fn read(query: Option<&str>) -> Result<Self, Denial> {
-        let invalid_scope = || {
-            invalid(vec![FieldError {
-                field: "scope",
-                detail: "is not one of `local`, `others` and `global`, once".into(),
-            }])
-        };
-        let mut scopes = query
-            .unwrap_or_default()
-            .split('&')
-            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-            .filter(|(key, _)| decoded(key) == "scope");
-        let Some((_, scope)) = scopes.next() else {
-            return Ok(Self::Local);
-        };
-        match (decoded(scope).as_ref(), scopes.next()) {
-            ("local", None) => Ok(Self::Local),
-            ("others", None) => Ok(Self::Others),
-            ("global", None) => Ok(Self::Global),
-            _ => Err(invalid_scope()),
-        }
-    }
+/// Reads the scope from a query. Anything unknown is refused: the client would trust that more had
+/// ended than did.
+fn scope(query: Option<&str>) -> Result<LogoutScope, Denial> {
+    let mut scopes = query
+        .unwrap_or_default()
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .filter(|(key, _)| decoded(key) == "scope");
+    let Some((_, name)) = scopes.next() else {
+        return Ok(LogoutScope::Local);
+    };
+    let scope = LogoutScope::named(&decoded(name)).filter(|_| scopes.next().is_none());
+    scope.ok_or_else(|| {
+        invalid(vec![FieldError {
+            field: "scope",
+            detail: "is not one of `local`, `others` and `global`, once".into(),
+        }])
+    })
 }
 
 pub(super) async fn logout(
@@ -71,62 +46,49 @@ pub(super) async fn logout(
     caller: SignedInCaller,
     query: Option<&str>,
 ) -> Result<Response<Bytes>, Denial> {
-    let scope = Scope::read(query)?;
-    let which = match scope {
-        Scope::Local => Which::Own(caller.own.clone()),
-        Scope::Others => Which::Others(caller.own.clone()),
-        Scope::Global => Which::All,
-    };
+    let scope = scope(query)?;
+    let which = scope.which(caller.own.clone());
     request.end_sessions(&caller, which, Some(scope)).await?;
     let mut response = reply::json(
         StatusCode::OK,
         &json!({ "message": "Logged out successfully" }),
     )?;
-    if scope != Scope::Others {
+    if scope != LogoutScope::Others {
         request.clear_cookie(&caller, &mut response);
     }
     Ok(response)
 }
 
 impl SignInRequest {
-    /// Ends sessions, here first. The identity server is told which are meant by `told`, if by anything it understands. Gives how many of the user's
-    /// list ended.
+    /// Ends sessions, here first; the logout is forwarded with the scope `forwarded`, if there is
+    /// one that the identity server understands. Returns how many sessions of the user's list
+    /// ended.
     pub(super) async fn end_sessions(
         &self,
         caller: &SignedInCaller,
         which: Which,
-        forwarded: Option<Scope>,
+        forwarded: Option<LogoutScope>,
     ) -> Result<usize, Denial> {
-        let verified = &caller.verified;
-        let (issuer, subject) = (verified.issuer(), verified.subject());
-        let is_own = forwarded == Some(Scope::Local);
-        let nameless = (is_own && verified.session().is_none())
-            .then(|| verified.revocation(&caller.access_token));
-        let (issuer, subject) = (issuer.to_owned(), subject.to_owned());
-        let (owned, access_token) = (self.clone(), caller.access_token.clone());
+        let (owned, caller) = (self.clone(), caller.clone());
         let work = async move {
-            let ended = end_locally(&owned.context, &issuer, &subject, nameless, which).await;
+            let is_own = forwarded == Some(LogoutScope::Local);
+            let (verified, token) = (&caller.verified, &caller.access_token);
+            let ended = end_locally(&owned.context, verified, token, which, is_own).await;
             if let Some(scope) = forwarded {
-                owned.forward_logout(scope.as_str(), access_token);
+                owned.forward_logout(scope, caller.access_token);
             }
             ended
         };
         run_to_completion(self.identity.runtime(), work).await
     }
 
-    /// Tells the identity server behind the answer, until it knows.
-    pub(super) fn forward_logout(&self, scope: &str, access_token: Secret) {
+    /// Forwards a logout to the identity server in the background, until it succeeds.
+    pub(super) fn forward_logout(&self, scope: LogoutScope, access_token: Secret) {
+        let path = format!("/logout?scope={}", scope.as_str());
         let call = self
-            .call(
-                Operation::Logout,
-                Method::POST,
-                &format!("/logout?scope={scope}"),
-            )
+            .call(Operation::Logout, Method::POST, &path)
             .for_user(access_token);
-        let background = self.context.background();
-        if !background.call(&self.identity, call, CallKind::Logout) {
-            tracing::error!("the identity server is not told of a logout: too many wait");
-        }
+        session::forward_logout(&self.context, &self.identity, call);
     }
 
     /// Takes the cookie away from who proved themselves by one.
@@ -147,16 +109,16 @@ mod tests {
 
     #[test]
     fn a_scope_is_one_of_three_words_once() {
-        for (query, scope) in [
-            (None, Scope::Local),
-            (Some(""), Scope::Local),
-            (Some("x=1"), Scope::Local),
-            (Some("scope=local"), Scope::Local),
-            (Some("x=1&scope=others"), Scope::Others),
-            (Some("scope=global"), Scope::Global),
-            (Some("sc%6fpe=gl%6fbal"), Scope::Global),
+        for (query, expected) in [
+            (None, LogoutScope::Local),
+            (Some(""), LogoutScope::Local),
+            (Some("x=1"), LogoutScope::Local),
+            (Some("scope=local"), LogoutScope::Local),
+            (Some("x=1&scope=others"), LogoutScope::Others),
+            (Some("scope=global"), LogoutScope::Global),
+            (Some("sc%6fpe=gl%6fbal"), LogoutScope::Global),
         ] {
-            assert_eq!(Scope::read(query).expect("a scope"), scope, "{query:?}");
+            assert_eq!(scope(query).expect("a scope"), expected, "{query:?}");
         }
         for query in [
             "scope",
@@ -166,7 +128,7 @@ mod tests {
             "scope=global&scope=global",
             "scope=local&sc%6fpe=global",
         ] {
-            let denial = Scope::read(Some(query)).unwrap_err();
+            let denial = scope(Some(query)).unwrap_err();
             assert_eq!(denial.reason, Reason::InputInvalid, "{query}");
         }
     }

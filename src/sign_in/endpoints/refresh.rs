@@ -11,9 +11,9 @@ use hyper::Response;
 use super::input::UnreadBody;
 use super::outcome::{Flow, refusal};
 use super::{SignInRequest, reply};
-use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::sign_in::refresh::RefreshOutcome;
+use crate::sign_in::session::check_revocations;
 use crate::sign_in::throttle::Attempt;
 
 pub(super) async fn refresh(
@@ -39,10 +39,7 @@ pub(super) async fn refresh(
             admission.succeeded();
             match request.verify_grant(grant).await {
                 // The identity server may not know yet that the session was ended here.
-                Ok(verified) => request
-                    .context
-                    .revocations()
-                    .check(verified.clean(), verified.listed(), clock::unix_now())
+                Ok(verified) => check_revocations(&request.context, &verified)
                     .map_err(|denial| Reason::RefreshTokenInvalid.because(denial.reason.code()))?,
                 // The old token is used up: who does not get the new ones now has lost the session. They are judged when they are used.
                 Err(denial) if denial.reason == Reason::KeysUnavailable => {}

@@ -20,6 +20,7 @@ use crate::policy::sign_in::ConfirmEmail;
 use crate::sessions::sign_in::Begun;
 use crate::sign_in::grant::{AuthError, Grant};
 use crate::sign_in::operation::Operation;
+use crate::sign_in::session::LogoutScope;
 use crate::sign_in::throttle::Attempt;
 use crate::sign_in::{profile, run_to_completion};
 
@@ -86,7 +87,7 @@ impl SignInRequest {
                     profile::ensure(&self.context, &self.in_force, grant.user.get()).await
                 {
                     // Nobody gets these tokens.
-                    self.forward_logout("local", grant.access_token.clone());
+                    self.forward_logout(LogoutScope::Local, grant.access_token.clone());
                     return Err(denial);
                 }
                 let begun = self.begin_session(&grant).await.map_err(|denial| {

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
-use super::logout::Scope;
 use super::{SignInRequest, SignedInCaller, reply};
 use crate::denial::{Denial, Reason};
 use crate::sessions::sign_in::{Which, name_of_id};
+use crate::sign_in::session::LogoutScope;
 
 pub(super) async fn list(
     request: &SignInRequest,
@@ -45,7 +45,7 @@ pub(super) async fn end(
         .find(|session| name_of_id(&session.id) == Some(name))
         .ok_or(Reason::SessionAbsent)?;
     // Of another session nobody here has a token by which the identity server would end it: what it still gives is refused here.
-    let forwarded = found.current.then_some(Scope::Local);
+    let forwarded = found.current.then_some(LogoutScope::Local);
     if request
         .end_sessions(&caller, Which::One(name), forwarded)
         .await?

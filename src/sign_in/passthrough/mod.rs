@@ -38,7 +38,7 @@ use crate::denial::{Denial, Reason};
 use crate::json;
 use crate::policy::in_force::InForce;
 use crate::request::apikey;
-use crate::request::body::says_json;
+use crate::request::body::{Body, says_json};
 use crate::secrets::secret::Secret;
 use crate::sessions::sign_in::Own;
 use crate::sign_in::context::Context;
@@ -88,18 +88,7 @@ pub(crate) async fn answer(
     let tail = inbound.tail().ok_or(Reason::Internal)?;
     let request = match recognise(inbound.method(), tail, inbound.target().query()) {
         Ok(request) => request,
-        // In its own words, so that a client understands.
-        Err(RecognitionError::Grant) => {
-            let status = StatusCode::BAD_REQUEST;
-            let error = AuthError::new(status, "invalid_credentials", "unsupported_grant_type");
-            return Ok(reply::error(&error, version));
-        }
-        Err(RecognitionError::Scope) => {
-            let status = StatusCode::BAD_REQUEST;
-            let error = AuthError::new(status, "validation_failed", "Unsupported logout scope");
-            return Ok(reply::error(&error, version));
-        }
-        Err(error) => return Err(error.into()),
+        Err(error) => return refuse_unrecognized(error, version),
     };
     if !is_open(request.operation) {
         require_key(&in_force, inbound.headers(), inbound.target().query())?;
@@ -134,20 +123,7 @@ pub(crate) async fn answer(
     let operation = request.operation;
     let idle = exchange.in_force.config().connections.body_idle;
     let work = async {
-        let body = match (request.body, body) {
-            (BodyRule::None, _) | (BodyRule::JsonOrNone, None) => RequestBody::default(),
-            (BodyRule::Json, None) => return Err(Reason::BodyMalformed.into()),
-            (rule, Some(body)) => {
-                let bytes = body.collect(limit, idle).await?;
-                match (rule, bytes.is_empty()) {
-                    (BodyRule::JsonOrNone, true) => RequestBody::default(),
-                    _ => {
-                        says_json(&fields)?;
-                        RequestBody::read(bytes)?
-                    }
-                }
-            }
-        };
+        let body = read_body(request.body, body, &fields, limit, idle).await?;
         exchange.answer(request, body).await
     };
     timeout_at(deadline, work)
@@ -155,7 +131,22 @@ pub(crate) async fn answer(
         .unwrap_or_else(|_| Err(timed_out(operation)))
 }
 
-/// One of the project's publishable keys, as at the edge of Supabase; the identity server gets ours.
+/// An unknown parameter is refused as the identity server would, so that its clients understand.
+fn refuse_unrecognized(
+    error: RecognitionError,
+    version: GotrueVersion,
+) -> Result<Response<Bytes>, Denial> {
+    let (code, message) = match error {
+        RecognitionError::Grant => ("invalid_credentials", "unsupported_grant_type"),
+        RecognitionError::Scope => ("validation_failed", "Unsupported logout scope"),
+        RecognitionError::Unlisted | RecognitionError::Ambiguous => return Err(error.into()),
+    };
+    let error = AuthError::new(StatusCode::BAD_REQUEST, code, message);
+    Ok(reply::error(&error, version))
+}
+
+/// Requires one of the project's publishable keys, as the edge of Supabase does. The identity
+/// server gets the gateway's own key.
 fn require_key(in_force: &InForce, headers: &HeaderMap, query: Option<&str>) -> Result<(), Denial> {
     let key = apikey::find(headers, query)?.ok_or(Reason::ApikeyMissing)?;
     apikey::demand_listed(in_force, key)
@@ -168,7 +159,28 @@ fn timed_out(operation: Operation) -> Denial {
     } else {
         Reason::IdentityTimeout
     };
-    reason.because("the whole took too long")
+    reason.because("overall deadline exceeded")
+}
+
+/// Reads the body of a request, as its operation wants it.
+async fn read_body(
+    rule: BodyRule,
+    body: Option<Body>,
+    fields: &HeaderMap,
+    limit: u64,
+    idle: Duration,
+) -> Result<RequestBody, Denial> {
+    let body = match (rule, body) {
+        (BodyRule::None, _) | (BodyRule::JsonOrNone, None) => return Ok(RequestBody::default()),
+        (BodyRule::Json, None) => return Err(Reason::BodyMalformed.into()),
+        (BodyRule::Json | BodyRule::JsonOrNone, Some(body)) => body,
+    };
+    let bytes = body.collect(limit, idle).await?;
+    if rule == BodyRule::JsonOrNone && bytes.is_empty() {
+        return Ok(RequestBody::default());
+    }
+    says_json(fields)?;
+    RequestBody::read(bytes)
 }
 
 /// A body, as it came and as it was read.
@@ -226,12 +238,13 @@ impl Exchange {
             self.hold_refusal(began).await?;
         }
         if let Some(grant) = grant_in(&reply) {
-            let user = grant.user.clone();
-            self.begin_session(grant).await?;
+            self.begin_session(&grant).await?;
+            let (context, in_force, user) = (&self.context, &self.in_force, grant.user.get());
             match profile::may_create_account(request.operation) {
-                // The tokens are good without it, and it is tried again behind the next sign-in; what went wrong is in the log.
-                true => drop(profile::ensure_now(&self.context, &self.in_force, user.get()).await),
-                false => profile::ensure_in_background(&self.context, &self.in_force, user.get()),
+                // The tokens are valid without the row, which is tried again at the next sign-in;
+                // the failure is in the log.
+                true => drop(profile::ensure_now(context, in_force, user).await),
+                false => profile::ensure_in_background(context, in_force, user),
             }
         }
         // Whoever follows a link in a message gets the tokens where it leads, and no other answer of ours before they use them.

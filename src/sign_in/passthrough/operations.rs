@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::denial::{Denial, Reason};
 use crate::request::query::decoded;
 use crate::sign_in::operation::Operation;
+use crate::sign_in::session::LogoutScope;
 
 /// A request that was recognised.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -27,7 +28,7 @@ pub(super) struct OperationRequest {
     /// What its body must be.
     pub(super) body: BodyRule,
     /// Which sessions end, if it is [`Operation::Logout`].
-    pub(super) scope: Scope,
+    pub(super) scope: LogoutScope,
 }
 
 /// What a body must be.
@@ -39,18 +40,6 @@ pub(super) enum BodyRule {
     Json,
     /// One JSON object, or none.
     JsonOrNone,
-}
-
-/// Which sessions a logout ends.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Scope {
-    /// All of the user's.
-    #[default]
-    Global,
-    /// The one that asks.
-    Local,
-    /// All but that one.
-    Others,
 }
 
 /// A part of a path.
@@ -65,139 +54,30 @@ use Segment::{Id, Literal};
 type Row = (Method, &'static [Segment], Operation, BodyRule);
 
 /// Everything that may be asked but `token`, which goes by its `grant_type`.
+#[rustfmt::skip]
 const TABLE: &[Row] = &[
-    (
-        Method::POST,
-        &[Literal("signup")],
-        Operation::SignUp,
-        BodyRule::Json,
-    ),
-    (
-        Method::POST,
-        &[Literal("otp")],
-        Operation::Otp,
-        BodyRule::Json,
-    ),
-    (
-        Method::POST,
-        &[Literal("magiclink")],
-        Operation::MagicLink,
-        BodyRule::Json,
-    ),
-    (
-        Method::POST,
-        &[Literal("recover")],
-        Operation::Recover,
-        BodyRule::Json,
-    ),
-    (
-        Method::POST,
-        &[Literal("resend")],
-        Operation::Resend,
-        BodyRule::Json,
-    ),
-    (
-        Method::POST,
-        &[Literal("verify")],
-        Operation::Verify,
-        BodyRule::Json,
-    ),
-    (
-        Method::GET,
-        &[Literal("verify")],
-        Operation::Verify,
-        BodyRule::None,
-    ),
-    (
-        Method::POST,
-        &[Literal("logout")],
-        Operation::Logout,
-        BodyRule::None,
-    ),
-    (
-        Method::GET,
-        &[Literal("user")],
-        Operation::ReadUser,
-        BodyRule::None,
-    ),
-    (
-        Method::PUT,
-        &[Literal("user")],
-        Operation::ChangeUser,
-        BodyRule::Json,
-    ),
-    (
-        Method::GET,
-        &[Literal("user"), Literal("identities"), Literal("authorize")],
-        Operation::Identities,
-        BodyRule::None,
-    ),
-    (
-        Method::DELETE,
-        &[Literal("user"), Literal("identities"), Id],
-        Operation::Identities,
-        BodyRule::None,
-    ),
-    (
-        Method::GET,
-        &[Literal("reauthenticate")],
-        Operation::Reauthenticate,
-        BodyRule::None,
-    ),
-    (
-        Method::POST,
-        &[Literal("factors")],
-        Operation::Factors,
-        BodyRule::Json,
-    ),
-    (
-        Method::POST,
-        &[Literal("factors"), Id, Literal("challenge")],
-        Operation::Factors,
-        BodyRule::JsonOrNone,
-    ),
-    (
-        Method::POST,
-        &[Literal("factors"), Id, Literal("verify")],
-        Operation::VerifyFactor,
-        BodyRule::Json,
-    ),
-    (
-        Method::DELETE,
-        &[Literal("factors"), Id],
-        Operation::Factors,
-        BodyRule::None,
-    ),
-    (
-        Method::GET,
-        &[Literal("authorize")],
-        Operation::Authorize,
-        BodyRule::None,
-    ),
-    (
-        Method::GET,
-        &[Literal("callback")],
-        Operation::Callback,
-        BodyRule::None,
-    ),
-    (
-        Method::GET,
-        &[Literal("settings")],
-        Operation::Settings,
-        BodyRule::None,
-    ),
-    (
-        Method::GET,
-        &[Literal("health")],
-        Operation::Health,
-        BodyRule::None,
-    ),
-    (
-        Method::GET,
-        &[Literal(".well-known"), Literal("jwks.json")],
-        Operation::KeySet,
-        BodyRule::None,
-    ),
+    (Method::POST,   &[Literal("signup")],                                         Operation::SignUp,         BodyRule::Json),
+    (Method::POST,   &[Literal("otp")],                                            Operation::Otp,            BodyRule::Json),
+    (Method::POST,   &[Literal("magiclink")],                                      Operation::MagicLink,      BodyRule::Json),
+    (Method::POST,   &[Literal("recover")],                                        Operation::Recover,        BodyRule::Json),
+    (Method::POST,   &[Literal("resend")],                                         Operation::Resend,         BodyRule::Json),
+    (Method::POST,   &[Literal("verify")],                                         Operation::Verify,         BodyRule::Json),
+    (Method::GET,    &[Literal("verify")],                                         Operation::Verify,         BodyRule::None),
+    (Method::POST,   &[Literal("logout")],                                         Operation::Logout,         BodyRule::None),
+    (Method::GET,    &[Literal("user")],                                           Operation::ReadUser,       BodyRule::None),
+    (Method::PUT,    &[Literal("user")],                                           Operation::ChangeUser,     BodyRule::Json),
+    (Method::GET,    &[Literal("user"), Literal("identities"), Literal("authorize")], Operation::Identities,    BodyRule::None),
+    (Method::DELETE, &[Literal("user"), Literal("identities"), Id],                Operation::Identities,     BodyRule::None),
+    (Method::GET,    &[Literal("reauthenticate")],                                 Operation::Reauthenticate, BodyRule::None),
+    (Method::POST,   &[Literal("factors")],                                        Operation::Factors,        BodyRule::Json),
+    (Method::POST,   &[Literal("factors"), Id, Literal("challenge")],              Operation::Factors,        BodyRule::JsonOrNone),
+    (Method::POST,   &[Literal("factors"), Id, Literal("verify")],                 Operation::VerifyFactor,   BodyRule::Json),
+    (Method::DELETE, &[Literal("factors"), Id],                                    Operation::Factors,        BodyRule::None),
+    (Method::GET,    &[Literal("authorize")],                                      Operation::Authorize,      BodyRule::None),
+    (Method::GET,    &[Literal("callback")],                                       Operation::Callback,       BodyRule::None),
+    (Method::GET,    &[Literal("settings")],                                       Operation::Settings,       BodyRule::None),
+    (Method::GET,    &[Literal("health")],                                         Operation::Health,         BodyRule::None),
+    (Method::GET,    &[Literal(".well-known"), Literal("jwks.json")],              Operation::KeySet,         BodyRule::None),
 ];
 
 const GRANTS: &[(&str, Operation)] = &[
@@ -252,7 +132,7 @@ pub(super) fn recognise(
             // Nothing else is read there, so nothing else is sent.
             path: format!("/token?grant_type={name}"),
             body: BodyRule::Json,
-            scope: Scope::Global,
+            scope: LogoutScope::Global,
         });
     }
     let is = |part: &Segment, text: &&str| match part {
@@ -288,7 +168,7 @@ pub(super) fn recognise(
         method: method.clone(),
         path,
         body: *body,
-        scope: Scope::Global,
+        scope: LogoutScope::Global,
     })
 }
 
@@ -308,23 +188,11 @@ fn single_parameter<'a>(
     }
 }
 
-fn scope(text: Option<&str>) -> Result<Scope, RecognitionError> {
-    match text {
-        // As the identity server has it.
-        None | Some("" | "global") => Ok(Scope::Global),
-        Some("local") => Ok(Scope::Local),
-        Some("others") => Ok(Scope::Others),
-        Some(_) => Err(RecognitionError::Scope),
-    }
-}
-
-impl Scope {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Global => "global",
-            Self::Local => "local",
-            Self::Others => "others",
-        }
+fn scope(name: Option<&str>) -> Result<LogoutScope, RecognitionError> {
+    match name {
+        // The identity server's default.
+        None | Some("") => Ok(LogoutScope::Global),
+        Some(name) => LogoutScope::named(name).ok_or(RecognitionError::Scope),
     }
 }
 

@@ -4,7 +4,6 @@
 //! Not here: the gateway's own `logout` (`endpoints`), which ends the same in the same way.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Response;
@@ -12,48 +11,32 @@ use hyper::header::USER_AGENT;
 use serde_json::json;
 
 use super::attempts::Admissions;
-use super::operations::{OperationRequest, Scope};
+use super::operations::OperationRequest;
 use super::{Exchange, RequestBody, reply};
 use crate::clock;
-use crate::denial::{Denial, Extra, Reason};
-use crate::revocation::list::LEEWAY;
-use crate::sessions::record::{Carrier, InnerTokens, Seen};
-use crate::sessions::sign_in::{Granted, Which};
-use crate::sign_in::background::CallKind;
+use crate::denial::{Denial, Reason};
+use crate::sessions::record::Carrier;
 use crate::sign_in::grant::Grant;
-use crate::sign_in::{end_locally, run_to_completion};
+use crate::sign_in::run_to_completion;
+use crate::sign_in::session::{
+    LogoutScope, check_revocations, end_locally, forward_logout, granted, seen, signed_out_recently,
+};
 use crate::tokens::{Presented, Verified};
 
 impl Exchange {
     /// Writes down that a session began, so that its user finds it in the list. What was signed in to in the moment after a logout everywhere
     /// cannot be told from what was there before, and would be refused at its first use.
-    pub(super) async fn begin_session(&self, grant: Grant) -> Result<(), Denial> {
+    pub(super) async fn begin_session(&self, grant: &Grant) -> Result<(), Denial> {
         // What is not accepted here does no harm here.
-        let Some(verified) = self.verify_grant(&grant).await else {
+        let Some(verified) = self.verify_grant(grant).await else {
             return Ok(());
         };
-        if self.is_token_revoked(&verified) {
-            return Err(Denial {
-                extra: Extra::RetryAfter(Duration::from_secs(LEEWAY.unsigned_abs() + 1)),
-                ..Reason::SignedOutRecently.into()
-            });
+        if check_revocations(&self.context, &verified).is_err() {
+            return Err(signed_out_recently());
         }
-        let agent = self.fields.get(USER_AGENT);
-        let agent = agent.and_then(|agent| agent.to_str().ok());
-        let seen = Seen {
-            address: self.client,
-            user_agent: agent.map(str::to_owned),
-        };
-        let granted = Granted {
-            issuer: verified.issuer().to_owned(),
-            subject: verified.subject().to_owned(),
-            session: verified.session().map(str::to_owned),
-            tokens: InnerTokens {
-                access: grant.access_token,
-                refresh: grant.refresh_token,
-            },
-        };
         let sessions = self.context.sessions();
+        let granted = granted(&verified, grant);
+        let seen = seen(self.client, self.fields.get(USER_AGENT));
         // The tokens are good without the store; only the list lacks the session.
         let _ = sessions.begin(granted, Carrier::Bearer, seen, None).await;
         Ok(())
@@ -63,7 +46,7 @@ impl Exchange {
     pub(super) async fn is_grant_revoked(&self, grant: &Grant) -> bool {
         // What cannot be judged now is judged when it is used.
         let verified = self.verify_grant(grant).await;
-        verified.is_some_and(|verified| self.is_token_revoked(&verified))
+        verified.is_some_and(|verified| check_revocations(&self.context, &verified).is_err())
     }
 
     /// The user of an access token, in the words of the identity server's own document about them.
@@ -91,12 +74,6 @@ impl Exchange {
         }
     }
 
-    fn is_token_revoked(&self, verified: &Verified) -> bool {
-        let revocations = self.context.revocations();
-        let (clean, listed) = (verified.clean(), verified.listed());
-        revocations.check(clean, listed, clock::unix_now()).is_err()
-    }
-
     /// Refuses here first; then the identity server ends it, behind the answer if it is away.
     pub(super) async fn log_out(
         self,
@@ -110,12 +87,7 @@ impl Exchange {
             let forwarded = match self.identity.call(call.clone()).await {
                 Ok(reply) if !reply.status.is_server_error() && reply.status != 429 => Some(reply),
                 Ok(_) | Err(_) => {
-                    let background = self.context.background();
-                    if !background.call(&self.identity, call, CallKind::Logout) {
-                        tracing::error!(
-                            "the identity server is not told of a logout: too many wait"
-                        );
-                    }
+                    forward_logout(&self.context, &self.identity, call);
                     None
                 }
             };
@@ -144,7 +116,7 @@ impl Exchange {
                 Err(error) => error.may_be_done(),
             };
             if is_changed {
-                self.end_sessions(Scope::Others).await?;
+                self.end_sessions(LogoutScope::Others).await?;
             }
             Ok(replied?)
         };
@@ -152,19 +124,12 @@ impl Exchange {
         reply::answer(&reply, version)
     }
 
-    /// Ends sessions of the user here: on every replica, and in the list.
-    async fn end_sessions(&self, scope: Scope) -> Result<(), Denial> {
+    /// Ends sessions of the user on every replica and in the user's list.
+    async fn end_sessions(&self, scope: LogoutScope) -> Result<(), Denial> {
         let (verified, token) = self.user.as_ref().ok_or(Reason::TokenMissing)?;
-        let nameless = (scope == Scope::Local && verified.session().is_none())
-            .then(|| verified.revocation(token));
-        let own = self.own.clone();
-        let which = match scope {
-            Scope::Global => Which::All,
-            Scope::Local => Which::Own(own),
-            Scope::Others => Which::Others(own),
-        };
-        let (issuer, subject) = (verified.issuer(), verified.subject());
-        let ending = end_locally(&self.context, issuer, subject, nameless, which);
-        ending.await.map(drop)
+        let which = scope.which(self.own.clone());
+        let is_own = scope == LogoutScope::Local;
+        let ended = end_locally(&self.context, verified, token, which, is_own);
+        ended.await.map(drop)
     }
 }
