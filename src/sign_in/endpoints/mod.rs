@@ -22,10 +22,11 @@ mod user;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue, USER_AGENT};
+use hyper::http::uri::PathAndQuery;
 use hyper::{HeaderMap, Method, Response};
 use tokio::time::timeout_at;
 
@@ -59,7 +60,6 @@ struct SignInRequest {
     client: IpAddr,
     user_agent: Option<HeaderValue>,
     delivery: TokenDelivery,
-    until: Instant,
 }
 
 /// What whoever signs in wants to carry.
@@ -98,9 +98,10 @@ pub(crate) async fn answer(
     let started = clock::now();
     let in_force = permit.request().in_force().clone();
     let identity = context.identity().ok_or(Reason::Internal)?.clone();
+    let until = started + deadline(sign_in(&in_force)?, endpoint);
     let client = permit.request().client().address;
     let delivery = delivery(permit.request());
-    // Nobody else tells it.
+    // Only these two routes return it.
     let csrf = matches!(endpoint, Endpoint::Me | Endpoint::WhoAmI)
         .then(|| csrf_token(context, &permit))
         .flatten();
@@ -109,58 +110,63 @@ pub(crate) async fn answer(
     let fields = std::mem::take(spent.fields());
     let body = spent.take_body();
     let access_token = spent.authorization().and_then(bearer_token);
-    let standing = spent.into_stream();
+    let stream = spent.into_stream();
+    let verified = stream.caller().verified().cloned();
+    let caller = verified.zip(access_token);
+    let caller = caller.map(|(verified, access_token)| SignedInCaller {
+        verified,
+        access_token,
+        own: stream.caller().own_session(),
+        csrf,
+    });
+    let idle = in_force.config().connections.body_idle;
     let request = SignInRequest {
         context: context.clone(),
-        until: started + deadline(sign_in(&in_force)?, endpoint),
         tokens: tokens.clone(),
         identity,
         client,
         user_agent: fields.get(USER_AGENT).cloned(),
         delivery,
-        in_force: in_force.clone(),
+        in_force,
     };
-    let caller = || {
-        let verified = standing.caller().verified().cloned();
-        let caller = verified.zip(access_token);
-        let caller = caller.map(|(verified, access_token)| SignedInCaller {
-            verified,
-            access_token,
-            own: standing.caller().own_session(),
-            csrf: csrf.clone(),
-        });
-        // The route is for users, so the chain has proven one.
-        caller.ok_or(Reason::Internal)
-    };
-    let idle = in_force.config().connections.body_idle;
-    let unread = UnreadBody {
+    let body = UnreadBody {
         fields,
         body,
         limit,
         idle,
     };
-    let target = standing.request().target();
-    let work = async {
-        match endpoint {
-            Endpoint::Login => login::login(&request, unread).await,
-            Endpoint::Register => register::register(&request, unread).await,
-            Endpoint::Refresh => refresh::refresh(&request, unread).await,
-            Endpoint::PasswordReset => reset::password_reset(&request, unread).await,
-            Endpoint::Logout => logout::logout(&request, caller()?, target.query()).await,
-            Endpoint::Me => user::me(&request, caller()?).await,
-            Endpoint::WhoAmI => user::whoami(&request, caller()?).await,
-            Endpoint::Sessions => sessions::list(&request, caller()?).await,
-            Endpoint::EndSession => sessions::end(&request, caller()?, target.path()).await,
-        }
-    };
-    timeout_at(request.until.into(), work)
+    let work = dispatch(&request, endpoint, body, caller, stream.request().target());
+    timeout_at(until.into(), work)
         .await
         .unwrap_or_else(|_| Err(timed_out(endpoint)))
 }
 
+/// Answers a request by its endpoint.
+async fn dispatch(
+    request: &SignInRequest,
+    endpoint: Endpoint,
+    body: UnreadBody,
+    caller: Option<SignedInCaller>,
+    target: &PathAndQuery,
+) -> Result<Response<Bytes>, Denial> {
+    // The endpoints that ask for a caller are for users, and the chain has verified one.
+    let caller = || caller.ok_or(Reason::Internal);
+    match endpoint {
+        Endpoint::Login => login::login(request, body).await,
+        Endpoint::Register => register::register(request, body).await,
+        Endpoint::Refresh => refresh::refresh(request, body).await,
+        Endpoint::PasswordReset => reset::password_reset(request, body).await,
+        Endpoint::Logout => logout::logout(request, caller()?, target.query()).await,
+        Endpoint::Me => user::me(request, caller()?).await,
+        Endpoint::WhoAmI => user::whoami(request, caller()?).await,
+        Endpoint::Sessions => sessions::list(request, caller()?).await,
+        Endpoint::EndSession => sessions::end(request, caller()?, target.path()).await,
+    }
+}
+
 /// What is answered when the deadline has passed. What was begun goes on.
 fn timed_out(endpoint: Endpoint) -> Denial {
-    let why = "the whole took too long";
+    let why = "overall deadline exceeded";
     match endpoint {
         Endpoint::Register => Reason::RegistrationUnknown.because(why),
         // A client ends its session at anything else.

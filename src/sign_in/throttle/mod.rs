@@ -143,17 +143,35 @@ impl Throttle {
             is_settled: false,
         };
         let owed = levels.iter().map(|level| level.owed).max().unwrap_or(0);
-        if owed > 0 {
-            let delay = FIRST_DELAY
-                .saturating_mul(1 << (owed - 1).min(16))
-                .min(throttling.longest_delay);
-            if self.wait(delay, throttling.waiting).await.is_err() {
+        match self.delay(throttling, owed).await {
+            Ok(()) => Ok(admission),
+            Err(denial) => {
                 admission.undecided();
                 self.metrics.refused(attempt, Limit::Waiting);
-                return Err(Reason::SignInBusy.because("too many attempts wait"));
+                Err(denial)
             }
         }
-        Ok(admission)
+    }
+
+    /// Delays an attempt on an account that owes `owed` failures.
+    ///
+    /// # Errors
+    ///
+    /// Too many attempts wait.
+    async fn delay(&self, throttling: &Throttling, owed: u32) -> Result<(), Denial> {
+        if owed == 0 {
+            return Ok(());
+        }
+        let delay = FIRST_DELAY
+            .saturating_mul(1 << (owed - 1).min(16))
+            .min(throttling.longest_delay);
+        let guard = WaitGuard::begin(&self.waiting, &self.metrics);
+        if guard.before >= throttling.waiting {
+            return Err(Reason::SignInBusy.because("too many attempts wait"));
+        }
+        self.metrics.delayed.inc();
+        tokio::time::sleep(delay).await;
+        Ok(())
     }
 
     /// Holds a refusal that was asked for at `began` until it says nothing by its time. What succeeds is not held.
@@ -176,16 +194,6 @@ impl Throttle {
             return Err(Reason::SignInBusy.because("too many refusals wait"));
         }
         tokio::time::sleep_until(until).await;
-        Ok(())
-    }
-
-    async fn wait(&self, delay: Duration, most: usize) -> Result<(), ()> {
-        let guard = WaitGuard::begin(&self.waiting, &self.metrics);
-        if guard.before >= most {
-            return Err(());
-        }
-        self.metrics.delayed.inc();
-        tokio::time::sleep(delay).await;
         Ok(())
     }
 
