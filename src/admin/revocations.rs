@@ -218,15 +218,19 @@ impl RevokeRequest {
                 (what, expiry(now, expires_in, sessions_live)?, reason)
             }
         };
-        if let Some(reason) = &reason
-            && (reason.len() > 500 || reason.contains(char::is_control))
-        {
-            return Err(bad_request(
-                "`reason` is longer than 500 bytes, or has control characters",
-            ));
-        }
-        let revocation = Revocation::new(target, clock::unix_millis(), expires);
+        check_reason(reason.as_deref())?;
+        let revocation = Revocation::new(what, clock::unix_millis(), expires);
         Ok((revocation, reason))
+    }
+}
+
+fn check_reason(reason: Option<&str>) -> Result<(), AdminError> {
+    let is_bad = |reason: &str| reason.len() > 500 || reason.contains(char::is_control);
+    match reason.is_some_and(is_bad) {
+        true => Err(bad_request(
+            "`reason` is longer than 500 bytes, or has control characters",
+        )),
+        false => Ok(()),
     }
 }
 

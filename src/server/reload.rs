@@ -19,7 +19,7 @@ use tokio::time::sleep;
 
 use crate::auth::snapshot::{Shared, Snapshot};
 use crate::clock;
-use crate::config::{Loaded, load};
+use crate::config::{Loaded, Problems, load};
 use crate::facts::schema;
 use crate::gateway::metrics::Reload;
 use crate::gateway::process::Process;
@@ -91,18 +91,10 @@ fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
     for warning in &loaded.warnings {
         tracing::warn!(%warning, "configuration");
     }
-    let mut fits = false;
-    if let Some(database) = process.database() {
-        match database.wait(schema::check(&loaded.config, database)) {
-            Ok(differences) => match queries::problems(&loaded.name, differences) {
-                None => fits = true,
-                Some(problems) => return (Outcome::Refused(problems.to_string()), inputs),
-            },
-            Err(why) => {
-                tracing::warn!(%why, "the database cannot be asked whether the queries fit it");
-            }
-        }
-    }
+    let fits = match check_queries(process, &loaded) {
+        Ok(fits) => fits,
+        Err(problems) => return (Outcome::Refused(problems.to_string()), inputs),
+    };
     let generation = current.generation() + 1;
     let built = build(loaded.config, loaded.digest, generation, process.shared());
     match built {
@@ -127,6 +119,23 @@ fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
                 .metrics()
                 .forget(current.config(), process.snapshot().config());
             (Outcome::Applied(generation), inputs)
+        }
+    }
+}
+
+/// Checks the queries against the database. `false` if it cannot be asked, or if there is none.
+fn check_queries(process: &Process, loaded: &Loaded) -> Result<bool, Problems> {
+    let Some(database) = process.database() else {
+        return Ok(false);
+    };
+    match database.wait(schema::check(&loaded.config, database)) {
+        Ok(differences) => match queries::problems(&loaded.name, differences) {
+            None => Ok(true),
+            Some(problems) => Err(problems),
+        },
+        Err(why) => {
+            tracing::warn!(%why, "cannot check the queries: the database is unreachable");
+            Ok(false)
         }
     }
 }

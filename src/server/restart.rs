@@ -1,5 +1,7 @@
 //! Which changes of a configuration need a restart.
 
+use std::net::SocketAddr;
+
 use crate::policy::Config;
 use crate::policy::listen::ListenKind;
 use crate::policy::sign_in::Supabase;
@@ -9,18 +11,6 @@ use crate::secrets::secret::Secret;
 
 /// What a running process cannot change.
 pub(super) fn needs_restart(old: &Config, new: &Config) -> Option<String> {
-    let sockets = |config: &Config| -> Vec<_> {
-        let kind = |kind: &ListenKind| match kind {
-            ListenKind::Tls(_) => "tls".to_owned(),
-            ListenKind::Plain => "plain".to_owned(),
-            ListenKind::RedirectToHttps { port } => format!("redirect {port}"),
-        };
-        config
-            .listen
-            .iter()
-            .map(|listen| (listen.address, kind(&listen.kind)))
-            .collect()
-    };
     let changed = [
         ("listen", sockets(old) != sockets(new)),
         ("admin.address", old.admin.address != new.admin.address),
@@ -52,6 +42,19 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Option<String> {
         .map(|(key, _)| *key)
         .collect();
     (!keys.is_empty()).then(|| format!("`{}` cannot change without a restart", keys.join("`, `")))
+}
+
+/// The address of every listener, and what it speaks.
+fn sockets(config: &Config) -> Vec<(SocketAddr, String)> {
+    let kind = |kind: &ListenKind| match kind {
+        ListenKind::Tls(_) => "tls".to_owned(),
+        ListenKind::Plain => "plain".to_owned(),
+        ListenKind::RedirectToHttps { port } => format!("redirect {port}"),
+    };
+    let listeners = config.listen.iter();
+    listeners
+        .map(|listen| (listen.address, kind(&listen.kind)))
+        .collect()
 }
 
 fn are_same_keys(old: &[MasterKey], new: &[MasterKey]) -> bool {
@@ -122,15 +125,8 @@ fn is_same_store(old: &StoreChoice, new: &StoreChoice) -> bool {
     let password = |redis: &Redis| redis.password.as_ref().map(|text| text.expose().to_vec());
     // `Some(None)` is TLS with the system's certificates.
     let roots = |redis: &Redis| {
-        redis.tls.as_ref().map(|tls| {
-            tls.roots.as_ref().map(|roots| {
-                roots
-                    .roots
-                    .iter()
-                    .map(|root| root.subject_public_key_info.to_vec())
-                    .collect::<Vec<_>>()
-            })
-        })
+        let tls = redis.tls.as_ref();
+        tls.map(|tls| root_keys(tls.roots.as_deref()))
     };
     let place = |redis: &Redis| {
         (

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
+use bytes::Bytes;
 use hyper::Method;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
 use super::case::{BEFORE_LAYERS, Caller, Case, Cases, Expected, Request};
-use super::wire::{CallerEntry, CallerField, CaseEntry, ExpectEntry, File, RequestEntry};
+use super::wire::{CallerEntry, CallerField, CaseEntry, Document, ExpectEntry, File, RequestEntry};
 use crate::auth::LAYERS;
 use crate::clock;
 use crate::config::check::Checker;
@@ -19,7 +20,7 @@ use crate::config::inputs::{self, Inputs};
 use crate::config::interpolate::Variables;
 use crate::config::node::Text;
 use crate::config::problem::{Problem, Report};
-use crate::config::wire::{Decode, Field, Value};
+use crate::config::wire::{Decode, Field, Many, Named, Value};
 use crate::config::{Problems, yaml};
 use crate::denial::Reason;
 use crate::policy::spelling::nearest;
@@ -139,46 +140,10 @@ fn request(wire: &RequestEntry, report: &mut Report) -> Option<Request> {
         Field::Bad => None,
         Field::Good(text) => parsed(text.value.value.parse(), text, "is not an address", report),
     };
-    let mut headers = Some(Vec::new());
-    if let Field::Good(named) = &wire.headers {
-        for (name, values) in &named.value.0 {
-            let field = HeaderName::try_from(name.value.as_str()).ok();
-            if field.is_none() {
-                report.problem(&name.place, "is not the name of a header field");
-            }
-            let mut all = Vec::new();
-            let written = values.as_ref().map_or(1, |values| values.value.0.written);
-            for value in values.iter().flat_map(|values| &values.value.0.items) {
-                let bytes = HeaderValue::try_from(value.value.value.as_str());
-                all.extend(parsed(
-                    bytes,
-                    value,
-                    "cannot be the value of a header field",
-                    report,
-                ));
-            }
-            match (&mut headers, field) {
-                (Some(headers), Some(field)) if all.len() == written => {
-                    headers.extend(all.into_iter().map(|value| (field.clone(), value)));
-                }
-                _ => headers = None,
-            }
-        }
-    }
-    let body = match &wire.body {
-        Field::Absent => None,
-        Field::Bad => return None,
-        Field::Good(document) => {
-            let json = &document.value.0;
-            let text = json
-                .as_str()
-                .map_or_else(|| json.to_string(), str::to_owned);
-            Some(text.into())
-        }
-    };
-    if let (Some(headers), Some(_)) = (&mut headers, &body)
-        && !headers.iter().any(|(name, _)| *name == CONTENT_TYPE)
-    {
+    let headers = headers(&wire.headers, report);
+    let body = body(&wire.body)?;
+    let mut headers = headers?;
+    if body.is_some() && !headers.iter().any(|(name, _)| *name == CONTENT_TYPE) {
         headers.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
     }
     Some(Request {
@@ -186,9 +151,54 @@ fn request(wire: &RequestEntry, report: &mut Report) -> Option<Request> {
         path: path?.value.value.clone(),
         host: optional(&wire.host)?,
         address: address?,
-        headers: headers.filter(|_| !matches!(wire.headers, Field::Bad))?,
+        headers,
         body,
     })
+}
+
+fn headers(
+    wire: &Field<Named<Many<Text>>>,
+    report: &mut Report,
+) -> Option<Vec<(HeaderName, HeaderValue)>> {
+    let named = match wire {
+        Field::Absent => return Some(Vec::new()),
+        Field::Bad => return None,
+        Field::Good(named) => named,
+    };
+    let mut headers = Some(Vec::new());
+    for (name, values) in &named.value.0 {
+        let field = HeaderName::try_from(name.value.as_str()).ok();
+        if field.is_none() {
+            report.problem(&name.place, "is not the name of a header field");
+        }
+        let mut all = Vec::new();
+        let written = values.as_ref().map_or(1, |values| values.value.0.written);
+        for value in values.iter().flat_map(|values| &values.value.0.items) {
+            let bytes = HeaderValue::try_from(value.value.value.as_str());
+            let problem = "cannot be the value of a header field";
+            all.extend(parsed(bytes, value, problem, report));
+        }
+        match (&mut headers, field) {
+            (Some(headers), Some(field)) if all.len() == written => {
+                headers.extend(all.into_iter().map(|value| (field.clone(), value)));
+            }
+            _ => headers = None,
+        }
+    }
+    headers
+}
+
+fn body(wire: &Field<Document>) -> Option<Option<Bytes>> {
+    match wire {
+        Field::Absent => Some(None),
+        Field::Bad => None,
+        Field::Good(document) => {
+            let json = &document.value.0;
+            let text = json.as_str();
+            let text = text.map_or_else(|| json.to_string(), str::to_owned);
+            Some(Some(text.into()))
+        }
+    }
 }
 
 fn caller(wire: &CallerEntry, report: &mut Report) -> Option<Caller> {

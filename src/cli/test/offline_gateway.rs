@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Request, Version};
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
@@ -80,31 +81,9 @@ impl OfflineGateway {
     }
 
     pub(super) fn authorize(&mut self, case: &Case) -> anyhow::Result<Outcome> {
-        let at = || format!("the case at line {}", case.line);
-        let config = self.snapshot.config();
-        let host = match (&case.request.host, config.hosts.first()) {
-            (Some(host), _) | (None, Some(host)) => host.as_str(),
-            (None, None) => "gateway.test",
-        };
-        let mut request = Request::builder()
-            .method(&case.request.method)
-            .version(Version::HTTP_11)
-            .uri(&case.request.path)
-            .body(())
-            .with_context(at)?;
-        let headers = request.headers_mut();
-        headers.insert(HOST, HeaderValue::from_str(host).with_context(at)?);
-        if let Some(caller) = &case.caller {
-            let token = self.token(caller, config).with_context(at)?;
-            headers.insert(
-                AUTHORIZATION,
-                HeaderValue::from_str(&format!("Bearer {token}"))?,
-            );
-        }
-        for (name, value) in &case.request.headers {
-            headers.append(name, value.clone());
-        }
-        let (parts, ()) = request.into_parts();
+        let head = self
+            .head(case)
+            .with_context(|| format!("the case at line {}", case.line))?;
         let connection = Connection::new(
             SocketAddr::new(case.request.address, 50_000),
             true,
@@ -112,15 +91,15 @@ impl OfflineGateway {
         );
         let mut record = Record::begin(
             self.snapshot.in_force().clone(),
-            parts.method.clone(),
-            parts.version,
+            head.method.clone(),
+            head.version,
         );
         let result = self.runtime.block_on(async {
             // Nothing is revoked, and that must have been known a moment ago: else every caller would meet an outage.
             self.follower.catch_up().await;
             let body = case.request.body.clone().map(Body::Whole);
             let read = gateway::accept(
-                parts,
+                head,
                 body,
                 &connection,
                 self.snapshot.in_force(),
@@ -135,6 +114,32 @@ impl OfflineGateway {
             }
         });
         Ok(self.outcome(result, &record))
+    }
+
+    /// The head of a case's request, with a signed token of its caller.
+    fn head(&self, case: &Case) -> anyhow::Result<Parts> {
+        let config = self.snapshot.config();
+        let host = match (&case.request.host, config.hosts.first()) {
+            (Some(host), _) | (None, Some(host)) => host.as_str(),
+            (None, None) => "gateway.test",
+        };
+        let mut request = Request::builder()
+            .method(&case.request.method)
+            .version(Version::HTTP_11)
+            .uri(&case.request.path)
+            .body(())?;
+        let headers = request.headers_mut();
+        headers.insert(HOST, HeaderValue::from_str(host)?);
+        if let Some(caller) = &case.caller {
+            let token = self.token(caller, config)?;
+            let value = HeaderValue::from_str(&format!("Bearer {token}"))?;
+            headers.insert(AUTHORIZATION, value);
+        }
+        for (name, value) in &case.request.headers {
+            headers.append(name, value.clone());
+        }
+        let (head, ()) = request.into_parts();
+        Ok(head)
     }
 
     fn token(&self, caller: &Caller, config: &Config) -> anyhow::Result<String> {
