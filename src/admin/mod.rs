@@ -1,7 +1,10 @@
-//! The admin listener: `/metrics`, `/livez`, `/readyz`, and what operators may do. Clear text, on the loopback by default.
+//! The admin listener: `/metrics`, `/livez`, `/readyz`, and calls of operators. Clear text, on the
+//! loopback by default.
 //!
-//! Decides: whether the process is alive and ready. Trusts: whoever reaches the address may read how the gateway does; for anything more
-//! an operator proves who they are (`operators`), or the identity server that it sent the message (`webhook`). Not here: requests of clients.
+//! Decides:  whether the process is alive and ready.
+//! Trusts:   anyone who reaches the address, for reading the state of the gateway; for changes, an
+//!           operator's token (`operators`), or the identity server's signature (`webhook`).
+//! Not here: requests of clients.
 
 mod operators;
 mod revocations;
@@ -32,10 +35,11 @@ use crate::gateway::process::Process;
 /// Scrapers and probes that may be connected at once.
 const CONNECTIONS: usize = 64;
 
-/// The longest body that is read. A revocation is a line; a database row about a user, with the row before it, is a few kilobytes.
+/// The longest body that is read. A revocation is a line; a changed row about a user, with the old
+/// row, is a few kilobytes.
 const MAX_BODY: usize = 64 * 1024;
 
-/// For a whole body.
+/// The deadline of a whole body.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Serves until the process ends.
@@ -58,7 +62,8 @@ pub async fn serve(listener: TcpListener, process: Arc<Process>) {
             builder
                 .timer(TokioTimer::new())
                 .header_read_timeout(Duration::from_secs(30));
-            // A peer that does not read would keep its place, and 64 of them would hide that this process is alive.
+            // A peer that does not read would hold its slot, and 64 of them would make the process
+            // look dead.
             let serving = builder.serve_connection(TokioIo::new(stream), service);
             let _ = tokio::time::timeout(Duration::from_secs(300), serving).await;
             drop(slot);
@@ -70,7 +75,7 @@ pub async fn serve(listener: TcpListener, process: Arc<Process>) {
 ///
 /// # Errors
 ///
-/// The address is in use or not ours.
+/// The address is in use, or does not belong to this machine.
 pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
@@ -98,7 +103,7 @@ async fn answer(process: &Process, request: Request<Incoming>) -> Response<Full<
     }
 }
 
-/// Why a call did nothing.
+/// Why a call failed.
 #[derive(Debug)]
 struct AdminError {
     status: StatusCode,
@@ -127,14 +132,14 @@ fn respond(outcome: Result<Response<Full<Bytes>>, AdminError>) -> Response<Full<
     })
 }
 
-/// The body of a call that changes something: JSON, and says so.
+/// Reads the body of a call that changes something; it must be declared as JSON.
 async fn body(request: Request<Incoming>) -> Result<Bytes, AdminError> {
     let kind = request.headers().get(header::CONTENT_TYPE);
     let kind = kind
         .and_then(|kind| kind.to_str().ok())
         .and_then(|kind| kind.split(';').next())
         .unwrap_or_default();
-    // A form of some web page cannot say this without asking first.
+    // An HTML form cannot set this content type, and a script cannot without a CORS preflight.
     if !kind.trim().eq_ignore_ascii_case("application/json") {
         return Err(AdminError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -150,11 +155,11 @@ async fn body(request: Request<Incoming>) -> Result<Bytes, AdminError> {
         )),
         Ok(Err(_)) => Err(AdminError::new(
             StatusCode::BAD_REQUEST,
-            "the body broke off",
+            "the body ended early",
         )),
         Err(_) => Err(AdminError::new(
             StatusCode::REQUEST_TIMEOUT,
-            "the body did not come in time",
+            "the body did not arrive in time",
         )),
     }
 }
@@ -173,11 +178,12 @@ fn document(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
     response
 }
 
-/// Ready means that this process can judge: the keys of every issuer and the list of revocations are there, the database has said once that it
-/// understands the queries, and the process is not about to end. No upstream is asked.
+/// Ready means that this process can authorize requests: it has the keys of every issuer and the
+/// list of revocations, the database has once accepted the queries, and the process is not
+/// draining. No upstream is checked.
 ///
-/// What went away later does not count: the failure matrix says what is answered then, and if that took replicas out of rotation, all of them would
-/// leave at once, and take the public routes with them.
+/// Later outages do not count: the failure matrix says what is answered then. If they took replicas
+/// out of rotation, all would leave at once, with the public routes.
 fn readiness(process: &Process) -> Result<(), &'static str> {
     if process.is_draining() {
         return Err("draining\n");
@@ -193,7 +199,7 @@ fn readiness(process: &Process) -> Result<(), &'static str> {
     }
     match process.queries() {
         Queries::Fit => Ok(()),
-        // A replica that was given a wrong address must not take the place of one that had the right one.
+        // A replica configured with a wrong address must not replace one with the right address.
         Queries::Unasked => Err("the database has not answered yet\n"),
         Queries::Unfit => Err("the queries of the configuration do not fit the database\n"),
     }
@@ -215,7 +221,7 @@ fn metrics(process: &Process) -> Response<Full<Bytes>> {
         }
         Err(_) => plain(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "metrics cannot be written\n",
+            "metrics cannot be encoded\n",
         ),
     }
 }

@@ -1,7 +1,5 @@
-//! Who may change something.
-//!
-//! Decides: 401 without an operator's token, 403 for a call from a web page, 421 for a name that is not this listener's. Trusts: the digests of
-//! the configuration. Not here: what the call then does.
+//! Authenticates operators by the token digests of the configuration: 401 without an operator's
+//! token, 403 for a call from a web page, 421 for a host name that is not this listener's.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use hyper::header::{self, HeaderMap};
@@ -13,7 +11,7 @@ use crate::log::Sparing;
 use crate::policy::admin::{Admin, Operator};
 use crate::secrets::digest;
 
-/// The line about calls that were refused, which anybody who reaches the address can cause.
+/// Limits the warning about refused calls, which anyone who reaches the address can cause.
 static REFUSED: Sparing = Sparing::new();
 
 /// The operator who makes this call.
@@ -22,14 +20,14 @@ pub(super) fn caller<'a, B>(
     request: &Request<B>,
 ) -> Result<&'a Operator, AdminError> {
     let headers = request.headers();
-    // Only a browser says where a call comes from, and an operator is not one.
+    // Only browsers send `Origin`, and no operator calls from one.
     if headers.contains_key(header::ORIGIN) {
         return Err(AdminError::new(
             StatusCode::FORBIDDEN,
             "calls from web pages are refused",
         ));
     }
-    // A page whose name was made to lead here after it was loaded has that name in `Host`.
+    // In a DNS rebinding attack, `Host` has the name of the attacker's page.
     if !is_known_host(admin, headers) {
         return Err(AdminError::new(
             StatusCode::MISDIRECTED_REQUEST,
@@ -49,7 +47,7 @@ pub(super) fn caller<'a, B>(
         )
     })?;
     let presented = digest::of(token.as_bytes());
-    // All of them, whichever fits, so that the time says nothing.
+    // Compares with every digest, so that the time discloses nothing.
     let mut found = None;
     for operator in &admin.operators {
         if verify_slices_are_equal(&operator.token_sha256, &presented).is_ok() {
@@ -58,7 +56,7 @@ pub(super) fn caller<'a, B>(
     }
     found.ok_or_else(|| {
         if REFUSED.may_tell(clock::unix_now()) {
-            tracing::warn!("a call with an unknown operator's token was refused");
+            tracing::warn!("refused a call with an unknown operator's token");
         }
         AdminError::new(StatusCode::UNAUTHORIZED, "no operator has this token")
     })

@@ -1,7 +1,5 @@
-//! `/revocations`: how the list stands, and putting something into it.
-//!
-//! Decides: what a call means: which issuer, until when. Trusts: the operator who makes it. Not here: who that is (`operators`), and how
-//! replicas learn of it (`sessions`).
+//! `/revocations`: the state of the list of revocations, and adding to it. Resolves the issuer and
+//! the expiry that an operator means.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -19,16 +17,16 @@ use crate::revocation::{Kind, Revocation, RevokeOutcome, Target, canonical_id, t
 use crate::secrets::hex;
 use crate::tokens::{LONGEST_ID, Presented, Verified, is_jws};
 
-/// The longest that an operator may ask for, in seconds: a year.
+/// The longest lifetime that an operator may request, in seconds: a year.
 const MOST_SECONDS: i64 = 366 * 24 * 60 * 60;
 
-/// What an operator writes. Not `Debug`: it may hold a token.
+/// The body of a call. Not `Debug`: it may contain a token.
 #[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 enum RevokeRequest {
     Token {
         token: Option<String>,
-        /// Of its text before the last dot.
+        /// Of the token's text before the last dot.
         token_sha256: Option<String>,
         expires_in: Option<i64>,
         reason: Option<String>,
@@ -55,7 +53,7 @@ enum RevokeRequest {
     },
 }
 
-/// How the list stands. Nothing here says who is in it.
+/// The state of the list, without its entries.
 pub(super) fn status(process: &Process) -> Response<Full<Bytes>> {
     let revocations = process.revocations();
     let status = revocations.status();
@@ -78,7 +76,7 @@ pub(super) fn status(process: &Process) -> Response<Full<Bytes>> {
     )
 }
 
-/// Puts something into the list.
+/// Adds a revocation to the list.
 pub(super) async fn revoke(
     process: &Process,
     request: Request<Incoming>,
@@ -100,7 +98,7 @@ pub(super) async fn revoke(
     answer(&revocation, outcome)
 }
 
-/// Puts a revocation into the list, and writes down who did.
+/// Adds a revocation to the list, and logs who did.
 pub(super) async fn revoke_and_log(
     process: &Process,
     operator: String,
@@ -109,10 +107,11 @@ pub(super) async fn revoke_and_log(
 ) -> RevokeOutcome {
     let revocations = process.revocations().clone();
     let revocation = revocation.clone();
-    // A task of its own: a caller that hangs up while the store is slow ends the call, but not the revocation, nor the line about it.
+    // A task of its own: a caller that disconnects while the store is slow ends the call, but
+    // neither the revocation nor its log line.
     let task = tokio::spawn(async move {
         let outcome = revocations.revoke(revocation.clone()).await;
-        // Who is in it is for this one line: it is what an operator looks for later.
+        // This line alone names what was revoked: it is what an operator looks for later.
         tracing::info!(
             operator,
             reason,
@@ -125,7 +124,7 @@ pub(super) async fn revoke_and_log(
     task.await.unwrap_or(RevokeOutcome::Stopped)
 }
 
-/// What whoever revoked something is told.
+/// The answer about a revocation.
 pub(super) fn answer(
     revocation: &Revocation,
     outcome: Revoked,
@@ -142,7 +141,7 @@ pub(super) fn answer(
         Revoked::Stopped => {
             return Err(AdminError::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
-                "the list is not kept any more; nothing was revoked: restart this replica",
+                "the list of revocations has stopped; nothing was revoked: restart this replica",
             ));
         }
     };
@@ -157,7 +156,7 @@ pub(super) fn answer(
 }
 
 impl RevokeRequest {
-    /// The revocation that is meant, and why.
+    /// The revocation that the call means, and the operator's reason.
     fn resolve(self, process: &Process) -> Result<(Revocation, Option<String>), AdminError> {
         let snapshot = process.snapshot();
         let config = snapshot.config();
@@ -234,7 +233,7 @@ fn check_reason(reason: Option<&str>) -> Result<(), AdminError> {
     }
 }
 
-/// A token by its text or its digest, and when it ends by itself.
+/// A token by its text or its digest, and when it expires.
 fn one_token(
     process: &Process,
     token: Option<String>,
@@ -246,12 +245,12 @@ fn one_token(
             let token = token.trim();
             if !is_jws(token) {
                 return Err(bad_request(
-                    "`token` is not a signed token (JWS): send what stands behind `Bearer `, or as `token_sha256` the SHA-256 of its text before the last dot",
+                    "`token` is not a signed token (JWS): send the text after `Bearer `, or as `token_sha256` the SHA-256 of its text before the last dot",
                 ));
             }
             let verified = match process.snapshot().tokens().verify(token, now) {
                 Ok(Presented::User(verified)) => Some(verified),
-                // It is revoked all the same, but what it says of itself is not believed.
+                // The token is revoked all the same, but its claims are not trusted.
                 Ok(Presented::Nobody) | Err(_) => None,
             };
             (token_digest(token), verified)
@@ -272,7 +271,7 @@ fn one_token(
         session: verified.and_then(Verified::session).map(str::to_owned),
         subject: verified.map(|verified| verified.subject().to_owned()),
     };
-    // Whatever the leeway of its entry is after a reload.
+    // Covers whatever leeway the issuer's entry has after a reload.
     let ends = verified.map(|verified| {
         let leeway = LARGEST_LEEWAY.as_secs().cast_signed();
         verified.expires().saturating_add(leeway)
@@ -280,7 +279,7 @@ fn one_token(
     Ok((target, ends))
 }
 
-/// The issuer that is meant: the one that is named, or the only one there is.
+/// The issuer that the call means: the named one, or the only one.
 fn issuer_of(config: &Config, named: Option<String>) -> Result<String, AdminError> {
     let mut known: Vec<&str> = config
         .tokens
@@ -329,7 +328,7 @@ pub(super) fn sessions(ids: Vec<String>) -> Result<Vec<String>, AdminError> {
     Ok(ids)
 }
 
-/// An id as it is listed, if a token could have it.
+/// An id in the list's spelling, if a token could have it.
 pub(super) fn id(name: &str, text: String) -> Result<String, AdminError> {
     let text = spelled(&text);
     if text.is_empty() || text.len() > LONGEST_ID || text.contains(char::is_control) {
@@ -340,7 +339,7 @@ pub(super) fn id(name: &str, text: String) -> Result<String, AdminError> {
     Ok(text.into_owned())
 }
 
-/// What was revoked, in the words of the call.
+/// What was revoked, as JSON.
 pub(super) fn described(revocation: &Revocation) -> Value {
     match &revocation.what {
         What::Token { sha256, .. } => {

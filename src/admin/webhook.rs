@@ -1,11 +1,13 @@
-//! `/webhooks/identity`: the identity server says that a user was changed, banned or deleted.
+//! `/webhooks/identity`: the identity server reports that a user was changed, banned or deleted,
+//! which ends the user's sign-ins.
 //!
-//! Decides: which messages end sign-ins; 401 without a good signature. Trusts: whoever signs with one of the webhook's secrets, about the users
-//! of the webhook's issuer and nobody else. Not here: how replicas learn of it (`sessions`).
+//! Messages are signed by the Standard Webhooks specification (`webhook-id`, `webhook-timestamp`,
+//! `webhook-signature`), as Supabase's hooks are. A holder of one of the webhook's secrets is
+//! trusted about the users of the webhook's issuer and about no others.
 //!
-//! Messages are signed as Standard Webhooks says (`webhook-id`, `webhook-timestamp`, `webhook-signature`), as Supabase's hooks are. It is a
-//! path of the admin listener and not of the clients' listeners, so that strangers cannot reach it and no client's request goes around the
-//! chain. An identity server that can only reach the public address comes through a public route of its own to this one.
+//! It is a path of the admin listener and not of the clients' listeners, so that strangers cannot
+//! reach it and no client's request bypasses the chain. An identity server that can only reach the
+//! public address comes through a public route that leads here.
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -25,17 +27,20 @@ use crate::log::Sparing;
 use crate::policy::revocations::Webhook;
 use crate::revocation::{Revocation, Target, WebhookResult};
 
-/// Seconds by which a message may be old: senders try again. Everything that a message does follows from when it was sent, so one that is
-/// sent again, by its sender or by somebody who overheard it, to whichever replica, is the same revocation and changes nothing.
+/// The maximum age of a message in seconds: senders retry. All effects of a message follow from
+/// when it was sent, so a message that is sent again, by its sender or by an eavesdropper, to any
+/// replica, is the same revocation and changes nothing.
 const MAX_AGE: i64 = 5 * 60;
 
-/// Seconds by which the sender's clock may be ahead. Sign-ins of that time are still to come, and are refused, too.
+/// How many seconds the sender's clock may be ahead. Sign-ins until then are refused, too.
 const MAX_AHEAD: i64 = 60;
 
-/// The line about messages that were refused, which strangers can cause where a public route leads here. All are counted.
+/// Limits the warning about refused messages, which strangers can cause where a public route leads
+/// here. All are counted.
 static REFUSED: Sparing = Sparing::new();
 
-/// Columns of `auth.users` whose change ends sign-ins. Not among them is what every sign-in changes, such as `last_sign_in_at`.
+/// Columns of `auth.users` whose change ends sign-ins. Columns that every sign-in changes, such as
+/// `last_sign_in_at`, are not among them.
 const COLUMNS: [&str; 9] = [
     "aud",
     "banned_until",
@@ -48,21 +53,21 @@ const COLUMNS: [&str; 9] = [
     "role",
 ];
 
-/// What a message means.
+/// The effect of a message.
 #[derive(Debug, Eq, PartialEq)]
 enum WebhookEffect {
-    /// The user's sign-ins so far end.
+    /// The user's sign-ins until now end.
     Ended {
         subject: String,
         except: Vec<String>,
-        /// There will be no further token, so it need not be remembered for long.
+        /// The user gets no further tokens, so the revocation need not be kept for long.
         deleted: bool,
     },
-    /// Nothing ends.
+    /// Nothing ends, for this reason.
     Ignored(&'static str),
 }
 
-/// Takes a message.
+/// Handles a message.
 pub(super) async fn receive(
     process: &Process,
     request: Request<Incoming>,
@@ -75,7 +80,7 @@ pub(super) async fn receive(
         Ok((result, _)) => *result,
         Err(error) => {
             if REFUSED.may_tell(clock::unix_now()) {
-                tracing::warn!(why = %error.why, "a message to the webhook was refused");
+                tracing::warn!(why = %error.why, "refused a message to the webhook");
             }
             WebhookResult::Refused
         }
@@ -130,7 +135,7 @@ async fn handle(
     Ok((WebhookResult::Revoked, answer(&revocation, outcome)?))
 }
 
-/// When a message was sent, if one of the secrets signed it and it is not old.
+/// When a message was sent, if one of the secrets signed it and it is recent.
 fn verify_signature(
     webhook: &Webhook,
     headers: &HeaderMap,
@@ -150,10 +155,13 @@ fn verify_signature(
         field("webhook-timestamp").ok_or_else(|| refused("`webhook-timestamp` is missing"))?;
     let signatures =
         field("webhook-signature").ok_or_else(|| refused("`webhook-signature` is missing"))?;
-    // What is signed is joined by dots, so a dot in the id would let a part of the body pass for the time.
+    // The signed parts are joined by dots, so a dot in the id would let a part of the body pass for
+    // the timestamp.
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b':');
     if id.is_empty() || id.len() > 256 || !id.bytes().all(is_plain) {
-        return Err(refused("`webhook-id` is not a plain word"));
+        return Err(refused(
+            "`webhook-id` is empty, too long, or has unexpected characters",
+        ));
     }
     if !timestamp.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(refused("`webhook-timestamp` is not a number of seconds"));
@@ -165,7 +173,7 @@ fn verify_signature(
     let signatures = signatures
         .split(' ')
         .filter_map(|signature| STANDARD.decode(signature.strip_prefix("v1,")?).ok())
-        // A sender that changes its secret sends two.
+        // A sender that rotates its secret sends two.
         .take(8);
     let is_good = signatures.into_iter().any(|signature| {
         webhook
@@ -174,7 +182,7 @@ fn verify_signature(
             .any(|secret| hmac::verify(secret, &content, &signature).is_ok())
     });
     if !is_good {
-        return Err(refused("no signature is by a secret of the webhook"));
+        return Err(refused("no signature matches a secret of the webhook"));
     }
     let age = now.saturating_sub(sent);
     if !(-MAX_AHEAD..=MAX_AGE).contains(&age) {
@@ -183,8 +191,9 @@ fn verify_signature(
     Ok(sent)
 }
 
-/// Reads a message: an event (`{"type": "user.banned", "data": {…}}`), or a changed row of `auth.users` as Supabase's database webhooks send
-/// it (`{"type": "UPDATE", "schema": "auth", "table": "users", "record": {…}, "old_record": {…}}`).
+/// Reads a message: an event (`{"type": "user.banned", "data": {…}}`), or a changed row of
+/// `auth.users` as Supabase's database webhooks send it (`{"type": "UPDATE", "schema": "auth",
+/// "table": "users", "record": {…}, "old_record": {…}}`).
 fn effect(message: &Value, now: i64) -> Result<WebhookEffect, AdminError> {
     let kind = message
         .get("type")
@@ -238,13 +247,13 @@ fn row_change(message: &Value, kind: &str, now: i64) -> Result<WebhookEffect, Ad
             let changed = |column: &&str| {
                 let (new, old) = (new.get(*column), old.get(*column));
                 let is_null = |value: Option<&Value>| value.is_none_or(Value::is_null);
-                // Without the row before, only what stands there now can tell.
+                // Without the old row, only the new values can tell.
                 let differs = match message.get("old_record") {
                     Some(Value::Object(_)) => new != old && !(is_null(new) && is_null(old)),
                     _ => matches!(*column, "banned_until" | "deleted_at"),
                 };
                 match *column {
-                    // Lifting a ban, or one that is over, ends nothing.
+                    // Lifting a ban, or a ban that is over, ends nothing.
                     "banned_until" => differs && is_in_force(new, now),
                     "deleted_at" => differs && !is_null(new),
                     _ => differs,
@@ -259,7 +268,7 @@ fn row_change(message: &Value, kind: &str, now: i64) -> Result<WebhookEffect, Ad
     }
 }
 
-/// Whether a ban until then holds. One that cannot be read does.
+/// Whether a ban until then is in force. An unreadable one is.
 fn is_in_force(until: Option<&Value>, now: i64) -> bool {
     match until {
         None | Some(Value::Null) => false,

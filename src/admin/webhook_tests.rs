@@ -1,4 +1,4 @@
-//! Which messages are believed, and what they mean.
+//! Which messages are trusted, and their effects.
 
 use hyper::header::{HeaderName, HeaderValue};
 
@@ -43,7 +43,7 @@ fn verify(id: &str, timestamp: &str, signature: &str, body: &[u8]) -> Result<i64
 }
 
 #[test]
-fn the_example_of_the_specification_is_signed_the_same_here() {
+fn the_test_vector_of_the_specification_is_signed_alike() {
     // From the test vectors of the Standard Webhooks libraries.
     let secret = STANDARD
         .decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
@@ -56,7 +56,7 @@ fn the_example_of_the_specification_is_signed_the_same_here() {
 }
 
 #[test]
-fn a_message_is_believed_if_any_secret_signed_it_lately() {
+fn a_recent_message_signed_by_any_secret_is_trusted() {
     let now = NOW.to_string();
     let good = signature("m", &now, BODY, SECRET);
     let strange = signature("m", &now, BODY, b"a secret of somebody else, nobody's");
@@ -73,7 +73,7 @@ fn a_message_is_believed_if_any_secret_signed_it_lately() {
 }
 
 #[test]
-fn anything_else_is_refused() {
+fn other_messages_are_refused() {
     let now = NOW.to_string();
     let good = signature("m", &now, BODY, SECRET);
     let unsigned = good.trim_start_matches("v1,");
@@ -118,7 +118,7 @@ fn anything_else_is_refused() {
         let good = signature("m", &then, BODY, SECRET);
         assert_eq!(verify("m", &then, &good, BODY), refused);
     }
-    // Two readers could take two of them.
+    // Two parsers could each pick another one.
     let twice = headers(&[
         ("webhook-id", "m"),
         ("webhook-timestamp", &now),
@@ -129,7 +129,7 @@ fn anything_else_is_refused() {
 }
 
 #[test]
-fn a_part_of_a_body_cannot_pass_for_its_time() {
+fn a_part_of_a_body_cannot_pass_for_the_timestamp() {
     let (old, now) = ((NOW - 9000).to_string(), NOW.to_string());
     let inner = r#"{"type":"user.deleted","data":{"id":"victim"}}"#;
     let body = format!("x.{now}.{inner}");
@@ -179,7 +179,7 @@ fn events_about_a_user_end_their_sign_ins() {
             json!({ "type": "user.updated", "data": { "id": "u", "session_id": "s" } }),
             ends("u", &["s"], false),
         ),
-        // A ban spares nothing.
+        // A ban exempts no session.
         (
             json!({ "type": "user.banned", "data": { "id": "u", "session_id": "s" } }),
             ends("u", &[], false),
@@ -213,7 +213,7 @@ fn update(old: Value, new: Value) -> Value {
 }
 
 #[test]
-fn a_changed_row_ends_sign_ins_only_if_it_says_something_about_them() {
+fn a_changed_row_ends_sign_ins_only_if_a_relevant_column_changed() {
     let before = json!({ "id": "u", "email": "a@example.com", "banned_until": null, "last_sign_in_at": "2026-01-01T00:00:00Z" });
     let with = |column: &str, value: Value| {
         let mut after = before.clone();
@@ -234,7 +234,7 @@ fn a_changed_row_ends_sign_ins_only_if_it_says_something_about_them() {
         assert_eq!(of(with(column, value)), ends("u", &[], false), "{column}");
     }
     for (column, value) in [
-        // Every sign-in says this, and must not end itself.
+        // Every sign-in changes this column, and must not end itself.
         ("last_sign_in_at", json!("2026-11-01T00:00:00Z")),
         ("updated_at", json!("2026-11-01T00:00:00Z")),
         ("raw_user_meta_data", json!({ "theme": "dark" })),
@@ -245,7 +245,7 @@ fn a_changed_row_ends_sign_ins_only_if_it_says_something_about_them() {
     let banned = json!({ "id": "u", "banned_until": "2100-01-01T00:00:00Z" });
     let free = json!({ "id": "u", "banned_until": null });
     assert!(is_ignored(update(banned.clone(), free.clone())));
-    // Without the row before.
+    // Without the old row.
     assert_eq!(of(update(Value::Null, banned)), ends("u", &[], false));
     assert!(is_ignored(update(Value::Null, free)));
     let deleted = json!({ "type": "DELETE", "schema": "auth", "table": "users", "old_record": before, "record": null });

@@ -1,7 +1,5 @@
-//! `check`: would `run` take this configuration?
-//!
-//! Decides: how problems, and what is open, waived or allowed in an outage, are told. Trusts: `config` and `Snapshot::build`, which `run` asks in the
-//! same way; with `--connect`, the database's own description of the queries. Not here: what is a problem (`config::check`, `facts::schema`).
+//! `check`: validates a configuration as `run` would, and reports every problem; with `--connect`,
+//! also against the database. Prints what is public, waived, or allowed in an outage.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,15 +26,15 @@ use crate::server::queries;
 pub(super) struct Options {
     #[command(flatten)]
     config: Config,
-    /// Also ask the database whether the queries of `facts` and `resources` fit it.
+    /// Also check the queries of `facts` and `resources` against the database
     #[arg(long)]
     connect: bool,
-    /// How to print the result.
+    /// Output format
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
 }
 
-/// How long the database may take to be there.
+/// How long to wait for the database to be reachable.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn check(options: &Options) -> ExitCode {
@@ -45,7 +43,8 @@ pub(super) fn check(options: &Options) -> ExitCode {
         true => connected(loaded),
         false => Ok(loaded),
     }).map_err(|problems| (problems.to_string(), problems.to_json())).and_then(|loaded| {
-        // Built just as `run` would, so that nothing is found only there. Nothing is bound and nothing fetched.
+        // Built as `run` would, so that no problem is found only there. Nothing is bound or
+        // fetched.
         build(loaded).map_err(|problem| {
             let problem = format!("{}: {problem:#}", file.display());
             let json = json!([{ "file": file, "line": 0, "column": 0, "key": "", "problem": problem, "instead": null }]);
@@ -78,7 +77,8 @@ pub(super) fn check(options: &Options) -> ExitCode {
     }
 }
 
-/// The same configuration, if the database says that its queries fit; with a warning for every change that would not be heard of.
+/// The same configuration, if its queries fit the database; with a warning for every change that
+/// would not be reported.
 fn connected(mut loaded: Loaded) -> Result<Loaded, Problems> {
     let Some(config) = &loaded.config.database else {
         return Ok(loaded);
@@ -95,11 +95,11 @@ fn connected(mut loaded: Loaded) -> Result<Loaded, Problems> {
             let Some(listener) = Listener::new(config)? else {
                 return Ok(Ok(Vec::new()));
             };
-            // The pool finds out by itself, and may not have yet.
+            // The pool connects in the background, and may not have yet.
             database.until_reachable(clock::now() + PATIENCE).await;
             let asked = Asked::all(&loaded.config);
-            let told = notify::check(asked, &database, &listener).await;
-            Ok(Ok(coverage_warnings(told)))
+            let coverage = notify::check(asked, &database, &listener).await;
+            Ok(Ok(coverage_warnings(coverage)))
         })
     };
     match check() {
@@ -109,25 +109,25 @@ fn connected(mut loaded: Loaded) -> Result<Loaded, Problems> {
         }
         Ok(Err(problems)) => Err(problems),
         Err(error) => {
-            let message = format!("the database cannot be asked: {error:#}");
+            let message = format!("cannot check the queries: {error:#}");
             Err(Problem::of_file(&loaded.name, message, None).into())
         }
     }
 }
 
-/// Warnings about changes that would not be reported. A gateway runs all the same, with the lifetimes
-/// that facts have without notifications.
-fn coverage_warnings(told: Result<Vec<Told>, Unproven>) -> Vec<String> {
+/// Warnings about changes that would not be reported. A gateway runs all the same, with the
+/// lifetimes that facts have without notifications.
+fn coverage_warnings(coverage: Result<Vec<Told>, Unproven>) -> Vec<String> {
     let without_effect =
         |why: &dyn std::fmt::Display| format!("database.notify_url has no effect: {why}");
-    match told {
+    match coverage {
         Err(why) => vec![without_effect(&why)],
-        Ok(told) => told
+        Ok(coverage) => coverage
             .iter()
-            .filter_map(|told| match &told.missing {
+            .filter_map(|query| match &query.missing {
                 None => None,
-                Some(Missing::Unstable) => Some(told.to_string()),
-                Some(_) => Some(without_effect(told)),
+                Some(Missing::Unstable) => Some(query.to_string()),
+                Some(_) => Some(without_effect(query)),
             })
             .collect(),
     }
@@ -135,7 +135,7 @@ fn coverage_warnings(told: Result<Vec<Told>, Unproven>) -> Vec<String> {
 
 fn build(mut loaded: Loaded) -> anyhow::Result<(Snapshot, Vec<String>)> {
     let mut warnings = std::mem::take(&mut loaded.warnings);
-    // Nothing runs in it.
+    // Entered for what needs a runtime; nothing runs on it.
     let background = tokio::runtime::Builder::new_current_thread().build()?;
     let _entered = background.enter();
     let (snapshot, _follower) = offline::snapshot(loaded, 1)?;
@@ -210,7 +210,7 @@ fn summary(snapshot: &Snapshot, warnings: &[String]) -> String {
     lines.join("\n")
 }
 
-/// The failure matrix, for programs.
+/// The failure matrix, as JSON.
 fn outages() -> Value {
     let row = |state: State| {
         let answers: serde_json::Map<String, Value> = AccessClass::ALL

@@ -1,8 +1,8 @@
-//! `demo`: everything a newcomer needs, on this machine, until Ctrl-C.
+//! `demo`: a complete setup to try, on this machine, until Ctrl-C.
 //!
-//! Decides: what there is to try: a certificate, a small upstream that answers with what it received, the gateway in front of it with
-//! `config/demo.yaml`, two tokens, and the four lines that are printed. Trusts: nothing from outside; it listens on loopback addresses. Not here: a
-//! gateway of another kind; it is the one that `run` starts. Nothing is left behind.
+//! It has a certificate, a small upstream that answers with what it received, the same gateway that
+//! `run` starts, with `config/demo.yaml`, two tokens, and four commands to copy. Everything listens
+//! on loopback addresses, and nothing is left behind.
 
 use std::convert::Infallible;
 use std::fs;
@@ -37,7 +37,7 @@ use crate::panics::log_panics;
 use crate::server::Server;
 use crate::tokens::mint::{Claims, Signer};
 
-/// The route map, as it lies in the repository.
+/// The route map in the repository.
 const ROUTE_MAP: &str = include_str!("../../config/demo.yaml");
 
 /// `iss` of the route map.
@@ -48,10 +48,10 @@ const PROTECTED: &str = "/api/notes";
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
-    /// The port of the gateway; 0 takes a free one.
+    /// The port of the gateway; 0 picks a free one
     #[arg(long, default_value_t = 8443)]
     port: u16,
-    /// `json` prints one line for scripts: addresses, the CA file, paths and tokens.
+    /// Output format; `json` prints one line for scripts: addresses, the CA file, paths and tokens
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
 }
@@ -93,7 +93,7 @@ pub(super) fn demo(options: &Options) -> anyhow::Result<()> {
 
 fn explain_port(error: anyhow::Error, port: u16) -> anyhow::Error {
     error.context(format!(
-        "the demo cannot start on port {port}; `--port 0` takes a free one"
+        "the demo cannot start on port {port}; `--port 0` picks a free one"
     ))
 }
 
@@ -109,7 +109,7 @@ fn load(folder: &Path, port: u16, upstream: SocketAddr) -> anyhow::Result<config
         .map_err(|problems| anyhow!("{problems}"))
 }
 
-/// What is running, for whoever wants to try it.
+/// What runs, for the printed instructions.
 struct DemoInfo {
     url: String,
     admin_url: String,
@@ -194,7 +194,8 @@ impl Drop for Folder {
     }
 }
 
-/// A CA, a certificate for `localhost` and the loopback addresses, and the secret that signs tokens. Returns the secret.
+/// Writes a CA, a certificate for `localhost` and the loopback addresses, and the secret that signs
+/// tokens. Returns the secret.
 fn write_secrets(folder: &Path) -> anyhow::Result<Vec<u8>> {
     let mut authority = rcgen::CertificateParams::new(Vec::new())?;
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
@@ -211,7 +212,7 @@ fn write_secrets(folder: &Path) -> anyhow::Result<Vec<u8>> {
 
     let mut random = [0; 48];
     aws_lc_rs::rand::fill(&mut random)
-        .map_err(|_| anyhow!("the operating system gives no random bytes"))?;
+        .map_err(|_| anyhow!("the operating system has no randomness"))?;
     let secret = base64::engine::general_purpose::URL_SAFE_NO_PAD
         .encode(random)
         .into_bytes();

@@ -1,7 +1,9 @@
 //! The commands.
 //!
-//! Decides: what is printed where, and the exit status: 0 for success, 1 for what went wrong, 2 for arguments that make no sense. Trusts: whoever
-//! types them, who may read the configuration's files. Not here: anything a running gateway does.
+//! Decides:  what is printed where, and the exit status: 0 for success, 1 for a failure, 2 for
+//!           invalid arguments.
+//! Trusts:   the user who runs them and may read the configuration's files.
+//! Not here: anything a running gateway does.
 
 mod check;
 mod demo;
@@ -26,27 +28,28 @@ pub struct Command {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Run the gateway.
+    /// Run the gateway
     ///
-    /// Log lines go to standard output as JSON, one per request. SIGHUP reloads the configuration, and so does a change of any file it
-    /// was read from. SIGTERM and SIGINT end the process gracefully.
+    /// Log lines go to standard output as JSON, one per request. SIGHUP reloads the configuration,
+    /// and so does a change of any file it was read from. SIGTERM and SIGINT drain the process and
+    /// end it.
     Run(Config),
-    /// Check a configuration and say everything that is wrong with it.
+    /// Validate a configuration and report every problem
     ///
-    /// Exit status 0 means that `run` would take it.
+    /// Exit status 0 means that `run` would accept it.
     Check(check::Options),
-    /// Try it: a gateway with a certificate, an upstream and tokens, on this machine.
+    /// Try the gateway on this machine, with a certificate, an upstream and tokens
     Demo(demo::Options),
-    /// Refuse a token, a session, a user or an issuer from now on, on every replica of a running gateway.
+    /// Revoke a token, a session, a user or an issuer on every replica of a running gateway
     ///
     /// Exit status 0 means that every replica refuses it within a second.
     Revoke(revoke::Options),
-    /// Judge the cases of a file by a route map, and say which are not as they should be.
+    /// Run policy tests against a route map
     ///
-    /// Nothing is sent and nothing listens: the callers' tokens are signed and verified in this process. Exit status 0 means that every
-    /// case is as its file says.
+    /// Nothing is sent and nothing listens: the callers' tokens are signed and verified in this
+    /// process. Exit status 0 means that every case had its expected outcome.
     Test(test::Options),
-    /// Mint a token for development.
+    /// Mint a token for development
     ///
     /// Works only with a configuration that says `environment: development`.
     Token(token::Options),
@@ -54,22 +57,22 @@ enum Action {
 
 #[derive(Args, Debug)]
 struct Config {
-    /// The route map.
+    /// The route map
     #[arg(long = "config", value_name = "FILE")]
     file: PathBuf,
 }
 
-/// How to print.
+/// An output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people.
+    /// For people
     Human,
-    /// For programs: one JSON document on one line.
+    /// For programs: one JSON document on one line
     Json,
 }
 
 impl Command {
-    /// Carries the command out.
+    /// Runs the command.
     pub fn run(self) -> ExitCode {
         let outcome = match self.action {
             Action::Run(config) => run::run(&config.file),

@@ -1,7 +1,5 @@
-//! A map made ready for judging in a process that serves nobody.
-//!
-//! Decides: nothing; in the place of what replicas share there is memory that ends with the process. Trusts: the checked configuration. Not
-//! here: what is done with it (`check`, `test`).
+//! A snapshot in a process without sockets, for `check` and `test`. In place of the store that
+//! replicas share there is memory.
 
 use std::sync::Arc;
 
@@ -16,11 +14,12 @@ use crate::sessions::Sessions;
 use crate::store::{Memory, Store};
 use crate::tokens::{KeySources, VerifiedCache};
 
-/// What a configuration means, and who makes its list of revocations complete. Room for `records` in the store. To be called inside a runtime.
+/// Builds the snapshot of a configuration, and the follower that completes its list of revocations.
+/// The store has room for `records`. Must be called inside a runtime.
 ///
 /// # Errors
 ///
-/// It cannot be put into force.
+/// The configuration cannot be built.
 pub fn snapshot(loaded: Loaded, records: usize) -> anyhow::Result<(Snapshot, Follower)> {
     let store: Arc<dyn Store> = Arc::new(Memory::new(records, clock::unix_now));
     let metrics = Metrics::new()?;

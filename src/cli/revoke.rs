@@ -1,7 +1,5 @@
-//! `revoke`: asks a running gateway to refuse something that has not expired.
-//!
-//! Decides: what is asked, and how the answer is told. Trusts: the gateway's word for whether every replica knows. Not here: whether the operator may
-//! (`admin`).
+//! `revoke`: revokes a token, a session, a user or an issuer on a running gateway, through its
+//! admin listener, which authorizes the operator and reports whether every replica knows.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -21,12 +19,13 @@ use tokio::net::TcpStream;
 use super::Format;
 use super::run::background;
 
-/// For connection, call and answer. The gateway itself waits three seconds for its store.
+/// The deadline of connection, call and answer. The gateway itself waits three seconds for its
+/// store.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
-    /// The admin address of one replica; the others learn of it.
+    /// The admin address of one replica; it informs the others
     #[arg(
         long,
         value_name = "URL",
@@ -35,16 +34,17 @@ pub(super) struct Options {
         default_value = "http://127.0.0.1:9901"
     )]
     admin: Uri,
-    /// A file with your token, one of `admin.operators`. Without it, the variable `FOREGATE_OPERATOR_TOKEN` has it.
+    /// A file with your operator token, one of `admin.operators`; by default the token is read from
+    /// the variable `FOREGATE_OPERATOR_TOKEN`
     #[arg(long, value_name = "FILE", global = true)]
     operator_token_file: Option<PathBuf>,
-    /// Why, for the gateway's log.
+    /// The reason, for the gateway's log
     #[arg(long, value_name = "TEXT", global = true)]
     reason: Option<String>,
-    /// How long it is refused; by default for as long as it could be used.
+    /// How long the revocation lasts; by default as long as what it revokes could be used
     #[arg(long, value_name = "SECONDS", global = true)]
     expires_in: Option<i64>,
-    /// How to print the result.
+    /// Output format
     #[arg(long, value_enum, default_value = "human", global = true)]
     format: Format,
     #[command(subcommand)]
@@ -53,39 +53,40 @@ pub(super) struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Target {
-    /// One token, read from a file or from standard input. Its session may get another.
+    /// One token, read from a file or from standard input; its session may get another
     Token {
-        /// The file; standard input without one.
+        /// The file; standard input by default
         file: Option<PathBuf>,
-        /// Instead of the token the SHA-256 of what stands before its last dot: `printf %s "${TOKEN%.*}" | sha256sum`.
+        /// Instead of the token, the SHA-256 of its text before the last dot: `printf %s
+        /// "${TOKEN%.*}" | sha256sum`
         #[arg(long, value_name = "DIGEST", conflicts_with = "file")]
         sha256: Option<String>,
     },
-    /// Every token of one session (`session_id`).
+    /// All tokens of one session (`session_id`)
     Session {
-        /// The `session_id`.
+        /// The `session_id`
         session: String,
-        /// Its issuer, if the gateway knows several.
+        /// Its issuer, if the gateway has several
         #[arg(long, value_name = "ISS")]
         issuer: Option<String>,
-        /// Its user: lets a full list keep it with the user's other sessions.
+        /// Its user, which lets a full list merge it with the user's other sessions
         #[arg(long, value_name = "SUB")]
         subject: Option<String>,
     },
-    /// Everything a user has signed in to until now.
+    /// All sign-ins of a user until now
     Subject {
-        /// The `sub`.
+        /// The `sub`
         subject: String,
-        /// Its issuer, if the gateway knows several.
+        /// Its issuer, if the gateway has several
         #[arg(long, value_name = "ISS")]
         issuer: Option<String>,
-        /// A session that stays; may be repeated.
+        /// A session that stays; may be repeated
         #[arg(long = "except-session", value_name = "ID")]
         except_sessions: Vec<String>,
     },
-    /// Everything an issuer's users have signed in to until now.
+    /// All sign-ins of an issuer's users until now
     Issuer {
-        /// The `iss`.
+        /// The `iss`
         issuer: String,
     },
 }
@@ -120,26 +121,27 @@ fn report(status: StatusCode, answer: &Value, format: Format) -> anyhow::Result<
             Ok(())
         }
         (Some(false), _) => bail!(
-            "revoked until {until} on this replica ONLY: its store did not take it. It is tried again until it does; other replicas accept it meanwhile"
+            "revoked until {until} on this replica ONLY: its store did not accept the revocation. It is retried until it does; until then, other replicas do not refuse it"
         ),
         (Some(true) | None, _) => {
             let why = answer.get("error").and_then(Value::as_str);
             bail!(
                 "nothing was revoked: {} ({status})",
-                why.unwrap_or("the answer cannot be understood")
+                why.unwrap_or("the answer is unreadable")
             )
         }
     }
 }
 
-/// Never an argument: those can be read by every user of the machine.
+/// The token is never an argument: every user of the machine can read those.
 fn operator_token(options: &Options) -> anyhow::Result<String> {
     let token = match &options.operator_token_file {
-        Some(file) => {
-            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
-        }
+        Some(file) => std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read {}", file.display()))?,
         None => std::env::var("FOREGATE_OPERATOR_TOKEN").map_err(|_| {
-            anyhow!("say who you are: --operator-token-file FILE, or the variable FOREGATE_OPERATOR_TOKEN")
+            anyhow!(
+                "no operator token: give --operator-token-file FILE, or set FOREGATE_OPERATOR_TOKEN"
+            )
         })?,
     };
     Ok(token.trim_end_matches(['\r', '\n']).to_owned())
@@ -189,7 +191,7 @@ fn read_token(file: Option<&PathBuf>) -> anyhow::Result<String> {
     }
     let token = text.trim();
     if token.is_empty() {
-        bail!("there is no token to revoke");
+        bail!("no token to revoke");
     }
     Ok(token.to_owned())
 }
@@ -198,7 +200,7 @@ async fn send(admin: &Uri, token: &str, body: String) -> anyhow::Result<(StatusC
     if admin.scheme_str() != Some("http") {
         bail!("the admin listener speaks clear text; write `http://ADDRESS:PORT`");
     }
-    let authority = admin.authority().context("there is no host in the URL")?;
+    let authority = admin.authority().context("the URL has no host")?;
     let host = authority.host().trim_matches(['[', ']']);
     let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(80)))
         .await
@@ -216,7 +218,7 @@ async fn send(admin: &Uri, token: &str, body: String) -> anyhow::Result<(StatusC
     let body = Limited::new(response.into_body(), 64 * 1024)
         .collect()
         .await
-        .map_err(|error| anyhow!("the answer broke off: {error}"))?
+        .map_err(|error| anyhow!("the answer ended early: {error}"))?
         .to_bytes();
     let answer = serde_json::from_slice(&body).unwrap_or_else(|_| Value::Object(Map::new()));
     Ok((status, answer))

@@ -1,7 +1,5 @@
-//! `run`: the gateway.
-//!
-//! Decides: which threads there are besides the workers: one for everything that is not a request. Trusts: the configuration, once it is checked. Not
-//! here: what starts and ends, and in which order (`server`).
+//! `run`: starts the gateway, with one background thread besides the workers. The order of start
+//! and end is in `server`.
 
 use std::io;
 use std::path::Path;
@@ -27,7 +25,8 @@ pub(super) fn run(file: &Path) -> anyhow::Result<()> {
     })
 }
 
-/// The runtime of everything that is not a request: reloads, keys, the admin listener, signals.
+/// The background runtime, for everything that is not a request: reloads, keys, the admin listener,
+/// signals.
 pub(super) fn background() -> io::Result<Runtime> {
     Builder::new_multi_thread()
         .worker_threads(1)

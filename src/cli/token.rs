@@ -1,7 +1,5 @@
-//! `token`: a token for development, signed with a configured secret or a given private key.
-//!
-//! Decides: that there is none where the configuration says `production`, and which entry of `tokens` it is for. Trusts: whoever can read the key.
-//! Not here: signing (`tokens::mint`), and accepting it, which a gateway does by its own rules.
+//! `token`: mints a token for development, signed with a configured secret or a given private key.
+//! Refuses to for a configuration that says `production`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,16 +20,16 @@ use crate::tokens::mint::{Claims, Signer};
 pub(super) struct Options {
     #[command(flatten)]
     config: Config,
-    /// The user; a new UUID if absent.
+    /// The user; a new UUID by default
     #[arg(long, value_name = "ID")]
     subject: Option<String>,
-    /// The issuer, if the configuration has several.
+    /// The issuer, if the configuration has several
     #[arg(long, value_name = "ISS")]
     issuer: Option<String>,
-    /// A role for `app_metadata.roles`; may be repeated.
+    /// A role for `app_metadata.roles`; may be repeated
     #[arg(long = "role", value_name = "ROLE")]
     roles: Vec<String>,
-    /// Seconds until the token expires; negative for a token that has expired.
+    /// Seconds until the token expires; negative for an expired token
     #[arg(
         long,
         value_name = "SECONDS",
@@ -39,16 +37,16 @@ pub(super) struct Options {
         allow_negative_numbers = true
     )]
     expires: i64,
-    /// The assurance level.
+    /// The assurance level
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
     aal: u8,
-    /// An anonymous user.
+    /// Mint it for an anonymous user
     #[arg(long)]
     anonymous: bool,
-    /// The private key (PEM) of an issuer whose keys come as a JWK set.
+    /// The private key (PEM) of an issuer with a JWK set
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// The `kid` of that key.
+    /// The `kid` of that key
     #[arg(long, value_name = "KID", requires = "key")]
     kid: Option<String>,
 }
@@ -90,7 +88,7 @@ fn choose<'a>(entries: &'a [TokenIssuer], options: &Options) -> anyhow::Result<&
             matches!(entry.keys, KeySource::Secret(_)) == wants_secret
                 && entry.until.is_none_or(|until| now <= until)
         })
-        .context("no entry of `tokens` fits: give --key FILE for one with a JWK set, and --issuer ISS if there are several")
+        .context("no entry of `tokens` matches: give --key FILE for one with a JWK set, and --issuer ISS if there are several")
 }
 
 fn signer(entry: &TokenIssuer, options: &Options) -> anyhow::Result<Signer> {

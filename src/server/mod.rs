@@ -1,6 +1,8 @@
-//! A running gateway: from a checked configuration to sockets, and back to nothing.
+//! A running gateway: assembles the process from a checked configuration, and drains it at the end.
 //!
-//! Decides: in which order things start and end. Trusts: the configuration, which was checked. Not here: what they do.
+//! Decides:  in which order things start and end.
+//! Trusts:   the configuration, which was checked.
+//! Not here: what they do.
 
 pub(crate) mod queries;
 pub mod reload;
@@ -38,7 +40,7 @@ use crate::sign_in::{BackgroundCalls, IdentityServer, Refresh};
 use crate::store::{self, Store, StoreMetrics};
 use crate::tokens::{FetchContext, KeySources, VerifiedCache};
 
-/// What runs.
+/// A running gateway.
 #[derive(Debug)]
 pub struct Server {
     process: Arc<Process>,
@@ -48,7 +50,7 @@ pub struct Server {
     interrupt: Signal,
 }
 
-/// Where it can be reached.
+/// Where the gateway can be reached.
 #[derive(Clone, Debug)]
 pub struct Addresses {
     /// URLs of the listeners, in the order of the configuration.
@@ -58,16 +60,18 @@ pub struct Addresses {
 }
 
 impl Server {
-    /// Binds, starts the workers and what runs in the background. Must be called inside the background runtime.
+    /// Binds the listeners, and starts the workers and the background tasks. Must be called inside
+    /// the background runtime.
     ///
     /// # Errors
     ///
-    /// An address that cannot be bound, or a configuration that cannot be built.
+    /// An address cannot be bound, or the configuration cannot be built.
     pub async fn start(loaded: Loaded, log: Log) -> anyhow::Result<Self> {
         Self::start_with(loaded, log, store::open).await
     }
 
-    /// The same, with another way to come by a store than by the configuration, such as one whose outages a test chooses.
+    /// Like [`Self::start`], with a store from `open` instead of the configuration's, such as one
+    /// whose outages a test controls.
     ///
     /// # Errors
     ///
@@ -77,7 +81,8 @@ impl Server {
         log: Log,
         open: impl FnOnce(&Config, &Arc<StoreMetrics>) -> anyhow::Result<Arc<dyn Store>>,
     ) -> anyhow::Result<Self> {
-        // Before anybody can know that we run: a signal that comes early must not find the default, which is to die on the spot.
+        // Before anything shows that the process runs: an early signal would meet the default
+        // handler, which kills it on the spot.
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
         let metrics = Arc::new(Metrics::new()?);
@@ -124,7 +129,7 @@ impl Server {
         })
     }
 
-    /// Where it can be reached.
+    /// Where the gateway can be reached.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
     }
@@ -147,7 +152,7 @@ impl Server {
         Ok(())
     }
 
-    /// Says that it listens, waits for SIGTERM or SIGINT, then drains.
+    /// Logs that it listens, waits for SIGTERM or SIGINT, then drains.
     ///
     /// # Errors
     ///
@@ -167,7 +172,7 @@ impl Server {
     }
 }
 
-/// Puts together what outlives a configuration, and starts to follow the list of revocations.
+/// Assembles what outlives a configuration, and starts following the list of revocations.
 async fn assemble(
     config: &Config,
     metrics: &Metrics,
@@ -228,11 +233,11 @@ async fn assemble(
     Ok((shared, sign_in))
 }
 
-/// Whether the database said that the queries fit it; not yet if it cannot be asked.
+/// Whether the queries fit the database; `false` if it cannot be asked yet.
 ///
 /// # Errors
 ///
-/// They do not fit it.
+/// They do not fit.
 async fn has_fitting_queries(loaded: &Loaded, database: Option<&Database>) -> anyhow::Result<bool> {
     let Some(database) = database else {
         return Ok(true);
@@ -243,13 +248,13 @@ async fn has_fitting_queries(loaded: &Loaded, database: Option<&Database>) -> an
             Some(problems) => Err(problems.into()),
         },
         Err(why) => {
-            tracing::warn!(%why, "the database cannot be asked yet whether the queries fit it");
+            tracing::warn!(%why, "cannot check the queries yet: the database is unreachable");
             Ok(false)
         }
     }
 }
 
-/// Listens for changes of facts, if the configuration says where.
+/// Listens for change notifications of facts, if the configuration has a URL for them.
 fn follow_facts(config: &Config, facts: &Arc<Shelf>) -> anyhow::Result<()> {
     facts.asks(Asked::all(config));
     let listener = config.database.as_ref().map(Listener::new);

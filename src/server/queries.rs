@@ -12,7 +12,7 @@ use crate::config::{Problem, Problems};
 use crate::facts::schema::{self, Difference, Queries};
 use crate::gateway::process::Process;
 
-/// How often a start that could not reach the database tries again.
+/// How often the check is tried again while the database is unreachable.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Upper bound of the growing pause before the database is asked again about queries that do not

@@ -1,12 +1,11 @@
-//! When another configuration comes into force.
+//! Reloads: whether the configuration on disk is applied, unchanged, or refused. A running request
+//! keeps its snapshot.
 //!
-//! Decides: whether what is on disk now is applied, is the same, or is refused. Trusts: `load` for whether it is valid. Not here:
-//! anything that a running request sees; it keeps its snapshot.
-//!
-//! Everything a configuration was read from is watched: the file, certificates, key files. One path handles them all, so a renewed
-//! certificate is a reload. *Folders* are watched, since editors and Kubernetes replace files instead of writing them; what changed is
-//! told by a digest over the contents. SIGHUP does the same at once. What listens, how many workers there are, and how much is kept in memory
-//! cannot change without a restart; a file that changes it is refused with those words, and the last good configuration stays.
+//! Every input of a configuration is watched: the file, certificates, key files. One path handles
+//! them all, so a renewed certificate is a reload. *Folders* are watched, since editors and
+//! Kubernetes replace files instead of writing them; a digest over the contents detects changes.
+//! SIGHUP does the same at once. A file that changes what needs a restart (`restart`) is refused
+//! with these words, and the last good configuration stays.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,21 +31,22 @@ use crate::server::restart::needs_restart;
 /// How long to wait for a burst of file events to end. Two hundred milliseconds is a choice.
 const DEBOUNCE: Duration = Duration::from_millis(200);
 
-/// How many times that a burst may last. Somebody may write to a watched folder without end, and we must look all the same.
+/// How many times that a burst may last: someone may write to a watched folder without end, and the
+/// files must be read all the same.
 const LONGEST_BURST: usize = 10;
 
-/// How a reload ended.
+/// The outcome of a reload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// In force now, under this generation.
     Applied(u64),
     /// The same as what is in force.
     Unchanged,
-    /// Kept the last good one, because of this.
+    /// Refused for this reason; the last good configuration stays.
     Refused(String),
 }
 
-/// Reads the configuration again and puts it into force if it is good and different.
+/// Loads the configuration and applies it if it is valid and different.
 pub fn reload(process: &Process, path: &Path) -> (Outcome, Option<Vec<PathBuf>>) {
     let (outcome, inputs) = load_and_apply(process, path);
     report(process, &outcome);
@@ -54,7 +54,8 @@ pub fn reload(process: &Process, path: &Path) -> (Outcome, Option<Vec<PathBuf>>)
 }
 
 fn load_and_apply(process: &Process, path: &Path) -> (Outcome, Option<Vec<PathBuf>>) {
-    // One after the other: SIGHUP and a file event may come together, and what was read first must not be applied last.
+    // One at a time: SIGHUP and a file event may come together, and the configuration that was read
+    // first must not be applied last.
     let _turn = process.reloading();
     match load(path) {
         Err(problems) => (Outcome::Refused(problems.to_string()), None),
@@ -74,7 +75,7 @@ fn report(process: &Process, outcome: &Outcome) {
         }
         Outcome::Refused(problem) => {
             process.metrics().reloaded(Reload::Refused);
-            tracing::error!(%problem, "configuration refused; the last good one stays");
+            tracing::error!(%problem, "configuration refused; keeping the last good one");
         }
     }
 }
@@ -140,11 +141,12 @@ fn check_queries(process: &Process, loaded: &Loaded) -> Result<bool, Problems> {
     }
 }
 
-/// Builds what judges by a configuration, and the TLS of its listeners.
+/// Builds the snapshot of a configuration, and the TLS of its listeners.
 ///
 /// # Errors
 ///
-/// What only building can find: an issuer without a usable key, paths the router cannot hold, TLS that rustls refuses.
+/// What only building can find: an issuer without a usable key, paths the router cannot hold, TLS
+/// that rustls refuses.
 pub(crate) fn build(
     config: Config,
     digest: [u8; 32],
@@ -155,7 +157,8 @@ pub(crate) fn build(
     Snapshot::build(InForce::new(config, digest, generation)?, tls, shared)
 }
 
-/// Tells what an operator must not overlook: which keys cannot be used, who gets in without a user, and which layers do not enforce.
+/// Logs what an operator must not overlook: unusable keys, public routes, and layers that do not
+/// enforce.
 pub fn announce(snapshot: &Snapshot) {
     for key in snapshot.tokens().dropped_keys() {
         tracing::warn!(%key, "unusable key");
@@ -178,7 +181,7 @@ pub async fn watch(process: Arc<Process>, path: PathBuf, inputs: Vec<PathBuf>) {
     let (events, mut changes) = channel::<()>(1);
     let watcher = notify::recommended_watcher(move |event| {
         if is_change(&event) {
-            // One waiting event says it all.
+            // The channel holds one event, which is enough.
             let _ = events.try_send(());
         }
     });
@@ -189,7 +192,7 @@ pub async fn watch(process: Arc<Process>, path: PathBuf, inputs: Vec<PathBuf>) {
     let mut folders = Vec::new();
     follow(&mut watcher, &mut folders, &inputs);
     let mut refused = None;
-    // What changed after it was read and before its folder was watched raised no event.
+    // A change between reading a file and watching its folder raised no event.
     let mut may_have_missed = true;
     loop {
         if !may_have_missed {
@@ -200,7 +203,7 @@ pub async fn watch(process: Arc<Process>, path: PathBuf, inputs: Vec<PathBuf>) {
         }
         let (process, path) = (process.clone(), path.clone());
         let before = refused.take();
-        // Reading files and parsing blocks.
+        // Reading files and parsing them blocks.
         let result =
             tokio::task::spawn_blocking(move || reload_if_changed(&process, &path, before));
         let (inputs, now) = result.await.unwrap_or_default();
@@ -209,11 +212,13 @@ pub async fn watch(process: Arc<Process>, path: PathBuf, inputs: Vec<PathBuf>) {
     }
 }
 
-/// What was found on disk and not taken: the digest of a good configuration, or what is wrong with a bad one.
+/// What was read and not applied: the digest of a valid configuration, or the problems of an
+/// invalid one.
 type RejectedInput = Result<[u8; 32], String>;
 
-/// Reloads if a reload would do anything new. Folders see many events that concern no input, and what was refused once is not refused
-/// aloud again. Gives the files to watch, which SIGHUP may have changed before us.
+/// Reloads if the files are neither in force nor refused before: folders see many events that
+/// concern no input, and a refusal is logged once. Returns the files to watch, which a SIGHUP may
+/// have changed in the meantime.
 fn reload_if_changed(
     process: &Process,
     path: &Path,
@@ -230,7 +235,7 @@ fn reload_if_changed(
         return (inputs, refused);
     }
     let (outcome, inputs) = load_and_apply(process, path);
-    // A file that was being written when we looked first: nothing has changed, so there is nothing to say.
+    // A file was being written at the first read: nothing has changed, so nothing is logged.
     if outcome != Outcome::Unchanged {
         report(process, &outcome);
     }
@@ -240,16 +245,17 @@ fn reload_if_changed(
     }
 }
 
-/// Whether a file may have changed. Reading one is an event, too, and our own reading must not wake us.
+/// Whether a file may have changed. Reading one is an event, too, and the gateway's own reading
+/// must not trigger a reload.
 fn is_change(event: &notify::Result<Event>) -> bool {
     match event {
         Ok(event) => !event.kind.is_access() || event.kind == CLOSED_AFTER_WRITE,
-        // Events were lost; look.
+        // Events were lost; read the files.
         Err(_) => true,
     }
 }
 
-/// The one access that is a change.
+/// The only access event that is a change.
 const CLOSED_AFTER_WRITE: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
 
 async fn debounce(changes: &mut Receiver<()>) {
@@ -261,7 +267,7 @@ async fn debounce(changes: &mut Receiver<()>) {
     }
 }
 
-/// Watches the folders of these files. Whether one of them was not watched before.
+/// Watches the folders of these files. Returns whether one of them was not watched before.
 fn follow(
     watcher: &mut notify::RecommendedWatcher,
     folders: &mut Vec<PathBuf>,

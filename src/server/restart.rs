@@ -1,4 +1,5 @@
-//! Which changes of a configuration need a restart.
+//! Which changes of a configuration need a restart: what listens, how many workers there are, how
+//! much is kept in memory, and which servers are connected to.
 
 use std::net::SocketAddr;
 
@@ -9,7 +10,7 @@ use crate::policy::storage::{Database, DatabaseServer, Redis, StoreChoice};
 use crate::secrets::MasterKey;
 use crate::secrets::secret::Secret;
 
-/// What a running process cannot change.
+/// The keys that changed and cannot change in a running process, as a refusal.
 pub(super) fn needs_restart(old: &Config, new: &Config) -> Option<String> {
     let changed = [
         ("listen", sockets(old) != sockets(new)),
@@ -44,7 +45,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Option<String> {
     (!keys.is_empty()).then(|| format!("`{}` cannot change without a restart", keys.join("`, `")))
 }
 
-/// The address of every listener, and what it speaks.
+/// The address and protocol of every listener.
 fn sockets(config: &Config) -> Vec<(SocketAddr, String)> {
     let kind = |kind: &ListenKind| match kind {
         ListenKind::Tls(_) => "tls".to_owned(),
@@ -88,7 +89,7 @@ fn is_same_database(old: Option<&Database>, new: Option<&Database>) -> bool {
     old.map(all) == new.map(all)
 }
 
-/// What tells root certificates apart; `None` is the system's.
+/// The public keys of root certificates, to compare them; `None` is the system's.
 fn root_keys(roots: Option<&rustls::RootCertStore>) -> Option<Vec<Vec<u8>>> {
     let roots = roots?.roots.iter();
     Some(
@@ -98,7 +99,8 @@ fn root_keys(roots: Option<&rustls::RootCertStore>) -> Option<Vec<Vec<u8>>> {
     )
 }
 
-/// Whether two configurations mean the same identity server, called in the same way but for the publishable key.
+/// Whether two configurations mean the same identity server, called in the same way but for the
+/// publishable key.
 fn is_same_identity(old: Option<&Supabase>, new: Option<&Supabase>) -> bool {
     let shape = |one: &Supabase| {
         let text = |secret: &Secret| secret.expose().to_vec();

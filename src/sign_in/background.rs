@@ -1,4 +1,5 @@
-//! Background calls to the identity server: made after the answer was sent, and repeated until done.
+//! Background calls to the identity server: made after the answer was sent, and repeated until
+//! done.
 //!
 //! Nothing may depend on them: what must hold at once was done before. Logouts and messages have
 //! queues of their own, since strangers may request as many messages as they find accounts, and
@@ -17,7 +18,7 @@ use crate::metrics::{Counters, Gauges, labels, metrics};
 /// How many calls of each kind may wait. Each holds a token of a few kilobytes at most. A choice.
 const CAPACITY: usize = 10_000;
 
-/// The first pause; each is twice as long as the one before, up to [`LONGEST_PAUSE`].
+/// Each further pause is twice as long as the one before, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);

@@ -1,11 +1,12 @@
-//! How soon a refresh may be tried again whose call had no outcome.
+//! Backoff of refreshes that got no answer: the same token is sent again at once, and then less and
+//! less often.
 //!
-//! Decides:  that the same token is sent to the identity server again at once, and then less and less often. Trusts: nothing.
-//! Not here: how many calls replicas make together (`flight`), which the store counts while it answers.
-//!
-//! A call that was sent and not answered may have used the token up, and the server forgives that for a moment only: to repeat it at once is what
-//! saves the session, and to go on repeating it with every request that a client makes saves nothing. What the server said is not for this process
-//! to guess, so there is no last try: the next one is at most [`LONGEST_PAUSE`] away, and until then the answer is that it is not known.
+//! A call that was sent and not answered may have used the token up, and the server forgives that
+//! only for a moment. An immediate repetition saves the session; repeating it with every request of
+//! a client saves nothing. This process cannot guess what the server did, so there is no last
+//! attempt: the next one is at most [`LONGEST_PAUSE`] away, and until then the outcome is unknown.
+//! How many calls the replicas make together is counted in the store while that is reachable
+//! (`refresh_protocol`).
 
 use std::time::{Duration, Instant};
 
@@ -16,21 +17,21 @@ use crate::secrets::digest::Digest;
 /// How many tokens are remembered. A choice.
 const CAPACITY: usize = 10_000;
 
-/// Calls that may be made one after the other: the first, and one repetition.
+/// Calls that may be made without a pause: the first, and one repetition.
 const IMMEDIATE_CALLS: u32 = 2;
 
-/// The pause after those; each is twice as long as the one before.
+/// The pause after those; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 
-/// The longest pause.
+/// The upper bound of a pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Tokens whose calls had no outcome.
+/// Tokens whose calls got no answer.
 pub(super) struct Backoff(Cache<Digest, UnansweredCalls>);
 
 #[derive(Clone, Copy)]
 struct UnansweredCalls {
-    /// Calls in a row.
+    /// Consecutive calls.
     calls: u32,
     last: Instant,
 }
@@ -40,14 +41,14 @@ impl Backoff {
         Self(Cache::new(CAPACITY))
     }
 
-    /// Whether the identity server may be sent this token at `now`.
+    /// Whether the token may be sent to the identity server at `now`.
     pub(super) fn permits(&self, token: &Digest, now: Instant) -> bool {
         self.0.get(token).is_none_or(|unanswered| {
             now.saturating_duration_since(unanswered.last) >= unanswered.pause()
         })
     }
 
-    /// A call was sent, and what it did is not known.
+    /// Records a call that was sent and not answered.
     pub(super) fn record_unanswered(&self, token: &Digest, now: Instant) {
         let before = self.0.get(token).map_or(0, |unanswered| unanswered.calls);
         let unanswered = UnansweredCalls {
@@ -57,7 +58,7 @@ impl Backoff {
         self.0.insert(*token, unanswered);
     }
 
-    /// The server answered.
+    /// Forgets a token that the server answered about.
     pub(super) fn clear(&self, token: &Digest) {
         self.0.remove(token);
     }
@@ -79,11 +80,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_without_an_outcome_is_sent_twice_and_then_ever_more_rarely() {
+    fn an_unanswered_token_is_sent_twice_and_then_with_growing_pauses() {
         let (backoff, token, other) = (Backoff::new(), [1; 32], [2; 32]);
         let start = crate::clock::now();
         let mut sent = Vec::new();
-        // Somebody asks every 100 ms for five minutes.
+        // A client asks every 100 ms for five minutes.
         for tick in 0..3000_u64 {
             let now = start + Duration::from_millis(tick * 100);
             if backoff.permits(&token, now) {
@@ -97,7 +98,7 @@ mod tests {
         );
         assert!(
             backoff.permits(&other, start),
-            "another token is another matter"
+            "another token has its own backoff"
         );
         backoff.clear(&token);
         assert!(backoff.permits(&token, start));

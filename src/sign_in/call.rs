@@ -1,4 +1,4 @@
-//! One call to the identity server: what is sent, what is answered, and why there may be no answer.
+//! A call to the identity server, its reply, and the reasons for having none.
 
 use std::net::IpAddr;
 
@@ -12,65 +12,66 @@ use crate::denial::{Denial, Reason};
 use crate::http_client::pooled::Whole;
 use crate::secrets::secret::Secret;
 
-/// With which of the project's keys a call is made.
+/// The project's key that a call is made with.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ApiKey {
-    /// The first publishable key: what any client may do.
+    /// The first publishable key, with the rights of any client.
     Publishable,
-    /// The secret key: what an administrator may do.
+    /// The secret key, with the rights of an administrator.
     Secret,
 }
 
-/// One question.
+/// A call to the identity server.
 #[derive(Clone)]
 pub struct Call {
-    /// What it is, for metrics.
+    /// The operation, for metrics.
     pub operation: Operation,
-    /// The method.
+    /// The HTTP method.
     pub method: Method,
     /// Path and query below `/auth/v1`, such as `/token?grant_type=password`.
     pub path: String,
-    /// With which key.
+    /// The project's key to send.
     pub key: ApiKey,
-    /// For which user: an access token.
+    /// The user's access token, if the call is on behalf of a user.
     pub bearer: Option<Secret>,
-    /// JSON, if there is a body.
+    /// The body, as JSON.
     pub body: Option<Bytes>,
-    /// Whose call it is; the server may count by it.
+    /// The client's address; the server may count by it.
     pub client: IpAddr,
-    /// More fields, such as `User-Agent`, which the server writes down.
+    /// Further header fields, such as `User-Agent`, which the server records.
     pub headers: HeaderMap,
 }
 
-/// An answer, whatever it says. Errors are in the form of [`GotrueVersion::Words`](crate::denial::dialect::GotrueVersion::Words).
+/// A reply of any status. Errors have the form of
+/// [`GotrueVersion::Words`](crate::denial::dialect::GotrueVersion::Words).
 #[derive(Clone)]
 pub struct Reply {
-    /// Its status.
+    /// Any status, from 1xx to 5xx.
     pub status: StatusCode,
-    /// Its fields.
+    /// The header fields.
     pub headers: HeaderMap,
-    /// Its body.
+    /// The whole body.
     pub body: Bytes,
 }
 
-/// Why there is no answer.
+/// Why there is no reply.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CallError {
-    /// Too many calls are under way. Nothing was sent.
+    /// Too many calls are in progress. Nothing was sent.
     Busy,
-    /// It cannot be reached, or has not answered lately. Nothing was sent.
+    /// The server is unreachable, or has not answered lately. Nothing was sent.
     Away,
-    /// It was sent, and no whole answer came. It may have been carried out.
+    /// The call was sent, and no complete reply came. It may have been executed.
     Unknown,
-    /// It took too long.
+    /// The deadline passed.
     Deadline {
-        /// Whether it was sent, and so may have been carried out.
+        /// Whether the call was sent, and so may have been executed.
         sent: bool,
     },
 }
 
 impl Call {
-    /// A call with the publishable key, without a body.
+    /// A call with the publishable key and without a body.
     pub fn new(operation: Operation, method: Method, path: &str, client: IpAddr) -> Self {
         Self {
             operation,
@@ -84,21 +85,21 @@ impl Call {
         }
     }
 
-    /// The same with a body, in JSON.
+    /// Adds a body, in JSON.
     #[must_use]
     pub fn with_body(mut self, json: impl Into<Bytes>) -> Self {
         self.body = Some(json.into());
         self
     }
 
-    /// The same for a user.
+    /// Makes the call on behalf of a user.
     #[must_use]
     pub fn for_user(mut self, access_token: Secret) -> Self {
         self.bearer = Some(access_token);
         self
     }
 
-    /// The same as an administrator.
+    /// Makes the call with the secret key.
     #[must_use]
     pub fn as_admin(mut self) -> Self {
         self.key = ApiKey::Secret;
@@ -107,7 +108,7 @@ impl Call {
 }
 
 impl CallError {
-    /// What a request is refused for that needed this call.
+    /// The reason to refuse a request that needed this call.
     pub const fn reason(self) -> Reason {
         match self {
             Self::Busy => Reason::SignInBusy,
@@ -116,7 +117,7 @@ impl CallError {
         }
     }
 
-    /// Whether the server may have carried the call out.
+    /// Whether the server may have executed the call.
     pub const fn may_be_done(self) -> bool {
         match self {
             Self::Busy | Self::Away => false,
@@ -127,11 +128,11 @@ impl CallError {
 
     const fn as_str(self) -> &'static str {
         match self {
-            Self::Busy => "too many calls are under way",
-            Self::Away => "it cannot be reached",
-            Self::Unknown => "the answer broke off",
-            Self::Deadline { sent: true } => "no answer in time",
-            Self::Deadline { sent: false } => "not sent in time",
+            Self::Busy => "too many calls in progress",
+            Self::Away => "unreachable",
+            Self::Unknown => "the reply ended early",
+            Self::Deadline { sent: true } => "no reply before the deadline",
+            Self::Deadline { sent: false } => "not sent before the deadline",
         }
     }
 
@@ -161,7 +162,7 @@ impl From<Whole> for Reply {
     }
 }
 
-/// Bodies and fields hold passwords and tokens.
+/// Omits bodies and fields, which hold passwords and tokens.
 impl std::fmt::Debug for Call {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Call")

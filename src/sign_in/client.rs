@@ -1,11 +1,9 @@
-//! Calling the identity server.
+//! The client of the identity server: concurrency limits, deadlines, keys, and the circuit breaker.
 //!
-//! Decides:  how many calls run at once and how many wait, for how long, with which key, and what a call without an answer means.
-//! Trusts:   `side_call` for who answers, and whether a call was sent.
-//! Not here: what is asked and what an answer means; any status is an answer.
-//!
-//! Calls run in tasks of the background runtime, so any worker may wait for one, and a client that goes away while a refresh or a
-//! registration is under way does not end it in the middle.
+//! Any status is a reply; its meaning is up to the caller. `http_client` authenticates the server
+//! and reports whether a call was sent. Calls run in tasks of the background runtime, so any worker
+//! may wait for one, and a client that disconnects does not abort a refresh or a registration
+//! halfway.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,16 +29,19 @@ use crate::log::Sparing;
 use crate::policy::sign_in::Supabase;
 use crate::secrets::secret::Secret;
 
-/// How long a call may take, the wait for its turn included. The lease of a refresh is longer (`refresh`).
+/// The longest that a call may take, including the wait for a slot. The lease of a refresh is
+/// longer (`refresh`).
 pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 
-/// How much of that a call may spend waiting for its turn: the rest must do for the answer. A choice.
+/// How much of that a call may spend waiting for a slot: the rest must suffice for the reply. A
+/// choice.
 const SLOT_WAIT: Duration = Duration::from_secs(1);
 
-/// How often a server whose breaker is open is asked whether it is back, and how long that question may take. Choices.
+/// How often a server is probed while its breaker is open, and how long a probe may take. Choices.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Bytes of an answer: a user with many identities and much metadata is a few kilobytes.
+/// Upper bound of a reply in bytes: a user with many identities and much metadata takes a few
+/// kilobytes.
 const MAX_RESPONSE: usize = 1 << 20;
 
 const APIKEY: HeaderName = HeaderName::from_static("apikey");
@@ -54,23 +55,25 @@ pub struct IdentityServer {
 
 struct Calls {
     config: Arc<Supabase>,
-    /// The first of the publishable keys in force; these alone may change while the process runs.
+    /// The first publishable key of the configuration in force. Only this key may change without a
+    /// restart.
     publishable: ArcSwap<Secret>,
     client: KeptClient,
     slots: Slots,
-    /// Of those, how many calls may have that wait for others: a mail server that hangs leaves a part of them to whoever signs in.
+    /// Limits the calls that wait for a third party: a mail server that hangs leaves the other
+    /// slots to password sign-ins.
     slow_slots: Slots,
     breaker: Breaker,
     metrics: Arc<IdentityMetrics>,
     warnings: Sparing,
 }
 
-/// A call's turn, among all and among those that wait for others.
+/// The slots that a call holds: one of all, and one of the slow ones if it waits for a third party.
 type Slot<'a> = (SemaphorePermit<'a>, Option<SemaphorePermit<'a>>);
 
 impl IdentityServer {
-    /// Calls from tasks of the runtime it is made in.
-    pub fn new(config: Arc<Supabase>, calls: &HttpClients, metrics: Arc<IdentityMetrics>) -> Self {
+    /// Creates the client; its calls run on the current runtime.
+    pub fn new(config: Arc<Supabase>, calls: &SideCalls, metrics: Arc<IdentityMetrics>) -> Self {
         let limits = Limits {
             deadline: DEADLINE,
             body: MAX_RESPONSE,
@@ -93,37 +96,37 @@ impl IdentityServer {
         }
     }
 
-    /// Sends the publishable key of another configuration from now on.
+    /// Sends the publishable key of `config` from now on.
     pub(crate) fn change_key(&self, config: &Supabase) {
         let key = Arc::new(config.publishable_key().clone());
         self.calls.publishable.store(key);
     }
 
-    /// How it was configured at the start.
+    /// The configuration at the start.
     pub fn config(&self) -> &Arc<Supabase> {
         &self.calls.config
     }
 
-    /// Whether it answers.
+    /// Whether the server answers.
     pub fn outage(&self) -> Outage {
         self.calls.breaker.outage()
     }
 
-    /// Where calls run.
+    /// The runtime that calls run on.
     pub(super) fn runtime(&self) -> &Handle {
         &self.runtime
     }
 
-    /// Asks, within 5 s. Whoever stops waiting does not end the call.
+    /// Makes a call, with a deadline of 5 s. Dropping the future does not abort the call.
     ///
     /// # Errors
     ///
-    /// There is no answer; see [`CallError`].
+    /// There is no reply; see [`CallError`].
     pub async fn call(&self, call: Call) -> Result<Reply, CallError> {
         self.call_until(call, clock::now() + DEADLINE).await
     }
 
-    /// The same, until another moment.
+    /// Makes a call, with another deadline.
     pub(super) async fn call_until(
         &self,
         call: Call,
@@ -133,7 +136,7 @@ impl IdentityServer {
         let task = self
             .runtime
             .spawn(async move { calls.run(call, deadline).await });
-        // A task that ends otherwise panicked, or the process ends.
+        // A task fails only if it panicked or the process ends.
         task.await.unwrap_or(Err(CallError::Unknown))
     }
 }
@@ -188,7 +191,7 @@ impl Calls {
         })
     }
 
-    /// Waits for a turn, if not too many wait already.
+    /// Waits for a slot, unless too many calls wait already.
     async fn acquire(&self, operation: Operation, until: Instant) -> Result<Slot<'_>, CallError> {
         if !operation.waits_for_others() {
             return Ok((self.acquire_from(&self.slots, until).await?, None));
@@ -223,7 +226,8 @@ impl Calls {
             (ApiKey::Secret, Some(secret)) => (secret, true),
             (ApiKey::Secret, None) | (ApiKey::Publishable, _) => (&**publishable, false),
         };
-        // A secret key of the older kind is a token itself, and a server without an edge before it wants to see it as one.
+        // A legacy secret key is a JWT, and a server without an edge in front of it expects it as a
+        // bearer token.
         let is_token = key.expose().starts_with(b"eyJ");
         let bearer = call
             .bearer
@@ -259,27 +263,27 @@ impl Calls {
         }
     }
 
-    /// Learns from a call without an answer.
+    /// Records a call without a reply: warns, and may open the breaker.
     fn failed(self: &Arc<Self>, operation: Operation, failure: &Failure) {
         use crate::http_client::CallError;
         let (Failure::Unsent(error) | Failure::Unknown(error)) = failure;
         if self.warnings.may_tell(clock::unix_now()) {
             tracing::warn!(call = operation.as_str(), %error, "no answer from the identity server");
         }
-        // Too long an answer is one all the same, of which a user may be the cause.
-        let is_there = *error == CallError::TooLong
-            || *error == CallError::Deadline && operation.waits_for_others();
+        // A reply that is too long is a reply all the same, and a user may be the cause of it.
+        let is_there = *error == SideCallError::TooLong
+            || *error == SideCallError::Deadline && operation.waits_for_others();
         if is_there {
             return;
         }
         if self.breaker.failed() {
             self.metrics.up.set(0);
-            tracing::error!("the identity server does not answer; the breaker is open");
+            tracing::error!("the identity server does not answer; circuit breaker open");
             tokio::spawn(self.clone().probe_until_up());
         }
     }
 
-    /// Asks whether it is back until it is.
+    /// Probes the server until it answers, then closes the breaker.
     async fn probe_until_up(self: Arc<Self>) {
         let path = format!("{}/health", self.config.url.path);
         let mut probe = self.message(&Call::new(
@@ -295,23 +299,25 @@ impl Calls {
                 .client
                 .send(&probe, clock::now() + PROBE_INTERVAL)
                 .await;
-            // Whatever it says, it speaks; but what stands before it answers for a server that is away, too.
-            if answer.is_ok_and(|response| !response.status.is_server_error()) {
+            // Any reply of its own will do; but a proxy in front of it may answer 5xx while it is
+            // away.
+            if answer.is_ok_and(|whole| !whole.status.is_server_error()) {
                 break;
             }
         }
         self.breaker.close(clock::now());
         self.metrics.up.set(1);
-        tracing::info!("the identity server answers again");
+        tracing::info!("the identity server answers again; circuit breaker closed");
     }
 }
 
-/// Half of all: whichever half a server is busy with, the other goes on. A choice.
+/// Half of all slots, so that a server busy with slow calls still serves the others. A choice.
 const fn slow_slots(all: usize) -> usize {
     all.div_ceil(2)
 }
 
-/// How many calls may run, and how many wait for that. Those that wait for a slow turn are not in the way of those that wait for any.
+/// A concurrency limit with a bounded queue. Calls that wait for a slow slot do not count against
+/// those that wait for any.
 struct Slots {
     free: Semaphore,
     waiting: AtomicUsize,
@@ -326,7 +332,7 @@ impl Slots {
     }
 }
 
-/// One more for as long as it lives.
+/// Increments a gauge until it is dropped.
 struct GaugeGuard<'a>(&'a prometheus::IntGauge);
 
 impl<'a> GaugeGuard<'a> {
@@ -342,7 +348,8 @@ impl Drop for GaugeGuard<'_> {
     }
 }
 
-/// A field whose value no log shows. What cannot stand in a field was refused before: keys by the configuration, tokens when they were verified.
+/// Sets a field that logs must not show. Invalid values were refused before: keys by the
+/// configuration, tokens when they were verified.
 fn set_secret(headers: &mut HeaderMap, name: HeaderName, value: &[u8]) {
     if let Ok(mut value) = HeaderValue::from_bytes(value) {
         value.set_sensitive(true);

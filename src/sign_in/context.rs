@@ -1,4 +1,4 @@
-//! What sign-in routes and the pass-through work with.
+//! The handles that sign-in routes and the pass-through need.
 
 use std::sync::Arc;
 
@@ -11,24 +11,24 @@ use crate::revocation::Revocations;
 use crate::sessions::Sessions;
 use crate::store::Store;
 
-/// Handles of everything that signing in and out needs; one for the whole process.
+/// Handles for signing in and out; one for the whole process.
 #[derive(Debug)]
 pub struct Context {
-    /// The identity server; `None` if nobody signs in through this gateway.
+    /// `None` if no identity server is configured.
     pub identity: Option<IdentityServer>,
-    /// Refreshes at the identity server, if there is one.
+    /// `None` if no identity server is configured.
     pub refresh: Option<Refresh>,
-    /// How often somebody may try.
+    /// Limits how often a client may attempt to sign in.
     pub throttle: Arc<Throttle>,
     /// Calls to the identity server that no answer waits for.
     pub background: BackgroundCalls,
-    /// Sessions in cookies.
+    /// The sessions behind cookies.
     pub sessions: Arc<Sessions>,
     /// The list of revocations.
     pub revocations: Arc<Revocations>,
-    /// What replicas share.
+    /// The store that replicas share.
     pub store: Arc<dyn Store>,
-    /// Where profile rows are made.
+    /// The operator's database, for profile rows.
     pub database: Option<Database>,
 }
 

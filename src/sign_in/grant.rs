@@ -1,8 +1,5 @@
-//! What the identity server answers: tokens, or an error.
-//!
-//! Decides:  whether an answer is a grant, and how an error is written for a client of either version of GoTrue's API.
-//! Trusts:   the identity server for what is in them.
-//! Not here: when it is asked.
+//! What the identity server replies: a grant of tokens, or an error, which is written in the form
+//! of either version of GoTrue's API.
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -14,17 +11,17 @@ use super::call::Reply;
 use crate::denial::dialect::{ERROR_CODE, GotrueVersion};
 use crate::secrets::secret::Secret;
 
-/// Tokens for a user, as the identity server gave them.
+/// Tokens for a user, as issued by the identity server.
 pub struct Grant {
-    /// The body, byte for byte. It holds both tokens.
+    /// The body, byte for byte. It contains both tokens.
     pub raw: Bytes,
-    /// The access token.
+    /// The JWT that requests carry.
     pub access_token: Secret,
-    /// The refresh token, good for one refresh.
+    /// The refresh token, valid for one refresh.
     pub refresh_token: Secret,
-    /// How many seconds the access token lives.
+    /// The lifetime of the access token, in seconds.
     pub expires_in: i64,
-    /// When it ends, in Unix seconds, if the server says so.
+    /// When the access token expires, in Unix seconds, if the server says so.
     pub expires_at: Option<i64>,
     /// The user, as JSON.
     pub user: Box<RawValue>,
@@ -41,7 +38,8 @@ struct TokenResponse<'a> {
 }
 
 impl Grant {
-    /// Reads the body of an answer with status 200; `None` if it holds no tokens, as that of a sign-up that must be confirmed first.
+    /// Reads the body of a 200; `None` if it contains no tokens, such as that of a sign-up that
+    /// must be confirmed first.
     pub fn read(body: &Bytes) -> Option<Self> {
         let response: TokenResponse<'_> = serde_json::from_slice(body).ok()?;
         if response.access_token.is_empty() || response.refresh_token.is_empty() {
@@ -58,7 +56,7 @@ impl Grant {
     }
 }
 
-/// Tokens, and what a user wrote about themselves, stay out.
+/// Omits tokens and user data.
 impl std::fmt::Debug for Grant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Grant")
@@ -67,21 +65,21 @@ impl std::fmt::Debug for Grant {
     }
 }
 
-/// A refusal of the identity server, or one in its words.
+/// An error of the identity server, or one in its form.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AuthError {
-    /// Its status, 4xx or 5xx.
+    /// A 4xx or 5xx.
     pub status: StatusCode,
-    /// Its code, such as `invalid_credentials`; empty if the server gave none.
+    /// The error code, such as `invalid_credentials`; empty if the server gave none.
     pub code: String,
-    /// Its sentence, in English.
+    /// A sentence for developers, in English.
     pub message: String,
-    /// Why a password is too weak, if that is the matter.
+    /// Why a password is too weak, for the code `weak_password`.
     pub weak_password: Option<Value>,
 }
 
 impl AuthError {
-    /// An error in the server's words.
+    /// Creates an error in the server's form.
     pub fn new(status: StatusCode, code: &str, message: &str) -> Self {
         Self {
             status,
@@ -91,7 +89,8 @@ impl AuthError {
         }
     }
 
-    /// Reads a refusal in any form that GoTrue, its OAuth part, or the edge before it uses. What cannot be read has the status alone.
+    /// Reads an error in any form that GoTrue, its OAuth part, or the edge in front of it uses. An
+    /// unreadable one has only its status.
     pub fn read(reply: &Reply) -> Self {
         let members: Map<String, Value> = serde_json::from_slice(&reply.body).unwrap_or_default();
         let text = |name: &str| members.get(name).and_then(Value::as_str);
@@ -114,7 +113,7 @@ impl AuthError {
         }
     }
 
-    /// The body for a client of this version.
+    /// The body for a client of this API version.
     pub fn body(&self, version: GotrueVersion) -> Bytes {
         let mut body = match version {
             GotrueVersion::Numbers => json!({
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_is_read_from_a_token_body_and_from_nothing_else() {
+    fn only_a_token_body_is_read_as_a_grant() {
         let body = r#"{"access_token":"a.b.c","token_type":"bearer","expires_in":3600,"expires_at":7,"refresh_token":"r","user":{"id":"1", "z":0}}"#;
         let grant = Grant::read(&Bytes::from_static(body.as_bytes()));
         let grant = grant.unwrap_or_else(|| unreachable!("a grant"));
@@ -171,23 +170,23 @@ mod tests {
     #[test]
     fn an_error_is_read_in_every_form_and_written_in_both() {
         let cases = [
-            reply(400, r#"{"code":400,"error_code":"bad_thing","msg":"Bad"}"#),
-            reply(400, r#"{"code":"bad_thing","message":"Bad"}"#),
-            reply(400, r#"{"error":"bad_thing","error_description":"Bad"}"#),
+            reply(400, r#"{"code":400,"error_code":"bad_input","msg":"Bad"}"#),
+            reply(400, r#"{"code":"bad_input","message":"Bad"}"#),
+            reply(400, r#"{"error":"bad_input","error_description":"Bad"}"#),
         ];
         for reply in cases {
             let error = AuthError::read(&reply);
             assert_eq!(
                 error,
-                AuthError::new(StatusCode::BAD_REQUEST, "bad_thing", "Bad")
+                AuthError::new(StatusCode::BAD_REQUEST, "bad_input", "Bad")
             );
             assert_eq!(
                 error.body(GotrueVersion::Numbers),
-                r#"{"code":400,"error_code":"bad_thing","msg":"Bad"}"#
+                r#"{"code":400,"error_code":"bad_input","msg":"Bad"}"#
             );
             assert_eq!(
                 error.body(GotrueVersion::Words),
-                r#"{"code":"bad_thing","message":"Bad"}"#
+                r#"{"code":"bad_input","message":"Bad"}"#
             );
         }
         let error = AuthError::read(&reply(502, "<html>"));

@@ -1,11 +1,13 @@
-//! The identity server, Supabase Auth (GoTrue): the one place where passwords are checked and tokens are issued.
+//! The identity server, Supabase Auth (GoTrue): it checks passwords and issues tokens.
 //!
-//! Decides:  how it is called ([`IdentityServer`]), and what its answers are ([`Grant`], [`AuthError`]).
+//! Decides:  how it is called ([`IdentityServer`]), and what its replies mean ([`Grant`],
+//!           [`AuthError`]).
 //! Trusts:   the identity server, for the users it signs in.
-//! Not here: whose tokens are accepted (`tokens`), and what was revoked (`sessions`).
+//! Not here: which tokens are accepted (`tokens`), and which were revoked (`revocation`).
 //!
-//! The identity server is slow by nature (it hashes passwords) and may be away. So every call has a deadline, calls run in bounded numbers on the
-//! background runtime, and a breaker keeps a server that does not answer from costing everybody that deadline.
+//! The identity server is slow by nature (it hashes passwords) and may be unreachable. So every
+//! call has a deadline, calls run in bounded numbers on the background runtime, and a circuit
+//! breaker keeps a server that does not answer from costing every client that deadline.
 
 mod background;
 mod backoff;
@@ -42,32 +44,33 @@ use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::policy::outage::{self, AccessClass};
 
-/// Does something to its end, also when nobody waits for it any more.
+/// Runs work to completion, even if the caller stops waiting.
 pub(crate) async fn run_to_completion<T: Send + 'static>(
     runtime: &Handle,
     work: impl Future<Output = Result<T, Denial>> + Send + 'static,
 ) -> Result<T, Denial> {
     let ended = |error: JoinError| match error.is_panic() {
         true => Reason::Internal.because("a task panicked"),
-        false => Reason::Internal.because("the process ends"),
+        false => Reason::Internal.because("the process is shutting down"),
     };
     let done = runtime.spawn(work).await;
     done.unwrap_or_else(|error| Err(ended(error)))
 }
 
-/// Whether the identity server judged what it was given, and found it wrong.
+/// Whether the identity server examined its input and rejected it.
 pub(crate) fn is_refusal(status: StatusCode) -> bool {
     status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS
 }
 
-/// Lets pass what is about signing in, while it can be known what was revoked.
+/// Lets sign-in requests pass only while the list of revocations is known.
 ///
 /// # Errors
 ///
-/// What the failure matrix says of signing in.
+/// The failure matrix's answer for sign-in.
 pub(crate) fn require_revocations(context: &Context) -> Result<(), Denial> {
     let (revocations, now) = (context.revocations(), clock::now());
-    // Before the list is asked: one that becomes complete after it was asked did not have everything when it was.
+    // Before the list is consulted: one that becomes complete only afterwards lacked entries when it
+    // was consulted.
     let outage = revocations.outage(now);
     let is_complete = revocations.is_complete();
     outage::judge(outage, is_complete, || AccessClass::SignIn, now, now)

@@ -7,44 +7,44 @@ labels! {
     pub enum Operation {
         /// `POST /token?grant_type=password`: a user signs in.
         PasswordGrant = "password",
-        /// `POST /token?grant_type=refresh_token`: a session gets new tokens, and its refresh token
-        /// is used up.
+        /// `POST /token?grant_type=refresh_token`: new tokens for a session; uses its refresh token
+        /// up.
         Refresh = "refresh",
-        /// `POST /token?grant_type=pkce`: a code of a redirect is exchanged.
+        /// `POST /token?grant_type=pkce`: exchanges a code of a redirect.
         PkceGrant = "pkce",
-        /// `POST /token?grant_type=id_token`: another provider's token is exchanged.
+        /// `POST /token?grant_type=id_token`: exchanges another provider's token.
         IdTokenGrant = "id_token",
         /// `POST /token?grant_type=web3`: a wallet signs in.
         Web3Grant = "web3",
         /// `POST /signup`.
         SignUp = "signup",
-        /// `POST /otp`: a code is sent.
+        /// `POST /otp`: sends a code.
         Otp = "otp",
-        /// `POST /magiclink`: a link is sent.
+        /// `POST /magiclink`: sends a link.
         MagicLink = "magiclink",
-        /// `POST /recover`: a link to set a new password is sent.
+        /// `POST /recover`: sends a link to set a new password.
         Recover = "recover",
-        /// `POST /resend`: a message is sent again.
+        /// `POST /resend`: sends a message again.
         Resend = "resend",
-        /// `GET` or `POST /verify`: a link or code that was sent is used.
+        /// `GET` or `POST /verify`: uses a link or code that was sent.
         Verify = "verify",
-        /// `POST /logout`: sessions end.
+        /// `POST /logout`: ends sessions.
         Logout = "logout",
         /// `GET /user`.
         ReadUser = "read_user",
-        /// `PUT /user`: e-mail, password or data change.
+        /// `PUT /user`: changes e-mail, password or data.
         ChangeUser = "change_user",
-        /// `GET /reauthenticate`: a code is sent before something sensitive changes.
+        /// `GET /reauthenticate`: sends a code before a sensitive change.
         Reauthenticate = "reauthenticate",
-        /// Identities of other providers: listed, linked and unlinked.
+        /// Identities of other providers: lists, links and unlinks them.
         Identities = "identities",
-        /// `/factors`: a second factor is enrolled, challenged or removed.
+        /// `/factors`: enrolls, challenges or removes a second factor.
         Factors = "factors",
-        /// `POST /factors/{id}/verify`: a second factor is proven, which gives new tokens.
+        /// `POST /factors/{id}/verify`: proves a second factor, which gives new tokens.
         VerifyFactor = "verify_factor",
-        /// `GET /authorize`: the way to another provider.
+        /// `GET /authorize`: redirects to another provider.
         Authorize = "authorize",
-        /// `GET` or `POST /callback`: the way back.
+        /// `GET` or `POST /callback`: the redirect back.
         Callback = "callback",
         /// `GET /settings`.
         Settings = "settings",
@@ -58,8 +58,8 @@ labels! {
 }
 
 impl Operation {
-    /// Whether the server waits for others before it answers: it sends a message, or asks another provider. That may take as long as they
-    /// like, and says nothing about the identity server.
+    /// Whether the server waits for a third party: it sends a message, or calls another provider.
+    /// That may take any time, and says nothing about the health of the identity server.
     pub const fn waits_for_others(self) -> bool {
         match self {
             Self::SignUp

@@ -1,10 +1,11 @@
-//! The row that a user has in the operator's database.
+//! The user's row in the operator's database, inserted by the operator's SQL, which must do nothing
+//! if the row exists.
 //!
-//! Decides:  that an account has one before anybody acts for it, whichever door it came in by: with the account where it is made here, before
-//! the tokens are handed on where the identity server may have made it for this sign-in, and behind each sign-in with a password, in case it is
-//! still not there. Trusts: the operator's SQL to do nothing if it is there. Not here: what is in it.
-//!
-//! Whoever signs in without one, where `facts.caller` asks for it, is nobody to the layers.
+//! An account has its row before anyone acts for it, however the account was created: it is
+//! inserted with the account at `register`; before the tokens are returned where the sign-in may
+//! have created the account; and in the background after each sign-in with a password, in case it
+//! is still missing. Where `facts.caller` requires a row, a user without one is an unknown caller
+//! to the layers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +22,10 @@ use crate::denial::{Denial, Reason};
 use crate::policy::in_force::InForce;
 use crate::sign_in::context::Context;
 
-/// How long it may take. A choice.
+/// The longest that the insert may take. A choice.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// What is read of the identity server's user.
+/// The members of the identity server's user document that are read.
 #[derive(Deserialize)]
 struct User {
     id: String,
@@ -36,11 +37,11 @@ struct User {
     user_metadata: Value,
 }
 
-/// Makes the row of a user, as the identity server describes them, if it is not there.
+/// Inserts the row of a user, as the identity server describes them, if it is missing.
 ///
 /// # Errors
 ///
-/// 503 `registered_only`: it is not known to be there. It is tried again when they sign in.
+/// 503 `registered_only`: the row may be missing. It is tried again at the next sign-in.
 pub(super) async fn ensure(
     context: &Context,
     in_force: &InForce,
@@ -51,16 +52,16 @@ pub(super) async fn ensure(
         return Ok(());
     };
     let database = context.database().ok_or(Reason::Internal)?;
-    // Its text may quote what users wrote.
+    // The error's text may quote what users wrote, so it is dropped.
     let user: Option<User> = serde_json::from_str(user).ok();
     let id = user
         .as_ref()
         .and_then(|user| Uuid::try_parse(&user.id).ok());
     let (Some(user), Some(id)) = (user, id) else {
-        tracing::error!("no row is made: the identity server's user cannot be read");
-        return Err(Reason::IdentityRefused.because("its user cannot be read"));
+        tracing::error!("profile row not inserted: the identity server's user is unreadable");
+        return Err(Reason::IdentityRefused.because("unreadable user"));
     };
-    // Nobody knows who that is, and a row would say no more.
+    // An anonymous user has nothing to put into a row.
     if user.is_anonymous {
         return Ok(());
     }
@@ -77,24 +78,24 @@ pub(super) async fn ensure(
         tracing::error!(
             subject = %id,
             %error,
-            "the user's row is not known to be there; it is tried again when they sign in"
+            "the profile row may be missing; the next sign-in tries again"
         );
         Reason::RegisteredOnly.because(match error {
             DatabaseError::Away | DatabaseError::Deadline | DatabaseError::Busy => {
-                "no row: the database is away"
+                "no profile row: the database is unreachable"
             }
-            DatabaseError::Refused(_) => "no row: the database refused it",
+            DatabaseError::Refused(_) => "no profile row: the database refused it",
         })
     })
 }
 
-/// Whether users have rows that are made here.
+/// Whether rows are configured.
 pub(super) fn is_configured(in_force: &InForce) -> bool {
     let sign_in = in_force.config().sign_in.as_ref();
     sign_in.is_some_and(|sign_in| sign_in.profile.is_some())
 }
 
-/// The same, also when nobody waits for the answer any more.
+/// Like [`ensure`], and not aborted if the client disconnects.
 pub(super) async fn ensure_now(
     context: &Arc<Context>,
     in_force: &Arc<InForce>,
@@ -106,7 +107,7 @@ pub(super) async fn ensure_now(
     run_to_completion(identity.runtime(), work).await
 }
 
-/// The same behind an answer that does not depend on it.
+/// Like [`ensure`], in the background of an answer that does not depend on it.
 pub(super) fn ensure_in_background(context: &Arc<Context>, in_force: &Arc<InForce>, user: &str) {
     let Some(identity) = context.identity() else {
         return;
@@ -117,7 +118,7 @@ pub(super) fn ensure_in_background(context: &Arc<Context>, in_force: &Arc<InForc
     });
 }
 
-/// Whether an operation that gave tokens may have made the account that they are for.
+/// Whether an operation that returned tokens may have created the account they are for.
 pub(super) const fn may_create_account(operation: Operation) -> bool {
     match operation {
         Operation::SignUp

@@ -1,12 +1,12 @@
-//! New tokens for a session: one call per refresh token, whoever asks, on whatever replica.
+//! Refreshing a session: one call per refresh token, for any number of clients on any number of
+//! replicas. [`Flight`] is the protocol; this module drives it and decides which replies of the
+//! identity server are final. Any holder of the token may refresh.
 //!
-//! Decides:  how long the parts of the protocol take, which answers of the identity server are final, and how answers are kept.
-//! Trusts:   [`Flight`] for the protocol; the store for one writer of several winning.
-//! Not here: who may refresh (whoever has the token), and what becomes of the new tokens.
-//!
-//! All that ask in one process share one flight, which runs in a task of the background runtime: whoever leaves ends nothing. An answer is
-//! kept for [`ANSWER_LIFETIME`], for clients that ask twice, sealed under a key that is derived from the old token: only who has it can read the new one.
-//! While the store is away there is one flight per process, and no more than that, each as soon as `pace` permits.
+//! All requests in one process share one flight. It runs in a task of the background runtime, so a
+//! client that disconnects aborts nothing. An answer is kept for [`ANSWER_LIFETIME`], for clients
+//! that ask twice, sealed under a key derived from the old token: only its holder can read the new
+//! tokens. The store lets one of several writers win. While the store is unreachable, there is one
+//! flight per process, each as soon as [`Backoff`] permits.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use super::backoff::Backoff;
 use super::call::{Call, CallError, Reply};
 use super::client::{DEADLINE, IdentityServer};
-use super::endpoints::outcome::{Asked, refusal};
+use super::endpoints::outcome::{Flow, refusal};
 use super::grant::{AuthError, Grant};
 use super::operation::Operation;
 use super::refresh_protocol::{Called, Command, Event, Flight, Record};
@@ -33,37 +33,38 @@ use crate::secrets::digest::{self, Digest};
 use crate::secrets::secret::Secret;
 use crate::store::{Kind, Store, Swap, Version};
 
-/// After which a lease that nobody changed is over. Longer than any call, with the time around it.
+/// When an unchanged lease expires. Longer than any call and what surrounds it.
 const LEASE: Duration = Duration::from_secs(7);
 
-/// How much of its lease may be over when a holder begins to call; a process may be paused.
+/// How late in its lease a holder may still start its call, since a process may be paused.
 const LATEST_CALL: Duration = LEASE.saturating_sub(DEADLINE);
 
-/// How long an answer is kept for others. As long as Supabase forgives a used token.
+/// How long an answer is kept for others: as long as Supabase forgives a used token.
 const ANSWER_LIFETIME: Duration = Duration::from_secs(10);
 
-/// How long it is remembered that a call had no outcome: as long as a client of Supabase keeps trying by itself.
+/// How long an unknown outcome is remembered: as long as a client of Supabase retries by itself.
 const UNKNOWN_LIFETIME: Duration = Duration::from_secs(30);
 
-/// How long anybody waits for an answer. Longer than a lease, so that what a replica that died left behind can be picked up.
+/// How long a client waits for an answer. Longer than a lease, so that the flight of a replica that
+/// died can be taken over.
 const MAX_WAIT: Duration = Duration::from_secs(8);
 
-/// Between two looks at another replica's lease.
+/// The interval between two reads of another replica's lease.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Before a call is made again that met another one of the same session.
+/// The pause before a call is repeated that conflicted with another of the same session.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What the identity server finally said to a refresh token.
+/// The identity server's final answer about a refresh token.
 #[derive(Debug)]
 pub enum RefreshOutcome {
     /// New tokens.
     Granted(Grant),
-    /// The token is not good any more, and neither is its session.
+    /// The token is no longer valid, and neither is its session.
     Refused(AuthError),
 }
 
-/// Refreshes, for the whole process.
+/// The refreshes of this process.
 #[derive(Clone)]
 pub struct Refresh(Arc<Shared>);
 
@@ -76,11 +77,11 @@ struct Shared {
 
 type FlightOutcome = Result<Arc<RefreshOutcome>, Reason>;
 
-/// An answer as it is kept: who reads it must have the old token.
+/// A sealed answer, readable by the holder of the old token.
 type Sealed = Vec<u8>;
 
 impl Refresh {
-    /// Refreshes at this server; replicas that share this store share answers.
+    /// Refreshes at this server. Replicas that share the store share answers.
     pub fn new(server: IdentityServer, store: Arc<dyn Store>) -> Self {
         Self(Arc::new(Shared {
             server,
@@ -90,11 +91,12 @@ impl Refresh {
         }))
     }
 
-    /// New tokens for a refresh token, or the final word that it is not good; asked by a client at `client`.
+    /// New tokens for a refresh token, or the final answer that it is invalid. `client` is the
+    /// address of the client that asks.
     ///
     /// # Errors
     ///
-    /// 503: it is not known, and the session may well live.
+    /// 503: the outcome is unknown, and the session may well be alive.
     pub async fn refresh(
         &self,
         token: &Secret,
@@ -105,17 +107,17 @@ impl Refresh {
         match outcome {
             Ok(Ok(outcome)) => match &*outcome {
                 Some(Ok(refreshed)) => Ok(refreshed.clone()),
-                Some(Err(reason)) => Err(reason.because("the refresh has no outcome")),
+                Some(Err(reason)) => Err(reason.because("the outcome of the refresh is unknown")),
                 None => Err(Reason::Internal.into()),
             },
-            Ok(Err(_)) => Err(Reason::Internal.because("a refresh broke off")),
-            Err(_) => Err(Reason::IdentityUnavailable.because("the refresh takes too long")),
+            Ok(Err(_)) => Err(Reason::Internal.because("the refresh task ended early")),
+            Err(_) => Err(Reason::IdentityUnavailable.because("the refresh timed out")),
         }
     }
 }
 
 impl Shared {
-    /// The flight of this token, which is begun if there is none.
+    /// Joins the flight of this token, or starts it.
     fn join(
         self: Arc<Self>,
         token: &Secret,
@@ -142,12 +144,12 @@ impl Shared {
         client: IpAddr,
         outcome: watch::Sender<Option<FlightOutcome>>,
     ) {
-        // Also if what follows panics: else nobody could ever refresh with this token again.
+        // Also if the rest panics: the token could never be refreshed again otherwise.
         let guard = FlightGuard(&self, name);
         let ended = Driver::new(&self, &name, &token, client).run().await;
         let is_final = ended.is_ok();
         if !is_final {
-            // Before anybody hears of it, so that who asks again begins anew.
+            // Before the outcome is published, so that the next request starts a new flight.
             drop(guard);
             outcome.send_replace(Some(ended));
             return;
@@ -158,7 +160,7 @@ impl Shared {
     }
 }
 
-/// Takes the flight out of the map at its end.
+/// Removes the flight from the map when it ends.
 struct FlightGuard<'a>(&'a Shared, Digest);
 
 impl Drop for FlightGuard<'_> {
@@ -174,9 +176,9 @@ struct Driver<'a> {
     token: &'a Secret,
     client: IpAddr,
     seal: Option<Seal>,
-    /// The version that was found last, and since when.
+    /// The version that was read last, and since when it is unchanged.
     seen: Option<(Version, Instant)>,
-    /// When the lease was asked for.
+    /// When the lease was requested.
     leased: Instant,
     /// Why there is no answer.
     failure: Reason,
@@ -225,7 +227,7 @@ impl<'a> Driver<'a> {
     async fn read(&mut self) -> Event<Version, Sealed> {
         match self.shared.store.read(Kind::Refresh, self.name).await {
             Err(_) => {
-                // Whoever acts alone has no lease that could be over.
+                // A replica that acts alone has no lease that could expire.
                 self.leased = clock::now();
                 Event::Unreachable
             }
@@ -234,7 +236,8 @@ impl<'a> Driver<'a> {
                 if is_new {
                     self.seen = Some((version.clone(), clock::now()));
                 }
-                // What cannot be read was written by a version of this program that knows more; whoever wrote it will not answer us.
+                // An unreadable record was written by a newer version of this program, which will
+                // not answer us.
                 Event::Found(record.as_deref().and_then(decode), version)
             }
         }
@@ -267,7 +270,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Calls, unless that was in vain a moment ago.
+    /// Calls the identity server, unless it failed to answer a moment ago.
     async fn call_unless_backing_off(&mut self) -> Called<Sealed> {
         let backoff = &self.shared.backoff;
         if !backoff.permits(self.name, clock::now()) {
@@ -282,7 +285,8 @@ impl<'a> Driver<'a> {
         called
     }
 
-    /// Calls until the server does not say that another call of this session is in its way, or the time is up.
+    /// Calls until the server reports no conflict with another call of this session, or the
+    /// deadline passes.
     async fn call(&mut self) -> Called<Sealed> {
         let started = clock::now();
         if started.saturating_duration_since(self.leased) >= LATEST_CALL {
@@ -327,34 +331,36 @@ impl<'a> Driver<'a> {
         .with_body(json!({ "refresh_token": token }).to_string())
     }
 
-    /// What an answer means. Only tokens and a refusal by the identity server itself are final: a client ends its session at the latter.
+    /// Classifies a reply. Only tokens and a refusal by the identity server itself are final: a
+    /// client ends its session at a refusal.
     fn classify(&self, reply: &Reply) -> Called<Sealed> {
         match reply.status {
             StatusCode::OK if Grant::read(&reply.body).is_some() => self.sealed(reply),
-            // What it did cannot be known, nor can its tokens.
+            // Neither what the server did nor its tokens can be known.
             StatusCode::OK => Called::Unknown,
-            // GoTrue itself failed, and took back what it had begun; what says so without its words may stand between us and it.
+            // GoTrue itself failed and rolled back. A failure without its error code may come from
+            // a proxy in between.
             StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE
                 if !AuthError::read(reply).code.is_empty() =>
             {
                 Called::Undone
             }
             StatusCode::TOO_MANY_REQUESTS => Called::Undone,
-            // Only what is said about this token. A hook that timed out says nothing about it.
+            // Only a statement about this token. A hook that timed out makes none.
             StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN | StatusCode::UNPROCESSABLE_ENTITY
                 if is_about_the_token(&AuthError::read(reply)) =>
             {
                 self.sealed(reply)
             }
-            // A gateway between us and it, which lost the answer.
+            // A gateway in between lost the reply.
             status if status.is_server_error() => Called::Unknown,
-            // Not about the token: a wrong key of ours, or a place that is not there.
+            // Not about the token: our key is wrong, or the path does not exist.
             _ => Called::Undone,
         }
     }
 
     fn sealed(&self, reply: &Reply) -> Called<Sealed> {
-        // Without randomness nothing can be kept, and what the server did stands.
+        // Without randomness nothing can be sealed, though the server has used the token up.
         let sealed = self.seal.as_ref().and_then(|seal| seal.close(reply));
         sealed.map_or(Called::Unknown, Called::Answered)
     }
@@ -372,7 +378,8 @@ impl<'a> Driver<'a> {
 fn encode(record: &Record<Sealed>) -> Vec<u8> {
     match record {
         Record::Leased { calls } => {
-            // Two leases of one token are never the same text, so that one that follows another is seen as a change.
+            // No two leases of a token have the same bytes, so that a new lease is seen as a
+            // change.
             let mut bytes = vec![b'L', *calls];
             bytes.extend_from_slice(uuid::Uuid::now_v7().as_bytes());
             bytes
@@ -399,7 +406,8 @@ impl std::fmt::Debug for Refresh {
     }
 }
 
-/// Whether a refusal is about the refresh token or what it is for, so that asking again with it would change nothing.
+/// Whether a refusal concerns the refresh token or its session, so that repeating the call would
+/// change nothing.
 fn is_about_the_token(error: &AuthError) -> bool {
-    refusal(Asked::Refresh, error).reason == Reason::RefreshTokenInvalid
+    refusal(Flow::Refresh, error).reason == Reason::RefreshTokenInvalid
 }

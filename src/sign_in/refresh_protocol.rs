@@ -1,80 +1,85 @@
-//! One refresh of one token, as a protocol between replicas: a state machine without input, output or clock, which a model checker explores.
+//! The refresh of one token, as a protocol between replicas: a state machine without input, output
+//! or clock, which a model checker explores.
 //!
-//! Decides:  who may call the identity server with a refresh token, and when a call whose outcome nobody knows may be made again.
-//! Trusts:   the store to let only one of several writers win; whoever drives it, for what happened.
-//! Not here: calling, waiting, sealing (`refresh`).
+//! It decides who may call the identity server with a refresh token, and when a call of unknown
+//! outcome may be repeated. It trusts the store to let only one of several writers win, and its
+//! driver (`refresh`) to report what happened.
 //!
-//! A refresh token works once. Two calls with it may end the session, and so may a call that is repeated long after. So replicas share a record
-//! per token: a lease for whoever calls, then the answer for everybody else. What a call without an answer did is unknown; the identity server
-//! forgives a used token for a short while, so the next holder repeats the call, once. A holder that dies leaves a lease that nobody
-//! changes; when it has not changed for longer than any call takes, by the clock of whoever waits, its call is one of unknown outcome.
+//! A refresh token works once. Two calls with it may end the session, and so may a call that is
+//! repeated much later. So replicas share a record per token: a lease for the one that calls, then
+//! the answer for all others. What a call without a reply did is unknown; the identity server
+//! forgives a used token for a short while, so the next holder of the lease repeats the call, once.
+//! A holder that dies leaves a lease that nobody changes. Once a waiting replica, by its own clock,
+//! has seen it unchanged for longer than any call takes, the holder's call is one of unknown
+//! outcome.
 
-/// Calls with one token that may have been made without anybody knowing the outcome: the first and one repetition.
+/// Calls with one token whose outcome may be unknown: the first and one repetition.
 pub const MOST_CALLS: u8 = 2;
 
-/// What replicas know together about a token.
+/// The record of a token that replicas share.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Record<A> {
-    /// Somebody calls.
+    /// A replica is calling.
     Leased {
-        /// Calls that may have been made, this one included.
+        /// Calls that may have been made, including this one.
         calls: u8,
     },
-    /// Nobody calls.
+    /// No replica is calling.
     Open {
         /// Calls that may have been made.
         calls: u8,
     },
-    /// The identity server answered, and this is what it said.
+    /// The identity server's answer.
     Answered(A),
 }
 
 /// How a call ended.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Called<A> {
-    /// The server said yes or no.
+    /// The server accepted or refused the token.
     Answered(A),
-    /// It was not sent, or the server said that it did nothing.
+    /// The call was not sent, or the server reported that it did nothing.
     Undone,
-    /// It was sent, and what it did is unknown.
+    /// The call was sent, and what it did is unknown.
     Unknown,
 }
 
-/// What happened. `V` is a version of the record, `A` an answer of the identity server.
+/// An event for the state machine. `V` is a version of the record, `A` an answer of the identity
+/// server.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Event<V, A> {
-    /// The record as it stands.
+    /// The record was read.
     Found(Option<Record<A>>, V),
-    /// What was to be written was, and has this version.
+    /// The write succeeded, and the record has this version.
     Written(V),
-    /// Somebody else was faster.
+    /// Another replica wrote first.
     Lost,
-    /// The store gave no answer. What was to be written may have been.
+    /// The store did not answer. A write may have succeeded.
     Unreachable,
-    /// The lease that was found last has not changed for longer than any call takes.
+    /// The lease that was read last has been unchanged for longer than any call takes.
     LeaseOver,
     /// The call ended.
     Called(Called<A>),
 }
 
-/// What to do next.
+/// A command to the driver.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Command<V, A> {
     /// Read the record.
     Read,
-    /// Wait a moment, then read the record again, or say that the lease is over.
+    /// Wait a moment, then read the record again, or report that the lease is over.
     Wait,
-    /// Write this, if the record still has this version.
+    /// Write this record, if the stored one still has this version.
     Write(V, Record<A>),
     /// Call the identity server, within the lease.
     Call,
-    /// It is over: this is the answer.
+    /// End with this answer.
     Finish(A),
-    /// It is over without one.
+    /// End without an answer.
     Fail,
 }
 
-/// The refresh, as one replica makes it.
+/// The state machine of one replica.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Flight<V, A> {
     state: State<V, A>,
@@ -83,7 +88,7 @@ pub struct Flight<V, A> {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 enum State<V, A> {
     Reading,
-    /// Somebody else calls.
+    /// Another replica is calling.
     Waiting {
         version: V,
         calls: u8,
@@ -92,12 +97,12 @@ enum State<V, A> {
     Taking {
         calls: u8,
     },
-    /// Under a lease of this version; without one if the store was not there.
+    /// Calling under a lease of this version, or without one if the store was unreachable.
     Calling {
         lease: Option<V>,
         calls: u8,
     },
-    /// Telling the others.
+    /// Writing the outcome for the other replicas.
     Publishing {
         answer: Option<A>,
     },
@@ -105,7 +110,7 @@ enum State<V, A> {
 }
 
 impl<V: Clone, A: Clone> Flight<V, A> {
-    /// Begins, and says what to do first.
+    /// Starts, with the first command.
     pub fn begin() -> (Self, Command<V, A>) {
         let flight = Self {
             state: State::Reading,
@@ -113,7 +118,7 @@ impl<V: Clone, A: Clone> Flight<V, A> {
         (flight, Command::Read)
     }
 
-    /// Takes what happened, and says what to do next.
+    /// Handles an event, and returns the next command.
     pub fn handle(&mut self, event: Event<V, A>) -> Command<V, A> {
         let state = std::mem::replace(&mut self.state, State::Over);
         let (state, command) = next(state, event);
@@ -121,12 +126,12 @@ impl<V: Clone, A: Clone> Flight<V, A> {
         command
     }
 
-    /// Whether it waits for another replica's call.
+    /// Whether another replica's call is awaited.
     pub fn is_waiting(&self) -> bool {
         matches!(self.state, State::Waiting { .. })
     }
 
-    /// Whether it is over.
+    /// Whether the flight has ended.
     pub fn is_over(&self) -> bool {
         matches!(self.state, State::Over)
     }
@@ -141,9 +146,9 @@ fn next<V: Clone, A: Clone>(
             found(record, version)
         }
         (State::Waiting { version, calls }, Event::LeaseOver) => take(version, calls),
-        // Alone: better than to end a session because the store is away.
+        // Acting alone is better than ending a session because the store is unreachable.
         (State::Reading, Event::Unreachable) => call(None, 1),
-        // Not while somebody is known to call.
+        // Not while another replica is known to be calling.
         (State::Waiting { version, calls }, Event::Unreachable) => {
             (State::Waiting { version, calls }, Command::Wait)
         }
@@ -151,11 +156,12 @@ fn next<V: Clone, A: Clone>(
         (State::Taking { .. }, Event::Lost) => (State::Reading, Command::Read),
         (State::Taking { calls }, Event::Unreachable) => call(None, calls),
         (State::Calling { lease, calls }, Event::Called(called)) => publish(lease, calls, called),
-        // Whoever took the lease over finds out by itself, and an answer of the identity server stays one.
+        // A replica that took the lease over finds out by itself, and an answer of the identity
+        // server remains valid.
         (State::Publishing { answer }, Event::Written(_) | Event::Lost | Event::Unreachable) => {
             end(answer)
         }
-        // Nothing else is ever told by a driver that does what it is told; one that does not gets no answer.
+        // A correct driver sends no other event; an incorrect one gets no answer.
         (
             State::Reading
             | State::Waiting { .. }
@@ -177,7 +183,7 @@ fn found<V, A>(record: Option<Record<A>>, version: V) -> (State<V, A>, Command<V
     }
 }
 
-/// Takes the lease, if one call more may be made.
+/// Takes the lease, if another call may be made.
 fn take<V, A>(version: V, calls: u8) -> (State<V, A>, Command<V, A>) {
     if calls >= MOST_CALLS {
         return end(None);
@@ -232,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_finds_nothing_takes_the_lease_calls_and_tells() {
+    fn the_first_replica_takes_the_lease_calls_and_publishes() {
         let found = Event::Found(None, 0);
         let written = Event::Written(1);
         let lease = Record::Leased { calls: 1 };
@@ -256,7 +262,7 @@ mod tests {
         assert_eq!(at(&[leased(1)]), Command::Wait);
         assert_eq!(at(&[leased(1), Event::LeaseOver]), lease(2));
         assert_eq!(at(&[leased(2), Event::LeaseOver]), Command::Fail);
-        // What did nothing does not count.
+        // A call that did nothing does not count.
         let called = |called| {
             at(&[
                 leased(1),

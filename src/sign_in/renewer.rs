@@ -1,7 +1,5 @@
-//! New tokens for the sessions behind cookies: the same door as for everybody.
-//!
-//! Decides: nothing; a refusal is told apart from an outage, and that is all. Trusts: `refresh`, which asks once for all replicas. Not here: when a
-//! session needs new tokens (`sessions::renew`).
+//! Renews the tokens of the sessions behind cookies, through the same code path as client refreshes
+//! (`refresh`). When a session needs new tokens is decided in `sessions::renew`.
 
 use std::net::IpAddr;
 

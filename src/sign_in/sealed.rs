@@ -1,7 +1,5 @@
-//! The answer to a refresh, as replicas keep it for each other.
-//!
-//! Decides:  that only who has the old refresh token can read the answer that holds the new one. Trusts: the cryptographic library.
-//! Not here: for how long it is kept (`refresh`).
+//! Seals the answer to a refresh that replicas keep for each other: only the holder of the old
+//! refresh token can read the new one. How long it is kept is decided in `refresh`.
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, Nonce, RandomizedNonceKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
@@ -11,11 +9,11 @@ use hyper::{HeaderMap, StatusCode};
 use super::call::Reply;
 use crate::secrets::secret::Secret;
 
-/// Seals and opens under a key that only who has the token can derive (RFC 5869).
+/// Seals and opens under a key that only the holder of the token can derive (RFC 5869).
 pub(super) struct Seal(RandomizedNonceKey);
 
 impl Seal {
-    /// For the answers to this refresh token. `None` if the cryptographic library refuses.
+    /// The seal for answers to this refresh token. `None` if the cryptographic library refuses.
     pub(super) fn of(token: &Secret) -> Option<Self> {
         let from = Salt::new(HKDF_SHA256, b"foregate refresh 1").extract(token.expose());
         let mut key = [0; 32];
@@ -26,7 +24,7 @@ impl Seal {
             .map(Self)
     }
 
-    /// Status and body of an answer. `None` without randomness.
+    /// Seals status and body of a reply. `None` without randomness.
     pub(super) fn close(&self, reply: &Reply) -> Option<Vec<u8>> {
         let mut inside = reply.status.as_u16().to_be_bytes().to_vec();
         inside.extend_from_slice(&reply.body);
@@ -38,7 +36,7 @@ impl Seal {
         Some(sealed)
     }
 
-    /// The answer. `None` if it is not one that was sealed under this key.
+    /// Opens a sealed reply. `None` if it was not sealed under this key.
     pub(super) fn open(&self, sealed: &[u8]) -> Option<Reply> {
         let (nonce, inside) = sealed.split_first_chunk::<12>()?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
@@ -56,12 +54,12 @@ impl Seal {
     }
 }
 
-/// What a seal covers besides the answer.
+/// The associated data of the encryption.
 fn associated_data() -> Aad<&'static [u8]> {
     Aad::from(b"answer to a refresh")
 }
 
-/// Bytes that HKDF shall give.
+/// The length of the key that HKDF derives.
 struct KeyLength;
 
 impl KeyType for KeyLength {

@@ -176,7 +176,7 @@ fn cases_are_judged_by_the_map_and_every_layer_without_any_network() {
     let steps = json["cases"][0]["was"]["steps"].as_array().unwrap();
     assert!(steps.contains(&"roles passed".into()), "{steps:?}");
     assert!(
-        steps.contains(&"ownership had nothing to judge".into()),
+        steps.contains(&"ownership had nothing to check".into()),
         "{steps:?}"
     );
 }
@@ -298,7 +298,7 @@ cases:
     );
     let run = Run::of(MAP, GOOD, &["--only", "no such name"]);
     assert!(
-        !run.output.status.success() && run.text().contains("no case was judged"),
+        !run.output.status.success() && run.text().contains("no case was run"),
         "{}",
         run.text()
     );

@@ -466,7 +466,7 @@ fn with_route(gateway: &Gateway, path: &str) -> String {
 
 /// What the log says about refused configurations.
 fn refusals(gateway: &Gateway) -> Vec<String> {
-    let refused = "configuration refused; the last good one stays";
+    let refused = "configuration refused; keeping the last good one";
     let lines = gateway.log().all(|entry| says(entry, refused));
     let problem = |line: &Value| line["problem"].as_str().unwrap().to_owned();
     lines.iter().map(problem).collect()

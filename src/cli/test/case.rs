@@ -14,85 +14,85 @@ use crate::policy;
 /// A file of cases, checked.
 #[derive(Debug)]
 pub(crate) struct Cases {
-    /// What is known of callers and things: it stands in for the database.
+    /// The facts, which replace the database.
     pub facts: policy::resources::StaticFacts,
-    /// At least one.
+    /// At least one case.
     pub cases: Vec<Case>,
 }
 
 /// A case, checked.
 #[derive(Debug)]
 pub(crate) struct Case {
-    /// What it is about; unique in its file.
+    /// What the case is about; unique in its file.
     pub name: String,
-    /// The line it begins at.
+    /// The line where the case starts.
     pub line: u32,
-    /// What is asked.
+    /// The request to authorize.
     pub request: Request,
-    /// Who asks; `None` is nobody.
+    /// The caller; `None` is nobody.
     pub caller: Option<Caller>,
-    /// What must become of it.
+    /// The expected outcome.
     pub expect: Expected,
 }
 
-/// What is asked.
+/// The request of a case.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// Default GET.
+    /// Default: GET.
     pub method: Method,
     /// Path and query, as a client would write them.
     pub path: String,
     /// Default: the first of the gateway's hosts.
     pub host: Option<String>,
-    /// The peer's address. Default 203.0.113.1, which belongs to nobody (RFC 5737).
+    /// The peer's address. Default: 203.0.113.1, which is reserved for documentation (RFC 5737).
     pub address: IpAddr,
-    /// Header fields, in order. Where there is a body and none of them says otherwise, it is JSON.
+    /// Header fields, in order. A body without a content type is JSON.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The body: text as it stands, anything else as JSON.
+    /// The body: text as it is, anything else as JSON.
     pub body: Option<Bytes>,
 }
 
-/// Whose token comes with a request.
+/// The caller whose token the request carries.
 #[derive(Debug, Default)]
 pub(crate) struct Caller {
-    /// `sub`.
+    /// The claim `sub`.
     pub subject: String,
     /// Default: the issuer of the first entry of `tokens`.
     pub issuer: Option<String>,
-    /// `session_id`.
+    /// The claim `session_id`.
     pub session: Option<String>,
     /// Roles, put where `roles.from` looks for them.
     pub roles: Vec<String>,
     /// The assurance level: 1 or 2.
     pub aal: u8,
-    /// One of Supabase's anonymous users.
+    /// Whether it is one of Supabase's anonymous users.
     pub anonymous: bool,
-    /// More claims, or other values.
+    /// Further claims, or other values of the above.
     pub claims: BTreeMap<String, Json>,
 }
 
-/// What must become of a request.
+/// The expected outcome of a case.
 #[derive(Debug)]
 pub(crate) enum Expected {
-    /// It is let in; with what was written about where it goes.
+    /// The request is allowed; checked as far as its destination is given.
     Allow {
         /// The name of the route.
         route: Option<String>,
         /// The name of the upstream.
         upstream: Option<String>,
-        /// What is answered here, such as `health`.
+        /// What the gateway answers itself, such as `health`.
         serve: Option<String>,
     },
-    /// It is refused.
+    /// The request is refused.
     Deny {
-        /// Why.
+        /// The reason of the refusal.
         reason: Reason,
-        /// By whom: the name of a layer, or `request` for what is refused before anybody judges.
+        /// What refuses it: the name of a layer, or `request` for a refusal before the layers.
         layer: Option<String>,
-        /// The route it belongs to.
+        /// The route of the request.
         route: Option<String>,
     },
 }
 
-/// What is refused before any layer judges.
+/// The name for refusals before any layer.
 pub(crate) const BEFORE_LAYERS: &str = "request";

@@ -1,7 +1,5 @@
-//! Policy tests: a file of requests, callers, and what is expected to become of them.
-//!
-//! Decides: which keys such a file has, and whether they make sense. Trusts: `yaml` and `wire`, which read it like a route map: every
-//! problem is told at once, with its line. Not here: judging (`cli::test`).
+//! Reads a file of policy tests: requests, callers, and expected outcomes. It is read like a route
+//! map: every problem is reported at once, with its line.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -29,7 +27,7 @@ use crate::policy::spelling::nearest;
 ///
 /// # Errors
 ///
-/// Every problem at once.
+/// All problems.
 pub(crate) fn load(path: &Path) -> Result<Cases, Problems> {
     let name = path.display().to_string();
     let text = inputs::read_text(path, "the cases")?;
@@ -44,7 +42,12 @@ fn read(name: &str, text: &str, vars: &dyn Fn(&str) -> Option<String>) -> Result
     let cases = file.and_then(|file| check(&file, &mut report));
     report.finish(name, text)?;
     cases.ok_or_else(|| {
-        Problem::of_file(name, "the cases are refused, but the reason was lost", None).into()
+        Problem::of_file(
+            name,
+            "the cases are invalid, but no problem was reported",
+            None,
+        )
+        .into()
     })
 }
 
@@ -250,7 +253,10 @@ fn expected(wire: &ExpectEntry, report: &mut Report) -> Option<Expected> {
     match (&wire.allow, &wire.deny) {
         (Field::Good(allow), Field::Absent) if allow.value => {
             if let Field::Good(layer) = &wire.layer {
-                report.problem(&layer.place, "no layer refuses what is allowed; remove it");
+                report.problem(
+                    &layer.place,
+                    "no layer refuses an allowed request; remove it",
+                );
                 return None;
             }
             if let (Field::Good(_), Field::Good(serve)) = (&wire.upstream, &wire.serve) {
@@ -269,7 +275,7 @@ fn expected(wire: &ExpectEntry, report: &mut Report) -> Option<Expected> {
         (Field::Absent, Field::Good(deny)) => {
             for field in [&wire.upstream, &wire.serve] {
                 if let Field::Good(text) = field {
-                    report.problem(&text.place, "what is refused goes nowhere; remove it");
+                    report.problem(&text.place, "a refused request goes nowhere; remove it");
                     return None;
                 }
             }
@@ -334,7 +340,7 @@ fn optional(field: &Field<Text>) -> Option<Option<String>> {
     }
 }
 
-fn told<T, E>(
+fn parsed<T, E>(
     parsed: Result<T, E>,
     text: &Value<Text>,
     what: &str,

@@ -1,7 +1,9 @@
-//! `test`: does the route map say what its author believes?
+//! `test`: runs policy tests against a route map.
 //!
-//! Decides: how cases and their outcomes are told, and that one difference is a failure. Trusts: `judge`, which asks the chain of a
-//! running gateway and nothing else. Not here: what a case may say (`config::cases`).
+//! Decides:  how cases and their outcomes are printed, and that one difference is a failure.
+//! Trusts:   [`OfflineGateway`], which authorizes by the chain of a running gateway and nothing
+//!           else.
+//! Not here: which keys a case has (`cases`).
 
 mod case;
 mod cases;
@@ -25,13 +27,13 @@ use outcome::Outcome;
 pub(super) struct Options {
     #[command(flatten)]
     config: Config,
-    /// The cases.
+    /// Files of cases
     #[arg(value_name = "CASES", required = true)]
     cases: Vec<PathBuf>,
-    /// Only cases whose name contains this.
+    /// Run only cases whose name contains this text
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// How to print the result.
+    /// Output format
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
 }
@@ -50,7 +52,7 @@ pub(super) fn test(options: &Options) -> ExitCode {
     }
 }
 
-/// Why no case was judged.
+/// Why no case was run.
 struct Failure {
     text: String,
     json: Value,
@@ -116,14 +118,12 @@ fn run(options: &Options) -> Result<bool, Failure> {
         ),
     }
     if passed == 0 && failed == 0 {
-        return Err(
-            anyhow::anyhow!("no case was judged: no name contains the text of --only").into(),
-        );
+        return Err(anyhow::anyhow!("no case was run: no name contains the text of --only").into());
     }
     Ok(failed == 0)
 }
 
-/// `expected …, was …` for everything that is not as it was written.
+/// `expected …, was …` for every difference.
 fn differences(expect: &Expected, outcome: &Outcome) -> Vec<String> {
     let mut found = Vec::new();
     let mut compare = |what: &str, expected: Option<&str>, was: Option<&str>| {

@@ -1,10 +1,9 @@
-//! One case, judged as a running gateway would.
+//! Authorizes the request of a case as a running gateway would: `gateway::accept` and the chain are
+//! the same code.
 //!
-//! Decides: nothing of its own. Trusts: `gateway::read` and the chain, which are the very code that a request passes: they read the head, choose the
-//! route and judge. Not here: comparing (`mod`).
-//!
-//! No network, and no back door: the caller's token is signed here with a key made for this run, which takes the place of the issuers'
-//! keys in this process, and is then verified like any other. What a permit lets in ends here.
+//! There is no network and no back door. The caller's token is signed with a key made for this run,
+//! which replaces the issuers' keys in this process, and is then verified like any other. An
+//! allowed request is not forwarded.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -40,20 +39,20 @@ use crate::secrets::hex;
 use crate::secrets::secret::Secret;
 use crate::tokens::mint::{Claims, Signer};
 
-/// How many things may be bound in the store of a run; arbitrary, and more than anybody writes by hand.
+/// How many learned owners a run may have; arbitrary, and more than anybody writes by hand.
 const BINDINGS: usize = 100_000;
 
 /// A gateway without sockets.
 pub(super) struct OfflineGateway {
     snapshot: Arc<Snapshot>,
     signer: Signer,
-    /// Keeps the list of revocations, in which there is nothing.
+    /// Keeps the list of revocations, which is empty.
     follower: Follower,
     runtime: tokio::runtime::Runtime,
 }
 
 impl OfflineGateway {
-    /// A gateway with this map, in which these facts are all that is known.
+    /// A gateway with this route map, which knows only these facts.
     pub(super) fn new(mut loaded: Loaded, facts: StaticFacts) -> anyhow::Result<Self> {
         let mut secret = [0; 48];
         aws_lc_rs::rand::fill(&mut secret).map_err(|_| anyhow!("no random bytes"))?;
@@ -95,7 +94,8 @@ impl OfflineGateway {
             head.version,
         );
         let result = self.runtime.block_on(async {
-            // Nothing is revoked, and that must have been known a moment ago: else every caller would meet an outage.
+            // The list of revocations is empty, but must be fresh: otherwise every caller would
+            // meet an outage.
             self.follower.catch_up().await;
             let body = case.request.body.clone().map(Body::Whole);
             let read = gateway::accept(
@@ -149,7 +149,7 @@ impl OfflineGateway {
         };
         let issuer = match (entry, &caller.issuer) {
             (Some(entry), _) => entry.issuer.as_str(),
-            // Nobody's: it must be refused, and that may be what the case is about.
+            // An unknown issuer: the token must be refused, and that may be what the case is about.
             (None, Some(issuer)) => issuer.as_str(),
             (None, None) => return Err(anyhow!("a caller needs an entry of `tokens`")),
         };
@@ -229,14 +229,14 @@ impl OfflineGateway {
                         format!("{} waived: {}", step.layer.as_str(), reason.code())
                     }
                     Verdict::Off => format!("{} off", step.layer.as_str()),
-                    Verdict::Idle => format!("{} had nothing to judge", step.layer.as_str()),
+                    Verdict::Idle => format!("{} had nothing to check", step.layer.as_str()),
                 })
                 .collect(),
         }
     }
 }
 
-/// Puts a value where a path leads to, and objects where they are missing on the way.
+/// Sets the value at a path, and creates missing objects on the way.
 fn put(object: &mut Map<String, Value>, path: &[&str], value: Value) {
     match path {
         [] => {}
@@ -254,7 +254,7 @@ fn put(object: &mut Map<String, Value>, path: &[&str], value: Value) {
     }
 }
 
-/// Puts the facts of a file in the place of the database. Returns what answers are to have taught.
+/// Replaces the database by the facts of a file. Returns the owners that answers would have taught.
 fn replace_database(
     config: &mut Config,
     mut facts: StaticFacts,
@@ -262,7 +262,7 @@ fn replace_database(
     for (kind, id) in facts.rows.keys() {
         if !config.resources.iter().any(|known| known.name == *kind) {
             return Err(anyhow!(
-                "`facts.resources.{kind}` has `{id}`, but the map has no kind `{kind}`"
+                "`facts.resources.{kind}` has `{id}`, but the route map has no kind `{kind}`"
             ));
         }
     }
@@ -284,7 +284,7 @@ fn replace_database(
     Ok(bound)
 }
 
-/// Teaches what answers would have taught.
+/// Stores the owners that answers would have taught.
 async fn bind(snapshot: &Snapshot, bound: &[(usize, String, String)]) -> anyhow::Result<()> {
     let issuer = snapshot.config().tokens.first();
     for (kind, id, subject) in bound {
@@ -296,7 +296,7 @@ async fn bind(snapshot: &Snapshot, bound: &[(usize, String, String)]) -> anyhow:
         facts
             .bind(*kind, id, &owner, Duration::from_secs(3600))
             .await
-            .map_err(|why| anyhow!("`{id}` cannot be bound: {why:?}"))?;
+            .map_err(|why| anyhow!("cannot store the owner of `{id}`: {why:?}"))?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What became of a request of a case.
+//! The outcome of a case.
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use crate::denial::Reason;
 
-/// What became of a request.
+/// The outcome of a request.
 pub(super) struct Outcome {
     pub(super) decision: Decision,
-    /// The name of the route, if it came that far.
+    /// The name of the route, if one was matched.
     pub(super) route: Option<String>,
-    /// Each layer and what it said.
+    /// Each layer and its verdict.
     pub(super) steps: Vec<String>,
 }
 
@@ -36,7 +36,7 @@ impl Outcome {
         }
     }
 
-    /// The upstream it was let in to.
+    /// The upstream it is allowed to.
     pub(super) fn upstream(&self) -> Option<&str> {
         match &self.decision {
             Decision::Upstream(name) => Some(name),
@@ -44,7 +44,7 @@ impl Outcome {
         }
     }
 
-    /// What is answered here.
+    /// What the gateway answers itself.
     pub(super) fn serve(&self) -> Option<&str> {
         match self.decision {
             Decision::Served(what) => Some(what),
@@ -52,7 +52,7 @@ impl Outcome {
         }
     }
 
-    /// Who refused it.
+    /// The layer that refused it.
     pub(super) fn layer(&self) -> Option<&str> {
         match self.decision {
             Decision::Denied { layer, .. } => Some(layer),
@@ -60,7 +60,7 @@ impl Outcome {
         }
     }
 
-    /// For programs.
+    /// The outcome, as JSON.
     pub(super) fn to_json(&self) -> Value {
         let (reason, detail) = match &self.decision {
             Decision::Denied { reason, detail, .. } => (Some(reason.code()), detail.as_deref()),
@@ -80,17 +80,19 @@ impl Outcome {
 }
 
 impl fmt::Display for Outcome {
-    /// What happened, for somebody who expected something else.
+    /// Describes what happened, for a reader who expected something else.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let route = self.route.as_deref().unwrap_or("none");
         match &self.decision {
-            Decision::Upstream(name) => write!(f, "it was let in to `{name}` by route `{route}`")?,
+            Decision::Upstream(name) => {
+                write!(f, "it was allowed to upstream `{name}` by route `{route}`")?
+            }
             Decision::Served(what) => write!(
                 f,
-                "it was let in to be answered here ({what}) by route `{route}`"
+                "it was allowed and is answered by the gateway ({what}) on route `{route}`"
             )?,
             Decision::Preflight => {
-                f.write_str("it was answered as a preflight, which no layer judges")?
+                f.write_str("it was answered as a preflight, which no layer checks")?
             }
             Decision::Denied {
                 reason,

@@ -23,7 +23,7 @@ wire! {
         expect: ExpectEntry,
     }
 
-    /// What is asked.
+    /// The request.
     struct RequestEntry {
         method: Text,
         path: Text,
@@ -33,7 +33,7 @@ wire! {
         body: Document,
     }
 
-    /// Who asks.
+    /// The caller.
     struct CallerEntry {
         subject: Text,
         issuer: Text,
@@ -44,7 +44,7 @@ wire! {
         claims: Named<Document>,
     }
 
-    /// What must become of it.
+    /// The expected outcome.
     struct ExpectEntry {
         allow: bool,
         route: Text,
@@ -55,12 +55,12 @@ wire! {
     }
 }
 
-/// `nobody`, or somebody.
+/// The value of `caller`: `nobody`, or a mapping.
 #[derive(Clone, Debug)]
 pub(crate) enum CallerField {
-    /// No token comes with the request.
+    /// The request carries no token.
     Nobody,
-    /// A token does.
+    /// The request carries a token of this caller.
     Caller(Box<CallerEntry>),
 }
 
@@ -82,7 +82,7 @@ impl Decode for CallerField {
     }
 }
 
-/// The value of a claim, or a whole body: what JSON can say, but for fractions.
+/// The value of a claim, or a whole body: any JSON without fractions.
 #[derive(Clone, Debug)]
 pub(crate) struct Document(pub Json);
 

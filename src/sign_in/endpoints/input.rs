@@ -1,10 +1,8 @@
-//! What a client writes to a sign-in route.
+//! Reads and validates the body of a request to a sign-in route: 415, 400 and 422.
 //!
-//! Decides:  415, 400 and 422 for a body that is not what the route takes. Trusts: nothing in it.
-//! Not here: whether a password is right.
-//!
-//! Fields are taken one by one, and what goes to the identity server is written anew: nothing a client adds gets there. Members that no route
-//! knows are ignored, as they always were; a member that is there twice could be read differently there, and is refused.
+//! Fields are taken one by one, and what is sent to the identity server is written anew, so nothing
+//! that a client adds gets there. Unknown members are ignored, for compatibility with the earlier
+//! backend; a duplicate member is refused, since the two servers could read it differently.
 
 use std::time::Duration;
 
@@ -18,29 +16,29 @@ use crate::json;
 use crate::request::body::{self, Body};
 use crate::secrets::secret::Secret;
 
-/// Bytes of the longest e-mail address that can be used (RFC 5321, section 4.5.3.1.3).
+/// The longest usable e-mail address in bytes (RFC 5321, section 4.5.3.1.3).
 const LONGEST_EMAIL: usize = 254;
 
-/// Bytes of a password that bcrypt looks at; the identity server refuses longer ones when they are set.
+/// Bytes of a password that bcrypt uses; the identity server refuses longer new passwords.
 const LONGEST_PASSWORD: usize = 72;
 
-/// Characters of a new password, as it always was here; the identity server may want more.
+/// Characters of a new password, as in the earlier backend; the identity server may require more.
 const SHORTEST_PASSWORD: usize = 8;
 
-/// Bytes of a name.
+/// The longest name in bytes.
 const LONGEST_NAME: usize = 200;
 
-/// Bytes of what else there may be: a refresh token, an answer to a captcha.
+/// The longest refresh token or captcha answer in bytes.
 const LONGEST_TOKEN: usize = 8 << 10;
 
-/// An e-mail address and a password, of the right shape.
+/// A well-formed e-mail address and a password.
 pub(super) struct Credentials {
     pub email: String,
     pub password: Secret,
     pub captcha: Option<Secret>,
 }
 
-/// Somebody new.
+/// The input of `register`.
 pub(super) struct Registration {
     pub credentials: Credentials,
     pub full_name: String,
@@ -65,7 +63,7 @@ struct RefreshTokenJson {
     refresh_token: Option<String>,
 }
 
-/// A body that was announced as JSON, and not read yet.
+/// A body that has not been read yet.
 pub(super) struct UnreadBody {
     pub fields: HeaderMap,
     pub body: Option<Body>,
@@ -74,7 +72,7 @@ pub(super) struct UnreadBody {
 }
 
 impl UnreadBody {
-    /// Reads `login`.
+    /// Reads the input of `login`.
     pub(super) async fn credentials(self) -> Result<Credentials, Denial> {
         let fields: CredentialsJson = self.read().await?;
         let mut errors = Vec::new();
@@ -94,7 +92,7 @@ impl UnreadBody {
         })
     }
 
-    /// Reads `register`.
+    /// Reads the input of `register`.
     pub(super) async fn registration(self) -> Result<Registration, Denial> {
         let fields: CredentialsJson = self.read().await?;
         let mut errors = Vec::new();
@@ -106,7 +104,7 @@ impl UnreadBody {
         if password.len() > LONGEST_PASSWORD {
             errors.push(error(
                 "password",
-                "is longer than 72 bytes, beyond which no character would count",
+                "is longer than 72 bytes, the most that is hashed",
             ));
         }
         let full_name = optional("full_name", fields.full_name, LONGEST_NAME, &mut errors);
@@ -127,7 +125,7 @@ impl UnreadBody {
         })
     }
 
-    /// Reads `password-reset`: an address, and an answer to a captcha.
+    /// Reads the input of `password-reset`: an address, and an answer to a captcha.
     pub(super) async fn email(self) -> Result<(String, Option<Secret>), Denial> {
         let fields: EmailJson = self.read().await?;
         let mut errors = Vec::new();
@@ -142,7 +140,7 @@ impl UnreadBody {
         Ok((email, captcha.map(Secret::new)))
     }
 
-    /// Reads `refresh`.
+    /// Reads the input of `refresh`.
     pub(super) async fn refresh_token(self) -> Result<Secret, Denial> {
         let fields: RefreshTokenJson = self.read().await?;
         let mut errors = Vec::new();
@@ -161,17 +159,12 @@ impl UnreadBody {
         let body = self.body.ok_or(Reason::BodyMalformed)?;
         let bytes = body.collect(self.limit, self.idle).await?;
         let value = json::value(&bytes).ok_or(Reason::BodyMalformed)?;
-        // A list of the members' values would be read, too.
+        // serde would also accept an array of the members' values.
         let members = Some(value).filter(Value::is_object);
-        // The text of an error may quote what was sent.
+        // The text of the error may quote the input, so it is dropped.
         members
             .and_then(|members| serde_json::from_value(members).ok())
-            .ok_or_else(|| {
-                invalid(vec![error(
-                    "body",
-                    "is not an object whose members are texts",
-                )])
-            })
+            .ok_or_else(|| invalid(vec![error("body", "is not an object with string members")]))
     }
 }
 
@@ -182,7 +175,7 @@ fn error(field: &'static str, detail: &'static str) -> FieldError {
     }
 }
 
-/// A refusal that tells what is wrong with which fields.
+/// A refusal that names the invalid fields.
 pub(super) fn invalid(errors: Vec<FieldError>) -> Denial {
     let names: Vec<&str> = errors.iter().map(|error| error.field).collect();
     Denial {
@@ -242,7 +235,7 @@ fn email(value: Option<String>, errors: &mut Vec<FieldError>) -> String {
     email
 }
 
-/// The shape of an address, not whether anybody has it: something, one `@`, and a name with a dot.
+/// Whether the text has the shape of an address: a local part, one `@`, and a domain with a dot.
 fn is_email(text: &str) -> bool {
     let Some((local, domain)) = text.rsplit_once('@') else {
         return false;
@@ -268,7 +261,7 @@ fn is_email(text: &str) -> bool {
         && domain.split('.').all(label)
 }
 
-/// Passwords and addresses stay out.
+/// Omits password and address.
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Credentials(…)")
@@ -286,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_has_a_shape_and_a_length() {
+    fn an_address_is_checked_for_shape_and_length() {
         let long = format!("{}@b.test", "a".repeat(64));
         let longest = format!("a@{}.test", vec!["b".repeat(61); 4].join("."));
         assert_eq!(longest.len(), 254);
@@ -329,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_was_written_is_shown() {
+    fn debug_output_omits_the_input() {
         let credentials = Credentials {
             email: "a@b.test".to_owned(),
             password: Secret::new("hunter2"),

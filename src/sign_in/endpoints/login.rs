@@ -1,8 +1,7 @@
 //! `login`: tokens for a password.
 //!
-//! Decides:  that an unknown account and a wrong password are one answer, after one call and in the same time at least. Trusts: the identity server,
-//! for who is who; the throttle, for how long a refusal is held.
-//! Not here: what a session is (`sessions`).
+//! An unknown account and a wrong password have the same answer, after one call, and no sooner than
+//! the throttle's `refusal_floor`.
 
 use std::sync::Arc;
 
@@ -29,16 +28,16 @@ use crate::tokens::{Presented, Verified};
 /// Why there is no grant.
 #[derive(Debug)]
 pub(super) enum GrantError {
-    /// There was no answer.
+    /// There was no reply.
     Call(CallError),
-    /// It was refused.
+    /// The identity server refused.
     Refused(AuthError),
-    /// The answer is none that was to be expected.
+    /// The reply was a success without tokens.
     Malformed,
 }
 
 impl GrantError {
-    /// Whether the server decided, so that it counts as an attempt.
+    /// Whether the identity server decided, so that the attempt counts as a failure.
     fn is_refusal(&self) -> bool {
         match self {
             Self::Refused(error) => is_refusal(error.status),
@@ -46,12 +45,12 @@ impl GrantError {
         }
     }
 
-    /// What the client is refused for.
+    /// The refusal of the client's request.
     pub(super) fn denial(&self, flow: Flow) -> Denial {
         match self {
             Self::Call(error) => (*error).into(),
             Self::Refused(error) => refusal(flow, error),
-            Self::Malformed => Reason::IdentityRefused.because("its answer is no grant"),
+            Self::Malformed => Reason::IdentityRefused.because("the reply is not a grant"),
         }
     }
 }
@@ -95,7 +94,7 @@ pub(super) async fn login(
 }
 
 impl SignInRequest {
-    /// Asks for tokens for a password.
+    /// Requests tokens for a password.
     pub(super) async fn password_grant(
         &self,
         credentials: &Credentials,
@@ -153,30 +152,30 @@ impl SignInRequest {
         }
     }
 
-    /// What the access token of a grant proves. It is judged as it will be when it comes back: whoever signs in can do something with what
-    /// they get, or is told that they cannot.
+    /// Verifies the access token of a grant, by the same rules as when a client presents it later:
+    /// what a sign-in returns is usable, or the client learns that it is not.
     pub(super) async fn verify_grant(&self, grant: &Grant) -> Result<Arc<Verified>, Denial> {
         let token = secret_text(grant.access_token.expose());
         let result = self.tokens.verify_or_wait(&token, clock::unix_now).await;
         let verified = match result {
             Ok(Presented::User(verified)) => verified,
             Ok(Presented::Nobody) => {
-                return Err(Reason::IdentityRefused.because("its token is no user's"));
+                return Err(Reason::IdentityRefused.because("the token is not a user's"));
             }
             Err(denial) if denial.reason == Reason::KeysUnavailable => return Err(denial),
             Err(denial) => {
-                let why = format!("its token is not accepted here: {}", denial.reason.code());
+                let why = format!("the token is not accepted here: {}", denial.reason.code());
                 return Err(Reason::IdentityRefused.because(why));
             }
         };
         match verified.issuer() == self.identity.config().issuer {
             true => Ok(verified),
-            false => Err(Reason::IdentityRefused.because("its token is another issuer's")),
+            false => Err(Reason::IdentityRefused.because("the token is another issuer's")),
         }
     }
 }
 
-/// Secrets are read as text, and stay text.
+/// A secret as text, for JSON.
 pub(super) fn secret_text(secret: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(secret)
 }

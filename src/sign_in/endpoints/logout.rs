@@ -1,9 +1,8 @@
-//! `logout`: this session ends, or the others, or all.
+//! `logout`: ends this session, the user's others, or all.
 //!
-//! Decides:  what is revoked. Trusts: `sessions`, to refuse it everywhere. Not here: how replicas learn of it.
-//!
-//! What ends is refused here, before the answer; the identity server is told behind it, and told again until it knows. So a user is signed out within a
-//! moment even while the identity server is away.
+//! Sessions are revoked here before the answer; the logout is forwarded to the identity server in
+//! the background, until it succeeds. So a user is signed out within a moment even while the
+//! identity server is unreachable.
 
 use bytes::Bytes;
 use hyper::header::SET_COOKIE;
@@ -91,7 +90,7 @@ impl SignInRequest {
         session::forward_logout(&self.context, &self.identity, call);
     }
 
-    /// Takes the cookie away from who proved themselves by one.
+    /// Clears the cookie of a caller that was verified by one.
     pub(super) fn clear_cookie(&self, caller: &SignedInCaller, response: &mut Response<Bytes>) {
         if caller.own.cookie.is_some() {
             let cleared = cookie::clear(&self.in_force.config().sessions);
@@ -108,7 +107,7 @@ mod tests {
     use crate::denial::Reason;
 
     #[test]
-    fn a_scope_is_one_of_three_words_once() {
+    fn a_scope_is_one_of_three_words_and_occurs_once() {
         for (query, expected) in [
             (None, LogoutScope::Local),
             (Some(""), LogoutScope::Local),

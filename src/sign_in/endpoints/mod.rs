@@ -1,13 +1,16 @@
-//! The sign-in routes: what the gateway answers itself, in front of the identity server.
+//! The sign-in routes, which the gateway answers itself, in front of the identity server.
 //!
-//! Decides:  what each route does, in which order, and what it answers. Trusts: the chain, for who the user is; the identity server, for
-//! passwords and tokens; the throttle, for how often. Not here: how the identity server is called (`server`).
+//! Decides:  what each route does, in which order, and what it answers.
+//! Trusts:   the chain, for who the user is; the identity server, for passwords and tokens; the
+//!           throttle, for how often.
+//! Not here: how the identity server is called (`client`).
 //!
-//! The answers are those of the backend that did this before, field by field: `token_type` is `Bearer`, and there is no `expires_at`.
+//! The answers are those of the backend that did this before, field by field: `token_type` is
+//! `Bearer`, and there is no `expires_at`.
 //!
-//! Each route has one deadline over everything it does. What it begins at the identity server runs in a task of the background runtime and
-//! comes to its end there, also when the client has left or the deadline has passed: nobody is half registered because a train went into a
-//! tunnel.
+//! Each route has one deadline over everything it does. What it starts at the identity server runs
+//! to completion in a task of the background runtime, even if the client disconnects or the
+//! deadline passes: a dropped connection never leaves a half-registered user.
 
 mod input;
 mod login;
@@ -50,7 +53,7 @@ use crate::sessions::sign_in::Own;
 use crate::sign_in::context::Context;
 use crate::tokens::{Tokens, Verified};
 
-/// What every route works with. Cheap to clone, so that a task of its own may go on with it.
+/// A request to a sign-in route. Cheap to clone, so that a background task can own it.
 #[derive(Clone)]
 struct SignInRequest {
     context: Arc<Context>,
@@ -62,33 +65,35 @@ struct SignInRequest {
     delivery: TokenDelivery,
 }
 
-/// What whoever signs in wants to carry.
+/// How a client receives the tokens of its sign-in.
 #[derive(Clone)]
 enum TokenDelivery {
-    /// Tokens.
+    /// In the body.
     Tokens,
-    /// A cookie; the tokens stay here. The value of the one that came with the request, if there was one, which the new one replaces.
+    /// Behind a cookie; the tokens stay here. Holds the value of the cookie that came with the
+    /// request, if any, which the new one replaces.
     Cookie(Option<String>),
 }
 
-/// A user, proven by the chain, and what proves them to the identity server.
+/// A user verified by the chain, with the access token that the identity server accepts.
 #[derive(Clone)]
 struct SignedInCaller {
     verified: Arc<Verified>,
     access_token: Secret,
     own: Own,
-    /// What a page must send with the cookie that proved the user.
+    /// The CSRF token of the cookie that proved the user.
     csrf: Option<String>,
 }
 
-/// What a client that wants a cookie says, with the value `session`. No form can say it, so no other site can sign a browser in.
+/// The field by which a client asks for a cookie, with the value `session`. An HTML form cannot set
+/// it, so no other site can sign a browser in.
 const USE_COOKIE: HeaderName = HeaderName::from_static("x-use-cookie");
 
 /// Answers a permitted request to a sign-in route.
 ///
 /// # Errors
 ///
-/// What the route refuses.
+/// The refusal of the route.
 pub(crate) async fn answer(
     context: &Arc<Context>,
     tokens: &Arc<Tokens>,
@@ -149,7 +154,7 @@ async fn dispatch(
     caller: Option<SignedInCaller>,
     target: &PathAndQuery,
 ) -> Result<Response<Bytes>, Denial> {
-    // The endpoints that ask for a caller are for users, and the chain has verified one.
+    // The endpoints that need a caller are for users, and the chain has verified one.
     let caller = || caller.ok_or(Reason::Internal);
     match endpoint {
         Endpoint::Login => login::login(request, body).await,
@@ -164,12 +169,12 @@ async fn dispatch(
     }
 }
 
-/// What is answered when the deadline has passed. What was begun goes on.
+/// The refusal when the deadline has passed. Work that was started continues.
 fn timed_out(endpoint: Endpoint) -> Denial {
     let why = "overall deadline exceeded";
     match endpoint {
         Endpoint::Register => Reason::RegistrationUnknown.because(why),
-        // A client ends its session at anything else.
+        // A client ends its session at any other answer.
         Endpoint::Refresh => Reason::IdentityUnavailable.because(why),
         Endpoint::Login
         | Endpoint::PasswordReset
@@ -182,7 +187,7 @@ fn timed_out(endpoint: Endpoint) -> Denial {
 }
 
 fn sign_in(in_force: &InForce) -> Result<&SignIn, Denial> {
-    // There is no such route without it.
+    // The route exists only with this section.
     let sign_in = in_force.config().sign_in.as_ref();
     Ok(sign_in.ok_or(Reason::Internal)?)
 }
@@ -201,7 +206,7 @@ fn deadline(sign_in: &SignIn, endpoint: Endpoint) -> Duration {
     }
 }
 
-/// What belongs to the cookie that let a request in, for a page that was loaded again and does not remember it.
+/// The CSRF token of the cookie that was accepted, for a page that was reloaded and lost it.
 fn csrf_token(context: &Context, permit: &Permit) -> Option<String> {
     permit.caller().cookie_session()?;
     let Some(OwnCookie::One(value)) = permit.request().cookie() else {
@@ -224,21 +229,20 @@ fn delivery(request: &Inbound) -> TokenDelivery {
     })
 }
 
-/// The token in a field that the chain gave: `Bearer` and what was verified.
+/// The token in a field set by the chain: `Bearer` and the verified token.
 pub(super) fn bearer_token(field: &HeaderValue) -> Option<Secret> {
     let token = field.to_str().ok()?.strip_prefix("Bearer ")?;
     Some(Secret::new(token))
 }
 
 impl SignInRequest {
-    /// Whether somebody may try, now and that often. Nobody signs in while it cannot be known what was revoked.
+    /// Asks the throttle, once it is certain that the list of revocations is known and that a
+    /// requested cookie can be stored.
     async fn admit(&self, attempt: Attempt, account: Option<&str>) -> Result<Admission, Denial> {
         require_revocations(&self.context)?;
         let store = self.context.store().outage();
         if matches!(self.delivery, TokenDelivery::Cookie(_)) && store != Outage::Reachable {
-            return Err(
-                Reason::SessionUnavailable.because("a cookie's session is kept in the store")
-            );
+            return Err(Reason::SessionUnavailable.because("sessions in cookies need the store"));
         }
         let key = AttemptKey {
             client: self.client,
@@ -251,7 +255,7 @@ impl SignInRequest {
             .await
     }
 
-    /// A call for this client.
+    /// A call on behalf of this client.
     fn call(&self, operation: Operation, method: Method, path: &str) -> Call {
         let mut headers = HeaderMap::new();
         if let Some(agent) = &self.user_agent {

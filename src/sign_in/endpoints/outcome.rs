@@ -1,11 +1,8 @@
-//! What the identity server says, and what we say.
+//! Maps errors of the identity server to the refusals of a sign-in route, by the error code, or by
+//! the status if the code is unknown; one table, [`TABLE`].
 //!
-//! Decides:  the reason of a refusal at a sign-in route, by the code in the identity server's answer; one table, [`TABLE`].
-//! Trusts:   the code, and where there is none that we know, the status.
-//! Not here: whether there was an answer at all (`server`).
-//!
-//! What is not known is never read as somebody's bad password or ended session, with one exception: a 400 at `login`, which older servers
-//! answer with words of their own.
+//! An unknown error is never read as a wrong password or an ended session, with one exception: a
+//! 400 at `login`, which older servers answer with codes of their own.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -16,7 +13,7 @@ use super::input::invalid;
 use crate::denial::{Denial, Extra, FieldError, Reason};
 use crate::sign_in::grant::AuthError;
 
-/// What was asked; a column of the table.
+/// What the identity server was called for; a column of the table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Flow {
     /// Tokens for a password.
@@ -25,20 +22,21 @@ pub enum Flow {
     Register,
     /// Tokens for a refresh token.
     Refresh,
-    /// Who a user is.
+    /// The user's document.
     User,
 }
 
-/// How long somebody waits whom the identity server found too frequent: it does not say. A choice.
+/// `Retry-After` for a 429 of the identity server, which has none. A choice.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// A row: codes, and the reason for each of `Login`, `Register`, `Refresh` and `User`.
 type Row = (&'static [&'static str], [Reason; 4]);
 
-/// A code that makes no sense here: our keys are wrong, or the server is another than we believe.
+/// A code that makes no sense here: our keys are wrong, or the server is not the expected one.
 const UNEXPECTED: Reason = Reason::IdentityRefused;
 
-/// Every code with an answer of its own. The statuses beside them are what the identity server sends; they do not count.
+/// Every code with a reason of its own. The statuses in the comments are what the identity server
+/// sends; they are not used.
 #[rustfmt::skip]
 pub const TABLE: &[Row] = &[
     //                                                              login                       register                refresh                      user
@@ -58,7 +56,7 @@ pub const TABLE: &[Row] = &[
        "provider_disabled"],                                      [Reason::SignInClosed,       Reason::SignInClosed,   UNEXPECTED,                  UNEXPECTED]),
     // 401, 403: about our key, or about the user's token
     (&["bad_jwt", "no_authorization", "not_admin"],               [UNEXPECTED,                 UNEXPECTED,             UNEXPECTED,                  UNEXPECTED]),
-    // 409: it could not get at the session in time
+    // 409: it could not lock the session in time
     (&["conflict"],                                               [Reason::SignInBusy,         Reason::SignInBusy,     Reason::SignInBusy,          Reason::SignInBusy]),
     // 429
     (&["over_request_rate_limit", "over_email_send_rate_limit"],  [Reason::IdentityLimited,    Reason::IdentityLimited, Reason::SignInBusy,         Reason::SignInBusy]),
@@ -67,14 +65,14 @@ pub const TABLE: &[Row] = &[
     (&["request_timeout"],                                        [Reason::IdentityTimeout; 4]),
 ];
 
-/// The refusal of a client, for a refusal of the identity server.
+/// The refusal of a client's request for an error of the identity server.
 pub fn refusal(flow: Flow, error: &AuthError) -> Denial {
     let reason = reason(flow, error);
     let code = match error.code.as_str() {
         "" => format!("status {}", error.status.as_u16()),
-        // A code is a word; whatever else a server sends as one is not for the log.
+        // A code is a lower-case word; anything else may quote the input and is not logged.
         code if code.len() <= 64 && code.bytes().all(is_code_byte) => code.to_owned(),
-        _ => format!("status {} with an odd code", error.status.as_u16()),
+        _ => format!("status {} with a malformed code", error.status.as_u16()),
     };
     let denial = reason.because(code);
     if reason == Reason::WeakPassword {
@@ -90,7 +88,7 @@ pub fn refusal(flow: Flow, error: &AuthError) -> Denial {
         };
     }
     if reason == Reason::InputInvalid {
-        let detail = Cow::Borrowed("is not one that the identity server takes");
+        let detail = Cow::Borrowed("is not accepted by the identity server");
         return Denial {
             detail: denial.detail,
             ..invalid(vec![FieldError {
@@ -119,7 +117,7 @@ fn reason(flow: Flow, error: &AuthError) -> Reason {
     }
 }
 
-/// For a code that is not in the table.
+/// The reasons for a code that is not in the table.
 fn by_status(status: StatusCode) -> [Reason; 4] {
     match status.as_u16() {
         400 => [
@@ -140,7 +138,7 @@ fn by_status(status: StatusCode) -> [Reason; 4] {
     }
 }
 
-/// The reasons that the identity server gives: words such as `length`.
+/// The field errors for the reasons that the identity server gives, such as `length`.
 fn weak_password_errors(error: &AuthError) -> Vec<FieldError> {
     let reasons = error
         .weak_password
@@ -154,8 +152,8 @@ fn weak_password_errors(error: &AuthError) -> Vec<FieldError> {
             field: "password",
             detail: match reason {
                 "length" => "is too short".into(),
-                "characters" => "lacks a kind of character that is asked for".into(),
-                "pwned" => "is known from a leak".into(),
+                "characters" => "lacks a required kind of character".into(),
+                "pwned" => "is known from a data leak".into(),
                 _ => "is too easy to guess".into(),
             },
         })
@@ -184,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_says_what_it_says_whatever_the_status() {
+    fn every_code_has_its_reasons_for_any_status() {
         for (codes, reasons) in TABLE {
             for code in *codes {
                 for (flow, reason) in FLOWS.into_iter().zip(reasons) {
@@ -212,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_is_refused_by_a_definite_word_only_and_never_with_429_or_409() {
+    fn a_refresh_is_refused_only_for_a_known_code_and_never_with_429_or_409() {
         for status in 400..600 {
             let denial = refusal(Flow::Refresh, &error(status, "something_new"));
             assert!(denial.reason.status().is_server_error(), "{status}");
@@ -230,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_never_somebodys_mistake() {
+    fn an_outage_is_never_a_client_error() {
         for flow in FLOWS {
             for status in [500, 502, 503, 504, 520, 599] {
                 let denial = refusal(flow, &error(status, ""));
@@ -243,16 +241,16 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_repeats_what_was_sent_does_not_write_it_into_the_log() {
+    fn a_code_that_quotes_the_input_is_not_logged() {
         for code in ["a@b.test", "Hunter 2", &"x".repeat(65)] {
             let denial = refusal(Flow::Login, &error(400, code));
             let detail = denial.detail.expect("a detail");
-            assert_eq!(detail, "status 400 with an odd code");
+            assert_eq!(detail, "status 400 with a malformed code");
         }
     }
 
     #[test]
-    fn a_weak_password_is_told_why() {
+    fn a_weak_password_is_refused_with_the_reasons() {
         let mut weak = error(422, "weak_password");
         weak.weak_password = Some(json!({ "reasons": ["length", "pwned", "<script>"] }));
         let Extra::Fields(errors) = refusal(Flow::Register, &weak).extra else {
@@ -263,7 +261,7 @@ mod tests {
             details,
             [
                 "is too short",
-                "is known from a leak",
+                "is known from a data leak",
                 "is too easy to guess"
             ]
         );

@@ -1,7 +1,6 @@
-//! `refresh`: new tokens for a session.
-//!
-//! Decides:  401 for a refresh token that is not good any more, and for one whose session was ended here. Trusts: [`Refresh`], for one call whoever
-//! asks. Not here: which answers are final (`refresh`).
+//! `refresh`: new tokens for a session. 401 for a refresh token that is no longer valid, and for
+//! one whose session was ended here. [`Refresh`] makes one call for all clients and decides which
+//! answers are final.
 //!
 //! [`Refresh`]: crate::sign_in::refresh::Refresh
 
@@ -41,7 +40,8 @@ pub(super) async fn refresh(
                 // The identity server may not know yet that the session was ended here.
                 Ok(verified) => check_revocations(&request.context, &verified)
                     .map_err(|denial| Reason::RefreshTokenInvalid.because(denial.reason.code()))?,
-                // The old token is used up: who does not get the new ones now has lost the session. They are judged when they are used.
+                // The old token is used up: a client that does not get the new ones has lost its
+                // session. They are verified when they are used.
                 Err(denial) if denial.reason == Reason::KeysUnavailable => {}
                 Err(denial) => return Err(denial),
             }

@@ -1,11 +1,9 @@
 //! `register`: a new account, and tokens for it.
 //!
-//! Decides:  what somebody is told at each step that fails: whether the account is there. Trusts: the identity server, for what it made.
-//! Not here: the shape of what was written (`input`).
-//!
-//! Three steps: the account, tokens, and the row in the operator's database. The account is not undone when a later one fails; signing in makes
-//! up for both. If it is not known whether the account was
-//! made, asking for tokens finds out.
+//! There are three steps: the account, its tokens, and the row in the operator's database. Each
+//! failure tells the client whether the account exists. The account is kept when a later step
+//! fails; signing in makes up for both. If it is unknown whether the account was created,
+//! requesting tokens finds out.
 
 use bytes::Bytes;
 use hyper::{Method, Response, StatusCode};
@@ -24,11 +22,11 @@ use crate::sign_in::session::LogoutScope;
 use crate::sign_in::throttle::Attempt;
 use crate::sign_in::{profile, run_to_completion};
 
-/// What new users have, as they always had.
+/// Initial values of a new user's metadata, as in the earlier backend.
 const CREDITS: u32 = 100;
 const PLAN: &str = "free";
 
-/// What became of it.
+/// The outcome of a registration.
 enum RegistrationOutcome {
     /// The user is signed in.
     SignedIn(Grant, Begun),
@@ -36,11 +34,11 @@ enum RegistrationOutcome {
     MustConfirm,
 }
 
-/// Whether the account is there.
+/// Whether the account exists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum AccountState {
     Created,
-    /// The identity server was asked, and did not answer.
+    /// The identity server was called and did not answer.
     Unknown,
 }
 
@@ -86,7 +84,7 @@ impl SignInRequest {
                 if let Err(denial) =
                     profile::ensure(&self.context, &self.in_force, grant.user.get()).await
                 {
-                    // Nobody gets these tokens.
+                    // The client never gets these tokens.
                     self.forward_logout(LogoutScope::Local, grant.access_token.clone());
                     return Err(denial);
                 }
@@ -119,7 +117,7 @@ impl SignInRequest {
             .with_body(body.to_string());
         match self.identity.call(call).await {
             Ok(reply) if reply.status.is_success() => Ok(AccountState::Created),
-            // What failed there may have been done before it failed.
+            // The account may have been created before the server failed.
             Ok(reply) if reply.status.is_server_error() => Ok(AccountState::Unknown),
             Ok(reply) => Err(refusal(Flow::Register, &AuthError::read(&reply))),
             Err(error) if error.may_be_done() => Ok(AccountState::Unknown),
@@ -140,9 +138,9 @@ impl SignInRequest {
             Ok(reply) if reply.status.is_success() && account == AccountState::Created => {
                 return Ok(());
             }
-            // It says so too if there is no such account.
-            Ok(reply) if reply.status.is_success() => "the account",
-            Ok(_) => "the message was refused",
+            // A success, too, if there is no such account.
+            Ok(reply) if reply.status.is_success() => "creation of the account unconfirmed",
+            Ok(_) => "confirmation message refused",
             Err(_) => "the message",
         };
         Err(match account {
@@ -161,11 +159,11 @@ impl SignInRequest {
             Err(why) => why,
         };
         Err(match (account, &why) {
-            // No such account with this password, so it was not made.
+            // There is no such account with this password, so it was not created.
             (AccountState::Unknown, GrantError::Refused(error))
                 if error.code == "invalid_credentials" =>
             {
-                Reason::IdentityUnavailable.because("the account was not made")
+                Reason::IdentityUnavailable.because("the account was not created")
             }
             (AccountState::Unknown, _) => Reason::RegistrationUnknown.because(failure_detail(&why)),
             (AccountState::Created, _) => Reason::RegisteredOnly.because(failure_detail(&why)),
@@ -173,13 +171,13 @@ impl SignInRequest {
     }
 }
 
-/// Whether nothing was made, and nobody is to blame.
+/// Whether nothing was created because of an outage, so that the attempt does not count.
 fn is_undecided(reason: Reason) -> bool {
     reason.status().is_server_error()
         && !matches!(reason, Reason::RegisteredOnly | Reason::RegistrationUnknown)
 }
 
-/// For the operator.
+/// The detail for the log.
 fn failure_detail(why: &GrantError) -> String {
     let denial = why.denial(Flow::Login);
     let detail = denial.detail.unwrap_or_default();

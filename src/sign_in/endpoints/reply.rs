@@ -1,7 +1,5 @@
-//! Answers in the words of the backend that gave them before.
-//!
-//! Decides: the members of what whoever signed in gets, and that nobody keeps a copy. Trusts: the identity server, whose document about the user is
-//! handed on as it came. Not here: whether somebody is signed in (`login`, `register`, `refresh`).
+//! Answers in the form of the backend that gave them before, none of them cacheable. The identity
+//! server's document about the user is passed on byte for byte.
 
 use std::borrow::Cow;
 
@@ -16,7 +14,7 @@ use crate::denial::{Denial, Reason};
 use crate::sessions::sign_in::Begun;
 use crate::sign_in::grant::Grant;
 
-/// What whoever signed in gets.
+/// The answer to a sign-in.
 #[derive(Serialize)]
 struct SignInResponse<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,7 +28,7 @@ struct SignInResponse<'a> {
     user: &'a RawValue,
 }
 
-/// 200, with tokens.
+/// 200 with tokens.
 pub(super) fn tokens(grant: &Grant) -> Result<Response<Bytes>, Denial> {
     json(
         StatusCode::OK,
@@ -45,7 +43,7 @@ pub(super) fn tokens(grant: &Grant) -> Result<Response<Bytes>, Denial> {
     )
 }
 
-/// 200, with tokens, or with a cookie in their place and what a page must send with it.
+/// 200 with tokens, or with a cookie in their place and its CSRF token.
 pub(super) fn signed_in(grant: &Grant, begun: Begun) -> Result<Response<Bytes>, Denial> {
     let Some(cookie) = begun.set_cookie else {
         return tokens(grant);
@@ -65,7 +63,7 @@ pub(super) fn signed_in(grant: &Grant, begun: Begun) -> Result<Response<Bytes>, 
     Ok(response)
 }
 
-/// A document that nobody may keep.
+/// A JSON answer that must not be cached.
 pub(super) fn json(
     status: StatusCode,
     document: &impl Serialize,

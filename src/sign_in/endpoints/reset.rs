@@ -1,8 +1,8 @@
-//! `password-reset`: a message to set a new password.
+//! `password-reset`: sends a message to set a new password.
 //!
-//! Decides:  that nobody learns whether there is such an account: the answer is always the same, and comes before the identity server is asked.
-//! Trusts:   `input` for the address, the throttle for how often.
-//! Not here: setting the password, which the link in the message leads to.
+//! The answer is always the same and comes before the identity server is called, so that it does
+//! not disclose whether the account exists. The new password is set by following the link in the
+//! message.
 
 use bytes::Bytes;
 use hyper::{Method, Response, StatusCode};
@@ -31,7 +31,7 @@ pub(super) async fn password_reset(
     let call = request
         .call(Operation::Recover, Method::POST, "/recover")
         .with_body(body.to_string());
-    // Two messages would be worse than none: the user asks again.
+    // A duplicate message is worse than none: the user can ask again.
     let background = request.context.background();
     if !background.call(&request.identity, call, CallKind::Message) {
         return Err(Reason::SignInBusy.because("too many messages wait"));

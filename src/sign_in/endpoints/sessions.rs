@@ -1,7 +1,5 @@
-//! `sessions`: the user's sessions, and ending one of them.
-//!
-//! Decides:  404 for a session that is not the user's, or is none. Trusts: `sessions`, for whose they are. Not here: what ends with a session
-//! (`sessions::sign_in`, `streams`).
+//! `sessions`: lists the user's sessions, and ends one of them. 404 for a session that is not the
+//! user's or does not exist.
 
 use bytes::Bytes;
 use hyper::{Response, StatusCode};
@@ -44,7 +42,8 @@ pub(super) async fn end(
         .iter()
         .find(|session| name_of_id(&session.id) == Some(name))
         .ok_or(Reason::SessionAbsent)?;
-    // Of another session nobody here has a token by which the identity server would end it: what it still gives is refused here.
+    // For another session there is no token here by which the identity server would end it; the
+    // tokens that it still issues are refused here.
     let forwarded = found.current.then_some(LogoutScope::Local);
     if request
         .end_sessions(&caller, Which::One(name), forwarded)

@@ -1,7 +1,6 @@
-//! `me` and `whoami`: who the user is, as the identity server knows them now.
-//!
-//! Decides:  401 for a user or session that the identity server does not know any more. Trusts: the identity server, for everything about the user;
-//! what users write about themselves is shown to them and judged by nobody. Not here: what a user may do, which no answer of these says.
+//! `me` and `whoami`: the user as the identity server knows them now; 401 for a user or session
+//! that it no longer knows. Metadata that users write about themselves is shown to them and
+//! authorizes nothing.
 
 use bytes::Bytes;
 use hyper::{Method, Response, StatusCode};
@@ -13,7 +12,7 @@ use crate::denial::{Denial, Reason};
 use crate::sign_in::grant::AuthError;
 use crate::sign_in::operation::Operation;
 
-/// Credits of a user who has none written down, as it always was.
+/// Credits of a user without a stored balance, as in the earlier backend.
 const CREDITS: i64 = 10;
 
 pub(super) async fn me(
@@ -57,7 +56,7 @@ pub(super) async fn whoami(
     )
 }
 
-/// What is told of a user; and to a page whose user came with a cookie, what it must send to change something.
+/// The answer about a user, with the CSRF token if the user came with a cookie.
 fn respond(caller: &SignedInCaller, mut document: Value) -> Result<Response<Bytes>, Denial> {
     if let (Some(csrf), Some(members)) = (&caller.csrf, document.as_object_mut()) {
         members.insert("csrf_token".to_owned(), json!(csrf));
@@ -75,6 +74,6 @@ impl SignInRequest {
             return Err(refusal(Flow::User, &AuthError::read(&reply)));
         }
         serde_json::from_slice(&reply.body)
-            .map_err(|_| Reason::IdentityRefused.because("its answer is no user"))
+            .map_err(|_| Reason::IdentityRefused.because("the reply is not a user"))
     }
 }

@@ -1,10 +1,8 @@
-//! What the throttle counts a visit as.
+//! Maps a pass-through request to the attempts that the throttle counts, and its reply to their
+//! outcome.
 //!
-//! Decides:  which attempts a request is, and what came of them. Trusts: `throttle`, for how often; the identity server, for what it answered.
-//! Not here: the rates (`throttle`).
-//!
-//! A change of one's own account is as many attempts as it has parts: a password, or a code, is a guess at what proves the user, and a new
-//! address is sent a message.
+//! A change of one's own account is up to two attempts: a password or a code is a guess at what
+//! proves the user, and a new address is sent a message.
 
 use super::operations::OperationRequest;
 use super::{Exchange, RequestBody};
@@ -14,18 +12,19 @@ use crate::sign_in::operation::Operation;
 use crate::sign_in::throttle::{Admission, Attempt, AttemptKey};
 use crate::sign_in::{is_refusal, require_revocations};
 
-/// What proves a user in a change of the account: whoever has their session may guess at the rest.
+/// Members that prove the user in a change of the account: a stolen session could be used to guess
+/// them.
 const PROOFS: [&str; 3] = ["password", "current_password", "nonce"];
 
-/// What is sent a message when it changes.
+/// Members whose change sends a message.
 const ADDRESSES: [&str; 2] = ["email", "phone"];
 
-/// The attempts that a visit is. Dropped, they count as failed.
-#[must_use = "tell what came of it"]
+/// The attempts of a request. Dropping them counts them as failures.
+#[must_use = "settle it with its outcome"]
 pub(super) struct Admissions(Vec<Admission>);
 
 impl Admissions {
-    /// The identity server answered.
+    /// Records the reply of the identity server.
     pub(super) fn settle(self, reply: &Reply) {
         match reply.status {
             status if is_refusal(status) => self.failed(),
@@ -34,7 +33,7 @@ impl Admissions {
         }
     }
 
-    /// What came of a call, answered or not.
+    /// Records the outcome of a call, answered or not.
     pub(super) fn settle_call(self, replied: &Result<Reply, CallError>) {
         match replied {
             Ok(reply) => self.settle(reply),
@@ -56,7 +55,8 @@ impl Admissions {
 }
 
 impl Exchange {
-    /// Whether this may be asked, now and that often. Nobody signs in while it cannot be known what was revoked.
+    /// Asks the throttle for every attempt of a request, once it is certain that the list of
+    /// revocations is known.
     pub(super) async fn admit(
         &self,
         request: &OperationRequest,
@@ -68,7 +68,7 @@ impl Exchange {
             match self.admit_one(attempt, account, body).await {
                 Ok(admission) => admissions.0.push(admission),
                 Err(denial) => {
-                    // Nothing is asked.
+                    // The identity server is not called.
                     admissions.undecided();
                     return Err(denial);
                 }
@@ -83,7 +83,8 @@ impl Exchange {
         account: AccountSource,
         body: &RequestBody,
     ) -> Result<Admission, Denial> {
-        // Only what the identity server itself takes for the account of this operation: whoever may name another one has its attempts counted there.
+        // Only what the identity server itself uses as the account of this operation; otherwise a
+        // client could have its attempts counted against another account.
         let named = || {
             let phone = || body.text("phone").map(normalized_phone);
             body.text("email").map(str::to_owned).or_else(phone)
@@ -124,12 +125,12 @@ fn attempts(operation: Operation, body: &RequestBody) -> Vec<(Attempt, AccountSo
     attempts
 }
 
-/// A telephone number as the identity server reads it.
+/// A telephone number in the identity server's spelling.
 fn normalized_phone(phone: &str) -> String {
     phone.trim_start_matches('+').replace(' ', "")
 }
 
-/// What the throttle counts a request as, if it does.
+/// The attempt that an operation counts as, if any.
 const fn attempt(operation: Operation) -> Option<Attempt> {
     match operation {
         Operation::PasswordGrant
@@ -161,11 +162,11 @@ const fn attempt(operation: Operation) -> Option<Attempt> {
 /// Whose account an operation is an attempt on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum AccountSource {
-    /// That of the e-mail address or telephone number in the body.
+    /// The account of the e-mail address or telephone number in the body.
     Body,
-    /// The caller's.
+    /// The caller's account.
     Caller,
-    /// Nobody's that could be known before it is answered.
+    /// Unknown until the operation is answered.
     Nobody,
 }
 

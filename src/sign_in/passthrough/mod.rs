@@ -1,11 +1,14 @@
-//! The identity server's own paths, as its clients know them: `serve: identity_server`, usually at `/auth/v1`.
+//! The pass-through: the identity server's own API, as its clients know it. `serve:
+//! identity_server`, usually at `/auth/v1`.
 //!
-//! Decides:  what may be asked there, by whom and how often, and in which order things end: here first, there second.
+//! Decides:  which operations may be called there, by whom and how often, and the order of a
+//!           logout: here first, at the identity server second.
 //! Trusts:   the chain, for who the user is; the identity server, for passwords and tokens.
-//! Not here: the gateway's own sign-in routes (`endpoints`). Both lead to the same throttle, the same refresh, the same revocations: there is one
-//! door, and nothing is allowed here that is refused there.
+//! Not here: the gateway's own sign-in routes (`endpoints`). Both use the same throttle, the same
+//!           refresh and the same revocations, so neither allows what the other refuses.
 //!
-//! Bodies and answers pass as they are, but for the form of errors, which follows the version that the client speaks.
+//! Bodies and replies pass unchanged, except for the form of errors, which follows the API version
+//! of the client.
 
 mod attempts;
 mod operations;
@@ -24,7 +27,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::attempts::Admissions;
 use self::operations::{
-    BodyRule, OperationRequest, RecognitionError, is_for_users, is_open, recognise,
+    BodyRule, OperationRequest, RecognitionError, is_for_users, is_open, recognize,
 };
 use super::call::{Call, Reply};
 use super::client::IdentityServer;
@@ -44,18 +47,20 @@ use crate::sessions::sign_in::Own;
 use crate::sign_in::context::Context;
 use crate::tokens::{Tokens, Verified};
 
-/// How long an answer may take, all calls together, and the delay of whoever tried too often. A refresh has its own, which is shorter.
+/// Deadline of an answer, including all calls and the throttle's delay. A refresh has its own,
+/// which is shorter.
 const DEADLINE: Duration = Duration::from_secs(9);
 
-/// Bytes of a body, as the identity server has it. A route may allow less.
+/// The longest body in bytes, as at the identity server. A route may allow less.
 const LONGEST_BODY: u64 = 1 << 20;
 
 const CLIENT_INFO: HeaderName = HeaderName::from_static("x-client-info");
 
-/// Fields of a request that the identity server gets: it writes them down, and sends a browser back to where it came from.
+/// Request fields that are forwarded: the identity server records them, and redirects a browser
+/// back to its `Referer`.
 const PASS: [HeaderName; 3] = [USER_AGENT, REFERER, CLIENT_INFO];
 
-/// One request, understood.
+/// A recognized request and what it needs.
 #[derive(Clone)]
 struct Exchange {
     context: Arc<Context>,
@@ -64,9 +69,9 @@ struct Exchange {
     identity: IdentityServer,
     client: IpAddr,
     version: GotrueVersion,
-    /// Who asks, with the token that proves it.
+    /// The user, with the access token that proves them.
     user: Option<(Arc<Verified>, Secret)>,
-    /// By what they know their own session.
+    /// What identifies the caller's own session.
     own: Own,
     fields: HeaderMap,
 }
@@ -75,7 +80,7 @@ struct Exchange {
 ///
 /// # Errors
 ///
-/// What is refused here, and what the identity server does not answer.
+/// The request is refused here, or the identity server does not answer.
 pub(crate) async fn answer(
     context: &Arc<Context>,
     tokens: &Arc<Tokens>,
@@ -86,7 +91,7 @@ pub(crate) async fn answer(
     let in_force = inbound.in_force().clone();
     let version = GotrueVersion::asked(inbound.headers());
     let tail = inbound.tail().ok_or(Reason::Internal)?;
-    let request = match recognise(inbound.method(), tail, inbound.target().query()) {
+    let request = match recognize(inbound.method(), tail, inbound.target().query()) {
         Ok(request) => request,
         Err(error) => return refuse_unrecognized(error, version),
     };
@@ -162,7 +167,7 @@ fn timed_out(operation: Operation) -> Denial {
     reason.because("overall deadline exceeded")
 }
 
-/// Reads the body of a request, as its operation wants it.
+/// Reads the body of a request, as its operation requires.
 async fn read_body(
     rule: BodyRule,
     body: Option<Body>,
@@ -183,7 +188,7 @@ async fn read_body(
     RequestBody::read(bytes)
 }
 
-/// A body, as it came and as it was read.
+/// A body, as bytes and parsed.
 #[derive(Default)]
 struct RequestBody {
     bytes: Option<Bytes>,
@@ -191,8 +196,9 @@ struct RequestBody {
 }
 
 impl RequestBody {
-    /// One object, in which no member occurs twice: the identity server would take the last, we might have judged the first. To it `Email` is
-    /// `email`, too, so that names have one spelling here.
+    /// Parses a JSON object without duplicate members: the identity server would take the last, and
+    /// the first might have been checked here. It also reads `Email` as `email`, so names must be
+    /// in lower case.
     fn read(bytes: Bytes) -> Result<Self, Denial> {
         let members = json::object(&bytes).ok_or(Reason::BodyMalformed)?;
         let is_plain =
@@ -247,7 +253,8 @@ impl Exchange {
                 false => profile::ensure_in_background(context, in_force, user),
             }
         }
-        // Whoever follows a link in a message gets the tokens where it leads, and no other answer of ours before they use them.
+        // Whoever follows a link in a message gets the tokens from the redirect, and nothing else
+        // before using them.
         if profile::is_configured(&self.in_force)
             && let Some(token) = reply::redirect_token(&reply)
             && let Some(user) = self.user_from_token(token).await
@@ -299,7 +306,7 @@ impl Exchange {
         Ok(answer)
     }
 
-    /// Whoever knows how long a refusal took knows whether there is such an account: see `throttle`.
+    /// The duration of a refusal would disclose whether the account exists; see `throttle`.
     async fn hold_refusal(&self, began: Instant) -> Result<(), Denial> {
         let sign_in = self.in_force.config().sign_in.as_ref();
         let throttling = &sign_in.ok_or(Reason::Internal)?.throttle;
@@ -310,7 +317,7 @@ impl Exchange {
     }
 }
 
-/// The tokens in an answer, if it has some.
+/// The grant in a reply, if it is one.
 fn grant_in(reply: &Reply) -> Option<Grant> {
     let is_good = reply.status == StatusCode::OK;
     is_good.then(|| Grant::read(&reply.body)).flatten()

@@ -1,10 +1,9 @@
-//! Which request at the identity server's own paths is which operation.
+//! Recognizes which operation a pass-through request calls: exactly those of a table, in exactly
+//! its spelling.
 //!
-//! Decides:  what may be asked: what the table has, spelled exactly so. Trusts: the canonical path.
-//! Not here: what becomes of it.
-//!
-//! The identity server would understand more: other spellings, parameters in a form body, the administrator's paths. What is not recognised is
-//! not sent, so that nothing is ever done there that was taken for something else here.
+//! The identity server would accept more: other spellings, parameters in a form body, the
+//! administrator's paths. An unrecognized request is not forwarded, so that the two servers never
+//! read one request as different operations.
 
 use std::borrow::Cow;
 
@@ -16,44 +15,44 @@ use crate::request::query::decoded;
 use crate::sign_in::operation::Operation;
 use crate::sign_in::session::LogoutScope;
 
-/// A request that was recognised.
+/// A recognized request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct OperationRequest {
-    /// What it asks.
+    /// The operation it calls.
     pub(super) operation: Operation,
-    /// The method.
+    /// The HTTP method.
     pub(super) method: Method,
-    /// Path and query as they are sent.
+    /// Path and query to send.
     pub(super) path: String,
     /// What its body must be.
     pub(super) body: BodyRule,
-    /// Which sessions end, if it is [`Operation::Logout`].
+    /// Which sessions end, for [`Operation::Logout`].
     pub(super) scope: LogoutScope,
 }
 
-/// What a body must be.
+/// What the body of an operation must be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum BodyRule {
-    /// There is none; one that comes is not read.
+    /// There is none; a body that comes is not read.
     None,
-    /// One JSON object.
+    /// A JSON object.
     Json,
-    /// One JSON object, or none.
+    /// A JSON object, or none.
     JsonOrNone,
 }
 
-/// A part of a path.
+/// A segment of a path.
 #[derive(Clone, Copy)]
 enum Segment {
     Literal(&'static str),
-    /// A UUID, as `Uuid` writes it.
+    /// A UUID, in lower case with hyphens.
     Id,
 }
 use Segment::{Id, Literal};
 
 type Row = (Method, &'static [Segment], Operation, BodyRule);
 
-/// Everything that may be asked but `token`, which goes by its `grant_type`.
+/// Every operation but `token`, which depends on its `grant_type`.
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
     (Method::POST,   &[Literal("signup")],                                         Operation::SignUp,         BodyRule::Json),
@@ -88,16 +87,16 @@ const GRANTS: &[(&str, Operation)] = &[
     ("web3", Operation::Web3Grant),
 ];
 
-/// What was not recognised.
+/// Why a request was not recognized.
 #[derive(Debug)]
 pub(super) enum RecognitionError {
-    /// Nothing of the kind may be asked.
+    /// No operation has this method and path.
     Unlisted,
-    /// A grant that does not exist; told in the identity server's own words.
+    /// An unknown grant type; refused in the identity server's form.
     Grant,
-    /// A logout of a scope that does not exist; told in the identity server's own words.
+    /// An unknown scope of a logout; refused in the identity server's form.
     Scope,
-    /// It could be read in two ways.
+    /// The parameter can be read in two ways.
     Ambiguous,
 }
 
@@ -106,16 +105,16 @@ impl From<RecognitionError> for Denial {
         match error {
             RecognitionError::Unlisted => Reason::OperationUnknown.into(),
             RecognitionError::Ambiguous => Reason::QueryRepeated.into(),
-            // Those who answer in the server's words never come here.
+            // Unreachable: the caller refuses these two in the identity server's form.
             RecognitionError::Grant | RecognitionError::Scope => {
-                Reason::OperationUnknown.because("the parameter")
+                Reason::OperationUnknown.because("unknown parameter value")
             }
         }
     }
 }
 
-/// Recognises a request by its method, its path below the door, such as `token`, and its query.
-pub(super) fn recognise(
+/// Recognizes a request by its method, its path below the prefix, such as `token`, and its query.
+pub(super) fn recognize(
     method: &Method,
     tail: &str,
     query: Option<&str>,
@@ -129,7 +128,7 @@ pub(super) fn recognise(
         return Ok(OperationRequest {
             operation: *operation,
             method: method.clone(),
-            // Nothing else is read there, so nothing else is sent.
+            // The identity server reads no other parameter here, so none is sent.
             path: format!("/token?grant_type={name}"),
             body: BodyRule::Json,
             scope: LogoutScope::Global,
@@ -172,7 +171,8 @@ pub(super) fn recognise(
     })
 }
 
-/// The value of a parameter that may be there once. However it is spelled: some reader would find it.
+/// The value of a parameter that may occur once. Every other spelling of its name counts, too: some
+/// server would accept it.
 fn single_parameter<'a>(
     query: &'a str,
     name: &str,
@@ -196,7 +196,7 @@ fn scope(name: Option<&str>) -> Result<LogoutScope, RecognitionError> {
     }
 }
 
-/// The key is judged here, and the server gets ours.
+/// Removes the client's key, which was checked here; the identity server gets the gateway's.
 fn without_apikey(query: &str) -> Cow<'_, str> {
     let is_key = |pair: &&str| {
         let key = pair.split_once('=').map_or(*pair, |(key, _)| key);
@@ -209,7 +209,7 @@ fn without_apikey(query: &str) -> Cow<'_, str> {
     Cow::Owned(kept.join("&"))
 }
 
-/// Whether only a user may ask it.
+/// Whether only a user may call it.
 pub(super) const fn is_for_users(operation: Operation) -> bool {
     match operation {
         Operation::Logout
@@ -239,7 +239,8 @@ pub(super) const fn is_for_users(operation: Operation) -> bool {
     }
 }
 
-/// Whether it is asked without a key: by a browser that follows a link, or by whoever verifies tokens.
+/// Whether it needs no key: it is called by a browser that follows a link, or by a verifier of
+/// tokens.
 pub(super) const fn is_open(operation: Operation) -> bool {
     matches!(
         operation,
@@ -253,12 +254,12 @@ mod tests {
 
     fn path(method: Method, tail: &str, query: &str) -> Option<(Operation, String)> {
         let query = (!query.is_empty()).then_some(query);
-        let request = recognise(&method, tail, query).ok()?;
+        let request = recognize(&method, tail, query).ok()?;
         Some((request.operation, request.path))
     }
 
     #[test]
-    fn what_is_listed_is_sent_as_it_was_read() {
+    fn a_listed_request_is_forwarded_as_it_was_read() {
         let id = "018f5b5e-0000-7000-8000-000000000001";
         for (method, tail, query, operation, sent) in [
             (
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_listed_or_could_be_read_in_two_ways_is_not() {
+    fn an_unlisted_or_ambiguous_request_is_not_recognized() {
         for (method, tail, query) in [
             (Method::POST, "token/", "grant_type=password"),
             (Method::POST, "Token", "grant_type=password"),

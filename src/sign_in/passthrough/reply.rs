@@ -1,7 +1,5 @@
-//! What a client of the identity server is answered.
-//!
-//! Decides:  which fields pass, and the form of errors. Trusts: the identity server for what it says.
-//! Not here: refusals of our own, which are denials like everywhere.
+//! The answer to a client of the identity server: which fields pass, and the form of errors.
+//! Refusals by the gateway are denials, as everywhere.
 
 use bytes::Bytes;
 use hyper::header::{
@@ -16,7 +14,8 @@ use crate::denial::{Denial, Reason};
 use crate::sign_in::call::Reply;
 use crate::sign_in::grant::AuthError;
 
-/// Fields of an answer that a client may see. Not those that name tokens and users for whoever operates the server.
+/// Response fields that a client may see; not those that name tokens and users for the server's
+/// operator.
 const PASS: [HeaderName; 5] = [
     CONTENT_TYPE,
     CACHE_CONTROL,
@@ -25,31 +24,34 @@ const PASS: [HeaderName; 5] = [
     ERROR_CODE,
 ];
 
-/// How long somebody waits whom the identity server found too frequent: it does not say. A choice.
+/// `Retry-After` for a 429 of the identity server, which has none. A choice.
 const DEFAULT_RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
 
-/// The answer, as a client of this version expects it.
+/// The answer, in the form of the client's API version.
 ///
 /// # Errors
 ///
-/// What stands before the identity server failed: it does not speak the client's language.
+/// A proxy in front of the identity server failed: its reply is not in the API's form.
 pub(super) fn answer(reply: &Reply, version: GotrueVersion) -> Result<Response<Bytes>, Denial> {
     let is_error = reply.status.is_client_error() || reply.status.is_server_error();
     let members = || serde_json::from_slice::<Map<String, Value>>(&reply.body).ok();
     let body = match is_error.then(members) {
         None => reply.body.clone(),
         Some(None) if reply.status.is_server_error() => {
-            return Err(Reason::IdentityUnavailable.because("its answer is not its own"));
+            return Err(
+                Reason::IdentityUnavailable.because("the reply is not the identity server's own")
+            );
         }
         Some(None) => reply.body.clone(),
-        // In the form we asked for; what is in another, such as that of OAuth or of the edge, is the same in both versions.
+        // The form we requested. Other forms, such as those of OAuth or of the edge, are the same
+        // in both versions.
         Some(Some(members)) if is_dated_format(&members) => AuthError::read(reply).body(version),
         Some(Some(_)) => reply.body.clone(),
     };
     Ok(build(reply.status, &reply.headers, body, version))
 }
 
-/// The access token that a redirect hands to a page, behind the `#` of where it leads.
+/// The access token that a redirect passes to a page, in the fragment of its URL.
 pub(super) fn redirect_token(reply: &Reply) -> Option<&str> {
     let location = reply.headers.get(LOCATION)?.to_str().ok()?;
     let (_, fragment) = location.split_once('#')?;
@@ -58,7 +60,7 @@ pub(super) fn redirect_token(reply: &Reply) -> Option<&str> {
     token.filter(|_| reply.status.is_redirection())
 }
 
-/// An error in the identity server's words.
+/// An error in the identity server's form.
 pub(super) fn error(error: &AuthError, version: GotrueVersion) -> Response<Bytes> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -68,14 +70,14 @@ pub(super) fn error(error: &AuthError, version: GotrueVersion) -> Response<Bytes
     build(error.status, &headers, error.body(version), version)
 }
 
-/// Tokens.
+/// 200 with tokens.
 pub(super) fn grant(body: &Bytes, version: GotrueVersion) -> Response<Bytes> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     build(StatusCode::OK, &headers, body.clone(), version)
 }
 
-/// 204.
+/// 204 without a body.
 pub(super) fn no_content(version: GotrueVersion) -> Response<Bytes> {
     build(
         StatusCode::NO_CONTENT,
@@ -111,7 +113,7 @@ fn build(
     if status == StatusCode::TOO_MANY_REQUESTS {
         headers.entry(RETRY_AFTER).or_insert(DEFAULT_RETRY_AFTER);
     }
-    // Only the keys may be kept; the server says so for them alone.
+    // Only the key set may be cached, and the server says so for that alone.
     headers
         .entry(CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));

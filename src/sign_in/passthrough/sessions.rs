@@ -1,7 +1,5 @@
-//! What a request at the identity server's own paths begins and ends here.
-//!
-//! Decides:  the order: what ends is refused here first, and ended there second. Trusts: `sessions` to refuse it everywhere.
-//! Not here: the gateway's own `logout` (`endpoints`), which ends the same in the same way.
+//! Sessions that pass-through requests begin and end. A logout ends here first, and at the identity
+//! server second, as at the gateway's own `logout` (`endpoints`).
 
 use std::sync::Arc;
 
@@ -24,10 +22,13 @@ use crate::sign_in::session::{
 use crate::tokens::{Presented, Verified};
 
 impl Exchange {
-    /// Writes down that a session began, so that its user finds it in the list. What was signed in to in the moment after a logout everywhere
-    /// cannot be told from what was there before, and would be refused at its first use.
+    /// Adds a new session to its user's list.
+    ///
+    /// # Errors
+    ///
+    /// The user signed out everywhere a moment ago; see [`signed_out_recently`].
     pub(super) async fn begin_session(&self, grant: &Grant) -> Result<(), Denial> {
-        // What is not accepted here does no harm here.
+        // A token that is not accepted here needs no session here.
         let Some(verified) = self.verify_grant(grant).await else {
             return Ok(());
         };
@@ -37,19 +38,20 @@ impl Exchange {
         let sessions = self.context.sessions();
         let granted = granted(&verified, grant);
         let seen = seen(self.client, self.fields.get(USER_AGENT));
-        // The tokens are good without the store; only the list lacks the session.
+        // The tokens are valid without the store; only the user's list lacks the session.
         let _ = sessions.begin(granted, Carrier::Bearer, seen, None).await;
         Ok(())
     }
 
-    /// Whether new tokens are of something that was revoked here, of which the identity server may not know yet.
+    /// Whether new tokens belong to a session that was revoked here, which the identity server may
+    /// not know yet.
     pub(super) async fn is_grant_revoked(&self, grant: &Grant) -> bool {
-        // What cannot be judged now is judged when it is used.
+        // A token that cannot be verified now is verified when it is used.
         let verified = self.verify_grant(grant).await;
         verified.is_some_and(|verified| check_revocations(&self.context, &verified).is_err())
     }
 
-    /// The user of an access token, in the words of the identity server's own document about them.
+    /// The user of an access token, in the form of the identity server's user document.
     pub(super) async fn user_from_token(&self, token: &str) -> Option<String> {
         let verified = self.verify_token(token).await?;
         let claim = |name: &str| verified.claims().get(name);
@@ -74,7 +76,8 @@ impl Exchange {
         }
     }
 
-    /// Refuses here first; then the identity server ends it, behind the answer if it is away.
+    /// Revokes here first; then forwards the logout, in the background if the identity server is
+    /// away.
     pub(super) async fn log_out(
         self,
         request: OperationRequest,
@@ -82,7 +85,7 @@ impl Exchange {
         let (runtime, version) = (self.identity.runtime().clone(), self.version);
         let work = async move {
             let ended = self.end_sessions(request.scope).await;
-            // Also if not every replica could be told: as much ends as can.
+            // Even if not every replica has it yet: end as much as possible.
             let call = self.call(&request, &RequestBody::default());
             let forwarded = match self.identity.call(call.clone()).await {
                 Ok(reply) if !reply.status.is_server_error() && reply.status != 429 => Some(reply),
@@ -95,12 +98,13 @@ impl Exchange {
         };
         match run_to_completion(&runtime, work).await? {
             Some(reply) => reply::answer(&reply, version),
-            // It is done here, and will be there.
+            // It is done here, and will be done there.
             None => Ok(reply::no_content(version)),
         }
     }
 
-    /// Whoever changes a password wants nobody in who knew the old one: every other session of theirs ends, once it may have been changed.
+    /// Ends the user's other sessions once the password may have been changed: whoever knew the old
+    /// one must lose access.
     pub(super) async fn change_password(
         self,
         request: OperationRequest,

@@ -1,4 +1,4 @@
-//! An attempt that was let in, and what comes of it.
+//! An admitted attempt, and how its outcome is counted.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use super::attempt::{Attempt, Limit};
 use crate::policy::rate::Rate;
 use crate::store::{Bucket, Draw};
 
-/// An attempt that may go on. Dropped, it counts as a failure.
+/// An admitted attempt. Dropping it counts it as a failure.
 #[derive(Debug)]
-#[must_use = "tell what came of it"]
+#[must_use = "settle it with its outcome"]
 pub struct Admission {
     pub(super) throttle: Arc<Throttle>,
     pub(super) attempt: Attempt,
@@ -20,7 +20,7 @@ pub struct Admission {
     pub(super) is_settled: bool,
 }
 
-/// A place that was taken, or will be if the attempt fails.
+/// A rate limit bucket, from which a token was taken, or will be if the attempt fails.
 #[derive(Clone, Debug)]
 pub(super) struct NamedBucket {
     pub(super) limit: Option<Limit>,
@@ -29,11 +29,11 @@ pub(super) struct NamedBucket {
 }
 
 impl Admission {
-    /// It succeeded.
+    /// Records a success.
     pub fn succeeded(self) {
         match self.attempt.counts_failures() {
             true => self.settle(|limit| match limit {
-                // Who knows the password of an account was no stranger when he mistyped it.
+                // The owner of the account mistyped the password before.
                 Some(Limit::Account) => Draw::Empty,
                 Some(Limit::Address | Limit::UnderWay | Limit::Waiting) | None => Draw::Return,
             }),
@@ -41,12 +41,12 @@ impl Admission {
         }
     }
 
-    /// It was refused by the identity server.
+    /// Records that the identity server refused the attempt.
     pub fn failed(mut self) {
         self.count_failure();
     }
 
-    /// Nothing is known: the identity server was not asked, or did not answer.
+    /// Records that nothing was decided: the identity server was not called, or did not answer.
     pub fn undecided(self) {
         self.settle(|_| Draw::Return);
     }
@@ -63,7 +63,7 @@ impl Admission {
     fn settle(mut self, draw: fn(Option<Limit>) -> Draw) {
         if !std::mem::replace(&mut self.is_settled, true) {
             let takes_first = self.attempt.takes_first();
-            // What was only asked for was not taken.
+            // Buckets that were only read have nothing to return.
             let is_taken = |limit| takes_first || limit == Some(Limit::UnderWay);
             self.send(self.buckets_where(is_taken), draw);
         }
@@ -74,7 +74,7 @@ impl Admission {
         wanted.cloned().collect()
     }
 
-    /// Behind the answer: nobody waits for it, and nothing depends on its success.
+    /// Updates the buckets in the background: no answer waits for it or depends on it.
     fn send(&self, buckets: Vec<NamedBucket>, draw: fn(Option<Limit>) -> Draw) {
         let throttle = self.throttle.clone();
         let is_local = self.is_local;

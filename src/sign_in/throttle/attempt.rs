@@ -32,8 +32,9 @@ labels! {
 }
 
 impl Attempt {
-    /// Whether places of its limit are taken before it, or only when it failed. A refresh token cannot be guessed, and a place taken for a moment would
-    /// refuse an office that comes back all at once.
+    /// Whether tokens are taken before the attempt, or only when it failed. A refresh token cannot
+    /// be guessed, and tokens taken in advance would refuse an office whose clients all reconnect
+    /// at once.
     pub(super) const fn takes_first(self) -> bool {
         match self {
             Self::Login | Self::Register | Self::Reset | Self::Verify => true,
@@ -41,7 +42,7 @@ impl Attempt {
         }
     }
 
-    /// Whether a success gives its places back.
+    /// Whether a success returns its tokens.
     pub(super) const fn counts_failures(self) -> bool {
         match self {
             Self::Login | Self::Refresh | Self::Verify => true,

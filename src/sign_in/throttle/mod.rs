@@ -1,26 +1,35 @@
-//! The throttle: how often somebody may try to sign in.
+//! The throttle: limits how often a client may attempt to sign in.
 //!
-//! Decides:  429 `too_many_attempts`, a delay, and 503 `sign_in_busy` when too many wait or a refresh comes too often.
-//! Trusts:   `request` for the client's address; whoever asks the identity server, for whether an attempt succeeded.
-//! Not here: what a server that is overloaded answers (`server`).
+//! Decides:  429 `too_many_attempts`, a delay, and 503 `sign_in_busy` when too many wait or a
+//!           refresh comes too often.
+//! Trusts:   `request` for the client's address; the caller of the identity server, for whether an
+//!           attempt succeeded.
+//! Not here: what is answered while the identity server is overloaded (`client`).
 //!
-//! Three limits, of failures: a success gives back what it took. One counts those of an *address* (IPv6: a /64, which is what one customer
-//! gets), so that one password tried on a thousand accounts from one network is refused, and an office behind one address, whose people
-//! know their passwords, is not. One counts those of an address *and an account*, so that a thousand passwords tried on one account from one
-//! network are refused much earlier. The third counts those of an account from everywhere, and never refuses, since that would let strangers lock
-//! its owner out: it delays, the longer the more, up to some seconds. An attempt takes its places before the identity server is asked, so a
-//! thousand at once are no way around. What an outage left undecided gives its places back.
+//! There are three limits on failures; a success returns what it took. The first counts per
+//! *address* (IPv6: a /64, which is what one customer gets): one password tried on a thousand
+//! accounts from one network is refused, but an office behind one address, whose people know their
+//! passwords, is not. The second counts per address *and account*, so that a thousand passwords
+//! tried on one account from one network are refused much earlier. The third counts per account
+//! from any address. It never refuses, since strangers could lock the owner out; it delays,
+//! increasingly, up to some seconds. An attempt takes its tokens before the identity server is
+//! called, so a thousand concurrent attempts do not bypass the limits. An attempt that an outage
+//! left undecided returns its tokens.
 //!
-//! Of refreshes only failures count, and only once they failed, since nobody guesses a refresh token. Those that are under way count besides, at
-//! [`CONCURRENT_FACTOR`] times the rate: enough for an office that comes back all at once, and not for made-up tokens by the thousand.
+//! Refreshes count only when they failed, since nobody guesses a refresh token. Concurrent
+//! refreshes are limited, too, to [`CONCURRENT_FACTOR`] times the rate: enough for an office whose
+//! clients all reconnect at once, but not for thousands of made-up tokens.
 //!
-//! Registrations and messages count whatever comes of them: there, succeeding often is the abuse.
+//! Registrations and messages count whether or not they succeed: there, frequent success is the
+//! abuse.
 //!
-//! The identity server hashes a password only if there is such an account, so that the time it takes to refuse one tells strangers which accounts
-//! there are. No refusal is answered sooner than what a wrong password takes, or should: `refusal_floor`. Those that are held are counted
-//! apart from those that are delayed, up to [`MAX_HELD`], and keep no turn at the identity server.
+//! The identity server hashes a password only if the account exists, so the duration of a refusal
+//! would disclose which accounts exist. No refusal is answered sooner than a wrong password takes,
+//! or should take: `refusal_floor`. Held refusals are counted separately from delayed attempts, up
+//! to [`MAX_HELD`], and occupy no slot at the identity server.
 //!
-//! E-mail addresses are only kept as keyed hashes. While the store cannot be asked, each replica judges by itself, at half the rates.
+//! E-mail addresses are stored only as keyed hashes. While the store is unreachable, each replica
+//! counts by itself, at half the rates.
 
 mod admission;
 mod attempt;
@@ -49,21 +58,21 @@ pub use self::admission::Admission;
 pub use self::attempt::Attempt;
 pub use self::metrics::ThrottleMetrics;
 
-/// How long the first delay is; each one after it is twice as long. A choice.
+/// The first delay; each further one is twice as long. A choice.
 const FIRST_DELAY: Duration = Duration::from_millis(250);
 
-/// How many refusals are held at most; each holds a connection that is there anyway. A choice.
+/// Upper bound of held refusals; each holds a connection that is open anyway. A choice.
 const MAX_HELD: usize = 10_000;
 
-/// How many times as many refreshes of an address may be under way as may fail. A choice.
+/// How many times more refreshes of an address may run at once than may fail. A choice.
 const CONCURRENT_FACTOR: NonZeroU32 = NonZeroU32::new(30).unwrap();
 
-/// Who tries.
+/// What attempts are counted by.
 #[derive(Clone, Copy)]
 pub struct AttemptKey<'a> {
-    /// From where.
+    /// The client's address.
     pub client: IpAddr,
-    /// An e-mail address, a telephone number or a subject; as it was written.
+    /// An e-mail address, a telephone number or a subject, in any spelling.
     pub account: Option<&'a str>,
 }
 
@@ -72,17 +81,18 @@ pub struct Throttle {
     store: Arc<dyn Store>,
     local: Buckets,
     names: hmac::Key,
-    /// Attempts that wait for their delay.
+    /// Attempts that wait for the end of their delay.
     waiting: AtomicUsize,
-    /// Refusals that wait for their time: they are not in the way of the others.
+    /// Refusals that are held; counted separately, so that they do not displace delayed attempts.
     held: AtomicUsize,
     runtime: Handle,
     metrics: Arc<ThrottleMetrics>,
 }
 
 impl Throttle {
-    /// One that shares its counts through the store. Names are hashed with a key derived from the first of `keys`; without any there is no
-    /// other replica, and a random one will do. To be called inside the background runtime.
+    /// Creates a throttle that shares its counts through the store. Names are hashed with a key
+    /// derived from the first of `keys`; without keys there is no other replica, and a random key
+    /// will do. Must be called inside the background runtime.
     ///
     /// # Errors
     ///
@@ -111,12 +121,12 @@ impl Throttle {
         }))
     }
 
-    /// Judges an attempt before the identity server is asked, and waits as long as it must. Waiting holds nothing but its place among those
-    /// that wait.
+    /// Admits an attempt before the identity server is called, and delays it if necessary. A
+    /// delayed attempt holds nothing but its place in the queue.
     ///
     /// # Errors
     ///
-    /// It comes too often, or too many wait.
+    /// Attempts come too often, or too many wait.
     pub async fn admit(
         self: &Arc<Self>,
         throttling: &Throttling,
@@ -153,7 +163,7 @@ impl Throttle {
         }
     }
 
-    /// Delays an attempt on an account that owes `owed` failures.
+    /// Delays an attempt on an account with `owed` failures beyond its rate.
     ///
     /// # Errors
     ///
@@ -174,11 +184,12 @@ impl Throttle {
         Ok(())
     }
 
-    /// Holds a refusal that was asked for at `began` until it says nothing by its time. What succeeds is not held.
+    /// Holds a refusal of a call that started at `began`, so that its duration discloses nothing.
+    /// Successes are not held.
     ///
     /// # Errors
     ///
-    /// Too many wait.
+    /// Too many refusals wait.
     pub async fn hold_refusal(
         &self,
         throttling: &Throttling,
@@ -197,8 +208,8 @@ impl Throttle {
         Ok(())
     }
 
-    /// What an attempt takes: a place for its address, one more while it is under way if the first is only taken when it failed, one for its
-    /// address with its account, and one for the account alone.
+    /// The buckets of an attempt: one for its address; one for concurrency, if the first is drawn
+    /// from only on failure; one for its address with its account; and one for the account alone.
     fn buckets(
         &self,
         throttling: &Throttling,
@@ -239,14 +250,14 @@ impl Throttle {
     fn name(&self, parts: [&[u8]; 3]) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.names);
         for part in parts {
-            // The length in front keeps one name from being taken for another.
+            // The length prefix keeps names apart whose parts would concatenate to the same bytes.
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part);
         }
         context.sign()
     }
 
-    /// Asks all replicas, or this one alone.
+    /// Draws from the shared buckets, or from the local ones if the store is unreachable.
     async fn draw_all(
         &self,
         buckets: &[NamedBucket],
@@ -286,7 +297,8 @@ impl Throttle {
     fn refuse(&self, attempt: Attempt, limit: Limit, rate: Rate, wait: Duration) -> Denial {
         self.metrics.refused(attempt, limit);
         match attempt {
-            // supabase-js ends a session whose refresh is answered with anything but success or a server's error.
+            // supabase-js ends a session whose refresh is answered with anything but success or a
+            // 5xx.
             Attempt::Refresh => Denial {
                 extra: Extra::RetryAfter(wait.saturating_add(Duration::from_millis(999))),
                 ..Reason::SignInBusy.because(limit.as_str())
@@ -302,7 +314,7 @@ impl Throttle {
     }
 }
 
-/// One more that waits, for as long as it lives.
+/// Counts one that waits until it is dropped.
 struct WaitGuard<'a> {
     all: &'a AtomicUsize,
     metrics: &'a ThrottleMetrics,
@@ -327,7 +339,8 @@ impl Drop for WaitGuard<'_> {
     }
 }
 
-/// What counts as one address: an IPv4 address, or the 64 bits of an IPv6 address that one customer has at least.
+/// What counts as one address: an IPv4 address, or the /64 of an IPv6 address, the least that one
+/// customer has.
 fn network(address: IpAddr) -> Vec<u8> {
     match address.to_canonical() {
         IpAddr::V4(address) => address.octets().to_vec(),
@@ -340,12 +353,12 @@ fn network(address: IpAddr) -> Vec<u8> {
     }
 }
 
-/// One spelling of an account: the identity server does not look at case either.
+/// One spelling of an account: the identity server ignores case, too.
 pub(super) fn normalized_account(account: &str) -> String {
     account.trim().to_lowercase()
 }
 
-/// Without the account.
+/// Omits the account.
 impl std::fmt::Debug for AttemptKey<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AttemptKey")

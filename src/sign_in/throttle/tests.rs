@@ -14,7 +14,7 @@ fn rate(count: u32, seconds: u64) -> Rate {
     Rate::new(count, Duration::from_secs(seconds))
 }
 
-/// Slow enough that no place comes free during a test.
+/// Rates so slow that no token is refilled during a test.
 fn throttling() -> Throttling {
     let limits = |address, account: Option<u32>| Limits {
         address: rate(address, 100_000),
@@ -50,7 +50,7 @@ fn at<'a>(client: IpAddr, account: &'a str) -> AttemptKey<'a> {
     }
 }
 
-/// Admits, and keeps the places.
+/// Admits an attempt and counts it as a failure.
 async fn fails(
     throttle: &Arc<Throttle>,
     attempt: Attempt,
@@ -61,7 +61,7 @@ async fn fails(
     Ok(())
 }
 
-/// How many of so many attempts were admitted.
+/// How many of the attempts were admitted.
 async fn admitted<'a>(
     throttle: &Arc<Throttle>,
     attempts: impl Iterator<Item = AttemptKey<'a>>,
@@ -73,7 +73,7 @@ async fn admitted<'a>(
     admitted
 }
 
-/// Waits until what was told behind the answers was done.
+/// Waits until the updates in the background are done.
 async fn settled() {
     for _ in 0..10 {
         tokio::task::yield_now().await;
@@ -81,14 +81,14 @@ async fn settled() {
 }
 
 #[tokio::test]
-async fn a_thousand_passwords_on_one_account_from_one_network_are_five() {
+async fn five_failures_on_one_account_from_one_network_are_the_limit() {
     let throttle = throttle();
     let attempts = (0..1000).map(|_| at(address(1), "a@b.test"));
     assert_eq!(admitted(&throttle, attempts).await, 5);
 }
 
 #[tokio::test]
-async fn one_password_on_a_thousand_accounts_from_one_network_is_twenty() {
+async fn twenty_failures_from_one_network_are_the_limit() {
     let throttle = throttle();
     let accounts: Vec<String> = (0..1000).map(|n| format!("{n}@b.test")).collect();
     let attempts = accounts.iter().map(|account| at(address(1), account));
@@ -96,7 +96,7 @@ async fn one_password_on_a_thousand_accounts_from_one_network_is_twenty() {
 }
 
 #[tokio::test]
-async fn an_office_behind_one_address_signs_in() {
+async fn an_office_behind_one_address_is_not_refused() {
     let throttle = throttle();
     for person in 0..200 {
         let account = format!("{person}@office.test");
@@ -113,7 +113,7 @@ async fn an_office_behind_one_address_signs_in() {
 }
 
 #[tokio::test]
-async fn the_owner_gets_in_from_elsewhere_while_a_thousand_networks_try_his_account() {
+async fn the_owner_signs_in_while_a_thousand_networks_try_the_account() {
     let throttle = throttle();
     let attempts = (0..1000).map(|network| at(address(network), "a@b.test"));
     assert_eq!(admitted(&throttle, attempts).await, 1000);
@@ -124,7 +124,7 @@ async fn the_owner_gets_in_from_elsewhere_while_a_thousand_networks_try_his_acco
 }
 
 #[tokio::test]
-async fn spelling_is_no_way_around() {
+async fn spellings_of_one_account_are_counted_together() {
     let throttle = throttle();
     let spellings = [
         "a@b.test",
@@ -139,7 +139,7 @@ async fn spelling_is_no_way_around() {
 }
 
 #[tokio::test]
-async fn a_customers_whole_ipv6_network_is_one_address() {
+async fn an_ipv6_slash_64_is_counted_as_one_address() {
     let throttle = throttle();
     let accounts: Vec<String> = (0..100).map(|n| format!("{n}@b.test")).collect();
     let attempts = accounts.iter().enumerate().map(|(n, account)| {
@@ -151,13 +151,13 @@ async fn a_customers_whole_ipv6_network_is_one_address() {
     let next = Ipv6Addr::new(0x2001, 0xdb8, 0, 8, 0, 0, 0, 1);
     let other = at(next.into(), "z@b.test");
     assert!(fails(&throttle, Attempt::Login, other).await.is_ok());
-    // An IPv4 address in another spelling is the same one.
+    // An IPv4-mapped address is the same address.
     let mapped = |last: u8| IpAddr::V6(Ipv4Addr::new(192, 0, 2, last).to_ipv6_mapped());
     assert_eq!(network(mapped(1)), network(address(1)));
 }
 
 #[tokio::test]
-async fn a_success_gives_back_what_it_took() {
+async fn a_success_returns_its_tokens() {
     let throttle = throttle();
     let key = at(address(1), "a@b.test");
     for _ in 0..4 {
@@ -166,7 +166,7 @@ async fn a_success_gives_back_what_it_took() {
     let admission = throttle.admit(&throttling(), Attempt::Login, key).await;
     admission.expect("the fifth").succeeded();
     settled().await;
-    // Mistyping starts from the beginning, but the address has its four failures.
+    // The count of the account was reset, but the address keeps its four failures.
     assert_eq!(admitted(&throttle, std::iter::repeat_n(key, 9)).await, 5);
     let accounts: Vec<String> = (0..100).map(|n| format!("{n}@b.test")).collect();
     let attempts = accounts.iter().map(|account| at(address(1), account));
@@ -174,7 +174,7 @@ async fn a_success_gives_back_what_it_took() {
 }
 
 #[tokio::test]
-async fn an_outage_takes_nothing() {
+async fn an_undecided_attempt_returns_its_tokens() {
     let throttle = throttle();
     for _ in 0..50 {
         let key = at(address(1), "a@b.test");
@@ -185,7 +185,7 @@ async fn an_outage_takes_nothing() {
 }
 
 #[tokio::test]
-async fn registrations_and_messages_count_whatever_comes_of_them() {
+async fn registrations_and_messages_count_even_if_they_succeed() {
     for (attempt, count) in [(Attempt::Register, 3), (Attempt::Reset, 2)] {
         let throttle = throttle();
         let mut admitted = 0;
@@ -203,7 +203,7 @@ async fn registrations_and_messages_count_whatever_comes_of_them() {
 }
 
 #[tokio::test]
-async fn a_refresh_counts_when_it_failed_and_is_never_answered_429() {
+async fn a_failed_refresh_counts_and_is_answered_503_not_429() {
     let throttle = throttle();
     let key = AttemptKey {
         client: address(1),
@@ -227,7 +227,7 @@ async fn a_refresh_counts_when_it_failed_and_is_never_answered_429() {
 }
 
 #[tokio::test]
-async fn whoever_comes_too_often_is_told_when_to_come_again() {
+async fn a_refusal_says_when_to_try_again() {
     let throttle = throttle();
     let key = at(address(1), "a@b.test");
     for _ in 0..5 {
@@ -246,7 +246,7 @@ async fn whoever_comes_too_often_is_told_when_to_come_again() {
 }
 
 #[tokio::test]
-async fn those_that_wait_are_bounded_and_the_rest_is_told_to_come_again() {
+async fn waiting_attempts_are_bounded_and_the_rest_is_refused() {
     let throttle = throttle();
     let throttling = Throttling {
         longest_delay: Duration::from_secs(30),
@@ -283,13 +283,13 @@ async fn those_that_wait_are_bounded_and_the_rest_is_told_to_come_again() {
 }
 
 #[test]
-fn nothing_that_can_be_shown_says_who() {
+fn debug_output_omits_the_account() {
     let key = at(address(1), "somebody@b.test");
     assert!(!format!("{key:?}").contains("somebody"));
 }
 
 #[tokio::test]
-async fn made_up_refresh_tokens_that_come_all_at_once_are_bounded_and_good_ones_are_not_counted() {
+async fn concurrent_refreshes_are_bounded_and_successes_do_not_count() {
     let throttle = throttle();
     let key = AttemptKey {
         client: address(1),
@@ -316,7 +316,7 @@ async fn made_up_refresh_tokens_that_come_all_at_once_are_bounded_and_good_ones_
         }
     }
     settled().await;
-    // An office that comes back, for ever.
+    // An office that reconnects again and again.
     for _ in 0..5 {
         let mut office = Vec::new();
         for _ in 0..300 {
@@ -325,7 +325,7 @@ async fn made_up_refresh_tokens_that_come_all_at_once_are_bounded_and_good_ones_
         office.into_iter().for_each(Admission::succeeded);
         settled().await;
     }
-    // Those that fail count as they always did.
+    // Failures count as always.
     for _ in 0..10 {
         refresh().await.expect("not too many failed").failed();
         settled().await;

@@ -110,6 +110,6 @@ async fn a_token_that_is_not_good_here_is_nobodys_session() {
             .await;
         answer.is_denied(Reason::IdentityRefused);
         let detail = answer.log_line()["detail"].clone();
-        assert_eq!(detail, "its token is not accepted here: token_claims");
+        assert_eq!(detail, "the token is not accepted here: token_claims");
     }
 }
