@@ -90,7 +90,7 @@ fn text(secret: &Secret) -> String {
 }
 
 #[tokio::test]
-async fn a_user_signs_up_signs_in_refreshes_and_leaves() {
+async fn a_user_signs_up_signs_in_refreshes_and_signs_out() {
     let double = AuthServer::start();
     let server = client(&double.url(), 8, 8);
     let sign_up = json!({ "email": EMAIL, "password": PASSWORD, "data": { "full_name": "Ada" } });
@@ -146,7 +146,7 @@ async fn a_user_signs_up_signs_in_refreshes_and_leaves() {
 }
 
 #[tokio::test]
-async fn a_used_refresh_token_is_answered_or_ends_the_session_as_the_rules_say() {
+async fn a_used_refresh_token_is_forgiven_or_ends_the_session() {
     let lenient = AuthServer::start();
     let strict = AuthServer::with(Options {
         reuse_interval: std::time::Duration::ZERO,
@@ -242,7 +242,7 @@ async fn codes_factors_and_administrators_work() {
 }
 
 #[tokio::test]
-async fn what_goes_wrong_says_whether_the_call_may_have_been_carried_out() {
+async fn an_error_says_whether_the_call_may_have_been_executed() {
     let double = AuthServer::start();
     let server = client(&double.url(), 8, 8);
     double.add_user(EMAIL, PASSWORD);
@@ -270,7 +270,7 @@ async fn what_goes_wrong_says_whether_the_call_may_have_been_carried_out() {
 }
 
 #[tokio::test]
-async fn no_more_calls_run_and_wait_than_may() {
+async fn running_and_waiting_calls_are_bounded() {
     let double = AuthServer::start();
     double.add_user(EMAIL, PASSWORD);
     let hold = Hold::new();
@@ -304,7 +304,7 @@ async fn no_more_calls_run_and_wait_than_may() {
 }
 
 #[tokio::test]
-async fn a_caller_that_leaves_does_not_end_its_call() {
+async fn dropping_a_call_does_not_abort_it() {
     let double = AuthServer::start();
     double.add_user(EMAIL, PASSWORD);
     let hold = Hold::new();
@@ -321,7 +321,7 @@ async fn a_caller_that_leaves_does_not_end_its_call() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_is_left_alone_until_it_does() {
+async fn the_breaker_opens_for_a_server_that_does_not_answer_until_it_does() {
     let double = AuthServer::start();
     double.add_user(EMAIL, PASSWORD);
     double.behave_always(Behave::Reset);
@@ -355,7 +355,7 @@ async fn a_server_that_does_not_answer_is_left_alone_until_it_does() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_was_closed_costs_no_answer() {
+async fn a_closed_pooled_connection_loses_no_answer() {
     let double = AuthServer::start();
     double.add_user(EMAIL, PASSWORD);
     let server = client(&double.url(), 8, 8);
@@ -437,7 +437,7 @@ async fn keeps_the_contract(server: &IdentityServer) {
 /// Against the double always; against a real project if `FOREGATE_SUPABASE_URL`, `FOREGATE_SUPABASE_PUBLISHABLE_KEY` and
 /// `FOREGATE_SUPABASE_SECRET_KEY` name one. It makes a user there, and deletes it again.
 #[tokio::test]
-async fn the_contract_is_kept_by_the_double_and_by_a_real_project_if_there_is_one() {
+async fn the_double_and_an_optional_real_project_keep_the_contract() {
     let double = AuthServer::start();
     keeps_the_contract(&client(&double.url(), 8, 8)).await;
     let given = |name: &str| std::env::var(format!("FOREGATE_SUPABASE_{name}")).ok();
@@ -452,7 +452,7 @@ async fn the_contract_is_kept_by_the_double_and_by_a_real_project_if_there_is_on
 }
 
 #[tokio::test]
-async fn what_one_user_or_a_mail_server_causes_is_no_outage_for_everybody() {
+async fn one_user_or_a_mail_server_cannot_open_the_breaker() {
     let double = AuthServer::start();
     double.add_user(EMAIL, PASSWORD);
     let server = client(&double.url(), 8, 8);
@@ -485,7 +485,7 @@ async fn what_one_user_or_a_mail_server_causes_is_no_outage_for_everybody() {
 }
 
 #[tokio::test]
-async fn messages_that_hang_leave_turns_to_whoever_signs_in() {
+async fn hanging_messages_leave_slots_for_sign_ins() {
     let double = AuthServer::start();
     double.add_user(EMAIL, PASSWORD);
     let hold = Hold::new();

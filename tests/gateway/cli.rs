@@ -14,7 +14,7 @@ use crate::support::{DEADLINE, Gateway, Http};
 // === demo ===
 
 #[test]
-fn the_demo_tells_a_script_all_it_needs_and_leaves_nothing_behind() {
+fn the_demo_prints_json_for_scripts_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let mut demo = Demo::start(folder.path(), &["--format", "json"]);
     let scene: Value = serde_json::from_str(&demo.line()).unwrap();
@@ -57,11 +57,11 @@ fn the_demo_tells_a_script_all_it_needs_and_leaves_nothing_behind() {
         assert_eq!(said(curl), "200", "{base}");
     }
     assert!(folder.path().read_dir().unwrap().next().is_some());
-    demo.ends_without_a_trace(folder.path());
+    demo.ends_without_leftovers(folder.path());
 }
 
 #[test]
-fn the_demo_tells_a_person_four_lines_that_a_shell_can_run() {
+fn the_demo_prints_four_commands_that_a_shell_can_run() {
     let folder = tempfile::tempdir().unwrap();
     let mut demo = Demo::start(folder.path(), &[]);
     let mut statuses = Vec::new();
@@ -75,19 +75,19 @@ fn the_demo_tells_a_person_four_lines_that_a_shell_can_run() {
         }
     }
     assert_eq!(statuses, ["200", "401", "200", "401"]);
-    demo.ends_without_a_trace(folder.path());
+    demo.ends_without_leftovers(folder.path());
 }
 
 #[test]
-fn the_demo_can_be_ended_the_moment_it_speaks() {
+fn the_demo_can_be_stopped_once_it_prints() {
     let folder = tempfile::tempdir().unwrap();
     let mut demo = Demo::start(folder.path(), &["--format", "json"]);
     demo.line();
-    demo.ends_without_a_trace(folder.path());
+    demo.ends_without_leftovers(folder.path());
 }
 
 #[test]
-fn the_demo_says_when_its_port_is_taken() {
+fn the_demo_reports_a_port_in_use() {
     let folder = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
@@ -106,7 +106,7 @@ fn the_demo_says_when_its_port_is_taken() {
 // === check and run ===
 
 #[test]
-fn a_good_configuration_is_called_good() {
+fn a_valid_configuration_is_reported_valid() {
     let file = Written::new(GOOD);
     let output = file.foregate("check", &[]);
     assert_eq!(output.status.code(), Some(0));
@@ -173,7 +173,7 @@ fn a_store_is_shown_without_its_password() {
 }
 
 #[test]
-fn every_problem_is_told_at_once_with_its_line() {
+fn every_problem_is_reported_at_once_with_its_line() {
     let bad = GOOD
         .replacen("access: public", "access: pubic", 1)
         .replace("drain: 1s", "drain: 1 parsec")
@@ -212,7 +212,7 @@ fn every_problem_is_told_at_once_with_its_line() {
 }
 
 #[test]
-fn a_missing_file_is_told() {
+fn a_missing_file_is_reported() {
     for command in ["check", "run", "token"] {
         let output = foregate(&[command, "--config", "/nowhere/foregate.yaml"])
             .output()
@@ -224,7 +224,7 @@ fn a_missing_file_is_told() {
 }
 
 #[test]
-fn run_says_which_address_it_cannot_have() {
+fn run_names_the_address_that_cannot_be_bound() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for free in [
@@ -286,7 +286,7 @@ fn no_token_is_minted_for_production() {
 }
 
 #[test]
-fn a_key_signs_as_its_entry_wants() {
+fn a_key_signs_with_an_algorithm_of_its_entry() {
     for (algorithms, algorithm) in [
         ("RS256", "RS256"),
         ("PS256", "PS256"),
@@ -448,7 +448,7 @@ async fn a_running_gateway_prints_no_secret_of_its_configuration() {
 }
 
 #[test]
-fn a_secret_cannot_be_seen_through_debug() {
+fn debug_output_shows_no_secret() {
     let config = with_secret(&format!("secret: \"{SECRET}\""));
     let loaded = foregate::config::load_str("x", &config, Path::new("."), &|_| None).unwrap();
     let shown = format!("{loaded:?}\n{loaded:#?}");
@@ -538,7 +538,7 @@ impl Demo {
     }
 
     /// Ctrl-C.
-    fn ends_without_a_trace(mut self, temporary: &Path) {
+    fn ends_without_leftovers(mut self, temporary: &Path) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-INT", &pid]).status().unwrap();
         assert!(sent.success());

@@ -45,7 +45,7 @@ async fn running_requests_are_finished_and_nothing_new_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_kept_http_1_connection_may_ask_once_more_and_is_told_to_go() {
+async fn a_keep_alive_connection_may_send_one_more_request_and_is_then_closed() {
     let mut gateway = Gateway::start().await;
     let mut client = gateway.connect(Http::One).await;
     client.get("/public/x").send().await.is_ok();
@@ -75,7 +75,7 @@ async fn connections_without_a_request_are_closed() {
 }
 
 #[tokio::test]
-async fn what_never_ends_is_cut_at_the_deadline_and_has_its_log_line() {
+async fn an_endless_request_is_cut_at_the_deadline_and_logged() {
     let origin = Origin::start();
     origin.on("/public/endless", |x| {
         x.begin(200, &[]);
@@ -107,7 +107,7 @@ async fn what_never_ends_is_cut_at_the_deadline_and_has_its_log_line() {
 }
 
 #[tokio::test]
-async fn a_connection_that_waits_for_a_place_does_not_keep_the_process_alive() {
+async fn a_connection_waiting_for_a_slot_does_not_keep_the_process_alive() {
     let gate = Gate::new();
     let mut gateway = Gateway::before(gated(&gate), |config| {
         config.set("connections", "{ max: 1 }");
@@ -126,7 +126,7 @@ async fn a_connection_that_waits_for_a_place_does_not_keep_the_process_alive() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_request_that_was_sent_fails_when_the_process_ends_under_load() {
+async fn no_sent_request_fails_when_the_process_drains_under_load() {
     let mut gateway = Gateway::start().await;
     let load = Load::start(&gateway, "/me")
         .await

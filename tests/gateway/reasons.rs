@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use crate::door;
+use crate::passthrough;
 use crate::sign_in;
 use crate::streams::socket::{self, End};
 use crate::support::client::Door;
@@ -349,7 +349,7 @@ async fn produce(
         | Reason::SignedOutRecently
         | Reason::SessionAbsent
         | Reason::LogoutIncomplete => return apart(sign_in::reasons::produce(reason, http)),
-        Reason::OperationUnknown => return apart(door::unlisted(http)),
+        Reason::OperationUnknown => return apart(passthrough::unlisted(http)),
         Reason::ApikeyMissing => get("/keyed"),
         Reason::ApikeyUnknown => get("/keyed?apikey=sb_publishable_other"),
         Reason::ApikeyRepeated => get("/keyed?apikey=a").header("apikey", "a"),

@@ -24,7 +24,7 @@ const SEVERAL_LOOKS: Duration = Duration::from_secs(1);
 // === what is applied ===
 
 #[tokio::test]
-async fn a_changed_file_is_applied_whichever_way_it_was_changed() {
+async fn a_changed_file_is_applied_however_it_was_replaced() {
     let gateway = Gateway::start().await;
     std::fs::create_dir(gateway.path("..v1")).unwrap();
     std::fs::create_dir(gateway.path("..v2")).unwrap();
@@ -61,7 +61,7 @@ async fn a_changed_file_is_applied_whichever_way_it_was_changed() {
 }
 
 #[tokio::test]
-async fn sighup_applies_a_changed_file_and_says_when_nothing_changed() {
+async fn sighup_applies_a_changed_file_and_reports_when_nothing_changed() {
     let mut gateway = Gateway::start().await;
     gateway.signal("HUP");
     gateway
@@ -77,7 +77,7 @@ async fn sighup_applies_a_changed_file_and_says_when_nothing_changed() {
 }
 
 #[tokio::test]
-async fn file_events_that_change_nothing_are_not_worth_a_word() {
+async fn file_events_without_a_change_are_not_logged() {
     let mut gateway = Gateway::start().await;
     let before = gateway.log().text();
     gateway.write_file("foregate.yaml", contents(&gateway));
@@ -96,7 +96,7 @@ async fn file_events_that_change_nothing_are_not_worth_a_word() {
 // === what is refused ===
 
 #[tokio::test]
-async fn a_bad_file_is_refused_once_and_the_last_good_one_stays() {
+async fn an_invalid_file_is_refused_once_and_the_last_good_one_stays() {
     let gateway = Gateway::start().await;
     let good = with_route(&gateway, "/new");
     let bad = with_route(&gateway, "/new").replace("/me,", "/me/../x,");
@@ -132,7 +132,7 @@ async fn a_bad_file_is_refused_once_and_the_last_good_one_stays() {
 }
 
 #[tokio::test]
-async fn what_needs_a_restart_is_refused_with_these_words() {
+async fn a_change_that_needs_a_restart_is_refused_with_these_words() {
     let mut gateway = Gateway::start().await;
     gateway.write_config(|config| {
         config.set("workers", "1").set(
@@ -202,7 +202,7 @@ async fn another_store_or_key_needs_a_restart() {
 // === certificates ===
 
 #[tokio::test]
-async fn a_renewed_certificate_is_shown_to_new_connections_and_open_ones_live_on() {
+async fn a_renewed_certificate_is_used_for_new_connections_and_open_ones_continue() {
     let gateway = Gateway::start().await;
     let mut clients = Vec::new();
     for http in Http::BOTH {
@@ -226,7 +226,7 @@ async fn a_renewed_certificate_is_shown_to_new_connections_and_open_ones_live_on
 }
 
 #[tokio::test]
-async fn files_that_a_reload_brought_in_are_watched_too() {
+async fn files_added_by_a_reload_are_watched() {
     let mut gateway = Gateway::start().await;
     std::fs::create_dir(gateway.path("tls")).unwrap();
     renew(&gateway, "tls/server");
@@ -244,7 +244,7 @@ async fn files_that_a_reload_brought_in_are_watched_too() {
 // === what runs ===
 
 #[tokio::test]
-async fn a_running_request_ends_by_the_old_rules_and_the_next_one_obeys_the_new() {
+async fn a_running_request_keeps_the_old_policy_and_the_next_one_gets_the_new() {
     for http in Http::BOTH {
         let gate = Gate::new();
         let mut gateway = Gateway::before(gated(&gate), |config| {
@@ -345,7 +345,7 @@ async fn metrics_of_removed_routes_and_upstreams_disappear() {
 // === tokens ===
 
 #[tokio::test]
-async fn a_remembered_token_is_refused_as_soon_as_its_key_or_issuer_is_gone() {
+async fn a_cached_token_is_refused_as_soon_as_its_key_or_issuer_is_removed() {
     let mut gateway = Gateway::start().await;
     let token = gateway.issuer.token();
     let legacy = gateway.issuer.sign_legacy(&gateway.issuer.claims());
@@ -398,7 +398,7 @@ async fn a_remembered_token_is_refused_as_soon_as_its_key_or_issuer_is_gone() {
 // === waivers ===
 
 #[tokio::test]
-async fn a_waived_layer_is_told_with_its_end_and_its_reason() {
+async fn a_waived_layer_is_logged_with_its_end_and_reason() {
     let mut gateway = Gateway::start().await;
     gateway
         .reload(|config| {

@@ -10,7 +10,7 @@ use crate::support::log::says;
 use crate::support::tokens::ISSUER;
 
 #[tokio::test]
-async fn only_an_operator_who_is_not_a_web_page_may_revoke() {
+async fn only_an_operator_may_revoke_and_not_from_a_web_page() {
     let gateway = Gateway::start().await;
     let people = People::new(&gateway);
     let what = json!({ "kind": "session", "session": people.first_session });
@@ -73,7 +73,7 @@ async fn only_an_operator_who_is_not_a_web_page_may_revoke() {
 }
 
 #[tokio::test]
-async fn without_operators_nobody_may_revoke() {
+async fn without_operators_revoking_is_refused() {
     let gateway = Gateway::with(|config| {
         config.set("admin", "{ address: \"127.0.0.1:0\" }");
     })
@@ -85,7 +85,7 @@ async fn without_operators_nobody_may_revoke() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_not_clear_is_told_what_to_write_and_does_nothing() {
+async fn an_invalid_call_is_refused_with_an_explanation_and_changes_nothing() {
     let gateway = Gateway::with(|config| {
         let tokens = config.get("tokens").to_owned();
         let second =
@@ -168,7 +168,7 @@ async fn a_call_that_is_not_clear_is_told_what_to_write_and_does_nothing() {
 }
 
 #[tokio::test]
-async fn every_change_is_in_the_log_with_who_made_it_and_why() {
+async fn every_change_is_logged_with_its_operator_and_reason() {
     let gateway = Gateway::start().await;
     let people = People::new(&gateway);
     gateway.revoke(
@@ -194,7 +194,7 @@ async fn every_change_is_in_the_log_with_who_made_it_and_why() {
 }
 
 #[tokio::test]
-async fn a_forged_token_is_refused_by_its_text_and_drags_nobody_along() {
+async fn revoking_a_forged_token_revokes_only_its_text() {
     let gateway = Gateway::with(|config| {
         config.set("revocations", "{ capacity: 100 }");
     })
@@ -266,7 +266,7 @@ async fn an_id_is_refused_however_it_is_spelled() {
 }
 
 #[tokio::test]
-async fn an_id_that_nobody_could_revoke_is_not_accepted() {
+async fn a_token_with_an_id_that_cannot_be_revoked_is_not_accepted() {
     let gateway = Gateway::start().await;
     for claim in ["sub", "session_id"] {
         let of_length = |length| {

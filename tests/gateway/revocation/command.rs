@@ -45,7 +45,7 @@ fn succeeds(output: &Output) {
 }
 
 #[tokio::test]
-async fn the_command_revokes_what_it_is_told() {
+async fn the_command_revokes_its_argument() {
     let gateway = Gateway::start().await;
     let people = People::new(&gateway);
     succeeds(&revoke(
@@ -90,7 +90,7 @@ async fn the_command_revokes_what_it_is_told() {
 }
 
 #[tokio::test]
-async fn the_command_says_plainly_that_it_did_nothing() {
+async fn the_command_reports_that_nothing_was_revoked() {
     let gateway = Gateway::start().await;
     gateway.write_file("token", "bob-0123456789abcdef0123456789abcdef\n");
     let file = gateway.path("token");

@@ -2,8 +2,8 @@
 
 mod calls;
 mod command;
+mod polling;
 mod replicas;
-mod unheard;
 mod webhook;
 
 use std::time::Duration;
@@ -75,7 +75,7 @@ async fn is_refused(gateway: &Gateway, token: &str, reason: Reason) {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_refused_and_its_session_goes_on() {
+async fn a_revoked_token_is_refused_and_its_session_continues() {
     let gateway = Gateway::start().await;
     let people = People::new(&gateway);
     is_good(&gateway, &people.first).await;
@@ -149,7 +149,7 @@ async fn a_revoked_session_is_refused_with_all_its_tokens_and_no_other_is() {
 }
 
 #[tokio::test]
-async fn a_revoked_subject_keeps_only_the_sessions_that_are_named() {
+async fn a_revoked_subject_keeps_only_the_excepted_sessions() {
     let gateway = Gateway::start().await;
     let people = People::new(&gateway);
     is_good(&gateway, &people.second).await;
@@ -171,7 +171,7 @@ async fn a_revoked_subject_keeps_only_the_sessions_that_are_named() {
 }
 
 #[tokio::test]
-async fn what_ends_a_session_tells_supabase_clients_so() {
+async fn a_revoked_session_is_reported_in_the_form_that_supabase_clients_know() {
     let gateway = Gateway::start().await;
     let people = People::new(&gateway);
     gateway.revoke(&json!({ "kind": "session", "session": people.first_session }));
@@ -186,7 +186,7 @@ async fn what_ends_a_session_tells_supabase_clients_so() {
 }
 
 #[tokio::test]
-async fn a_revocation_ends_by_itself() {
+async fn a_revocation_expires() {
     let gateway = Gateway::start().await;
     let people = People::new(&gateway);
     let what = json!({ "kind": "session", "session": people.first_session, "expires_in": 1 });
@@ -206,7 +206,7 @@ async fn a_revocation_ends_by_itself() {
 }
 
 #[tokio::test]
-async fn a_list_that_is_full_becomes_coarser_and_forgets_nobody() {
+async fn a_full_list_becomes_coarser_and_forgets_nothing() {
     let gateway = Gateway::with(|config| {
         config.set("revocations", "{ capacity: 100 }");
     })
@@ -263,7 +263,7 @@ async fn a_list_that_is_full_becomes_coarser_and_forgets_nobody() {
 }
 
 #[tokio::test]
-async fn a_list_that_cannot_become_coarser_says_so_and_refuses_what_it_cannot_keep() {
+async fn a_full_list_that_cannot_become_coarser_refuses_new_revocations() {
     let gateway = Gateway::with(|config| {
         config.set("revocations", "{ capacity: 100 }");
     })
@@ -298,7 +298,7 @@ async fn a_list_that_cannot_become_coarser_says_so_and_refuses_what_it_cannot_ke
 }
 
 #[tokio::test]
-async fn the_list_survives_a_reload_and_its_place_is_told() {
+async fn the_list_survives_a_reload_and_reports_its_position() {
     let mut gateway = Gateway::start().await;
     let people = People::new(&gateway);
     gateway.revoke(&json!({ "kind": "session", "session": people.first_session }));

@@ -114,7 +114,7 @@ pub fn told(what: &str, mut took: Vec<Duration>) -> Duration {
 }
 
 #[tokio::test]
-async fn what_one_replica_is_told_the_other_refuses_within_a_second() {
+async fn a_revocation_on_one_replica_applies_on_the_other_within_a_second() {
     let pair = Pair::start().await;
     let mut client = pair.second.connect(Http::Two).await;
     let times = match std::env::var_os("FOREGATE_FULL") {
@@ -145,7 +145,7 @@ async fn what_one_replica_is_told_the_other_refuses_within_a_second() {
 }
 
 #[tokio::test]
-async fn nothing_that_was_revoked_comes_back_when_redis_restarts_empty() {
+async fn revocations_survive_an_empty_restart_of_redis() {
     let mut pair = Pair::start().await;
     let revoked: Vec<(String, String)> = (0..20).map(|_| pair.session()).collect();
     for (session, _) in &revoked {
@@ -197,7 +197,7 @@ async fn a_replica_that_was_paused_catches_up_at_once() {
 }
 
 #[tokio::test]
-async fn redis_standing_still_logs_nobody_out_and_what_is_revoked_meanwhile_arrives() {
+async fn a_redis_stall_signs_no_one_out_and_revocations_made_meanwhile_arrive() {
     let pair = Pair::start().await;
     let (session, token) = pair.session();
     let good = pair.first.issuer.token();
@@ -245,7 +245,7 @@ async fn redis_standing_still_logs_nobody_out_and_what_is_revoked_meanwhile_arri
 }
 
 #[tokio::test]
-async fn what_is_deleted_forged_or_swapped_in_redis_is_put_right_within_a_second() {
+async fn deleted_forged_or_swapped_entries_in_redis_are_repaired_within_a_second() {
     let pair = Pair::start().await;
     let revoked: Vec<(String, String)> = (0..3).map(|_| pair.session()).collect();
     for (session, _) in &revoked {
@@ -326,7 +326,7 @@ async fn what_is_deleted_forged_or_swapped_in_redis_is_put_right_within_a_second
 }
 
 #[tokio::test]
-async fn a_deleted_entry_is_back_in_redis_within_a_second() {
+async fn a_deleted_entry_is_restored_in_redis_within_a_second() {
     let pair = Pair::start().await;
     let (session, _) = pair.session();
     pair.first.revoke(&by_session(&session));
@@ -346,7 +346,7 @@ async fn a_deleted_entry_is_back_in_redis_within_a_second() {
 }
 
 #[tokio::test]
-async fn a_replica_that_never_saw_the_list_is_not_ready_and_serves_only_what_is_public() {
+async fn a_replica_that_never_read_the_list_is_not_ready_and_serves_only_public_routes() {
     let absent = RedisServer::absent();
     let url = format!("redis://127.0.0.1:{}", absent.0);
     let gateway = Gateway::with(|config| {
@@ -385,7 +385,7 @@ async fn a_replica_that_never_saw_the_list_is_not_ready_and_serves_only_what_is_
 }
 
 #[tokio::test]
-async fn nobody_who_reads_redis_learns_who_was_revoked() {
+async fn redis_does_not_disclose_who_was_revoked() {
     let pair = Pair::start().await;
     let (session, token) = pair.session();
     let subject = uuid();
@@ -419,7 +419,7 @@ async fn nobody_who_reads_redis_learns_who_was_revoked() {
 }
 
 #[tokio::test]
-async fn who_revoked_what_is_in_the_log_even_if_they_hang_up_while_the_store_is_slow() {
+async fn a_revocation_is_logged_even_if_the_operator_disconnects_while_the_store_is_slow() {
     let pair = Pair::start().await;
     let (session, token) = pair.session();
     pair.redis.pause();

@@ -17,7 +17,7 @@ async fn gateway() -> Gateway {
 }
 
 #[tokio::test]
-async fn a_user_who_is_banned_is_refused_everywhere_they_are_signed_in() {
+async fn a_banned_user_is_refused_in_every_session() {
     let gateway = gateway().await;
     let people = People::new(&gateway);
     is_good(&gateway, &people.first).await;
@@ -41,7 +41,7 @@ async fn a_user_who_is_banned_is_refused_everywhere_they_are_signed_in() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_sent_again_changes_nothing() {
+async fn a_repeated_message_changes_nothing() {
     let gateway = gateway().await;
     let people = People::new(&gateway);
     let message = json!({ "type": "user.banned", "data": { "id": people.subject } });
@@ -59,7 +59,7 @@ async fn a_message_that_is_sent_again_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_user_whose_password_changed_keeps_the_session_that_is_named() {
+async fn a_password_change_keeps_the_excepted_session() {
     let gateway = gateway().await;
     let people = People::new(&gateway);
     let message = json!({ "type": "user.updated", "data": { "id": people.subject, "session_id": people.first_session } });
@@ -69,7 +69,7 @@ async fn a_user_whose_password_changed_keeps_the_session_that_is_named() {
 }
 
 #[tokio::test]
-async fn a_row_of_the_database_is_understood_and_a_sign_in_is_no_reason() {
+async fn a_database_row_is_understood_and_a_sign_in_ends_nothing() {
     let gateway = gateway().await;
     let people = People::new(&gateway);
     let row = |last: &str, banned: Option<&str>| json!({ "id": people.subject, "last_sign_in_at": last, "banned_until": banned });
@@ -94,7 +94,7 @@ async fn a_row_of_the_database_is_understood_and_a_sign_in_is_no_reason() {
 }
 
 #[tokio::test]
-async fn a_message_nobody_signed_lately_changes_nothing() {
+async fn a_message_without_a_recent_signature_changes_nothing() {
     let gateway = gateway().await;
     let people = People::new(&gateway);
     let message = json!({ "type": "user.banned", "data": { "id": people.subject } });
@@ -127,7 +127,7 @@ async fn a_message_nobody_signed_lately_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_message_that_comes_by_a_public_route_passes_the_chain_and_is_judged_by_its_signature() {
+async fn a_message_through_a_public_route_passes_the_chain_and_is_verified_by_its_signature() {
     let mut gateway = gateway().await;
     let people = People::new(&gateway);
     let admin = gateway.admin().to_owned();
@@ -165,7 +165,7 @@ async fn a_message_that_comes_by_a_public_route_passes_the_chain_and_is_judged_b
 }
 
 #[tokio::test]
-async fn without_a_webhook_in_the_configuration_none_is_taken() {
+async fn without_a_configured_webhook_messages_are_refused() {
     let gateway = Gateway::start().await;
     let message = json!({ "type": "user.banned", "data": { "id": "u" } });
     assert_eq!(Post::webhook(gateway.admin(), &message, 0).send().0, 404);

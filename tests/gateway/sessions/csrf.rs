@@ -133,7 +133,7 @@ async fn a_change_needs_an_allowed_origin_and_the_sessions_token() {
 }
 
 #[tokio::test]
-async fn reading_needs_neither_unless_another_site_asks() {
+async fn a_read_needs_neither_unless_another_site_sends_it() {
     let place = place().await;
     let (gateway, somebody) = (&place.gateway, place.sign_in().await);
     for http in Http::BOTH {
@@ -185,7 +185,7 @@ async fn a_caller_with_a_token_needs_neither() {
 }
 
 #[tokio::test]
-async fn behind_an_edge_that_ended_tls_the_own_origin_is_the_one_the_browser_sees() {
+async fn behind_an_edge_that_terminates_tls_the_own_origin_is_the_browsers() {
     let place = Place::with("{}", |config| {
         config.set("trusted_proxies", "{ from: [127.0.0.1/32] }");
     })
@@ -213,7 +213,7 @@ async fn behind_an_edge_that_ended_tls_the_own_origin_is_the_one_the_browser_see
 }
 
 #[tokio::test]
-async fn a_websocket_is_opened_by_a_page_of_an_allowed_origin_only() {
+async fn only_a_page_of_an_allowed_origin_opens_a_websocket() {
     let place = place().await;
     let (gateway, somebody) = (&place.gateway, place.sign_in().await);
     let handshake = |origin: &str| {

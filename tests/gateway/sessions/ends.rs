@@ -75,7 +75,7 @@ async fn an_operator_who_revokes_a_session_or_a_user_ends_their_cookies() {
 }
 
 #[tokio::test]
-async fn an_id_that_was_rotated_is_refused_on_all_replicas_at_once() {
+async fn a_rotated_id_is_refused_on_all_replicas_at_once() {
     let place = Place::start().await;
     let other = place.replica().await;
     let issuer = &place.gateway.issuer;
@@ -101,7 +101,7 @@ async fn an_id_that_was_rotated_is_refused_on_all_replicas_at_once() {
 }
 
 #[tokio::test]
-async fn an_answer_to_a_cookie_that_was_replaced_never_takes_the_new_one_away() {
+async fn an_answer_to_a_replaced_cookie_never_clears_the_new_one() {
     let place = Place::start().await;
     let other = place.replica().await;
     let issuer = &place.gateway.issuer;
@@ -137,7 +137,7 @@ async fn an_answer_to_a_cookie_that_was_replaced_never_takes_the_new_one_away() 
 }
 
 #[tokio::test]
-async fn a_cookie_that_went_idle_and_was_replaced_is_not_taken_away_either() {
+async fn an_answer_to_a_replaced_idle_cookie_does_not_clear_the_new_one() {
     let place = Place::with("{ idle: 1s }", |_| {}).await;
     let issuer = &place.gateway.issuer;
     let claims = issuer.claims();
@@ -215,7 +215,7 @@ async fn the_oldest_session_of_a_user_ends_when_there_are_too_many() {
 }
 
 #[tokio::test]
-async fn sessions_that_went_idle_make_room_before_one_that_is_used() {
+async fn idle_sessions_make_room_before_one_in_use() {
     let place = Place::with("{ max_per_user: 2, idle: 1s }", |_| {}).await;
     let issuer = &place.gateway.issuer;
     let claims = issuer.claims();
@@ -245,7 +245,7 @@ async fn sessions_that_went_idle_make_room_before_one_that_is_used() {
 }
 
 #[tokio::test]
-async fn a_session_without_requests_ends_and_one_with_requests_anywhere_does_not() {
+async fn an_idle_session_ends_and_one_used_on_any_replica_does_not() {
     let place = Place::with("{ idle: 2s }", |_| {}).await;
     let other = place.replica().await;
     let (busy, quiet) = (place.sign_in().await, place.sign_in().await);
@@ -275,7 +275,7 @@ async fn a_session_without_requests_ends_and_one_with_requests_anywhere_does_not
 }
 
 #[tokio::test]
-async fn a_session_ends_when_its_life_is_over_however_much_it_is_used() {
+async fn a_session_ends_at_its_maximum_lifetime_even_if_used() {
     let place = Place::with("{ idle: 1s, lifetime: 2s }", |_| {}).await;
     let started = Instant::now();
     let somebody = place.sign_in().await;
@@ -296,7 +296,7 @@ async fn a_session_ends_when_its_life_is_over_however_much_it_is_used() {
 }
 
 #[tokio::test]
-async fn the_use_of_a_session_is_written_down_once_a_minute_at_most() {
+async fn the_use_of_a_session_is_stored_once_a_minute_at_most() {
     let place = Place::start().await;
     let other = place.replica().await;
     let somebody = place.sign_in().await;
@@ -341,7 +341,7 @@ async fn the_use_of_a_session_is_written_down_once_a_minute_at_most() {
 }
 
 #[tokio::test]
-async fn a_user_sees_their_sessions_and_ends_one_the_others_or_all() {
+async fn a_user_lists_their_sessions_and_ends_one_the_others_or_all() {
     let place = Place::start().await;
     let issuer = &place.gateway.issuer;
     let claims = issuer.claims();
@@ -390,8 +390,7 @@ async fn a_user_sees_their_sessions_and_ends_one_the_others_or_all() {
 }
 
 #[tokio::test]
-async fn a_logout_at_the_door_with_a_token_that_names_no_session_ends_the_cookie_that_leads_to_it()
-{
+async fn a_pass_through_logout_with_a_token_without_a_session_ends_the_cookie_that_leads_to_it() {
     let double = AuthServer::start();
     let identity = format!(
         "{{ supabase: {{ url: \"{}\", issuer: \"{ISSUER}\", publishable_keys: [{PUBLISHABLE}] }} }}",

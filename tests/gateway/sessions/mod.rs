@@ -121,7 +121,7 @@ async fn is_over_for(gateway: &Gateway, somebody: &SignedIn, reason: Reason) {
 }
 
 #[tokio::test]
-async fn a_cookie_is_good_on_every_replica_and_never_goes_upstream() {
+async fn a_cookie_is_accepted_on_every_replica_and_never_forwarded() {
     let place = Place::start().await;
     let other = place.replica().await;
     let somebody = place.sign_in().await;
@@ -156,7 +156,7 @@ async fn a_cookie_is_good_on_every_replica_and_never_goes_upstream() {
 }
 
 #[tokio::test]
-async fn no_shared_cache_keeps_what_was_answered_to_a_cookie() {
+async fn an_answer_to_a_cookie_is_not_stored_by_shared_caches() {
     let place = Place::start().await;
     let (gateway, somebody) = (&place.gateway, place.sign_in().await);
     gateway.origin.on("/cookie-first", |exchange| {
@@ -175,7 +175,7 @@ async fn no_shared_cache_keeps_what_was_answered_to_a_cookie() {
 }
 
 #[tokio::test]
-async fn the_first_credential_that_is_there_decides() {
+async fn the_first_credential_present_decides() {
     let place = Place::start().await;
     let (gateway, somebody) = (&place.gateway, place.sign_in().await);
     let token = gateway.issuer.token();
@@ -214,7 +214,7 @@ async fn the_first_credential_that_is_there_decides() {
 }
 
 #[tokio::test]
-async fn a_cookie_that_nobody_gave_costs_the_store_nothing() {
+async fn a_made_up_cookie_is_refused_without_the_store() {
     let place = Place::start().await;
     let (gateway, somebody) = (&place.gateway, place.sign_in().await);
     let reads = || {
@@ -271,7 +271,7 @@ async fn a_cookie_that_nobody_gave_costs_the_store_nothing() {
 }
 
 #[tokio::test]
-async fn who_reads_redis_sees_no_cookie_token_or_user() {
+async fn redis_holds_no_readable_cookie_token_or_user() {
     let place = Place::start().await;
     let claims = place
         .gateway

@@ -6,7 +6,7 @@ use super::{Place, is_served};
 use crate::support::{Http, eventually};
 
 #[tokio::test]
-async fn while_the_store_is_away_who_is_in_memory_goes_on_and_others_are_told_to_come_again() {
+async fn while_the_store_is_away_cached_sessions_continue_and_others_get_a_503() {
     let place = Place::start().await;
     let (known, unknown) = (place.sign_in().await, place.sign_in().await);
     is_served(&place.gateway, Http::Two, &known).await;
@@ -41,7 +41,7 @@ async fn while_the_store_is_away_who_is_in_memory_goes_on_and_others_are_told_to
 }
 
 #[tokio::test]
-async fn what_went_idle_while_the_store_was_away_is_not_known_to_be_over() {
+async fn a_session_idle_during_a_store_outage_is_not_declared_over() {
     let place = Place::with("{ idle: 1s }", |_| {}).await;
     let somebody = place.sign_in().await;
     is_served(&place.gateway, Http::Two, &somebody).await;
@@ -62,7 +62,7 @@ async fn what_went_idle_while_the_store_was_away_is_not_known_to_be_over() {
 }
 
 #[tokio::test]
-async fn nobody_signs_in_with_a_cookie_that_could_not_be_kept() {
+async fn sign_in_with_a_cookie_is_refused_if_it_cannot_be_stored() {
     let place = Place::start().await;
     place.redis.pause();
     let claims = place.gateway.issuer.claims();

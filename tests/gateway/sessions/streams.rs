@@ -20,7 +20,7 @@ async fn open(gateway: &Gateway, somebody: &SignedIn) -> Socket {
 const ROUTE: &str = "- { path: /ws, methods: [GET], access: user, credentials: [cookie], upstream: sockets, upgrade: [websocket] }";
 
 #[tokio::test]
-async fn a_stream_ends_with_its_session_and_no_other_does() {
+async fn a_stream_ends_with_its_session_and_others_continue() {
     let sockets = Sockets::start();
     let place = Place::with("{ idle: 2s, lifetime: 6s }", |config| {
         config

@@ -91,7 +91,7 @@ pub fn forwarded(gateway: &Gateway) -> String {
 }
 
 #[tokio::test]
-async fn tokens_are_renewed_once_behind_the_answers_before_they_expire() {
+async fn tokens_are_renewed_once_in_the_background_before_they_expire() {
     // Renewed from its half on, so that there is time until the next renewal.
     let renewing = Renewing::start(14).await;
     let somebody = renewing.sign_in().await;
@@ -128,7 +128,7 @@ async fn tokens_are_renewed_once_behind_the_answers_before_they_expire() {
 }
 
 #[tokio::test]
-async fn requests_that_find_an_expired_token_wait_for_one_renewal() {
+async fn requests_with_an_expired_token_wait_for_one_renewal() {
     let renewing = Renewing::start(3).await;
     let somebody = renewing.sign_in().await;
     renewing.expired(&somebody).await;
@@ -156,7 +156,7 @@ async fn requests_that_find_an_expired_token_wait_for_one_renewal() {
 }
 
 #[tokio::test]
-async fn an_identity_server_that_is_away_logs_nobody_out() {
+async fn an_unreachable_identity_server_signs_no_one_out() {
     let renewing = Renewing::start(6).await;
     let somebody = renewing.sign_in().await;
     is_served(&renewing.place.gateway, Http::Two, &somebody).await;
@@ -185,7 +185,7 @@ async fn an_identity_server_that_is_away_logs_nobody_out() {
 }
 
 #[tokio::test]
-async fn a_session_that_the_identity_server_refuses_ends_everywhere() {
+async fn a_session_refused_by_the_identity_server_ends_everywhere() {
     let renewing = Renewing::start(6).await;
     let (somebody, brother) = (renewing.sign_in().await, renewing.sign_in().await);
     for gateway in renewing.both() {

@@ -54,7 +54,7 @@ fn unstored(gateway: &Gateway) -> f64 {
 }
 
 /// Both replicas go on with the token that the first got, and nobody used the old refresh token again.
-async fn go_on_with_one(renewing: &Renewing, somebody: &SignedIn, newest: &str) {
+async fn both_continue_with_one_token(renewing: &Renewing, somebody: &SignedIn, newest: &str) {
     let [gateway, other] = renewing.both();
     eventually("it is stored", || unstored(gateway) == 0.0).await;
     for gateway in [gateway, other] {
@@ -70,7 +70,7 @@ async fn go_on_with_one(renewing: &Renewing, somebody: &SignedIn, newest: &str) 
 }
 
 #[tokio::test]
-async fn tokens_that_a_store_that_stood_still_did_not_take_reach_the_other_replica() {
+async fn tokens_not_stored_during_a_store_stall_reach_the_other_replica() {
     let renewing = Renewing::with(STRICT, RedisServer::start()).await;
     let somebody = renewing.sign_in().await;
     needs_renewal(&renewing, &somebody).await;
@@ -85,11 +85,11 @@ async fn tokens_that_a_store_that_stood_still_did_not_take_reach_the_other_repli
     assert_ne!(newest, somebody.access);
     eventually("it waits", || unstored(&renewing.place.gateway) == 1.0).await;
     renewing.place.redis.resume();
-    go_on_with_one(&renewing, &somebody, &newest).await;
+    both_continue_with_one_token(&renewing, &somebody, &newest).await;
 }
 
 #[tokio::test]
-async fn tokens_wait_for_a_store_that_is_gone_for_long() {
+async fn tokens_are_kept_through_a_long_store_outage() {
     let redis = RedisServer::with(&["--appendonly", "yes", "--appendfsync", "always"]);
     let mut renewing = Renewing::with(STRICT, redis).await;
     let somebody = renewing.sign_in().await;
@@ -106,7 +106,7 @@ async fn tokens_wait_for_a_store_that_is_gone_for_long() {
     tokio::time::sleep(Duration::from_secs(8)).await;
     assert_eq!(unstored(&renewing.place.gateway), 1.0);
     renewing.place.redis.start_again();
-    go_on_with_one(&renewing, &somebody, &newest).await;
+    both_continue_with_one_token(&renewing, &somebody, &newest).await;
 }
 
 /// What another replica does that renewed, and stores what it got only now.
@@ -135,7 +135,7 @@ async fn store(renewing: &Renewing, somebody: &SignedIn, (access, refresh): (Str
 }
 
 #[tokio::test]
-async fn a_session_with_a_newer_token_than_the_one_that_was_refused_lives() {
+async fn a_session_with_a_newer_token_than_the_refused_one_survives() {
     for http in Http::BOTH {
         let renewing = Renewing::with(STRICT, RedisServer::start()).await;
         let somebody = renewing.sign_in().await;
@@ -156,7 +156,7 @@ async fn a_session_with_a_newer_token_than_the_one_that_was_refused_lives() {
 }
 
 #[tokio::test]
-async fn no_session_ends_for_a_refusal_while_its_record_cannot_be_read() {
+async fn a_refusal_ends_no_session_while_its_record_is_unreadable() {
     let renewing = Renewing::with(STRICT, RedisServer::start()).await;
     let somebody = renewing.sign_in().await;
     needs_renewal(&renewing, &somebody).await;
@@ -183,7 +183,7 @@ async fn no_session_ends_for_a_refusal_while_its_record_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_that_a_stranger_used_ends_the_session_when_nobody_has_a_newer_one() {
+async fn a_refresh_token_used_by_a_stranger_ends_the_session_if_there_is_no_newer_one() {
     let renewing = Renewing::with(STRICT, RedisServer::start()).await;
     let somebody = renewing.sign_in().await;
     needs_renewal(&renewing, &somebody).await;

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 
 #[tokio::test]
-async fn a_body_that_can_be_read_in_two_ways_is_refused_and_nobody_is_asked() {
+async fn an_ambiguous_body_is_refused_and_nothing_is_called() {
     let desk = Desk::open().await;
     desk.double.add_user(EMAIL, PASSWORD);
     let good = login(EMAIL, PASSWORD).to_string();
@@ -95,7 +95,7 @@ async fn a_body_that_can_be_read_in_two_ways_is_refused_and_nobody_is_asked() {
 }
 
 #[tokio::test]
-async fn a_field_that_cannot_be_is_told_by_name() {
+async fn an_invalid_field_is_named_in_the_refusal() {
     let desk = Desk::open().await;
     let cases = [
         ("login", json!({}), vec!["email", "password"]),
@@ -141,7 +141,7 @@ async fn a_field_that_cannot_be_is_told_by_name() {
 
 /// The backend took a token out of a JSON body, before the one in the field.
 #[tokio::test]
-async fn a_token_in_a_body_proves_nobody() {
+async fn a_token_in_a_body_authenticates_no_one() {
     let desk = Desk::open().await;
     let ada = desk.double.add_user(EMAIL, PASSWORD);
     let eve = desk.double.add_user("eve@example.test", PASSWORD);
@@ -179,7 +179,7 @@ async fn a_token_in_a_body_proves_nobody() {
 }
 
 #[tokio::test]
-async fn a_client_that_stops_sending_is_told_so() {
+async fn a_body_that_stalls_is_refused() {
     let desk = Desk::with(Options::default(), "", UNLIMITED, |config| {
         config.set("connections", "{ body_idle: 300ms }");
     })

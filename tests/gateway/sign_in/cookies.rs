@@ -107,7 +107,7 @@ async fn a_browser_signs_in_with_a_cookie_and_out_again() {
 }
 
 #[tokio::test]
-async fn a_cookie_that_the_client_chose_is_never_adopted_and_an_old_one_is_replaced() {
+async fn signing_in_replaces_the_old_cookie_and_never_adopts_a_chosen_one() {
     let desk = desk().await;
     desk.double.add_user(EMAIL, PASSWORD);
     for http in Http::BOTH {
@@ -122,7 +122,7 @@ async fn a_cookie_that_the_client_chose_is_never_adopted_and_an_old_one_is_repla
 }
 
 #[tokio::test]
-async fn a_user_sees_their_sessions_and_ends_one() {
+async fn a_user_lists_their_sessions_and_ends_one() {
     let desk = desk().await;
     desk.double.add_user(EMAIL, PASSWORD);
     let eve = desk.double.add_user("eve@example.test", PASSWORD);
@@ -181,7 +181,7 @@ async fn a_user_sees_their_sessions_and_ends_one() {
 }
 
 #[tokio::test]
-async fn without_the_store_nobody_gets_a_cookie_and_no_session_is_left() {
+async fn without_the_store_no_cookie_is_issued_and_no_session_remains() {
     let redis = RedisServer::start();
     let desk = Desk::with(Options::default(), "", UNLIMITED, |config| {
         config.more_routes(ROUTES).store(&redis.url());

@@ -16,7 +16,7 @@ const TOKENS: [&str; 5] = [
 ];
 
 #[tokio::test]
-async fn login_gives_tokens_that_are_good_here() {
+async fn login_returns_tokens_that_the_gateway_accepts() {
     let desk = Desk::open().await;
     let id = desk.double.add_user(EMAIL, PASSWORD);
     for http in Http::BOTH {
@@ -45,7 +45,7 @@ async fn login_gives_tokens_that_are_good_here() {
 }
 
 #[tokio::test]
-async fn an_unknown_account_and_a_wrong_password_are_one_answer_after_one_call() {
+async fn an_unknown_account_and_a_wrong_password_get_the_same_answer_after_one_call() {
     let desk = Desk::open().await;
     desk.double.add_user(EMAIL, PASSWORD);
     let banned = desk.double.add_user("banned@example.test", PASSWORD);
@@ -79,7 +79,7 @@ async fn an_unknown_account_and_a_wrong_password_are_one_answer_after_one_call()
 }
 
 #[tokio::test]
-async fn register_makes_an_account_and_signs_in() {
+async fn register_creates_an_account_and_signs_in() {
     let desk = Desk::open().await;
     for (http, email) in [
         (Http::One, "one@example.test"),
@@ -129,7 +129,7 @@ async fn register_makes_an_account_and_signs_in() {
 }
 
 #[tokio::test]
-async fn whoever_must_confirm_gets_a_message_and_no_tokens() {
+async fn a_registration_to_confirm_sends_a_message_and_returns_no_tokens() {
     let desk = Desk::with(
         Options::default(),
         ", confirm_email: required",
@@ -158,7 +158,7 @@ async fn whoever_must_confirm_gets_a_message_and_no_tokens() {
 }
 
 #[tokio::test]
-async fn refresh_gives_new_tokens_of_the_same_session() {
+async fn refresh_returns_new_tokens_of_the_same_session() {
     let desk = Desk::open().await;
     desk.double.add_user(EMAIL, PASSWORD);
     for http in Http::BOTH {
@@ -182,7 +182,7 @@ async fn refresh_gives_new_tokens_of_the_same_session() {
 }
 
 #[tokio::test]
-async fn a_session_that_was_ended_here_is_not_brought_back_by_its_refresh_token() {
+async fn a_refresh_token_does_not_revive_a_session_that_was_ended_here() {
     let desk = Desk::open().await;
     desk.double.add_user(EMAIL, PASSWORD);
     desk.double.behave("logout", Behave::Fail(500));
@@ -199,7 +199,7 @@ async fn a_session_that_was_ended_here_is_not_brought_back_by_its_refresh_token(
 }
 
 #[tokio::test]
-async fn whoami_says_who() {
+async fn whoami_describes_the_caller() {
     let desk = Desk::open().await;
     let id = desk.double.add_user(EMAIL, PASSWORD);
     for http in Http::BOTH {
@@ -225,7 +225,7 @@ async fn whoami_says_who() {
 }
 
 #[tokio::test]
-async fn logout_ends_this_session_here_and_there_and_no_other() {
+async fn logout_ends_only_this_session_here_and_at_the_identity_server() {
     let desk = Desk::open().await;
     desk.double.add_user(EMAIL, PASSWORD);
     for http in Http::BOTH {
@@ -258,7 +258,7 @@ async fn logout_ends_this_session_here_and_there_and_no_other() {
 }
 
 #[tokio::test]
-async fn logout_of_the_others_and_of_all_do_what_they_say() {
+async fn logout_ends_the_sessions_of_its_scope() {
     let desk = Desk::open().await;
     for (number, http) in Http::BOTH.into_iter().enumerate() {
         let email = format!("{number}@example.test");
@@ -292,7 +292,7 @@ async fn logout_of_the_others_and_of_all_do_what_they_say() {
 }
 
 #[tokio::test]
-async fn a_reset_is_answered_alike_for_everybody_and_sends_one_message() {
+async fn a_reset_has_the_same_answer_for_every_address_and_sends_one_message() {
     let desk = Desk::open().await;
     desk.double.add_user(EMAIL, PASSWORD);
     for (round, http) in Http::BOTH.into_iter().enumerate() {
@@ -320,7 +320,7 @@ async fn a_reset_is_answered_alike_for_everybody_and_sends_one_message() {
 }
 
 #[tokio::test]
-async fn what_only_the_old_backend_answered_never_reaches_one() {
+async fn paths_of_the_earlier_backend_are_not_forwarded() {
     let desk = Desk::with(Options::default(), "", UNLIMITED, |config| {
         config.more_routes("  - { path: \"/api/v1/{*rest}\", access: public }");
     })
@@ -351,7 +351,7 @@ async fn what_only_the_old_backend_answered_never_reaches_one() {
 }
 
 #[tokio::test]
-async fn a_user_whose_session_is_gone_at_the_identity_server_is_told_so() {
+async fn a_session_that_is_gone_at_the_identity_server_is_a_401() {
     let desk = Desk::open().await;
     let id = desk.double.add_user(EMAIL, PASSWORD);
     for http in Http::BOTH {

@@ -6,7 +6,7 @@ use super::*;
 use crate::support::auth_server::{Behave, SECRET};
 
 #[tokio::test]
-async fn no_password_token_or_address_is_in_any_log_metric_or_error() {
+async fn no_log_metric_or_error_contains_a_password_token_or_address() {
     let desk = Desk::open().await;
     let id = desk.double.add_user(EMAIL, PASSWORD);
     let mut seen = String::new();

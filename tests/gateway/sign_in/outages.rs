@@ -35,7 +35,7 @@ async fn ask_all(desk: &Desk, http: Http, token: &str) -> Vec<(&'static str, Ans
 }
 
 #[tokio::test]
-async fn a_hung_identity_server_is_answered_by_the_deadline() {
+async fn every_route_answers_by_its_deadline_while_the_identity_server_hangs() {
     let options = Options::default();
     let double_deadlines = "login: 1s, register: 1s, other: 1s";
     let desk = Desk::with(options, "", UNLIMITED, |config| {
@@ -94,7 +94,7 @@ async fn a_hung_identity_server_is_answered_by_the_deadline() {
 }
 
 #[tokio::test]
-async fn an_identity_server_that_fails_resets_or_is_gone_is_a_503() {
+async fn an_identity_server_that_fails_resets_or_is_unreachable_is_a_503() {
     let desk = Desk::open().await;
     let id = desk.double.add_user(EMAIL, PASSWORD);
     let (token, _) = desk.double.sign_in(&id);
@@ -153,7 +153,7 @@ async fn an_identity_server_that_fails_resets_or_is_gone_is_a_503() {
 }
 
 #[tokio::test]
-async fn a_registration_that_is_half_done_is_told() {
+async fn a_partial_registration_is_reported() {
     let desk = Desk::open().await;
     for (number, http) in Http::BOTH.into_iter().enumerate() {
         let email = |case: &str| format!("{case}{number}@example.test");
@@ -191,7 +191,7 @@ async fn a_registration_that_is_half_done_is_told() {
 }
 
 #[tokio::test]
-async fn what_was_begun_comes_to_its_end_when_the_client_has_left() {
+async fn a_registration_completes_after_the_client_disconnects() {
     let desk = Desk::open().await;
     for (number, http) in Http::BOTH.into_iter().enumerate() {
         let email = format!("{number}@example.test");
@@ -215,7 +215,7 @@ async fn what_was_begun_comes_to_its_end_when_the_client_has_left() {
 }
 
 #[tokio::test]
-async fn a_hung_store_slows_nobody_down_and_a_lost_one_is_the_matrixs_to_judge() {
+async fn a_hung_store_delays_no_answer_and_a_lost_one_follows_the_failure_matrix() {
     let redis = RedisServer::start();
     let desk = Desk::with(
         Options::default(),
@@ -262,7 +262,7 @@ async fn a_hung_store_slows_nobody_down_and_a_lost_one_is_the_matrixs_to_judge()
 }
 
 #[tokio::test]
-async fn nobody_signs_in_before_it_is_known_what_was_revoked() {
+async fn sign_in_is_refused_until_the_list_of_revocations_is_known() {
     let (port, folder) = RedisServer::absent();
     let desk = Desk::with(Options::default(), "", UNLIMITED, |config| {
         config.store(&format!("redis://127.0.0.1:{port}"));
@@ -286,7 +286,7 @@ async fn nobody_signs_in_before_it_is_known_what_was_revoked() {
 }
 
 #[tokio::test]
-async fn three_hundred_logins_at_once_leave_nothing_behind() {
+async fn three_hundred_concurrent_logins_leak_no_connection() {
     let desk = Desk::with(
         Options::default(),
         ", concurrency: 8, queue: 64",

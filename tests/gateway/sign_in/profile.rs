@@ -40,7 +40,7 @@ async fn with(postgres: &Postgres, options: Options) -> Desk {
 }
 
 #[tokio::test]
-async fn a_row_comes_with_the_account_and_is_made_once() {
+async fn a_profile_row_is_inserted_once_with_the_account() {
     let postgres = Postgres::start();
     postgres.sql(TABLE);
     let desk = desk(&postgres).await;
@@ -66,7 +66,7 @@ async fn a_row_comes_with_the_account_and_is_made_once() {
 }
 
 #[tokio::test]
-async fn whoever_comes_by_a_message_has_a_row_with_their_first_tokens_and_a_guest_has_none() {
+async fn a_sign_in_by_message_inserts_a_row_and_an_anonymous_one_does_not() {
     let postgres = Postgres::start();
     postgres.sql(TABLE);
     let options = Options {
@@ -111,7 +111,7 @@ async fn whoever_comes_by_a_message_has_a_row_with_their_first_tokens_and_a_gues
 }
 
 #[tokio::test]
-async fn without_the_database_the_account_is_told_and_signing_in_makes_up_for_the_row() {
+async fn without_the_database_registration_is_reported_and_signing_in_inserts_the_row() {
     let postgres = Postgres::start();
     postgres.sql(TABLE);
     let desk = desk(&postgres).await;

@@ -28,7 +28,7 @@ fn status(code: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn every_row_is_answered_as_the_table_says() {
+async fn every_row_of_the_table_is_answered_with_its_reason() {
     let desk = Desk::open().await;
     let id = desk.double.add_user(EMAIL, PASSWORD);
     let (token, _) = desk.double.sign_in(&id);
@@ -72,7 +72,7 @@ async fn every_row_is_answered_as_the_table_says() {
 }
 
 #[tokio::test]
-async fn the_identity_servers_429_says_when_to_come_again_and_a_refresh_is_a_503() {
+async fn a_429_of_the_identity_server_gets_a_retry_after_and_is_a_503_for_a_refresh() {
     let desk = Desk::open().await;
     desk.double
         .behave_always(Behave::Refuse(429, "over_request_rate_limit"));
@@ -95,7 +95,7 @@ async fn the_identity_servers_429_says_when_to_come_again_and_a_refresh_is_a_503
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_good_here_is_nobodys_session() {
+async fn a_grant_whose_token_is_not_accepted_here_begins_no_session() {
     let desk = Desk::with(Options::default(), "", UNLIMITED, |config| {
         // The issuer is known, and what it signs with is not accepted.
         let tokens = config.get("tokens").replace("authenticated]", "somebody]");

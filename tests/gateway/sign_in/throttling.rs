@@ -35,7 +35,7 @@ impl Desk {
 }
 
 #[tokio::test]
-async fn whoever_guesses_is_refused_and_the_owner_gets_in_from_elsewhere() {
+async fn guessing_is_refused_and_the_owner_signs_in_from_elsewhere() {
     let desk = behind("login: { address: 8/d, account: 3/d }").await;
     desk.double.add_user(EMAIL, PASSWORD);
     for (http, network) in [(Http::One, 1), (Http::Two, 2)] {
@@ -80,7 +80,7 @@ async fn whoever_guesses_is_refused_and_the_owner_gets_in_from_elsewhere() {
 }
 
 #[tokio::test]
-async fn an_account_that_everybody_guesses_at_is_slow_and_open() {
+async fn an_account_under_attack_is_delayed_and_never_locked() {
     let desk = behind("everywhere: 3/d, longest_delay: 300ms").await;
     desk.double.add_user(EMAIL, PASSWORD);
     for network in 0..8 {
@@ -108,7 +108,7 @@ async fn an_account_that_everybody_guesses_at_is_slow_and_open() {
 }
 
 #[tokio::test]
-async fn those_that_wait_are_bounded() {
+async fn delayed_attempts_are_bounded() {
     let desk = behind("everywhere: 1/d, longest_delay: 5s, waiting: 0, refusal_floor: 0s").await;
     for http in Http::BOTH {
         let email = format!("{http:?}@example.test").to_lowercase();
@@ -124,7 +124,7 @@ async fn those_that_wait_are_bounded() {
 const FLOOR: Duration = Duration::from_millis(400);
 
 #[tokio::test]
-async fn a_refusal_tells_nobody_by_its_time_whether_there_is_such_an_account() {
+async fn the_duration_of_a_refusal_does_not_disclose_whether_the_account_exists() {
     let limits = format!("{UNLIMITED}, refusal_floor: {}ms", FLOOR.as_millis());
     let desk = Desk::with(Options::default(), "", &limits, |config| {
         config.more_routes(DOOR);
@@ -159,7 +159,7 @@ async fn a_refusal_tells_nobody_by_its_time_whether_there_is_such_an_account() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_is_held_keeps_no_turn_and_no_place_of_those_who_are_delayed() {
+async fn a_held_refusal_occupies_no_slot_and_displaces_no_delayed_attempt() {
     let limits = format!("{UNLIMITED}, refusal_floor: 3s, waiting: 0");
     let desk = Desk::with(
         Options::default(),
@@ -190,7 +190,7 @@ async fn a_refusal_that_is_held_keeps_no_turn_and_no_place_of_those_who_are_dela
 }
 
 #[tokio::test]
-async fn registrations_resets_and_refreshes_have_limits_of_their_own() {
+async fn registrations_resets_and_refreshes_have_their_own_limits() {
     let limits = "register: { address: 2/d }, reset: { address: 2/d }, refresh: { address: 2/d }";
     let desk = Desk::with(Options::default(), "", limits, |_| {}).await;
     for (number, http) in [Http::One, Http::Two, Http::One, Http::Two]
@@ -238,7 +238,7 @@ async fn registrations_resets_and_refreshes_have_limits_of_their_own() {
 }
 
 #[tokio::test]
-async fn replicas_count_together_and_each_alone_at_half_the_rate_without_the_store() {
+async fn replicas_share_counts_and_count_alone_at_half_the_rate_without_the_store() {
     let redis = RedisServer::start();
     let limits = "login: { address: 1000/d, account: 6/d }";
     let desk = Desk::with(Options::default(), "", limits, |config| {
@@ -298,7 +298,7 @@ async fn replicas_count_together_and_each_alone_at_half_the_rate_without_the_sto
 }
 
 #[tokio::test]
-async fn what_is_kept_of_an_account_tells_nobody_who() {
+async fn the_store_holds_no_readable_account_name() {
     let redis = RedisServer::start();
     let desk = Desk::with(
         Options::default(),

@@ -58,7 +58,7 @@ fn at<'a>(gateway: &'a Gateway, http: Http, token: &str) -> Call<'a> {
 }
 
 #[tokio::test]
-async fn two_hundred_refreshes_at_two_replicas_are_one_call_and_equal_answers() {
+async fn two_hundred_refreshes_at_two_replicas_make_one_call_and_get_equal_answers() {
     let pair = pair(STRICT).await;
     let id = pair.double.add_user(EMAIL, PASSWORD);
     let (access, token) = pair.double.sign_in(&id);
@@ -106,7 +106,7 @@ async fn two_hundred_refreshes_at_two_replicas_are_one_call_and_equal_answers() 
 }
 
 #[tokio::test]
-async fn a_replica_that_is_killed_in_the_middle_costs_nobody_the_session() {
+async fn a_session_survives_a_replica_killed_during_its_refresh() {
     for loses in [Behave::Hang, Behave::LoseAnswer] {
         let pair = pair(Options::default()).await;
         let id = pair.double.add_user(EMAIL, PASSWORD);
@@ -169,7 +169,7 @@ async fn a_replica_that_is_killed_in_the_middle_costs_nobody_the_session() {
 }
 
 #[tokio::test]
-async fn an_identity_server_in_trouble_never_ends_a_session() {
+async fn a_failing_identity_server_never_ends_a_session() {
     let desk = open(STRICT).await;
     for http in Http::BOTH {
         for (how, reason) in [
@@ -214,7 +214,7 @@ async fn an_identity_server_in_trouble_never_ends_a_session() {
 }
 
 #[tokio::test]
-async fn a_conflict_that_ends_is_not_seen() {
+async fn a_conflict_is_retried_and_not_reported() {
     let desk = open(STRICT).await;
     let id = desk.double.add_user(EMAIL, PASSWORD);
     let (_, token) = desk.double.sign_in(&id);
@@ -226,7 +226,7 @@ async fn a_conflict_that_ends_is_not_seen() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_asked_for_once_more_and_then_no_more() {
+async fn a_lost_answer_is_requested_once_more_and_not_again() {
     let desk = open(Options::default()).await;
     for http in Http::BOTH {
         let id = desk
@@ -255,7 +255,7 @@ async fn a_lost_answer_is_asked_for_once_more_and_then_no_more() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_no_good_is_refused_in_the_servers_words_and_asked_about_once() {
+async fn an_invalid_token_is_refused_in_the_servers_form_after_one_call() {
     let desk = open(STRICT).await;
     for http in Http::BOTH {
         let unknown = format!("unknown{http:?}");
@@ -279,7 +279,7 @@ async fn a_token_that_is_no_good_is_refused_in_the_servers_words_and_asked_about
 }
 
 #[tokio::test]
-async fn without_the_store_there_is_one_call_per_replica_and_the_session_lives() {
+async fn without_the_store_each_replica_calls_once_and_the_session_survives() {
     let mut redis = RedisServer::start();
     let double = AuthServer::start();
     let gateway = Gateway::with(|config| {

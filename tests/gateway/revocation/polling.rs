@@ -10,7 +10,7 @@ use crate::support::{Http, eventually};
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
-async fn a_replica_that_misses_every_push_catches_up_by_asking() {
+async fn a_replica_that_misses_every_push_catches_up_by_polling() {
     let pair = Pair::start().await;
     // It may do everything but listen, so every message is lost for it and for nobody else.
     pair.redis

@@ -1,8 +1,8 @@
 //! The identity server's own paths: what passes, what is never sent, who may ask how often, and in which order things end.
 
 mod changes;
+mod outages;
 mod refresh;
-mod sick;
 
 use foregate::denial::Reason;
 use serde_json::{Value, json};
@@ -97,7 +97,7 @@ pub async fn unlisted(http: Http) {
 }
 
 #[tokio::test]
-async fn a_client_signs_up_in_on_and_out() {
+async fn a_client_signs_up_signs_in_refreshes_and_signs_out() {
     let desk = open(Options::default()).await;
     for http in Http::BOTH {
         let email = format!("{http:?}@example.test");
@@ -162,7 +162,7 @@ async fn a_client_signs_up_in_on_and_out() {
 }
 
 #[tokio::test]
-async fn what_needs_no_user_and_no_key_is_open_and_the_rest_needs_one() {
+async fn operations_need_a_key_or_a_user_unless_they_are_open() {
     let desk = open(Options::default()).await;
     for http in Http::BOTH {
         let bare =
@@ -221,7 +221,7 @@ async fn what_needs_no_user_and_no_key_is_open_and_the_rest_needs_one() {
 }
 
 #[tokio::test]
-async fn what_is_not_recognised_or_could_be_read_in_two_ways_is_never_sent() {
+async fn an_unrecognized_or_ambiguous_request_is_never_forwarded() {
     let desk = open(Options::default()).await;
     desk.double.add_user(EMAIL, PASSWORD);
     let json_type = "application/json";
@@ -355,7 +355,7 @@ async fn what_is_not_recognised_or_could_be_read_in_two_ways_is_never_sent() {
 }
 
 #[tokio::test]
-async fn errors_are_in_the_form_of_the_version_that_the_client_speaks() {
+async fn errors_have_the_form_of_the_clients_api_version() {
     let desk = open(Options::default()).await;
     for http in Http::BOTH {
         let old = desk
@@ -385,7 +385,7 @@ async fn errors_are_in_the_form_of_the_version_that_the_client_speaks() {
 }
 
 #[tokio::test]
-async fn a_logout_ends_what_its_scope_says_and_nothing_else() {
+async fn a_logout_ends_exactly_the_sessions_of_its_scope() {
     let desk = open(Options::default()).await;
     for http in Http::BOTH {
         for (scope, this, others) in [
@@ -476,7 +476,7 @@ async fn a_new_password_ends_the_other_sessions_unless_it_was_refused() {
 }
 
 #[tokio::test]
-async fn a_logout_holds_at_once_and_is_told_later_if_the_identity_server_is_away() {
+async fn a_logout_applies_at_once_and_is_forwarded_later_if_the_identity_server_is_away() {
     let desk = open(Options::default()).await;
     for http in Http::BOTH {
         let id = desk
@@ -499,7 +499,7 @@ async fn a_logout_holds_at_once_and_is_told_later_if_the_identity_server_is_away
 }
 
 #[tokio::test]
-async fn guesses_here_and_at_the_sign_in_routes_are_counted_together() {
+async fn guesses_at_the_pass_through_and_at_the_sign_in_routes_share_a_count() {
     let desk = limited(Options::default(), "login: { address: 4/d, account: 3/d }").await;
     desk.double.add_user(EMAIL, PASSWORD);
     let guess = |http| post(&desk, http, "token?grant_type=password", &password("guess"));

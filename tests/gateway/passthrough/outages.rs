@@ -66,7 +66,7 @@ async fn ask_all(desk: &Desk, token: &str) -> Vec<(&'static str, Answer)> {
 }
 
 #[tokio::test]
-async fn whatever_is_wrong_with_it_each_answer_comes_and_is_no_judgement() {
+async fn every_operation_is_answered_during_any_failure_and_none_as_a_refusal() {
     let desk = open(Options::default()).await;
     let id = desk.double.add_user(EMAIL, PASSWORD);
     let token = desk.double.sign_in(&id).0;
@@ -103,7 +103,7 @@ async fn whatever_is_wrong_with_it_each_answer_comes_and_is_no_judgement() {
 }
 
 #[tokio::test]
-async fn one_that_hangs_is_a_504_at_the_deadline_and_one_that_is_gone_a_503() {
+async fn a_hung_identity_server_is_a_504_at_the_deadline_and_an_unreachable_one_a_503() {
     let desk = open(Options::default()).await;
     for http in Http::BOTH {
         desk.double.behave("password", Behave::Hang);
@@ -149,7 +149,7 @@ async fn one_that_hangs_is_a_504_at_the_deadline_and_one_that_is_gone_a_503() {
 }
 
 #[test]
-fn the_table_says_what_an_identity_server_that_is_away_means() {
+fn the_failure_matrix_covers_an_unreachable_identity_server() {
     for class in AccessClass::ALL {
         let answer = State::IdentityAway.answer(class).written();
         let expected = match class {

@@ -10,7 +10,7 @@ fn change<'a>(desk: &'a Desk, http: Http, token: &str, body: &Value) -> Call<'a>
 }
 
 #[tokio::test]
-async fn guesses_at_what_proves_a_user_are_throttled_and_other_changes_are_not() {
+async fn guessing_a_proof_is_throttled_and_other_changes_are_not() {
     for (http, guess) in [
         (
             Http::One,
@@ -51,7 +51,7 @@ async fn guesses_at_what_proves_a_user_are_throttled_and_other_changes_are_not()
 }
 
 #[tokio::test]
-async fn what_an_outage_leaves_undecided_is_no_guess() {
+async fn an_attempt_left_undecided_by_an_outage_does_not_count() {
     let desk = limited(
         Options::default(),
         "verify: { address: 100/d, account: 1/d }",
@@ -81,7 +81,7 @@ async fn settled(desk: &Desk, token: &str, body: &Value) {
 }
 
 #[tokio::test]
-async fn a_new_address_is_a_message_that_is_sent() {
+async fn changing_an_address_counts_as_sending_a_message() {
     let desk = limited(Options::default(), "reset: { address: 2/d }").await;
     let id = desk.double.add_user(EMAIL, PASSWORD);
     let token = desk.double.sign_in(&id).0;
