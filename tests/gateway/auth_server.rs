@@ -1,4 +1,5 @@
-//! The double of Supabase Auth is what it should be, and the client of the gateway gets along with it, well and sick.
+//! The double of Supabase Auth keeps the contract, and the gateway's client works with it, with and
+//! without failures.
 
 use std::sync::Arc;
 
@@ -283,7 +284,7 @@ async fn running_and_waiting_calls_are_bounded() {
         })
         .collect();
     double.has_seen("password", 2).await;
-    // Three wait, so the next is refused at once; it is tried until the others have come that far.
+    // Three wait, so the next is refused at once; tried until the others have come that far.
     let refused = async {
         loop {
             if let Err(error) = server.call(login(PASSWORD)).await {
@@ -362,14 +363,15 @@ async fn a_closed_pooled_connection_loses_no_answer() {
     let settings = call(Operation::Settings, Method::GET, "/settings");
     let reply = server.call(settings.clone()).await.unwrap();
     assert_eq!(body(&reply)["mailer_autoconfirm"], true);
-    // Whoever read and closed is asked again, since a GET may be repeated.
+    // A server that read and closed is called again, since a GET may be repeated.
     double.behave("settings", Behave::First(2, Box::new(Behave::Reset)));
     assert_eq!(server.call(settings).await.unwrap().status, 200);
     assert_eq!(double.calls("settings"), 3);
     assert_eq!(Bytes::new(), double.last("settings").body);
 }
 
-/// What the gateway relies on, told to any server that speaks as Supabase Auth does. Leaves nothing behind.
+/// Checks what the gateway relies on, against any server with the API of Supabase Auth. Leaves
+/// nothing behind.
 async fn keeps_the_contract(server: &IdentityServer) {
     let email = format!("{}@foregate.example.com", uuid::Uuid::now_v7().simple());
     let post = |operation, path: &str, body: Value| {
@@ -434,8 +436,9 @@ async fn keeps_the_contract(server: &IdentityServer) {
     assert_eq!(server.call(delete).await.unwrap().status, 200);
 }
 
-/// Against the double always; against a real project if `FOREGATE_SUPABASE_URL`, `FOREGATE_SUPABASE_PUBLISHABLE_KEY` and
-/// `FOREGATE_SUPABASE_SECRET_KEY` name one. It makes a user there, and deletes it again.
+/// Runs against the double always; against a real project if `FOREGATE_SUPABASE_URL`,
+/// `FOREGATE_SUPABASE_PUBLISHABLE_KEY` and `FOREGATE_SUPABASE_SECRET_KEY` name one. It creates a
+/// user there, and deletes it again.
 #[tokio::test]
 async fn the_double_and_an_optional_real_project_keep_the_contract() {
     let double = AuthServer::start();
@@ -456,7 +459,7 @@ async fn one_user_or_a_mail_server_cannot_open_the_breaker() {
     let double = AuthServer::start();
     double.add_user(EMAIL, PASSWORD);
     let server = client(&double.url(), 8, 8);
-    // One user's metadata, which have grown beyond all measure.
+    // The metadata of one user, grown beyond the limit of a reply.
     double.behave("read-user", Behave::Fill((1 << 20) + 1));
     let read = || call(Operation::ReadUser, Method::GET, "/user");
     for _ in 0..8 {
@@ -477,7 +480,7 @@ async fn one_user_or_a_mail_server_cannot_open_the_breaker() {
     }
     assert_eq!(server.outage(), Outage::Reachable);
     granted(&server, login(PASSWORD)).await;
-    // The same of what depends on nobody else is one.
+    // The same call that depends on no third party is one.
     double.behave("password", Behave::Hang);
     let logins = join_all((0..4).map(|_| server.call(login(PASSWORD))));
     in_time("the deadline", logins).await;

@@ -195,7 +195,7 @@ fn every_problem_is_reported_at_once_with_its_line() {
     told.sort_unstable();
     assert_eq!(told, lines, "{verdict:#}");
 
-    // For people, and by `run`, the same is told on standard error.
+    // In the human format, and by `run`, the same is printed to standard error.
     for command in ["check", "run"] {
         let output = file.foregate(command, &[]);
         assert_eq!(output.status.code(), Some(1));
@@ -355,7 +355,7 @@ fn help_names_every_option() {
 
 // === secrets ===
 
-/// A secret that nothing else in a configuration looks like.
+/// A secret unlike anything else in a configuration.
 const SECRET: &str = "sw0rdf1sh-sw0rdf1sh-sw0rdf1sh-sw0rdf1sh";
 
 #[test]
@@ -471,7 +471,7 @@ routes:
 
 const ENTRY: &str = "issuer: \"https://a.test\", audience: [a], algorithms: [HS256]";
 
-/// A good configuration with an issuer whose keys are given like this.
+/// A valid configuration with an issuer whose keys are given like this.
 fn with_secret(keys: &str) -> String {
     format!("{GOOD}tokens:\n  - {{ {ENTRY}, {keys} }}\n")
 }
@@ -537,7 +537,7 @@ impl Demo {
         self.lines.next().expect("another line").unwrap()
     }
 
-    /// Ctrl-C.
+    /// Sends SIGINT, as Ctrl-C does.
     fn ends_without_leftovers(mut self, temporary: &Path) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-INT", &pid]).status().unwrap();

@@ -1,4 +1,5 @@
-//! The end of the process: what was begun is finished, nobody is cut off by surprise, and it does end.
+//! Draining the process: running requests finish, connections close gracefully, and the process
+//! does end.
 
 use std::os::unix::process::ExitStatusExt as _;
 

@@ -1,4 +1,4 @@
-//! Another configuration, while requests run: what is applied, what is refused, and what nobody notices.
+//! Reloads while requests run: what is applied, what is refused, and what clients do not notice.
 
 use std::os::unix::fs::symlink;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::support::{Gate, Gateway, Http, Origin, Reply, eventually, in_time};
 const GENERATION: &str = "foregate_config_generation";
 const RELOADS: &str = "foregate_config_reloads_total";
 
-/// Longer than the gateway waits for a burst of file events to end, several times over.
+/// Several times as long as the gateway waits for a burst of file events to end.
 const SEVERAL_LOOKS: Duration = Duration::from_secs(1);
 
 // === what is applied ===
@@ -49,7 +49,8 @@ async fn a_changed_file_is_applied_however_it_was_replaced() {
     std::fs::rename(gateway.path("new.yaml"), gateway.path("foregate.yaml")).unwrap();
     is_new("/renamed", 3.0).await;
 
-    // As Kubernetes mounts a ConfigMap: the file is a link through a link, and only the one in the middle ever changes.
+    // As Kubernetes mounts a ConfigMap: the file is a link through a link, and only the one in the
+    // middle ever changes.
     gateway.write_file("..v1/foregate.yaml", contents(&gateway));
     symlink("..v1", gateway.path("..data")).unwrap();
     symlink("..data/foregate.yaml", gateway.path("link")).unwrap();
@@ -108,7 +109,7 @@ async fn an_invalid_file_is_refused_once_and_the_last_good_one_stays() {
     gateway
         .metric_becomes(RELOADS, &[("result", "refused")], 1.0)
         .await;
-    // Nor does the noise of others make it say so again.
+    // Unrelated file events do not make it log the refusal again.
     gateway.write_file("unrelated", "something");
     tokio::time::sleep(SEVERAL_LOOKS).await;
     let refusals = refusals(&gateway);
@@ -236,7 +237,8 @@ async fn files_added_by_a_reload_are_watched() {
             config.set("listen", &listen);
         })
         .await;
-    // SIGHUP has applied it before the watcher knew; a renewal counts all the same, whether it comes before the watch or after.
+    // SIGHUP applied it before the watcher knew; a renewal counts all the same, whether it comes
+    // before the watch or after.
     renew(&gateway, "tls/server");
     gateway.metric_becomes(GENERATION, &[], 3.0).await;
 }
@@ -464,7 +466,7 @@ fn with_route(gateway: &Gateway, path: &str) -> String {
     )
 }
 
-/// What the log says about refused configurations.
+/// The log lines about refused configurations.
 fn refusals(gateway: &Gateway) -> Vec<String> {
     let refused = "configuration refused; keeping the last good one";
     let lines = gateway.log().all(|entry| says(entry, refused));

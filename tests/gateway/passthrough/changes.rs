@@ -1,4 +1,5 @@
-//! A change of one's own account: whoever has somebody's session guesses no password with it, and sends nobody messages without end.
+//! Changes of one's own account: a stolen session cannot be used to guess passwords or to send
+//! messages without end.
 
 use super::*;
 
@@ -37,7 +38,7 @@ async fn guessing_a_proof_is_throttled_and_other_changes_are_not() {
             denied(&answer, Reason::TooManyAttempts);
         }
         assert_eq!(desk.double.calls("change-user"), 2, "{guess}");
-        // Nor may the code of a second factor be guessed instead, or another user suffer.
+        // Codes of a second factor cannot be guessed instead, and other users are not affected.
         desk.double.behave("change-user", Behave::Well);
         let data = json!({ "data": { "colour": "green" } });
         for _ in 0..5 {
@@ -64,12 +65,12 @@ async fn an_attempt_left_undecided_by_an_outage_does_not_count() {
     for _ in 0..2 {
         let answer = change(&desk, Http::Two, &token, &body).send().await;
         assert_eq!(answer.status, 500, "{}", answer.text());
-        // The place comes back behind the answer.
+        // The token is returned in the background.
         settled(&desk, &token, &body).await;
     }
 }
 
-/// Waits until the throttle has its place back.
+/// Waits until the throttle's bucket is full again.
 async fn settled(desk: &Desk, token: &str, body: &Value) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while std::time::Instant::now() < deadline {
@@ -97,7 +98,7 @@ async fn changing_an_address_counts_as_sending_a_message() {
         }
     }
     assert_eq!(desk.double.calls("change-user"), 2);
-    // With a proof beside it, it is both.
+    // With a proof beside it, it counts as both.
     let both = json!({ "email": "last@example.test", "nonce": "123456" });
     let answer = change(&desk, Http::Two, &token, &both).send().await;
     denied(&answer, Reason::TooManyAttempts);

@@ -1,4 +1,5 @@
-//! The identity server's own paths: what passes, what is never sent, who may ask how often, and in which order things end.
+//! The pass-through of the identity server's API: what is forwarded, what is never forwarded,
+//! throttling, and the order of a logout.
 
 mod changes;
 mod outages;
@@ -14,16 +15,16 @@ use crate::support::auth_server::{
 use crate::support::client::Call;
 use crate::support::{Answer, Http, eventually};
 
-/// Limits that no test comes near.
+/// Limits that no test reaches.
 const UNLIMITED: &str = "login: { address: 1000000/s, account: 1000000/s }, register: { address: 1000000/s }, refresh: { address: 1000000/s }, reset: { address: 1000000/s }, verify: { address: 1000000/s, account: 1000000/s }, everywhere: 1000000/s";
 
-/// The route of the door, and one behind it that needs a user.
+/// The route of the pass-through, and a lower one that needs a user.
 pub const ROUTES: &str = r#"
     - { path: "/auth/v1/{*rest}", access: optional, serve: identity_server, errors: gotrue }
     - { path: /me, access: user }
 "#;
 
-/// A gateway whose door leads to a double.
+/// A gateway whose pass-through leads to a double.
 pub async fn open(options: Options) -> Desk {
     limited(options, UNLIMITED).await
 }
@@ -64,14 +65,15 @@ fn text(answer: &Answer, member: &str) -> String {
     answer.json()[member].as_str().unwrap().to_owned()
 }
 
-/// Signs a user in through the door, so that the session is one that the gateway knows: the access token.
+/// Signs a user in through the pass-through, so that the gateway knows the session; returns the
+/// access token.
 async fn signed_in(desk: &Desk, http: Http, email: &str) -> String {
     let credentials = json!({ "email": email, "password": PASSWORD });
     let call = post(desk, http, "token?grant_type=password", &credentials);
     text(call.send().await.is_ok(), "access_token")
 }
 
-/// A refusal in the identity server's words.
+/// Checks for a refusal in the identity server's form.
 #[track_caller]
 fn says(answer: &Answer, status: u16, code: &str) {
     assert_eq!(answer.status, status, "{}", answer.text());
@@ -79,7 +81,7 @@ fn says(answer: &Answer, status: u16, code: &str) {
     assert_eq!(answer.header("x-sb-error-code"), code);
 }
 
-/// A refusal of ours, which is written in the identity server's words, too.
+/// Checks for a refusal by the gateway, which has the identity server's form, too.
 #[track_caller]
 fn denied(answer: &Answer, reason: Reason) {
     let line = answer.log_line();
@@ -87,7 +89,7 @@ fn denied(answer: &Answer, reason: Reason) {
     assert_eq!(answer.status, reason.status());
 }
 
-/// [`Reason::OperationUnknown`], for the walk over all reasons.
+/// Produces [`Reason::OperationUnknown`], for the test that walks all reasons.
 pub async fn unlisted(http: Http) {
     let desk = open(Options::default()).await;
     let answer = ask(&desk, http, "GET", "admin/users").send().await;
@@ -202,7 +204,7 @@ async fn operations_need_a_key_or_a_user_unless_they_are_open() {
         ] {
             let stranger = ask(&desk, http, method, path).send().await;
             denied(&stranger, Reason::TokenMissing);
-            // The client's key in place of a token is nobody.
+            // The client's key in place of a token authenticates no one.
             let stranger = ask(&desk, http, method, path).bearer(PUBLISHABLE);
             denied(&stranger.send().await, Reason::TokenMissing);
         }
@@ -210,7 +212,7 @@ async fn operations_need_a_key_or_a_user_unless_they_are_open() {
             desk.double.calls("read-user") + desk.double.calls("logout"),
             0
         );
-        // What it takes for a token elsewhere is nobody here, too.
+        // A token in another place authenticates no one here, either.
         let grant = post(&desk, http, "token?grant_type=password", &password("wrong"));
         says(
             &grant.bearer(PUBLISHABLE).send().await,
@@ -284,7 +286,7 @@ async fn an_unrecognized_or_ambiguous_request_is_never_forwarded() {
                 &twice,
                 Reason::BodyMalformed,
             ),
-            // To the server, which is written in Go, this is `email`, too.
+            // The server, which is written in Go, reads this as `email`, too.
             (
                 "POST",
                 "token?grant_type=password",
@@ -324,7 +326,7 @@ async fn an_unrecognized_or_ambiguous_request_is_never_forwarded() {
             );
             denied(&answer, reason);
         }
-        // In the server's own words, for clients that know them.
+        // In the server's own form, which its clients understand.
         let grant = post(
             &desk,
             http,
@@ -335,7 +337,8 @@ async fn an_unrecognized_or_ambiguous_request_is_never_forwarded() {
         says(&grant, 400, "invalid_credentials");
         assert_eq!(grant.json()["message"], "unsupported_grant_type");
     }
-    // One byte more than the identity server would read. Over HTTP/1.1 the client may find the connection closed while it still writes.
+    // One byte more than the identity server would read. Over HTTP/1.1 the client may find the
+    // connection closed while it is still writing.
     let long = vec![b' '; (1 << 20) + 1];
     let call = ask(&desk, Http::Two, "POST", "signup").header("content-type", json_type);
     denied(&call.body(long).send().await, Reason::BodyTooLarge);
@@ -433,7 +436,7 @@ async fn a_new_password_ends_the_other_sessions_unless_it_was_refused() {
                 .body(body.to_string())
                 .bearer(&token)
         };
-        // What is no password ends nothing.
+        // A change without a password ends nothing.
         change(json!({ "data": { "name": "Ada" } }))
             .send()
             .await
@@ -444,7 +447,7 @@ async fn a_new_password_ends_the_other_sessions_unless_it_was_refused() {
             .send()
             .await
             .is_ok();
-        // Nor does one that is refused.
+        // A refused change ends nothing, either.
         desk.double
             .behave("change-user", Behave::Refuse(422, "same_password"));
         let refused = change(json!({ "password": "another horse" })).send().await;
@@ -455,7 +458,7 @@ async fn a_new_password_ends_the_other_sessions_unless_it_was_refused() {
             .send()
             .await
             .is_ok();
-        // But one of which nobody knows whether it was made.
+        // A change of unknown outcome does.
         desk.double.behave("change-user", Behave::Reset);
         let lost = change(json!({ "password": "another horse" })).send().await;
         denied(&lost, Reason::IdentityUnavailable);

@@ -1,4 +1,5 @@
-//! An identity server that hangs, resets, fails or is gone: everything it is asked is answered by its deadline, and nothing else notices.
+//! An identity server that hangs, resets, fails or is unreachable: every operation is answered by
+//! its deadline, and nothing else is affected.
 
 use foregate::denial::Reason;
 use foregate::policy::outage::{AccessClass, State};
@@ -6,7 +7,7 @@ use foregate::policy::outage::{AccessClass, State};
 use super::*;
 use crate::support::{Gateway, in_time};
 
-/// One of everything that can be asked: method, path, body, and whether a user asks.
+/// One call of every kind: method, path, body, and whether a user makes it.
 const ALL: &[(&str, &str, &str, bool)] = &[
     (
         "POST",
@@ -91,7 +92,7 @@ async fn every_operation_is_answered_during_any_failure_and_none_as_a_refusal() 
                 assert_eq!(status, 503, "{how:?}");
             }
         }
-        // Nothing else notices.
+        // Nothing else is affected.
         desk.gateway
             .get(Http::Two, "/me")
             .bearer(&token)

@@ -1,4 +1,5 @@
-//! One call refreshes a session, whoever asks and wherever, and nobody is told that a session is over which lives.
+//! One call refreshes a session, for any number of clients on any replica, and no client is told
+//! that a live session is over.
 
 use std::collections::HashSet;
 
@@ -63,7 +64,7 @@ async fn two_hundred_refreshes_at_two_replicas_make_one_call_and_get_equal_answe
     let id = pair.double.add_user(EMAIL, PASSWORD);
     let (access, token) = pair.double.sign_in(&id);
     let session = AuthServer::session_of(&access);
-    // Held until both replicas have heard of it, so that none of the two hundred finds it done.
+    // Held until both replicas have requests, so that none of the two hundred finds it done.
     let hold = Hold::new();
     pair.double
         .behave("refresh_token", Behave::Wait(hold.clone()));
@@ -95,7 +96,7 @@ async fn two_hundred_refreshes_at_two_replicas_make_one_call_and_get_equal_answe
     assert_eq!(bodies.len(), 1, "all got the same");
     assert_eq!(pair.double.calls("refresh_token"), 1);
     assert!(pair.double.session_lives(&session));
-    // Whoever asks a moment later gets it, too, on either replica.
+    // A later request gets the same answer, on either replica.
     for gateway in [&pair.first, &pair.second] {
         for http in Http::BOTH {
             let again = at(gateway, http, &token).send().await;
@@ -113,7 +114,8 @@ async fn a_session_survives_a_replica_killed_during_its_refresh() {
         let (access, token) = pair.double.sign_in(&id);
         let session = AuthServer::session_of(&access);
         let hold = Hold::new();
-        // The first call is never answered to whoever made it: it hangs, or it is done and the answer is lost with its reader.
+        // The caller never gets a reply to the first call: it hangs, or it is done and the reply is
+        // lost with its reader.
         let first = match loses {
             Behave::Hang => Behave::Hang,
             _ => Behave::Wait(hold.clone()),
@@ -179,14 +181,14 @@ async fn a_failing_identity_server_never_ends_a_session() {
                 Behave::Refuse(429, "over_request_rate_limit"),
                 Reason::IdentityUnavailable,
             ),
-            // Retried until the time is up.
+            // Retried until the deadline.
             (Behave::Refuse(409, "conflict"), Reason::IdentityUnavailable),
             // Not about the token.
             (
                 Behave::Refuse(422, "hook_timeout"),
                 Reason::IdentityUnavailable,
             ),
-            // Of our key, or of no account at all.
+            // About our key, or about no account at all.
             (
                 Behave::Refuse(401, "no_authorization"),
                 Reason::IdentityUnavailable,
@@ -206,7 +208,7 @@ async fn a_failing_identity_server_never_ends_a_session() {
             assert_eq!(answer.status, 503);
             assert!(answer.headers.contains_key("retry-after"));
             assert!(desk.double.session_lives(&AuthServer::session_of(&access)));
-            // Nothing was done, so it is asked again.
+            // Nothing was done, so the call is repeated.
             desk.double.behave("refresh_token", Behave::Well);
             refresh(&desk, http, &token).send().await.is_ok();
         }
@@ -241,13 +243,14 @@ async fn a_lost_answer_is_requested_once_more_and_not_again() {
             assert_eq!(desk.double.calls("refresh_token") - before, calls);
         }
         assert!(desk.double.session_lives(&AuthServer::session_of(&access)));
-        // Once it can be reached, another session is refreshed though its first call was lost.
+        // Once the store is reachable, another session is refreshed although its first call was
+        // lost.
         let (_, token) = desk.double.sign_in(&id);
         desk.double.behave("refresh_token", Behave::Reset);
         let lost = refresh(&desk, http, &token).send().await;
         denied(&lost, Reason::IdentityUnavailable);
         desk.double.behave("refresh_token", Behave::Well);
-        // It was the third failure in a row, after which the breaker opens.
+        // It was the third consecutive failure, which opens the breaker.
         let up = || desk.gateway.metrics().sum("foregate_identity_up", &[]) == 1.0;
         eventually("it is asked again", up).await;
         refresh(&desk, http, &token).send().await.is_ok();

@@ -1,4 +1,4 @@
-//! Who may revoke, and how.
+//! Calls of operators to revoke: authentication, validation and logging.
 
 use foregate::denial::Reason;
 use serde_json::{Value, json};
@@ -187,7 +187,7 @@ async fn every_change_is_logged_with_its_operator_and_reason() {
             .contains(&people.first_session)
     );
     is_refused(&gateway, &people.first, Reason::SessionRevoked).await;
-    // A token in full would be as good as the token.
+    // A whole token in the log would be as valuable as the token.
     gateway.revoke(&json!({ "kind": "token", "token": people.second }));
     is_refused(&gateway, &people.second, Reason::TokenRevoked).await;
     assert!(!gateway.log().text().contains(&people.second));
@@ -200,7 +200,7 @@ async fn revoking_a_forged_token_revokes_only_its_text() {
     })
     .await;
     let people = People::new(&gateway);
-    // Somebody reports tokens that claim to be the victim's.
+    // Someone reports tokens that claim to be the victim's.
     let stranger = crate::support::Issuer::new();
     for n in 0..120 {
         let claims = stranger
@@ -256,7 +256,7 @@ async fn an_id_is_refused_however_it_is_spelled() {
     gateway.revoke(&json!({ "kind": "session", "session": spelled }));
     is_refused(&gateway, &people.first, Reason::SessionRevoked).await;
     is_good(&gateway, &people.second).await;
-    // The other way around: the token is the one with capitals.
+    // The other way around: the token has the capital letters.
     let subject = super::uuid();
     let claims = gateway.issuer.claims().with("sub", subject.to_uppercase());
     let token = gateway.issuer.sign(&claims);

@@ -1,4 +1,4 @@
-//! `foregate revoke`.
+//! The command `foregate revoke`.
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};

@@ -1,4 +1,4 @@
-//! Refusing what has not expired.
+//! Revocation: refusing what has not expired.
 
 mod calls;
 mod command;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::support::tokens::{ISSUER, now};
 use crate::support::{Gateway, Http, eventually};
 
-/// Two tokens of one user in two sessions, and one of somebody else.
+/// Two tokens of one user in two sessions, and one of another user.
 struct People {
     first: String,
     second: String,
@@ -26,7 +26,7 @@ struct People {
 }
 
 impl People {
-    /// They signed in an hour ago.
+    /// Both users signed in an hour ago.
     fn new(gateway: &Gateway) -> Self {
         let (subject, first_session) = (uuid(), uuid());
         let earlier = |session: &str| {
@@ -63,7 +63,7 @@ async fn is_refused(gateway: &Gateway, token: &str, reason: Reason) {
             let answer = gateway.get(http, path).bearer(token).send().await;
             answer.is_denied(reason);
         }
-        // No credential is read where anybody may come.
+        // No credential is read on a public route.
         gateway
             .get(http, "/public/x")
             .bearer(token)
@@ -90,7 +90,7 @@ async fn a_revoked_token_is_refused_and_its_session_continues() {
     ] {
         is_good(&gateway, good).await;
     }
-    // By its digest alone, before it was ever seen.
+    // By its digest alone, before the token was ever seen.
     let (signed, _) = people.second.rsplit_once('.').unwrap();
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, signed.as_bytes());
     let digest: String = digest
@@ -224,7 +224,7 @@ async fn a_full_list_becomes_coarser_and_forgets_nothing() {
     for token in &tokens {
         gateway.revoke(&json!({ "kind": "token", "token": token }));
     }
-    // The hundred and first was one too many: the tokens are their session now.
+    // The hundred and first was one too many: the tokens are merged into their session now.
     assert_eq!(
         gateway
             .metrics()
@@ -269,7 +269,7 @@ async fn a_full_list_that_cannot_become_coarser_refuses_new_revocations() {
     })
     .await;
     let admin = gateway.admin().to_owned();
-    // Nobody says whose they are.
+    // Their session is unknown.
     let sessions: Vec<String> = (0..200).map(|_| uuid()).collect();
     for session in &sessions {
         gateway.revoke(&json!({ "kind": "session", "session": session }));
@@ -287,7 +287,7 @@ async fn a_full_list_that_cannot_become_coarser_refuses_new_revocations() {
             .unwrap()
             .contains("nothing was revoked")
     );
-    // The same again is nothing more.
+    // The same again adds nothing.
     gateway.revoke(&json!({ "kind": "session", "session": sessions[0] }));
     for session in [&sessions[0], &sessions[199]] {
         let token = gateway

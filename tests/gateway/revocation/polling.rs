@@ -1,4 +1,4 @@
-//! A replica that hears nothing that is published, so that only asking is left.
+//! A replica that receives no published message and so depends on polling.
 
 use std::time::{Duration, Instant};
 
@@ -6,13 +6,13 @@ use super::replicas::{Pair, becomes_ready, by_session, refused_since, told};
 use crate::support::redis::Resp;
 use crate::support::{Http, eventually};
 
-/// The promise for every revocation, heard of or not.
+/// The guaranteed upper bound for every revocation, pushed or polled.
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn a_replica_that_misses_every_push_catches_up_by_polling() {
     let pair = Pair::start().await;
-    // It may do everything but listen, so every message is lost for it and for nobody else.
+    // It may do everything but subscribe, so only this replica misses the messages.
     pair.redis
         .say("ACL SETUSER deaf on >secret ~* +@all resetchannels");
     let url = format!("redis://deaf:secret@127.0.0.1:{}", pair.redis.port());
@@ -44,7 +44,7 @@ async fn a_replica_that_misses_every_push_catches_up_by_polling() {
         let (session, token) = pair.session();
         client.get("/me").bearer(&token).send().await.is_ok();
         pair.first.revoke(&by_session(&session));
-        // Each is told just after the one before was asked for, so this is close to the longest it can take.
+        // Each is made just after a poll, so this is close to the longest delay.
         took.push(refused_since(&mut client, &token, Instant::now()).await);
     }
     let longest = told("from the answer to the refusal by asking alone", took);
@@ -54,7 +54,7 @@ async fn a_replica_that_misses_every_push_catches_up_by_polling() {
         metrics.sum("foregate_revocation_lag_seconds_count", &[]),
         f64::from(times)
     );
-    // None of it was a new beginning.
+    // The log was never reset meanwhile.
     let reloads = metrics.sum("foregate_revocation_reloads_total", &[("cause", "epoch")]);
     assert_eq!(reloads, 0.0);
     client

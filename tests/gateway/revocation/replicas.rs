@@ -1,4 +1,5 @@
-//! Several replicas and a real Redis: what one is told, all refuse; whatever happens to Redis, nothing that was revoked comes back.
+//! Several replicas and a real Redis: a revocation on one applies on all, and no failure of Redis
+//! undoes one.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +13,10 @@ use crate::support::log::says;
 use crate::support::metrics::get;
 use crate::support::{Config, Gateway, Http, RedisServer, eventually};
 
-/// What is promised.
+/// The guaranteed upper bound.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The names of the log in Redis.
+/// The keys of the log in Redis.
 const LOG: &[u8] = b"foregate:{revocations}:log";
 
 /// Two replicas and what they share.
@@ -48,7 +49,7 @@ impl Pair {
         pair
     }
 
-    /// A third replica, which knows nothing but what Redis has.
+    /// Starts a third replica, which knows only what is in Redis.
     async fn newcomer(&self) -> Gateway {
         let gateway = self.first.replica(sharing(&self.redis)).await;
         becomes_ready(&gateway).await;
@@ -86,7 +87,7 @@ pub fn by_session(session: &str) -> Value {
     json!({ "kind": "session", "session": session })
 }
 
-/// Asks until a token is refused, and says how long that took since then.
+/// Polls until a token is refused, and returns how long that took since `since`.
 pub async fn refused_since(client: &mut Client, token: &str, since: Instant) -> Duration {
     loop {
         let answer = client.get("/me").bearer(token).send().await;
@@ -124,7 +125,7 @@ async fn a_revocation_on_one_replica_applies_on_the_other_within_a_second() {
     let (mut since_call, mut since_told) = (Vec::new(), Vec::new());
     for _ in 0..times {
         let (session, token) = pair.session();
-        // It is known there, and remembered as good.
+        // The token is cached as valid there.
         client.get("/me").bearer(&token).send().await.is_ok();
         let call = Instant::now();
         pair.first.revoke(&by_session(&session));
@@ -152,7 +153,7 @@ async fn revocations_survive_an_empty_restart_of_redis() {
         pair.first.revoke(&by_session(session));
     }
     pair.redis.kill();
-    // While it is away, what is in memory is enough.
+    // While Redis is away, the list in memory suffices.
     for gateway in [&pair.first, &pair.second] {
         is_refused(gateway, &revoked[0].1, Reason::SessionRevoked).await;
     }
@@ -228,7 +229,7 @@ async fn a_redis_stall_signs_no_one_out_and_revocations_made_meanwhile_arrive() 
     for gateway in [&pair.first, &pair.second] {
         gateway.origin.take();
     }
-    // It applies where it was told, and waits.
+    // The revocation applies on the replica that got it, and waits to be stored.
     is_refused(&pair.first, &token, Reason::SessionRevoked).await;
     assert_eq!(
         pair.first.metrics().sum("foregate_revocations_queued", &[]),
@@ -368,7 +369,7 @@ async fn a_replica_that_never_read_the_list_is_not_ready_and_serves_only_public_
         gateway.get(http, "/optional").send().await.is_ok();
         assert_eq!(gateway.origin.take().len(), 2);
     }
-    // What it is told meanwhile is kept, and stored when that is possible.
+    // Revocations made meanwhile are queued, and stored once that is possible.
     let (status, answer) = Post::revoke(gateway.admin(), &by_session(&session)).send();
     assert_eq!(
         (status, &answer["propagated"]),

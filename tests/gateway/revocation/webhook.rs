@@ -1,4 +1,4 @@
-//! What the identity server says.
+//! The webhook of the identity server.
 
 use foregate::denial::Reason;
 use serde_json::json;
@@ -29,7 +29,7 @@ async fn a_banned_user_is_refused_in_every_session() {
         is_refused(&gateway, token, Reason::SubjectRevoked).await;
     }
     is_good(&gateway, &people.other).await;
-    // Sent again, it is the same.
+    // Sent again, it is the same revocation.
     assert_eq!(Post::webhook(gateway.admin(), &message, 0).send().0, 200);
     let result = |result| {
         gateway
@@ -45,7 +45,7 @@ async fn a_repeated_message_changes_nothing() {
     let gateway = gateway().await;
     let people = People::new(&gateway);
     let message = json!({ "type": "user.banned", "data": { "id": people.subject } });
-    // A sender whose clock is ahead, too: what it said before must not move with ours.
+    // Also for a sender whose clock is ahead: the effect must not move with the gateway's clock.
     for ago in [60, -30] {
         let call = Post::webhook(gateway.admin(), &message, ago);
         let (status, first) = call.send();
@@ -146,7 +146,7 @@ async fn a_message_through_a_public_route_passes_the_chain_and_is_verified_by_it
             .body(message.to_string());
         assert_eq!(unsigned.send().await.status, 401);
         is_good(&gateway, &people.first).await;
-        // Nothing else of the admin listener is behind it.
+        // No other path of the admin listener is reachable there.
         gateway
             .post(http, "/revocations")
             .send()

@@ -1,4 +1,4 @@
-//! Who has a cookie must have been sent by one of our own pages.
+//! CSRF protection: a request with a cookie must come from a page of an allowed origin.
 
 use foregate::denial::Reason;
 
@@ -70,7 +70,7 @@ async fn a_change_needs_an_allowed_origin_and_the_sessions_token() {
                 Ok(()),
                 "{good}"
             );
-            // As a browser says it, which is more.
+            // As a browser reports it, which is more specific.
             let fields = [fields[0], fields[1], ("sec-fetch-site", "cross-site")];
             assert_eq!(
                 post(gateway, http, &somebody, &fields).await,
@@ -231,7 +231,7 @@ async fn only_a_page_of_an_allowed_origin_opens_a_websocket() {
     let mut raw = gateway.raw(Door::Tls).await;
     raw.write(&handshake(&format!("Origin: {ALLOWED}\r\n")))
         .await;
-    // It is let through; the server behind does not speak WebSocket.
+    // The request passes; the origin does not speak WebSocket.
     raw.answer().await.answer().is_ok();
     let seen = gateway.origin.only();
     assert_eq!(seen.header("cookie"), None);

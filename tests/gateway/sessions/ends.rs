@@ -1,4 +1,4 @@
-//! What ends a session, and that it does so everywhere.
+//! What ends a session, and that it ends on every replica.
 
 use std::time::{Duration, Instant};
 
@@ -49,7 +49,7 @@ async fn a_session_that_ends_on_one_replica_ends_on_all_within_a_second() {
         is_served(gateway, Http::One, &two).await;
     }
     assert!(started.elapsed() < Duration::from_secs(5));
-    // The tokens that were behind it are refused, too, wherever they come from.
+    // The tokens behind the cookie are refused, too, wherever they come from.
     let bearer = place.gateway.get(Http::Two, "/token").bearer(&one.access);
     bearer.send().await.is_denied(Reason::SessionRevoked);
     place.gateway.origin.saw_nothing();
@@ -106,7 +106,8 @@ async fn an_answer_to_a_replaced_cookie_never_clears_the_new_one() {
     let other = place.replica().await;
     let issuer = &place.gateway.issuer;
     let claims = issuer.claims();
-    // One that is signed out, and whose browser signs in again with it: the answers to its polls may come after the new cookie.
+    // A session that is signed out, and whose browser signs in again with its cookie: the answers
+    // to its polls may come after the new cookie.
     let old = place.desk.sign_in_with(issuer, &claims, None).await;
     for gateway in [&place.gateway, &other] {
         is_served(gateway, Http::Two, &old).await;
@@ -124,7 +125,7 @@ async fn an_answer_to_a_replaced_cookie_never_clears_the_new_one() {
         eventually_leaves_cookie(gateway, &old).await;
         is_replaced_for(gateway, &old).await;
         is_served(gateway, Http::Two, &new).await;
-        // Where nobody is refused for want of a user, either.
+        // Also where no user is required.
         for http in Http::BOTH {
             let optional = gateway.get(http, "/optional").cookie_of(&old).send().await;
             optional.is_denied(Reason::SessionUnknown);
@@ -151,7 +152,7 @@ async fn an_answer_to_a_replaced_idle_cookie_does_not_clear_the_new_one() {
     is_replaced_for(&place.gateway, &old).await;
 }
 
-/// Waits until a replica was told that another cookie took the place of this one.
+/// Waits until a replica knows that another cookie replaced this one.
 async fn eventually_leaves_cookie(gateway: &Gateway, somebody: &SignedIn) {
     let started = Instant::now();
     let mut client = gateway.connect(Http::Two).await;
@@ -204,7 +205,7 @@ async fn the_oldest_session_of_a_user_ends_when_there_are_too_many() {
     }
     let token = issuer.sign(&claims.clone().session("bearers-own"));
     let ask = || place.gateway.get(Http::Two, "/token").bearer(&token).send();
-    // The gateway hears of it from the store.
+    // The gateway learns of it from the store.
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while ask().await.status == 200 {
         assert!(std::time::Instant::now() < deadline, "it goes on");
@@ -221,7 +222,7 @@ async fn idle_sessions_make_room_before_one_in_use() {
     let claims = issuer.claims();
     let used = another(&place, &claims).await;
     another(&place, &claims).await;
-    // The younger of the two goes idle, and its record is taken away as the store would.
+    // The younger of the two goes idle, and its record is removed as the store would.
     let until = Instant::now() + Duration::from_millis(1100);
     while Instant::now() < until {
         is_served(&place.gateway, Http::Two, &used).await;
@@ -232,7 +233,7 @@ async fn idle_sessions_make_room_before_one_in_use() {
     assert_eq!(list().await.unwrap().len(), 2);
     for key in place.redis.say("KEYS foregate:session:*").list() {
         let left = place.redis.call(&[b"PTTL", key.bytes()]).text();
-        // What was idle for longest has the least time left.
+        // The one that was idle for longest has the least time left.
         if left.parse::<i64>().unwrap() < 60_000 {
             place.redis.call(&[b"DEL", key.bytes()]);
         }
@@ -252,13 +253,13 @@ async fn an_idle_session_ends_and_one_used_on_any_replica_does_not() {
     for somebody in [&busy, &quiet] {
         is_served(&place.gateway, Http::Two, somebody).await;
     }
-    // One replica alone sees the requests.
+    // Only one replica gets the requests.
     let until = Instant::now() + Duration::from_millis(2500);
     while Instant::now() < until {
         is_served(&other, Http::Two, &busy).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // The other one must not trust its memory that it went idle.
+    // The other replica must not trust its cached copy, which looks idle.
     is_served(&place.gateway, Http::One, &busy).await;
     let there = other.get(Http::Two, "/page").cookie_of(&quiet);
     is_over(&other, &there.send().await, Reason::SessionExpired);
@@ -318,7 +319,7 @@ async fn the_use_of_a_session_is_stored_once_a_minute_at_most() {
         gateway.origin.take();
         assert_eq!(writes(gateway), 0.0, "it began a moment ago");
     }
-    // With a shorter idle time it is noted four times in it.
+    // A shorter idle time is divided into four updates.
     let place = Place::with("{ idle: 4s }", |_| {}).await;
     let somebody = place.sign_in().await;
     let mut client = place.gateway.connect(Http::Two).await;
@@ -364,13 +365,13 @@ async fn a_user_lists_their_sessions_and_ends_one_the_others_or_all() {
     for secret in [&everybody[3].cookie, &everybody[3].csrf, &subject] {
         assert!(!text.contains(secret.as_str()));
     }
-    // The oldest, by what the list says of it.
+    // The oldest, according to the list.
     let end = |which: Which| place.desk.sessions.end(ISSUER, &subject, which);
     let oldest = name_of_id(&shown[3].id).unwrap();
     assert_eq!(end(Which::One(oldest)).await.unwrap().sessions, 1);
     assert_eq!(end(Which::One(oldest)).await.unwrap().sessions, 0);
     eventually_over(&place.gateway, &everybody[0]).await;
-    // Not somebody else's.
+    // Not another user's.
     let theirs = place.desk.read(&stranger.cookie).name();
     assert_eq!(end(Which::One(theirs)).await.unwrap().sessions, 0);
     is_served(&place.gateway, Http::Two, &stranger).await;
@@ -382,7 +383,7 @@ async fn a_user_lists_their_sessions_and_ends_one_the_others_or_all() {
     assert_eq!(list().await.unwrap().len(), 1);
     assert_eq!(end(Which::All).await.unwrap().sessions, 1);
     eventually_over(&place.gateway, &everybody[3]).await;
-    // Whoever signs in again at once gets in.
+    // A sign-in right afterwards succeeds.
     let claims = Claims::new(ISSUER, &subject, now());
     let again = another(&place, &claims).await;
     is_served(&place.gateway, Http::Two, &again).await;

@@ -1,5 +1,5 @@
-//! Sessions in a cookie. Users sign in at [`Desk`], which shares a real Redis with the gateways under test; so every session comes from another
-//! replica.
+//! Sessions in cookies. Users sign in at [`Desk`], which shares a real Redis with the gateways
+//! under test, so every session comes from another replica.
 
 mod csrf;
 mod ends;
@@ -14,7 +14,7 @@ use crate::support::{
     Answer, Config, Desk, Gateway, Http, RedisServer, Reply, SignedIn, eventually,
 };
 
-/// Routes with cookies in every place a credential may have.
+/// Routes with cookies in every position of `credentials`.
 const ROUTES: &str = r#"
   - { path: /health, methods: [GET], access: public, serve: health }
   - { path: /page, access: user, credentials: [cookie] }
@@ -26,7 +26,7 @@ const ROUTES: &str = r#"
   - { path: /socket, methods: [GET], access: user, credentials: [cookie], upgrade: [websocket] }
 "#;
 
-/// A gateway, its store, and where its users sign in.
+/// A gateway, its store, and the desk where its users sign in.
 struct Place {
     redis: RedisServer,
     gateway: Gateway,
@@ -54,7 +54,7 @@ impl Place {
         }
     }
 
-    /// Another replica of the gateway.
+    /// Starts another replica of the gateway.
     async fn replica(&self) -> Gateway {
         let sessions = self.gateway.config_value("sessions");
         let gateway = self
@@ -81,7 +81,7 @@ async fn is_ready(gateway: &Gateway) {
     eventually("it is ready", || gateway.admin_status("/readyz") == 200).await;
 }
 
-/// The page is served, and the origin sees who asks and not by what.
+/// Checks that the page is served, and that the origin sees the caller but not the credential.
 async fn is_served(gateway: &Gateway, http: Http, somebody: &SignedIn) {
     let answer = gateway.get(http, "/page").cookie_of(somebody).send().await;
     answer.is_ok();
@@ -91,7 +91,8 @@ async fn is_served(gateway: &Gateway, http: Http, somebody: &SignedIn) {
     assert_eq!(seen.header("authorization"), Some(authorization.as_str()));
 }
 
-/// It is refused for this reason, the origin sees nothing, and the cookie is taken away.
+/// Checks for a refusal with this reason, that the origin sees nothing, and that the cookie is
+/// cleared.
 #[track_caller]
 fn is_over(gateway: &Gateway, answer: &Answer, reason: Reason) {
     answer.is_denied(reason);
@@ -103,7 +104,8 @@ fn is_over(gateway: &Gateway, answer: &Answer, reason: Reason) {
     );
 }
 
-/// It is refused, the origin sees nothing, and no cookie is taken away: the browser has another one under the same name.
+/// Checks for a refusal, that the origin sees nothing, and that no cookie is cleared: the browser
+/// has another one under the same name.
 async fn is_replaced_for(gateway: &Gateway, somebody: &SignedIn) {
     for http in Http::BOTH {
         let answer = gateway.get(http, "/page").cookie_of(somebody).send().await;
@@ -133,7 +135,7 @@ async fn a_cookie_is_accepted_on_every_replica_and_never_forwarded() {
     for gateway in [&place.gateway, &other] {
         for http in Http::BOTH {
             is_served(gateway, http, &somebody).await;
-            // Beside cookies that are none of our business.
+            // Beside unrelated cookies.
             let call = gateway.get(http, "/page");
             let cookies = format!("a=1; __Host-foregate={}; b=2", somebody.cookie);
             call.header("cookie", cookies).send().await.is_ok();
@@ -189,14 +191,15 @@ async fn the_first_credential_present_decides() {
         assert_eq!(who(&both("/cookie-first", &token).await), somebody.subject);
         assert_eq!(who(&both("/page", &token).await), somebody.subject);
         gateway.origin.take();
-        // A bad one is not replaced by a good one behind it.
+        // A valid credential does not replace an invalid one before it.
         both("/either", "bad")
             .await
             .is_denied(Reason::TokenMalformed);
         let bad = gateway.get(http, "/cookie-first").bearer(&token);
         let answer = bad.header("cookie", "__Host-foregate=bad").send().await;
         is_over(gateway, &answer, Reason::CookieMalformed);
-        // Where no cookie is taken, it is as if there was none; where it may be missing, a bad one is refused all the same.
+        // Where no cookie is read, it is ignored; where it is optional, an invalid one is refused
+        // all the same.
         for (path, status) in [("/token", 401), ("/open", 200), ("/optional", 200)] {
             let answer = gateway.get(http, path).cookie_of(&somebody).send().await;
             assert_eq!(answer.status, status, "{path}");
@@ -230,7 +233,7 @@ async fn a_made_up_cookie_is_refused_without_the_store() {
     let good = &somebody.cookie;
     for number in 0..1000 {
         let value = match number {
-            // Somebody else's random bytes with our tag, and the like.
+            // Another session's random bytes with our tag, and the like.
             0..500 => format!("{number:064x}").replace('0', "Q"),
             500..600 => format!("{}{}", &good[..60], number),
             _ => format!("{number}"),
@@ -240,7 +243,7 @@ async fn a_made_up_cookie_is_refused_without_the_store() {
             .header("cookie", format!("__Host-foregate={value}"));
         let answer = call.send().await;
         match number % 100 {
-            // Asking the log takes its time.
+            // Reading the log takes time.
             0 => drop(answer.is_denied(Reason::CookieMalformed).status),
             _ => assert_eq!(answer.status, 401),
         }
@@ -259,7 +262,7 @@ async fn a_made_up_cookie_is_refused_without_the_store() {
             is_over(gateway, &call.send().await, Reason::CookieMalformed);
         }
     }
-    // One that was ours once is asked for once in a while, however often it comes.
+    // A cookie that was valid once is looked up once in a while, however often it comes.
     let gone = Desk::alone().await.sign_in(&gateway.issuer).await;
     for _ in 0..100 {
         let answer = client.get("/page").cookie_of(&gone).send().await;
@@ -300,7 +303,7 @@ async fn redis_holds_no_readable_cookie_token_or_user() {
         };
         assert!(!everything.iter().any(is_in), "{secret}");
     }
-    // Two records that change places open nothing.
+    // Two records with exchanged keys cannot be opened.
     let other = place.sign_in().await;
     let keys = place.redis.say("KEYS foregate:session:*");
     let [one, two] = keys.list() else {
@@ -323,7 +326,8 @@ async fn redis_holds_no_readable_cookie_token_or_user() {
 async fn a_client_cannot_choose_its_session() {
     let place = Place::start().await;
     let victim = place.sign_in().await;
-    // Signing in with somebody else's cookie, or with a made-up one, gives another; and the one that was brought is of no use any more.
+    // Signing in with another user's cookie, or with a made-up one, issues a new one; and the one
+    // that came is no longer valid.
     let claims = place.gateway.issuer.claims();
     let issuer = &place.gateway.issuer;
     is_served(&place.gateway, Http::Two, &victim).await;
@@ -337,7 +341,8 @@ async fn a_client_cannot_choose_its_session() {
     is_served(&place.gateway, Http::Two, &next).await;
 }
 
-/// Waits until a replica was told that the session ended; that takes no longer than the list of revocations takes.
+/// Waits until a replica knows that the session ended, which takes no longer than the list of
+/// revocations takes.
 async fn eventually_over(gateway: &Gateway, somebody: &SignedIn) {
     let started = std::time::Instant::now();
     let mut client = gateway.connect(Http::Two).await;

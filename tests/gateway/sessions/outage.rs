@@ -1,4 +1,4 @@
-//! Redis stands still or goes away: nobody is logged out by that, and nobody gets in.
+//! Redis stalls or goes away: no session ends, and none begins.
 
 use foregate::denial::Reason;
 

@@ -1,4 +1,5 @@
-//! A stream that was opened with a cookie lives as long as its session: longer than any of its tokens, and no longer than itself.
+//! A stream that was opened with a cookie lasts as long as its session: longer than any of its
+//! tokens, and no longer than the session.
 
 use foregate::sessions::sign_in::{Own, Which};
 
@@ -50,7 +51,7 @@ async fn a_stream_ends_with_its_session_and_others_continue() {
     let told = |word: &str| End::Told(4401, word.to_owned());
     assert_eq!(of_ended.end().await, told("session_not_found"));
     of_used.echo("still here").await;
-    // A request now and then, on another replica, is what keeps a session alive.
+    // A request now and then, on another replica, keeps a session alive.
     while began.elapsed().as_millis() < 2600 {
         other
             .get(crate::support::Http::Two, "/page")

@@ -1,4 +1,5 @@
-//! The tokens behind a cookie: renewed before they expire, once for everybody; and an identity server that is away logs nobody out.
+//! The tokens behind a cookie: renewed before they expire, once for all requests; and an
+//! unreachable identity server ends no session.
 
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ pub struct Renewing {
 }
 
 impl Renewing {
-    /// Access tokens live for so many seconds, and are renewed when half of them are over.
+    /// Starts gateways with access tokens of this lifetime in seconds, which are renewed at half of
+    /// it.
     async fn start(lifetime: i64) -> Self {
         let options = Options {
             lifetime,
@@ -31,7 +33,7 @@ impl Renewing {
         Self::with(options, RedisServer::start()).await
     }
 
-    /// With an identity server of this kind.
+    /// Starts gateways with an identity server of this kind.
     pub async fn with(options: Options, redis: RedisServer) -> Self {
         let auth = AuthServer::with(options);
         let user = auth.add_user("ada@example.test", "correct horse");
@@ -92,7 +94,7 @@ pub fn forwarded(gateway: &Gateway) -> String {
 
 #[tokio::test]
 async fn tokens_are_renewed_once_in_the_background_before_they_expire() {
-    // Renewed from its half on, so that there is time until the next renewal.
+    // Renewed after half of its lifetime, which leaves time until the next renewal.
     let renewing = Renewing::start(14).await;
     let somebody = renewing.sign_in().await;
     let mut newest = [somebody.access.clone(), somebody.access.clone()];
@@ -120,7 +122,7 @@ async fn tokens_are_renewed_once_in_the_background_before_they_expire() {
     };
     assert!(counted("granted") >= 1.0);
     assert_eq!((counted("unavailable"), counted("refused")), (0.0, 0.0));
-    // Neither token is anywhere to be read.
+    // Neither token is readable anywhere.
     let text = renewing.place.gateway.log().text() + &renewing.other.log().text();
     for secret in [&newest, &somebody.access, &somebody.refresh] {
         assert!(!text.contains(secret.as_str()));
@@ -200,7 +202,7 @@ async fn a_session_refused_by_the_identity_server_ends_everywhere() {
         &answer.send().await,
         Reason::SessionUnknown,
     );
-    // The other replica hears of it, and asks nobody.
+    // The other replica learns of it, and makes no call.
     let calls = renewing.auth.calls(REFRESH);
     eventually("it is listed", || {
         renewing
@@ -235,14 +237,14 @@ async fn a_revoked_session_gets_no_new_tokens_and_a_revoked_token_is_replaced() 
     for somebody in [&ended, &replaced] {
         is_served(gateway, Http::Two, somebody).await;
     }
-    // A token alone: its session goes on with another.
+    // A token alone: its session continues with another.
     tokio::time::sleep(Duration::from_millis(1001)).await;
     gateway.revoke(&json!({ "kind": "token", "token": replaced.access }));
     let answer = gateway.get(Http::Two, "/page").cookie_of(&replaced);
     answer.send().await.is_ok();
     assert_ne!(forwarded(gateway), replaced.access);
     let calls = renewing.auth.calls(REFRESH);
-    // A session, whose token has expired besides.
+    // A session whose token has expired, too.
     let issuer = renewing.auth.issuer();
     gateway.revoke(&json!({ "kind": "session", "session": ended.session, "issuer": issuer }));
     renewing.expired(&ended).await;

@@ -1,4 +1,5 @@
-//! New tokens that the store did not take are not lost, and a session does not end for a refresh token that is not its newest.
+//! New tokens that the store did not accept are not lost, and a session does not end for a refresh
+//! token that is not its newest.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::support::auth_server::{Behave, Hold, Options};
 use crate::support::client::Call;
 use crate::support::{Answer, Door, Gateway, Http, RedisServer, SignedIn, eventually};
 
-/// Whoever uses a refresh token again ends the session.
+/// An identity server at which reusing a refresh token ends the session.
 const STRICT: Options = Options {
     autoconfirm: true,
     reuse_interval: Duration::ZERO,
@@ -23,7 +24,7 @@ const STRICT: Options = Options {
     lifetime: 3600,
 };
 
-/// A request that waits for an answer while the test goes on.
+/// A request that waits for its answer while the test continues.
 fn asks(gateway: &Gateway, http: Http, somebody: &SignedIn) -> tokio::task::JoinHandle<Answer> {
     let connector = gateway.connector(http, Door::Tls);
     let somebody = somebody.clone();
@@ -33,12 +34,13 @@ fn asks(gateway: &Gateway, http: Http, somebody: &SignedIn) -> tokio::task::Join
     })
 }
 
-/// Makes the next request renew: the access token alone is revoked, and its session goes on with another.
+/// Makes the next request renew: only the access token is revoked, and its session continues with
+/// another.
 async fn needs_renewal(renewing: &Renewing, somebody: &SignedIn) {
     for gateway in renewing.both() {
         is_served(gateway, Http::Two, somebody).await;
     }
-    // A token that is younger than that is not renewed.
+    // A token younger than that is not renewed.
     tokio::time::sleep(Duration::from_millis(1001)).await;
     let revocation = json!({ "kind": "token", "token": somebody.access });
     renewing.place.gateway.revoke(&revocation);
@@ -53,7 +55,8 @@ fn unstored(gateway: &Gateway) -> f64 {
     gateway.metrics().sum("foregate_sessions_unstored", &[])
 }
 
-/// Both replicas go on with the token that the first got, and nobody used the old refresh token again.
+/// Checks that both replicas continue with the token that the first got, and that the old refresh
+/// token was not reused.
 async fn both_continue_with_one_token(renewing: &Renewing, somebody: &SignedIn, newest: &str) {
     let [gateway, other] = renewing.both();
     eventually("it is stored", || unstored(gateway) == 0.0).await;
@@ -102,14 +105,14 @@ async fn tokens_are_kept_through_a_long_store_outage() {
     hold.let_go();
     asked.await.unwrap().is_ok();
     let newest = forwarded(&renewing.place.gateway);
-    // Longer than any row of tries.
+    // Longer than any series of retries.
     tokio::time::sleep(Duration::from_secs(8)).await;
     assert_eq!(unstored(&renewing.place.gateway), 1.0);
     renewing.place.redis.start_again();
     both_continue_with_one_token(&renewing, &somebody, &newest).await;
 }
 
-/// What another replica does that renewed, and stores what it got only now.
+/// Plays another replica that renewed, and stores its tokens only now.
 async fn store(renewing: &Renewing, somebody: &SignedIn, (access, refresh): (String, String)) {
     let desk = &renewing.place.desk;
     let name = desk.read(&somebody.cookie).name();

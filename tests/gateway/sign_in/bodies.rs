@@ -1,4 +1,5 @@
-//! What is written to the routes: read in one way, or refused; and never a way to be somebody else.
+//! Bodies of the sign-in routes: read in exactly one way, or refused; and never a way to act as
+//! another user.
 
 use foregate::denial::Reason;
 use serde_json::json;
@@ -83,7 +84,7 @@ async fn an_ambiguous_body_is_refused_and_nothing_is_called() {
         }
     }
     assert_eq!(desk.double.calls("password"), 0);
-    // What nobody knows is ignored, as it always was.
+    // Unknown members are ignored, for compatibility.
     let more = json!({ "email": EMAIL, "password": PASSWORD, "remember_me": true, "x": [1] });
     for kind in ["application/json", "application/json;charset=UTF-8"] {
         let call = desk.gateway.post(Http::One, "/api/v1/auth/login");
@@ -139,7 +140,7 @@ async fn an_invalid_field_is_named_in_the_refusal() {
     desk.post(Http::One, "register", &fits).send().await.is_ok();
 }
 
-/// The backend took a token out of a JSON body, before the one in the field.
+/// The earlier backend took a token out of a JSON body, in preference to the one in the header.
 #[tokio::test]
 async fn a_token_in_a_body_authenticates_no_one() {
     let desk = Desk::open().await;
@@ -167,7 +168,7 @@ async fn a_token_in_a_body_authenticates_no_one() {
             }
         }
     }
-    // Whose session ended is whose token was in the field.
+    // The session that ended is that of the token in the header.
     let call = desk.post(Http::One, "logout", &stolen).bearer(&eve_token);
     call.send().await.is_ok();
     desk.get(Http::One, "me", &ada_token).send().await.is_ok();

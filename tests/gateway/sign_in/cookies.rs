@@ -1,4 +1,5 @@
-//! Sessions behind the sign-in routes: a cookie in place of tokens, the list of them, and their ends.
+//! Sessions behind the sign-in routes: a cookie in place of tokens, the list of sessions, and their
+//! ends.
 
 use foregate::denial::Reason;
 
@@ -21,7 +22,7 @@ async fn desk() -> Desk {
     .await
 }
 
-/// A signed-in browser.
+/// A browser with a session.
 struct Browser {
     cookie: String,
     csrf: String,
@@ -48,7 +49,7 @@ impl Browser {
         for part in ["Secure", "HttpOnly", "Path=/", "SameSite=Lax"] {
             assert!(rest.contains(part), "{rest}");
         }
-        // Nothing that a page can read is a token of the identity server.
+        // A page can read no token of the identity server.
         assert!(!answer.text().contains("eyJ") && !set.contains("eyJ"));
         Self {
             cookie: cookie.to_owned(),
@@ -64,7 +65,7 @@ impl Browser {
             .await
     }
 
-    /// As a page of ours does.
+    /// A request as from a page of an allowed origin.
     async fn sends(&self, desk: &Desk, http: Http, method: &str, route: &str) -> Answer {
         desk.gateway
             .call(http, method, &format!("/api/v1/auth/{route}"))
@@ -85,7 +86,7 @@ async fn a_browser_signs_in_with_a_cookie_and_out_again() {
         browser.gets(&desk, http, "/mine").await.is_ok();
         let me = browser.gets(&desk, http, "/api/v1/auth/me").await;
         assert_eq!(me.is_ok().json()["id"], id.as_str());
-        // Another site's form cannot sign anybody out.
+        // A form of another site cannot sign a user out.
         let forged = desk.gateway.post(http, "/api/v1/auth/logout");
         let forged = forged
             .header("cookie", &browser.cookie)
@@ -149,7 +150,7 @@ async fn a_user_lists_their_sessions_and_ends_one() {
                 .bearer(token)
                 .send()
         };
-        // Nobody else can, or learns that there is one.
+        // Another user cannot end it, or learn that it exists.
         end(&eve).await.is_denied(Reason::SessionAbsent);
         browser.gets(&desk, http, "/mine").await.is_ok();
         end(token).await.is_ok();
@@ -162,7 +163,7 @@ async fn a_user_lists_their_sessions_and_ends_one() {
             .await
             .is_ok();
 
-        // And one's own.
+        // The user's own session can be ended, too.
         let own = text(&sessions[0], "id");
         let call = desk
             .gateway

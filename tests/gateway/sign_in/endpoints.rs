@@ -1,4 +1,4 @@
-//! What each route answers when all is well: field by field what the backend answered before.
+//! The answers of each route without failures: field by field those of the earlier backend.
 
 use foregate::denial::Reason;
 use serde_json::json;
@@ -55,7 +55,7 @@ async fn an_unknown_account_and_a_wrong_password_get_the_same_answer_after_one_c
         for (email, password, reason) in [
             (EMAIL, "wrong", Reason::InvalidCredentials),
             ("nobody@example.test", "wrong", Reason::InvalidCredentials),
-            // The real one may say this before it looks at the password.
+            // The real server may answer this before it checks the password.
             ("banned@example.test", PASSWORD, Reason::AccountBanned),
         ] {
             let before = desk.double.calls("password");
@@ -91,7 +91,7 @@ async fn register_creates_an_account_and_signs_in() {
         let body = answer.json();
         assert_eq!(members(&body), TOKENS);
         assert_eq!(body["user"]["user_metadata"]["full_name"], "Ada");
-        // Only what the route takes gets there.
+        // Only the fields that the route knows are forwarded.
         let made: Value = serde_json::from_slice(&desk.double.last("create-user").body).unwrap();
         assert_eq!(
             made,
@@ -285,7 +285,7 @@ async fn logout_ends_the_sessions_of_its_scope() {
         leave("global").await.is_ok();
         me(&one).await.is_denied(Reason::SessionRevoked);
         eventually("none is left", || desk.double.sessions_of(&id) == 0).await;
-        // Whoever signs in again at once is somebody new.
+        // A sign-in right afterwards is a new session.
         let again = desk.signed_in(http, &email).await;
         me(&again).await.is_ok();
     }

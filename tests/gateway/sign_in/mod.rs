@@ -1,4 +1,4 @@
-//! The sign-in routes: what each answers, what it refuses, and what it does while something is away.
+//! The sign-in routes: their answers, their refusals, and their behaviour during outages.
 
 mod bodies;
 mod cookies;
@@ -19,7 +19,7 @@ use crate::support::{Answer, Config, Gateway, Http, eventually};
 pub const EMAIL: &str = "ada@example.test";
 pub const PASSWORD: &str = "correct horse battery";
 
-/// Limits that no test comes near.
+/// Limits that no test reaches.
 pub const UNLIMITED: &str = "login: { address: 1000000/s, account: 1000000/s }, register: { address: 1000000/s }, refresh: { address: 1000000/s }, reset: { address: 1000000/s }, everywhere: 1000000/s";
 
 /// A gateway in front of a double of Supabase Auth.
@@ -29,12 +29,12 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Without limits.
+    /// Starts one without effective limits.
     pub async fn open() -> Self {
         Self::with(Options::default(), "", UNLIMITED, |_| {}).await
     }
 
-    /// With these keys below `supabase`, and these below `throttle`.
+    /// Starts one with these keys below `supabase`, and these below `throttle`.
     pub async fn with(
         options: Options,
         supabase: &str,
@@ -52,7 +52,7 @@ impl Desk {
         Self { double, gateway }
     }
 
-    /// Waits until it has keys, and has read what is revoked.
+    /// Waits until the gateway has its keys and the list of revocations.
     pub async fn is_ready(&self) {
         is_ready(&self.gateway).await;
     }
@@ -65,21 +65,21 @@ impl Desk {
             .body(body.to_string())
     }
 
-    /// A GET of one, with a token.
+    /// A GET of a sign-in route, with a token.
     pub fn get(&self, http: Http, route: &str, token: &str) -> Call<'_> {
         self.gateway
             .get(http, &format!("/api/v1/auth/{route}"))
             .bearer(token)
     }
 
-    /// Signs in, and gives what came.
+    /// Signs in, and returns the answer.
     pub async fn signed_in(&self, http: Http, email: &str) -> Value {
         let answer = self.post(http, "login", &login(email, PASSWORD)).send();
         answer.await.is_ok().json()
     }
 }
 
-/// Waits until a gateway has keys, and has read what is revoked.
+/// Waits until a gateway has its keys and the list of revocations.
 pub async fn is_ready(gateway: &Gateway) {
     eventually("it is ready", || gateway.admin_status("/readyz") == 200).await;
 }
@@ -111,7 +111,7 @@ pub fn members(document: &Value) -> Vec<&str> {
     members
 }
 
-/// An answer of ours that is no refusal.
+/// Checks that an answer is the gateway's own and no refusal.
 #[track_caller]
 pub fn is_own(answer: &Answer) {
     assert_eq!(answer.header("content-type"), "application/json");

@@ -1,5 +1,5 @@
-//! While something is away: every route answers by its deadline, says what became of what it began, and never takes an outage for somebody's
-//! mistake.
+//! Outages: every route answers by its deadline, reports what became of what it started, and never
+//! blames the client for an outage.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use super::*;
 use crate::support::auth_server::{Behave, Hold};
 use crate::support::{RedisServer, eventually, in_time};
 
-/// What a machine with much else to do may add.
+/// What a busy machine may add to a deadline.
 const SLACK: Duration = Duration::from_secs(15);
 
-/// Every route that asks the identity server before it answers.
+/// Every route that calls the identity server before it answers.
 async fn ask_all(desk: &Desk, http: Http, token: &str) -> Vec<(&'static str, Answer)> {
     let refresh = json!({ "refresh_token": "r" });
     let newcomer = login("new@example.test", PASSWORD);
@@ -64,7 +64,7 @@ async fn every_route_answers_by_its_deadline_while_the_identity_server_hangs() {
         for (route, answer) in ask_all(&desk, http, &token).await {
             let reason = match route {
                 "register" => Reason::RegistrationUnknown,
-                // As the matrix says.
+                // As in the failure matrix.
                 "refresh" => Reason::IdentityUnavailable,
                 _ => Reason::IdentityTimeout,
             };
@@ -74,7 +74,7 @@ async fn every_route_answers_by_its_deadline_while_the_identity_server_hangs() {
         // These do not wait for it.
         let call = desk.post(http, "password-reset", &json!({ "email": EMAIL }));
         call.send().await.is_ok();
-        // Nor does anything else.
+        // Neither does anything else.
         desk.gateway
             .get(http, "/me")
             .bearer(&token)
@@ -115,7 +115,7 @@ async fn an_identity_server_that_fails_resets_or_is_unreachable_is_a_503() {
                     "register" => Reason::RegistrationUnknown,
                     _ => Reason::IdentityUnavailable,
                 };
-                // Those that came when the breaker had opened were never sent, and leave nothing open.
+                // Requests that came after the breaker opened were never sent, and hold nothing.
                 if answer.json()["code"] != Reason::IdentityUnavailable.public_code() {
                     answer.is_denied(reason);
                 }
@@ -123,7 +123,7 @@ async fn an_identity_server_that_fails_resets_or_is_unreachable_is_a_503() {
             }
         }
     }
-    // Whoever leaves is out, whatever the identity server says, which is told until it knows.
+    // The logout applies here at once, and is forwarded until the identity server has it.
     let call = desk
         .post(Http::One, "logout", &json!({}))
         .bearer(&signed_out);
@@ -161,7 +161,7 @@ async fn a_partial_registration_is_reported() {
             let newcomer = login(&email, PASSWORD);
             desk.post(http, "register", &newcomer).send()
         };
-        // Made, and no tokens.
+        // The account exists, without tokens.
         desk.double.behave("password", Behave::Fail(500));
         let answer = register(email("made")).await;
         answer.is_denied(Reason::RegisteredOnly);
@@ -169,7 +169,7 @@ async fn a_partial_registration_is_reported() {
         desk.double.behave("password", Behave::Well);
         desk.signed_in(http, &email("made")).await;
 
-        // Made, and the answer was lost: signing in finds out.
+        // The account exists, and the reply was lost: signing in finds out.
         desk.double.behave("create-user", Behave::LoseAnswer);
         register(email("lost")).await.is_ok();
         // The same, and signing in fails, too.
@@ -177,7 +177,7 @@ async fn a_partial_registration_is_reported() {
         register(email("unknown"))
             .await
             .is_denied(Reason::RegistrationUnknown);
-        // Not made: that is found out, too.
+        // The account was not created, and signing in finds that out, too.
         desk.double.behave("create-user", Behave::Reset);
         desk.double.behave("password", Behave::Well);
         register(email("not"))
@@ -248,7 +248,7 @@ async fn a_hung_store_delays_no_answer_and_a_lost_one_follows_the_failure_matrix
     }
     let call = desk.post(Http::One, "refresh", &json!({ "refresh_token": refresh }));
     call.send().await.is_ok();
-    // It is refused here, and whoever asked is told that it is not known everywhere.
+    // The session is refused here, and the client learns that not every replica has it.
     let call = desk.post(Http::Two, "logout", &json!({})).bearer(&leaving);
     call.send().await.is_denied(Reason::LogoutIncomplete);
     let refused = desk
@@ -294,7 +294,7 @@ async fn three_hundred_concurrent_logins_leak_no_connection() {
         |_| {},
     )
     .await;
-    // With the cost that real users have.
+    // Hashing at the cost of real users.
     let newcomer = login(EMAIL, PASSWORD);
     desk.post(Http::One, "register", &newcomer)
         .send()
@@ -326,7 +326,7 @@ async fn three_hundred_concurrent_logins_leak_no_connection() {
         most = most.max(count("task"));
         match answer.status.as_u16() {
             200 => served += 1,
-            // Too many at once, too slow, or known to be too slow by now.
+            // Too many at once, too slow, or refused by the open breaker.
             503 | 504 => {}
             _ => panic!("{} {}", answer.status, answer.text()),
         }
@@ -334,9 +334,9 @@ async fn three_hundred_concurrent_logins_leak_no_connection() {
     assert!(served > 0, "none was served");
     assert!(most <= tasks + 1, "{most} threads, {tasks} before");
     desk.gateway.is_quiet().await;
-    // Connections to the identity server are kept, no more than calls run at once.
+    // Connections to the identity server are pooled, no more than there are concurrent calls.
     eventually("files are closed", || count("fd") <= files + 8).await;
     assert!(count("task") <= tasks + 1);
-    // And it goes on.
+    // The gateway continues to serve.
     desk.signed_in(Http::Two, EMAIL).await;
 }

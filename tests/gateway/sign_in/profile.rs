@@ -1,4 +1,4 @@
-//! The row that a user has in the operator's database.
+//! The user's row in the operator's database.
 
 use foregate::denial::Reason;
 use serde_json::json;
@@ -55,7 +55,7 @@ async fn a_profile_row_is_inserted_once_with_the_account() {
             postgres.rows(&query),
             [[id, email.as_str(), "O'Hara; drop"]]
         );
-        // What the user changed stays.
+        // The user's own changes are kept.
         postgres.sql(&format!(
             "update profiles set full_name = 'Ada' where id = '{id}'"
         ));
@@ -85,14 +85,14 @@ async fn a_sign_in_by_message_inserts_a_row_and_an_anonymous_one_does_not() {
         let email = format!("{number}@example.test");
         let signed_up = post(http, "signup", login(&email, PASSWORD)).send().await;
         signed_up.is_ok();
-        // Nobody has proven yet that the address is theirs.
+        // The address has not been confirmed yet.
         let mine = format!("select count(*) from profiles where email = '{email}'");
         assert_eq!(postgres.value(&mine), "0");
         let code = desk.double.code_for(&email).unwrap();
         let proof = json!({ "type": "signup", "token_hash": code });
         post(http, "verify", proof).send().await.is_ok();
         assert_eq!(postgres.value(&mine), "1");
-        // The same by a link, which leads to a page with the tokens.
+        // The same through a link, which redirects to a page with the tokens.
         let email = format!("link{number}@example.test");
         post(http, "signup", login(&email, PASSWORD)).send().await;
         let mine = format!("select count(*) from profiles where email = '{email}'");
@@ -122,7 +122,7 @@ async fn without_the_database_registration_is_reported_and_signing_in_inserts_th
         let answer = in_time("an answer", desk.post(http, "register", &newcomer).send());
         answer.await.is_denied(Reason::RegisteredOnly);
         assert!(desk.double.has_user(&email));
-        // Nobody waits for it to sign in.
+        // Signing in does not wait for the row.
         in_time("a login", desk.signed_in(http, &email)).await;
     }
     postgres.resume();

@@ -1,4 +1,4 @@
-//! Every reason of the sign-in routes, for the walk over the whole table.
+//! Produces every reason of the sign-in routes, for the test that walks the whole table.
 
 use foregate::denial::Reason;
 use serde_json::json;
@@ -7,7 +7,7 @@ use super::*;
 use crate::support::RedisServer;
 use crate::support::auth_server::Behave;
 
-/// Produces a reason, and asserts that it is the one and that the origin saw nothing.
+/// Produces a reason, and asserts that it is the expected one and that the origin saw nothing.
 pub async fn produce(reason: Reason, http: Http) {
     let desk = match reason {
         Reason::TooManyAttempts => {
@@ -76,7 +76,7 @@ pub async fn produce(reason: Reason, http: Http) {
             return desk.gateway.origin.saw_nothing();
         }
         Reason::SignedOutRecently => {
-            // By an operator, who does not know of a sign-in within the same seconds.
+            // By an operator, whose revocation also covers a sign-in within the same seconds.
             let issuer = desk.double.issuer();
             desk.gateway
                 .revoke(&json!({ "kind": "subject", "subject": id, "issuer": issuer }));

@@ -1,4 +1,4 @@
-//! What the identity server says, and what we say: every row of the table, end to end.
+//! The table of the identity server's errors and the gateway's refusals, row by row, end to end.
 
 use foregate::denial::Reason;
 use foregate::sign_in::endpoints::outcome::TABLE;
@@ -33,7 +33,7 @@ async fn every_row_of_the_table_is_answered_with_its_reason() {
     let id = desk.double.add_user(EMAIL, PASSWORD);
     let (token, _) = desk.double.sign_in(&id);
     for (number, (codes, [login_reason, register, refresh, user])) in TABLE.iter().enumerate() {
-        // Both protocols, in turn.
+        // Alternates between both protocols.
         let http = Http::BOTH[number % 2];
         for code in *codes {
             let said = Behave::Refuse(status(code), code);
@@ -45,7 +45,8 @@ async fn every_row_of_the_table_is_answered_with_its_reason() {
                 .send()
                 .await;
             answer.is_denied(*login_reason);
-            // Whatever is no final word about the token leaves it open, and a conflict is tried again for as long as a call may take.
+            // A reply that is not final leaves the token's fate open, and a conflict is retried for
+            // as long as a call may take.
             if *code != "conflict" {
                 let token = json!({ "refresh_token": format!("token for {code}") });
                 let answer = desk.post(http, "refresh", &token).send().await;
@@ -59,7 +60,7 @@ async fn every_row_of_the_table_is_answered_with_its_reason() {
                 .post(http, "register", &login("new@example.test", PASSWORD))
                 .send()
                 .await;
-            // A failure there leaves open whether it was done before, and signing in finds out.
+            // A failure leaves open whether the account was created, and signing in finds out.
             let register = match status(code) {
                 500.. if *login_reason == Reason::InvalidCredentials => Reason::IdentityUnavailable,
                 500.. => Reason::RegistrationUnknown,
@@ -97,7 +98,7 @@ async fn a_429_of_the_identity_server_gets_a_retry_after_and_is_a_503_for_a_refr
 #[tokio::test]
 async fn a_grant_whose_token_is_not_accepted_here_begins_no_session() {
     let desk = Desk::with(Options::default(), "", UNLIMITED, |config| {
-        // The issuer is known, and what it signs with is not accepted.
+        // The issuer is known, but its signing key is not accepted.
         let tokens = config.get("tokens").replace("authenticated]", "somebody]");
         config.set("tokens", &tokens);
     })

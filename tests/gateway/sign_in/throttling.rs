@@ -1,4 +1,4 @@
-//! Who tries too often, from where, and what becomes of the owner of an account.
+//! The throttle: what is refused or delayed, and that the owner of an account is not locked out.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,12 @@ use super::*;
 use crate::support::auth_server::{Behave, PUBLISHABLE};
 use crate::support::{RedisServer, eventually};
 
-/// The identity server's own paths.
+/// A route to the pass-through.
 const DOOR: &str = r#"
   - { path: "/auth/v1/{*rest}", access: optional, serve: identity_server, errors: gotrue }
 "#;
 
-/// Whoever connects may say where from.
+/// Any peer may set the client's address.
 const BEHIND: &str = "{ from: [127.0.0.1], hops: 1 }";
 
 async fn behind(throttle: &str) -> Desk {
@@ -25,7 +25,7 @@ async fn behind(throttle: &str) -> Desk {
 }
 
 impl Desk {
-    /// A try from an address, on a connection that is kept.
+    /// Sends an attempt from an address, on a kept connection.
     async fn tries(&self, http: Http, from: &str, email: &str, password: &str) -> Answer {
         self.post(http, "login", &login(email, password))
             .header("x-forwarded-for", from)
@@ -59,13 +59,13 @@ async fn guessing_is_refused_and_the_owner_signs_in_from_elsewhere() {
             assert!((28_000..=28_800).contains(&wait), "{wait}");
         }
         assert_eq!(answers[3].log_line()["detail"], "account");
-        // The right password changes nothing for whoever guessed too often, and nothing for the owner.
+        // The right password does not help the guesser, and the owner is not affected.
         let lucky = desk.tries(http, &from, EMAIL, PASSWORD).await;
         lucky.is_denied(Reason::TooManyAttempts);
         let elsewhere = format!("198.51.100.{network}");
         desk.tries(http, &elsewhere, EMAIL, PASSWORD).await.is_ok();
 
-        // One password, many accounts: five more, which is eight of this address.
+        // One password, many accounts: five more, which makes eight of this address.
         let mut refused = 0;
         for number in 0..20 {
             let email = format!("{number}@example.test");
@@ -74,7 +74,7 @@ async fn guessing_is_refused_and_the_owner_signs_in_from_elsewhere() {
         }
         assert_eq!(refused, 15);
     }
-    // What was refused never got there.
+    // Refused attempts were never forwarded.
     assert_eq!(desk.double.calls("password"), 2 * (3 + 1 + 5));
     desk.gateway.origin.saw_nothing();
 }
@@ -96,7 +96,7 @@ async fn an_account_under_attack_is_delayed_and_never_locked() {
     desk.tries(Http::One, "198.51.100.1", EMAIL, PASSWORD)
         .await
         .is_ok();
-    // Another account is not slowed down.
+    // Another account is not delayed.
     desk.double.add_user("eve@example.test", PASSWORD);
     let answer = desk
         .tries(Http::One, "198.51.100.1", "eve@example.test", PASSWORD)
@@ -120,7 +120,7 @@ async fn delayed_attempts_are_bounded() {
     assert_eq!(desk.double.calls("password"), 2);
 }
 
-/// The floor under refusals, with which a wrong password and an account that is not there take the same.
+/// The floor under refusals, which makes a wrong password and a missing account take the same time.
 const FLOOR: Duration = Duration::from_millis(400);
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn the_duration_of_a_refusal_does_not_disclose_whether_the_account_exists(
     })
     .await;
     desk.double.add_user(EMAIL, PASSWORD);
-    // The identity server hashes only for whom it knows.
+    // The identity server hashes only for existing accounts.
     for (email, how) in [
         ("nobody@example.test", Behave::Well),
         (EMAIL, Behave::Slow(FLOOR / 2)),
@@ -177,7 +177,7 @@ async fn a_held_refusal_occupies_no_slot_and_displaces_no_delayed_attempt() {
     let others = async {
         let waiting = || desk.gateway.metrics().sum("foregate_sign_in_waiting", &[]) == 1.0;
         eventually("it is held", waiting).await;
-        // Who knows the password is not held, and finds the one turn free.
+        // The right password is not held, and gets the one free slot.
         desk.signed_in(Http::Two, EMAIL).await;
         let answer = desk.post(Http::Two, "login", &wrong).send().await;
         answer.is_denied(Reason::InvalidCredentials);
@@ -220,7 +220,7 @@ async fn registrations_resets_and_refreshes_have_their_own_limits() {
     assert_eq!(desk.double.calls("create-user"), 2);
     desk.double.has_seen("recover", 2).await;
     assert_eq!(desk.double.calls("recover"), 2);
-    // Refreshes that fail are counted behind the answer.
+    // Failed refreshes are counted in the background.
     let guess = json!({ "refresh_token": "guess" });
     let mut refused = false;
     for number in 0..50 {
