@@ -19,7 +19,9 @@
     reason = "tests"
 )]
 
-use foregate::sign_in::refresh_protocol::{Called, Command, Event, Flight, MOST_CALLS, Record};
+use foregate::sign_in::refresh_protocol::{
+    CallOutcome, Command, Event, Flight, MOST_CALLS, Record,
+};
 use stateright::{Checker, Model, Property};
 
 type Version = u8;
@@ -340,7 +342,7 @@ impl Model for World {
             Action::LeaseEnds(node) => state.take(node, Event::LeaseOver),
             // A paused holder checks the clock before it calls.
             Action::Call(node) if state.nodes[node].overdue => {
-                state.take(node, Event::Called(Called::Undone));
+                state.take(node, Event::Called(CallOutcome::NotExecuted));
             }
             Action::Call(node) => {
                 state.sent += 1;
@@ -348,7 +350,7 @@ impl Model for World {
             }
             Action::Decline(node) => {
                 state.left.declined -= 1;
-                state.take(node, Event::Called(Called::Undone));
+                state.take(node, Event::Called(CallOutcome::NotExecuted));
             }
             Action::Serve(node) => {
                 let answer = state.server.serve(self.rule);
@@ -362,12 +364,12 @@ impl Model for World {
                 let Some(Call::Served(answer)) = state.nodes[node].call.take() else {
                     return None;
                 };
-                state.take(node, Event::Called(Called::Answered(answer)));
+                state.take(node, Event::Called(CallOutcome::Answered(answer)));
             }
             Action::LoseCall(node) => {
                 state.left.lost_calls = state.left.lost_calls.saturating_sub(1);
                 state.orphan(node);
-                state.take(node, Event::Called(Called::Unknown));
+                state.take(node, Event::Called(CallOutcome::Unknown));
             }
             Action::Crash(node) => {
                 state.left.crashes -= 1;

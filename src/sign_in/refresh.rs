@@ -25,7 +25,7 @@ use super::client::{DEADLINE, IdentityServer};
 use super::endpoints::outcome::{Flow, refusal};
 use super::grant::{AuthError, Grant};
 use super::operation::Operation;
-use super::refresh_protocol::{Called, Command, Event, Flight, Record};
+use super::refresh_protocol::{CallOutcome, Command, Event, Flight, Record};
 use super::sealed::Seal;
 use crate::clock;
 use crate::denial::{Denial, Reason};
@@ -271,26 +271,26 @@ impl<'a> Driver<'a> {
     }
 
     /// Calls the identity server, unless it failed to answer a moment ago.
-    async fn call_unless_backing_off(&mut self) -> Called<Sealed> {
+    async fn call_unless_backing_off(&mut self) -> CallOutcome<Sealed> {
         let backoff = &self.shared.backoff;
         if !backoff.permits(self.name, clock::now()) {
-            return Called::Undone;
+            return CallOutcome::NotExecuted;
         }
         let called = self.call().await;
         match called {
-            Called::Unknown => backoff.record_unanswered(self.name, clock::now()),
-            Called::Answered(_) => backoff.clear(self.name),
-            Called::Undone => {}
+            CallOutcome::Unknown => backoff.record_unanswered(self.name, clock::now()),
+            CallOutcome::Answered(_) => backoff.clear(self.name),
+            CallOutcome::NotExecuted => {}
         }
         called
     }
 
     /// Calls until the server reports no conflict with another call of this session, or the
     /// deadline passes.
-    async fn call(&mut self) -> Called<Sealed> {
+    async fn call(&mut self) -> CallOutcome<Sealed> {
         let started = clock::now();
         if started.saturating_duration_since(self.leased) >= LATEST_CALL {
-            return Called::Undone;
+            return CallOutcome::NotExecuted;
         }
         let deadline = started + DEADLINE;
         loop {
@@ -302,7 +302,7 @@ impl<'a> Driver<'a> {
             {
                 Ok(reply) if reply.status == StatusCode::CONFLICT => {
                     if clock::now() + CONFLICT_PAUSE >= deadline {
-                        return Called::Undone;
+                        return CallOutcome::NotExecuted;
                     }
                     sleep(CONFLICT_PAUSE).await;
                 }
@@ -312,8 +312,8 @@ impl<'a> Driver<'a> {
                         self.failure = Reason::SignInBusy;
                     }
                     return match error.may_be_done() {
-                        true => Called::Unknown,
-                        false => Called::Undone,
+                        true => CallOutcome::Unknown,
+                        false => CallOutcome::NotExecuted,
                     };
                 }
             }
@@ -333,19 +333,19 @@ impl<'a> Driver<'a> {
 
     /// Classifies a reply. Only tokens and a refusal by the identity server itself are final: a
     /// client ends its session at a refusal.
-    fn classify(&self, reply: &Reply) -> Called<Sealed> {
+    fn classify(&self, reply: &Reply) -> CallOutcome<Sealed> {
         match reply.status {
             StatusCode::OK if Grant::read(&reply.body).is_some() => self.sealed(reply),
             // Neither what the server did nor its tokens can be known.
-            StatusCode::OK => Called::Unknown,
+            StatusCode::OK => CallOutcome::Unknown,
             // GoTrue itself failed and rolled back. A failure without its error code may come from
             // a proxy in between.
             StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE
                 if !AuthError::read(reply).code.is_empty() =>
             {
-                Called::Undone
+                CallOutcome::NotExecuted
             }
-            StatusCode::TOO_MANY_REQUESTS => Called::Undone,
+            StatusCode::TOO_MANY_REQUESTS => CallOutcome::NotExecuted,
             // Only a statement about this token. A hook that timed out makes none.
             StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN | StatusCode::UNPROCESSABLE_ENTITY
                 if is_about_the_token(&AuthError::read(reply)) =>
@@ -353,16 +353,16 @@ impl<'a> Driver<'a> {
                 self.sealed(reply)
             }
             // A gateway in between lost the reply.
-            status if status.is_server_error() => Called::Unknown,
+            status if status.is_server_error() => CallOutcome::Unknown,
             // Not about the token: our key is wrong, or the path does not exist.
-            _ => Called::Undone,
+            _ => CallOutcome::NotExecuted,
         }
     }
 
-    fn sealed(&self, reply: &Reply) -> Called<Sealed> {
+    fn sealed(&self, reply: &Reply) -> CallOutcome<Sealed> {
         // Without randomness nothing can be sealed, though the server has used the token up.
         let sealed = self.seal.as_ref().and_then(|seal| seal.close(reply));
-        sealed.map_or(Called::Unknown, Called::Answered)
+        sealed.map_or(CallOutcome::Unknown, CallOutcome::Answered)
     }
 
     fn open(&self, sealed: &[u8]) -> Option<RefreshOutcome> {

@@ -35,11 +35,11 @@ pub enum Record<A> {
 
 /// How a call ended.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum Called<A> {
+pub enum CallOutcome<A> {
     /// The server accepted or refused the token.
     Answered(A),
     /// The call was not sent, or the server reported that it did nothing.
-    Undone,
+    NotExecuted,
     /// The call was sent, and what it did is unknown.
     Unknown,
 }
@@ -59,7 +59,7 @@ pub enum Event<V, A> {
     /// The lease that was read last has been unchanged for longer than any call takes.
     LeaseOver,
     /// The call ended.
-    Called(Called<A>),
+    Called(CallOutcome<A>),
 }
 
 /// A command to the driver.
@@ -200,15 +200,15 @@ fn call<V, A>(lease: Option<V>, calls: u8) -> (State<V, A>, Command<V, A>) {
 fn publish<V, A: Clone>(
     lease: Option<V>,
     calls: u8,
-    called: Called<A>,
+    called: CallOutcome<A>,
 ) -> (State<V, A>, Command<V, A>) {
     let (answer, record) = match called {
-        Called::Answered(answer) => (Some(answer.clone()), Record::Answered(answer)),
-        Called::Undone => {
+        CallOutcome::Answered(answer) => (Some(answer.clone()), Record::Answered(answer)),
+        CallOutcome::NotExecuted => {
             let calls = calls.saturating_sub(1);
             (None, Record::Open { calls })
         }
-        Called::Unknown => (None, Record::Open { calls }),
+        CallOutcome::Unknown => (None, Record::Open { calls }),
     };
     match lease {
         Some(version) => (
@@ -244,7 +244,7 @@ mod tests {
         let lease = Record::Leased { calls: 1 };
         assert_eq!(at(std::slice::from_ref(&found)), Command::Write(0, lease));
         assert_eq!(at(&[found.clone(), written.clone()]), Command::Call);
-        let yes = Event::Called(Called::Answered('y'));
+        let yes = Event::Called(CallOutcome::Answered('y'));
         let events = [found, written, yes, Event::Lost];
         let published = Command::Write(1, Record::Answered('y'));
         assert_eq!(at(events.get(..3).unwrap_or_default()), published);
@@ -272,8 +272,8 @@ mod tests {
             ])
         };
         let open = |calls| Command::Write(8, Record::Open { calls });
-        assert_eq!(called(Called::Undone), open(1));
-        assert_eq!(called(Called::Unknown), open(2));
+        assert_eq!(called(CallOutcome::NotExecuted), open(1));
+        assert_eq!(called(CallOutcome::Unknown), open(2));
     }
 
     #[test]
@@ -281,9 +281,9 @@ mod tests {
         assert_eq!(at(&[Event::Unreachable]), Command::Call);
         let taking = [Event::Found(None, 0), Event::Unreachable];
         assert_eq!(at(&taking), Command::Call);
-        let yes = Event::Called(Called::Answered('y'));
+        let yes = Event::Called(CallOutcome::Answered('y'));
         assert_eq!(at(&[Event::Unreachable, yes]), Command::Finish('y'));
-        let unknown = Event::Called(Called::Unknown);
+        let unknown = Event::Called(CallOutcome::Unknown);
         assert_eq!(at(&[Event::Unreachable, unknown]), Command::Fail);
     }
 }

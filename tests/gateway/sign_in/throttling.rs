@@ -10,7 +10,7 @@ use crate::support::auth_server::{Behave, PUBLISHABLE};
 use crate::support::{RedisServer, eventually};
 
 /// A route to the pass-through.
-const DOOR: &str = r#"
+const PASS_THROUGH: &str = r#"
   - { path: "/auth/v1/{*rest}", access: optional, serve: identity_server, errors: gotrue }
 "#;
 
@@ -127,7 +127,7 @@ const FLOOR: Duration = Duration::from_millis(400);
 async fn the_duration_of_a_refusal_does_not_disclose_whether_the_account_exists() {
     let limits = format!("{UNLIMITED}, refusal_floor: {}ms", FLOOR.as_millis());
     let desk = Desk::with(Options::default(), "", &limits, |config| {
-        config.more_routes(DOOR);
+        config.more_routes(PASS_THROUGH);
     })
     .await;
     desk.double.add_user(EMAIL, PASSWORD);
@@ -153,7 +153,7 @@ async fn the_duration_of_a_refusal_does_not_disclose_whether_the_account_exists(
                 .header("content-type", "application/json")
                 .body(login(email, "guess").to_string());
             assert_eq!(call.send().await.status, 400);
-            assert!(started.elapsed() >= FLOOR, "{email} at the door");
+            assert!(started.elapsed() >= FLOOR, "{email} at the pass-through");
         }
     }
 }
