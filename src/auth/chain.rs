@@ -6,17 +6,17 @@
 use std::sync::Arc;
 
 use super::caller::Caller;
-use super::identifiers::{Identified, Identifiers};
+use super::identifiers::{ValidIdentifiers, Identifiers};
 use super::identity::Identity;
-use super::layer::Named;
+use super::layer::NamedLayer;
 use super::lineage::Lineage;
-use super::ownership::{Owned, Ownership};
-use super::performance::{Informed, Performance};
+use super::ownership::{ResourceAccess, Ownership};
+use super::performance::{GatheredFacts, Performance};
 use super::permit::{Permit, StreamAuthorization};
 use super::rest::{self, Rest};
 use super::role_table::RoleTable;
 use super::roles::Roles;
-use super::step::{Passed, enforce, inquire, step};
+use super::step::{Passed, enforce, enforce_async, step};
 use super::when::When;
 use crate::budget::Budget;
 use crate::denial::Denial;
@@ -38,9 +38,9 @@ macro_rules! layers {
         }
 
         /// Every layer, in the order in which they are asked.
-        pub const LAYERS: &[LayerName] = &[$(<$layer as Named>::NAME,)*];
+        pub const LAYERS: &[LayerName] = &[$(<$layer as NamedLayer>::NAME,)*];
 
-        $(impl Named for $layer {
+        $(impl NamedLayer for $layer {
             const NAME: LayerName =
                 LayerName::new(Place::$layer as u8, stringify!($name), layers!(@$waivable));
         })*
@@ -123,47 +123,47 @@ impl Chain {
     ) -> Result<Permit, Denial> {
         record.start_lap();
         // Who is calling, before anything that would tell a stranger what our paths look like.
-        let (caller, identity) = inquire(&self.identity, &request, (), record).await?;
+        let (caller, identity) = enforce_async(&self.identity, &request, (), record).await?;
         record.caller = caller.verified().cloned();
         record.by_cookie = caller.cookie_session().is_some();
         // Nobody makes us hold a body before that is known; the layers below read what it says.
         let names_ids = !request.rule().body_ids.is_empty() && request.has_unread_body();
-        if rest::judges_body(&request) || names_ids {
-            Box::pin(request.judge_body()).await?;
+        if rest::inspects_body(&request) || names_ids {
+            Box::pin(request.inspect_body()).await?;
             record.start_lap();
         }
         // Identifiers that cannot exist are refused before anybody looks them up.
-        let (identified, identifiers) = enforce(&Identifiers, &request, caller, record)?;
+        let (valid, identifiers) = enforce(&Identifiers, &request, caller, record)?;
         // What a table's rules grant nobody is granted no role either.
-        let (identified, rest) = enforce(&Rest, &request, identified, record)?;
-        let (informed, by_facts) = self.by_facts(&request, identified, record).await?;
+        let (valid, rest) = enforce(&Rest, &request, valid, record)?;
+        let (gathered, by_facts) = self.by_facts(&request, valid, record).await?;
         let touched = match request.method().is_safe() {
             true => Touched::nothing(),
-            false => self.touched(&informed),
+            false => self.touched(&gathered),
         };
         let proofs = by_facts.with(identity, identifiers, rest);
-        Permit::new(request, informed.into_caller(), touched, proofs)
+        Permit::new(request, gathered.into_caller(), touched, proofs)
     }
 
     /// The layers that decide by facts, for a request as for an open stream.
     async fn by_facts(
         &self,
         request: &Inbound,
-        identified: Identified,
+        valid: ValidIdentifiers,
         record: &mut Record,
-    ) -> Result<(Informed, ByFacts), Denial> {
+    ) -> Result<(GatheredFacts, ByFacts), Denial> {
         // All lookups at once, before anybody decides by them.
         let budget = Budget::begin(record.lap(), request.in_force().config().budget);
-        let given = (identified, budget);
-        let (informed, performance) = inquire(&self.performance, request, given, record).await?;
+        let input = (valid, budget);
+        let (gathered, performance) = enforce_async(&self.performance, request, input, record).await?;
         // What the caller is, before whose the resource is.
-        let (_, roles) = step(&Roles, request, &informed, record)?;
+        let (_, roles) = step(&Roles, request, &gathered, record)?;
         // What the route's author adds: it sees the caller and the request, and no facts.
-        let (_, when) = enforce(&When, request, &informed, record)?;
+        let (_, when) = enforce(&When, request, &gathered, record)?;
         // Whose it is, before where it came from: a stranger learns nothing of a resource's parents.
-        let (owned, ownership) = step(&Ownership, request, &informed, record)?;
-        record.via = owned.and_then(Owned::via);
-        let (_, lineage) = step(&Lineage, request, &informed, record)?;
+        let (owned, ownership) = step(&Ownership, request, &gathered, record)?;
+        record.via = owned.and_then(ResourceAccess::via);
+        let (_, lineage) = step(&Lineage, request, &gathered, record)?;
         let by_facts = ByFacts {
             performance,
             roles,
@@ -171,13 +171,13 @@ impl Chain {
             ownership,
             lineage,
         };
-        Ok((informed, by_facts))
+        Ok((gathered, by_facts))
     }
 
-    fn touched(&self, informed: &Informed) -> Touched {
+    fn touched(&self, gathered: &GatheredFacts) -> Touched {
         let facts = self.facts();
-        let subject = informed.caller().verified().map(|one| one.subject());
-        Touched::new(facts, facts.touched(informed.known(), subject))
+        let subject = gathered.caller().verified().map(|one| one.subject());
+        Touched::new(facts, facts.touched(gathered.known(), subject))
     }
 
     /// Authorizes an open stream again by this chain, which was built from `in_force`.
@@ -228,15 +228,15 @@ impl Chain {
         let identity = Passed::again(&caller);
         // What it took to prove the caller again is not the budget's.
         record.start_lap();
-        let (identified, identifiers) = enforce(&Identifiers, &request, caller, &mut record)?;
+        let (valid, identifiers) = enforce(&Identifiers, &request, caller, &mut record)?;
         // Its body, and what it asked of tables, were authorized when it began.
         let rest = Passed::earlier(stream);
-        let by_facts = self.by_facts(&request, identified, &mut record);
-        let (informed, by_facts) = by_facts.await?;
+        let by_facts = self.by_facts(&request, valid, &mut record);
+        let (gathered, by_facts) = by_facts.await?;
         let proofs = by_facts.with(identity, identifiers, rest);
         // What it wrote, it wrote when it began.
         let touched = Touched::nothing();
-        let permit = Permit::new(request, informed.into_caller(), touched, proofs)?;
+        let permit = Permit::new(request, gathered.into_caller(), touched, proofs)?;
         Ok(permit.spend().into_stream())
     }
 }

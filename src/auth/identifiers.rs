@@ -28,12 +28,12 @@ pub struct Identifiers;
 
 /// Proof that a caller asks for identifiers that could exist.
 #[derive(Clone, Debug)]
-pub struct Identified {
+pub struct ValidIdentifiers {
     caller: Caller,
     named: Vec<Named>,
 }
 
-impl Identified {
+impl ValidIdentifiers {
     /// Who asks, and about which things.
     pub fn into_parts(self) -> (Caller, Vec<Named>) {
         (self.caller, self.named)
@@ -41,17 +41,17 @@ impl Identified {
 }
 
 impl Layer for Identifiers {
-    type Proof = Identified;
+    type Proof = ValidIdentifiers;
 
     fn concerns(&self, request: &Inbound) -> bool {
-        request.rule().names_things() || request.pattern().is_some_and(Pattern::is_typed)
+        request.rule().names_resources() || request.pattern().is_some_and(Pattern::is_typed)
     }
 }
 
 impl Check for Identifiers {
-    type Given<'a> = Caller;
+    type Input<'a> = Caller;
 
-    fn check(&self, request: &Inbound, caller: Caller) -> Result<Identified, Denial> {
+    fn check(&self, request: &Inbound, caller: Caller) -> Result<ValidIdentifiers, Denial> {
         for (name, kind, text) in request.typed_parameters() {
             if !is_valid(kind, text) {
                 return Err(Reason::IdentifierInvalid.because(format!("`{name}`")));
@@ -85,7 +85,7 @@ impl Check for Identifiers {
             });
         }
         named_by_body(request, &mut named)?;
-        Ok(Identified { caller, named })
+        Ok(ValidIdentifiers { caller, named })
     }
 }
 
@@ -99,7 +99,7 @@ fn named_by_body(request: &Inbound, named: &mut Vec<Named>) -> Result<(), Denial
         // The chain has it read before; a net.
         return Err(Reason::Internal.because("the body was not read"));
     }
-    let Some(body) = request.judged_body() else {
+    let Some(body) = request.inspected_body() else {
         return Ok(());
     };
     for ids in &rule.body_ids {

@@ -7,13 +7,13 @@ use crate::policy::layers::LayerName;
 use crate::request::Inbound;
 
 /// A row of the table of layers.
-pub trait Named {
+pub trait NamedLayer {
     /// The name in the record, the metrics and the route map.
     const NAME: LayerName;
 }
 
-/// One decision of the chain: a [`Check`], or an [`Inquiry`] where something may have to be waited for.
-pub trait Layer: Named {
+/// One decision of the chain: a [`Check`], or an [`AsyncCheck`] where something may have to be waited for.
+pub trait Layer: NamedLayer {
     /// What passing this one proves.
     type Proof;
 
@@ -26,21 +26,21 @@ pub trait Layer: Named {
 /// A layer that judges by what it is given.
 pub trait Check: Layer {
     /// What earlier layers must have proven.
-    type Given<'a>;
+    type Input<'a>;
 
     /// Judges a request. `Ok` is the proof; `Err` ends the request, unless the route waives this layer.
-    fn check(&self, request: &Inbound, given: Self::Given<'_>) -> Result<Self::Proof, Denial>;
+    fn check(&self, request: &Inbound, input: Self::Input<'_>) -> Result<Self::Proof, Denial>;
 }
 
 /// A layer that may have to wait: for a key, a session or a fact. None of them can be waived.
-pub trait Inquiry: Layer {
+pub trait AsyncCheck: Layer {
     /// What earlier layers must have proven.
-    type Given;
+    type Input;
 
     /// Judges a request, like [`Check::check`].
-    fn inquire(
+    fn check(
         &self,
         request: &Inbound,
-        given: Self::Given,
+        input: Self::Input,
     ) -> impl Future<Output = Result<Self::Proof, Denial>>;
 }

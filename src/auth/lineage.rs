@@ -4,7 +4,7 @@
 //! Trusts: the walk that `facts` made. Not here: whose the thing is: an ancestor's owner never opens a child (`ownership`).
 
 use super::layer::{Check, Layer};
-use super::performance::Informed;
+use super::performance::GatheredFacts;
 use crate::denial::{Denial, Reason};
 use crate::facts::{Lineage as Walk, Seen};
 use crate::request::Inbound;
@@ -15,21 +15,21 @@ pub struct Lineage;
 
 /// Proof that all parents of the things were there, one above the other.
 #[derive(Clone, Copy, Debug)]
-pub struct Descended(());
+pub struct IntactLineage(());
 
 impl Layer for Lineage {
-    type Proof = Descended;
+    type Proof = IntactLineage;
 
     fn concerns(&self, request: &Inbound) -> bool {
-        request.rule().names_things()
+        request.rule().names_resources()
     }
 }
 
 impl Check for Lineage {
-    type Given<'a> = &'a Informed;
+    type Input<'a> = &'a GatheredFacts;
 
-    fn check(&self, _request: &Inbound, informed: &Informed) -> Result<Descended, Denial> {
-        for thing in &informed.known().things {
+    fn check(&self, _request: &Inbound, gathered: &GatheredFacts) -> Result<IntactLineage, Denial> {
+        for thing in &gathered.known().things {
             let walk = match thing.seen() {
                 Seen::Row(row, _) => row.lineage,
                 Seen::Caller | Seen::Absent | Seen::Learned(_) => Walk::Whole,
@@ -41,6 +41,6 @@ impl Check for Lineage {
                 Walk::TooDeep => return Err(Reason::LineageDeep.into()),
             }
         }
-        Ok(Descended(()))
+        Ok(IntactLineage(()))
     }
 }

@@ -7,7 +7,7 @@
 //! How to add a layer, say `window`, which refuses writes outside working hours:
 //!
 //! 1. `auth/window.rs`: `pub struct Window;` with `impl Layer` (what passing it proves) and `impl Check` (its decision), or
-//!    `impl Inquiry` if it has to wait. It only decides: see the header of `roles.rs`. Its unit tests stand at the end of the file.
+//!    `impl AsyncCheck` if it has to wait. It only decides: see the header of `roles.rs`. Its unit tests stand at the end of the file.
 //! 2. Here: `pub mod window;`. In `auth/chain.rs`: one row in the table of layers, in the order in which they are asked.
 //! 3. There, too: one line that asks it, with the reason for its place. Without it `Proofs` lacks a field and nothing compiles; so does an
 //!    open stream's authorization, which asks it again or says there why not.
@@ -63,6 +63,6 @@ pub mod when;
 
 pub use caller::Caller;
 pub use chain::{Chain, LAYERS};
-pub use layer::{Check, Inquiry, Layer, Named};
+pub use layer::{Check, AsyncCheck, Layer, NamedLayer};
 pub(crate) use permit::SpentPermit;
 pub use permit::{Permit, StreamAuthorization};

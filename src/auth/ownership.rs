@@ -9,7 +9,7 @@
 //! grants `ACTION:any`. What a role grants without `:any` crosses no ownership.
 
 use super::layer::{Check, Layer};
-use super::performance::Informed;
+use super::performance::GatheredFacts;
 use crate::denial::{Denial, Reason};
 use crate::facts::{Known, Row, Seen, Thing};
 use crate::policy::relations::Visibility;
@@ -22,11 +22,11 @@ pub struct Ownership;
 
 /// Proof that the caller may touch every thing the request names.
 #[derive(Clone, Copy, Debug)]
-pub struct Owned {
+pub struct ResourceAccess {
     via: Option<Via>,
 }
 
-impl Owned {
+impl ResourceAccess {
     /// Of several things, how the farthest is reached; `None` if there is no thing.
     pub fn via(self) -> Option<Via> {
         self.via
@@ -34,8 +34,8 @@ impl Owned {
 }
 
 impl Ownership {
-    fn judge(informed: &Informed, thing: &Thing) -> Result<Via, Denial> {
-        let (caller, known) = (informed.caller(), informed.known());
+    fn authorize(gathered: &GatheredFacts, thing: &Thing) -> Result<Via, Denial> {
+        let (caller, known) = (gathered.caller(), gathered.known());
         let action = thing.named.action.as_str();
         let verified = caller.verified();
         let subject = verified.map(|verified| verified.subject());
@@ -124,21 +124,21 @@ fn related(
 }
 
 impl Layer for Ownership {
-    type Proof = Owned;
+    type Proof = ResourceAccess;
 
     fn concerns(&self, request: &Inbound) -> bool {
-        request.rule().names_things()
+        request.rule().names_resources()
     }
 }
 
 impl Check for Ownership {
-    type Given<'a> = &'a Informed;
+    type Input<'a> = &'a GatheredFacts;
 
-    fn check(&self, _request: &Inbound, informed: &Informed) -> Result<Owned, Denial> {
+    fn check(&self, _request: &Inbound, gathered: &GatheredFacts) -> Result<ResourceAccess, Denial> {
         let mut farthest = None;
-        for thing in &informed.known().things {
-            farthest = farthest.max(Some(Self::judge(informed, thing)?));
+        for thing in &gathered.known().things {
+            farthest = farthest.max(Some(Self::authorize(gathered, thing)?));
         }
-        Ok(Owned { via: farthest })
+        Ok(ResourceAccess { via: farthest })
     }
 }

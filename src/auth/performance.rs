@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use super::caller::Caller;
-use super::identifiers::Identified;
-use super::layer::{Inquiry, Layer};
+use super::identifiers::ValidIdentifiers;
+use super::layer::{AsyncCheck, Layer};
 use crate::budget::Budget;
 use crate::denial::Denial;
 use crate::facts::{Asking, Facts, Known, Named};
@@ -25,12 +25,12 @@ pub struct Performance {
 
 /// A caller, and what is known for judging what it asks. Only this step makes one.
 #[derive(Debug)]
-pub struct Informed {
+pub struct GatheredFacts {
     caller: Caller,
     known: Known,
 }
 
-impl Informed {
+impl GatheredFacts {
     /// Who asks.
     pub fn caller(&self) -> &Caller {
         &self.caller
@@ -91,27 +91,27 @@ impl Performance {
 }
 
 impl Layer for Performance {
-    type Proof = Informed;
+    type Proof = GatheredFacts;
 
     fn concerns(&self, request: &Inbound) -> bool {
-        self.facts.know_callers() || request.rule().names_things()
+        self.facts.know_callers() || request.rule().names_resources()
     }
 }
 
-impl Inquiry for Performance {
-    type Given = (Identified, Budget);
+impl AsyncCheck for Performance {
+    type Input = (ValidIdentifiers, Budget);
 
-    async fn inquire(
+    async fn check(
         &self,
         request: &Inbound,
-        (identified, budget): (Identified, Budget),
-    ) -> Result<Informed, Denial> {
-        let (caller, named) = identified.into_parts();
+        (valid, budget): (ValidIdentifiers, Budget),
+    ) -> Result<GatheredFacts, Denial> {
+        let (caller, named) = valid.into_parts();
         // Boxed, so that a request that needs no facts does not carry room for it along.
         let known = match self.facts.are_needed(caller.verified().is_some(), &named) {
             true => Box::pin(self.gather(request, &caller, named, budget)).await?,
             false => Known::default(),
         };
-        Ok(Informed { caller, known })
+        Ok(GatheredFacts { caller, known })
     }
 }

@@ -6,7 +6,7 @@
 //! role in a profile row, which users write themselves. Not here: whose a thing is (`ownership`).
 
 use super::layer::{Check, Layer};
-use super::performance::Informed;
+use super::performance::GatheredFacts;
 use crate::denial::{Denial, Reason};
 use crate::policy::roles::Action;
 use crate::policy::route::Access;
@@ -18,31 +18,31 @@ pub struct Roles;
 
 /// Proof that the caller's roles allow the action, or a relation to the things that it names may.
 #[derive(Clone, Copy, Debug)]
-pub struct Granted(());
+pub struct RoleClearance(());
 
 impl Layer for Roles {
-    type Proof = Granted;
+    type Proof = RoleClearance;
 }
 
 impl Check for Roles {
-    type Given<'a> = &'a Informed;
+    type Input<'a> = &'a GatheredFacts;
 
-    fn check(&self, request: &Inbound, informed: &Informed) -> Result<Granted, Denial> {
+    fn check(&self, request: &Inbound, gathered: &GatheredFacts) -> Result<RoleClearance, Denial> {
         let rule = request.rule();
-        let caller = informed.caller();
+        let caller = gathered.caller();
         let Some(verified) = caller.verified() else {
             // Identity lets a stranger through only on public and optional routes.
-            return Ok(Granted(()));
+            return Ok(RoleClearance(()));
         };
         if caller.roles().is_banned() {
             return Err(Reason::CallerBanned.into());
         }
-        if informed.known().is_active == Some(false) {
+        if gathered.known().is_active == Some(false) {
             return Err(Reason::CallerInactive.into());
         }
         // An optional route lets a stranger in, so a known caller may not be worse off for having said who it is.
         if rule.access == Access::Optional {
-            return Ok(Granted(()));
+            return Ok(RoleClearance(()));
         }
         if verified.aal() < rule.aal {
             return Err(Reason::AalInsufficient.because(format!(
@@ -55,7 +55,7 @@ impl Check for Roles {
             return Err(Reason::AnonymousRefused.into());
         }
         let action = Action::of(rule, request.method());
-        let things = &informed.known().things;
+        let things = &gathered.known().things;
         // What a body names beside is judged by its own action; it does not grant the route's.
         if rule.resources.is_empty() && !caller.roles().grants(action) {
             return Err(Reason::RoleInsufficient.because(format!("`{action}`")));
@@ -68,6 +68,6 @@ impl Check for Roles {
         if let Some(action) = beyond {
             return Err(Reason::RoleInsufficient.because(format!("`{action}`")));
         }
-        Ok(Granted(()))
+        Ok(RoleClearance(()))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::layer::{Check, Inquiry, Layer};
+use super::layer::{Check, AsyncCheck, Layer};
 use super::permit::StreamAuthorization;
 use crate::denial::{Denial, Reason};
 use crate::policy::layers::WaivedMode;
@@ -25,14 +25,14 @@ impl<L: Layer> Passed<L> {
 }
 
 /// Asks a layer that may have to wait.
-pub(super) async fn inquire<L: Inquiry>(
+pub(super) async fn enforce_async<L: AsyncCheck>(
     layer: &L,
     request: &Inbound,
-    given: L::Given,
+    input: L::Input,
     record: &mut Record,
 ) -> Result<(L::Proof, Passed<L>), Denial> {
     const { assert!(!L::NAME.can_be_waived()) };
-    let outcome = layer.inquire(request, given).await;
+    let outcome = layer.check(request, input).await;
     let proof = noted(layer, request, outcome, record, Verdict::Denied)?;
     Ok((proof, Passed(PhantomData)))
 }
@@ -41,11 +41,11 @@ pub(super) async fn inquire<L: Inquiry>(
 pub(super) fn enforce<L: Check>(
     layer: &L,
     request: &Inbound,
-    given: L::Given<'_>,
+    input: L::Input<'_>,
     record: &mut Record,
 ) -> Result<(L::Proof, Passed<L>), Denial> {
     const { assert!(!L::NAME.can_be_waived()) };
-    let outcome = layer.check(request, given);
+    let outcome = layer.check(request, input);
     let proof = noted(layer, request, outcome, record, Verdict::Denied)?;
     Ok((proof, Passed(PhantomData)))
 }
@@ -54,17 +54,17 @@ pub(super) fn enforce<L: Check>(
 pub(super) fn step<L: Check>(
     layer: &L,
     request: &Inbound,
-    given: L::Given<'_>,
+    input: L::Input<'_>,
     record: &mut Record,
 ) -> Result<(Option<L::Proof>, Passed<L>), Denial> {
     const { assert!(L::NAME.can_be_waived()) };
     let proof = match request.waived(L::NAME) {
         None => {
-            let outcome = layer.check(request, given);
+            let outcome = layer.check(request, input);
             Some(noted(layer, request, outcome, record, Verdict::Denied)?)
         }
         Some(WaivedMode::Shadow) => {
-            let outcome = layer.check(request, given);
+            let outcome = layer.check(request, input);
             // Its verdict is in the record. Its proof is not used, so that a shadow cannot widen anything either.
             let _ = noted(layer, request, outcome, record, Verdict::Waived);
             None

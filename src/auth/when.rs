@@ -5,7 +5,7 @@
 //! anything that must be looked up: a condition sees no facts.
 
 use super::layer::{Check, Layer};
-use super::performance::Informed;
+use super::performance::GatheredFacts;
 use crate::auth::caller::Caller;
 use crate::denial::{Denial, Reason};
 use crate::policy::condition::{CallerFields, Scope};
@@ -18,10 +18,10 @@ pub struct When;
 
 /// Proof that the route has no condition, or that it holds.
 #[derive(Clone, Copy, Debug)]
-pub struct Fits(());
+pub struct ConditionMet(());
 
 impl Layer for When {
-    type Proof = Fits;
+    type Proof = ConditionMet;
 
     fn concerns(&self, request: &Inbound) -> bool {
         request.rule().when.is_some()
@@ -29,17 +29,17 @@ impl Layer for When {
 }
 
 impl Check for When {
-    type Given<'a> = &'a Informed;
+    type Input<'a> = &'a GatheredFacts;
 
-    fn check(&self, request: &Inbound, informed: &Informed) -> Result<Fits, Denial> {
+    fn check(&self, request: &Inbound, gathered: &GatheredFacts) -> Result<ConditionMet, Denial> {
         if let Some(condition) = &request.rule().when {
-            match condition.holds(&scope(request, informed.caller())) {
+            match condition.holds(&scope(request, gathered.caller())) {
                 Ok(true) => {}
                 Ok(false) => return Err(Reason::WhenRefused.into()),
                 Err(why) => return Err(Reason::WhenFailed.because(why)),
             }
         }
-        Ok(Fits(()))
+        Ok(ConditionMet(()))
     }
 }
 

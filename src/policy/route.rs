@@ -165,7 +165,7 @@ pub struct Timeouts {
 
 impl Route {
     /// Whether a request here may name things that somebody owns.
-    pub fn names_things(&self) -> bool {
+    pub fn names_resources(&self) -> bool {
         !self.resources.is_empty() || !self.body_ids.is_empty()
     }
 

@@ -360,12 +360,12 @@ impl Inbound {
         self.body = None;
     }
 
-    /// Reads the body, for rules that judge what it says. From now on it is [`Self::judged_body`].
+    /// Reads the body, for rules that judge what it says. From now on it is [`Self::inspected_body`].
     ///
     /// # Errors
     ///
     /// See [`body`].
-    pub async fn judge_body(&mut self) -> Result<(), Denial> {
+    pub async fn inspect_body(&mut self) -> Result<(), Denial> {
         let Some(body) = self.body.take() else {
             return Err(Reason::BodyMalformed.because("there is none"));
         };
@@ -385,7 +385,7 @@ impl Inbound {
     }
 
     /// What the body says, if it was read.
-    pub fn judged_body(&self) -> Option<&serde_json::Value> {
+    pub fn inspected_body(&self) -> Option<&serde_json::Value> {
         match self.body.as_ref()? {
             Body::Judged(judged) => Some(judged.value()),
             Body::Streamed(_) | Body::Whole(_) => None,

@@ -32,11 +32,11 @@ const REPLACED: &str = "another cookie replaced it";
 
 /// Whether a request waits for new tokens.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Patience {
+enum Renewal {
     /// It does, since it can go no further without.
-    Waits,
+    Awaited,
     /// It does not: a stream is judged again, and then once more.
-    ComesAgain,
+    InBackground,
 }
 
 impl Identity {
@@ -52,12 +52,12 @@ impl Identity {
         };
         let Some(cookie) = read else {
             self.sessions.was_malformed();
-            return Err(gone(request, Reason::CookieMalformed.into()));
+            return Err(clearing_cookie(request, Reason::CookieMalformed.into()));
         };
         // Before anything else: what another site's page asks for must not even prolong the session.
         csrf::check(request, || self.sessions.cookies().csrf_token(&cookie))?;
         let name = cookie.name();
-        let caller = self.of_session(request, &name, Patience::Waits).await?;
+        let caller = self.of_session(request, &name, Renewal::Awaited).await?;
         if let Some(live) = caller.cookie_session() {
             self.sessions.touch(live);
         }
@@ -70,14 +70,14 @@ impl Identity {
         request: &Inbound,
         name: &SessionName,
     ) -> Result<Caller, Denial> {
-        self.of_session(request, name, Patience::ComesAgain).await
+        self.of_session(request, name, Renewal::InBackground).await
     }
 
     async fn of_session(
         &self,
         request: &Inbound,
         name: &SessionName,
-        patience: Patience,
+        renewal: Renewal,
     ) -> Result<Caller, Denial> {
         let live = match self.sessions.find(name).await {
             Found::Live(live) => live,
@@ -89,7 +89,7 @@ impl Identity {
             // Not the token's fault, so another one would not help.
             Err(denial) if !denial.reason.status().is_client_error() => return Err(denial),
             Err(_) => {
-                let live = self.renewed(request, live, patience).await?;
+                let live = self.renewed(request, live, renewal).await?;
                 let proven = self.proven(&live).await.map_err(not_accepted)?;
                 (live, proven)
             }
@@ -156,7 +156,7 @@ impl Identity {
         &self,
         request: &Inbound,
         live: Arc<Live>,
-        patience: Patience,
+        renewal: Renewal,
     ) -> Result<Arc<Live>, Denial> {
         let session = live.session();
         let claims = live
@@ -172,9 +172,9 @@ impl Identity {
         };
         self.revocations
             .check(&CleanAt::default(), listed, clock::unix_now())
-            .map_err(|denial| over(request, denial))?;
+            .map_err(|denial| refusal_of_listed(request, denial))?;
         let client = request.client().address;
-        if patience == Patience::ComesAgain {
+        if renewal == Renewal::InBackground {
             self.sessions.renew_behind(&live, client);
             return Err(Reason::SessionUnavailable.because("its tokens are being renewed"));
         }
@@ -199,14 +199,14 @@ impl Identity {
         };
         let of_session = (live.clean(), listed);
         self.in_force(request, [of_session, of_token], live.since())
-            .map_err(|denial| over(request, denial))
+            .map_err(|denial| refusal_of_listed(request, denial))
     }
 
     /// The refusal of a session that is over. It takes the cookie away, unless another one may have taken its place.
     fn ended(&self, request: &Inbound, name: &SessionName, reason: Reason) -> Denial {
         match self.sessions.is_replaced(name) {
             true => reason.because(REPLACED),
-            false => gone(request, reason.into()),
+            false => clearing_cookie(request, reason.into()),
         }
     }
 
@@ -226,18 +226,18 @@ impl Identity {
 }
 
 /// The refusal of a session that is listed: takes the cookie away unless it is the cookie itself that is listed, which another one replaced.
-fn over(request: &Inbound, denial: Denial) -> Denial {
+fn refusal_of_listed(request: &Inbound, denial: Denial) -> Denial {
     if denial.reason == Reason::TokenRevoked {
         Reason::SessionUnknown.because(REPLACED)
     } else if denial.reason.status().is_client_error() {
-        gone(request, denial)
+        clearing_cookie(request, denial)
     } else {
         denial
     }
 }
 
 /// A refusal that takes the cookie away.
-fn gone(request: &Inbound, denial: Denial) -> Denial {
+fn clearing_cookie(request: &Inbound, denial: Denial) -> Denial {
     let settings = &request.in_force().config().sessions;
     Denial {
         extra: Extra::ClearCookie(cookie::clear(settings)),

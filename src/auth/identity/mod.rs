@@ -18,7 +18,7 @@ use std::time::Instant;
 use hyper::header::HeaderValue;
 
 use super::caller::Caller;
-use super::layer::{Inquiry, Layer};
+use super::layer::{AsyncCheck, Layer};
 use super::role_table::RoleTable;
 use crate::breaker::Outage;
 use crate::clock;
@@ -70,7 +70,7 @@ impl Identity {
             // It says who it is when it speaks.
             Access::User => !request.rule().realtime,
         };
-        demand_key_again(request)?;
+        recheck_api_key(request)?;
         if let Some(live) = caller.cookie_session() {
             return self.confirm_session(request, live.name()).await;
         }
@@ -181,12 +181,12 @@ impl Layer for Identity {
     type Proof = Caller;
 }
 
-impl Inquiry for Identity {
-    type Given = ();
+impl AsyncCheck for Identity {
+    type Input = ();
 
-    async fn inquire(&self, request: &Inbound, (): ()) -> Result<Caller, Denial> {
+    async fn check(&self, request: &Inbound, (): ()) -> Result<Caller, Denial> {
         refuse_service_key(request)?;
-        demand_key(request)?;
+        require_api_key(request)?;
         let rule = request.rule();
         let must_be_user = match rule.access {
             Access::Public => return Ok(Caller::NOBODY),
@@ -258,7 +258,7 @@ fn refuse_service_key(request: &Inbound) -> Result<(), Denial> {
 }
 
 /// On routes of Supabase only its publishable keys come in, of which each client has one.
-fn demand_key(request: &Inbound) -> Result<(), Denial> {
+fn require_api_key(request: &Inbound) -> Result<(), Denial> {
     let Some(demand) = request.rule().apikey else {
         return Ok(());
     };
@@ -270,7 +270,7 @@ fn demand_key(request: &Inbound) -> Result<(), Denial> {
 }
 
 /// The same of a stream, which has kept its query and not its fields.
-fn demand_key_again(request: &Inbound) -> Result<(), Denial> {
+fn recheck_api_key(request: &Inbound) -> Result<(), Denial> {
     let key = match request.rule().apikey {
         None => None,
         Some(_) => apikey::find(request.headers(), request.target().query())?,

@@ -5,7 +5,7 @@
 
 use hyper::header::{self, HeaderMap, HeaderName};
 
-use super::text::Unread;
+use super::text::ParseError;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 pub(super) const ACCEPT_PROFILE: HeaderName = HeaderName::from_static("accept-profile");
@@ -44,15 +44,15 @@ const TYPES: &[&str] = &[
 
 /// What the fields say that makes a difference.
 #[derive(Debug, Default)]
-pub(super) struct Said {
+pub(super) struct RestHeaders {
     /// Rows that are written come back.
     pub(super) returns_rows: bool,
     /// `Location` of a written row comes back.
-    pub(super) tells_location: bool,
+    pub(super) returns_location: bool,
 }
 
-impl Said {
-    pub(super) fn read(headers: &HeaderMap, schemas: &[String]) -> Result<Self, Unread> {
+impl RestHeaders {
+    pub(super) fn read(headers: &HeaderMap, schemas: &[String]) -> Result<Self, ParseError> {
         for name in PROFILES {
             let mut profiles = headers.get_all(name).iter();
             if let Some(profile) = profiles.next() {
@@ -68,7 +68,7 @@ impl Said {
                 return Err("the type of the answer (`Accept`)");
             }
         }
-        let mut said = Self::default();
+        let mut read = Self::default();
         for preference in members(headers, &PREFER) {
             let (name, value) = preference?
                 .split_once('=')
@@ -79,10 +79,10 @@ impl Said {
             if !is_known {
                 return Err("a preference (`Prefer`) that is not known");
             }
-            said.returns_rows |= (name, value) == ("return", "representation");
-            said.tells_location |= (name, value) == ("return", "headers-only");
+            read.returns_rows |= (name, value) == ("return", "representation");
+            read.returns_location |= (name, value) == ("return", "headers-only");
         }
-        Ok(said)
+        Ok(read)
     }
 }
 
@@ -90,7 +90,7 @@ impl Said {
 fn members<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
-) -> impl Iterator<Item = Result<&'a str, Unread>> {
+) -> impl Iterator<Item = Result<&'a str, ParseError>> {
     headers.get_all(name).into_iter().flat_map(|line| {
         let (text, error) = match line.to_str() {
             Ok(text) => (text, None),

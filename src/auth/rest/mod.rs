@@ -7,8 +7,8 @@
 //! A column that may not be read may not be filtered or ordered by either: the rows that come, and their order, would tell its values. A body is
 //! read only where some columns of a table may be written and others not.
 
-mod asked;
 mod headers;
+mod query;
 mod text;
 
 #[cfg(test)]
@@ -20,9 +20,9 @@ use hyper::header::HeaderValue;
 use hyper::{HeaderMap, Method};
 use serde_json::Value;
 
-use self::asked::{Asked, Embed, Item};
-use self::headers::Said;
-use super::identifiers::Identified;
+use self::query::{RestQuery, Embed, Item};
+use self::headers::RestHeaders;
+use super::identifiers::ValidIdentifiers;
 use super::layer::{Check, Layer};
 use crate::denial::{Denial, Reason};
 use crate::policy::path::{Pattern, Segment};
@@ -33,11 +33,11 @@ use crate::request::Inbound;
 #[derive(Debug)]
 pub struct Rest;
 
-/// Why something is not granted; for the operator.
-type Why = Cow<'static, str>;
+/// Detail something is not granted; for the operator.
+type Detail = Cow<'static, str>;
 
 impl Layer for Rest {
-    type Proof = Identified;
+    type Proof = ValidIdentifiers;
 
     fn concerns(&self, request: &Inbound) -> bool {
         request.rule().rest.is_some()
@@ -45,36 +45,36 @@ impl Layer for Rest {
 }
 
 impl Check for Rest {
-    type Given<'a> = Identified;
+    type Input<'a> = ValidIdentifiers;
 
-    fn check(&self, request: &Inbound, identified: Identified) -> Result<Identified, Denial> {
+    fn check(&self, request: &Inbound, valid: ValidIdentifiers) -> Result<ValidIdentifiers, Denial> {
         let Some(rules) = &request.rule().rest else {
-            return Ok(identified);
+            return Ok(valid);
         };
-        let body = request.judged_body();
-        if body.is_none() && judges_body(request) {
+        let body = request.inspected_body();
+        if body.is_none() && inspects_body(request) {
             // The chain reads it before it asks; a net.
             return Err(Reason::Internal.because("the body was not read"));
         }
         let resource = resource(request).ok_or_else(|| denied("the path"))?;
         let key = request.rule().apikey.is_some().then_some("apikey");
-        let asked = asked::read(request.target().query().unwrap_or_default(), key, resource)
+        let query = query::read(request.target().query().unwrap_or_default(), key, resource)
             .map_err(denied)?;
-        let said = Said::read(request.headers(), &rules.schemas).map_err(denied)?;
+        let headers = RestHeaders::read(request.headers(), &rules.schemas).map_err(denied)?;
         let granted = Request {
             rules,
-            asked: &asked,
-            said: &said,
+            query: &query,
+            headers: &headers,
             body,
         };
         granted
-            .judge(request.method(), resource)
+            .authorize(request.method(), resource)
             .map_err(denied)
-            .map(|()| identified)
+            .map(|()| valid)
     }
 }
 
-fn denied(why: impl Into<Why>) -> Denial {
+fn denied(why: impl Into<Detail>) -> Denial {
     Reason::RestDenied.because(why)
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn name_schema(rules: &RestRules, method: &Method, fields: &mut Heade
 }
 
 /// Whether the layer will want to know what the body says.
-pub fn judges_body(request: &Inbound) -> bool {
+pub fn inspects_body(request: &Inbound) -> bool {
     let Some(rules) = &request.rule().rest else {
         return false;
     };
@@ -178,17 +178,17 @@ impl Scope<'_> {
 /// A request in PostgREST's terms.
 struct Request<'a> {
     rules: &'a RestRules,
-    asked: &'a Asked,
-    said: &'a Said,
+    query: &'a RestQuery,
+    headers: &'a RestHeaders,
     body: Option<&'a Value>,
 }
 
 impl Request<'_> {
-    fn judge(&self, method: &Method, resource: Resource<'_>) -> Result<(), Why> {
+    fn authorize(&self, method: &Method, resource: Resource<'_>) -> Result<(), Detail> {
         match resource {
             Resource::Root => match *method {
                 Method::GET | Method::HEAD if self.rules.openapi => {
-                    match *self.asked == Asked::default() {
+                    match *self.query == RestQuery::default() {
                         true => Ok(()),
                         false => Err("a query to the root".into()),
                     }
@@ -200,7 +200,7 @@ impl Request<'_> {
                 if !calls || !self.rules.rpc.contains(name) {
                     return Err("the function, or its method".into());
                 }
-                if !self.asked.writes.is_empty() {
+                if !self.query.writes.is_empty() {
                     // `columns` chooses arguments of a call.
                     return Err("`columns` or `on_conflict` of a function".into());
                 }
@@ -213,14 +213,14 @@ impl Request<'_> {
         }
     }
 
-    fn table(&self, table: &Table, method: &Method) -> Result<(), Why> {
+    fn table(&self, table: &Table, method: &Method) -> Result<(), Detail> {
         let scope = Scope::Table(table);
         match *method {
             Method::GET | Method::HEAD => {
                 if !scope.shows_something() {
                     return Err("to read the table".into());
                 }
-                if !self.asked.writes.is_empty() {
+                if !self.query.writes.is_empty() {
                     return Err("`columns` or `on_conflict` of what is read".into());
                 }
                 return self.reads(scope, true);
@@ -230,34 +230,34 @@ impl Request<'_> {
             _ => return Err("the method on the table".into()),
         }
         // `Location` has the values of the primary key, whichever column that is.
-        if self.said.tells_location && !scope.shows_all() {
+        if self.headers.returns_location && !scope.shows_all() {
             return Err("`return=headers-only` on a table that may not be read whole".into());
         }
-        self.reads(scope, self.said.returns_rows)
+        self.reads(scope, self.headers.returns_rows)
     }
 
     /// What the query shows or looks at. Without `select`, rows that are returned have all columns.
-    fn reads(&self, scope: Scope<'_>, returns_rows: bool) -> Result<(), Why> {
+    fn reads(&self, scope: Scope<'_>, returns_rows: bool) -> Result<(), Detail> {
         let all = [Item::All];
-        let items = match &self.asked.select {
+        let items = match &self.query.select {
             Some(items) => items.as_slice(),
             None if returns_rows => &all,
             None => &[],
         };
         self.shows(scope, items)?;
-        for look in &self.asked.looks {
-            let scope = self.at(scope, items, &look.path)?;
-            if !scope.shows(&look.column) {
-                return Err(format!("to look at `{}`", look.column).into());
+        for column in &self.query.column_refs {
+            let scope = self.at(scope, items, &column.path)?;
+            if !scope.shows(&column.column) {
+                return Err(format!("to look at `{}`", column.column).into());
             }
         }
-        for path in &self.asked.paths {
+        for path in &self.query.limited {
             self.at(scope, items, path)?;
         }
         Ok(())
     }
 
-    fn shows(&self, scope: Scope<'_>, items: &[Item]) -> Result<(), Why> {
+    fn shows(&self, scope: Scope<'_>, items: &[Item]) -> Result<(), Detail> {
         for item in items {
             match item {
                 Item::All if scope.shows_all() => {}
@@ -272,7 +272,7 @@ impl Request<'_> {
         Ok(())
     }
 
-    fn embedded(&self, embed: &Embed) -> Result<Scope<'_>, Why> {
+    fn embedded(&self, embed: &Embed) -> Result<Scope<'_>, Detail> {
         if self.rules.embeds == Embeds::Deny {
             return Err("an embedded table".into());
         }
@@ -289,7 +289,7 @@ impl Request<'_> {
         scope: Scope<'r>,
         items: &[Item],
         path: &[String],
-    ) -> Result<Scope<'r>, Why> {
+    ) -> Result<Scope<'r>, Detail> {
         let Some((first, rest)) = path.split_first() else {
             return Ok(scope);
         };
@@ -308,18 +308,18 @@ impl Request<'_> {
     }
 
     /// Columns that are written: by the query's word, and by the body's.
-    fn writes(&self, granted: &Columns) -> Result<(), Why> {
+    fn writes(&self, granted: &Columns) -> Result<(), Detail> {
         if *granted == Columns::None {
             return Err("to write the table".into());
         }
-        let may = |name: &str| -> Result<(), Why> {
+        let may = |name: &str| -> Result<(), Detail> {
             match granted.has(name) {
                 true => Ok(()),
                 false if rules::is_name(name) => Err(format!("to write `{name}`").into()),
                 false => Err("to write a column whose name is none".into()),
             }
         };
-        for name in &self.asked.writes {
+        for name in &self.query.writes {
             may(name)?;
         }
         let rows = match self.body {

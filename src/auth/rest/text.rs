@@ -11,7 +11,7 @@ use crate::policy::rest::is_name;
 pub(super) const DEPTH: usize = 12;
 
 /// What could not be read; for the operator.
-pub(super) type Unread = &'static str;
+pub(super) type ParseError = &'static str;
 
 /// Operators of a filter.
 const OPERATORS: &[&str] = &[
@@ -94,7 +94,7 @@ impl<'a> Text<'a> {
     }
 
     /// The name of a column, a table or an alias, bare or in quotes.
-    pub(super) fn name(&mut self) -> Result<&'a str, Unread> {
+    pub(super) fn name(&mut self) -> Result<&'a str, ParseError> {
         let name = match self.take("\"") {
             true => {
                 let (name, rest) = self.0.split_once('"').ok_or("a quote without its end")?;
@@ -108,7 +108,7 @@ impl<'a> Text<'a> {
     }
 
     /// Names with dots between them, such as the path to an embedded column.
-    pub(super) fn path(&mut self) -> Result<Vec<&'a str>, Unread> {
+    pub(super) fn path(&mut self) -> Result<Vec<&'a str>, ParseError> {
         let mut names = vec![self.name()?];
         while self.take(".") {
             names.push(self.name()?);
@@ -117,7 +117,7 @@ impl<'a> Text<'a> {
     }
 
     /// The way into a JSON column: `->a->>b`, `->0`. It stays inside its column.
-    pub(super) fn json_path(&mut self) -> Result<(), Unread> {
+    pub(super) fn json_path(&mut self) -> Result<(), ParseError> {
         while self.take("->>") || self.take("->") {
             let _ = self.take("-");
             self.name()?;
@@ -126,7 +126,7 @@ impl<'a> Text<'a> {
     }
 
     /// `::text`
-    pub(super) fn cast(&mut self) -> Result<(), Unread> {
+    pub(super) fn cast(&mut self) -> Result<(), ParseError> {
         match self.take("::") {
             true => self.name().map(|_| ()),
             false => Ok(()),
@@ -134,7 +134,7 @@ impl<'a> Text<'a> {
     }
 
     /// `.sum()`
-    pub(super) fn aggregate(&mut self) -> Result<(), Unread> {
+    pub(super) fn aggregate(&mut self) -> Result<(), ParseError> {
         if !self.take(".") {
             return Ok(());
         }
@@ -146,7 +146,7 @@ impl<'a> Text<'a> {
     }
 
     /// Nothing is left.
-    pub(super) fn end(self) -> Result<(), Unread> {
+    pub(super) fn end(self) -> Result<(), ParseError> {
         match self.is_empty() {
             true => Ok(()),
             false => Err("more than can be read"),
@@ -154,7 +154,7 @@ impl<'a> Text<'a> {
     }
 
     /// An operator with what may stand before and behind it: `not.eq.`, `like(any).`, `fts(english).`. Gives its name.
-    pub(super) fn operator(&mut self) -> Result<&'a str, Unread> {
+    pub(super) fn operator(&mut self) -> Result<&'a str, ParseError> {
         let _ = self.take("not.");
         let operator = self.word().unwrap_or_default();
         if !OPERATORS.contains(&operator) {
@@ -173,7 +173,7 @@ impl<'a> Text<'a> {
     }
 
     /// The value of a filter inside brackets, where it ends at a comma or a bracket.
-    pub(super) fn inner_value(&mut self, operator: &str) -> Result<(), Unread> {
+    pub(super) fn inner_value(&mut self, operator: &str) -> Result<(), ParseError> {
         if operator == "in" {
             if !self.take("(") {
                 return Err("`in` without a list");
@@ -203,7 +203,7 @@ impl<'a> Text<'a> {
     }
 
     /// A value in quotes, or one without anything that could be an end of it.
-    fn scalar(&mut self) -> Result<(), Unread> {
+    fn scalar(&mut self) -> Result<(), ParseError> {
         if self.take("\"") {
             let mut escaped = false;
             for (place, letter) in self.0.char_indices() {

@@ -4,7 +4,7 @@
 //! what is over. Not here: which layers can be waived at all (`auth`), and what a waiver does (`auth::chain`).
 
 use super::Checker;
-use crate::auth::Named;
+use crate::auth::NamedLayer;
 use crate::auth::lineage::Lineage;
 use crate::auth::ownership::Ownership;
 use crate::auth::roles::Roles;

@@ -56,38 +56,38 @@ fn rules() -> RestRules {
 
 const PROJECTS: Resource<'static> = Resource::Table("projects");
 
-fn judge(
+fn authorize(
     rules: &RestRules,
     method: &str,
     resource: Resource<'_>,
     query: &str,
     fields: &[(&'static str, &'static str)],
     body: Option<&str>,
-) -> Result<(), Why> {
-    let mut headers = HeaderMap::new();
+) -> Result<(), Detail> {
+    let mut map = HeaderMap::new();
     for (name, value) in fields {
-        headers.append(
+        map.append(
             HeaderName::from_static(name),
             HeaderValue::from_static(value),
         );
     }
-    let asked = asked::read(query, Some("apikey"), resource)?;
-    let said = Said::read(&headers, &rules.schemas)?;
+    let parsed = query::read(query, Some("apikey"), resource)?;
+    let headers = RestHeaders::read(&map, &rules.schemas)?;
     let body = body.map(|body| serde_json::from_str(body).expect("JSON"));
     let request = Request {
         rules,
-        asked: &asked,
-        said: &said,
+        query: &parsed,
+        headers: &headers,
         body: body.as_ref(),
     };
-    request.judge(
+    request.authorize(
         &Method::from_bytes(method.as_bytes()).expect("a method"),
         resource,
     )
 }
 
 fn reads(query: &str) -> bool {
-    judge(&rules(), "GET", PROJECTS, query, &[], None).is_ok()
+    authorize(&rules(), "GET", PROJECTS, query, &[], None).is_ok()
 }
 
 /// What clients write, decoded for the eye.
@@ -118,7 +118,7 @@ const GOOD: &[&str] = &[
 fn what_clients_write_is_understood() {
     for query in GOOD {
         assert_eq!(
-            judge(&rules(), "GET", PROJECTS, query, &[], None),
+            authorize(&rules(), "GET", PROJECTS, query, &[], None),
             Ok(()),
             "{query}"
         );
@@ -210,7 +210,7 @@ fn what_is_not_understood_is_refused() {
 fn only_granted_columns_are_written_and_come_back() {
     let rules = rules();
     let ask = |method, query, fields: &[(&'static str, &'static str)], body| {
-        judge(&rules, method, PROJECTS, query, fields, Some(body)).is_ok()
+        authorize(&rules, method, PROJECTS, query, fields, Some(body)).is_ok()
     };
     for method in ["POST", "PATCH", "PUT"] {
         assert!(ask(method, "", &[], r#"{"name":"a"}"#));
@@ -254,7 +254,7 @@ fn only_granted_columns_are_written_and_come_back() {
         ));
     }
     let on = |table, method, query| {
-        judge(&rules, method, Resource::Table(table), query, &[], None).is_ok()
+        authorize(&rules, method, Resource::Table(table), query, &[], None).is_ok()
     };
     assert!(
         on("notes", "GET", "")
@@ -280,7 +280,7 @@ fn only_granted_columns_are_written_and_come_back() {
 fn functions_schemas_and_the_root_are_granted_by_name() {
     let rules = rules();
     let call = |method, name, query| {
-        judge(&rules, method, Resource::Function(name), query, &[], None).is_ok()
+        authorize(&rules, method, Resource::Function(name), query, &[], None).is_ok()
     };
     assert!(
         call("GET", "search", "term=cat&limit=3") && call("POST", "search", "select=id,anything")
@@ -294,7 +294,7 @@ fn functions_schemas_and_the_root_are_granted_by_name() {
     );
     assert!(!call("PATCH", "search", "") && !call("POST", "search", "columns=a"));
     let root =
-        |rules: &RestRules, query| judge(rules, "GET", Resource::Root, query, &[], None).is_ok();
+        |rules: &RestRules, query| authorize(rules, "GET", Resource::Root, query, &[], None).is_ok();
     assert!(!root(&rules, ""));
     let open = RestRules {
         openapi: true,
@@ -302,7 +302,7 @@ fn functions_schemas_and_the_root_are_granted_by_name() {
     };
     assert!(root(&open, "") && root(&open, "apikey=k") && !root(&open, "select=a"));
     let with =
-        |name, value| judge(&rules, "GET", PROJECTS, "select=id", &[(name, value)], None).is_ok();
+        |name, value| authorize(&rules, "GET", PROJECTS, "select=id", &[(name, value)], None).is_ok();
     assert!(
         with("accept-profile", "public")
             && !with("accept-profile", "auth")
@@ -326,7 +326,7 @@ fn functions_schemas_and_the_root_are_granted_by_name() {
         embeds: Embeds::Deny,
         ..rules
     };
-    assert!(judge(&closed, "GET", PROJECTS, "select=id,users(id)", &[], None).is_err());
+    assert!(authorize(&closed, "GET", PROJECTS, "select=id,users(id)", &[], None).is_err());
 }
 
 /// What an attacker would write into a query that works.
@@ -428,7 +428,7 @@ proptest! {
             }
         }
         let rules = rules();
-        if judge(&rules, "GET", PROJECTS, &query, &[], None).is_ok() {
+        if authorize(&rules, "GET", PROJECTS, &query, &[], None).is_ok() {
             let touched: BTreeSet<(String, String)> = reading::touched("projects", &query).unwrap_or_default();
             for (table, column) in touched {
                 let readable = rules.tables.get(&table).map(|table| &table.read);

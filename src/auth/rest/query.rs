@@ -2,7 +2,7 @@
 //!
 //! Decides: what a query says, or that it cannot be read. Trusts: nothing. Not here: whether that is granted (the layer).
 //!
-//! Written from PostgREST's documentation ("Tables and Views", "Resource Embedding", "Functions as RPC"): `select` with aliases, JSON paths,
+//! Written from PostgREST's documentation ("Tables and Views", "Resource Embedding", "Functions as RPC"): `select` with aliases, JSON limited,
 //! casts, aggregates, hints and spreads; filters on columns and on embedded tables; `and`, `or`, `order`, `limit`, `offset`; `columns` and
 //! `on_conflict`.
 
@@ -11,17 +11,17 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 
 use super::Resource;
-use super::text::{DEPTH, Text, Unread};
+use super::text::{DEPTH, Text, ParseError};
 
 /// A whole query.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct RestQuery {
     /// `select`, if it was written.
     pub(super) select: Option<Vec<Item>>,
     /// Columns that rows are chosen or ordered by, each with the path of embeds to its table.
-    pub(super) looks: Vec<Look>,
+    pub(super) column_refs: Vec<ColumnRef>,
     /// Paths of embeds that are limited, and so must exist.
-    pub(super) paths: Vec<Vec<String>>,
+    pub(super) limited: Vec<Vec<String>>,
     /// `columns` and `on_conflict`: columns of what is written.
     pub(super) writes: Vec<String>,
 }
@@ -49,20 +49,24 @@ pub(super) struct Embed {
 
 /// A column that is looked at without being shown.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Look {
+pub(super) struct ColumnRef {
     pub(super) path: Vec<String>,
     pub(super) column: String,
 }
 
 /// Reads a query. `key` is what the gateway itself reads of it, and nobody behind it does.
-pub(super) fn read(query: &str, key: Option<&str>, of: Resource<'_>) -> Result<Asked, Unread> {
-    let mut asked = Asked::default();
+pub(super) fn read(
+    text: &str,
+    key: Option<&str>,
+    of: Resource<'_>,
+) -> Result<RestQuery, ParseError> {
+    let mut query = RestQuery::default();
     // Some readers take `;` for `&`; PostgREST is one of them.
-    if query.contains(';') {
+    if text.contains(';') {
         return Err("a `;`, which must be written %3B");
     }
     let (mut has_columns, mut has_conflict) = (false, false);
-    for pair in query.split('&').filter(|_| !query.is_empty()) {
+    for pair in text.split('&').filter(|_| !text.is_empty()) {
         let (name, value) = pair.split_once('=').ok_or("a key without a value")?;
         if key == Some(name) {
             continue;
@@ -71,7 +75,7 @@ pub(super) fn read(query: &str, key: Option<&str>, of: Resource<'_>) -> Result<A
         match &*name {
             "select" => {
                 let items = select(&value)?;
-                if asked.select.replace(items).is_some() {
+                if query.select.replace(items).is_some() {
                     return Err("`select` twice");
                 }
             }
@@ -83,17 +87,17 @@ pub(super) fn read(query: &str, key: Option<&str>, of: Resource<'_>) -> Result<A
                 if std::mem::replace(seen, true) {
                     return Err("`columns` or `on_conflict` twice");
                 }
-                asked.writes.extend(names(&value)?);
+                query.writes.extend(names(&value)?);
             }
-            name => asked.condition(name, &value, matches!(of, Resource::Function(_)))?,
+            name => query.condition(name, &value, matches!(of, Resource::Function(_)))?,
         }
     }
-    Ok(asked)
+    Ok(query)
 }
 
-impl Asked {
-    /// Anything but `select`, `columns` and `on_conflict`. An argument of a function looks like a condition without an operator.
-    fn condition(&mut self, name: &str, value: &str, is_call: bool) -> Result<(), Unread> {
+impl RestQuery {
+    /// Anything but `select`, `columns` and `on_conflict`. An argument of a function column_refs like a condition without an operator.
+    fn condition(&mut self, name: &str, value: &str, is_call: bool) -> Result<(), ParseError> {
         let mut key = Text::new(name);
         let mut path = owned(key.path()?);
         key.json_path()?;
@@ -105,7 +109,7 @@ impl Asked {
                 if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
                     return Err("a limit that is no number");
                 }
-                self.paths.push(path);
+                self.limited.push(path);
             }
             "order" if is_plain => self.order(&path, value)?,
             "and" | "or" if is_plain => {
@@ -123,13 +127,13 @@ impl Asked {
                 if !(is_call && path.is_empty()) {
                     Text::new(value).operator()?;
                 }
-                self.looks.push(Look { path, column: last });
+                self.column_refs.push(ColumnRef { path, column: last });
             }
         }
         Ok(())
     }
 
-    fn order(&mut self, path: &[String], value: &str) -> Result<(), Unread> {
+    fn order(&mut self, path: &[String], value: &str) -> Result<(), ParseError> {
         let mut text = Text::new(value);
         loop {
             let mut name = text.name()?;
@@ -147,7 +151,7 @@ impl Asked {
             }
             let _ = text.take(".asc") || text.take(".desc");
             let _ = text.take(".nullsfirst") || text.take(".nullslast");
-            self.looks.push(Look {
+            self.column_refs.push(ColumnRef {
                 path,
                 column: name.to_owned(),
             });
@@ -163,7 +167,7 @@ impl Asked {
         path: &[String],
         text: &mut Text<'_>,
         depth: usize,
-    ) -> Result<(), Unread> {
+    ) -> Result<(), ParseError> {
         let depth = depth.checked_sub(1).ok_or("brackets that are too deep")?;
         if !text.take("(") {
             return Err("`and` or `or` without brackets");
@@ -182,7 +186,7 @@ impl Asked {
                 }
                 let operator = text.operator()?;
                 text.inner_value(operator)?;
-                self.looks.push(Look {
+                self.column_refs.push(ColumnRef {
                     path: path.to_vec(),
                     column,
                 });
@@ -198,14 +202,14 @@ impl Asked {
     }
 }
 
-fn select(value: &str) -> Result<Vec<Item>, Unread> {
+fn select(value: &str) -> Result<Vec<Item>, ParseError> {
     let mut text = Text::new(value);
     let items = items(&mut text, DEPTH)?;
     text.end()?;
     Ok(items)
 }
 
-fn items(text: &mut Text<'_>, depth: usize) -> Result<Vec<Item>, Unread> {
+fn items(text: &mut Text<'_>, depth: usize) -> Result<Vec<Item>, ParseError> {
     let depth = depth.checked_sub(1).ok_or("brackets that are too deep")?;
     let mut items = Vec::new();
     loop {
@@ -216,7 +220,7 @@ fn items(text: &mut Text<'_>, depth: usize) -> Result<Vec<Item>, Unread> {
     }
 }
 
-fn item(text: &mut Text<'_>, depth: usize) -> Result<Item, Unread> {
+fn item(text: &mut Text<'_>, depth: usize) -> Result<Item, ParseError> {
     if text.take("*") {
         return Ok(Item::All);
     }
@@ -248,7 +252,7 @@ fn embed(
     table: String,
     text: &mut Text<'_>,
     depth: usize,
-) -> Result<Item, Unread> {
+) -> Result<Item, ParseError> {
     // A hint says which foreign key, `inner` and `left` how rows are joined; neither shows anything.
     while text.take("!") {
         text.name()?;
@@ -270,7 +274,7 @@ fn embed(
     }
 }
 
-fn names(value: &str) -> Result<Vec<String>, Unread> {
+fn names(value: &str) -> Result<Vec<String>, ParseError> {
     let mut text = Text::new(value);
     let mut names = Vec::new();
     loop {
@@ -287,7 +291,7 @@ fn owned(names: Vec<&str>) -> Vec<String> {
 }
 
 /// As a form writes it: `+` is a blank. A `%` that begins no escape is refused, since readers differ about it.
-fn decoded(text: &str) -> Result<Cow<'_, str>, Unread> {
+fn decoded(text: &str) -> Result<Cow<'_, str>, ParseError> {
     let is_escape = |place: usize| {
         let digits = text.as_bytes().get(place + 1..place + 3);
         digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
