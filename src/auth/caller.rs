@@ -1,7 +1,4 @@
-//! Who is calling, once that is proven.
-//!
-//! Decides: nothing; it holds what was proven, and how. Trusts: the identity layer, which alone makes a caller that is not nobody. Not here: proving
-//! (`identity`), and what a caller may do (`roles`, `ownership`).
+//! The caller of a request, as the identity layer proved it, and the credential that proved it.
 
 use std::sync::Arc;
 
@@ -22,14 +19,14 @@ pub struct Caller {
 struct User {
     verified: Arc<Verified>,
     roles: Arc<RoleSet>,
-    /// `Bearer` and the verified token, for an upstream that judges again.
+    /// `Bearer` and the verified token, for an upstream that verifies it, too.
     authorization: HeaderValue,
     /// The session, if a cookie led to it.
     session: Option<Arc<Live>>,
 }
 
 impl Caller {
-    /// A caller without a proven identity.
+    /// The caller of a request that proved no user.
     pub const NOBODY: Self = Self { user: None };
 
     pub(super) fn user(
@@ -59,7 +56,7 @@ impl Caller {
         }
     }
 
-    /// The same user with another bearer token: a newer one, or roles by another configuration.
+    /// The same user with a newer bearer token, or with the roles of another configuration.
     pub(super) fn proven_again(&self, verified: Arc<Verified>, roles: Arc<RoleSet>) -> Self {
         let user = self.user.as_ref().map(|user| User {
             verified,
@@ -70,12 +67,12 @@ impl Caller {
         Self { user }
     }
 
-    /// The verified token's facts, unless this is nobody.
+    /// The verified token; `None` if the request proved no user.
     pub fn verified(&self) -> Option<&Arc<Verified>> {
         self.user.as_ref().map(|user| &user.verified)
     }
 
-    /// The roles that the configuration knows, `user` among them; none for nobody.
+    /// The roles that the configuration knows, `user` among them; empty without a user.
     pub fn roles(&self) -> &RoleSet {
         self.user.as_ref().map_or(&NO_ROLES, |user| &*user.roles)
     }
@@ -85,7 +82,7 @@ impl Caller {
         self.user.as_ref().and_then(|user| user.session.as_ref())
     }
 
-    /// By what the caller knows their own session.
+    /// The ids of the caller's own session: of the cookie, of the token, or both.
     pub fn own_session(&self) -> Own {
         Own {
             cookie: self.cookie_session().map(|live| *live.name()),

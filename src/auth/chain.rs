@@ -1,16 +1,14 @@
-//! The order of the layers.
-//!
-//! Decides: which layer is asked when. Trusts: each layer's own verdict. Not here: any rule of a layer, how one is asked (`step`), and what
-//! a permit holds (`permit`).
+//! The table of the layers and the order in which they run. How one layer is run is in `step`, what
+//! a permit holds in `permit`.
 
 use std::sync::Arc;
 
 use super::caller::Caller;
-use super::identifiers::{ValidIdentifiers, Identifiers};
+use super::identifiers::{Identifiers, ValidIdentifiers};
 use super::identity::Identity;
 use super::layer::NamedLayer;
 use super::lineage::Lineage;
-use super::ownership::{ResourceAccess, Ownership};
+use super::ownership::{Ownership, ResourceAccess};
 use super::performance::{GatheredFacts, Performance};
 use super::permit::{Permit, StreamAuthorization};
 use super::rest::{self, Rest};
@@ -29,15 +27,16 @@ use crate::revocation::Revocations;
 use crate::sessions::Sessions;
 use crate::tokens::Tokens;
 
-/// Makes a layer's name of its place in the table, the list of all, and the proof that all were asked.
+/// Derives each layer's name from its row, the list of all layers, and the proof that all of them
+/// ran.
 macro_rules! layers {
     ($($(#[doc = $doc:literal])* $name:ident: $layer:ident, $waivable:ident;)*) => {
-        /// Places in the table.
+        /// Positions in the table.
         enum Place {
             $($layer,)*
         }
 
-        /// Every layer, in the order in which they are asked.
+        /// Every layer, in the order in which they run.
         pub const LAYERS: &[LayerName] = &[$(<$layer as NamedLayer>::NAME,)*];
 
         $(impl NamedLayer for $layer {
@@ -45,8 +44,9 @@ macro_rules! layers {
                 LayerName::new(Place::$layer as u8, stringify!($name), layers!(@$waivable));
         })*
 
-        /// That every layer was asked. A permit takes one, so a layer that is in the table and not asked does not compile.
-        #[expect(dead_code, reason = "what counts is that each was made")]
+        /// Proof that every layer ran. A permit requires it, so a layer that is in the table and
+        /// never runs does not compile.
+        #[expect(dead_code, reason = "only the existence of each field matters")]
         pub(super) struct Proofs {
             $($(#[doc = $doc])* $name: Passed<$layer>,)*
         }
@@ -55,34 +55,35 @@ macro_rules! layers {
     (@enforced) => { false };
 }
 
-// The table of layers, in the order in which they are asked. An operator may waive what is waivable, for a time.
+// The table of layers, in the order in which they run. An operator may waive a waivable layer for a
+// limited time.
 layers! {
-    /// Who is calling.
+    /// Authenticates the caller.
     identity: Identity, enforced;
-    /// Whether identifiers have their type.
+    /// Checks the type of identifiers.
     identifiers: Identifiers, enforced;
-    /// Whether tables behind PostgREST are granted.
+    /// Checks the grants on tables behind PostgREST.
     rest: Rest, enforced;
-    /// The facts by which the layers behind it decide.
+    /// Looks up the facts that the later layers need.
     performance: Performance, enforced;
-    /// Whether the caller's roles allow the action.
+    /// Checks that the caller's roles allow the action.
     roles: Roles, waivable;
-    /// Whether the route's own condition holds.
+    /// Evaluates the route's own condition.
     when: When, enforced;
-    /// Whether the caller may act on the resources that the request names.
+    /// Checks that the caller may act on the resources that the request names.
     ownership: Ownership, waivable;
-    /// Whether the resources they were made from are in order.
+    /// Checks the chain of parents of those resources.
     lineage: Lineage, waivable;
 }
 
-/// The layers of one configuration. Those without state are values.
+/// The layers of one configuration. Layers without state are unit values and have no field here.
 #[derive(Debug)]
 pub struct Chain {
     identity: Identity,
     performance: Performance,
 }
 
-/// That the layers behind the facts were asked.
+/// Proof that the layers that depend on facts ran.
 struct ByFacts {
     performance: Passed<Performance>,
     roles: Passed<Roles>,
@@ -92,7 +93,7 @@ struct ByFacts {
 }
 
 impl Chain {
-    /// Builds the chain.
+    /// Builds the chain of one configuration from that configuration's tokens, roles and facts.
     pub fn new(
         tokens: Arc<Tokens>,
         roles: RoleTable,
@@ -111,7 +112,7 @@ impl Chain {
         self.performance.facts()
     }
 
-    /// Authorizes a request. The only way to a [`Permit`].
+    /// Authorizes a request. There is no other way to get a [`Permit`].
     ///
     /// # Errors
     ///
@@ -122,19 +123,19 @@ impl Chain {
         record: &mut Record,
     ) -> Result<Permit, Denial> {
         record.start_lap();
-        // Who is calling, before anything that would tell a stranger what our paths look like.
+        // Identity comes first, so that an unauthenticated client learns nothing about our paths.
         let (caller, identity) = enforce_async(&self.identity, &request, (), record).await?;
         record.caller = caller.verified().cloned();
         record.by_cookie = caller.cookie_session().is_some();
-        // Nobody makes us hold a body before that is known; the layers below read what it says.
+        // No client makes us buffer a body before it is authenticated; the layers below inspect it.
         let names_ids = !request.rule().body_ids.is_empty() && request.has_unread_body();
         if rest::inspects_body(&request) || names_ids {
             Box::pin(request.inspect_body()).await?;
             record.start_lap();
         }
-        // Identifiers that cannot exist are refused before anybody looks them up.
+        // Malformed identifiers are refused before they are looked up.
         let (valid, identifiers) = enforce(&Identifiers, &request, caller, record)?;
-        // What a table's rules grant nobody is granted no role either.
+        // The grants on tables bind every role, so they are checked before the roles.
         let (valid, rest) = enforce(&Rest, &request, valid, record)?;
         let (gathered, by_facts) = self.by_facts(&request, valid, record).await?;
         let touched = match request.method().is_safe() {
@@ -145,22 +146,23 @@ impl Chain {
         Permit::new(request, gathered.into_caller(), touched, proofs)
     }
 
-    /// The layers that decide by facts, for a request as for an open stream.
+    /// Runs the layers that depend on facts, for a request and for an open stream alike.
     async fn by_facts(
         &self,
         request: &Inbound,
         valid: ValidIdentifiers,
         record: &mut Record,
     ) -> Result<(GatheredFacts, ByFacts), Denial> {
-        // All lookups at once, before anybody decides by them.
+        // All lookups at once, before any layer uses the facts.
         let budget = Budget::begin(record.lap(), request.in_force().config().budget);
         let input = (valid, budget);
-        let (gathered, performance) = enforce_async(&self.performance, request, input, record).await?;
-        // What the caller is, before whose the resource is.
+        let (gathered, performance) =
+            enforce_async(&self.performance, request, input, record).await?;
+        // The roles of the caller, before the owner of the resource.
         let (_, roles) = step(&Roles, request, &gathered, record)?;
-        // What the route's author adds: it sees the caller and the request, and no facts.
+        // The route's own condition. It sees the caller and the request, and no facts.
         let (_, when) = enforce(&When, request, &gathered, record)?;
-        // Whose it is, before where it came from: a stranger learns nothing of a resource's parents.
+        // Ownership before lineage: a caller without access learns nothing of a resource's parents.
         let (owned, ownership) = step(&Ownership, request, &gathered, record)?;
         record.via = owned.and_then(ResourceAccess::via);
         let (_, lineage) = step(&Lineage, request, &gathered, record)?;
@@ -174,23 +176,25 @@ impl Chain {
         Ok((gathered, by_facts))
     }
 
+    /// The facts that this request may change.
     fn touched(&self, gathered: &GatheredFacts) -> Touched {
         let facts = self.facts();
         let subject = gathered.caller().verified().map(|one| one.subject());
         Touched::new(facts, facts.touched(gathered.known(), subject))
     }
 
-    /// Authorizes an open stream again by this chain, which was built from `in_force`.
+    /// Re-authorizes an open stream under this chain's configuration, which is `in_force`.
     ///
     /// # Errors
     ///
-    /// What the same request would be refused for now.
+    /// The reason why the same request would be refused now.
     pub async fn reauthorize(
         &self,
         stream: &StreamAuthorization,
         in_force: Arc<InForce>,
     ) -> Result<StreamAuthorization, Denial> {
-        // The steps of the stream's record stay those it was let in by.
+        // A record of its own, so that the stream's record keeps the steps by which it was
+        // permitted.
         let mut record = stream.request().record_again(in_force.clone());
         let request = stream.request().reroute(in_force, &mut record)?;
         let caller = self.identity.confirm(&request, stream.caller()).await?;
@@ -198,11 +202,13 @@ impl Chain {
             .await
     }
 
-    /// Authorizes an open stream again for whoever this token proves, or for nobody, because they speak on it. The stream stays one session's.
+    /// Re-authorizes an open stream for the token in one of its messages, or for no token. The
+    /// stream belongs to one session from its first token on.
     ///
     /// # Errors
     ///
-    /// What the request would be refused for if it had come with this token; 401 `session_differs` if it is another session's.
+    /// The reason why the request would be refused if it had come with this token; 401
+    /// `session_differs` if the token belongs to another session.
     pub async fn reauthorize_speaker(
         &self,
         stream: &StreamAuthorization,
@@ -217,7 +223,7 @@ impl Chain {
             .await
     }
 
-    /// The layers behind identity, for an open stream.
+    /// Runs the layers behind identity for an open stream.
     async fn reauthorize_caller(
         &self,
         stream: &StreamAuthorization,
@@ -226,15 +232,15 @@ impl Chain {
         mut record: Record,
     ) -> Result<StreamAuthorization, Denial> {
         let identity = Passed::again(&caller);
-        // What it took to prove the caller again is not the budget's.
+        // The time spent on verifying the caller again does not count against the budget.
         record.start_lap();
         let (valid, identifiers) = enforce(&Identifiers, &request, caller, &mut record)?;
-        // Its body, and what it asked of tables, were authorized when it began.
+        // Its body and its query to tables were authorized when the stream began.
         let rest = Passed::earlier(stream);
         let by_facts = self.by_facts(&request, valid, &mut record);
         let (gathered, by_facts) = by_facts.await?;
         let proofs = by_facts.with(identity, identifiers, rest);
-        // What it wrote, it wrote when it began.
+        // Whatever it wrote was written when the stream began.
         let touched = Touched::nothing();
         let permit = Permit::new(request, gathered.into_caller(), touched, proofs)?;
         Ok(permit.spend().into_stream())
@@ -242,7 +248,7 @@ impl Chain {
 }
 
 impl ByFacts {
-    /// Together with the layers before them, these are all.
+    /// Combines them with the proofs of the layers before them, which completes the set.
     fn with(
         self,
         identity: Passed<Identity>,

@@ -1,8 +1,11 @@
-//! Identifiers: every typed path parameter has its type, and every thing that a route is about is named once.
+//! Identifiers: every typed path parameter has its type, and the request names every resource of
+//! the route exactly once.
 //!
-//! Decides: 400 `identifier_invalid` for an identifier that does not have its type, for the nil UUID, for one that is longer than [`LONGEST`], for a
-//! query key that should name a thing and is not there, is there twice, or in another spelling, and for such a member of a body. Trusts: the
-//! canonical path. Not here: whether the thing exists, and whose it is.
+//! Decides:  400 `identifier_invalid` for an identifier that does not have its type, for the nil
+//!           UUID, for one longer than [`LONGEST`], for a query key that must name a resource and
+//!           is missing, repeated or in another spelling, and for such a member of a body.
+//! Trusts:   the canonical path.
+//! Not here: whether the resource exists, and who owns it.
 
 use std::borrow::Cow;
 
@@ -19,14 +22,15 @@ use crate::policy::roles::Action;
 use crate::request::Inbound;
 use crate::request::query::decoded;
 
-/// The longest id of a thing whose ids are text, in bytes. A choice: what servers make up themselves is far shorter.
+/// The longest text id of a resource, in bytes. A choice: ids that servers generate are far
+/// shorter.
 pub const LONGEST: usize = 256;
 
 /// The layer.
 #[derive(Debug)]
 pub struct Identifiers;
 
-/// Proof that a caller asks for identifiers that could exist.
+/// A caller, and the resources that its request names by valid identifiers.
 #[derive(Clone, Debug)]
 pub struct ValidIdentifiers {
     caller: Caller,
@@ -34,7 +38,7 @@ pub struct ValidIdentifiers {
 }
 
 impl ValidIdentifiers {
-    /// Who asks, and about which things.
+    /// The caller, and the resources that the request names.
     pub fn into_parts(self) -> (Caller, Vec<Named>) {
         (self.caller, self.named)
     }
@@ -89,14 +93,15 @@ impl Check for Identifiers {
     }
 }
 
-/// The things that the body names, where the route says so. Whoever judges again what was let in has no body any more.
+/// Adds the resources that the body names, if the route has `body.ids`. A request that is
+/// re-authorized has no body any more.
 fn named_by_body(request: &Inbound, named: &mut Vec<Named>) -> Result<(), Denial> {
     let rule = request.rule();
     if rule.body_ids.is_empty() {
         return Ok(());
     }
     if request.has_unread_body() {
-        // The chain has it read before; a net.
+        // Unreachable: the chain reads it first. Kept as defence in depth.
         return Err(Reason::Internal.because("the body was not read"));
     }
     let Some(body) = request.inspected_body() else {
@@ -107,32 +112,9 @@ fn named_by_body(request: &Inbound, named: &mut Vec<Named>) -> Result<(), Denial
             |why: &str| Reason::IdentifierInvalid.because(format!("`{}` {why}", ids.written));
         let kinds = &request.in_force().config().resources;
         let kind = kinds.get(ids.kind).ok_or(Reason::Internal)?.id;
-        let mut values = vec![body];
-        for step in &ids.steps {
-            let mut next = Vec::new();
-            for value in values {
-                match (step, value) {
-                    // What is not there names nothing.
-                    (_, Value::Null) => {}
-                    (BodyStep::Member(name), Value::Object(object)) => {
-                        // Some servers take any case for a member's name, and would find what nobody has judged.
-                        let differs = |other: &String| other != name && is_spelling(other, name);
-                        if object.keys().any(differs) {
-                            return Err(wrong("is there in another spelling"));
-                        }
-                        next.extend(object.get(name));
-                    }
-                    (BodyStep::Items, Value::Array(items)) => next.extend(items),
-                    (BodyStep::Member(_) | BodyStep::Items, _) => {
-                        return Err(wrong("is not where it should be"));
-                    }
-                }
-            }
-            values = next;
-        }
-        values.retain(|value| !value.is_null());
+        let values = values_at(body, &ids.steps).map_err(wrong)?;
         if values.len() > ids.max {
-            return Err(wrong("names too many things"));
+            return Err(wrong("names too many resources"));
         }
         let action = match &ids.action {
             Some(action) => action.as_str(),
@@ -142,7 +124,7 @@ fn named_by_body(request: &Inbound, named: &mut Vec<Named>) -> Result<(), Denial
             let id = kind
                 .spelled(value)
                 .filter(|id| id.len() <= LONGEST)
-                .ok_or_else(|| wrong("is no id of its kind's type"))?;
+                .ok_or_else(|| wrong("is not an id of this resource type"))?;
             named.push(Named {
                 of: DemandOf::Kind(ids.kind),
                 id,
@@ -154,26 +136,57 @@ fn named_by_body(request: &Inbound, named: &mut Vec<Named>) -> Result<(), Denial
     Ok(())
 }
 
-/// The id in one place of the request, in its one spelling.
+/// The values at the end of these steps into a document, without `null`.
+fn values_at<'b>(body: &'b Value, steps: &[BodyStep]) -> Result<Vec<&'b Value>, &'static str> {
+    let mut values = vec![body];
+    for step in steps {
+        let mut next = Vec::new();
+        for value in values {
+            match (step, value) {
+                // `null` names no resource.
+                (_, Value::Null) => {}
+                (BodyStep::Member(name), Value::Object(object)) => {
+                    // Some servers ignore the case of a member's name, and would read an id that
+                    // was never authorized.
+                    let differs = |other: &String| other != name && is_spelling(other, name);
+                    if object.keys().any(differs) {
+                        return Err("occurs in another spelling");
+                    }
+                    next.extend(object.get(name));
+                }
+                (BodyStep::Items, Value::Array(items)) => next.extend(items),
+                (BodyStep::Member(_) | BodyStep::Items, _) => {
+                    return Err("is not at its place in the document");
+                }
+            }
+        }
+        values = next;
+    }
+    values.retain(|value| !value.is_null());
+    Ok(values)
+}
+
+/// The id at one place of the request, in its canonical spelling.
 fn identifier(request: &Inbound, place: &IdPlace, kind: ParamType) -> Result<String, Denial> {
     let (name, text) = match place {
         IdPlace::Path(name) => {
             let text = request.parameter(name).ok_or(Reason::Internal)?;
-            // What the canonical path has encoded is decoded for whoever compares it.
+            // Decoded, because facts hold ids without percent-encoding.
             (name, decoded_path(text))
         }
         IdPlace::Query(name) => {
             let wrong = |why: &str| Reason::IdentifierInvalid.because(format!("`{name}` {why}"));
             let query = request.target().query().unwrap_or_default();
             let mut found = None;
-            // As the most careless server reads it: a key in another spelling would name another thing there.
+            // Read as the most lenient server would: a key in another spelling would name another
+            // resource there.
             for pair in query.split(['&', ';']) {
                 let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
                 if !is_spelling(&decoded(key), name) {
                     continue;
                 }
                 if key != name || found.replace(value).is_some() {
-                    return Err(wrong("is there twice, or in another spelling"));
+                    return Err(wrong("occurs twice, or in another spelling"));
                 }
             }
             let value = found.ok_or_else(|| wrong("is missing"))?;
@@ -193,7 +206,8 @@ fn identifier(request: &Inbound, place: &IdPlace, kind: ParamType) -> Result<Str
     }
 }
 
-/// Whether some server takes this key for the name: in any case, as one of a list (`id[]`, `id[0]`), or with the signs that PHP replaces.
+/// Whether some server reads this key as the name: in any case, as an item of a list (`id[]`,
+/// `id[0]`), or with the characters that PHP replaces.
 fn is_spelling(key: &str, name: &str) -> bool {
     fn folded(text: &str) -> impl Iterator<Item = char> {
         let text = text.trim().split('[').next().unwrap_or_default();
@@ -216,7 +230,8 @@ fn decoded_path(text: &str) -> Cow<'_, str> {
 fn is_valid(kind: ParameterKind, text: &str) -> bool {
     match kind {
         ParameterKind::Text => !text.is_empty(),
-        // Only the hyphenated form: braces, URNs and bare digits are other spellings of the same thing. Any version may be asked for.
+        // Only the hyphenated form: braces, URNs and bare digits are other spellings of the same
+        // UUID. Any version is valid.
         ParameterKind::Uuid => {
             text.len() == 36 && Uuid::try_parse(text).is_ok_and(|uuid| !uuid.is_nil())
         }
@@ -262,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_server_could_take_for_a_name_is_a_spelling_of_it() {
+    fn a_key_that_some_server_reads_as_the_name_is_a_spelling_of_it() {
         for key in [
             "project_id",
             "Project_ID",

@@ -1,4 +1,4 @@
-//! What a layer is.
+//! The traits of a layer: its name, its check, and what passing it proves.
 
 use std::future::Future;
 
@@ -12,32 +12,33 @@ pub trait NamedLayer {
     const NAME: LayerName;
 }
 
-/// One decision of the chain: a [`Check`], or an [`AsyncCheck`] where something may have to be waited for.
+/// One decision of the chain: a [`Check`], or an [`AsyncCheck`] if it may have to wait.
 pub trait Layer: NamedLayer {
-    /// What passing this one proves.
+    /// What passing this layer proves.
     type Proof;
 
-    /// Whether the request gives the layer anything to judge. If not, its passing takes no time worth measuring.
+    /// Whether the request has anything for this layer to check. If not, its time is not recorded.
     fn concerns(&self, _request: &Inbound) -> bool {
         true
     }
 }
 
-/// A layer that judges by what it is given.
+/// A layer that decides from its input alone.
 pub trait Check: Layer {
     /// What earlier layers must have proven.
     type Input<'a>;
 
-    /// Judges a request. `Ok` is the proof; `Err` ends the request, unless the route waives this layer.
+    /// Checks a request. `Ok` is the proof; `Err` refuses the request, unless the route waives this
+    /// layer.
     fn check(&self, request: &Inbound, input: Self::Input<'_>) -> Result<Self::Proof, Denial>;
 }
 
-/// A layer that may have to wait: for a key, a session or a fact. None of them can be waived.
+/// A layer that may have to wait for a key, a session or a fact. Such a layer cannot be waived.
 pub trait AsyncCheck: Layer {
     /// What earlier layers must have proven.
     type Input;
 
-    /// Judges a request, like [`Check::check`].
+    /// Checks a request, like [`Check::check`].
     fn check(
         &self,
         request: &Inbound,

@@ -1,7 +1,9 @@
-//! Lineage: whether what a thing was made from is in order.
+//! Lineage: whether the chain of a resource's parents is intact.
 //!
-//! Decides: 404 `lineage_cycle`, `lineage_missing` or `lineage_deep` for a thing whose parents lead in a circle, to nothing, or too far up.
-//! Trusts: the walk that `facts` made. Not here: whose the thing is: an ancestor's owner never opens a child (`ownership`).
+//! Decides:  404 `lineage_cycle`, `lineage_missing` or `lineage_deep` for a resource whose chain of
+//!           parents has a cycle, ends at a missing resource, or is too long.
+//! Trusts:   the walk along the parents that `facts` made.
+//! Not here: ownership. Owning an ancestor never grants access to a descendant (`ownership`).
 
 use super::layer::{Check, Layer};
 use super::performance::GatheredFacts;
@@ -13,7 +15,7 @@ use crate::request::Inbound;
 #[derive(Debug)]
 pub struct Lineage;
 
-/// Proof that all parents of the things were there, one above the other.
+/// Proof that every resource of the request has an intact chain of parents.
 #[derive(Clone, Copy, Debug)]
 pub struct IntactLineage(());
 
@@ -29,8 +31,8 @@ impl Check for Lineage {
     type Input<'a> = &'a GatheredFacts;
 
     fn check(&self, _request: &Inbound, gathered: &GatheredFacts) -> Result<IntactLineage, Denial> {
-        for thing in &gathered.known().things {
-            let walk = match thing.seen() {
+        for resource in &gathered.known().things {
+            let walk = match resource.seen() {
                 Seen::Row(row, _) => row.lineage,
                 Seen::Caller | Seen::Absent | Seen::Learned(_) => Walk::Whole,
             };

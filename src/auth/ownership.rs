@@ -1,12 +1,20 @@
-//! Ownership: whether the caller may do this to these things.
+//! Ownership: whether the caller may perform the action on each resource that the request names.
 //!
-//! Decides: 404 `not_yours` for a thing that nothing lets the caller touch, 404 `absent` for one that is not there or does not lie where
-//! the request says; both look the same from outside. 503 `facts_unavailable` where old facts are not enough.
-//! Trusts: facts, and the roles of the operator's table. Not here: where a thing came from (`lineage`).
+//! Decides:  404 `not_yours` for a resource to which no relation gives the caller access, 404
+//!           `absent` for one that does not exist or is not under the parent named in the request;
+//!           a client cannot tell the two apart. 503 `facts_unavailable` where stale facts are not
+//!           enough.
+//! Trusts:   facts, and the roles of the operator's table.
+//! Not here: the parents of a resource (`lineage`).
 //!
-//! What lets a caller do something, in this order: owning the thing; owning what it lies in; a team, if the thing is for teams and shared with
-//! one of the caller's, as far as both the role in the team and the access level go; reading or downloading what is public; and a role that
-//! grants `ACTION:any`. What a role grants without `:any` crosses no ownership.
+//! These relations allow an action, tried in this order:
+//!
+//! 1. the caller owns the resource;
+//! 2. the caller owns the resource that contains it;
+//! 3. the resource is visible to teams and shared with a team of the caller's: the caller's role in
+//!    the team and the access level of the share must both allow the action;
+//! 4. the resource is public, and the action is `read` or `download`;
+//! 5. a role of the caller's grants `ACTION:any`. A grant without `:any` does not cross ownership.
 
 use super::layer::{Check, Layer};
 use super::performance::GatheredFacts;
@@ -20,40 +28,41 @@ use crate::request::Inbound;
 #[derive(Debug)]
 pub struct Ownership;
 
-/// Proof that the caller may touch every thing the request names.
+/// Proof that the caller may act on every resource that the request names.
 #[derive(Clone, Copy, Debug)]
 pub struct ResourceAccess {
     via: Option<Via>,
 }
 
 impl ResourceAccess {
-    /// Of several things, how the farthest is reached; `None` if there is no thing.
+    /// The most distant relation that was needed for any resource; `None` if the request names no
+    /// resource.
     pub fn via(self) -> Option<Via> {
         self.via
     }
 }
 
 impl Ownership {
-    fn authorize(gathered: &GatheredFacts, thing: &Thing) -> Result<Via, Denial> {
+    fn authorize(gathered: &GatheredFacts, resource: &Thing) -> Result<Via, Denial> {
         let (caller, known) = (gathered.caller(), gathered.known());
-        let action = thing.named.action.as_str();
+        let action = resource.named.action.as_str();
         let verified = caller.verified();
         let subject = verified.map(|verified| verified.subject());
         let crosses = || match caller.roles().crosses(action) {
-            // A role may have been taken away, and old facts do not say so.
+            // The role may have been withdrawn since; stale facts would not show it.
             true if !known.is_old => Some(Via::Role),
             true | false => None,
         };
-        let found = match thing.seen() {
+        let found = match resource.seen() {
             Seen::Absent => return Err(absent(known)),
-            Seen::Caller => (subject == Some(thing.named.id.as_str()) && !is_crossing(action))
+            Seen::Caller => (subject == Some(resource.named.id.as_str()) && !is_crossing(action))
                 .then_some(Via::Caller),
             Seen::Learned(binding) => (verified.is_some_and(|verified| {
                 verified.issuer() == binding.issuer && verified.subject() == binding.subject
             }) && !is_crossing(action))
             .then_some(Via::Owner),
             Seen::Row(row, outer) => {
-                if thing.named.within.is_some() && thing.named.within != row.within {
+                if resource.named.within.is_some() && resource.named.within != row.within {
                     return Err(absent(known));
                 }
                 match is_crossing(action) {
@@ -63,25 +72,26 @@ impl Ownership {
             }
         };
         found.or_else(crosses).ok_or_else(|| match known.is_old {
-            true => Reason::FactsUnavailable.because("old facts do not say that it is allowed"),
+            true => Reason::FactsUnavailable.because("stale facts do not prove access"),
             false => Reason::NotYours.into(),
         })
     }
 }
 
-/// Old facts may not know of it yet.
+/// The refusal of a resource without a row. Stale facts may not know a new resource yet.
 fn absent(known: &Known) -> Denial {
     match known.is_old {
-        true => Reason::FactsUnavailable.because("old facts do not say that it is there"),
+        true => Reason::FactsUnavailable.because("stale facts do not show that it exists"),
         false => Reason::Absent.into(),
     }
 }
 
-/// Whether the action itself is one across ownership, which no relation grants.
+/// Whether the action itself crosses ownership. Only a role grants such an action.
 fn is_crossing(action: &str) -> bool {
     action.ends_with(":any")
 }
 
+/// The relation of the caller to a resource that allows the action, other than by role.
 fn related(
     subject: Option<&str>,
     known: &Known,
@@ -96,17 +106,17 @@ fn related(
     if outer.is_some_and(owns) {
         return Some(Via::OuterOwner);
     }
-    // The nearest that says who may see it.
-    let place = match row.visibility {
+    // The visibility of the resource itself, or else of the resource that contains it.
+    let visible = match row.visibility {
         Some(_) => row,
         None => outer?,
     };
-    match place.visibility? {
+    match visible.visibility? {
         Visibility::Private => None,
         Visibility::TeamOnly if known.is_old => None,
         Visibility::TeamOnly => {
             subject?;
-            let best = place
+            let best = visible
                 .teams
                 .iter()
                 .flat_map(|(team, access)| {
@@ -134,10 +144,14 @@ impl Layer for Ownership {
 impl Check for Ownership {
     type Input<'a> = &'a GatheredFacts;
 
-    fn check(&self, _request: &Inbound, gathered: &GatheredFacts) -> Result<ResourceAccess, Denial> {
+    fn check(
+        &self,
+        _request: &Inbound,
+        gathered: &GatheredFacts,
+    ) -> Result<ResourceAccess, Denial> {
         let mut farthest = None;
-        for thing in &gathered.known().things {
-            farthest = farthest.max(Some(Self::authorize(gathered, thing)?));
+        for resource in &gathered.known().things {
+            farthest = farthest.max(Some(Self::authorize(gathered, resource)?));
         }
         Ok(ResourceAccess { via: farthest })
     }

@@ -1,9 +1,12 @@
-//! Performance: the facts that the layers behind this one judge by, within the budget.
+//! Performance: looks up the facts that the later layers need, within the budget.
 //!
-//! Decides: nothing about the caller; 503 `facts_unavailable` or `budget_spent` for what could not be found out. Trusts: `facts`.
+//! Decides:  503 `facts_unavailable` or `budget_spent` if a fact could not be looked up; it never
+//!           decides about the caller.
+//! Trusts:   `facts`.
 //! Not here: what a fact allows.
 //!
-//! All lookups of a request are made here at once, and the same ones whatever they find, so that the layers behind need none.
+//! All lookups of a request are made here at once, and the same lookups whatever they find, so that
+//! the later layers need none.
 
 use std::sync::Arc;
 
@@ -17,13 +20,13 @@ use crate::policy::outage::AccessClass;
 use crate::policy::route::Access;
 use crate::request::Inbound;
 
-/// The step.
+/// The layer.
 #[derive(Debug)]
 pub struct Performance {
     facts: Arc<Facts>,
 }
 
-/// A caller, and what is known for judging what it asks. Only this step makes one.
+/// A caller, and the facts for authorizing its request. Only this layer makes one.
 #[derive(Debug)]
 pub struct GatheredFacts {
     caller: Caller,
@@ -31,24 +34,24 @@ pub struct GatheredFacts {
 }
 
 impl GatheredFacts {
-    /// Who asks.
+    /// The caller that the facts are about.
     pub fn caller(&self) -> &Caller {
         &self.caller
     }
 
-    /// Who asks, once everybody has judged.
+    /// The caller alone, after the last layer.
     pub(super) fn into_caller(self) -> Caller {
         self.caller
     }
 
-    /// What is known.
+    /// The facts about the caller and the resources of the request.
     pub fn known(&self) -> &Known {
         &self.known
     }
 }
 
 impl Performance {
-    /// Gathers these facts.
+    /// Looks facts up in this cache and its sources.
     pub fn new(facts: Arc<Facts>) -> Self {
         Self { facts }
     }
@@ -62,13 +65,13 @@ impl Performance {
     ) -> Result<Known, Denial> {
         let rule = request.rule();
         let class = match rule.access {
-            // Public to ask for; what is asked for has an owner all the same.
+            // Anybody may call the route, but the resources that it names still have owners.
             Access::Public | Access::Deny => AccessClass::Read,
             Access::Optional | Access::User => {
                 AccessClass::of(rule, request.method(), &request.in_force().config().roles)
             }
         };
-        // Reading one thing may be writing another.
+        // A request that reads one resource may write another.
         let is_written = |named: &Named| !matches!(named.action.as_str(), "read" | "read:any");
         let class = match class == AccessClass::Read && named.iter().any(is_written) {
             true => AccessClass::Write,
@@ -84,7 +87,6 @@ impl Performance {
         self.facts.gather(asking, named).await
     }
 
-    /// The facts.
     pub(super) fn facts(&self) -> &Arc<Facts> {
         &self.facts
     }
@@ -107,7 +109,7 @@ impl AsyncCheck for Performance {
         (valid, budget): (ValidIdentifiers, Budget),
     ) -> Result<GatheredFacts, Denial> {
         let (caller, named) = valid.into_parts();
-        // Boxed, so that a request that needs no facts does not carry room for it along.
+        // Boxed, to keep the future small for requests that need no facts.
         let known = match self.facts.are_needed(caller.verified().is_some(), &named) {
             true => Box::pin(self.gather(request, &caller, named, budget)).await?,
             false => Known::default(),

@@ -1,4 +1,4 @@
-//! The permit: that every layer the route enforces let a request pass.
+//! The permit: proof that every layer the route enforces let a request pass.
 
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;
@@ -13,17 +13,18 @@ use crate::policy::upstream::Authorization;
 use crate::request::Inbound;
 use crate::request::body::Body;
 
-/// How many seconds before the token behind a cookie expires its stream is authorized again: within the time in which it is renewed.
+/// How many seconds before the token behind a cookie expires its stream is re-authorized. The token
+/// is renewed within that time.
 const RENEWAL: i64 = 30;
 
-/// Proof that every layer the route enforces said yes, with the request it was said to. Only [`Chain::authorize`] hands one out, and
-/// forwarding or serving consumes it.
+/// Proof that every layer the route enforces let this request pass, together with the request. Only
+/// [`Chain::authorize`] makes one, and forwarding or serving consumes it.
 ///
 /// [`Chain::authorize`]: super::Chain::authorize
 #[derive(Debug)]
 pub struct Permit(Box<Authorized>);
 
-/// What a permit holds. Boxed, because it moves through every step of forwarding.
+/// The contents of a permit. Boxed, because a permit moves through every step of forwarding.
 #[derive(Debug)]
 struct Authorized {
     request: Inbound,
@@ -34,7 +35,8 @@ struct Authorized {
 }
 
 impl Permit {
-    /// Consumes the proof that every layer was asked, so that a chain that leaves one out does not compile.
+    /// Consumes the proof that every layer ran, so that a chain that leaves one out does not
+    /// compile.
     pub(super) fn new(
         request: Inbound,
         caller: Caller,
@@ -52,7 +54,7 @@ impl Permit {
             Target::Serve(what) => what.acts_for_caller(),
         };
         let authorization = match rule.pass_credentials {
-            // The route map says so, and the start prints it.
+            // The operator asked for it in the route map, and the gateway prints it at startup.
             true => request.authorization().cloned(),
             false => caller.authorization().filter(|_| keeps_token).cloned(),
         };
@@ -70,12 +72,12 @@ impl Permit {
         &self.0.request
     }
 
-    /// Who it is from.
+    /// The caller, as the identity layer proved it.
     pub fn caller(&self) -> &Caller {
         &self.0.caller
     }
 
-    /// Where it may go.
+    /// The one upstream or endpoint to which the request may go.
     pub fn target(&self) -> Target {
         self.0.target
     }
@@ -86,22 +88,20 @@ impl Permit {
     }
 }
 
-/// A consumed permit: what of the request goes on, until it has gone.
+/// A consumed permit: the parts of the request that forwarding still needs.
 #[derive(Debug)]
 pub(crate) struct SpentPermit(Box<Authorized>);
 
 impl SpentPermit {
-    /// The authorized request.
     pub(crate) fn request(&self) -> &Inbound {
         &self.0.request
     }
 
-    /// Who it is from.
     pub(crate) fn caller(&self) -> &Caller {
         &self.0.caller
     }
 
-    /// The fields that may pass.
+    /// The header fields that may be forwarded.
     pub(crate) fn fields(&mut self) -> &mut HeaderMap {
         self.0.request.fields()
     }
@@ -111,7 +111,6 @@ impl SpentPermit {
         self.0.authorization.as_ref()
     }
 
-    /// The body.
     pub(crate) fn take_body(&mut self) -> Option<Body> {
         self.0.request.take_body()
     }
@@ -121,7 +120,7 @@ impl SpentPermit {
         std::mem::replace(&mut self.0.touched, Touched::nothing())
     }
 
-    /// What is kept of it to authorize an open stream again.
+    /// Keeps only what re-authorizing an open stream needs.
     pub(crate) fn into_stream(mut self) -> StreamAuthorization {
         self.0.request.forget_message();
         self.0.authorization = None;
@@ -129,7 +128,8 @@ impl SpentPermit {
     }
 }
 
-/// An open stream's authorization: enough of its request to authorize it again, and nothing that could be forwarded.
+/// An open stream's authorization: enough of its request to re-authorize it, and nothing that could
+/// be forwarded.
 #[derive(Debug)]
 pub struct StreamAuthorization(Box<Authorized>);
 
@@ -139,17 +139,18 @@ impl StreamAuthorization {
         &self.0.request
     }
 
-    /// Who it is from.
+    /// The caller, as it was proven last.
     pub fn caller(&self) -> &Caller {
         &self.0.caller
     }
 
-    /// Whether the stream may only authenticate until then: its route is for users, and nobody has proven to be one yet.
+    /// Whether the stream may do nothing but authenticate: its route is for users, and no message
+    /// has proven one yet.
     pub(crate) fn needs_token(&self) -> bool {
         self.request().rule().access == Access::User && self.caller().verified().is_none()
     }
 
-    /// When to authorize it again at the latest, in Unix seconds; never if nobody had to prove anything.
+    /// The latest time to re-authorize it, in Unix seconds; `None` if no credential was needed.
     pub fn accepted_until(&self) -> Option<i64> {
         let until = self.caller().verified()?.accepted_until();
         let Some(live) = self.caller().cookie_session() else {

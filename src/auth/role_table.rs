@@ -1,7 +1,5 @@
-//! Which roles a caller has, and what they grant together.
-//!
-//! Decides: which role names of a token mean something. Trusts: claims that only the identity server writes (`app_metadata`) and the
-//! operator's list. Not here: whether that is enough (`roles`).
+//! Which roles a caller has, and what they grant together. Reads only claims that the identity
+//! server alone writes (`app_metadata`), and the operator's list.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,10 +14,10 @@ use crate::tokens::Verified;
 /// The role that every verified caller has.
 pub const EVERYBODY: &str = "user";
 
-/// The role that takes every right away.
+/// The role that revokes every right.
 pub const BANNED: &str = "banned";
 
-/// The roles of one caller, [`EVERYBODY`]'s first, and what they grant.
+/// The roles of one caller, [`EVERYBODY`] first, and what they grant.
 #[derive(Debug)]
 pub struct RoleSet {
     names: Vec<Arc<str>>,
@@ -27,7 +25,7 @@ pub struct RoleSet {
     grants: Vec<Arc<Grants>>,
 }
 
-/// Nobody's.
+/// The empty set, for requests without a user.
 pub static NO_ROLES: RoleSet = RoleSet {
     names: Vec::new(),
     field: Some(HeaderValue::from_static("")),
@@ -46,22 +44,23 @@ impl RoleSet {
         }
     }
 
-    /// Their names.
+    /// The names of the roles, in the order of [`RoleSet`].
     pub fn names(&self) -> &[Arc<str>] {
         &self.names
     }
 
-    /// Their names with commas between them, as upstreams read it; none if one has what would end the field.
+    /// The names, separated by commas, as upstreams read them; `None` if a name has bytes that a
+    /// header field cannot hold.
     pub fn field(&self) -> Option<&HeaderValue> {
         self.field.as_ref()
     }
 
-    /// Whether one of them takes every right away.
+    /// Whether [`BANNED`] is among them.
     pub fn is_banned(&self) -> bool {
         self.names.iter().any(|role| **role == *BANNED)
     }
 
-    /// Whether one of them grants the action on what is somebody else's.
+    /// Whether one of them grants the action on resources that other users own.
     pub fn crosses(&self, action: &str) -> bool {
         let name = action.strip_suffix(":any").unwrap_or(action);
         let crossing = |granted: &Action| granted.as_str().strip_suffix(":any") == Some(name);
@@ -71,7 +70,7 @@ impl RoleSet {
         })
     }
 
-    /// Whether one of them grants the action on what is the caller's own.
+    /// Whether one of them grants the action on the caller's own resources.
     pub(super) fn grants(&self, action: &str) -> bool {
         self.grants.iter().any(|grants| match &**grants {
             Grants::All => true,
@@ -80,18 +79,18 @@ impl RoleSet {
     }
 }
 
-/// Which roles a caller has, and what they grant.
+/// The roles of one configuration: where a caller's roles come from, and what each grants.
 #[derive(Debug)]
 pub struct RoleTable {
     from: Vec<String>,
     listed: HashMap<String, Vec<Arc<str>>>,
     grants: HashMap<Arc<str>, Arc<Grants>>,
-    /// What nearly every caller has, and nothing else.
+    /// The set of a caller who has no role but [`EVERYBODY`], which is nearly every caller.
     ordinary: Arc<RoleSet>,
 }
 
 impl RoleTable {
-    /// Builds the table.
+    /// Builds the table from the `roles` of the route map.
     pub fn new(roles: &policy::roles::Roles) -> Self {
         let mut listed: HashMap<String, Vec<Arc<str>>> = HashMap::new();
         for (role, subjects) in &roles.list {
@@ -116,7 +115,8 @@ impl RoleTable {
         }
     }
 
-    /// The roles of a caller that grant or take something; unknown names in a token mean nothing.
+    /// The roles of a caller that the configuration knows, or [`BANNED`]; unknown names in a token
+    /// are ignored.
     pub fn of(&self, verified: &Verified) -> Arc<RoleSet> {
         let mut roles: Vec<Arc<str>> = Vec::new();
         let mut add = |name: &str| {

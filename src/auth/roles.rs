@@ -1,9 +1,12 @@
-//! Roles: whether what the caller is allows what the request does.
+//! Roles: whether the caller's roles and assurance level allow the action of the request.
 //!
-//! Decides: 403 `caller_banned`, `caller_inactive`, `anonymous_refused`, `aal_insufficient`, and `role_insufficient` for an action that
-//! neither a role grants nor any relation to the things of the route could.
-//! Trusts: claims that only the identity server writes (`app_metadata`), the operator's list, and `facts.caller`; never `user_metadata` or a
-//! role in a profile row, which users write themselves. Not here: whose a thing is (`ownership`).
+//! Decides:  403 `caller_banned`, `caller_inactive`, `anonymous_refused`, `aal_insufficient`, and
+//!           `role_insufficient` for an action that no role grants and that no relation to the
+//!           resources of the route could grant.
+//! Trusts:   claims that only the identity server writes (`app_metadata`), the operator's list, and
+//!           `facts.caller`; never `user_metadata` or a role in a profile row, which users write
+//!           themselves.
+//! Not here: the owner of a resource (`ownership`).
 
 use super::layer::{Check, Layer};
 use super::performance::GatheredFacts;
@@ -16,7 +19,8 @@ use crate::request::Inbound;
 #[derive(Debug)]
 pub struct Roles;
 
-/// Proof that the caller's roles allow the action, or a relation to the things that it names may.
+/// Proof that the caller's roles allow the action, or that a relation to a resource of the request
+/// still may.
 #[derive(Clone, Copy, Debug)]
 pub struct RoleClearance(());
 
@@ -31,7 +35,7 @@ impl Check for Roles {
         let rule = request.rule();
         let caller = gathered.caller();
         let Some(verified) = caller.verified() else {
-            // Identity lets a stranger through only on public and optional routes.
+            // Identity lets a request without a user through only on public and optional routes.
             return Ok(RoleClearance(()));
         };
         if caller.roles().is_banned() {
@@ -40,7 +44,8 @@ impl Check for Roles {
         if gathered.known().is_active == Some(false) {
             return Err(Reason::CallerInactive.into());
         }
-        // An optional route lets a stranger in, so a known caller may not be worse off for having said who it is.
+        // An optional route admits callers without a credential, so an authenticated caller must
+        // not get less than they do.
         if rule.access == Access::Optional {
             return Ok(RoleClearance(()));
         }
@@ -55,15 +60,17 @@ impl Check for Roles {
             return Err(Reason::AnonymousRefused.into());
         }
         let action = Action::of(rule, request.method());
-        let things = &gathered.known().things;
-        // What a body names beside is judged by its own action; it does not grant the route's.
+        let resources = &gathered.known().things;
+        // A resource named in the body has an action of its own; it does not grant the route's
+        // action.
         if rule.resources.is_empty() && !caller.roles().grants(action) {
             return Err(Reason::RoleInsufficient.because(format!("`{action}`")));
         }
-        // A relation may grant what no role does, but nothing across ownership. Which it is, is for `ownership` to say.
-        let beyond = things
+        // Where a role does not grant the action, a relation may, which `ownership` checks. No
+        // relation grants an action across ownership.
+        let beyond = resources
             .iter()
-            .map(|thing| thing.named.action.as_str())
+            .map(|resource| resource.named.action.as_str())
             .find(|action| action.ends_with(":any") && !caller.roles().crosses(action));
         if let Some(action) = beyond {
             return Err(Reason::RoleInsufficient.because(format!("`{action}`")));

@@ -1,7 +1,5 @@
-//! What judges by one policy: the chain, the issuers, and what listeners need of it.
-//!
-//! Decides: nothing; it holds what was built from a checked configuration. Trusts: `config::check`. Not here: when it is replaced
-//! (`server::reload`).
+//! What authorizes by one policy: the chain, the token issuers, and the settings that listeners
+//! need. `server::reload` replaces it.
 
 use std::sync::Arc;
 
@@ -20,7 +18,7 @@ use crate::revocation::Revocations;
 use crate::sessions::Sessions;
 use crate::tokens::{KeySources, Tokens, VerifiedCache};
 
-/// A policy, ready to authorize by.
+/// Everything that is built from one policy to authorize by it.
 #[derive(Debug)]
 pub struct Snapshot {
     in_force: Arc<InForce>,
@@ -31,28 +29,31 @@ pub struct Snapshot {
     tls: ListenerTls,
 }
 
-/// TLS of each listener, in the order of the configuration; `None` where a listener does not speak it.
+/// TLS of each listener, in the order of the configuration; `None` where a listener does not speak
+/// it.
 pub type ListenerTls = Vec<Option<Arc<rustls::ServerConfig>>>;
 
-/// What outlives a configuration: caches, fetched keys, the list of revocations and the sessions.
+/// State that outlives a configuration: caches, fetched keys, the list of revocations and the
+/// sessions.
 #[derive(Clone, Debug)]
 pub struct Shared {
-    /// Verified tokens.
+    /// Tokens whose signature was verified before.
     pub token_cache: Arc<VerifiedCache>,
-    /// Fetched keys.
+    /// Keys that issuers publish.
     pub key_sources: Arc<KeySources>,
-    /// The list of revocations.
+    /// The replicated list of revocations.
     pub revocations: Arc<Revocations>,
     /// The sessions behind cookies.
     pub sessions: Arc<Sessions>,
-    /// Cached facts.
+    /// The fact cache.
     pub facts: Arc<Shelf>,
-    /// Metrics of requests.
+    /// Request metrics, from which each configuration takes the handles of its routes.
     pub requests: Arc<RequestMetrics>,
 }
 
 impl Snapshot {
-    /// Builds what judges by `in_force`. Nothing in it depends on the snapshot before, except through what is `shared`.
+    /// Builds what authorizes by `in_force`. It depends on the previous snapshot only through
+    /// `shared`.
     ///
     /// # Errors
     ///
@@ -81,7 +82,7 @@ impl Snapshot {
         })
     }
 
-    /// The policy that requests keep.
+    /// The policy that a request keeps to its end.
     pub fn in_force(&self) -> &Arc<InForce> {
         &self.in_force
     }
@@ -96,7 +97,7 @@ impl Snapshot {
         self.in_force.config()
     }
 
-    /// The layers.
+    /// The layers of this policy.
     pub fn chain(&self) -> &Chain {
         &self.chain
     }
@@ -130,7 +131,7 @@ pub struct CurrentSnapshot {
 }
 
 impl CurrentSnapshot {
-    /// Puts the first one into force.
+    /// Puts the first snapshot into force.
     pub fn new(snapshot: Snapshot) -> Self {
         Self {
             generation: watch::Sender::new(snapshot.generation()),
@@ -138,19 +139,19 @@ impl CurrentSnapshot {
         }
     }
 
-    /// The snapshot in force. A request takes it once.
+    /// The snapshot in force. A request takes it once and keeps it.
     pub fn get(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
     }
 
-    /// Puts another one into force, and says so to those who wait for it.
+    /// Puts another snapshot into force and notifies the receivers of [`Self::generations`].
     pub fn replace(&self, snapshot: Snapshot) {
         let generation = snapshot.generation();
         self.snapshot.store(Arc::new(snapshot));
         self.generation.send_replace(generation);
     }
 
-    /// Changes when another configuration is in force: open streams are then authorized again.
+    /// Changes when another configuration comes into force. Open streams are then re-authorized.
     pub fn generations(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
     }

@@ -1,30 +1,32 @@
-//! Asking one layer: the only place that times, shadows and records it.
+//! Runs one layer. This is the only place that times, waives and records layers.
 
 use std::marker::PhantomData;
 
-use super::layer::{Check, AsyncCheck, Layer};
+use super::layer::{AsyncCheck, Check, Layer};
 use super::permit::StreamAuthorization;
 use crate::denial::{Denial, Reason};
 use crate::policy::layers::WaivedMode;
 use crate::record::{Record, Verdict};
 use crate::request::Inbound;
 
-/// Proof that the layer `L` was asked, and let the request pass or is waived by its route. Only this module makes one.
+/// Proof that the layer `L` ran and let the request pass, or that the route waives it. Only this
+/// module makes one.
 pub(super) struct Passed<L>(PhantomData<L>);
 
 impl<L: Layer> Passed<L> {
-    /// The layer let the request of this stream pass when it began, and has nothing to decide again.
+    /// The layer let the request of this stream pass when the stream began, and has nothing to
+    /// check again.
     pub(super) fn earlier(_stream: &StreamAuthorization) -> Self {
         Self(PhantomData)
     }
 
-    /// Another method of the layer let a stream's request pass again, and returned its proof.
+    /// Another method of the layer checked a stream's request again, and returned this proof.
     pub(super) fn again(_proof: &L::Proof) -> Self {
         Self(PhantomData)
     }
 }
 
-/// Asks a layer that may have to wait.
+/// Runs a layer that may have to wait.
 pub(super) async fn enforce_async<L: AsyncCheck>(
     layer: &L,
     request: &Inbound,
@@ -37,7 +39,7 @@ pub(super) async fn enforce_async<L: AsyncCheck>(
     Ok((proof, Passed(PhantomData)))
 }
 
-/// Asks a layer that is always enforced.
+/// Runs a layer that is always enforced.
 pub(super) fn enforce<L: Check>(
     layer: &L,
     request: &Inbound,
@@ -50,7 +52,7 @@ pub(super) fn enforce<L: Check>(
     Ok((proof, Passed(PhantomData)))
 }
 
-/// Asks a layer that a route may waive. Without a proof the route waives it.
+/// Runs a layer that a route may waive. `None` means that the route waives it.
 pub(super) fn step<L: Check>(
     layer: &L,
     request: &Inbound,
@@ -65,7 +67,8 @@ pub(super) fn step<L: Check>(
         }
         Some(WaivedMode::Shadow) => {
             let outcome = layer.check(request, input);
-            // Its verdict is in the record. Its proof is not used, so that a shadow cannot widen anything either.
+            // The verdict is recorded. The proof is discarded, so that a layer in shadow grants
+            // nothing either.
             let _ = noted(layer, request, outcome, record, Verdict::Waived);
             None
         }

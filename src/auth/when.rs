@@ -1,8 +1,9 @@
 //! When: whether the route's own condition holds.
 //!
-//! Decides:  403 `when_refused` when it does not, and 403 `when_failed` when that cannot be computed, such as for a claim that the token
-//! lacks. Trusts: what identity proved of the caller; the canonical request. Not here: what an expression may say (`condition`), and
-//! anything that must be looked up: a condition sees no facts.
+//! Decides:  403 `when_refused` if the condition is false, and 403 `when_failed` if it cannot be
+//!           evaluated, for example because the token lacks a claim.
+//! Trusts:   what identity proved of the caller; the canonical request.
+//! Not here: the language of conditions (`policy::condition`). Facts: a condition sees none.
 
 use super::layer::{Check, Layer};
 use super::performance::GatheredFacts;
@@ -16,7 +17,7 @@ use crate::tokens::Verified;
 #[derive(Debug)]
 pub struct When;
 
-/// Proof that the route has no condition, or that it holds.
+/// Proof that the route has no condition, or that its condition holds.
 #[derive(Clone, Copy, Debug)]
 pub struct ConditionMet(());
 
@@ -45,7 +46,7 @@ impl Check for When {
 
 /// What a condition can read of a request and its caller.
 fn scope<'a>(request: &'a Inbound, caller: &'a Caller) -> Scope<'a> {
-    // A condition on HEAD is the one on GET.
+    // A condition sees HEAD as GET.
     let method = match request.method().as_str() {
         "HEAD" => "GET",
         method => method,

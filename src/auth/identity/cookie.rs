@@ -1,14 +1,15 @@
-//! A caller who comes with the cookie of a session.
+//! Authenticates a caller by the cookie of a session.
 //!
-//! Decides:  `cookie_malformed`, and with `sessions` what a session that ended, and one that cannot be asked about, means for a request.
-//! Trusts:   `sessions` for which session a cookie leads to and for its tokens, `tokens` for whether the access token behind it is good, `csrf` for
-//!           whether the request is a page's own.
-//! Not here: what a session is (`sessions`).
+//! Decides `cookie_malformed`, and how a request is answered whose session has ended or cannot be
+//! looked up. `sessions` finds the session and its tokens, `tokens` verifies the access token
+//! behind it, [`csrf`] checks that the request came from one of our own pages.
 //!
-//! What ends a session is a 401, and takes the cookie away: else a page that is also for strangers would be refused to its user until they sign in
-//! again. What only keeps us from knowing is a 503, and leaves it: nobody is logged out by an outage. A cookie that another one replaced is a 401
-//! that leaves it, too: a browser has both under one name, and deletes by that name alone (RFC 6265, section 5.3), so an answer to the old cookie
-//! that comes late would take the new one away.
+//! - A session that has ended is a 401 that clears the cookie. Otherwise a page that is open to
+//!   everybody would refuse its user until they sign in again.
+//! - A session that cannot be looked up is a 503 that keeps the cookie: an outage signs nobody out.
+//! - A cookie that a newer one replaced is a 401 that clears nothing. A browser keeps both under
+//!   one name and deletes by that name alone (RFC 6265, section 5.3), so a late answer to the old
+//!   cookie would delete the new one.
 
 use std::sync::Arc;
 
@@ -27,20 +28,20 @@ use crate::sessions::renew::Renewable;
 use crate::sessions::{Found, Live, Proven, cookie};
 use crate::tokens::{Presented, claims_of};
 
-/// For the operator.
-const REPLACED: &str = "another cookie replaced it";
+/// The detail of a refusal for the operator.
+const REPLACED: &str = "replaced by a newer cookie";
 
-/// Whether a request waits for new tokens.
+/// How a session gets new tokens.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Renewal {
-    /// It does, since it can go no further without.
+    /// The request waits for them.
     Awaited,
-    /// It does not: a stream is judged again, and then once more.
+    /// The stream is refused for now with a 503, and re-authorized soon after.
     InBackground,
 }
 
 impl Identity {
-    /// Judges the cookie of a request.
+    /// Authenticates a request by its cookie.
     pub(super) async fn by_cookie(
         &self,
         request: &Inbound,
@@ -54,7 +55,7 @@ impl Identity {
             self.sessions.was_malformed();
             return Err(clearing_cookie(request, Reason::CookieMalformed.into()));
         };
-        // Before anything else: what another site's page asks for must not even prolong the session.
+        // Before anything else: a request of another site's page must not even prolong the session.
         csrf::check(request, || self.sessions.cookies().csrf_token(&cookie))?;
         let name = cookie.name();
         let caller = self.of_session(request, &name, Renewal::Awaited).await?;
@@ -64,7 +65,7 @@ impl Identity {
         Ok(caller)
     }
 
-    /// Judges a session again that a stream was opened with.
+    /// Checks again the session with which a stream was opened.
     pub(super) async fn confirm_session(
         &self,
         request: &Inbound,
@@ -86,7 +87,7 @@ impl Identity {
         };
         let (live, proven) = match self.proven(&live).await {
             Ok(proven) => (live, proven),
-            // Not the token's fault, so another one would not help.
+            // The token is not at fault, so a new one would not help.
             Err(denial) if !denial.reason.status().is_client_error() => return Err(denial),
             Err(_) => {
                 let live = self.renewed(request, live, renewal).await?;
@@ -107,7 +108,8 @@ impl Identity {
         Ok(Caller::of_session(live, &proven, roles))
     }
 
-    /// The user of a session, if its access token is good. One that was revoked by itself is as if it had expired: the session goes on.
+    /// The user of a session, if its access token is good. If only the token was revoked, it counts
+    /// as expired, and the session goes on.
     async fn proven(&self, live: &Arc<Live>) -> Result<Arc<Proven>, Denial> {
         let now = clock::unix_now();
         let proven = match live.proven() {
@@ -120,7 +122,7 @@ impl Identity {
             .check(verified.clean(), verified.listed(), now)
         {
             Err(denial) if denial.reason == Reason::TokenRevoked => Err(denial),
-            // Anything else is judged with the session.
+            // Every other revocation is checked with the session.
             Ok(()) | Err(_) => Ok(proven),
         }
     }
@@ -138,7 +140,7 @@ impl Identity {
             },
         };
         if !live.is_of(&verified) {
-            return Err(Reason::Internal.because("a session has the token of another"));
+            return Err(Reason::Internal.because("the session holds another session's token"));
         }
         let mut authorization = HeaderValue::try_from(format!("Bearer {access}"))
             .map_err(|_| Reason::TokenMalformed)?;
@@ -151,7 +153,7 @@ impl Identity {
         Ok(proven)
     }
 
-    /// The session with new tokens. One that was revoked gets none.
+    /// The session with new tokens. A revoked session gets none.
     async fn renewed(
         &self,
         request: &Inbound,
@@ -185,7 +187,7 @@ impl Identity {
         }
     }
 
-    /// Whether neither the session nor what it was granted by was revoked, as far as that can be known.
+    /// Whether neither the session nor its token was revoked, as far as this replica knows.
     fn session_in_force(
         &self,
         request: &Inbound,
@@ -202,7 +204,8 @@ impl Identity {
             .map_err(|denial| refusal_of_listed(request, denial))
     }
 
-    /// The refusal of a session that is over. It takes the cookie away, unless another one may have taken its place.
+    /// The refusal of a session that has ended. It clears the cookie, unless a newer cookie may
+    /// have replaced it.
     fn ended(&self, request: &Inbound, name: &SessionName, reason: Reason) -> Denial {
         match self.sessions.is_replaced(name) {
             true => reason.because(REPLACED),
@@ -210,7 +213,8 @@ impl Identity {
         }
     }
 
-    /// What the failure matrix says of a cookie that must be asked about while the store does not answer.
+    /// The failure matrix's answer to a cookie whose session is not in memory while the store is
+    /// away.
     fn unavailable(&self, request: &Inbound, why: &'static str) -> Denial {
         let class = AccessClass::of(
             request.rule(),
@@ -219,13 +223,14 @@ impl Identity {
         );
         match State::CookieUnknown.answer(class) {
             Answer::Refuse(reason) => reason.because(why),
-            // Without its session there is nobody to allow it to.
+            // Without its session the request has no user, so it cannot be allowed.
             Answer::Allow | Answer::Degrade => Reason::SessionUnavailable.because(why),
         }
     }
 }
 
-/// The refusal of a session that is listed: takes the cookie away unless it is the cookie itself that is listed, which another one replaced.
+/// The refusal of a revoked session. It clears the cookie, unless only the cookie itself is listed:
+/// then a newer cookie replaced it.
 fn refusal_of_listed(request: &Inbound, denial: Denial) -> Denial {
     if denial.reason == Reason::TokenRevoked {
         Reason::SessionUnknown.because(REPLACED)
@@ -236,7 +241,7 @@ fn refusal_of_listed(request: &Inbound, denial: Denial) -> Denial {
     }
 }
 
-/// A refusal that takes the cookie away.
+/// The same refusal, which also clears the cookie.
 fn clearing_cookie(request: &Inbound, denial: Denial) -> Denial {
     let settings = &request.in_force().config().sessions;
     Denial {
@@ -245,7 +250,8 @@ fn clearing_cookie(request: &Inbound, denial: Denial) -> Denial {
     }
 }
 
-/// The identity server renewed a token that is not accepted here: its fault or ours, and not the user's.
+/// The identity server issued a token that is not accepted here. The fault is the server's or ours,
+/// not the user's.
 fn not_accepted(denial: Denial) -> Denial {
     let why = format!(
         "the renewed token is not accepted: {}",

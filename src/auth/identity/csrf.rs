@@ -1,8 +1,9 @@
-//! Whether a request with a cookie was made by one of our own pages. A browser sends a cookie along whoever asks it to.
+//! Cross-site request forgery: whether a request with a cookie was made by one of our own pages.
+//! Browsers attach cookies to the requests of any site.
 //!
-//! Decides:  `csrf_origin` and `csrf_token`. Trusts: browsers, for `Origin` and `Sec-Fetch-Site`, which no page can forge, and for not letting
-//!           another site's page read the token.
-//! Not here: callers with a bearer token, which no browser sends by itself.
+//! Decides `csrf_origin` and `csrf_token`. It trusts browsers for `Origin` and `Sec-Fetch-Site`,
+//! which no page can forge, and for not letting a page of another site read the token. Bearer
+//! tokens need no such check: no browser sends one by itself.
 //!
 //! | request | needs an allowed `Origin` | needs `X-CSRF-Token` |
 //! |---|---|---|
@@ -10,7 +11,8 @@
 //! | a WebSocket's handshake | yes | no: a page cannot set it |
 //! | anything else | yes | yes |
 //!
-//! Allowed are the origins of `cors` and the gateway's own, compared byte for byte as browsers write them.
+//! Allowed are the origins of `cors` and the gateway's own origin, compared byte for byte as
+//! browsers write them.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -18,13 +20,13 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::denial::{Denial, Reason};
 use crate::request::Inbound;
 
-/// Where a page sends the token that it got at sign-in.
+/// The field in which a page sends the token that it got at sign-in.
 pub const TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
 
-/// What a browser says of where a request comes from (Fetch Metadata).
+/// The browser's classification of the request's origin (Fetch Metadata).
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Judges a request with a cookie whose token is the one that `expected` gives.
+/// Checks a request with a cookie; `expected` returns the CSRF token of its session.
 pub(super) fn check(request: &Inbound, expected: impl FnOnce() -> String) -> Result<(), Denial> {
     let headers = request.headers();
     let is_safe = request.method().is_safe();
@@ -50,8 +52,8 @@ pub(super) fn check(request: &Inbound, expected: impl FnOnce() -> String) -> Res
     };
     match only(headers, &TOKEN) {
         Some(sent) if is_right(sent) => Ok(()),
-        Some(_) => Err(Reason::CsrfToken.because("it is not the session's")),
-        None => Err(Reason::CsrfToken.because("it does not come once")),
+        Some(_) => Err(Reason::CsrfToken.because("not the token of this session")),
+        None => Err(Reason::CsrfToken.because("missing or repeated")),
     }
 }
 
@@ -63,7 +65,7 @@ fn is_allowed(request: &Inbound) -> bool {
     cors.is_some_and(|cors| cors.origins.contains(origin)) || is_own(origin, request)
 }
 
-/// Whether it is the origin that the request itself is sent to (RFC 6454, section 6.2).
+/// Whether it is the origin to which the request itself is sent (RFC 6454, section 6.2).
 fn is_own(origin: &HeaderValue, request: &Inbound) -> bool {
     let (scheme, port) = match request.client().https {
         true => ("https://", ":443"),
@@ -74,7 +76,7 @@ fn is_own(origin: &HeaderValue, request: &Inbound) -> bool {
     origin.as_bytes().strip_prefix(scheme.as_bytes()) == Some(host)
 }
 
-/// The value of a field that is there once.
+/// The value of a field that occurs exactly once.
 fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())

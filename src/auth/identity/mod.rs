@@ -1,13 +1,16 @@
-//! Identity: who is calling.
+//! Identity: authenticates the caller.
 //!
-//! Decides: 401 for a missing or bad credential or API key and for a good one that was revoked, 403 for a service key from outside, 503 while it cannot
-//! be known whether the issuer has the token's key, and for a good credential what the failure matrix says while the store is not there.
-//! Trusts: `tokens` for everything about a token, `sessions` for cookies and for what is revoked, `outage` for the matrix. Not here: what the caller may do
-//! (`roles`).
+//! Decides:  401 for a missing, bad or revoked credential or API key, 403 for a service key from
+//!           outside, 503 while the issuer's keys cannot be fetched, and for a good credential the
+//!           answer of the failure matrix while the store is away.
+//! Trusts:   `tokens` for verifying tokens, `sessions` for cookies, `revocation` for the list of
+//!           revocations, `policy::outage` for the failure matrix.
+//! Not here: what the caller may do (`roles`).
 //!
-//! The first source of the route's `credentials` that is *present* decides; a bad credential is never replaced by the next one. A
-//! public route reads none. On an optional route an absent credential is nobody, and a bad one is still refused. Whoever comes with a cookie
-//! must have been sent by one of our own pages, too ([`csrf`]).
+//! The first source of the route's `credentials` that is *present* decides; the next source never
+//! replaces a bad credential. A public route reads no credential. On an optional route a request
+//! without a credential has no user, and a bad credential is still refused. A request with a cookie
+//! must also come from one of our own pages ([`csrf`]).
 
 mod cookie;
 pub mod csrf;
@@ -41,7 +44,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Judges by these issuers, this list of revocations and these sessions, and names roles by this table.
+    /// Authenticates by these issuers, this list of revocations and these sessions, and takes roles
+    /// from this table.
     pub fn new(
         tokens: Arc<Tokens>,
         roles: Arc<RoleTable>,
@@ -56,8 +60,9 @@ impl Identity {
         }
     }
 
-    /// Judges a caller again who was proven for this request before, perhaps under another configuration. A newer token of the same session
-    /// that was verified here counts as if it had come with the request.
+    /// Verifies again a caller that was proven for this request before, perhaps under another
+    /// configuration. If a newer token of the same session was verified by this process, it counts
+    /// as if it had come with the request.
     pub(super) async fn confirm(
         &self,
         request: &Inbound,
@@ -67,7 +72,7 @@ impl Identity {
             Access::Public => return Ok(Caller::NOBODY),
             Access::Deny => return Err(Reason::RouteDenied.into()),
             Access::Optional => false,
-            // It says who it is when it speaks.
+            // A realtime stream authenticates in its messages.
             Access::User => !request.rule().realtime,
         };
         recheck_api_key(request)?;
@@ -96,7 +101,8 @@ impl Identity {
         Ok(caller.proven_again(verified, roles))
     }
 
-    /// Who speaks on a stream that stands on `caller`: the user of this token, or nobody where that may be.
+    /// The caller after a message with this token, on a stream that was authorized for `caller`:
+    /// the user of the token, or nobody where the route allows that.
     pub(super) async fn speaker(
         &self,
         request: &Inbound,
@@ -116,7 +122,7 @@ impl Identity {
             if let Some(key) = token.filter(|_| request.rule().apikey.is_some()) {
                 apikey::demand_listed(request.in_force(), key)?;
             }
-            // Whoever has said who they are is that until the end.
+            // An authenticated stream keeps its identity.
             return match must_be_user {
                 true => Err(Reason::TokenMissing.because("a message without a user's token")),
                 false => self.confirm(request, caller).await,
@@ -129,7 +135,7 @@ impl Identity {
             return Err(Reason::SessionDiffers.into());
         }
         if caller.cookie_session().is_some() {
-            // The token adds nothing: the stream lives as long as the session behind the cookie.
+            // The token changes nothing: the stream lives as long as the session behind the cookie.
             return self.confirm(request, caller).await;
         }
         let roles = self.roles.of(&verified);
@@ -146,19 +152,22 @@ impl Identity {
         self.in_force(request, [of_token], verified.since())
     }
 
-    /// Whether a good credential, which was first accepted here at `since`, is still in force. It is not if the list says that any of what it
-    /// consists of was revoked. Where the list cannot be kept, it may have been revoked where we cannot hear of it, and the failure matrix
-    /// says for how long that matters.
+    /// Whether a good credential, which was first accepted here at `since`, is still in force. It
+    /// is not if any of its `parts` is on the list of revocations. While the list cannot be
+    /// updated, the credential may have been revoked on another replica, and the failure matrix
+    /// decides how long it is still accepted.
     fn in_force<const N: usize>(
         &self,
         request: &Inbound,
         parts: [(&CleanAt, Listed<'_>); N],
         since: Instant,
     ) -> Result<(), Denial> {
-        // Before the list is asked: one that becomes complete after it was asked did not have everything when it was.
-        let outage = self.revocations.outage(clock::coarse_now());
+        // Read before the list is searched: a list that becomes complete after the search may have
+        // lacked entries during it.
+        let outage = self.revocations.outage(clock::roughly_now());
         let is_complete = self.revocations.is_complete();
-        // Also for what is remembered: what was revoked is forgotten nowhere, but listed here.
+        // Cached credentials are checked, too: a revocation removes nothing from the caches, it
+        // only adds to the list.
         let now = clock::unix_now();
         for (clean, listed) in parts {
             self.revocations.check(clean, listed, now)?;
@@ -190,16 +199,17 @@ impl AsyncCheck for Identity {
         let rule = request.rule();
         let must_be_user = match rule.access {
             Access::Public => return Ok(Caller::NOBODY),
-            // The router refuses this already; a net.
+            // Unreachable: the router refuses this first. Kept as defence in depth.
             Access::Deny => return Err(Reason::RouteDenied.into()),
             Access::Optional => false,
-            // On such a socket the token comes in messages, and nothing is said before it.
+            // A realtime socket authenticates in its messages, and forwards no other message before
+            // that.
             Access::User => !(rule.realtime && request.handshake().is_some()),
         };
         for source in &rule.credentials {
             if *source == CredentialSource::Cookie {
                 match request.cookie() {
-                    // Boxed, so that other requests do not carry room for it along.
+                    // Boxed, to keep the future small for requests without a cookie.
                     Some(own) => return Box::pin(self.by_cookie(request, own)).await,
                     None => continue,
                 }
@@ -228,7 +238,7 @@ impl AsyncCheck for Identity {
                         false => Ok(Caller::NOBODY),
                     }
                 }
-                // An API key is no user, and no reason to look further: it was present.
+                // An API key proves no user. It was present, so no other source is tried.
                 Presented::Nobody if must_be_user => {
                     Err(Reason::TokenMissing.because("an API key is not a user"))
                 }
@@ -243,12 +253,13 @@ impl AsyncCheck for Identity {
     }
 }
 
-/// Supabase's clients send their key beside the token, on every route. One that opens everything must not work from outside.
+/// Refuses Supabase's secret keys, which grant everything. Clients send their key beside the token,
+/// so this looks on every route.
 fn refuse_service_key(request: &Inbound) -> Result<(), Denial> {
     let fields = request.headers().get_all(APIKEY).iter();
     let fields = fields.filter_map(|value| value.to_str().ok().map(Into::into));
     let values = apikey::in_query(request.target().query().unwrap_or_default());
-    // A key of the configuration is none, and needs no reading as a token.
+    // The configured publishable keys are no secret keys, so they are not parsed as tokens.
     let is_refused =
         |key: &str| !apikey::is_listed(request.in_force(), key) && is_service_key(key.trim());
     match fields.chain(values).any(|key| is_refused(&key)) {
@@ -257,7 +268,7 @@ fn refuse_service_key(request: &Inbound) -> Result<(), Denial> {
     }
 }
 
-/// On routes of Supabase only its publishable keys come in, of which each client has one.
+/// On routes with `apikey`, requires one of the configured publishable keys.
 fn require_api_key(request: &Inbound) -> Result<(), Denial> {
     let Some(demand) = request.rule().apikey else {
         return Ok(());
@@ -269,7 +280,7 @@ fn require_api_key(request: &Inbound) -> Result<(), Denial> {
     }
 }
 
-/// The same of a stream, which has kept its query and not its fields.
+/// The same check for an open stream, which has kept its query but not its header fields.
 fn recheck_api_key(request: &Inbound) -> Result<(), Denial> {
     let key = match request.rule().apikey {
         None => None,
@@ -278,14 +289,14 @@ fn recheck_api_key(request: &Inbound) -> Result<(), Denial> {
     key.map_or(Ok(()), |key| apikey::demand_listed(request.in_force(), key))
 }
 
-/// How a bearer token begins, with the space behind the scheme.
+/// The scheme of a bearer token, with the space behind it.
 const SCHEME: &[u8] = b"Bearer ";
 
-/// A credential as it was presented.
+/// A credential as the request carries it.
 struct Credential<'a> {
-    /// As it came. Whether it is text is found out only if it is not at hand.
+    /// The raw bytes. They are checked to be text only if the token is not in the cache.
     token: &'a [u8],
-    /// The field it came in, if it is already spelled as upstreams expect it.
+    /// The header field, if it already has the spelling that upstreams expect.
     field: Option<&'a HeaderValue>,
 }
 

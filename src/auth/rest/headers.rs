@@ -1,7 +1,5 @@
-//! What the fields of a request say to PostgREST.
-//!
-//! Decides: what `Prefer`, `Accept`, `Accept-Profile` and `Content-Profile` may say, and what that means for what is shown. Trusts: nothing. Not
-//! here: whether it is granted (the layer).
+//! Parses the header fields that PostgREST reads: `Prefer`, `Accept`, `Accept-Profile` and
+//! `Content-Profile`. Values that are not listed here are refused.
 
 use hyper::header::{self, HeaderMap, HeaderName};
 
@@ -12,7 +10,7 @@ pub(super) const ACCEPT_PROFILE: HeaderName = HeaderName::from_static("accept-pr
 pub(super) const CONTENT_PROFILE: HeaderName = HeaderName::from_static("content-profile");
 const PROFILES: [HeaderName; 2] = [ACCEPT_PROFILE, CONTENT_PROFILE];
 
-/// Preferences, each with its values; none for one with any value.
+/// Preferences, each with its allowed values; an empty list allows any value.
 const PREFERENCES: &[(&str, &[&str])] = &[
     ("return", &["minimal", "headers-only", "representation"]),
     ("resolution", &["merge-duplicates", "ignore-duplicates"]),
@@ -25,7 +23,8 @@ const PREFERENCES: &[(&str, &[&str])] = &[
     ("timezone", &[]),
 ];
 
-/// Types of an answer. `application/vnd.pgrst.plan`, the plan of the query, is not among them.
+/// Media types of a response. `application/vnd.pgrst.plan`, the plan of the query, is not among
+/// them.
 const TYPES: &[&str] = &[
     "*/*",
     "application/*",
@@ -42,12 +41,12 @@ const TYPES: &[&str] = &[
     "text/xml",
 ];
 
-/// What the fields say that makes a difference.
+/// The effects of the header fields that matter for authorization.
 #[derive(Debug, Default)]
 pub(super) struct RestHeaders {
-    /// Rows that are written come back.
+    /// The response holds the rows that were written.
     pub(super) returns_rows: bool,
-    /// `Location` of a written row comes back.
+    /// The response holds the `Location` of a written row.
     pub(super) returns_location: bool,
 }
 
@@ -65,7 +64,7 @@ impl RestHeaders {
         for kind in members(headers, &header::ACCEPT) {
             let kind = kind?.split(';').next().unwrap_or_default().trim();
             if !TYPES.iter().any(|known| known.eq_ignore_ascii_case(kind)) {
-                return Err("the type of the answer (`Accept`)");
+                return Err("the media type (`Accept`)");
             }
         }
         let mut read = Self::default();
@@ -77,7 +76,7 @@ impl RestHeaders {
                 *known == name && (values.is_empty() || values.contains(&value))
             });
             if !is_known {
-                return Err("a preference (`Prefer`) that is not known");
+                return Err("an unknown preference (`Prefer`)");
             }
             read.returns_rows |= (name, value) == ("return", "representation");
             read.returns_location |= (name, value) == ("return", "headers-only");
@@ -86,7 +85,7 @@ impl RestHeaders {
     }
 }
 
-/// The members of a list, over all its lines.
+/// The members of a list field, over all its lines.
 fn members<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -94,7 +93,7 @@ fn members<'a>(
     headers.get_all(name).into_iter().flat_map(|line| {
         let (text, error) = match line.to_str() {
             Ok(text) => (text, None),
-            Err(_) => ("", Some(Err("a field that is no text"))),
+            Err(_) => ("", Some(Err("a header field that is not text"))),
         };
         let members = text.split(',').map(str::trim);
         let members = members.filter(|member| !member.is_empty());

@@ -1,11 +1,14 @@
 //! Tables behind PostgREST: whether a route's `rest:` grants what a request asks for.
 //!
-//! Decides: 403 `rest_denied` for a table, a column, a function, a schema or an embedded table that is not granted, and for everything that is
-//! not understood; 400 and 415 for a body that must be judged and cannot be (`request::body`). Trusts: the canonical path, and a body that was
-//! read. Not here: which rows the caller may see, which is PostgreSQL's row-level security behind it.
+//! Decides:  403 `rest_denied` for a table, a column, a function, a schema or an embedded table
+//!           that is not granted, and for every query that cannot be parsed. 400 and 415 for a body
+//!           that must be inspected and cannot be come from `request::body`.
+//! Trusts:   the canonical path, and a body that was read.
+//! Not here: which rows the caller may see; PostgreSQL's row-level security decides that.
 //!
-//! A column that may not be read may not be filtered or ordered by either: the rows that come, and their order, would tell its values. A body is
-//! read only where some columns of a table may be written and others not.
+//! A column that may not be read may not be used in a filter or an order either: the returned rows
+//! and their order would reveal its values. A body is read only if some columns of the table may be
+//! written and others may not.
 
 mod headers;
 mod query;
@@ -20,8 +23,8 @@ use hyper::header::HeaderValue;
 use hyper::{HeaderMap, Method};
 use serde_json::Value;
 
-use self::query::{RestQuery, Embed, Item};
 use self::headers::RestHeaders;
+use self::query::{Embed, Item, RestQuery};
 use super::identifiers::ValidIdentifiers;
 use super::layer::{Check, Layer};
 use crate::denial::{Denial, Reason};
@@ -33,7 +36,7 @@ use crate::request::Inbound;
 #[derive(Debug)]
 pub struct Rest;
 
-/// Detail something is not granted; for the operator.
+/// What is not granted, for the operator.
 type Detail = Cow<'static, str>;
 
 impl Layer for Rest {
@@ -47,13 +50,17 @@ impl Layer for Rest {
 impl Check for Rest {
     type Input<'a> = ValidIdentifiers;
 
-    fn check(&self, request: &Inbound, valid: ValidIdentifiers) -> Result<ValidIdentifiers, Denial> {
+    fn check(
+        &self,
+        request: &Inbound,
+        valid: ValidIdentifiers,
+    ) -> Result<ValidIdentifiers, Denial> {
         let Some(rules) = &request.rule().rest else {
             return Ok(valid);
         };
         let body = request.inspected_body();
         if body.is_none() && inspects_body(request) {
-            // The chain reads it before it asks; a net.
+            // Unreachable: the chain reads it first. Kept as defence in depth.
             return Err(Reason::Internal.because("the body was not read"));
         }
         let resource = resource(request).ok_or_else(|| denied("the path"))?;
@@ -78,7 +85,8 @@ fn denied(why: impl Into<Detail>) -> Denial {
     Reason::RestDenied.because(why)
 }
 
-/// Says the schema that was judged, where the client said none: PostgREST's own first one may be another.
+/// Names the authorized schema where the client names none, because the default schema of PostgREST
+/// may be another one.
 pub(crate) fn name_schema(rules: &RestRules, method: &Method, fields: &mut HeaderMap) {
     let name = match *method {
         Method::GET | Method::HEAD => headers::ACCEPT_PROFILE,
@@ -90,7 +98,7 @@ pub(crate) fn name_schema(rules: &RestRules, method: &Method, fields: &mut Heade
     }
 }
 
-/// Whether the layer will want to know what the body says.
+/// Whether the layer has to inspect the body of this request.
 pub fn inspects_body(request: &Inbound) -> bool {
     let Some(rules) = &request.rule().rest else {
         return false;
@@ -109,7 +117,7 @@ pub fn inspects_body(request: &Inbound) -> bool {
 /// What a path means to PostgREST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Resource<'a> {
-    /// The description of everything.
+    /// The OpenAPI description.
     Root,
     /// A table or view.
     Table(&'a str),
@@ -130,7 +138,7 @@ fn resource(request: &Inbound) -> Option<Resource<'_>> {
     }
 }
 
-/// How many segments of a route's path stand before what PostgREST sees.
+/// How many segments of a route's path come before the path that PostgREST sees.
 pub fn prefix(pattern: &Pattern) -> usize {
     let segments = pattern.segments();
     let is_literal = |segment: &&Segment| matches!(segment, Segment::Literal(_));
@@ -143,12 +151,12 @@ pub fn prefix(pattern: &Pattern) -> usize {
     if ends_in_rpc { fixed - 1 } else { fixed }
 }
 
-/// Whose columns they are.
+/// The source of the columns that a query names.
 #[derive(Clone, Copy)]
 enum Scope<'r> {
-    /// A table's, of which some may be read.
+    /// A table, some of whose columns may be read.
     Table(&'r Table),
-    /// What a function returned, all of which may be read.
+    /// The result of a function, all of whose columns may be read.
     Result,
 }
 
@@ -175,7 +183,7 @@ impl Scope<'_> {
     }
 }
 
-/// A request in PostgREST's terms.
+/// A request as PostgREST reads it, and the rules of its route.
 struct Request<'a> {
     rules: &'a RestRules,
     query: &'a RestQuery,
@@ -201,7 +209,7 @@ impl Request<'_> {
                     return Err("the function, or its method".into());
                 }
                 if !self.query.writes.is_empty() {
-                    // `columns` chooses arguments of a call.
+                    // For a function, `columns` chooses arguments.
                     return Err("`columns` or `on_conflict` of a function".into());
                 }
                 self.reads(Scope::Result, true)
@@ -229,14 +237,16 @@ impl Request<'_> {
             Method::DELETE if table.delete => {}
             _ => return Err("the method on the table".into()),
         }
-        // `Location` has the values of the primary key, whichever column that is.
+        // `Location` holds the values of the primary key, and the rules do not know which column
+        // that is.
         if self.headers.returns_location && !scope.shows_all() {
             return Err("`return=headers-only` on a table that may not be read whole".into());
         }
         self.reads(scope, self.headers.returns_rows)
     }
 
-    /// What the query shows or looks at. Without `select`, rows that are returned have all columns.
+    /// Checks the columns that the query returns or refers to. Without `select`, returned rows have
+    /// all columns.
     fn reads(&self, scope: Scope<'_>, returns_rows: bool) -> Result<(), Detail> {
         let all = [Item::All];
         let items = match &self.query.select {
@@ -248,7 +258,7 @@ impl Request<'_> {
         for column in &self.query.column_refs {
             let scope = self.at(scope, items, &column.path)?;
             if !scope.shows(&column.column) {
-                return Err(format!("to look at `{}`", column.column).into());
+                return Err(format!("to filter or order by `{}`", column.column).into());
             }
         }
         for path in &self.query.limited {
@@ -307,7 +317,7 @@ impl Request<'_> {
         }
     }
 
-    /// Columns that are written: by the query's word, and by the body's.
+    /// Checks the columns that are written, in the query and in the body.
     fn writes(&self, granted: &Columns) -> Result<(), Detail> {
         if *granted == Columns::None {
             return Err("to write the table".into());
@@ -316,7 +326,7 @@ impl Request<'_> {
             match granted.has(name) {
                 true => Ok(()),
                 false if rules::is_name(name) => Err(format!("to write `{name}`").into()),
-                false => Err("to write a column whose name is none".into()),
+                false => Err("to write a column with an unusual name".into()),
             }
         };
         for name in &self.query.writes {

@@ -1,9 +1,9 @@
-//! What a query of PostgREST asks for: which columns of which tables it would show, filter by, order by or write.
+//! Parses a query of PostgREST into the columns of each table that it returns, filters by, orders
+//! by or writes. The layer decides whether they are granted.
 //!
-//! Decides: what a query says, or that it cannot be read. Trusts: nothing. Not here: whether that is granted (the layer).
-//!
-//! Written from PostgREST's documentation ("Tables and Views", "Resource Embedding", "Functions as RPC"): `select` with aliases, JSON limited,
-//! casts, aggregates, hints and spreads; filters on columns and on embedded tables; `and`, `or`, `order`, `limit`, `offset`; `columns` and
+//! Written from PostgREST's documentation ("Tables and Views", "Resource Embedding", "Functions as
+//! RPC"): `select` with aliases, JSON paths, casts, aggregates, hints and spreads; filters on
+//! columns and on embedded tables; `and`, `or`, `order`, `limit`, `offset`; `columns` and
 //! `on_conflict`.
 
 use std::borrow::Cow;
@@ -11,18 +11,18 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 
 use super::Resource;
-use super::text::{DEPTH, Text, ParseError};
+use super::text::{DEPTH, ParseError, Text};
 
-/// A whole query.
+/// A parsed query.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct RestQuery {
     /// `select`, if it was written.
     pub(super) select: Option<Vec<Item>>,
-    /// Columns that rows are chosen or ordered by, each with the path of embeds to its table.
+    /// Columns of filters and orders, each with the path of embeds to its table.
     pub(super) column_refs: Vec<ColumnRef>,
-    /// Paths of embeds that are limited, and so must exist.
+    /// Paths of embeds with a `limit` or `offset`, which therefore must exist.
     pub(super) limited: Vec<Vec<String>>,
-    /// `columns` and `on_conflict`: columns of what is written.
+    /// `columns` and `on_conflict`: columns that are written.
     pub(super) writes: Vec<String>,
 }
 
@@ -47,21 +47,21 @@ pub(super) struct Embed {
     pub(super) items: Vec<Item>,
 }
 
-/// A column that is looked at without being shown.
+/// A column that is used without being returned.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ColumnRef {
     pub(super) path: Vec<String>,
     pub(super) column: String,
 }
 
-/// Reads a query. `key` is what the gateway itself reads of it, and nobody behind it does.
+/// Parses a query. `key` is the query key that only the gateway reads.
 pub(super) fn read(
     text: &str,
     key: Option<&str>,
     of: Resource<'_>,
 ) -> Result<RestQuery, ParseError> {
     let mut query = RestQuery::default();
-    // Some readers take `;` for `&`; PostgREST is one of them.
+    // Some servers split at `;` as at `&`; PostgREST does.
     if text.contains(';') {
         return Err("a `;`, which must be written %3B");
     }
@@ -96,7 +96,8 @@ pub(super) fn read(
 }
 
 impl RestQuery {
-    /// Anything but `select`, `columns` and `on_conflict`. An argument of a function column_refs like a condition without an operator.
+    /// Parses every key but `select`, `columns` and `on_conflict`. An argument of a function looks
+    /// like a condition without an operator.
     fn condition(&mut self, name: &str, value: &str, is_call: bool) -> Result<(), ParseError> {
         let mut key = Text::new(name);
         let mut path = owned(key.path()?);
@@ -107,7 +108,7 @@ impl RestQuery {
         match last.as_str() {
             "limit" | "offset" if is_plain => {
                 if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
-                    return Err("a limit that is no number");
+                    return Err("a limit that is not a number");
                 }
                 self.limited.push(path);
             }
@@ -116,7 +117,7 @@ impl RestQuery {
                 // `not.or`, `embedded.not.or`
                 path.pop_if(|word| word == "not");
                 if path.iter().any(|word| word == "not") {
-                    return Err("a `not` that stands nowhere");
+                    return Err("a misplaced `not`");
                 }
                 let mut tree = Text::new(value);
                 self.junction(&path, &mut tree, DEPTH)?;
@@ -144,7 +145,7 @@ impl RestQuery {
                 name = text.name()?;
                 text.json_path()?;
                 if !text.take(")") {
-                    return Err("a bracket without its end");
+                    return Err("an unclosed bracket");
                 }
             } else {
                 text.json_path()?;
@@ -168,7 +169,7 @@ impl RestQuery {
         text: &mut Text<'_>,
         depth: usize,
     ) -> Result<(), ParseError> {
-        let depth = depth.checked_sub(1).ok_or("brackets that are too deep")?;
+        let depth = depth.checked_sub(1).ok_or("brackets nested too deep")?;
         if !text.take("(") {
             return Err("`and` or `or` without brackets");
         }
@@ -197,7 +198,7 @@ impl RestQuery {
         }
         match text.take(")") {
             true => Ok(()),
-            false => Err("a bracket without its end"),
+            false => Err("an unclosed bracket"),
         }
     }
 }
@@ -210,7 +211,7 @@ fn select(value: &str) -> Result<Vec<Item>, ParseError> {
 }
 
 fn items(text: &mut Text<'_>, depth: usize) -> Result<Vec<Item>, ParseError> {
-    let depth = depth.checked_sub(1).ok_or("brackets that are too deep")?;
+    let depth = depth.checked_sub(1).ok_or("brackets nested too deep")?;
     let mut items = Vec::new();
     loop {
         items.push(item(text, depth)?);
@@ -253,7 +254,7 @@ fn embed(
     text: &mut Text<'_>,
     depth: usize,
 ) -> Result<Item, ParseError> {
-    // A hint says which foreign key, `inner` and `left` how rows are joined; neither shows anything.
+    // A hint chooses the foreign key; `inner` and `left` choose the join. Neither names a column.
     while text.take("!") {
         text.name()?;
     }
@@ -270,7 +271,7 @@ fn embed(
             table,
             items,
         })),
-        false => Err("a bracket without its end"),
+        false => Err("an unclosed bracket"),
     }
 }
 
@@ -290,13 +291,14 @@ fn owned(names: Vec<&str>) -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-/// As a form writes it: `+` is a blank. A `%` that begins no escape is refused, since readers differ about it.
+/// Decodes a key or value of a form, in which `+` is a space. A `%` that begins no escape is
+/// refused, since servers differ about it.
 fn decoded(text: &str) -> Result<Cow<'_, str>, ParseError> {
-    let is_escape = |place: usize| {
-        let digits = text.as_bytes().get(place + 1..place + 3);
+    let is_escape = |index: usize| {
+        let digits = text.as_bytes().get(index + 1..index + 3);
         digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
     };
-    if !text.match_indices('%').all(|(place, _)| is_escape(place)) {
+    if !text.match_indices('%').all(|(index, _)| is_escape(index)) {
         return Err("a `%` that begins no escape");
     }
     if !text.contains(['%', '+']) {
@@ -306,7 +308,7 @@ fn decoded(text: &str) -> Result<Cow<'_, str>, ParseError> {
         .decode_utf8()
         .map(Cow::into_owned)
         .map_err(|_| "text that is not UTF-8")?;
-    // PostgreSQL holds none in text, and readers written in C end there.
+    // PostgreSQL's text cannot hold a NUL, and C code ends a string there.
     match decoded.contains('\0') {
         true => Err("a NUL"),
         false => Ok(Cow::Owned(decoded)),

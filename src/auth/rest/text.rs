@@ -1,16 +1,15 @@
-//! Reading the small languages inside a query of PostgREST, from left to right.
+//! A parser for the small languages inside a query of PostgREST: names, paths, operators, values.
 //!
-//! Decides: what is a name, an operator, a value. Trusts: nothing. Not here: what is granted.
-//!
-//! PostgREST's own grammar is wider: names with spaces, dashes, and letters of any script, and blanks in many places. What is read here is what its
-//! clients write, and has one reading in both; the rest is refused.
+//! PostgREST's own grammar is wider: names with spaces, dashes and letters of any script, and
+//! spaces in many places. This parser accepts what PostgREST's clients write, which has the same
+//! reading in both; everything else is refused.
 
 use crate::policy::rest::is_name;
 
-/// How deep brackets may stand in brackets.
+/// How deep brackets may be nested.
 pub(super) const DEPTH: usize = 12;
 
-/// What could not be read; for the operator.
+/// What could not be parsed, for the operator.
 pub(super) type ParseError = &'static str;
 
 /// Operators of a filter.
@@ -42,10 +41,10 @@ const OPERATORS: &[&str] = &[
     "adj",
 ];
 
-/// Functions over a column of many rows.
+/// Aggregate functions.
 const AGGREGATES: &[&str] = &["sum", "avg", "count", "max", "min"];
 
-/// What is left to read.
+/// The text that is left to parse.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Text<'a>(&'a str);
 
@@ -62,7 +61,7 @@ impl<'a> Text<'a> {
         self.0.starts_with(with)
     }
 
-    /// Takes this, if it is next.
+    /// Consumes `wanted`, if it comes next.
     pub(super) fn take(&mut self, wanted: &str) -> bool {
         match self.0.strip_prefix(wanted) {
             Some(rest) => {
@@ -73,7 +72,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Takes a comma and the blanks behind it.
+    /// Consumes a comma and the spaces behind it.
     pub(super) fn comma(&mut self) -> bool {
         let taken = self.take(",");
         if taken {
@@ -82,7 +81,7 @@ impl<'a> Text<'a> {
         taken
     }
 
-    /// A word of letters, digits and `_`.
+    /// Parses a word of letters, digits and `_`.
     fn word(&mut self) -> Option<&'a str> {
         let end = self
             .0
@@ -93,21 +92,21 @@ impl<'a> Text<'a> {
         Some(word).filter(|word| !word.is_empty())
     }
 
-    /// The name of a column, a table or an alias, bare or in quotes.
+    /// Parses the name of a column, a table or an alias, bare or in quotes.
     pub(super) fn name(&mut self) -> Result<&'a str, ParseError> {
         let name = match self.take("\"") {
             true => {
-                let (name, rest) = self.0.split_once('"').ok_or("a quote without its end")?;
+                let (name, rest) = self.0.split_once('"').ok_or("an unclosed quote")?;
                 self.0 = rest;
                 Some(name)
             }
             false => self.word(),
         };
         name.filter(|name| is_name(name))
-            .ok_or("a name that is not letters, digits and `_`")
+            .ok_or("a name with other characters than letters, digits and `_`")
     }
 
-    /// Names with dots between them, such as the path to an embedded column.
+    /// Parses names with dots between them, such as the path to an embedded column.
     pub(super) fn path(&mut self) -> Result<Vec<&'a str>, ParseError> {
         let mut names = vec![self.name()?];
         while self.take(".") {
@@ -116,7 +115,7 @@ impl<'a> Text<'a> {
         Ok(names)
     }
 
-    /// The way into a JSON column: `->a->>b`, `->0`. It stays inside its column.
+    /// Parses a path into a JSON column: `->a->>b`, `->0`. It stays inside its column.
     pub(super) fn json_path(&mut self) -> Result<(), ParseError> {
         while self.take("->>") || self.take("->") {
             let _ = self.take("-");
@@ -141,29 +140,31 @@ impl<'a> Text<'a> {
         let word = self.word().unwrap_or_default();
         match AGGREGATES.contains(&word) && self.take("()") {
             true => Ok(()),
-            false => Err("an aggregate that is not known"),
+            false => Err("an unknown aggregate"),
         }
     }
 
-    /// Nothing is left.
+    /// Requires that no text is left.
     pub(super) fn end(self) -> Result<(), ParseError> {
         match self.is_empty() {
             true => Ok(()),
-            false => Err("more than can be read"),
+            false => Err("text behind the end"),
         }
     }
 
-    /// An operator with what may stand before and behind it: `not.eq.`, `like(any).`, `fts(english).`. Gives its name.
+    /// Parses an operator with its negation and its option: `not.eq.`, `like(any).`,
+    /// `fts(english).`. Returns its name.
     pub(super) fn operator(&mut self) -> Result<&'a str, ParseError> {
         let _ = self.take("not.");
         let operator = self.word().unwrap_or_default();
         if !OPERATORS.contains(&operator) {
-            return Err("an operator that is not known");
+            return Err("an unknown operator");
         }
         if self.take("(") {
-            self.word().ok_or("an operator's option that is no word")?;
+            self.word()
+                .ok_or("an operator's option that is not a word")?;
             if !self.take(")") {
-                return Err("a bracket without its end");
+                return Err("an unclosed bracket");
             }
         }
         match self.take(".") {
@@ -172,7 +173,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// The value of a filter inside brackets, where it ends at a comma or a bracket.
+    /// Parses the value of a filter inside brackets, where it ends at a comma or a bracket.
     pub(super) fn inner_value(&mut self, operator: &str) -> Result<(), ParseError> {
         if operator == "in" {
             if !self.take("(") {
@@ -185,10 +186,10 @@ impl<'a> Text<'a> {
                 }
             }
             if !self.take(")") {
-                return Err("a bracket without its end");
+                return Err("an unclosed bracket");
             }
         } else if self.take("{") {
-            let (inside, rest) = self.0.split_once('}').ok_or("a brace without its end")?;
+            let (inside, rest) = self.0.split_once('}').ok_or("an unclosed brace")?;
             if inside.contains('{') {
                 return Err("braces in braces");
             }
@@ -198,30 +199,30 @@ impl<'a> Text<'a> {
         }
         match self.begins(",") || self.begins(")") {
             true => Ok(()),
-            false => Err("a value that does not end where it should"),
+            false => Err("a value without a comma or bracket behind it"),
         }
     }
 
-    /// A value in quotes, or one without anything that could be an end of it.
+    /// Parses a value in quotes, or one without any character that could end it.
     fn scalar(&mut self) -> Result<(), ParseError> {
         if self.take("\"") {
             let mut escaped = false;
-            for (place, letter) in self.0.char_indices() {
+            for (index, letter) in self.0.char_indices() {
                 match letter {
                     '\\' if !escaped => escaped = true,
                     '"' if !escaped => {
-                        self.0 = self.0.get(place + 1..).unwrap_or_default();
+                        self.0 = self.0.get(index + 1..).unwrap_or_default();
                         return Ok(());
                     }
                     _ => escaped = false,
                 }
             }
-            return Err("a quote without its end");
+            return Err("an unclosed quote");
         }
         let end = self.0.find([',', ')']).unwrap_or(self.0.len());
         let (value, rest) = self.0.split_at_checked(end).unwrap_or_default();
         if value.contains(['(', '"', '{', '}', '\\']) {
-            return Err("a value with brackets or quotes that is not in quotes");
+            return Err("an unquoted value with brackets or quotes");
         }
         self.0 = rest;
         Ok(())

@@ -1,4 +1,4 @@
-//! What is granted and what is not, and that no spelling of a query reaches what the rules hide.
+//! Which requests the rules grant, and that no spelling of a query reaches a column that they hide.
 
 #![allow(
     clippy::indexing_slicing,
@@ -90,7 +90,7 @@ fn reads(query: &str) -> bool {
     authorize(&rules(), "GET", PROJECTS, query, &[], None).is_ok()
 }
 
-/// What clients write, decoded for the eye.
+/// Queries as clients write them, with the escapes decoded for readability.
 const GOOD: &[&str] = &[
     "select=id,name",
     "select=id,name&apikey=sb_publishable_x",
@@ -115,7 +115,7 @@ const GOOD: &[&str] = &[
 ];
 
 #[test]
-fn what_clients_write_is_understood() {
+fn queries_of_real_clients_are_parsed() {
     for query in GOOD {
         assert_eq!(
             authorize(&rules(), "GET", PROJECTS, query, &[], None),
@@ -127,7 +127,7 @@ fn what_clients_write_is_understood() {
 }
 
 #[test]
-fn what_is_hidden_is_neither_shown_nor_looked_at() {
+fn a_hidden_column_is_neither_returned_nor_filtered_by() {
     for query in [
         "",
         "select=*",
@@ -163,7 +163,7 @@ fn what_is_hidden_is_neither_shown_nor_looked_at() {
 }
 
 #[test]
-fn what_is_not_understood_is_refused() {
+fn a_query_that_cannot_be_parsed_is_refused() {
     for query in [
         "select=id&select=id,secret",
         "select=id;select=secret",
@@ -207,7 +207,7 @@ fn what_is_not_understood_is_refused() {
 }
 
 #[test]
-fn only_granted_columns_are_written_and_come_back() {
+fn only_granted_columns_are_written_and_returned() {
     let rules = rules();
     let ask = |method, query, fields: &[(&'static str, &'static str)], body| {
         authorize(&rules, method, PROJECTS, query, fields, Some(body)).is_ok()
@@ -293,16 +293,18 @@ fn functions_schemas_and_the_root_are_granted_by_name() {
         !call("POST", "search", "select=id,tokens(id)") && !call("POST", "add_user_credits", "")
     );
     assert!(!call("PATCH", "search", "") && !call("POST", "search", "columns=a"));
-    let root =
-        |rules: &RestRules, query| authorize(rules, "GET", Resource::Root, query, &[], None).is_ok();
+    let root = |rules: &RestRules, query| {
+        authorize(rules, "GET", Resource::Root, query, &[], None).is_ok()
+    };
     assert!(!root(&rules, ""));
     let open = RestRules {
         openapi: true,
         ..rules.clone()
     };
     assert!(root(&open, "") && root(&open, "apikey=k") && !root(&open, "select=a"));
-    let with =
-        |name, value| authorize(&rules, "GET", PROJECTS, "select=id", &[(name, value)], None).is_ok();
+    let with = |name, value| {
+        authorize(&rules, "GET", PROJECTS, "select=id", &[(name, value)], None).is_ok()
+    };
     assert!(
         with("accept-profile", "public")
             && !with("accept-profile", "auth")
@@ -329,7 +331,7 @@ fn functions_schemas_and_the_root_are_granted_by_name() {
     assert!(authorize(&closed, "GET", PROJECTS, "select=id,users(id)", &[], None).is_err());
 }
 
-/// What an attacker would write into a query that works.
+/// Text that an attacker would insert into a valid query.
 const PIECES: &[&str] = &[
     "secret",
     "tokens",

@@ -1,9 +1,10 @@
-//! Another reading of a query, as wide as PostgREST's own grammar: blanks, quotes, dashes and letters of any script, `;` between pairs, escapes
-//! that are none. Written from the documentation and grammar of PostgREST, and from nothing of the layer's.
+//! A second parser, as wide as PostgREST's own grammar: spaces, quotes, dashes and letters of any
+//! script, `;` between pairs, malformed escapes. Written from the documentation and grammar of
+//! PostgREST, independently of the layer's parser.
 
 use std::collections::BTreeSet;
 
-/// Which columns of which tables a query touches. `None` if PostgREST would refuse it.
+/// The columns of each table that a query uses. `None` if PostgREST would refuse it.
 pub(super) fn touched(table: &str, query: &str) -> Option<BTreeSet<(String, String)>> {
     let pairs: Vec<(String, Option<String>)> = query
         .split(['&', ';'])
