@@ -147,6 +147,32 @@ impl Identity {
         ))
     }
 
+    /// Authenticates a request by the token that it carries.
+    async fn by_token(
+        &self,
+        request: &Inbound,
+        credential: Credential<'_>,
+        must_be_user: bool,
+    ) -> Result<Caller, Denial> {
+        let verifying = self
+            .tokens
+            .verify_on(request.recent(), credential.token, clock::unix_now);
+        let Presented::User(verified) = verifying.await? else {
+            // An API key proves no user. It was present, so no other source is tried.
+            if request.rule().apikey.is_some() {
+                apikey::demand_listed(request.in_force(), credential.token)?;
+            }
+            return match must_be_user {
+                true => Err(Reason::TokenMissing.because("an API key is not a user")),
+                false => Ok(Caller::NOBODY),
+            };
+        };
+        self.token_in_force(request, &verified)?;
+        let roles = self.roles.of(&verified);
+        let authorization = credential.into_authorization()?;
+        Ok(Caller::user(verified, roles, authorization))
+    }
+
     fn token_in_force(&self, request: &Inbound, verified: &Verified) -> Result<(), Denial> {
         let of_token = (verified.clean(), verified.listed());
         self.in_force(request, [of_token], verified.since())
@@ -217,33 +243,7 @@ impl AsyncCheck for Identity {
             let Some(credential) = Credential::find(source, request)? else {
                 continue;
             };
-            return match self
-                .tokens
-                .verify_on(request.recent(), credential.token, clock::unix_now)
-                .await?
-            {
-                Presented::User(verified) => {
-                    self.token_in_force(request, &verified)?;
-                    let roles = self.roles.of(&verified);
-                    Ok(Caller::user(
-                        verified,
-                        roles,
-                        credential.into_authorization()?,
-                    ))
-                }
-                Presented::Nobody if rule.apikey.is_some() => {
-                    apikey::demand_listed(request.in_force(), credential.token)?;
-                    match must_be_user {
-                        true => Err(Reason::TokenMissing.because("an API key is not a user")),
-                        false => Ok(Caller::NOBODY),
-                    }
-                }
-                // An API key proves no user. It was present, so no other source is tried.
-                Presented::Nobody if must_be_user => {
-                    Err(Reason::TokenMissing.because("an API key is not a user"))
-                }
-                Presented::Nobody => Ok(Caller::NOBODY),
-            };
+            return self.by_token(request, credential, must_be_user).await;
         }
         if must_be_user {
             Err(Reason::TokenMissing.into())
