@@ -14,7 +14,7 @@ use super::node::{Kind, Node, Text};
 use super::problem::Report;
 use super::units::{Date, Size};
 use super::wire::{Decode, Field, Keys, List, Many, Named, Names, Value, wrong};
-use crate::denial::dialect::Errors;
+use crate::denial::format::ErrorsSetting;
 use crate::policy::Environment;
 use crate::policy::layers::WaivedMode;
 use crate::policy::rate::Rate;
@@ -350,7 +350,7 @@ wire! {
         timeouts: Timeouts,
         upgrade: List<Upgrade>,
         realtime: bool,
-        errors: Errors,
+        errors: ErrorsSetting,
         apikey: ApiKey,
         rest: Rest,
         layers: Layers,
@@ -633,11 +633,11 @@ words! {
     impl Serve { "health" => Serve::Health, "identity_server" => Serve::IdentityServer, "panic" => Serve::Panic, }
     impl TrailingSlash { "same" => TrailingSlash::Same, "strict" => TrailingSlash::Strict, }
     impl Tail { "canonical" => Tail::Canonical, "opaque" => Tail::Opaque, }
-    impl Errors {
-        "problem" => Errors::Problem,
-        "grpc" => Errors::Grpc,
-        "gotrue" => Errors::Gotrue,
-        "postgrest" => Errors::Postgrest,
+    impl ErrorsSetting {
+        "problem" => ErrorsSetting::Problem,
+        "grpc" => ErrorsSetting::Grpc,
+        "gotrue" => ErrorsSetting::Gotrue,
+        "postgrest" => ErrorsSetting::Postgrest,
     }
     impl ApiKey { "required" => ApiKey::Required, "optional" => ApiKey::Optional, }
     impl Embeds { "deny" => Embeds::Deny, "tables" => Embeds::Tables, }

@@ -1,6 +1,5 @@
-//! How gRPC says what HTTP says by a status (the gRPC specification over HTTP/2).
-//!
-//! Decides: which gRPC status a refusal has. Trusts: the content type. Not here: messages, which are never looked at.
+//! The gRPC status of a refusal, by its HTTP status (the gRPC specification over HTTP/2). Messages
+//! are never parsed.
 
 use hyper::StatusCode;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -8,20 +7,21 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// Whether a message says that it is gRPC. Not gRPC-Web, which has no trailers and reads HTTP statuses.
+/// Whether a message has a media type of gRPC. gRPC-Web does not count: it has no trailers and
+/// reads HTTP statuses.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
     headers
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| is_grpc_type(kind.as_bytes()))
 }
 
-/// Whether a media type is gRPC's.
+/// Whether this is a media type of gRPC.
 pub fn is_grpc_type(kind: &[u8]) -> bool {
     kind.strip_prefix(b"application/grpc")
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
 }
 
-/// The code for an HTTP status.
+/// The gRPC status code for an HTTP status.
 pub fn code(status: StatusCode) -> u8 {
     match status.as_u16() {
         400 | 405 | 406 | 411 | 414 | 415 | 421 | 422 | 426 => 3, // INVALID_ARGUMENT
@@ -38,7 +38,7 @@ pub fn code(status: StatusCode) -> u8 {
     }
 }
 
-/// Writes `grpc-status` and `grpc-message`, as head or as trailers.
+/// Writes `grpc-status` and `grpc-message`, into a head or into trailers.
 pub(crate) fn write_status(fields: &mut HeaderMap, status: StatusCode, message: &str) {
     fields.insert(STATUS, HeaderValue::from(u16::from(code(status))));
     if let Ok(message) = HeaderValue::from_str(&escaped(message)) {
@@ -46,7 +46,7 @@ pub(crate) fn write_status(fields: &mut HeaderMap, status: StatusCode, message: 
     }
 }
 
-/// Printable ASCII but `%` stands for itself.
+/// Percent-encodes every byte but printable ASCII without `%`.
 fn escaped(message: &str) -> String {
     let mut escaped = String::with_capacity(message.len());
     for byte in message.bytes() {
@@ -66,7 +66,7 @@ mod tests {
     use crate::denial::Reason;
 
     #[test]
-    fn a_content_type_is_grpc_or_it_is_not() {
+    fn grpc_is_recognized_by_its_media_type() {
         let is = |kind: &'static str| {
             is_grpc(&HeaderMap::from_iter([(
                 header::CONTENT_TYPE,

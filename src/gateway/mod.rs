@@ -83,7 +83,7 @@ impl Gateway {
     ) -> Response<Answer> {
         let snapshot = self.process.snapshot();
         let mut trail = connection.begin(&snapshot, request.method(), request.version());
-        trail.dialect = Dialect::of(request.headers());
+        trail.error_format = ErrorFormat::of(request.headers());
         let origin = snapshot
             .cors()
             .and_then(|_| request.headers().get(header::ORIGIN).cloned());

@@ -1,12 +1,12 @@
 //! The answers to refused requests and to CORS preflights.
 //!
-//! Decides: what every refusal has besides its words (`denial::dialect`). Trusts: nothing about the client; an answer says no more than the
+//! Decides: what every refusal has besides its words (`denial::format`). Trusts: nothing about the client; an answer says no more than the
 //! public code allows. Not here: headers that every answer has (`gateway`).
 
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
 
-use crate::denial::dialect::{Dialect, Written};
+use crate::denial::format::{ErrorFormat, Written};
 use crate::denial::{Denial, Extra, Reason, grpc};
 use crate::gateway::answer::Answer;
 use crate::record::{Decision, Record};
@@ -20,7 +20,7 @@ pub(crate) fn refuse(denial: Denial, record: &mut Record) -> Response<Answer> {
     } = denial;
     record.reason = Some(reason);
     record.detail = detail;
-    if record.dialect == Dialect::Grpc {
+    if record.error_format == ErrorFormat::Grpc {
         return over_grpc(reason.status(), public_wording(reason));
     }
     let errors = match &extra {
@@ -36,7 +36,7 @@ pub(crate) fn refuse(denial: Denial, record: &mut Record) -> Response<Answer> {
     let sentence = public_wording(reason);
     let Written { content_type, body } =
         record
-            .dialect
+            .error_format
             .write(reason, sentence, errors, id, &mut fields);
     let length = HeaderValue::from(body.len());
     let mut response = Response::new(Answer::full(body));

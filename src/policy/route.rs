@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::denial::dialect::Errors;
+use crate::denial::format::ErrorsSetting;
 use crate::policy::condition::Condition;
 use crate::policy::endpoint::Endpoint;
 use crate::policy::layers::{LayerName, WaivedMode, Waiver};
@@ -60,7 +60,7 @@ pub struct Route {
     /// Whether messages of a WebSocket are those of Supabase Realtime, and the tokens in them are judged. Default: no.
     pub realtime: bool,
     /// How refusals are written. Default `problem`.
-    pub errors: Errors,
+    pub errors: ErrorsSetting,
     /// Whether a publishable key of Supabase must come with a request; `None` does not look.
     pub apikey: Option<ApiKey>,
     /// What is granted of a PostgREST behind the route; `None` does not look.

@@ -21,7 +21,7 @@ use uuid::{NoContext, Uuid};
 
 use crate::clock;
 use crate::denial::Reason;
-use crate::denial::dialect::Dialect;
+use crate::denial::format::ErrorFormat;
 use crate::line::{Line, Parts, number_key, text_key};
 use crate::policy::in_force::InForce;
 use crate::policy::layers::LayerName;
@@ -39,7 +39,7 @@ pub struct Record {
     /// The policy by which it was authorized.
     pub in_force: Arc<InForce>,
     /// How refusals are told.
-    pub dialect: Dialect,
+    pub error_format: ErrorFormat,
     /// The method.
     pub method: Method,
     /// The version the client spoke.
@@ -179,7 +179,7 @@ impl Record {
             id: decision_id(id),
             started,
             in_force,
-            dialect: Dialect::Problem,
+            error_format: ErrorFormat::Problem,
             method,
             version,
             host: None,

@@ -185,7 +185,7 @@ impl Inbound {
         let route = in_force.route(selected).ok_or(Reason::Internal)?;
         let pattern = route.paths.get(selected.pattern).ok_or(Reason::Internal)?;
         record.route = Some(selected.route);
-        record.dialect = record.dialect.on(route.errors, &head.headers);
+        record.error_format = record.error_format.on(route.errors, &head.headers);
         if head.handshake.is_some() && !route.websocket {
             return Err(Reason::UpgradeRefused.into());
         }

@@ -242,7 +242,7 @@ impl Calls {
                 &[b"Bearer ", bearer.expose()].concat(),
             );
         }
-        headers.insert(API_VERSION, HeaderValue::from_static(WORDS_SINCE));
+        headers.insert(API_VERSION, HeaderValue::from_static(VERSION_20240101));
         headers
             .entry(USER_AGENT)
             .or_insert(HeaderValue::from_static(concat!(

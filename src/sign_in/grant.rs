@@ -116,12 +116,12 @@ impl AuthError {
     /// The body for a client of this API version.
     pub fn body(&self, version: GotrueVersion) -> Bytes {
         let mut body = match version {
-            GotrueVersion::Numbers => json!({
+            GotrueVersion::Initial => json!({
                 "code": self.status.as_u16(),
                 "error_code": self.code,
                 "msg": self.message,
             }),
-            GotrueVersion::Words => json!({ "code": self.code, "message": self.message }),
+            GotrueVersion::V20240101 => json!({ "code": self.code, "message": self.message }),
         };
         if let (Some(reasons), Some(members)) = (&self.weak_password, body.as_object_mut()) {
             members.insert("weak_password".to_owned(), reasons.clone());
@@ -197,6 +197,6 @@ mod tests {
         let weak =
             r#"{"code":"weak_password","message":"Weak","weak_password":{"reasons":["length"]}}"#;
         let error = AuthError::read(&reply(422, weak));
-        assert_eq!(error.body(GotrueVersion::Words), weak);
+        assert_eq!(error.body(GotrueVersion::V20240101), weak);
     }
 }

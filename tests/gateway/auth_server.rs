@@ -141,7 +141,7 @@ async fn a_user_signs_up_signs_in_refreshes_and_signs_out() {
     let seen = double.last("password");
     assert_eq!(seen.header("apikey"), PUBLISHABLE);
     assert_eq!(seen.header("authorization"), "");
-    assert_eq!(seen.header("x-supabase-api-version"), WORDS_SINCE);
+    assert_eq!(seen.header("x-supabase-api-version"), VERSION_20240101);
     assert_eq!(seen.header("sb-forwarded-for"), "203.0.113.7");
     assert!(seen.header("user-agent").starts_with("foregate/"));
 }

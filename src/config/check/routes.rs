@@ -13,7 +13,7 @@ use crate::config::file::{self, Defaults, File};
 use crate::config::node::Text;
 use crate::config::units::Size;
 use crate::config::wire::{Field, List, Value};
-use crate::denial::dialect::Errors;
+use crate::denial::format::ErrorsSetting;
 use crate::policy::Environment;
 use crate::policy::layers::Waiver;
 use crate::policy::methods::{Methods, ROUTABLE};
@@ -159,7 +159,7 @@ impl Checker<'_> {
             Field::Bad => None,
             Field::Good(name) => self.name(&name.value.value, &name.place),
         };
-        let errors = or(&wire.errors, Errors::Problem);
+        let errors = or(&wire.errors, ErrorsSetting::Problem);
         let apikey = self.apikey(wire, around);
         let rest = self.rest(wire, &paths, target);
         let websocket = self.websocket(wire, methods, target, around);

@@ -74,11 +74,11 @@ fn an_upgrade_is_offered_only_where_it_can_work() {
 #[test]
 fn refusals_are_written_as_the_route_says() {
     let errors = |text: &str| good(&with_route(text)).config.routes.remove(0).errors;
-    assert_eq!(errors("path: /a, access: public"), Errors::Problem);
+    assert_eq!(errors("path: /a, access: public"), ErrorsSetting::Problem);
     for (word, meant) in [
-        ("grpc", Errors::Grpc),
-        ("gotrue", Errors::Gotrue),
-        ("postgrest", Errors::Postgrest),
+        ("grpc", ErrorsSetting::Grpc),
+        ("gotrue", ErrorsSetting::Gotrue),
+        ("postgrest", ErrorsSetting::Postgrest),
     ] {
         let route = format!("path: /a, access: public, errors: {word}");
         assert_eq!(errors(&route), meant);

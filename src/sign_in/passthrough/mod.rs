@@ -36,7 +36,7 @@ use super::operation::Operation;
 use super::refresh::RefreshOutcome;
 use super::{is_refusal, profile};
 use crate::auth::Permit;
-use crate::denial::dialect::GotrueVersion;
+use crate::denial::format::GotrueVersion;
 use crate::denial::{Denial, Reason};
 use crate::json;
 use crate::policy::in_force::InForce;

@@ -9,7 +9,7 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use serde_json::{Map, Value};
 
-use crate::denial::dialect::{API_VERSION, ERROR_CODE, GotrueVersion, WORDS_SINCE};
+use crate::denial::format::{API_VERSION, ERROR_CODE, GotrueVersion, VERSION_20240101};
 use crate::denial::{Denial, Reason};
 use crate::sign_in::call::Reply;
 use crate::sign_in::grant::AuthError;
@@ -107,8 +107,8 @@ fn build(
             headers.insert(name, value.clone());
         }
     }
-    if version == GotrueVersion::Words {
-        headers.insert(API_VERSION, HeaderValue::from_static(WORDS_SINCE));
+    if version == GotrueVersion::V20240101 {
+        headers.insert(API_VERSION, HeaderValue::from_static(VERSION_20240101));
     }
     if status == StatusCode::TOO_MANY_REQUESTS {
         headers.entry(RETRY_AFTER).or_insert(DEFAULT_RETRY_AFTER);

@@ -1,0 +1,602 @@
+//! The table of reasons: one row for each reason to refuse a request.
+//!
+//! It is longer than 400 lines because it is one table, which generates `config/reasons.md`.
+//!
+//! A row has the operator's code, the status, the client's code, the fault, the wire, the meaning
+//! and the remedy. `gotrue` and `postgrest` are the codes in the error formats of Supabase Auth and
+//! PostgREST: a code of theirs, or an SQLSTATE, where they have one. Without them the client's code
+//! is used. Reasons with one client's code have one code in every format, or the format would tell
+//! them apart. The meaning is also what the client reads, unless `gateway::refuse` has another
+//! sentence.
+//!
+//! A client of Supabase ends its session when it reads `session_not_found`, or when a refresh is
+//! refused with anything but a 5xx. So only the end of a session has that code, and an outage is a
+//! 5xx with a code that no client takes for an answer about its session.
+
+use hyper::StatusCode;
+
+/// Which party causes a refusal. Every fault but `Client` is worth an alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The request itself: malformed, or not allowed.
+    Client,
+    /// This process, or its configuration.
+    Gateway,
+    /// A dependency that authorization needs, such as a key server.
+    Dependency,
+    /// The upstream.
+    Upstream,
+}
+
+impl Fault {
+    /// The name in `config/reasons.md` and in the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Gateway => "gateway",
+            Self::Dependency => "dependency",
+            Self::Upstream => "upstream",
+        }
+    }
+}
+
+/// The protocol versions that can produce a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// HTTP/1.1 and HTTP/2.
+    Both,
+    /// HTTP/1.1 only: HTTP/2 cannot express the request, or hyper resets the stream first.
+    H1,
+}
+
+impl Wire {
+    /// The name in `config/reasons.md`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Both => "h1, h2",
+            Self::H1 => "h1",
+        }
+    }
+}
+
+/// Generates [`Reason`] and its methods from the table below.
+macro_rules! reasons {
+    ($(
+        $variant:ident $code:literal => $status:ident, $public:literal, $fault:ident, $wire:ident,
+        $means:literal,
+        $todo:literal
+        $(, gotrue: $gotrue:literal)? $(, postgrest: $postgrest:literal)?;
+    )*) => {
+        /// One reason to refuse. No `match` on it has a wildcard arm: a new reason does not compile
+        /// until each of them handles it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $(#[doc = $means] $variant,)*
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The operator's code: log field, metric label, key of the table.
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$variant => $code,)* }
+            }
+
+            /// The client's code: `code` of the problem document.
+            pub const fn public_code(self) -> &'static str {
+                match self { $(Self::$variant => $public,)* }
+            }
+
+            /// `error_code` in the format of Supabase Auth.
+            pub const fn gotrue_code(self) -> &'static str {
+                match self { $(Self::$variant => reasons!(@first $($gotrue,)? $public),)* }
+            }
+
+            /// `code` in the format of PostgREST.
+            pub const fn postgrest_code(self) -> &'static str {
+                match self { $(Self::$variant => reasons!(@first $($postgrest,)? $public),)* }
+            }
+
+            /// The status of the response.
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status,)* }
+            }
+
+            /// Which party causes it.
+            pub const fn fault(self) -> Fault {
+                match self { $(Self::$variant => Fault::$fault,)* }
+            }
+
+            /// Which protocol versions can produce it.
+            pub const fn wire(self) -> Wire {
+                match self { $(Self::$variant => Wire::$wire,)* }
+            }
+
+            /// What it means, in a sentence for the operator.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $means,)* }
+            }
+
+            /// What to do about it, in a sentence.
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$variant => $todo,)* }
+            }
+        }
+    };
+    (@first $first:literal $(, $rest:literal)?) => { $first };
+}
+
+reasons! {
+    // The request cannot be read in exactly one way.
+    HostMissing "host_missing" => BAD_REQUEST, "host_missing", Client, Both,
+        "The request names no host.",
+        "Send a `Host` header (`:authority` on HTTP/2).",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    HostRepeated "host_repeated" => BAD_REQUEST, "host_repeated", Client, Both,
+        "The request has more than one `Host` header.",
+        "Send one.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    HostInvalid "host_invalid" => BAD_REQUEST, "host_invalid", Client, Both,
+        "The host is not a name or an address with an optional port (RFC 9110, section 7.2).",
+        "Send `name` or `name:port`, without user information or a trailing dot.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    HostMismatch "host_mismatch" => BAD_REQUEST, "host_mismatch", Client, Both,
+        "The request target or `:authority` names another host or scheme than the `Host` header or the connection.",
+        "Send the same authority in both places.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    HostUnknown "host_unknown" => MISDIRECTED_REQUEST, "host_unknown", Client, Both,
+        "The host is not one of `hosts`.",
+        "Use a served name, or add it to `hosts`.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    TargetForm "target_form" => BAD_REQUEST, "target_form", Client, Both,
+        "The request target is not a path (`OPTIONS *` is not served).",
+        "Send the path of a resource.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    UriTooLong "uri_too_long" => URI_TOO_LONG, "uri_too_long", Client, Both,
+        "Path and query together are longer than `connections.max_uri`.",
+        "Shorten the request, or raise the limit.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    HeadersTooMany "headers_too_many" => REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_many", Client, Both,
+        "There are more header fields than `connections.max_headers`.",
+        "Send fewer fields, or raise the limit.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    PathSlashEncoded "path_slash_encoded" => BAD_REQUEST, "path_slash_encoded", Client, Both,
+        "The path has an encoded slash (`%2F`): some servers split there, others do not.",
+        "Do not put a slash inside a path segment.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    PathBackslash "path_backslash" => BAD_REQUEST, "path_backslash", Client, Both,
+        "The path has a backslash, raw or encoded: some servers take it for a slash.",
+        "Use `/`.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    PathControl "path_control" => BAD_REQUEST, "path_control", Client, Both,
+        "The path has an encoded control character or NUL.",
+        "Remove it.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    PathDotSegment "path_dot_segment" => BAD_REQUEST, "path_dot_segment", Client, Both,
+        "The path has a `.` or `..` segment, raw or encoded.",
+        "Send the resolved path.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    PathEmptySegment "path_empty_segment" => BAD_REQUEST, "path_empty_segment", Client, Both,
+        "The path has an empty segment (`//`): some servers merge slashes, others do not.",
+        "Send single slashes.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    PathDoubleEncoded "path_double_encoded" => BAD_REQUEST, "path_double_encoded", Client, Both,
+        "The path is percent-encoded twice (`%2541`).",
+        "Encode once.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    PathEscape "path_escape" => BAD_REQUEST, "path_escape", Client, Both,
+        "The path has a `%` that is not followed by two hexadecimal digits.",
+        "Write a literal percent sign as `%25`.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    PathUtf8 "path_utf8" => BAD_REQUEST, "path_utf8", Client, Both,
+        "The decoded path is not UTF-8, or uses an overlong form.",
+        "Encode the path as UTF-8.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    PathNonAscii "path_non_ascii" => BAD_REQUEST, "path_non_ascii", Client, Both,
+        "The path or query has a raw byte outside ASCII.",
+        "Percent-encode it.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    PathParameters "path_parameters" => BAD_REQUEST, "path_parameters", Client, Both,
+        "The path has a `;`, which some servers cut away with all that follows.",
+        "Put parameters in the query.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    PathAmbiguous "path_ambiguous" => BAD_REQUEST, "path_ambiguous", Client, Both,
+        "A server that ignores case or a trailing slash would read this path as a stricter route.",
+        "Write the path exactly as the route map does.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    QueryRepeated "query_repeated" => BAD_REQUEST, "query_repeated", Client, Both,
+        "A query key that carries a credential occurs more than once, or in another spelling than the route map's.",
+        "Send it once, unescaped.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    AuthorizationRepeated "authorization_repeated" => BAD_REQUEST, "authorization_repeated", Client, Both,
+        "There is more than one `Authorization` header.",
+        "Send one.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    MethodRefused "method_refused" => METHOD_NOT_ALLOWED, "method_refused", Client, Both,
+        "CONNECT and TRACE are never served.",
+        "Use another method.",
+        postgrest: "PGRST117";
+    UpgradeRefused "upgrade_refused" => BAD_REQUEST, "upgrade_refused", Client, H1,
+        "The request asks to leave HTTP (`Upgrade`), and the route does not offer that, or the handshake is not one of WebSocket (RFC 6455, section 4.1). `h2c` is never offered.",
+        "Add `upgrade: [websocket]` to the route, or remove `Upgrade`; with curl, add `--http1.1`.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    HttpsRequired "https_required" => FORBIDDEN, "https_required", Client, H1,
+        "This listener only sends readers to HTTPS, and the method is not GET or HEAD.",
+        "Use the `https` address.";
+    BodyTooLarge "body_too_large" => PAYLOAD_TOO_LARGE, "body_too_large", Client, Both,
+        "The body is longer than `body.limit` of the route.",
+        "Send less, or raise the limit.";
+    BodyTimeout "body_timeout" => REQUEST_TIMEOUT, "body_timeout", Client, Both,
+        "The client stopped sending its body for `connections.body_idle`.",
+        "Send the body without pauses.";
+    BodyBroken "body_broken" => BAD_REQUEST, "body_broken", Client, H1,
+        "The client broke its body off, or framed it wrongly.",
+        "Send the whole body, in the length or the chunks that were announced.",
+        gotrue: "bad_json", postgrest: "PGRST102";
+    BodyType "body_type" => UNSUPPORTED_MEDIA_TYPE, "body_type", Client, Both,
+        "A rule of the route judges what the body says, and the body does not call itself uncompressed `application/json`, once.",
+        "Send JSON, uncompressed, with `Content-Type: application/json`.",
+        postgrest: "PGRST107";
+    BodyMalformed "body_malformed" => BAD_REQUEST, "body_malformed", Client, Both,
+        "A rule of the route judges what the body says, and it is missing, is not one JSON document, or says a member of an object twice.",
+        "Send one JSON document in UTF-8, each member of an object once.",
+        gotrue: "bad_json", postgrest: "PGRST102";
+
+    MessageInvalid "message_invalid" => BAD_REQUEST, "message_invalid", Client, H1,
+        "On a WebSocket whose messages are judged, the client said something that is no frame (RFC 6455), no message of a Phoenix channel, or has its token where it cannot be read.",
+        "See which client it is; supabase-js sends nothing of this kind.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+
+    // The route map has no place for it.
+    RouteUnknown "route_unknown" => NOT_FOUND, "not_found", Client, Both,
+        "No route matches the path.",
+        "Check the path, or add a route.",
+        postgrest: "PGRST125";
+    RouteDenied "route_denied" => NOT_FOUND, "not_found", Client, Both,
+        "The route says `access: deny`.",
+        "Nothing; this is how the route map hides a path.",
+        postgrest: "PGRST125";
+    MethodNotAllowed "method_not_allowed" => METHOD_NOT_ALLOWED, "method_not_allowed", Client, Both,
+        "The most specific route for this path does not list the method.",
+        "Use a method of the `Allow` header.",
+        postgrest: "PGRST117";
+
+    // Identity.
+    TokenMissing "token_missing" => UNAUTHORIZED, "token_missing", Client, Both,
+        "The route wants a user and no credential came with the request.",
+        "Send `Authorization: Bearer <access token>`.",
+        gotrue: "no_authorization", postgrest: "PGRST302";
+    TokenMalformed "token_malformed" => UNAUTHORIZED, "token_malformed", Client, Both,
+        "The credential is not a bearer token in JWS compact form with canonical base64url.",
+        "Send the token as the issuer gave it.",
+        gotrue: "bad_jwt", postgrest: "PGRST301";
+    TokenTooLarge "token_too_large" => UNAUTHORIZED, "token_too_large", Client, Both,
+        "The token is longer than 8 KiB.",
+        "Put less into the token.",
+        gotrue: "bad_jwt", postgrest: "PGRST301";
+    TokenCritical "token_critical" => UNAUTHORIZED, "token_critical", Client, Both,
+        "The token's header has `crit` (RFC 7515, section 4.1.11), and no extension is understood.",
+        "Issue the token without it.",
+        gotrue: "bad_jwt", postgrest: "PGRST301";
+    TokenAlgorithm "token_algorithm" => UNAUTHORIZED, "token_algorithm", Client, Both,
+        "The token's `alg` is not one that this issuer may use, or not the one its key is bound to.",
+        "Sign with an algorithm listed under `tokens`.",
+        gotrue: "bad_jwt", postgrest: "PGRST301";
+    TokenIssuer "token_issuer" => UNAUTHORIZED, "token_issuer", Client, Both,
+        "`iss` is missing, not a string, or not one of `tokens`.",
+        "Send a token of a configured issuer.",
+        gotrue: "bad_jwt", postgrest: "PGRST301";
+    TokenKeyUnknown "token_key_unknown" => UNAUTHORIZED, "token_key_unknown", Client, Both,
+        "No key of the issuer has the token's `kid`.",
+        "Send a newer token; if the keys were rotated, check what `jwks_url` or `discovery_url` leads to.",
+        gotrue: "bad_jwt", postgrest: "PGRST301";
+    TokenSignature "token_signature" => UNAUTHORIZED, "token_signature", Client, Both,
+        "The signature is wrong.",
+        "Send the token as the issuer gave it.",
+        gotrue: "bad_jwt", postgrest: "PGRST301";
+    TokenExpired "token_expired" => UNAUTHORIZED, "token_expired", Client, Both,
+        "The token's `exp` has passed.",
+        "Refresh the token.",
+        gotrue: "bad_jwt", postgrest: "PGRST303";
+    TokenNotYetValid "token_not_yet_valid" => UNAUTHORIZED, "token_not_yet_valid", Client, Both,
+        "The token's `nbf` is in the future.",
+        "Wait, or correct the issuer's clock.",
+        gotrue: "bad_jwt", postgrest: "PGRST303";
+    TokenAudience "token_audience" => UNAUTHORIZED, "token_audience", Client, Both,
+        "`aud` is missing or names nobody here.",
+        "Request a token for this audience.",
+        gotrue: "bad_jwt", postgrest: "PGRST303";
+    TokenClaims "token_claims" => UNAUTHORIZED, "token_claims", Client, Both,
+        "A required claim (`exp`, `sub`, or one under `require`) is missing, of the wrong type, or has a value that is not listed.",
+        "Send a user's access token.",
+        gotrue: "bad_jwt", postgrest: "PGRST303";
+    ServiceKeyRefused "service_key_refused" => FORBIDDEN, "service_key_refused", Client, Both,
+        "A Supabase `service_role` or `sb_secret_` key came from outside.",
+        "Never let a secret key leave the server; rotate this one.",
+        gotrue: "not_admin", postgrest: "42501";
+    ApikeyMissing "apikey_missing" => UNAUTHORIZED, "apikey_missing", Client, Both,
+        "The route wants a publishable key, and none came with the request.",
+        "Send the project's publishable key as `apikey`, in a header or in the query.";
+    ApikeyUnknown "apikey_unknown" => UNAUTHORIZED, "apikey_unknown", Client, Both,
+        "The API key is not one of `identity.supabase.publishable_keys`.",
+        "Send the project's publishable key, or add this one there.";
+    ApikeyRepeated "apikey_repeated" => BAD_REQUEST, "apikey_repeated", Client, Both,
+        "An API key occurs more than once, or is spelled in a way that not every server would find.",
+        "Send it once, in the header or in the query, unescaped.",
+        gotrue: "validation_failed";
+    KeysUnavailable "keys_unavailable" => SERVICE_UNAVAILABLE, "keys_unavailable", Dependency, Both,
+        "The token cannot be judged: the issuer's keys were never fetched, were last fetched more than a day ago, or do not have the token's `kid` and could not be fetched again in time.",
+        "Check that `jwks_url` or `discovery_url` answers; the token is not at fault.",
+        gotrue: "unexpected_failure", postgrest: "PGRST001";
+
+    SessionDiffers "session_differs" => UNAUTHORIZED, "session_differs", Client, H1,
+        "On a WebSocket that belongs to one session, a message brought a token of another.",
+        "Nothing: the client connects anew, and joins as whom it is now.",
+        gotrue: "bad_jwt", postgrest: "PGRST303";
+    TokenRevoked "token_revoked" => UNAUTHORIZED, "token_revoked", Client, Both,
+        "The token was revoked.",
+        "Refresh the token; if that does not help, sign in again.",
+        gotrue: "bad_jwt", postgrest: "PGRST303";
+    SessionRevoked "session_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "The token's session was revoked.",
+        "Sign in again.",
+        postgrest: "PGRST303";
+    SubjectRevoked "subject_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "Everything the user signed in to before a certain time was revoked.",
+        "Sign in again.",
+        postgrest: "PGRST303";
+    IssuerRevoked "issuer_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "Everything the issuer signed before a certain time was revoked.",
+        "Sign in again.",
+        postgrest: "PGRST303";
+    CookieMalformed "cookie_malformed" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "The cookie of a session came more than once, in another spelling, or with a value that this gateway never gave.",
+        "Sign in again.",
+        postgrest: "PGRST303";
+    SessionUnknown "session_unknown" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "The cookie is of a session that ended.",
+        "Sign in again.",
+        postgrest: "PGRST303";
+    SessionExpired "session_expired" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "The session of the cookie went without a request for `sessions.idle`, or has lived for `sessions.lifetime`.",
+        "Sign in again.",
+        postgrest: "PGRST303";
+    SessionUnavailable "session_unavailable" => SERVICE_UNAVAILABLE, "session_unavailable", Dependency, Both,
+        "The session of the cookie cannot be judged: it is not in memory, or must be asked about, and the store does not answer.",
+        "Check that the server under `store.redis` answers. The cookie is not at fault, and stays.",
+        gotrue: "unexpected_failure", postgrest: "PGRST001";
+    CsrfOrigin "csrf_origin" => FORBIDDEN, "csrf_origin", Client, Both,
+        "A request with the cookie of a session may have been made by a page of another site: it would change something or open a WebSocket without an `Origin` of `cors.origins` or of the gateway itself, or says that it is cross-site.",
+        "Call from a page of a listed origin; add the page's origin to `cors.origins`.",
+        postgrest: "42501";
+    CsrfToken "csrf_token" => FORBIDDEN, "csrf_token", Client, Both,
+        "A request with the cookie of a session would change something, and its `X-CSRF-Token` is missing, repeated or not the session's.",
+        "Send the `csrf_token` that signing in gave.",
+        postgrest: "42501";
+    // What replicas share.
+    StoreUnavailable "store_unavailable" => SERVICE_UNAVAILABLE, "store_unavailable", Dependency, Both,
+        "The store has been away for too long for what the request wants, or was never there: what was revoked since then is not known.",
+        "Check that the server under `store.redis` answers; `foregate check` prints what is allowed while it does not. The token is not at fault.",
+        gotrue: "unexpected_failure", postgrest: "PGRST001";
+
+    // The identity server, which signs users in.
+    SignInBusy "sign_in_busy" => SERVICE_UNAVAILABLE, "sign_in_busy", Dependency, Both,
+        "More calls to the identity server are under way, and more wait, than `identity.supabase` allows.",
+        "Come again in a moment; if it lasts, raise `concurrency`, or see why the identity server is slow.",
+        gotrue: "unexpected_failure", postgrest: "PGRST000";
+    IdentityUnavailable "identity_unavailable" => SERVICE_UNAVAILABLE, "identity_unavailable", Dependency, Both,
+        "The identity server cannot be reached, or broke its answer off.",
+        "Check that the server under `identity.supabase.url` answers; nobody's session is at fault.",
+        gotrue: "unexpected_failure", postgrest: "PGRST000";
+    IdentityTimeout "identity_timeout" => GATEWAY_TIMEOUT, "identity_timeout", Dependency, Both,
+        "The identity server did not answer in time, which is 5 s for a call and `identity.deadlines` for the whole.",
+        "See why it is slow; nobody's session is at fault.",
+        gotrue: "request_timeout", postgrest: "PGRST003";
+    OperationUnknown "operation_unknown" => NOT_FOUND, "not_found", Client, Both,
+        "The request to the identity server is none that this gateway recognises, such as one of an administrator.",
+        "Check method, path and parameters; what is not recognised is never sent.",
+        postgrest: "PGRST125";
+    IdentityRefused "identity_refused" => SERVICE_UNAVAILABLE, "identity_unavailable", Gateway, Both,
+        "The identity server refused what the gateway asked, and no client can have caused that.",
+        "See `detail`; check the keys and the `issuer` under `identity.supabase`, and `tokens`.",
+        gotrue: "unexpected_failure", postgrest: "PGRST000";
+    IdentityLimited "identity_limited" => TOO_MANY_REQUESTS, "too_many_attempts", Client, Both,
+        "The identity server has been asked too often; it counts by its own rules.",
+        "Raise its limits, or let it count by the field in `identity.supabase.address_header`: all users come from the gateway's address.",
+        gotrue: "over_request_rate_limit";
+    TooManyAttempts "too_many_attempts" => TOO_MANY_REQUESTS, "too_many_attempts", Client, Both,
+        "The address, or the address with this account, tried to sign in too often.",
+        "Come again when `Retry-After` says so; the limits are under `identity.throttle`.",
+        gotrue: "over_request_rate_limit";
+
+    // Signing in.
+    InputInvalid "input_invalid" => UNPROCESSABLE_ENTITY, "input_invalid", Client, Both,
+        "A field of the request is missing, or is not what it should be.",
+        "See `errors` in the answer.",
+        gotrue: "validation_failed";
+    InvalidCredentials "invalid_credentials" => UNAUTHORIZED, "invalid_credentials", Client, Both,
+        "There is no such user, or the password is another.",
+        "Nothing; many of them are somebody who guesses.";
+    AccountBanned "account_banned" => UNAUTHORIZED, "invalid_credentials", Client, Both,
+        "The identity server has banned the user; told before the password is looked at, so a stranger must not see the difference.",
+        "Lift the ban at the identity server, if it is wrong.";
+    EmailNotConfirmed "email_not_confirmed" => UNAUTHORIZED, "email_not_confirmed", Client, Both,
+        "The password is right, and the user has not proven yet that the address is theirs.",
+        "Follow the link in the message, or have it sent again.";
+    RefreshTokenInvalid "refresh_token_invalid" => UNAUTHORIZED, "refresh_token_invalid", Client, Both,
+        "The refresh token is unknown, was used, or its session has ended.",
+        "Sign in again.",
+        gotrue: "refresh_token_not_found";
+    EmailExists "email_exists" => CONFLICT, "email_exists", Client, Both,
+        "There is an account with this e-mail address.",
+        "Sign in, or ask for a message to set a new password.";
+    WeakPassword "weak_password" => UNPROCESSABLE_ENTITY, "weak_password", Client, Both,
+        "The identity server finds the password too easy to guess.",
+        "Choose another; `errors` in the answer says why.";
+    CaptchaFailed "captcha_failed" => BAD_REQUEST, "captcha_failed", Client, Both,
+        "The identity server asks for a captcha, and it is missing or wrong.",
+        "Send `captcha_token`.";
+    SignInClosed "sign_in_closed" => FORBIDDEN, "sign_in_closed", Client, Both,
+        "The identity server does not let anybody in this way, or makes no new accounts.",
+        "Change its settings, if that is wrong.",
+        gotrue: "signup_disabled";
+    RegisteredOnly "registered_only" => SERVICE_UNAVAILABLE, "registered_only", Dependency, Both,
+        "The account was made, and what should follow was not done: the user is not signed in.",
+        "Sign in; see `detail`.",
+        gotrue: "unexpected_failure", postgrest: "PGRST000";
+    RegistrationUnknown "registration_unknown" => SERVICE_UNAVAILABLE, "registration_unknown", Dependency, Both,
+        "The identity server was asked to make the account and did not answer: it may be there.",
+        "Try to sign in; if that fails, register again.",
+        gotrue: "unexpected_failure", postgrest: "PGRST000";
+    SignedOutRecently "signed_out_recently" => SERVICE_UNAVAILABLE, "signed_out_recently", Gateway, Both,
+        "The user was signed out everywhere a moment ago, and a session that young cannot be told from those before.",
+        "Come again when `Retry-After` says so.",
+        gotrue: "unexpected_failure", postgrest: "PGRST000";
+    SessionAbsent "session_absent" => NOT_FOUND, "not_found", Client, Both,
+        "The session that is to end is not one of the user's.",
+        "Ask for the list again.",
+        postgrest: "PGRST125";
+    LogoutIncomplete "logout_incomplete" => SERVICE_UNAVAILABLE, "logout_incomplete", Dependency, Both,
+        "The session is refused here, but the store could not be told, so that other replicas may still accept it; that is tried again until it is done.",
+        "Check the store; see `detail`.",
+        gotrue: "unexpected_failure", postgrest: "PGRST000";
+
+    // What the caller may do.
+    IdentifierInvalid "identifier_invalid" => BAD_REQUEST, "identifier_invalid", Client, Both,
+        "A typed path parameter does not have its type, or is the nil UUID.",
+        "Send a canonical identifier.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    RestDenied "rest_denied" => FORBIDDEN, "rest_denied", Client, Both,
+        "The route's `rest` does not grant what the request asks of PostgREST: a table, a column, a function, a schema, an embedded table; or the query is not understood.",
+        "Read the detail in the log; grant it under `rest`, or name the granted columns in `select`.",
+        postgrest: "42501";
+    CallerBanned "caller_banned" => FORBIDDEN, "caller_banned", Client, Both,
+        "The caller has the role `banned`.",
+        "Nothing; an operator lifted this caller's rights.",
+        gotrue: "user_banned", postgrest: "42501";
+    AnonymousRefused "anonymous_refused" => FORBIDDEN, "anonymous_refused", Client, Both,
+        "The caller is an anonymous user, and the route does not say `anonymous: true`.",
+        "Sign in.",
+        postgrest: "42501";
+    AalInsufficient "aal_insufficient" => FORBIDDEN, "aal_insufficient", Client, Both,
+        "The route wants a higher authenticator assurance level than the token's `aal`.",
+        "Sign in with a second factor.",
+        gotrue: "insufficient_aal", postgrest: "42501";
+    RoleInsufficient "role_insufficient" => FORBIDDEN, "role_insufficient", Client, Both,
+        "No role of the caller grants the route's action.",
+        "Grant the action under `roles.grants`.",
+        postgrest: "42501";
+    WhenRefused "when_refused" => FORBIDDEN, "when_refused", Client, Both,
+        "The route's `when` does not hold for this request and caller.",
+        "Nothing, if the condition says what is meant.",
+        postgrest: "42501";
+    WhenFailed "when_failed" => FORBIDDEN, "when_refused", Client, Both,
+        "The route's `when` cannot be computed for this request and caller; the detail says why.",
+        "Ask `has(caller.claims.NAME)` before reading a claim that not every token has.",
+        postgrest: "42501";
+
+    CallerInactive "caller_inactive" => FORBIDDEN, "caller_inactive", Client, Both,
+        "The query `facts.caller` says that the caller is not active, or has no row for it.",
+        "Activate the caller's row.",
+        gotrue: "user_banned", postgrest: "42501";
+    NotYours "not_yours" => NOT_FOUND, "not_found", Client, Both,
+        "The thing is there, and nothing lets the caller do this to it: not owning it, not a team, not its visibility, no role.",
+        "Share it, or grant `ACTION:any` to a role of the caller.",
+        postgrest: "PGRST125";
+    Absent "absent" => NOT_FOUND, "not_found", Client, Both,
+        "There is no thing of this id, or it does not lie where the request says.",
+        "Check the id.",
+        postgrest: "PGRST125";
+    LineageCycle "lineage_cycle" => NOT_FOUND, "not_found", Client, Both,
+        "The parents of the thing lead back to one that was met before.",
+        "Correct the parent in the database.",
+        postgrest: "PGRST125";
+    LineageMissing "lineage_missing" => NOT_FOUND, "not_found", Client, Both,
+        "A parent of the thing is not there.",
+        "Correct the parent in the database.",
+        postgrest: "PGRST125";
+    LineageDeep "lineage_deep" => NOT_FOUND, "not_found", Client, Both,
+        "The thing has more than ten parents above one another.",
+        "Correct the parents in the database.",
+        postgrest: "PGRST125";
+    FactsUnavailable "facts_unavailable" => SERVICE_UNAVAILABLE, "facts_unavailable", Dependency, Both,
+        "A fact that the verdict needs cannot be looked up, and none that is young enough is remembered.",
+        "Check that the server under `database.url` answers and takes the queries under `facts` and `resources`; `foregate check` prints what is allowed while it does not.",
+        gotrue: "unexpected_failure", postgrest: "PGRST001";
+    BudgetSpent "budget_spent" => SERVICE_UNAVAILABLE, "budget_spent", Dependency, Both,
+        "There was no verdict within `budget`; the record says which step spent it.",
+        "Speed up what that step asked, or raise `budget`.",
+        gotrue: "request_timeout", postgrest: "PGRST003";
+    BindingFailed "binding_failed" => BAD_GATEWAY, "binding_failed", Upstream, Both,
+        "The answer of a `learn` route was to name a thing, and it does not, or the thing could not be bound to the caller; the client did not get the answer.",
+        "See the detail: the answer must be JSON without a content coding, have the field, and be no longer than 1 MiB; or the store is away.",
+        gotrue: "unexpected_failure", postgrest: "PGRST000";
+
+    // Behind us.
+    UpstreamConnect "upstream_connect" => BAD_GATEWAY, "upstream_unreachable", Upstream, Both,
+        "No server of the upstream accepted a connection.",
+        "Check that the servers run and are reachable.",
+        gotrue: "unexpected_failure", postgrest: "PGRST000";
+    UpstreamConnectTimeout "upstream_connect_timeout" => GATEWAY_TIMEOUT, "upstream_timeout", Upstream, Both,
+        "Connecting took longer than `connect_timeout`.",
+        "Check the network between the gateway and the upstream.",
+        gotrue: "request_timeout", postgrest: "PGRST003";
+    UpstreamBusy "upstream_busy" => SERVICE_UNAVAILABLE, "upstream_busy", Upstream, Both,
+        "A worker's part of `max_connections` to every server was in use for as long as `connect_timeout`.",
+        "Raise `max_connections`, or add servers.",
+        gotrue: "unexpected_failure", postgrest: "PGRST000";
+    UpstreamClosed "upstream_closed" => BAD_GATEWAY, "upstream_closed", Upstream, Both,
+        "The upstream closed the connection before it answered, and repeating the request was not safe.",
+        "See the upstream's log.",
+        gotrue: "unexpected_failure", postgrest: "PGRST000";
+    UpstreamProtocol "upstream_protocol" => BAD_GATEWAY, "upstream_protocol", Upstream, Both,
+        "The upstream's answer is not one in its `protocol`, or changes to another protocol unasked, or not as it was asked to.",
+        "See the upstream's log.",
+        gotrue: "unexpected_failure", postgrest: "PGRST000";
+    UpstreamFirstByteTimeout "upstream_first_byte_timeout" => GATEWAY_TIMEOUT, "upstream_timeout", Upstream, Both,
+        "The head of the upstream's answer took longer than the first-byte time-out.",
+        "Speed the upstream up, or raise `timeouts.first_byte` of the route.",
+        gotrue: "request_timeout", postgrest: "PGRST003";
+    UpstreamTotalTimeout "upstream_total_timeout" => GATEWAY_TIMEOUT, "upstream_timeout", Upstream, Both,
+        "The exchange took longer than `timeouts.total`.",
+        "Speed the upstream up, or raise `timeouts.total` of the route.",
+        gotrue: "request_timeout", postgrest: "PGRST003";
+    Internal "internal" => INTERNAL_SERVER_ERROR, "internal", Gateway, Both,
+        "A defect in this process; the request was not forwarded, or its answer was lost.",
+        "Report it with the log lines of this decision id.",
+        gotrue: "unexpected_failure", postgrest: "PGRSTX00";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn no_error_format_tells_apart_what_the_public_code_does_not() {
+        let mut seen = HashMap::new();
+        for reason in Reason::ALL {
+            let codes = (reason.gotrue_code(), reason.postgrest_code());
+            let first = *seen.entry(reason.public_code()).or_insert(codes);
+            assert_eq!(first, codes, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_end_of_a_session_has_the_code_that_ends_it() {
+        for reason in Reason::ALL {
+            let ends = reason.gotrue_code() == "session_not_found";
+            assert_eq!(
+                ends,
+                reason.public_code() == "session_not_found",
+                "{reason:?}"
+            );
+            // supabase-js keeps its session at 500 to 504, whatever the body says.
+            if reason.status().is_server_error() {
+                assert!(!ends && (500..=504).contains(&reason.status().as_u16()));
+            }
+        }
+    }
+}
