@@ -1,7 +1,7 @@
-//! The table of refusals and the failure matrix: their promises, and `config/reasons.md` and `config/outages.md`, which are written from
-//! them.
+//! Invariants of the table of reasons and of the failure matrix, and `config/reasons.md` and
+//! `config/outages.md`, which are written from them.
 //!
-//! `FOREGATE_BLESS=1 cargo test --test reasons` writes the files anew.
+//! `FOREGATE_BLESS=1 cargo test --test reasons` rewrites the files.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
@@ -21,29 +21,32 @@ use serde_json::Value;
 const INTRODUCTION: &str = "\
 # Reasons
 
-Why a request was refused. A refusal carries a decision id: `request_id` in its body, `X-Request-Id` in its head. The log has one line
-with this `id`; its `reason` is the operator's code below, and its `detail`, where there is one, says more than a client may know. The
-client sees the second code, as `code` of an `application/problem+json` document. The two differ where the difference would tell a
-stranger what exists, or what stands behind the gateway.
+Why a request was refused. A refusal carries a decision id: `request_id` in its body, `X-Request-Id` in its
+head. The log has one line with this `request_id`. Its `reason` is the operator's code below; its `detail`, if
+there is one, is for the operator only. The client gets the second code, as `code` of an
+`application/problem+json` document. The two codes differ where the difference would tell a client what
+exists, or what runs behind the gateway.
 
-*Fault* is whose doing it is; all but `client` are worth waking somebody for. *Wire* is the protocol that can produce it:
-what HTTP/2 cannot express never arrives there.
+*Fault* is the party that caused the refusal; every fault but `client` is worth an alert. *Wire* is the
+protocol that can produce the reason: HTTP/2 cannot express some malformed requests.
 
-This file is written by `tests/reasons.rs` from the table in `src/denial/mod.rs`; change it there.
+This file is written by `tests/reasons.rs` from the table in `src/denial/reason.rs`; change it there.
 ";
 
 const MATRIX_INTRODUCTION: &str = "\
 # Outages
 
-What a request is answered while something that the gateway needs cannot be asked. What is down is never read as a bad token: an outage
-is a 503 with its own reason, never a 401 or a 403. A bad token stays a 401. A gateway that was ready stays ready.
+How a request is answered while a dependency of the gateway is unavailable. An outage never looks like a bad
+token: it is a 503 with a reason of its own, never a 401 or a 403. A bad token stays a 401. A gateway that was
+ready stays ready.
 
-*allow*: all layers judge as always, on what is in memory. *degrade*: only a caller whose token was accepted here before it began. A
-status is a refusal, with its reason from `reasons.md`. *read* and *write* go by the action of the route, or by its method; *admin* is
-an action that only a role with `\"*\"` grants. `sign-in` is for
-the routes that `identity` makes, and `signed` says what such routes will be answered; none can be one yet.
+*allow*: all layers run as usual, on the state in memory. *degrade*: only callers whose token was accepted
+here before the outage. A status is a refusal, with its reason from `reasons.md`. *read* and *write* follow
+the action of the route, or its method; *admin* is an action that only a role with `\"*\"` grants. *sign-in*
+is for the routes that `identity` creates. *signed* is for signed URLs, which are not implemented yet.
 
-`foregate check` prints this table, too. This file is written by `tests/reasons.rs` from `src/policy/outage.rs`; change it there.
+`foregate check` prints this table, too. This file is written by `tests/reasons.rs` from
+`src/policy/outage.rs`; change it there.
 ";
 
 fn matrix() -> String {
@@ -108,7 +111,7 @@ fn the_lists_for_operators_are_the_tables() {
 }
 
 #[test]
-fn every_reason_is_a_word_of_its_own() {
+fn every_reason_has_a_code_of_its_own() {
     let mut seen = HashMap::new();
     for reason in Reason::ALL {
         let code = reason.code();
@@ -134,7 +137,7 @@ fn a_refusal_is_a_client_or_a_server_error() {
             status.is_client_error() || status.is_server_error(),
             "{reason:?}"
         );
-        // A dependency that is down is not a bad token, and a bad token is nobody's outage.
+        // An outage is not a bad token, and a bad token is not an outage.
         assert_eq!(
             status.is_client_error(),
             reason.fault().as_str() == "client",

@@ -128,7 +128,8 @@ macro_rules! reasons {
 }
 
 reasons! {
-    // The request cannot be read in exactly one way.
+    // The request cannot be read in exactly one way. GoTrue and PostgREST get their own code for a
+    // request that cannot be parsed.
     HostMissing "host_missing" => BAD_REQUEST, "host_missing", Client, Both,
         "The request names no host.",
         "Send a `Host` header (`:authority` on HTTP/2).",
@@ -142,11 +143,11 @@ reasons! {
         "Send `name` or `name:port`, without user information or a trailing dot.",
         gotrue: "validation_failed", postgrest: "PGRST100";
     HostMismatch "host_mismatch" => BAD_REQUEST, "host_mismatch", Client, Both,
-        "The request target or `:authority` names another host or scheme than the `Host` header or the connection.",
+        "The host or scheme of the request target or `:authority` differs from the `Host` header or the connection.",
         "Send the same authority in both places.",
         gotrue: "validation_failed", postgrest: "PGRST100";
     HostUnknown "host_unknown" => MISDIRECTED_REQUEST, "host_unknown", Client, Both,
-        "The host is not one of `hosts`.",
+        "The host is not listed in `hosts`.",
         "Use a served name, or add it to `hosts`.",
         gotrue: "validation_failed", postgrest: "PGRST100";
     TargetForm "target_form" => BAD_REQUEST, "target_form", Client, Both,
@@ -162,11 +163,11 @@ reasons! {
         "Send fewer fields, or raise the limit.",
         gotrue: "validation_failed", postgrest: "PGRST100";
     PathSlashEncoded "path_slash_encoded" => BAD_REQUEST, "path_slash_encoded", Client, Both,
-        "The path has an encoded slash (`%2F`): some servers split there, others do not.",
+        "The path has an encoded slash (`%2F`), which some servers treat as a separator and others do not.",
         "Do not put a slash inside a path segment.",
         gotrue: "validation_failed", postgrest: "PGRST100";
     PathBackslash "path_backslash" => BAD_REQUEST, "path_backslash", Client, Both,
-        "The path has a backslash, raw or encoded: some servers take it for a slash.",
+        "The path has a backslash, raw or encoded, which some servers treat as a slash.",
         "Use `/`.",
         gotrue: "validation_failed", postgrest: "PGRST100";
     PathControl "path_control" => BAD_REQUEST, "path_control", Client, Both,
@@ -198,15 +199,15 @@ reasons! {
         "Percent-encode it.",
         gotrue: "validation_failed", postgrest: "PGRST100";
     PathParameters "path_parameters" => BAD_REQUEST, "path_parameters", Client, Both,
-        "The path has a `;`, which some servers cut away with all that follows.",
+        "The path has a `;`, at which some servers cut it off.",
         "Put parameters in the query.",
         gotrue: "validation_failed", postgrest: "PGRST100";
     PathAmbiguous "path_ambiguous" => BAD_REQUEST, "path_ambiguous", Client, Both,
-        "A server that ignores case or a trailing slash would read this path as a stricter route.",
+        "A server that ignores case or a trailing slash would take this path for a route with stricter access.",
         "Write the path exactly as the route map does.",
         gotrue: "validation_failed", postgrest: "PGRST100";
     QueryRepeated "query_repeated" => BAD_REQUEST, "query_repeated", Client, Both,
-        "A query key that carries a credential occurs more than once, or in another spelling than the route map's.",
+        "A query key that carries a credential occurs more than once, or in another spelling than in the route map.",
         "Send it once, unescaped.",
         gotrue: "validation_failed", postgrest: "PGRST100";
     AuthorizationRepeated "authorization_repeated" => BAD_REQUEST, "authorization_repeated", Client, Both,
@@ -218,43 +219,43 @@ reasons! {
         "Use another method.",
         postgrest: "PGRST117";
     UpgradeRefused "upgrade_refused" => BAD_REQUEST, "upgrade_refused", Client, H1,
-        "The request asks to leave HTTP (`Upgrade`), and the route does not offer that, or the handshake is not one of WebSocket (RFC 6455, section 4.1). `h2c` is never offered.",
+        "The request asks for another protocol (`Upgrade`), and the route does not offer it, or the handshake is not a WebSocket handshake (RFC 6455, section 4.1). `h2c` is never offered.",
         "Add `upgrade: [websocket]` to the route, or remove `Upgrade`; with curl, add `--http1.1`.",
         gotrue: "validation_failed", postgrest: "PGRST100";
     HttpsRequired "https_required" => FORBIDDEN, "https_required", Client, H1,
-        "This listener only sends readers to HTTPS, and the method is not GET or HEAD.",
+        "This listener only redirects to HTTPS, and the method is not GET or HEAD.",
         "Use the `https` address.";
     BodyTooLarge "body_too_large" => PAYLOAD_TOO_LARGE, "body_too_large", Client, Both,
         "The body is longer than `body.limit` of the route.",
         "Send less, or raise the limit.";
     BodyTimeout "body_timeout" => REQUEST_TIMEOUT, "body_timeout", Client, Both,
-        "The client stopped sending its body for `connections.body_idle`.",
+        "The client sent no part of its body for `connections.body_idle`.",
         "Send the body without pauses.";
     BodyBroken "body_broken" => BAD_REQUEST, "body_broken", Client, H1,
-        "The client broke its body off, or framed it wrongly.",
-        "Send the whole body, in the length or the chunks that were announced.",
+        "The body ended early, or its framing is malformed.",
+        "Send the whole body, with the announced length or chunks.",
         gotrue: "bad_json", postgrest: "PGRST102";
     BodyType "body_type" => UNSUPPORTED_MEDIA_TYPE, "body_type", Client, Both,
-        "A rule of the route judges what the body says, and the body does not call itself uncompressed `application/json`, once.",
+        "The route inspects the body, and the request does not have exactly one `Content-Type: application/json` without compression.",
         "Send JSON, uncompressed, with `Content-Type: application/json`.",
         postgrest: "PGRST107";
     BodyMalformed "body_malformed" => BAD_REQUEST, "body_malformed", Client, Both,
-        "A rule of the route judges what the body says, and it is missing, is not one JSON document, or says a member of an object twice.",
-        "Send one JSON document in UTF-8, each member of an object once.",
+        "The route inspects the body, which is missing, not a single JSON document, or has a duplicate key.",
+        "Send one JSON document in UTF-8, without duplicate keys.",
         gotrue: "bad_json", postgrest: "PGRST102";
 
     MessageInvalid "message_invalid" => BAD_REQUEST, "message_invalid", Client, H1,
-        "On a WebSocket whose messages are judged, the client said something that is no frame (RFC 6455), no message of a Phoenix channel, or has its token where it cannot be read.",
-        "See which client it is; supabase-js sends nothing of this kind.",
+        "On a WebSocket whose messages are inspected, the client sent something that is not a frame (RFC 6455), not a Phoenix channel message, or has its token in a place where it cannot be read.",
+        "Find out which client it is; supabase-js sends nothing of this kind.",
         gotrue: "validation_failed", postgrest: "PGRST100";
 
-    // The route map has no place for it.
+    // No route takes the request.
     RouteUnknown "route_unknown" => NOT_FOUND, "not_found", Client, Both,
         "No route matches the path.",
         "Check the path, or add a route.",
         postgrest: "PGRST125";
     RouteDenied "route_denied" => NOT_FOUND, "not_found", Client, Both,
-        "The route says `access: deny`.",
+        "The route has `access: deny`.",
         "Nothing; this is how the route map hides a path.",
         postgrest: "PGRST125";
     MethodNotAllowed "method_not_allowed" => METHOD_NOT_ALLOWED, "method_not_allowed", Client, Both,
@@ -262,38 +263,39 @@ reasons! {
         "Use a method of the `Allow` header.",
         postgrest: "PGRST117";
 
-    // Identity.
+    // Authentication. A client ends its session at `session_not_found`; a token that can be
+    // refreshed gets another code.
     TokenMissing "token_missing" => UNAUTHORIZED, "token_missing", Client, Both,
-        "The route wants a user and no credential came with the request.",
+        "The route requires a user, and the request has no credential.",
         "Send `Authorization: Bearer <access token>`.",
         gotrue: "no_authorization", postgrest: "PGRST302";
     TokenMalformed "token_malformed" => UNAUTHORIZED, "token_malformed", Client, Both,
         "The credential is not a bearer token in JWS compact form with canonical base64url.",
-        "Send the token as the issuer gave it.",
+        "Send the token exactly as the issuer issued it.",
         gotrue: "bad_jwt", postgrest: "PGRST301";
     TokenTooLarge "token_too_large" => UNAUTHORIZED, "token_too_large", Client, Both,
         "The token is longer than 8 KiB.",
-        "Put less into the token.",
+        "Put fewer claims into the token.",
         gotrue: "bad_jwt", postgrest: "PGRST301";
     TokenCritical "token_critical" => UNAUTHORIZED, "token_critical", Client, Both,
-        "The token's header has `crit` (RFC 7515, section 4.1.11), and no extension is understood.",
+        "The token's header has `crit` (RFC 7515, section 4.1.11), and the gateway supports no extension.",
         "Issue the token without it.",
         gotrue: "bad_jwt", postgrest: "PGRST301";
     TokenAlgorithm "token_algorithm" => UNAUTHORIZED, "token_algorithm", Client, Both,
-        "The token's `alg` is not one that this issuer may use, or not the one its key is bound to.",
+        "The token's `alg` is not allowed for this issuer, or not the algorithm of its key.",
         "Sign with an algorithm listed under `tokens`.",
         gotrue: "bad_jwt", postgrest: "PGRST301";
     TokenIssuer "token_issuer" => UNAUTHORIZED, "token_issuer", Client, Both,
-        "`iss` is missing, not a string, or not one of `tokens`.",
+        "`iss` is missing, not a string, or not an issuer under `tokens`.",
         "Send a token of a configured issuer.",
         gotrue: "bad_jwt", postgrest: "PGRST301";
     TokenKeyUnknown "token_key_unknown" => UNAUTHORIZED, "token_key_unknown", Client, Both,
         "No key of the issuer has the token's `kid`.",
-        "Send a newer token; if the keys were rotated, check what `jwks_url` or `discovery_url` leads to.",
+        "Send a newer token; if the keys were rotated, check what `jwks_url` or `discovery_url` returns.",
         gotrue: "bad_jwt", postgrest: "PGRST301";
     TokenSignature "token_signature" => UNAUTHORIZED, "token_signature", Client, Both,
         "The signature is wrong.",
-        "Send the token as the issuer gave it.",
+        "Send the token exactly as the issuer issued it.",
         gotrue: "bad_jwt", postgrest: "PGRST301";
     TokenExpired "token_expired" => UNAUTHORIZED, "token_expired", Client, Both,
         "The token's `exp` has passed.",
@@ -304,35 +306,35 @@ reasons! {
         "Wait, or correct the issuer's clock.",
         gotrue: "bad_jwt", postgrest: "PGRST303";
     TokenAudience "token_audience" => UNAUTHORIZED, "token_audience", Client, Both,
-        "`aud` is missing or names nobody here.",
+        "`aud` is missing, or not an audience of this issuer entry.",
         "Request a token for this audience.",
         gotrue: "bad_jwt", postgrest: "PGRST303";
     TokenClaims "token_claims" => UNAUTHORIZED, "token_claims", Client, Both,
-        "A required claim (`exp`, `sub`, or one under `require`) is missing, of the wrong type, or has a value that is not listed.",
+        "A required claim (`exp`, `sub`, or a claim under `require`) is missing, of the wrong type, or has a value that is not allowed.",
         "Send a user's access token.",
         gotrue: "bad_jwt", postgrest: "PGRST303";
     ServiceKeyRefused "service_key_refused" => FORBIDDEN, "service_key_refused", Client, Both,
-        "A Supabase `service_role` or `sb_secret_` key came from outside.",
+        "A client sent a Supabase `service_role` or `sb_secret_` key.",
         "Never let a secret key leave the server; rotate this one.",
         gotrue: "not_admin", postgrest: "42501";
     ApikeyMissing "apikey_missing" => UNAUTHORIZED, "apikey_missing", Client, Both,
-        "The route wants a publishable key, and none came with the request.",
+        "The route requires a publishable key, and the request has none.",
         "Send the project's publishable key as `apikey`, in a header or in the query.";
     ApikeyUnknown "apikey_unknown" => UNAUTHORIZED, "apikey_unknown", Client, Both,
         "The API key is not one of `identity.supabase.publishable_keys`.",
-        "Send the project's publishable key, or add this one there.";
+        "Send the project's publishable key, or add this key to the list.";
     ApikeyRepeated "apikey_repeated" => BAD_REQUEST, "apikey_repeated", Client, Both,
-        "An API key occurs more than once, or is spelled in a way that not every server would find.",
+        "An API key occurs more than once, or in a spelling that some servers would not find.",
         "Send it once, in the header or in the query, unescaped.",
         gotrue: "validation_failed";
     KeysUnavailable "keys_unavailable" => SERVICE_UNAVAILABLE, "keys_unavailable", Dependency, Both,
-        "The token cannot be judged: the issuer's keys were never fetched, were last fetched more than a day ago, or do not have the token's `kid` and could not be fetched again in time.",
+        "The token cannot be verified: the issuer's keys were never fetched, are more than a day old, or do not have the token's `kid` and could not be fetched again in time.",
         "Check that `jwks_url` or `discovery_url` answers; the token is not at fault.",
         gotrue: "unexpected_failure", postgrest: "PGRST001";
 
     SessionDiffers "session_differs" => UNAUTHORIZED, "session_differs", Client, H1,
-        "On a WebSocket that belongs to one session, a message brought a token of another.",
-        "Nothing: the client connects anew, and joins as whom it is now.",
+        "On a WebSocket that belongs to one session, a message had a token of another session.",
+        "Nothing: the client reconnects and joins with its current session.",
         gotrue: "bad_jwt", postgrest: "PGRST303";
     TokenRevoked "token_revoked" => UNAUTHORIZED, "token_revoked", Client, Both,
         "The token was revoked.",
@@ -343,144 +345,144 @@ reasons! {
         "Sign in again.",
         postgrest: "PGRST303";
     SubjectRevoked "subject_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
-        "Everything the user signed in to before a certain time was revoked.",
+        "All sign-ins of the user before a certain time were revoked.",
         "Sign in again.",
         postgrest: "PGRST303";
     IssuerRevoked "issuer_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
-        "Everything the issuer signed before a certain time was revoked.",
+        "All tokens that the issuer signed before a certain time were revoked.",
         "Sign in again.",
         postgrest: "PGRST303";
     CookieMalformed "cookie_malformed" => UNAUTHORIZED, "session_not_found", Client, Both,
-        "The cookie of a session came more than once, in another spelling, or with a value that this gateway never gave.",
+        "The session cookie occurs more than once, in another spelling, or with a value that this gateway never issued.",
         "Sign in again.",
         postgrest: "PGRST303";
     SessionUnknown "session_unknown" => UNAUTHORIZED, "session_not_found", Client, Both,
-        "The cookie is of a session that ended.",
+        "The session of the cookie has ended.",
         "Sign in again.",
         postgrest: "PGRST303";
     SessionExpired "session_expired" => UNAUTHORIZED, "session_not_found", Client, Both,
-        "The session of the cookie went without a request for `sessions.idle`, or has lived for `sessions.lifetime`.",
+        "The session of the cookie had no request for `sessions.idle`, or reached `sessions.lifetime`.",
         "Sign in again.",
         postgrest: "PGRST303";
     SessionUnavailable "session_unavailable" => SERVICE_UNAVAILABLE, "session_unavailable", Dependency, Both,
-        "The session of the cookie cannot be judged: it is not in memory, or must be asked about, and the store does not answer.",
-        "Check that the server under `store.redis` answers. The cookie is not at fault, and stays.",
+        "The session of the cookie cannot be looked up: it is not in memory, or must be looked up again, and the store does not answer.",
+        "Check that the server under `store.redis` answers. The cookie is not at fault and stays valid.",
         gotrue: "unexpected_failure", postgrest: "PGRST001";
     CsrfOrigin "csrf_origin" => FORBIDDEN, "csrf_origin", Client, Both,
-        "A request with the cookie of a session may have been made by a page of another site: it would change something or open a WebSocket without an `Origin` of `cors.origins` or of the gateway itself, or says that it is cross-site.",
-        "Call from a page of a listed origin; add the page's origin to `cors.origins`.",
+        "A request with a session cookie may come from a page of another site: it changes something or opens a WebSocket without an `Origin` that is in `cors.origins` or the gateway's own, or it is marked as cross-site.",
+        "Call from a page of a listed origin, or add the page's origin to `cors.origins`.",
         postgrest: "42501";
     CsrfToken "csrf_token" => FORBIDDEN, "csrf_token", Client, Both,
-        "A request with the cookie of a session would change something, and its `X-CSRF-Token` is missing, repeated or not the session's.",
-        "Send the `csrf_token` that signing in gave.",
+        "A request with a session cookie would change something, and its `X-CSRF-Token` is missing, repeated, or not the token of the session.",
+        "Send the `csrf_token` that the sign-in response returned.",
         postgrest: "42501";
-    // What replicas share.
+    // The store. What is down says nothing about anybody's session.
     StoreUnavailable "store_unavailable" => SERVICE_UNAVAILABLE, "store_unavailable", Dependency, Both,
-        "The store has been away for too long for what the request wants, or was never there: what was revoked since then is not known.",
-        "Check that the server under `store.redis` answers; `foregate check` prints what is allowed while it does not. The token is not at fault.",
+        "The store has been unavailable for too long for this class of request, or since the start: revocations since then are not known.",
+        "Check that the server under `store.redis` answers; `foregate check` prints what is allowed during an outage. The token is not at fault.",
         gotrue: "unexpected_failure", postgrest: "PGRST001";
 
     // The identity server, which signs users in.
     SignInBusy "sign_in_busy" => SERVICE_UNAVAILABLE, "sign_in_busy", Dependency, Both,
-        "More calls to the identity server are under way, and more wait, than `identity.supabase` allows.",
-        "Come again in a moment; if it lasts, raise `concurrency`, or see why the identity server is slow.",
+        "The limits of `identity.supabase` for running and waiting calls to the identity server are reached.",
+        "Try again in a moment; if it lasts, raise `concurrency`, or find out why the identity server is slow.",
         gotrue: "unexpected_failure", postgrest: "PGRST000";
     IdentityUnavailable "identity_unavailable" => SERVICE_UNAVAILABLE, "identity_unavailable", Dependency, Both,
-        "The identity server cannot be reached, or broke its answer off.",
-        "Check that the server under `identity.supabase.url` answers; nobody's session is at fault.",
+        "The identity server cannot be reached, or its response ended early.",
+        "Check that the server under `identity.supabase.url` answers; no session is at fault.",
         gotrue: "unexpected_failure", postgrest: "PGRST000";
     IdentityTimeout "identity_timeout" => GATEWAY_TIMEOUT, "identity_timeout", Dependency, Both,
-        "The identity server did not answer in time, which is 5 s for a call and `identity.deadlines` for the whole.",
-        "See why it is slow; nobody's session is at fault.",
+        "The identity server did not answer in time: 5 s for one call, and `identity.deadlines` for the whole request.",
+        "Find out why it is slow; no session is at fault.",
         gotrue: "request_timeout", postgrest: "PGRST003";
     OperationUnknown "operation_unknown" => NOT_FOUND, "not_found", Client, Both,
-        "The request to the identity server is none that this gateway recognises, such as one of an administrator.",
-        "Check method, path and parameters; what is not recognised is never sent.",
+        "The gateway does not recognize this request to the identity server, for example because it is for administrators.",
+        "Check method, path and parameters; unrecognized requests are never forwarded.",
         postgrest: "PGRST125";
     IdentityRefused "identity_refused" => SERVICE_UNAVAILABLE, "identity_unavailable", Gateway, Both,
-        "The identity server refused what the gateway asked, and no client can have caused that.",
+        "The identity server refused a call of the gateway for a reason that no client can cause.",
         "See `detail`; check the keys and the `issuer` under `identity.supabase`, and `tokens`.",
         gotrue: "unexpected_failure", postgrest: "PGRST000";
     IdentityLimited "identity_limited" => TOO_MANY_REQUESTS, "too_many_attempts", Client, Both,
-        "The identity server has been asked too often; it counts by its own rules.",
+        "The identity server's own rate limit is reached.",
         "Raise its limits, or let it count by the field in `identity.supabase.address_header`: all users come from the gateway's address.",
         gotrue: "over_request_rate_limit";
     TooManyAttempts "too_many_attempts" => TOO_MANY_REQUESTS, "too_many_attempts", Client, Both,
         "The address, or the address with this account, tried to sign in too often.",
-        "Come again when `Retry-After` says so; the limits are under `identity.throttle`.",
+        "Try again after `Retry-After`; the limits are under `identity.throttle`.",
         gotrue: "over_request_rate_limit";
 
-    // Signing in.
+    // Signing in. PostgREST has no codes for it.
     InputInvalid "input_invalid" => UNPROCESSABLE_ENTITY, "input_invalid", Client, Both,
-        "A field of the request is missing, or is not what it should be.",
+        "A field of the request is missing or invalid.",
         "See `errors` in the answer.",
         gotrue: "validation_failed";
     InvalidCredentials "invalid_credentials" => UNAUTHORIZED, "invalid_credentials", Client, Both,
-        "There is no such user, or the password is another.",
-        "Nothing; many of them are somebody who guesses.";
+        "There is no such user, or the password is wrong.",
+        "Nothing; a large number of these suggests that somebody guesses passwords.";
     AccountBanned "account_banned" => UNAUTHORIZED, "invalid_credentials", Client, Both,
-        "The identity server has banned the user; told before the password is looked at, so a stranger must not see the difference.",
+        "The identity server has banned the user. It reports this before it checks the password, so the client sees the code of a wrong password.",
         "Lift the ban at the identity server, if it is wrong.";
     EmailNotConfirmed "email_not_confirmed" => UNAUTHORIZED, "email_not_confirmed", Client, Both,
-        "The password is right, and the user has not proven yet that the address is theirs.",
+        "The password is right, but the user has not confirmed the e-mail address.",
         "Follow the link in the message, or have it sent again.";
     RefreshTokenInvalid "refresh_token_invalid" => UNAUTHORIZED, "refresh_token_invalid", Client, Both,
-        "The refresh token is unknown, was used, or its session has ended.",
+        "The refresh token is unknown or already used, or its session has ended.",
         "Sign in again.",
         gotrue: "refresh_token_not_found";
     EmailExists "email_exists" => CONFLICT, "email_exists", Client, Both,
-        "There is an account with this e-mail address.",
-        "Sign in, or ask for a message to set a new password.";
+        "An account with this e-mail address exists.",
+        "Sign in, or request a message to set a new password.";
     WeakPassword "weak_password" => UNPROCESSABLE_ENTITY, "weak_password", Client, Both,
-        "The identity server finds the password too easy to guess.",
-        "Choose another; `errors` in the answer says why.";
+        "The identity server considers the password too weak.",
+        "Choose another password; `errors` in the answer says why.";
     CaptchaFailed "captcha_failed" => BAD_REQUEST, "captcha_failed", Client, Both,
-        "The identity server asks for a captcha, and it is missing or wrong.",
+        "The identity server requires a captcha, and it is missing or wrong.",
         "Send `captcha_token`.";
     SignInClosed "sign_in_closed" => FORBIDDEN, "sign_in_closed", Client, Both,
-        "The identity server does not let anybody in this way, or makes no new accounts.",
-        "Change its settings, if that is wrong.",
+        "The identity server does not allow this way of signing in, or no new accounts.",
+        "Change its settings, if that is not intended.",
         gotrue: "signup_disabled";
     RegisteredOnly "registered_only" => SERVICE_UNAVAILABLE, "registered_only", Dependency, Both,
-        "The account was made, and what should follow was not done: the user is not signed in.",
+        "The account was created, but a later step failed: the user is not signed in.",
         "Sign in; see `detail`.",
         gotrue: "unexpected_failure", postgrest: "PGRST000";
     RegistrationUnknown "registration_unknown" => SERVICE_UNAVAILABLE, "registration_unknown", Dependency, Both,
-        "The identity server was asked to make the account and did not answer: it may be there.",
+        "The identity server was asked to create the account and did not answer: the account may exist.",
         "Try to sign in; if that fails, register again.",
         gotrue: "unexpected_failure", postgrest: "PGRST000";
     SignedOutRecently "signed_out_recently" => SERVICE_UNAVAILABLE, "signed_out_recently", Gateway, Both,
-        "The user was signed out everywhere a moment ago, and a session that young cannot be told from those before.",
-        "Come again when `Retry-After` says so.",
+        "The user was signed out everywhere a moment ago, and a new session cannot yet be told from the revoked ones.",
+        "Try again after `Retry-After`.",
         gotrue: "unexpected_failure", postgrest: "PGRST000";
     SessionAbsent "session_absent" => NOT_FOUND, "not_found", Client, Both,
-        "The session that is to end is not one of the user's.",
-        "Ask for the list again.",
+        "The session to end is not one of the user's sessions.",
+        "Request the list of sessions again.",
         postgrest: "PGRST125";
     LogoutIncomplete "logout_incomplete" => SERVICE_UNAVAILABLE, "logout_incomplete", Dependency, Both,
-        "The session is refused here, but the store could not be told, so that other replicas may still accept it; that is tried again until it is done.",
+        "This replica refuses the session, but the store did not take the revocation, so other replicas may still accept the session. The gateway retries until the store takes it.",
         "Check the store; see `detail`.",
         gotrue: "unexpected_failure", postgrest: "PGRST000";
 
-    // What the caller may do.
+    // Authorization. PostgREST reports PostgreSQL's `insufficient_privilege` for it.
     IdentifierInvalid "identifier_invalid" => BAD_REQUEST, "identifier_invalid", Client, Both,
-        "A typed path parameter does not have its type, or is the nil UUID.",
+        "An identifier in the path, the query or the body does not have its type, is the nil UUID, is too long, or is missing, repeated or in another spelling.",
         "Send a canonical identifier.",
         gotrue: "validation_failed", postgrest: "PGRST100";
     RestDenied "rest_denied" => FORBIDDEN, "rest_denied", Client, Both,
-        "The route's `rest` does not grant what the request asks of PostgREST: a table, a column, a function, a schema, an embedded table; or the query is not understood.",
-        "Read the detail in the log; grant it under `rest`, or name the granted columns in `select`.",
+        "The route's `rest` does not grant a table, column, function, schema or embedded table of the request, or the query cannot be parsed.",
+        "See `detail` in the log; grant it under `rest`, or name the granted columns in `select`.",
         postgrest: "42501";
     CallerBanned "caller_banned" => FORBIDDEN, "caller_banned", Client, Both,
         "The caller has the role `banned`.",
-        "Nothing; an operator lifted this caller's rights.",
+        "Nothing; an operator revoked this caller's rights.",
         gotrue: "user_banned", postgrest: "42501";
     AnonymousRefused "anonymous_refused" => FORBIDDEN, "anonymous_refused", Client, Both,
-        "The caller is an anonymous user, and the route does not say `anonymous: true`.",
+        "The caller is an anonymous user, and the route does not have `anonymous: true`.",
         "Sign in.",
         postgrest: "42501";
     AalInsufficient "aal_insufficient" => FORBIDDEN, "aal_insufficient", Client, Both,
-        "The route wants a higher authenticator assurance level than the token's `aal`.",
+        "The route requires a higher authenticator assurance level than the token's `aal`.",
         "Sign in with a second factor.",
         gotrue: "insufficient_aal", postgrest: "42501";
     RoleInsufficient "role_insufficient" => FORBIDDEN, "role_insufficient", Client, Both,
@@ -489,51 +491,51 @@ reasons! {
         postgrest: "42501";
     WhenRefused "when_refused" => FORBIDDEN, "when_refused", Client, Both,
         "The route's `when` does not hold for this request and caller.",
-        "Nothing, if the condition says what is meant.",
+        "Nothing, if the condition is as intended.",
         postgrest: "42501";
     WhenFailed "when_failed" => FORBIDDEN, "when_refused", Client, Both,
-        "The route's `when` cannot be computed for this request and caller; the detail says why.",
-        "Ask `has(caller.claims.NAME)` before reading a claim that not every token has.",
+        "The route's `when` cannot be evaluated for this request and caller; `detail` says why.",
+        "Test `has(caller.claims.NAME)` before reading a claim that not every token has.",
         postgrest: "42501";
 
     CallerInactive "caller_inactive" => FORBIDDEN, "caller_inactive", Client, Both,
-        "The query `facts.caller` says that the caller is not active, or has no row for it.",
+        "The query `facts.caller` reports that the caller is not active, or returns no row.",
         "Activate the caller's row.",
         gotrue: "user_banned", postgrest: "42501";
     NotYours "not_yours" => NOT_FOUND, "not_found", Client, Both,
-        "The thing is there, and nothing lets the caller do this to it: not owning it, not a team, not its visibility, no role.",
+        "The resource exists, but the caller is not its owner, shares no team with it, it is not public, and no role grants `ACTION:any`.",
         "Share it, or grant `ACTION:any` to a role of the caller.",
         postgrest: "PGRST125";
     Absent "absent" => NOT_FOUND, "not_found", Client, Both,
-        "There is no thing of this id, or it does not lie where the request says.",
+        "No such resource, or not under the parent named in the request.",
         "Check the id.",
         postgrest: "PGRST125";
     LineageCycle "lineage_cycle" => NOT_FOUND, "not_found", Client, Both,
-        "The parents of the thing lead back to one that was met before.",
+        "The chain of the resource's parents has a cycle.",
         "Correct the parent in the database.",
         postgrest: "PGRST125";
     LineageMissing "lineage_missing" => NOT_FOUND, "not_found", Client, Both,
-        "A parent of the thing is not there.",
+        "A parent of the resource does not exist.",
         "Correct the parent in the database.",
         postgrest: "PGRST125";
     LineageDeep "lineage_deep" => NOT_FOUND, "not_found", Client, Both,
-        "The thing has more than ten parents above one another.",
+        "The resource has more than ten ancestors in its chain of parents.",
         "Correct the parents in the database.",
         postgrest: "PGRST125";
     FactsUnavailable "facts_unavailable" => SERVICE_UNAVAILABLE, "facts_unavailable", Dependency, Both,
-        "A fact that the verdict needs cannot be looked up, and none that is young enough is remembered.",
-        "Check that the server under `database.url` answers and takes the queries under `facts` and `resources`; `foregate check` prints what is allowed while it does not.",
+        "A fact that the decision needs cannot be looked up, and no cached value is recent enough.",
+        "Check that the server under `database.url` answers and accepts the queries under `facts` and `resources`; `foregate check` prints what is allowed during an outage.",
         gotrue: "unexpected_failure", postgrest: "PGRST001";
     BudgetSpent "budget_spent" => SERVICE_UNAVAILABLE, "budget_spent", Dependency, Both,
-        "There was no verdict within `budget`; the record says which step spent it.",
-        "Speed up what that step asked, or raise `budget`.",
+        "The request was not decided within `budget`; `layers` in the log line shows which layer took the time.",
+        "Speed up what that layer waited for, or raise `budget`.",
         gotrue: "request_timeout", postgrest: "PGRST003";
     BindingFailed "binding_failed" => BAD_GATEWAY, "binding_failed", Upstream, Both,
-        "The answer of a `learn` route was to name a thing, and it does not, or the thing could not be bound to the caller; the client did not get the answer.",
-        "See the detail: the answer must be JSON without a content coding, have the field, and be no longer than 1 MiB; or the store is away.",
+        "The response of a `learn` route does not name the resource that it must name, or the resource could not be bound to the caller; the client did not get the response.",
+        "See `detail`: the response must be JSON without a content coding, have the field, and be at most 1 MiB; or the store is unavailable.",
         gotrue: "unexpected_failure", postgrest: "PGRST000";
 
-    // Behind us.
+    // The upstream.
     UpstreamConnect "upstream_connect" => BAD_GATEWAY, "upstream_unreachable", Upstream, Both,
         "No server of the upstream accepted a connection.",
         "Check that the servers run and are reachable.",
@@ -543,7 +545,7 @@ reasons! {
         "Check the network between the gateway and the upstream.",
         gotrue: "request_timeout", postgrest: "PGRST003";
     UpstreamBusy "upstream_busy" => SERVICE_UNAVAILABLE, "upstream_busy", Upstream, Both,
-        "A worker's part of `max_connections` to every server was in use for as long as `connect_timeout`.",
+        "This worker's share of `max_connections` to every server was in use for `connect_timeout`.",
         "Raise `max_connections`, or add servers.",
         gotrue: "unexpected_failure", postgrest: "PGRST000";
     UpstreamClosed "upstream_closed" => BAD_GATEWAY, "upstream_closed", Upstream, Both,
@@ -551,11 +553,11 @@ reasons! {
         "See the upstream's log.",
         gotrue: "unexpected_failure", postgrest: "PGRST000";
     UpstreamProtocol "upstream_protocol" => BAD_GATEWAY, "upstream_protocol", Upstream, Both,
-        "The upstream's answer is not one in its `protocol`, or changes to another protocol unasked, or not as it was asked to.",
+        "The upstream's response is invalid in its `protocol`, or switches protocols without or against the request.",
         "See the upstream's log.",
         gotrue: "unexpected_failure", postgrest: "PGRST000";
     UpstreamFirstByteTimeout "upstream_first_byte_timeout" => GATEWAY_TIMEOUT, "upstream_timeout", Upstream, Both,
-        "The head of the upstream's answer took longer than the first-byte time-out.",
+        "The head of the upstream's response took longer than the first-byte timeout.",
         "Speed the upstream up, or raise `timeouts.first_byte` of the route.",
         gotrue: "request_timeout", postgrest: "PGRST003";
     UpstreamTotalTimeout "upstream_total_timeout" => GATEWAY_TIMEOUT, "upstream_timeout", Upstream, Both,

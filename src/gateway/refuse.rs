@@ -1,7 +1,5 @@
-//! The answers to refused requests and to CORS preflights.
-//!
-//! Decides: what every refusal has besides its words (`denial::format`). Trusts: nothing about the client; an answer says no more than the
-//! public code allows. Not here: headers that every answer has (`gateway`).
+//! The responses to refused requests and to CORS preflights. A response reveals no more than the
+//! public code allows.
 
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -11,7 +9,7 @@ use crate::denial::{Denial, Extra, Reason, grpc};
 use crate::gateway::answer::Answer;
 use crate::record::{Decision, Record};
 
-/// The answer to a refused request; notes the refusal in the record.
+/// The response to a refused request. Notes the refusal in the record.
 pub(crate) fn refuse(denial: Denial, record: &mut Record) -> Response<Answer> {
     let Denial {
         reason,
@@ -44,7 +42,7 @@ pub(crate) fn refuse(denial: Denial, record: &mut Record) -> Response<Answer> {
     *response.headers_mut() = fields;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, content_type);
-    // Also right for HEAD, whose body is left out.
+    // Also for HEAD, whose response has no body.
     headers.insert(header::CONTENT_LENGTH, length);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if reason.status() == StatusCode::UNAUTHORIZED {
@@ -67,7 +65,7 @@ pub(crate) fn refuse(denial: Denial, record: &mut Record) -> Response<Answer> {
             );
         }
         Extra::Limited { limit, wait } => {
-            // Rounded up: whoever comes when we said must not be refused again.
+            // Rounded up: a client that returns at that time must not be refused again.
             let wait = HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64);
             headers.insert("ratelimit-limit", HeaderValue::from(limit));
             headers.insert("ratelimit-remaining", HeaderValue::from(0));
@@ -78,33 +76,32 @@ pub(crate) fn refuse(denial: Denial, record: &mut Record) -> Response<Answer> {
     response
 }
 
-/// The sentence a client may read. Reasons that share a public code share their wording, or the wording would tell them apart.
+/// The sentence for the client. Reasons with one public code have one sentence, or the sentence
+/// would tell them apart.
 fn public_wording(reason: Reason) -> &'static str {
     match reason.public_code() {
-        "not_found" => "There is nothing here.",
+        "not_found" => "Not found.",
         "upstream_timeout" => "The server behind this gateway did not answer in time.",
         "upstream_unreachable" => "The server behind this gateway cannot be reached.",
-        // Today's clients show these sentences.
+        // Existing clients show these sentences to users.
         "invalid_credentials" => "Invalid email or password",
         "refresh_token_invalid" => "Invalid refresh token",
         "email_exists" => "Email already registered",
         "identity_unavailable" => "Authentication service unavailable",
         "identity_timeout" => "Authentication service timeout",
         "email_not_confirmed" => "Confirm your e-mail address first.",
-        "too_many_attempts" => "Too many attempts; come again later.",
-        "registered_only" => "Your account was made, but signing in failed; sign in.",
+        "too_many_attempts" => "Too many attempts. Try again later.",
+        "registered_only" => "Your account was created, but signing in failed. Sign in.",
         "registration_unknown" => {
-            "Your account may have been made; try to sign in, and register again if that fails."
+            "Your account may have been created. Try to sign in; if that fails, register again."
         }
-        "signed_out_recently" => {
-            "You signed out everywhere a moment ago; come again in some seconds."
-        }
+        "signed_out_recently" => "You just signed out everywhere. Try again in a few seconds.",
         "logout_incomplete" => {
-            "You are signed out here; other servers learn of it as soon as they can be reached."
+            "You are signed out here. Other servers will sign you out as soon as they can be reached."
         }
-        "session_not_found" => "The session has ended; sign in again.",
+        "session_not_found" => "The session has ended. Sign in again.",
         "internal" => {
-            "The gateway failed; the request was not carried out, or its answer was lost."
+            "The gateway failed. The request was not processed, or its response was lost."
         }
         _ => reason.meaning(),
     }
@@ -128,7 +125,8 @@ fn challenge(reason: Reason) -> HeaderValue {
     }
 }
 
-/// The answer to a CORS preflight, alike for every path; `cors` adds what the origin may do.
+/// The response to a CORS preflight, the same for every path; `cors` adds the permissions of the
+/// origin.
 pub(super) fn preflight(record: &mut Record) -> Response<Answer> {
     record.decision = Decision::Preflight;
     let mut response = Response::new(Answer::empty());
@@ -139,7 +137,7 @@ pub(super) fn preflight(record: &mut Record) -> Response<Answer> {
     response
 }
 
-/// A refusal of a gRPC call. It has no message, so its head is its trailers.
+/// A refusal of a gRPC call. It has no message, so the head holds the trailers.
 fn over_grpc(status: StatusCode, message: &str) -> Response<Answer> {
     let mut response = Response::new(Answer::empty());
     let headers = response.headers_mut();

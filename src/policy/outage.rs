@@ -1,10 +1,8 @@
-//! The failure matrix: what a request is answered while something this process needs cannot be asked.
+//! The failure matrix: how a request is answered while a dependency is unavailable.
 //!
-//! Decides:  by the state of the store, of the keys or of the identity server, and by what a request wants, whether it is allowed, allowed on less, or refused.
-//! Trusts:   the store for how long it has been away; the caller for the present time, so that a test may choose it.
-//! Not here: whether a credential is good (it was judged before), and anything while nothing is amiss.
-//!
-//! One table, [`State::row`]. `foregate check` prints it, and `config/outages.md` is written from it.
+//! One table, [`State::row`], by the state of the dependencies and the class of the request. It
+//! says nothing about whether a credential is good; that was verified before. `foregate check`
+//! prints the table, and `config/outages.md` is written from it.
 
 use std::time::{Duration, Instant};
 
@@ -15,58 +13,63 @@ use crate::denial::{Denial, Reason};
 use crate::policy::roles::{Action, Roles};
 use crate::policy::route::{Access, Route, Serve, Target};
 
-/// How long the store may be away before less is allowed: a restart or a failover is over by then. A choice.
+/// How long the store may be away before less is allowed: a restart or a failover takes less. A
+/// choice.
 pub const BRIEF: Duration = Duration::from_secs(30);
 
-/// How long it may be away before nothing that needs it is allowed: what was revoked elsewhere since then is not known here. A choice.
+/// How long it may be away before everything that needs it is refused: revocations on other
+/// replicas since then are not known here. A choice.
 pub const LONG: Duration = Duration::from_secs(5 * 60);
 
-/// What is amiss; a row of the table.
+/// The state of a dependency that is unavailable; a row of the table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum State {
     /// The store went away a moment ago; the list of revocations was complete until then.
     StoreLeft,
-    /// It has been away for [`BRIEF`].
+    /// The store has been away for [`BRIEF`].
     StoreAway,
-    /// It has been away for [`LONG`], was never there since the start, or the list of revocations is not complete.
+    /// The store has been away for [`LONG`], was never reached since the start, or the list of
+    /// revocations is not complete.
     StoreGone,
-    /// The store is away, and must be asked about the session of a cookie.
+    /// The store is away, and the session of a cookie is not in memory.
     CookieUnknown,
-    /// The keys of an issuer cannot be fetched; those that are there are young enough, and have the token's `kid`.
+    /// The keys of an issuer cannot be fetched; the cached keys are young enough, and have the
+    /// token's `kid`.
     KeysKept,
-    /// The keys of an issuer cannot be fetched, and those that are there are too old, or do not have the token's `kid`.
+    /// The keys of an issuer cannot be fetched, and the cached keys are too old, or do not have the
+    /// token's `kid`.
     KeysMissing,
     /// The identity server does not answer.
     IdentityAway,
     /// Facts cannot be looked up, or not in time.
     FactsAway,
-    /// There was no verdict in time.
+    /// The request was not decided in time.
     BudgetSpent,
 }
 
-/// What a request wants; a column of the table.
+/// The class of a request; a column of the table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum AccessClass {
     /// A public route.
     Public,
-    /// To read.
+    /// Reads.
     Read,
-    /// To change something.
+    /// Changes something.
     Write,
-    /// What only an administrator or another service may do.
+    /// An action that only administrators or other services may perform.
     Admin,
-    /// To sign in, or stay signed in.
+    /// Signs in, or refreshes a session.
     SignIn,
-    /// A signed URL.
+    /// Uses a signed URL.
     Signed,
 }
 
-/// What it is answered.
+/// How such a request is answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Answer {
-    /// All layers judge as always, on what is in memory.
+    /// All layers run as usual, on the state in memory.
     Allow,
-    /// Only callers who were known here before it began.
+    /// Only callers whose credential was accepted here before the outage.
     Degrade,
     /// It is refused.
     Refuse(Reason),
@@ -75,9 +78,9 @@ pub enum Answer {
 /// A cell of the table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Cell {
-    /// The answer.
+    /// The answer for most requests of the class.
     pub answer: Answer,
-    /// What is different for a part of the requests; empty if nothing is.
+    /// The exceptions, in words; empty if there is none.
     pub but: &'static str,
 }
 
@@ -91,19 +94,20 @@ const NO_FACTS: Cell = cell(Answer::Refuse(Reason::FactsUnavailable), "");
 const SPENT: Cell = cell(Answer::Refuse(Reason::BudgetSpent), "");
 const OLD: Cell = cell(
     Answer::Degrade,
-    "the owner and whoever may read what is public, on facts of at most 5 min; no team, no role crossing",
+    "reads by the owner and of public resources, on facts of at most 5 min; no teams, no `ACTION:any`",
 );
 
 const fn cell(answer: Answer, but: &'static str) -> Cell {
     Cell { answer, but }
 }
 
-/// Judges a caller whose credential proved good, at `now`. `is_complete` says whether the list of revocations was complete when the store
-/// was last heard of, `known_since` when the credential was first accepted here; the class is asked for only if something is amiss.
+/// Applies the matrix at `now` to a caller with a good credential. `is_complete` says whether the
+/// list of revocations was complete when the store was last reached, `known_since` when the
+/// credential was first accepted here; `class` is called only during an outage.
 ///
 /// # Errors
 ///
-/// What the matrix refuses.
+/// The matrix refuses the request.
 pub fn judge(
     outage: Outage,
     is_complete: bool,
@@ -117,7 +121,9 @@ pub fn judge(
     match (state.answer(class()), outage) {
         (Answer::Allow, _) => Ok(()),
         (Answer::Degrade, Outage::Away { since }) if known_since <= since => Ok(()),
-        (Answer::Degrade, _) => Err(Reason::StoreUnavailable.because("not known before")),
+        (Answer::Degrade, _) => {
+            Err(Reason::StoreUnavailable.because("credential not accepted here before the outage"))
+        }
         (Answer::Refuse(reason), _) => Err(reason.because(state.as_str())),
     }
 }
@@ -140,12 +146,12 @@ impl State {
     #[rustfmt::skip]
     pub const fn row(self) -> [Cell; 6] {
         const THROTTLED: Cell = cell(Answer::Allow, "throttled here; a cookie is refused");
-        const COOKIE: Cell = cell(Answer::Allow, "a cookie whose inner token has expired is refused");
+        const COOKIE: Cell = cell(Answer::Allow, "a cookie whose access token has expired is refused");
         const NO_SIGN_IN: Cell = cell(
             Answer::Refuse(Reason::IdentityUnavailable),
-            "504 at the deadline, but for a refresh",
+            "504 at the deadline, except for a refresh",
         );
-        const ONE_USE: &str = "what may be used once is refused";
+        const ONE_USE: &str = "single-use URLs are refused";
         match self {
             //                   public read     write     admin     sign-in    signed
             Self::StoreLeft   => [ALLOW, ALLOW,   ALLOW,    NO_STORE, THROTTLED, cell(Answer::Allow, ONE_USE)],
@@ -160,8 +166,8 @@ impl State {
         }
     }
 
-    /// The state of the store; `None` if nothing is amiss. `is_complete` says whether the list of revocations was complete when the
-    /// store was last heard of.
+    /// The state of the store; `None` if it is available. `is_complete` says whether the list of
+    /// revocations was complete when the store was last reached.
     pub fn of_store(outage: Outage, is_complete: bool, now: Instant) -> Option<Self> {
         match outage {
             Outage::Reachable if is_complete => None,
@@ -178,7 +184,7 @@ impl State {
         }
     }
 
-    /// The word for it, in log lines and JSON.
+    /// The name in log lines and JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::StoreLeft => "store_left",
@@ -193,28 +199,28 @@ impl State {
         }
     }
 
-    /// What it means, in a few words.
+    /// A description in a few words.
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::StoreLeft => "store away for less than 30 s, list of revocations complete",
             Self::StoreAway => "store away for 30 s to 5 min",
             Self::StoreGone => {
-                "store away for 5 min or more, never seen since the start, or list not complete"
+                "store away for 5 min or more, never reached since the start, or list not complete"
             }
             Self::CookieUnknown => "store away, and the session of a cookie is not in memory",
             Self::KeysKept => {
-                "keys: no fetch, but the last good ones are young enough and have the `kid`"
+                "keys cannot be fetched; the last good ones are recent enough and have the `kid`"
             }
             Self::KeysMissing => {
-                "keys: no fetch, and the last good ones are too old or lack the `kid`"
+                "keys cannot be fetched; the last good ones are too old or lack the `kid`"
             }
             Self::IdentityAway => "identity server away",
             Self::FactsAway => "facts: the database is away or slow",
-            Self::BudgetSpent => "budget spent before a verdict",
+            Self::BudgetSpent => "budget spent before a decision",
         }
     }
 
-    /// What a request of this class is answered.
+    /// How a request of this class is answered.
     pub const fn answer(self, class: AccessClass) -> Answer {
         let [public, read, write, admin, sign_in, signed] = self.row();
         match class {
@@ -239,7 +245,8 @@ impl AccessClass {
         Self::Signed,
     ];
 
-    /// What a request to this route wants. An action that is granted to nobody but those who may do everything is an administrator's.
+    /// The class of a request to this route. An action that only roles with `"*"` have is an
+    /// administrator's.
     pub fn of(route: &Route, method: &Method, roles: &Roles) -> Self {
         if let Some(Target::Serve(Serve::SignIn(_) | Serve::IdentityServer)) = route.target {
             return Self::SignIn;
@@ -249,7 +256,7 @@ impl AccessClass {
             Access::Optional | Access::User => {}
         }
         let action = Action::of(route, method);
-        // Whoever owns a thing may do to it what no role grants.
+        // The owner of a resource may perform actions that no role grants.
         let may_be_owners = !route.resources.is_empty() && !action.ends_with(":any");
         if action == "admin" || roles.is_for_admins(action) && !may_be_owners {
             Self::Admin
@@ -260,7 +267,7 @@ impl AccessClass {
         }
     }
 
-    /// The word for it, in documents and JSON.
+    /// The name in documents and JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Public => "public",
@@ -274,7 +281,7 @@ impl AccessClass {
 }
 
 impl Answer {
-    /// How documents write it.
+    /// The text in documents.
     pub fn written(self) -> String {
         match self {
             Self::Allow => "allow".to_owned(),
@@ -288,7 +295,7 @@ impl Answer {
 mod tests {
     use super::*;
 
-    /// Whether the row is at most as generous as another.
+    /// Whether the row allows at most as much as another.
     fn is_no_looser(row: [Cell; 6], than: [Cell; 6]) -> bool {
         let rank = |cell: &Cell| match cell.answer {
             Answer::Allow => 2,
@@ -307,9 +314,9 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_a_503_and_never_a_judgement_about_the_caller() {
+    fn an_outage_is_a_503_and_never_blames_the_caller() {
         for state in State::ALL {
-            // What needs nothing is never late.
+            // A public request needs no dependency, only the budget.
             if state != State::BudgetSpent {
                 assert_eq!(state.answer(AccessClass::Public), Answer::Allow);
             }
@@ -323,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_was_known_before_may_read_while_less_is_allowed() {
+    fn degraded_reads_need_a_credential_from_before_the_outage() {
         let start = crate::clock::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let since = at(10);
