@@ -62,7 +62,7 @@ fn matrix() -> String {
                 "" => String::new(),
                 but => format!("; {but}"),
             };
-            write!(text, " {}{but} |", cell.answer.written()).unwrap();
+            write!(text, " {}{but} |", cell.effect.as_text()).unwrap();
         }
         text.push('\n');
     }

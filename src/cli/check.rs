@@ -201,7 +201,7 @@ fn summary(snapshot: &Snapshot, warnings: &[String]) -> String {
         lines.push(format!("outage    {}", state.meaning()));
         let answers = AccessClass::ALL
             .iter()
-            .map(|class| format!("{}: {}", class.as_str(), state.answer(*class).written()));
+            .map(|class| format!("{}: {}", class.as_str(), state.effect(*class).as_text()));
         lines.push(format!(
             "          {}",
             answers.collect::<Vec<_>>().join("; ")
@@ -218,7 +218,7 @@ fn outages() -> Value {
             .map(|class| {
                 (
                     class.as_str().to_owned(),
-                    state.answer(*class).written().into(),
+                    state.effect(*class).as_text().into(),
                 )
             })
             .collect();

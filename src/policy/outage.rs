@@ -66,7 +66,7 @@ pub enum AccessClass {
 
 /// How such a request is answered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Answer {
+pub enum Effect {
     /// All layers run as usual, on the state in memory.
     Allow,
     /// Only callers whose credential was accepted here before the outage.
@@ -79,26 +79,26 @@ pub enum Answer {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Cell {
     /// The answer for most requests of the class.
-    pub answer: Answer,
+    pub effect: Effect,
     /// The exceptions, in words; empty if there is none.
     pub but: &'static str,
 }
 
-const ALLOW: Cell = cell(Answer::Allow, "");
-const DEGRADE: Cell = cell(Answer::Degrade, "");
-const NO_STORE: Cell = cell(Answer::Refuse(Reason::StoreUnavailable), "");
-const NO_SESSION: Cell = cell(Answer::Refuse(Reason::SessionUnavailable), "");
-const NO_KEYS: Cell = cell(Answer::Refuse(Reason::KeysUnavailable), "");
+const ALLOW: Cell = cell(Effect::Allow, "");
+const DEGRADE: Cell = cell(Effect::Degrade, "");
+const NO_STORE: Cell = cell(Effect::Refuse(Reason::StoreUnavailable), "");
+const NO_SESSION: Cell = cell(Effect::Refuse(Reason::SessionUnavailable), "");
+const NO_KEYS: Cell = cell(Effect::Refuse(Reason::KeysUnavailable), "");
 
-const NO_FACTS: Cell = cell(Answer::Refuse(Reason::FactsUnavailable), "");
-const SPENT: Cell = cell(Answer::Refuse(Reason::BudgetSpent), "");
+const NO_FACTS: Cell = cell(Effect::Refuse(Reason::FactsUnavailable), "");
+const SPENT: Cell = cell(Effect::Refuse(Reason::BudgetSpent), "");
 const OLD: Cell = cell(
-    Answer::Degrade,
+    Effect::Degrade,
     "reads by the owner and of public resources, on facts of at most 5 min; no teams, no `ACTION:any`",
 );
 
-const fn cell(answer: Answer, but: &'static str) -> Cell {
-    Cell { answer, but }
+const fn cell(effect: Effect, but: &'static str) -> Cell {
+    Cell { effect, but }
 }
 
 /// Applies the matrix at `now` to a caller with a good credential. `is_complete` says whether the
@@ -108,7 +108,7 @@ const fn cell(answer: Answer, but: &'static str) -> Cell {
 /// # Errors
 ///
 /// The matrix refuses the request.
-pub fn judge(
+pub fn authorize(
     outage: Outage,
     is_complete: bool,
     class: impl FnOnce() -> AccessClass,
@@ -118,13 +118,13 @@ pub fn judge(
     let Some(state) = State::of_store(outage, is_complete, now) else {
         return Ok(());
     };
-    match (state.answer(class()), outage) {
-        (Answer::Allow, _) => Ok(()),
-        (Answer::Degrade, Outage::Away { since }) if known_since <= since => Ok(()),
-        (Answer::Degrade, _) => {
+    match (state.effect(class()), outage) {
+        (Effect::Allow, _) => Ok(()),
+        (Effect::Degrade, Outage::Away { since }) if known_since <= since => Ok(()),
+        (Effect::Degrade, _) => {
             Err(Reason::StoreUnavailable.because("credential not accepted here before the outage"))
         }
-        (Answer::Refuse(reason), _) => Err(reason.because(state.as_str())),
+        (Effect::Refuse(reason), _) => Err(reason.because(state.as_str())),
     }
 }
 
@@ -145,17 +145,17 @@ impl State {
     /// The row: a cell for each of [`AccessClass::ALL`].
     #[rustfmt::skip]
     pub const fn row(self) -> [Cell; 6] {
-        const THROTTLED: Cell = cell(Answer::Allow, "throttled here; a cookie is refused");
-        const COOKIE: Cell = cell(Answer::Allow, "a cookie whose access token has expired is refused");
+        const THROTTLED: Cell = cell(Effect::Allow, "throttled here; a cookie is refused");
+        const COOKIE: Cell = cell(Effect::Allow, "a cookie whose access token has expired is refused");
         const NO_SIGN_IN: Cell = cell(
-            Answer::Refuse(Reason::IdentityUnavailable),
+            Effect::Refuse(Reason::IdentityUnavailable),
             "504 at the deadline, except for a refresh",
         );
         const ONE_USE: &str = "single-use URLs are refused";
         match self {
             //                   public read     write     admin     sign-in    signed
-            Self::StoreLeft   => [ALLOW, ALLOW,   ALLOW,    NO_STORE, THROTTLED, cell(Answer::Allow, ONE_USE)],
-            Self::StoreAway   => [ALLOW, DEGRADE, NO_STORE, NO_STORE, THROTTLED, cell(Answer::Degrade, ONE_USE)],
+            Self::StoreLeft   => [ALLOW, ALLOW,   ALLOW,    NO_STORE, THROTTLED, cell(Effect::Allow, ONE_USE)],
+            Self::StoreAway   => [ALLOW, DEGRADE, NO_STORE, NO_STORE, THROTTLED, cell(Effect::Degrade, ONE_USE)],
             Self::StoreGone   => [ALLOW, NO_STORE, NO_STORE, NO_STORE, NO_STORE, NO_STORE],
             Self::CookieUnknown => [ALLOW, NO_SESSION, NO_SESSION, NO_SESSION, NO_SESSION, ALLOW],
             Self::KeysKept    => [ALLOW, ALLOW,   ALLOW,    ALLOW,    ALLOW,     ALLOW],
@@ -221,15 +221,15 @@ impl State {
     }
 
     /// How a request of this class is answered.
-    pub const fn answer(self, class: AccessClass) -> Answer {
+    pub const fn effect(self, class: AccessClass) -> Effect {
         let [public, read, write, admin, sign_in, signed] = self.row();
         match class {
-            AccessClass::Public => public.answer,
-            AccessClass::Read => read.answer,
-            AccessClass::Write => write.answer,
-            AccessClass::Admin => admin.answer,
-            AccessClass::SignIn => sign_in.answer,
-            AccessClass::Signed => signed.answer,
+            AccessClass::Public => public.effect,
+            AccessClass::Read => read.effect,
+            AccessClass::Write => write.effect,
+            AccessClass::Admin => admin.effect,
+            AccessClass::SignIn => sign_in.effect,
+            AccessClass::Signed => signed.effect,
         }
     }
 }
@@ -280,9 +280,9 @@ impl AccessClass {
     }
 }
 
-impl Answer {
+impl Effect {
     /// The text in documents.
-    pub fn written(self) -> String {
+    pub fn as_text(self) -> String {
         match self {
             Self::Allow => "allow".to_owned(),
             Self::Degrade => "degrade".to_owned(),
@@ -297,10 +297,10 @@ mod tests {
 
     /// Whether the row allows at most as much as another.
     fn is_no_looser(row: [Cell; 6], than: [Cell; 6]) -> bool {
-        let rank = |cell: &Cell| match cell.answer {
-            Answer::Allow => 2,
-            Answer::Degrade => 1,
-            Answer::Refuse(_) => 0,
+        let rank = |cell: &Cell| match cell.effect {
+            Effect::Allow => 2,
+            Effect::Degrade => 1,
+            Effect::Refuse(_) => 0,
         };
         row.iter()
             .zip(&than)
@@ -318,10 +318,10 @@ mod tests {
         for state in State::ALL {
             // A public request needs no dependency, only the budget.
             if state != State::BudgetSpent {
-                assert_eq!(state.answer(AccessClass::Public), Answer::Allow);
+                assert_eq!(state.effect(AccessClass::Public), Effect::Allow);
             }
             for class in AccessClass::ALL {
-                if let Answer::Refuse(reason) = state.answer(class) {
+                if let Effect::Refuse(reason) = state.effect(class) {
                     assert_eq!(reason.status().as_u16(), 503, "{state:?} {class:?}");
                     assert_eq!(reason.fault(), crate::denial::Fault::Dependency);
                 }
@@ -335,7 +335,7 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let since = at(10);
         let allows = |class: AccessClass, known_since: Instant, now: Instant| {
-            judge(Outage::Away { since }, true, || class, known_since, now).is_ok()
+            authorize(Outage::Away { since }, true, || class, known_since, now).is_ok()
         };
         // Away for 40 s.
         assert!(allows(AccessClass::Read, at(9), at(50)));

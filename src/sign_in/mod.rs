@@ -73,5 +73,5 @@ pub(crate) fn require_revocations(context: &Context) -> Result<(), Denial> {
     // was consulted.
     let outage = revocations.outage(now);
     let is_complete = revocations.is_complete();
-    outage::judge(outage, is_complete, || AccessClass::SignIn, now, now)
+    outage::authorize(outage, is_complete, || AccessClass::SignIn, now, now)
 }

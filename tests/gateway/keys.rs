@@ -600,16 +600,16 @@ async fn while_a_key_is_missing_every_class_of_route_answers_as_the_matrix_says(
     ] {
         for http in Http::BOTH {
             let answer = gateway.call(http, method, path).bearer(&token).send().await;
-            match State::KeysMissing.answer(class) {
-                outage::Answer::Allow => {
+            match State::KeysMissing.effect(class) {
+                outage::Effect::Allow => {
                     answer.is_ok();
                     gateway.origin.only();
                 }
-                outage::Answer::Refuse(reason) => {
+                outage::Effect::Refuse(reason) => {
                     answer.is_denied(reason);
                     gateway.origin.saw_nothing();
                 }
-                outage::Answer::Degrade => panic!("a key that is missing proves nobody"),
+                outage::Effect::Degrade => panic!("a key that is missing proves nobody"),
             }
         }
     }

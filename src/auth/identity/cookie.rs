@@ -19,7 +19,7 @@ use super::{Identity, csrf};
 use crate::auth::caller::Caller;
 use crate::clock;
 use crate::denial::{Denial, Extra, Reason};
-use crate::policy::outage::{AccessClass, Answer, State};
+use crate::policy::outage::{AccessClass, Effect, State};
 use crate::request::Inbound;
 use crate::request::headers::OwnCookie;
 use crate::revocation::{CleanAt, Listed};
@@ -221,10 +221,10 @@ impl Identity {
             request.method(),
             &request.in_force().config().roles,
         );
-        match State::CookieUnknown.answer(class) {
-            Answer::Refuse(reason) => reason.because(why),
+        match State::CookieUnknown.effect(class) {
+            Effect::Refuse(reason) => reason.because(why),
             // Without its session the request has no user, so it cannot be allowed.
-            Answer::Allow | Answer::Degrade => Reason::SessionUnavailable.because(why),
+            Effect::Allow | Effect::Degrade => Reason::SessionUnavailable.because(why),
         }
     }
 }

@@ -208,7 +208,7 @@ impl Identity {
                 &request.in_force().config().roles,
             )
         };
-        outage::judge(outage, is_complete, class, since, clock::now())
+        outage::authorize(outage, is_complete, class, since, clock::now())
     }
 }
 

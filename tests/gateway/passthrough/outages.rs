@@ -152,7 +152,7 @@ async fn a_hung_identity_server_is_a_504_at_the_deadline_and_an_unreachable_one_
 #[test]
 fn the_failure_matrix_covers_an_unreachable_identity_server() {
     for class in AccessClass::ALL {
-        let answer = State::IdentityAway.answer(class).written();
+        let answer = State::IdentityAway.effect(class).as_text();
         let expected = match class {
             AccessClass::SignIn => "503 identity_unavailable",
             _ => "allow",

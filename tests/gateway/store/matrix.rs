@@ -7,7 +7,7 @@ use foregate::breaker::Outage;
 use foregate::config;
 use foregate::denial::Reason;
 use foregate::log::Log as ServerLog;
-use foregate::policy::outage::{AccessClass, Answer as Cell, State};
+use foregate::policy::outage::{AccessClass, Effect, State};
 use foregate::server::Server;
 use foregate::store::{
     Answer, Bucket, Entry, Kind, Level, Logged, Memory, Position, Store, Swap, Version,
@@ -151,16 +151,16 @@ async fn every_row_about_the_store_is_what_a_request_gets() {
                 };
                 origin.take();
                 let answer = call(http, method, path, &token).await;
-                match state.map_or(Cell::Allow, |state| state.answer(class)) {
-                    Cell::Allow => {
+                match state.map_or(Effect::Allow, |state| state.effect(class)) {
+                    Effect::Allow => {
                         assert_eq!(answer.status, 200, "{outage:?} {http:?} {method} {path}");
                     }
                     // Nobody here was known before an outage that began in the past.
-                    Cell::Degrade => {
+                    Effect::Degrade => {
                         answer.is_denied(Reason::StoreUnavailable);
                         origin.saw_nothing();
                     }
-                    Cell::Refuse(reason) => {
+                    Effect::Refuse(reason) => {
                         answer.is_denied(reason);
                         origin.saw_nothing();
                     }
