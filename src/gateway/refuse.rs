@@ -100,6 +100,7 @@ fn public_wording(reason: Reason) -> &'static str {
             "You are signed out here. Other servers will sign you out as soon as they can be reached."
         }
         "session_not_found" => "The session has ended. Sign in again.",
+        "when_refused" => "A condition of this route does not allow the request.",
         "internal" => {
             "The gateway failed. The request was not processed, or its response was lost."
         }
@@ -148,4 +149,21 @@ fn over_grpc(status: StatusCode, message: &str) -> Response<Answer> {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     grpc::write_status(headers, status, message);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn reasons_with_one_public_code_have_one_sentence() {
+        let mut sentences = HashMap::new();
+        for reason in Reason::ALL {
+            let sentence = public_wording(*reason);
+            let first = *sentences.entry(reason.public_code()).or_insert(sentence);
+            assert_eq!(first, sentence, "{reason:?}");
+        }
+    }
 }
