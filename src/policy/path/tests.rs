@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::fold::{fold_all, is_folded};
 use super::*;
 
 fn text(raw: &str) -> String {

@@ -1,0 +1,173 @@
+//! One canonical path, or a refusal; and the patterns of the route map.
+//!
+//! Decides: which bytes of a path are normalised and which are refused. Trusts: nothing. Not here: which route a path belongs to
+//! (`route`), and hosts, methods and headers.
+//!
+//! The canonical path is what is matched, judged, logged *and* forwarded, so no server behind us can read another path than the one
+//! that was judged. Every segment has exactly one canonical spelling: decoded once, then encoded again where RFC 3986 (section 3.3)
+//! demands it. What different servers are known to read differently is refused instead.
+//!
+//! | written | answer | why |
+//! |---|---|---|
+//! | `%41`, `%2D`, `%7e` (unreserved) | normalised: decoded | equivalent by RFC 3986, section 6.2.2.2 |
+//! | `%3A`, `%2B`, `%40` (`:`, sub-delimiters but `;`, `@`) | normalised: decoded | no path scheme we know distinguishes them; one spelling must win |
+//! | `%c3%a9` | normalised: upper-case hexadecimal | RFC 3986, section 6.2.2.1 |
+//! | raw `"` `[` `]` `^` `{` `\|` `}` | normalised: encoded | sent by browsers, not allowed raw (hyper answers 400 to raw spaces, `<`, `>` and `` ` ``) |
+//! | upper and lower case letters | kept | paths are case-sensitive; see *near miss* in `route` for servers that disagree |
+//! | trailing `/` | kept | `trailing_slash` of the route says what it means |
+//! | `#fragment` | already cut by hyper | never belongs in a request |
+//! | `%2F` | refused `path_slash_encoded` | split by some servers, not by others |
+//! | `\`, `%5C` | refused `path_backslash` | a slash to some servers |
+//! | `%00`–`%1F`, `%7F` | refused `path_control` | cuts strings, splits logs and headers |
+//! | `.`, `..`, `%2e`, `.%2e`, `..;x` | refused `path_dot_segment` | resolved by some servers, by some before and by some after decoding |
+//! | `//` | refused `path_empty_segment`, but not in an opaque tail | merged by some servers |
+//! | `%2541`, `%25%34%31`, `%25u0041` | refused `path_double_encoded`, but not in an opaque tail | decoded twice by some servers |
+//! | `%252F`, `%252e%252e`, `%2500` | refused for what it is at the last level | the same |
+//! | `%zz`, `%4` | refused `path_escape` | guessed at by every server in its own way |
+//! | overlong UTF-8 (`%c0%af`) | refused `path_utf8` | a slash to lenient decoders |
+//! | other bytes that are not UTF-8 (`%ff`) | refused `path_utf8`, but not in an opaque tail | replaced, dropped or kept, by server |
+//! | raw bytes outside ASCII | refused `path_non_ascii` | not a URI |
+//! | `;`, `%3B` | refused `path_parameters`, but not in an opaque tail | cut away by servlet containers |
+//!
+//! **Opaque tail** (`tail: opaque` on `{*rest}`): the part behind the fixed segments is forwarded byte for byte. What is refused
+//! there is refused at *every* level of decoding: `%252F` and `%252e%252e` are as unwelcome as `%2F` and `..`.
+//!
+//! Framing is hyper's: it gives us one reading, and that reading is forwarded. Already settled there are `Content-Length` together
+//! with `Transfer-Encoding` (chunked wins, the length is dropped), differing lengths, unknown transfer codings, obsolete line folding,
+//! white space before a colon (all answered 400), bare line feeds (read as line ends, sent on as CRLF), too large a head (431), and on
+//! HTTP/2 upper-case field names and connection-specific fields (the stream is reset). There is no second parser in front of it.
+
+mod escape;
+mod fold;
+mod pattern;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+pub use self::fold::{fold, without_suffix};
+pub use self::pattern::{ParameterKind, Pattern, Segment};
+
+use self::escape::{decode, decode_leniently, encode, has_escape, is_overlong, is_segment_byte};
+use crate::denial::Reason;
+
+/// A path in its one spelling, and what in it only an opaque tail may hold.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Canonical<'a> {
+    /// The canonical text. Segments that only an opaque tail may hold are kept as they came.
+    pub text: Cow<'a, str>,
+    /// The first oddity: why it is refused outside an opaque tail, and the index of its segment.
+    pub oddity: Option<(Reason, usize)>,
+}
+
+/// Reads a path as it came on the wire.
+///
+/// # Errors
+///
+/// A reason for what is refused everywhere. What an opaque tail may hold is in [`Canonical::oddity`].
+pub fn canonicalise(raw: &str) -> Result<Canonical<'_>, Reason> {
+    if !raw.starts_with('/') {
+        return Err(Reason::TargetForm);
+    }
+    if is_plain(raw.as_bytes()) {
+        return Ok(Canonical {
+            text: Cow::Borrowed(raw),
+            oddity: None,
+        });
+    }
+    let mut text = String::with_capacity(raw.len() + 8);
+    let mut oddity = None;
+    let mut segments = raw.split('/').skip(1).enumerate().peekable();
+    while let Some((index, segment)) = segments.next() {
+        text.push('/');
+        if segment.is_empty() {
+            // An empty last segment is a trailing slash.
+            if segments.peek().is_some() {
+                oddity.get_or_insert((Reason::PathEmptySegment, index));
+            }
+            continue;
+        }
+        match canonical_segment(segment)? {
+            Ok(canonical) => text.push_str(&canonical),
+            Err(reason) => {
+                oddity.get_or_insert((reason, index));
+                text.push_str(segment);
+            }
+        }
+    }
+    Ok(Canonical {
+        text: Cow::Owned(text),
+        oddity,
+    })
+}
+
+/// Whether the path is canonical at a glance: the common case, without a copy. May say no to a canonical path.
+fn is_plain(path: &[u8]) -> bool {
+    let mut previous = 0;
+    for &byte in path {
+        let fresh = previous == b'/';
+        if !is_segment_byte(byte) && byte != b'/' || fresh && (byte == b'/' || byte == b'.') {
+            return false;
+        }
+        previous = byte;
+    }
+    true
+}
+
+/// Outer error: refused everywhere. Inner error: refused outside an opaque tail.
+fn canonical_segment(segment: &str) -> Result<Result<String, Reason>, Reason> {
+    if !segment.is_ascii() {
+        return Err(Reason::PathNonAscii);
+    }
+    let decoded = decode(segment.as_bytes()).ok_or(Reason::PathEscape)?;
+    refuse_everywhere(&decoded)?;
+    let has_parameters = decoded.contains(&b';');
+    if has_escape(&decoded) {
+        refuse_at_every_level(decoded)?;
+        return Ok(Err(Reason::PathDoubleEncoded));
+    }
+    if has_parameters {
+        return Ok(Err(Reason::PathParameters));
+    }
+    match std::str::from_utf8(&decoded) {
+        Ok(_) => Ok(Ok(encode(&decoded))),
+        Err(_) => Ok(Err(Reason::PathUtf8)),
+    }
+}
+
+fn refuse_everywhere(decoded: &[u8]) -> Result<(), Reason> {
+    for &byte in decoded {
+        match byte {
+            b'/' => return Err(Reason::PathSlashEncoded),
+            b'\\' => return Err(Reason::PathBackslash),
+            0..=0x1f | 0x7f => return Err(Reason::PathControl),
+            _ => {}
+        }
+    }
+    // Servlet containers cut `;x` away before they resolve dots.
+    let name = decoded
+        .split(|&byte| byte == b';')
+        .next()
+        .unwrap_or_default();
+    if name == b"." || name == b".." {
+        return Err(Reason::PathDotSegment);
+    }
+    if is_overlong(decoded) {
+        return Err(Reason::PathUtf8);
+    }
+    Ok(())
+}
+
+/// How often a server might decode. Four is a choice: two is known to happen.
+const LEVELS: usize = 4;
+
+fn refuse_at_every_level(mut decoded: Vec<u8>) -> Result<(), Reason> {
+    for _ in 0..LEVELS {
+        let Some(next) = decode_leniently(&decoded) else {
+            return Ok(());
+        };
+        refuse_everywhere(&next)?;
+        decoded = next;
+    }
+    Err(Reason::PathDoubleEncoded)
+}
