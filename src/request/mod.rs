@@ -9,16 +9,16 @@ pub mod apikey;
 pub mod body;
 pub mod cors;
 pub mod handshake;
+mod head;
 pub mod headers;
 pub mod host;
 pub mod peer;
 pub mod query;
+mod target;
 
-use std::rc::Rc;
 use std::sync::Arc;
 
-use hyper::header::{self, HeaderValue};
-use hyper::http::request::Parts;
+use hyper::header::HeaderValue;
 use hyper::http::uri::PathAndQuery;
 use hyper::{HeaderMap, Method, Version};
 
@@ -26,32 +26,19 @@ use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::policy::in_force::InForce;
 use crate::policy::layers::{LayerName, WaivedMode};
-use crate::policy::path::{self, Canonical, ParameterKind, Pattern, Segment};
-use crate::policy::route::{Route, Tail};
+use crate::policy::path::{self, ParameterKind, Pattern, Segment};
+use crate::policy::route::Route;
 use crate::policy::router::Selected;
 use crate::record::Record;
 use crate::tokens::Recent;
 use body::Body;
 use handshake::Handshake;
-use headers::{OwnCookie, Survey};
+pub use head::Head;
+use headers::OwnCookie;
 use host::Host;
 use peer::Client;
 pub use peer::Connection;
-
-/// A request head that can be read in one way only, before a route is chosen.
-#[derive(Clone)]
-pub struct Head {
-    method: Method,
-    version: Version,
-    host: Host,
-    client: Client,
-    recent: Rc<Recent>,
-    headers: HeaderMap,
-    authorization: Option<HeaderValue>,
-    cookie: Option<OwnCookie>,
-    handshake: Option<Box<Handshake>>,
-    uri: hyper::Uri,
-}
+use target::{begins_with_slash, forwarded_path, target};
 
 /// A canonical request with the route it belongs to: what the chain judges.
 pub struct Inbound {
@@ -62,107 +49,6 @@ pub struct Inbound {
     in_force: Arc<InForce>,
     /// Until it is taken for forwarding.
     body: Option<Body>,
-}
-
-impl Head {
-    /// Reads a head.
-    ///
-    /// # Errors
-    ///
-    /// A [`Reason`] of the first group of the table.
-    pub fn read(
-        parts: Parts,
-        connection: &Connection,
-        in_force: &InForce,
-        record: &mut Record,
-    ) -> Result<Box<Self>, Denial> {
-        let config = in_force.config();
-        let client = Client::of(connection, &parts.headers, &config.trusted_proxies);
-        record.client = Some(client.text.clone());
-        if matches!(parts.method, Method::CONNECT | Method::TRACE) {
-            return Err(Reason::MethodRefused.into());
-        }
-        if parts.headers.len() > config.connections.max_headers {
-            return Err(Reason::HeadersTooMany.into());
-        }
-        let length = parts.uri.path().len() + parts.uri.query().map_or(0, |query| query.len() + 1);
-        if length > config.connections.max_uri {
-            return Err(Reason::UriTooLong.into());
-        }
-        let host = Host::of(&parts, connection.over_tls, &connection.host)?;
-        record.host = Some(host.value().clone());
-        if !in_force.serves_host(host.name()) {
-            return Err(Reason::HostUnknown.into());
-        }
-        let survey = Survey::of(&parts.headers);
-        let handshake = match survey.upgrade {
-            false => None,
-            true => Some(Handshake::read(&parts).ok_or(Reason::UpgradeRefused)?),
-        };
-        let Parts {
-            method,
-            uri,
-            version,
-            mut headers,
-            ..
-        } = parts;
-        if survey.authorizations > 1 {
-            return Err(Reason::AuthorizationRepeated.into());
-        }
-        let cookie = headers::clean_request(&mut headers, &survey, &config.sessions.cookie);
-        if handshake.is_some() {
-            Handshake::remove(&mut headers);
-        }
-        let authorization = match survey.authorizations {
-            0 => None,
-            _ => headers.remove(header::AUTHORIZATION).map(|mut field| {
-                // No `Debug` shows it, wherever it goes.
-                field.set_sensitive(true);
-                field
-            }),
-        };
-        // The host is kept beside the headers, in canonical form.
-        if survey.host {
-            headers.remove(header::HOST);
-        }
-        Ok(Box::new(Self {
-            method,
-            version,
-            host,
-            client,
-            recent: connection.recent.clone(),
-            headers,
-            authorization,
-            cookie,
-            handshake: handshake.map(Box::new),
-            uri,
-        }))
-    }
-
-    /// The method.
-    pub fn method(&self) -> &Method {
-        &self.method
-    }
-
-    /// The fields that may pass; without `Host` and `Authorization`.
-    pub fn headers(&self) -> &HeaderMap {
-        &self.headers
-    }
-
-    /// The host.
-    pub fn host(&self) -> &Host {
-        &self.host
-    }
-
-    /// The handshake, if the client asks for WebSocket.
-    pub fn handshake(&self) -> Option<&Handshake> {
-        self.handshake.as_deref()
-    }
-
-    /// The target as it came, for a redirect.
-    pub(crate) fn uri(&self) -> &hyper::Uri {
-        &self.uri
-    }
 }
 
 impl Inbound {
@@ -419,16 +305,6 @@ impl Inbound {
     }
 }
 
-impl std::fmt::Debug for Head {
-    /// Headers and query stay out: they hold tokens and cookies.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Head")
-            .field("method", &self.method)
-            .field("host", &self.host)
-            .finish_non_exhaustive()
-    }
-}
-
 impl std::fmt::Debug for Inbound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Inbound")
@@ -436,85 +312,4 @@ impl std::fmt::Debug for Inbound {
             .field("path", &self.target.path())
             .finish_non_exhaustive()
     }
-}
-
-/// The path as it is forwarded, if it differs from how it came.
-fn forwarded_path(
-    raw: &str,
-    canonical: Canonical<'_>,
-    route: &Route,
-    pattern: &Pattern,
-) -> Result<Option<String>, Denial> {
-    let fixed = pattern.segments().len().saturating_sub(1);
-    let opaque = route.tail == Tail::Opaque && pattern.has_tail();
-    if let Some((reason, segment)) = canonical.oddity
-        && !(opaque && segment >= fixed)
-    {
-        return Err(reason.into());
-    }
-    let path = if opaque {
-        let tail = |path: &str| path.match_indices('/').nth(fixed).map(|(place, _)| place);
-        match (tail(&canonical.text), tail(raw)) {
-            (Some(head_end), Some(tail_start)) => {
-                let head = canonical.text.get(..head_end).unwrap_or_default();
-                format!("{head}{}", raw.get(tail_start..).unwrap_or_default())
-            }
-            _ => return Err(Reason::Internal.into()),
-        }
-    } else {
-        canonical.text.into_owned()
-    };
-    let path = lower_case_uuids(path, pattern);
-    Ok((path != raw).then_some(path))
-}
-
-/// Clients on some platforms write UUIDs in upper case; what is judged and forwarded is lower case (RFC 9562, section 4).
-fn lower_case_uuids(path: String, pattern: &Pattern) -> String {
-    if !pattern.is_typed() {
-        return path;
-    }
-    let is_uuid = |index: usize| {
-        matches!(
-            pattern.segments().get(index),
-            Some(Segment::Parameter {
-                kind: ParameterKind::Uuid,
-                ..
-            })
-        )
-    };
-    let has_upper = |text: &str| text.bytes().any(|byte| byte.is_ascii_uppercase());
-    if !path
-        .split('/')
-        .skip(1)
-        .enumerate()
-        .any(|(index, text)| is_uuid(index) && has_upper(text))
-    {
-        return path;
-    }
-    path.split('/')
-        .skip(1)
-        .enumerate()
-        .map(|(index, text)| {
-            if is_uuid(index) && text.len() == 36 {
-                format!("/{}", text.to_ascii_lowercase())
-            } else {
-                format!("/{text}")
-            }
-        })
-        .collect()
-}
-
-fn begins_with_slash(uri: &hyper::Uri) -> bool {
-    uri.path_and_query()
-        .is_some_and(|target| target.as_str().starts_with('/'))
-}
-
-fn target(path: &str, query: Option<&str>) -> Result<PathAndQuery, Denial> {
-    let text = match query {
-        Some(query) => format!("{path}?{query}"),
-        None => path.to_owned(),
-    };
-    // Only bytes that a URI may hold are left.
-    PathAndQuery::try_from(text)
-        .map_err(|_| Reason::Internal.because("the canonical target is not a URI"))
 }

@@ -1,0 +1,142 @@
+//! Reads the head of a request, before a route is chosen.
+
+use std::rc::Rc;
+
+use hyper::header::{self, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, Version};
+
+use super::handshake::Handshake;
+use super::headers::{self, OwnCookie, Survey};
+use super::host::Host;
+use super::peer::{Client, Connection};
+use crate::denial::{Denial, Reason};
+use crate::policy::in_force::InForce;
+use crate::record::Record;
+use crate::tokens::Recent;
+
+/// A request head that can be read in one way only, before a route is chosen.
+#[derive(Clone)]
+pub struct Head {
+    pub(super) method: Method,
+    pub(super) version: Version,
+    pub(super) host: Host,
+    pub(super) client: Client,
+    pub(super) recent: Rc<Recent>,
+    pub(super) headers: HeaderMap,
+    pub(super) authorization: Option<HeaderValue>,
+    pub(super) cookie: Option<OwnCookie>,
+    pub(super) handshake: Option<Box<Handshake>>,
+    pub(super) uri: hyper::Uri,
+}
+
+impl Head {
+    /// Reads a head.
+    ///
+    /// # Errors
+    ///
+    /// A [`Reason`] of the first group of the table.
+    pub fn read(
+        parts: Parts,
+        connection: &Connection,
+        in_force: &InForce,
+        record: &mut Record,
+    ) -> Result<Box<Self>, Denial> {
+        let config = in_force.config();
+        let client = Client::of(connection, &parts.headers, &config.trusted_proxies);
+        record.client = Some(client.text.clone());
+        if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+            return Err(Reason::MethodRefused.into());
+        }
+        if parts.headers.len() > config.connections.max_headers {
+            return Err(Reason::HeadersTooMany.into());
+        }
+        let length = parts.uri.path().len() + parts.uri.query().map_or(0, |query| query.len() + 1);
+        if length > config.connections.max_uri {
+            return Err(Reason::UriTooLong.into());
+        }
+        let host = Host::of(&parts, connection.over_tls, &connection.host)?;
+        record.host = Some(host.value().clone());
+        if !in_force.serves_host(host.name()) {
+            return Err(Reason::HostUnknown.into());
+        }
+        let survey = Survey::of(&parts.headers);
+        let handshake = match survey.upgrade {
+            false => None,
+            true => Some(Handshake::read(&parts).ok_or(Reason::UpgradeRefused)?),
+        };
+        let Parts {
+            method,
+            uri,
+            version,
+            mut headers,
+            ..
+        } = parts;
+        if survey.authorizations > 1 {
+            return Err(Reason::AuthorizationRepeated.into());
+        }
+        let cookie = headers::clean_request(&mut headers, &survey, &config.sessions.cookie);
+        if handshake.is_some() {
+            Handshake::remove(&mut headers);
+        }
+        let authorization = match survey.authorizations {
+            0 => None,
+            _ => headers.remove(header::AUTHORIZATION).map(|mut field| {
+                // No `Debug` shows it, wherever it goes.
+                field.set_sensitive(true);
+                field
+            }),
+        };
+        // The host is kept beside the headers, in canonical form.
+        if survey.host {
+            headers.remove(header::HOST);
+        }
+        Ok(Box::new(Self {
+            method,
+            version,
+            host,
+            client,
+            recent: connection.recent.clone(),
+            headers,
+            authorization,
+            cookie,
+            handshake: handshake.map(Box::new),
+            uri,
+        }))
+    }
+
+    /// The method.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The fields that may pass; without `Host` and `Authorization`.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The host.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The handshake, if the client asks for WebSocket.
+    pub fn handshake(&self) -> Option<&Handshake> {
+        self.handshake.as_deref()
+    }
+
+    /// The target as it came, for a redirect.
+    pub(crate) fn uri(&self) -> &hyper::Uri {
+        &self.uri
+    }
+}
+
+impl std::fmt::Debug for Head {
+    /// Headers and query stay out: they hold tokens and cookies.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Head")
+            .field("method", &self.method)
+            .field("host", &self.host)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,191 @@
+//! What may not come in from outside, and what may not go back.
+//!
+//! Decides: which header fields are removed, in both directions. Trusts: nothing a client or an upstream says about itself. Not here:
+//! the fields this gateway adds for the upstream (`upstream::headers`).
+//!
+//! Names are compared *folded* (case, `-`, `_` and `.` alike), because many servers fold them: to a WSGI application `X_User_Id` and
+//! `X-User-Id` are one variable.
+
+mod cookies;
+mod names;
+#[cfg(test)]
+mod tests;
+
+use hyper::HeaderMap;
+use hyper::header::{self, HeaderName, HeaderValue};
+
+pub use self::cookies::{OWN_COOKIE, OwnCookie};
+pub use self::names::is_reserved;
+
+use self::cookies::{join_cookies, keep_upstream_cookies, take_own_cookie};
+use self::names::{NEVER_MISSPELT, fold, is_hop_by_hop, is_ordinary, may_be_reserved};
+
+/// What one pass over the fields of a request finds; the usual request has none of it, and nothing more is looked up.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// `Authorization` fields.
+    pub authorizations: usize,
+    /// Whether there is a `Host` field.
+    pub host: bool,
+    /// Whether the request asks to leave HTTP.
+    pub upgrade: bool,
+    cookies: usize,
+    lengths: usize,
+    connection: bool,
+    te: bool,
+    unwanted: bool,
+}
+
+impl Survey {
+    /// Looks at every field once.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut survey = Self::default();
+        for (name, _) in headers {
+            match name.as_str() {
+                "authorization" => survey.authorizations += 1,
+                "host" => survey.host = true,
+                "upgrade" => survey.upgrade = true,
+                "cookie" => survey.cookies += 1,
+                "content-length" => survey.lengths += 1,
+                "connection" => survey.connection = true,
+                "te" => survey.te = true,
+                name => survey.unwanted |= is_unwanted(name),
+            }
+        }
+        survey
+    }
+}
+
+fn is_unwanted(name: &str) -> bool {
+    !is_ordinary(name) && (is_hop_by_hop(name) || may_be_reserved(name) && is_reserved(name))
+}
+
+/// Removes from a request what only this gateway may say, and what was meant for this hop alone. Fields named by `Connection` go
+/// before anything is judged, so that a client cannot have a field judged and then removed. Gives the cookie called `own`, if it came.
+pub fn clean_request(headers: &mut HeaderMap, survey: &Survey, own: &str) -> Option<OwnCookie> {
+    // Asked first: a proper `TE` is named by `Connection`.
+    let keeps_trailers = survey.te && accepts_trailers(headers);
+    if survey.connection {
+        remove_named_by_connection(headers);
+    }
+    if survey.unwanted || survey.connection || survey.te || survey.upgrade {
+        remove_where(headers, is_unwanted);
+    }
+    if keeps_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if survey.lengths > 1 {
+        keep_one_length(headers);
+    }
+    if survey.cookies > 1 {
+        join_cookies(headers);
+    }
+    match survey.cookies {
+        0 => None,
+        _ => take_own_cookie(headers, own),
+    }
+}
+
+/// hyper and h2 have refused lengths that differ; equal ones are one (RFC 9110, section 8.6).
+fn keep_one_length(headers: &mut HeaderMap) {
+    if let Some(length) = headers.get(header::CONTENT_LENGTH).cloned() {
+        headers.insert(header::CONTENT_LENGTH, length);
+    }
+}
+
+fn accepts_trailers(headers: &HeaderMap) -> bool {
+    let names_trailers = |text: &str| {
+        text.split(',')
+            .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+    };
+    headers
+        .get_all(header::TE)
+        .iter()
+        .any(|value| value.to_str().is_ok_and(names_trailers))
+}
+
+/// Removes from an answer what was meant for this hop alone, and what an upstream may not say in our name. Says whether a field names a place.
+pub fn clean_response(headers: &mut HeaderMap, own: &str) -> bool {
+    let (mut connection, mut unwanted, mut sets_cookies) = (false, false, false);
+    let (mut names_fields, mut names_place) = (false, false);
+    for (name, value) in &*headers {
+        match name.as_str() {
+            "connection" => {
+                connection = true;
+                names_fields |= !is_connection_option(value.as_bytes());
+            }
+            "set-cookie" => sets_cookies = true,
+            "location" | "content-location" => names_place = true,
+            name => unwanted |= is_unwanted_answer(name),
+        }
+    }
+    if names_fields {
+        remove_named_by_connection(headers);
+    }
+    if connection {
+        headers.remove(header::CONNECTION);
+    }
+    if unwanted {
+        remove_where(headers, is_unwanted_answer);
+    }
+    if sets_cookies {
+        keep_upstream_cookies(headers, own);
+    }
+    names_place
+}
+
+fn is_unwanted_answer(name: &str) -> bool {
+    // `Alt-Svc` would lead clients around this gateway.
+    let ours = |name: &str| {
+        name == "alt-svc" || name == "x-request-id" || fold(name).starts_with("x-foregate-")
+    };
+    !is_ordinary(name) && (is_hop_by_hop(name) || ours(name))
+}
+
+/// Whether a trailer field may pass: it must not say what only a head may (RFC 9110, section 6.5.1), nor who the request is from.
+pub fn is_allowed_trailer(name: &str) -> bool {
+    !is_hop_by_hop(name)
+        && !is_reserved(name)
+        && !NEVER_MISSPELT.contains(&name)
+        && !matches!(
+            name,
+            "set-cookie"
+                | "content-type"
+                | "content-encoding"
+                | "content-range"
+                | "trailer"
+                | "location"
+                | "www-authenticate"
+        )
+}
+
+fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
+    // One pass finds what is there; the usual request has one or two such fields.
+    while let Some(name) = headers.keys().find(|name| unwanted(name.as_str())).cloned() {
+        headers.remove(name);
+    }
+}
+
+fn remove_named_by_connection(headers: &mut HeaderMap) {
+    // Every `Connection` line counts, not just the first: a list may be split to smuggle a name past (RFC 9110, section 7.6.1).
+    let mut named = Vec::new();
+    for line in headers.get_all(header::CONNECTION) {
+        let names = line
+            .as_bytes()
+            .split(|&byte| byte == b',')
+            .map(<[u8]>::trim_ascii);
+        named.extend(
+            names
+                .filter(|name| !is_connection_option(name))
+                .filter_map(|name| HeaderName::from_bytes(name).ok()),
+        );
+    }
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+/// Whether a word of `Connection` is one of the usual ones, which name no field.
+fn is_connection_option(word: &[u8]) -> bool {
+    word.eq_ignore_ascii_case(b"keep-alive") || word.eq_ignore_ascii_case(b"close")
+}

@@ -1,0 +1,88 @@
+//! The target of a request as it is forwarded.
+
+use hyper::http::uri::PathAndQuery;
+
+use crate::denial::{Denial, Reason};
+use crate::policy::path::{Canonical, ParameterKind, Pattern, Segment};
+use crate::policy::route::{Route, Tail};
+
+/// The path as it is forwarded, if it differs from how it came.
+pub(super) fn forwarded_path(
+    raw: &str,
+    canonical: Canonical<'_>,
+    route: &Route,
+    pattern: &Pattern,
+) -> Result<Option<String>, Denial> {
+    let fixed = pattern.segments().len().saturating_sub(1);
+    let opaque = route.tail == Tail::Opaque && pattern.has_tail();
+    if let Some((reason, segment)) = canonical.oddity
+        && !(opaque && segment >= fixed)
+    {
+        return Err(reason.into());
+    }
+    let path = if opaque {
+        let tail = |path: &str| path.match_indices('/').nth(fixed).map(|(place, _)| place);
+        match (tail(&canonical.text), tail(raw)) {
+            (Some(head_end), Some(tail_start)) => {
+                let head = canonical.text.get(..head_end).unwrap_or_default();
+                format!("{head}{}", raw.get(tail_start..).unwrap_or_default())
+            }
+            _ => return Err(Reason::Internal.into()),
+        }
+    } else {
+        canonical.text.into_owned()
+    };
+    let path = lower_case_uuids(path, pattern);
+    Ok((path != raw).then_some(path))
+}
+
+/// Clients on some platforms write UUIDs in upper case; what is judged and forwarded is lower case (RFC 9562, section 4).
+fn lower_case_uuids(path: String, pattern: &Pattern) -> String {
+    if !pattern.is_typed() {
+        return path;
+    }
+    let is_uuid = |index: usize| {
+        matches!(
+            pattern.segments().get(index),
+            Some(Segment::Parameter {
+                kind: ParameterKind::Uuid,
+                ..
+            })
+        )
+    };
+    let has_upper = |text: &str| text.bytes().any(|byte| byte.is_ascii_uppercase());
+    if !path
+        .split('/')
+        .skip(1)
+        .enumerate()
+        .any(|(index, text)| is_uuid(index) && has_upper(text))
+    {
+        return path;
+    }
+    path.split('/')
+        .skip(1)
+        .enumerate()
+        .map(|(index, text)| {
+            if is_uuid(index) && text.len() == 36 {
+                format!("/{}", text.to_ascii_lowercase())
+            } else {
+                format!("/{text}")
+            }
+        })
+        .collect()
+}
+
+pub(super) fn begins_with_slash(uri: &hyper::Uri) -> bool {
+    uri.path_and_query()
+        .is_some_and(|target| target.as_str().starts_with('/'))
+}
+
+pub(super) fn target(path: &str, query: Option<&str>) -> Result<PathAndQuery, Denial> {
+    let text = match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    // Only bytes that a URI may hold are left.
+    PathAndQuery::try_from(text)
+        .map_err(|_| Reason::Internal.because("the canonical target is not a URI"))
+}
