@@ -8,8 +8,11 @@
 //! pattern, and everything whose cost an input could choose are refused when the configuration is read. What cannot be computed, such as
 //! a claim that the token lacks, is an error and never an answer.
 
+mod calls;
 mod check;
 mod scope;
+mod value_type;
+mod variable;
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -35,7 +38,7 @@ pub struct Condition {
 
 /// Why a text is no condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConditionError {
     /// Index of the character where it is.
     pub at: usize,
     /// How many characters it is about; at least 1.
@@ -52,7 +55,7 @@ impl Condition {
     /// # Errors
     ///
     /// The first thing in it that is not understood or not allowed.
-    pub fn parse(source: &str) -> Result<Self, Fault> {
+    pub fn parse(source: &str) -> Result<Self, ConditionError> {
         let checked = check::check(source)?;
         Ok(Self {
             source: source.into(),

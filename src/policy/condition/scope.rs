@@ -11,7 +11,7 @@ use cel::common::value::CowVal;
 use cel::context::VariableResolver;
 use serde_json::{Map, Value as Json};
 
-use super::check::{Field, Name};
+use super::variable::{Field, Variable};
 
 /// One request and its caller, as an expression sees them. Nothing is copied before it is asked for.
 #[derive(Debug)]
@@ -87,11 +87,11 @@ impl<'a> Scope<'a> {
 
 impl VariableResolver for Scope<'_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
-        match Name::read(variable)? {
-            Name::Field(field) => self.field(field),
-            Name::Has(path) => Some(truth(self.claim(&path).is_some())),
+        match Variable::read(variable)? {
+            Variable::Field(field) => self.field(field),
+            Variable::Has(path) => Some(truth(self.claim(&path).is_some())),
             // The usual leaves are borrowed; a whole branch is converted.
-            Name::Claim(path) => match self.claim(&path)? {
+            Variable::Claim(path) => match self.claim(&path)? {
                 Json::String(value) => Some(text(value)),
                 Json::Bool(value) => Some(truth(*value)),
                 Json::Null => Some(CowVal::owned(CelNull)),

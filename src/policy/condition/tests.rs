@@ -68,7 +68,7 @@ fn nobody(source: &str) -> Result<bool, &'static str> {
     })
 }
 
-fn fault(source: &str) -> Fault {
+fn fault(source: &str) -> ConditionError {
     match Condition::parse(source) {
         Ok(_) => panic!("{source} is allowed"),
         Err(fault) => fault,
