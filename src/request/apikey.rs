@@ -1,9 +1,11 @@
 //! The API key that Supabase's clients send beside the token, in a field or in the query.
 //!
-//! Decides: which one it is, 400 `apikey_repeated` where readers could differ about that, and whether it is a configured one. Trusts: nothing. Not
-//! here: whether one must come (`auth::identity`, `identity::door`).
+//! Decides:  which one it is, 400 `apikey_repeated` where readers could differ about that, and
+//!           whether it is a configured one. Trusts: nothing. Not here: whether one must come
+//!           (`auth::identity`, `identity::door`).
 //!
-//! A key that passes is one of the configuration's own, byte for byte, in the one place it came in; so what the upstream gets is our copy.
+//! A key that passes is one of the configuration's own, byte for byte, in the one place it came in;
+//! so what the upstream gets is our copy.
 
 use hyper::header::{HeaderMap, HeaderName};
 

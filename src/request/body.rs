@@ -1,11 +1,14 @@
 //! The body of a request: streamed past us, or read because a rule judges what it says.
 //!
-//! Decides: 413 `body_too_large`, 408 `body_timeout`, 400 `body_broken` for a body that is read here, 415 `body_type` for one that is no JSON by
-//! its own words, 400 `body_malformed` for one that is no JSON, or that two readers could read differently. Trusts: hyper's framing. Not here:
-//! which routes have such rules, and what the rules say (`auth`).
+//! Decides:  413 `body_too_large`, 408 `body_timeout`, 400 `body_broken` for a body that is read
+//!           here, 415 `body_type` for one that is no JSON by its own words, 400 `body_malformed`
+//!           for one that is no JSON, or that two readers could read differently. Trusts: hyper's
+//!           framing. Not here: which routes have such rules, and what the rules say (`auth`).
 //!
-//! A judged body is held in memory, up to `body.limit` of its route and never more than [`JUDGED`], and is forwarded byte for byte as it was judged. It is read only for who has
-//! proven who he is where that is asked for. Trailers behind it are dropped (RFC 9110, section 6.5.1): nobody has judged them.
+//! A judged body is held in memory, up to `body.limit` of its route and never more than [`JUDGED`],
+//! and is forwarded byte for byte as it was judged. It is read only for who has proven who he is
+//! where that is asked for. Trailers behind it are dropped (RFC 9110, section 6.5.1): nobody has
+//! judged them.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -102,8 +105,8 @@ impl Body {
 ///
 /// # Errors
 ///
-/// [`Reason::BodyTooLarge`], [`Reason::BodyTimeout`] or [`Reason::BodyBroken`]. A body that is announced as too long is not begun, so that
-/// no `100 Continue` is sent.
+/// [`Reason::BodyTooLarge`], [`Reason::BodyTimeout`] or [`Reason::BodyBroken`]. A body that is
+/// announced as too long is not begun, so that no `100 Continue` is sent.
 pub async fn collect(mut body: Incoming, limit: u64, idle: Duration) -> Result<Bytes, Denial> {
     if body.size_hint().lower() > limit {
         return Err(Reason::BodyTooLarge.into());
@@ -134,7 +137,8 @@ pub async fn collect(mut body: Incoming, limit: u64, idle: Duration) -> Result<B
     }
 }
 
-/// One `Content-Type`, which is JSON, and no compression: a reader that takes it for anything else reads something that was not judged.
+/// One `Content-Type`, which is JSON, and no compression: a reader that takes it for anything else
+/// reads something that was not judged.
 pub(crate) fn says_json(headers: &HeaderMap) -> Result<(), Denial> {
     let kind = only(headers, &header::CONTENT_TYPE)?.unwrap_or_default();
     let (essence, parameters) = kind.split_once(';').unwrap_or((kind, ""));

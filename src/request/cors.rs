@@ -1,10 +1,12 @@
 //! Cross-origin requests of browsers (the Fetch standard).
 //!
-//! Decides: which origins may read answers, and what a preflight says. Trusts: `Origin`, which pages cannot forge. Not here: whether a
-//! request is allowed; CORS protects readers, not this gateway.
+//! Decides:  which origins may read answers, and what a preflight says. Trusts: `Origin`, which
+//!           pages cannot forge. Not here: whether a request is allowed; CORS protects readers, not
+//!           this gateway.
 //!
-//! A preflight carries no credential, so it is answered here, alike for known and unknown paths, and never forwarded. Where rules are
-//! configured, an upstream's own CORS fields are replaced: two of them make a browser refuse the answer.
+//! A preflight carries no credential, so it is answered here, alike for known and unknown paths,
+//! and never forwarded. Where rules are configured, an upstream's own CORS fields are replaced: two
+//! of them make a browser refuse the answer.
 
 use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -87,7 +89,8 @@ fn list(names: &[HeaderName]) -> HeaderValue {
     HeaderValue::from_str(&names.join(", ")).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// Whether a request is a preflight: what a browser sends before a cross-origin request that is not simple.
+/// Whether a request is a preflight: what a browser sends before a cross-origin request that is not
+/// simple.
 pub fn is_preflight(head: &Head) -> bool {
     *head.method() == Method::OPTIONS
         && head.headers().contains_key(header::ORIGIN)

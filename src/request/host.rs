@@ -1,9 +1,11 @@
 //! The one host a request is for.
 //!
-//! Decides: 400 for none, several, a malformed one, or two that disagree; 421 for one that is not served. Trusts: hyper to have read
-//! the request line. Not here: which routes a host has (`route`).
+//! Decides:  400 for none, several, a malformed one, or two that disagree; 421 for one that is not
+//!           served. Trusts: hyper to have read the request line. Not here: which routes a host has
+//!           (`route`).
 //!
-//! The host is lower-cased; a port stays as it came and plays no part in judgement, since a balancer in front may listen elsewhere.
+//! The host is lower-cased; a port stays as it came and plays no part in judgement, since a
+//! balancer in front may listen elsewhere.
 
 use std::cell::RefCell;
 
@@ -27,14 +29,16 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// [`Reason::HostMissing`], [`Reason::HostRepeated`], [`Reason::HostInvalid`], [`Reason::HostMismatch`].
+    /// [`Reason::HostMissing`], [`Reason::HostRepeated`], [`Reason::HostInvalid`],
+    /// [`Reason::HostMismatch`].
     pub fn of(parts: &Parts, over_tls: bool, last: &LastHost) -> Result<Self, Reason> {
         let mut fields = parts.headers.get_all(header::HOST).iter();
         let field = fields.next();
         if fields.next().is_some() {
             return Err(Reason::HostRepeated);
         }
-        // An `http` target over TLS claims another origin than the connection is for. The reverse is normal behind an edge.
+        // An `http` target over TLS claims another origin than the connection is for. The reverse
+        // is normal behind an edge.
         if over_tls
             && parts
                 .uri
@@ -115,7 +119,8 @@ impl LastHost {
     }
 }
 
-/// Where the name ends, if the whole is a name or an address with an optional port (RFC 9110, section 7.2).
+/// Where the name ends, if the whole is a name or an address with an optional port (RFC 9110,
+/// section 7.2).
 fn name_length(host: &[u8]) -> Option<usize> {
     let name = if host.first() == Some(&b'[') {
         let end = host.iter().position(|&byte| byte == b']')?;

@@ -1,9 +1,11 @@
 //! Bytes from outside become one [`Inbound`], or a refusal, before anybody judges.
 //!
-//! Decides: everything that can be refused without knowing the caller: host, path, query, method, route. Trusts: hyper's framing.
+//! Decides:  everything that can be refused without knowing the caller: host, path, query, method,
+//!           route. Trusts: hyper's framing.
 //! Not here: credentials are taken out of the headers but not judged; that is the identity layer's.
 //!
-//! Nothing after this module sees an uncanonical path, a client's identity header, or a raw `Authorization` header.
+//! Nothing after this module sees an uncanonical path, a client's identity header, or a raw
+//! `Authorization` header.
 
 pub mod apikey;
 pub mod body;
@@ -83,7 +85,8 @@ impl Inbound {
         let query = query::Query::read(head.uri.query(), credentials)?;
         let path = forwarded_path(head.uri.path(), canonical, route, pattern)?;
         let target = match (path, query.is_unchanged()) {
-            // The usual case copies nothing. A target that begins with its query is judged as `/`, and must be written so.
+            // The usual case copies nothing. A target that begins with its query is judged as `/`,
+            // and must be written so.
             (None, true) if begins_with_slash(&head.uri) => head
                 .uri
                 .path_and_query()
@@ -158,7 +161,8 @@ impl Inbound {
         self.head.cookie.as_ref()
     }
 
-    /// The value of a query key that the route reads as a credential; it is not in [`Self::target`] any more.
+    /// The value of a query key that the route reads as a credential; it is not in [`Self::target`]
+    /// any more.
     pub fn query_credential(&self, name: &str) -> Option<&str> {
         self.query_credentials
             .iter()
@@ -208,7 +212,8 @@ impl Inbound {
             })
     }
 
-    /// What stands behind the fixed part of the route's path, without the slash between: what `{*rest}` matched, in its canonical form.
+    /// What stands behind the fixed part of the route's path, without the slash between: what
+    /// `{*rest}` matched, in its canonical form.
     pub fn tail(&self) -> Option<&str> {
         let pattern = self.rule().paths.get(self.selected.pattern)?;
         let fixed = pattern.segments().len().checked_sub(1)?;
@@ -246,7 +251,8 @@ impl Inbound {
         self.body = None;
     }
 
-    /// Reads the body, for rules that judge what it says. From now on it is [`Self::inspected_body`].
+    /// Reads the body, for rules that judge what it says. From now on it is
+    /// [`Self::inspected_body`].
     ///
     /// # Errors
     ///

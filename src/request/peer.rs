@@ -1,7 +1,8 @@
 //! Who is really calling: the peer, or what a trusted proxy says of it.
 //!
-//! Decides: the client's address and the scheme it used. Trusts: `X-Forwarded-For` and `X-Forwarded-Proto`, but only from a peer in
-//! `trusted_proxies.from`, and only as many entries, from the right, as `trusted_proxies.hops`. Not here: what an address may do.
+//! Decides:  the client's address and the scheme it used. Trusts: `X-Forwarded-For` and
+//!           `X-Forwarded-Proto`, but only from a peer in `trusted_proxies.from`, and only as many
+//!           entries, from the right, as `trusted_proxies.hops`. Not here: what an address may do.
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -89,9 +90,11 @@ fn as_text(address: IpAddr) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
-/// The entry `hops` places from the right; with fewer entries the leftmost, which a trusted proxy wrote too.
+/// The entry `hops` places from the right; with fewer entries the leftmost, which a trusted proxy
+/// wrote too.
 fn forwarded_for(headers: &HeaderMap, hops: usize) -> Option<IpAddr> {
-    // A line with odd bytes keeps its place: left out, it would move the place that a trusted proxy wrote.
+    // A line with odd bytes keeps its place: left out, it would move the place that a trusted proxy
+    // wrote.
     let lines: Vec<_> = headers
         .get_all("x-forwarded-for")
         .iter()

@@ -1,9 +1,11 @@
 //! The query: forwarded as it came, except for keys that carry a credential.
 //!
-//! Decides: 400 `query_repeated` for a credential key that occurs twice, or is spelled with escapes, in another case, or behind a `;`;
-//! 400 `path_non_ascii` for raw bytes outside ASCII. Trusts: nothing. Not here: what the credential is worth.
+//! Decides:  400 `query_repeated` for a credential key that occurs twice, or is spelled with
+//!           escapes, in another case, or behind a `;`; 400 `path_non_ascii` for raw bytes outside
+//!           ASCII. Trusts: nothing. Not here: what the credential is worth.
 //!
-//! A key that some route reads as a credential is removed from every request, so that it reaches no upstream and no upstream's log.
+//! A key that some route reads as a credential is removed from every request, so that it reaches no
+//! upstream and no upstream's log.
 
 use std::borrow::Cow;
 

@@ -36,7 +36,8 @@ pub(super) fn forwarded_path(
     Ok((path != raw).then_some(path))
 }
 
-/// Clients on some platforms write UUIDs in upper case; what is judged and forwarded is lower case (RFC 9562, section 4).
+/// Clients on some platforms write UUIDs in upper case; what is judged and forwarded is lower case
+/// (RFC 9562, section 4).
 fn lower_case_uuids(path: String, pattern: &Pattern) -> String {
     if !pattern.is_typed() {
         return path;

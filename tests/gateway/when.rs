@@ -117,7 +117,7 @@ async fn a_failed_condition_is_told_to_the_operator_and_not_to_the_client() {
     assert!(!answer.text().contains("claim"), "{}", answer.text());
     let line = gateway.log_line(&id);
     assert_eq!(line["reason"], "when_failed");
-    assert_eq!(line["detail"], "a claim that it reads is not there");
+    assert_eq!(line["detail"], "a claim that it reads is missing");
     assert!(!gateway.log().text().contains("hunter2"));
     gateway.origin.saw_nothing();
 }

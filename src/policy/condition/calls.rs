@@ -15,7 +15,7 @@ impl Reader<'_> {
         expression: &IdedExpr,
         call: &CallExpr,
     ) -> Result<(IdedExpr, ValueType), ConditionError> {
-        // An index by a name is a field with another spelling.
+        // An index with a string is another spelling of a field.
         if path_of(expression).is_some() {
             return self.name(expression);
         }
@@ -68,7 +68,7 @@ impl Reader<'_> {
             (op::CONDITIONAL, [condition, yes, no]) => match condition.is(&[ValueType::Bool]) {
                 true if yes == no => Ok(*yes),
                 true => Ok(ValueType::Any),
-                false => Err(needs("`?:` begins with true or false")),
+                false => Err(needs("`?:` needs true or false as its condition")),
             },
             (op::EQUALS | op::NOT_EQUALS, [left, right]) => match left.meets(*right) {
                 true => Ok(ValueType::Bool),
@@ -82,7 +82,7 @@ impl Reader<'_> {
                 let fits = all(&[ValueType::Text]) || all(&[ValueType::Number]);
                 match fits && left.meets(*right) {
                     true => Ok(ValueType::Bool),
-                    false => Err(needs("an order needs two numbers or two texts")),
+                    false => Err(needs("a comparison needs two numbers or two texts")),
                 }
             }
             (op::IN, [_, right]) => match right.is(&[ValueType::List]) {
@@ -102,12 +102,12 @@ impl Reader<'_> {
             }
             ("size", [_]) => match all(&[ValueType::Text, ValueType::List]) {
                 true => Ok(ValueType::Number),
-                false => Err(needs("`size` is of text or a list")),
+                false => Err(needs("`size` needs text or a list")),
             },
             ("startsWith" | "endsWith" | "contains", [_, _]) if call.target.is_some() => {
                 match all(&[ValueType::Text]) {
                     true => Ok(ValueType::Bool),
-                    false => Err(needs(&format!("`{name}` looks into text"))),
+                    false => Err(needs(&format!("`{name}` needs text"))),
                 }
             }
             _ => Err(self.unknown_function(expression, name)),
@@ -123,7 +123,7 @@ impl Reader<'_> {
             };
             return self.fault(
                 expression,
-                format!("`{name}` is not called so"),
+                format!("`{name}` is called with the wrong arguments"),
                 Some(instead),
             );
         }

@@ -1,10 +1,8 @@
-//! What an expression may say.
+//! Checks an expression when the configuration is read: its names, operators, functions and, as far
+//! as they are known, its types.
 //!
-//! Decides:  which names, operators and functions there are, and which types go together as far as that can be known beforehand.
-//! Trusts:   the parser, for the tree. Not here: what the names mean (`scope`).
-//!
-//! The tree is rewritten on the way: every name with its fields becomes one variable, so that a request pays for what it reads and not
-//! for all the claims of its token.
+//! The check also rewrites the tree: every name with its fields becomes one variable, so that a
+//! request pays only for the claims that it reads.
 
 use cel::common::ast::{Expr, IdedExpr, ListExpr, LiteralValue, SelectExpr, SourceInfo, operators};
 use cel::parser::Parser;
@@ -14,7 +12,7 @@ use super::variable::{CALLER, Field, REQUEST, SEPARATOR, Variable};
 use super::{ConditionError, LONGEST};
 use crate::policy::spelling::nearest;
 
-/// An expression that may be computed.
+/// An expression that may be evaluated.
 pub(super) struct Checked {
     pub(super) expression: IdedExpr,
     pub(super) reads_caller: bool,
@@ -27,7 +25,7 @@ pub(super) fn check(source: &str) -> Result<Checked, ConditionError> {
             at: LONGEST,
             width: 1,
             message: format!("is longer than {LONGEST} bytes"),
-            instead: Some("say it in a shorter way, or in several routes".to_owned()),
+            instead: Some("shorten it, or split it over several routes".to_owned()),
         });
     }
     if source.trim().is_empty() {
@@ -68,13 +66,15 @@ pub(super) fn check(source: &str) -> Result<Checked, ConditionError> {
     })
 }
 
-/// Brackets inside brackets. The parser descends about ten functions for each, and must not come to the end of any thread's stack.
+/// The deepest nesting of brackets. The parser descends about ten functions for each bracket, and
+/// must not overflow the stack of any thread.
 const DEEPEST: usize = 16;
 
-/// The parser's own limit, which counts other things, too.
+/// The parser's own limit, which also counts other nesting than brackets.
 const DEPTH: u16 = 32;
 
-/// The character where brackets go too deep. Text counts like everything else: a condition full of brackets in quotes is not missed.
+/// The index of the first bracket that is nested too deep. Brackets inside string literals count,
+/// too; no useful condition has that many.
 fn too_deep(source: &str) -> Option<usize> {
     let mut depth: usize = 0;
     source.chars().position(|letter| {
@@ -87,10 +87,10 @@ fn too_deep(source: &str) -> Option<usize> {
     })
 }
 
-/// The parser's first complaint; further ones mostly follow from it.
+/// The first error of the parser; further errors mostly follow from it.
 fn unreadable(source: &str, errors: &cel::ParseErrors) -> ConditionError {
     let (line, column) = errors.errors.first().map_or((1, 1), |error| error.pos);
-    let told = errors.errors.first().map_or("", |error| error.msg.as_str());
+    let message = errors.errors.first().map_or("", |error| error.msg.as_str());
     let before: usize = source
         .split_inclusive('\n')
         .take(usize::try_from(line.saturating_sub(1)).unwrap_or(0))
@@ -101,8 +101,8 @@ fn unreadable(source: &str, errors: &cel::ParseErrors) -> ConditionError {
         at: before.saturating_add(column),
         width: 1,
         message: format!(
-            "is not an expression in CEL: {}",
-            told.lines().next().unwrap_or_default().trim()
+            "is not a CEL expression: {}",
+            message.lines().next().unwrap_or_default().trim()
         ),
         instead: None,
     }
@@ -141,7 +141,7 @@ impl Reader<'_> {
                     LiteralValue::Bytes(_) => {
                         return Err(self.fault(
                             expression,
-                            "bytes are not compared here",
+                            "bytes are not supported",
                             Some("write text, without the `b`"),
                         ));
                     }
@@ -149,17 +149,17 @@ impl Reader<'_> {
                 (expression.expr.clone(), kind)
             }
             Expr::Comprehension(_) => {
-                let message = "`all`, `exists`, `exists_one`, `map` and `filter` are not allowed: a condition must end at once";
+                let message = "`all`, `exists`, `exists_one`, `map` and `filter` are not allowed: a condition has no loops";
                 return Err(self.fault(
                     expression,
                     message,
-                    Some("ask with `in`, such as `'admin' in caller.roles`"),
+                    Some("use `in`, such as `'admin' in caller.roles`"),
                 ));
             }
             Expr::Map(_) | Expr::Struct(_) => {
-                return Err(self.fault(expression, "a mapping is not allowed", None));
+                return Err(self.fault(expression, "a map is not allowed", None));
             }
-            Expr::Unspecified => return Err(self.fault(expression, "is not complete", None)),
+            Expr::Unspecified => return Err(self.fault(expression, "is incomplete", None)),
         };
         Ok((
             IdedExpr {
@@ -170,112 +170,122 @@ impl Reader<'_> {
         ))
     }
 
-    /// A name with its fields, or a field of something that is computed.
+    /// Checks a name with its fields, or a field of a computed value.
     pub(super) fn name(
         &mut self,
         expression: &IdedExpr,
     ) -> Result<(IdedExpr, ValueType), ConditionError> {
-        let done = |expr, kind| {
-            Ok((
-                IdedExpr {
-                    id: expression.id,
-                    expr,
-                },
-                kind,
-            ))
-        };
         let tests = matches!(&expression.expr, Expr::Select(select) if select.test);
-        let Some((root, fields)) = path_of(expression) else {
-            // A field of what an index gave.
-            let Expr::Select(select) = &expression.expr else {
-                return Err(self.fault(expression, "is not a name", None));
-            };
-            let (operand, kind) = self.read(&select.operand)?;
-            if !kind.is(&[ValueType::Any]) {
-                let message = format!("{} has no fields", kind.name());
-                return Err(self.fault(expression, message, None));
-            }
-            let kind = if tests {
-                ValueType::Bool
-            } else {
-                ValueType::Any
-            };
-            return done(
-                Expr::Select(SelectExpr {
-                    operand: Box::new(operand),
-                    field: select.field.clone(),
-                    test: tests,
-                }),
-                kind,
-            );
+        let (expr, value_type) = match path_of(expression) {
+            Some((root, fields)) => self.known_name(expression, root, &fields, tests)?,
+            None => self.field_of_value(expression, tests)?,
         };
+        let id = expression.id;
+        Ok((IdedExpr { id, expr }, value_type))
+    }
+
+    /// Checks a field of a computed value, such as an item of a list.
+    fn field_of_value(
+        &mut self,
+        expression: &IdedExpr,
+        tests: bool,
+    ) -> Result<(Expr, ValueType), ConditionError> {
+        let Expr::Select(select) = &expression.expr else {
+            return Err(self.fault(expression, "is not a name", None));
+        };
+        let (operand, value_type) = self.read(&select.operand)?;
+        if !value_type.is(&[ValueType::Any]) {
+            let message = format!("{} has no fields", value_type.name());
+            return Err(self.fault(expression, message, None));
+        }
+        let value_type = if tests {
+            ValueType::Bool
+        } else {
+            ValueType::Any
+        };
+        let select = SelectExpr {
+            operand: Box::new(operand),
+            field: select.field.clone(),
+            test: tests,
+        };
+        Ok((Expr::Select(select), value_type))
+    }
+
+    /// Checks a field of `request` or `caller`.
+    fn known_name(
+        &mut self,
+        expression: &IdedExpr,
+        root: &str,
+        fields: &[&str],
+        tests: bool,
+    ) -> Result<(Expr, ValueType), ConditionError> {
         let known = match root {
             "request" => REQUEST,
             "caller" => CALLER,
-            _ => {
-                let instead = match nearest(root, ["request", "caller"]) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => "the names here are `request` and `caller`".to_owned(),
-                };
-                return Err(self.fault(
-                    expression,
-                    format!("`{root}` is not a name"),
-                    Some(&instead),
-                ));
-            }
+            _ => return Err(self.unknown_root(expression, root)),
         };
         self.reads_caller |= root == "caller";
-        let names = || known.iter().map(|(name, _)| *name);
-        let list = || {
-            names()
-                .map(|name| format!("`{root}.{name}`"))
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
         let Some((first, rest)) = fields.split_first() else {
-            let message = format!("`{root}` alone says nothing");
-            return Err(self.fault(
-                expression,
-                message,
-                Some(&format!("write one of {}", list())),
-            ));
+            let message = format!("`{root}` alone is not a value");
+            let instead = format!("write one of {}", list(root, known));
+            return Err(self.fault(expression, message, Some(&instead)));
         };
         let Some((_, field)) = known.iter().find(|(name, _)| name == first) else {
-            let instead = match nearest(first, names()) {
+            let instead = match nearest(first, known.iter().map(|(name, _)| *name)) {
                 Some(near) => format!("did you mean `{root}.{near}`?"),
-                None => format!("there are {}", list()),
+                None => format!("there are {}", list(root, known)),
             };
             let message = format!("`{root}.{first}` is not a name");
             return Err(self.fault(expression, message, Some(&instead)));
         };
         if *field == Field::Claims {
-            if fields.iter().any(|name| name.contains(SEPARATOR)) {
-                return Err(self.fault(expression, "no claim has such a name", None));
-            }
-            return match (tests, rest) {
-                (true, []) => Err(self.fault(
-                    expression,
-                    "`caller.claims` is always there",
-                    Some("write the name of a claim"),
-                )),
-                (true, _) => done(Variable::write("has", rest), ValueType::Bool),
-                (false, []) => done(Variable::write(root, &[first]), ValueType::Any),
-                (false, _) => done(Variable::write("claim", rest), ValueType::Any),
-            };
+            return self.claim(expression, root, fields, tests);
         }
         if !rest.is_empty() {
             let message = format!("`{root}.{first}` has no fields");
             return Err(self.fault(expression, message, None));
         }
         if tests {
-            let message = format!("`{root}.{first}` is always there");
+            let message = format!("`{root}.{first}` is always present");
             return Err(self.fault(
                 expression,
                 message,
-                Some("compare it, with `null` if need be"),
+                Some("compare it, with `null` if necessary"),
             ));
         }
-        done(Variable::write(root, &[first]), ValueType::of(*field))
+        Ok((Variable::write(root, &[first]), ValueType::of(*field)))
+    }
+
+    /// Checks `caller.claims` with its fields.
+    fn claim(
+        &self,
+        expression: &IdedExpr,
+        root: &str,
+        fields: &[&str],
+        tests: bool,
+    ) -> Result<(Expr, ValueType), ConditionError> {
+        if fields.iter().any(|name| name.contains(SEPARATOR)) {
+            return Err(self.fault(expression, "no claim has such a name", None));
+        }
+        match (tests, fields) {
+            (true, [] | [_]) => Err(self.fault(
+                expression,
+                "`caller.claims` is always present",
+                Some("write the name of a claim"),
+            )),
+            (true, [_, rest @ ..]) => Ok((Variable::write("has", rest), ValueType::Bool)),
+            (false, [] | [_]) => Ok((Variable::write(root, fields), ValueType::Any)),
+            (false, [_, rest @ ..]) => Ok((Variable::write("claim", rest), ValueType::Any)),
+        }
+    }
+
+    fn unknown_root(&self, expression: &IdedExpr, root: &str) -> ConditionError {
+        let instead = match nearest(root, ["request", "caller"]) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "the names here are `request` and `caller`".to_owned(),
+        };
+        let message = format!("`{root}` is not a name");
+        self.fault(expression, message, Some(&instead))
     }
 
     pub(super) fn fault(
@@ -298,7 +308,16 @@ impl Reader<'_> {
     }
 }
 
-/// The name at the root and the fields behind it: `a.b['c']` is `a`, `b`, `c`. `None` if it is computed.
+/// The fields of `request` or `caller`, for a message.
+fn list(root: &str, known: &[(&str, Field)]) -> String {
+    let names: Vec<String> = known
+        .iter()
+        .map(|(name, _)| format!("`{root}.{name}`"))
+        .collect();
+    names.join(", ")
+}
+
+/// The name at the root and its fields: `a.b['c']` is `a`, `b`, `c`. `None` for a computed value.
 pub(super) fn path_of(expression: &IdedExpr) -> Option<(&str, Vec<&str>)> {
     match &expression.expr {
         Expr::Ident(name) => Some((name, Vec::new())),

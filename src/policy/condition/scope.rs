@@ -1,6 +1,4 @@
-//! What an expression can see.
-//!
-//! Decides: the meaning of every name. Trusts: the names that `check` wrote. Not here: which names there are (`check`).
+//! The values that an expression can read of a request and its caller.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,10 +11,11 @@ use serde_json::{Map, Value as Json};
 
 use super::variable::{Field, Variable};
 
-/// One request and its caller, as an expression sees them. Nothing is copied before it is asked for.
+/// One request and its caller, as an expression sees them. A value is copied only when the
+/// expression reads it.
 #[derive(Debug)]
 pub struct Scope<'a> {
-    /// The method, with HEAD as GET: both are judged alike.
+    /// The method, with HEAD as GET.
     pub method: &'a str,
     /// The canonical path.
     pub path: &'a str,
@@ -30,7 +29,7 @@ pub struct Scope<'a> {
     pub roles: &'a [Arc<str>],
 }
 
-/// What a verified token says of its caller.
+/// The fields of a verified token.
 #[derive(Clone, Copy, Debug)]
 pub struct CallerFields<'a> {
     /// `sub`.
@@ -41,9 +40,9 @@ pub struct CallerFields<'a> {
     pub session: Option<&'a str>,
     /// The authenticator assurance level, 1 or 2.
     pub aal: u8,
-    /// Whether it is one of Supabase's anonymous users.
+    /// Whether the caller is one of Supabase's anonymous users.
     pub is_anonymous: bool,
-    /// All claims.
+    /// All claims of the token.
     pub claims: &'a Map<String, Json>,
 }
 
@@ -90,7 +89,7 @@ impl VariableResolver for Scope<'_> {
         match Variable::read(variable)? {
             Variable::Field(field) => self.field(field),
             Variable::Has(path) => Some(truth(self.claim(&path).is_some())),
-            // The usual leaves are borrowed; a whole branch is converted.
+            // Strings are borrowed; numbers, lists and objects are converted.
             Variable::Claim(path) => match self.claim(&path)? {
                 Json::String(value) => Some(text(value)),
                 Json::Bool(value) => Some(truth(*value)),
@@ -118,7 +117,8 @@ fn truth<'b>(value: bool) -> CowVal<'b, 'b> {
     CowVal::owned(CelBool::from(value))
 }
 
-/// A number or a whole branch. Every whole number is of one type, so that it can be computed with.
+/// A number, a list or an object. Every integer has one type, so that arithmetic works on all of
+/// them.
 fn converted<'b>(value: Value) -> Option<CowVal<'b, 'b>> {
     value.try_into().ok().map(CowVal::Owned)
 }

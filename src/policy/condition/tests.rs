@@ -14,7 +14,8 @@ use crate::tokens::{KeySources, Presented, Tokens, Verified, VerifiedCache};
 
 const SECRET: &str = "a secret of the length that HS256 asks for";
 
-/// A caller with these claims besides those that every token has. Verified for real: nothing else makes one.
+/// A caller with these claims besides those that every token has. Its token is really verified:
+/// there is no other way to make one.
 fn verified(claims: &Json) -> Arc<Verified> {
     let issuer = TokenIssuer {
         issuer: "i".to_owned(),
@@ -42,7 +43,7 @@ fn verified(claims: &Json) -> Arc<Verified> {
     }
 }
 
-/// Whether it holds for a GET of nobody in particular with these claims.
+/// Whether the condition holds for a GET of a caller with these claims.
 fn holds(source: &str, claims: &Json) -> Result<bool, &'static str> {
     let verified = verified(claims);
     let roles = ["user".into(), "editor".into()];
@@ -119,7 +120,7 @@ fn a_condition_sees_the_request_the_caller_and_its_claims() {
 }
 
 #[test]
-fn what_cannot_be_computed_is_an_error_and_no_answer() {
+fn an_expression_that_cannot_be_evaluated_is_an_error() {
     let claims = json!({ "plan": "pro", "seats": 9_223_372_036_854_775_807_i64, "list": [1] });
     for source in [
         "caller.claims.absent == 'x'",
@@ -142,7 +143,7 @@ fn what_cannot_be_computed_is_an_error_and_no_answer() {
 }
 
 #[test]
-fn nobody_is_not_known_and_has_nothing() {
+fn a_caller_without_a_token_is_unknown_and_has_no_fields() {
     for source in [
         "!caller.known && !caller.anonymous",
         "caller.subject == null && caller.session == null && caller.aal == null && caller.issuer == null",
@@ -155,7 +156,7 @@ fn nobody_is_not_known_and_has_nothing() {
     assert!(nobody("caller.claims.sub == 's'").is_err());
     assert!(nobody("caller.session < 'x'").is_err());
     assert!(nobody("caller.aal >= 'aal1'").is_err());
-    // An answer that does not depend on it is one all the same.
+    // The result does not depend on the missing claim.
     assert_eq!(
         nobody("request.method == 'GET' && caller.claims.x"),
         Ok(false)
@@ -163,7 +164,7 @@ fn nobody_is_not_known_and_has_nothing() {
 }
 
 #[test]
-fn a_condition_that_is_none_is_told_with_its_place() {
+fn an_invalid_condition_is_reported_with_its_position() {
     for (source, at, width, message, instead) in [
         (
             "calle.aal == 'aal2'",
@@ -197,7 +198,7 @@ fn a_condition_that_is_none_is_told_with_its_place() {
             "caller == null",
             0,
             6,
-            "alone says nothing",
+            "alone is not a value",
             "`caller.claims`",
         ),
         ("caller.aal.x == 'y'", 10, 1, "has no fields", ""),
@@ -223,12 +224,12 @@ fn a_condition_that_is_none_is_told_with_its_place() {
             "`startWith` is not a function",
             "`startsWith`",
         ),
-        ("request.path.startsWith(1)", 23, 1, "looks into text", ""),
+        ("request.path.startsWith(1)", 23, 1, "needs text", ""),
         (
             "startsWith(request.path, '/a')",
             10,
             1,
-            "is not called so",
+            "wrong arguments",
             "TEXT.startsWith(TEXT)",
         ),
         (
@@ -239,7 +240,7 @@ fn a_condition_that_is_none_is_told_with_its_place() {
             "",
         ),
         ("caller.aal == true", 11, 2, "is never equal", ""),
-        ("caller.aal >= 2", 11, 2, "an order needs", ""),
+        ("caller.aal >= 2", 11, 2, "a comparison needs", ""),
         (
             "request.method",
             7,
@@ -249,14 +250,14 @@ fn a_condition_that_is_none_is_told_with_its_place() {
         ),
         ("'GET'", 0, 5, "must be true or false", "compare it"),
         ("request.method in 'GET'", 15, 2, "`in` needs a list", ""),
-        ("{'a': 1}.a == 1", 0, 1, "a mapping", ""),
+        ("{'a': 1}.a == 1", 0, 1, "a map", ""),
         ("b'x' == b'x'", 0, 4, "bytes", ""),
-        ("has(request.method)", 3, 1, "always there", "compare it"),
+        ("has(request.method)", 3, 1, "always present", "compare it"),
         (
             "has(caller.claims)",
             3,
             1,
-            "always there",
+            "always present",
             "name of a claim",
         ),
         (
@@ -267,9 +268,9 @@ fn a_condition_that_is_none_is_told_with_its_place() {
             "",
         ),
         ("", 0, 1, "is empty", "`caller.aal == 'aal2'`"),
-        ("caller.aal ==", 13, 1, "is not an expression", ""),
-        ("caller.aal = 'aal2'", 11, 1, "is not an expression", ""),
-        ("caller.aal == 'aal2", 14, 1, "is not an expression", ""),
+        ("caller.aal ==", 13, 1, "is not a CEL expression", ""),
+        ("caller.aal = 'aal2'", 11, 1, "is not a CEL expression", ""),
+        ("caller.aal == 'aal2", 14, 1, "is not a CEL expression", ""),
     ] {
         let fault = fault(source);
         assert!(fault.message.contains(message), "{source}: {fault:?}");
@@ -286,7 +287,7 @@ fn a_condition_that_is_none_is_told_with_its_place() {
 }
 
 #[test]
-fn no_expression_is_long_and_none_comes_to_the_end_of_a_stack() {
+fn long_and_deeply_nested_expressions_do_not_overflow_the_stack() {
     let long = format!("request.method == '{}'", "x".repeat(LONGEST));
     assert!(fault(&long).message.contains("512 bytes"));
     let deep = |open: &str, middle: &str, close: &str| {
@@ -304,7 +305,7 @@ fn no_expression_is_long_and_none_comes_to_the_end_of_a_stack() {
         deep("caller.claims[", "'a'", "]"),
         deep("request.path+", "request.path", "") + "==''",
     ] {
-        // Whether it is read or refused, this thread lives on.
+        // Whether it is accepted or refused, this thread must not crash.
         if let Ok(condition) = Condition::parse(&source) {
             let path = "x".repeat(8 << 10);
             let _ = condition.holds(&Scope {

@@ -1,8 +1,8 @@
-//! The type of a value, as far as it is known before evaluation.
+//! The types of values in an expression.
 
 use super::variable::Field;
 
-/// What can be known about a value before there is one.
+/// The type of a value, as far as it is known before evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ValueType {
     Bool,
@@ -12,7 +12,7 @@ pub(super) enum ValueType {
     Number,
     List,
     Null,
-    /// A claim, or a part of one.
+    /// A claim, or a part of one, whose type is not known.
     Any,
 }
 
@@ -38,7 +38,7 @@ impl ValueType {
         }
     }
 
-    /// Whether it can be one of these.
+    /// Whether a value of this type can have one of these types.
     pub(super) fn is(self, kinds: &[Self]) -> bool {
         match self {
             Self::Any => true,
@@ -49,7 +49,7 @@ impl ValueType {
         }
     }
 
-    /// Whether two values can be equal.
+    /// Whether values of the two types can be equal.
     pub(super) fn meets(self, other: Self) -> bool {
         match other {
             Self::Any => true,

@@ -37,20 +37,21 @@ pub(super) const CALLER: &[(&str, Field)] = &[
     ("claims", Field::Claims),
 ];
 
-/// What a rewritten variable stands for.
+/// The meaning of a rewritten variable.
 pub(super) enum Variable<'a> {
     Field(Field),
-    /// A claim, by the names on the way to it.
+    /// A claim, by its path.
     Claim(Vec<&'a str>),
-    /// Whether there is such a claim.
+    /// Whether the claim exists.
     Has(Vec<&'a str>),
 }
 
-/// Between the parts of a rewritten name. No identifier has it, and the name of a claim that does is refused.
+/// Separates the parts of a rewritten name. No identifier contains it, and a claim whose name
+/// contains it is refused.
 pub(super) const SEPARATOR: char = '\u{1f}';
 
 impl<'a> Variable<'a> {
-    /// Reads a name that [`Variable::write`] wrote.
+    /// Parses a name that [`Variable::write`] wrote.
     pub(super) fn read(variable: &'a str) -> Option<Self> {
         let mut parts = variable.split(SEPARATOR);
         let field = |fields: &[(&str, Field)], name: Option<&str>| {
@@ -66,6 +67,7 @@ impl<'a> Variable<'a> {
         }
     }
 
+    /// The variable with this prefix and these parts.
     pub(super) fn write(kind: &str, parts: &[&str]) -> Expr {
         let mut name = kind.to_owned();
         for part in parts {
