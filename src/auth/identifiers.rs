@@ -16,7 +16,7 @@ use super::caller::Caller;
 use super::layer::{Check, Layer};
 use crate::denial::{Denial, Reason};
 use crate::facts::Named;
-use crate::policy::path::{ParameterKind, Pattern};
+use crate::policy::path::Pattern;
 use crate::policy::resources::{BodyStep, DemandOf, IdPlace, ParamType};
 use crate::policy::roles::Action;
 use crate::request::Inbound;
@@ -193,13 +193,7 @@ fn identifier(request: &Inbound, place: &IdPlace, kind: ParamType) -> Result<Str
             (name, decoded(value))
         }
     };
-    let kind = match kind {
-        ParamType::Uuid => ParameterKind::Uuid,
-        ParamType::Integer => ParameterKind::Integer,
-        ParamType::Text => ParameterKind::Text,
-    };
-    let is_canonical =
-        kind != ParameterKind::Uuid || !text.contains(|c: char| c.is_ascii_uppercase());
+    let is_canonical = kind != ParamType::Uuid || !text.contains(|c: char| c.is_ascii_uppercase());
     match is_id(kind, &text) && is_canonical {
         true => Ok(text.into_owned()),
         false => Err(Reason::IdentifierInvalid.because(format!("`{name}`"))),
@@ -219,7 +213,7 @@ fn is_spelling(key: &str, name: &str) -> bool {
     folded(key).eq(folded(name))
 }
 
-fn is_id(kind: ParameterKind, text: &str) -> bool {
+fn is_id(kind: ParamType, text: &str) -> bool {
     is_valid(kind, text) && text.len() <= LONGEST
 }
 
@@ -227,15 +221,15 @@ fn decoded_path(text: &str) -> Cow<'_, str> {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy()
 }
 
-fn is_valid(kind: ParameterKind, text: &str) -> bool {
+fn is_valid(kind: ParamType, text: &str) -> bool {
     match kind {
-        ParameterKind::Text => !text.is_empty(),
+        ParamType::Text => !text.is_empty(),
         // Only the hyphenated form: braces, URNs and bare digits are other spellings of the same
         // UUID. Any version is valid.
-        ParameterKind::Uuid => {
+        ParamType::Uuid => {
             text.len() == 36 && Uuid::try_parse(text).is_ok_and(|uuid| !uuid.is_nil())
         }
-        ParameterKind::Integer => {
+        ParamType::Integer => {
             let plain = text == "0" || !text.starts_with('0');
             plain && text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<i64>().is_ok()
         }
@@ -252,7 +246,7 @@ mod tests {
             "018f5b5e-0000-7000-8000-000000000001",
             "ffffffff-ffff-ffff-ffff-ffffffffffff",
         ] {
-            assert!(is_valid(ParameterKind::Uuid, text), "{text}");
+            assert!(is_valid(ParamType::Uuid, text), "{text}");
         }
         for text in [
             "00000000-0000-0000-0000-000000000000",
@@ -263,17 +257,17 @@ mod tests {
             "",
             "1",
         ] {
-            assert!(!is_valid(ParameterKind::Uuid, text), "{text}");
+            assert!(!is_valid(ParamType::Uuid, text), "{text}");
         }
         for text in ["0", "7", "9223372036854775807"] {
-            assert!(is_valid(ParameterKind::Integer, text), "{text}");
+            assert!(is_valid(ParamType::Integer, text), "{text}");
         }
         for text in ["", "-1", "+1", "01", "1.0", "9223372036854775808", "1e3"] {
-            assert!(!is_valid(ParameterKind::Integer, text), "{text}");
+            assert!(!is_valid(ParamType::Integer, text), "{text}");
         }
         let longest = "x".repeat(LONGEST);
-        assert!(is_id(ParameterKind::Text, &longest));
-        assert!(!is_id(ParameterKind::Text, &(longest + "x")));
+        assert!(is_id(ParamType::Text, &longest));
+        assert!(!is_id(ParamType::Text, &(longest + "x")));
     }
 
     #[test]

@@ -153,19 +153,35 @@ pub struct Learn {
     pub keep: Duration,
 }
 
-/// Types of [`Param`].
+/// The type of a path parameter, of an id and of a parameter of a query.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum ParamType {
-    /// `uuid`.
+    /// A UUID with hyphens (RFC 9562), not nil. Upper-case digits are forwarded in lower case.
     Uuid,
-    /// `text`.
+    /// Any text that is not empty.
     Text,
-    /// `bigint`.
+    /// A decimal number from 0 to 2^63 - 1 without sign or leading zeros.
     Integer,
 }
 
 impl ParamType {
-    /// The name of the type, in SQL and in sentences.
+    /// The type with this name in a path of the route map.
+    pub fn of_path(name: &str) -> Option<Self> {
+        [Self::Uuid, Self::Text, Self::Integer]
+            .into_iter()
+            .find(|one| one.in_path() == name)
+    }
+
+    /// The name in a path of the route map: `{id:uuid}`.
+    pub const fn in_path(self) -> &'static str {
+        match self {
+            Self::Uuid => "uuid",
+            Self::Text => "text",
+            Self::Integer => "int",
+        }
+    }
+
+    /// The name in SQL and in messages.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Uuid => "uuid",

@@ -28,7 +28,8 @@ use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::policy::in_force::InForce;
 use crate::policy::layers::{LayerName, WaivedMode};
-use crate::policy::path::{self, ParameterKind, Pattern, Segment};
+use crate::policy::path::{self, Pattern, Segment};
+use crate::policy::resources::ParamType;
 use crate::policy::route::Route;
 use crate::policy::router::Selected;
 use crate::record::Record;
@@ -199,7 +200,7 @@ impl Inbound {
     }
 
     /// Path parameters with their type and text, in order; none if every segment would do for each.
-    pub fn typed_parameters(&self) -> impl Iterator<Item = (&str, ParameterKind, &str)> {
+    pub fn typed_parameters(&self) -> impl Iterator<Item = (&str, &str)> {
         let typed = self.pattern().filter(|pattern| pattern.is_typed());
         let segments = typed.map(Pattern::segments).unwrap_or_default();
         let texts = self.target.path().split('/').skip(1);

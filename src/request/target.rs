@@ -3,7 +3,8 @@
 use hyper::http::uri::PathAndQuery;
 
 use crate::denial::{Denial, Reason};
-use crate::policy::path::{Canonical, ParameterKind, Pattern, Segment};
+use crate::policy::path::{Canonical, Pattern, Segment};
+use crate::policy::resources::ParamType;
 use crate::policy::route::{Route, Tail};
 
 /// The path as it is forwarded, if it differs from how it came.
@@ -46,7 +47,7 @@ fn lower_case_uuids(path: String, pattern: &Pattern) -> String {
         matches!(
             pattern.segments().get(index),
             Some(Segment::Parameter {
-                kind: ParameterKind::Uuid,
+                kind: ParamType::Uuid,
                 ..
             })
         )

@@ -13,7 +13,7 @@ use crate::config::file::{self, File, ResourceField, ResourceThing};
 use crate::config::node::Text;
 use crate::config::place::Place;
 use crate::config::wire::{Field, Named, Value};
-use crate::policy::path::{ParameterKind, Pattern, Segment};
+use crate::policy::path::{Pattern, Segment};
 use crate::policy::relations::{Level, Visibility};
 use crate::policy::resources::{
     BodyIds, BodyStep, Demand, DemandOf, Facts, IdPlace, Learn, ParamType, Query, ResourceKind,
@@ -650,8 +650,7 @@ impl Checker<'_> {
                 Segment::Parameter { .. } | Segment::Literal(_) | Segment::Tail => None,
             });
             let wanted = match kind {
-                ParamType::Uuid => Some(ParameterKind::Uuid),
-                ParamType::Integer => Some(ParameterKind::Integer),
+                ParamType::Uuid | ParamType::Integer => Some(kind),
                 ParamType::Text => None,
             };
             match (found, wanted) {
@@ -663,11 +662,7 @@ impl Checker<'_> {
                     return false;
                 }
                 (Some(found), Some(wanted)) if found != wanted => {
-                    let word = if wanted == ParameterKind::Uuid {
-                        "uuid"
-                    } else {
-                        "int"
-                    };
+                    let word = wanted.in_path();
                     self.report.problem(
                         place,
                         format!("`{name}` is looked up as {}; write `{{{name}:{word}}}` in the path `{}`, so that anything else is refused before", kind.as_str(), path.as_str()),

@@ -46,7 +46,7 @@ mod tests;
 use std::borrow::Cow;
 
 pub use self::fold::{fold, without_suffix};
-pub use self::pattern::{ParameterKind, Pattern, Segment};
+pub use self::pattern::{Pattern, Segment};
 
 use self::escape::{decode, decode_leniently, encode, has_escape, is_overlong, is_segment_byte};
 use crate::denial::Reason;

@@ -2,17 +2,7 @@
 
 use super::escape::encode;
 use super::{canonical_segment, fold};
-
-/// What a path parameter must be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ParameterKind {
-    /// Any non-empty segment.
-    Text,
-    /// A UUID with hyphens (RFC 9562), not nil. Upper-case digits are forwarded in lower case.
-    Uuid,
-    /// A decimal number from 0 to 2^63 - 1 without sign or leading zeros.
-    Integer,
-}
+use crate::policy::resources::ParamType;
 
 /// One segment of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +14,7 @@ pub enum Segment {
         /// The name in the route map.
         name: String,
         /// Its type.
-        kind: ParameterKind,
+        kind: ParamType,
     },
     /// One or more segments up to the end, `{*name}`.
     Tail,
@@ -98,7 +88,7 @@ impl Pattern {
     pub fn is_typed(&self) -> bool {
         self.segments
             .iter()
-            .any(|segment| matches!(segment, Segment::Parameter { kind, .. } if *kind != ParameterKind::Text))
+            .any(|segment| matches!(segment, Segment::Parameter { kind, .. } if *kind != ParamType::Text))
     }
 
     /// Whether every segment is literal.
@@ -161,11 +151,8 @@ impl Segment {
                 "`{part}`: a parameter's name has letters, digits and `_`"
             ));
         }
-        let kind = match kind {
-            "text" => ParameterKind::Text,
-            "uuid" => ParameterKind::Uuid,
-            "int" => ParameterKind::Integer,
-            _ => return Err(format!("`{part}`: the type is `uuid`, `int` or `text`")),
+        let Some(kind) = ParamType::of_path(kind) else {
+            return Err(format!("`{part}`: the type is `uuid`, `int` or `text`"));
         };
         Ok(Self::Parameter {
             name: name.to_owned(),
