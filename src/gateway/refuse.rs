@@ -48,6 +48,12 @@ pub(crate) fn refuse(denial: Denial, record: &mut Record) -> Response<Answer> {
     if reason.status() == StatusCode::UNAUTHORIZED {
         headers.insert(header::WWW_AUTHENTICATE, challenge(reason));
     }
+    add_fields(headers, extra);
+    response
+}
+
+/// Adds the fields that a refusal has beyond those of every refusal.
+fn add_fields(headers: &mut HeaderMap, extra: Extra) {
     match extra {
         Extra::None | Extra::Fields(_) => {}
         Extra::Allow(methods) => {
@@ -73,7 +79,6 @@ pub(crate) fn refuse(denial: Denial, record: &mut Record) -> Response<Answer> {
             headers.insert(header::RETRY_AFTER, wait);
         }
     }
-    response
 }
 
 /// The sentence for the client. Reasons with one public code have one sentence, or the sentence

@@ -59,21 +59,7 @@ fn location(
     if let Some((reason, _)) = canonical.oddity {
         return Err(reason.into());
     }
-    let query = head
-        .uri()
-        .query()
-        .map(|query| format!("?{query}"))
-        .unwrap_or_default();
-    let port = if port == 443 {
-        String::new()
-    } else {
-        format!(":{port}")
-    };
-    let location = format!(
-        "https://{}{port}{}{query}",
-        head.host().name(),
-        canonical.text
-    );
+    let location = target(&head, &canonical.text, port);
     record.path.push_str(&canonical.text);
     record.decision = Decision::Redirect;
     let mut response = Response::new(Answer::empty());
@@ -84,4 +70,19 @@ fn location(
         .headers_mut()
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// The URL of the same resource over HTTPS.
+fn target(head: &Head, path: &str, port: u16) -> String {
+    let query = head
+        .uri()
+        .query()
+        .map(|query| format!("?{query}"))
+        .unwrap_or_default();
+    let port = if port == 443 {
+        String::new()
+    } else {
+        format!(":{port}")
+    };
+    format!("https://{}{port}{path}{query}", head.host().name())
 }

@@ -83,27 +83,31 @@ pub(super) async fn run(
             }
             changed = phases.changed() => {
                 let phase = *phases.borrow_and_update();
-                match phase {
-                    Phase::Serving => {}
-                    Phase::Closing => drain(&connections, ConnectionState::is_h2),
-                    Phase::Leaving => {
-                        drain(&connections, |_| true);
-                        gateway.streams().drain(false);
-                    }
-                    // The phase before may have passed unseen.
-                    Phase::Parting => {
-                        drain(&connections, |_| true);
-                        gateway.streams().drain(true);
-                    }
-                    Phase::Over => break,
-                }
-                if changed.is_err() {
+                begin(phase, &gateway, &connections);
+                if phase == Phase::Over || changed.is_err() {
                     break;
                 }
             }
         }
     }
     gateway.flush();
+}
+
+/// Asks connections and streams to end, as far as the phase says.
+fn begin(phase: Phase, gateway: &Gateway, connections: &Connections) {
+    match phase {
+        Phase::Serving | Phase::Over => {}
+        Phase::Closing => drain(connections, ConnectionState::is_h2),
+        Phase::Leaving => {
+            drain(connections, |_| true);
+            gateway.streams().drain(false);
+        }
+        // The phase before may have passed unseen.
+        Phase::Parting => {
+            drain(connections, |_| true);
+            gateway.streams().drain(true);
+        }
+    }
 }
 
 fn drain(connections: &Connections, which: impl Fn(&ConnectionState) -> bool) {
@@ -126,20 +130,8 @@ async fn accept(
         Err(error) => return tracing::error!(%error, "cannot listen"),
     };
     loop {
-        // What the queue holds when the end begins is still served: its clients were told that they are connected.
-        let accepted = tokio::select! {
-            biased;
-            accepted = listener.accept() => accepted,
-            _ = phases.wait_for(|phase| *phase != Phase::Serving) => return,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, or a connection that ended in the queue. Waiting a little does no harm to the second.
-                tracing::warn!(%error, "cannot accept");
-                sleep(Duration::from_millis(10)).await;
-                continue;
-            }
+        let Some((stream, peer)) = next_connection(&listener, &mut phases).await else {
+            return;
         };
         // At the limit, one connection waits here and further ones in the kernel's queue. Not before `accept`: a listener that holds
         // a place while nobody comes keeps it from the others.
@@ -164,6 +156,29 @@ async fn accept(
                 listener: bound.index,
                 place,
             });
+        }
+    }
+}
+
+/// The next connection of a listener; `None` once the process ends and none is queued.
+async fn next_connection(
+    listener: &TcpListener,
+    phases: &mut watch::Receiver<Phase>,
+) -> Option<(TcpStream, SocketAddr)> {
+    loop {
+        // What the queue holds when the end begins is still served: its clients were told that they are connected.
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            _ = phases.wait_for(|phase| *phase != Phase::Serving) => return None,
+        };
+        match accepted {
+            Ok(accepted) => return Some(accepted),
+            Err(error) => {
+                // Out of file descriptors, or a connection that ended in the queue. Waiting a little does no harm to the second.
+                tracing::warn!(%error, "cannot accept");
+                sleep(Duration::from_millis(10)).await;
+            }
         }
     }
 }

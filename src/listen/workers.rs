@@ -50,12 +50,7 @@ impl Workers {
             .spawn(move || beat(&beating))?;
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| unbounded_channel()).unzip();
-        let mut listeners: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
-        for (place, bound) in bound.into_iter().enumerate() {
-            if let Some(own) = listeners.get_mut(place % workers) {
-                own.push(bound);
-            }
-        }
+        let listeners = spread(bound, workers);
         let mut threads = Vec::new();
         for (worker, (incoming, bound)) in receivers.into_iter().zip(listeners).enumerate() {
             let shared = Shared {
@@ -113,4 +108,15 @@ impl Workers {
         };
         let _ = tokio::time::timeout(limit, none).await;
     }
+}
+
+/// Assigns each listening socket to one worker, in turn.
+fn spread(bound: Vec<Bound>, workers: usize) -> Vec<Vec<Bound>> {
+    let mut listeners: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
+    for (place, bound) in bound.into_iter().enumerate() {
+        if let Some(own) = listeners.get_mut(place % workers) {
+            own.push(bound);
+        }
+    }
+    listeners
 }

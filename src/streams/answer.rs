@@ -125,6 +125,16 @@ impl Streaming {
             }
             return polled;
         };
+        self.poll_last_frame(ending, body, context)
+    }
+
+    /// The rest of the event that is under way, then the frame that tells the end.
+    fn poll_last_frame(
+        &mut self,
+        ending: Ending,
+        body: &mut UpstreamBody,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         match &mut self.tells {
             Tells::Nothing => self.break_off(body),
             Tells::Trailers => {

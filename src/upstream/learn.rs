@@ -54,20 +54,7 @@ pub(super) async fn learn(
     facts: &Facts,
 ) -> Result<Bytes, Denial> {
     let failed = |why: &'static str| Reason::BindingFailed.because(why);
-    let is_plain = headers
-        .get_all(header::CONTENT_ENCODING)
-        .iter()
-        .all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
-    if !is_plain {
-        return Err(failed("the answer has a content coding"));
-    }
-    let bytes = match Limited::new(body, LONGEST).collect().await {
-        Ok(collected) => collected.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
-            return Err(failed("the answer is too long"));
-        }
-        Err(_) => return Err(failed("the answer broke off")),
-    };
+    let bytes = read(headers, body).await.map_err(failed)?;
     let config = standing.request().in_force().config();
     let kind = config.resources.get(learn.kind).ok_or(Reason::Internal)?;
     let id = find(&bytes, &learn.field, kind.id).map_err(failed)?;
@@ -89,6 +76,22 @@ pub(super) async fn learn(
             })
         })?;
     Ok(bytes)
+}
+
+/// Reads the whole body of an answer.
+async fn read(headers: &HeaderMap, body: UpstreamBody) -> Result<Bytes, &'static str> {
+    let is_plain = headers
+        .get_all(header::CONTENT_ENCODING)
+        .iter()
+        .all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    if !is_plain {
+        return Err("the answer has a content coding");
+    }
+    match Limited::new(body, LONGEST).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err("the answer is too long"),
+        Err(_) => Err("the answer broke off"),
+    }
 }
 
 /// The id in an answer, in its one spelling.

@@ -53,6 +53,25 @@ pub struct Pool {
     next: Cell<usize>,
 }
 
+impl Current {
+    /// The servers by upstream, host, port and share of the connections.
+    fn servers(&self) -> HashMap<(String, String, u16, usize), Rc<Server>> {
+        let mut servers = HashMap::new();
+        for pool in &self.upstreams {
+            for server in &pool.servers {
+                let key = (
+                    pool.config.name.clone(),
+                    server.host.clone(),
+                    server.port,
+                    server.share,
+                );
+                servers.insert(key, server.clone());
+            }
+        }
+        servers
+    }
+}
+
 impl Pools {
     /// Empty pools of one worker out of `workers`.
     pub fn new(worker: usize, workers: usize, metrics: Arc<UpstreamMetrics>) -> Self {
@@ -97,20 +116,7 @@ impl Pools {
     }
 
     fn rebuild(&self, current: &Current, in_force: &InForce) -> Current {
-        let mut known: HashMap<(String, String, u16, usize), Rc<Server>> = HashMap::new();
-        for pool in &current.upstreams {
-            for server in &pool.servers {
-                known.insert(
-                    (
-                        pool.config.name.clone(),
-                        server.host.clone(),
-                        server.port,
-                        server.share,
-                    ),
-                    server.clone(),
-                );
-            }
-        }
+        let known = current.servers();
         let upstreams = in_force.config().upstreams.iter().map(|upstream| {
             let share = self.share(upstream.max_connections.get());
             let servers = upstream.servers.iter().map(|(host, port)| {
@@ -195,9 +201,7 @@ impl Pool {
     pub async fn take(&self, turn: usize, fresh: bool) -> Result<Lease, Denial> {
         self.server(turn)?.take(fresh, &self.config).await
     }
-}
 
-impl Pool {
     /// Takes a share of a connection that speaks HTTP/2.
     ///
     /// # Errors

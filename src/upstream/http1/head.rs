@@ -55,17 +55,7 @@ pub(super) fn take(unread: &mut Bytes, method: &Method) -> Result<Option<AnswerH
         .and_then(|code| StatusCode::from_u16(code).ok())
         .ok_or(Malformed("no status"))?;
     let is_http_11 = parsed.version == Some(1);
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len() + ADDED);
-    let mut told = Told::default();
-    for field in parsed.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes())
-            .map_err(|_| Malformed("not a field name"))?;
-        // The values share the memory of the whole head.
-        let value = HeaderValue::from_maybe_shared(unread.slice_ref(field.value))
-            .map_err(|_| Malformed("not a field value"))?;
-        told.note(&name, &value);
-        headers.append(name, value);
-    }
+    let (headers, told) = fields_of(parsed.headers, unread)?;
     unread.advance(length);
     let framing = told.framing(status, is_http_11, method)?;
     let keeps_open = framing != Framing::UntilClose && told.keeps_open(is_http_11);
@@ -75,6 +65,24 @@ pub(super) fn take(unread: &mut Bytes, method: &Method) -> Result<Option<AnswerH
         framing,
         keeps_open,
     }))
+}
+
+/// The fields of a head, and what they say about framing. The values share the memory of the head.
+fn fields_of(
+    parsed: &[httparse::Header<'_>],
+    unread: &Bytes,
+) -> Result<(HeaderMap, Told), Malformed> {
+    let mut headers = HeaderMap::with_capacity(parsed.len() + ADDED);
+    let mut told = Told::default();
+    for field in parsed {
+        let name = HeaderName::from_bytes(field.name.as_bytes())
+            .map_err(|_| Malformed("not a field name"))?;
+        let value = HeaderValue::from_maybe_shared(unread.slice_ref(field.value))
+            .map_err(|_| Malformed("not a field value"))?;
+        told.note(&name, &value);
+        headers.append(name, value);
+    }
+    Ok((headers, told))
 }
 
 /// What the fields tell of the message itself, found while they are read.
