@@ -11,11 +11,11 @@ use bytes::Bytes;
 use hyper::Method;
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::gateway::connection::{ConnectionState, StreamSlot};
+use crate::gateway::connection::{AnswerSlot, ConnectionState};
 use crate::record::End;
 use crate::record::stream::Cause;
 use crate::record::trail::Trail;
-use crate::streams::{Opening, Streaming, Tunnel};
+use crate::streams::{LiveStream, PendingTunnel, Tunnel};
 use crate::upstream::UpstreamBody;
 use crate::upstream::error::AnswerError;
 
@@ -24,27 +24,27 @@ use crate::upstream::error::AnswerError;
 pub struct Answer {
     content: Content,
     trail: Option<Trail>,
-    slot: Option<StreamSlot>,
-    streaming: Option<Box<Streaming>>,
+    slot: Option<AnswerSlot>,
+    stream: Option<Box<LiveStream>>,
 }
 
 #[derive(Debug)]
 enum Content {
-    Own(Option<Bytes>),
+    Gateway(Option<Bytes>),
     Upstream(UpstreamBody),
     /// Behind a 101: nothing for HTTP, and a tunnel for the connection.
-    Tunnel(Option<Box<Opening>>),
+    Tunnel(Option<Box<PendingTunnel>>),
 }
 
 impl Answer {
     /// No body.
     pub fn empty() -> Self {
-        Self::new(Content::Own(None))
+        Self::new(Content::Gateway(None))
     }
 
     /// A body of our own.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        Self::new(Content::Own(
+        Self::new(Content::Gateway(
             Some(bytes.into()).filter(|bytes| !bytes.is_empty()),
         ))
     }
@@ -55,16 +55,16 @@ impl Answer {
     }
 
     /// The upstream's body, which is a live stream.
-    pub(crate) fn stream(body: UpstreamBody, streaming: Streaming) -> Self {
+    pub(crate) fn stream(body: UpstreamBody, stream: LiveStream) -> Self {
         Self {
-            streaming: Some(Box::new(streaming)),
+            stream: Some(Box::new(stream)),
             ..Self::upstream(body)
         }
     }
 
     /// The head before a tunnel.
-    pub(crate) fn tunnel(opening: Opening) -> Self {
-        Self::new(Content::Tunnel(Some(Box::new(opening))))
+    pub(crate) fn tunnel(pending: PendingTunnel) -> Self {
+        Self::new(Content::Tunnel(Some(Box::new(pending))))
     }
 
     fn new(content: Content) -> Self {
@@ -72,34 +72,30 @@ impl Answer {
             content,
             trail: None,
             slot: None,
-            streaming: None,
+            stream: None,
         }
     }
 
     /// Attaches the record, which is finished when the body is.
-    pub(crate) fn followed_by(
-        mut self,
-        mut trail: Trail,
-        connection: &Rc<ConnectionState>,
-    ) -> Self {
-        if let Content::Tunnel(opening) = &mut self.content {
-            if let Some(opening) = opening.take() {
+    pub(crate) fn with_trail(mut self, mut trail: Trail, connection: &Rc<ConnectionState>) -> Self {
+        if let Content::Tunnel(pending) = &mut self.content {
+            if let Some(pending) = pending.take() {
                 let streams = connection.gateway().streams();
-                connection.open_tunnel(Tunnel::begin(*opening, streams, trail));
+                connection.open_tunnel(Tunnel::begin(*pending, streams, trail));
             }
             return self;
         }
         // hyper never asks for the body of an answer to HEAD, so it is complete with its head.
         if trail.method == Method::HEAD {
-            self.content = Content::Own(None);
+            self.content = Content::Gateway(None);
         }
         if self.is_end_stream() {
             trail.end = End::Complete;
         } else {
-            self.slot = Some(connection.open_stream());
-            if let Some(streaming) = &mut self.streaming {
-                streaming.begin(connection.gateway().streams());
-                trail.stream = streaming.ends_by(Cause::ClientGone);
+            self.slot = Some(connection.begin_answer());
+            if let Some(stream) = &mut self.stream {
+                stream.begin(connection.gateway().streams());
+                trail.stream = stream.ends_by(Cause::ClientGone);
             }
         }
         self.trail = Some(trail);
@@ -108,7 +104,7 @@ impl Answer {
 
     fn note(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, AnswerError>>>) {
         if let Some(slot) = &self.slot {
-            slot.note(polled.is_pending());
+            slot.note_poll(polled.is_pending());
         }
         let complete = self.is_end_stream();
         let Some(trail) = &mut self.trail else { return };
@@ -127,11 +123,11 @@ impl Answer {
                 }
             }
         }
-        if let Some(streaming) = &self.streaming {
-            if streaming.is_ended() {
+        if let Some(stream) = &self.stream {
+            if stream.is_ended() {
                 trail.end = End::Ended;
             }
-            trail.stream = streaming.ends_by(match trail.end {
+            trail.stream = stream.ends_by(match trail.end {
                 End::Complete => Cause::Finished,
                 End::ClientGone | End::Ended => Cause::ClientGone,
                 End::UpstreamFailed => Cause::UpstreamGone,
@@ -150,10 +146,12 @@ impl Body for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         let this = &mut *self;
         let polled = match &mut this.content {
-            Content::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Content::Upstream(body) => match &mut this.streaming {
+            Content::Gateway(bytes) => {
+                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+            }
+            Content::Upstream(body) => match &mut this.stream {
                 None => Pin::new(body).poll_frame(context),
-                Some(streaming) => streaming.poll_frame(body, context),
+                Some(stream) => stream.poll_frame(body, context),
             },
             Content::Tunnel(_) => Poll::Ready(None),
         };
@@ -163,10 +161,10 @@ impl Body for Answer {
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
-            Content::Own(bytes) => bytes.is_none(),
-            Content::Upstream(body) => match &self.streaming {
+            Content::Gateway(bytes) => bytes.is_none(),
+            Content::Upstream(body) => match &self.stream {
                 None => body.is_end_stream(),
-                Some(streaming) => streaming.is_over() || body.is_end_stream(),
+                Some(stream) => stream.is_over() || body.is_end_stream(),
             },
             Content::Tunnel(_) => true,
         }
@@ -174,7 +172,7 @@ impl Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Own(bytes) => SizeHint::with_exact(
+            Content::Gateway(bytes) => SizeHint::with_exact(
                 bytes
                     .as_ref()
                     .map_or(0, |bytes| u64::try_from(bytes.len()).unwrap_or(u64::MAX)),

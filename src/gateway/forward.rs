@@ -12,8 +12,8 @@ use crate::denial::{Denial, Reason};
 use crate::facts::Facts;
 use crate::record::Record;
 use crate::record::stream::Kind;
-use crate::streams::{Opening, Streaming, TunnelLimits};
-use crate::upstream::{self, Pools, Reply, ReplyBody, Switched};
+use crate::streams::{LiveStream, PendingTunnel, TunnelLimits};
+use crate::upstream::{self, Pools, Reply, ReplyBody, UpgradedConnection};
 
 /// Forwards a permitted request.
 ///
@@ -31,14 +31,16 @@ pub(super) async fn forward(
         status,
         mut headers,
         body,
-        standing,
+        authorization,
     } = upstream::forward(pools, facts, permit, record).await?;
     let answer = match body {
         ReplyBody::Read(bytes) => Answer::full(bytes),
-        ReplyBody::Switched(upstream) => open(upstream, &mut headers, standing, started)?,
+        ReplyBody::Upgraded(upstream) => {
+            open_tunnel(upstream, &mut headers, authorization, started)?
+        }
         ReplyBody::Streamed(body) => match Kind::of(status, &headers) {
             None => Answer::upstream(body),
-            Some(kind) => Answer::stream(body, Streaming::new(kind, &headers, standing)),
+            Some(kind) => Answer::stream(body, LiveStream::new(kind, &headers, authorization)),
         },
     };
     Ok(response(status, headers, answer))
@@ -52,13 +54,13 @@ fn response(status: StatusCode, headers: HeaderMap, answer: Answer) -> Response<
 }
 
 /// The tunnel behind an upstream's 101, if the client asked for one and the handshake is complete.
-fn open(
-    upstream: Switched,
+fn open_tunnel(
+    upstream: UpgradedConnection,
     headers: &mut HeaderMap,
-    standing: StreamAuthorization,
+    authorization: StreamAuthorization,
     started: Instant,
 ) -> Result<Answer, Denial> {
-    let request = standing.request();
+    let request = authorization.request();
     let Some(handshake) = request.handshake() else {
         return Err(Reason::UpstreamProtocol.because("101 unasked"));
     };
@@ -67,7 +69,7 @@ fn open(
         .finish(headers, &config.sessions.cookie)
         .map_err(|why| Reason::UpstreamProtocol.because(format!("{}: {why}", upstream.server())))?;
     let rule = request.rule();
-    let judged = rule
+    let inspect = rule
         .realtime
         .then(|| usize::try_from(rule.body_limit).unwrap_or(usize::MAX));
     let limits = TunnelLimits {
@@ -75,10 +77,10 @@ fn open(
         deadline: rule.timeouts.total.map(|total| started + total),
         stalled: config.connections.body_idle,
     };
-    Ok(Answer::tunnel(Opening {
-        judged,
+    Ok(Answer::tunnel(PendingTunnel {
+        inspect,
         upstream,
-        standing,
+        authorization,
         limits,
     }))
 }

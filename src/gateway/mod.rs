@@ -101,7 +101,7 @@ impl Gateway {
             &connection,
             &mut trail,
         );
-        response.map(|answer| answer.followed_by(trail, &connection))
+        response.map(|answer| answer.with_trail(trail, &connection))
     }
 
     async fn serve(

@@ -25,12 +25,12 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
-use super::observed::Observed;
+use super::observed::ObservedStream;
 use super::protocols::{h1_builder, h2_builder};
 use super::redirect;
-use super::socket::SILENT;
+use super::socket::PEER_TIMEOUT;
 use crate::gateway::Gateway;
-use crate::gateway::connection::{Cause, ConnectionState, LookClock, Order};
+use crate::gateway::connection::{CloseCause, ConnectionState, PollClock, ShutdownRequest};
 use crate::policy::listen::{Connections, ListenKind};
 use crate::request;
 use crate::streams::Tunnel;
@@ -41,14 +41,14 @@ pub(super) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     listener: usize,
-    clock: LookClock,
+    clock: PollClock,
     register: impl FnOnce(&Rc<ConnectionState>),
-) -> Result<(), Cause> {
+) -> Result<(), CloseCause> {
     let snapshot = gateway.process().snapshot();
     let limits = snapshot.config().connections.clone();
-    if limits.body_idle >= SILENT {
+    if limits.body_idle >= PEER_TIMEOUT {
         // Who may keep us waiting for longer than that is not gone.
-        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(limits.body_idle + SILENT));
+        let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(limits.body_idle + PEER_TIMEOUT));
     }
     let over_tls = snapshot.tls(listener).is_some();
     let facts = request::Connection::new(peer, over_tls, gateway.recent().clone());
@@ -69,40 +69,43 @@ pub(super) async fn serve(
             let handshake = async { acceptor.accept(stream).await.map(Box::new) };
             match in_time(handshake, &state).await {
                 Err(cause) => Err(cause),
-                Ok(Err(_)) => Err(Cause::Handshake),
+                Ok(Err(_)) => Err(CloseCause::Handshake),
                 Ok(Ok(stream)) => {
                     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                    speak(&gateway, stream, is_h2, &state, &limits).await
+                    serve_http(&gateway, stream, is_h2, &state, &limits).await
                 }
             }
         }
         (None, Some(ListenKind::RedirectToHttps { port })) => {
             let port = *port;
             drop(snapshot);
-            speak_redirect(&gateway, stream, port, &state, &limits).await
+            serve_redirects(&gateway, stream, port, &state, &limits).await
         }
         (None, _) => {
             drop(snapshot);
             match in_time(is_h2_preface(&stream), &state).await {
                 Err(cause) => Err(cause),
                 Ok(Err(_)) => Ok(()),
-                Ok(Ok(is_h2)) => speak(&gateway, stream, is_h2, &state, &limits).await,
+                Ok(Ok(is_h2)) => serve_http(&gateway, stream, is_h2, &state, &limits).await,
             }
         }
     }
 }
 
 /// A handshake, unless it takes too long. Boxed, so that the connection's task is not as large as a handshake for all its life.
-async fn in_time<F: Future>(handshake: F, state: &ConnectionState) -> Result<F::Output, Cause> {
+async fn in_time<F: Future>(
+    handshake: F,
+    state: &ConnectionState,
+) -> Result<F::Output, CloseCause> {
     let mut handshake = Box::pin(handshake);
     poll_fn(|context| {
         if let Poll::Ready(output) = handshake.as_mut().poll(context) {
             return Poll::Ready(Ok(output));
         }
-        match state.poll_order(context) {
-            Some(Order::End(cause)) => Poll::Ready(Err(cause)),
+        match state.poll_shutdown_request(context) {
+            Some(ShutdownRequest::Now(cause)) => Poll::Ready(Err(cause)),
             // Told again once the protocol is known.
-            Some(Order::Leave) | None => Poll::Pending,
+            Some(ShutdownRequest::Graceful) | None => Poll::Pending,
         }
     })
     .await
@@ -126,18 +129,18 @@ async fn is_h2_preface(stream: &TcpStream) -> std::io::Result<bool> {
     }
 }
 
-async fn speak<S>(
+async fn serve_http<S>(
     gateway: &Rc<Gateway>,
     stream: S,
     is_h2: bool,
     state: &Rc<ConnectionState>,
     limits: &Connections,
-) -> Result<(), Cause>
+) -> Result<(), CloseCause>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    state.speaks(is_h2);
-    let stream = TokioIo::new(Observed {
+    state.set_protocol(is_h2);
+    let stream = TokioIo::new(ObservedStream {
         stream,
         state: state.clone(),
     });
@@ -193,15 +196,15 @@ impl Drop for AwaitedTunnel {
     }
 }
 
-async fn speak_redirect(
+async fn serve_redirects(
     gateway: &Rc<Gateway>,
     stream: TcpStream,
     port: u16,
     state: &Rc<ConnectionState>,
     limits: &Connections,
-) -> Result<(), Cause> {
-    state.speaks(false);
-    let stream = TokioIo::new(Observed {
+) -> Result<(), CloseCause> {
+    state.set_protocol(false);
+    let stream = TokioIo::new(ObservedStream {
         stream,
         state: state.clone(),
     });
@@ -223,21 +226,21 @@ async fn supervise<C, E>(
     mut connection: Pin<&mut C>,
     graceful: impl Fn(Pin<&mut C>),
     state: &ConnectionState,
-) -> Result<(), Cause>
+) -> Result<(), CloseCause>
 where
     C: Future<Output = Result<(), E>>,
 {
     poll_fn(|context| {
         loop {
             if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-                return Poll::Ready(ended.map_err(|_| Cause::Protocol));
+                return Poll::Ready(ended.map_err(|_| CloseCause::Protocol));
             }
-            match state.poll_order(context) {
+            match state.poll_shutdown_request(context) {
                 None => return Poll::Pending,
-                Some(Order::End(cause)) => return Poll::Ready(Err(cause)),
-                Some(Order::Leave) if state.is_leaving() => {}
-                Some(Order::Leave) => {
-                    state.leaves();
+                Some(ShutdownRequest::Now(cause)) => return Poll::Ready(Err(cause)),
+                Some(ShutdownRequest::Graceful) if state.is_shutting_down() => {}
+                Some(ShutdownRequest::Graceful) => {
+                    state.shutdown_began();
                     graceful(connection.as_mut());
                 }
             }

@@ -11,11 +11,11 @@ use super::metrics::ListenMetrics;
 #[derive(Debug)]
 pub(super) struct Load {
     counts: Vec<AtomicUsize>,
-    pub(super) places: Arc<Semaphore>,
+    pub(super) slots: Arc<Semaphore>,
 }
 
 /// A place among the open connections; given back when the connection ends.
-pub(super) struct Place {
+pub(super) struct ConnectionSlot {
     load: Arc<Load>,
     worker: usize,
     pub(super) metrics: Arc<ListenMetrics>,
@@ -27,7 +27,7 @@ impl Load {
     pub(super) fn new(workers: usize, max: usize) -> Self {
         Self {
             counts: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
-            places: Arc::new(Semaphore::new(max)),
+            slots: Arc::new(Semaphore::new(max)),
         }
     }
 
@@ -56,7 +56,7 @@ impl Load {
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     pub(super) fn take(
         load: Arc<Load>,
         worker: usize,
@@ -76,7 +76,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         if let Some(count) = self.load.counts.get(self.worker) {
             count.fetch_sub(1, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use prometheus::IntGauge;
 
-use crate::gateway::connection::Cause;
+use crate::gateway::connection::CloseCause;
 use crate::metrics::{Counters, metrics};
 
 metrics! {
@@ -10,7 +10,7 @@ metrics! {
     pub(super) struct ListenMetrics {
         pub(super) connections: IntGauge = "connections",
             "Open client connections.";
-        pub(super) failed: Counters<Cause> = "connections_failed_total"["cause"],
+        pub(super) failed: Counters<CloseCause> = "connections_failed_total"["cause"],
             "Client connections that ended otherwise than by their own end: handshake, handshake_timeout, head_timeout, stalled, protocol.";
     }
 }

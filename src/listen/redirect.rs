@@ -36,7 +36,7 @@ pub(super) fn answer(
     )
     .unwrap_or_else(|denial| refuse::refuse(denial, &mut trail));
     gateway.finish_head(&mut response, None, None, connection, &mut trail);
-    response.map(|answer| answer.followed_by(trail, connection))
+    response.map(|answer| answer.with_trail(trail, connection))
 }
 
 fn location(

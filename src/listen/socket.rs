@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 /// How long a peer may be gone without a word, whether something is sent to it or not. A minute is a choice: long enough for a hole in the
 /// radio, and longer than the limits of connections by default, which know better why.
-pub(super) const SILENT: Duration = Duration::from_secs(60);
+pub(super) const PEER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// When and how often the kernel asks a peer that is silent, and to which nothing is sent. More than once, since a question may get lost.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
@@ -42,7 +42,7 @@ impl Bound {
         // Accepted sockets inherit all three, which spares every connection the calls.
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_keepalive(&KEEPALIVE)?;
-        socket.set_tcp_user_timeout(Some(SILENT))?;
+        socket.set_tcp_user_timeout(Some(PEER_TIMEOUT))?;
         socket.bind(&address.into())?;
         socket.listen(4096)?;
         Ok(Self {
@@ -81,8 +81,11 @@ mod tests {
         let time = socket.tcp_keepalive_time().expect("an option");
         let interval = socket.tcp_keepalive_interval().expect("an option");
         let retries = socket.tcp_keepalive_retries().expect("an option");
-        assert_eq!(time + interval * retries, SILENT);
-        assert_eq!(socket.tcp_user_timeout().expect("an option"), Some(SILENT));
+        assert_eq!(time + interval * retries, PEER_TIMEOUT);
+        assert_eq!(
+            socket.tcp_user_timeout().expect("an option"),
+            Some(PEER_TIMEOUT)
+        );
         assert!(socket.tcp_nodelay().expect("an option"));
     }
 }

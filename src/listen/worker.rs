@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::connection;
-use super::load::{Load, Place};
+use super::load::{ConnectionSlot, Load};
 use super::metrics::ListenMetrics;
-use super::poll::{Connections, look_forever};
+use super::poll::{OpenConnections, poll_forever};
 use super::socket::Bound;
 use crate::gateway::Gateway;
 use crate::gateway::connection::ConnectionState;
@@ -26,13 +26,13 @@ use crate::upstream::http2::channel::LocalExecutor;
 pub(super) enum Phase {
     Serving,
     /// No new connections; answers close theirs.
-    Closing,
+    StopAccepting,
     /// Idle connections are closed, too.
-    Leaving,
+    CloseIdle,
     /// Calls that may still finish are told that they will not.
-    Parting,
+    EndStreams,
     /// What is left is cut.
-    Over,
+    Stop,
 }
 
 /// A connection on its way to its worker.
@@ -40,12 +40,12 @@ pub(super) struct Handover {
     stream: StdStream,
     peer: SocketAddr,
     listener: usize,
-    place: Place,
+    slot: ConnectionSlot,
 }
 
 /// What one worker needs of the others.
 #[derive(Clone)]
-pub(super) struct Shared {
+pub(super) struct WorkerContext {
     pub(super) process: Arc<Process>,
     pub(super) metrics: Arc<ListenMetrics>,
     pub(super) load: Arc<Load>,
@@ -54,18 +54,22 @@ pub(super) struct Shared {
 }
 
 pub(super) async fn run(
-    shared: Shared,
+    context: WorkerContext,
     bound: Vec<Bound>,
     mut incoming: UnboundedReceiver<Handover>,
     mut phases: watch::Receiver<Phase>,
-    beats: watch::Receiver<u64>,
+    ticks: watch::Receiver<u64>,
 ) {
-    let gateway = Gateway::new(shared.process.clone(), shared.worker, shared.senders.len());
-    let connections = Connections::default();
-    tokio::task::spawn_local(look_forever(beats, gateway.clone(), connections.clone()));
+    let gateway = Gateway::new(
+        context.process.clone(),
+        context.worker,
+        context.senders.len(),
+    );
+    let connections = OpenConnections::default();
+    tokio::task::spawn_local(poll_forever(ticks, gateway.clone(), connections.clone()));
     for bound in bound {
         tokio::task::spawn_local(accept(
-            shared.clone(),
+            context.clone(),
             gateway.clone(),
             connections.clone(),
             bound,
@@ -76,15 +80,15 @@ pub(super) async fn run(
     loop {
         tokio::select! {
             handover = incoming.recv() => {
-                let Some(Handover { stream, peer, listener, place }) = handover else { break };
+                let Some(Handover { stream, peer, listener, slot }) = handover else { break };
                 if let Ok(stream) = TcpStream::from_std(stream) {
-                    spawn(&gateway, &connections, stream, peer, listener, place);
+                    spawn(&gateway, &connections, stream, peer, listener, slot);
                 }
             }
             changed = phases.changed() => {
                 let phase = *phases.borrow_and_update();
                 begin(phase, &gateway, &connections);
-                if phase == Phase::Over || changed.is_err() {
+                if phase == Phase::Stop || changed.is_err() {
                     break;
                 }
             }
@@ -94,23 +98,23 @@ pub(super) async fn run(
 }
 
 /// Asks connections and streams to end, as far as the phase says.
-fn begin(phase: Phase, gateway: &Gateway, connections: &Connections) {
+fn begin(phase: Phase, gateway: &Gateway, connections: &OpenConnections) {
     match phase {
-        Phase::Serving | Phase::Over => {}
-        Phase::Closing => drain(connections, ConnectionState::is_h2),
-        Phase::Leaving => {
+        Phase::Serving | Phase::Stop => {}
+        Phase::StopAccepting => drain(connections, ConnectionState::is_h2),
+        Phase::CloseIdle => {
             drain(connections, |_| true);
             gateway.streams().drain(false);
         }
         // The phase before may have passed unseen.
-        Phase::Parting => {
+        Phase::EndStreams => {
             drain(connections, |_| true);
             gateway.streams().drain(true);
         }
     }
 }
 
-fn drain(connections: &Connections, which: impl Fn(&ConnectionState) -> bool) {
+fn drain(connections: &OpenConnections, which: impl Fn(&ConnectionState) -> bool) {
     connections.open.each(|connection| {
         if which(connection) {
             connection.drain();
@@ -119,9 +123,9 @@ fn drain(connections: &Connections, which: impl Fn(&ConnectionState) -> bool) {
 }
 
 async fn accept(
-    shared: Shared,
+    context: WorkerContext,
     gateway: Rc<Gateway>,
-    connections: Connections,
+    connections: OpenConnections,
     bound: Bound,
     mut phases: watch::Receiver<Phase>,
 ) {
@@ -137,24 +141,30 @@ async fn accept(
         // a place while nobody comes keeps it from the others.
         let permit = tokio::select! {
             biased;
-            permit = shared.load.places.clone().acquire_owned() => permit,
-            _ = phases.wait_for(|phase| *phase >= Phase::Leaving) => return,
+            permit = context.load.slots.clone().acquire_owned() => permit,
+            _ = phases.wait_for(|phase| *phase >= Phase::CloseIdle) => return,
         };
         let Ok(permit) = permit else { return };
-        if *phases.borrow() >= Phase::Leaving {
+        if *phases.borrow() >= Phase::CloseIdle {
             return;
         }
-        let target = shared.load.least(shared.worker);
-        let place = Place::take(shared.load.clone(), target, shared.metrics.clone(), permit);
-        if target == shared.worker {
-            spawn(&gateway, &connections, stream, peer, bound.index, place);
-        } else if let (Ok(stream), Some(sender)) = (stream.into_std(), shared.senders.get(target)) {
+        let target = context.load.least(context.worker);
+        let slot = ConnectionSlot::take(
+            context.load.clone(),
+            target,
+            context.metrics.clone(),
+            permit,
+        );
+        if target == context.worker {
+            spawn(&gateway, &connections, stream, peer, bound.index, slot);
+        } else if let (Ok(stream), Some(sender)) = (stream.into_std(), context.senders.get(target))
+        {
             // The other worker only goes away with the process.
             let _ = sender.send(Handover {
                 stream,
                 peer,
                 listener: bound.index,
-                place,
+                slot,
             });
         }
     }
@@ -185,11 +195,11 @@ async fn next_connection(
 
 fn spawn(
     gateway: &Rc<Gateway>,
-    connections: &Connections,
+    connections: &OpenConnections,
     stream: TcpStream,
     peer: SocketAddr,
     listener: usize,
-    place: Place,
+    slot: ConnectionSlot,
 ) {
     let (gateway, connections) = (gateway.clone(), connections.clone());
     LocalExecutor.execute(async move {
@@ -205,8 +215,8 @@ fn spawn(
         if let Err(cause) =
             connection::serve(gateway, stream, peer, listener, clock, register).await
         {
-            place.metrics.failed.inc(cause);
+            slot.metrics.failed.inc(cause);
         }
-        drop(place);
+        drop(slot);
     });
 }

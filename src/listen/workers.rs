@@ -12,9 +12,9 @@ use tokio::time::sleep;
 
 use super::load::Load;
 use super::metrics::ListenMetrics;
-use super::poll::beat;
+use super::poll::tick;
 use super::socket::Bound;
-use super::worker::{Phase, Shared, run};
+use super::worker::{Phase, WorkerContext, run};
 use crate::gateway::process::Process;
 
 /// How long a kept HTTP/1.1 connection gets, when the process ends, to send one more request and be told to go. A client that sends at
@@ -22,7 +22,7 @@ use crate::gateway::process::Process;
 const LAME_DUCK: Duration = Duration::from_secs(2);
 
 /// How long before the deadline calls of gRPC are told that it comes.
-const PARTING: Duration = Duration::from_secs(1);
+const STREAM_NOTICE: Duration = Duration::from_secs(1);
 
 /// The running workers.
 #[derive(Debug)]
@@ -44,27 +44,27 @@ impl Workers {
         let workers = snapshot.config().workers.get();
         let load = Arc::new(Load::new(workers, snapshot.config().connections.max));
         let (phase, phases) = watch::channel(Phase::Serving);
-        let (beating, beats) = watch::channel(0);
+        let (tick_sender, ticks) = watch::channel(0);
         thread::Builder::new()
-            .name("beat".to_owned())
-            .spawn(move || beat(&beating))?;
+            .name("tick".to_owned())
+            .spawn(move || tick(&tick_sender))?;
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..workers).map(|_| unbounded_channel()).unzip();
         let listeners = spread(bound, workers);
         let mut threads = Vec::new();
         for (worker, (incoming, bound)) in receivers.into_iter().zip(listeners).enumerate() {
-            let shared = Shared {
+            let context = WorkerContext {
                 process: process.clone(),
                 metrics: metrics.clone(),
                 load: load.clone(),
                 senders: senders.clone(),
                 worker,
             };
-            let (phases, beats) = (phases.clone(), beats.clone());
+            let (phases, ticks) = (phases.clone(), ticks.clone());
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let thread = thread::Builder::new().name(format!("worker-{worker}"));
             threads.push(thread.spawn(move || {
-                LocalSet::new().block_on(&runtime, run(shared, bound, incoming, phases, beats))
+                LocalSet::new().block_on(&runtime, run(context, bound, incoming, phases, ticks))
             })?);
         }
         Ok(Self {
@@ -77,23 +77,23 @@ impl Workers {
     /// Ends gracefully: stops accepting, lets running requests finish, and cuts what is left at the deadline.
     pub async fn drain(self, process: &Process, deadline: Duration) {
         process.drain();
-        self.phase.send_replace(Phase::Closing);
+        self.phase.send_replace(Phase::StopAccepting);
         let ended = async {
             let lame = LAME_DUCK.min(deadline / 2);
             self.wait_for_none(lame).await;
-            self.phase.send_replace(Phase::Leaving);
-            let parting = PARTING.min(deadline / 4);
-            self.wait_for_none(deadline.saturating_sub(lame + parting))
+            self.phase.send_replace(Phase::CloseIdle);
+            let notice = STREAM_NOTICE.min(deadline / 4);
+            self.wait_for_none(deadline.saturating_sub(lame + notice))
                 .await;
-            self.phase.send_replace(Phase::Parting);
-            self.wait_for_none(parting).await;
+            self.phase.send_replace(Phase::EndStreams);
+            self.wait_for_none(notice).await;
         };
         ended.await;
         let left = self.load.total();
         if left > 0 {
             tracing::warn!(connections = left, "cut at the end of the drain");
         }
-        self.phase.send_replace(Phase::Over);
+        self.phase.send_replace(Phase::Stop);
         for thread in self.threads {
             // A worker that panicked outside a request has said so already.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;

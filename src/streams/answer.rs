@@ -14,8 +14,8 @@ use hyper::header::{self, HeaderMap};
 use tokio::time::{Sleep, sleep};
 
 use super::ending::Ending;
-use super::events::{self, Events};
-use super::registry::{Live, Streams};
+use super::events::{self, EventBoundaries};
+use super::registry::{StreamHandle, Streams};
 use crate::auth::StreamAuthorization;
 use crate::denial::grpc;
 use crate::record::stream::{Cause, Kind};
@@ -27,8 +27,8 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// A stream and how its end is told.
 #[derive(Debug)]
-pub(crate) struct Streaming {
-    tells: Tells,
+pub(crate) struct LiveStream {
+    end_signal: EndSignal,
     state: State,
     ending: Option<Ending>,
     /// Until when the event under way may end.
@@ -38,8 +38,8 @@ pub(crate) struct Streaming {
 
 /// How an end is told.
 #[derive(Debug)]
-enum Tells {
-    Event(Events),
+enum EndSignal {
+    Event(EventBoundaries),
     Trailers,
     /// Not at all: what is compressed, or has a length, has no place for it.
     Nothing,
@@ -48,24 +48,24 @@ enum Tells {
 #[derive(Debug)]
 enum State {
     /// Its head is not answered yet.
-    Waiting(Kind, Option<StreamAuthorization>),
+    Pending(Kind, Option<StreamAuthorization>),
     /// In the list of live streams.
-    Live(Live),
+    Registered(StreamHandle),
 }
 
-impl Streaming {
+impl LiveStream {
     /// A stream that will begin.
-    pub(crate) fn new(kind: Kind, headers: &HeaderMap, standing: StreamAuthorization) -> Self {
+    pub(crate) fn new(kind: Kind, headers: &HeaderMap, authorization: StreamAuthorization) -> Self {
         let is_plain = !headers.contains_key(header::CONTENT_ENCODING)
             && !headers.contains_key(header::CONTENT_LENGTH);
-        let tells = match kind {
-            Kind::Grpc => Tells::Trailers,
-            Kind::Sse if is_plain => Tells::Event(Events::new()),
-            Kind::Sse | Kind::Websocket => Tells::Nothing,
+        let end_signal = match kind {
+            Kind::Grpc => EndSignal::Trailers,
+            Kind::Sse if is_plain => EndSignal::Event(EventBoundaries::new()),
+            Kind::Sse | Kind::Websocket => EndSignal::Nothing,
         };
         Self {
-            tells,
-            state: State::Waiting(kind, Some(standing)),
+            end_signal,
+            state: State::Pending(kind, Some(authorization)),
             ending: None,
             grace: None,
             is_over: false,
@@ -74,11 +74,11 @@ impl Streaming {
 
     /// Enters it among the live streams.
     pub(crate) fn begin(&mut self, streams: &Rc<Streams>) {
-        if let State::Waiting(kind, standing) = &mut self.state
-            && let Some(standing) = standing.take()
+        if let State::Pending(kind, authorization) = &mut self.state
+            && let Some(authorization) = authorization.take()
         {
-            let live = streams.begin(*kind, standing);
-            self.state = State::Live(live);
+            let handle = streams.begin(*kind, authorization);
+            self.state = State::Registered(handle);
         }
     }
 
@@ -94,11 +94,11 @@ impl Streaming {
 
     /// Notes why it would end if it ended now.
     pub(crate) fn ends_by(&self, cause: Cause) -> Option<(Kind, Cause)> {
-        let State::Live(live) = &self.state else {
+        let State::Registered(handle) = &self.state else {
             return None;
         };
-        live.ends_by(self.ending.map_or(cause, |ending| ending.cause));
-        Some((live.kind(), live.cause()))
+        handle.ends_by(self.ending.map_or(cause, |ending| ending.cause));
+        Some((handle.kind(), handle.cause()))
     }
 
     /// The next frame of the answer, or of what is said in its place.
@@ -111,14 +111,15 @@ impl Streaming {
             return Poll::Ready(None);
         }
         if self.ending.is_none()
-            && let State::Live(live) = &self.state
-            && let Poll::Ready(ending) = live.poll_ending(context)
+            && let State::Registered(handle) = &self.state
+            && let Poll::Ready(ending) = handle.poll_ending(context)
         {
             self.ending = Some(ending);
         }
         let Some(ending) = self.ending else {
             let polled = Pin::new(body).poll_frame(context);
-            if let (Tells::Event(events), Poll::Ready(Some(Ok(frame)))) = (&mut self.tells, &polled)
+            if let (EndSignal::Event(events), Poll::Ready(Some(Ok(frame)))) =
+                (&mut self.end_signal, &polled)
                 && let Some(data) = frame.data_ref()
             {
                 events.follow(data, false);
@@ -135,17 +136,17 @@ impl Streaming {
         body: &mut UpstreamBody,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
-        match &mut self.tells {
-            Tells::Nothing => self.break_off(body),
-            Tells::Trailers => {
+        match &mut self.end_signal {
+            EndSignal::Nothing => self.break_off(body),
+            EndSignal::Trailers => {
                 self.finish(body);
                 Poll::Ready(Some(Ok(Frame::trailers(trailers(ending)))))
             }
-            Tells::Event(events) if events.is_between() => {
+            EndSignal::Event(events) if events.is_between() => {
                 self.finish(body);
                 Poll::Ready(Some(Ok(Frame::data(events::last(ending)))))
             }
-            Tells::Event(events) => {
+            EndSignal::Event(events) => {
                 let grace = self.grace.get_or_insert_with(|| Box::pin(sleep(GRACE)));
                 if grace.as_mut().poll(context).is_ready() {
                     return self.break_off(body);

@@ -9,7 +9,7 @@ use super::ending::Ending;
 
 /// Follows a stream of events.
 #[derive(Debug)]
-pub(super) struct Events {
+pub(super) struct EventBoundaries {
     /// The line that is under way has something in it.
     in_line: bool,
     /// The event that is under way has a line.
@@ -18,7 +18,7 @@ pub(super) struct Events {
     after_return: bool,
 }
 
-impl Events {
+impl EventBoundaries {
     /// Before the first event.
     pub(super) fn new() -> Self {
         Self {
@@ -77,9 +77,9 @@ mod tests {
     use crate::denial::Reason;
 
     fn between(text: &str) -> bool {
-        let mut whole = Events::new();
+        let mut whole = EventBoundaries::new();
         whole.follow(text.as_bytes(), false);
-        let mut bytewise = Events::new();
+        let mut bytewise = EventBoundaries::new();
         for byte in text.as_bytes() {
             bytewise.follow(&[*byte], false);
         }
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_event_under_way_is_finished_first() {
-        let mut events = Events::new();
+        let mut events = EventBoundaries::new();
         events.follow(b"data: a\n\nda", false);
         assert_eq!(events.follow(b"ta: b\n\ndata: c\n\n", true), 7);
         assert!(events.is_between());

@@ -13,7 +13,7 @@ const HEADER: usize = 14;
 
 /// Follows the frames of one direction.
 #[derive(Debug, Default)]
-pub(super) struct Frames {
+pub(super) struct FrameBoundaries {
     /// The header that is under way.
     header: [u8; HEADER],
     have: usize,
@@ -21,13 +21,13 @@ pub(super) struct Frames {
     payload: u64,
     closed: bool,
     /// What came is no frame, so nothing is known any more.
-    lost: bool,
+    is_invalid: bool,
 }
 
-impl Frames {
+impl FrameBoundaries {
     /// Whether a frame may stand here.
     pub(super) fn is_between(&self) -> bool {
-        !self.lost && self.have == 0 && self.payload == 0
+        !self.is_invalid && self.have == 0 && self.payload == 0
     }
 
     /// Whether a close frame began.
@@ -46,7 +46,7 @@ impl Frames {
     /// Follows these bytes to the end of the frame that is under way, if it is among them. Gives what is left.
     pub(super) fn follow_frame<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let mut rest = bytes;
-        if self.lost {
+        if self.is_invalid {
             return &[];
         }
         while self.payload == 0 {
@@ -60,7 +60,7 @@ impl Frames {
             self.have += 1;
             if self.have == self.header_length() {
                 self.begin_payload();
-                if self.payload == 0 || self.lost {
+                if self.payload == 0 || self.is_invalid {
                     return rest;
                 }
             }
@@ -93,7 +93,7 @@ impl Frames {
             short => short.into(),
         };
         // The first bit of a long length is 0.
-        self.lost = self.payload > u64::MAX / 2;
+        self.is_invalid = self.payload > u64::MAX / 2;
         self.closed |= first & 0x0f == CLOSE;
         self.have = 0;
     }
@@ -160,7 +160,7 @@ mod tests {
                 wire.extend(frame(2, length, masked));
                 ends.push(wire.len());
             }
-            let mut frames = Frames::default();
+            let mut frames = FrameBoundaries::default();
             let mut at = 0;
             for piece in wire.chunks(step) {
                 frames.follow(piece);
@@ -169,7 +169,7 @@ mod tests {
             }
             prop_assert!(!frames.is_closed());
             // One frame at a time, from the whole.
-            let (mut frames, mut rest) = (Frames::default(), &wire[..]);
+            let (mut frames, mut rest) = (FrameBoundaries::default(), &wire[..]);
             for end in ends.iter().skip(1) {
                 rest = frames.follow_frame(rest);
                 prop_assert!(frames.is_between());
@@ -179,7 +179,7 @@ mod tests {
 
         #[test]
         fn no_bytes_panic(wire in prop::collection::vec(any::<u8>(), 0..400), step in 1_usize..40) {
-            let mut frames = Frames::default();
+            let mut frames = FrameBoundaries::default();
             for piece in wire.chunks(step) {
                 frames.follow(piece);
             }
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_close_frame_is_noticed_in_either_direction() {
         for masked in [false, true] {
-            let mut frames = Frames::default();
+            let mut frames = FrameBoundaries::default();
             frames.follow(&frame(1, 3, masked));
             assert!(!frames.is_closed());
             frames.follow(&frame(8, 2, masked));
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn behind_what_is_no_frame_nothing_may_be_inserted() {
-        let mut frames = Frames::default();
+        let mut frames = FrameBoundaries::default();
         frames.follow(&[0x82, 127, 0xff, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3]);
         assert!(!frames.is_between());
     }
@@ -208,7 +208,7 @@ mod tests {
     fn a_close_frame_of_ours_is_one_frame() {
         let ending = Ending::refused(Reason::TokenExpired);
         for mask in [None, Some([9, 8, 7, 6])] {
-            let mut frames = Frames::default();
+            let mut frames = FrameBoundaries::default();
             frames.follow(&close(ending, mask));
             assert!(frames.is_closed() && frames.is_between());
         }

@@ -1,4 +1,4 @@
-//! Live streams: answers that go on for as long as their proof does.
+//! StreamHandle streams: answers that go on for as long as their proof does.
 //!
 //! Decides: which answers are such streams, when one must end, and how its client is told. Trusts: [`crate::auth::Chain`] to judge again.
 //! Not here: opening one; a stream begins as an ordinary request that passed every layer.
@@ -32,7 +32,7 @@ mod registry;
 mod scratch;
 mod tunnel;
 
-pub(crate) use answer::Streaming;
+pub(crate) use answer::LiveStream;
 pub use metrics::StreamMetrics;
 pub(crate) use registry::Streams;
-pub(crate) use tunnel::{Limits as TunnelLimits, Opening, Tunnel};
+pub(crate) use tunnel::{Limits as TunnelLimits, PendingTunnel, Tunnel};

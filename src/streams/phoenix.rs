@@ -17,7 +17,7 @@ const SOCKET: &str = "phoenix";
 
 /// What a message is about.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum MessageKind {
     /// Who is speaking: a token, or none.
     Token(Option<String>),
     /// About the socket itself, such as a heartbeat.
@@ -26,7 +26,7 @@ pub(super) enum Said {
     Other,
 }
 
-impl std::fmt::Debug for Said {
+impl std::fmt::Debug for MessageKind {
     /// A token is a secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -39,7 +39,7 @@ impl std::fmt::Debug for Said {
 }
 
 /// A whole text message. `None` if it cannot be read in one way.
-pub(super) fn text(message: &[u8]) -> Option<Said> {
+pub(super) fn text(message: &[u8]) -> Option<MessageKind> {
     match json::value(message)? {
         Value::Array(parts) => match parts.as_slice() {
             [_, _, Value::String(topic), Value::String(event), payload] => {
@@ -56,13 +56,13 @@ pub(super) fn text(message: &[u8]) -> Option<Said> {
     }
 }
 
-fn said(topic: &str, event: &str, payload: &Value) -> Option<Said> {
+fn said(topic: &str, event: &str, payload: &Value) -> Option<MessageKind> {
     if !carries_token(event) {
         return Some(without_token(topic));
     }
     match payload {
-        Value::Object(members) => token(members).map(Said::Token),
-        Value::Null => Some(Said::Token(None)),
+        Value::Object(members) => token(members).map(MessageKind::Token),
+        Value::Null => Some(MessageKind::Token(None)),
         Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => None,
     }
 }
@@ -71,10 +71,10 @@ fn carries_token(event: &str) -> bool {
     matches!(event, "phx_join" | "access_token")
 }
 
-fn without_token(topic: &str) -> Said {
+fn without_token(topic: &str) -> MessageKind {
     match topic {
-        SOCKET => Said::Socket,
-        _ => Said::Other,
+        SOCKET => MessageKind::Socket,
+        _ => MessageKind::Other,
     }
 }
 
@@ -94,7 +94,7 @@ fn token(members: &Map<String, Value>) -> Option<Option<String>> {
 }
 
 /// What the beginning of a text message says already, if that is enough: version 2 says what it is before its payload.
-pub(super) fn text_begun(message: &[u8]) -> Option<Said> {
+pub(super) fn text_prefix(message: &[u8]) -> Option<MessageKind> {
     let mut rest = message.trim_ascii_start().strip_prefix(b"[")?;
     let mut parts = [None, None, None, None];
     for part in &mut parts {
@@ -125,7 +125,7 @@ fn string_or_null(text: &[u8]) -> Option<(Option<Cow<'_, str>>, &[u8])> {
 }
 
 /// What a binary message says, as far as it has come; `None` if that is not enough yet.
-pub(super) fn binary(message: &[u8]) -> Option<Result<Said, Unreadable>> {
+pub(super) fn binary(message: &[u8]) -> Option<Result<MessageKind, InvalidMessage>> {
     let (kind, rest) = message.split_first()?;
     let (topic, event): (&[u8], &[u8]) = match kind {
         // A push: sizes of join_ref, ref, topic and event; then these.
@@ -150,21 +150,21 @@ pub(super) fn binary(message: &[u8]) -> Option<Result<Said, Unreadable>> {
                 b"broadcast",
             )
         }
-        _ => return Some(Err(Unreadable)),
+        _ => return Some(Err(InvalidMessage)),
     };
     let (Ok(topic), Ok(event)) = (std::str::from_utf8(topic), std::str::from_utf8(event)) else {
-        return Some(Err(Unreadable));
+        return Some(Err(InvalidMessage));
     };
     // A token in a payload of bytes is one that nobody here can read.
     Some(match carries_token(event) {
-        true => Err(Unreadable),
+        true => Err(InvalidMessage),
         false => Ok(without_token(topic)),
     })
 }
 
 /// A message that is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unreadable;
+pub(super) struct InvalidMessage;
 
 #[cfg(test)]
 #[allow(
@@ -174,8 +174,8 @@ pub(super) struct Unreadable;
 mod tests {
     use super::*;
 
-    fn token(token: &str) -> Option<Said> {
-        Some(Said::Token(Some(token.to_owned())))
+    fn token(token: &str) -> Option<MessageKind> {
+        Some(MessageKind::Token(Some(token.to_owned())))
     }
 
     #[test]
@@ -189,14 +189,18 @@ mod tests {
             );
             assert_eq!(text(v2.as_bytes()), token("t"), "{v2}");
             assert_eq!(text(v1.as_bytes()), token("t"), "{v1}");
-            assert_eq!(text_begun(v2.as_bytes()), None, "{v2}");
+            assert_eq!(text_prefix(v2.as_bytes()), None, "{v2}");
         }
         for none in [
             r#"[null,"1","realtime:a","phx_join",{"config":{}}]"#,
             r#"[null,"1","realtime:a","phx_join",{"access_token":null}]"#,
             r#"{"topic":"a","event":"phx_join"}"#,
         ] {
-            assert_eq!(text(none.as_bytes()), Some(Said::Token(None)), "{none}");
+            assert_eq!(
+                text(none.as_bytes()),
+                Some(MessageKind::Token(None)),
+                "{none}"
+            );
         }
     }
 
@@ -222,16 +226,16 @@ mod tests {
     #[test]
     fn the_beginning_of_a_message_is_enough_where_it_says_what_it_is() {
         let message = br#" [ "1" , null,"realtime:\"a\\", "broadcast" ,{"payload":"#;
-        assert_eq!(text_begun(message), Some(Said::Other));
+        assert_eq!(text_prefix(message), Some(MessageKind::Other));
         for end in 0..message.len() - 12 {
-            assert_eq!(text_begun(&message[..end]), None, "{end}");
+            assert_eq!(text_prefix(&message[..end]), None, "{end}");
         }
         assert_eq!(
-            text_begun(br#"[null,"1","phoenix","heartbeat",{}]"#),
-            Some(Said::Socket)
+            text_prefix(br#"[null,"1","phoenix","heartbeat",{}]"#),
+            Some(MessageKind::Socket)
         );
-        assert_eq!(text_begun(br#"{"topic":"a","event":"broadcast","#), None);
-        assert_eq!(text_begun(br#"["1","2","a","phx_join","#), None);
+        assert_eq!(text_prefix(br#"{"topic":"a","event":"broadcast","#), None);
+        assert_eq!(text_prefix(br#"["1","2","a","phx_join","#), None);
     }
 
     #[test]
@@ -240,14 +244,14 @@ mod tests {
             let size = u8::try_from(event.len()).expect("short");
             [&[0, 1, 1, 1, size][..], b"12a", event.as_bytes(), b"data"].concat()
         };
-        assert_eq!(binary(&push("image")), Some(Ok(Said::Other)));
-        assert_eq!(binary(&push("phx_join")), Some(Err(Unreadable)));
-        assert_eq!(binary(&push("access_token")), Some(Err(Unreadable)));
+        assert_eq!(binary(&push("image")), Some(Ok(MessageKind::Other)));
+        assert_eq!(binary(&push("phx_join")), Some(Err(InvalidMessage)));
+        assert_eq!(binary(&push("access_token")), Some(Err(InvalidMessage)));
         for end in 0..11 {
             assert_eq!(binary(&push("image")[..end]), None, "{end}");
         }
         let broadcast = [&[3, 1, 1, 1, 1, 0, 0][..], b"12ae{}"].concat();
-        assert_eq!(binary(&broadcast), Some(Ok(Said::Other)));
-        assert_eq!(binary(&[1, 0, 0]), Some(Err(Unreadable)));
+        assert_eq!(binary(&broadcast), Some(Ok(MessageKind::Other)));
+        assert_eq!(binary(&[1, 0, 0]), Some(Err(InvalidMessage)));
     }
 }

@@ -13,19 +13,19 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use super::frames::Frames;
+use super::frames::FrameBoundaries;
 use super::messages::{Messages, Next};
 use super::scratch::Scratch;
 use crate::denial::Reason;
 
 /// How often one direction may read before others get their turn.
-const TURNS: usize = 8;
+const READS_PER_TURN: usize = 8;
 
 /// Which end of a pipe failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failed {
-    Reading,
-    Writing,
+pub(super) enum PipeError {
+    Read,
+    Write,
 }
 
 /// What a pipe does with what it reads.
@@ -43,80 +43,80 @@ enum Mode {
 #[derive(Debug)]
 pub(super) struct Pipe {
     pending: Bytes,
-    frames: Frames,
+    frames: FrameBoundaries,
     mode: Mode,
-    last_words: Bytes,
+    close_frame: Bytes,
     unflushed: bool,
     /// Bytes that were read.
     pub(super) moved: u64,
     /// Something was read or written since this was last cleared.
     pub(super) is_active: bool,
     /// Since when the writer takes nothing.
-    pub(super) stuck_since: Option<Instant>,
+    pub(super) blocked_since: Option<Instant>,
     /// Judges what is said before it goes on.
     messages: Option<Box<Messages>>,
     /// What waits for an answer before anything goes on.
-    waits: Option<Waits>,
+    decision: Option<Decision>,
 }
 
 /// What a pipe whose messages are judged waits for.
 #[derive(Debug)]
-pub(super) enum Waits {
+pub(super) enum Decision {
     /// That it is known whether a token is good; then [`Pipe::allow`].
-    Judgement(Option<String>),
+    Authorize(Option<String>),
     /// The end.
-    End(Reason),
+    Refuse(Reason),
     /// Either, and somebody knows.
-    Noted,
+    Taken,
 }
 
 impl Pipe {
     /// Begins with what the writer has not seen yet.
     pub(super) fn new(unread: Bytes) -> Self {
-        let mut frames = Frames::default();
+        let mut frames = FrameBoundaries::default();
         frames.follow(&unread);
         Self {
             moved: u64::try_from(unread.len()).unwrap_or_default(),
             pending: unread,
             frames,
             mode: Mode::Open,
-            last_words: Bytes::new(),
+            close_frame: Bytes::new(),
             unflushed: false,
             is_active: false,
-            stuck_since: None,
+            blocked_since: None,
             messages: None,
-            waits: None,
+            decision: None,
         }
     }
 
     /// The same, of which every message is judged before it goes on.
-    pub(super) fn judged(unread: &[u8], messages: Messages) -> Self {
+    pub(super) fn inspected(unread: &[u8], messages: Messages) -> Self {
         let mut pipe = Self::new(Bytes::new());
         pipe.messages = Some(Box::new(messages));
-        pipe.judge(unread);
+        pipe.inspect(unread);
         pipe
     }
 
     /// What is to be answered before anything more goes on; told once.
-    pub(super) fn asks(&mut self) -> Option<Waits> {
-        match &self.waits {
-            None | Some(Waits::Noted) => None,
-            Some(_) => self.waits.replace(Waits::Noted),
+    pub(super) fn take_decision(&mut self) -> Option<Decision> {
+        match &self.decision {
+            None | Some(Decision::Taken) => None,
+            Some(_) => self.decision.replace(Decision::Taken),
         }
     }
 
     /// The token was good; `somebody` if it was a user's.
-    pub(super) fn allow(&mut self, somebody: bool) {
-        self.waits = None;
+    pub(super) fn allow(&mut self, is_user: bool) {
+        self.decision = None;
         if let Some(messages) = &mut self.messages {
-            let passed = messages.allow(somebody);
+            let passed = messages.allow(is_user);
             self.pass_on(passed);
         }
-        self.judge(&[]);
+        self.inspect(&[]);
     }
 
     /// Takes what was read, and passes on what may.
-    fn judge(&mut self, read: &[u8]) {
+    fn inspect(&mut self, read: &[u8]) {
         let Some(messages) = &mut self.messages else {
             return;
         };
@@ -124,8 +124,8 @@ impl Pipe {
         messages.take(read);
         match messages.next() {
             Next::Pass(passed) => self.pass_on(passed),
-            Next::Judge(token) => self.waits = Some(Waits::Judgement(token)),
-            Next::Refuse(reason) => self.waits = Some(Waits::End(reason)),
+            Next::Authorize(token) => self.decision = Some(Decision::Authorize(token)),
+            Next::Refuse(reason) => self.decision = Some(Decision::Refuse(reason)),
         }
     }
 
@@ -143,7 +143,7 @@ impl Pipe {
     }
 
     /// Ends with these words, as soon as they may be said. Nobody says two goodbyes.
-    pub(super) fn close(&mut self, last_words: Vec<u8>) {
+    pub(super) fn close(&mut self, close_frame: Vec<u8>) {
         if self.mode != Mode::Open {
             return;
         }
@@ -152,16 +152,16 @@ impl Pipe {
             return;
         }
         self.mode = Mode::Closing;
-        self.last_words = last_words.into();
-        self.say_last_words();
+        self.close_frame = close_frame.into();
+        self.insert_close_frame();
     }
 
     /// Follows what is passed on no longer.
-    pub(super) fn overhear(&mut self, read: &[u8]) {
+    pub(super) fn observe(&mut self, read: &[u8]) {
         self.frames.follow(read);
     }
 
-    fn say_last_words(&mut self) {
+    fn insert_close_frame(&mut self) {
         if self.mode == Mode::Closing && self.frames.is_between() {
             self.mode = Mode::Closed;
             // What was held is not passed on any more, but must be followed to find the answer to our goodbye.
@@ -170,8 +170,8 @@ impl Pipe {
                 self.frames.follow(&held);
             }
             self.pending = match self.pending.is_empty() {
-                true => std::mem::take(&mut self.last_words),
-                false => [&self.pending[..], &self.last_words].concat().into(),
+                true => std::mem::take(&mut self.close_frame),
+                false => [&self.pending[..], &self.close_frame].concat().into(),
             };
         }
     }
@@ -183,24 +183,24 @@ impl Pipe {
         writer: &mut W,
         scratch: &Scratch,
         context: &mut Context<'_>,
-    ) -> Poll<Result<(), Failed>>
+    ) -> Poll<Result<(), PipeError>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        for _ in 0..TURNS {
-            ready!(self.poll_write(writer, context)).map_err(|_| Failed::Writing)?;
+        for _ in 0..READS_PER_TURN {
+            ready!(self.poll_write(writer, context)).map_err(|_| PipeError::Write)?;
             if self.mode == Mode::Closed {
                 return Poll::Ready(Ok(()));
             }
-            if self.waits.is_some() && self.mode == Mode::Open {
+            if self.decision.is_some() && self.mode == Mode::Open {
                 // Whoever answers comes back here.
                 return Poll::Pending;
             }
             let mut buffer = scratch.0.borrow_mut();
             let mut buffer = ReadBuf::new(&mut buffer);
             ready!(Pin::new(&mut *reader).poll_read(context, &mut buffer))
-                .map_err(|_| Failed::Reading)?;
+                .map_err(|_| PipeError::Read)?;
             if buffer.filled().is_empty() {
                 // Without a boundary before it, nothing can be said any more.
                 self.mode = Mode::Closed;
@@ -216,7 +216,7 @@ impl Pipe {
         let rest = match self.mode {
             Mode::Open if self.messages.is_some() => {
                 self.is_active = true;
-                return self.judge(read);
+                return self.inspect(read);
             }
             Mode::Open => {
                 self.frames.follow(read);
@@ -229,7 +229,7 @@ impl Pipe {
         self.is_active = true;
         self.moved += u64::try_from(passed).unwrap_or_default();
         self.pending = Bytes::copy_from_slice(read.get(..passed).unwrap_or_default());
-        self.say_last_words();
+        self.insert_close_frame();
         self.frames.follow(rest);
     }
 
@@ -241,13 +241,13 @@ impl Pipe {
         while !self.pending.is_empty() {
             match Pin::new(&mut *writer).poll_write(context, &self.pending) {
                 Poll::Pending => {
-                    self.stuck_since.get_or_insert_with(Instant::now);
+                    self.blocked_since.get_or_insert_with(Instant::now);
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => {
                     self.pending.advance(written);
-                    self.stuck_since = None;
+                    self.blocked_since = None;
                     self.is_active = true;
                     self.unflushed = true;
                 }

@@ -8,19 +8,19 @@ use tokio::time::{Instant, timeout_at};
 use crate::denial::{Denial, Reason};
 use crate::upstream::exchange;
 use crate::upstream::http1::malformed::Malformed;
-use crate::upstream::http1::{AnswerHead, Outgoing};
+use crate::upstream::http1::{AnswerHead, OutgoingRequest};
 use crate::upstream::lease::Lease;
-use crate::upstream::limits::{Failure, Limits};
+use crate::upstream::limits::{ExchangeError, Limits};
 use crate::upstream::pool::Pool;
 
 /// One request on its way to some server.
 pub(super) struct Attempt<'a> {
-    pub(super) outgoing: Box<Outgoing>,
+    pub(super) outgoing: Box<OutgoingRequest>,
     pool: &'a Pool,
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(outgoing: Box<Outgoing>, pool: &'a Pool) -> Self {
+    pub(super) fn new(outgoing: Box<OutgoingRequest>, pool: &'a Pool) -> Self {
         Self { outgoing, pool }
     }
 
@@ -40,13 +40,13 @@ impl<'a> Attempt<'a> {
             // Only a kept connection can be stale.
             let may_repeat = lease.reused
                 && match failure {
-                    Failure::Unsent => true,
-                    Failure::Silent => self.is_repeatable(),
-                    Failure::Broken
-                    | Failure::Protocol(_)
-                    | Failure::Upload(_)
-                    | Failure::FirstByteTimeout
-                    | Failure::TotalTimeout => false,
+                    ExchangeError::Unsent => true,
+                    ExchangeError::Silent => self.is_repeatable(),
+                    ExchangeError::Broken
+                    | ExchangeError::Protocol(_)
+                    | ExchangeError::Upload(_)
+                    | ExchangeError::FirstByteTimeout
+                    | ExchangeError::TotalTimeout => false,
                 };
             if !may_repeat {
                 return Err(denial(failure, &lease));
@@ -103,17 +103,17 @@ impl<'a> Attempt<'a> {
     }
 }
 
-fn denial(failure: Failure, lease: &Lease) -> Denial {
+fn denial(failure: ExchangeError, lease: &Lease) -> Denial {
     let server = lease.server().to_string();
     match failure {
-        Failure::Upload(fault) => fault.reason().into(),
-        Failure::Unsent | Failure::Silent | Failure::Broken => {
+        ExchangeError::Upload(error) => error.reason().into(),
+        ExchangeError::Unsent | ExchangeError::Silent | ExchangeError::Broken => {
             Reason::UpstreamClosed.because(server)
         }
-        Failure::Protocol(Malformed(what)) => {
+        ExchangeError::Protocol(Malformed(what)) => {
             Reason::UpstreamProtocol.because(format!("{server}: {what}"))
         }
-        Failure::FirstByteTimeout => Reason::UpstreamFirstByteTimeout.because(server),
-        Failure::TotalTimeout => Reason::UpstreamTotalTimeout.because(server),
+        ExchangeError::FirstByteTimeout => Reason::UpstreamFirstByteTimeout.because(server),
+        ExchangeError::TotalTimeout => Reason::UpstreamTotalTimeout.because(server),
     }
 }

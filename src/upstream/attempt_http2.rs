@@ -15,22 +15,22 @@ use hyper::{HeaderMap, Method, Request, Response, Uri, Version};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::denial::{Denial, Reason};
-use crate::upstream::http2::body::{AnswerBody, Progress, RequestBody};
+use crate::upstream::http2::body::{Http2AnswerBody, Progress, RequestBody};
 use crate::upstream::http2::channel::{Channel, Share};
 use crate::upstream::limits::Limits;
 use crate::upstream::pool::Pool;
-use crate::upstream::upload::Fault;
+use crate::upstream::upload::UploadError;
 
 /// How often a request is sent of which nothing was sent before. A connection that ends just then is bad luck; three are a server that
 /// takes none.
 const ATTEMPTS: usize = 3;
 
 /// Why there is no answer.
-enum Failure {
+enum AttemptError {
     /// Nothing was sent; the request may be sent elsewhere.
     Unsent(Box<Request<RequestBody>>),
     /// The client's body broke off.
-    Upload(Fault),
+    Upload(UploadError),
     /// The stream or the connection ended before an answer.
     Closed,
     /// The head did not come in time.
@@ -39,13 +39,13 @@ enum Failure {
     TotalTimeout,
 }
 
-impl Failure {
+impl AttemptError {
     /// What the request is refused for.
     fn denial(self, channel: &Channel) -> Denial {
         let server = channel.server().to_owned();
         match self {
             Self::Unsent(_) | Self::Closed => Reason::UpstreamClosed.because(server),
-            Self::Upload(fault) => fault.reason().into(),
+            Self::Upload(error) => error.reason().into(),
             Self::FirstByteTimeout => Reason::UpstreamFirstByteTimeout.because(server),
             Self::TotalTimeout => Reason::UpstreamTotalTimeout.because(server),
         }
@@ -87,7 +87,7 @@ pub(super) async fn exchange(
     pool: &Pool,
     mut request: Request<RequestBody>,
     limits: Limits,
-) -> Result<Response<AnswerBody>, Denial> {
+) -> Result<Response<Http2AnswerBody>, Denial> {
     let mut waiting = Waiting(Some(request.body().progress()));
     let mut attempts = 1;
     loop {
@@ -95,10 +95,10 @@ pub(super) async fn exchange(
         match send(share.channel(), request, &limits).await {
             Ok(answer) => {
                 let progress = waiting.0.take().unwrap_or_default();
-                return Ok(answer.map(|body| AnswerBody::new(body, share, progress, limits)));
+                return Ok(answer.map(|body| Http2AnswerBody::new(body, share, progress, limits)));
             }
             // The server said goodbye while the request was on its way to the connection.
-            Err(Failure::Unsent(unsent)) if attempts < ATTEMPTS => request = *unsent,
+            Err(AttemptError::Unsent(unsent)) if attempts < ATTEMPTS => request = *unsent,
             Err(failure) => return Err(failure.denial(share.channel())),
         }
         attempts += 1;
@@ -146,18 +146,18 @@ async fn send(
     channel: &Rc<Channel>,
     request: Request<RequestBody>,
     limits: &Limits,
-) -> Result<Response<Incoming>, Failure> {
+) -> Result<Response<Incoming>, AttemptError> {
     let started = Instant::now();
     let progress = request.body().progress();
     let mut answer = pin!(channel.sender().try_send_request(request));
-    let mut alarm = pin!(sleep_until(started + limits.first_byte));
+    let mut timer = pin!(sleep_until(started + limits.first_byte));
     poll_fn(|context| {
         if let Poll::Ready(answered) = answer.as_mut().poll(context) {
             return Poll::Ready(answered.map_err(|mut error| {
-                match (progress.fault(), error.take_message()) {
-                    (Some(fault), _) => Failure::Upload(fault),
-                    (None, Some(request)) => Failure::Unsent(Box::new(request)),
-                    (None, None) => Failure::Closed,
+                match (progress.error(), error.take_message()) {
+                    (Some(error), _) => AttemptError::Upload(error),
+                    (None, Some(request)) => AttemptError::Unsent(Box::new(request)),
+                    (None, None) => AttemptError::Closed,
                 }
             }));
         }
@@ -167,17 +167,17 @@ async fn send(
                 .last()
                 .map_or(started, |last| Instant::from_std(last).max(started));
             let due = limits.earlier(since + limits.first_byte);
-            if alarm.deadline() != due {
-                alarm.as_mut().reset(due);
+            if timer.deadline() != due {
+                timer.as_mut().reset(due);
             }
-            if alarm.as_mut().poll(context).is_pending() {
+            if timer.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
             }
             if limits.is_over() {
-                return Poll::Ready(Err(Failure::TotalTimeout));
+                return Poll::Ready(Err(AttemptError::TotalTimeout));
             }
             if Instant::now() >= due {
-                return Poll::Ready(Err(Failure::FirstByteTimeout));
+                return Poll::Ready(Err(AttemptError::FirstByteTimeout));
             }
         }
     })

@@ -16,9 +16,9 @@ use crate::upstream::error::AnswerError;
 #[derive(Debug)]
 pub enum UpstreamBody {
     /// On a connection of its own.
-    Http1(exchange::AnswerBody),
+    Http1(exchange::Http1AnswerBody),
     /// On a shared one.
-    Http2(http2::AnswerBody),
+    Http2(http2::Http2AnswerBody),
 }
 
 impl UpstreamBody {

@@ -11,30 +11,30 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::http1::{AnswerHead, Outgoing, Piece, ReadFailure};
+use super::http1::{AnswerHead, OutgoingRequest, Piece, ReadFailure};
 use super::lease::Lease;
 use super::upload;
 use crate::upstream::error::AnswerError;
-use crate::upstream::limits::{Failure, Limits};
+use crate::upstream::limits::{ExchangeError, Limits};
 
 /// Sends a request at `started` and waits for the head of its answer. The connection is driven by this very future.
 pub(super) async fn send(
     lease: &mut Lease,
-    outgoing: &mut Outgoing,
+    outgoing: &mut OutgoingRequest,
     limits: &Limits,
     started: Instant,
-) -> Result<AnswerHead, Failure> {
+) -> Result<AnswerHead, ExchangeError> {
     poll_fn(|context| {
         let connection = lease.connection();
-        if let Poll::Ready(Err(fault)) = connection.poll_send(outgoing, context) {
-            return Poll::Ready(Err(Failure::Upload(fault)));
+        if let Poll::Ready(Err(error)) = connection.poll_send(outgoing, context) {
+            return Poll::Ready(Err(ExchangeError::Upload(error)));
         }
         if let Poll::Ready(read) = connection.poll_head(outgoing.method(), context) {
             return Poll::Ready(read.map_err(|failure| match failure {
-                ReadFailure::Silent if outgoing.is_unsent() => Failure::Unsent,
-                ReadFailure::Silent => Failure::Silent,
-                ReadFailure::Broken => Failure::Broken,
-                ReadFailure::Malformed(what) => Failure::Protocol(what),
+                ReadFailure::Silent if outgoing.is_unsent() => ExchangeError::Unsent,
+                ReadFailure::Silent => ExchangeError::Silent,
+                ReadFailure::Broken => ExchangeError::Broken,
+                ReadFailure::Malformed(what) => ExchangeError::Protocol(what),
             }));
         }
         let due = match outgoing.moved().map(Instant::from_std) {
@@ -50,10 +50,10 @@ pub(super) async fn send(
             }
         };
         connection
-            .poll_alarm(due, context)
+            .poll_timeout(due, context)
             .map(|()| match limits.is_over() {
-                true => Err(Failure::TotalTimeout),
-                false => Err(Failure::FirstByteTimeout),
+                true => Err(ExchangeError::TotalTimeout),
+                false => Err(ExchangeError::FirstByteTimeout),
             })
     })
     .await
@@ -61,18 +61,18 @@ pub(super) async fn send(
 
 /// The body of an upstream's answer, streamed. Drives the connection while the client reads, and gives it back at the end.
 #[derive(Debug)]
-pub struct AnswerBody {
+pub struct Http1AnswerBody {
     /// Until the answer is read to its end.
     lease: Option<Lease>,
     /// The request, while its body is still under way.
-    outgoing: Option<Box<Outgoing>>,
+    outgoing: Option<Box<OutgoingRequest>>,
     limits: Limits,
     /// When the last frame came; known once the body was waited for.
     last: Option<Instant>,
 }
 
-impl AnswerBody {
-    pub(super) fn new(lease: Lease, outgoing: Box<Outgoing>, limits: Limits) -> Self {
+impl Http1AnswerBody {
+    pub(super) fn new(lease: Lease, outgoing: Box<OutgoingRequest>, limits: Limits) -> Self {
         let mut body = Self {
             lease: Some(lease),
             outgoing: Some(outgoing).filter(|outgoing| !outgoing.is_sent()),
@@ -110,7 +110,7 @@ impl AnswerBody {
         Poll::Ready(Some(Err(error)))
     }
 
-    fn poll_alarm(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_timeout(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(lease) = &mut self.lease else {
             return Poll::Pending;
         };
@@ -125,11 +125,11 @@ impl AnswerBody {
                 self.limits.earlier(last + idle)
             }
         };
-        lease.connection().poll_alarm(due, context)
+        lease.connection().poll_timeout(due, context)
     }
 }
 
-impl Body for AnswerBody {
+impl Body for Http1AnswerBody {
     type Data = Bytes;
     type Error = AnswerError;
 
@@ -149,7 +149,7 @@ impl Body for AnswerBody {
             }
         }
         match lease.connection().poll_piece(context) {
-            Poll::Pending => match this.poll_alarm(context) {
+            Poll::Pending => match this.poll_timeout(context) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(()) => this.break_off(AnswerError::Upstream),
             },

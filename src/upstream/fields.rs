@@ -4,12 +4,12 @@ use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 
 /// Where fields are written.
-pub(super) trait Fields {
+pub(super) trait FieldWriter {
     /// Adds a field.
     fn field(&mut self, name: &HeaderName, value: &HeaderValue);
 }
 
-impl Fields for HeaderMap {
+impl FieldWriter for HeaderMap {
     fn field(&mut self, name: &HeaderName, value: &HeaderValue) {
         self.append(name, value.clone());
     }

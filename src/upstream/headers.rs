@@ -4,7 +4,7 @@
 
 use hyper::header::{self, HeaderName, HeaderValue};
 
-use super::fields::Fields;
+use super::fields::FieldWriter;
 use super::http1::RequestHead;
 use crate::auth::SpentPermit;
 use crate::policy::upstream::{Upstream, UpstreamHost};
@@ -23,7 +23,7 @@ static HTTPS: HeaderValue = HeaderValue::from_static("https");
 static HTTP: HeaderValue = HeaderValue::from_static("http");
 
 /// Room for the fields this gateway adds, but for the token. Longer ones make the head grow, which is slower and nothing else.
-const OWN_FIELDS: usize = 640;
+const ADDED_FIELDS: usize = 640;
 
 /// The host an upstream sees.
 pub(super) fn host<'a>(spent: &'a SpentPermit, upstream: &'a Upstream) -> &'a HeaderValue {
@@ -42,10 +42,10 @@ pub(super) fn write(spent: &SpentPermit, id: &HeaderValue, upstream: &Upstream) 
         .map(|(name, value)| name.as_str().len() + value.len() + 4)
         .sum();
     let token = spent.authorization().map_or(0, HeaderValue::len);
-    let room = room + token + OWN_FIELDS;
+    let room = room + token + ADDED_FIELDS;
     let mut head = RequestHead::new(request.method(), request.target(), room);
     head.field(&header::HOST, host(spent, upstream));
-    say(&mut head, spent, id);
+    write_added(&mut head, spent, id);
     for (name, value) in fields {
         head.field(name, value);
     }
@@ -57,7 +57,7 @@ pub(super) fn write(spent: &SpentPermit, id: &HeaderValue, upstream: &Upstream) 
 }
 
 /// Writes what only this gateway may say, but for the host.
-pub(super) fn say(head: &mut impl Fields, spent: &SpentPermit, id: &HeaderValue) {
+pub(super) fn write_added(head: &mut impl FieldWriter, spent: &SpentPermit, id: &HeaderValue) {
     let (request, caller) = (spent.request(), spent.caller());
     let client = request.client();
     head.field(&FORWARDED_FOR, &client.text);

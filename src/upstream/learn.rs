@@ -16,7 +16,7 @@ use crate::facts::{Facts, Unbound};
 use crate::policy::resources::{Learn, ParamType};
 
 /// Longest answer that is read for an id. A choice.
-const LONGEST: usize = 1 << 20;
+const MAX_ANSWER: usize = 1 << 20;
 
 /// Asks for an answer that can be read.
 pub(super) fn prepare(fields: &mut HeaderMap) {
@@ -35,8 +35,8 @@ pub(super) fn prepare(fields: &mut HeaderMap) {
 }
 
 /// Whether the answer is one that teaches something.
-pub(super) fn teaches(status: StatusCode, standing: &StreamAuthorization) -> Option<&Learn> {
-    let request = standing.request();
+pub(super) fn teaches(status: StatusCode, authorization: &StreamAuthorization) -> Option<&Learn> {
+    let request = authorization.request();
     let learn = request.rule().learn.as_ref()?;
     (status.is_success() && request.method() != Method::HEAD).then_some(learn)
 }
@@ -50,15 +50,15 @@ pub(super) async fn learn(
     learn: &Learn,
     headers: &HeaderMap,
     body: UpstreamBody,
-    standing: &StreamAuthorization,
+    authorization: &StreamAuthorization,
     facts: &Facts,
 ) -> Result<Bytes, Denial> {
     let failed = |why: &'static str| Reason::BindingFailed.because(why);
     let bytes = read(headers, body).await.map_err(failed)?;
-    let config = standing.request().in_force().config();
+    let config = authorization.request().in_force().config();
     let kind = config.resources.get(learn.kind).ok_or(Reason::Internal)?;
     let id = find(&bytes, &learn.field, kind.id).map_err(failed)?;
-    let owner = standing
+    let owner = authorization
         .caller()
         .verified()
         .map(|verified| Binding {
@@ -87,7 +87,7 @@ async fn read(headers: &HeaderMap, body: UpstreamBody) -> Result<Bytes, &'static
     if !is_plain {
         return Err("the answer has a content coding");
     }
-    match Limited::new(body, LONGEST).collect().await {
+    match Limited::new(body, MAX_ANSWER).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err("the answer is too long"),
         Err(_) => Err("the answer broke off"),

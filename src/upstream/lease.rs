@@ -18,29 +18,29 @@ pub struct Lease {
     connection: Box<Connection>,
     /// It served a request before.
     pub reused: bool,
-    claim: Claim,
+    slot: ServerSlot,
 }
 
 /// A connection that speaks HTTP no longer. It keeps its place among the connections to its server.
 #[derive(Debug)]
-pub(crate) struct Switched {
+pub(crate) struct UpgradedConnection {
     /// The socket.
     pub(crate) stream: TcpStream,
     /// What came behind the head of the answer.
     pub(crate) unread: Bytes,
-    claim: Claim,
+    slot: ServerSlot,
 }
 
-impl Switched {
+impl UpgradedConnection {
     /// Where it leads, for messages.
     pub(crate) fn server(&self) -> String {
-        self.claim.server.to_string()
+        self.slot.server.to_string()
     }
 }
 
 /// A place among the connections to a server.
 #[derive(Debug)]
-struct Claim {
+struct ServerSlot {
     server: Rc<Server>,
     _slot: OwnedSemaphorePermit,
 }
@@ -56,7 +56,7 @@ impl Lease {
         Self {
             connection,
             reused,
-            claim: Claim {
+            slot: ServerSlot {
                 server,
                 _slot: slot,
             },
@@ -65,7 +65,7 @@ impl Lease {
 
     /// The server, for the record.
     pub fn server(&self) -> &Server {
-        &self.claim.server
+        &self.slot.server
     }
 
     /// The connection.
@@ -79,12 +79,12 @@ impl Lease {
     }
 
     /// The connection, which changed its protocol.
-    pub(super) fn switch(self) -> Switched {
-        let (stream, unread) = self.connection.switch();
-        Switched {
+    pub(super) fn upgrade(self) -> UpgradedConnection {
+        let (stream, unread) = self.connection.upgrade();
+        UpgradedConnection {
             stream,
             unread,
-            claim: self.claim,
+            slot: self.slot,
         }
     }
 
@@ -92,12 +92,12 @@ impl Lease {
     /// server does not want to close. Otherwise closes it.
     pub fn give_back(self) {
         if self.connection.is_reusable() {
-            self.claim.server.keep(self.connection);
+            self.slot.server.keep(self.connection);
         }
     }
 }
 
-impl Drop for Claim {
+impl Drop for ServerSlot {
     fn drop(&mut self) {
         self.server.lease_ended();
     }

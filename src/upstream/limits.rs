@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::policy::route::Route;
 use crate::policy::upstream::Upstream;
 use crate::upstream::http1::malformed::Malformed;
-use crate::upstream::upload::Fault;
+use crate::upstream::upload::UploadError;
 
 /// How long to wait for what.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ impl Limits {
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum ExchangeError {
     /// The connection ended, and nothing was written.
     Unsent,
     /// The connection ended after something was written, before a byte of the answer.
@@ -58,7 +58,7 @@ pub(super) enum Failure {
     /// What came is not one HTTP/1.1 answer.
     Protocol(Malformed),
     /// The client's body broke off.
-    Upload(Fault),
+    Upload(UploadError),
     /// The head did not come in time.
     FirstByteTimeout,
     /// The time for everything is over.

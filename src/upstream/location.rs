@@ -18,7 +18,7 @@ pub(super) fn rewrite(headers: &mut HeaderMap, upstream: &Upstream, request: &In
         let Some(value) = headers.get(&name).and_then(|value| value.to_str().ok()) else {
             continue;
         };
-        let Some(rest) = behind_upstream(value, upstream) else {
+        let Some(rest) = after_authority(value, upstream) else {
             continue;
         };
         let scheme = if request.client().https {
@@ -34,7 +34,7 @@ pub(super) fn rewrite(headers: &mut HeaderMap, upstream: &Upstream, request: &In
 }
 
 /// What is behind the authority, if that is the upstream's.
-fn behind_upstream<'v>(value: &'v str, upstream: &Upstream) -> Option<&'v str> {
+fn after_authority<'v>(value: &'v str, upstream: &Upstream) -> Option<&'v str> {
     let (scheme, rest) = value.split_once("://")?;
     let default_port = match scheme.to_ascii_lowercase().as_str() {
         "http" => 80,
@@ -97,15 +97,15 @@ mod tests {
             ("/a", None),
             ("ftp://storage:5000/a", None),
         ] {
-            assert_eq!(behind_upstream(value, &keep), rest, "{value}");
+            assert_eq!(after_authority(value, &keep), rest, "{value}");
         }
         let named = upstream(UpstreamHost::Value(HeaderValue::from_static(
             "p.supabase.co",
         )));
         assert_eq!(
-            behind_upstream("https://p.supabase.co/a", &named),
+            after_authority("https://p.supabase.co/a", &named),
             Some("/a")
         );
-        assert_eq!(behind_upstream("https://p.supabase.co/a", &keep), None);
+        assert_eq!(after_authority("https://p.supabase.co/a", &keep), None);
     }
 }

@@ -42,7 +42,7 @@ use hyper::{Request, StatusCode};
 use tokio::time::Instant;
 
 pub use body::UpstreamBody;
-pub(crate) use lease::Switched;
+pub(crate) use lease::UpgradedConnection;
 pub use metrics::UpstreamMetrics;
 pub use pool::Pools;
 
@@ -55,14 +55,14 @@ use crate::policy::upstream::{Protocol, Upstream};
 use crate::record::Record;
 use crate::request::headers::clean_response;
 use crate::upstream::attempt_http1::Attempt;
-use http1::Outgoing;
+use http1::OutgoingRequest;
 use http2::RequestBody;
 use limits::Limits;
 use pool::Pool;
 use upload::Upload;
 
 /// How long a client of gRPC may only listen where the route sets no limit.
-const LISTENING: Duration = Duration::from_secs(24 * 60 * 60);
+const GRPC_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An upstream's answer as soon as its head is there.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ pub(crate) struct Reply {
     /// What follows the head.
     pub(crate) body: ReplyBody,
     /// By which an answer that goes on is authorized again.
-    pub(crate) standing: StreamAuthorization,
+    pub(crate) authorization: StreamAuthorization,
 }
 
 /// What follows the head of an upstream's answer.
@@ -85,7 +85,7 @@ pub(crate) enum ReplyBody {
     /// The body, which was read for what it teaches.
     Read(Bytes),
     /// Behind a 101: a connection that speaks HTTP no longer.
-    Switched(Switched),
+    Upgraded(UpgradedConnection),
 }
 
 /// Forwards a permitted request and gives the answer as soon as its head is there; bodies stream both ways. What the route learns is bound in
@@ -121,34 +121,33 @@ pub(crate) async fn forward(
     let outcome = match pool.config().protocol {
         Protocol::Http1 => {
             let outgoing = over_http1(&spent, payload, &pool, &record.id);
-            let standing = spent.into_stream();
+            let authorization = spent.into_stream();
             let mut attempt = Attempt::new(Box::new(outgoing), &pool);
             // Requests that came in together are all authorized before the first of them is sent. Sent one behind the other they wake the
             // server once, and between two of them the cache is asked for no code but what sends.
             let_others_go_first().await;
             let outcome = attempt.run(&limits, began).await;
             outcome.map(|(head, lease)| {
-                let body = match head.status {
-                    StatusCode::SWITCHING_PROTOCOLS => ReplyBody::Switched(lease.switch()),
-                    _ => ReplyBody::Streamed(UpstreamBody::Http1(exchange::AnswerBody::new(
-                        lease,
-                        attempt.outgoing,
-                        limits,
-                    ))),
-                };
-                (head.status, head.headers, body, standing)
+                let body =
+                    match head.status {
+                        StatusCode::SWITCHING_PROTOCOLS => ReplyBody::Upgraded(lease.upgrade()),
+                        _ => ReplyBody::Streamed(UpstreamBody::Http1(
+                            exchange::Http1AnswerBody::new(lease, attempt.outgoing, limits),
+                        )),
+                    };
+                (head.status, head.headers, body, authorization)
             })
         }
         Protocol::Http2 => {
             let request = over_http2(&mut spent, payload, &pool, &record.id)?;
-            let standing = spent.into_stream();
+            let authorization = spent.into_stream();
             // Boxed, so that every other request does not carry room for it along.
             let exchange = Box::pin(attempt_http2::exchange(&pool, request, limits));
             let_others_go_first().await;
             exchange.await.map(|answer| {
                 let (head, body) = answer.into_parts();
                 let body = ReplyBody::Streamed(UpstreamBody::Http2(body));
-                (head.status, head.headers, body, standing)
+                (head.status, head.headers, body, authorization)
             })
         }
     };
@@ -156,12 +155,12 @@ pub(crate) async fn forward(
         Box::pin(touched.end()).await;
     }
     record.note_upstream();
-    let (status, headers, body, standing) = outcome?;
+    let (status, headers, body, authorization) = outcome?;
     let reply = Reply {
         status,
         headers,
         body,
-        standing,
+        authorization,
     };
     finish(reply, facts, pool.config()).await
 }
@@ -170,23 +169,23 @@ pub(crate) async fn forward(
 async fn finish(mut reply: Reply, facts: &Facts, upstream: &Upstream) -> Result<Reply, Denial> {
     let body = match reply.body {
         // The handshake decides which fields of a 101 pass.
-        ReplyBody::Switched(_) | ReplyBody::Read(_) => return Ok(reply),
+        ReplyBody::Upgraded(_) | ReplyBody::Read(_) => return Ok(reply),
         ReplyBody::Streamed(body) => body,
     };
     // It was let in to authenticate on a WebSocket, which this is not.
-    if reply.standing.needs_token() {
+    if reply.authorization.needs_token() {
         return Err(Reason::TokenMissing.into());
     }
-    let request = reply.standing.request();
+    let request = reply.authorization.request();
     let own = &request.in_force().config().sessions.cookie;
     if clean_response(&mut reply.headers, own) {
         location::rewrite(&mut reply.headers, upstream, request);
     }
-    reply.body = match learn::teaches(reply.status, &reply.standing) {
+    reply.body = match learn::teaches(reply.status, &reply.authorization) {
         None => ReplyBody::Streamed(body),
         Some(lesson) => {
             // Boxed, so that requests on other routes do not carry room for it along.
-            let learning = learn::learn(lesson, &reply.headers, body, &reply.standing, facts);
+            let learning = learn::learn(lesson, &reply.headers, body, &reply.authorization, facts);
             ReplyBody::Read(Box::pin(learning).await?)
         }
     };
@@ -239,7 +238,7 @@ impl Payload {
                 let request = spent.request();
                 // In a call of gRPC a client may listen for as long as it likes before it says more.
                 let idle = match is_grpc(request.headers()) {
-                    true => limits.stream_idle.unwrap_or(LISTENING),
+                    true => limits.stream_idle.unwrap_or(GRPC_IDLE),
                     false => request.in_force().config().connections.body_idle,
                 };
                 Upload::new(body, request.rule().body_limit, idle)?
@@ -259,10 +258,15 @@ impl Payload {
     }
 }
 
-fn over_http1(spent: &SpentPermit, payload: Payload, pool: &Pool, id: &HeaderValue) -> Outgoing {
+fn over_http1(
+    spent: &SpentPermit,
+    payload: Payload,
+    pool: &Pool,
+    id: &HeaderValue,
+) -> OutgoingRequest {
     let head = headers::write(spent, id, pool.config());
     let method = spent.request().method().clone();
-    Outgoing::new(method, head, payload.declared, payload.upload)
+    OutgoingRequest::new(method, head, payload.declared, payload.upload)
 }
 
 fn over_http2(
@@ -272,7 +276,7 @@ fn over_http2(
     id: &HeaderValue,
 ) -> Result<Request<RequestBody>, Denial> {
     let mut fields = std::mem::take(spent.fields());
-    headers::say(&mut fields, spent, id);
+    headers::write_added(&mut fields, spent, id);
     let (host, request) = (headers::host(spent, pool.config()), spent.request());
     let body = RequestBody::new(payload.upload);
     attempt_http2::request(request.method(), host, request.target(), fields, body)

@@ -18,7 +18,7 @@ use super::http1::ReadBuffer;
 use super::http2::Share;
 use super::lease::Lease;
 use super::metrics::UpstreamMetrics;
-use super::timeouts::Alarms;
+use super::timeouts::Timeouts;
 use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::policy::in_force::InForce;
@@ -31,7 +31,7 @@ pub struct Pools {
     worker: usize,
     workers: usize,
     buffer: ReadBuffer,
-    alarms: Alarms,
+    timeouts: Timeouts,
     metrics: Arc<UpstreamMetrics>,
     current: RefCell<Current>,
 }
@@ -79,7 +79,7 @@ impl Pools {
             worker,
             workers: workers.max(1),
             buffer: ReadBuffer::default(),
-            alarms: Alarms::default(),
+            timeouts: Timeouts::default(),
             metrics,
             current: RefCell::default(),
         }
@@ -128,7 +128,7 @@ impl Pools {
                             &upstream.name,
                             (host, *port),
                             share,
-                            (self.buffer.clone(), self.alarms.clone()),
+                            (self.buffer.clone(), self.timeouts.clone()),
                             &self.metrics,
                         ))
                     })
@@ -148,8 +148,8 @@ impl Pools {
     }
 
     /// Looks whether an exchange has waited too long. Called ten times a second.
-    pub fn look(&self) {
-        self.alarms.look(clock::now().into());
+    pub fn poll_timeouts(&self) {
+        self.timeouts.expire(clock::now().into());
     }
 
     /// Throws away connections that are too old or closed. Called every few seconds.

@@ -17,7 +17,7 @@ use crate::upstream::http1::{Connection, ReadBuffer};
 use crate::upstream::http2::{Channel, Channels, Share};
 use crate::upstream::lease::Lease;
 use crate::upstream::metrics::UpstreamMetrics;
-use crate::upstream::timeouts::Alarms;
+use crate::upstream::timeouts::Timeouts;
 
 /// One server, as one worker sees it.
 #[derive(Debug)]
@@ -25,10 +25,10 @@ pub struct Server {
     pub(super) host: String,
     pub(super) port: u16,
     buffer: ReadBuffer,
-    alarms: Alarms,
+    timeouts: Timeouts,
     pub(super) channels: Channels,
     /// The most recently used is taken first, so that superfluous ones grow old.
-    idle: RefCell<Vec<Idle>>,
+    idle: RefCell<Vec<IdleConnection>>,
     /// This worker's share of `max_connections`.
     pub(super) slots: Arc<Semaphore>,
     pub(super) share: usize,
@@ -37,7 +37,7 @@ pub struct Server {
 }
 
 #[derive(Debug)]
-struct Idle {
+struct IdleConnection {
     connection: Box<Connection>,
     since: Instant,
 }
@@ -47,14 +47,14 @@ impl Server {
         upstream: &str,
         (host, port): (&str, u16),
         share: usize,
-        (buffer, alarms): (ReadBuffer, Alarms),
+        (buffer, timeouts): (ReadBuffer, Timeouts),
         metrics: &UpstreamMetrics,
     ) -> Self {
         Self {
             host: host.to_owned(),
             port,
             buffer,
-            alarms,
+            timeouts,
             channels: Channels::default(),
             idle: RefCell::default(),
             slots: Arc::new(Semaphore::new(share)),
@@ -80,7 +80,7 @@ impl Server {
         let connection = Box::new(Connection::new(
             stream,
             self.buffer.clone(),
-            self.alarms.add(),
+            self.timeouts.add(),
         ));
         Ok(Lease::new(connection, false, self.clone(), slot))
     }
@@ -150,7 +150,7 @@ impl Server {
         Ok(stream)
     }
 
-    fn pop(&self) -> Option<Idle> {
+    fn pop(&self) -> Option<IdleConnection> {
         let idle = self.idle.borrow_mut().pop();
         if idle.is_some() {
             self.idle_gauge.dec();
@@ -161,7 +161,7 @@ impl Server {
     /// Keeps a connection that can be used again.
     pub(super) fn keep(&self, connection: Box<Connection>) {
         self.idle_gauge.inc();
-        self.idle.borrow_mut().push(Idle {
+        self.idle.borrow_mut().push(IdleConnection {
             connection,
             since: clock::coarse_now(),
         });
@@ -199,7 +199,7 @@ impl Drop for Server {
     }
 }
 
-impl Idle {
+impl IdleConnection {
     /// Whether it may be used: not kept for too long, and the server has neither closed it nor said anything unasked.
     fn is_fresh(&self, pool_idle: Duration, now: Instant) -> bool {
         now.saturating_duration_since(self.since) < pool_idle && self.connection.is_quiet()

@@ -15,11 +15,11 @@ use crate::weak_list::WeakList;
 
 /// The alarms of one worker.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Alarms(WeakList<State>);
+pub(super) struct Timeouts(Living<State>);
 
 /// When somebody wants to be woken. It stays set from one request of a connection to the next, which costs a wake-up at most.
 #[derive(Debug)]
-pub(super) struct Alarm(Rc<State>);
+pub(super) struct Timeout(Rc<State>);
 
 #[derive(Debug)]
 struct State {
@@ -28,31 +28,31 @@ struct State {
     waker: RefCell<Waker>,
 }
 
-impl Alarms {
+impl Timeouts {
     /// An alarm that is not set.
-    pub(super) fn add(&self) -> Alarm {
+    pub(super) fn add(&self) -> Timeout {
         let state = Rc::new(State {
             due: Cell::new(None),
             has_passed: Cell::new(false),
             waker: RefCell::new(Waker::noop().clone()),
         });
         self.0.add(&state);
-        Alarm(state)
+        Timeout(state)
     }
 
     /// Wakes whoever waits for a moment that has passed at `now`.
-    pub(super) fn look(&self, now: Instant) {
-        self.0.each(|alarm| {
-            if alarm.due.get().is_some_and(|due| due <= now) {
-                alarm.due.set(None);
-                alarm.has_passed.set(true);
-                alarm.waker.borrow().wake_by_ref();
+    pub(super) fn expire(&self, now: Instant) {
+        self.0.each(|timeout| {
+            if timeout.due.get().is_some_and(|due| due <= now) {
+                timeout.due.set(None);
+                timeout.has_passed.set(true);
+                timeout.waker.borrow().wake_by_ref();
             }
         });
     }
 }
 
-impl Alarm {
+impl Timeout {
     /// Ready once the worker has seen that `due` has passed.
     pub(super) fn poll(&self, due: Instant, context: &mut Context<'_>) -> Poll<()> {
         let State {
@@ -81,26 +81,29 @@ mod tests {
 
     #[test]
     fn an_alarm_goes_off_when_somebody_looks_behind_its_time_and_for_the_last_time_that_was_set() {
-        let (alarms, now) = (Alarms::default(), Instant::now());
-        let alarm = alarms.add();
+        let (timeouts, now) = (Timeouts::default(), Instant::now());
+        let timeout = timeouts.add();
         let context = &mut Context::from_waker(Waker::noop());
         let (past, later) = (
             now - Duration::from_millis(1),
             now + Duration::from_secs(60),
         );
-        assert!(alarm.poll(past, context).is_pending(), "nobody has looked");
-        assert!(alarm.poll(later, context).is_pending());
-        alarms.look(now);
-        assert!(alarm.poll(past, context).is_pending(), "it was put off");
-        alarms.look(now);
         assert!(
-            alarm.poll(later, context).is_pending(),
+            timeout.poll(past, context).is_pending(),
+            "nobody has looked"
+        );
+        assert!(timeout.poll(later, context).is_pending());
+        timeouts.expire(now);
+        assert!(timeout.poll(past, context).is_pending(), "it was put off");
+        timeouts.expire(now);
+        assert!(
+            timeout.poll(later, context).is_pending(),
             "and again, after it had gone off"
         );
-        alarms.look(now);
-        assert!(alarm.poll(past, context).is_pending());
-        alarms.look(now);
-        assert!(alarm.poll(past, context).is_ready());
-        assert!(alarm.poll(past, context).is_pending(), "once");
+        timeouts.expire(now);
+        assert!(timeout.poll(past, context).is_pending());
+        timeouts.expire(now);
+        assert!(timeout.poll(past, context).is_ready());
+        assert!(timeout.poll(past, context).is_pending(), "once");
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Upload {
 
 /// Why a body broke off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum UploadError {
     /// Longer than the route allows.
     TooLarge,
     /// The client stopped sending.
@@ -37,7 +37,7 @@ pub(super) enum Fault {
     Gone,
 }
 
-impl Fault {
+impl UploadError {
     /// What the request is refused for.
     pub(super) fn reason(self) -> Reason {
         match self {
@@ -84,11 +84,11 @@ impl Upload {
     pub(super) fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Pending => self.poll_idle(context),
             Poll::Ready(None) => Poll::Ready(None),
-            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(Fault::Gone))),
+            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(UploadError::Gone))),
             Poll::Ready(Some(Ok(frame))) => {
                 self.timer = None;
                 self.last = clock::now();
@@ -97,11 +97,11 @@ impl Upload {
         }
     }
 
-    fn pass(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Fault> {
+    fn pass(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, UploadError> {
         match frame.into_data() {
             Ok(data) => {
                 let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
-                self.left = self.left.checked_sub(length).ok_or(Fault::TooLarge)?;
+                self.left = self.left.checked_sub(length).ok_or(UploadError::TooLarge)?;
                 Ok(Frame::data(data))
             }
             Err(frame) => Ok(Frame::trailers(passing(
@@ -113,12 +113,12 @@ impl Upload {
     fn poll_idle(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.idle)));
         timer
             .as_mut()
             .poll(context)
-            .map(|()| Some(Err(Fault::Stalled)))
+            .map(|()| Some(Err(UploadError::Stalled)))
     }
 }
 

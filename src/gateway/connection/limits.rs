@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::clock::LOOK;
+use super::clock::POLL_INTERVAL;
 use crate::metrics::labels;
 use crate::policy::listen::Connections;
 
@@ -18,8 +18,9 @@ pub(super) struct Limits {
 impl Limits {
     pub(super) fn new(limits: &Connections) -> Self {
         // What happened between two looks has the time of the first of them, so the real time may be shorter by a pause.
-        let millis =
-            |limit: Duration| u64::try_from((limit + LOOK).as_millis()).unwrap_or(u64::MAX);
+        let millis = |limit: Duration| {
+            u64::try_from((limit + POLL_INTERVAL).as_millis()).unwrap_or(u64::MAX)
+        };
         Self {
             handshake: millis(limits.handshake),
             head: millis(limits.head),
@@ -31,7 +32,7 @@ impl Limits {
 
 labels! {
     /// Why a connection ended otherwise than by its own end.
-    pub(crate) enum Cause {
+    pub(crate) enum CloseCause {
         /// The TLS handshake failed.
         Handshake = "handshake",
         /// The handshake, or the first bytes of HTTP/2, took too long.

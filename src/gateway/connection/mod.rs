@@ -18,45 +18,45 @@ use crate::record::Record;
 use crate::record::trail::{Finish, Trail};
 use crate::request;
 use crate::streams::Tunnel;
-pub(crate) use clock::{LOOK, LookClock};
-pub(crate) use limits::Cause;
+pub(crate) use clock::{POLL_INTERVAL, PollClock};
+pub(crate) use limits::CloseCause;
 use limits::Limits;
 
-/// What is known of a connection while it lives. Times are those of the [`LookClock`].
+/// What is known of a connection while it lives. Times are those of the [`PollClock`].
 #[derive(Debug)]
 pub struct ConnectionState {
     gateway: Rc<Gateway>,
     facts: request::Connection,
     limits: Limits,
-    clock: LookClock,
-    began: u64,
+    clock: PollClock,
+    opened_at: u64,
     is_h2: Cell<bool>,
-    running: Cell<usize>,
+    open_requests: Cell<usize>,
     /// When the last request ended, or the protocol began; `None` during the handshake.
-    quiet_since: Cell<Option<u64>>,
+    idle_since: Cell<Option<u64>>,
     /// Since when a head is awaited: the first one from the beginning, a later one from its first byte.
     head_since: Cell<Option<u64>>,
     /// One entry per answer that is being sent: since when the client has not asked for more, or `None` while the upstream is asked.
-    streams: RefCell<Vec<Option<Option<u64>>>>,
+    answers: RefCell<Vec<Option<Option<u64>>>>,
     draining: Cell<bool>,
     /// Since when the connection is asked to end.
-    leaving: Cell<Option<u64>>,
+    shutdown_since: Cell<Option<u64>>,
     /// Requests in a row whose client went away before their answer.
-    aborted: Cell<usize>,
+    aborted_requests: Cell<usize>,
     /// What the connection becomes once its 101 is written.
     tunnel: RefCell<Option<Box<Tunnel>>>,
     /// What the connection's task must do next.
-    order: Cell<Option<Order>>,
+    shutdown: Cell<Option<ShutdownRequest>>,
     waker: RefCell<Option<Waker>>,
 }
 
 /// What a connection is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum ShutdownRequest {
     /// Take no new requests, and end when those that run have ended.
-    Leave,
+    Graceful,
     /// End now.
-    End(Cause),
+    Now(CloseCause),
 }
 
 impl ConnectionState {
@@ -64,64 +64,64 @@ impl ConnectionState {
         gateway: Rc<Gateway>,
         facts: request::Connection,
         limits: &Connections,
-        clock: LookClock,
+        clock: PollClock,
     ) -> Rc<Self> {
         Rc::new(Self {
             gateway,
             facts,
             limits: Limits::new(limits),
-            began: clock.now(),
+            opened_at: clock.now(),
             clock,
             is_h2: Cell::new(false),
-            running: Cell::new(0),
-            quiet_since: Cell::new(None),
+            open_requests: Cell::new(0),
+            idle_since: Cell::new(None),
             head_since: Cell::new(None),
-            streams: RefCell::default(),
+            answers: RefCell::default(),
             draining: Cell::new(false),
-            leaving: Cell::new(None),
-            aborted: Cell::new(0),
+            shutdown_since: Cell::new(None),
+            aborted_requests: Cell::new(0),
             tunnel: RefCell::new(None),
-            order: Cell::new(None),
+            shutdown: Cell::new(None),
             waker: RefCell::default(),
         })
     }
 
-    /// Looks whether a limit has passed. Called for every connection, every [`LOOK`].
-    pub(crate) fn look(&self) {
+    /// Looks whether a limit has passed. Called for every connection, every [`POLL_INTERVAL`].
+    pub(crate) fn check_limits(&self) {
         let Limits {
             handshake,
             head,
             idle,
             body_idle,
         } = self.limits;
-        let Some(quiet_since) = self.quiet_since.get() else {
-            if self.has_passed(self.began, handshake) {
-                self.tell(Order::End(Cause::HandshakeTimeout));
+        let Some(idle_since) = self.idle_since.get() else {
+            if self.has_passed(self.opened_at, handshake) {
+                self.request_shutdown(ShutdownRequest::Now(CloseCause::HandshakeTimeout));
             }
             return;
         };
         let is_idle_for =
-            |limit: u64| self.running.get() == 0 && self.has_passed(quiet_since, limit);
+            |limit: u64| self.open_requests.get() == 0 && self.has_passed(idle_since, limit);
         if self.has_slow_head(head) {
-            return self.tell(Order::End(Cause::HeadTimeout));
+            return self.request_shutdown(ShutdownRequest::Now(CloseCause::HeadTimeout));
         }
         // Bytes that the client does not take, of an answer or after the last one.
         let is_stuck = self
-            .leaving
+            .shutdown_since
             .get()
             .is_some_and(|since| self.has_passed(since, body_idle));
-        if self.has_stalled_stream(body_idle) || is_stuck && is_idle_for(body_idle) {
-            return self.tell(Order::End(Cause::Stalled));
+        if self.has_stalled_answer(body_idle) || is_stuck && is_idle_for(body_idle) {
+            return self.request_shutdown(ShutdownRequest::Now(CloseCause::Stalled));
         }
-        if self.leaving.get().is_none() && is_idle_for(idle) {
-            self.tell(Order::Leave);
+        if self.shutdown_since.get().is_none() && is_idle_for(idle) {
+            self.request_shutdown(ShutdownRequest::Graceful);
         }
     }
 
-    fn tell(&self, order: Order) {
+    fn request_shutdown(&self, shutdown: ShutdownRequest) {
         // Who must end now need not be asked to leave.
-        if !matches!(self.order.get(), Some(Order::End(_))) {
-            self.order.set(Some(order));
+        if !matches!(self.shutdown.get(), Some(ShutdownRequest::Now(_))) {
+            self.shutdown.set(Some(shutdown));
         }
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
@@ -129,9 +129,9 @@ impl ConnectionState {
     }
 
     /// The order, if there is one; otherwise whom to wake when there is.
-    pub(crate) fn poll_order(&self, context: &Context<'_>) -> Option<Order> {
-        if let Some(order) = self.order.take() {
-            return Some(order);
+    pub(crate) fn poll_shutdown_request(&self, context: &Context<'_>) -> Option<ShutdownRequest> {
+        if let Some(shutdown) = self.shutdown.take() {
+            return Some(shutdown);
         }
         let mut waker = self.waker.borrow_mut();
         if !waker
@@ -160,7 +160,7 @@ impl ConnectionState {
         method: &Method,
         version: Version,
     ) -> Trail {
-        self.running.set(self.running.get() + 1);
+        self.open_requests.set(self.open_requests.get() + 1);
         self.head_since.set(None);
         let in_force = snapshot.in_force().clone();
         Trail::begin(self.clone(), in_force, method.clone(), version)
@@ -171,26 +171,30 @@ impl ConnectionState {
     /// A client that lets requests be forwarded only to reset them makes the upstream work for nothing (as in CVE-2023-44487, but behind
     /// the limit that hyper keeps). After as many in a row as `h2_resets` the connection may finish what runs, and no more.
     fn request_ended(&self, answered: bool, limit: usize) {
-        self.aborted
-            .set(if answered { 0 } else { self.aborted.get() + 1 });
-        if self.is_h2.get() && self.aborted.get() > limit {
+        self.aborted_requests.set(if answered {
+            0
+        } else {
+            self.aborted_requests.get() + 1
+        });
+        if self.is_h2.get() && self.aborted_requests.get() > limit {
             self.drain();
         }
-        self.running.set(self.running.get().saturating_sub(1));
-        self.quiet_since.set(Some(self.clock.now()));
+        self.open_requests
+            .set(self.open_requests.get().saturating_sub(1));
+        self.idle_since.set(Some(self.clock.now()));
     }
 
     /// Watches the sending of an answer.
-    pub(crate) fn open_stream(self: &Rc<Self>) -> StreamSlot {
-        let mut streams = self.streams.borrow_mut();
-        let index = streams.iter().position(Option::is_none).unwrap_or_else(|| {
-            streams.push(None);
-            streams.len() - 1
+    pub(crate) fn begin_answer(self: &Rc<Self>) -> AnswerSlot {
+        let mut answers = self.answers.borrow_mut();
+        let index = answers.iter().position(Option::is_none).unwrap_or_else(|| {
+            answers.push(None);
+            answers.len() - 1
         });
-        if let Some(place) = streams.get_mut(index) {
-            *place = Some(Some(self.clock.now()));
+        if let Some(answer) = answers.get_mut(index) {
+            *answer = Some(Some(self.clock.now()));
         }
-        StreamSlot {
+        AnswerSlot {
             connection: self.clone(),
             index,
         }
@@ -207,19 +211,19 @@ impl ConnectionState {
     }
 
     /// Whether the connection was asked to end.
-    pub(crate) fn is_leaving(&self) -> bool {
-        self.leaving.get().is_some()
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        self.shutdown_since.get().is_some()
     }
 
     /// The connection was told to take no new requests.
-    pub(crate) fn leaves(&self) {
-        self.leaving.set(Some(self.clock.now()));
+    pub(crate) fn shutdown_began(&self) {
+        self.shutdown_since.set(Some(self.clock.now()));
     }
 
     /// Asks the connection to end: no new requests, and what runs may finish.
     pub(crate) fn drain(&self) {
         self.draining.set(true);
-        self.tell(Order::Leave);
+        self.request_shutdown(ShutdownRequest::Graceful);
     }
 
     /// The process ends, and this connection came after the others were told. HTTP/1.1 is told by its answers.
@@ -233,20 +237,20 @@ impl ConnectionState {
     }
 
     /// The protocol is known, and the first head is awaited.
-    pub(crate) fn speaks(&self, is_h2: bool) {
+    pub(crate) fn set_protocol(&self, is_h2: bool) {
         self.is_h2.set(is_h2);
         // An order from before was for a handshake.
-        self.order.set(None);
+        self.shutdown.set(None);
         if self.draining.get() && is_h2 {
-            self.tell(Order::Leave);
+            self.request_shutdown(ShutdownRequest::Graceful);
         }
-        self.quiet_since.set(Some(self.clock.now()));
+        self.idle_since.set(Some(self.clock.now()));
         self.head_since.set(Some(self.clock.now()));
     }
 
-    pub(crate) fn bytes_came(&self) {
+    pub(crate) fn bytes_received(&self) {
         // On HTTP/2, bytes between requests are pings and window updates; there, `idle` ends what is silent.
-        if self.running.get() == 0 && self.head_since.get().is_none() && !self.is_h2.get() {
+        if self.open_requests.get() == 0 && self.head_since.get().is_none() && !self.is_h2.get() {
             self.head_since.set(Some(self.clock.now()));
         }
     }
@@ -257,15 +261,15 @@ impl ConnectionState {
     }
 
     fn has_slow_head(&self, limit: u64) -> bool {
-        self.running.get() == 0
+        self.open_requests.get() == 0
             && self
                 .head_since
                 .get()
                 .is_some_and(|since| self.has_passed(since, limit))
     }
 
-    fn has_stalled_stream(&self, limit: u64) -> bool {
-        self.streams
+    fn has_stalled_answer(&self, limit: u64) -> bool {
+        self.answers
             .borrow()
             .iter()
             .flatten()
@@ -284,25 +288,25 @@ impl Finish for ConnectionState {
 
 /// The place of one answer among those a connection sends.
 #[derive(Debug)]
-pub struct StreamSlot {
+pub struct AnswerSlot {
     connection: Rc<ConnectionState>,
     index: usize,
 }
 
-impl StreamSlot {
+impl AnswerSlot {
     /// The body was asked for a frame; `waits` if the upstream has none yet.
-    pub(crate) fn note(&self, waits: bool) {
-        let since = (!waits).then(|| self.connection.clock.now());
-        if let Some(place) = self.connection.streams.borrow_mut().get_mut(self.index) {
-            *place = Some(since);
+    pub(crate) fn note_poll(&self, is_pending: bool) {
+        let since = (!is_pending).then(|| self.connection.clock.now());
+        if let Some(answer) = self.connection.answers.borrow_mut().get_mut(self.index) {
+            *answer = Some(since);
         }
     }
 }
 
-impl Drop for StreamSlot {
+impl Drop for AnswerSlot {
     fn drop(&mut self) {
-        if let Some(place) = self.connection.streams.borrow_mut().get_mut(self.index) {
-            *place = None;
+        if let Some(answer) = self.connection.answers.borrow_mut().get_mut(self.index) {
+            *answer = None;
         }
     }
 }

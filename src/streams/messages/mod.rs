@@ -10,15 +10,15 @@ mod frame;
 
 use std::mem;
 
-use super::phoenix::{self, Said, Unreadable};
+use super::phoenix::{self, InvalidMessage, MessageKind};
 use crate::denial::Reason;
 use frame::Frame;
 
 /// From how much of a message on its beginning is looked at before it is whole; then at each doubling.
-const BEGINNING: usize = 256;
+const FIRST_CHECK: usize = 256;
 
 /// How much is held of a message while nobody has proven who they are: room for a join with the longest token there can be.
-const STRANGERS: usize = 16 * 1024;
+const UNAUTHENTICATED_LIMIT: usize = 16 * 1024;
 
 /// A client's side of a socket.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ struct Message {
     /// What it says, unmasked; of no use once it passes.
     payload: Vec<u8>,
     passes: bool,
-    look_at: usize,
+    check_at: usize,
 }
 
 /// What is to be done next.
@@ -52,13 +52,13 @@ pub(super) enum Next {
     /// Pass these bytes on, if there are any, and wait for more.
     Pass(Vec<u8>),
     /// Judge who is speaking; then [`Messages::allow`].
-    Judge(Option<String>),
+    Authorize(Option<String>),
     /// End it.
     Refuse(Reason),
 }
 
 impl Messages {
-    /// Messages of up to `limit` bytes; `needs_token` where nobody may speak who has not said who they are.
+    /// Messages of up to `limit` bytes; `needs_token` where nobody may speak who has not kind who they are.
     pub(super) fn new(limit: usize, needs_token: bool) -> Self {
         Self {
             held: Vec::new(),
@@ -71,7 +71,7 @@ impl Messages {
         }
     }
 
-    /// Takes what the client said. Behind its goodbye it has nothing to say.
+    /// Takes what the client kind. Behind its goodbye it has nothing to say.
     pub(super) fn take(&mut self, bytes: &[u8]) {
         if !self.closed {
             self.held.extend_from_slice(bytes);
@@ -85,8 +85,8 @@ impl Messages {
     }
 
     /// The token was good, and was `somebody`'s: the message that carried it goes on.
-    pub(super) fn allow(&mut self, somebody: bool) -> Vec<u8> {
-        self.needs_token &= !somebody;
+    pub(super) fn allow(&mut self, is_user: bool) -> Vec<u8> {
+        self.needs_token &= !is_user;
         self.message = None;
         self.pass()
     }
@@ -95,7 +95,7 @@ impl Messages {
     pub(super) fn next(&mut self) -> Next {
         match self.read_on() {
             Ok(None) => Next::Pass(self.passing()),
-            Ok(Some(token)) => Next::Judge(token),
+            Ok(Some(token)) => Next::Authorize(token),
             Err(reason) => Next::Refuse(reason),
         }
     }
@@ -103,7 +103,7 @@ impl Messages {
     /// How long a message may be that is held.
     fn limit(&self) -> usize {
         match self.needs_token {
-            true => self.limit.min(STRANGERS),
+            true => self.limit.min(UNAUTHENTICATED_LIMIT),
             false => self.limit,
         }
     }
@@ -129,12 +129,12 @@ impl Messages {
     fn read_on(&mut self) -> Result<Option<Option<String>>, Reason> {
         while !self.closed {
             if self.frame.is_none() && !self.begin_frame()? {
-                self.look_early()?;
+                self.check_prefix()?;
                 return Ok(None);
             }
             self.read_payload();
             let Some(frame) = self.frame.take_if(|frame| frame.is_complete()) else {
-                self.look_early()?;
+                self.check_prefix()?;
                 return Ok(None);
             };
             if frame.is_close() {
@@ -162,7 +162,7 @@ impl Messages {
                 is_text: frame.is_text(),
                 payload: Vec::new(),
                 passes: false,
-                look_at: BEGINNING,
+                check_at: FIRST_CHECK,
             });
         }
         self.frame = Some(frame);
@@ -184,25 +184,25 @@ impl Messages {
     }
 
     /// Whether what came of a message is enough to let it pass; and that what is held is not too much.
-    fn look_early(&mut self) -> Result<(), Reason> {
+    fn check_prefix(&mut self) -> Result<(), Reason> {
         let Some(message) = &mut self.message else {
             return Ok(());
         };
         if message.passes {
             return Ok(());
         }
-        if message.payload.len() >= message.look_at {
-            message.look_at = message.payload.len() * 2;
-            let said = match message.is_text {
-                true => phoenix::text_begun(&message.payload),
+        if message.payload.len() >= message.check_at {
+            message.check_at = message.payload.len() * 2;
+            let kind = match message.is_text {
+                true => phoenix::text_prefix(&message.payload),
                 false => match phoenix::binary(&message.payload) {
                     None => None,
-                    Some(Ok(said)) => Some(said),
-                    Some(Err(Unreadable)) => return Err(Reason::MessageInvalid),
+                    Some(Ok(kind)) => Some(kind),
+                    Some(Err(InvalidMessage)) => return Err(Reason::MessageInvalid),
                 },
             };
-            if let Some(said) = said {
-                may_pass(&said, self.needs_token)?;
+            if let Some(kind) = kind {
+                may_pass(&kind, self.needs_token)?;
                 message.passes = true;
                 message.payload = Vec::new();
                 return Ok(());
@@ -221,17 +221,19 @@ impl Messages {
         };
         if !message.passes {
             let is_long = message.payload.len() > self.limit();
-            let said = match message.is_text {
+            let kind = match message.is_text {
                 // As if it had come in pieces.
                 true if is_long => {
-                    Some(phoenix::text_begun(&message.payload).ok_or(Reason::BodyTooLarge)?)
+                    Some(phoenix::text_prefix(&message.payload).ok_or(Reason::BodyTooLarge)?)
                 }
                 true => phoenix::text(&message.payload),
                 false => phoenix::binary(&message.payload).and_then(Result::ok),
             };
-            match said.ok_or(Reason::MessageInvalid)? {
-                Said::Token(token) => return Ok(Some(token)),
-                said @ (Said::Socket | Said::Other) => may_pass(&said, self.needs_token)?,
+            match kind.ok_or(Reason::MessageInvalid)? {
+                MessageKind::Token(token) => return Ok(Some(token)),
+                kind @ (MessageKind::Socket | MessageKind::Other) => {
+                    may_pass(&kind, self.needs_token)?
+                }
             }
         }
         self.message = None;
@@ -239,10 +241,10 @@ impl Messages {
     }
 }
 
-fn may_pass(said: &Said, needs_token: bool) -> Result<(), Reason> {
-    match said {
-        Said::Other if needs_token => Err(Reason::TokenMissing),
-        Said::Other | Said::Socket | Said::Token(_) => Ok(()),
+fn may_pass(kind: &MessageKind, needs_token: bool) -> Result<(), Reason> {
+    match kind {
+        MessageKind::Other if needs_token => Err(Reason::TokenMissing),
+        MessageKind::Other | MessageKind::Socket | MessageKind::Token(_) => Ok(()),
     }
 }
 

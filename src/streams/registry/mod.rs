@@ -10,7 +10,7 @@
 //! | another configuration is in force | every stream | spread over a second, so that a map that is reloaded costs no burst |
 //! | a stream begins, and one of these happened since it was let in | it | at once |
 
-mod live;
+mod handle;
 mod watch;
 
 use std::cell::{Cell, RefCell};
@@ -32,10 +32,10 @@ use crate::denial::Reason;
 use crate::panics::catch_panic;
 use crate::record::stream::{Cause, Kind};
 use crate::revocation::Revocations;
-pub(crate) use live::Live;
+pub(crate) use handle::StreamHandle;
 
 /// After a judgement about a proof failed for want of something that is away, the seconds until it is tried again.
-const AGAIN: i64 = 1;
+const RETRY_SECONDS: i64 = 1;
 
 /// The streams of one worker. No lock: only this worker's tasks see them.
 #[derive(Debug)]
@@ -49,14 +49,14 @@ pub(crate) struct Streams {
     next: Cell<u64>,
     /// Those that begin from now on end at once: the process ends.
     drained: Cell<bool>,
-    earlier: Notify,
+    earlier_due: Notify,
     scratch: Scratch,
 }
 
 #[derive(Debug)]
 struct Entry {
     kind: Kind,
-    standing: RefCell<Rc<StreamAuthorization>>,
+    authorization: RefCell<Rc<StreamAuthorization>>,
     due: Cell<Option<i64>>,
     ending: Cell<Option<Ending>>,
     waker: RefCell<Option<Waker>>,
@@ -88,7 +88,7 @@ impl Streams {
             proofs: RefCell::default(),
             next: Cell::new(0),
             drained: Cell::new(false),
-            earlier: Notify::new(),
+            earlier_due: Notify::new(),
             scratch: Scratch::default(),
         })
     }
@@ -98,14 +98,18 @@ impl Streams {
     }
 
     /// Enters a stream that begins. It is in the list until the handle is dropped.
-    pub(crate) fn begin(self: &Rc<Self>, kind: Kind, standing: StreamAuthorization) -> Live {
+    pub(crate) fn begin(
+        self: &Rc<Self>,
+        kind: Kind,
+        authorization: StreamAuthorization,
+    ) -> StreamHandle {
         let id = self.next.get();
         self.next.set(id + 1);
-        let is_current = self.is_current(&standing);
-        let due = standing.accepted_until();
+        let is_current = self.is_current(&authorization);
+        let due = authorization.accepted_until();
         let entry = Rc::new(Entry {
             kind,
-            standing: RefCell::new(Rc::new(standing)),
+            authorization: RefCell::new(Rc::new(authorization)),
             due: Cell::new(None),
             ending: Cell::new(None),
             waker: RefCell::new(None),
@@ -116,10 +120,10 @@ impl Streams {
             entry.end(Ending::DRAINED);
         } else if !is_current {
             let streams = self.clone();
-            tokio::task::spawn_local(async move { streams.judge(id).await });
+            tokio::task::spawn_local(async move { streams.reauthorize(id).await });
         }
         self.metrics.began(kind);
-        Live {
+        StreamHandle {
             streams: self.clone(),
             id,
             entry,
@@ -128,13 +132,13 @@ impl Streams {
     }
 
     /// Whether nothing happened since the request was let in that would have to be asked about.
-    fn is_current(&self, standing: &StreamAuthorization) -> bool {
+    fn is_current(&self, authorization: &StreamAuthorization) -> bool {
         let in_force = self.current.get().generation();
-        if standing.request().in_force().generation() != in_force {
+        if authorization.request().in_force().generation() != in_force {
             return false;
         }
         let revocations = &self.revocations;
-        standing.caller().verified().is_none_or(|verified| {
+        authorization.caller().verified().is_none_or(|verified| {
             revocations
                 .check(verified.clean(), verified.listed(), clock::unix_now())
                 .is_ok()
@@ -150,7 +154,7 @@ impl Streams {
             let is_first = proofs.first().is_none_or(|(first, _)| due < *first);
             proofs.insert((due, id));
             if is_first {
-                self.earlier.notify_one();
+                self.earlier_due.notify_one();
             }
         }
     }
@@ -160,27 +164,27 @@ impl Streams {
     }
 
     /// Judges a stream by what is in force now, and ends it if the request it began with would be refused. An outage is no refusal.
-    async fn judge(&self, id: u64) {
+    async fn reauthorize(&self, id: u64) {
         let Some(entry) = self.open.borrow().get(&id).cloned() else {
             return;
         };
-        let standing = entry.standing.borrow().clone();
+        let authorization = entry.authorization.borrow().clone();
         let snapshot = self.current.get();
-        let judging = pin!(
+        let authorizing = pin!(
             snapshot
                 .chain()
-                .reauthorize(&standing, snapshot.in_force().clone())
+                .reauthorize(&authorization, snapshot.in_force().clone())
         );
-        let judged = catch_panic(judging)
+        let reauthorized = caught(authorizing)
             .await
             .unwrap_or_else(|panic| Err(Reason::Internal.because(panic)));
         if !self.open.borrow().contains_key(&id) {
             return;
         }
-        match judged {
-            Ok(standing) => {
-                self.set_due(id, &entry, standing.accepted_until());
-                *entry.standing.borrow_mut() = Rc::new(standing);
+        match reauthorized {
+            Ok(authorization) => {
+                self.set_due(id, &entry, authorization.accepted_until());
+                *entry.authorization.borrow_mut() = Rc::new(authorization);
             }
             Err(denial) if denial.reason.status().is_client_error() => {
                 self.set_due(id, &entry, None);
@@ -189,7 +193,7 @@ impl Streams {
             Err(_) => {
                 let now = clock::unix_now();
                 if entry.due.get().is_some_and(|due| due <= now) {
-                    self.set_due(id, &entry, Some(now + AGAIN));
+                    self.set_due(id, &entry, Some(now + RETRY_SECONDS));
                 }
             }
         }

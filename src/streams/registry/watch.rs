@@ -9,14 +9,14 @@ use super::Streams;
 use crate::clock;
 
 /// Over how long judging again is spread after a reload, and in how many portions.
-const SPREAD: Duration = Duration::from_secs(1);
-const PORTIONS: u32 = 20;
+const RELOAD_SPREAD: Duration = Duration::from_secs(1);
+const RELOAD_PORTIONS: u32 = 20;
 
 /// How long to wait at most before the clock is looked at again: it may have been set.
-const LOOK: Duration = Duration::from_secs(10);
+const MAX_SLEEP: Duration = Duration::from_secs(10);
 
 /// How far behind the clock of those who judge may be, at most: looked at earlier, a proof that expires would be found good again.
-const TICK: Duration = Duration::from_millis(10);
+const CLOCK_LAG: Duration = Duration::from_millis(10);
 
 impl Streams {
     /// Judges streams again whenever there is a reason to, as long as the worker runs.
@@ -32,15 +32,15 @@ impl Streams {
         loop {
             let first = self.proofs.borrow().first().copied();
             match first {
-                None => self.earlier.notified().await,
+                None => self.earlier_due.notified().await,
                 Some((due, _)) => {
                     let left = due
                         .saturating_mul(1000)
                         .saturating_sub(clock::unix_millis());
                     let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
-                    let pause = (left + TICK).min(LOOK);
+                    let pause = (left + CLOCK_LAG).min(MAX_SLEEP);
                     // A proof that must be looked at earlier came meanwhile, or it is time.
-                    let _ = timeout(pause, self.earlier.notified()).await;
+                    let _ = timeout(pause, self.earlier_due.notified()).await;
                 }
             }
             let now = clock::unix_now();
@@ -50,7 +50,7 @@ impl Streams {
                 due.map(|(_, id)| *id).collect()
             };
             for id in due {
-                self.judge(id).await;
+                self.reauthorize(id).await;
             }
         }
     }
@@ -59,7 +59,7 @@ impl Streams {
         let mut grown = self.revocations.grown();
         while grown.changed().await.is_ok() {
             for id in self.all() {
-                self.judge(id).await;
+                self.reauthorize(id).await;
             }
         }
     }
@@ -68,12 +68,12 @@ impl Streams {
         let mut generations = self.current.generations();
         while generations.changed().await.is_ok() {
             let all = self.all();
-            let portions = usize::try_from(PORTIONS).unwrap_or(1);
+            let portions = usize::try_from(RELOAD_PORTIONS).unwrap_or(1);
             for portion in all.chunks(all.len().div_ceil(portions).max(1)) {
                 for id in portion {
-                    self.judge(*id).await;
+                    self.reauthorize(*id).await;
                 }
-                sleep(SPREAD / PORTIONS).await;
+                sleep(RELOAD_SPREAD / RELOAD_PORTIONS).await;
             }
         }
     }

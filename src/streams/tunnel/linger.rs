@@ -25,7 +25,7 @@ where
             match Pin::new(&mut *client).poll_read(context, &mut buffer) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
-                    said.overhear(buffer.filled());
+                    said.observe(buffer.filled());
                 }
                 Poll::Ready(_) => return Poll::Ready(()),
             }

@@ -3,9 +3,9 @@
 //! Decides: when a tunnel ends, and what is told to whom. Trusts: the handshake, which both sides have finished. Not here: what is said
 //! inside; messages are passed on byte for byte, and on a route that judges them (`messages`) only once that is done.
 
+mod duplex;
 mod limits;
 mod linger;
-mod talk;
 
 use std::rc::Rc;
 
@@ -15,55 +15,55 @@ use tokio::time::timeout;
 
 use super::messages::Messages;
 use super::pipe::Pipe;
-use super::registry::{Live, Streams};
+use super::registry::{StreamHandle, Streams};
 use crate::auth::StreamAuthorization;
 use crate::record::End;
 use crate::record::stream::{Cause, Kind};
 use crate::record::trail::Trail;
-use crate::upstream::Switched;
+use crate::upstream::UpgradedConnection;
+use duplex::Duplex;
 use limits::GRACE;
 pub(crate) use limits::Limits;
 use linger::leave;
-use talk::Talk;
 
 /// A tunnel whose 101 is on its way to the client.
 #[derive(Debug)]
-pub(crate) struct Opening {
+pub(crate) struct PendingTunnel {
     /// The upstream's end.
-    pub(crate) upstream: Switched,
+    pub(crate) upstream: UpgradedConnection,
     /// What is judged again while it is open.
-    pub(crate) standing: StreamAuthorization,
+    pub(crate) authorization: StreamAuthorization,
     /// Its limits.
     pub(crate) limits: Limits,
     /// Up to how many bytes of a message are held to be judged, if messages are.
-    pub(crate) judged: Option<usize>,
+    pub(crate) inspect: Option<usize>,
 }
 
 /// A tunnel. Its record ends with it.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
-    upstream: Switched,
+    upstream: UpgradedConnection,
     limits: Limits,
-    judged: Option<usize>,
-    live: Live,
+    inspect: Option<usize>,
+    stream: StreamHandle,
     trail: Trail,
 }
 
 impl Tunnel {
     /// Enters the tunnel among the live streams.
-    pub(crate) fn begin(opening: Opening, streams: &Rc<Streams>, trail: Trail) -> Box<Self> {
-        let Opening {
+    pub(crate) fn begin(pending: PendingTunnel, streams: &Rc<Streams>, trail: Trail) -> Box<Self> {
+        let PendingTunnel {
             upstream,
-            standing,
+            authorization,
             limits,
-            judged,
-        } = opening;
-        let live = streams.begin(Kind::Websocket, standing);
+            inspect,
+        } = pending;
+        let stream = streams.begin(Kind::Websocket, authorization);
         Box::new(Self {
             upstream,
             limits,
-            judged,
-            live,
+            inspect,
+            stream,
             trail,
         })
     }
@@ -76,28 +76,28 @@ impl Tunnel {
         let Self {
             mut upstream,
             limits,
-            judged,
-            live,
+            inspect,
+            stream,
             mut trail,
         } = *self;
-        let up = match judged {
+        let up = match inspect {
             None => Pipe::new(unread),
             Some(limit) => {
-                let messages = Messages::new(limit, live.standing().needs_token());
-                Pipe::judged(&unread, messages)
+                let messages = Messages::new(limit, stream.authorization().needs_token());
+                Pipe::inspected(&unread, messages)
             }
         };
-        let mut talk = Talk::new(up, std::mem::take(&mut upstream.unread));
-        let cause = talk
+        let mut duplex = Duplex::new(up, std::mem::take(&mut upstream.unread));
+        let cause = duplex
             .run(
                 &mut upstream.stream,
                 &mut client,
-                &live,
+                &stream,
                 &limits,
                 &mut trail,
             )
             .await;
-        live.ends_by(cause);
+        stream.ends_by(cause);
         trail.end = match cause {
             Cause::Finished => End::Complete,
             Cause::ClientGone => End::ClientGone,
@@ -110,11 +110,11 @@ impl Tunnel {
             | Cause::Revoked
             | Cause::Denied => End::Ended,
         };
-        trail.stream = Some((live.kind(), cause));
-        drop((upstream, live, trail));
+        trail.stream = Some((stream.kind(), cause));
+        drop((upstream, stream, trail));
         if !matches!(cause, Cause::ClientGone | Cause::Stalled) {
-            let awaits_answer = talk.ending.is_some();
-            let _ = timeout(GRACE, leave(&mut client, awaits_answer, &mut talk.up)).await;
+            let awaits_answer = duplex.ending.is_some();
+            let _ = timeout(GRACE, leave(&mut client, awaits_answer, &mut duplex.up)).await;
         }
     }
 }

@@ -17,9 +17,9 @@ use tokio::time::Instant;
 use super::body::{Decoder, Piece};
 use super::head::{self, AnswerHead};
 use super::malformed::Malformed;
-use super::request::Outgoing;
-use crate::upstream::timeouts::Alarm;
-use crate::upstream::upload::Fault;
+use super::request::OutgoingRequest;
+use crate::upstream::timeouts::Timeout;
+use crate::upstream::upload::UploadError;
 
 /// How much is read at once, which also bounds what of an answer waits for a slow client.
 const READ: usize = 64 * 1024;
@@ -64,12 +64,16 @@ pub(in crate::upstream) struct Connection {
     decoder: Decoder,
     keeps_open: bool,
     interim: usize,
-    alarm: Alarm,
+    timeout: Timeout,
 }
 
 impl Connection {
     /// Wraps a connected socket.
-    pub(in crate::upstream) fn new(stream: TcpStream, buffer: ReadBuffer, alarm: Alarm) -> Self {
+    pub(in crate::upstream) fn new(
+        stream: TcpStream,
+        buffer: ReadBuffer,
+        timeout: Timeout,
+    ) -> Self {
         Self {
             stream,
             buffer,
@@ -77,7 +81,7 @@ impl Connection {
             decoder: Decoder::Done,
             keeps_open: true,
             interim: 0,
-            alarm,
+            timeout,
         }
     }
 
@@ -105,9 +109,9 @@ impl Connection {
     /// Writes what can be written of a request.
     pub(in crate::upstream) fn poll_send(
         &mut self,
-        outgoing: &mut Outgoing,
+        outgoing: &mut OutgoingRequest,
         context: &mut Context<'_>,
-    ) -> Poll<Result<(), Fault>> {
+    ) -> Poll<Result<(), UploadError>> {
         outgoing.poll_send(&mut self.stream, context)
     }
 
@@ -174,7 +178,7 @@ impl Connection {
     }
 
     /// Gives up the socket, behind the head of a 101, with what was read behind it.
-    pub(in crate::upstream) fn switch(self) -> (TcpStream, Bytes) {
+    pub(in crate::upstream) fn upgrade(self) -> (TcpStream, Bytes) {
         (self.stream, self.unread)
     }
 
@@ -193,12 +197,12 @@ impl Connection {
     }
 
     /// Ready a moment after `due`.
-    pub(in crate::upstream) fn poll_alarm(
+    pub(in crate::upstream) fn poll_timeout(
         &self,
         due: Instant,
         context: &mut Context<'_>,
     ) -> Poll<()> {
-        self.alarm.poll(due, context)
+        self.timeout.poll(due, context)
     }
 }
 

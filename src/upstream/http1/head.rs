@@ -55,10 +55,10 @@ pub(super) fn take(unread: &mut Bytes, method: &Method) -> Result<Option<AnswerH
         .and_then(|code| StatusCode::from_u16(code).ok())
         .ok_or(Malformed("no status"))?;
     let is_http_11 = parsed.version == Some(1);
-    let (headers, told) = fields_of(parsed.headers, unread)?;
+    let (headers, framing_fields) = fields_of(parsed.headers, unread)?;
     unread.advance(length);
-    let framing = told.framing(status, is_http_11, method)?;
-    let keeps_open = framing != Framing::UntilClose && told.keeps_open(is_http_11);
+    let framing = framing_fields.framing(status, is_http_11, method)?;
+    let keeps_open = framing != Framing::UntilClose && framing_fields.keeps_open(is_http_11);
     Ok(Some(AnswerHead {
         status,
         headers,
@@ -71,23 +71,23 @@ pub(super) fn take(unread: &mut Bytes, method: &Method) -> Result<Option<AnswerH
 fn fields_of(
     parsed: &[httparse::Header<'_>],
     unread: &Bytes,
-) -> Result<(HeaderMap, Told), Malformed> {
+) -> Result<(HeaderMap, FramingFields), Malformed> {
     let mut headers = HeaderMap::with_capacity(parsed.len() + ADDED);
-    let mut told = Told::default();
+    let mut framing_fields = FramingFields::default();
     for field in parsed {
         let name = HeaderName::from_bytes(field.name.as_bytes())
             .map_err(|_| Malformed("not a field name"))?;
         let value = HeaderValue::from_maybe_shared(unread.slice_ref(field.value))
             .map_err(|_| Malformed("not a field value"))?;
-        told.note(&name, &value);
+        framing_fields.note(&name, &value);
         headers.append(name, value);
     }
-    Ok((headers, told))
+    Ok((headers, framing_fields))
 }
 
 /// What the fields tell of the message itself, found while they are read.
 #[derive(Debug, Default)]
-struct Told {
+struct FramingFields {
     codings: usize,
     is_chunked: bool,
     lengths: usize,
@@ -96,7 +96,7 @@ struct Told {
     keep_alive: bool,
 }
 
-impl Told {
+impl FramingFields {
     fn note(&mut self, name: &HeaderName, value: &HeaderValue) {
         let value = value.as_bytes();
         if *name == header::CONTENT_LENGTH {

@@ -30,4 +30,4 @@ mod request;
 pub(super) use body::Piece;
 pub(super) use connection::{Connection, ReadBuffer, ReadFailure};
 pub(super) use head::AnswerHead;
-pub(super) use request::{Outgoing, RequestHead};
+pub(super) use request::{OutgoingRequest, RequestHead};

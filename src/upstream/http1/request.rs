@@ -15,8 +15,8 @@ use hyper::{HeaderMap, Method};
 use tokio::io::AsyncWrite;
 
 use crate::clock;
-use crate::upstream::fields::Fields;
-use crate::upstream::upload::{Fault, Upload};
+use crate::upstream::fields::FieldWriter;
+use crate::upstream::upload::{Upload, UploadError};
 
 /// A request head that is being written.
 pub(in crate::upstream) struct RequestHead(Vec<u8>);
@@ -54,7 +54,7 @@ impl RequestHead {
     }
 }
 
-impl Fields for RequestHead {
+impl FieldWriter for RequestHead {
     fn field(&mut self, name: &HeaderName, value: &HeaderValue) {
         self.line(name.as_str(), value.as_bytes());
     }
@@ -62,7 +62,7 @@ impl Fields for RequestHead {
 
 /// How a body is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Delimited {
+enum BodyFraming {
     /// So many bytes are still to come, as `Content-Length` said.
     Length(u64),
     /// By chunks.
@@ -70,7 +70,7 @@ enum Delimited {
 }
 
 /// A request that is being sent.
-pub(in crate::upstream) struct Outgoing {
+pub(in crate::upstream) struct OutgoingRequest {
     method: Method,
     head: RequestHead,
     /// How much of the head is written.
@@ -83,7 +83,7 @@ pub(in crate::upstream) struct Outgoing {
 /// A body, of which one frame at a time is in hand.
 struct Body {
     upload: Upload,
-    delimited: Delimited,
+    delimited: BodyFraming,
     /// Before the frame: the size of the chunk, or the end of all chunks.
     front: Bytes,
     data: Bytes,
@@ -95,10 +95,10 @@ struct Body {
     moved: Instant,
 }
 
-impl std::fmt::Debug for Outgoing {
+impl std::fmt::Debug for OutgoingRequest {
     /// Its body may have passwords.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Outgoing")
+        f.debug_struct("OutgoingRequest")
             .field("method", &self.method)
             .field("head", &self.head)
             .field("sent", &self.sent)
@@ -106,7 +106,7 @@ impl std::fmt::Debug for Outgoing {
     }
 }
 
-impl Outgoing {
+impl OutgoingRequest {
     /// A request with this head and body. A body whose length the head does not say is sent in chunks.
     pub(in crate::upstream) fn new(
         method: Method,
@@ -116,7 +116,7 @@ impl Outgoing {
     ) -> Self {
         let body = upload.map(|upload| Body {
             upload,
-            delimited: declared.map_or(Delimited::Chunked, Delimited::Length),
+            delimited: declared.map_or(BodyFraming::Chunked, BodyFraming::Length),
             front: Bytes::new(),
             data: Bytes::new(),
             tail: b"",
@@ -125,7 +125,7 @@ impl Outgoing {
         });
         match &body {
             Some(Body {
-                delimited: Delimited::Chunked,
+                delimited: BodyFraming::Chunked,
                 ..
             }) => {
                 head.line("transfer-encoding", b"chunked");
@@ -192,7 +192,7 @@ impl Outgoing {
         &mut self,
         stream: &mut S,
         context: &mut Context<'_>,
-    ) -> Poll<Result<(), Fault>> {
+    ) -> Poll<Result<(), UploadError>> {
         if self.broken {
             return Poll::Pending;
         }
@@ -269,7 +269,7 @@ impl Body {
     }
 
     /// Takes the next frame in hand.
-    fn poll_frame(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, Fault> {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, UploadError> {
         let frame = match self.upload.poll_frame(context) {
             Poll::Pending => return Ok(Poll::Pending),
             Poll::Ready(frame) => frame.transpose()?,
@@ -282,7 +282,7 @@ impl Body {
         Ok(Poll::Ready(()))
     }
 
-    fn take_data(&mut self, data: Bytes) -> Result<(), Fault> {
+    fn take_data(&mut self, data: Bytes) -> Result<(), UploadError> {
         // A chunk of no bytes would be the end.
         if data.is_empty() {
             return Ok(());
@@ -290,8 +290,10 @@ impl Body {
         let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
         match &mut self.delimited {
             // What is longer than was said would be the next request.
-            Delimited::Length(left) => *left = left.checked_sub(length).ok_or(Fault::Gone)?,
-            Delimited::Chunked => {
+            BodyFraming::Length(left) => {
+                *left = left.checked_sub(length).ok_or(UploadError::Gone)?
+            }
+            BodyFraming::Chunked => {
                 self.front = format!("{length:x}\r\n").into();
                 self.tail = b"\r\n";
             }
@@ -300,13 +302,13 @@ impl Body {
         Ok(())
     }
 
-    fn end(&mut self, trailers: Option<&HeaderMap>) -> Result<(), Fault> {
+    fn end(&mut self, trailers: Option<&HeaderMap>) -> Result<(), UploadError> {
         self.ended = true;
         match self.delimited {
-            Delimited::Length(0) => Ok(()),
+            BodyFraming::Length(0) => Ok(()),
             // What is shorter than was said would swallow the next request.
-            Delimited::Length(_) => Err(Fault::Gone),
-            Delimited::Chunked => {
+            BodyFraming::Length(_) => Err(UploadError::Gone),
+            BodyFraming::Chunked => {
                 let mut end = b"0\r\n".to_vec();
                 for (name, value) in trailers.into_iter().flatten() {
                     end.extend_from_slice(name.as_str().as_bytes());
@@ -338,7 +340,7 @@ mod tests {
         );
         let shown = format!("{head:?}");
         assert_eq!(shown, "RequestHead(59 bytes)");
-        let outgoing = Outgoing::new(Method::POST, head, None, None);
+        let outgoing = OutgoingRequest::new(Method::POST, head, None, None);
         let shown = format!("{outgoing:?}");
         // As text, and as a list of bytes: 46 and 121 are `.y`.
         assert!(

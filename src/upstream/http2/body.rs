@@ -16,13 +16,13 @@ use tokio::time::{self, Sleep, sleep_until};
 use super::channel::Share;
 use crate::upstream::error::AnswerError;
 use crate::upstream::limits::Limits;
-use crate::upstream::upload::{self, Fault, Upload};
+use crate::upstream::upload::{self, Upload, UploadError};
 
 /// What is known of a body that is on its way out.
 #[derive(Debug, Default)]
 pub(in crate::upstream) struct Progress {
     last: Cell<Option<Instant>>,
-    fault: Cell<Option<Fault>>,
+    error: Cell<Option<UploadError>>,
     /// Nobody waits for the answer any more.
     cancelled: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -35,8 +35,8 @@ impl Progress {
     }
 
     /// Why it broke off, if it did.
-    pub(in crate::upstream) fn fault(&self) -> Option<Fault> {
-        self.fault.get()
+    pub(in crate::upstream) fn error(&self) -> Option<UploadError> {
+        self.error.get()
     }
 
     /// Nobody waits for the answer any more.
@@ -92,8 +92,8 @@ impl Body for RequestBody {
         upload.poll_frame(context).map(|frame| {
             this.progress.last.set(Some(upload.last()));
             frame.map(|frame| {
-                frame.map_err(|fault| {
-                    this.progress.fault.set(Some(fault));
+                frame.map_err(|error| {
+                    this.progress.error.set(Some(error));
                     h2::Reason::CANCEL.into()
                 })
             })
@@ -116,15 +116,15 @@ impl Body for RequestBody {
 
 /// An answer's body.
 #[derive(Debug)]
-pub struct AnswerBody {
+pub struct Http2AnswerBody {
     /// Until it is read to its end; dropped before, the stream is reset.
     content: Option<(Incoming, Share)>,
     progress: Rc<Progress>,
     limits: Limits,
-    alarm: Option<Pin<Box<Sleep>>>,
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl AnswerBody {
+impl Http2AnswerBody {
     pub(in crate::upstream) fn new(
         body: Incoming,
         share: Share,
@@ -135,7 +135,7 @@ impl AnswerBody {
             content: (!body.is_end_stream()).then_some((body, share)),
             progress,
             limits,
-            alarm: None,
+            timer: None,
         }
     }
 
@@ -148,27 +148,27 @@ impl AnswerBody {
 
     fn break_off(&mut self) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         self.cancel();
-        Poll::Ready(Some(Err(match self.progress.fault() {
+        Poll::Ready(Some(Err(match self.progress.error() {
             Some(_) => AnswerError::Upload,
             None => AnswerError::Upstream,
         })))
     }
 
     /// Ready when it was silent for too long, or the time for everything is over.
-    fn poll_alarm(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_timeout(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let now = time::Instant::now();
         let due = match (self.limits.stream_idle, self.limits.deadline) {
             (None, None) => return Poll::Pending,
             (None, Some(deadline)) => deadline,
             (Some(idle), _) => self.limits.earlier(now + idle),
         };
-        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        while alarm.as_mut().poll(context).is_ready() {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        while timer.as_mut().poll(context).is_ready() {
             // In a call of gRPC the client may be the one who talks.
             let spoken = self.progress.last().zip(self.limits.stream_idle);
             let due = spoken.map(|(last, idle)| time::Instant::from_std(last) + idle);
             match due.map(|due| self.limits.earlier(due)) {
-                Some(due) if due > now => alarm.as_mut().reset(due),
+                Some(due) if due > now => timer.as_mut().reset(due),
                 Some(_) | None => return Poll::Ready(()),
             }
         }
@@ -176,13 +176,13 @@ impl AnswerBody {
     }
 }
 
-impl Drop for AnswerBody {
+impl Drop for Http2AnswerBody {
     fn drop(&mut self) {
         self.cancel();
     }
 }
 
-impl Body for AnswerBody {
+impl Body for Http2AnswerBody {
     type Data = Bytes;
     type Error = AnswerError;
 
@@ -195,7 +195,7 @@ impl Body for AnswerBody {
             return Poll::Ready(None);
         };
         match Pin::new(body).poll_frame(context) {
-            Poll::Pending => match this.poll_alarm(context) {
+            Poll::Pending => match this.poll_timeout(context) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(()) => this.break_off(),
             },
@@ -203,7 +203,7 @@ impl Body for AnswerBody {
             // A client that reads slowly never finds the upstream silent, so the timer alone would not do.
             Poll::Ready(Some(Ok(_))) if this.limits.is_over() => this.break_off(),
             Poll::Ready(Some(Ok(frame))) => {
-                this.alarm = None;
+                this.timer = None;
                 if this
                     .content
                     .as_ref()

@@ -40,7 +40,7 @@ pub(in crate::upstream) struct Channel {
     server: String,
     load: Cell<usize>,
     /// When the last request ended.
-    quiet_since: Cell<Instant>,
+    idle_since: Cell<Instant>,
     busy_gauge: IntGauge,
     idle_gauge: IntGauge,
     _slot: OwnedSemaphorePermit,
@@ -81,7 +81,7 @@ impl Channels {
     /// Closes those that were not used for this long, or that the server closed.
     pub(in crate::upstream) fn sweep(&self, idle: Duration) {
         self.open.borrow_mut().retain(|channel| {
-            let is_old = channel.load.get() == 0 && channel.quiet_since.get().elapsed() >= idle;
+            let is_old = channel.load.get() == 0 && channel.idle_since.get().elapsed() >= idle;
             !is_old && !channel.sender.is_closed()
         });
     }
@@ -113,7 +113,7 @@ impl Channel {
             sender,
             server,
             load: Cell::new(0),
-            quiet_since: Cell::new(clock::now()),
+            idle_since: Cell::new(clock::now()),
             busy_gauge,
             idle_gauge,
             _slot: slot,
@@ -158,7 +158,7 @@ impl Drop for Share {
         let load = self.0.load.get().saturating_sub(1);
         self.0.load.set(load);
         if load == 0 {
-            self.0.quiet_since.set(clock::now());
+            self.0.idle_since.set(clock::now());
             self.0.busy_gauge.dec();
             self.0.idle_gauge.inc();
         }

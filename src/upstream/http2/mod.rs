@@ -9,5 +9,5 @@
 pub(super) mod body;
 pub(crate) mod channel;
 
-pub(super) use body::{AnswerBody, RequestBody};
+pub(super) use body::{Http2AnswerBody, RequestBody};
 pub(super) use channel::{Channel, Channels, Share};

@@ -16,12 +16,12 @@ use crate::record::stream::Cause;
 use crate::record::trail::Trail;
 use crate::streams::ending::Ending;
 use crate::streams::frames;
-use crate::streams::pipe::{Failed, Pipe, Waits};
-use crate::streams::registry::Live;
+use crate::streams::pipe::{Decision, Pipe, PipeError};
+use crate::streams::registry::StreamHandle;
 use crate::streams::scratch::Scratch;
 
 /// Both directions.
-pub(super) struct Talk {
+pub(super) struct Duplex {
     pub(super) up: Pipe,
     down: Pipe,
     pub(super) ending: Option<Ending>,
@@ -30,12 +30,12 @@ pub(super) struct Talk {
     /// When waiting for last words is over, and why it ends then.
     grace: Option<(Instant, Cause)>,
     /// Whether the token that the client just said is good.
-    judging: Option<Judging>,
+    authorizing: Option<Authorizing>,
 }
 
-type Judging = Pin<Box<dyn Future<Output = Result<StreamAuthorization, Denial>>>>;
+type Authorizing = Pin<Box<dyn Future<Output = Result<StreamAuthorization, Denial>>>>;
 
-impl Talk {
+impl Duplex {
     /// A tunnel in which nothing was said but what the pipes hold.
     pub(super) fn new(up: Pipe, unread: Bytes) -> Self {
         Self {
@@ -44,7 +44,7 @@ impl Talk {
             ending: None,
             last: Instant::now(),
             grace: None,
-            judging: None,
+            authorizing: None,
         }
     }
 
@@ -52,7 +52,7 @@ impl Talk {
         &mut self,
         up: &mut U,
         down: &mut D,
-        live: &Live,
+        stream: &StreamHandle,
         limits: &Limits,
         trail: &mut Trail,
     ) -> Cause
@@ -60,12 +60,12 @@ impl Talk {
         U: AsyncRead + AsyncWrite + Unpin,
         D: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut alarm = pin!(sleep_until(Instant::now()));
-        let streams = live.streams().clone();
+        let mut timer = pin!(sleep_until(Instant::now()));
+        let streams = stream.streams().clone();
         poll_fn(|context| {
             loop {
                 if self.ending.is_none()
-                    && let Poll::Ready(ending) = live.poll_ending(context)
+                    && let Poll::Ready(ending) = stream.poll_ending(context)
                 {
                     self.end(ending);
                 }
@@ -75,14 +75,15 @@ impl Talk {
                 if let Some(cause) = moved {
                     return Poll::Ready(cause);
                 }
-                if self.ending.is_none() && self.poll_judging(live, trail, context).is_ready() {
+                if self.ending.is_none() && self.poll_authorizing(stream, trail, context).is_ready()
+                {
                     continue;
                 }
                 let due = self.due(limits);
-                if alarm.deadline() != due {
-                    alarm.as_mut().reset(due);
+                if timer.deadline() != due {
+                    timer.as_mut().reset(due);
                 }
-                if alarm.as_mut().poll(context).is_pending() {
+                if timer.as_mut().poll(context).is_pending() {
                     return Poll::Pending;
                 }
                 if let Some(cause) = self.time_is_over(limits) {
@@ -94,31 +95,33 @@ impl Talk {
     }
 
     /// Answers what the client's side waits for. Ready if that changed something.
-    fn poll_judging(
+    fn poll_authorizing(
         &mut self,
-        live: &Live,
+        stream: &StreamHandle,
         trail: &mut Trail,
         context: &mut Context<'_>,
     ) -> Poll<()> {
-        match self.up.asks() {
-            Some(Waits::Judgement(token)) => self.judging = Some(Box::pin(live.judge(token))),
-            Some(Waits::End(reason)) => {
+        match self.up.take_decision() {
+            Some(Decision::Authorize(token)) => {
+                self.authorizing = Some(Box::pin(stream.authorize_speaker(token)))
+            }
+            Some(Decision::Refuse(reason)) => {
                 self.end(Ending::refused(reason));
                 return Poll::Ready(());
             }
-            Some(Waits::Noted) | None => {}
+            Some(Decision::Taken) | None => {}
         }
-        let Some(judging) = &mut self.judging else {
+        let Some(authorizing) = &mut self.authorizing else {
             return Poll::Pending;
         };
-        let judged = ready!(judging.as_mut().poll(context));
-        self.judging = None;
-        match judged {
-            Ok(standing) => {
-                let verified = standing.caller().verified().cloned();
+        let outcome = ready!(authorizing.as_mut().poll(context));
+        self.authorizing = None;
+        match outcome {
+            Ok(authorization) => {
+                let verified = authorization.caller().verified().cloned();
                 self.up.allow(verified.is_some());
                 trail.caller = verified;
-                live.stand(standing);
+                stream.replace_authorization(authorization);
             }
             Err(denial) => {
                 trail.detail = denial.detail;
@@ -166,13 +169,13 @@ impl Talk {
             ending.map_or(natural, |ending| ending.cause)
         };
         match (said, answered) {
-            (_, Poll::Ready(Err(Failed::Writing))) | (Poll::Ready(Err(Failed::Reading)), _) => {
+            (_, Poll::Ready(Err(PipeError::Write))) | (Poll::Ready(Err(PipeError::Read)), _) => {
                 Some(gone(self.ending, Cause::ClientGone))
             }
-            (_, Poll::Ready(Err(Failed::Reading))) => Some(gone(self.ending, Cause::UpstreamGone)),
+            (_, Poll::Ready(Err(PipeError::Read))) => Some(gone(self.ending, Cause::UpstreamGone)),
             // What the upstream said last may still be there to be read.
-            (Poll::Ready(Err(Failed::Writing)), Poll::Pending) => {
-                self.wait_for_last_words(gone(self.ending, Cause::UpstreamGone))
+            (Poll::Ready(Err(PipeError::Write)), Poll::Pending) => {
+                self.begin_grace(gone(self.ending, Cause::UpstreamGone))
             }
             // The client has heard everything.
             (_, Poll::Ready(Ok(()))) => {
@@ -187,13 +190,13 @@ impl Talk {
                 if self.ending.is_none() && !self.up.is_closed() {
                     return Some(Cause::ClientGone);
                 }
-                self.wait_for_last_words(Cause::Finished)
+                self.begin_grace(Cause::Finished)
             }
             (Poll::Pending, Poll::Pending) => None,
         }
     }
 
-    fn wait_for_last_words(&mut self, cause: Cause) -> Option<Cause> {
+    fn begin_grace(&mut self, cause: Cause) -> Option<Cause> {
         self.grace
             .get_or_insert_with(|| (Instant::now() + GRACE, cause));
         None
@@ -220,7 +223,7 @@ impl Talk {
     }
 
     fn stalled_at(&self, limits: &Limits) -> Option<Instant> {
-        self.down.stuck_since.map(|since| since + limits.stalled)
+        self.down.blocked_since.map(|since| since + limits.stalled)
     }
 
     /// Some cause if the tunnel must be broken off; else it begins to end, if it has not yet.

@@ -14,14 +14,14 @@ use crate::streams::ending::Ending;
 
 /// A stream that is in the list. Dropping it takes it out and counts its end.
 #[derive(Debug)]
-pub(crate) struct Live {
+pub(crate) struct StreamHandle {
     pub(super) streams: Rc<Streams>,
     pub(super) id: u64,
     pub(super) entry: Rc<Entry>,
     pub(super) cause: Cell<Cause>,
 }
 
-impl Live {
+impl StreamHandle {
     /// The kind.
     pub(in crate::streams) fn kind(&self) -> Kind {
         self.entry.kind
@@ -32,38 +32,38 @@ impl Live {
     }
 
     /// What the stream stands on.
-    pub(in crate::streams) fn standing(&self) -> Rc<StreamAuthorization> {
-        self.entry.standing.borrow().clone()
+    pub(in crate::streams) fn authorization(&self) -> Rc<StreamAuthorization> {
+        self.entry.authorization.borrow().clone()
     }
 
     /// Judges what the stream would stand on if this token, or nobody, spoke on it.
-    pub(in crate::streams) fn judge(
+    pub(in crate::streams) fn authorize_speaker(
         &self,
         token: Option<String>,
     ) -> impl Future<Output = Result<StreamAuthorization, Denial>> + use<> {
-        let (standing, snapshot) = (self.standing(), self.streams.current.get());
+        let (authorization, snapshot) = (self.authorization(), self.streams.current.get());
         async move {
             let chain = snapshot.chain();
-            let judging = pin!(chain.reauthorize_speaker(
-                &standing,
+            let authorizing = pin!(chain.reauthorize_speaker(
+                &authorization,
                 snapshot.in_force().clone(),
                 token.as_deref()
             ));
-            catch_panic(judging)
+            caught(authorizing)
                 .await
                 .unwrap_or_else(|panic| Err(Reason::Internal.because(panic)))
         }
     }
 
     /// From now on it stands on this.
-    pub(in crate::streams) fn stand(&self, standing: StreamAuthorization) {
+    pub(in crate::streams) fn replace_authorization(&self, authorization: StreamAuthorization) {
         let (streams, entry) = (&self.streams, &self.entry);
-        let is_current = streams.is_current(&standing);
-        streams.set_due(self.id, entry, standing.accepted_until());
-        *entry.standing.borrow_mut() = Rc::new(standing);
+        let is_current = streams.is_current(&authorization);
+        streams.set_due(self.id, entry, authorization.accepted_until());
+        *entry.authorization.borrow_mut() = Rc::new(authorization);
         if !is_current {
             let (streams, id) = (streams.clone(), self.id);
-            tokio::task::spawn_local(async move { streams.judge(id).await });
+            tokio::task::spawn_local(async move { streams.reauthorize(id).await });
         }
     }
 
@@ -90,7 +90,7 @@ impl Live {
     }
 }
 
-impl Drop for Live {
+impl Drop for StreamHandle {
     fn drop(&mut self) {
         self.streams.set_due(self.id, &self.entry, None);
         self.streams.open.borrow_mut().remove(&self.id);
