@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod process;
 pub(crate) mod refuse;
 mod serve;
+pub(crate) mod size;
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -43,9 +44,13 @@ use crate::upstream::Pools;
 use answer::Answer;
 use finished::FinishedRecords;
 use process::Process;
+use size::at_most;
 
 /// A year, as browsers and scanners expect it (RFC 6797, section 6.1).
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
+
+/// The most bytes that the future of a request may have. There is one per HTTP/2 stream.
+const REQUEST_SIZE: usize = 4096;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -76,7 +81,15 @@ impl Gateway {
 
     /// Answers one request, whatever happens on the way. The request is boxed because a future carries its arguments along, and there is
     /// one future for every stream.
-    pub async fn handle(
+    pub fn handle(
+        self: Rc<Self>,
+        request: Box<Request<Incoming>>,
+        connection: Rc<ConnectionState>,
+    ) -> impl Future<Output = Response<Answer>> {
+        at_most::<REQUEST_SIZE, _>(self.answer(request, connection))
+    }
+
+    async fn answer(
         self: Rc<Self>,
         request: Box<Request<Incoming>>,
         connection: Rc<ConnectionState>,

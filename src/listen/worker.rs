@@ -19,7 +19,11 @@ use super::socket::Bound;
 use crate::gateway::Gateway;
 use crate::gateway::connection::ConnectionState;
 use crate::gateway::process::Process;
+use crate::gateway::size::at_most;
 use crate::upstream::http2::channel::LocalExecutor;
+
+/// The most bytes that the task of a connection may have.
+const CONNECTION_SIZE: usize = 4096;
 
 /// Where the process is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
@@ -202,7 +206,7 @@ fn spawn(
     slot: ConnectionSlot,
 ) {
     let (gateway, connections) = (gateway.clone(), connections.clone());
-    LocalExecutor.execute(async move {
+    let serving = async move {
         let process = gateway.process().clone();
         let register = |state: &Rc<ConnectionState>| {
             connections.open.add(state);
@@ -218,5 +222,6 @@ fn spawn(
             slot.metrics.failed.inc(cause);
         }
         drop(slot);
-    });
+    };
+    LocalExecutor.execute(at_most::<CONNECTION_SIZE, _>(serving));
 }

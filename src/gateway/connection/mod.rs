@@ -50,6 +50,12 @@ pub struct ConnectionState {
     waker: RefCell<Option<Waker>>,
 }
 
+// There is one per connection. The bound is a little above the size of today.
+const _: () = assert!(
+    size_of::<ConnectionState>() <= 352,
+    "the state of a connection has outgrown its bound"
+);
+
 /// What a connection is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ShutdownRequest {
