@@ -1,6 +1,7 @@
 //! The `foregate` command: arguments in, exit status out.
 //!
-//! Decides: the allocator and the one crypto backend of the process. Trusts: nothing. Not here: what a command does (`cli`).
+//! Decides: the allocator and the one crypto backend of the process. Trusts: nothing. Not here:
+//! what a command does (`cli`).
 
 use std::process::ExitCode;
 

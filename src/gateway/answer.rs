@@ -1,7 +1,8 @@
 //! The body of an answer, and the answers this gateway writes itself.
 //!
-//! Decides: what every refusal has besides its words (`denial::format`). Trusts: nothing about
-//! the client; an answer says no more than the public code allows. Not here: headers that every answer has (`gateway`).
+//! Decides: what every refusal has besides its words (`dialect`). Trusts: nothing about the client;
+//! an answer says no more than the public code allows. Not here: headers that every answer has
+//! (`gateway`).
 
 use std::pin::Pin;
 use std::rc::Rc;

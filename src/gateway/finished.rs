@@ -1,4 +1,5 @@
-//! The records of finished requests: counted and written to the log in batches, once no request waits.
+//! The records of finished requests: counted and written to the log in batches, once no request
+//! waits.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,7 +15,8 @@ const MAX_RECORDS: usize = 64;
 /// Log lines are handed over at the latest when they have this many bytes.
 const MAX_LINES: usize = 128 * 1024;
 
-/// The finished records of one worker that are not yet counted, and its log lines that are not yet handed over.
+/// The finished records of one worker that are not yet counted, and its log lines that are not yet
+/// handed over.
 pub(super) struct FinishedRecords {
     process: Arc<Process>,
     #[allow(clippy::vec_box, reason = "moved as a pointer; a record is long")]
@@ -32,7 +34,9 @@ impl FinishedRecords {
         })
     }
 
-    /// Adds a record to the batch. A batch is processed by a task of its own, behind the requests that are ready now: its code is then loaded into the processor's cache once per batch, and not between any two requests.
+    /// Adds a record to the batch. A batch is processed by a task of its own, behind the requests
+    /// that are ready now: its code is then loaded into the processor's cache once per batch, and
+    /// not between any two requests.
     pub(super) fn add(self: &Rc<Self>, record: Box<Record>) {
         let waiting = {
             let mut records = self.records.borrow_mut();
@@ -79,11 +83,13 @@ impl FinishedRecords {
         }
     }
 
-    /// Hands the log lines that are written so far to the log. Apart from long batches, the worker calls this at every poll.
+    /// Hands the log lines that are written so far to the log. Apart from long batches, the worker
+    /// calls this at every poll.
     pub(super) fn flush(&self) {
         let length = self.lines.borrow().len();
         if length > 0 {
-            // The next batch will have about this length, and should not be moved each time it has grown.
+            // The next batch will have about this length, and should not be moved each time it has
+            // grown.
             let lines = self.lines.replace(Vec::with_capacity(length + length / 8));
             self.process
                 .log()

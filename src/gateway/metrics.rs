@@ -1,4 +1,5 @@
-//! The registry: everything Prometheus can see of this process. Each room registers its own metrics.
+//! The registry: everything Prometheus can see of this process. Each room registers its own
+//! metrics.
 
 use std::sync::Arc;
 
@@ -117,7 +118,8 @@ impl Metrics {
         &self.registry
     }
 
-    /// Removes the series of routes, upstreams and issuers that the new configuration does not have.
+    /// Removes the series of routes, upstreams and issuers that the new configuration does not
+    /// have.
     pub fn forget(&self, old: &Config, new: &Config) {
         self.requests.forget(old, new);
         let published = |config: &Config| -> Vec<String> {

@@ -1,9 +1,12 @@
 //! The page: what happens to a request, one line a step.
 //!
-//! Decides: in which order others decide, and what every answer carries (id, HSTS, CORS, `Connection: close` while draining). Trusts: [`Inbound`] for what a request is, the [`Chain`] for
-//! whether it may go on, and `upstream` and `serve` to take nothing but a [`Permit`]. Not here: every rule.
+//! Decides: in which order others decide, and what every answer carries (id, HSTS, CORS,
+//! `Connection: close` while draining). Trusts: [`Inbound`] for what a request is, the [`Chain`]
+//! for whether it may go on, and `upstream` and `serve` to take nothing but a [`Permit`]. Not here:
+//! every rule.
 //!
-//! There is one [`Gateway`] per worker thread, with its own upstream connections and log lines; what workers share is in [`Process`].
+//! There is one [`Gateway`] per worker thread, with its own upstream connections and log lines;
+//! what workers share is in [`Process`].
 //!
 //! [`Chain`]: crate::auth::Chain
 //! [`Permit`]: crate::auth::Permit
@@ -79,8 +82,8 @@ impl Gateway {
         })
     }
 
-    /// Answers one request, whatever happens on the way. The request is boxed because a future carries its arguments along, and there is
-    /// one future for every stream.
+    /// Answers one request, whatever happens on the way. The request is boxed because a future
+    /// carries its arguments along, and there is one future for every stream.
     pub fn handle(
         self: Rc<Self>,
         request: Box<Request<Incoming>>,
@@ -157,8 +160,8 @@ impl Gateway {
         let is_tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
-        // The upstream saw a token, for which no shared cache may keep an answer unless it is told to (RFC 9111, section 3.5). The
-        // client sent a cookie, for which one might.
+        // The upstream saw a token, for which no shared cache may keep an answer unless it is told
+        // to (RFC 9111, section 3.5). The client sent a cookie, for which one might.
         if record.by_cookie && !headers.contains_key(header::CACHE_CONTROL) {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
         }
@@ -168,7 +171,8 @@ impl Gateway {
         if let Some(cors) = cors {
             cors.write(headers, origin, record.decision == Decision::Preflight);
         }
-        // While draining, a kept connection would only be cut later; say so now. HTTP/2 has GOAWAY for this.
+        // While draining, a kept connection would only be cut later; say so now. HTTP/2 has GOAWAY
+        // for this.
         if version < Version::HTTP_2 && !is_tunnel && self.process.is_draining() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -205,8 +209,8 @@ impl Gateway {
     }
 }
 
-/// From bytes to a canonical request with its route, or to nothing for a CORS preflight, which no layer judges. Also what `foregate test` asks,
-/// which has no connection.
+/// From bytes to a canonical request with its route, or to nothing for a CORS preflight, which no
+/// layer judges. Also what `foregate test` asks, which has no connection.
 pub(crate) fn accept(
     parts: Parts,
     body: Option<Body>,

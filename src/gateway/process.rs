@@ -1,5 +1,6 @@
-//! What the workers of one process share. A request reads it without a global lock: the caches of tokens and sessions and the list of
-//! revocations lock one shard, labelled counters one map, each for a look-up.
+//! What the workers of one process share. A request reads it without a global lock: the caches of
+//! tokens and sessions and the list of revocations lock one shard, labelled counters one map, each
+//! for a look-up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,7 +68,8 @@ impl Process {
         self.current.replace(snapshot);
     }
 
-    /// Held while a configuration is read and put into force. Blocks, so not for a runtime's own threads.
+    /// Held while a configuration is read and put into force. Blocks, so not for a runtime's own
+    /// threads.
     pub fn reloading(&self) -> MutexGuard<'_, ()> {
         self.reloading.blocking_lock()
     }
@@ -112,8 +114,9 @@ impl Process {
         *self.queries.borrow()
     }
 
-    /// Notes what was found out about the queries. That they fit is never unlearned, not even by a reload that could not ask: replicas in
-    /// service must not leave together. What does not fit then is refused where its facts are needed.
+    /// Notes what was found out about the queries. That they fit is never unlearned, not even by a
+    /// reload that could not ask: replicas in service must not leave together. What does not fit
+    /// then is refused where its facts are needed.
     pub fn found_queries(&self, found: Queries) {
         self.queries.send_if_modified(|known| {
             let learns = *known != Queries::Fit;

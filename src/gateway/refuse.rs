@@ -1,5 +1,8 @@
-//! The responses to refused requests and to CORS preflights. A response reveals no more than the
-//! public code allows.
+//! The answers to refused requests and to CORS preflights.
+//!
+//! Decides: what every refusal has besides its words (`denial::dialect`). Trusts: nothing about the
+//! client; an answer says no more than the public code allows. Not here: headers that every answer
+//! has (`gateway`).
 
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -81,8 +84,8 @@ fn add_fields(headers: &mut HeaderMap, extra: Extra) {
     }
 }
 
-/// The sentence for the client. Reasons with one public code have one sentence, or the sentence
-/// would tell them apart.
+/// The sentence a client may read. Reasons that share a public code share their wording, or the
+/// wording would tell them apart.
 fn public_wording(reason: Reason) -> &'static str {
     match reason.public_code() {
         "not_found" => "Not found.",

@@ -1,7 +1,8 @@
 //! Answers of our own that pass the same chain as forwarded requests.
 //!
-//! Decides: what `health` says; for the others, who answers. Trusts: the permit, without which nobody is answered. Not here: signing in
-//! (`identity::endpoints`), and the identity server's own paths (`identity::door`).
+//! Decides: what `health` says; for the others, who answers. Trusts: the permit, without which
+//! nobody is answered. Not here: signing in (`identity::endpoints`), and the identity server's own
+//! paths (`identity::door`).
 
 use hyper::Response;
 use hyper::header::{self, HeaderValue};
@@ -22,7 +23,8 @@ use crate::sign_in::{endpoints, passthrough};
 ///
 /// # Panics
 ///
-/// On `serve: panic`, which exists to prove that a panic is a 500 and no outage, and which only a development configuration may name.
+/// On `serve: panic`, which exists to prove that a panic is a 500 and no outage, and which only a
+/// development configuration may name.
 pub(crate) async fn serve(
     process: &Process,
     snapshot: &Snapshot,

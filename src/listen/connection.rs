@@ -1,12 +1,14 @@
 //! One client connection: handshake, protocol, time limits, drain.
 //!
-//! Decides: when a connection has waited long enough, for a handshake, a head, a request, or a client that reads its answer. Trusts:
-//! hyper for the protocols. Not here: what happens to a request (`gateway`).
+//! Decides: when a connection has waited long enough, for a handshake, a head, a request, or a
+//! client that reads its answer. Trusts: hyper for the protocols. Not here: what happens to a
+//! request (`gateway`).
 //!
-//! hyper's own timers are not used: it does not time the first bytes of a connection, and on HTTP/1.1 its head timer is also its idle
-//! timer. Nor has a connection a timer of its own. The worker looks at a few facts of each connection ten times a second
-//! ([`ConnectionState::look`]), which costs a request and a handshake nothing. A limit is therefore exceeded by up to 200 ms, and never
-//! cut short.
+//! hyper's own timers are not used: it does not time the first bytes of a connection, and on
+//! HTTP/1.1 its head timer is also its idle timer. Nor has a connection a timer of its own. The
+//! worker looks at a few facts of each connection ten times a second ([`ConnectionState::look`]),
+//! which costs a request and a handshake nothing. A limit is therefore exceeded by up to 200 ms,
+//! and never cut short.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -65,7 +67,8 @@ pub(super) async fn serve(
         (Some(tls), _) => {
             let acceptor = TlsAcceptor::from(tls.clone());
             drop(snapshot);
-            // In a box, because what rustls keeps of a connection is long, and moves a dozen times until hyper has it.
+            // In a box, because what rustls keeps of a connection is long, and moves a dozen times
+            // until hyper has it.
             let handshake = async { acceptor.accept(stream).await.map(Box::new) };
             match in_time(handshake, &state).await {
                 Err(cause) => Err(cause),
@@ -92,7 +95,8 @@ pub(super) async fn serve(
     }
 }
 
-/// A handshake, unless it takes too long. Boxed, so that the connection's task is not as large as a handshake for all its life.
+/// A handshake, unless it takes too long. Boxed, so that the connection's task is not as large as a
+/// handshake for all its life.
 async fn in_time<F: Future>(
     handshake: F,
     state: &ConnectionState,
@@ -111,7 +115,8 @@ async fn in_time<F: Future>(
     .await
 }
 
-/// Whether a clear text connection begins like HTTP/2 (RFC 9113, section 3.4). Three bytes tell: no method begins with `PRI`.
+/// Whether a clear text connection begins like HTTP/2 (RFC 9113, section 3.4). Three bytes tell: no
+/// method begins with `PRI`.
 async fn is_h2_preface(stream: &TcpStream) -> std::io::Result<bool> {
     let mut start = [0; 3];
     let mut pause = Duration::from_millis(1);
@@ -221,7 +226,8 @@ async fn serve_redirects(
     .await
 }
 
-/// Runs a connection, and does what it is told. The connection is boxed, so that the task is not as large as the largest protocol.
+/// Runs a connection, and does what it is told. The connection is boxed, so that the task is not as
+/// large as the largest protocol.
 async fn supervise<C, E>(
     mut connection: Pin<&mut C>,
     graceful: impl Fn(Pin<&mut C>),

@@ -19,7 +19,8 @@ pub(super) struct OpenConnections {
     pub(super) clock: PollClock,
 }
 
-/// Looks around whenever it is told to, until the worker ends: at every connection and exchange, at the log, and now and then at what is kept.
+/// Looks around whenever it is told to, until the worker ends: at every connection and exchange, at
+/// the log, and now and then at what is kept.
 pub(super) async fn poll_forever(
     mut ticks: watch::Receiver<u64>,
     gateway: Rc<Gateway>,
@@ -41,8 +42,9 @@ pub(super) async fn poll_forever(
     }
 }
 
-/// Tells the workers when to look around, until they have ended. They have no timer of their own for it: where one is set, every wait for events
-/// sets one in the kernel and takes it back when an event comes, which costs more than this thread. It is one, so that nothing can keep it busy.
+/// Tells the workers when to look around, until they have ended. They have no timer of their own
+/// for it: where one is set, every wait for events sets one in the kernel and takes it back when an
+/// event comes, which costs more than this thread. It is one, so that nothing can keep it busy.
 pub(super) fn tick(ticks: &watch::Sender<u64>) {
     while !ticks.is_closed() {
         #[allow(clippy::disallowed_methods, reason = "a thread that serves no request")]

@@ -9,8 +9,9 @@ use crate::upstream::http2::channel::LocalExecutor;
 
 pub(super) fn h1_builder(limits: &Connections) -> http1::Builder {
     let mut builder = http1::Builder::new();
-    // Never `pipeline_flush`: with it hyper takes an answer as fast as it comes, however slowly the client reads, and keeps it all; and
-    // it loses an answer behind which bytes of the request are still unread.
+    // Never `pipeline_flush`: with it hyper takes an answer as fast as it comes, however slowly the
+    // client reads, and keeps it all; and it loses an answer behind which bytes of the request are
+    // still unread.
     builder
         // Our own count answers first, with a reason; hyper's is the net below it.
         .max_headers(limits.max_headers.saturating_mul(2))
@@ -22,8 +23,8 @@ pub(super) fn h1_builder(limits: &Connections) -> http1::Builder {
 
 pub(super) fn h2_builder(limits: &Connections) -> http2::Builder<LocalExecutor> {
     let mut builder = http2::Builder::new(LocalExecutor);
-    // No pings: the kernel asks a silent peer, or whoever ends its TCP, whether it is still there, and for that no frame has to note when the
-    // peer was heard of.
+    // No pings: the kernel asks a silent peer, or whoever ends its TCP, whether it is still there,
+    // and for that no frame has to note when the peer was heard of.
     builder
         .max_concurrent_streams(limits.h2_streams)
         .max_pending_accept_reset_streams(limits.h2_resets)

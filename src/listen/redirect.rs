@@ -1,7 +1,8 @@
 //! The listener that only sends readers to HTTPS.
 //!
-//! Decides: 308 for GET and HEAD, 403 `https_required` for everything else, so that no client gets used to sending bodies and tokens in the clear.
-//! Trusts: only a served host; the redirect leads nowhere else. Not here: routes; nothing that was asked is looked at.
+//! Decides: 308 for GET and HEAD, 403 `https_required` for everything else, so that no client gets
+//! used to sending bodies and tokens in the clear. Trusts: only a served host; the redirect leads
+//! nowhere else. Not here: routes; nothing that was asked is looked at.
 
 use std::rc::Rc;
 

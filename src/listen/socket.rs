@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
-/// How long a peer may be gone without a word, whether something is sent to it or not. A minute is a choice: long enough for a hole in the
-/// radio, and longer than the limits of connections by default, which know better why.
+/// How long a peer may be gone without a word, whether something is sent to it or not. A minute is
+/// a choice: long enough for a hole in the radio, and longer than the limits of connections by
+/// default, which know better why.
 pub(super) const PEER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// When and how often the kernel asks a peer that is silent, and to which nothing is sent. More than once, since a question may get lost.
+/// When and how often the kernel asks a peer that is silent, and to which nothing is sent. More
+/// than once, since a question may get lost.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(30))
     .with_interval(Duration::from_secs(5))

@@ -1,7 +1,8 @@
 //! TLS as the configuration means it.
 //!
-//! Decides: which certificate a handshake gets, and whether a client must show one. Trusts: the checked certificates. Not here: reading
-//! files (`config::check`), and when a changed certificate comes into force (`config::reload`); a running connection keeps its own.
+//! Decides: which certificate a handshake gets, and whether a client must show one. Trusts: the
+//! checked certificates. Not here: reading files (`config::check`), and when a changed certificate
+//! comes into force (`config::reload`); a running connection keeps its own.
 
 use std::sync::Arc;
 
@@ -68,9 +69,10 @@ fn server_config(kind: &ListenKind) -> anyhow::Result<Option<Arc<ServerConfig>>>
     Ok(Some(Arc::new(config)))
 }
 
-/// The cryptography of a listener: of the ciphers that rustls considers safe, AES-128 comes first, whatever the client lists first. It is
-/// as far out of reach as AES-256, and its hash is SHA-256, for which processors have instructions and for SHA-384 they have not: a
-/// handshake hashes many times, which was an eighth of its cost.
+/// The cryptography of a listener: of the ciphers that rustls considers safe, AES-128 comes first,
+/// whatever the client lists first. It is as far out of reach as AES-256, and its hash is SHA-256,
+/// for which processors have instructions and for SHA-384 they have not: a handshake hashes many
+/// times, which was an eighth of its cost.
 fn provider() -> CryptoProvider {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     let is_later = |suite: &SupportedCipherSuite| {

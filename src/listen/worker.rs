@@ -141,8 +141,9 @@ async fn accept(
         let Some((stream, peer)) = next_connection(&listener, &mut phases).await else {
             return;
         };
-        // At the limit, one connection waits here and further ones in the kernel's queue. Not before `accept`: a listener that holds
-        // a place while nobody comes keeps it from the others.
+        // At the limit, one connection waits here and further ones in the kernel's queue. Not
+        // before `accept`: a listener that holds a place while nobody comes keeps it from the
+        // others.
         let permit = tokio::select! {
             biased;
             permit = context.load.slots.clone().acquire_owned() => permit,
@@ -180,7 +181,8 @@ async fn next_connection(
     phases: &mut watch::Receiver<Phase>,
 ) -> Option<(TcpStream, SocketAddr)> {
     loop {
-        // What the queue holds when the end begins is still served: its clients were told that they are connected.
+        // What the queue holds when the end begins is still served: its clients were told that they
+        // are connected.
         let accepted = tokio::select! {
             biased;
             accepted = listener.accept() => accepted,
@@ -189,7 +191,8 @@ async fn next_connection(
         match accepted {
             Ok(accepted) => return Some(accepted),
             Err(error) => {
-                // Out of file descriptors, or a connection that ended in the queue. Waiting a little does no harm to the second.
+                // Out of file descriptors, or a connection that ended in the queue. Waiting a
+                // little does no harm to the second.
                 tracing::warn!(%error, "cannot accept");
                 sleep(Duration::from_millis(10)).await;
             }

@@ -17,8 +17,9 @@ use super::socket::Bound;
 use super::worker::{Phase, WorkerContext, run};
 use crate::gateway::process::Process;
 
-/// How long a kept HTTP/1.1 connection gets, when the process ends, to send one more request and be told to go. A client that sends at
-/// the very moment its connection is closed would see an error. Two seconds is a choice.
+/// How long a kept HTTP/1.1 connection gets, when the process ends, to send one more request and be
+/// told to go. A client that sends at the very moment its connection is closed would see an error.
+/// Two seconds is a choice.
 const LAME_DUCK: Duration = Duration::from_secs(2);
 
 /// How long before the deadline calls of gRPC are told that it comes.
@@ -74,7 +75,8 @@ impl Workers {
         })
     }
 
-    /// Ends gracefully: stops accepting, lets running requests finish, and cuts what is left at the deadline.
+    /// Ends gracefully: stops accepting, lets running requests finish, and cuts what is left at the
+    /// deadline.
     pub async fn drain(self, process: &Process, deadline: Duration) {
         process.drain();
         self.phase.send_replace(Phase::StopAccepting);

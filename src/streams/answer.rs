@@ -1,6 +1,7 @@
 //! An answer that is a stream: events, or messages of gRPC.
 //!
-//! Decides: what its client is told at an end from our side. Trusts: `registry` for when that is. Not here: WebSocket (`tunnel`).
+//! Decides: what its client is told at an end from our side. Trusts: `registry` for when that is.
+//! Not here: WebSocket (`tunnel`).
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -183,7 +184,8 @@ impl LiveStream {
 /// The trailers that end a call of gRPC.
 fn trailers(ending: Ending) -> HeaderMap {
     let mut trailers = HeaderMap::new();
-    // Every denial of something that was let in before is told alike, whatever the request would be answered now.
+    // Every denial of something that was let in before is told alike, whatever the request would be
+    // answered now.
     let status = match ending.reason {
         None => StatusCode::SERVICE_UNAVAILABLE,
         Some(_) if ending.status() == StatusCode::UNAUTHORIZED => StatusCode::UNAUTHORIZED,

@@ -53,7 +53,8 @@ impl Ending {
         }
     }
 
-    /// The status of the refusal; 503 where the stream was not refused, and may be begun again elsewhere.
+    /// The status of the refusal; 503 where the stream was not refused, and may be begun again
+    /// elsewhere.
     pub(super) fn status(self) -> StatusCode {
         self.reason
             .map_or(StatusCode::SERVICE_UNAVAILABLE, Reason::status)

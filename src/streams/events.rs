@@ -1,6 +1,7 @@
 //! Where server-sent events begin and end (the HTML standard, section 9.2).
 //!
-//! Decides: between which bytes an event of our own may stand. Trusts: nothing. Not here: what events say, which is never looked at.
+//! Decides: between which bytes an event of our own may stand. Trusts: nothing. Not here: what
+//! events say, which is never looked at.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -33,7 +34,8 @@ impl EventBoundaries {
         !self.in_line && !self.in_event
     }
 
-    /// Follows these bytes; with `to_boundary` only to where the event that is under way ends. Gives how many were followed.
+    /// Follows these bytes; with `to_boundary` only to where the event that is under way ends.
+    /// Gives how many were followed.
     pub(super) fn follow(&mut self, bytes: &[u8], to_boundary: bool) -> usize {
         for (place, byte) in bytes.iter().enumerate() {
             if to_boundary && self.is_between() {

@@ -1,7 +1,8 @@
 //! Where WebSocket frames begin and end (RFC 6455, section 5.2).
 //!
-//! Decides: between which bytes a frame of our own may stand, and whether a side has said goodbye. Trusts: nothing; what is no frame is
-//! passed on all the same, for the other end to judge. Not here: payloads, which are never looked at.
+//! Decides: between which bytes a frame of our own may stand, and whether a side has said goodbye.
+//! Trusts: nothing; what is no frame is passed on all the same, for the other end to judge. Not
+//! here: payloads, which are never looked at.
 
 use super::ending::Ending;
 
@@ -43,7 +44,8 @@ impl FrameBoundaries {
         }
     }
 
-    /// Follows these bytes to the end of the frame that is under way, if it is among them. Gives what is left.
+    /// Follows these bytes to the end of the frame that is under way, if it is among them. Gives
+    /// what is left.
     pub(super) fn follow_frame<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let mut rest = bytes;
         if self.is_invalid {

@@ -1,11 +1,14 @@
 //! StreamHandle streams: answers that go on for as long as their proof does.
 //!
-//! Decides: which answers are such streams, when one must end, and how its client is told. Trusts: [`crate::auth::Chain`] to judge again.
-//! Not here: opening one; a stream begins as an ordinary request that passed every layer.
+//! Decides: which answers are such streams, when one must end, and how its client is told. Trusts:
+//! [`crate::auth::Chain`] to judge again. Not here: opening one; a stream begins as an ordinary
+//! request that passed every layer.
 //!
-//! A stream ends when its proof is accepted no longer, when a revocation names it, or when the configuration in force would refuse the
-//! request it began with; nothing else ends it from our side but its time limits and the end of the process. A newer token of the same
-//! session that was verified here prolongs it. While something that must be asked is away, nothing is known, and nothing is ended.
+//! A stream ends when its proof is accepted no longer, when a revocation names it, or when the
+//! configuration in force would refuse the request it began with; nothing else ends it from our
+//! side but its time limits and the end of the process. A newer token of the same session that was
+//! verified here prolongs it. While something that must be asked is away, nothing is known, and
+//! nothing is ended.
 //!
 //! | stream | is told | what for |
 //! |---|---|---|
@@ -17,8 +20,9 @@
 //! | SSE | `event: foregate` with `data: {"code":"…","status":…}` | the same; `status` is that of the refusal |
 //! | gRPC | trailers with `grpc-status` 16, 7 or 14, and `grpc-message` | the same |
 //!
-//! A last frame or event is sent between two others, never inside one. If the one that is under way does not end within a second, the
-//! stream is broken off without a word. In an answer that is compressed no event can be told, and it is broken off, too.
+//! A last frame or event is sent between two others, never inside one. If the one that is under way
+//! does not end within a second, the stream is broken off without a word. In an answer that is
+//! compressed no event can be told, and it is broken off, too.
 
 mod answer;
 mod ending;

@@ -1,10 +1,11 @@
 //! What a client of Supabase Realtime says: messages of Phoenix channels, in versions 1 and 2.
 //!
-//! Decides: whether a message carries a token, and which; or that it cannot be read. Trusts: nothing. Not here: whether the token is good (`auth`),
-//! and frames (`messages`).
+//! Decides: whether a message carries a token, and which; or that it cannot be read. Trusts:
+//! nothing. Not here: whether the token is good (`auth`), and frames (`messages`).
 //!
-//! Version 1 is an object with `topic`, `event`, `payload`; version 2 an array `[join_ref, ref, topic, event, payload]`, or binary with the same
-//! in a header. A token comes in the payload of `phx_join` and of `access_token`, and nowhere else.
+//! Version 1 is an object with `topic`, `event`, `payload`; version 2 an array `[join_ref, ref,
+//! topic, event, payload]`, or binary with the same in a header. A token comes in the payload of
+//! `phx_join` and of `access_token`, and nowhere else.
 
 use std::borrow::Cow;
 
@@ -93,7 +94,8 @@ fn token(members: &Map<String, Value>) -> Option<Option<String>> {
     Some(found)
 }
 
-/// What the beginning of a text message says already, if that is enough: version 2 says what it is before its payload.
+/// What the beginning of a text message says already, if that is enough: version 2 says what it is
+/// before its payload.
 pub(super) fn text_prefix(message: &[u8]) -> Option<MessageKind> {
     let mut rest = message.trim_ascii_start().strip_prefix(b"[")?;
     let mut parts = [None, None, None, None];
@@ -138,7 +140,8 @@ pub(super) fn binary(message: &[u8]) -> Option<Result<MessageKind, InvalidMessag
             let (topic, rest) = rest.get(before..)?.split_at_checked((*topic).into())?;
             (topic, rest.get(..usize::from(*event))?)
         }
-        // A broadcast of a user: sizes of join_ref, ref, topic, the user's event and its metadata; then an encoding, and these.
+        // A broadcast of a user: sizes of join_ref, ref, topic, the user's event and its metadata;
+        // then an encoding, and these.
         3 => {
             let (sizes, rest) = rest.split_at_checked(6)?;
             let [join, reference, topic, ..] = sizes else {

@@ -1,9 +1,10 @@
 //! One direction of a tunnel.
 //!
-//! Decides: nothing but what stands between two frames when it must end. Trusts: `frames`. Not here: when that is (`tunnel`).
+//! Decides: nothing but what stands between two frames when it must end. Trusts: `frames`. Not
+//! here: when that is (`tunnel`).
 //!
-//! Nothing is read before what was read is written, so that a slow reader slows the other side down; and a tunnel that is silent holds
-//! no buffer.
+//! Nothing is read before what was read is written, so that a slow reader slows the other side
+//! down; and a tunnel that is silent holds no buffer.
 
 use std::io;
 use std::pin::Pin;
@@ -164,7 +165,8 @@ impl Pipe {
     fn insert_close_frame(&mut self) {
         if self.mode == Mode::Closing && self.frames.is_between() {
             self.mode = Mode::Closed;
-            // What was held is not passed on any more, but must be followed to find the answer to our goodbye.
+            // What was held is not passed on any more, but must be followed to find the answer to
+            // our goodbye.
             if let Some(messages) = &mut self.messages {
                 let held = messages.forget();
                 self.frames.follow(&held);

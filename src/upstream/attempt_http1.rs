@@ -1,6 +1,7 @@
 //! One HTTP/1.1 request on its way to some server.
 //!
-//! Decides: when to try again, by the table in `upstream`. Trusts: the exchange for what was sent. Not here: whether it may be forwarded.
+//! Decides: when to try again, by the table in `upstream`. Trusts: the exchange for what was sent.
+//! Not here: whether it may be forwarded.
 
 use hyper::Method;
 use tokio::time::{Instant, timeout_at};
@@ -57,7 +58,8 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Each server once, then the last refusal. With the time since when the connection could be sent on.
+    /// Each server once, then the last refusal. With the time since when the connection could be
+    /// sent on.
     async fn connect(
         &self,
         fresh: bool,
@@ -68,7 +70,8 @@ impl<'a> Attempt<'a> {
         if !fresh && let Some(lease) = self.pool.take_kept(turn) {
             return Ok((lease, now));
         }
-        // Boxed, because most requests find a kept connection, and should not carry room for this along.
+        // Boxed, because most requests find a kept connection, and should not carry room for this
+        // along.
         let lease = Box::pin(self.open(turn, fresh, limits)).await?;
         Ok((lease, Instant::now()))
     }

@@ -1,7 +1,8 @@
-//! One request on its way over HTTP/2, in clear text and without asking first (RFC 9113, section 3.3): what gRPC needs.
+//! One request on its way over HTTP/2, in clear text and without asking first (RFC 9113, section
+//! 3.3): what gRPC needs.
 //!
-//! A client's reset reaches the server as a reset, and the server's the client as one: dropping either half of an exchange resets its
-//! stream, and the connection goes on.
+//! A client's reset reaches the server as a reset, and the server's the client as one: dropping
+//! either half of an exchange resets its stream, and the connection goes on.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -21,8 +22,8 @@ use crate::upstream::limits::Limits;
 use crate::upstream::pool::Pool;
 use crate::upstream::upload::UploadError;
 
-/// How often a request is sent of which nothing was sent before. A connection that ends just then is bad luck; three are a server that
-/// takes none.
+/// How often a request is sent of which nothing was sent before. A connection that ends just then
+/// is bad luck; three are a server that takes none.
 const ATTEMPTS: usize = 3;
 
 /// Why there is no answer.
@@ -56,7 +57,8 @@ impl AttemptError {
 ///
 /// # Errors
 ///
-/// The host and the target do not make a URI, which would be a defect: both were read as parts of one.
+/// The host and the target do not make a URI, which would be a defect: both were read as parts of
+/// one.
 pub(super) fn request(
     method: &Method,
     host: &HeaderValue,
@@ -78,7 +80,8 @@ pub(super) fn request(
     Ok(request)
 }
 
-/// Sends a request to one of the servers and gives its answer. Only what was not sent is sent again: the server may have acted.
+/// Sends a request to one of the servers and gives its answer. Only what was not sent is sent
+/// again: the server may have acted.
 ///
 /// # Errors
 ///
@@ -107,7 +110,8 @@ pub(super) async fn exchange(
     }
 }
 
-/// Somebody waits for the head of an answer. When nobody does any more, the request's body ends, too.
+/// Somebody waits for the head of an answer. When nobody does any more, the request's body ends,
+/// too.
 struct Waiting(Option<Rc<Progress>>);
 
 impl Drop for Waiting {

@@ -1,7 +1,7 @@
 //! The body of an upstream's answer, whatever is spoken to it.
 //!
-//! Decides: nothing; it is one of two. Trusts: each of them to know its own end. Not here: time-outs and streams that are ended early (`answer`,
-//! `streams`).
+//! Decides: nothing; it is one of two. Trusts: each of them to know its own end. Not here:
+//! time-outs and streams that are ended early (`answer`, `streams`).
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

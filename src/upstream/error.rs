@@ -1,8 +1,10 @@
 //! How an answer's body may break off.
 //!
-//! Decides: nothing. Trusts: whoever reads the body. Not here: failures before the answer's head, which are refusals.
+//! Decides: nothing. Trusts: whoever reads the body. Not here: failures before the answer's head,
+//! which are refusals.
 
-/// The answer broke off. hyper then breaks the client's message off: no end of chunks on HTTP/1.1, RST_STREAM on HTTP/2.
+/// The answer broke off. hyper then breaks the client's message off: no end of chunks on HTTP/1.1,
+/// RST_STREAM on HTTP/2.
 #[derive(Debug)]
 pub enum AnswerError {
     /// The upstream failed.

@@ -1,7 +1,7 @@
 //! One request and its answer on one connection.
 //!
-//! Decides: when waiting is over, and what a failure was. Trusts: `http1` for reading and writing messages. Not here: whether to try again
-//! (the parent module).
+//! Decides: when waiting is over, and what a failure was. Trusts: `http1` for reading and writing
+//! messages. Not here: whether to try again (the parent module).
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -17,7 +17,8 @@ use super::upload;
 use crate::upstream::error::AnswerError;
 use crate::upstream::limits::{ExchangeError, Limits};
 
-/// Sends a request at `started` and waits for the head of its answer. The connection is driven by this very future.
+/// Sends a request at `started` and waits for the head of its answer. The connection is driven by
+/// this very future.
 pub(super) async fn send(
     lease: &mut Lease,
     outgoing: &mut OutgoingRequest,
@@ -59,7 +60,8 @@ pub(super) async fn send(
     .await
 }
 
-/// The body of an upstream's answer, streamed. Drives the connection while the client reads, and gives it back at the end.
+/// The body of an upstream's answer, streamed. Drives the connection while the client reads, and
+/// gives it back at the end.
 #[derive(Debug)]
 pub struct Http1AnswerBody {
     /// Until the answer is read to its end.
@@ -84,7 +86,8 @@ impl Http1AnswerBody {
         body
     }
 
-    /// Gives the connection back if the answer was read to its end; one whose request was not sent to its end is closed.
+    /// Gives the connection back if the answer was read to its end; one whose request was not sent
+    /// to its end is closed.
     fn give_back_at_end(&mut self) {
         let Some(lease) = self
             .lease
@@ -154,7 +157,8 @@ impl Body for Http1AnswerBody {
                 Poll::Ready(()) => this.break_off(AnswerError::Upstream),
             },
             Poll::Ready(Err(_)) => this.break_off(AnswerError::Upstream),
-            // A client that reads slowly never finds the upstream silent, so the timer alone would not do.
+            // A client that reads slowly never finds the upstream silent, so the timer alone would
+            // not do.
             Poll::Ready(Ok(_)) if this.limits.is_over() => this.break_off(AnswerError::Upstream),
             Poll::Ready(Ok(piece)) => {
                 this.last = None;

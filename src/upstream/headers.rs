@@ -1,6 +1,8 @@
 //! The head an upstream sees.
 //!
-//! Decides: which fields are added to the cleaned ones. None of them can be among those: `request::headers` removed every copy. Trusts: the permit. Not here: what a client may not say (`request::headers`).
+//! Decides: which fields are added to the cleaned ones. None of them can be among those:
+//! `request::headers` removed every copy. Trusts: the permit. Not here: what a client may not say
+//! (`request::headers`).
 
 use hyper::header::{self, HeaderName, HeaderValue};
 
@@ -22,7 +24,8 @@ const ROLES: HeaderName = HeaderName::from_static("x-foregate-roles");
 static HTTPS: HeaderValue = HeaderValue::from_static("https");
 static HTTP: HeaderValue = HeaderValue::from_static("http");
 
-/// Room for the fields this gateway adds, but for the token. Longer ones make the head grow, which is slower and nothing else.
+/// Room for the fields this gateway adds, but for the token. Longer ones make the head grow, which
+/// is slower and nothing else.
 const ADDED_FIELDS: usize = 640;
 
 /// The host an upstream sees.
@@ -33,7 +36,8 @@ pub(super) fn host<'a>(spent: &'a SpentPermit, upstream: &'a Upstream) -> &'a He
     }
 }
 
-/// Writes the head of a request in HTTP/1.1: what only this gateway may say, and what is left of the client's fields. `id` is the decision's.
+/// Writes the head of a request in HTTP/1.1: what only this gateway may say, and what is left of
+/// the client's fields. `id` is the decision's.
 pub(super) fn write(spent: &SpentPermit, id: &HeaderValue, upstream: &Upstream) -> RequestHead {
     let request = spent.request();
     let fields = request.headers();

@@ -1,7 +1,9 @@
-//! What an answer teaches: the id of a thing that only the upstream knows, and that it is the caller's.
+//! What an answer teaches: the id of a thing that only the upstream knows, and that it is the
+//! caller's.
 //!
-//! Decides: that the client gets such an answer only when the id in it is bound, else 502 `binding_failed`. Trusts: the upstream for the id.
-//! Not here: where bindings are kept (`facts::learned`).
+//! Decides: that the client gets such an answer only when the id in it is bound, else 502
+//! `binding_failed`. Trusts: the upstream for the id. Not here: where bindings are kept
+//! (`facts::learned`).
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};

@@ -1,6 +1,7 @@
 //! A connection that one request has for itself.
 //!
-//! Decides: whether it can be used again. Trusts: `http1` for what was read. Not here: which connection a request gets (`pool`).
+//! Decides: whether it can be used again. Trusts: `http1` for what was read. Not here: which
+//! connection a request gets (`pool`).
 
 use std::rc::Rc;
 
@@ -88,8 +89,8 @@ impl Lease {
         }
     }
 
-    /// Gives the connection back if it can serve another request: the answer has been read to its end, nothing came behind it, and the
-    /// server does not want to close. Otherwise closes it.
+    /// Gives the connection back if it can serve another request: the answer has been read to its
+    /// end, nothing came behind it, and the server does not want to close. Otherwise closes it.
     pub fn give_back(self) {
         if self.connection.is_reusable() {
             self.slot.server.keep(self.connection);

@@ -1,6 +1,7 @@
 //! The time limits of one exchange, and how it may fail.
 //!
-//! Decides: nothing. Trusts: the route and the upstream's configuration. Not here: keeping the limits (`exchange`).
+//! Decides: nothing. Trusts: the route and the upstream's configuration. Not here: keeping the
+//! limits (`exchange`).
 
 use std::time::{Duration, Instant as StdInstant};
 
@@ -23,7 +24,8 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// The route's where it has its own, else the upstream's, for a request that was authorized at `started`.
+    /// The route's where it has its own, else the upstream's, for a request that was authorized at
+    /// `started`.
     pub(super) fn of(route: &Route, upstream: &Upstream, started: StdInstant) -> Self {
         let timeouts = &route.timeouts;
         Self {

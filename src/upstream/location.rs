@@ -1,8 +1,10 @@
 //! Where an upstream sends a client on.
 //!
-//! Decides: that an absolute URL which names the upstream itself names this gateway in its place: the client cannot reach the other, and should
-//! not learn of it. Resumable uploads (tus) are answered with such a `Location`. Trusts: the configuration for what the upstream is called. Not
-//! here: paths, which are the upstream's to know; one that does not know where it is mounted must be told there.
+//! Decides: that an absolute URL which names the upstream itself names this gateway in its place:
+//! the client cannot reach the other, and should not learn of it. Resumable uploads (tus) are
+//! answered with such a `Location`. Trusts: the configuration for what the upstream is called. Not
+//! here: paths, which are the upstream's to know; one that does not know where it is mounted must
+//! be told there.
 
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};

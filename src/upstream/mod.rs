@@ -1,7 +1,7 @@
 //! Forwarding: a permit goes in, the upstream's answer comes out.
 //!
-//! Decides: which server, when to try again, how long to wait, and which reason a failure has. Trusts: the permit; it takes nothing else.
-//! Not here: whether the request may be forwarded.
+//! Decides: which server, when to try again, how long to wait, and which reason a failure has.
+//! Trusts: the permit; it takes nothing else. Not here: whether the request may be forwarded.
 //!
 //! | what happened | what is done |
 //! |---|---|
@@ -11,7 +11,8 @@
 //! | the same on a fresh connection, or with another method | 502 `upstream_closed`: the upstream may have acted |
 //! | a byte of the answer was forwarded | never sent again; the client sees a broken answer |
 //!
-//! Over HTTP/2 the connection is shared; there, a request of which nothing was sent is sent again, and any other is not.
+//! Over HTTP/2 the connection is shared; there, a request of which nothing was sent is sent again,
+//! and any other is not.
 
 mod attempt_http1;
 mod attempt_http2;
@@ -88,8 +89,8 @@ pub(crate) enum ReplyBody {
     Upgraded(UpgradedConnection),
 }
 
-/// Forwards a permitted request and gives the answer as soon as its head is there; bodies stream both ways. What the route learns is bound in
-/// `facts`.
+/// Forwards a permitted request and gives the answer as soon as its head is there; bodies stream
+/// both ways. What the route learns is bound in `facts`.
 ///
 /// # Errors
 ///
@@ -123,8 +124,9 @@ pub(crate) async fn forward(
             let outgoing = over_http1(&spent, payload, &pool, &record.id);
             let authorization = spent.into_stream();
             let mut attempt = Attempt::new(Box::new(outgoing), &pool);
-            // Requests that came in together are all authorized before the first of them is sent. Sent one behind the other they wake the
-            // server once, and between two of them the cache is asked for no code but what sends.
+            // Requests that came in together are all authorized before the first of them is sent.
+            // Sent one behind the other they wake the server once, and between two of them the
+            // cache is asked for no code but what sends.
             let_others_go_first().await;
             let outcome = attempt.run(&limits, began).await;
             outcome.map(|(head, lease)| {
@@ -192,8 +194,8 @@ async fn finish(mut reply: Reply, facts: &Facts, upstream: &Upstream) -> Result<
     Ok(reply)
 }
 
-/// Waits until every task that is ready now has had its turn. Unlike the runtime's own `yield_now` it does not ask for new events on the way,
-/// which would be a system call.
+/// Waits until every task that is ready now has had its turn. Unlike the runtime's own `yield_now`
+/// it does not ask for new events on the way, which would be a system call.
 async fn let_others_go_first() {
     let mut has_waited = false;
     poll_fn(|context| match std::mem::replace(&mut has_waited, true) {
@@ -236,7 +238,8 @@ impl Payload {
             None => None,
             Some(body) => {
                 let request = spent.request();
-                // In a call of gRPC a client may listen for as long as it likes before it says more.
+                // In a call of gRPC a client may listen for as long as it likes before it says
+                // more.
                 let idle = match is_grpc(request.headers()) {
                     true => limits.stream_idle.unwrap_or(GRPC_IDLE),
                     false => request.in_force().config().connections.body_idle,
@@ -244,7 +247,8 @@ impl Payload {
                 Upload::new(body, request.rule().body_limit, idle)?
             }
         };
-        // Without a length, a body goes out in chunks. hyper has made sure that a length which is there is one number, and true.
+        // Without a length, a body goes out in chunks. hyper has made sure that a length which is
+        // there is one number, and true.
         let fields = spent.fields();
         let declared = match &upload {
             // A length without a body would promise bytes that never come.

@@ -1,11 +1,12 @@
 //! Connections to the servers of an upstream: kept, counted, capped.
 //!
-//! Decides: which server and which connection a request takes. Trusts: the configuration for addresses. Not here: what is sent
-//! (`exchange`).
+//! Decides: which server and which connection a request takes. Trusts: the configuration for
+//! addresses. Not here: what is sent (`exchange`).
 //!
-//! Every worker has pools of its own, so taking a connection takes no lock. A kept connection has no task: the request that uses it reads
-//! and writes itself, which saves a wake-up per request. It is looked at when it is taken and by a sweep, and one that the server closed,
-//! or that says something unasked, is thrown away.
+//! Every worker has pools of its own, so taking a connection takes no lock. A kept connection has
+//! no task: the request that uses it reads and writes itself, which saves a wake-up per request. It
+//! is looked at when it is taken and by a sweep, and one that the server closed, or that says
+//! something unasked, is thrown away.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -85,10 +86,12 @@ impl Pools {
         }
     }
 
-    /// The pool of an upstream. A configuration seen for the first time gets its pools, with the servers they share with the one before.
+    /// The pool of an upstream. A configuration seen for the first time gets its pools, with the
+    /// servers they share with the one before.
     pub fn get(&self, in_force: &InForce, upstream: usize) -> Option<Rc<Pool>> {
         let mut current = self.current.borrow_mut();
-        // A request that began before a reload may come after one that began behind it; pools are only ever replaced by newer ones.
+        // A request that began before a reload may come after one that began behind it; pools are
+        // only ever replaced by newer ones.
         if current.generation < in_force.generation() {
             *current = self.rebuild(&current, in_force);
         }
@@ -109,7 +112,8 @@ impl Pools {
         })
     }
 
-    /// This worker's part of so many connections; the parts of all workers are so many. `check` sees to it that nobody has none.
+    /// This worker's part of so many connections; the parts of all workers are so many. `check`
+    /// sees to it that nobody has none.
     fn share(&self, connections: usize) -> usize {
         let (each, left) = (connections / self.workers, connections % self.workers);
         each + usize::from(self.worker < left)
@@ -179,7 +183,8 @@ impl Pool {
         self.servers.len()
     }
 
-    /// Whose turn it is. A request asks once and goes on from there, so that it tries every server even while others ask, too.
+    /// Whose turn it is. A request asks once and goes on from there, so that it tries every server
+    /// even while others ask, too.
     pub fn turn(&self) -> usize {
         let turn = self.next.get();
         self.next.set(turn.wrapping_add(1));
@@ -197,7 +202,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`Reason::UpstreamBusy`], [`Reason::UpstreamConnect`], [`Reason::UpstreamConnectTimeout`]; nothing was sent.
+    /// [`Reason::UpstreamBusy`], [`Reason::UpstreamConnect`], [`Reason::UpstreamConnectTimeout`];
+    /// nothing was sent.
     pub async fn take(&self, turn: usize, fresh: bool) -> Result<Lease, Denial> {
         self.server(turn)?.take(fresh, &self.config).await
     }

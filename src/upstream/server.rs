@@ -200,7 +200,8 @@ impl Drop for Server {
 }
 
 impl IdleConnection {
-    /// Whether it may be used: not kept for too long, and the server has neither closed it nor said anything unasked.
+    /// Whether it may be used: not kept for too long, and the server has neither closed it nor said
+    /// anything unasked.
     fn is_fresh(&self, pool_idle: Duration, now: Instant) -> bool {
         now.saturating_duration_since(self.since) < pool_idle && self.connection.is_quiet()
     }

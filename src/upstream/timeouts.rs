@@ -1,9 +1,11 @@
 //! The time limits of exchanges, which a worker looks at ten times a second.
 //!
-//! Decides: when a limit has passed, up to a tenth of a second late and never early. Trusts: the worker to look. Not here: which limit it is (`exchange`).
+//! Decides: when a limit has passed, up to a tenth of a second late and never early. Trusts: the
+//! worker to look. Not here: which limit it is (`exchange`).
 //!
-//! The runtime's timers would be exact. But where one is set, every wait for events sets one in the kernel, too, and takes it back when an event
-//! comes: on a virtual machine, 3 to 4 % of what a new connection with one request costs.
+//! The runtime's timers would be exact. But where one is set, every wait for events sets one in the
+//! kernel, too, and takes it back when an event comes: on a virtual machine, 3 to 4 % of what a new
+//! connection with one request costs.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -17,7 +19,8 @@ use crate::weak_list::WeakList;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Timeouts(Living<State>);
 
-/// When somebody wants to be woken. It stays set from one request of a connection to the next, which costs a wake-up at most.
+/// When somebody wants to be woken. It stays set from one request of a connection to the next,
+/// which costs a wake-up at most.
 #[derive(Debug)]
 pub(super) struct Timeout(Rc<State>);
 

@@ -1,7 +1,8 @@
 //! The request's body on its way to the upstream.
 //!
-//! Decides: 413 for a body over the route's limit, 408 for a client that stops sending, which trailers pass. Trusts: hyper's framing. Not
-//! here: buffering; a frame is taken from the client when the upstream can take it.
+//! Decides: 413 for a body over the route's limit, 408 for a client that stops sending, which
+//! trailers pass. Trusts: hyper's framing. Not here: buffering; a frame is taken from the client
+//! when the upstream can take it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -53,7 +54,8 @@ impl Upload {
     ///
     /// # Errors
     ///
-    /// [`Reason::BodyTooLarge`] if the declared length says so; nothing was read then, and no `100 Continue` was sent.
+    /// [`Reason::BodyTooLarge`] if the declared length says so; nothing was read then, and no `100
+    /// Continue` was sent.
     pub(super) fn new(body: Body, limit: u64, idle: Duration) -> Result<Option<Self>, Denial> {
         if body.size_hint().lower() > limit {
             return Err(Reason::BodyTooLarge.into());

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// A worker's clock: milliseconds since it began, as of its last look. Costs nothing to read. It stands still while the worker does: a
-/// client whose bytes nobody took was not slow.
+/// A worker's clock: milliseconds since it began, as of its last look. Costs nothing to read. It
+/// stands still while the worker does: a client whose bytes nobody took was not slow.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PollClock(Rc<Cell<u64>>);
 

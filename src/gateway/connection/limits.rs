@@ -17,7 +17,8 @@ pub(super) struct Limits {
 
 impl Limits {
     pub(super) fn new(limits: &Connections) -> Self {
-        // What happened between two looks has the time of the first of them, so the real time may be shorter by a pause.
+        // What happened between two looks has the time of the first of them, so the real time may
+        // be shorter by a pause.
         let millis = |limit: Duration| {
             u64::try_from((limit + POLL_INTERVAL).as_millis()).unwrap_or(u64::MAX)
         };

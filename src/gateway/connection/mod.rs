@@ -1,7 +1,8 @@
 //! What a worker knows of one client connection, and its time limits.
 //!
-//! Decides: when a connection has waited long enough, for a handshake, a head, a request, or a client that reads its answer. Trusts:
-//! `listen`, which drives it. Not here: sockets and protocols (`listen`).
+//! Decides: when a connection has waited long enough, for a handshake, a head, a request, or a
+//! client that reads its answer. Trusts: `listen`, which drives it. Not here: sockets and protocols
+//! (`listen`).
 
 mod clock;
 mod limits;
@@ -34,9 +35,11 @@ pub struct ConnectionState {
     open_requests: Cell<usize>,
     /// When the last request ended, or the protocol began; `None` during the handshake.
     idle_since: Cell<Option<u64>>,
-    /// Since when a head is awaited: the first one from the beginning, a later one from its first byte.
+    /// Since when a head is awaited: the first one from the beginning, a later one from its first
+    /// byte.
     head_since: Cell<Option<u64>>,
-    /// One entry per answer that is being sent: since when the client has not asked for more, or `None` while the upstream is asked.
+    /// One entry per answer that is being sent: since when the client has not asked for more, or
+    /// `None` while the upstream is asked.
     answers: RefCell<Vec<Option<Option<u64>>>>,
     draining: Cell<bool>,
     /// Since when the connection is asked to end.
@@ -174,8 +177,9 @@ impl ConnectionState {
 
     /// A request is over; `answered` if its answer began.
     ///
-    /// A client that lets requests be forwarded only to reset them makes the upstream work for nothing (as in CVE-2023-44487, but behind
-    /// the limit that hyper keeps). After as many in a row as `h2_resets` the connection may finish what runs, and no more.
+    /// A client that lets requests be forwarded only to reset them makes the upstream work for
+    /// nothing (as in CVE-2023-44487, but behind the limit that hyper keeps). After as many in a
+    /// row as `h2_resets` the connection may finish what runs, and no more.
     fn request_ended(&self, answered: bool, limit: usize) {
         self.aborted_requests.set(if answered {
             0
@@ -232,7 +236,8 @@ impl ConnectionState {
         self.request_shutdown(ShutdownRequest::Graceful);
     }
 
-    /// The process ends, and this connection came after the others were told. HTTP/1.1 is told by its answers.
+    /// The process ends, and this connection came after the others were told. HTTP/1.1 is told by
+    /// its answers.
     pub(crate) fn drain_if_h2(&self) {
         self.draining.set(true);
     }
@@ -255,7 +260,8 @@ impl ConnectionState {
     }
 
     pub(crate) fn bytes_received(&self) {
-        // On HTTP/2, bytes between requests are pings and window updates; there, `idle` ends what is silent.
+        // On HTTP/2, bytes between requests are pings and window updates; there, `idle` ends what
+        // is silent.
         if self.open_requests.get() == 0 && self.head_since.get().is_none() && !self.is_h2.get() {
             self.head_since.set(Some(self.clock.now()));
         }

@@ -1,10 +1,13 @@
-//! What a client says on a socket whose messages are judged: frames become messages, and no message goes on before it is known what it says.
+//! What a client says on a socket whose messages are judged: frames become messages, and no message
+//! goes on before it is known what it says.
 //!
-//! Decides: which bytes may go on, which must wait for a judgement, and 400 `message_invalid` or 413 `body_too_large` for what cannot be judged.
-//! Trusts: nothing. Not here: what messages mean (`phoenix`), and whether a token is good (`auth`).
+//! Decides: which bytes may go on, which must wait for a judgement, and 400 `message_invalid` or
+//! 413 `body_too_large` for what cannot be judged. Trusts: nothing. Not here: what messages mean
+//! (`phoenix`), and whether a token is good (`auth`).
 //!
-//! A message is held until it is known that it carries no token; for most that is after a few bytes, and the rest passes unread. One that may
-//! carry a token is held whole, up to a limit. Bytes go on as they came: nothing is framed or masked anew.
+//! A message is held until it is known that it carries no token; for most that is after a few
+//! bytes, and the rest passes unread. One that may carry a token is held whole, up to a limit.
+//! Bytes go on as they came: nothing is framed or masked anew.
 
 mod frame;
 
@@ -14,10 +17,12 @@ use super::phoenix::{self, InvalidMessage, MessageKind};
 use crate::denial::Reason;
 use frame::Frame;
 
-/// From how much of a message on its beginning is looked at before it is whole; then at each doubling.
+/// From how much of a message on its beginning is looked at before it is whole; then at each
+/// doubling.
 const FIRST_CHECK: usize = 256;
 
-/// How much is held of a message while nobody has proven who they are: room for a join with the longest token there can be.
+/// How much is held of a message while nobody has proven who they are: room for a join with the
+/// longest token there can be.
 const UNAUTHENTICATED_LIMIT: usize = 16 * 1024;
 
 /// A client's side of a socket.
@@ -58,7 +63,8 @@ pub(super) enum Next {
 }
 
 impl Messages {
-    /// Messages of up to `limit` bytes; `needs_token` where nobody may speak who has not kind who they are.
+    /// Messages of up to `limit` bytes; `needs_token` where nobody may speak who has not kind who
+    /// they are.
     pub(super) fn new(limit: usize, needs_token: bool) -> Self {
         Self {
             held: Vec::new(),
@@ -183,7 +189,8 @@ impl Messages {
         self.read += received.len();
     }
 
-    /// Whether what came of a message is enough to let it pass; and that what is held is not too much.
+    /// Whether what came of a message is enough to let it pass; and that what is held is not too
+    /// much.
     fn check_prefix(&mut self) -> Result<(), Reason> {
         let Some(message) = &mut self.message else {
             return Ok(());

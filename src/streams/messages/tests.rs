@@ -149,7 +149,8 @@ fn what_is_no_frame_or_no_message_is_refused() {
         Some(Reason::BodyTooLarge),
         "not 1 MiB for a stranger"
     );
-    // FrameBoundaries that end where a read ends are counted, too: a message that never ends, and control frames between its parts.
+    // FrameBoundaries that end where a read ends are counted, too: a message that never ends, and
+    // control frames between its parts.
     for part in [frame(0x89, &[b'x'; 10]), frame(0x00, b"")] {
         let endless = [frame(0x01, b"[")].into_iter().chain(vec![part; 4000]);
         let mut messages = Messages::new(1 << 20, true);

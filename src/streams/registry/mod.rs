@@ -1,7 +1,7 @@
 //! The live streams of one worker.
 //!
-//! Decides: when a stream is judged again, and that one which would be refused now ends. Trusts: the chain for the judgement. Not here: how
-//! an end is told (`tunnel`, `answer`).
+//! Decides: when a stream is judged again, and that one which would be refused now ends. Trusts:
+//! the chain for the judgement. Not here: how an end is told (`tunnel`, `answer`).
 //!
 //! | what happened | who is judged again | when |
 //! |---|---|---|
@@ -34,7 +34,8 @@ use crate::record::stream::{Cause, Kind};
 use crate::revocation::Revocations;
 pub(crate) use handle::StreamHandle;
 
-/// After a judgement about a proof failed for want of something that is away, the seconds until it is tried again.
+/// After a judgement about a proof failed for want of something that is away, the seconds until it
+/// is tried again.
 const RETRY_SECONDS: i64 = 1;
 
 /// The streams of one worker. No lock: only this worker's tasks see them.
@@ -163,7 +164,8 @@ impl Streams {
         self.open.borrow().keys().copied().collect()
     }
 
-    /// Judges a stream by what is in force now, and ends it if the request it began with would be refused. An outage is no refusal.
+    /// Judges a stream by what is in force now, and ends it if the request it began with would be
+    /// refused. An outage is no refusal.
     async fn reauthorize(&self, id: u64) {
         let Some(entry) = self.open.borrow().get(&id).cloned() else {
             return;
@@ -199,7 +201,8 @@ impl Streams {
         }
     }
 
-    /// The process ends: streams that would not end by themselves are told. A call of gRPC may finish until `all` are.
+    /// The process ends: streams that would not end by themselves are told. A call of gRPC may
+    /// finish until `all` are.
     pub(crate) fn drain(&self, all: bool) {
         self.drained.set(true);
         for entry in self.open.borrow().values() {

@@ -15,7 +15,8 @@ const RELOAD_PORTIONS: u32 = 20;
 /// How long to wait at most before the clock is looked at again: it may have been set.
 const MAX_SLEEP: Duration = Duration::from_secs(10);
 
-/// How far behind the clock of those who judge may be, at most: looked at earlier, a proof that expires would be found good again.
+/// How far behind the clock of those who judge may be, at most: looked at earlier, a proof that
+/// expires would be found good again.
 const CLOCK_LAG: Duration = Duration::from_millis(10);
 
 impl Streams {

@@ -137,7 +137,8 @@ impl Duplex {
         self.grace = Some((Instant::now() + GRACE, ending.cause));
         self.down.close(frames::close(ending, None));
         let mut mask = [0; 4];
-        // Without randomness, which is a defect of the machine, the mask is a constant; it hides nothing from anybody here.
+        // Without randomness, which is a defect of the machine, the mask is a constant; it hides
+        // nothing from anybody here.
         let _ = aws_lc_rs::rand::fill(&mut mask);
         self.up.close(frames::close(ending, Some(mask)));
     }

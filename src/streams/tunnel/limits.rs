@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long last words may take: for a frame under way to end, for the other side to answer a goodbye. A second is a choice.
+/// How long last words may take: for a frame under way to end, for the other side to answer a
+/// goodbye. A second is a choice.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// How long a tunnel may take for what.

@@ -8,8 +8,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::streams::pipe::Pipe;
 
-/// Says that nothing more comes, behind the answer to our goodbye if there was one, and takes what is still under way: a socket that is
-/// closed over unread bytes is reset, and its peer may lose what it has not read yet.
+/// Says that nothing more comes, behind the answer to our goodbye if there was one, and takes what
+/// is still under way: a socket that is closed over unread bytes is reset, and its peer may lose
+/// what it has not read yet.
 pub(super) async fn leave<C>(client: &mut C, awaits_answer: bool, said: &mut Pipe)
 where
     C: AsyncRead + AsyncWrite + Unpin,

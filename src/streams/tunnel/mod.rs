@@ -1,7 +1,8 @@
 //! A WebSocket between client and upstream.
 //!
-//! Decides: when a tunnel ends, and what is told to whom. Trusts: the handshake, which both sides have finished. Not here: what is said
-//! inside; messages are passed on byte for byte, and on a route that judges them (`messages`) only once that is done.
+//! Decides: when a tunnel ends, and what is told to whom. Trusts: the handshake, which both sides
+//! have finished. Not here: what is said inside; messages are passed on byte for byte, and on a
+//! route that judges them (`messages`) only once that is done.
 
 mod duplex;
 mod limits;

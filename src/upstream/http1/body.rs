@@ -1,6 +1,7 @@
 //! The body of an answer, piece by piece.
 //!
-//! Decides: where a body ends. Trusts: the framing that the head declared. Not here: sockets; bytes go in, pieces come out.
+//! Decides: where a body ends. Trusts: the framing that the head declared. Not here: sockets; bytes
+//! go in, pieces come out.
 
 use bytes::{Buf, Bytes};
 use hyper::HeaderMap;
@@ -184,7 +185,8 @@ fn chunk_size(unread: &mut Bytes) -> Result<Option<u64>, Malformed> {
         .take_while(|byte| byte.is_ascii_hexdigit())
         .count();
     let (size, extension) = line.split_at(digits);
-    // An extension begins with `;`, perhaps behind blanks, and has nothing that another reader could take for a line end.
+    // An extension begins with `;`, perhaps behind blanks, and has nothing that another reader
+    // could take for a line end.
     let blanks = extension
         .iter()
         .take_while(|byte| matches!(**byte, b' ' | b'\t'))

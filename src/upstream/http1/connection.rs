@@ -1,6 +1,7 @@
 //! A connection to a server.
 //!
-//! Decides: nothing; it moves bytes. Trusts: nobody; what comes is read by `head` and `body`. Not here: when waiting is over.
+//! Decides: nothing; it moves bytes. Trusts: nobody; what comes is read by `head` and `body`. Not
+//! here: when waiting is over.
 
 use std::cell::RefCell;
 use std::io;
@@ -85,13 +86,15 @@ impl Connection {
         }
     }
 
-    /// Whether the server has neither closed the connection nor said anything unasked. Costs no system call while nothing came.
+    /// Whether the server has neither closed the connection nor said anything unasked. Costs no
+    /// system call while nothing came.
     pub(in crate::upstream) fn is_quiet(&self) -> bool {
         self.unread.is_empty()
             && matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Whether the answer was read to its end, nothing came behind it, and the server keeps the connection.
+    /// Whether the answer was read to its end, nothing came behind it, and the server keeps the
+    /// connection.
     pub(in crate::upstream) fn is_reusable(&self) -> bool {
         self.decoder.is_done() && self.keeps_open && self.unread.is_empty()
     }

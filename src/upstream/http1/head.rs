@@ -1,6 +1,7 @@
 //! The head of an answer: status, fields, and how the body is delimited.
 //!
-//! Decides: what is no answer, and which framing an answer has. Trusts: httparse. Not here: reading the body (`body`).
+//! Decides: what is no answer, and which framing an answer has. Trusts: httparse. Not here: reading
+//! the body (`body`).
 
 use std::mem::MaybeUninit;
 

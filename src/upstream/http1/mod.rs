@@ -1,12 +1,15 @@
 //! HTTP/1.1 towards an upstream's server: one request at a time on a kept connection (RFC 9112).
 //!
-//! Decides: how a request is written, and in which one way an answer is read; what two readers could cut differently is refused. Trusts:
-//! httparse for the grammar of heads; the caller for a request that may be sent. Not here: time limits and what a failure means for the
-//! request (`exchange`), and which connection is taken (`pool`).
+//! Decides: how a request is written, and in which one way an answer is read; what two readers
+//! could cut differently is refused. Trusts: httparse for the grammar of heads; the caller for a
+//! request that may be sent. Not here: time limits and what a failure means for the request
+//! (`exchange`), and which connection is taken (`pool`).
 //!
-//! A general client keeps a state machine, a channel and buffers for every connection, and each request touches all of it. Here the task
-//! of the request reads and writes by itself: a kept connection owns its socket and an alarm, and nothing is copied into maps on the way
-//! out. With a thousand requests under way that is most of what a request costs, because memory that waited is cold.
+//! A general client keeps a state machine, a channel and buffers for every connection, and each
+//! request touches all of it. Here the task of the request reads and writes by itself: a kept
+//! connection owns its socket and an alarm, and nothing is copied into maps on the way out. With a
+//! thousand requests under way that is most of what a request costs, because memory that waited is
+//! cold.
 //!
 //! | of an answer | is |
 //! |---|---|

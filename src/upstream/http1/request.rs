@@ -1,7 +1,8 @@
 //! A request on its way out.
 //!
-//! Decides: how a body is delimited, and that it is never longer or shorter than was said. Trusts: the fields it is given, whose types
-//! rule out line ends. Not here: which fields there are (`upstream::headers`).
+//! Decides: how a body is delimited, and that it is never longer or shorter than was said. Trusts:
+//! the fields it is given, whose types rule out line ends. Not here: which fields there are
+//! (`upstream::headers`).
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -107,7 +108,8 @@ impl std::fmt::Debug for OutgoingRequest {
 }
 
 impl OutgoingRequest {
-    /// A request with this head and body. A body whose length the head does not say is sent in chunks.
+    /// A request with this head and body. A body whose length the head does not say is sent in
+    /// chunks.
     pub(in crate::upstream) fn new(
         method: Method,
         mut head: RequestHead,
@@ -186,8 +188,8 @@ impl OutgoingRequest {
         self.broken = false;
     }
 
-    /// Writes what can be written. Ready when everything is, or when the client's body broke off. A connection that cannot be written
-    /// to says why when it is read from.
+    /// Writes what can be written. Ready when everything is, or when the client's body broke off. A
+    /// connection that cannot be written to says why when it is read from.
     pub(super) fn poll_send<S: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,

@@ -1,7 +1,7 @@
 //! Bodies in both directions, with their trailers.
 //!
-//! Decides: when an answer has been silent for too long. Trusts: `upload` for what a client may send. Not here: buffering; hyper takes from
-//! one side what the other has room for.
+//! Decides: when an answer has been silent for too long. Trusts: `upload` for what a client may
+//! send. Not here: buffering; hyper takes from one side what the other has room for.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -74,7 +74,8 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    /// What the stream is reset with: `CANCEL`, as a client that goes away does it. Why is in [`Progress`].
+    /// What the stream is reset with: `CANCEL`, as a client that goes away does it. Why is in
+    /// [`Progress`].
     type Error = h2::Error;
 
     fn poll_frame(
@@ -200,7 +201,8 @@ impl Body for Http2AnswerBody {
                 Poll::Ready(()) => this.break_off(),
             },
             Poll::Ready(Some(Err(_))) => this.break_off(),
-            // A client that reads slowly never finds the upstream silent, so the timer alone would not do.
+            // A client that reads slowly never finds the upstream silent, so the timer alone would
+            // not do.
             Poll::Ready(Some(Ok(_))) if this.limits.is_over() => this.break_off(),
             Poll::Ready(Some(Ok(frame))) => {
                 this.timer = None;

@@ -1,7 +1,7 @@
 //! A connection that many requests share.
 //!
-//! Decides: when another one is opened, and when one is not used any more. Trusts: hyper to notice that a server says goodbye. Not here:
-//! which server is asked (`pool`).
+//! Decides: when another one is opened, and when one is not used any more. Trusts: hyper to notice
+//! that a server says goodbye. Not here: which server is asked (`pool`).
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -17,8 +17,8 @@ use super::body::RequestBody;
 use crate::clock;
 use std::future::Future;
 
-/// How many requests share a connection before another one is opened: what servers commonly allow. One that allows fewer lets the rest
-/// wait.
+/// How many requests share a connection before another one is opened: what servers commonly allow.
+/// One that allows fewer lets the rest wait.
 const STREAMS: usize = 100;
 
 /// Windows of an ordinary download; memory per connection stays below a few of them.
@@ -106,7 +106,8 @@ impl Channel {
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
-        // It ends when nobody can send on it any more, or the server ends it; those who wait for an answer are told.
+        // It ends when nobody can send on it any more, or the server ends it; those who wait for an
+        // answer are told.
         tokio::task::spawn_local(async move { drop(connection.await) });
         idle_gauge.inc();
         Ok(Self {
@@ -171,7 +172,8 @@ pub(crate) struct LocalExecutor;
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
-        // Boxed, because the runtime copies a task's room as a whole: when it is spawned, when it is done, and when it is dropped.
+        // Boxed, because the runtime copies a task's room as a whole: when it is spawned, when it
+        // is done, and when it is dropped.
         tokio::task::spawn_local(Box::pin(future));
     }
 }
