@@ -1,7 +1,7 @@
 //! The `foregate` command: arguments in, exit status out.
 //!
-//! Decides: the allocator and the one crypto backend of the process. Trusts: nothing. Not here:
-//! what a command does (`cli`).
+//! The allocator and the one crypto backend of the process are chosen here; the commands are in
+//! `cli`.
 
 use std::process::ExitCode;
 

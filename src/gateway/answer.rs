@@ -1,8 +1,5 @@
-//! The body of an answer, and the answers this gateway writes itself.
-//!
-//! Decides: what every refusal has besides its words (`dialect`). Trusts: nothing about the client;
-//! an answer says no more than the public code allows. Not here: headers that every answer has
-//! (`gateway`).
+//! The body of an answer, whoever makes it: this gateway, an upstream, or a live stream. It keeps
+//! the request's record up to date and finishes it.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -20,7 +17,7 @@ use crate::streams::{LiveStream, PendingTunnel, Tunnel};
 use crate::upstream::UpstreamBody;
 use crate::upstream::error::AnswerError;
 
-/// The body of an answer. Finishes the request's record when it is dropped.
+/// The body of an answer. Dropping it finishes the request's record.
 #[derive(Debug)]
 pub struct Answer {
     content: Content,
@@ -33,17 +30,17 @@ pub struct Answer {
 enum Content {
     Gateway(Option<Bytes>),
     Upstream(UpstreamBody),
-    /// Behind a 101: nothing for HTTP, and a tunnel for the connection.
+    /// After a 101: HTTP sends no body, and the connection becomes a tunnel.
     Tunnel(Option<Box<PendingTunnel>>),
 }
 
 impl Answer {
-    /// No body.
+    /// An answer without a body.
     pub fn empty() -> Self {
         Self::new(Content::Gateway(None))
     }
 
-    /// A body of our own.
+    /// A body that this gateway makes.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         Self::new(Content::Gateway(
             Some(bytes.into()).filter(|bytes| !bytes.is_empty()),
@@ -63,7 +60,7 @@ impl Answer {
         }
     }
 
-    /// The head before a tunnel.
+    /// The head of a 101; the connection becomes a tunnel.
     pub(crate) fn tunnel(pending: PendingTunnel) -> Self {
         Self::new(Content::Tunnel(Some(Box::new(pending))))
     }
@@ -77,7 +74,7 @@ impl Answer {
         }
     }
 
-    /// Attaches the record, which is finished when the body is.
+    /// Attaches the record, which is finished together with the body.
     pub(crate) fn with_trail(mut self, mut trail: Trail, connection: &Rc<ConnectionState>) -> Self {
         if let Content::Tunnel(pending) = &mut self.content {
             if let Some(pending) = pending.take() {
@@ -86,7 +83,7 @@ impl Answer {
             }
             return self;
         }
-        // hyper never asks for the body of an answer to HEAD, so it is complete with its head.
+        // hyper never polls the body of an answer to HEAD, so the answer is complete with its head.
         if trail.method == Method::HEAD {
             self.content = Content::Gateway(None);
         }

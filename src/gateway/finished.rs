@@ -1,5 +1,4 @@
-//! The records of finished requests: counted and written to the log in batches, once no request
-//! waits.
+//! The records of finished requests, which are counted and written to the log in batches.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,14 +8,14 @@ use crate::clock;
 use crate::gateway::process::Process;
 use crate::record::Record;
 
-/// A batch is processed at the latest when it has this many records.
+/// A batch is processed as soon as it has this many records.
 const MAX_RECORDS: usize = 64;
 
-/// Log lines are handed over at the latest when they have this many bytes.
+/// Log lines are handed over as soon as they have this many bytes.
 const MAX_LINES: usize = 128 * 1024;
 
-/// The finished records of one worker that are not yet counted, and its log lines that are not yet
-/// handed over.
+/// The finished records of one worker that are not counted yet, and its log lines that are not
+/// handed over yet.
 pub(super) struct FinishedRecords {
     process: Arc<Process>,
     #[allow(clippy::vec_box, reason = "moved as a pointer; a record is long")]
@@ -34,7 +33,7 @@ impl FinishedRecords {
         })
     }
 
-    /// Adds a record to the batch. A batch is processed by a task of its own, behind the requests
+    /// Adds a record to the batch. A batch is processed by a task of its own, after the requests
     /// that are ready now: its code is then loaded into the processor's cache once per batch, and
     /// not between any two requests.
     pub(super) fn add(self: &Rc<Self>, record: Box<Record>) {
@@ -84,11 +83,11 @@ impl FinishedRecords {
     }
 
     /// Hands the log lines that are written so far to the log. Apart from long batches, the worker
-    /// calls this at every poll.
+    /// does so at every poll.
     pub(super) fn flush(&self) {
         let length = self.lines.borrow().len();
         if length > 0 {
-            // The next batch will have about this length, and should not be moved each time it has
+            // The next batch will have about this length, and should not be copied each time it has
             // grown.
             let lines = self.lines.replace(Vec::with_capacity(length + length / 8));
             self.process
@@ -99,7 +98,7 @@ impl FinishedRecords {
 }
 
 impl Drop for FinishedRecords {
-    /// Requests that were cut at the end of the process write their lines last.
+    /// Requests that are aborted at the end of the process are counted and logged here.
     fn drop(&mut self) {
         let batch = self.records.take();
         self.count_and_write(&batch);

@@ -19,7 +19,7 @@ use crate::upstream::{self, Pools, Reply, ReplyBody, UpgradedConnection};
 ///
 /// # Errors
 ///
-/// What `upstream::forward` refuses, and a 101 that was not asked for.
+/// The refusals of `upstream::forward`, and a 101 to a request that asked for no upgrade.
 pub(super) async fn forward(
     pools: &Pools,
     facts: &Arc<Facts>,
@@ -53,7 +53,7 @@ fn response(status: StatusCode, headers: HeaderMap, answer: Answer) -> Response<
     response
 }
 
-/// The tunnel behind an upstream's 101, if the client asked for one and the handshake is complete.
+/// The tunnel after an upstream's 101, if the client asked for one and the handshake is valid.
 fn open_tunnel(
     upstream: UpgradedConnection,
     headers: &mut HeaderMap,

@@ -1,5 +1,4 @@
-//! The registry: everything Prometheus can see of this process. Each room registers its own
-//! metrics.
+//! The metrics of the process in the Prometheus format. Each module registers its own metrics.
 
 use std::sync::Arc;
 
@@ -23,7 +22,7 @@ use crate::tokens::{KeyMetrics, VerifiedCache};
 use crate::upstream::UpstreamMetrics;
 
 metrics! {
-    /// What belongs to the process and to no room.
+    /// The metrics that belong to the process as a whole.
     struct Table {
         token_cache_entries: IntGauge = "token_cache_entries",
             "Verified tokens in memory.";
@@ -47,16 +46,16 @@ labels! {
         Applied = "applied",
         /// Nothing had changed.
         Unchanged = "unchanged",
-        /// The configuration has problems; the last good one stays.
+        /// The configuration has problems; the last valid one stays in force.
         Refused = "refused",
     }
 }
 
-/// Everything this process counts.
+/// All metrics of this process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// `process_*` has no prefix, so it lives in a registry of its own.
+    /// `process_*` has no prefix, so it has a registry of its own.
     process: Registry,
     table: Table,
     keys: KeyMetrics,
@@ -81,15 +80,15 @@ pub struct Metrics {
     /// The sign-in throttle.
     pub throttle: Arc<ThrottleMetrics>,
     /// Background calls to the identity server.
-    pub background_calls: Arc<BackgroundCallMetrics>,
+    pub later: LaterMetrics,
 }
 
 impl Metrics {
-    /// Registers everything.
+    /// Registers every metric.
     ///
     /// # Errors
     ///
-    /// Two metrics of the same name, which a test would have found.
+    /// Two metrics have the same name, which a test would have found.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new_custom(Some("foregate".to_owned()), None)?;
         let process = Registry::new();
@@ -113,7 +112,7 @@ impl Metrics {
         })
     }
 
-    /// Where rooms above this one register their own.
+    /// Where modules of higher floors register their own metrics.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
@@ -137,7 +136,7 @@ impl Metrics {
         }
     }
 
-    /// What is counted about published keys.
+    /// The metrics of published keys.
     pub fn keys(&self) -> &KeyMetrics {
         &self.keys
     }
@@ -166,7 +165,7 @@ impl Metrics {
     ///
     /// # Errors
     ///
-    /// None in practice: writing to memory.
+    /// None in practice: it writes to memory.
     pub fn render(&self, cache: &VerifiedCache) -> prometheus::Result<Vec<u8>> {
         self.table
             .token_cache_entries

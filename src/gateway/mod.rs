@@ -1,12 +1,12 @@
-//! The page: what happens to a request, one line a step.
+//! What happens to a request, one line per step: accept, authorize, forward.
 //!
-//! Decides: in which order others decide, and what every answer carries (id, HSTS, CORS,
-//! `Connection: close` while draining). Trusts: [`Inbound`] for what a request is, the [`Chain`]
-//! for whether it may go on, and `upstream` and `serve` to take nothing but a [`Permit`]. Not here:
-//! every rule.
+//! Decides: in which order the steps run, and which fields every answer carries (id, HSTS, CORS,
+//! `Connection: close` while draining). Trusts: [`Inbound`] to be canonical, the [`Chain`] to
+//! decide whether the request may go on, and `upstream` and `serve` to require a [`Permit`]. Not
+//! here: every rule by which a request is refused.
 //!
-//! There is one [`Gateway`] per worker thread, with its own upstream connections and log lines;
-//! what workers share is in [`Process`].
+//! There is one [`Gateway`] per worker thread, with its own upstream connections and log lines; the
+//! state that workers share is in [`Process`].
 //!
 //! [`Chain`]: crate::auth::Chain
 //! [`Permit`]: crate::auth::Permit
@@ -52,12 +52,12 @@ use size::at_most;
 /// A year, as browsers and scanners expect it (RFC 6797, section 6.1).
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// The most bytes that the future of a request may have. There is one per HTTP/2 stream.
+/// The most bytes that the future of a request may have. There is one per open request.
 const REQUEST_SIZE: usize = 4096;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// One worker's gateway.
+/// The gateway of one worker.
 pub struct Gateway {
     process: Arc<Process>,
     pools: Pools,
@@ -67,7 +67,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// The gateway of one worker out of `workers`.
+    /// Creates the gateway of one worker out of `workers`.
     pub fn new(process: Arc<Process>, worker: usize, workers: usize) -> Rc<Self> {
         Rc::new(Self {
             streams: Streams::new(
@@ -82,8 +82,8 @@ impl Gateway {
         })
     }
 
-    /// Answers one request, whatever happens on the way. The request is boxed because a future
-    /// carries its arguments along, and there is one future for every stream.
+    /// Answers one request, also when a step refuses it or panics. The request is boxed because a
+    /// future contains its arguments, and there is one future per open request.
     pub fn handle(
         self: Rc<Self>,
         request: Box<Request<Incoming>>,
@@ -143,7 +143,7 @@ impl Gateway {
         }
     }
 
-    /// What every answer carries, ours or the upstream's.
+    /// Adds the fields that every answer carries, whether this gateway or an upstream made it.
     pub(crate) fn finish_head(
         &self,
         response: &mut Response<Answer>,
@@ -160,8 +160,9 @@ impl Gateway {
         let is_tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
-        // The upstream saw a token, for which no shared cache may keep an answer unless it is told
-        // to (RFC 9111, section 3.5). The client sent a cookie, for which one might.
+        // A shared cache keeps no answer to a request with `Authorization` unless it is allowed to
+        // (RFC 9111, section 3.5). This client sent a cookie in its place, and the cache would not
+        // know.
         if record.by_cookie && !headers.contains_key(header::CACHE_CONTROL) {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
         }
@@ -171,14 +172,14 @@ impl Gateway {
         if let Some(cors) = cors {
             cors.write(headers, origin, record.decision == Decision::Preflight);
         }
-        // While draining, a kept connection would only be cut later; say so now. HTTP/2 has GOAWAY
-        // for this.
+        // While draining, a kept HTTP/1.1 connection would be closed later anyway; `close` tells
+        // the client now. HTTP/2 has GOAWAY for this.
         if version < Version::HTTP_2 && !is_tunnel && self.process.is_draining() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
     }
 
-    /// Called once per request, after its end.
+    /// Takes the record of a finished request. Called once per request.
     pub(crate) fn finish(&self, record: Box<Record>) {
         self.finished.add(record);
     }
@@ -188,7 +189,7 @@ impl Gateway {
         self.finished.flush();
     }
 
-    /// What all workers share.
+    /// The state that all workers share.
     pub fn process(&self) -> &Arc<Process> {
         &self.process
     }
@@ -198,7 +199,7 @@ impl Gateway {
         &self.streams
     }
 
-    /// The tokens that were proven on this worker of late.
+    /// The tokens that this worker verified recently.
     pub(crate) fn recent(&self) -> &Rc<Recent> {
         &self.recent
     }
@@ -209,8 +210,8 @@ impl Gateway {
     }
 }
 
-/// From bytes to a canonical request with its route, or to nothing for a CORS preflight, which no
-/// layer judges. Also what `foregate test` asks, which has no connection.
+/// Turns a request head into a canonical request with its route, or into nothing for a CORS
+/// preflight, which no layer checks. `foregate test` calls it, too, and has no connection.
 pub(crate) fn accept(
     parts: Parts,
     body: Option<Body>,
@@ -219,7 +220,7 @@ pub(crate) fn accept(
     record: &mut Record,
 ) -> Result<Option<Inbound>, Denial> {
     let head = Head::read(parts, connection, in_force, record)?;
-    // Before a route is chosen, so that a preflight tells nothing about which paths exist.
+    // Before a route is chosen, so that a preflight does not reveal which paths exist.
     if cors::is_preflight(&head) {
         return Ok(None);
     }

@@ -1,6 +1,7 @@
-//! What the workers of one process share. A request reads it without a global lock: the caches of
-//! tokens and sessions and the list of revocations lock one shard, labelled counters one map, each
-//! for a look-up.
+//! The state that the workers of one process share.
+//!
+//! A request reads it without a global lock: the caches of tokens and sessions and the list of
+//! revocations lock one shard, labelled counters one map, each for a lookup.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,7 @@ use crate::revocation::Revocations;
 use crate::sign_in;
 use crate::store::Store;
 
-/// Shared state of all workers, of the admin listener and of reloads.
+/// The state that all workers, the admin listener and reloads share.
 #[derive(Debug)]
 pub struct Process {
     current: Arc<CurrentSnapshot>,
@@ -56,30 +57,30 @@ impl Process {
         self.current.get()
     }
 
-    /// Where the snapshot in force is, for those who wait for another one.
+    /// The cell of the snapshot in force, for those who wait for another one.
     pub fn current(&self) -> &Arc<CurrentSnapshot> {
         &self.current
     }
 
-    /// Puts another configuration into force. Requests that run keep theirs.
+    /// Puts another configuration into force. Requests that are open keep theirs.
     pub fn replace(&self, snapshot: Snapshot) {
         self.shared.sessions.configure(snapshot.config());
         self.shared.facts.asks(Asked::all(snapshot.config()));
         self.current.replace(snapshot);
     }
 
-    /// Held while a configuration is read and put into force. Blocks, so not for a runtime's own
-    /// threads.
+    /// Locks reloads: held while a configuration is read and put into force. Blocks, so it must not
+    /// be called on a thread of the runtime.
     pub fn reloading(&self) -> MutexGuard<'_, ()> {
         self.reloading.blocking_lock()
     }
 
-    /// What outlives a configuration.
+    /// The state that outlives a configuration.
     pub fn shared(&self) -> &Shared {
         &self.shared
     }
 
-    /// What sign-in routes work with.
+    /// The context of sign-in routes.
     pub fn sign_in(&self) -> &Arc<sign_in::Context> {
         &self.sign_in
     }
@@ -94,7 +95,7 @@ impl Process {
         &self.shared.revocations
     }
 
-    /// What replicas share.
+    /// The store that replicas share.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.sign_in.store
     }
@@ -109,14 +110,14 @@ impl Process {
         &self.log
     }
 
-    /// Whether the database understands what it is asked.
+    /// Whether the database accepts the configured queries.
     pub fn queries(&self) -> Queries {
         *self.queries.borrow()
     }
 
-    /// Notes what was found out about the queries. That they fit is never unlearned, not even by a
-    /// reload that could not ask: replicas in service must not leave together. What does not fit
-    /// then is refused where its facts are needed.
+    /// Notes the result of checking the queries. Once they fit, that stays, even if a later reload
+    /// could not check them: replicas in service must not all become unready together. A query that
+    /// does not fit then is refused where its facts are needed.
     pub fn found_queries(&self, found: Queries) {
         self.queries.send_if_modified(|known| {
             let learns = *known != Queries::Fit;
@@ -127,12 +128,12 @@ impl Process {
         });
     }
 
-    /// Begins the end: readiness fails, answers close their connections.
+    /// Begins to drain: readiness fails, and answers close their connections.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the process is ending.
+    /// Whether the process is draining.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }

@@ -1,8 +1,5 @@
-//! The answers to refused requests and to CORS preflights.
-//!
-//! Decides: what every refusal has besides its words (`denial::dialect`). Trusts: nothing about the
-//! client; an answer says no more than the public code allows. Not here: headers that every answer
-//! has (`gateway`).
+//! The answers to refused requests and to CORS preflights: the fields that every refusal has. The
+//! body's format is in `denial::dialect`; an answer says no more than the public code allows.
 
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -45,7 +42,7 @@ pub(crate) fn refuse(denial: Denial, record: &mut Record) -> Response<Answer> {
     *response.headers_mut() = fields;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, content_type);
-    // Also for HEAD, whose response has no body.
+    // Also correct for HEAD, whose body hyper leaves out.
     headers.insert(header::CONTENT_LENGTH, length);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if reason.status() == StatusCode::UNAUTHORIZED {
@@ -55,7 +52,7 @@ pub(crate) fn refuse(denial: Denial, record: &mut Record) -> Response<Answer> {
     response
 }
 
-/// Adds the fields that a refusal has beyond those of every refusal.
+/// Adds the fields of this particular refusal.
 fn add_fields(headers: &mut HeaderMap, extra: Extra) {
     match extra {
         Extra::None | Extra::Fields(_) => {}
@@ -74,7 +71,7 @@ fn add_fields(headers: &mut HeaderMap, extra: Extra) {
             );
         }
         Extra::Limited { limit, wait } => {
-            // Rounded up: a client that returns at that time must not be refused again.
+            // Rounded up: a client that retries at the announced time must not be refused again.
             let wait = HeaderValue::from(wait.as_millis().div_ceil(1000).max(1) as u64);
             headers.insert("ratelimit-limit", HeaderValue::from(limit));
             headers.insert("ratelimit-remaining", HeaderValue::from(0));
@@ -116,7 +113,7 @@ fn public_wording(reason: Reason) -> &'static str {
     }
 }
 
-/// RFC 6750, section 3: no error code when no credential came.
+/// RFC 6750, section 3: no error code if the request had no credential.
 fn challenge(reason: Reason) -> HeaderValue {
     let came_with_none = matches!(
         reason,
@@ -134,8 +131,7 @@ fn challenge(reason: Reason) -> HeaderValue {
     }
 }
 
-/// The response to a CORS preflight, the same for every path; `cors` adds the permissions of the
-/// origin.
+/// The answer to a CORS preflight, the same for every path; `cors` adds what the origin may do.
 pub(super) fn preflight(record: &mut Record) -> Response<Answer> {
     record.decision = Decision::Preflight;
     let mut response = Response::new(Answer::empty());
@@ -146,7 +142,7 @@ pub(super) fn preflight(record: &mut Record) -> Response<Answer> {
     response
 }
 
-/// A refusal of a gRPC call. It has no message, so the head holds the trailers.
+/// The refusal of a gRPC call. It has no message, so its head is its trailers.
 fn over_grpc(status: StatusCode, message: &str) -> Response<Answer> {
     let mut response = Response::new(Answer::empty());
     let headers = response.headers_mut();

@@ -1,8 +1,5 @@
-//! Answers of our own that pass the same chain as forwarded requests.
-//!
-//! Decides: what `health` says; for the others, who answers. Trusts: the permit, without which
-//! nobody is answered. Not here: signing in (`identity::endpoints`), and the identity server's own
-//! paths (`identity::door`).
+//! Permitted requests that this gateway answers itself: health, sign-in routes
+//! (`sign_in::endpoints`), and the identity server's own paths (`sign_in::passthrough`).
 
 use hyper::Response;
 use hyper::header::{self, HeaderValue};
@@ -15,16 +12,16 @@ use crate::gateway::process::Process;
 use crate::policy::route::Serve;
 use crate::sign_in::{endpoints, passthrough};
 
-/// Answers a permitted request here.
+/// Answers a permitted request.
 ///
 /// # Errors
 ///
-/// What answers it refuses it.
+/// The refusals of whatever answers the request.
 ///
 /// # Panics
 ///
-/// On `serve: panic`, which exists to prove that a panic is a 500 and no outage, and which only a
-/// development configuration may name.
+/// On `serve: panic`, which exists to prove that a panic is answered with a 500 and is no outage.
+/// Only a development configuration may name it.
 pub(crate) async fn serve(
     process: &Process,
     snapshot: &Snapshot,
@@ -33,7 +30,7 @@ pub(crate) async fn serve(
 ) -> Result<Response<Answer>, Denial> {
     let context = process.sign_in();
     match what {
-        // Boxed, so that every other request does not carry room for it along.
+        // Boxed, so that the future of every other request has no room for it.
         Serve::SignIn(endpoint) => {
             let answering = endpoints::answer(context, snapshot.tokens(), permit, endpoint);
             Ok(Box::pin(answering).await?.map(Answer::full))

@@ -1,14 +1,10 @@
 //! One client connection: handshake, protocol, time limits, drain.
 //!
-//! Decides: when a connection has waited long enough, for a handshake, a head, a request, or a
-//! client that reads its answer. Trusts: hyper for the protocols. Not here: what happens to a
-//! request (`gateway`).
-//!
 //! hyper's own timers are not used: it does not time the first bytes of a connection, and on
-//! HTTP/1.1 its head timer is also its idle timer. Nor has a connection a timer of its own. The
-//! worker looks at a few facts of each connection ten times a second ([`ConnectionState::look`]),
-//! which costs a request and a handshake nothing. A limit is therefore exceeded by up to 200 ms,
-//! and never cut short.
+//! HTTP/1.1 its head timer is also its idle timer. A connection has no timer of its own either. The
+//! worker polls every connection ten times a second ([`ConnectionState::check_limits`]), which
+//! costs a request and a handshake nothing. A limit is therefore exceeded by up to 200 ms, and
+//! never cut short.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -37,7 +33,9 @@ use crate::policy::listen::{Connections, ListenKind};
 use crate::request;
 use crate::streams::Tunnel;
 
-/// Serves one connection to its end; the error says why it ended otherwise than by its own.
+/// Serves one connection to its end; the error says why it ended early. It is one long function
+/// because a function for each protocol would be one more future, and a future contains its
+/// arguments twice.
 pub(super) async fn serve(
     gateway: Rc<Gateway>,
     stream: TcpStream,
@@ -49,7 +47,7 @@ pub(super) async fn serve(
     let snapshot = gateway.process().snapshot();
     let limits = snapshot.config().connections.clone();
     if limits.body_idle >= PEER_TIMEOUT {
-        // Who may keep us waiting for longer than that is not gone.
+        // A client that may pause for longer than that is not gone.
         let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(limits.body_idle + PEER_TIMEOUT));
     }
     let over_tls = snapshot.tls(listener).is_some();
@@ -67,8 +65,8 @@ pub(super) async fn serve(
         (Some(tls), _) => {
             let acceptor = TlsAcceptor::from(tls.clone());
             drop(snapshot);
-            // In a box, because what rustls keeps of a connection is long, and moves a dozen times
-            // until hyper has it.
+            // Boxed: the state that rustls keeps for a connection is large, and would be moved a
+            // dozen times until hyper has it.
             let handshake = async { acceptor.accept(stream).await.map(Box::new) };
             match in_time(handshake, &state).await {
                 Err(cause) => Err(cause),
@@ -95,8 +93,8 @@ pub(super) async fn serve(
     }
 }
 
-/// A handshake, unless it takes too long. Boxed, so that the connection's task is not as large as a
-/// handshake for all its life.
+/// Runs a handshake unless it takes too long. Boxed, so that the connection's task has no room for
+/// a handshake all its life.
 async fn in_time<F: Future>(
     handshake: F,
     state: &ConnectionState,
@@ -108,15 +106,15 @@ async fn in_time<F: Future>(
         }
         match state.poll_shutdown_request(context) {
             Some(ShutdownRequest::Now(cause)) => Poll::Ready(Err(cause)),
-            // Told again once the protocol is known.
+            // Requested again once the protocol is known.
             Some(ShutdownRequest::Graceful) | None => Poll::Pending,
         }
     })
     .await
 }
 
-/// Whether a clear text connection begins like HTTP/2 (RFC 9113, section 3.4). Three bytes tell: no
-/// method begins with `PRI`.
+/// Whether a clear-text connection begins with the HTTP/2 preface (RFC 9113, section 3.4). Three
+/// bytes are enough: no method begins with `PRI`.
 async fn is_h2_preface(stream: &TcpStream) -> std::io::Result<bool> {
     let mut start = [0; 3];
     let mut pause = Duration::from_millis(1);
@@ -125,7 +123,8 @@ async fn is_h2_preface(stream: &TcpStream) -> std::io::Result<bool> {
             0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
             3 => return Ok(&start == b"PRI"),
             read if !b"PRI".starts_with(start.get(..read).unwrap_or_default()) => return Ok(false),
-            // A peek is ready again at once, so give the rest a moment to come.
+            // The socket stays readable, so a peek would return at once; the rest needs a moment to
+            // arrive.
             _ => {
                 sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_millis(250));
@@ -168,7 +167,8 @@ where
     } else {
         let connection = h1_builder(limits).serve_connection(stream, service);
         let mut connection = Box::pin(connection);
-        // The tunnel's record knows the connection, and would keep it for ever.
+        // The tunnel's record refers to the connection: a tunnel that is never taken would keep it
+        // forever.
         let awaited = AwaitedTunnel(state.clone());
         supervise(
             connection.as_mut(),
@@ -178,7 +178,7 @@ where
         .await?;
         if let Some(tunnel) = awaited.take() {
             let parts = Pin::into_inner(connection).into_parts();
-            // Boxed, so that the task of every other connection is not as large.
+            // Boxed, so that the task of every other connection has no room for it.
             let stream = parts.io.into_inner().stream;
             Box::pin(tunnel.run(stream, parts.read_buf)).await;
         }
@@ -186,7 +186,7 @@ where
     }
 }
 
-/// The place where a tunnel is left for its connection.
+/// Takes the tunnel that the connection's state keeps, or drops it.
 struct AwaitedTunnel(Rc<ConnectionState>);
 
 impl AwaitedTunnel {
@@ -226,8 +226,8 @@ async fn serve_redirects(
     .await
 }
 
-/// Runs a connection, and does what it is told. The connection is boxed, so that the task is not as
-/// large as the largest protocol.
+/// Drives a connection and carries out shutdown requests. The connection is boxed, so that the task
+/// is not as large as the largest protocol.
 async fn supervise<C, E>(
     mut connection: Pin<&mut C>,
     graceful: impl Fn(Pin<&mut C>),

@@ -1,4 +1,4 @@
-//! How many connections each worker has.
+//! How many connections each worker has, and how many there may be.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,7 @@ pub(super) struct Load {
     pub(super) slots: Arc<Semaphore>,
 }
 
-/// A place among the open connections; given back when the connection ends.
+/// The slot of an open connection; dropping it frees the slot.
 pub(super) struct ConnectionSlot {
     load: Arc<Load>,
     worker: usize,
@@ -38,7 +38,7 @@ impl Load {
             .sum()
     }
 
-    /// The worker with the fewest connections; `own` if it is one of them.
+    /// The worker with the fewest connections; `own` if there is a tie.
     pub(super) fn least(&self, own: usize) -> usize {
         let count = |worker: usize| {
             self.counts

@@ -1,13 +1,13 @@
-//! Sockets, workers, and the end of them.
+//! Sockets and workers: accepting connections, and ending them.
 //!
-//! Decides: which worker a connection goes to (the one with the fewest), how many there may be, and
-//! how the process ends. Trusts: the configuration for addresses. Not here: what is said on a
-//! connection (`connection`).
+//! Decides: which worker gets a connection (the one with the fewest), how many connections there
+//! may be, and how the process drains. Trusts: the configuration for addresses. Not here: the
+//! protocols of a connection (`connection`).
 //!
-//! A worker is a thread with a runtime of its own. A connection never changes its worker, so
-//! nothing a request needs is shared with another thread except what is read without a global lock.
-//! Listeners are spread over the workers; the worker that accepts hands the connection on if
-//! another has fewer.
+//! A worker is a thread with a runtime of its own. A connection never changes its worker, so a
+//! request shares nothing with another thread except what is read without a global lock. Listeners
+//! are assigned to workers in turn; the worker that accepts a connection hands it on if another has
+//! fewer.
 
 pub mod connection;
 mod load;

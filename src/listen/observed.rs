@@ -1,4 +1,4 @@
-//! A client's stream that notes when bytes come.
+//! A client's stream that notes when bytes are received.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -8,7 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::gateway::connection::ConnectionState;
 
-/// A stream that notes when bytes come while no request runs: the beginning of a head.
+/// A stream that notes when bytes are received while no request is open: the beginning of a request
+/// head.
 pub(super) struct ObservedStream<S> {
     pub(super) stream: S,
     pub(super) state: Rc<ConnectionState>,

@@ -1,4 +1,5 @@
-//! What a worker looks at ten times a second.
+//! What a worker polls ten times a second: time limits, its log lines and its idle upstream
+//! connections.
 
 use std::rc::Rc;
 use std::thread;
@@ -9,18 +10,18 @@ use crate::gateway::Gateway;
 use crate::gateway::connection::{ConnectionState, POLL_INTERVAL, PollClock};
 use crate::weak_list::Living;
 
-/// How many looks lie between two at the kept upstream connections: five seconds.
+/// The upstream pools are swept every this many polls: every five seconds.
 const POLLS_PER_SWEEP: u64 = 50;
 
-/// The connections of a worker, and the clock by which it looks at them.
+/// The open connections of a worker, and the clock by which it times them.
 #[derive(Clone, Default)]
 pub(super) struct OpenConnections {
     pub(super) open: Living<ConnectionState>,
     pub(super) clock: PollClock,
 }
 
-/// Looks around whenever it is told to, until the worker ends: at every connection and exchange, at
-/// the log, and now and then at what is kept.
+/// Polls at every tick until the worker ends: the limits of connections and exchanges, the log
+/// lines, and every few seconds the idle upstream connections.
 pub(super) async fn poll_forever(
     mut ticks: watch::Receiver<u64>,
     gateway: Rc<Gateway>,
@@ -28,13 +29,13 @@ pub(super) async fn poll_forever(
 ) {
     let mut swept = 0;
     while ticks.changed().await.is_ok() {
-        // Before the work, so that a beat that comes meanwhile is another look.
+        // Before the work, so that a tick that arrives meanwhile leads to another poll.
         let sweep = *ticks.borrow_and_update() / POLLS_PER_SWEEP;
         connections.clock.advance();
         connections.open.each(ConnectionState::check_limits);
         gateway.pools().poll_timeouts();
         gateway.flush();
-        // A busy worker misses beats, and should miss no sweep.
+        // A busy worker misses ticks, and should miss no sweep.
         if sweep != swept {
             swept = sweep;
             gateway.pools().sweep();
@@ -42,9 +43,9 @@ pub(super) async fn poll_forever(
     }
 }
 
-/// Tells the workers when to look around, until they have ended. They have no timer of their own
-/// for it: where one is set, every wait for events sets one in the kernel and takes it back when an
-/// event comes, which costs more than this thread. It is one, so that nothing can keep it busy.
+/// Ticks until the workers have ended. Workers have no timer of their own for polling: where one is
+/// set, every wait for events sets a timer in the kernel and cancels it when an event arrives,
+/// which costs more than this thread. It is a thread of its own, so that nothing can keep it busy.
 pub(super) fn tick(ticks: &watch::Sender<u64>) {
     while !ticks.is_closed() {
         #[allow(clippy::disallowed_methods, reason = "a thread that serves no request")]

@@ -1,4 +1,4 @@
-//! How hyper is set up for HTTP/1.1 and HTTP/2.
+//! How hyper is configured for HTTP/1.1 and HTTP/2.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::upstream::http2::channel::LocalExecutor;
 pub(super) fn h1_builder(limits: &Connections) -> http1::Builder {
     let mut builder = http1::Builder::new();
     // Never `pipeline_flush`: with it hyper takes an answer as fast as it comes, however slowly the
-    // client reads, and keeps it all; and it loses an answer behind which bytes of the request are
-    // still unread.
+    // client reads, and buffers all of it; and it loses an answer if bytes of the request are still
+    // unread.
     builder
-        // Our own count answers first, with a reason; hyper's is the net below it.
+        // Our own limit is lower and answers with a reason; hyper's is defence in depth.
         .max_headers(limits.max_headers.saturating_mul(2))
         .max_buf_size(limits.max_head)
         .half_close(false);
@@ -23,14 +23,14 @@ pub(super) fn h1_builder(limits: &Connections) -> http1::Builder {
 
 pub(super) fn h2_builder(limits: &Connections) -> http2::Builder<LocalExecutor> {
     let mut builder = http2::Builder::new(LocalExecutor);
-    // No pings: the kernel asks a silent peer, or whoever ends its TCP, whether it is still there,
-    // and for that no frame has to note when the peer was heard of.
+    // No HTTP/2 pings: the kernel probes a silent peer, or whichever proxy terminates its TCP, and
+    // no frame has to note when the peer was last active.
     builder
         .max_concurrent_streams(limits.h2_streams)
         .max_pending_accept_reset_streams(limits.h2_resets)
         .max_local_error_reset_streams(limits.h2_resets)
         .max_header_list_size(u32::try_from(limits.max_head).unwrap_or(u32::MAX))
-        // Windows of an ordinary upload; memory per connection stays below a few of them.
+        // The windows of an ordinary upload; memory per connection stays below a few of them.
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(1024 * 1024)
         .max_send_buf_size(256 * 1024);

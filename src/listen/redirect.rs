@@ -1,8 +1,8 @@
-//! The listener that only sends readers to HTTPS.
+//! The listener that redirects to HTTPS.
 //!
-//! Decides: 308 for GET and HEAD, 403 `https_required` for everything else, so that no client gets
-//! used to sending bodies and tokens in the clear. Trusts: only a served host; the redirect leads
-//! nowhere else. Not here: routes; nothing that was asked is looked at.
+//! 308 for GET and HEAD, 403 `https_required` for everything else, so that no client gets used to
+//! sending bodies and tokens in the clear. It redirects only to a host that this gateway serves,
+//! and looks up no route.
 
 use std::rc::Rc;
 
@@ -49,7 +49,7 @@ fn location(
 ) -> Result<Response<Answer>, Denial> {
     let (parts, _) = request.into_parts();
     let head = Head::read(parts, connection, in_force, record)?;
-    // Clients of WebSocket do not follow redirects.
+    // WebSocket clients do not follow redirects.
     if head.handshake().is_some() {
         return Err(Reason::UpgradeRefused.into());
     }

@@ -6,23 +6,22 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
-/// How long a peer may be gone without a word, whether something is sent to it or not. A minute is
-/// a choice: long enough for a hole in the radio, and longer than the limits of connections by
-/// default, which know better why.
+/// How long a peer may be unreachable, whether data is sent to it or not. A minute is a choice:
+/// long enough for a gap in radio coverage, and longer than the default limits of connections,
+/// which give a more precise cause.
 pub(super) const PEER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// When and how often the kernel asks a peer that is silent, and to which nothing is sent. More
-/// than once, since a question may get lost.
+/// When and how often the kernel probes an idle peer. More than once, since a probe may get lost.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(30))
     .with_interval(Duration::from_secs(5))
     .with_retries(6);
 
-/// A bound socket.
+/// A listening socket.
 #[derive(Debug)]
 pub struct Bound {
     pub(super) socket: std::net::TcpListener,
-    /// Index into the configuration's listeners.
+    /// Its index among the configuration's listeners.
     pub(super) index: usize,
 }
 
@@ -31,17 +30,18 @@ impl Bound {
     ///
     /// # Errors
     ///
-    /// The address is in use or not ours.
+    /// The address is in use, or belongs to another machine.
     pub fn new(address: SocketAddr, index: usize) -> io::Result<Self> {
         let socket = Socket::new(
             Domain::for_address(address),
             Type::STREAM,
             Some(Protocol::TCP),
         )?;
-        // A restarted process may take the port while old connections linger.
+        // A restarted process may bind the port while old connections linger.
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
-        // Accepted sockets inherit all three, which spares every connection the calls.
+        // Accepted sockets inherit all three options, which saves the system calls for every
+        // connection.
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_keepalive(&KEEPALIVE)?;
         socket.set_tcp_user_timeout(Some(PEER_TIMEOUT))?;
@@ -53,11 +53,11 @@ impl Bound {
         })
     }
 
-    /// The address, with the port that was found for port 0.
+    /// The address, with the port that the kernel chose for port 0.
     ///
     /// # Errors
     ///
-    /// The operating system does not know it.
+    /// The operating system does not report it.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }

@@ -1,8 +1,8 @@
-//! TLS as the configuration means it.
+//! The rustls configurations of the listeners: which certificate a handshake gets, and whether a
+//! client must show one.
 //!
-//! Decides: which certificate a handshake gets, and whether a client must show one. Trusts: the
-//! checked certificates. Not here: reading files (`config::check`), and when a changed certificate
-//! comes into force (`config::reload`); a running connection keeps its own.
+//! Certificates are read by `config::check` and reloaded by `server::reload`; an open connection
+//! keeps its own.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ const SESSIONS: usize = 16 * 1024;
 ///
 /// # Errors
 ///
-/// What rustls refuses, such as an empty set of client roots.
+/// An error of rustls, such as an empty set of client roots.
 pub fn server_configs(config: &Config) -> anyhow::Result<ListenerTls> {
     let tls = |listen: &Listen| {
         server_config(&listen.kind).with_context(|| format!("listen {}", listen.address))
@@ -69,10 +69,10 @@ fn server_config(kind: &ListenKind) -> anyhow::Result<Option<Arc<ServerConfig>>>
     Ok(Some(Arc::new(config)))
 }
 
-/// The cryptography of a listener: of the ciphers that rustls considers safe, AES-128 comes first,
-/// whatever the client lists first. It is as far out of reach as AES-256, and its hash is SHA-256,
-/// for which processors have instructions and for SHA-384 they have not: a handshake hashes many
-/// times, which was an eighth of its cost.
+/// The cryptography of a listener. Of the ciphers that rustls considers safe, AES-128 comes first,
+/// whatever the client prefers. It is as unbreakable as AES-256, and its hash is SHA-256, for which
+/// processors have instructions that they lack for SHA-384: a handshake hashes many times, which
+/// was an eighth of its cost.
 fn provider() -> CryptoProvider {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     let is_later = |suite: &SupportedCipherSuite| {
@@ -83,7 +83,7 @@ fn provider() -> CryptoProvider {
                 | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
         )
     };
-    // Stable, and `false` sorts first: TLS 1.3 still comes before 1.2.
+    // The sort is stable, and `false` sorts first: TLS 1.3 still comes before 1.2.
     provider
         .cipher_suites
         .sort_by_key(|suite| (suite.tls13().is_none(), is_later(suite)));
@@ -115,7 +115,7 @@ impl BySni {
         };
         let name = name.map(str::to_ascii_lowercase);
         let exact = name.as_deref().and_then(named);
-        // A wildcard stands for exactly one label (RFC 9525, section 6.3).
+        // A wildcard matches exactly one label (RFC 9525, section 6.3).
         let wildcard = || {
             name.as_deref()
                 .and_then(|name| name.split_once('.'))

@@ -1,4 +1,4 @@
-//! One worker: it accepts connections, hands them on, and drives its own.
+//! One worker: it accepts connections, hands them to less busy workers, and drives its own.
 
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::rc::Rc;
@@ -25,17 +25,17 @@ use crate::upstream::http2::channel::LocalExecutor;
 /// The most bytes that the task of a connection may have.
 const CONNECTION_SIZE: usize = 4096;
 
-/// Where the process is in its life.
+/// The phases of the process, up to the end of the drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 pub(super) enum Phase {
     Serving,
-    /// No new connections; answers close theirs.
+    /// No new connections are accepted; answers close theirs.
     StopAccepting,
     /// Idle connections are closed, too.
     CloseIdle,
-    /// Calls that may still finish are told that they will not.
+    /// Calls that may still finish are ended with a message.
     EndStreams,
-    /// What is left is cut.
+    /// Connections that are still open are aborted.
     Stop,
 }
 
@@ -47,7 +47,7 @@ pub(super) struct Handover {
     slot: ConnectionSlot,
 }
 
-/// What one worker needs of the others.
+/// What one worker shares with the others.
 #[derive(Clone)]
 pub(super) struct WorkerContext {
     pub(super) process: Arc<Process>,
@@ -101,7 +101,7 @@ pub(super) async fn run(
     gateway.flush();
 }
 
-/// Asks connections and streams to end, as far as the phase says.
+/// Asks connections and streams to end, as the phase requires.
 fn begin(phase: Phase, gateway: &Gateway, connections: &OpenConnections) {
     match phase {
         Phase::Serving | Phase::Stop => {}
@@ -110,7 +110,7 @@ fn begin(phase: Phase, gateway: &Gateway, connections: &OpenConnections) {
             drain(connections, |_| true);
             gateway.streams().drain(false);
         }
-        // The phase before may have passed unseen.
+        // The worker may have missed the phase before.
         Phase::EndStreams => {
             drain(connections, |_| true);
             gateway.streams().drain(true);
@@ -141,9 +141,9 @@ async fn accept(
         let Some((stream, peer)) = next_connection(&listener, &mut phases).await else {
             return;
         };
-        // At the limit, one connection waits here and further ones in the kernel's queue. Not
-        // before `accept`: a listener that holds a place while nobody comes keeps it from the
-        // others.
+        // At the limit, one connection waits here and further ones in the kernel's queue. The slot
+        // is taken after `accept`: a listener that held one while no client connects would keep it
+        // from the others.
         let permit = tokio::select! {
             biased;
             permit = context.load.slots.clone().acquire_owned() => permit,
@@ -164,7 +164,7 @@ async fn accept(
             spawn(&gateway, &connections, stream, peer, bound.index, slot);
         } else if let (Ok(stream), Some(sender)) = (stream.into_std(), context.senders.get(target))
         {
-            // The other worker only goes away with the process.
+            // The other worker ends only with the process.
             let _ = sender.send(Handover {
                 stream,
                 peer,
@@ -175,14 +175,14 @@ async fn accept(
     }
 }
 
-/// The next connection of a listener; `None` once the process ends and none is queued.
+/// The next connection of a listener; `None` once the process drains and none is queued.
 async fn next_connection(
     listener: &TcpListener,
     phases: &mut watch::Receiver<Phase>,
 ) -> Option<(TcpStream, SocketAddr)> {
     loop {
-        // What the queue holds when the end begins is still served: its clients were told that they
-        // are connected.
+        // Connections that are queued when the drain begins are still served: for their clients
+        // they are established.
         let accepted = tokio::select! {
             biased;
             accepted = listener.accept() => accepted,
@@ -191,8 +191,8 @@ async fn next_connection(
         match accepted {
             Ok(accepted) => return Some(accepted),
             Err(error) => {
-                // Out of file descriptors, or a connection that ended in the queue. Waiting a
-                // little does no harm to the second.
+                // Out of file descriptors, or a connection that ended in the queue. A short wait
+                // does no harm to the second.
                 tracing::warn!(%error, "cannot accept");
                 sleep(Duration::from_millis(10)).await;
             }
@@ -213,7 +213,7 @@ fn spawn(
         let process = gateway.process().clone();
         let register = |state: &Rc<ConnectionState>| {
             connections.open.add(state);
-            // It came too late to be told with the others.
+            // It was accepted after the others were asked to end.
             if process.is_draining() {
                 state.drain_if_h2();
             }

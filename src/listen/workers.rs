@@ -1,4 +1,4 @@
-//! Starting the workers, and ending them.
+//! Starts the workers, and drains them.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -17,12 +17,12 @@ use super::socket::Bound;
 use super::worker::{Phase, WorkerContext, run};
 use crate::gateway::process::Process;
 
-/// How long a kept HTTP/1.1 connection gets, when the process ends, to send one more request and be
-/// told to go. A client that sends at the very moment its connection is closed would see an error.
-/// Two seconds is a choice.
+/// How long a kept HTTP/1.1 connection stays open when the process drains, so that an answer to one
+/// more request can close it. A client that sends at the very moment its connection is closed would
+/// see an error. Two seconds is a choice.
 const LAME_DUCK: Duration = Duration::from_secs(2);
 
-/// How long before the deadline calls of gRPC are told that it comes.
+/// How long before the deadline gRPC calls are ended with a message.
 const STREAM_NOTICE: Duration = Duration::from_secs(1);
 
 /// The running workers.
@@ -34,11 +34,11 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts the workers and begins to accept.
+    /// Starts the workers, which begin to accept.
     ///
     /// # Errors
     ///
-    /// The operating system gives no thread or no event queue; two metrics have one name.
+    /// The operating system has no thread or no event queue left; two metrics have one name.
     pub fn start(process: &Arc<Process>, bound: Vec<Bound>) -> anyhow::Result<Self> {
         let snapshot = process.snapshot();
         let metrics = Arc::new(ListenMetrics::new(process.metrics().registry())?);
@@ -75,8 +75,7 @@ impl Workers {
         })
     }
 
-    /// Ends gracefully: stops accepting, lets running requests finish, and cuts what is left at the
-    /// deadline.
+    /// Drains: stops accepting, lets open requests finish, and aborts the rest at the deadline.
     pub async fn drain(self, process: &Process, deadline: Duration) {
         process.drain();
         self.phase.send_replace(Phase::StopAccepting);
@@ -97,7 +96,7 @@ impl Workers {
         }
         self.phase.send_replace(Phase::Stop);
         for thread in self.threads {
-            // A worker that panicked outside a request has said so already.
+            // A worker that panicked outside a request has already reported it.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
     }

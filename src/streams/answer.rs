@@ -1,7 +1,5 @@
-//! An answer that is a stream: events, or messages of gRPC.
-//!
-//! Decides: what its client is told at an end from our side. Trusts: `registry` for when that is.
-//! Not here: WebSocket (`tunnel`).
+//! A live stream that is an ordinary answer: server-sent events, or messages of gRPC. (WebSockets
+//! are in `tunnel`.)
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -23,26 +21,26 @@ use crate::record::stream::{Cause, Kind};
 use crate::upstream::UpstreamBody;
 use crate::upstream::error::AnswerError;
 
-/// How long an event that is under way may take to end. A second is a choice.
+/// How long an incomplete event may take to end. A second is a choice.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A stream and how its end is told.
+/// A live stream, and how its client learns of its end.
 #[derive(Debug)]
 pub(crate) struct LiveStream {
     end_signal: EndSignal,
     state: State,
     ending: Option<Ending>,
-    /// Until when the event under way may end.
+    /// How long the incomplete event has left.
     grace: Option<Pin<Box<Sleep>>>,
     is_over: bool,
 }
 
-/// How an end is told.
+/// How the client learns that the stream was ended by this gateway.
 #[derive(Debug)]
 enum EndSignal {
     Event(EventBoundaries),
     Trailers,
-    /// Not at all: what is compressed, or has a length, has no place for it.
+    /// Not at all: a body that is compressed, or has a length, has no room for a message.
     Nothing,
 }
 
@@ -50,12 +48,12 @@ enum EndSignal {
 enum State {
     /// Its head is not answered yet.
     Pending(Kind, Option<StreamAuthorization>),
-    /// In the list of live streams.
+    /// In the registry of live streams.
     Registered(StreamHandle),
 }
 
 impl LiveStream {
-    /// A stream that will begin.
+    /// A stream that will begin with its answer's body.
     pub(crate) fn new(kind: Kind, headers: &HeaderMap, authorization: StreamAuthorization) -> Self {
         let is_plain = !headers.contains_key(header::CONTENT_ENCODING)
             && !headers.contains_key(header::CONTENT_LENGTH);
@@ -73,7 +71,7 @@ impl LiveStream {
         }
     }
 
-    /// Enters it among the live streams.
+    /// Adds the stream to the registry.
     pub(crate) fn begin(&mut self, streams: &Rc<Streams>) {
         if let State::Pending(kind, authorization) = &mut self.state
             && let Some(authorization) = authorization.take()
@@ -88,12 +86,12 @@ impl LiveStream {
         self.is_over
     }
 
-    /// Whether it was ended from our side.
+    /// Whether this gateway ended the stream.
     pub(crate) fn is_ended(&self) -> bool {
         self.ending.is_some()
     }
 
-    /// Notes why it would end if it ended now.
+    /// Notes the cause that the end would have if the stream ended now.
     pub(crate) fn ends_by(&self, cause: Cause) -> Option<(Kind, Cause)> {
         let State::Registered(handle) = &self.state else {
             return None;
@@ -102,7 +100,7 @@ impl LiveStream {
         Some((handle.kind(), handle.cause()))
     }
 
-    /// The next frame of the answer, or of what is said in its place.
+    /// The next frame: the upstream's, or the message that ends the stream.
     pub(crate) fn poll_frame(
         &mut self,
         body: &mut UpstreamBody,
@@ -130,7 +128,7 @@ impl LiveStream {
         self.poll_last_frame(ending, body, context)
     }
 
-    /// The rest of the event that is under way, then the frame that tells the end.
+    /// The rest of an incomplete event, then the message that ends the stream.
     fn poll_last_frame(
         &mut self,
         ending: Ending,
@@ -181,11 +179,11 @@ impl LiveStream {
     }
 }
 
-/// The trailers that end a call of gRPC.
+/// The trailers that end a gRPC call.
 fn trailers(ending: Ending) -> HeaderMap {
     let mut trailers = HeaderMap::new();
-    // Every denial of something that was let in before is told alike, whatever the request would be
-    // answered now.
+    // Every denial after the call began has the same status, whatever a new request would be
+    // answered.
     let status = match ending.reason {
         None => StatusCode::SERVICE_UNAVAILABLE,
         Some(_) if ending.status() == StatusCode::UNAUTHORIZED => StatusCode::UNAUTHORIZED,

@@ -1,37 +1,37 @@
-//! An end of a stream from our side, and what its client is told.
+//! Why this gateway ends a stream, and what its client is told.
 
 use hyper::StatusCode;
 
 use crate::denial::Reason;
 use crate::record::stream::Cause;
 
-/// An end from our side, and what is told of it.
+/// Why this gateway ends a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ending {
-    /// Why.
+    /// The cause, for the record.
     pub(super) cause: Cause,
-    /// What the request would be refused for now.
+    /// The reason for which the request would be refused now.
     pub(super) reason: Option<Reason>,
 }
 
 impl Ending {
-    /// The process ends.
+    /// The process is draining.
     pub(super) const DRAINED: Self = Self {
         cause: Cause::Drained,
         reason: None,
     };
-    /// Nothing was said.
+    /// Nothing was sent in either direction for too long.
     pub(super) const IDLE: Self = Self {
         cause: Cause::Idle,
         reason: None,
     };
-    /// The time for everything is over.
+    /// The deadline of the stream has passed.
     pub(super) const TIME_LIMIT: Self = Self {
         cause: Cause::TimeLimit,
         reason: None,
     };
 
-    /// The end of what would be refused for this now.
+    /// The stream's request would be refused now, for this reason.
     pub(super) fn refused(reason: Reason) -> Self {
         let revoked = [
             Reason::TokenRevoked,
@@ -53,14 +53,14 @@ impl Ending {
         }
     }
 
-    /// The status of the refusal; 503 where the stream was not refused, and may be begun again
+    /// The status of the refusal; 503 if the stream was not refused, and may be opened again
     /// elsewhere.
     pub(super) fn status(self) -> StatusCode {
         self.reason
             .map_or(StatusCode::SERVICE_UNAVAILABLE, Reason::status)
     }
 
-    /// The word the client is told.
+    /// The public code that the client is told.
     pub(super) fn code(self) -> &'static str {
         self.reason.map_or(self.cause.as_str(), Reason::public_code)
     }
@@ -72,7 +72,7 @@ impl Ending {
             Some(Reason::MessageInvalid) => 1002,
             Some(Reason::BodyTooLarge) => 1009,
             Some(reason) if reason.status() == StatusCode::UNAUTHORIZED => 4401,
-            // Nothing was said about the client: it may try again.
+            // A dependency failed, which says nothing about the client: it may try again.
             Some(reason) if reason.status().is_server_error() => 1013,
             Some(_) => 4403,
         }

@@ -1,26 +1,24 @@
-//! Where server-sent events begin and end (the HTML standard, section 9.2).
-//!
-//! Decides: between which bytes an event of our own may stand. Trusts: nothing. Not here: what
-//! events say, which is never looked at.
+//! Boundaries of server-sent events (the HTML standard, section 9.2): where an event of this
+//! gateway may be inserted. The content of events is not read.
 
 use bytes::Bytes;
 use serde::Serialize;
 
 use super::ending::Ending;
 
-/// Follows a stream of events.
+/// Finds the boundaries in a stream of events.
 #[derive(Debug)]
 pub(super) struct EventBoundaries {
-    /// The line that is under way has something in it.
+    /// The current line is not empty.
     in_line: bool,
-    /// The event that is under way has a line.
+    /// The current event has a line.
     in_event: bool,
-    /// The last byte was a carriage return; a line feed behind it belongs to it.
+    /// The last byte was a carriage return; a line feed after it belongs to it.
     after_return: bool,
 }
 
 impl EventBoundaries {
-    /// Before the first event.
+    /// Starts before the first event.
     pub(super) fn new() -> Self {
         Self {
             in_line: false,
@@ -29,13 +27,13 @@ impl EventBoundaries {
         }
     }
 
-    /// Whether an event may stand here.
+    /// Whether an event may be inserted here.
     pub(super) fn is_between(&self) -> bool {
         !self.in_line && !self.in_event
     }
 
-    /// Follows these bytes; with `to_boundary` only to where the event that is under way ends.
-    /// Gives how many were followed.
+    /// Follows these bytes; with `to_boundary` only up to the end of the current event. Returns how
+    /// many were followed.
     pub(super) fn follow(&mut self, bytes: &[u8], to_boundary: bool) -> usize {
         for (place, byte) in bytes.iter().enumerate() {
             if to_boundary && self.is_between() {
@@ -56,14 +54,14 @@ impl EventBoundaries {
     }
 }
 
-/// What the last event says.
+/// The data of the event that ends a stream.
 #[derive(Serialize)]
 struct Data {
     code: &'static str,
     status: u16,
 }
 
-/// The event that tells an end.
+/// The event that ends a stream.
 pub(super) fn last(ending: Ending) -> Bytes {
     let data = Data {
         code: ending.code(),

@@ -1,8 +1,6 @@
-//! Where WebSocket frames begin and end (RFC 6455, section 5.2).
-//!
-//! Decides: between which bytes a frame of our own may stand, and whether a side has said goodbye.
-//! Trusts: nothing; what is no frame is passed on all the same, for the other end to judge. Not
-//! here: payloads, which are never looked at.
+//! Boundaries of WebSocket frames (RFC 6455, section 5.2): where a frame of this gateway may be
+//! inserted, and whether a side has sent a close frame. Bytes that are no frame are forwarded all
+//! the same, and the other end rejects them; payloads are not read.
 
 use super::ending::Ending;
 
@@ -12,21 +10,21 @@ const CLOSE: u8 = 0x8;
 /// The longest header: two bytes, eight of length, four of mask.
 const HEADER: usize = 14;
 
-/// Follows the frames of one direction.
+/// Finds the frame boundaries in one direction.
 #[derive(Debug, Default)]
 pub(super) struct FrameBoundaries {
-    /// The header that is under way.
+    /// The incomplete header.
     header: [u8; HEADER],
     have: usize,
-    /// Bytes of the payload still to come.
+    /// Bytes of the payload that are still missing.
     payload: u64,
     closed: bool,
-    /// What came is no frame, so nothing is known any more.
+    /// The bytes are no frames, so boundaries are not known any more.
     is_invalid: bool,
 }
 
 impl FrameBoundaries {
-    /// Whether a frame may stand here.
+    /// Whether a frame may be inserted here.
     pub(super) fn is_between(&self) -> bool {
         !self.is_invalid && self.have == 0 && self.payload == 0
     }
@@ -44,8 +42,8 @@ impl FrameBoundaries {
         }
     }
 
-    /// Follows these bytes to the end of the frame that is under way, if it is among them. Gives
-    /// what is left.
+    /// Follows these bytes up to the end of the current frame, if they contain it. Returns the
+    /// rest.
     pub(super) fn follow_frame<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let mut rest = bytes;
         if self.is_invalid {
@@ -94,17 +92,18 @@ impl FrameBoundaries {
             127 => u64::from_be_bytes([a, b, c, d, e, f, g, h]),
             short => short.into(),
         };
-        // The first bit of a long length is 0.
+        // The first bit of a long length must be 0.
         self.is_invalid = self.payload > u64::MAX / 2;
         self.closed |= first & 0x0f == CLOSE;
         self.have = 0;
     }
 }
 
-/// The frame that tells an end. Clients mask theirs, servers do not (RFC 6455, section 5.1).
+/// The close frame that ends a stream. Clients mask their frames, servers do not (RFC 6455, section
+/// 5.1).
 pub(super) fn close(ending: Ending, mask: Option<[u8; 4]>) -> Vec<u8> {
     let mut payload = ending.close_code().to_be_bytes().to_vec();
-    // A control frame has at most 125 bytes of payload (section 5.5); public codes are words.
+    // A control frame has at most 125 bytes of payload (section 5.5); public codes are short.
     payload.extend(ending.code().bytes().take(120));
     let length = u8::try_from(payload.len()).unwrap_or_default();
     let mut frame = vec![0x80 | CLOSE];

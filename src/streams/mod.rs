@@ -1,28 +1,28 @@
-//! StreamHandle streams: answers that go on for as long as their proof does.
+//! Live streams: answers that last as long as their request would still be authorized.
 //!
-//! Decides: which answers are such streams, when one must end, and how its client is told. Trusts:
-//! [`crate::auth::Chain`] to judge again. Not here: opening one; a stream begins as an ordinary
-//! request that passed every layer.
+//! Decides: which answers are live streams, when one must end, and how its client is told. Trusts:
+//! [`crate::auth::Chain`] to reauthorize a stream. Not here: opening one; a stream begins as an
+//! ordinary request that passed every layer.
 //!
-//! A stream ends when its proof is accepted no longer, when a revocation names it, or when the
-//! configuration in force would refuse the request it began with; nothing else ends it from our
-//! side but its time limits and the end of the process. A newer token of the same session that was
-//! verified here prolongs it. While something that must be asked is away, nothing is known, and
-//! nothing is ended.
+//! This gateway ends a stream when its token or session expires, when a revocation names it, when
+//! the configuration in force would refuse its request, when it reaches a time limit, or when the
+//! process ends; and for no other reason. A newer token of the same session that was verified here
+//! prolongs it. An outage ends no stream: while a dependency that must be asked is unavailable, the
+//! last authorization stays.
 //!
-//! | stream | is told | what for |
+//! | stream | how the client is told | when |
 //! |---|---|---|
-//! | WebSocket | close code 4401, and the reason's public code | the proof is gone: expired, revoked, its issuer or key removed |
-//! | | close code 4403 | the configuration in force denies it |
-//! | | close codes 1002, 1009 | where messages are judged: one that cannot be read, or that is too long |
-//! | | close code 1013 | where messages are judged: a token cannot be judged now |
+//! | WebSocket | close code 4401, and the reason's public code | the proof is invalid: expired, revoked, its issuer or key removed |
+//! | | close code 4403 | the configuration in force denies the request |
+//! | | close codes 1002, 1009 | messages are inspected, and one is malformed or too long |
+//! | | close code 1013 | messages are inspected, and a token cannot be verified now |
 //! | | close code 1001 | the process ends, or a time limit was reached |
 //! | SSE | `event: foregate` with `data: {"code":"…","status":…}` | the same; `status` is that of the refusal |
 //! | gRPC | trailers with `grpc-status` 16, 7 or 14, and `grpc-message` | the same |
 //!
-//! A last frame or event is sent between two others, never inside one. If the one that is under way
-//! does not end within a second, the stream is broken off without a word. In an answer that is
-//! compressed no event can be told, and it is broken off, too.
+//! A close frame or last event is inserted between two others, never inside one. If the current one
+//! does not end within a second, the stream is aborted without a message. A compressed answer has
+//! no room for an event, and is aborted, too.
 
 mod answer;
 mod ending;

@@ -1,10 +1,8 @@
-//! What a client of Supabase Realtime says: messages of Phoenix channels, in versions 1 and 2.
-//!
-//! Decides: whether a message carries a token, and which; or that it cannot be read. Trusts:
-//! nothing. Not here: whether the token is good (`auth`), and frames (`messages`).
+//! Messages of Phoenix channels, versions 1 and 2, as clients of Supabase Realtime send them:
+//! whether a message carries a token, and which.
 //!
 //! Version 1 is an object with `topic`, `event`, `payload`; version 2 an array `[join_ref, ref,
-//! topic, event, payload]`, or binary with the same in a header. A token comes in the payload of
+//! topic, event, payload]`, or binary with the same parts in a header. A token is in the payload of
 //! `phx_join` and of `access_token`, and nowhere else.
 
 use std::borrow::Cow;
@@ -13,15 +11,15 @@ use serde_json::{Map, Value};
 
 use crate::json;
 
-/// The topic of what keeps the socket itself alive.
+/// The topic of messages about the socket itself.
 const SOCKET: &str = "phoenix";
 
 /// What a message is about.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum MessageKind {
-    /// Who is speaking: a token, or none.
+    /// The speaker: a token, or none.
     Token(Option<String>),
-    /// About the socket itself, such as a heartbeat.
+    /// The socket itself, such as a heartbeat.
     Socket,
     /// Anything else.
     Other,
@@ -39,7 +37,7 @@ impl std::fmt::Debug for MessageKind {
     }
 }
 
-/// A whole text message. `None` if it cannot be read in one way.
+/// Reads a complete text message. `None` if it is malformed or ambiguous.
 pub(super) fn text(message: &[u8]) -> Option<MessageKind> {
     match json::value(message)? {
         Value::Array(parts) => match parts.as_slice() {
@@ -79,7 +77,7 @@ fn without_token(topic: &str) -> MessageKind {
     }
 }
 
-/// The token of a payload, which servers look for under two names.
+/// The token of a payload, for which servers look under two names.
 fn token(members: &Map<String, Value>) -> Option<Option<String>> {
     let mut found = None;
     for name in ["access_token", "user_token"] {
@@ -94,8 +92,8 @@ fn token(members: &Map<String, Value>) -> Option<Option<String>> {
     Some(found)
 }
 
-/// What the beginning of a text message says already, if that is enough: version 2 says what it is
-/// before its payload.
+/// Reads the beginning of a text message; `None` if it is not enough. Version 2 has the topic and
+/// the event before its payload.
 pub(super) fn text_prefix(message: &[u8]) -> Option<MessageKind> {
     let mut rest = message.trim_ascii_start().strip_prefix(b"[")?;
     let mut parts = [None, None, None, None];
@@ -126,7 +124,7 @@ fn string_or_null(text: &[u8]) -> Option<(Option<Cow<'_, str>>, &[u8])> {
     Some((Some(Cow::Owned(string)), rest))
 }
 
-/// What a binary message says, as far as it has come; `None` if that is not enough yet.
+/// Reads a binary message, as far as it was received; `None` if that is not enough yet.
 pub(super) fn binary(message: &[u8]) -> Option<Result<MessageKind, InvalidMessage>> {
     let (kind, rest) = message.split_first()?;
     let (topic, event): (&[u8], &[u8]) = match kind {
@@ -158,14 +156,14 @@ pub(super) fn binary(message: &[u8]) -> Option<Result<MessageKind, InvalidMessag
     let (Ok(topic), Ok(event)) = (std::str::from_utf8(topic), std::str::from_utf8(event)) else {
         return Some(Err(InvalidMessage));
     };
-    // A token in a payload of bytes is one that nobody here can read.
+    // A token in a binary payload could not be read here.
     Some(match carries_token(event) {
         true => Err(InvalidMessage),
         false => Ok(without_token(topic)),
     })
 }
 
-/// A message that is none.
+/// The message is malformed, or could be read in two ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct InvalidMessage;
 

@@ -1,10 +1,8 @@
-//! One direction of a tunnel.
-//!
-//! Decides: nothing but what stands between two frames when it must end. Trusts: `frames`. Not
-//! here: when that is (`tunnel`).
+//! One direction of a tunnel: it forwards bytes, and inserts a close frame between two frames when
+//! the tunnel ends.
 //!
 //! Nothing is read before what was read is written, so that a slow reader slows the other side
-//! down; and a tunnel that is silent holds no buffer.
+//! down; and an idle tunnel holds no buffer.
 
 use std::io;
 use std::pin::Pin;
@@ -19,7 +17,7 @@ use super::messages::{Messages, Next};
 use super::scratch::Scratch;
 use crate::denial::Reason;
 
-/// How often one direction may read before others get their turn.
+/// How often one direction may read before other tasks get their turn.
 const READS_PER_TURN: usize = 8;
 
 /// Which end of a pipe failed.
@@ -29,18 +27,18 @@ pub(super) enum PipeError {
     Write,
 }
 
-/// What a pipe does with what it reads.
+/// What a pipe does with the bytes that it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
-    /// Passes it on.
+    /// Forwards them.
     Open,
-    /// Passes on the rest of the frame that is under way, and then the last words.
+    /// Forwards the rest of the current frame, and then the close frame.
     Closing,
-    /// Nothing more is passed on.
+    /// Forwards nothing more.
     Closed,
 }
 
-/// One direction.
+/// One direction of a tunnel.
 #[derive(Debug)]
 pub(super) struct Pipe {
     pending: Bytes,
@@ -48,31 +46,31 @@ pub(super) struct Pipe {
     mode: Mode,
     close_frame: Bytes,
     unflushed: bool,
-    /// Bytes that were read.
+    /// How many bytes were read.
     pub(super) moved: u64,
     /// Something was read or written since this was last cleared.
     pub(super) is_active: bool,
-    /// Since when the writer takes nothing.
+    /// Since when the writer accepts nothing.
     pub(super) blocked_since: Option<Instant>,
-    /// Judges what is said before it goes on.
+    /// Inspects messages before they are forwarded.
     messages: Option<Box<Messages>>,
-    /// What waits for an answer before anything goes on.
+    /// The decision that must be made before anything more is forwarded.
     decision: Option<Decision>,
 }
 
-/// What a pipe whose messages are judged waits for.
+/// A decision that an inspecting pipe waits for.
 #[derive(Debug)]
 pub(super) enum Decision {
-    /// That it is known whether a token is good; then [`Pipe::allow`].
+    /// Whether a token is accepted; then [`Pipe::allow`].
     Authorize(Option<String>),
-    /// The end.
+    /// The message is refused, and the tunnel must end.
     Refuse(Reason),
-    /// Either, and somebody knows.
+    /// Either of them, and the tunnel has taken it.
     Taken,
 }
 
 impl Pipe {
-    /// Begins with what the writer has not seen yet.
+    /// Begins with bytes that were already read.
     pub(super) fn new(unread: Bytes) -> Self {
         let mut frames = FrameBoundaries::default();
         frames.follow(&unread);
@@ -90,7 +88,7 @@ impl Pipe {
         }
     }
 
-    /// The same, of which every message is judged before it goes on.
+    /// The same, for a pipe that inspects every message before it forwards it.
     pub(super) fn inspected(unread: &[u8], messages: Messages) -> Self {
         let mut pipe = Self::new(Bytes::new());
         pipe.messages = Some(Box::new(messages));
@@ -98,7 +96,7 @@ impl Pipe {
         pipe
     }
 
-    /// What is to be answered before anything more goes on; told once.
+    /// The decision to make before anything more is forwarded; given once.
     pub(super) fn take_decision(&mut self) -> Option<Decision> {
         match &self.decision {
             None | Some(Decision::Taken) => None,
@@ -106,7 +104,7 @@ impl Pipe {
         }
     }
 
-    /// The token was good; `somebody` if it was a user's.
+    /// The token was accepted; `is_user` if it was a user's.
     pub(super) fn allow(&mut self, is_user: bool) {
         self.decision = None;
         if let Some(messages) = &mut self.messages {
@@ -116,7 +114,7 @@ impl Pipe {
         self.inspect(&[]);
     }
 
-    /// Takes what was read, and passes on what may.
+    /// Takes bytes that were read, and forwards those that may be.
     fn inspect(&mut self, read: &[u8]) {
         let Some(messages) = &mut self.messages else {
             return;
@@ -143,7 +141,8 @@ impl Pipe {
         self.frames.is_closed()
     }
 
-    /// Ends with these words, as soon as they may be said. Nobody says two goodbyes.
+    /// Ends with this close frame, as soon as the current frame ends. No second close frame is
+    /// sent.
     pub(super) fn close(&mut self, close_frame: Vec<u8>) {
         if self.mode != Mode::Open {
             return;
@@ -157,7 +156,7 @@ impl Pipe {
         self.insert_close_frame();
     }
 
-    /// Follows what is passed on no longer.
+    /// Follows bytes that are not forwarded any more.
     pub(super) fn observe(&mut self, read: &[u8]) {
         self.frames.follow(read);
     }
@@ -165,8 +164,8 @@ impl Pipe {
     fn insert_close_frame(&mut self) {
         if self.mode == Mode::Closing && self.frames.is_between() {
             self.mode = Mode::Closed;
-            // What was held is not passed on any more, but must be followed to find the answer to
-            // our goodbye.
+            // The held bytes are not forwarded any more, but must be followed to find the answer to
+            // our close frame.
             if let Some(messages) = &mut self.messages {
                 let held = messages.forget();
                 self.frames.follow(&held);
@@ -178,7 +177,8 @@ impl Pipe {
         }
     }
 
-    /// Moves what can be moved. Ready when nothing more will come and everything is written.
+    /// Moves as many bytes as possible. Ready when nothing more will come and everything is
+    /// written.
     pub(super) fn poll_move<R, W>(
         &mut self,
         reader: &mut R,
@@ -196,7 +196,7 @@ impl Pipe {
                 return Poll::Ready(Ok(()));
             }
             if self.decision.is_some() && self.mode == Mode::Open {
-                // Whoever answers comes back here.
+                // The tunnel polls again once it has decided.
                 return Poll::Pending;
             }
             let mut buffer = scratch.0.borrow_mut();
@@ -204,7 +204,7 @@ impl Pipe {
             ready!(Pin::new(&mut *reader).poll_read(context, &mut buffer))
                 .map_err(|_| PipeError::Read)?;
             if buffer.filled().is_empty() {
-                // Without a boundary before it, nothing can be said any more.
+                // Without a frame boundary, no close frame can be inserted any more.
                 self.mode = Mode::Closed;
                 return Poll::Ready(Ok(()));
             }

@@ -2,10 +2,10 @@
 
 use std::cell::RefCell;
 
-/// How much is read at once.
+/// How many bytes are read at once.
 const READ: usize = 16 * 1024;
 
-/// Where all tunnels of a worker read into.
+/// The read buffer of all tunnels of a worker.
 pub(super) struct Scratch(pub(super) RefCell<Box<[u8]>>);
 
 impl Default for Scratch {
@@ -15,7 +15,7 @@ impl Default for Scratch {
 }
 
 impl std::fmt::Debug for Scratch {
-    /// The bytes are somebody's message.
+    /// The bytes are a user's messages.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Scratch(…)")
     }

@@ -1,7 +1,5 @@
-//! One HTTP/1.1 request on its way to some server.
-//!
-//! Decides: when to try again, by the table in `upstream`. Trusts: the exchange for what was sent.
-//! Not here: whether it may be forwarded.
+//! One HTTP/1.1 request: which server it is sent to, and when it is retried, by the table in
+//! `upstream`.
 
 use hyper::Method;
 use tokio::time::{Instant, timeout_at};
@@ -14,7 +12,7 @@ use crate::upstream::lease::Lease;
 use crate::upstream::limits::{ExchangeError, Limits};
 use crate::upstream::pool::Pool;
 
-/// One request on its way to some server.
+/// One request and the servers that it may be sent to.
 pub(super) struct Attempt<'a> {
     pub(super) outgoing: Box<OutgoingRequest>,
     pool: &'a Pool,
@@ -58,8 +56,8 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Each server once, then the last refusal. With the time since when the connection could be
-    /// sent on.
+    /// Connects to each server once; the last refusal if none accepts. Also returns since when the
+    /// request could be sent.
     async fn connect(
         &self,
         fresh: bool,
@@ -70,8 +68,8 @@ impl<'a> Attempt<'a> {
         if !fresh && let Some(lease) = self.pool.take_kept(turn) {
             return Ok((lease, now));
         }
-        // Boxed, because most requests find a kept connection, and should not carry room for this
-        // along.
+        // Boxed: most requests find a kept connection, and their future should have no room for
+        // this.
         let lease = Box::pin(self.open(turn, fresh, limits)).await?;
         Ok((lease, Instant::now()))
     }

@@ -1,8 +1,8 @@
-//! One request on its way over HTTP/2, in clear text and without asking first (RFC 9113, section
-//! 3.3): what gRPC needs.
+//! One HTTP/2 request: which server it is sent to, and when it is retried. Clear text with prior
+//! knowledge (RFC 9113, section 3.3), which is what gRPC needs.
 //!
-//! A client's reset reaches the server as a reset, and the server's the client as one: dropping
-//! either half of an exchange resets its stream, and the connection goes on.
+//! A client's reset reaches the server as a reset, and the server's reaches the client as one:
+//! dropping either half of an exchange resets its stream, and the connection stays open.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -22,26 +22,26 @@ use crate::upstream::limits::Limits;
 use crate::upstream::pool::Pool;
 use crate::upstream::upload::UploadError;
 
-/// How often a request is sent of which nothing was sent before. A connection that ends just then
-/// is bad luck; three are a server that takes none.
+/// How many times a request is sent of which nothing was sent before. One connection that closes
+/// just then is bad luck; three are a server that accepts no requests.
 const ATTEMPTS: usize = 3;
 
 /// Why there is no answer.
 enum AttemptError {
     /// Nothing was sent; the request may be sent elsewhere.
     Unsent(Box<Request<RequestBody>>),
-    /// The client's body broke off.
+    /// The client's body failed.
     Upload(UploadError),
     /// The stream or the connection ended before an answer.
     Closed,
-    /// The head did not come in time.
+    /// The head did not arrive in time.
     FirstByteTimeout,
-    /// The time for everything is over.
+    /// The deadline of the request has passed.
     TotalTimeout,
 }
 
 impl AttemptError {
-    /// What the request is refused for.
+    /// The refusal of the request.
     fn denial(self, channel: &Channel) -> Denial {
         let server = channel.server().to_owned();
         match self {
@@ -53,11 +53,11 @@ impl AttemptError {
     }
 }
 
-/// The request as the server will see it.
+/// The request as the server receives it.
 ///
 /// # Errors
 ///
-/// The host and the target do not make a URI, which would be a defect: both were read as parts of
+/// The host and the target do not form a URI, which would be a defect: both were parsed as parts of
 /// one.
 pub(super) fn request(
     method: &Method,
@@ -80,8 +80,8 @@ pub(super) fn request(
     Ok(request)
 }
 
-/// Sends a request to one of the servers and gives its answer. Only what was not sent is sent
-/// again: the server may have acted.
+/// Sends a request to one of the servers and returns its answer. Only a request of which nothing
+/// was sent is retried: the server may have acted.
 ///
 /// # Errors
 ///
@@ -100,7 +100,7 @@ pub(super) async fn exchange(
                 let progress = waiting.0.take().unwrap_or_default();
                 return Ok(answer.map(|body| Http2AnswerBody::new(body, share, progress, limits)));
             }
-            // The server said goodbye while the request was on its way to the connection.
+            // The server closed the connection while the request was on its way to it.
             Err(AttemptError::Unsent(unsent)) if attempts < ATTEMPTS => request = *unsent,
             Err(failure) => return Err(failure.denial(share.channel())),
         }
@@ -110,8 +110,7 @@ pub(super) async fn exchange(
     }
 }
 
-/// Somebody waits for the head of an answer. When nobody does any more, the request's body ends,
-/// too.
+/// Cancels the request's body unless the head of the answer has arrived.
 struct Waiting(Option<Rc<Progress>>);
 
 impl Drop for Waiting {
@@ -122,7 +121,7 @@ impl Drop for Waiting {
     }
 }
 
-/// Each server once, then the last refusal.
+/// Connects to each server once; the last refusal if none accepts.
 async fn connect(pool: &Pool, limits: &Limits) -> Result<Share, Denial> {
     let turn = pool.turn();
     let mut refusal = None;
@@ -166,7 +165,7 @@ async fn send(
             }));
         }
         loop {
-            // An upload that still moves is not a slow upstream.
+            // An upload in progress is no sign of a slow upstream.
             let since = progress
                 .last()
                 .map_or(started, |last| Instant::from_std(last).max(started));

@@ -1,7 +1,5 @@
-//! The body of an upstream's answer, whatever is spoken to it.
-//!
-//! Decides: nothing; it is one of two. Trusts: each of them to know its own end. Not here:
-//! time-outs and streams that are ended early (`answer`, `streams`).
+//! The body of an upstream's answer, over either protocol. Each of the two keeps its own time
+//! limits.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,17 +10,17 @@ use hyper::body::{Body, Frame, SizeHint};
 use super::{exchange, http2};
 use crate::upstream::error::AnswerError;
 
-/// An answer's body, streamed.
+/// The body of an answer, streamed.
 #[derive(Debug)]
 pub enum UpstreamBody {
     /// On a connection of its own.
     Http1(exchange::Http1AnswerBody),
-    /// On a shared one.
+    /// On a shared connection.
     Http2(http2::Http2AnswerBody),
 }
 
 impl UpstreamBody {
-    /// Ends it, so that the upstream stops.
+    /// Cancels the answer, so that the upstream stops.
     pub(crate) fn cancel(&mut self) {
         match self {
             Self::Http1(body) => body.cancel(),

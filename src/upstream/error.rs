@@ -1,17 +1,14 @@
-//! How an answer's body may break off.
-//!
-//! Decides: nothing. Trusts: whoever reads the body. Not here: failures before the answer's head,
-//! which are refusals.
+//! How the body of an answer may fail. Failures before the answer's head are refusals.
 
-/// The answer broke off. hyper then breaks the client's message off: no end of chunks on HTTP/1.1,
-/// RST_STREAM on HTTP/2.
+/// The body of the answer failed. hyper then aborts the client's message: without the last chunk on
+/// HTTP/1.1, with RST_STREAM on HTTP/2.
 #[derive(Debug)]
 pub enum AnswerError {
     /// The upstream failed.
     Upstream,
-    /// The client broke its upload off, which the upstream was still reading.
+    /// The client's upload failed while the upstream was still reading it.
     Upload,
-    /// This gateway ended the stream, and could not say so.
+    /// This gateway ended the stream, and could not tell the client.
     Ended,
 }
 

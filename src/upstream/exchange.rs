@@ -1,7 +1,5 @@
-//! One request and its answer on one connection.
-//!
-//! Decides: when waiting is over, and what a failure was. Trusts: `http1` for reading and writing
-//! messages. Not here: whether to try again (the parent module).
+//! One request and its answer on one HTTP/1.1 connection, with their time limits. Retries are
+//! decided in `attempt_http1`.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -17,8 +15,8 @@ use super::upload;
 use crate::upstream::error::AnswerError;
 use crate::upstream::limits::{ExchangeError, Limits};
 
-/// Sends a request at `started` and waits for the head of its answer. The connection is driven by
-/// this very future.
+/// Sends a request at `started` and waits for the head of its answer. This future drives the
+/// connection.
 pub(super) async fn send(
     lease: &mut Lease,
     outgoing: &mut OutgoingRequest,
@@ -39,12 +37,12 @@ pub(super) async fn send(
             }));
         }
         let due = match outgoing.moved().map(Instant::from_std) {
-            // The client is slow, for which it has a limit of its own.
+            // The client is slow, which has a limit of its own.
             Some(_) if outgoing.waits_for_client() => match limits.deadline {
                 Some(deadline) => deadline,
                 None => return Poll::Pending,
             },
-            // An upload that still moves is not a slow upstream.
+            // An upload in progress is no sign of a slow upstream.
             moved => {
                 let since = moved.map_or(started, |moved| moved.max(started));
                 limits.earlier(since + limits.first_byte)
@@ -60,16 +58,16 @@ pub(super) async fn send(
     .await
 }
 
-/// The body of an upstream's answer, streamed. Drives the connection while the client reads, and
+/// The body of an upstream's answer, streamed. It drives the connection while the client reads, and
 /// gives it back at the end.
 #[derive(Debug)]
 pub struct Http1AnswerBody {
-    /// Until the answer is read to its end.
+    /// The connection, until the answer is read to its end.
     lease: Option<Lease>,
-    /// The request, while its body is still under way.
+    /// The request, while its body is still being sent.
     outgoing: Option<Box<OutgoingRequest>>,
     limits: Limits,
-    /// When the last frame came; known once the body was waited for.
+    /// When the last frame arrived; known once the body was waited for.
     last: Option<Instant>,
 }
 
@@ -86,8 +84,8 @@ impl Http1AnswerBody {
         body
     }
 
-    /// Gives the connection back if the answer was read to its end; one whose request was not sent
-    /// to its end is closed.
+    /// Gives the connection back if the answer was read to its end; closes it if the request was
+    /// not sent completely.
     fn give_back_at_end(&mut self) {
         let Some(lease) = self
             .lease
@@ -122,7 +120,7 @@ impl Http1AnswerBody {
             (None, Some(deadline)) => deadline,
             (Some(idle), _) => {
                 let last = *self.last.get_or_insert_with(Instant::now);
-                // An upload that the upstream still takes is a sign of life, too.
+                // An upload that the upstream still reads shows that it is alive, too.
                 let moved = self.outgoing.as_ref().and_then(|outgoing| outgoing.moved());
                 let last = moved.map_or(last, |moved| last.max(Instant::from_std(moved)));
                 self.limits.earlier(last + idle)
@@ -157,8 +155,8 @@ impl Body for Http1AnswerBody {
                 Poll::Ready(()) => this.break_off(AnswerError::Upstream),
             },
             Poll::Ready(Err(_)) => this.break_off(AnswerError::Upstream),
-            // A client that reads slowly never finds the upstream silent, so the timer alone would
-            // not do.
+            // A client that reads slowly always finds data from the upstream, so the timer alone
+            // would not be enough.
             Poll::Ready(Ok(_)) if this.limits.is_over() => this.break_off(AnswerError::Upstream),
             Poll::Ready(Ok(piece)) => {
                 this.last = None;

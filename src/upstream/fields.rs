@@ -3,7 +3,7 @@
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 
-/// Where fields are written.
+/// A destination of header fields.
 pub(super) trait FieldWriter {
     /// Adds a field.
     fn field(&mut self, name: &HeaderName, value: &HeaderValue);

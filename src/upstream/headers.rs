@@ -1,8 +1,7 @@
-//! The head an upstream sees.
+//! The request head that an upstream receives: the cleaned fields of the client and those that this
+//! gateway adds.
 //!
-//! Decides: which fields are added to the cleaned ones. None of them can be among those:
-//! `request::headers` removed every copy. Trusts: the permit. Not here: what a client may not say
-//! (`request::headers`).
+//! No added field can be among the client's: `request::headers` has removed every copy.
 
 use hyper::header::{self, HeaderName, HeaderValue};
 
@@ -24,11 +23,11 @@ const ROLES: HeaderName = HeaderName::from_static("x-foregate-roles");
 static HTTPS: HeaderValue = HeaderValue::from_static("https");
 static HTTP: HeaderValue = HeaderValue::from_static("http");
 
-/// Room for the fields this gateway adds, but for the token. Longer ones make the head grow, which
-/// is slower and nothing else.
+/// Room for the fields that this gateway adds, without the token. If it is not enough, the buffer
+/// grows, which is only slower.
 const ADDED_FIELDS: usize = 640;
 
-/// The host an upstream sees.
+/// The host that an upstream receives.
 pub(super) fn host<'a>(spent: &'a SpentPermit, upstream: &'a Upstream) -> &'a HeaderValue {
     match &upstream.host {
         UpstreamHost::Keep => spent.request().host().value(),
@@ -36,8 +35,8 @@ pub(super) fn host<'a>(spent: &'a SpentPermit, upstream: &'a Upstream) -> &'a He
     }
 }
 
-/// Writes the head of a request in HTTP/1.1: what only this gateway may say, and what is left of
-/// the client's fields. `id` is the decision's.
+/// Writes the head of an HTTP/1.1 request: the fields that only this gateway may set, and the
+/// client's cleaned fields. `id` is the decision id.
 pub(super) fn write(spent: &SpentPermit, id: &HeaderValue, upstream: &Upstream) -> RequestHead {
     let request = spent.request();
     let fields = request.headers();
@@ -60,7 +59,7 @@ pub(super) fn write(spent: &SpentPermit, id: &HeaderValue, upstream: &Upstream) 
     head
 }
 
-/// Writes what only this gateway may say, but for the host.
+/// Writes the fields that only this gateway may set, except `Host`.
 pub(super) fn write_added(head: &mut impl FieldWriter, spent: &SpentPermit, id: &HeaderValue) {
     let (request, caller) = (spent.request(), spent.caller());
     let client = request.client();

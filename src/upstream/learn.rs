@@ -1,9 +1,5 @@
-//! What an answer teaches: the id of a thing that only the upstream knows, and that it is the
-//! caller's.
-//!
-//! Decides: that the client gets such an answer only when the id in it is bound, else 502
-//! `binding_failed`. Trusts: the upstream for the id. Not here: where bindings are kept
-//! (`facts::learned`).
+//! Learns from an answer: reads the id of a new resource, which only the upstream knows, and binds
+//! it to the caller. The client gets the answer only if that succeeds, else 502 `binding_failed`.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -17,10 +13,10 @@ use crate::facts::learned::Binding;
 use crate::facts::{Facts, Unbound};
 use crate::policy::resources::{Learn, ParamType};
 
-/// Longest answer that is read for an id. A choice.
+/// The longest answer that is read for an id. A choice.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// Asks for an answer that can be read.
+/// Requests an answer that can be read.
 pub(super) fn prepare(fields: &mut HeaderMap) {
     fields.insert(
         header::ACCEPT_ENCODING,
@@ -36,18 +32,18 @@ pub(super) fn prepare(fields: &mut HeaderMap) {
     }
 }
 
-/// Whether the answer is one that teaches something.
+/// Whether the route learns from this answer.
 pub(super) fn teaches(status: StatusCode, authorization: &StreamAuthorization) -> Option<&Learn> {
     let request = authorization.request();
     let learn = request.rule().learn.as_ref()?;
     (status.is_success() && request.method() != Method::HEAD).then_some(learn)
 }
 
-/// Reads the answer, binds the id in it to the caller, and gives the body that was read.
+/// Reads the answer, binds the id in it to the caller, and returns the body.
 ///
 /// # Errors
 ///
-/// [`Reason::BindingFailed`]: the client must not get it.
+/// [`Reason::BindingFailed`]: the client must not get the answer.
 pub(super) async fn learn(
     learn: &Learn,
     headers: &HeaderMap,
@@ -96,9 +92,9 @@ async fn read(headers: &HeaderMap, body: UpstreamBody) -> Result<Bytes, &'static
     }
 }
 
-/// The id in an answer, in its one spelling.
+/// The id in an answer, in its canonical spelling.
 fn find(bytes: &Bytes, field: &[String], kind: ParamType) -> Result<String, &'static str> {
-    // Not one in which a member occurs twice: the client might read the other.
+    // A duplicate key is refused: the client might read the other value.
     let value = crate::json::value(bytes).ok_or("the answer is not JSON")?;
     let found = field
         .iter()

@@ -1,7 +1,4 @@
-//! A connection that one request has for itself.
-//!
-//! Decides: whether it can be used again. Trusts: `http1` for what was read. Not here: which
-//! connection a request gets (`pool`).
+//! A connection that one request uses exclusively, and whether it can be reused afterwards.
 
 use std::rc::Rc;
 
@@ -12,34 +9,34 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::http1::Connection;
 use super::server::Server;
 
-/// A connection in use. Dropped, it is closed at once, which cancels the upstream's work.
+/// A connection in use. Dropping it closes it at once, which cancels the upstream's work.
 #[derive(Debug)]
 pub struct Lease {
-    /// In a box, because it moves from the pool to the answer's body and back with every request.
+    /// Boxed, because it moves from the pool to the answer's body and back with every request.
     connection: Box<Connection>,
-    /// It served a request before.
+    /// It has served a request before.
     pub reused: bool,
     slot: ServerSlot,
 }
 
-/// A connection that speaks HTTP no longer. It keeps its place among the connections to its server.
+/// A connection that does not speak HTTP any more. It still counts as a connection to its server.
 #[derive(Debug)]
 pub(crate) struct UpgradedConnection {
     /// The socket.
     pub(crate) stream: TcpStream,
-    /// What came behind the head of the answer.
+    /// Bytes that were read after the head of the answer.
     pub(crate) unread: Bytes,
     slot: ServerSlot,
 }
 
 impl UpgradedConnection {
-    /// Where it leads, for messages.
+    /// The address of the server, for messages.
     pub(crate) fn server(&self) -> String {
         self.slot.server.to_string()
     }
 }
 
-/// A place among the connections to a server.
+/// A slot among the connections to a server.
 #[derive(Debug)]
 struct ServerSlot {
     server: Rc<Server>,
@@ -74,12 +71,12 @@ impl Lease {
         &mut self.connection
     }
 
-    /// How much of the answer's body is left, where its head said it.
+    /// How much of the answer's body is missing, if its head declared it.
     pub(super) fn body_left(&self) -> Option<u64> {
         self.connection.body_left()
     }
 
-    /// The connection, which changed its protocol.
+    /// Gives up the connection after a 101.
     pub(super) fn upgrade(self) -> UpgradedConnection {
         let (stream, unread) = self.connection.upgrade();
         UpgradedConnection {
@@ -89,8 +86,8 @@ impl Lease {
         }
     }
 
-    /// Gives the connection back if it can serve another request: the answer has been read to its
-    /// end, nothing came behind it, and the server does not want to close. Otherwise closes it.
+    /// Returns the connection to the pool if it can serve another request: the answer was read to
+    /// its end, nothing follows it, and the server does not want to close. Otherwise closes it.
     pub fn give_back(self) {
         if self.connection.is_reusable() {
             self.slot.server.keep(self.connection);

@@ -1,7 +1,4 @@
 //! The time limits of one exchange, and how it may fail.
-//!
-//! Decides: nothing. Trusts: the route and the upstream's configuration. Not here: keeping the
-//! limits (`exchange`).
 
 use std::time::{Duration, Instant as StdInstant};
 
@@ -12,20 +9,20 @@ use crate::policy::upstream::Upstream;
 use crate::upstream::http1::malformed::Malformed;
 use crate::upstream::upload::UploadError;
 
-/// How long to wait for what.
+/// The time limits of an exchange.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
     /// For the head of the answer, from the last byte that was sent.
     pub(super) first_byte: Duration,
     /// Between two frames of the answer's body.
     pub(super) stream_idle: Option<Duration>,
-    /// For everything.
+    /// For the whole exchange.
     pub(super) deadline: Option<Instant>,
 }
 
 impl Limits {
-    /// The route's where it has its own, else the upstream's, for a request that was authorized at
-    /// `started`.
+    /// The route's limits where it has its own, else the upstream's, for a request that was
+    /// authorized at `started`.
     pub(super) fn of(route: &Route, upstream: &Upstream, started: StdInstant) -> Self {
         let timeouts = &route.timeouts;
         Self {
@@ -37,7 +34,7 @@ impl Limits {
         }
     }
 
-    /// Whether the time for everything is over.
+    /// Whether the deadline has passed.
     pub(super) fn is_over(&self) -> bool {
         self.deadline
             .is_some_and(|deadline| deadline <= Instant::now())
@@ -53,16 +50,16 @@ impl Limits {
 pub(super) enum ExchangeError {
     /// The connection ended, and nothing was written.
     Unsent,
-    /// The connection ended after something was written, before a byte of the answer.
+    /// The connection ended after something was written, before the first byte of the answer.
     Silent,
     /// The connection ended in the head of the answer.
     Broken,
-    /// What came is not one HTTP/1.1 answer.
+    /// The bytes are not one HTTP/1.1 answer.
     Protocol(Malformed),
-    /// The client's body broke off.
+    /// The client's body failed.
     Upload(UploadError),
-    /// The head did not come in time.
+    /// The head did not arrive in time.
     FirstByteTimeout,
-    /// The time for everything is over.
+    /// The deadline has passed.
     TotalTimeout,
 }

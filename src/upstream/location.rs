@@ -1,10 +1,9 @@
-//! Where an upstream sends a client on.
+//! Rewrites the `Location` of an upstream's answer.
 //!
-//! Decides: that an absolute URL which names the upstream itself names this gateway in its place:
-//! the client cannot reach the other, and should not learn of it. Resumable uploads (tus) are
-//! answered with such a `Location`. Trusts: the configuration for what the upstream is called. Not
-//! here: paths, which are the upstream's to know; one that does not know where it is mounted must
-//! be told there.
+//! An absolute URL that names the upstream itself is changed to name this gateway: the client
+//! cannot reach the upstream, and should not learn of it. Resumable uploads (tus) are answered with
+//! such a `Location`. Paths stay: an upstream that does not know where it is mounted must be
+//! configured there.
 
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
@@ -14,7 +13,7 @@ use crate::request::Inbound;
 
 const FIELDS: [HeaderName; 2] = [header::LOCATION, header::CONTENT_LOCATION];
 
-/// Rewrites what names the upstream.
+/// Rewrites the URLs that name the upstream.
 pub(super) fn rewrite(headers: &mut HeaderMap, upstream: &Upstream, request: &Inbound) {
     for name in FIELDS {
         let Some(value) = headers.get(&name).and_then(|value| value.to_str().ok()) else {
@@ -35,7 +34,7 @@ pub(super) fn rewrite(headers: &mut HeaderMap, upstream: &Upstream, request: &In
     }
 }
 
-/// What is behind the authority, if that is the upstream's.
+/// The part after the authority, if the authority is the upstream's.
 fn after_authority<'v>(value: &'v str, upstream: &Upstream) -> Option<&'v str> {
     let (scheme, rest) = value.split_once("://")?;
     let default_port = match scheme.to_ascii_lowercase().as_str() {

@@ -15,17 +15,17 @@ metrics! {
 }
 
 impl UpstreamMetrics {
-    /// Connections of an upstream that an exchange uses.
+    /// Connections to an upstream that an exchange uses.
     pub(super) fn busy(&self, upstream: &str) -> IntGauge {
         self.connections.with_label_values(&[upstream, "busy"])
     }
 
-    /// Connections of an upstream that are kept for the next exchange.
+    /// Connections to an upstream that are kept for the next exchange.
     pub(super) fn idle(&self, upstream: &str) -> IntGauge {
         self.connections.with_label_values(&[upstream, "idle"])
     }
 
-    /// Requests to an upstream that were sent again.
+    /// Requests to an upstream that were retried.
     pub(super) fn retries(&self, upstream: &str) -> IntCounter {
         self.retries.with_label_values(&[upstream])
     }

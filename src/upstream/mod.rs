@@ -1,18 +1,19 @@
 //! Forwarding: a permit goes in, the upstream's answer comes out.
 //!
-//! Decides: which server, when to try again, how long to wait, and which reason a failure has.
-//! Trusts: the permit; it takes nothing else. Not here: whether the request may be forwarded.
+//! Decides: which server gets the request, when it is retried, how long to wait, and which reason a
+//! failure has. Trusts: the permit; it accepts nothing else. Not here: whether the request may be
+//! forwarded.
 //!
-//! | what happened | what is done |
+//! | event | what is done |
 //! |---|---|
-//! | no connection could be made | the next server is tried; each once |
-//! | a kept connection was closed before a byte of the request was written | sent again on a fresh connection, whatever the method |
-//! | a kept connection was closed after that, before a byte of the answer | sent again once if the method is idempotent (RFC 9110, section 9.2.2) and there is no body |
+//! | no connection could be opened | the next server is tried; each once |
+//! | a kept connection was closed before a byte of the request was written | retried on a fresh connection, whatever the method |
+//! | a kept connection was closed after that, before a byte of the answer | retried once if the method is idempotent (RFC 9110, section 9.2.2) and there is no body |
 //! | the same on a fresh connection, or with another method | 502 `upstream_closed`: the upstream may have acted |
-//! | a byte of the answer was forwarded | never sent again; the client sees a broken answer |
+//! | a byte of the answer was forwarded | never retried; the client sees an incomplete answer |
 //!
-//! Over HTTP/2 the connection is shared; there, a request of which nothing was sent is sent again,
-//! and any other is not.
+//! Over HTTP/2 the connection is shared; there, a request of which nothing was sent is retried, and
+//! any other is not.
 
 mod attempt_http1;
 mod attempt_http2;
@@ -62,10 +63,10 @@ use limits::Limits;
 use pool::Pool;
 use upload::Upload;
 
-/// How long a client of gRPC may only listen where the route sets no limit.
+/// How long a gRPC client may only receive if the route sets no limit.
 const GRPC_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// An upstream's answer as soon as its head is there.
+/// An upstream's answer whose head has arrived.
 #[derive(Debug)]
 pub(crate) struct Reply {
     /// The status.
@@ -74,23 +75,23 @@ pub(crate) struct Reply {
     pub(crate) headers: HeaderMap,
     /// What follows the head.
     pub(crate) body: ReplyBody,
-    /// By which an answer that goes on is authorized again.
+    /// The authorization that a live stream keeps.
     pub(crate) authorization: StreamAuthorization,
 }
 
 /// What follows the head of an upstream's answer.
 #[derive(Debug)]
 pub(crate) enum ReplyBody {
-    /// The body, as it comes.
+    /// The body, streamed.
     Streamed(UpstreamBody),
-    /// The body, which was read for what it teaches.
+    /// The body, which was read to learn from it.
     Read(Bytes),
-    /// Behind a 101: a connection that speaks HTTP no longer.
+    /// After a 101: a connection that does not speak HTTP any more.
     Upgraded(UpgradedConnection),
 }
 
-/// Forwards a permitted request and gives the answer as soon as its head is there; bodies stream
-/// both ways. What the route learns is bound in `facts`.
+/// Forwards a permitted request and returns the answer as soon as its head has arrived; bodies are
+/// streamed in both directions. What the route learns is bound in `facts`.
 ///
 /// # Errors
 ///
@@ -113,10 +114,10 @@ pub(crate) async fn forward(
     prepare(&mut spent);
     let payload = Payload::of(&mut spent, &limits)?;
     let mut began = Instant::from_std(started);
-    // Boxed where something is touched, so that most requests do not carry room for it along.
+    // Boxed if facts are invalidated, so that the future of most requests has no room for it.
     if touched.is_something() {
         Box::pin(touched.begin()).await;
-        // The upstream does not answer for the time that took.
+        // The upstream is not charged for the time that took.
         began = Instant::now();
     }
     let outcome = match pool.config().protocol {
@@ -124,9 +125,9 @@ pub(crate) async fn forward(
             let outgoing = over_http1(&spent, payload, &pool, &record.id);
             let authorization = spent.into_stream();
             let mut attempt = Attempt::new(Box::new(outgoing), &pool);
-            // Requests that came in together are all authorized before the first of them is sent.
-            // Sent one behind the other they wake the server once, and between two of them the
-            // cache is asked for no code but what sends.
+            // Requests that arrived together are all authorized before the first of them is sent.
+            // Sent one after the other they wake the server once, and the processor's cache needs
+            // only the code that sends.
             let_others_go_first().await;
             let outcome = attempt.run(&limits, began).await;
             outcome.map(|(head, lease)| {
@@ -143,7 +144,7 @@ pub(crate) async fn forward(
         Protocol::Http2 => {
             let request = over_http2(&mut spent, payload, &pool, &record.id)?;
             let authorization = spent.into_stream();
-            // Boxed, so that every other request does not carry room for it along.
+            // Boxed, so that the future of every other request has no room for it.
             let exchange = Box::pin(attempt_http2::exchange(&pool, request, limits));
             let_others_go_first().await;
             exchange.await.map(|answer| {
@@ -167,14 +168,14 @@ pub(crate) async fn forward(
     finish(reply, facts, pool.config()).await
 }
 
-/// Cleans the answer's fields, and reads its body where the route learns from it.
+/// Cleans the answer's fields, and reads its body if the route learns from it.
 async fn finish(mut reply: Reply, facts: &Facts, upstream: &Upstream) -> Result<Reply, Denial> {
     let body = match reply.body {
         // The handshake decides which fields of a 101 pass.
         ReplyBody::Upgraded(_) | ReplyBody::Read(_) => return Ok(reply),
         ReplyBody::Streamed(body) => body,
     };
-    // It was let in to authenticate on a WebSocket, which this is not.
+    // The request was permitted in order to authenticate on a WebSocket, which this is not.
     if reply.authorization.needs_token() {
         return Err(Reason::TokenMissing.into());
     }
@@ -186,7 +187,7 @@ async fn finish(mut reply: Reply, facts: &Facts, upstream: &Upstream) -> Result<
     reply.body = match learn::teaches(reply.status, &reply.authorization) {
         None => ReplyBody::Streamed(body),
         Some(lesson) => {
-            // Boxed, so that requests on other routes do not carry room for it along.
+            // Boxed, so that requests on other routes have no room for it.
             let learning = learn::learn(lesson, &reply.headers, body, &reply.authorization, facts);
             ReplyBody::Read(Box::pin(learning).await?)
         }
@@ -194,8 +195,8 @@ async fn finish(mut reply: Reply, facts: &Facts, upstream: &Upstream) -> Result<
     Ok(reply)
 }
 
-/// Waits until every task that is ready now has had its turn. Unlike the runtime's own `yield_now`
-/// it does not ask for new events on the way, which would be a system call.
+/// Waits until every task that is ready now has been polled. Unlike the runtime's own `yield_now`
+/// it does not poll for new events, which would be a system call.
 async fn let_others_go_first() {
     let mut has_waited = false;
     poll_fn(|context| match std::mem::replace(&mut has_waited, true) {
@@ -208,7 +209,7 @@ async fn let_others_go_first() {
     .await;
 }
 
-/// What rules of the route want said of the request.
+/// Sets the fields that rules of the route require.
 fn prepare(spent: &mut SpentPermit) {
     let rule = spent.request().rule();
     if rule.learn.is_none() && rule.rest.is_none() {
@@ -228,7 +229,7 @@ fn prepare(spent: &mut SpentPermit) {
 /// A request's body, and how it is delimited.
 struct Payload {
     upload: Option<Upload>,
-    /// The length of the body, if the client said it.
+    /// The length of the body, if the client declared it.
     declared: Option<u64>,
 }
 
@@ -238,8 +239,7 @@ impl Payload {
             None => None,
             Some(body) => {
                 let request = spent.request();
-                // In a call of gRPC a client may listen for as long as it likes before it says
-                // more.
+                // In a gRPC call a client may receive for as long as it likes before it sends more.
                 let idle = match is_grpc(request.headers()) {
                     true => limits.stream_idle.unwrap_or(GRPC_IDLE),
                     false => request.in_force().config().connections.body_idle,
@@ -247,11 +247,11 @@ impl Payload {
                 Upload::new(body, request.rule().body_limit, idle)?
             }
         };
-        // Without a length, a body goes out in chunks. hyper has made sure that a length which is
-        // there is one number, and true.
+        // A body without a declared length is sent in chunks. hyper guarantees that a declared
+        // length is one number, and correct.
         let fields = spent.fields();
         let declared = match &upload {
-            // A length without a body would promise bytes that never come.
+            // A length without a body would announce bytes that never come.
             None => length(fields).filter(|length| *length == 0),
             Some(upload) => upload.length().and(length(fields)),
         };

@@ -1,12 +1,10 @@
-//! Connections to the servers of an upstream: kept, counted, capped.
-//!
-//! Decides: which server and which connection a request takes. Trusts: the configuration for
-//! addresses. Not here: what is sent (`exchange`).
+//! Pools of connections to the servers of an upstream: which server and which connection a request
+//! gets.
 //!
 //! Every worker has pools of its own, so taking a connection takes no lock. A kept connection has
 //! no task: the request that uses it reads and writes itself, which saves a wake-up per request. It
-//! is looked at when it is taken and by a sweep, and one that the server closed, or that says
-//! something unasked, is thrown away.
+//! is checked when it is taken and by a sweep, and discarded if the server has closed it or has
+//! sent unsolicited bytes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -44,13 +42,13 @@ struct Current {
     upstreams: Vec<Rc<Pool>>,
 }
 
-/// One upstream's servers.
+/// The servers of one upstream.
 #[derive(Debug)]
 pub struct Pool {
     config: Upstream,
     retries: IntCounter,
     servers: Vec<Rc<Server>>,
-    /// Whose turn it is.
+    /// The number of the next request, by which servers take turns.
     next: Cell<usize>,
 }
 
@@ -86,12 +84,12 @@ impl Pools {
         }
     }
 
-    /// The pool of an upstream. A configuration seen for the first time gets its pools, with the
-    /// servers they share with the one before.
+    /// The pool of an upstream. A configuration that is seen for the first time gets its pools,
+    /// which share servers with the configuration before.
     pub fn get(&self, in_force: &InForce, upstream: usize) -> Option<Rc<Pool>> {
         let mut current = self.current.borrow_mut();
-        // A request that began before a reload may come after one that began behind it; pools are
-        // only ever replaced by newer ones.
+        // A request that began before a reload may come after one that began after it; pools are
+        // only replaced by newer ones.
         if current.generation < in_force.generation() {
             *current = self.rebuild(&current, in_force);
         }
@@ -112,8 +110,8 @@ impl Pools {
         })
     }
 
-    /// This worker's part of so many connections; the parts of all workers are so many. `check`
-    /// sees to it that nobody has none.
+    /// This worker's share of so many connections; the shares of all workers add up to it. `check`
+    /// ensures that no worker has none.
     fn share(&self, connections: usize) -> usize {
         let (each, left) = (connections / self.workers, connections % self.workers);
         each + usize::from(self.worker < left)
@@ -137,7 +135,7 @@ impl Pools {
                         ))
                     })
             });
-            // Workers begin with different servers, or all would begin with the first.
+            // Workers start with different servers, or all would start with the first.
             Rc::new(Pool {
                 config: upstream.clone(),
                 retries: self.metrics.retries(&upstream.name),
@@ -151,12 +149,12 @@ impl Pools {
         }
     }
 
-    /// Looks whether an exchange has waited too long. Called ten times a second.
+    /// Wakes the exchanges that have waited too long. Called ten times a second.
     pub fn poll_timeouts(&self) {
         self.timeouts.expire(clock::now().into());
     }
 
-    /// Throws away connections that are too old or closed. Called every few seconds.
+    /// Discards connections that are too old or closed. Called every few seconds.
     pub fn sweep(&self) {
         let upstreams = self.current.borrow().upstreams.clone();
         for pool in upstreams {
@@ -168,7 +166,7 @@ impl Pools {
 }
 
 impl Pool {
-    /// Counts a request that is sent again.
+    /// Counts a retried request.
     pub(super) fn count_retry(&self) {
         self.retries.inc();
     }
@@ -183,22 +181,22 @@ impl Pool {
         self.servers.len()
     }
 
-    /// Whose turn it is. A request asks once and goes on from there, so that it tries every server
-    /// even while others ask, too.
+    /// The turn of the next request. A request takes one and counts up from there, so that it tries
+    /// every server even while others take turns, too.
     pub fn turn(&self) -> usize {
         let turn = self.next.get();
         self.next.set(turn.wrapping_add(1));
         turn
     }
 
-    /// Takes a kept connection to a server, if there is one that need not be waited for.
+    /// Takes a kept connection to a server if there is one and no wait is needed.
     pub fn take_kept(&self, turn: usize) -> Option<Lease> {
         let server = self.server(turn).ok()?;
         let slot = server.slots.clone().try_acquire_owned().ok()?;
         server.take_kept(slot, &self.config).ok()
     }
 
-    /// Takes a connection to a server: a kept one if `fresh` allows, else a new one.
+    /// Takes a connection to a server: a kept one unless `fresh`, else a new one.
     ///
     /// # Errors
     ///
@@ -208,7 +206,7 @@ impl Pool {
         self.server(turn)?.take(fresh, &self.config).await
     }
 
-    /// Takes a share of a connection that speaks HTTP/2.
+    /// Takes a share of an HTTP/2 connection.
     ///
     /// # Errors
     ///
@@ -217,7 +215,7 @@ impl Pool {
         self.server(turn)?.share(&self.config).await
     }
 
-    /// Does not use this connection again. What runs on it may finish.
+    /// Takes no more requests on this connection. Those that are open may finish.
     pub(super) fn forget(&self, share: &Share) {
         for server in &self.servers {
             server.channels.forget(share);

@@ -27,7 +27,7 @@ pub struct Server {
     buffer: ReadBuffer,
     timeouts: Timeouts,
     pub(super) channels: Channels,
-    /// The most recently used is taken first, so that superfluous ones grow old.
+    /// The most recently used connection is taken first, so that superfluous ones grow old.
     idle: RefCell<Vec<IdleConnection>>,
     /// This worker's share of `max_connections`.
     pub(super) slots: Arc<Semaphore>,
@@ -85,7 +85,7 @@ impl Server {
         Ok(Lease::new(connection, false, self.clone(), slot))
     }
 
-    /// A kept connection that may be used; without one, the slot comes back.
+    /// A kept connection that can be used; without one, the slot is returned.
     pub(super) fn take_kept(
         self: &Rc<Self>,
         slot: OwnedSemaphorePermit,
@@ -100,16 +100,17 @@ impl Server {
         Err(slot)
     }
 
-    /// A share of a connection that speaks HTTP/2: of one that is there, else of a new one.
+    /// A share of an HTTP/2 connection: of an open one, else of a new one.
     pub(super) async fn share(&self, config: &Upstream) -> Result<Share, Denial> {
         if let Some(share) = self.channels.find() {
             return Ok(share);
         }
-        // Whoever is before us may wait for a server that does not answer.
+        // The request that is opening a connection may be waiting for a server that does not
+        // answer.
         let _turn = timeout(config.connect_timeout, self.channels.turn())
             .await
             .map_err(|_| Reason::UpstreamConnectTimeout.because(self.to_string()))?;
-        // Somebody else may have opened one meanwhile.
+        // Another request may have opened one meanwhile.
         if let Some(share) = self.channels.find() {
             return Ok(share);
         }
@@ -124,7 +125,7 @@ impl Server {
         }
     }
 
-    /// A place among the connections.
+    /// A slot among the connections.
     async fn slot(&self, config: &Upstream) -> Result<OwnedSemaphorePermit, Denial> {
         match self.slots.clone().try_acquire_owned() {
             Ok(slot) => Ok(slot),
@@ -200,8 +201,8 @@ impl Drop for Server {
 }
 
 impl IdleConnection {
-    /// Whether it may be used: not kept for too long, and the server has neither closed it nor said
-    /// anything unasked.
+    /// Whether it can be used: it was not idle for too long, and the server has neither closed it
+    /// nor sent unsolicited bytes.
     fn is_fresh(&self, pool_idle: Duration, now: Instant) -> bool {
         now.saturating_duration_since(self.since) < pool_idle && self.connection.is_quiet()
     }

@@ -1,11 +1,9 @@
-//! The time limits of exchanges, which a worker looks at ten times a second.
+//! The timeouts of exchanges, which a worker polls ten times a second: up to a tenth of a second
+//! late, and never early.
 //!
-//! Decides: when a limit has passed, up to a tenth of a second late and never early. Trusts: the
-//! worker to look. Not here: which limit it is (`exchange`).
-//!
-//! The runtime's timers would be exact. But where one is set, every wait for events sets one in the
-//! kernel, too, and takes it back when an event comes: on a virtual machine, 3 to 4 % of what a new
-//! connection with one request costs.
+//! The runtime's timers would be exact. But where one is set, every wait for events sets a timer in
+//! the kernel, too, and cancels it when an event arrives: on a virtual machine, 3 to 4 % of what a
+//! new connection with one request costs.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -15,12 +13,12 @@ use tokio::time::Instant;
 
 use crate::weak_list::WeakList;
 
-/// The alarms of one worker.
+/// The timeouts of one worker.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Timeouts(Living<State>);
 
-/// When somebody wants to be woken. It stays set from one request of a connection to the next,
-/// which costs a wake-up at most.
+/// The timeout of one connection. It stays set from one request to the next, which costs one
+/// wake-up at most.
 #[derive(Debug)]
 pub(super) struct Timeout(Rc<State>);
 
@@ -32,7 +30,7 @@ struct State {
 }
 
 impl Timeouts {
-    /// An alarm that is not set.
+    /// Adds a timeout that is not set.
     pub(super) fn add(&self) -> Timeout {
         let state = Rc::new(State {
             due: Cell::new(None),
@@ -43,7 +41,7 @@ impl Timeouts {
         Timeout(state)
     }
 
-    /// Wakes whoever waits for a moment that has passed at `now`.
+    /// Wakes the tasks whose timeout has passed at `now`.
     pub(super) fn expire(&self, now: Instant) {
         self.0.each(|timeout| {
             if timeout.due.get().is_some_and(|due| due <= now) {
@@ -56,14 +54,14 @@ impl Timeouts {
 }
 
 impl Timeout {
-    /// Ready once the worker has seen that `due` has passed.
+    /// Ready once the worker has noticed that `due` has passed.
     pub(super) fn poll(&self, due: Instant, context: &mut Context<'_>) -> Poll<()> {
         let State {
             due: known,
             has_passed,
             waker,
         } = &*self.0;
-        // It went off for this moment or for an earlier one.
+        // It expired at this moment or at an earlier one.
         if has_passed.take() && due <= Instant::now() {
             return Poll::Ready(());
         }

@@ -1,8 +1,6 @@
-//! The request's body on its way to the upstream.
-//!
-//! Decides: 413 for a body over the route's limit, 408 for a client that stops sending, which
-//! trailers pass. Trusts: hyper's framing. Not here: buffering; a frame is taken from the client
-//! when the upstream can take it.
+//! The client's body on its way to the upstream: 413 if it exceeds the route's limit, 408 if the
+//! client stops sending. Nothing is buffered; a frame is taken from the client when the upstream
+//! can take it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,7 +15,7 @@ use crate::denial::{Denial, Reason};
 use crate::request::body::Body;
 use crate::request::headers;
 
-/// A request body that is watched.
+/// The client's body, with its limits.
 #[derive(Debug)]
 pub(super) struct Upload {
     body: Body,
@@ -27,19 +25,19 @@ pub(super) struct Upload {
     last: Instant,
 }
 
-/// Why a body broke off.
+/// Why the client's body failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UploadError {
-    /// Longer than the route allows.
+    /// It is longer than the route allows.
     TooLarge,
     /// The client stopped sending.
     Stalled,
-    /// The client broke off, or framed the body wrongly.
+    /// The client went away, or framed the body incorrectly.
     Gone,
 }
 
 impl UploadError {
-    /// What the request is refused for.
+    /// The reason of the refusal.
     pub(super) fn reason(self) -> Reason {
         match self {
             Self::TooLarge => Reason::BodyTooLarge,
@@ -54,8 +52,8 @@ impl Upload {
     ///
     /// # Errors
     ///
-    /// [`Reason::BodyTooLarge`] if the declared length says so; nothing was read then, and no `100
-    /// Continue` was sent.
+    /// [`Reason::BodyTooLarge`] if the declared length exceeds the limit; nothing was read then,
+    /// and no `100 Continue` was sent.
     pub(super) fn new(body: Body, limit: u64, idle: Duration) -> Result<Option<Self>, Denial> {
         if body.size_hint().lower() > limit {
             return Err(Reason::BodyTooLarge.into());
@@ -77,7 +75,7 @@ impl Upload {
         self.last
     }
 
-    /// The length, if the client said it.
+    /// The length, if the client declared it.
     pub(super) fn length(&self) -> Option<u64> {
         self.body.size_hint().exact()
     }
@@ -124,7 +122,8 @@ impl Upload {
     }
 }
 
-/// Trailers without those that must not come in a trailer, or not from a client at all.
+/// The trailers that may be forwarded: without those that are not allowed in a trailer, or not from
+/// a client at all.
 pub(super) fn passing(trailers: hyper::HeaderMap) -> hyper::HeaderMap {
     let mut kept = hyper::HeaderMap::with_capacity(trailers.len());
     for (name, value) in &trailers {

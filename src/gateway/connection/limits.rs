@@ -1,4 +1,4 @@
-//! The time limits of a connection, and the causes for which it ends early.
+//! The time limits of a connection, and why a connection ends early.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ pub(super) struct Limits {
 
 impl Limits {
     pub(super) fn new(limits: &Connections) -> Self {
-        // What happened between two looks has the time of the first of them, so the real time may
-        // be shorter by a pause.
+        // An event between two polls has the time of the first one. One interval is added, so that
+        // no limit is cut short.
         let millis = |limit: Duration| {
             u64::try_from((limit + POLL_INTERVAL).as_millis()).unwrap_or(u64::MAX)
         };
@@ -32,17 +32,17 @@ impl Limits {
 }
 
 labels! {
-    /// Why a connection ended otherwise than by its own end.
+    /// Why a connection ended early.
     pub(crate) enum CloseCause {
         /// The TLS handshake failed.
         Handshake = "handshake",
-        /// The handshake, or the first bytes of HTTP/2, took too long.
+        /// The TLS handshake, or the HTTP/2 preface, took too long.
         HandshakeTimeout = "handshake_timeout",
-        /// A head began and did not end in time.
+        /// The client sent a part of a request head and not the rest in time.
         HeadTimeout = "head_timeout",
-        /// The client did not take what was sent to it.
+        /// The client did not read what was sent to it.
         Stalled = "stalled",
-        /// The client broke the rules of HTTP.
+        /// The client violated HTTP.
         Protocol = "protocol",
     }
 }

@@ -1,8 +1,8 @@
-//! What a worker knows of one client connection, and its time limits.
+//! The state that a worker keeps for one client connection, and its time limits.
 //!
-//! Decides: when a connection has waited long enough, for a handshake, a head, a request, or a
-//! client that reads its answer. Trusts: `listen`, which drives it. Not here: sockets and protocols
-//! (`listen`).
+//! Decides: when a connection has waited long enough for a handshake, a request head, another
+//! request, or a client that reads its answer. Trusts: `listen`, which drives the connection. Not
+//! here: sockets and protocols (`listen`).
 
 mod clock;
 mod limits;
@@ -23,7 +23,7 @@ pub(crate) use clock::{POLL_INTERVAL, PollClock};
 pub(crate) use limits::CloseCause;
 use limits::Limits;
 
-/// What is known of a connection while it lives. Times are those of the [`PollClock`].
+/// The state of an open connection. Times are those of the [`PollClock`].
 #[derive(Debug)]
 pub struct ConnectionState {
     gateway: Rc<Gateway>,
@@ -33,20 +33,20 @@ pub struct ConnectionState {
     opened_at: u64,
     is_h2: Cell<bool>,
     open_requests: Cell<usize>,
-    /// When the last request ended, or the protocol began; `None` during the handshake.
+    /// When the last request ended, or the protocol was negotiated; `None` during the handshake.
     idle_since: Cell<Option<u64>>,
-    /// Since when a head is awaited: the first one from the beginning, a later one from its first
-    /// byte.
+    /// Since when a request head is expected: the first one since the protocol was negotiated, a
+    /// later one since its first byte.
     head_since: Cell<Option<u64>>,
     /// One entry per answer that is being sent: since when the client has not asked for more, or
-    /// `None` while the upstream is asked.
+    /// `None` while the upstream has no data.
     answers: RefCell<Vec<Option<Option<u64>>>>,
     draining: Cell<bool>,
-    /// Since when the connection is asked to end.
+    /// Since when the connection is shutting down.
     shutdown_since: Cell<Option<u64>>,
-    /// Requests in a row whose client went away before their answer.
+    /// Consecutive requests whose client went away before their answer.
     aborted_requests: Cell<usize>,
-    /// What the connection becomes once its 101 is written.
+    /// The tunnel that the connection becomes once its 101 is written.
     tunnel: RefCell<Option<Box<Tunnel>>>,
     /// What the connection's task must do next.
     shutdown: Cell<Option<ShutdownRequest>>,
@@ -59,12 +59,12 @@ const _: () = assert!(
     "the state of a connection has outgrown its bound"
 );
 
-/// What a connection is told.
+/// How a connection must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ShutdownRequest {
-    /// Take no new requests, and end when those that run have ended.
+    /// It takes no new requests, and ends when the open ones have ended.
     Graceful,
-    /// End now.
+    /// It ends now.
     Now(CloseCause),
 }
 
@@ -95,7 +95,8 @@ impl ConnectionState {
         })
     }
 
-    /// Looks whether a limit has passed. Called for every connection, every [`POLL_INTERVAL`].
+    /// Checks whether a time limit has passed. Called for every connection, every
+    /// [`POLL_INTERVAL`].
     pub(crate) fn check_limits(&self) {
         let Limits {
             handshake,
@@ -114,7 +115,7 @@ impl ConnectionState {
         if self.has_slow_head(head) {
             return self.request_shutdown(ShutdownRequest::Now(CloseCause::HeadTimeout));
         }
-        // Bytes that the client does not take, of an answer or after the last one.
+        // The client does not read: the bytes of an answer, or those after the last one.
         let is_stuck = self
             .shutdown_since
             .get()
@@ -128,7 +129,7 @@ impl ConnectionState {
     }
 
     fn request_shutdown(&self, shutdown: ShutdownRequest) {
-        // Who must end now need not be asked to leave.
+        // An immediate shutdown is not replaced by a graceful one.
         if !matches!(self.shutdown.get(), Some(ShutdownRequest::Now(_))) {
             self.shutdown.set(Some(shutdown));
         }
@@ -137,7 +138,7 @@ impl ConnectionState {
         }
     }
 
-    /// The order, if there is one; otherwise whom to wake when there is.
+    /// The shutdown request, if there is one; otherwise the task is woken when there is.
     pub(crate) fn poll_shutdown_request(&self, context: &Context<'_>) -> Option<ShutdownRequest> {
         if let Some(shutdown) = self.shutdown.take() {
             return Some(shutdown);
@@ -152,7 +153,7 @@ impl ConnectionState {
         None
     }
 
-    /// Peer and TLS.
+    /// The peer's address, and whether the connection is encrypted.
     pub fn facts(&self) -> &request::Connection {
         &self.facts
     }
@@ -175,11 +176,11 @@ impl ConnectionState {
         Trail::begin(self.clone(), in_force, method.clone(), version)
     }
 
-    /// A request is over; `answered` if its answer began.
+    /// Notes that a request is over; `answered` if its answer began.
     ///
-    /// A client that lets requests be forwarded only to reset them makes the upstream work for
-    /// nothing (as in CVE-2023-44487, but behind the limit that hyper keeps). After as many in a
-    /// row as `h2_resets` the connection may finish what runs, and no more.
+    /// A client that sends requests only to reset them makes the upstream work for nothing (as in
+    /// CVE-2023-44487, but below the limit that hyper enforces). After `h2_resets` of them in a row
+    /// the connection may finish its open requests, and takes no more.
     fn request_ended(&self, answered: bool, limit: usize) {
         self.aborted_requests.set(if answered {
             0
@@ -194,7 +195,7 @@ impl ConnectionState {
         self.idle_since.set(Some(self.clock.now()));
     }
 
-    /// Watches the sending of an answer.
+    /// Begins to time the sending of an answer.
     pub(crate) fn begin_answer(self: &Rc<Self>) -> AnswerSlot {
         let mut answers = self.answers.borrow_mut();
         let index = answers.iter().position(Option::is_none).unwrap_or_else(|| {
@@ -210,34 +211,34 @@ impl ConnectionState {
         }
     }
 
-    /// The answer under way is a 101, behind which this tunnel begins.
+    /// Keeps the tunnel that begins after the 101 which is being sent.
     pub(crate) fn open_tunnel(&self, tunnel: Box<Tunnel>) {
         self.tunnel.replace(Some(tunnel));
     }
 
-    /// The tunnel behind a 101, once.
+    /// The tunnel that begins after a 101, once.
     pub(crate) fn take_tunnel(&self) -> Option<Box<Tunnel>> {
         self.tunnel.take()
     }
 
-    /// Whether the connection was asked to end.
+    /// Whether the connection is shutting down.
     pub(crate) fn is_shutting_down(&self) -> bool {
         self.shutdown_since.get().is_some()
     }
 
-    /// The connection was told to take no new requests.
+    /// Notes that the connection no longer takes new requests.
     pub(crate) fn shutdown_began(&self) {
         self.shutdown_since.set(Some(self.clock.now()));
     }
 
-    /// Asks the connection to end: no new requests, and what runs may finish.
+    /// Asks the connection to end gracefully: no new requests, and the open ones may finish.
     pub(crate) fn drain(&self) {
         self.draining.set(true);
         self.request_shutdown(ShutdownRequest::Graceful);
     }
 
-    /// The process ends, and this connection came after the others were told. HTTP/1.1 is told by
-    /// its answers.
+    /// Notes that the process is ending, for a connection that was accepted after the others were
+    /// asked to end. An HTTP/1.1 client learns it from `Connection: close` in its answers.
     pub(crate) fn drain_if_h2(&self) {
         self.draining.set(true);
     }
@@ -247,10 +248,10 @@ impl ConnectionState {
         self.is_h2.get()
     }
 
-    /// The protocol is known, and the first head is awaited.
+    /// Notes the negotiated protocol; from now on a request head is expected.
     pub(crate) fn set_protocol(&self, is_h2: bool) {
         self.is_h2.set(is_h2);
-        // An order from before was for a handshake.
+        // A request from before was about the handshake.
         self.shutdown.set(None);
         if self.draining.get() && is_h2 {
             self.request_shutdown(ShutdownRequest::Graceful);
@@ -260,8 +261,8 @@ impl ConnectionState {
     }
 
     pub(crate) fn bytes_received(&self) {
-        // On HTTP/2, bytes between requests are pings and window updates; there, `idle` ends what
-        // is silent.
+        // On HTTP/2, bytes between requests are pings and window updates; there, `idle` ends a
+        // silent connection.
         if self.open_requests.get() == 0 && self.head_since.get().is_none() && !self.is_h2.get() {
             self.head_since.set(Some(self.clock.now()));
         }
@@ -298,7 +299,7 @@ impl Finish for ConnectionState {
     }
 }
 
-/// The place of one answer among those a connection sends.
+/// The entry of one answer among those that a connection sends. Dropping it frees the entry.
 #[derive(Debug)]
 pub struct AnswerSlot {
     connection: Rc<ConnectionState>,
@@ -306,7 +307,7 @@ pub struct AnswerSlot {
 }
 
 impl AnswerSlot {
-    /// The body was asked for a frame; `waits` if the upstream has none yet.
+    /// Notes that the body was polled; `is_pending` if the upstream has no data yet.
     pub(crate) fn note_poll(&self, is_pending: bool) {
         let since = (!is_pending).then(|| self.connection.clock.now());
         if let Some(answer) = self.connection.answers.borrow_mut().get_mut(self.index) {

@@ -1,13 +1,15 @@
-//! What a client says on a socket whose messages are judged: frames become messages, and no message
-//! goes on before it is known what it says.
+//! Inspects what a client sends on a WebSocket whose messages are authorized: no message that may
+//! carry a token is forwarded before the token is authorized.
 //!
-//! Decides: which bytes may go on, which must wait for a judgement, and 400 `message_invalid` or
-//! 413 `body_too_large` for what cannot be judged. Trusts: nothing. Not here: what messages mean
-//! (`phoenix`), and whether a token is good (`auth`).
+//! Decides: which bytes may be forwarded, which wait for an authorization, and 400
+//! `message_invalid` or 413 `body_too_large` for a message that cannot be inspected. Trusts:
+//! nothing that the client sends. Not here: the meaning of messages (`phoenix`), and whether a
+//! token is accepted (`auth`).
 //!
-//! A message is held until it is known that it carries no token; for most that is after a few
-//! bytes, and the rest passes unread. One that may carry a token is held whole, up to a limit.
-//! Bytes go on as they came: nothing is framed or masked anew.
+//! A message is held until it is known to carry no token; for most messages that takes a few bytes,
+//! and the rest is forwarded without being read. A message that may carry a token is held whole, up
+//! to a limit. Bytes are forwarded as they were received: frames are neither split, merged nor
+//! masked again.
 
 mod frame;
 
@@ -17,54 +19,55 @@ use super::phoenix::{self, InvalidMessage, MessageKind};
 use crate::denial::Reason;
 use frame::Frame;
 
-/// From how much of a message on its beginning is looked at before it is whole; then at each
-/// doubling.
+/// An incomplete message is checked once it has this many bytes, and then whenever its length has
+/// doubled.
 const FIRST_CHECK: usize = 256;
 
-/// How much is held of a message while nobody has proven who they are: room for a join with the
-/// longest token there can be.
+/// How much of a message is held before the client is authenticated: enough for a join with the
+/// longest token that is accepted.
 const UNAUTHENTICATED_LIMIT: usize = 16 * 1024;
 
-/// A client's side of a socket.
+/// Inspects the client's side of a WebSocket.
 #[derive(Debug)]
 pub(super) struct Messages {
-    /// What came and has not gone on.
+    /// Bytes that were received and not forwarded.
     held: Vec<u8>,
-    /// How much of it was read.
+    /// How many of them were read.
     read: usize,
     frame: Option<Frame>,
     message: Option<Message>,
-    /// Held whole until it is judged.
+    /// The longest message that is held.
     limit: usize,
-    /// What is no token and not about the socket passes only behind a token that was good.
+    /// The client is not authenticated yet: only tokens and messages about the socket itself may
+    /// pass.
     needs_token: bool,
     closed: bool,
 }
 
-/// The message that is under way.
+/// The message that is being received.
 #[derive(Debug)]
 struct Message {
     is_text: bool,
-    /// What it says, unmasked; of no use once it passes.
+    /// Its unmasked payload; not needed once it passes.
     payload: Vec<u8>,
     passes: bool,
     check_at: usize,
 }
 
-/// What is to be done next.
+/// The next step.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// Pass these bytes on, if there are any, and wait for more.
+    /// Forward these bytes, if there are any, and wait for more.
     Pass(Vec<u8>),
-    /// Judge who is speaking; then [`Messages::allow`].
+    /// Authorize the speaker; then call [`Messages::allow`].
     Authorize(Option<String>),
-    /// End it.
+    /// End the stream.
     Refuse(Reason),
 }
 
 impl Messages {
-    /// Messages of up to `limit` bytes; `needs_token` where nobody may speak who has not kind who
-    /// they are.
+    /// Holds messages of up to `limit` bytes; `needs_token` if the client must authenticate by a
+    /// message.
     pub(super) fn new(limit: usize, needs_token: bool) -> Self {
         Self {
             held: Vec::new(),
@@ -77,27 +80,28 @@ impl Messages {
         }
     }
 
-    /// Takes what the client kind. Behind its goodbye it has nothing to say.
+    /// Takes bytes that were received. Bytes after a close frame are ignored.
     pub(super) fn take(&mut self, bytes: &[u8]) {
         if !self.closed {
             self.held.extend_from_slice(bytes);
         }
     }
 
-    /// What was taken and will not go on, when it all ends.
+    /// Takes the bytes that will not be forwarded, when the stream ends.
     pub(super) fn forget(&mut self) -> Vec<u8> {
         self.read = 0;
         mem::take(&mut self.held)
     }
 
-    /// The token was good, and was `somebody`'s: the message that carried it goes on.
+    /// The speaker was authorized, as a user if `is_user`: the message that carried the token is
+    /// forwarded.
     pub(super) fn allow(&mut self, is_user: bool) -> Vec<u8> {
         self.needs_token &= !is_user;
         self.message = None;
         self.pass()
     }
 
-    /// Reads on.
+    /// Reads as far as possible.
     pub(super) fn next(&mut self) -> Next {
         match self.read_on() {
             Ok(None) => Next::Pass(self.passing()),
@@ -106,7 +110,7 @@ impl Messages {
         }
     }
 
-    /// How long a message may be that is held.
+    /// How long a held message may be now.
     fn limit(&self) -> usize {
         match self.needs_token {
             true => self.limit.min(UNAUTHENTICATED_LIMIT),
@@ -114,10 +118,11 @@ impl Messages {
         }
     }
 
-    /// What may go on: everything that was read, unless a message is held.
+    /// The bytes that may be forwarded: everything that was read, unless a message is held.
     fn passing(&mut self) -> Vec<u8> {
         let is_held = self.message.as_ref().is_some_and(|message| !message.passes);
-        // A control frame passes whole, so that it can be refused before any of it went on.
+        // A control frame is forwarded whole, so that it can be refused before any of it was
+        // forwarded.
         let in_control = self.frame.as_ref().is_some_and(|frame| frame.is_control());
         match is_held || in_control {
             true => Vec::new(),
@@ -131,7 +136,7 @@ impl Messages {
         mem::replace(&mut self.held, rest)
     }
 
-    /// To the end of what came, or to a token.
+    /// Reads up to the end of what was received, or up to a token.
     fn read_on(&mut self) -> Result<Option<Option<String>>, Reason> {
         while !self.closed {
             if self.frame.is_none() && !self.begin_frame()? {
@@ -189,8 +194,8 @@ impl Messages {
         self.read += received.len();
     }
 
-    /// Whether what came of a message is enough to let it pass; and that what is held is not too
-    /// much.
+    /// Lets the current message pass if its beginning is enough to know that it carries no token;
+    /// otherwise makes sure that not too much is held.
     fn check_prefix(&mut self) -> Result<(), Reason> {
         let Some(message) = &mut self.message else {
             return Ok(());
@@ -221,7 +226,7 @@ impl Messages {
         }
     }
 
-    /// The message is whole. Some if it carries a token, and stays held.
+    /// The message is complete. Some if it carries a token; it stays held then.
     fn end_message(&mut self) -> Result<Option<Option<String>>, Reason> {
         let Some(message) = &self.message else {
             return Ok(None);
@@ -229,7 +234,7 @@ impl Messages {
         if !message.passes {
             let is_long = message.payload.len() > self.limit();
             let kind = match message.is_text {
-                // As if it had come in pieces.
+                // As if it had been received in pieces.
                 true if is_long => {
                     Some(phoenix::text_prefix(&message.payload).ok_or(Reason::BodyTooLarge)?)
                 }

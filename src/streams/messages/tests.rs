@@ -1,4 +1,4 @@
-//! Tests of the messages of a client.
+//! Tests of inspected messages.
 
 use std::io::{self, Cursor, Read, Write};
 
@@ -43,7 +43,8 @@ fn broadcast(length: usize) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Takes everything in pieces; every token but `bad` is good. Gives what went on, and the refusal.
+/// Takes everything in pieces; every token but `bad` is good. Returns the bytes that were
+/// forwarded, and the refusal.
 fn run(messages: &mut Messages, wire: &[u8], step: usize) -> (Vec<u8>, Option<Reason>) {
     let mut gone = Vec::new();
     for piece in wire.chunks(step) {
@@ -149,15 +150,15 @@ fn what_is_no_frame_or_no_message_is_refused() {
         Some(Reason::BodyTooLarge),
         "not 1 MiB for a stranger"
     );
-    // FrameBoundaries that end where a read ends are counted, too: a message that never ends, and
-    // control frames between its parts.
+    // Frames that end where a read ends are counted, too: a message that never ends, and control
+    // frames between its parts.
     for part in [frame(0x89, &[b'x'; 10]), frame(0x00, b"")] {
         let endless = [frame(0x01, b"[")].into_iter().chain(vec![part; 4000]);
         let mut messages = Messages::new(1 << 20, true);
         let mut said = endless.flat_map(|frame| run(&mut messages, &frame, frame.len()).1);
         assert_eq!(said.next(), Some(Reason::BodyTooLarge));
     }
-    // Behind a goodbye nothing is said.
+    // Bytes after a close frame are ignored.
     let mut messages = Messages::new(300, false);
     let goodbye = frame(0x88, b"\x03\xe8");
     let (gone, refused) = run(
@@ -168,7 +169,7 @@ fn what_is_no_frame_or_no_message_is_refused() {
     assert_eq!((gone, refused), (goodbye, None));
 }
 
-/// What has gone on, for a server that reads it and is not heard.
+/// The forwarded bytes, for a server that reads them and whose answers are dropped.
 struct Gone(Cursor<Vec<u8>>);
 
 impl Read for Gone {
@@ -187,7 +188,8 @@ impl Write for Gone {
     }
 }
 
-/// What a server finds in what went on: another reading of frames, of JSON, and of what a token is.
+/// Whether a server finds a bad token in the forwarded bytes. It parses frames, JSON and tokens
+/// independently of the code under test.
 fn server_finds_bad_token(gone: Vec<u8>) -> bool {
     let mut socket = WebSocket::from_raw_socket(Gone(Cursor::new(gone)), Role::Server, None);
     loop {
@@ -259,7 +261,7 @@ proptest! {
                 _ => br#"["1","1","a","access\u005ftoken",{"access_token":"bad"}]"#,
             };
             let data = if kind == 5 { 2 } else { 1 };
-            // Now and then an opcode and bits that no client has.
+            // Now and then an opcode and bits that no client sends.
             let first = if opcode < 8 { opcode << 4 | data } else { data };
             let (head, tail) = payload.split_at(cut.min(payload.len()));
             wire.extend(frame(first, head));

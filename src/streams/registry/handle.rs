@@ -1,4 +1,4 @@
-//! The handle of a stream that is in the list.
+//! The handle of a registered stream.
 
 use std::cell::Cell;
 use std::pin::pin;
@@ -12,7 +12,8 @@ use crate::panics::catch_panic;
 use crate::record::stream::{Cause, Kind};
 use crate::streams::ending::Ending;
 
-/// A stream that is in the list. Dropping it takes it out and counts its end.
+/// A registered stream. Dropping the handle removes the stream from the registry and counts its
+/// end.
 #[derive(Debug)]
 pub(crate) struct StreamHandle {
     pub(super) streams: Rc<Streams>,
@@ -22,7 +23,7 @@ pub(crate) struct StreamHandle {
 }
 
 impl StreamHandle {
-    /// The kind.
+    /// Which kind of stream it is.
     pub(in crate::streams) fn kind(&self) -> Kind {
         self.entry.kind
     }
@@ -31,12 +32,13 @@ impl StreamHandle {
         &self.streams
     }
 
-    /// What the stream stands on.
+    /// The current authorization of the stream.
     pub(in crate::streams) fn authorization(&self) -> Rc<StreamAuthorization> {
         self.entry.authorization.borrow().clone()
     }
 
-    /// Judges what the stream would stand on if this token, or nobody, spoke on it.
+    /// Authorizes the stream with this token, or without one. The stream keeps its authorization
+    /// until [`Self::replace_authorization`].
     pub(in crate::streams) fn authorize_speaker(
         &self,
         token: Option<String>,
@@ -55,7 +57,7 @@ impl StreamHandle {
         }
     }
 
-    /// From now on it stands on this.
+    /// Replaces the authorization of the stream.
     pub(in crate::streams) fn replace_authorization(&self, authorization: StreamAuthorization) {
         let (streams, entry) = (&self.streams, &self.entry);
         let is_current = streams.is_current(&authorization);
@@ -80,7 +82,7 @@ impl StreamHandle {
         Poll::Pending
     }
 
-    /// Notes why it ends; until then it is the client who went away.
+    /// Notes why the stream ends; until then the cause is a client that went away.
     pub(in crate::streams) fn ends_by(&self, cause: Cause) {
         self.cause.set(cause);
     }

@@ -1,14 +1,14 @@
-//! The live streams of one worker.
+//! The registry of the live streams of one worker.
 //!
-//! Decides: when a stream is judged again, and that one which would be refused now ends. Trusts:
-//! the chain for the judgement. Not here: how an end is told (`tunnel`, `answer`).
+//! Decides: when a stream is reauthorized, and that it ends if it would be refused now. Trusts: the
+//! chain for the authorization. Not here: how a client is told of the end (`tunnel`, `answer`).
 //!
-//! | what happened | who is judged again | when |
+//! | event | which streams are reauthorized | when |
 //! |---|---|---|
-//! | a proof's time is over | its stream | at that second |
-//! | the list of revocations grew | every stream with a proof | at once |
-//! | another configuration is in force | every stream | spread over a second, so that a map that is reloaded costs no burst |
-//! | a stream begins, and one of these happened since it was let in | it | at once |
+//! | a token or session expires | its stream | at that second |
+//! | the list of revocations has grown | every stream with a token or session | at once |
+//! | another configuration is in force | every stream | spread over a second, so that a reload causes no burst |
+//! | a stream begins, and one of these happened since its request was authorized | that stream | at once |
 
 mod handle;
 mod watch;
@@ -34,21 +34,21 @@ use crate::record::stream::{Cause, Kind};
 use crate::revocation::Revocations;
 pub(crate) use handle::StreamHandle;
 
-/// After a judgement about a proof failed for want of something that is away, the seconds until it
-/// is tried again.
+/// If a stream with an expired token or session cannot be reauthorized because a dependency is
+/// unavailable, it is tried again after this many seconds.
 const RETRY_SECONDS: i64 = 1;
 
-/// The streams of one worker. No lock: only this worker's tasks see them.
+/// The live streams of one worker. There is no lock: only this worker's tasks use them.
 #[derive(Debug)]
 pub(crate) struct Streams {
     current: Arc<CurrentSnapshot>,
     revocations: Arc<Revocations>,
     metrics: Arc<StreamMetrics>,
     open: RefCell<HashMap<u64, Rc<Entry>>>,
-    /// When which proof must be looked at, in Unix seconds.
+    /// When which stream must be reauthorized, in Unix seconds.
     proofs: RefCell<BTreeSet<(i64, u64)>>,
     next: Cell<u64>,
-    /// Those that begin from now on end at once: the process ends.
+    /// The process is draining: streams that begin from now on end at once.
     drained: Cell<bool>,
     earlier_due: Notify,
     scratch: Scratch,
@@ -98,7 +98,7 @@ impl Streams {
         &self.scratch
     }
 
-    /// Enters a stream that begins. It is in the list until the handle is dropped.
+    /// Registers a stream that begins. It stays registered until the handle is dropped.
     pub(crate) fn begin(
         self: &Rc<Self>,
         kind: Kind,
@@ -132,7 +132,8 @@ impl Streams {
         }
     }
 
-    /// Whether nothing happened since the request was let in that would have to be asked about.
+    /// Whether nothing has happened since the request was authorized that requires another
+    /// authorization.
     fn is_current(&self, authorization: &StreamAuthorization) -> bool {
         let in_force = self.current.get().generation();
         if authorization.request().in_force().generation() != in_force {
@@ -164,8 +165,8 @@ impl Streams {
         self.open.borrow().keys().copied().collect()
     }
 
-    /// Judges a stream by what is in force now, and ends it if the request it began with would be
-    /// refused. An outage is no refusal.
+    /// Reauthorizes a stream, and ends it if its request would be refused now. An outage is no
+    /// refusal.
     async fn reauthorize(&self, id: u64) {
         let Some(entry) = self.open.borrow().get(&id).cloned() else {
             return;
@@ -201,8 +202,8 @@ impl Streams {
         }
     }
 
-    /// The process ends: streams that would not end by themselves are told. A call of gRPC may
-    /// finish until `all` are.
+    /// The process is draining: ends the streams that would not end by themselves. gRPC calls may
+    /// finish until `all` are ended.
     pub(crate) fn drain(&self, all: bool) {
         self.drained.set(true);
         for entry in self.open.borrow().values() {

@@ -1,4 +1,4 @@
-//! When streams are judged again.
+//! When streams are reauthorized.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,19 +8,20 @@ use tokio::time::{sleep, timeout};
 use super::Streams;
 use crate::clock;
 
-/// Over how long judging again is spread after a reload, and in how many portions.
+/// Over how long the reauthorization of all streams is spread after a reload, and in how many
+/// portions.
 const RELOAD_SPREAD: Duration = Duration::from_secs(1);
 const RELOAD_PORTIONS: u32 = 20;
 
-/// How long to wait at most before the clock is looked at again: it may have been set.
+/// The longest wait for an expiry: the system clock may have been set meanwhile.
 const MAX_SLEEP: Duration = Duration::from_secs(10);
 
-/// How far behind the clock of those who judge may be, at most: looked at earlier, a proof that
-/// expires would be found good again.
+/// Upper bound on the lag of the coarse clock; checking earlier would still accept a token that is
+/// about to expire.
 const CLOCK_LAG: Duration = Duration::from_millis(10);
 
 impl Streams {
-    /// Judges streams again whenever there is a reason to, as long as the worker runs.
+    /// Reauthorizes streams whenever there is a reason to, as long as the worker runs.
     pub(crate) async fn watch(self: Rc<Self>) {
         tokio::join!(
             self.watch_proofs(),
@@ -40,7 +41,7 @@ impl Streams {
                         .saturating_sub(clock::unix_millis());
                     let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
                     let pause = (left + CLOCK_LAG).min(MAX_SLEEP);
-                    // A proof that must be looked at earlier came meanwhile, or it is time.
+                    // An earlier expiry was added meanwhile, or it is time.
                     let _ = timeout(pause, self.earlier_due.notified()).await;
                 }
             }

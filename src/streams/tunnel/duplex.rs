@@ -1,4 +1,4 @@
-//! Both directions of a tunnel.
+//! Both directions of a tunnel, until it ends.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -20,23 +20,23 @@ use crate::streams::pipe::{Decision, Pipe, PipeError};
 use crate::streams::registry::StreamHandle;
 use crate::streams::scratch::Scratch;
 
-/// Both directions.
+/// Both directions of a tunnel.
 pub(super) struct Duplex {
     pub(super) up: Pipe,
     down: Pipe,
     pub(super) ending: Option<Ending>,
-    /// When something was last said.
+    /// When something was last read or written.
     last: Instant,
-    /// When waiting for last words is over, and why it ends then.
+    /// When the closing handshake times out, and the cause of the end then.
     grace: Option<(Instant, Cause)>,
-    /// Whether the token that the client just said is good.
+    /// The authorization of the token in the message that is held.
     authorizing: Option<Authorizing>,
 }
 
 type Authorizing = Pin<Box<dyn Future<Output = Result<StreamAuthorization, Denial>>>>;
 
 impl Duplex {
-    /// A tunnel in which nothing was said but what the pipes hold.
+    /// Starts both directions with the bytes that were already read.
     pub(super) fn new(up: Pipe, unread: Bytes) -> Self {
         Self {
             up,
@@ -94,7 +94,7 @@ impl Duplex {
         .await
     }
 
-    /// Answers what the client's side waits for. Ready if that changed something.
+    /// Makes the decision for which the client's side waits. Ready if something changed.
     fn poll_authorizing(
         &mut self,
         stream: &StreamHandle,
@@ -131,14 +131,14 @@ impl Duplex {
         Poll::Ready(())
     }
 
-    /// Begins the end: last words to both.
+    /// Begins to end the tunnel: a close frame to both sides.
     fn end(&mut self, ending: Ending) {
         self.ending = Some(ending);
         self.grace = Some((Instant::now() + GRACE, ending.cause));
         self.down.close(frames::close(ending, None));
         let mut mask = [0; 4];
-        // Without randomness, which is a defect of the machine, the mask is a constant; it hides
-        // nothing from anybody here.
+        // Without randomness, which is a defect of the machine, the mask is constant; here it
+        // protects nothing.
         let _ = aws_lc_rs::rand::fill(&mut mask);
         self.up.close(frames::close(ending, Some(mask)));
     }
@@ -174,11 +174,11 @@ impl Duplex {
                 Some(gone(self.ending, Cause::ClientGone))
             }
             (_, Poll::Ready(Err(PipeError::Read))) => Some(gone(self.ending, Cause::UpstreamGone)),
-            // What the upstream said last may still be there to be read.
+            // Bytes that the upstream sent before may still be readable.
             (Poll::Ready(Err(PipeError::Write)), Poll::Pending) => {
                 self.begin_grace(gone(self.ending, Cause::UpstreamGone))
             }
-            // The client has heard everything.
+            // Everything was forwarded to the client.
             (_, Poll::Ready(Ok(()))) => {
                 let natural = match self.down.is_closed() {
                     true => Cause::Finished,
@@ -186,7 +186,7 @@ impl Duplex {
                 };
                 Some(self.ending.map_or(natural, |ending| ending.cause))
             }
-            // A client that said goodbye waits for the answer; one that did not is gone.
+            // A client that sent a close frame waits for the answer; one that did not is gone.
             (Poll::Ready(Ok(())), Poll::Pending) => {
                 if self.ending.is_none() && !self.up.is_closed() {
                     return Some(Cause::ClientGone);
@@ -203,7 +203,7 @@ impl Duplex {
         None
     }
 
-    /// When there is something to do, though nobody says anything.
+    /// When the timer must fire: the earliest of all limits.
     fn due(&self, limits: &Limits) -> Instant {
         let never = Instant::now() + Duration::from_secs(24 * 60 * 60);
         let open = self.ending.is_none();
@@ -227,7 +227,8 @@ impl Duplex {
         self.down.blocked_since.map(|since| since + limits.stalled)
     }
 
-    /// Some cause if the tunnel must be broken off; else it begins to end, if it has not yet.
+    /// A limit has passed. Some cause if the tunnel must be aborted; else it begins to end, if it
+    /// has not yet.
     fn time_is_over(&mut self, limits: &Limits) -> Option<Cause> {
         let now = Instant::now();
         let is_over = |due: Option<Instant>| due.is_some_and(|due| due <= now);

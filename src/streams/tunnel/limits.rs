@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long last words may take: for a frame under way to end, for the other side to answer a
-/// goodbye. A second is a choice.
+/// How long the closing handshake may take: for the current frame to end, and for the other side to
+/// answer a close frame. A second is a choice.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
-/// How long a tunnel may take for what.
+/// The time limits of a tunnel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Silence in both directions.
+    /// Without a byte in either direction.
     pub(crate) idle: Option<Duration>,
-    /// Everything.
+    /// For the whole tunnel.
     pub(crate) deadline: Option<Instant>,
-    /// For a client that does not take what is sent to it.
+    /// For a client that does not read what is sent to it.
     pub(crate) stalled: Duration,
 }

@@ -1,4 +1,4 @@
-//! What is done with the client's connection behind a tunnel's end.
+//! Closes the client's connection after a tunnel, without resetting it.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -8,9 +8,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::streams::pipe::Pipe;
 
-/// Says that nothing more comes, behind the answer to our goodbye if there was one, and takes what
-/// is still under way: a socket that is closed over unread bytes is reset, and its peer may lose
-/// what it has not read yet.
+/// Shuts the connection down, after the answer to our close frame if one is expected, and reads
+/// what is still in flight: closing a socket with unread bytes resets it, and its peer may lose
+/// bytes that it has not read yet.
 pub(super) async fn leave<C>(client: &mut C, awaits_answer: bool, said: &mut Pipe)
 where
     C: AsyncRead + AsyncWrite + Unpin,

@@ -1,8 +1,8 @@
-//! A WebSocket between client and upstream.
+//! A WebSocket between a client and an upstream.
 //!
-//! Decides: when a tunnel ends, and what is told to whom. Trusts: the handshake, which both sides
-//! have finished. Not here: what is said inside; messages are passed on byte for byte, and on a
-//! route that judges them (`messages`) only once that is done.
+//! Decides: when a tunnel ends, and which side gets a close frame. Trusts: the handshake, which
+//! both sides have finished. Not here: the content of messages; they are forwarded byte for byte,
+//! on a route that inspects them (`messages`) only once that is done.
 
 mod duplex;
 mod limits;
@@ -30,13 +30,13 @@ use linger::leave;
 /// A tunnel whose 101 is on its way to the client.
 #[derive(Debug)]
 pub(crate) struct PendingTunnel {
-    /// The upstream's end.
+    /// The connection to the upstream.
     pub(crate) upstream: UpgradedConnection,
-    /// What is judged again while it is open.
+    /// The authorization of its request.
     pub(crate) authorization: StreamAuthorization,
-    /// Its limits.
+    /// Its time limits.
     pub(crate) limits: Limits,
-    /// Up to how many bytes of a message are held to be judged, if messages are.
+    /// If messages are inspected: the longest one that is held.
     pub(crate) inspect: Option<usize>,
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Enters the tunnel among the live streams.
+    /// Registers the tunnel as a live stream.
     pub(crate) fn begin(pending: PendingTunnel, streams: &Rc<Streams>, trail: Trail) -> Box<Self> {
         let PendingTunnel {
             upstream,
@@ -69,7 +69,8 @@ impl Tunnel {
         })
     }
 
-    /// Passes messages on to the end. `unread` is what the client has said already.
+    /// Forwards messages until the tunnel ends. `unread` are bytes that the client sent after its
+    /// handshake.
     pub(crate) async fn run<C>(self: Box<Self>, mut client: C, unread: Bytes)
     where
         C: AsyncRead + AsyncWrite + Unpin,

@@ -1,7 +1,4 @@
-//! The body of an answer, piece by piece.
-//!
-//! Decides: where a body ends. Trusts: the framing that the head declared. Not here: sockets; bytes
-//! go in, pieces come out.
+//! Decodes the body of an answer from bytes, by the framing that its head declared.
 
 use bytes::{Buf, Bytes};
 use hyper::HeaderMap;
@@ -9,7 +6,7 @@ use hyper::header::{HeaderName, HeaderValue};
 
 use super::malformed::{MAX_FIELDS, MAX_HEAD, Malformed};
 
-/// The longest line that says how large a chunk is, extensions and all.
+/// The longest line with a chunk size, including extensions.
 const MAX_CHUNK_LINE: usize = 4096;
 
 /// How a body is delimited.
@@ -23,10 +20,10 @@ pub(super) enum Framing {
     UntilClose,
 }
 
-/// What a body gives next.
+/// A decoded part of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::upstream) enum Piece {
-    /// Some of its bytes; never none.
+    /// Some of its bytes; at least one.
     Data(Bytes),
     /// Its trailers, which are its end.
     Trailers(HeaderMap),
@@ -34,22 +31,22 @@ pub(in crate::upstream) enum Piece {
     End,
 }
 
-/// Where in a body reading stands.
+/// The state of the decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decoder {
-    /// So many bytes are left.
+    /// So many bytes are missing.
     Length(u64),
-    /// Everything to the end of the connection.
+    /// Everything up to the end of the connection.
     UntilClose,
-    /// Before the size of a chunk.
+    /// Before a chunk size.
     ChunkSize,
-    /// So many bytes of a chunk are left.
+    /// So many bytes of a chunk are missing.
     ChunkData(u64),
-    /// Before the line end behind a chunk.
+    /// Before the line end after a chunk.
     ChunkEnd,
-    /// Behind the last chunk.
+    /// After the last chunk.
     Trailers,
-    /// Over.
+    /// At the end of the body.
     Done,
 }
 
@@ -67,7 +64,7 @@ impl Decoder {
         self == Self::Done
     }
 
-    /// How much is left, where the head said it.
+    /// How much is missing, if the head declared it.
     pub(super) fn left(self) -> Option<u64> {
         match self {
             Self::Length(left) => Some(left),
@@ -80,11 +77,11 @@ impl Decoder {
         }
     }
 
-    /// The next piece of what was read; `None` if more must be read first.
+    /// Decodes the next part of the unread bytes; `None` if more must be read first.
     ///
     /// # Errors
     ///
-    /// The chunks are not what the standard says.
+    /// The chunks violate the standard.
     pub(super) fn next(&mut self, unread: &mut Bytes) -> Result<Option<Piece>, Malformed> {
         loop {
             match *self {
@@ -145,7 +142,7 @@ impl Decoder {
         }
     }
 
-    /// The connection ended: whether that is the end of the body.
+    /// Notes the end of the connection; true if it is the end of the body.
     pub(super) fn ends_with_connection(&mut self) -> bool {
         if *self == Self::UntilClose {
             *self = Self::Done;
@@ -154,7 +151,7 @@ impl Decoder {
     }
 }
 
-/// As much as there is, at most `left`; with what is left then.
+/// Takes the bytes that there are, at most `left`, and returns how many are missing then.
 fn take(unread: &mut Bytes, left: u64) -> Option<(Bytes, u64)> {
     if unread.is_empty() {
         return None;
@@ -166,7 +163,7 @@ fn take(unread: &mut Bytes, left: u64) -> Option<(Bytes, u64)> {
     Some((data, left - u64::try_from(have).unwrap_or(left)))
 }
 
-/// The size that a chunk's line declares.
+/// Reads the line with a chunk size.
 fn chunk_size(unread: &mut Bytes) -> Result<Option<u64>, Malformed> {
     let Some(end) = unread.iter().position(|byte| *byte == b'\n') else {
         return if unread.len() > MAX_CHUNK_LINE {
@@ -185,7 +182,7 @@ fn chunk_size(unread: &mut Bytes) -> Result<Option<u64>, Malformed> {
         .take_while(|byte| byte.is_ascii_hexdigit())
         .count();
     let (size, extension) = line.split_at(digits);
-    // An extension begins with `;`, perhaps behind blanks, and has nothing that another reader
+    // An extension begins with `;`, perhaps after blanks, and contains nothing that another parser
     // could take for a line end.
     let blanks = extension
         .iter()
@@ -207,7 +204,7 @@ fn chunk_size(unread: &mut Bytes) -> Result<Option<u64>, Malformed> {
     Ok(Some(size))
 }
 
-/// The trailer section.
+/// Reads the trailer section.
 fn trailers(unread: &mut Bytes) -> Result<Option<HeaderMap>, Malformed> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let (length, fields) = match httparse::parse_headers(unread, &mut fields) {
@@ -237,7 +234,7 @@ mod tests {
 
     use super::*;
 
-    /// Data, trailers, and what came behind them.
+    /// Data, trailers, and the bytes after them.
     type Read = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
 
     /// Reads `wire` in pieces of `step` bytes.

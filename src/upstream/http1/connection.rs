@@ -1,7 +1,4 @@
-//! A connection to a server.
-//!
-//! Decides: nothing; it moves bytes. Trusts: nobody; what comes is read by `head` and `body`. Not
-//! here: when waiting is over.
+//! A connection to a server: it moves bytes, which `head` and `body` parse.
 
 use std::cell::RefCell;
 use std::io;
@@ -22,13 +19,14 @@ use super::request::OutgoingRequest;
 use crate::upstream::timeouts::Timeout;
 use crate::upstream::upload::UploadError;
 
-/// How much is read at once, which also bounds what of an answer waits for a slow client.
+/// How many bytes are read at once, which also bounds how much of an answer is buffered for a slow
+/// client.
 const READ: usize = 64 * 1024;
 
 /// How many interim answers (1xx) may come before the final one.
 const INTERIM: usize = 8;
 
-/// Where all connections of a worker read into, so that none needs a buffer while it waits.
+/// The read buffer of all connections of a worker, so that none needs one while it waits.
 #[derive(Clone)]
 pub(in crate::upstream) struct ReadBuffer(Rc<RefCell<Box<[u8]>>>);
 
@@ -39,7 +37,7 @@ impl Default for ReadBuffer {
 }
 
 impl std::fmt::Debug for ReadBuffer {
-    /// The bytes are somebody's answer.
+    /// The bytes are a user's answer.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("ReadBuffer(…)")
     }
@@ -48,19 +46,19 @@ impl std::fmt::Debug for ReadBuffer {
 /// Why nothing more can be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::upstream) enum ReadFailure {
-    /// The connection ended before a byte of the answer.
+    /// The connection ended before the first byte of the answer.
     Silent,
     /// It ended in the middle of the answer.
     Broken,
-    /// What came is no answer.
+    /// The bytes are not an answer.
     Malformed(Malformed),
 }
 
-/// A connection.
+/// A connection to a server.
 pub(in crate::upstream) struct Connection {
     stream: TcpStream,
     buffer: ReadBuffer,
-    /// What was read and not yet taken.
+    /// Bytes that were read and are not decoded yet.
     unread: Bytes,
     decoder: Decoder,
     keeps_open: bool,
@@ -86,14 +84,14 @@ impl Connection {
         }
     }
 
-    /// Whether the server has neither closed the connection nor said anything unasked. Costs no
-    /// system call while nothing came.
+    /// Whether the server has neither closed the connection nor sent unsolicited bytes. Costs no
+    /// system call if nothing arrived.
     pub(in crate::upstream) fn is_quiet(&self) -> bool {
         self.unread.is_empty()
             && matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Whether the answer was read to its end, nothing came behind it, and the server keeps the
+    /// Whether the answer was read to its end, nothing follows it, and the server keeps the
     /// connection.
     pub(in crate::upstream) fn is_reusable(&self) -> bool {
         self.decoder.is_done() && self.keeps_open && self.unread.is_empty()
@@ -104,12 +102,12 @@ impl Connection {
         self.decoder.is_done()
     }
 
-    /// How much of the body is left, where the head said it.
+    /// How much of the body is missing, if its head declared it.
     pub(in crate::upstream) fn body_left(&self) -> Option<u64> {
         self.decoder.left()
     }
 
-    /// Writes what can be written of a request.
+    /// Writes as much of a request as possible.
     pub(in crate::upstream) fn poll_send(
         &mut self,
         outgoing: &mut OutgoingRequest,
@@ -180,7 +178,7 @@ impl Connection {
         }
     }
 
-    /// Gives up the socket, behind the head of a 101, with what was read behind it.
+    /// Gives up the socket after the head of a 101, with the bytes that were read after it.
     pub(in crate::upstream) fn upgrade(self) -> (TcpStream, Bytes) {
         (self.stream, self.unread)
     }
@@ -199,7 +197,7 @@ impl Connection {
         Poll::Ready(Ok(!read.is_empty()))
     }
 
-    /// Ready a moment after `due`.
+    /// Ready shortly after `due`.
     pub(in crate::upstream) fn poll_timeout(
         &self,
         due: Instant,

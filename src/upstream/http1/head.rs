@@ -1,7 +1,5 @@
-//! The head of an answer: status, fields, and how the body is delimited.
-//!
-//! Decides: what is no answer, and which framing an answer has. Trusts: httparse. Not here: reading
-//! the body (`body`).
+//! The head of an answer: status, fields, and how the body is delimited. httparse knows the
+//! grammar; ambiguous framing is refused here.
 
 use std::mem::MaybeUninit;
 
@@ -16,7 +14,7 @@ use super::malformed::{MAX_FIELDS, MAX_HEAD, Malformed};
 pub(in crate::upstream) struct AnswerHead {
     /// The status.
     pub(in crate::upstream) status: StatusCode,
-    /// The fields as they came.
+    /// The fields as they were received.
     pub(in crate::upstream) headers: HeaderMap,
     /// How the body is delimited.
     pub(super) framing: Framing,
@@ -27,11 +25,11 @@ pub(in crate::upstream) struct AnswerHead {
 /// Room for the fields that the gateway adds to every answer, so that the map does not grow.
 const ADDED: usize = 6;
 
-/// Takes a head out of what was read, if all of it is there.
+/// Takes a complete head off the unread bytes; `None` if it is incomplete.
 ///
 /// # Errors
 ///
-/// It is not a head of HTTP/1.x, is too long, or is framed in two ways.
+/// It is not a head of HTTP/1.x, is too long, or has ambiguous framing.
 pub(super) fn take(unread: &mut Bytes, method: &Method) -> Result<Option<AnswerHead>, Malformed> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
@@ -68,7 +66,8 @@ pub(super) fn take(unread: &mut Bytes, method: &Method) -> Result<Option<AnswerH
     }))
 }
 
-/// The fields of a head, and what they say about framing. The values share the memory of the head.
+/// The fields of a head, and what they declare about framing. The values share the memory of the
+/// head.
 fn fields_of(
     parsed: &[httparse::Header<'_>],
     unread: &Bytes,
@@ -86,7 +85,7 @@ fn fields_of(
     Ok((headers, framing_fields))
 }
 
-/// What the fields tell of the message itself, found while they are read.
+/// What the fields declare about framing and the connection.
 #[derive(Debug, Default)]
 struct FramingFields {
     codings: usize,
@@ -114,7 +113,7 @@ impl FramingFields {
         }
     }
 
-    /// RFC 9112, section 6.3, with every doubtful case refused.
+    /// RFC 9112, section 6.3, with every ambiguous case refused.
     fn framing(
         &self,
         status: StatusCode,
@@ -124,7 +123,7 @@ impl FramingFields {
         let is_clear = match (self.codings, self.lengths) {
             (0, 0) => true,
             (0, 1) => self.length.is_some(),
-            // A coding that is not undone here would reach the client without a word about it.
+            // A coding that is not decoded here would reach the client without being declared.
             (1, 0) => self.is_chunked && is_http_11,
             _ => false,
         };
@@ -148,7 +147,7 @@ impl FramingFields {
     }
 }
 
-/// Digits and nothing else: a sign or a list would be read differently elsewhere.
+/// Digits and nothing else: other parsers accept signs and lists, and read them differently.
 fn digits(text: &[u8]) -> Option<u64> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;

@@ -1,6 +1,6 @@
-//! Why what a server sent is not one answer, and how long its head may be.
+//! Why the bytes of a server are not one answer, and how long its head may be.
 
-/// What came is not an answer, or could be read in two ways. The text is for the operator.
+/// The bytes are not an answer, or are ambiguous. The text is for the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::upstream) struct Malformed(pub(in crate::upstream) &'static str);
 

@@ -1,8 +1,5 @@
-//! A request on its way out.
-//!
-//! Decides: how a body is delimited, and that it is never longer or shorter than was said. Trusts:
-//! the fields it is given, whose types rule out line ends. Not here: which fields there are
-//! (`upstream::headers`).
+//! An HTTP/1.1 request that is being sent: its head, and a body that is exactly as long as
+//! declared. The types of its fields rule out line ends.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -23,14 +20,14 @@ use crate::upstream::upload::{Upload, UploadError};
 pub(in crate::upstream) struct RequestHead(Vec<u8>);
 
 impl std::fmt::Debug for RequestHead {
-    /// It has tokens and cookies.
+    /// It contains tokens and cookies.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "RequestHead({} bytes)", self.0.len())
     }
 }
 
 impl RequestHead {
-    /// Begins with the request line; room for `fields` more bytes.
+    /// Begins with the request line; reserves `fields` more bytes.
     pub(in crate::upstream) fn new(method: &Method, target: &PathAndQuery, fields: usize) -> Self {
         let target = target.as_str();
         let line = method.as_str().len() + target.len() + " HTTP/1.1\r\n\r\n".len() + 1;
@@ -64,7 +61,7 @@ impl FieldWriter for RequestHead {
 /// How a body is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BodyFraming {
-    /// So many bytes are still to come, as `Content-Length` said.
+    /// So many bytes are missing, as `Content-Length` declared.
     Length(u64),
     /// By chunks.
     Chunked,
@@ -74,30 +71,30 @@ enum BodyFraming {
 pub(in crate::upstream) struct OutgoingRequest {
     method: Method,
     head: RequestHead,
-    /// How much of the head is written.
+    /// How much of the head was written.
     sent: usize,
     body: Option<Body>,
-    /// Writing failed. What the server said before may still be read.
+    /// Writing failed. What the server sent before may still be read.
     broken: bool,
 }
 
-/// A body, of which one frame at a time is in hand.
+/// A body, of which one frame at a time is being written.
 struct Body {
     upload: Upload,
     delimited: BodyFraming,
-    /// Before the frame: the size of the chunk, or the end of all chunks.
+    /// Before the frame: the chunk size, or the end of all chunks.
     front: Bytes,
     data: Bytes,
-    /// Behind the frame.
+    /// After the frame.
     tail: &'static [u8],
     /// No frame will follow.
     ended: bool,
-    /// When something was written last.
+    /// When a part of it was last written.
     moved: Instant,
 }
 
 impl std::fmt::Debug for OutgoingRequest {
-    /// Its body may have passwords.
+    /// Its body may contain passwords.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("OutgoingRequest")
             .field("method", &self.method)
@@ -108,8 +105,7 @@ impl std::fmt::Debug for OutgoingRequest {
 }
 
 impl OutgoingRequest {
-    /// A request with this head and body. A body whose length the head does not say is sent in
-    /// chunks.
+    /// A request with this head and body. A body without a declared length is sent in chunks.
     pub(in crate::upstream) fn new(
         method: Method,
         mut head: RequestHead,
@@ -133,7 +129,7 @@ impl OutgoingRequest {
                 head.line("transfer-encoding", b"chunked");
             }
             Some(_) => {}
-            // Methods that expect a body say that there is none (RFC 9110, section 8.6).
+            // Methods that expect a body declare that there is none (RFC 9110, section 8.6).
             None if declared.is_none()
                 && matches!(method, Method::POST | Method::PUT | Method::PATCH) =>
             {
@@ -155,12 +151,12 @@ impl OutgoingRequest {
         &self.method
     }
 
-    /// Whether everything that came from the client is written, and more must come.
+    /// Whether everything that the client sent so far is written, and more must come.
     pub(in crate::upstream) fn waits_for_client(&self) -> bool {
         !self.has_bytes() && self.body.as_ref().is_some_and(Body::needs_frame)
     }
 
-    /// When a part of the body was written last, if there is a body.
+    /// When a part of the body was last written, if there is a body.
     pub(in crate::upstream) fn moved(&self) -> Option<Instant> {
         self.body.as_ref().map(|body| body.moved)
     }
@@ -170,7 +166,7 @@ impl OutgoingRequest {
         self.body.as_ref().map(|body| &body.upload)
     }
 
-    /// Whether not one byte was written, so that the server cannot have acted.
+    /// Whether nothing was written, so that the server cannot have acted.
     pub(in crate::upstream) fn is_unsent(&self) -> bool {
         self.sent == 0
     }
@@ -182,14 +178,14 @@ impl OutgoingRequest {
             && self.body.as_ref().is_none_or(Body::is_sent)
     }
 
-    /// Begins again. Only for a request without a body, or of which nothing was written.
+    /// Starts over. Only for a request without a body, or of which nothing was written.
     pub(in crate::upstream) fn rewind(&mut self) {
         self.sent = 0;
         self.broken = false;
     }
 
-    /// Writes what can be written. Ready when everything is, or when the client's body broke off. A
-    /// connection that cannot be written to says why when it is read from.
+    /// Writes as much as possible. Ready when everything is written, or when the client's body
+    /// failed. Why a connection cannot be written to is found out by reading from it.
     pub(super) fn poll_send<S: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,
@@ -199,7 +195,7 @@ impl OutgoingRequest {
             return Poll::Pending;
         }
         loop {
-            // A frame that is there already goes out together with the head.
+            // A frame that has already arrived is sent together with the head.
             let next = match &mut self.body {
                 Some(body) if body.needs_frame() => body.poll_frame(context)?,
                 Some(_) | None => Poll::Ready(()),
@@ -207,7 +203,7 @@ impl OutgoingRequest {
             if !self.has_bytes() {
                 return match next {
                     Poll::Ready(()) if self.is_sent() => Poll::Ready(Ok(())),
-                    // Only an empty frame came.
+                    // Only an empty frame arrived.
                     Poll::Ready(()) => continue,
                     Poll::Pending => Poll::Pending,
                 };
@@ -270,7 +266,7 @@ impl Body {
         self.ended && !self.has_bytes()
     }
 
-    /// Takes the next frame in hand.
+    /// Takes the next frame.
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, UploadError> {
         let frame = match self.upload.poll_frame(context) {
             Poll::Pending => return Ok(Poll::Pending),
@@ -285,13 +281,13 @@ impl Body {
     }
 
     fn take_data(&mut self, data: Bytes) -> Result<(), UploadError> {
-        // A chunk of no bytes would be the end.
+        // An empty chunk would be the end.
         if data.is_empty() {
             return Ok(());
         }
         let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
         match &mut self.delimited {
-            // What is longer than was said would be the next request.
+            // Bytes beyond the declared length would be the next request.
             BodyFraming::Length(left) => {
                 *left = left.checked_sub(length).ok_or(UploadError::Gone)?
             }
@@ -308,7 +304,7 @@ impl Body {
         self.ended = true;
         match self.delimited {
             BodyFraming::Length(0) => Ok(()),
-            // What is shorter than was said would swallow the next request.
+            // A body below the declared length would swallow the next request.
             BodyFraming::Length(_) => Err(UploadError::Gone),
             BodyFraming::Chunked => {
                 let mut end = b"0\r\n".to_vec();

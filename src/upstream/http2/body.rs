@@ -1,7 +1,5 @@
-//! Bodies in both directions, with their trailers.
-//!
-//! Decides: when an answer has been silent for too long. Trusts: `upload` for what a client may
-//! send. Not here: buffering; hyper takes from one side what the other has room for.
+//! Bodies over HTTP/2 in both directions, with their trailers. Nothing is buffered: hyper takes
+//! from one side what the other has room for.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -18,12 +16,12 @@ use crate::upstream::error::AnswerError;
 use crate::upstream::limits::Limits;
 use crate::upstream::upload::{self, Upload, UploadError};
 
-/// What is known of a body that is on its way out.
+/// The progress of a request body that is being sent.
 #[derive(Debug, Default)]
 pub(in crate::upstream) struct Progress {
     last: Cell<Option<Instant>>,
     error: Cell<Option<UploadError>>,
-    /// Nobody waits for the answer any more.
+    /// The answer is not needed any more.
     cancelled: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -34,12 +32,12 @@ impl Progress {
         self.last.get()
     }
 
-    /// Why it broke off, if it did.
+    /// Why the body failed, if it did.
     pub(in crate::upstream) fn error(&self) -> Option<UploadError> {
         self.error.get()
     }
 
-    /// Nobody waits for the answer any more.
+    /// Cancels the body: the answer is not needed any more.
     pub(in crate::upstream) fn cancel(&self) {
         self.cancelled.set(true);
         if let Some(waker) = self.waker.take() {
@@ -56,7 +54,7 @@ pub(in crate::upstream) struct RequestBody {
 }
 
 impl RequestBody {
-    /// Nothing, or what the client sends.
+    /// Empty, or the client's upload.
     pub(in crate::upstream) fn new(upload: Option<Upload>) -> Self {
         let progress = Progress::default();
         progress.last.set(upload.as_ref().map(Upload::last));
@@ -66,7 +64,7 @@ impl RequestBody {
         }
     }
 
-    /// How it goes, for whoever waits.
+    /// The progress of this body, for the task that waits for the answer.
     pub(in crate::upstream) fn progress(&self) -> Rc<Progress> {
         self.progress.clone()
     }
@@ -74,7 +72,7 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    /// What the stream is reset with: `CANCEL`, as a client that goes away does it. Why is in
+    /// The stream is reset with `CANCEL`, as by a client that goes away. The reason is in
     /// [`Progress`].
     type Error = h2::Error;
 
@@ -118,7 +116,7 @@ impl Body for RequestBody {
 /// An answer's body.
 #[derive(Debug)]
 pub struct Http2AnswerBody {
-    /// Until it is read to its end; dropped before, the stream is reset.
+    /// The body, until it is read to its end; if it is dropped before, the stream is reset.
     content: Option<(Incoming, Share)>,
     progress: Rc<Progress>,
     limits: Limits,
@@ -155,7 +153,7 @@ impl Http2AnswerBody {
         })))
     }
 
-    /// Ready when it was silent for too long, or the time for everything is over.
+    /// Ready when the answer was idle for too long, or the deadline has passed.
     fn poll_timeout(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let now = time::Instant::now();
         let due = match (self.limits.stream_idle, self.limits.deadline) {
@@ -165,7 +163,7 @@ impl Http2AnswerBody {
         };
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
         while timer.as_mut().poll(context).is_ready() {
-            // In a call of gRPC the client may be the one who talks.
+            // In a gRPC call it may be the client that sends.
             let spoken = self.progress.last().zip(self.limits.stream_idle);
             let due = spoken.map(|(last, idle)| time::Instant::from_std(last) + idle);
             match due.map(|due| self.limits.earlier(due)) {
@@ -201,8 +199,8 @@ impl Body for Http2AnswerBody {
                 Poll::Ready(()) => this.break_off(),
             },
             Poll::Ready(Some(Err(_))) => this.break_off(),
-            // A client that reads slowly never finds the upstream silent, so the timer alone would
-            // not do.
+            // A client that reads slowly always finds data from the upstream, so the timer alone
+            // would not be enough.
             Poll::Ready(Some(Ok(_))) if this.limits.is_over() => this.break_off(),
             Poll::Ready(Some(Ok(frame))) => {
                 this.timer = None;

@@ -1,7 +1,4 @@
-//! A connection that many requests share.
-//!
-//! Decides: when another one is opened, and when one is not used any more. Trusts: hyper to notice
-//! that a server says goodbye. Not here: which server is asked (`pool`).
+//! HTTP/2 connections, each of which many requests share.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -18,10 +15,10 @@ use crate::clock;
 use std::future::Future;
 
 /// How many requests share a connection before another one is opened: what servers commonly allow.
-/// One that allows fewer lets the rest wait.
+/// If a server allows fewer, the rest waits.
 const STREAMS: usize = 100;
 
-/// Windows of an ordinary download; memory per connection stays below a few of them.
+/// The windows of an ordinary download; memory per connection stays below a few of them.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
@@ -29,7 +26,7 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 #[derive(Debug, Default)]
 pub(in crate::upstream) struct Channels {
     open: RefCell<Vec<Rc<Channel>>>,
-    /// Held while one is opened, so that requests that come meanwhile share it.
+    /// Held while a connection is opened, so that requests which arrive meanwhile share it.
     opening: Mutex<()>,
 }
 
@@ -46,7 +43,7 @@ pub(in crate::upstream) struct Channel {
     _slot: OwnedSemaphorePermit,
 }
 
-/// One request on a connection.
+/// One request's share of a connection.
 #[derive(Debug)]
 pub(in crate::upstream) struct Share(Rc<Channel>);
 
@@ -59,26 +56,26 @@ impl Channels {
         (least.load.get() < STREAMS).then(|| Share::new(least.clone()))
     }
 
-    /// Waits for its turn to open one.
+    /// Waits until no other request is opening a connection.
     pub(in crate::upstream) async fn turn(&self) -> MutexGuard<'_, ()> {
         self.opening.lock().await
     }
 
-    /// Adds one.
+    /// Adds a connection.
     pub(in crate::upstream) fn add(&self, channel: Channel) -> Share {
         let channel = Rc::new(channel);
         self.open.borrow_mut().push(channel.clone());
         Share::new(channel)
     }
 
-    /// Does not use this one again. What runs on it may finish.
+    /// Takes no more requests on this connection. Those that are open may finish.
     pub(in crate::upstream) fn forget(&self, share: &Share) {
         self.open
             .borrow_mut()
             .retain(|channel| !Rc::ptr_eq(channel, &share.0));
     }
 
-    /// Closes those that were not used for this long, or that the server closed.
+    /// Closes the connections that were idle for this long, or that the server closed.
     pub(in crate::upstream) fn sweep(&self, idle: Duration) {
         self.open.borrow_mut().retain(|channel| {
             let is_old = channel.load.get() == 0 && channel.idle_since.get().elapsed() >= idle;
@@ -88,7 +85,7 @@ impl Channels {
 }
 
 impl Channel {
-    /// Speaks first on a connected socket.
+    /// Opens HTTP/2 on a connected socket.
     pub(in crate::upstream) async fn open(
         stream: TcpStream,
         server: String,
@@ -102,12 +99,12 @@ impl Channel {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(256 * 1024)
             .max_header_list_size(64 * 1024)
-            // A server that is gone without a word is found within half a minute.
+            // A server that is silently gone is detected within half a minute.
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
-        // It ends when nobody can send on it any more, or the server ends it; those who wait for an
-        // answer are told.
+        // It ends when no sender is left, or when the server ends it; the waiting requests get an
+        // error then.
         tokio::task::spawn_local(async move { drop(connection.await) });
         idle_gauge.inc();
         Ok(Self {
@@ -121,7 +118,7 @@ impl Channel {
         })
     }
 
-    /// Where it leads.
+    /// The address of the server.
     pub(in crate::upstream) fn server(&self) -> &str {
         &self.server
     }
@@ -172,8 +169,8 @@ pub(crate) struct LocalExecutor;
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
-        // Boxed, because the runtime copies a task's room as a whole: when it is spawned, when it
-        // is done, and when it is dropped.
+        // Boxed, because the runtime copies the memory of a task as a whole: when it is spawned,
+        // when it is done, and when it is dropped.
         tokio::task::spawn_local(Box::pin(future));
     }
 }
