@@ -23,7 +23,7 @@ use crate::gateway::size::at_most;
 use crate::upstream::http2::channel::LocalExecutor;
 
 /// The most bytes that the task of a connection may have.
-const CONNECTION_SIZE: usize = 4096;
+const CONNECTION_SIZE: usize = 1920;
 
 /// The phases of the process, up to the end of the drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
