@@ -62,7 +62,7 @@ fn open_tunnel(
 ) -> Result<Answer, Denial> {
     let request = authorization.request();
     let Some(handshake) = request.handshake() else {
-        return Err(Reason::UpstreamProtocol.because("101 unasked"));
+        return Err(Reason::UpstreamProtocol.because("a 101 to a request without an upgrade"));
     };
     let config = request.in_force().config();
     handshake

@@ -104,8 +104,8 @@ impl Gateway {
             .cors()
             .and_then(|_| request.headers().get(header::ORIGIN).cloned());
         let outcome = {
-            let judged = pin!(self.serve(request, &snapshot, connection.facts(), &mut trail));
-            catch_panic(judged)
+            let serving = pin!(self.serve(request, &snapshot, connection.facts(), &mut trail));
+            caught(serving)
                 .await
                 .unwrap_or_else(|panic| Err(Reason::Internal.because(panic)))
         };

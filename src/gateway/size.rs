@@ -7,7 +7,10 @@
 /// Returns the future. It does not compile if the future is larger than `LIMIT` bytes.
 pub(crate) const fn at_most<const LIMIT: usize, F: Future>(future: F) -> F {
     const {
-        assert!(size_of::<F>() <= LIMIT, "this future has outgrown its bound");
+        assert!(
+            size_of::<F>() <= LIMIT,
+            "this future has outgrown its bound"
+        );
     }
     future
 }

@@ -11,6 +11,6 @@ metrics! {
         pub(super) connections: IntGauge = "connections",
             "Open client connections.";
         pub(super) failed: Counters<CloseCause> = "connections_failed_total"["cause"],
-            "Client connections that ended otherwise than by their own end: handshake, handshake_timeout, head_timeout, stalled, protocol.";
+            "Client connections that ended early, by cause: handshake, handshake_timeout, head_timeout, stalled, protocol.";
     }
 }

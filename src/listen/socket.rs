@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepted_connections_inherit_how_long_a_peer_may_be_gone() {
+    fn accepted_connections_inherit_keepalive_and_timeout() {
         let bound = Bound::new((Ipv4Addr::LOCALHOST, 0).into(), 0).expect("a port");
         bound.socket.set_nonblocking(false).expect("blocking");
         let address = bound.address().expect("an address");

@@ -92,7 +92,10 @@ impl Workers {
         ended.await;
         let left = self.load.total();
         if left > 0 {
-            tracing::warn!(connections = left, "cut at the end of the drain");
+            tracing::warn!(
+                connections = left,
+                "connections aborted at the end of the drain"
+            );
         }
         self.phase.send_replace(Phase::Stop);
         for thread in self.threads {

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_can_tell_a_lost_proof_from_a_denial() {
+    fn close_codes_distinguish_an_invalid_token_from_a_denial() {
         let code = |reason| Ending::refused(reason).close_code();
         assert_eq!(code(Reason::TokenExpired), 4401);
         assert_eq!(code(Reason::SessionRevoked), 4401);

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_may_stand_only_between_two_others() {
+    fn an_event_is_inserted_only_between_two_others() {
         for text in [
             "",
             "data: a\n\n",
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_event_under_way_is_finished_first() {
+    fn the_current_event_is_finished_first() {
         let mut events = EventBoundaries::new();
         events.follow(b"data: a\n\nda", false);
         assert_eq!(events.follow(b"ta: b\n\ndata: c\n\n", true), 7);

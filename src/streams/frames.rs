@@ -50,10 +50,10 @@ impl FrameBoundaries {
             return &[];
         }
         while self.payload == 0 {
-            let Some((byte, behind)) = rest.split_first() else {
+            let Some((byte, after)) = rest.split_first() else {
                 return rest;
             };
-            rest = behind;
+            rest = after;
             if let Some(place) = self.header.get_mut(self.have) {
                 *place = *byte;
             }
@@ -151,7 +151,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn boundaries_are_found_however_the_bytes_arrive(
+        fn boundaries_are_found_in_pieces_of_any_size(
             lengths in prop::collection::vec((prop_oneof![0_usize..130, Just(65_535), Just(65_536)], any::<bool>()), 1..6),
             step in 1_usize..5000,
         ) {
@@ -199,14 +199,14 @@ mod tests {
     }
 
     #[test]
-    fn behind_what_is_no_frame_nothing_may_be_inserted() {
+    fn nothing_is_inserted_after_an_invalid_frame() {
         let mut frames = FrameBoundaries::default();
         frames.follow(&[0x82, 127, 0xff, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3]);
         assert!(!frames.is_between());
     }
 
     #[test]
-    fn a_close_frame_of_ours_is_one_frame() {
+    fn the_close_frame_of_the_gateway_is_one_frame() {
         let ending = Ending::refused(Reason::TokenExpired);
         for mask in [None, Some([9, 8, 7, 6])] {
             let mut frames = FrameBoundaries::default();

@@ -42,20 +42,20 @@ pub(super) fn text(message: &[u8]) -> Option<MessageKind> {
     match json::value(message)? {
         Value::Array(parts) => match parts.as_slice() {
             [_, _, Value::String(topic), Value::String(event), payload] => {
-                said(topic, event, payload)
+                kind(topic, event, payload)
             }
             _ => None,
         },
         Value::Object(members) => {
             let (topic, event) = (members.get("topic")?, members.get("event")?);
             let payload = members.get("payload").unwrap_or(&Value::Null);
-            said(topic.as_str()?, event.as_str()?, payload)
+            kind(topic.as_str()?, event.as_str()?, payload)
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     }
 }
 
-fn said(topic: &str, event: &str, payload: &Value) -> Option<MessageKind> {
+fn kind(topic: &str, event: &str, payload: &Value) -> Option<MessageKind> {
     if !carries_token(event) {
         return Some(without_token(topic));
     }
@@ -98,9 +98,9 @@ pub(super) fn text_prefix(message: &[u8]) -> Option<MessageKind> {
     let mut rest = message.trim_ascii_start().strip_prefix(b"[")?;
     let mut parts = [None, None, None, None];
     for part in &mut parts {
-        let (value, behind) = string_or_null(rest.trim_ascii_start())?;
+        let (value, after) = string_or_null(rest.trim_ascii_start())?;
         *part = value;
-        rest = behind.trim_ascii_start().strip_prefix(b",")?;
+        rest = after.trim_ascii_start().strip_prefix(b",")?;
     }
     let [_, _, topic, event] = parts;
     let (topic, event) = (topic?, event?);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_found_wherever_a_server_would_look_for_it() {
+    fn a_token_is_found_under_every_name_and_in_every_version() {
         for event in ["phx_join", "access_token", "phx\\u005fjoin"] {
             let v2 = format!(
                 r#"["1","2","realtime:a","{event}",{{"config":{{"private":true}},"access_token":"t"}}]"#
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_two_readings_has_none() {
+    fn an_ambiguous_message_is_refused() {
         for message in [
             "",
             "[]",
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_beginning_of_a_message_is_enough_where_it_says_what_it_is() {
+    fn the_beginning_of_a_message_is_enough_if_it_has_topic_and_event() {
         let message = br#" [ "1" , null,"realtime:\"a\\", "broadcast" ,{"payload":"#;
         assert_eq!(text_prefix(message), Some(MessageKind::Other));
         for end in 0..message.len() - 12 {
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_binary_message_says_what_it_is_in_its_header() {
+    fn the_header_of_a_binary_message_has_its_topic_and_event() {
         let push = |event: &str| {
             let size = u8::try_from(event.len()).expect("short");
             [&[0, 1, 1, 1, size][..], b"12a", event.as_bytes(), b"data"].concat()

@@ -71,7 +71,7 @@ pub(super) fn request(
         .authority(host.as_bytes())
         .path_and_query(target.clone())
         .build()
-        .map_err(|_| Reason::Internal.because("host and target are no URI"))?;
+        .map_err(|_| Reason::Internal.because("host and target do not form a URI"))?;
     let mut request = Request::new(body);
     *request.method_mut() = method.clone();
     *request.uri_mut() = uri;

@@ -15,9 +15,9 @@ pub enum AnswerError {
 impl std::fmt::Display for AnswerError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Upstream => "the upstream failed in the middle of its answer",
-            Self::Ended => "the stream may not go on",
-            Self::Upload => "the request broke off in the middle of its answer",
+            Self::Upstream => "the upstream failed during its answer",
+            Self::Ended => "this gateway ended the stream",
+            Self::Upload => "the upload failed during the answer",
         })
     }
 }

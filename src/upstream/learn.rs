@@ -69,8 +69,8 @@ pub(super) async fn learn(
         .await
         .map_err(|why| {
             failed(match why {
-                Unbound::Taken => "the id is somebody else's already",
-                Unbound::Unkept => "the store does not keep it",
+                Unbound::Taken => "the id is already bound to another user",
+                Unbound::Unkept => "the store did not keep the binding",
             })
         })?;
     Ok(bytes)
@@ -88,7 +88,7 @@ async fn read(headers: &HeaderMap, body: UpstreamBody) -> Result<Bytes, &'static
     match Limited::new(body, MAX_ANSWER).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err("the answer is too long"),
-        Err(_) => Err("the answer broke off"),
+        Err(_) => Err("the answer is incomplete"),
     }
 }
 
@@ -101,7 +101,7 @@ fn find(bytes: &Bytes, field: &[String], kind: ParamType) -> Result<String, &'st
         .try_fold(&value, |value, name| value.get(name))
         .ok_or("the answer does not have the field")?;
     kind.spelled(found)
-        .ok_or("the field is no id of its kind's type")
+        .ok_or("the field is not an id of the resource type")
 }
 
 #[cfg(test)]
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_found_in_its_one_spelling_or_not_at_all() {
+    fn an_id_is_found_in_its_canonical_spelling() {
         let of = |text: &'static str, field: &str, kind: ParamType| {
             let field: Vec<String> = field.split('.').map(str::to_owned).collect();
             find(&Bytes::from_static(text.as_bytes()), &field, kind).ok()

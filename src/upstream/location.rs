@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_url_of_the_upstream_itself_is_another() {
+    fn only_a_url_of_the_upstream_itself_is_rewritten() {
         let keep = upstream(UpstreamHost::Keep);
         for (value, rest) in [
             ("http://storage:5000/a?b", Some("/a?b")),

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_alarm_goes_off_when_somebody_looks_behind_its_time_and_for_the_last_time_that_was_set() {
+    fn a_timeout_expires_at_the_poll_after_its_last_due_time() {
         let (timeouts, now) = (Timeouts::default(), Instant::now());
         let timeout = timeouts.add();
         let context = &mut Context::from_waker(Waker::noop());
@@ -89,17 +89,14 @@ mod tests {
             now - Duration::from_millis(1),
             now + Duration::from_secs(60),
         );
-        assert!(
-            timeout.poll(past, context).is_pending(),
-            "nobody has looked"
-        );
+        assert!(timeout.poll(past, context).is_pending(), "not polled yet");
         assert!(timeout.poll(later, context).is_pending());
         timeouts.expire(now);
-        assert!(timeout.poll(past, context).is_pending(), "it was put off");
+        assert!(timeout.poll(past, context).is_pending(), "it was postponed");
         timeouts.expire(now);
         assert!(
             timeout.poll(later, context).is_pending(),
-            "and again, after it had gone off"
+            "and again, after it had expired"
         );
         timeouts.expire(now);
         assert!(timeout.poll(past, context).is_pending());

@@ -100,7 +100,8 @@ async fn an_endless_request_is_cut_at_the_deadline_and_logged() {
         assert!(answer.try_finish().await.is_err());
     }
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
-    let cut = |entry: &serde_json::Value| says(entry, "cut at the end of the drain");
+    let cut =
+        |entry: &serde_json::Value| says(entry, "connections aborted at the end of the drain");
     assert_eq!(gateway.log().all(cut)[0]["connections"], 2);
     for id in ids {
         assert_eq!(gateway.log_line(&id)["end"], "client_gone");

@@ -33,7 +33,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 const JOIN: &[u8] = br#"["1","1","realtime:a","phx_join",{"access_token":"good"}]"#;
-const BEAT: &[u8] = br#"[null,"2","phoenix","heartbeat",{}]"#;
+const HEARTBEAT: &[u8] = br#"[null,"2","phoenix","heartbeat",{}]"#;
 
 fn broadcast(length: usize) -> Vec<u8> {
     format!(
@@ -46,28 +46,28 @@ fn broadcast(length: usize) -> Vec<u8> {
 /// Takes everything in pieces; every token but `bad` is good. Returns the bytes that were
 /// forwarded, and the refusal.
 fn run(messages: &mut Messages, wire: &[u8], step: usize) -> (Vec<u8>, Option<Reason>) {
-    let mut gone = Vec::new();
+    let mut forwarded = Vec::new();
     for piece in wire.chunks(step) {
         messages.take(piece);
         loop {
             match messages.next() {
                 Next::Pass(bytes) => {
-                    gone.extend(bytes);
+                    forwarded.extend(bytes);
                     break;
                 }
                 Next::Authorize(Some(token)) if token == "bad" => {
-                    return (gone, Some(Reason::TokenSignature));
+                    return (forwarded, Some(Reason::TokenSignature));
                 }
-                Next::Authorize(token) => gone.extend(messages.allow(token.is_some())),
-                Next::Refuse(reason) => return (gone, Some(reason)),
+                Next::Authorize(token) => forwarded.extend(messages.allow(token.is_some())),
+                Next::Refuse(reason) => return (forwarded, Some(reason)),
             }
         }
     }
-    (gone, None)
+    (forwarded, None)
 }
 
 #[test]
-fn nothing_of_a_message_with_a_bad_token_goes_on() {
+fn nothing_of_a_message_with_a_bad_token_is_forwarded() {
     let bad = br#"{"topic":"a","event":"access_token","payload":{"access_token":"bad"}}"#;
     let before = [frame(0x81, JOIN), frame(0x81, &broadcast(9000))].concat();
     for wire in [
@@ -81,17 +81,20 @@ fn nothing_of_a_message_with_a_bad_token_goes_on() {
         .concat(),
     ] {
         for step in [1, 7, 4096, wire.len()] {
-            let (gone, refused) = run(&mut Messages::new(10_000, true), &wire, step);
+            let (forwarded, refused) = run(&mut Messages::new(10_000, true), &wire, step);
             assert_eq!(refused, Some(Reason::TokenSignature));
-            assert!(before.starts_with(&gone), "{step}");
+            assert!(before.starts_with(&forwarded), "{step}");
         }
     }
 }
 
 #[test]
-fn where_a_token_is_needed_nobody_says_more_than_that_they_live_before_it() {
+fn only_heartbeats_are_forwarded_before_a_needed_token() {
     let run = |wire: &[u8]| run(&mut Messages::new(1000, true), wire, 5).1;
-    assert_eq!(run(&[frame(0x81, BEAT), frame(0x89, b"x")].concat()), None);
+    assert_eq!(
+        run(&[frame(0x81, HEARTBEAT), frame(0x89, b"x")].concat()),
+        None
+    );
     assert_eq!(
         run(&[frame(0x81, JOIN), frame(0x81, &broadcast(9))].concat()),
         None
@@ -104,19 +107,23 @@ fn where_a_token_is_needed_nobody_says_more_than_that_they_live_before_it() {
 }
 
 #[test]
-fn what_is_no_frame_or_no_message_is_refused() {
+fn malformed_frames_and_messages_are_refused() {
     let refused = |wire: &[u8]| run(&mut Messages::new(300, false), wire, 3).1;
     let invalid = Some(Reason::MessageInvalid);
     assert_eq!(refused(b"\x81\x02hi"), invalid, "not masked");
-    assert_eq!(refused(&frame(0xc1, BEAT)), invalid, "a reserved bit");
-    assert_eq!(refused(&frame(0x83, BEAT)), invalid, "a reserved opcode");
+    assert_eq!(refused(&frame(0xc1, HEARTBEAT)), invalid, "a reserved bit");
     assert_eq!(
-        refused(&frame(0x80, BEAT)),
+        refused(&frame(0x83, HEARTBEAT)),
+        invalid,
+        "a reserved opcode"
+    );
+    assert_eq!(
+        refused(&frame(0x80, HEARTBEAT)),
         invalid,
         "a continuation of nothing"
     );
     assert_eq!(
-        refused(&[frame(0x01, BEAT), frame(0x81, BEAT)].concat()),
+        refused(&[frame(0x01, HEARTBEAT), frame(0x81, HEARTBEAT)].concat()),
         invalid
     );
     assert_eq!(refused(&frame(0x09, b"")), invalid, "a ping in pieces");
@@ -144,41 +151,41 @@ fn what_is_no_frame_or_no_message_is_refused() {
         "passes unread"
     );
     let long = frame(0x81, long.repeat(60).as_bytes());
-    let stranger = run(&mut Messages::new(1 << 20, true), &long, 1000).1;
+    let unauthenticated = run(&mut Messages::new(1 << 20, true), &long, 1000).1;
     assert_eq!(
-        stranger,
+        unauthenticated,
         Some(Reason::BodyTooLarge),
-        "not 1 MiB for a stranger"
+        "not 1 MiB before authentication"
     );
     // Frames that end where a read ends are counted, too: a message that never ends, and control
     // frames between its parts.
     for part in [frame(0x89, &[b'x'; 10]), frame(0x00, b"")] {
         let endless = [frame(0x01, b"[")].into_iter().chain(vec![part; 4000]);
         let mut messages = Messages::new(1 << 20, true);
-        let mut said = endless.flat_map(|frame| run(&mut messages, &frame, frame.len()).1);
-        assert_eq!(said.next(), Some(Reason::BodyTooLarge));
+        let mut refusals = endless.flat_map(|frame| run(&mut messages, &frame, frame.len()).1);
+        assert_eq!(refusals.next(), Some(Reason::BodyTooLarge));
     }
     // Bytes after a close frame are ignored.
     let mut messages = Messages::new(300, false);
-    let goodbye = frame(0x88, b"\x03\xe8");
-    let (gone, refused) = run(
+    let close = frame(0x88, b"\x03\xe8");
+    let (forwarded, refused) = run(
         &mut messages,
-        &[goodbye.clone(), b"anything".to_vec()].concat(),
+        &[close.clone(), b"anything".to_vec()].concat(),
         4,
     );
-    assert_eq!((gone, refused), (goodbye, None));
+    assert_eq!((forwarded, refused), (close, None));
 }
 
 /// The forwarded bytes, for a server that reads them and whose answers are dropped.
-struct Gone(Cursor<Vec<u8>>);
+struct Forwarded(Cursor<Vec<u8>>);
 
-impl Read for Gone {
+impl Read for Forwarded {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer)
     }
 }
 
-impl Write for Gone {
+impl Write for Forwarded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Ok(bytes.len())
     }
@@ -190,8 +197,9 @@ impl Write for Gone {
 
 /// Whether a server finds a bad token in the forwarded bytes. It parses frames, JSON and tokens
 /// independently of the code under test.
-fn server_finds_bad_token(gone: Vec<u8>) -> bool {
-    let mut socket = WebSocket::from_raw_socket(Gone(Cursor::new(gone)), Role::Server, None);
+fn server_finds_bad_token(forwarded: Vec<u8>) -> bool {
+    let mut socket =
+        WebSocket::from_raw_socket(Forwarded(Cursor::new(forwarded)), Role::Server, None);
     loop {
         match socket.read() {
             Ok(Message::Text(text)) => {
@@ -200,11 +208,11 @@ fn server_finds_bad_token(gone: Vec<u8>) -> bool {
                 let joins =
                     event.is_some_and(|event| event == "phx_join" || event == "access_token");
                 let payload = message.get(4).or_else(|| message.get("payload"));
-                let says = |name| {
+                let has = |name| {
                     let token = payload.and_then(|payload| payload.get(name));
                     token.is_some_and(|token| token == "bad")
                 };
-                if joins && (says("access_token") || says("user_token")) {
+                if joins && (has("access_token") || has("user_token")) {
                     return true;
                 }
             }
@@ -224,10 +232,10 @@ fn server_finds_bad_token(gone: Vec<u8>) -> bool {
 }
 
 #[test]
-fn the_other_reading_finds_a_bad_token() {
+fn the_independent_parser_finds_a_bad_token() {
     let bad = br#"["1","1","a","phx_join",{"access_token":"bad"}]"#;
     let wire = [
-        frame(0x81, BEAT),
+        frame(0x81, HEARTBEAT),
         frame(0x01, &bad[..9]),
         frame(0x80, &bad[9..]),
     ]
@@ -243,7 +251,7 @@ fn the_other_reading_finds_a_bad_token() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
     #[test]
-    fn whatever_is_sent_no_server_reads_a_token_that_was_not_judged_good(
+    fn no_forwarded_bytes_contain_a_token_that_was_not_accepted(
         parts in prop::collection::vec((0_u8..8, 1_usize..60, any::<u8>()), 1..6),
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         step in 1_usize..200,
@@ -252,7 +260,7 @@ proptest! {
         for (kind, cut, opcode) in parts {
             let payload: &[u8] = match kind {
                 0 => JOIN,
-                1 => BEAT,
+                1 => HEARTBEAT,
                 2 => br#"["1","1","a","phx_join",{"access_token":"bad"}]"#,
                 3 => br#"{"event":"access_token","topic":"a","payload":{"access_token":"bad"}}"#,
                 4 => br#"["1","1","a","phx_join",{"access_token":"good","user_token":"bad"}]"#,
@@ -272,13 +280,13 @@ proptest! {
             let length = wire.len();
             wire[place.index(length)] ^= flip;
         }
-        let (gone, _) = run(&mut Messages::new(10_000, false), &wire, step);
-        prop_assert!(wire.starts_with(&gone));
-        prop_assert!(!server_finds_bad_token(gone));
+        let (forwarded, _) = run(&mut Messages::new(10_000, false), &wire, step);
+        prop_assert!(wire.starts_with(&forwarded));
+        prop_assert!(!server_finds_bad_token(forwarded));
     }
 
     #[test]
-    fn everything_that_is_good_goes_on_byte_for_byte_however_it_arrives(
+    fn accepted_messages_are_forwarded_byte_for_byte_in_pieces_of_any_size(
         kinds in prop::collection::vec((0_u8..5, 0_usize..3000, 1_usize..400), 1..8),
         step in 1_usize..2000,
     ) {
@@ -286,7 +294,7 @@ proptest! {
         for (kind, length, cut) in kinds {
             let payload = match kind {
                 0 => JOIN.to_vec(),
-                1 => BEAT.to_vec(),
+                1 => HEARTBEAT.to_vec(),
                 2 => [b"\x00\x01\x01\x01\x03".to_vec(), b"12aimg".to_vec(), vec![7; length]].concat(),
                 _ => broadcast(length),
             };
@@ -301,8 +309,8 @@ proptest! {
                 }
             }
         }
-        let (gone, refused) = run(&mut Messages::new(10_000, false), &wire, step);
+        let (forwarded, refused) = run(&mut Messages::new(10_000, false), &wire, step);
         prop_assert_eq!(refused, None);
-        prop_assert!(gone == wire);
+        prop_assert!(forwarded == wire);
     }
 }

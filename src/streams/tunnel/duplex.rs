@@ -155,28 +155,28 @@ impl Duplex {
         U: AsyncRead + AsyncWrite + Unpin,
         D: AsyncRead + AsyncWrite + Unpin,
     {
-        let said = self.up.poll_move(down, up, scratch, context);
-        let answered = self.down.poll_move(up, down, scratch, context);
+        let upload = self.up.poll_move(down, up, scratch, context);
+        let download = self.down.poll_move(up, down, scratch, context);
         if std::mem::take(&mut self.up.is_active) | std::mem::take(&mut self.down.is_active) {
             self.last = Instant::now();
         }
-        let said_goodbye = self.up.is_closed() && self.down.is_closed();
-        let gone = |ending: Option<Ending>, otherwise: Cause| {
-            let natural = if said_goodbye {
+        let both_closed = self.up.is_closed() && self.down.is_closed();
+        let cause = |ending: Option<Ending>, otherwise: Cause| {
+            let natural = if both_closed {
                 Cause::Finished
             } else {
                 otherwise
             };
             ending.map_or(natural, |ending| ending.cause)
         };
-        match (said, answered) {
+        match (upload, download) {
             (_, Poll::Ready(Err(PipeError::Write))) | (Poll::Ready(Err(PipeError::Read)), _) => {
-                Some(gone(self.ending, Cause::ClientGone))
+                Some(cause(self.ending, Cause::ClientGone))
             }
-            (_, Poll::Ready(Err(PipeError::Read))) => Some(gone(self.ending, Cause::UpstreamGone)),
+            (_, Poll::Ready(Err(PipeError::Read))) => Some(cause(self.ending, Cause::UpstreamGone)),
             // Bytes that the upstream sent before may still be readable.
             (Poll::Ready(Err(PipeError::Write)), Poll::Pending) => {
-                self.begin_grace(gone(self.ending, Cause::UpstreamGone))
+                self.begin_grace(cause(self.ending, Cause::UpstreamGone))
             }
             // Everything was forwarded to the client.
             (_, Poll::Ready(Ok(()))) => {

@@ -117,7 +117,7 @@ impl Decoder {
                         *self = Self::ChunkSize;
                     }
                     (None | Some(b'\r'), None) => return Ok(None),
-                    _ => return Err(Malformed("no line end behind a chunk")),
+                    _ => return Err(Malformed("no line end after a chunk")),
                 },
                 Self::ChunkSize => {
                     let Some(size) = chunk_size(unread)? else {
@@ -167,7 +167,7 @@ fn take(unread: &mut Bytes, left: u64) -> Option<(Bytes, u64)> {
 fn chunk_size(unread: &mut Bytes) -> Result<Option<u64>, Malformed> {
     let Some(end) = unread.iter().position(|byte| *byte == b'\n') else {
         return if unread.len() > MAX_CHUNK_LINE {
-            Err(Malformed("the size of a chunk is too long"))
+            Err(Malformed("the line with a chunk size is too long"))
         } else {
             Ok(None)
         };
@@ -176,7 +176,7 @@ fn chunk_size(unread: &mut Bytes) -> Result<Option<u64>, Malformed> {
     let line = line
         .strip_suffix(b"\r\n")
         .filter(|line| line.len() <= MAX_CHUNK_LINE)
-        .ok_or(Malformed("a chunk's line does not end in CRLF"))?;
+        .ok_or(Malformed("the line with a chunk size does not end in CRLF"))?;
     let digits = line
         .iter()
         .take_while(|byte| byte.is_ascii_hexdigit())
@@ -192,15 +192,15 @@ fn chunk_size(unread: &mut Bytes) -> Result<Option<u64>, Malformed> {
     let is_plain = |byte: &u8| *byte == b'\t' || !byte.is_ascii_control();
     if !(extension.is_empty() || extension.first() == Some(&b';') && extension.iter().all(is_plain))
     {
-        return Err(Malformed("not the size of a chunk"));
+        return Err(Malformed("invalid chunk size"));
     }
     if digits == 0 || digits > 16 {
-        return Err(Malformed("not the size of a chunk"));
+        return Err(Malformed("invalid chunk size"));
     }
     let size = std::str::from_utf8(size)
         .ok()
         .and_then(|size| u64::from_str_radix(size, 16).ok())
-        .ok_or(Malformed("not the size of a chunk"))?;
+        .ok_or(Malformed("invalid chunk size"))?;
     Ok(Some(size))
 }
 
@@ -213,7 +213,7 @@ fn trailers(unread: &mut Bytes) -> Result<Option<HeaderMap>, Malformed> {
             return Err(Malformed("the trailers are longer than 64 KiB"));
         }
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(_) => return Err(Malformed("not a trailer section")),
+        Err(_) => return Err(Malformed("invalid trailer section")),
     };
     let mut trailers = HeaderMap::with_capacity(fields.len());
     for field in fields {
@@ -221,7 +221,7 @@ fn trailers(unread: &mut Bytes) -> Result<Option<HeaderMap>, Malformed> {
         let value = HeaderValue::from_bytes(field.value);
         match (name, value) {
             (Ok(name), Ok(value)) => trailers.append(name, value),
-            _ => return Err(Malformed("not a trailer section")),
+            _ => return Err(Malformed("invalid trailer section")),
         };
     }
     unread.advance(length);
@@ -253,7 +253,7 @@ mod tests {
                 }
                 None => match wire.next() {
                     Some(more) => unread = [&unread, more].concat().into(),
-                    None => return Err(Malformed("broken off")),
+                    None => return Err(Malformed("incomplete")),
                 },
             }
         }
@@ -261,7 +261,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn chunks_are_read_alike_however_they_arrive(
+        fn chunks_are_decoded_in_pieces_of_any_size(
             chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 0..6),
             step in 1_usize..64,
         ) {
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_readers_could_cut_differently_is_refused() {
+    fn ambiguous_chunks_are_refused() {
         for wire in [
             "3\nabc\r\n0\r\n\r\n",
             "3\r\nabc\n0\r\n\r\n",
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_with_a_length_ends_there() {
+    fn a_body_with_a_length_ends_after_it() {
         let mut decoder = Decoder::new(Framing::Length(3));
         let mut unread = Bytes::from("abcde");
         assert_eq!(

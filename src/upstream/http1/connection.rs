@@ -132,7 +132,7 @@ impl Connection {
                     self.interim += 1;
                     if self.interim > INTERIM {
                         return Poll::Ready(Err(ReadFailure::Malformed(Malformed(
-                            "too many interim answers",
+                            "too many interim (1xx) answers",
                         ))));
                     }
                     continue;

@@ -76,9 +76,9 @@ fn fields_of(
     let mut framing_fields = FramingFields::default();
     for field in parsed {
         let name = HeaderName::from_bytes(field.name.as_bytes())
-            .map_err(|_| Malformed("not a field name"))?;
+            .map_err(|_| Malformed("invalid field name"))?;
         let value = HeaderValue::from_maybe_shared(unread.slice_ref(field.value))
-            .map_err(|_| Malformed("not a field value"))?;
+            .map_err(|_| Malformed("invalid field value"))?;
         framing_fields.note(&name, &value);
         headers.append(name, value);
     }
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_framed_in_two_ways_is_refused() {
+    fn an_answer_with_ambiguous_framing_is_refused() {
         for fields in [
             "Transfer-Encoding: chunked\r\nContent-Length: 3",
             "Content-Length: 3\r\nTransfer-Encoding: chunked",
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_head_says_how_the_body_ends_and_whether_the_connection_stays() {
+    fn the_head_declares_the_framing_and_whether_the_connection_stays_open() {
         for (head, framing, keeps_open) in [
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n",
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_taken_whole_or_not_at_all() {
+    fn only_a_complete_head_is_taken() {
         let whole = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX: 1\r\nx: 2\r\n\r\nabc";
         for end in 0..whole.len() - 3 {
             assert!(

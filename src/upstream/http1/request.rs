@@ -329,7 +329,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_debug_text_shows_a_query_or_a_token() {
+    fn debug_text_contains_no_query_and_no_token() {
         let target = PathAndQuery::from_static("/a?email=alice");
         let mut head = RequestHead::new(&Method::POST, &target, 100);
         head.field(
