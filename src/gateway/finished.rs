@@ -24,7 +24,6 @@ pub(super) struct FinishedRecords {
 }
 
 impl FinishedRecords {
-    /// Creates an empty batch.
     pub(super) fn new(process: Arc<Process>) -> Rc<Self> {
         Rc::new(Self {
             process,

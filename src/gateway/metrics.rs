@@ -59,28 +59,22 @@ pub struct Metrics {
     process: Registry,
     table: Table,
     keys: KeyMetrics,
-    /// Requests.
-    pub requests: Arc<RequestMetrics>,
-    /// Connections to upstreams.
-    pub upstreams: Arc<UpstreamMetrics>,
+    pub(crate) requests: Arc<RequestMetrics>,
+    pub(crate) upstreams: Arc<UpstreamMetrics>,
     /// The list of revocations.
     pub revocations: Arc<RevocationMetrics>,
     /// Sessions in cookies.
     pub sessions: Arc<SessionMetrics>,
-    /// Live streams.
-    pub streams: Arc<StreamMetrics>,
+    pub(crate) streams: Arc<StreamMetrics>,
     /// The store.
     pub store: Arc<StoreMetrics>,
     /// The database.
     pub database: Arc<DatabaseMetrics>,
     /// Facts.
     pub facts: Arc<FactMetrics>,
-    /// The identity server.
-    pub identity: Arc<IdentityMetrics>,
-    /// The sign-in throttle.
-    pub throttle: Arc<ThrottleMetrics>,
-    /// Background calls to the identity server.
-    pub later: LaterMetrics,
+    pub(crate) identity: Arc<IdentityMetrics>,
+    pub(crate) throttle: Arc<ThrottleMetrics>,
+    pub(crate) later: LaterMetrics,
 }
 
 impl Metrics {
@@ -151,7 +145,6 @@ impl Metrics {
             .set(i64::try_from(waived_layers).unwrap_or(i64::MAX));
     }
 
-    /// Counts a reload.
     pub(crate) fn reloaded(&self, result: Reload) {
         self.table.config_reloads.inc(result);
     }

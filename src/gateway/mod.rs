@@ -194,7 +194,6 @@ impl Gateway {
         &self.process
     }
 
-    /// This worker's live streams.
     pub(crate) fn streams(&self) -> &Rc<Streams> {
         &self.streams
     }
@@ -204,7 +203,6 @@ impl Gateway {
         &self.recent
     }
 
-    /// This worker's upstream connections.
     pub(crate) fn pools(&self) -> &Pools {
         &self.pools
     }

@@ -33,7 +33,7 @@ pub struct Process {
 
 impl Process {
     /// Puts the first snapshot, which was built from `shared`, into force.
-    pub fn new(
+    pub(crate) fn new(
         snapshot: Snapshot,
         shared: Shared,
         sign_in: sign_in::Context,
@@ -52,18 +52,17 @@ impl Process {
         }
     }
 
-    /// The snapshot in force.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.current.get()
     }
 
     /// The cell of the snapshot in force, for those who wait for another one.
-    pub fn current(&self) -> &Arc<CurrentSnapshot> {
+    pub(crate) fn current(&self) -> &Arc<CurrentSnapshot> {
         &self.current
     }
 
     /// Puts another configuration into force. Requests that are open keep theirs.
-    pub fn replace(&self, snapshot: Snapshot) {
+    pub(crate) fn replace(&self, snapshot: Snapshot) {
         self.shared.sessions.configure(snapshot.config());
         self.shared.facts.asks(Asked::all(snapshot.config()));
         self.current.replace(snapshot);
@@ -71,54 +70,48 @@ impl Process {
 
     /// Locks reloads: held while a configuration is read and put into force. Blocks, so it must not
     /// be called on a thread of the runtime.
-    pub fn reloading(&self) -> MutexGuard<'_, ()> {
+    pub(crate) fn reloading(&self) -> MutexGuard<'_, ()> {
         self.reloading.blocking_lock()
     }
 
     /// The state that outlives a configuration.
-    pub fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Shared {
         &self.shared
     }
 
-    /// The context of sign-in routes.
-    pub fn sign_in(&self) -> &Arc<sign_in::Context> {
+    pub(crate) fn sign_in(&self) -> &Arc<sign_in::Context> {
         &self.sign_in
     }
 
-    /// The metrics of the process.
-    pub fn metrics(&self) -> &Arc<Metrics> {
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
-    /// The list of revocations.
-    pub fn revocations(&self) -> &Arc<Revocations> {
+    pub(crate) fn revocations(&self) -> &Arc<Revocations> {
         &self.shared.revocations
     }
 
-    /// The store that replicas share.
-    pub fn store(&self) -> &Arc<dyn Store> {
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.sign_in.store
     }
 
-    /// The operator's database, if there is one.
-    pub fn database(&self) -> Option<&Database> {
+    pub(crate) fn database(&self) -> Option<&Database> {
         self.sign_in.database.as_ref()
     }
 
-    /// The log.
-    pub fn log(&self) -> &Log {
+    pub(crate) fn log(&self) -> &Log {
         &self.log
     }
 
     /// Whether the database accepts the configured queries.
-    pub fn queries(&self) -> Queries {
+    pub(crate) fn queries(&self) -> Queries {
         *self.queries.borrow()
     }
 
     /// Notes the result of checking the queries. Once they fit, that stays, even if a later reload
     /// could not check them: replicas in service must not all become unready together. A query that
     /// does not fit then is refused where its facts are needed.
-    pub fn found_queries(&self, found: Queries) {
+    pub(crate) fn found_queries(&self, found: Queries) {
         self.queries.send_if_modified(|known| {
             let learns = *known != Queries::Fit;
             if learns {
@@ -129,12 +122,12 @@ impl Process {
     }
 
     /// Begins to drain: readiness fails, and answers close their connections.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
     /// Whether the process is draining.
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 }

@@ -81,7 +81,6 @@ impl LiveStream {
         }
     }
 
-    /// Whether nothing more follows.
     pub(crate) fn is_over(&self) -> bool {
         self.is_over
     }

@@ -105,7 +105,6 @@ impl Http1AnswerBody {
         self.outgoing = None;
     }
 
-    /// Closes the connection.
     fn break_off(&mut self, error: AnswerError) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         self.cancel();
         Poll::Ready(Some(Err(error)))

@@ -5,7 +5,6 @@ use hyper::header::{HeaderName, HeaderValue};
 
 /// A destination of header fields.
 pub(super) trait FieldWriter {
-    /// Adds a field.
     fn field(&mut self, name: &HeaderName, value: &HeaderValue);
 }
 

@@ -22,7 +22,6 @@ pub struct Lease {
 /// A connection that does not speak HTTP any more. It still counts as a connection to its server.
 #[derive(Debug)]
 pub(crate) struct UpgradedConnection {
-    /// The socket.
     pub(crate) stream: TcpStream,
     /// Bytes that were read after the head of the answer.
     pub(crate) unread: Bytes,
@@ -66,7 +65,6 @@ impl Lease {
         &self.slot.server
     }
 
-    /// The connection.
     pub(super) fn connection(&mut self) -> &mut Connection {
         &mut self.connection
     }

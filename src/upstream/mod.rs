@@ -69,11 +69,9 @@ const GRPC_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 /// An upstream's answer whose head has arrived.
 #[derive(Debug)]
 pub(crate) struct Reply {
-    /// The status.
     pub(crate) status: StatusCode,
     /// The fields that clients may see.
     pub(crate) headers: HeaderMap,
-    /// What follows the head.
     pub(crate) body: ReplyBody,
     /// The authorization that a live stream keeps.
     pub(crate) authorization: StreamAuthorization,

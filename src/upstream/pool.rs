@@ -166,7 +166,6 @@ impl Pools {
 }
 
 impl Pool {
-    /// Counts a retried request.
     pub(super) fn count_retry(&self) {
         self.retries.inc();
     }

@@ -23,7 +23,6 @@ pub(crate) struct StreamHandle {
 }
 
 impl StreamHandle {
-    /// Which kind of stream it is.
     pub(in crate::streams) fn kind(&self) -> Kind {
         self.entry.kind
     }

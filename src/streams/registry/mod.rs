@@ -75,7 +75,6 @@ impl Entry {
 }
 
 impl Streams {
-    /// Creates an empty registry.
     pub(crate) fn new(
         current: Arc<CurrentSnapshot>,
         revocations: Arc<Revocations>,

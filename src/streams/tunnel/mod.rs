@@ -34,7 +34,6 @@ pub(crate) struct PendingTunnel {
     pub(crate) upstream: UpgradedConnection,
     /// The authorization of its request.
     pub(crate) authorization: StreamAuthorization,
-    /// Its time limits.
     pub(crate) limits: Limits,
     /// If messages are inspected: the longest one that is held.
     pub(crate) inspect: Option<usize>,

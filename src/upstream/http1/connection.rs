@@ -67,7 +67,6 @@ pub(in crate::upstream) struct Connection {
 }
 
 impl Connection {
-    /// Wraps a connected socket.
     pub(in crate::upstream) fn new(
         stream: TcpStream,
         buffer: ReadBuffer,

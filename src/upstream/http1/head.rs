@@ -12,7 +12,6 @@ use super::malformed::{MAX_FIELDS, MAX_HEAD, Malformed};
 
 /// An answer's head. It has no `Debug`: its fields may set cookies.
 pub(in crate::upstream) struct AnswerHead {
-    /// The status.
     pub(in crate::upstream) status: StatusCode,
     /// The fields as they were received.
     pub(in crate::upstream) headers: HeaderMap,

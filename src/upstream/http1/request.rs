@@ -146,7 +146,6 @@ impl OutgoingRequest {
         }
     }
 
-    /// The method.
     pub(in crate::upstream) fn method(&self) -> &Method {
         &self.method
     }
@@ -171,7 +170,6 @@ impl OutgoingRequest {
         self.sent == 0
     }
 
-    /// Whether everything was written.
     pub(in crate::upstream) fn is_sent(&self) -> bool {
         !self.broken
             && self.sent == self.head.0.len()
@@ -266,7 +264,6 @@ impl Body {
         self.ended && !self.has_bytes()
     }
 
-    /// Takes the next frame.
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Result<Poll<()>, UploadError> {
         let frame = match self.upload.poll_frame(context) {
             Poll::Pending => return Ok(Poll::Pending),

@@ -61,7 +61,6 @@ impl Channels {
         self.opening.lock().await
     }
 
-    /// Adds a connection.
     pub(in crate::upstream) fn add(&self, channel: Channel) -> Share {
         let channel = Rc::new(channel);
         self.open.borrow_mut().push(channel.clone());
@@ -145,7 +144,6 @@ impl Share {
         Self(channel)
     }
 
-    /// The connection.
     pub(in crate::upstream) fn channel(&self) -> &Rc<Channel> {
         &self.0
     }
