@@ -50,7 +50,7 @@ async fn alpn_chooses_the_version_and_http_1_is_the_default() {
 }
 
 #[tokio::test]
-async fn tls_1_2_and_1_3_are_spoken_and_older_versions_are_not() {
+async fn tls_1_2_and_1_3_are_accepted_and_older_versions_are_not() {
     let gateway = Gateway::start().await;
     for version in ["1.2", "1.3"] {
         let least = format!("--tlsv{version}");
@@ -103,7 +103,7 @@ async fn the_server_name_picks_an_exact_certificate_then_a_wildcard_then_the_fir
 }
 
 #[tokio::test]
-async fn required_client_certificates_must_lead_to_the_configured_authority() {
+async fn required_client_certificates_must_chain_to_the_configured_authority() {
     let gateway = Gateway::with(|config| {
         config.set("listen", &listeners(SERVER, ", client_ca: ca.pem"));
     })
@@ -144,7 +144,7 @@ async fn optional_client_certificates_may_be_missing_but_not_foreign() {
 // === clear text and redirect ===
 
 #[tokio::test]
-async fn a_clear_text_listener_speaks_both_versions_without_being_told_which() {
+async fn a_clear_text_listener_detects_the_http_version() {
     let gateway = Gateway::start().await;
     for http in Http::BOTH {
         let connector = gateway.connector(http, Door::Plain);
@@ -161,7 +161,7 @@ async fn a_clear_text_listener_speaks_both_versions_without_being_told_which() {
 }
 
 #[tokio::test]
-async fn the_redirect_listener_leads_readers_to_https_on_the_same_host() {
+async fn the_redirect_listener_redirects_get_and_head_to_https_on_the_same_host() {
     let gateway = Gateway::with(|config| {
         config.set("hosts", "[api.test, \"[::1]\"]");
     })
@@ -264,7 +264,7 @@ async fn connections_over_the_limit_wait_until_one_closes() {
 }
 
 #[tokio::test]
-async fn a_listener_that_nobody_uses_takes_no_place_from_the_others() {
+async fn an_unused_listener_holds_no_connection_slot() {
     let gateway = limited("max: 1").await;
     for door in [Door::Plain, Door::Tls, Door::Plain] {
         let call = gateway.connector(Http::One, door).call("GET", "/public/x");
@@ -340,7 +340,7 @@ async fn a_target_that_is_too_long_is_refused() {
 }
 
 #[tokio::test]
-async fn streams_over_the_limit_are_refused_and_the_others_go_on() {
+async fn streams_over_the_limit_are_refused_and_the_others_continue() {
     let gate = Gate::new();
     let gateway = Gateway::before(gated(&gate), |config| {
         config.set("connections", "{ h2_streams: 2 }");
@@ -358,7 +358,7 @@ async fn streams_over_the_limit_are_refused_and_the_others_go_on() {
 }
 
 #[tokio::test]
-async fn a_panic_is_that_requests_500_and_no_one_elses() {
+async fn a_panic_fails_only_its_own_request() {
     let gate = Gate::new();
     let gateway = Gateway::before(gated(&gate), |_| {}).await;
     gateway.may_panic();
@@ -385,7 +385,7 @@ async fn a_panic_is_that_requests_500_and_no_one_elses() {
 // === floods ===
 
 #[tokio::test]
-async fn a_rapid_reset_ends_its_connection_and_nothing_else() {
+async fn a_rapid_reset_ends_only_its_connection() {
     let gateway = Gateway::start().await;
     let mut witness = gateway.connect(Http::Two).await;
     witness.get("/public/x").send().await.is_ok();
@@ -412,7 +412,7 @@ async fn a_rapid_reset_ends_its_connection_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn requests_that_are_reset_while_the_origin_works_end_their_connection_and_no_other() {
+async fn requests_reset_while_the_origin_works_end_only_their_connection() {
     let gate = Gate::new();
     let gateway = Gateway::before(gated(&gate), |config| {
         config.set("connections", "{ h2_resets: 3 }");
@@ -470,7 +470,7 @@ async fn a_field_block_without_an_end_ends_its_connection() {
 }
 
 #[tokio::test]
-async fn floods_of_pings_and_settings_fill_no_memory_and_end_like_silence() {
+async fn floods_of_pings_and_settings_use_no_memory_and_end_by_the_idle_time() {
     let gateway = limited("head: 2s, idle: 1s, body_idle: 1s").await;
     let before = gateway.rss();
     for noise in [frame(PING, 0, 0, &[0; 8]), frame(SETTINGS, 0, 0, &[])] {
@@ -491,7 +491,7 @@ async fn floods_of_pings_and_settings_fill_no_memory_and_end_like_silence() {
 // === silence ===
 
 #[tokio::test]
-async fn a_connection_that_says_nothing_is_closed_after_the_handshake_time() {
+async fn a_silent_connection_is_closed_after_the_handshake_timeout() {
     let gateway = limited("handshake: 200ms").await;
     for (door, begun) in [(Door::Tls, ""), (Door::Plain, ""), (Door::Plain, "P")] {
         let mut socket = TcpStream::connect(gateway.address(door)).await.unwrap();
@@ -502,7 +502,7 @@ async fn a_connection_that_says_nothing_is_closed_after_the_handshake_time() {
 }
 
 #[tokio::test]
-async fn a_connection_without_a_complete_head_is_closed_after_the_head_time() {
+async fn a_connection_without_a_complete_head_is_closed_after_the_head_timeout() {
     let gateway = limited("head: 200ms").await;
     let mut failures = 0;
     for door in [Door::Tls, Door::Plain, Door::Redirect] {
@@ -534,7 +534,7 @@ async fn a_connection_without_a_complete_head_is_closed_after_the_head_time() {
 }
 
 #[tokio::test]
-async fn a_byte_now_and_then_does_not_prolong_the_head_time() {
+async fn a_slow_trickle_of_bytes_does_not_prolong_the_head_timeout() {
     let gateway = limited("head: 300ms").await;
     let cause = [("cause", "head_timeout")];
     for (ended, door) in [(1.0, Door::Tls), (2.0, Door::Plain)] {
@@ -556,7 +556,7 @@ async fn a_byte_now_and_then_does_not_prolong_the_head_time() {
 }
 
 #[tokio::test]
-async fn a_connection_without_a_request_is_closed_after_the_idle_time() {
+async fn a_connection_without_a_request_is_closed_after_the_idle_timeout() {
     let gateway = limited("idle: 200ms").await;
     for door in [Door::Tls, Door::Plain] {
         let mut raw = gateway.raw(door).await;
@@ -574,7 +574,7 @@ async fn a_connection_without_a_request_is_closed_after_the_idle_time() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_no_byte_of_a_refusal_is_closed_after_the_body_time() {
+async fn a_client_that_does_not_read_a_refusal_is_closed_after_the_body_timeout() {
     let gateway = limited("head: 1s, idle: 1s, body_idle: 1s").await;
     for door in [Door::Tls, Door::Plain] {
         let mut two = gateway.connector(Http::Two, door).raw_h2().await;
@@ -591,7 +591,7 @@ async fn a_client_that_takes_no_byte_of_a_refusal_is_closed_after_the_body_time(
 }
 
 #[tokio::test]
-async fn a_running_request_keeps_its_connection_beyond_the_idle_time() {
+async fn an_open_request_keeps_its_connection_beyond_the_idle_timeout() {
     let gate = Gate::new();
     let gateway = Gateway::before(gated(&gate), |config| {
         config.set("connections", "{ idle: 100ms, head: 100ms }");

@@ -42,7 +42,7 @@ async fn an_expired_token_is_refused_and_never_reaches_the_origin() {
 }
 
 #[tokio::test]
-async fn hand_written_requests_are_answered_on_both_versions() {
+async fn raw_requests_are_answered_on_both_versions() {
     let gateway = Gateway::start().await;
     let mut raw = gateway.raw(Door::Tls).await;
     raw.write("GET /public/x HTTP/1.1\r\nHost: api.test\r\n\r\n")
@@ -70,7 +70,7 @@ async fn curl_is_served_on_both_versions() {
 }
 
 #[test]
-fn a_database_of_a_test_stands_still_comes_back_and_forgets_nothing() {
+fn the_test_database_can_pause_and_resume_without_data_loss() {
     let mut postgres = Postgres::start();
     let user = "018f5b5e-0000-7000-8000-000000000001";
     postgres.copy(

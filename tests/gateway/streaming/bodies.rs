@@ -88,7 +88,7 @@ async fn an_undeclared_body_over_the_limit_is_never_complete_at_the_origin() {
 }
 
 #[tokio::test]
-async fn an_answer_in_progress_breaks_off_when_its_upload_grows_too_large() {
+async fn an_answer_in_progress_is_aborted_when_its_upload_grows_too_large() {
     let gateway = Gateway::with_routes(ROUTES).await;
     gateway.origin.on("/small", |exchange| {
         exchange.begin(200, &[]);
@@ -109,7 +109,7 @@ async fn an_answer_in_progress_breaks_off_when_its_upload_grows_too_large() {
 }
 
 #[tokio::test]
-async fn a_client_is_told_to_continue_only_with_a_permit() {
+async fn only_a_permitted_request_gets_100_continue() {
     let gateway = Gateway::with_routes(ROUTES).await;
     let expect = "Expect: 100-continue\r\nContent-Length: 4\r\n";
     let mut raw = gateway.raw(Door::Tls).await;
@@ -133,7 +133,7 @@ async fn a_client_is_told_to_continue_only_with_a_permit() {
 }
 
 #[tokio::test]
-async fn a_client_whose_body_is_too_large_is_not_told_to_continue() {
+async fn a_body_that_is_too_large_gets_no_100_continue() {
     let gateway = Gateway::with_routes(ROUTES).await;
     let mut raw = gateway.raw(Door::Tls).await;
     raw.write(post(
@@ -147,7 +147,7 @@ async fn a_client_whose_body_is_too_large_is_not_told_to_continue() {
 }
 
 #[tokio::test]
-async fn a_client_is_not_told_to_continue_by_an_origin_that_refuses_at_once() {
+async fn a_request_refused_by_the_origin_gets_no_100_continue() {
     let gateway = Gateway::with_routes(ROUTES).await;
     gateway.origin.on("/small", |exchange: &mut Exchange| {
         exchange.reply_now(&Reply::new(403).body("no"));

@@ -134,7 +134,7 @@ async fn large_bodies_pass_in_little_memory() {
 }
 
 #[tokio::test]
-async fn what_strangers_ask_for_adds_no_metric() {
+async fn unauthenticated_requests_add_no_metric_series() {
     let gateway = Gateway::with(|config| {
         config.set("hosts", "[api.test]");
     })

@@ -40,7 +40,7 @@ async fn an_upload_that_stops_is_a_408() {
 }
 
 #[tokio::test]
-async fn a_client_that_stops_reading_is_cut() {
+async fn a_client_that_stops_reading_is_disconnected() {
     let gateway = impatient("{ body_idle: 500ms }").await;
     let gone = Gate::new();
     let gate = gone.clone();
@@ -68,7 +68,7 @@ async fn a_client_that_stops_reading_is_cut() {
 }
 
 #[tokio::test]
-async fn a_client_that_waits_for_a_slow_origin_is_not() {
+async fn a_client_that_waits_for_a_slow_origin_is_not_disconnected() {
     let gateway = impatient("{ body_idle: 200ms, idle: 200ms, head: 200ms }").await;
     gateway.origin.otherwise(|exchange| {
         exchange.begin(200, &[]);
@@ -88,7 +88,7 @@ async fn a_client_that_waits_for_a_slow_origin_is_not() {
 }
 
 #[tokio::test]
-async fn a_head_that_does_not_come_is_not_waited_for() {
+async fn a_request_head_that_never_arrives_times_out() {
     let gateway = impatient("{ head: 300ms }").await;
     let beginnings = [
         "",
@@ -120,7 +120,7 @@ async fn a_head_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_head_that_trickles_in_is_not_waited_for_either() {
+async fn a_request_head_that_trickles_in_times_out() {
     let gateway = impatient("{ head: 500ms }").await;
     for (count, door) in [(1.0, Door::Tls), (2.0, Door::Plain)] {
         let mut raw = gateway.raw(door).await;
@@ -138,7 +138,7 @@ async fn a_head_that_trickles_in_is_not_waited_for_either() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_in_good_order() {
+async fn an_idle_connection_is_closed_gracefully() {
     let gateway = impatient("{ idle: 300ms }").await;
     let mut raw = gateway.raw(Door::Tls).await;
     raw.write("GET /public/x HTTP/1.1\r\nHost: api.test\r\n\r\n")

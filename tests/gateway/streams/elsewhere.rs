@@ -56,8 +56,7 @@ fn sharing(redis: &RedisServer, sockets: &Sockets, calls: &Calls) -> impl Fn(&mu
 }
 
 #[tokio::test]
-async fn a_session_revoked_on_one_replica_loses_its_streams_on_the_other_and_its_neighbour_keeps_them()
- {
+async fn a_revocation_on_one_replica_ends_the_streams_of_that_session_on_another() {
     let (redis, sockets, calls) = (RedisServer::start(), Sockets::start(), Calls::start());
     let sharing = sharing(&redis, &sockets, &calls);
     let first = Gateway::before(Origin::start(), &sharing).await;

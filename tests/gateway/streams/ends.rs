@@ -12,7 +12,7 @@ fn told(code: u16, word: &str) -> End {
 }
 
 #[tokio::test]
-async fn a_tunnel_ends_when_its_token_does_and_its_neighbour_goes_on() {
+async fn only_the_tunnel_of_an_expired_token_ends() {
     let sockets = Sockets::start();
     let gateway = gateway(&sockets, |_| {}).await;
     let expires = now() + 3;
@@ -37,7 +37,7 @@ async fn a_tunnel_ends_when_its_token_does_and_its_neighbour_goes_on() {
 }
 
 #[tokio::test]
-async fn a_newer_token_of_the_same_session_prolongs_it_and_another_sessions_does_not() {
+async fn only_a_newer_token_of_the_same_session_prolongs_a_stream() {
     let sockets = Sockets::start();
     let gateway = gateway(&sockets, |_| {}).await;
     let subject = uuid::Uuid::now_v7().to_string();
@@ -72,7 +72,7 @@ async fn a_newer_token_of_the_same_session_prolongs_it_and_another_sessions_does
 }
 
 #[tokio::test]
-async fn what_is_revoked_ends_and_nothing_besides() {
+async fn only_revoked_streams_end() {
     let sockets = Sockets::start();
     let gateway = gateway(&sockets, |_| {}).await;
     let subject = uuid::Uuid::now_v7().to_string();
@@ -104,7 +104,7 @@ async fn what_is_revoked_ends_and_nothing_besides() {
 }
 
 #[tokio::test]
-async fn a_map_that_denies_it_ends_it_and_another_change_does_not() {
+async fn a_stream_ends_only_if_the_new_route_map_denies_it() {
     let sockets = Sockets::start();
     let mut gateway = gateway(&sockets, |_| {}).await;
     let admin = gateway
@@ -151,7 +151,7 @@ async fn a_map_that_denies_it_ends_it_and_another_change_does_not() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_is_removed_takes_its_streams_along() {
+async fn removing_an_issuer_ends_its_streams() {
     let sockets = Sockets::start();
     let mut gateway = gateway(&sockets, |_| {}).await;
     let legacy = gateway.issuer.sign_legacy(&gateway.issuer.claims());
@@ -173,7 +173,7 @@ async fn an_issuer_that_is_removed_takes_its_streams_along() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_process_is_told_before_the_deadline() {
+async fn streams_are_told_of_a_drain_before_its_deadline() {
     let sockets = Sockets::start();
     let mut gateway = gateway(&sockets, |_| {}).await;
     let token = gateway.issuer.token();
@@ -197,7 +197,7 @@ async fn the_end_of_the_process_is_told_before_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_stream_that_nobody_had_to_prove_anything_for_outlives_revocations() {
+async fn a_public_stream_outlives_revocations() {
     let sockets = Sockets::start();
     let url = sockets.url();
     let gateway = Gateway::with(|config| {

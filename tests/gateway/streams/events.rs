@@ -29,7 +29,7 @@ fn session(name: &str) -> Value {
 }
 
 #[tokio::test]
-async fn events_pass_at_once_and_a_last_one_tells_the_end() {
+async fn events_pass_at_once_and_the_last_one_reports_the_end() {
     let sockets = Sockets::start();
     let gateway = gateway(&sockets, |_| {}).await;
     on(&gateway, "/events/a", |exchange| {
@@ -94,7 +94,7 @@ async fn a_stream_of_events_ends_with_its_token() {
 }
 
 #[tokio::test]
-async fn the_event_under_way_is_finished_before_the_last_one_or_nothing_is_said() {
+async fn the_current_event_ends_before_the_last_one_or_the_stream_is_aborted() {
     let sockets = Sockets::start();
     let gateway = gateway(&sockets, |_| {}).await;
     on(&gateway, "/events/finishes", |exchange| {
@@ -148,7 +148,7 @@ async fn the_event_under_way_is_finished_before_the_last_one_or_nothing_is_said(
 }
 
 #[tokio::test]
-async fn an_origin_that_ends_its_events_ends_them_as_it_likes() {
+async fn an_origin_ends_its_events_without_a_last_event() {
     let sockets = Sockets::start();
     let mut gateway = gateway(&sockets, |_| {}).await;
     on(&gateway, "/events/all", |exchange| {
@@ -192,7 +192,7 @@ async fn an_origin_that_ends_its_events_ends_them_as_it_likes() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_judged_again_is_not_one_more_write() {
+async fn reauthorizing_a_stream_does_not_count_as_a_write() {
     let world = World::new();
     let owner = world.user();
     let project = world.project(&owner, "private");

@@ -18,7 +18,7 @@ fn how_many() -> usize {
 }
 
 #[tokio::test]
-async fn revoking_a_user_ends_all_their_streams_within_a_second_and_their_memory_serves_others() {
+async fn revoking_a_user_ends_all_their_streams_within_a_second_and_frees_their_memory() {
     let count = how_many();
     let sockets = Sockets::start();
     let url = sockets.url();

@@ -56,7 +56,7 @@ fn told(code: u16, reason: Reason) -> End {
 const BEAT: &str = r#"[null,"2","phoenix","heartbeat",{}]"#;
 
 #[tokio::test]
-async fn a_user_joins_by_a_token_in_a_message_and_speaks_from_then_on() {
+async fn a_token_in_a_message_authenticates_the_socket() {
     let sockets = Sockets::start();
     let gateway = gateway(&sockets, |_| {}).await;
     let token = gateway.issuer.token();
@@ -79,7 +79,7 @@ async fn a_user_joins_by_a_token_in_a_message_and_speaks_from_then_on() {
 }
 
 #[tokio::test]
-async fn what_a_bad_token_came_with_never_reaches_the_server() {
+async fn a_message_with_a_bad_token_never_reaches_the_server() {
     let sockets = Sockets::start();
     let gateway = gateway(&sockets, |_| {}).await;
     let issuer = &gateway.issuer;
@@ -145,7 +145,7 @@ async fn what_a_bad_token_came_with_never_reaches_the_server() {
 }
 
 #[tokio::test]
-async fn before_a_token_nothing_is_said_where_only_users_may_speak() {
+async fn only_heartbeats_pass_before_a_token_on_a_route_for_users() {
     let sockets = Sockets::start();
     let gateway = gateway(&sockets, |_| {}).await;
     for text in [
@@ -233,7 +233,7 @@ async fn frames_that_hide_a_token_are_refused_as_a_whole() {
 }
 
 #[tokio::test]
-async fn a_socket_ends_with_its_session_and_lives_on_by_newer_tokens_of_it() {
+async fn newer_tokens_prolong_a_socket_until_its_session_ends() {
     let sockets = Sockets::start();
     let gateway = gateway(&sockets, |_| {}).await;
     let claims = |session: &str| {
@@ -276,7 +276,7 @@ async fn a_socket_ends_with_its_session_and_lives_on_by_newer_tokens_of_it() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_listed_no_longer_ends_the_sockets_that_came_with_it() {
+async fn removing_a_key_ends_the_sockets_that_used_it() {
     let sockets = Sockets::start();
     let mut gateway = gateway(&sockets, |_| {}).await;
     let mut socket = Socket::open_silently(&gateway, USERS).await;
@@ -293,7 +293,7 @@ async fn a_key_that_is_listed_no_longer_ends_the_sockets_that_came_with_it() {
 }
 
 #[tokio::test]
-async fn while_keys_are_away_a_token_is_not_bad() {
+async fn a_token_is_not_refused_as_invalid_while_keys_are_unavailable() {
     let sockets = Sockets::start();
     let gateway = gateway(&sockets, |config| {
         let tokens = config.get("tokens").to_owned();
@@ -308,7 +308,7 @@ async fn while_keys_are_away_a_token_is_not_bad() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_socket_is_shown_to_nobody_who_has_not_said_who_they_are() {
+async fn an_unauthenticated_client_gets_no_answer_but_a_socket() {
     let sockets = Sockets::start();
     let gateway = gateway(&sockets, |config| {
         config.more_routes(

@@ -236,7 +236,7 @@ async fn a_client_that_goes_away_resets_its_call_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_server_that_says_goodbye_is_called_again() {
+async fn a_call_is_retried_after_goaway() {
     let calls = Calls::start();
     let gateway = gateway(&calls, |config| {
         config.set("workers", "1");
@@ -255,7 +255,7 @@ async fn a_server_that_says_goodbye_is_called_again() {
 }
 
 #[tokio::test]
-async fn a_call_ends_with_its_proof_and_is_told_in_trailers() {
+async fn a_call_ends_with_its_token_and_trailers_report_it() {
     let calls = Calls::start();
     let mut gateway = gateway(&calls, |_| {}).await;
     let expires = now() + 4;
@@ -300,7 +300,7 @@ async fn a_call_ends_with_its_proof_and_is_told_in_trailers() {
 }
 
 #[tokio::test]
-async fn a_call_that_still_runs_at_the_end_of_the_process_is_told() {
+async fn a_call_still_open_at_the_end_of_a_drain_gets_trailers() {
     let calls = Calls::start();
     let mut gateway = gateway(&calls, |config| {
         config.set("drain", "3s");

@@ -66,7 +66,7 @@ async fn messages_pass_both_ways_however_large() {
 }
 
 #[tokio::test]
-async fn the_server_may_say_goodbye_first() {
+async fn the_server_may_close_first() {
     let sockets = Sockets::start();
     let gateway = gateway(&sockets, |_| {}).await;
     let mut socket = Socket::open(&gateway, "/ws/a", &gateway.issuer.token()).await;
@@ -79,7 +79,7 @@ async fn the_server_may_say_goodbye_first() {
 }
 
 #[tokio::test]
-async fn what_either_side_says_behind_its_handshake_is_not_lost() {
+async fn bytes_sent_right_after_the_handshake_are_not_lost() {
     let origin = Origin::start();
     origin.on("/raw/greeting", |exchange| {
         let mut answer = switching(&derive_accept_key(KEY.as_bytes()), "").into_bytes();
@@ -151,7 +151,7 @@ async fn the_server_sees_a_handshake_of_its_own_and_chooses_from_what_was_offere
 }
 
 #[tokio::test]
-async fn a_tunnel_opens_only_behind_a_101_that_answers_the_handshake() {
+async fn a_tunnel_opens_only_after_a_101_that_answers_the_handshake() {
     let good = derive_accept_key(KEY.as_bytes());
     let bad = [
         switching(&derive_accept_key(b"another"), ""),
@@ -192,7 +192,7 @@ async fn a_tunnel_opens_only_behind_a_101_that_answers_the_handshake() {
 }
 
 #[tokio::test]
-async fn any_other_answer_is_an_ordinary_one() {
+async fn any_answer_but_a_101_is_an_ordinary_answer() {
     let origin = Origin::start();
     origin.on("/raw/200", |exchange| exchange.reply(&Reply::ok()));
     origin.on("/raw/403", |exchange| {
@@ -264,7 +264,7 @@ async fn an_upgrade_that_is_not_offered_reaches_no_server() {
 }
 
 #[tokio::test]
-async fn a_stranger_gets_no_tunnel() {
+async fn an_unauthenticated_client_gets_no_tunnel() {
     let sockets = Sockets::start();
     let gateway = gateway(&sockets, |_| {}).await;
     for (more, reason) in [
@@ -283,7 +283,7 @@ async fn a_stranger_gets_no_tunnel() {
 }
 
 #[tokio::test]
-async fn a_side_that_vanishes_is_missed_by_the_other() {
+async fn a_side_that_vanishes_closes_the_other() {
     let sockets = Sockets::start();
     let gateway = gateway(&sockets, |_| {}).await;
     let token = gateway.issuer.token();
@@ -307,7 +307,7 @@ async fn a_side_that_vanishes_is_missed_by_the_other() {
 }
 
 #[tokio::test]
-async fn a_side_that_does_not_listen_slows_the_other_down() {
+async fn a_side_that_does_not_read_slows_the_other_down() {
     let origin = Origin::start();
     let written = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counter = written.clone();
@@ -340,7 +340,7 @@ async fn a_side_that_does_not_listen_slows_the_other_down() {
 }
 
 #[tokio::test]
-async fn limits_of_a_connection_do_not_end_a_silent_tunnel_and_it_counts() {
+async fn connection_limits_do_not_end_an_idle_tunnel_and_it_counts_as_a_connection() {
     let sockets = Sockets::start();
     let gateway = gateway(&sockets, |config| {
         config.set(
@@ -366,7 +366,7 @@ async fn limits_of_a_connection_do_not_end_a_silent_tunnel_and_it_counts() {
 }
 
 #[tokio::test]
-async fn silence_both_ways_ends_a_tunnel_and_so_does_the_limit_for_everything() {
+async fn a_tunnel_ends_by_its_idle_limit_and_by_its_total_limit() {
     let sockets = Sockets::start();
     let url = sockets.url();
     let gateway = gateway(&sockets, |config| {
@@ -392,7 +392,7 @@ async fn silence_both_ways_ends_a_tunnel_and_so_does_the_limit_for_everything() 
 }
 
 #[tokio::test]
-async fn what_is_no_frame_is_passed_on_and_never_talked_into() {
+async fn invalid_frames_are_forwarded_and_nothing_is_inserted() {
     let origin = Origin::start();
     origin.on("/raw/noise", |exchange| {
         exchange.raw(switching(&derive_accept_key(KEY.as_bytes()), "").as_bytes());

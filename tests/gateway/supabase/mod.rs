@@ -48,7 +48,7 @@ fn serve(origin: &Origin) -> Arc<Mutex<Vec<u8>>> {
 }
 
 #[tokio::test]
-async fn a_whole_day_of_an_unmodified_client_passes_and_its_sign_out_ends_everything_at_once() {
+async fn an_unmodified_client_works_for_a_day_and_its_sign_out_ends_everything() {
     let channels = Channels::start();
     let desk = project(&channels).await;
     let uploaded = serve(&desk.gateway.origin);
@@ -103,7 +103,7 @@ async fn a_whole_day_of_an_unmodified_client_passes_and_its_sign_out_ends_everyt
 }
 
 #[tokio::test]
-async fn an_outage_signs_no_client_out_and_a_revoked_session_does() {
+async fn a_revoked_session_signs_a_client_out_and_an_outage_does_not() {
     let channels = Channels::start();
     let desk = project(&channels).await;
     let mut driver = Driver::start(&desk.gateway, PUBLISHABLE, "outage");

@@ -109,7 +109,7 @@ async fn an_answer_that_ends_before_its_head_is_a_502() {
 type Ending = (&'static str, &'static str, &'static str, fn(&mut Exchange));
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_never_looks_complete() {
+async fn an_incomplete_answer_never_looks_complete() {
     let (length, chunked) = ("content-length: 10", "transfer-encoding: chunked");
     let endings: [Ending; 7] = [
         (length, "begun", "", Exchange::reset),
@@ -157,7 +157,7 @@ async fn an_answer_that_breaks_off_never_looks_complete() {
 }
 
 #[tokio::test]
-async fn switching_protocols_unasked_is_a_502() {
+async fn a_101_without_an_upgrade_request_is_a_502() {
     let gateway = with_one_pool().await;
     gateway.origin.on("/101", |exchange| {
         exchange

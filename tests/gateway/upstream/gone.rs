@@ -62,7 +62,7 @@ async fn a_connection_closed_before_the_head_cancels_the_request() {
 }
 
 #[tokio::test]
-async fn a_connection_closed_in_mid_body_cancels_the_request() {
+async fn a_connection_closed_during_the_body_cancels_the_request() {
     for door in [Door::Tls, Door::Plain] {
         for head in HEADS {
             let (gateway, here, gone) = watched(true).await;
@@ -109,7 +109,7 @@ async fn a_lost_http_2_connection_cancels_its_requests() {
 }
 
 #[tokio::test]
-async fn an_upload_that_its_client_breaks_off_is_never_complete_at_the_origin() {
+async fn an_upload_aborted_by_its_client_is_never_complete_at_the_origin() {
     for http in Http::BOTH {
         let gateway = with_one_pool().await;
         let (begun, broken) = (Gate::new(), Gate::new());

@@ -31,7 +31,7 @@ async fn limited() -> Gateway {
 }
 
 #[tokio::test]
-async fn a_head_that_does_not_come_in_time_is_a_504() {
+async fn a_late_answer_head_is_a_504() {
     let gateway = limited().await;
     gateway
         .origin
@@ -58,7 +58,7 @@ async fn a_head_that_does_not_come_in_time_is_a_504() {
 }
 
 #[tokio::test]
-async fn a_route_may_be_more_patient_than_its_upstream() {
+async fn a_route_overrides_the_timeout_of_its_upstream() {
     let gateway = limited().await;
     gateway.origin.on("/patient", |exchange| {
         // Longer than the upstream's limit.
@@ -71,7 +71,7 @@ async fn a_route_may_be_more_patient_than_its_upstream() {
 }
 
 #[tokio::test]
-async fn an_upload_that_moves_is_not_a_slow_origin() {
+async fn an_upload_in_progress_does_not_count_as_a_slow_origin() {
     let gateway = limited().await;
     for http in Http::BOTH {
         let (call, body) = gateway.post(http, "/moving").streaming();
@@ -89,7 +89,7 @@ async fn an_upload_that_moves_is_not_a_slow_origin() {
 }
 
 #[tokio::test]
-async fn a_client_that_pauses_is_not_a_slow_origin() {
+async fn a_pausing_client_does_not_count_as_a_slow_origin() {
     let gateway = limited().await;
     for http in Http::BOTH {
         let (call, body) = gateway.post(http, "/hasty").streaming();
@@ -106,7 +106,7 @@ async fn a_client_that_pauses_is_not_a_slow_origin() {
 }
 
 #[tokio::test]
-async fn the_whole_time_counts_even_while_bytes_flow() {
+async fn the_total_timeout_counts_even_while_bytes_flow() {
     let gateway = limited().await;
     gateway.origin.on("/total/flood", |exchange| {
         exchange.begin(200, &[]);
@@ -138,7 +138,7 @@ async fn the_whole_time_counts_even_while_bytes_flow() {
 }
 
 #[tokio::test]
-async fn an_answer_that_falls_silent_is_broken_off() {
+async fn an_idle_answer_is_aborted() {
     let gateway = limited().await;
     gateway.origin.otherwise(|exchange| {
         exchange.begin(200, &[]);
@@ -157,7 +157,7 @@ async fn an_answer_that_falls_silent_is_broken_off() {
 }
 
 #[tokio::test]
-async fn an_answer_may_take_long_if_it_keeps_moving() {
+async fn a_long_answer_is_not_aborted_while_bytes_flow() {
     let gateway = limited().await;
     gateway.origin.on("/idle/moving", |exchange| {
         exchange.begin(200, &[]);
@@ -175,7 +175,7 @@ async fn an_answer_may_take_long_if_it_keeps_moving() {
 }
 
 #[tokio::test]
-async fn waiting_for_a_connection_counts_too() {
+async fn the_total_timeout_includes_the_wait_for_a_connection() {
     let origin = Origin::start();
     let url = origin.url();
     let gateway = Gateway::before(origin, |config| {

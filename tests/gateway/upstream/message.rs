@@ -74,7 +74,7 @@ async fn every_final_status_passes() {
 }
 
 #[tokio::test]
-async fn informational_answers_of_an_origin_end_here() {
+async fn informational_answers_of_an_origin_are_not_forwarded() {
     let gateway = with_one_pool().await;
     gateway.origin.otherwise(|exchange| {
         exchange.read_body();
@@ -97,7 +97,7 @@ async fn informational_answers_of_an_origin_end_here() {
 }
 
 #[tokio::test]
-async fn an_upstream_sees_the_host_it_is_configured_to_see() {
+async fn an_upstream_sees_its_configured_host() {
     let (keeping, fixed) = (Origin::start(), Origin::start());
     let gateway = Gateway::with(|config| {
         config
@@ -156,7 +156,7 @@ async fn an_upstream_sees_a_verified_token_or_none() {
 }
 
 #[tokio::test]
-async fn an_upstream_learns_who_asked_and_how() {
+async fn an_upstream_gets_the_forwarded_and_identity_headers() {
     let gateway = Gateway::with(one_pool).await;
     for http in Http::BOTH {
         for (door, scheme) in [(Door::Tls, "https"), (Door::Plain, "http")] {
@@ -205,7 +205,7 @@ async fn trailers_pass_in_both_directions() {
 }
 
 #[tokio::test]
-async fn a_body_arrives_with_a_get_however_it_was_framed() {
+async fn a_body_of_a_get_arrives_with_either_framing() {
     let gateway = with_one_pool().await;
     let mut raw = gateway.raw(Door::Tls).await;
     raw.write("GET /a HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")

@@ -62,7 +62,7 @@ async fn requests_in_a_row_share_one_connection() {
 }
 
 #[tokio::test]
-async fn requests_side_by_side_have_connections_of_their_own() {
+async fn concurrent_requests_have_connections_of_their_own() {
     let gateway = with_one_pool().await;
     let gate = Gate::new();
     let closed = gate.clone();
@@ -172,7 +172,7 @@ async fn a_request_that_waited_too_long_is_refused_and_never_sent() {
 }
 
 #[tokio::test]
-async fn the_cap_holds_over_all_workers() {
+async fn the_cap_applies_to_all_workers_together() {
     let origin = Origin::start();
     let url = origin.url();
     let gateway = Gateway::before(origin, |config| {
@@ -208,7 +208,7 @@ async fn the_cap_holds_over_all_workers() {
 }
 
 #[tokio::test]
-async fn a_connection_unused_for_long_is_closed() {
+async fn a_connection_idle_for_too_long_is_closed() {
     let gateway = alone(", pool_idle: 100ms").await;
     gateway.get(Http::One, "/a").send().await.is_ok();
     eventually("the sweep", || gateway.origin.open_connections() == 0).await;

@@ -5,7 +5,7 @@ use crate::support::client::Door;
 use crate::support::{Exchange, Gate, Gateway, Http, Reply, eventually};
 
 #[tokio::test]
-async fn every_complete_answer_gives_its_connection_back() {
+async fn the_connection_of_every_complete_answer_is_reused() {
     let gateway = with_one_pool().await;
     let length = |exchange: &mut Exchange| exchange.reply(&Reply::ok());
     let empty = |exchange: &mut Exchange| exchange.reply(&Reply::new(200));
@@ -87,7 +87,7 @@ async fn is_not_reused(gateway: &Gateway, http: Http, method: &str) {
 }
 
 #[tokio::test]
-async fn a_connection_the_origin_wants_to_close_is_not_used_again() {
+async fn a_connection_that_the_origin_wants_to_close_is_not_reused() {
     let heads = [
         "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok",
         "HTTP/1.1 200 OK\r\nconnection: x, Close\r\ncontent-length: 2\r\n\r\nok",
@@ -126,7 +126,7 @@ async fn an_answer_that_ends_with_its_connection_is_complete_at_its_end() {
 }
 
 #[tokio::test]
-async fn a_connection_with_an_unfinished_upload_is_not_used_again() {
+async fn a_connection_with_an_unfinished_upload_is_not_reused() {
     let gateway = with_one_pool().await;
     gateway.origin.otherwise(echo_target);
     for http in Http::BOTH {
@@ -152,7 +152,7 @@ async fn a_connection_with_an_unfinished_upload_is_not_used_again() {
 }
 
 #[tokio::test]
-async fn a_connection_whose_answer_nobody_read_to_its_end_is_not_used_again() {
+async fn a_connection_with_an_unread_answer_is_not_reused() {
     let gateway = with_one_pool().await;
     gateway.origin.otherwise(echo_target);
     for http in Http::BOTH {
@@ -180,7 +180,7 @@ async fn a_connection_whose_answer_nobody_read_to_its_end_is_not_used_again() {
 }
 
 #[tokio::test]
-async fn a_connection_that_says_something_unasked_is_not_used_again() {
+async fn a_connection_with_unsolicited_bytes_is_not_reused() {
     let unasked: [&[u8]; 4] = [
         b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nstolen",
         b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n",

@@ -49,7 +49,7 @@ async fn poisoned(tail: &'static str) -> Gateway {
 }
 
 #[tokio::test]
-async fn bytes_behind_an_answer_are_nobodys_answer() {
+async fn bytes_after_an_answer_are_not_the_answer_to_another_request() {
     for tail in [STOLEN, "H", "\r\n", "\0"] {
         let gateway = poisoned(tail).await;
         for (place, (method, _)) in COMPLETE.iter().enumerate() {
@@ -72,7 +72,7 @@ async fn bytes_behind_an_answer_are_nobodys_answer() {
 }
 
 #[tokio::test]
-async fn nor_are_they_for_whoever_shares_the_worker() {
+async fn bytes_after_an_answer_do_not_reach_another_client_of_the_worker() {
     let gateway = poisoned(STOLEN).await;
     let mut tasks = Vec::new();
     for http in [Http::One, Http::Two, Http::One, Http::Two] {
@@ -100,7 +100,7 @@ async fn nor_are_they_for_whoever_shares_the_worker() {
 }
 
 #[tokio::test]
-async fn nor_for_the_next_request_of_a_pipeline() {
+async fn bytes_after_an_answer_do_not_answer_the_next_pipelined_request() {
     let gateway = poisoned(STOLEN).await;
     for (place, (method, _)) in COMPLETE.iter().enumerate() {
         let mut raw = gateway.raw(Door::Tls).await;

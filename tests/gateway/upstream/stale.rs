@@ -9,7 +9,7 @@ use super::with_one_pool;
 use crate::support::{Answer, Gateway, Http, Reply, eventually};
 
 #[tokio::test]
-async fn a_connection_closed_while_idle_costs_no_request() {
+async fn a_connection_closed_while_idle_fails_no_request() {
     let gateway = with_one_pool().await;
     gateway.origin.otherwise(|exchange| {
         exchange.reply(&Reply::ok());
@@ -68,7 +68,7 @@ async fn on_a_kept_connection(
 }
 
 #[tokio::test]
-async fn an_idempotent_request_without_a_body_is_sent_again_once() {
+async fn an_idempotent_request_without_a_body_is_retried_once() {
     for http in Http::BOTH {
         for method in ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"] {
             let (gateway, _) = flaky(1).await;
@@ -85,7 +85,7 @@ async fn an_idempotent_request_without_a_body_is_sent_again_once() {
 }
 
 #[tokio::test]
-async fn it_is_not_sent_a_third_time() {
+async fn a_request_is_not_retried_twice() {
     for http in Http::BOTH {
         for method in ["GET", "PUT"] {
             let (gateway, left) = flaky(9).await;
@@ -98,7 +98,7 @@ async fn it_is_not_sent_a_third_time() {
 }
 
 #[tokio::test]
-async fn what_an_origin_may_have_acted_on_is_never_sent_again() {
+async fn a_request_that_an_origin_may_have_acted_on_is_not_retried() {
     let cases = [
         ("POST", ""),
         ("POST", "body"),
@@ -118,7 +118,7 @@ async fn what_an_origin_may_have_acted_on_is_never_sent_again() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_again_after_a_fresh_connection_failed() {
+async fn no_request_is_retried_after_a_fresh_connection_failed() {
     for http in Http::BOTH {
         for method in ["GET", "POST", "DELETE"] {
             let (gateway, _) = flaky(1).await;
@@ -130,7 +130,7 @@ async fn nothing_is_sent_again_after_a_fresh_connection_failed() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_again_after_a_byte_of_the_answer() {
+async fn no_request_is_retried_after_a_byte_of_the_answer() {
     let gateway = with_one_pool().await;
     gateway.origin.on("/flaky", |exchange| {
         exchange.raw(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf");

@@ -29,7 +29,7 @@ fn shown(answer: &Answer) -> (u16, Value, Vec<(String, String)>) {
 }
 
 #[tokio::test]
-async fn whoever_counts_ids_learns_nothing_from_any_route() {
+async fn no_route_reveals_which_ids_exist() {
     let site = Site::new();
     let (owner, thief) = (site.world.user(), site.world.user());
     let project = site.world.project(&owner, "private");
@@ -95,7 +95,7 @@ fn work(gateway: &Gateway) -> (f64, f64) {
 
 /// 10,000 pairs and their times where long tests are asked for; else fewer, and no clock.
 #[tokio::test]
-async fn an_answer_about_what_is_there_costs_what_one_about_nothing_costs() {
+async fn existing_and_missing_resources_take_the_same_time() {
     let is_full = std::env::var_os("FOREGATE_FULL").is_some();
     let pairs = if is_full { 10_000 } else { 200 };
     let site = Site::new();
@@ -149,7 +149,7 @@ async fn an_answer_about_what_is_there_costs_what_one_about_nothing_costs() {
 }
 
 #[tokio::test]
-async fn nobody_reaches_sideways_into_what_another_user_has() {
+async fn no_user_reaches_resources_of_another_user() {
     let site = Site::new();
     let (victim, thief) = (site.world.user(), site.world.user());
     let public = site.world.project(&victim, "public");
@@ -209,7 +209,7 @@ async fn nobody_reaches_sideways_into_what_another_user_has() {
 }
 
 #[tokio::test]
-async fn nobody_reaches_upwards_by_what_users_write_themselves() {
+async fn no_user_gains_a_role_by_data_that_users_write() {
     let site = Site::new();
     let (user, victim) = (site.world.user(), site.world.user());
     site.world.sql(&format!(
@@ -296,7 +296,7 @@ async fn nobody_reaches_upwards_by_what_users_write_themselves() {
 }
 
 #[tokio::test]
-async fn nobody_writes_their_own_role_or_credits_into_their_row() {
+async fn no_user_writes_their_own_role_or_credits() {
     let site = Site::new();
     let user = site.world.user();
     let gateway = site.gateway().await;
@@ -376,7 +376,7 @@ async fn nobody_writes_their_own_role_or_credits_into_their_row() {
 }
 
 #[tokio::test]
-async fn nothing_is_made_from_what_is_private_or_goes_in_a_circle() {
+async fn no_resource_is_derived_from_a_private_one_or_in_a_cycle() {
     let site = Site::new();
     let (victim, thief) = (site.world.user(), site.world.user());
     let private = site.world.generation(&victim, None, None);
@@ -448,7 +448,7 @@ async fn nothing_is_made_from_what_is_private_or_goes_in_a_circle() {
 }
 
 #[tokio::test]
-async fn somebody_elses_job_is_watched_and_cancelled_by_nobody() {
+async fn no_user_watches_or_cancels_a_job_of_another_user() {
     let site = Site::new();
     let (maker, thief) = (site.world.user(), site.world.user());
     let origin = Origin::start();
@@ -499,7 +499,7 @@ async fn somebody_elses_job_is_watched_and_cancelled_by_nobody() {
 }
 
 #[tokio::test]
-async fn a_token_in_the_body_is_nobodys_and_the_backend_that_would_take_it_is_never_asked() {
+async fn a_token_in_the_body_authenticates_nobody_and_never_reaches_the_backend() {
     let site = Site::new();
     let (victim, thief) = (
         site.double.add_user("victim@velro.test", "correct horse"),
@@ -537,7 +537,7 @@ async fn a_token_in_the_body_is_nobodys_and_the_backend_that_would_take_it_is_ne
 }
 
 #[tokio::test]
-async fn the_open_doors_of_the_backend_are_closed_to_everybody() {
+async fn unauthenticated_endpoints_of_the_backend_are_closed() {
     let site = Site::new();
     let user = site.world.user();
     let gateway = site.gateway().await;
@@ -599,7 +599,7 @@ async fn the_open_doors_of_the_backend_are_closed_to_everybody() {
 }
 
 #[tokio::test]
-async fn no_spelling_of_a_closed_path_gets_through_an_open_one() {
+async fn no_spelling_of_a_closed_path_matches_an_open_route() {
     let site = Site::new();
     let user = site.world.user();
     let gateway = site.gateway().await;
@@ -667,7 +667,7 @@ async fn no_spelling_of_a_closed_path_gets_through_an_open_one() {
 }
 
 #[tokio::test]
-async fn a_token_that_the_backend_would_believe_unread_is_read_here() {
+async fn a_token_that_the_backend_would_not_verify_is_verified_here() {
     let site = Site::new();
     let user = site.world.user();
     let gateway = site.gateway().await;
@@ -707,7 +707,7 @@ async fn a_token_that_the_backend_would_believe_unread_is_read_here() {
 }
 
 #[tokio::test]
-async fn the_backend_believes_nothing_that_a_client_says_about_itself() {
+async fn no_identity_header_of_a_client_reaches_the_backend() {
     let site = Site::new();
     let user = site.world.user();
     let gateway = site.gateway().await;
@@ -744,7 +744,7 @@ async fn the_backend_believes_nothing_that_a_client_says_about_itself() {
 }
 
 #[tokio::test]
-async fn whoever_is_banned_or_gone_or_idle_does_nothing_more() {
+async fn a_banned_deleted_or_idle_user_is_refused() {
     let site = Site::new();
     let (banned, gone, idle) = (site.world.user(), site.world.user(), site.world.user());
     site.world.sql(&format!(

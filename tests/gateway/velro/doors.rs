@@ -21,7 +21,7 @@ fn text(document: &Value, member: &str) -> String {
 }
 
 #[tokio::test]
-async fn whoever_registers_and_signs_in_at_either_door_is_the_same_user_everywhere() {
+async fn a_user_of_either_sign_in_api_is_the_same_user_everywhere() {
     let site = Site::new();
     let gateway = site.gateway().await;
     for http in Http::BOTH {
@@ -84,7 +84,7 @@ async fn whoever_registers_and_signs_in_at_either_door_is_the_same_user_everywhe
 }
 
 #[tokio::test]
-async fn whoever_signs_up_as_supabase_clients_do_has_a_row_before_they_ask_anything() {
+async fn a_user_who_signs_up_through_supabase_has_a_row_before_their_first_request() {
     let site = Site::new();
     let gateway = site.gateway().await;
     for http in Http::BOTH {
@@ -104,7 +104,7 @@ async fn whoever_signs_up_as_supabase_clients_do_has_a_row_before_they_ask_anyth
 }
 
 #[tokio::test]
-async fn what_users_write_about_themselves_does_not_keep_them_from_having_a_row() {
+async fn user_metadata_cannot_prevent_a_users_row() {
     let site = Site::new();
     let gateway = site.gateway().await;
     for (number, data) in [
@@ -128,7 +128,7 @@ async fn what_users_write_about_themselves_does_not_keep_them_from_having_a_row(
 }
 
 #[tokio::test]
-async fn a_supabase_path_wants_the_projects_key_and_the_edge_gets_ours() {
+async fn a_supabase_path_requires_the_project_key_and_the_edge_gets_the_gateways_key() {
     let site = Site::new();
     let user = site.world.user();
     let gateway = site.gateway().await;
@@ -170,7 +170,7 @@ async fn a_supabase_path_wants_the_projects_key_and_the_edge_gets_ours() {
 }
 
 #[tokio::test]
-async fn an_owner_uploads_in_one_piece_or_in_many_and_shares_by_link() {
+async fn an_owner_uploads_whole_or_in_parts_and_shares_by_link() {
     let site = Site::new();
     let user = site.world.user();
     let gateway = site.gateway().await;

@@ -72,7 +72,7 @@ async fn is_gone(replicas: &[Gateway], token: &str, asked: (&str, &str), within:
 }
 
 #[tokio::test]
-async fn a_membership_that_is_gone_counts_on_two_replicas_no_longer_than_a_write_may_believe_it() {
+async fn a_removed_membership_is_used_on_two_replicas_no_longer_than_the_write_lifetime() {
     let site = Site::new();
     let shared = Shared::in_world(&site);
     let replicas = two(&site, |_| {}).await;
@@ -87,7 +87,7 @@ async fn a_membership_that_is_gone_counts_on_two_replicas_no_longer_than_a_write
 }
 
 #[tokio::test]
-async fn a_membership_that_is_gone_counts_for_less_than_a_second_where_the_database_tells() {
+async fn a_removed_membership_is_used_for_less_than_a_second_with_notifications() {
     let site = Site::new();
     site.world
         .sql(include_str!("../../../deploy/sql/notify.sql"));
@@ -111,7 +111,7 @@ async fn a_membership_that_is_gone_counts_for_less_than_a_second_where_the_datab
 }
 
 #[tokio::test]
-async fn what_is_deleted_through_one_replica_is_not_there_for_the_next_request_on_both() {
+async fn a_resource_deleted_through_one_replica_is_gone_at_once_on_both() {
     let site = Site::new();
     let owner = site.world.user();
     let token = site.token_of(&owner);

@@ -13,7 +13,7 @@ fn is_full() -> bool {
 }
 
 #[tokio::test]
-async fn every_answer_is_what_the_rules_say_with_caches_cold_and_warm() {
+async fn every_answer_matches_the_oracle_with_cold_and_warm_caches() {
     let (size, count) = match is_full() {
         true => (Size::FULL, 40_000),
         false => (Size::SMALL, 8_000),
@@ -29,7 +29,7 @@ async fn every_answer_is_what_the_rules_say_with_caches_cold_and_warm() {
 }
 
 #[tokio::test]
-async fn in_any_world_the_answer_with_caches_is_the_answer_without() {
+async fn in_any_world_answers_are_the_same_with_and_without_caches() {
     // Small and strange: few people, who have everything to do with each other.
     let worlds = if is_full() { 40 } else { 2 };
     for seed in 0..worlds {
@@ -59,7 +59,7 @@ async fn in_any_world_the_answer_with_caches_is_the_answer_without() {
 }
 
 #[tokio::test]
-async fn what_changes_in_the_database_is_what_the_gateway_answers_when_it_is_told() {
+async fn the_gateway_answers_by_the_database_after_a_notification() {
     let rounds = if is_full() { 60 } else { 8 };
     let notified = [("database", "{ url: \"URL\", notify_url: \"URL\" }")];
     let postgres = crate::support::Postgres::start();
@@ -97,7 +97,7 @@ async fn what_changes_in_the_database_is_what_the_gateway_answers_when_it_is_tol
 }
 
 #[tokio::test]
-async fn nobody_is_judged_by_a_fact_that_is_older_than_it_may_be() {
+async fn no_request_is_authorized_by_a_fact_beyond_its_lifetime() {
     // A write may believe 5 s, a read 30 s; nobody tells this gateway of changes.
     let mut trial = Trial::start(Size::SMALL, 13, &[]).await;
     let mut asked = trial.questions(250);
@@ -136,7 +136,7 @@ async fn nobody_is_judged_by_a_fact_that_is_older_than_it_may_be() {
 }
 
 #[tokio::test]
-async fn a_privacy_row_in_which_something_is_missing_opens_no_project_to_teams() {
+async fn an_incomplete_privacy_row_opens_no_project_to_teams() {
     let world = crate::support::World::new();
     let (owner, member) = (world.user(), world.user());
     let team = world.team(&owner);

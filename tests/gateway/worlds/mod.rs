@@ -59,7 +59,7 @@ INSERT INTO file_metadata (id, user_id, generation_id) VALUES (id('file'), id('m
 ";
 
 #[test]
-fn the_rules_as_sql_say_what_was_decided() {
+fn the_sql_oracle_matches_the_decisions() {
     let postgres = Postgres::start();
     oracle::install(&postgres);
     postgres.sql("CREATE FUNCTION id(name text) RETURNS uuid LANGUAGE sql IMMUTABLE AS 'SELECT md5(name)::uuid'");
@@ -252,7 +252,7 @@ fn the_rules_as_sql_say_what_was_decided() {
 }
 
 #[test]
-fn a_world_has_everything_in_it_and_is_the_same_for_the_same_seed() {
+fn a_world_is_complete_and_the_same_for_the_same_seed() {
     let postgres = Postgres::start();
     oracle::install(&postgres);
     let mut world = World::create(&postgres, Size::SMALL, 1);
