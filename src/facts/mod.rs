@@ -217,7 +217,7 @@ impl Facts {
             Err(denial)
                 if named.is_empty()
                     && denial.reason == Reason::FactsUnavailable
-                    && outage::State::FactsAway.effect(asking.class) == outage::Effect::Allow =>
+                    && outage::State::FactsAway.answer(asking.class) == outage::Answer::Allow =>
             {
                 return Ok(known);
             }
@@ -324,9 +324,9 @@ impl Facts {
             }
             Err(error) => error,
         };
-        let stale = match outage::State::FactsAway.effect(asking.class) {
-            outage::Effect::Degrade => self.shelf.stale(wanted),
-            outage::Effect::Allow | outage::Effect::Refuse(_) => None,
+        let stale = match outage::State::FactsAway.answer(asking.class) {
+            outage::Answer::Degrade => self.shelf.stale(wanted),
+            outage::Answer::Allow | outage::Answer::Refuse(_) => None,
         };
         match (stale, error) {
             (Some(entries), _) => {

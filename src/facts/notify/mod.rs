@@ -31,7 +31,7 @@ use self::verify::{ARRIVAL, probe, verify};
 use super::Shelf;
 use super::trigger_coverage::{Asked, Told};
 use crate::database::{Database, Listener};
-use crate::store::Notice;
+use crate::store::Heard;
 
 pub use self::verify::Unproven;
 
@@ -76,16 +76,16 @@ pub async fn check(
 }
 
 async fn follow_replicas(shelf: Weak<Shelf>) {
-    let Some(mut messages) = shelf.upgrade().map(|shelf| shelf.store().notices()) else {
+    let Some(mut messages) = shelf.upgrade().map(|shelf| shelf.store().told()) else {
         return;
     };
     loop {
         let message = messages.recv().await;
         let Some(shelf) = shelf.upgrade() else { return };
         match message {
-            Ok(Notice::Message(message)) => shelf.receive(&message),
-            Ok(Notice::Began) => shelf.subscription_began(),
-            Ok(Notice::Missed) | Err(RecvError::Lagged(_)) => shelf.invalidate_everything_locally(),
+            Ok(Heard::Message(message)) => shelf.receive(&message),
+            Ok(Heard::Began) => shelf.subscription_began(),
+            Ok(Heard::Missed) | Err(RecvError::Lagged(_)) => shelf.invalidate_everything_locally(),
             // A store in the memory of this process has no other replicas.
             Err(RecvError::Closed) => return,
         }
