@@ -99,7 +99,7 @@ impl Sessions {
                     let stored = live.followed_by(live.session.clone(), version);
                     return Storing::Done(self.remember(stored));
                 }
-                Ok(Swap::Conflict) => {}
+                Ok(Swap::Lost) => {}
                 Err(_) => return Storing::Failed,
             }
             let (record, version) = match self.read(&live.name).await {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::REPLACED;
 use crate::revocation::list::LEEWAY;
-use crate::revocation::{Revocation, RevokeOutcome, Target};
+use crate::revocation::{Revocation, Revoked, What};
 use crate::sessions::index::Entry;
 use crate::sessions::lookup::Sessions;
 use crate::sessions::metrics::Why;
@@ -113,14 +113,13 @@ impl Sessions {
         for entry in &entries {
             revoked.push(self.end_entry(issuer, subject, entry, Why::Logout).await);
         }
-        let failed =
-            |one: &RevokeOutcome| matches!(one, RevokeOutcome::Full | RevokeOutcome::Stopped);
+        let failed = |one: &Revoked| matches!(one, Revoked::Full | Revoked::Stopped);
         if revoked.iter().any(failed) {
             return Err(Unreachable::Full);
         }
         Ok(Ended {
             sessions: entries.len(),
-            propagated: revoked.iter().all(|one| *one == RevokeOutcome::Stored),
+            propagated: revoked.iter().all(|one| *one == Revoked::Stored),
         })
     }
 
@@ -139,11 +138,11 @@ impl Sessions {
         subject: &str,
         entry: &Entry,
         why: Why,
-    ) -> RevokeOutcome {
+    ) -> Revoked {
         let revocation = self.entry_revocation(issuer, subject, entry, why);
         let revoked = match revocation {
             Some(revocation) => self.revocations.revoke(revocation).await,
-            None => RevokeOutcome::Stored,
+            None => Revoked::Stored,
         };
         self.forget(&entry.name);
         self.unstored.forget(&entry.name);
@@ -166,7 +165,7 @@ impl Sessions {
             // The session of the identity server continues under another name, or nobody has its
             // tokens.
             (_, Carrier::Cookie, Why::Replaced) | (None, Carrier::Cookie, _) => {
-                let what = Target::Token {
+                let what = What::Token {
                     sha256: entry.name,
                     issuer: Some(issuer.to_owned()),
                     session: entry.session.clone(),
@@ -183,7 +182,7 @@ impl Sessions {
     /// The revocation of one session of the identity server.
     fn session_revocation(&self, issuer: &str, subject: &str, session: &str) -> Revocation {
         let now = (self.clock)();
-        let what = Target::Session {
+        let what = What::Session {
             issuer: issuer.to_owned(),
             session: session.to_owned(),
             subject: Some(subject.to_owned()),
@@ -201,7 +200,7 @@ impl Sessions {
         except: Option<String>,
     ) -> Revocation {
         let now = (self.clock)();
-        let what = Target::Subject {
+        let what = What::Subject {
             issuer: issuer.to_owned(),
             subject: subject.to_owned(),
             not_before: now / 1000 - LEEWAY - 1,

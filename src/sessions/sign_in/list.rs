@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Own;
-use crate::secrets::hex;
+use crate::revocation::hex;
 use crate::sessions::index::{Entry, Index};
 use crate::sessions::lookup::{ATTEMPTS, Sessions};
 use crate::sessions::record::{Carrier, Origin, Session, SessionName};
@@ -32,7 +32,7 @@ pub struct SessionInfo {
 
 /// Parses a [`SessionInfo::id`].
 pub fn name_of_id(id: &str) -> Option<SessionName> {
-    hex::decode(id)
+    hex::read(id)
 }
 
 impl Sessions {
@@ -56,7 +56,7 @@ impl Sessions {
             };
             let used = session.carrier == Carrier::Cookie;
             list.push(SessionInfo {
-                id: hex::encode(&entry.name),
+                id: hex::written(&entry.name),
                 carrier: entry.carrier,
                 created: entry.created,
                 touched: used.then_some(session.touched),
