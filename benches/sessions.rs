@@ -34,8 +34,8 @@ use foregate::secrets::secret::Secret;
 use foregate::server::Server;
 use foregate::sessions::Sessions;
 use foregate::sessions::cookie::CookieKeys;
-use foregate::sessions::record::{Carrier, InnerTokens, Seen};
-use foregate::sessions::sign_in::Granted;
+use foregate::sessions::record::{Carrier, ClientInfo, InnerTokens};
+use foregate::sessions::sign_in::SignedInUser;
 use foregate::store::{self, Store};
 use foregate::tokens::mint::{Claims, Signer};
 use jsonwebtoken::Algorithm;
@@ -166,7 +166,7 @@ async fn sign_in(loaded: Loaded, signer: &Signer) -> Vec<String> {
         let subject = format!("0198b5b0-7d6a-7c3e-9a55-{number:012x}");
         let session = format!("0198b5b0-7d6a-7c3e-9a56-{number:012x}");
         let claims = Claims::new(ISSUER, &subject, clock::unix_now()).session(&session);
-        let granted = Granted {
+        let granted = SignedInUser {
             issuer: ISSUER.to_owned(),
             subject,
             session: Some(session),
@@ -175,7 +175,7 @@ async fn sign_in(loaded: Loaded, signer: &Signer) -> Vec<String> {
                 refresh: Secret::new("refresh"),
             },
         };
-        let seen = Seen {
+        let seen = ClientInfo {
             address: [203, 0, 113, 9].into(),
             user_agent: None,
         };

@@ -1,5 +1,5 @@
 //! How many facts are found in memory when a fifth of the users and of the things takes four fifths of the requests, a thousand a second: with ages
-//! of half a minute, and with notifications. Time is simulated; the shelf, the database and its triggers are real.
+//! of half a minute, and with notifications. Time is simulated; the cache, the database and its triggers are real.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use foregate::breaker::Outage;
 use foregate::config;
 use foregate::database::{Database, Listener, Param};
-use foregate::facts::trigger_coverage::Asked;
-use foregate::facts::{Asking, Facts, Named, Shelf, Touched, notify};
+use foregate::facts::trigger_coverage::WatchedQuery;
+use foregate::facts::{FactCache, Facts, Invalidation, LookupContext, NamedResource, notify};
 use foregate::gateway::metrics::Metrics;
 use foregate::policy::Config;
 use foregate::policy::outage::AccessClass;
@@ -108,13 +108,13 @@ async fn simulate(
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let of_facts = metrics.facts.clone();
-    let shelf = Shelf::timed(store, false, Some(database.clone()), of_facts, simulated);
-    shelf.asks(Asked::all(&config));
-    notify::follow(&shelf, Listener::new(configured).unwrap());
+    let fact_cache = FactCache::timed(store, false, Some(database.clone()), of_facts, simulated);
+    fact_cache.set_queries(WatchedQuery::all(&config));
+    notify::follow(&fact_cache, Listener::new(configured).unwrap());
     while notified && sample(&metrics, "foregate_facts_listening") < 1.0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let facts = Facts::new(&config, shelf);
+    let facts = Facts::new(&config, fact_cache);
     let mut chance = Chance(1);
     let mut start = Vec::new();
     for number in 0..before + counted {
@@ -150,7 +150,7 @@ async fn simulate(
 }
 
 async fn ask(facts: &Facts, user: &str, project: &str, is_write: bool) {
-    let asking = Asking {
+    let asking = LookupContext {
         caller: Some(("issuer", user)),
         class: match is_write {
             true => AccessClass::Write,
@@ -158,7 +158,7 @@ async fn ask(facts: &Facts, user: &str, project: &str, is_write: bool) {
         },
         deadline: Instant::now() + Duration::from_secs(5),
     };
-    let named = Named {
+    let named = NamedResource {
         of: DemandOf::Kind(0),
         id: project.to_owned(),
         within: None,
@@ -166,7 +166,7 @@ async fn ask(facts: &Facts, user: &str, project: &str, is_write: bool) {
     };
     let known = facts.gather(asking, vec![named]).await.unwrap();
     if is_write {
-        let touched = Touched::new(facts, facts.touched(&known, Some(user)));
+        let touched = Invalidation::new(facts, facts.touched(&known, Some(user)));
         touched.begin().await;
         touched.end().await;
     }

@@ -29,7 +29,7 @@ use tokio::sync::Semaphore;
 
 use crate::breaker::Outage;
 use crate::clock;
-use crate::facts::schema::Queries;
+use crate::facts::schema::QueryStatus;
 use crate::gateway::process::Process;
 
 /// Scrapers and probes that may be connected at once.

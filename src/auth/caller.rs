@@ -5,8 +5,8 @@ use std::sync::Arc;
 use hyper::header::HeaderValue;
 
 use super::role_table::{NO_ROLES, RoleSet};
-use crate::sessions::sign_in::Own;
-use crate::sessions::{Live, Proven};
+use crate::sessions::sign_in::OwnSession;
+use crate::sessions::{CachedSession, VerifiedAccess};
 use crate::tokens::Verified;
 
 /// The caller of a request. Only the identity layer makes one.
@@ -22,7 +22,7 @@ struct User {
     /// `Bearer` and the verified token, for an upstream that verifies it, too.
     authorization: HeaderValue,
     /// The session, if a cookie led to it.
-    session: Option<Arc<Live>>,
+    session: Option<Arc<CachedSession>>,
 }
 
 impl Caller {
@@ -45,7 +45,11 @@ impl Caller {
     }
 
     /// The user of a session that a cookie led to.
-    pub(super) fn of_session(live: Arc<Live>, proven: &Proven, roles: Arc<RoleSet>) -> Self {
+    pub(super) fn of_session(
+        live: Arc<CachedSession>,
+        proven: &VerifiedAccess,
+        roles: Arc<RoleSet>,
+    ) -> Self {
         Self {
             user: Some(User {
                 verified: proven.verified.clone(),
@@ -78,7 +82,7 @@ impl Caller {
     }
 
     /// The session that a cookie led to, if that is what proved the user.
-    pub fn cookie_session(&self) -> Option<&Arc<Live>> {
+    pub fn cookie_session(&self) -> Option<&Arc<CachedSession>> {
         self.user.as_ref().and_then(|user| user.session.as_ref())
     }
 

@@ -34,7 +34,7 @@ pub struct Identifiers;
 #[derive(Clone, Debug)]
 pub struct ValidIdentifiers {
     caller: Caller,
-    named: Vec<Named>,
+    named: Vec<NamedResource>,
 }
 
 impl ValidIdentifiers {
@@ -81,7 +81,7 @@ impl Check for Identifiers {
                 Some(action) => action.as_str(),
                 None => Action::of(rule, request.method()),
             };
-            named.push(Named {
+            named.push(NamedResource {
                 of: demand.of,
                 id: identifier(request, &demand.id, id)?,
                 within,

@@ -94,7 +94,7 @@ fn is_crossing(action: &str) -> bool {
 /// The relation of the caller to a resource that allows the action, other than by role.
 fn related(
     subject: Option<&str>,
-    known: &Known,
+    known: &KnownFacts,
     row: &Row,
     outer: Option<&Row>,
     action: &str,
@@ -113,7 +113,7 @@ fn related(
     };
     match visible.visibility? {
         Visibility::Private => None,
-        Visibility::TeamOnly if known.is_old => None,
+        Visibility::TeamOnly if known.is_stale => None,
         Visibility::TeamOnly => {
             subject?;
             let best = visible

@@ -30,7 +30,7 @@ pub struct Performance {
 #[derive(Debug)]
 pub struct GatheredFacts {
     caller: Caller,
-    known: Known,
+    known: KnownFacts,
 }
 
 impl GatheredFacts {
@@ -60,9 +60,9 @@ impl Performance {
         &self,
         request: &Inbound,
         caller: &Caller,
-        named: Vec<Named>,
+        named: Vec<NamedResource>,
         budget: Budget,
-    ) -> Result<Known, Denial> {
+    ) -> Result<KnownFacts, Denial> {
         let rule = request.rule();
         let class = match rule.access {
             // Anybody may call the route, but the resources that it names still have owners.
@@ -77,7 +77,7 @@ impl Performance {
             true => AccessClass::Write,
             false => class,
         };
-        let asking = Asking {
+        let asking = LookupContext {
             caller: caller
                 .verified()
                 .map(|verified| (verified.issuer(), verified.subject())),
@@ -112,7 +112,7 @@ impl AsyncCheck for Performance {
         // Boxed, to keep the future small for requests that need no facts.
         let known = match self.facts.are_needed(caller.verified().is_some(), &named) {
             true => Box::pin(self.gather(request, &caller, named, budget)).await?,
-            false => Known::default(),
+            false => KnownFacts::default(),
         };
         Ok(GatheredFacts { caller, known })
     }

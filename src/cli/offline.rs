@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::auth::snapshot::{Shared, Snapshot};
 use crate::clock;
 use crate::config::Loaded;
-use crate::facts::Shelf;
+use crate::facts::FactCache;
 use crate::gateway::metrics::Metrics;
 use crate::revocation::{Follower, Revocations};
 use crate::server::reload;

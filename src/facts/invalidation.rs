@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::time::timeout;
 
-use super::{Facts, Shelf};
+use super::{FactCache, Facts};
 
 /// How long a response waits for the other replicas to be notified. A choice: the default of
 /// `store.timeout`.
@@ -17,16 +17,16 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Facts that are invalidated when the write ends, also if its request is dropped.
 #[derive(Debug)]
-pub struct Touched {
-    shelf: Option<Arc<Shelf>>,
+pub struct Invalidation {
+    cache: Option<Arc<FactCache>>,
     resources: Vec<(Arc<str>, String)>,
 }
 
-impl Touched {
+impl Invalidation {
     /// A request that changes no facts.
     pub const fn nothing() -> Self {
         Self {
-            shelf: None,
+            cache: None,
             resources: Vec::new(),
         }
     }
@@ -34,33 +34,33 @@ impl Touched {
     /// A write that may change the facts of these resources.
     pub fn new(facts: &Facts, resources: Vec<(Arc<str>, String)>) -> Self {
         Self {
-            shelf: (!resources.is_empty()).then(|| facts.shelf().clone()),
+            cache: (!resources.is_empty()).then(|| facts.cache().clone()),
             resources,
         }
     }
 
     /// Whether any fact may change.
     pub fn is_something(&self) -> bool {
-        self.shelf.is_some()
+        self.cache.is_some()
     }
 
     /// Invalidates before the write is sent.
     pub async fn begin(&self) {
-        if let Some(shelf) = &self.shelf {
-            shelf.invalidate_locally(&self.resources);
+        if let Some(cache) = &self.cache {
+            cache.invalidate_locally(&self.resources);
             // If this is cut short, the invalidation at the end repeats it.
-            let _ = timeout(PATIENCE, shelf.invalidate_remotely(&self.resources)).await;
+            let _ = timeout(PATIENCE, cache.invalidate_remotely(&self.resources)).await;
         }
     }
 
     /// Invalidates after the write. The other replicas have been notified when this returns, if the
     /// store is reachable.
     pub async fn end(mut self) {
-        if let Some(shelf) = self.shelf.take() {
-            shelf.invalidate_locally(&self.resources);
+        if let Some(cache) = self.cache.take() {
+            cache.invalidate_locally(&self.resources);
             let resources = std::mem::take(&mut self.resources);
-            let background = shelf.clone();
-            match shelf.runtime() {
+            let background = cache.clone();
+            match cache.runtime() {
                 // In the background, so that it completes even if the client disconnects now.
                 Some(runtime) => {
                     let task = runtime
@@ -73,14 +73,14 @@ impl Touched {
     }
 }
 
-impl Drop for Touched {
+impl Drop for Invalidation {
     /// The request was dropped: whether it changed anything is not known.
     fn drop(&mut self) {
-        if let Some(shelf) = self.shelf.take() {
-            shelf.invalidate_locally(&self.resources);
+        if let Some(cache) = self.cache.take() {
+            cache.invalidate_locally(&self.resources);
             let resources = std::mem::take(&mut self.resources);
-            if let Some(runtime) = shelf.runtime().cloned() {
-                runtime.spawn(async move { shelf.invalidate_remotely(&resources).await });
+            if let Some(runtime) = cache.runtime().cloned() {
+                runtime.spawn(async move { cache.invalidate_remotely(&resources).await });
             }
         }
     }

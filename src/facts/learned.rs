@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout_at;
 
-use super::{Asking, Facts};
+use super::{Facts, LookupContext};
 use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::store::{Kind, Swap};
@@ -23,7 +23,7 @@ pub struct Binding {
 
 /// Why an id was not bound.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Unbound {
+pub enum BindError {
     /// It already belongs to somebody else.
     Taken,
     /// The store did not take the record.
@@ -36,11 +36,11 @@ impl Facts {
         &self,
         kind: usize,
         id: &str,
-        asking: Asking<'_>,
+        asking: LookupContext<'_>,
     ) -> Result<(Option<Binding>, bool), Denial> {
         let within = tokio::time::Instant::from_std(asking.deadline);
         let name = record_name(self.kind(kind), id);
-        match timeout_at(within, self.shelf().store().get(Kind::Learned, &name)).await {
+        match timeout_at(within, self.cache().store().get(Kind::Learned, &name)).await {
             Ok(Ok(None)) => Ok((None, true)),
             Ok(Ok(Some(record))) => match serde_json::from_slice(&record) {
                 Ok(binding) => Ok((Some(binding), true)),
@@ -64,9 +64,9 @@ impl Facts {
         id: &str,
         owner: &Binding,
         keep: Duration,
-    ) -> Result<(), Unbound> {
+    ) -> Result<(), BindError> {
         let outcome = self.try_bind(kind, id, owner, keep).await;
-        self.shelf().metrics().learned(outcome.is_ok());
+        self.cache().metrics().learned(outcome.is_ok());
         outcome
     }
 
@@ -76,19 +76,19 @@ impl Facts {
         id: &str,
         owner: &Binding,
         keep: Duration,
-    ) -> Result<(), Unbound> {
-        let store = self.shelf().store();
+    ) -> Result<(), BindError> {
+        let store = self.cache().store();
         let name = record_name(self.kind(kind), id);
-        let value = serde_json::to_vec(owner).map_err(|_| Unbound::Unkept)?;
+        let value = serde_json::to_vec(owner).map_err(|_| BindError::Unkept)?;
         let keep = i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
         for _ in 0..3 {
             let (known, version) = store
                 .read(Kind::Learned, &name)
                 .await
-                .map_err(|_| Unbound::Unkept)?;
+                .map_err(|_| BindError::Unkept)?;
             // A response may be repeated. A bound id never changes its owner.
             if known.is_some_and(|known| known != value) {
-                return Err(Unbound::Taken);
+                return Err(BindError::Taken);
             }
             let expires = clock::unix_millis().saturating_add(keep);
             match store
@@ -96,11 +96,11 @@ impl Facts {
                 .await
             {
                 Ok(Swap::Done(_)) => return Ok(()),
-                Ok(Swap::Conflict) => {}
-                Err(_) => return Err(Unbound::Unkept),
+                Ok(Swap::Lost) => {}
+                Err(_) => return Err(BindError::Unkept),
             }
         }
-        Err(Unbound::Unkept)
+        Err(BindError::Unkept)
     }
 }
 

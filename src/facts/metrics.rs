@@ -6,7 +6,7 @@ use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-use super::trigger_coverage::Told;
+use super::trigger_coverage::TableCoverage;
 
 /// Where a fact was found; a label.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -185,7 +185,7 @@ impl FactMetrics {
     }
 
     /// Replaces the coverage of all tables.
-    pub(super) fn coverage(&self, all: &[Told]) {
+    pub(super) fn coverage(&self, all: &[TableCoverage]) {
         self.covered.reset();
         for table in all {
             self.covered

@@ -26,14 +26,14 @@ mod versions;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use self::cache::Shelf;
+pub use self::cache::FactCache;
 pub use self::fact::{Fact, Lineage, Row};
-pub use self::invalidation::Touched;
+pub use self::invalidation::Invalidation;
 pub use self::metrics::FactMetrics;
 
 use self::cache::{CachedFact, LookupError, MaxAge, Wanted};
+pub use self::learned::BindError;
 use self::learned::Binding;
-pub use self::learned::Unbound;
 use self::source::Source;
 use self::sources::Sources;
 use crate::denial::{Denial, Reason};
@@ -45,7 +45,7 @@ use crate::policy::resources::DemandOf;
 /// Looks up facts with the queries of one configuration.
 #[derive(Debug)]
 pub struct Facts {
-    shelf: Arc<Shelf>,
+    cache: Arc<FactCache>,
     sources: Sources,
     /// The names of resource types, by index.
     kinds: Vec<Arc<str>>,
@@ -53,7 +53,7 @@ pub struct Facts {
 
 /// A resource that a request names.
 #[derive(Clone, Eq, PartialEq)]
-pub struct Named {
+pub struct NamedResource {
     /// Its type, or the caller.
     pub of: DemandOf,
     /// Its id.
@@ -64,7 +64,7 @@ pub struct Named {
     pub action: String,
 }
 
-impl std::fmt::Debug for Named {
+impl std::fmt::Debug for NamedResource {
     /// Omits the ids, which may come from the query string.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Named")
@@ -76,24 +76,24 @@ impl std::fmt::Debug for Named {
 
 /// The facts for one request.
 #[derive(Clone, Debug, Default)]
-pub struct Known {
+pub struct KnownFacts {
     /// Whether the caller is active; `None` without a caller, or if the configuration has no such
     /// query.
     pub is_active: Option<bool>,
     memberships: Option<Arc<CachedFact>>,
     /// The resources of the request, in order.
-    pub things: Vec<Thing>,
+    pub resources: Vec<Resource>,
     /// Whether some facts are past their lifetime, because they could not be looked up.
-    pub is_old: bool,
+    pub is_stale: bool,
     /// How many round trips the lookups took.
     pub trips: u8,
 }
 
 /// The facts about one resource.
 #[derive(Clone, Debug)]
-pub struct Thing {
+pub struct Resource {
     /// How the request names it.
-    pub named: Named,
+    pub named: NamedResource,
     facts: ResourceFacts,
 }
 
@@ -109,7 +109,7 @@ enum ResourceFacts {
 
 /// What is known about a resource, for authorization.
 #[derive(Clone, Copy, Debug)]
-pub enum Seen<'a> {
+pub enum ResourceState<'a> {
     /// It is the caller.
     Caller,
     /// It does not exist.
@@ -120,7 +120,7 @@ pub enum Seen<'a> {
     Learned(&'a Binding),
 }
 
-impl Known {
+impl KnownFacts {
     /// The teams of the caller, with the level in each.
     pub fn memberships(&self) -> &[(String, Level)] {
         match self.memberships.as_deref().map(|entry| &entry.fact) {
@@ -130,16 +130,16 @@ impl Known {
     }
 }
 
-impl Thing {
+impl Resource {
     /// What is known about it.
-    pub fn seen(&self) -> Seen<'_> {
+    pub fn state(&self) -> ResourceState<'_> {
         match &self.facts {
-            ResourceFacts::Caller => Seen::Caller,
-            ResourceFacts::Learned(None) => Seen::Absent,
-            ResourceFacts::Learned(Some(binding)) => Seen::Learned(binding),
+            ResourceFacts::Caller => ResourceState::Caller,
+            ResourceFacts::Learned(None) => ResourceState::Absent,
+            ResourceFacts::Learned(Some(binding)) => ResourceState::Learned(binding),
             ResourceFacts::Row { row, within } => match row_of(row) {
-                None => Seen::Absent,
-                Some(row) => Seen::Row(row, within.as_deref().and_then(row_of)),
+                None => ResourceState::Absent,
+                Some(row) => ResourceState::Row(row, within.as_deref().and_then(row_of)),
             },
         }
     }
@@ -163,7 +163,7 @@ struct LookupPlan {
 
 /// The caller and the limits of a lookup.
 #[derive(Clone, Copy, Debug)]
-pub struct Asking<'a> {
+pub struct LookupContext<'a> {
     /// The caller's issuer and subject, if there is a caller.
     pub caller: Option<(&'a str, &'a str)>,
     /// The access class of the request.
@@ -174,9 +174,9 @@ pub struct Asking<'a> {
 
 impl Facts {
     /// Looks up facts by this configuration, through the cache of this process.
-    pub fn new(config: &Config, shelf: Arc<Shelf>) -> Self {
+    pub fn new(config: &Config, cache: Arc<FactCache>) -> Self {
         Self {
-            shelf,
+            cache,
             sources: Sources::of(config),
             kinds: config
                 .resources
@@ -192,7 +192,7 @@ impl Facts {
     }
 
     /// Whether authorizing a request that names these resources needs any facts.
-    pub fn are_needed(&self, has_caller: bool, named: &[Named]) -> bool {
+    pub fn are_needed(&self, has_caller: bool, named: &[NamedResource]) -> bool {
         !named.is_empty() || has_caller && self.know_callers()
     }
 
@@ -207,10 +207,14 @@ impl Facts {
     ///
     /// Some fact could not be looked up in time, and the failure matrix refuses requests without
     /// it.
-    pub async fn gather(&self, asking: Asking<'_>, named: Vec<Named>) -> Result<Known, Denial> {
+    pub async fn gather(
+        &self,
+        asking: LookupContext<'_>,
+        named: Vec<NamedResource>,
+    ) -> Result<KnownFacts, Denial> {
         let plan = self.plan(asking, &named);
         let needs_any = !plan.wanted.is_empty() || !named.is_empty();
-        let mut known = Known::default();
+        let mut known = KnownFacts::default();
         let found = match self.find(&plan.wanted, asking, &mut known).await {
             Ok(found) => found,
             // The failure matrix allows signing in and out without facts.
@@ -248,16 +252,16 @@ impl Facts {
                     ResourceFacts::Learned(binding)
                 }
             };
-            known.things.push(Thing { named, facts });
+            known.resources.push(Resource { named, facts });
         }
         if needs_any {
-            self.shelf.metrics().trips(known.trips);
+            self.cache.metrics().trips(known.trips);
         }
         Ok(known)
     }
 
     /// The facts of the first lookup: the caller's, and the rows of the resources.
-    fn plan(&self, asking: Asking<'_>, named: &[Named]) -> LookupPlan {
+    fn plan(&self, asking: LookupContext<'_>, named: &[NamedResource]) -> LookupPlan {
         let subject = asking.caller.map(|(_, subject)| subject);
         let has_rows = named.iter().any(|named| self.source(named).is_some());
         let mut wanted = Vec::with_capacity(named.len() + 2);
@@ -288,7 +292,7 @@ impl Facts {
     }
 
     /// The fact about the resource that contains this one.
-    fn outer(&self, named: &Named, row: &CachedFact) -> Option<Wanted> {
+    fn outer(&self, named: &NamedResource, row: &CachedFact) -> Option<Wanted> {
         let outer = self.source(named)?.within.as_ref()?;
         let (source, id) = match row_of(row) {
             // So that an absent resource takes as many lookups as a present one.
@@ -299,7 +303,7 @@ impl Facts {
         Some(Wanted { source, id })
     }
 
-    fn source(&self, named: &Named) -> Option<&Arc<Source>> {
+    fn source(&self, named: &NamedResource) -> Option<&Arc<Source>> {
         match named.of {
             DemandOf::Caller => None,
             DemandOf::Kind(index) => self.sources.rows.get(index)?.as_ref(),
@@ -310,14 +314,14 @@ impl Facts {
     async fn find(
         &self,
         wanted: &[Wanted],
-        asking: Asking<'_>,
-        known: &mut Known,
+        asking: LookupContext<'_>,
+        known: &mut KnownFacts,
     ) -> Result<Vec<Arc<CachedFact>>, Denial> {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
         let age = MaxAge::of(asking.class);
-        let error = match self.shelf.get(wanted, age, asking.deadline).await {
+        let error = match self.cache.get(wanted, age, asking.deadline).await {
             Ok((entries, trips)) => {
                 known.trips = known.trips.saturating_add(trips);
                 return Ok(entries);
@@ -325,12 +329,12 @@ impl Facts {
             Err(error) => error,
         };
         let stale = match outage::State::FactsAway.answer(asking.class) {
-            outage::Answer::Degrade => self.shelf.stale(wanted),
+            outage::Answer::Degrade => self.cache.stale(wanted),
             outage::Answer::Allow | outage::Answer::Refuse(_) => None,
         };
         match (stale, error) {
             (Some(entries), _) => {
-                known.is_old = true;
+                known.is_stale = true;
                 Ok(entries)
             }
             (None, LookupError::Late) => Err(Reason::BudgetSpent.because(error.as_str())),
@@ -339,17 +343,17 @@ impl Facts {
     }
 
     /// The facts that a write to these resources may change, by the names that replicas share.
-    pub fn touched(&self, known: &Known, caller: Option<&str>) -> Vec<(Arc<str>, String)> {
-        let mut touched = Vec::new();
-        for thing in &known.things {
-            let Some(source) = self.source(&thing.named) else {
+    pub fn touched(&self, known: &KnownFacts, caller: Option<&str>) -> Vec<(Arc<str>, String)> {
+        let mut affected = Vec::new();
+        for resource in &known.resources {
+            let Some(source) = self.source(&resource.named) else {
                 continue;
             };
-            touched.push((source.name.clone(), thing.named.id.clone()));
-            if let (Seen::Row(row, _), Some(outer)) = (thing.seen(), &source.within)
+            affected.push((source.name.clone(), resource.named.id.clone()));
+            if let (ResourceState::Row(row, _), Some(outer)) = (resource.state(), &source.within)
                 && let Some(id) = &row.within
             {
-                touched.push((outer.real.name.clone(), id.clone()));
+                affected.push((outer.real.name.clone(), id.clone()));
             }
         }
         for source in [&self.sources.callers, &self.sources.memberships]
@@ -357,14 +361,14 @@ impl Facts {
             .flatten()
         {
             if let Some(subject) = caller {
-                touched.push((source.name.clone(), subject.to_owned()));
+                affected.push((source.name.clone(), subject.to_owned()));
             }
         }
-        touched
+        affected
     }
 
     /// The cache that all workers share.
-    pub fn shelf(&self) -> &Arc<Shelf> {
-        &self.shelf
+    pub fn cache(&self) -> &Arc<FactCache> {
+        &self.cache
     }
 }

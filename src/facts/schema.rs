@@ -77,9 +77,9 @@ const BUILT_IN: [&str; 16] = [
 
 /// Whether the queries of the configuration in force fit the database.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Queries {
+pub enum QueryStatus {
     /// The database could not be asked yet.
-    Unasked,
+    Unchecked,
     /// The queries fit, or there are none.
     Fit,
     /// Some query does not fit; requests that need its facts are refused.

@@ -10,8 +10,8 @@ use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::auth::snapshot::{CurrentSnapshot, Shared, Snapshot};
 use crate::database::Database;
-use crate::facts::schema::Queries;
-use crate::facts::trigger_coverage::Asked;
+use crate::facts::schema::QueryStatus;
+use crate::facts::trigger_coverage::WatchedQuery;
 use crate::gateway::metrics::Metrics;
 use crate::log::Log;
 use crate::revocation::Revocations;
@@ -26,7 +26,7 @@ pub struct Process {
     sign_in: Arc<sign_in::Context>,
     metrics: Arc<Metrics>,
     log: Log,
-    queries: watch::Sender<Queries>,
+    queries: watch::Sender<QueryStatus>,
     draining: AtomicBool,
     reloading: Mutex<()>,
 }
@@ -46,7 +46,7 @@ impl Process {
             sign_in: Arc::new(sign_in),
             metrics,
             log,
-            queries: watch::Sender::new(Queries::Unasked),
+            queries: watch::Sender::new(QueryStatus::Unchecked),
             draining: AtomicBool::new(false),
             reloading: Mutex::new(()),
         }
@@ -113,7 +113,7 @@ impl Process {
     /// does not fit then is refused where its facts are needed.
     pub(crate) fn found_queries(&self, found: Queries) {
         self.queries.send_if_modified(|known| {
-            let learns = *known != Queries::Fit;
+            let learns = *known != QueryStatus::Fit;
             if learns {
                 *known = found;
             }

@@ -20,9 +20,9 @@ use crate::auth::snapshot::Shared;
 use crate::clock;
 use crate::config::Loaded;
 use crate::database::{Database, Listener};
-use crate::facts::schema::{self, Queries};
-use crate::facts::trigger_coverage::Asked;
-use crate::facts::{Shelf, notify};
+use crate::facts::schema::{self, QueryStatus};
+use crate::facts::trigger_coverage::WatchedQuery;
+use crate::facts::{FactCache, notify};
 use crate::gateway::metrics::Metrics;
 use crate::gateway::process::Process;
 use crate::http_client::HttpClients;
@@ -115,7 +115,7 @@ impl Server {
         }));
         tokio::spawn(admin::serve(admin, process.clone()));
         if is_checked {
-            process.found_queries(Queries::Fit);
+            process.found_queries(QueryStatus::Fit);
         } else {
             tokio::spawn(queries::check_later(name, Arc::downgrade(&process)));
         }

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::breaker::Outage;
 use crate::config::{Problem, Problems};
-use crate::facts::schema::{self, Difference, Queries};
+use crate::facts::schema::{self, Difference, QueryStatus};
 use crate::gateway::process::Process;
 
 /// How often the check is tried again while the database is unreachable.
@@ -51,7 +51,7 @@ pub(super) async fn check_later(file: String, process: Weak<Process>) {
         let Some(database) = process.database() else {
             return;
         };
-        if process.queries() == Queries::Fit {
+        if process.queries() == QueryStatus::Fit {
             return;
         }
         if database.outage() != Outage::Reachable {
@@ -64,11 +64,11 @@ pub(super) async fn check_later(file: String, process: Weak<Process>) {
         };
         match problems(&file, differences) {
             None => {
-                process.found_queries(Queries::Fit);
+                process.found_queries(QueryStatus::Fit);
                 return tracing::info!("the queries fit the database");
             }
             Some(problems) => {
-                process.found_queries(Queries::Unfit);
+                process.found_queries(QueryStatus::Unfit);
                 let problems = problems.to_string();
                 if logged.as_ref() != Some(&problems) {
                     tracing::error!(

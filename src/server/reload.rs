@@ -114,7 +114,7 @@ fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
             }
             process.replace(snapshot);
             if fits {
-                process.found_queries(schema::Queries::Fit);
+                process.found_queries(schema::QueryStatus::Fit);
             }
             process
                 .metrics()

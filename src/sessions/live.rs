@@ -22,12 +22,12 @@ use crate::tokens::{Proof, Verified};
 const TOUCH: Duration = Duration::from_secs(60);
 
 /// A session, the version of its record, and what this process knows about it.
-pub struct Live {
+pub struct CachedSession {
     pub(super) name: SessionName,
     pub(super) session: Session,
     pub(super) version: Version,
     pub(super) local: Arc<LocalState>,
-    proven: ArcSwapOption<Proven>,
+    proven: ArcSwapOption<VerifiedAccess>,
 }
 
 /// What this process knows about a session since it was cached.
@@ -46,7 +46,7 @@ pub(super) struct LocalState {
 }
 
 /// The access token of a session, verified.
-pub struct Proven {
+pub struct VerifiedAccess {
     /// The verified claims.
     pub verified: Arc<Verified>,
     /// `Bearer` and the token, for an upstream that verifies it again.
@@ -64,7 +64,7 @@ pub(super) enum Validity {
     Ended,
 }
 
-impl Live {
+impl CachedSession {
     /// A session that is cached now.
     pub(super) fn new(name: SessionName, session: Session, version: Version) -> Self {
         let local = LocalState {
@@ -136,12 +136,12 @@ impl Live {
     }
 
     /// The access token, if this process has verified it.
-    pub fn proven(&self) -> Option<Arc<Proven>> {
+    pub fn proven(&self) -> Option<Arc<VerifiedAccess>> {
         self.proven.load_full()
     }
 
     /// Records that the access token was verified.
-    pub fn prove(&self, proven: Arc<Proven>) {
+    pub fn prove(&self, proven: Arc<VerifiedAccess>) {
         self.proven.store(Some(proven));
     }
 
@@ -199,13 +199,13 @@ pub(super) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-impl std::fmt::Debug for Live {
+impl std::fmt::Debug for CachedSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.session.fmt(f)
     }
 }
 
-impl std::fmt::Debug for Proven {
+impl std::fmt::Debug for VerifiedAccess {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.verified.fmt(f)
     }

@@ -15,8 +15,8 @@ use quick_cache::sync::Cache;
 use tokio::runtime::Handle;
 
 use super::cookie::CookieKeys;
-use super::live::{Live, Validity, millis};
-use super::metrics::{Lookup, SessionMetrics, Touch, Why};
+use super::live::{CachedSession, Validity, millis};
+use super::metrics::{EndReason, Lookup, SessionMetrics, Touch};
 use super::record::{Carrier, Session, SessionName};
 use super::renew::Renewer;
 use super::unstored::Unstored;
@@ -52,7 +52,7 @@ pub struct Sessions {
     pub(super) background: Handle,
     /// Unix milliseconds.
     pub(super) clock: fn() -> i64,
-    live: Cache<SessionName, Arc<Live>>,
+    live: Cache<SessionName, Arc<CachedSession>>,
     absent: Cache<SessionName, Instant>,
 }
 
@@ -78,9 +78,9 @@ impl Settings {
 
 /// The result of looking up a cookie.
 #[derive(Debug)]
-pub enum Found {
+pub enum SessionLookup {
     /// A valid session, which may still be revoked.
-    Live(Arc<Live>),
+    Live(Arc<CachedSession>),
     /// No session, for this reason.
     Ended(Reason),
     /// The store is unreachable.
@@ -140,7 +140,7 @@ impl Sessions {
     }
 
     /// Looks up the session of this name.
-    pub async fn find(&self, name: &SessionName) -> Found {
+    pub async fn find(&self, name: &SessionName) -> SessionLookup {
         let settings = self.settings.load();
         let now = (self.clock)();
         let Some(live) = self.live.get(name) else {
@@ -149,15 +149,19 @@ impl Sessions {
         match live.validity(&settings.sessions, now) {
             Validity::Valid => {
                 self.metrics.looked_up(Lookup::Memory);
-                Found::Live(live)
+                SessionLookup::Live(live)
             }
-            Validity::Ended => self.expire(&live, Why::Lifetime),
+            Validity::Ended => self.expire(&live, EndReason::Lifetime),
             Validity::Idle => self.reread(&live, &settings.sessions).await,
         }
     }
 
     /// Looks up a session that is not cached.
-    async fn fetch(&self, name: &SessionName, settings: &policy::sessions::Sessions) -> Found {
+    async fn fetch(
+        &self,
+        name: &SessionName,
+        settings: &policy::sessions::Sessions,
+    ) -> SessionLookup {
         let is_absent = self
             .absent
             .get(name)
@@ -170,9 +174,9 @@ impl Sessions {
                 self.metrics.looked_up(Lookup::Store);
                 self.note_size();
                 match live.validity(settings, (self.clock)()) {
-                    Validity::Valid => Found::Live(live),
-                    Validity::Ended => self.expire(&live, Why::Lifetime),
-                    Validity::Idle => self.expire(&live, Why::Idle),
+                    Validity::Valid => SessionLookup::Live(live),
+                    Validity::Ended => self.expire(&live, EndReason::Lifetime),
+                    Validity::Idle => self.expire(&live, EndReason::Idle),
                 }
             }
             Err(NotLoaded::Absent) => {
@@ -181,12 +185,12 @@ impl Sessions {
             }
             Err(NotLoaded::Unavailable(why)) => {
                 self.metrics.looked_up(Lookup::Unavailable);
-                Found::Unavailable(why)
+                SessionLookup::Unavailable(why)
             }
         }
     }
 
-    async fn load(&self, name: &SessionName) -> Result<Arc<Live>, NotLoaded> {
+    async fn load(&self, name: &SessionName) -> Result<Arc<CachedSession>, NotLoaded> {
         match self.read(name).await {
             Ok(Some((session, version))) => {
                 Ok(Arc::new(self.unstored.followed(*name, session, version)))
@@ -200,29 +204,33 @@ impl Sessions {
     }
 
     /// Re-reads a cached session that seems idle: another replica may have used it.
-    async fn reread(&self, live: &Arc<Live>, settings: &policy::sessions::Sessions) -> Found {
+    async fn reread(
+        &self,
+        live: &Arc<CachedSession>,
+        settings: &policy::sessions::Sessions,
+    ) -> SessionLookup {
         match self.read(&live.name).await {
             Ok(Some((record, version))) => {
                 let live = self.remember(live.followed_by(record, version));
                 match live.validity(settings, (self.clock)()) {
                     Validity::Valid => {
                         self.metrics.looked_up(Lookup::Store);
-                        Found::Live(live)
+                        SessionLookup::Live(live)
                     }
-                    Validity::Ended => self.expire(&live, Why::Lifetime),
-                    Validity::Idle => self.expire(&live, Why::Idle),
+                    Validity::Ended => self.expire(&live, EndReason::Lifetime),
+                    Validity::Idle => self.expire(&live, EndReason::Idle),
                 }
             }
-            Ok(None) => self.expire(live, Why::Idle),
+            Ok(None) => self.expire(live, EndReason::Idle),
             Err(why) => {
                 self.metrics.looked_up(Lookup::Unavailable);
-                Found::Unavailable(why)
+                SessionLookup::Unavailable(why)
             }
         }
     }
 
     /// Drops a session that has expired.
-    fn expire(&self, live: &Live, why: Why) -> Found {
+    fn expire(&self, live: &CachedSession, why: EndReason) -> SessionLookup {
         self.unstored.forget(&live.name);
         if self.forget(&live.name) {
             self.metrics.ended(live.session.carrier, why);
@@ -231,9 +239,9 @@ impl Sessions {
         self.ended(Reason::SessionExpired)
     }
 
-    fn ended(&self, reason: Reason) -> Found {
+    fn ended(&self, reason: Reason) -> SessionLookup {
         self.metrics.looked_up(Lookup::Unknown);
-        Found::Ended(reason)
+        SessionLookup::Ended(reason)
     }
 
     /// Whether a newer cookie may have replaced this one in the browser: it was revoked by its own
@@ -282,7 +290,7 @@ impl Sessions {
     }
 
     /// Caches a session, and replaces an older value.
-    pub(super) fn remember(&self, live: Live) -> Arc<Live> {
+    pub(super) fn remember(&self, live: CachedSession) -> Arc<CachedSession> {
         let live = Arc::new(live);
         self.live.insert(live.name, live.clone());
         self.note_size();
@@ -290,7 +298,7 @@ impl Sessions {
     }
 
     /// The cached session of this name.
-    pub(super) fn remembered(&self, name: &SessionName) -> Option<Arc<Live>> {
+    pub(super) fn remembered(&self, name: &SessionName) -> Option<Arc<CachedSession>> {
         self.live.get(name)
     }
 
@@ -308,7 +316,7 @@ impl Sessions {
 
     /// Records that a session is used, at most once a minute: in memory, and in the store in the
     /// background.
-    pub fn touch(self: &Arc<Self>, live: &Arc<Live>) {
+    pub fn touch(self: &Arc<Self>, live: &Arc<CachedSession>) {
         let now = (self.clock)();
         if live.is_touch_due(&self.settings.load().sessions, now) {
             let (sessions, name) = (self.clone(), live.name);

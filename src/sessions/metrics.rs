@@ -41,7 +41,7 @@ macro_rules! words {
 
 words! {
     /// Why a session ended.
-    Why {
+    EndReason {
         /// Its user signed out, or an operator did so for the user.
         Logout => "logout",
         /// The user has more sessions than `sessions.max_per_user`.
@@ -154,7 +154,7 @@ impl SessionMetrics {
         };
         for carrier in Carrier::ALL {
             metrics.begun.with_label_values(&[carrier.as_str()]);
-            for why in Why::ALL {
+            for why in EndReason::ALL {
                 metrics
                     .ended
                     .with_label_values(&[carrier.as_str(), why.as_str()]);
@@ -175,7 +175,7 @@ impl SessionMetrics {
     }
 
     /// Counts the end of a session.
-    pub fn ended(&self, carrier: Carrier, why: Why) {
+    pub fn ended(&self, carrier: Carrier, why: EndReason) {
         self.ended
             .with_label_values(&[carrier.as_str(), why.as_str()])
             .inc();

@@ -23,6 +23,6 @@ pub mod renew;
 pub mod sign_in;
 mod unstored;
 
-pub use live::{Live, Proven};
-pub use lookup::{Found, Sessions};
+pub use live::{CachedSession, VerifiedAccess};
+pub use lookup::{SessionLookup, Sessions};
 pub use metrics::SessionMetrics;

@@ -90,14 +90,14 @@ pub struct Origin {
 
 /// The client that began a session.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct ClientInfo {
     /// The client's address.
     pub address: IpAddr,
     /// Its `User-Agent` header.
     pub user_agent: Option<String>,
 }
 
-impl Seen {
+impl ClientInfo {
     /// The part of it that is stored.
     pub fn origin(&self) -> Origin {
         Origin {

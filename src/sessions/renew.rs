@@ -17,9 +17,9 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::index::Entry;
-use super::live::Live;
+use super::live::CachedSession;
 use super::lookup::Sessions;
-use super::metrics::{Renewal, Why};
+use super::metrics::{EndReason, Renewal};
 use super::record::{InnerTokens, Session};
 use super::unstored::{LONGEST, Storing};
 use crate::clock;
@@ -76,9 +76,9 @@ pub enum Refusal {
 
 /// The outcome of renewing the tokens of a session.
 #[derive(Debug)]
-pub enum Renewable {
+pub enum RenewalOutcome {
     /// The session, with new tokens.
-    Live(Arc<Live>),
+    Live(Arc<CachedSession>),
     /// The session has ended on all replicas.
     Ended,
     /// The outcome is not known.
@@ -88,14 +88,14 @@ pub enum Renewable {
 impl Sessions {
     /// Whether the tokens of a session should be renewed at `now`, in Unix seconds, although its
     /// access token is still valid.
-    pub fn is_renewal_due(&self, live: &Live, verified: &Verified, now: i64) -> bool {
+    pub fn is_renewal_due(&self, live: &CachedSession, verified: &Verified, now: i64) -> bool {
         let issued = live.session.renewed / 1000;
         let half = (verified.expires() - issued) / 2;
         now >= verified.expires() - AHEAD.min(half)
     }
 
     /// Renews the tokens of a session in the background, at most once within some seconds.
-    pub fn renew_behind(self: &Arc<Self>, live: &Arc<Live>, client: IpAddr) {
+    pub fn renew_behind(self: &Arc<Self>, live: &Arc<CachedSession>, client: IpAddr) {
         let now = (self.clock)();
         let tried = &live.local.tried;
         let last = tried.load(Ordering::Relaxed);
@@ -112,32 +112,40 @@ impl Sessions {
 
     /// Renews the tokens of a session and waits for it. The renewal completes even if the caller
     /// leaves.
-    pub async fn renew(self: &Arc<Self>, live: &Arc<Live>, client: IpAddr) -> Renewable {
+    pub async fn renew(
+        self: &Arc<Self>,
+        live: &Arc<CachedSession>,
+        client: IpAddr,
+    ) -> RenewalOutcome {
         if (self.clock)() < live.session.renewed.saturating_add(FRESH) {
             let why = "the new token of the identity server is not accepted";
-            return Renewable::Unavailable(Reason::SessionUnavailable.because(why));
+            return RenewalOutcome::Unavailable(Reason::SessionUnavailable.because(why));
         }
         let (sessions, live) = (self.clone(), live.clone());
         let renewing = self
             .background
             .spawn(async move { sessions.renew_once(&live, client).await });
         renewing.await.unwrap_or_else(|_| {
-            Renewable::Unavailable(Reason::Internal.because("a renewal panicked"))
+            RenewalOutcome::Unavailable(Reason::Internal.because("a renewal panicked"))
         })
     }
 
-    async fn renew_once(self: &Arc<Self>, before: &Arc<Live>, client: IpAddr) -> Renewable {
+    async fn renew_once(
+        self: &Arc<Self>,
+        before: &Arc<CachedSession>,
+        client: IpAddr,
+    ) -> RenewalOutcome {
         let _turn = before.local.renewing.lock().await;
         let live = self
             .remembered(&before.name)
             .unwrap_or_else(|| before.clone());
         // The previous holder of the lock may have renewed them.
         if live.session.renewed > before.session.renewed {
-            return Renewable::Live(live);
+            return RenewalOutcome::Live(live);
         }
         let (renewable, result) = self.renew_in_turn(live, client).await;
         self.metrics.renewed(result);
-        if let Renewable::Live(live) = &renewable {
+        if let RenewalOutcome::Live(live) = &renewable {
             // The new token has not been tried yet.
             live.local.tried.store(0, Ordering::Relaxed);
         }
@@ -146,10 +154,10 @@ impl Sessions {
 
     async fn renew_in_turn(
         self: &Arc<Self>,
-        live: Arc<Live>,
+        live: Arc<CachedSession>,
         client: IpAddr,
-    ) -> (Renewable, Renewal) {
-        let unavailable = |denial| (Renewable::Unavailable(denial), Renewal::Unavailable);
+    ) -> (RenewalOutcome, Renewal) {
+        let unavailable = |denial| (RenewalOutcome::Unavailable(denial), Renewal::Unavailable);
         let before = live.session.renewed;
         let live = match self.read(&live.name).await {
             Ok(Some((record, version))) => self.remember(live.followed_by(record, version)),
@@ -157,7 +165,7 @@ impl Sessions {
             Err(why) => return unavailable(no_store(why)),
         };
         if live.session.renewed > before {
-            return (Renewable::Live(live), Renewal::Adopted);
+            return (RenewalOutcome::Live(live), Renewal::Adopted);
         }
         let (Some(renewer), Some(tokens)) = (&self.renewer, live.tokens()) else {
             let why = "no identity server to renew its tokens";
@@ -177,39 +185,48 @@ impl Sessions {
     /// cache of this process may be outdated, and for a moment the record may be, too.
     async fn refused(
         &self,
-        mut live: Arc<Live>,
+        mut live: Arc<CachedSession>,
         refused: &Secret,
         refusal: Refusal,
-    ) -> (Renewable, Renewal) {
+    ) -> (RenewalOutcome, Renewal) {
         let until = clock::now() + GRACE;
         loop {
             live = match self.read(&live.name).await {
                 Ok(Some((record, version))) => self.remember(live.followed_by(record, version)),
                 Ok(None) => return self.gone(&live),
                 // An outage ends no session.
-                Err(why) => return (Renewable::Unavailable(no_store(why)), Renewal::Unavailable),
+                Err(why) => {
+                    return (
+                        RenewalOutcome::Unavailable(no_store(why)),
+                        Renewal::Unavailable,
+                    );
+                }
             };
             let is_newer = |tokens: &InnerTokens| tokens.refresh.expose() != refused.expose();
             if live.tokens().is_some_and(is_newer) {
-                return (Renewable::Live(live), Renewal::Adopted);
+                return (RenewalOutcome::Live(live), Renewal::Adopted);
             }
             if refusal == Refusal::Over || clock::now() >= until {
                 self.end_refused(&live).await;
-                return (Renewable::Ended, Renewal::Refused);
+                return (RenewalOutcome::Ended, Renewal::Refused);
             }
             sleep(POLL).await;
         }
     }
 
-    fn gone(&self, live: &Live) -> (Renewable, Renewal) {
+    fn gone(&self, live: &CachedSession) -> (RenewalOutcome, Renewal) {
         self.forget(&live.name);
         self.unstored.forget(&live.name);
-        (Renewable::Ended, Renewal::Gone)
+        (RenewalOutcome::Ended, Renewal::Gone)
     }
 
     /// Stores new tokens. If that fails, this process uses them all the same, and stores them
     /// later.
-    async fn take_over(self: &Arc<Self>, live: &Live, tokens: InnerTokens) -> (Renewable, Renewal) {
+    async fn take_over(
+        self: &Arc<Self>,
+        live: &CachedSession,
+        tokens: InnerTokens,
+    ) -> (RenewalOutcome, Renewal) {
         let renewed = Session {
             tokens: Some(tokens),
             proof: None,
@@ -218,16 +235,16 @@ impl Sessions {
         };
         let live = self.remember(live.followed_by(renewed, live.version.clone()));
         match self.store_tokens(&live).await {
-            Storing::Done(live) => (Renewable::Live(live), Renewal::Granted),
+            Storing::Done(live) => (RenewalOutcome::Live(live), Renewal::Granted),
             Storing::Gone => self.gone(&live),
             Storing::Failed => {
                 self.store_later(live.clone());
-                (Renewable::Live(live), Renewal::Granted)
+                (RenewalOutcome::Live(live), Renewal::Granted)
             }
         }
     }
 
-    async fn end_refused(&self, live: &Live) {
+    async fn end_refused(&self, live: &CachedSession) {
         let Session {
             issuer, subject, ..
         } = &live.session;
@@ -235,7 +252,8 @@ impl Sessions {
         let is_selected = |entry: &Entry| entry.name == live.name;
         let _ = self.take_entries(issuer, subject, is_selected).await;
         let entry = Entry::of(live.name, &live.session);
-        self.end_entry(issuer, subject, &entry, Why::Refused).await;
+        self.end_entry(issuer, subject, &entry, EndReason::Refused)
+            .await;
     }
 }
 

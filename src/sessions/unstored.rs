@@ -12,7 +12,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::time::sleep;
 
-use super::live::Live;
+use super::live::CachedSession;
 use super::lookup::{ATTEMPTS, Sessions};
 use super::record::{Session, SessionName};
 use crate::store::{Swap, Version};
@@ -30,12 +30,12 @@ pub(super) const LONGEST: Duration = Duration::from_secs(1);
 
 /// Sessions whose tokens are newer than their record, by name.
 #[derive(Default)]
-pub(super) struct Unstored(DashMap<SessionName, Arc<Live>>);
+pub(super) struct Unstored(DashMap<SessionName, Arc<CachedSession>>);
 
 /// The outcome of storing tokens.
 pub(super) enum Storing {
     /// The record has them, or newer ones, as in this session.
-    Done(Arc<Live>),
+    Done(Arc<CachedSession>),
     /// The session has ended.
     Gone,
     /// The store did not answer.
@@ -44,15 +44,20 @@ pub(super) enum Storing {
 
 impl Unstored {
     /// The session of this name, with its newest tokens.
-    pub(super) fn get(&self, name: &SessionName) -> Option<Arc<Live>> {
+    pub(super) fn get(&self, name: &SessionName) -> Option<Arc<CachedSession>> {
         self.0.get(name).map(|live| live.clone())
     }
 
     /// The session of a record, with the newer tokens that it may lack.
-    pub(super) fn followed(&self, name: SessionName, record: Session, version: Version) -> Live {
+    pub(super) fn followed(
+        &self,
+        name: SessionName,
+        record: Session,
+        version: Version,
+    ) -> CachedSession {
         match self.get(&name) {
             Some(newer) => newer.followed_by(record, version),
-            None => Live::new(name, record, version),
+            None => CachedSession::new(name, record, version),
         }
     }
 
@@ -66,7 +71,7 @@ impl Unstored {
     }
 
     /// Keeps a session until it is stored. Returns whether a task must be started for that.
-    fn keep(&self, live: Arc<Live>) -> bool {
+    fn keep(&self, live: Arc<CachedSession>) -> bool {
         let has_room = self.0.len() < MOST;
         match self.0.entry(live.name) {
             Entry::Occupied(mut waits) => {
@@ -82,16 +87,17 @@ impl Unstored {
     }
 
     /// Drops a session that was stored, unless it has newer tokens by now.
-    fn stored(&self, live: &Live) {
-        let is_stored =
-            |_: &SessionName, waits: &Arc<Live>| waits.session.renewed <= live.session.renewed;
+    fn stored(&self, live: &CachedSession) {
+        let is_stored = |_: &SessionName, waits: &Arc<CachedSession>| {
+            waits.session.renewed <= live.session.renewed
+        };
         self.0.remove_if(&live.name, is_stored);
     }
 }
 
 impl Sessions {
     /// Stores the tokens of a session if they are newer than those of its record.
-    pub(super) async fn store_tokens(&self, live: &Arc<Live>) -> Storing {
+    pub(super) async fn store_tokens(&self, live: &Arc<CachedSession>) -> Storing {
         let mut live = live.clone();
         for _ in 0..ATTEMPTS {
             match self.replace(&live.name, &live.version, &live.session).await {
@@ -118,7 +124,7 @@ impl Sessions {
 
     /// Stores the tokens of a session in the background, and retries for as long as the store
     /// fails.
-    pub(super) fn store_later(self: &Arc<Self>, live: Arc<Live>) {
+    pub(super) fn store_later(self: &Arc<Self>, live: Arc<CachedSession>) {
         let name = live.name;
         if self.unstored.keep(live) {
             self.note_unstored();

@@ -24,8 +24,8 @@ use crate::request::Inbound;
 use crate::request::headers::OwnCookie;
 use crate::revocation::{CleanAt, Listed};
 use crate::sessions::record::SessionName;
-use crate::sessions::renew::Renewable;
-use crate::sessions::{Found, Live, Proven, cookie};
+use crate::sessions::renew::RenewalOutcome;
+use crate::sessions::{CachedSession, SessionLookup, VerifiedAccess, cookie};
 use crate::tokens::{Presented, claims_of};
 
 /// The detail of a refusal for the operator.
@@ -81,9 +81,9 @@ impl Identity {
         renewal: Renewal,
     ) -> Result<Caller, Denial> {
         let live = match self.sessions.find(name).await {
-            Found::Live(live) => live,
-            Found::Ended(reason) => return Err(self.ended(request, name, reason)),
-            Found::Unavailable(why) => return Err(self.unavailable(request, why.as_str())),
+            SessionLookup::Live(live) => live,
+            SessionLookup::Ended(reason) => return Err(self.ended(request, name, reason)),
+            SessionLookup::Unavailable(why) => return Err(self.unavailable(request, why.as_str())),
         };
         let (live, proven) = match self.proven(&live).await {
             Ok(proven) => (live, proven),
@@ -127,7 +127,11 @@ impl Identity {
         }
     }
 
-    async fn prove(&self, live: &Arc<Live>, now: i64) -> Result<Arc<Proven>, Denial> {
+    async fn prove(
+        &self,
+        live: &Arc<CachedSession>,
+        now: i64,
+    ) -> Result<Arc<VerifiedAccess>, Denial> {
         let tokens = live.tokens().ok_or(Reason::SessionUnknown)?;
         let access = tokens.access();
         let proof = live.session().proof.as_ref();
@@ -145,7 +149,7 @@ impl Identity {
         let mut authorization = HeaderValue::try_from(format!("Bearer {access}"))
             .map_err(|_| Reason::TokenMalformed)?;
         authorization.set_sensitive(true);
-        let proven = Arc::new(Proven {
+        let proven = Arc::new(VerifiedAccess {
             verified,
             authorization,
         });
@@ -181,9 +185,9 @@ impl Identity {
             return Err(Reason::SessionUnavailable.because("its tokens are being renewed"));
         }
         match self.sessions.renew(&live, client).await {
-            Renewable::Live(live) => Ok(live),
-            Renewable::Ended => Err(self.ended(request, live.name(), Reason::SessionUnknown)),
-            Renewable::Unavailable(denial) => Err(denial),
+            RenewalOutcome::Live(live) => Ok(live),
+            RenewalOutcome::Ended => Err(self.ended(request, live.name(), Reason::SessionUnknown)),
+            RenewalOutcome::Unavailable(denial) => Err(denial),
         }
     }
 
@@ -191,8 +195,8 @@ impl Identity {
     fn session_in_force(
         &self,
         request: &Inbound,
-        live: &Live,
-        proven: &Proven,
+        live: &CachedSession,
+        proven: &VerifiedAccess,
     ) -> Result<(), Denial> {
         let of_token = (proven.verified.clean(), proven.verified.listed());
         let listed = Listed {

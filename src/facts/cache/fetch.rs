@@ -11,7 +11,7 @@ use super::super::metrics::Tier;
 use super::super::versions::Slot;
 use super::load::{LoadContext, Task};
 use super::shared::{SKEW, StoredFact};
-use super::{CachedFact, LookupError, MaxAge, Shelf, Wanted};
+use super::{CachedFact, FactCache, LookupError, MaxAge, Wanted};
 use crate::clock;
 use crate::database::{DatabaseError, Rows, Statement};
 use crate::store::{Kind, Version};
@@ -29,7 +29,7 @@ struct Started {
     unix_millis: i64,
 }
 
-impl Shelf {
+impl FactCache {
     /// Runs the tasks of one load and finishes each.
     pub(super) async fn run_tasks(self: Arc<Self>, tasks: Vec<Task>, context: LoadContext) {
         if !self.is_shared || context.age == MaxAge::Fresh {

@@ -15,7 +15,7 @@ use tokio::time::timeout_at;
 
 use super::super::metrics::Tier;
 use super::super::versions::{Slot, Stamp};
-use super::{CachedFact, Key, LookupError, MaxAge, Shelf, Wanted};
+use super::{CachedFact, FactCache, Key, LookupError, MaxAge, Wanted};
 
 /// A load that is under way.
 #[derive(Clone, Debug)]
@@ -67,7 +67,7 @@ impl Task {
     }
 }
 
-impl Shelf {
+impl FactCache {
     /// Loads facts, or waits for loads that are under way already.
     pub(super) async fn load(
         self: &Arc<Self>,

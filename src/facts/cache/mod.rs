@@ -25,7 +25,7 @@ use self::load::PendingLoad;
 use super::fact::Fact;
 use super::metrics::{FactMetrics, Tier};
 use super::source::Source;
-use super::trigger_coverage::Asked;
+use super::trigger_coverage::WatchedQuery;
 use super::versions::{Slot, Stamp, Versions};
 use crate::clock;
 use crate::database::Database;
@@ -43,7 +43,7 @@ const WRITE: Duration = Duration::from_secs(5);
 const READ_IN_OUTAGE: Duration = Duration::from_secs(5 * 60);
 
 /// The facts that all workers share.
-pub struct Shelf {
+pub struct FactCache {
     cached: Cache<Key, Arc<CachedFact>>,
     pending: DashMap<(Key, MaxAge), PendingLoad>,
     versions: Versions,
@@ -55,7 +55,7 @@ pub struct Shelf {
     runtime: Option<Handle>,
     listening: watch::Sender<Option<Listening>>,
     /// The queries in force, whose changes must be reported.
-    queries: watch::Sender<Arc<[Asked]>>,
+    queries: watch::Sender<Arc<[WatchedQuery]>>,
     metrics: Arc<FactMetrics>,
     /// Measures ages.
     clock: fn() -> Instant,
@@ -152,7 +152,7 @@ impl Wanted {
     }
 }
 
-impl Shelf {
+impl FactCache {
     /// Creates an empty cache. Its loads run on the current runtime.
     pub fn new(
         store: Arc<dyn Store>,
@@ -203,7 +203,7 @@ impl Shelf {
     }
 
     /// Replaces the queries in force. If they differ, their coverage must be verified again.
-    pub fn asks(&self, queries: Vec<Asked>) {
+    pub fn set_queries(&self, queries: Vec<WatchedQuery>) {
         self.queries.send_if_modified(|known| {
             let differs = **known != *queries;
             if differs {
@@ -214,7 +214,7 @@ impl Shelf {
         });
     }
 
-    pub(super) fn queries(&self) -> watch::Receiver<Arc<[Asked]>> {
+    pub(super) fn queries(&self) -> watch::Receiver<Arc<[WatchedQuery]>> {
         self.queries.subscribe()
     }
 
@@ -361,7 +361,7 @@ impl Shelf {
     }
 }
 
-impl std::fmt::Debug for Shelf {
+impl std::fmt::Debug for FactCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shelf")
             .field("cached", &self.cached.len())
@@ -382,7 +382,7 @@ mod tests {
         let metrics = FactMetrics::new(&prometheus::Registry::new()).map(Arc::new);
         let metrics = metrics.unwrap_or_else(|error| unreachable!("{error}"));
         let store = Arc::new(Memory::new(10, clock::unix_now));
-        let cache = Shelf::new(store, false, None, metrics);
+        let cache = FactCache::new(store, false, None, metrics);
         let lent = Source::for_test("in place of lent", "lent", ParamType::Uuid);
         let owned = Source::for_test("owned", "owned", ParamType::Uuid);
         let lifetime = |source, loaded| cache.lifetime(source, MaxAge::Read, loaded);

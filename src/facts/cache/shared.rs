@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::fact::Fact;
 use super::super::versions::Slot;
-use super::{Shelf, Wanted};
+use super::{FactCache, Wanted};
 use crate::clock;
 use crate::store::{Kind, Swap, Version};
 
@@ -40,7 +40,7 @@ pub(super) struct StoredFact {
     pub(super) fact: Option<Fact>,
 }
 
-impl Shelf {
+impl FactCache {
     /// Writes a fact to the store in the background, unless the record changed since `version` was
     /// read. Without a version, replaces only what was there before the load began.
     pub(super) fn write_back(

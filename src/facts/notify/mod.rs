@@ -16,6 +16,7 @@
 //! triggers. That is verified again for each connection and each configuration, and from time to
 //! time, since triggers can be dropped.
 
+mod outbox;
 mod subscription;
 mod verify;
 
@@ -28,22 +29,22 @@ use tokio_postgres::AsyncMessage;
 
 use self::subscription::{End, History, Subscription};
 use self::verify::{ARRIVAL, probe, verify};
-use super::Shelf;
-use super::trigger_coverage::{Asked, Told};
+use super::FactCache;
+use super::trigger_coverage::{TableCoverage, WatchedQuery};
 use crate::database::{Database, Listener};
 use crate::store::Heard;
 
-pub use self::verify::Unproven;
+pub use self::verify::CoverageError;
 
 /// Pause before a broken connection is replaced.
 const RECONNECT: Duration = Duration::from_millis(500);
 
 /// Follows notifications for as long as the cache exists: those of the database, if there is a
 /// listener, and those of other replicas.
-pub fn follow(shelf: &Arc<Shelf>, listener: Option<Listener>) {
-    tokio::spawn(follow_replicas(Arc::downgrade(shelf)));
+pub fn follow(cache: &Arc<FactCache>, listener: Option<Listener>) {
+    tokio::spawn(follow_replicas(Arc::downgrade(cache)));
     if let Some(listener) = listener {
-        tokio::spawn(follow_database(Arc::downgrade(shelf), listener));
+        tokio::spawn(follow_database(Arc::downgrade(cache), listener));
     }
 }
 
@@ -54,11 +55,11 @@ pub fn follow(shelf: &Arc<Shelf>, listener: Option<Listener>) {
 ///
 /// The path of a notification could not be verified.
 pub async fn check(
-    queries: Vec<Asked>,
+    queries: Vec<WatchedQuery>,
     database: &Database,
     listener: &Listener,
-) -> Result<Vec<Told>, Unproven> {
-    let (_client, mut messages) = listener.listen().await.map_err(Unproven::Database)?;
+) -> Result<Vec<TableCoverage>, CoverageError> {
+    let (_client, mut messages) = listener.listen().await.map_err(CoverageError::Database)?;
     let probe = probe();
     let coverage = verify(queries.into(), database.clone(), probe.clone()).await?;
     let arrival = async {
@@ -71,49 +72,49 @@ pub async fn check(
     };
     match timeout(ARRIVAL, arrival).await {
         Ok(true) => Ok(coverage),
-        Ok(false) | Err(_) => Err(Unproven::NotReceived),
+        Ok(false) | Err(_) => Err(CoverageError::NotReceived),
     }
 }
 
-async fn follow_replicas(shelf: Weak<Shelf>) {
-    let Some(mut messages) = shelf.upgrade().map(|shelf| shelf.store().told()) else {
+async fn follow_replicas(cache: Weak<FactCache>) {
+    let Some(mut messages) = cache.upgrade().map(|cache| cache.store().told()) else {
         return;
     };
     loop {
         let message = messages.recv().await;
-        let Some(shelf) = shelf.upgrade() else { return };
+        let Some(cache) = cache.upgrade() else { return };
         match message {
-            Ok(Heard::Message(message)) => shelf.receive(&message),
-            Ok(Heard::Began) => shelf.subscription_began(),
-            Ok(Heard::Missed) | Err(RecvError::Lagged(_)) => shelf.invalidate_everything_locally(),
+            Ok(Heard::Message(message)) => cache.receive(&message),
+            Ok(Heard::Began) => cache.subscription_began(),
+            Ok(Heard::Missed) | Err(RecvError::Lagged(_)) => cache.invalidate_everything_locally(),
             // A store in the memory of this process has no other replicas.
             Err(RecvError::Closed) => return,
         }
     }
 }
 
-async fn follow_database(shelf: Weak<Shelf>, listener: Listener) {
+async fn follow_database(cache: Weak<FactCache>, listener: Listener) {
     let mut history = History::new();
     loop {
         let mut pause = RECONNECT;
         match listener.listen().await {
             Ok((client, messages)) => {
-                let subscription = shelf
+                let subscription = cache
                     .upgrade()
-                    .map(|shelf| Subscription::new(&shelf, &mut history));
+                    .map(|cache| Subscription::new(&cache, &mut history));
                 let Some(subscription) = subscription else {
                     return;
                 };
-                match subscription.run(&shelf, &client, messages).await {
+                match subscription.run(&cache, &client, messages).await {
                     End::Broken => tracing::warn!("lost the connection for change notifications"),
                     End::NotReceiving(longer) => pause = longer,
                 }
             }
             Err(error) => tracing::debug!(%error, "cannot connect for change notifications"),
         }
-        let Some(shelf) = shelf.upgrade() else { return };
-        shelf.stop_listening();
-        drop(shelf);
+        let Some(cache) = cache.upgrade() else { return };
+        cache.stop_listening();
+        drop(cache);
         sleep(pause).await;
     }
 }

@@ -1,6 +1,5 @@
 //! One connection that receives change notifications, from the first verification to its end.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -10,9 +9,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_postgres::{AsyncMessage, Client};
 
-use super::super::Shelf;
-use super::super::trigger_coverage::{Asked, Told};
-use super::verify::{ARRIVAL, COVERAGE, PROBE, Unproven, probe, verify};
+use super::super::FactCache;
+use super::super::trigger_coverage::{TableCoverage, WatchedQuery};
+use super::outbox::Outbox;
+use super::verify::{ARRIVAL, COVERAGE, CoverageError, PROBE, probe, verify};
 use crate::database::DatabaseError;
 
 /// How often a silent connection is probed. Changes that are missed until it is found dead affect
@@ -33,17 +33,11 @@ const GRACE: Duration = Duration::from_secs(10 * 60);
 /// How many messages are taken at once.
 const BATCH: usize = 1024;
 
-/// How many invalidations may wait for the other replicas before they are told to drop everything.
-const MAX_WAITING: usize = 50_000;
-
-/// How many of them are sent at once. A choice: Redis takes that many writes in a few milliseconds.
-const CHUNK: usize = 1000;
-
 /// What outlives a connection.
 pub(super) struct History {
     /// The last outcome that was logged, and whether an earlier verification still held; `None`
     /// before the first. The same is not logged twice.
-    logged: Option<(Result<Vec<Told>, Unproven>, bool)>,
+    logged: Option<(Result<Vec<TableCoverage>, CoverageError>, bool)>,
     /// The pause before the next verification if this one fails.
     pause: Duration,
 }
@@ -68,7 +62,7 @@ pub(super) enum End {
 
 /// The state of one connection.
 pub(super) struct Subscription<'a> {
-    queries: watch::Receiver<Arc<[Asked]>>,
+    queries: watch::Receiver<Arc<[WatchedQuery]>>,
     history: &'a mut History,
     verification: Option<Verification>,
     /// When the last verification that still holds succeeded.
@@ -77,25 +71,16 @@ pub(super) struct Subscription<'a> {
     next: Instant,
     /// When the connection is probed.
     keepalive: Instant,
-    waiting: Waiting,
+    outbox: Outbox,
 }
 
 /// A verification that is under way.
 struct Verification {
-    task: JoinHandle<Result<Vec<Told>, Unproven>>,
-    coverage: Option<Vec<Told>>,
+    task: JoinHandle<Result<Vec<TableCoverage>, CoverageError>>,
+    coverage: Option<Vec<TableCoverage>>,
     probe: String,
     has_arrived: bool,
     until: Instant,
-}
-
-/// Invalidations that the other replicas have not received.
-#[derive(Default)]
-struct Waiting {
-    resources: HashSet<(Arc<str>, String)>,
-    /// Too many to name, or unknown.
-    is_everything: bool,
-    sending: Option<JoinHandle<()>>,
 }
 
 /// An event on a connection.
@@ -103,11 +88,11 @@ enum Event {
     /// This many messages arrived.
     Messages(usize),
     /// The coverage was read and the probe sent, or that failed.
-    Coverage(Result<Vec<Told>, Unproven>),
+    Coverage(Result<Vec<TableCoverage>, CoverageError>),
     /// The other replicas have been notified.
     Sent,
     /// Other queries are in force; `false` if the cache is gone.
-    Queries(bool),
+    QueriesChanged(bool),
     /// The next verification is due, or this one has timed out.
     Due,
     /// The connection must be probed.
@@ -121,33 +106,33 @@ impl Drop for Verification {
 }
 
 impl<'a> Subscription<'a> {
-    pub(super) fn new(shelf: &Arc<Shelf>, history: &'a mut History) -> Self {
+    pub(super) fn new(cache: &Arc<FactCache>, history: &'a mut History) -> Self {
         Self {
-            queries: shelf.queries(),
+            queries: cache.queries(),
             history,
             verification: None,
             verified: None,
             next: Instant::now(),
             keepalive: Instant::now() + KEEPALIVE,
-            waiting: Waiting::default(),
+            outbox: Outbox::default(),
         }
     }
 
     /// Runs until the connection is unusable or the cache is gone.
     pub(super) async fn run(
         mut self,
-        shelf: &Weak<Shelf>,
+        cache: &Weak<FactCache>,
         client: &Client,
         mut incoming: UnboundedReceiver<AsyncMessage>,
     ) -> End {
         let mut messages = Vec::with_capacity(BATCH);
         loop {
             let event = self.event(&mut incoming, &mut messages).await;
-            let Some(shelf) = shelf.upgrade() else {
+            let Some(cache) = cache.upgrade() else {
                 return End::Broken;
             };
             if matches!(event, Event::Keepalive) {
-                drop(shelf);
+                drop(cache);
                 let answer = timeout(KEEPALIVE, client.batch_execute("")).await;
                 if !matches!(answer, Ok(Ok(()))) {
                     return End::Broken;
@@ -155,11 +140,11 @@ impl<'a> Subscription<'a> {
                 self.keepalive = Instant::now() + KEEPALIVE;
                 continue;
             }
-            if let Some(end) = self.handle(&shelf, event, &mut messages) {
+            if let Some(end) = self.handle(&cache, event, &mut messages) {
                 return end;
             }
-            self.complete(&shelf);
-            self.waiting.send(&shelf);
+            self.complete(&cache);
+            self.outbox.send(&cache);
         }
     }
 
@@ -175,8 +160,8 @@ impl<'a> Subscription<'a> {
         tokio::select! {
             count = incoming.recv_many(messages, BATCH) => Event::Messages(count),
             coverage = finished(&mut self.verification) => Event::Coverage(coverage),
-            () = self.waiting.sent() => Event::Sent,
-            changed = self.queries.changed() => Event::Queries(changed.is_ok()),
+            () = self.outbox.sent() => Event::Sent,
+            changed = self.queries.changed() => Event::QueriesChanged(changed.is_ok()),
             () = sleep_until(due) => Event::Due,
             // Other events do not postpone it, except incoming messages.
             () = sleep_until(self.keepalive) => Event::Keepalive,
@@ -186,15 +171,15 @@ impl<'a> Subscription<'a> {
     /// Handles an event. Returns why the connection must be given up, if it must.
     fn handle(
         &mut self,
-        shelf: &Arc<Shelf>,
+        cache: &Arc<FactCache>,
         event: Event,
         messages: &mut Vec<AsyncMessage>,
     ) -> Option<End> {
         match event {
-            Event::Messages(0) | Event::Queries(false) => return Some(End::Broken),
+            Event::Messages(0) | Event::QueriesChanged(false) => return Some(End::Broken),
             Event::Messages(_) => {
                 self.keepalive = Instant::now() + KEEPALIVE;
-                self.receive(shelf, messages);
+                self.receive(cache, messages);
             }
             Event::Coverage(Ok(coverage)) => {
                 if let Some(verification) = &mut self.verification {
@@ -202,26 +187,26 @@ impl<'a> Subscription<'a> {
                     verification.until = Instant::now() + ARRIVAL;
                 }
             }
-            Event::Coverage(Err(why)) => self.conclude(shelf, Err(why)),
+            Event::Coverage(Err(why)) => self.conclude(cache, Err(why)),
             Event::Sent | Event::Keepalive => {}
             // The last verification was of other queries.
-            Event::Queries(true) => {
-                shelf.stop_listening();
+            Event::QueriesChanged(true) => {
+                cache.stop_listening();
                 self.verified = None;
                 self.history.pause = FAILED;
-                self.begin(shelf);
+                self.begin(cache);
             }
             Event::Due => match &self.verification {
-                None => self.begin(shelf),
+                None => self.begin(cache),
                 Some(verification) if verification.coverage.is_none() => {
-                    let late = Unproven::Database(DatabaseError::Deadline);
-                    self.conclude(shelf, Err(late));
+                    let late = CoverageError::Database(DatabaseError::Deadline);
+                    self.conclude(cache, Err(late));
                 }
                 // If the probe does not arrive, other notifications may not either. They may on
                 // another connection.
                 Some(_) => {
                     let pause = self.history.pause;
-                    self.conclude(shelf, Err(Unproven::NotReceived));
+                    self.conclude(cache, Err(CoverageError::NotReceived));
                     return Some(End::NotReceiving(pause));
                 }
             },
@@ -230,8 +215,8 @@ impl<'a> Subscription<'a> {
     }
 
     /// Begins a verification of the queries in force.
-    fn begin(&mut self, shelf: &Arc<Shelf>) {
-        let Some(database) = shelf.database().cloned() else {
+    fn begin(&mut self, cache: &Arc<FactCache>) {
+        let Some(database) = cache.database().cloned() else {
             return;
         };
         let queries = self.queries.borrow_and_update().clone();
@@ -246,7 +231,7 @@ impl<'a> Subscription<'a> {
     }
 
     /// Concludes the verification if the coverage was read and the probe has arrived.
-    fn complete(&mut self, shelf: &Arc<Shelf>) {
+    fn complete(&mut self, cache: &Arc<FactCache>) {
         let is_outdated = self.queries.has_changed().unwrap_or(true);
         let coverage = match &mut self.verification {
             Some(verification) if verification.has_arrived && !is_outdated => {
@@ -255,23 +240,28 @@ impl<'a> Subscription<'a> {
             Some(_) | None => None,
         };
         let Some(coverage) = coverage else { return };
-        shelf.metrics().coverage(&coverage);
+        cache.metrics().coverage(&coverage);
         let missing = coverage.into_iter().filter(|table| table.missing.is_some());
-        let (unstable, missing): (Vec<Told>, Vec<Told>) = missing.partition(Told::is_unstable);
+        let (unstable, missing): (Vec<TableCoverage>, Vec<TableCoverage>) =
+            missing.partition(TableCoverage::is_unstable);
         let outcome = match missing.is_empty() {
             true => Ok(unstable),
-            false => Err(Unproven::NotCovered(missing)),
+            false => Err(CoverageError::NotCovered(missing)),
         };
-        self.conclude(shelf, outcome);
+        self.conclude(cache, outcome);
     }
 
     /// Ends a verification. A success says which queries are unstable.
-    fn conclude(&mut self, shelf: &Arc<Shelf>, outcome: Result<Vec<Told>, Unproven>) {
+    fn conclude(
+        &mut self,
+        cache: &Arc<FactCache>,
+        outcome: Result<Vec<TableCoverage>, CoverageError>,
+    ) {
         self.verification = None;
         let now = Instant::now();
         // Until when an earlier success holds in spite of this failure.
         let kept = match &outcome {
-            Err(why) if why.is_outage() && shelf.is_listening() => self.verified,
+            Err(why) if why.is_outage() && cache.is_listening() => self.verified,
             Ok(_) | Err(_) => None,
         };
         let kept = kept
@@ -283,7 +273,7 @@ impl<'a> Subscription<'a> {
                 self.next = now + VERIFIED;
                 self.history.pause = FAILED;
                 let unstable = unstable.iter().map(|query| query.kind.clone());
-                shelf.listen(unstable.collect());
+                cache.listen(unstable.collect());
             }
             Err(_) => {
                 let next = now + self.history.pause;
@@ -291,7 +281,7 @@ impl<'a> Subscription<'a> {
                 self.history.pause = (2 * self.history.pause).min(VERIFIED);
                 if kept.is_none() {
                     self.verified = None;
-                    shelf.stop_listening();
+                    cache.stop_listening();
                 }
             }
         }
@@ -299,7 +289,7 @@ impl<'a> Subscription<'a> {
     }
 
     /// Applies notifications to this process, and queues them for the other replicas.
-    fn receive(&mut self, shelf: &Arc<Shelf>, messages: &mut Vec<AsyncMessage>) {
+    fn receive(&mut self, cache: &Arc<FactCache>, messages: &mut Vec<AsyncMessage>) {
         for message in messages.drain(..) {
             let AsyncMessage::Notification(notification) = message else {
                 continue;
@@ -313,22 +303,18 @@ impl<'a> Subscription<'a> {
                 }
                 continue;
             }
-            shelf.metrics().notified();
+            cache.metrics().notified();
             match payload.split_once(' ') {
                 Some((name, id)) => {
                     let resource = (Arc::from(name), id.to_owned());
-                    shelf.invalidate_locally(std::slice::from_ref(&resource));
-                    self.waiting.resources.insert(resource);
+                    cache.invalidate_locally(std::slice::from_ref(&resource));
+                    self.outbox.add(resource);
                 }
                 None => {
-                    shelf.invalidate_everything_locally();
-                    self.waiting.is_everything = true;
+                    cache.invalidate_everything_locally();
+                    self.outbox.add_everything();
                 }
             }
-        }
-        if self.waiting.resources.len() > MAX_WAITING {
-            self.waiting.resources = HashSet::new();
-            self.waiting.is_everything = true;
         }
     }
 }
@@ -336,7 +322,7 @@ impl<'a> Subscription<'a> {
 impl History {
     /// Logs an outcome that differs from the last one. `is_kept` says that an earlier verification
     /// still holds.
-    fn log(&mut self, outcome: Result<Vec<Told>, Unproven>, is_kept: bool) {
+    fn log(&mut self, outcome: Result<Vec<TableCoverage>, CoverageError>, is_kept: bool) {
         let entry = Some((outcome, is_kept));
         if self.logged != entry {
             match &entry {
@@ -361,49 +347,15 @@ impl History {
     }
 }
 
-impl Waiting {
-    /// Sends what waits, in one task at a time.
-    fn send(&mut self, shelf: &Arc<Shelf>) {
-        if self.sending.is_some() || self.resources.is_empty() && !self.is_everything {
-            return;
-        }
-        let is_everything = std::mem::take(&mut self.is_everything);
-        let mut resources = std::mem::take(&mut self.resources);
-        if is_everything {
-            // That includes them.
-            resources.clear();
-        }
-        let shelf = shelf.clone();
-        self.sending = Some(tokio::spawn(async move {
-            if is_everything {
-                shelf.invalidate_everything_remotely().await;
-            }
-            let resources = Vec::from_iter(resources);
-            for chunk in resources.chunks(CHUNK) {
-                shelf.invalidate_remotely(chunk).await;
-            }
-        }));
-    }
-
-    /// Resolves once when the task ends; never if there is none.
-    async fn sent(&mut self) {
-        match &mut self.sending {
-            Some(task) => {
-                let _ = task.await;
-                self.sending = None;
-            }
-            None => std::future::pending().await,
-        }
-    }
-}
-
 /// Resolves once with the outcome of the verification's task; never if there is none.
-async fn finished(verification: &mut Option<Verification>) -> Result<Vec<Told>, Unproven> {
+async fn finished(
+    verification: &mut Option<Verification>,
+) -> Result<Vec<TableCoverage>, CoverageError> {
     match verification {
         Some(verification) if verification.coverage.is_none() => {
             match (&mut verification.task).await {
                 Ok(outcome) => outcome,
-                Err(_) => Err(Unproven::Database(DatabaseError::Away)),
+                Err(_) => Err(CoverageError::Database(DatabaseError::Away)),
             }
         }
         Some(_) | None => std::future::pending().await,
@@ -422,43 +374,43 @@ mod tests {
         let metrics = FactMetrics::new(&prometheus::Registry::new()).map(Arc::new);
         let metrics = metrics.unwrap_or_else(|error| unreachable!("{error}"));
         let store = Arc::new(Memory::new(10, clock::unix_now));
-        let shelf = Shelf::new(store, false, None, metrics);
+        let cache = FactCache::new(store, false, None, metrics);
         let mut history = History::new();
-        let mut subscription = Subscription::new(&shelf, &mut history);
-        let away = || Err(Unproven::Database(DatabaseError::Away));
+        let mut subscription = Subscription::new(&cache, &mut history);
+        let away = || Err(CoverageError::Database(DatabaseError::Away));
         let verified = || Ok(Vec::new());
-        subscription.conclude(&shelf, away());
-        assert!(!shelf.is_listening(), "nothing was verified yet");
+        subscription.conclude(&cache, away());
+        assert!(!cache.is_listening(), "nothing was verified yet");
         for failure in [
-            Unproven::NotReceived,
-            Unproven::NotCovered(Vec::new()),
-            Unproven::NotSent(DatabaseError::Refused("25006".to_owned())),
-            Unproven::Database(DatabaseError::Refused("42501".to_owned())),
+            CoverageError::NotReceived,
+            CoverageError::NotCovered(Vec::new()),
+            CoverageError::NotSent(DatabaseError::Refused("25006".to_owned())),
+            CoverageError::Database(DatabaseError::Refused("42501".to_owned())),
         ] {
-            subscription.conclude(&shelf, verified());
-            assert!(shelf.is_listening());
-            subscription.conclude(&shelf, Err(failure.clone()));
-            assert!(!shelf.is_listening(), "{failure}");
-            subscription.conclude(&shelf, away());
-            assert!(!shelf.is_listening(), "{failure}");
+            subscription.conclude(&cache, verified());
+            assert!(cache.is_listening());
+            subscription.conclude(&cache, Err(failure.clone()));
+            assert!(!cache.is_listening(), "{failure}");
+            subscription.conclude(&cache, away());
+            assert!(!cache.is_listening(), "{failure}");
         }
-        subscription.conclude(&shelf, verified());
+        subscription.conclude(&cache, verified());
         for _ in 0..100 {
-            subscription.conclude(&shelf, away());
-            assert!(shelf.is_listening());
+            subscription.conclude(&cache, away());
+            assert!(cache.is_listening());
         }
         // Not beyond the grace period, however long the pauses have become.
         assert_eq!(subscription.history.pause, VERIFIED);
         let before = Instant::now() + Duration::from_secs(1);
         subscription.verified = before.checked_sub(GRACE);
-        subscription.conclude(&shelf, away());
-        assert!(shelf.is_listening() && subscription.next <= before);
+        subscription.conclude(&cache, away());
+        assert!(cache.is_listening() && subscription.next <= before);
         subscription.verified = Instant::now().checked_sub(GRACE);
-        subscription.conclude(&shelf, away());
-        assert!(!shelf.is_listening());
+        subscription.conclude(&cache, away());
+        assert!(!cache.is_listening());
         // The next success resets the pause.
-        subscription.conclude(&shelf, verified());
-        assert!(shelf.is_listening());
+        subscription.conclude(&cache, verified());
+        assert!(cache.is_listening());
         assert_eq!(subscription.history.pause, FAILED);
     }
 }

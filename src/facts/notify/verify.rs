@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::super::trigger_coverage::{self, Asked, Told};
+use super::super::trigger_coverage::{self, TableCoverage, WatchedQuery};
 use crate::clock;
 use crate::database::{Database, DatabaseError};
 
@@ -22,7 +22,7 @@ pub(super) const PROBE: &str = "+foregate ";
 
 /// Why it is not known that every change is reported.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Unproven {
+pub enum CoverageError {
     /// The database cannot be asked.
     Database(DatabaseError),
     /// The database cannot send notifications: it is a standby, or refuses.
@@ -30,10 +30,10 @@ pub enum Unproven {
     /// The probe did not arrive.
     NotReceived,
     /// These tables or queries are not covered.
-    NotCovered(Vec<Told>),
+    NotCovered(Vec<TableCoverage>),
 }
 
-impl Unproven {
+impl CoverageError {
     /// Whether it only means that the database could not be asked now.
     pub(super) fn is_outage(&self) -> bool {
         match self {
@@ -46,7 +46,7 @@ impl Unproven {
     }
 }
 
-impl fmt::Display for Unproven {
+impl fmt::Display for CoverageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Database(error) => write!(f, "the database cannot be asked: {error}"),
@@ -75,10 +75,10 @@ pub(super) fn probe() -> String {
 
 /// Reads the coverage and sends the probe.
 pub(super) async fn verify(
-    queries: Arc<[Asked]>,
+    queries: Arc<[WatchedQuery]>,
     database: Database,
     probe: String,
-) -> Result<Vec<Told>, Unproven> {
+) -> Result<Vec<TableCoverage>, CoverageError> {
     let statements = queries
         .iter()
         .map(|query| (query.sql.clone(), query.id))
@@ -87,14 +87,14 @@ pub(super) async fn verify(
     let read_sets = database
         .read_sets(statements, deadline)
         .await
-        .map_err(Unproven::Database)?;
+        .map_err(CoverageError::Database)?;
     database
         .notify(&probe, deadline)
         .await
         .map_err(|error| match error {
-            DatabaseError::Refused(_) => Unproven::NotSent(error),
+            DatabaseError::Refused(_) => CoverageError::NotSent(error),
             DatabaseError::Away | DatabaseError::Deadline | DatabaseError::Busy => {
-                Unproven::Database(error)
+                CoverageError::Database(error)
             }
         })?;
     Ok(trigger_coverage::coverage(&queries, &read_sets))

@@ -24,7 +24,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-pub use self::report::{Missing, Told};
+pub use self::report::{Missing, TableCoverage};
 use crate::database::{ReadSet, Table, Trigger};
 use crate::policy::Config;
 use crate::policy::resources::{ParamType, Query, RowSource};
@@ -43,7 +43,7 @@ const CHILDREN: &str = "foregate_tell_children";
 
 /// A query whose facts have a long lifetime if every change is reported.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Asked {
+pub struct WatchedQuery {
     /// The name of its facts in notifications: a resource type, `caller` or `memberships`.
     pub kind: String,
     /// Its configuration key.
@@ -56,7 +56,7 @@ pub struct Asked {
     pub has_parent: bool,
 }
 
-impl Asked {
+impl WatchedQuery {
     /// All queries of a configuration.
     pub fn all(config: &Config) -> Vec<Self> {
         let watched = |kind: &str, query: &Query, id, has_parent| Self {
@@ -83,11 +83,11 @@ impl Asked {
 }
 
 /// The coverage of each table that each query reads.
-pub fn coverage(queries: &[Asked], read_sets: &[ReadSet]) -> Vec<Told> {
+pub fn coverage(queries: &[WatchedQuery], read_sets: &[ReadSet]) -> Vec<TableCoverage> {
     let mut all = Vec::new();
     for (query, read_set) in queries.iter().zip(read_sets) {
         let mut report = |table: String, missing| {
-            all.push(Told {
+            all.push(TableCoverage {
                 table,
                 kind: query.kind.clone(),
                 key: query.key.clone(),
@@ -110,7 +110,7 @@ pub fn coverage(queries: &[Asked], read_sets: &[ReadSet]) -> Vec<Told> {
     all
 }
 
-fn missing(query: &Asked, read_set: &ReadSet, table: &Table) -> Option<Missing> {
+fn missing(query: &WatchedQuery, read_set: &ReadSet, table: &Table) -> Option<Missing> {
     if !table.is_table {
         return Some(Missing::NoTable);
     }
@@ -129,7 +129,7 @@ fn missing(query: &Asked, read_set: &ReadSet, table: &Table) -> Option<Missing> 
 
 /// What is missing for one scan, which finds its rows by these bound columns.
 fn missing_for_scan(
-    query: &Asked,
+    query: &WatchedQuery,
     read_set: &ReadSet,
     table: &Table,
     triggers: &[&Trigger],

@@ -6,7 +6,7 @@ use super::{CHILDREN, FUNCTION, PREFIX};
 
 /// A table that a query reads, and which of its changes are not reported.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Told {
+pub struct TableCoverage {
     /// The table; for a function, its name with `()`.
     pub table: String,
     /// The facts that are read from it: a resource type, `caller` or `memberships`.
@@ -41,14 +41,14 @@ pub enum Missing {
     Unstable,
 }
 
-impl Told {
+impl TableCoverage {
     /// Whether the query is covered except that its facts may change without a change of a row.
     pub(crate) fn is_unstable(&self) -> bool {
         self.missing == Some(Missing::Unstable)
     }
 }
 
-impl fmt::Display for Told {
+impl fmt::Display for TableCoverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             table, kind, key, ..

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn asked(has_parent: bool) -> Asked {
-    Asked {
+fn asked(has_parent: bool) -> WatchedQuery {
+    WatchedQuery {
         kind: "project".to_owned(),
         key: "resources.project.query".to_owned(),
         sql: "select owner from t where id = $1".into(),
@@ -35,12 +35,16 @@ fn on_truncate() -> Trigger {
     }
 }
 
-fn missing_in(asked: &Asked, triggers: Vec<Trigger>, reads_all_columns: bool) -> Option<Missing> {
+fn missing_in(
+    asked: &WatchedQuery,
+    triggers: Vec<Trigger>,
+    reads_all_columns: bool,
+) -> Option<Missing> {
     missing_by(asked, triggers, reads_all_columns, &[&["id"]])
 }
 
 fn missing_by(
-    asked: &Asked,
+    asked: &WatchedQuery,
     triggers: Vec<Trigger>,
     reads_all_columns: bool,
     scans: &[&[&str]],
@@ -60,8 +64,9 @@ fn missing_by(
         reads_all_columns,
         ..ReadSet::default()
     };
-    let [table] = <[Told; 1]>::try_from(coverage(std::slice::from_ref(asked), &[read_set]))
-        .unwrap_or_else(|all| unreachable!("{all:?}"));
+    let [table] =
+        <[TableCoverage; 1]>::try_from(coverage(std::slice::from_ref(asked), &[read_set]))
+            .unwrap_or_else(|all| unreachable!("{all:?}"));
     table.missing
 }
 

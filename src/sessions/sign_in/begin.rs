@@ -11,13 +11,13 @@ use crate::sessions::cookie::{self, Cookie};
 use crate::sessions::index::{Entry, Index};
 use crate::sessions::live::millis;
 use crate::sessions::lookup::{ATTEMPTS, Sessions};
-use crate::sessions::metrics::Why;
-use crate::sessions::record::{Carrier, InnerTokens, Seen, Session, SessionName, of_bearer};
+use crate::sessions::metrics::EndReason;
+use crate::sessions::record::{Carrier, ClientInfo, InnerTokens, Session, SessionName, of_bearer};
 use crate::store::{Kind, Unreachable};
 
 /// A user whom the identity server has signed in.
 #[derive(Debug)]
-pub struct Granted {
+pub struct SignedInUser {
     /// `iss` of the access token.
     pub issuer: String,
     /// `sub` of the access token.
@@ -30,14 +30,14 @@ pub struct Granted {
 
 /// A session that has begun.
 #[derive(Debug)]
-pub struct Begun {
+pub struct NewSession {
     /// For a cookie: the `Set-Cookie` header of the response.
     pub set_cookie: Option<HeaderValue>,
     /// For a cookie: the value that its pages must send as `X-CSRF-Token`.
     pub csrf: Option<String>,
 }
 
-impl Begun {
+impl NewSession {
     const fn bearer() -> Self {
         Self {
             set_cookie: None,
@@ -55,11 +55,11 @@ impl Sessions {
     /// The store is unreachable. The client gets no session and must sign in again.
     pub async fn begin(
         self: &Arc<Self>,
-        granted: Granted,
+        granted: SignedInUser,
         carrier: Carrier,
-        seen: Seen,
+        seen: ClientInfo,
         replaces: Option<Cookie>,
-    ) -> Result<Begun, Unreachable> {
+    ) -> Result<NewSession, Unreachable> {
         let sessions = self.clone();
         let replaces = replaces.map(|cookie| cookie.name());
         let begin = async move { sessions.begin_here(granted, carrier, &seen, replaces).await };
@@ -69,28 +69,28 @@ impl Sessions {
 
     async fn begin_here(
         &self,
-        granted: Granted,
+        granted: SignedInUser,
         carrier: Carrier,
-        seen: &Seen,
+        seen: &ClientInfo,
         replaces: Option<SessionName>,
-    ) -> Result<Begun, Unreachable> {
+    ) -> Result<NewSession, Unreachable> {
         let record = self.new_record(granted, carrier, seen);
         let (name, begun) = match (carrier, &record.session) {
             (Carrier::Cookie, _) => {
                 let (cookie, value) = self.cookies.make()?;
-                let begun = Begun {
+                let begun = NewSession {
                     set_cookie: Some(cookie::set(&self.settings.load().sessions, &value)),
                     csrf: Some(self.cookies.csrf_token(&cookie)),
                 };
                 (cookie.name(), begun)
             }
             (Carrier::Bearer, Some(session)) => {
-                (of_bearer(&record.issuer, session), Begun::bearer())
+                (of_bearer(&record.issuer, session), NewSession::bearer())
             }
             // Without a session id there is nothing to list, and only revoking the user ends it.
             (Carrier::Bearer, None) => {
                 self.metrics.began(carrier);
-                return Ok(Begun::bearer());
+                return Ok(NewSession::bearer());
             }
         };
         let expires = self.record_expires(&record) / 1000;
@@ -112,7 +112,7 @@ impl Sessions {
         Ok(begun)
     }
 
-    fn new_record(&self, granted: Granted, carrier: Carrier, seen: &Seen) -> Session {
+    fn new_record(&self, granted: SignedInUser, carrier: Carrier, seen: &ClientInfo) -> Session {
         let settings = self.settings.load();
         let now = (self.clock)();
         let lifetime = match carrier {
@@ -157,8 +157,14 @@ impl Sessions {
                     // If another entry is of the same session of the identity server, that must not
                     // end.
                     match index.0.iter().any(is_shared) {
-                        true => self.end_entry(issuer, subject, entry, Why::Replaced).await,
-                        false => self.end_entry(issuer, subject, entry, Why::Limit).await,
+                        true => {
+                            self.end_entry(issuer, subject, entry, EndReason::Replaced)
+                                .await
+                        }
+                        false => {
+                            self.end_entry(issuer, subject, entry, EndReason::Limit)
+                                .await
+                        }
                     };
                 }
                 return Ok(());
@@ -202,7 +208,8 @@ impl Sessions {
         let is_selected = |entry: &Entry| entry.name == *name;
         self.take_entries(issuer, subject, is_selected).await?;
         let entry = Entry::of(*name, &session);
-        self.end_entry(issuer, subject, &entry, Why::Replaced).await;
+        self.end_entry(issuer, subject, &entry, EndReason::Replaced)
+            .await;
         Ok(())
     }
 }

@@ -7,13 +7,13 @@ use crate::revocation::list::LEEWAY;
 use crate::revocation::{Revocation, Revoked, What};
 use crate::sessions::index::Entry;
 use crate::sessions::lookup::Sessions;
-use crate::sessions::metrics::Why;
+use crate::sessions::metrics::EndReason;
 use crate::sessions::record::{Carrier, SessionName};
 use crate::store::{Kind, Unreachable};
 
 /// Identifies the session of a caller.
 #[derive(Clone, Debug, Default)]
-pub struct Own {
+pub struct OwnSession {
     /// The name of the session of its cookie.
     pub cookie: Option<SessionName>,
     /// The `session_id` of its token.
@@ -22,20 +22,20 @@ pub struct Own {
 
 /// Selects sessions of a user.
 #[derive(Clone, Debug)]
-pub enum Which {
+pub enum SessionSelection {
     /// The caller's own, whether it is listed or not.
-    Own(Own),
+    Own(OwnSession),
     /// The one of this name, if it is listed.
     One(SessionName),
     /// All except the caller's own.
-    Others(Own),
+    Others(OwnSession),
     /// All of them.
     All,
 }
 
 /// How many sessions ended, and where.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Ended {
+pub struct EndedSessions {
     /// How many listed sessions.
     pub sessions: usize,
     /// Whether every replica refuses them within a second. If not, this replica does, and the
@@ -43,7 +43,7 @@ pub struct Ended {
     pub propagated: bool,
 }
 
-impl Own {
+impl OwnSession {
     pub(super) fn is(&self, entry: &Entry) -> bool {
         let by_cookie = self.cookie.as_ref() == Some(&entry.name);
         let by_token = self.session.is_some() && self.session == entry.session;
@@ -51,7 +51,7 @@ impl Own {
     }
 }
 
-impl Which {
+impl SessionSelection {
     /// Whether it selects this listed session.
     fn selects(&self, entry: &Entry) -> bool {
         match self {
@@ -75,8 +75,8 @@ impl Sessions {
         self: &Arc<Self>,
         issuer: &str,
         subject: &str,
-        which: Which,
-    ) -> Result<Ended, Unreachable> {
+        which: SessionSelection,
+    ) -> Result<EndedSessions, Unreachable> {
         let (sessions, issuer, subject) = (self.clone(), issuer.to_owned(), subject.to_owned());
         let end = async move { sessions.end_here(&issuer, &subject, which).await };
         let ended = self.background.spawn(end).await;
@@ -87,19 +87,19 @@ impl Sessions {
         &self,
         issuer: &str,
         subject: &str,
-        which: Which,
-    ) -> Result<Ended, Unreachable> {
+        which: SessionSelection,
+    ) -> Result<EndedSessions, Unreachable> {
         let mut revoked = Vec::new();
         let broad = match &which {
-            Which::One(_) => None,
-            Which::Own(own) => own
+            SessionSelection::One(_) => None,
+            SessionSelection::Own(own) => own
                 .session
                 .as_ref()
                 .map(|session| self.session_revocation(issuer, subject, session)),
-            Which::Others(own) => {
+            SessionSelection::Others(own) => {
                 Some(self.subject_revocation(issuer, subject, own.session.clone()))
             }
-            Which::All => Some(self.subject_revocation(issuer, subject, None)),
+            SessionSelection::All => Some(self.subject_revocation(issuer, subject, None)),
         };
         if let Some(broad) = broad {
             revoked.push(self.revocations.revoke(broad).await);
@@ -107,24 +107,27 @@ impl Sessions {
         let mut entries = self
             .take_entries(issuer, subject, |entry| which.selects(entry))
             .await?;
-        if let Which::Own(own) = &which {
+        if let SessionSelection::Own(own) = &which {
             entries.extend(self.unlisted(own, &entries));
         }
         for entry in &entries {
-            revoked.push(self.end_entry(issuer, subject, entry, Why::Logout).await);
+            revoked.push(
+                self.end_entry(issuer, subject, entry, EndReason::Logout)
+                    .await,
+            );
         }
         let failed = |one: &Revoked| matches!(one, Revoked::Full | Revoked::Stopped);
         if revoked.iter().any(failed) {
             return Err(Unreachable::Full);
         }
-        Ok(Ended {
+        Ok(EndedSessions {
             sessions: entries.len(),
             propagated: revoked.iter().all(|one| *one == Revoked::Stored),
         })
     }
 
     /// The session of the caller's cookie, if the user's index lost it. It must end, too.
-    fn unlisted(&self, own: &Own, listed: &[Entry]) -> Option<Entry> {
+    fn unlisted(&self, own: &OwnSession, listed: &[Entry]) -> Option<Entry> {
         let name = own.cookie?;
         let is_listed = listed.iter().any(|entry| entry.name == name);
         let live = self.remembered(&name).filter(|_| !is_listed)?;
@@ -137,7 +140,7 @@ impl Sessions {
         issuer: &str,
         subject: &str,
         entry: &Entry,
-        why: Why,
+        why: EndReason,
     ) -> Revoked {
         let revocation = self.entry_revocation(issuer, subject, entry, why);
         let revoked = match revocation {
@@ -158,13 +161,13 @@ impl Sessions {
         issuer: &str,
         subject: &str,
         entry: &Entry,
-        why: Why,
+        why: EndReason,
     ) -> Option<Revocation> {
         let now = (self.clock)();
         match (&entry.session, entry.carrier, why) {
             // The session of the identity server continues under another name, or nobody has its
             // tokens.
-            (_, Carrier::Cookie, Why::Replaced) | (None, Carrier::Cookie, _) => {
+            (_, Carrier::Cookie, EndReason::Replaced) | (None, Carrier::Cookie, _) => {
                 let what = What::Token {
                     sha256: entry.name,
                     issuer: Some(issuer.to_owned()),
@@ -174,7 +177,7 @@ impl Sessions {
                 let expires = (entry.ends / 1000 + 1).max(now / 1000 + REPLACED);
                 Some(Revocation::new(what, now, expires))
             }
-            (_, Carrier::Bearer, Why::Replaced) | (None, Carrier::Bearer, _) => None,
+            (_, Carrier::Bearer, EndReason::Replaced) | (None, Carrier::Bearer, _) => None,
             (Some(session), _, _) => Some(self.session_revocation(issuer, subject, session)),
         }
     }

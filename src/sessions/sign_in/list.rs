@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Own;
+use super::OwnSession;
 use crate::revocation::hex;
 use crate::sessions::index::{Entry, Index};
 use crate::sessions::lookup::{ATTEMPTS, Sessions};
@@ -12,7 +12,7 @@ use crate::store::{Kind, Swap, Unreachable, Version};
 /// A session as shown to its user. Times are in Unix milliseconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct SessionInfo {
-    /// Its name for [`Which::One`](super::Which::One): 64 hexadecimal digits, useless to anybody
+    /// Its name for [`SessionSelection::One`](super::Which::One): 64 hexadecimal digits, useless to anybody
     /// else.
     pub id: String,
     /// Whether a cookie or a bearer token carries it.
@@ -45,7 +45,7 @@ impl Sessions {
         &self,
         issuer: &str,
         subject: &str,
-        own: &Own,
+        own: &OwnSession,
     ) -> Result<Vec<SessionInfo>, Unreachable> {
         let (index, _) = self.read_index(issuer, subject).await?;
         let mut list = Vec::with_capacity(index.0.len());

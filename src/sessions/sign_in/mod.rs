@@ -12,8 +12,8 @@ mod begin;
 mod end;
 mod list;
 
-pub use self::begin::{Begun, Granted};
-pub use self::end::{Ended, Own, Which};
+pub use self::begin::{NewSession, SignedInUser};
+pub use self::end::{EndedSessions, OwnSession, SessionSelection};
 pub use self::list::{SessionInfo, name_of_id};
 
 /// How long a replaced cookie stays revoked at least, in seconds, even if its session has ended: as

@@ -29,7 +29,7 @@ const PLAN: &str = "free";
 /// The outcome of a registration.
 enum RegistrationOutcome {
     /// The user is signed in.
-    SignedIn(Grant, Begun),
+    SignedIn(Grant, NewSession),
     /// The user must follow the link in a message first.
     MustConfirm,
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use foregate::denial::Reason;
 use foregate::secrets::secret::Secret;
 use foregate::sessions::record::{Carrier, InnerTokens};
-use foregate::sessions::sign_in::{Granted, Own, Which, name_of_id};
+use foregate::sessions::sign_in::{OwnSession, SessionSelection, SignedInUser, name_of_id};
 use foregate::tokens::mint::Claims;
 
 use super::{Place, eventually_over, is_over, is_over_for, is_replaced_for, is_served};
@@ -21,8 +21,8 @@ async fn another(place: &Place, claims: &Claims) -> SignedIn {
     place.desk.sign_in_with(issuer, &claims, None).await
 }
 
-fn own(desk: &crate::support::Desk, somebody: &SignedIn) -> Own {
-    Own {
+fn own(desk: &crate::support::Desk, somebody: &SignedIn) -> OwnSession {
+    OwnSession {
         cookie: Some(desk.read(&somebody.cookie).name()),
         session: Some(somebody.session.clone()),
     }
@@ -38,7 +38,7 @@ async fn a_session_that_ends_on_one_replica_ends_on_all_within_a_second() {
             is_served(gateway, Http::Two, somebody).await;
         }
     }
-    let which = Which::Own(own(&place.desk, &one));
+    let which = SessionSelection::Own(own(&place.desk, &one));
     let started = Instant::now();
     let ended = place.desk.sessions.end(ISSUER, &one.subject, which).await;
     let ended = ended.unwrap();
@@ -95,7 +95,7 @@ async fn a_rotated_id_is_refused_on_all_replicas_at_once() {
         is_replaced_for(gateway, &old).await;
         is_served(gateway, Http::Two, &new).await;
     }
-    let nobody = Own::default();
+    let nobody = OwnSession::default();
     let list = place.desk.sessions.list(ISSUER, &new.subject, &nobody);
     assert_eq!(list.await.unwrap().len(), 1);
 }
@@ -112,7 +112,7 @@ async fn an_answer_to_a_replaced_cookie_never_clears_the_new_one() {
     for gateway in [&place.gateway, &other] {
         is_served(gateway, Http::Two, &old).await;
     }
-    let which = Which::Own(own(&place.desk, &old));
+    let which = SessionSelection::Own(own(&place.desk, &old));
     let ended = place.desk.sessions.end(ISSUER, &old.subject, which).await;
     ended.unwrap();
     for gateway in [&place.gateway, &other] {
@@ -184,7 +184,7 @@ async fn the_oldest_session_of_a_user_ends_when_there_are_too_many() {
         is_served(&place.gateway, Http::Two, goes_on).await;
     }
     // A bearer session counts, too, and is the next to go.
-    let bearer = Granted {
+    let bearer = SignedInUser {
         issuer: ISSUER.to_owned(),
         subject: everybody[0].subject.clone(),
         session: Some("bearers-own".to_owned()),
@@ -228,7 +228,7 @@ async fn idle_sessions_make_room_before_one_in_use() {
         is_served(&place.gateway, Http::Two, &used).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let nobody = Own::default();
+    let nobody = OwnSession::default();
     let list = || place.desk.sessions.list(ISSUER, &used.subject, &nobody);
     assert_eq!(list().await.unwrap().len(), 2);
     for key in place.redis.say("KEYS foregate:session:*").list() {
@@ -365,23 +365,38 @@ async fn a_user_lists_their_sessions_and_ends_one_the_others_or_all() {
     for secret in [&everybody[3].cookie, &everybody[3].csrf, &subject] {
         assert!(!text.contains(secret.as_str()));
     }
-    // The oldest, according to the list.
-    let end = |which: Which| place.desk.sessions.end(ISSUER, &subject, which);
+    // The oldest, by what the list says of it.
+    let end = |which: SessionSelection| place.desk.sessions.end(ISSUER, &subject, which);
     let oldest = name_of_id(&shown[3].id).unwrap();
-    assert_eq!(end(Which::One(oldest)).await.unwrap().sessions, 1);
-    assert_eq!(end(Which::One(oldest)).await.unwrap().sessions, 0);
+    assert_eq!(
+        end(SessionSelection::One(oldest)).await.unwrap().sessions,
+        1
+    );
+    assert_eq!(
+        end(SessionSelection::One(oldest)).await.unwrap().sessions,
+        0
+    );
     eventually_over(&place.gateway, &everybody[0]).await;
     // Not another user's.
     let theirs = place.desk.read(&stranger.cookie).name();
-    assert_eq!(end(Which::One(theirs)).await.unwrap().sessions, 0);
+    assert_eq!(
+        end(SessionSelection::One(theirs)).await.unwrap().sessions,
+        0
+    );
     is_served(&place.gateway, Http::Two, &stranger).await;
-    assert_eq!(end(Which::Others(me.clone())).await.unwrap().sessions, 2);
+    assert_eq!(
+        end(SessionSelection::Others(me.clone()))
+            .await
+            .unwrap()
+            .sessions,
+        2
+    );
     for gone in &everybody[1..3] {
         eventually_over(&place.gateway, gone).await;
     }
     is_served(&place.gateway, Http::Two, &everybody[3]).await;
     assert_eq!(list().await.unwrap().len(), 1);
-    assert_eq!(end(Which::All).await.unwrap().sessions, 1);
+    assert_eq!(end(SessionSelection::All).await.unwrap().sessions, 1);
     eventually_over(&place.gateway, &everybody[3]).await;
     // A sign-in right afterwards succeeds.
     let claims = Claims::new(ISSUER, &subject, now());
@@ -408,7 +423,7 @@ async fn a_pass_through_logout_with_a_token_without_a_session_ends_the_cookie_th
         let claims = place.gateway.issuer.claims().without("session_id");
         let access = place.gateway.issuer.sign(&claims);
         let subject = claims.as_object()["sub"].as_str().unwrap();
-        let granted = Granted {
+        let granted = SignedInUser {
             issuer: ISSUER.to_owned(),
             subject: subject.to_owned(),
             session: None,
@@ -443,7 +458,10 @@ async fn a_pass_through_logout_with_a_token_without_a_session_ends_the_cookie_th
         let bearer = place.gateway.get(http, "/token").bearer(&access);
         bearer.send().await.is_denied(Reason::TokenRevoked);
         place.gateway.origin.saw_nothing();
-        let list = desk.sessions.list(ISSUER, subject, &Own::default()).await;
+        let list = desk
+            .sessions
+            .list(ISSUER, subject, &OwnSession::default())
+            .await;
         assert!(list.unwrap().is_empty());
     }
 }

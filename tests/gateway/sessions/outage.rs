@@ -66,7 +66,7 @@ async fn sign_in_with_a_cookie_is_refused_if_it_cannot_be_stored() {
     let place = Place::start().await;
     place.redis.pause();
     let claims = place.gateway.issuer.claims();
-    let granted = foregate::sessions::sign_in::Granted {
+    let granted = foregate::sessions::sign_in::SignedInUser {
         issuer: "i".to_owned(),
         subject: claims.as_object()["sub"].as_str().unwrap().to_owned(),
         session: None,

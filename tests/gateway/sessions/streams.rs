@@ -1,7 +1,7 @@
 //! A stream that was opened with a cookie lasts as long as its session: longer than any of its
 //! tokens, and no longer than the session.
 
-use foregate::sessions::sign_in::{Own, Which};
+use foregate::sessions::sign_in::{OwnSession, SessionSelection};
 
 use super::Place;
 use crate::streams::socket::{End, Socket, Sockets};
@@ -39,14 +39,14 @@ async fn a_stream_ends_with_its_session_and_others_continue() {
     let mut of_idle = open(&place.gateway, &idle).await;
     let mut of_used = open(&place.gateway, &used).await;
     let began = std::time::Instant::now();
-    let own = Own {
+    let own = OwnSession {
         cookie: Some(place.desk.read(&ended.cookie).name()),
         session: None,
     };
     let end = place
         .desk
         .sessions
-        .end(ISSUER, &ended.subject, Which::Own(own));
+        .end(ISSUER, &ended.subject, SessionSelection::Own(own));
     end.await.unwrap();
     let told = |word: &str| End::Told(4401, word.to_owned());
     assert_eq!(of_ended.end().await, told("session_not_found"));

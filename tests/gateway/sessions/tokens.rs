@@ -222,7 +222,7 @@ async fn a_session_refused_by_the_identity_server_ends_everywhere() {
         .list(
             renewing.auth.issuer(),
             &renewing.user,
-            &foregate::sessions::sign_in::Own::default(),
+            &foregate::sessions::sign_in::OwnSession::default(),
         )
         .await
         .unwrap();

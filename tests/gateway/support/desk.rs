@@ -12,8 +12,8 @@ use foregate::revocation::Revocations;
 use foregate::secrets::secret::Secret;
 use foregate::sessions::Sessions;
 use foregate::sessions::cookie::Cookie;
-use foregate::sessions::record::{Carrier, InnerTokens, Seen};
-use foregate::sessions::sign_in::{Begun, Granted};
+use foregate::sessions::record::{Carrier, ClientInfo, InnerTokens};
+use foregate::sessions::sign_in::{NewSession, SignedInUser};
 use foregate::store::{self, Store};
 use foregate::tokens::mint::Claims;
 use serde_json::Value;
@@ -150,7 +150,7 @@ impl Desk {
     ) -> SignedIn {
         let text = |name: &str| claims[name].as_str().unwrap().to_owned();
         let (subject, session) = (text("sub"), text("session_id"));
-        let granted = Granted {
+        let granted = SignedInUser {
             issuer: text("iss"),
             subject: subject.clone(),
             session: Some(session.clone()),
@@ -163,7 +163,7 @@ impl Desk {
         let begun = self
             .sessions
             .begin(granted, Carrier::Cookie, seen(), replaces);
-        let Begun { set_cookie, csrf } = begun.await.unwrap();
+        let NewSession { set_cookie, csrf } = begun.await.unwrap();
         let set_cookie = set_cookie.unwrap().to_str().unwrap().to_owned();
         let value = set_cookie.split(['=', ';']).nth(1).unwrap().to_owned();
         SignedIn {
@@ -187,8 +187,8 @@ impl Desk {
 }
 
 /// A browser somewhere.
-pub fn seen() -> Seen {
-    Seen {
+pub fn seen() -> ClientInfo {
+    ClientInfo {
         address: "203.0.113.9".parse().unwrap(),
         user_agent: Some("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Firefox/140.0".to_owned()),
     }
