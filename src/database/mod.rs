@@ -1,8 +1,8 @@
 //! The operator's PostgreSQL: facts are read from it, and a new user's profile is written to it.
 //!
-//! Decides:  how long a statement may take, how many run at once ([`pool`]), and what a failure
-//!           means: away, too late, or refused ([`transaction`]).
-//! Trusts:   the operator's SQL, and the server's certificate where there is TLS ([`connect`]).
+//! Decides:  how long a statement may take, how many run at once (`pool`), and what a failure
+//!           means: away, too late, or refused (`transaction`).
+//! Trusts:   the operator's SQL, and the server's certificate where there is TLS (`connect`).
 //! Not here: what rows mean, and which triggers must report changes (`facts`).
 //!
 //! A call is one transaction in one round trip. Its statements are unnamed, so that nothing of it

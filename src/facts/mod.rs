@@ -4,8 +4,8 @@
 //! Decides:  which facts a request needs, and how many round trips they take: none from the cache,
 //!           one for a resource, one more for the resource that contains it.
 //! Trusts:   the operator's queries. Never what a request or a token says about a resource.
-//! Not here: what facts allow (`auth::ownership`, `auth::lineage`); caching ([`cache`]) and loading
-//!           ([`source`]) them.
+//! Not here: what facts allow (`auth::ownership`, `auth::lineage`); caching (`cache`) and loading
+//!           (`source`) them.
 //!
 //! Facts are cached, decisions are not: every request is authorized again. A resource that does not
 //! exist and one that is not the caller's take the same lookups, so that response times do not tell

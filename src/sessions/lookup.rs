@@ -124,12 +124,12 @@ impl Sessions {
         }))
     }
 
-    /// Applies a new configuration.
+    /// Applies the settings of a configuration that comes into force. Cached sessions stay.
     pub fn configure(&self, config: &Config) {
         self.settings.store(Arc::new(Settings::of(config)));
     }
 
-    /// Issues and verifies cookies.
+    /// The keys that issue and verify cookies.
     pub fn cookies(&self) -> &CookieKeys {
         &self.cookies
     }

@@ -169,7 +169,7 @@ impl SessionMetrics {
         Ok(metrics)
     }
 
-    /// Counts a new session.
+    /// Counts a session that this process has begun.
     pub fn began(&self, carrier: Carrier) {
         self.begun.with_label_values(&[carrier.as_str()]).inc();
     }

@@ -108,7 +108,7 @@ impl ClientInfo {
 }
 
 impl Session {
-    /// Serializes the record.
+    /// Serializes the record for the store, which seals it.
     pub fn to_record(&self) -> Vec<u8> {
         // Strings, numbers and lists always serialize to JSON.
         serde_json::to_vec(self).unwrap_or_default()

@@ -1,7 +1,7 @@
 //! Change notifications from the database, which allow a long lifetime of facts, and invalidations
 //! from other replicas.
 //!
-//! Decides:  since when every change is reported ([`subscription`]), and which facts a notification
+//! Decides:  since when every change is reported (`subscription`), and which facts a notification
 //!           invalidates.
 //! Trusts:   `trigger_coverage` for whether triggers report every change. Changes that are not
 //!           reported are found when the lifetime of a fact ends.
@@ -11,7 +11,7 @@
 //! `resources`, `caller` and `memberships`. A payload without an id says that anything may have
 //! changed.
 //!
-//! Lifetimes stay short until the whole path is verified ([`verify`]): a probe notification that
+//! Lifetimes stay short until the whole path is verified (`verify`): a probe notification that
 //! was sent where facts are read has arrived here, and every table that the queries read has its
 //! triggers. That is verified again for each connection and each configuration, and from time to
 //! time, since triggers can be dropped.

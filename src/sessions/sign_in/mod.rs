@@ -1,7 +1,7 @@
 //! Beginning, listing and ending the sessions of a user.
 //!
-//! Decides:  that a new session has a fresh id, which older sessions it replaces ([`begin`]), and
-//!           the order in which a session ends: revoked first, then deleted ([`end`]).
+//! Decides:  that a new session has a fresh id, which older sessions it replaces (`begin`), and
+//!           the order in which a session ends: revoked first, then deleted (`end`).
 //! Trusts:   its caller to have verified the user with the identity server.
 //! Not here: calling the identity server, and ending the session there, too (`sign_in`).
 //!
