@@ -7,7 +7,7 @@ use std::rc::{Rc, Weak};
 #[derive(Debug)]
 pub(crate) struct WeakList<T>(Rc<RefCell<Vec<Weak<T>>>>);
 
-impl<T> Living<T> {
+impl<T> WeakList<T> {
     /// Adds an object, and now and then removes the dropped ones.
     pub(crate) fn add(&self, one: &Rc<T>) {
         let mut all = self.0.borrow_mut();
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn dropped_objects_are_removed_and_live_ones_polled() {
-        let (all, stays, polls) = (Living::default(), Rc::new("stays"), Cell::new(0));
+        let (all, stays, polls) = (WeakList::default(), Rc::new("stays"), Cell::new(0));
         all.add(&stays);
         for _ in 0..10_000 {
             all.add(&Rc::new("is dropped at once"));
