@@ -18,7 +18,7 @@ pub fn unix_now() -> i64 {
 }
 
 /// The time since the Unix epoch, with a lag of a few milliseconds at most.
-pub fn unix_roughly() -> Duration {
+pub fn coarse_unix() -> Duration {
     elapsed(ClockId::RealtimeCoarse)
 }
 
@@ -34,7 +34,7 @@ pub fn now() -> Instant {
 
 /// The monotonic time with a lag of a few milliseconds, for intervals of seconds. Takes a fraction
 /// of the time.
-pub fn roughly_now() -> Instant {
+pub fn coarse_now() -> Instant {
     static BEGUN: LazyLock<(Instant, Duration)> =
         LazyLock::new(|| (Instant::now(), elapsed(ClockId::MonotonicCoarse)));
     let (instant, elapsed_then) = *BEGUN;
