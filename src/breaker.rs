@@ -24,7 +24,7 @@ pub enum Outage {
 
 /// Why no call is made.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Shut {
+pub(crate) enum CallRefused {
     /// The dependency did not answer.
     Open,
     /// It answers, but must not be used, such as a store that may lose records.
@@ -63,7 +63,7 @@ impl Breaker {
     /// # Errors
     ///
     /// The reason why it may not.
-    pub(crate) fn permits(&self) -> Result<(), Shut> {
+    pub(crate) fn permits(&self) -> Result<(), CallRefused> {
         match self.state.load(Ordering::Relaxed) {
             CLOSED => Ok(()),
             BARRED => Err(CallRefused::Barred),
