@@ -45,7 +45,7 @@ struct Known {
 /// Restarts after a panic, which is a defect, but must not let the keys of an issuer expire.
 async fn keep_fresh_forever(source: Weak<Source>, context: FetchContext) {
     loop {
-        let keeping = pin!(keep_fresh(source.clone(), surroundings.clone()));
+        let keeping = pin!(keep_fresh(source.clone(), context.clone()));
         match catch_panic(keeping).await {
             Ok(()) => return,
             Err(error) => tracing::error!(error, "key fetch task panicked; restarting"),
