@@ -3,7 +3,7 @@
 //! Decides:  whether a response is usable: status 200, within the deadline and the size, from a
 //!           server with a valid certificate.
 //! Trusts:   the operator's URL and the system's root certificates.
-//! Not here: forwarding. A [`SideClient`] reaches only the [`SideSite`] it was made for, which is
+//! Not here: forwarding. A [`HttpClient`] reaches only the [`SideSite`] it was made for, which is
 //!           never an upstream, and its requests carry nothing of a client's request. A server that
 //!           is called all the time has a client that keeps its connections ([`pooled`]).
 
@@ -49,7 +49,7 @@ pub struct Limits {
 }
 
 /// A client of one server. Every call opens its own connection; calls are minutes apart.
-pub struct SideClient {
+pub struct HttpClient {
     tls: TlsConnector,
     site: SideSite,
     limits: Limits,
@@ -72,7 +72,7 @@ pub struct Reply {
 
 /// Why a call failed.
 #[derive(Debug, PartialEq, Eq)]
-pub enum SideCallError {
+pub enum CallError {
     /// No connection, or no TLS.
     Connect(String),
     /// The exchange broke off, or the response was too long.
@@ -85,7 +85,7 @@ pub enum SideCallError {
     Deadline,
 }
 
-impl SideCalls {
+impl HttpClients {
     /// Trusts the system's root certificates, which are read here, once.
     ///
     /// # Errors
@@ -119,8 +119,8 @@ impl SideCalls {
     }
 
     /// A client for this server, and no other.
-    pub fn client(&self, site: &SideSite, limits: Limits) -> SideClient {
-        SideClient {
+    pub fn client(&self, site: &SideSite, limits: Limits) -> HttpClient {
+        HttpClient {
             tls: self.tls.clone(),
             site: site.clone(),
             limits,
@@ -155,7 +155,7 @@ impl HttpClient {
     }
 
     /// Opens a connection, in TLS if the site requires it.
-    async fn open(&self) -> Result<Box<dyn Stream>, SideCallError> {
+    async fn open(&self) -> Result<Box<dyn Stream>, CallError> {
         let stream = self.connect().await?;
         if !self.site.tls {
             return Ok(Box::new(stream));
@@ -168,10 +168,10 @@ impl HttpClient {
 
     /// Tries one address after the other. An address that never answers, such as IPv6 without a
     /// route, must not use up the deadline.
-    async fn connect(&self) -> Result<TcpStream, SideCallError> {
+    async fn connect(&self) -> Result<TcpStream, CallError> {
         let address = (self.site.host.as_str(), self.site.port);
-        let addresses = lookup_host(address).await.map_err(SideCallError::connect)?;
-        let mut refused = SideCallError::connect("the name has no address");
+        let addresses = lookup_host(address).await.map_err(CallError::connect)?;
+        let mut refused = CallError::connect("the name has no address");
         for address in addresses {
             match timeout(PER_ADDRESS, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => return Ok(stream),

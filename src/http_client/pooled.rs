@@ -55,14 +55,14 @@ pub struct FullResponse {
 #[derive(Debug)]
 pub enum Failure {
     /// The server did not receive the request.
-    Unsent(SideCallError),
+    Unsent(CallError),
     /// The server may have received the request, and may have acted on it.
-    Unknown(SideCallError),
+    Unknown(CallError),
 }
 
 /// Connections to one server, for any number of concurrent calls.
-pub struct KeptClient {
-    client: SideClient,
+pub struct PooledClient {
+    client: HttpClient,
     idle: Mutex<Vec<Connection>>,
 }
 
@@ -80,9 +80,9 @@ impl Drop for Connection {
     }
 }
 
-impl KeptClient {
+impl PooledClient {
     /// Calls the site of this client. Its limit for bodies applies, its deadline does not.
-    pub fn new(client: SideClient) -> Self {
+    pub fn new(client: HttpClient) -> Self {
         Self {
             client,
             idle: Mutex::default(),
@@ -96,7 +96,11 @@ impl KeptClient {
     ///
     /// No complete response; the kind says whether the request was sent. A request that may have
     /// been sent is not repeated, except GET.
-    pub async fn send(&self, message: &Message, deadline: Instant) -> Result<Whole, Failure> {
+    pub async fn send(
+        &self,
+        request: &FullRequest,
+        deadline: Instant,
+    ) -> Result<FullResponse, Failure> {
         let mut sent = false;
         let exchange = self.exchange(request, &mut sent);
         match timeout_at(deadline.into(), exchange).await {
@@ -115,12 +119,12 @@ impl KeptClient {
             if connection.sender.ready().await.is_err() {
                 continue;
             }
-            match self.on(connection, message, sent).await {
+            match self.on(connection, request, sent).await {
                 // The server had closed it.
                 Err(Failure::Unsent(_)) => {}
                 // Whether the server read the request before it closed the connection is unknown.
                 // Reading twice does no harm.
-                Err(Failure::Unknown(_)) if message.method == Method::GET => {}
+                Err(Failure::Unknown(_)) if request.method == Method::GET => {}
                 outcome => return outcome,
             }
         }
