@@ -343,7 +343,7 @@ pub(super) fn id(name: &str, text: String) -> Result<String, AdminError> {
 pub(super) fn described(revocation: &Revocation) -> Value {
     match &revocation.what {
         What::Token { sha256, .. } => {
-            json!({ "kind": "token", "token_sha256": hex::written(sha256) })
+            json!({ "kind": "token", "token_sha256": hex::encode(sha256) })
         }
         Target::Session {
             issuer, session, ..

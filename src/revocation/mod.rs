@@ -239,7 +239,7 @@ impl Revocation {
 /// Shows no ids: subjects and sessions belong to users, and not into every log.
 impl fmt::Display for Revocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} until {}", self.target.kind().as_str(), self.expires)
+        write!(f, "{} until {}", self.what.kind().as_str(), self.expires)
     }
 }
 
@@ -365,6 +365,6 @@ mod tests {
             assert_eq!(read.name(), session("i", uuid, None).name());
         }
         // An id that is no UUID keeps its case: two users may differ by it.
-        assert_eq!(canonical_id(" User|A "), "User|A");
+        assert_eq!(spelled(" User|A "), "User|A");
     }
 }
