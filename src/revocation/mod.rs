@@ -170,15 +170,15 @@ impl Target {
 }
 
 impl Revocation {
-    /// Refuses a bearer token that names no session, which is all there is of its session, until `expires` in Unix seconds.
-    pub fn of_bearer(token: &Secret, issuer: &str, subject: &str, expires: i64) -> Self {
-        let what = Target::Token {
+    /// Revokes a bearer token that names no session: the token is the whole session.
+    pub fn of_bearer(token: &Secret, verified: &Verified) -> Self {
+        let target = Target::Token {
             sha256: token_digest(&String::from_utf8_lossy(token.expose())),
-            issuer: Some(issuer.to_owned()),
+            issuer: Some(verified.issuer().to_owned()),
             session: None,
             subject: Some(subject.to_owned()),
         };
-        Self::new(what, clock::unix_millis(), expires)
+        Self::new(target, clock::unix_millis(), verified.accepted_until())
     }
 
     /// A revocation received at `received_at`, in Unix milliseconds, that expires at `expires`, in Unix
@@ -239,7 +239,7 @@ impl Revocation {
 /// Shows no ids: subjects and sessions belong to users, and not into every log.
 impl fmt::Display for Revocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} until {}", self.what.kind().as_str(), self.expires)
+        write!(f, "{} until {}", self.target.kind().as_str(), self.expires)
     }
 }
 
@@ -365,6 +365,6 @@ mod tests {
             assert_eq!(read.name(), session("i", uuid, None).name());
         }
         // An id that is no UUID keeps its case: two users may differ by it.
-        assert_eq!(spelled(" User|A "), "User|A");
+        assert_eq!(canonical_id(" User|A "), "User|A");
     }
 }
