@@ -33,7 +33,7 @@ use crate::policy::resources::ParamType;
 use crate::policy::route::Route;
 use crate::policy::router::Selected;
 use crate::record::Record;
-use crate::tokens::Recent;
+use crate::tokens::WorkerCache;
 use body::Body;
 use handshake::Handshake;
 pub use head::Head;
@@ -138,8 +138,8 @@ impl Inbound {
     }
 
     /// The tokens that were proven on the same worker of late.
-    pub(crate) fn recent(&self) -> &Recent {
-        &self.head.recent
+    pub(crate) fn worker_cache(&self) -> &WorkerCache {
+        &self.head.worker_cache
     }
 
     /// Path and query, exactly as they are forwarded.

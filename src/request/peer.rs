@@ -12,7 +12,7 @@ use hyper::header::HeaderValue;
 
 use super::host::LastHost;
 use crate::policy::listen::TrustedProxies;
-use crate::tokens::Recent;
+use crate::tokens::WorkerCache;
 
 /// What is known of a connection before a request comes on it.
 #[derive(Debug)]
@@ -26,19 +26,19 @@ pub struct Connection {
     /// The host that was asked for on it last.
     pub host: LastHost,
     /// The tokens that were proven on the same worker of late.
-    pub recent: Rc<Recent>,
+    pub worker_cache: Rc<WorkerCache>,
 }
 
 impl Connection {
     /// A connection from a peer, to a worker that remembers these tokens.
-    pub fn new(peer: SocketAddr, over_tls: bool, recent: Rc<Recent>) -> Self {
+    pub fn new(peer: SocketAddr, over_tls: bool, worker_cache: Rc<WorkerCache>) -> Self {
         let address = peer.ip().to_canonical();
         Self {
             address,
             text: as_text(address),
             over_tls,
             host: LastHost::default(),
-            recent,
+            worker_cache,
         }
     }
 }

@@ -49,7 +49,7 @@ pub use self::sources::KeySources;
 pub use self::verified::Verified;
 pub(crate) use self::verify::claims_of;
 pub use self::verify::{is_jws, is_service_key};
-pub use self::worker_cache::Recent;
+pub use self::worker_cache::WorkerCache;
 
 use self::issuer::Issuer;
 use self::jws::{Jws, Named};
@@ -120,21 +120,21 @@ impl Tokens {
     /// The same.
     pub async fn verify_on(
         &self,
-        recent: &Recent,
+        worker_cache: &WorkerCache,
         token: &[u8],
         clock: fn() -> i64,
     ) -> Result<Presented, Denial> {
-        if let Some(verified) = recent.find(token) {
+        if let Some(verified) = worker_cache.find(token) {
             if self.still_accepts(&verified, clock()) {
                 self.cache.note_hit();
                 return Ok(Presented::User(verified));
             }
-            recent.forget(token);
+            worker_cache.forget(token);
         }
         let token = std::str::from_utf8(token).map_err(|_| Reason::TokenMalformed)?;
         let presented = self.verify_or_wait(token, clock).await?;
         if let Presented::User(verified) = &presented {
-            recent.remember(token, verified);
+            worker_cache.remember(token, verified);
         }
         Ok(presented)
     }
