@@ -6,7 +6,7 @@ use foregate::denial::Reason;
 
 use crate::support::answer::Answer;
 use crate::support::world::new_id;
-use crate::support::{Gateway, Http, RedisServer, World, eventually};
+use crate::support::{Config, DEADLINE, Gateway, Http, RedisServer, World, eventually};
 
 async fn get(gateway: &Gateway, token: &str, path: &str) -> Answer {
     gateway.get(Http::One, path).bearer(token).send().await
@@ -40,6 +40,25 @@ fn found(gateway: &Gateway, tier: &str) -> f64 {
     gateway
         .metrics()
         .sum("foregate_facts_lookups_total", &[("tier", tier)])
+}
+
+/// Another replica, which was asked and found all that it needed in the store. No request waits longer than some milliseconds
+/// for the store, and then the database answers; on a machine that is too busy for that, the next replica tries.
+pub async fn taught_by_the_store(
+    first: &Gateway,
+    configure: impl Fn(&mut Config),
+    ask: impl AsyncFn(&Gateway),
+) -> Gateway {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let replica = first.replica(&configure).await;
+        is_ready(&replica).await;
+        ask(&replica).await;
+        if found(&replica, "database") == 0.0 {
+            return replica;
+        }
+        assert!(Instant::now() < deadline, "the database answers");
+    }
 }
 
 #[tokio::test]
@@ -100,10 +119,7 @@ async fn another_replica_finds_facts_in_the_store() {
         config.store(&redis.url());
     };
     let first = Gateway::with(configure).await;
-    let second = first.replica(configure).await;
-    for replica in [&first, &second] {
-        is_ready(replica).await;
-    }
+    is_ready(&first).await;
     let token = first.issuer.token_of(&owner);
     let path = format!("/generations/{inside}");
     // The store, then the database.
@@ -116,11 +132,13 @@ async fn another_replica_finds_facts_in_the_store() {
         redis.say("DBSIZE").text().parse::<u64>().unwrap() >= 6
     })
     .await;
-    for path in [&path, &absent] {
-        let trips = trips_of(&second, &token, path).await;
-        assert!(trips <= 2.0, "{trips}");
-    }
-    assert!(found(&second, "database") < f64::EPSILON);
+    let second = taught_by_the_store(&first, configure, async |second| {
+        for path in [&path, &absent] {
+            let trips = trips_of(second, &token, path).await;
+            assert!(trips <= 2.0, "{trips}");
+        }
+    });
+    let second = second.await;
     assert!(found(&second, "store") >= 5.0);
     second.origin.only();
 }

@@ -153,11 +153,11 @@ async fn unauthenticated_requests_add_no_metric_series() {
     let count = |gateway: &Gateway| gateway.metrics().text().lines().count();
     let mut before = 0;
     for round in 0..2 {
+        let drawn: Vec<_> = (0..REQUESTS / 2).map(|_| draw()).collect();
         let client = gateway.connector(Http::Two, Door::Tls).connect().await;
         let mut clients = JoinSet::new();
-        for _ in 0..SIDE_BY_SIDE {
-            let mut client = client.another();
-            let drawn: Vec<_> = (0..REQUESTS / 2 / SIDE_BY_SIDE).map(|_| draw()).collect();
+        for drawn in drawn.chunks(REQUESTS / 2 / SIDE_BY_SIDE) {
+            let (mut client, drawn) = (client.another(), drawn.to_vec());
             clients.spawn(async move {
                 for (path, host, method) in &drawn {
                     if method != "CONNECT" {

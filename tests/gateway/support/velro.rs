@@ -89,7 +89,10 @@ impl Site {
             // Beside the secret the key of the double, as the map says.
             let tokens = format!("{}{}", config.get("tokens"), self.double.tokens());
             // What is too late is another test's business.
-            config.set("tokens", &tokens).set("budget", "5s");
+            config.set("tokens", &tokens).set("budget", "5s").set(
+                "store",
+                "{ redis: \"${FOREGATE_REDIS_URL}\", timeout: 500ms }",
+            );
             change(config);
         })
         .await;
