@@ -179,7 +179,6 @@ step 'lock file, fuzz targets' locked tests/fuzz/Cargo.toml
 step 'lints' env CLIPPY_CONF_DIR="$PWD/tests" cargo clippy --locked --all-targets -- -D warnings
 # With private items, because the map of the code leads to them.
 step 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
-step 'benches compile' cargo check --locked --benches
 step 'build' cargo build --locked
 step 'examples' examples
 if cargo deny --version >/dev/null 2>&1; then
