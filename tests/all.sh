@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Everything that must hold before a change is merged: tests/all.sh [--full]
 #
-# Needs Rust with cargo, and gcc; fetches what else is missing from Debian (as root, or with sudo). Every step runs even if one before
-# it failed, so that one run tells everything; the exit status is 0 only if all of them passed. The last line counts the tests.
+# Needs Rust with cargo, and gcc; fetches what else is missing from Debian (as root, or with sudo) and from the crate registry (into
+# FOREGATE_TOOLS, target/tools by default). Every step runs even if one before it failed, so that one run reports everything; the exit
+# status is 0 only if all of them passed. The last line counts the tests.
 #
 # --full adds what takes longer: the large tests, optimised; each fuzz target for 60 seconds; the benchmarks.
 set -uo pipefail
@@ -42,6 +43,15 @@ need() {
   if [ "$(id -u)" -ne 0 ]; then as_root=(sudo); fi
   "${as_root[@]}" apt-get update -qq && \
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package"
+}
+
+# tool NAME VERSION: a cargo subcommand, compiled unless some version is installed already. Unoptimised: it runs for seconds.
+tools=${FOREGATE_TOOLS:-$PWD/target/tools}
+export PATH=$PATH:$tools/bin
+tool() {
+  command -v "$1" >/dev/null || \
+    env CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=256 \
+      CARGO_PROFILE_RELEASE_DEBUG=false cargo install --locked --root "$tools" --version "$2" "$1"
 }
 
 # A minimal toolchain comes without these.
@@ -170,6 +180,8 @@ step 'packages: postgresql' need pg_createcluster postgresql
 browser
 if [ "$full" = yes ]; then step 'packages: g++' need g++ g++; fi
 step 'components' components
+step 'tools: cargo-deny' tool cargo-deny 0.20.2
+step 'tools: cargo-machete' tool cargo-machete 0.9.2
 step 'clients of Supabase' npm ci --prefix tests/supabase-js --no-audit --no-fund --ignore-scripts --loglevel=error
 
 step 'format' cargo fmt --check
@@ -181,16 +193,8 @@ step 'lints' env CLIPPY_CONF_DIR="$PWD/tests" cargo clippy --locked --all-target
 step 'documentation' env RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 step 'build' cargo build --locked
 step 'examples' examples
-if cargo deny --version >/dev/null 2>&1; then
-  step 'dependencies' dependencies
-else
-  notes+=('.deny.toml was not checked: cargo-deny is not installed (cargo install --locked cargo-deny)')
-fi
-if cargo machete --version >/dev/null 2>&1; then
-  step 'unused dependencies' cargo machete
-else
-  notes+=('unused dependencies were not looked for: cargo-machete is not installed (cargo install --locked cargo-machete)')
-fi
+step 'dependencies' dependencies
+step 'unused dependencies' cargo machete
 
 # The test says so, too, but the runner shows nothing of a test that passed.
 if [ ! -d "${FOREGATE_WYCHEPROOF:-../shared/wycheproof}" ]; then
