@@ -1,13 +1,22 @@
-//! The two macros in which `file` is written.
+//! The two macros that declare keys: [`wire`] for the keys of a mapping, [`words`] for a key that takes one of a few words.
 //!
-//! Decides: nothing; a struct and its keys are one list, so that no key can be read and not known, or known and not read. Trusts: `wire` for the
-//! reading. Not here: which keys there are (`file`, `cases`).
+//! A struct and its keys are one list, so no key can be read without being known, or known without being read. The declaration
+//! of a key holds all that concerns the key alone:
+//!
+//! ```text
+//! name: Type,                          may be left out; the check decides what that means
+//! name: Type = default,                may be left out; `wire.name()` gives the value or the default
+//! name: Type [least..=most] = default, as above, within a range
+//! name: Type => "write …",             must be written; the text says what to write
+//! ```
 
-/// Declares wire structs: their keys, the keys that do nothing yet, and the keys that are refused with a reason.
+/// Declares wire structs: their keys, the keys that have no effect yet, and the keys that are refused with a reason.
 macro_rules! wire {
     ($(
         $(#[doc = $doc:literal])*
-        struct $name:ident { $($field:ident: $type:ty,)* }
+        struct $name:ident {
+            $($field:ident: $type:ty $([$range:expr])? $(= $default:expr)? $(=> $example:expr)?,)*
+        }
         $(later [$($later:literal),* $(,)?])?
         $(refused { $($refused:literal: $why:literal,)* })?
     )*) => {
@@ -16,7 +25,7 @@ macro_rules! wire {
             #[derive(Clone, Debug)]
             pub(crate) struct $name {
                 /// Where the mapping is.
-                #[allow(dead_code, reason = "only mappings with required keys need it")]
+                #[allow(dead_code, reason = "only some checks report a problem of the whole mapping")]
                 pub(crate) place: $crate::config::place::Place,
                 $(pub(crate) $field: $crate::config::wire::Field<$type>,)*
             }
@@ -25,10 +34,20 @@ macro_rules! wire {
                 /// Every key that is read.
                 pub(crate) const KEYS: &[&str] = &[$(stringify!($field)),*];
 
-                /// What it is when nothing was written.
-                #[allow(dead_code, reason = "only sections that may be left out need it")]
-                pub(crate) fn absent() -> Self {
-                    Self { place: $crate::config::place::Place::default(), $($field: $crate::config::wire::Field::Absent,)* }
+                $($(
+                    /// The value, or the default. `None` if a bad one was written.
+                    pub(crate) fn $field(&self) -> Option<$type> {
+                        self.$field.or_else(|| $default)
+                    }
+                )?)*
+            }
+
+            impl $crate::config::wire::Section for $name {
+                fn absent() -> Self {
+                    Self {
+                        place: $crate::config::place::Place::default(),
+                        $($field: $crate::config::wire::Field::Absent,)*
+                    }
                 }
             }
 
@@ -44,18 +63,52 @@ macro_rules! wire {
                     };
                     let place = node.place.clone();
                     let mut keys = $crate::config::wire::Keys::open(node, &names, report)?;
-                    Some(Self { $($field: keys.take(stringify!($field), report),)* place })
+                    Some(Self {
+                        $($field: $crate::config::macros::key!(
+                            keys, place, report, $field $([$range])? $(=> $example)?
+                        ),)*
+                        place,
+                    })
+                }
+
+                #[cfg(test)]
+                fn keys(all: &mut Vec<$crate::config::wire::KeysOf>) {
+                    all.push((stringify!($name), Self::KEYS));
+                    $($crate::config::macros::keys!(all, $type $([$range])?);)*
                 }
             }
         )*
-
-        /// The keys of every wire struct, for the test that keeps the annotated example complete.
-        #[cfg(test)]
-        pub(crate) const ALL: &[(&str, &[&str])] = &[$((stringify!($name), $name::KEYS)),*];
     };
 }
 
-/// Declares choices between words, and which words do nothing yet.
+/// Reads one key: a part of [`wire`].
+macro_rules! key {
+    ($keys:ident, $place:ident, $report:ident, $field:ident) => {
+        $keys.take(stringify!($field), $report)
+    };
+    ($keys:ident, $place:ident, $report:ident, $field:ident [$range:expr]) => {
+        $keys.take_within(stringify!($field), $range, $report)
+    };
+    ($keys:ident, $place:ident, $report:ident, $field:ident => $example:expr) => {
+        $keys.take(stringify!($field), $report).or_missing(
+            &$place,
+            stringify!($field),
+            $example,
+            $report,
+        )
+    };
+}
+
+/// Collects the keys below a key: a part of [`wire`]. What has a range has no keys.
+#[cfg(test)]
+macro_rules! keys {
+    ($all:ident, $type:ty) => {
+        <$type as $crate::config::wire::Decode>::keys($all)
+    };
+    ($all:ident, $type:ty [$range:expr]) => {};
+}
+
+/// Declares choices between words, and which words have no effect yet.
 macro_rules! words {
     ($(impl $type:ty { $($word:literal => $value:expr,)* } $(later [$($later:literal),*])?)*) => {$(
         impl $crate::config::wire::Decode for $type {
@@ -63,10 +116,14 @@ macro_rules! words {
                 node: $crate::config::node::Node,
                 report: &mut $crate::config::problem::Report,
             ) -> Option<Self> {
-                $crate::config::wire::word(&node, &[$(($word, $value)),*], &[$($($later),*)?], report)
+                $crate::config::wire::word(
+                    &node, &[$(($word, $value)),*], &[$($($later),*)?], report,
+                )
             }
         }
     )*};
 }
 
-pub(crate) use {wire, words};
+#[cfg(test)]
+pub(crate) use keys;
+pub(crate) use {key, wire, words};

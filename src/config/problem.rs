@@ -1,10 +1,8 @@
-//! What is wrong with a configuration, where, and what to write instead.
-//!
-//! Decides: how problems are told, to people and to programs. Trusts: nobody; a line of the file is shown only after everything
-//! in it that may be a secret was replaced by `…`. Not here: what counts as a problem (`wire`, `check`).
+//! Problems of a configuration, for people and for programs: what is wrong, where, and what to write instead.
 //!
 //! A loader that stops at the first mistake makes its reader run it ten times. Here every step notes what it finds in one
-//! [`Report`] and goes on, and the end of the run decides whether there is a configuration.
+//! [`Report`] and goes on, and the end of the run decides whether there is a configuration. A line of the file is shown only
+//! after everything in it that may be a secret was replaced by `…`.
 
 use std::fmt;
 
@@ -12,12 +10,12 @@ use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet}
 use serde_json::{Value as Json, json};
 
 use super::excerpt::{Excerpt, Source};
-use crate::config::place::Place;
+use super::place::Place;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// The file, as it was named to us.
+    /// The file, by the name it was loaded under.
     pub file: String,
     /// Line, from 1; 0 if the problem is about the file as a whole.
     pub line: u32,
@@ -46,7 +44,7 @@ impl Problem {
         }
     }
 
-    /// A problem at a place that is found out after the file was read, such as what the database says of a query.
+    /// A problem at a place that is found after the file was read, such as a query that the database refuses.
     pub(crate) fn at(
         file: &str,
         line: u32,
@@ -188,6 +186,23 @@ impl Report {
     ) {
         self.problems
             .push((place.clone(), message.into(), Some(instead.into())));
+    }
+
+    /// Notes a problem, and gives nothing in place of the value.
+    pub(crate) fn refuse<T>(&mut self, place: &Place, message: impl Into<String>) -> Option<T> {
+        self.problem(place, message);
+        None
+    }
+
+    /// Notes a problem and what to write instead, and gives nothing in place of the value.
+    pub(crate) fn refuse_instead<T>(
+        &mut self,
+        place: &Place,
+        message: impl Into<String>,
+        instead: impl Into<String>,
+    ) -> Option<T> {
+        self.problem_instead(place, message, instead);
+        None
     }
 
     /// Notes what is allowed, but worth knowing at every start.

@@ -1,15 +1,14 @@
-//! Durations, sizes and dates, the way people write them.
-//!
-//! Decides: what `500ms`, `1MiB` and `2027-01-01` mean. Trusts: nothing. Not here: which range a key allows (`check`).
+//! Durations, sizes, rates, dates and addresses, the way people write them: `500ms`, `1MiB`, `5/m`, `2027-01-01`.
 //!
 //! One number and one unit: `1h30m` is refused, because two spellings of one value make two files look different.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::node::Node;
+use super::node::{Node, Text};
 use super::problem::Report;
-use super::wire::{Decode, wrong};
+use super::wire::{Decode, Value, wrong};
 use crate::policy::rate::Rate;
 
 const DURATION: &str =
@@ -23,6 +22,35 @@ impl Decode for Duration {
         let duration = node.kind.as_text().and_then(|text| duration(&text.value));
         duration.or_else(|| refused(&node, DURATION, report))
     }
+}
+
+/// The shortest time limit that can be meant.
+pub(crate) const TICK: Duration = Duration::from_millis(1);
+/// Sixty seconds.
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+/// Sixty minutes.
+pub(crate) const HOUR: Duration = Duration::from_secs(60 * 60);
+/// Twenty-four hours.
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// So many milliseconds.
+pub(crate) const fn millis(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// So many seconds.
+pub(crate) const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// So many minutes.
+pub(crate) const fn mins(minutes: u64) -> Duration {
+    Duration::from_secs(60 * minutes)
+}
+
+/// So many days.
+pub(crate) const fn days(days: u64) -> Duration {
+    Duration::from_secs(24 * 60 * 60 * days)
 }
 
 /// A number of bytes.
@@ -57,6 +85,17 @@ impl Decode for Date {
     fn decode(node: Node, report: &mut Report) -> Option<Self> {
         let date = node.kind.as_text().and_then(|text| date(&text.value));
         date.map(Self).or_else(|| refused(&node, DATE, report))
+    }
+}
+
+impl Decode for SocketAddr {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        Value::<Text>::decode(node, report)?.parse(
+            |text| text.parse().ok(),
+            "is not an address with a port",
+            "write an IP address and a port, such as `0.0.0.0:8443` or `[::]:8443`",
+            report,
+        )
     }
 }
 

@@ -52,18 +52,16 @@ fn read(name: &str, text: &str, vars: &dyn Fn(&str) -> Option<String>) -> Result
 }
 
 fn check(file: &File, report: &mut Report) -> Option<Cases> {
-    let example = "write `cases: [{ name: …, request: { path: /… }, expect: { allow: true } }]`";
-    let list = file.cases.required(&file.place, "cases", example, report)?;
-    list.value.at_least_one(&list.place, report);
     let facts = Checker {
         report,
         inputs: &mut Inputs::new(Path::new("")),
         now: clock::unix_now(),
     }
     .static_facts(&file.facts);
+    let list = &file.cases.good()?.value;
     let mut names: BTreeMap<&str, u32> = BTreeMap::new();
     let mut cases = Vec::new();
-    for entry in &list.value.items {
+    for entry in &list.items {
         if let Some(name) = entry.value.name.good()
             && let Some(line) = names.insert(&name.value.value, name.place.line)
         {
@@ -75,7 +73,7 @@ fn check(file: &File, report: &mut Report) -> Option<Cases> {
         }
         cases.extend(case(&entry.value, report));
     }
-    let is_whole = cases.len() == list.value.written;
+    let is_whole = cases.len() == list.written;
     let facts = facts?;
     is_whole.then_some(Cases { facts, cases })
 }
@@ -104,7 +102,7 @@ fn case(wire: &CaseEntry, report: &mut Report) -> Option<Case> {
         .required(&wire.place, "expect", what, report)
         .and_then(|expect| expected(&expect.value, report));
     Some(Case {
-        name: name?.value.value.clone(),
+        name: wire.name.good()?.value.value.clone(),
         line: wire.place.line,
         request: request?,
         caller: caller?,
@@ -150,7 +148,7 @@ fn request(wire: &RequestEntry, report: &mut Report) -> Option<Request> {
         headers.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
     }
     Some(Request {
-        method: method?,
+        method: method?.unwrap_or(Method::GET),
         path: path?.value.value.clone(),
         host: optional(&wire.host)?,
         address: address?,
@@ -212,37 +210,20 @@ fn caller(wire: &CallerEntry, report: &mut Report) -> Option<Caller> {
         report,
     )?;
     let mut claims = BTreeMap::new();
-    if let Field::Good(named) = &wire.claims {
+    if let Some(named) = wire.claims.good() {
         for (name, claim) in &named.value.0 {
             claims.insert(name.value.clone(), claim.as_ref()?.value.0.clone());
         }
     }
-    let roles = match &wire.roles {
-        Field::Absent => Vec::new(),
-        Field::Bad => return None,
-        Field::Good(many) => many
-            .value
-            .0
-            .items
-            .iter()
-            .map(|role| role.value.value.clone())
-            .collect(),
-    };
+    let roles = wire.roles.optional()?;
+    let roles = roles.into_iter().flat_map(|many| &many.value.0.items);
     Some(Caller {
-        subject: subject.value.value.clone(),
+        subject: wire.subject.good()?.value.value.clone(),
         issuer: optional(&wire.issuer)?,
         session: optional(&wire.session)?,
-        roles,
-        aal: match &wire.aal {
-            Field::Absent => 1,
-            Field::Bad => return None,
-            Field::Good(aal) => aal.value.0,
-        },
-        anonymous: match &wire.anonymous {
-            Field::Absent => false,
-            Field::Bad => return None,
-            Field::Good(anonymous) => anonymous.value,
-        },
+        roles: roles.map(|role| role.value.value.clone()).collect(),
+        aal: wire.aal()?.0,
+        anonymous: wire.anonymous()?,
         claims,
     })
 }
@@ -259,12 +240,10 @@ fn expected(wire: &ExpectEntry, report: &mut Report) -> Option<Expected> {
                 );
                 return None;
             }
-            if let (Field::Good(_), Field::Good(serve)) = (&wire.upstream, &wire.serve) {
-                report.problem(
-                    &serve.place,
-                    "a request goes to an upstream or is answered here; remove one",
-                );
-                return None;
+            if let (Some(_), Some(place)) = (wire.upstream.good(), wire.serve.place()) {
+                let message =
+                    "a request goes to an upstream or is answered by the gateway; remove one";
+                return report.refuse(place, message);
             }
             Some(Expected::Allow {
                 route,
@@ -285,11 +264,7 @@ fn expected(wire: &ExpectEntry, report: &mut Report) -> Option<Expected> {
                 route,
             })
         }
-        (Field::Bad, _) | (_, Field::Bad) => None,
-        (Field::Good(_) | Field::Absent, Field::Good(_) | Field::Absent) => {
-            report.problem(&wire.place, "write either `allow: true` or `deny: REASON`");
-            None
-        }
+        _ => report.refuse(&wire.place, "write either `allow: true` or `deny: REASON`"),
     }
 }
 
@@ -333,21 +308,18 @@ fn layer(field: &Field<Text>, report: &mut Report) -> Option<Option<String>> {
 }
 
 fn optional(field: &Field<Text>) -> Option<Option<String>> {
-    match field {
-        Field::Absent => Some(None),
-        Field::Bad => None,
-        Field::Good(text) => Some(Some(text.value.value.clone())),
-    }
+    let text = field.optional()?;
+    Some(text.map(|text| text.value.value.clone()))
 }
 
 fn parsed<T, E>(
     parsed: Result<T, E>,
     text: &Value<Text>,
-    what: &str,
+    is_not: &str,
     report: &mut Report,
 ) -> Option<T> {
     if parsed.is_err() {
-        report.problem(&text.place, format!("`{}` {what}", text.value.shown()));
+        report.problem(&text.place, format!("`{}` {is_not}", text.value.shown()));
     }
     parsed.ok()
 }
@@ -365,8 +337,10 @@ mod tests {
     fn the_annotated_cases_have_every_key_and_make_sense() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/demo.cases.yaml");
         let text = std::fs::read_to_string(&path).unwrap();
-        for (name, keys) in ALL {
-            for key in *keys {
+        let mut all = Vec::new();
+        File::keys(&mut all);
+        for (name, keys) in all {
+            for key in keys {
                 let shown = [format!(" {key}:"), format!("\n{key}:")];
                 assert!(
                     shown.iter().any(|shown| text.contains(shown)),

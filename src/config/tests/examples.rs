@@ -1,6 +1,10 @@
 //! The annotated example and the demo: they load, they are complete, and they tell the truth.
 
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::config::file::File;
+use crate::config::wire::Decode;
 
 #[test]
 fn the_annotated_example_loads_without_a_warning() {
@@ -19,8 +23,10 @@ fn the_annotated_example_loads_without_a_warning() {
 #[test]
 fn the_annotated_example_has_every_key() {
     let text = example("foregate.yaml");
-    for (name, keys) in file::ALL {
-        for key in *keys {
+    let mut all = Vec::new();
+    File::keys(&mut all);
+    for (name, keys) in all {
+        for key in keys {
             let pattern = format!("{key}:");
             let shown = text.match_indices(&pattern).any(|(at, _)| {
                 let before = text[..at].chars().next_back();
@@ -29,6 +35,35 @@ fn the_annotated_example_has_every_key() {
             assert!(shown, "`{key}` of {name} is not in config/foregate.yaml");
         }
     }
+}
+
+#[test]
+fn every_wire_struct_is_reached_from_the_root() {
+    fn declared(folder: &Path, names: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                declared(&path, names);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            for block in text.split("\nwire! {\n").skip(1) {
+                let block = block.split("\n}\n").next().unwrap();
+                let structs = block
+                    .lines()
+                    .filter_map(|line| line.strip_prefix("    struct "));
+                names.extend(structs.map(|name| name.trim_end_matches(" {").to_owned()));
+            }
+        }
+    }
+    let mut names = BTreeSet::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config");
+    declared(&folder, &mut names);
+    let mut all = Vec::new();
+    File::keys(&mut all);
+    let reached: BTreeSet<String> = all.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(reached, names);
+    assert!(names.len() > 30, "{names:?}");
 }
 
 #[test]

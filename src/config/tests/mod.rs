@@ -1,6 +1,6 @@
-//! What is accepted, what is refused, and in which words. Every test loads text as an operator would.
+//! Tests of the whole, and what the tests of the sections share. Every test loads text as an operator would.
 
-#![expect(
+#![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
@@ -8,46 +8,35 @@
 )]
 
 mod examples;
-mod facts;
-mod identity;
-mod listen;
 mod problems;
-mod revocations;
-mod routes;
-mod sessions;
-mod sign_in;
-mod store;
-mod tokens;
-mod upstreams;
-mod when;
 
-use std::path::Path;
-use std::time::Duration;
+pub(crate) use std::path::Path;
+pub(crate) use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{Loaded, Problems, file, load, load_at};
-use crate::auth::Named;
-use crate::denial::dialect::Errors;
-use crate::policy::listen::ListenKind;
-use crate::policy::methods::Methods;
-use crate::policy::roles::Grants;
-use crate::policy::route::{Access, CredentialSource, Serve, Target};
-use crate::policy::tokens::KeySource;
-use crate::policy::upstream::{Authorization, UpstreamHost};
+pub(crate) use super::{Loaded, Problems, load, load_at};
+pub(crate) use crate::denial::dialect::Errors;
+pub(crate) use crate::policy::layers::LayerName;
+pub(crate) use crate::policy::listen::ListenKind;
+pub(crate) use crate::policy::methods::Methods;
+pub(crate) use crate::policy::roles::Grants;
+pub(crate) use crate::policy::route::{Access, CredentialSource, Serve, Target};
+pub(crate) use crate::policy::tokens::KeySource;
+pub(crate) use crate::policy::upstream::{Authorization, UpstreamHost};
 
 /// 2026-12-01T00:00:00Z.
-const NOW: i64 = 1_796_083_200;
+pub(crate) const NOW: i64 = 1_796_083_200;
 
 /// A small good file; tests add to it.
-const BASE: &str = "\
+pub(crate) const BASE: &str = "\
 listen: [{ address: 127.0.0.1:8080, tls: off }]
 tokens: [{ issuer: https://i, audience: a, algorithms: HS256, secret: 0123456789abcdef0123456789abcdef }]
 upstreams: { kong: { servers: [http://127.0.0.1:8000] } }
 defaults: { upstream: kong }
 ";
 
-fn load_in(dir: &Path, text: &str) -> Result<Loaded, Problems> {
+pub(crate) fn load_in(dir: &Path, text: &str) -> Result<Loaded, Problems> {
     let vars = |name: &str| match name {
         "SUPABASE_JWT_SECRET" => Some("hunter2-hunter2-hunter2-hunter2-hunter2".to_owned()),
         "FOREGATE_KEY" => Some("q8Vb0kXo2m3WZ1nJ5cPzq4rT7yUu9aLsDfGhK6eHvMw=".to_owned()),
@@ -69,16 +58,16 @@ fn load_in(dir: &Path, text: &str) -> Result<Loaded, Problems> {
     load_at("foregate.yaml", text, dir, &vars, NOW)
 }
 
-fn good(text: &str) -> Loaded {
+pub(crate) fn good(text: &str) -> Loaded {
     load_in(Path::new("."), text).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 /// `key: message (instead)` of every problem.
-fn told(text: &str) -> Vec<String> {
+pub(crate) fn told(text: &str) -> Vec<String> {
     told_in(Path::new("."), text)
 }
 
-fn told_in(dir: &Path, text: &str) -> Vec<String> {
+pub(crate) fn told_in(dir: &Path, text: &str) -> Vec<String> {
     let problems = load_in(dir, text).expect_err(text);
     problems
         .iter()
@@ -94,7 +83,7 @@ fn told_in(dir: &Path, text: &str) -> Vec<String> {
 }
 
 /// Asserts that each text gives exactly one problem, under this key, with this word in it.
-fn each_refused(prefix: &str, cases: &[(&str, &str, &str)]) {
+pub(crate) fn each_refused(prefix: &str, cases: &[(&str, &str, &str)]) {
     for (text, key, word) in cases {
         let told = told(&format!("{prefix}{text}"));
         assert_eq!(told.len(), 1, "{text}\n{told:#?}");
@@ -105,12 +94,12 @@ fn each_refused(prefix: &str, cases: &[(&str, &str, &str)]) {
     }
 }
 
-fn with_route(route: &str) -> String {
+pub(crate) fn with_route(route: &str) -> String {
     format!("{BASE}routes:\n  - {{ {route} }}\n")
 }
 
 /// A folder with `tls/tls.crt`, `tls/tls.key`, a second key, and the same as `cert.pem` and `key.pem`; and a secret.
-fn certificates() -> TempDir {
+pub(crate) fn certificates() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(vec!["API.example.com".to_owned()]).unwrap();
     let other = rcgen::KeyPair::generate().unwrap();
@@ -140,7 +129,7 @@ fn certificates() -> TempDir {
 }
 
 /// A file of `config/`.
-fn example(name: &str) -> String {
+pub(crate) fn example(name: &str) -> String {
     std::fs::read_to_string(
         Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("config")

@@ -1,0 +1,78 @@
+//! `connections`: protocol limits of every listener.
+
+use std::time::Duration;
+
+use crate::config::check::Checker;
+use crate::config::macros::wire;
+use crate::config::units::{HOUR, Size, TICK, mins, secs};
+use crate::config::wire::Field;
+use crate::policy::listen as checked;
+
+wire! {
+    /// Protocol limits.
+    struct Connections {
+        max: usize [1..=1_000_000] = 10_000,
+        handshake: Duration [TICK..=mins(5)] = secs(10),
+        head: Duration [TICK..=mins(5)] = secs(10),
+        idle: Duration [TICK..=HOUR] = secs(75),
+        body_idle: Duration [TICK..=HOUR] = secs(30),
+        max_headers: usize [16..=1000] = 100,
+        // hyper does not read a head with a smaller buffer.
+        max_head: Size [Size(8 << 10)..=Size(1 << 20)] = Size(32 << 10),
+        max_uri: Size [Size(256)..=Size(64 << 10)] = Size(8 << 10),
+        h2_streams: u32 [1..=10_000] = 100,
+        h2_resets: usize [1..=10_000] = 50,
+    }
+}
+
+impl Checker<'_> {
+    pub(crate) fn connections(
+        &mut self,
+        field: &Field<Connections>,
+    ) -> Option<checked::Connections> {
+        let wire = field.section()?;
+        if wire.max_uri()? > wire.max_head()?
+            && let Some(place) = wire.max_uri.place().or(wire.max_head.place())
+        {
+            let message = "`max_uri` is larger than `max_head`, which holds it";
+            self.report.problem(place, message);
+        }
+        Some(checked::Connections {
+            max: wire.max()?,
+            handshake: wire.handshake()?,
+            head: wire.head()?,
+            idle: wire.idle()?,
+            body_idle: wire.body_idle()?,
+            max_headers: wire.max_headers()?,
+            max_head: usize::try_from(wire.max_head()?.0).ok()?,
+            max_uri: usize::try_from(wire.max_uri()?.0).ok()?,
+            h2_streams: wire.h2_streams()?,
+            h2_resets: wire.h2_resets()?,
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed expectation is how a test fails"
+)]
+mod tests {
+    use crate::config::tests::*;
+
+    #[test]
+    fn connections_have_limits_unless_others_are_written() {
+        let limits = |more: &str| {
+            let text = with_route("path: /a, access: public") + more;
+            let connections = good(&text).config.connections;
+            (connections.h2_streams, connections.h2_resets)
+        };
+        assert_eq!(limits(""), (100, 50));
+        assert_eq!(
+            limits("connections: { h2_streams: 7, h2_resets: 8 }\n"),
+            (7, 8)
+        );
+    }
+}

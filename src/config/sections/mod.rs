@@ -1,0 +1,19 @@
+//! The sections of the route map: one file or folder each, with its keys, its checks and its tests.
+
+pub(crate) mod admin;
+pub(crate) mod connections;
+pub(crate) mod cors;
+pub(crate) mod database;
+pub(crate) mod facts;
+pub(crate) mod identity;
+pub(crate) mod keys;
+pub(crate) mod layers;
+pub(crate) mod listen;
+pub(crate) mod proxies;
+pub(crate) mod revocations;
+pub(crate) mod roles;
+pub(crate) mod routes;
+pub(crate) mod sessions;
+pub(crate) mod store;
+pub(crate) mod tokens;
+pub(crate) mod upstreams;

@@ -1,0 +1,106 @@
+//! `body`: how long a body may be, and the resources that it names.
+
+use super::{Route, RouteContext};
+use crate::config::check::Checker;
+use crate::config::macros::wire;
+use crate::config::node::Text;
+use crate::config::units::Size;
+use crate::config::wire::{Field, List};
+use crate::policy::resources::{BodyIds, BodyStep};
+use crate::policy::roles::Action;
+use crate::request::body::JUDGED;
+
+wire! {
+    /// What may be sent.
+    struct Body {
+        limit: Size [Size(0)..=Size(1 << 40)],
+        ids: List<BodyId>,
+    }
+
+    /// Resources that a body names.
+    struct BodyId {
+        field: Text => FIELD,
+        kind: Text,
+        max: usize [1..=1000] = 100,
+        action: Action,
+    }
+}
+
+/// Longest body unless something else is written.
+const LIMIT: Size = Size(1 << 20);
+
+const FIELD: &str = "write where the id is, such as `project_id` or `items[].id`";
+
+/// The limit of a route, or the default one.
+pub(super) fn limit(route: &Field<Body>, default: &Field<Body>) -> Option<u64> {
+    let default = default.section()?.limit.or(LIMIT).unwrap_or(LIMIT);
+    Some(route.section()?.limit.or(default)?.0)
+}
+
+impl Checker<'_> {
+    /// The resources a body names.
+    pub(super) fn body_ids(
+        &mut self,
+        wire: &Route,
+        context: &RouteContext<'_>,
+    ) -> Option<Vec<BodyIds>> {
+        let body = wire.body.section()?;
+        let Some(list) = body.ids.optional()? else {
+            return Some(Vec::new());
+        };
+        if let Some(limit) = body.limit.good()
+            && limit.value.0 > JUDGED
+        {
+            return self.report.refuse_instead(
+                &limit.place,
+                "exceeds the limit for a body inspected for `ids` (1MiB)",
+                "write 1MiB or less, or remove `ids`",
+            );
+        }
+        let names = context.attributes?.names();
+        self.each(&list.value, |checker, item| {
+            checker.body_id(&item.value, &names)
+        })
+    }
+
+    fn body_id(&mut self, wire: &BodyId, names: &[&str]) -> Option<BodyIds> {
+        let choice = format!("write one of {}", names.join(", "));
+        let kind = wire
+            .kind
+            .required(&wire.place, "kind", &choice, self.report)
+            .and_then(|kind| self.kind_index(kind, names));
+        let field = wire.field.good();
+        let steps = field.and_then(|field| {
+            field.parse(
+                body_steps,
+                "is not a path into a JSON body",
+                FIELD,
+                self.report,
+            )
+        });
+        Some(BodyIds {
+            written: field?.value.value.clone(),
+            steps: steps?,
+            kind: kind?,
+            max: wire.max()?,
+            action: wire.action.optional()?.map(|action| action.value.clone()),
+        })
+    }
+}
+
+/// `items[].id` and the like.
+fn body_steps(text: &str) -> Option<Vec<BodyStep>> {
+    let mut steps = Vec::new();
+    for part in text.split('.') {
+        let name = part.trim_end_matches("[]");
+        let lists = (part.len() - name.len()) / 2;
+        if name.is_empty() && !steps.is_empty() || name.contains(['[', ']']) {
+            return None;
+        }
+        if !name.is_empty() {
+            steps.push(BodyStep::Member(name.to_owned()));
+        }
+        steps.extend(std::iter::repeat_n(BodyStep::Items, lists));
+    }
+    (!steps.is_empty()).then_some(steps)
+}

@@ -1,0 +1,166 @@
+//! Issuers of tokens.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed expectation is how a test fails"
+)]
+
+use crate::config::tests::*;
+
+#[test]
+fn an_issuer_has_one_source_of_keys_that_goes_with_its_algorithms() {
+    let dir = certificates();
+    let issuer = |rest: &str| {
+        with_route("path: /a, access: user").replace(
+            "algorithms: HS256, secret: 0123456789abcdef0123456789abcdef",
+            rest,
+        )
+    };
+    for (rest, key, word) in [
+        ("algorithms: HS256", "", "has no keys"),
+        (
+            "algorithms: HS256, secret_file: secret, jwks_file: jwks.json",
+            ".jwks_file",
+            "combined with `secret_file`",
+        ),
+        (
+            "algorithms: [HS256, ES256], secret_file: secret",
+            ".algorithms",
+            "two entries",
+        ),
+        (
+            "algorithms: ES256, secret_file: secret",
+            ".secret_file",
+            "jwks_url",
+        ),
+        (
+            "algorithms: HS256, jwks_file: jwks.json",
+            ".jwks_file",
+            "public-key algorithms only",
+        ),
+        (
+            "algorithms: none, secret_file: secret",
+            ".algorithms",
+            "never accepted",
+        ),
+        (
+            "algorithms: hs256, secret_file: secret",
+            ".algorithms",
+            "HS256",
+        ),
+        (
+            "algorithms: ES512, jwks_file: jwks.json",
+            ".algorithms",
+            "ES256",
+        ),
+        (
+            "algorithms: HS256, secret_file: short",
+            ".secret_file",
+            "at least 32 bytes",
+        ),
+        (
+            "algorithms: HS512, secret_file: secret",
+            ".secret_file",
+            "at least 64 bytes",
+        ),
+        (
+            "algorithms: HS256, secret: short",
+            ".secret",
+            "openssl rand -base64 48",
+        ),
+        (
+            "algorithms: ES256, jwks_file: not-jwks.json",
+            ".jwks_file",
+            "not a JWK set",
+        ),
+        (
+            "algorithms: ES256, jwks_url: http://a/",
+            ".jwks_url",
+            "clear text",
+        ),
+        (
+            "algorithms: ES256, jwks_url: http://localhost/",
+            ".jwks_url",
+            "clear text",
+        ),
+        (
+            "algorithms: ES256, jwks_url: https://u@a/",
+            ".jwks_url",
+            "name or password",
+        ),
+        (
+            "algorithms: ES256, discovery_url: http://a/",
+            ".discovery_url",
+            "clear text",
+        ),
+        (
+            "algorithms: ES256, discovery_url: auth.example.com",
+            ".discovery_url",
+            ".well-known/openid-configuration",
+        ),
+        (
+            "algorithms: ES256, jwks_url: https://a/, discovery_url: https://a/",
+            ".discovery_url",
+            "combined with `jwks_url`",
+        ),
+        (
+            "algorithms: HS256, discovery_url: https://a/",
+            ".discovery_url",
+            "public-key algorithms only",
+        ),
+        (
+            "algorithms: ES256, jwks_url: 'https://a/#b'",
+            ".jwks_url",
+            "fragment",
+        ),
+        (
+            "algorithms: HS256, secret_file: secret, leeway: 61s",
+            ".leeway",
+            "from 0s to 1m",
+        ),
+        (
+            "algorithms: HS256, secret_file: secret, until: soon",
+            ".until",
+            "is not a date",
+        ),
+        (
+            "algorithms: HS256, secret_file: secret, require: { user_metadata.role: a }",
+            ".require.user_metadata.role",
+            "app_metadata",
+        ),
+        (
+            "algorithms: HS256, secret_file: secret, require: { role: 1 }",
+            ".require.role",
+            "quotes",
+        ),
+    ] {
+        let told = told_in(dir.path(), &issuer(rest));
+        assert_eq!(told.len(), 1, "{rest} {told:#?}");
+        assert!(
+            told[0].starts_with(&format!("tokens[0]{key}: ")) && told[0].contains(word),
+            "{rest} {told:#?}"
+        );
+    }
+    for rest in [
+        "algorithms: [ES256, RS256, EdDSA], jwks_file: jwks.json",
+        "algorithms: ES256, jwks_url: http://127.0.0.1:1/x",
+        "algorithms: ES256, discovery_url: 'http://[::1]:1/x'",
+        "algorithms: HS256, secret_file: secret, leeway: 0s, until: 2027-01-01T00:00:00Z",
+    ] {
+        let loaded =
+            load_in(dir.path(), &issuer(rest)).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(loaded.warnings, Vec::<String>::new());
+    }
+    let loaded = load_in(
+        dir.path(),
+        &issuer("algorithms: HS256, secret_file: secret, until: 2026-11-30"),
+    )
+    .unwrap();
+    assert!(
+        loaded.warnings[0].contains("in the past"),
+        "{:?}",
+        loaded.warnings
+    );
+}
