@@ -1,10 +1,7 @@
-//! One line of the configuration, fit to be shown in an error.
+//! One line of the configuration, redacted so that an error can show it.
 //!
-//! Decides: what of a line is hidden. Trusts: nothing; it works on the text, because a file with a syntax error has no tree to ask.
-//! Not here: how the line is drawn (`problem`).
-//!
-//! A secret may be written into the file, and the error may end in a build log. So the value of every key that speaks of a
-//! secret is replaced by `…`, on its own line and on the more indented lines below it, and so are a name and password in a URL.
+//! It works on the text, because a file with a syntax error has no tree. A secret may be written into the file, and the error
+//! may end in a build log. So the value of every key whose name suggests a secret is replaced by `…`, on its own line and on the more indented lines below it, and so are a name and password in a URL.
 //! Hiding too much is cheap.
 
 use std::ops::Range;
@@ -21,13 +18,13 @@ pub(crate) struct Excerpt {
     pub marked: Range<usize>,
 }
 
-/// The lines of a file, and which of them may not be shown at all.
+/// The lines of a file, and which of them must not be shown at all.
 pub(crate) struct Source<'a> {
     lines: Vec<(&'a str, bool)>,
 }
 
 impl<'a> Source<'a> {
-    /// Looks at the whole file once: whether a line is part of a long secret depends on those above it.
+    /// Scans the whole file once: whether a line is part of a long secret depends on those above it.
     pub(crate) fn new(text: &'a str) -> Self {
         let mut secret: Option<usize> = None;
         let mark = |line: &'a str| {
@@ -112,12 +109,12 @@ fn is_name(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Keys of other programs too, and slips of the pen: what they are about is refused here, and shown while it is refused.
+/// Also keys of other programs, and misspelled ones: the error that refuses such a key shows its line.
 fn is_secret(name: &str) -> bool {
     let name = name.to_lowercase();
-    let speaks_of_it = name.contains("secret") || name.contains("password");
-    let is_slip = nearest(&name, ["secret"]).is_some();
-    (speaks_of_it || is_slip) && !name.ends_with("_file")
+    let names_it = name.contains("secret") || name.contains("password");
+    let is_misspelled = nearest(&name, ["secret"]).is_some();
+    (names_it || is_misspelled) && !name.ends_with("_file")
 }
 
 fn indentation(line: &str) -> usize {

@@ -1,7 +1,6 @@
 //! The files a configuration is made of, and the digest by which two configurations are compared.
 //!
-//! Decides: where a relative path begins (the folder of the configuration) and how large a file may be. Trusts: nothing. Not here:
-//! what the files hold (`check`).
+//! A relative path begins at the folder of the configuration, and a file has at most 1 MiB.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -25,7 +24,7 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
-    /// No file yet; relative paths begin at `dir`.
+    /// Creates an empty set; relative paths begin at `dir`.
     pub(crate) fn new(dir: &Path) -> Self {
         Self {
             dir: dir.to_owned(),
@@ -34,14 +33,14 @@ impl Inputs {
         }
     }
 
-    /// Counts something that was read already.
+    /// Adds contents that were read already to the digest.
     pub(crate) fn add(&mut self, contents: &[u8]) {
-        // The length in front keeps two pieces from being taken for one.
+        // The length in front keeps apart two pieces that would be the same when joined.
         self.digest.update(&contents.len().to_le_bytes());
         self.digest.update(contents);
     }
 
-    /// Notes a file to be watched.
+    /// Adds a file to those that a reload watches.
     pub(crate) fn watch(&mut self, path: PathBuf) {
         if !self.paths.contains(&path) {
             self.paths.push(path);

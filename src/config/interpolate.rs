@@ -1,14 +1,12 @@
 //! `${NAME}` and `${NAME:-default}`: values that come from the environment.
 //!
-//! Decides: what a scalar's text is once its variables were put in. Trusts: nothing; a value is put into one scalar after the YAML
-//! was read, so whatever it holds, it cannot add a key. Not here: which scalars there are (`yaml`).
-//!
-//! `$${` writes a literal `${`. A value is never looked at again, so a value that holds `${` stays as it is.
+//! A value is put into one scalar after the YAML was parsed, so whatever it holds, it cannot add a key. `$${` writes a literal
+//! `${`. A value is not expanded again, so a value that holds `${` stays as it is.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Shifts an ASCII character into a block of Unicode that no file has a use for, and that YAML takes for letters.
+/// Shifts an ASCII character into a private block of Unicode, which YAML treats as letters.
 const MASK: u32 = 0xE000;
 
 /// The text with the characters of every `${…}` and of every path parameter masked, one for one, so that lines and columns stay.
@@ -39,7 +37,7 @@ pub(crate) fn masked(text: &str) -> String {
     out
 }
 
-/// Quotes and backslashes mean something to YAML in a quoted scalar; a variable that holds one is left for it to read.
+/// YAML interprets quotes and backslashes in a quoted scalar, so a variable that holds one is not masked.
 fn is_variable(text: &str) -> bool {
     text.starts_with("${") && !text.contains(['\n', '"', '\'', '\\'])
 }
@@ -61,7 +59,7 @@ pub(crate) fn unmasked(text: &str) -> String {
     text.chars().map(unmask).collect()
 }
 
-/// Whether a character could be taken for a masked one.
+/// Whether a character could be mistaken for a masked one.
 pub(crate) fn is_masked(c: char) -> bool {
     unmask(c) != c
 }
@@ -82,14 +80,14 @@ fn unmask(c: char) -> char {
         .map_or(c, char::from)
 }
 
-/// The variables, and which of them were asked for.
+/// The variables, and which of them were used.
 pub(crate) struct Variables<'a> {
     lookup: &'a dyn Fn(&str) -> Option<String>,
     used: BTreeMap<String, Option<String>>,
 }
 
 impl<'a> Variables<'a> {
-    /// Variables that `lookup` knows.
+    /// The variables that `lookup` resolves.
     pub(crate) fn new(lookup: &'a dyn Fn(&str) -> Option<String>) -> Self {
         Self {
             lookup,
@@ -97,7 +95,7 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// Every name that was asked for, with its value if it has one. Holds secrets: for the digest and nothing else.
+    /// Every name that was used, with its value if it has one. Holds secrets: for the digest and nothing else.
     pub(crate) fn used(&self) -> &BTreeMap<String, Option<String>> {
         &self.used
     }
@@ -181,7 +179,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// What is wrong, and what to write.
-    pub(crate) fn told(&self) -> (String, String) {
+    pub(crate) fn message(&self) -> (String, String) {
         match self {
             Self::Missing(name) => (
                 format!("the environment variable `{name}` is not set"),
@@ -224,12 +222,12 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_never_looked_at_again() {
+    fn a_value_is_not_expanded_again() {
         assert_eq!(expanded("${NESTED}"), Some(Ok("${A}".to_owned())));
     }
 
     #[test]
-    fn every_missing_variable_is_told() {
+    fn every_missing_variable_is_reported() {
         let missing = |name: &str| Fault::Missing(name.to_owned());
         assert_eq!(
             expanded("${B}${C}"),

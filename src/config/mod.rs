@@ -16,9 +16,11 @@
 
 pub(crate) mod check;
 pub(crate) mod excerpt;
+pub(crate) mod field;
 pub(crate) mod file;
 pub(crate) mod inputs;
 pub(crate) mod interpolate;
+pub(crate) mod lists;
 pub(crate) mod macros;
 pub(crate) mod node;
 pub(crate) mod place;

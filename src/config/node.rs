@@ -1,6 +1,4 @@
-//! The tree that a file is read into: values, and where each was written.
-//!
-//! Decides: how text may be shown. Trusts: nothing. Not here: how the tree comes about (`yaml`), and what it means (`wire`).
+//! The tree that a file is parsed into: values, and where each was written.
 
 use std::fmt;
 
@@ -24,7 +22,7 @@ pub(crate) enum Kind {
     Bool(bool),
     /// A whole number.
     Integer(i128),
-    /// A number with a fraction or an exponent; no key wants one.
+    /// A number with a fraction or an exponent; no key takes one.
     Float,
     /// Text.
     Text(Text),
@@ -32,7 +30,7 @@ pub(crate) enum Kind {
     List(Vec<Node>),
     /// A mapping, in the order it was written, repeated keys included.
     Map(Vec<Entry>),
-    /// Already told as a problem.
+    /// Already reported as a problem.
     Broken,
 }
 
@@ -79,7 +77,7 @@ impl Kind {
         }
     }
 
-    /// The text, if a variable had a part in it: such text may stand for a number or a truth.
+    /// The text, if it holds a variable: such text may be a number or a boolean.
     pub(crate) fn as_interpolated(&self) -> Option<&str> {
         self.as_text()
             .filter(|text| text.written.is_some())

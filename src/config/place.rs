@@ -1,6 +1,4 @@
-//! Where something stands in a configuration.
-//!
-//! Decides: nothing. Trusts: the YAML reader for lines and columns. Not here: what is wrong there (`problem`).
+//! Where something was written in a configuration.
 
 /// Where in the file something was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,7 +14,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The same place, speaking of a key below it.
+    /// The same place, for a key below it.
     pub(crate) fn below(&self, name: &str) -> Self {
         Self {
             key: joined(&self.key, name),

@@ -334,7 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_annotated_cases_have_every_key_and_make_sense() {
+    fn the_annotated_cases_have_every_key_and_load() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/demo.cases.yaml");
         let text = std::fs::read_to_string(&path).unwrap();
         let mut all = Vec::new();

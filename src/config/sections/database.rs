@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_taken_apart_or_told_why_not() {
+    fn a_url_is_parsed_or_refused() {
         let whole = parts("postgres://gate:p%40ss%23@Db.Example:6543/postgres")
             .unwrap_or_else(|why| unreachable!("{why}"));
         assert!(whole.tls, "unless somebody says otherwise");

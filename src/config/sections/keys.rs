@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_that_a_person_typed_is_told_from_a_random_one() {
+    fn a_typed_secret_is_distinguished_from_a_random_one() {
         for random in [
             "q8Vb0kXo2m3WZ1nJ5cPzq4rT7yUu9aLsDfGhK6eHvMw=",
             "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",

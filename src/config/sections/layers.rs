@@ -160,12 +160,12 @@ mod tests {
             ),
             ("mode: enforce, reason: a", ".reason", "no effect"),
         ] {
-            let told = told(&waived(layer));
-            assert_eq!(told.len(), 1, "{layer} {told:#?}");
+            let reported = reported(&waived(layer));
+            assert_eq!(reported.len(), 1, "{layer} {reported:#?}");
             assert!(
-                told[0].starts_with(&format!("routes[0].layers.roles{key}: "))
-                    && told[0].contains(word),
-                "{layer} {told:#?}"
+                reported[0].starts_with(&format!("routes[0].layers.roles{key}: "))
+                    && reported[0].contains(word),
+                "{layer} {reported:#?}"
             );
         }
         let waiver = good(&waived("mode: off, until: 2026-12-31, reason: a"))

@@ -177,11 +177,11 @@ mod tests {
             assert!(text.contains(first), "{text}");
             text.replacen(first, &format!("{another}\nupstreams"), 1)
         };
-        let told = told(&with_another("https://other", &listed));
-        assert_eq!(told.len(), 1, "{told:#?}");
+        let reported = reported(&with_another("https://other", &listed));
+        assert_eq!(reported.len(), 1, "{reported:#?}");
         assert!(
-            told[0].starts_with("roles.list: ") && told[0].contains("several issuers"),
-            "{told:#?}"
+            reported[0].starts_with("roles.list: ") && reported[0].contains("several issuers"),
+            "{reported:#?}"
         );
         // Two entries of one issuer are how its keys are changed.
         for text in [

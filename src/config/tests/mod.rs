@@ -63,11 +63,11 @@ pub(crate) fn good(text: &str) -> Loaded {
 }
 
 /// `key: message (instead)` of every problem.
-pub(crate) fn told(text: &str) -> Vec<String> {
-    told_in(Path::new("."), text)
+pub(crate) fn reported(text: &str) -> Vec<String> {
+    reported_in(Path::new("."), text)
 }
 
-pub(crate) fn told_in(dir: &Path, text: &str) -> Vec<String> {
+pub(crate) fn reported_in(dir: &Path, text: &str) -> Vec<String> {
     let problems = load_in(dir, text).expect_err(text);
     problems
         .iter()
@@ -85,11 +85,11 @@ pub(crate) fn told_in(dir: &Path, text: &str) -> Vec<String> {
 /// Asserts that each text gives exactly one problem, under this key, with this word in it.
 pub(crate) fn each_refused(prefix: &str, cases: &[(&str, &str, &str)]) {
     for (text, key, word) in cases {
-        let told = told(&format!("{prefix}{text}"));
-        assert_eq!(told.len(), 1, "{text}\n{told:#?}");
+        let reported = reported(&format!("{prefix}{text}"));
+        assert_eq!(reported.len(), 1, "{text}\n{reported:#?}");
         assert!(
-            told[0].starts_with(&format!("{key}: ")) && told[0].contains(word),
-            "{text}\n{told:#?}"
+            reported[0].starts_with(&format!("{key}: ")) && reported[0].contains(word),
+            "{text}\n{reported:#?}"
         );
     }
 }

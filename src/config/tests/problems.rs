@@ -1,9 +1,9 @@
-//! How problems are told: all at once, with their place, and without secrets.
+//! How problems are reported: all at once, with their places, and without secrets.
 
 use super::*;
 
 #[test]
-fn every_problem_is_told_at_once_with_its_place() {
+fn all_problems_are_reported_at_once_with_their_places() {
     let text = "\
 environment: prod
 listn: []
@@ -45,7 +45,7 @@ assertion: { header: a }
             .collect::<Vec<_>>(),
         expected.iter().collect::<Vec<_>>()
     );
-    let told = told(text).join("\n");
+    let reported = reported(text).join("\n");
     for words in [
         "did you mean `production`?",
         "did you mean `listen`?",
@@ -57,7 +57,7 @@ assertion: { header: a }
         "`NOT_SET` is not set",
         "`assertion` does not work yet in this version; remove it",
     ] {
-        assert!(told.contains(words), "{words}\n{told}");
+        assert!(reported.contains(words), "{words}\n{reported}");
     }
 }
 
@@ -131,7 +131,7 @@ routes:
 }
 
 #[test]
-fn what_is_not_text_of_a_file_is_one_problem() {
+fn an_unreadable_file_is_one_problem() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("foregate.yaml");
     assert!(
@@ -216,7 +216,7 @@ fn a_key_that_is_repeated_empty_or_of_the_wrong_type_is_refused() {
 }
 
 #[test]
-fn what_the_design_has_and_this_version_has_not_is_refused_by_name() {
+fn planned_keys_are_refused_by_name() {
     let rest = with_route("path: /a, access: public");
     for key in ["assertion", "limits"] {
         each_refused(
@@ -235,11 +235,11 @@ fn what_the_design_has_and_this_version_has_not_is_refused_by_name() {
             &[(&text, &format!("layers.{layer}"), "does not work yet")],
         );
     }
-    let told = told(&with_route("path: /a, access: user, limits: [a]"));
-    assert_eq!(told.len(), 1, "{told:#?}");
+    let reported = reported(&with_route("path: /a, access: user, limits: [a]"));
+    assert_eq!(reported.len(), 1, "{reported:#?}");
     assert!(
-        told[0].starts_with("routes[0].limits: ") && told[0].contains("not work yet"),
-        "{told:#?}"
+        reported[0].starts_with("routes[0].limits: ") && reported[0].contains("not work yet"),
+        "{reported:#?}"
     );
     each_refused(
         &rest.replace("servers: [http://127.0.0.1:8000]", "servers: [https://a]"),
@@ -272,7 +272,7 @@ fn what_the_design_has_and_this_version_has_not_is_refused_by_name() {
 }
 
 #[test]
-fn a_variable_may_be_a_number_a_truth_or_a_port() {
+fn a_variable_may_be_a_number_a_boolean_or_a_port() {
     let text = with_route("path: /a, access: user, anonymous: ${OFF}").replace(
         "127.0.0.1:8080, tls: off",
         "'127.0.0.1:${PORT}', tls: ${OFF}",
@@ -310,7 +310,7 @@ fn the_digest_changes_with_every_input_and_with_nothing_else() {
 }
 
 #[test]
-fn a_file_that_is_cut_off_anywhere_is_judged_without_a_panic() {
+fn a_file_truncated_anywhere_never_panics() {
     let dir = certificates();
     let text = example("demo.yaml");
     for (end, _) in text.char_indices() {

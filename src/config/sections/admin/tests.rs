@@ -34,7 +34,7 @@ fn a_token_is_known_by_its_digest_however_it_is_written() {
 }
 
 #[test]
-fn operators_that_cannot_be_told_apart_or_guarded_are_refused() {
+fn operators_need_distinct_names_and_strong_tokens() {
     let operator = |text: &str| base(&format!("admin: {{ operators: [{text}] }}"));
     for (text, key, word) in [
         ("", "admin.operators", "at least one"),
@@ -67,9 +67,9 @@ fn operators_that_cannot_be_told_apart_or_guarded_are_refused() {
         format!("{{ name: a, token: {TOKEN} }}, {{ name: a, token_sha256: {DIGEST} }}"),
         format!("{{ name: a, token: {TOKEN}, token_sha256: {DIGEST} }}"),
     ] {
-        let told = told(&operator(&text));
-        assert_eq!(told.len(), 1, "{text}\n{told:#?}");
-        assert!(!told[0].contains(TOKEN));
+        let reported = reported(&operator(&text));
+        assert_eq!(reported.len(), 1, "{text}\n{reported:#?}");
+        assert!(!reported[0].contains(TOKEN));
     }
 }
 

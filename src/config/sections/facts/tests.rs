@@ -1,4 +1,4 @@
-//! Facts and resources: what a good map means, and what a bad one is told.
+//! Facts and resources: what a good map means, and what a bad one is reported.
 
 #![allow(
     clippy::unwrap_used,
@@ -66,7 +66,7 @@ fn a_resource_is_read_in_all_its_forms() {
 }
 
 #[test]
-fn a_route_that_could_mean_another_thing_is_told_what_to_write() {
+fn an_ambiguous_resource_is_refused_with_what_to_write() {
     for (route, key, says) in [
         (
             "path: '/p/{project_id:uuid}', access: user",
@@ -169,18 +169,18 @@ fn a_route_that_could_mean_another_thing_is_told_what_to_write() {
             "inspected for `ids`",
         ),
     ] {
-        let told = told(&map(FACTS, route));
+        let reported = reported(&map(FACTS, route));
         assert!(
-            told.len() == 1
-                && told[0].starts_with(&format!("routes[0].{key}"))
-                && told[0].contains(says),
-            "{route}: {told:#?}"
+            reported.len() == 1
+                && reported[0].starts_with(&format!("routes[0].{key}"))
+                && reported[0].contains(says),
+            "{route}: {reported:#?}"
         );
     }
 }
 
 #[test]
-fn kinds_and_queries_that_make_no_sense_are_told_with_their_key() {
+fn invalid_resource_types_and_queries_are_reported_with_their_key() {
     let database = "database: { url: 'postgres://gate@db/velro' }\n";
     let query = "query: 'select a as owner from p where id = $1'";
     for (facts, key, says) in [
@@ -201,24 +201,24 @@ fn kinds_and_queries_that_make_no_sense_are_told_with_their_key() {
         ("database: { url: 'postgres://gate@db/velro?sslmode=prefer' }\n".to_owned(), "database.url", "checks no certificate"),
         ("database: {}\n".to_owned(), "database.url", "is missing"),
     ] {
-        let told = told(&map(&facts, "path: /a, access: public"));
+        let reported = reported(&map(&facts, "path: /a, access: public"));
         assert!(
-            told.len() == 1 && told[0].starts_with(key) && told[0].contains(says),
-            "{facts}: {told:#?}"
+            reported.len() == 1 && reported[0].starts_with(key) && reported[0].contains(says),
+            "{facts}: {reported:#?}"
         );
     }
 }
 
 #[test]
-fn a_subject_of_one_of_several_issuers_owns_nothing() {
+fn facts_need_a_single_issuer() {
     let text = map(FACTS, "path: /a, access: user");
     let one = "tokens: [{ issuer: https://i,";
     assert!(text.contains(one));
     let other = "tokens: [{ issuer: other, audience: a, algorithms: HS256, secret: 0123456789abcdef0123456789abcdef }, { issuer: https://i,";
     let text = text.replace(one, other);
-    let told = told(&text);
+    let reported = reported(&text);
     assert!(
-        told.len() == 1 && told[0].contains("several issuers"),
-        "{told:#?}"
+        reported.len() == 1 && reported[0].contains("several issuers"),
+        "{reported:#?}"
     );
 }

@@ -85,7 +85,7 @@ fn without_a_secret_key_nobody_registers_here() {
 }
 
 #[test]
-fn a_written_route_in_their_way_is_told_with_both_lines() {
+fn a_route_that_overlaps_a_sign_in_route_is_reported_with_both_lines() {
     for route in [
         "  - { path: /api/v1/auth/login, methods: [POST], access: public, upstream: u }",
         "  - { path: /api/v1/auth/me, access: public, upstream: u }",
@@ -107,7 +107,7 @@ fn a_written_route_in_their_way_is_told_with_both_lines() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_told_with_what_to_write() {
+fn invalid_values_are_reported_with_what_to_write() {
     for (keys, key, word) in [
         (
             "    prefix: auth",
@@ -188,13 +188,13 @@ fn what_cannot_be_meant_is_told_with_what_to_write() {
     ] {
         let problems = bad(&with(keys, ""));
         let found = problems.iter().next().unwrap();
-        let told = format!(
+        let reported = format!(
             "{} {}",
             found.message,
             found.instead.as_deref().unwrap_or("")
         );
-        assert_eq!(found.key, key, "{told}");
-        assert!(told.contains(word), "{keys}: {told}");
+        assert_eq!(found.key, key, "{reported}");
+        assert!(reported.contains(word), "{keys}: {reported}");
     }
 }
 

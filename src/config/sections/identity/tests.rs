@@ -39,7 +39,7 @@ fn the_identity_server_is_below_the_project_and_its_tokens_are_accepted() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_told_with_what_to_write() {
+fn invalid_values_are_reported_with_what_to_write() {
     let good = "url: https://p.test, publishable_keys: [pk]";
     let at = |key: &str| format!("identity.supabase{key}");
     for (keys, key, word) in [

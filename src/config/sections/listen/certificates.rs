@@ -79,13 +79,12 @@ impl Checker<'_> {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let certified = match CertifiedKey::from_der(chain, private, &provider) {
             Ok(certified) => certified,
+            Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+                let message = "is not the key of the certificate in `cert`";
+                return self.report.refuse(wire.key.place()?, message);
+            }
             Err(error) => {
-                let message = match error {
-                    rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                        "is not the key of the certificate in `cert`".to_owned()
-                    }
-                    error => format!("cannot be used: {error}"),
-                };
+                let message = format!("cannot be used: {error}");
                 return self.report.refuse(wire.key.place()?, message);
             }
         };

@@ -10,7 +10,7 @@
 use crate::config::tests::*;
 
 #[test]
-fn a_listener_says_exactly_one_thing_and_its_files_are_good() {
+fn a_listener_has_exactly_one_kind_and_readable_files() {
     let dir = certificates();
     let tls = |tls: &str| with_route("path: /a, access: public").replace("tls: off", tls);
     let ca = "certificates: [{ cert: cert.pem, key: key.pem }], client_ca: cert.pem";
@@ -67,14 +67,14 @@ fn a_listener_says_exactly_one_thing_and_its_files_are_good() {
             "no effect",
         ),
     ] {
-        let told = told_in(dir.path(), &tls(text));
-        assert_eq!(told.len(), 1, "{text} {told:#?}");
+        let reported = reported_in(dir.path(), &tls(text));
+        assert_eq!(reported.len(), 1, "{text} {reported:#?}");
         assert!(
-            told[0].starts_with(&format!("{key}: ")) && told[0].contains(word),
-            "{text} {told:#?}"
+            reported[0].starts_with(&format!("{key}: ")) && reported[0].contains(word),
+            "{text} {reported:#?}"
         );
     }
-    let nothing = told(&with_route("path: /a, access: public").replace(", tls: off", ""));
+    let nothing = reported(&with_route("path: /a, access: public").replace(", tls: off", ""));
     assert!(
         nothing[0].contains("does not say what happens"),
         "{nothing:#?}"
@@ -88,7 +88,7 @@ fn a_listener_says_exactly_one_thing_and_its_files_are_good() {
 }
 
 #[test]
-fn what_is_open_to_others_is_a_warning() {
+fn an_address_that_other_machines_reach_is_a_warning() {
     let text = with_route("path: /a, access: public").replace("127.0.0.1:8080", "0.0.0.0:8080")
         + "admin: { address: 0.0.0.0:9901 }\ntrusted_proxies: { from: [0.0.0.0/0] }\n";
     let warnings = good(&text).warnings;

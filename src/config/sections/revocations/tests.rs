@@ -16,7 +16,7 @@ fn base(text: &str) -> String {
 }
 
 #[test]
-fn nobody_may_revoke_unless_they_are_named() {
+fn there_are_no_operators_by_default() {
     let config = good(&base("")).config;
     assert!(config.admin.operators.is_empty() && config.admin.hosts.is_empty());
     assert_eq!(config.revocations.capacity.get(), 100_000);
@@ -29,7 +29,7 @@ fn nobody_may_revoke_unless_they_are_named() {
 }
 
 #[test]
-fn what_is_revoked_is_remembered_until_the_last_token_it_must_refuse_has_ended() {
+fn a_revocation_is_kept_until_the_last_token_it_refuses_has_expired() {
     let text = "revocations: { token_lifetime: 1h, session_lifetime: 2d }";
     let revocations = good(&base(text)).config.revocations;
     let (hour, day, leeway) = (3600, 24 * 3600, 60);
@@ -67,23 +67,23 @@ fn a_webhook_names_an_issuer_and_has_secrets_of_the_standard() {
             "secret_file",
         ),
     ] {
-        let told = told(&webhook(&text));
-        assert_eq!(told.len(), 1, "{text}\n{told:#?}");
-        assert!(told[0].contains(word), "{text}\n{told:#?}");
-        assert!(!told[0].contains("c2hvcnQ") && !told[0].contains(SECRET));
+        let reported = reported(&webhook(&text));
+        assert_eq!(reported.len(), 1, "{text}\n{reported:#?}");
+        assert!(reported[0].contains(word), "{text}\n{reported:#?}");
+        assert!(!reported[0].contains("c2hvcnQ") && !reported[0].contains(SECRET));
     }
 }
 
 #[test]
-fn lifetimes_and_capacity_have_ranges_that_make_sense() {
+fn lifetimes_and_capacity_have_ranges() {
     for (text, word) in [
         ("capacity: 99", "100 to 1000000"),
         ("token_lifetime: 1m", "5m"),
         ("session_lifetime: 367d", "366d"),
         ("token_lifetime: 10d, session_lifetime: 5d", "longer than"),
     ] {
-        let told = told(&base(&format!("revocations: {{ {text} }}")));
-        assert_eq!(told.len(), 1, "{text}\n{told:#?}");
-        assert!(told[0].contains(word), "{text}\n{told:#?}");
+        let reported = reported(&base(&format!("revocations: {{ {text} }}")));
+        assert_eq!(reported.len(), 1, "{text}\n{reported:#?}");
+        assert!(reported[0].contains(word), "{text}\n{reported:#?}");
     }
 }

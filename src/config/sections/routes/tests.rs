@@ -66,20 +66,23 @@ fn an_upgrade_is_offered_only_where_it_can_work() {
             "goes nowhere",
         ),
     ] {
-        let told = told(&with_route(route));
-        assert_eq!(told.len(), 1, "{told:#?}");
+        let reported = reported(&with_route(route));
+        assert_eq!(reported.len(), 1, "{reported:#?}");
         assert!(
-            told[0].contains(word) && told[0].contains("upgrade"),
-            "{told:#?}"
+            reported[0].contains(word) && reported[0].contains("upgrade"),
+            "{reported:#?}"
         );
     }
     let http2 = with_route("path: /a, access: public, upgrade: [websocket]")
         .replace("8000] }", "8000], protocol: http2 }");
-    assert!(told(&http2)[0].contains("goes over HTTP/1.1"), "{http2}");
+    assert!(
+        reported(&http2)[0].contains("goes over HTTP/1.1"),
+        "{http2}"
+    );
 }
 
 #[test]
-fn refusals_are_written_as_the_route_says() {
+fn a_route_has_a_format_for_its_refusals() {
     let errors = |text: &str| good(&with_route(text)).config.routes.remove(0).errors;
     assert_eq!(errors("path: /a, access: public"), ErrorsSetting::Problem);
     for (word, meant) in [
@@ -93,7 +96,7 @@ fn refusals_are_written_as_the_route_says() {
 }
 
 #[test]
-fn a_route_that_would_open_or_do_nothing_is_refused() {
+fn a_route_with_a_missing_or_ineffective_key_is_refused() {
     for (route, key, word) in [
         ("path: /a", ".access", "is missing"),
         ("access: public", ".path", "is missing"),
@@ -192,11 +195,11 @@ fn a_route_that_would_open_or_do_nothing_is_refused() {
         ),
         ("path: [/a, /a], access: public", ".path[1]", "same shape"),
     ] {
-        let told = told(&with_route(route));
-        assert_eq!(told.len(), 1, "{route} {told:#?}");
+        let reported = reported(&with_route(route));
+        assert_eq!(reported.len(), 1, "{route} {reported:#?}");
         assert!(
-            told[0].starts_with(&format!("routes[0]{key}: ")) && told[0].contains(word),
-            "{route} {told:#?}"
+            reported[0].starts_with(&format!("routes[0]{key}: ")) && reported[0].contains(word),
+            "{route} {reported:#?}"
         );
     }
     let deny = good(&with_route("path: '/a/{id}', access: deny"))
@@ -209,8 +212,8 @@ fn a_route_that_would_open_or_do_nothing_is_refused() {
         .filter(|line| !line.starts_with("tokens"))
         .map(|line| format!("{line}\n"))
         .collect();
-    assert!(told(&no_tokens)[0].contains("there are no `tokens`"));
-    let hosts = told(&(with_route("path: /a, access: public, hosts: [b]") + "hosts: [a]\n"));
+    assert!(reported(&no_tokens)[0].contains("there are no `tokens`"));
+    let hosts = reported(&(with_route("path: /a, access: public, hosts: [b]") + "hosts: [a]\n"));
     assert!(
         hosts[0].contains("not one of the gateway's `hosts`"),
         "{hosts:#?}"
@@ -234,11 +237,11 @@ fn two_routes_never_own_the_same_request() {
         ),
         ("path: /a, hosts: [h]", "path: /a"),
     ] {
-        let told = told(&two(one, other));
-        assert_eq!(told.len(), 1, "{told:#?}");
+        let reported = reported(&two(one, other));
+        assert_eq!(reported.len(), 1, "{reported:#?}");
         assert!(
-            told[0].contains("line 6") && told[0].contains("line 7"),
-            "{told:#?}"
+            reported[0].contains("line 6") && reported[0].contains("line 7"),
+            "{reported:#?}"
         );
     }
     for (one, other) in [
@@ -249,7 +252,7 @@ fn two_routes_never_own_the_same_request() {
     ] {
         good(&two(one, other));
     }
-    let names = told(&two("path: /a, name: n", "path: /b, name: n"));
+    let names = reported(&two("path: /a, name: n", "path: /b, name: n"));
     assert!(
         names.len() == 1 && names[0].contains("also the name of the route at line 6"),
         "{names:#?}"
@@ -304,26 +307,29 @@ fn a_table_is_granted_by_columns_and_what_is_not_written_is_not_granted() {
         ("/rest", "apikey: required", "there is no `identity`"),
         ("/rest", "apikey: maybe", "is not one of"),
     ] {
-        let told = told(&with_route(&format!(
+        let reported = reported(&with_route(&format!(
             "path: {path}, access: public, {more}"
         )));
-        assert_eq!(told.len(), 1, "{told:#?}");
-        assert!(told[0].contains(word), "{told:#?}");
+        assert_eq!(reported.len(), 1, "{reported:#?}");
+        assert!(reported[0].contains(word), "{reported:#?}");
     }
 }
 
 #[test]
-fn the_door_to_the_identity_server_asks_for_keys_itself() {
+fn a_pass_through_route_requires_api_keys_itself() {
     let door =
         "path: '/auth/v1/{*rest}', access: optional, serve: identity_server, apikey: required";
     let server = "identity: { supabase: { url: https://p.test, publishable_keys: [pk] } }\n";
-    let told = told(&format!("{server}{}", with_route(door)));
+    let reported = reported(&format!("{server}{}", with_route(door)));
     let word = "requires a key itself";
-    assert!(told.iter().any(|told| told.contains(word)), "{told:#?}");
+    assert!(
+        reported.iter().any(|reported| reported.contains(word)),
+        "{reported:#?}"
+    );
 }
 
 #[test]
-fn messages_are_judged_on_a_websocket_whose_route_reads_tokens() {
+fn realtime_needs_a_websocket_and_an_access_that_reads_tokens() {
     let route = "path: /a, methods: [GET], access: optional, upgrade: [websocket]";
     let realtime = |more: &str| {
         good(&with_route(&format!("{route}{more}")))
@@ -343,17 +349,17 @@ fn messages_are_judged_on_a_websocket_whose_route_reads_tokens() {
             "write `optional` or `user`",
         ),
     ] {
-        let told = told(&with_route(route));
-        assert_eq!(told.len(), 1, "{told:#?}");
+        let reported = reported(&with_route(route));
+        assert_eq!(reported.len(), 1, "{reported:#?}");
         assert!(
-            told[0].contains(word) && told[0].contains("realtime"),
-            "{told:#?}"
+            reported[0].contains(word) && reported[0].contains("realtime"),
+            "{reported:#?}"
         );
     }
 }
 
 #[test]
-fn an_answer_that_falls_silent_is_not_waited_for_without_end() {
+fn stream_idle_has_a_default() {
     let timeouts = |route: &str| good(&with_route(route)).config.routes[0].timeouts.clone();
     let unsaid = timeouts("path: /a, access: public");
     assert_eq!(unsaid.stream_idle, Some(Duration::from_secs(300)));

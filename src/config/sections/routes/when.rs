@@ -93,9 +93,9 @@ mod tests {
 
     fn place_of(route: &str) -> (u32, u32, String) {
         let problems = load_in(Path::new("."), &with_route(route)).unwrap_err();
-        let told = problems.to_json();
-        let only = &told[0];
-        assert_eq!(told.as_array().map(Vec::len), Some(1), "{told}");
+        let reported = problems.to_json();
+        let only = &reported[0];
+        assert_eq!(reported.as_array().map(Vec::len), Some(1), "{reported}");
         let number = |key: &str| u32::try_from(only[key].as_u64().unwrap()).unwrap();
         (
             number("line"),
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_condition_is_told_at_the_character_where_it_is_bad() {
+    fn a_bad_condition_is_reported_at_its_character() {
         let column_of = |route: &str, part: &str| {
             let line = with_route(route);
             let line = line

@@ -16,7 +16,7 @@ fn with_base(text: &str) -> String {
 }
 
 #[test]
-fn without_a_word_sessions_have_their_defaults() {
+fn sessions_have_defaults() {
     let sessions = good(&with_base("")).config.sessions;
     assert_eq!(sessions.cookie, "__Host-foregate");
     assert_eq!(sessions.same_site, SameSite::Lax);
@@ -34,7 +34,7 @@ fn a_route_may_take_a_cookie_before_or_behind_a_token() {
 }
 
 #[test]
-fn sessions_that_make_no_sense_are_refused_with_their_key() {
+fn invalid_sessions_are_refused_with_their_key() {
     let rest = with_base("");
     each_refused(
         &rest,
@@ -95,14 +95,14 @@ fn sessions_that_make_no_sense_are_refused_with_their_key() {
 }
 
 #[test]
-fn in_development_a_cookie_may_have_any_name_but_not_go_everywhere() {
+fn in_development_a_cookie_may_have_any_name_but_not_same_site_none() {
     let development = |text: &str| format!("environment: development\n{}", with_base(text));
     let loaded = good(&development("sessions: { cookie: sid }\n"));
     assert_eq!(loaded.config.sessions.cookie, "sid");
-    let told = told(&development("sessions: { cookie: sid, same_site: none }\n"));
-    assert_eq!(told.len(), 1, "{told:#?}");
+    let reported = reported(&development("sessions: { cookie: sid, same_site: none }\n"));
+    assert_eq!(reported.len(), 1, "{reported:#?}");
     assert!(
-        told[0].contains("refuse a cookie that is not `Secure`"),
-        "{told:#?}"
+        reported[0].contains("refuse a cookie that is not `Secure`"),
+        "{reported:#?}"
     );
 }

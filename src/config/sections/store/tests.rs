@@ -18,7 +18,7 @@ fn with_base(text: &str) -> String {
 }
 
 #[test]
-fn without_a_word_the_store_is_this_process() {
+fn the_default_store_is_process_memory() {
     let loaded = good(&with_base(""));
     assert!(matches!(loaded.config.store, StoreChoice::Memory));
     assert!(loaded.config.keys.is_empty());
@@ -43,13 +43,13 @@ fn redis_has_defaults_for_everything_but_its_url() {
 }
 
 #[test]
-fn redis_without_keys_is_told_how_to_make_one() {
-    let told = told(&with_base("store: { redis: 'redis://h' }\n"));
-    assert_eq!(told.len(), 1, "{told:#?}");
+fn redis_without_keys_is_refused_with_how_to_make_one() {
+    let reported = reported(&with_base("store: { redis: 'redis://h' }\n"));
+    assert_eq!(reported.len(), 1, "{reported:#?}");
     assert!(
-        told[0].starts_with("store.redis: needs `keys`")
-            && told[0].contains("openssl rand -base64 32"),
-        "{told:#?}"
+        reported[0].starts_with("store.redis: needs `keys`")
+            && reported[0].contains("openssl rand -base64 32"),
+        "{reported:#?}"
     );
 }
 
@@ -65,7 +65,7 @@ fn keys_that_seal_nothing_are_a_warning() {
 }
 
 #[test]
-fn a_store_that_makes_no_sense_is_refused_with_its_key() {
+fn an_invalid_store_is_refused_with_its_key() {
     let rest = "routes: [{ path: /a, access: public }]\n";
     each_refused(
         &format!("{BASE}{rest}{KEY}"),
@@ -118,7 +118,7 @@ fn a_store_that_makes_no_sense_is_refused_with_its_key() {
 }
 
 #[test]
-fn a_url_is_taken_apart_or_told_why_not() {
+fn a_url_is_parsed_or_refused() {
     let whole = server("rediss://gate:p%40ss@Redis.Example:7000/3")
         .unwrap_or_else(|why| unreachable!("{why}"));
     assert!(whole.tls);

@@ -136,11 +136,11 @@ fn an_issuer_has_one_source_of_keys_that_goes_with_its_algorithms() {
             "quotes",
         ),
     ] {
-        let told = told_in(dir.path(), &issuer(rest));
-        assert_eq!(told.len(), 1, "{rest} {told:#?}");
+        let reported = reported_in(dir.path(), &issuer(rest));
+        assert_eq!(reported.len(), 1, "{rest} {reported:#?}");
         assert!(
-            told[0].starts_with(&format!("tokens[0]{key}: ")) && told[0].contains(word),
-            "{rest} {told:#?}"
+            reported[0].starts_with(&format!("tokens[0]{key}: ")) && reported[0].contains(word),
+            "{rest} {reported:#?}"
         );
     }
     for rest in [

@@ -1,0 +1,151 @@
+//! Lists, and mappings whose keys are names.
+
+use super::node::{Entry, Kind, Node};
+use super::problem::Report;
+#[cfg(test)]
+use super::wire::KeysOf;
+use super::wire::{Decode, Value, unique, wrong};
+
+/// A list of at least one entry. Entries that could not be read were reported, and are left out.
+#[derive(Clone, Debug)]
+pub(crate) struct List<T> {
+    /// The good entries.
+    pub items: Vec<Value<T>>,
+    /// How many were written.
+    pub written: usize,
+}
+
+impl<T: Decode> Decode for List<T> {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        let place = node.place.clone();
+        let ListOrEmpty(list) = ListOrEmpty::decode(node, report)?;
+        match list.written {
+            0 => report.refuse(
+                &place,
+                "is an empty list; write at least one entry, or remove the key",
+            ),
+            _ => Some(list),
+        }
+    }
+
+    #[cfg(test)]
+    fn keys(all: &mut Vec<KeysOf>) {
+        T::keys(all);
+    }
+}
+
+impl<T: Clone> List<T> {
+    /// The values, if every entry is good.
+    pub(crate) fn values(&self) -> Option<Vec<T>> {
+        let values = || self.items.iter().map(|item| item.value.clone()).collect();
+        (self.items.len() == self.written).then(values)
+    }
+}
+
+/// A list that may be empty.
+#[derive(Clone, Debug)]
+pub(crate) struct ListOrEmpty<T>(pub List<T>);
+
+impl<T: Decode> Decode for ListOrEmpty<T> {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        let Kind::List(nodes) = node.kind else {
+            return wrong(&node, "a list", report);
+        };
+        let written = nodes.len();
+        let items = nodes
+            .into_iter()
+            .filter_map(|node| Value::decode(node, report))
+            .collect();
+        Some(Self(List { items, written }))
+    }
+
+    #[cfg(test)]
+    fn keys(all: &mut Vec<KeysOf>) {
+        T::keys(all);
+    }
+}
+
+/// One value, or a list of at least one.
+#[derive(Clone, Debug)]
+pub(crate) struct Many<T>(pub List<T>);
+
+impl<T: Decode> Decode for Many<T> {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        match node.kind {
+            Kind::List(_) => List::decode(node, report).map(Self),
+            Kind::Null
+            | Kind::Bool(_)
+            | Kind::Integer(_)
+            | Kind::Float
+            | Kind::Text(_)
+            | Kind::Map(_)
+            | Kind::Broken => one(node, report).map(Self),
+        }
+    }
+
+    #[cfg(test)]
+    fn keys(all: &mut Vec<KeysOf>) {
+        T::keys(all);
+    }
+}
+
+/// One value, or a list that may be empty.
+#[derive(Clone, Debug)]
+pub(crate) struct ManyOrEmpty<T>(pub List<T>);
+
+impl<T: Decode> Decode for ManyOrEmpty<T> {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        match node.kind {
+            Kind::List(_) => ListOrEmpty::decode(node, report).map(|list| Self(list.0)),
+            Kind::Null
+            | Kind::Bool(_)
+            | Kind::Integer(_)
+            | Kind::Float
+            | Kind::Text(_)
+            | Kind::Map(_)
+            | Kind::Broken => one(node, report).map(Self),
+        }
+    }
+
+    #[cfg(test)]
+    fn keys(all: &mut Vec<KeysOf>) {
+        T::keys(all);
+    }
+}
+
+/// A value that stands for a list of one.
+fn one<T: Decode>(node: Node, report: &mut Report) -> Option<List<T>> {
+    if let Kind::Map(_) = node.kind {
+        return wrong(&node, "one value or a list of them", report);
+    }
+    Some(List {
+        items: vec![Value::decode(node, report)?],
+        written: 1,
+    })
+}
+
+/// A mapping whose keys are names the operator chose.
+#[derive(Clone, Debug)]
+pub(crate) struct Named<T>(pub Vec<(Value<String>, Option<Value<T>>)>);
+
+impl<T: Decode> Decode for Named<T> {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        let Kind::Map(entries) = node.kind else {
+            return wrong(&node, "a mapping of names", report);
+        };
+        let entries = unique(entries, report);
+        let named = |entry: Entry| {
+            let name = Value {
+                value: entry.name,
+                place: entry.place,
+            };
+            (name, Value::decode(entry.value, report))
+        };
+        Some(Self(entries.into_iter().map(named).collect()))
+    }
+
+    #[cfg(test)]
+    fn keys(all: &mut Vec<KeysOf>) {
+        T::keys(all);
+    }
+}
