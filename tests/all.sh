@@ -178,7 +178,10 @@ step 'packages: node' need node nodejs
 step 'packages: npm' need npm npm
 step 'packages: postgresql' need pg_createcluster postgresql
 browser
-if [ "$full" = yes ]; then step 'packages: g++' need g++ g++; fi
+if [ "$full" = yes ]; then
+  step 'packages: g++' need g++ g++
+  step 'packages: valgrind' need valgrind valgrind
+fi
 step 'components' components
 step 'tools: cargo-deny' tool cargo-deny 0.20.2
 step 'tools: cargo-machete' tool cargo-machete 0.9.2

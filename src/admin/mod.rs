@@ -198,10 +198,10 @@ fn readiness(process: &Process) -> Result<(), &'static str> {
         return Err("the list of revocations has not been read from the store yet\n");
     }
     match process.queries() {
-        Queries::Fit => Ok(()),
+        QueryStatus::Fit => Ok(()),
         // A replica configured with a wrong address must not replace one with the right address.
-        Queries::Unasked => Err("the database has not answered yet\n"),
-        Queries::Unfit => Err("the queries of the configuration do not fit the database\n"),
+        QueryStatus::Unchecked => Err("the database has not answered yet\n"),
+        QueryStatus::Unfit => Err("the queries of the configuration do not fit the database\n"),
     }
 }
 

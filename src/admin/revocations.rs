@@ -127,18 +127,18 @@ pub(super) async fn revoke_and_log(
 /// The answer about a revocation.
 pub(super) fn answer(
     revocation: &Revocation,
-    outcome: Revoked,
+    outcome: RevokeOutcome,
 ) -> Result<Response<Full<Bytes>>, AdminError> {
     let (status, propagated) = match outcome {
-        Revoked::Stored => (StatusCode::OK, true),
-        Revoked::Queued => (StatusCode::SERVICE_UNAVAILABLE, false),
-        Revoked::Full => {
+        RevokeOutcome::Stored => (StatusCode::OK, true),
+        RevokeOutcome::Queued => (StatusCode::SERVICE_UNAVAILABLE, false),
+        RevokeOutcome::Full => {
             return Err(AdminError::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "the list is full, and nothing in it can be coarsened; nothing was revoked: raise `revocations.capacity`",
             ));
         }
-        Revoked::Stopped => {
+        RevokeOutcome::Stopped => {
             return Err(AdminError::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "the list of revocations has stopped; nothing was revoked: restart this replica",
@@ -173,7 +173,7 @@ impl RevokeRequest {
                 let (target, ends) = one_token(process, token, token_sha256, now)?;
                 let ends = ends.map(|ends| ends - now);
                 let expires = expiry(now, expires_in, ends.unwrap_or(tokens_live))?;
-                (what, expires, reason)
+                (target, expires, reason)
             }
             Self::Session {
                 session,
@@ -187,7 +187,7 @@ impl RevokeRequest {
                     session: id("session", session)?,
                     subject: subject.map(|subject| id("subject", subject)).transpose()?,
                 };
-                (what, expiry(now, expires_in, sessions_live)?, reason)
+                (target, expiry(now, expires_in, sessions_live)?, reason)
             }
             Self::Subject {
                 subject,
@@ -203,7 +203,7 @@ impl RevokeRequest {
                     except: sessions(except_sessions)?,
                     strict: false,
                 };
-                (what, expiry(now, expires_in, sessions_live)?, reason)
+                (target, expiry(now, expires_in, sessions_live)?, reason)
             }
             Self::Issuer {
                 issuer,
@@ -214,11 +214,11 @@ impl RevokeRequest {
                     issuer: issuer_of(config, Some(issuer))?,
                     not_before: now,
                 };
-                (what, expiry(now, expires_in, sessions_live)?, reason)
+                (target, expiry(now, expires_in, sessions_live)?, reason)
             }
         };
         check_reason(reason.as_deref())?;
-        let revocation = Revocation::new(what, clock::unix_millis(), expires);
+        let revocation = Revocation::new(target, clock::unix_millis(), expires);
         Ok((revocation, reason))
     }
 }
@@ -239,7 +239,7 @@ fn one_token(
     token: Option<String>,
     token_sha256: Option<String>,
     now: i64,
-) -> Result<(What, Option<i64>), AdminError> {
+) -> Result<(Target, Option<i64>), AdminError> {
     let (sha256, verified) = match (token, token_sha256) {
         (Some(token), None) => {
             let token = token.trim();
@@ -256,7 +256,7 @@ fn one_token(
             (token_digest(token), verified)
         }
         (None, Some(digest)) => {
-            let digest = hex::read(&digest)
+            let digest = hex::decode(&digest)
                 .ok_or_else(|| bad_request("`token_sha256` is not 64 hexadecimal digits"))?;
             (digest, None)
         }
@@ -330,7 +330,7 @@ pub(super) fn sessions(ids: Vec<String>) -> Result<Vec<String>, AdminError> {
 
 /// An id in the list's spelling, if a token could have it.
 pub(super) fn id(name: &str, text: String) -> Result<String, AdminError> {
-    let text = spelled(&text);
+    let text = canonical_id(&text);
     if text.is_empty() || text.len() > LONGEST_ID || text.contains(char::is_control) {
         return Err(bad_request(format!(
             "`{name}` is empty, longer than {LONGEST_ID} bytes, or has control characters"
@@ -341,8 +341,8 @@ pub(super) fn id(name: &str, text: String) -> Result<String, AdminError> {
 
 /// What was revoked, as JSON.
 pub(super) fn described(revocation: &Revocation) -> Value {
-    match &revocation.what {
-        What::Token { sha256, .. } => {
+    match &revocation.target {
+        Target::Token { sha256, .. } => {
             json!({ "kind": "token", "token_sha256": hex::encode(sha256) })
         }
         Target::Session {

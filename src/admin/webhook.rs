@@ -130,7 +130,7 @@ async fn handle(
         strict: false,
     };
     let expires = sent.saturating_add(remembered);
-    let revocation = Revocation::new(what, clock::unix_millis(), expires);
+    let revocation = Revocation::new(target, clock::unix_millis(), expires);
     let outcome = revoke_and_log(process, "webhook".to_owned(), String::new(), &revocation).await;
     Ok((WebhookResult::Revoked, answer(&revocation, outcome)?))
 }

@@ -87,8 +87,8 @@ impl Caller {
     }
 
     /// The ids of the caller's own session: of the cookie, of the token, or both.
-    pub fn own_session(&self) -> Own {
-        Own {
+    pub fn own_session(&self) -> OwnSession {
+        OwnSession {
             cookie: self.cookie_session().map(|live| *live.name()),
             session: self
                 .verified()

@@ -18,7 +18,7 @@ use super::step::{Passed, enforce, enforce_async, step};
 use super::when::When;
 use crate::budget::Budget;
 use crate::denial::Denial;
-use crate::facts::{Facts, Touched};
+use crate::facts::{Facts, Invalidation};
 use crate::policy::in_force::InForce;
 use crate::policy::layers::LayerName;
 use crate::record::Record;
@@ -139,7 +139,7 @@ impl Chain {
         let (valid, rest) = enforce(&Rest, &request, valid, record)?;
         let (gathered, by_facts) = self.by_facts(&request, valid, record).await?;
         let touched = match request.method().is_safe() {
-            true => Touched::nothing(),
+            true => Invalidation::nothing(),
             false => self.touched(&gathered),
         };
         let proofs = by_facts.with(identity, identifiers, rest);
@@ -177,10 +177,10 @@ impl Chain {
     }
 
     /// The facts that this request may change.
-    fn touched(&self, gathered: &GatheredFacts) -> Touched {
+    fn touched(&self, gathered: &GatheredFacts) -> Invalidation {
         let facts = self.facts();
         let subject = gathered.caller().verified().map(|one| one.subject());
-        Touched::new(facts, facts.touched(gathered.known(), subject))
+        Invalidation::new(facts, facts.touched(gathered.known(), subject))
     }
 
     /// Re-authorizes an open stream under this chain's configuration, which is `in_force`.
@@ -241,7 +241,7 @@ impl Chain {
         let (gathered, by_facts) = by_facts.await?;
         let proofs = by_facts.with(identity, identifiers, rest);
         // Whatever it wrote was written when the stream began.
-        let touched = Touched::nothing();
+        let touched = Invalidation::nothing();
         let permit = Permit::new(request, gathered.into_caller(), touched, proofs)?;
         Ok(permit.spend().into_stream())
     }

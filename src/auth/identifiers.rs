@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::caller::Caller;
 use super::layer::{Check, Layer};
 use crate::denial::{Denial, Reason};
-use crate::facts::Named;
+use crate::facts::NamedResource;
 use crate::policy::path::Pattern;
 use crate::policy::resources::{BodyStep, DemandOf, IdPlace, ParamType};
 use crate::policy::roles::Action;
@@ -39,7 +39,7 @@ pub struct ValidIdentifiers {
 
 impl ValidIdentifiers {
     /// The caller, and the resources that the request names.
-    pub fn into_parts(self) -> (Caller, Vec<Named>) {
+    pub fn into_parts(self) -> (Caller, Vec<NamedResource>) {
         (self.caller, self.named)
     }
 }
@@ -95,7 +95,7 @@ impl Check for Identifiers {
 
 /// Adds the resources that the body names, if the route has `body.ids`. A request that is
 /// re-authorized has no body any more.
-fn named_by_body(request: &Inbound, named: &mut Vec<Named>) -> Result<(), Denial> {
+fn named_by_body(request: &Inbound, named: &mut Vec<NamedResource>) -> Result<(), Denial> {
     let rule = request.rule();
     if rule.body_ids.is_empty() {
         return Ok(());
@@ -125,7 +125,7 @@ fn named_by_body(request: &Inbound, named: &mut Vec<Named>) -> Result<(), Denial
                 .spelled(value)
                 .filter(|id| id.len() <= LONGEST)
                 .ok_or_else(|| wrong("is not an id of this resource type"))?;
-            named.push(Named {
+            named.push(NamedResource {
                 of: DemandOf::Kind(ids.kind),
                 id,
                 within: None,

@@ -8,7 +8,7 @@
 use super::layer::{Check, Layer};
 use super::performance::GatheredFacts;
 use crate::denial::{Denial, Reason};
-use crate::facts::{Lineage as Walk, Seen};
+use crate::facts::{Lineage as Walk, ResourceState};
 use crate::request::Inbound;
 
 /// The layer.
@@ -31,10 +31,12 @@ impl Check for Lineage {
     type Input<'a> = &'a GatheredFacts;
 
     fn check(&self, _request: &Inbound, gathered: &GatheredFacts) -> Result<IntactLineage, Denial> {
-        for resource in &gathered.known().things {
-            let walk = match resource.seen() {
-                Seen::Row(row, _) => row.lineage,
-                Seen::Caller | Seen::Absent | Seen::Learned(_) => Walk::Whole,
+        for resource in &gathered.known().resources {
+            let walk = match resource.state() {
+                ResourceState::Row(row, _) => row.lineage,
+                ResourceState::Caller | ResourceState::Absent | ResourceState::Learned(_) => {
+                    Walk::Whole
+                }
             };
             match walk {
                 Walk::Whole => {}

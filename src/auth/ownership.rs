@@ -19,7 +19,7 @@
 use super::layer::{Check, Layer};
 use super::performance::GatheredFacts;
 use crate::denial::{Denial, Reason};
-use crate::facts::{Known, Row, Seen, Thing};
+use crate::facts::{KnownFacts, Resource, ResourceState, Row};
 use crate::policy::relations::Visibility;
 use crate::record::via::Via;
 use crate::request::Inbound;
@@ -43,25 +43,26 @@ impl ResourceAccess {
 }
 
 impl Ownership {
-    fn authorize(gathered: &GatheredFacts, resource: &Thing) -> Result<Via, Denial> {
+    fn authorize(gathered: &GatheredFacts, resource: &Resource) -> Result<Via, Denial> {
         let (caller, known) = (gathered.caller(), gathered.known());
         let action = resource.named.action.as_str();
         let verified = caller.verified();
         let subject = verified.map(|verified| verified.subject());
         let crosses = || match caller.roles().crosses(action) {
             // The role may have been withdrawn since; stale facts would not show it.
-            true if !known.is_old => Some(Via::Role),
+            true if !known.is_stale => Some(Via::Role),
             true | false => None,
         };
-        let found = match resource.seen() {
-            Seen::Absent => return Err(absent(known)),
-            Seen::Caller => (subject == Some(resource.named.id.as_str()) && !is_crossing(action))
-                .then_some(Via::Caller),
-            Seen::Learned(binding) => (verified.is_some_and(|verified| {
+        let found = match resource.state() {
+            ResourceState::Absent => return Err(absent(known)),
+            ResourceState::Caller => (subject == Some(resource.named.id.as_str())
+                && !is_crossing(action))
+            .then_some(Via::Caller),
+            ResourceState::Learned(binding) => (verified.is_some_and(|verified| {
                 verified.issuer() == binding.issuer && verified.subject() == binding.subject
             }) && !is_crossing(action))
             .then_some(Via::Owner),
-            Seen::Row(row, outer) => {
+            ResourceState::Row(row, outer) => {
                 if resource.named.within.is_some() && resource.named.within != row.within {
                     return Err(absent(known));
                 }
@@ -71,7 +72,7 @@ impl Ownership {
                 }
             }
         };
-        found.or_else(crosses).ok_or_else(|| match known.is_old {
+        found.or_else(crosses).ok_or_else(|| match known.is_stale {
             true => Reason::FactsUnavailable.because("stale facts do not prove access"),
             false => Reason::NotYours.into(),
         })
@@ -79,8 +80,8 @@ impl Ownership {
 }
 
 /// The refusal of a resource without a row. Stale facts may not know a new resource yet.
-fn absent(known: &Known) -> Denial {
-    match known.is_old {
+fn absent(known: &KnownFacts) -> Denial {
+    match known.is_stale {
         true => Reason::FactsUnavailable.because("stale facts do not show that it exists"),
         false => Reason::Absent.into(),
     }
@@ -150,7 +151,7 @@ impl Check for Ownership {
         gathered: &GatheredFacts,
     ) -> Result<ResourceAccess, Denial> {
         let mut farthest = None;
-        for resource in &gathered.known().things {
+        for resource in &gathered.known().resources {
             farthest = farthest.max(Some(Self::authorize(gathered, resource)?));
         }
         Ok(ResourceAccess { via: farthest })

@@ -15,7 +15,7 @@ use super::identifiers::ValidIdentifiers;
 use super::layer::{AsyncCheck, Layer};
 use crate::budget::Budget;
 use crate::denial::Denial;
-use crate::facts::{Asking, Facts, Known, Named};
+use crate::facts::{Facts, KnownFacts, LookupContext, NamedResource};
 use crate::policy::outage::AccessClass;
 use crate::policy::route::Access;
 use crate::request::Inbound;
@@ -45,7 +45,7 @@ impl GatheredFacts {
     }
 
     /// The facts about the caller and the resources of the request.
-    pub fn known(&self) -> &Known {
+    pub fn known(&self) -> &KnownFacts {
         &self.known
     }
 }
@@ -72,7 +72,8 @@ impl Performance {
             }
         };
         // A request that reads one resource may write another.
-        let is_written = |named: &Named| !matches!(named.action.as_str(), "read" | "read:any");
+        let is_written =
+            |named: &NamedResource| !matches!(named.action.as_str(), "read" | "read:any");
         let class = match class == AccessClass::Read && named.iter().any(is_written) {
             true => AccessClass::Write,
             false => class,

@@ -7,7 +7,7 @@ use super::caller::Caller;
 use super::chain::Proofs;
 use crate::clock;
 use crate::denial::{Denial, Reason};
-use crate::facts::Touched;
+use crate::facts::Invalidation;
 use crate::policy::route::{Access, Target};
 use crate::policy::upstream::Authorization;
 use crate::request::Inbound;
@@ -31,7 +31,7 @@ struct Authorized {
     caller: Caller,
     target: Target,
     authorization: Option<HeaderValue>,
-    touched: Touched,
+    touched: Invalidation,
 }
 
 impl Permit {
@@ -40,7 +40,7 @@ impl Permit {
     pub(super) fn new(
         request: Inbound,
         caller: Caller,
-        touched: Touched,
+        touched: Invalidation,
         _proofs: Proofs,
     ) -> Result<Self, Denial> {
         let rule = request.rule();
@@ -116,8 +116,8 @@ impl SpentPermit {
     }
 
     /// The facts that the request may change.
-    pub(crate) fn take_touched(&mut self) -> Touched {
-        std::mem::replace(&mut self.0.touched, Touched::nothing())
+    pub(crate) fn take_touched(&mut self) -> Invalidation {
+        std::mem::replace(&mut self.0.touched, Invalidation::nothing())
     }
 
     /// Keeps only what re-authorizing an open stream needs.

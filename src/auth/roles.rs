@@ -60,7 +60,7 @@ impl Check for Roles {
             return Err(Reason::AnonymousRefused.into());
         }
         let action = Action::of(rule, request.method());
-        let resources = &gathered.known().things;
+        let resources = &gathered.known().resources;
         // A resource named in the body has an action of its own; it does not grant the route's
         // action.
         if rule.resources.is_empty() && !caller.roles().grants(action) {

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::auth::chain::Chain;
 use crate::auth::role_table::RoleTable;
-use crate::facts::{Facts, Shelf};
+use crate::facts::{FactCache, Facts};
 use crate::policy::Config;
 use crate::policy::in_force::InForce;
 use crate::record::metrics::{RequestMetrics, RouteMetrics};
@@ -46,7 +46,7 @@ pub struct Shared {
     /// The sessions behind cookies.
     pub sessions: Arc<Sessions>,
     /// The fact cache.
-    pub facts: Arc<Shelf>,
+    pub facts: Arc<FactCache>,
     /// Request metrics, from which each configuration takes the handles of its routes.
     pub requests: Arc<RequestMetrics>,
 }

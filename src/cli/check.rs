@@ -97,7 +97,7 @@ fn connected(mut loaded: Loaded) -> Result<Loaded, Problems> {
             };
             // The pool connects in the background, and may not have yet.
             database.until_reachable(clock::now() + PATIENCE).await;
-            let asked = Asked::all(&loaded.config);
+            let asked = WatchedQuery::all(&loaded.config);
             let coverage = notify::check(asked, &database, &listener).await;
             Ok(Ok(coverage_warnings(coverage)))
         })
@@ -117,7 +117,7 @@ fn connected(mut loaded: Loaded) -> Result<Loaded, Problems> {
 
 /// Warnings about changes that would not be reported. A gateway runs all the same, with the
 /// lifetimes that facts have without notifications.
-fn coverage_warnings(coverage: Result<Vec<Told>, Unproven>) -> Vec<String> {
+fn coverage_warnings(coverage: Result<Vec<TableCoverage>, CoverageError>) -> Vec<String> {
     let without_effect =
         |why: &dyn std::fmt::Display| format!("database.notify_url has no effect: {why}");
     match coverage {

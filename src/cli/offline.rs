@@ -37,7 +37,7 @@ pub fn snapshot(loaded: Loaded, records: usize) -> anyhow::Result<(Snapshot, Fol
         key_sources: Arc::new(KeySources::new(metrics.keys().clone())),
         revocations,
         sessions,
-        facts: Shelf::new(store, false, None, metrics.facts.clone()),
+        facts: FactCache::new(store, false, None, metrics.facts.clone()),
         requests: metrics.requests.clone(),
     };
     let snapshot = reload::build(loaded.config, loaded.digest, 1, &shared)?;

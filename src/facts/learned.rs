@@ -96,7 +96,7 @@ impl Facts {
                 .await
             {
                 Ok(Swap::Done(_)) => return Ok(()),
-                Ok(Swap::Lost) => {}
+                Ok(Swap::Conflict) => {}
                 Err(_) => return Err(BindError::Unkept),
             }
         }

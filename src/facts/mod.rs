@@ -221,7 +221,7 @@ impl Facts {
             Err(denial)
                 if named.is_empty()
                     && denial.reason == Reason::FactsUnavailable
-                    && outage::State::FactsAway.answer(asking.class) == outage::Answer::Allow =>
+                    && outage::State::FactsAway.effect(asking.class) == outage::Effect::Allow =>
             {
                 return Ok(known);
             }
@@ -328,9 +328,9 @@ impl Facts {
             }
             Err(error) => error,
         };
-        let stale = match outage::State::FactsAway.answer(asking.class) {
-            outage::Answer::Degrade => self.cache.stale(wanted),
-            outage::Answer::Allow | outage::Answer::Refuse(_) => None,
+        let stale = match outage::State::FactsAway.effect(asking.class) {
+            outage::Effect::Degrade => self.cache.stale(wanted),
+            outage::Effect::Allow | outage::Effect::Refuse(_) => None,
         };
         match (stale, error) {
             (Some(entries), _) => {

@@ -74,7 +74,7 @@ pub struct Metrics {
     pub facts: Arc<FactMetrics>,
     pub(crate) identity: Arc<IdentityMetrics>,
     pub(crate) throttle: Arc<ThrottleMetrics>,
-    pub(crate) later: LaterMetrics,
+    pub(crate) background_calls: Arc<BackgroundCallMetrics>,
 }
 
 impl Metrics {

@@ -31,7 +31,7 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode, Version};
 
 use crate::auth::snapshot::Snapshot;
-use crate::denial::dialect::Dialect;
+use crate::denial::format::ErrorFormat;
 use crate::denial::{Denial, Reason};
 use crate::gateway::connection::ConnectionState;
 use crate::panics::catch_panic;
@@ -42,7 +42,7 @@ use crate::request::body::Body;
 use crate::request::cors::{self, Cors};
 use crate::request::{Connection, Head, Inbound};
 use crate::streams::Streams;
-use crate::tokens::Recent;
+use crate::tokens::WorkerCache;
 use crate::upstream::Pools;
 use answer::Answer;
 use finished::FinishedRecords;
@@ -62,7 +62,7 @@ pub struct Gateway {
     process: Arc<Process>,
     pools: Pools,
     streams: Rc<Streams>,
-    recent: Rc<Recent>,
+    recent: Rc<WorkerCache>,
     finished: Rc<FinishedRecords>,
 }
 
@@ -105,7 +105,7 @@ impl Gateway {
             .and_then(|_| request.headers().get(header::ORIGIN).cloned());
         let outcome = {
             let serving = pin!(self.serve(request, &snapshot, connection.facts(), &mut trail));
-            caught(serving)
+            catch_panic(serving)
                 .await
                 .unwrap_or_else(|panic| Err(Reason::Internal.because(panic)))
         };
@@ -199,7 +199,7 @@ impl Gateway {
     }
 
     /// The tokens that this worker verified recently.
-    pub(crate) fn recent(&self) -> &Rc<Recent> {
+    pub(crate) fn recent(&self) -> &Rc<WorkerCache> {
         &self.recent
     }
 

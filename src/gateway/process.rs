@@ -64,7 +64,9 @@ impl Process {
     /// Puts another configuration into force. Requests that are open keep theirs.
     pub(crate) fn replace(&self, snapshot: Snapshot) {
         self.shared.sessions.configure(snapshot.config());
-        self.shared.facts.asks(Asked::all(snapshot.config()));
+        self.shared
+            .facts
+            .set_queries(WatchedQuery::all(snapshot.config()));
         self.current.replace(snapshot);
     }
 
@@ -104,14 +106,14 @@ impl Process {
     }
 
     /// Whether the database accepts the configured queries.
-    pub(crate) fn queries(&self) -> Queries {
+    pub(crate) fn queries(&self) -> QueryStatus {
         *self.queries.borrow()
     }
 
     /// Notes the result of checking the queries. Once they fit, that stays, even if a later reload
     /// could not check them: replicas in service must not all become unready together. A query that
     /// does not fit then is refused where its facts are needed.
-    pub(crate) fn found_queries(&self, found: Queries) {
+    pub(crate) fn found_queries(&self, found: QueryStatus) {
         self.queries.send_if_modified(|known| {
             let learns = *known != QueryStatus::Fit;
             if learns {

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::gateway::Gateway;
 use crate::gateway::connection::{ConnectionState, POLL_INTERVAL, PollClock};
-use crate::weak_list::Living;
+use crate::weak_list::WeakList;
 
 /// The upstream pools are swept every this many polls: every five seconds.
 const POLLS_PER_SWEEP: u64 = 50;
@@ -16,7 +16,7 @@ const POLLS_PER_SWEEP: u64 = 50;
 /// The open connections of a worker, and the clock by which it times them.
 #[derive(Clone, Default)]
 pub(super) struct OpenConnections {
-    pub(super) open: Living<ConnectionState>,
+    pub(super) open: WeakList<ConnectionState>,
     pub(super) clock: PollClock,
 }
 

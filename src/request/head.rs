@@ -13,7 +13,7 @@ use super::peer::{Client, Connection};
 use crate::denial::{Denial, Reason};
 use crate::policy::in_force::InForce;
 use crate::record::Record;
-use crate::tokens::Recent;
+use crate::tokens::WorkerCache;
 
 /// A request head that can be read in one way only, before a route is chosen.
 #[derive(Clone)]
@@ -22,7 +22,7 @@ pub struct Head {
     pub(super) version: Version,
     pub(super) host: Host,
     pub(super) client: Client,
-    pub(super) recent: Rc<Recent>,
+    pub(super) worker_cache: Rc<WorkerCache>,
     pub(super) headers: HeaderMap,
     pub(super) authorization: Option<HeaderValue>,
     pub(super) cookie: Option<OwnCookie>,
@@ -96,7 +96,7 @@ impl Head {
             version,
             host,
             client,
-            recent: connection.recent.clone(),
+            worker_cache: connection.worker_cache.clone(),
             headers,
             authorization,
             cookie,

@@ -171,14 +171,14 @@ impl Target {
 
 impl Revocation {
     /// Revokes a bearer token that names no session: the token is the whole session.
-    pub fn of_bearer(token: &Secret, verified: &Verified) -> Self {
+    pub fn of_bearer(token: &Secret, issuer: &str, subject: &str, expires: i64) -> Self {
         let target = Target::Token {
             sha256: token_digest(&String::from_utf8_lossy(token.expose())),
-            issuer: Some(verified.issuer().to_owned()),
+            issuer: Some(issuer.to_owned()),
             session: None,
             subject: Some(subject.to_owned()),
         };
-        Self::new(target, clock::unix_millis(), verified.accepted_until())
+        Self::new(target, clock::unix_millis(), expires)
     }
 
     /// A revocation received at `received_at`, in Unix milliseconds, that expires at `expires`, in Unix

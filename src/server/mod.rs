@@ -216,7 +216,7 @@ async fn assemble(
         key_sources: Arc::new(KeySources::new(metrics.keys().clone())),
         revocations: revocations.clone(),
         sessions: sessions.clone(),
-        facts: Shelf::new(store.clone(), is_shared, database.clone(), facts),
+        facts: FactCache::new(store.clone(), is_shared, database.clone(), facts),
         requests: metrics.requests.clone(),
     };
     let throttle = Throttle::new(store.clone(), &config.keys, metrics.throttle.clone())?;
@@ -255,8 +255,8 @@ async fn has_fitting_queries(loaded: &Loaded, database: Option<&Database>) -> an
 }
 
 /// Listens for change notifications of facts, if the configuration has a URL for them.
-fn follow_facts(config: &Config, facts: &Arc<Shelf>) -> anyhow::Result<()> {
-    facts.asks(Asked::all(config));
+fn follow_facts(config: &Config, facts: &Arc<FactCache>) -> anyhow::Result<()> {
+    facts.set_queries(WatchedQuery::all(config));
     let listener = config.database.as_ref().map(Listener::new);
     notify::follow(facts, listener.transpose()?.flatten());
     Ok(())

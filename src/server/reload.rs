@@ -92,7 +92,7 @@ fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
     for warning in &loaded.warnings {
         tracing::warn!(%warning, "configuration");
     }
-    let fits = match check_queries(process, &loaded) {
+    let fits = match check_queries(process, &loaded.name, &loaded.config) {
         Ok(fits) => fits,
         Err(problems) => return (Outcome::Refused(problems.to_string()), inputs),
     };
@@ -125,12 +125,12 @@ fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
 }
 
 /// Checks the queries against the database. `false` if it cannot be asked, or if there is none.
-fn check_queries(process: &Process, loaded: &Loaded) -> Result<bool, Problems> {
+fn check_queries(process: &Process, name: &str, config: &Config) -> Result<bool, Problems> {
     let Some(database) = process.database() else {
         return Ok(false);
     };
-    match database.wait(schema::check(&loaded.config, database)) {
-        Ok(differences) => match queries::problems(&loaded.name, differences) {
+    match database.wait(schema::check(config, database)) {
+        Ok(differences) => match queries::problems(name, differences) {
             None => Ok(true),
             Some(problems) => Err(problems),
         },

@@ -349,7 +349,7 @@ impl Sessions {
                     self.remember(live.followed_by(touched, version));
                     return result;
                 }
-                Ok(Swap::Lost) => result = Touch::Behind,
+                Ok(Swap::Conflict) => result = Touch::Behind,
                 // The session stays usable here, and its use is recorded again in a minute.
                 Err(_) => return Touch::Unavailable,
             }

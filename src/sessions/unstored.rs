@@ -105,7 +105,7 @@ impl Sessions {
                     let stored = live.followed_by(live.session.clone(), version);
                     return Storing::Done(self.remember(stored));
                 }
-                Ok(Swap::Lost) => {}
+                Ok(Swap::Conflict) => {}
                 Err(_) => return Storing::Failed,
             }
             let (record, version) = match self.read(&live.name).await {

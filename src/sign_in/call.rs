@@ -9,7 +9,7 @@ use hyper::{Method, StatusCode};
 use super::metrics::Outcome;
 use super::operation::Operation;
 use crate::denial::{Denial, Reason};
-use crate::http_client::pooled::Whole;
+use crate::http_client::pooled::FullResponse;
 use crate::secrets::secret::Secret;
 
 /// The project's key that a call is made with.
@@ -43,7 +43,7 @@ pub struct Call {
 }
 
 /// A reply of any status. Errors have the form of
-/// [`GotrueVersion::Words`](crate::denial::dialect::GotrueVersion::Words).
+/// [`GotrueVersion::Words`](crate::denial::format::GotrueVersion::Words).
 #[derive(Clone)]
 pub struct Reply {
     /// Any status, from 1xx to 5xx.
@@ -152,8 +152,8 @@ impl From<CallError> for Denial {
     }
 }
 
-impl From<Whole> for Reply {
-    fn from(whole: Whole) -> Self {
+impl From<FullResponse> for Reply {
+    fn from(whole: FullResponse) -> Self {
         Self {
             status: whole.status,
             headers: whole.headers,

@@ -22,9 +22,9 @@ use super::metrics::{IdentityMetrics, Outcome};
 use super::operation::Operation;
 use crate::breaker::{Breaker, Outage};
 use crate::clock;
-use crate::denial::dialect::{API_VERSION, WORDS_SINCE};
-use crate::http_client::pooled::{Failure, KeptClient, Message};
-use crate::http_client::{Limits, SideCalls};
+use crate::denial::format::{API_VERSION, VERSION_20240101};
+use crate::http_client::pooled::{Failure, FullRequest, PooledClient};
+use crate::http_client::{HttpClients, Limits};
 use crate::log::Sparing;
 use crate::policy::sign_in::Supabase;
 use crate::secrets::secret::Secret;
@@ -58,7 +58,7 @@ struct Calls {
     /// The first publishable key of the configuration in force. Only this key may change without a
     /// restart.
     publishable: ArcSwap<Secret>,
-    client: KeptClient,
+    client: PooledClient,
     slots: Slots,
     /// Limits the calls that wait for a third party: a mail server that hangs leaves the other
     /// slots to password sign-ins.
@@ -73,7 +73,7 @@ type Slot<'a> = (SemaphorePermit<'a>, Option<SemaphorePermit<'a>>);
 
 impl IdentityServer {
     /// Creates the client; its calls run on the current runtime.
-    pub fn new(config: Arc<Supabase>, calls: &SideCalls, metrics: Arc<IdentityMetrics>) -> Self {
+    pub fn new(config: Arc<Supabase>, calls: &HttpClients, metrics: Arc<IdentityMetrics>) -> Self {
         let limits = Limits {
             deadline: DEADLINE,
             body: MAX_RESPONSE,
@@ -84,7 +84,7 @@ impl IdentityServer {
         Self {
             runtime: Handle::current(),
             calls: Arc::new(Calls {
-                client: KeptClient::new(calls.client(&config.url.site, limits)),
+                client: PooledClient::new(calls.client(&config.url.site, limits)),
                 slots: Slots::new(config.concurrency.get()),
                 slow_slots: Slots::new(slow_slots(config.concurrency.get())),
                 breaker,
@@ -271,8 +271,8 @@ impl Calls {
             tracing::warn!(call = operation.as_str(), %error, "no answer from the identity server");
         }
         // A reply that is too long is a reply all the same, and a user may be the cause of it.
-        let is_there = *error == SideCallError::TooLong
-            || *error == SideCallError::Deadline && operation.waits_for_others();
+        let is_there = *error == CallError::TooLong
+            || *error == CallError::Deadline && operation.waits_for_others();
         if is_there {
             return;
         }

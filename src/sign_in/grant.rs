@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::call::Reply;
-use crate::denial::dialect::{ERROR_CODE, GotrueVersion};
+use crate::denial::format::{ERROR_CODE, GotrueVersion};
 use crate::secrets::secret::Secret;
 
 /// Tokens for a user, as issued by the identity server.

@@ -12,14 +12,14 @@ use super::context::Context;
 use super::grant::Grant;
 use crate::clock;
 use crate::denial::{Denial, Extra, Reason};
-use crate::revocation::Revoked;
+use crate::revocation::RevokeOutcome;
 use crate::revocation::list::LEEWAY;
 use crate::secrets::secret::Secret;
-use crate::sessions::record::{InnerTokens, Seen};
-use crate::sessions::sign_in::{Granted, Own, Which};
+use crate::sessions::record::{ClientInfo, InnerTokens};
+use crate::sessions::sign_in::{OwnSession, SessionSelection, SignedInUser};
 use crate::tokens::Verified;
 
-/// Which sessions a logout ends.
+/// SessionSelection sessions a logout ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum LogoutScope {
     /// The caller's own.
@@ -50,18 +50,18 @@ impl LogoutScope {
     }
 
     /// The sessions to end for a caller whose own session is `own`.
-    pub(super) fn which(self, own: Own) -> Which {
+    pub(super) fn which(self, own: OwnSession) -> SessionSelection {
         match self {
-            Self::Local => Which::Own(own),
-            Self::Others => Which::Others(own),
-            Self::Global => Which::All,
+            Self::Local => SessionSelection::Own(own),
+            Self::Others => SessionSelection::Others(own),
+            Self::Global => SessionSelection::All,
         }
     }
 }
 
 /// The session that begins with a grant whose access token proves `verified`.
-pub(super) fn granted(verified: &Verified, grant: &Grant) -> Granted {
-    Granted {
+pub(super) fn granted(verified: &Verified, grant: &Grant) -> SignedInUser {
+    SignedInUser {
         issuer: verified.issuer().to_owned(),
         subject: verified.subject().to_owned(),
         session: verified.session().map(str::to_owned),
@@ -73,9 +73,9 @@ pub(super) fn granted(verified: &Verified, grant: &Grant) -> Granted {
 }
 
 /// Where a session was begun from, for the user's list.
-pub(super) fn seen(address: IpAddr, user_agent: Option<&HeaderValue>) -> Seen {
+pub(super) fn seen(address: IpAddr, user_agent: Option<&HeaderValue>) -> ClientInfo {
     let user_agent = user_agent.and_then(|agent| agent.to_str().ok());
-    Seen {
+    ClientInfo {
         address,
         user_agent: user_agent.map(str::to_owned),
     }
@@ -114,7 +114,7 @@ pub(super) async fn end_locally(
     context: &Context,
     verified: &Verified,
     token: &Secret,
-    which: Which,
+    which: SessionSelection,
     is_own: bool,
 ) -> Result<usize, Denial> {
     let incomplete = |why| Err(Reason::LogoutIncomplete.because(why));
@@ -123,17 +123,19 @@ pub(super) async fn end_locally(
             let revocation = verified.revocation(token);
             context.revocations().revoke(revocation).await
         }
-        false => Revoked::Stored,
+        false => RevokeOutcome::Stored,
     };
     // Even if that failed: end as much as possible.
     let (issuer, subject) = (verified.issuer(), verified.subject());
     let ended = context.sessions().end(issuer, subject, which).await;
     match (ended, revoked) {
         (Err(why), _) => incomplete(why.as_str()),
-        (Ok(_), Revoked::Full) => incomplete("the list is full; raise `revocations.capacity`"),
-        (Ok(_), Revoked::Stopped) => incomplete("the list has stopped"),
-        (Ok(ended), Revoked::Stored) if ended.propagated => Ok(ended.sessions),
-        (Ok(_), Revoked::Stored | Revoked::Queued) => incomplete("not stored yet"),
+        (Ok(_), RevokeOutcome::Full) => {
+            incomplete("the list is full; raise `revocations.capacity`")
+        }
+        (Ok(_), RevokeOutcome::Stopped) => incomplete("the list has stopped"),
+        (Ok(ended), RevokeOutcome::Stored) if ended.propagated => Ok(ended.sessions),
+        (Ok(_), RevokeOutcome::Stored | RevokeOutcome::Queued) => incomplete("not stored yet"),
     }
 }
 

@@ -10,7 +10,7 @@ use super::body::UpstreamBody;
 use crate::auth::StreamAuthorization;
 use crate::denial::{Denial, Reason};
 use crate::facts::learned::Binding;
-use crate::facts::{Facts, Unbound};
+use crate::facts::{BindError, Facts};
 use crate::policy::resources::{Learn, ParamType};
 
 /// The longest answer that is read for an id. A choice.
@@ -69,8 +69,8 @@ pub(super) async fn learn(
         .await
         .map_err(|why| {
             failed(match why {
-                Unbound::Taken => "the id is already bound to another user",
-                Unbound::Unkept => "the store did not keep the binding",
+                BindError::Taken => "the id is already bound to another user",
+                BindError::Unkept => "the store did not keep the binding",
             })
         })?;
     Ok(bytes)

@@ -15,7 +15,7 @@ use crate::weak_list::WeakList;
 
 /// The timeouts of one worker.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Timeouts(Living<State>);
+pub(super) struct Timeouts(WeakList<State>);
 
 /// The timeout of one connection. It stays set from one request to the next, which costs one
 /// wake-up at most.

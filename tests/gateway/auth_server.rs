@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use foregate::breaker::Outage;
-use foregate::denial::dialect::WORDS_SINCE;
+use foregate::denial::format::WORDS_SINCE;
 use foregate::http_client::HttpClients;
 use foregate::policy::side_url::SideUrl;
 use foregate::policy::sign_in::Supabase;

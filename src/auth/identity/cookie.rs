@@ -110,7 +110,7 @@ impl Identity {
 
     /// The user of a session, if its access token is good. If only the token was revoked, it counts
     /// as expired, and the session goes on.
-    async fn proven(&self, live: &Arc<Live>) -> Result<Arc<Proven>, Denial> {
+    async fn proven(&self, live: &Arc<CachedSession>) -> Result<Arc<VerifiedAccess>, Denial> {
         let now = clock::unix_now();
         let proven = match live.proven() {
             Some(proven) if self.tokens.still_accepts(&proven.verified, now) => proven,
@@ -161,9 +161,9 @@ impl Identity {
     async fn renewed(
         &self,
         request: &Inbound,
-        live: Arc<Live>,
+        live: Arc<CachedSession>,
         renewal: Renewal,
-    ) -> Result<Arc<Live>, Denial> {
+    ) -> Result<Arc<CachedSession>, Denial> {
         let session = live.session();
         let claims = live
             .tokens()

@@ -154,9 +154,9 @@ impl Identity {
         credential: Credential<'_>,
         must_be_user: bool,
     ) -> Result<Caller, Denial> {
-        let verifying = self
-            .tokens
-            .verify_on(request.recent(), credential.token, clock::unix_now);
+        let verifying =
+            self.tokens
+                .verify_on(request.worker_cache(), credential.token, clock::unix_now);
         let Presented::User(verified) = verifying.await? else {
             // An API key proves no user. It was present, so no other source is tried.
             if request.rule().apikey.is_some() {
@@ -190,7 +190,7 @@ impl Identity {
     ) -> Result<(), Denial> {
         // Read before the list is searched: a list that becomes complete after the search may have
         // lacked entries during it.
-        let outage = self.revocations.outage(clock::roughly_now());
+        let outage = self.revocations.outage(clock::coarse_now());
         let is_complete = self.revocations.is_complete();
         // Cached credentials are checked, too: a revocation removes nothing from the caches, it
         // only adds to the list.

@@ -18,7 +18,7 @@ use crate::config::inputs::{self, Inputs};
 use crate::config::interpolate::Variables;
 use crate::config::node::Text;
 use crate::config::problem::{Problem, Report};
-use crate::config::wire::{Decode, Field, Many, Named, Value};
+use crate::config::wire::{Decode, Field, ManyOrEmpty, Named, Value};
 use crate::config::{Problems, yaml};
 use crate::denial::Reason;
 use crate::policy::spelling::nearest;
@@ -79,28 +79,14 @@ fn check(file: &File, report: &mut Report) -> Option<Cases> {
 }
 
 fn case(wire: &CaseEntry, report: &mut Report) -> Option<Case> {
-    let what = "write in a few words what this case is about";
-    let name = wire.name.required(&wire.place, "name", what, report);
-    let entry = wire.request.required(
-        &wire.place,
-        "request",
-        "write at least `{ path: /… }`",
-        report,
-    );
-    let request = entry.and_then(|entry| self::request(&entry.value, report));
-    let who = "write `nobody`, or `{ subject: … }`";
-    let caller = wire
-        .caller
-        .required(&wire.place, "caller", who, report)
-        .and_then(|caller| match &caller.value {
-            CallerField::Nobody => Some(None),
-            CallerField::Caller(user) => self::caller(user, report).map(Some),
-        });
-    let what = "write `{ allow: true }`, or `{ deny: REASON }`";
-    let expect = wire
-        .expect
-        .required(&wire.place, "expect", what, report)
-        .and_then(|expect| expected(&expect.value, report));
+    let request = wire.request.good();
+    let request = request.and_then(|wire| self::request(&wire.value, report));
+    let caller = wire.caller.good().and_then(|caller| match &caller.value {
+        CallerField::Nobody => Some(None),
+        CallerField::Caller(user) => self::caller(user).map(Some),
+    });
+    let expect = wire.expect.good();
+    let expect = expect.and_then(|expect| expected(&expect.value, report));
     Some(Case {
         name: wire.name.good()?.value.value.clone(),
         line: wire.place.line,
@@ -111,39 +97,27 @@ fn case(wire: &CaseEntry, report: &mut Report) -> Option<Case> {
 }
 
 fn request(wire: &RequestEntry, report: &mut Report) -> Option<Request> {
-    let path = wire
-        .path
-        .required(
-            &wire.place,
-            "path",
-            "write one such as `/api/v1/projects`",
-            report,
-        )
-        .filter(|path| {
-            let rooted = path.value.value.starts_with('/');
-            if !rooted {
-                report.problem(&path.place, "must begin with `/`");
-            }
-            rooted
-        });
-    let method = match &wire.method {
-        Field::Absent => Some(Method::GET),
-        Field::Bad => None,
-        Field::Good(text) => parsed(
-            Method::from_bytes(text.value.value.as_bytes()),
-            text,
-            "is not a method",
-            report,
-        ),
-    };
-    let address = match &wire.address {
-        Field::Absent => Some(IpAddr::from([203, 0, 113, 1])),
-        Field::Bad => None,
-        Field::Good(text) => parsed(text.value.value.parse(), text, "is not an address", report),
-    };
-    let headers = headers(&wire.headers, report);
-    let body = body(&wire.body)?;
-    let mut headers = headers?;
+    let path = wire.path.good().filter(|path| {
+        let is_rooted = path.value.value.starts_with('/');
+        if !is_rooted {
+            report.problem(&path.place, "must begin with `/`");
+        }
+        is_rooted
+    });
+    let method = wire.method.then(|text| {
+        let method = Method::from_bytes(text.value.value.as_bytes());
+        parsed(method, text, "is not a method", report)
+    });
+    let address = wire
+        .address
+        .then(|text| parsed(text.value.value.parse(), text, "is not an address", report));
+    let headers = wire.headers.then(|named| headers(&named.value, report));
+    let body = wire.body.optional()?.map(|document| {
+        let Document(json) = &document.value;
+        let text = json.as_str().map(str::to_owned);
+        Bytes::from(text.unwrap_or_else(|| json.to_string()))
+    });
+    let mut headers = headers?.unwrap_or_default();
     if body.is_some() && !headers.iter().any(|(name, _)| *name == CONTENT_TYPE) {
         headers.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
     }
@@ -151,23 +125,18 @@ fn request(wire: &RequestEntry, report: &mut Report) -> Option<Request> {
         method: method?.unwrap_or(Method::GET),
         path: path?.value.value.clone(),
         host: optional(&wire.host)?,
-        address: address?,
+        address: address?.unwrap_or(IpAddr::from([203, 0, 113, 1])),
         headers,
         body,
     })
 }
 
 fn headers(
-    wire: &Field<Named<Many<Text>>>,
+    named: &Named<ManyOrEmpty<Text>>,
     report: &mut Report,
 ) -> Option<Vec<(HeaderName, HeaderValue)>> {
-    let named = match wire {
-        Field::Absent => return Some(Vec::new()),
-        Field::Bad => return None,
-        Field::Good(named) => named,
-    };
     let mut headers = Some(Vec::new());
-    for (name, values) in &named.value.0 {
+    for (name, values) in &named.0 {
         let field = HeaderName::try_from(name.value.as_str()).ok();
         if field.is_none() {
             report.problem(&name.place, "is not the name of a header field");
@@ -176,8 +145,8 @@ fn headers(
         let written = values.as_ref().map_or(1, |values| values.value.0.written);
         for value in values.iter().flat_map(|values| &values.value.0.items) {
             let bytes = HeaderValue::try_from(value.value.value.as_str());
-            let problem = "cannot be the value of a header field";
-            all.extend(parsed(bytes, value, problem, report));
+            let what = "cannot be the value of a header field";
+            all.extend(parsed(bytes, value, what, report));
         }
         match (&mut headers, field) {
             (Some(headers), Some(field)) if all.len() == written => {
@@ -189,26 +158,7 @@ fn headers(
     headers
 }
 
-fn body(wire: &Field<Document>) -> Option<Option<Bytes>> {
-    match wire {
-        Field::Absent => Some(None),
-        Field::Bad => None,
-        Field::Good(document) => {
-            let json = &document.value.0;
-            let text = json.as_str();
-            let text = text.map_or_else(|| json.to_string(), str::to_owned);
-            Some(Some(text.into()))
-        }
-    }
-}
-
-fn caller(wire: &CallerEntry, report: &mut Report) -> Option<Caller> {
-    let subject = wire.subject.required(
-        &wire.place,
-        "subject",
-        "write the `sub` of the caller, or `caller: nobody`",
-        report,
-    )?;
+fn caller(wire: &CallerEntry) -> Option<Caller> {
     let mut claims = BTreeMap::new();
     if let Some(named) = wire.claims.good() {
         for (name, claim) in &named.value.0 {
@@ -231,14 +181,10 @@ fn caller(wire: &CallerEntry, report: &mut Report) -> Option<Caller> {
 fn expected(wire: &ExpectEntry, report: &mut Report) -> Option<Expected> {
     let route = optional(&wire.route)?;
     let layer = layer(&wire.layer, report)?;
-    match (&wire.allow, &wire.deny) {
-        (Field::Good(allow), Field::Absent) if allow.value => {
-            if let Field::Good(layer) = &wire.layer {
-                report.problem(
-                    &layer.place,
-                    "no layer refuses an allowed request; remove it",
-                );
-                return None;
+    match (wire.allow.optional()?, wire.deny.optional()?) {
+        (Some(allow), None) if allow.value => {
+            if let Some(place) = wire.layer.place() {
+                return report.refuse(place, "no layer refuses what is allowed; remove it");
             }
             if let (Some(_), Some(place)) = (wire.upstream.good(), wire.serve.place()) {
                 let message =
@@ -251,12 +197,9 @@ fn expected(wire: &ExpectEntry, report: &mut Report) -> Option<Expected> {
                 serve: optional(&wire.serve)?,
             })
         }
-        (Field::Absent, Field::Good(deny)) => {
-            for field in [&wire.upstream, &wire.serve] {
-                if let Field::Good(text) = field {
-                    report.problem(&text.place, "a refused request goes nowhere; remove it");
-                    return None;
-                }
+        (None, Some(deny)) => {
+            if let Some(place) = wire.upstream.place().or(wire.serve.place()) {
+                return report.refuse(place, "what is refused goes nowhere; remove it");
             }
             Some(Expected::Deny {
                 reason: reason(deny, report)?,
@@ -286,25 +229,16 @@ fn reason(text: &Value<Text>, report: &mut Report) -> Option<Reason> {
 }
 
 fn layer(field: &Field<Text>, report: &mut Report) -> Option<Option<String>> {
-    let text = match field {
-        Field::Absent => return Some(None),
-        Field::Bad => return None,
-        Field::Good(text) => text,
-    };
-    let names = || {
-        LAYERS
-            .iter()
-            .map(|layer| layer.as_str())
-            .chain([BEFORE_LAYERS])
-    };
-    let word = text.value.value.as_str();
-    if !names().any(|name| name == word) {
-        let message = format!("`{}` is not a layer", text.value.shown());
-        let all = names().collect::<Vec<_>>().join(", ");
-        report.problem_instead(&text.place, message, format!("write one of {all}"));
-        return None;
-    }
-    Some(Some(word.to_owned()))
+    let layers = LAYERS.iter().map(|layer| layer.as_str());
+    let names: Vec<&str> = layers.chain([BEFORE_LAYERS]).collect();
+    field.then(|text| {
+        text.parse(
+            |word| names.contains(&word).then(|| word.to_owned()),
+            "is not a layer",
+            &format!("write one of {}", names.join(", ")),
+            report,
+        )
+    })
 }
 
 fn optional(field: &Field<Text>) -> Option<Option<String>> {

@@ -2,45 +2,46 @@
 
 use serde_json::{Map, Value as Json};
 
-use crate::config::file::{Aal, StaticFacts};
 use crate::config::macros::wire;
 use crate::config::node::{Kind, Node, Text};
 use crate::config::problem::Report;
-use crate::config::wire::{Decode, List, Many, Named, wrong};
+use crate::config::sections::facts::StaticFacts;
+use crate::config::sections::routes::access::Aal;
+use crate::config::wire::{Decode, List, ManyOrEmpty, Named, wrong};
 
 wire! {
     /// The whole file.
     struct File {
         facts: StaticFacts,
-        cases: List<CaseEntry>,
+        cases: List<CaseEntry> => "write `cases: [{ name: …, request: { path: /… }, expect: { allow: true } }]`",
     }
 
     /// One case.
     struct CaseEntry {
-        name: Text,
-        request: RequestEntry,
-        caller: CallerField,
-        expect: ExpectEntry,
+        name: Text => "write in a few words what this case is about",
+        request: RequestEntry => "write at least `{ path: /… }`",
+        caller: CallerField => "write `nobody`, or `{ subject: … }`",
+        expect: ExpectEntry => "write `{ allow: true }`, or `{ deny: REASON }`",
     }
 
     /// The request.
     struct RequestEntry {
         method: Text,
-        path: Text,
+        path: Text => "write one such as `/api/v1/projects`",
         host: Text,
         address: Text,
-        headers: Named<Many<Text>>,
+        headers: Named<ManyOrEmpty<Text>>,
         body: Document,
     }
 
     /// The caller.
     struct CallerEntry {
-        subject: Text,
+        subject: Text => "write the `sub` of the caller, or `caller: nobody`",
         issuer: Text,
         session: Text,
-        roles: Many<Text>,
-        aal: Aal,
-        anonymous: bool,
+        roles: ManyOrEmpty<Text>,
+        aal: Aal = Aal(1),
+        anonymous: bool = false,
         claims: Named<Document>,
     }
 

@@ -2,6 +2,10 @@
 //!
 //! A waiver has an end, at most 30 days ahead, and a reason. The route's waiver of a layer replaces the gateway's.
 
+use crate::auth::NamedLayer as _;
+use crate::auth::lineage::Lineage;
+use crate::auth::ownership::Ownership;
+use crate::auth::roles::Roles;
 use crate::config::check::Checker;
 use crate::config::macros::{wire, words};
 use crate::config::node::Text;
@@ -63,9 +67,9 @@ impl Checker<'_> {
         let layers = field.section()?;
         let mut waived = outer.to_vec();
         for (name, layer) in [
-            (LayerName::Roles, &layers.roles),
-            (LayerName::Ownership, &layers.ownership),
-            (LayerName::Lineage, &layers.lineage),
+            (Roles::NAME, &layers.roles),
+            (Ownership::NAME, &layers.ownership),
+            (Lineage::NAME, &layers.lineage),
         ] {
             if let Some(layer) = layer.optional()? {
                 let waiver = self.waiver(name, &layer.value)?;
@@ -175,7 +179,7 @@ mod tests {
             .clone();
         assert_eq!(
             (waiver.layer, waiver.until),
-            (LayerName::Roles, NOW + 30 * 24 * 60 * 60)
+            (Roles::NAME, NOW + 30 * 24 * 60 * 60)
         );
 
         let over = good(&waived("mode: off, until: 2026-12-01, reason: a"));

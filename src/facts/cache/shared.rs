@@ -130,7 +130,7 @@ impl FactCache {
             .iter()
             .flat_map(|(name, id)| Slot::of(name, id).number().to_be_bytes())
             .collect();
-        let sent = self.store.tell(&message).await;
+        let sent = self.store.publish(&message).await;
         let failed = puts.iter().filter(|put| put.is_err()).count();
         for _ in 0..failed.max(usize::from(sent.is_err())) {
             self.metrics.not_propagated();
@@ -139,7 +139,7 @@ impl FactCache {
 
     /// Invalidates all facts on the other replicas.
     pub(in crate::facts) async fn invalidate_everything_remotely(&self) {
-        if self.is_shared && self.store.tell(EVERYTHING).await.is_err() {
+        if self.is_shared && self.store.publish(EVERYTHING).await.is_err() {
             self.metrics.not_propagated();
         }
     }

@@ -32,7 +32,7 @@ use self::verify::{ARRIVAL, probe, verify};
 use super::FactCache;
 use super::trigger_coverage::{TableCoverage, WatchedQuery};
 use crate::database::{Database, Listener};
-use crate::store::Heard;
+use crate::store::Notice;
 
 pub use self::verify::CoverageError;
 
@@ -77,16 +77,16 @@ pub async fn check(
 }
 
 async fn follow_replicas(cache: Weak<FactCache>) {
-    let Some(mut messages) = cache.upgrade().map(|cache| cache.store().told()) else {
+    let Some(mut messages) = cache.upgrade().map(|cache| cache.store().notices()) else {
         return;
     };
     loop {
         let message = messages.recv().await;
         let Some(cache) = cache.upgrade() else { return };
         match message {
-            Ok(Heard::Message(message)) => cache.receive(&message),
-            Ok(Heard::Began) => cache.subscription_began(),
-            Ok(Heard::Missed) | Err(RecvError::Lagged(_)) => cache.invalidate_everything_locally(),
+            Ok(Notice::Message(message)) => cache.receive(&message),
+            Ok(Notice::Began) => cache.subscription_began(),
+            Ok(Notice::Missed) | Err(RecvError::Lagged(_)) => cache.invalidate_everything_locally(),
             // A store in the memory of this process has no other replicas.
             Err(RecvError::Closed) => return,
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hyper::header::HeaderValue;
 
 use super::REPLACED;
-use crate::revocation::{Revocation, What};
+use crate::revocation::{Revocation, Target};
 use crate::sessions::cookie::{self, Cookie};
 use crate::sessions::index::{Entry, Index};
 use crate::sessions::live::millis;
@@ -190,7 +190,7 @@ impl Sessions {
         let Some((session, _)) = self.read(name).await? else {
             if !self.is_replaced(name) {
                 let now = (self.clock)();
-                let what = What::Token {
+                let what = Target::Token {
                     sha256: *name,
                     issuer: Some(issuer.to_owned()),
                     session: None,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::REPLACED;
 use crate::revocation::list::LEEWAY;
-use crate::revocation::{Revocation, Revoked, What};
+use crate::revocation::{Revocation, RevokeOutcome, Target};
 use crate::sessions::index::Entry;
 use crate::sessions::lookup::Sessions;
 use crate::sessions::metrics::EndReason;
@@ -69,7 +69,7 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// The index could not be read from the store, or the revocation list is full. What was revoked
+    /// The index could not be read from the store, or the revocation list is full. Target was revoked
     /// stays revoked.
     pub async fn end(
         self: &Arc<Self>,
@@ -116,13 +116,14 @@ impl Sessions {
                     .await,
             );
         }
-        let failed = |one: &Revoked| matches!(one, Revoked::Full | Revoked::Stopped);
+        let failed =
+            |one: &RevokeOutcome| matches!(one, RevokeOutcome::Full | RevokeOutcome::Stopped);
         if revoked.iter().any(failed) {
             return Err(Unreachable::Full);
         }
         Ok(EndedSessions {
             sessions: entries.len(),
-            propagated: revoked.iter().all(|one| *one == Revoked::Stored),
+            propagated: revoked.iter().all(|one| *one == RevokeOutcome::Stored),
         })
     }
 
@@ -141,11 +142,11 @@ impl Sessions {
         subject: &str,
         entry: &Entry,
         why: EndReason,
-    ) -> Revoked {
+    ) -> RevokeOutcome {
         let revocation = self.entry_revocation(issuer, subject, entry, why);
         let revoked = match revocation {
             Some(revocation) => self.revocations.revoke(revocation).await,
-            None => Revoked::Stored,
+            None => RevokeOutcome::Stored,
         };
         self.forget(&entry.name);
         self.unstored.forget(&entry.name);
@@ -155,7 +156,7 @@ impl Sessions {
         revoked
     }
 
-    /// What must be revoked so that a session ends for this reason.
+    /// Target must be revoked so that a session ends for this reason.
     fn entry_revocation(
         &self,
         issuer: &str,
@@ -168,7 +169,7 @@ impl Sessions {
             // The session of the identity server continues under another name, or nobody has its
             // tokens.
             (_, Carrier::Cookie, EndReason::Replaced) | (None, Carrier::Cookie, _) => {
-                let what = What::Token {
+                let what = Target::Token {
                     sha256: entry.name,
                     issuer: Some(issuer.to_owned()),
                     session: entry.session.clone(),
@@ -185,7 +186,7 @@ impl Sessions {
     /// The revocation of one session of the identity server.
     fn session_revocation(&self, issuer: &str, subject: &str, session: &str) -> Revocation {
         let now = (self.clock)();
-        let what = What::Session {
+        let what = Target::Session {
             issuer: issuer.to_owned(),
             session: session.to_owned(),
             subject: Some(subject.to_owned()),
@@ -203,7 +204,7 @@ impl Sessions {
         except: Option<String>,
     ) -> Revocation {
         let now = (self.clock)();
-        let what = What::Subject {
+        let what = Target::Subject {
             issuer: issuer.to_owned(),
             subject: subject.to_owned(),
             not_before: now / 1000 - LEEWAY - 1,

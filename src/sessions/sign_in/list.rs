@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::OwnSession;
-use crate::revocation::hex;
+use crate::secrets::hex;
 use crate::sessions::index::{Entry, Index};
 use crate::sessions::lookup::{ATTEMPTS, Sessions};
 use crate::sessions::record::{Carrier, Origin, Session, SessionName};
@@ -32,7 +32,7 @@ pub struct SessionInfo {
 
 /// Parses a [`SessionInfo::id`]; `None` if it is not 64 hexadecimal digits.
 pub fn name_of_id(id: &str) -> Option<SessionName> {
-    hex::read(id)
+    hex::decode(id)
 }
 
 impl Sessions {
@@ -56,7 +56,7 @@ impl Sessions {
             };
             let used = session.carrier == Carrier::Cookie;
             list.push(SessionInfo {
-                id: hex::written(&entry.name),
+                id: hex::encode(&entry.name),
                 carrier: entry.carrier,
                 created: entry.created,
                 touched: used.then_some(session.touched),

@@ -16,7 +16,7 @@ use super::{SignInRequest, TokenDelivery, reply, sign_in};
 use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::sessions::record::Carrier;
-use crate::sessions::sign_in::Begun;
+use crate::sessions::sign_in::NewSession;
 use crate::sign_in::call::CallError;
 use crate::sign_in::grant::{AuthError, Grant};
 use crate::sign_in::operation::Operation;
@@ -119,7 +119,7 @@ impl SignInRequest {
     }
 
     /// Begins a session with new tokens.
-    pub(super) async fn begin_session(&self, grant: &Grant) -> Result<Begun, Denial> {
+    pub(super) async fn begin_session(&self, grant: &Grant) -> Result<NewSession, Denial> {
         let verified = self.verify_grant(grant).await?;
         check_revocations(&self.context, &verified).map_err(|denial| Denial {
             detail: Some(denial.reason.code().into()),
@@ -140,7 +140,7 @@ impl SignInRequest {
         match (begun, carrier) {
             (Ok(begun), _) => Ok(begun),
             // The tokens are valid without the store; only the user's list lacks the session.
-            (Err(_), Carrier::Bearer) => Ok(Begun {
+            (Err(_), Carrier::Bearer) => Ok(NewSession {
                 set_cookie: None,
                 csrf: None,
             }),

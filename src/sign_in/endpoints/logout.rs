@@ -15,7 +15,7 @@ use crate::denial::{Denial, FieldError};
 use crate::request::query::decoded;
 use crate::secrets::secret::Secret;
 use crate::sessions::cookie;
-use crate::sessions::sign_in::Which;
+use crate::sessions::sign_in::SessionSelection;
 use crate::sign_in::operation::Operation;
 use crate::sign_in::run_to_completion;
 use crate::sign_in::session::{self, LogoutScope, end_locally};
@@ -65,7 +65,7 @@ impl SignInRequest {
     pub(super) async fn end_sessions(
         &self,
         caller: &SignedInCaller,
-        which: Which,
+        which: SessionSelection,
         forwarded: Option<LogoutScope>,
     ) -> Result<usize, Denial> {
         let (owned, caller) = (self.clone(), caller.clone());

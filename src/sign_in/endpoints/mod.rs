@@ -49,7 +49,7 @@ use crate::policy::sign_in::SignIn;
 use crate::request::Inbound;
 use crate::request::headers::OwnCookie;
 use crate::secrets::secret::Secret;
-use crate::sessions::sign_in::Own;
+use crate::sessions::sign_in::OwnSession;
 use crate::sign_in::context::Context;
 use crate::tokens::{Tokens, Verified};
 
@@ -80,7 +80,7 @@ enum TokenDelivery {
 struct SignedInCaller {
     verified: Arc<Verified>,
     access_token: Secret,
-    own: Own,
+    own: OwnSession,
     /// The CSRF token of the cookie that proved the user.
     csrf: Option<String>,
 }

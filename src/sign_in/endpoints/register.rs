@@ -15,7 +15,7 @@ use super::outcome::{Flow, refusal};
 use super::{SignInRequest, reply, sign_in};
 use crate::denial::{Denial, Reason};
 use crate::policy::sign_in::ConfirmEmail;
-use crate::sessions::sign_in::Begun;
+use crate::sessions::sign_in::NewSession;
 use crate::sign_in::grant::{AuthError, Grant};
 use crate::sign_in::operation::Operation;
 use crate::sign_in::session::LogoutScope;

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::login::secret_text;
 use crate::denial::{Denial, Reason};
-use crate::sessions::sign_in::Begun;
+use crate::sessions::sign_in::NewSession;
 use crate::sign_in::grant::Grant;
 
 /// The answer to a sign-in.
@@ -44,7 +44,7 @@ pub(super) fn tokens(grant: &Grant) -> Result<Response<Bytes>, Denial> {
 }
 
 /// 200 with tokens, or with a cookie in their place and its CSRF token.
-pub(super) fn signed_in(grant: &Grant, begun: Begun) -> Result<Response<Bytes>, Denial> {
+pub(super) fn signed_in(grant: &Grant, begun: NewSession) -> Result<Response<Bytes>, Denial> {
     let Some(cookie) = begun.set_cookie else {
         return tokens(grant);
     };

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{SignInRequest, SignedInCaller, reply};
 use crate::denial::{Denial, Reason};
-use crate::sessions::sign_in::{Which, name_of_id};
+use crate::sessions::sign_in::{SessionSelection, name_of_id};
 use crate::sign_in::session::LogoutScope;
 
 pub(super) async fn list(
@@ -46,7 +46,7 @@ pub(super) async fn end(
     // tokens that it still issues are refused here.
     let forwarded = found.current.then_some(LogoutScope::Local);
     if request
-        .end_sessions(&caller, Which::One(name), forwarded)
+        .end_sessions(&caller, SessionSelection::One(name), forwarded)
         .await?
         == 0
     {

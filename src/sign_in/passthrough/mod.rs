@@ -43,7 +43,7 @@ use crate::policy::in_force::InForce;
 use crate::request::apikey;
 use crate::request::body::{Body, says_json};
 use crate::secrets::secret::Secret;
-use crate::sessions::sign_in::Own;
+use crate::sessions::sign_in::OwnSession;
 use crate::sign_in::context::Context;
 use crate::tokens::{Tokens, Verified};
 
@@ -72,7 +72,7 @@ struct Exchange {
     /// The user, with the access token that proves them.
     user: Option<(Arc<Verified>, Secret)>,
     /// What identifies the caller's own session.
-    own: Own,
+    own: OwnSession,
     fields: HeaderMap,
 }
 
@@ -89,7 +89,7 @@ pub(crate) async fn answer(
     let deadline = Instant::now() + DEADLINE;
     let inbound = permit.request();
     let in_force = inbound.in_force().clone();
-    let version = GotrueVersion::asked(inbound.headers());
+    let version = GotrueVersion::requested(inbound.headers());
     let tail = inbound.tail().ok_or(Reason::Internal)?;
     let request = match recognize(inbound.method(), tail, inbound.target().query()) {
         Ok(request) => request,

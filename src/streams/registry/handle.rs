@@ -50,7 +50,7 @@ impl StreamHandle {
                 snapshot.in_force().clone(),
                 token.as_deref()
             ));
-            caught(authorizing)
+            catch_panic(authorizing)
                 .await
                 .unwrap_or_else(|panic| Err(Reason::Internal.because(panic)))
         }

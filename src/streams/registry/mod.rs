@@ -177,7 +177,7 @@ impl Streams {
                 .chain()
                 .reauthorize(&authorization, snapshot.in_force().clone())
         );
-        let reauthorized = caught(authorizing)
+        let reauthorized = catch_panic(authorizing)
             .await
             .unwrap_or_else(|panic| Err(Reason::Internal.because(panic)));
         if !self.open.borrow().contains_key(&id) {

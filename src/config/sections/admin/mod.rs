@@ -13,8 +13,8 @@ use crate::config::macros::wire;
 use crate::config::node::Text;
 use crate::config::wire::{Field, List, Value};
 use crate::policy::admin as checked;
-use crate::revocation::hex;
 use crate::secrets::digest::{self, Digest};
+use crate::secrets::hex;
 
 wire! {
     /// Metrics and health, and what operators may do.
@@ -121,7 +121,7 @@ impl Checker<'_> {
             ),
         )?;
         match key {
-            "token_sha256" => hex::read(&value.value.value).or_else(|| {
+            "token_sha256" => hex::decode(&value.value.value).or_else(|| {
                 self.report.refuse_instead(
                     &value.place,
                     "is not a SHA-256 digest, 64 hexadecimal digits",

@@ -29,7 +29,7 @@ fn a_token_is_known_by_its_digest_however_it_is_written() {
     let expected = crate::secrets::digest::of(TOKEN.as_bytes());
     assert_eq!(digest(&format!("token: {TOKEN}")), expected);
     assert_eq!(digest("token_file: secret"), expected, "one newline is cut");
-    let hex = crate::revocation::hex::written(&expected);
+    let hex = crate::secrets::hex::encode(&expected);
     assert_eq!(digest(&format!("token_sha256: {hex}")), expected);
 }
 

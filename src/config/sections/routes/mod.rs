@@ -34,7 +34,7 @@ use crate::config::node::{Node, Text};
 use crate::config::problem::Report;
 use crate::config::units::{DAY, TICK, secs};
 use crate::config::wire::{Decode, Field, List, Many, Named, Section, Value};
-use crate::denial::dialect::Errors;
+use crate::denial::format::ErrorsSetting;
 use crate::policy::Environment;
 use crate::policy::layers::Waiver;
 use crate::policy::methods::{Methods, ROUTABLE};
@@ -85,7 +85,7 @@ wire! {
         timeouts: Timeouts,
         upgrade: List<Upgrade>,
         realtime: bool,
-        errors: Errors = Errors::Problem,
+        errors: ErrorsSetting = ErrorsSetting::Problem,
         apikey: ApiKey,
         rest: Rest,
         layers: Layers,
@@ -104,11 +104,11 @@ wire! {
 words! {
     impl TrailingSlash { "same" => TrailingSlash::Same, "strict" => TrailingSlash::Strict, }
     impl Tail { "canonical" => Tail::Canonical, "opaque" => Tail::Opaque, }
-    impl Errors {
-        "problem" => Errors::Problem,
-        "grpc" => Errors::Grpc,
-        "gotrue" => Errors::Gotrue,
-        "postgrest" => Errors::Postgrest,
+    impl ErrorsSetting {
+        "problem" => ErrorsSetting::Problem,
+        "grpc" => ErrorsSetting::Grpc,
+        "gotrue" => ErrorsSetting::Gotrue,
+        "postgrest" => ErrorsSetting::Postgrest,
     }
 }
 

@@ -12,7 +12,7 @@ use crate::config::sections::facts::Attributes;
 #[cfg(test)]
 use crate::config::wire::KeysOf;
 use crate::config::wire::{Decode, Field, Keys, List, Names, Value, wrong};
-use crate::policy::path::{ParameterKind, Pattern, Segment};
+use crate::policy::path::{Pattern, Segment};
 use crate::policy::resources::{Demand, DemandOf, IdPlace, ParamType, ResourceKind};
 use crate::policy::roles::Action;
 use crate::policy::route::Access;
@@ -293,7 +293,7 @@ fn id_place(text: &str) -> Option<IdPlace> {
 }
 
 /// The type of a path's parameter, if the path has it.
-fn parameter(path: &Pattern, name: &str) -> Option<ParameterKind> {
+fn parameter(path: &Pattern, name: &str) -> Option<ParamType> {
     path.segments().iter().find_map(|segment| match segment {
         Segment::Parameter { name: other, kind } if other == name => Some(*kind),
         Segment::Parameter { .. } | Segment::Literal(_) | Segment::Tail => None,
@@ -301,10 +301,10 @@ fn parameter(path: &Pattern, name: &str) -> Option<ParameterKind> {
 }
 
 /// The parameter type that an id needs, and its word in a pattern; any will do for text.
-fn pattern_type(kind: ParamType) -> Option<(ParameterKind, &'static str)> {
+fn pattern_type(kind: ParamType) -> Option<(ParamType, &'static str)> {
     match kind {
-        ParamType::Uuid => Some((ParameterKind::Uuid, "uuid")),
-        ParamType::Integer => Some((ParameterKind::Integer, "int")),
+        ParamType::Uuid => Some((ParamType::Uuid, "uuid")),
+        ParamType::Integer => Some((ParamType::Integer, "int")),
         ParamType::Text => None,
     }
 }

@@ -6,7 +6,7 @@ use crate::config::check::Checker;
 use crate::config::node::Text;
 use crate::config::place::Place;
 use crate::config::wire::{Field, Value};
-use crate::policy::condition::{Condition, Fault};
+use crate::policy::condition::{Condition, ConditionError};
 use crate::policy::route::Access;
 
 impl Checker<'_> {
@@ -44,7 +44,7 @@ impl Checker<'_> {
         self.report.refuse(&text.place, why)
     }
 
-    fn report_fault(&mut self, text: &Value<Text>, fault: Fault) {
+    fn report_fault(&mut self, text: &Value<Text>, fault: ConditionError) {
         let (place, is_exact) = within(&text.place, &text.value.value, &fault);
         let message = match is_exact {
             true => fault.message,
@@ -62,7 +62,7 @@ impl Checker<'_> {
 }
 
 /// Where a part of the text is in the file, if the text is there in one piece: bare, or in quotes without escapes.
-fn within(place: &Place, text: &str, fault: &Fault) -> (Place, bool) {
+fn within(place: &Place, text: &str, fault: &ConditionError) -> (Place, bool) {
     let length = text.chars().count();
     let quotes = usize::try_from(place.width)
         .unwrap_or(0)
