@@ -1,7 +1,9 @@
-//! A real browser, headless, with two sites and the gateway: a page of one signs in with a cookie, a page of the other tries to use it.
+//! A real browser, headless, with two sites and the gateway: a page of one signs in with a cookie,
+//! a page of the other tries to use it.
 //!
-//! What the browser does is in `tests/browser/drive.mjs`; what reached the servers behind the gateway is checked here. `tests/all.sh` installs the
-//! browser and what drives it; where they cannot be had, the test says so aloud and proves nothing.
+//! What the browser does is in `tests/browser/drive.mjs`; what reached the servers behind the
+//! gateway is checked here. `tests/all.sh` installs the browser and what drives it; where they
+//! cannot be had, the test says so aloud and proves nothing.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -16,7 +18,8 @@ use crate::support::{AuthServer, Gateway, Http, Origin, RedisServer, Reply, even
 const EMAIL: &str = "ada@example.test";
 const PASSWORD: &str = "correct horse battery";
 
-/// How long the browser may take for everything. Half of it is waiting for a token to expire; the machine may be busy.
+/// How long the browser may take for everything. Half of it is waiting for a token to expire; the
+/// machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 const PAGE: &str = "<!doctype html><title>a page</title><body>a page</body>";
@@ -150,7 +153,8 @@ async fn a_page_of_another_origin_signs_in_with_a_cookie_that_no_other_site_can_
         let labels = [("reason", reason)];
         gateway.metrics().sum("foregate_requests_total", &labels)
     };
-    // The forms came with the cookie. Scripts and sockets of another site may have come without: that is for the browser to say.
+    // The forms came with the cookie. Scripts and sockets of another site may have come without:
+    // that is for the browser to say.
     assert!(refused("csrf_origin") >= 2.0, "{}", refused("csrf_origin"));
     assert_eq!(refused("csrf_token"), 1.0);
     let text = gateway.log().text();

@@ -1,4 +1,5 @@
-//! What happens on a connection before and around its requests: TLS, protocols, limits, floods and silence.
+//! What happens on a connection before and around its requests: TLS, protocols, limits, floods and
+//! silence.
 
 use foregate::denial::Reason;
 use hyper::StatusCode;

@@ -117,7 +117,8 @@ async fn both_directions_flow_at_once() {
     }
 }
 
-/// What a test calls bounded: buffers of both kernels, of TLS and of the gateway, with room to spare.
+/// What a test calls bounded: buffers of both kernels, of TLS and of the gateway, with room to
+/// spare.
 const BOUND: u64 = 48 << 20;
 
 /// Waits until a count has stopped moving, and says where.

@@ -1,4 +1,5 @@
-//! Much of everything: many requests, large bodies, and metrics that do not grow with what strangers ask for.
+//! Much of everything: many requests, large bodies, and metrics that do not grow with what
+//! strangers ask for.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -43,7 +44,8 @@ async fn many(requests: usize, gateway: &Gateway, http: Http) {
 
 #[tokio::test]
 async fn ten_thousand_requests_over_one_connection_leave_nothing_behind() {
-    // One worker: each has memory and upstream connections of its own, and the second connection may go to another than the first.
+    // One worker: each has memory and upstream connections of its own, and the second connection
+    // may go to another than the first.
     let gateway = Gateway::with(|config| {
         config.set("workers", "1").routes(LARGE);
     })

@@ -126,7 +126,8 @@ async fn a_stream_ends_only_if_the_new_route_map_denies_it() {
             config.more_routes("- { path: /new, access: public }");
         })
         .await;
-    // The next change is judged behind this one, so whatever that would have ended has ended when the next has.
+    // The next change is judged behind this one, so whatever that would have ended has ended when
+    // the next has.
     denied.echo("still here").await;
     gateway
         .reload(|config| {

@@ -100,7 +100,8 @@ async fn the_current_event_ends_before_the_last_one_or_the_stream_is_aborted() {
     on(&gateway, "/events/finishes", |exchange| {
         exchange.begin(200, &[EVENTS]);
         exchange.chunk("data: be");
-        // The event ends before it is given up, and what follows may be passed on only if the revocation came later.
+        // The event ends before it is given up, and what follows may be passed on only if the
+        // revocation came later.
         std::thread::sleep(std::time::Duration::from_millis(300));
         exchange.chunk("gun\n\ndata: never\n\n");
         exchange.wait_for_close();

@@ -57,7 +57,8 @@ async fn revoking_a_user_ends_all_their_streams_within_a_second_and_frees_their_
         socket.echo("still here").await;
     }
     assert_eq!(gateway.metrics().sum(OPEN, &[]), (count / 2) as f64);
-    // The allocator keeps what it may need again, so whether anything is lost shows when others come in their place.
+    // The allocator keeps what it may need again, so whether anything is lost shows when others
+    // come in their place.
     drop(theirs);
     let more = open(&other).await;
     let with_others = gateway.rss();

@@ -27,7 +27,8 @@ pub enum Parting {
     Broken,
 }
 
-/// A server that answers every message with itself. `please close` makes it close, `please vanish` makes it close the socket at once.
+/// A server that answers every message with itself. `please close` makes it close, `please vanish`
+/// makes it close the socket at once.
 pub struct Sockets {
     address: SocketAddr,
     partings: Arc<Mutex<Vec<Parting>>>,

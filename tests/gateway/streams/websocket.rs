@@ -332,7 +332,8 @@ async fn a_side_that_does_not_read_slows_the_other_down() {
     let mut raw = gateway.raw(Door::Plain).await;
     raw.write(handshake("/raw/flood", "")).await;
     assert_eq!(raw.answer().await.answer().status, 101);
-    // It reads nothing more, and is left after a while; until then only buffers of the kernel were filled.
+    // It reads nothing more, and is left after a while; until then only buffers of the kernel were
+    // filled.
     ended(&gateway, "websocket", "stalled", 1.0).await;
     assert!(written.load(std::sync::atomic::Ordering::Relaxed) < 64 << 20);
     assert!(gateway.rss() < 200 << 20);

@@ -1,4 +1,5 @@
-//! A double of Supabase Realtime: Phoenix channels over WebSocket in version 2, with broadcasts to whoever said them.
+//! A double of Supabase Realtime: Phoenix channels over WebSocket in version 2, with broadcasts to
+//! whoever said them.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, mpsc};

@@ -12,7 +12,8 @@ use serde_json::Value;
 use crate::support::Gateway;
 use crate::support::client::Door;
 
-/// How long the driver may take to reach the next place where it waits. A whole day of a client is a few seconds; the machine may be busy.
+/// How long the driver may take to reach the next place where it waits. A whole day of a client is
+/// a few seconds; the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running driver. Dropping it ends it.

@@ -1,5 +1,6 @@
-//! The unmodified clients of Supabase, from npm, against a gateway in front of everything that a project has: they sign up, in and out, read and
-//! write tables, upload, and talk on a channel. Behind the gateway are doubles, small and strict.
+//! The unmodified clients of Supabase, from npm, against a gateway in front of everything that a
+//! project has: they sign up, in and out, read and write tables, upload, and talk on a channel.
+//! Behind the gateway are doubles, small and strict.
 //!
 //! `npm ci` in `tests/supabase-js` installs them; `tests/all.sh` does.
 

@@ -98,7 +98,8 @@ impl Answer {
         self
     }
 
-    /// It was refused for this reason: status, public code, problem document, fields, and the operator's line all say so.
+    /// It was refused for this reason: status, public code, problem document, fields, and the
+    /// operator's line all say so.
     #[track_caller]
     pub fn is_denied(&self, reason: Reason) -> &Self {
         self.is_refused(reason, "application/problem+json");
@@ -109,7 +110,8 @@ impl Answer {
         self
     }
 
-    /// It was refused for this reason in Supabase Auth's words: these are its code and its body in both of its versions.
+    /// It was refused for this reason in Supabase Auth's words: these are its code and its body in
+    /// both of its versions.
     #[track_caller]
     pub fn is_denied_in_gotrue(&self, reason: Reason, code: &str) -> &Self {
         self.is_refused(reason, "application/json");
@@ -216,7 +218,8 @@ pub fn check_head(status: StatusCode, headers: &HeaderMap, over_tls: bool) {
     );
 }
 
-/// What no client may ever see: what is said behind the gateway, what leads around it, what was meant for another hop.
+/// What no client may ever see: what is said behind the gateway, what leads around it, what was
+/// meant for another hop.
 fn is_forbidden(name: &str) -> bool {
     name.replace(['_', '.'], "-").starts_with("x-foregate")
         || matches!(

@@ -264,7 +264,8 @@ impl<'c> Call<'c> {
         self
     }
 
-    /// Sends what comes through the returned sender: chunks, and perhaps trailers, until it is dropped. An error breaks the body off.
+    /// Sends what comes through the returned sender: chunks, and perhaps trailers, until it is
+    /// dropped. An error breaks the body off.
     pub fn streaming(mut self) -> (Self, BodySender) {
         let (sender, frames) = mpsc::channel(1);
         self.body = BodyExt::boxed(ChannelBody(frames));
@@ -367,7 +368,8 @@ impl Streaming {
         }
     }
 
-    /// The next bytes of the body; `None` at a proper end, an error if it was broken off. Trailers are skipped.
+    /// The next bytes of the body; `None` at a proper end, an error if it was broken off. Trailers
+    /// are skipped.
     pub async fn chunk(&mut self) -> Option<hyper::Result<Bytes>> {
         loop {
             match in_time("a chunk", self.body.frame()).await? {
@@ -411,7 +413,8 @@ impl Streaming {
 pub struct BodySender(mpsc::Sender<io::Result<Frame<Bytes>>>);
 
 impl BodySender {
-    /// Hands over a chunk; `false` if nobody takes it any more. Waits while the one before has not been taken.
+    /// Hands over a chunk; `false` if nobody takes it any more. Waits while the one before has not
+    /// been taken.
     pub async fn chunk(&self, bytes: impl Into<Bytes>) -> bool {
         self.0.send(Ok(Frame::data(bytes.into()))).await.is_ok()
     }

@@ -1,4 +1,5 @@
-//! The configuration file of a test: a default for every key a test needs, each of which it may replace.
+//! The configuration file of a test: a default for every key a test needs, each of which it may
+//! replace.
 
 use std::fmt::Write as _;
 
@@ -36,7 +37,8 @@ const ROUTES: &str = r#"
 "#;
 
 impl Config {
-    /// The default: three listeners (TLS, clear text, redirect) on free ports, one issuer, the origin as the upstream `origin`.
+    /// The default: three listeners (TLS, clear text, redirect) on free ports, one issuer, the
+    /// origin as the upstream `origin`.
     pub fn new(origin: &str) -> Self {
         let mut config = Self(Vec::new());
         config
@@ -72,7 +74,8 @@ impl Config {
         config
     }
 
-    /// Gives a top-level key this value, written as YAML: in one line, or in indented lines after a line break.
+    /// Gives a top-level key this value, written as YAML: in one line, or in indented lines after a
+    /// line break.
     pub fn set(&mut self, key: &str, value: &str) -> &mut Self {
         match self.0.iter_mut().find(|(known, _)| known == key) {
             Some((_, old)) => value.clone_into(old),
@@ -98,7 +101,8 @@ impl Config {
         self.set("routes", &all)
     }
 
-    /// Adds an upstream with one server, `http://HOST:PORT`; `more` is written into its mapping: `, max_connections: 1`.
+    /// Adds an upstream with one server, `http://HOST:PORT`; `more` is written into its mapping: `,
+    /// max_connections: 1`.
     pub fn upstream(&mut self, name: &str, server: &str, more: &str) -> &mut Self {
         let others: String = self
             .get("upstreams")

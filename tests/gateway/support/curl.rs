@@ -6,7 +6,8 @@ use super::client::Door;
 use super::gateway::Gateway;
 use super::pki::NAME;
 
-/// Runs curl against the TLS listener, as `https://api.test:PORT`, and returns the status and the body.
+/// Runs curl against the TLS listener, as `https://api.test:PORT`, and returns the status and the
+/// body.
 pub async fn curl(gateway: &Gateway, path: &str, arguments: &[&str]) -> (u16, String) {
     let port = gateway.address(Door::Tls).rsplit_once(':').unwrap().1;
     let mut command = Command::new("curl");

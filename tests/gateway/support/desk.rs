@@ -1,4 +1,5 @@
-//! Where the users of a test sign in: another replica, as far as the gateway under test can tell. It shares its keys and its store.
+//! Where the users of a test sign in: another replica, as far as the gateway under test can tell.
+//! It shares its keys and its store.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -57,7 +58,8 @@ pub struct SignedIn {
 }
 
 impl Desk {
-    /// One that shares this server, with the key that [`Config::store`](super::Config::store) writes.
+    /// One that shares this server, with the key that [`Config::store`](super::Config::store)
+    /// writes.
     pub async fn at(redis: &RedisServer) -> Self {
         Self::with(redis, "{}").await
     }
@@ -76,7 +78,8 @@ impl Desk {
         desk
     }
 
-    /// One with the same key and a store of its own: its cookies are good, and nobody else finds their sessions.
+    /// One with the same key and a store of its own: its cookies are good, and nobody else finds
+    /// their sessions.
     pub async fn alone() -> Self {
         Self::open("", "{}").await
     }
@@ -119,7 +122,8 @@ impl Desk {
         self.sign_in_with(issuer, &issuer.claims(), None).await
     }
 
-    /// Signs the user of these claims in, with a cookie that may replace an older one. The claims get a session unless they have one.
+    /// Signs the user of these claims in, with a cookie that may replace an older one. The claims
+    /// get a session unless they have one.
     pub async fn sign_in_with(
         &self,
         issuer: &Issuer,
@@ -200,7 +204,8 @@ impl<'c> Call<'c> {
         self.header("cookie", format!("{OWN_COOKIE}={}", somebody.cookie))
     }
 
-    /// Adds the cookie, and what a page of the gateway's own origin sends with it to change something.
+    /// Adds the cookie, and what a page of the gateway's own origin sends with it to change
+    /// something.
     pub fn page_of(self, somebody: &SignedIn) -> Self {
         self.cookie_of(somebody)
             .header("origin", format!("https://{}", super::pki::NAME))

@@ -1,4 +1,5 @@
-//! A gate between a test and a script of the origin: closed until somebody opens it, then open for good.
+//! A gate between a test and a script of the origin: closed until somebody opens it, then open for
+//! good.
 
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -20,7 +21,8 @@ impl Gate {
         self.0.1.notify_all();
     }
 
-    /// Blocks the thread until it is open. For scripts of the origin, which have threads of their own.
+    /// Blocks the thread until it is open. For scripts of the origin, which have threads of their
+    /// own.
     pub fn pass(&self) {
         let open = self.0.0.lock().unwrap();
         let (open, _) = self

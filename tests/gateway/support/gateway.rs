@@ -18,7 +18,8 @@ use super::pki::{Leaf, NAME, Pki};
 use super::raw::Raw;
 use super::{Answer, Config, DEADLINE, Issuer, Origin, eventually, in_time};
 
-/// A running gateway with everything around it. Dropping it ends the process, and fails the test if the process panicked.
+/// A running gateway with everything around it. Dropping it ends the process, and fails the test if
+/// the process panicked.
 #[derive(Debug)]
 pub struct Gateway {
     child: Child,
@@ -188,8 +189,9 @@ impl Gateway {
         self.call(http, "GET", path)
     }
 
-    /// GET `/me`, until it is known whether the issuer publishes the token's key. A request that comes while keys are being fetched may find that
-    /// the next fetch ends just after it has waited long enough; then it is told to come again, and never that its token is bad.
+    /// GET `/me`, until it is known whether the issuer publishes the token's key. A request that
+    /// comes while keys are being fetched may find that the next fetch ends just after it has
+    /// waited long enough; then it is told to come again, and never that its token is bad.
     pub async fn judged(&self, http: Http, token: &str) -> Answer {
         let judged = async {
             loop {
@@ -281,7 +283,8 @@ impl Gateway {
         self.config.get(key).to_owned()
     }
 
-    /// Changes the configuration file; the gateway watches it, so this may be applied without further ado.
+    /// Changes the configuration file; the gateway watches it, so this may be applied without
+    /// further ado.
     pub fn write_config(&mut self, change: impl FnOnce(&mut Config)) {
         change(&mut self.config);
         self.write_file("foregate.yaml", self.config.to_yaml());

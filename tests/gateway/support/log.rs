@@ -56,7 +56,8 @@ impl Log {
         });
     }
 
-    /// Waits for the first line that fits. `None` if the process ended, or the deadline passed, without one.
+    /// Waits for the first line that fits. `None` if the process ended, or the deadline passed,
+    /// without one.
     pub fn wait_for(&self, fits: impl Fn(&Value) -> bool) -> Option<Value> {
         let lines = self.0.0.lock().unwrap();
         let missing = |lines: &mut Lines| lines.open_ends > 0 && !lines.entries.iter().any(&fits);

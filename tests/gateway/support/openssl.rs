@@ -20,7 +20,8 @@ pub async fn handshake(gateway: &Gateway, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// The certificate shown to a client that asks for this name, in PEM without white space; compare with [`certificate_file`].
+/// The certificate shown to a client that asks for this name, in PEM without white space; compare
+/// with [`certificate_file`].
 pub async fn shown_certificate(gateway: &Gateway, name: Option<&str>) -> String {
     let said = match name {
         Some(name) => handshake(gateway, &["-servername", name]).await,

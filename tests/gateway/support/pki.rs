@@ -55,7 +55,8 @@ impl Pki {
         self.root.pem()
     }
 
-    /// A TLS client that trusts this authority and offers these protocols, with a certificate of its own or without.
+    /// A TLS client that trusts this authority and offers these protocols, with a certificate of
+    /// its own or without.
     pub fn client(&self, alpn: &[&[u8]], identity: Option<&Leaf>) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.der().clone()).unwrap();

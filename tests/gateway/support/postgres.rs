@@ -1,6 +1,8 @@
-//! A real PostgreSQL, in a folder and on a port of its own, with the tables that authorization reads (`schema.sql`).
+//! A real PostgreSQL, in a folder and on a port of its own, with the tables that authorization
+//! reads (`schema.sql`).
 //!
-//! It is spoken to through `psql`, which comes with it: a route that shares nothing with the gateway's own client.
+//! It is spoken to through `psql`, which comes with it: a route that shares nothing with the
+//! gateway's own client.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
@@ -40,7 +42,8 @@ impl Postgres {
         Self::prepared(settings, |_| {})
     }
 
-    /// The same, with files put into its data folder before, such as a key; they are given to the server's user.
+    /// The same, with files put into its data folder before, such as a key; they are given to the
+    /// server's user.
     pub fn prepared(settings: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         give(folder.path());
@@ -59,7 +62,8 @@ impl Postgres {
 
     /// Starts one on the data in this folder, on a free port.
     fn on(folder: TempDir, settings: Vec<String>) -> Self {
-        // The port is free when it is asked for; whoever takes it meanwhile makes us ask for another.
+        // The port is free when it is asked for; whoever takes it meanwhile makes us ask for
+        // another.
         for _ in 0..20 {
             let port = free_port();
             if let Some(postmaster) = spawn(&folder, port, &settings) {
@@ -196,7 +200,8 @@ impl Postgres {
         }
     }
 
-    /// Stops every one of its processes where it stands (SIGSTOP): connections stay, new ones are taken by the kernel, and nothing is answered.
+    /// Stops every one of its processes where it stands (SIGSTOP): connections stay, new ones are
+    /// taken by the kernel, and nothing is answered.
     pub fn pause(&self) {
         // The one that makes the others first, so that no one is made behind our back.
         send("STOP", &[self.postmaster.id()]);
@@ -226,8 +231,9 @@ impl Drop for Postgres {
     }
 }
 
-/// A data folder with the tables and no rows. Every server starts from a copy: `initdb` takes a second, copying a twentieth
-/// of one. It is kept with what cargo built, so that it is made once, in however many processes the tests run.
+/// A data folder with the tables and no rows. Every server starts from a copy: `initdb` takes a
+/// second, copying a twentieth of one. It is kept with what cargo built, so that it is made once,
+/// in however many processes the tests run.
 fn template() -> &'static Path {
     static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
     TEMPLATE.get_or_init(|| {
@@ -353,7 +359,8 @@ fn spawn(folder: &TempDir, port: u16, settings: &[String]) -> Option<Child> {
         if postmaster.try_wait().unwrap().is_some() {
             return None;
         }
-        // By the socket in its own folder: on the port another server may answer, and this one is about to find it taken.
+        // By the socket in its own folder: on the port another server may answer, and this one is
+        // about to find it taken.
         let ready = Command::new("pg_isready")
             .args(["-q", "-p", &port.to_string(), "-h"])
             .arg(folder.path())

@@ -25,7 +25,8 @@ pub struct Raw {
 pub enum Outcome {
     /// The gateway answered; checked like every answer.
     Answer(Box<Answer>),
-    /// The protocol implementation answered before there was a request: a status without a body and a decision id.
+    /// The protocol implementation answered before there was a request: a status without a body and
+    /// a decision id.
     Bare(StatusCode),
     /// The connection ended, or was reset.
     Closed,
@@ -52,7 +53,8 @@ impl Raw {
         }
     }
 
-    /// Sends bytes. The gateway may have closed already; what it answered is still there to be read.
+    /// Sends bytes. The gateway may have closed already; what it answered is still there to be
+    /// read.
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         let sent = async {
             self.stream.write_all(bytes.as_ref()).await?;

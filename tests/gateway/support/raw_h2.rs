@@ -1,7 +1,8 @@
 //! Hand-written HTTP/2: frames and field blocks that every client library refuses to send.
 //!
-//! Field blocks are written as literals without indexing and without Huffman coding (RFC 7541, section 6.2.2). Field blocks of answers
-//! are not read: refusals are told by their body, and the request's log line.
+//! Field blocks are written as literals without indexing and without Huffman coding (RFC 7541,
+//! section 6.2.2). Field blocks of answers are not read: refusals are told by their body, and the
+//! request's log line.
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -119,7 +120,8 @@ impl RawTwo {
         in_time("the end of a stream", self.wait_for_ending(stream)).await
     }
 
-    /// Reads on until the gateway says that it will end the connection, and with which error code; `None` if it just closes it.
+    /// Reads on until the gateway says that it will end the connection, and with which error code;
+    /// `None` if it just closes it.
     pub async fn going(&mut self) -> Option<u32> {
         in_time("GOAWAY", async {
             loop {
@@ -176,7 +178,8 @@ impl RawTwo {
         request_line(&self.log, problem["request_id"].as_str().unwrap())
     }
 
-    /// Sends a request and says for which reason it was refused; panics if it was not refused by the gateway.
+    /// Sends a request and says for which reason it was refused; panics if it was not refused by
+    /// the gateway.
     pub async fn reason(&mut self, fields: &[(&str, &str)]) -> String {
         let stream = self.request(fields).await;
         match self.ending(stream).await {

@@ -68,7 +68,8 @@ impl RedisServer {
     /// Starts one in a folder that was prepared.
     pub fn within(folder: TempDir, options: &[&str]) -> Self {
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        // The port is free when it is asked for; whoever takes it meanwhile makes us ask for another.
+        // The port is free when it is asked for; whoever takes it meanwhile makes us ask for
+        // another.
         for _ in 0..20 {
             let port = free_port();
             if let Some(child) = spawn(&folder, port, &options) {

@@ -10,7 +10,8 @@ use uuid::Uuid;
 /// `iss` of every good token.
 pub const ISSUER: &str = "https://issuer.test/auth/v1";
 
-/// An issuer with an ES256 key in a JWK set, and an HS256 secret, as Supabase has while it changes from one to the other.
+/// An issuer with an ES256 key in a JWK set, and an HS256 secret, as Supabase has while it changes
+/// from one to the other.
 #[derive(Clone, Debug)]
 pub struct Issuer {
     current: Signer,

@@ -1,5 +1,5 @@
-//! The route map that is shipped for Velro, in front of real parts: PostgreSQL with its schema, Redis, the double of Supabase Auth, and an origin
-//! that stands for both Kong and Supabase's edge.
+//! The route map that is shipped for Velro, in front of real parts: PostgreSQL with its schema,
+//! Redis, the double of Supabase Auth, and an origin that stands for both Kong and Supabase's edge.
 
 use foregate::tokens::mint::{Claims, Signer};
 use jsonwebtoken::Algorithm;

@@ -1,4 +1,5 @@
-//! A small world in a real PostgreSQL: users, teams, projects and generations, and a gateway's configuration that judges by them.
+//! A small world in a real PostgreSQL: users, teams, projects and generations, and a gateway's
+//! configuration that judges by them.
 
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
@@ -108,7 +109,8 @@ impl World {
         ));
     }
 
-    /// A project of somebody's that a team of theirs, with this member as an editor, has this access to.
+    /// A project of somebody's that a team of theirs, with this member as an editor, has this
+    /// access to.
     pub fn team_project(&self, owner: &str, member: &str, access: &str) -> String {
         let team = self.team(owner);
         self.join(&team, member, "editor");

@@ -11,7 +11,8 @@ use crate::support::{Gate, Gateway, Http};
 const RST_STREAM: u8 = 3;
 const CANCEL: [u8; 4] = [0, 0, 0, 8];
 
-/// A gateway whose origin says that a request has come, or that an answer has begun, and then that the gateway has gone.
+/// A gateway whose origin says that a request has come, or that an answer has begun, and then that
+/// the gateway has gone.
 async fn watched(begins: bool) -> (Gateway, Gate, Gate) {
     let gateway = with_one_pool().await;
     let (here, gone) = (Gate::new(), Gate::new());

@@ -44,7 +44,8 @@ pub fn is_broken(error: &hyper::Error, http: Http) {
     }
 }
 
-/// The rest of an answer must break off, on HTTP/2 with RST_STREAM, and the log must blame the origin.
+/// The rest of an answer must break off, on HTTP/2 with RST_STREAM, and the log must blame the
+/// origin.
 pub async fn breaks_off(gateway: &Gateway, http: Http, answer: Streaming) {
     let id = answer.id().to_owned();
     let error = answer

@@ -185,7 +185,8 @@ async fn the_cap_applies_to_all_workers_together() {
     })
     .await;
     let gate = held(&gateway.origin);
-    // Connections are spread over the workers, so that each has more requests than its part of the cap.
+    // Connections are spread over the workers, so that each has more requests than its part of the
+    // cap.
     let calls: Vec<_> = (0..8)
         .map(|_| {
             let client = gateway.connector(Http::One, Door::Tls);

@@ -29,7 +29,8 @@ async fn a_connection_closed_while_idle_fails_no_request() {
     }
 }
 
-/// A gateway with one kept connection, whose origin reads so many requests to `/flaky` and closes without an answer.
+/// A gateway with one kept connection, whose origin reads so many requests to `/flaky` and closes
+/// without an answer.
 async fn flaky(closes: usize) -> (Gateway, Arc<AtomicUsize>) {
     let gateway = with_one_pool().await;
     let left = Arc::new(AtomicUsize::new(closes));

@@ -1,4 +1,5 @@
-//! Each attack by its name, on the map that is shipped: it is refused for the reason that it should be, and no server hears of it.
+//! Each attack by its name, on the map that is shipped: it is refused for the reason that it should
+//! be, and no server hears of it.
 
 use std::time::Instant;
 

@@ -1,4 +1,5 @@
-//! What the map's doors let through, and to whom: signing in at both, tables, storage, channels and functions.
+//! What the map's doors let through, and to whom: signing in at both, tables, storage, channels and
+//! functions.
 
 use foregate::denial::Reason;
 use serde_json::{Value, json};

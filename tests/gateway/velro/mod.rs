@@ -1,5 +1,5 @@
-//! The route map of Velro as it is shipped, in front of real parts: the attacks that it is there to stop, what its doors let through, and what two
-//! replicas of it know of each other's writes.
+//! The route map of Velro as it is shipped, in front of real parts: the attacks that it is there to
+//! stop, what its doors let through, and what two replicas of it know of each other's writes.
 
 mod attacks;
 mod doors;

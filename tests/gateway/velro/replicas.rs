@@ -1,4 +1,5 @@
-//! What two replicas know of what was written: by somebody in the database, and through one of them.
+//! What two replicas know of what was written: by somebody in the database, and through one of
+//! them.
 
 use std::time::{Duration, Instant};
 
@@ -46,12 +47,14 @@ async fn is_let_in(replica: &Gateway, http: Http, token: &str, asked: (&str, &st
     replica.origin.take();
 }
 
-/// What was believed is refused, on every replica and within this time from now; and reads know it from then on.
+/// What was believed is refused, on every replica and within this time from now; and reads know it
+/// from then on.
 async fn is_gone(replicas: &[Gateway], token: &str, asked: (&str, &str), within: Duration) {
     let gone = Instant::now();
     for replica in replicas {
         loop {
-            // What was asked this long after the change must not be believed any more, however long the answer takes.
+            // What was asked this long after the change must not be believed any more, however long
+            // the answer takes.
             let passed = gone.elapsed();
             let answer = ask(replica, Http::Two, token, asked).await;
             if answer.status == 404 {

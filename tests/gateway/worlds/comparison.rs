@@ -1,4 +1,5 @@
-//! The gateway against the rules: zero differences with caches cold and warm, and while facts change underneath.
+//! The gateway against the rules: zero differences with caches cold and warm, and while facts
+//! change underneath.
 
 use std::time::{Duration, Instant};
 
@@ -81,7 +82,8 @@ async fn the_gateway_answers_by_the_database_after_a_notification() {
             .zip(&after)
             .filter(|(before, after)| before != after)
             .count();
-        // A read may believe what it remembers for an hour, unless it is told: whoever still has an old answer in the end was not told.
+        // A read may believe what it remembers for an hour, unless it is told: whoever still has an
+        // old answer in the end was not told.
         for (asked, ruling) in asked.iter().zip(&after) {
             becomes(
                 &mut trial,
@@ -120,7 +122,8 @@ async fn no_request_is_authorized_by_a_fact_beyond_its_lifetime() {
                 "read" => Duration::from_secs(30),
                 _ => Duration::from_secs(5),
             };
-            // Within the age, one fact may be old and another new, and together they may say what neither the old nor the new ones do.
+            // Within the age, one fact may be old and another new, and together they may say what
+            // neither the old nor the new ones do.
             assert!(
                 status == after.status() || asked_at <= age,
                 "{:?} after the change: {before:?} before it, {after:?} after it, but {status}: {asked:?}",

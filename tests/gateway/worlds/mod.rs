@@ -1,4 +1,5 @@
-//! Whole databases, and the rules as SQL beside them: what the gateway says must be what the rules say.
+//! Whole databases, and the rules as SQL beside them: what the gateway says must be what the rules
+//! say.
 
 mod comparison;
 mod oracle;
@@ -12,7 +13,8 @@ use crate::support::Postgres;
 use oracle::{Question, Ruling};
 use world::{Random, Size, World};
 
-/// A small database in which every name is a person or a thing: each line of the rules has a case here.
+/// A small database in which every name is a person or a thing: each line of the rules has a case
+/// here.
 const STAGE: &str = r"
 INSERT INTO users (id, email, role, is_active)
 SELECT id(name), name, 'superuser', name <> 'idle'
@@ -233,7 +235,8 @@ fn the_sql_oracle_matches_the_decisions() {
         }
         ask("owner", &["banned"], kind, thing, "read", Ruling::Forbidden);
     }
-    // Roles reach over relations, but not over what is not there or not sound; some of them only to see.
+    // Roles reach over relations, but not over what is not there or not sound; some of them only to
+    // see.
     for (role, action, thing, ruling) in [
         ("admin", "delete", "in private", Ruling::Allow),
         ("superuser", "read", "in private", Ruling::Allow),
@@ -273,7 +276,8 @@ fn a_world_is_complete_and_the_same_for_the_same_seed() {
             }
         }
     }
-    // Every way by which somebody may see a thing, and every way by which a line of parents is unsound, is there.
+    // Every way by which somebody may see a thing, and every way by which a line of parents is
+    // unsound, is there.
     for (what, query) in [
         (
             "a team's project",

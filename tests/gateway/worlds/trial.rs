@@ -153,7 +153,8 @@ impl Trial {
         trial
     }
 
-    /// As many questions as that, most of them about people and things that have to do with each other.
+    /// As many questions as that, most of them about people and things that have to do with each
+    /// other.
     pub fn questions(&mut self, count: usize) -> Vec<Asked> {
         (0..count).map(|_| self.question()).collect()
     }
@@ -228,7 +229,8 @@ impl Trial {
             .collect()
     }
 
-    /// What the gateway answers. What is refused never reaches the origin, and what is allowed reaches it once.
+    /// What the gateway answers. What is refused never reaches the origin, and what is allowed
+    /// reaches it once.
     pub async fn answer(&mut self, asked: &Asked) -> u16 {
         let Asked { question, door } = asked;
         let key = format!("{} {:?}", question.subject, question.roles);
@@ -255,7 +257,8 @@ impl Trial {
 
     /// Asks everything, and holds each answer against the rules.
     pub async fn compare(&mut self, when: &str, asked: &[Asked], rulings: &[Ruling]) {
-        // A connection on which nothing comes for ten seconds is closed, and the rules may have taken longer.
+        // A connection on which nothing comes for ten seconds is closed, and the rules may have
+        // taken longer.
         self.client = self.gateway.connect(Http::Two).await;
         let mut differences = Vec::new();
         for (asked, ruling) in asked.iter().zip(rulings) {
@@ -273,7 +276,8 @@ impl Trial {
         );
     }
 
-    /// One question of each combination of role, relation, visibility, soundness, standing, action and route that is among these.
+    /// One question of each combination of role, relation, visibility, soundness, standing, action
+    /// and route that is among these.
     pub fn one_of_each(&self, asked: Vec<Asked>) -> Vec<Asked> {
         let mut query = "SELECT DISTINCT ON (roles, relation, visibility, sound, door, welcome) number FROM (SELECT number, roles, door, \
             CASE WHEN kind = 'project' THEN (SELECT max(rank) FROM oracle.project v WHERE v.thing = asked.thing::uuid AND person = subject::uuid) \

@@ -1,5 +1,6 @@
-//! Worlds: databases full of people, teams, projects, generations and files, each made from a seed, with everything in them that rules are
-//! about: bans, idle memberships and teams, words for visibility that nobody knows, lines of parents that are long, broken or circular.
+//! Worlds: databases full of people, teams, projects, generations and files, each made from a seed,
+//! with everything in them that rules are about: bans, idle memberships and teams, words for
+//! visibility that nobody knows, lines of parents that are long, broken or circular.
 
 use std::fmt::Write as _;
 
@@ -98,7 +99,8 @@ impl World {
     fn create_users(&mut self, postgres: &Postgres, ids: Vec<String>) {
         let (mut profiles, mut accounts) = (String::new(), String::new());
         for (number, id) in ids.into_iter().enumerate() {
-            // Everyone below 8 plays a part that every world must have; the others are mostly ordinary.
+            // Everyone below 8 plays a part that every world must have; the others are mostly
+            // ordinary.
             let part = if number < 8 {
                 number
             } else {

@@ -1,7 +1,9 @@
-//! A double of Supabase Auth (GoTrue), as the edge of a project shows it: `/auth/v1` behind an `apikey`.
+//! A double of Supabase Auth (GoTrue), as the edge of a project shows it: `/auth/v1` behind an
+//! `apikey`.
 //!
-//! It does what the real one documents: real bcrypt at cost 10, ES256 tokens whose `amr` is stamped at grants and kept by refreshes, refresh
-//! tokens that rotate, reuse rules, both forms of errors. It counts every call by kind, and can be told to misbehave, kind by kind.
+//! It does what the real one documents: real bcrypt at cost 10, ES256 tokens whose `amr` is stamped
+//! at grants and kept by refreshes, refresh tokens that rotate, reuse rules, both forms of errors.
+//! It counts every call by kind, and can be told to misbehave, kind by kind.
 
 mod answers;
 mod endpoints;
@@ -170,7 +172,8 @@ impl AuthServer {
         &self.shared.issuer
     }
 
-    /// The mapping under `identity:` of a gateway in front of it; `more` is written into `supabase`.
+    /// The mapping under `identity:` of a gateway in front of it; `more` is written into
+    /// `supabase`.
     pub fn identity(&self, more: &str) -> String {
         format!(
             "{{ supabase: {{ url: \"{}\", publishable_keys: [{PUBLISHABLE}, {OTHER_PUBLISHABLE}], secret_key: {SECRET}{more} }} }}",
@@ -218,7 +221,8 @@ impl AuthServer {
         found.unwrap_or_else(|| panic!("no `{kind}`")).clone()
     }
 
-    /// A user who has confirmed their e-mail address; the id. The hash is of cost 4, to be quick; a log-in of theirs is compared at that cost.
+    /// A user who has confirmed their e-mail address; the id. The hash is of cost 4, to be quick; a
+    /// log-in of theirs is compared at that cost.
     pub fn add_user(&self, email: &str, password: &str) -> String {
         let hash = bcrypt::hash(password, 4).unwrap();
         self.state().add_user(email, Some(hash), true)
@@ -299,7 +303,8 @@ impl Drop for AuthServer {
     }
 }
 
-/// What is asked, in a word: for `/token` its `grant_type`, else the path with `/` as `-`, ids left out, and the method where there are several.
+/// What is asked, in a word: for `/token` its `grant_type`, else the path with `/` as `-`, ids left
+/// out, and the method where there are several.
 pub fn kind(method: &Method, path: &str, query: &str) -> String {
     let path = path.trim_start_matches("/auth/v1/").trim_end_matches('/');
     if path == "token" {

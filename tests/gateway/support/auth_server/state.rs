@@ -19,7 +19,8 @@ pub struct Options {
     pub autoconfirm: bool,
     /// How long a used refresh token may be used again.
     pub reuse_interval: Duration,
-    /// Whether the one before the active one may be used again for ever, as tokens of the first version may.
+    /// Whether the one before the active one may be used again for ever, as tokens of the first
+    /// version may.
     pub parent_is_good: bool,
     /// How long access tokens live, in seconds.
     pub lifetime: i64,

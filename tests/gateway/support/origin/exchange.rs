@@ -60,7 +60,8 @@ impl Exchange {
         false
     }
 
-    /// Reads what comes next of the body, at most one chunk or 64 KiB: how much, 0 at its end, `None` if it is broken off.
+    /// Reads what comes next of the body, at most one chunk or 64 KiB: how much, 0 at its end,
+    /// `None` if it is broken off.
     pub fn read_some(&mut self) -> Option<usize> {
         if self.body_read {
             return Some(0);

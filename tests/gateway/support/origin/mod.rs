@@ -1,8 +1,9 @@
-//! The server behind the gateway: records every request exactly as it came, and answers as a test scripts it.
+//! The server behind the gateway: records every request exactly as it came, and answers as a test
+//! scripts it.
 //!
-//! It reads HTTP/1.1 by hand and strictly: whatever is not exactly one well-formed request after another (a bare line feed, a folded
-//! line, two lengths, a length beside chunks) fails the test. Every connection has a thread, so scripts may block; a panic in a script
-//! fails the test, too.
+//! It reads HTTP/1.1 by hand and strictly: whatever is not exactly one well-formed request after
+//! another (a bare line feed, a folded line, two lengths, a length beside chunks) fails the test.
+//! Every connection has a thread, so scripts may block; a panic in a script fails the test, too.
 
 mod exchange;
 mod reader;
@@ -110,7 +111,8 @@ impl Origin {
         Self { address, state }
     }
 
-    /// Scripts a path (without its query). The script has a thread of its own and may block on a `Gate`.
+    /// Scripts a path (without its query). The script has a thread of its own and may block on a
+    /// `Gate`.
     pub fn on(&self, path: &str, script: impl Fn(&mut Exchange) + Send + Sync + 'static) -> &Self {
         self.state
             .scripts

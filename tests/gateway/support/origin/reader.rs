@@ -101,7 +101,8 @@ impl Reader {
                 String::from_utf8_lossy(line)
             ));
         }
-        // Header values may hold any byte above 0x7f (RFC 9110, section 5.5); each becomes one character.
+        // Header values may hold any byte above 0x7f (RFC 9110, section 5.5); each becomes one
+        // character.
         Ok(Some(line.iter().map(|byte| char::from(*byte)).collect()))
     }
 
