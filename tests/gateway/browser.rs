@@ -2,8 +2,8 @@
 //! a page of the other tries to use it.
 //!
 //! What the browser does is in `tests/browser/drive.mjs`; what reached the servers behind the
-//! gateway is checked here. `tests/all.sh` installs the browser and what drives it; where they
-//! cannot be had, the test says so aloud and proves nothing.
+//! gateway is checked here. `tests/all.sh` installs the browser and its driver; without them the
+//! test prints a warning and proves nothing.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -18,13 +18,13 @@ use crate::support::{AuthServer, Gateway, Http, Origin, RedisServer, Reply, even
 const EMAIL: &str = "ada@example.test";
 const PASSWORD: &str = "correct horse battery";
 
-/// How long the browser may take for everything. Half of it is waiting for a token to expire; the
-/// machine may be busy.
+/// How long the browser may take in total. Half of it is waiting for a token to expire; the machine
+/// may be busy.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 const PAGE: &str = "<!doctype html><title>a page</title><body>a page</body>";
 
-/// Where the browser is, if it and what drives it are installed.
+/// The path of the browser, if it and its driver are installed.
 fn chromium() -> Option<PathBuf> {
     let is_driven = folder().join("node_modules/playwright-core").is_dir();
     let named = std::env::var_os("CHROMIUM").map(PathBuf::from);
@@ -60,7 +60,7 @@ async fn a_page_of_another_origin_signs_in_with_a_cookie_that_no_other_site_can_
         );
         return;
     };
-    // The two sites: whichever name they are asked under, they show a page.
+    // The two sites: they show a page under either name.
     let pages = Origin::start();
     pages.otherwise(|exchange| {
         exchange.reply(&Reply::ok().header("content-type", "text/html").body(PAGE));
@@ -85,7 +85,7 @@ async fn a_page_of_another_origin_signs_in_with_a_cookie_that_no_other_site_can_
             .store(&redis.url())
             .set("identity", &auth.identity(""))
             .set("tokens", &tokens)
-            // Browsers send the cookie from everywhere, so that it is the gateway who refuses.
+            // Browsers send the cookie from every site, so that it is the gateway that refuses.
             .set("sessions", "{ same_site: none }")
             .set("cors", &format!("{{ origins: [\"{app}\"], credentials: true }}"))
             .upstream("sockets", &sockets.url(), "")
@@ -153,8 +153,8 @@ async fn a_page_of_another_origin_signs_in_with_a_cookie_that_no_other_site_can_
         let labels = [("reason", reason)];
         gateway.metrics().sum("foregate_requests_total", &labels)
     };
-    // The forms came with the cookie. Scripts and sockets of another site may have come without:
-    // that is for the browser to say.
+    // The forms were sent with the cookie. Scripts and sockets of another site may have been sent
+    // without it: the browser decides that.
     assert!(refused("csrf_origin") >= 2.0, "{}", refused("csrf_origin"));
     assert_eq!(refused("csrf_token"), 1.0);
     let text = gateway.log().text();

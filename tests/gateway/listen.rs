@@ -153,7 +153,7 @@ async fn a_clear_text_listener_detects_the_http_version() {
         let refused = connector.call("GET", "/me").send().await;
         refused.is_denied(Reason::TokenMissing);
     }
-    // The beginning of a preface is also the beginning of a method, and may come byte by byte.
+    // The beginning of a preface is also the beginning of a method, and may arrive byte by byte.
     let mut raw = gateway.raw(Door::Plain).await;
     for byte in b"PUT /public/x HTTP/1.1\r\nHost: api.test\r\nContent-Length: 0\r\n\r\n" {
         raw.write([*byte]).await;
@@ -392,7 +392,7 @@ async fn a_rapid_reset_ends_only_its_connection() {
     witness.get("/public/x").send().await.is_ok();
     let before = gateway.rss();
     for door in [Door::Tls, Door::Plain] {
-        // Few enough that the client can read what it is told before its socket is closed.
+        // Few enough that the client can read the answers before its socket is closed.
         let mut two = gateway.connector(Http::Two, door).raw_h2().await;
         two.send_all(&resets(200)).await;
         assert_eq!(
@@ -510,7 +510,7 @@ async fn a_connection_without_a_complete_head_is_closed_after_the_head_timeout()
         let mut raw = gateway.raw(door).await;
         raw.write("GET /public/x HTTP/1.1\r\nHost: api").await;
         assert_eq!(raw.read().await, b"");
-        // The second head of a connection has the same time.
+        // The second head of a connection has the same time limit.
         let mut raw = gateway.raw(door).await;
         raw.write("GET /health HTTP/1.1\r\nHost: api.test\r\n\r\n")
             .await;
@@ -567,7 +567,7 @@ async fn a_connection_without_a_request_is_closed_after_the_idle_timeout() {
         assert_eq!(raw.read().await, b"");
         let mut two = gateway.connector(Http::Two, door).raw_h2().await;
         let stream = two.request(&RawTwo::get("/public/x")).await;
-        // Over clear text the scheme is wrong, which is an answer, too.
+        // Over clear text the scheme is wrong, which is answered, too.
         assert!(matches!(two.ending(stream).await, Ending::Answered(_)));
         assert_eq!(two.ending(stream + 2).await, Ending::GoneAway(None));
     }
@@ -607,7 +607,7 @@ async fn an_open_request_keeps_its_connection_beyond_the_idle_timeout() {
         .map(|connector| tokio::spawn(connector.call("GET", "/public/gated").send()))
         .into();
     gateway.origin.has_seen(4).await;
-    // Both connections that have nothing to do are closed before the gate opens.
+    // Both idle connections are closed before the gate opens.
     gateway
         .metric_becomes("foregate_connections", &[], 2.0)
         .await;
@@ -639,7 +639,7 @@ async fn limited(connections: &str) -> Gateway {
     .await
 }
 
-/// An origin whose `/public/gated` answers when the gate is open.
+/// An origin that answers `/public/gated` when the gate is open.
 fn gated(gate: &Gate) -> Origin {
     let (origin, gate) = (Origin::start(), gate.clone());
     origin.on("/public/gated", move |x| {

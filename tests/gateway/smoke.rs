@@ -1,4 +1,4 @@
-//! The harness itself: what it starts runs, and what it checks it would notice.
+//! The test harness itself: what it starts works, and it detects what it checks for.
 
 use foregate::denial::Reason;
 
@@ -87,14 +87,14 @@ fn the_test_database_can_pause_and_resume_without_data_loss() {
         "the trigger makes the owner a member"
     );
 
-    // Nothing is answered while it stands still, on a connection that stands either.
+    // Nothing is answered while the database is paused, on an open connection either.
     postgres.pause();
     let address = ("127.0.0.1", postgres.port());
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     stream
         .set_read_timeout(Some(std::time::Duration::from_millis(200)))
         .unwrap();
-    // "May I speak TLS?", to which a server that runs says one byte at once.
+    // An SSLRequest, which a running server answers with one byte at once.
     std::io::Write::write_all(&mut stream, &[0, 0, 0, 8, 4, 210, 22, 47]).unwrap();
     assert!(std::io::Read::read(&mut stream, &mut [0]).is_err());
     postgres.resume();

@@ -54,7 +54,7 @@ async fn a_body_declared_over_the_limit_never_reaches_the_origin() {
             gateway.origin.saw_nothing();
         }
     }
-    // Nothing of it is waited for.
+    // The gateway waits for no byte of the body.
     let mut raw = gateway.raw(Door::Tls).await;
     raw.write(post("/small", "Content-Length: 99999999999\r\n"))
         .await;
@@ -159,7 +159,7 @@ async fn a_request_refused_by_the_origin_gets_no_100_continue() {
         "Expect: 100-continue\r\nContent-Length: 4\r\n",
     ))
     .await;
-    // The gateway cannot know what the origin will say, so a 100 may come first; the refusal must.
+    // The gateway cannot know the origin's answer, so a 100 may come first; the refusal must.
     let answer = raw.answer().await.answer();
     assert_eq!((answer.status.as_u16(), answer.text()), (403, "no"));
 }

@@ -1,4 +1,4 @@
-//! Frame by frame: what one side sends reaches the other before the next is sent.
+//! Frame by frame: bytes of one side reach the other before the next are sent.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -18,7 +18,7 @@ async fn events_arrive_one_by_one() {
             exchange.begin(200, &[("content-type", "text/event-stream")]);
             for (number, received) in received.iter().enumerate() {
                 exchange.event(&number.to_string());
-                // The next is only sent when the client has this one.
+                // The next event is sent only when the client has this one.
                 received.pass();
             }
             exchange.end(&[]);
@@ -52,7 +52,7 @@ async fn the_head_of_an_answer_does_not_wait_for_its_body() {
     }
 }
 
-/// Passes the size of everything that is read to the test.
+/// Passes the size of every read to the test.
 fn report(exchange: &mut Exchange, sizes: &mpsc::Sender<usize>) {
     while let Some(size) = exchange.read_some() {
         sizes.send(size).unwrap();
@@ -76,7 +76,7 @@ async fn an_upload_arrives_piece_by_piece() {
         let mut sizes = Some(sizes);
         for length in 1..20 {
             assert!(body.chunk("x".repeat(length)).await);
-            // The next is only sent when the origin has this one.
+            // The next piece is sent only when the origin has this one.
             let waiting = sizes.take().unwrap();
             let (size, waiting) =
                 tokio::task::spawn_blocking(move || (waiting.recv_timeout(DEADLINE), waiting))
@@ -105,7 +105,7 @@ async fn both_directions_flow_at_once() {
     });
     for http in Http::BOTH {
         let (call, body) = gateway.post(http, "/echo").streaming();
-        // The head of the answer comes before the first byte of the upload.
+        // The head of the answer arrives before the first byte of the upload.
         let mut answer = call.begin().await;
         for number in 0..50 {
             let piece = format!("piece {number}");
@@ -117,11 +117,11 @@ async fn both_directions_flow_at_once() {
     }
 }
 
-/// What a test calls bounded: buffers of both kernels, of TLS and of the gateway, with room to
+/// The bound that tests allow: buffers of both kernels, of TLS and of the gateway, with room to
 /// spare.
 const BOUND: u64 = 48 << 20;
 
-/// Waits until a count has stopped moving, and says where.
+/// Waits until a count has stopped growing, and returns it.
 async fn settled(count: &AtomicU64) -> u64 {
     in_time("a standstill", async {
         let (mut last, mut calm) = (0, 0);

@@ -1,5 +1,4 @@
-//! Much of everything: many requests, large bodies, and metrics that do not grow with what
-//! strangers ask for.
+//! Load: many requests, large bodies, and metrics that do not grow with unauthenticated requests.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -13,7 +12,7 @@ use crate::support::{Gateway, Http, Origin, Reply};
 
 const REQUESTS: usize = 10_000;
 
-/// How many of them are on their way at once over one HTTP/2 connection.
+/// How many requests are open at once over one HTTP/2 connection.
 const SIDE_BY_SIDE: usize = 50;
 
 async fn many(requests: usize, gateway: &Gateway, http: Http) {
@@ -63,7 +62,7 @@ async fn ten_thousand_requests_over_one_connection_leave_nothing_behind() {
     assert!(connections <= 51, "{connections}");
 }
 
-/// 1 GiB with `FOREGATE_FULL=1`, else a piece of it.
+/// 1 GiB with `FOREGATE_FULL=1`, else less.
 fn large() -> u64 {
     match std::env::var_os("FOREGATE_FULL") {
         Some(_) => 1 << 30,
@@ -71,7 +70,7 @@ fn large() -> u64 {
     }
 }
 
-/// An origin that sends and takes so much.
+/// An origin that sends and receives so many bytes.
 fn generous(length: u64) -> Origin {
     let origin = Origin::start();
     origin.on("/down", move |exchange| {

@@ -1,4 +1,5 @@
-//! Bodies in motion: nothing is held back, nothing is piled up, and nobody may stop for ever.
+//! Streaming bodies: nothing is held back, nothing is buffered without a bound, and no side may
+//! stall forever.
 
 mod bodies;
 mod frames;
@@ -7,10 +8,10 @@ mod patience;
 
 use crate::support::Gateway;
 
-/// What memory may grow by, however much passes through.
+/// How much memory may grow, however many bytes pass.
 const GROWTH: u64 = 16 << 20;
 
-/// Remembers how much memory the gateway has after something like the load to come.
+/// Remembers how much memory the gateway uses after a load like the one to come.
 struct Memory(u64);
 
 impl Memory {
@@ -26,5 +27,5 @@ impl Memory {
     }
 }
 
-/// Every path, for everybody, without a limit that matters.
+/// A public route for every path, with a limit that does not matter.
 const LARGE: &str = r#"- { path: "/{*rest}", access: public, body: { limit: 4GiB } }"#;

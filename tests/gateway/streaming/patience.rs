@@ -1,4 +1,4 @@
-//! How long a client may take.
+//! Time limits for clients.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use foregate::denial::Reason;
 use crate::support::client::Door;
 use crate::support::{Gate, Gateway, Http, in_time};
 
-/// Short limits, of which each test runs into one.
+/// Short limits, of which each test exceeds one.
 async fn impatient(connections: &str) -> Gateway {
     Gateway::with(|config| {
         config.set("connections", connections);
@@ -15,7 +15,7 @@ async fn impatient(connections: &str) -> Gateway {
     .await
 }
 
-/// How often connections ended for this cause.
+/// How many connections ended with this cause.
 fn failed(gateway: &Gateway, cause: &str) -> f64 {
     let labels = [("cause", cause)];
     gateway

@@ -1,4 +1,4 @@
-//! A real server of HTTP/2 in clear text, which answers as servers of gRPC do.
+//! A real HTTP/2 server in clear text, which answers as gRPC servers do.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, mpsc};
@@ -11,7 +11,7 @@ use hyper::{HeaderMap, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-/// What it saw and did.
+/// What the server saw and did.
 #[derive(Default)]
 struct Seen {
     requests: Vec<Request<()>>,
@@ -21,7 +21,7 @@ struct Seen {
     connections: usize,
 }
 
-/// The server. The last segment of the path says what it does.
+/// The server. The last segment of the path selects its behaviour.
 pub struct Calls {
     address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
@@ -66,7 +66,7 @@ impl Calls {
         format!("http://{}", self.address)
     }
 
-    /// The requests so far, which are forgotten here.
+    /// Takes the requests so far.
     pub fn take(&self) -> Vec<Request<()>> {
         std::mem::take(&mut self.seen.lock().unwrap().requests)
     }
@@ -98,7 +98,7 @@ async fn serve(stream: TcpStream, seen: Arc<Mutex<Seen>>) {
             .requests
             .push(Request::from_parts(head, ()));
         if path.ends_with("/goodbye") {
-            // Answers this one, and takes no more.
+            // Answers this request, and takes no more.
             connection.graceful_shutdown();
         }
         tokio::spawn(answer(path, body, respond, seen.clone()));
@@ -142,7 +142,7 @@ async fn answer(
         "reset" => {
             let mut send = respond.send_response(head, false).unwrap();
             send.send_data("begun".into(), false).unwrap();
-            // Behind what was sent, not in its place.
+            // After what was sent, not in its place.
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             send.send_reset(Reason::INTERNAL_ERROR);
         }
@@ -153,7 +153,7 @@ async fn answer(
     }
 }
 
-/// Sends back every piece as it comes, and at the end the status.
+/// Sends back every piece as it arrives, and at the end the status.
 async fn echo(
     path: &str,
     body: &mut RecvStream,

@@ -73,7 +73,7 @@ async fn a_revocation_on_one_replica_ends_the_streams_of_that_session_on_another
         exchange.chunk("data: second\n\n");
         exchange.wait_for_close();
     });
-    // The neighbour is the same user, signed in elsewhere.
+    // The other session is of the same user, signed in a second time.
     let subject = uuid::Uuid::now_v7().to_string();
     let token = |session: &str| {
         let claims = first.issuer.claims().with("sub", subject.as_str());
@@ -104,7 +104,7 @@ async fn a_revocation_on_one_replica_ends_the_streams_of_that_session_on_another
     println!("streams of every kind ended elsewhere within {took:?}");
     assert!(took < Duration::from_secs(1), "{took:?}");
 
-    // Nothing goes on behind the gateway either.
+    // Nothing continues behind the gateway either.
     eventually("the servers are told", || {
         sockets.partings() == [Parting::Closed(Some(4401))] && calls.resets() == ["/rpc/theirs"]
     })

@@ -1,4 +1,4 @@
-//! What ends a stream from our side, and nothing else does.
+//! What makes the gateway end a stream, and that nothing else does.
 
 use serde_json::json;
 
@@ -52,7 +52,7 @@ async fn only_a_newer_token_of_the_same_session_prolongs_a_stream() {
     let sign = |session: &str| gateway.issuer.sign(&claims(session).expiring(expires));
     let mut prolonged = Socket::open(&gateway, "/ws/a", &sign("one")).await;
     let mut other = Socket::open(&gateway, "/ws/a", &sign("two")).await;
-    // Another user's session of the same name prolongs nothing either.
+    // A session of the same name of another user does not prolong it either.
     for newer in [
         gateway.issuer.sign(&claims("one")),
         gateway.issuer.sign(&gateway.issuer.claims().session("two")),
@@ -126,8 +126,8 @@ async fn a_stream_ends_only_if_the_new_route_map_denies_it() {
             config.more_routes("- { path: /new, access: public }");
         })
         .await;
-    // The next change is judged behind this one, so whatever that would have ended has ended when
-    // the next has.
+    // Streams are reauthorized in order: whatever this change would have ended has ended once the
+    // next change has taken effect.
     denied.echo("still here").await;
     gateway
         .reload(|config| {

@@ -100,8 +100,8 @@ async fn the_current_event_ends_before_the_last_one_or_the_stream_is_aborted() {
     on(&gateway, "/events/finishes", |exchange| {
         exchange.begin(200, &[EVENTS]);
         exchange.chunk("data: be");
-        // The event ends before it is given up, and what follows may be passed on only if the
-        // revocation came later.
+        // The event ends before the gateway gives it up, and later bytes may be forwarded only if
+        // the revocation came later.
         std::thread::sleep(std::time::Duration::from_millis(300));
         exchange.chunk("gun\n\ndata: never\n\n");
         exchange.wait_for_close();
@@ -175,7 +175,7 @@ async fn an_origin_ends_its_events_without_a_last_event() {
             call(http, "/events/all").await.finish().await.text(),
             "data: all\n\n"
         );
-        // The end may come together with the head, and then the client may tell of nothing else.
+        // The end may arrive together with the head, and then the client may report nothing else.
         let half = gateway.get(http, "/events/half").bearer(&bearer).try_send();
         if let Ok(half) = half.await {
             assert!(half.try_finish().await.is_err());
@@ -224,7 +224,8 @@ async fn reauthorizing_a_stream_does_not_count_as_a_write() {
                 config.more_routes(&open);
             })
             .await;
-        // What is judged behind that change was judged behind the first one, too.
+        // A stream that was reauthorized after that change was also reauthorized after the first
+        // one.
         gateway
             .reload(|config| {
                 let denied = config.get("routes").replace(

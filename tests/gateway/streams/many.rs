@@ -57,8 +57,8 @@ async fn revoking_a_user_ends_all_their_streams_within_a_second_and_frees_their_
         socket.echo("still here").await;
     }
     assert_eq!(gateway.metrics().sum(OPEN, &[]), (count / 2) as f64);
-    // The allocator keeps what it may need again, so whether anything is lost shows when others
-    // come in their place.
+    // The allocator keeps memory for reuse, so a leak shows only when other streams take their
+    // place.
     drop(theirs);
     let more = open(&other).await;
     let with_others = gateway.rss();
@@ -76,6 +76,6 @@ async fn revoking_a_user_ends_all_their_streams_within_a_second_and_frees_their_
     let last = ended.iter().map(at).max().unwrap();
     let took = last.duration_since(revoked);
     println!("{} streams of {count} ended within {took:#}", ended.len());
-    // The promise is for the program as it is shipped, not for this build of it beside other tests.
+    // The promise is for the program as it is shipped, not for this build beside other tests.
     assert!(count < 5_000 || took.as_secs_f64() < 1.0, "{took:#}");
 }

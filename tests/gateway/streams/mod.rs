@@ -1,4 +1,4 @@
-//! Streams that last: what passes through them, and what ends them.
+//! Live streams: what passes through them, and what ends them.
 
 mod calls;
 mod elsewhere;
@@ -23,7 +23,7 @@ const ROUTES: &str = r#"
 const OPEN: &str = "foregate_streams_open";
 const ENDED: &str = "foregate_streams_ended_total";
 
-/// A gateway in front of a server of WebSockets. Tokens end at their `exp`.
+/// A gateway in front of a WebSocket server. Tokens end at their `exp`.
 async fn gateway(sockets: &Sockets, change: impl FnOnce(&mut Config)) -> Gateway {
     let url = sockets.url();
     Gateway::before(Origin::start(), |config| {
@@ -39,7 +39,7 @@ async fn gateway(sockets: &Sockets, change: impl FnOnce(&mut Config)) -> Gateway
     .await
 }
 
-/// So many streams of a kind ended so.
+/// Waits until so many streams of a kind have ended with this cause.
 async fn ended(gateway: &Gateway, kind: &str, cause: &str, count: f64) {
     let labels = [("kind", kind), ("cause", cause)];
     gateway.metric_becomes(ENDED, &labels, count).await;

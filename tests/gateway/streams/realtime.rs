@@ -1,4 +1,4 @@
-//! Supabase Realtime: the token comes in messages, and is judged there like any other.
+//! Supabase Realtime: the token is sent in messages, and authorized there like any other.
 
 use foregate::denial::Reason;
 use serde_json::{Value, json};
@@ -64,7 +64,7 @@ async fn a_token_in_a_message_authenticates_the_socket() {
     socket.echo(BEAT).await;
     socket.echo(&join(&token)).await;
     socket.echo(&message("broadcast", &json!({ "x": 1 }))).await;
-    // Larger than what is held: it says what it is before it is whole.
+    // Larger than what is held: its beginning is enough.
     let large = message("broadcast", &json!({ "x": "y".repeat(1 << 20) }));
     socket.echo_message(Message::text(large)).await;
     socket
@@ -124,7 +124,7 @@ async fn a_message_with_a_bad_token_never_reaches_the_server() {
                     socket.echo(join).await;
                 }
                 socket.say(&text).await;
-                // Good, but somebody else's than the socket.
+                // Valid, but of another user than the socket's.
                 let is_good = matches!(reason, Reason::CallerBanned | Reason::AnonymousRefused);
                 let end = match before.is_some() && is_good {
                     true => told(4401, Reason::SessionDiffers),
@@ -135,7 +135,7 @@ async fn a_message_with_a_bad_token_never_reaches_the_server() {
             }
         }
     }
-    // The server heard the goodbyes and nothing that it would have echoed.
+    // The server received the close frames and nothing that it would have echoed.
     eventually("the server has heard every goodbye", || {
         sockets.partings().len() == count
     })
@@ -180,7 +180,7 @@ async fn only_heartbeats_pass_before_a_token_on_a_route_for_users() {
             "{text}"
         );
     }
-    // A handshake is let in only with the key, and an ordinary request only with a user.
+    // A handshake is permitted only with the key, and an ordinary request only with a user.
     for http in Http::BOTH {
         let plain = gateway.get(http, USERS).send().await;
         plain.is_denied(Reason::TokenMissing);
@@ -224,7 +224,7 @@ async fn frames_that_hide_a_token_are_refused_as_a_whole() {
     let mut socket = Socket::open_silently(&gateway, ANYBODY).await;
     socket.say_raw(&wire).await;
     assert_eq!(socket.end().await, told(4401, Reason::TokenExpired));
-    // Too long to be held, and it does not say at its beginning what it is.
+    // Too long to be held, and its beginning is not enough.
     let long = json!({ "payload": "x".repeat(9000), "event": "broadcast", "topic": "a" });
     let mut socket = Socket::open_silently(&gateway, USERS).await;
     socket.say(&long.to_string()).await;
@@ -261,7 +261,7 @@ async fn newer_tokens_prolong_a_socket_until_its_session_ends() {
         .await;
     assert_eq!(expiring.end().await, told(4401, Reason::TokenExpired));
     prolonged.echo(BEAT).await;
-    // A token of another session is another socket's.
+    // A token of another session belongs to another socket.
     let mut changed = Socket::open_silently(&gateway, ANYBODY).await;
     changed
         .echo(&join(&gateway.issuer.sign(&claims("four"))))
@@ -338,7 +338,7 @@ async fn an_unauthenticated_client_gets_no_answer_but_a_socket() {
         answer.is_denied(Reason::TokenMissing);
         assert!(!answer.headers.contains_key("etag"));
         assert!(!answer.text().contains("secret"), "{}", answer.text());
-        // Whoever says it at once is shown what there is.
+        // A client that authenticates in the request gets the answer.
         let token = gateway.issuer.token();
         let answer = asks(format!("Authorization: Bearer {token}\r\n")).await;
         assert_eq!((answer.status.as_u16(), answer.text()), (status, "secret"));

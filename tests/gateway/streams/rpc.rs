@@ -1,4 +1,4 @@
-//! gRPC: calls pass with their trailers, and refusals and ends are statuses of gRPC.
+//! gRPC: calls pass with their trailers, and refusals and ends are gRPC statuses.
 
 use foregate::denial::Reason;
 use hyper::HeaderMap;
@@ -45,7 +45,7 @@ fn call<'a>(gateway: &Gateway, path: &str, token: Option<&str>) -> Call<'a> {
     }
 }
 
-/// A call that goes on: its first message came back.
+/// An open call: its first message came back.
 pub async fn talk(gateway: &Gateway, path: &str, token: &str) -> (Streaming, BodySender) {
     let (call, sender) = call(gateway, path, Some(token)).streaming();
     let (answer, sent) = tokio::join!(call.begin(), sender.chunk("hello"));
@@ -151,13 +151,13 @@ async fn refusals_are_statuses_of_grpc_and_reach_no_server() {
         assert!(answer.body.is_empty());
         assert_eq!(answer.log_line()["reason"], reason.code());
     }
-    // What is there and is not to be known of looks like what is not.
+    // An existing resource that the caller may not see looks like a missing one.
     let message = async |path: &str| {
         let answer = call(&gateway, path, Some(&good)).send().await;
         answer.header("grpc-message").to_owned()
     };
     assert_eq!(message("/nowhere").await, message("/hidden").await);
-    // A route may say so for whoever comes; nobody else is answered in gRPC.
+    // A route may select this error format for every client; other routes do not answer in gRPC.
     for http in Http::BOTH {
         let answer = gateway.post(http, "/forced/echo").send().await;
         assert_eq!(
@@ -208,7 +208,7 @@ async fn failures_of_the_server_are_statuses_of_grpc_too() {
         .await;
     assert_eq!(answer.header("grpc-status"), "8");
     assert_eq!(answer.log_line()["reason"], "body_too_large");
-    // The head has come by the time of a reset, so the client's stream is reset, too.
+    // The head has arrived by the time of a reset, so the client's stream is reset, too.
     let token = gateway.issuer.token();
     let mut answer = call(&gateway, "/rpc/reset", Some(&token)).begin().await;
     assert_eq!(answer.chunk().await.unwrap().unwrap(), "begun");

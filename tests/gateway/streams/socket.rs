@@ -18,16 +18,16 @@ use crate::support::client::{Door, Http, Stream};
 use crate::support::pki::NAME;
 use crate::support::{Gateway, in_time};
 
-/// How a conversation ended for the server.
+/// How a connection ended for the server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Parting {
     /// With a close frame, or without one.
     Closed(Option<u16>),
-    /// In the middle.
+    /// In the middle of a message or frame.
     Broken,
 }
 
-/// A server that answers every message with itself. `please close` makes it close, `please vanish`
+/// A server that echoes every message. `please close` makes it send a close frame, `please vanish`
 /// makes it close the socket at once.
 pub struct Sockets {
     address: SocketAddr,
@@ -83,12 +83,12 @@ impl Sockets {
         format!("http://{}", self.address)
     }
 
-    /// Every text that was heard so far.
+    /// Every text that was received so far.
     pub fn heard(&self) -> Vec<String> {
         self.heard.lock().unwrap().clone()
     }
 
-    /// How conversations ended so far, in that order.
+    /// How connections ended so far, in order.
     pub fn partings(&self) -> Vec<Parting> {
         self.partings.lock().unwrap().clone()
     }
@@ -128,19 +128,19 @@ async fn converse(
     }
 }
 
-/// A client's end.
+/// A client's end of a WebSocket.
 pub struct Socket {
     stream: WebSocketStream<Box<dyn Stream>>,
     /// The decision id.
     pub id: String,
 }
 
-/// How a conversation ended for the client.
+/// How a connection ended for the client.
 #[derive(Debug, PartialEq)]
 pub enum End {
     /// With this close frame.
     Told(u16, String),
-    /// Without one.
+    /// Without a close frame.
     Untold,
 }
 
@@ -161,7 +161,7 @@ impl Socket {
         Self::open_with(gateway, Door::Tls, path, &[deflate]).await
     }
 
-    /// Opens one with these fields.
+    /// Opens one with these header fields.
     pub async fn open_with(
         gateway: &Gateway,
         door: Door,
@@ -191,7 +191,7 @@ impl Socket {
         in_time("saying", said).await.unwrap();
     }
 
-    /// Says bytes that are framed already, or are no frame at all.
+    /// Sends bytes that are framed already, or are no frame at all.
     pub async fn say_raw(&mut self, bytes: &[u8]) {
         let stream = self.stream.get_mut();
         in_time("saying", async {
@@ -208,7 +208,7 @@ impl Socket {
             .unwrap()
     }
 
-    /// Says something and hears it again.
+    /// Sends a text and receives it again.
     pub async fn echo(&mut self, text: &str) {
         self.say(text).await;
         assert_eq!(self.hear().await, Message::text(text));
@@ -221,7 +221,7 @@ impl Socket {
     pub async fn echo_message(&mut self, message: Message) {
         let said = self.stream.feed(message.clone());
         in_time("saying", said).await.unwrap();
-        // Hears while it says: neither side holds that much.
+        // Receives while it sends: neither side buffers that much.
         let (mut sink, mut source) = (&mut self.stream).split();
         let (flushed, heard) = in_time("an echo", async {
             tokio::join!(sink.flush(), source.next())
@@ -231,7 +231,7 @@ impl Socket {
         assert!(heard.unwrap().unwrap() == message, "another message");
     }
 
-    /// Says goodbye and waits for the answer.
+    /// Sends a close frame and waits for the answer.
     pub async fn close(mut self, code: u16) -> End {
         let frame = CloseFrame {
             code: code.into(),
@@ -243,7 +243,7 @@ impl Socket {
         self.end().await
     }
 
-    /// Waits for the end, answering what must be answered.
+    /// Waits for the end, answering pings and close frames.
     pub async fn end(&mut self) -> End {
         let mut end = End::Untold;
         loop {

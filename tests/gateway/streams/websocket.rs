@@ -207,7 +207,7 @@ async fn any_answer_but_a_101_is_an_ordinary_answer() {
     })
     .await;
     let mut raw = gateway.raw(Door::Tls).await;
-    // On the same connection, which remains one of HTTP.
+    // On the same connection, which still speaks HTTP.
     for (path, status) in [("/raw/200", 200), ("/raw/403", 403), ("/raw/200", 200)] {
         raw.write(handshake(path, "")).await;
         assert_eq!(raw.answer().await.answer().status, status);
@@ -252,7 +252,7 @@ async fn an_upgrade_that_is_not_offered_reaches_no_server() {
         .await
         .answer()
         .is_denied(Reason::UpgradeRefused);
-    // HTTP/2 has no `Upgrade`, and its own way (RFC 8441) is not offered.
+    // HTTP/2 has no `Upgrade`, and its own mechanism (RFC 8441) is not offered.
     let answer = gateway
         .call(Http::Two, "CONNECT", "/raw/x")
         .try_send()
@@ -332,8 +332,8 @@ async fn a_side_that_does_not_read_slows_the_other_down() {
     let mut raw = gateway.raw(Door::Plain).await;
     raw.write(handshake("/raw/flood", "")).await;
     assert_eq!(raw.answer().await.answer().status, 101);
-    // It reads nothing more, and is left after a while; until then only buffers of the kernel were
-    // filled.
+    // The client reads nothing more, and is disconnected after a while; until then only kernel
+    // buffers were filled.
     ended(&gateway, "websocket", "stalled", 1.0).await;
     assert!(written.load(std::sync::atomic::Ordering::Relaxed) < 64 << 20);
     assert!(gateway.rss() < 200 << 20);
@@ -351,7 +351,7 @@ async fn connection_limits_do_not_end_an_idle_tunnel_and_it_counts_as_a_connecti
     })
     .await;
     let mut socket = Socket::open(&gateway, "/ws/a", &gateway.issuer.token()).await;
-    // Others are closed for their silence, several times over.
+    // Other connections are closed for being idle, several times over.
     for _ in 0..3 {
         let mut client = gateway.connect(Http::One).await;
         client.get("/public/x").send().await.is_ok();

@@ -1,5 +1,5 @@
-//! A double of Supabase Realtime: Phoenix channels over WebSocket in version 2, with broadcasts to
-//! whoever said them.
+//! A double of Supabase Realtime: Phoenix channels over WebSocket in version 2, which echoes
+//! broadcasts to their sender.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, mpsc};
@@ -111,7 +111,7 @@ fn text_answers(text: &str, tokens: &Tokens) -> Vec<Message> {
     }
 }
 
-/// A broadcast comes back to whoever said it, and is acknowledged.
+/// A broadcast is echoed to its sender, and acknowledged.
 fn binary_answers(bytes: &[u8]) -> Vec<Message> {
     assert_eq!(bytes[0], 3, "a broadcast of a user");
     let sizes: Vec<usize> = bytes[1..6].iter().map(|size| usize::from(*size)).collect();

@@ -1,4 +1,4 @@
-//! Node, which drives the clients.
+//! Node, which drives the Supabase clients.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::support::Gateway;
 use crate::support::client::Door;
 
-/// How long the driver may take to reach the next place where it waits. A whole day of a client is
+/// How long the driver may take to reach the next point where it waits. A whole day of a client is
 /// a few seconds; the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -24,7 +24,7 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Starts it in front of this gateway.
+    /// Starts the driver against this gateway.
     pub fn start(gateway: &Gateway, key: &str, mode: &str) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/supabase-js");
         assert!(
@@ -64,17 +64,17 @@ impl Driver {
         }
     }
 
-    /// Waits until it waits there.
+    /// Waits until the driver waits at this point.
     pub fn waits(&mut self, name: &str) {
         assert_eq!(self.next()["waits"], name);
     }
 
-    /// Lets it go on.
+    /// Lets the driver continue.
     pub fn resume(&mut self) {
         self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     }
 
-    /// Waits for its good end.
+    /// Waits until the driver ends successfully.
     pub fn finishes(&mut self) {
         assert!(self.next()["done"].is_string());
         assert!(self.child.wait().unwrap().success());

@@ -8,7 +8,7 @@ use crate::support::{Origin, Reply};
 
 const UPLOADS: &str = "/storage/v1/upload/resumable";
 
-/// Gives what was uploaded in pieces.
+/// Returns what was uploaded in parts.
 pub fn serve(origin: &Origin) -> Arc<Mutex<Vec<u8>>> {
     origin.on("/storage/v1/object/media/me/a%20b.txt", |exchange| {
         assert!(exchange.read_body());
@@ -24,7 +24,7 @@ pub fn serve(origin: &Origin) -> Arc<Mutex<Vec<u8>>> {
         exchange.reply(&Reply::new(200).body("public"));
     });
     let content = Arc::new(Mutex::new(Vec::new()));
-    // By the name it knows itself by, as the server of Supabase does.
+    // With the name by which it knows itself, as the server of Supabase does.
     let location = format!("{}{UPLOADS}/1", origin.url());
     origin.on(UPLOADS, move |exchange| {
         assert_eq!(exchange.request().method, "POST");

@@ -1,6 +1,6 @@
-//! The unmodified clients of Supabase, from npm, against a gateway in front of everything that a
-//! project has: they sign up, in and out, read and write tables, upload, and talk on a channel.
-//! Behind the gateway are doubles, small and strict.
+//! The unmodified Supabase clients, from npm, against a gateway in front of all services of a
+//! project: they sign up, in and out, read and write tables, upload, and use a channel. Behind the
+//! gateway are doubles, small and strict.
 //!
 //! `npm ci` in `tests/supabase-js` installs them; `tests/all.sh` does.
 
@@ -19,7 +19,7 @@ use crate::support::{Origin, eventually};
 use channels::Channels;
 use driver::Driver;
 
-/// The doors of a project.
+/// The routes of a project.
 const ROUTES: &str = r#"
     - { path: "/auth/v1/{*rest}", access: optional, serve: identity_server, errors: gotrue }
     - path: "/rest/v1/{*rest}"
@@ -55,7 +55,7 @@ async fn an_unmodified_client_works_for_a_day_and_its_sign_out_ends_everything()
     let uploaded = serve(&desk.gateway.origin);
     let mut driver = Driver::start(&desk.gateway, PUBLISHABLE, "whole");
     driver.waits("refreshed");
-    // The channel heard a join and a newer token, both of users.
+    // The channel received a join and a newer token, both of users.
     eventually("the newer token", || channels.tokens().len() >= 2).await;
     let sessions: Vec<String> = channels
         .tokens()
@@ -73,7 +73,7 @@ async fn an_unmodified_client_works_for_a_day_and_its_sign_out_ends_everything()
     driver.resume();
     driver.finishes();
 
-    // What was forbidden never arrived, and a key was never taken for a user.
+    // Forbidden requests never arrived, and an API key was never taken for a user.
     let mut seen = desk.gateway.origin.take();
     for request in &seen {
         assert!(

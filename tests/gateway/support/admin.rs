@@ -1,4 +1,5 @@
-//! Calls to the admin listener, as an operator, the identity server or a stranger makes them.
+//! Calls to the admin listener, as made by an operator, by the identity server or by an
+//! unauthenticated client.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -26,7 +27,7 @@ pub struct Post {
 }
 
 impl Post {
-    /// Without anything but a length and a known host.
+    /// A request with nothing but a length and a known host.
     pub fn new(admin: &str, path: &str) -> Self {
         Self {
             admin: admin.to_owned(),
@@ -39,14 +40,14 @@ impl Post {
         }
     }
 
-    /// A good call to revoke something.
+    /// A valid call to revoke something.
     pub fn revoke(admin: &str, what: &Value) -> Self {
         Self::new(admin, "/revocations")
             .header("Authorization", &format!("Bearer {OPERATOR}"))
             .json(what)
     }
 
-    /// A good message of the identity server, sent a number of seconds ago.
+    /// A valid message of the identity server, sent a number of seconds ago.
     pub fn webhook(admin: &str, message: &Value, ago: i64) -> Self {
         let (id, timestamp) = ("msg_1", (now() - ago).to_string());
         let body = message.to_string();
@@ -66,7 +67,7 @@ impl Post {
         self
     }
 
-    /// Takes a field away.
+    /// Removes a field.
     pub fn without(mut self, name: &str) -> Self {
         self.headers.retain(|(known, _)| known != name);
         self
@@ -94,7 +95,7 @@ impl Post {
             .collect()
     }
 
-    /// Sends it, and gives the connection on which the answer will come.
+    /// Sends it, and returns the connection on which the answer will arrive.
     pub fn begin(&self) -> TcpStream {
         let address = self.admin.strip_prefix("http://").unwrap();
         let mut stream = TcpStream::connect(address).unwrap();

@@ -57,7 +57,7 @@ impl Answer {
         self.header("x-request-id")
     }
 
-    /// A field that is there once; empty if it is not there at all.
+    /// A field that occurs once; empty if it does not occur.
     #[track_caller]
     pub fn header(&self, name: &str) -> &str {
         let values = self.all(name);
@@ -90,7 +90,7 @@ impl Answer {
         request_line(&self.log, self.id())
     }
 
-    /// It was let through, and the origin said 200.
+    /// It was permitted, and the origin answered 200.
     #[track_caller]
     pub fn is_ok(&self) -> &Self {
         let body = String::from_utf8_lossy(&self.body);
@@ -99,7 +99,7 @@ impl Answer {
     }
 
     /// It was refused for this reason: status, public code, problem document, fields, and the
-    /// operator's line all say so.
+    /// operator's line all agree.
     #[track_caller]
     pub fn is_denied(&self, reason: Reason) -> &Self {
         self.is_refused(reason, "application/problem+json");
@@ -110,8 +110,8 @@ impl Answer {
         self
     }
 
-    /// It was refused for this reason in Supabase Auth's words: these are its code and its body in
-    /// both of its versions.
+    /// It was refused for this reason in the format of Supabase Auth: these are its code and its
+    /// body in both versions.
     #[track_caller]
     pub fn is_denied_in_gotrue(&self, reason: Reason, code: &str) -> &Self {
         self.is_refused(reason, "application/json");
@@ -132,7 +132,7 @@ impl Answer {
         self
     }
 
-    /// It was refused for this reason in PostgREST's words.
+    /// It was refused for this reason in the format of PostgREST.
     #[track_caller]
     pub fn is_denied_in_postgrest(&self, reason: Reason, code: &str) -> &Self {
         self.is_refused(reason, "application/json; charset=utf-8");
@@ -146,7 +146,7 @@ impl Answer {
         self
     }
 
-    /// Status, fields, and the operator's line say that it was refused for this reason.
+    /// Status, fields, and the operator's line agree that it was refused for this reason.
     #[track_caller]
     fn is_refused(&self, reason: Reason, content_type: &str) {
         let body = String::from_utf8_lossy(&self.body);
@@ -174,7 +174,7 @@ impl Answer {
     fn is_problem(&self, reason: Reason) {
         let problem = self.json();
         let members = problem.as_object().unwrap();
-        // What is wrong with which field is there where something is.
+        // Errors of fields are listed exactly if the reason is about fields.
         let names_fields = matches!(reason, Reason::InputInvalid | Reason::WeakPassword);
         assert_eq!(members.contains_key("errors"), names_fields, "{problem}");
         let count = PROBLEM.len() + usize::from(names_fields);
@@ -203,7 +203,7 @@ pub fn check_head(status: StatusCode, headers: &HeaderMap, over_tls: bool) {
         "{id}"
     );
     for name in headers.keys() {
-        // Only what changes the protocol says to which.
+        // Only a change of protocol names the protocol.
         let changes = status == StatusCode::SWITCHING_PROTOCOLS && name == "upgrade";
         assert!(
             changes || !is_forbidden(name.as_str()),
@@ -218,8 +218,8 @@ pub fn check_head(status: StatusCode, headers: &HeaderMap, over_tls: bool) {
     );
 }
 
-/// What no client may ever see: what is said behind the gateway, what leads around it, what was
-/// meant for another hop.
+/// What no client may ever see: fields for the backend, fields that reveal it, and hop-by-hop
+/// fields.
 fn is_forbidden(name: &str) -> bool {
     name.replace(['_', '.'], "-").starts_with("x-foregate")
         || matches!(

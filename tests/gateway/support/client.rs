@@ -1,4 +1,4 @@
-//! Clients as they are: hyper over rustls or in clear text, HTTP/1.1 or HTTP/2.
+//! Real clients: hyper over rustls or in clear text, HTTP/1.1 or HTTP/2.
 
 use std::io;
 use std::marker::PhantomData;

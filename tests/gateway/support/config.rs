@@ -1,5 +1,5 @@
-//! The configuration file of a test: a default for every key a test needs, each of which it may
-//! replace.
+//! The configuration file of a test: a default for every key that a test needs, each of which it
+//! may replace.
 
 use std::fmt::Write as _;
 
@@ -65,7 +65,7 @@ impl Config {
   - {{ issuer: \"{ISSUER}\", audience: [authenticated], algorithms: [HS256], secret_file: secret }}"
                 ),
             )
-            // No test but those of it is about speed.
+            // Only its own tests are about speed.
             .set("budget", "5s")
             .set("roles", "{ grants: { user: [read, write, delete], admin: [\"*\"] } }")
             .upstream("origin", origin, "")
@@ -95,7 +95,7 @@ impl Config {
         self.set("routes", &indented(items))
     }
 
-    /// Adds routes to those that are there.
+    /// Adds routes to the existing ones.
     pub fn more_routes(&mut self, items: &str) -> &mut Self {
         let all = format!("{}{}", self.get("routes"), indented(items));
         self.set("routes", &all)
@@ -117,11 +117,11 @@ impl Config {
     /// Puts the store into Redis, with one key.
     pub fn store(&mut self, url: &str) -> &mut Self {
         self.set("keys", &format!("[{{ id: k1, secret: \"{KEY}\" }}]"))
-            // No test but those of it is about the store's speed.
+            // Only its own tests are about the store's speed.
             .set("store", &format!("{{ redis: \"{url}\", timeout: 500ms }}"))
     }
 
-    /// The value of a key; empty if it is not there.
+    /// The value of a key; empty if it does not occur.
     pub fn get(&self, key: &str) -> &str {
         self.0
             .iter()
@@ -139,7 +139,8 @@ impl Config {
     }
 }
 
-/// Items below one another, two columns in, whatever the raw string in the test looked like.
+/// Items below one another, indented by two columns, whatever the raw string in the test looked
+/// like.
 fn indented(items: &str) -> String {
     let margin = items
         .lines()

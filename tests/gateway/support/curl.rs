@@ -1,4 +1,4 @@
-//! The client that everybody has.
+//! curl, as a client that everybody has.
 
 use std::process::Command;
 

@@ -1,5 +1,5 @@
-//! Where the users of a test sign in: another replica, as far as the gateway under test can tell.
-//! It shares its keys and its store.
+//! Signs in the users of a test: another replica from the gateway's point of view, which shares its
+//! keys and its store.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,12 +24,12 @@ use super::client::Call;
 use super::config::KEY;
 use super::{AuthServer, Issuer, RedisServer, eventually};
 
-/// A replica without a door.
+/// A replica without listeners.
 pub struct Desk {
     pub sessions: Arc<Sessions>,
     pub store: Arc<dyn Store>,
     pub metrics: Metrics,
-    /// Its own, since tests block theirs.
+    /// Its own runtime, since tests block theirs.
     background: Option<Runtime>,
 }
 
@@ -41,7 +41,7 @@ impl Drop for Desk {
     }
 }
 
-/// Somebody who signed in.
+/// A user who signed in.
 #[derive(Clone, Debug)]
 pub struct SignedIn {
     pub subject: String,
@@ -58,7 +58,7 @@ pub struct SignedIn {
 }
 
 impl Desk {
-    /// One that shares this server, with the key that [`Config::store`](super::Config::store)
+    /// A desk that shares this server, with the key that [`Config::store`](super::Config::store)
     /// writes.
     pub async fn at(redis: &RedisServer) -> Self {
         Self::with(redis, "{}").await
@@ -78,8 +78,8 @@ impl Desk {
         desk
     }
 
-    /// One with the same key and a store of its own: its cookies are good, and nobody else finds
-    /// their sessions.
+    /// A desk with the same key and a store of its own: its cookies are valid, and no other replica
+    /// finds their sessions.
     pub async fn alone() -> Self {
         Self::open("", "{}").await
     }
@@ -140,7 +140,7 @@ impl Desk {
         self.begin(&claims, tokens, replaces).await
     }
 
-    /// Signs the user of these tokens in, access and refresh, which the identity server gave.
+    /// Signs in the user of these access and refresh tokens, which the identity server issued.
     pub async fn sign_in_by(&self, tokens: (String, String)) -> SignedIn {
         self.begin(&AuthServer::claims(&tokens.0), tokens, None)
             .await
@@ -181,7 +181,7 @@ impl Desk {
         }
     }
 
-    /// The cookie of this value, which is one of ours.
+    /// The cookie of this value, which the gateway sealed.
     pub fn read(&self, value: &str) -> Cookie {
         self.sessions
             .cookies()
@@ -190,7 +190,7 @@ impl Desk {
     }
 }
 
-/// A browser somewhere.
+/// The client data of some browser.
 pub fn seen() -> ClientInfo {
     ClientInfo {
         address: "203.0.113.9".parse().unwrap(),
@@ -199,13 +199,13 @@ pub fn seen() -> ClientInfo {
 }
 
 impl<'c> Call<'c> {
-    /// Adds the cookie of somebody who signed in.
+    /// Adds the cookie of a user who signed in.
     pub fn cookie_of(self, somebody: &SignedIn) -> Self {
         self.header("cookie", format!("{OWN_COOKIE}={}", somebody.cookie))
     }
 
-    /// Adds the cookie, and what a page of the gateway's own origin sends with it to change
-    /// something.
+    /// Adds the cookie, and the headers that a page of the gateway's own origin sends with a
+    /// change.
     pub fn page_of(self, somebody: &SignedIn) -> Self {
         self.cookie_of(somebody)
             .header("origin", format!("https://{}", super::pki::NAME))

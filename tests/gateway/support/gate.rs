@@ -1,11 +1,10 @@
-//! A gate between a test and a script of the origin: closed until somebody opens it, then open for
-//! good.
+//! A gate between a test and a script of the origin: closed until it is opened, then open for good.
 
 use std::sync::{Arc, Condvar, Mutex};
 
 use super::DEADLINE;
 
-/// Cloned gates are one gate.
+/// Clones share one gate.
 #[derive(Clone, Debug, Default)]
 pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
 

@@ -31,7 +31,7 @@ pub struct Gateway {
     may_panic: AtomicBool,
     /// The authority that signed the listener's certificate.
     pub pki: Pki,
-    /// Who issues tokens that this gateway accepts.
+    /// The issuer of tokens that this gateway accepts.
     pub issuer: Issuer,
     /// The server behind it, upstream `origin` of the configuration.
     pub origin: Origin,
@@ -129,7 +129,7 @@ impl Gateway {
         }
     }
 
-    // Where it is.
+    // Addresses.
 
     /// The URL of a listener.
     pub fn url(&self, door: Door) -> &str {
@@ -156,7 +156,7 @@ impl Gateway {
         self.folder.path().join(name)
     }
 
-    // Asking it.
+    // Sending requests.
 
     /// How to connect to a listener, for many connections or from other tasks.
     pub fn connector(&self, http: Http, door: Door) -> Connector {
@@ -215,7 +215,7 @@ impl Gateway {
         self.connector(Http::One, door).raw().await
     }
 
-    // Watching it.
+    // Observing.
 
     /// Waits for the request record of a decision id.
     pub fn log_line(&self, id: &str) -> Value {
@@ -263,28 +263,28 @@ impl Gateway {
         kib * 1024
     }
 
-    /// Waits until no client is connected any more: nothing that was sent can still be under way.
+    /// Waits until no client is connected any more: nothing that was sent can still be in flight.
     pub async fn is_quiet(&self) {
         self.metric_becomes("foregate_connections", &[], 0.0).await;
     }
 
-    // Changing it.
+    // Changing.
 
     /// Writes a file into its folder.
     pub fn write_file(&self, name: &str, contents: impl AsRef<[u8]>) {
-        // In one step, as a careful editor does: the gateway may look at any time.
+        // In one step, as a careful editor does: the gateway may read it at any time.
         let beside = self.path(&format!("{name}.new"));
         std::fs::write(&beside, contents).unwrap();
         std::fs::rename(beside, self.path(name)).unwrap();
     }
 
-    /// What a key of the configuration file says.
+    /// The value of a key of the configuration file.
     pub fn config_value(&self, key: &str) -> String {
         self.config.get(key).to_owned()
     }
 
-    /// Changes the configuration file; the gateway watches it, so this may be applied without
-    /// further ado.
+    /// Changes the configuration file; the gateway watches it, so the change may be applied at any
+    /// time.
     pub fn write_config(&mut self, change: impl FnOnce(&mut Config)) {
         change(&mut self.config);
         self.write_file("foregate.yaml", self.config.to_yaml());
@@ -317,7 +317,7 @@ impl Gateway {
         assert!(status.unwrap().success());
     }
 
-    /// Waits for its end.
+    /// Waits until the process has ended.
     pub async fn wait_exit(&mut self) -> ExitStatus {
         let deadline = Instant::now() + DEADLINE + DEADLINE;
         loop {
@@ -334,7 +334,7 @@ impl Gateway {
         }
     }
 
-    /// This test makes it panic.
+    /// Declares that this test makes the gateway panic.
     pub fn may_panic(&self) {
         self.may_panic.store(true, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Requests at a steady pace over several kept connections, beside whatever a test does to the
+//! Requests at a steady rate over several kept connections, beside whatever a test does to the
 //! gateway.
 
 use std::error::Error as _;
@@ -18,7 +18,7 @@ const CONNECTIONS: usize = 5;
 /// Between two requests of a connection: ten connections make five hundred requests a second.
 const PACE: Duration = Duration::from_millis(20);
 
-/// Clients that ask until they are told to stop, or until the gateway closes their connection
+/// Clients that send requests until they are stopped, or until the gateway closes their connection
 /// between two requests.
 #[derive(Debug)]
 pub struct Load {
@@ -32,7 +32,7 @@ struct State {
     answered: AtomicUsize,
 }
 
-/// What a client met.
+/// What a client observed.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// Answered with 200.
@@ -136,8 +136,8 @@ impl Outcome {
     }
 }
 
-/// Whether nobody can have seen the request: it was never written, or the gateway had said goodbye
-/// before (RFC 9113, section 6.8).
+/// Whether the request was certainly not processed: it was never written, or the gateway had sent
+/// GOAWAY before (RFC 9113, section 6.8).
 fn was_not_sent(error: &hyper::Error) -> bool {
     let source = error.source().and_then(|source| source.downcast_ref());
     let goodbye = |error: &h2::Error| {

@@ -15,14 +15,14 @@ pub struct Log(Arc<(Mutex<Lines>, Condvar)>);
 
 #[derive(Debug, Default)]
 struct Lines {
-    /// What is JSON.
+    /// The lines that are JSON.
     entries: Vec<Value>,
-    /// Where the records of requests are among these, by decision id.
+    /// The positions of request records among them, by decision id.
     requests: HashMap<String, usize>,
-    /// Everything, as it came.
+    /// All lines, as they were received.
     text: Vec<String>,
     open_ends: usize,
-    /// Nothing is read at present.
+    /// Reading is paused.
     paused: bool,
 }
 
@@ -56,7 +56,7 @@ impl Log {
         });
     }
 
-    /// Waits for the first line that fits. `None` if the process ended, or the deadline passed,
+    /// Waits for the first line that matches. `None` if the process ended, or the deadline passed,
     /// without one.
     pub fn wait_for(&self, fits: impl Fn(&Value) -> bool) -> Option<Value> {
         let lines = self.0.0.lock().unwrap();
@@ -99,7 +99,7 @@ impl Log {
         );
     }
 
-    /// The lines so far that fit.
+    /// The lines so far that match.
     pub fn all(&self, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
         let lines = self.0.0.lock().unwrap();
         lines
@@ -110,7 +110,7 @@ impl Log {
             .collect()
     }
 
-    /// Everything so far, as it came.
+    /// All lines so far, as they were received.
     pub fn text(&self) -> String {
         self.0.0.lock().unwrap().text.join("\n")
     }

@@ -1,4 +1,4 @@
-//! What the admin listener says.
+//! The metrics of the admin listener.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use std::net::TcpStream;
 pub struct Metrics(String);
 
 impl Metrics {
-    /// Asks the admin listener at `http://ADDRESS`.
+    /// Scrapes the admin listener at `http://ADDRESS`.
     pub fn scrape(admin: &str) -> Self {
         let (status, text) = get(admin, "/metrics");
         assert_eq!(status, 200, "{text}");

@@ -1,5 +1,5 @@
-//! The harness: a gateway, the origin behind it, the clients in front of it, and who issues their
-//! tokens.
+//! The test harness: a gateway, the origin behind it, the clients in front of it, and the issuer of
+//! their tokens.
 
 pub mod admin;
 pub mod answer;
@@ -43,19 +43,20 @@ pub use redis::RedisServer;
 pub use tokens::Issuer;
 pub use world::World;
 
-/// How long anything may take before a test fails instead of hanging. Generous: it is only ever
-/// waited for by a failing test.
+/// How long anything may take before a test fails instead of hanging. Generous: only a failing test
+/// waits for it.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Waits until a condition holds. For what another process does in its own time; never for luck.
+/// Waits until a condition holds. For work that another process does in its own time; never to hide
+/// a race.
 pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     let mut pause = Duration::from_millis(2);
     while !holds() {
         assert!(Instant::now() < deadline, "never happened: {what}");
         tokio::time::sleep(pause).await;
-        // Most conditions scrape the metrics, which keeps those busy who have to make the condition
-        // true.
+        // Most conditions scrape the metrics, which takes time from the processes that must make
+        // the condition true.
         pause = (pause * 3 / 2).min(Duration::from_millis(50));
     }
 }

@@ -1,11 +1,11 @@
-//! The other TLS implementation: what a listener shows and accepts, as OpenSSL sees it.
+//! The other TLS implementation: what a listener offers and accepts, as OpenSSL sees it.
 
 use std::process::Command;
 
 use super::client::Door;
 use super::gateway::Gateway;
 
-/// What `openssl s_client` says about a handshake with the TLS listener.
+/// The output of `openssl s_client` about a handshake with the TLS listener.
 pub async fn handshake(gateway: &Gateway, arguments: &[&str]) -> String {
     let mut command = Command::new("openssl");
     command
@@ -20,8 +20,8 @@ pub async fn handshake(gateway: &Gateway, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&said).into_owned()
 }
 
-/// The certificate shown to a client that asks for this name, in PEM without white space; compare
-/// with [`certificate_file`].
+/// The certificate for a client that requests this name, in PEM without white space; compare with
+/// [`certificate_file`].
 pub async fn shown_certificate(gateway: &Gateway, name: Option<&str>) -> String {
     let said = match name {
         Some(name) => handshake(gateway, &["-servername", name]).await,

@@ -1,8 +1,8 @@
 //! A real PostgreSQL, in a folder and on a port of its own, with the tables that authorization
 //! reads (`schema.sql`).
 //!
-//! It is spoken to through `psql`, which comes with it: a route that shares nothing with the
-//! gateway's own client.
+//! Tests use `psql`, which comes with it: a route that shares nothing with the gateway's own
+//! client.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
@@ -42,8 +42,8 @@ impl Postgres {
         Self::prepared(settings, |_| {})
     }
 
-    /// The same, with files put into its data folder before, such as a key; they are given to the
-    /// server's user.
+    /// The same, with files put into its data folder first, such as a key; the server's user owns
+    /// them.
     pub fn prepared(settings: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         give(folder.path());
@@ -62,8 +62,8 @@ impl Postgres {
 
     /// Starts one on the data in this folder, on a free port.
     fn on(folder: TempDir, settings: Vec<String>) -> Self {
-        // The port is free when it is asked for; whoever takes it meanwhile makes us ask for
-        // another.
+        // The port was free when it was chosen; if another process takes it meanwhile, another one
+        // is chosen.
         for _ in 0..20 {
             let port = free_port();
             if let Some(postmaster) = spawn(&folder, port, &settings) {
@@ -93,7 +93,7 @@ impl Postgres {
         format!("postgres://{role}@127.0.0.1:{}/{DATABASE}", self.port)
     }
 
-    /// Executes statements, whose answers do not matter.
+    /// Executes statements and ignores their results.
     #[track_caller]
     pub fn sql(&self, statements: &str) {
         self.ask_in(DATABASE, statements);
@@ -146,10 +146,10 @@ impl Postgres {
             .spawn()
             .unwrap();
         let mut stdin = psql.stdin.take().unwrap();
-        // Statements and answers may both be longer than a pipe holds.
+        // Statements and results may both be longer than a pipe holds.
         let output = std::thread::scope(|scope| {
             scope.spawn(move || {
-                // What it did not read is in its status.
+                // If it did not read everything, its status shows it.
                 let _ = stdin.write_all(text.as_bytes());
             });
             psql.wait_with_output().unwrap()
@@ -200,22 +200,22 @@ impl Postgres {
         }
     }
 
-    /// Stops every one of its processes where it stands (SIGSTOP): connections stay, new ones are
-    /// taken by the kernel, and nothing is answered.
+    /// Stops all its processes (SIGSTOP): connections stay open, the kernel accepts new ones, and
+    /// nothing is answered.
     pub fn pause(&self) {
-        // The one that makes the others first, so that no one is made behind our back.
+        // The postmaster first, so that it starts no process meanwhile.
         send("STOP", &[self.postmaster.id()]);
         let children = children(self.postmaster.id());
         assert!(!children.is_empty(), "it has processes of its own");
         send("STOP", &children);
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Resumes it (SIGCONT).
     pub fn resume(&self) {
         self.resuming()();
     }
 
-    /// What lets it go on, for whoever cannot keep the server itself.
+    /// Resumes it, for a caller that cannot keep the server itself.
     pub fn resuming(&self) -> impl FnOnce() + use<> {
         let postmaster = self.postmaster.id();
         move || {
@@ -237,7 +237,7 @@ impl Drop for Postgres {
 fn template() -> &'static Path {
     static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
     TEMPLATE.get_or_init(|| {
-        // What was made for another server or with other tables is not taken.
+        // A folder of another server version or with other tables is not used.
         let mut hasher = DefaultHasher::new();
         (programs(), SCHEMA).hash(&mut hasher);
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR"))
@@ -246,7 +246,7 @@ fn template() -> &'static Path {
             let made = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
             let data = made.path().join("data");
             make(&data);
-            // In one step. Another process may have been quicker, and then its folder is as good.
+            // In one step. If another process was quicker, its folder is just as good.
             if std::fs::rename(&data, &kept).is_err() {
                 assert!(kept.exists(), "the template cannot be moved");
             }
@@ -285,7 +285,7 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// One of the server's own programs, run by the user it may run as: it refuses to be root.
+/// One of the server's own programs, run by a user that it accepts: it refuses to be root.
 fn as_server(program: &str) -> Command {
     let program = programs().join(program);
     if !is_root() {
@@ -300,7 +300,7 @@ fn as_server(program: &str) -> Command {
             "--",
         ])
         .arg(program)
-        // Whoever it is may not be allowed to be where we are.
+        // That user may not be allowed to read the current folder.
         .current_dir("/");
     command
 }
@@ -329,7 +329,7 @@ fn is_root() -> bool {
     std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
-/// Makes a file or folder the server's.
+/// Makes the server's user the owner of a file or folder.
 fn give(path: &Path) {
     if is_root() {
         let status = Command::new("chown").arg("postgres:").arg(path).status();
@@ -342,7 +342,7 @@ fn spawn(folder: &TempDir, port: u16, settings: &[String]) -> Option<Child> {
     let sockets = format!("unix_socket_directories={}", folder.path().display());
     let port_setting = format!("port={port}");
     let mut own = vec!["listen_addresses=127.0.0.1", &port_setting, &sockets];
-    // Nothing here must outlive the machine; but what was committed outlives the server.
+    // Nothing here must survive a crash of the machine; but what was committed survives the server.
     own.extend(["fsync=off", "full_page_writes=off"]);
     let mut postmaster = as_server("postgres")
         .arg("-D")
@@ -359,8 +359,8 @@ fn spawn(folder: &TempDir, port: u16, settings: &[String]) -> Option<Child> {
         if postmaster.try_wait().unwrap().is_some() {
             return None;
         }
-        // By the socket in its own folder: on the port another server may answer, and this one is
-        // about to find it taken.
+        // Through the socket in its own folder: another server may answer on the port, in which
+        // case this one is about to fail.
         let ready = Command::new("pg_isready")
             .args(["-q", "-p", &port.to_string(), "-h"])
             .arg(folder.path())
@@ -383,7 +383,7 @@ fn log(folder: &TempDir) -> String {
 fn children(parent: u32) -> Vec<u32> {
     let parent_of = |pid: u32| -> Option<u32> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // Behind the name, which may hold anything: the state, then the parent.
+        // After the name, which may contain anything: the state, then the parent.
         let (_, rest) = stat.rsplit_once(')')?;
         rest.split_whitespace().nth(1)?.parse().ok()
     };
@@ -394,7 +394,7 @@ fn children(parent: u32) -> Vec<u32> {
         .collect()
 }
 
-/// A signal to processes that may just have ended.
+/// Sends a signal to processes that may just have ended.
 fn send(signal: &str, pids: &[u32]) {
     if !pids.is_empty() {
         let _ = Command::new("kill")

@@ -1,4 +1,4 @@
-//! Hand-written HTTP/1.1: bytes as no client library would send them.
+//! Hand-written HTTP/1.1: bytes that no client library would send.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use super::client::Stream;
 use super::in_time;
 use super::log::Log;
 
-/// A connection for bytes.
+/// A connection for raw bytes.
 pub struct Raw {
     stream: Box<dyn Stream>,
     over_tls: bool,
@@ -20,7 +20,7 @@ pub struct Raw {
     unread: Vec<u8>,
 }
 
-/// What came back for hand-written bytes.
+/// The outcome of hand-written bytes.
 #[derive(Debug)]
 pub enum Outcome {
     /// The gateway answered; checked like every answer.
@@ -53,8 +53,7 @@ impl Raw {
         }
     }
 
-    /// Sends bytes. The gateway may have closed already; what it answered is still there to be
-    /// read.
+    /// Sends bytes. The gateway may have closed already; its answer can still be read.
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         let sent = async {
             self.stream.write_all(bytes.as_ref()).await?;
@@ -64,7 +63,7 @@ impl Raw {
         self
     }
 
-    /// Says that nothing more will be sent.
+    /// Shuts down the sending side.
     pub async fn finish_writing(&mut self) {
         let _ = self.stream.shutdown().await;
     }
@@ -87,7 +86,7 @@ impl Raw {
         self.answer_to("GET").await
     }
 
-    /// Reads one answer; the method says whether it has a body.
+    /// Reads one answer; the method determines whether it has a body.
     pub async fn answer_to(&mut self, method: &str) -> Outcome {
         let Some(head) = self.until(b"\r\n\r\n").await else {
             return Outcome::Closed;

@@ -1,7 +1,7 @@
 //! Hand-written HTTP/2: frames and field blocks that every client library refuses to send.
 //!
 //! Field blocks are written as literals without indexing and without Huffman coding (RFC 7541,
-//! section 6.2.2). Field blocks of answers are not read: refusals are told by their body, and the
+//! section 6.2.2). Field blocks of answers are not read: a refusal is known by its body, and by the
 //! request's log line.
 
 use serde_json::Value;
@@ -23,14 +23,14 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
 
-/// A connection for frames.
+/// A connection for raw frames.
 pub struct RawTwo {
     stream: Box<dyn Stream>,
     log: Log,
     next: u32,
 }
 
-/// What became of a stream.
+/// How a stream ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// An answer with this body.
@@ -107,7 +107,7 @@ impl RawTwo {
     }
 
     async fn write(&mut self, bytes: &[u8]) {
-        // The gateway may have ended the connection; what it said is read all the same.
+        // The gateway may have ended the connection; its frames are read all the same.
         let _ = self.stream.write_all(bytes).await;
     }
 
@@ -120,8 +120,8 @@ impl RawTwo {
         in_time("the end of a stream", self.wait_for_ending(stream)).await
     }
 
-    /// Reads on until the gateway says that it will end the connection, and with which error code;
-    /// `None` if it just closes it.
+    /// Reads until the gateway announces that it will end the connection, and returns the error
+    /// code; `None` if it just closes it.
     pub async fn going(&mut self) -> Option<u32> {
         in_time("GOAWAY", async {
             loop {
@@ -178,8 +178,8 @@ impl RawTwo {
         request_line(&self.log, problem["request_id"].as_str().unwrap())
     }
 
-    /// Sends a request and says for which reason it was refused; panics if it was not refused by
-    /// the gateway.
+    /// Sends a request and returns the reason of its refusal; panics if the gateway did not refuse
+    /// it.
     pub async fn reason(&mut self, fields: &[(&str, &str)]) -> String {
         let stream = self.request(fields).await;
         match self.ending(stream).await {

@@ -1,4 +1,4 @@
-//! A real Redis, in a folder and on a port of its own, and the bare protocol to look into it.
+//! A real Redis, in a folder and on a port of its own, and the bare protocol to inspect it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -18,7 +18,7 @@ pub struct RedisServer {
     options: Vec<String>,
 }
 
-/// What the server answered.
+/// An answer of the server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Resp {
     /// Bytes, a status or a number.
@@ -60,7 +60,7 @@ impl RedisServer {
         Self::with(&[])
     }
 
-    /// Starts one with more options, as they stand on the command line.
+    /// Starts one with more options, in the syntax of the command line.
     pub fn with(options: &[&str]) -> Self {
         Self::within(tempfile::tempdir().unwrap(), options)
     }
@@ -68,8 +68,8 @@ impl RedisServer {
     /// Starts one in a folder that was prepared.
     pub fn within(folder: TempDir, options: &[&str]) -> Self {
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        // The port is free when it is asked for; whoever takes it meanwhile makes us ask for
-        // another.
+        // The port was free when it was chosen; if another process takes it meanwhile, another one
+        // is chosen.
         for _ in 0..20 {
             let port = free_port();
             if let Some(child) = spawn(&folder, port, &options) {
@@ -84,12 +84,12 @@ impl RedisServer {
         panic!("redis-server does not start; is it installed? {options:?}");
     }
 
-    /// A server that is not there, and the port where it will be.
+    /// A server that is not running yet, and its future port.
     pub fn absent() -> (u16, TempDir) {
         (free_port(), tempfile::tempdir().unwrap())
     }
 
-    /// Starts the one that was absent.
+    /// Starts the server that was absent.
     pub fn appear(absent: (u16, TempDir), options: &[&str]) -> Self {
         let (port, folder) = absent;
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
@@ -130,12 +130,12 @@ impl RedisServer {
         }
     }
 
-    /// Stops it where it stands (SIGSTOP): connections stay, and nothing is answered.
+    /// Stops its process (SIGSTOP): connections stay open, and nothing is answered.
     pub fn pause(&self) {
         self.signal("STOP");
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Resumes it (SIGCONT).
     pub fn resume(&self) {
         self.signal("CONT");
     }
@@ -148,7 +148,7 @@ impl RedisServer {
         assert!(status.unwrap().success());
     }
 
-    /// A connection of somebody who may do everything.
+    /// A connection with every permission.
     pub fn connect(&self) -> Connection {
         Connection::to(self.port).unwrap()
     }

@@ -1,4 +1,4 @@
-//! Who issues the tokens of a test.
+//! The issuer of a test's tokens.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,11 +7,11 @@ use foregate::tokens::mint::{Claims, Signer};
 use jsonwebtoken::Algorithm;
 use uuid::Uuid;
 
-/// `iss` of every good token.
+/// `iss` of every valid token.
 pub const ISSUER: &str = "https://issuer.test/auth/v1";
 
-/// An issuer with an ES256 key in a JWK set, and an HS256 secret, as Supabase has while it changes
-/// from one to the other.
+/// An issuer with an ES256 key in a JWK set, and an HS256 secret, like a Supabase project that
+/// migrates from one to the other.
 #[derive(Clone, Debug)]
 pub struct Issuer {
     current: Signer,
@@ -58,12 +58,12 @@ impl Issuer {
         self.legacy.sign(claims).unwrap()
     }
 
-    /// A good token of a fresh user.
+    /// A valid token of a fresh user.
     pub fn token(&self) -> String {
         self.sign(&self.claims())
     }
 
-    /// A good token of this user.
+    /// A valid token of this user.
     pub fn token_of(&self, subject: &str) -> String {
         self.sign(&self.claims().with("sub", subject))
     }
@@ -73,7 +73,7 @@ impl Issuer {
         self.sign(&self.claims().expiring(now() - 3600))
     }
 
-    /// The key, for tokens that are wrong in ways of their own.
+    /// The key, for tokens that are invalid in special ways.
     pub fn signer(&self) -> &Signer {
         &self.current
     }

@@ -1,5 +1,5 @@
 //! The route map that is shipped for Velro, in front of real parts: PostgreSQL with its schema,
-//! Redis, the double of Supabase Auth, and an origin that stands for both Kong and Supabase's edge.
+//! Redis, the double of Supabase Auth, and an origin in place of both Kong and Supabase's edge.
 
 use foregate::tokens::mint::{Claims, Signer};
 use jsonwebtoken::Algorithm;
@@ -32,7 +32,7 @@ pub fn sections() -> Vec<(&'static str, String)> {
     sections
 }
 
-/// Everything that the map expects around it.
+/// Everything that the map expects around the gateway.
 pub struct Site {
     pub world: World,
     pub redis: RedisServer,
@@ -58,7 +58,7 @@ impl Site {
         self.gateway_before(Origin::start(), |_| {}).await
     }
 
-    /// The same in front of an origin that is scripted, and with changes.
+    /// The same in front of a scripted origin, and with changes.
     pub async fn gateway_before(
         &self,
         origin: Origin,
@@ -86,9 +86,9 @@ impl Site {
                     config.set(key, &value);
                 }
             }
-            // Beside the secret the key of the double, as the map says.
+            // The key of the double in addition to the secret, as in the map.
             let tokens = format!("{}{}", config.get("tokens"), self.double.tokens());
-            // What is too late is another test's business.
+            // Deadlines are tested elsewhere.
             config.set("tokens", &tokens).set("budget", "5s").set(
                 "store",
                 "{ redis: \"${FOREGATE_REDIS_URL}\", timeout: 500ms }",
@@ -100,7 +100,7 @@ impl Site {
         gateway
     }
 
-    /// Claims of somebody, to be changed and signed.
+    /// Claims of a user, to be changed and signed.
     pub fn claims(&self, subject: &str) -> Claims {
         Claims::new(self.double.issuer(), subject, now()).session(&Uuid::now_v7().to_string())
     }
@@ -110,7 +110,7 @@ impl Site {
         self.signer.sign(claims).unwrap()
     }
 
-    /// A good token of this user.
+    /// A valid token of this user.
     pub fn token_of(&self, subject: &str) -> String {
         self.sign(&self.claims(subject))
     }

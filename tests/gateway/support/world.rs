@@ -1,5 +1,5 @@
 //! A small world in a real PostgreSQL: users, teams, projects and generations, and a gateway's
-//! configuration that judges by them.
+//! configuration that authorizes by them.
 
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
@@ -14,12 +14,12 @@ pub struct World {
     pub database: Postgres,
 }
 
-/// What a gateway asks about callers, one query a line.
+/// The gateway's queries about callers, one per line.
 const FACTS: &str = "
   caller: select is_active as active from users where id = $1
   memberships: select m.team_id as team, m.role from team_members m join teams t on t.id = m.team_id where m.user_id = $1 and m.is_active and t.is_active";
 
-/// The kinds of things.
+/// The resource types.
 const RESOURCES: &str = "
   project:
     query: select user_id as owner, visibility, (select jsonb_agg(jsonb_build_object('team', team_id, 'access', access_level)) from project_teams where project_id = $1) as teams from projects where id = $1
@@ -47,14 +47,14 @@ const ROUTES: &str = r#"
 "#;
 
 impl World {
-    /// An empty one.
+    /// An empty world.
     pub fn new() -> Self {
         Self {
             database: Postgres::start(),
         }
     }
 
-    /// Lets a gateway judge by this world.
+    /// Configures a gateway to authorize by this world.
     pub fn configure(&self, config: &mut Config) {
         let url = format!("{}?sslmode=disable", self.database.url());
         config
@@ -95,7 +95,7 @@ impl World {
         id
     }
 
-    /// Makes somebody a member.
+    /// Makes a user a member of a team.
     pub fn join(&self, team: &str, user: &str, role: &str) {
         self.sql(&format!(
             "insert into team_members (team_id, user_id, role) values ('{team}', '{user}', '{role}')"
@@ -109,8 +109,8 @@ impl World {
         ));
     }
 
-    /// A project of somebody's that a team of theirs, with this member as an editor, has this
-    /// access to.
+    /// A project of this owner, to which a team of theirs, with this member as an editor, has this
+    /// access.
     pub fn team_project(&self, owner: &str, member: &str, access: &str) -> String {
         let team = self.team(owner);
         self.join(&team, member, "editor");
@@ -160,12 +160,12 @@ impl World {
     }
 }
 
-/// A locked table: a client that has begun a transaction, and waits for more to do.
+/// A locked table: a client that has begun a transaction, and keeps it open.
 #[derive(Debug)]
 pub struct Lock(Child);
 
 impl Lock {
-    /// Whether the client is there still.
+    /// Whether the client still runs.
     pub fn is_held(&mut self) -> bool {
         self.0.try_wait().unwrap().is_none()
     }
@@ -173,13 +173,13 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // The end of its input ends the client, and that its transaction.
+        // The end of its input ends the client, and thereby its transaction.
         drop(self.0.stdin.take());
         let _ = self.0.wait();
     }
 }
 
-/// An id that nothing has.
+/// An id of no resource.
 pub fn new_id() -> String {
     Uuid::now_v7().to_string()
 }

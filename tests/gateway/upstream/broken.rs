@@ -1,4 +1,4 @@
-//! Origins that answer nonsense, or stop in the middle.
+//! Origins that send invalid answers, or stop in the middle of one.
 
 use foregate::denial::Reason;
 
@@ -105,7 +105,7 @@ async fn an_answer_that_ends_before_its_head_is_a_502() {
     }
 }
 
-/// The framing of an answer, its begin, the rest, and how the connection ends.
+/// The framing of an answer, its beginning, the rest, and how the connection ends.
 type Ending = (&'static str, &'static str, &'static str, fn(&mut Exchange));
 
 #[tokio::test]
@@ -147,7 +147,7 @@ async fn an_incomplete_answer_never_looks_complete() {
             begun.open();
             breaks_off(&gateway, http, answer).await;
             if http == Http::Two {
-                // Other streams of the connection are not touched.
+                // Other streams of the connection are not affected.
                 client.get("/next").send().await.is_ok();
             }
         }

@@ -11,8 +11,8 @@ use crate::support::{Gate, Gateway, Http};
 const RST_STREAM: u8 = 3;
 const CANCEL: [u8; 4] = [0, 0, 0, 8];
 
-/// A gateway whose origin says that a request has come, or that an answer has begun, and then that
-/// the gateway has gone.
+/// A gateway whose origin reports that a request has arrived, or that an answer has begun, and then
+/// that the gateway has closed the connection.
 async fn watched(begins: bool) -> (Gateway, Gate, Gate) {
     let gateway = with_one_pool().await;
     let (here, gone) = (Gate::new(), Gate::new());
@@ -29,12 +29,12 @@ async fn watched(begins: bool) -> (Gateway, Gate, Gate) {
     (gateway, here, gone)
 }
 
-/// The record blames the client, and nobody else.
+/// The record blames the client and not the origin.
 #[track_caller]
 fn blames_the_client(gateway: &Gateway) {
     let line = gateway.log().wait_for(|entry| says(entry, "request"));
     let line = line.unwrap();
-    // An upload that breaks off may be noticed before its connection.
+    // An aborted upload may be noticed before its connection.
     let broken = line["reason"] == Reason::BodyBroken.code();
     assert!(line["end"] == "client_gone" || broken, "{line}");
     let failed = gateway.metrics().sum("foregate_upstream_failed_total", &[]);

@@ -1,4 +1,4 @@
-//! How long is waited for an origin.
+//! How long the gateway waits for an origin.
 
 use std::time::Duration;
 

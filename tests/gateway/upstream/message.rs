@@ -1,4 +1,4 @@
-//! What passes, and how it looks on the other side.
+//! What is forwarded, and how it arrives on the other side.
 
 use hyper::HeaderMap;
 use hyper::header::HeaderValue;

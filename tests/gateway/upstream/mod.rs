@@ -1,4 +1,4 @@
-//! The way to the origin and back: connections, repetition, time limits, failures, messages.
+//! The way to the origin and back: connections, retries, time limits, failures, messages.
 
 mod broken;
 mod gone;
@@ -14,7 +14,7 @@ use std::error::Error as _;
 use crate::support::client::Streaming;
 use crate::support::{Config, Exchange, Gateway, Http, Reply};
 
-/// Every path, for everybody.
+/// A public route for every path.
 pub const ANY: &str = r#"- { path: "/{*rest}", access: public }"#;
 
 /// One worker, so that there is one pool; every path is public.
@@ -26,13 +26,13 @@ pub async fn with_one_pool() -> Gateway {
     Gateway::with(one_pool).await
 }
 
-/// Answers with the request target, so that an answer tells whose it is.
+/// Answers with the request target, so that an answer shows whose it is.
 pub fn echo_target(exchange: &mut Exchange) {
     let target = exchange.request().target.clone();
     exchange.reply(&Reply::ok().body(target));
 }
 
-/// On HTTP/2, a broken answer is a reset stream and not a lost connection.
+/// On HTTP/2, an incomplete answer is a reset stream and not a lost connection.
 #[track_caller]
 pub fn is_broken(error: &hyper::Error, http: Http) {
     if http == Http::Two {
@@ -44,7 +44,7 @@ pub fn is_broken(error: &hyper::Error, http: Http) {
     }
 }
 
-/// The rest of an answer must break off, on HTTP/2 with RST_STREAM, and the log must blame the
+/// The rest of an answer must be aborted, on HTTP/2 with RST_STREAM, and the log must blame the
 /// origin.
 pub async fn breaks_off(gateway: &Gateway, http: Http, answer: Streaming) {
     let id = answer.id().to_owned();

@@ -1,4 +1,4 @@
-//! Which server and which connection a request takes.
+//! Which server and which connection a request gets.
 
 use foregate::denial::Reason;
 use socket2::{Domain, Socket, Type};
@@ -27,7 +27,7 @@ async fn alone(more: &str) -> Gateway {
     .await
 }
 
-/// From now on the origin answers nobody before the gate opens.
+/// From now on the origin answers no request before the gate opens.
 fn held(origin: &Origin) -> Gate {
     let gate = Gate::new();
     let closed = gate.clone();
@@ -38,7 +38,7 @@ fn held(origin: &Origin) -> Gate {
     gate
 }
 
-/// An address that refuses connections, for as long as the socket lives.
+/// An address that refuses connections, as long as the socket exists.
 fn refusing() -> (Socket, String) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let any = "127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap();
@@ -165,7 +165,7 @@ async fn a_request_that_waited_too_long_is_refused_and_never_sent() {
             call.await.unwrap().is_ok();
         }
         assert!(gateway.origin.take().iter().all(|seen| seen.target == "/a"));
-        // A place that was given up is free again.
+        // A slot that was given up is free again.
         gateway.get(http, "/c").send().await.is_ok();
         gateway.origin.take();
     }
@@ -185,7 +185,7 @@ async fn the_cap_applies_to_all_workers_together() {
     })
     .await;
     let gate = held(&gateway.origin);
-    // Connections are spread over the workers, so that each has more requests than its part of the
+    // Connections are spread over the workers, so that each has more requests than its share of the
     // cap.
     let calls: Vec<_> = (0..8)
         .map(|_| {

@@ -71,7 +71,7 @@ async fn the_connection_of_every_complete_answer_is_reused() {
         .await;
 }
 
-/// After a request to `/spoilt`, others are served right, and on other connections.
+/// After a request to `/spoilt`, other requests get correct answers, and on other connections.
 async fn is_not_reused(gateway: &Gateway, http: Http, method: &str) {
     gateway.call(http, method, "/spoilt").send().await;
     for path in ["/one", "/two"] {

@@ -1,4 +1,4 @@
-//! Response splitting: bytes behind an answer must never become the answer to somebody else.
+//! Response splitting: bytes after an answer must never become the answer to another request.
 
 use super::{echo_target, with_one_pool};
 use crate::support::client::Door;
@@ -6,7 +6,7 @@ use crate::support::{Exchange, Gateway, Http};
 
 const STOLEN: &str = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\nx-stolen: 1\r\n\r\nstolen";
 
-/// Answers that are complete before `STOLEN` begins, with the method that asks for each.
+/// Answers that are complete before `STOLEN` begins, with the method of their request.
 const COMPLETE: [(&str, &str); 9] = [
     ("GET", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"),
     ("POST", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"),
@@ -28,7 +28,7 @@ const COMPLETE: [(&str, &str); 9] = [
     ),
 ];
 
-/// The origin answers `/poison/N` with the Nth complete answer and a second one behind it.
+/// The origin answers `/poison/N` with the Nth complete answer and a second one after it.
 fn poison(exchange: &mut Exchange, tail: &str) {
     let place = exchange.request().target.rsplit('/').next().unwrap();
     let complete = COMPLETE[place.parse::<usize>().unwrap()].1;

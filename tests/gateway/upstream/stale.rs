@@ -1,4 +1,4 @@
-//! Kept connections that are no longer there: what is sent again, and what never.
+//! Kept connections that the origin has closed: which requests are retried, and which never.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -46,7 +46,7 @@ async fn flaky(closes: usize) -> (Gateway, Arc<AtomicUsize>) {
     (gateway, left)
 }
 
-/// Sends a request on a kept connection, and says on which connections the origin saw it.
+/// Sends a request on a kept connection, and returns the connections on which the origin saw it.
 async fn on_a_kept_connection(
     gateway: &Gateway,
     http: Http,
@@ -139,7 +139,7 @@ async fn no_request_is_retried_after_a_byte_of_the_answer() {
     });
     for http in Http::BOTH {
         gateway.get(http, "/warm").send().await.is_ok();
-        // The head may be lost with the rest; a complete answer must not come.
+        // The head may be lost with the rest; a complete answer must not arrive.
         if let Ok(answer) = gateway.get(http, "/flaky").try_send().await {
             super::breaks_off(&gateway, http, answer).await;
         }

@@ -1,5 +1,5 @@
-//! Each attack by its name, on the map that is shipped: it is refused for the reason that it should
-//! be, and no server hears of it.
+//! Each attack by its name, on the shipped route map: it is refused for the expected reason, and
+//! reaches no server.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use crate::support::{Answer, Gateway, Http, Origin, Reply};
 
 const SUBMIT: &str = "/api/v1/generations/async/submit";
 
-/// An answer without what is different in every one.
+/// An answer without the parts that differ in every answer.
 fn shown(answer: &Answer) -> (u16, Value, Vec<(String, String)>) {
     let mut body = answer.json();
     body["request_id"] = Value::Null;
@@ -71,7 +71,7 @@ async fn no_route_reveals_which_ids_exist() {
             nobodys.is_denied(Reason::Absent);
             seen.extend([shown(&theirs), shown(&nobodys)]);
         }
-        // Nor who there is, nor what was never a route.
+        // Nor which users exist, nor which paths are no routes.
         for subject in [&owner, &new_id()] {
             let path = format!("/api/v1/users/{subject}");
             let user = ask(&gateway, http, &token, ("GET", &path)).await;
@@ -84,7 +84,7 @@ async fn no_route_reveals_which_ids_exist() {
     }
 }
 
-/// What all requests together looked up, and the trips that they waited for.
+/// The lookups of all requests together, and the round trips for which they waited.
 fn work(gateway: &Gateway) -> (f64, f64) {
     let metrics = gateway.metrics();
     let of = |name: &str| metrics.sum(name, &[]);
@@ -94,7 +94,7 @@ fn work(gateway: &Gateway) -> (f64, f64) {
     )
 }
 
-/// 10,000 pairs and their times where long tests are asked for; else fewer, and no clock.
+/// 10,000 pairs and their times if long tests are enabled; else fewer, and without a clock.
 #[tokio::test]
 async fn existing_and_missing_resources_take_the_same_time() {
     let is_full = std::env::var_os("FOREGATE_FULL").is_some();
@@ -116,19 +116,19 @@ async fn existing_and_missing_resources_take_the_same_time() {
         assert_eq!(answer.status, 404);
         took
     };
-    // The thief is known from now on, so that only the things are looked up.
+    // The attacker's facts are cached from now on, so that only the resources are looked up.
     asked(&new_id()).await;
     let mut times = [Vec::new(), Vec::new()];
     let mut spent = [(0.0, 0.0); 2];
     let mut before = work(&gateway);
     for (number, id) in there.iter().enumerate() {
-        // In turn the one and the other first.
+        // Alternating which of the two comes first.
         let nobodys = new_id();
         let mut both = [(0, id), (1, &nobodys)];
         both.rotate_left(number % 2);
         for (which, id) in both {
             times[which].push(asked(id).await);
-            // The clock is not stopped for a look at the counters.
+            // The counters are not read while the time is measured.
             if !is_full {
                 let after = work(&gateway);
                 spent[which].0 += after.0 - before.0;
@@ -158,7 +158,7 @@ async fn no_user_reaches_resources_of_another_user() {
     let gateway = site.gateway().await;
     let token = site.token_of(&thief);
     for http in Http::BOTH {
-        // What everybody may see, nobody else may change.
+        // What every user may see, no other user may change.
         for (method, path) in [
             ("PUT", format!("/api/v1/projects/{public}")),
             ("DELETE", format!("/api/v1/projects/{public}")),
@@ -276,7 +276,7 @@ async fn no_user_gains_a_role_by_data_that_users_write() {
                 gateway.origin.saw_nothing();
             }
         }
-        // A role of the database is none of a user, and ends the matter.
+        // A database role is not a user's role, and is refused.
         for role in ["service_role", "supabase_admin", "anon"] {
             let token = site.sign(&claims.clone().role(role));
             let answer = ask(&gateway, http, &token, ("GET", "/api/v1/admin/users")).await;
@@ -288,7 +288,7 @@ async fn no_user_gains_a_role_by_data_that_users_write() {
             .await
             .is_denied(Reason::CallerBanned);
         gateway.origin.saw_nothing();
-        // Who is an admin by the identity server's word is one.
+        // A user whom the identity server calls an admin is one.
         let admin = site.sign(&claims.clone().roles(["admin"]));
         let metrics = ("GET", "/api/v1/generations/async/metrics/system");
         ask(&gateway, http, &admin, metrics).await.is_ok();
@@ -354,7 +354,7 @@ async fn no_user_writes_their_own_role_or_credits() {
                 .is_denied_in_postgrest(Reason::RestDenied, "42501");
             gateway.origin.saw_nothing();
         }
-        // What readers could read in two ways is nobody's to choose.
+        // A document that parsers could read in two ways is refused.
         let twice = "{\"full_name\":\"a\",\"full_name\":\"b\"}";
         let answer = tell(&gateway, http, &token, ("PATCH", &own), twice).await;
         assert_eq!(answer.log_line()["reason"], Reason::BodyMalformed.code());
@@ -366,7 +366,7 @@ async fn no_user_writes_their_own_role_or_credits() {
             Reason::BodyType.code()
         );
         gateway.origin.saw_nothing();
-        // A name is theirs.
+        // A name is the user's own.
         let name = "{\"full_name\":\"Eve\"}";
         tell(&gateway, http, &token, ("PATCH", &own), name)
             .await
@@ -383,7 +383,8 @@ async fn no_resource_is_derived_from_a_private_one_or_in_a_cycle() {
     let private = site.world.generation(&victim, None, None);
     let project = site.world.project(&victim, "public");
     let shown = site.world.generation(&victim, Some(&project), None);
-    // The thief's own, and the victim's child of it: what it was made from opens nothing.
+    // The attacker's own, and the victim's child of it: deriving from a resource gives no access to
+    // the child.
     let own = site.world.generation(&thief, None, None);
     let child = site.world.generation(&victim, None, Some(&own));
     let (one, other) = (
@@ -587,7 +588,7 @@ async fn unauthenticated_endpoints_of_the_backend_are_closed() {
                 .await
                 .is_denied(Reason::RouteUnknown);
         }
-        // The second mount asks for a token as the first does.
+        // The second mount requires a token as the first does.
         for path in ["/api/v1/generations", "/generations", "/generations/stats"] {
             gateway
                 .get(http, path)

@@ -1,5 +1,5 @@
-//! What the map's doors let through, and to whom: signing in at both, tables, storage, channels and
-//! functions.
+//! What the sign-in, table, storage, channel and function routes of the map let through, and to
+//! whom.
 
 use foregate::denial::Reason;
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ async fn a_user_of_either_sign_in_api_is_the_same_user_everywhere() {
                 gateway.origin.take();
             }
         }
-        // Signing out at one door is signing out at both, of that session.
+        // Signing out through one API signs that session out of both.
         let left = ask(&gateway, http, &one, ("POST", "/api/v1/auth/logout")).await;
         left.is_ok();
         for path in ["/api/v1/projects", "/api/v1/auth/me"] {
@@ -152,7 +152,7 @@ async fn a_supabase_path_requires_the_project_key_and_the_edge_gets_the_gateways
                 let answer = call.header("apikey", key).send().await;
                 assert_eq!(answer.log_line()["reason"], reason.code(), "{path} {key}");
             }
-            // A key in place of a user's token is nobody.
+            // An API key in place of a user's token is no user.
             let key = ask(&gateway, http, PUBLISHABLE, (method, path)).await;
             assert_eq!(key.log_line()["reason"], Reason::TokenMissing.code());
         }
@@ -176,7 +176,7 @@ async fn an_owner_uploads_whole_or_in_parts_and_shares_by_link() {
     let user = site.world.user();
     let gateway = site.gateway().await;
     let token = site.token_of(&user);
-    // Longer than any body that is held, and than the map's default.
+    // Longer than any body that is held, and than the default limit of the map.
     let picture = vec![7_u8; 3 << 20];
     for http in Http::BOTH {
         let object = format!("/storage/v1/object/media/{user}/a%20b.png");
@@ -229,7 +229,7 @@ async fn an_owner_uploads_whole_or_in_parts_and_shares_by_link() {
         .await
         .is_ok();
         gateway.origin.take();
-        // Whoever has the link, and nothing of theirs but the link.
+        // A client that has the link, and no other credential.
         for (method, path) in [
             ("GET", format!("{link}?token=x")),
             (
@@ -249,7 +249,7 @@ async fn an_owner_uploads_whole_or_in_parts_and_shares_by_link() {
             assert_eq!(seen.header("authorization"), None);
             gateway.origin.take();
         }
-        // What names objects in a body is the backend's to judge.
+        // The backend authorizes the objects that a body names.
         for (method, path) in [
             ("POST", "/storage/v1/object/list/media"),
             ("POST", "/storage/v1/object/move"),

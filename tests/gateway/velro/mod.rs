@@ -1,5 +1,5 @@
-//! The route map of Velro as it is shipped, in front of real parts: the attacks that it is there to
-//! stop, what its doors let through, and what two replicas of it know of each other's writes.
+//! The shipped route map of Velro, in front of real parts: the attacks that it must stop, what its
+//! routes let through, and what two replicas know of each other's writes.
 
 mod attacks;
 mod doors;
@@ -10,7 +10,7 @@ use crate::support::auth_server::PUBLISHABLE;
 use crate::support::client::Call;
 use crate::support::{Gateway, Http};
 
-/// A request with a token, and with the project's key, as the clients of Supabase send it.
+/// A request with a token, and with the project's key, as the Supabase clients send it.
 fn call<'a>(
     gateway: &'a Gateway,
     http: Http,

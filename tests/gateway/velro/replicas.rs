@@ -1,5 +1,4 @@
-//! What two replicas know of what was written: by somebody in the database, and through one of
-//! them.
+//! What two replicas know of a change: by another client of the database, and through one of them.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use crate::support::velro::Site;
 use crate::support::world::new_id;
 use crate::support::{Config, Gateway, Http, Origin, Reply};
 
-/// A project that a team may read, and somebody who is in the team.
+/// A project that a team may read, and a member of the team.
 struct Shared {
     member: String,
     project: String,
@@ -47,14 +46,14 @@ async fn is_let_in(replica: &Gateway, http: Http, token: &str, asked: (&str, &st
     replica.origin.take();
 }
 
-/// What was believed is refused, on every replica and within this time from now; and reads know it
+/// A cached permission is refused on every replica within this time from now, and reads know it
 /// from then on.
 async fn is_gone(replicas: &[Gateway], token: &str, asked: (&str, &str), within: Duration) {
     let gone = Instant::now();
     for replica in replicas {
         loop {
-            // What was asked this long after the change must not be believed any more, however long
-            // the answer takes.
+            // A request sent this long after the change must not use the old fact, however long the
+            // answer takes.
             let passed = gone.elapsed();
             let answer = ask(replica, Http::Two, token, asked).await;
             if answer.status == 404 {
@@ -85,7 +84,7 @@ async fn a_removed_membership_is_used_on_two_replicas_no_longer_than_the_write_l
         is_let_in(replica, Http::Two, &token, ("PUT", &path)).await;
     }
     shared.leave(&site);
-    // A write finds it out.
+    // A write finds the change.
     is_gone(&replicas, &token, ("PUT", &path), Duration::from_secs(5)).await;
 }
 

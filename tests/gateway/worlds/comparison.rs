@@ -1,5 +1,5 @@
-//! The gateway against the rules: zero differences with caches cold and warm, and while facts
-//! change underneath.
+//! The gateway against the rules: no differences with cold and warm caches, and while facts change
+//! in the database.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use super::trial::{Asked, Trial};
 use super::world::{Random, Size, VISIBILITIES};
 use crate::support::DEADLINE;
 
-/// Whether the long tests are asked for.
+/// Whether the long tests are enabled.
 fn is_full() -> bool {
     std::env::var_os("FOREGATE_FULL").is_some()
 }
@@ -31,7 +31,7 @@ async fn every_answer_matches_the_oracle_with_cold_and_warm_caches() {
 
 #[tokio::test]
 async fn in_any_world_answers_are_the_same_with_and_without_caches() {
-    // Small and strange: few people, who have everything to do with each other.
+    // Small and dense: few people, who have every relation to each other.
     let worlds = if is_full() { 40 } else { 2 };
     for seed in 0..worlds {
         let size = Size {
@@ -47,11 +47,11 @@ async fn in_any_world_answers_are_the_same_with_and_without_caches() {
         for asked in &asked {
             cold.push(trial.answer(asked).await);
         }
-        // Another order, so that other facts are remembered when each is asked.
+        // Another order, so that other facts are cached when each question is asked.
         for (asked, cold) in asked.iter().zip(&cold).rev() {
             assert_eq!(trial.answer(asked).await, *cold, "world {seed}: {asked:?}");
         }
-        // A gateway that never heard of it answers the same.
+        // A gateway that never cached it answers the same.
         let mut fresh = Trial::within(trial.postgres, trial.world, &[]).await;
         for (asked, cold) in asked.iter().zip(&cold).rev() {
             assert_eq!(fresh.answer(asked).await, *cold, "world {seed}: {asked:?}");
@@ -82,8 +82,8 @@ async fn the_gateway_answers_by_the_database_after_a_notification() {
             .zip(&after)
             .filter(|(before, after)| before != after)
             .count();
-        // A read may believe what it remembers for an hour, unless it is told: whoever still has an
-        // old answer in the end was not told.
+        // A read may use a cached fact for an hour unless it is invalidated: an old answer at the
+        // end shows a missed notification.
         for (asked, ruling) in asked.iter().zip(&after) {
             becomes(
                 &mut trial,
@@ -100,7 +100,7 @@ async fn the_gateway_answers_by_the_database_after_a_notification() {
 
 #[tokio::test]
 async fn no_request_is_authorized_by_a_fact_beyond_its_lifetime() {
-    // A write may believe 5 s, a read 30 s; nobody tells this gateway of changes.
+    // A write may use a fact for 5 s, a read for 30 s; this gateway gets no notifications.
     let mut trial = Trial::start(Size::SMALL, 13, &[]).await;
     let mut asked = trial.questions(250);
     asked.retain(|asked| is_full() || asked.question.action != "read");
@@ -122,8 +122,8 @@ async fn no_request_is_authorized_by_a_fact_beyond_its_lifetime() {
                 "read" => Duration::from_secs(30),
                 _ => Duration::from_secs(5),
             };
-            // Within the age, one fact may be old and another new, and together they may say what
-            // neither the old nor the new ones do.
+            // Within their lifetimes, one fact may be old and another new, and together they may
+            // give an answer that neither the old nor the new ones give.
             assert!(
                 status == after.status() || asked_at <= age,
                 "{:?} after the change: {before:?} before it, {after:?} after it, but {status}: {asked:?}",
@@ -144,7 +144,7 @@ async fn an_incomplete_privacy_row_opens_no_project_to_teams() {
     let (owner, member) = (world.user(), world.user());
     let team = world.team(&owner);
     world.join(&team, &member, "admin");
-    // The live table may have them, whatever its migrations say.
+    // The live table may have NULLs, whatever its migrations declare.
     world.sql("alter table project_privacy_settings alter allow_team_access drop not null, alter restrict_to_specific_teams drop not null, alter allowed_team_ids drop not null");
     let gateway = super::trial::gateway(&world.database, &[]).await;
     let token = gateway.issuer.token_of(&member);
@@ -172,7 +172,7 @@ async fn an_incomplete_privacy_row_opens_no_project_to_teams() {
     }
 }
 
-/// Asks until the answer is this.
+/// Asks until this is the answer.
 async fn becomes(trial: &mut Trial, asked: &Asked, ruling: Ruling, what: &str) {
     let deadline = Instant::now() + DEADLINE;
     loop {
@@ -188,7 +188,7 @@ async fn becomes(trial: &mut Trial, asked: &Asked, ruling: Ruling, what: &str) {
     }
 }
 
-/// A statement that changes something, most likely something that is asked about.
+/// A statement that changes something, most likely something that a question is about.
 fn a_change(trial: &mut Trial, asked: &[Asked]) -> String {
     let mut chance = Random(trial.world.random().next());
     let world = &trial.world;

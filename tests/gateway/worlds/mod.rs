@@ -1,5 +1,4 @@
-//! Whole databases, and the rules as SQL beside them: what the gateway says must be what the rules
-//! say.
+//! Whole databases, and the rules as SQL beside them: the gateway must answer as the rules do.
 
 mod comparison;
 mod oracle;
@@ -13,8 +12,8 @@ use crate::support::Postgres;
 use oracle::{Question, Ruling};
 use world::{Random, Size, World};
 
-/// A small database in which every name is a person or a thing: each line of the rules has a case
-/// here.
+/// A small database in which every name is a person or a resource: each line of the rules has a
+/// case here.
 const STAGE: &str = r"
 INSERT INTO users (id, email, role, is_active)
 SELECT id(name), name, 'superuser', name <> 'idle'
@@ -73,7 +72,7 @@ fn the_sql_oracle_matches_the_decisions() {
         known.entry(name.to_owned()).or_insert_with(ask).clone()
     };
     let all = ["read", "write", "delete", "admin"];
-    // Who may do how many of these, in that order, to what.
+    // Who may do how many of these actions, in that order, to what.
     type May = (&'static str, usize);
     let cases: Vec<(&str, &str, Vec<May>)> = vec![
         (
@@ -229,14 +228,15 @@ fn the_sql_oracle_matches_the_decisions() {
                 );
             }
         }
-        // Whoever may not come in may do nothing, not even to what is public or not there.
+        // A person who is not admitted may do nothing, not even to what is public or does not
+        // exist.
         for person in ["idle", "banned", "gone", "no such person"] {
             ask(person, &["admin"], kind, thing, "read", Ruling::Forbidden);
         }
         ask("owner", &["banned"], kind, thing, "read", Ruling::Forbidden);
     }
-    // Roles reach over relations, but not over what is not there or not sound; some of them only to
-    // see.
+    // Roles grant access beyond relations, but not to what does not exist or is inconsistent; some
+    // of them only to see.
     for (role, action, thing, ruling) in [
         ("admin", "delete", "in private", Ruling::Allow),
         ("superuser", "read", "in private", Ruling::Allow),
@@ -276,8 +276,8 @@ fn a_world_is_complete_and_the_same_for_the_same_seed() {
             }
         }
     }
-    // Every way by which somebody may see a thing, and every way by which a line of parents is
-    // unsound, is there.
+    // Every way by which somebody may see a resource, and every way by which a line of parents is
+    // inconsistent, occurs.
     for (what, query) in [
         (
             "a team's project",

@@ -1,4 +1,4 @@
-//! The judge of the judge: the rules as SQL (`oracle.sql`), asked through `psql`.
+//! The test oracle: the rules as SQL (`oracle.sql`), evaluated through `psql`.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use crate::support::Postgres;
 
 const RULES: &str = include_str!("oracle.sql");
 
-/// A question: may this caller do this to that?
+/// A question: may this caller do this to that resource?
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Question {
     /// `sub` of the caller.
@@ -15,25 +15,25 @@ pub struct Question {
     pub roles: Vec<&'static str>,
     /// `project`, `generation`, `file` or `user`.
     pub kind: &'static str,
-    /// The id of the thing.
+    /// The id of the resource.
     pub thing: String,
-    /// What is done.
+    /// The action.
     pub action: &'static str,
 }
 
-/// What the rules say.
+/// The decision of the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ruling {
-    /// It may.
+    /// The caller may do it.
     Allow,
     /// 403: the caller may do nothing.
     Forbidden,
-    /// 404: it is not there, or not the caller's to see.
+    /// 404: it does not exist, or the caller may not see it.
     Hidden,
 }
 
 impl Ruling {
-    /// The status that the gateway answers with, where the origin answers 200.
+    /// The status of the gateway's answer, if the origin answers 200.
     pub fn status(self) -> u16 {
         match self {
             Self::Allow => 200,
@@ -43,7 +43,7 @@ impl Ruling {
     }
 }
 
-/// Puts the rules into a database.
+/// Installs the rules in a database.
 pub fn install(postgres: &Postgres) {
     postgres.sql(RULES);
 }

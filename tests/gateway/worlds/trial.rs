@@ -11,7 +11,7 @@ use crate::support::tokens::ISSUER;
 use crate::support::velro;
 use crate::support::{Gateway, Http, Postgres};
 
-/// A route of the map, and what it does to what.
+/// A route of the map, its action and its resource type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Door {
     pub kind: &'static str,
@@ -42,7 +42,7 @@ const ONE: &str = "/api/v1/generations/";
 const TWO: &str = "/generations/";
 const FILE: &str = "/api/v1/storage/files/";
 
-/// Every route of the map that names a thing.
+/// Every route of the map that names a resource.
 pub const DOORS: [Door; 23] = [
     door("project", "read", "GET", PROJECT, ""),
     door("project", "read", "HEAD", PROJECT, ""),
@@ -75,7 +75,7 @@ pub const DOORS: [Door; 23] = [
     door("user", "delete", "DELETE", "/api/v1/users/", ""),
 ];
 
-/// A question, and the door it goes to.
+/// A question, and the route that it is sent to.
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub question: Question,
@@ -90,11 +90,11 @@ pub struct Trial {
     pub gateway: Gateway,
     client: Client,
     tokens: HashMap<String, String>,
-    /// Pairs of somebody and something, by kind, that some relation connects.
+    /// Pairs of a person and a resource, by resource type, that some relation connects.
     related: HashMap<&'static str, Vec<(String, String)>>,
 }
 
-/// The map that is shipped, but for what says where things are.
+/// The shipped map, except for addresses.
 pub async fn gateway(postgres: &Postgres, more: &[(&str, &str)]) -> Gateway {
     let sections = velro::sections();
     let url = format!("{}?sslmode=disable", postgres.url());
@@ -105,7 +105,7 @@ pub async fn gateway(postgres: &Postgres, more: &[(&str, &str)]) -> Gateway {
         }
         let origin = config.get("upstreams").to_owned();
         let both = ["kong:", "supabase:"].map(|name| origin.replace("origin:", name));
-        // Answers come when they come: what is too late is another test's business.
+        // Answers may take their time: deadlines are tested elsewhere.
         config
             .set("upstreams", &both.concat())
             .set("defaults", "{ upstream: kong }")
@@ -120,7 +120,7 @@ pub async fn gateway(postgres: &Postgres, more: &[(&str, &str)]) -> Gateway {
 }
 
 impl Trial {
-    /// A new world, and a gateway that knows nothing of it yet.
+    /// A new world, and a gateway that has cached nothing of it yet.
     pub async fn start(size: Size, seed: u64, more: &[(&str, &str)]) -> Self {
         let postgres = Postgres::start();
         oracle::install(&postgres);
@@ -128,7 +128,7 @@ impl Trial {
         Self::within(postgres, world, more).await
     }
 
-    /// The same for a world that is there.
+    /// The same for an existing world.
     pub async fn within(postgres: Postgres, world: World, more: &[(&str, &str)]) -> Self {
         let gateway = gateway(&postgres, more).await;
         let client = gateway.connect(Http::Two).await;
@@ -153,8 +153,7 @@ impl Trial {
         trial
     }
 
-    /// As many questions as that, most of them about people and things that have to do with each
-    /// other.
+    /// So many questions, most of them about related people and resources.
     pub fn questions(&mut self, count: usize) -> Vec<Asked> {
         (0..count).map(|_| self.question()).collect()
     }
@@ -190,7 +189,7 @@ impl Trial {
                 (self.user(&person), thing)
             }
         };
-        // The roles that a token may say besides those that the world gave.
+        // The roles that a token may contain besides those that the world gave.
         let mut roles = user.roles.clone();
         if chance.one_in(3) {
             roles = vec![chance.one_of::<&'static str>(&[
@@ -220,7 +219,7 @@ impl Trial {
         found.unwrap().clone()
     }
 
-    /// What the rules say to each.
+    /// The decision of the rules for each question.
     pub fn rulings(&self, asked: &[Asked]) -> Vec<Ruling> {
         let questions: Vec<Question> = asked.iter().map(|asked| asked.question.clone()).collect();
         questions
@@ -229,7 +228,7 @@ impl Trial {
             .collect()
     }
 
-    /// What the gateway answers. What is refused never reaches the origin, and what is allowed
+    /// The gateway's answer. A refused request never reaches the origin, and a permitted one
     /// reaches it once.
     pub async fn answer(&mut self, asked: &Asked) -> u16 {
         let Asked { question, door } = asked;
@@ -255,10 +254,9 @@ impl Trial {
         status
     }
 
-    /// Asks everything, and holds each answer against the rules.
+    /// Asks every question, and compares each answer with the rules.
     pub async fn compare(&mut self, when: &str, asked: &[Asked], rulings: &[Ruling]) {
-        // A connection on which nothing comes for ten seconds is closed, and the rules may have
-        // taken longer.
+        // A connection that is idle for ten seconds is closed, and the rules may have taken longer.
         self.client = self.gateway.connect(Http::Two).await;
         let mut differences = Vec::new();
         for (asked, ruling) in asked.iter().zip(rulings) {
@@ -276,8 +274,8 @@ impl Trial {
         );
     }
 
-    /// One question of each combination of role, relation, visibility, soundness, standing, action
-    /// and route that is among these.
+    /// One question of each combination of role, relation, visibility, consistency, account status,
+    /// action and route that occurs among these.
     pub fn one_of_each(&self, asked: Vec<Asked>) -> Vec<Asked> {
         let mut query = "SELECT DISTINCT ON (roles, relation, visibility, sound, door, welcome) number FROM (SELECT number, roles, door, \
             CASE WHEN kind = 'project' THEN (SELECT max(rank) FROM oracle.project v WHERE v.thing = asked.thing::uuid AND person = subject::uuid) \
@@ -309,7 +307,7 @@ impl Trial {
             .iter()
             .map(|row| row[0].parse().unwrap())
             .collect();
-        // Not in the order of what they have in common.
+        // Not grouped by what they have in common.
         kept.sort_unstable();
         kept.into_iter()
             .map(|number| asked[number].clone())

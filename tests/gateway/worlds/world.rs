@@ -1,6 +1,6 @@
 //! Worlds: databases full of people, teams, projects, generations and files, each made from a seed,
-//! with everything in them that rules are about: bans, idle memberships and teams, words for
-//! visibility that nobody knows, lines of parents that are long, broken or circular.
+//! with every case that rules are about: bans, idle memberships and teams, unknown visibilities,
+//! lines of parents that are long, broken or circular.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::support::Postgres;
 
-/// How much there is of everything.
+/// How many of everything there are.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
     pub users: usize,
@@ -28,7 +28,7 @@ impl Size {
         files: 80,
     };
 
-    /// As large as the promises speak of.
+    /// As large as the documented promises.
     pub const FULL: Self = Self {
         users: 10_000,
         teams: 2_000,
@@ -38,7 +38,7 @@ impl Size {
     };
 }
 
-/// Somebody with a token.
+/// A person with a token.
 #[derive(Clone, Debug)]
 pub struct User {
     pub id: String,
@@ -57,7 +57,7 @@ pub struct World {
     random: Random,
 }
 
-/// Every word of the migrations, the aliases, and words that mean nothing (and so `private`).
+/// Every visibility of the migrations, the aliases, and unknown words (which mean `private`).
 pub const VISIBILITIES: [&str; 12] = [
     "private",
     "public",
@@ -74,7 +74,7 @@ pub const VISIBILITIES: [&str; 12] = [
 ];
 
 impl World {
-    /// Makes one in an empty database. The same seed makes the same one.
+    /// Makes a world in an empty database. The same seed makes the same one.
     pub fn create(postgres: &Postgres, size: Size, seed: u64) -> Self {
         let mut random = Random(seed);
         let mut ids = |count: usize| -> Vec<String> { (0..count).map(|_| random.id()).collect() };
@@ -117,11 +117,11 @@ impl World {
             let is_active = part != 6;
             let banned = match part {
                 7 => "2999-01-01 00:00:00+00",
-                // One that is over.
+                // A ban that has ended.
                 8 => "2001-01-01 00:00:00+00",
                 _ => "\\N",
             };
-            // What people write about themselves in their own row means nothing.
+            // What people write into their own row has no effect.
             let boast = if self.random.one_in(5) {
                 "admin"
             } else {
@@ -167,7 +167,7 @@ impl World {
             &members,
         );
         if !idle_owners.is_empty() {
-            // Half of them lose the row, the others are told to be idle.
+            // Half of them lose the row, the others become idle.
             let (gone, idle) = idle_owners.split_at(idle_owners.len() / 2);
             for (statement, teams) in [
                 ("DELETE FROM team_members", gone),
@@ -235,7 +235,7 @@ impl World {
                 false => (1 + self.random.below(14)).min(count - number),
             };
             let end = number + length;
-            // A line may begin with one that goes in a circle, or whose parent is not there.
+            // A line may begin with one in a cycle, or whose parent does not exist.
             let beginning = match self.random.below(6) {
                 0 => self.generations[end - 1].clone(),
                 1 => self.random.id(),
@@ -291,13 +291,13 @@ impl World {
         self.random.one_of(&self.users).id.clone()
     }
 
-    /// The world's own source of chance, for tests that choose in it.
+    /// The world's own random numbers, for tests that choose in it.
     pub fn random(&mut self) -> &mut Random {
         &mut self.random
     }
 }
 
-/// SplitMix64: small, and the same everywhere, so that a seed says everything.
+/// SplitMix64: small, and the same everywhere, so that a seed determines everything.
 #[derive(Clone, Debug)]
 pub struct Random(pub u64);
 
@@ -335,7 +335,7 @@ impl Random {
     }
 }
 
-/// An id of nothing.
+/// An id of no resource.
 pub fn nothing(random: &mut Random) -> String {
     let id = random.id();
     assert!(Uuid::parse_str(&id).is_ok());

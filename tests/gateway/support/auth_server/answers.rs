@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Called;
 
-/// JSON, with what every answer carries.
+/// JSON, with the fields of every answer.
 pub fn json(call: &Called, status: u16, body: &Value) -> Response<Full<Bytes>> {
     let mut response = Response::builder()
         .status(status)
@@ -18,7 +18,7 @@ pub fn json(call: &Called, status: u16, body: &Value) -> Response<Full<Bytes>> {
     response.body(Full::new(body.to_string().into())).unwrap()
 }
 
-/// An error in the form of the version that was asked for.
+/// An error in the format of the requested version.
 pub fn error(call: &Called, status: u16, code: &str, message: &str) -> Response<Full<Bytes>> {
     let body = match is_dated(call) {
         true => json!({ "code": code, "message": message }),
@@ -59,7 +59,7 @@ pub fn nothing(call: &Called) -> Response<Full<Bytes>> {
     response
 }
 
-/// 303 to a place.
+/// 303 to this location.
 pub fn redirect(place: &str) -> Response<Full<Bytes>> {
     Response::builder()
         .status(303)

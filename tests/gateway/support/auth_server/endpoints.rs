@@ -12,7 +12,7 @@ use crate::support::tokens::now;
 
 type Answer = Response<Full<Bytes>>;
 
-/// Paths that the edge lets through without a key.
+/// Paths that the edge accepts without a key.
 const OPEN: [&str; 5] = [
     "/verify",
     "/callback",
@@ -321,7 +321,7 @@ impl Endpoint<'_> {
 
     async fn admin(&self, parts: &[&str]) -> Answer {
         let bearer = self.call.header("authorization");
-        // The edge makes a token of a secret key.
+        // The edge turns a secret key into a token.
         if self.call.header("apikey") != SECRET && bearer != format!("Bearer {SECRET}") {
             return self.error(403, "not_admin", "User not allowed");
         }
@@ -381,7 +381,7 @@ impl Endpoint<'_> {
         json(self.call, 200, &user.to_json())
     }
 
-    /// For whoever has a token of a living session.
+    /// Answers a client that has a token of an open session.
     fn with_user(&self, answer: impl FnOnce(&mut State, User, &str) -> Answer) -> Answer {
         let token = self.call.header("authorization").strip_prefix("Bearer ");
         let Some(token) = token else {
@@ -391,7 +391,7 @@ impl Endpoint<'_> {
                 "This endpoint requires a valid Bearer token",
             );
         };
-        // Who may forge tokens is no concern of a double; that they have not expired is.
+        // Forged tokens are no concern of a double; expired ones are.
         let claims = claims_of(token).filter(|claims| claims["exp"].as_i64() > Some(now()));
         let Some(claims) = claims.filter(|claims| claims["iss"] == self.shared.issuer) else {
             return self.error(
@@ -427,7 +427,7 @@ impl Endpoint<'_> {
     }
 }
 
-/// At the cost the real one has, off the threads that answer.
+/// At the cost of the real server, off the threads that answer.
 async fn hashed(password: &str) -> Result<String, ()> {
     if password.len() > 72 {
         return Err(());

@@ -2,8 +2,8 @@
 //! `apikey`.
 //!
 //! It does what the real one documents: real bcrypt at cost 10, ES256 tokens whose `amr` is stamped
-//! at grants and kept by refreshes, refresh tokens that rotate, reuse rules, both forms of errors.
-//! It counts every call by kind, and can be told to misbehave, kind by kind.
+//! at grants and kept by refreshes, refresh tokens that rotate, reuse rules, both formats of
+//! errors. It counts every call by kind, and can be told to misbehave, kind by kind.
 
 mod answers;
 mod endpoints;
@@ -33,9 +33,9 @@ use super::eventually;
 
 /// Keys of the project.
 pub const PUBLISHABLE: &str = "sb_publishable_double0123456789";
-/// Another one that clients may have.
+/// Another publishable key.
 pub const OTHER_PUBLISHABLE: &str = "sb_publishable_other0123456789";
-/// The one of administrators.
+/// The administrators' key.
 pub const SECRET: &str = "sb_secret_double0123456789";
 
 /// How a kind of call is answered.
@@ -48,9 +48,9 @@ pub enum Behave {
     Hang,
     /// The request is read, nothing is done, and the connection ends.
     Reset,
-    /// What was asked is done, and the connection ends before the answer.
+    /// The request is carried out, and the connection ends before the answer.
     LoseAnswer,
-    /// With this status, and an error in GoTrue's form.
+    /// With this status, and an error in GoTrue's format.
     Fail(u16),
     /// With this status and code.
     Refuse(u16, &'static str),
@@ -64,7 +64,7 @@ pub enum Behave {
     First(usize, Box<Behave>),
 }
 
-/// Holds calls back until it is let go.
+/// Holds calls back until it is released.
 #[derive(Clone, Debug)]
 pub struct Hold(Arc<watch::Sender<bool>>);
 
@@ -82,7 +82,7 @@ impl Hold {
     }
 }
 
-/// A call as it came.
+/// A call as it was received.
 #[derive(Clone, Debug)]
 pub struct Called {
     /// Its kind; see [`kind`].
@@ -95,7 +95,7 @@ pub struct Called {
 }
 
 impl Called {
-    /// A field that is there once; empty if it is not there.
+    /// A field that occurs once; empty if it does not occur.
     #[track_caller]
     pub fn header(&self, name: &str) -> &str {
         let all: Vec<_> = self.headers.get_all(name).iter().collect();
@@ -122,7 +122,7 @@ struct Shared {
 }
 
 impl AuthServer {
-    /// Signs up without confirmation, like a project of a developer.
+    /// Signs up without confirmation, like a developer's project.
     pub fn start() -> Self {
         Self::with(Options::default())
     }
@@ -196,18 +196,18 @@ impl AuthServer {
         self
     }
 
-    /// How all kinds of calls are answered that nothing else is said about.
+    /// How all kinds of calls are answered that have no behaviour of their own.
     pub fn behave_always(&self, how: Behave) -> &Self {
         self.behave("*", how)
     }
 
-    /// How many calls of this kind came.
+    /// How many calls of this kind were received.
     pub fn calls(&self, kind: &str) -> usize {
         let begun = self.shared.begun.lock().unwrap();
         begun.get(kind).copied().unwrap_or(0)
     }
 
-    /// Waits until so many calls of this kind have come.
+    /// Waits until so many calls of this kind were received.
     pub async fn has_seen(&self, kind: &str, calls: usize) {
         let what = format!("{calls} calls of `{kind}`");
         eventually(&what, || self.calls(kind) >= calls).await;
@@ -221,14 +221,14 @@ impl AuthServer {
         found.unwrap_or_else(|| panic!("no `{kind}`")).clone()
     }
 
-    /// A user who has confirmed their e-mail address; the id. The hash is of cost 4, to be quick; a
-    /// log-in of theirs is compared at that cost.
+    /// Adds a user with a confirmed e-mail address and returns the id. The hash is of cost 4, to be
+    /// quick; this user's sign-ins are compared at that cost.
     pub fn add_user(&self, email: &str, password: &str) -> String {
         let hash = bcrypt::hash(password, 4).unwrap();
         self.state().add_user(email, Some(hash), true)
     }
 
-    /// Whether somebody has this address.
+    /// Whether a user has this address.
     pub fn has_user(&self, email: &str) -> bool {
         self.state().by_email(email).is_some()
     }
@@ -252,7 +252,7 @@ impl AuthServer {
         (text("access_token"), text("refresh_token"))
     }
 
-    /// What an access token says.
+    /// The claims of an access token.
     pub fn claims(token: &str) -> serde_json::Value {
         state::claims_of(token).unwrap()
     }
@@ -268,7 +268,7 @@ impl AuthServer {
         self.state().sessions.contains_key(session)
     }
 
-    /// How many sessions of a user live.
+    /// How many open sessions a user has.
     pub fn sessions_of(&self, user: &str) -> usize {
         let state = self.state();
         let of = |session: &&state::Session| session.user == user;
@@ -285,7 +285,7 @@ impl AuthServer {
         self.state().add_factor(user)
     }
 
-    /// The code that a message to this address held last.
+    /// The code in the last message to this address.
     pub fn code_for(&self, email: &str) -> Option<String> {
         self.state().code_for(email)
     }
@@ -303,8 +303,8 @@ impl Drop for AuthServer {
     }
 }
 
-/// What is asked, in a word: for `/token` its `grant_type`, else the path with `/` as `-`, ids left
-/// out, and the method where there are several.
+/// The kind of a call, in a word: for `/token` its `grant_type`, else the path with `/` as `-`, ids
+/// left out, and the method where there are several.
 pub fn kind(method: &Method, path: &str, query: &str) -> String {
     let path = path.trim_start_matches("/auth/v1/").trim_end_matches('/');
     if path == "token" {
@@ -328,7 +328,7 @@ pub fn kind(method: &Method, path: &str, query: &str) -> String {
 async fn serve(shared: Arc<Shared>, stream: tokio::net::TcpStream) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| answer(shared.clone(), request));
-    // An error in a service is how a connection is ended without an answer.
+    // An error of a service ends its connection without an answer.
     let _ = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .await;

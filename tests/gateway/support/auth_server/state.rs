@@ -1,4 +1,4 @@
-//! What the double remembers: users, sessions, refresh tokens, codes; and the tokens it gives.
+//! The state of the double: users, sessions, refresh tokens, codes; and the tokens that it issues.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,14 +12,14 @@ use uuid::Uuid;
 use super::Shared;
 use crate::support::tokens::now;
 
-/// How it is set up.
+/// The settings of the double.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Whether an address need not be confirmed.
     pub autoconfirm: bool,
     /// How long a used refresh token may be used again.
     pub reuse_interval: Duration,
-    /// Whether the one before the active one may be used again for ever, as tokens of the first
+    /// Whether the token before the active one may be reused forever, as tokens of the first
     /// version may.
     pub parent_is_good: bool,
     /// How long access tokens live, in seconds.
@@ -42,7 +42,7 @@ pub struct State {
     pub users: HashMap<String, User>,
     pub sessions: HashMap<String, Session>,
     pub refresh_tokens: HashMap<String, RefreshToken>,
-    /// By code: whose it is, and what for.
+    /// By code: whose it is, and its purpose.
     pub codes: HashMap<String, (String, String)>,
 }
 
@@ -73,7 +73,7 @@ pub struct Session {
     pub aal: String,
     /// Method and Unix seconds; stamped at grants.
     pub amr: Vec<(String, i64)>,
-    /// The refresh token that is good now.
+    /// The refresh token that is valid now.
     pub active: String,
 }
 
@@ -85,7 +85,7 @@ pub struct RefreshToken {
     pub used: Option<Instant>,
 }
 
-/// What becomes of a refresh token.
+/// The outcome of using a refresh token.
 pub enum Refreshed {
     /// A grant.
     Good(Value),
@@ -173,7 +173,7 @@ impl Shared {
         self.token_body(state, &session)
     }
 
-    /// A second factor was proven: the same session, one level higher.
+    /// A second factor was verified: the same session, one level higher.
     pub fn step_up(&self, state: &mut State, session: &str) -> Value {
         let entry = state.sessions.get_mut(session).unwrap();
         entry.aal = "aal2".to_owned();
@@ -299,13 +299,13 @@ impl User {
     }
 }
 
-/// Twelve letters, as the first version of refresh tokens has them.
+/// Twelve letters, like refresh tokens of the first version.
 fn new_token() -> String {
     let id = Uuid::now_v7().simple().to_string();
     id[id.len() - 12..].to_owned()
 }
 
-/// The claims of a token, believed.
+/// The claims of a token, without verification.
 pub fn claims_of(token: &str) -> Option<Value> {
     let payload = token.split('.').nth(1)?;
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()

@@ -1,4 +1,4 @@
-//! One request at the origin, in the hands of a script.
+//! One request at the origin, as a script handles it.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -12,7 +12,7 @@ use super::{Seen, State};
 /// How much of a body is kept.
 const KEPT: usize = 64 * 1024;
 
-/// A request whose head has come; the script decides about everything else.
+/// A request whose head was received; the script decides about everything else.
 pub struct Exchange {
     state: Arc<State>,
     reader: Reader,
@@ -50,7 +50,7 @@ impl Exchange {
         &self.seen
     }
 
-    /// Reads the whole body. `false` if it is broken off.
+    /// Reads the whole body. `false` if it is aborted.
     pub fn read_body(&mut self) -> bool {
         while let Some(read) = self.read_some() {
             if read == 0 {
@@ -60,8 +60,8 @@ impl Exchange {
         false
     }
 
-    /// Reads what comes next of the body, at most one chunk or 64 KiB: how much, 0 at its end,
-    /// `None` if it is broken off.
+    /// Reads the next part of the body, at most one chunk or 64 KiB: how much, 0 at its end, `None`
+    /// if it is aborted.
     pub fn read_some(&mut self) -> Option<usize> {
         if self.body_read {
             return Some(0);
@@ -239,7 +239,7 @@ impl Exchange {
         {}
     }
 
-    /// The connection, for the next request; `None` if it is over.
+    /// The connection, for the next request; `None` if it is closed.
     pub(super) fn into_next(self) -> Option<Reader> {
         if self.ended || !self.body_read {
             let _ = self.reader.stream().shutdown(Shutdown::Both);

@@ -37,7 +37,7 @@ pub struct Seen {
     /// SHA-256 over the body, once it is complete.
     pub sha256: Option<String>,
     pub trailers: Vec<(String, String)>,
-    /// Which connection it came on, from 0.
+    /// Which connection it was received on, from 0.
     pub connection: usize,
 }
 
@@ -85,7 +85,7 @@ struct State {
     failures: Mutex<Vec<String>>,
     connections: AtomicUsize,
     open: AtomicUsize,
-    /// Connections on which some bytes of a request came that never became one.
+    /// Connections on which bytes were received that never became a request.
     fragments: AtomicUsize,
     over: AtomicBool,
 }
@@ -143,12 +143,12 @@ impl Origin {
         self.state.requests.lock().unwrap().clone()
     }
 
-    /// Every request so far, which are forgotten here.
+    /// Takes every request so far.
     pub fn take(&self) -> Vec<Seen> {
         std::mem::take(&mut *self.state.requests.lock().unwrap())
     }
 
-    /// The one request so far, which is forgotten here.
+    /// Takes the one request so far.
     #[track_caller]
     pub fn only(&self) -> Seen {
         let mut requests = self.take();
@@ -156,7 +156,7 @@ impl Origin {
         requests.remove(0)
     }
 
-    /// Nothing at all has reached it: no request, and no beginning of one.
+    /// Nothing has reached it: no request, and no beginning of one.
     #[track_caller]
     pub fn saw_nothing(&self) {
         let requests = self.requests();
@@ -170,7 +170,7 @@ impl Origin {
         assert!(failures.is_empty(), "{failures:?}");
     }
 
-    /// Waits until so many requests have come (heads; bodies may be under way).
+    /// Waits until so many requests were received (heads; bodies may be incomplete).
     pub async fn has_seen(&self, count: usize) {
         eventually(&format!("{count} requests"), || {
             self.requests().len() >= count
@@ -198,7 +198,7 @@ impl Debug for Origin {
 impl Drop for Origin {
     fn drop(&mut self) {
         self.state.over.store(true, Ordering::Relaxed);
-        // Wakes the accepting thread, which then sees that it is over.
+        // Wakes the accepting thread, which then ends.
         let _ = TcpStream::connect(self.address);
         let failures = self.state.failures.lock().unwrap();
         if !failures.is_empty() && !thread::panicking() {

@@ -5,12 +5,12 @@ use std::net::TcpStream;
 
 use super::Seen;
 
-/// What is wrong with what came.
+/// Why the bytes are no request.
 #[derive(Debug)]
 pub enum Fault {
-    /// The connection ended in the middle.
+    /// The connection ended in the middle of a request.
     Incomplete,
-    /// It is not exactly one well-formed request.
+    /// The bytes are not exactly one well-formed request.
     Malformed(String),
 }
 
@@ -106,7 +106,7 @@ impl Reader {
         Ok(Some(line.iter().map(|byte| char::from(*byte)).collect()))
     }
 
-    /// Up to `buffer.len()` bytes of whatever comes next; 0 at the end.
+    /// Up to `buffer.len()` of the next bytes; 0 at the end.
     pub fn read(&mut self, buffer: &mut [u8]) -> usize {
         self.0.read(buffer).unwrap_or(0)
     }
