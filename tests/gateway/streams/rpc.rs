@@ -236,7 +236,7 @@ async fn a_client_that_goes_away_resets_its_call_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_call_is_retried_after_goaway() {
+async fn calls_continue_after_a_goaway_of_the_server() {
     let calls = Calls::start();
     let gateway = gateway(&calls, |config| {
         config.set("workers", "1");

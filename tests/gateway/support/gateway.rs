@@ -191,7 +191,7 @@ impl Gateway {
 
     /// GET `/me`, until it is known whether the issuer publishes the token's key. A request that
     /// comes while keys are being fetched may find that the next fetch ends just after it has
-    /// waited long enough; then it is told to come again, and never that its token is bad.
+    /// waited long enough; then it is asked to retry, and never told that its token is invalid.
     pub async fn judged(&self, http: Http, token: &str) -> Answer {
         let judged = async {
             loop {

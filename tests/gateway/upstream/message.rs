@@ -156,7 +156,7 @@ async fn an_upstream_sees_a_verified_token_or_none() {
 }
 
 #[tokio::test]
-async fn an_upstream_gets_the_forwarded_and_identity_headers() {
+async fn an_upstream_gets_the_forwarded_headers_and_the_request_id() {
     let gateway = Gateway::with(one_pool).await;
     for http in Http::BOTH {
         for (door, scheme) in [(Door::Tls, "https"), (Door::Plain, "http")] {
