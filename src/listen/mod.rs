@@ -21,5 +21,5 @@ pub mod tls;
 mod worker;
 mod workers;
 
-pub use socket::Bound;
+pub use socket::ListeningSocket;
 pub use workers::Workers;

@@ -19,13 +19,13 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
 
 /// A listening socket.
 #[derive(Debug)]
-pub struct Bound {
+pub struct ListeningSocket {
     pub(super) socket: std::net::TcpListener,
     /// Its index among the configuration's listeners.
     pub(super) index: usize,
 }
 
-impl Bound {
+impl ListeningSocket {
     /// Binds a listener's address.
     ///
     /// # Errors
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn accepted_connections_inherit_keepalive_and_timeout() {
-        let bound = Bound::new((Ipv4Addr::LOCALHOST, 0).into(), 0).expect("a port");
+        let bound = ListeningSocket::new((Ipv4Addr::LOCALHOST, 0).into(), 0).expect("a port");
         bound.socket.set_nonblocking(false).expect("blocking");
         let address = bound.address().expect("an address");
         let _client = TcpStream::connect(address).expect("a connection");

@@ -15,7 +15,7 @@ use super::connection;
 use super::load::{ConnectionSlot, Load};
 use super::metrics::ListenMetrics;
 use super::poll::{OpenConnections, poll_forever};
-use super::socket::Bound;
+use super::socket::ListeningSocket;
 use crate::gateway::Gateway;
 use crate::gateway::connection::ConnectionState;
 use crate::gateway::process::Process;
@@ -59,7 +59,7 @@ pub(super) struct WorkerContext {
 
 pub(super) async fn run(
     context: WorkerContext,
-    bound: Vec<Bound>,
+    bound: Vec<ListeningSocket>,
     mut incoming: UnboundedReceiver<Handover>,
     mut phases: watch::Receiver<Phase>,
     ticks: watch::Receiver<u64>,
@@ -130,7 +130,7 @@ async fn accept(
     context: WorkerContext,
     gateway: Rc<Gateway>,
     connections: OpenConnections,
-    bound: Bound,
+    bound: ListeningSocket,
     mut phases: watch::Receiver<Phase>,
 ) {
     let listener = match TcpListener::from_std(bound.socket) {

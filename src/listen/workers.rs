@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::load::Load;
 use super::metrics::ListenMetrics;
 use super::poll::tick;
-use super::socket::Bound;
+use super::socket::ListeningSocket;
 use super::worker::{Phase, WorkerContext, run};
 use crate::gateway::process::Process;
 
@@ -39,7 +39,7 @@ impl Workers {
     /// # Errors
     ///
     /// The operating system has no thread or no event queue left; two metrics have one name.
-    pub fn start(process: &Arc<Process>, bound: Vec<Bound>) -> anyhow::Result<Self> {
+    pub fn start(process: &Arc<Process>, bound: Vec<ListeningSocket>) -> anyhow::Result<Self> {
         let snapshot = process.snapshot();
         let metrics = Arc::new(ListenMetrics::new(process.metrics().registry())?);
         let workers = snapshot.config().workers.get();
@@ -115,8 +115,8 @@ impl Workers {
 }
 
 /// Assigns each listening socket to one worker, in turn.
-fn spread(bound: Vec<Bound>, workers: usize) -> Vec<Vec<Bound>> {
-    let mut listeners: Vec<Vec<Bound>> = (0..workers).map(|_| Vec::new()).collect();
+fn spread(bound: Vec<ListeningSocket>, workers: usize) -> Vec<Vec<ListeningSocket>> {
+    let mut listeners: Vec<Vec<ListeningSocket>> = (0..workers).map(|_| Vec::new()).collect();
     for (place, bound) in bound.into_iter().enumerate() {
         if let Some(own) = listeners.get_mut(place % workers) {
             own.push(bound);

@@ -26,7 +26,7 @@ use crate::facts::{FactCache, notify};
 use crate::gateway::metrics::Metrics;
 use crate::gateway::process::Process;
 use crate::http_client::HttpClients;
-use crate::listen::{Bound, Workers};
+use crate::listen::{ListeningSocket, Workers};
 use crate::log::Log;
 use crate::policy::Config;
 use crate::policy::listen::ListenKind;
@@ -262,9 +262,9 @@ fn follow_facts(config: &Config, facts: &Arc<FactCache>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn bind(config: &Config) -> anyhow::Result<Vec<Bound>> {
+fn bind(config: &Config) -> anyhow::Result<Vec<ListeningSocket>> {
     let bind = |(index, address): (usize, SocketAddr)| {
-        Bound::new(address, index).with_context(|| format!("listen {address}"))
+        ListeningSocket::new(address, index).with_context(|| format!("listen {address}"))
     };
     config
         .listen
@@ -275,8 +275,8 @@ fn bind(config: &Config) -> anyhow::Result<Vec<Bound>> {
         .collect()
 }
 
-fn urls(config: &Config, bound: &[Bound]) -> anyhow::Result<Vec<String>> {
-    let url = |(bound, kind): (&Bound, &ListenKind)| {
+fn urls(config: &Config, bound: &[ListeningSocket]) -> anyhow::Result<Vec<String>> {
+    let url = |(bound, kind): (&ListeningSocket, &ListenKind)| {
         let scheme = if matches!(kind, ListenKind::Tls(_)) {
             "https"
         } else {
