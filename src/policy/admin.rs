@@ -1,25 +1,23 @@
-//! The admin listener, and what operators may do there.
-//!
-//! Decides: nothing; these are values. Trusts: `config::check`, which makes them. Not here: answering them (`admin`).
+//! Settings of the admin listener, and its operators.
 
 use std::net::SocketAddr;
 
-/// The admin listener: `/metrics`, `/livez`, `/readyz`, and what operators may do; clear text.
+/// The admin listener: `/metrics`, `/livez`, `/readyz`, and operators' requests, in clear text.
 #[derive(Debug)]
 pub struct Admin {
     /// Default `127.0.0.1:9901`.
     pub address: SocketAddr,
-    /// Names under which operators may call it, besides addresses and `localhost`.
+    /// Host names that operators may use, besides addresses and `localhost`.
     pub hosts: Vec<String>,
-    /// Who may change things. Nobody by default.
+    /// Who may make changes. Default: no one.
     pub operators: Vec<Operator>,
 }
 
-/// Somebody who may change things.
+/// A person or program that may make changes.
 #[derive(Clone, Debug)]
 pub struct Operator {
-    /// As the log says it.
+    /// The name in the log.
     pub name: String,
-    /// SHA-256 of the token that proves it.
+    /// SHA-256 of the operator's token.
     pub token_sha256: [u8; 32],
 }

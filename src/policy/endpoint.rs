@@ -1,7 +1,5 @@
-//! The sign-in routes by name.
-//!
-//! Decides: the method and path of each, and whether only a user may ask it. Trusts: nothing; it is a table. Not here: what each does (a module of
-//! its name).
+//! The table of sign-in routes: the method and path of each, and whether it requires a user. The
+//! handlers are in `sign_in::endpoints`.
 
 use hyper::Method;
 
@@ -17,7 +15,7 @@ macro_rules! endpoints {
             /// Every route.
             pub const ALL: [Self; [$($path),*].len()] = [$(Self::$variant,)*];
 
-            /// The method it has.
+            /// Its one method.
             pub const fn method(self) -> Method {
                 match self { $(Self::$variant => Method::$method,)* }
             }
@@ -27,7 +25,7 @@ macro_rules! endpoints {
                 match self { $(Self::$variant => $path,)* }
             }
 
-            /// Whether only a user may ask it.
+            /// Whether the route requires a user.
             pub const fn is_for_users(self) -> bool {
                 match self { $(Self::$variant => $users,)* }
             }
@@ -36,13 +34,13 @@ macro_rules! endpoints {
 }
 
 endpoints! {
-    Login POST "login" false "A user signs in with a password.",
-    Register POST "register" false "A user makes an account, and is signed in.",
-    Refresh POST "refresh" false "A session gets new tokens.",
-    PasswordReset POST "password-reset" false "A message to set a new password is sent, if there is such an account.",
-    Logout POST "logout" true "Sessions end: this one, the others, or all.",
-    Me GET "me" true "Who the user is.",
-    WhoAmI GET "whoami" true "The same in other words, for older clients.",
-    Sessions GET "sessions" true "The user's sessions.",
-    EndSession DELETE "sessions/{session_id}" true "One of them ends.",
+    Login POST "login" false "Signs a user in with a password.",
+    Register POST "register" false "Creates an account and signs the user in.",
+    Refresh POST "refresh" false "Issues new tokens for a session.",
+    PasswordReset POST "password-reset" false "Sends a message to set a new password, if the account exists.",
+    Logout POST "logout" true "Ends this session, the others, or all.",
+    Me GET "me" true "Returns the user.",
+    WhoAmI GET "whoami" true "Returns the user in the format of older clients.",
+    Sessions GET "sessions" true "Lists the user's sessions.",
+    EndSession DELETE "sessions/{session_id}" true "Ends one of the user's sessions.",
 }

@@ -1,6 +1,5 @@
-//! The policy in force: one immutable value, which a request takes once and keeps to its end.
-//!
-//! It has no part that authorizes anything; what does is built from it (`auth::snapshot`).
+//! The policy in force: an immutable value that a request takes once and keeps to its end.
+//! `auth::snapshot` builds the layers from it.
 
 use std::collections::HashSet;
 
@@ -25,7 +24,7 @@ impl InForce {
     ///
     /// # Errors
     ///
-    /// Paths that the router cannot hold, which `check` would have found.
+    /// Two paths conflict in the router; `check` would have found them.
     pub fn new(config: Config, digest: [u8; 32], generation: u64) -> anyhow::Result<Self> {
         let routes =
             RouteTable::new(&config).map_err(|problem| anyhow::anyhow!("routes: {problem}"))?;
@@ -55,7 +54,7 @@ impl InForce {
         self.generation
     }
 
-    /// The SHA-256 of every file and variable the configuration was read from.
+    /// The SHA-256 of every file and variable that the configuration was read from.
     pub fn digest(&self) -> &[u8; 32] {
         &self.digest
     }
@@ -65,22 +64,22 @@ impl InForce {
         &self.config
     }
 
-    /// Whether requests for this host, in lower case and without port, are answered at all.
+    /// Whether this host, in lower case and without port, is served.
     pub fn serves_host(&self, name: &str) -> bool {
         self.hosts.is_empty() || self.hosts.contains(name)
     }
 
-    /// One router per host.
+    /// The routers of all hosts.
     pub fn routes(&self) -> &RouteTable {
         &self.routes
     }
 
-    /// The route that the router selected.
+    /// The route of a selection by this policy's routers.
     pub fn route(&self, selected: Selected) -> Option<&Route> {
         self.config.routes.get(selected.route)
     }
 
-    /// Query keys that some route reads as a credential, in order and each once.
+    /// Query keys that some route reads as a credential, sorted, without duplicates.
     pub fn query_credentials(&self) -> &[String] {
         &self.query_credentials
     }

@@ -1,28 +1,29 @@
 //! The name of a layer, and how a route waives one.
 
-/// A layer that judges but does not refuse, or does not judge, for a time.
+/// A layer that a route puts in shadow or switches off, for a limited time.
 #[derive(Clone, Debug)]
 pub struct Waiver {
-    /// Which layer.
+    /// The waived layer.
     pub layer: LayerName,
     /// How it is waived.
     pub mode: WaivedMode,
     /// When it enforces again, in Unix seconds; at most 30 days ahead.
     pub until: i64,
-    /// Why, for the start and the log.
+    /// The reason, which the gateway prints at startup and logs.
     pub reason: String,
 }
 
 /// How a layer is waived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaivedMode {
-    /// Judge, record what would have been refused, let pass.
+    /// The layer runs and its refusals are recorded, but the request passes.
     Shadow,
-    /// Do not judge.
+    /// The layer does not run.
     Off,
 }
 
-/// The name of a layer, as the route map, the record and the metrics write it. Which layers there are is one table in `auth`.
+/// The name of a layer, as the route map, the record and the metrics write it. The table of layers
+/// is in `auth::chain`.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct LayerName {
     place: u8,
@@ -31,10 +32,10 @@ pub struct LayerName {
 }
 
 impl LayerName {
-    /// Upper bound of the number of layers: how many steps a record has room for from its start.
+    /// Upper bound of the number of layers; a record has room for this many steps from its start.
     pub const MOST: usize = 16;
 
-    /// Names the layer at this place of the table, counted from 0.
+    /// Names the layer at this position of the table, counted from 0.
     pub const fn new(place: u8, name: &'static str, can_be_waived: bool) -> Self {
         assert!((place as usize) < Self::MOST);
         Self {
@@ -44,7 +45,7 @@ impl LayerName {
         }
     }
 
-    /// Where the layer stands in the table, counted from 0.
+    /// The position of the layer in the table, counted from 0.
     pub fn place(self) -> usize {
         self.place.into()
     }
@@ -54,7 +55,7 @@ impl LayerName {
         self.name
     }
 
-    /// Whether a route may put the layer into shadow or switch it off.
+    /// Whether a route may put the layer in shadow or switch it off.
     pub const fn can_be_waived(self) -> bool {
         self.can_be_waived
     }

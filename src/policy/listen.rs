@@ -1,6 +1,4 @@
-//! Where requests come in, and the limits of a connection.
-//!
-//! Decides: nothing; these are values. Trusts: `config::check`, which makes them. Not here: sockets (`listen`).
+//! Settings of listeners, TLS, trusted proxies, connection limits and CORS.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,7 +13,7 @@ use ipnet::IpNet;
 pub struct Listen {
     /// Port 0 takes a free port.
     pub address: SocketAddr,
-    /// What happens on a connection.
+    /// What the listener does with a connection.
     pub kind: ListenKind,
 }
 
@@ -24,11 +22,11 @@ pub struct Listen {
 pub enum ListenKind {
     /// TLS, then HTTP/1.1 or HTTP/2 by ALPN.
     Tls(Tls),
-    /// Clear text HTTP/1.1 and HTTP/2, behind an edge that ended TLS (`tls: off`).
+    /// Clear text HTTP/1.1 and HTTP/2, behind an edge that terminated TLS (`tls: off`).
     Plain,
     /// Answers every GET and HEAD with a redirect to this port of the same host.
     RedirectToHttps {
-        /// The port readers are sent to; 443 is left out of the URL.
+        /// The port of the redirect; 443 is omitted from the URL.
         port: u16,
     },
 }
@@ -36,18 +34,20 @@ pub enum ListenKind {
 /// TLS of one listener.
 #[derive(Debug)]
 pub struct Tls {
-    /// At least one; SNI picks, the first is the default.
+    /// At least one. SNI selects; the first is the default.
     pub certificates: Vec<Certificate>,
-    /// Client certificates, if asked for.
+    /// Client certificates, if they are requested.
     pub client: Option<ClientAuth>,
-    /// Whether sessions may be resumed. Forced off with client certificates: a resumed session would skip a changed CA.
+    /// Whether sessions may be resumed. Always off with client certificates, because a resumed
+    /// session would not be checked against a changed CA.
     pub resumption: bool,
 }
 
-/// A certificate chain and its key, both PEM. Contents are read by `check`, so that a broken file is a config problem.
+/// A certificate chain and its key, both PEM. Contents are read by `check`, so that a broken file
+/// is a config problem.
 #[derive(Debug)]
 pub struct Certificate {
-    /// Where the chain was read from.
+    /// The file of the chain.
     pub cert: PathBuf,
     /// The chain, leaf first, and its key, ready for rustls.
     pub key: Arc<rustls::sign::CertifiedKey>,
@@ -58,18 +58,19 @@ pub struct Certificate {
 /// Client certificates against one CA.
 #[derive(Debug)]
 pub struct ClientAuth {
-    /// Roots a client certificate must lead to.
+    /// The trusted roots of client certificates.
     pub roots: Arc<rustls::RootCertStore>,
     /// Whether a connection without a certificate is refused.
     pub required: bool,
 }
 
-/// Which peers may say who the client is.
+/// Peers that may state the client's address and scheme.
 #[derive(Debug, Default)]
 pub struct TrustedProxies {
-    /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted.
     pub from: Vec<IpNet>,
-    /// How many entries of `X-Forwarded-For`, from the right, trusted proxies wrote. At least 1.
+    /// How many entries of `X-Forwarded-For`, from the right, were written by trusted proxies. At
+    /// least 1.
     pub hops: usize,
 }
 
@@ -78,13 +79,14 @@ pub struct TrustedProxies {
 pub struct Connections {
     /// Open client connections over all listeners; further ones wait in the kernel's queue.
     pub max: usize,
-    /// TLS handshake, and on clear text the first byte.
+    /// Time limit of the TLS handshake, and on clear text of the first byte.
     pub handshake: Duration,
-    /// A complete request head: from its first byte, and the first head from the end of the handshake.
+    /// Time limit of a request head: from its first byte, and for the first head from the end of
+    /// the handshake.
     pub head: Duration,
-    /// A connection without a running request.
+    /// How long a connection may stay open without a running request.
     pub idle: Duration,
-    /// A request body without a byte from the client, and an answer without a byte taken by the client.
+    /// How long the client may send no byte of a request body, or accept no byte of a response.
     pub body_idle: Duration,
     /// Header fields of one request.
     pub max_headers: usize,
@@ -92,23 +94,25 @@ pub struct Connections {
     pub max_head: usize,
     /// Bytes of path and query together.
     pub max_uri: usize,
-    /// Streams that run at once on one HTTP/2 connection.
+    /// Concurrent streams of one HTTP/2 connection.
     pub h2_streams: u32,
-    /// Streams a client may reset before they were accepted, on one HTTP/2 connection (CVE-2023-44487).
+    /// Streams that a client may reset before they are accepted, on one HTTP/2 connection
+    /// (CVE-2023-44487).
     pub h2_resets: usize,
 }
 
 /// Cross-origin rules (the Fetch standard).
 #[derive(Debug)]
 pub struct Cors {
-    /// Exact origins, as a browser writes them: scheme, host, port. Never `*`.
+    /// Exact origins in the form of browsers: scheme, host, port. Never `*`.
     pub origins: Vec<HeaderValue>,
-    /// Whether a page may send cookies (`Access-Control-Allow-Credentials`); a bearer token that it sets itself needs `allow_headers` only.
+    /// Whether a page may send cookies (`Access-Control-Allow-Credentials`). A bearer token that
+    /// the page sets itself only needs `allow_headers`.
     pub credentials: bool,
     /// Request headers a page may set.
     pub allow_headers: Vec<HeaderName>,
-    /// Answer headers a page may read.
+    /// Response headers a page may read.
     pub expose_headers: Vec<HeaderName>,
-    /// How long a browser may remember a preflight.
+    /// How long a browser may cache a preflight.
     pub max_age: Duration,
 }

@@ -1,11 +1,9 @@
-//! The methods a route may list, as a small set.
-//!
-//! Decides: which methods can be routed at all, and that HEAD comes with GET. Trusts: nothing. Not here: which methods a route offers (`config`), and
-//! the answer for the others (`route`).
+//! A small set of the methods that a route may list. HEAD comes with GET.
 
 use hyper::Method;
 
-/// The methods that can be routed, in the order `Allow` lists them. CONNECT and TRACE are never served.
+/// The methods that can be routed, in the order `Allow` lists them. CONNECT and TRACE are never
+/// served.
 pub const ROUTABLE: [Method; 7] = [
     Method::GET,
     Method::HEAD,
@@ -21,12 +19,13 @@ pub const ROUTABLE: [Method; 7] = [
 pub struct Methods(u8);
 
 impl Methods {
-    /// No method.
+    /// The empty set.
     pub const NONE: Self = Self(0);
     /// Every routable method.
     pub const ALL: Self = Self(0b111_1111);
 
-    /// The same set with `method` in it; HEAD comes with GET (RFC 9110, section 9.3.2). `None` if it cannot be routed.
+    /// The set with `method` added; GET adds HEAD (RFC 9110, section 9.3.2). `None` if the method
+    /// cannot be routed.
     #[must_use]
     pub fn with(self, method: &Method) -> Option<Self> {
         let bit = bit(method)?;
@@ -44,13 +43,13 @@ impl Methods {
         self.0 & other.0 != 0
     }
 
-    /// Both sets together.
+    /// The methods of either set.
     #[must_use]
     pub fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// The members, in order.
+    /// The members, in the order of [`ROUTABLE`].
     pub fn iter(self) -> impl Iterator<Item = &'static Method> {
         static METHODS: [Method; 7] = ROUTABLE;
         METHODS.iter().filter(move |method| self.contains(method))

@@ -1,7 +1,10 @@
-//! What was meant: the configuration with real types, in which nothing invalid can be written down.
+//! The policy: the checked configuration, in types that cannot represent an invalid one.
 //!
-//! Decides: nothing; these are values. Trusts: `check`, the only module that makes them. Not here: how they are written in YAML
-//! (`file`), and what the gateway builds from them (`snapshot`).
+//! Decides:  the meaning of routes, paths, roles, conditions and limits; most of it is plain
+//!           values.
+//! Trusts:   `config::check`, the only module that makes these values.
+//! Not here: their YAML form (`config::file`), and what the gateway builds from them
+//!           (`auth::snapshot`).
 
 pub mod admin;
 pub mod condition;
@@ -58,43 +61,44 @@ use crate::secrets::MasterKey;
 pub struct Config {
     /// Whether development helpers (`token`, `serve: panic`) may be used.
     pub environment: Environment,
-    /// The gateway's own secrets, from which a key is derived for each purpose. The first seals and signs, all open.
+    /// The gateway's own secrets, from which a key is derived for each purpose. The first encrypts
+    /// and signs; all of them decrypt and verify.
     pub keys: Vec<MasterKey>,
-    /// Where replicas share what they know.
+    /// Where replicas share state.
     pub store: StoreChoice,
     /// Where facts are read from.
     pub database: Option<Database>,
-    /// What is asked about callers.
+    /// The queries about callers.
     pub facts: Facts,
-    /// The kinds of things that somebody owns; routes refer to them by index.
+    /// The resource types; routes refer to them by index.
     pub resources: Vec<ResourceKind>,
-    /// Facts that are written down in the configuration.
+    /// Facts that the configuration states itself.
     pub static_facts: Arc<StaticFacts>,
-    /// How long a verdict may take, from the complete head. Default 50 ms.
+    /// How long authorizing a request may take, from the complete head. Default 50 ms.
     pub budget: Duration,
-    /// Who signs users in; `None` if nobody does through this gateway.
+    /// The identity server; `None` if users do not sign in through this gateway.
     pub identity: Option<Arc<Supabase>>,
-    /// The sign-in routes; `None` if nobody signs users in.
+    /// The sign-in routes; `None` without an identity server.
     pub sign_in: Option<SignIn>,
     /// Worker threads, each with its own runtime and upstream pools. Default: the number of cores.
     pub workers: NonZeroUsize,
-    /// Where requests come in; at least one.
+    /// The listeners; at least one.
     pub listen: Vec<Listen>,
-    /// The names this gateway answers to, lower case and without port; empty means any.
+    /// The host names that this gateway serves, lower case and without port; empty means any.
     pub hosts: Vec<String>,
-    /// Metrics and health, and what operators may do.
+    /// The admin listener.
     pub admin: Admin,
-    /// Whose `X-Forwarded-For` is believed. Default: nobody's.
+    /// The peers whose `X-Forwarded-For` is trusted. Default: none.
     pub trusted_proxies: TrustedProxies,
     /// Protocol limits of every listener.
     pub connections: Connections,
     /// How long running requests may take to finish after SIGTERM.
     pub drain: Duration,
-    /// Who issues the tokens that prove a user.
+    /// The issuers of tokens that prove a user.
     pub tokens: Vec<TokenIssuer>,
-    /// How many verified tokens are remembered.
+    /// How many verified tokens are cached.
     pub token_cache: NonZeroUsize,
-    /// The list of what is revoked.
+    /// The list of revocations.
     pub revocations: Revocations,
     /// Sessions in a cookie, and how many sessions a user may have.
     pub sessions: Sessions,
@@ -102,9 +106,9 @@ pub struct Config {
     pub roles: Roles,
     /// Named groups of servers; routes refer to them by index.
     pub upstreams: Vec<Upstream>,
-    /// Cross-origin rules; absent means that no origin is allowed.
+    /// Cross-origin rules; without them no origin is allowed.
     pub cors: Option<Cors>,
-    /// The routes, in the order they were written.
+    /// The routes, in the order of the route map.
     pub routes: Vec<Route>,
 }
 

@@ -1,21 +1,19 @@
-//! How often something may happen.
-//!
-//! Decides: how a count and a period become the interval of a bucket. Trusts: `config::check`. Not here: the buckets (`store::limit`).
+//! Rates of token buckets; `store::limit` has the buckets.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// How many may come, and how fast.
+/// The rate of a token bucket.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Rate {
-    /// How many may come at once.
+    /// How many events may come at once.
     pub burst: NonZeroU32,
-    /// In which time one place comes free.
+    /// The time in which one more is allowed.
     pub per: Duration,
 }
 
 impl Rate {
-    /// `count` in `time`, all of which may come at once.
+    /// `count` events in `time`, all of which may come at once.
     pub fn new(count: NonZeroU32, time: Duration) -> Self {
         Self {
             burst: count,
@@ -23,7 +21,8 @@ impl Rate {
         }
     }
 
-    /// Half of it, for a replica that cannot ask how much the others let in. One at once is the least.
+    /// Half the rate, for a replica that does not know how many events the others allowed. The
+    /// burst is at least one.
     #[must_use]
     pub fn halved(self) -> Self {
         Self {
@@ -32,7 +31,7 @@ impl Rate {
         }
     }
 
-    /// So many times as many, as often.
+    /// The rate multiplied by `factor`.
     #[must_use]
     pub fn times(self, factor: NonZeroU32) -> Self {
         Self {

@@ -1,23 +1,21 @@
-//! What a team may do, and who may see a resource.
-//!
-//! Decides: what the words of the operator's tables mean. Trusts: nothing; an unknown word grants nothing. Not here: whose a resource is
-//! (`facts`), and what follows from it (`auth::ownership`).
+//! The values of visibility, team roles and access levels in the operator's tables. An unknown
+//! value grants nothing.
 
 use serde::{Deserialize, Serialize};
 
-/// Who may see a thing besides its owner.
+/// Who may see a resource besides its owner.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Visibility {
-    /// Nobody; also what an unknown word means.
+    /// Nobody; also the meaning of an unknown value.
     Private,
-    /// The teams it is shared with.
+    /// The teams with which it is shared.
     TeamOnly,
     /// Everybody.
     Public,
 }
 
 impl Visibility {
-    /// What a word of the database means.
+    /// Parses a value of the database.
     pub fn of(word: &str) -> Self {
         match word {
             "team-only" | "team_only" | "team" | "team_restricted" => Self::TeamOnly,
@@ -26,21 +24,21 @@ impl Visibility {
         }
     }
 
-    /// Whether the word means what it says.
+    /// Whether the value is one of the known ones.
     pub fn is_known(word: &str) -> bool {
         word == "private" || Self::of(word) != Self::Private
     }
 }
 
-/// How much somebody in a team may do, or how far a thing is shared with one. The smaller of the two counts.
+/// The level of a member in a team, or of a share with a team. The lower of the two applies.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Level(u8);
 
 impl Level {
-    /// Nothing; also what an unknown word means.
+    /// Allows nothing; also the meaning of an unknown value.
     pub const NONE: Self = Self(0);
 
-    /// What a role in a team allows.
+    /// The level of a role in a team.
     pub fn of_member(word: &str) -> Self {
         Self(match word {
             "viewer" => 1,
@@ -52,7 +50,7 @@ impl Level {
         })
     }
 
-    /// How far an access level lets the members of a team go.
+    /// The level up to which a share lets members act.
     pub fn of_access(word: &str) -> Self {
         Self(match word {
             "read" => 1,
@@ -62,7 +60,7 @@ impl Level {
         })
     }
 
-    /// Whether it allows an action.
+    /// Whether the level allows an action.
     pub fn allows(self, action: &str) -> bool {
         let least = match action {
             "read" => 1,

@@ -1,6 +1,5 @@
-//! What somebody owns, the queries that tell whose it is, and where a request names it.
-//!
-//! Decides: nothing; these are values. Trusts: `config::check`, which makes them. Not here: asking the queries (`facts`).
+//! Resource types, the queries for their facts, and where a request names resources. `facts` runs
+//! the queries.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -11,107 +10,107 @@ use uuid::Uuid;
 use crate::policy::roles::Action;
 use crate::policy::sql_template::Template;
 
-/// What is asked about callers.
+/// The queries about callers.
 #[derive(Debug)]
 pub struct Facts {
-    /// The type that subjects have in the queries. Default uuid.
+    /// The type of subjects in the queries. Default uuid.
     pub subject: ParamType,
-    /// Gives a row with `active` for `$1`, a subject.
+    /// Returns a row with `active` for the subject `$1`.
     pub caller: Option<Query>,
-    /// Gives rows with `team` and `role` for `$1`, a subject.
+    /// Returns rows with `team` and `role` for the subject `$1`.
     pub memberships: Option<Query>,
 }
 
-/// A query, and where it was written.
+/// A query and its position in the route map.
 #[derive(Debug)]
 pub struct Query {
-    /// The query.
+    /// The SQL text.
     pub sql: Template,
-    /// The path of its key.
+    /// The path of its key in the route map.
     pub key: String,
-    /// Its line.
+    /// The line of its value.
     pub line: u32,
-    /// Its column.
+    /// The column of its value.
     pub column: u32,
 }
 
-/// A kind of thing that somebody owns.
+/// A resource type.
 #[derive(Debug)]
 pub struct ResourceKind {
-    /// Its name in the route map.
+    /// The name of the type in the route map.
     pub name: String,
     /// The type of its ids. Default uuid.
     pub id: ParamType,
-    /// Where its rows are.
+    /// Where its rows come from.
     pub rows: RowSource,
-    /// Index of the kind that the column `within` names one of.
+    /// Index of the resource type to which the column `within` refers.
     pub within: Option<usize>,
-    /// Whether the column `parent` names another of the same kind.
+    /// Whether the rows have a column `parent`, which refers to the same type.
     pub has_parent: bool,
 }
 
-/// Where the rows of a kind are.
+/// Where the rows of a resource type come from.
 #[derive(Debug)]
 pub enum RowSource {
-    /// In the database.
+    /// The database.
     Query(Query),
-    /// In [`Config::static_facts`].
+    /// [`Config::static_facts`].
     Static,
-    /// Nowhere: what is known is what answers of `learn` routes told.
+    /// The responses of `learn` routes; there are no rows.
     Learned,
 }
 
-/// Facts that are written down in the configuration.
+/// Facts that the configuration states itself.
 #[derive(Debug, Default)]
 pub struct StaticFacts {
-    /// Subjects that may do nothing.
+    /// Subjects that are not active.
     pub inactive: HashSet<String>,
-    /// By subject, the teams and the role in each.
+    /// The teams of each subject, with the role in each.
     pub memberships: HashMap<String, Vec<(String, String)>>,
-    /// By kind and id.
+    /// The rows, by resource type and id.
     pub rows: HashMap<(String, String), StaticRow>,
 }
 
-/// The row of one thing.
+/// The row of one resource.
 #[derive(Clone, Debug, Default)]
 pub struct StaticRow {
     /// The owner's subject.
     pub owner: Option<String>,
-    /// The word for who else may see it.
+    /// Who else may see it, as in [`crate::policy::relations::Visibility`].
     pub visibility: Option<String>,
     /// Teams, with the access level of each.
     pub teams: Vec<(String, String)>,
-    /// The id of what it lies in.
+    /// The id of the resource that contains it.
     pub within: Option<String>,
-    /// The id of what it was made from.
+    /// The id of the resource from which it was made.
     pub parent: Option<String>,
 }
 
-/// A thing that a request must be allowed to touch.
+/// A resource that a request names and to which the caller needs access.
 #[derive(Clone, Debug)]
 pub struct Demand {
-    /// What kind of thing.
+    /// The type of the resource, or the caller.
     pub of: DemandOf,
     /// Where the request names it.
     pub id: IdPlace,
-    /// What is done to it; what the route does, if nothing else was written.
+    /// The action on it. Default: the route's action.
     pub action: Option<Action>,
-    /// Where the request names what it must lie in.
+    /// Where the request names the resource that must contain it.
     pub within: Option<IdPlace>,
 }
 
-/// Things that a request must be allowed to touch, named in its JSON.
+/// Resources that the JSON body of a request names and to which the caller needs access.
 #[derive(Clone, Debug)]
 pub struct BodyIds {
-    /// The field, for messages.
+    /// The text in the route map, for messages.
     pub written: String,
-    /// How to get there.
+    /// The path to the ids in the document.
     pub steps: Vec<BodyStep>,
     /// Index into [`Config::resources`].
     pub kind: usize,
-    /// How many there may be. Default 100.
+    /// The largest number of ids. Default 100.
     pub max: usize,
-    /// What is done to them; what the route does, if nothing else was written.
+    /// The action on them. Default: the route's action.
     pub action: Option<Action>,
 }
 
@@ -124,7 +123,7 @@ pub enum BodyStep {
     Items,
 }
 
-/// What kind of thing a [`Demand`] is about.
+/// What a [`Demand`] is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DemandOf {
     /// The caller.
@@ -133,7 +132,7 @@ pub enum DemandOf {
     Kind(usize),
 }
 
-/// Where a request names a thing.
+/// Where a request names a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IdPlace {
     /// A path parameter.
@@ -142,14 +141,14 @@ pub enum IdPlace {
     Query(String),
 }
 
-/// What the answer of a route teaches.
+/// The ownership that is learned from the response of a route.
 #[derive(Clone, Debug)]
 pub struct Learn {
     /// Index into [`Config::resources`].
     pub kind: usize,
-    /// The fields that lead to the id in the answer's JSON.
+    /// The path to the id in the JSON of the response.
     pub field: Vec<String>,
-    /// How long it is known. Default 24 h.
+    /// How long the ownership is kept. Default 24 h.
     pub keep: Duration,
 }
 
@@ -190,8 +189,9 @@ impl ParamType {
         }
     }
 
-    /// The id that a member of a JSON document names, in its one spelling: a UUID that is not nil, hyphenated and in lower case, since servers
-    /// take either; a text that is not empty; a whole number from 0. `None` if it is none of this type.
+    /// The id in a JSON value, in its canonical spelling: a UUID that is not nil, hyphenated and in
+    /// lower case, since servers accept either case; a text that is not empty; an integer from 0.
+    /// `None` if the value is not of this type.
     pub fn spelled(self, value: &Value) -> Option<String> {
         match (self, value) {
             (Self::Uuid, Value::String(text)) => Uuid::try_parse(text)

@@ -1,7 +1,6 @@
-//! What a route's `rest:` grants of a PostgREST behind it.
-//!
-//! Decides: nothing; it holds the grants and answers questions about them. What it does not name is not granted. Trusts: `config::check`, which
-//! allows only plain identifiers. Not here: what a request asks for (`asked`), and whether that is granted (the layer).
+//! The grants of a route's `rest:` on tables and functions behind PostgREST. Everything that is not
+//! named is not granted. `config::check` allows only plain identifiers; `auth::rest` compares
+//! requests with the grants.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,23 +9,24 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct RestRules {
     /// Tables and views, by name.
     pub tables: BTreeMap<String, Table>,
-    /// What may be read through a foreign key.
+    /// Which tables may be read through a foreign key.
     pub embeds: Embeds,
-    /// Functions that may be called, and whose results may be read whole.
+    /// Functions that may be called, with all columns of their results.
     pub rpc: BTreeSet<String>,
-    /// What `Accept-Profile` and `Content-Profile` may say. The first is for requests without either.
+    /// Allowed values of `Accept-Profile` and `Content-Profile`. The first is used for requests
+    /// without either.
     pub schemas: Vec<String>,
-    /// Whether the root, which describes everything the caller's role may see, may be read.
+    /// Whether the root, which describes everything that the caller's role may see, may be read.
     pub openapi: bool,
 }
 
-/// What may be read through a foreign key.
+/// Which tables may be read through a foreign key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Embeds {
-    /// Nothing.
+    /// None.
     #[default]
     Deny,
-    /// Tables of the same rules, each by its own `read`.
+    /// The tables of the same rules, each with its own `read`.
     Tables,
 }
 
@@ -35,7 +35,7 @@ pub enum Embeds {
 pub struct Table {
     /// Columns that may be selected, filtered by and ordered by.
     pub read: Columns,
-    /// Columns that may be written, by inserting or changing a row.
+    /// Columns that may be written, by inserting or updating a row.
     pub write: Columns,
     /// Whether rows may be deleted.
     pub delete: bool,
@@ -47,9 +47,9 @@ pub enum Columns {
     /// None.
     #[default]
     None,
-    /// All, also those that are added later.
+    /// All, including columns that are added later.
     All,
-    /// These.
+    /// Only these.
     These(BTreeSet<String>),
 }
 
@@ -64,7 +64,8 @@ impl Columns {
     }
 }
 
-/// Whether a text can be the name of a table, a column, a function or a schema in these rules: one that is spelled in one way everywhere.
+/// Whether a text can be the name of a table, a column, a function or a schema in these rules:
+/// plain identifiers, which have one spelling everywhere.
 pub fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 63

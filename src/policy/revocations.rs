@@ -1,6 +1,4 @@
-//! The list of revocations, and who may add to it from outside.
-//!
-//! Decides: nothing; these are values. Trusts: `config::check`, which makes them. Not here: the list itself (`revocation`).
+//! Settings of the list of revocations, and of the webhook that adds to it.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -8,37 +6,38 @@ use std::time::Duration;
 use crate::policy::sessions::seconds;
 use crate::policy::tokens::LARGEST_LEEWAY;
 
-/// The list of what is revoked.
+/// The settings of the list of revocations.
 #[derive(Debug)]
 pub struct Revocations {
-    /// How many entries are kept before they are coarsened. Default 100,000.
+    /// How many entries the list holds before they are coarsened. Default 100,000.
     pub capacity: NonZeroUsize,
-    /// The longest any issuer's tokens live. Default 24 h.
+    /// The longest lifetime of any issuer's tokens. Default 24 h.
     pub token_lifetime: Duration,
-    /// The longest the identity server lets a session be refreshed. Default 30 days.
+    /// How long the identity server lets a session be refreshed. Default 30 days.
     pub session_lifetime: Duration,
-    /// Messages of the identity server; absent means that none are taken.
+    /// Messages of the identity server; `None` accepts none.
     pub webhook: Option<Webhook>,
 }
 
 impl Revocations {
-    /// How long a revoked token of unknown end is remembered, in seconds: as long as one that was issued just now is accepted anywhere.
+    /// How long the revocation of a token with an unknown `exp` is kept, in seconds: as long as a
+    /// token that was issued now is accepted anywhere.
     pub fn remembers_tokens(&self) -> i64 {
         seconds(self.token_lifetime.saturating_add(LARGEST_LEEWAY))
     }
 
-    /// How long a revoked session or sign-in is remembered, in seconds. The last token of a session may be issued in its last moment, and
-    /// lives on.
+    /// How long the revocation of a session or sign-in is kept, in seconds. The last token of a
+    /// session may be issued at its very end, and lives on.
     pub fn remembers_sessions(&self) -> i64 {
         seconds(self.session_lifetime).saturating_add(self.remembers_tokens())
     }
 }
 
-/// Messages of the identity server, signed as Standard Webhooks says.
+/// Messages of the identity server, signed by Standard Webhooks.
 #[derive(Debug)]
 pub struct Webhook {
-    /// Whose users they are about.
+    /// The issuer whose users they are about.
     pub issuer: String,
-    /// At least one; any of them may have signed.
+    /// The signing keys, at least one; each of them is accepted.
     pub secrets: Vec<aws_lc_rs::hmac::Key>,
 }

@@ -1,7 +1,4 @@
-//! Actions, and what roles grant.
-//!
-//! Decides: which action a request is unless its route says otherwise. Trusts: `config::check`. Not here: which roles a caller has
-//! (`auth::role_table`).
+//! Actions, and what roles grant. `auth::role_table` knows the roles of a caller.
 
 use hyper::Method;
 
@@ -14,12 +11,13 @@ pub struct Roles {
     pub from: Vec<String>,
     /// Roles given by the operator to subjects: (role, subjects).
     pub list: Vec<(String, Vec<String>)>,
-    /// What each role may do. Default: `user: [read, write]`, `admin: ["*"]`. Every user has the role `user`.
+    /// The actions that each role grants. Default: `user: [read, write]`, `admin: ["*"]`. Every
+    /// user has the role `user`.
     pub grants: Vec<(String, Grants)>,
 }
 
 impl Roles {
-    /// Whether no role may do this but those that may do everything.
+    /// Whether only roles with `"*"` grant this action.
     pub fn is_for_admins(&self, action: &str) -> bool {
         !self.grants.iter().any(|(_, grants)| match grants {
             Grants::All => false,
@@ -28,7 +26,7 @@ impl Roles {
     }
 }
 
-/// The actions of one role.
+/// The actions that one role grants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grants {
     /// `"*"`: every action.
@@ -37,12 +35,12 @@ pub enum Grants {
     Actions(Vec<Action>),
 }
 
-/// What a request does, such as `read`; `read:any` crosses ownership.
+/// The action of a request, such as `read`; `read:any` crosses ownership.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Action(String);
 
 impl Action {
-    /// Lower-case letters, digits and `_`, optionally followed by `:any`.
+    /// Parses lower-case letters, digits and `_`, optionally followed by `:any`.
     pub fn parse(text: &str) -> Option<Self> {
         let name = text.strip_suffix(":any").unwrap_or(text);
         let valid = name.starts_with(|first: char| first.is_ascii_lowercase())
@@ -57,7 +55,7 @@ impl Action {
         &self.0
     }
 
-    /// What a method does unless the route says otherwise.
+    /// The action of a method, unless the route names another.
     pub fn of_method(method: &Method) -> &'static str {
         match *method {
             Method::GET | Method::HEAD | Method::OPTIONS => "read",
@@ -66,7 +64,7 @@ impl Action {
         }
     }
 
-    /// What a request to this route does: what the route says, or else by the method.
+    /// The action of a request to this route: the route's own, or else the method's.
     pub fn of<'a>(route: &'a Route, method: &Method) -> &'a str {
         match &route.action {
             Some(action) => action.as_str(),
@@ -75,7 +73,8 @@ impl Action {
     }
 }
 
-/// A grant across ownership includes the grant on one's own.
+/// Whether a list of granted actions includes this one. A grant across ownership includes the grant
+/// on the caller's own resources.
 pub(crate) fn includes(granted: &[Action], action: &str) -> bool {
     granted.iter().any(|granted| {
         granted.as_str() == action || granted.as_str().strip_suffix(":any") == Some(action)

@@ -1,6 +1,5 @@
-//! A route: which requests it takes, who may come, and where they go.
-//!
-//! Decides: nothing; these are values. Trusts: `config::check`, which makes them. Not here: which route a request belongs to (`router`).
+//! A route: which requests match it, who may use it, and where they go. `router` selects the route
+//! of a request.
 
 use std::time::Duration;
 
@@ -17,79 +16,80 @@ use crate::policy::roles::Action;
 /// One route.
 #[derive(Debug)]
 pub struct Route {
-    /// Metric label. Default: methods and path.
+    /// The label in metrics and logs. Default: methods and path.
     pub name: String,
     /// Hosts this route is limited to; empty means every host.
     pub hosts: Vec<String>,
-    /// One or more patterns.
+    /// The path patterns, at least one.
     pub paths: Vec<Pattern>,
-    /// Methods; HEAD is added wherever GET is. All standard methods if none were written.
+    /// The methods; GET adds HEAD. All routable methods if the route map lists none.
     pub methods: Methods,
-    /// Who may come.
+    /// Who may use the route.
     pub access: Access,
     /// Where a permitted request goes. `None` only for `access: deny`.
     pub target: Option<Target>,
     /// Whether Supabase's anonymous users count as users here.
     pub anonymous: bool,
-    /// Where a credential is looked for, in this order.
+    /// Where to look for a credential, in this order.
     pub credentials: Vec<CredentialSource>,
-    /// Forward the credential of a public route untouched.
+    /// Whether a public route forwards the credential unchanged.
     pub pass_credentials: bool,
-    /// The least authenticator assurance level: 1 or 2.
+    /// The required authenticator assurance level: 1 or 2.
     pub aal: u8,
-    /// What the request does, for `roles.grants`. Default: by method.
+    /// The action of the request, for `roles.grants`. Default: by method.
     pub action: Option<Action>,
-    /// What must hold besides what the layers ask.
+    /// A condition that must hold besides the checks of the layers.
     pub when: Option<Condition>,
-    /// The things it touches, each of which the caller must be allowed to.
+    /// The resources that a request names; the caller must have access to each.
     pub resources: Vec<Demand>,
-    /// The things its body names, each of which the caller must be allowed to touch.
+    /// The resources that the body of a request names; the caller must have access to each.
     pub body_ids: Vec<BodyIds>,
-    /// What its answer teaches.
+    /// The ownership to learn from the response.
     pub learn: Option<Learn>,
     /// Whether `/x/` is the same as `/x`.
     pub trailing_slash: TrailingSlash,
-    /// How the part behind `{*rest}` is read.
+    /// How the part of the path behind `{*rest}` is handled.
     pub tail: Tail,
     /// Longest request body in bytes. Default 1 MiB.
     pub body_limit: u64,
-    /// Time limits; `None` takes the upstream's or has no limit.
+    /// Time limits; `None` uses the upstream's limit or has none.
     pub timeouts: Timeouts,
-    /// Whether a client may change the connection to WebSocket. Default: no.
+    /// Whether a client may upgrade to WebSocket. Default: no.
     pub websocket: bool,
-    /// Whether messages of a WebSocket are those of Supabase Realtime, and the tokens in them are judged. Default: no.
+    /// Whether WebSocket messages are those of Supabase Realtime, whose tokens are verified.
+    /// Default: no.
     pub realtime: bool,
-    /// How refusals are written. Default `problem`.
+    /// The format of refusals. Default `problem`.
     pub errors: ErrorsSetting,
-    /// Whether a publishable key of Supabase must come with a request; `None` does not look.
+    /// Whether a request needs a publishable key of Supabase; `None` does not check.
     pub apikey: Option<ApiKey>,
-    /// What is granted of a PostgREST behind the route; `None` does not look.
+    /// The grants on tables behind PostgREST; `None` does not check.
     pub rest: Option<RestRules>,
-    /// Layers that do not enforce here, gateway-wide settings already merged in.
+    /// Layers that are waived here, including gateway-wide waivers.
     pub waived: Vec<Waiver>,
-    /// The line the route starts at, for messages.
+    /// The line of the route in the route map, for messages.
     pub line: u32,
 }
 
-/// Who may come.
+/// Who may use a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Anybody; no credential is read.
+    /// Anyone; no credential is read.
     Public,
-    /// Anybody; a credential, if there is one, must be good.
+    /// Anyone; a credential, if present, must be good.
     Optional,
-    /// A verified user.
+    /// Authenticated users.
     User,
-    /// Nobody: 404.
+    /// No one: 404.
     Deny,
 }
 
-/// Whether one of the publishable keys of Supabase must come with a request.
+/// Whether a request needs one of the publishable keys of Supabase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApiKey {
-    /// One of them must.
+    /// It does.
     Required,
-    /// One of them or none.
+    /// A request without a key passes; another key is refused.
     Optional,
 }
 
@@ -98,31 +98,32 @@ pub enum ApiKey {
 pub enum Target {
     /// Index into [`Config::upstreams`].
     Upstream(usize),
-    /// Answered here.
+    /// An endpoint of the gateway itself.
     Serve(Serve),
 }
 
-/// What this process can answer itself.
+/// The endpoints of the gateway itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Serve {
     /// 200 `{"status":"healthy"}`.
     Health,
     /// The identity server's own paths.
     IdentityServer,
-    /// A sign-in route; made for `identity`, and not to be written.
+    /// A sign-in route. `identity` creates these; the route map cannot.
     SignIn(Endpoint),
-    /// Panics, to prove that a panic is a 500 and no outage. Only in `environment: development`.
+    /// Panics, to show that a panic is a 500 and does not stop the gateway. Only in `environment:
+    /// development`.
     Panic,
 }
 
 impl Serve {
-    /// Whether what answers needs the caller's token, to act for them at the identity server.
+    /// Whether the endpoint needs the caller's token, to act for the caller at the identity server.
     pub fn acts_for_caller(self) -> bool {
         matches!(self, Self::SignIn(_) | Self::IdentityServer)
     }
 }
 
-/// One place a credential may be in.
+/// A place where a request may carry a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialSource {
     /// `Authorization: Bearer`.
@@ -133,50 +134,51 @@ pub enum CredentialSource {
     Query(String),
 }
 
-/// What a trailing slash means.
+/// The meaning of a trailing slash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrailingSlash {
-    /// `/x/` is judged as `/x`; the slash is forwarded as it came.
+    /// `/x/` matches as `/x`; the slash is forwarded.
     Same,
     /// `/x/` is another path.
     Strict,
 }
 
-/// How the part of a path behind `{*rest}` is read.
+/// How the part of a path behind `{*rest}` is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tail {
-    /// Like the rest of the path.
+    /// Canonicalized like the rest of the path.
     Canonical,
-    /// Forwarded byte for byte, for object stores: it may be encoded twice, hold `;`, empty segments or bytes that are not UTF-8.
-    /// `%2F`, `%5C`, dot segments and control characters are still refused.
+    /// Forwarded byte for byte, for object stores: it may be encoded twice, hold `;`, empty
+    /// segments or bytes that are not UTF-8. `%2F`, `%5C`, dot segments and control characters are
+    /// still refused.
     Opaque,
 }
 
 /// Time limits of a route.
 #[derive(Clone, Debug, Default)]
 pub struct Timeouts {
-    /// Until the head of the answer.
+    /// Until the head of the response.
     pub first_byte: Option<Duration>,
-    /// Between two pieces of the answer's body.
+    /// Between two parts of the response body.
     pub stream_idle: Option<Duration>,
-    /// The whole exchange.
+    /// For the whole exchange.
     pub total: Option<Duration>,
 }
 
 impl Route {
-    /// Whether a request here may name things that somebody owns.
+    /// Whether a request to this route may name resources.
     pub fn names_resources(&self) -> bool {
         !self.resources.is_empty() || !self.body_ids.is_empty()
     }
 
-    /// Whether a query key is a credential here.
+    /// Whether the route reads this query key as a credential.
     pub fn reads_query(&self, name: &str) -> bool {
         self.credentials
             .iter()
             .any(|source| matches!(source, CredentialSource::Query(key) if key == name))
     }
 
-    /// How a layer is waived here at this time, if it is.
+    /// How the route waives a layer at this time, if it does.
     pub fn waived(&self, layer: LayerName, now: i64) -> Option<WaivedMode> {
         self.waived
             .iter()

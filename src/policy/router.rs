@@ -1,22 +1,23 @@
-//! Which route a request belongs to.
+//! Selects the route of a request, by a canonical path and a served host. Refuses with 404
+//! `route_unknown` or `route_denied`, 405 `method_not_allowed`, or 400 `path_ambiguous`.
 //!
-//! Decides: 404 `route_unknown`, `route_denied`, 405 `method_not_allowed`, 400 `path_ambiguous`. Trusts: a canonical path (`path`) and
-//! a served host (`host`). Not here: who may use the route.
+//! Selection is by host, then path, then method, without backtracking: the most specific matching
+//! path owns the request (literal before parameter before tail, from left to right). A method that
+//! its routes do not offer is refused, and no less specific route is tried. So there is one router
+//! per host over paths, not one per method.
 //!
-//! Selection is host, then path, then method, and never back: the most specific matching path owns the request (literal before
-//! parameter before tail, from left to right), and what its routes do not offer is refused, never looked for in a less specific route.
-//! So there is one router per host over paths, not one per method.
-//!
-//! *Near miss*: servers behind us may ignore case, a trailing slash, trailing spaces and dots, or read escapes twice. A path that was matched by a parameter or
-//! a tail is read once more as the most careless server might; if that reading belongs to another route that is not public, the
-//! request is refused. A format suffix (`.json`) is left away, too, where the matched route is public.
+//! *Near miss*: upstreams may ignore case, a trailing slash, trailing spaces and dots, or decode
+//! escapes twice. A path that matched a parameter or a tail is therefore matched once more as the
+//! most lenient server might read it. If that reading belongs to another route that is not public,
+//! the request is refused. If the matched route is public, a format suffix (`.json`) is removed for
+//! this, too.
 
 use std::collections::HashMap;
 
 use hyper::Method;
 
 use super::methods::Methods;
-use super::path;
+use super::path::{self, Pattern};
 use crate::denial::{Denial, Extra, Reason};
 use crate::policy::Config;
 use crate::policy::route::{Access, TrailingSlash};
@@ -30,7 +31,7 @@ pub struct RouteTable {
     other: Router,
 }
 
-/// Where a request goes in the route map.
+/// The route and the pattern that a request matched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Selected {
     /// Index into [`Config::routes`].
@@ -42,18 +43,19 @@ pub struct Selected {
 #[derive(Debug, Default)]
 struct Router {
     paths: matchit::Router<usize>,
-    /// The same paths folded, with the nodes that fold to them.
+    /// The folded paths, each with the nodes that fold to it.
     folded: matchit::Router<Vec<usize>>,
     nodes: Vec<Node>,
 }
 
-/// One path shape, shared by routes with disjoint methods.
+/// A path shape, shared by routes with disjoint methods.
 #[derive(Debug, Default)]
 struct Node {
     offers: Vec<Offer>,
-    /// Some route here is not public.
+    /// Whether some route here is not public.
     guarded: bool,
-    /// No parameter and no tail: the operator wrote exactly this path.
+    /// Whether the pattern has no parameter and no tail, so that the operator wrote exactly this
+    /// path.
     literal: bool,
 }
 
@@ -69,7 +71,8 @@ impl RouteTable {
     ///
     /// # Errors
     ///
-    /// A path the router cannot hold beside another. Overlapping routes were already refused with their lines by `config`.
+    /// A path conflicts with another in the router. `config` has already refused overlapping
+    /// routes, with their lines.
     pub fn new(config: &Config) -> Result<Self, String> {
         let mut hosts: Vec<&String> = config
             .routes
@@ -88,11 +91,11 @@ impl RouteTable {
         })
     }
 
-    /// The route of a canonical path.
+    /// Selects the route of a canonical path.
     ///
     /// # Errors
     ///
-    /// See the module.
+    /// The reasons that the header of this module lists.
     pub fn select(&self, host: &str, path: &str, method: &Method) -> Result<Selected, Denial> {
         let router = if self.named.is_empty() {
             &self.other
@@ -113,20 +116,11 @@ impl Router {
                 continue;
             }
             for (pattern_index, pattern) in route.paths.iter().enumerate() {
-                let offer = || Offer {
-                    methods: route.methods,
-                    access: route.access,
-                    selected: Selected {
-                        route: route_index,
-                        pattern: pattern_index,
-                    },
+                let selected = Selected {
+                    route: route_index,
+                    pattern: pattern_index,
                 };
-                let shape = pattern.shape(false);
-                let with_slash = (route.trailing_slash == TrailingSlash::Same
-                    && !pattern.has_tail()
-                    && shape != "/")
-                    .then(|| format!("{shape}/"));
-                for shape in std::iter::once(shape).chain(with_slash) {
+                for shape in shapes_of(pattern, route.trailing_slash) {
                     let fresh = router.nodes.len();
                     let index = *shapes.entry(shape).or_insert(fresh);
                     if index == fresh {
@@ -137,7 +131,11 @@ impl Router {
                     }
                     if let Some(node) = router.nodes.get_mut(index) {
                         node.guarded |= route.access != Access::Public;
-                        node.offers.push(offer());
+                        node.offers.push(Offer {
+                            methods: route.methods,
+                            access: route.access,
+                            selected,
+                        });
                     }
                     let folds = folded.entry(pattern.shape(true)).or_default();
                     if !folds.contains(&index) {
@@ -170,12 +168,12 @@ impl Router {
             .find(|offer| offer.methods.contains(method));
         if !node.literal {
             let folded = path::fold(path);
-            let careless = folded.as_deref().unwrap_or(path);
+            let lenient = folded.as_deref().unwrap_or(path);
             if folded.is_some() {
-                self.refuse_near_miss(careless, index)?;
+                self.refuse_near_miss(lenient, index)?;
             }
-            // A suffix is part of many names, so it only counts where nobody would be asked who he is.
-            if let Some(name) = path::without_suffix(careless)
+            // Many names contain a dot, so a suffix counts only where no credential is required.
+            if let Some(name) = path::without_suffix(lenient)
                 && offer.is_some_and(|offer| offer.access == Access::Public)
             {
                 self.refuse_near_miss(name, index)?;
@@ -188,8 +186,8 @@ impl Router {
         }
     }
 
-    fn refuse_near_miss(&self, careless: &str, index: usize) -> Result<(), Denial> {
-        let Ok(found) = self.folded.at(careless) else {
+    fn refuse_near_miss(&self, lenient: &str, index: usize) -> Result<(), Denial> {
+        let Ok(found) = self.folded.at(lenient) else {
             return Ok(());
         };
         if found.value.contains(&index) {
@@ -204,7 +202,7 @@ impl Router {
         if guarded.peek().is_none() {
             return Ok(());
         }
-        // A path that is only denied is not admitted to exist.
+        // The refusal does not reveal a path that is only denied.
         match guarded.all(Node::is_denied) {
             true => Err(Reason::RouteDenied.into()),
             false => Err(Reason::PathAmbiguous.into()),
@@ -212,12 +210,20 @@ impl Router {
     }
 }
 
+/// The shape of a pattern, and the one with a trailing slash if that is the same path.
+fn shapes_of(pattern: &Pattern, slash: TrailingSlash) -> impl Iterator<Item = String> {
+    let shape = pattern.shape(false);
+    let is_both = slash == TrailingSlash::Same && !pattern.has_tail() && shape != "/";
+    let with_slash = is_both.then(|| format!("{shape}/"));
+    std::iter::once(shape).chain(with_slash)
+}
+
 impl Node {
     fn is_denied(&self) -> bool {
         self.offers.iter().all(|offer| offer.access == Access::Deny)
     }
 
-    /// 405, but a path that is only denied is not admitted to exist.
+    /// 405, unless the path is only denied, which the refusal does not reveal.
     fn wrong_method(&self) -> Denial {
         let offered = self
             .offers

@@ -1,6 +1,4 @@
-//! Sessions in a cookie.
-//!
-//! Decides: which cookie names a browser protects. Trusts: `config::check`. Not here: the sessions themselves (`sessions`).
+//! Settings of sessions in a cookie, and the cookie names that browsers protect.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -8,32 +6,34 @@ use std::time::Duration;
 /// Sessions in a cookie, and how many sessions a user may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sessions {
-    /// Name of the cookie. It begins with `__Host-` (RFC 6265bis, section 4.1.3.2) but in development. Default [`OWN_COOKIE`].
+    /// Name of the cookie. Except in development it begins with `__Host-` (RFC 6265bis, section
+    /// 4.1.3.2). Default [`OWN_COOKIE`].
     ///
     /// [`OWN_COOKIE`]: crate::request::headers::OWN_COOKIE
     pub cookie: String,
-    /// On which requests from other sites a browser sends it. Default: lax.
+    /// The cookie's `SameSite` attribute. Default: lax.
     pub same_site: SameSite,
     /// How long a session may go without a request. Default 30 min.
     pub idle: Duration,
     /// How long a session lives at most. Default 12 h.
     pub lifetime: Duration,
-    /// Sessions of one user at once, by cookie or by token; the oldest ends. Default 10.
+    /// Sessions of one user at once, by cookie or by token; one more ends the oldest. Default 10.
     pub max_per_user: usize,
-    /// How many sessions a process remembers. Default 100,000.
+    /// How many sessions a process caches. Default 100,000.
     pub cache: NonZeroUsize,
 }
 
-/// What a browser demands of a cookie with this in front of its name: `Secure`, `Path=/`, and no `Domain`, so that no other host, and no
-/// page in clear text, can set it (RFC 6265bis, section 4.1.3.2).
+/// The prefix of a cookie that browsers accept only with `Secure`, `Path=/` and no `Domain`, so
+/// that no other host and no page in clear text can set it (RFC 6265bis, section 4.1.3.2).
 pub const HOST_PREFIX: &str = "__Host-";
 
-/// Whether a browser takes a cookie of this name with `Secure` alone. Only in development may it be another.
+/// Whether browsers accept a cookie of this name only with `Secure`. Other names are allowed only
+/// in development.
 pub fn is_secure_name(name: &str) -> bool {
     name.starts_with(HOST_PREFIX) || name.starts_with("__Secure-")
 }
 
-/// On which requests from other sites a browser sends a cookie.
+/// The `SameSite` attribute: on which requests from other sites a browser sends a cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SameSite {
     /// When a user follows a link.

@@ -1,7 +1,8 @@
-//! Places that the gateway itself calls, such as an issuer's key server.
+//! URLs that the gateway itself calls, such as an issuer's key server: `https`, or `http` on a
+//! loopback address.
 //!
-//! Decides: which URLs it may call: `https`, or `http` on a loopback address. Trusts: the operator, and an issuer's document only within the
-//! issuer's own site. Not here: calling (`side_call`). Servers behind the gateway are another type, so that neither is taken for the other.
+//! A URL from an issuer's document is trusted only within the issuer's own site. Upstreams have
+//! another type, so that the two cannot be confused.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,7 +10,7 @@ use std::net::IpAddr;
 use hyper::Uri;
 use std::net::Ipv6Addr;
 
-/// A server that the gateway itself calls. Only a checked URL has one.
+/// A server that the gateway itself calls, from a checked URL.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SideSite {
     /// Whether the connection is TLS.
@@ -20,21 +21,21 @@ pub struct SideSite {
     pub port: u16,
 }
 
-/// A document on such a server.
+/// A URL on such a server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SideUrl {
-    /// Where it is asked for.
+    /// The server.
     pub site: SideSite,
     /// Path and query, at least `/`.
     pub path: String,
 }
 
 impl SideUrl {
-    /// Reads a URL. The error says what is wrong with it, and where there is one, what to write instead.
+    /// Parses a URL. The error says what is wrong and, where possible, what to write instead.
     ///
     /// # Errors
     ///
-    /// It is none, or one in clear text to another machine.
+    /// The text is not a URL, or a URL in clear text to another machine.
     pub fn parse(text: &str) -> Result<Self, SideUrlError> {
         let url = Self::parse_any(text)?;
         let is_loopback = url
@@ -42,18 +43,18 @@ impl SideUrl {
             .host
             .parse::<IpAddr>()
             .is_ok_and(|address| address.is_loopback());
-        // Whoever can answer for an issuer can sign tokens.
+        // An attacker who can respond for an issuer can sign tokens.
         if !url.site.tls && !is_loopback {
             return Err(SideUrlError::ClearText);
         }
         Ok(url)
     }
 
-    /// Reads a URL that may be in clear text to anywhere, because the operator said so.
+    /// Parses a URL that may be in clear text to any machine, because the operator allowed it.
     ///
     /// # Errors
     ///
-    /// It is none.
+    /// The text is not a URL.
     pub fn parse_any(text: &str) -> Result<Self, SideUrlError> {
         let Url {
             tls,
@@ -68,12 +69,12 @@ impl SideUrl {
     }
 }
 
-/// Why a URL is not one that the gateway calls.
+/// Why the gateway does not call a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SideUrlError {
-    /// It cannot be read.
+    /// It cannot be parsed.
     Malformed(&'static str),
-    /// It is `http`, and not on a loopback address.
+    /// It is `http` and not on a loopback address.
     ClearText,
 }
 
@@ -82,7 +83,7 @@ impl fmt::Display for SideUrlError {
         f.write_str(match self {
             Self::Malformed(why) => why,
             Self::ClearText => {
-                "keys fetched in clear text could be anybody's; write `https`, or a loopback address such as `127.0.0.1`"
+                "keys fetched in clear text can be forged; write `https`, or a loopback address such as `127.0.0.1`"
             }
         })
     }
@@ -98,7 +99,8 @@ impl fmt::Display for SideSite {
 }
 
 impl SideSite {
-    /// `host`, with the port unless it is the scheme's own: what a `Host` field says (RFC 9110, section 7.2).
+    /// `host`, with the port unless it is the scheme's default: the value of a `Host` field (RFC
+    /// 9110, section 7.2).
     pub fn authority(&self) -> String {
         let default_port = if self.tls { 443 } else { 80 };
         let host = if self.host.contains(':') {
@@ -120,21 +122,21 @@ impl fmt::Display for SideUrl {
     }
 }
 
-/// A URL, taken apart.
+/// The parts of a URL.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Url {
     /// Whether the scheme is `https`.
     pub tls: bool,
     /// Lower case, an IPv6 address without brackets.
     pub host: String,
-    /// As written, or the scheme's.
+    /// The port, by default the scheme's.
     pub port: u16,
     /// Path and query, at least `/`.
     pub path: String,
 }
 
 impl Url {
-    /// Takes an `http` or `https` URL apart. The error says what is wrong with it.
+    /// Splits an `http` or `https` URL into its parts. The error says what is wrong with it.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         if text.contains('#') {
             return Err("has a fragment (`#`); remove it");
@@ -176,7 +178,7 @@ impl Url {
     }
 }
 
-/// A host name or address, lower case. `None` if it has a port or anything else around it.
+/// A host name or address, lower case. `None` if the text has a port or anything else.
 pub(crate) fn host(text: &str) -> Option<String> {
     if let Some(inner) = text
         .strip_prefix('[')
@@ -202,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_written_as_it_was_read_without_what_goes_without_saying() {
+    fn a_url_is_displayed_without_its_default_port() {
         for (text, written) in [
             ("https://A.example:443/x?y", "https://a.example/x?y"),
             ("https://a.example:8443", "https://a.example:8443/"),
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn clear_text_goes_to_this_machine_only() {
+    fn clear_text_is_allowed_on_loopback_only() {
         for text in [
             "http://a.example/",
             "http://localhost/",
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_is_taken_apart_or_told_why_not() {
+    fn a_url_is_split_into_its_parts_or_refused() {
         let url = |tls, host: &str, port, path: &str| {
             Ok(Url {
                 tls,
@@ -268,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_a_name_alone() {
+    fn a_host_is_a_name_or_an_address_alone() {
         assert_eq!(host("API.example.com"), Some("api.example.com".to_owned()));
         assert_eq!(host("[::1]"), Some("[::1]".to_owned()));
         for bad in ["", "a:80", "http://a", "a/b", "a..b", "a.", "[x]", "*.a"] {

@@ -1,6 +1,4 @@
-//! The identity server, the sign-in routes, and how often somebody may try.
-//!
-//! Decides: nothing; these are values. Trusts: `config::check`, which makes them. Not here: what is counted, and why (`sign_in::throttle`).
+//! Settings of the identity server, of the sign-in routes, and of their rate limits.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -12,61 +10,68 @@ use crate::policy::rate::Rate;
 use crate::policy::side_url::SideUrl;
 use crate::secrets::secret::Secret;
 
-/// The sign-in routes, which the gateway answers itself.
+/// The sign-in routes, which the gateway serves itself.
 #[derive(Debug)]
 pub struct SignIn {
-    /// What their paths begin with, without a slash at the end. Default `/api/v1/auth`; `None` if there are none.
+    /// The prefix of their paths, without a trailing slash. Default `/api/v1/auth`; `None` if there
+    /// are none.
     pub prefix: Option<String>,
-    /// Whether new users must prove their e-mail address first. Default `auto`.
+    /// Whether new users must confirm their e-mail address first. Default `auto`.
     pub confirm_email: ConfirmEmail,
-    /// How long each may take. Default: 8 s for `login`, 15 s for `register`, 8 s for every other.
+    /// How long each route may take. Default: 8 s for `login`, 15 s for `register`, 8 s for all
+    /// others.
     pub deadlines: Deadlines,
-    /// How often somebody may try, at these routes or at the identity server's own.
+    /// Rate limits, at these routes and at the identity server's own.
     pub throttle: Throttling,
-    /// Makes a user's row: `$1` is the subject (uuid), `$2` the e-mail address, `$3` the name (both text). Does nothing if it is there.
+    /// A statement that inserts a user's row: `$1` is the subject (uuid), `$2` the e-mail address,
+    /// `$3` the name (both text). It does nothing if the row exists.
     pub profile: Option<Arc<str>>,
 }
 
-/// Whether new users must prove that an e-mail address is theirs before they sign in.
+/// Whether new users must confirm their e-mail address before they sign in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfirmEmail {
-    /// They are signed in at once.
+    /// No: they are signed in at once.
     Auto,
-    /// They are sent a message first.
+    /// Yes: they get a message first.
     Required,
 }
 
-/// How long requests to sign in may take, all calls together.
+/// How long a sign-in route may take, with all its calls together.
 #[derive(Clone, Debug)]
 pub struct Deadlines {
     /// `login`.
     pub login: Duration,
     /// `register`.
     pub register: Duration,
-    /// Every other.
+    /// Every other route.
     pub other: Duration,
 }
 
-/// How often somebody may try to sign in. What is counted, and why, is said in [`crate::sign_in::throttle`].
+/// Rate limits of sign-in attempts. [`crate::sign_in::throttle`] describes what is counted and why.
 #[derive(Clone, Debug)]
 pub struct Throttling {
-    /// Failed sign-ins. Default: 20 a minute from one address, 5 a minute from one address on one account.
+    /// Failed sign-ins. Default: 20 a minute from one address, 5 a minute from one address on one
+    /// account.
     pub login: Limits,
     /// Registrations. Default: 3 a minute from one address.
     pub register: Limits,
     /// Failed refreshes. Default: 10 a minute from one address.
     pub refresh: Limits,
-    /// Messages that are sent on request. Default: 2 a minute from one address.
+    /// Requested messages, such as a password reset. Default: 2 a minute from one address.
     pub reset: Limits,
-    /// Failed one-time codes. Default: 10 a minute from one address, 5 a minute from one address on one account.
+    /// Failed one-time codes. Default: 10 a minute from one address, 5 a minute from one address on
+    /// one account.
     pub verify: Limits,
-    /// Failures of one account, from everywhere, beyond which attempts wait. Default: 10 an hour.
+    /// Failures of one account, from all addresses together, above which attempts are delayed.
+    /// Default: 10 an hour.
     pub everywhere: Rate,
-    /// How long such an attempt waits at most. Default 2 s.
+    /// The longest delay of such an attempt. Default 2 s.
     pub longest_delay: Duration,
-    /// How long a refused password takes at least, whether or not there is such an account. Default 300 ms.
+    /// How long refusing a password takes at least, whether or not the account exists. Default 300
+    /// ms.
     pub refusal_floor: Duration,
-    /// How many may wait at once. Default 1000.
+    /// How many attempts may be delayed at once. Default 1000.
     pub waiting: usize,
 }
 
@@ -79,30 +84,30 @@ pub struct Limits {
     pub account: Option<Rate>,
 }
 
-/// Supabase Auth, in front of which the gateway stands.
+/// The Supabase Auth server behind the gateway.
 #[derive(Debug)]
 pub struct Supabase {
-    /// Where it is: the project's URL with `/auth/v1` behind it.
+    /// Its base URL: the project's URL with `/auth/v1` appended.
     pub url: SideUrl,
-    /// The `iss` of the tokens that it gives; an entry of [`Config::tokens`] has it.
+    /// The `iss` of the tokens that it issues; an entry of [`Config::tokens`] has the same.
     pub issuer: String,
-    /// Keys that clients may have, at least one. The first is what the gateway sends.
+    /// The keys of clients, at least one. The gateway itself sends the first.
     pub publishable_keys: Vec<Secret>,
-    /// The key of an administrator.
+    /// The administrator's key.
     pub secret_key: Option<Secret>,
-    /// The field that tells the server whose call it is. Default `X-Forwarded-For`.
+    /// The field that carries the client's address to the server. Default `X-Forwarded-For`.
     pub address_header: HeaderName,
     /// Calls that run at once. Default 64.
     pub concurrency: NonZeroUsize,
-    /// Calls that wait until fewer run. Default 256.
+    /// Calls that may wait for one of these to finish. Default 256.
     pub queue: usize,
 }
 
 impl Supabase {
-    /// The key the gateway sends where any client's would do.
+    /// The key that the gateway sends where the server requires a publishable key.
     pub fn publishable_key(&self) -> &Secret {
         self.publishable_keys
             .first()
-            .unwrap_or_else(|| unreachable!("`check` wants at least one"))
+            .unwrap_or_else(|| unreachable!("`check` requires at least one"))
     }
 }

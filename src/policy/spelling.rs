@@ -1,14 +1,12 @@
-//! Which word was meant.
-//!
-//! Decides: the "did you mean" of an unknown name. Trusts: nothing. Not here: when it is said (`wire`, `check`).
+//! Finds the known name nearest to a misspelled one, for "did you mean" in messages.
 
-/// The candidate that `word` is most likely a slip or the beginning of.
+/// The candidate of which `word` is most likely a misspelling or the beginning.
 pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
     let word: Vec<char> = word.chars().collect();
-    // At most a third of its letters; arbitrary, and enough for two slips in a long name.
+    // At most a third of the letters. Arbitrary; enough for two errors in a long name.
     let allowed = (word.len() / 3).max(1);
     let slips = |candidate: &str| {
         let letters: Vec<char> = candidate.chars().collect();
@@ -26,7 +24,8 @@ pub(crate) fn nearest<'a>(
         .map(|(_, candidate)| candidate)
 }
 
-/// How many letters were inserted, left out, replaced, or swapped with their neighbour.
+/// The edit distance: how many letters were inserted, deleted, replaced, or swapped with their
+/// neighbour.
 fn distance(from: &[char], to: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut above: Vec<usize> = (0..=to.len()).collect();
@@ -57,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_name_is_a_likely_slip_and_nothing_else() {
+    fn only_a_likely_misspelling_has_a_nearest_name() {
         let names = ["first_byte", "stream_idle", "total"];
         assert_eq!(nearest("first_bite", names), Some("first_byte"));
         assert_eq!(nearest("totl", names), Some("total"));

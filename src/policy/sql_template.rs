@@ -1,20 +1,19 @@
-//! A query of the operator's, in which `$1` can be replaced by something of ours.
+//! A template from an operator's query, in which `$1` is replaced. Only SQL whose `$1`s can be
+//! found reliably is accepted; `facts::source` builds statements from it.
 //!
-//! Decides: what SQL is understood well enough for that. Trusts: the operator for what the query says. Not here: how it is built in
-//! (`source`).
-//!
-//! What a request names never becomes part of the text: the replacements are parameters and columns of statements written here.
+//! Input from a request never becomes part of the text: the replacements are parameters and columns
+//! of the gateway's own statements.
 
-/// The pieces of a query between its `$1`s; there is at least one `$1`.
+/// The parts of a query between its `$1`s; there is at least one `$1`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Template(Vec<String>);
 
 impl Template {
-    /// Reads a query. It is one statement whose only parameter is `$1`.
+    /// Parses a query, which must be one statement whose only parameter is `$1`.
     ///
     /// # Errors
     ///
-    /// What to write instead, in a sentence.
+    /// What is wrong and what to write instead.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let text = text.trim();
         let begins = |word: &str| {
@@ -31,26 +30,19 @@ impl Template {
         while let Some(character) = characters.next() {
             let next = characters.peek().copied().unwrap_or(' ');
             match character {
-                ';' => return Err("has a `;`; write one query, without an end"),
+                ';' => return Err("has a `;`; write one query without it"),
                 '-' if next == '-' => {
-                    return Err("has a comment (`--`); put it behind the `#` of a YAML line");
+                    return Err("has a comment (`--`); write it as a YAML comment (`#`)");
                 }
                 '/' if next == '*' => {
-                    return Err("has a comment (`/*`); put it behind the `#` of a YAML line");
+                    return Err("has a comment (`/*`); write it as a YAML comment (`#`)");
                 }
                 '\'' if matches!(previous, 'e' | 'E') => {
                     return Err("has a string with escapes (`E'…'`); write it without");
                 }
                 '\'' | '"' => {
                     piece.push(character);
-                    // A doubled quote ends one string and begins the next, which comes to the same.
-                    loop {
-                        let inside = characters.next().ok_or("has a quote without an end")?;
-                        piece.push(inside);
-                        if inside == character {
-                            break;
-                        }
-                    }
+                    copy_quoted(&mut characters, character, &mut piece)?;
                     previous = character;
                     continue;
                 }
@@ -71,20 +63,36 @@ impl Template {
             previous = character;
         }
         if pieces.is_empty() {
-            return Err("does not ask for `$1`, so it would say the same of everything");
+            return Err("does not use `$1`, so it returns the same for every resource");
         }
         pieces.push(piece);
         Ok(Self(pieces))
     }
 
-    /// The query, with this expression in place of `$1`.
+    /// The query with this expression in place of every `$1`.
     pub fn fill(&self, with: &str) -> String {
         self.0.join(&format!("({with})"))
     }
 
-    /// The query as it stands, in one line.
+    /// The query with its `$1`s.
     pub fn shown(&self) -> String {
         self.0.join("$1")
+    }
+}
+
+/// Copies the rest of a quoted string or name, with its closing quote. A doubled quote ends one
+/// string and begins the next, with the same result.
+fn copy_quoted(
+    characters: &mut impl Iterator<Item = char>,
+    quote: char,
+    piece: &mut String,
+) -> Result<(), &'static str> {
+    loop {
+        let inside = characters.next().ok_or("has an unclosed quote")?;
+        piece.push(inside);
+        if inside == quote {
+            return Ok(());
+        }
     }
 }
 
@@ -113,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_read_in_two_ways_is_refused() {
+    fn an_ambiguous_query_is_refused() {
         for text in [
             "",
             "delete from t where id = $1",

@@ -1,6 +1,4 @@
-//! Where replicas share state, and where facts are read from.
-//!
-//! Decides: nothing; these are values. Trusts: `config::check`, which makes them. Not here: connections (`store`, `database`).
+//! Settings of the store that replicas share, and of the database of facts.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -8,10 +6,10 @@ use std::time::Duration;
 
 use crate::secrets::secret::Secret;
 
-/// Where replicas share what they know.
+/// Where replicas share state.
 #[derive(Debug)]
 pub enum StoreChoice {
-    /// Nowhere: one replica, and its memory.
+    /// Not shared: a single replica with its memory.
     Memory,
     /// In Redis. There is at least one of [`Config::keys`].
     Redis(Redis),
@@ -26,22 +24,23 @@ pub struct Redis {
     pub host: String,
     /// Port, 6379 by default.
     pub port: u16,
-    /// The ACL user; without one, Redis takes the password for its user `default`.
+    /// The ACL user; without one, Redis uses the password for its user `default`.
     pub user: Option<String>,
-    /// The password.
+    /// The password, for `AUTH`.
     pub password: Option<Secret>,
     /// The number of the database.
     pub database: u8,
-    /// How long a command on one record may take. Default 100 ms; what reads or writes many may take ten times as long.
+    /// Time limit of a command on one record. Default 100 ms; commands on many records get ten
+    /// times as long.
     pub timeout: Duration,
-    /// How long a connection may take to be made. Default 1 s.
+    /// Time limit of connecting. Default 1 s.
     pub connect_timeout: Duration,
-    /// What the names of records begin with. Default `foregate`.
+    /// The prefix of the names of records. Default `foregate`.
     pub prefix: String,
 }
 
 impl Redis {
-    /// Where it is, without user and password.
+    /// The URL without user and password.
     pub fn shown(&self) -> String {
         let scheme = if self.tls.is_some() {
             "rediss"
@@ -59,42 +58,42 @@ impl Redis {
 /// TLS to the store.
 #[derive(Debug)]
 pub struct StoreTls {
-    /// What the server's certificate must lead to; `None` is the system's root certificates.
+    /// The trusted roots of the server's certificate; `None` uses the system's root certificates.
     pub roots: Option<Arc<rustls::RootCertStore>>,
 }
 
 /// The operator's PostgreSQL.
 #[derive(Debug)]
 pub struct Database {
-    /// Where statements go; a pooler in transaction mode will do.
+    /// The server for statements; a pooler in transaction mode is sufficient.
     pub server: DatabaseServer,
-    /// A direct connection to the same database, where notifications are listened for.
+    /// A direct connection to the same database, for `LISTEN`.
     pub notify: Option<DatabaseServer>,
     /// How many statements run at once. Default 8.
     pub pool: NonZeroUsize,
-    /// How long a connection may take to be made. Default 2 s.
+    /// Time limit of connecting. Default 2 s.
     pub connect_timeout: Duration,
 }
 
-/// Where a PostgreSQL server is, and who we are there.
+/// A PostgreSQL server, and the role that the gateway has there.
 #[derive(Debug)]
 pub struct DatabaseServer {
-    /// Whose certificate is checked; `None` for `sslmode=disable`.
+    /// TLS with a verified certificate; `None` for `sslmode=disable`.
     pub tls: Option<StoreTls>,
     /// Host name or address, without brackets.
     pub host: String,
     /// Port, 5432 by default.
     pub port: u16,
-    /// The role.
+    /// The role to connect as.
     pub user: String,
-    /// The password.
+    /// The password of the role.
     pub password: Option<Secret>,
     /// The name of the database.
     pub database: String,
 }
 
 impl DatabaseServer {
-    /// Where it is, without user and password.
+    /// The URL without user and password.
     pub fn shown(&self) -> String {
         let host = match self.host.contains(':') {
             true => format!("[{}]", self.host),

@@ -1,6 +1,4 @@
-//! Who issues the tokens that prove a user, and where their keys are.
-//!
-//! Decides: nothing; these are values. Trusts: `config::check`, which makes them. Not here: verifying (`tokens`).
+//! Settings of token issuers and of their keys.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,23 +8,25 @@ use jsonwebtoken::Algorithm;
 use crate::policy::side_url::SideUrl;
 use crate::secrets::secret::Secret;
 
-/// The largest clock difference that an entry of `tokens` may allow: how much longer than its `exp` a token may be accepted.
+/// The largest leeway of an entry of `tokens`: how long after its `exp` a token may still be
+/// accepted.
 pub const LARGEST_LEEWAY: Duration = Duration::from_secs(60);
 
-/// One issuer entry: an `iss` with the algorithms and keys that may speak for it.
+/// One issuer entry: an `iss` with the algorithms and keys that are accepted for it.
 #[derive(Debug)]
 pub struct TokenIssuer {
     /// The exact `iss`.
     pub issuer: String,
-    /// At least one; one match with `aud` is enough (RFC 7519, section 4.1.3).
+    /// Accepted audiences, at least one; one match with `aud` is enough (RFC 7519, section 4.1.3).
     pub audience: Vec<String>,
-    /// At least one, all of the same family as the key.
+    /// Accepted algorithms, at least one, all of the same family as the key.
     pub algorithms: Vec<Algorithm>,
     /// Where the keys come from.
     pub keys: KeySource,
-    /// Claims with the values they must have one of, besides `exp iss aud sub`. A dotted name is a path into objects.
+    /// Required claims besides `exp iss aud sub`, each with its allowed values. A dotted name is a
+    /// path into objects.
     pub require: Vec<(String, Vec<String>)>,
-    /// Clock difference allowed for `exp` and `nbf`. Default 5 s.
+    /// Allowed clock difference for `exp` and `nbf`. Default 5 s.
     pub leeway: Duration,
     /// After this instant, in Unix seconds, the entry is ignored.
     pub until: Option<i64>,
@@ -35,16 +35,17 @@ pub struct TokenIssuer {
 /// Where an issuer's keys come from.
 #[derive(Debug)]
 pub enum KeySource {
-    /// An HMAC secret of at least the hash's length (RFC 7518, section 3.2). Already read if it came from `secret_file`.
+    /// An HMAC secret of at least the hash's length (RFC 7518, section 3.2), also if it came from
+    /// `secret_file`.
     Secret(Secret),
     /// A JWK set, read from a file by `check`.
     Set {
-        /// The document.
+        /// The JWK set as JSON.
         json: String,
-        /// Where it was read from.
+        /// The file that holds it.
         file: PathBuf,
     },
-    /// A JWK set that the issuer publishes, and may change.
+    /// A JWK set that the issuer publishes and may change.
     Published(Publication),
 }
 
@@ -53,12 +54,13 @@ pub enum KeySource {
 pub enum Publication {
     /// `jwks_url`: the JWK set itself.
     Jwks(SideUrl),
-    /// `discovery_url`: a document that names the place of the JWK set (OpenID Connect Discovery 1.0, section 4).
+    /// `discovery_url`: a document with the URL of the JWK set (OpenID Connect Discovery 1.0,
+    /// section 4).
     Discovery(SideUrl),
 }
 
 impl Publication {
-    /// The URL that is written in the configuration.
+    /// The URL in the configuration.
     pub fn url(&self) -> &SideUrl {
         match self {
             Self::Jwks(url) | Self::Discovery(url) => url,

@@ -13,7 +13,7 @@ pub(super) fn decode_leniently(bytes: &[u8]) -> Option<Vec<u8>> {
                 decoded.extend(hex_pair(*high, *low));
                 rest = after;
             }
-            // The form of old Microsoft servers: `%u002f`.
+            // The escapes of old Microsoft servers: `%u002f`.
             [b'u' | b'U', a, b, c, d, after @ ..]
                 if *first == b'%' && unicode_escape([*a, *b, *c, *d]).is_some() =>
             {
@@ -46,7 +46,8 @@ fn unicode_escape(digits: [u8; 4]) -> Option<char> {
     Some(char::from_u32(code).unwrap_or('\u{fffd}'))
 }
 
-/// Lead bytes and second bytes that only overlong forms use (RFC 3629, section 3).
+/// Whether the bytes have an overlong form: lead and second bytes that nothing else uses (RFC 3629,
+/// section 3).
 pub(super) fn is_overlong(bytes: &[u8]) -> bool {
     bytes.iter().any(|byte| matches!(byte, 0xc0 | 0xc1))
         || bytes
@@ -100,7 +101,8 @@ fn hex_pair(high: u8, low: u8) -> Option<u8> {
     Some(digit(high)? << 4 | digit(low)?)
 }
 
-/// Of every byte, whether a segment may hold it. Paths are asked byte by byte, and a look here is less than the question.
+/// For every byte, whether a segment may hold it. Every byte of every path is checked, and a table
+/// is faster than the comparisons.
 static SEGMENT_BYTES: [bool; 256] = {
     let mut bytes = [false; 256];
     let mut byte = 0;

@@ -3,8 +3,9 @@
 use super::LEVELS;
 use super::escape::{decode_leniently, encode};
 
-/// The path as the most careless server might read it: decoded to the end, without parameters and empty segments, lower case.
-/// `None` if that is the path itself. For finding near misses, never for forwarding.
+/// The path as the most lenient server might read it: fully decoded, without parameters and empty
+/// segments, in lower case. `None` if that is the path itself. Used to find near misses, never for
+/// forwarding.
 pub fn fold(canonical: &str) -> Option<String> {
     if is_folded(canonical.as_bytes()) {
         return None;
@@ -26,12 +27,12 @@ pub(super) fn fold_all(canonical: &str) -> String {
             .split(|&byte| byte == b';')
             .next()
             .unwrap_or_default();
-        // Trailing spaces and dots are cut by servers on some file systems.
+        // Servers on some file systems remove trailing spaces and dots.
         let name = trim_end(name);
         if name.is_empty() {
             continue;
         }
-        // To upper case and back: `ſ` and `K` (the Kelvin sign) become `s` and `k` for some servers.
+        // To upper case and back: some servers read `ſ` and `K` (the Kelvin sign) as `s` and `k`.
         let name: String = String::from_utf8_lossy(name)
             .chars()
             .flat_map(char::to_uppercase)
@@ -46,7 +47,7 @@ pub(super) fn fold_all(canonical: &str) -> String {
     folded
 }
 
-/// Whether folding would change nothing, at a glance.
+/// A fast check that folding would change nothing. May return false for such a path.
 pub(super) fn is_folded(path: &[u8]) -> bool {
     let mut previous = 0;
     for &byte in path {
@@ -68,7 +69,8 @@ fn trim_end(mut name: &[u8]) -> &[u8] {
     name
 }
 
-/// The path without a format suffix such as `.json`, which some frameworks take for a wish and not for a name.
+/// The path without a format suffix such as `.json`, which some frameworks read as a requested
+/// format and not as part of the name.
 pub fn without_suffix(folded: &str) -> Option<&str> {
     let (path, suffix) = folded.rsplit_once('.')?;
     let is_format =

@@ -1,11 +1,13 @@
-//! One canonical path, or a refusal; and the patterns of the route map.
+//! Path canonicalization, and the path patterns of the route map.
 //!
-//! Decides: which bytes of a path are normalised and which are refused. Trusts: nothing. Not here: which route a path belongs to
-//! (`route`), and hosts, methods and headers.
+//! Decides:  which parts of a path are normalised and which are refused.
+//! Trusts:   no input.
+//! Not here: which route a path belongs to (`router`); hosts, methods and headers.
 //!
-//! The canonical path is what is matched, judged, logged *and* forwarded, so no server behind us can read another path than the one
-//! that was judged. Every segment has exactly one canonical spelling: decoded once, then encoded again where RFC 3986 (section 3.3)
-//! demands it. What different servers are known to read differently is refused instead.
+//! The canonical path is matched, authorized, logged *and* forwarded, so no upstream can read
+//! another path than the authorized one. Every segment has exactly one canonical spelling: decoded
+//! once, then encoded again where RFC 3986 (section 3.3) requires it. What servers are known to
+//! read differently is refused instead.
 //!
 //! | written | answer | why |
 //! |---|---|---|
@@ -13,29 +15,32 @@
 //! | `%3A`, `%2B`, `%40` (`:`, sub-delimiters but `;`, `@`) | normalised: decoded | no path scheme we know distinguishes them; one spelling must win |
 //! | `%c3%a9` | normalised: upper-case hexadecimal | RFC 3986, section 6.2.2.1 |
 //! | raw `"` `[` `]` `^` `{` `\|` `}` | normalised: encoded | sent by browsers, not allowed raw (hyper answers 400 to raw spaces, `<`, `>` and `` ` ``) |
-//! | upper and lower case letters | kept | paths are case-sensitive; see *near miss* in `route` for servers that disagree |
-//! | trailing `/` | kept | `trailing_slash` of the route says what it means |
-//! | `#fragment` | already cut by hyper | never belongs in a request |
+//! | upper and lower case letters | kept | paths are case-sensitive; see *near miss* in `router` for servers that disagree |
+//! | trailing `/` | kept | its meaning is the route's `trailing_slash` |
+//! | `#fragment` | already removed by hyper | not part of a request |
 //! | `%2F` | refused `path_slash_encoded` | split by some servers, not by others |
 //! | `\`, `%5C` | refused `path_backslash` | a slash to some servers |
 //! | `%00`–`%1F`, `%7F` | refused `path_control` | cuts strings, splits logs and headers |
 //! | `.`, `..`, `%2e`, `.%2e`, `..;x` | refused `path_dot_segment` | resolved by some servers, by some before and by some after decoding |
 //! | `//` | refused `path_empty_segment`, but not in an opaque tail | merged by some servers |
 //! | `%2541`, `%25%34%31`, `%25u0041` | refused `path_double_encoded`, but not in an opaque tail | decoded twice by some servers |
-//! | `%252F`, `%252e%252e`, `%2500` | refused for what it is at the last level | the same |
-//! | `%zz`, `%4` | refused `path_escape` | guessed at by every server in its own way |
+//! | `%252F`, `%252e%252e`, `%2500` | refused for what it decodes to in the end | the same |
+//! | `%zz`, `%4` | refused `path_escape` | every server guesses differently |
 //! | overlong UTF-8 (`%c0%af`) | refused `path_utf8` | a slash to lenient decoders |
 //! | other bytes that are not UTF-8 (`%ff`) | refused `path_utf8`, but not in an opaque tail | replaced, dropped or kept, by server |
 //! | raw bytes outside ASCII | refused `path_non_ascii` | not a URI |
-//! | `;`, `%3B` | refused `path_parameters`, but not in an opaque tail | cut away by servlet containers |
+//! | `;`, `%3B` | refused `path_parameters`, but not in an opaque tail | removed by servlet containers |
 //!
-//! **Opaque tail** (`tail: opaque` on `{*rest}`): the part behind the fixed segments is forwarded byte for byte. What is refused
-//! there is refused at *every* level of decoding: `%252F` and `%252e%252e` are as unwelcome as `%2F` and `..`.
+//! **Opaque tail** (`tail: opaque` on `{*rest}`): the part behind the fixed segments is forwarded
+//! byte for byte. What is refused there is refused at *every* level of decoding: `%252F` and
+//! `%252e%252e` are refused like `%2F` and `..`.
 //!
-//! Framing is hyper's: it gives us one reading, and that reading is forwarded. Already settled there are `Content-Length` together
-//! with `Transfer-Encoding` (chunked wins, the length is dropped), differing lengths, unknown transfer codings, obsolete line folding,
-//! white space before a colon (all answered 400), bare line feeds (read as line ends, sent on as CRLF), too large a head (431), and on
-//! HTTP/2 upper-case field names and connection-specific fields (the stream is reset). There is no second parser in front of it.
+//! Framing is up to hyper: it produces one reading, and that reading is forwarded. hyper already
+//! handles `Content-Length` together with `Transfer-Encoding` (chunked wins, the length is
+//! dropped), differing lengths, unknown transfer codings, obsolete line folding, white space before
+//! a colon (all answered 400), bare line feeds (read as line ends, forwarded as CRLF), too large a
+//! head (431), and on HTTP/2 upper-case field names and connection-specific fields (the stream is
+//! reset). There is no second parser in front of it.
 
 mod escape;
 mod fold;
@@ -51,20 +56,22 @@ pub use self::pattern::{Pattern, Segment};
 use self::escape::{decode, decode_leniently, encode, has_escape, is_overlong, is_segment_byte};
 use crate::denial::Reason;
 
-/// A path in its one spelling, and what in it only an opaque tail may hold.
+/// A path in its canonical spelling.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Canonical<'a> {
     /// The canonical text. Segments that only an opaque tail may hold are kept as they came.
     pub text: Cow<'a, str>,
-    /// The first oddity: why it is refused outside an opaque tail, and the index of its segment.
+    /// The first segment that only an opaque tail may hold: why it is refused elsewhere, and its
+    /// index.
     pub oddity: Option<(Reason, usize)>,
 }
 
-/// Reads a path as it came on the wire.
+/// Canonicalizes a path as the client sent it.
 ///
 /// # Errors
 ///
-/// A reason for what is refused everywhere. What an opaque tail may hold is in [`Canonical::oddity`].
+/// The path has a part that is refused everywhere. A part that an opaque tail may hold is in
+/// [`Canonical::oddity`].
 pub fn canonicalise(raw: &str) -> Result<Canonical<'_>, Reason> {
     if !raw.starts_with('/') {
         return Err(Reason::TargetForm);
@@ -101,7 +108,8 @@ pub fn canonicalise(raw: &str) -> Result<Canonical<'_>, Reason> {
     })
 }
 
-/// Whether the path is canonical at a glance: the common case, without a copy. May say no to a canonical path.
+/// A fast check for the common case of a canonical path, which needs no copy. May return false for
+/// a canonical path.
 fn is_plain(path: &[u8]) -> bool {
     let mut previous = 0;
     for &byte in path {
@@ -144,7 +152,7 @@ fn refuse_everywhere(decoded: &[u8]) -> Result<(), Reason> {
             _ => {}
         }
     }
-    // Servlet containers cut `;x` away before they resolve dots.
+    // Servlet containers remove `;x` before they resolve dots.
     let name = decoded
         .split(|&byte| byte == b';')
         .next()
@@ -158,7 +166,7 @@ fn refuse_everywhere(decoded: &[u8]) -> Result<(), Reason> {
     Ok(())
 }
 
-/// How often a server might decode. Four is a choice: two is known to happen.
+/// How many times a server might decode a path. Four is a choice; two happens in practice.
 const LEVELS: usize = 4;
 
 fn refuse_at_every_level(mut decoded: Vec<u8>) -> Result<(), Reason> {

@@ -7,13 +7,13 @@ use crate::policy::resources::ParamType;
 /// One segment of a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Segment {
-    /// This canonical text.
+    /// Exactly this canonical text.
     Literal(String),
-    /// One segment, named.
+    /// Any one segment, with a name.
     Parameter {
         /// The name in the route map.
         name: String,
-        /// Its type.
+        /// The type that the segment must have.
         kind: ParamType,
     },
     /// One or more segments up to the end, `{*name}`.
@@ -28,11 +28,11 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Reads a pattern.
+    /// Parses a pattern.
     ///
     /// # Errors
     ///
-    /// A sentence that says what to write instead.
+    /// What to write instead, as a sentence.
     pub fn parse(text: &str) -> Result<Self, String> {
         let Some(path) = text.strip_prefix('/') else {
             return Err("a path begins with `/`".to_owned());
@@ -43,7 +43,7 @@ impl Pattern {
             while let Some(part) = parts.next() {
                 if part.is_empty() {
                     return Err(match parts.peek() {
-                        None => "write the path without its trailing slash; `trailing_slash` says what one means".to_owned(),
+                        None => "write the path without its trailing slash; `trailing_slash` decides whether a request may have one".to_owned(),
                         Some(_) => "a path has no empty segments".to_owned(),
                     });
                 }
@@ -69,7 +69,7 @@ impl Pattern {
         Ok(pattern)
     }
 
-    /// As written.
+    /// The text of the pattern in the route map.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -84,7 +84,7 @@ impl Pattern {
         self.segments.last() == Some(&Segment::Tail)
     }
 
-    /// Whether some parameter has a type that not every segment has.
+    /// Whether some parameter has another type than text.
     pub fn is_typed(&self) -> bool {
         self.segments
             .iter()
@@ -106,14 +106,15 @@ impl Pattern {
         })
     }
 
-    /// The pattern for the router, in which parameters are named by their place: two patterns with the same shape match the same
-    /// paths. With `lower_case`, literals are folded as [`fold`] folds paths.
-    pub fn shape(&self, lower_case: bool) -> String {
+    /// The pattern for the router, in which parameters are named by their position: two patterns
+    /// with the same shape match the same paths. With `folded`, literals are folded as [`fold`]
+    /// folds paths.
+    pub fn shape(&self, folded: bool) -> String {
         let mut shape = String::new();
         for (index, segment) in self.segments.iter().enumerate() {
             shape.push('/');
             match segment {
-                Segment::Literal(text) if lower_case => match fold(&format!("/{text}")) {
+                Segment::Literal(text) if folded => match fold(&format!("/{text}")) {
                     Some(folded) => shape.push_str(folded.trim_start_matches('/')),
                     None => shape.push_str(text),
                 },
@@ -166,7 +167,7 @@ impl Segment {
                 "`{part}`: a parameter is a whole segment, such as `{{id:uuid}}`"
             ));
         }
-        // The map may be written with plain letters of any script; what is matched is their canonical encoding.
+        // The route map may have plain letters of any script; their canonical encoding is matched.
         let raw: String = part
             .chars()
             .map(|character| {

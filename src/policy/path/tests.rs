@@ -1,4 +1,4 @@
-//! The table in the module's header, row by row, and the two properties that matter.
+//! The table in the module's header, row by row, and the properties of canonical paths.
 
 use proptest::prelude::*;
 
@@ -32,7 +32,7 @@ fn equivalent_spellings_become_one() {
 }
 
 #[test]
-fn what_servers_read_differently_is_refused() {
+fn a_path_that_servers_read_differently_is_refused() {
     for (raw, reason) in [
         ("/a%2fb", Reason::PathSlashEncoded),
         ("/a\\b", Reason::PathBackslash),
@@ -68,7 +68,7 @@ fn what_servers_read_differently_is_refused() {
 }
 
 #[test]
-fn an_opaque_tail_may_hold_oddities_but_no_traversal_at_any_level() {
+fn an_opaque_tail_may_hold_unusual_segments_but_no_traversal_at_any_level() {
     for raw in ["/o/a%2541", "/o/a;v=1", "/o//a", "/o/%ff", "/o/x%253By"] {
         assert_eq!(
             canonicalise(raw)
@@ -93,7 +93,7 @@ fn an_opaque_tail_may_hold_oddities_but_no_traversal_at_any_level() {
 }
 
 #[test]
-fn folding_reads_as_the_most_careless_server() {
+fn folding_reads_a_path_as_the_most_lenient_server() {
     assert_eq!(fold("/api/items"), None);
     assert_eq!(fold("/Api//ITEMS;v=1/").as_deref(), Some("/api/items"));
     assert_eq!(fold("/%C5%BFecret").as_deref(), Some("/secret"));
@@ -102,7 +102,7 @@ fn folding_reads_as_the_most_careless_server() {
 }
 
 #[test]
-fn patterns_say_what_is_wrong_with_them() {
+fn an_invalid_pattern_is_refused_with_a_message() {
     for (pattern, words) in [
         ("a", "begins with"),
         ("/a/", "trailing"),
@@ -126,7 +126,7 @@ fn patterns_say_what_is_wrong_with_them() {
 }
 
 #[test]
-fn folding_cuts_what_careless_servers_cut_at_the_end_of_every_segment() {
+fn folding_removes_trailing_dots_and_spaces_of_every_segment() {
     assert_eq!(
         fold("/api/admin./users").as_deref(),
         Some("/api/admin/users")
@@ -145,7 +145,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
     #[test]
-    fn what_is_folded_at_a_glance_is_folded_indeed(raw in "/[a-cA./]{0,24}") {
+    fn the_fast_check_for_folded_paths_agrees_with_folding(raw in "/[a-cA./]{0,24}") {
         if is_folded(raw.as_bytes()) {
             prop_assert_eq!(fold_all(&raw), raw);
         }
@@ -160,11 +160,11 @@ proptest! {
     }
 
     #[test]
-    fn a_canonical_path_holds_nothing_two_servers_read_differently(raw in "/([a-c./;\\\\]|%[0-9a-f]{2}|%25){0,24}") {
+    fn a_canonical_path_has_one_reading(raw in "/([a-c./;\\\\]|%[0-9a-f]{2}|%25){0,24}") {
         if let Ok(Canonical { text, oddity: None }) = canonicalise(&raw) {
             prop_assert!(!text.contains("//") && !text.contains(';') && !text.contains('\\'));
             prop_assert!(text.split('/').all(|segment| segment != "." && segment != ".."));
-            // One segment at a time: across a slash, `%25/41` is no escape.
+            // One segment at a time: across a slash, `%25/41` is not an escape.
             for segment in text.split('/') {
                 let decoded = decode(segment.as_bytes()).expect("valid escapes");
                 prop_assert!(std::str::from_utf8(&decoded).is_ok() && !has_escape(&decoded));
