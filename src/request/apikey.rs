@@ -1,11 +1,9 @@
-//! The API key that Supabase's clients send beside the token, in a field or in the query.
+//! The API key that Supabase's clients send beside the token, in a header field or in the query.
+//! Refuses with 400 `apikey_repeated` a request in which servers could find different keys. Whether
+//! a key is required is up to `auth::identity` and `sign_in::passthrough`.
 //!
-//! Decides:  which one it is, 400 `apikey_repeated` where readers could differ about that, and
-//!           whether it is a configured one. Trusts: nothing. Not here: whether one must come
-//!           (`auth::identity`, `identity::door`).
-//!
-//! A key that passes is one of the configuration's own, byte for byte, in the one place it came in;
-//! so what the upstream gets is our copy.
+//! A key that passes equals one of the configured keys byte for byte and occurs in exactly one
+//! place, so the upstream gets that key and no other.
 
 use hyper::header::{HeaderMap, HeaderName};
 
@@ -13,12 +11,12 @@ use super::query::decoded;
 use crate::denial::{Denial, Reason};
 use crate::policy::in_force::InForce;
 
-/// The field, and the key of the query.
+/// The name of the header field and of the query key.
 pub const APIKEY: HeaderName = HeaderName::from_static("apikey");
 
-/// The keys that the most careless server could find in a query, decoded.
+/// The keys that the most lenient server could find in a query, decoded.
 pub fn in_query(query: &str) -> impl Iterator<Item = std::borrow::Cow<'_, str>> {
-    // No spelling of the name is without a `k` or an escape, and most queries are.
+    // Every spelling of the name has a `k` or an escape; most queries have neither.
     let may_name = |byte: u8| matches!(byte, b'k' | b'K' | b'%');
     let query = match query.bytes().any(may_name) {
         true => query,
@@ -35,16 +33,16 @@ fn is_apikey(name: &str) -> bool {
     decoded(name).trim().eq_ignore_ascii_case(APIKEY.as_str())
 }
 
-/// The one key of a request, if there is one.
+/// The key of a request, if there is one.
 ///
 /// # Errors
 ///
-/// There are several, or it is spelled in a way that not everybody would find.
+/// There are several keys, or one in a spelling that not every server would find.
 pub fn find<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Result<Option<&'a str>, Denial> {
     let ambiguous = |why: &'static str| Reason::ApikeyRepeated.because(why);
     let mut found = None;
     for value in headers.get_all(APIKEY) {
-        let key = value.to_str().map_err(|_| ambiguous("no text"))?;
+        let key = value.to_str().map_err(|_| ambiguous("not text"))?;
         if found.replace(key).is_some() {
             return Err(ambiguous("two fields"));
         }
@@ -65,11 +63,11 @@ pub fn find<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Result<Option
     Ok(found)
 }
 
-/// Lets a key pass that is one of the configured publishable keys.
+/// Requires that a key is one of the configured publishable keys.
 ///
 /// # Errors
 ///
-/// 401 `apikey_unknown`: it is not.
+/// 401 `apikey_unknown` for any other key.
 pub fn demand_listed(in_force: &InForce, key: impl AsRef<[u8]>) -> Result<(), Denial> {
     match is_listed(in_force, key) {
         true => Ok(()),
@@ -77,7 +75,7 @@ pub fn demand_listed(in_force: &InForce, key: impl AsRef<[u8]>) -> Result<(), De
     }
 }
 
-/// Whether it is one of the configured publishable keys, none of which is a service key.
+/// Whether a key is one of the configured publishable keys, none of which is a service key.
 pub fn is_listed(in_force: &InForce, key: impl AsRef<[u8]>) -> bool {
     let identity = in_force.config().identity.as_ref();
     let mut listed = identity
@@ -111,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_one_key_or_none_and_everybody_finds_the_same() {
+    fn a_request_has_at_most_one_key_which_every_server_finds() {
         let none = HeaderMap::new();
         let mut one = HeaderMap::new();
         one.append(APIKEY, HeaderValue::from_static("a"));

@@ -1,14 +1,14 @@
-//! The body of a request: streamed past us, or read because a rule judges what it says.
+//! The body of a request: streamed to the upstream, or buffered because a rule of the route
+//! inspects it.
 //!
-//! Decides:  413 `body_too_large`, 408 `body_timeout`, 400 `body_broken` for a body that is read
-//!           here, 415 `body_type` for one that is no JSON by its own words, 400 `body_malformed`
-//!           for one that is no JSON, or that two readers could read differently. Trusts: hyper's
-//!           framing. Not here: which routes have such rules, and what the rules say (`auth`).
+//! A buffered body is refused with 413 `body_too_large`, 408 `body_timeout` or 400 `body_broken`,
+//! with 415 `body_type` if its fields do not announce JSON, and with 400 `body_malformed` if it is
+//! not JSON or servers could read it differently.
 //!
-//! A judged body is held in memory, up to `body.limit` of its route and never more than [`JUDGED`],
-//! and is forwarded byte for byte as it was judged. It is read only for who has proven who he is
-//! where that is asked for. Trailers behind it are dropped (RFC 9110, section 6.5.1): nobody has
-//! judged them.
+//! An inspected body is held in memory, up to `body.limit` of its route and at most [`JUDGED`], and
+//! is forwarded byte for byte. Where the route requires a user it is read only after the caller is
+//! authenticated. Trailers behind it are dropped (RFC 9110, section 6.5.1), because no rule has
+//! inspected them.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -24,71 +24,71 @@ use tokio::time::{Instant, sleep_until};
 use crate::denial::{Denial, Reason};
 use crate::json;
 
-/// The longest body that is judged, whatever its route allows to be streamed past us. A choice.
+/// The longest body that is inspected, whatever `body.limit` allows to be streamed. A choice.
 pub const JUDGED: u64 = 1024 * 1024;
 
-/// Room that is made for a body before it comes, whatever length was announced.
+/// The largest buffer that is allocated before a body arrives, whatever length is announced.
 const FIRST_ROOM: usize = 16 * 1024;
 
 /// A body that may be forwarded.
 #[derive(Debug)]
 pub enum Body {
-    /// As the client sends it.
+    /// Streamed as the client sends it.
     Streamed(Incoming),
-    /// All of it at once, and not looked at: that of a case of `foregate test`.
+    /// In memory, and not inspected: the body of a case of `foregate test`.
     Whole(Bytes),
-    /// Read already.
-    Judged(Judged),
+    /// Read and parsed.
+    Inspected(JsonBody),
 }
 
-/// A body that was read to its end, and is one JSON document.
-pub struct Judged {
+/// A body that was read to its end and is one JSON document.
+pub struct JsonBody {
     bytes: Bytes,
     value: Value,
 }
 
-impl Judged {
-    /// What it says.
+impl JsonBody {
+    /// The parsed document.
     pub fn value(&self) -> &Value {
         &self.value
     }
 }
 
-impl std::fmt::Debug for Judged {
-    /// It is somebody's data.
+impl std::fmt::Debug for JsonBody {
+    /// Omits the content, which is user data.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Judged({} bytes)", self.bytes.len())
+        write!(f, "JsonBody({} bytes)", self.bytes.len())
     }
 }
 
 impl Body {
-    /// Reads it as one JSON document, which it must call itself in `headers`.
+    /// Reads the body as one JSON document, which `headers` must announce.
     ///
     /// # Errors
     ///
-    /// See the module.
-    pub(super) async fn judge(
+    /// The reasons that the header of this module lists.
+    pub(super) async fn inspect(
         self,
         headers: &HeaderMap,
         limit: u64,
         idle: Duration,
     ) -> Result<Self, Denial> {
-        if matches!(self, Self::Judged(_)) {
+        if matches!(self, Self::Inspected(_)) {
             return Ok(self);
         }
         says_json(headers)?;
         let bytes = self.collect(limit.min(JUDGED), idle).await?;
         let value = json::value(&bytes).ok_or(Reason::BodyMalformed)?;
-        Ok(Self::Judged(Judged { bytes, value }))
+        Ok(Self::Inspected(JsonBody { bytes, value }))
     }
 }
 
 impl Body {
-    /// Its bytes, read to the end: at most `limit`, and each piece of them within `idle`.
+    /// The bytes of the body, read to the end: at most `limit`, and each frame within `idle`.
     ///
     /// # Errors
     ///
-    /// As [`collect`] says.
+    /// Those of [`collect`].
     pub(crate) async fn collect(self, limit: u64, idle: Duration) -> Result<Bytes, Denial> {
         match self {
             Self::Streamed(body) => collect(body, limit, idle).await,
@@ -96,17 +96,17 @@ impl Body {
                 Ok(length) if length <= limit => Ok(bytes),
                 Ok(_) | Err(_) => Err(Reason::BodyTooLarge.into()),
             },
-            Self::Judged(judged) => Ok(judged.bytes),
+            Self::Inspected(inspected) => Ok(inspected.bytes),
         }
     }
 }
 
-/// Reads a body to its end: at most `limit` bytes, and each piece of it within `idle`.
+/// Reads a body to its end: at most `limit` bytes, and each frame within `idle`.
 ///
 /// # Errors
 ///
-/// [`Reason::BodyTooLarge`], [`Reason::BodyTimeout`] or [`Reason::BodyBroken`]. A body that is
-/// announced as too long is not begun, so that no `100 Continue` is sent.
+/// [`Reason::BodyTooLarge`], [`Reason::BodyTimeout`] or [`Reason::BodyBroken`]. If the announced
+/// length is too large, nothing is read, so that no `100 Continue` is sent.
 pub async fn collect(mut body: Incoming, limit: u64, idle: Duration) -> Result<Bytes, Denial> {
     if body.size_hint().lower() > limit {
         return Err(Reason::BodyTooLarge.into());
@@ -137,8 +137,8 @@ pub async fn collect(mut body: Incoming, limit: u64, idle: Duration) -> Result<B
     }
 }
 
-/// One `Content-Type`, which is JSON, and no compression: a reader that takes it for anything else
-/// reads something that was not judged.
+/// Requires exactly one `Content-Type`, which is JSON, and no compression. A server that read the
+/// body as anything else would read what no rule has inspected.
 pub(crate) fn says_json(headers: &HeaderMap) -> Result<(), Denial> {
     let kind = only(headers, &header::CONTENT_TYPE)?.unwrap_or_default();
     let (essence, parameters) = kind.split_once(';').unwrap_or((kind, ""));
@@ -179,7 +179,7 @@ impl hyper::body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match &mut *self {
             Self::Streamed(body) => Pin::new(body).poll_frame(context),
-            Self::Whole(bytes) | Self::Judged(Judged { bytes, .. }) => {
+            Self::Whole(bytes) | Self::Inspected(JsonBody { bytes, .. }) => {
                 let bytes = std::mem::take(bytes);
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
@@ -189,14 +189,14 @@ impl hyper::body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Streamed(body) => body.is_end_stream(),
-            Self::Whole(bytes) | Self::Judged(Judged { bytes, .. }) => bytes.is_empty(),
+            Self::Whole(bytes) | Self::Inspected(JsonBody { bytes, .. }) => bytes.is_empty(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Streamed(body) => body.size_hint(),
-            Self::Whole(bytes) | Self::Judged(Judged { bytes, .. }) => {
+            Self::Whole(bytes) | Self::Inspected(JsonBody { bytes, .. }) => {
                 SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
             }
         }
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_json_only_by_its_one_plain_word() {
+    fn a_body_counts_as_json_only_by_one_plain_content_type() {
         for kind in [
             "application/json",
             "application/json;charset=UTF-8",

@@ -1,12 +1,10 @@
-//! Cross-origin requests of browsers (the Fetch standard).
+//! Cross-origin requests of browsers (the Fetch standard): which origins may read responses. It
+//! relies on `Origin`, which pages cannot forge. CORS protects users of browsers; it does not
+//! authorize requests.
 //!
-//! Decides:  which origins may read answers, and what a preflight says. Trusts: `Origin`, which
-//!           pages cannot forge. Not here: whether a request is allowed; CORS protects readers, not
-//!           this gateway.
-//!
-//! A preflight carries no credential, so it is answered here, alike for known and unknown paths,
-//! and never forwarded. Where rules are configured, an upstream's own CORS fields are replaced: two
-//! of them make a browser refuse the answer.
+//! A preflight carries no credential, so the gateway answers it itself, the same for known and
+//! unknown paths, and never forwards it. If rules are configured, they replace an upstream's own
+//! CORS fields: with two of them a browser refuses the response.
 
 use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -14,7 +12,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::policy;
 use crate::request::Head;
 
-/// Rules with their header values already written.
+/// The cross-origin rules, with prepared header values.
 #[derive(Debug)]
 pub struct Cors {
     origins: Vec<HeaderValue>,
@@ -24,7 +22,7 @@ pub struct Cors {
     max_age: HeaderValue,
 }
 
-/// Methods a page may use; what a route offers is judged when the request itself comes.
+/// Methods a page may use. The router checks the method when the request itself arrives.
 const ALLOW_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 const UPSTREAM_FIELDS: [HeaderName; 6] = [
@@ -37,7 +35,7 @@ const UPSTREAM_FIELDS: [HeaderName; 6] = [
 ];
 
 impl Cors {
-    /// Writes the header values once.
+    /// Prepares the header values.
     pub fn new(cors: &policy::listen::Cors) -> Self {
         Self {
             origins: cors.origins.clone(),
@@ -48,7 +46,8 @@ impl Cors {
         }
     }
 
-    /// Replaces the CORS fields of an answer; refusals have them too, or a page could not read why.
+    /// Replaces the CORS fields of a response. Refusals have them, too, so that a page can read the
+    /// reason.
     pub fn write(&self, headers: &mut HeaderMap, origin: Option<&HeaderValue>, preflight: bool) {
         for field in UPSTREAM_FIELDS {
             headers.remove(field);
@@ -85,12 +84,12 @@ impl Cors {
 
 fn list(names: &[HeaderName]) -> HeaderValue {
     let names: Vec<&str> = names.iter().map(HeaderName::as_str).collect();
-    // Header names are header values.
+    // Header names are valid header values.
     HeaderValue::from_str(&names.join(", ")).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// Whether a request is a preflight: what a browser sends before a cross-origin request that is not
-/// simple.
+/// Whether a request is a preflight, which a browser sends before a cross-origin request that is
+/// not simple.
 pub fn is_preflight(head: &Head) -> bool {
     *head.method() == Method::OPTIONS
         && head.headers().contains_key(header::ORIGIN)

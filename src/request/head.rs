@@ -15,7 +15,7 @@ use crate::policy::in_force::InForce;
 use crate::record::Record;
 use crate::tokens::WorkerCache;
 
-/// A request head that can be read in one way only, before a route is chosen.
+/// A request head that has one reading, before a route is selected.
 #[derive(Clone)]
 pub struct Head {
     pub(super) method: Method,
@@ -31,7 +31,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// Reads a head.
+    /// Reads a head and takes the credentials out of its fields.
     ///
     /// # Errors
     ///
@@ -82,12 +82,12 @@ impl Head {
         let authorization = match survey.authorizations {
             0 => None,
             _ => headers.remove(header::AUTHORIZATION).map(|mut field| {
-                // No `Debug` shows it, wherever it goes.
+                // Its `Debug` then never shows the value.
                 field.set_sensitive(true);
                 field
             }),
         };
-        // The host is kept beside the headers, in canonical form.
+        // The canonical host is kept outside the headers.
         if survey.host {
             headers.remove(header::HOST);
         }
@@ -105,34 +105,34 @@ impl Head {
         }))
     }
 
-    /// The method.
+    /// The method of the request.
     pub fn method(&self) -> &Method {
         &self.method
     }
 
-    /// The fields that may pass; without `Host` and `Authorization`.
+    /// The header fields that may be forwarded, without `Host` and `Authorization`.
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// The host.
+    /// The canonical host.
     pub fn host(&self) -> &Host {
         &self.host
     }
 
-    /// The handshake, if the client asks for WebSocket.
+    /// The handshake, if the client requests a WebSocket.
     pub fn handshake(&self) -> Option<&Handshake> {
         self.handshake.as_deref()
     }
 
-    /// The target as it came, for a redirect.
+    /// The target as the client sent it, for a redirect.
     pub(crate) fn uri(&self) -> &hyper::Uri {
         &self.uri
     }
 }
 
 impl std::fmt::Debug for Head {
-    /// Headers and query stay out: they hold tokens and cookies.
+    /// Omits headers and query, which hold tokens and cookies.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Head")
             .field("method", &self.method)

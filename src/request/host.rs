@@ -1,11 +1,8 @@
-//! The one host a request is for.
+//! The host of a request. Refuses with 400 a request with no host, with several, with a malformed
+//! one, or with two that disagree.
 //!
-//! Decides:  400 for none, several, a malformed one, or two that disagree; 421 for one that is not
-//!           served. Trusts: hyper to have read the request line. Not here: which routes a host has
-//!           (`route`).
-//!
-//! The host is lower-cased; a port stays as it came and plays no part in judgement, since a
-//! balancer in front may listen elsewhere.
+//! The host is lower-cased. A port is kept and ignored for authorization, since a load balancer may
+//! listen on another port.
 
 use std::cell::RefCell;
 
@@ -18,14 +15,14 @@ use crate::denial::Reason;
 /// A host in canonical form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
-    /// Lower case, with its port if it had one: what the upstream sees.
+    /// Lower case, with the port if there is one, as the upstream gets it.
     value: HeaderValue,
     /// Length of the name in `value`.
     name: usize,
 }
 
 impl Host {
-    /// The host of a request, which came over TLS or not.
+    /// The host of a request; `over_tls` says whether the connection has TLS.
     ///
     /// # Errors
     ///
@@ -37,8 +34,8 @@ impl Host {
         if fields.next().is_some() {
             return Err(Reason::HostRepeated);
         }
-        // An `http` target over TLS claims another origin than the connection is for. The reverse
-        // is normal behind an edge.
+        // An `http` target over TLS names another origin than the connection's. The reverse is
+        // normal behind an edge.
         if over_tls
             && parts
                 .uri
@@ -85,7 +82,7 @@ impl Host {
         Ok(Self { value, name })
     }
 
-    /// Name and port.
+    /// The name with its port, as a header value.
     pub fn value(&self) -> &HeaderValue {
         &self.value
     }
@@ -101,12 +98,12 @@ impl Host {
     }
 }
 
-/// The host that a connection's last request was for. Nearly always it is the next one's, too.
+/// The host of the last request of a connection, which is nearly always the host of the next one.
 #[derive(Debug, Default)]
 pub struct LastHost(RefCell<Option<Host>>);
 
 impl LastHost {
-    /// The last host if it came as this very text, else what `read` makes of it.
+    /// The last host if its text was the same, or else the result of `read`.
     fn or(&self, text: &[u8], read: impl FnOnce() -> Result<Host, Reason>) -> Result<Host, Reason> {
         if let Some(last) = &*self.0.borrow()
             && last.value.as_bytes() == text
@@ -119,7 +116,7 @@ impl LastHost {
     }
 }
 
-/// Where the name ends, if the whole is a name or an address with an optional port (RFC 9110,
+/// The length of the name, if the text is a name or an address with an optional port (RFC 9110,
 /// section 7.2).
 fn name_length(host: &[u8]) -> Option<usize> {
     let name = if host.first() == Some(&b'[') {
@@ -136,7 +133,7 @@ fn name_length(host: &[u8]) -> Option<usize> {
         let valid = name
             .iter()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
-        // A trailing dot is the same name to DNS and another to most servers.
+        // With a trailing dot the name is the same to DNS, and another one to most servers.
         if !valid || name.split(|&byte| byte == b'.').any(<[u8]>::is_empty) {
             return None;
         }

@@ -1,10 +1,12 @@
-//! Bytes from outside become one [`Inbound`], or a refusal, before anybody judges.
+//! Turns a request from outside into one [`Inbound`], or refuses it, before any layer runs.
 //!
 //! Decides:  everything that can be refused without knowing the caller: host, path, query, method,
-//!           route. Trusts: hyper's framing.
-//! Not here: credentials are taken out of the headers but not judged; that is the identity layer's.
+//!           route.
+//! Trusts:   hyper's framing.
+//! Not here: verifying credentials. They are taken out of the headers here; the identity layer
+//!           verifies them.
 //!
-//! Nothing after this module sees an uncanonical path, a client's identity header, or a raw
+//! Behind this module there is no uncanonical path, no identity header of a client, and no raw
 //! `Authorization` header.
 
 pub mod apikey;
@@ -43,19 +45,19 @@ use peer::Client;
 pub use peer::Connection;
 use target::{begins_with_slash, forwarded_path, target};
 
-/// A canonical request with the route it belongs to: what the chain judges.
+/// A canonical request with its route: what the chain authorizes.
 pub struct Inbound {
     head: Box<Head>,
     target: PathAndQuery,
     query_credentials: Vec<(String, String)>,
     selected: Selected,
     in_force: Arc<InForce>,
-    /// Until it is taken for forwarding.
+    /// The body, until it is taken for forwarding.
     body: Option<Body>,
 }
 
 impl Inbound {
-    /// Chooses the route, and gives the target its canonical form.
+    /// Selects the route and canonicalizes the target.
     ///
     /// # Errors
     ///
@@ -86,8 +88,8 @@ impl Inbound {
         let query = query::Query::read(head.uri.query(), credentials)?;
         let path = forwarded_path(head.uri.path(), canonical, route, pattern)?;
         let target = match (path, query.is_unchanged()) {
-            // The usual case copies nothing. A target that begins with its query is judged as `/`,
-            // and must be written so.
+            // The usual case copies nothing. A target that begins with its query is authorized as
+            // `/`, and must be forwarded so.
             (None, true) if begins_with_slash(&head.uri) => head
                 .uri
                 .path_and_query()
@@ -117,29 +119,29 @@ impl Inbound {
         })
     }
 
-    /// The method.
+    /// The method of the request.
     pub fn method(&self) -> &Method {
         &self.head.method
     }
 
-    /// The version the client spoke.
+    /// The HTTP version of the client's request.
     pub fn version(&self) -> Version {
         self.head.version
     }
 
-    /// The host.
+    /// The canonical host.
     pub fn host(&self) -> &Host {
         &self.head.host
     }
 
-    /// The client.
+    /// The client's address and scheme, as far as they can be trusted.
     pub fn client(&self) -> &Client {
         &self.head.client
     }
 
-    /// The tokens that were proven on the same worker of late.
-    pub(crate) fn worker_cache(&self) -> &WorkerCache {
-        &self.head.worker_cache
+    /// The tokens that were verified recently on the same worker.
+    pub(crate) fn recent(&self) -> &Recent {
+        &self.head.recent
     }
 
     /// Path and query, exactly as they are forwarded.
@@ -147,23 +149,23 @@ impl Inbound {
         &self.target
     }
 
-    /// The fields that may pass; without `Host` and `Authorization`.
+    /// The header fields that may be forwarded, without `Host` and `Authorization`.
     pub fn headers(&self) -> &HeaderMap {
         &self.head.headers
     }
 
-    /// The `Authorization` field, not yet judged.
+    /// The `Authorization` field, not yet verified.
     pub fn authorization(&self) -> Option<&HeaderValue> {
         self.head.authorization.as_ref()
     }
 
-    /// This gateway's cookie, not yet judged; it is not in [`Self::headers`] any more.
+    /// This gateway's cookie, not yet verified; it is no longer in [`Self::headers`].
     pub fn cookie(&self) -> Option<&OwnCookie> {
         self.head.cookie.as_ref()
     }
 
-    /// The value of a query key that the route reads as a credential; it is not in [`Self::target`]
-    /// any more.
+    /// The value of a query key that the route reads as a credential; it is no longer in
+    /// [`Self::target`].
     pub fn query_credential(&self, name: &str) -> Option<&str> {
         self.query_credentials
             .iter()
@@ -171,7 +173,7 @@ impl Inbound {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The route.
+    /// The route that the request matched.
     pub fn rule(&self) -> &Route {
         // `route` checked both indices, and a policy never changes.
         self.in_force
@@ -179,12 +181,12 @@ impl Inbound {
             .unwrap_or_else(|| unreachable!("the selected route is in its own policy"))
     }
 
-    /// The pattern of the route's that the path matched.
+    /// The pattern of the route that the path matched.
     pub fn pattern(&self) -> Option<&Pattern> {
         self.rule().paths.get(self.selected.pattern)
     }
 
-    /// How the route waives a layer now, if it does.
+    /// How the route currently waives a layer, if it does.
     pub fn waived(&self, layer: LayerName) -> Option<WaivedMode> {
         let rule = self.rule();
         if rule.waived.is_empty() {
@@ -199,8 +201,8 @@ impl Inbound {
         &self.in_force
     }
 
-    /// Path parameters with their type and text, in order; none if every segment would do for each.
-    pub fn typed_parameters(&self) -> impl Iterator<Item = (&str, ParamType, &str)> {
+    /// Path parameters with their type and text, in order; empty if all of them are text.
+    pub fn typed_parameters(&self) -> impl Iterator<Item = (&str, &str)> {
         let typed = self.pattern().filter(|pattern| pattern.is_typed());
         let segments = typed.map(Pattern::segments).unwrap_or_default();
         let texts = self.target.path().split('/').skip(1);
@@ -213,17 +215,16 @@ impl Inbound {
             })
     }
 
-    /// What stands behind the fixed part of the route's path, without the slash between: what
-    /// `{*rest}` matched, in its canonical form.
+    /// The part of the path that `{*rest}` matched, in canonical form, without the slash before it.
     pub fn tail(&self) -> Option<&str> {
         let pattern = self.rule().paths.get(self.selected.pattern)?;
         let fixed = pattern.segments().len().checked_sub(1)?;
         let path = self.target.path();
-        let (place, _) = path.match_indices('/').nth(fixed)?;
-        path.get(place + 1..).filter(|_| pattern.has_tail())
+        let (slash, _) = path.match_indices('/').nth(fixed)?;
+        path.get(slash + 1..).filter(|_| pattern.has_tail())
     }
 
-    /// A path parameter, as the canonical path has it.
+    /// The text of a path parameter in the canonical path.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         let pattern = self.rule().paths.get(self.selected.pattern)?;
         let texts = self.target.path().split('/').skip(1);
@@ -234,7 +235,7 @@ impl Inbound {
         })
     }
 
-    /// The fields that may pass, to be changed for an upstream.
+    /// The header fields that may be forwarded, to be changed for an upstream.
     pub(crate) fn fields(&mut self) -> &mut HeaderMap {
         &mut self.head.headers
     }
@@ -244,7 +245,7 @@ impl Inbound {
         self.body.take()
     }
 
-    /// Drops what only forwarding needs. What is left can be judged again.
+    /// Drops the parts that only forwarding needs. The rest can be re-authorized.
     pub(crate) fn forget_message(&mut self) {
         self.head.authorization = None;
         self.head.cookie = None;
@@ -252,45 +253,44 @@ impl Inbound {
         self.body = None;
     }
 
-    /// Reads the body, for rules that judge what it says. From now on it is
-    /// [`Self::inspected_body`].
+    /// Reads the body, for rules that inspect it. Afterwards it is [`Self::inspected_body`].
     ///
     /// # Errors
     ///
     /// See [`body`].
     pub async fn inspect_body(&mut self) -> Result<(), Denial> {
         let Some(body) = self.body.take() else {
-            return Err(Reason::BodyMalformed.because("there is none"));
+            return Err(Reason::BodyMalformed.because("no body"));
         };
         let idle = self.in_force.config().connections.body_idle;
-        let judged = body.judge(&self.head.headers, self.rule().body_limit, idle);
-        self.body = Some(judged.await?);
+        let inspected = body.inspect(&self.head.headers, self.rule().body_limit, idle);
+        self.body = Some(inspected.await?);
         Ok(())
     }
 
-    /// Whether there is a body that nobody has read.
+    /// Whether the request has a body that was not read yet.
     pub fn has_unread_body(&self) -> bool {
         use hyper::body::Body as _;
         match &self.body {
             Some(body @ (Body::Streamed(_) | Body::Whole(_))) => !body.is_end_stream(),
-            Some(Body::Judged(_)) | None => false,
+            Some(Body::Inspected(_)) | None => false,
         }
     }
 
-    /// What the body says, if it was read.
+    /// The JSON document of the body, if it was read.
     pub fn inspected_body(&self) -> Option<&serde_json::Value> {
         match self.body.as_ref()? {
-            Body::Judged(judged) => Some(judged.value()),
+            Body::Inspected(inspected) => Some(inspected.value()),
             Body::Streamed(_) | Body::Whole(_) => None,
         }
     }
 
-    /// The handshake, if the client asks for WebSocket.
+    /// The handshake, if the client requests a WebSocket.
     pub fn handshake(&self) -> Option<&Handshake> {
         self.head.handshake()
     }
 
-    /// A record for judging again, which nobody reads.
+    /// A record for a re-authorization. It is discarded.
     pub(crate) fn record_again(&self, in_force: Arc<InForce>) -> Record {
         Record::begin(in_force, self.head.method.clone(), self.head.version)
     }
@@ -299,7 +299,7 @@ impl Inbound {
     ///
     /// # Errors
     ///
-    /// It has no route there, or one that does not offer the same.
+    /// Under that configuration the request has no route, or the route refuses it.
     pub(crate) fn reroute(
         &self,
         in_force: Arc<InForce>,

@@ -1,8 +1,7 @@
-//! Who is really calling: the peer, or what a trusted proxy says of it.
+//! The client's address and scheme: the peer's, or those that a trusted proxy reports.
 //!
-//! Decides:  the client's address and the scheme it used. Trusts: `X-Forwarded-For` and
-//!           `X-Forwarded-Proto`, but only from a peer in `trusted_proxies.from`, and only as many
-//!           entries, from the right, as `trusted_proxies.hops`. Not here: what an address may do.
+//! `X-Forwarded-For` and `X-Forwarded-Proto` are trusted only from a peer in
+//! `trusted_proxies.from`, and only as many entries, from the right, as `trusted_proxies.hops`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -14,24 +13,24 @@ use super::host::LastHost;
 use crate::policy::listen::TrustedProxies;
 use crate::tokens::WorkerCache;
 
-/// What is known of a connection before a request comes on it.
+/// A connection, as far as it is known before its first request.
 #[derive(Debug)]
 pub struct Connection {
-    /// The other end; an IPv4-mapped IPv6 address is kept as IPv4.
+    /// The address of the peer; an IPv4-mapped IPv6 address is stored as IPv4.
     address: IpAddr,
     /// The address as text, written once for all requests of the connection.
     text: HeaderValue,
-    /// Whether this gateway ended TLS on it.
+    /// Whether this gateway terminated TLS on it.
     pub over_tls: bool,
-    /// The host that was asked for on it last.
+    /// The host of its last request.
     pub host: LastHost,
-    /// The tokens that were proven on the same worker of late.
-    pub worker_cache: Rc<WorkerCache>,
+    /// The tokens that were verified recently on the same worker.
+    pub recent: Rc<Recent>,
 }
 
 impl Connection {
-    /// A connection from a peer, to a worker that remembers these tokens.
-    pub fn new(peer: SocketAddr, over_tls: bool, worker_cache: Rc<WorkerCache>) -> Self {
+    /// A connection from a peer to a worker with these recent tokens.
+    pub fn new(peer: SocketAddr, over_tls: bool, recent: Rc<Recent>) -> Self {
         let address = peer.ip().to_canonical();
         Self {
             address,
@@ -43,19 +42,19 @@ impl Connection {
     }
 }
 
-/// The client as far as it can be known.
+/// The client, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Its address.
+    /// The address of the client.
     pub address: IpAddr,
-    /// The same as text.
+    /// The address as text.
     pub text: HeaderValue,
-    /// Whether the client itself spoke TLS, here or to a trusted proxy.
+    /// Whether the client used TLS, to the gateway or to a trusted proxy.
     pub https: bool,
 }
 
 impl Client {
-    /// Who sent this request. Reads the headers before they are cleaned.
+    /// The client that sent a request. Needs the headers before they are cleaned.
     pub fn of(connection: &Connection, headers: &HeaderMap, trusted: &TrustedProxies) -> Self {
         let Connection {
             address, over_tls, ..
@@ -85,16 +84,16 @@ impl Client {
 }
 
 fn as_text(address: IpAddr) -> HeaderValue {
-    // Digits, dots and colons are a header value.
+    // Digits, dots and colons are valid in a header value.
     HeaderValue::from_str(&address.to_string())
         .unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
-/// The entry `hops` places from the right; with fewer entries the leftmost, which a trusted proxy
-/// wrote too.
+/// The entry `hops` positions from the right; with fewer entries the leftmost, which a trusted
+/// proxy wrote, too.
 fn forwarded_for(headers: &HeaderMap, hops: usize) -> Option<IpAddr> {
-    // A line with odd bytes keeps its place: left out, it would move the place that a trusted proxy
-    // wrote.
+    // A line with invalid bytes keeps its position: without it, the entry of the trusted proxy
+    // would move.
     let lines: Vec<_> = headers
         .get_all("x-forwarded-for")
         .iter()
@@ -105,8 +104,8 @@ fn forwarded_for(headers: &HeaderMap, hops: usize) -> Option<IpAddr> {
         .flat_map(|line| line.split(','))
         .map(str::trim)
         .collect();
-    let place = entries.len().saturating_sub(hops.max(1));
-    address(entries.get(place)?)
+    let index = entries.len().saturating_sub(hops.max(1));
+    address(entries.get(index)?)
 }
 
 /// An address, with or without brackets and port.
@@ -120,7 +119,7 @@ fn address(text: &str) -> Option<IpAddr> {
         .map(|address| address.to_canonical())
 }
 
-/// The last entry of the last line: whatever stands before it may be the client's.
+/// Reads the last entry of the last line; the client may have written the entries before it.
 fn forwarded_proto(headers: &HeaderMap) -> Option<bool> {
     match headers
         .get_all("x-forwarded-proto")
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_trusted_peer_is_believed_and_only_for_its_hops() {
+    fn forwarded_fields_are_trusted_only_from_trusted_peers_and_for_their_hops() {
         assert_eq!(
             client("192.0.2.1:5", &["203.0.113.9"], 1),
             "192.0.2.1 false"

@@ -1,37 +1,35 @@
-//! The query: forwarded as it came, except for keys that carry a credential.
+//! The query, which is forwarded unchanged except for keys that carry a credential. Refuses with
+//! 400 `query_repeated` a credential key that occurs twice, or is spelled with escapes, in another
+//! case, or behind a `;`, and with 400 `path_non_ascii` raw bytes outside ASCII.
 //!
-//! Decides:  400 `query_repeated` for a credential key that occurs twice, or is spelled with
-//!           escapes, in another case, or behind a `;`; 400 `path_non_ascii` for raw bytes outside
-//!           ASCII. Trusts: nothing. Not here: what the credential is worth.
-//!
-//! A key that some route reads as a credential is removed from every request, so that it reaches no
+//! A key that any route reads as a credential is removed from every request, so that it reaches no
 //! upstream and no upstream's log.
 
 use std::borrow::Cow;
 
 use crate::denial::{Denial, Reason};
 
-/// A query with its credentials set apart.
+/// A query, separated from its credentials.
 pub struct Query<'a> {
     raw: Option<&'a str>,
-    /// What is left, if anything was removed.
+    /// The rest of the query, if a credential was removed.
     rest: Option<String>,
     found: Vec<(&'a str, &'a str)>,
 }
 
 impl std::fmt::Debug for Query<'_> {
-    /// Values may be secrets, and what is no value may be meant as one.
+    /// Omits everything: values may be secrets, and a key may be a misplaced value.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Query(…)")
     }
 }
 
 impl<'a> Query<'a> {
-    /// Reads a query; `names` are the keys that any route reads as a credential.
+    /// Parses a query; `names` are the keys that any route reads as a credential.
     ///
     /// # Errors
     ///
-    /// See the module.
+    /// The reasons that the header of this module lists.
     pub fn read(raw: Option<&'a str>, names: &[String]) -> Result<Self, Denial> {
         let mut query = Self {
             raw,
@@ -65,12 +63,12 @@ impl<'a> Query<'a> {
         Ok(query)
     }
 
-    /// Whether the query is forwarded as it came.
+    /// Whether the query is forwarded unchanged.
     pub fn is_unchanged(&self) -> bool {
         self.found.is_empty()
     }
 
-    /// What is forwarded.
+    /// The query to forward, without credentials.
     pub fn forwarded(&self) -> Option<&str> {
         match &self.rest {
             Some(rest) => Some(rest.as_str()).filter(|rest| !rest.is_empty()),
@@ -78,7 +76,7 @@ impl<'a> Query<'a> {
         }
     }
 
-    /// The credentials under the keys that the route reads.
+    /// The credentials with the keys that the route reads.
     pub fn into_credentials(self, reads: impl Fn(&str) -> bool) -> Vec<(String, String)> {
         self.found
             .into_iter()
@@ -94,7 +92,8 @@ fn is_credential(name: &str, names: &[String]) -> bool {
         .any(|known| known.eq_ignore_ascii_case(name.trim()))
 }
 
-/// Some servers take `;` for `&`, and would find a credential that nobody has judged.
+/// Whether a credential is hidden behind a `;`. Some servers split there, and would find a
+/// credential that was never verified.
 fn hides_credential(pair: &str, names: &[String]) -> bool {
     pair.split(';').skip(1).any(|piece| {
         let key = piece.split('=').next().unwrap_or_default();
@@ -102,7 +101,7 @@ fn hides_credential(pair: &str, names: &[String]) -> bool {
     })
 }
 
-/// A key or a value as a server would read it. A malformed escape is kept as it is.
+/// A key or a value, decoded as a server would. A malformed escape is kept.
 pub fn decoded(text: &str) -> Cow<'_, str> {
     if !text.contains(['%', '+']) {
         return Cow::Borrowed(text);
@@ -129,14 +128,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_debug_text_shows_a_value() {
+    fn debug_output_shows_no_value() {
         let names = ["access_token".to_owned()];
         let query = Query::read(Some("email=alice&access_token=x.y.z"), &names).expect("one token");
         assert_eq!(format!("{query:?} {query:#?}"), "Query(…) Query(…)");
     }
 
     #[test]
-    fn a_credential_key_is_taken_out_and_never_read_twice() {
+    fn a_credential_key_is_removed_and_must_be_unique() {
         let names = ["access_token".to_owned()];
         let query = Query::read(Some("a=1&access_token=x.y.z&b=%2F"), &names).expect("one token");
         assert_eq!(query.forwarded(), Some("a=1&b=%2F"));

@@ -7,7 +7,7 @@ use crate::policy::path::{Canonical, Pattern, Segment};
 use crate::policy::resources::ParamType;
 use crate::policy::route::{Route, Tail};
 
-/// The path as it is forwarded, if it differs from how it came.
+/// The path to forward, if it differs from the client's.
 pub(super) fn forwarded_path(
     raw: &str,
     canonical: Canonical<'_>,
@@ -22,7 +22,7 @@ pub(super) fn forwarded_path(
         return Err(reason.into());
     }
     let path = if opaque {
-        let tail = |path: &str| path.match_indices('/').nth(fixed).map(|(place, _)| place);
+        let tail = |path: &str| path.match_indices('/').nth(fixed).map(|(index, _)| index);
         match (tail(&canonical.text), tail(raw)) {
             (Some(head_end), Some(tail_start)) => {
                 let head = canonical.text.get(..head_end).unwrap_or_default();
@@ -37,8 +37,8 @@ pub(super) fn forwarded_path(
     Ok((path != raw).then_some(path))
 }
 
-/// Clients on some platforms write UUIDs in upper case; what is judged and forwarded is lower case
-/// (RFC 9562, section 4).
+/// Clients on some platforms write UUIDs in upper case; they are authorized and forwarded in lower
+/// case (RFC 9562, section 4).
 fn lower_case_uuids(path: String, pattern: &Pattern) -> String {
     if !pattern.is_typed() {
         return path;
@@ -84,7 +84,7 @@ pub(super) fn target(path: &str, query: Option<&str>) -> Result<PathAndQuery, De
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
     };
-    // Only bytes that a URI may hold are left.
+    // At this point the text has only bytes that a URI may hold.
     PathAndQuery::try_from(text)
         .map_err(|_| Reason::Internal.because("the canonical target is not a URI"))
 }

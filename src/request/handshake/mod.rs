@@ -1,9 +1,11 @@
 //! The opening handshake of a WebSocket (RFC 6455, section 4).
 //!
-//! Decides: what is a handshake, and whether an upstream's 101 answers it. Trusts: nothing; the handshake an upstream sees is written
-//! anew from what was read here. Not here: whether the route offers it (`Inbound::route`), and what is said afterwards (`streams`).
+//! Decides:  whether a request is a handshake, and whether an upstream's 101 matches it.
+//! Trusts:   neither side; the upstream gets a handshake that is written from the parsed one.
+//! Not here: whether the route allows WebSocket (`Inbound::route`), and the messages (`streams`).
 //!
-//! The client's key goes through to the upstream, which so proves to us and to the client at once that it read this handshake.
+//! The client's key is forwarded, so the upstream's response proves to us and to the client that it
+//! read this handshake.
 
 #[cfg(test)]
 mod tests;
@@ -15,10 +17,10 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Version};
 
-/// What is hashed behind the key (RFC 6455, section 1.3).
+/// The constant that is hashed with the key (RFC 6455, section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// The fields of a handshake, which reach an upstream only as [`Handshake`] writes them.
+/// The fields of a handshake. An upstream gets only those that [`Handshake`] writes.
 const FIELDS: [HeaderName; 5] = [
     header::SEC_WEBSOCKET_KEY,
     header::SEC_WEBSOCKET_VERSION,
@@ -27,25 +29,26 @@ const FIELDS: [HeaderName; 5] = [
     header::SEC_WEBSOCKET_ACCEPT,
 ];
 
-/// A client's handshake, read in one way.
+/// A client's handshake.
 #[derive(Clone)]
 pub struct Handshake {
     key: HeaderValue,
     accept: HeaderValue,
-    /// Subprotocols, as the client prefers them.
+    /// Subprotocols, in the client's order of preference.
     protocols: Vec<String>,
     extensions: Option<HeaderValue>,
 }
 
 impl std::fmt::Debug for Handshake {
-    /// Some clients send a token as a subprotocol.
+    /// Omits the values, because some clients send a token as a subprotocol.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Handshake({} protocols)", self.protocols.len())
     }
 }
 
 impl Handshake {
-    /// Reads the handshake of a request with an `Upgrade` field. `None` if it is anything else, such as `h2c`.
+    /// Parses the handshake of a request with an `Upgrade` field. `None` if it is another one, such
+    /// as `h2c`.
     pub fn read(parts: &Parts) -> Option<Self> {
         let headers = &parts.headers;
         let asks = parts.method == Method::GET
@@ -81,14 +84,14 @@ impl Handshake {
         })
     }
 
-    /// Removes the fields of a handshake.
+    /// Removes all handshake fields from a message.
     pub(super) fn remove(headers: &mut HeaderMap) {
         for name in FIELDS {
             headers.remove(name);
         }
     }
 
-    /// Offers no extension, so that what is said can be read: frames without compression.
+    /// Offers no extension, so that frames are not compressed and can be inspected.
     pub(super) fn refuse_extensions(&mut self) {
         self.extensions = None;
     }
@@ -117,27 +120,28 @@ impl Handshake {
         .filter_map(|(name, value)| Some((name, value?)))
     }
 
-    /// Makes the fields of an upstream's 101 those for the client. `own` is the name of this gateway's cookie.
+    /// Checks an upstream's 101 and turns its fields into those for the client. `own` is the name
+    /// of this gateway's cookie.
     ///
     /// # Errors
     ///
-    /// It does not answer this handshake; the text is for the operator.
+    /// The response does not match this handshake; the text is for the operator.
     pub fn finish(&self, headers: &mut HeaderMap, own: &str) -> Result<(), &'static str> {
         if !is_upgrade(headers) {
-            return Err("its 101 does not change to WebSocket");
+            return Err("its 101 does not switch to WebSocket");
         }
         let accept = only(headers, &header::SEC_WEBSOCKET_ACCEPT);
         if accept.map(str::as_bytes) != Some(self.accept.as_bytes()) {
-            return Err("its 101 has another `Sec-WebSocket-Accept`");
+            return Err("its 101 has a wrong `Sec-WebSocket-Accept`");
         }
         let chosen = list(headers, &header::SEC_WEBSOCKET_PROTOCOL)
-            .ok_or("its 101 has a subprotocol that is no text")?;
+            .ok_or("its 101 has a subprotocol that is not text")?;
         let is_offered = |name: &String| self.protocols.contains(name);
         if chosen.len() > 1 || !chosen.iter().all(is_offered) {
             return Err("its 101 has a subprotocol that the client did not offer");
         }
         let used = list(headers, &header::SEC_WEBSOCKET_EXTENSIONS)
-            .ok_or("its 101 has an extension that is no text")?;
+            .ok_or("its 101 has an extension that is not text")?;
         if !used.iter().all(|used| self.offers(name_of(used))) {
             return Err("its 101 has an extension that the client did not offer");
         }
@@ -173,13 +177,14 @@ impl Handshake {
     }
 }
 
-/// `base64(SHA-1(key + GUID))`. SHA-1 is what the standard says; nothing rests on it but that the upstream read a handshake.
+/// `base64(SHA-1(key + GUID))`. The standard requires SHA-1; it only has to show that the upstream
+/// read a handshake.
 fn accept(key: &str) -> Option<HeaderValue> {
     let hashed = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key.as_bytes(), GUID].concat());
     HeaderValue::from_str(&STANDARD.encode(hashed)).ok()
 }
 
-/// `Upgrade` is WebSocket and nothing besides, and `Connection` says so.
+/// Whether `Upgrade` names WebSocket and nothing else, and `Connection` has the option `upgrade`.
 fn is_upgrade(headers: &HeaderMap) -> bool {
     let is_websocket = only(headers, &header::UPGRADE)
         .is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"));
@@ -197,14 +202,14 @@ fn has_body(headers: &HeaderMap) -> bool {
             .is_some_and(|length| length != "0")
 }
 
-/// The value of a field that is there once.
+/// The value of a field that occurs exactly once.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().ok()?.trim();
     values.next().is_none().then_some(value)
 }
 
-/// The members of a list, over all its lines. `None` if one is not text.
+/// The members of a list field, over all its lines. `None` if a line is not text.
 fn list(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<String>> {
     let mut members = Vec::new();
     for line in headers.get_all(name) {
@@ -219,7 +224,7 @@ fn name_of(extension: &str) -> &str {
     extension.split(';').next().unwrap_or_default().trim()
 }
 
-/// RFC 9110, section 5.6.2.
+/// Whether this is a token (RFC 9110, section 5.6.2).
 fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text

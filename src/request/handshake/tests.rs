@@ -53,7 +53,7 @@ fn the_example_of_the_standard_is_a_handshake() {
 }
 
 #[test]
-fn whatever_else_it_is_it_is_no_handshake() {
+fn another_upgrade_or_a_malformed_handshake_is_refused() {
     assert!(read(set("upgrade", "h2c")).is_none());
     assert!(read(set("upgrade", "websocket, h2c")).is_none());
     assert!(read(set("connection", "keep-alive")).is_none());
@@ -75,7 +75,7 @@ fn whatever_else_it_is_it_is_no_handshake() {
 }
 
 #[test]
-fn only_a_101_that_answers_the_handshake_opens_the_tunnel() {
+fn only_a_101_that_matches_the_handshake_opens_the_tunnel() {
     let handshake = read(|_| {}).expect("a handshake");
     let good = ("sec-websocket-accept", ACCEPT);
     let finish = |fields: &[_]| handshake.finish(&mut answer(fields), "own").is_ok();

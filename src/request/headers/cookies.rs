@@ -3,20 +3,21 @@
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderValue};
 
-/// What the cookie of this gateway is called unless `sessions.cookie` says otherwise. No upstream sees it, and none may set it.
+/// The default name of this gateway's cookie (`sessions.cookie`). No upstream receives it, and none
+/// may set it.
 pub const OWN_COOKIE: &str = "__Host-foregate";
 
-/// This gateway's cookie, as a request came with it.
+/// This gateway's cookie in a request.
 #[derive(Clone, PartialEq, Eq)]
 pub enum OwnCookie {
-    /// Once, under its name: its value.
+    /// The value of the cookie, which occurs once, under its exact name.
     One(Box<str>),
-    /// More than once, or in a spelling that some take for it and others do not.
+    /// The cookie occurs more than once, or in a spelling that only some servers accept.
     Ambiguous,
 }
 
 impl std::fmt::Debug for OwnCookie {
-    /// The value is a credential.
+    /// Omits the value, which is a credential.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::One(_) => "One(…)",
@@ -38,7 +39,8 @@ pub(super) fn keep_upstream_cookies(headers: &mut HeaderMap, own: &str) {
     }
 }
 
-/// HTTP/2 clients may split `Cookie` into several fields; HTTP/1.1 has one (RFC 9113, section 8.2.3).
+/// HTTP/2 clients may split `Cookie` into several fields; HTTP/1.1 has one (RFC 9113, section
+/// 8.2.3).
 pub(super) fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
         return;
@@ -85,7 +87,7 @@ pub(super) fn take_own_cookie(headers: &mut HeaderMap, own: &str) -> Option<OwnC
 }
 
 fn is_own_cookie(pair: &[u8], own: &str) -> bool {
-    // Some servers take `=name=value` for a cookie of that name.
+    // Some servers read `=name=value` as a cookie of that name.
     let pair = pair.trim_ascii();
     let pair = pair.strip_prefix(b"=").unwrap_or(pair);
     let name = pair.split(|&byte| byte == b'=').next().unwrap_or_default();

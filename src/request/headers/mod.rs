@@ -1,10 +1,11 @@
-//! What may not come in from outside, and what may not go back.
+//! Removes header fields that a client may not send, or an upstream may not return.
 //!
-//! Decides: which header fields are removed, in both directions. Trusts: nothing a client or an upstream says about itself. Not here:
-//! the fields this gateway adds for the upstream (`upstream::headers`).
+//! Decides:  which header fields are removed, in both directions.
+//! Trusts:   no identity or forwarding field of a client, and no field of an upstream in our name.
+//! Not here: the fields that the gateway adds for the upstream (`upstream::headers`).
 //!
-//! Names are compared *folded* (case, `-`, `_` and `.` alike), because many servers fold them: to a WSGI application `X_User_Id` and
-//! `X-User-Id` are one variable.
+//! Names are compared *folded* (case, `-`, `_` and `.` alike), because many servers fold them: to a
+//! WSGI application `X_User_Id` and `X-User-Id` are one variable.
 
 mod cookies;
 mod names;
@@ -20,14 +21,15 @@ pub use self::names::is_reserved;
 use self::cookies::{join_cookies, keep_upstream_cookies, take_own_cookie};
 use self::names::{NEVER_MISSPELT, fold, is_hop_by_hop, is_ordinary, may_be_reserved};
 
-/// What one pass over the fields of a request finds; the usual request has none of it, and nothing more is looked up.
+/// The result of one pass over the fields of a request. For the usual request it shows that no
+/// further lookup is needed.
 #[derive(Debug, Default)]
 pub struct Survey {
-    /// `Authorization` fields.
+    /// The number of `Authorization` fields.
     pub authorizations: usize,
     /// Whether there is a `Host` field.
     pub host: bool,
-    /// Whether the request asks to leave HTTP.
+    /// Whether there is an `Upgrade` field.
     pub upgrade: bool,
     cookies: usize,
     lengths: usize,
@@ -37,7 +39,7 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Looks at every field once.
+    /// Scans every field once.
     pub fn of(headers: &HeaderMap) -> Self {
         let mut survey = Self::default();
         for (name, _) in headers {
@@ -60,10 +62,11 @@ fn is_unwanted(name: &str) -> bool {
     !is_ordinary(name) && (is_hop_by_hop(name) || may_be_reserved(name) && is_reserved(name))
 }
 
-/// Removes from a request what only this gateway may say, and what was meant for this hop alone. Fields named by `Connection` go
-/// before anything is judged, so that a client cannot have a field judged and then removed. Gives the cookie called `own`, if it came.
+/// Removes from a request the fields that only this gateway may set, and those for this hop alone.
+/// Fields named by `Connection` are removed before any check, so that a client cannot have a field
+/// checked and then removed. Returns the cookie named `own`, if there is one.
 pub fn clean_request(headers: &mut HeaderMap, survey: &Survey, own: &str) -> Option<OwnCookie> {
-    // Asked first: a proper `TE` is named by `Connection`.
+    // Checked first, because `Connection` names a valid `TE`.
     let keeps_trailers = survey.te && accepts_trailers(headers);
     if survey.connection {
         remove_named_by_connection(headers);
@@ -86,7 +89,8 @@ pub fn clean_request(headers: &mut HeaderMap, survey: &Survey, own: &str) -> Opt
     }
 }
 
-/// hyper and h2 have refused lengths that differ; equal ones are one (RFC 9110, section 8.6).
+/// Merges equal lengths into one (RFC 9110, section 8.6). hyper and h2 have already refused lengths
+/// that differ.
 fn keep_one_length(headers: &mut HeaderMap) {
     if let Some(length) = headers.get(header::CONTENT_LENGTH).cloned() {
         headers.insert(header::CONTENT_LENGTH, length);
@@ -104,10 +108,11 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
         .any(|value| value.to_str().is_ok_and(names_trailers))
 }
 
-/// Removes from an answer what was meant for this hop alone, and what an upstream may not say in our name. Says whether a field names a place.
+/// Removes from a response the fields for this hop alone, and those that an upstream may not set in
+/// our name. Returns whether a field holds a location.
 pub fn clean_response(headers: &mut HeaderMap, own: &str) -> bool {
     let (mut connection, mut unwanted, mut sets_cookies) = (false, false, false);
-    let (mut names_fields, mut names_place) = (false, false);
+    let (mut names_fields, mut has_location) = (false, false);
     for (name, value) in &*headers {
         match name.as_str() {
             "connection" => {
@@ -115,7 +120,7 @@ pub fn clean_response(headers: &mut HeaderMap, own: &str) -> bool {
                 names_fields |= !is_connection_option(value.as_bytes());
             }
             "set-cookie" => sets_cookies = true,
-            "location" | "content-location" => names_place = true,
+            "location" | "content-location" => has_location = true,
             name => unwanted |= is_unwanted_answer(name),
         }
     }
@@ -131,18 +136,19 @@ pub fn clean_response(headers: &mut HeaderMap, own: &str) -> bool {
     if sets_cookies {
         keep_upstream_cookies(headers, own);
     }
-    names_place
+    has_location
 }
 
 fn is_unwanted_answer(name: &str) -> bool {
-    // `Alt-Svc` would lead clients around this gateway.
+    // `Alt-Svc` would direct clients past this gateway.
     let ours = |name: &str| {
         name == "alt-svc" || name == "x-request-id" || fold(name).starts_with("x-foregate-")
     };
     !is_ordinary(name) && (is_hop_by_hop(name) || ours(name))
 }
 
-/// Whether a trailer field may pass: it must not say what only a head may (RFC 9110, section 6.5.1), nor who the request is from.
+/// Whether a trailer field may be forwarded: it must be none of the fields that belong into a head
+/// (RFC 9110, section 6.5.1), and no identity field.
 pub fn is_allowed_trailer(name: &str) -> bool {
     !is_hop_by_hop(name)
         && !is_reserved(name)
@@ -160,14 +166,15 @@ pub fn is_allowed_trailer(name: &str) -> bool {
 }
 
 fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
-    // One pass finds what is there; the usual request has one or two such fields.
+    // One pass per removed name; the usual request has one or two such fields.
     while let Some(name) = headers.keys().find(|name| unwanted(name.as_str())).cloned() {
         headers.remove(name);
     }
 }
 
 fn remove_named_by_connection(headers: &mut HeaderMap) {
-    // Every `Connection` line counts, not just the first: a list may be split to smuggle a name past (RFC 9110, section 7.6.1).
+    // Every `Connection` line counts, not just the first: a client may split the list to smuggle a
+    // name past us (RFC 9110, section 7.6.1).
     let mut named = Vec::new();
     for line in headers.get_all(header::CONNECTION) {
         let names = line
@@ -185,7 +192,7 @@ fn remove_named_by_connection(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a word of `Connection` is one of the usual ones, which name no field.
+/// Whether an option of `Connection` is one of the usual ones, which name no field.
 fn is_connection_option(word: &[u8]) -> bool {
     word.eq_ignore_ascii_case(b"keep-alive") || word.eq_ignore_ascii_case(b"close")
 }

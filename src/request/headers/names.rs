@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// Families of names, folded, that say who a request is from or where it was going.
+/// Prefixes of names, folded, that state the caller or the original target of a request.
 const RESERVED_PREFIXES: &[&str] = &[
     "x-foregate-",
     "x-forwarded-",
@@ -26,7 +26,7 @@ const RESERVED_PREFIXES: &[&str] = &[
     "remote-",
 ];
 
-/// Single names, folded, with the same meaning.
+/// Names, folded, with the same meaning.
 const RESERVED_NAMES: &[&str] = &[
     "forwarded",
     "x-forwarded",
@@ -55,7 +55,8 @@ const RESERVED_NAMES: &[&str] = &[
     "client-cert-chain",
 ];
 
-/// Names that decide framing, routing or identity under their own spelling, and are removed under any other.
+/// Names that decide framing, routing or identity in their exact spelling, and are removed in any
+/// other.
 pub(super) const NEVER_MISSPELT: &[&str] = &[
     "authorization",
     "proxy-authorization",
@@ -69,7 +70,8 @@ pub(super) const NEVER_MISSPELT: &[&str] = &[
     "apikey",
 ];
 
-/// Hop-by-hop fields (RFC 9110, section 7.6.1), `Expect` (answered here), and proxy credentials, which were meant for us.
+/// Hop-by-hop fields (RFC 9110, section 7.6.1), `Expect` (answered here), and proxy credentials,
+/// which are for us.
 pub(super) fn is_hop_by_hop(name: &str) -> bool {
     matches!(
         name,
@@ -88,7 +90,7 @@ pub(super) fn is_hop_by_hop(name: &str) -> bool {
 /// Whether a client may not send this field.
 pub fn is_reserved(name: &str) -> bool {
     let folded = fold(name);
-    // A trailing dash would otherwise hide a folded name from the exact list.
+    // Otherwise a trailing dash would hide a folded name from the exact list.
     let folded = folded.trim_matches('-');
     RESERVED_PREFIXES
         .iter()
@@ -105,7 +107,7 @@ pub(super) fn fold(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// A quick look, which spares most names the comparison with every entry above.
+/// A fast check that rules most names out before the comparison with every entry above.
 pub(super) fn may_be_reserved(name: &str) -> bool {
     let bytes = name.as_bytes();
     let likely = matches!(
@@ -122,7 +124,7 @@ pub(super) fn may_be_reserved(name: &str) -> bool {
     likely || name.ends_with('-') || bytes.contains(&b'_') || bytes.contains(&b'.')
 }
 
-/// Names that nearly every message has, and that nothing here is about.
+/// Names that nearly every message has and that are never removed.
 pub(super) fn is_ordinary(name: &str) -> bool {
     matches!(
         name,

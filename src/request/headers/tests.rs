@@ -94,7 +94,7 @@ fn every_connection_line_counts() {
 }
 
 #[test]
-fn cookies_are_joined_and_ours_is_taken_out() {
+fn cookies_are_joined_and_ours_is_removed() {
     let mut headers = map(&[("cookie", "a=1; __Host-foregate=secret"), ("cookie", "b=2")]);
     clean(&mut headers);
     assert_eq!(headers, map(&[("cookie", "a=1; b=2")]));
@@ -104,7 +104,7 @@ fn cookies_are_joined_and_ours_is_taken_out() {
 }
 
 #[test]
-fn our_cookie_is_one_value_under_one_spelling_or_nobody_knows_which() {
+fn our_cookie_is_ambiguous_unless_it_occurs_once_in_its_exact_spelling() {
     let one = |value: &str| Some(OwnCookie::One(value.into()));
     let ambiguous = Some(OwnCookie::Ambiguous);
     for (cookies, taken) in [
@@ -127,7 +127,7 @@ fn our_cookie_is_one_value_under_one_spelling_or_nobody_knows_which() {
 }
 
 #[test]
-fn an_upstream_cannot_speak_in_our_name() {
+fn an_upstream_cannot_set_our_fields_or_our_cookie() {
     let mut headers = map(&[
         ("set-cookie", "__Host-foregate=stolen"),
         ("set-cookie", "a=1"),
