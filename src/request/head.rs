@@ -12,6 +12,7 @@ use super::host::Host;
 use super::peer::{Client, Connection};
 use crate::denial::{Denial, Reason};
 use crate::policy::in_force::InForce;
+use crate::policy::listen::Connections;
 use crate::record::Record;
 use crate::tokens::WorkerCache;
 
@@ -45,16 +46,7 @@ impl Head {
         let config = in_force.config();
         let client = Client::of(connection, &parts.headers, &config.trusted_proxies);
         record.client = Some(client.text.clone());
-        if matches!(parts.method, Method::CONNECT | Method::TRACE) {
-            return Err(Reason::MethodRefused.into());
-        }
-        if parts.headers.len() > config.connections.max_headers {
-            return Err(Reason::HeadersTooMany.into());
-        }
-        let length = parts.uri.path().len() + parts.uri.query().map_or(0, |query| query.len() + 1);
-        if length > config.connections.max_uri {
-            return Err(Reason::UriTooLong.into());
-        }
+        check_limits(&parts, &config.connections)?;
         let host = Host::of(&parts, connection.over_tls, &connection.host)?;
         record.host = Some(host.value().clone());
         if !in_force.serves_host(host.name()) {
@@ -81,11 +73,7 @@ impl Head {
         }
         let authorization = match survey.authorizations {
             0 => None,
-            _ => headers.remove(header::AUTHORIZATION).map(|mut field| {
-                // Its `Debug` then never shows the value.
-                field.set_sensitive(true);
-                field
-            }),
+            _ => take_authorization(&mut headers),
         };
         // The canonical host is kept outside the headers.
         if survey.host {
@@ -129,6 +117,28 @@ impl Head {
     pub(crate) fn uri(&self) -> &hyper::Uri {
         &self.uri
     }
+}
+
+/// Refuses methods that are never served, and heads above the limits.
+fn check_limits(parts: &Parts, limits: &Connections) -> Result<(), Denial> {
+    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+        return Err(Reason::MethodRefused.into());
+    }
+    if parts.headers.len() > limits.max_headers {
+        return Err(Reason::HeadersTooMany.into());
+    }
+    let length = parts.uri.path().len() + parts.uri.query().map_or(0, |query| query.len() + 1);
+    match length > limits.max_uri {
+        true => Err(Reason::UriTooLong.into()),
+        false => Ok(()),
+    }
+}
+
+fn take_authorization(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    let mut field = headers.remove(header::AUTHORIZATION)?;
+    // Its `Debug` then never shows the value.
+    field.set_sensitive(true);
+    Some(field)
 }
 
 impl std::fmt::Debug for Head {

@@ -43,7 +43,7 @@ use headers::OwnCookie;
 use host::Host;
 use peer::Client;
 pub use peer::Connection;
-use target::{begins_with_slash, forwarded_path, target};
+use target::forwarded_target;
 
 /// A canonical request with its route: what the chain authorizes.
 pub struct Inbound {
@@ -86,20 +86,7 @@ impl Inbound {
             in_force.query_credentials()
         };
         let query = query::Query::read(head.uri.query(), credentials)?;
-        let path = forwarded_path(head.uri.path(), canonical, route, pattern)?;
-        let target = match (path, query.is_unchanged()) {
-            // The usual case copies nothing. A target that begins with its query is authorized as
-            // `/`, and must be forwarded so.
-            (None, true) if begins_with_slash(&head.uri) => head
-                .uri
-                .path_and_query()
-                .cloned()
-                .ok_or(Reason::TargetForm)?,
-            (path, _) => target(
-                path.as_deref().unwrap_or(head.uri.path()),
-                query.forwarded(),
-            )?,
-        };
+        let target = forwarded_target(&head.uri, canonical, route, pattern, &query)?;
         if target.path() != record.path {
             record.path.clear();
             record.path.push_str(target.path());

@@ -1,14 +1,35 @@
 //! The target of a request as it is forwarded.
 
+use hyper::Uri;
 use hyper::http::uri::PathAndQuery;
 
+use super::query::Query;
 use crate::denial::{Denial, Reason};
 use crate::policy::path::{Canonical, Pattern, Segment};
 use crate::policy::resources::ParamType;
 use crate::policy::route::{Route, Tail};
 
+/// The target to forward: the canonical path, and the query without credentials.
+pub(super) fn forwarded_target(
+    uri: &Uri,
+    canonical: Canonical<'_>,
+    route: &Route,
+    pattern: &Pattern,
+    query: &Query<'_>,
+) -> Result<PathAndQuery, Denial> {
+    let path = forwarded_path(uri.path(), canonical, route, pattern)?;
+    match (path, query.is_unchanged()) {
+        // The usual case copies nothing. A target that begins with its query is authorized as `/`,
+        // and must be forwarded so.
+        (None, true) if begins_with_slash(uri) => {
+            Ok(uri.path_and_query().cloned().ok_or(Reason::TargetForm)?)
+        }
+        (path, _) => target(path.as_deref().unwrap_or(uri.path()), query.forwarded()),
+    }
+}
+
 /// The path to forward, if it differs from the client's.
-pub(super) fn forwarded_path(
+fn forwarded_path(
     raw: &str,
     canonical: Canonical<'_>,
     route: &Route,
@@ -74,12 +95,12 @@ fn lower_case_uuids(path: String, pattern: &Pattern) -> String {
         .collect()
 }
 
-pub(super) fn begins_with_slash(uri: &hyper::Uri) -> bool {
+fn begins_with_slash(uri: &Uri) -> bool {
     uri.path_and_query()
         .is_some_and(|target| target.as_str().starts_with('/'))
 }
 
-pub(super) fn target(path: &str, query: Option<&str>) -> Result<PathAndQuery, Denial> {
+fn target(path: &str, query: Option<&str>) -> Result<PathAndQuery, Denial> {
     let text = match query {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
