@@ -1,15 +1,13 @@
-//! A log line of a request, written straight into the worker's buffer.
+//! Writes the log line of a request straight into the worker's buffer, as JSON (RFC 8259) in which
+//! no value can end a member or begin another.
 //!
-//! Decides: how a member of the line is spelled, so that no value can end it or begin another (RFC 8259). Trusts: nothing that a client sent. Not
-//! here: which members there are (`record`).
-//!
-//! One line is written for every request, so its writing is part of every request's cost: a general serializer took longer than all layers together.
-//! The tests read every line back with a JSON parser.
+//! Every request has a line, so writing it is part of every request's cost; a general serializer
+//! took longer than all layers together. The tests parse every line with a JSON parser.
 
 use std::fmt::{self, Write as _};
 
-/// The name of a member whose value is text, with everything around it that is the same in every line, so that it is copied in one
-/// piece.
+/// The name of a member whose value is text, with the constant text around it, so that it is copied
+/// at once.
 macro_rules! text_key {
     ($name:literal) => {
         $crate::line::TextKey(concat!(",\"", $name, "\":\""))
@@ -25,19 +23,19 @@ macro_rules! number_key {
 }
 pub(crate) use number_key;
 
-/// See [`text_key`].
+/// A key from [`text_key`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TextKey(pub(crate) &'static str);
 
-/// See [`number_key`].
+/// A key from [`number_key`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NumberKey(pub(crate) &'static str);
 
-/// Members that are the same in many lines, written once.
+/// Members that many lines share, serialized once.
 pub(crate) struct Members(Box<[u8]>);
 
 impl Members {
-    /// Those that have a value.
+    /// Serializes the members that have a value.
     pub(crate) fn of<'a>(members: impl IntoIterator<Item = (TextKey, Option<&'a str>)>) -> Self {
         let mut out = Vec::new();
         let mut line = Line { out: &mut out };
@@ -55,9 +53,9 @@ pub(crate) struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Begins a line with the time and what all lines of requests share.
+    /// Begins a line with the time and the members that all lines of requests share.
     pub(crate) fn open(out: &'a mut Vec<u8>, timestamp: &str) -> Self {
-        // Most lines fit, and then grow nothing.
+        // Most lines fit and cause no other allocation.
         out.reserve(1024);
         let line = Self { out };
         line.out.extend_from_slice(b"{\"timestamp\":\"");
@@ -67,12 +65,12 @@ impl<'a> Line<'a> {
         line
     }
 
-    /// Ends it.
+    /// Ends the line.
     pub(crate) fn close(self) {
         self.out.extend_from_slice(b"}\n");
     }
 
-    /// A member whose value is text.
+    /// Writes a member whose value is any text.
     #[inline]
     pub(crate) fn text(&mut self, key: TextKey, value: &str) {
         self.out.extend_from_slice(key.0.as_bytes());
@@ -80,13 +78,14 @@ impl<'a> Line<'a> {
         self.out.push(b'"');
     }
 
-    /// A member whose value is one of our own words.
+    /// Writes a member whose value is a constant of ours.
     #[inline]
     pub(crate) fn word(&mut self, key: TextKey, value: &'static str) {
         self.plain(key, value);
     }
 
-    /// A member whose value cannot have what needs an escape: it is ours, or has a grammar without.
+    /// Writes a member whose value needs no escapes, because it is ours or its grammar has no such
+    /// characters.
     #[inline]
     pub(crate) fn plain(&mut self, key: TextKey, value: &str) {
         debug_assert!(!needs_escapes(value.as_bytes()));
@@ -95,7 +94,7 @@ impl<'a> Line<'a> {
         self.out.push(b'"');
     }
 
-    /// A member that may be left out.
+    /// Writes a member if it has a value.
     #[inline]
     pub(crate) fn optional(&mut self, key: TextKey, value: Option<&str>) {
         if let Some(value) = value {
@@ -103,19 +102,19 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Members that were written before.
+    /// Writes members that are already serialized.
     pub(crate) fn members(&mut self, members: &Members) {
         self.out.extend_from_slice(&members.0);
     }
 
-    /// A member whose value is a number.
+    /// Writes a member whose value is a number.
     #[inline]
     pub(crate) fn number(&mut self, key: NumberKey, value: u64) {
         self.out.extend_from_slice(key.0.as_bytes());
         self.digits(value);
     }
 
-    /// A member whose value is put together from our own words and from numbers.
+    /// Writes a member whose value consists of constants of ours and of numbers.
     #[inline]
     pub(crate) fn parts(&mut self, key: TextKey, write: impl FnOnce(&mut Parts<'_>)) {
         self.out.extend_from_slice(key.0.as_bytes());
@@ -146,11 +145,11 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The value of a member that is being put together.
+/// A value that consists of several parts.
 pub(crate) struct Parts<'a>(&'a mut Vec<u8>);
 
 impl Parts<'_> {
-    /// Adds a word of ours, which needs no escapes.
+    /// Adds a constant of ours, which needs no escapes.
     #[inline]
     pub(crate) fn word(&mut self, word: &'static str) {
         self.0.extend_from_slice(word.as_bytes());
@@ -164,23 +163,24 @@ impl Parts<'_> {
     }
 }
 
-/// Whether a byte of a text is one that JSON writes in another way.
+/// Whether JSON escapes any byte of this text.
 fn needs_escapes(text: &[u8]) -> bool {
     let (eights, rest) = text.as_chunks::<8>();
-    // Eight at a time, without an early end: nearly all texts are short, and need none.
+    // Eight bytes at a time and without an early exit: nearly all texts are short and need no
+    // escape.
     let in_eights = eights.iter().fold(0, |found, eight| {
         found | special(u64::from_ne_bytes(*eight))
     });
     let mut last = [b' '; 8];
-    for (place, byte) in last.iter_mut().zip(rest) {
-        *place = *byte;
+    for (slot, byte) in last.iter_mut().zip(rest) {
+        *slot = *byte;
     }
     (in_eights | special(u64::from_ne_bytes(last))) & HIGH_BITS != 0
 }
 
 const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
 
-/// Has a high bit set in one of eight bytes if, and only if, one of them is special.
+/// Sets the high bit of one of the eight bytes if, and only if, one of them needs an escape.
 const fn special(eight: u64) -> u64 {
     const fn all(byte: u8) -> u64 {
         u64::from_ne_bytes([byte; 8])
@@ -193,7 +193,7 @@ const fn special(eight: u64) -> u64 {
     has_less(eight, 0x20) | quote | backslash
 }
 
-/// Formats into bytes.
+/// Lets `write!` append to bytes.
 struct Plain<'a>(&'a mut Vec<u8>);
 
 impl fmt::Write for Plain<'_> {

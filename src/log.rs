@@ -1,7 +1,8 @@
-//! Where log lines go: standard output (of `demo`: standard error), one JSON object per line, written by a thread of its own.
+//! The log: standard output (for `demo` standard error), one JSON object per line, written by a
+//! thread of its own.
 //!
-//! Decides: that a slow reader loses lines, counted, rather than slowing requests down. Trusts: whoever writes a line to have kept secrets out of it.
-//! Not here: what a line says (`record`, and `tracing` for everything that is not a request).
+//! A slow reader loses lines, which are counted, and never slows requests down. `record` writes the
+//! lines of requests, `tracing` all others; both must keep secrets out of them.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -13,35 +14,38 @@ use prometheus::IntCounter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Batches that may wait. With batches of up to 128 KiB this bounds the memory at 32 MiB.
+/// How many batches may wait. With batches of up to 128 KiB this bounds the memory at 32 MiB.
 const QUEUE: usize = 256;
 
-/// How long the end of the process waits for the reader. A reader that is gone must not keep it alive; one second is a choice.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long shutdown waits for the reader. A reader that does not read must not keep the process
+/// alive; one second is a choice.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Seconds between two log lines of one kind that is [told sparingly](Sparing).
-const TELLING: i64 = 10;
+/// Seconds between two log lines of one [`Sparing`].
+const INTERVAL: i64 = 10;
 
-/// A kind of log line that must not fill the log, which strangers, whoever can write the store, or a server that is away for hours could do
-/// otherwise. What it is about is counted each time, or written elsewhere.
+/// The rate limit of one kind of log line, so that clients, whoever can write to the store, or a
+/// server that is away for hours cannot flood the log. The events themselves are counted in
+/// metrics, or logged elsewhere.
 #[derive(Debug)]
 pub(crate) struct Sparing {
-    /// When it was written last, in Unix seconds.
+    /// When the line was last written, in Unix seconds.
     last: AtomicI64,
 }
 
 impl Sparing {
-    /// One that was never written.
+    /// A limit whose first line may be written at once.
     pub(crate) const fn new() -> Self {
         Self {
             last: AtomicI64::new(0),
         }
     }
 
-    /// Whether it may be written at `now`, in Unix seconds. Of several that ask at once one may.
+    /// Whether the line may be written at `now`, in Unix seconds. Of several threads that ask at
+    /// once, one gets true.
     pub(crate) fn may_tell(&self, now: i64) -> bool {
         let last = self.last.load(Ordering::Relaxed);
-        let is_due = now >= last.saturating_add(TELLING);
+        let is_due = now >= last.saturating_add(INTERVAL);
         is_due
             && self
                 .last
@@ -59,16 +63,16 @@ pub struct Log {
 #[derive(Debug)]
 enum Entry {
     Lines(Vec<u8>),
-    /// Answered when everything before it is written.
+    /// Acknowledged when everything before it is written.
     Flush(SyncSender<()>),
 }
 
 impl Log {
-    /// Starts the writer.
+    /// Starts the thread that writes.
     ///
     /// # Errors
     ///
-    /// The operating system gives no thread.
+    /// The operating system refuses to start a thread.
     pub fn start(mut out: impl Write + Send + 'static) -> io::Result<Self> {
         let (queue, entries) = sync_channel::<Entry>(QUEUE);
         thread::Builder::new()
@@ -76,7 +80,7 @@ impl Log {
             .spawn(move || {
                 for entry in entries {
                     match entry {
-                        // A closed output leaves nowhere to complain.
+                        // If the output is closed, there is nowhere to report it.
                         Entry::Lines(lines) => {
                             drop(out.write_all(&lines).and_then(|()| out.flush()))
                         }
@@ -87,10 +91,10 @@ impl Log {
         Ok(Self { queue })
     }
 
-    /// Hands lines over; where the writer is too far behind, drops them and counts them in `dropped`.
+    /// Queues lines for writing. If the queue is full, drops them and counts them in `dropped`.
     pub fn write(&self, lines: Vec<u8>, dropped: &IntCounter) {
         if let Err(error) = self.queue.try_send(Entry::Lines(lines)) {
-            let lost = match error {
+            let count = match error {
                 std::sync::mpsc::TrySendError::Full(Entry::Lines(lines))
                 | std::sync::mpsc::TrySendError::Disconnected(Entry::Lines(lines)) => {
                     lines.iter().filter(|&&byte| byte == b'\n').count()
@@ -98,22 +102,22 @@ impl Log {
                 std::sync::mpsc::TrySendError::Full(Entry::Flush(_))
                 | std::sync::mpsc::TrySendError::Disconnected(Entry::Flush(_)) => 0,
             };
-            dropped.inc_by(u64::try_from(lost).unwrap_or(u64::MAX));
+            dropped.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
         }
     }
 
-    /// Waits until everything handed over so far is written, or the reader has had its second. For the end of the process.
+    /// Waits until everything queued so far is written, for at most a second. For shutdown.
     pub fn flush(&self) {
         let (done, wait) = sync_channel(1);
         let queue = self.queue.clone();
-        // The queue may be full for good, and waiting for a place in it knows no deadline.
-        let asking = thread::Builder::new().spawn(move || queue.send(Entry::Flush(done)));
-        if asking.is_ok() {
-            let _ = wait.recv_timeout(LAST_WORDS);
+        // The queue may stay full, and sending to it has no timeout.
+        let sending = thread::Builder::new().spawn(move || queue.send(Entry::Flush(done)));
+        if sending.is_ok() {
+            let _ = wait.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 
-    /// Sends `tracing` events, too, to this log. `RUST_LOG` chooses; `info` is the default.
+    /// Sends `tracing` events to this log, too. `RUST_LOG` filters them; `info` is the default.
     pub fn subscribe(&self) {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
         let _ = tracing_subscriber::fmt()
@@ -127,7 +131,7 @@ impl Log {
     }
 }
 
-/// The same time format as request lines.
+/// The time format of request lines.
 struct Now;
 
 impl tracing_subscriber::fmt::time::FormatTime for Now {
@@ -150,7 +154,7 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// Collects one event.
+/// Collects the bytes of one event.
 #[derive(Debug)]
 pub struct EventWriter {
     queue: SyncSender<Entry>,
@@ -181,11 +185,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_told_sparingly_is_told_at_once_and_then_every_ten_seconds() {
-        let sparing = Sparing::new();
-        let told = |now: i64| sparing.may_tell(1_800_000_000 + now);
+    fn a_limited_line_is_written_at_once_and_then_every_ten_seconds() {
+        let limit = Sparing::new();
+        let may_write = |now: i64| limit.may_tell(1_800_000_000 + now);
         assert_eq!(
-            [0, 0, 9, 10, 11, 19, 20].map(told),
+            [0, 0, 9, 10, 11, 19, 20].map(may_write),
             [true, false, false, true, false, false, true]
         );
     }

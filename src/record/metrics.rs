@@ -1,6 +1,7 @@
-//! What is counted and timed of requests once they are over.
+//! The metrics of finished requests.
 //!
-//! Every label's values come from the configuration or from an enum, so nothing a client sends adds a series.
+//! Every label value comes from the configuration or from an enum, so nothing that a client sends
+//! adds a series.
 
 use std::time::Duration;
 
@@ -37,7 +38,8 @@ const LAYER_BUCKETS: &[f64] = &[
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 metrics! {
-    /// The families of series; what has labels from the configuration is looked up once per configuration.
+    /// The families of series. Series with labels from the configuration are looked up once per
+    /// configuration.
     struct Families {
         requests: IntCounterVec = "requests_total"["route", "class", "reason"],
             "Requests by route, status class and reason (`none` if not refused).";
@@ -56,11 +58,11 @@ metrics! {
     }
 }
 
-/// Metrics of requests.
+/// The metrics of requests.
 #[derive(Debug)]
 pub struct RequestMetrics {
     families: Families,
-    /// By the place of the layer.
+    /// By the position of the layer in the table.
     layer_seconds: Vec<Histogram>,
     layers: &'static [LayerName],
 }
@@ -75,11 +77,11 @@ pub struct RouteMetrics {
 }
 
 impl RequestMetrics {
-    /// Registers them; `layers` is the table of layers.
+    /// Registers the metrics; `layers` is the table of layers.
     ///
     /// # Errors
     ///
-    /// Two metrics of the same name, which a test would have found.
+    /// Two metrics have the same name; a test would have found that.
     pub fn new(registry: &Registry, layers: &'static [LayerName]) -> prometheus::Result<Self> {
         let families = Families::new(registry)?;
         let layer_seconds = layers
@@ -93,7 +95,7 @@ impl RequestMetrics {
         })
     }
 
-    /// Handles for every route, in the order of the route map.
+    /// The handles of every route, in the order of the route map.
     pub fn routes(&self, config: &Config) -> Vec<RouteMetrics> {
         config
             .routes
@@ -158,7 +160,8 @@ impl RequestMetrics {
         }
     }
 
-    /// Counts a finished request. `route` has the handles of its route, unless its configuration is not in force any more.
+    /// Counts a finished request. `route` has the handles of its route, unless its configuration is
+    /// no longer in force.
     pub fn finish(&self, record: &Record, route: Option<&RouteMetrics>) {
         self.count(record, route);
         if let Some(answered) = record.answered {
@@ -188,7 +191,7 @@ impl RequestMetrics {
             }
         }
         match record.end {
-            // What this gateway ended is counted with the streams.
+            // Requests that the gateway ended are counted with the streams.
             End::Complete | End::Ended => {}
             End::ClientGone => self.families.client_gone.inc(),
             End::UpstreamFailed => self.families.upstream_failed.inc(),

@@ -1,10 +1,12 @@
-//! One record per request: what was asked, who judged, what was answered, how it ended.
+//! One record per request: the request, the verdict of each layer, the response, and how it ended.
 //!
-//! Decides: nothing. Trusts: the facts the request's way writes into it. Not here: where log lines go (`log`), and what metrics exist
-//! (`metrics`).
+//! Decides:  the format of a request's log line.
+//! Trusts:   what the code that handles the request writes into the record.
+//! Not here: where log lines go (`log`), and the metrics ([`metrics`]).
 //!
-//! A [`Trail`] owns the record while the request runs, and finishes it exactly once when it is dropped: after the last byte of the
-//! answer, or when the client went away, or after a panic. No query value, token, cookie or secret is ever written into it.
+//! A [`Trail`] owns the record while the request runs, and finishes it exactly once when it is
+//! dropped: after the last byte of the response, when the client went away, or after a panic. No
+//! query value, token, cookie or secret is ever written into a record.
 
 pub mod metrics;
 pub mod stream;
@@ -29,24 +31,24 @@ use crate::record::stream::{Cause, Kind};
 use crate::record::via::Via;
 use crate::tokens::Verified;
 
-/// The facts of one request.
+/// Everything that is noted of one request.
 #[derive(Debug)]
 pub struct Record {
-    /// The decision id: what the client gets as `X-Request-Id` and an operator looks up.
+    /// The decision id, which the client gets as `X-Request-Id` and an operator looks up.
     pub id: HeaderValue,
     /// When the head was complete.
     pub started: Instant,
     /// The policy by which it was authorized.
     pub in_force: Arc<InForce>,
-    /// How refusals are told.
+    /// The format of refusals.
     pub error_format: ErrorFormat,
-    /// The method.
+    /// The method of the request.
     pub method: Method,
-    /// The version the client spoke.
+    /// The HTTP version of the client's request.
     pub version: Version,
     /// The canonical host.
     pub host: Option<HeaderValue>,
-    /// The canonical path; empty while there is none.
+    /// The canonical path; empty until it is known.
     pub path: String,
     /// The client's address.
     pub client: Option<HeaderValue>,
@@ -54,40 +56,40 @@ pub struct Record {
     pub route: Option<usize>,
     /// The proven caller.
     pub caller: Option<Arc<Verified>>,
-    /// Why the caller may touch what the request names.
+    /// The relation that gives the caller access to the resources of the request.
     pub via: Option<Via>,
     /// Whether a cookie proved the caller.
     pub by_cookie: bool,
-    /// What each layer said, in order.
+    /// The verdicts of the layers, in order.
     pub steps: Vec<Step>,
     /// When the last step ended.
     lap: Instant,
-    /// What became of it.
+    /// The gateway's decision.
     pub decision: Decision,
-    /// Why the gateway answered in the upstream's place.
+    /// Why the gateway answered in place of the upstream.
     pub reason: Option<Reason>,
-    /// What only the operator may read.
+    /// A detail that only the operator may read.
     pub detail: Option<Cow<'static, str>>,
-    /// The status of the answer.
+    /// The status of the response.
     pub status: Option<StatusCode>,
-    /// From the complete head to the head of the answer.
+    /// Time from the complete head to the head of the response.
     pub answered: Option<Duration>,
-    /// The upstream's part of it.
+    /// The upstream's part of that time.
     pub upstream: Option<Duration>,
-    /// Bytes of the answer's body, or what a tunnel passed to the client.
+    /// Bytes of the response body, or bytes that a tunnel forwarded to the client.
     pub sent: u64,
-    /// What a tunnel passed to the upstream.
+    /// Bytes that a tunnel forwarded to the upstream.
     pub received: u64,
-    /// What kind of stream it was, and why it ended.
+    /// The kind of a live stream, and why it ended.
     pub stream: Option<(Kind, Cause)>,
-    /// How it ended.
+    /// How the request ended.
     pub end: End,
-    /// From the complete head to that end.
+    /// Time from the complete head to that end.
     pub total: Duration,
 }
 
-/// The id as a header value. It is marked sensitive because it never repeats: HTTP/2 then does not push other fields out of its table
-/// of repeated ones (RFC 7541, section 7.1.3).
+/// The id as a header value. It is marked sensitive because it never repeats: HPACK then does not
+/// store it, which would evict repeated fields from the dynamic table (RFC 7541, section 7.1.3).
 fn decision_id(id: &str) -> HeaderValue {
     let mut value = HeaderValue::from_str(id).unwrap_or_else(|_| HeaderValue::from_static("-"));
     value.set_sensitive(true);
@@ -97,39 +99,39 @@ fn decision_id(id: &str) -> HeaderValue {
 /// One layer's verdict.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
-    /// Which layer.
+    /// The layer that ran.
     pub layer: LayerName,
     /// How long it took.
     pub took: Duration,
-    /// What it said.
+    /// Its verdict.
     pub verdict: Verdict,
 }
 
-/// What a layer said.
+/// The verdict of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Yes.
+    /// The request passed.
     Passed,
-    /// No, and that was the end.
+    /// The request was refused.
     Denied(Reason),
-    /// It would have said no, but is in shadow.
+    /// The layer is in shadow and would have refused the request.
     Waived(Reason),
-    /// It was not asked.
+    /// The layer did not run.
     Off,
-    /// It passed because there was nothing for it to judge.
+    /// The request passed because the layer had nothing to check.
     Idle,
 }
 
-/// What became of a request.
+/// The gateway's decision on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Some check said no; every request begins with this.
+    /// Some check refused the request; the initial value of every record.
     Deny,
-    /// All layers said yes.
+    /// All layers let the request pass.
     Permit,
-    /// A CORS preflight, which no layer judges.
+    /// A CORS preflight, for which no layer runs.
     Preflight,
-    /// Sent to HTTPS.
+    /// Redirected to HTTPS.
     Redirect,
 }
 
@@ -147,13 +149,14 @@ impl Decision {
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The whole answer was handed to the client's connection.
+    /// The whole response was handed to the client's connection.
     Complete,
     /// The client went away before that.
     ClientGone,
-    /// The upstream failed in the middle of its answer; the client saw an error, never a complete answer.
+    /// The upstream failed in the middle of its response; the client saw an error, never a complete
+    /// response.
     UpstreamFailed,
-    /// This gateway ended it: a stream whose proof is gone, or that reached a limit.
+    /// The gateway ended it: a stream that lost its authorization, or that reached a limit.
     Ended,
 }
 
@@ -205,7 +208,7 @@ impl Record {
         }
     }
 
-    /// Notes a step; it took the time since [`Self::start_lap`] or the step before.
+    /// Notes a step, with the time since [`Self::start_lap`] or the previous step.
     pub fn step(&mut self, layer: LayerName, verdict: Verdict) {
         let now = clock::now();
         self.steps.push(Step {
@@ -216,7 +219,7 @@ impl Record {
         self.lap = now;
     }
 
-    /// Notes a step that had nothing to judge; it took no time.
+    /// Notes a step that had nothing to check, without a time.
     pub fn idle_step(&mut self, layer: LayerName) {
         self.steps.push(Step {
             layer,
@@ -225,24 +228,25 @@ impl Record {
         });
     }
 
-    /// The time of the first step begins.
+    /// Starts the time of the next step.
     pub fn start_lap(&mut self) {
         self.lap = clock::now();
     }
 
-    /// When the last step ended.
+    /// When the last step ended, or [`Self::start_lap`] was called.
     pub fn lap(&self) -> Instant {
         self.lap
     }
 
-    /// The upstream's part is over; it took the time since the last step.
+    /// Notes that the upstream has responded, with the time since the last step.
     pub(crate) fn note_upstream(&mut self) {
         let now = clock::now();
         self.upstream = Some(now - self.lap);
         self.lap = now;
     }
 
-    /// The head of the answer is ready. Behind an upstream's part, that is a matter of no time.
+    /// Notes that the head of the response is ready. Right after an upstream's response this reads
+    /// no clock.
     pub(crate) fn note_answer(&mut self) {
         let now = match self.upstream {
             Some(_) => self.lap,
@@ -258,8 +262,9 @@ impl Record {
             .map_or("none", |route| route.name.as_str())
     }
 
-    /// One line of JSON, with its line end: what an operator reads. `layers` has `name:microseconds` and, where it is not simply yes, the
-    /// verdict; `name:-` if there was nothing to judge. `timestamp` is the time as [`clock::timestamp`] writes it.
+    /// Writes the log line: one line of JSON, with its line end. `layers` has `name:microseconds`
+    /// and every verdict but `Passed`; `name:-` if the layer had nothing to check. `timestamp` is
+    /// the time in the format of [`clock::timestamp`].
     pub fn write_line(&self, timestamp: &str, lines: &mut Vec<u8>) {
         let mut line = Line::open(lines, timestamp);
         line.plain(text_key!("request_id"), text(&self.id));
@@ -324,7 +329,7 @@ fn text(value: &HeaderValue) -> &str {
     value.to_str().unwrap_or_default()
 }
 
-/// What each layer said, as `name:microseconds`, with the verdict where it is not simply yes.
+/// Writes the steps as `name:microseconds`, with every verdict but `Passed`.
 fn write_steps(layers: &mut Parts<'_>, steps: &[Step]) {
     for (index, step) in steps.iter().enumerate() {
         if index > 0 {

@@ -1,6 +1,4 @@
-//! Live streams as the record names them: which kind, and why one ended.
-//!
-//! Decides: which answers are streams. Trusts: the upstream's media type. Not here: ending them (`streams`).
+//! The kinds of live streams, by the upstream's media type, and the reasons why a stream ends.
 
 use hyper::StatusCode;
 use hyper::header::{self, HeaderMap};
@@ -9,9 +7,9 @@ use crate::denial::grpc;
 use crate::metrics::labels;
 
 labels! {
-    /// What kind of stream it is.
+    /// The kind of a live stream.
     pub enum Kind {
-        /// A tunnel (RFC 6455).
+        /// A WebSocket (RFC 6455).
         Websocket = "websocket",
         /// `text/event-stream`.
         Sse = "sse",
@@ -21,7 +19,8 @@ labels! {
 }
 
 impl Kind {
-    /// The kind of an upstream's answer, if it is a stream. What else takes long is a download, which ends by itself.
+    /// The kind of an upstream's response, if it is a stream. Any other long response is a
+    /// download, which ends by itself.
     pub fn of(status: StatusCode, headers: &HeaderMap) -> Option<Self> {
         let kind = headers.get(header::CONTENT_TYPE)?.as_bytes();
         if status == StatusCode::OK && is_sse(kind) {
@@ -34,7 +33,7 @@ impl Kind {
     }
 }
 
-/// Whether a media type is that of Server-Sent Events, whatever its parameters.
+/// Whether a media type is that of Server-Sent Events, with any parameters.
 pub(crate) fn is_sse(kind: &[u8]) -> bool {
     const SSE: &[u8] = b"text/event-stream";
     let (essence, parameters) = kind
@@ -48,7 +47,7 @@ pub(crate) fn is_sse(kind: &[u8]) -> bool {
 labels! {
     /// Why a stream ended.
     pub enum Cause {
-        /// Both sides had finished.
+        /// Both sides finished.
         Finished = "finished",
         /// The client went away.
         ClientGone = "client_gone",
@@ -56,15 +55,15 @@ labels! {
         UpstreamGone = "upstream_gone",
         /// Neither side sent anything for `timeouts.stream_idle`.
         Idle = "idle",
-        /// `timeouts.total` was over.
+        /// `timeouts.total` elapsed.
         TimeLimit = "time_limit",
-        /// The client did not take what was sent to it.
+        /// The client did not read what was sent to it.
         Stalled = "stalled",
-        /// The process ends.
+        /// The gateway shuts down.
         Drained = "drained",
-        /// Its proof expired.
+        /// Its credential expired.
         Expired = "expired",
-        /// It was revoked.
+        /// Its credential was revoked.
         Revoked = "revoked",
         /// The configuration in force refuses it.
         Denied = "denied",
@@ -76,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_are_told_by_their_media_type_alone() {
+    fn server_sent_events_are_recognized_by_their_media_type() {
         for kind in [
             "text/event-stream",
             "text/event-stream; charset=utf-8",

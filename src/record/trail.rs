@@ -1,7 +1,5 @@
-//! Owns a record while its request runs, and finishes it exactly once.
-//!
-//! Decides: when a request is over. Trusts: `Drop`, which also runs after a panic and when a client goes away. Not here: what is done with
-//! a finished record (`gateway`).
+//! Owns a record while its request runs, and finishes it exactly once, by `Drop`, which also runs
+//! after a panic and when a client goes away.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,19 +9,19 @@ use hyper::{Method, Version};
 use crate::policy::in_force::InForce;
 use crate::record::Record;
 
-/// Takes records whose requests are over.
+/// Takes the records of finished requests.
 pub trait Finish: std::fmt::Debug {
     /// Called exactly once per [`Trail`].
     fn finish(&self, record: Box<Record>);
 }
 
-/// Why a [`Trail`] has its record: only its `drop` takes it.
-const UNFINISHED: &str = "a trail that lives has its record";
+/// Why a [`Trail`] always has its record.
+const UNFINISHED: &str = "only `drop` takes the record of a trail";
 
-/// Owns a record until the request is over, whichever way that comes about.
+/// Owns a record until its request is over, however it ends.
 #[derive(Debug)]
 pub struct Trail {
-    /// There until it is finished.
+    /// `Some` until it is finished.
     record: Option<Box<Record>>,
     finish: Rc<dyn Finish>,
 }

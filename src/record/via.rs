@@ -1,26 +1,25 @@
-//! By which relation a caller may act on a resource.
-//!
-//! Decides: nothing; it is a list. Trusts: nothing. Not here: which relation holds (`auth::ownership`).
+//! The relations by which a caller may act on a resource; `auth::ownership` finds the one that
+//! holds.
 
-/// Why a caller may touch a thing, from the nearest to the farthest.
+/// The relation that gives a caller access to a resource, from the closest to the most distant.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Via {
-    /// The thing is the caller.
+    /// The resource is the caller itself.
     Caller,
-    /// The caller owns it.
+    /// The caller owns the resource.
     Owner,
-    /// The caller owns what it lies in.
+    /// The caller owns the resource that contains it.
     OuterOwner,
-    /// It is shared with a team of the caller's.
+    /// The resource is shared with a team of the caller's.
     Team,
-    /// Everybody may.
+    /// The resource is public.
     Public,
     /// A role of the caller's crosses ownership.
     Role,
 }
 
 impl Via {
-    /// The word for it in the record.
+    /// The name in the log.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Caller => "self",
