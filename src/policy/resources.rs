@@ -54,7 +54,7 @@ pub struct ResourceKind {
 pub enum RowSource {
     /// The database.
     Query(Query),
-    /// [`Config::static_facts`].
+    /// [`Config::static_facts`](crate::policy::Config::static_facts).
     Static,
     /// The responses of `learn` routes; there are no rows.
     Learned,
@@ -106,7 +106,7 @@ pub struct BodyIds {
     pub written: String,
     /// The path to the ids in the document.
     pub steps: Vec<BodyStep>,
-    /// Index into [`Config::resources`].
+    /// Index into [`Config::resources`](crate::policy::Config::resources).
     pub kind: usize,
     /// The largest number of ids. Default 100.
     pub max: usize,
@@ -128,7 +128,7 @@ pub enum BodyStep {
 pub enum DemandOf {
     /// The caller.
     Caller,
-    /// Index into [`Config::resources`].
+    /// Index into [`Config::resources`](crate::policy::Config::resources).
     Kind(usize),
 }
 
@@ -144,7 +144,7 @@ pub enum IdPlace {
 /// The ownership that is learned from the response of a route.
 #[derive(Clone, Debug)]
 pub struct Learn {
-    /// Index into [`Config::resources`].
+    /// Index into [`Config::resources`](crate::policy::Config::resources).
     pub kind: usize,
     /// The path to the id in the JSON of the response.
     pub field: Vec<String>,

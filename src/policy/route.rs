@@ -96,7 +96,7 @@ pub enum ApiKey {
 /// Where a permitted request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Index into [`Config::upstreams`].
+    /// Index into [`Config::upstreams`](crate::policy::Config::upstreams).
     Upstream(usize),
     /// An endpoint of the gateway itself.
     Serve(Serve),

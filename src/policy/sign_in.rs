@@ -89,7 +89,8 @@ pub struct Limits {
 pub struct Supabase {
     /// Its base URL: the project's URL with `/auth/v1` appended.
     pub url: SideUrl,
-    /// The `iss` of the tokens that it issues; an entry of [`Config::tokens`] has the same.
+    /// The `iss` of the tokens that it issues; an entry of
+    /// [`Config::tokens`](crate::policy::Config::tokens) has the same.
     pub issuer: String,
     /// The keys of clients, at least one. The gateway itself sends the first.
     pub publishable_keys: Vec<Secret>,

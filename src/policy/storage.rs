@@ -11,7 +11,7 @@ use crate::secrets::secret::Secret;
 pub enum StoreChoice {
     /// Not shared: a single replica with its memory.
     Memory,
-    /// In Redis. There is at least one of [`Config::keys`].
+    /// In Redis. There is at least one of [`Config::keys`](crate::policy::Config::keys).
     Redis(Redis),
 }
 

@@ -4,8 +4,8 @@
 //! Trusts:   what the code that handles the request writes into the record.
 //! Not here: where log lines go (`log`), and the metrics ([`metrics`]).
 //!
-//! A [`Trail`] owns the record while the request runs, and finishes it exactly once when it is
-//! dropped: after the last byte of the response, when the client went away, or after a panic. No
+//! A [`trail::Trail`] owns the record while the request runs, and finishes it exactly once when it
+//! is dropped: after the last byte of the response, when the client went away, or after a panic. No
 //! query value, token, cookie or secret is ever written into a record.
 
 pub mod metrics;
