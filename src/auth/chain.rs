@@ -163,8 +163,8 @@ impl Chain {
         // The route's own condition. It sees the caller and the request, and no facts.
         let (_, when) = enforce(&When, request, &gathered, record)?;
         // Ownership before lineage: a caller without access learns nothing of a resource's parents.
-        let (owned, ownership) = step(&Ownership, request, &gathered, record)?;
-        record.via = owned.and_then(ResourceAccess::via);
+        let (access, ownership) = step(&Ownership, request, &gathered, record)?;
+        record.relation = access.and_then(ResourceAccess::relation);
         let (_, lineage) = step(&Lineage, request, &gathered, record)?;
         let by_facts = ByFacts {
             performance,

@@ -21,7 +21,7 @@ use super::performance::GatheredFacts;
 use crate::denial::{Denial, Reason};
 use crate::facts::{KnownFacts, Resource, ResourceState, Row};
 use crate::policy::relations::Visibility;
-use crate::record::via::Via;
+use crate::record::relation::Relation;
 use crate::request::Inbound;
 
 /// The layer.
@@ -31,38 +31,37 @@ pub struct Ownership;
 /// Proof that the caller may act on every resource that the request names.
 #[derive(Clone, Copy, Debug)]
 pub struct ResourceAccess {
-    via: Option<Via>,
+    relation: Option<Relation>,
 }
 
 impl ResourceAccess {
     /// The most distant relation that was needed for any resource; `None` if the request names no
     /// resource.
-    pub fn via(self) -> Option<Via> {
-        self.via
+    pub fn relation(self) -> Option<Relation> {
+        self.relation
     }
 }
 
 impl Ownership {
-    fn authorize(gathered: &GatheredFacts, resource: &Resource) -> Result<Via, Denial> {
+    fn authorize(gathered: &GatheredFacts, resource: &Thing) -> Result<Relation, Denial> {
         let (caller, known) = (gathered.caller(), gathered.known());
         let action = resource.named.action.as_str();
         let verified = caller.verified();
         let subject = verified.map(|verified| verified.subject());
         let crosses = || match caller.roles().crosses(action) {
             // The role may have been withdrawn since; stale facts would not show it.
-            true if !known.is_stale => Some(Via::Role),
+            true if !known.is_old => Some(Relation::Role),
             true | false => None,
         };
-        let found = match resource.state() {
-            ResourceState::Absent => return Err(absent(known)),
-            ResourceState::Caller => (subject == Some(resource.named.id.as_str())
-                && !is_crossing(action))
-            .then_some(Via::Caller),
-            ResourceState::Learned(binding) => (verified.is_some_and(|verified| {
+        let found = match resource.seen() {
+            Seen::Absent => return Err(absent(known)),
+            Seen::Caller => (subject == Some(resource.named.id.as_str()) && !is_crossing(action))
+                .then_some(Relation::Caller),
+            Seen::Learned(binding) => (verified.is_some_and(|verified| {
                 verified.issuer() == binding.issuer && verified.subject() == binding.subject
             }) && !is_crossing(action))
-            .then_some(Via::Owner),
-            ResourceState::Row(row, outer) => {
+            .then_some(Relation::Owner),
+            Seen::Row(row, outer) => {
                 if resource.named.within.is_some() && resource.named.within != row.within {
                     return Err(absent(known));
                 }
@@ -99,13 +98,13 @@ fn related(
     row: &Row,
     outer: Option<&Row>,
     action: &str,
-) -> Option<Via> {
+) -> Option<Relation> {
     let owns = |row: &Row| row.owner.is_some() && row.owner.as_deref() == subject;
     if owns(row) {
-        return Some(Via::Owner);
+        return Some(Relation::Owner);
     }
     if outer.is_some_and(owns) {
-        return Some(Via::OuterOwner);
+        return Some(Relation::OuterOwner);
     }
     // The visibility of the resource itself, or else of the resource that contains it.
     let visible = match row.visibility {
@@ -128,9 +127,9 @@ fn related(
                         .map(move |(_, role)| *role.min(access))
                 })
                 .max()?;
-            best.allows(action).then_some(Via::Team)
+            best.allows(action).then_some(Relation::Team)
         }
-        Visibility::Public => matches!(action, "read" | "download").then_some(Via::Public),
+        Visibility::Public => matches!(action, "read" | "download").then_some(Relation::Public),
     }
 }
 
@@ -154,6 +153,6 @@ impl Check for Ownership {
         for resource in &gathered.known().resources {
             farthest = farthest.max(Some(Self::authorize(gathered, resource)?));
         }
-        Ok(ResourceAccess { via: farthest })
+        Ok(ResourceAccess { relation: farthest })
     }
 }

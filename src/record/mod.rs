@@ -9,9 +9,9 @@
 //! query value, token, cookie or secret is ever written into a record.
 
 pub mod metrics;
+pub mod relation;
 pub mod stream;
 pub mod trail;
-pub mod via;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -27,8 +27,8 @@ use crate::denial::format::ErrorFormat;
 use crate::line::{Line, Parts, number_key, text_key};
 use crate::policy::in_force::InForce;
 use crate::policy::layers::LayerName;
+use crate::record::relation::Relation;
 use crate::record::stream::{Cause, Kind};
-use crate::record::via::Via;
 use crate::tokens::Verified;
 
 /// Everything that is noted of one request.
@@ -57,7 +57,7 @@ pub struct Record {
     /// The proven caller.
     pub caller: Option<Arc<Verified>>,
     /// The relation that gives the caller access to the resources of the request.
-    pub via: Option<Via>,
+    pub relation: Option<Relation>,
     /// Whether a cookie proved the caller.
     pub by_cookie: bool,
     /// The verdicts of the layers, in order.
@@ -190,7 +190,7 @@ impl Record {
             client: None,
             route: None,
             caller: None,
-            via: None,
+            relation: None,
             by_cookie: false,
             steps: Vec::with_capacity(LayerName::MOST),
             lap: started,
@@ -302,7 +302,7 @@ impl Record {
         if let Some(caller) = &self.caller {
             line.members(caller.members());
         }
-        line.optional(text_key!("via"), self.via.map(Via::as_str));
+        line.optional(text_key!("via"), self.relation.map(Relation::as_str));
         line.parts(text_key!("layers"), |layers| {
             write_steps(layers, &self.steps)
         });

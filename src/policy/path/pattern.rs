@@ -107,7 +107,7 @@ impl Pattern {
     }
 
     /// The pattern for the router, in which parameters are named by their position: two patterns
-    /// with the same shape match the same paths. With `folded`, literals are folded as [`fold`]
+    /// with the same shape match the same paths. With `folded`, literals are folded as [`fold()`]
     /// folds paths.
     pub fn shape(&self, folded: bool) -> String {
         let mut shape = String::new();

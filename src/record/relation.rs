@@ -3,7 +3,7 @@
 
 /// The relation that gives a caller access to a resource, from the closest to the most distant.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Via {
+pub enum Relation {
     /// The resource is the caller itself.
     Caller,
     /// The caller owns the resource.
@@ -18,7 +18,7 @@ pub enum Via {
     Role,
 }
 
-impl Via {
+impl Relation {
     /// The name in the log.
     pub const fn as_str(self) -> &'static str {
         match self {
