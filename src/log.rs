@@ -21,19 +21,19 @@ const QUEUE: usize = 256;
 /// alive; one second is a choice.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Seconds between two log lines of one [`Sparing`].
+/// Seconds between two log lines of one [`LogThrottle`].
 const INTERVAL: i64 = 10;
 
 /// The rate limit of one kind of log line, so that clients, whoever can write to the store, or a
 /// server that is away for hours cannot flood the log. The events themselves are counted in
 /// metrics, or logged elsewhere.
 #[derive(Debug)]
-pub(crate) struct Sparing {
+pub(crate) struct LogThrottle {
     /// When the line was last written, in Unix seconds.
     last: AtomicI64,
 }
 
-impl Sparing {
+impl LogThrottle {
     /// A limit whose first line may be written at once.
     pub(crate) const fn new() -> Self {
         Self {
@@ -43,7 +43,7 @@ impl Sparing {
 
     /// Whether the line may be written at `now`, in Unix seconds. Of several threads that ask at
     /// once, one gets true.
-    pub(crate) fn may_tell(&self, now: i64) -> bool {
+    pub(crate) fn may_log(&self, now: i64) -> bool {
         let last = self.last.load(Ordering::Relaxed);
         let is_due = now >= last.saturating_add(INTERVAL);
         is_due
@@ -186,8 +186,8 @@ mod tests {
 
     #[test]
     fn a_limited_line_is_written_at_once_and_then_every_ten_seconds() {
-        let limit = Sparing::new();
-        let may_write = |now: i64| limit.may_tell(1_800_000_000 + now);
+        let limit = LogThrottle::new();
+        let may_write = |now: i64| limit.may_log(1_800_000_000 + now);
         assert_eq!(
             [0, 0, 9, 10, 11, 19, 20].map(may_write),
             [true, false, false, true, false, false, true]

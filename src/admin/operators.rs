@@ -7,7 +7,7 @@ use hyper::{Request, StatusCode};
 
 use super::AdminError;
 use crate::clock;
-use crate::log::Sparing;
+use crate::log::LogThrottle;
 use crate::policy::admin::{Admin, Operator};
 use crate::secrets::digest;
 

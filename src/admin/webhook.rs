@@ -23,7 +23,7 @@ use super::revocations::{answer, bad_request, id, revoke_and_log, sessions};
 use super::{AdminError, body, document};
 use crate::clock;
 use crate::gateway::process::Process;
-use crate::log::Sparing;
+use crate::log::LogThrottle;
 use crate::policy::revocations::Webhook;
 use crate::revocation::{Revocation, Target, WebhookResult};
 

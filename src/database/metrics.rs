@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntGauge, Registry};
 
 use super::DatabaseError;
-use crate::log::Sparing;
+use crate::log::LogThrottle;
 
 /// Seconds. A lookup by key in the same data centre takes a third of a millisecond; a request has
 /// fifty.
@@ -20,7 +20,7 @@ const OUTCOMES: [&str; 4] = ["ok", "away", "deadline", "refused"];
 pub struct DatabaseMetrics {
     seconds: Vec<(&'static str, Histogram)>,
     up: IntGauge,
-    told: Sparing,
+    told: LogThrottle,
 }
 
 impl DatabaseMetrics {
@@ -50,7 +50,7 @@ impl DatabaseMetrics {
                 .map(|outcome| (*outcome, seconds.with_label_values(&[*outcome])))
                 .collect(),
             up,
-            told: Sparing::new(),
+            told: LogThrottle::new(),
         })
     }
 
@@ -69,7 +69,7 @@ impl DatabaseMetrics {
         self.up.set(is_up.into());
     }
 
-    pub(super) fn may_tell(&self, now: i64) -> bool {
-        self.told.may_tell(now)
+    pub(super) fn may_log(&self, now: i64) -> bool {
+        self.told.may_log(now)
     }
 }

@@ -193,7 +193,7 @@ impl Pool {
     pub(super) fn failure(&self, error: &Error) -> DatabaseError {
         let failure = meaning(error);
         if let DatabaseError::Refused(code) = &failure
-            && self.metrics.may_tell(clock::unix_now())
+            && self.metrics.may_log(clock::unix_now())
         {
             // The message may hold values of the statement.
             tracing::error!(sqlstate = code, "the database refused a statement");
@@ -219,7 +219,7 @@ impl Pool {
                 true
             }
             Ok(Err(error)) => {
-                if self.metrics.may_tell(clock::unix_now()) {
+                if self.metrics.may_log(clock::unix_now()) {
                     tracing::warn!(%error, "cannot connect to the database");
                 }
                 false

@@ -35,7 +35,7 @@ use super::seal::Seals;
 use super::{Answer, Bucket, Entry, Kind, Level, Logged, Notice, Position, Store, Swap, Version};
 use crate::breaker::{Breaker, Outage};
 use crate::clock;
-use crate::log::Sparing;
+use crate::log::LogThrottle;
 use crate::policy;
 use crate::secrets::MasterKey;
 
@@ -64,9 +64,9 @@ pub struct Redis {
     notice_channel: String,
     notices: broadcast::Sender<Notice>,
     connected: Notify,
-    broken_records: Sparing,
-    broken_connections: Sparing,
-    no_subscription: Sparing,
+    broken_records: LogThrottle,
+    broken_connections: LogThrottle,
+    no_subscription: LogThrottle,
 }
 
 impl Redis {
@@ -103,9 +103,9 @@ impl Redis {
             notice_channel: format!("{}:told", config.prefix),
             notices: broadcast::Sender::new(NOTICES),
             connected: Notify::new(),
-            broken_records: Sparing::new(),
-            broken_connections: Sparing::new(),
-            no_subscription: Sparing::new(),
+            broken_records: LogThrottle::new(),
+            broken_connections: LogThrottle::new(),
+            no_subscription: LogThrottle::new(),
         });
         store.metrics.set_up(false);
         watch::spawn(&store, subscriber);

@@ -53,7 +53,7 @@ pub(super) fn spawn(store: &Arc<Redis>, subscriber: SubscriberClient) {
 async fn stay_connected(store: Arc<Redis>, client: Client) {
     loop {
         if let Ok(Err(error)) = client.connect().await
-            && store.broken_connections.may_tell((store.now)())
+            && store.broken_connections.may_log((store.now)())
         {
             tracing::warn!(kind = ?error.kind(), "no connection to Redis");
         }
