@@ -27,7 +27,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::policy::side_url::SideSite;
+use crate::policy::outbound_url::OutboundSite;
 
 /// The time limit per address of a server. Longer than the second after which a lost first packet
 /// is sent again.
@@ -51,7 +51,7 @@ pub struct Limits {
 /// A client of one server. Every call opens its own connection; calls are minutes apart.
 pub struct HttpClient {
     tls: TlsConnector,
-    site: SideSite,
+    site: OutboundSite,
     limits: Limits,
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use hyper::header::HeaderName;
 
+use crate::policy::outbound_url::OutboundUrl;
 use crate::policy::rate::Rate;
-use crate::policy::side_url::SideUrl;
 use crate::secrets::secret::Secret;
 
 /// The sign-in routes, which the gateway serves itself.
@@ -88,7 +88,7 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Supabase {
     /// Its base URL: the project's URL with `/auth/v1` appended.
-    pub url: SideUrl,
+    pub url: OutboundUrl,
     /// The `iss` of the tokens that it issues; an entry of
     /// [`Config::tokens`](crate::policy::Config::tokens) has the same.
     pub issuer: String,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 
-use crate::policy::side_url::SideUrl;
+use crate::policy::outbound_url::OutboundUrl;
 use crate::secrets::secret::Secret;
 
 /// The largest leeway of an entry of `tokens`: how long after its `exp` a token may still be
@@ -53,15 +53,15 @@ pub enum KeySource {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Publication {
     /// `jwks_url`: the JWK set itself.
-    Jwks(SideUrl),
+    Jwks(OutboundUrl),
     /// `discovery_url`: a document with the URL of the JWK set (OpenID Connect Discovery 1.0,
     /// section 4).
-    Discovery(SideUrl),
+    Discovery(OutboundUrl),
 }
 
 impl Publication {
     /// The URL in the configuration.
-    pub fn url(&self) -> &SideUrl {
+    pub fn url(&self) -> &OutboundUrl {
         match self {
             Self::Jwks(url) | Self::Discovery(url) => url,
         }

@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use crate::json;
-use crate::policy::side_url::SideUrl;
+use crate::policy::outbound_url::OutboundUrl;
 
 /// The path of the keys that the document at `url` names for `issuer`. The error reveals nothing of
 /// the document but a host.
@@ -32,8 +32,8 @@ pub(super) fn jwks_path(document: &[u8], url: &SideUrl, issuer: &str) -> Result<
 mod tests {
     use super::*;
 
-    fn url(text: &str) -> SideUrl {
-        SideUrl::parse(text).unwrap_or_else(|why| unreachable!("{text}: {why}"))
+    fn url(text: &str) -> OutboundUrl {
+        OutboundUrl::parse(text).unwrap_or_else(|why| unreachable!("{text}: {why}"))
     }
 
     #[test]

@@ -30,7 +30,7 @@ fn client(url: &str, concurrency: usize, queue: usize) -> IdentityServer {
 
 fn client_with(url: &str, keys: [&str; 2], concurrency: usize, queue: usize) -> IdentityServer {
     let config = Supabase {
-        url: SideUrl::parse(&format!("{url}/auth/v1")).unwrap(),
+        url: OutboundUrl::parse(&format!("{url}/auth/v1")).unwrap(),
         issuer: format!("{url}/auth/v1"),
         publishable_keys: vec![Secret::new(keys[0])],
         secret_key: Some(Secret::new(keys[1])),

@@ -29,7 +29,7 @@ use serde_json::Value;
 use super::mint::{Claims, Signer};
 use super::{KeyMetrics, KeySources, Presented, Tokens, Verified, VerifiedCache};
 use crate::denial::{Denial, Reason};
-use crate::policy::side_url::SideUrl;
+use crate::policy::outbound_url::OutboundUrl;
 use crate::policy::tokens::{KeySource, Publication, TokenIssuer};
 use crate::secrets::secret::Secret;
 
@@ -70,7 +70,7 @@ fn set_source(jwks: impl Into<String>) -> KeySource {
 }
 
 fn published_at(url: &str) -> Publication {
-    Publication::Jwks(SideUrl::parse(url).unwrap())
+    Publication::Jwks(OutboundUrl::parse(url).unwrap())
 }
 
 fn set_of(jwks: &[Value]) -> String {

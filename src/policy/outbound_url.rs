@@ -12,7 +12,7 @@ use std::net::Ipv6Addr;
 
 /// A server that the gateway itself calls, from a checked URL.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct SideSite {
+pub struct OutboundSite {
     /// Whether the connection is TLS.
     pub tls: bool,
     /// Host name or address, an IPv6 address without brackets.
@@ -23,20 +23,20 @@ pub struct SideSite {
 
 /// A URL on such a server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct SideUrl {
+pub struct OutboundUrl {
     /// The server.
-    pub site: SideSite,
+    pub site: OutboundSite,
     /// Path and query, at least `/`.
     pub path: String,
 }
 
-impl SideUrl {
+impl OutboundUrl {
     /// Parses a URL. The error says what is wrong and, where possible, what to write instead.
     ///
     /// # Errors
     ///
     /// The text is not a URL, or a URL in clear text to another machine.
-    pub fn parse(text: &str) -> Result<Self, SideUrlError> {
+    pub fn parse(text: &str) -> Result<Self, OutboundUrlError> {
         let url = Self::parse_any(text)?;
         let is_loopback = url
             .site
@@ -45,7 +45,7 @@ impl SideUrl {
             .is_ok_and(|address| address.is_loopback());
         // An attacker who can respond for an issuer can sign tokens.
         if !url.site.tls && !is_loopback {
-            return Err(SideUrlError::ClearText);
+            return Err(OutboundUrlError::ClearText);
         }
         Ok(url)
     }
@@ -55,15 +55,15 @@ impl SideUrl {
     /// # Errors
     ///
     /// The text is not a URL.
-    pub fn parse_any(text: &str) -> Result<Self, SideUrlError> {
+    pub fn parse_any(text: &str) -> Result<Self, OutboundUrlError> {
         let Url {
             tls,
             host,
             port,
             path,
-        } = Url::parse(text).map_err(SideUrlError::Malformed)?;
+        } = Url::parse(text).map_err(OutboundUrlError::Malformed)?;
         Ok(Self {
-            site: SideSite { tls, host, port },
+            site: OutboundSite { tls, host, port },
             path,
         })
     }
@@ -71,14 +71,14 @@ impl SideUrl {
 
 /// Why the gateway does not call a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SideUrlError {
+pub enum OutboundUrlError {
     /// It cannot be parsed.
     Malformed(&'static str),
     /// It is `http` and not on a loopback address.
     ClearText,
 }
 
-impl fmt::Display for SideUrlError {
+impl fmt::Display for OutboundUrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Malformed(why) => why,
@@ -89,16 +89,16 @@ impl fmt::Display for SideUrlError {
     }
 }
 
-impl std::error::Error for SideUrlError {}
+impl std::error::Error for OutboundUrlError {}
 
-impl fmt::Display for SideSite {
+impl fmt::Display for OutboundSite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "https" } else { "http" };
         write!(f, "{scheme}://{}", self.authority())
     }
 }
 
-impl SideSite {
+impl OutboundSite {
     /// `host`, with the port unless it is the scheme's default: the value of a `Host` field (RFC
     /// 9110, section 7.2).
     pub fn authority(&self) -> String {
@@ -116,7 +116,7 @@ impl SideSite {
     }
 }
 
-impl fmt::Display for SideUrl {
+impl fmt::Display for OutboundUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.site, self.path)
     }
@@ -213,7 +213,7 @@ mod tests {
             ("https://[2001:DB8::1]/", "https://[2001:db8::1]/"),
         ] {
             assert_eq!(
-                SideUrl::parse(text).map(|url| url.to_string()),
+                OutboundUrl::parse(text).map(|url| url.to_string()),
                 Ok(written.to_owned())
             );
         }
@@ -228,11 +228,18 @@ mod tests {
             "http://[::2]/",
             "http://127.0.0.1.evil.test/",
         ] {
-            assert_eq!(SideUrl::parse(text), Err(SideUrlError::ClearText), "{text}");
+            assert_eq!(
+                OutboundUrl::parse(text),
+                Err(OutboundUrlError::ClearText),
+                "{text}"
+            );
         }
         for text in ["ftp://a/", "/keys", "https://u@a/", "https://a/#b", ""] {
             assert!(
-                matches!(SideUrl::parse(text), Err(SideUrlError::Malformed(_))),
+                matches!(
+                    OutboundUrl::parse(text),
+                    Err(OutboundUrlError::Malformed(_))
+                ),
                 "{text}"
             );
         }
