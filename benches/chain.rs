@@ -28,7 +28,7 @@ use foregate::log::Log;
 use foregate::policy::condition::{Condition, Scope};
 use foregate::policy::path::{canonicalise, fold};
 use foregate::policy::router::RouteTable;
-use foregate::request::headers::{OWN_COOKIE, Survey, clean_request};
+use foregate::request::headers::{DEFAULT_COOKIE, HeaderScan, clean_request};
 use foregate::request::host::{Host, LastHost};
 use foregate::request::query::Query;
 use foregate::server::Server;
@@ -102,8 +102,8 @@ fn headers(criterion: &mut Criterion) {
         bencher.iter_batched_ref(
             || headers.clone(),
             |headers| {
-                let survey = Survey::of(headers);
-                clean_request(black_box(headers), &survey, OWN_COOKIE)
+                let scan = HeaderScan::of(headers);
+                clean_request(black_box(headers), &scan, DEFAULT_COOKIE)
             },
             BatchSize::SmallInput,
         );

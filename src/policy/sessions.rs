@@ -7,9 +7,9 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sessions {
     /// Name of the cookie. Except in development it begins with `__Host-` (RFC 6265bis, section
-    /// 4.1.3.2). Default [`OWN_COOKIE`].
+    /// 4.1.3.2). Default [`DEFAULT_COOKIE`].
     ///
-    /// [`OWN_COOKIE`]: crate::request::headers::OWN_COOKIE
+    /// [`DEFAULT_COOKIE`]: crate::request::headers::DEFAULT_COOKIE
     pub cookie: String,
     /// The cookie's `SameSite` attribute. Default: lax.
     pub same_site: SameSite,

@@ -68,7 +68,7 @@ pub fn find<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Result<Option
 /// # Errors
 ///
 /// 401 `apikey_unknown` for any other key.
-pub fn demand_listed(in_force: &InForce, key: impl AsRef<[u8]>) -> Result<(), Denial> {
+pub fn require_listed(in_force: &InForce, key: impl AsRef<[u8]>) -> Result<(), Denial> {
     match is_listed(in_force, key) {
         true => Ok(()),
         false => Err(Reason::ApikeyUnknown.into()),

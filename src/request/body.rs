@@ -5,7 +5,7 @@
 //! with 415 `body_type` if its fields do not announce JSON, and with 400 `body_malformed` if it is
 //! not JSON or servers could read it differently.
 //!
-//! An inspected body is held in memory, up to `body.limit` of its route and at most [`JUDGED`], and
+//! An inspected body is held in memory, up to `body.limit` of its route and at most [`INSPECTED_LIMIT`], and
 //! is forwarded byte for byte. Where the route requires a user it is read only after the caller is
 //! authenticated. Trailers behind it are dropped (RFC 9110, section 6.5.1), because no rule has
 //! inspected them.
@@ -25,7 +25,7 @@ use crate::denial::{Denial, Reason};
 use crate::json;
 
 /// The longest body that is inspected, whatever `body.limit` allows to be streamed. A choice.
-pub const JUDGED: u64 = 1024 * 1024;
+pub const INSPECTED_LIMIT: u64 = 1024 * 1024;
 
 /// The largest buffer that is allocated before a body arrives, whatever length is announced.
 const FIRST_ROOM: usize = 16 * 1024;
@@ -77,7 +77,7 @@ impl Body {
             return Ok(self);
         }
         says_json(headers)?;
-        let bytes = self.collect(limit.min(JUDGED), idle).await?;
+        let bytes = self.collect(limit.min(INSPECTED_LIMIT), idle).await?;
         let value = json::value(&bytes).ok_or(Reason::BodyMalformed)?;
         Ok(Self::Inspected(JsonBody { bytes, value }))
     }

@@ -7,7 +7,7 @@ use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Version};
 
 use super::handshake::Handshake;
-use super::headers::{self, OwnCookie, Survey};
+use super::headers::{self, GatewayCookie, HeaderScan};
 use super::host::Host;
 use super::peer::{Client, Connection};
 use crate::denial::{Denial, Reason};
@@ -26,7 +26,7 @@ pub struct Head {
     pub(super) worker_cache: Rc<WorkerCache>,
     pub(super) headers: HeaderMap,
     pub(super) authorization: Option<HeaderValue>,
-    pub(super) cookie: Option<OwnCookie>,
+    pub(super) cookie: Option<GatewayCookie>,
     pub(super) handshake: Option<Box<Handshake>>,
     pub(super) uri: hyper::Uri,
 }
@@ -52,8 +52,8 @@ impl Head {
         if !in_force.serves_host(host.name()) {
             return Err(Reason::HostUnknown.into());
         }
-        let survey = Survey::of(&parts.headers);
-        let handshake = match survey.upgrade {
+        let scan = HeaderScan::of(&parts.headers);
+        let handshake = match scan.upgrade {
             false => None,
             true => Some(Handshake::read(&parts).ok_or(Reason::UpgradeRefused)?),
         };
@@ -64,19 +64,19 @@ impl Head {
             mut headers,
             ..
         } = parts;
-        if survey.authorizations > 1 {
+        if scan.authorizations > 1 {
             return Err(Reason::AuthorizationRepeated.into());
         }
-        let cookie = headers::clean_request(&mut headers, &survey, &config.sessions.cookie);
+        let cookie = headers::clean_request(&mut headers, &scan, &config.sessions.cookie);
         if handshake.is_some() {
             Handshake::remove(&mut headers);
         }
-        let authorization = match survey.authorizations {
+        let authorization = match scan.authorizations {
             0 => None,
             _ => take_authorization(&mut headers),
         };
         // The canonical host is kept outside the headers.
-        if survey.host {
+        if scan.host {
             headers.remove(header::HOST);
         }
         Ok(Box::new(Self {

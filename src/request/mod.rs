@@ -39,7 +39,7 @@ use crate::tokens::WorkerCache;
 use body::Body;
 use handshake::Handshake;
 pub use head::Head;
-use headers::OwnCookie;
+use headers::GatewayCookie;
 use host::Host;
 use peer::Client;
 pub use peer::Connection;
@@ -147,7 +147,7 @@ impl Inbound {
     }
 
     /// This gateway's cookie, not yet verified; it is no longer in [`Self::headers`].
-    pub fn cookie(&self) -> Option<&OwnCookie> {
+    pub fn cookie(&self) -> Option<&GatewayCookie> {
         self.head.cookie.as_ref()
     }
 

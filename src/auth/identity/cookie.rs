@@ -21,7 +21,7 @@ use crate::clock;
 use crate::denial::{Denial, Extra, Reason};
 use crate::policy::outage::{AccessClass, Effect, State};
 use crate::request::Inbound;
-use crate::request::headers::OwnCookie;
+use crate::request::headers::GatewayCookie;
 use crate::revocation::{CleanAt, Listed};
 use crate::sessions::record::SessionName;
 use crate::sessions::renew::RenewalOutcome;
@@ -45,11 +45,11 @@ impl Identity {
     pub(super) async fn by_cookie(
         &self,
         request: &Inbound,
-        own: &OwnCookie,
+        own: &GatewayCookie,
     ) -> Result<Caller, Denial> {
         let read = match own {
-            OwnCookie::One(value) => self.sessions.cookies().read(value),
-            OwnCookie::Ambiguous => None,
+            GatewayCookie::One(value) => self.sessions.cookies().read(value),
+            GatewayCookie::Ambiguous => None,
         };
         let Some(cookie) = read else {
             self.sessions.was_malformed();

@@ -120,7 +120,7 @@ impl Identity {
         };
         let Presented::User(verified) = presented else {
             if let Some(key) = token.filter(|_| request.rule().apikey.is_some()) {
-                apikey::demand_listed(request.in_force(), key)?;
+                apikey::require_listed(request.in_force(), key)?;
             }
             // An authenticated stream keeps its identity.
             return match must_be_user {
@@ -160,7 +160,7 @@ impl Identity {
         let Presented::User(verified) = verifying.await? else {
             // An API key proves no user. It was present, so no other source is tried.
             if request.rule().apikey.is_some() {
-                apikey::demand_listed(request.in_force(), credential.token)?;
+                apikey::require_listed(request.in_force(), credential.token)?;
             }
             return match must_be_user {
                 true => Err(Reason::TokenMissing.because("an API key is not a user")),
@@ -274,7 +274,7 @@ fn require_api_key(request: &Inbound) -> Result<(), Denial> {
         return Ok(());
     };
     match apikey::find(request.headers(), request.target().query())? {
-        Some(key) => apikey::demand_listed(request.in_force(), key),
+        Some(key) => apikey::require_listed(request.in_force(), key),
         None if demand == ApiKey::Required => Err(Reason::ApikeyMissing.into()),
         None => Ok(()),
     }
@@ -286,7 +286,9 @@ fn recheck_api_key(request: &Inbound) -> Result<(), Denial> {
         None => None,
         Some(_) => apikey::find(request.headers(), request.target().query())?,
     };
-    key.map_or(Ok(()), |key| apikey::demand_listed(request.in_force(), key))
+    key.map_or(Ok(()), |key| {
+        apikey::require_listed(request.in_force(), key)
+    })
 }
 
 /// The scheme of a bearer token, with the space behind it.

@@ -5,18 +5,18 @@ use hyper::header::{self, HeaderValue};
 
 /// The default name of this gateway's cookie (`sessions.cookie`). No upstream receives it, and none
 /// may set it.
-pub const OWN_COOKIE: &str = "__Host-foregate";
+pub const DEFAULT_COOKIE: &str = "__Host-foregate";
 
 /// This gateway's cookie in a request.
 #[derive(Clone, PartialEq, Eq)]
-pub enum OwnCookie {
+pub enum GatewayCookie {
     /// The value of the cookie, which occurs once, under its exact name.
     One(Box<str>),
     /// The cookie occurs more than once, or in a spelling that only some servers accept.
     Ambiguous,
 }
 
-impl std::fmt::Debug for OwnCookie {
+impl std::fmt::Debug for GatewayCookie {
     /// Omits the value, which is a credential.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -56,7 +56,7 @@ pub(super) fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-pub(super) fn take_own_cookie(headers: &mut HeaderMap, own: &str) -> Option<OwnCookie> {
+pub(super) fn take_own_cookie(headers: &mut HeaderMap, own: &str) -> Option<GatewayCookie> {
     let cookies = headers.get(header::COOKIE)?.clone();
     let pairs = || {
         cookies
@@ -71,8 +71,8 @@ pub(super) fn take_own_cookie(headers: &mut HeaderMap, own: &str) -> Option<OwnC
         .and_then(|rest| rest.strip_prefix(b"="))
         .and_then(|value| std::str::from_utf8(value).ok());
     let taken = match (value, ours.next()) {
-        (Some(value), None) => OwnCookie::One(value.into()),
-        _ => OwnCookie::Ambiguous,
+        (Some(value), None) => GatewayCookie::One(value.into()),
+        _ => GatewayCookie::Ambiguous,
     };
     let kept: Vec<&[u8]> = pairs().filter(|pair| !is_own_cookie(pair, own)).collect();
     match HeaderValue::from_bytes(&kept.join(&b"; "[..])) {

@@ -15,16 +15,16 @@ mod tests;
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
 
-pub use self::cookies::{OWN_COOKIE, OwnCookie};
+pub use self::cookies::{DEFAULT_COOKIE, GatewayCookie};
 pub use self::names::is_reserved;
 
 use self::cookies::{join_cookies, keep_upstream_cookies, take_own_cookie};
-use self::names::{NEVER_MISSPELT, fold, is_hop_by_hop, is_ordinary, may_be_reserved};
+use self::names::{PROTECTED_NAMES, fold, is_hop_by_hop, is_ordinary, may_be_reserved};
 
 /// The result of one pass over the fields of a request. For the usual request it shows that no
 /// further lookup is needed.
 #[derive(Debug, Default)]
-pub struct Survey {
+pub struct HeaderScan {
     /// The number of `Authorization` fields.
     pub authorizations: usize,
     /// Whether there is a `Host` field.
@@ -38,23 +38,23 @@ pub struct Survey {
     unwanted: bool,
 }
 
-impl Survey {
+impl HeaderScan {
     /// Scans every field once.
     pub fn of(headers: &HeaderMap) -> Self {
-        let mut survey = Self::default();
+        let mut scan = Self::default();
         for (name, _) in headers {
             match name.as_str() {
-                "authorization" => survey.authorizations += 1,
-                "host" => survey.host = true,
-                "upgrade" => survey.upgrade = true,
-                "cookie" => survey.cookies += 1,
-                "content-length" => survey.lengths += 1,
-                "connection" => survey.connection = true,
-                "te" => survey.te = true,
-                name => survey.unwanted |= is_unwanted(name),
+                "authorization" => scan.authorizations += 1,
+                "host" => scan.host = true,
+                "upgrade" => scan.upgrade = true,
+                "cookie" => scan.cookies += 1,
+                "content-length" => scan.lengths += 1,
+                "connection" => scan.connection = true,
+                "te" => scan.te = true,
+                name => scan.unwanted |= is_unwanted(name),
             }
         }
-        survey
+        scan
     }
 }
 
@@ -65,25 +65,29 @@ fn is_unwanted(name: &str) -> bool {
 /// Removes from a request the fields that only this gateway may set, and those for this hop alone.
 /// Fields named by `Connection` are removed before any check, so that a client cannot have a field
 /// checked and then removed. Returns the cookie named `own`, if there is one.
-pub fn clean_request(headers: &mut HeaderMap, survey: &Survey, own: &str) -> Option<OwnCookie> {
+pub fn clean_request(
+    headers: &mut HeaderMap,
+    scan: &HeaderScan,
+    own: &str,
+) -> Option<GatewayCookie> {
     // Checked first, because `Connection` names a valid `TE`.
-    let keeps_trailers = survey.te && accepts_trailers(headers);
-    if survey.connection {
+    let keeps_trailers = scan.te && accepts_trailers(headers);
+    if scan.connection {
         remove_named_by_connection(headers);
     }
-    if survey.unwanted || survey.connection || survey.te || survey.upgrade {
+    if scan.unwanted || scan.connection || scan.te || scan.upgrade {
         remove_where(headers, is_unwanted);
     }
     if keeps_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    if survey.lengths > 1 {
+    if scan.lengths > 1 {
         keep_one_length(headers);
     }
-    if survey.cookies > 1 {
+    if scan.cookies > 1 {
         join_cookies(headers);
     }
-    match survey.cookies {
+    match scan.cookies {
         0 => None,
         _ => take_own_cookie(headers, own),
     }
@@ -152,7 +156,7 @@ fn is_unwanted_answer(name: &str) -> bool {
 pub fn is_allowed_trailer(name: &str) -> bool {
     !is_hop_by_hop(name)
         && !is_reserved(name)
-        && !NEVER_MISSPELT.contains(&name)
+        && !PROTECTED_NAMES.contains(&name)
         && !matches!(
             name,
             "set-cookie"

@@ -57,7 +57,7 @@ const RESERVED_NAMES: &[&str] = &[
 
 /// Names that decide framing, routing or identity in their exact spelling, and are removed in any
 /// other.
-pub(super) const NEVER_MISSPELT: &[&str] = &[
+pub(super) const PROTECTED_NAMES: &[&str] = &[
     "authorization",
     "proxy-authorization",
     "cookie",
@@ -96,7 +96,7 @@ pub fn is_reserved(name: &str) -> bool {
         .iter()
         .any(|prefix| folded.starts_with(prefix) || prefix.strip_suffix('-') == Some(folded))
         || RESERVED_NAMES.contains(&folded)
-        || folded != name && NEVER_MISSPELT.contains(&folded)
+        || folded != name && PROTECTED_NAMES.contains(&folded)
 }
 
 pub(super) fn fold(name: &str) -> Cow<'_, str> {

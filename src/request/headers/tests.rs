@@ -2,9 +2,9 @@
 
 use super::*;
 
-fn clean(headers: &mut HeaderMap) -> Option<OwnCookie> {
-    let survey = Survey::of(headers);
-    clean_request(headers, &survey, OWN_COOKIE)
+fn clean(headers: &mut HeaderMap) -> Option<GatewayCookie> {
+    let scan = HeaderScan::of(headers);
+    clean_request(headers, &scan, DEFAULT_COOKIE)
 }
 
 fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -105,8 +105,8 @@ fn cookies_are_joined_and_ours_is_removed() {
 
 #[test]
 fn our_cookie_is_ambiguous_unless_it_occurs_once_in_its_exact_spelling() {
-    let one = |value: &str| Some(OwnCookie::One(value.into()));
-    let ambiguous = Some(OwnCookie::Ambiguous);
+    let one = |value: &str| Some(GatewayCookie::One(value.into()));
+    let ambiguous = Some(GatewayCookie::Ambiguous);
     for (cookies, taken) in [
         ("a=1", None),
         ("__Host-foregate2=x", None),
@@ -137,6 +137,6 @@ fn an_upstream_cannot_set_our_fields_or_our_cookie() {
         ("x-hop", "1"),
         ("server", "kong"),
     ]);
-    clean_response(&mut headers, OWN_COOKIE);
+    clean_response(&mut headers, DEFAULT_COOKIE);
     assert_eq!(headers, map(&[("set-cookie", "a=1"), ("server", "kong")]));
 }

@@ -47,7 +47,7 @@ use crate::policy::endpoint::Endpoint;
 use crate::policy::in_force::InForce;
 use crate::policy::sign_in::SignIn;
 use crate::request::Inbound;
-use crate::request::headers::OwnCookie;
+use crate::request::headers::GatewayCookie;
 use crate::secrets::secret::Secret;
 use crate::sessions::sign_in::OwnSession;
 use crate::sign_in::context::Context;
@@ -209,7 +209,7 @@ fn deadline(sign_in: &SignIn, endpoint: Endpoint) -> Duration {
 /// The CSRF token of the cookie that was accepted, for a page that was reloaded and lost it.
 fn csrf_token(context: &Context, permit: &Permit) -> Option<String> {
     permit.caller().cookie_session()?;
-    let Some(OwnCookie::One(value)) = permit.request().cookie() else {
+    let Some(GatewayCookie::One(value)) = permit.request().cookie() else {
         return None;
     };
     let cookies = context.sessions().cookies();

@@ -154,7 +154,7 @@ fn refuse_unrecognized(
 /// server gets the gateway's own key.
 fn require_key(in_force: &InForce, headers: &HeaderMap, query: Option<&str>) -> Result<(), Denial> {
     let key = apikey::find(headers, query)?.ok_or(Reason::ApikeyMissing)?;
-    apikey::demand_listed(in_force, key)
+    apikey::require_listed(in_force, key)
 }
 
 /// A client ends its session if a refresh is answered with anything but success or 503.

@@ -8,7 +8,7 @@ use foregate::breaker::Outage;
 use foregate::clock::unix_millis;
 use foregate::config;
 use foregate::gateway::metrics::Metrics;
-use foregate::request::headers::OWN_COOKIE;
+use foregate::request::headers::DEFAULT_COOKIE;
 use foregate::revocation::Revocations;
 use foregate::secrets::secret::Secret;
 use foregate::sessions::Sessions;
@@ -201,7 +201,7 @@ pub fn seen() -> ClientInfo {
 impl<'c> Call<'c> {
     /// Adds the cookie of a user who signed in.
     pub fn cookie_of(self, somebody: &SignedIn) -> Self {
-        self.header("cookie", format!("{OWN_COOKIE}={}", somebody.cookie))
+        self.header("cookie", format!("{DEFAULT_COOKIE}={}", somebody.cookie))
     }
 
     /// Adds the cookie, and the headers that a page of the gateway's own origin sends with a
