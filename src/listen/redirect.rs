@@ -57,7 +57,7 @@ fn location(
         return Err(Reason::HttpsRequired.into());
     }
     let canonical = path::canonicalise(head.uri().path())?;
-    if let Some((reason, _)) = canonical.oddity {
+    if let Some((reason, _)) = canonical.tail_only {
         return Err(reason.into());
     }
     let location = target(&head, &canonical.text, port);

@@ -37,7 +37,7 @@ fn forwarded_path(
 ) -> Result<Option<String>, Denial> {
     let fixed = pattern.segments().len().saturating_sub(1);
     let opaque = route.tail == Tail::Opaque && pattern.has_tail();
-    if let Some((reason, segment)) = canonical.oddity
+    if let Some((reason, segment)) = canonical.tail_only
         && !(opaque && segment >= fixed)
     {
         return Err(reason.into());

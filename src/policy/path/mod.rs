@@ -63,7 +63,7 @@ pub struct Canonical<'a> {
     pub text: Cow<'a, str>,
     /// The first segment that only an opaque tail may hold: why it is refused elsewhere, and its
     /// index.
-    pub oddity: Option<(Reason, usize)>,
+    pub tail_only: Option<(Reason, usize)>,
 }
 
 /// Canonicalizes a path as the client sent it.
@@ -71,7 +71,7 @@ pub struct Canonical<'a> {
 /// # Errors
 ///
 /// The path has a part that is refused everywhere. A part that an opaque tail may hold is in
-/// [`Canonical::oddity`].
+/// [`Canonical::tail_only`].
 pub fn canonicalise(raw: &str) -> Result<Canonical<'_>, Reason> {
     if !raw.starts_with('/') {
         return Err(Reason::TargetForm);
@@ -79,32 +79,32 @@ pub fn canonicalise(raw: &str) -> Result<Canonical<'_>, Reason> {
     if is_plain(raw.as_bytes()) {
         return Ok(Canonical {
             text: Cow::Borrowed(raw),
-            oddity: None,
+            tail_only: None,
         });
     }
     let mut text = String::with_capacity(raw.len() + 8);
-    let mut oddity = None;
+    let mut tail_only = None;
     let mut segments = raw.split('/').skip(1).enumerate().peekable();
     while let Some((index, segment)) = segments.next() {
         text.push('/');
         if segment.is_empty() {
             // An empty last segment is a trailing slash.
             if segments.peek().is_some() {
-                oddity.get_or_insert((Reason::PathEmptySegment, index));
+                tail_only.get_or_insert((Reason::PathEmptySegment, index));
             }
             continue;
         }
         match canonical_segment(segment)? {
             Ok(canonical) => text.push_str(&canonical),
             Err(reason) => {
-                oddity.get_or_insert((reason, index));
+                tail_only.get_or_insert((reason, index));
                 text.push_str(segment);
             }
         }
     }
     Ok(Canonical {
         text: Cow::Owned(text),
-        oddity,
+        tail_only,
     })
 }
 

@@ -7,14 +7,14 @@ use super::*;
 
 fn text(raw: &str) -> String {
     let canonical = canonicalise(raw).expect("canonical");
-    assert_eq!(canonical.oddity, None, "{raw}");
+    assert_eq!(canonical.tail_only, None, "{raw}");
     canonical.text.into_owned()
 }
 
 fn refusal(raw: &str) -> Reason {
     match canonicalise(raw) {
         Err(reason) => reason,
-        Ok(canonical) => canonical.oddity.expect(raw).0,
+        Ok(canonical) => canonical.tail_only.expect(raw).0,
     }
 }
 
@@ -73,7 +73,7 @@ fn an_opaque_tail_may_hold_unusual_segments_but_no_traversal_at_any_level() {
         assert_eq!(
             canonicalise(raw)
                 .expect("kept for an opaque tail")
-                .oddity
+                .tail_only
                 .map(|(_, index)| index),
             Some(1),
             "{raw}"
@@ -153,15 +153,15 @@ proptest! {
 
     #[test]
     fn canonicalising_twice_changes_nothing(raw in "/[ -~]{0,40}") {
-        if let Ok(Canonical { text, oddity: None }) = canonicalise(&raw) {
+        if let Ok(Canonical { text, tail_only: None }) = canonicalise(&raw) {
             let again = canonicalise(&text);
-            prop_assert_eq!(again, Ok(Canonical { text: text.clone(), oddity: None }));
+            prop_assert_eq!(again, Ok(Canonical { text: text.clone(), tail_only: None }));
         }
     }
 
     #[test]
     fn a_canonical_path_has_one_reading(raw in "/([a-c./;\\\\]|%[0-9a-f]{2}|%25){0,24}") {
-        if let Ok(Canonical { text, oddity: None }) = canonicalise(&raw) {
+        if let Ok(Canonical { text, tail_only: None }) = canonicalise(&raw) {
             prop_assert!(!text.contains("//") && !text.contains(';') && !text.contains('\\'));
             prop_assert!(text.split('/').all(|segment| segment != "." && segment != ".."));
             // One segment at a time: across a slash, `%25/41` is not an escape.

@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
         if pattern.is_literal() {
             let shape = pattern.shape(false);
             assert_eq!(
-                canonicalise(&shape).map(|canonical| canonical.oddity),
+                canonicalise(&shape).map(|canonical| canonical.tail_only),
                 Ok(None),
                 "a route that can never be requested: {text}"
             );
@@ -29,19 +29,19 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn judge(raw: &str) {
-    let Ok(Canonical { text, oddity }) = canonicalise(raw) else {
+    let Ok(Canonical { text, tail_only }) = canonicalise(raw) else {
         return;
     };
     let again = Canonical {
         text: text.clone(),
-        oddity,
+        tail_only,
     };
     assert_eq!(
         canonicalise(&text),
         Ok(again),
         "canonicalising twice: {raw}"
     );
-    match oddity {
+    match tail_only {
         None => assert_plain(&text),
         Some((reason, segment)) => {
             assert!(matches!(
