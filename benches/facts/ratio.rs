@@ -14,7 +14,7 @@ use foregate::facts::{FactCache, Facts, Invalidation, LookupContext, NamedResour
 use foregate::gateway::metrics::Metrics;
 use foregate::policy::Config;
 use foregate::policy::outage::AccessClass;
-use foregate::policy::resources::DemandOf;
+use foregate::policy::resources::DemandTarget;
 use foregate::store;
 use foregate::tokens::VerifiedCache;
 use uuid::Uuid;

@@ -17,7 +17,7 @@ use super::layer::{Check, Layer};
 use crate::denial::{Denial, Reason};
 use crate::facts::NamedResource;
 use crate::policy::path::Pattern;
-use crate::policy::resources::{BodyStep, DemandOf, IdPlace, ParamType};
+use crate::policy::resources::{BodyStep, DemandTarget, IdPlace, ParamType};
 use crate::policy::roles::Action;
 use crate::request::Inbound;
 use crate::request::query::decoded;
@@ -67,8 +67,8 @@ impl Check for Identifiers {
             let config = request.in_force().config();
             let kinds = &config.resources;
             let (id, outer) = match demand.of {
-                DemandOf::Caller => (config.facts.subject, None),
-                DemandOf::Kind(index) => {
+                DemandTarget::Caller => (config.facts.subject, None),
+                DemandTarget::Resource(index) => {
                     let kind = kinds.get(index).ok_or(Reason::Internal)?;
                     (kind.id, kind.within.and_then(|outer| kinds.get(outer)))
                 }
@@ -125,8 +125,8 @@ fn named_by_body(request: &Inbound, named: &mut Vec<NamedResource>) -> Result<()
                 .spelled(value)
                 .filter(|id| id.len() <= LONGEST)
                 .ok_or_else(|| wrong("is not an id of this resource type"))?;
-            named.push(NamedResource {
-                of: DemandOf::Kind(ids.kind),
+            named.push(Named {
+                of: DemandTarget::Resource(ids.kind),
                 id,
                 within: None,
                 action: action.to_owned(),

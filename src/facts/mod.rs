@@ -40,7 +40,7 @@ use crate::denial::{Denial, Reason};
 use crate::policy::Config;
 use crate::policy::outage::{self, AccessClass};
 use crate::policy::relations::Level;
-use crate::policy::resources::DemandOf;
+use crate::policy::resources::DemandTarget;
 
 /// Looks up facts with the queries of one configuration.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub struct Facts {
 #[derive(Clone, Eq, PartialEq)]
 pub struct NamedResource {
     /// Its type, or the caller.
-    pub of: DemandOf,
+    pub of: DemandTarget,
     /// Its id.
     pub id: String,
     /// The id of the resource that must contain it.
@@ -244,9 +244,9 @@ impl Facts {
         for ((named, row), outer) in named.into_iter().zip(rows).zip(outer) {
             let within = outer.and_then(|_| within.next());
             let facts = match (named.of, row) {
-                (DemandOf::Caller, _) => ResourceFacts::Caller,
-                (DemandOf::Kind(_), Some(row)) => ResourceFacts::Row { row, within },
-                (DemandOf::Kind(index), None) => {
+                (DemandTarget::Caller, _) => ResourceFacts::Caller,
+                (DemandTarget::Resource(_), Some(row)) => ResourceFacts::Row { row, within },
+                (DemandTarget::Resource(index), None) => {
                     let (binding, asked_store) = self.learned(index, &named.id, asking).await?;
                     known.trips = known.trips.saturating_add(u8::from(asked_store));
                     ResourceFacts::Learned(binding)
@@ -305,8 +305,8 @@ impl Facts {
 
     fn source(&self, named: &NamedResource) -> Option<&Arc<Source>> {
         match named.of {
-            DemandOf::Caller => None,
-            DemandOf::Kind(index) => self.sources.rows.get(index)?.as_ref(),
+            DemandTarget::Caller => None,
+            DemandTarget::Resource(index) => self.sources.rows.get(index)?.as_ref(),
         }
     }
 

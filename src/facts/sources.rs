@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::fact::{DEEPEST, MEMBERSHIPS};
 use super::source::{FactKind, Origin, Outer, Source};
 use crate::policy::Config;
-use crate::policy::resources::{ParamType, ResourceKind, RowSource};
+use crate::policy::resources::{ParamType, ResourceType, RowSource};
 use crate::policy::sql_template::Template;
 
 /// All sources of a configuration.
@@ -60,13 +60,13 @@ impl Sources {
 }
 
 /// The type of the resources that contain those of this type.
-fn outer_type<'a>(config: &'a Config, resource: &ResourceKind) -> Option<&'a ResourceKind> {
+fn outer_type<'a>(config: &'a Config, resource: &ResourceType) -> Option<&'a ResourceType> {
     config.resources.get(resource.within?)
 }
 
 fn row_source(
     config: &Config,
-    resource: &ResourceKind,
+    resource: &ResourceType,
     name: &str,
     within: Option<Outer>,
 ) -> Option<Arc<Source>> {
@@ -100,7 +100,7 @@ fn limited(sql: &Template, limit: usize) -> String {
 }
 
 fn row_sql(
-    resource: &ResourceKind,
+    resource: &ResourceType,
     sql: &Template,
     outer: Option<(&Template, ParamType)>,
 ) -> String {
@@ -151,8 +151,8 @@ mod tests {
     use crate::database::Param;
     use crate::facts::fact::Fact;
 
-    fn kind(has_parent: bool, within: Option<usize>) -> ResourceKind {
-        ResourceKind {
+    fn kind(has_parent: bool, within: Option<usize>) -> ResourceType {
+        ResourceType {
             name: "generation".to_owned(),
             id: ParamType::Uuid,
             rows: RowSource::Learned,

@@ -42,7 +42,7 @@ use crate::policy::listen::Cors;
 use crate::policy::listen::Listen;
 use crate::policy::listen::TrustedProxies;
 use crate::policy::resources::Facts;
-use crate::policy::resources::ResourceKind;
+use crate::policy::resources::ResourceType;
 use crate::policy::resources::StaticFacts;
 use crate::policy::revocations::Revocations;
 use crate::policy::roles::Roles;
@@ -71,7 +71,7 @@ pub struct Config {
     /// The queries about callers.
     pub facts: Facts,
     /// The resource types; routes refer to them by index.
-    pub resources: Vec<ResourceKind>,
+    pub resources: Vec<ResourceType>,
     /// Facts that the configuration states itself.
     pub static_facts: Arc<StaticFacts>,
     /// How long authorizing a request may take, from the complete head. Default 50 ms.

@@ -36,7 +36,7 @@ pub struct Query {
 
 /// A resource type.
 #[derive(Debug)]
-pub struct ResourceKind {
+pub struct ResourceType {
     /// The name of the type in the route map.
     pub name: String,
     /// The type of its ids. Default uuid.
@@ -90,7 +90,7 @@ pub struct StaticRow {
 #[derive(Clone, Debug)]
 pub struct Demand {
     /// The type of the resource, or the caller.
-    pub of: DemandOf,
+    pub of: DemandTarget,
     /// Where the request names it.
     pub id: IdPlace,
     /// The action on it. Default: the route's action.
@@ -125,11 +125,11 @@ pub enum BodyStep {
 
 /// What a [`Demand`] is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DemandOf {
+pub enum DemandTarget {
     /// The caller.
     Caller,
     /// Index into [`Config::resources`](crate::policy::Config::resources).
-    Kind(usize),
+    Resource(usize),
 }
 
 /// Where a request names a resource.

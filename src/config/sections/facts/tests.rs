@@ -29,26 +29,35 @@ fn a_resource_is_read_in_all_its_forms() {
     for (route, expected) in [
         (
             "path: '/p/{project_id:uuid}', access: user, resource: project",
-            vec![(DemandOf::Kind(0), IdPlace::Path("project_id".to_owned()))],
+            vec![(
+                DemandTarget::Resource(0),
+                IdPlace::Path("project_id".to_owned()),
+            )],
         ),
         (
             "path: '/g/{id:uuid}', access: user, resource: generation",
-            vec![(DemandOf::Kind(1), IdPlace::Path("id".to_owned()))],
+            vec![(DemandTarget::Resource(1), IdPlace::Path("id".to_owned()))],
         ),
         (
             "path: '/p/{project_id:uuid}/g/{generation_id:uuid}', access: user, resource: [project, generation]",
             vec![
-                (DemandOf::Kind(0), IdPlace::Path("project_id".to_owned())),
-                (DemandOf::Kind(1), IdPlace::Path("generation_id".to_owned())),
+                (
+                    DemandTarget::Resource(0),
+                    IdPlace::Path("project_id".to_owned()),
+                ),
+                (
+                    DemandTarget::Resource(1),
+                    IdPlace::Path("generation_id".to_owned()),
+                ),
             ],
         ),
         (
             "path: /f, access: user, resource: { kind: file, id: query.file, action: share }",
-            vec![(DemandOf::Kind(3), IdPlace::Query("file".to_owned()))],
+            vec![(DemandTarget::Resource(3), IdPlace::Query("file".to_owned()))],
         ),
         (
             "path: '/u/{user:uuid}', access: user, resource: { self: path.user }",
-            vec![(DemandOf::Caller, IdPlace::Path("user".to_owned()))],
+            vec![(DemandTarget::Caller, IdPlace::Path("user".to_owned()))],
         ),
         ("path: '/p/{x}', access: user, resource: none", vec![]),
     ] {
