@@ -88,7 +88,7 @@ impl Answer {
             self.content = Content::Gateway(None);
         }
         if self.is_end_stream() {
-            trail.end = End::Complete;
+            trail.end = RequestEnd::Complete;
         } else {
             self.slot = Some(connection.begin_answer());
             if let Some(stream) = &mut self.stream {
@@ -108,16 +108,16 @@ impl Answer {
         let Some(trail) = &mut self.trail else { return };
         match polled {
             Poll::Pending => {}
-            Poll::Ready(None) => trail.end = End::Complete,
-            Poll::Ready(Some(Err(AnswerError::Ended))) => trail.end = End::Ended,
-            Poll::Ready(Some(Err(AnswerError::Upstream))) => trail.end = End::UpstreamFailed,
-            Poll::Ready(Some(Err(AnswerError::Upload))) => trail.end = End::ClientGone,
+            Poll::Ready(None) => trail.end = RequestEnd::Complete,
+            Poll::Ready(Some(Err(AnswerError::Ended))) => trail.end = RequestEnd::Ended,
+            Poll::Ready(Some(Err(AnswerError::Upstream))) => trail.end = RequestEnd::UpstreamFailed,
+            Poll::Ready(Some(Err(AnswerError::Upload))) => trail.end = RequestEnd::ClientGone,
             Poll::Ready(Some(Ok(frame))) => {
                 trail.sent += frame
                     .data_ref()
                     .map_or(0, |data| u64::try_from(data.len()).unwrap_or(u64::MAX));
                 if complete {
-                    trail.end = End::Complete;
+                    trail.end = RequestEnd::Complete;
                 }
             }
         }

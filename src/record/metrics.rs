@@ -12,7 +12,7 @@ use crate::metrics::metrics;
 use crate::policy::Config;
 use crate::policy::layers::LayerName;
 use crate::policy::route::Target;
-use crate::record::{End, Record, Step, Verdict};
+use crate::record::{Record, RequestEnd, Step, Verdict};
 
 /// Seconds; the budget of a decision (0.05) is one of them.
 const REQUEST_BUCKETS: &[f64] = &[
@@ -192,9 +192,9 @@ impl RequestMetrics {
         }
         match record.end {
             // Requests that the gateway ended are counted with the streams.
-            End::Complete | End::Ended => {}
-            End::ClientGone => self.families.client_gone.inc(),
-            End::UpstreamFailed => self.families.upstream_failed.inc(),
+            RequestEnd::Complete | RequestEnd::Ended => {}
+            RequestEnd::ClientGone => self.families.client_gone.inc(),
+            RequestEnd::UpstreamFailed => self.families.upstream_failed.inc(),
         }
     }
 

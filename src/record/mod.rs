@@ -28,7 +28,7 @@ use crate::line::{Line, Parts, number_key, text_key};
 use crate::policy::in_force::InForce;
 use crate::policy::layers::LayerName;
 use crate::record::relation::Relation;
-use crate::record::stream::{Cause, Kind};
+use crate::record::stream::{StreamEnd, StreamKind};
 use crate::tokens::Verified;
 
 /// Everything that is noted of one request.
@@ -81,9 +81,9 @@ pub struct Record {
     /// Bytes that a tunnel forwarded to the upstream.
     pub received: u64,
     /// The kind of a live stream, and why it ended.
-    pub stream: Option<(Kind, Cause)>,
+    pub stream: Option<(StreamKind, StreamEnd)>,
     /// How the request ended.
-    pub end: End,
+    pub end: RequestEnd,
     /// Time from the complete head to that end.
     pub total: Duration,
 }
@@ -148,7 +148,7 @@ impl Decision {
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum RequestEnd {
     /// The whole response was handed to the client's connection.
     Complete,
     /// The client went away before that.
@@ -160,7 +160,7 @@ pub enum End {
     Ended,
 }
 
-impl End {
+impl RequestEnd {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Complete => "complete",
@@ -203,7 +203,7 @@ impl Record {
             sent: 0,
             received: 0,
             stream: None,
-            end: End::ClientGone,
+            end: RequestEnd::ClientGone,
             total: Duration::ZERO,
         }
     }

@@ -8,7 +8,7 @@ use crate::metrics::labels;
 
 labels! {
     /// The kind of a live stream.
-    pub enum Kind {
+    pub enum StreamKind {
         /// A WebSocket (RFC 6455).
         Websocket = "websocket",
         /// `text/event-stream`.
@@ -18,7 +18,7 @@ labels! {
     }
 }
 
-impl Kind {
+impl StreamKind {
     /// The kind of an upstream's response, if it is a stream. Any other long response is a
     /// download, which ends by itself.
     pub fn of(status: StatusCode, headers: &HeaderMap) -> Option<Self> {
@@ -46,7 +46,7 @@ pub(crate) fn is_sse(kind: &[u8]) -> bool {
 
 labels! {
     /// Why a stream ended.
-    pub enum Cause {
+    pub enum StreamEnd {
         /// Both sides finished.
         Finished = "finished",
         /// The client went away.

@@ -17,7 +17,7 @@ use super::events::{self, EventBoundaries};
 use super::registry::{StreamHandle, Streams};
 use crate::auth::StreamAuthorization;
 use crate::denial::grpc;
-use crate::record::stream::{Cause, Kind};
+use crate::record::stream::{StreamEnd, StreamKind};
 use crate::upstream::UpstreamBody;
 use crate::upstream::error::AnswerError;
 

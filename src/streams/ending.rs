@@ -3,7 +3,7 @@
 use hyper::StatusCode;
 
 use crate::denial::Reason;
-use crate::record::stream::Cause;
+use crate::record::stream::StreamEnd;
 
 /// Why this gateway ends a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,17 +17,17 @@ pub(super) struct Ending {
 impl Ending {
     /// The process is draining.
     pub(super) const DRAINED: Self = Self {
-        cause: Cause::Drained,
+        cause: StreamEnd::Drained,
         reason: None,
     };
     /// Nothing was sent in either direction for too long.
     pub(super) const IDLE: Self = Self {
-        cause: Cause::Idle,
+        cause: StreamEnd::Idle,
         reason: None,
     };
     /// The deadline of the stream has passed.
     pub(super) const TIME_LIMIT: Self = Self {
-        cause: Cause::TimeLimit,
+        cause: StreamEnd::TimeLimit,
         reason: None,
     };
 
@@ -41,11 +41,11 @@ impl Ending {
             Reason::SessionUnknown,
         ];
         let cause = if matches!(reason, Reason::TokenExpired | Reason::SessionExpired) {
-            Cause::Expired
+            StreamEnd::Expired
         } else if revoked.contains(&reason) {
-            Cause::Revoked
+            StreamEnd::Revoked
         } else {
-            Cause::Denied
+            StreamEnd::Denied
         };
         Self {
             cause,
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(code(Reason::MessageInvalid), 1002);
         assert_eq!(
             Ending::refused(Reason::SubjectRevoked).cause,
-            Cause::Revoked
+            StreamEnd::Revoked
         );
         assert_eq!(Ending::refused(Reason::RouteUnknown).code(), "not_found");
     }

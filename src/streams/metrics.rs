@@ -1,26 +1,26 @@
 //! Metrics of live streams. All series exist from the start, at zero.
 
 use crate::metrics::{Counters, Gauges, metrics};
-use crate::record::stream::{Cause, Kind};
+use crate::record::stream::{StreamEnd, StreamKind};
 
 metrics! {
     /// Metrics of live streams.
     pub struct StreamMetrics {
-        open: Gauges<Kind> = "streams_open"["kind"],
+        open: Gauges<StreamKind> = "streams_open"["kind"],
             "Live streams by kind: websocket, sse or grpc.";
-        ended: Counters<(Kind, Cause)> = "streams_ended_total"["kind", "cause"],
+        ended: Counters<(StreamKind, StreamEnd)> = "streams_ended_total"["kind", "cause"],
             "Live streams that ended, by kind and cause: finished, client_gone, upstream_gone, idle, time_limit, stalled, drained, expired, revoked, denied.";
     }
 }
 
 impl StreamMetrics {
     /// Counts a stream that began.
-    pub(super) fn began(&self, kind: Kind) {
+    pub(super) fn began(&self, kind: StreamKind) {
         self.open.add(kind, 1);
     }
 
     /// Counts a stream that ended.
-    pub(super) fn ended(&self, kind: Kind, cause: Cause) {
+    pub(super) fn ended(&self, kind: StreamKind, cause: StreamEnd) {
         self.open.add(kind, -1);
         self.ended.inc((kind, cause));
     }
