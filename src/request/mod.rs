@@ -189,7 +189,7 @@ impl Inbound {
     }
 
     /// Path parameters with their type and text, in order; empty if all of them are text.
-    pub fn typed_parameters(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub fn typed_parameters(&self) -> impl Iterator<Item = (&str, ParamType, &str)> {
         let typed = self.pattern().filter(|pattern| pattern.is_typed());
         let segments = typed.map(Pattern::segments).unwrap_or_default();
         let texts = self.target.path().split('/').skip(1);
