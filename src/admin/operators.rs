@@ -12,7 +12,7 @@ use crate::policy::admin::{Admin, Operator};
 use crate::secrets::digest;
 
 /// Limits the warning about refused calls, which anyone who reaches the address can cause.
-static REFUSED: Sparing = Sparing::new();
+static REFUSED: LogThrottle = LogThrottle::new();
 
 /// The operator who makes this call.
 pub(super) fn caller<'a, B>(
@@ -55,7 +55,7 @@ pub(super) fn caller<'a, B>(
         }
     }
     found.ok_or_else(|| {
-        if REFUSED.may_tell(clock::unix_now()) {
+        if REFUSED.may_log(clock::unix_now()) {
             tracing::warn!("refused a call with an unknown operator's token");
         }
         AdminError::new(StatusCode::UNAUTHORIZED, "no operator has this token")

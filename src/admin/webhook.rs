@@ -37,7 +37,7 @@ const MAX_AHEAD: i64 = 60;
 
 /// Limits the warning about refused messages, which strangers can cause where a public route leads
 /// here. All are counted.
-static REFUSED: Sparing = Sparing::new();
+static REFUSED: LogThrottle = LogThrottle::new();
 
 /// Columns of `auth.users` whose change ends sign-ins. Columns that every sign-in changes, such as
 /// `last_sign_in_at`, are not among them.
@@ -79,7 +79,7 @@ pub(super) async fn receive(
     let result = match &outcome {
         Ok((result, _)) => *result,
         Err(error) => {
-            if REFUSED.may_tell(clock::unix_now()) {
+            if REFUSED.may_log(clock::unix_now()) {
                 tracing::warn!(why = %error.why, "refused a message to the webhook");
             }
             WebhookResult::Refused

@@ -125,7 +125,7 @@ fn named_by_body(request: &Inbound, named: &mut Vec<NamedResource>) -> Result<()
                 .spelled(value)
                 .filter(|id| id.len() <= LONGEST)
                 .ok_or_else(|| wrong("is not an id of this resource type"))?;
-            named.push(Named {
+            named.push(NamedResource {
                 of: DemandTarget::Resource(ids.kind),
                 id,
                 within: None,

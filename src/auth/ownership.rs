@@ -43,25 +43,26 @@ impl ResourceAccess {
 }
 
 impl Ownership {
-    fn authorize(gathered: &GatheredFacts, resource: &Thing) -> Result<Relation, Denial> {
+    fn authorize(gathered: &GatheredFacts, resource: &Resource) -> Result<Relation, Denial> {
         let (caller, known) = (gathered.caller(), gathered.known());
         let action = resource.named.action.as_str();
         let verified = caller.verified();
         let subject = verified.map(|verified| verified.subject());
         let crosses = || match caller.roles().crosses(action) {
             // The role may have been withdrawn since; stale facts would not show it.
-            true if !known.is_old => Some(Relation::Role),
+            true if !known.is_stale => Some(Relation::Role),
             true | false => None,
         };
-        let found = match resource.seen() {
-            Seen::Absent => return Err(absent(known)),
-            Seen::Caller => (subject == Some(resource.named.id.as_str()) && !is_crossing(action))
-                .then_some(Relation::Caller),
-            Seen::Learned(binding) => (verified.is_some_and(|verified| {
+        let found = match resource.state() {
+            ResourceState::Absent => return Err(absent(known)),
+            ResourceState::Caller => (subject == Some(resource.named.id.as_str())
+                && !is_crossing(action))
+            .then_some(Relation::Caller),
+            ResourceState::Learned(binding) => (verified.is_some_and(|verified| {
                 verified.issuer() == binding.issuer && verified.subject() == binding.subject
             }) && !is_crossing(action))
             .then_some(Relation::Owner),
-            Seen::Row(row, outer) => {
+            ResourceState::Row(row, outer) => {
                 if resource.named.within.is_some() && resource.named.within != row.within {
                     return Err(absent(known));
                 }

@@ -8,7 +8,7 @@ use super::node::Text;
 use super::place::Place;
 use super::problem::Report;
 use super::wire::{Field, List, Named, Value};
-use crate::policy::side_url::host;
+use crate::policy::outbound_url::host;
 
 /// The context of a check. Each section adds its own checks to it.
 pub(crate) struct Checker<'a> {

@@ -10,8 +10,8 @@ use hyper::Method;
 use hyper::body::{Body, Frame, SizeHint};
 
 use crate::gateway::connection::{AnswerSlot, ConnectionState};
-use crate::record::End;
-use crate::record::stream::Cause;
+use crate::record::RequestEnd;
+use crate::record::stream::StreamEnd;
 use crate::record::trail::Trail;
 use crate::streams::{LiveStream, PendingTunnel, Tunnel};
 use crate::upstream::UpstreamBody;
@@ -93,7 +93,7 @@ impl Answer {
             self.slot = Some(connection.begin_answer());
             if let Some(stream) = &mut self.stream {
                 stream.begin(connection.gateway().streams());
-                trail.stream = stream.ends_by(Cause::ClientGone);
+                trail.stream = stream.ends_by(StreamEnd::ClientGone);
             }
         }
         self.trail = Some(trail);
@@ -123,12 +123,12 @@ impl Answer {
         }
         if let Some(stream) = &self.stream {
             if stream.is_ended() {
-                trail.end = End::Ended;
+                trail.end = RequestEnd::Ended;
             }
             trail.stream = stream.ends_by(match trail.end {
-                End::Complete => Cause::Finished,
-                End::ClientGone | End::Ended => Cause::ClientGone,
-                End::UpstreamFailed => Cause::UpstreamGone,
+                RequestEnd::Complete => StreamEnd::Finished,
+                RequestEnd::ClientGone | RequestEnd::Ended => StreamEnd::ClientGone,
+                RequestEnd::UpstreamFailed => StreamEnd::UpstreamGone,
             });
         }
     }

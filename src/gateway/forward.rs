@@ -11,7 +11,7 @@ use crate::auth::{Permit, StreamAuthorization};
 use crate::denial::{Denial, Reason};
 use crate::facts::Facts;
 use crate::record::Record;
-use crate::record::stream::Kind;
+use crate::record::stream::StreamKind;
 use crate::streams::{LiveStream, PendingTunnel, TunnelLimits};
 use crate::upstream::{self, Pools, Reply, ReplyBody, UpgradedConnection};
 
@@ -38,7 +38,7 @@ pub(super) async fn forward(
         ReplyBody::Upgraded(upstream) => {
             open_tunnel(upstream, &mut headers, authorization, started)?
         }
-        ReplyBody::Streamed(body) => match Kind::of(status, &headers) {
+        ReplyBody::Streamed(body) => match StreamKind::of(status, &headers) {
             None => Answer::upstream(body),
             Some(kind) => Answer::stream(body, LiveStream::new(kind, &headers, authorization)),
         },

@@ -3,7 +3,7 @@
 //! Decides:  whether a response is usable: status 200, within the deadline and the size, from a
 //!           server with a valid certificate.
 //! Trusts:   the operator's URL and the system's root certificates.
-//! Not here: forwarding. A [`HttpClient`] reaches only the [`SideSite`] it was made for, which is
+//! Not here: forwarding. A [`HttpClient`] reaches only the [`OutboundSite`] it was made for, which is
 //!           never an upstream, and its requests carry nothing of a client's request. A server that
 //!           is called all the time has a client that keeps its connections ([`pooled`]).
 
@@ -119,7 +119,7 @@ impl HttpClients {
     }
 
     /// A client for this server, and no other.
-    pub fn client(&self, site: &SideSite, limits: Limits) -> HttpClient {
+    pub fn client(&self, site: &OutboundSite, limits: Limits) -> HttpClient {
         HttpClient {
             tls: self.tls.clone(),
             site: site.clone(),

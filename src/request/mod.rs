@@ -127,8 +127,8 @@ impl Inbound {
     }
 
     /// The tokens that were verified recently on the same worker.
-    pub(crate) fn recent(&self) -> &Recent {
-        &self.head.recent
+    pub(crate) fn worker_cache(&self) -> &WorkerCache {
+        &self.head.worker_cache
     }
 
     /// Path and query, exactly as they are forwarded.

@@ -25,12 +25,12 @@ pub struct Connection {
     /// The host of its last request.
     pub host: LastHost,
     /// The tokens that were verified recently on the same worker.
-    pub recent: Rc<Recent>,
+    pub worker_cache: Rc<WorkerCache>,
 }
 
 impl Connection {
-    /// A connection from a peer to a worker with these recent tokens.
-    pub fn new(peer: SocketAddr, over_tls: bool, recent: Rc<Recent>) -> Self {
+    /// A connection from a peer to a worker with these worker_cache tokens.
+    pub fn new(peer: SocketAddr, over_tls: bool, worker_cache: Rc<WorkerCache>) -> Self {
         let address = peer.ip().to_canonical();
         Self {
             address,

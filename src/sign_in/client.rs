@@ -25,7 +25,7 @@ use crate::clock;
 use crate::denial::format::{API_VERSION, VERSION_20240101};
 use crate::http_client::pooled::{Failure, FullRequest, PooledClient};
 use crate::http_client::{HttpClients, Limits};
-use crate::log::Sparing;
+use crate::log::LogThrottle;
 use crate::policy::sign_in::Supabase;
 use crate::secrets::secret::Secret;
 
@@ -65,7 +65,7 @@ struct Calls {
     slow_slots: Slots,
     breaker: Breaker,
     metrics: Arc<IdentityMetrics>,
-    warnings: Sparing,
+    warnings: LogThrottle,
 }
 
 /// The slots that a call holds: one of all, and one of the slow ones if it waits for a third party.
@@ -89,7 +89,7 @@ impl IdentityServer {
                 slow_slots: Slots::new(slow_slots(config.concurrency.get())),
                 breaker,
                 metrics,
-                warnings: Sparing::new(),
+                warnings: LogThrottle::new(),
                 publishable: ArcSwap::from_pointee(config.publishable_key().clone()),
                 config,
             }),
@@ -267,7 +267,7 @@ impl Calls {
     fn failed(self: &Arc<Self>, operation: Operation, failure: &Failure) {
         use crate::http_client::CallError;
         let (Failure::Unsent(error) | Failure::Unknown(error)) = failure;
-        if self.warnings.may_tell(clock::unix_now()) {
+        if self.warnings.may_log(clock::unix_now()) {
             tracing::warn!(call = operation.as_str(), %error, "no answer from the identity server");
         }
         // A reply that is too long is a reply all the same, and a user may be the cause of it.

@@ -47,20 +47,24 @@ enum EndSignal {
 #[derive(Debug)]
 enum State {
     /// Its head is not answered yet.
-    Pending(Kind, Option<StreamAuthorization>),
+    Pending(StreamKind, Option<StreamAuthorization>),
     /// In the registry of live streams.
     Registered(StreamHandle),
 }
 
 impl LiveStream {
     /// A stream that will begin with its answer's body.
-    pub(crate) fn new(kind: Kind, headers: &HeaderMap, authorization: StreamAuthorization) -> Self {
+    pub(crate) fn new(
+        kind: StreamKind,
+        headers: &HeaderMap,
+        authorization: StreamAuthorization,
+    ) -> Self {
         let is_plain = !headers.contains_key(header::CONTENT_ENCODING)
             && !headers.contains_key(header::CONTENT_LENGTH);
         let end_signal = match kind {
-            Kind::Grpc => EndSignal::Trailers,
-            Kind::Sse if is_plain => EndSignal::Event(EventBoundaries::new()),
-            Kind::Sse | Kind::Websocket => EndSignal::Nothing,
+            StreamKind::Grpc => EndSignal::Trailers,
+            StreamKind::Sse if is_plain => EndSignal::Event(EventBoundaries::new()),
+            StreamKind::Sse | StreamKind::Websocket => EndSignal::Nothing,
         };
         Self {
             end_signal,
@@ -91,7 +95,7 @@ impl LiveStream {
     }
 
     /// Notes the cause that the end would have if the stream ended now.
-    pub(crate) fn ends_by(&self, cause: Cause) -> Option<(Kind, Cause)> {
+    pub(crate) fn ends_by(&self, cause: StreamEnd) -> Option<(StreamKind, StreamEnd)> {
         let State::Registered(handle) = &self.state else {
             return None;
         };

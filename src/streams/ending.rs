@@ -9,7 +9,7 @@ use crate::record::stream::StreamEnd;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ending {
     /// The cause, for the record.
-    pub(super) cause: Cause,
+    pub(super) cause: StreamEnd,
     /// The reason for which the request would be refused now.
     pub(super) reason: Option<Reason>,
 }

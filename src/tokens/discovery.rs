@@ -11,14 +11,18 @@ use crate::policy::outbound_url::OutboundUrl;
 
 /// The path of the keys that the document at `url` names for `issuer`. The error reveals nothing of
 /// the document but a host.
-pub(super) fn jwks_path(document: &[u8], url: &SideUrl, issuer: &str) -> Result<String, String> {
+pub(super) fn jwks_path(
+    document: &[u8],
+    url: &OutboundUrl,
+    issuer: &str,
+) -> Result<String, String> {
     let document = json::object(document).ok_or("it is not one JSON object")?;
     let text = |name| document.get(name).and_then(Value::as_str);
     if text("issuer") != Some(issuer) {
         return Err("its `issuer` is not the entry's".to_owned());
     }
     let written = text("jwks_uri").ok_or("it has no `jwks_uri`")?;
-    let keys_url = SideUrl::parse(written).map_err(|why| format!("its `jwks_uri`: {why}"))?;
+    let keys_url = OutboundUrl::parse(written).map_err(|why| format!("its `jwks_uri`: {why}"))?;
     if keys_url.site != url.site {
         let site = &keys_url.site;
         return Err(format!(

@@ -17,7 +17,7 @@ use super::metrics::FetchResult;
 use super::source::Source;
 use super::stored::{Document, Stored};
 use crate::http_client::{CallError, HttpClient, Limits, Reply};
-use crate::policy::side_url::SideUrl;
+use crate::policy::outbound_url::OutboundUrl;
 use crate::policy::tokens::Publication;
 
 /// Limits of one call. The deadline is a choice, not a measurement.
@@ -152,7 +152,7 @@ impl Fetcher {
     }
 
     /// The path of the keys, from the issuer's discovery document.
-    async fn discover(&mut self, url: &SideUrl, issuer: &str) -> Result<String, FetchError> {
+    async fn discover(&mut self, url: &OutboundUrl, issuer: &str) -> Result<String, FetchError> {
         if let Some((path, until)) = &self.discovered
             && Instant::now() < *until
         {

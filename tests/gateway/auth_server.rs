@@ -7,7 +7,7 @@ use bytes::Bytes;
 use foregate::breaker::Outage;
 use foregate::denial::format::WORDS_SINCE;
 use foregate::http_client::HttpClients;
-use foregate::policy::side_url::SideUrl;
+use foregate::policy::outbound_url::OutboundUrl;
 use foregate::policy::sign_in::Supabase;
 use foregate::secrets::secret::Secret;
 use foregate::sign_in::{

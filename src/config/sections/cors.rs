@@ -13,7 +13,7 @@ use crate::config::problem::Report;
 use crate::config::units::{DAY, secs};
 use crate::config::wire::{Decode, Field, List, ListOrEmpty, Value};
 use crate::policy::listen as checked;
-use crate::policy::side_url::host;
+use crate::policy::outbound_url::host;
 
 wire! {
     /// The rules.

@@ -12,7 +12,7 @@ use crate::config::macros::{wire, words};
 use crate::config::node::Text;
 use crate::config::units::{HOUR, TICK, millis, mins, secs};
 use crate::config::wire::{Field, List, Named, Value};
-use crate::policy::side_url::{Url, host};
+use crate::policy::outbound_url::{Url, host};
 use crate::policy::upstream::{self as checked, Authorization, Protocol, UpstreamHost};
 
 wire! {

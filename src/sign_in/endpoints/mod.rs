@@ -224,8 +224,8 @@ fn delivery(request: &Inbound) -> TokenDelivery {
         return TokenDelivery::Tokens;
     }
     TokenDelivery::Cookie(match request.cookie() {
-        Some(OwnCookie::One(value)) => Some(value.to_string()),
-        Some(OwnCookie::Ambiguous) | None => None,
+        Some(GatewayCookie::One(value)) => Some(value.to_string()),
+        Some(GatewayCookie::Ambiguous) | None => None,
     })
 }
 

@@ -13,7 +13,7 @@ impl Redis {
     /// Counts and logs a record that failed authentication.
     pub(super) fn tampered(&self, kind: Kind) {
         self.metrics.tampered(kind);
-        if self.broken_records.may_tell((self.now)()) {
+        if self.broken_records.may_log((self.now)()) {
             tracing::warn!(
                 kind = kind.as_str(),
                 "security: a record in Redis failed authentication; treating it as absent"
@@ -24,7 +24,7 @@ impl Redis {
     /// Counts and logs a record of a key that is not listed: it may be authentic.
     pub(super) fn unknown_key(&self) -> Unreachable {
         self.metrics.unreachable(Unreachable::UnknownKey);
-        if self.broken_records.may_tell((self.now)()) {
+        if self.broken_records.may_log((self.now)()) {
             tracing::error!(
                 "a record in Redis is sealed with a key that is not in `keys`; list that key until its records have expired"
             );

@@ -86,7 +86,7 @@ async fn watch_connections(store: Arc<Redis>, client: Client) {
             error = errors.recv() => match error {
                 Err(RecvError::Closed) => return,
                 Err(RecvError::Lagged(_)) => {}
-                Ok((error, _)) if store.broken_connections.may_tell((store.now)()) => {
+                Ok((error, _)) if store.broken_connections.may_log((store.now)()) => {
                     tracing::warn!(error = error.details(), "the connection to Redis failed");
                 }
                 Ok(_) => {}
@@ -217,7 +217,7 @@ async fn subscribe(store: &Redis, subscriber: &SubscriberClient) -> bool {
     let channels = vec![store.log.channel.clone(), store.notice_channel.clone()];
     let subscribed = subscriber.subscribe(channels).await;
     if let Err(error) = &subscribed
-        && store.no_subscription.may_tell((store.now)())
+        && store.no_subscription.may_log((store.now)())
     {
         tracing::warn!(
             kind = ?error.kind(),

@@ -9,7 +9,7 @@ use super::{Entry, Streams};
 use crate::auth::StreamAuthorization;
 use crate::denial::{Denial, Reason};
 use crate::panics::catch_panic;
-use crate::record::stream::{Cause, Kind};
+use crate::record::stream::{StreamEnd, StreamKind};
 use crate::streams::ending::Ending;
 
 /// A registered stream. Dropping the handle removes the stream from the registry and counts its
@@ -19,11 +19,11 @@ pub(crate) struct StreamHandle {
     pub(super) streams: Rc<Streams>,
     pub(super) id: u64,
     pub(super) entry: Rc<Entry>,
-    pub(super) cause: Cell<Cause>,
+    pub(super) cause: Cell<StreamEnd>,
 }
 
 impl StreamHandle {
-    pub(in crate::streams) fn kind(&self) -> Kind {
+    pub(in crate::streams) fn kind(&self) -> StreamKind {
         self.entry.kind
     }
 
@@ -82,11 +82,11 @@ impl StreamHandle {
     }
 
     /// Notes why the stream ends; until then the cause is a client that went away.
-    pub(in crate::streams) fn ends_by(&self, cause: Cause) {
+    pub(in crate::streams) fn ends_by(&self, cause: StreamEnd) {
         self.cause.set(cause);
     }
 
-    pub(in crate::streams) fn cause(&self) -> Cause {
+    pub(in crate::streams) fn cause(&self) -> StreamEnd {
         self.cause.get()
     }
 }

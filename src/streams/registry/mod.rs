@@ -30,7 +30,7 @@ use crate::auth::snapshot::CurrentSnapshot;
 use crate::clock;
 use crate::denial::Reason;
 use crate::panics::catch_panic;
-use crate::record::stream::{Cause, Kind};
+use crate::record::stream::{StreamEnd, StreamKind};
 use crate::revocation::Revocations;
 pub(crate) use handle::StreamHandle;
 
@@ -56,7 +56,7 @@ pub(crate) struct Streams {
 
 #[derive(Debug)]
 struct Entry {
-    kind: Kind,
+    kind: StreamKind,
     authorization: RefCell<Rc<StreamAuthorization>>,
     due: Cell<Option<i64>>,
     ending: Cell<Option<Ending>>,
@@ -100,7 +100,7 @@ impl Streams {
     /// Registers a stream that begins. It stays registered until the handle is dropped.
     pub(crate) fn begin(
         self: &Rc<Self>,
-        kind: Kind,
+        kind: StreamKind,
         authorization: StreamAuthorization,
     ) -> StreamHandle {
         let id = self.next.get();
@@ -127,7 +127,7 @@ impl Streams {
             streams: self.clone(),
             id,
             entry,
-            cause: Cell::new(Cause::ClientGone),
+            cause: Cell::new(StreamEnd::ClientGone),
         }
     }
 
@@ -206,7 +206,7 @@ impl Streams {
     pub(crate) fn drain(&self, all: bool) {
         self.drained.set(true);
         for entry in self.open.borrow().values() {
-            if all || entry.kind != Kind::Grpc {
+            if all || entry.kind != StreamKind::Grpc {
                 entry.end(Ending::DRAINED);
             }
         }

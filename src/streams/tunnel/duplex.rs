@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::limits::{GRACE, Limits};
 use crate::auth::StreamAuthorization;
 use crate::denial::Denial;
-use crate::record::stream::Cause;
+use crate::record::stream::StreamEnd;
 use crate::record::trail::Trail;
 use crate::streams::ending::Ending;
 use crate::streams::frames;
@@ -28,7 +28,7 @@ pub(super) struct Duplex {
     /// When something was last read or written.
     last: Instant,
     /// When the closing handshake times out, and the cause of the end then.
-    grace: Option<(Instant, Cause)>,
+    grace: Option<(Instant, StreamEnd)>,
     /// The authorization of the token in the message that is held.
     authorizing: Option<Authorizing>,
 }
@@ -55,7 +55,7 @@ impl Duplex {
         stream: &StreamHandle,
         limits: &Limits,
         trail: &mut Trail,
-    ) -> Cause
+    ) -> StreamEnd
     where
         U: AsyncRead + AsyncWrite + Unpin,
         D: AsyncRead + AsyncWrite + Unpin,
@@ -150,7 +150,7 @@ impl Duplex {
         down: &mut D,
         scratch: &Scratch,
         context: &mut Context<'_>,
-    ) -> Option<Cause>
+    ) -> Option<StreamEnd>
     where
         U: AsyncRead + AsyncWrite + Unpin,
         D: AsyncRead + AsyncWrite + Unpin,
@@ -161,9 +161,9 @@ impl Duplex {
             self.last = Instant::now();
         }
         let both_closed = self.up.is_closed() && self.down.is_closed();
-        let cause = |ending: Option<Ending>, otherwise: Cause| {
+        let cause = |ending: Option<Ending>, otherwise: StreamEnd| {
             let natural = if both_closed {
-                Cause::Finished
+                StreamEnd::Finished
             } else {
                 otherwise
             };
@@ -171,33 +171,35 @@ impl Duplex {
         };
         match (upload, download) {
             (_, Poll::Ready(Err(PipeError::Write))) | (Poll::Ready(Err(PipeError::Read)), _) => {
-                Some(cause(self.ending, Cause::ClientGone))
+                Some(cause(self.ending, StreamEnd::ClientGone))
             }
-            (_, Poll::Ready(Err(PipeError::Read))) => Some(cause(self.ending, Cause::UpstreamGone)),
+            (_, Poll::Ready(Err(PipeError::Read))) => {
+                Some(cause(self.ending, StreamEnd::UpstreamGone))
+            }
             // Bytes that the upstream sent before may still be readable.
             (Poll::Ready(Err(PipeError::Write)), Poll::Pending) => {
-                self.begin_grace(cause(self.ending, Cause::UpstreamGone))
+                self.begin_grace(cause(self.ending, StreamEnd::UpstreamGone))
             }
             // Everything was forwarded to the client.
             (_, Poll::Ready(Ok(()))) => {
                 let natural = match self.down.is_closed() {
-                    true => Cause::Finished,
-                    false => Cause::UpstreamGone,
+                    true => StreamEnd::Finished,
+                    false => StreamEnd::UpstreamGone,
                 };
                 Some(self.ending.map_or(natural, |ending| ending.cause))
             }
             // A client that sent a close frame waits for the answer; one that did not is gone.
             (Poll::Ready(Ok(())), Poll::Pending) => {
                 if self.ending.is_none() && !self.up.is_closed() {
-                    return Some(Cause::ClientGone);
+                    return Some(StreamEnd::ClientGone);
                 }
-                self.begin_grace(Cause::Finished)
+                self.begin_grace(StreamEnd::Finished)
             }
             (Poll::Pending, Poll::Pending) => None,
         }
     }
 
-    fn begin_grace(&mut self, cause: Cause) -> Option<Cause> {
+    fn begin_grace(&mut self, cause: StreamEnd) -> Option<StreamEnd> {
         self.grace
             .get_or_insert_with(|| (Instant::now() + GRACE, cause));
         None
@@ -229,7 +231,7 @@ impl Duplex {
 
     /// A limit has passed. Some cause if the tunnel must be aborted; else it begins to end, if it
     /// has not yet.
-    fn time_is_over(&mut self, limits: &Limits) -> Option<Cause> {
+    fn time_is_over(&mut self, limits: &Limits) -> Option<StreamEnd> {
         let now = Instant::now();
         let is_over = |due: Option<Instant>| due.is_some_and(|due| due <= now);
         if let Some((until, cause)) = self.grace
@@ -238,7 +240,10 @@ impl Duplex {
             return Some(cause);
         }
         if is_over(self.stalled_at(limits)) {
-            return Some(self.ending.map_or(Cause::Stalled, |ending| ending.cause));
+            return Some(
+                self.ending
+                    .map_or(StreamEnd::Stalled, |ending| ending.cause),
+            );
         }
         if self.ending.is_none() {
             if is_over(limits.deadline) {

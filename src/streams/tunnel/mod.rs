@@ -18,8 +18,8 @@ use super::messages::Messages;
 use super::pipe::Pipe;
 use super::registry::{StreamHandle, Streams};
 use crate::auth::StreamAuthorization;
-use crate::record::End;
-use crate::record::stream::{Cause, Kind};
+use crate::record::RequestEnd;
+use crate::record::stream::{StreamEnd, StreamKind};
 use crate::record::trail::Trail;
 use crate::upstream::UpgradedConnection;
 use duplex::Duplex;
@@ -58,7 +58,7 @@ impl Tunnel {
             limits,
             inspect,
         } = pending;
-        let stream = streams.begin(Kind::Websocket, authorization);
+        let stream = streams.begin(StreamKind::Websocket, authorization);
         Box::new(Self {
             upstream,
             limits,
@@ -100,20 +100,20 @@ impl Tunnel {
             .await;
         stream.ends_by(cause);
         trail.end = match cause {
-            Cause::Finished => End::Complete,
-            Cause::ClientGone => End::ClientGone,
-            Cause::UpstreamGone => End::UpstreamFailed,
-            Cause::Idle
-            | Cause::TimeLimit
-            | Cause::Stalled
-            | Cause::Drained
-            | Cause::Expired
-            | Cause::Revoked
-            | Cause::Denied => End::Ended,
+            StreamEnd::Finished => RequestEnd::Complete,
+            StreamEnd::ClientGone => RequestEnd::ClientGone,
+            StreamEnd::UpstreamGone => RequestEnd::UpstreamFailed,
+            StreamEnd::Idle
+            | StreamEnd::TimeLimit
+            | StreamEnd::Stalled
+            | StreamEnd::Drained
+            | StreamEnd::Expired
+            | StreamEnd::Revoked
+            | StreamEnd::Denied => RequestEnd::Ended,
         };
         trail.stream = Some((stream.kind(), cause));
         drop((upstream, stream, trail));
-        if !matches!(cause, Cause::ClientGone | Cause::Stalled) {
+        if !matches!(cause, StreamEnd::ClientGone | StreamEnd::Stalled) {
             let awaits_answer = duplex.ending.is_some();
             let _ = timeout(GRACE, leave(&mut client, awaits_answer, &mut duplex.up)).await;
         }

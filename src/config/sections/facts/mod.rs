@@ -18,7 +18,7 @@ use crate::config::file::File;
 use crate::config::macros::{wire, words};
 use crate::config::node::Text;
 use crate::config::wire::{Field, Value};
-use crate::policy::resources::{self as checked, ParamType, Query, ResourceKind, RowSource};
+use crate::policy::resources::{self as checked, ParamType, Query, ResourceType, RowSource};
 use crate::policy::spelling::nearest;
 use crate::policy::sql_template::Template;
 use crate::policy::tokens::TokenIssuer;
@@ -45,7 +45,7 @@ pub(crate) struct Attributes {
     /// Queries about callers.
     pub facts: checked::Facts,
     /// The resource types; routes refer to them by index.
-    pub kinds: Vec<ResourceKind>,
+    pub kinds: Vec<ResourceType>,
     /// Rows that are written in the configuration.
     pub rows: checked::StaticFacts,
 }

@@ -5,7 +5,7 @@ use crate::config::file::File;
 use crate::config::macros::wire;
 use crate::config::node::Text;
 use crate::config::wire::{Named, Value};
-use crate::policy::resources::{ParamType, ResourceKind, RowSource};
+use crate::policy::resources::{ParamType, ResourceType, RowSource};
 
 wire! {
     /// One resource type.
@@ -23,7 +23,7 @@ impl Checker<'_> {
         &mut self,
         file: &File,
         has_database: bool,
-    ) -> Option<Vec<ResourceKind>> {
+    ) -> Option<Vec<ResourceType>> {
         let Some(named) = file.resources.optional()? else {
             return Some(Vec::new());
         };
@@ -90,7 +90,7 @@ impl Checker<'_> {
         wire: &Resource,
         rows: Option<RowSource>,
         names: &[&str],
-    ) -> Option<ResourceKind> {
+    ) -> Option<ResourceType> {
         let within = wire.within.then(|text| self.kind_index(text, names));
         let parent = wire.parent.then(|text| self.kind_index(text, names));
         if let (Some(Some(parent)), Some(place)) = (parent, wire.parent.place())
@@ -109,7 +109,7 @@ impl Checker<'_> {
                 "is never known of a resource type with `learned: true`; remove it",
             );
         }
-        Some(ResourceKind {
+        Some(ResourceType {
             name: name.value.clone(),
             id: wire.id()?,
             rows: rows?,
@@ -119,7 +119,7 @@ impl Checker<'_> {
     }
 
     /// A containing type has no container itself: the query flattens deeper nesting.
-    fn nest_once(&mut self, named: &Named<Resource>, kinds: &[ResourceKind]) -> bool {
+    fn nest_once(&mut self, named: &Named<Resource>, kinds: &[ResourceType]) -> bool {
         let mut good = true;
         for ((name, _), kind) in named.0.iter().zip(kinds) {
             let Some(outer) = kind.within.and_then(|index| kinds.get(index)) else {

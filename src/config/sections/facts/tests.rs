@@ -8,7 +8,7 @@
 )]
 
 use crate::config::tests::*;
-use crate::policy::resources::{DemandOf, IdPlace, RowSource};
+use crate::policy::resources::{DemandTarget, IdPlace, RowSource};
 
 const FACTS: &str = "
 database: { url: 'postgres://gate@db/velro' }

@@ -8,7 +8,7 @@ use crate::config::check::Checker;
 use crate::config::macros::{wire, words};
 use crate::config::node::Text;
 use crate::config::wire::{List, Value};
-use crate::policy::side_url::{SideUrl, SideUrlError};
+use crate::policy::outbound_url::{OutboundUrl, OutboundUrlError};
 use crate::policy::sign_in::{self as checked, ConfirmEmail};
 use crate::policy::tokens::TokenIssuer;
 use crate::secrets::secret::Secret;
@@ -84,18 +84,18 @@ impl Checker<'_> {
         })
     }
 
-    fn supabase_url(&mut self, wire: &Supabase) -> Option<SideUrl> {
+    fn supabase_url(&mut self, wire: &Supabase) -> Option<OutboundUrl> {
         let (text, clear_text) = (wire.url.good()?, wire.clear_text()?);
         let parsed = match clear_text {
-            true => SideUrl::parse_any(&text.value.value),
-            false => SideUrl::parse(&text.value.value),
+            true => OutboundUrl::parse_any(&text.value.value),
+            false => OutboundUrl::parse(&text.value.value),
         };
         let mut url = match parsed {
             Ok(url) => url,
-            Err(SideUrlError::Malformed(why)) => {
+            Err(OutboundUrlError::Malformed(why)) => {
                 return self.report.refuse_instead(&text.place, why, URL);
             }
-            Err(SideUrlError::ClearText) => {
+            Err(OutboundUrlError::ClearText) => {
                 return self.report.refuse_instead(
                     &text.place,
                     "is in clear text, and passwords are sent there",
@@ -120,7 +120,7 @@ impl Checker<'_> {
     fn supabase_issuer(
         &mut self,
         wire: &Supabase,
-        url: &SideUrl,
+        url: &OutboundUrl,
         tokens: Option<&[TokenIssuer]>,
     ) -> Option<String> {
         let (issuer, shown, place) = match wire.issuer.optional()? {

@@ -8,7 +8,7 @@ use crate::config::units::Size;
 use crate::config::wire::{Field, List};
 use crate::policy::resources::{BodyIds, BodyStep};
 use crate::policy::roles::Action;
-use crate::request::body::JUDGED;
+use crate::request::body::INSPECTED_LIMIT;
 
 wire! {
     /// What may be sent.
@@ -49,7 +49,7 @@ impl Checker<'_> {
             return Some(Vec::new());
         };
         if let Some(limit) = body.limit.good()
-            && limit.value.0 > JUDGED
+            && limit.value.0 > INSPECTED_LIMIT
         {
             return self.report.refuse_instead(
                 &limit.place,

@@ -13,7 +13,7 @@ use crate::config::sections::facts::Attributes;
 use crate::config::wire::KeysOf;
 use crate::config::wire::{Decode, Field, Keys, List, Names, Value, wrong};
 use crate::policy::path::{Pattern, Segment};
-use crate::policy::resources::{Demand, DemandOf, IdPlace, ParamType, ResourceKind};
+use crate::policy::resources::{Demand, DemandTarget, IdPlace, ParamType, ResourceType};
 use crate::policy::roles::Action;
 use crate::policy::route::Access;
 
@@ -138,7 +138,7 @@ impl Checker<'_> {
             .collect();
         let caller = demands
             .iter()
-            .position(|demand| demand.of == DemandOf::Caller);
+            .position(|demand| demand.of == DemandTarget::Caller);
         if let (Some(Access::Public | Access::Optional), Some(index)) = (access, caller) {
             return self.report.refuse(
                 &entries.get(index)?.place,
@@ -162,7 +162,7 @@ impl Checker<'_> {
             ResourceEntry::Caller { id, action } => {
                 let subject = attributes.facts.subject;
                 Some(Demand {
-                    of: DemandOf::Caller,
+                    of: DemandTarget::Caller,
                     id: self.id_place(&at_entry(id), subject, paths)?,
                     action: action.clone(),
                     within: None,
@@ -172,7 +172,7 @@ impl Checker<'_> {
                 let index = self.kind_index(&at_entry(kind), &attributes.names())?;
                 let known = attributes.kinds.get(index)?;
                 Some(Demand {
-                    of: DemandOf::Kind(index),
+                    of: DemandTarget::Resource(index),
                     id: self.only_parameter(&entry.place, known, paths)?,
                     action: None,
                     within: None,
@@ -208,7 +208,7 @@ impl Checker<'_> {
             }
         });
         Some(Demand {
-            of: DemandOf::Kind(index),
+            of: DemandTarget::Resource(index),
             id: id?,
             action: of.action.optional()?.map(|action| action.value.clone()),
             within: within?,
@@ -219,7 +219,7 @@ impl Checker<'_> {
     fn only_parameter(
         &mut self,
         place: &Place,
-        kind: &ResourceKind,
+        kind: &ResourceType,
         paths: &[Pattern],
     ) -> Option<IdPlace> {
         let first = paths.first()?;

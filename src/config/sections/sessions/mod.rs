@@ -16,7 +16,7 @@ use crate::config::wire::{Field, Value};
 use crate::policy::Environment;
 use crate::policy::revocations::Revocations;
 use crate::policy::sessions::{self as checked, HOST_PREFIX, SameSite, is_secure_name};
-use crate::request::headers::OWN_COOKIE;
+use crate::request::headers::DEFAULT_COOKIE;
 
 wire! {
     /// The cookie, and how long a session lives.
@@ -46,7 +46,7 @@ impl Checker<'_> {
     ) -> Option<checked::Sessions> {
         let wire = field.section()?;
         let cookie = wire.cookie.then(|text| self.cookie_name(text, environment));
-        let cookie = cookie.map(|name| name.unwrap_or_else(|| OWN_COOKIE.to_owned()));
+        let cookie = cookie.map(|name| name.unwrap_or_else(|| DEFAULT_COOKIE.to_owned()));
         if let (
             Some(name),
             Some(Value {
@@ -106,14 +106,14 @@ impl Checker<'_> {
         let name = text.parse(
             |name| fits(name).then(|| name.to_owned()),
             "cannot be the name of a cookie",
-            &format!("write `{OWN_COOKIE}`, or another name of letters, digits and `-`"),
+            &format!("write `{DEFAULT_COOKIE}`, or another name of letters, digits and `-`"),
             self.report,
         )?;
         if !name.starts_with(HOST_PREFIX) && environment == Some(Environment::Production) {
             return self.report.refuse_instead(
                 &text.place,
                 "does not begin with `__Host-`, so another host of the same site could set it",
-                format!("write `{OWN_COOKIE}`; only `environment: development` may do without"),
+                format!("write `{DEFAULT_COOKIE}`; only `environment: development` may do without"),
             );
         }
         Some(name)

@@ -18,7 +18,7 @@ use crate::config::place::Place;
 use crate::config::problem::Report;
 use crate::config::units::{Date, secs};
 use crate::config::wire::{Decode, Field, List, Many, Named, Value};
-use crate::policy::side_url::{SideUrl, SideUrlError};
+use crate::policy::outbound_url::{OutboundUrl, OutboundUrlError};
 use crate::policy::spelling::nearest;
 use crate::policy::tokens::{KeySource, LARGEST_LEEWAY, Publication, TokenIssuer};
 use crate::secrets::secret::Secret;
@@ -225,11 +225,13 @@ impl Checker<'_> {
         Some(KeySource::Set { json, file })
     }
 
-    fn published(&mut self, text: &Value<Text>, example: &str) -> Option<SideUrl> {
-        match SideUrl::parse(&text.value.value) {
+    fn published(&mut self, text: &Value<Text>, example: &str) -> Option<OutboundUrl> {
+        match OutboundUrl::parse(&text.value.value) {
             Ok(url) => Some(url),
-            Err(why @ SideUrlError::ClearText) => self.report.refuse(&text.place, why.to_string()),
-            Err(SideUrlError::Malformed(why)) => {
+            Err(why @ OutboundUrlError::ClearText) => {
+                self.report.refuse(&text.place, why.to_string())
+            }
+            Err(OutboundUrlError::Malformed(why)) => {
                 let instead = format!("write a URL such as `https://auth.example.com/{example}`");
                 self.report.refuse_instead(&text.place, why, instead)
             }
