@@ -237,11 +237,7 @@ impl Drop for Postgres {
 fn template() -> &'static Path {
     static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
     TEMPLATE.get_or_init(|| {
-<<<<<<< HEAD
-        // A folder of another server version or with other tables is not used.
-=======
         // What was made for another server, with other tables or in another way is not taken.
->>>>>>> 506a952 (Leave out of the PostgreSQL template what no test connects to)
         let mut hasher = DefaultHasher::new();
         (programs(), SCHEMA, include_str!("postgres.rs")).hash(&mut hasher);
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR"))
