@@ -1,7 +1,8 @@
-//! What every check has at hand: the report, the files, the time, and checks that several sections need.
+//! What every check has at hand: the report, the files, the time, and checks that several sections
+//! need.
 //!
-//! A check notes what it finds and goes on with the rest. `None` means "noted": there is no configuration unless every check
-//! gave `Some`.
+//! A check notes what it finds and goes on with the rest. `None` means "noted": there is no
+//! configuration unless every check gave `Some`.
 
 use super::inputs::Inputs;
 use super::node::Text;
@@ -49,7 +50,8 @@ impl Checker<'_> {
         (checked.len() == list.written).then_some(checked)
     }
 
-    /// Every entry of a mapping, checked, in the order it was written. `check` gets no value where it was bad.
+    /// Every entry of a mapping, checked, in the order it was written. `check` gets no value where
+    /// it was bad.
     pub(super) fn each_named<T, U>(
         &mut self,
         named: &Named<T>,
@@ -95,7 +97,8 @@ impl Checker<'_> {
         hosts.map(Option::unwrap_or_default)
     }
 
-    /// The one key of several that was written, by its name. `none` says what is missing, and what to write.
+    /// The one key of several that was written, by its name. `none` says what is missing, and what
+    /// to write.
     pub(super) fn one_of<'w, T>(
         &mut self,
         parent: &Place,
@@ -117,7 +120,8 @@ impl Checker<'_> {
 
     /// A file that holds one secret text. `make_one` says where such a text comes from.
     ///
-    /// Editors and `echo` end a file with a newline that nobody means as part of the secret; one is cut, not more.
+    /// Editors and `echo` end a file with a newline that nobody means as part of the secret; one is
+    /// cut, not more.
     pub(super) fn secret_file(&mut self, name: &Value<Text>, make_one: &str) -> Option<String> {
         let (_, contents) = self.inputs.read(name, self.report)?;
         let Ok(text) = String::from_utf8(contents) else {

@@ -1,8 +1,9 @@
 //! One line of the configuration, redacted so that an error can show it.
 //!
-//! It works on the text, because a file with a syntax error has no tree. A secret may be written into the file, and the error
-//! may end in a build log. So the value of every key whose name suggests a secret is replaced by `…`, on its own line and on the more indented lines below it, and so are a name and password in a URL.
-//! Hiding too much is cheap.
+//! It works on the text, because a file with a syntax error has no tree. A secret may be written
+//! into the file, and the error may end in a build log. So the value of every key whose name
+//! suggests a secret is replaced by `…`, on its own line and on the more indented lines below it,
+//! and so are a name and password in a URL. Hiding too much is cheap.
 
 use std::ops::Range;
 
@@ -24,7 +25,8 @@ pub(crate) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Scans the whole file once: whether a line is part of a long secret depends on those above it.
+    /// Scans the whole file once: whether a line is part of a long secret depends on those above
+    /// it.
     pub(crate) fn new(text: &'a str) -> Self {
         let mut secret: Option<usize> = None;
         let mark = |line: &'a str| {
@@ -109,7 +111,8 @@ fn is_name(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Also keys of other programs, and misspelled ones: the error that refuses such a key shows its line.
+/// Also keys of other programs, and misspelled ones: the error that refuses such a key shows its
+/// line.
 fn is_secret(name: &str) -> bool {
     let name = name.to_lowercase();
     let names_it = name.contains("secret") || name.contains("password");

@@ -1,4 +1,5 @@
-//! A key as it was written: absent, bad, or good. Its methods report what is wrong, so that a check reads as a list of keys.
+//! A key as it was written: absent, bad, or good. Its methods report what is wrong, so that a check
+//! reads as a list of keys.
 
 use std::borrow::Cow;
 

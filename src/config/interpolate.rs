@@ -1,7 +1,8 @@
 //! `${NAME}` and `${NAME:-default}`: values that come from the environment.
 //!
-//! A value is put into one scalar after the YAML was parsed, so whatever it holds, it cannot add a key. `$${` writes a literal
-//! `${`. A value is not expanded again, so a value that holds `${` stays as it is.
+//! A value is put into one scalar after the YAML was parsed, so whatever it holds, it cannot add a
+//! key. `$${` writes a literal `${`. A value is not expanded again, so a value that holds `${`
+//! stays as it is.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,9 +10,11 @@ use std::fmt;
 /// Shifts an ASCII character into a private block of Unicode, which YAML treats as letters.
 const MASK: u32 = 0xE000;
 
-/// The text with the characters of every `${…}` and of every path parameter masked, one for one, so that lines and columns stay.
+/// The text with every `${…}` and every path parameter masked, character for character, so
+/// that lines and columns stay.
 ///
-/// Without it `[${PORT}]` and `[/a/{id}]` would open a mapping, and `${NAME:-a, b}` would be two items.
+/// Without it `[${PORT}]` and `[/a/{id}]` would open a mapping, and `${NAME:-a, b}` would be two
+/// items.
 pub(crate) fn masked(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -37,7 +40,8 @@ pub(crate) fn masked(text: &str) -> String {
     out
 }
 
-/// YAML interprets quotes and backslashes in a quoted scalar, so a variable that holds one is not masked.
+/// YAML interprets quotes and backslashes in a quoted scalar, so a variable that holds one is not
+/// masked.
 fn is_variable(text: &str) -> bool {
     text.starts_with("${") && !text.contains(['\n', '"', '\'', '\\'])
 }
@@ -95,12 +99,14 @@ impl<'a> Variables<'a> {
         }
     }
 
-    /// Every name that was used, with its value if it has one. Holds secrets: for the digest and nothing else.
+    /// Every name that was used, with its value if it has one. Holds secrets: for the digest and
+    /// nothing else.
     pub(crate) fn used(&self) -> &BTreeMap<String, Option<String>> {
         &self.used
     }
 
-    /// The text with its variables put in. `None` if it has none; otherwise every fault of it at once.
+    /// The text with its variables put in. `None` if it has none; otherwise every fault of it at
+    /// once.
     pub(crate) fn expand(&mut self, text: &str) -> Option<Result<String, Vec<Fault>>> {
         if !text.contains("${") {
             return None;

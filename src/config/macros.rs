@@ -1,16 +1,18 @@
-//! The two macros that declare keys: [`wire`] for the keys of a mapping, [`words`] for a key that takes one of a few words.
+//! The two macros that declare keys: [`wire`] for the keys of a mapping, [`words`] for a key that
+//! takes one of a few words.
 //!
-//! A struct and its keys are one list, so no key can be read without being known, or known without being read. The declaration
-//! of a key holds all that concerns the key alone:
+//! A struct and its keys are one list, so no key can be read without being known, or known without
+//! being read. The declaration of a key holds all that concerns the key alone:
 //!
 //! ```text
 //! name: Type,                          may be left out; the check decides what that means
-//! name: Type = default,                may be left out; `wire.name()` gives the value or the default
+//! name: Type = default,                may be left out; `wire.name()` is the value or the default
 //! name: Type [least..=most] = default, as above, within a range
 //! name: Type => "write …",             must be written; the text says what to write
 //! ```
 
-/// Declares wire structs: their keys, the keys that have no effect yet, and the keys that are refused with a reason.
+/// Declares wire structs: their keys, the keys that have no effect yet, and the keys that are
+/// refused with a reason.
 macro_rules! wire {
     ($(
         $(#[doc = $doc:literal])*

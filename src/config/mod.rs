@@ -1,18 +1,20 @@
 //! The configuration: YAML text in, a checked [`Config`] out, or every problem at once.
 //!
-//! Decides: whether a file is a configuration. Trusts: nothing in it. Not here: what the gateway builds from one, and when a
-//! changed file is read again (`server::reload`).
+//! Decides: whether a file is a configuration. Trusts: nothing in it. Not here: what the gateway
+//! builds from one, and when a changed file is read again (`server::reload`).
 //!
-//! `yaml` reads text into a tree with places, putting in `${NAME}` through `interpolate`; `wire` decodes the tree into the wire
-//! structs of `sections`; their checks make the values of `policy`, in which nothing invalid can be written down. Each step
-//! notes problems and goes on, so that [`Problems`] holds all of them, with line, column and what to write instead.
+//! `yaml` reads text into a tree with places, putting in `${NAME}` through `interpolate`; `wire`
+//! decodes the tree into the wire structs of `sections`; their checks make the values of `policy`,
+//! in which nothing invalid can be written down. Each step notes problems and goes on, so that
+//! [`Problems`] holds all of them, with line, column and what to write instead.
 //!
-//! To add a key, write one line into the `wire!` of its section (type, range, default, or what to write if it is missing), use
-//! it in the check below, and show it in `config/foregate.yaml`: a test asks for it.
+//! To add a key, write one line into the `wire!` of its section (type, range, default, or what to
+//! write if it is missing), use it in the check below, and show it in `config/foregate.yaml`: a
+//! test asks for it.
 //!
-//! To add a section, write a file in `sections` with its `wire!`, its check on [`check::Checker`] and its tests, the checked type
-//! in `policy`, and one line each in `sections/mod.rs`, in `file::File`, in `policy::Config`, and in the check of `file` that
-//! leads from one to the other.
+//! To add a section, write a file in `sections` with its `wire!`, its check on [`check::Checker`]
+//! and its tests, the checked type in `policy`, and one line each in `sections/mod.rs`, in
+//! `file::File`, in `policy::Config`, and in the check of `file` that leads from one to the other.
 
 pub(crate) mod check;
 pub(crate) mod excerpt;
@@ -52,10 +54,11 @@ pub struct Loaded {
     pub name: String,
     /// The configuration.
     pub config: Config,
-    /// Every file that was read: the configuration itself (not if it was given as text), certificates, keys, client CAs, key sets
-    /// and secrets. Whoever reloads watches these.
+    /// Every file that was read: the configuration itself (not if it was given as text),
+    /// certificates, keys, client CAs, key sets and secrets. Whoever reloads watches these.
     pub inputs: Vec<PathBuf>,
-    /// SHA-256 over the contents of all files and the values of all variables: equal means that nothing changed.
+    /// SHA-256 over the contents of all files and the values of all variables: equal means that
+    /// nothing changed.
     pub digest: [u8; 32],
     /// What is allowed but worth reporting at every start; ready to be printed, without secrets.
     pub warnings: Vec<String>,
@@ -75,8 +78,8 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     Ok(loaded)
 }
 
-/// Loads a configuration from text. `name` stands for the file in messages, relative paths begin at `dir`, and `vars` takes the
-/// place of the environment.
+/// Loads a configuration from text. `name` stands for the file in messages, relative paths begin at
+/// `dir`, and `vars` takes the place of the environment.
 ///
 /// # Errors
 ///

@@ -1,8 +1,10 @@
-//! Problems of a configuration, for people and for programs: what is wrong, where, and what to write instead.
+//! Problems of a configuration, for people and for programs: what is wrong, where, and what to
+//! write instead.
 //!
-//! A loader that stops at the first mistake makes its reader run it ten times. Here every step notes what it finds in one
-//! [`Report`] and goes on, and the end of the run decides whether there is a configuration. A line of the file is shown only
-//! after everything in it that may be a secret was replaced by `…`.
+//! A loader that stops at the first mistake makes its reader run it ten times. Here every step
+//! notes what it finds in one [`Report`] and goes on, and the end of the run decides whether there
+//! is a configuration. A line of the file is shown only after everything in it that may be a secret
+//! was replaced by `…`.
 
 use std::fmt;
 
@@ -44,7 +46,8 @@ impl Problem {
         }
     }
 
-    /// A problem at a place that is found after the file was read, such as a query that the database refuses.
+    /// A problem at a place that is found after the file was read, such as a query that the
+    /// database refuses.
     pub(crate) fn at(
         file: &str,
         line: u32,
@@ -106,7 +109,8 @@ impl Problem {
 
 /// Every problem of one configuration, in the order of its lines; never empty.
 ///
-/// Its `Display` is for people: each problem with its line and a mark under the place, in plain text.
+/// Its `Display` is for people: each problem with its line and a mark under the place, in plain
+/// text.
 #[derive(Debug)]
 pub struct Problems {
     first: Box<Problem>,
@@ -134,7 +138,8 @@ impl Problems {
         self.rest.len().saturating_add(1)
     }
 
-    /// For programs: a list of objects with `file`, `line`, `column`, `key`, `problem` and `instead`.
+    /// For programs: a list of objects with `file`, `line`, `column`, `key`, `problem` and
+    /// `instead`.
     pub fn to_json(&self) -> Json {
         self.iter().map(Problem::to_json).collect()
     }
@@ -210,7 +215,8 @@ impl Report {
         self.warnings.push((place.clone(), message.into()));
     }
 
-    /// The warnings, if there was no problem; the problems of `file`, whose text is `source`, otherwise.
+    /// The warnings, if there was no problem; the problems of `file`, whose text is `source`,
+    /// otherwise.
     pub(crate) fn finish(self, file: &str, source: &str) -> Result<Vec<String>, Problems> {
         let source = Source::new(source);
         let mut problems: Vec<Problem> = self

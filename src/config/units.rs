@@ -1,6 +1,8 @@
-//! Durations, sizes, rates, dates and addresses, the way people write them: `500ms`, `1MiB`, `5/m`, `2027-01-01`.
+//! Durations, sizes, rates, dates and addresses, the way people write them: `500ms`, `1MiB`, `5/m`,
+//! `2027-01-01`.
 //!
-//! One number and one unit: `1h30m` is refused, because two spellings of one value make two files look different.
+//! One number and one unit: `1h30m` is refused, because two spellings of one value make two files
+//! look different.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;

@@ -16,7 +16,8 @@ pub(crate) trait Decode: Sized {
     /// Reads it. `None` means that the reason is in `report`.
     fn decode(node: Node, report: &mut Report) -> Option<Self>;
 
-    /// Adds the mappings that it consists of, for the tests that keep the annotated examples complete.
+    /// Adds the mappings that it consists of, for the tests that keep the annotated examples
+    /// complete.
     #[cfg(test)]
     fn keys(_all: &mut Vec<KeysOf>) {}
 }
@@ -62,7 +63,8 @@ impl Decode for Text {
     fn decode(node: Node, report: &mut Report) -> Option<Self> {
         match node.kind {
             Kind::Text(text) => Some(text),
-            // The parser has turned `007` or `1e3` into something else by now, so guessing the text would be wrong.
+            // The parser has turned `007` or `1e3` into something else by now, so guessing the text
+            // would be wrong.
             Kind::Bool(_) | Kind::Integer(_) | Kind::Float => {
                 wrong(&node, "text: put it in quotes", report)
             }
@@ -119,7 +121,8 @@ pub(super) fn unique(entries: Vec<Entry>, report: &mut Report) -> Vec<Entry> {
 pub(crate) struct Names {
     /// Keys that are read.
     pub known: &'static [&'static str],
-    /// Keys of the route map's design that have no effect yet. Ignoring one could leave open what its author believes closed.
+    /// Keys of the route map's design that have no effect yet. Ignoring one could leave open what
+    /// its author believes closed.
     pub later: &'static [&'static str],
     /// Keys that will never be read here, each with the reason and what to do.
     pub refused: &'static [(&'static str, &'static str)],
@@ -188,7 +191,8 @@ pub(crate) fn not_yet(name: &str) -> String {
     format!("`{name}` does not work yet in this version; remove it")
 }
 
-/// A choice between words. Words that the design has and this version does not are reported as such.
+/// A choice between words. Words that the design has and this version does not are reported as
+/// such.
 pub(crate) fn word<T: Copy>(
     node: &Node,
     words: &[(&str, T)],

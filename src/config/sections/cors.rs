@@ -1,6 +1,7 @@
 //! `cors`: cross-origin rules.
 //!
-//! An origin is written exactly as browsers send it, so that it can be compared byte for byte; no wildcard, no `null`.
+//! An origin is written exactly as browsers send it, so that it can be compared byte for byte; no
+//! wildcard, no `null`.
 
 use std::time::Duration;
 

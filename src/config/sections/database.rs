@@ -1,7 +1,7 @@
 //! `database`: the operator's PostgreSQL.
 //!
-//! TLS verifies the server's certificate, unless the URL turns TLS off explicitly. Whether the queries fit the database is
-//! checked elsewhere (`facts::schema`).
+//! TLS verifies the server's certificate, unless the URL turns TLS off explicitly. Whether the
+//! queries fit the database is checked elsewhere (`facts::schema`).
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

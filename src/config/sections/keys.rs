@@ -22,7 +22,8 @@ wire! {
 /// Shortest secret: as many bytes as the keys that are derived from it.
 const SHORTEST: usize = 32;
 
-/// Least estimated entropy in bits. An estimate sees what a person typed, not what a bad generator made.
+/// Least estimated entropy in bits. An estimate sees what a person typed, not what a bad generator
+/// made.
 const LEAST_ENTROPY: f64 = 96.0;
 
 const MAKE_ONE: &str = "make one with `openssl rand -base64 32`";

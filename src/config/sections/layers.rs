@@ -1,6 +1,7 @@
 //! `layers`: which layers do not enforce, until when, and why.
 //!
-//! A waiver has an end, at most 30 days ahead, and a reason. The route's waiver of a layer replaces the gateway's.
+//! A waiver has an end, at most 30 days ahead, and a reason. The route's waiver of a layer replaces
+//! the gateway's.
 
 use crate::auth::NamedLayer as _;
 use crate::auth::lineage::Lineage;
@@ -58,7 +59,8 @@ const MAX_DAYS: i64 = 30;
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 impl Checker<'_> {
-    /// The waivers of a route, or of the gateway: those written here, and those of `outer` for layers that are not.
+    /// The waivers of a route, or of the gateway: those written here, and those of `outer` for
+    /// layers that are not.
     pub(super) fn waivers(
         &mut self,
         field: &Field<Layers>,

@@ -1,6 +1,7 @@
 //! `roles`: where roles come from, and what they grant.
 //!
-//! `banned` grants nothing, and a listed subject can be only one issuer's. Users cannot write the claim that roles come from.
+//! `banned` grants nothing, and a listed subject can be only one issuer's. Users cannot write the
+//! claim that roles come from.
 
 use super::tokens::issuers;
 use crate::auth::role_table::BANNED;

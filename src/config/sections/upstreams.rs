@@ -1,4 +1,5 @@
-//! `upstreams`: named groups of servers. A server is a scheme, a host and a port, and nothing that would be ignored.
+//! `upstreams`: named groups of servers. A server is a scheme, a host and a port, and nothing that
+//! would be ignored.
 //!
 //! The network between is trusted: what is spoken there is clear text.
 

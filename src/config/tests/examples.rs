@@ -1,4 +1,5 @@
-//! The annotated example and the demo: they load, they are complete, and the defaults they state are the real ones.
+//! The annotated example and the demo: they load, they are complete, and the defaults they state
+//! are the real ones.
 
 use std::collections::BTreeSet;
 

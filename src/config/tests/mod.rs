@@ -1,4 +1,5 @@
-//! Tests of the whole, and what the tests of the sections share. Every test loads text as an operator would.
+//! Tests of the whole, and what the tests of the sections share. Every test loads text as an
+//! operator would.
 
 #![allow(
     clippy::unwrap_used,
@@ -98,7 +99,8 @@ pub(crate) fn with_route(route: &str) -> String {
     format!("{BASE}routes:\n  - {{ {route} }}\n")
 }
 
-/// A folder with `tls/tls.crt`, `tls/tls.key`, a second key, and the same as `cert.pem` and `key.pem`; and a secret.
+/// A folder with `tls/tls.crt`, `tls/tls.key`, a second key, and the same as `cert.pem` and
+/// `key.pem`; and a secret.
 pub(crate) fn certificates() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(vec!["API.example.com".to_owned()]).unwrap();

@@ -1,9 +1,11 @@
 //! YAML text, read into a tree whose every node knows its line and column.
 //!
-//! Decides: what is YAML at all, and what of YAML is refused: merge keys, tags, several documents, alias bombs, `yes` for true.
-//! Trusts: `serde-saphyr` for the grammar and its budget. Not here: which keys there are (`sections`).
+//! Decides: what is YAML at all, and what of YAML is refused: merge keys, tags, several documents,
+//! alias bombs, `yes` for true. Trusts: `serde-saphyr` for the grammar and its budget. Not here:
+//! which keys there are (`sections`).
 //!
-//! The tree exists because a derived `Deserialize` stops at its first error. Repeated keys stay in it, for `wire` to report.
+//! The tree exists because a derived `Deserialize` stops at its first error. Repeated keys stay in
+//! it, for `wire` to report.
 
 mod raw;
 #[cfg(test)]
@@ -18,10 +20,12 @@ use super::node::{Entry, Kind, Node, Text};
 use super::place::{Place, joined};
 use super::problem::Report;
 
-/// Collections and scalars of one file, aliases counted as often as they are used. A route map of 2000 routes has about 60 000.
+/// Collections and scalars of one file, aliases counted as often as they are used. A route map of
+/// 2000 routes has about 60 000.
 const MAX_NODES: usize = 200_000;
 
-/// What aliases may add to that. Far more than an honest file needs, far less than a "billion laughs" file wants.
+/// What aliases may add to that. Far more than an honest file needs, far less than a "billion
+/// laughs" file wants.
 const MAX_ALIASED: usize = 20_000;
 
 /// Reads `text`. Problems of grammar and of variables are noted in `report`.

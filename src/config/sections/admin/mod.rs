@@ -1,7 +1,8 @@
 //! `admin`: the admin listener's address and host names, and the operators who may change things there.
 //!
-//! Operators have names and tokens that can be told apart, and a token cannot be guessed. An address that other machines
-//! reach is a warning.
+//! Decides: that operators have distinct names and tokens, and that a token cannot be guessed; warns of
+//! an address that other machines reach. Trusts: files that hold tokens. Not here: authenticating an
+//! operator (`admin`).
 
 #[cfg(test)]
 mod tests;

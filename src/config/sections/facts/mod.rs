@@ -1,7 +1,8 @@
 //! `facts`, `resources` and `static_facts`: what is known of callers and resources, and from where.
 //!
-//! Each resource type has its rows in one place, and a subject can be only one issuer's. The database says whether the queries
-//! fit it (`facts::schema`).
+//! Decides: that each resource type has its rows in one place and at most one container, and that a
+//! subject can be only one issuer's. Trusts: the queries to mean what they say. Not here: whether they
+//! fit the database (`facts::schema`), and running them (`facts`).
 
 mod resources;
 mod rows;
@@ -144,7 +145,8 @@ impl Checker<'_> {
         }
     }
 
-    /// Static rows belong to resource types that have no query, and nothing is both static and queried.
+    /// Static rows belong to resource types that have no query, and nothing is both static and
+    /// queried.
     fn static_facts_fit(&mut self, field: &Field<StaticFacts>, attributes: &Attributes) {
         let Some(place) = field.place() else { return };
         let Attributes { facts, kinds, rows } = attributes;

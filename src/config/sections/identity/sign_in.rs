@@ -72,7 +72,8 @@ impl Checker<'_> {
         })
     }
 
-    /// A refusal that is held longer than a login may take would look like an identity server that does not answer.
+    /// A refusal that is held longer than a login may take would look like an identity server that
+    /// does not answer.
     fn floor_below_deadline(
         &mut self,
         wire: &Identity,
@@ -173,7 +174,8 @@ fn made_routes(supabase: &Value<Supabase>) -> Vec<Route> {
         .filter(|endpoint| wire.has_secret() || *endpoint != Endpoint::Register)
         .map(|endpoint| made_route(prefix, endpoint, place))
         .collect();
-    // What an older client still requests there must not reach a server that would answer it in its own way.
+    // What an older client still requests there must not reach a server that would answer it in its
+    // own way.
     let paths = [prefix.to_owned(), format!("{prefix}/{{*rest}}")];
     routes.push(Route {
         place: place.clone(),

@@ -116,7 +116,8 @@ impl Checker<'_> {
         Some(url)
     }
 
-    /// The `iss` of its tokens, which must be accepted here: otherwise nobody who signs in could use the token they get.
+    /// The `iss` of its tokens, which must be accepted here: otherwise nobody who signs in could
+    /// use the token they get.
     fn supabase_issuer(
         &mut self,
         wire: &Supabase,

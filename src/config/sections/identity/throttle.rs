@@ -20,7 +20,8 @@ wire! {
         verify: AttemptLimits,
         everywhere: Rate = Rate::new(count(10), HOUR),
         longest_delay: Duration [Duration::ZERO..=secs(5)] = secs(2),
-        // What a wrong password takes: bcrypt of cost 10 on a busy machine, and the round trip. A choice.
+        // What a wrong password takes: bcrypt of cost 10 on a busy machine, and the round trip. A
+        // choice.
         refusal_floor: Duration [Duration::ZERO..=secs(5)] = millis(300),
         waiting: usize [0..=100_000] = 1000,
     }

@@ -1,7 +1,7 @@
 //! `listen[].tls`: certificates, their keys, and the CA of client certificates.
 //!
-//! A certificate must be readable and belong to its key. One that is not valid today is a warning: an old certificate is
-//! better than no gateway.
+//! A certificate must be readable and belong to its key. One that is not valid today is a warning:
+//! an old certificate is better than no gateway.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -128,7 +128,8 @@ impl Checker<'_> {
         let now = Duration::from_secs(u64::try_from(self.now).unwrap_or_default());
         let now = UnixTime::since_unix_epoch(now);
         let usage = webpki::KeyUsage::server_auth();
-        // No anchors: clients judge the chain, and webpki looks at the validity of the leaf before its issuer.
+        // No anchors: clients judge the chain, and webpki looks at the validity of the leaf before
+        // its issuer.
         match parsed.verify_for_usage(&[], &[], &[], now, usage, None, None) {
             Err(webpki::Error::CertExpired { .. }) => {
                 self.report.warn(place, "the certificate has expired");

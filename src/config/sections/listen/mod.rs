@@ -1,4 +1,7 @@
-//! `listen`: sockets, and what happens on each of them. Clear text that other machines can read is a warning.
+//! `listen`: sockets, and what happens on each of them.
+//!
+//! Decides: that each socket has one purpose and an address of its own; warns of clear text that other
+//! machines can read. Trusts: the files of certificates. Not here: binding and handshakes (`listen`).
 
 mod certificates;
 #[cfg(test)]

@@ -33,8 +33,8 @@ const FIELD: &str = "write where the id is, such as `project_id` or `items[].id`
 
 /// The limit of a route, or the default one.
 pub(super) fn limit(route: &Field<Body>, default: &Field<Body>) -> Option<u64> {
-    let default = default.section()?.limit.or(LIMIT).unwrap_or(LIMIT);
-    Some(route.section()?.limit.or(default)?.0)
+    let default = default.good().and_then(|body| body.value.limit.or(LIMIT));
+    Some(route.section()?.limit.or(default.unwrap_or(LIMIT))?.0)
 }
 
 impl Checker<'_> {

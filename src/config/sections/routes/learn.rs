@@ -1,4 +1,5 @@
-//! `learn`: the id of a new resource that an upstream's response names, which then belongs to the caller.
+//! `learn`: the id of a new resource that an upstream's response names, which then belongs to the
+//! caller.
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! `routes` and `defaults`: what each route is, key by key, and whether its keys fit together.
 //!
-//! The larger keys have files of their own beside this one. Two routes that would own the same request are found in `overlap`.
+//! Decides: the defaults of a route, and that none of its keys is without effect. Trusts: the files
+//! beside this one, for the larger keys. Not here: choosing the route of a request (`policy::router`).
 
 pub(crate) mod access;
 pub(super) mod body;
@@ -112,8 +113,8 @@ words! {
     }
 }
 
-/// Between two pieces of a response. Without any limit, a client that went away unnoticed would keep its upstream connection
-/// for ever.
+/// Between two pieces of a response. Without any limit, a client that went away unnoticed would
+/// keep its upstream connection for ever.
 const STREAM_IDLE: Duration = secs(300);
 
 impl Decode for Method {
@@ -338,8 +339,8 @@ fn methods(field: &Field<Many<Method>>) -> Option<Methods> {
     }
 }
 
-/// What is written. What users ask of the identity server about themselves is no matter of roles, whatever the method; it has
-/// rules of its own.
+/// What is written. What users ask of the identity server about themselves is no matter of roles,
+/// whatever the method; it has rules of its own.
 fn action(wire: &Route, target: Option<Target>) -> Option<Option<Action>> {
     let written = wire.action.optional()?.map(|action| action.value.clone());
     let is_passed_through = target == Some(Target::Serve(Serve::IdentityServer));

@@ -1,7 +1,7 @@
 //! Two routes that would own the same request, and two routes of the same name.
 //!
-//! If the order of routes decided, a map would change its meaning when somebody sorts it. So every request has one owner, and
-//! a second one is an error that names the first.
+//! If the order of routes decided, a map would change its meaning when somebody sorts it. So every
+//! request has one owner, and a second one is an error that names the first.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,6 +1,7 @@
 //! `resource`: the resources that a route is about, and where their ids are.
 //!
-//! Every path parameter that names something is either authorized or waived explicitly with `resource: none`.
+//! Every path parameter that names something is either authorized or waived explicitly with
+//! `resource: none`.
 
 use super::{Route, RouteContext};
 use crate::config::check::Checker;
@@ -105,7 +106,8 @@ impl Decode for ResourceEntry {
 }
 
 impl Checker<'_> {
-    /// The resources a route is about. A path with a parameter must say whose resource it names, or `none`.
+    /// The resources a route is about. A path with a parameter must say whose resource it names, or
+    /// `none`.
     pub(super) fn resource(
         &mut self,
         wire: &Route,
@@ -256,7 +258,8 @@ impl Checker<'_> {
         self.has_type(&text.place, &id, kind, paths).then_some(id)
     }
 
-    /// Whether every path has the parameter, typed so that a value that cannot be an id is refused before it is looked up.
+    /// Whether every path has the parameter, typed so that a value that cannot be an id is refused
+    /// before it is looked up.
     fn has_type(
         &mut self,
         place: &Place,

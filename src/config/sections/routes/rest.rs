@@ -1,6 +1,7 @@
 //! `rest`: what a route grants of a PostgREST.
 //!
-//! Tables, columns, functions and schemas are plain names, and the route's path says which table is meant.
+//! Tables, columns, functions and schemas are plain names, and the route's path says which table is
+//! meant.
 
 use std::collections::{BTreeMap, BTreeSet};
 

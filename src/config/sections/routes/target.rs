@@ -72,7 +72,8 @@ impl Checker<'_> {
         Some(serve.value)
     }
 
-    /// The identity server's own paths are below one place, for users and for those who are not signed in.
+    /// The identity server's own paths are below one place, for users and for those who are not
+    /// signed in.
     fn fits_identity_server(
         &mut self,
         wire: &Route,

@@ -20,7 +20,8 @@ words! {
 }
 
 impl Checker<'_> {
-    /// Whether the route offers WebSocket, where that can work: a GET (RFC 6455, section 4.1) over HTTP/1.1 to an upstream.
+    /// Whether the route offers WebSocket, where that can work: a GET (RFC 6455, section 4.1) over
+    /// HTTP/1.1 to an upstream.
     pub(super) fn websocket(
         &mut self,
         wire: &Route,

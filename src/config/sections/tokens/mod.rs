@@ -1,7 +1,8 @@
 //! `tokens`: who issues tokens, and with which keys they are verified.
 //!
-//! An entry has one kind of algorithm and one source of keys, and a secret is long enough for its algorithm. Tokens without a
-//! signature are never accepted. Keys that are published are fetched later (`tokens::sources`).
+//! Decides: that an entry has one kind of algorithm and one source of keys, that a secret is long enough
+//! for its algorithm, and that tokens without a signature are never accepted. Trusts: files that hold
+//! keys. Not here: fetching published keys, and verifying (`tokens`).
 
 #[cfg(test)]
 mod tests;
@@ -128,7 +129,8 @@ impl Checker<'_> {
         let mut symmetric = algorithms.iter().map(|algorithm| is_hmac(*algorithm));
         let first = symmetric.next();
         if symmetric.any(|other| Some(other) != first) {
-            // With both, a public key could be taken for an HMAC secret, and everybody has the public key.
+            // With both, a public key could be taken for an HMAC secret, and everybody has the
+            // public key.
             return self.report.refuse_instead(
                 &many.place,
                 "mixes HMAC with public-key algorithms, which would let a public key pass for a secret",
@@ -211,7 +213,8 @@ impl Checker<'_> {
 
     fn jwks_file(&mut self, name: &Value<Text>) -> Option<KeySource> {
         let (file, contents) = self.inputs.read(name, self.report)?;
-        // Only the shape is checked here; `tokens` knows key types, and decides which keys are usable.
+        // Only the shape is checked here; `tokens` knows key types, and decides which keys are
+        // usable.
         let is_set = |json: &String| {
             serde_json::from_str::<Json>(json)
                 .is_ok_and(|set| set.get("keys").is_some_and(Json::is_array))
