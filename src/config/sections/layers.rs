@@ -181,7 +181,7 @@ mod tests {
             .clone();
         assert_eq!(
             (waiver.layer, waiver.until),
-            (Roles::NAME, NOW + 30 * 24 * 60 * 60)
+            (crate::auth::roles::Roles::NAME, NOW + 30 * 24 * 60 * 60)
         );
 
         let over = good(&waived("mode: off, until: 2026-12-01, reason: a"));

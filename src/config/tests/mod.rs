@@ -17,8 +17,7 @@ pub(crate) use std::time::Duration;
 use tempfile::TempDir;
 
 pub(crate) use super::{Loaded, Problems, load, load_at};
-pub(crate) use crate::denial::format::Errors;
-pub(crate) use crate::policy::layers::LayerName;
+pub(crate) use crate::denial::format::ErrorsSetting;
 pub(crate) use crate::policy::listen::ListenKind;
 pub(crate) use crate::policy::methods::Methods;
 pub(crate) use crate::policy::roles::Grants;
