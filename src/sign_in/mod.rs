@@ -21,6 +21,7 @@ mod operation;
 pub mod passthrough;
 mod profile;
 mod refresh;
+mod refresh_driver;
 pub mod refresh_protocol;
 mod renewer;
 mod sealed;
