@@ -163,11 +163,10 @@ mod tests {
             .iter()
             .find(|family| family.name() == "identity_later")
             .expect("the gauge is registered");
-        let has_kind = |metric: &&prometheus::proto::Metric| {
+        let metric = family.get_metric().iter().find(|metric| {
             let labels = metric.get_label();
             labels.iter().any(|label| label.value() == kind.as_str())
-        };
-        let metric = family.get_metric().iter().find(has_kind);
+        });
         metric.expect("every series exists").get_gauge().get_value()
     }
 

@@ -121,54 +121,49 @@ pub(super) fn recognize(
 ) -> Result<OperationRequest, RecognitionError> {
     let query = query.unwrap_or_default();
     let parts: Vec<&str> = tail.split('/').collect();
+    let request = |operation, path, body, scope| OperationRequest {
+        operation,
+        method: method.clone(),
+        path,
+        body,
+        scope,
+    };
     if (method, parts.as_slice()) == (&Method::POST, &["token"]) {
         let grant = single_parameter(query, "grant_type")?.unwrap_or_default();
         let found = GRANTS.iter().find(|(name, _)| *name == grant);
         let (name, operation) = found.ok_or(RecognitionError::Grant)?;
-        return Ok(OperationRequest {
-            operation: *operation,
-            method: method.clone(),
-            // The identity server reads no other parameter here, so none is sent.
-            path: format!("/token?grant_type={name}"),
-            body: BodyRule::Json,
-            scope: LogoutScope::Global,
-        });
+        // The identity server reads no other parameter here, so none is sent.
+        let path = format!("/token?grant_type={name}");
+        let scope = LogoutScope::Global;
+        return Ok(request(*operation, path, BodyRule::Json, scope));
     }
-    let is = |part: &Segment, text: &&str| match part {
-        Literal(word) => word == text,
-        Id => Uuid::try_parse(text).is_ok_and(|id| id.as_hyphenated().to_string() == **text),
-    };
-    let matches = |row: &&Row| {
-        row.0 == *method
-            && row.1.len() == parts.len()
-            && row.1.iter().zip(&parts).all(|(part, text)| is(part, text))
-    };
-    let (_, _, operation, body) = TABLE
+    let row = TABLE
         .iter()
-        .find(matches)
-        .ok_or(RecognitionError::Unlisted)?;
+        .find(|row| row.0 == *method && has_path(row.1, &parts));
+    let (_, _, operation, body) = row.ok_or(RecognitionError::Unlisted)?;
     if *operation == Operation::Logout {
         let scope = scope(single_parameter(query, "scope")?.as_deref())?;
-        return Ok(OperationRequest {
-            operation: *operation,
-            method: method.clone(),
-            path: format!("/logout?scope={}", scope.as_str()),
-            body: *body,
-            scope,
-        });
+        let path = format!("/logout?scope={}", scope.as_str());
+        return Ok(request(*operation, path, *body, scope));
     }
     let query = without_apikey(query);
     let path = match query.is_empty() {
         true => format!("/{tail}"),
         false => format!("/{tail}?{query}"),
     };
-    Ok(OperationRequest {
-        operation: *operation,
-        method: method.clone(),
-        path,
-        body: *body,
-        scope: LogoutScope::Global,
-    })
+    Ok(request(*operation, path, *body, LogoutScope::Global))
+}
+
+fn has_path(segments: &[Segment], parts: &[&str]) -> bool {
+    let is = |segment: &Segment, text: &str| match segment {
+        Literal(word) => *word == text,
+        Id => Uuid::try_parse(text).is_ok_and(|id| id.as_hyphenated().to_string() == text),
+    };
+    segments.len() == parts.len()
+        && segments
+            .iter()
+            .zip(parts)
+            .all(|(segment, text)| is(segment, text))
 }
 
 /// The value of a parameter that may occur once. Every other spelling of its name counts, too: some
