@@ -1,11 +1,12 @@
-//! The API keys of Supabase: only the configured publishable ones come in, and they are nobody.
+//! The API keys of Supabase: only the configured publishable keys pass, and they prove no user.
 
 use foregate::denial::Reason;
 
 use crate::support::{Gateway, Http};
 
 const KEY: &str = "sb_publishable_0123456789";
-/// `{"alg":"HS256","typ":"JWT"}.{"iss":"supabase","ref":"p","role":"anon","iat":1,"exp":2000000000}` with some signature.
+/// `{"alg":"HS256","typ":"JWT"}.{"iss":"supabase","ref":"p","role":"anon","iat":1,"exp":2000000000}`
+/// with some signature.
 const ANON: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJzdXBhYmFzZSIsInJlZiI6InAiLCJyb2xlIjoiYW5vbiIsImlhdCI6MSwiZXhwIjoyMDAwMDAwMDAwfQ.c2ln";
 /// The same with another `ref`.
 const OTHER_ANON: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJzdXBhYmFzZSIsInJlZiI6InEiLCJyb2xlIjoiYW5vbiIsImlhdCI6MSwiZXhwIjoyMDAwMDAwMDAwfQ.c2ln";
@@ -31,7 +32,7 @@ async fn gateway() -> Gateway {
 }
 
 #[tokio::test]
-async fn a_configured_key_passes_from_the_field_or_the_query_and_says_nothing_about_a_user() {
+async fn a_configured_key_passes_in_the_field_or_the_query_and_proves_no_user() {
     let gateway = gateway().await;
     for http in Http::BOTH {
         for key in [KEY, ANON] {

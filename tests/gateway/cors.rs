@@ -26,7 +26,7 @@ fn fields(answer: &Answer) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn a_preflight_is_answered_alike_for_every_path_and_never_forwarded() {
+async fn a_preflight_gets_the_same_response_for_every_path_and_is_never_forwarded() {
     let gateway = Gateway::with(with_cors).await;
     for http in Http::BOTH {
         let mut answers = Vec::new();
@@ -69,7 +69,7 @@ async fn a_preflight_is_answered_alike_for_every_path_and_never_forwarded() {
 }
 
 #[tokio::test]
-async fn an_origin_that_is_not_listed_is_told_nothing() {
+async fn an_unlisted_origin_gets_no_cors_fields() {
     let gateway = Gateway::with(with_cors).await;
     for http in Http::BOTH {
         for page in [
@@ -107,7 +107,7 @@ async fn an_origin_that_is_not_listed_is_told_nothing() {
 }
 
 #[tokio::test]
-async fn a_page_can_read_why_it_was_refused() {
+async fn a_page_of_a_listed_origin_can_read_refusals() {
     let gateway = Gateway::with(with_cors).await;
     for http in Http::BOTH {
         for (path, reason) in [
@@ -126,7 +126,7 @@ async fn a_page_can_read_why_it_was_refused() {
 }
 
 #[tokio::test]
-async fn what_the_upstream_says_about_cors_is_replaced_and_its_vary_is_kept() {
+async fn the_upstreams_cors_fields_are_replaced_and_its_vary_is_kept() {
     let gateway = Gateway::with(with_cors).await;
     gateway.origin.on("/public/x", |exchange| {
         let reply = Reply::ok()
@@ -163,7 +163,7 @@ async fn what_the_upstream_says_about_cors_is_replaced_and_its_vary_is_kept() {
 }
 
 #[tokio::test]
-async fn without_cors_rules_preflights_are_empty_and_the_upstream_speaks_for_itself() {
+async fn without_cors_rules_preflights_are_empty_and_upstream_fields_are_forwarded() {
     let gateway = Gateway::start().await;
     gateway.origin.otherwise(|exchange| {
         exchange.reply(&Reply::ok().header("access-control-allow-origin", "*"))
@@ -194,7 +194,7 @@ async fn without_cors_rules_preflights_are_empty_and_the_upstream_speaks_for_its
 }
 
 #[tokio::test]
-async fn options_that_is_no_preflight_is_judged_like_any_method() {
+async fn an_options_request_that_is_not_a_preflight_is_authorized_like_any_other() {
     let gateway = Gateway::with(with_cors).await;
     for http in Http::BOTH {
         gateway

@@ -1,4 +1,5 @@
-//! Refusals in the words of the service that the client believes it speaks to: Supabase Auth in both of its versions, and PostgREST.
+//! Error formats: refusals as of Supabase Auth, in both of its versions, as of PostgREST, and as of
+//! gRPC.
 
 use foregate::denial::Reason;
 use serde_json::json;
@@ -21,7 +22,7 @@ async fn gateway() -> Gateway {
 }
 
 #[tokio::test]
-async fn a_session_that_was_revoked_is_told_by_the_word_that_ends_it_and_a_bad_token_is_not() {
+async fn a_revoked_session_gets_the_code_that_ends_it_and_a_bad_token_does_not() {
     let gateway = gateway().await;
     gateway.revoke(&json!({ "kind": "session", "session": "lost", "issuer": ISSUER }));
     let issuer = &gateway.issuer;
@@ -119,7 +120,7 @@ async fn what_is_down_is_a_503_without_a_word_about_the_session() {
 }
 
 #[tokio::test]
-async fn who_speaks_grpc_is_answered_in_grpc_on_any_route() {
+async fn a_grpc_request_is_refused_as_grpc_on_every_route() {
     let gateway = gateway().await;
     let call = gateway.post(Http::Two, "/auth/v1/user");
     let answer = call.header("content-type", "application/grpc").send().await;

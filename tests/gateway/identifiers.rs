@@ -1,4 +1,5 @@
-//! Typed path parameters: one spelling, judged after the caller and before the origin.
+//! Typed path parameters: one spelling, checked after the caller is authenticated and before the
+//! request is forwarded.
 
 use foregate::denial::Reason;
 
@@ -7,7 +8,7 @@ use crate::support::{Gateway, Http};
 const ID: &str = "018f5b5e-0000-7000-8000-00000000000a";
 
 #[tokio::test]
-async fn what_is_not_of_the_declared_type_is_refused() {
+async fn an_identifier_of_another_type_is_refused() {
     let gateway = Gateway::start().await;
     let token = gateway.issuer.token();
     for http in Http::BOTH {
@@ -40,7 +41,7 @@ async fn what_is_not_of_the_declared_type_is_refused() {
 }
 
 #[tokio::test]
-async fn identifiers_are_forwarded_in_their_one_spelling() {
+async fn identifiers_are_forwarded_in_their_canonical_spelling() {
     let gateway = Gateway::start().await;
     let token = gateway.issuer.token();
     for http in Http::BOTH {
@@ -83,7 +84,7 @@ async fn identifiers_are_forwarded_in_their_one_spelling() {
 }
 
 #[tokio::test]
-async fn a_stranger_does_not_learn_what_an_identifier_looks_like() {
+async fn an_unauthenticated_client_gets_401_for_an_invalid_identifier() {
     let gateway = Gateway::start().await;
     for http in Http::BOTH {
         for path in ["/things/1", "/numbers/x", &format!("/things/{ID}")] {
@@ -98,7 +99,7 @@ async fn a_stranger_does_not_learn_what_an_identifier_looks_like() {
 }
 
 #[tokio::test]
-async fn a_parameter_that_does_not_parse_never_falls_through_to_a_wider_route() {
+async fn an_invalid_parameter_never_falls_through_to_a_less_specific_route() {
     let routes = r#"
     - { path: "/things/{id:uuid}", access: user, resource: none }
     - { path: "/things/{id:uuid}/parts/{part:int}", access: user, resource: none }

@@ -1,4 +1,5 @@
-//! Who is calling: which credential is read, what it is worth, and what of it goes on to the origin.
+//! Authentication: which credential is read, whether it is accepted, and what of it is forwarded to
+//! the origin.
 
 use foregate::denial::Reason;
 use foregate::tokens::mint::Signer;
@@ -34,7 +35,7 @@ async fn a_public_route_reads_no_credential_and_forwards_none() {
 }
 
 #[tokio::test]
-async fn a_route_that_passes_credentials_forwards_them_untouched_and_unread() {
+async fn a_route_with_pass_credentials_forwards_them_unchanged_and_unread() {
     let routes = r#"
     - { path: /passing, access: public, pass_credentials: true }
     - { path: /socket, access: user, credentials: [query.access_token] }
@@ -59,7 +60,7 @@ async fn a_route_that_passes_credentials_forwards_them_untouched_and_unread() {
 }
 
 #[tokio::test]
-async fn on_an_optional_route_nobody_and_users_pass_and_bad_tokens_do_not() {
+async fn an_optional_route_accepts_no_token_or_a_good_one_and_refuses_a_bad_one() {
     let gateway = Gateway::start().await;
     for http in Http::BOTH {
         gateway.get(http, "/optional").send().await.is_ok();
@@ -123,7 +124,7 @@ async fn the_first_source_that_is_present_decides_even_if_it_is_bad() {
         ask("/bearer-first", &bad, &good).await.is_ok();
         for seen in gateway.origin.take() {
             assert_eq!(seen.header("x-foregate-subject"), Some("somebody"));
-            // Only what was verified goes on, and in the field that upstreams read.
+            // Only the verified token is forwarded, in the field that upstreams read.
             assert_eq!(
                 seen.header("authorization"),
                 Some(format!("Bearer {good}").as_str())
@@ -161,7 +162,7 @@ async fn a_source_that_the_route_does_not_name_is_not_read() {
 }
 
 #[tokio::test]
-async fn no_spelling_of_a_query_credential_slips_past_to_a_lenient_origin() {
+async fn no_spelling_of_a_query_credential_reaches_a_lenient_origin() {
     let gateway = Gateway::start().await;
     for http in Http::BOTH {
         for query in [
@@ -228,9 +229,9 @@ async fn the_scheme_is_bearer_in_any_case_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn api_keys_are_nobody_and_secret_keys_are_refused() {
+async fn an_api_key_proves_no_user_and_a_secret_key_is_refused() {
     let gateway = Gateway::start().await;
-    // Whether a legacy key is genuine does not matter.
+    // The signature of a legacy key is not verified.
     let stranger = Signer::generate(Algorithm::ES256).unwrap();
     let anon = stranger
         .sign(&gateway.issuer.claims().role("anon").without("sub"))
@@ -321,7 +322,7 @@ async fn a_service_key_beside_the_token_is_refused_on_every_route_and_a_public_k
 }
 
 #[tokio::test]
-async fn no_spelling_of_a_service_key_slips_past_to_a_lenient_origin() {
+async fn no_spelling_of_a_service_key_reaches_a_lenient_origin() {
     let gateway = Gateway::start().await;
     for http in Http::BOTH {
         for query in [
@@ -342,7 +343,7 @@ async fn no_spelling_of_a_service_key_slips_past_to_a_lenient_origin() {
     for key in [" sb_secret_x", "sb_secret_x\t"] {
         let fields = [RawTwo::get("/public/x"), vec![("apikey", key)]].concat();
         let stream = two.request(&fields).await;
-        // Spaces around a value are malformed in HTTP/2, and nothing in HTTP/1.1.
+        // Spaces around a value are malformed in HTTP/2, and ignored in HTTP/1.1.
         assert_ne!(two.ending(stream).await, Ending::Answered(b"ok".to_vec()));
         gateway.origin.saw_nothing();
     }
@@ -393,7 +394,7 @@ async fn both_keys_of_an_issuer_are_accepted_while_it_changes() {
 }
 
 #[tokio::test]
-async fn a_token_that_was_verified_is_remembered_and_judged_again_by_the_clock() {
+async fn a_cached_token_is_refused_once_it_expires() {
     let gateway = Gateway::with(|config| {
         let tokens = config
             .get("tokens")
@@ -421,7 +422,7 @@ async fn a_token_that_was_verified_is_remembered_and_judged_again_by_the_clock()
 }
 
 #[tokio::test]
-async fn a_remembered_token_dies_with_its_issuer() {
+async fn a_cached_token_is_refused_after_its_issuer_is_removed() {
     let mut gateway = Gateway::start().await;
     let token = gateway.issuer.token();
     for http in Http::BOTH {
@@ -448,7 +449,7 @@ async fn a_remembered_token_dies_with_its_issuer() {
 }
 
 #[tokio::test]
-async fn a_remembered_token_dies_with_its_key() {
+async fn a_cached_token_is_refused_after_its_key_is_removed() {
     let mut gateway = Gateway::start().await;
     let token = gateway.issuer.token();
     gateway
@@ -473,7 +474,7 @@ async fn a_remembered_token_dies_with_its_key() {
 }
 
 #[tokio::test]
-async fn until_keys_are_fetched_public_routes_answer_and_tokens_are_not_to_blame() {
+async fn until_keys_are_fetched_public_routes_work_and_tokens_get_503() {
     let (keys, fetched) = (Origin::start(), Gate::new());
     let signer = Signer::generate(Algorithm::ES256)
         .unwrap()
@@ -533,7 +534,7 @@ async fn until_keys_are_fetched_public_routes_answer_and_tokens_are_not_to_blame
 }
 
 #[tokio::test]
-async fn an_unauthorized_answer_says_how_to_authorize() {
+async fn a_401_has_a_www_authenticate_field() {
     let gateway = Gateway::start().await;
     for http in Http::BOTH {
         let missing = gateway.get(http, "/me").send().await;

@@ -1,4 +1,5 @@
-//! Keys that an issuer publishes and changes: rotation, tokens whose key nobody publishes, servers that are sick or gone.
+//! Keys that an issuer publishes and changes: rotation, tokens with an unpublished key, key servers
+//! that fail or are down.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -45,7 +46,7 @@ fn json_reply(body: impl AsRef<[u8]>) -> Reply {
         .body(body)
 }
 
-/// Publishes these keys from now on.
+/// Replaces the published keys.
 fn publish(server: &Origin, signers: &[&Signer]) {
     let reply = json_reply(set(signers));
     server.on("/keys", move |exchange| exchange.reply(&reply));
@@ -75,7 +76,7 @@ fn lookups(gateway: &Gateway, outcome: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn a_rotated_key_is_accepted_by_the_next_fetch_and_the_old_one_is_refused_from_then_on() {
+async fn after_a_rotation_the_next_fetch_accepts_the_new_key_and_refuses_the_old_one() {
     let server = Origin::start();
     let mut old = signer("first");
     publish(&server, &[&old]);
@@ -101,7 +102,7 @@ async fn a_rotated_key_is_accepted_by_the_next_fetch_and_the_old_one_is_refused_
 }
 
 #[tokio::test]
-async fn a_rotation_with_overlap_costs_no_refusal() {
+async fn a_rotation_with_overlap_refuses_no_token() {
     let server = Origin::start();
     let new = signer("new");
     publish(&server, &[&signer("before")]);
@@ -128,7 +129,7 @@ async fn a_rotation_with_overlap_costs_no_refusal() {
     assert_eq!(gateway.metrics().sum("foregate_jwks_waiting", &[]), 0.0);
 }
 
-/// How many tokens are invented: ten thousand with `FOREGATE_FULL=1`, else some of them.
+/// How many forged tokens to send: ten thousand with `FOREGATE_FULL=1`, otherwise fewer.
 fn invented() -> usize {
     match std::env::var_os("FOREGATE_FULL") {
         Some(_) => 10_000,
@@ -137,7 +138,7 @@ fn invented() -> usize {
 }
 
 #[tokio::test]
-async fn invented_names_cost_one_fetch_a_second_and_good_tokens_pass_meanwhile() {
+async fn forged_key_ids_cause_one_fetch_a_second_and_good_tokens_still_pass() {
     const STREAMS: usize = 1500;
     let server = Origin::start();
     let (good, next) = (signer("good"), signer("next"));
@@ -179,7 +180,7 @@ async fn invented_names_cost_one_fetch_a_second_and_good_tokens_pass_meanwhile()
             })
         })
         .into();
-    // Connections of HTTP/2 with at most a hundred streams each, so that requests wait side by side.
+    // HTTP/2 connections with at most a hundred streams each, so that requests wait concurrently.
     let next_token = Arc::new(AtomicUsize::new(0));
     let tokens = Arc::new(tokens);
     let mut streams = Vec::new();
@@ -232,7 +233,7 @@ async fn invented_names_cost_one_fetch_a_second_and_good_tokens_pass_meanwhile()
     );
     let fetches = server.take().len();
     println!("{codes:?} in {took:?} with {fetches} fetches");
-    // One may have been due when it began, one when it ended.
+    // One more fetch may have been due at the start, and one at the end.
     let most = took.as_secs() as usize + 2;
     assert!(
         fetches >= 1 && fetches <= most,
@@ -248,7 +249,7 @@ async fn invented_names_cost_one_fetch_a_second_and_good_tokens_pass_meanwhile()
         assert!(seen.mentions(&good));
     }
 
-    // And a key that is published now is found by the next fetch, as if nothing had been.
+    // A key that is published now is still found by the next fetch.
     publish(&server, &[&next]);
     let rotated = next.sign(&claims).unwrap();
     gateway.judged(Http::Two, &rotated).await.is_ok();
@@ -261,13 +262,13 @@ fn good_subject(claims: &foregate::tokens::mint::Claims) -> String {
 
 type Sickness = (&'static str, fn(&mut Exchange));
 
-/// What a key server may do instead of answering, by a name.
+/// Ways in which a key server can fail, by name.
 fn sicknesses() -> Vec<Sickness> {
     vec![
         ("hanging", |exchange| exchange.wait_for_close()),
         ("dripping", |exchange| {
             exchange.begin(200, &[("content-type", "application/json")]);
-            // A byte now and then, so that every pause is short and the whole never ends.
+            // One byte at a time: every pause is short, and the response never ends.
             while exchange.chunk(" ") {
                 std::thread::sleep(Duration::from_millis(100));
             }
@@ -311,7 +312,7 @@ fn sicknesses() -> Vec<Sickness> {
 }
 
 #[tokio::test]
-async fn whatever_ails_a_key_server_no_token_is_to_blame_and_none_passes() {
+async fn while_a_key_server_fails_tokens_get_503_and_none_passes() {
     let server = Origin::start();
     let sick = signer("sick");
     let good = json_reply(set(&[&sick]));
@@ -321,7 +322,7 @@ async fn whatever_ails_a_key_server_no_token_is_to_blame_and_none_passes() {
         server.on(&format!("/{name}"), script);
         entries += &entry(name, &format!("jwks_url: \"{}/{name}\"", server.url()));
     }
-    // A port that is ours, so that nobody else's server can appear there, and on which nobody listens.
+    // A port that is bound, so that no other server can use it, and not listening.
     let gone = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     gone.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
         .unwrap();
@@ -369,7 +370,7 @@ async fn whatever_ails_a_key_server_no_token_is_to_blame_and_none_passes() {
 }
 
 #[tokio::test]
-async fn a_key_server_that_falls_ill_takes_no_known_key_away() {
+async fn known_keys_stay_valid_while_the_key_server_fails() {
     let server = Origin::start();
     let known = signer("known");
     publish(&server, &[&known]);
@@ -383,7 +384,7 @@ async fn a_key_server_that_falls_ill_takes_no_known_key_away() {
         };
         let sign = |signer: &Signer| signer.sign(&gateway.issuer.claims()).unwrap();
         let unknown = known.clone().with_kid(name);
-        // This makes the gateway ask its sick server.
+        // This makes the gateway fetch from the failing server.
         gateway
             .get(http, "/me")
             .bearer(&sign(&unknown))
@@ -400,7 +401,7 @@ async fn a_key_server_that_falls_ill_takes_no_known_key_away() {
         gateway.origin.only();
     }
     assert_eq!(gateway.admin_status("/readyz"), 200);
-    // Well again: everything is known after the next fetch.
+    // Once the server recovers, the next fetch gets every key.
     publish(&server, &[&known]);
     let unknown = known.clone().with_kid("never published");
     let token = unknown.sign(&gateway.issuer.claims()).unwrap();
@@ -411,7 +412,7 @@ async fn a_key_server_that_falls_ill_takes_no_known_key_away() {
 }
 
 #[tokio::test]
-async fn a_discovery_document_leads_to_the_keys_of_its_issuer_and_nowhere_else() {
+async fn a_discovery_document_leads_only_to_the_keys_of_its_issuer() {
     let (server, elsewhere) = (Origin::start(), Origin::start());
     let key = signer("discovered");
     let reply = json_reply(set(&[&key]));
@@ -470,7 +471,7 @@ async fn a_discovery_document_leads_to_the_keys_of_its_issuer_and_nowhere_else()
     told_about("outside", "clear text");
     told_about("none", "404");
 
-    // What it leads to may move: the next fetch that fails looks again.
+    // The JWK set may move: after a failed fetch the document is fetched again.
     let moved = signer("moved");
     let reply = json_reply(set(&[&moved]));
     server.on("/new-place", move |exchange| exchange.reply(&reply));
@@ -481,7 +482,7 @@ async fn a_discovery_document_leads_to_the_keys_of_its_issuer_and_nowhere_else()
 }
 
 #[tokio::test]
-async fn keys_are_counted_from_zero_by_issuer_and_forgotten_with_it() {
+async fn key_metrics_start_at_zero_and_end_with_their_issuer() {
     let server = Origin::start();
     let key = signer("counted");
     publish(&server, &[&key]);
@@ -501,7 +502,7 @@ async fn keys_are_counted_from_zero_by_issuer_and_forgotten_with_it() {
     let before = now();
     eventually("keys grow older", || age(&gateway) >= 1.0).await;
     assert!(age(&gateway) <= (now() - before + 20) as f64);
-    // A reload that keeps the place keeps the keys; one that does not ends the series.
+    // A reload with the same URL keeps the keys; one with another URL ends the series.
     gateway
         .reload(|config| {
             config.set("drain", "29s");
@@ -527,7 +528,7 @@ async fn keys_are_counted_from_zero_by_issuer_and_forgotten_with_it() {
 }
 
 #[tokio::test]
-async fn after_a_restart_keys_come_from_the_store_while_their_server_is_away() {
+async fn after_a_restart_keys_come_from_the_store_while_their_server_is_down() {
     let (server, redis) = (Origin::start(), RedisServer::start());
     let key = signer("stored");
     publish(&server, &[&key]);
@@ -583,7 +584,7 @@ async fn after_a_restart_keys_come_from_the_store_while_their_server_is_away() {
 }
 
 #[tokio::test]
-async fn while_a_key_is_missing_every_class_of_route_answers_as_the_matrix_says() {
+async fn while_a_key_is_missing_every_class_of_route_follows_the_failure_matrix() {
     let server = Origin::start();
     server.on("/keys", |exchange| exchange.reply(&Reply::new(503)));
     let gateway = Gateway::with(|config| {
@@ -609,7 +610,7 @@ async fn while_a_key_is_missing_every_class_of_route_answers_as_the_matrix_says(
                     answer.is_denied(reason);
                     gateway.origin.saw_nothing();
                 }
-                outage::Effect::Degrade => panic!("a key that is missing proves nobody"),
+                outage::Effect::Degrade => panic!("no caller is verified without a key"),
             }
         }
     }

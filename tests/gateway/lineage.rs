@@ -1,4 +1,4 @@
-//! What a thing was made from: whole chains, circles, holes, and chains that are too long.
+//! Lineage: intact chains of parents, cycles, missing parents, and chains that are too long.
 
 use foregate::denial::Reason;
 
@@ -6,10 +6,10 @@ use crate::support::world::new_id;
 use crate::support::{Gateway, Http, World};
 
 #[tokio::test]
-async fn a_chain_of_parents_must_be_whole_and_short_enough() {
+async fn a_chain_of_parents_must_be_intact_and_short_enough() {
     let world = World::new();
     let user = world.user();
-    // From the first ancestor down: the last of `chain` has eleven parents.
+    // From the first ancestor down: the last of `chain` has eleven ancestors.
     let mut chain = vec![world.generation(&user, None, None)];
     for index in 0..11 {
         let parent = chain[index].clone();
@@ -62,7 +62,7 @@ async fn a_chain_of_parents_must_be_whole_and_short_enough() {
 }
 
 #[tokio::test]
-async fn a_stranger_does_not_learn_that_a_chain_is_broken() {
+async fn a_caller_without_access_does_not_learn_that_a_chain_is_broken() {
     let world = World::new();
     let (user, stranger) = (world.user(), world.user());
     let orphan = world.generation(&user, None, Some(&new_id()));

@@ -1,4 +1,4 @@
-//! What an operator reads, and what must never be there.
+//! Logs and metrics: what an operator reads, and the secrets that must never appear there.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::support::log::says;
 use crate::support::metrics::Metrics;
 use crate::support::{Gateway, Http, Origin, eventually};
 
-/// What is sent wherever a secret may be sent, in forms that a log could show.
+/// A marker that is sent in place of every secret.
 const MARKER: &str = "Mark3r-of-a-Secret";
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn every_request_has_one_line_with_its_decision() {
 }
 
 #[tokio::test]
-async fn nothing_that_a_client_keeps_secret_is_ever_written() {
+async fn no_secret_of_a_client_is_ever_logged() {
     for environment in [&[][..], &[("RUST_LOG", "trace")]] {
         let origin = Origin::start();
         origin.on("/public/broken", |x| {
@@ -110,7 +110,7 @@ async fn nothing_that_a_client_keeps_secret_is_ever_written() {
 }
 
 #[tokio::test]
-async fn metrics_have_their_names_and_nothing_a_client_sends_adds_a_series() {
+async fn metrics_keep_their_names_and_no_request_adds_a_series() {
     let gateway = Gateway::start().await;
     let token = gateway.issuer.token();
     let ask = async |number: usize| {
@@ -165,7 +165,7 @@ async fn metrics_have_their_names_and_nothing_a_client_sends_adds_a_series() {
 }
 
 #[tokio::test]
-async fn a_reader_that_does_not_read_loses_lines_and_stops_nothing() {
+async fn a_blocked_log_reader_loses_lines_and_delays_no_request() {
     let mut gateway = Gateway::with(|config| {
         config.set("connections", "{ max_uri: 64KiB, max_head: 128KiB }");
     })
@@ -183,7 +183,7 @@ async fn a_reader_that_does_not_read_loses_lines_and_stops_nothing() {
         requests += 50;
         assert!(requests < 5000, "everything fits into the pipe");
     }
-    // Nor does it keep the process alive.
+    // It does not keep the process alive either.
     drop(client);
     gateway.signal("TERM");
     let stat = format!("/proc/{}/stat", gateway.pid());
@@ -215,7 +215,7 @@ const NAMES: [&str; 13] = [
     "log_dropped_total",
 ];
 
-/// Success, every kind of refusal that a path can bring about, and upstreams that fail.
+/// Success, every kind of refusal that a path can cause, and upstreams that fail.
 const PATHS: [&str; 13] = [
     "/me",
     "/public/x",
@@ -232,7 +232,7 @@ const PATHS: [&str; 13] = [
     "/public/nonsense",
 ];
 
-/// Heads that never become a request, or one that is refused before its headers are looked at.
+/// Heads that never become a request, or that are refused before their fields are read.
 const MALFORMED: [&str; 8] = [
     "GET /x HTTP/1.1\r\nHost: api.test\r\nAuthorization: Bearer MARKER\r\nbad header: MARKER\r\n\r\n",
     "GET /x HTTP/1.1\r\nAuthorization: Bearer MARKER\r\nCookie: MARKER\r\n\r\n",
@@ -265,14 +265,15 @@ fn tokens(gateway: &Gateway) -> Vec<String> {
     ]
 }
 
-/// What must not be found: the marker, plain and as it stands in tokens and in bytes, and the gateway's own secrets.
+/// Texts that must not be found: the marker, plain and as it is encoded in tokens and in bytes, and
+/// the gateway's own secrets.
 fn secrets(gateway: &Gateway) -> Vec<String> {
     let file = |name: &str| std::fs::read_to_string(gateway.path(name)).unwrap();
     let key = file("server.key");
     let mut secrets = vec![
         MARKER.to_owned(),
         MARKER.to_ascii_lowercase(),
-        // The beginnings of every token and of the bytes of the marker.
+        // The prefixes of every token and of the bytes of the marker.
         "eyJ".to_owned(),
         "77, 97, 114, 107, 51".to_owned(),
         file("secret"),
@@ -299,7 +300,7 @@ fn secretive<'c>(call: Call<'c>, token: &str) -> Call<'c> {
 fn series(metrics: &Metrics) -> BTreeSet<String> {
     let lines = metrics.text().lines().filter(|line| !line.starts_with('#'));
     lines
-        // How connections end depends on the moment; there are as many of these as there are causes.
+        // How connections end depends on timing; there is one series for each cause.
         .filter(|line| !line.starts_with("foregate_connections_failed_total"))
         .filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned()))
         .collect()

@@ -1,4 +1,4 @@
-//! Layers and tests, side by side: every layer has a file, a name, a place in the order, and a module here.
+//! Every layer has a file, a name, a position in the order, and a test module here.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use foregate::auth::LAYERS;
 
 use crate::support::{Gateway, Http};
 
-/// Files of `src/auth` that are no layers.
+/// Files of `src/auth` that are not layers.
 const NOT_LAYERS: [&str; 8] = [
     "mod",
     "chain",
@@ -90,7 +90,7 @@ fn is_boundary(path: &Path) -> bool {
 }
 
 #[test]
-fn every_module_has_a_header_and_a_folder_or_layer_says_what_it_decides_trusts_and_leaves_out() {
+fn every_module_has_a_header_and_folders_and_layers_have_the_three_parts() {
     let mut all = Vec::new();
     modules(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut all);
     assert!(all.len() > 200, "{}", all.len());
@@ -114,17 +114,18 @@ fn every_module_has_a_header_and_a_folder_or_layer_says_what_it_decides_trusts_a
 }
 
 #[test]
-fn the_chain_asks_the_layers_in_the_order_of_their_list() {
+fn the_chain_runs_the_layers_in_the_order_of_their_table() {
     let order = "identity identifiers rest performance roles when ownership lineage";
     assert_eq!(names(), order.split(' ').collect::<Vec<_>>());
     let chain = file("src/auth/chain.rs");
-    // What decides by facts is a function of its own, which comes next and is called at the end.
+    // The layers that depend on facts have a function of their own, which comes next and is called
+    // at the end.
     let authorize = chain.split("pub async fn authorize").nth(1).unwrap();
     let authorize = authorize.split("    fn touched").next().unwrap();
     let by_facts = authorize.find("self.by_facts(").unwrap();
     assert!(authorize.find("(&Rest,").unwrap() < by_facts);
     let asked = |name: &str| {
-        // A layer with state is a field of the chain, one without is a value.
+        // A layer with state is a field of the chain, one without is a unit value.
         let (first, rest) = name.split_at(1);
         let value = format!("(&{}{rest},", first.to_uppercase());
         authorize
@@ -160,10 +161,10 @@ async fn the_line_of_a_permitted_request_names_every_layer_in_order() {
 }
 
 #[tokio::test]
-async fn nothing_is_forwarded_behind_the_first_refusal() {
+async fn the_first_refusal_ends_the_chain_and_nothing_is_forwarded() {
     let gateway = Gateway::start().await;
     for http in Http::BOTH {
-        // Every layer would refuse this one; the first does, and the others are not asked.
+        // Every layer would refuse this request; the first does, and the others do not run.
         let line = gateway.get(http, "/things/1").send().await.log_line();
         assert_eq!(
             (line["decision"].as_str(), line["reason"].as_str()),

@@ -1,5 +1,5 @@
-//! Whose a thing is: every relation with every action, the same answer for what is not there and what is somebody else's, and the attacks
-//! that try to get around it.
+//! Ownership: every relation with every action, the same response for a missing resource and for
+//! one without access, and attacks on both.
 
 use foregate::denial::Reason;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ async fn ask(gateway: &Gateway, http: Http, token: &str, method: &str, path: &st
 }
 
 #[tokio::test]
-async fn each_relation_allows_what_it_should_and_nothing_else() {
+async fn each_relation_allows_its_actions_and_no_others() {
     let world = World::new();
     let (owner, stranger) = (world.user(), world.user());
     let team = world.team(&owner);
@@ -128,7 +128,7 @@ async fn each_relation_allows_what_it_should_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn what_a_thing_lies_in_opens_it_and_its_parents_owner_does_not() {
+async fn the_owner_of_the_containing_resource_has_access_and_the_owner_of_a_parent_has_not() {
     let world = World::new();
     let (owner, artist, member, stranger) =
         (world.user(), world.user(), world.user(), world.user());
@@ -138,7 +138,7 @@ async fn what_a_thing_lies_in_opens_it_and_its_parents_owner_does_not() {
     let shown = world.generation(&artist, Some(&public), None);
     let alone = world.generation(&artist, None, None);
     let lost = world.generation(&artist, Some(&new_id()), None);
-    // Somebody's private work, made from the stranger's own.
+    // A private resource that was made from one of the stranger's.
     let parent = world.generation(&stranger, None, None);
     let child = world.generation(&artist, None, Some(&parent));
 
@@ -175,7 +175,7 @@ async fn what_a_thing_lies_in_opens_it_and_its_parents_owner_does_not() {
             }
             gateway.origin.take();
         }
-        // A thing that lies somewhere else than the path says is not there.
+        // A resource that is not in the one named in the path counts as absent.
         let right = format!("/projects/{project}/generations/{inside}");
         ask(&gateway, http, &token(&owner), "GET", &right)
             .await
@@ -190,7 +190,7 @@ async fn what_a_thing_lies_in_opens_it_and_its_parents_owner_does_not() {
 }
 
 #[tokio::test]
-async fn only_a_role_that_says_so_crosses_ownership_and_the_record_tells() {
+async fn only_a_role_with_any_crosses_ownership_and_the_record_shows_it() {
     let world = World::new();
     let (owner, other) = (world.user(), world.user());
     let project = world.project(&owner, "private");
@@ -230,7 +230,7 @@ async fn only_a_role_that_says_so_crosses_ownership_and_the_record_tells() {
             }
             gateway.origin.take();
         }
-        // Not even the owner does what only crosses ownership.
+        // Even the owner may not perform an action that crosses ownership.
         let own = format!("{path}/moderate");
         ask(
             &gateway,
@@ -246,7 +246,7 @@ async fn only_a_role_that_says_so_crosses_ownership_and_the_record_tells() {
 }
 
 #[tokio::test]
-async fn what_is_absent_and_what_is_not_yours_look_the_same() {
+async fn a_missing_resource_and_one_without_access_get_the_same_response() {
     let world = World::new();
     let (owner, stranger) = (world.user(), world.user());
     let project = world.project(&owner, "private");
@@ -285,7 +285,7 @@ async fn what_is_absent_and_what_is_not_yours_look_the_same() {
 }
 
 #[tokio::test]
-async fn a_route_about_several_things_needs_all_of_them_named_once() {
+async fn a_request_must_name_every_resource_of_its_route_exactly_once() {
     let world = World::new();
     let (owner, other) = (world.user(), world.user());
     let (mine, also, theirs) = (
@@ -348,7 +348,7 @@ async fn a_route_about_several_things_needs_all_of_them_named_once() {
 }
 
 #[tokio::test]
-async fn a_stranger_sees_what_is_public_where_the_route_lets_strangers_in() {
+async fn an_unauthenticated_client_reads_public_resources_on_optional_routes() {
     let world = World::new();
     let owner = world.user();
     let (public, private) = (
@@ -384,11 +384,11 @@ async fn a_stranger_sees_what_is_public_where_the_route_lets_strangers_in() {
 }
 
 #[tokio::test]
-async fn nobody_widens_their_own_rights() {
+async fn callers_cannot_extend_their_own_rights() {
     let world = World::new();
     let (user, victim) = (world.user(), world.user());
     let project = world.project(&victim, "private");
-    // What users may write themselves: a role in their profile row, and in their metadata.
+    // Users can write a role into their profile row and into their metadata.
     world.sql(&format!(
         "update users set role = 'admin' where id = '{user}'"
     ));
@@ -448,7 +448,7 @@ async fn an_inactive_caller_and_one_without_a_row_are_refused_everywhere() {
 }
 
 #[tokio::test]
-async fn static_facts_do_without_a_database() {
+async fn static_facts_need_no_database() {
     let gateway = Gateway::with(|config| {
         config
             .set("resources", "{ note: {}, folder: {} }")
@@ -501,7 +501,7 @@ async fn static_facts_do_without_a_database() {
 }
 
 #[tokio::test]
-async fn a_job_belongs_to_whoever_submitted_it() {
+async fn a_job_belongs_to_the_caller_who_submitted_it() {
     let (world, redis) = (World::new(), RedisServer::start());
     let (submitter, other) = (world.user(), world.user());
     let origin = Origin::start();
@@ -510,7 +510,7 @@ async fn a_job_belongs_to_whoever_submitted_it() {
     let given = ids.clone();
     origin.on("/jobs", move |exchange| {
         let index = turn.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % given.len();
-        // As some backends write it.
+        // In the format of some backends.
         let id = given[index].to_ascii_uppercase();
         let body = format!("{{\"job\":{{\"id\":\"{id}\"}},\"state\":\"queued\"}}");
         exchange.reply(
@@ -559,7 +559,7 @@ async fn a_job_belongs_to_whoever_submitted_it() {
             }
         }
     }
-    // An upstream that gives an id twice does not give it away.
+    // An id that the upstream returns twice keeps its first owner.
     let again = gateway.post(Http::One, "/jobs").bearer(&others).send();
     again.await.is_denied(Reason::BindingFailed);
     ask(
@@ -574,7 +574,7 @@ async fn a_job_belongs_to_whoever_submitted_it() {
 }
 
 #[tokio::test]
-async fn an_answer_that_names_no_job_is_not_handed_on() {
+async fn a_response_that_names_no_job_is_not_forwarded() {
     let world = World::new();
     let user = world.user();
     let origin = Origin::start();
@@ -606,13 +606,13 @@ async fn an_answer_that_names_no_job_is_not_handed_on() {
         let answer = gateway.post(Http::Two, "/jobs").bearer(&token).send().await;
         answer.is_denied(Reason::BindingFailed);
     }
-    // What made no job is handed on as it is.
+    // A response that created no job is forwarded unchanged.
     let refused = gateway.post(Http::Two, "/jobs").bearer(&token).send().await;
     assert_eq!(refused.status.as_u16(), 422);
 }
 
 #[tokio::test]
-async fn what_a_body_names_is_judged_and_forwarded_byte_for_byte() {
+async fn resources_in_a_body_are_authorized_and_the_body_is_forwarded_byte_for_byte() {
     let world = World::new();
     let (user, victim) = (world.user(), world.user());
     let mine = world.project(&user, "private");
@@ -642,7 +642,7 @@ async fn what_a_body_names_is_judged_and_forwarded_byte_for_byte() {
             "{}".to_owned(),
             "{ \"project_id\" : null }".to_owned(),
             format!("{{\"project_id\":\"{mine}\", \"parent_generation_id\":\"{shown}\"}}"),
-            // A fork of what is one's own, in any spelling a server takes.
+            // A fork of the caller's own resource, in every spelling that a server accepts.
             format!(
                 "{{\"parent_generation_id\":\"{}\"}}",
                 own.to_ascii_uppercase()
@@ -656,7 +656,7 @@ async fn what_a_body_names_is_judged_and_forwarded_byte_for_byte() {
         }
         for (body, reason) in [
             (format!("{{\"project_id\":\"{theirs}\"}}"), Reason::NotYours),
-            // Everybody may read it, and nobody may put something into it.
+            // Everyone may read it, but only its owner may add to it.
             (format!("{{\"project_id\":\"{public}\"}}"), Reason::NotYours),
             (
                 format!("{{\"parent_generation_id\":\"{secret}\"}}"),
@@ -691,7 +691,7 @@ async fn what_a_body_names_is_judged_and_forwarded_byte_for_byte() {
                 Reason::IdentifierInvalid,
             ),
             ("{".to_owned(), Reason::BodyMalformed),
-            // A server that takes any case would read these.
+            // A server that ignores case would read these.
             (
                 format!("{{\"project_id\":\"{mine}\",\"Project_ID\":\"{theirs}\"}}"),
                 Reason::IdentifierInvalid,
@@ -704,7 +704,7 @@ async fn what_a_body_names_is_judged_and_forwarded_byte_for_byte() {
                 format!("{{\"items\":[{{\"id\":\"{own}\",\"Id\":\"{secret}\"}}]}}"),
                 Reason::IdentifierInvalid,
             ),
-            // Little to send, and much to hold.
+            // Small to send, but large in memory.
             (
                 format!("{{\"x\":{}{}}}", "[".repeat(64), "]".repeat(64)),
                 Reason::BodyMalformed,
@@ -728,13 +728,13 @@ async fn what_a_body_names_is_judged_and_forwarded_byte_for_byte() {
         let answer = upload().body(many).send().await;
         answer.is_denied(Reason::BodyMalformed);
         gateway.origin.saw_nothing();
-        // Without a body nothing is named.
+        // A request without a body names no resource.
         ask(&gateway, http, &token, "GET", "/generations")
             .await
             .is_ok();
         gateway.origin.take();
     }
-    // It is refused by the length it is announced with.
+    // It is refused by its announced length.
     let mut raw = gateway.raw(Door::Tls).await;
     let length = 1024 * 1024 + 1;
     raw.write(format!("POST /uploads HTTP/1.1\r\nHost: api.test\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"))

@@ -1,4 +1,5 @@
-//! How facts are come by: how often, how old, by whom, and what is answered when they cannot be.
+//! Fact lookups: how many, how old facts may be, what replicas share, and responses while the
+//! database is unavailable.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ async fn get(gateway: &Gateway, token: &str, path: &str) -> Answer {
     gateway.get(Http::One, path).bearer(token).send().await
 }
 
-/// The store may need a moment.
+/// Retries, because writing to the store takes a moment.
 pub async fn is_ready(gateway: &Gateway) {
     eventually("it is ready", || gateway.admin_status("/readyz") == 200).await;
 }
@@ -77,7 +78,7 @@ async fn a_cold_request_takes_one_trip_to_the_database_and_a_warm_one_none() {
     for _ in 0..3 {
         assert!(trips_of(&gateway, &token, &deep).await < f64::EPSILON);
     }
-    // What is not there, and what is somebody else's, alike.
+    // The same for a missing resource and for one without access.
     let stranger = gateway.issuer.token_of(&world.user());
     let alone = format!("/generations/{}", world.generation(&owner, None, None));
     for path in [format!("/generations/{}", new_id()), alone] {
@@ -87,7 +88,7 @@ async fn a_cold_request_takes_one_trip_to_the_database_and_a_warm_one_none() {
 }
 
 #[tokio::test]
-async fn asking_for_a_thing_as_another_kind_does_not_make_it_absent() {
+async fn a_lookup_as_another_resource_type_does_not_make_a_resource_absent() {
     let world = World::new();
     let (owner, stranger) = (world.user(), world.user());
     let project = world.project(&owner, "private");
@@ -109,7 +110,7 @@ async fn asking_for_a_thing_as_another_kind_does_not_make_it_absent() {
 }
 
 #[tokio::test]
-async fn another_replica_finds_facts_in_the_store() {
+async fn another_replica_reads_facts_from_the_store() {
     let (world, redis) = (World::new(), RedisServer::start());
     let owner = world.user();
     let project = world.project(&owner, "private");
@@ -125,7 +126,7 @@ async fn another_replica_finds_facts_in_the_store() {
     // The store, then the database.
     assert!((trips_of(&first, &token, &path).await - 2.0).abs() < f64::EPSILON);
     assert!(trips_of(&first, &token, &path).await < f64::EPSILON);
-    // Written back behind the answer; the other may have to ask until it is there.
+    // Written back after the response, so the other replica may have to retry.
     let absent = format!("/generations/{}", new_id());
     get(&first, &token, &absent).await.is_denied(Reason::Absent);
     eventually("facts are in the store", || {
@@ -144,7 +145,7 @@ async fn another_replica_finds_facts_in_the_store() {
 }
 
 #[tokio::test]
-async fn a_load_is_made_once_however_many_wait_for_it() {
+async fn concurrent_requests_share_one_lookup() {
     let world = World::new();
     let owner = world.user();
     let project = world.project(&owner, "private");
@@ -162,7 +163,7 @@ async fn a_load_is_made_once_however_many_wait_for_it() {
 }
 
 #[tokio::test]
-async fn a_write_through_one_replica_is_seen_by_all_at_once() {
+async fn a_write_through_one_replica_invalidates_facts_on_all() {
     let (world, redis) = (World::new(), RedisServer::start());
     let owner = world.user();
     let configure = |config: &mut crate::support::Config| {
@@ -182,12 +183,12 @@ async fn a_write_through_one_replica_is_seen_by_all_at_once() {
             get(replica, &token, &path).await.is_ok();
         }
         world.sql(&format!("delete from projects where id = '{project}'"));
-        // Nobody knows yet.
+        // No replica has noticed the change yet.
         for replica in [&first, &second] {
             get(replica, &token, &path).await.is_ok();
         }
         let deleted = first.call(Http::One, "DELETE", &path).bearer(&token);
-        // It is the owner's as far as a fact of five seconds says.
+        // By a cached fact of at most five seconds, it is still the owner's.
         deleted.send().await.is_ok();
         get(&first, &token, &path).await.is_denied(Reason::Absent);
         let deadline = Instant::now() + Duration::from_secs(1);
@@ -198,7 +199,7 @@ async fn a_write_through_one_replica_is_seen_by_all_at_once() {
 }
 
 #[tokio::test]
-async fn a_changed_row_is_seen_when_its_age_is_over_and_for_administrators_at_once() {
+async fn a_changed_row_is_seen_after_the_cache_lifetime_and_by_administrators_at_once() {
     let world = World::new();
     let (owner, member) = (world.user(), world.user());
     let project = world.team_project(&owner, &member, "write");
@@ -220,7 +221,7 @@ async fn a_changed_row_is_seen_when_its_age_is_over_and_for_administrators_at_on
         "delete from team_members where user_id = '{member}'"
     ));
     let gone = Instant::now();
-    // A read may believe it for half a minute, a write for five seconds.
+    // Reads use a cached fact for 30 s, writes for 5 s.
     get(&gateway, &token, &path).await.is_ok();
     let mut refused = None;
     while gone.elapsed() < Duration::from_secs(8) {
@@ -234,7 +235,7 @@ async fn a_changed_row_is_seen_when_its_age_is_over_and_for_administrators_at_on
         refused.unwrap() <= Duration::from_millis(6000),
         "{refused:?}"
     );
-    // What a write looked up is as good for a read.
+    // Reads use the fact that a write looked up.
     get(&gateway, &token, &path)
         .await
         .is_denied(Reason::NotYours);
@@ -328,7 +329,7 @@ async fn with_notifications_a_change_is_seen_within_a_second_on_every_replica() 
 }
 
 #[tokio::test]
-async fn a_database_that_stalls_is_answered_by_the_matrix_in_time() {
+async fn while_the_database_stalls_requests_follow_the_failure_matrix_within_the_budget() {
     let world = World::new();
     let (owner, friend) = (world.user(), world.user());
     let team = world.team(&owner);
@@ -350,13 +351,13 @@ async fn a_database_that_stalls_is_answered_by_the_matrix_in_time() {
         gateway.issuer.token_of(&friend),
     );
     let path = |project: &str| format!("/projects/{project}");
-    // Known before.
+    // Cached before the stall.
     let warm = [(&owner, &private), (&friend, &public), (&friend, &shared)];
     for (token, project) in warm {
         eventually_ok(&gateway, token, &path(project)).await;
     }
     world.database.pause();
-    // Young facts are facts.
+    // Recent facts are used as usual.
     get(&gateway, &friend, &path(&shared)).await.is_ok();
     gateway.origin.take();
     let refused = |answer: Answer| {
@@ -367,7 +368,7 @@ async fn a_database_that_stalls_is_answered_by_the_matrix_in_time() {
         reason
     };
     for _ in 0..3 {
-        // The first wait for the budget, until the breaker is open.
+        // The first requests wait for the budget, until the circuit breaker opens.
         let reason = refused(get(&gateway, &owner, &path(&cold)).await);
         assert!(
             ["budget_spent", "facts_unavailable"].contains(&&*reason),
@@ -384,9 +385,9 @@ async fn a_database_that_stalls_is_answered_by_the_matrix_in_time() {
     }
     assert!(started.elapsed() < Duration::from_secs(5), "nobody waits");
     gateway.origin.saw_nothing();
-    // What needs no facts does not notice.
+    // Requests without facts are not affected.
     gateway.get(Http::One, "/health").send().await.is_ok();
-    // A write believes a fact for five seconds only, and then nothing old will do.
+    // Writes use a cached fact for 5 s only, and never a stale one.
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let put = gateway
@@ -405,7 +406,7 @@ async fn a_database_that_stalls_is_answered_by_the_matrix_in_time() {
 }
 
 #[tokio::test]
-async fn during_a_stall_under_load_nobody_is_allowed_anything_on_a_fact_that_is_too_old() {
+async fn during_a_stall_under_load_no_request_is_allowed_by_an_outdated_fact() {
     let world = World::new();
     let (owner, member) = (world.user(), world.user());
     let project = world.team_project(&owner, &member, "write");
@@ -431,11 +432,11 @@ async fn during_a_stall_under_load_nobody_is_allowed_anything_on_a_fact_that_is_
         "delete from team_members where user_id = '{member}'"
     ));
     world.database.pause();
-    // Nothing is loaded from here on: what was not known before is not known, and a write believes it for five seconds.
+    // No lookup succeeds from here on: only cached facts exist, and writes use them for 5 s.
     let paused = Instant::now();
     let until = paused + Duration::from_secs(7);
     let cold = format!("/projects/{}", new_id());
-    // A method that changes nothing, so that nothing makes the fact worthless; an action that is judged as a write.
+    // A safe method, so that no request invalidates the fact, with an action of the class `write`.
     let written = format!("{path}/download");
     let (reads, writes, unknown, none) = tokio::join!(
         asks("GET", &path, until),
@@ -455,7 +456,7 @@ async fn during_a_stall_under_load_nobody_is_allowed_anything_on_a_fact_that_is_
     assert!(!late.is_empty() && late.iter().all(is(&[503])));
     assert!(unknown.iter().all(|(_, status)| *status == 503));
     assert!(none.iter().all(|(_, status)| *status == 200));
-    // Once the database answers, it is what it says.
+    // Once the database answers, its rows apply.
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let put = gateway.call(Http::One, "PUT", &path).bearer(&token);
@@ -469,7 +470,7 @@ async fn during_a_stall_under_load_nobody_is_allowed_anything_on_a_fact_that_is_
     }
 }
 
-/// The machine may be too busy for a small budget at first.
+/// Retries, because the machine may be too busy for a small budget at first.
 async fn eventually_ok(gateway: &Gateway, token: &str, path: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while get(gateway, token, path).await.status.as_u16() != 200 {
@@ -506,7 +507,7 @@ async fn a_locked_table_costs_a_request_its_budget_and_no_more() {
 }
 
 #[tokio::test]
-async fn old_facts_let_an_owner_read_during_an_outage_and_nothing_more() {
+async fn stale_facts_let_an_owner_read_during_an_outage_and_nothing_more() {
     let mut world = World::new();
     let (owner, friend) = (world.user(), world.user());
     let team = world.team(&owner);
@@ -540,7 +541,7 @@ async fn old_facts_let_an_owner_read_during_an_outage_and_nothing_more() {
         get(&gateway, token, &path(project)).await;
     }
     world.database.kill();
-    // Until their facts are older than a read believes.
+    // Until their facts are older than the cache lifetime of reads.
     let deadline = Instant::now() + Duration::from_secs(50);
     while get(&gateway, &friend_token, &path(&shared))
         .await
@@ -566,7 +567,7 @@ async fn old_facts_let_an_owner_read_during_an_outage_and_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_query_that_does_not_fit_the_database_keeps_the_gateway_from_starting() {
+async fn the_gateway_does_not_start_with_a_query_that_the_database_rejects() {
     let world = World::new();
     let mut config = crate::support::Config::new("http://127.0.0.1:1");
     world.configure(&mut config);
@@ -591,7 +592,7 @@ async fn a_query_that_does_not_fit_the_database_keeps_the_gateway_from_starting(
                 String::from_utf8(output.stderr).unwrap(),
             )
         };
-        // Without a connection nobody can tell.
+        // Without a connection the query cannot be checked.
         assert!(run("check", &[]).0);
         run("check", &["--connect"])
     };
@@ -639,7 +640,7 @@ async fn a_query_that_does_not_fit_the_database_keeps_the_gateway_from_starting(
 }
 
 #[tokio::test]
-async fn a_replica_is_ready_once_the_database_understood_it_and_stays_so_without_it() {
+async fn a_replica_is_ready_once_the_database_accepted_its_queries_and_stays_ready_without_it() {
     let world = World::new();
     let owner = world.user();
     let project = world.project(&owner, "private");
@@ -654,7 +655,7 @@ async fn a_replica_is_ready_once_the_database_understood_it_and_stays_so_without
         let resources = config.get("resources").replace("user_id as owner", "owner");
         config.set("resources", &resources);
     };
-    // It stands still while both start, one of which asks what it will not understand.
+    // The database is stopped while both start; one of them has a query that it will reject.
     world.database.pause();
     let good = Gateway::with(right).await;
     let mut bad = good.replica(wrong).await;
@@ -662,7 +663,7 @@ async fn a_replica_is_ready_once_the_database_understood_it_and_stays_so_without
         assert_eq!(gateway.admin_status("/readyz"), 503);
         assert_eq!(gateway.admin_status("/livez"), 200);
         assert_eq!(why(gateway), "the database has not answered yet\n");
-        // Whoever comes all the same is answered by the matrix.
+        // Requests that arrive anyway follow the failure matrix.
         gateway.get(Http::One, "/health").send().await.is_ok();
         let token = gateway.issuer.token_of(&owner);
         get(gateway, &token, &path)
@@ -675,17 +676,17 @@ async fn a_replica_is_ready_once_the_database_understood_it_and_stays_so_without
     let unfit = "the queries of the configuration do not fit the database\n";
     eventually("it is told", || why(&bad) == unfit).await;
     assert_eq!(bad.admin_status("/readyz"), 503);
-    // A map that fits is all it takes.
+    // A valid route map is sufficient.
     bad.reload(right).await;
     is_ready(&bad).await;
 
-    // From now on an outage is the matrix's to judge, and takes nobody out of rotation.
+    // From now on an outage is up to the failure matrix, and the replica stays in rotation.
     let token = good.issuer.token_of(&owner);
     world.database.pause();
     for gateway in [&good, &bad] {
         let other = format!("/projects/{}", new_id());
         let answer = get(gateway, &token, &other).await;
-        // Whether it is away or slow is known after a while; it is no judgement either way.
+        // It takes a while until the database counts as away; the request is refused either way.
         assert_eq!(answer.status, 503, "{}", answer.text());
         gateway.origin.saw_nothing();
         assert_eq!(gateway.admin_status("/readyz"), 200);
@@ -694,7 +695,7 @@ async fn a_replica_is_ready_once_the_database_understood_it_and_stays_so_without
 }
 
 #[tokio::test]
-async fn a_replica_that_came_before_a_migration_is_ready_after_it() {
+async fn a_replica_that_started_before_a_migration_is_ready_after_it() {
     let world = World::new();
     world.database.pause();
     let gateway = Gateway::with(|config| {

@@ -1,4 +1,4 @@
-//! `foregate test`: cases that an operator writes about his own route map.
+//! `foregate test`: policy tests that an operator writes for a route map.
 
 use std::process::{Command, Output};
 
@@ -162,7 +162,7 @@ impl Run {
 }
 
 #[test]
-fn cases_are_judged_by_the_map_and_every_layer_without_any_network() {
+fn cases_run_through_the_route_map_and_every_layer_without_network() {
     let run = Run::of(MAP, GOOD, &[]);
     assert!(run.output.status.success(), "{}", run.text());
     assert!(
@@ -182,8 +182,8 @@ fn cases_are_judged_by_the_map_and_every_layer_without_any_network() {
 }
 
 #[test]
-fn a_case_that_is_not_as_it_says_is_told_with_its_line_and_what_happened() {
-    // Each case turned into its opposite, or into something beside it.
+fn a_failed_case_is_reported_with_its_line_and_the_actual_result() {
+    // Each case with the opposite or another expectation.
     for (from, to, told) in [
         (
             "{ allow: true, route: health, serve: health }",
@@ -240,7 +240,7 @@ fn a_case_that_is_not_as_it_says_is_told_with_its_line_and_what_happened() {
 }
 
 #[test]
-fn cases_that_make_no_sense_are_all_told_with_their_lines_before_any_is_judged() {
+fn invalid_cases_are_all_reported_with_their_lines_before_any_case_runs() {
     let bad = r#"
 cases:
   - { name: a, request: { path: /health }, caller: nobody, expect: { allow: true, deny: token_missing } }
@@ -289,7 +289,8 @@ cases:
     let run = Run::of(MAP, bad, &[]);
     assert_eq!(run.output.status.code(), Some(1));
     assert!(run.text().contains("--> cases.yaml:4:"), "{}", run.text());
-    // A map that `run` would not take is told like `check` tells it, and a filter that no case passes is no success.
+    // An invalid route map is reported as by `check`, and a filter that matches no case is a
+    // failure.
     let run = Run::of("routes: []\n", GOOD, &[]);
     assert!(
         !run.output.status.success() && run.text().contains("map.yaml"),
@@ -305,7 +306,7 @@ cases:
 }
 
 #[test]
-fn the_map_of_velro_says_what_its_cases_say() {
+fn the_route_map_of_velro_passes_its_cases() {
     let read = |name: &str| {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("config")
@@ -353,7 +354,7 @@ fn the_map_of_velro_says_what_its_cases_say() {
     let json = result.json();
     assert_eq!(json["failed"], 0, "{}", result.text());
     assert!(json["passed"].as_u64().unwrap() >= 160);
-    // Every layer refuses something there, so that none of them could be left out unseen.
+    // Every layer refuses some case, so that leaving a layer out fails the test.
     let refused = |layer: &str| {
         json["cases"]
             .as_array()
@@ -372,7 +373,7 @@ fn the_map_of_velro_says_what_its_cases_say() {
     ] {
         assert!(refused(layer), "{layer}");
     }
-    // With other facts, it says something else.
+    // With other facts the results differ.
     let other = run(&cases.replace("visibility: public }", "visibility: private }")).json();
     let failed: Vec<&str> = other["cases"]
         .as_array()

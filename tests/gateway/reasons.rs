@@ -1,6 +1,8 @@
-//! Every reason of the table is produced end to end, on every version that the table says can produce it.
+//! Every reason of the table is produced end to end, on every version that the table says can
+//! produce it.
 //!
-//! The walk goes over `Reason::ALL`, and no `match` here has a wildcard: a new reason without a case does not compile.
+//! The test iterates over `Reason::ALL`, and no `match` here has a wildcard: a new reason without a
+//! case does not compile.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,17 +25,17 @@ use crate::support::{
     Desk, Gate, Gateway, Http, Origin, RedisServer, Reply, World, eventually, world,
 };
 
-/// Bodies and heads that are this long are over every limit of the configuration below.
+/// Bodies and heads of this length exceed every limit of the configuration below.
 const LONG: usize = 9 * 1024;
 
 /// A case with a gateway of its own.
 type Apart = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// So many of those at once: they wait for processes that start, and for time-outs.
+/// How many of those run at once. They wait for processes to start, and for timeouts.
 const AT_ONCE: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
-async fn every_reason_is_produced_on_every_version_the_table_names() {
+async fn every_reason_is_produced_on_every_version_in_the_table() {
     let servers = Arc::new(Servers::start());
     let gateway = servers.gateway().await;
     gateway.may_panic();
@@ -45,10 +47,10 @@ async fn every_reason_is_produced_on_every_version_the_table_names() {
         for http in versions(*reason) {
             let name = format!("{} on {http:?}", reason.code());
             let (gateway, servers) = (gateway.clone(), servers.clone());
-            // One after the other, since each looks at what their one origin saw.
+            // One after the other, since each inspects what the shared origin received.
             let case = async move {
                 let apart = produce(&gateway, &servers, *reason, http).await;
-                if is_judged_before_forwarding(*reason) {
+                if is_found_before_forwarding(*reason) {
                     gateway.origin.saw_nothing();
                 }
                 gateway.origin.take();
@@ -107,8 +109,9 @@ fn versions(reason: Reason) -> Vec<Http> {
     }
 }
 
-/// A body is judged while it is forwarded, and the upstream's failures come after.
-fn is_judged_before_forwarding(reason: Reason) -> bool {
+/// Whether the reason is found before the request is forwarded. A body is checked while it is
+/// forwarded, and the upstream fails later.
+fn is_found_before_forwarding(reason: Reason) -> bool {
     !reason.code().starts_with("upstream_")
         && !matches!(
             reason,
@@ -118,12 +121,12 @@ fn is_judged_before_forwarding(reason: Reason) -> bool {
 
 /// Servers that fail in ways an origin cannot.
 struct Servers {
-    /// Bound, so that nobody else gets the port, and not listening.
+    /// Bound, so that no other process gets the port, and not listening.
     closed: Socket,
     /// Listening with a full queue, so that a connection attempt stays unanswered.
     full: Socket,
     _queued: Vec<Socket>,
-    /// Answers when it is told to.
+    /// Responds on command.
     busy: Origin,
 }
 
@@ -145,7 +148,7 @@ impl Servers {
             .map(|_| {
                 let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
                 socket.set_nonblocking(true).unwrap();
-                // The first are taken into the queue, the rest find it full; neither is known at once.
+                // The first are queued, the rest find the queue full; neither is visible at once.
                 let _ = socket.connect(&address);
                 socket
             })
@@ -208,7 +211,7 @@ impl Servers {
     }
 }
 
-/// Produces the reason, and asserts that it is the one; or returns what does so with a gateway of its own.
+/// Produces the reason and asserts it; or returns a future that does so with a gateway of its own.
 async fn produce(
     gateway: &Gateway,
     servers: &Arc<Servers>,
@@ -383,7 +386,7 @@ async fn produce(
     None
 }
 
-/// A case that is done with the gateway of all.
+/// A case that uses the shared gateway.
 async fn here(case: impl Future<Output = ()>) -> Option<Apart> {
     case.await;
     None
@@ -393,7 +396,8 @@ fn apart(case: impl Future<Output = ()> + Send + 'static) -> Option<Apart> {
     Some(Box::pin(case))
 }
 
-/// Sessions begin on another replica, so these need a store; one of them a store that is not there.
+/// Sessions begin on another replica, so these cases need a store; one of them needs a store that
+/// is down.
 async fn by_cookie(servers: Arc<Servers>, reason: Reason, http: Http) {
     let redis = RedisServer::start();
     let away = servers.closed.local_addr().unwrap().as_socket().unwrap();
@@ -439,7 +443,7 @@ fn join(token: &str) -> String {
     json!([null, "1", "realtime:a", "phx_join", { "access_token": token }]).to_string()
 }
 
-/// Joins, says this, and is told why not.
+/// Joins a channel, sends this message, and expects the refusal.
 async fn said_on_a_socket(gateway: &Gateway, text: &str, code: u16, reason: Reason) {
     gateway.origin.on("/realtime", |exchange| {
         let key = exchange.request().header("sec-websocket-key").unwrap();
@@ -454,7 +458,7 @@ async fn said_on_a_socket(gateway: &Gateway, text: &str, code: u16, reason: Reas
     socket.say(text).await;
     let told = End::Told(code, reason.public_code().to_owned());
     assert_eq!(socket.end().await, told);
-    // The handshake was forwarded, and what was refused behind it was not.
+    // The handshake was forwarded, the refused message was not.
     gateway.origin.take();
 }
 

@@ -1,4 +1,5 @@
-//! Tables behind PostgREST: what `rest:` grants passes unchanged, and what it does not grant the origin never sees.
+//! Tables behind PostgREST: granted requests are forwarded unchanged, all others never reach the
+//! origin.
 
 use foregate::denial::Reason;
 
@@ -40,7 +41,7 @@ fn is_denied(answer: &Answer, gateway: &Gateway) {
 }
 
 #[tokio::test]
-async fn what_is_granted_passes_as_it_came() {
+async fn a_granted_request_is_forwarded_unchanged() {
     let gateway = gateway().await;
     let token = gateway.issuer.token();
     for http in Http::BOTH {
@@ -86,7 +87,7 @@ async fn what_is_granted_passes_as_it_came() {
 }
 
 #[tokio::test]
-async fn what_is_not_granted_is_refused_and_postgrest_sees_nothing() {
+async fn a_request_that_is_not_granted_never_reaches_postgrest() {
     let gateway = gateway().await;
     let token = gateway.issuer.token();
     for http in Http::BOTH {
@@ -147,7 +148,7 @@ async fn what_is_not_granted_is_refused_and_postgrest_sees_nothing() {
 }
 
 #[tokio::test]
-async fn a_written_body_is_judged_by_its_columns_and_forwarded_byte_for_byte() {
+async fn the_columns_of_a_body_are_checked_and_the_body_is_forwarded_byte_for_byte() {
     let gateway = gateway().await;
     let token = gateway.issuer.token();
     for http in Http::BOTH {
@@ -177,7 +178,7 @@ async fn a_written_body_is_judged_by_its_columns_and_forwarded_byte_for_byte() {
             );
             assert_eq!(seen.header("transfer-encoding"), None);
         }
-        // The same in pieces, without a length.
+        // The same in chunks, without a length.
         let (call, body) = gateway.post(http, "/rest/v1/projects").streaming();
         let call = call
             .bearer(&token)
@@ -238,7 +239,7 @@ async fn a_written_body_is_judged_by_its_columns_and_forwarded_byte_for_byte() {
             answer.is_denied_in_postgrest(Reason::BodyType, "PGRST107");
         }
         gateway.origin.saw_nothing();
-        // Where every column may be written nobody reads the body, whatever it is.
+        // If every column may be written, the body is not read.
         let call = gateway.post(http, "/rest/v1/notes").bearer(&token);
         call.header("content-type", "text/csv")
             .body("a,b\n1,2")
@@ -250,17 +251,17 @@ async fn a_written_body_is_judged_by_its_columns_and_forwarded_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn nobody_makes_the_gateway_hold_a_body_before_it_is_known_who_sends_it() {
+async fn a_body_is_not_buffered_before_the_caller_is_authenticated() {
     let gateway = gateway().await;
     for http in Http::BOTH {
-        // Refused though its body never comes.
+        // Refused although its body never arrives.
         let (call, body) = gateway.post(http, "/rest/v1/projects").streaming();
         let answer = call.header("content-type", "application/json").send().await;
         answer.is_denied_in_postgrest(Reason::TokenMissing, "PGRST302");
         drop(body);
         gateway.origin.saw_nothing();
     }
-    // A client that stops in the middle of its body is told so, and PostgREST hears nothing of it.
+    // A client that stops in the middle of its body gets a 408, and PostgREST gets nothing.
     let stalling = Gateway::with(|config| {
         config
             .set("connections", "{ body_idle: 300ms }")
@@ -277,7 +278,7 @@ async fn nobody_makes_the_gateway_hold_a_body_before_it_is_known_who_sends_it() 
         drop(body);
         stalling.origin.saw_nothing();
     }
-    // A client that goes away in the middle of its body leaves nothing behind.
+    // Nothing is left of a client that disconnects in the middle of its body.
     let mut raw = gateway.raw(Door::Tls).await;
     raw.write(format!(
         "POST /rest/v1/projects HTTP/1.1\r\nHost: api.test\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\

@@ -1,4 +1,4 @@
-//! What a caller is: bans, anonymous users, assurance levels, grants, and the waivers of this layer.
+//! Roles: bans, anonymous users, assurance levels, grants, and the waivers of this layer.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::{Gateway, Http};
 
 #[tokio::test]
-async fn a_banned_caller_is_refused_wherever_callers_are_read() {
+async fn a_banned_caller_is_refused_on_every_route_that_reads_credentials() {
     let gateway = Gateway::start().await;
     let banned = gateway
         .issuer
@@ -27,7 +27,7 @@ async fn a_banned_caller_is_refused_wherever_callers_are_read() {
 }
 
 #[tokio::test]
-async fn anonymous_users_pass_only_where_the_route_says_so_or_anybody_may() {
+async fn anonymous_users_pass_only_on_routes_that_allow_them_or_need_no_user() {
     let gateway = Gateway::start().await;
     let anonymous = gateway.issuer.sign(&gateway.issuer.claims().anonymous());
     for http in Http::BOTH {
@@ -51,7 +51,7 @@ async fn anonymous_users_pass_only_where_the_route_says_so_or_anybody_may() {
 }
 
 #[tokio::test]
-async fn a_second_factor_is_asked_for_where_the_route_says_so() {
+async fn a_route_with_aal_2_requires_a_second_factor() {
     let gateway = Gateway::start().await;
     for http in Http::BOTH {
         for claims in [
@@ -173,7 +173,7 @@ async fn roles_come_from_the_configured_claim_and_the_operators_list_alone() {
 }
 
 #[tokio::test]
-async fn saying_who_one_is_never_costs_rights_on_an_optional_route() {
+async fn an_optional_route_gives_an_authenticated_caller_no_less_than_an_anonymous_one() {
     let gateway = Gateway::with(|config| {
         config.set("roles", "{ grants: { user: [read] } }");
     })
@@ -211,7 +211,7 @@ fn tomorrow() -> jiff::Timestamp {
 }
 
 #[tokio::test]
-async fn in_shadow_the_layer_lets_pass_and_tells_the_operator_what_it_would_have_refused() {
+async fn a_layer_in_shadow_lets_requests_pass_and_records_what_it_would_refuse() {
     let gateway = Gateway::with_routes(&waived("shadow", tomorrow())).await;
     assert_eq!(gateway.metrics().sum("foregate_waived_layers", &[]), 1.0);
     let banned = gateway
@@ -240,7 +240,7 @@ async fn in_shadow_the_layer_lets_pass_and_tells_the_operator_what_it_would_have
                 .is_denied(reason);
             gateway.origin.saw_nothing();
         }
-        // Who is calling is asked all the same.
+        // The caller is still authenticated.
         gateway
             .get(http, "/waived")
             .send()
@@ -264,7 +264,7 @@ async fn in_shadow_the_layer_lets_pass_and_tells_the_operator_what_it_would_have
 }
 
 #[tokio::test]
-async fn a_layer_that_is_off_is_not_asked_and_the_line_says_so() {
+async fn a_layer_that_is_off_does_not_run_and_the_log_line_shows_it() {
     let gateway = Gateway::with_routes(&waived("off", tomorrow())).await;
     for http in Http::BOTH {
         let answer = gateway
@@ -282,7 +282,7 @@ async fn a_layer_that_is_off_is_not_asked_and_the_line_says_so() {
 }
 
 #[tokio::test]
-async fn a_waiver_ends_by_itself_while_the_gateway_runs() {
+async fn a_waiver_ends_on_time_while_the_gateway_runs() {
     let soon = jiff::Timestamp::now() + Duration::from_secs(3);
     for mode in ["shadow", "off"] {
         let gateway = Gateway::with_routes(&waived(

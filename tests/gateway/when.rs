@@ -29,7 +29,7 @@ async fn start() -> Gateway {
 }
 
 #[tokio::test]
-async fn a_condition_is_asked_after_the_roles_and_sees_method_caller_and_claims() {
+async fn a_condition_is_evaluated_after_the_roles_and_sees_method_caller_and_claims() {
     let gateway = start().await;
     let sign = |change: fn(Claims) -> Claims| gateway.issuer.sign(&change(gateway.issuer.claims()));
     let plain = sign(|claims| claims.aal(1));
@@ -46,12 +46,12 @@ async fn a_condition_is_asked_after_the_roles_and_sees_method_caller_and_claims(
             ("HEAD", "/notes", &plain, None),
             ("POST", "/notes", &plain, refused),
             ("POST", "/notes", &strong, None),
-            // The roles come first.
+            // The roles are checked first.
             ("DELETE", "/notes", &plain, Some(Reason::RoleInsufficient)),
             ("GET", "/pro", &pro, None),
             ("GET", "/pro", &free, refused),
             ("GET", "/pro", &odd, refused),
-            // What is not there is no answer, and never a yes.
+            // A missing claim is an error, never true.
             ("GET", "/pro", &plain, Some(Reason::WhenFailed)),
             ("GET", "/pro", &forged, Some(Reason::WhenFailed)),
             ("GET", "/greeting", &editor, None),
@@ -104,7 +104,7 @@ async fn the_path_a_condition_sees_is_the_one_that_is_forwarded() {
 }
 
 #[tokio::test]
-async fn a_failed_condition_is_told_to_the_operator_and_not_to_the_client() {
+async fn the_operator_and_not_the_client_learns_why_a_condition_failed() {
     let gateway = start().await;
     let token = gateway.issuer.sign(
         &gateway

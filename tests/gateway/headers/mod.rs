@@ -1,4 +1,5 @@
-//! Fields: what may not come in from outside, what may not go back, and requests that two servers would read differently.
+//! Header fields: those that a client may not send, those that an upstream may not return, and
+//! requests that two servers would read differently.
 
 mod smuggling;
 
@@ -9,7 +10,7 @@ use crate::support::client::Door;
 use crate::support::tokens::ISSUER;
 use crate::support::{Gateway, Http, Reply};
 
-/// What a stranger says about itself, spelled in every way that some server folds into the real name.
+/// Identity fields of a client, in every spelling that some server folds into the real name.
 const LIES: &[&str] = &[
     "x-foregate-subject",
     "X_Foregate_Roles",
@@ -79,7 +80,7 @@ const LIES: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn nothing_a_client_says_about_identity_or_routing_reaches_the_origin() {
+async fn identity_and_routing_fields_of_a_client_never_reach_the_origin() {
     let gateway = Gateway::start().await;
     for http in Http::BOTH {
         let connection_specific = |name: &&str| matches!(*name, "proxy-connection" | "keep-alive");
@@ -137,7 +138,7 @@ async fn ordinary_fields_pass_unchanged_in_both_directions() {
 }
 
 #[tokio::test]
-async fn the_forwarded_fields_are_what_the_gateway_knows() {
+async fn the_forwarded_fields_are_set_by_the_gateway() {
     let gateway = Gateway::start().await;
     for http in Http::BOTH {
         for (door, proto) in [(Door::Tls, "https"), (Door::Plain, "http")] {
@@ -162,7 +163,7 @@ async fn the_forwarded_fields_are_what_the_gateway_knows() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_is_believed_for_as_many_hops_as_it_says() {
+async fn forwarded_for_is_trusted_for_the_configured_number_of_hops() {
     for (hops, believed) in [(1, "203.0.113.9"), (2, "198.51.100.7"), (3, "6.6.6.6")] {
         let gateway = Gateway::with(|config| {
             config.set(
@@ -188,7 +189,7 @@ async fn a_trusted_proxy_is_believed_for_as_many_hops_as_it_says() {
 }
 
 #[tokio::test]
-async fn odd_bytes_do_not_hide_what_the_proxy_wrote_about_the_client() {
+async fn invalid_bytes_do_not_hide_the_proxys_entry() {
     let gateway = Gateway::with(|config| {
         config.set("trusted_proxies", "{ from: [127.0.0.0/8] }");
     })
@@ -216,7 +217,7 @@ async fn odd_bytes_do_not_hide_what_the_proxy_wrote_about_the_client() {
 }
 
 #[tokio::test]
-async fn the_scheme_is_what_the_nearest_proxy_says_not_what_the_client_wrote_before_it() {
+async fn the_scheme_is_the_nearest_proxys_entry_and_not_the_clients() {
     let gateway = Gateway::with(|config| {
         config.set("trusted_proxies", "{ from: [127.0.0.0/8] }");
     })
@@ -240,7 +241,7 @@ async fn the_scheme_is_what_the_nearest_proxy_says_not_what_the_client_wrote_bef
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_not_trusted_is_not_believed() {
+async fn forwarded_fields_of_an_untrusted_peer_are_ignored() {
     let gateway = Gateway::with(|config| {
         config.set("trusted_proxies", "{ from: [10.0.0.0/8], hops: 1 }");
     })
@@ -260,7 +261,7 @@ async fn a_proxy_that_is_not_trusted_is_not_believed() {
 }
 
 #[tokio::test]
-async fn fields_that_connection_names_go_no_further() {
+async fn fields_named_by_connection_are_not_forwarded() {
     let gateway = Gateway::start().await;
     let mut raw = gateway.raw(Door::Tls).await;
     raw.write(
@@ -281,7 +282,7 @@ async fn fields_that_connection_names_go_no_further() {
 }
 
 #[tokio::test]
-async fn a_credential_that_connection_names_is_not_judged_either() {
+async fn a_credential_named_by_connection_is_not_read() {
     let gateway = Gateway::start().await;
     let token = gateway.issuer.token();
     let mut raw = gateway.raw(Door::Tls).await;
@@ -308,7 +309,7 @@ async fn only_the_coding_trailers_of_te_passes() {
         .await;
         raw.answer().await.answer().is_ok();
         let request = gateway.origin.only();
-        // Naming it in `Connection` is what RFC 9110 wants.
+        // RFC 9110 requires naming it in `Connection`.
         assert_eq!(request.header("te"), seen, "{sent}");
         assert_eq!(request.header("connection"), None, "{sent}");
         raw.write(format!(
@@ -321,14 +322,14 @@ async fn only_the_coding_trailers_of_te_passes() {
 }
 
 #[tokio::test]
-async fn the_gateways_own_cookie_passes_in_neither_direction() {
+async fn the_gateways_own_cookie_is_removed_in_both_directions() {
     let gateway = Gateway::start().await;
     gateway.origin.on("/public/x", |exchange| {
         let reply = Reply::ok()
             .header("set-cookie", "__Host-foregate=stolen; Path=/")
             .header("set-cookie", "__HOST-FOREGATE=stolen")
             .header("set-cookie", " __Host-foregate =stolen")
-            // A cookie without a name, which browsers send back as `__Host-foregate=stolen`.
+            // A cookie without a name, which browsers return as `__Host-foregate=stolen`.
             .header("set-cookie", "=__Host-foregate=stolen")
             .header("set-cookie", " = __Host-foregate=stolen; Path=/")
             .header("set-cookie", "mine=1; Secure");
@@ -401,7 +402,7 @@ async fn query_credentials_reach_no_origin_whatever_the_route() {
 }
 
 #[tokio::test]
-async fn trailers_that_speak_for_a_head_are_dropped_on_the_way_in() {
+async fn trailers_that_belong_into_a_head_are_dropped_from_requests() {
     let gateway = Gateway::start().await;
     for http in Http::BOTH {
         let (call, body) = gateway
@@ -449,7 +450,7 @@ async fn trailers_that_speak_for_a_head_are_dropped_on_the_way_in() {
 }
 
 #[tokio::test]
-async fn trailers_that_speak_for_a_head_are_dropped_on_the_way_out() {
+async fn trailers_that_belong_into_a_head_are_dropped_from_responses() {
     let gateway = Gateway::start().await;
     gateway.origin.on("/public/x", |exchange| {
         exchange.begin(200, &[("trailer", "grpc-status, set-cookie")]);
@@ -481,7 +482,7 @@ async fn trailers_that_speak_for_a_head_are_dropped_on_the_way_out() {
 }
 
 #[tokio::test]
-async fn what_an_origin_says_about_its_own_connection_or_in_our_name_ends_here() {
+async fn hop_by_hop_fields_and_our_own_fields_of_an_origin_are_removed() {
     let gateway = Gateway::start().await;
     gateway.origin.on("/public/x", |exchange| {
         let reply = Reply::ok()
@@ -515,7 +516,7 @@ async fn what_an_origin_says_about_its_own_connection_or_in_our_name_ends_here()
 }
 
 #[tokio::test]
-async fn the_caller_is_told_to_the_origin_by_the_gateway_alone() {
+async fn only_the_gateway_sets_the_callers_fields_for_the_origin() {
     let gateway = Gateway::start().await;
     for http in Http::BOTH {
         let claims = gateway

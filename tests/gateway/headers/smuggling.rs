@@ -1,6 +1,8 @@
-//! Requests that two servers would read differently: the origin gets one well-formed request, or nothing.
+//! Requests that two servers would read differently: the origin gets one well-formed request, or
+//! nothing.
 //!
-//! The origin reads strictly and fails the test at anything malformed. Every vector has a path of its own, so they run side by side.
+//! The origin reads strictly and fails the test at anything malformed. Every vector has a path of
+//! its own, so they run side by side.
 
 use foregate::denial::Reason;
 
@@ -9,17 +11,18 @@ use crate::support::raw::Outcome;
 use crate::support::raw_h2::{Ending, RawTwo};
 use crate::support::{Gateway, Http};
 
-/// What must become of a framing attack.
+/// The expected result of a framing attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// There is only one way to read it, and the origin gets that.
+    /// It has only one reading, which the origin gets.
     Arrives,
-    /// The origin hears nothing of it.
+    /// The origin gets nothing.
     Refused,
 }
 use Fate::{Arrives, Refused};
 
-/// Framing attacks: what follows `POST PATH HTTP/1.1` and `Host`. `SMUGGLED` becomes a request that only a second reading would find.
+/// Framing attacks: what follows `POST PATH HTTP/1.1` and `Host`. `SMUGGLED` becomes a request that
+/// only a second reading would find.
 const FRAMING: &[(&str, Fate, &str)] = &[
     (
         "CL.TE",
@@ -235,7 +238,7 @@ async fn framing_attacks_reach_the_origin_as_one_well_formed_request_or_not_at_a
         running.spawn(async move {
             let smuggled =
                 format!("GET /public/smuggled-{number} HTTP/1.1\r\nHost: api.test\r\n\r\n");
-            // As a chunk, the smuggled request has a size that fits.
+            // As a chunk, the smuggled request has its exact size.
             let rest = rest.replace(
                 "8\r\nSMUGGLED",
                 &format!("{:x}\r\nSMUGGLED", smuggled.len()),
@@ -260,7 +263,8 @@ async fn framing_attacks_reach_the_origin_as_one_well_formed_request_or_not_at_a
         }
         let both = rest.contains("Content-Length")
             && rest.to_ascii_lowercase().contains("transfer-encoding:");
-        // A client may send one request behind another. Not behind one with two framings, after which nobody knows where it ends.
+        // A client may pipeline requests, but not behind one with two framings, whose end is
+        // ambiguous.
         if arrived(format!("/public/smuggled-{number}")) > usize::from(!both) {
             broken.push(format!("{name}: a smuggled request arrived"));
         }
@@ -269,7 +273,7 @@ async fn framing_attacks_reach_the_origin_as_one_well_formed_request_or_not_at_a
 }
 
 #[tokio::test]
-async fn a_refused_request_line_is_no_request() {
+async fn a_refused_request_line_has_no_log_line() {
     let gateway = short_lived().await;
     for line in [
         "GET /public/x",
@@ -334,7 +338,7 @@ async fn a_tunnel_is_refused_on_both_versions_and_what_follows_is_not_tunnelled(
 }
 
 #[tokio::test]
-async fn a_target_that_begins_with_its_query_is_judged_and_forwarded_as_the_root() {
+async fn a_target_that_begins_with_its_query_is_authorized_and_forwarded_as_the_root() {
     let gateway = Gateway::with_routes("- { path: /, access: public }").await;
     let mut raw = gateway.raw(Door::Plain).await;
     raw.write("GET http://api.test?x=1 HTTP/1.1\r\nHost: api.test\r\n\r\n")
@@ -343,7 +347,7 @@ async fn a_target_that_begins_with_its_query_is_judged_and_forwarded_as_the_root
     assert_eq!(gateway.origin.only().target, "/?x=1");
     let mut two = gateway.connector(Http::Two, Door::Tls).raw_h2().await;
     let stream = two.request(&RawTwo::get("?x=1")).await;
-    // Refused or read in the same one way; never another target than was judged.
+    // Refused, or forwarded with exactly the authorized target.
     if let Ending::Answered(_) = two.ending(stream).await {
         for seen in gateway.origin.take() {
             assert_eq!(seen.target, "/?x=1");
@@ -351,7 +355,7 @@ async fn a_target_that_begins_with_its_query_is_judged_and_forwarded_as_the_root
     }
 }
 
-/// Fields that no HTTP/2 request may have, or not so.
+/// Fields that an HTTP/2 request may not have, or not with this value.
 fn malformed() -> Vec<(&'static str, Vec<(&'static str, &'static str)>)> {
     let with = |name, value| [RawTwo::get("/public/x"), vec![(name, value)]].concat();
     let instead = |name: &'static str, value: &'static str| {
@@ -477,7 +481,7 @@ async fn a_body_of_another_length_than_declared_is_never_a_complete_request_at_t
     }
 }
 
-/// A gateway that soon gives up on what is incomplete or idle.
+/// A gateway with short timeouts for incomplete heads and idle connections.
 async fn short_lived() -> Gateway {
     Gateway::with(|config| {
         config.set(

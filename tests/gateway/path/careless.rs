@@ -1,9 +1,10 @@
-//! How careless servers read the path they get. None of these may read a protected path in what reached them without a token.
+//! Lenient servers' readings of a path. Without a token, none of them may read a protected path in
+//! what it receives.
 
 /// A way to read a target.
 pub type Reading = fn(&str) -> String;
 
-/// All of them, by the name of whose habit it is.
+/// All readings, each by the name of a server that has it.
 pub const READINGS: [(&str, Reading); 6] = [
     ("literal", str::to_owned),
     ("express", express),
@@ -22,7 +23,7 @@ fn express(path: &str) -> String {
     }
 }
 
-/// Cuts parameters away, decodes, then resolves dots and empty segments.
+/// Removes parameters, decodes, then resolves dots and empty segments.
 fn servlet(path: &str) -> String {
     let cut: Vec<&str> = path
         .split('/')
@@ -37,7 +38,7 @@ fn python(path: &str) -> String {
     decoded.strip_suffix('/').unwrap_or(&decoded).to_owned()
 }
 
-/// Decodes, takes backslashes for slashes, merges slashes, resolves dots, ends at NUL.
+/// Decodes, reads backslashes as slashes, merges slashes, resolves dots, ends at NUL.
 fn merging(path: &str) -> String {
     let decoded = decode(path).replace('\\', "/");
     resolve(decoded.split('\0').next().unwrap_or_default())

@@ -1,4 +1,4 @@
-//! Paths as attackers write them: what reaches the origin is the canonical form, byte for byte, or nothing does.
+//! Paths of attackers: the origin gets the canonical form, byte for byte, or nothing.
 
 mod careless;
 mod spelling;
@@ -25,19 +25,19 @@ const ROUTES: &str = r#"
 - { path: /internal, access: deny }
 "#;
 
-/// What must become of a path.
+/// The expected result for a path.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
-    /// It reaches the origin as this.
+    /// It reaches the origin in this form.
     Reaches(&'static str),
     /// It is refused for this reason.
     Refused(Reason),
-    /// It is no request at all: the protocol implementation answers, or resets the stream.
+    /// It is not a request: the protocol implementation responds, or resets the stream.
     NoRequest,
 }
 use Fate::{NoRequest, Reaches, Refused};
 
-/// The rows of the table in `request::path`, and more of their kind.
+/// The rows of the table in `policy::path`, and more of the same kind.
 const ROWS: &[(&str, Fate)] = &[
     // Normalised.
     ("/public/%41", Reaches("/public/A")),
@@ -112,7 +112,8 @@ const ROWS: &[(&str, Fate)] = &[
     ("/public/a b", NoRequest),
     ("/public/a\tb", NoRequest),
     ("/public/a\u{7f}b", NoRequest),
-    // Opaque tails: as they came, but never what is a slash, a dot segment or a control character to anybody.
+    // Opaque tails: unchanged, but never with a slash, a dot segment or a control character in any
+    // reading.
     ("/files/a//b", Reaches("/files/a//b")),
     ("/files/%41%c3%a9", Reaches("/files/%41%c3%a9")),
     ("/files/a;b=c", Reaches("/files/a;b=c")),
@@ -135,7 +136,7 @@ const ROWS: &[(&str, Fate)] = &[
     ("/files/%c0%ae", Refused(Reason::PathUtf8)),
     ("/files/%25c0%25ae", Refused(Reason::PathUtf8)),
     ("/files;x/a", Refused(Reason::RouteUnknown)),
-    // Protected routes, however they are spelled.
+    // Protected routes in any spelling.
     ("/public/secret", Refused(Reason::TokenMissing)),
     ("/public/secret/", Refused(Reason::TokenMissing)),
     ("/public/%73ecret", Refused(Reason::TokenMissing)),
@@ -165,11 +166,11 @@ const ROWS: &[(&str, Fate)] = &[
 ];
 
 #[tokio::test]
-async fn what_reaches_the_origin_is_the_canonical_path_or_nothing() {
+async fn the_origin_gets_the_canonical_path_or_nothing() {
     become_of(ROUTES, ROWS).await;
 }
 
-/// Every path has its fate with these routes, on both versions.
+/// Every path has its expected result with these routes, on both versions.
 async fn become_of(routes: &str, rows: &[(&str, Fate)]) {
     let gateway = Gateway::with_routes(routes).await;
     let mut surprises = Vec::new();
@@ -184,7 +185,7 @@ async fn become_of(routes: &str, rows: &[(&str, Fate)]) {
     assert!(surprises.is_empty(), "{surprises:#?}");
 }
 
-/// A tail that anybody may read, around what only users may.
+/// A public tail around routes for users.
 const AROUND: &str = r#"
 - { path: "/api/{*rest}", access: public }
 - { path: /api/admin/users, access: user }
@@ -201,11 +202,11 @@ const NEAR_MISSES: &[(&str, Fate)] = &[
     ("/api/admin/users.json", Refused(Reason::PathAmbiguous)),
     ("/api/Admin/Users.JSON", Refused(Reason::PathAmbiguous)),
     ("/api/ADMIN/users", Refused(Reason::PathAmbiguous)),
-    // Not even the public route is spelled like that.
+    // Even the public route does not match this spelling.
     ("/API/admin/users", Refused(Reason::RouteUnknown)),
     ("/api/other.json", Reaches("/api/other.json")),
     ("/api/admin/others", Reaches("/api/admin/others")),
-    // What is denied is not admitted to exist.
+    // The response does not reveal a denied path.
     ("/api/inner", Refused(Reason::RouteDenied)),
     ("/api/Inner", Refused(Reason::RouteDenied)),
     ("/api/inner.", Refused(Reason::RouteDenied)),
@@ -228,7 +229,7 @@ impl Fate {
     }
 }
 
-/// Sends a path as it is written here, byte for byte, and tells what became of it.
+/// Sends a path byte for byte and returns the result.
 async fn ask(gateway: &Gateway, http: Http, path: &str) -> String {
     let reason = match http {
         Http::One => {
@@ -259,7 +260,7 @@ async fn ask(gateway: &Gateway, http: Http, path: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_operator_reads_the_path_that_the_origin_got() {
+async fn the_log_line_has_the_path_that_the_origin_got() {
     let gateway = Gateway::with_routes(ROUTES).await;
     for http in Http::BOTH {
         for path in ["/public/%41b?token=1", "/files/%41//b", "/p%75blic/x"] {

@@ -1,4 +1,5 @@
-//! Random spellings of protected paths: none is answered, or reaches the origin in any reading, without a token.
+//! Random spellings of protected paths: none is answered, or reaches the origin in any reading,
+//! without a token.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
@@ -10,7 +11,7 @@ use crate::support::{Gateway, Http};
 
 const PROTECTED: [&str; 4] = ["/open/keys", "/open/keys/all", "/raw/keys", "/one/keys"];
 
-/// Every protected path has a public route beside it that would take what the protected one does not.
+/// Beside every protected path is a public route that would match what the protected one does not.
 const ROUTES: &str = r#"
 - { path: "/open/{*rest}", access: public }
 - { path: /open/keys, access: user }
@@ -73,7 +74,7 @@ fn no_spelling_of_a_protected_path_gets_through_a_public_route() {
     );
 }
 
-/// Asks on a kept connection, or on a fresh one where the one before was closed.
+/// Sends a request on a kept connection, or on a new one if the previous was closed.
 async fn ask(gateway: &Gateway, connection: &mut Option<Raw>, path: &str) -> Outcome {
     for _ in 0..2 {
         let mut raw = match connection.take() {
@@ -102,7 +103,7 @@ fn spelling() -> impl Strategy<Value = String> {
         })
         .prop_map(|(letters, ending)| {
             let path = letters.concat() + ending;
-            // A request line needs a slash in front.
+            // A request target must begin with a slash.
             if path.starts_with('/') {
                 path
             } else {
@@ -111,7 +112,7 @@ fn spelling() -> impl Strategy<Value = String> {
         })
 }
 
-/// Mostly a letter as it is: a spelling with many oddities is refused for the first.
+/// Mostly the plain letter: a spelling with many unusual parts is refused for the first of them.
 fn written(letter: char) -> impl Strategy<Value = String> {
     if letter == '/' {
         return prop_oneof![
