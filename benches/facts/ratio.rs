@@ -159,7 +159,7 @@ async fn ask(facts: &Facts, user: &str, project: &str, is_write: bool) {
         deadline: Instant::now() + Duration::from_secs(5),
     };
     let named = NamedResource {
-        of: DemandOf::Kind(0),
+        of: DemandTarget::Resource(0),
         id: project.to_owned(),
         within: None,
         action: "read".to_owned(),

@@ -181,11 +181,11 @@ mod tests {
                 AuthError::new(StatusCode::BAD_REQUEST, "bad_input", "Bad")
             );
             assert_eq!(
-                error.body(GotrueVersion::Numbers),
+                error.body(GotrueVersion::Initial),
                 r#"{"code":400,"error_code":"bad_input","msg":"Bad"}"#
             );
             assert_eq!(
-                error.body(GotrueVersion::Words),
+                error.body(GotrueVersion::V20240101),
                 r#"{"code":"bad_input","message":"Bad"}"#
             );
         }

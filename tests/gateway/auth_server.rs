@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use foregate::breaker::Outage;
-use foregate::denial::format::WORDS_SINCE;
+use foregate::denial::format::VERSION_20240101;
 use foregate::http_client::HttpClients;
 use foregate::policy::outbound_url::OutboundUrl;
 use foregate::policy::sign_in::Supabase;

@@ -264,7 +264,6 @@ fn parsed<T, E>(
     reason = "a failed expectation is how a test fails"
 )]
 mod tests {
-    use super::super::wire::ALL;
     use super::*;
 
     #[test]

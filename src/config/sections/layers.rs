@@ -181,7 +181,10 @@ mod tests {
             .clone();
         assert_eq!(
             (waiver.layer, waiver.until),
-            (crate::auth::roles::Roles::NAME, NOW + 30 * 24 * 60 * 60)
+            (
+                <crate::auth::roles::Roles as crate::auth::NamedLayer>::NAME,
+                NOW + 30 * 24 * 60 * 60
+            )
         );
 
         let over = good(&waived("mode: off, until: 2026-12-01, reason: a"));

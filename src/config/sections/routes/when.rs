@@ -63,7 +63,7 @@ impl Checker<'_> {
 
 /// Where a part of the text is in the file, if the text is there in one piece: bare, or in quotes
 /// without escapes.
-fn within(place: &Place, text: &str, fault: &Fault) -> (Place, bool) {
+fn within(place: &Place, text: &str, fault: &ConditionError) -> (Place, bool) {
     let length = text.chars().count();
     let quotes = usize::try_from(place.width)
         .unwrap_or(0)
