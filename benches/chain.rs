@@ -1,9 +1,12 @@
-//! What the way of a request costs before anything is sent on: canonical form, route, headers, layers.
+//! What the way of a request costs before anything is sent on: canonical form, route, headers,
+//! layers.
 //!
-//! The first group calls one function at a time. The second cannot: an `Inbound` needs hyper's request body, which only a connection
-//! makes, and a record, which only a worker opens. So it asks a gateway with one worker over one kept connection, many requests at a
-//! time so that waking threads does not drown the rest. What counts is the difference between routes that the gateway answers itself:
-//! hyper, the socket and the log line are in every one. The time is that of a whole burst; the rate is per request.
+//! The first group calls one function at a time. The second cannot: an `Inbound` needs hyper's
+//! request body, which only a connection makes, and a record, which only a worker opens. So it asks
+//! a gateway with one worker over one kept connection, many requests at a time so that waking
+//! threads does not drown the rest. What counts is the difference between routes that the gateway
+//! answers itself: hyper, the socket and the log line are in every one. The time is that of a whole
+//! burst; the rate is per request.
 
 #![allow(
     clippy::unwrap_used,
@@ -160,7 +163,8 @@ const BURST: u64 = 64;
 const ISSUER: &str = "https://project.supabase.co/auth/v1";
 const SECRET: &str = "a secret of the length that HS256 asks for";
 
-/// Computing a condition that reads the request, and one that reads a claim, for a caller that an entry of `tokens` verified.
+/// Computing a condition that reads the request, and one that reads a claim, for a caller that an
+/// entry of `tokens` verified.
 fn conditions(criterion: &mut Criterion) {
     let metrics = Metrics::new().unwrap();
     let keys = KeySources::new(metrics.keys().clone());

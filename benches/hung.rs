@@ -1,12 +1,16 @@
-//! Other traffic while something hangs: what a public route and a route for users take while the identity server, Redis or PostgreSQL stands still.
+//! Other traffic while something hangs: what a public route and a route for users take while the
+//! identity server, Redis or PostgreSQL stands still.
 //!
-//! A gateway with one worker is asked two things in turn over one connection: a public route, and one for users with a token that was verified
-//! before. Beside it runs a stream of fifty clients that need the dependency: they sign in, come with cookies that only Redis knows, or ask for what
-//! only PostgreSQL knows. The stream is the same in both states, and each of its clients asks again only when it was answered: fifty wait at once
-//! for what hangs. First nothing hangs, then the dependency does, then nothing, then it does again. What is told are the
-//! percentiles of the other traffic in each, and how many times as long it took while the dependency hung.
+//! A gateway with one worker is asked two things in turn over one connection: a public route, and
+//! one for users with a token that was verified before. Beside it runs a stream of fifty clients
+//! that need the dependency: they sign in, come with cookies that only Redis knows, or ask for what
+//! only PostgreSQL knows. The stream is the same in both states, and each of its clients asks again
+//! only when it was answered: fifty wait at once for what hangs. First nothing hangs, then the
+//! dependency does, then nothing, then it does again. What is told are the percentiles of the other
+//! traffic in each, and how many times as long it took while the dependency hung.
 //!
-//! Redis and PostgreSQL are real, and stopped (SIGSTOP); the identity server reads what it is asked, and does not answer.
+//! Redis and PostgreSQL are real, and stopped (SIGSTOP); the identity server reads what it is
+//! asked, and does not answer.
 
 #![allow(
     clippy::unwrap_used,
@@ -57,7 +61,8 @@ const STREAM: usize = 50;
 /// How often each of them asks at most.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// How long each state is measured. Longer than any deadline at the identity server, so that both the wait for it and the breaker are in it.
+/// How long each state is measured. Longer than any deadline at the identity server, so that both
+/// the wait for it and the breaker are in it.
 const STATE: Duration = Duration::from_secs(8);
 
 /// After a state begins, until it is measured.

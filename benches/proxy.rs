@@ -1,7 +1,9 @@
-//! End to end on the loopback: a client, the gateway as a process of its own, and an origin that answers at once.
+//! End to end on the loopback: a client, the gateway as a process of its own, and an origin that
+//! answers at once.
 //!
-//! Client and origin share the machine with the gateway, so requests per second say what this machine can do, not what the gateway
-//! can. The number to compare is the CPU time the gateway itself spends per request, as the kernel counts it.
+//! Client and origin share the machine with the gateway, so requests per second say what this
+//! machine can do, not what the gateway can. The number to compare is the CPU time the gateway
+//! itself spends per request, as the kernel counts it.
 
 #![allow(
     clippy::unwrap_used,
@@ -145,7 +147,8 @@ routes: [{{ path: \"/projects/{{project_id:uuid}}\", methods: [GET], access: use
         }
     }
 
-    /// User and system time since the start (proc_pid_stat(5), fields 14 and 15, in hundredths of a second).
+    /// User and system time since the start (proc_pid_stat(5), fields 14 and 15, in hundredths of a
+    /// second).
     fn cpu(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
         // The second field, the name in parentheses, may hold spaces.
@@ -209,7 +212,8 @@ enum Version {
     H2,
 }
 
-/// One kind of request, sent by [`AT_ONCE`] clients that each wait for an answer before they ask again.
+/// One kind of request, sent by [`AT_ONCE`] clients that each wait for an answer before they ask
+/// again.
 #[derive(Clone)]
 struct Load {
     gateway: SocketAddr,

@@ -1,9 +1,11 @@
 //! What a cookie costs: its session in memory, and its session in Redis.
 //!
-//! The first part calls one function at a time. The second asks a gateway with one worker over one connection, one request at a time, on a route
-//! that it answers itself; what counts is what its log says of each request: how long the identity layer took, and how long it was from the
-//! whole head to the verdict and the head of the answer. Sessions begin on another replica, so that the first request of each finds nothing in
-//! memory. Needs `redis-server`; it is given a port and a folder of its own.
+//! The first part calls one function at a time. The second asks a gateway with one worker over one
+//! connection, one request at a time, on a route that it answers itself; what counts is what its
+//! log says of each request: how long the identity layer took, and how long it was from the whole
+//! head to the verdict and the head of the answer. Sessions begin on another replica, so that the
+//! first request of each finds nothing in memory. Needs `redis-server`; it is given a port and a
+//! folder of its own.
 
 #![allow(
     clippy::unwrap_used,
@@ -228,7 +230,8 @@ impl Client {
     }
 }
 
-/// How long the identity layer and the whole verdict took in so many requests, in microseconds and sorted.
+/// How long the identity layer and the whole verdict took in so many requests, in microseconds and
+/// sorted.
 fn times(lines: &Lines, requests: usize) -> (Vec<u64>, Vec<u64>) {
     let (mut identity, mut verdict) = (Vec::new(), Vec::new());
     let deadline = Instant::now() + Duration::from_secs(10);

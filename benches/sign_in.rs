@@ -1,8 +1,11 @@
-//! The gateway's own time in a login: from the first byte of the request to the last of the answer, without the identity server's part.
+//! The gateway's own time in a login: from the first byte of the request to the last of the answer,
+//! without the identity server's part.
 //!
-//! The identity server here answers at once, with a fresh token each time, and measures itself: from the complete request to
-//! its answer, before that is sent. One user signs in after the other, each with an account of their own, over one kept connection. What is left is the chain, the throttle, the
-//! call, the check of the new token's signature, and the session, with the store in this process and with it in a Redis next door.
+//! The identity server here answers at once, with a fresh token each time, and measures itself:
+//! from the complete request to its answer, before that is sent. One user signs in after the other,
+//! each with an account of their own, over one kept connection. What is left is the chain, the
+//! throttle, the call, the check of the new token's signature, and the session, with the store in
+//! this process and with it in a Redis next door.
 
 #![allow(
     clippy::unwrap_used,

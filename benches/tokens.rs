@@ -1,4 +1,5 @@
-//! What a token costs: verified for the first time, by algorithm, and remembered; and asking whether it was revoked.
+//! What a token costs: verified for the first time, by algorithm, and remembered; and asking
+//! whether it was revoked.
 
 #![allow(
     clippy::unwrap_used,

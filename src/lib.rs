@@ -46,16 +46,17 @@
 //! - Nothing under [`auth`] reads a body, opens a socket, logs, counts or knows an HTTP status. A
 //!   body that rules inspect is read by [`request::body`], when the chain says so.
 //! - Only [`denial`] knows the statuses of refusals. Only [`record`] writes the request's line.
-//! - Only [`auth::performance`] looks facts up; the layers behind it look nothing up. What is cached
-//!   are facts, never verdicts.
+//! - Only [`auth::performance`] looks facts up; the layers behind it look nothing up. What is
+//!   cached are facts, never verdicts.
 //! - Only [`streams`] ends an answer that has begun for a reason of its own.
-//! - [`revocation::replica`], the protocol of the list of revocations, has no input, output or clock:
-//!   a model checker explores it.
-//! - Only [`auth::chain`] can make a [`auth::Permit`]; only [`upstream`] and [`sign_in`] consume one.
+//! - [`revocation::replica`], the protocol of the list of revocations, has no input, output or
+//!   clock: a model checker explores it.
+//! - Only [`auth::chain`] can make a [`auth::Permit`]; only [`upstream`] and [`sign_in`] consume
+//!   one.
 //! - Nothing behind [`request`] sees an uncanonical path (but a route's opaque tail) or a client's
 //!   identity header.
-//! - No `unsafe`. The time is asked for in [`clock`]; ids read it, too. Nothing mutable is global but
-//!   the allocator, the panic hook and the log's subscriber.
+//! - No `unsafe`. The time is asked for in [`clock`]; ids read it, too. Nothing mutable is global
+//!   but the allocator, the panic hook and the log's subscriber.
 //!
 //! # Glossary
 //!

@@ -14,8 +14,8 @@
 //! of enums: these start with all their series at zero, and a call such as
 //! `fetches.inc(FetchResult::Good)` looks nothing up. A label with values from the configuration is
 //! a plain `IntCounterVec`; [`Labelled::of`] keeps the series of one such value,
-//! [`Labelled::forget`] drops them. A struct that holds more than metrics contains the struct of the
-//! table.
+//! [`Labelled::forget`] drops them. A struct that holds more than metrics contains the struct of
+//! the table.
 
 use std::marker::PhantomData;
 

@@ -1,4 +1,5 @@
-//! The floors of `src/lib.rs`: imports run down only, and inside a room no circle has more than three files.
+//! The floors of `src/lib.rs`: imports run down only, and inside a room no circle has more than
+//! three files.
 
 #![allow(
     clippy::unwrap_used,

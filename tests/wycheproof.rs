@@ -1,7 +1,9 @@
-//! The JSON Web Signature and Key vectors of the Wycheproof project, against the code that reads every token.
+//! The JSON Web Signature and Key vectors of the Wycheproof project, against the code that reads
+//! every token.
 //!
-//! `FOREGATE_WYCHEPROOF` names the folder; by default it is `shared/wycheproof` beside the checkout. Every vector runs. The few
-//! that are judged otherwise than the vectors say are listed by number with the reason, and must be judged exactly that way.
+//! `FOREGATE_WYCHEPROOF` names the folder; by default it is `shared/wycheproof` beside the
+//! checkout. Every vector runs. The few that are judged otherwise than the vectors say are listed
+//! by number with the reason, and must be judged exactly that way.
 
 #![allow(
     clippy::unwrap_used,
@@ -36,8 +38,9 @@ const STRICTER: [(u64, &str); 12] = [
     (373, SPELLING),
 ];
 
-/// Vectors called invalid whose text is, byte for byte, that of another one called valid: the padding they are named after is not
-/// in them. No reader can satisfy both. That padding is refused is tested in `tokens`.
+/// Vectors called invalid whose text is, byte for byte, that of another one called valid: the
+/// padding they are named after is not in them. No reader can satisfy both. That padding is refused
+/// is tested in `tokens`.
 const SAME_TEXT: [(u64, u64); 2] = [(367, 357), (370, 357)];
 
 #[test]
@@ -115,7 +118,8 @@ fn says_valid(vector: &Value) -> bool {
     }
 }
 
-/// Some vectors are JSON serializations, as text or as an object; they must be refused like any other text.
+/// Some vectors are JSON serializations, as text or as an object; they must be refused like any
+/// other text.
 fn judge(jwks: &str, jws: &Value) -> Result<Vec<u8>, String> {
     let token = jws.as_str().map_or_else(|| jws.to_string(), str::to_owned);
     verify_signature(jwks.as_bytes(), &token).map_err(|denial| format!("{denial:?}"))

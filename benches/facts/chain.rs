@@ -1,5 +1,6 @@
-//! All layers of a request together, on a route that the gateway answers itself: one request after the other, each of
-//! another user about another thing. Where it is not said that tokens are known, each is new, and its signature is verified.
+//! All layers of a request together, on a route that the gateway answers itself: one request after
+//! the other, each of another user about another thing. Where it is not said that tokens are known,
+//! each is new, and its signature is verified.
 
 use std::time::Duration;
 
@@ -85,7 +86,8 @@ fn ask(gate: &Gate, world: &World, name: &str, tokens: &[String]) {
     for (token, path) in &asked {
         match connection.ask("GET", path, token).0 {
             200 => {}
-            // The budget was spent, or three in a row were and the database is not asked for a moment.
+            // The budget was spent, or three in a row were and the database is not asked for a
+            // moment.
             503 => late += 1,
             status => panic!("{name}: {status}"),
         }

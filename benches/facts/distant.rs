@@ -1,4 +1,5 @@
-//! A server that is some way off: what it is sent, and what it answers, is handed on a while after it came.
+//! A server that is some way off: what it is sent, and what it answers, is handed on a while after
+//! it came.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -1,4 +1,5 @@
-//! Whether the time of an answer tells a stranger what is there: ids of nothing and ids of somebody else's things, asked for in turn, each once.
+//! Whether the time of an answer tells a stranger what is there: ids of nothing and ids of somebody
+//! else's things, asked for in turn, each once.
 
 use std::time::Duration;
 

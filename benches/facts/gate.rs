@@ -138,8 +138,8 @@ routes:
         text.lines().filter_map(value).sum()
     }
 
-    /// How long the layers of so many requests took since this was asked last, and how long it was from the whole head to the head of the
-    /// answer, as the log says.
+    /// How long the layers of so many requests took since this was asked last, and how long it was
+    /// from the whole head to the head of the answer, as the log says.
     pub fn verdicts(&self, count: usize) -> (Vec<Duration>, Vec<Duration>) {
         let (mut layers, mut times) = (Vec::with_capacity(count), Vec::with_capacity(count));
         let deadline = Instant::now() + crate::DEADLINE;

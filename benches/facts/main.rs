@@ -1,8 +1,10 @@
-//! How long a verdict takes that needs facts, with real servers on this machine: remembered, from Redis, from PostgreSQL, and both some way off;
-//! what is answered in what time while PostgreSQL stalls; whether the time of an answer tells what is there; and how often facts are found.
+//! How long a verdict takes that needs facts, with real servers on this machine: remembered, from
+//! Redis, from PostgreSQL, and both some way off; what is answered in what time while PostgreSQL
+//! stalls; whether the time of an answer tells what is there; and how often facts are found.
 //!
-//! A request about a generation needs four facts: the caller, its memberships, the generation with its parents, and the project it lies in.
-//! Each part runs alone if its name is given: `cargo bench --bench facts -- chain` (or `stall`, `enumerate`, `ratio`).
+//! A request about a generation needs four facts: the caller, its memberships, the generation with
+//! its parents, and the project it lies in. Each part runs alone if its name is given: `cargo bench
+//! --bench facts -- chain` (or `stall`, `enumerate`, `ratio`).
 
 #![allow(
     clippy::unwrap_used,

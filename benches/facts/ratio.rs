@@ -1,5 +1,6 @@
-//! How many facts are found in memory when a fifth of the users and of the things takes four fifths of the requests, a thousand a second: with ages
-//! of half a minute, and with notifications. Time is simulated; the cache, the database and its triggers are real.
+//! How many facts are found in memory when a fifth of the users and of the things takes four fifths
+//! of the requests, a thousand a second: with ages of half a minute, and with notifications. Time
+//! is simulated; the cache, the database and its triggers are real.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,5 @@
-//! What clients meet while PostgreSQL stands still, or a table is locked: how long each answer takes, with the way through the socket.
+//! What clients meet while PostgreSQL stands still, or a table is locked: how long each answer
+//! takes, with the way through the socket.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};

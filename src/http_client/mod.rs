@@ -3,9 +3,9 @@
 //! Decides:  whether a response is usable: status 200, within the deadline and the size, from a
 //!           server with a valid certificate.
 //! Trusts:   the operator's URL and the system's root certificates.
-//! Not here: forwarding. A [`HttpClient`] reaches only the [`OutboundSite`] it was made for, which is
-//!           never an upstream, and its requests carry nothing of a client's request. A server that
-//!           is called all the time has a client that keeps its connections ([`pooled`]).
+//! Not here: forwarding. A [`HttpClient`] reaches only the [`OutboundSite`] it was made for, which
+//!           is never an upstream, and its requests carry nothing of a client's request. A server
+//!           that is called all the time has a client that keeps its connections ([`pooled`]).
 
 pub mod pooled;
 

@@ -5,10 +5,10 @@
 //! with 415 `body_type` if its fields do not announce JSON, and with 400 `body_malformed` if it is
 //! not JSON or servers could read it differently.
 //!
-//! An inspected body is held in memory, up to `body.limit` of its route and at most [`INSPECTED_LIMIT`], and
-//! is forwarded byte for byte. Where the route requires a user it is read only after the caller is
-//! authenticated. Trailers behind it are dropped (RFC 9110, section 6.5.1), because no rule has
-//! inspected them.
+//! An inspected body is held in memory, up to `body.limit` of its route and at most
+//! [`INSPECTED_LIMIT`], and is forwarded byte for byte. Where the route requires a user it is read
+//! only after the caller is authenticated. Trailers behind it are dropped (RFC 9110, section
+//! 6.5.1), because no rule has inspected them.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};

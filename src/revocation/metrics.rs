@@ -14,7 +14,8 @@ const LAG_BUCKETS: &[f64] = &[
 metrics! {
     /// Metrics of the revocation list.
     pub struct RevocationMetrics {
-        /// From the revocation, by the clock of the replica that received it, to its enforcement here.
+        /// From the revocation, by the clock of the replica that received it, to its enforcement
+        /// here.
         pub(super) lag: Histogram = "revocation_lag_seconds" in LAG_BUCKETS,
             "Time from a revocation on any replica to its enforcement on this one.";
         entries: Gauges<Kind> = "revocations"["kind"],

@@ -181,8 +181,8 @@ impl Revocation {
         Self::new(target, clock::unix_millis(), expires)
     }
 
-    /// A revocation received at `received_at`, in Unix milliseconds, that expires at `expires`, in Unix
-    /// seconds.
+    /// A revocation received at `received_at`, in Unix milliseconds, that expires at `expires`, in
+    /// Unix seconds.
     pub fn new(target: Target, received_at: i64, expires: i64) -> Self {
         Self {
             target: target.canonical(),

@@ -70,8 +70,8 @@ pub(crate) fn is_refusal(status: StatusCode) -> bool {
 /// The failure matrix's answer for sign-in.
 pub(crate) fn require_revocations(context: &Context) -> Result<(), Denial> {
     let (revocations, now) = (context.revocations(), clock::now());
-    // Before the list is consulted: one that becomes complete only afterwards lacked entries when it
-    // was consulted.
+    // Before the list is consulted: one that becomes complete only afterwards lacked entries when
+    // it was consulted.
     let outage = revocations.outage(now);
     let is_complete = revocations.is_complete();
     outage::authorize(outage, is_complete, || AccessClass::SignIn, now, now)

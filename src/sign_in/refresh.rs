@@ -1,6 +1,6 @@
 //! Refreshing a session: one call per refresh token, for any number of clients on any number of
-//! replicas. `refresh_protocol` is the protocol of a flight, `refresh_driver` runs it. Any holder of
-//! the token may refresh.
+//! replicas. `refresh_protocol` is the protocol of a flight, `refresh_driver` runs it. Any holder
+//! of the token may refresh.
 //!
 //! All requests in one process share one flight. It runs in a task of the background runtime, so a
 //! client that disconnects aborts nothing. An answer is kept for [`ANSWER_LIFETIME`], for clients

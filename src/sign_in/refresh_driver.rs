@@ -1,5 +1,5 @@
-//! Drives one flight of the refresh protocol: reads and writes the shared record, calls the identity
-//! server, and decides which of its replies are final.
+//! Drives one flight of the refresh protocol: reads and writes the shared record, calls the
+//! identity server, and decides which of its replies are final.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -69,8 +69,8 @@ impl Encoded {
 }
 
 impl Verified {
-    /// Revokes this token, whose text is `token`, until it expires. A token that names no session is
-    /// the whole of its session.
+    /// Revokes this token, whose text is `token`, until it expires. A token that names no session
+    /// is the whole of its session.
     pub fn revocation(&self, token: &Secret) -> Revocation {
         Revocation::of_bearer(token, self.issuer(), self.subject(), self.accepted_until())
     }

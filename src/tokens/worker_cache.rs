@@ -2,9 +2,9 @@
 //! and never a decision: every hit is checked again for acceptance.
 //!
 //! A client sends the same token with every request. Comparing its text takes a fraction of the
-//! digest that `cache` needs, and touches nothing that other threads touch. Measured with a token of
-//! 811 bytes: 0.2 µs of CPU time per lookup instead of 0.7, of about 20 µs per request, and without
-//! SHA instructions in the CPU some 20,000 instructions less.
+//! digest that `cache` needs, and touches nothing that other threads touch. Measured with a token
+//! of 811 bytes: 0.2 µs of CPU time per lookup instead of 0.7, of about 20 µs per request, and
+//! without SHA instructions in the CPU some 20,000 instructions less.
 
 use std::cell::RefCell;
 use std::fmt;

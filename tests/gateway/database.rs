@@ -1,4 +1,5 @@
-//! The database client: what a call promises while the server answers, stalls, stops and comes back.
+//! The database client: what a call promises while the server answers, stalls, stops and comes
+//! back.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,8 +1,10 @@
-//! End-to-end tests: the real program, real sockets, real certificates. The list of modules is the test plan.
+//! End-to-end tests: the real program, real sockets, real certificates. The list of modules is the
+//! test plan.
 //!
-//! A test's name is the sentence it proves. A test of a refusal proves that the origin stayed silent. Cases run on HTTP/1.1 and
-//! HTTP/2 wherever both can carry them. Every answer is checked by the harness itself (`support::answer`), every gateway has a folder,
-//! certificates, keys and ports of its own, and nothing sleeps for luck.
+//! A test's name is the sentence it proves. A test of a refusal proves that the origin stayed
+//! silent. Cases run on HTTP/1.1 and HTTP/2 wherever both can carry them. Every answer is checked
+//! by the harness itself (`support::answer`), every gateway has a folder, certificates, keys and
+//! ports of its own, and nothing sleeps for luck.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! Notifications of the database: when they are believed, what they make worthless, and how much of it at once.
+//! Notifications of the database: when they are believed, what they make worthless, and how much of
+//! it at once.
 
 use std::time::{Duration, Instant};
 
@@ -317,7 +318,8 @@ async fn facts_of_a_query_that_uses_a_clock_keep_the_short_lifetime() {
             told.iter().skip(before).any(|why| why.contains(&expected))
         })
         .await;
-        // All changes of rows are reported all the same, and facts of other queries are kept for long.
+        // All changes of rows are reported all the same, and facts of other queries are kept for
+        // long.
         listens(&gateway, 1.0).await;
         assert_eq!(table_told(&gateway, part, "project"), Some(0.0), "{query}");
         let (is_good, told) = check(&gateway);
@@ -436,7 +438,8 @@ async fn what_is_said_without_an_id_makes_everything_worthless_on_every_replica_
     let before = heard();
     let project = world.project(&owner, "private");
     let path = format!("/projects/{project}");
-    // What is told of the project itself must be over: each hears it from the database, and from the other.
+    // What is told of the project itself must be over: each hears it from the database, and from
+    // the other.
     eventually("the project is told of", || {
         let pairs = before.into_iter().zip(heard());
         let mut more = pairs.map(|(before, now)| now.0 > before.0 && now.1 > before.1);
@@ -549,7 +552,8 @@ async fn ten_thousand_changed_rows_are_told_to_other_replicas_in_few_messages() 
     };
     eventually("all are heard of", || notified(20_000.0)).await;
     for replica in [&first, &second] {
-        // Whoever is not told, because the store was too busy to take it, believes it for half a minute.
+        // Whoever is not told, because the store was too busy to take it, believes it for half a
+        // minute.
         let deadline = Instant::now() + Duration::from_secs(60);
         while status(replica, &token, &path).await != 404 {
             assert!(Instant::now() < deadline, "it is still believed");
@@ -576,7 +580,8 @@ async fn a_writer_under_row_level_security_tells_also_those_whose_rows_it_cannot
         let child = world.generation(&member, None, Some(&parent));
         (parent, child)
     };
-    // A user of Supabase: may write its own team and its own generations, and sees nobody else's rows.
+    // A user of Supabase: may write its own team and its own generations, and sees nobody else's
+    // rows.
     world.sql(&format!(
         "create role authenticated login;
         grant select, update, delete on teams, team_members, generations to authenticated;

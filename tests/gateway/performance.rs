@@ -43,8 +43,9 @@ fn found(gateway: &Gateway, tier: &str) -> f64 {
         .sum("foregate_facts_lookups_total", &[("tier", tier)])
 }
 
-/// Another replica, which was asked and found all that it needed in the store. No request waits longer than some milliseconds
-/// for the store, and then the database answers; on a machine that is too busy for that, the next replica tries.
+/// Another replica, which was asked and found all that it needed in the store. No request waits
+/// longer than some milliseconds for the store, and then the database answers; on a machine that is
+/// too busy for that, the next replica tries.
 pub async fn taught_by_the_store(
     first: &Gateway,
     configure: impl Fn(&mut Config),

@@ -1,7 +1,8 @@
 //! The sections of the route map: one file or folder each, with its keys, its checks and its tests.
 //!
-//! Decides: which keys exist, and which values and combinations make sense. Trusts: `wire`, for values
-//! of the right type. Not here: the root of all sections (`file`), and the checked types (`policy`).
+//! Decides: which keys exist, and which values and combinations make sense. Trusts: `wire`, for
+//! values of the right type. Not here: the root of all sections (`file`), and the checked types
+//! (`policy`).
 
 pub(crate) mod admin;
 pub(crate) mod connections;

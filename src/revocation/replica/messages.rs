@@ -13,7 +13,8 @@ pub enum Event {
     Poll,
     /// An entry was appended to the log, or the store is reachable again.
     Push,
-    /// The position of the log, and the number of its entries that do not expire within [`MARGIN`](super::MARGIN).
+    /// The position of the log, and the number of its entries that do not expire within
+    /// [`MARGIN`](super::MARGIN).
     Position(Position, u64),
     /// A page of the log, and the number after which the next begins.
     Page(Vec<Logged>, Option<u64>),

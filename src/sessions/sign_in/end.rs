@@ -69,8 +69,8 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// The index could not be read from the store, or the revocation list is full. Target was revoked
-    /// stays revoked.
+    /// The index could not be read from the store, or the revocation list is full. Target was
+    /// revoked stays revoked.
     pub async fn end(
         self: &Arc<Self>,
         issuer: &str,

@@ -1,4 +1,5 @@
-//! Text as a configuration: no panic, no hang, and every problem has a place inside the file and tells no secret.
+//! Text as a configuration: no panic, no hang, and every problem has a place inside the file and
+//! tells no secret.
 
 #![no_main]
 

@@ -1,7 +1,8 @@
 //! Bytes as a token, for entries of every kind: no panic, no user, and one judgement.
 //!
-//! The input is used as it comes, and again as the header and payload of a token, so that the fuzzer need not learn base64url.
-//! No input can hold a right signature, so a user would be a forgery.
+//! The input is used as it comes, and again as the header and payload of a token, so that the
+//! fuzzer need not learn base64url. No input can hold a right signature, so a user would be a
+//! forgery.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Redis goes away, is slow, comes back, comes back empty. Nobody waits for longer than a deadline, and nobody waits twice.
+//! Redis goes away, is slow, comes back, comes back empty. Nobody waits for longer than a deadline,
+//! and nobody waits twice.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! How a gateway comes to its Redis: TLS, users, full and evicting servers, connections that are cut.
+//! How a gateway comes to its Redis: TLS, users, full and evicting servers, connections that are
+//! cut.
 
 use std::net::TcpListener;
 use std::num::NonZeroU32;

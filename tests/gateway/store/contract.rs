@@ -195,7 +195,8 @@ async fn who_waits_is_woken(store: Arc<dyn Store>) {
     pushes.mark_unchanged();
     let mut seen = 0;
     for number in 1..=5 {
-        // In Redis the subscription may not be there yet, and a message sent before is lost: that is why there is a position.
+        // In Redis the subscription may not be there yet, and a message sent before is lost: that
+        // is why there is a position.
         let name = format!("n{number}");
         let position = store.append(&[entry(&name, "r", later())]).await.unwrap();
         let waiting = tokio::time::timeout(std::time::Duration::from_secs(2), async {

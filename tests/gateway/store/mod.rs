@@ -1,5 +1,5 @@
-//! The store: one promise, kept in memory and in Redis; what an attacker in Redis can and cannot do; and what a request is answered while
-//! Redis is away.
+//! The store: one promise, kept in memory and in Redis; what an attacker in Redis can and cannot
+//! do; and what a request is answered while Redis is away.
 
 mod attack;
 mod away;

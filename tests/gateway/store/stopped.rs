@@ -1,4 +1,5 @@
-//! Requests under load while Redis stands still: what they are answered, how long that takes, and how soon Redis is used again.
+//! Requests under load while Redis stands still: what they are answered, how long that takes, and
+//! how soon Redis is used again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,8 @@ const CONNECTIONS: usize = 3;
 /// Between two requests of a connection: twelve connections make four hundred requests a second.
 const PACE: Duration = Duration::from_millis(30);
 
-/// Before Redis stops, after it went on, and how long the first answers while it stands are counted apart.
+/// Before Redis stops, after it went on, and how long the first answers while it stands are counted
+/// apart.
 const SECOND: Duration = Duration::from_secs(1);
 
 /// How long Redis stands still: 10 s with `FOREGATE_FULL=1`, else 3 s.

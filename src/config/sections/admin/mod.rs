@@ -1,8 +1,9 @@
-//! `admin`: the admin listener's address and host names, and the operators who may change things there.
+//! `admin`: the admin listener's address and host names, and the operators who may change things
+//! there.
 //!
-//! Decides: that operators have distinct names and tokens, and that a token cannot be guessed; warns of
-//! an address that other machines reach. Trusts: files that hold tokens. Not here: authenticating an
-//! operator (`admin`).
+//! Decides: that operators have distinct names and tokens, and that a token cannot be guessed;
+//! warns of an address that other machines reach. Trusts: files that hold tokens. Not here:
+//! authenticating an operator (`admin`).
 
 #[cfg(test)]
 mod tests;

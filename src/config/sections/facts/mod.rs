@@ -1,8 +1,8 @@
 //! `facts`, `resources` and `static_facts`: what is known of callers and resources, and from where.
 //!
 //! Decides: that each resource type has its rows in one place and at most one container, and that a
-//! subject can be only one issuer's. Trusts: the queries to mean what they say. Not here: whether they
-//! fit the database (`facts::schema`), and running them (`facts`).
+//! subject can be only one issuer's. Trusts: the queries to mean what they say. Not here: whether
+//! they fit the database (`facts::schema`), and running them (`facts`).
 
 mod resources;
 mod rows;

@@ -1,7 +1,8 @@
 //! `identity`: the identity server, its keys, and the sign-in routes.
 //!
-//! Decides: that passwords go over TLS unless the operator says otherwise, that no secret key is handed
-//! to clients as a publishable one, and that an entry of `tokens` accepts what the server issues.
+//! Decides: that passwords go over TLS unless the operator says otherwise, that no secret key is
+//! handed to clients as a publishable one, and that an entry of `tokens` accepts what the server
+//! issues.
 //! Trusts: the operator, for which server it is. Not here: calling it (`sign_in`).
 
 pub(super) mod sign_in;

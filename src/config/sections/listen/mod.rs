@@ -1,7 +1,8 @@
 //! `listen`: sockets, and what happens on each of them.
 //!
-//! Decides: that each socket has one purpose and an address of its own; warns of clear text that other
-//! machines can read. Trusts: the files of certificates. Not here: binding and handshakes (`listen`).
+//! Decides: that each socket has one purpose and an address of its own; warns of clear text that
+//! other machines can read. Trusts: the files of certificates. Not here: binding and handshakes
+//! (`listen`).
 
 mod certificates;
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! `revocations`: how long revocations are kept, how many, and the identity server's webhook.
 //!
-//! Decides: that a revocation outlives what it revokes, that the webhook's issuer is one of `tokens`,
-//! and that its secret is random. Trusts: the operator, for the longest lifetimes of tokens and
-//! sessions. Not here: the list (`revocation`).
+//! Decides: that a revocation outlives what it revokes, that the webhook's issuer is one of
+//! `tokens`, and that its secret is random. Trusts: the operator, for the longest lifetimes of
+//! tokens and sessions. Not here: the list (`revocation`).
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,8 @@
 //! `routes` and `defaults`: what each route is, key by key, and whether its keys fit together.
 //!
 //! Decides: the defaults of a route, and that none of its keys is without effect. Trusts: the files
-//! beside this one, for the larger keys. Not here: choosing the route of a request (`policy::router`).
+//! beside this one, for the larger keys. Not here: choosing the route of a request
+//! (`policy::router`).
 
 pub(crate) mod access;
 pub(super) mod body;

@@ -1,8 +1,8 @@
 //! `sessions`: sessions in a cookie, and how many a user may have.
 //!
-//! Decides: that in production no other host of the site can set the cookie, and that a session does
-//! not outlive the record of its revocation. Trusts: `revocations`, for how long that is. Not here: the
-//! sessions (`sessions`).
+//! Decides: that in production no other host of the site can set the cookie, and that a session
+//! does not outlive the record of its revocation. Trusts: `revocations`, for how long that is. Not
+//! here: the sessions (`sessions`).
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! `store`: where replicas share sessions, revocations and counters.
 //!
-//! Decides: which forms a URL may have, and that nothing is stored outside of this process without a
-//! key to seal it. Trusts: the operator, for which server it is. Not here: whether the server may evict
-//! records (`store::redis`).
+//! Decides: which forms a URL may have, and that nothing is stored outside of this process without
+//! a key to seal it. Trusts: the operator, for which server it is. Not here: whether the server may
+//! evict records (`store::redis`).
 
 #[cfg(test)]
 mod tests;

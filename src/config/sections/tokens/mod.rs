@@ -1,8 +1,8 @@
 //! `tokens`: who issues tokens, and with which keys they are verified.
 //!
-//! Decides: that an entry has one kind of algorithm and one source of keys, that a secret is long enough
-//! for its algorithm, and that tokens without a signature are never accepted. Trusts: files that hold
-//! keys. Not here: fetching published keys, and verifying (`tokens`).
+//! Decides: that an entry has one kind of algorithm and one source of keys, that a secret is long
+//! enough for its algorithm, and that tokens without a signature are never accepted. Trusts: files
+//! that hold keys. Not here: fetching published keys, and verifying (`tokens`).
 
 #[cfg(test)]
 mod tests;
