@@ -3,10 +3,10 @@
 
 use std::borrow::Cow;
 
-use super::node::Text;
+use super::decode::Decode;
+use super::node::{Node, Text};
 use super::place::Place;
 use super::problem::Report;
-use super::wire::Decode;
 
 /// A value and where it was written.
 #[derive(Clone, Debug)]
@@ -138,4 +138,19 @@ impl<T: Section> Field<T> {
 pub(crate) trait Section: Decode + Clone {
     /// The mapping with nothing in it.
     fn absent() -> Self;
+}
+
+impl<T: Decode> Decode for Value<T> {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        let place = node.place.clone();
+        Some(Self {
+            value: T::decode(node, report)?,
+            place,
+        })
+    }
+
+    #[cfg(test)]
+    fn keys(all: &mut Vec<KeysOf>) {
+        T::keys(all);
+    }
 }

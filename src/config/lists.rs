@@ -1,10 +1,11 @@
 //! Lists, and mappings whose keys are names.
 
+#[cfg(test)]
+use super::decode::KeysOf;
+use super::decode::{Decode, unique, wrong};
 use super::node::{Entry, Kind, Node};
 use super::problem::Report;
-#[cfg(test)]
-use super::wire::KeysOf;
-use super::wire::{Decode, Value, unique, wrong};
+use super::wire::Value;
 
 /// A list of at least one entry. Entries that could not be read were reported, and are left out.
 #[derive(Clone, Debug)]

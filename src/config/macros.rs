@@ -53,7 +53,7 @@ macro_rules! wire {
                 }
             }
 
-            impl $crate::config::wire::Decode for $name {
+            impl $crate::config::decode::Decode for $name {
                 fn decode(
                     node: $crate::config::node::Node,
                     report: &mut $crate::config::problem::Report,
@@ -74,7 +74,7 @@ macro_rules! wire {
                 }
 
                 #[cfg(test)]
-                fn keys(all: &mut Vec<$crate::config::wire::KeysOf>) {
+                fn keys(all: &mut Vec<$crate::config::decode::KeysOf>) {
                     all.push((stringify!($name), Self::KEYS));
                     $($crate::config::macros::keys!(all, $type $([$range])?);)*
                 }
@@ -105,7 +105,7 @@ macro_rules! key {
 #[cfg(test)]
 macro_rules! keys {
     ($all:ident, $type:ty) => {
-        <$type as $crate::config::wire::Decode>::keys($all)
+        <$type as $crate::config::decode::Decode>::keys($all)
     };
     ($all:ident, $type:ty [$range:expr]) => {};
 }
@@ -113,7 +113,7 @@ macro_rules! keys {
 /// Declares choices between words, and which words have no effect yet.
 macro_rules! words {
     ($(impl $type:ty { $($word:literal => $value:expr,)* } $(later [$($later:literal),*])?)*) => {$(
-        impl $crate::config::wire::Decode for $type {
+        impl $crate::config::decode::Decode for $type {
             fn decode(
                 node: $crate::config::node::Node,
                 report: &mut $crate::config::problem::Report,

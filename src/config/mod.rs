@@ -17,6 +17,7 @@
 //! `file::File`, in `policy::Config`, and in the check of `file` that leads from one to the other.
 
 pub(crate) mod check;
+pub(crate) mod decode;
 pub(crate) mod excerpt;
 pub(crate) mod field;
 pub(crate) mod file;
@@ -40,11 +41,11 @@ use std::path::{Path, PathBuf};
 pub use problem::{Problem, Problems};
 
 use self::check::Checker;
+use self::decode::Decode;
 use self::file::File;
 use self::inputs::Inputs;
 use self::interpolate::Variables;
 use self::problem::Report;
-use self::wire::Decode;
 use crate::policy::Config;
 
 /// A configuration, and what it was made of.

@@ -8,9 +8,10 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::decode::{Decode, wrong};
 use super::node::{Node, Text};
 use super::problem::Report;
-use super::wire::{Decode, Value, wrong};
+use super::wire::Value;
 use crate::policy::rate::Rate;
 
 const DURATION: &str =

@@ -8,8 +8,8 @@ use tokio_postgres::Client;
 
 use super::pool::{LINGER, Pool};
 use super::read_set::{self, ReadSet};
+use super::statement::{DatabaseError, Description};
 use super::transaction::meaning;
-use super::{DatabaseError, Description};
 use crate::policy::resources::ParamType;
 
 impl Pool {

@@ -6,8 +6,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client};
 
-use super::DatabaseError;
 use super::connect::Connector;
+use super::statement::DatabaseError;
 use crate::policy;
 
 /// The channel on which triggers report changed rows.

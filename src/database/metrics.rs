@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntGauge, Registry};
 
-use super::DatabaseError;
+use super::statement::DatabaseError;
 use crate::log::LogThrottle;
 
 /// Seconds. A lookup by key in the same data centre takes a third of a millisecond; a request has

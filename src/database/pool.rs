@@ -17,9 +17,9 @@ use tokio_postgres::{Client, Error};
 
 use super::connect::Connector;
 use super::metrics::DatabaseMetrics;
+use super::statement::{Access, DatabaseError, Statement};
 use super::transaction::{self, meaning};
 use super::value::Rows;
-use super::{Access, DatabaseError, Statement};
 use crate::breaker::{Breaker, Outage};
 use crate::clock;
 use crate::policy;

@@ -6,8 +6,8 @@ use futures_util::future::{join_all, join3};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row};
 
+use super::statement::{Access, DatabaseError, Statement};
 use super::value::Rows;
-use super::{Access, DatabaseError, Statement};
 use crate::clock;
 
 /// Runs all statements in one transaction. Everything is written before the first answer is read.

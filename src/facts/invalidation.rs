@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use tokio::time::timeout;
 
-use super::{FactCache, Facts};
+use super::Facts;
+use super::cache::FactCache;
 
 /// How long a response waits for the other replicas to be notified. A choice: the default of
 /// `store.timeout`.

@@ -2,8 +2,8 @@
 
 use prometheus::{Histogram, IntCounter, IntGauge};
 
-use super::Kind;
 use super::replica::Cause;
+use super::revocation::Kind;
 use crate::metrics::{Counters, Gauges, labels, metrics};
 
 /// Seconds; the promised maximum (1) is one of them.

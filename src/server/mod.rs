@@ -34,9 +34,8 @@ use crate::policy::storage::StoreChoice;
 use crate::revocation::Revocations;
 use crate::sessions::Sessions;
 use crate::sessions::renew::Renewer;
-use crate::sign_in;
 use crate::sign_in::throttle::Throttle;
-use crate::sign_in::{BackgroundCalls, IdentityServer, Refresh};
+use crate::sign_in::{self, BackgroundCalls, IdentityServer, Refresh};
 use crate::store::{self, Store, StoreMetrics};
 use crate::tokens::{FetchContext, KeySources, VerifiedCache};
 

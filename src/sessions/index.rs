@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::record::{Carrier, Origin, Session, SessionName};
 use crate::revocation::canonical_id;
-use crate::secrets::digest;
-use crate::secrets::hex;
+use crate::secrets::{digest, hex};
 
 /// The sessions of one user, oldest first.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]

@@ -13,10 +13,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use aws_lc_rs::rand;
 use tokio::sync::watch;
 
-use super::{
-    Answer, Bucket, Buckets, Entry, Kind, Level, Logged, Position, Store, Swap, Unreachable,
-    Version,
-};
+use super::buckets::Buckets;
+use super::contract::{Answer, Entry, Kind, Logged, Position, Store, Swap, Unreachable, Version};
+use super::limit::{Bucket, Level};
 use crate::breaker::Outage;
 
 /// The maximum number of records, and of entries in the log. Arbitrary; with records of a kilobyte

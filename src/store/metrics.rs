@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prometheus::{IntCounter, IntGauge};
 
-use super::{Kind, Unreachable};
+use super::contract::{Kind, Unreachable};
 use crate::metrics::{Counters, Histograms, labels, metrics};
 
 /// Seconds; Redis on the same network takes a tenth of a millisecond, and its deadline is a hundred

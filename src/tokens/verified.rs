@@ -11,8 +11,7 @@ use serde_json::{Map, Value};
 use super::claims::Facts;
 use crate::clock;
 use crate::line::{Members, text_key};
-use crate::revocation::Revocation;
-use crate::revocation::{CleanAt, Listed};
+use crate::revocation::{CleanAt, Listed, Revocation};
 use crate::secrets::digest::Digest;
 use crate::secrets::secret::Secret;
 

@@ -2,12 +2,13 @@
 
 use serde_json::{Map, Value as Json};
 
+use crate::config::decode::{Decode, wrong};
 use crate::config::macros::wire;
 use crate::config::node::{Kind, Node, Text};
 use crate::config::problem::Report;
 use crate::config::sections::facts::StaticFacts;
 use crate::config::sections::routes::access::Aal;
-use crate::config::wire::{Decode, List, ManyOrEmpty, Named, wrong};
+use crate::config::wire::{List, ManyOrEmpty, Named};
 
 wire! {
     /// The whole file.

@@ -8,11 +8,12 @@ use std::time::Duration;
 use hyper::header::{HeaderName, HeaderValue};
 
 use crate::config::check::Checker;
+use crate::config::decode::Decode;
 use crate::config::macros::wire;
 use crate::config::node::{Node, Text};
 use crate::config::problem::Report;
 use crate::config::units::{DAY, secs};
-use crate::config::wire::{Decode, Field, List, ListOrEmpty, Value};
+use crate::config::wire::{Field, List, ListOrEmpty, Value};
 use crate::policy::listen as checked;
 use crate::policy::outbound_url::host;
 

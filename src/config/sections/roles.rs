@@ -6,10 +6,11 @@
 use super::tokens::issuers;
 use crate::auth::role_table::BANNED;
 use crate::config::check::Checker;
+use crate::config::decode::Decode;
 use crate::config::macros::wire;
 use crate::config::node::{Node, Text};
 use crate::config::problem::Report;
-use crate::config::wire::{Decode, Field, List, ManyOrEmpty, Named, Value};
+use crate::config::wire::{Field, List, ManyOrEmpty, Named, Value};
 use crate::policy::roles::{self as checked, Action, Grants};
 use crate::policy::tokens::TokenIssuer;
 

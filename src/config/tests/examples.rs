@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::config::decode::Decode;
 use crate::config::file::File;
-use crate::config::wire::Decode;
 
 #[test]
 fn the_annotated_example_loads_without_a_warning() {

@@ -16,7 +16,8 @@ pub(crate) use std::time::Duration;
 
 use tempfile::TempDir;
 
-pub(crate) use super::{Loaded, Problems, load, load_at};
+pub(crate) use super::problem::Problems;
+pub(crate) use super::{Loaded, load, load_at};
 pub(crate) use crate::denial::format::ErrorsSetting;
 pub(crate) use crate::policy::listen::ListenKind;
 pub(crate) use crate::policy::methods::Methods;

@@ -29,7 +29,7 @@ use tokio_postgres::AsyncMessage;
 
 use self::subscription::{End, History, Subscription};
 use self::verify::{ARRIVAL, probe, verify};
-use super::FactCache;
+use super::cache::FactCache;
 use super::trigger_coverage::{TableCoverage, WatchedQuery};
 use crate::database::{Database, Listener};
 use crate::store::Notice;

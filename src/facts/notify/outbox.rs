@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-use super::super::FactCache;
+use crate::facts::cache::FactCache;
 
 /// How many invalidations may wait for the other replicas before they are told to drop everything.
 const MAX_WAITING: usize = 50_000;

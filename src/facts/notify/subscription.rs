@@ -9,11 +9,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_postgres::{AsyncMessage, Client};
 
-use super::super::FactCache;
 use super::super::trigger_coverage::{TableCoverage, WatchedQuery};
 use super::outbox::Outbox;
 use super::verify::{ARRIVAL, COVERAGE, CoverageError, PROBE, probe, verify};
 use crate::database::DatabaseError;
+use crate::facts::cache::FactCache;
 
 /// How often a silent connection is probed. Changes that are missed until it is found dead affect
 /// reads only.
@@ -366,7 +366,7 @@ async fn finished(
 mod tests {
     use super::*;
     use crate::clock;
-    use crate::facts::FactMetrics;
+    use crate::facts::metrics::FactMetrics;
     use crate::store::Memory;
 
     #[tokio::test]

@@ -1,7 +1,8 @@
 //! The entries that a replica holds: added, extended, coarsened, queued and dropped.
 
 use super::{Command, Held, Replica, Source};
-use crate::revocation::{Kind, Name, Revocation, coarsen};
+use crate::revocation::coarsen;
+use crate::revocation::revocation::{Kind, Name, Revocation};
 
 impl Replica {
     pub(super) fn revoke(&mut self, revocation: Revocation, now: i64, out: &mut Vec<Command>) {

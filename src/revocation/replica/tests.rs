@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::super::list::{CleanAt, LEEWAY, List, Listed};
-use super::super::{Target, token_digest};
 use super::*;
+use crate::revocation::revocation::{Target, token_digest};
 use crate::store::Logged;
 
 const NOW: i64 = 1_800_000_000;

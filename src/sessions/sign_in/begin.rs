@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hyper::header::HeaderValue;
 
-use super::REPLACED;
+use super::end::REPLACED;
 use crate::revocation::{Revocation, Target};
 use crate::sessions::cookie::{self, Cookie};
 use crate::sessions::index::{Entry, Index};

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::REPLACED;
 use crate::revocation::list::LEEWAY;
 use crate::revocation::{Revocation, RevokeOutcome, Target};
 use crate::sessions::index::Entry;
@@ -214,3 +213,7 @@ impl Sessions {
         Revocation::new(what, now, now / 1000 + self.settings.load().remembers)
     }
 }
+
+/// How long a replaced cookie stays revoked at least, in seconds, even if its session has ended: as
+/// long as a response to it may be under way, which must not delete the new cookie. A choice.
+pub(super) const REPLACED: i64 = 300;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::OwnSession;
+use super::end::OwnSession;
 use crate::secrets::hex;
 use crate::sessions::index::{Entry, Index};
 use crate::sessions::lookup::{ATTEMPTS, Sessions};

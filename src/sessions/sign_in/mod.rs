@@ -15,7 +15,3 @@ mod list;
 pub use self::begin::{NewSession, SignedInUser};
 pub use self::end::{EndedSessions, OwnSession, SessionSelection};
 pub use self::list::{SessionInfo, name_of_id};
-
-/// How long a replaced cookie stays revoked at least, in seconds, even if its session has ended: as
-/// long as a response to it may be under way, which must not delete the new cookie. A choice.
-const REPLACED: i64 = 300;

@@ -8,7 +8,7 @@ use fred::types::{CustomCommand, Value};
 use super::Redis;
 use crate::breaker::CallRefused;
 use crate::clock;
-use crate::store::Unreachable;
+use crate::store::contract::Unreachable;
 use crate::store::metrics::Command;
 
 /// The answer to a command.

@@ -12,7 +12,7 @@ use fred::types::Value;
 use super::Redis;
 use super::command::script;
 use super::log::texts;
-use crate::store::Unreachable;
+use crate::store::contract::Unreachable;
 use crate::store::limit::{Bucket, Level};
 use crate::store::metrics::Command;
 

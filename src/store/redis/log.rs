@@ -11,9 +11,9 @@ use fred::types::Value;
 
 use super::Redis;
 use super::command::{Reply, script};
+use crate::store::contract::{Entry, Kind, Logged, Position, Unreachable};
 use crate::store::metrics::Command;
 use crate::store::seal::Broken;
-use crate::store::{Entry, Kind, Logged, Position, Unreachable};
 
 const APPEND: &str = concat!(include_str!("prelude.lua"), include_str!("append.lua"));
 const POSITION: &str = concat!(include_str!("prelude.lua"), include_str!("position.lua"));

@@ -30,9 +30,10 @@ use fred::types::config::Options;
 use tokio::sync::{Notify, broadcast, watch as signal};
 
 use self::log::LogNames;
+use super::contract::{Answer, Entry, Kind, Logged, Notice, Position, Store, Swap, Version};
+use super::limit::{Bucket, Level};
 use super::metrics::{Command, StoreMetrics};
 use super::seal::Seals;
-use super::{Answer, Bucket, Entry, Kind, Level, Logged, Notice, Position, Store, Swap, Version};
 use crate::breaker::{Breaker, Outage};
 use crate::clock;
 use crate::log::LogThrottle;

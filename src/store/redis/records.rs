@@ -5,9 +5,9 @@ use fred::types::Expiration;
 
 use super::command::Reply;
 use super::{LONGEST_RECORD, Redis};
+use crate::store::contract::{Kind, Unreachable};
 use crate::store::metrics::Command;
 use crate::store::seal::Broken;
-use crate::store::{Kind, Unreachable};
 
 impl Redis {
     /// Counts and logs a record that failed authentication.

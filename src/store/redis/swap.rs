@@ -8,8 +8,8 @@ use fred::types::Value;
 
 use super::command::{Reply, script};
 use super::{LONGEST_RECORD, Redis};
+use crate::store::contract::{Kind, Stored, Swap, Unreachable, Version};
 use crate::store::metrics::Command;
-use crate::store::{Kind, Stored, Swap, Unreachable, Version};
 
 const READ: &str = concat!(include_str!("stored.lua"), include_str!("read.lua"));
 const SWAP: &str = concat!(include_str!("stored.lua"), include_str!("swap.lua"));

@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::command::Reply;
 use super::{Command, Redis};
 use crate::clock;
-use crate::store::{Notice, Unreachable};
+use crate::store::contract::{Notice, Unreachable};
 
 /// Interval of the probes. An open breaker closes within this and one round trip after Redis is
 /// back.

@@ -35,7 +35,7 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::{Kind, Unreachable};
+use super::contract::{Kind, Unreachable};
 use crate::secrets::derive::Derivation;
 use crate::secrets::{MasterKey, digest};
 

@@ -13,13 +13,14 @@ use std::net::SocketAddr;
 
 use self::certificates::Tls;
 use crate::config::check::Checker;
+#[cfg(test)]
+use crate::config::decode::KeysOf;
+use crate::config::decode::{Decode, wrong};
 use crate::config::file::File;
 use crate::config::macros::wire;
 use crate::config::node::{Kind, Node, Text};
 use crate::config::problem::Report;
-#[cfg(test)]
-use crate::config::wire::KeysOf;
-use crate::config::wire::{Decode, Value, wrong};
+use crate::config::wire::Value;
 use crate::policy::admin::Admin;
 use crate::policy::listen::{self as checked, ListenKind};
 

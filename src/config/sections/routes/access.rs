@@ -4,10 +4,11 @@
 
 use super::{Route, RouteContext};
 use crate::config::check::Checker;
+use crate::config::decode::Decode;
 use crate::config::macros::words;
 use crate::config::node::{Node, Text};
 use crate::config::problem::Report;
-use crate::config::wire::{Decode, Field, List, Value};
+use crate::config::wire::{Field, List, Value};
 use crate::policy::route::{Access, ApiKey, CredentialSource, Serve};
 
 /// The least authenticator assurance level.

@@ -5,14 +5,15 @@
 
 use super::{Route, RouteContext};
 use crate::config::check::Checker;
+#[cfg(test)]
+use crate::config::decode::KeysOf;
+use crate::config::decode::{Decode, wrong};
 use crate::config::macros::wire;
 use crate::config::node::{Kind, Node, Text};
 use crate::config::place::Place;
 use crate::config::problem::Report;
 use crate::config::sections::facts::Attributes;
-#[cfg(test)]
-use crate::config::wire::KeysOf;
-use crate::config::wire::{Decode, Field, Keys, List, Names, Value, wrong};
+use crate::config::wire::{Field, Keys, List, Names, Value};
 use crate::policy::path::{Pattern, Segment};
 use crate::policy::resources::{Demand, DemandTarget, IdPlace, ParamType, ResourceType};
 use crate::policy::roles::Action;

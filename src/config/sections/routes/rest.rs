@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Route;
 use crate::config::check::Checker;
+use crate::config::decode::{Decode, wrong};
 use crate::config::macros::{wire, words};
 use crate::config::node::{Kind, Node, Text};
 use crate::config::place::Place;
 use crate::config::problem::Report;
-use crate::config::wire::{Decode, Field, List, ListOrEmpty, Named, wrong};
+use crate::config::wire::{Field, List, ListOrEmpty, Named};
 use crate::policy::path::{Pattern, Segment};
 use crate::policy::rest::{self as checked, Embeds, RestRules, Table, is_name};
 use crate::policy::route::{Tail, Target};

@@ -13,12 +13,13 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use serde_json::Value as Json;
 
 use crate::config::check::Checker;
+use crate::config::decode::Decode;
 use crate::config::macros::wire;
 use crate::config::node::{Node, Text};
 use crate::config::place::Place;
 use crate::config::problem::Report;
 use crate::config::units::{Date, secs};
-use crate::config::wire::{Decode, Field, List, Many, Named, Value};
+use crate::config::wire::{Field, List, Many, Named, Value};
 use crate::policy::outbound_url::{OutboundUrl, OutboundUrlError};
 use crate::policy::spelling::nearest;
 use crate::policy::tokens::{KeySource, LARGEST_LEEWAY, Publication, TokenIssuer};

@@ -1,0 +1,221 @@
+//! The handle on the database: statements with a deadline, and what their failures mean.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::timeout_at;
+
+use crate::breaker::Outage;
+use crate::database::listener::CHANNEL;
+use crate::database::metrics::DatabaseMetrics;
+use crate::database::pool::{self, Pool};
+use crate::database::read_set::ReadSet;
+use crate::database::statement::Access;
+use crate::database::statement::DatabaseError;
+use crate::database::statement::Description;
+use crate::database::statement::Statement;
+use crate::database::value::{Param, Rows};
+use crate::policy::resources::ParamType;
+use crate::{clock, policy};
+
+/// A handle of the database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Database {
+    pool: Arc<Pool>,
+    runtime: Handle,
+}
+
+impl Database {
+    /// Starts a pool that connects on demand. Must be called inside the background runtime, which
+    /// will drive all its connections.
+    ///
+    /// # Errors
+    ///
+    /// TLS cannot be set up.
+    pub fn start(
+        config: &policy::storage::Database,
+        metrics: Arc<DatabaseMetrics>,
+    ) -> anyhow::Result<Self> {
+        let pool = Pool::new(config, metrics)?;
+        pool::watch(&pool);
+        Ok(Self {
+            pool,
+            runtime: Handle::current(),
+        })
+    }
+
+    /// Runs a read-only statement. All its columns must be of type text; cast the others.
+    ///
+    /// # Errors
+    ///
+    /// The rows are not known.
+    pub async fn query(
+        &self,
+        sql: &str,
+        params: &[Param],
+        deadline: Instant,
+    ) -> Result<Rows, DatabaseError> {
+        let statement = Statement {
+            sql: sql.into(),
+            params: params.to_vec(),
+        };
+        let mut all = self.query_all(vec![statement], deadline).await?;
+        Ok(all.pop().unwrap_or_default())
+    }
+
+    /// Runs several read-only statements in one round trip and on one snapshot.
+    ///
+    /// # Errors
+    ///
+    /// The rows are not known.
+    pub async fn query_all(
+        &self,
+        statements: Vec<Statement>,
+        deadline: Instant,
+    ) -> Result<Vec<Rows>, DatabaseError> {
+        self.call(Access::Read, statements, deadline).await
+    }
+
+    /// Executes a statement and returns how many rows it changed.
+    ///
+    /// # Errors
+    ///
+    /// The statement may have been executed, except after [`DatabaseError::Refused`].
+    pub async fn execute(
+        &self,
+        sql: &str,
+        params: &[Param],
+        deadline: Instant,
+    ) -> Result<u64, DatabaseError> {
+        let statement = Statement {
+            sql: sql.into(),
+            params: params.to_vec(),
+        };
+        let all = self.call(Access::Write, vec![statement], deadline).await?;
+        Ok(all.first().map_or(0, Rows::changed))
+    }
+
+    /// Describes statements without executing them.
+    ///
+    /// # Errors
+    ///
+    /// For all: the database cannot be asked. For one statement: the database refused it, with this
+    /// message.
+    pub async fn describe(
+        &self,
+        statements: Vec<(Arc<str>, ParamType)>,
+        deadline: Instant,
+    ) -> Result<Vec<Result<Description, String>>, DatabaseError> {
+        let pool = self.pool.clone();
+        self.run_until(
+            async move { pool.describe(&statements, deadline).await },
+            deadline,
+        )
+        .await
+    }
+
+    /// Which tables statements read, and which triggers those tables have. No statement is
+    /// executed.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be asked, or refuses one of them.
+    pub async fn read_sets(
+        &self,
+        statements: Vec<(Arc<str>, ParamType)>,
+        deadline: Instant,
+    ) -> Result<Vec<ReadSet>, DatabaseError> {
+        let pool = self.pool.clone();
+        self.run_until(
+            async move { pool.read_sets(&statements, deadline).await },
+            deadline,
+        )
+        .await
+    }
+
+    /// Runs a call on the background runtime. It ends at the deadline, or when the caller drops it.
+    async fn run_until<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T, DatabaseError>> + Send + 'static,
+        deadline: Instant,
+    ) -> Result<T, DatabaseError> {
+        let mut task = JoinSet::new();
+        task.spawn_on(call, &self.runtime);
+        match timeout_at(deadline.into(), task.join_next()).await {
+            Ok(Some(Ok(outcome))) => outcome,
+            Ok(Some(Err(_)) | None) => Err(DatabaseError::Away),
+            Err(_) => Err(DatabaseError::Deadline),
+        }
+    }
+
+    /// Sends a notification on the channel of changed rows, over a connection that facts are read
+    /// on.
+    ///
+    /// # Errors
+    ///
+    /// The notification may not have been sent.
+    pub async fn notify(&self, payload: &str, deadline: Instant) -> Result<(), DatabaseError> {
+        let params = [
+            Param::Text(CHANNEL.to_owned()),
+            Param::Text(payload.to_owned()),
+        ];
+        let sql = "select pg_notify($1, $2)::text";
+        self.query(sql, &params, deadline).await.map(|_| ())
+    }
+
+    /// Blocks on a future. Only for threads that may block, such as the one that reloads the
+    /// configuration.
+    pub fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// Waits until the database is reachable, but not beyond the deadline.
+    pub async fn until_reachable(&self, deadline: Instant) {
+        while self.outage() != Outage::Reachable && clock::now() < deadline {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Whether the database answers, and if not, since when.
+    pub fn outage(&self) -> Outage {
+        self.pool.outage()
+    }
+
+    async fn call(
+        &self,
+        access: Access,
+        statements: Vec<Statement>,
+        deadline: Instant,
+    ) -> Result<Vec<Rows>, DatabaseError> {
+        if let Err(error) = self.pool.permits() {
+            self.pool.metrics().refused(&error);
+            return Err(error);
+        }
+        if deadline <= clock::now() {
+            return Err(DatabaseError::Deadline);
+        }
+        let (answer, wait) = oneshot::channel();
+        let pool = self.pool.clone();
+        self.runtime.spawn(async move {
+            let outcome = pool.run(access, statements.into(), deadline).await;
+            // The caller may have left.
+            let _ = answer.send(outcome);
+        });
+        // The pool keeps the deadline, too, unless its runtime is too busy.
+        let within = tokio::time::Instant::from_std(deadline + GRACE);
+        match timeout_at(within, wait).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(DatabaseError::Away),
+            Err(_) => Err(DatabaseError::Deadline),
+        }
+    }
+}
+
+/// How often [`Database::until_reachable`] polls.
+const POLL: Duration = Duration::from_millis(5);
+
+/// How long after the deadline a caller stops waiting for the background runtime. A choice.
+const GRACE: Duration = Duration::from_millis(2);
