@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 
 use super::decode::Decode;
+#[cfg(test)]
+use super::decode::KeysOf;
 use super::node::{Node, Text};
 use super::place::Place;
 use super::problem::Report;

@@ -10,8 +10,6 @@ use super::node::{Entry, Kind, Node};
 use super::problem::Report;
 use super::range::{self, Ranged};
 use crate::config::decode::Decode;
-#[cfg(test)]
-use crate::config::decode::KeysOf;
 use crate::config::decode::unique;
 use crate::config::decode::wrong;
 use crate::policy::spelling::nearest;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::revocation::{Kind, Name, Revocation, Target};
+use super::target::{Kind, Name, Revocation, Target};
 
 /// Entries to be replaced by one.
 #[derive(Clone, Debug, Eq, PartialEq)]

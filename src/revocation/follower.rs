@@ -12,8 +12,8 @@ use tokio::time::MissedTickBehavior;
 
 use super::metrics::RevocationMetrics;
 use super::replica::{Command, Event, PAGE, Replica, Source};
-use super::revocation::{Name, Revocation};
 use super::revocations::{ListStatus, Request, Revocations, RevokeOutcome};
+use super::target::{Name, Revocation};
 use crate::clock;
 use crate::store::{Entry, Store, Unreachable};
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 use serde_json::{Map, Value};
 
-use super::revocation::{Kind, Revocation, Target, canonical_id};
+use super::target::{Kind, Revocation, Target, canonical_id};
 use crate::secrets::digest::Digest;
 
 /// Clock difference in seconds to allow for between the identity server and whoever revokes. A

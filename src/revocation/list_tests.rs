@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::revocation::revocation::token_digest;
+use crate::revocation::target::token_digest;
 
 const NOW: i64 = 1_800_000_000;
 

@@ -3,7 +3,7 @@
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::replica::Cause;
-use super::revocation::Kind;
+use super::target::Kind;
 use crate::metrics::{Counters, Gauges, labels, metrics};
 
 /// Seconds; the promised maximum (1) is one of them.

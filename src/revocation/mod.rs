@@ -14,10 +14,10 @@ mod follower;
 pub mod list;
 mod metrics;
 pub mod replica;
-mod revocation;
 mod revocations;
+mod target;
 
-pub use revocation::{Kind, Name, Revocation, Target, canonical_id, token_digest};
+pub use target::{Kind, Name, Revocation, Target, canonical_id, token_digest};
 
 pub use follower::Follower;
 pub use list::{CleanAt, Listed};

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::follower::Follower;
 use super::list::{CleanAt, List, Listed};
 use super::metrics::RevocationMetrics;
-use super::revocation::{Kind, Name, Revocation};
+use super::target::{Kind, Name, Revocation};
 use crate::breaker::Outage;
 use crate::clock;
 use crate::denial::{Denial, Reason};

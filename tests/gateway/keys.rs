@@ -576,7 +576,7 @@ async fn after_a_restart_keys_come_from_the_store_while_their_server_is_down() {
     assert_eq!(fetches(&second, ISSUER, "good"), 0.0);
     let told = second
         .log()
-        .all(|line| line["message"] == "took keys from the store");
+        .all(|line| line["message"] == "restored keys from the store");
     assert_eq!(told.len(), 1);
     sick.store(false, Ordering::Relaxed);
     eventually("a fetch", || fetches(&second, ISSUER, "good") >= 1.0).await;

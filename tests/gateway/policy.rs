@@ -394,7 +394,9 @@ fn the_route_map_of_velro_passes_its_cases() {
         "facts: { resources: { projekt: { a: { owner: b } } } }\ncases: [{ name: a, request: { path: / }, caller: nobody, expect: { allow: true } }]\n",
     );
     assert!(
-        unknown.text().contains("the map has no kind `projekt`"),
+        unknown
+            .text()
+            .contains("the route map has no resource type `projekt`"),
         "{}",
         unknown.text()
     );

@@ -262,7 +262,7 @@ fn replace_database(
     for (kind, id) in facts.rows.keys() {
         if !config.resources.iter().any(|known| known.name == *kind) {
             return Err(anyhow!(
-                "`facts.resources.{kind}` has `{id}`, but the route map has no kind `{kind}`"
+                "`facts.resources.{kind}` has `{id}`, but the route map has no resource type `{kind}`"
             ));
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{Command, Held, Replica, Source};
 use crate::revocation::coarsen;
-use crate::revocation::revocation::{Kind, Name, Revocation};
+use crate::revocation::target::{Kind, Name, Revocation};
 
 impl Replica {
     pub(super) fn revoke(&mut self, revocation: Revocation, now: i64, out: &mut Vec<Command>) {

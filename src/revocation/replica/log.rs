@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use super::{Call, Cause, Command, MARGIN, Replica, Source};
-use crate::revocation::revocation::{Name, Revocation};
+use crate::revocation::target::{Name, Revocation};
 use crate::store::{Logged, Position};
 
 impl Replica {

@@ -1,7 +1,7 @@
 //! Inputs and outputs of a replica.
 
 use crate::metrics::labels;
-use crate::revocation::revocation::{Name, Revocation};
+use crate::revocation::target::{Name, Revocation};
 use crate::store::{Logged, Position};
 
 /// An input of a replica.

@@ -25,7 +25,7 @@ mod messages;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::revocation::{Name, Revocation};
+use super::target::{Name, Revocation};
 use crate::store::Position;
 
 pub use messages::{Cause, Command, Event, Source};

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::super::list::{CleanAt, LEEWAY, List, Listed};
 use super::*;
-use crate::revocation::revocation::{Target, token_digest};
+use crate::revocation::target::{Target, token_digest};
 use crate::store::Logged;
 
 const NOW: i64 = 1_800_000_000;

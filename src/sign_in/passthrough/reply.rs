@@ -99,7 +99,7 @@ fn build(
     version: GotrueVersion,
 ) -> Response<Bytes> {
     let length = HeaderValue::from(body.len());
-    let mut response = Response::new(Bytes::from(body));
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     for name in PASS {
