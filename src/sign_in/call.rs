@@ -43,7 +43,7 @@ pub struct Call {
 }
 
 /// A reply of any status. Errors have the form of
-/// [`GotrueVersion::Words`](crate::denial::format::GotrueVersion::Words).
+/// [`GotrueVersion::V20240101`](crate::denial::format::GotrueVersion::V20240101).
 #[derive(Clone)]
 pub struct Reply {
     /// Any status, from 1xx to 5xx.

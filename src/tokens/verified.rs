@@ -15,7 +15,8 @@ use crate::revocation::{CleanAt, Listed, Revocation};
 use crate::secrets::digest::Digest;
 use crate::secrets::secret::Secret;
 
-/// A user, as an issuer described them. Only [`Tokens::verify`] makes one, and it never changes.
+/// A user, as an issuer described them. Only [`Tokens::verify`](super::Tokens::verify) makes one,
+/// and it never changes.
 pub struct Verified {
     issuer: Arc<str>,
     pub(super) facts: Facts,

@@ -12,8 +12,8 @@ use crate::store::{Kind, Swap, Unreachable, Version};
 /// A session as shown to its user. Times are in Unix milliseconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct SessionInfo {
-    /// Its name for [`SessionSelection::One`](super::Which::One): 64 hexadecimal digits, useless to
-    /// anybody else.
+    /// Its name for [`SessionSelection::One`](super::SessionSelection::One): 64 hexadecimal digits,
+    /// useless to anybody else.
     pub id: String,
     /// Whether a cookie or a bearer token carries it.
     pub carrier: Carrier,
