@@ -2,158 +2,66 @@
 
 use std::time::Duration;
 
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-};
+use prometheus::{Histogram, IntCounter, IntGauge, IntGaugeVec};
 
 use super::trigger_coverage::TableCoverage;
+use crate::metrics::{Counters, labels, metrics};
 
-/// Where a fact was found; a label.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Tier {
-    /// In the memory of this process.
-    Memory,
-    /// In the store.
-    Store,
-    /// In the database.
-    Database,
-    /// In the configuration.
-    Configured,
-    /// In the memory of this process, older than its lifetime, because a lookup was not possible.
-    Stale,
-    /// Not found.
-    Failed,
-}
+labels! {
+    /// Where a fact was found.
+    pub(super) enum Tier {
+        /// In the memory of this process.
+        Memory = "memory",
+        /// In the store.
+        Store = "store",
+        /// In the database.
+        Database = "database",
+        /// In the configuration.
+        Configured = "written",
+        /// In the memory of this process, older than its lifetime, because a lookup was not
+        /// possible.
+        Stale = "old",
+        /// Not found.
+        Failed = "failed",
+    }
 
-impl Tier {
-    const ALL: [Self; 6] = [
-        Self::Memory,
-        Self::Store,
-        Self::Database,
-        Self::Configured,
-        Self::Stale,
-        Self::Failed,
-    ];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Store => "store",
-            Self::Database => "database",
-            Self::Configured => "written",
-            Self::Stale => "old",
-            Self::Failed => "failed",
-        }
+    /// What became of an id that an upstream's answer named.
+    enum Learned {
+        Bound = "bound",
+        Failed = "failed",
     }
 }
 
-/// Counters of fact lookups and invalidations.
-#[derive(Debug)]
-pub struct FactMetrics {
-    lookups: Vec<(Tier, IntCounter)>,
-    trips: Histogram,
-    ages: Histogram,
-    invalidations: IntCounter,
-    invalidations_not_propagated: IntCounter,
-    invalidations_received: IntCounter,
-    notifications: IntCounter,
-    listening: IntGauge,
-    covered: IntGaugeVec,
-    learned: IntCounterVec,
+metrics! {
+    /// Counters of fact lookups and invalidations.
+    pub struct FactMetrics {
+        lookups: Counters<Tier> = "facts_lookups_total"["tier"],
+            "Facts that requests needed, by where they were found: memory, store, database, written (in the configuration), old (past their lifetime, during an outage), failed.";
+        trips: Histogram = "facts_round_trips" in &[0.0, 1.0, 2.0, 3.0, 4.0],
+            "Round trips to the store and the database that a request waited for.";
+        ages: Histogram = "facts_age_seconds"
+            in &[0.1, 1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 1800.0, 3600.0],
+            "Age of the facts that requests were authorized by.";
+        invalidations: IntCounter = "facts_raises_total",
+            "Facts that a write or a notification invalidated in this process.";
+        invalidations_not_propagated: IntCounter = "facts_raises_untold_total",
+            "Invalidated facts that could not be propagated through the store; other replicas keep them until their lifetime ends.";
+        invalidations_received: IntCounter = "facts_raises_heard_total",
+            "Messages of other replicas about invalidated facts.";
+        notifications: IntCounter = "facts_notifications_total",
+            "Notifications from the database about changed rows.";
+        listening: IntGauge = "facts_listening",
+            "1 while the database reports every change of a row that facts are read from; 0 also if no notifications are configured.";
+        covered: IntGaugeVec = "facts_table_told"["table", "kind"],
+            "1 if triggers report every change of a table that facts of a resource type (kind) are read from, 0 if not, as of the last check. A function in place of a table is 0.";
+        learned: Counters<Learned> = "facts_learned_total"["outcome"],
+            "Resource ids learned from upstream responses, by outcome: bound or failed.";
+    }
 }
 
 impl FactMetrics {
-    /// Registers all metrics.
-    ///
-    /// # Errors
-    ///
-    /// Two metrics have the same name, which a test would have found.
-    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let lookups = IntCounterVec::new(
-            Opts::new(
-                "facts_lookups_total",
-                "Facts that requests needed, by where they were found: memory, store, database, written (in the configuration), old (past their lifetime, during an outage), failed.",
-            ),
-            &["tier"],
-        )?;
-        registry.register(Box::new(lookups.clone()))?;
-        let histogram = |name: &str, help: &str, buckets: &[f64]| {
-            let histogram =
-                Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
-            registry.register(Box::new(histogram.clone()))?;
-            Ok::<_, prometheus::Error>(histogram)
-        };
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let learned = IntCounterVec::new(
-            Opts::new(
-                "facts_learned_total",
-                "Resource ids learned from upstream responses, by outcome: bound or failed.",
-            ),
-            &["outcome"],
-        )?;
-        registry.register(Box::new(learned.clone()))?;
-        for outcome in ["bound", "failed"] {
-            learned.with_label_values(&[outcome]);
-        }
-        let listening = IntGauge::new(
-            "facts_listening",
-            "1 while the database reports every change of a row that facts are read from; 0 also if no notifications are configured.",
-        )?;
-        registry.register(Box::new(listening.clone()))?;
-        // One series per table and resource type in the operator's queries.
-        let covered = IntGaugeVec::new(
-            Opts::new(
-                "facts_table_told",
-                "1 if triggers report every change of a table that facts of a resource type (kind) are read from, 0 if not, as of the last check. A function in place of a table is 0.",
-            ),
-            &["table", "kind"],
-        )?;
-        registry.register(Box::new(covered.clone()))?;
-        Ok(Self {
-            lookups: Tier::ALL
-                .iter()
-                .map(|tier| (*tier, lookups.with_label_values(&[tier.as_str()])))
-                .collect(),
-            trips: histogram(
-                "facts_round_trips",
-                "Round trips to the store and the database that a request waited for.",
-                &[0.0, 1.0, 2.0, 3.0, 4.0],
-            )?,
-            ages: histogram(
-                "facts_age_seconds",
-                "Age of the facts that requests were authorized by.",
-                &[0.1, 1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 1800.0, 3600.0],
-            )?,
-            invalidations: counter(
-                "facts_raises_total",
-                "Facts that a write or a notification invalidated in this process.",
-            )?,
-            invalidations_not_propagated: counter(
-                "facts_raises_untold_total",
-                "Invalidated facts that could not be propagated through the store; other replicas keep them until their lifetime ends.",
-            )?,
-            invalidations_received: counter(
-                "facts_raises_heard_total",
-                "Messages of other replicas about invalidated facts.",
-            )?,
-            notifications: counter(
-                "facts_notifications_total",
-                "Notifications from the database about changed rows.",
-            )?,
-            listening,
-            covered,
-            learned,
-        })
-    }
-
     pub(super) fn found(&self, tier: Tier) {
-        if let Some((_, counter)) = self.lookups.iter().find(|(name, _)| *name == tier) {
-            counter.inc();
-        }
+        self.lookups.inc(tier);
     }
 
     pub(super) fn trips(&self, trips: u8) {
@@ -195,7 +103,9 @@ impl FactMetrics {
     }
 
     pub(super) fn learned(&self, is_bound: bool) {
-        let outcome = if is_bound { "bound" } else { "failed" };
-        self.learned.with_label_values(&[outcome]).inc();
+        self.learned.inc(match is_bound {
+            true => Learned::Bound,
+            false => Learned::Failed,
+        });
     }
 }

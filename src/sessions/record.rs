@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::agent;
+use crate::metrics::labels;
 use crate::secrets::digest::{self, Digest};
 use crate::secrets::secret::Secret;
 use crate::tokens::Proof;
@@ -16,26 +17,15 @@ use crate::tokens::Proof;
 /// `session_id`.
 pub type SessionName = Digest;
 
-/// What a client presents to prove its session.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Carrier {
-    /// A cookie; the tokens stay in the gateway.
-    Cookie,
-    /// The access token itself.
-    Bearer,
-}
-
-impl Carrier {
-    /// All carriers, for metrics.
-    pub const ALL: [Self; 2] = [Self::Cookie, Self::Bearer];
-
-    /// The name in metrics and responses.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Cookie => "cookie",
-            Self::Bearer => "bearer",
-        }
+labels! {
+    /// What a client presents to prove its session.
+    #[derive(Deserialize, Serialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Carrier {
+        /// A cookie; the tokens stay in the gateway.
+        Cookie = "cookie",
+        /// The access token itself.
+        Bearer = "bearer",
     }
 }
 
