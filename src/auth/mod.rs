@@ -5,23 +5,24 @@
 //! Not here: input and output. No module below this one reads a body, opens a socket, logs, counts,
 //!           writes an answer or knows an HTTP status.
 //!
-//! How to add a layer, say `window`, which refuses writes outside working hours:
+//! How to add a layer, say `maximum_age`, which refuses tokens older than a key of the route says:
 //!
-//! 1. `auth/window.rs`: `pub struct Window;` with `impl Layer` (what passing it proves) and `impl
-//!    Check` (its decision), or `impl AsyncCheck` if it has to wait. It only decides: see the
-//!    header of `roles.rs`. Its unit tests are at the end of the file.
-//! 2. Here: `pub mod window;`. In `auth/chain.rs`: one row in the table of layers, in the order in
-//!    which they run.
-//! 3. There, too: one line that runs it, with the reason for its place. Without that line `Proofs`
-//!    lacks a field and the build fails. The same holds for the reauthorization of open streams,
-//!    which runs the layer again or says there why not.
-//! 4. A refusal of its own is one row of `reasons!` in `denial/reason.rs`; `config/reasons.md` is
-//!    written from it by `tests/reasons.rs`.
-//! 5. A key of a route: its checked form in `policy/route.rs`, its YAML form and check in `config`
-//!    (see the header of `config/mod.rs`), and a line in `config/foregate.yaml`. The layer reads it
-//!    as `request.rule().window`.
-//! 6. `tests/gateway/window.rs`, and `mod window;` in `tests/gateway/main.rs`: each refusal, on
-//!    HTTP/1.1 and HTTP/2, and that the upstream saw nothing.
+//! 1. `auth/maximum_age.rs`, like `when.rs`: `pub struct MaximumAge;` with `impl Layer` (what
+//!    passing it proves; `concerns`, or it is timed on every route) and `impl Check` (its decision
+//!    and nothing else; `clock::unix_now()` is the time), or `impl AsyncCheck` if it has to wait.
+//! 2. `pub mod maximum_age;` here; in `auth/chain.rs` its import, and its row in the table of layers,
+//!    in the order in which they run. An operator may waive a `waivable` layer for a time.
+//! 3. In `auth/chain.rs`, ask it, with the reason for its place: as `Rest` is asked if it needs no
+//!    facts, else as `When` is. `Proofs` has a field for the row, so the compiler leads from one
+//!    place to the next; an open stream asks it again, or takes `Passed::earlier` and says why.
+//! 4. Its refusal is a row of `reasons!` in `denial/reason.rs`, and a case of the walk in
+//!    `tests/gateway/reasons.rs`. `FOREGATE_BLESS=1 cargo test --test reasons` writes
+//!    `config/reasons.md`.
+//! 5. Its key: a field of `policy::route::Route`, which the layer reads as `request.rule()`, and two
+//!    lines in `config/sections/routes/mod.rs`. A key that means nothing without a caller is
+//!    refused there on other routes by `access.rs`. Show it in `config/foregate.yaml`.
+//! 6. `tests/gateway/maximum_age.rs`, its `mod` in `main.rs`, and its name in the order that
+//!    `mirror.rs` holds: each refusal, on HTTP/1.1 and HTTP/2, and that the upstream saw nothing.
 //!
 //! Passing a layer yields a value that the next layer requires, and forwarding requires the
 //! [`Permit`], which has private fields and one constructor:

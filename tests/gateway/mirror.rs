@@ -126,8 +126,11 @@ fn the_chain_runs_the_layers_in_the_order_of_their_table() {
     assert!(authorize.find("(&Rest,").unwrap() < by_facts);
     let asked = |name: &str| {
         // A layer with state is a field of the chain, one without is a unit value.
-        let (first, rest) = name.split_at(1);
-        let value = format!("(&{}{rest},", first.to_uppercase());
+        let words = name.split('_').map(|word| {
+            let (first, rest) = word.split_at(1);
+            first.to_uppercase() + rest
+        });
+        let value = format!("(&{},", words.collect::<String>());
         authorize
             .find(&format!("(&self.{name},"))
             .or_else(|| authorize.find(&value))

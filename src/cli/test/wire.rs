@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value as Json};
 
+#[cfg(test)]
+use crate::config::decode::KeysOf;
 use crate::config::decode::{Decode, wrong};
 use crate::config::macros::wire;
 use crate::config::node::{Kind, Node, Text};
@@ -67,6 +69,11 @@ pub(crate) enum CallerField {
 }
 
 impl Decode for CallerField {
+    #[cfg(test)]
+    fn keys(all: &mut Vec<KeysOf>) {
+        CallerEntry::keys(all);
+    }
+
     fn decode(node: Node, report: &mut Report) -> Option<Self> {
         match &node.kind {
             Kind::Map(_) => {
