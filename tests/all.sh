@@ -204,8 +204,9 @@ if [ ! -d "${FOREGATE_WYCHEPROOF:-../shared/wycheproof}" ]; then
   notes+=('NOT PROVEN: how the vectors of Wycheproof are judged; they are not there (FOREGATE_WYCHEPROOF=FOLDER)')
 fi
 
-# Most tests wait for time-outs and for other processes: with one thread a core, the cores would be idle.
-threads=$((4 * $(nproc)))
+# Most tests wait for time-outs and for other processes: with one thread a core, the cores would be idle. With four, a server that a test
+# starts sometimes waits too long for its turn.
+threads=$((2 * $(nproc)))
 # The documentation's examples prove, among others, that no permit can be forged; nextest does not run them.
 if cargo nextest --version >/dev/null 2>&1; then
   step 'tests' counted cargo nextest run --locked --no-fail-fast --test-threads "$threads"

@@ -58,7 +58,11 @@ impl World {
     pub fn configure(&self, config: &mut Config) {
         let url = format!("{}?sslmode=disable", self.database.url());
         config
-            .set("database", &format!("{{ url: \"{url}\" }}"))
+            // A machine that runs many tests may take its time to fork a server process.
+            .set(
+                "database",
+                &format!("{{ url: \"{url}\", connect_timeout: 10s }}"),
+            )
             .set("facts", FACTS)
             .set("resources", RESOURCES)
             .set(
