@@ -1,5 +1,5 @@
 //! The answers to refused requests and to CORS preflights: the fields that every refusal has. The
-//! body's format is in `denial::dialect`; an answer says no more than the public code allows.
+//! body's format is in `denial::format`; an answer says no more than the public code allows.
 
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};

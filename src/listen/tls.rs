@@ -1,7 +1,7 @@
 //! The rustls configurations of the listeners: which certificate a handshake gets, and whether a
 //! client must show one.
 //!
-//! Certificates are read by `config::check` and reloaded by `server::reload`; an open connection
+//! Certificates are read by `config` and reloaded by `server::reload`; an open connection
 //! keeps its own.
 
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //!
 //! Decides:  the meaning of routes, paths, roles, conditions and limits; most of it is plain
 //!           values.
-//! Trusts:   `config::check`, the only module that makes these values.
+//! Trusts:   `config`, the only module that makes these values.
 //! Not here: their YAML form (`config::file`), and what the gateway builds from them
 //!           (`auth::snapshot`).
 

@@ -1,5 +1,5 @@
 //! The grants of a route's `rest:` on tables and functions behind PostgREST. Everything that is not
-//! named is not granted. `config::check` allows only plain identifiers; `auth::rest` compares
+//! named is not granted. `config` allows only plain identifiers; `auth::rest` compares
 //! requests with the grants.
 
 use std::collections::{BTreeMap, BTreeSet};
