@@ -62,7 +62,7 @@ pub struct Gateway {
     process: Arc<Process>,
     pools: Pools,
     streams: Rc<Streams>,
-    recent: Rc<WorkerCache>,
+    worker_cache: Rc<WorkerCache>,
     finished: Rc<FinishedRecords>,
 }
 
@@ -76,7 +76,7 @@ impl Gateway {
                 process.metrics().streams.clone(),
             ),
             pools: Pools::new(worker, workers, process.metrics().upstreams.clone()),
-            recent: Rc::default(),
+            worker_cache: Rc::default(),
             finished: FinishedRecords::new(process.clone()),
             process,
         })
@@ -199,8 +199,8 @@ impl Gateway {
     }
 
     /// The tokens that this worker verified recently.
-    pub(crate) fn recent(&self) -> &Rc<WorkerCache> {
-        &self.recent
+    pub(crate) fn worker_cache(&self) -> &Rc<WorkerCache> {
+        &self.worker_cache
     }
 
     pub(crate) fn pools(&self) -> &Pools {

@@ -51,7 +51,7 @@ pub(super) async fn serve(
         let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(limits.body_idle + PEER_TIMEOUT));
     }
     let over_tls = snapshot.tls(listener).is_some();
-    let facts = request::Connection::new(peer, over_tls, gateway.recent().clone());
+    let facts = request::Connection::new(peer, over_tls, gateway.worker_cache().clone());
     let state = ConnectionState::new(gateway.clone(), facts, &limits, clock);
     register(&state);
     match (
