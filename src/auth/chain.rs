@@ -122,7 +122,7 @@ impl Chain {
         mut request: Inbound,
         record: &mut Record,
     ) -> Result<Permit, Denial> {
-        record.start_lap();
+        record.start_steps(LAYERS.len());
         // Identity comes first, so that an unauthenticated client learns nothing about our paths.
         let (caller, identity) = enforce_async(&self.identity, &request, (), record).await?;
         record.caller = caller.verified().cloned();

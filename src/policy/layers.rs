@@ -32,12 +32,8 @@ pub struct LayerName {
 }
 
 impl LayerName {
-    /// Upper bound of the number of layers; a record has room for this many steps from its start.
-    pub const MOST: usize = 16;
-
     /// Names the layer at this position of the table, counted from 0.
     pub const fn new(place: u8, name: &'static str, can_be_waived: bool) -> Self {
-        assert!((place as usize) < Self::MOST);
         Self {
             place,
             name,

@@ -192,7 +192,7 @@ impl Record {
             caller: None,
             relation: None,
             by_cookie: false,
-            steps: Vec::with_capacity(LayerName::MOST),
+            steps: Vec::new(),
             lap: started,
             decision: Decision::Deny,
             reason: None,
@@ -226,6 +226,12 @@ impl Record {
             took: Duration::ZERO,
             verdict: Verdict::Idle,
         });
+    }
+
+    /// Starts the time of the first of at most this many steps.
+    pub fn start_steps(&mut self, most: usize) {
+        self.steps.reserve_exact(most);
+        self.start_lap();
     }
 
     /// Starts the time of the next step.
