@@ -72,16 +72,7 @@ pub(crate) struct Many<T>(pub List<T>);
 
 impl<T: Decode> Decode for Many<T> {
     fn decode(node: Node, report: &mut Report) -> Option<Self> {
-        match node.kind {
-            Kind::List(_) => List::decode(node, report).map(Self),
-            Kind::Null
-            | Kind::Bool(_)
-            | Kind::Integer(_)
-            | Kind::Float
-            | Kind::Text(_)
-            | Kind::Map(_)
-            | Kind::Broken => one(node, report).map(Self),
-        }
+        one_or(List::decode, node, report).map(Self)
     }
 
     #[cfg(test)]
@@ -96,16 +87,8 @@ pub(crate) struct ManyOrEmpty<T>(pub List<T>);
 
 impl<T: Decode> Decode for ManyOrEmpty<T> {
     fn decode(node: Node, report: &mut Report) -> Option<Self> {
-        match node.kind {
-            Kind::List(_) => ListOrEmpty::decode(node, report).map(|list| Self(list.0)),
-            Kind::Null
-            | Kind::Bool(_)
-            | Kind::Integer(_)
-            | Kind::Float
-            | Kind::Text(_)
-            | Kind::Map(_)
-            | Kind::Broken => one(node, report).map(Self),
-        }
+        let list = |node, report: &mut Report| ListOrEmpty::decode(node, report).map(|list| list.0);
+        one_or(list, node, report).map(Self)
     }
 
     #[cfg(test)]
@@ -114,15 +97,25 @@ impl<T: Decode> Decode for ManyOrEmpty<T> {
     }
 }
 
-/// A value that stands for a list of one.
-fn one<T: Decode>(node: Node, report: &mut Report) -> Option<List<T>> {
-    if let Kind::Map(_) = node.kind {
-        return wrong(&node, "one value or a list of them", report);
+/// Reads a list, or one value that stands for a list of one.
+fn one_or<T: Decode>(
+    list: impl FnOnce(Node, &mut Report) -> Option<List<T>>,
+    node: Node,
+    report: &mut Report,
+) -> Option<List<T>> {
+    match node.kind {
+        Kind::List(_) => list(node, report),
+        Kind::Map(_) => wrong(&node, "one value or a list of them", report),
+        Kind::Null
+        | Kind::Bool(_)
+        | Kind::Integer(_)
+        | Kind::Float
+        | Kind::Text(_)
+        | Kind::Broken => Some(List {
+            items: vec![Value::decode(node, report)?],
+            written: 1,
+        }),
     }
-    Some(List {
-        items: vec![Value::decode(node, report)?],
-        written: 1,
-    })
 }
 
 /// A mapping whose keys are names the operator chose.
