@@ -8,7 +8,7 @@ use foregate::denial::Reason;
 use super::*;
 use crate::sign_in::{identity, is_ready};
 use crate::support::auth_server::Hold;
-use crate::support::{Gateway, RedisServer};
+use crate::support::{Client, Gateway, RedisServer};
 
 /// Two replicas in front of one identity server that forgives nothing.
 struct Pair {
@@ -58,6 +58,21 @@ fn at<'a>(gateway: &'a Gateway, http: Http, token: &str) -> Call<'a> {
         .body(json!({ "refresh_token": token }).to_string())
 }
 
+/// Starts a refresh on this client's connection.
+fn start_refresh(client: &Client, token: &str) -> tokio::task::JoinHandle<Answer> {
+    let mut client = client.another();
+    let body = json!({ "refresh_token": token }).to_string();
+    tokio::spawn(async move {
+        client
+            .post("/auth/v1/token?grant_type=refresh_token")
+            .header("apikey", PUBLISHABLE)
+            .header("content-type", "application/json")
+            .body(body)
+            .send()
+            .await
+    })
+}
+
 #[tokio::test]
 async fn two_hundred_refreshes_at_two_replicas_make_one_call_and_get_equal_answers() {
     let pair = pair(STRICT).await;
@@ -73,19 +88,7 @@ async fn two_hundred_refreshes_at_two_replicas_make_one_call_and_get_equal_answe
         clients.push(gateway.connect(Http::Two).await);
     }
     let calls: Vec<_> = (0..200)
-        .map(|number| {
-            let mut client = clients[number % 2].another();
-            let body = json!({ "refresh_token": token }).to_string();
-            tokio::spawn(async move {
-                client
-                    .post("/auth/v1/token?grant_type=refresh_token")
-                    .header("apikey", PUBLISHABLE)
-                    .header("content-type", "application/json")
-                    .body(body)
-                    .send()
-                    .await
-            })
-        })
+        .map(|number| start_refresh(&clients[number % 2], &token))
         .collect();
     pair.double.has_seen("refresh_token", 1).await;
     hold.let_go();
@@ -300,21 +303,7 @@ async fn without_the_store_each_replica_calls_once_and_the_session_survives() {
     let hold = Hold::new();
     double.behave("refresh_token", Behave::Wait(hold.clone()));
     let client = gateway.connect(Http::Two).await;
-    let calls: Vec<_> = (0..20)
-        .map(|_| {
-            let mut client = client.another();
-            let body = json!({ "refresh_token": token }).to_string();
-            tokio::spawn(async move {
-                client
-                    .post("/auth/v1/token?grant_type=refresh_token")
-                    .header("apikey", PUBLISHABLE)
-                    .header("content-type", "application/json")
-                    .body(body)
-                    .send()
-                    .await
-            })
-        })
-        .collect();
+    let calls: Vec<_> = (0..20).map(|_| start_refresh(&client, &token)).collect();
     double.has_seen("refresh_token", 1).await;
     hold.let_go();
     let mut bodies = HashSet::new();
