@@ -76,7 +76,7 @@ impl FinishedRecords {
             let is_current = record.in_force.generation() == snapshot.generation();
             let index = record.route.filter(|_| is_current);
             let route = index.and_then(|index| snapshot.route_metrics(index));
-            requests.finish(record, route);
+            requests.finish(record, route, snapshot.config());
             record.write_line(&timestamp, &mut self.lines.borrow_mut());
         }
     }

@@ -160,30 +160,25 @@ impl RequestMetrics {
         }
     }
 
-    /// Counts a finished request. `route` has the handles of its route, unless its configuration is
-    /// no longer in force.
-    pub fn finish(&self, record: &Record, route: Option<&RouteMetrics>) {
-        self.count(record, route);
-        if let Some(answered) = record.answered {
-            match route {
-                Some(route) => route.seconds.observe(answered.as_secs_f64()),
-                None => self
-                    .families
-                    .request_seconds
-                    .with_label_values(&[record.route_name()])
-                    .observe(answered.as_secs_f64()),
-            }
+    /// Counts a finished request while `current` is in force. `route` has the handles of its
+    /// route, unless it began under an earlier configuration. Series of routes and upstreams that
+    /// `current` does not have are gone, and stay so.
+    pub fn finish(&self, record: &Record, route: Option<&RouteMetrics>, current: &Config) {
+        let has_series = route.is_some()
+            || record.route.is_none()
+            || current
+                .routes
+                .iter()
+                .any(|one| one.name == record.route_name());
+        if has_series {
+            self.count(record, route);
+            self.observe_answer(record, route);
         }
-        if let (Some(time), Some(histogram)) = (
-            record.upstream,
-            route.and_then(|route| route.upstream_seconds.as_ref()),
-        ) {
-            histogram.observe(time.as_secs_f64());
-        }
+        self.observe_upstream(record, route, current);
         let asked = |step: &&Step| step.verdict != Verdict::Idle;
         for step in record.steps.iter().filter(asked) {
             self.observe_layer(step.layer, step.took);
-            if let Verdict::Waived(reason) = step.verdict {
+            if let (Verdict::Waived(reason), true) = (step.verdict, has_series) {
                 self.families
                     .waived
                     .with_label_values(&[record.route_name(), step.layer.as_str(), reason.code()])
@@ -195,6 +190,40 @@ impl RequestMetrics {
             RequestEnd::Complete | RequestEnd::Ended => {}
             RequestEnd::ClientGone => self.families.client_gone.inc(),
             RequestEnd::UpstreamFailed => self.families.upstream_failed.inc(),
+        }
+    }
+
+    fn observe_answer(&self, record: &Record, route: Option<&RouteMetrics>) {
+        let Some(answered) = record.answered else {
+            return;
+        };
+        match route {
+            Some(route) => route.seconds.observe(answered.as_secs_f64()),
+            None => self
+                .families
+                .request_seconds
+                .with_label_values(&[record.route_name()])
+                .observe(answered.as_secs_f64()),
+        }
+    }
+
+    fn observe_upstream(&self, record: &Record, route: Option<&RouteMetrics>, current: &Config) {
+        let Some(time) = record.upstream.map(|time| time.as_secs_f64()) else {
+            return;
+        };
+        if let Some(route) = route {
+            if let Some(histogram) = &route.upstream_seconds {
+                histogram.observe(time);
+            }
+            return;
+        }
+        let upstreams = &current.upstreams;
+        let name = record.upstream_name();
+        if let Some(name) = name.filter(|name| upstreams.iter().any(|one| one.name == *name)) {
+            self.families
+                .upstream_seconds
+                .with_label_values(&[name])
+                .observe(time);
         }
     }
 

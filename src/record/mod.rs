@@ -27,6 +27,7 @@ use crate::denial::format::ErrorFormat;
 use crate::line::{Line, Parts, number_key, text_key};
 use crate::policy::in_force::InForce;
 use crate::policy::layers::LayerName;
+use crate::policy::route::Target;
 use crate::record::relation::Relation;
 use crate::record::stream::{StreamEnd, StreamKind};
 use crate::tokens::Verified;
@@ -266,6 +267,15 @@ impl Record {
         self.route
             .and_then(|index| self.in_force.config().routes.get(index))
             .map_or("none", |route| route.name.as_str())
+    }
+
+    /// The name of the upstream of the route, if it has one.
+    pub fn upstream_name(&self) -> Option<&str> {
+        let config = self.in_force.config();
+        match config.routes.get(self.route?)?.target? {
+            Target::Upstream(index) => Some(config.upstreams.get(index)?.name.as_str()),
+            Target::Serve(_) => None,
+        }
     }
 
     /// Writes the log line: one line of JSON, with its line end. `layers` has `name:microseconds`

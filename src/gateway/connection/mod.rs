@@ -13,7 +13,8 @@ use std::task::{Context, Waker};
 
 use hyper::{Method, Version};
 
-use crate::gateway::{Gateway, Snapshot};
+use crate::auth::snapshot::Snapshot;
+use crate::gateway::Gateway;
 use crate::policy::listen::Connections;
 use crate::record::Record;
 use crate::record::trail::{Finish, Trail};
