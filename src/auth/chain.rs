@@ -102,7 +102,7 @@ impl Chain {
         facts: Arc<Facts>,
     ) -> Self {
         Self {
-            identity: Identity::new(tokens, Arc::new(roles), revocations, sessions),
+            identity: Identity::new(tokens, roles, revocations, sessions),
             performance: Performance::new(facts),
         }
     }
@@ -164,8 +164,8 @@ impl Chain {
         let (_, when) = enforce(&When, request, &gathered, record)?;
         // Ownership before lineage: a caller without access learns nothing of a resource's parents.
         let (access, ownership) = step(&Ownership, request, &gathered, record)?;
-        record.relation = access.and_then(ResourceAccess::relation);
         let (_, lineage) = step(&Lineage, request, &gathered, record)?;
+        record.relation = access.and_then(ResourceAccess::relation);
         let by_facts = ByFacts {
             performance,
             roles,
@@ -233,7 +233,7 @@ impl Chain {
     ) -> Result<StreamAuthorization, Denial> {
         let identity = Passed::again(&caller);
         // The time spent on verifying the caller again does not count against the budget.
-        record.start_lap();
+        record.start_steps(LAYERS.len());
         let (valid, identifiers) = enforce(&Identifiers, &request, caller, &mut record)?;
         // Its body and its query to tables were authorized when the stream began.
         let rest = Passed::earlier(stream);

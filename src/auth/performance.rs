@@ -67,9 +67,7 @@ impl Performance {
         let class = match rule.access {
             // Anybody may call the route, but the resources that it names still have owners.
             Access::Public | Access::Deny => AccessClass::Read,
-            Access::Optional | Access::User => {
-                AccessClass::of(rule, request.method(), &request.in_force().config().roles)
-            }
+            Access::Optional | Access::User => request.access_class(),
         };
         // A request that reads one resource may write another.
         let is_written =

@@ -36,7 +36,7 @@ pub(super) fn answer(
         port,
     )
     .unwrap_or_else(|denial| refuse::refuse(denial, &mut trail));
-    gateway.finish_head(&mut response, None, None, connection, &mut trail);
+    gateway.finish_head(&mut response, None, snapshot.cors(), connection, &mut trail);
     response.map(|answer| answer.with_trail(trail, connection))
 }
 

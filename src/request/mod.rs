@@ -30,6 +30,7 @@ use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::policy::in_force::InForce;
 use crate::policy::layers::{LayerName, WaivedMode};
+use crate::policy::outage::AccessClass;
 use crate::policy::path::{self, Pattern, Segment};
 use crate::policy::resources::ParamType;
 use crate::policy::route::Route;
@@ -171,6 +172,11 @@ impl Inbound {
     /// The pattern of the route that the path matched.
     pub fn pattern(&self) -> Option<&Pattern> {
         self.rule().paths.get(self.selected.pattern)
+    }
+
+    /// What the request does, as the failure matrix groups requests.
+    pub fn access_class(&self) -> AccessClass {
+        AccessClass::of(self.rule(), self.method(), &self.in_force.config().roles)
     }
 
     /// How the route currently waives a layer, if it does.

@@ -18,8 +18,8 @@ use hyper::header::HeaderValue;
 use super::{Identity, csrf};
 use crate::auth::caller::Caller;
 use crate::clock;
-use crate::denial::{Denial, Extra, Reason};
-use crate::policy::outage::{AccessClass, Effect, State};
+use crate::denial::{Denial, Extra, Fault, Reason};
+use crate::policy::outage::{Effect, State};
 use crate::request::Inbound;
 use crate::request::headers::GatewayCookie;
 use crate::revocation::{CleanAt, Listed};
@@ -88,7 +88,7 @@ impl Identity {
         let (live, proven) = match self.proven(&live).await {
             Ok(proven) => (live, proven),
             // The token is not at fault, so a new one would not help.
-            Err(denial) if !denial.reason.status().is_client_error() => return Err(denial),
+            Err(denial) if denial.reason.fault() != Fault::Client => return Err(denial),
             Err(_) => {
                 let live = self.renewed(request, live, renewal).await?;
                 let proven = self.proven(&live).await.map_err(not_accepted)?;
@@ -220,12 +220,7 @@ impl Identity {
     /// The failure matrix's answer to a cookie whose session is not in memory while the store is
     /// away.
     fn unavailable(&self, request: &Inbound, why: &'static str) -> Denial {
-        let class = AccessClass::of(
-            request.rule(),
-            request.method(),
-            &request.in_force().config().roles,
-        );
-        match State::CookieUnknown.effect(class) {
+        match State::CookieUnknown.effect(request.access_class()) {
             Effect::Refuse(reason) => reason.because(why),
             // Without its session the request has no user, so it cannot be allowed.
             Effect::Allow | Effect::Degrade => Reason::SessionUnavailable.because(why),
@@ -238,7 +233,7 @@ impl Identity {
 fn refusal_of_listed(request: &Inbound, denial: Denial) -> Denial {
     if denial.reason == Reason::TokenRevoked {
         Reason::SessionUnknown.because(REPLACED)
-    } else if denial.reason.status().is_client_error() {
+    } else if denial.reason.fault() == Fault::Client {
         clearing_cookie(request, denial)
     } else {
         denial

@@ -26,7 +26,7 @@ use super::role_table::RoleTable;
 use crate::breaker::Outage;
 use crate::clock;
 use crate::denial::{Denial, Reason};
-use crate::policy::outage::{self, AccessClass};
+use crate::policy::outage;
 use crate::policy::route::{Access, ApiKey, CredentialSource};
 use crate::request::Inbound;
 use crate::request::apikey::{self, APIKEY};
@@ -38,7 +38,7 @@ use crate::tokens::{Presented, Tokens, Verified, is_service_key};
 #[derive(Debug)]
 pub struct Identity {
     tokens: Arc<Tokens>,
-    roles: Arc<RoleTable>,
+    roles: RoleTable,
     revocations: Arc<Revocations>,
     sessions: Arc<Sessions>,
 }
@@ -48,7 +48,7 @@ impl Identity {
     /// from this table.
     pub fn new(
         tokens: Arc<Tokens>,
-        roles: Arc<RoleTable>,
+        roles: RoleTable,
         revocations: Arc<Revocations>,
         sessions: Arc<Sessions>,
     ) -> Self {
@@ -201,13 +201,7 @@ impl Identity {
         if outage == Outage::Reachable && is_complete {
             return Ok(());
         }
-        let class = || {
-            AccessClass::of(
-                request.rule(),
-                request.method(),
-                &request.in_force().config().roles,
-            )
-        };
+        let class = || request.access_class();
         outage::authorize(outage, is_complete, class, since, clock::now())
     }
 }
@@ -254,7 +248,7 @@ impl AsyncCheck for Identity {
 }
 
 /// Refuses Supabase's secret keys, which grant everything. Clients send their key beside the token,
-/// so this looks on every route.
+/// so this is checked on every route.
 fn refuse_service_key(request: &Inbound) -> Result<(), Denial> {
     let fields = request.headers().get_all(APIKEY).iter();
     let fields = fields.filter_map(|value| value.to_str().ok().map(Into::into));
