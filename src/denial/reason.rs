@@ -440,7 +440,7 @@ reasons! {
         "The identity server requires a captcha, and it is missing or wrong.",
         "Send `captcha_token`.";
     SignInClosed "sign_in_closed" => FORBIDDEN, "sign_in_closed", Client, Both,
-        "The identity server does not allow this way of signing in, or no new accounts.",
+        "The identity server does not allow this way of signing in, or accepts no new accounts.",
         "Change its settings, if that is not intended.",
         gotrue: "signup_disabled";
     RegisteredOnly "registered_only" => SERVICE_UNAVAILABLE, "registered_only", Dependency, Both,

@@ -67,7 +67,7 @@ pub struct NamedResource {
 impl std::fmt::Debug for NamedResource {
     /// Omits the ids, which may come from the query string.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Named")
+        f.debug_struct("NamedResource")
             .field("of", &self.of)
             .field("action", &self.action)
             .finish_non_exhaustive()

@@ -5,10 +5,9 @@
 //! another type, so that the two cannot be confused.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use hyper::Uri;
-use std::net::Ipv6Addr;
 
 /// A server that the gateway itself calls, from a checked URL.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
