@@ -251,7 +251,7 @@ async fn what_a_query_reads_is_found_behind_views_and_functions_and_after_a_relo
 async fn facts_of_a_query_that_uses_a_clock_keep_the_short_lifetime() {
     let world = World::new();
     world.sql(TRIGGERS);
-    world.sql("alter table projects add lent_until timestamptz, add lent_to text;
+    world.sql("alter table projects add lent_until timestamptz, add lent_to text, add opens time;
         create or replace trigger foregate_tell after insert or delete or update on projects for each row execute function foregate_tell('project', 'id');
         create view lent as select id, user_id, lent_until from projects where lent_until > now();
         create function built_in() returns timestamptz language internal stable as 'now';");
@@ -302,7 +302,23 @@ async fn facts_of_a_query_that_uses_a_clock_keep_the_short_lifetime() {
             "TABLESAMPLE",
         ),
         ("from lent where id = $1", "now()"),
+        (
+            "from projects as \\\"o'neil\\\" where id = $1 and \\\"o'neil\\\".lent_until > current_timestamp",
+            "CURRENT_TIMESTAMP",
+        ),
+        (
+            "from projects where id = $1 and opens::timetz > localtime::timetz",
+            "time with time zone",
+        ),
+        // The last one: from here on it affects every query.
+        (
+            "from projects where id = $1 and lent_until > cutoff()",
+            "cutoff()",
+        ),
     ] {
+        if part == "cutoff()" {
+            world.sql("create function cutoff() returns timestamptz language sql stable as $$ select 'now'::timestamptz $$");
+        }
         let change = |config: &mut Config| {
             config.set(
                 "resources",

@@ -6,6 +6,18 @@ use tokio_postgres::{Client, Error};
 
 use super::{Table, Trigger};
 
+/// What the catalog says about the tables of plans, and about all functions.
+#[derive(Debug, Default)]
+pub(super) struct Catalog {
+    /// Those of the asked tables that exist.
+    pub(super) tables: Vec<Table>,
+    /// All functions that are opaque or unstable.
+    pub(super) functions: Vec<Function>,
+    /// SQL functions with the text of a clock, such as `'today'`. The planner may put the body in
+    /// place of the call and the date in place of the text, so a plan shows neither.
+    pub(super) clock_functions: Vec<String>,
+}
+
 /// A function that keeps the facts of a query that calls it from being covered.
 #[derive(Clone, Debug)]
 pub(super) struct Function {
@@ -45,11 +57,18 @@ const FUNCTIONS: &str = "select name, bool_or(is_opaque) from (
     n.nspname not in ('pg_catalog', 'information_schema') and (l.lanname not in ('internal', 'c') or p.prokind = 'a') as is_opaque,
     p.provolatile <> 'i' and not (n.nspname = 'pg_catalog' and p.proname = any ($1)) as is_unstable
   from pg_proc p join pg_language l on l.oid = p.prolang join pg_namespace n on n.oid = p.pronamespace) as f
-where is_opaque or is_unstable group by name";
+where is_opaque or is_unstable group by name order by name";
+
+/// A body that is parsed when the function is created (`prosqlbody`) has an empty `prosrc`: its
+/// texts became dates then.
+const CLOCK_FUNCTIONS: &str = "select distinct p.proname::text
+from pg_proc p join pg_language l on l.oid = p.prolang join pg_namespace n on n.oid = p.pronamespace
+where l.lanname = 'sql' and n.nspname not in ('pg_catalog', 'information_schema')
+  and p.prosrc ~* '[''$]\\s*\\m(now|today|tomorrow|yesterday)\\M' order by 1";
 
 /// Built-in functions that are declared stable only because they format or parse values by settings
-/// of the session, such as its time zone, which are the same on all our connections. They read
-/// neither a clock nor rows.
+/// of the session, such as its time zone, which are the same on all our connections. They read no
+/// rows, and no clock unless a row holds a text such as `today` or a time of day with a zone.
 const SETTINGS_ONLY: &[&str] = &[
     "array_to_json",
     "array_to_string",
@@ -83,7 +102,6 @@ const SETTINGS_ONLY: &[&str] = &[
     "time",
     "timestamp",
     "timestamptz",
-    "timetz",
     "timezone",
     "to_char",
     "to_date",
@@ -92,8 +110,21 @@ const SETTINGS_ONLY: &[&str] = &[
     "to_timestamp",
 ];
 
+/// What the catalog says about the tables of these names, and about all functions.
+pub(super) async fn read(client: &Client, tables: &[&str]) -> Result<Catalog, Error> {
+    let clocks = client.query_typed(CLOCK_FUNCTIONS, &[]).await?;
+    Ok(Catalog {
+        functions: functions(client).await?,
+        clock_functions: clocks
+            .iter()
+            .map(|row| row.try_get(0))
+            .collect::<Result<_, _>>()?,
+        tables: self::tables(client, tables).await?,
+    })
+}
+
 /// The tables of these names that exist, with their triggers.
-pub(super) async fn tables(client: &Client, names: &[&str]) -> Result<Vec<Table>, Error> {
+async fn tables(client: &Client, names: &[&str]) -> Result<Vec<Table>, Error> {
     let names = names.to_vec();
     let rows = client
         .query_typed(TABLES, &[(&names, Type::TEXT_ARRAY)])
@@ -135,7 +166,7 @@ pub(super) async fn tables(client: &Client, names: &[&str]) -> Result<Vec<Table>
 }
 
 /// All functions that are opaque or unstable.
-pub(super) async fn functions(client: &Client) -> Result<Vec<Function>, Error> {
+async fn functions(client: &Client) -> Result<Vec<Function>, Error> {
     let settings_only = SETTINGS_ONLY.to_vec();
     let rows = client
         .query_typed(FUNCTIONS, &[(&settings_only, Type::TEXT_ARRAY)])

@@ -7,7 +7,8 @@
 //!
 //! A plan names every table a statement reads, also behind a view or a row-level security policy.
 //! It is made for any parameter and never executed. It does not show which functions are behind
-//! operators and casts that somebody defined; those are taken to read nothing.
+//! operators and casts that somebody defined; those are taken to read nothing. Nor does it show that a
+//! row holds a text such as `today` which the statement casts to a date.
 
 mod catalog;
 mod equality;
@@ -106,13 +107,12 @@ pub(super) async fn of(
         plans.push(plan::explain(client, sql, *id, deadline).await?);
     }
     client.batch_execute(&begin(deadline)).await?;
-    let functions = catalog::functions(client).await?;
     let names: BTreeSet<&str> = plans.iter().flat_map(plan::Plan::tables).collect();
-    let tables = catalog::tables(client, &Vec::from_iter(names)).await?;
+    let catalog = catalog::read(client, &Vec::from_iter(names)).await?;
     client.batch_execute("commit").await?;
     Ok(plans
         .into_iter()
-        .map(|plan| plan.read_set(&tables, &functions))
+        .map(|plan| plan.read_set(&catalog))
         .collect())
 }
 

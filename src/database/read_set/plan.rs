@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::{Map, Value};
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
-use super::catalog::Function;
+use super::catalog::Catalog;
 use super::equality::{self, PARAMETER, Scan};
 use super::{ReadSet, Table, begin, words};
 use crate::policy::resources::ParamType;
@@ -31,8 +31,13 @@ const KEYWORDS: [&str; 12] = [
     "USER",
 ];
 
+/// The type of a time of day with a zone. A cast to it takes the offset of today, and a plan shows
+/// no function for it.
+const TIME_WITH_ZONE: &str = "time with time zone";
+
 /// Texts that date and time types read as the clock, such as `'today'::date`. The parser puts the
-/// date in their place, so only the statement shows them.
+/// date in their place, so only the statement shows them, and the
+/// catalog those of functions.
 const CLOCK_WORDS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
 
 /// What a plan says.
@@ -43,6 +48,9 @@ pub(super) struct Plan {
     reads_all_columns: bool,
     /// All its expressions, one per line.
     expressions: String,
+    /// The same without their quoted parts. Names stand in a plan without quotes, so a mark in one
+    /// of them must not reach the next line.
+    unquoted: String,
     scans: Vec<Scan>,
     /// Whether it reads a random sample of some table.
     is_sampled: bool,
@@ -94,12 +102,13 @@ impl Plan {
     }
 
     /// The read set that follows from the plan and the catalog.
-    pub(super) fn read_set(self, catalog: &[Table], functions: &[Function]) -> ReadSet {
+    pub(super) fn read_set(self, catalog: &Catalog) -> ReadSet {
         let bound_columns = match self.is_parameter_ambiguous {
             true => vec![BTreeSet::new(); self.scans.len()],
             false => equality::bound_columns(&self.scans),
         };
         let tables: Vec<Table> = catalog
+            .tables
             .iter()
             .filter(|table| self.tables.contains(&table.name))
             .map(|table| {
@@ -111,13 +120,14 @@ impl Plan {
                 }
             })
             .collect();
-        let (opaque, unstable): (Vec<_>, Vec<_>) = functions
+        let (opaque, unstable): (Vec<_>, Vec<_>) = catalog
+            .functions
             .iter()
             .filter(|function| calls(&self.expressions, &function.name))
             .partition(|function| function.is_opaque);
-        let unstable = unstable
-            .iter()
-            .map(|function| format!("{}()", function.name));
+        let unstable = unstable.iter().map(|function| &function.name);
+        let unstable = unstable.chain(&catalog.clock_functions);
+        let unstable = unstable.map(|name| format!("{name}()"));
         ReadSet {
             // A table that the catalog does not list was dropped meanwhile.
             is_complete: !self.is_pruned && !tables.is_empty() && tables.len() == self.tables.len(),
@@ -134,9 +144,9 @@ impl Plan {
 
     /// What depends on a clock, the session or chance without being a function call.
     fn unstable_expressions(&self) -> impl Iterator<Item = String> {
-        let unquoted = equality::unquoted(&self.expressions);
-        let is_keyword = move |keyword: &&str| {
-            let mut words = unquoted.split(|c: char| !c.is_alphanumeric() && c != '_');
+        let is_keyword = |keyword: &&str| {
+            let is_other = |c: char| !c.is_alphanumeric() && c != '_';
+            let mut words = self.unquoted.split(is_other);
             words.any(|word| word == *keyword)
         };
         let is_clock = |text: &&str| {
@@ -146,6 +156,11 @@ impl Plan {
             .into_iter()
             .filter(is_keyword)
             .chain(CLOCK_WORDS.into_iter().filter(is_clock))
+            .chain(
+                self.unquoted
+                    .contains(TIME_WITH_ZONE)
+                    .then_some(TIME_WITH_ZONE),
+            )
             .chain(self.is_sampled.then_some("TABLESAMPLE"))
             .map(str::to_owned)
     }
@@ -158,6 +173,8 @@ impl Plan {
     fn add_expression(&mut self, text: &str) {
         self.expressions.push_str(text);
         self.expressions.push('\n');
+        self.unquoted.push_str(&equality::unquoted(text));
+        self.unquoted.push('\n');
     }
 
     /// `is_output_read` says whether somebody reads everything that a node outputs: the client, or
@@ -255,6 +272,7 @@ fn calls(text: &str, function: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::catalog::Function;
     use super::*;
     use serde_json::json;
 
@@ -288,11 +306,14 @@ mod tests {
             name: name.to_owned(),
             is_opaque,
         };
-        let functions = [function("now", false), function("lookup", true)];
+        let catalog = Catalog {
+            functions: vec![function("now", false), function("lookup", true)],
+            ..Catalog::default()
+        };
         let unstable = |sql: &str, explained: &Value| {
             let mut plan = walked(explained);
             plan.add_words(sql);
-            plan.read_set(&[], &functions).unstable
+            plan.read_set(&catalog).unstable
         };
         let filter = |text: &str| json!({ "Filter": text });
         for text in [
@@ -301,6 +322,7 @@ mod tests {
             "(t.lent_until > LOCALTIMESTAMP(3))",
             "(t.lent_to = CURRENT_USER)",
             "(t.lent_until > ('now'::text)::date)",
+            "((t.opens)::time with time zone > t.closes)",
         ] {
             assert!(!unstable("select 1", &filter(text)).is_empty(), "{text}");
         }
@@ -315,9 +337,30 @@ mod tests {
             r#"(t."CURRENT_DATE" = t.current_user)"#,
             "(unknown(t.id))",
             "(lookup(t.id))",
+            "(t.until > '2026-01-01 00:00:00+00'::timestamp with time zone)",
         ] {
             assert_eq!(unstable("select 1", &filter(text)), [""; 0], "{text}");
         }
+    }
+
+    #[test]
+    fn a_quotation_mark_in_a_name_hides_no_clock() {
+        for alias in ["o'neil", "5\" screen", "'", "\"'"] {
+            let filter = "(x.until > CURRENT_TIMESTAMP)";
+            let plan = walked(&json!([{ "Alias": alias, "Filter": filter }]));
+            let unstable = plan.read_set(&Catalog::default()).unstable;
+            assert_eq!(unstable, ["CURRENT_TIMESTAMP"], "{alias}");
+        }
+    }
+
+    #[test]
+    fn a_function_that_hides_a_clock_makes_every_query_unstable() {
+        let catalog = Catalog {
+            clock_functions: vec!["cutoff".to_owned()],
+            ..Catalog::default()
+        };
+        let plan = walked(&json!({ "Filter": "(t.until > '2026-01-01'::date)" }));
+        assert_eq!(plan.read_set(&catalog).unstable, ["cutoff()"]);
     }
 
     #[test]
@@ -352,7 +395,7 @@ mod tests {
     fn a_column_name_of_several_words_is_found() {
         let mut plan = Plan::default();
         plan.add_words(r#"select "Owner Id" from t"#);
-        let read_set = plan.read_set(&[], &[]);
+        let read_set = plan.read_set(&Catalog::default());
         assert!(read_set.mentions("Owner Id") && !read_set.mentions("Other Id"));
     }
 
@@ -379,16 +422,20 @@ mod tests {
             triggers: Vec::new(),
             scans: Vec::new(),
         };
+        let catalog = Catalog {
+            tables: vec![table],
+            ..Catalog::default()
+        };
         for (removed, name, is_complete) in [(0, "a", true), (1, "a", false), (0, "dropped", false)]
         {
             let explained = json!([{ "Plan": {
                 "Node Type": "Append", "Subplans Removed": removed,
                 "Plans": [{ "Schema": "public", "Relation Name": name, "Alias": name }]
             } }]);
-            let read_set = walked(&explained).read_set(std::slice::from_ref(&table), &[]);
+            let read_set = walked(&explained).read_set(&catalog);
             assert_eq!(read_set.is_complete, is_complete, "{explained}");
         }
         let plan = walked(&json!([{ "Plan": { "Node Type": "Result" } }]));
-        assert!(!plan.read_set(&[table], &[]).is_complete);
+        assert!(!plan.read_set(&catalog).is_complete);
     }
 }

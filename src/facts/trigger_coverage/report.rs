@@ -42,7 +42,7 @@ pub enum Missing {
 }
 
 impl TableCoverage {
-    /// Whether the query is covered except that its facts may change without a change of a row.
+    /// Whether it says only that the query's result may change while no row does.
     pub(crate) fn is_unstable(&self) -> bool {
         self.missing == Some(Missing::Unstable)
     }
