@@ -52,8 +52,6 @@ impl Checker<'_> {
     ) -> Option<Option<SignIn>> {
         field.then(|wire| {
             let wire = &wire.value;
-            let supabase = &wire.supabase.good()?.value;
-            let prefix = self.prefix(&supabase.prefix);
             let deadlines = deadlines(&wire.deadlines);
             let throttle = self.throttle(&wire.throttle);
             if let (Some(deadlines), Some(throttle)) = (&deadlines, &throttle) {
@@ -62,6 +60,8 @@ impl Checker<'_> {
             let profile = wire
                 .profile
                 .then(|wire| self.profile(&wire.value, has_database));
+            let supabase = &wire.supabase.good()?.value;
+            let prefix = self.prefix(&supabase.prefix);
             Some(SignIn {
                 prefix: prefix?,
                 confirm_email: supabase.confirm_email()?,

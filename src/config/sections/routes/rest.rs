@@ -117,8 +117,8 @@ impl Checker<'_> {
         self.each_of(field, |checker, name, wire| {
             let known = checker.rest_name(&name.value, &name.value, "table", &name.place);
             let wire = &wire?.value;
-            let read = checker.columns(wire.read()?);
-            let write = checker.columns(wire.write()?);
+            let read = wire.read().and_then(|columns| checker.columns(columns));
+            let write = wire.write().and_then(|columns| checker.columns(columns));
             let table = Table {
                 read: read?,
                 write: write?,
