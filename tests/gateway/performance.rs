@@ -7,7 +7,7 @@ use foregate::denial::Reason;
 
 use crate::support::answer::Answer;
 use crate::support::world::new_id;
-use crate::support::{Config, DEADLINE, Gateway, Http, RedisServer, World, eventually};
+use crate::support::{Config, Gateway, Http, RedisServer, World, eventually};
 
 async fn get(gateway: &Gateway, token: &str, path: &str) -> Answer {
     gateway.get(Http::One, path).bearer(token).send().await
@@ -51,16 +51,15 @@ pub async fn taught_by_the_store(
     configure: impl Fn(&mut Config),
     ask: impl AsyncFn(&Gateway),
 ) -> Gateway {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
+    for _ in 0..5 {
         let replica = first.replica(&configure).await;
         is_ready(&replica).await;
         ask(&replica).await;
         if found(&replica, "database") == 0.0 {
             return replica;
         }
-        assert!(Instant::now() < deadline, "the database answers");
     }
+    panic!("each of five replicas asked the database")
 }
 
 #[tokio::test]
