@@ -107,7 +107,7 @@ impl Follower {
         }
         let complete = self.replica.is_complete();
         if self.shared.complete.swap(complete, Ordering::Release) != complete {
-            tracing::info!(complete, "revocation list");
+            tracing::info!(complete, "completeness of the revocation list changed");
         }
         let entries = match changed {
             true => self.shared.list.count(),

@@ -5,7 +5,7 @@
 //!           refuse (`list`).
 //! Trusts:   whoever revokes; the store for authentic answers, not for durability (`replica`).
 //! Not here: sessions in cookies (`sessions`), and how a request is answered while the list is not
-//!           complete (`outage`).
+//!           complete (`policy::outage`).
 //!
 //! An id is always named together with its issuer: a `sub` or a `session_id` alone means nothing.
 

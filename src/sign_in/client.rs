@@ -30,7 +30,7 @@ use crate::policy::sign_in::Supabase;
 use crate::secrets::secret::Secret;
 
 /// The longest that a call may take, including the wait for a slot. The lease of a refresh is
-/// longer (`refresh`).
+/// longer (`refresh_driver`).
 pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 
 /// How much of that a call may spend waiting for a slot: the rest must suffice for the reply. A

@@ -3,7 +3,7 @@
 //!
 //! It decides who may call the identity server with a refresh token, and when a call of unknown
 //! outcome may be repeated. It trusts the store to let only one of several writers win, and its
-//! driver (`refresh`) to report what happened.
+//! driver (`refresh_driver`) to report what happened.
 //!
 //! A refresh token works once. Two calls with it may end the session, and so may a call that is
 //! repeated much later. So replicas share a record per token: a lease for the one that calls, then

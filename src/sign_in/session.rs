@@ -19,7 +19,7 @@ use crate::sessions::record::{ClientInfo, InnerTokens};
 use crate::sessions::sign_in::{OwnSession, SessionSelection, SignedInUser};
 use crate::tokens::Verified;
 
-/// SessionSelection sessions a logout ends.
+/// Which sessions a logout ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum LogoutScope {
     /// The caller's own.

@@ -5,7 +5,7 @@
 //! Trusts:   nobody who can write to the store; see `seal` for what such an attacker can and cannot
 //!           do.
 //! Not here: what records mean (their writers), and how a request is answered during an outage
-//!           (`outage`).
+//!           (`policy::outage`).
 
 pub mod buckets;
 mod contract;
@@ -49,7 +49,7 @@ pub fn open(config: &Config, metrics: &Arc<StoreMetrics>) -> anyhow::Result<Arc<
             Ok(Arc::new(Memory::new(memory::CAPACITY, clock::unix_now)))
         }
         StoreChoice::Redis(redis) => {
-            tracing::info!(store = %redis.shown(), "store");
+            tracing::info!(store = %redis.shown(), "store: Redis");
             let store: Arc<Redis> = Redis::start(redis, &config.keys, metrics.clone())?;
             Ok(store)
         }

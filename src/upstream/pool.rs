@@ -110,8 +110,8 @@ impl Pools {
         })
     }
 
-    /// This worker's share of so many connections; the shares of all workers add up to it. `check`
-    /// ensures that no worker has none.
+    /// This worker's share of so many connections; the shares of all workers add up to it. `config`
+    /// refuses fewer connections than workers, so no worker has none.
     fn share(&self, connections: usize) -> usize {
         let (each, left) = (connections / self.workers, connections % self.workers);
         each + usize::from(self.worker < left)

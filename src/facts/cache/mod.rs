@@ -363,7 +363,7 @@ impl FactCache {
 
 impl std::fmt::Debug for FactCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shelf")
+        f.debug_struct("FactCache")
             .field("cached", &self.cached.len())
             .field("pending", &self.pending.len())
             .finish_non_exhaustive()

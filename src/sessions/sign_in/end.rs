@@ -68,7 +68,7 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// The index could not be read from the store, or the revocation list is full. Target was
+    /// The index could not be read from the store, or the revocation list is full. What was
     /// revoked stays revoked.
     pub async fn end(
         self: &Arc<Self>,
@@ -155,7 +155,7 @@ impl Sessions {
         revoked
     }
 
-    /// Target must be revoked so that a session ends for this reason.
+    /// What must be revoked so that a session ends for this reason; `None` if nothing must be.
     fn entry_revocation(
         &self,
         issuer: &str,

@@ -141,7 +141,7 @@ impl SignInRequest {
             // A success, too, if there is no such account.
             Ok(reply) if reply.status.is_success() => "creation of the account unconfirmed",
             Ok(_) => "confirmation message refused",
-            Err(_) => "the message",
+            Err(_) => "confirmation message not known to be sent",
         };
         Err(match account {
             AccountState::Created => Reason::RegisteredOnly.because(why),

@@ -12,7 +12,6 @@ use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit};
 
 use super::body::RequestBody;
 use crate::clock;
-use std::future::Future;
 
 /// How many requests share a connection before another one is opened: what servers commonly allow.
 /// If a server allows fewer, the rest waits.
