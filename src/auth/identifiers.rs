@@ -18,7 +18,6 @@ use crate::denial::{Denial, Reason};
 use crate::facts::NamedResource;
 use crate::policy::path::Pattern;
 use crate::policy::resources::{BodyStep, DemandTarget, IdPlace, ParamType};
-use crate::policy::roles::Action;
 use crate::request::Inbound;
 use crate::request::query::decoded;
 
@@ -79,7 +78,7 @@ impl Check for Identifiers {
             };
             let action = match &demand.action {
                 Some(action) => action.as_str(),
-                None => Action::of(rule, request.method()),
+                None => rule.action_of(request.method()),
             };
             named.push(NamedResource {
                 of: demand.of,
@@ -118,7 +117,7 @@ fn named_by_body(request: &Inbound, named: &mut Vec<NamedResource>) -> Result<()
         }
         let action = match &ids.action {
             Some(action) => action.as_str(),
-            None => Action::of(rule, request.method()),
+            None => rule.action_of(request.method()),
         };
         for value in values {
             let id = kind

@@ -11,7 +11,6 @@
 use super::layer::{Check, Layer};
 use super::performance::GatheredFacts;
 use crate::denial::{Denial, Reason};
-use crate::policy::roles::Action;
 use crate::policy::route::Access;
 use crate::request::Inbound;
 
@@ -59,7 +58,7 @@ impl Check for Roles {
         if verified.is_anonymous() && !rule.anonymous {
             return Err(Reason::AnonymousRefused.into());
         }
-        let action = Action::of(rule, request.method());
+        let action = rule.action_of(request.method());
         let resources = &gathered.known().resources;
         // A resource named in the body has an action of its own; it does not grant the route's
         // action.

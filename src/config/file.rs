@@ -13,7 +13,7 @@ use super::sections::admin::Admin;
 use super::sections::connections::Connections;
 use super::sections::cors::Cors;
 use super::sections::database::Database;
-use super::sections::facts::{Facts, Resource, StaticFacts};
+use super::sections::facts::{FactSections, Facts, Resource, StaticFacts};
 use super::sections::identity::Identity;
 use super::sections::keys::Key;
 use super::sections::layers::Layers;
@@ -21,7 +21,7 @@ use super::sections::listen::{self, Listen};
 use super::sections::proxies::TrustedProxies;
 use super::sections::revocations::Revocations;
 use super::sections::roles::Roles;
-use super::sections::routes::{self, Defaults, Route};
+use super::sections::routes::{self, Defaults, Route, RouteSections};
 use super::sections::sessions::Sessions;
 use super::sections::store::Store;
 use super::sections::tokens::Issuer;
@@ -78,7 +78,7 @@ impl Checker<'_> {
     pub(crate) fn check(&mut self, file: &File) -> Option<Config> {
         // Every section is checked before any `?`, so that all problems are reported at once.
         let admin = self.admin(&file.admin);
-        let listen = self.listen(file, admin.as_ref());
+        let listen = self.listen(&file.listen, admin.as_ref());
         let trusted_proxies = self.trusted_proxies(&file.trusted_proxies);
         let connections = self.connections(&file.connections);
         let tokens = self.tokens(&file.tokens);
@@ -88,13 +88,29 @@ impl Checker<'_> {
         let keys = self.keys(&file.keys);
         let store = self.store(&file.store, &file.keys, keys.as_deref());
         let database = self.database(&file.database);
-        let attributes = self.attributes(file, tokens.as_deref());
+        let sections = FactSections {
+            has_database: file.database.is_written(),
+            facts: &file.facts,
+            resources: &file.resources,
+            static_facts: &file.static_facts,
+        };
+        let attributes = self.attributes(&sections, tokens.as_deref());
         let identity = self.identity(&file.identity, tokens.as_deref());
         let sign_in = self.sign_in(&file.identity, file.database.is_written());
         let upstreams = self.upstreams(&file.upstreams, file.workers());
         let cors = self.cors(&file.cors);
         let hosts = self.hosts(&file.hosts);
-        let routes = self.routes(file, attributes.as_ref());
+        let sections = RouteSections {
+            environment: file.environment(),
+            hosts: &file.hosts,
+            upstreams: &file.upstreams,
+            identity: &file.identity,
+            has_tokens: file.tokens.is_written(),
+            layers: &file.layers,
+            defaults: &file.defaults,
+            routes: &file.routes,
+        };
+        let routes = self.routes(&sections, attributes.as_ref());
         let attributes = attributes?;
         Some(Config {
             environment: file.environment()?,

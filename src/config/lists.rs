@@ -3,9 +3,9 @@
 #[cfg(test)]
 use super::decode::KeysOf;
 use super::decode::{Decode, unique, wrong};
+use super::field::Value;
 use super::node::{Entry, Kind, Node};
 use super::problem::Report;
-use super::wire::Value;
 
 /// A list of at least one entry. Entries that could not be read were reported, and are left out.
 #[derive(Clone, Debug)]

@@ -4,10 +4,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::decode::Decode;
+use super::field::Value;
 use super::node::Node;
 use super::problem::Report;
 use super::units::{Size, written, written_size};
-use super::wire::Value;
 
 /// A value whose key declares a range.
 pub(crate) trait Ranged: Copy + PartialOrd {

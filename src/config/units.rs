@@ -9,9 +9,9 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::decode::{Decode, wrong};
+use super::field::Value;
 use super::node::{Node, Text};
 use super::problem::Report;
-use super::wire::Value;
 use crate::policy::rate::Rate;
 
 const DURATION: &str =

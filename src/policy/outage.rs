@@ -10,7 +10,7 @@ use hyper::Method;
 
 use crate::breaker::Outage;
 use crate::denial::{Denial, Reason};
-use crate::policy::roles::{Action, Roles};
+use crate::policy::roles::Roles;
 use crate::policy::route::{Access, Route, Serve, Target};
 
 /// How long the store may be away before less is allowed: a restart or a failover takes less. A
@@ -255,7 +255,7 @@ impl AccessClass {
             Access::Public | Access::Deny => return Self::Public,
             Access::Optional | Access::User => {}
         }
-        let action = Action::of(route, method);
+        let action = route.action_of(method);
         // The owner of a resource may perform actions that no role grants.
         let may_be_owners = !route.resources.is_empty() && !action.ends_with(":any");
         if action == "admin" || roles.is_for_admins(action) && !may_be_owners {

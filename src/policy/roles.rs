@@ -2,8 +2,6 @@
 
 use hyper::Method;
 
-use crate::policy::route::Route;
-
 /// Where roles come from, and what each grants.
 #[derive(Debug)]
 pub struct Roles {
@@ -61,14 +59,6 @@ impl Action {
             Method::GET | Method::HEAD | Method::OPTIONS => "read",
             Method::DELETE => "delete",
             _ => "write",
-        }
-    }
-
-    /// The action of a request to this route: the route's own, or else the method's.
-    pub fn of<'a>(route: &'a Route, method: &Method) -> &'a str {
-        match &route.action {
-            Some(action) => action.as_str(),
-            None => Self::of_method(method),
         }
     }
 }

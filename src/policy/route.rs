@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use hyper::Method;
+
 use crate::denial::format::ErrorsSetting;
 use crate::policy::condition::Condition;
 use crate::policy::endpoint::Endpoint;
@@ -176,6 +178,14 @@ impl Route {
         self.credentials
             .iter()
             .any(|source| matches!(source, CredentialSource::Query(key) if key == name))
+    }
+
+    /// The action of a request by this method: the route's own, or else the method's.
+    pub fn action_of(&self, method: &Method) -> &str {
+        match &self.action {
+            Some(action) => action.as_str(),
+            None => Action::of_method(method),
+        }
     }
 
     /// How the route waives a layer at this time, if it does.

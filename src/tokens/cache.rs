@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::sync::Cache;
 
-use super::Verified;
+use super::verified::Verified;
 use crate::secrets::digest::{self, Digest};
 
 /// The process-wide cache of verified tokens. Refusals are not cached: each costs its sender as

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
-use super::Verified;
 use super::claims::Rules;
 use super::jws::Jws;
 use super::key::Key;
 use super::keys::KeySet;
 use super::source::{Missing, Source};
 use super::sources::KeySources;
-use super::verified::Origin;
+use super::verified::{Origin, Verified};
 use crate::denial::{Denial, Reason};
 use crate::policy::tokens::{KeySource, TokenIssuer};
 use crate::secrets::digest::{self, Digest};

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use jsonwebtoken::Algorithm;
 use serde::{Deserialize, Serialize};
 
+use super::Tokens;
 use super::jws::{Jws, Named};
-use super::verified::Origin;
-use super::{Tokens, Verified};
+use super::verified::{Origin, Verified};
 use crate::secrets::digest::{self, Digest};
 use crate::secrets::hex;
 

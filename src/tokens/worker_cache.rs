@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
-use super::Verified;
+use super::verified::Verified;
 
 /// Tokens per worker. A choice, not a measurement; a token has at most 8 KiB.
 const SLOTS: usize = 1 << 8;

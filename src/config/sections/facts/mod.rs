@@ -15,10 +15,9 @@ pub(crate) use self::resources::Resource;
 pub(crate) use self::rows::StaticFacts;
 use super::tokens::issuers;
 use crate::config::check::Checker;
-use crate::config::file::File;
 use crate::config::macros::{wire, words};
 use crate::config::node::Text;
-use crate::config::wire::{Field, Value};
+use crate::config::wire::{Field, Named, Value};
 use crate::policy::resources::{self as checked, ParamType, Query, ResourceType, RowSource};
 use crate::policy::spelling::nearest;
 use crate::policy::sql_template::Template;
@@ -58,23 +57,34 @@ impl Attributes {
     }
 }
 
+/// The sections that say what facts are.
+pub(crate) struct FactSections<'a> {
+    /// Whether there is a database to query.
+    pub has_database: bool,
+    /// `facts`
+    pub facts: &'a Field<Facts>,
+    /// `resources`
+    pub resources: &'a Field<Named<Resource>>,
+    /// `static_facts`
+    pub static_facts: &'a Field<StaticFacts>,
+}
+
 impl Checker<'_> {
     pub(crate) fn attributes(
         &mut self,
-        file: &File,
+        sections: &FactSections<'_>,
         tokens: Option<&[TokenIssuer]>,
     ) -> Option<Attributes> {
-        let has_database = file.database.is_written();
-        let rows = self.static_facts(&file.static_facts);
-        let facts = self.caller_facts(&file.facts, has_database);
-        let kinds = self.resources(file, has_database);
-        self.subjects_are_clear(file, tokens);
+        let rows = self.static_facts(sections.static_facts);
+        let facts = self.caller_facts(sections.facts, sections.has_database);
+        let kinds = self.resources(sections);
+        self.subjects_are_clear(sections, tokens);
         let attributes = Attributes {
             facts: facts?,
             kinds: kinds?,
             rows: rows?,
         };
-        self.static_facts_fit(&file.static_facts, &attributes);
+        self.static_facts_fit(sections.static_facts, &attributes);
         Some(attributes)
     }
 
@@ -128,14 +138,14 @@ impl Checker<'_> {
     }
 
     /// A subject identifies somebody only together with its issuer.
-    fn subjects_are_clear(&mut self, file: &File, tokens: Option<&[TokenIssuer]>) {
-        let sections = [
-            file.facts.place(),
-            file.resources.place(),
-            file.static_facts.place(),
+    fn subjects_are_clear(&mut self, sections: &FactSections<'_>, tokens: Option<&[TokenIssuer]>) {
+        let places = [
+            sections.facts.place(),
+            sections.resources.place(),
+            sections.static_facts.place(),
         ];
         if issuers(tokens).len() > 1
-            && let Some(place) = sections.into_iter().flatten().next()
+            && let Some(place) = places.into_iter().flatten().next()
         {
             self.report.problem_instead(
                 place,

@@ -1,9 +1,9 @@
 //! `resources`: the resource types, and where the rows of each are.
 
 use crate::config::check::Checker;
-use crate::config::file::File;
 use crate::config::macros::wire;
 use crate::config::node::Text;
+use crate::config::sections::facts::FactSections;
 use crate::config::wire::{Named, Value};
 use crate::policy::resources::{ParamType, ResourceType, RowSource};
 
@@ -19,12 +19,8 @@ wire! {
 }
 
 impl Checker<'_> {
-    pub(super) fn resources(
-        &mut self,
-        file: &File,
-        has_database: bool,
-    ) -> Option<Vec<ResourceType>> {
-        let Some(named) = file.resources.optional()? else {
+    pub(super) fn resources(&mut self, sections: &FactSections<'_>) -> Option<Vec<ResourceType>> {
+        let Some(named) = sections.resources.optional()? else {
             return Some(Vec::new());
         };
         let named = &named.value;
@@ -36,7 +32,7 @@ impl Checker<'_> {
         let kinds = self.each_named(named, |checker, name, wire| {
             let is_name = checker.is_kind_name(name);
             let wire = &wire?.value;
-            let rows = checker.row_source(name, wire, file, has_database);
+            let rows = checker.row_source(name, wire, sections);
             let kind = checker.resource_kind(name, wire, rows, &names);
             kind.filter(|_| is_name)
         })?;
@@ -65,17 +61,16 @@ impl Checker<'_> {
         &mut self,
         name: &Value<String>,
         wire: &Resource,
-        file: &File,
-        has_database: bool,
+        sections: &FactSections<'_>,
     ) -> Option<RowSource> {
         match (wire.query.optional()?, wire.learned()?) {
             (Some(query), true) => self.report.refuse(
                 &query.place,
                 "cannot be combined with `learned: true`, which knows a resource only from responses; remove one of the two",
             ),
-            (Some(query), false) => self.query(query, has_database).map(RowSource::Query),
+            (Some(query), false) => self.query(query, sections.has_database).map(RowSource::Query),
             (None, true) => Some(RowSource::Learned),
-            (None, false) if file.static_facts.is_written() => Some(RowSource::Static),
+            (None, false) if sections.static_facts.is_written() => Some(RowSource::Static),
             (None, false) => self.report.refuse_instead(
                 &name.place,
                 "does not say where its rows are",

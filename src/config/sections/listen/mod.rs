@@ -16,10 +16,11 @@ use crate::config::check::Checker;
 #[cfg(test)]
 use crate::config::decode::KeysOf;
 use crate::config::decode::{Decode, wrong};
-use crate::config::file::File;
 use crate::config::macros::wire;
 use crate::config::node::{Kind, Node, Text};
 use crate::config::problem::Report;
+use crate::config::wire::Field;
+use crate::config::wire::List;
 use crate::config::wire::Value;
 use crate::policy::admin::Admin;
 use crate::policy::listen::{self as checked, ListenKind};
@@ -110,10 +111,10 @@ impl Checker<'_> {
     /// Every socket. None may take the address of another one.
     pub(crate) fn listen(
         &mut self,
-        file: &File,
+        field: &Field<List<Listen>>,
         admin: Option<&Admin>,
     ) -> Option<Vec<checked::Listen>> {
-        let list = &file.listen.good()?.value;
+        let list = &field.good()?.value;
         let listen = self.each(list, |checker, item| checker.socket(&item.value));
 
         let mut taken: HashMap<SocketAddr, String> = HashMap::new();

@@ -28,10 +28,11 @@ use self::resource::ResourceField;
 use self::rest::Rest;
 use self::upgrade::Upgrade;
 use super::facts::Attributes;
+use super::identity::Identity;
 use super::layers::Layers;
+use super::upstreams::Upstream;
 use crate::config::check::Checker;
 use crate::config::decode::Decode;
-use crate::config::file::File;
 use crate::config::macros::{wire, words};
 use crate::config::node::{Node, Text};
 use crate::config::problem::Report;
@@ -157,21 +158,39 @@ pub(crate) struct RouteContext<'a> {
     attributes: Option<&'a Attributes>,
 }
 
+/// The sections that routes depend on.
+pub(crate) struct RouteSections<'a> {
+    /// `None` if it is wrong.
+    pub environment: Option<Environment>,
+    /// `hosts`
+    pub hosts: &'a Field<List<Text>>,
+    /// `upstreams`
+    pub upstreams: &'a Field<Named<Upstream>>,
+    /// `identity`
+    pub identity: &'a Field<Identity>,
+    /// Whether anybody issues tokens.
+    pub has_tokens: bool,
+    /// `layers`
+    pub layers: &'a Field<Layers>,
+    /// `defaults`
+    pub defaults: &'a Field<Defaults>,
+    /// `routes`
+    pub routes: &'a Field<List<Route>>,
+}
+
 impl<'a> RouteContext<'a> {
     fn new(
-        file: &'a File,
+        sections: &RouteSections<'a>,
         defaults: &'a Defaults,
         waived: Vec<Waiver>,
         attributes: Option<&'a Attributes>,
     ) -> Self {
-        let upstreams = file.upstreams.good().map(|named| &named.value);
+        let upstreams = sections.upstreams.good().map(|named| &named.value);
         let upstreams = upstreams.into_iter().flat_map(|Named(entries)| entries);
-        let speaks_http2 = |wire: &Value<super::upstreams::Upstream>| {
-            wire.value.protocol() == Some(Protocol::Http2)
-        };
-        let hosts = file.hosts.good().map(|list| &list.value.items);
+        let speaks_http2 = |wire: &Value<Upstream>| wire.value.protocol() == Some(Protocol::Http2);
+        let hosts = sections.hosts.good().map(|list| &list.value.items);
         Self {
-            environment: file.environment(),
+            environment: sections.environment,
             defaults,
             upstreams: upstreams
                 .clone()
@@ -185,8 +204,8 @@ impl<'a> RouteContext<'a> {
                 .flatten()
                 .map(|text| text.value.value.to_ascii_lowercase())
                 .collect(),
-            has_tokens: file.tokens.is_written(),
-            has_identity: file.identity.is_written(),
+            has_tokens: sections.has_tokens,
+            has_identity: sections.identity.is_written(),
             waived,
             attributes,
         }
@@ -197,14 +216,14 @@ impl Checker<'_> {
     /// Every route. No two of them own the same request.
     pub(crate) fn routes(
         &mut self,
-        file: &File,
+        sections: &RouteSections<'_>,
         attributes: Option<&Attributes>,
     ) -> Option<Vec<checked::Route>> {
         let absent = Defaults::absent();
-        let defaults = file.defaults.good().map_or(&absent, |wire| &wire.value);
-        let waived = self.waivers(&file.layers, &[]);
+        let defaults = sections.defaults.good().map_or(&absent, |wire| &wire.value);
+        let waived = self.waivers(sections.layers, &[]);
         let waivers = waived.clone().unwrap_or_default();
-        let context = RouteContext::new(file, defaults, waivers, attributes);
+        let context = RouteContext::new(sections, defaults, waivers, attributes);
 
         // Once here, so that a bad default is reported even if every route writes its own.
         self.named_upstream(&defaults.upstream, &context);
@@ -214,14 +233,15 @@ impl Checker<'_> {
         }
 
         // Routes that nobody wrote come first, so that an overlap is reported at the written route.
-        let mut routes = self.sign_in_routes(&file.identity, &context);
+        let mut routes = self.sign_in_routes(sections.identity, &context);
         let made = routes.len();
-        let list = &file.routes.good()?.value;
+        let list = &sections.routes.good()?.value;
         let items = list.items.iter();
         routes.extend(items.filter_map(|item| self.route(&item.value, &context)));
         self.distinct(&routes);
         waived?;
-        let is_whole = routes.len() - made == list.written && file.defaults.optional().is_some();
+        let is_whole =
+            routes.len() - made == list.written && sections.defaults.optional().is_some();
         routes.rotate_left(made);
         is_whole.then(|| routes.into_iter().map(|placed| placed.route).collect())
     }
