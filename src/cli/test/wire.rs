@@ -9,7 +9,7 @@ use crate::config::macros::wire;
 use crate::config::node::{Kind, Node, Text};
 use crate::config::problem::Report;
 use crate::config::sections::facts::StaticFacts;
-use crate::config::sections::routes::access::Aal;
+use crate::config::sections::routes::wire::Aal;
 use crate::config::wire::{List, ManyOrEmpty, Named};
 
 wire! {

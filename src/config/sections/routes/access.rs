@@ -2,52 +2,11 @@
 //!
 //! A key that would look as if it protected something, and does not with this access, is refused.
 
-use super::{Route, RouteContext};
+use super::context::RouteContext;
+use super::wire::Route;
 use crate::config::check::Checker;
-use crate::config::decode::Decode;
-use crate::config::macros::words;
-use crate::config::node::{Node, Text};
-use crate::config::problem::Report;
-use crate::config::wire::{Field, List, Value};
+use crate::config::wire::{Field, List};
 use crate::policy::route::{Access, ApiKey, CredentialSource, Serve};
-
-/// The least authenticator assurance level.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Aal(pub u8);
-
-words! {
-    impl Access {
-        "public" => Access::Public,
-        "optional" => Access::Optional,
-        "user" => Access::User,
-        "deny" => Access::Deny,
-    } later ["service", "signed"]
-    impl Aal { "aal1" => Aal(1), "aal2" => Aal(2), }
-    impl ApiKey { "required" => ApiKey::Required, "optional" => ApiKey::Optional, }
-}
-
-impl Decode for CredentialSource {
-    fn decode(node: Node, report: &mut Report) -> Option<Self> {
-        Value::<Text>::decode(node, report)?.parse(
-            credential,
-            "is not a place for a credential",
-            "write `bearer`, `cookie`, or `query.NAME` with letters, digits, `_`, `-`, `.` and `~`",
-            report,
-        )
-    }
-}
-
-fn credential(text: &str) -> Option<CredentialSource> {
-    match text {
-        "bearer" => return Some(CredentialSource::Bearer),
-        "cookie" => return Some(CredentialSource::Cookie),
-        _ => {}
-    }
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '~');
-    text.strip_prefix("query.")
-        .filter(|name| !name.is_empty() && name.chars().all(plain))
-        .map(|name| CredentialSource::Query(name.to_owned()))
-}
 
 impl Checker<'_> {
     /// An API key can be required only where publishable keys are known.

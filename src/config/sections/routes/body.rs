@@ -1,35 +1,16 @@
 //! `body`: how long a body may be, and the resources that it names.
 
-use super::{Route, RouteContext};
+use super::context::RouteContext;
+use super::wire::Route;
 use crate::config::check::Checker;
-use crate::config::macros::wire;
-use crate::config::node::Text;
+use crate::config::sections::routes::wire::{Body, BodyId, FIELD};
 use crate::config::units::Size;
-use crate::config::wire::{Field, List};
+use crate::config::wire::Field;
 use crate::policy::resources::{BodyIds, BodyStep};
-use crate::policy::roles::Action;
 use crate::request::body::INSPECTED_LIMIT;
-
-wire! {
-    /// What may be sent.
-    struct Body {
-        limit: Size [Size(0)..=Size(1 << 40)],
-        ids: List<BodyId>,
-    }
-
-    /// Resources that a body names.
-    struct BodyId {
-        field: Text => FIELD,
-        kind: Text,
-        max: usize [1..=1000] = 100,
-        action: Action,
-    }
-}
 
 /// Longest body unless something else is written.
 const LIMIT: Size = Size(1 << 20);
-
-const FIELD: &str = "write where the id is, such as `project_id` or `items[].id`";
 
 /// The limit of a route, or the default one.
 pub(super) fn limit(route: &Field<Body>, default: &Field<Body>) -> Option<u64> {

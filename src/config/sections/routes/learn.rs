@@ -1,29 +1,15 @@
 //! `learn`: the id of a new resource that an upstream's response names, which then belongs to the
 //! caller.
 
-use std::time::Duration;
-
-use super::{Route, RouteContext};
+use super::context::RouteContext;
+use super::wire::Route;
 use crate::config::check::Checker;
-use crate::config::macros::wire;
 use crate::config::node::Text;
 use crate::config::sections::facts::Attributes;
-use crate::config::units::{DAY, days, secs};
+use crate::config::sections::routes::wire::KIND;
 use crate::config::wire::Value;
 use crate::policy::resources::{self as checked, RowSource};
 use crate::policy::route::{Access, Target};
-
-wire! {
-    /// Where the id is, and how long it is known.
-    struct Learn {
-        kind: Text => KIND,
-        field: Text => "write the field of the response that holds the id, such as `generation_id` or `data.id`",
-        keep: Duration [secs(60)..=days(30)] = DAY,
-    }
-    later ["limits", "when"]
-}
-
-const KIND: &str = "write a resource type of `resources` with `learned: true`";
 
 impl Checker<'_> {
     /// `Some(None)` if nothing is learned.

@@ -4,159 +4,51 @@
 //! beside this one, for the larger keys. Not here: choosing the route of a request
 //! (`policy::router`).
 
-pub(crate) mod access;
-pub(super) mod body;
+mod access;
+mod body;
+pub(super) mod context;
 mod learn;
 pub(super) mod overlap;
-pub(super) mod resource;
+mod resource;
 mod rest;
 mod target;
 #[cfg(test)]
 mod tests;
 mod upgrade;
 mod when;
+pub(crate) mod wire;
 
 use std::time::Duration;
 
 use hyper::Method;
 
-use self::access::Aal;
-use self::body::Body;
-use self::learn::Learn;
+use self::context::RouteContext;
 use self::overlap::Placed;
-use self::resource::ResourceField;
-use self::rest::Rest;
-use self::upgrade::Upgrade;
+use self::wire::Timeouts;
+pub(crate) use self::wire::{Defaults, Route};
 use super::facts::Attributes;
 use super::identity::Identity;
 use super::layers::Layers;
 use super::upstreams::Upstream;
 use crate::config::check::Checker;
-use crate::config::decode::Decode;
-use crate::config::macros::{wire, words};
-use crate::config::node::{Node, Text};
-use crate::config::problem::Report;
-use crate::config::units::{DAY, TICK, secs};
+use crate::config::node::Text;
+use crate::config::units::secs;
 use crate::config::wire::{Field, List, Many, Named, Section, Value};
-use crate::denial::format::ErrorsSetting;
 use crate::policy::Environment;
 use crate::policy::layers::Waiver;
-use crate::policy::methods::{Methods, ROUTABLE};
+use crate::policy::methods::Methods;
 use crate::policy::path::Pattern;
 use crate::policy::roles::Action;
-use crate::policy::route::{
-    self as checked, Access, ApiKey, CredentialSource, Serve, Tail, Target, TrailingSlash,
-};
+use crate::policy::route::{self as checked, Serve, Tail, Target, TrailingSlash};
 use crate::policy::upstream::Protocol;
 
 /// What to write where there is no route.
 pub(crate) const EXAMPLE: &str =
     "write at least one, such as `routes: [{ path: /health, access: public, serve: health }]`";
 
-wire! {
-    /// What routes have unless they say otherwise.
-    struct Defaults {
-        upstream: Text,
-        body: Body,
-        trailing_slash: TrailingSlash = TrailingSlash::Same,
-        timeouts: Timeouts,
-    }
-    later ["errors", "limits"]
-    refused {
-        "access": "every route writes its own `access`, so that reading a route is enough to know who may come; remove it here",
-        "resource": "every route with a path parameter writes its own `resource`, so that none is opened by a default; remove it here",
-    }
-
-    /// One route.
-    struct Route {
-        path: Many<Text> => "write a path such as `/api/v1/projects/{project_id:uuid}`, or a list of them",
-        name: Text,
-        methods: Many<Method>,
-        hosts: List<Text>,
-        access: Access => "write who may come: `public`, `optional`, `user` or `deny`",
-        resource: ResourceField,
-        anonymous: bool = false,
-        credentials: List<CredentialSource>,
-        pass_credentials: bool = false,
-        aal: Aal = Aal(1),
-        action: Action,
-        when: Text,
-        upstream: Text,
-        serve: Serve,
-        trailing_slash: TrailingSlash,
-        tail: Tail = Tail::Canonical,
-        body: Body,
-        timeouts: Timeouts,
-        upgrade: List<Upgrade>,
-        realtime: bool,
-        errors: ErrorsSetting = ErrorsSetting::Problem,
-        apikey: ApiKey,
-        rest: Rest,
-        layers: Layers,
-        learn: Learn,
-    }
-    later ["limits"]
-
-    /// Time limits of a route.
-    struct Timeouts {
-        first_byte: Duration [TICK..=DAY],
-        stream_idle: Duration [TICK..=DAY],
-        total: Duration [TICK..=DAY],
-    }
-}
-
-words! {
-    impl TrailingSlash { "same" => TrailingSlash::Same, "strict" => TrailingSlash::Strict, }
-    impl Tail { "canonical" => Tail::Canonical, "opaque" => Tail::Opaque, }
-    impl ErrorsSetting {
-        "problem" => ErrorsSetting::Problem,
-        "grpc" => ErrorsSetting::Grpc,
-        "gotrue" => ErrorsSetting::Gotrue,
-        "postgrest" => ErrorsSetting::Postgrest,
-    }
-}
-
 /// Between two pieces of a response. Without any limit, a client that went away unnoticed would
 /// keep its upstream connection for ever.
 const STREAM_IDLE: Duration = secs(300);
-
-impl Decode for Method {
-    fn decode(node: Node, report: &mut Report) -> Option<Self> {
-        let text = Value::<Text>::decode(node, report)?;
-        let written = text.value.value.as_str();
-        if let Some(method) = ROUTABLE.iter().find(|method| method.as_str() == written) {
-            return Some(method.clone());
-        }
-        let message = match written {
-            "CONNECT" | "TRACE" => "is never served".to_owned(),
-            _ => format!(
-                "`{}` is not a method that can be routed",
-                text.value.shown()
-            ),
-        };
-        let names = ROUTABLE.iter().map(Method::as_str).collect::<Vec<_>>();
-        let instead = format!("write one of {}, in capitals", names.join(", "));
-        report.refuse_instead(&text.place, message, instead)
-    }
-}
-
-/// What routes are checked against.
-pub(crate) struct RouteContext<'a> {
-    environment: Option<Environment>,
-    defaults: &'a Defaults,
-    /// Names of the upstreams, in order; those that are themselves wrong included.
-    upstreams: Vec<&'a str>,
-    /// For each of them, whether it speaks HTTP/2.
-    speak_http2: Vec<bool>,
-    /// The gateway's hosts; empty if any host is answered.
-    hosts: Vec<String>,
-    has_tokens: bool,
-    /// Whether publishable keys are known.
-    has_identity: bool,
-    waived: Vec<Waiver>,
-    /// What resources may be named; `None` if they are wrong.
-    attributes: Option<&'a Attributes>,
-}
 
 /// The sections that routes depend on.
 pub(crate) struct RouteSections<'a> {
@@ -178,19 +70,20 @@ pub(crate) struct RouteSections<'a> {
     pub routes: &'a Field<List<Route>>,
 }
 
-impl<'a> RouteContext<'a> {
-    fn new(
-        sections: &RouteSections<'a>,
+impl<'a> RouteSections<'a> {
+    /// What each route is checked against.
+    fn context(
+        &self,
         defaults: &'a Defaults,
         waived: Vec<Waiver>,
         attributes: Option<&'a Attributes>,
-    ) -> Self {
-        let upstreams = sections.upstreams.good().map(|named| &named.value);
+    ) -> RouteContext<'a> {
+        let upstreams = self.upstreams.good().map(|named| &named.value);
         let upstreams = upstreams.into_iter().flat_map(|Named(entries)| entries);
         let speaks_http2 = |wire: &Value<Upstream>| wire.value.protocol() == Some(Protocol::Http2);
-        let hosts = sections.hosts.good().map(|list| &list.value.items);
-        Self {
-            environment: sections.environment,
+        let hosts = self.hosts.good().map(|list| &list.value.items);
+        RouteContext {
+            environment: self.environment,
             defaults,
             upstreams: upstreams
                 .clone()
@@ -204,8 +97,8 @@ impl<'a> RouteContext<'a> {
                 .flatten()
                 .map(|text| text.value.value.to_ascii_lowercase())
                 .collect(),
-            has_tokens: sections.has_tokens,
-            has_identity: sections.identity.is_written(),
+            has_tokens: self.has_tokens,
+            has_identity: self.identity.is_written(),
             waived,
             attributes,
         }
@@ -223,7 +116,7 @@ impl Checker<'_> {
         let defaults = sections.defaults.good().map_or(&absent, |wire| &wire.value);
         let waived = self.waivers(sections.layers, &[]);
         let waivers = waived.clone().unwrap_or_default();
-        let context = RouteContext::new(sections, defaults, waivers, attributes);
+        let context = sections.context(defaults, waivers, attributes);
 
         // Once here, so that a bad default is reported even if every route writes its own.
         self.named_upstream(&defaults.upstream, &context);

@@ -3,108 +3,16 @@
 //! Every path parameter that names something is either authorized or waived explicitly with
 //! `resource: none`.
 
-use super::{Route, RouteContext};
+use super::context::RouteContext;
+use super::wire::{ResourceEntry, ResourceField, ResourceOf, Route};
 use crate::config::check::Checker;
-#[cfg(test)]
-use crate::config::decode::KeysOf;
-use crate::config::decode::{Decode, wrong};
-use crate::config::macros::wire;
-use crate::config::node::{Kind, Node, Text};
+use crate::config::node::Text;
 use crate::config::place::Place;
-use crate::config::problem::Report;
 use crate::config::sections::facts::Attributes;
-use crate::config::wire::{Field, Keys, List, Names, Value};
+use crate::config::wire::Value;
 use crate::policy::path::{Pattern, Segment};
 use crate::policy::resources::{Demand, DemandTarget, IdPlace, ParamType, ResourceType};
-use crate::policy::roles::Action;
 use crate::policy::route::Access;
-
-wire! {
-    /// A resource of a route.
-    struct ResourceOf {
-        kind: Text,
-        id: Text,
-        action: Action,
-        within: Text,
-    }
-}
-
-/// The resources of a route.
-#[derive(Clone, Debug)]
-pub(crate) enum ResourceField {
-    /// `none`.
-    Nothing,
-    /// All of these.
-    All(Vec<Value<ResourceEntry>>),
-}
-
-/// One resource of a route.
-#[derive(Clone, Debug)]
-pub(crate) enum ResourceEntry {
-    /// The name of a type alone.
-    Kind(Text),
-    /// `{ self: … }`: the caller.
-    Caller { id: Text, action: Option<Action> },
-    /// `{ kind: …, id: … }`.
-    Of(Box<ResourceOf>),
-}
-
-impl Decode for ResourceField {
-    fn decode(node: Node, report: &mut Report) -> Option<Self> {
-        match &node.kind {
-            Kind::Text(text) if text.value == "none" => Some(Self::Nothing),
-            Kind::List(_) => {
-                let list = List::<ResourceEntry>::decode(node, report)?;
-                (list.items.len() == list.written).then_some(Self::All(list.items))
-            }
-            Kind::Null
-            | Kind::Bool(_)
-            | Kind::Integer(_)
-            | Kind::Float
-            | Kind::Text(_)
-            | Kind::Map(_)
-            | Kind::Broken => Some(Self::All(vec![Value::decode(node, report)?])),
-        }
-    }
-
-    #[cfg(test)]
-    fn keys(all: &mut Vec<KeysOf>) {
-        ResourceOf::keys(all);
-    }
-}
-
-impl Decode for ResourceEntry {
-    fn decode(node: Node, report: &mut Report) -> Option<Self> {
-        match &node.kind {
-            Kind::Text(text) => Some(Self::Kind(text.clone())),
-            Kind::Map(entries) if entries.iter().any(|entry| entry.name == "self") => {
-                const CALLER: Names = Names {
-                    known: &["self", "action"],
-                    later: &[],
-                    refused: &[],
-                };
-                let mut keys = Keys::open(node, &CALLER, report)?;
-                let id: Field<Text> = keys.take("self", report);
-                let action: Field<Action> = keys.take("action", report);
-                Some(Self::Caller {
-                    id: id.good()?.value.clone(),
-                    action: action.optional()?.map(|action| action.value.clone()),
-                })
-            }
-            Kind::Map(_) => ResourceOf::decode(node, report).map(|of| Self::Of(Box::new(of))),
-            Kind::Null
-            | Kind::Bool(_)
-            | Kind::Integer(_)
-            | Kind::Float
-            | Kind::List(_)
-            | Kind::Broken => wrong(
-                &node,
-                "`none`, a type of `resources`, a mapping, or a list of these",
-                report,
-            ),
-        }
-    }
-}
 
 impl Checker<'_> {
     /// The resources a route is about. A path with a parameter must say whose resource it names, or

@@ -5,63 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Route;
+use super::wire::{Columns, RestTable, Route};
 use crate::config::check::Checker;
-use crate::config::decode::{Decode, wrong};
-use crate::config::macros::{wire, words};
-use crate::config::node::{Kind, Node, Text};
+use crate::config::node::Text;
 use crate::config::place::Place;
-use crate::config::problem::Report;
-use crate::config::wire::{Field, List, ListOrEmpty, Named};
+use crate::config::wire::{Field, List, Named};
 use crate::policy::path::{Pattern, Segment};
-use crate::policy::rest::{self as checked, Embeds, RestRules, Table, is_name};
+use crate::policy::rest::{self as checked, RestRules, Table, is_name};
 use crate::policy::route::{Tail, Target};
-
-wire! {
-    /// What is granted.
-    struct Rest {
-        tables: Named<RestTable>,
-        embeds: Embeds = Embeds::Deny,
-        rpc: ListOrEmpty<Text>,
-        schemas: List<Text>,
-        openapi: bool = false,
-    }
-
-    /// What is granted of one table.
-    struct RestTable {
-        read: Columns = Columns::All(false),
-        write: Columns = Columns::All(false),
-        delete: bool = false,
-    }
-}
-
-words! {
-    impl Embeds { "deny" => Embeds::Deny, "tables" => Embeds::Tables, }
-}
-
-/// `true`, or the names of columns.
-#[derive(Clone, Debug)]
-pub(crate) enum Columns {
-    /// All of them, or none.
-    All(bool),
-    /// These.
-    These(List<Text>),
-}
-
-impl Decode for Columns {
-    fn decode(node: Node, report: &mut Report) -> Option<Self> {
-        match &node.kind {
-            Kind::List(_) => List::decode(node, report).map(Self::These),
-            Kind::Bool(all) => Some(Self::All(*all)),
-            Kind::Null
-            | Kind::Integer(_)
-            | Kind::Float
-            | Kind::Text(_)
-            | Kind::Map(_)
-            | Kind::Broken => wrong(&node, "`true`, or a list of columns", report),
-        }
-    }
-}
 
 impl Checker<'_> {
     /// `Some(None)` for a route whose requests to PostgREST are not inspected.

@@ -2,7 +2,8 @@
 //!
 //! There is one target, and none for a route that is denied.
 
-use super::{Route, RouteContext};
+use super::context::RouteContext;
+use super::wire::Route;
 use crate::config::check::Checker;
 use crate::config::macros::words;
 use crate::config::node::Text;

@@ -2,22 +2,11 @@
 
 use hyper::Method;
 
-use super::{Route, RouteContext};
+use super::context::RouteContext;
+use super::wire::Route;
 use crate::config::check::Checker;
-use crate::config::macros::words;
 use crate::policy::methods::Methods;
 use crate::policy::route::{Access, Target};
-
-/// What a client may change a connection to; one way works so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Upgrade {
-    /// RFC 6455.
-    Websocket,
-}
-
-words! {
-    impl Upgrade { "websocket" => Upgrade::Websocket, }
-}
 
 impl Checker<'_> {
     /// Whether the route offers WebSocket, where that can work: a GET (RFC 6455, section 4.1) over
