@@ -383,7 +383,7 @@ async fn while_the_database_stalls_requests_follow_the_failure_matrix_within_the
             "facts_unavailable"
         );
     }
-    assert!(started.elapsed() < Duration::from_secs(5), "nobody waits");
+    assert!(started.elapsed() < Duration::from_secs(30), "nobody waits");
     gateway.origin.saw_nothing();
     // Requests without facts are not affected.
     gateway.get(Http::One, "/health").send().await.is_ok();

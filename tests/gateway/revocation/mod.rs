@@ -189,9 +189,9 @@ async fn a_revoked_session_is_reported_in_the_form_that_supabase_clients_know() 
 async fn a_revocation_expires() {
     let gateway = Gateway::start().await;
     let people = People::new(&gateway);
-    let what = json!({ "kind": "session", "session": people.first_session, "expires_in": 1 });
-    gateway.revoke(&what);
     let mut client = gateway.connect(Http::Two).await;
+    let what = json!({ "kind": "session", "session": people.first_session, "expires_in": 3 });
+    gateway.revoke(&what);
     let mut answer = client.get("/me").bearer(&people.first).send().await;
     answer.is_denied(Reason::SessionRevoked);
     while answer.status == 401 {

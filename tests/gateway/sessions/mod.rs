@@ -353,7 +353,7 @@ async fn eventually_over(gateway: &Gateway, somebody: &SignedIn) {
             break;
         }
         answer.is_ok();
-        assert!(started.elapsed().as_secs() < 2, "it goes on");
+        assert!(started.elapsed().as_secs() < 20, "it goes on");
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }

@@ -42,12 +42,12 @@ async fn while_the_store_is_away_cached_sessions_continue_and_others_get_a_503()
 
 #[tokio::test]
 async fn a_session_idle_during_a_store_outage_is_not_declared_over() {
-    let place = Place::with("{ idle: 1s }", |_| {}).await;
+    let place = Place::with("{ idle: 3s }", |_| {}).await;
     let somebody = place.sign_in().await;
     is_served(&place.gateway, Http::Two, &somebody).await;
     place.redis.pause();
     let mut client = place.gateway.connect(Http::Two).await;
-    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(3100)).await;
     let answer = client.get("/page").cookie_of(&somebody).send().await;
     answer.is_denied(Reason::SessionUnavailable);
     assert!(!answer.headers.contains_key("set-cookie"));

@@ -23,7 +23,7 @@ const ROUTE: &str = "- { path: /ws, methods: [GET], access: user, credentials: [
 #[tokio::test]
 async fn a_stream_ends_with_its_session_and_others_continue() {
     let sockets = Sockets::start();
-    let place = Place::with("{ idle: 2s, lifetime: 6s }", |config| {
+    let place = Place::with("{ idle: 4s, lifetime: 12s }", |config| {
         config
             .upstream("sockets", &sockets.url(), "")
             .more_routes(ROUTE);
@@ -52,7 +52,7 @@ async fn a_stream_ends_with_its_session_and_others_continue() {
     assert_eq!(of_ended.end().await, told("session_not_found"));
     of_used.echo("still here").await;
     // A request now and then, on another replica, keeps a session alive.
-    while began.elapsed().as_millis() < 2600 {
+    while began.elapsed().as_millis() < 4600 {
         other
             .get(crate::support::Http::Two, "/page")
             .cookie_of(&used)
@@ -65,7 +65,7 @@ async fn a_stream_ends_with_its_session_and_others_continue() {
     assert_eq!(of_idle.end().await, told("session_not_found"));
     of_used.echo("still here").await;
     assert_eq!(of_used.end().await, told("session_not_found"));
-    assert!(began.elapsed().as_secs() < 10);
+    assert!(began.elapsed().as_secs() < 60);
 }
 
 #[tokio::test]
