@@ -32,7 +32,7 @@ use crate::tokens::Tokens;
 macro_rules! layers {
     ($($(#[doc = $doc:literal])* $name:ident: $layer:ident, $waivable:ident;)*) => {
         /// Positions in the table.
-        enum Place {
+        enum Position {
             $($layer,)*
         }
 
@@ -41,7 +41,7 @@ macro_rules! layers {
 
         $(impl NamedLayer for $layer {
             const NAME: LayerName =
-                LayerName::new(Place::$layer as u8, stringify!($name), layers!(@$waivable));
+                LayerName::new(Position::$layer as u8, stringify!($name), layers!(@$waivable));
         })*
 
         /// Proof that every layer ran. A permit requires it, so a layer that is in the table and

@@ -20,7 +20,8 @@ impl<L: Layer> Passed<L> {
         Self(PhantomData)
     }
 
-    /// Another method of the layer checked a stream's request again, and returned this proof.
+    /// Another method of the layer checked a stream's request again, and returned this proof. The
+    /// caller vouches for where the proof is from.
     pub(super) fn again(_proof: &L::Proof) -> Self {
         Self(PhantomData)
     }

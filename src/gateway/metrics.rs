@@ -112,7 +112,8 @@ impl Metrics {
     }
 
     /// Removes the series of routes, upstreams and issuers that the new configuration does not
-    /// have.
+    /// have. `upstream_retries_total` and `upstream_connections` stay: connections of a removed
+    /// upstream are still in use.
     pub fn forget(&self, old: &Config, new: &Config) {
         self.requests.forget(old, new);
         let published = |config: &Config| -> Vec<String> {

@@ -26,24 +26,24 @@ pub enum WaivedMode {
 /// is in `auth::chain`.
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct LayerName {
-    place: u8,
+    position: u8,
     name: &'static str,
     can_be_waived: bool,
 }
 
 impl LayerName {
     /// Names the layer at this position of the table, counted from 0.
-    pub const fn new(place: u8, name: &'static str, can_be_waived: bool) -> Self {
+    pub const fn new(position: u8, name: &'static str, can_be_waived: bool) -> Self {
         Self {
-            place,
+            position,
             name,
             can_be_waived,
         }
     }
 
     /// The position of the layer in the table, counted from 0.
-    pub fn place(self) -> usize {
-        self.place.into()
+    pub fn position(self) -> usize {
+        self.position.into()
     }
 
     /// The name in the route map, the log and the metrics.

@@ -63,7 +63,7 @@ impl Template {
             previous = character;
         }
         if pieces.is_empty() {
-            return Err("does not use `$1`, so it returns the same for every resource");
+            return Err("does not use `$1`, so it returns the same for every id");
         }
         pieces.push(piece);
         Ok(Self(pieces))

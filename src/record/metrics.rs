@@ -243,7 +243,7 @@ impl RequestMetrics {
     }
 
     fn observe_layer(&self, layer: LayerName, took: Duration) {
-        if let Some(histogram) = self.layer_seconds.get(layer.place()) {
+        if let Some(histogram) = self.layer_seconds.get(layer.position()) {
             histogram.observe(took.as_secs_f64());
         }
     }

@@ -47,8 +47,8 @@ pub enum Swap {
 pub enum Notice {
     /// A message of another process, or of this one.
     Message(Vec<u8>),
-    /// The subscription is in place. Earlier notices were not received, so what this process has
-    /// cached may be stale.
+    /// The first connection for notices is up, or its subscription was refused. Earlier notices
+    /// were not received, so what this process has cached may be stale.
     Began,
     /// The connection was lost, or the receiver is too slow. Messages of this process may be lost,
     /// too.

@@ -344,6 +344,46 @@ async fn metrics_of_removed_routes_and_upstreams_disappear() {
     assert!(!text.contains("upstream_seconds_count{upstream=\"old-upstream\""));
 }
 
+#[tokio::test]
+async fn a_request_that_outlives_a_reload_is_counted_if_its_route_and_upstream_still_exist() {
+    for (kept, routes) in [
+        (true, "- { name: gated, path: /gated, access: public }"),
+        (false, "- { name: another, path: /another, access: public }"),
+    ] {
+        let gate = Gate::new();
+        let mut gateway = Gateway::before(gated(&gate), |config| {
+            config.routes("- { name: gated, path: /gated, access: public }");
+        })
+        .await;
+        let mut client = gateway.connect(Http::Two).await;
+        let running = tokio::spawn(async move { client.get("/gated").send().await });
+        gateway.origin.has_seen(1).await;
+        gateway
+            .reload(|config| {
+                config.routes(&format!(
+                    "{routes}\n- {{ name: new, path: /new, access: public }}"
+                ));
+            })
+            .await;
+        gate.open();
+        in_time("the answer", running).await.unwrap().is_ok();
+        gateway.is_quiet().await;
+        let metrics = gateway.metrics();
+        let of_route = [("route", "gated")];
+        let requests = metrics.sum("foregate_requests_total", &of_route);
+        let seconds = metrics.sum("foregate_request_seconds_count", &of_route);
+        let expected = f64::from(u8::from(kept));
+        assert_eq!((requests, seconds), (expected, expected));
+        assert_eq!(metrics.text().contains("\"gated\""), kept);
+        // The upstream is in the new configuration, too.
+        let of_upstream = [("upstream", "origin")];
+        assert_eq!(
+            metrics.sum("foregate_upstream_seconds_count", &of_upstream),
+            1.0
+        );
+    }
+}
+
 // === tokens ===
 
 #[tokio::test]

@@ -23,7 +23,7 @@ pub struct Scope<'a> {
     pub host: &'a str,
     /// The client's address.
     pub address: &'a str,
-    /// The proven caller; `None` for nobody.
+    /// The proven caller; `None` without one.
     pub caller: Option<CallerFields<'a>>,
     /// The roles that the configuration knows.
     pub roles: &'a [Arc<str>],

@@ -7,7 +7,7 @@ use super::variable::Field;
 pub(super) enum ValueType {
     Bool,
     Text,
-    /// Text, or `null` for nobody.
+    /// Text, or `null` without a caller.
     TextOrNull,
     Number,
     List,

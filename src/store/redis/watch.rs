@@ -134,9 +134,9 @@ impl Redis {
         }
     }
 
-    /// Opens or closes the breaker. `aloud` keeps the log from repeating itself four times a
-    /// second.
-    fn apply_policy(&self, policy: &Policy, aloud: bool) {
+    /// Opens or closes the breaker. It is logged when that changes, and with
+    /// `is_due`, which the caller sets every so often, again.
+    fn apply_policy(&self, policy: &Policy, is_due: bool) {
         match policy {
             Policy::Keeps => {
                 self.metrics.set_evicting(false);
@@ -150,7 +150,7 @@ impl Redis {
             Policy::Evicts(word) => {
                 self.metrics.set_evicting(true);
                 self.metrics.set_up(false);
-                if self.breaker.bar() || aloud {
+                if self.breaker.bar() || is_due {
                     tracing::error!(
                         policy = word,
                         "Redis may evict records; refusing to use it: set `maxmemory-policy noeviction` in Redis, and allow the user to call INFO"

@@ -162,7 +162,10 @@ async fn eventually_leaves_cookie(gateway: &Gateway, somebody: &SignedIn) {
         if !answer.headers.contains_key("set-cookie") {
             break;
         }
-        assert!(started.elapsed() < Duration::from_secs(30), "it is not told");
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "it is not told"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
