@@ -37,7 +37,7 @@
 //! | `store`, `http_client` | Redis and memory; the gateway's own calls |
 //! | `policy` | what the operator meant: routes, router, roles, resources, conditions, limits |
 //! | `denial`, `secrets`, `log` | refusals; keys and digests; where log lines go |
-//! | `breaker`, `budget`, `clock`, `json`, `line`, `metrics`, `panics`, `weak_list` | the ground |
+//! | `breaker`, `budget`, `clock`, `http1`, `json`, `line`, `metrics`, `panics`, `weak_list` | the ground |
 //!
 //! # What is absent
 //!
@@ -101,6 +101,7 @@ pub mod database;
 pub mod denial;
 pub mod facts;
 pub mod gateway;
+mod http1;
 pub mod http_client;
 mod json;
 mod line;

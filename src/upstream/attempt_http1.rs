@@ -5,8 +5,8 @@ use hyper::Method;
 use tokio::time::{Instant, timeout_at};
 
 use crate::denial::{Denial, Reason};
+use crate::http1::Malformed;
 use crate::upstream::exchange;
-use crate::upstream::http1::malformed::Malformed;
 use crate::upstream::http1::{AnswerHead, OutgoingRequest};
 use crate::upstream::lease::Lease;
 use crate::upstream::limits::{ExchangeError, Limits};

@@ -9,9 +9,10 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::http1::{AnswerHead, OutgoingRequest, Piece, ReadFailure};
+use super::http1::{AnswerHead, OutgoingRequest, ReadFailure};
 use super::lease::Lease;
 use super::upload;
+use crate::http1::Piece;
 use crate::upstream::error::AnswerError;
 use crate::upstream::limits::{ExchangeError, Limits};
 

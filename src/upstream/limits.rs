@@ -4,9 +4,9 @@ use std::time::{Duration, Instant as StdInstant};
 
 use tokio::time::Instant;
 
+use crate::http1::Malformed;
 use crate::policy::route::Route;
 use crate::policy::upstream::Upstream;
-use crate::upstream::http1::malformed::Malformed;
 use crate::upstream::upload::UploadError;
 
 /// The time limits of an exchange.

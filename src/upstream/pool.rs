@@ -13,13 +13,13 @@ use std::sync::Arc;
 
 use prometheus::IntCounter;
 
-use super::http1::ReadBuffer;
 use super::http2::Share;
 use super::lease::Lease;
 use super::metrics::UpstreamMetrics;
 use super::timeouts::Timeouts;
 use crate::clock;
 use crate::denial::{Denial, Reason};
+use crate::http1::ReadBuffer;
 use crate::policy::in_force::InForce;
 use crate::policy::upstream::Upstream;
 use crate::upstream::server::Server;

@@ -12,8 +12,9 @@ use tokio::time::timeout;
 
 use crate::clock;
 use crate::denial::{Denial, Reason};
+use crate::http1::ReadBuffer;
 use crate::policy::upstream::Upstream;
-use crate::upstream::http1::{Connection, ReadBuffer};
+use crate::upstream::http1::Connection;
 use crate::upstream::http2::{Channel, Channels, Share};
 use crate::upstream::lease::Lease;
 use crate::upstream::metrics::UpstreamMetrics;

@@ -1,47 +1,21 @@
 //! A connection to a server: it moves bytes, which `head` and `body` parse.
 
-use std::cell::RefCell;
 use std::io;
-use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::body::{Decoder, Piece};
 use super::head::{self, AnswerHead};
-use super::malformed::Malformed;
 use super::request::OutgoingRequest;
+use crate::http1::{Decoder, Malformed, Piece, ReadBuffer};
 use crate::upstream::timeouts::Timeout;
 use crate::upstream::upload::UploadError;
 
-/// How many bytes are read at once, which also bounds how much of an answer is buffered for a slow
-/// client.
-const READ: usize = 64 * 1024;
-
 /// How many interim answers (1xx) may come before the final one.
 const INTERIM: usize = 8;
-
-/// The read buffer of all connections of a worker, so that none needs one while it waits.
-#[derive(Clone)]
-pub(in crate::upstream) struct ReadBuffer(Rc<RefCell<Box<[u8]>>>);
-
-impl Default for ReadBuffer {
-    fn default() -> Self {
-        Self(Rc::new(RefCell::new(vec![0; READ].into())))
-    }
-}
-
-impl std::fmt::Debug for ReadBuffer {
-    /// The bytes are a user's answer.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ReadBuffer(…)")
-    }
-}
 
 /// Why nothing more can be read.
 #[derive(Debug, PartialEq, Eq)]
@@ -184,16 +158,13 @@ impl Connection {
 
     /// Reads once. False at the end of the connection.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let mut buffer = self.buffer.0.borrow_mut();
-        let mut buffer = ReadBuf::new(&mut buffer);
-        ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer))?;
-        let read = buffer.filled();
-        self.unread = if self.unread.is_empty() {
-            Bytes::copy_from_slice(read)
-        } else {
-            [&self.unread, read].concat().into()
-        };
-        Poll::Ready(Ok(!read.is_empty()))
+        let Self {
+            stream,
+            buffer,
+            unread,
+            ..
+        } = self;
+        buffer.poll_fill(stream, unread, context)
     }
 
     /// Ready shortly after `due`.

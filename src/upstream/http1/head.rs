@@ -4,11 +4,10 @@
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, Bytes};
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
 
-use super::body::Framing;
-use super::malformed::{MAX_FIELDS, MAX_HEAD, Malformed};
+use crate::http1::{Framing, FramingFields, MAX_FIELDS, MAX_HEAD, Malformed};
 
 /// An answer's head. It has no `Debug`: its fields may set cookies.
 pub(in crate::upstream) struct AnswerHead {
@@ -55,7 +54,7 @@ pub(super) fn take(unread: &mut Bytes, method: &Method) -> Result<Option<AnswerH
     let is_http_11 = parsed.version == Some(1);
     let (headers, framing_fields) = fields_of(parsed.headers, unread)?;
     unread.advance(length);
-    let framing = framing_fields.framing(status, is_http_11, method)?;
+    let framing = framing(&framing_fields, status, is_http_11, method)?;
     let keeps_open = framing != Framing::UntilClose && framing_fields.keeps_open(is_http_11);
     Ok(Some(AnswerHead {
         status,
@@ -84,74 +83,23 @@ fn fields_of(
     Ok((headers, framing_fields))
 }
 
-/// What the fields declare about framing and the connection.
-#[derive(Debug, Default)]
-struct FramingFields {
-    codings: usize,
-    is_chunked: bool,
-    lengths: usize,
-    length: Option<u64>,
-    close: bool,
-    keep_alive: bool,
-}
-
-impl FramingFields {
-    fn note(&mut self, name: &HeaderName, value: &HeaderValue) {
-        let value = value.as_bytes();
-        if *name == header::CONTENT_LENGTH {
-            self.lengths += 1;
-            self.length = digits(value);
-        } else if *name == header::CONNECTION {
-            for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-                self.close |= option.eq_ignore_ascii_case(b"close");
-                self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-            }
-        } else if *name == header::TRANSFER_ENCODING {
-            self.codings += 1;
-            self.is_chunked = value.eq_ignore_ascii_case(b"chunked");
-        }
-    }
-
-    /// RFC 9112, section 6.3, with every ambiguous case refused.
-    fn framing(
-        &self,
-        status: StatusCode,
-        is_http_11: bool,
-        method: &Method,
-    ) -> Result<Framing, Malformed> {
-        let is_clear = match (self.codings, self.lengths) {
-            (0, 0) => true,
-            (0, 1) => self.length.is_some(),
-            // A coding that is not decoded here would reach the client without being declared.
-            (1, 0) => self.is_chunked && is_http_11,
-            _ => false,
-        };
-        if !is_clear {
-            return Err(Malformed("ambiguous framing"));
-        }
-        let has_none = *method == Method::HEAD
-            || status.is_informational()
-            || status == StatusCode::NO_CONTENT
-            || status == StatusCode::NOT_MODIFIED;
-        Ok(match self.length {
-            _ if has_none => Framing::Length(0),
-            _ if self.is_chunked => Framing::Chunked,
-            Some(length) => Framing::Length(length),
-            None => Framing::UntilClose,
-        })
-    }
-
-    fn keeps_open(&self, is_http_11: bool) -> bool {
-        !self.close && (is_http_11 || self.keep_alive)
-    }
-}
-
-/// Digits and nothing else: other parsers accept signs and lists, and read them differently.
-fn digits(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse().ok()
+/// RFC 9112, section 6.3, with every ambiguous case refused.
+fn framing(
+    fields: &FramingFields,
+    status: StatusCode,
+    is_http_11: bool,
+    method: &Method,
+) -> Result<Framing, Malformed> {
+    let declared = fields.declared(is_http_11)?;
+    let has_none = *method == Method::HEAD
+        || status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED;
+    Ok(match declared {
+        _ if has_none => Framing::Length(0),
+        Some(framing) => framing,
+        None => Framing::UntilClose,
+    })
 }
 
 #[cfg(test)]

@@ -24,13 +24,10 @@
 //! | a chunk size of more than 16 digits, a bare LF around a chunk, control characters in an extension | refused |
 //! | bytes after the end | the connection is not reused |
 
-mod body;
 mod connection;
 mod head;
-pub(super) mod malformed;
 mod request;
 
-pub(super) use body::Piece;
-pub(super) use connection::{Connection, ReadBuffer, ReadFailure};
+pub(super) use connection::{Connection, ReadFailure};
 pub(super) use head::AnswerHead;
 pub(super) use request::{OutgoingRequest, RequestHead};

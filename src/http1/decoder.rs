@@ -1,28 +1,18 @@
-//! Decodes the body of an answer from bytes, by the framing that its head declared.
+//! Decodes a body from bytes, by the framing that its head declared.
 
 use bytes::{Buf, Bytes};
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 
+use super::framing::Framing;
 use super::malformed::{MAX_FIELDS, MAX_HEAD, Malformed};
 
 /// The longest line with a chunk size, including extensions.
 const MAX_CHUNK_LINE: usize = 4096;
 
-/// How a body is delimited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
-    /// By its length.
-    Length(u64),
-    /// By chunks (RFC 9112, section 7.1).
-    Chunked,
-    /// By the end of the connection.
-    UntilClose,
-}
-
 /// A decoded part of a body.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::upstream) enum Piece {
+pub(crate) enum Piece {
     /// Some of its bytes; at least one.
     Data(Bytes),
     /// Its trailers, which are its end.
@@ -33,7 +23,7 @@ pub(in crate::upstream) enum Piece {
 
 /// The state of the decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Decoder {
+pub(crate) enum Decoder {
     /// So many bytes are missing.
     Length(u64),
     /// Everything up to the end of the connection.
@@ -51,7 +41,7 @@ pub(super) enum Decoder {
 }
 
 impl Decoder {
-    pub(super) fn new(framing: Framing) -> Self {
+    pub(crate) fn new(framing: Framing) -> Self {
         match framing {
             Framing::Length(0) => Self::Done,
             Framing::Length(length) => Self::Length(length),
@@ -60,12 +50,12 @@ impl Decoder {
         }
     }
 
-    pub(super) fn is_done(self) -> bool {
+    pub(crate) fn is_done(self) -> bool {
         self == Self::Done
     }
 
     /// How much is missing, if the head declared it.
-    pub(super) fn left(self) -> Option<u64> {
+    pub(crate) fn left(self) -> Option<u64> {
         match self {
             Self::Length(left) => Some(left),
             Self::Done => Some(0),
@@ -82,7 +72,7 @@ impl Decoder {
     /// # Errors
     ///
     /// The chunks violate the standard.
-    pub(super) fn next(&mut self, unread: &mut Bytes) -> Result<Option<Piece>, Malformed> {
+    pub(crate) fn next(&mut self, unread: &mut Bytes) -> Result<Option<Piece>, Malformed> {
         loop {
             match *self {
                 Self::Done => return Ok(Some(Piece::End)),
@@ -143,7 +133,7 @@ impl Decoder {
     }
 
     /// Notes the end of the connection; true if it is the end of the body.
-    pub(super) fn ends_with_connection(&mut self) -> bool {
+    pub(crate) fn ends_with_connection(&mut self) -> bool {
         if *self == Self::UntilClose {
             *self = Self::Done;
         }
