@@ -71,6 +71,24 @@ pub fn timestamp() -> String {
     })
 }
 
+/// Appends the time as `Date` has it (RFC 9110, section 5.6.7).
+pub(crate) fn write_http_date(out: &mut Vec<u8>) {
+    thread_local! {
+        static SECOND: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
+    }
+    let now = unix_now();
+    SECOND.with_borrow_mut(|(second, written)| {
+        if *second != now {
+            *second = now;
+            *written = Timestamp::from_second(now)
+                .unwrap_or_default()
+                .strftime("%a, %d %b %Y %H:%M:%S GMT")
+                .to_string();
+        }
+        out.extend_from_slice(written.as_bytes());
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

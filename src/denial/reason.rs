@@ -154,6 +154,22 @@ reasons! {
         "The request target is not a path (`OPTIONS *` is not served).",
         "Send the path of a resource.",
         gotrue: "validation_failed", postgrest: "PGRST100";
+    HeadMalformed "head_malformed" => BAD_REQUEST, "head_malformed", Client, H1,
+        "The request head is not well formed: a bare line feed, a space before a colon, a folded or invalid field.",
+        "Send a head as RFC 9112 describes it.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    FramingAmbiguous "framing_ambiguous" => BAD_REQUEST, "framing_ambiguous", Client, H1,
+        "The fields of the request do not say in exactly one way how long its body is.",
+        "Send one `Content-Length`, or `Transfer-Encoding: chunked`, and not both.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    VersionUnsupported "version_unsupported" => BAD_REQUEST, "version_unsupported", Client, H1,
+        "The request line names a version of HTTP that this gateway does not speak.",
+        "Use HTTP/1.1 or HTTP/2.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
+    HeadTooLarge "head_too_large" => REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", Client, H1,
+        "The request head is longer than `connections.max_head`.",
+        "Send fewer or shorter fields, or raise the limit.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
     UriTooLong "uri_too_long" => URI_TOO_LONG, "uri_too_long", Client, Both,
         "Path and query together are longer than `connections.max_uri`.",
         "Shorten the request, or raise the limit.",

@@ -100,6 +100,22 @@ impl Answer {
         self
     }
 
+    /// Notes that the client took a part of what was handed out.
+    pub(crate) fn note_progress(&self) {
+        if let Some(slot) = &self.slot {
+            slot.note_poll(false);
+        }
+    }
+
+    /// Notes that the client did not take all of what was handed out.
+    pub(crate) fn abandon(&mut self) {
+        if let Some(trail) = &mut self.trail
+            && trail.end == RequestEnd::Complete
+        {
+            trail.end = RequestEnd::ClientGone;
+        }
+    }
+
     fn note(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, AnswerError>>>) {
         if let Some(slot) = &self.slot {
             slot.note_poll(polled.is_pending());

@@ -1,7 +1,7 @@
 //! What happens to a request, one line per step: accept, authorize, forward.
 //!
-//! Decides: in which order the steps run, and which fields every answer carries (id, HSTS, CORS,
-//! `Connection: close` while draining). Trusts: [`Inbound`] to be canonical, the [`Chain`] to
+//! Decides: in which order the steps run, and which fields every answer carries (id, HSTS,
+//! CORS). Trusts: [`Inbound`] to be canonical, the [`Chain`] to
 //! decide whether the request may go on, and `upstream` and `serve` to require a [`Permit`]. Not
 //! here: every rule by which a request is refused.
 //!
@@ -25,10 +25,9 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Request, Response, StatusCode, Version};
+use hyper::{Method, Request, Response, Version};
 
 use crate::auth::snapshot::Snapshot;
 use crate::denial::format::ErrorFormat;
@@ -39,6 +38,7 @@ use crate::policy::in_force::InForce;
 use crate::policy::route::Target;
 use crate::record::{Decision, Record};
 use crate::request::body::Body;
+use crate::request::client_body::ClientBody;
 use crate::request::cors::{self, Cors};
 use crate::request::{Connection, Head, Inbound};
 use crate::streams::Streams;
@@ -86,7 +86,7 @@ impl Gateway {
     /// future contains its arguments, and there is one future per open request.
     pub fn handle(
         self: Rc<Self>,
-        request: Box<Request<Incoming>>,
+        request: Box<Request<ClientBody>>,
         connection: Rc<ConnectionState>,
     ) -> impl Future<Output = Response<Answer>> {
         at_most::<REQUEST_SIZE, _>(self.answer(request, connection))
@@ -94,7 +94,7 @@ impl Gateway {
 
     async fn answer(
         self: Rc<Self>,
-        request: Box<Request<Incoming>>,
+        request: Box<Request<ClientBody>>,
         connection: Rc<ConnectionState>,
     ) -> Response<Answer> {
         let snapshot = self.process.snapshot();
@@ -122,7 +122,7 @@ impl Gateway {
 
     async fn serve(
         &self,
-        request: Box<Request<Incoming>>,
+        request: Box<Request<ClientBody>>,
         snapshot: &Snapshot,
         connection: &Connection,
         record: &mut Record,
@@ -143,6 +143,22 @@ impl Gateway {
         }
     }
 
+    /// Refuses a request whose head could not be read.
+    pub(crate) fn refuse_head(
+        &self,
+        denial: Denial,
+        method: Option<Method>,
+        version: Version,
+        connection: &Rc<ConnectionState>,
+    ) -> Response<Answer> {
+        let snapshot = self.process.snapshot();
+        let mut trail = connection.begin(&snapshot, &method.unwrap_or_default(), version);
+        trail.client = Some(connection.facts().text().clone());
+        let mut response = refuse::refuse(denial, &mut trail);
+        self.finish_head(&mut response, None, snapshot.cors(), connection, &mut trail);
+        response.map(|answer| answer.with_trail(trail, connection))
+    }
+
     /// Adds the fields that every answer carries, whether this gateway or an upstream made it.
     pub(crate) fn finish_head(
         &self,
@@ -152,12 +168,10 @@ impl Gateway {
         connection: &ConnectionState,
         record: &mut Record,
     ) {
-        let version = record.version;
         let over_tls = connection.facts().over_tls;
         let id = record.id.clone();
         record.note_answer();
         record.status = Some(response.status());
-        let is_tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
         // A shared cache keeps no answer to a request with `Authorization` unless it is allowed to
@@ -171,11 +185,6 @@ impl Gateway {
         }
         if let Some(cors) = cors {
             cors.write(headers, origin, record.decision == Decision::Preflight);
-        }
-        // While draining, a kept HTTP/1.1 connection would be closed later anyway; `close` tells
-        // the client now. HTTP/2 has GOAWAY for this.
-        if version < Version::HTTP_2 && !is_tunnel && self.process.is_draining() {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
     }
 

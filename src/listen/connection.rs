@@ -14,7 +14,9 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper::server::conn::{http1, http2};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
@@ -23,14 +25,15 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
-use super::observed::ObservedStream;
-use super::protocols::{h1_builder, h2_builder};
+use super::http1;
+use super::protocols::h2_builder;
 use super::redirect;
 use super::socket::PEER_TIMEOUT;
 use crate::gateway::Gateway;
 use crate::gateway::connection::{CloseCause, ConnectionState, PollClock, ShutdownRequest};
 use crate::policy::listen::{Connections, ListenKind};
 use crate::request;
+use crate::request::client_body::ClientBody;
 use crate::streams::Tunnel;
 
 /// Serves one connection to its end; the error says why it ended early. It is one long function
@@ -144,43 +147,34 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     state.set_protocol(is_h2);
-    let stream = TokioIo::new(ObservedStream {
-        stream,
-        state: state.clone(),
-    });
-    let service = service_fn({
-        let (gateway, state) = (gateway.clone(), state.clone());
-        move |request| {
-            let (gateway, state) = (gateway.clone(), state.clone());
-            let request = Box::new(request);
-            async move { Ok::<_, Infallible>(gateway.handle(request, state).await) }
-        }
-    });
     if is_h2 {
-        let connection = h2_builder(limits).serve_connection(stream, service);
+        let service = service_fn({
+            let (gateway, state) = (gateway.clone(), state.clone());
+            move |request: Request<Incoming>| {
+                let (gateway, state) = (gateway.clone(), state.clone());
+                let request = Box::new(request.map(ClientBody::http2));
+                async move { Ok::<_, Infallible>(gateway.handle(request, state).await) }
+            }
+        });
+        let connection = h2_builder(limits).serve_connection(TokioIo::new(stream), service);
         supervise(
             Box::pin(connection).as_mut(),
             http2::Connection::graceful_shutdown,
+            |_| CloseCause::Protocol,
             state,
         )
         .await
     } else {
-        let connection = h1_builder(limits).serve_connection(stream, service);
-        let mut connection = Box::pin(connection);
+        let respond = |request| gateway.clone().handle(request, state.clone());
+        let mut connection = Box::pin(http1::serve(stream, state, limits, respond));
         // The tunnel's record refers to the connection: a tunnel that is never taken would keep it
         // forever.
         let awaited = AwaitedTunnel(state.clone());
-        supervise(
-            connection.as_mut(),
-            http1::Connection::graceful_shutdown,
-            state,
-        )
-        .await?;
-        if let Some(tunnel) = awaited.take() {
-            let parts = Pin::into_inner(connection).into_parts();
+        let switched = supervise(connection.as_mut(), |_| {}, |cause| cause, state).await?;
+        drop(connection);
+        if let (Some((stream, unread)), Some(tunnel)) = (switched, awaited.take()) {
             // Boxed, so that the task of every other connection has no room for it.
-            let stream = parts.io.into_inner().stream;
-            Box::pin(tunnel.run(stream, parts.read_buf)).await;
+            Box::pin(tunnel.run(stream, unread)).await;
         }
         Ok(())
     }
@@ -209,37 +203,30 @@ async fn serve_redirects(
     limits: &Connections,
 ) -> Result<(), CloseCause> {
     state.set_protocol(false);
-    let stream = TokioIo::new(ObservedStream {
-        stream,
-        state: state.clone(),
-    });
-    let service = service_fn(|request| {
-        let response = redirect::answer(gateway, state, request, port);
-        async move { Ok::<_, Infallible>(response) }
-    });
-    let connection = h1_builder(limits).serve_connection(stream, service);
-    supervise(
-        Box::pin(connection).as_mut(),
-        http1::Connection::graceful_shutdown,
-        state,
-    )
-    .await
+    let respond = |request: Box<Request<ClientBody>>| {
+        std::future::ready(redirect::answer(gateway, state, *request, port))
+    };
+    let mut connection = Box::pin(http1::serve(stream, state, limits, respond));
+    supervise(connection.as_mut(), |_| {}, |cause| cause, state).await?;
+    Ok(())
 }
 
-/// Drives a connection and carries out shutdown requests. The connection is boxed, so that the task
-/// is not as large as the largest protocol.
-async fn supervise<C, E>(
+/// Drives a connection and carries out shutdown requests; `graceful` begins one where the state
+/// does not say enough. The connection is boxed, so that the task is not as large as the largest
+/// protocol.
+async fn supervise<C, T, E>(
     mut connection: Pin<&mut C>,
     graceful: impl Fn(Pin<&mut C>),
+    cause: impl Fn(E) -> CloseCause,
     state: &ConnectionState,
-) -> Result<(), CloseCause>
+) -> Result<T, CloseCause>
 where
-    C: Future<Output = Result<(), E>>,
+    C: Future<Output = Result<T, E>>,
 {
     poll_fn(|context| {
         loop {
             if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-                return Poll::Ready(ended.map_err(|_| CloseCause::Protocol));
+                return Poll::Ready(ended.map_err(&cause));
             }
             match state.poll_shutdown_request(context) {
                 None => return Poll::Pending,

@@ -10,9 +10,9 @@
 //! fewer.
 
 pub mod connection;
+mod http1;
 mod load;
 mod metrics;
-mod observed;
 mod poll;
 mod protocols;
 mod redirect;

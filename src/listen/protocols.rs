@@ -1,25 +1,9 @@
-//! How hyper is configured for HTTP/1.1 and HTTP/2.
+//! How hyper is configured for HTTP/2.
 
-use std::time::Duration;
-
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 
 use crate::policy::listen::Connections;
 use crate::upstream::http2::channel::LocalExecutor;
-
-pub(super) fn h1_builder(limits: &Connections) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    // Never `pipeline_flush`: with it hyper takes an answer as fast as it comes, however slowly the
-    // client reads, and buffers all of it; and it loses an answer if bytes of the request are still
-    // unread.
-    builder
-        // Our own limit is lower and answers with a reason; hyper's is defence in depth.
-        .max_headers(limits.max_headers.saturating_mul(2))
-        .max_buf_size(limits.max_head)
-        .half_close(false);
-    builder.header_read_timeout(None::<Duration>);
-    builder
-}
 
 pub(super) fn h2_builder(limits: &Connections) -> http2::Builder<LocalExecutor> {
     let mut builder = http2::Builder::new(LocalExecutor);

@@ -6,7 +6,6 @@
 
 use std::rc::Rc;
 
-use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
@@ -17,13 +16,14 @@ use crate::gateway::{Gateway, refuse};
 use crate::policy::in_force::InForce;
 use crate::policy::path;
 use crate::record::{Decision, Record};
+use crate::request::client_body::ClientBody;
 use crate::request::{Connection, Head};
 
 /// Answers one request.
 pub(super) fn answer(
     gateway: &Rc<Gateway>,
     connection: &Rc<ConnectionState>,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
     port: u16,
 ) -> Response<Answer> {
     let snapshot = gateway.process().snapshot();
@@ -41,7 +41,7 @@ pub(super) fn answer(
 }
 
 fn location(
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
     connection: &Connection,
     in_force: &InForce,
     record: &mut Record,

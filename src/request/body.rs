@@ -16,11 +16,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper::body::{Frame, SizeHint};
 use hyper::header::{self, HeaderMap, HeaderName};
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
+use super::client_body::{BrokenBody, ClientBody};
 use crate::denial::{Denial, Reason};
 use crate::json;
 
@@ -34,7 +35,7 @@ const FIRST_ROOM: usize = 16 * 1024;
 #[derive(Debug)]
 pub enum Body {
     /// Streamed as the client sends it.
-    Streamed(Incoming),
+    Streamed(ClientBody),
     /// In memory, and not inspected: the body of a case of `foregate test`.
     Whole(Bytes),
     /// Read and parsed.
@@ -107,7 +108,10 @@ impl Body {
 ///
 /// [`Reason::BodyTooLarge`], [`Reason::BodyTimeout`] or [`Reason::BodyBroken`]. If the announced
 /// length is too large, nothing is read, so that no `100 Continue` is sent.
-pub async fn collect(mut body: Incoming, limit: u64, idle: Duration) -> Result<Bytes, Denial> {
+pub async fn collect<B>(mut body: B, limit: u64, idle: Duration) -> Result<Bytes, Denial>
+where
+    B: hyper::body::Body<Data = Bytes> + Unpin,
+{
     if body.size_hint().lower() > limit {
         return Err(Reason::BodyTooLarge.into());
     }
@@ -171,12 +175,12 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
 
 impl hyper::body::Body for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BrokenBody;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenBody>>> {
         match &mut *self {
             Self::Streamed(body) => Pin::new(body).poll_frame(context),
             Self::Whole(bytes) | Self::Inspected(JsonBody { bytes, .. }) => {

@@ -11,6 +11,7 @@
 
 pub mod apikey;
 pub mod body;
+pub mod client_body;
 pub mod cors;
 pub mod handshake;
 mod head;

@@ -42,6 +42,13 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// The peer's address as text.
+    pub(crate) fn text(&self) -> &HeaderValue {
+        &self.text
+    }
+}
+
 /// The client, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {

@@ -84,6 +84,11 @@ impl Pools {
         }
     }
 
+    /// The buffer into which the connections of this worker read.
+    pub(crate) fn read_buffer(&self) -> &ReadBuffer {
+        &self.buffer
+    }
+
     /// The pool of an upstream. A configuration that is seen for the first time gets its pools,
     /// which share servers with the configuration before.
     pub fn get(&self, in_force: &InForce, upstream: usize) -> Option<Rc<Pool>> {

@@ -234,6 +234,16 @@ async fn produce(
         },
         Reason::HostUnknown => get("/me").host("other.test"),
         Reason::TargetForm => return here(asterisk(gateway, http)).await,
+        Reason::HeadMalformed => return here(raw_head(gateway, "X: a\n", reason)).await,
+        Reason::FramingAmbiguous => {
+            let fields = "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n";
+            return here(raw_head(gateway, fields, reason)).await;
+        }
+        Reason::HeadTooLarge => {
+            let fields = format!("X: {}\r\n", "x".repeat(16 * 1024));
+            return here(raw_head(gateway, &fields, reason)).await;
+        }
+        Reason::VersionUnsupported => return here(newer_version(gateway)).await,
         Reason::UriTooLong => get(&format!("/me?{}", "x".repeat(LONG))),
         Reason::HeadersTooMany => {
             (0..41).fold(get("/me"), |call, n| call.header(&format!("a{n}"), "1"))
@@ -588,6 +598,26 @@ async fn without_host(gateway: &Gateway, http: Http) {
             assert_eq!(raw.reason(&fields).await, reason.code());
         }
     }
+}
+
+/// Sends a head with these fields, which is refused.
+async fn raw_head(gateway: &Gateway, fields: &str, reason: Reason) {
+    let mut raw = gateway.raw(Door::Tls).await;
+    raw.write(format!(
+        "GET /me HTTP/1.1\r\nHost: api.test\r\n{fields}\r\n"
+    ))
+    .await;
+    raw.answer().await.answer().is_denied(reason);
+}
+
+async fn newer_version(gateway: &Gateway) {
+    let mut raw = gateway.raw(Door::Tls).await;
+    raw.write("GET /me HTTP/1.2\r\nHost: api.test\r\n\r\n")
+        .await;
+    raw.answer()
+        .await
+        .answer()
+        .is_denied(Reason::VersionUnsupported);
 }
 
 async fn asterisk(gateway: &Gateway, http: Http) {

@@ -198,6 +198,16 @@ impl OutgoingRequest {
                 Some(body) if body.needs_frame() => body.poll_frame(context)?,
                 Some(_) | None => Poll::Ready(()),
             };
+            // A head that declares an empty body would be a complete request, and the client may
+            // still break the stream that it is on.
+            let awaits_end = next.is_pending()
+                && self
+                    .body
+                    .as_ref()
+                    .is_some_and(|body| body.delimited == BodyFraming::Length(0));
+            if awaits_end && self.sent == 0 {
+                return Poll::Pending;
+            }
             if !self.has_bytes() {
                 return match next {
                     Poll::Ready(()) if self.is_sent() => Poll::Ready(Ok(())),

@@ -26,18 +26,58 @@ use Fate::{Arrives, Refused};
 const FRAMING: &[(&str, Fate, &str)] = &[
     (
         "CL.TE",
-        Arrives,
+        Refused,
         "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG",
     ),
     (
         "CL.TE with a request behind",
-        Arrives,
+        Refused,
         "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nSMUGGLED",
     ),
     (
         "TE.CL",
-        Arrives,
+        Refused,
         "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n8\r\nSMUGGLED\r\n0\r\n\r\n",
+    ),
+    (
+        "TE in a list with an empty member",
+        Refused,
+        "Transfer-Encoding: , chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\nSMUGGLED",
+    ),
+    (
+        "TE in a list that ends empty",
+        Refused,
+        "Transfer-Encoding: chunked,\r\n\r\n0\r\n\r\nSMUGGLED",
+    ),
+    (
+        "TE with a coding before it",
+        Refused,
+        "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\nSMUGGLED",
+    ),
+    (
+        "TE gzip and then chunked",
+        Refused,
+        "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nSMUGGLED",
+    ),
+    (
+        "TE with a parameter",
+        Refused,
+        "Transfer-Encoding: chunked;a=b\r\n\r\n0\r\n\r\nSMUGGLED",
+    ),
+    (
+        "TE identity",
+        Refused,
+        "Transfer-Encoding: identity\r\nContent-Length: 4\r\n\r\nabcdSMUGGLED",
+    ),
+    (
+        "TE empty",
+        Refused,
+        "Transfer-Encoding:\r\nContent-Length: 4\r\n\r\nabcdSMUGGLED",
+    ),
+    (
+        "a bare line feed at the end of the head",
+        Refused,
+        "Content-Length: 0\r\n\nSMUGGLED",
     ),
     (
         "TE.TE, unknown coding",
@@ -51,7 +91,7 @@ const FRAMING: &[(&str, Fate, &str)] = &[
     ),
     (
         "TE twice",
-        Arrives,
+        Refused,
         "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nSMUGGLED",
     ),
     (
@@ -214,7 +254,7 @@ const FRAMING: &[(&str, Fate, &str)] = &[
     ("an empty name", Refused, ": 1\r\nContent-Length: 0\r\n\r\n"),
     (
         "a bare line feed before a field",
-        Arrives,
+        Refused,
         "X-A: 1\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nSMUGGLED",
     ),
     (
@@ -273,29 +313,35 @@ async fn framing_attacks_reach_the_origin_as_one_well_formed_request_or_not_at_a
 }
 
 #[tokio::test]
-async fn a_refused_request_line_has_no_log_line() {
+async fn a_refused_request_line_has_an_answer_with_an_id_and_a_log_line() {
     let gateway = short_lived().await;
-    for line in [
-        "GET /public/x",
-        "GET /public/x HTTP/1.2",
-        "GET /public/x HTTP/2.0",
-        "GET  /public/x HTTP/1.1",
-        "GET\t/public/x HTTP/1.1",
-        "GET /public/x HTTP/1.1 HTTP/1.1",
-        "GET /public/x\u{0} HTTP/1.1",
-        "GE\u{0}T /public/x HTTP/1.1",
-        "(GET) /public/x HTTP/1.1",
-        "GET public/x HTTP/1.1",
-        " GET /public/x HTTP/1.1",
+    for (line, reason) in [
+        ("GET /public/x", Reason::HeadMalformed),
+        ("GET /public/x HTTP/1.2", Reason::VersionUnsupported),
+        ("GET /public/x HTTP/2.0", Reason::VersionUnsupported),
+        ("GET  /public/x HTTP/1.1", Reason::HeadMalformed),
+        ("GET\t/public/x HTTP/1.1", Reason::HeadMalformed),
+        ("GET /public/x HTTP/1.1 HTTP/1.1", Reason::HeadMalformed),
+        ("GET /public/x\u{0} HTTP/1.1", Reason::HeadMalformed),
+        ("GE\u{0}T /public/x HTTP/1.1", Reason::HeadMalformed),
+        ("(GET) /public/x HTTP/1.1", Reason::HeadMalformed),
+        ("GET public/x HTTP/1.1", Reason::TargetForm),
+        ("GET /public/<x HTTP/1.1", Reason::TargetForm),
+        (" GET /public/x HTTP/1.1", Reason::HeadMalformed),
     ] {
         let mut raw = gateway.raw(Door::Plain).await;
         raw.write(format!("{line}\r\nHost: api.test\r\n\r\n")).await;
-        for outcome in raw.answers().await {
-            let text = format!("{outcome:?}");
-            assert!(!text.contains("status: 200"), "{line:?}: {text}");
-        }
+        let answer = raw.answer().await.answer();
+        answer.is_denied(reason);
+        assert_eq!(answer.header("connection"), "close", "{line:?}");
+        assert_eq!(answer.log_line()["client"], "127.0.0.1", "{line:?}");
         gateway.origin.saw_nothing();
     }
+    gateway.is_quiet().await;
+    let malformed = gateway
+        .metrics()
+        .sum("foregate_requests_total", &[("reason", "head_malformed")]);
+    assert_eq!(malformed, 8.0);
 }
 
 #[tokio::test]
@@ -306,9 +352,10 @@ async fn chunks_in_http_1_0_are_no_request() {
         "POST /public/x HTTP/1.0\r\nHost: api.test\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     )
     .await;
-    for outcome in raw.answers().await {
-        assert!(matches!(outcome, Outcome::Bare(_)), "{outcome:?}");
-    }
+    raw.answer()
+        .await
+        .answer()
+        .is_denied(Reason::FramingAmbiguous);
     gateway.origin.saw_nothing();
 }
 

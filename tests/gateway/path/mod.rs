@@ -32,8 +32,9 @@ enum Fate {
     Reaches(&'static str),
     /// It is refused for this reason.
     Refused(Reason),
-    /// It is not a request: the protocol implementation responds, or resets the stream.
-    NoRequest,
+    /// It is not a request: refused for this reason on HTTP/1.1, and on HTTP/2 the protocol
+    /// implementation resets the stream.
+    NoRequest(Reason),
 }
 use Fate::{NoRequest, Reaches, Refused};
 
@@ -54,9 +55,9 @@ const ROWS: &[(&str, Fate)] = &[
         Reaches("/public/%5Ba%5D%5E%7Bb%7Cc%7D"),
     ),
     ("/public/%3c%3E%60", Reaches("/public/%3C%3E%60")),
-    ("/public/<", NoRequest),
-    ("/public/>", NoRequest),
-    ("/public/`", NoRequest),
+    ("/public/<", NoRequest(Reason::TargetForm)),
+    ("/public/>", NoRequest(Reason::TargetForm)),
+    ("/public/`", NoRequest(Reason::TargetForm)),
     ("/public/a%20b", Reaches("/public/a%20b")),
     ("/public/100%25", Reaches("/public/100%25")),
     ("/public/%23%3f", Reaches("/public/%23%3F")),
@@ -109,9 +110,9 @@ const ROWS: &[(&str, Fate)] = &[
     ("/public/a;b", Refused(Reason::PathParameters)),
     ("/public/a%3Bb", Refused(Reason::PathParameters)),
     // No target.
-    ("/public/a b", NoRequest),
-    ("/public/a\tb", NoRequest),
-    ("/public/a\u{7f}b", NoRequest),
+    ("/public/a b", NoRequest(Reason::HeadMalformed)),
+    ("/public/a\tb", NoRequest(Reason::HeadMalformed)),
+    ("/public/a\u{7f}b", NoRequest(Reason::HeadMalformed)),
     // Opaque tails: unchanged, but never with a slash, a dot segment or a control character in any
     // reading.
     ("/files/a//b", Reaches("/files/a//b")),
@@ -176,7 +177,7 @@ async fn become_of(routes: &str, rows: &[(&str, Fate)]) {
     let mut surprises = Vec::new();
     for http in Http::BOTH {
         for (path, fate) in rows {
-            let (wanted, came) = (fate.told(), ask(&gateway, http, path).await);
+            let (wanted, came) = (fate.told(http), ask(&gateway, http, path).await);
             if came != wanted {
                 surprises.push(format!("{http:?} {path}: {came}, not {wanted}"));
             }
@@ -220,11 +221,13 @@ async fn a_near_miss_of_a_protected_path_does_not_pass_as_a_public_one() {
 }
 
 impl Fate {
-    fn told(self) -> String {
-        match self {
-            Reaches(target) => format!("reaches {target}"),
-            Refused(reason) => format!("refused {}", reason.code()),
-            NoRequest => "no request".to_owned(),
+    fn told(self, http: Http) -> String {
+        match (self, http) {
+            (Reaches(target), _) => format!("reaches {target}"),
+            (Refused(reason), _) | (NoRequest(reason), Http::One) => {
+                format!("refused {}", reason.code())
+            }
+            (NoRequest(_), Http::Two) => "no request".to_owned(),
         }
     }
 }
@@ -238,7 +241,7 @@ async fn ask(gateway: &Gateway, http: Http, path: &str) -> String {
                 .await;
             match raw.answer().await {
                 Outcome::Answer(answer) => Some(answer.log_line()["reason"].clone()),
-                Outcome::Bare(_) | Outcome::Closed => None,
+                Outcome::Closed => None,
             }
         }
         Http::Two => {

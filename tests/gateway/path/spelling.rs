@@ -85,7 +85,6 @@ async fn ask(gateway: &Gateway, connection: &mut Option<Raw>, path: &str) -> Out
             .await;
         match raw.answer().await {
             Outcome::Closed => {}
-            Outcome::Bare(status) => return Outcome::Bare(status),
             answer => {
                 *connection = Some(raw);
                 return answer;

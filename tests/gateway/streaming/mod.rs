@@ -2,6 +2,7 @@
 //! stall forever.
 
 mod bodies;
+mod early;
 mod frames;
 mod load;
 mod patience;

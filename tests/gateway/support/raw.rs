@@ -25,9 +25,6 @@ pub struct Raw {
 pub enum Outcome {
     /// The gateway answered; checked like every answer.
     Answer(Box<Answer>),
-    /// The protocol implementation answered before there was a request: a status without a body and
-    /// a decision id.
-    Bare(StatusCode),
     /// The connection ended, or was reset.
     Closed,
 }
@@ -92,16 +89,6 @@ impl Raw {
             return Outcome::Closed;
         };
         let (status, headers) = parse_head(&head);
-        if !headers.contains_key("x-request-id") && status != StatusCode::CONTINUE {
-            assert!(status.is_client_error(), "{status} without a decision id");
-            assert_eq!(
-                headers
-                    .get("content-length")
-                    .map_or("0", |value| value.to_str().unwrap()),
-                "0"
-            );
-            return Outcome::Bare(status);
-        }
         if status == StatusCode::CONTINUE {
             return Box::pin(self.answer_to(method)).await;
         }

@@ -12,14 +12,14 @@ use super::gateway::request_line;
 use super::in_time;
 use super::log::Log;
 
-const DATA: u8 = 0;
+pub const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 
-const END_STREAM: u8 = 1;
+pub const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
 
@@ -78,7 +78,8 @@ impl RawTwo {
         ]
     }
 
-    async fn open(&mut self, fields: &[(&str, &str)], flags: u8) -> u32 {
+    /// Opens a stream with these fields and flags. Returns its number.
+    pub async fn open(&mut self, fields: &[(&str, &str)], flags: u8) -> u32 {
         let stream = self.next;
         self.next += 2;
         let mut block = Vec::new();

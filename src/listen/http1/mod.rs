@@ -1,0 +1,378 @@
+//! HTTP/1.1 towards a client: one request at a time on a connection (RFC 9112).
+//!
+//! Decides: where a request ends; how an answer is framed; whether the connection is kept. Trusts:
+//! httparse for the grammar of heads. Not here: time limits of a connection
+//! (`gateway::connection`), and what is answered.
+//!
+//! A library that reads heads and hides them takes some for granted: which of two lengths counts,
+//! what is left of `Transfer-Encoding`, an answer without id or log line where a head is refused.
+//! Here the head that is judged is the one that was received, and every refusal is an answer.
+//!
+//! | of a request | what is done |
+//! |---|---|
+//! | `Transfer-Encoding` other than one `chunked`, or in HTTP/1.0 | refused (`framing_ambiguous`) |
+//! | `Transfer-Encoding` with `Content-Length`, several lengths, one that is not digits | refused |
+//! | folded fields, a space before the colon, a bare CR or LF | refused (`head_malformed`) |
+//! | a head above `connections.max_head` | refused (`head_too_large`) |
+//! | `"`, `<` and `>` in the query | encoded, once |
+//! | a chunk size of more than 16 digits, a bare LF around a chunk | the request ends |
+//! | another request behind it | waits until this one is answered |
+//!
+//! | if an answer is complete before its request | what is done |
+//! |---|---|
+//! | the rest is short | it is discarded, and the connection is kept |
+//! | the rest is long, or waits for `100 Continue` | the answer says `Connection: close`; the rest is read until the client stops, because a closed socket with unread bytes resets, and the client loses the answer (RFC 9112, section 9.6) |
+
+mod head;
+mod outgoing;
+mod wire;
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Body as _;
+use hyper::header;
+use hyper::http::response::Parts;
+use hyper::{Method, Request, Response, StatusCode, Version};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, timeout};
+
+use self::head::{RefusedHead, RequestHead};
+use self::outgoing::{Announced, Outgoing, WrongLength};
+use self::wire::Wire;
+use crate::gateway::answer::Answer;
+use crate::gateway::connection::{CloseCause, ConnectionState};
+use crate::http1::Framing;
+use crate::policy::listen::Connections;
+use crate::request::client_body::ClientBody;
+
+/// How long the rest of a body is discarded before its connection is given up. Five seconds are a
+/// choice.
+const DISCARD_TIME: Duration = Duration::from_secs(5);
+
+/// How long a closed connection is read at most, and how long it may be silent. The figures are
+/// those of nginx (`lingering_time`, `lingering_timeout`).
+const LINGER: Duration = Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// How long a closed connection may be silent whose client has sent everything: it only has to see
+/// the end, or a request that it sends at this moment would reset the answer. A choice.
+const SILENCE_AFTER_REQUEST: Duration = Duration::from_secs(1);
+
+/// What comes after an answer.
+enum Next {
+    /// Another request.
+    Request,
+    /// The connection is a tunnel now.
+    Tunnel,
+    /// The end of the connection. The client may still be sending.
+    Close(Option<CloseCause>),
+    /// The end of the connection, at once: the client is gone, or an answer broke off.
+    Abort,
+}
+
+/// A client's connection, as its task sees it.
+struct ServerConnection<'a, S> {
+    wire: &'a Rc<Wire<S>>,
+    state: &'a Rc<ConnectionState>,
+    limits: &'a Connections,
+}
+
+/// Serves one connection until it ends. Returns the stream, and the bytes that were read behind the
+/// last request, if the connection became a tunnel.
+///
+/// # Errors
+///
+/// The client violated HTTP, and was told so.
+pub(super) async fn serve<S, H, F>(
+    stream: S,
+    state: &Rc<ConnectionState>,
+    limits: &Connections,
+    respond: H,
+) -> Result<Option<(S, Bytes)>, CloseCause>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    H: Fn(Box<Request<ClientBody>>) -> F,
+    F: Future<Output = Response<Answer>>,
+{
+    let buffer = state.gateway().pools().read_buffer().clone();
+    let wire = Rc::new(Wire::new(stream, state.clone(), buffer));
+    loop {
+        let connection = ServerConnection {
+            wire: &wire,
+            state,
+            limits,
+        };
+        // Boxed, so that an idle connection has no room for a request.
+        let next = match poll_fn(|context| wire.poll_head(limits, context)).await {
+            Ok(None) => Next::Abort,
+            Ok(Some(head)) => Box::pin(connection.exchange(head, &respond)).await,
+            Err(refused) => Box::pin(connection.refuse(refused)).await,
+        };
+        match next {
+            Next::Request => {}
+            Next::Tunnel => return Ok(Rc::into_inner(wire).map(Wire::into_parts)),
+            Next::Close(cause) => {
+                Box::pin(linger(&wire)).await;
+                return cause.map_or(Ok(None), Err);
+            }
+            Next::Abort => {
+                let shut = poll_fn(|context| wire.with_stream(|io| io.poll_shutdown(context)));
+                let _ = timeout(SILENCE, shut).await;
+                return Ok(None);
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> ServerConnection<'_, S> {
+    /// Answers one request.
+    async fn exchange<H, F>(&self, head: RequestHead, respond: &H) -> Next
+    where
+        H: Fn(Box<Request<ClientBody>>) -> F,
+        F: Future<Output = Response<Answer>>,
+    {
+        let RequestHead {
+            parts,
+            framing,
+            keeps_open,
+            expects_continue,
+            takes_trailers,
+        } = head;
+        let wanted = Wanted {
+            version: parts.version,
+            is_head: parts.method == Method::HEAD,
+            keeps_open,
+            takes_trailers,
+        };
+        let body = match framing {
+            Framing::Length(0) => ClientBody::empty(),
+            Framing::Length(_) | Framing::Chunked | Framing::UntilClose => {
+                ClientBody::http1(Rc::new(self.wire.begin_body(framing, expects_continue)))
+            }
+        };
+        let response = {
+            let mut responding = pin!(respond(Box::new(Request::from_parts(parts, body))));
+            poll_fn(|context| match responding.as_mut().poll(context) {
+                Poll::Ready(response) => Poll::Ready(Some(response)),
+                Poll::Pending => self.wire.poll_meanwhile(context).map(|()| None),
+            })
+            .await
+        };
+        match response {
+            Some(response) => self.answer(response, wanted).await,
+            None => Next::Abort,
+        }
+    }
+
+    /// Answers a head that was refused. What follows it cannot be read.
+    async fn refuse(&self, refused: RefusedHead) -> Next {
+        let RefusedHead {
+            reason,
+            detail,
+            method,
+            version,
+        } = refused;
+        let wanted = Wanted {
+            version,
+            is_head: method == Some(Method::HEAD),
+            keeps_open: false,
+            takes_trailers: false,
+        };
+        let denial = if detail.is_empty() {
+            reason.into()
+        } else {
+            reason.because(detail)
+        };
+        let gateway = self.state.gateway();
+        let response = gateway.refuse_head(denial, method, version, self.state);
+        match self.answer(response, wanted).await {
+            Next::Abort => Next::Abort,
+            Next::Close(_) | Next::Request | Next::Tunnel => {
+                Next::Close(Some(CloseCause::Protocol))
+            }
+        }
+    }
+
+    /// Writes an answer, and says what comes after it.
+    async fn answer(&self, response: Response<Answer>, wanted: Wanted) -> Next {
+        let (parts, mut answer) = response.into_parts();
+        let wire = self.wire;
+        // What has arrived of a body that nobody wants costs nothing.
+        poll_fn(|context| Poll::Ready(wire.poll_discard(context).is_ready())).await;
+        let framing = framing(&parts, &answer, &wanted);
+        let keeps_open = wanted.keeps_open
+            && framing != Some(Framing::UntilClose)
+            && !self.state.is_shutting_down()
+            && !self.state.gateway().process().is_draining()
+            && self.may_keep(parts.status);
+        let mut announced = Announced {
+            framing,
+            keeps_open,
+            takes_trailers: wanted.takes_trailers,
+            is_over: framing.is_none(),
+        };
+        let mut outgoing = Outgoing::default();
+        outgoing.head(
+            wanted.version,
+            &parts,
+            announced,
+            self.limits.idle.as_secs(),
+        );
+        let status = parts.status;
+        drop(parts);
+        let sent = poll_fn(|context| {
+            self.poll_answer(&mut answer, &mut outgoing, &mut announced, context)
+        });
+        if sent.await.is_err() {
+            answer.abandon();
+            return Next::Abort;
+        }
+        // The request is over with its last byte.
+        drop(answer);
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            return Next::Tunnel;
+        }
+        wire.end_body();
+        if !keeps_open {
+            return Next::Close(None);
+        }
+        if wire.is_body_done() {
+            return Next::Request;
+        }
+        match timeout(DISCARD_TIME, poll_fn(|context| wire.poll_discard(context))).await {
+            Ok(true) if wire.is_body_done() => Next::Request,
+            Ok(true) | Err(_) => Next::Close(None),
+            Ok(false) => Next::Abort,
+        }
+    }
+
+    /// Whether the connection can be kept after an answer that comes before the end of its request.
+    /// A success may come early because the two are streams.
+    fn may_keep(&self, status: StatusCode) -> bool {
+        let is_error =
+            status.is_redirection() || status.is_client_error() || status.is_server_error();
+        !is_error || self.wire.is_body_done() || self.wire.is_body_short()
+    }
+
+    /// Writes an answer to its end.
+    fn poll_answer(
+        &self,
+        answer: &mut Answer,
+        outgoing: &mut Outgoing,
+        announced: &mut Announced,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), BrokenOff>> {
+        let wire = self.wire;
+        if wire
+            .poll_interim(context)
+            .map_err(|_| BrokenOff)?
+            .is_pending()
+        {
+            return Poll::Pending;
+        }
+        loop {
+            let has_more = poll_body(answer, outgoing, announced, context)?;
+            if outgoing.is_empty() {
+                let flushed = wire.with_stream(|stream| stream.poll_flush(context));
+                if !has_more {
+                    return flushed.map_err(|_| BrokenOff);
+                }
+                // The upstream has no data.
+                ready!(wire.poll_meanwhile(context));
+                return Poll::Ready(Err(BrokenOff));
+            }
+            match wire.with_stream(|stream| outgoing.poll_write(stream, context)) {
+                Poll::Ready(Ok(1..)) => answer.note_progress(),
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(BrokenOff)),
+                // A client that reads only when it has written everything must be read from.
+                Poll::Pending => {
+                    ready!(wire.poll_meanwhile(context));
+                    return Poll::Ready(Err(BrokenOff));
+                }
+            }
+        }
+    }
+}
+
+/// What a request wants of its answer.
+struct Wanted {
+    version: Version,
+    is_head: bool,
+    keeps_open: bool,
+    takes_trailers: bool,
+}
+
+/// The client is gone, or the answer ended before its end.
+struct BrokenOff;
+
+impl From<WrongLength> for BrokenOff {
+    fn from(WrongLength: WrongLength) -> Self {
+        Self
+    }
+}
+
+/// How an answer's body is delimited; `None` if it can have none (RFC 9112, section 6.3).
+fn framing(parts: &Parts, answer: &Answer, wanted: &Wanted) -> Option<Framing> {
+    let status = parts.status;
+    if wanted.is_head
+        || status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
+    {
+        return None;
+    }
+    let declared = parts.headers.get(header::CONTENT_LENGTH);
+    let declared = declared.and_then(|length| length.to_str().ok()?.parse().ok());
+    Some(match declared.or_else(|| answer.size_hint().exact()) {
+        Some(length) => Framing::Length(length),
+        None if wanted.version == Version::HTTP_11 => Framing::Chunked,
+        None => Framing::UntilClose,
+    })
+}
+
+/// Gathers what there is of a body. Whether there will be more.
+fn poll_body(
+    answer: &mut Answer,
+    outgoing: &mut Outgoing,
+    announced: &mut Announced,
+    context: &mut Context<'_>,
+) -> Result<bool, BrokenOff> {
+    while !announced.is_over && !outgoing.is_full() {
+        let frame = match Pin::new(&mut *answer).poll_frame(context) {
+            Poll::Pending => return Ok(true),
+            Poll::Ready(frame) => frame.transpose().map_err(|_| BrokenOff)?,
+        };
+        match frame.map(hyper::body::Frame::into_data) {
+            Some(Ok(data)) => outgoing.data(data, announced)?,
+            Some(Err(frame)) => outgoing.end(frame.trailers_ref(), announced)?,
+            None => outgoing.end(None, announced)?,
+        }
+    }
+    Ok(!announced.is_over)
+}
+
+/// Ends a connection whose client may still be sending: it reads on until the client has seen the
+/// end.
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(wire: &Wire<S>) {
+    let deadline = Instant::now() + LINGER;
+    let silence = if wire.is_body_done() {
+        SILENCE_AFTER_REQUEST
+    } else {
+        SILENCE
+    };
+    let shut = poll_fn(|context| wire.with_stream(|stream| stream.poll_shutdown(context)));
+    if !matches!(timeout(silence, shut).await, Ok(Ok(()))) {
+        return;
+    }
+    while Instant::now() < deadline {
+        let read = poll_fn(|context| wire.poll_more(context));
+        if !matches!(timeout(silence, read).await, Ok(true)) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! An answer that is being written: its head, and its body as far as the connection took it.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use hyper::header::{self, HeaderMap};
+use hyper::http::response::Parts;
+use hyper::{StatusCode, Version};
+use tokio::io::AsyncWrite;
+
+use crate::clock;
+use crate::http1::Framing;
+use crate::request::headers;
+
+/// A piece of a body that is copied behind what is not written yet, rather than written by itself.
+const SMALL: usize = 1024;
+
+/// How much is gathered before it is written.
+const ENOUGH: usize = 16 * 1024;
+
+/// What an answer says of its body and its connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Announced {
+    /// How the body is delimited; `None` if the answer can have none.
+    pub(super) framing: Option<Framing>,
+    /// Whether the connection is kept after the answer.
+    pub(super) keeps_open: bool,
+    /// Whether the client can read trailers.
+    pub(super) takes_trailers: bool,
+    /// Whether the end of the body was added.
+    pub(super) is_over: bool,
+}
+
+/// An answer that is being written.
+#[derive(Default)]
+pub(super) struct Outgoing {
+    /// The head, small pieces, and what delimits chunks.
+    front: Vec<u8>,
+    /// How much of it was written.
+    sent: usize,
+    data: Bytes,
+    /// What delimits the chunk in `data`.
+    tail: &'static [u8],
+}
+
+/// The answer is not as long as it declared.
+#[derive(Debug)]
+pub(super) struct WrongLength;
+
+impl Outgoing {
+    /// Begins with the head. The fields that frame the answer are written here and nowhere else.
+    pub(super) fn head(
+        &mut self,
+        version: Version,
+        parts: &Parts,
+        announced: Announced,
+        idle: u64,
+    ) {
+        let status = parts.status;
+        let front = &mut self.front;
+        front.reserve(1024);
+        front.extend_from_slice(match version {
+            Version::HTTP_10 => b"HTTP/1.0 ",
+            _ => b"HTTP/1.1 ",
+        });
+        front.extend_from_slice(status.as_str().as_bytes());
+        front.push(b' ');
+        front.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+        front.extend_from_slice(b"\r\n");
+        let is_switch = status == StatusCode::SWITCHING_PROTOCOLS;
+        for (name, value) in &parts.headers {
+            let frames = *name == header::CONTENT_LENGTH && !allows_length(status)
+                || *name == header::TRANSFER_ENCODING
+                || *name == header::CONNECTION && !is_switch;
+            if !frames {
+                field(front, name.as_str(), value.as_bytes());
+            }
+        }
+        if !parts.headers.contains_key(header::DATE) {
+            front.extend_from_slice(b"date: ");
+            clock::write_http_date(front);
+            front.extend_from_slice(b"\r\n");
+        }
+        match announced.framing {
+            Some(Framing::Chunked) => field(front, "transfer-encoding", b"chunked"),
+            Some(Framing::Length(length))
+                if !parts.headers.contains_key(header::CONTENT_LENGTH) =>
+            {
+                field(
+                    front,
+                    "content-length",
+                    itoa::Buffer::new().format(length).as_bytes(),
+                );
+            }
+            Some(Framing::Length(_) | Framing::UntilClose) | None => {}
+        }
+        if is_switch {
+        } else if !announced.keeps_open {
+            front.extend_from_slice(b"connection: close\r\n");
+        } else {
+            front.extend_from_slice(b"connection: keep-alive\r\nkeep-alive: timeout=");
+            front.extend_from_slice(itoa::Buffer::new().format(idle).as_bytes());
+            front.extend_from_slice(b"\r\n");
+        }
+        front.extend_from_slice(b"\r\n");
+    }
+
+    /// Adds a piece of the body.
+    ///
+    /// # Errors
+    ///
+    /// It is more than the head declared.
+    pub(super) fn data(
+        &mut self,
+        data: Bytes,
+        announced: &mut Announced,
+    ) -> Result<(), WrongLength> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        match &mut announced.framing {
+            None => return Ok(()),
+            Some(Framing::UntilClose) => {}
+            Some(Framing::Length(left)) => {
+                let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+                *left = left.checked_sub(length).ok_or(WrongLength)?;
+            }
+            Some(Framing::Chunked) => {
+                let size = format!("{:x}\r\n", data.len());
+                self.front.extend_from_slice(size.as_bytes());
+                self.tail = b"\r\n";
+            }
+        }
+        if data.len() <= SMALL {
+            self.front.extend_from_slice(&data);
+            self.front.extend_from_slice(std::mem::take(&mut self.tail));
+        } else {
+            self.data = data;
+        }
+        Ok(())
+    }
+
+    /// Ends the body.
+    ///
+    /// # Errors
+    ///
+    /// It is less than the head declared.
+    pub(super) fn end(
+        &mut self,
+        trailers: Option<&HeaderMap>,
+        announced: &mut Announced,
+    ) -> Result<(), WrongLength> {
+        announced.is_over = true;
+        match announced.framing {
+            Some(Framing::Length(1..)) => Err(WrongLength),
+            Some(Framing::Length(0) | Framing::UntilClose) | None => Ok(()),
+            Some(Framing::Chunked) => {
+                self.front.extend_from_slice(b"0\r\n");
+                let trailers = trailers.filter(|_| announced.takes_trailers);
+                for (name, value) in trailers.into_iter().flatten() {
+                    if headers::is_allowed_trailer(name.as_str()) {
+                        field(&mut self.front, name.as_str(), value.as_bytes());
+                    }
+                }
+                self.front.extend_from_slice(b"\r\n");
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether more should be written before more is added.
+    pub(super) fn is_full(&self) -> bool {
+        !(self.data.is_empty() && self.tail.is_empty()) || self.front.len() >= ENOUGH
+    }
+
+    /// Whether everything was written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sent == self.front.len() && self.data.is_empty() && self.tail.is_empty()
+    }
+
+    /// Writes once; how much that was.
+    pub(super) fn poll_write<S: AsyncWrite>(
+        &mut self,
+        stream: Pin<&mut S>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let front = self.front.get(self.sent..).unwrap_or_default();
+        let written = if self.data.is_empty() && self.tail.is_empty() {
+            ready!(stream.poll_write(context, front))?
+        } else {
+            let parts = [front, &self.data, self.tail].map(IoSlice::new);
+            ready!(stream.poll_write_vectored(context, &parts))?
+        };
+        let of_front = written.min(front.len());
+        self.sent += of_front;
+        let of_data = (written - of_front).min(self.data.len());
+        self.data.advance(of_data);
+        self.tail = self
+            .tail
+            .get(written - of_front - of_data..)
+            .unwrap_or_default();
+        if self.is_empty() {
+            self.front.clear();
+            self.sent = 0;
+        }
+        Poll::Ready(Ok(written))
+    }
+}
+
+/// Whether an answer with this status may have `Content-Length` (RFC 9110, section 8.6).
+fn allows_length(status: StatusCode) -> bool {
+    !status.is_informational() && status != StatusCode::NO_CONTENT
+}
+
+fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
