@@ -1,11 +1,16 @@
 //! The body of an answer, whoever makes it: this gateway, an upstream, or a live stream. It keeps
 //! the request's record up to date and finishes it.
+//!
+//! A protocol implementation takes a body from us long before its client does, and holds it: for
+//! the window of an HTTP/2 stream, or for the socket. So the record of a request, and the time
+//! limit of its answer, end when the last byte was taken and not when it was handed over.
 
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use hyper::Method;
 use hyper::body::{Body, Frame, SizeHint};
 
@@ -17,12 +22,13 @@ use crate::streams::{LiveStream, PendingTunnel, Tunnel};
 use crate::upstream::UpstreamBody;
 use crate::upstream::error::AnswerError;
 
-/// The body of an answer. Dropping it finishes the request's record.
+/// The body of an answer. The record of its request is finished when it is dropped, and every byte
+/// that it handed out is taken or dropped.
 #[derive(Debug)]
 pub struct Answer {
     content: Content,
-    trail: Option<Trail>,
-    slot: Option<AnswerSlot>,
+    /// Set together with the record.
+    sending: Option<Rc<Sending>>,
     stream: Option<Box<LiveStream>>,
 }
 
@@ -68,8 +74,7 @@ impl Answer {
     fn new(content: Content) -> Self {
         Self {
             content,
-            trail: None,
-            slot: None,
+            sending: None,
             stream: None,
         }
     }
@@ -87,78 +92,80 @@ impl Answer {
         if trail.method == Method::HEAD {
             self.content = Content::Gateway(None);
         }
+        let mut slot = None;
         if self.is_end_stream() {
             trail.end = RequestEnd::Complete;
         } else {
-            self.slot = Some(connection.begin_answer());
+            slot = Some(connection.begin_answer());
             if let Some(stream) = &mut self.stream {
                 stream.begin(connection.gateway().streams());
                 trail.stream = stream.ends_by(StreamEnd::ClientGone);
             }
         }
-        self.trail = Some(trail);
+        self.sending = Some(Sending::new(trail, slot));
         self
     }
 
-    /// Notes that the client took a part of what was handed out.
-    pub(crate) fn note_progress(&self) {
-        if let Some(slot) = &self.slot {
-            slot.note_poll(false);
-        }
-    }
-
     /// Notes that the client did not take all of what was handed out.
-    pub(crate) fn abandon(&mut self) {
-        if let Some(trail) = &mut self.trail
-            && trail.end == RequestEnd::Complete
-        {
-            trail.end = RequestEnd::ClientGone;
+    pub(crate) fn abandon(&self) {
+        if let Some(sending) = &self.sending {
+            sending.abandon();
         }
     }
 
-    fn note(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, AnswerError>>>) {
-        if let Some(slot) = &self.slot {
+    fn note(&self, polled: &Poll<Option<Result<Frame<Bytes>, AnswerError>>>) {
+        let Some(sending) = &self.sending else { return };
+        if let Some(slot) = sending.slot() {
             slot.note_poll(polled.is_pending());
         }
         let complete = self.is_end_stream();
-        let Some(trail) = &mut self.trail else { return };
-        match polled {
-            Poll::Pending => {}
-            Poll::Ready(None) => trail.end = RequestEnd::Complete,
-            Poll::Ready(Some(Err(AnswerError::Ended))) => trail.end = RequestEnd::Ended,
-            Poll::Ready(Some(Err(AnswerError::Upstream))) => trail.end = RequestEnd::UpstreamFailed,
-            Poll::Ready(Some(Err(AnswerError::Upload))) => trail.end = RequestEnd::ClientGone,
-            Poll::Ready(Some(Ok(frame))) => {
-                trail.sent += frame
-                    .data_ref()
-                    .map_or(0, |data| u64::try_from(data.len()).unwrap_or(u64::MAX));
-                if complete {
-                    trail.end = RequestEnd::Complete;
+        sending.note(|trail| {
+            match polled {
+                Poll::Pending => {}
+                Poll::Ready(None) => trail.end = RequestEnd::Complete,
+                Poll::Ready(Some(Err(AnswerError::Ended))) => trail.end = RequestEnd::Ended,
+                Poll::Ready(Some(Err(AnswerError::Upstream))) => {
+                    trail.end = RequestEnd::UpstreamFailed;
+                }
+                Poll::Ready(Some(Err(AnswerError::Upload))) => trail.end = RequestEnd::ClientGone,
+                Poll::Ready(Some(Ok(frame))) => {
+                    trail.sent += frame
+                        .data_ref()
+                        .map_or(0, |data| u64::try_from(data.len()).unwrap_or(u64::MAX));
+                    if complete {
+                        trail.end = RequestEnd::Complete;
+                    }
                 }
             }
-        }
-        if let Some(stream) = &self.stream {
-            if stream.is_ended() {
-                trail.end = RequestEnd::Ended;
+            if let Some(stream) = &self.stream {
+                if stream.is_ended() {
+                    trail.end = RequestEnd::Ended;
+                }
+                trail.stream = stream.ends_by(match trail.end {
+                    RequestEnd::Complete => StreamEnd::Finished,
+                    RequestEnd::ClientGone | RequestEnd::Ended => StreamEnd::ClientGone,
+                    RequestEnd::UpstreamFailed => StreamEnd::UpstreamGone,
+                });
             }
-            trail.stream = stream.ends_by(match trail.end {
-                RequestEnd::Complete => StreamEnd::Finished,
-                RequestEnd::ClientGone | RequestEnd::Ended => StreamEnd::ClientGone,
-                RequestEnd::UpstreamFailed => StreamEnd::UpstreamGone,
-            });
-        }
+        });
     }
 }
 
 impl Body for Answer {
-    type Data = Bytes;
+    type Data = AnswerBytes;
     type Error = AnswerError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+    ) -> Poll<Option<Result<Frame<AnswerBytes>, AnswerError>>> {
         let this = &mut *self;
+        // The time of the answer goes on: it is the client that takes nothing.
+        if let Some(slot) = this.sending.as_deref().and_then(Sending::slot)
+            && slot.poll_room(context).is_pending()
+        {
+            return Poll::Pending;
+        }
         let polled = match &mut this.content {
             Content::Gateway(bytes) => {
                 Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
@@ -170,7 +177,8 @@ impl Body for Answer {
             Content::Tunnel(_) => Poll::Ready(None),
         };
         self.note(&polled);
-        polled
+        let held = |bytes| AnswerBytes::new(bytes, self.sending.clone());
+        polled.map(|frame| frame.map(|frame| frame.map(|frame| frame.map_data(held))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -193,6 +201,106 @@ impl Body for Answer {
             ),
             Content::Upstream(body) => body.size_hint(),
             Content::Tunnel(_) => SizeHint::with_exact(0),
+        }
+    }
+}
+
+/// How much a client must take before its time begins anew. With any byte, one that takes a byte
+/// twice a minute would hold an answer for ever. A choice.
+const PROGRESS: usize = 4 * 1024;
+
+/// An answer that is being sent. Its record is finished when this is dropped, after its last byte.
+#[derive(Debug)]
+pub(crate) struct Sending {
+    trail: RefCell<Trail>,
+    slot: Option<AnswerSlot>,
+    /// What was taken since the time of the answer began.
+    taken: Cell<usize>,
+}
+
+impl Sending {
+    /// An answer with its record; one without a body has no slot.
+    pub(crate) fn new(trail: Trail, slot: Option<AnswerSlot>) -> Rc<Self> {
+        Rc::new(Self {
+            trail: RefCell::new(trail),
+            slot,
+            taken: Cell::new(0),
+        })
+    }
+
+    /// Changes the record.
+    pub(crate) fn note(&self, change: impl FnOnce(&mut Trail)) {
+        change(&mut self.trail.borrow_mut());
+    }
+
+    /// The place of the answer among those of its connection.
+    pub(crate) fn slot(&self) -> Option<&AnswerSlot> {
+        self.slot.as_ref()
+    }
+
+    /// Notes that the client did not take all of the answer.
+    pub(crate) fn abandon(&self) {
+        self.note(|trail| {
+            if trail.end == RequestEnd::Complete {
+                trail.end = RequestEnd::ClientGone;
+            }
+        });
+    }
+
+    fn take(&self, length: usize, is_all: bool) {
+        let Some(slot) = &self.slot else { return };
+        slot.connection().release(length);
+        let taken = self.taken.get() + length;
+        if is_all || taken >= PROGRESS {
+            self.taken.set(0);
+            slot.note_poll(false);
+        } else {
+            self.taken.set(taken);
+        }
+    }
+}
+
+/// Bytes of an answer that the client has not taken.
+#[derive(Debug, Default)]
+pub struct AnswerBytes {
+    bytes: Bytes,
+    sending: Option<Rc<Sending>>,
+}
+
+impl AnswerBytes {
+    /// Bytes that count as held for the client until they are taken, or dropped.
+    pub(crate) fn new(bytes: Bytes, sending: Option<Rc<Sending>>) -> Self {
+        if let Some(slot) = sending.as_deref().and_then(Sending::slot) {
+            slot.connection().hold(bytes.len());
+        }
+        Self { bytes, sending }
+    }
+}
+
+impl Buf for AnswerBytes {
+    fn remaining(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+        if let Some(sending) = &self.sending {
+            sending.take(count, self.bytes.is_empty());
+        }
+    }
+}
+
+impl Drop for AnswerBytes {
+    fn drop(&mut self) {
+        if let Some(sending) = self.sending.take()
+            && !self.bytes.is_empty()
+        {
+            sending.abandon();
+            sending.take(self.bytes.len(), true);
         }
     }
 }

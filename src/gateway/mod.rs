@@ -15,6 +15,7 @@ pub mod answer;
 pub mod connection;
 mod finished;
 mod forward;
+mod held;
 pub mod metrics;
 pub mod process;
 pub(crate) mod refuse;
@@ -46,6 +47,7 @@ use crate::tokens::WorkerCache;
 use crate::upstream::Pools;
 use answer::Answer;
 use finished::FinishedRecords;
+use held::Held;
 use process::Process;
 use size::at_most;
 
@@ -64,6 +66,7 @@ pub struct Gateway {
     streams: Rc<Streams>,
     worker_cache: Rc<WorkerCache>,
     finished: Rc<FinishedRecords>,
+    held: Held,
 }
 
 impl Gateway {
@@ -78,6 +81,7 @@ impl Gateway {
             pools: Pools::new(worker, workers, process.metrics().upstreams.clone()),
             worker_cache: Rc::default(),
             finished: FinishedRecords::new(process.clone()),
+            held: Held::default(),
             process,
         })
     }
@@ -210,6 +214,11 @@ impl Gateway {
     /// The tokens that this worker verified recently.
     pub(crate) fn worker_cache(&self) -> &Rc<WorkerCache> {
         &self.worker_cache
+    }
+
+    /// What the clients of this worker have open and have not taken.
+    pub(crate) fn held(&self) -> &Held {
+        &self.held
     }
 
     pub(crate) fn pools(&self) -> &Pools {

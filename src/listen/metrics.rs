@@ -10,7 +10,11 @@ metrics! {
     pub(super) struct ListenMetrics {
         pub(super) connections: IntGauge = "connections",
             "Open client connections.";
+        pub(super) h2_streams: IntGauge = "h2_streams",
+            "Open requests over HTTP/2.";
+        pub(super) unsent: IntGauge = "unsent_bytes",
+            "Bytes of answers that their clients have not taken.";
         pub(super) failed: Counters<CloseCause> = "connections_failed_total"["cause"],
-            "Client connections that ended early, by cause: handshake, handshake_timeout, head_timeout, stalled, protocol.";
+            "Client connections that ended early, by cause: handshake, handshake_timeout, head_timeout, stalled, overloaded, protocol.";
     }
 }

@@ -1,17 +1,23 @@
 //! What a worker polls ten times a second: time limits, its log lines and its idle upstream
 //! connections.
 
+use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::thread;
 
 use tokio::sync::watch;
 
+use super::metrics::ListenMetrics;
 use crate::gateway::Gateway;
 use crate::gateway::connection::{ConnectionState, POLL_INTERVAL, PollClock};
 use crate::weak_list::WeakList;
 
 /// The upstream pools are swept every this many polls: every five seconds.
 const POLLS_PER_SWEEP: u64 = 50;
+
+/// Held bytes below which no worker sheds: the least that can be configured, over many workers.
+const SHED_FLOOR: usize = 16 * 1024;
 
 /// The open connections of a worker, and the clock by which it times them.
 #[derive(Clone, Default)]
@@ -26,6 +32,8 @@ pub(super) async fn poll_forever(
     mut ticks: watch::Receiver<u64>,
     gateway: Rc<Gateway>,
     connections: OpenConnections,
+    metrics: Arc<ListenMetrics>,
+    workers: usize,
 ) {
     let mut swept = 0;
     while ticks.changed().await.is_ok() {
@@ -33,6 +41,10 @@ pub(super) async fn poll_forever(
         let sweep = *ticks.borrow_and_update() / POLLS_PER_SWEEP;
         connections.clock.advance();
         connections.open.each(ConnectionState::check_limits);
+        shed(&gateway, &connections.open, workers);
+        let (bytes, streams) = gateway.held().change();
+        metrics.unsent.add(bytes);
+        metrics.h2_streams.add(streams);
         gateway.pools().poll_timeouts();
         gateway.flush();
         // A busy worker misses ticks, and should miss no sweep.
@@ -40,6 +52,42 @@ pub(super) async fn poll_forever(
             swept = sweep;
             gateway.pools().sweep();
         }
+    }
+}
+
+/// Ends the connections that hold most, if the clients of this worker hold more than its part of
+/// what the process may hold.
+fn shed(gateway: &Gateway, open: &WeakList<ConnectionState>, workers: usize) {
+    let bytes = gateway.held().bytes.get();
+    // Below this there is nothing to look up.
+    if bytes < SHED_FLOOR {
+        return;
+    }
+    let limit = gateway
+        .process()
+        .snapshot()
+        .config()
+        .connections
+        .unsent_total
+        / workers.max(1);
+    let Some(excess) = bytes.checked_sub(limit) else {
+        return;
+    };
+    let held = RefCell::new(Vec::new());
+    open.each(|connection| held.borrow_mut().push(connection.unsent()));
+    let mut held = held.into_inner();
+    held.sort_unstable_by(|one, other| other.cmp(one));
+    let mut sum = 0;
+    let least = held.into_iter().find(|held| {
+        sum += held;
+        sum >= excess
+    });
+    if let Some(least) = least.filter(|least| *least > 0) {
+        open.each(|connection| {
+            if connection.unsent() >= least {
+                connection.end_overloaded();
+            }
+        });
     }
 }
 

@@ -70,7 +70,13 @@ pub(super) async fn run(
         context.senders.len(),
     );
     let connections = OpenConnections::default();
-    tokio::task::spawn_local(poll_forever(ticks, gateway.clone(), connections.clone()));
+    tokio::task::spawn_local(poll_forever(
+        ticks,
+        gateway.clone(),
+        connections.clone(),
+        context.metrics.clone(),
+        context.senders.len(),
+    ));
     for bound in bound {
         tokio::task::spawn_local(accept(
             context.clone(),

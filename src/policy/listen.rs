@@ -94,6 +94,12 @@ pub struct Connections {
     pub max_head: usize,
     /// Bytes of path and query together.
     pub max_uri: usize,
+    /// Bytes of answers that are held for one connection whose client takes them slowly; more are
+    /// not read from the upstream.
+    pub unsent: usize,
+    /// Bytes of answers that are held for all clients. Above it the connections that hold most are
+    /// ended.
+    pub unsent_total: usize,
     /// Concurrent streams of one HTTP/2 connection.
     pub h2_streams: u32,
     /// Streams that a client may reset before they are accepted, on one HTTP/2 connection

@@ -20,6 +20,8 @@ wire! {
         // hyper does not read a head with a smaller buffer.
         max_head: Size [Size(8 << 10)..=Size(1 << 20)] = Size(32 << 10),
         max_uri: Size [Size(256)..=Size(64 << 10)] = Size(8 << 10),
+        unsent: Size [Size(64 << 10)..=Size(1 << 30)] = Size(1 << 20),
+        unsent_total: Size [Size(1 << 20)..=Size(1 << 40)] = Size(256 << 20),
         h2_streams: u32 [1..=10_000] = 100,
         h2_resets: usize [1..=10_000] = 50,
     }
@@ -37,6 +39,12 @@ impl Checker<'_> {
             let message = "`max_uri` is larger than `max_head`, which holds it";
             self.report.problem(place, message);
         }
+        if wire.unsent()? > wire.unsent_total()?
+            && let Some(place) = wire.unsent.place().or(wire.unsent_total.place())
+        {
+            let message = "`unsent` is larger than `unsent_total`, which holds it";
+            self.report.problem(place, message);
+        }
         Some(checked::Connections {
             max: wire.max()?,
             handshake: wire.handshake()?,
@@ -46,6 +54,8 @@ impl Checker<'_> {
             max_headers: wire.max_headers()?,
             max_head: usize::try_from(wire.max_head()?.0).ok()?,
             max_uri: usize::try_from(wire.max_uri()?.0).ok()?,
+            unsent: usize::try_from(wire.unsent()?.0).ok()?,
+            unsent_total: usize::try_from(wire.unsent_total()?.0).ok()?,
             h2_streams: wire.h2_streams()?,
             h2_resets: wire.h2_resets()?,
         })

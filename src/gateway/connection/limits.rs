@@ -6,13 +6,15 @@ use super::clock::POLL_INTERVAL;
 use crate::metrics::labels;
 use crate::policy::listen::Connections;
 
-/// The limits of a connection, in milliseconds.
+/// The limits of a connection; times are in milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) handshake: u64,
     pub(super) head: u64,
     pub(super) idle: u64,
     pub(super) body_idle: u64,
+    /// In bytes.
+    pub(super) unsent: usize,
 }
 
 impl Limits {
@@ -27,6 +29,7 @@ impl Limits {
             head: millis(limits.head),
             idle: millis(limits.idle),
             body_idle: millis(limits.body_idle),
+            unsent: limits.unsent,
         }
     }
 }
@@ -42,6 +45,8 @@ labels! {
         HeadTimeout = "head_timeout",
         /// The client did not read what was sent to it.
         Stalled = "stalled",
+        /// The clients of the process hold too much, and this one most.
+        Overloaded = "overloaded",
         /// The client violated HTTP.
         Protocol = "protocol",
     }

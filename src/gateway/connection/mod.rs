@@ -9,7 +9,7 @@ mod limits;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use hyper::{Method, Version};
 
@@ -39,9 +39,9 @@ pub struct ConnectionState {
     /// Since when a request head is expected: the first one since the protocol was negotiated, a
     /// later one since its first byte.
     head_since: Cell<Option<u64>>,
-    /// One entry per answer that is being sent: since when the client has not asked for more, or
-    /// `None` while the upstream has no data.
-    answers: RefCell<Vec<Option<Option<u64>>>>,
+    answers: RefCell<Vec<Option<SentAnswer>>>,
+    /// Bytes of answers that the client has not taken.
+    unsent: Cell<usize>,
     draining: Cell<bool>,
     /// Since when the connection is shutting down.
     shutdown_since: Cell<Option<u64>>,
@@ -56,9 +56,18 @@ pub struct ConnectionState {
 
 // There is one per connection. The bound is a little above the size of today.
 const _: () = assert!(
-    size_of::<ConnectionState>() <= 352,
+    size_of::<ConnectionState>() <= 368,
     "the state of a connection has outgrown its bound"
 );
+
+/// An answer that is being sent.
+#[derive(Debug)]
+struct SentAnswer {
+    /// Since when the client has taken nothing, or `None` while the upstream has no data.
+    since: Option<u64>,
+    /// Whoever waits until the client has taken some of what it is held.
+    waker: Option<Waker>,
+}
 
 /// How a connection must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +96,7 @@ impl ConnectionState {
             idle_since: Cell::new(None),
             head_since: Cell::new(None),
             answers: RefCell::default(),
+            unsent: Cell::new(0),
             draining: Cell::new(false),
             shutdown_since: Cell::new(None),
             aborted_requests: Cell::new(0),
@@ -104,6 +114,7 @@ impl ConnectionState {
             head,
             idle,
             body_idle,
+            unsent: _,
         } = self.limits;
         let Some(idle_since) = self.idle_since.get() else {
             if self.has_passed(self.opened_at, handshake) {
@@ -172,6 +183,10 @@ impl ConnectionState {
         version: Version,
     ) -> Trail {
         self.open_requests.set(self.open_requests.get() + 1);
+        if self.is_h2.get() {
+            let streams = &self.gateway.held().streams;
+            streams.set(streams.get() + 1);
+        }
         self.head_since.set(None);
         let in_force = snapshot.in_force().clone();
         Trail::begin(self.clone(), in_force, method.clone(), version)
@@ -193,6 +208,10 @@ impl ConnectionState {
         }
         self.open_requests
             .set(self.open_requests.get().saturating_sub(1));
+        if self.is_h2.get() {
+            let streams = &self.gateway.held().streams;
+            streams.set(streams.get().saturating_sub(1));
+        }
         self.idle_since.set(Some(self.clock.now()));
     }
 
@@ -204,12 +223,51 @@ impl ConnectionState {
             answers.len() - 1
         });
         if let Some(answer) = answers.get_mut(index) {
-            *answer = Some(Some(self.clock.now()));
+            *answer = Some(SentAnswer {
+                since: Some(self.clock.now()),
+                waker: None,
+            });
         }
         AnswerSlot {
             connection: self.clone(),
             index,
         }
+    }
+
+    /// Bytes of answers that the client has not taken.
+    pub(crate) fn unsent(&self) -> usize {
+        self.unsent.get()
+    }
+
+    /// Notes that bytes are held for the client.
+    pub(crate) fn hold(&self, length: usize) {
+        self.unsent.set(self.unsent.get() + length);
+        let held = &self.gateway.held().bytes;
+        held.set(held.get() + length);
+    }
+
+    /// Notes that the client took bytes, or that they were dropped.
+    pub(crate) fn release(&self, length: usize) {
+        let was_full = self.is_full();
+        self.unsent.set(self.unsent.get().saturating_sub(length));
+        let held = &self.gateway.held().bytes;
+        held.set(held.get().saturating_sub(length));
+        if was_full && !self.is_full() {
+            let mut answers = self.answers.borrow_mut();
+            let waiting = answers.iter_mut().flatten();
+            waiting
+                .filter_map(|answer| answer.waker.take())
+                .for_each(Waker::wake);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.unsent.get() >= self.limits.unsent
+    }
+
+    /// Ends the connection, because the clients of the process hold too much and this one most.
+    pub(crate) fn end_overloaded(&self) {
+        self.request_shutdown(ShutdownRequest::Now(CloseCause::Overloaded));
     }
 
     /// Keeps the tunnel that begins after the 101 which is being sent.
@@ -283,12 +341,9 @@ impl ConnectionState {
     }
 
     fn has_stalled_answer(&self, limit: u64) -> bool {
-        self.answers
-            .borrow()
-            .iter()
-            .flatten()
-            .flatten()
-            .any(|since| self.has_passed(*since, limit))
+        let answers = self.answers.borrow();
+        let mut waiting = answers.iter().flatten().filter_map(|answer| answer.since);
+        waiting.any(|since| self.has_passed(since, limit))
     }
 }
 
@@ -308,11 +363,36 @@ pub struct AnswerSlot {
 }
 
 impl AnswerSlot {
-    /// Notes that the body was polled; `is_pending` if the upstream has no data yet.
+    /// The connection that the answer is sent on.
+    pub(crate) fn connection(&self) -> &ConnectionState {
+        &self.connection
+    }
+
+    /// Notes that the client took a part of the answer, or, with `is_pending`, that the upstream
+    /// has no data yet.
     pub(crate) fn note_poll(&self, is_pending: bool) {
         let since = (!is_pending).then(|| self.connection.clock.now());
-        if let Some(answer) = self.connection.answers.borrow_mut().get_mut(self.index) {
-            *answer = Some(since);
+        self.change(|answer| answer.since = since);
+    }
+
+    /// Ready while the client holds up less than its connection may hold.
+    pub(crate) fn poll_room(&self, context: &Context<'_>) -> Poll<()> {
+        if !self.connection.is_full() {
+            return Poll::Ready(());
+        }
+        self.change(|answer| {
+            answer.waker = Some(context.waker().clone());
+            answer
+                .since
+                .get_or_insert_with(|| self.connection.clock.now());
+        });
+        Poll::Pending
+    }
+
+    fn change(&self, change: impl FnOnce(&mut SentAnswer)) {
+        let mut answers = self.connection.answers.borrow_mut();
+        if let Some(Some(answer)) = answers.get_mut(self.index) {
+            change(answer);
         }
     }
 }

@@ -287,7 +287,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> ServerConnection<'_, S> {
                 return Poll::Ready(Err(BrokenOff));
             }
             match wire.with_stream(|stream| outgoing.poll_write(stream, context)) {
-                Poll::Ready(Ok(1..)) => answer.note_progress(),
+                Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(BrokenOff)),
                 // A client that reads only when it has written everything must be read from.
                 Poll::Pending => {

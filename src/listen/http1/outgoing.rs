@@ -4,13 +4,14 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use hyper::header::{self, HeaderMap};
 use hyper::http::response::Parts;
 use hyper::{StatusCode, Version};
 use tokio::io::AsyncWrite;
 
 use crate::clock;
+use crate::gateway::answer::AnswerBytes;
 use crate::http1::Framing;
 use crate::request::headers;
 
@@ -40,7 +41,7 @@ pub(super) struct Outgoing {
     front: Vec<u8>,
     /// How much of it was written.
     sent: usize,
-    data: Bytes,
+    data: AnswerBytes,
     /// What delimits the chunk in `data`.
     tail: &'static [u8],
 }
@@ -114,27 +115,28 @@ impl Outgoing {
     /// It is more than the head declared.
     pub(super) fn data(
         &mut self,
-        data: Bytes,
+        mut data: AnswerBytes,
         announced: &mut Announced,
     ) -> Result<(), WrongLength> {
-        if data.is_empty() {
+        if !data.has_remaining() {
             return Ok(());
         }
         match &mut announced.framing {
             None => return Ok(()),
             Some(Framing::UntilClose) => {}
             Some(Framing::Length(left)) => {
-                let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
+                let length = u64::try_from(data.remaining()).unwrap_or(u64::MAX);
                 *left = left.checked_sub(length).ok_or(WrongLength)?;
             }
             Some(Framing::Chunked) => {
-                let size = format!("{:x}\r\n", data.len());
+                let size = format!("{:x}\r\n", data.remaining());
                 self.front.extend_from_slice(size.as_bytes());
                 self.tail = b"\r\n";
             }
         }
-        if data.len() <= SMALL {
-            self.front.extend_from_slice(&data);
+        if data.remaining() <= SMALL {
+            self.front.extend_from_slice(data.chunk());
+            data.advance(data.remaining());
             self.front.extend_from_slice(std::mem::take(&mut self.tail));
         } else {
             self.data = data;
@@ -172,12 +174,16 @@ impl Outgoing {
 
     /// Whether more should be written before more is added.
     pub(super) fn is_full(&self) -> bool {
-        !(self.data.is_empty() && self.tail.is_empty()) || self.front.len() >= ENOUGH
+        self.has_data() || self.front.len() >= ENOUGH
     }
 
     /// Whether everything was written.
     pub(super) fn is_empty(&self) -> bool {
-        self.sent == self.front.len() && self.data.is_empty() && self.tail.is_empty()
+        self.sent == self.front.len() && !self.has_data()
+    }
+
+    fn has_data(&self) -> bool {
+        self.data.has_remaining() || !self.tail.is_empty()
     }
 
     /// Writes once; how much that was.
@@ -187,15 +193,15 @@ impl Outgoing {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         let front = self.front.get(self.sent..).unwrap_or_default();
-        let written = if self.data.is_empty() && self.tail.is_empty() {
+        let written = if !self.has_data() {
             ready!(stream.poll_write(context, front))?
         } else {
-            let parts = [front, &self.data, self.tail].map(IoSlice::new);
+            let parts = [front, self.data.chunk(), self.tail].map(IoSlice::new);
             ready!(stream.poll_write_vectored(context, &parts))?
         };
         let of_front = written.min(front.len());
         self.sent += of_front;
-        let of_data = (written - of_front).min(self.data.len());
+        let of_data = (written - of_front).min(self.data.remaining());
         self.data.advance(of_data);
         self.tail = self
             .tail
@@ -204,6 +210,8 @@ impl Outgoing {
         if self.is_empty() {
             self.front.clear();
             self.sent = 0;
+            // It keeps the record of the request.
+            self.data = AnswerBytes::default();
         }
         Poll::Ready(Ok(written))
     }

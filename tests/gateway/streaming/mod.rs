@@ -6,6 +6,7 @@ mod early;
 mod frames;
 mod load;
 mod patience;
+mod unsent;
 
 use crate::support::Gateway;
 
