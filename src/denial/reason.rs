@@ -162,6 +162,10 @@ reasons! {
         "The fields of the request do not say in exactly one way how long its body is.",
         "Send one `Content-Length`, or `Transfer-Encoding: chunked`, and not both.",
         gotrue: "validation_failed", postgrest: "PGRST100";
+    HttpOnTlsPort "http_on_tls_port" => BAD_REQUEST, "http_on_tls_port", Client, H1,
+        "The client speaks HTTP without TLS to a listener with TLS.",
+        "Use `https://`.",
+        gotrue: "validation_failed", postgrest: "PGRST100";
     VersionUnsupported "version_unsupported" => BAD_REQUEST, "version_unsupported", Client, H1,
         "The request line names a version of HTTP that this gateway does not speak.",
         "Use HTTP/1.1 or HTTP/2.",

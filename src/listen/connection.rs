@@ -11,6 +11,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -26,8 +27,10 @@ use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 use super::http1;
+use super::metrics::ListenMetrics;
 use super::protocols::h2_builder;
 use super::redirect;
+use super::resets::CountedResets;
 use super::socket::PEER_TIMEOUT;
 use crate::gateway::Gateway;
 use crate::gateway::connection::{CloseCause, ConnectionState, PollClock, ShutdownRequest};
@@ -45,6 +48,7 @@ pub(super) async fn serve(
     peer: SocketAddr,
     listener: usize,
     clock: PollClock,
+    metrics: &Arc<ListenMetrics>,
     register: impl FnOnce(&Rc<ConnectionState>),
 ) -> Result<(), CloseCause> {
     let snapshot = gateway.process().snapshot();
@@ -70,13 +74,23 @@ pub(super) async fn serve(
             drop(snapshot);
             // Boxed: the state that rustls keeps for a connection is large, and would be moved a
             // dozen times until hyper has it.
+            match in_time(is_clear_text(&stream), &state).await {
+                Err(cause) => return Err(cause),
+                Ok(Err(_)) => return Err(CloseCause::Handshake),
+                Ok(Ok(true)) => {
+                    state.set_protocol(false);
+                    let mut refusing = Box::pin(http1::refuse_clear_text(stream, &state, &limits));
+                    return supervise(refusing.as_mut(), |_| {}, |cause| cause, &state).await;
+                }
+                Ok(Ok(false)) => {}
+            }
             let handshake = async { acceptor.accept(stream).await.map(Box::new) };
             match in_time(handshake, &state).await {
                 Err(cause) => Err(cause),
                 Ok(Err(_)) => Err(CloseCause::Handshake),
                 Ok(Ok(stream)) => {
                     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                    serve_http(&gateway, stream, is_h2, &state, &limits).await
+                    serve_http(&gateway, stream, is_h2, &state, &limits, metrics).await
                 }
             }
         }
@@ -90,7 +104,9 @@ pub(super) async fn serve(
             match in_time(is_h2_preface(&stream), &state).await {
                 Err(cause) => Err(cause),
                 Ok(Err(_)) => Ok(()),
-                Ok(Ok(is_h2)) => serve_http(&gateway, stream, is_h2, &state, &limits).await,
+                Ok(Ok(is_h2)) => {
+                    serve_http(&gateway, stream, is_h2, &state, &limits, metrics).await
+                }
             }
         }
     }
@@ -114,6 +130,16 @@ async fn in_time<F: Future>(
         }
     })
     .await
+}
+
+/// Whether a connection to a TLS listener begins with a method of HTTP. TLS begins with a byte that
+/// no text has (RFC 8446, section 5.1).
+async fn is_clear_text(stream: &TcpStream) -> std::io::Result<bool> {
+    let mut first = [0];
+    match stream.peek(&mut first).await? {
+        0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(first.first().is_some_and(u8::is_ascii_alphabetic)),
+    }
 }
 
 /// Whether a clear-text connection begins with the HTTP/2 preface (RFC 9113, section 3.4). Three
@@ -142,6 +168,7 @@ async fn serve_http<S>(
     is_h2: bool,
     state: &Rc<ConnectionState>,
     limits: &Connections,
+    metrics: &Arc<ListenMetrics>,
 ) -> Result<(), CloseCause>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -156,7 +183,8 @@ where
                 async move { Ok::<_, Infallible>(gateway.handle(request, state).await) }
             }
         });
-        let connection = h2_builder(limits).serve_connection(TokioIo::new(stream), service);
+        let stream = TokioIo::new(CountedResets::new(stream, metrics.clone()));
+        let connection = h2_builder(limits).serve_connection(stream, service);
         supervise(
             Box::pin(connection).as_mut(),
             http2::Connection::graceful_shutdown,

@@ -16,6 +16,7 @@ mod metrics;
 mod poll;
 mod protocols;
 mod redirect;
+mod resets;
 mod socket;
 pub mod tls;
 mod worker;

@@ -225,8 +225,16 @@ fn spawn(
             }
         };
         let clock = connections.clock.clone();
-        if let Err(cause) =
-            connection::serve(gateway, stream, peer, listener, clock, register).await
+        if let Err(cause) = connection::serve(
+            gateway,
+            stream,
+            peer,
+            listener,
+            clock,
+            &slot.metrics,
+            register,
+        )
+        .await
         {
             slot.metrics.failed.inc(cause);
         }

@@ -243,6 +243,7 @@ async fn produce(
             let fields = format!("X: {}\r\n", "x".repeat(16 * 1024));
             return here(raw_head(gateway, &fields, reason)).await;
         }
+        Reason::HttpOnTlsPort => return here(clear_text(gateway)).await,
         Reason::VersionUnsupported => return here(newer_version(gateway)).await,
         Reason::UriTooLong => get(&format!("/me?{}", "x".repeat(LONG))),
         Reason::HeadersTooMany => {
@@ -608,6 +609,13 @@ async fn raw_head(gateway: &Gateway, fields: &str, reason: Reason) {
     ))
     .await;
     raw.answer().await.answer().is_denied(reason);
+}
+
+async fn clear_text(gateway: &Gateway) {
+    let mut raw = gateway.clear_text_to_tls().raw().await;
+    raw.write("GET /me HTTP/1.1\r\nHost: api.test\r\n\r\n")
+        .await;
+    raw.answer().await.answer().is_denied(Reason::HttpOnTlsPort);
 }
 
 async fn newer_version(gateway: &Gateway) {

@@ -39,7 +39,7 @@ pub(super) struct RefusedHead {
 }
 
 impl RefusedHead {
-    fn new(reason: Reason, detail: &'static str) -> Self {
+    pub(super) fn new(reason: Reason, detail: &'static str) -> Self {
         Self {
             reason,
             detail,

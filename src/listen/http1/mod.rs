@@ -44,6 +44,7 @@ use tokio::time::{Instant, timeout};
 use self::head::{RefusedHead, RequestHead};
 use self::outgoing::{Announced, Outgoing, WrongLength};
 use self::wire::Wire;
+use crate::denial::Reason;
 use crate::gateway::answer::Answer;
 use crate::gateway::connection::{CloseCause, ConnectionState};
 use crate::http1::Framing;
@@ -129,6 +130,32 @@ where
     }
 }
 
+/// Refuses a connection that speaks HTTP where TLS is expected.
+///
+/// # Errors
+///
+/// Always: the connection failed.
+pub(super) async fn refuse_clear_text<S>(
+    stream: S,
+    state: &Rc<ConnectionState>,
+    limits: &Connections,
+) -> Result<(), CloseCause>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let buffer = state.gateway().pools().read_buffer().clone();
+    let wire = Rc::new(Wire::new(stream, state.clone(), buffer));
+    let connection = ServerConnection {
+        wire: &wire,
+        state,
+        limits,
+    };
+    let refused = RefusedHead::new(Reason::HttpOnTlsPort, "");
+    connection.refuse(refused).await;
+    linger(&wire).await;
+    Err(CloseCause::Handshake)
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin + 'static> ServerConnection<'_, S> {
     /// Answers one request.
     async fn exchange<H, F>(&self, head: RequestHead, respond: &H) -> Next
@@ -189,7 +216,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> ServerConnection<'_, S> {
             reason.because(detail)
         };
         let gateway = self.state.gateway();
-        let response = gateway.refuse_head(denial, method, version, self.state);
+        let mut response = gateway.refuse_head(denial, method, version, self.state);
+        if reason == Reason::HttpOnTlsPort {
+            // Not over TLS, where it must not be sent (RFC 6797, section 7.2).
+            let headers = response.headers_mut();
+            headers.remove(header::STRICT_TRANSPORT_SECURITY);
+        }
         match self.answer(response, wanted).await {
             Next::Abort => Next::Abort,
             Next::Close(_) | Next::Request | Next::Tunnel => {

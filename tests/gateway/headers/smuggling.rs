@@ -510,6 +510,18 @@ async fn malformed_http_2_requests_never_reach_the_origin() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_reset_before_it_is_one_is_counted() {
+    let gateway = Gateway::start().await;
+    let mut raw = gateway.connector(Http::Two, Door::Tls).raw_h2().await;
+    let stream = raw.request(&RawTwo::get("/public/x?select=a->>b")).await;
+    assert_eq!(raw.ending(stream).await, Ending::Reset(1));
+    let resets = gateway.metrics();
+    let resets = resets.sum("foregate_h2_resets_total", &[("code", "protocol_error")]);
+    assert_eq!(resets, 1.0);
+    gateway.origin.saw_nothing();
+}
+
+#[tokio::test]
 async fn a_body_of_another_length_than_declared_is_never_a_complete_request_at_the_origin() {
     let gateway = short_lived().await;
     for (declared, body) in [("10", &b"abc"[..]), ("2", b"abc"), ("0", b"abc")] {

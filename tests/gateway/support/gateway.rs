@@ -168,6 +168,11 @@ impl Gateway {
         )
     }
 
+    /// A connector without TLS to the listener with TLS.
+    pub fn clear_text_to_tls(&self) -> Connector {
+        Connector::new(self.address(Door::Tls), None, Http::One, self.log.clone())
+    }
+
     /// The same, with a client certificate. Only over TLS.
     pub fn connector_as(&self, http: Http, leaf: &Leaf) -> Connector {
         let tls = self.pki.client(&[http.alpn()], Some(leaf));
