@@ -170,6 +170,20 @@ browser() {
   fi
 }
 
+# Clients that people use. Those that cannot be had are left out, and that is said.
+clients() {
+  npm ci --prefix tests/clients --no-audit --no-fund --ignore-scripts --loglevel=error \
+    || notes+=('NOT PROVEN: that clients of Node read the refusal of an upload; they could not be installed')
+  if ! { need python3 python3 python3-venv && python3 -m venv tests/clients/venv \
+    && tests/clients/venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/clients/requirements.txt; }; then
+    rm -rf tests/clients/venv
+    notes+=('NOT PROVEN: that clients of Python read the refusal of an upload; they could not be installed')
+  fi
+  if [ "$full" = yes ]; then need java default-jdk-headless; fi
+  command -v java >/dev/null || notes+=('NOT PROVEN: that the client of Java reads the refusal of an upload; there is no java')
+  return 0
+}
+
 step 'packages: curl' need curl curl
 step 'packages: openssl' need openssl openssl
 step 'packages: kill' need kill procps
@@ -185,6 +199,7 @@ fi
 step 'components' components
 step 'tools: cargo-deny' tool cargo-deny 0.20.2
 step 'tools: cargo-machete' tool cargo-machete 0.9.2
+step 'clients' clients
 step 'clients of Supabase' npm ci --prefix tests/supabase-js --no-audit --no-fund --ignore-scripts --loglevel=error
 
 step 'format' cargo fmt --check

@@ -29,6 +29,7 @@ mod apikeys;
 mod auth_server;
 mod browser;
 mod cli;
+mod clients;
 mod cors;
 mod database;
 mod dialects;
