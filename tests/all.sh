@@ -38,8 +38,11 @@ step() {
 
 # Debian packages by the command they bring.
 need() {
-  local command=$1 package=$2 as_root=()
-  command -v "$command" >/dev/null && return
+  command -v "$1" >/dev/null || install "$2"
+}
+
+install() {
+  local package=$1 as_root=()
   if [ "$(id -u)" -ne 0 ]; then as_root=(sudo); fi
   "${as_root[@]}" apt-get update -qq && \
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package"
@@ -174,7 +177,7 @@ browser() {
 clients() {
   npm ci --prefix tests/clients --no-audit --no-fund --ignore-scripts --loglevel=error \
     || notes+=('NOT PROVEN: that clients of Node read the refusal of an upload; they could not be installed')
-  if ! { need python3 python3 python3-venv && python3 -m venv tests/clients/venv \
+  if ! { { python3 -c 'import ensurepip' || install python3-venv; } && python3 -m venv tests/clients/venv \
     && tests/clients/venv/bin/pip install --quiet --disable-pip-version-check --requirement tests/clients/requirements.txt; }; then
     rm -rf tests/clients/venv
     notes+=('NOT PROVEN: that clients of Python read the refusal of an upload; they could not be installed')
