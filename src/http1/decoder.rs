@@ -198,6 +198,9 @@ fn chunk_size(unread: &mut Bytes) -> Result<Option<u64>, Malformed> {
 fn trailers(unread: &mut Bytes) -> Result<Option<HeaderMap>, Malformed> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let (length, fields) = match httparse::parse_headers(unread, &mut fields) {
+        Ok(httparse::Status::Complete((length, _))) if has_bare_lf(unread, length) => {
+            return Err(Malformed("a bare LF in the trailer section"));
+        }
         Ok(httparse::Status::Complete(parsed)) => parsed,
         Ok(httparse::Status::Partial) if unread.len() > MAX_HEAD => {
             return Err(Malformed("the trailers are longer than 64 KiB"));
@@ -216,6 +219,16 @@ fn trailers(unread: &mut Bytes) -> Result<Option<HeaderMap>, Malformed> {
     }
     unread.advance(length);
     Ok(Some(trailers))
+}
+
+/// Whether a line among the first `length` bytes ends without CR. Only some parsers end a line
+/// there.
+fn has_bare_lf(bytes: &[u8], length: usize) -> bool {
+    let lines = bytes
+        .get(..length)
+        .unwrap_or_default()
+        .split_inclusive(|byte| *byte == b'\n');
+    lines.into_iter().any(|line| !line.ends_with(b"\r\n"))
 }
 
 #[cfg(test)]
@@ -294,6 +307,9 @@ mod tests {
             "00000000000000003\r\nabc\r\n0\r\n\r\n",
             "fffffffffffffffff\r\nabc",
             "3;\0\r\nabc\r\n0\r\n\r\n",
+            "3\r\nabc\r\n0\r\na: b\n\r\n",
+            "3\r\nabc\r\n0\r\na: b\r\n\n",
+            "3\r\nabc\r\n0\r\n\n",
         ] {
             for step in [1, 7, 100] {
                 assert!(

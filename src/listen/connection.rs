@@ -21,12 +21,11 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
-use super::http1;
+use super::http1::{self, Transport};
 use super::metrics::ListenMetrics;
 use super::protocols::h2_builder;
 use super::redirect;
@@ -171,7 +170,7 @@ async fn serve_http<S>(
     metrics: &Arc<ListenMetrics>,
 ) -> Result<(), CloseCause>
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Transport,
 {
     state.set_protocol(is_h2);
     if is_h2 {

@@ -70,6 +70,10 @@ pub(super) fn take(
     };
     Ok(parsed?.map(|(length, head)| {
         unread.advance(length);
+        if unread.is_empty() {
+            // It would keep the memory of the head.
+            *unread = Bytes::new();
+        }
         head
     }))
 }

@@ -38,8 +38,11 @@ use hyper::body::Body as _;
 use hyper::header;
 use hyper::http::response::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
+use tokio_rustls::server::TlsStream;
 
 use self::head::{RefusedHead, RequestHead};
 use self::outgoing::{Announced, Outgoing, WrongLength};
@@ -72,8 +75,28 @@ enum Next {
     Tunnel,
     /// The end of the connection. The client may still be sending.
     Close(Option<CloseCause>),
-    /// The end of the connection, at once: the client is gone, or an answer broke off.
+    /// The end of the connection, at once: nothing is under way.
+    End,
+    /// A reset: the client is gone, or its answer broke off and must not look complete.
     Abort,
+}
+
+/// A connection that can be reset, so that what was sent does not look complete.
+pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + 'static {
+    /// Makes the end of the connection a reset.
+    fn reset(&self);
+}
+
+impl Transport for TcpStream {
+    fn reset(&self) {
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl Transport for Box<TlsStream<TcpStream>> {
+    fn reset(&self) {
+        self.get_ref().0.reset();
+    }
 }
 
 /// A client's connection, as its task sees it.
@@ -96,7 +119,7 @@ pub(super) async fn serve<S, H, F>(
     respond: H,
 ) -> Result<Option<(S, Bytes)>, CloseCause>
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Transport,
     H: Fn(Box<Request<ClientBody>>) -> F,
     F: Future<Output = Response<Answer>>,
 {
@@ -110,7 +133,7 @@ where
         };
         // Boxed, so that an idle connection has no room for a request.
         let next = match poll_fn(|context| wire.poll_head(limits, context)).await {
-            Ok(None) => Next::Abort,
+            Ok(None) => Next::End,
             Ok(Some(head)) => Box::pin(connection.exchange(head, &respond)).await,
             Err(refused) => Box::pin(connection.refuse(refused)).await,
         };
@@ -122,6 +145,10 @@ where
                 return cause.map_or(Ok(None), Err);
             }
             Next::Abort => {
+                wire.with_stream(|stream| stream.reset());
+                return Ok(None);
+            }
+            Next::End => {
                 let shut = poll_fn(|context| wire.with_stream(|io| io.poll_shutdown(context)));
                 let _ = timeout(SILENCE, shut).await;
                 return Ok(None);
@@ -141,7 +168,7 @@ pub(super) async fn refuse_clear_text<S>(
     limits: &Connections,
 ) -> Result<(), CloseCause>
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Transport,
 {
     let buffer = state.gateway().pools().read_buffer().clone();
     let wire = Rc::new(Wire::new(stream, state.clone(), buffer));
@@ -156,7 +183,7 @@ where
     Err(CloseCause::Handshake)
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + 'static> ServerConnection<'_, S> {
+impl<S: Transport> ServerConnection<'_, S> {
     /// Answers one request.
     async fn exchange<H, F>(&self, head: RequestHead, respond: &H) -> Next
     where
@@ -224,7 +251,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> ServerConnection<'_, S> {
         }
         match self.answer(response, wanted).await {
             Next::Abort => Next::Abort,
-            Next::Close(_) | Next::Request | Next::Tunnel => {
+            Next::Close(_) | Next::End | Next::Request | Next::Tunnel => {
                 Next::Close(Some(CloseCause::Protocol))
             }
         }
@@ -286,9 +313,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + 'static> ServerConnection<'_, S> {
     /// Whether the connection can be kept after an answer that comes before the end of its request.
     /// A success may come early because the two are streams.
     fn may_keep(&self, status: StatusCode) -> bool {
-        let is_error =
-            status.is_redirection() || status.is_client_error() || status.is_server_error();
-        !is_error || self.wire.is_body_done() || self.wire.is_body_short()
+        let wire = self.wire;
+        let is_stream = status.is_informational() || status.is_success();
+        wire.is_body_done() || !wire.awaits_continue() && (is_stream || wire.is_body_short())
     }
 
     /// Writes an answer to its end.

@@ -134,12 +134,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Whether what is left of the body can be discarded without keeping the connection busy.
     pub(super) fn is_body_short(&self) -> bool {
-        let is_short = self
-            .decoder
-            .get()
-            .left()
-            .is_some_and(|left| left <= DISCARD_LIMIT);
-        is_short && !self.expects_continue.get()
+        let left = self.decoder.get().left();
+        left.is_some_and(|left| left <= DISCARD_LIMIT)
+    }
+
+    /// Whether the client still waits for a `100 Continue`, and may never send the body.
+    pub(super) fn awaits_continue(&self) -> bool {
+        self.expects_continue.get()
     }
 
     /// Takes the body away from whoever handled the request.

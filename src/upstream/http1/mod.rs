@@ -20,8 +20,8 @@
 //! | 1xx except 101 | skipped, up to a limit |
 //! | 101 | the end of HTTP on this connection, if the request asked for an upgrade; else refused |
 //! | folded fields, a space before the colon, a bare CR | refused |
-//! | a bare LF in a head or in trailers | a line end (RFC 9112, section 2.2) |
-//! | a chunk size of more than 16 digits, a bare LF around a chunk, control characters in an extension | refused |
+//! | a bare LF in a head | a line end (RFC 9112, section 2.2) |
+//! | a chunk size of more than 16 digits, a bare LF around a chunk or in trailers, control characters in an extension | refused |
 //! | bytes after the end | the connection is not reused |
 
 mod connection;

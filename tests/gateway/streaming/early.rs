@@ -2,10 +2,12 @@
 
 use foregate::denial::Reason;
 use hyper::StatusCode;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::support::client::Door;
 use crate::support::raw_h2::{DATA, END_STREAM, Ending, RawTwo};
-use crate::support::{Gateway, Http, Reply};
+use crate::support::{Gateway, Http, Reply, in_time};
 
 /// A token that is over, a line of text, a form, a photograph, a video.
 const LENGTHS: [usize; 5] = [1, 13, 40_000, 200_000, 8 << 20];
@@ -172,4 +174,23 @@ async fn an_http_1_0_answer_without_a_length_says_that_it_closes() {
     let answer = raw.answer().await.answer();
     assert_eq!(answer.is_ok().header("connection"), "close");
     assert_eq!(raw.read().await, b"");
+}
+
+#[tokio::test]
+async fn an_answer_without_a_length_that_breaks_off_does_not_look_complete() {
+    let gateway = Gateway::start().await;
+    gateway.origin.on("/public/broken", |exchange| {
+        exchange.raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n");
+        exchange.close();
+    });
+    let mut socket = TcpStream::connect(gateway.address(Door::Plain))
+        .await
+        .unwrap();
+    let request = b"GET /public/broken HTTP/1.0\r\nHost: api.test\r\n\r\n";
+    socket.write_all(request).await.unwrap();
+    let read = in_time("the end", socket.read_to_end(&mut Vec::new())).await;
+    assert_eq!(
+        read.unwrap_err().kind(),
+        std::io::ErrorKind::ConnectionReset
+    );
 }
