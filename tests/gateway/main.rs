@@ -48,6 +48,7 @@ mod passthrough;
 mod path;
 mod performance;
 mod policy;
+mod random;
 mod reasons;
 mod reload;
 mod rest;
