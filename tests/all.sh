@@ -187,6 +187,15 @@ clients() {
   return 0
 }
 
+# The conformance suite of HTTP/2 that others wrote.
+h2spec() {
+  if command -v go >/dev/null && GOBIN="$tools/bin" go install github.com/summerwind/h2spec/cmd/h2spec@latest; then
+    export FOREGATE_H2SPEC="$tools/bin/h2spec"
+  else
+    notes+=('NOT PROVEN: what h2spec says of HTTP/2; there is no go, or the suite could not be fetched')
+  fi
+}
+
 step 'packages: curl' need curl curl
 step 'packages: openssl' need openssl openssl
 step 'packages: kill' need kill procps
@@ -198,6 +207,7 @@ browser
 if [ "$full" = yes ]; then
   step 'packages: g++' need g++ g++
   step 'packages: valgrind' need valgrind valgrind
+  step 'tools: h2spec' h2spec
 fi
 step 'components' components
 step 'tools: cargo-deny' tool cargo-deny 0.20.2
