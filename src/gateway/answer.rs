@@ -88,7 +88,7 @@ impl Answer {
             }
             return self;
         }
-        // hyper never polls the body of an answer to HEAD, so the answer is complete with its head.
+        // The body of an answer to HEAD is never polled, so the answer is complete with its head.
         if trail.method == Method::HEAD {
             self.content = Content::Gateway(None);
         }

@@ -42,7 +42,7 @@ pub(crate) fn refuse(denial: Denial, record: &mut Record) -> Response<Answer> {
     *response.headers_mut() = fields;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, content_type);
-    // Also correct for HEAD, whose body hyper leaves out.
+    // Also correct for HEAD, whose body is left out.
     headers.insert(header::CONTENT_LENGTH, length);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if reason.status() == StatusCode::UNAUTHORIZED {

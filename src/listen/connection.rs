@@ -1,10 +1,8 @@
 //! One client connection: handshake, protocol, time limits, drain.
 //!
-//! hyper's own timers are not used: it does not time the first bytes of a connection, and on
-//! HTTP/1.1 its head timer is also its idle timer. A connection has no timer of its own either. The
-//! worker polls every connection ten times a second ([`ConnectionState::check_limits`]), which
-//! costs a request and a handshake nothing. A limit is therefore exceeded by up to 200 ms, and
-//! never cut short.
+//! A connection has no timer of its own, and hyper's are not used. The worker polls every connection
+//! ten times a second ([`ConnectionState::check_limits`]), which costs a request and a handshake
+//! nothing. A limit is therefore exceeded by up to 200 ms, and never cut short.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -72,7 +70,7 @@ pub(super) async fn serve(
             let acceptor = TlsAcceptor::from(tls.clone());
             drop(snapshot);
             // Boxed: the state that rustls keeps for a connection is large, and would be moved a
-            // dozen times until hyper has it.
+            // dozen times until it is in use.
             match in_time(is_clear_text(&stream), &state).await {
                 Err(cause) => return Err(cause),
                 Ok(Err(_)) => return Err(CloseCause::Handshake),

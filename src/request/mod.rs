@@ -2,7 +2,7 @@
 //!
 //! Decides:  everything that can be refused without knowing the caller: host, path, query, method,
 //!           route.
-//! Trusts:   hyper's framing.
+//! Trusts:   the framing of HTTP/1.1 (`listen::http1`) and of HTTP/2 (hyper).
 //! Not here: verifying credentials. They are taken out of the headers here; the identity layer
 //!           verifies them.
 //!

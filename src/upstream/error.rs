@@ -1,6 +1,6 @@
 //! How the body of an answer may fail. Failures before the answer's head are refusals.
 
-/// The body of the answer failed. hyper then aborts the client's message: without the last chunk on
+/// The body of the answer failed. The client's message is then aborted: without the last chunk on
 /// HTTP/1.1, with RST_STREAM on HTTP/2.
 #[derive(Debug)]
 pub enum AnswerError {

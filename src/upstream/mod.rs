@@ -245,8 +245,8 @@ impl Payload {
                 Upload::new(body, request.rule().body_limit, idle)?
             }
         };
-        // A body without a declared length is sent in chunks. hyper guarantees that a declared
-        // length is one number, and correct.
+        // A body without a declared length is sent in chunks. A declared length is one number,
+        // and the body is exactly as long.
         let fields = spent.fields();
         let declared = match &upload {
             // A length without a body would announce bytes that never come.

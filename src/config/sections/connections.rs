@@ -17,7 +17,7 @@ wire! {
         idle: Duration [TICK..=HOUR] = secs(75),
         body_idle: Duration [TICK..=HOUR] = secs(30),
         max_headers: usize [16..=1000] = 100,
-        // hyper does not read a head with a smaller buffer.
+        // What browsers and their cookies need.
         max_head: Size [Size(8 << 10)..=Size(1 << 20)] = Size(32 << 10),
         max_uri: Size [Size(256)..=Size(64 << 10)] = Size(8 << 10),
         unsent: Size [Size(64 << 10)..=Size(1 << 30)] = Size(1 << 20),

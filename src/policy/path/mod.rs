@@ -14,10 +14,10 @@
 //! | `%41`, `%2D`, `%7e` (unreserved) | normalised: decoded | equivalent by RFC 3986, section 6.2.2.2 |
 //! | `%3A`, `%2B`, `%40` (`:`, sub-delimiters but `;`, `@`) | normalised: decoded | no path scheme we know distinguishes them; one spelling must win |
 //! | `%c3%a9` | normalised: upper-case hexadecimal | RFC 3986, section 6.2.2.1 |
-//! | raw `"` `[` `]` `^` `{` `\|` `}` | normalised: encoded | sent by browsers, not allowed raw (hyper answers 400 to raw spaces, `<`, `>` and `` ` ``) |
+//! | raw `"` `[` `]` `^` `{` `\|` `}` | normalised: encoded | sent by browsers, not allowed raw (raw spaces, `<`, `>` and `` ` `` are no target: 400, and a reset on HTTP/2) |
 //! | upper and lower case letters | kept | paths are case-sensitive; see *near miss* in `router` for servers that disagree |
 //! | trailing `/` | kept | its meaning is the route's `trailing_slash` |
-//! | `#fragment` | already removed by hyper | not part of a request |
+//! | `#fragment` | already removed with the target's parsing | not part of a request |
 //! | `%2F` | refused `path_slash_encoded` | split by some servers, not by others |
 //! | `\`, `%5C` | refused `path_backslash` | a slash to some servers |
 //! | `%00`–`%1F`, `%7F` | refused `path_control` | cuts strings, splits logs and headers |
@@ -35,12 +35,9 @@
 //! byte for byte. What is refused there is refused at *every* level of decoding: `%252F` and
 //! `%252e%252e` are refused like `%2F` and `..`.
 //!
-//! Framing is up to hyper: it produces one reading, and that reading is forwarded. hyper already
-//! handles `Content-Length` together with `Transfer-Encoding` (chunked wins, the length is
-//! dropped), differing lengths, unknown transfer codings, obsolete line folding, white space before
-//! a colon (all answered 400), bare line feeds (read as line ends, forwarded as CRLF), too large a
-//! head (431), and on HTTP/2 upper-case field names and connection-specific fields (the stream is
-//! reset). There is no second parser in front of it.
+//! Framing is decided before: on HTTP/1.1 by `listen::http1`, whose header says what it refuses;
+//! on HTTP/2 by hyper, which resets the stream for upper-case field names and connection-specific
+//! fields. It has one reading, and that reading is forwarded.
 
 mod escape;
 mod fold;

@@ -93,8 +93,7 @@ pub fn clean_request(
     }
 }
 
-/// Merges equal lengths into one (RFC 9110, section 8.6). hyper and h2 have already refused lengths
-/// that differ.
+/// Merges equal lengths into one (RFC 9110, section 8.6). Lengths that differ were refused before.
 fn keep_one_length(headers: &mut HeaderMap) {
     if let Some(length) = headers.get(header::CONTENT_LENGTH).cloned() {
         headers.insert(header::CONTENT_LENGTH, length);
