@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
@@ -19,6 +18,7 @@ use crate::database::statement::Description;
 use crate::database::statement::Statement;
 use crate::database::value::{Param, Rows};
 use crate::policy::resources::ParamType;
+use crate::policy::storage::CallerShare;
 use crate::{clock, policy};
 
 /// A handle of the database. Cheap to clone.
@@ -47,7 +47,7 @@ impl Database {
         })
     }
 
-    /// Runs a read-only statement. All its columns must be of type text; cast the others.
+    /// Runs a read-only statement and waits for it until `deadline`. All its columns must be of type text; cast the others.
     ///
     /// # Errors
     ///
@@ -62,11 +62,14 @@ impl Database {
             sql: sql.into(),
             params: params.to_vec(),
         };
-        let mut all = self.query_all(vec![statement], deadline).await?;
+        let call = self.query_all(vec![statement], deadline);
+        let mut all = until(deadline, call).await?;
         Ok(all.pop().unwrap_or_default())
     }
 
-    /// Runs several read-only statements in one round trip and on one snapshot.
+    /// Runs several read-only statements in one round trip and on one snapshot. Waits for a free
+    /// connection until `deadline`, and from then on for as long as `database.statement_timeout`
+    /// allows.
     ///
     /// # Errors
     ///
@@ -79,7 +82,7 @@ impl Database {
         self.call(Access::Read, statements, deadline).await
     }
 
-    /// Executes a statement and returns how many rows it changed.
+    /// Executes a statement, waits for it until `deadline`, and returns how many rows it changed.
     ///
     /// # Errors
     ///
@@ -94,7 +97,8 @@ impl Database {
             sql: sql.into(),
             params: params.to_vec(),
         };
-        let all = self.call(Access::Write, vec![statement], deadline).await?;
+        let call = self.call(Access::Write, vec![statement], deadline);
+        let all = until(deadline, call).await?;
         Ok(all.first().map_or(0, Rows::changed))
     }
 
@@ -184,6 +188,7 @@ impl Database {
         self.pool.outage()
     }
 
+    /// Runs a transaction on the background runtime. Dropping the future does not end it.
     async fn call(
         &self,
         access: Access,
@@ -197,25 +202,30 @@ impl Database {
         if deadline <= clock::now() {
             return Err(DatabaseError::Deadline);
         }
-        let (answer, wait) = oneshot::channel();
         let pool = self.pool.clone();
-        self.runtime.spawn(async move {
-            let outcome = pool.run(access, statements.into(), deadline).await;
-            // The caller may have left.
-            let _ = answer.send(outcome);
-        });
-        // The pool keeps the deadline, too, unless its runtime is too busy.
-        let within = tokio::time::Instant::from_std(deadline + GRACE);
-        match timeout_at(within, wait).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(DatabaseError::Away),
-            Err(_) => Err(DatabaseError::Deadline),
-        }
+        let call = async move { pool.run(access, statements.into(), deadline).await };
+        // A task fails only if it panicked or the process ends.
+        self.runtime
+            .spawn(call)
+            .await
+            .unwrap_or(Err(DatabaseError::Away))
     }
+
+    /// What one caller may use of the pool.
+    pub fn caller_share(&self) -> CallerShare {
+        self.pool.caller_share
+    }
+}
+
+/// Stops waiting for a call at the deadline, which says nothing about the database.
+async fn until<T>(
+    deadline: Instant,
+    call: impl Future<Output = Result<T, DatabaseError>>,
+) -> Result<T, DatabaseError> {
+    timeout_at(deadline.into(), call)
+        .await
+        .unwrap_or(Err(DatabaseError::Deadline))
 }
 
 /// How often [`Database::until_reachable`] polls.
 const POLL: Duration = Duration::from_millis(5);
-
-/// How long after the deadline a caller stops waiting for the background runtime. A choice.
-const GRACE: Duration = Duration::from_millis(2);

@@ -7,8 +7,10 @@
 //!
 //! A call is one transaction in one round trip. Its statements are unnamed, so that nothing of it
 //! stays on the server connection, which a pooler in transaction mode (PgBouncer, Supavisor) may
-//! change between calls. A call runs to its end in the background even if its caller has left; the
-//! server ends it at the deadline, and the connection goes back into the pool.
+//! change between calls. A call runs to its end in the background even if its caller has left, and
+//! the connection goes back into the pool; the server ends it at `database.statement_timeout`. So
+//! the time that a caller has says nothing about the database: the circuit breaker opens if the
+//! server is silent beyond that limit, or cannot be reached.
 
 mod connect;
 mod handle;

@@ -23,18 +23,25 @@ use super::value::Rows;
 use crate::breaker::{Breaker, Outage};
 use crate::clock;
 use crate::policy;
+use crate::policy::storage::CallerShare;
 
 /// How often an unreachable database is probed. A choice.
 const PROBE: Duration = Duration::from_millis(250);
 
-/// How long after the deadline the server may take to answer before its connection is thrown away.
+/// How long after a statement's time limit the server may take to say that it ended it. After that,
+/// it does not answer. A choice.
+const SILENCE: Duration = Duration::from_millis(250);
+
+/// How much longer it may take before its connection is thrown away.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// The connections, and the circuit breaker in front of them.
 #[derive(Debug)]
 pub(super) struct Pool {
     pub(super) connector: Connector,
+    pub(super) caller_share: CallerShare,
     connect_timeout: Duration,
+    statement_timeout: Duration,
     idle: Mutex<Vec<Client>>,
     permits: Arc<Semaphore>,
     breaker: Breaker,
@@ -50,7 +57,9 @@ impl Pool {
         metrics.is_up(false);
         Ok(Arc::new(Self {
             connector: Connector::new(&config.server, config, "foregate")?,
+            caller_share: config.caller_share,
             connect_timeout: config.connect_timeout,
+            statement_timeout: config.statement_timeout,
             idle: Mutex::default(),
             permits: Arc::new(Semaphore::new(config.pool.get())),
             breaker: Breaker::new(clock::now()),
@@ -71,7 +80,9 @@ impl Pool {
         self.breaker.outage()
     }
 
-    /// Runs one transaction on a connection of the pool.
+    /// Runs one transaction on a connection of the pool. Only the wait for the connection ends at
+    /// `deadline`, which is the caller's: connecting and running have time limits of their own,
+    /// since only those say something about the database.
     pub(super) async fn run(
         self: &Arc<Self>,
         access: Access,
@@ -93,9 +104,10 @@ impl Pool {
     fn note(&self, error: Option<&DatabaseError>, now: Instant) {
         match error {
             None | Some(DatabaseError::Refused(_)) => self.breaker.answered(now),
-            // It never reached the database.
-            Some(DatabaseError::Busy) => {}
-            Some(DatabaseError::Away | DatabaseError::Deadline) => {
+            // It never reached the database, or the database ended it at the time limit: it answers,
+            // and one caller's slow statements must not refuse everybody's.
+            Some(DatabaseError::Busy | DatabaseError::Deadline) => {}
+            Some(DatabaseError::Away) => {
                 if self.breaker.failed() {
                     self.opened.notify_one();
                     self.metrics.is_up(false);
@@ -111,8 +123,8 @@ impl Pool {
         statements: &Arc<[Statement]>,
         deadline: Instant,
     ) -> Result<Vec<Rows>, DatabaseError> {
-        let within = tokio::time::Instant::from_std(deadline);
-        let mut permit = timeout_at(within, self.permits.clone().acquire_owned())
+        let permit = self.permits.clone().acquire_owned();
+        let mut permit = timeout_at(deadline.into(), permit)
             .await
             .map_err(|_| DatabaseError::Busy)?
             .map_err(|_| DatabaseError::Away)?;
@@ -122,22 +134,24 @@ impl Pool {
             let (client, is_fresh) = match self.take() {
                 Some(client) => (client, false),
                 None => {
-                    let client = timeout_at(within, self.connector.connect(None))
+                    let client = timeout(self.connect_timeout, self.connector.connect(None))
                         .await
-                        .map_err(|_| DatabaseError::Deadline)?
+                        .map_err(|_| DatabaseError::Away)?
                         .map_err(|error| self.failure(&error))?;
                     (client, true)
                 }
             };
+            let limit = self.statement_timeout;
             let used = self
                 .clone()
-                .run_on(client, access, statements.clone(), deadline);
+                .run_on(client, access, statements.clone(), limit);
             let mut call = Box::pin(async move { (used.await, permit) });
-            let Ok(((outcome, is_closed), returned)) = timeout_at(within, &mut call).await else {
-                // The server ends the statement about now. Its answer is awaited so that the
+            let answer = timeout(limit.saturating_add(SILENCE), &mut call).await;
+            let Ok(((outcome, is_closed), returned)) = answer else {
+                // The server should have ended the statement. It gets a little longer, so that the
                 // connection can be used again.
                 tokio::spawn(async move { timeout(LINGER, call).await.is_ok() });
-                return Err(DatabaseError::Deadline);
+                return Err(DatabaseError::Away);
             };
             permit = returned;
             match outcome {
@@ -157,9 +171,9 @@ impl Pool {
         client: Client,
         access: Access,
         statements: Arc<[Statement]>,
-        deadline: Instant,
+        limit: Duration,
     ) -> (Result<Vec<Rows>, Error>, bool) {
-        let outcome = transaction::run(&client, access, &statements, deadline).await;
+        let outcome = transaction::run(&client, access, &statements, limit).await;
         let is_closed = match &outcome {
             Ok(_) => client.is_closed(),
             // However the transaction ended, it must not stay open.

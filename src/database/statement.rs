@@ -7,10 +7,11 @@ use crate::database::value::Param;
 /// Why a call returned no rows. An error never means that there are none.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum DatabaseError {
-    /// There is no connection, it broke, or the circuit breaker is open. If it broke, the statement
-    /// may have been executed.
+    /// There is no connection, it broke, the server is silent, or the circuit breaker is open. The
+    /// statement may have been executed.
     Away,
-    /// No answer in time. The statement may have been executed.
+    /// The server ended the statement at its time limit, or the caller stopped waiting, after which
+    /// the statement may still be executed. Says nothing about the server.
     Deadline,
     /// No connection of the pool became free in time. Nothing was sent, so this says nothing about
     /// the database.

@@ -1,6 +1,6 @@
 //! One transaction in one round trip, and what the server's errors mean.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use futures_util::future::{join_all, join3};
 use tokio_postgres::types::{ToSql, Type};
@@ -8,25 +8,21 @@ use tokio_postgres::{Client, Error, Row};
 
 use super::statement::{Access, DatabaseError, Statement};
 use super::value::Rows;
-use crate::clock;
 
-/// Runs all statements in one transaction. Everything is written before the first answer is read.
+/// Runs all statements in one transaction, each of which the server ends at `limit`. Everything is written before the first answer is read.
 pub(super) async fn run(
     client: &Client,
     access: Access,
     statements: &[Statement],
-    deadline: Instant,
+    limit: Duration,
 ) -> Result<Vec<Rows>, Error> {
-    let left = deadline
-        .saturating_duration_since(clock::now())
-        .as_millis()
-        .max(1);
+    let limit = limit.as_millis().max(1);
     let mode = match access {
         // All statements see one snapshot.
         Access::Read => "isolation level repeatable read, read only",
         Access::Write => "read write",
     };
-    let begin = format!("begin {mode}; set local statement_timeout = {left}");
+    let begin = format!("begin {mode}; set local statement_timeout = {limit}");
     let params: Vec<Vec<(&(dyn ToSql + Sync), Type)>> = statements
         .iter()
         .map(|statement| {

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::types::{IsNull, Kind, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
 use crate::policy::resources::ParamType;
@@ -18,11 +18,16 @@ pub enum Param {
     Integer(i64),
     /// `NULL`, as text.
     Null,
+    /// An array of values of this type.
+    Array(ParamType, Vec<Self>),
 }
 
 impl Param {
     pub(super) const fn kind(&self) -> Type {
         match self {
+            Self::Array(ParamType::Uuid, _) => Type::UUID_ARRAY,
+            Self::Array(ParamType::Text, _) => Type::TEXT_ARRAY,
+            Self::Array(ParamType::Integer, _) => Type::INT8_ARRAY,
             Self::Uuid(_) => Type::UUID,
             Self::Text(_) | Self::Null => Type::TEXT,
             Self::Integer(_) => Type::INT8,
@@ -62,11 +67,16 @@ impl ToSql for Param {
             Self::Text(text) => text.to_sql(kind, out),
             Self::Integer(number) => number.to_sql(kind, out),
             Self::Null => Ok(IsNull::Yes),
+            Self::Array(_, values) => values.to_sql(kind, out),
         }
     }
 
     fn accepts(kind: &Type) -> bool {
-        matches!(*kind, Type::UUID | Type::TEXT | Type::INT8)
+        let one = match kind.kind() {
+            Kind::Array(one) => one,
+            _ => kind,
+        };
+        matches!(*one, Type::UUID | Type::TEXT | Type::INT8)
     }
 
     to_sql_checked!();
@@ -95,8 +105,48 @@ impl Rows {
         self.rows.get(row)?.get(column)?.as_deref()
     }
 
+    /// Splits rows by the number in their first column, from 1 to `groups`, and drops that column.
+    /// `None` if a row has no such number.
+    pub fn grouped(self, groups: usize) -> Option<Vec<Self>> {
+        let mut all = vec![Self::default(); groups];
+        for mut row in self.rows {
+            if row.is_empty() {
+                return None;
+            }
+            let number: usize = row.remove(0)?.parse().ok()?;
+            let group = all.get_mut(number.checked_sub(1)?)?;
+            group.rows.push(row);
+            group.changed += 1;
+        }
+        Some(all)
+    }
+
     /// How many rows the statement changed or returned.
     pub fn changed(&self) -> u64 {
         self.changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_grouped_by_the_number_in_their_first_column() {
+        let row = |cells: &[&str]| cells.iter().map(|cell| Some((*cell).to_owned())).collect();
+        let of = |rows: &[&[&str]]| Rows {
+            rows: rows.iter().map(|cells| row(cells)).collect(),
+            changed: 0,
+        };
+        let groups = of(&[&["1", "a"], &["3", "b"], &["1", "c"]]).grouped(3);
+        let groups = groups.unwrap_or_default();
+        let lengths: Vec<usize> = groups.iter().map(Rows::len).collect();
+        assert_eq!(lengths, [2, 0, 1]);
+        let texts = groups.iter().map(|group| group.text(0, 0));
+        assert_eq!(texts.collect::<Vec<_>>(), [Some("a"), None, Some("b")]);
+        for number in ["0", "4", "x", ""] {
+            assert_eq!(of(&[&[number, "a"]]).grouped(3), None, "{number}");
+        }
+        assert_eq!(of(&[&[]]).grouped(3), None);
     }
 }

@@ -71,8 +71,23 @@ pub struct Database {
     pub notify: Option<DatabaseServer>,
     /// How many statements run at once. Default 8.
     pub pool: NonZeroUsize,
+    /// What one caller may use of them.
+    pub caller_share: CallerShare,
     /// Time limit of connecting. Default 2 s.
     pub connect_timeout: Duration,
+    /// Time limit of a statement, from when it has a connection. Default 1 s. A request does not
+    /// wait longer than its budget, but only a statement that exceeds this limit counts as a
+    /// failure of the database.
+    pub statement_timeout: Duration,
+}
+
+/// What one caller may use of the database at once.
+#[derive(Clone, Copy, Debug)]
+pub struct CallerShare {
+    /// Lookups that run. Default: a quarter of the pool, at least one.
+    pub running: NonZeroUsize,
+    /// Requests that wait for one of these to end. Default 32.
+    pub waiting: usize,
 }
 
 /// A PostgreSQL server, and the role that the gateway has there.

@@ -117,20 +117,24 @@ async fn a_query_cannot_write_and_a_refusal_is_no_outage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_statement_that_waits_for_a_lock_ends_at_its_deadline_and_leaves_its_connection_usable() {
+async fn a_statement_that_waits_for_a_lock_ends_at_its_time_limit_and_leaves_its_connection_usable()
+{
     let server = Postgres::start();
-    let (database, _metrics) = connected(&server, ", pool: 1").await;
+    let (database, _metrics) = connected(&server, ", pool: 1, statement_timeout: 3s").await;
     let pid = "select pg_backend_pid()::text";
     let before = database.query(pid, &[], ample()).await.unwrap();
 
     let world = crate::support::World { database: server };
     let mut lock = world.lock("projects");
-    let stalled = database
-        .query("select id::text from projects", &[], within(50))
-        .await;
-    assert_eq!(stalled, Err(DatabaseError::Deadline));
+    // More than would open the breaker, if the server's word that a statement took too long were
+    // taken for silence.
+    for _ in 0..3 {
+        let stalled = database.query("select id::text from projects", &[], ample());
+        assert_eq!(stalled.await, Err(DatabaseError::Deadline));
+    }
     // It ended although the table is locked still.
     assert!(lock.is_held());
+    assert_eq!(database.outage(), Outage::Reachable);
     drop(lock);
     let after = database.query(pid, &[], ample()).await.unwrap();
     assert_eq!(before, after, "it was not thrown away");
@@ -140,14 +144,15 @@ async fn a_statement_that_waits_for_a_lock_ends_at_its_deadline_and_leaves_its_c
 async fn a_server_that_stops_is_not_asked_after_a_few_failures_and_is_asked_again_when_it_is_back()
 {
     let server = Postgres::start();
-    let (database, metrics) = connected(&server, ", pool: 2, connect_timeout: 300ms").await;
+    let limits = ", pool: 2, connect_timeout: 300ms, statement_timeout: 1s";
+    let (database, metrics) = connected(&server, limits).await;
     let one = || database.query("select 'one'", &[], within(40));
     assert!(database.query("select 'one'", &[], ample()).await.is_ok());
     server.pause();
-    for _ in 0..3 {
-        assert_eq!(one().await, Err(DatabaseError::Deadline));
-    }
+    // Nobody waits for the statements, and they decide all the same.
     eventually("it is away", || {
+        let asked = database.clone();
+        tokio::spawn(async move { asked.query("select 'x'", &[], within(40)).await });
         matches!(database.outage(), Outage::Away { .. })
     })
     .await;
@@ -164,7 +169,7 @@ async fn a_server_that_stops_is_not_asked_after_a_few_failures_and_is_asked_agai
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pool_without_a_free_connection_says_nothing_about_the_database() {
     let server = Postgres::start();
-    let (database, metrics) = connected(&server, ", pool: 1").await;
+    let (database, metrics) = connected(&server, ", pool: 1, statement_timeout: 30s").await;
     let held = database.clone();
     let holding = tokio::spawn(async move {
         let sleeping = "select pg_sleep(60)::text";
@@ -184,6 +189,22 @@ async fn a_pool_without_a_free_connection_says_nothing_about_the_database() {
     server.sql("select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'PgSleep'");
     assert!(holding.await.unwrap().is_err(), "it was ended");
     assert!(database.query("select 'one'", &[], ample()).await.is_ok());
+    drop(metrics);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_without_time_say_nothing_about_the_database() {
+    let server = Postgres::start();
+    let (database, metrics) = connected(&server, ", statement_timeout: 10s").await;
+    for _ in 0..10 {
+        let outcome = database.query("select pg_sleep(0.2)::text", &[], within(20));
+        let outcome = outcome.await;
+        let gave_up = matches!(outcome, Err(DatabaseError::Busy | DatabaseError::Deadline));
+        assert!(gave_up, "{outcome:?}");
+        assert_eq!(database.outage(), Outage::Reachable);
+    }
+    assert!(database.query("select 'one'", &[], ample()).await.is_ok());
+    assert_eq!(database.outage(), Outage::Reachable);
     drop(metrics);
 }
 

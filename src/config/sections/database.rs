@@ -16,7 +16,7 @@ use crate::config::macros::wire;
 use crate::config::node::Text;
 use crate::config::units::{millis, secs};
 use crate::config::wire::{Field, Value};
-use crate::policy::storage::{self as checked, DatabaseServer, StoreTls};
+use crate::policy::storage::{self as checked, CallerShare, DatabaseServer, StoreTls};
 use crate::secrets::secret::Secret;
 
 const EXAMPLE: &str = "write the URL of the server, such as `postgres://foregate:password@db.example.com:5432/postgres`";
@@ -28,7 +28,10 @@ wire! {
         notify_url: Text,
         ca: Text,
         pool: usize [1..=1000] = 8,
+        pool_per_caller: usize [1..=1000],
+        queue_per_caller: usize [0..=100_000] = 32,
         connect_timeout: Duration [millis(10)..=secs(30)] = secs(2),
+        statement_timeout: Duration [millis(10)..=secs(30)] = secs(1),
     }
 }
 
@@ -55,13 +58,37 @@ impl Checker<'_> {
             let notify = wire.notify_url.then(|url| self.database_url(url));
             let roots = self.database_roots(&wire.ca, server.as_ref(), &notify);
             let roots = roots?;
+            let pool = NonZeroUsize::new(wire.pool()?)?;
             Some(checked::Database {
                 server: server?.into_server(&roots),
                 notify: notify?.map(|parts| parts.into_server(&roots)),
-                pool: NonZeroUsize::new(wire.pool()?)?,
+                pool,
+                caller_share: CallerShare {
+                    running: self.pool_per_caller(&wire.pool_per_caller, pool)?,
+                    waiting: wire.queue_per_caller()?,
+                },
                 connect_timeout: wire.connect_timeout()?,
+                statement_timeout: wire.statement_timeout()?,
             })
         })
+    }
+
+    fn pool_per_caller(
+        &mut self,
+        field: &Field<usize>,
+        pool: NonZeroUsize,
+    ) -> Option<NonZeroUsize> {
+        let quarter = NonZeroUsize::new(pool.get() / 4).unwrap_or(NonZeroUsize::MIN);
+        let Some(written) = field.optional()? else {
+            return Some(quarter);
+        };
+        let running = NonZeroUsize::new(written.value)?;
+        if running > pool {
+            let message = format!("is more than `pool`, which is {pool}");
+            let instead = "write fewer, so that one caller cannot hold every connection";
+            return self.report.refuse_instead(&written.place, message, instead);
+        }
+        Some(running)
     }
 
     fn database_url(&mut self, text: &Value<Text>) -> Option<Parts> {

@@ -163,6 +163,11 @@ impl Postgres {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// What it has logged so far.
+    pub fn logged(&self) -> String {
+        log(&self.folder)
+    }
+
     /// Ends it at once with all its connections, and waits for that.
     pub fn kill(&mut self) {
         self.resume();

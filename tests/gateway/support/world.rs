@@ -58,10 +58,11 @@ impl World {
     pub fn configure(&self, config: &mut Config) {
         let url = format!("{}?sslmode=disable", self.database.url());
         config
-            // A machine that runs many tests may take its time to fork a server process.
+            // A machine that runs many tests may take its time to fork a server process, and to
+            // answer a statement.
             .set(
                 "database",
-                &format!("{{ url: \"{url}\", connect_timeout: 10s }}"),
+                &format!("{{ url: \"{url}\", connect_timeout: 10s, statement_timeout: 3s }}"),
             )
             .set("facts", FACTS)
             .set("resources", RESOURCES)
