@@ -37,7 +37,7 @@
 //! | `store`, `http_client` | Redis and memory; the gateway's own calls |
 //! | `policy` | what the operator meant: routes, router, roles, resources, conditions, limits |
 //! | `denial`, `secrets`, `log` | refusals; keys and digests; where log lines go |
-//! | `breaker`, `budget`, `clock`, `http1`, `json`, `line`, `metrics`, `panics`, `weak_list` | the ground |
+//! | `breaker`, `budget`, `clock`, `http1`, `json`, `line`, `metrics`, `network`, `panics`, `weak_list` | the ground |
 //!
 //! # What is absent
 //!
@@ -108,6 +108,7 @@ mod line;
 pub mod listen;
 pub mod log;
 mod metrics;
+mod network;
 pub mod panics;
 pub mod policy;
 pub mod record;

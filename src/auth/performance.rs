@@ -80,6 +80,7 @@ impl Performance {
             caller: caller
                 .verified()
                 .map(|verified| (verified.issuer(), verified.subject())),
+            client: request.client().address,
             class,
             deadline: budget.deadline(),
         };

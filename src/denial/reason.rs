@@ -546,6 +546,10 @@ reasons! {
         "A fact that the decision needs cannot be looked up, and no cached value is recent enough.",
         "Check that the server under `database.url` answers and accepts the queries under `facts` and `resources`; `foregate check` prints what is allowed during an outage.",
         gotrue: "unexpected_failure", postgrest: "PGRST001";
+    LookupsTooMany "lookups_too_many" => TOO_MANY_REQUESTS, "too_many_requests", Client, Both,
+        "Too many requests of the caller (without one: of its address) wait for facts from the database.",
+        "Send fewer requests at once, or raise `database.pool_per_caller` or `database.queue_per_caller`.",
+        gotrue: "over_request_rate_limit", postgrest: "PGRST003";
     BudgetSpent "budget_spent" => SERVICE_UNAVAILABLE, "budget_spent", Dependency, Both,
         "The request was not decided within `budget`; `layers` in the log line shows which layer took the time.",
         "Speed up what that layer waited for, or raise `budget`.",

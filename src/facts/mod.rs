@@ -23,20 +23,21 @@ mod sources;
 pub mod trigger_coverage;
 mod versions;
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use self::cache::FactCache;
 pub use self::fact::{Fact, Lineage, Row};
 pub use self::invalidation::Invalidation;
 pub use self::metrics::FactMetrics;
 
-use self::cache::{CachedFact, LookupError, MaxAge, Wanted};
+use self::cache::{CachedFact, LookupError, Wanted};
 pub use self::learned::BindError;
 use self::learned::Binding;
 use self::source::Source;
 use self::sources::Sources;
-use crate::denial::{Denial, Reason};
+use crate::denial::{Denial, Extra, Reason};
 use crate::policy::Config;
 use crate::policy::outage::{self, AccessClass};
 use crate::policy::relations::Level;
@@ -166,6 +167,8 @@ struct LookupPlan {
 pub struct LookupContext<'a> {
     /// The caller's issuer and subject, if there is a caller.
     pub caller: Option<(&'a str, &'a str)>,
+    /// The address of the client.
+    pub client: IpAddr,
     /// The access class of the request.
     pub class: AccessClass,
     /// When the request must be decided.
@@ -320,8 +323,7 @@ impl Facts {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let age = MaxAge::of(asking.class);
-        let error = match self.cache.get(wanted, age, asking.deadline).await {
+        let error = match self.cache.get(wanted, asking).await {
             Ok((entries, trips)) => {
                 known.trips = known.trips.saturating_add(trips);
                 return Ok(entries);
@@ -337,8 +339,16 @@ impl Facts {
                 known.is_stale = true;
                 Ok(entries)
             }
-            (None, LookupError::Late) => Err(Reason::BudgetSpent.because(error.as_str())),
-            (None, _) => Err(Reason::FactsUnavailable.because(error.as_str())),
+            (None, LookupError::Late | LookupError::Busy) => {
+                Err(Reason::BudgetSpent.because(error.as_str()))
+            }
+            (None, LookupError::Crowded) => Err(Denial {
+                extra: Extra::RetryAfter(Duration::from_secs(1)),
+                ..Reason::LookupsTooMany.into()
+            }),
+            (None, LookupError::Away | LookupError::Unreadable) => {
+                Err(Reason::FactsUnavailable.because(error.as_str()))
+            }
         }
     }
 

@@ -1,14 +1,15 @@
 //! The source of one kind of fact: its statement, and how the rows of that are parsed.
 //!
 //! A resource, the resource that contains it and all its parents are one statement, so that depth
-//! costs no round trip.
+//! costs no round trip; and all ids of a type are one statement, so that many ids cost the database
+//! little more than one.
 
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
 use super::fact::{DEEPEST, Fact, InvalidRows, Lineage, lineage_of};
-use crate::database::{Rows, Statement};
+use crate::database::{Param, Rows, Statement};
 use crate::policy::relations::Level;
 use crate::policy::resources::{ParamType, StaticFacts};
 
@@ -138,25 +139,33 @@ impl Source {
         Fact::configured(found, lineage_of(steps))
     }
 
-    /// The statement for an id, or the fact that follows from the id alone: what cannot be an id
-    /// has no row.
-    pub(super) fn statement(&self, id: &str) -> Result<Statement, Fact> {
+    /// An id as a parameter, or the fact that follows from the id alone: what cannot be an id has
+    /// no row.
+    pub(super) fn param(&self, id: &str) -> Result<Param, Fact> {
         let absent = match self.about {
             FactKind::Caller => Fact::Caller(false),
             FactKind::Memberships => Fact::Memberships(Vec::new()),
             FactKind::Row => Fact::Row(None),
         };
-        match (&self.origin, self.id.param(id)) {
-            (Origin::Database(sql), Some(param)) => Ok(Statement {
-                sql: sql.clone(),
-                params: vec![param],
-            }),
-            (Origin::Database(_), None) => Err(absent),
-            (Origin::Configuration(_), _) => Err(self.configured(id).unwrap_or(absent)),
+        match &self.origin {
+            Origin::Database(_) => self.id.param(id).ok_or(absent),
+            Origin::Configuration(_) => Err(self.configured(id).unwrap_or(absent)),
         }
     }
 
-    /// Parses the rows of the statement.
+    /// The one statement for all these ids. The first column of its rows is the number of the id,
+    /// from 1. `None` for facts of the configuration.
+    pub(super) fn statement(&self, ids: Vec<Param>) -> Option<Statement> {
+        match &self.origin {
+            Origin::Database(sql) => Some(Statement {
+                sql: sql.clone(),
+                params: vec![Param::Array(self.id, ids)],
+            }),
+            Origin::Configuration(_) => None,
+        }
+    }
+
+    /// Parses the rows of one id, without the number of the id.
     pub(super) fn parse(&self, id: &str, rows: &Rows) -> Result<Parsed, InvalidRows> {
         let first: Vec<Option<&str>> = (0..rows.len()).map(|row| rows.text(row, 0)).collect();
         match self.about {

@@ -25,11 +25,15 @@ impl Sources {
         let facts = &config.static_facts;
         let configured = |has_some: bool| has_some.then(|| Origin::Configuration(facts.clone()));
         let callers = match &config.facts.caller {
-            Some(query) => Some(Origin::database(limited(&query.sql, 2))),
+            Some(query) => Some(Origin::database(limited(&query.sql, subject, 2))),
             None => configured(!facts.inactive.is_empty()),
         };
         let memberships = match &config.facts.memberships {
-            Some(query) => Some(Origin::database(limited(&query.sql, MEMBERSHIPS + 1))),
+            Some(query) => Some(Origin::database(limited(
+                &query.sql,
+                subject,
+                MEMBERSHIPS + 1,
+            ))),
             None => configured(!facts.memberships.is_empty()),
         };
         let of_callers = |about: FactKind, name: &str, origin: Option<Origin>| {
@@ -91,12 +95,25 @@ fn row_source(
     )))
 }
 
-/// One row more than may be used, so that too many are noticed.
-fn limited(sql: &Template, limit: usize) -> String {
+/// The relation of all ids of a statement, and of the parents that it walks. No table of the
+/// operator has such a name, which the operator's query would mean instead.
+const ASKED: &str = "foregate_asked";
+const CHAIN: &str = "foregate_chain";
+
+/// One statement for all ids in the array `$1`: `per_id`, which uses `foregate_asked.id` and returns
+/// `columns`, after the number of the id.
+fn batch(id: ParamType, columns: &str, per_id: &str, order: &str) -> String {
+    let id = id.as_str();
     format!(
-        "select to_json(f)::text from ({}) as f limit {limit}",
-        sql.fill("$1")
+        "select {ASKED}.n::text, {columns} from unnest($1::{id}[]) with ordinality as {ASKED}(id, n) cross join lateral ({per_id}) as found order by {ASKED}.n{order}"
     )
+}
+
+/// One row more than may be used, so that too many are noticed.
+fn limited(sql: &Template, id: ParamType, limit: usize) -> String {
+    let sql = sql.fill(&format!("{ASKED}.id"));
+    let per_id = format!("select to_json(f)::text as fact from ({sql}) as f limit {limit}");
+    batch(id, "found.fact", &per_id, "")
 }
 
 fn row_sql(
@@ -110,7 +127,7 @@ fn row_sql(
         Some((outer, outer_id)) => format!(
             " left join lateral ({}) as w on true",
             outer.fill(&format!(
-                "case when chain.depth = 0 then (chain.fact->>'within')::{} end",
+                "case when {CHAIN}.depth = 0 then ({CHAIN}.fact->>'within')::{} end",
                 outer_id.as_str()
             ))
         ),
@@ -126,23 +143,25 @@ fn row_sql(
         format!("null::{id}")
     };
     let first = format!(
-        "select 0, $1::{id}, to_json(f), {parent} from (select 1) as one left join lateral ({}) as f on true",
-        sql.fill("$1")
+        "select 0, {ASKED}.id, to_json(f), {parent} from (select 1) as one left join lateral ({}) as f on true",
+        sql.fill(&format!("{ASKED}.id"))
     );
     let rest = if resource.has_parent {
         format!(
-            " union all select chain.depth + 1, chain.parent, to_json(f), {parent} from chain left join lateral ({}) as f on true where chain.depth <= {DEEPEST} and chain.parent is not null",
-            sql.fill("chain.parent")
+            " union all select {CHAIN}.depth + 1, {CHAIN}.parent, to_json(f), {parent} from {CHAIN} left join lateral ({}) as f on true where {CHAIN}.depth <= {DEEPEST} and {CHAIN}.parent is not null",
+            sql.fill(&format!("{CHAIN}.parent"))
         )
     } else {
         String::new()
     };
-    format!(
-        "with recursive chain(depth, id, fact, parent) as ({first}{rest}) select chain.depth::text, chain.id::text, chain.fact::text, {outer_row} from chain{outer_join} order by chain.depth limit {}",
+    let per_id = format!(
+        "with recursive {CHAIN}(depth, id, fact, parent) as ({first}{rest}) select {CHAIN}.depth as depth, {CHAIN}.id::text as id, {CHAIN}.fact::text as fact, {outer_row} as outer_fact from {CHAIN}{outer_join} order by {CHAIN}.depth limit {}",
         // If some depth has a row too many, there are more rows than this, or a depth appears
         // twice.
         DEEPEST + 3
-    )
+    );
+    let columns = "found.depth::text, found.id, found.fact, found.outer_fact";
+    batch(resource.id, columns, &per_id, ", found.depth")
 }
 
 #[cfg(test)]
@@ -170,8 +189,11 @@ mod tests {
             &template,
             Some((&template, ParamType::Uuid)),
         );
-        assert_eq!(sql.matches("$1").count(), 2, "{sql}");
-        assert!(sql.contains("id = (chain.parent)"), "{sql}");
+        // Only as the array of all ids.
+        assert_eq!(sql.matches("$1").count(), 1, "{sql}");
+        assert!(sql.contains("unnest($1::uuid[])"), "{sql}");
+        assert!(sql.contains("id = (foregate_asked.id)"), "{sql}");
+        assert!(sql.contains("id = (foregate_chain.parent)"), "{sql}");
         let plain = row_sql(&kind(false, None), &template, None);
         assert!(!plain.contains("union all"), "{plain}");
         let source = Source::new(
@@ -182,14 +204,8 @@ mod tests {
             None,
             Origin::database(sql),
         );
-        assert!(matches!(
-            source.statement("' or true --"),
-            Err(Fact::Row(None))
-        ));
+        assert_eq!(source.param("' or true --"), Err(Fact::Row(None)));
         let id = "018f5b5e-0000-7000-8000-000000000001";
-        assert!(matches!(
-            source.statement(id).map(|statement| statement.params),
-            Ok(params) if matches!(&params[..], [Param::Uuid(_)])
-        ));
+        assert!(matches!(source.param(id), Ok(Param::Uuid(_))));
     }
 }

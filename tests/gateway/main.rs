@@ -55,6 +55,7 @@ mod rest;
 mod revocation;
 mod roles;
 mod sessions;
+mod shares;
 mod sign_in;
 mod smoke;
 mod store;

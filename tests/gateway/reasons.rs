@@ -382,6 +382,7 @@ async fn produce(
         | Reason::LineageMissing
         | Reason::LineageDeep => return apart(by_written_facts(reason, http)),
         Reason::FactsUnavailable => return apart(without_database(servers.clone(), http)),
+        Reason::LookupsTooMany => return apart(beside_a_waiting_lookup(http)),
         Reason::BudgetSpent => return apart(with_a_locked_table(http)),
         Reason::BindingFailed => return apart(with_an_answer_that_teaches_nothing(http)),
         Reason::UpstreamConnect => get("/closed"),
@@ -570,6 +571,40 @@ async fn with_a_locked_table(http: Http) {
     call.send().await.is_denied(Reason::BudgetSpent);
     gateway.origin.saw_nothing();
     drop(lock);
+}
+
+async fn beside_a_waiting_lookup(http: Http) {
+    let world = World::new();
+    let user = world.user();
+    let gateway = Gateway::with(|config| {
+        world.configure(config);
+        let limits = ", pool_per_caller: 1, queue_per_caller: 0, statement_timeout: 30s }";
+        let database = config
+            .get("database")
+            .replace(", statement_timeout: 3s }", limits);
+        config.set("database", &database);
+    })
+    .await;
+    let token = gateway.issuer.token_of(&user);
+    gateway.get(http, "/me").bearer(&token).send().await.is_ok();
+    gateway.origin.take();
+    let lock = world.lock("projects");
+    let [first, second] = [(); 2].map(|()| format!("/projects/{}", world::new_id()));
+    let waiting = gateway.get(http, &first).bearer(&token).send();
+    let refused = async {
+        let waits = "select count(*) from pg_locks where not granted";
+        while world.database.value(waits) == "0" {
+            tokio::task::yield_now().await;
+        }
+        let call = gateway.get(http, &second).bearer(&token);
+        let answer = call.send().await;
+        answer.is_denied(Reason::LookupsTooMany);
+        assert_eq!(answer.header("retry-after"), "1");
+        drop(lock);
+    };
+    let (waited, ()) = tokio::join!(waiting, refused);
+    waited.is_denied(Reason::Absent);
+    gateway.origin.saw_nothing();
 }
 
 async fn with_an_answer_that_teaches_nothing(http: Http) {

@@ -8,12 +8,13 @@ use tokio::time::timeout;
 
 use super::super::fact::Fact;
 use super::super::metrics::Tier;
+use super::super::source::Source;
 use super::super::versions::Slot;
 use super::load::{LoadContext, Task};
 use super::shared::{SKEW, StoredFact};
 use super::{CachedFact, FactCache, LookupError, MaxAge, Wanted};
 use crate::clock;
-use crate::database::{DatabaseError, Rows, Statement};
+use crate::database::{DatabaseError, Param, Rows, Statement};
 use crate::store::{Kind, Version};
 
 /// How long the store may take before the database is asked instead. A choice.
@@ -21,6 +22,12 @@ const STORE_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// A task that the store could not answer, with the version of the record that was read.
 type Unanswered = (Task, Option<Version>);
+
+/// The tasks of one source, and the statement for them.
+struct Batch {
+    tasks: Vec<Unanswered>,
+    statement: Statement,
+}
 
 /// When a query of the database began, by both clocks.
 #[derive(Clone, Copy)]
@@ -55,7 +62,10 @@ impl FactCache {
                 continue;
             };
             match record.and_then(|record| self.usable(&task, &record, context)) {
-                Some(entry) => self.finish(task, context, Ok((entry, Tier::Store)), 1),
+                Some(entry) => {
+                    let is_kept = self.may_cache(&task.wanted.source, context.caller);
+                    self.finish(task, context, Ok((entry, Tier::Store)), 1, is_kept);
+                }
                 None => unanswered.push((task, Some(version))),
             }
         }
@@ -99,55 +109,81 @@ impl FactCache {
             at: (self.clock)(),
             unix_millis: clock::unix_millis(),
         };
-        let (tasks, statements) = self.statements(tasks, context, started);
-        if tasks.is_empty() {
+        let batches = self.batches(tasks, context, started);
+        if batches.is_empty() {
             return;
         }
+        let (batches, statements): (Vec<_>, Vec<_>) = batches
+            .into_iter()
+            .map(|batch| (batch.tasks, batch.statement))
+            .unzip();
         let rows = match &self.database {
             Some(database) => database.query_all(statements, context.deadline).await,
             None => Err(DatabaseError::Away),
         };
-        match rows {
-            Ok(rows) => {
-                for ((task, version), rows) in tasks.into_iter().zip(rows) {
-                    self.take_rows(task, version, &rows, context, started, trips);
-                }
-            }
-            Err(error) => {
-                let error = match error {
-                    DatabaseError::Away => LookupError::Away,
-                    DatabaseError::Deadline | DatabaseError::Busy => LookupError::Late,
-                    DatabaseError::Refused(_) => LookupError::Unreadable,
-                };
-                for (task, _) in tasks {
-                    self.finish(task, context, Err(error), trips);
+        let rows = rows.map_err(|error| match error {
+            DatabaseError::Away => LookupError::Away,
+            DatabaseError::Deadline => LookupError::Late,
+            DatabaseError::Busy => LookupError::Busy,
+            DatabaseError::Refused(_) => LookupError::Unreadable,
+        });
+        let rows = match rows {
+            Ok(rows) => rows.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error); batches.len()],
+        };
+        for (tasks, rows) in batches.into_iter().zip(rows) {
+            let count = tasks.len();
+            let groups = rows.and_then(|rows| rows.grouped(count).ok_or(LookupError::Unreadable));
+            let groups = match groups {
+                Ok(groups) => groups.into_iter().map(Ok).collect(),
+                Err(error) => vec![Err(error); count],
+            };
+            for ((task, version), rows) in tasks.into_iter().zip(groups) {
+                match rows {
+                    Ok(rows) => self.take_rows(task, version, &rows, context, started, trips),
+                    Err(error) => self.finish(task, context, Err(error), trips, false),
                 }
             }
         }
     }
 
-    /// The statements of the tasks. A task whose fact follows from its id is finished at once.
-    fn statements(
+    /// One statement for all ids of a source. A task whose fact follows from its id is finished at
+    /// once.
+    fn batches(
         &self,
         tasks: Vec<Unanswered>,
         context: LoadContext,
         started: Started,
-    ) -> (Vec<Unanswered>, Vec<Statement>) {
-        let mut kept = Vec::with_capacity(tasks.len());
-        let mut statements = Vec::with_capacity(tasks.len());
+    ) -> Vec<Batch> {
+        let mut ids: Vec<(Arc<Source>, Vec<Param>, Vec<Unanswered>)> = Vec::new();
         for (task, version) in tasks {
-            match task.wanted.source.statement(&task.wanted.id) {
-                Ok(statement) => {
-                    statements.push(statement);
-                    kept.push((task, version));
-                }
+            let source = &task.wanted.source;
+            let param = match source.param(&task.wanted.id) {
+                Ok(param) => param,
                 Err(fact) => {
+                    let is_kept = self.may_cache(source, context.caller);
                     let entry = entry(fact, task.slot, context, started);
-                    self.finish(task, context, Ok((entry, Tier::Configured)), 0);
+                    self.finish(task, context, Ok((entry, Tier::Configured)), 0, is_kept);
+                    continue;
                 }
+            };
+            let fingerprint = source.fingerprint;
+            match ids
+                .iter_mut()
+                .find(|(of, ..)| of.fingerprint == fingerprint)
+            {
+                Some((_, params, tasks)) => {
+                    params.push(param);
+                    tasks.push((task, version));
+                }
+                None => ids.push((source.clone(), vec![param], vec![(task, version)])),
             }
         }
-        (kept, statements)
+        let batches = ids.into_iter().filter_map(|(source, params, tasks)| {
+            let statement = source.statement(params)?;
+            Some(Batch { tasks, statement })
+        });
+        batches.collect()
     }
 
     /// Finishes a task with the rows of its statement, and writes the facts back to the store.
@@ -166,17 +202,20 @@ impl FactCache {
                 fact = &*wanted.source.name,
                 "invalid rows from the database: several for one id, or a value of an unexpected type"
             );
-            return self.finish(task, context, Err(LookupError::Unreadable), trips);
+            return self.finish(task, context, Err(LookupError::Unreadable), trips, false);
         };
-        if let Some((source, id, fact)) = parsed.within {
+        let is_kept = self.may_cache(&wanted.source, context.caller);
+        if let (Some((source, id, fact)), true) = (parsed.within, is_kept) {
             let outer = Wanted { source, id };
             let cached = entry(fact.clone(), outer.slot(), context, started);
             self.insert(outer.key(), Arc::new(cached));
             self.write_back(outer, fact, None, started.unix_millis);
         }
-        self.write_back(wanted, parsed.fact.clone(), version, started.unix_millis);
+        if is_kept {
+            self.write_back(wanted, parsed.fact.clone(), version, started.unix_millis);
+        }
         let cached = entry(parsed.fact, task.slot, context, started);
-        self.finish(task, context, Ok((cached, Tier::Database)), trips);
+        self.finish(task, context, Ok((cached, Tier::Database)), trips, is_kept);
     }
 }
 

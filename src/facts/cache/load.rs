@@ -1,8 +1,10 @@
 //! Coalesces loads: whoever needs a fact that is being loaded waits for that load.
 //!
 //! A load runs in the background and does not end with the request that started it, since others
-//! may wait for it. A request joins a load only if nothing has invalidated the fact since the load
-//! began.
+//! may wait for it, and since only its end says whether the database answers. It holds a share of
+//! its caller until then. A request joins a load only if nothing has invalidated the fact since the
+//! load began. If a joined load fails for a reason that may lie with the request that started it,
+//! the facts are loaded again, alone.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,8 +15,10 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::timeout_at;
 
+use super::super::LookupContext;
 use super::super::metrics::Tier;
 use super::super::versions::{Slot, Stamp};
+use super::shares::CallerKey;
 use super::{CachedFact, FactCache, Key, LookupError, MaxAge, Wanted};
 
 /// A load that is under way.
@@ -45,13 +49,33 @@ pub(super) struct Task {
     outcome: watch::Sender<Option<Outcome>>,
 }
 
-/// What all tasks of one load share.
+/// What all tasks of one load have in common.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LoadContext {
     pub(super) age: MaxAge,
     /// From before the load began.
     pub(super) stamp: Stamp,
+    /// The end of the request's budget: the load does not wait longer for a connection.
     pub(super) deadline: Instant,
+    pub(super) caller: CallerKey,
+}
+
+/// A fact to wait for.
+#[derive(Clone)]
+enum Wait {
+    /// It was loaded meanwhile.
+    Cached(Arc<CachedFact>),
+    /// A load that another request started.
+    Joined(Waiting),
+    /// A load of this request.
+    Own(Waiting),
+}
+
+/// Whether a request may wait for the loads of others.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Joining {
+    Allowed,
+    Never,
 }
 
 impl Task {
@@ -67,66 +91,150 @@ impl Task {
     }
 }
 
+impl Wait {
+    async fn outcome(self) -> Outcome {
+        let mut waiting = match self {
+            Self::Cached(entry) => return Ok(Loaded::cached(entry)),
+            Self::Joined(waiting) | Self::Own(waiting) => waiting,
+        };
+        match waiting.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(outcome)) => outcome.clone(),
+            // The task ended without an outcome.
+            Ok(None) | Err(_) => Err(LookupError::Away),
+        }
+    }
+}
+
+impl Loaded {
+    const fn cached(entry: Arc<CachedFact>) -> Self {
+        Self {
+            entry,
+            tier: Tier::Memory,
+            trips: 0,
+        }
+    }
+}
+
+impl LookupError {
+    /// Whether the same load might have succeeded for another request: this one had no time left to
+    /// wait for a connection, or another id of its statement was at fault.
+    const fn may_lie_with_the_request(self) -> bool {
+        match self {
+            Self::Busy | Self::Unreadable => true,
+            Self::Away | Self::Late | Self::Crowded => false,
+        }
+    }
+}
+
 impl FactCache {
     /// Loads facts, or waits for loads that are under way already.
     pub(super) async fn load(
         self: &Arc<Self>,
         wanted: &[&Wanted],
         age: MaxAge,
-        deadline: Instant,
+        asking: LookupContext<'_>,
     ) -> Result<Vec<Loaded>, LookupError> {
-        let context = LoadContext {
+        let caller = self.shares.key(asking.caller, asking.client);
+        let context = || LoadContext {
             age,
             stamp: self.versions.now(),
-            deadline,
+            deadline: asking.deadline,
+            caller,
         };
-        let (mut waits, tasks) = self.join_or_start(wanted, context);
-        if !tasks.is_empty() {
-            let runtime = self.runtime.as_ref().ok_or(LookupError::Away)?;
-            runtime.spawn(self.clone().run_tasks(tasks, context));
-        }
-        let outcomes = join_all(waits.iter_mut().map(|wait| wait.wait_for(Option::is_some)));
-        let outcome = match timeout_at(deadline.into(), outcomes).await {
-            Ok(outcomes) => outcomes
-                .into_iter()
-                .map(|outcome| match outcome.as_deref() {
-                    Ok(Some(outcome)) => outcome.clone(),
-                    // The task ended without an outcome.
-                    Ok(None) | Err(_) => Err(LookupError::Away),
-                })
-                .collect(),
-            Err(_) => Err(LookupError::Late),
+        let loading = async {
+            let waits = match self.join(wanted, context()) {
+                Some(waits) => waits,
+                None => self.start(wanted, context, Joining::Allowed).await?,
+            };
+            match finished(&waits).await {
+                Err(Failure { error, has_joined })
+                    if has_joined && error.may_lie_with_the_request() =>
+                {
+                    let waits = self.start(wanted, context, Joining::Never).await?;
+                    finished(&waits).await
+                }
+                outcome => outcome,
+            }
+            .map_err(|failure| failure.error)
         };
+        let outcome = timeout_at(asking.deadline.into(), loading).await;
+        let outcome = outcome.unwrap_or(Err(LookupError::Late));
         self.count_loads(&outcome, wanted.len());
         outcome
     }
 
-    /// For each wanted fact a load to wait for, and the tasks that nobody else has started.
-    fn join_or_start(&self, wanted: &[&Wanted], context: LoadContext) -> (Vec<Waiting>, Vec<Task>) {
+    /// The loads of others, if they cover all wanted facts: waiting for those needs no share.
+    fn join(&self, wanted: &[&Wanted], context: LoadContext) -> Option<Vec<Wait>> {
+        let join = |one: &&Wanted| {
+            let pending = self.pending.get(&(one.key(), context.age))?;
+            let is_usable = context.age != MaxAge::Fresh && self.is_usable(&pending, one.slot());
+            is_usable.then(|| Wait::Joined(pending.outcome.clone()))
+        };
+        wanted.iter().map(join).collect()
+    }
+
+    /// Loads all wanted facts that nobody else is loading, once the caller may.
+    async fn start(
+        self: &Arc<Self>,
+        wanted: &[&Wanted],
+        context: impl Fn() -> LoadContext,
+        joining: Joining,
+    ) -> Result<Vec<Wait>, LookupError> {
+        let runtime = self.runtime.as_ref().ok_or(LookupError::Away)?;
+        let share = self.shares.acquire(context().caller).await?;
+        // Only now: it must not be older than the load.
+        let context = context();
+        let (waits, tasks) = self.join_or_start(wanted, context, joining);
+        if !tasks.is_empty() {
+            let cache = self.clone();
+            runtime.spawn(async move {
+                cache.run_tasks(tasks, context).await;
+                drop(share);
+            });
+        }
+        Ok(waits)
+    }
+
+    /// For each wanted fact what to wait for, and the tasks that nobody else has started.
+    fn join_or_start(
+        &self,
+        wanted: &[&Wanted],
+        context: LoadContext,
+        joining: Joining,
+    ) -> (Vec<Wait>, Vec<Task>) {
         let mut waits = Vec::with_capacity(wanted.len());
         let mut tasks: Vec<Task> = Vec::new();
-        let mut seen: HashMap<Key, Waiting> = HashMap::new();
+        let mut seen: HashMap<Key, Wait> = HashMap::new();
         for one in wanted {
             let key = one.key();
-            let waiting = match seen.get(&key) {
+            let wait = match seen.get(&key) {
                 Some(known) => known.clone(),
                 None => {
-                    let (waiting, task) = self.join_or_start_one(one, context);
+                    let (wait, task) = self.join_or_start_one(one, context, joining);
                     tasks.extend(task);
-                    seen.insert(key, waiting.clone());
-                    waiting
+                    seen.insert(key, wait.clone());
+                    wait
                 }
             };
-            waits.push(waiting);
+            waits.push(wait);
         }
         (waits, tasks)
     }
 
-    fn join_or_start_one(&self, wanted: &Wanted, context: LoadContext) -> (Waiting, Option<Task>) {
+    fn join_or_start_one(
+        &self,
+        wanted: &Wanted,
+        context: LoadContext,
+        joining: Joining,
+    ) -> (Wait, Option<Task>) {
+        // It may have been loaded while this request waited for its share.
+        if let Some(entry) = self.cached(wanted, context.age, (self.clock)()) {
+            return (Wait::Cached(entry), None);
+        }
         let (task, waiting) = Task::new(wanted);
         // Every load that is under way began before this request.
         if context.age == MaxAge::Fresh {
-            return (waiting, Some(task));
+            return (Wait::Own(waiting), Some(task));
         }
         let started = PendingLoad {
             stamp: context.stamp,
@@ -134,11 +242,8 @@ impl FactCache {
         };
         match self.pending.entry((task.key.clone(), context.age)) {
             Entry::Occupied(mut pending) => {
-                let known = pending.get();
-                let is_usable = self.versions.is_current(task.slot, known.stamp)
-                    && known.outcome.has_changed().is_ok();
-                if is_usable {
-                    return (known.outcome.clone(), None);
+                if joining == Joining::Allowed && self.is_usable(pending.get(), task.slot) {
+                    return (Wait::Joined(pending.get().outcome.clone()), None);
                 }
                 pending.insert(started);
             }
@@ -146,7 +251,12 @@ impl FactCache {
                 vacant.insert(started);
             }
         }
-        (waiting, Some(task))
+        (Wait::Own(waiting), Some(task))
+    }
+
+    /// Whether a load under way may be joined.
+    fn is_usable(&self, pending: &PendingLoad, slot: Slot) -> bool {
+        self.versions.is_current(slot, pending.stamp) && pending.outcome.has_changed().is_ok()
     }
 
     fn count_loads(&self, outcome: &Result<Vec<Loaded>, LookupError>, wanted: usize) {
@@ -165,27 +275,49 @@ impl FactCache {
         }
     }
 
-    /// Caches what a task found, and passes it to all who wait.
+    /// Caches what a task found if `is_kept`, and passes it to all who wait.
     pub(super) fn finish(
         &self,
         task: Task,
         context: LoadContext,
         outcome: Result<(CachedFact, Tier), LookupError>,
         trips: u8,
+        is_kept: bool,
     ) {
         let outcome = outcome.map(|(entry, tier)| Loaded {
             entry: Arc::new(entry),
             tier,
             trips,
         });
-        if let Ok(loaded) = &outcome {
+        if let (Ok(loaded), true) = (&outcome, is_kept) {
             self.insert(task.key.clone(), loaded.entry.clone());
         }
+        let own = task.outcome.subscribe();
         // Not if somebody has started a newer load since.
         self.pending
             .remove_if(&(task.key, context.age), |_, pending| {
-                pending.stamp == context.stamp
+                pending.outcome.same_channel(&own)
             });
         task.outcome.send_replace(Some(outcome));
     }
+}
+
+/// Why some fact was not loaded.
+struct Failure {
+    error: LookupError,
+    /// Whether the load was another request's.
+    has_joined: bool,
+}
+
+/// What all these loads found.
+async fn finished(waits: &[Wait]) -> Result<Vec<Loaded>, Failure> {
+    let outcomes = join_all(waits.iter().cloned().map(Wait::outcome)).await;
+    let failed = |wait: &Wait, error: LookupError| Failure {
+        error,
+        has_joined: matches!(wait, Wait::Joined(_)),
+    };
+    let outcomes = waits.iter().zip(outcomes);
+    outcomes
+        .map(|(wait, outcome)| outcome.map_err(|error| failed(wait, error)))
+        .collect()
 }

@@ -4,15 +4,17 @@
 //!           invalidation makes stale.
 //! Trusts:   `versions` for which facts are stale, the store's seal for who wrote a record, and the
 //!           clocks of replicas to within a second.
-//! Not here: which facts a request needs, and what they allow. [`load`] coalesces loads, [`fetch`]
-//!           reads the store and the database, [`shared`] exchanges facts and invalidations with
-//!           other replicas.
+//! Not here: which facts a request needs, and what they allow. [`load`] coalesces loads, [`shares`]
+//!           limits those of one caller, [`fetch`] reads the store and the database, [`shared`]
+//!           exchanges facts and invalidations with other replicas.
 
 mod fetch;
 mod load;
 mod shared;
+mod shares;
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,18 +24,27 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use self::load::PendingLoad;
+use self::shares::{CallerKey, Shares};
+use super::LookupContext;
 use super::fact::Fact;
 use super::metrics::{FactMetrics, Tier};
-use super::source::Source;
+use super::source::{FactKind, Source};
 use super::trigger_coverage::WatchedQuery;
 use super::versions::{Slot, Stamp, Versions};
 use crate::clock;
 use crate::database::Database;
 use crate::policy::outage::AccessClass;
-use crate::store::Store;
+use crate::policy::rate::Rate;
+use crate::store::{Bucket, Buckets, Draw, Store};
 
 /// How many facts are cached. A choice.
 const CAPACITY: usize = 200_000;
+
+/// How many of the facts about resources that one caller's requests load are cached in an hour,
+/// which no entry outlives; the burst comes on top. So one caller who asks for one id after another
+/// holds a tenth of the cache at most. The others are loaded and not kept, whether or not the
+/// resource exists: response times must not tell that apart. A choice.
+const CACHED_PER_CALLER: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
 
 /// Lifetimes (design, promise 3).
 const READ: Duration = Duration::from_secs(30);
@@ -47,6 +58,9 @@ pub struct FactCache {
     cached: Cache<Key, Arc<CachedFact>>,
     pending: DashMap<(Key, MaxAge), PendingLoad>,
     versions: Versions,
+    shares: Arc<Shares>,
+    /// What callers may still have cached; see [`CACHED_PER_CALLER`].
+    allowances: Buckets,
     store: Arc<dyn Store>,
     /// Whether other replicas use the same store.
     is_shared: bool,
@@ -113,6 +127,10 @@ pub(super) enum LookupError {
     Away,
     /// The database did not answer in time.
     Late,
+    /// No connection of the pool became free in time.
+    Busy,
+    /// Too many requests of the caller wait.
+    Crowded,
     /// The database refused the query, or its rows are invalid.
     Unreadable,
 }
@@ -122,6 +140,8 @@ impl LookupError {
         match self {
             Self::Away => "the database cannot be reached",
             Self::Late => "the database did not answer in time",
+            Self::Busy => "no connection to the database became free in time",
+            Self::Crowded => "too many requests of the caller wait for the database",
             Self::Unreadable => "the database refused the query, or its rows are invalid",
         }
     }
@@ -175,6 +195,8 @@ impl FactCache {
             cached: Cache::new(CAPACITY),
             pending: DashMap::new(),
             versions: Versions::new(),
+            shares: Shares::new(database.as_ref().map(Database::caller_share)),
+            allowances: Buckets::default(),
             store,
             is_shared,
             database,
@@ -313,9 +335,9 @@ impl FactCache {
     pub(super) async fn get(
         self: &Arc<Self>,
         wanted: &[Wanted],
-        age: MaxAge,
-        deadline: Instant,
+        asking: LookupContext<'_>,
     ) -> Result<(Vec<Arc<CachedFact>>, u8), LookupError> {
+        let age = MaxAge::of(asking.class);
         let now = (self.clock)();
         let mut found: Vec<Option<Arc<CachedFact>>> = Vec::with_capacity(wanted.len());
         let mut missing = Vec::new();
@@ -334,7 +356,7 @@ impl FactCache {
         }
         let mut trips = 0;
         if !missing.is_empty() {
-            let loaded = self.load(&missing, age, deadline).await?;
+            let loaded = self.load(&missing, age, asking).await?;
             let empty = found.iter_mut().filter(|entry| entry.is_none());
             for (entry, loaded) in empty.zip(loaded) {
                 trips = trips.max(loaded.trips);
@@ -343,6 +365,21 @@ impl FactCache {
         }
         let found: Option<Vec<_>> = found.into_iter().collect();
         found.map(|found| (found, trips)).ok_or(LookupError::Away)
+    }
+
+    /// Whether a fact that this caller's request loaded is cached.
+    fn may_cache(&self, source: &Source, caller: CallerKey) -> bool {
+        // There is one of each for a caller.
+        if source.about != FactKind::Row {
+            return true;
+        }
+        let bucket = Bucket {
+            name: &caller.bytes(),
+            rate: Rate::new(CACHED_PER_CALLER, READ_LISTENING),
+            draw: Draw::Take,
+        };
+        let levels = self.allowances.admit(&[bucket]);
+        levels.iter().all(|level| level.is_admitted)
     }
 
     /// Caches a fact, unless it became stale while it was loaded.
