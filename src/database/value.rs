@@ -72,11 +72,8 @@ impl ToSql for Param {
     }
 
     fn accepts(kind: &Type) -> bool {
-        let one = match kind.kind() {
-            Kind::Array(one) => one,
-            _ => kind,
-        };
-        matches!(*one, Type::UUID | Type::TEXT | Type::INT8)
+        let is_one = |kind: &Type| matches!(*kind, Type::UUID | Type::TEXT | Type::INT8);
+        is_one(kind) || matches!(kind.kind(), Kind::Array(member) if is_one(member))
     }
 
     to_sql_checked!();

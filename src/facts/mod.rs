@@ -15,6 +15,7 @@ mod cache;
 pub mod fact;
 mod invalidation;
 pub mod learned;
+mod lookup;
 pub mod metrics;
 pub mod notify;
 pub mod schema;
@@ -23,13 +24,13 @@ mod sources;
 pub mod trigger_coverage;
 mod versions;
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use self::cache::FactCache;
 pub use self::fact::{Fact, Lineage, Row};
 pub use self::invalidation::Invalidation;
+pub use self::lookup::LookupContext;
 pub use self::metrics::FactMetrics;
 
 use self::cache::{CachedFact, LookupError, Wanted};
@@ -39,7 +40,7 @@ use self::source::Source;
 use self::sources::Sources;
 use crate::denial::{Denial, Extra, Reason};
 use crate::policy::Config;
-use crate::policy::outage::{self, AccessClass};
+use crate::policy::outage;
 use crate::policy::relations::Level;
 use crate::policy::resources::DemandTarget;
 
@@ -160,19 +161,6 @@ struct LookupPlan {
     caller: Option<usize>,
     memberships: Option<usize>,
     rows: Vec<Option<usize>>,
-}
-
-/// The caller and the limits of a lookup.
-#[derive(Clone, Copy, Debug)]
-pub struct LookupContext<'a> {
-    /// The caller's issuer and subject, if there is a caller.
-    pub caller: Option<(&'a str, &'a str)>,
-    /// The address of the client.
-    pub client: IpAddr,
-    /// The access class of the request.
-    pub class: AccessClass,
-    /// When the request must be decided.
-    pub deadline: Instant,
 }
 
 impl Facts {

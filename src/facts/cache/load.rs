@@ -15,10 +15,10 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::timeout_at;
 
-use super::super::LookupContext;
+use super::super::lookup::LookupContext;
 use super::super::metrics::Tier;
 use super::super::versions::{Slot, Stamp};
-use super::shares::CallerKey;
+use super::shares::Requester;
 use super::{CachedFact, FactCache, Key, LookupError, MaxAge, Wanted};
 
 /// A load that is under way.
@@ -57,7 +57,7 @@ pub(super) struct LoadContext {
     pub(super) stamp: Stamp,
     /// The end of the request's budget: the load does not wait longer for a connection.
     pub(super) deadline: Instant,
-    pub(super) caller: CallerKey,
+    pub(super) requester: Requester,
 }
 
 /// A fact to wait for.
@@ -134,12 +134,12 @@ impl FactCache {
         age: MaxAge,
         asking: LookupContext<'_>,
     ) -> Result<Vec<Loaded>, LookupError> {
-        let caller = self.shares.key(asking.caller, asking.client);
+        let requester = self.shares.requester(asking.caller, asking.client);
         let context = || LoadContext {
             age,
             stamp: self.versions.now(),
             deadline: asking.deadline,
-            caller,
+            requester,
         };
         let loading = async {
             let waits = match self.join(wanted, context()) {
@@ -181,7 +181,8 @@ impl FactCache {
         joining: Joining,
     ) -> Result<Vec<Wait>, LookupError> {
         let runtime = self.runtime.as_ref().ok_or(LookupError::Away)?;
-        let share = self.shares.acquire(context().caller).await?;
+        let share = self.shares.acquire(context().requester).await;
+        let share = share.map_err(|_| LookupError::Crowded)?;
         // Only now: it must not be older than the load.
         let context = context();
         let (waits, tasks) = self.join_or_start(wanted, context, joining);

@@ -24,9 +24,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use self::load::PendingLoad;
-use self::shares::{CallerKey, Shares};
-use super::LookupContext;
+use self::shares::{Requester, Shares};
 use super::fact::Fact;
+use super::lookup::LookupContext;
 use super::metrics::{FactMetrics, Tier};
 use super::source::{FactKind, Source};
 use super::trigger_coverage::WatchedQuery;
@@ -368,13 +368,13 @@ impl FactCache {
     }
 
     /// Whether a fact that this caller's request loaded is cached.
-    fn may_cache(&self, source: &Source, caller: CallerKey) -> bool {
+    fn may_cache(&self, source: &Source, requester: Requester) -> bool {
         // There is one of each for a caller.
         if source.about != FactKind::Row {
             return true;
         }
         let bucket = Bucket {
-            name: &caller.bytes(),
+            name: &requester.bytes(),
             rate: Rate::new(CACHED_PER_CALLER, READ_LISTENING),
             draw: Draw::Take,
         };

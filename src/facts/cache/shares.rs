@@ -11,18 +11,31 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dashmap::DashMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::LookupError;
 use crate::network::Network;
 use crate::policy::storage::CallerShare;
 
-/// Identifies a caller, or the network of a client without one: a hash with a key of this process.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(super) struct CallerKey(u64);
+/// How many times more lookups a /48 may have run than each of its /64s. A choice.
+const SITE_FACTOR: usize = 2;
 
-impl CallerKey {
-    /// The name of the caller's bucket.
-    pub(super) const fn bytes(self) -> [u8; 8] {
-        self.0.to_be_bytes()
+/// Whom a lookup counts against: the caller; without one, the client's network, and for IPv6 also
+/// the larger one around it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Requester {
+    own: Key,
+    site: Option<Key>,
+}
+
+/// Too many requests of the requester wait.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Crowded;
+
+/// A hash with a key of this process.
+type Key = u64;
+
+impl Requester {
+    /// The name of the bucket of its cached facts.
+    pub(super) fn bytes(self) -> [u8; 8] {
+        self.site.unwrap_or(self.own).to_be_bytes()
     }
 }
 
@@ -31,7 +44,7 @@ impl CallerKey {
 pub(super) struct Shares {
     limits: CallerShare,
     hasher: RandomState,
-    callers: DashMap<CallerKey, Arc<CallerLoads>>,
+    callers: DashMap<Key, Arc<CallerLoads>>,
 }
 
 #[derive(Debug)]
@@ -43,6 +56,12 @@ struct CallerLoads {
 /// Permission for one lookup to run, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Share {
+    _own: KeyShare,
+    _site: Option<KeyShare>,
+}
+
+#[derive(Debug)]
+struct KeyShare {
     _running: OwnedSemaphorePermit,
     /// Dropped before the entry, which counts what is left.
     _loads: Arc<CallerLoads>,
@@ -53,7 +72,7 @@ pub(super) struct Share {
 #[derive(Debug)]
 struct ShareEntry {
     shares: Arc<Shares>,
-    caller: CallerKey,
+    caller: Key,
 }
 
 /// Counts one that waits until it is dropped.
@@ -72,46 +91,69 @@ impl Shares {
         })
     }
 
-    /// The key of a caller (issuer and subject); without one, of the client's network.
-    pub(super) fn key(&self, caller: Option<(&str, &str)>, client: IpAddr) -> CallerKey {
-        CallerKey(match caller {
-            Some(caller) => self.hasher.hash_one(caller),
-            None => self.hasher.hash_one(Network::of(client).bytes()),
+    /// Whom a lookup for this caller (issuer and subject) at this address counts against.
+    pub(super) fn requester(&self, caller: Option<(&str, &str)>, client: IpAddr) -> Requester {
+        match caller {
+            Some(caller) => Requester {
+                own: self.hasher.hash_one(caller),
+                site: None,
+            },
+            None => Requester {
+                own: self.hasher.hash_one(Network::of(client)),
+                site: Network::site(client).map(|site| self.hasher.hash_one(site)),
+            },
+        }
+    }
+
+    /// Waits until one more lookup of the requester may run.
+    pub(super) async fn acquire(self: &Arc<Self>, requester: Requester) -> Result<Share, Crowded> {
+        let own = self.acquire_one(requester.own, 1).await?;
+        let site = match requester.site {
+            Some(site) => Some(self.acquire_one(site, SITE_FACTOR).await?),
+            None => None,
+        };
+        Ok(Share {
+            _own: own,
+            _site: site,
         })
     }
 
-    /// Waits until one more lookup of the caller may run.
-    pub(super) async fn acquire(self: &Arc<Self>, caller: CallerKey) -> Result<Share, LookupError> {
+    async fn acquire_one(
+        self: &Arc<Self>,
+        caller: Key,
+        factor: usize,
+    ) -> Result<KeyShare, Crowded> {
         let entry = ShareEntry {
             shares: self.clone(),
             caller,
         };
-        let loads = self.loads(caller);
+        let loads = self.loads(caller, factor);
         let free = loads.free.clone();
         let running = match free.clone().try_acquire_owned() {
             Ok(running) => running,
             Err(_) => {
                 let before = loads.waiting.fetch_add(1, Ordering::Relaxed);
                 let _waiting = Waiting(&loads.waiting);
-                if before >= self.limits.waiting {
-                    return Err(LookupError::Crowded);
+                if before >= self.limits.waiting.saturating_mul(factor) {
+                    return Err(Crowded);
                 }
                 // It is never closed.
                 let running = free.acquire_owned().await;
-                running.map_err(|_| LookupError::Away)?
+                running.map_err(|_| Crowded)?
             }
         };
-        Ok(Share {
+        Ok(KeyShare {
             _running: running,
             _loads: loads,
             _entry: entry,
         })
     }
 
-    fn loads(&self, caller: CallerKey) -> Arc<CallerLoads> {
+    fn loads(&self, caller: Key, factor: usize) -> Arc<CallerLoads> {
+        let running = self.limits.running.get().saturating_mul(factor);
         let new = || {
             Arc::new(CallerLoads {
-                free: Arc::new(Semaphore::new(self.limits.running.get())),
+                free: Arc::new(Semaphore::new(running)),
                 waiting: AtomicUsize::new(0),
             })
         };
@@ -148,14 +190,14 @@ mod tests {
             running: NonZeroUsize::new(2).unwrap_or(NonZeroUsize::MIN),
             waiting: 1,
         }));
-        let greedy = shares.key(Some(("i", "greedy")), client(1));
+        let greedy = shares.requester(Some(("i", "greedy")), client(1));
         let running = [shares.acquire(greedy).await, shares.acquire(greedy).await];
         assert!(running.iter().all(Result::is_ok));
         let mut waiting = Box::pin(shares.acquire(greedy));
         assert!(futures_util::poll!(&mut waiting).is_pending());
         let refused = shares.acquire(greedy).await;
-        assert_eq!(refused.err(), Some(LookupError::Crowded));
-        let other = shares.key(Some(("i", "other")), client(1));
+        assert_eq!(refused.err(), Some(Crowded));
+        let other = shares.requester(Some(("i", "other")), client(1));
         assert!(shares.acquire(other).await.is_ok());
         drop(running);
         assert!(waiting.await.is_ok());
@@ -168,7 +210,7 @@ mod tests {
             running: NonZeroUsize::MIN,
             waiting: 1,
         }));
-        let caller = shares.key(None, client(1));
+        let caller = shares.requester(None, client(1));
         let running = shares.acquire(caller).await;
         for _ in 0..5 {
             let mut waiting = Box::pin(shares.acquire(caller));
@@ -177,6 +219,26 @@ mod tests {
         drop(running);
         assert!(shares.acquire(caller).await.is_ok());
         assert!(shares.callers.is_empty());
-        assert_ne!(caller, shares.key(None, client(2)));
+        assert_ne!(caller, shares.requester(None, client(2)));
+    }
+
+    #[tokio::test]
+    async fn a_slash_48_has_twice_the_lookups_of_one_slash_64() {
+        let shares = Shares::new(Some(CallerShare {
+            running: NonZeroUsize::MIN,
+            waiting: 0,
+        }));
+        let client = |network| IpAddr::from([0x2001, 0xdb8, 1, network, 0, 0, 0, 1]);
+        let mut running = Vec::new();
+        for network in [1, 1, 2, 3, 4] {
+            let requester = shares.requester(None, client(network));
+            running.extend(shares.acquire(requester).await.ok());
+        }
+        assert_eq!(running.len(), 2);
+        // Callers count by themselves, wherever they are.
+        let caller = shares.requester(Some(("i", "caller")), client(1));
+        assert!(shares.acquire(caller).await.is_ok());
+        drop(running);
+        assert!(shares.callers.is_empty());
     }
 }
