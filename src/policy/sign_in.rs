@@ -63,6 +63,14 @@ pub struct Throttling {
     /// Failed one-time codes. Default: 10 a minute from one address, 5 a minute from one address on
     /// one account.
     pub verify: Limits,
+    /// Redirects to another provider and back. Default: 120 a minute from one address.
+    pub redirect: Limits,
+    /// Calls by which users read and change their own accounts. Default: 600 a minute from one
+    /// address.
+    pub account: Limits,
+    /// Calls that tell everybody the same: settings, health and keys. Default: 120 a minute from one
+    /// address.
+    pub read: Limits,
     /// Failures of one account, from all addresses together, above which attempts are delayed.
     /// Default: 10 an hour.
     pub everywhere: Rate,
@@ -98,9 +106,9 @@ pub struct Supabase {
     pub secret_key: Option<Secret>,
     /// The field that carries the client's address to the server. Default `X-Forwarded-For`.
     pub address_header: HeaderName,
-    /// Calls that run at once. Default 64.
+    /// Calls that run at once; those of one operation may use a part of it. Default 64.
     pub concurrency: NonZeroUsize,
-    /// Calls that may wait for one of these to finish. Default 256.
+    /// Calls of each operation that may wait for one of these to finish. Default 256.
     pub queue: usize,
 }
 

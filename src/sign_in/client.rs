@@ -19,13 +19,14 @@ use tokio::time::{sleep, timeout_at};
 
 use super::call::{ApiKey, Call, CallError, Reply};
 use super::metrics::{IdentityMetrics, Outcome};
-use super::operation::Operation;
+use super::operation::{Operation, slow_slots};
 use crate::breaker::{Breaker, Outage};
 use crate::clock;
 use crate::denial::format::{API_VERSION, VERSION_20240101};
 use crate::http_client::pooled::{Failure, FullRequest, PooledClient};
 use crate::http_client::{HttpClients, Limits};
 use crate::log::LogThrottle;
+use crate::metrics::Label as _;
 use crate::policy::sign_in::Supabase;
 use crate::secrets::secret::Secret;
 
@@ -59,17 +60,24 @@ struct Calls {
     /// restart.
     publishable: ArcSwap<Secret>,
     client: PooledClient,
-    slots: Slots,
+    /// By operation, so that none uses up the slots of the others.
+    operation_slots: Vec<OperationSlots>,
     /// Limits the calls that wait for a third party: a mail server that hangs leaves the other
     /// slots to password sign-ins.
-    slow_slots: Slots,
+    slow_slots: Semaphore,
+    slots: Semaphore,
     breaker: Breaker,
     metrics: Arc<IdentityMetrics>,
     warnings: LogThrottle,
 }
 
-/// The slots that a call holds: one of all, and one of the slow ones if it waits for a third party.
-type Slot<'a> = (SemaphorePermit<'a>, Option<SemaphorePermit<'a>>);
+/// The slots that a call holds: one of its operation, one of the slow ones if it waits for a third
+/// party, and one of all.
+type HeldSlots<'a> = (
+    SemaphorePermit<'a>,
+    Option<SemaphorePermit<'a>>,
+    SemaphorePermit<'a>,
+);
 
 impl IdentityServer {
     /// Creates the client; its calls run on the current runtime.
@@ -78,6 +86,11 @@ impl IdentityServer {
             deadline: DEADLINE,
             body: MAX_RESPONSE,
         };
+        let concurrency = config.concurrency.get();
+        let of_operation = |operation: &Operation| OperationSlots {
+            free: Semaphore::new(operation.slots(concurrency)),
+            waiting: AtomicUsize::new(0),
+        };
         let breaker = Breaker::new(clock::now());
         breaker.close(clock::now()); // Until it fails, it is there.
         metrics.up.set(1);
@@ -85,8 +98,9 @@ impl IdentityServer {
             runtime: Handle::current(),
             calls: Arc::new(Calls {
                 client: PooledClient::new(calls.client(&config.url.site, limits)),
-                slots: Slots::new(config.concurrency.get()),
-                slow_slots: Slots::new(slow_slots(config.concurrency.get())),
+                operation_slots: Operation::VALUES.iter().map(of_operation).collect(),
+                slow_slots: Semaphore::new(slow_slots(concurrency)),
+                slots: Semaphore::new(concurrency),
                 breaker,
                 metrics,
                 warnings: LogThrottle::new(),
@@ -191,30 +205,43 @@ impl Calls {
         })
     }
 
-    /// Waits for a slot, unless too many calls wait already.
-    async fn acquire(&self, operation: Operation, until: Instant) -> Result<Slot<'_>, CallError> {
-        if !operation.waits_for_others() {
-            return Ok((self.acquire_from(&self.slots, until).await?, None));
-        }
-        let slow = self.acquire_from(&self.slow_slots, until).await?;
-        Ok((self.acquire_from(&self.slots, until).await?, Some(slow)))
+    /// Waits for slots, unless too many calls of the operation wait already.
+    async fn acquire(
+        &self,
+        operation: Operation,
+        until: Instant,
+    ) -> Result<HeldSlots<'_>, CallError> {
+        let own = self.operation_slots.get(operation.index());
+        let own = own.ok_or(CallError::Busy)?;
+        let of_operation = match own.free.try_acquire() {
+            Ok(slot) => slot,
+            Err(_) => {
+                let _place = Place::take(&own.waiting, self.config.queue)?;
+                self.acquire_from(&own.free, until).await?
+            }
+        };
+        // No more calls wait for these than have a slot of their operation.
+        let slow = match operation.waits_for_others() {
+            true => Some(self.acquire_from(&self.slow_slots, until).await?),
+            false => None,
+        };
+        Ok((
+            of_operation,
+            slow,
+            self.acquire_from(&self.slots, until).await?,
+        ))
     }
 
     async fn acquire_from<'a>(
-        &'a self,
-        slots: &'a Slots,
+        &self,
+        slots: &'a Semaphore,
         until: Instant,
     ) -> Result<SemaphorePermit<'a>, CallError> {
-        if let Ok(slot) = slots.free.try_acquire() {
+        if let Ok(slot) = slots.try_acquire() {
             return Ok(slot);
         }
         let _waits = GaugeGuard::hold(&self.metrics.waiting);
-        let before = slots.waiting.fetch_add(1, Ordering::Relaxed);
-        let slot = match before < self.config.queue {
-            true => timeout_at(until.into(), slots.free.acquire()).await.ok(),
-            false => None,
-        };
-        slots.waiting.fetch_sub(1, Ordering::Relaxed);
+        let slot = timeout_at(until.into(), slots.acquire()).await.ok();
         slot.and_then(Result::ok).ok_or(CallError::Busy)
     }
 
@@ -311,24 +338,28 @@ impl Calls {
     }
 }
 
-/// Half of all slots, so that a server busy with slow calls still serves the others. A choice.
-const fn slow_slots(all: usize) -> usize {
-    all.div_ceil(2)
-}
-
-/// A concurrency limit with a bounded queue. Calls that wait for a slow slot do not count against
-/// those that wait for any.
-struct Slots {
+/// The slots of one operation, with a bounded queue.
+struct OperationSlots {
     free: Semaphore,
     waiting: AtomicUsize,
 }
 
-impl Slots {
-    fn new(all: usize) -> Self {
-        Self {
-            free: Semaphore::new(all),
-            waiting: AtomicUsize::new(0),
+/// A place in a bounded queue, until it is dropped.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize, limit: usize) -> Result<Self, CallError> {
+        let place = Self(waiting);
+        match waiting.fetch_add(1, Ordering::Relaxed) < limit {
+            true => Ok(place),
+            false => Err(CallError::Busy),
         }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

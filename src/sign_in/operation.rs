@@ -88,4 +88,60 @@ impl Operation {
             | Self::AdminUsers => false,
         }
     }
+
+    /// Whether it needs no key: it is called by a browser that follows a link, or by a verifier of
+    /// tokens.
+    pub(super) const fn is_open(self) -> bool {
+        matches!(
+            self,
+            Self::Verify | Self::Authorize | Self::Callback | Self::KeySet
+        )
+    }
+
+    /// How many of all slots its calls may use at once, so that no operation uses up the slots of
+    /// the others: three quarters, or half if they wait for a third party; a third of that if
+    /// anybody may make them. At least one. The parts are a choice.
+    pub(super) const fn slots(self, all: usize) -> usize {
+        let most = match self.waits_for_others() {
+            true => all.div_ceil(2),
+            false => three_quarters(all),
+        };
+        match self.is_open() {
+            true => most.div_ceil(3),
+            false => most,
+        }
+    }
+}
+
+/// The slots of all calls together that wait for a third party, so that a server busy with slow
+/// calls still serves the others. A choice.
+pub(super) const fn slow_slots(all: usize) -> usize {
+    three_quarters(all)
+}
+
+const fn three_quarters(all: usize) -> usize {
+    all.saturating_mul(3).div_ceil(4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Label as _;
+
+    #[test]
+    fn no_operation_may_use_all_slots_unless_there_are_very_few() {
+        for operation in Operation::VALUES {
+            for all in [1, 2, 3, 64] {
+                assert!((1..=all).contains(&operation.slots(all)), "{operation:?}");
+            }
+            assert!(operation.slots(64) <= 48, "{operation:?}");
+        }
+        assert_eq!(Operation::Callback.slots(64), 11);
+        assert_eq!(Operation::SignUp.slots(64), 32);
+        // All strangers' operations together leave room for sign-up and codes.
+        let open = Operation::VALUES.iter().filter(|one| one.is_open());
+        let slow = open.filter(|one| one.waits_for_others());
+        let strangers: usize = slow.map(|one| one.slots(64)).sum();
+        assert!(strangers * 2 < slow_slots(64), "{strangers}");
+    }
 }

@@ -21,7 +21,7 @@ use crate::sign_in::call::CallError;
 use crate::sign_in::grant::{AuthError, Grant};
 use crate::sign_in::operation::Operation;
 use crate::sign_in::session::{LogoutScope, check_revocations, granted, seen, signed_out_recently};
-use crate::sign_in::throttle::Attempt;
+use crate::sign_in::throttle::{Admission, Attempt};
 use crate::sign_in::{is_refusal, profile, run_to_completion};
 use crate::tokens::{Presented, Verified};
 
@@ -65,7 +65,7 @@ pub(super) async fn login(
         .await?;
     let (owned, began) = (request.clone(), Instant::now());
     let result = run_to_completion(request.identity.runtime(), async move {
-        let grant = match owned.password_grant(&credentials).await {
+        let grant = match owned.password_grant(&admission, &credentials).await {
             Ok(grant) => grant,
             Err(why) if why.is_refusal() => {
                 admission.failed();
@@ -97,6 +97,7 @@ impl SignInRequest {
     /// Requests tokens for a password.
     pub(super) async fn password_grant(
         &self,
+        admission: &Admission,
         credentials: &Credentials,
     ) -> Result<Grant, GrantError> {
         let mut body = json!({
@@ -109,7 +110,7 @@ impl SignInRequest {
         }
         let path = "/token?grant_type=password";
         let call = self
-            .call(Operation::PasswordGrant, Method::POST, path)
+            .call(admission, Operation::PasswordGrant, Method::POST, path)
             .with_body(body.to_string());
         let reply = self.identity.call(call).await.map_err(GrantError::Call)?;
         match reply.status.is_success() {

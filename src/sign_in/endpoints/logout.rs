@@ -19,6 +19,7 @@ use crate::sessions::sign_in::SessionSelection;
 use crate::sign_in::operation::Operation;
 use crate::sign_in::run_to_completion;
 use crate::sign_in::session::{self, LogoutScope, end_locally};
+use crate::sign_in::throttle::Attempt;
 
 /// Reads the scope from a query. Anything unknown is refused: the client would trust that more had
 /// ended than did.
@@ -46,6 +47,11 @@ pub(super) async fn logout(
     query: Option<&str>,
 ) -> Result<Response<Bytes>, Denial> {
     let scope = scope(query)?;
+    if scope == LogoutScope::Others {
+        // It can be repeated. Any other logout ends the session by which it is requested, and is
+        // never refused.
+        request.admit(Attempt::Account, None).await?.succeeded();
+    }
     let which = scope.which(caller.own.clone());
     request.end_sessions(&caller, which, Some(scope)).await?;
     let mut response = reply::json(
@@ -85,7 +91,7 @@ impl SignInRequest {
     pub(super) fn forward_logout(&self, scope: LogoutScope, access_token: Secret) {
         let path = format!("/logout?scope={}", scope.as_str());
         let call = self
-            .call(Operation::Logout, Method::POST, &path)
+            .unlimited_call(Operation::Logout, Method::POST, &path)
             .for_user(access_token);
         session::forward_logout(&self.context, &self.identity, call);
     }

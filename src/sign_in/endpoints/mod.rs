@@ -236,13 +236,16 @@ pub(super) fn bearer_token(field: &HeaderValue) -> Option<Secret> {
 }
 
 impl SignInRequest {
-    /// Asks the throttle, once it is certain that the list of revocations is known and that a
-    /// requested cookie can be stored.
+    /// Asks the throttle. If the attempt is to sign in, only once it is certain that the list of
+    /// revocations is known and that a requested cookie can be stored.
     async fn admit(&self, attempt: Attempt, account: Option<&str>) -> Result<Admission, Denial> {
-        require_revocations(&self.context)?;
-        let store = self.context.store().outage();
-        if matches!(self.delivery, TokenDelivery::Cookie(_)) && store != Outage::Reachable {
-            return Err(Reason::SessionUnavailable.because("sessions in cookies need the store"));
+        if attempt.needs_revocations() {
+            require_revocations(&self.context)?;
+            let store = self.context.store().outage();
+            if matches!(self.delivery, TokenDelivery::Cookie(_)) && store != Outage::Reachable {
+                let why = "sessions in cookies need the store";
+                return Err(Reason::SessionUnavailable.because(why));
+            }
         }
         let key = AttemptKey {
             client: self.client,
@@ -255,8 +258,19 @@ impl SignInRequest {
             .await
     }
 
-    /// A call on behalf of this client.
-    fn call(&self, operation: Operation, method: Method, path: &str) -> Call {
+    /// A call on behalf of this client, which the throttle admitted.
+    fn call(
+        &self,
+        _admitted: &Admission,
+        operation: Operation,
+        method: Method,
+        path: &str,
+    ) -> Call {
+        self.unlimited_call(operation, method, path)
+    }
+
+    /// A call that the throttle did not admit.
+    fn unlimited_call(&self, operation: Operation, method: Method, path: &str) -> Call {
         let mut headers = HeaderMap::new();
         if let Some(agent) = &self.user_agent {
             headers.insert(USER_AGENT, agent.clone());

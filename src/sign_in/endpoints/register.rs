@@ -19,7 +19,7 @@ use crate::sessions::sign_in::NewSession;
 use crate::sign_in::grant::{AuthError, Grant};
 use crate::sign_in::operation::Operation;
 use crate::sign_in::session::LogoutScope;
-use crate::sign_in::throttle::Attempt;
+use crate::sign_in::throttle::{Admission, Attempt};
 use crate::sign_in::{profile, run_to_completion};
 
 /// Initial values of a new user's metadata, as in the earlier backend.
@@ -51,7 +51,7 @@ pub(super) async fn register(
     let admission = request.admit(Attempt::Register, Some(&email)).await?;
     let owned = request.clone();
     let work = async move {
-        let outcome = owned.create_and_sign_in(registration).await;
+        let outcome = owned.create_and_sign_in(&admission, registration).await;
         match &outcome {
             Err(denial) if is_undecided(denial.reason) => admission.undecided(),
             Ok(_) | Err(_) => admission.succeeded(),
@@ -70,17 +70,23 @@ pub(super) async fn register(
 impl SignInRequest {
     async fn create_and_sign_in(
         &self,
+        admission: &Admission,
         registration: Registration,
     ) -> Result<RegistrationOutcome, Denial> {
         let confirm = sign_in(&self.in_force)?.confirm_email;
-        let account = self.create_account(&registration, confirm).await?;
+        let account = self
+            .create_account(admission, &registration, confirm)
+            .await?;
         match confirm {
             ConfirmEmail::Required => {
-                self.send_confirmation(&registration, account).await?;
+                self.send_confirmation(admission, &registration, account)
+                    .await?;
                 Ok(RegistrationOutcome::MustConfirm)
             }
             ConfirmEmail::Auto => {
-                let grant = self.sign_in_new_user(&registration, account).await?;
+                let grant = self
+                    .sign_in_new_user(admission, &registration, account)
+                    .await?;
                 if let Err(denial) =
                     profile::ensure(&self.context, &self.in_force, grant.user.get()).await
                 {
@@ -98,6 +104,7 @@ impl SignInRequest {
 
     async fn create_account(
         &self,
+        admission: &Admission,
         registration: &Registration,
         confirm: ConfirmEmail,
     ) -> Result<AccountState, Denial> {
@@ -112,7 +119,12 @@ impl SignInRequest {
             },
         });
         let call = self
-            .call(Operation::AdminUsers, Method::POST, "/admin/users")
+            .call(
+                admission,
+                Operation::AdminUsers,
+                Method::POST,
+                "/admin/users",
+            )
             .as_admin()
             .with_body(body.to_string());
         match self.identity.call(call).await {
@@ -127,12 +139,13 @@ impl SignInRequest {
 
     async fn send_confirmation(
         &self,
+        admission: &Admission,
         registration: &Registration,
         account: AccountState,
     ) -> Result<(), Denial> {
         let body = json!({ "type": "signup", "email": registration.credentials.email });
         let call = self
-            .call(Operation::Resend, Method::POST, "/resend")
+            .call(admission, Operation::Resend, Method::POST, "/resend")
             .with_body(body.to_string());
         let why = match self.identity.call(call).await {
             Ok(reply) if reply.status.is_success() && account == AccountState::Created => {
@@ -151,10 +164,14 @@ impl SignInRequest {
 
     async fn sign_in_new_user(
         &self,
+        admission: &Admission,
         registration: &Registration,
         account: AccountState,
     ) -> Result<Grant, Denial> {
-        let why = match self.password_grant(&registration.credentials).await {
+        let why = match self
+            .password_grant(admission, &registration.credentials)
+            .await
+        {
             Ok(grant) => return Ok(grant),
             Err(why) => why,
         };

@@ -22,15 +22,15 @@ pub(super) async fn password_reset(
 ) -> Result<Response<Bytes>, Denial> {
     let (email, captcha) = body.email().await?;
     let admission = request.admit(Attempt::Reset, Some(&email)).await?;
-    admission.succeeded();
     let mut body = json!({ "email": email });
     if let (Some(captcha), Some(members)) = (&captcha, body.as_object_mut()) {
         let answer = json!({ "captcha_token": secret_text(captcha.expose()) });
         members.insert("gotrue_meta_security".to_owned(), answer);
     }
     let call = request
-        .call(Operation::Recover, Method::POST, "/recover")
+        .call(&admission, Operation::Recover, Method::POST, "/recover")
         .with_body(body.to_string());
+    admission.succeeded();
     // A duplicate message is worse than none: the user can ask again.
     let background = request.context.background();
     if !background.call(&request.identity, call, CallKind::Message) {

@@ -11,6 +11,7 @@ use super::{SignInRequest, SignedInCaller, reply};
 use crate::denial::{Denial, Reason};
 use crate::sign_in::grant::AuthError;
 use crate::sign_in::operation::Operation;
+use crate::sign_in::throttle::Attempt;
 
 /// Credits of a user without a stored balance, as in the earlier backend.
 const CREDITS: i64 = 10;
@@ -66,10 +67,16 @@ fn respond(caller: &SignedInCaller, mut document: Value) -> Result<Response<Byte
 
 impl SignInRequest {
     async fn fetch_user(&self, caller: &SignedInCaller) -> Result<Map<String, Value>, Denial> {
+        let admission = self.admit(Attempt::Account, None).await?;
         let call = self
-            .call(Operation::ReadUser, Method::GET, "/user")
+            .call(&admission, Operation::ReadUser, Method::GET, "/user")
             .for_user(caller.access_token.clone());
-        let reply = self.identity.call(call).await?;
+        let replied = self.identity.call(call).await;
+        match replied {
+            Ok(_) => admission.succeeded(),
+            Err(_) => admission.undecided(),
+        }
+        let reply = replied?;
         if !reply.status.is_success() {
             return Err(refusal(Flow::User, &AuthError::read(&reply)));
         }

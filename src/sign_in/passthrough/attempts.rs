@@ -1,11 +1,11 @@
 //! Maps a pass-through request to the attempts that the throttle counts, and its reply to their
 //! outcome.
 //!
-//! A change of one's own account is up to two attempts: a password or a code is a guess at what
-//! proves the user, and a new address is sent a message.
+//! Every operation is at least one attempt. A change of one's own account is up to three: a password
+//! or a code is a guess at what proves the user, and a new address is sent a message.
 
 use super::operations::OperationRequest;
-use super::{Exchange, RequestBody};
+use super::{Exchange, RequestBody, reply};
 use crate::denial::{Denial, Reason};
 use crate::sign_in::call::{CallError, Reply};
 use crate::sign_in::operation::Operation;
@@ -27,7 +27,7 @@ impl Admissions {
     /// Records the reply of the identity server.
     pub(super) fn settle(self, reply: &Reply) {
         match reply.status {
-            status if is_refusal(status) => self.failed(),
+            status if is_refusal(status) || reply::redirects_with_error(reply) => self.failed(),
             status if status.is_client_error() || status.is_server_error() => self.undecided(),
             _ => self.succeeded(),
         }
@@ -64,7 +64,9 @@ impl Exchange {
     ) -> Result<Admissions, Denial> {
         let mut admissions = Admissions(Vec::new());
         for (attempt, account) in attempts(request.operation, body) {
-            require_revocations(&self.context)?;
+            if attempt.needs_revocations() {
+                require_revocations(&self.context)?;
+            }
             match self.admit_one(attempt, account, body).await {
                 Ok(admission) => admissions.0.push(admission),
                 Err(denial) => {
@@ -107,15 +109,11 @@ impl Exchange {
 }
 
 fn attempts(operation: Operation, body: &RequestBody) -> Vec<(Attempt, AccountSource)> {
+    let mut attempts = vec![(attempt(operation), account_source(operation))];
     if operation != Operation::ChangeUser {
-        let attempt = attempt(operation);
-        return attempt
-            .map(|attempt| (attempt, account_source(operation)))
-            .into_iter()
-            .collect();
+        return attempts;
     }
     let has_any = |names: &[&str]| names.iter().any(|name| body.members.contains_key(*name));
-    let mut attempts = Vec::new();
     if has_any(&PROOFS) {
         attempts.push((Attempt::Verify, AccountSource::Caller));
     }
@@ -125,37 +123,34 @@ fn attempts(operation: Operation, body: &RequestBody) -> Vec<(Attempt, AccountSo
     attempts
 }
 
-/// A telephone number in the identity server's spelling.
+/// A telephone number in the identity server's spelling, which drops one `+` and all spaces.
 fn normalized_phone(phone: &str) -> String {
-    phone.trim_start_matches('+').replace(' ', "")
+    phone.strip_prefix('+').unwrap_or(phone).replace(' ', "")
 }
 
-/// The attempt that an operation counts as, if any.
-const fn attempt(operation: Operation) -> Option<Attempt> {
+/// The attempt that an operation counts as. There is no operation without one: each occupies the
+/// identity server.
+const fn attempt(operation: Operation) -> Attempt {
     match operation {
         Operation::PasswordGrant
         | Operation::PkceGrant
         | Operation::IdTokenGrant
-        | Operation::Web3Grant => Some(Attempt::Login),
-        Operation::Refresh => Some(Attempt::Refresh),
-        Operation::SignUp => Some(Attempt::Register),
+        | Operation::Web3Grant => Attempt::Login,
+        Operation::Refresh => Attempt::Refresh,
+        Operation::SignUp | Operation::AdminUsers => Attempt::Register,
         Operation::Otp
         | Operation::MagicLink
         | Operation::Recover
         | Operation::Resend
-        | Operation::Reauthenticate => Some(Attempt::Reset),
-        Operation::Verify | Operation::VerifyFactor => Some(Attempt::Verify),
+        | Operation::Reauthenticate => Attempt::Reset,
+        Operation::Verify | Operation::VerifyFactor => Attempt::Verify,
+        Operation::Authorize | Operation::Callback => Attempt::Redirect,
         Operation::Logout
         | Operation::ReadUser
         | Operation::ChangeUser
         | Operation::Identities
-        | Operation::Factors
-        | Operation::Authorize
-        | Operation::Callback
-        | Operation::Settings
-        | Operation::Health
-        | Operation::KeySet
-        | Operation::AdminUsers => None,
+        | Operation::Factors => Attempt::Account,
+        Operation::Settings | Operation::Health | Operation::KeySet => Attempt::Read,
     }
 }
 

@@ -26,9 +26,7 @@ use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
 use self::attempts::Admissions;
-use self::operations::{
-    BodyRule, OperationRequest, RecognitionError, is_for_users, is_open, recognize,
-};
+use self::operations::{BodyRule, OperationRequest, RecognitionError, is_for_users, recognize};
 use super::call::{Call, Reply};
 use super::client::IdentityServer;
 use super::grant::{AuthError, Grant};
@@ -95,7 +93,7 @@ pub(crate) async fn answer(
         Ok(request) => request,
         Err(error) => return refuse_unrecognized(error, version),
     };
-    if !is_open(request.operation) {
+    if !request.operation.is_open() {
         require_key(&in_force, inbound.headers(), inbound.target().query())?;
     }
     let client = inbound.client().address;
@@ -224,20 +222,24 @@ impl Exchange {
         request: OperationRequest,
         body: RequestBody,
     ) -> Result<Response<Bytes>, Denial> {
-        let admissions = self.admit(&request, &body).await?;
+        let admitted = self.admit(&request, &body).await;
+        if request.operation == Operation::Logout {
+            return self.log_out(request, admitted).await;
+        }
+        let admissions = admitted?;
         let began = Instant::now();
         match (request.operation, body.text("refresh_token")) {
             (Operation::Refresh, Some(token)) => {
                 let token = Secret::new(token);
                 return self.refresh(&token, admissions).await;
             }
-            (Operation::Logout, _) => return self.log_out(request).await,
             (Operation::ChangeUser, _) if body.text("password").is_some() => {
                 return self.change_password(request, body, admissions).await;
             }
             _ => {}
         }
-        let replied = self.identity.call(self.call(&request, &body)).await;
+        let call = self.call(&request, &body, &admissions);
+        let replied = self.identity.call(call).await;
         admissions.settle_call(&replied);
         let reply = replied?;
         if request.operation == Operation::PasswordGrant && is_refusal(reply.status) {
@@ -264,7 +266,13 @@ impl Exchange {
         reply::answer(&reply, self.version)
     }
 
-    fn call(&self, request: &OperationRequest, body: &RequestBody) -> Call {
+    /// The call of an admitted request.
+    fn call(&self, request: &OperationRequest, body: &RequestBody, _admitted: &Admissions) -> Call {
+        self.unlimited_call(request, body)
+    }
+
+    /// A call that the throttle did not admit.
+    fn unlimited_call(&self, request: &OperationRequest, body: &RequestBody) -> Call {
         Call {
             bearer: self.user.as_ref().map(|(_, token)| token.clone()),
             body: body.bytes.clone(),

@@ -234,15 +234,6 @@ pub(super) const fn is_for_users(operation: Operation) -> bool {
     }
 }
 
-/// Whether it needs no key: it is called by a browser that follows a link, or by a verifier of
-/// tokens.
-pub(super) const fn is_open(operation: Operation) -> bool {
-    matches!(
-        operation,
-        Operation::Verify | Operation::Authorize | Operation::Callback | Operation::KeySet
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

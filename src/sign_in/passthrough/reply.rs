@@ -60,6 +60,16 @@ pub(super) fn redirect_token(reply: &Reply) -> Option<&str> {
     token.filter(|_| reply.status.is_redirection())
 }
 
+/// Whether a redirect tells a page of an error: how a link is refused that somebody followed.
+pub(super) fn redirects_with_error(reply: &Reply) -> bool {
+    let location = reply.headers.get(LOCATION).map(HeaderValue::as_bytes);
+    let mut pairs = location
+        .unwrap_or_default()
+        .split(|byte| matches!(byte, b'?' | b'#' | b'&'));
+    reply.status.is_redirection()
+        && pairs.any(|pair| pair.starts_with(b"error=") || pair.starts_with(b"error_code="))
+}
+
 /// An error in the identity server's form.
 pub(super) fn error(error: &AuthError, version: GotrueVersion) -> Response<Bytes> {
     let mut headers = HeaderMap::new();

@@ -14,6 +14,7 @@ use super::{Exchange, RequestBody, reply};
 use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::sessions::record::Carrier;
+use crate::sign_in::call::Reply;
 use crate::sign_in::grant::Grant;
 use crate::sign_in::run_to_completion;
 use crate::sign_in::session::{
@@ -77,23 +78,36 @@ impl Exchange {
     }
 
     /// Revokes here first; then forwards the logout, in the background if the identity server is
-    /// away.
+    /// away or the address makes too many calls. Signing out is never refused, since each time ends
+    /// a session; only the end of other sessions can be repeated.
     pub(super) async fn log_out(
         self,
         request: OperationRequest,
+        admitted: Result<Admissions, Denial>,
     ) -> Result<Response<Bytes>, Denial> {
+        let admissions = match (admitted, request.scope) {
+            (Ok(admissions), _) => Some(admissions),
+            (Err(denial), LogoutScope::Others) => return Err(denial),
+            (Err(_), LogoutScope::Local | LogoutScope::Global) => None,
+        };
         let (runtime, version) = (self.identity.runtime().clone(), self.version);
         let work = async move {
             let ended = self.end_sessions(request.scope).await;
             // Even if not every replica has it yet: end as much as possible.
-            let call = self.call(&request, &RequestBody::default());
-            let forwarded = match self.identity.call(call.clone()).await {
-                Ok(reply) if !reply.status.is_server_error() && reply.status != 429 => Some(reply),
-                Ok(_) | Err(_) => {
-                    forward_logout(&self.context, &self.identity, call);
-                    None
+            let call = self.unlimited_call(&request, &RequestBody::default());
+            let replied = match admissions {
+                Some(admissions) => {
+                    let replied = self.identity.call(call.clone()).await;
+                    admissions.settle_call(&replied);
+                    replied.ok()
                 }
+                None => None,
             };
+            let is_done = |reply: &Reply| !reply.status.is_server_error() && reply.status != 429;
+            let forwarded = replied.filter(is_done);
+            if forwarded.is_none() {
+                forward_logout(&self.context, &self.identity, call);
+            }
             ended.map(|()| forwarded)
         };
         match run_to_completion(&runtime, work).await? {
@@ -113,7 +127,8 @@ impl Exchange {
     ) -> Result<Response<Bytes>, Denial> {
         let (runtime, version) = (self.identity.runtime().clone(), self.version);
         let work = async move {
-            let replied = self.identity.call(self.call(&request, &body)).await;
+            let call = self.call(&request, &body, &admissions);
+            let replied = self.identity.call(call).await;
             admissions.settle_call(&replied);
             let is_changed = match &replied {
                 Ok(reply) => reply.status.is_success(),

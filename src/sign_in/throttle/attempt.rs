@@ -16,6 +16,12 @@ labels! {
         Reset = "reset",
         /// To use a code that was sent, or one of a second factor.
         Verify = "verify",
+        /// To be redirected to another provider, or back from it.
+        Redirect = "redirect",
+        /// To read or change one's own account.
+        Account = "account",
+        /// To read what the identity server tells everybody.
+        Read = "read",
     }
 
     /// The limit that refused an attempt.
@@ -37,7 +43,13 @@ impl Attempt {
     /// at once.
     pub(super) const fn takes_first(self) -> bool {
         match self {
-            Self::Login | Self::Register | Self::Reset | Self::Verify => true,
+            Self::Login
+            | Self::Register
+            | Self::Reset
+            | Self::Verify
+            | Self::Redirect
+            | Self::Account
+            | Self::Read => true,
             Self::Refresh => false,
         }
     }
@@ -46,7 +58,16 @@ impl Attempt {
     pub(super) const fn counts_failures(self) -> bool {
         match self {
             Self::Login | Self::Refresh | Self::Verify => true,
-            Self::Register | Self::Reset => false,
+            Self::Register | Self::Reset | Self::Redirect | Self::Account | Self::Read => false,
+        }
+    }
+
+    /// Whether it may give or change what proves a user, so that the list of revocations must be
+    /// known.
+    pub(in crate::sign_in) const fn needs_revocations(self) -> bool {
+        match self {
+            Self::Login | Self::Register | Self::Refresh | Self::Reset | Self::Verify => true,
+            Self::Redirect | Self::Account | Self::Read => false,
         }
     }
 
@@ -57,6 +78,9 @@ impl Attempt {
             Self::Refresh => &throttling.refresh,
             Self::Reset => &throttling.reset,
             Self::Verify => &throttling.verify,
+            Self::Redirect => &throttling.redirect,
+            Self::Account => &throttling.account,
+            Self::Read => &throttling.read,
         }
     }
 }

@@ -21,7 +21,8 @@
 //! clients all reconnect at once, but not for thousands of made-up tokens.
 //!
 //! Registrations and messages count whether or not they succeed: there, frequent success is the
-//! abuse.
+//! abuse. So do all other calls: what counts is that they occupy the identity server. No call is
+//! made on behalf of a client without an [`Admission`].
 //!
 //! The identity server hashes a password only if the account exists, so the duration of a refusal
 //! would disclose which accounts exist. No refusal is answered sooner than a wrong password takes,
@@ -303,7 +304,13 @@ impl Throttle {
                 extra: Extra::RetryAfter(wait.saturating_add(Duration::from_millis(999))),
                 ..Reason::SignInBusy.because(limit.as_str())
             },
-            Attempt::Login | Attempt::Register | Attempt::Reset | Attempt::Verify => Denial {
+            Attempt::Login
+            | Attempt::Register
+            | Attempt::Reset
+            | Attempt::Verify
+            | Attempt::Redirect
+            | Attempt::Account
+            | Attempt::Read => Denial {
                 extra: Extra::Limited {
                     limit: rate.burst.get(),
                     wait,

@@ -1,4 +1,5 @@
-//! `identity.throttle`: how often somebody may try to sign in, register, refresh, reset and verify.
+//! `identity.throttle`: how often somebody may try to sign in, register, refresh, reset and verify,
+//! and make other calls to the identity server.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -18,6 +19,9 @@ wire! {
         refresh: AttemptLimits,
         reset: AttemptLimits,
         verify: AttemptLimits,
+        redirect: AttemptLimits,
+        account: AttemptLimits,
+        read: AttemptLimits,
         everywhere: Rate = Rate::new(count(10), HOUR),
         longest_delay: Duration [Duration::ZERO..=secs(5)] = secs(2),
         // What a wrong password takes: bcrypt of cost 10 on a busy machine, and the round trip. A
@@ -41,12 +45,18 @@ impl Checker<'_> {
         let refresh = self.limits(&wire.refresh, 10, None);
         let reset = self.limits(&wire.reset, 2, None);
         let verify = self.limits(&wire.verify, 10, Some(5));
+        let redirect = self.limits(&wire.redirect, 120, None);
+        let account = self.limits(&wire.account, 600, None);
+        let read = self.limits(&wire.read, 120, None);
         Some(Throttling {
             login: login?,
             register: register?,
             refresh: refresh?,
             reset: reset?,
             verify: verify?,
+            redirect: redirect?,
+            account: account?,
+            read: read?,
             everywhere: wire.everywhere()?,
             longest_delay: wire.longest_delay()?,
             refusal_floor: wire.refusal_floor()?,
