@@ -7,8 +7,9 @@
 //! Not here: what is answered while the identity server is overloaded (`client`).
 //!
 //! There are three limits on failures; a success returns what it took. The first counts per
-//! *address* (IPv6: a /64, which is what one customer gets): one password tried on a thousand
-//! accounts from one network is refused, but an office behind one address, whose people know their
+//! *address* (IPv6: a /64, which is what one customer gets at least, and its /48, which is what one
+//! gets at most, with [`SITE_FACTOR`] times the rate): one password tried on a thousand accounts
+//! from one network is refused, but an office behind one address, whose people know their
 //! passwords, is not. The second counts per address *and account*, so that a thousand passwords
 //! tried on one account from one network are refused much earlier. The third counts per account
 //! from any address. It never refuses, since strangers could lock the owner out; it delays,
@@ -32,6 +33,7 @@
 //! E-mail addresses are stored only as keyed hashes. While the store is unreachable, each replica
 //! counts by itself, at half the rates.
 
+mod account;
 mod admission;
 mod attempt;
 mod metrics;
@@ -46,12 +48,14 @@ use aws_lc_rs::{hmac, rand};
 use tokio::runtime::Handle;
 
 use crate::denial::{Denial, Extra, Reason};
+use crate::network::Network;
 use crate::policy::rate::Rate;
 use crate::policy::sign_in::Throttling;
 use crate::secrets::MasterKey;
 use crate::secrets::derive::Derivation;
 use crate::store::{Bucket, Buckets, Draw, Level, Store};
 
+use self::account::normalized_account;
 use self::admission::NamedBucket;
 use self::attempt::Limit;
 
@@ -67,6 +71,9 @@ const MAX_HELD: usize = 10_000;
 
 /// How many times more refreshes of an address may run at once than may fail. A choice.
 const CONCURRENT_FACTOR: NonZeroU32 = NonZeroU32::new(30).unwrap();
+
+/// How many times more attempts a /48 may make than each of its 65,536 /64s. A choice.
+const SITE_FACTOR: NonZeroU32 = NonZeroU32::new(8).unwrap();
 
 /// What attempts are counted by.
 #[derive(Clone, Copy)]
@@ -209,8 +216,8 @@ impl Throttle {
         Ok(())
     }
 
-    /// The buckets of an attempt: one for its address; one for concurrency, if the first is drawn
-    /// from only on failure; one for its address with its account; and one for the account alone.
+    /// The buckets of an attempt: those of its network; for IPv6 the same again, for the larger
+    /// network; and one for the account alone.
     fn buckets(
         &self,
         throttling: &Throttling,
@@ -218,34 +225,58 @@ impl Throttle {
         key: AttemptKey<'_>,
     ) -> Vec<NamedBucket> {
         let limits = attempt.limits(throttling);
-        let network = network(key.client);
-        let word = attempt.as_str().as_bytes();
-        let mut buckets = vec![NamedBucket {
-            limit: Some(Limit::Address),
-            name: self.name([word, &network, b""]),
-            rate: limits.address,
-        }];
-        if !attempt.takes_first() {
-            buckets.push(NamedBucket {
-                limit: Some(Limit::UnderWay),
-                name: self.name([word, &network, b"under way"]),
-                rate: limits.address.times(CONCURRENT_FACTOR),
-            });
+        // Without a limit by account, the account makes no difference.
+        let account = key
+            .account
+            .zip(limits.account)
+            .map(|(account, rate)| (normalized_account(account), rate));
+        let networks = [
+            Some((Network::of(key.client), NonZeroU32::MIN)),
+            Network::site(key.client).map(|site| (site, SITE_FACTOR)),
+        ];
+        let mut buckets = Vec::new();
+        for (network, factor) in networks.into_iter().flatten() {
+            buckets.extend(self.network_buckets(attempt, network, limits.address.times(factor)));
+            if let Some((account, rate)) = &account {
+                buckets.push(NamedBucket {
+                    limit: Some(Limit::Account),
+                    name: self.attempt_name(attempt, network, account.as_bytes()),
+                    rate: rate.times(factor),
+                });
+            }
         }
-        if let (Some(account), Some(rate)) = (key.account, limits.account) {
-            let account = normalized_account(account);
-            buckets.push(NamedBucket {
-                limit: Some(Limit::Account),
-                name: self.name([word, &network, account.as_bytes()]),
-                rate,
-            });
-            buckets.push(NamedBucket {
-                limit: None,
-                name: self.name([b"everywhere", b"", account.as_bytes()]),
-                rate: throttling.everywhere,
-            });
-        }
+        buckets.extend(account.map(|(account, _)| NamedBucket {
+            limit: None,
+            name: self.name([b"everywhere", b"", account.as_bytes()]),
+            rate: throttling.everywhere,
+        }));
         buckets
+    }
+
+    /// The buckets of a network: one for its attempts; and one for concurrency, if the first is
+    /// drawn from only on failure.
+    fn network_buckets(
+        &self,
+        attempt: Attempt,
+        network: Network,
+        rate: Rate,
+    ) -> impl Iterator<Item = NamedBucket> {
+        let bucket = |limit, suffix: &[u8], rate| NamedBucket {
+            limit: Some(limit),
+            name: self.attempt_name(attempt, network, suffix),
+            rate,
+        };
+        let under_way = !attempt.takes_first();
+        [
+            Some(bucket(Limit::Address, b"", rate)),
+            under_way.then(|| bucket(Limit::UnderWay, b"under way", rate.times(CONCURRENT_FACTOR))),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    fn attempt_name(&self, attempt: Attempt, network: Network, suffix: &[u8]) -> hmac::Tag {
+        self.name([attempt.as_str().as_bytes(), network.bytes(), suffix])
     }
 
     fn name(&self, parts: [&[u8]; 3]) -> hmac::Tag {
@@ -344,25 +375,6 @@ impl Drop for WaitGuard<'_> {
         self.all.fetch_sub(1, Ordering::Relaxed);
         self.metrics.waiting.dec();
     }
-}
-
-/// What counts as one address: an IPv4 address, or the /64 of an IPv6 address, the least that one
-/// customer has.
-fn network(address: IpAddr) -> Vec<u8> {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address
-            .octets()
-            .first_chunk::<8>()
-            .copied()
-            .unwrap_or_default()
-            .to_vec(),
-    }
-}
-
-/// One spelling of an account: the identity server ignores case, too.
-pub(super) fn normalized_account(account: &str) -> String {
-    account.trim().to_lowercase()
 }
 
 /// Omits the account.

@@ -136,8 +136,14 @@ async fn spellings_of_one_account_are_counted_together() {
         "a@b.test\t",
         "A@B.TEST",
         "a@B.test",
+        "\u{a0}a@b.test\u{3000}",
     ];
     let attempts = spellings.iter().map(|account| at(address(1), account));
+    assert_eq!(admitted(&throttle, attempts).await, 5);
+    // As the identity server folds them: each letter has further spellings there.
+    let spellings = ["vi", "v\u{130}", "VI", "V\u{130}", "vI", "Vi"]
+        .map(|start| format!("{start}\u{212a}tim@b.test"));
+    let attempts = spellings.iter().map(|account| at(address(2), account));
     assert_eq!(admitted(&throttle, attempts).await, 5);
 }
 
@@ -155,8 +161,41 @@ async fn an_ipv6_slash_64_is_counted_as_one_address() {
     let other = at(next.into(), "z@b.test");
     assert!(fails(&throttle, Attempt::Login, other).await.is_ok());
     // An IPv4-mapped address is the same address.
-    let mapped = |last: u8| IpAddr::V6(Ipv4Addr::new(192, 0, 2, last).to_ipv6_mapped());
-    assert_eq!(network(mapped(1)), network(address(1)));
+    let mapped = IpAddr::V6(Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped());
+    let attempts = accounts
+        .iter()
+        .enumerate()
+        .map(|(n, account)| at([mapped, address(1)][n % 2], account));
+    assert_eq!(admitted(&throttle, attempts).await, 20);
+}
+
+#[tokio::test]
+async fn a_slash_48_has_eight_times_the_attempts_of_one_slash_64() {
+    let throttle = throttle();
+    let in_site = |site: u16, network: u16| {
+        let address = Ipv6Addr::new(0x2001, 0xdb8, site, network, 0, 0, 0, 1);
+        IpAddr::from(address)
+    };
+    let accounts: Vec<String> = (0..400).map(|n| format!("{n}@b.test")).collect();
+    let from = |site: u16| {
+        let accounts = accounts.iter().zip(0..);
+        accounts.map(move |(account, network)| at(in_site(site, network), account))
+    };
+    assert_eq!(admitted(&throttle, from(1)).await, 160);
+    assert_eq!(admitted(&throttle, from(2)).await, 160, "another customer");
+    let one_account = (0..400).map(|network| at(in_site(3, network), "a@b.test"));
+    assert_eq!(admitted(&throttle, one_account).await, 40);
+    // Refreshes, which draw when they fail.
+    let mut failed = 0;
+    for network in 0..400 {
+        let key = AttemptKey {
+            client: in_site(4, network),
+            account: None,
+        };
+        failed += usize::from(fails(&throttle, Attempt::Refresh, key).await.is_ok());
+        settled().await;
+    }
+    assert_eq!(failed, 80);
 }
 
 #[tokio::test]

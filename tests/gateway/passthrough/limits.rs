@@ -256,3 +256,56 @@ async fn redirects_from_one_address_are_limited_by_default() {
     assert!((1..=100).contains(&refused), "{refused}");
     assert_eq!(desk.double.calls("callback"), 220 - refused);
 }
+
+#[tokio::test]
+async fn spellings_that_the_identity_server_takes_for_one_account_are_one_here() {
+    let limits = "login: { address: 1000/s, account: 3/d }, refusal_floor: 0s, everywhere: 1000/s";
+    let desk = behind("", limits).await;
+    for (number, http) in Http::BOTH.into_iter().enumerate() {
+        let from = format!("203.0.113.{number}");
+        let mut refused = 0;
+        for start in [
+            "vik",
+            "v\u{130}k",
+            "V\u{130}\u{212a}",
+            "\u{a0}vi\u{212a}",
+            "VIK",
+        ] {
+            let body = json!({ "email": format!("{start}@example.test"), "password": "guess" });
+            let call = post(&desk, http, "token?grant_type=password", &body);
+            let answer = call.header("x-forwarded-for", &from).send().await;
+            refused += usize::from(answer.status == 429);
+        }
+        assert_eq!(refused, 2);
+        assert_eq!(desk.double.calls("password"), 3 * (number + 1));
+    }
+}
+
+#[tokio::test]
+async fn a_holder_of_a_slash_48_has_eight_addresses_and_not_sixty_thousand() {
+    let desk = behind("", "redirect: { address: 2/d }").await;
+    let send = async |from: String| {
+        let call = ask(&desk, Http::Two, "GET", "callback?code=x&state=y");
+        call.header("x-forwarded-for", from).send().await
+    };
+    let mut refused = Vec::new();
+    for network in 0..40 {
+        let from = format!("2001:db8:1:{network:x}::1");
+        refused.extend(Some(send(from).await).filter(|answer| answer.status == 429));
+    }
+    assert_eq!(refused.len(), 40 - 2 * 8);
+    for answer in &refused {
+        denied(answer, Reason::TooManyAttempts);
+    }
+    assert_eq!(desk.double.calls("callback"), 2 * 8);
+    assert_eq!(send("2001:db8:2::1".to_owned()).await.status, 303);
+    // An IPv4-mapped address is the IPv4 address.
+    for (from, status) in [
+        ("203.0.113.1", 303),
+        ("::ffff:203.0.113.1", 303),
+        ("[::ffff:203.0.113.1]:443", 429),
+        ("203.0.113.1", 429),
+    ] {
+        assert_eq!(send(from.to_owned()).await.status, status, "{from}");
+    }
+}
