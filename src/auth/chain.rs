@@ -25,7 +25,7 @@ use crate::record::Record;
 use crate::request::Inbound;
 use crate::revocation::Revocations;
 use crate::sessions::Sessions;
-use crate::tokens::Tokens;
+use crate::tokens::{RefusedTokens, Tokens};
 
 /// Derives each layer's name from its row, the list of all layers, and the proof that all of them
 /// ran.
@@ -96,13 +96,14 @@ impl Chain {
     /// Builds the chain of one configuration from that configuration's tokens, roles and facts.
     pub fn new(
         tokens: Arc<Tokens>,
+        refused: Arc<RefusedTokens>,
         roles: RoleTable,
         revocations: Arc<Revocations>,
         sessions: Arc<Sessions>,
         facts: Arc<Facts>,
     ) -> Self {
         Self {
-            identity: Identity::new(tokens, roles, revocations, sessions),
+            identity: Identity::new(tokens, refused, roles, revocations, sessions),
             performance: Performance::new(facts),
         }
     }

@@ -16,7 +16,7 @@ use crate::record::metrics::{RequestMetrics, RouteMetrics};
 use crate::request::cors::Cors;
 use crate::revocation::Revocations;
 use crate::sessions::Sessions;
-use crate::tokens::{KeySources, Tokens, VerifiedCache};
+use crate::tokens::{KeySources, RefusedTokens, Tokens, VerifiedCache};
 
 /// Everything that is built from one policy to authorize by it.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub type ListenerTls = Vec<Option<Arc<rustls::ServerConfig>>>;
 pub struct Shared {
     /// Tokens whose signature was verified before.
     pub token_cache: Arc<VerifiedCache>,
+    /// How many tokens of each address were refused.
+    pub refused_tokens: Arc<RefusedTokens>,
     /// Keys that issuers publish.
     pub key_sources: Arc<KeySources>,
     /// The replicated list of revocations.
@@ -69,6 +71,7 @@ impl Snapshot {
         Ok(Self {
             chain: Chain::new(
                 tokens.clone(),
+                shared.refused_tokens.clone(),
                 RoleTable::new(&config.roles),
                 shared.revocations.clone(),
                 shared.sessions.clone(),

@@ -34,6 +34,7 @@ pub fn snapshot(loaded: Loaded, records: usize) -> anyhow::Result<(Snapshot, Fol
     )?;
     let shared = Shared {
         token_cache: Arc::new(VerifiedCache::new(loaded.config.token_cache)),
+        refused_tokens: Arc::default(),
         key_sources: Arc::new(KeySources::new(metrics.keys().clone())),
         revocations,
         sessions,

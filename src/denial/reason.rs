@@ -333,6 +333,10 @@ reasons! {
         "A required claim (`exp`, `sub`, or a claim under `require`) is missing, of the wrong type, or has a value that is not allowed.",
         "Send a user's access token.",
         gotrue: "bad_jwt", postgrest: "PGRST303";
+    TokensTooMany "tokens_too_many" => TOO_MANY_REQUESTS, "too_many_requests", Client, Both,
+        "Too many tokens of the address were refused, and this one was not verified before, so it is not checked.",
+        "Try again after `Retry-After`; the limit is `connections.refused_tokens`. If many users share the address, list the proxy in `trusted_proxies`.",
+        gotrue: "over_request_rate_limit", postgrest: "PGRST003";
     ServiceKeyRefused "service_key_refused" => FORBIDDEN, "service_key_refused", Client, Both,
         "A client sent a Supabase `service_role` or `sb_secret_` key.",
         "Never let a secret key leave the server; rotate this one.",

@@ -95,6 +95,7 @@ fn public_wording(reason: Reason) -> &'static str {
         "identity_unavailable" => "Authentication service unavailable",
         "identity_timeout" => "Authentication service timeout",
         "email_not_confirmed" => "Confirm your e-mail address first.",
+        "too_many_requests" => "Too many requests. Try again later.",
         "too_many_attempts" => "Too many attempts. Try again later.",
         "registered_only" => "Your account was created, but signing in failed. Sign in.",
         "registration_unknown" => {

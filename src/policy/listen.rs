@@ -8,6 +8,8 @@ use std::time::Duration;
 use hyper::header::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use crate::policy::rate::Rate;
+
 /// One listening socket.
 #[derive(Debug)]
 pub struct Listen {
@@ -105,6 +107,9 @@ pub struct Connections {
     /// Streams that a client may reset before they are accepted, on one HTTP/2 connection
     /// (CVE-2023-44487).
     pub h2_resets: usize,
+    /// Tokens of one address that may be refused after a check of their signature; beyond that no
+    /// more are checked. Default: 3000 a minute.
+    pub refused_tokens: Rate,
 }
 
 /// Cross-origin rules (the Fetch standard).

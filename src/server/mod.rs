@@ -212,6 +212,7 @@ async fn assemble(
     let facts = metrics.facts.clone();
     let shared = Shared {
         token_cache: Arc::new(VerifiedCache::new(config.token_cache)),
+        refused_tokens: Arc::default(),
         key_sources: Arc::new(KeySources::new(metrics.keys().clone())),
         revocations: revocations.clone(),
         sessions: sessions.clone(),

@@ -1,7 +1,7 @@
 //! Tokens: whether a bearer token proves a user.
 //!
-//! Decides:  every `token_…` reason but `token_missing`, `service_key_refused` and
-//!           `keys_unavailable`.
+//! Decides:  every `token_…` reason but `token_missing`, `tokens_too_many`, `service_key_refused`
+//!           and `keys_unavailable`.
 //! Trusts:   the configured issuers, for the users they sign for and nothing else.
 //! Not here: finding the credential in the request, and what its user may do (`auth`).
 //!
@@ -11,6 +11,7 @@
 //! Nearly every token is decided at once; only one whose key may just have been published waits.
 
 mod cache;
+mod check_limit;
 mod claims;
 mod discovery;
 mod fetch;
@@ -39,6 +40,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use self::cache::VerifiedCache;
+pub use self::check_limit::{CheckLimit, RefusedTokens};
 pub use self::claims::LONGEST_ID;
 pub use self::fetch_context::FetchContext;
 pub use self::keys::KeySet;
@@ -95,7 +97,8 @@ impl Tokens {
     /// A key that is not cached may have been published since the last fetch, which is
     /// `keys_unavailable` here; [`verify_or_wait`](Self::verify_or_wait) finds out.
     pub fn verify(&self, token: &str, now: i64) -> Result<Presented, Denial> {
-        self.decide(token, now).map_err(|refused| refused.denial)
+        self.decide(token, now, None)
+            .map_err(|refused| refused.denial)
     }
 
     /// Verifies `token`, the text after `Bearer `. If its key is not cached, waits for the next
@@ -105,24 +108,42 @@ impl Tokens {
         token: &str,
         clock: fn() -> i64,
     ) -> Result<Presented, Denial> {
-        match self.decide(token, clock()) {
+        match self.decide_at_once(token, clock(), None)? {
             Ok(presented) => Ok(presented),
-            Err(refused) if refused.missing.is_empty() => Err(refused.denial),
             // Boxed, so that the future of a request that does not wait stays small.
-            Err(refused) => Box::pin(self.wait(token, clock, refused.missing)).await,
+            Err(missing) => Box::pin(self.wait(token, clock, missing, None)).await,
         }
     }
 
-    /// The same as [`verify_or_wait`](Self::verify_or_wait), with the cache of this worker.
+    /// The same as [`verify_or_wait`](Self::verify_or_wait), for a token that a client sent.
+    ///
+    /// # Errors
+    ///
+    /// The same, and 429 `tokens_too_many` if the token is not cached and the client is over its
+    /// limit.
+    pub async fn verify_limited(
+        &self,
+        token: &str,
+        clock: fn() -> i64,
+        limit: Option<CheckLimit<'_>>,
+    ) -> Result<Presented, Denial> {
+        match self.decide_at_once(token, clock(), limit)? {
+            Ok(presented) => Ok(presented),
+            Err(missing) => Box::pin(self.wait(token, clock, missing, limit)).await,
+        }
+    }
+
+    /// The same as [`verify_limited`](Self::verify_limited), with the cache of this worker.
     ///
     /// # Errors
     ///
     /// The same.
-    pub async fn verify_on(
+    pub async fn verify_on<'l>(
         &self,
         worker_cache: &WorkerCache,
         token: &[u8],
         clock: fn() -> i64,
+        limit: impl Fn() -> Option<CheckLimit<'l>>,
     ) -> Result<Presented, Denial> {
         if let Some(verified) = worker_cache.find(token) {
             if self.still_accepts(&verified, clock()) {
@@ -132,11 +153,28 @@ impl Tokens {
             worker_cache.forget(token);
         }
         let token = std::str::from_utf8(token).map_err(|_| Reason::TokenMalformed)?;
-        let presented = self.verify_or_wait(token, clock).await?;
+        let presented = match self.decide_at_once(token, clock(), limit())? {
+            Ok(presented) => presented,
+            Err(missing) => Box::pin(self.wait(token, clock, missing, limit())).await?,
+        };
         if let Presented::User(verified) = &presented {
             worker_cache.remember(token, verified);
         }
         Ok(presented)
+    }
+
+    /// What a token proves; if it has to wait, the keys that may yet arrive.
+    fn decide_at_once(
+        &self,
+        token: &str,
+        now: i64,
+        limit: Option<CheckLimit<'_>>,
+    ) -> Result<Result<Presented, Vec<Missing>>, Denial> {
+        match self.decide(token, now, limit) {
+            Ok(presented) => Ok(Ok(presented)),
+            Err(refused) if refused.missing.is_empty() => Err(noted(refused.denial, limit)),
+            Err(refused) => Ok(Err(refused.missing)),
+        }
     }
 
     async fn wait(
@@ -144,6 +182,7 @@ impl Tokens {
         token: &str,
         clock: fn() -> i64,
         missing: Vec<Missing>,
+        limit: Option<CheckLimit<'_>>,
     ) -> Result<Presented, Denial> {
         let deadline = tokio::time::Instant::now() + source::MAX_WAIT;
         let (mut appeared, mut unknown) = (false, None);
@@ -162,16 +201,21 @@ impl Tokens {
         if !appeared {
             let absent =
                 Reason::TokenKeyUnknown.because("the issuer does not publish the token's `kid`");
-            return Err(unavailable(absent));
+            return Err(noted(unavailable(absent), limit));
         }
-        self.decide(token, clock())
+        self.decide(token, clock(), None)
             .map_err(|refused| match refused.missing.is_empty() {
-                true => refused.denial,
+                true => noted(refused.denial, limit),
                 false => unavailable(refused.denial),
             })
     }
 
-    fn decide(&self, token: &str, now: i64) -> Result<Presented, Refused> {
+    fn decide(
+        &self,
+        token: &str,
+        now: i64,
+        limit: Option<CheckLimit<'_>>,
+    ) -> Result<Presented, Refused> {
         if let Some(outcome) = verify::opaque_key(token) {
             return Ok(outcome.map(|()| Presented::Nobody)?);
         }
@@ -183,6 +227,9 @@ impl Tokens {
         let is_good = |verified: &Verified| self.still_accepts(verified, now);
         if let Some(verified) = self.cache.find(&digest, is_good) {
             return Ok(Presented::User(verified));
+        }
+        if let Some(limit) = limit {
+            limit.admit()?;
         }
         let presented = verify::verify(&self.issuers, token, now)?;
         if let Presented::User(verified) = &presented {
@@ -235,6 +282,14 @@ impl Tokens {
     pub fn dropped_keys(&self) -> Vec<String> {
         self.issuers.iter().flat_map(Issuer::dropped_keys).collect()
     }
+}
+
+/// A refusal, counted for the client if it took a check.
+fn noted(denial: Denial, limit: Option<CheckLimit<'_>>) -> Denial {
+    if let Some(limit) = limit {
+        limit.note(denial.reason);
+    }
+    denial
 }
 
 impl fmt::Debug for Tokens {

@@ -50,6 +50,7 @@ mod performance;
 mod policy;
 mod random;
 mod reasons;
+mod refused_tokens;
 mod reload;
 mod rest;
 mod revocation;

@@ -307,6 +307,7 @@ async fn produce(
             &gateway.issuer.token(),
             &gateway.issuer.token(),
         )),
+        Reason::TokensTooMany => return apart(with_too_many_tokens(http)),
         Reason::TokenExpired => with(gateway.issuer.expired()),
         Reason::TokenNotYetValid => with(gateway.issuer.sign(&claims().with("nbf", now() + 600))),
         Reason::TokenAudience => with(gateway.issuer.sign(&claims().audience("others"))),
@@ -571,6 +572,19 @@ async fn with_a_locked_table(http: Http) {
     call.send().await.is_denied(Reason::BudgetSpent);
     gateway.origin.saw_nothing();
     drop(lock);
+}
+
+async fn with_too_many_tokens(http: Http) {
+    let gateway = Gateway::with(|config| {
+        config.set("connections", "{ refused_tokens: 1/d }");
+    })
+    .await;
+    let expired = gateway.issuer.expired();
+    for reason in [Reason::TokenExpired, Reason::TokensTooMany] {
+        let call = gateway.get(http, "/me").bearer(&expired);
+        call.send().await.is_denied(reason);
+    }
+    gateway.origin.saw_nothing();
 }
 
 async fn beside_a_waiting_lookup(http: Http) {

@@ -1,7 +1,7 @@
 //! Identity: authenticates the caller.
 //!
 //! Decides:  401 for a missing, bad or revoked credential or API key, 403 for a service key from
-//!           outside, 503 while the issuer's keys cannot be fetched, and for a good credential the
+//!           outside, 429 for too many bad tokens, 503 while the issuer's keys cannot be fetched, and for a good credential the
 //!           answer of the failure matrix while the store is away.
 //! Trusts:   `tokens` for verifying tokens, `sessions` for cookies, `revocation` for the list of
 //!           revocations, `policy::outage` for the failure matrix.
@@ -32,12 +32,13 @@ use crate::request::Inbound;
 use crate::request::apikey::{self, APIKEY};
 use crate::revocation::{CleanAt, Listed, Revocations};
 use crate::sessions::Sessions;
-use crate::tokens::{Presented, Tokens, Verified, is_service_key};
+use crate::tokens::{CheckLimit, Presented, RefusedTokens, Tokens, Verified, is_service_key};
 
 /// The layer.
 #[derive(Debug)]
 pub struct Identity {
     tokens: Arc<Tokens>,
+    refused: Arc<RefusedTokens>,
     roles: RoleTable,
     revocations: Arc<Revocations>,
     sessions: Arc<Sessions>,
@@ -48,12 +49,14 @@ impl Identity {
     /// from this table.
     pub fn new(
         tokens: Arc<Tokens>,
+        refused: Arc<RefusedTokens>,
         roles: RoleTable,
         revocations: Arc<Revocations>,
         sessions: Arc<Sessions>,
     ) -> Self {
         Self {
             tokens,
+            refused,
             roles,
             revocations,
             sessions,
@@ -116,7 +119,11 @@ impl Identity {
         };
         let presented = match token {
             None => Presented::Nobody,
-            Some(token) => self.tokens.verify_or_wait(token, clock::unix_now).await?,
+            Some(token) => {
+                let limit = self.check_limit(request);
+                let verifying = self.tokens.verify_limited(token, clock::unix_now, limit);
+                verifying.await?
+            }
         };
         let Presented::User(verified) = presented else {
             if let Some(key) = token.filter(|_| request.rule().apikey.is_some()) {
@@ -154,9 +161,12 @@ impl Identity {
         credential: Credential<'_>,
         must_be_user: bool,
     ) -> Result<Caller, Denial> {
-        let verifying =
-            self.tokens
-                .verify_on(request.worker_cache(), credential.token, clock::unix_now);
+        let verifying = self.tokens.verify_on(
+            request.worker_cache(),
+            credential.token,
+            clock::unix_now,
+            || self.check_limit(request),
+        );
         let Presented::User(verified) = verifying.await? else {
             // An API key proves no user. It was present, so no other source is tried.
             if request.rule().apikey.is_some() {
@@ -171,6 +181,20 @@ impl Identity {
         let roles = self.roles.of(&verified);
         let authorization = credential.into_authorization()?;
         Ok(Caller::user(verified, roles, authorization))
+    }
+
+    /// How many tokens of the client may be refused. A trusted proxy that does not say for whom it
+    /// asks has no limit: it would be one for all its clients.
+    fn check_limit(&self, request: &Inbound) -> Option<CheckLimit<'_>> {
+        let config = request.in_force().config();
+        let client = request.client().address;
+        let mut proxies = config.trusted_proxies.from.iter();
+        let is_proxy = proxies.any(|network| network.contains(&client));
+        (!is_proxy).then_some(CheckLimit {
+            refused: &self.refused,
+            rate: config.connections.refused_tokens,
+            client,
+        })
     }
 
     fn token_in_force(&self, request: &Inbound, verified: &Verified) -> Result<(), Denial> {

@@ -1,12 +1,16 @@
 //! `connections`: protocol limits of every listener.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::config::check::Checker;
 use crate::config::macros::wire;
-use crate::config::units::{HOUR, Size, TICK, mins, secs};
+use crate::config::units::{HOUR, MINUTE, Size, TICK, mins, secs};
 use crate::config::wire::Field;
 use crate::policy::listen as checked;
+use crate::policy::rate::Rate;
+
+const THREE_THOUSAND: NonZeroU32 = NonZeroU32::new(3000).unwrap();
 
 wire! {
     /// Protocol limits.
@@ -24,6 +28,8 @@ wire! {
         unsent_total: Size [Size(1 << 20)..=Size(1 << 40)] = Size(256 << 20),
         h2_streams: u32 [1..=10_000] = 100,
         h2_resets: usize [1..=10_000] = 50,
+        // A signature takes up to a tenth of a millisecond: half a percent of a processor.
+        refused_tokens: Rate = Rate::new(THREE_THOUSAND, MINUTE),
     }
 }
 
@@ -58,6 +64,7 @@ impl Checker<'_> {
             unsent_total: usize::try_from(wire.unsent_total()?.0).ok()?,
             h2_streams: wire.h2_streams()?,
             h2_resets: wire.h2_resets()?,
+            refused_tokens: wire.refused_tokens()?,
         })
     }
 }
