@@ -65,7 +65,7 @@ pub struct Throttling {
     pub verify: Limits,
     /// Redirects to another provider and back. Default: 120 a minute from one address.
     pub redirect: Limits,
-    /// Calls by which users read and change their own accounts. Default: 600 a minute from one
+    /// Calls by which users read and change their own accounts. Default: 3000 a minute from one
     /// address.
     pub account: Limits,
     /// Calls that tell everybody the same: settings, health and keys. Default: 120 a minute from one

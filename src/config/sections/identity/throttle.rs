@@ -46,7 +46,7 @@ impl Checker<'_> {
         let reset = self.limits(&wire.reset, 2, None);
         let verify = self.limits(&wire.verify, 10, Some(5));
         let redirect = self.limits(&wire.redirect, 120, None);
-        let account = self.limits(&wire.account, 600, None);
+        let account = self.limits(&wire.account, 3000, None);
         let read = self.limits(&wire.read, 120, None);
         Some(Throttling {
             login: login?,
