@@ -11,7 +11,10 @@ use crate::support::{Config, Door, Gateway, Http, Origin, RedisServer, Reply, Wo
 
 /// A gateway in front of this world.
 async fn gateway(world: &World) -> Gateway {
-    Gateway::with(|config| world.configure(config)).await
+    let gateway = Gateway::with(|config| world.configure(config)).await;
+    // Until the database has answered once, facts are unavailable.
+    is_ready(&gateway).await;
+    gateway
 }
 
 async fn ask(gateway: &Gateway, http: Http, token: &str, method: &str, path: &str) -> Answer {

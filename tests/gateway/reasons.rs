@@ -600,6 +600,7 @@ async fn beside_a_waiting_lookup(http: Http) {
     })
     .await;
     let token = gateway.issuer.token_of(&user);
+    eventually("it is ready", || gateway.admin_status("/readyz") == 200).await;
     gateway.get(http, "/me").bearer(&token).send().await.is_ok();
     gateway.origin.take();
     let lock = world.lock("projects");

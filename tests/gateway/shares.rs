@@ -7,6 +7,7 @@ use foregate::denial::Reason;
 use futures_util::future::join_all;
 use serde_json::json;
 
+use crate::performance::is_ready;
 use crate::support::answer::Answer;
 use crate::support::world::new_id;
 use crate::support::{Config, Gateway, Http, Postgres, World, eventually};
@@ -69,6 +70,7 @@ async fn all_ids_of_a_type_are_one_statement_and_each_gets_its_own_answer() {
     let orphan = world.generation(&owner, None, Some(&new_id()));
     let foreign = world.generation(&stranger, None, None);
     let gateway = Gateway::with(|config| configure(&world, config)).await;
+    is_ready(&gateway).await;
     let token = gateway.issuer.token_of(&owner);
     let lookups = || world.database.logged().matches("foregate_asked").count();
     let statements = || {
@@ -119,6 +121,7 @@ async fn one_caller_with_many_ids_costs_nobody_else_an_answer() {
         config.set("budget", "2500ms");
     })
     .await;
+    is_ready(&gateway).await;
     let attackers = gateway.issuer.token_of(&attacker);
     ask(&gateway, "/many", &attackers, &unknown(1))
         .await
@@ -177,6 +180,7 @@ async fn a_request_that_joins_a_failing_lookup_of_another_caller_does_not_fail_w
         with_slow(config, 0.5, condition);
     })
     .await;
+    is_ready(&gateway).await;
     let attackers = gateway.issuer.token_of(&attacker);
     let ids = [project.clone(), broken];
     let failing = ask(&gateway, "/slow", &attackers, &ids);
@@ -190,6 +194,35 @@ async fn a_request_that_joins_a_failing_lookup_of_another_caller_does_not_fail_w
     joined.is_ok();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lookup_of_many_ids_delays_nobody_who_asks_for_one_of_them() {
+    let world = World::new();
+    let (attacker, honest) = (world.user(), world.user());
+    let project = world.project(&honest, "private");
+    let gateway = Gateway::with(|config| {
+        configure(&world, config);
+        with_slow(config, 0.25, "true");
+        let database = config.get("database");
+        let database = database.replace("statement_timeout: 3s", "statement_timeout: 30s");
+        config.set("database", &database);
+    })
+    .await;
+    is_ready(&gateway).await;
+    let attackers = gateway.issuer.token_of(&attacker);
+    let token = gateway.issuer.token_of(&honest);
+    // Ten seconds, which is twice the budget.
+    let mut ids = unknown(39);
+    ids.push(project.clone());
+    let many = ask(&gateway, "/slow", &attackers, &ids);
+    let one = async {
+        is_asleep(&world).await;
+        let answer = ask(&gateway, "/slow", &token, &[project]).await;
+        answer.is_ok();
+    };
+    let (many, ()) = tokio::join!(many, one);
+    many.is_denied(Reason::BudgetSpent);
+}
+
 #[tokio::test]
 async fn one_caller_cannot_fill_the_cache_and_what_is_not_kept_exists_or_not_alike() {
     let world = World::new();
@@ -197,6 +230,7 @@ async fn one_caller_cannot_fill_the_cache_and_what_is_not_kept_exists_or_not_ali
     let first = format!("/generations/{}", world.generation(&honest, None, None));
     let late = format!("/generations/{}", world.generation(&honest, None, None));
     let gateway = Gateway::with(|config| configure(&world, config)).await;
+    is_ready(&gateway).await;
     let attackers = gateway.issuer.token_of(&attacker);
     let get = async |token: &str, path: &str| {
         let answer = gateway.get(Http::One, path).bearer(token).send().await;

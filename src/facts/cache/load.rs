@@ -2,8 +2,8 @@
 //!
 //! A load runs in the background and does not end with the request that started it, since others
 //! may wait for it, and since only its end says whether the database answers. It holds a share of
-//! its caller until then. A request joins a load only if nothing has invalidated the fact since the
-//! load began. If a joined load fails for a reason that may lie with the request that started it,
+//! its caller until then. A request joins a load only if that is a small one and nothing has
+//! invalidated the fact since it began. If a joined load fails for a reason that may lie with the request that started it,
 //! the facts are loaded again, alone.
 
 use std::collections::HashMap;
@@ -20,6 +20,10 @@ use super::super::metrics::Tier;
 use super::super::versions::{Slot, Stamp};
 use super::shares::Requester;
 use super::{CachedFact, FactCache, Key, LookupError, MaxAge, Wanted};
+
+/// The largest number of facts in a load that others may join. A larger one takes longer, and an id
+/// among a hundred must not delay those who ask for it alone. A choice.
+const JOINABLE: usize = 8;
 
 /// A load that is under way.
 #[derive(Clone, Debug)]
@@ -203,6 +207,7 @@ impl FactCache {
         context: LoadContext,
         joining: Joining,
     ) -> (Vec<Wait>, Vec<Task>) {
+        let is_joinable = wanted.len() <= JOINABLE;
         let mut waits = Vec::with_capacity(wanted.len());
         let mut tasks: Vec<Task> = Vec::new();
         let mut seen: HashMap<Key, Wait> = HashMap::new();
@@ -211,7 +216,7 @@ impl FactCache {
             let wait = match seen.get(&key) {
                 Some(known) => known.clone(),
                 None => {
-                    let (wait, task) = self.join_or_start_one(one, context, joining);
+                    let (wait, task) = self.join_or_start_one(one, context, joining, is_joinable);
                     tasks.extend(task);
                     seen.insert(key, wait.clone());
                     wait
@@ -227,6 +232,7 @@ impl FactCache {
         wanted: &Wanted,
         context: LoadContext,
         joining: Joining,
+        is_joinable: bool,
     ) -> (Wait, Option<Task>) {
         // It may have been loaded while this request waited for its share.
         if let Some(entry) = self.cached(wanted, context.age, (self.clock)()) {
@@ -246,10 +252,14 @@ impl FactCache {
                 if joining == Joining::Allowed && self.is_usable(pending.get(), task.slot) {
                     return (Wait::Joined(pending.get().outcome.clone()), None);
                 }
-                pending.insert(started);
+                if is_joinable {
+                    pending.insert(started);
+                }
             }
             Entry::Vacant(vacant) => {
-                vacant.insert(started);
+                if is_joinable {
+                    vacant.insert(started);
+                }
             }
         }
         (Wait::Own(waiting), Some(task))
