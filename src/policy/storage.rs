@@ -82,7 +82,7 @@ pub struct Database {
 }
 
 /// What one caller may use of the database at once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct CallerShare {
     /// Lookups that run. Default: a quarter of the pool, at least one.
     pub running: NonZeroUsize,

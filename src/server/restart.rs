@@ -78,12 +78,22 @@ fn is_same_database(old: Option<&Database>, new: Option<&Database>) -> bool {
                 .map(|tls| root_keys(tls.roots.as_deref())),
         )
     };
+    // Every field by name, so that a new one is not forgotten here.
     let all = |database: &Database| {
+        let Database {
+            server: statements,
+            notify,
+            pool,
+            caller_share,
+            connect_timeout,
+            statement_timeout,
+        } = database;
         (
-            server(&database.server),
-            database.notify.as_ref().map(server),
-            database.pool,
-            database.connect_timeout,
+            server(statements),
+            notify.as_ref().map(server),
+            *pool,
+            *caller_share,
+            [*connect_timeout, *statement_timeout],
         )
     };
     old.map(all) == new.map(all)

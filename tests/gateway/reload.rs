@@ -151,6 +151,33 @@ async fn a_change_that_needs_a_restart_is_refused_with_these_words() {
 }
 
 #[tokio::test]
+async fn another_limit_of_the_database_needs_a_restart() {
+    let with =
+        |more: &str| format!("{{ url: \"postgres://g@127.0.0.1:1/d?sslmode=disable\"{more} }}");
+    let mut gateway = Gateway::with(|config| {
+        config.set("database", &with(""));
+    })
+    .await;
+    let changes = [
+        "pool: 4",
+        "pool_per_caller: 1",
+        "queue_per_caller: 5",
+        "connect_timeout: 1s",
+        "statement_timeout: 2s",
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        gateway.write_config(|config| {
+            config.set("database", &with(&format!(", {change}")));
+        });
+        gateway
+            .metric_becomes(RELOADS, &[("result", "refused")], number as f64 + 1.0)
+            .await;
+        let words = "`database` cannot change without a restart";
+        assert_eq!(refusals(&gateway).last().unwrap(), words, "{change}");
+    }
+}
+
+#[tokio::test]
 async fn another_store_or_key_needs_a_restart() {
     let mut gateway = Gateway::with(|config| {
         config.store("redis://:one@127.0.0.1:1");
