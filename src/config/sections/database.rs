@@ -195,6 +195,7 @@ fn decoded(text: &str) -> Result<String, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::tests::*;
 
     #[test]
     fn a_url_is_parsed_or_refused() {
@@ -231,5 +232,30 @@ mod tests {
         ] {
             assert!(parts(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_caller_has_a_quarter_of_the_pool_unless_another_part_is_written() {
+        let database = |more: &str| {
+            let url = "postgres://g@h/d?sslmode=disable";
+            format!(
+                "{}database: {{ url: \"{url}\"{more} }}\n",
+                with_route("path: /a, access: public")
+            )
+        };
+        for (more, running) in [
+            ("", 2),
+            (", pool: 3", 1),
+            (", pool: 100", 25),
+            (", pool: 3, pool_per_caller: 3", 3),
+        ] {
+            let database = good(&database(more)).config.database;
+            let share = database.map(|database| database.caller_share.running.get());
+            assert_eq!(share, Some(running), "{more}");
+        }
+        let refused = reported(&database(", pool: 3, pool_per_caller: 4"));
+        let told = refused.concat();
+        assert!(told.contains("database.pool_per_caller"), "{told}");
+        assert!(told.contains("more than `pool`, which is 3"), "{told}");
     }
 }
