@@ -36,7 +36,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::body::Body as _;
 use hyper::header;
-use hyper::http::response::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -45,7 +44,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::server::TlsStream;
 
 use self::head::{RefusedHead, RequestHead};
-use self::outgoing::{Announced, Outgoing, WrongLength};
+use self::outgoing::{Announced, Declared, Outgoing, WrongLength};
 use self::wire::Wire;
 use crate::denial::Reason;
 use crate::gateway::answer::Answer;
@@ -263,27 +262,24 @@ impl<S: Transport> ServerConnection<'_, S> {
         let wire = self.wire;
         // What has arrived of a body that nobody wants costs nothing.
         poll_fn(|context| Poll::Ready(wire.poll_discard(context).is_ready())).await;
-        let framing = framing(&parts, &answer, &wanted);
+        let mut outgoing = Outgoing::default();
+        let declared = outgoing.begin_head(wanted.version, &parts);
+        let status = parts.status;
+        drop(parts);
+        let framing = framing(status, declared, &answer, &wanted);
         let keeps_open = wanted.keeps_open
             && framing != Some(Framing::UntilClose)
             && !self.state.is_shutting_down()
             && !self.state.gateway().process().is_draining()
-            && self.may_keep(parts.status);
+            && self.may_keep(status);
         let mut announced = Announced {
             framing,
             keeps_open,
             takes_trailers: wanted.takes_trailers,
             is_over: framing.is_none(),
         };
-        let mut outgoing = Outgoing::default();
-        outgoing.head(
-            wanted.version,
-            &parts,
-            announced,
-            self.limits.idle.as_secs(),
-        );
-        let status = parts.status;
-        drop(parts);
+        let idle = self.limits.idle.as_secs();
+        outgoing.end_head(status, declared, announced, idle);
         let sent = poll_fn(|context| {
             self.poll_answer(&mut answer, &mut outgoing, &mut announced, context)
         });
@@ -376,8 +372,12 @@ impl From<WrongLength> for BrokenOff {
 }
 
 /// How an answer's body is delimited; `None` if it can have none (RFC 9112, section 6.3).
-fn framing(parts: &Parts, answer: &Answer, wanted: &Wanted) -> Option<Framing> {
-    let status = parts.status;
+fn framing(
+    status: StatusCode,
+    declared: Declared,
+    answer: &Answer,
+    wanted: &Wanted,
+) -> Option<Framing> {
     if wanted.is_head
         || status.is_informational()
         || status == StatusCode::NO_CONTENT
@@ -385,9 +385,8 @@ fn framing(parts: &Parts, answer: &Answer, wanted: &Wanted) -> Option<Framing> {
     {
         return None;
     }
-    let declared = parts.headers.get(header::CONTENT_LENGTH);
-    let declared = declared.and_then(|length| length.to_str().ok()?.parse().ok());
-    Some(match declared.or_else(|| answer.size_hint().exact()) {
+    let length = declared.length.or_else(|| answer.size_hint().exact());
+    Some(match length {
         Some(length) => Framing::Length(length),
         None if wanted.version == Version::HTTP_11 => Framing::Chunked,
         None => Framing::UntilClose,

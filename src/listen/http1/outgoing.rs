@@ -34,6 +34,13 @@ pub(super) struct Announced {
     pub(super) is_over: bool,
 }
 
+/// What the fields of an answer declare already.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Declared {
+    pub(super) length: Option<u64>,
+    date: bool,
+}
+
 /// An answer that is being written.
 #[derive(Default)]
 pub(super) struct Outgoing {
@@ -51,14 +58,9 @@ pub(super) struct Outgoing {
 pub(super) struct WrongLength;
 
 impl Outgoing {
-    /// Begins with the head. The fields that frame the answer are written here and nowhere else.
-    pub(super) fn head(
-        &mut self,
-        version: Version,
-        parts: &Parts,
-        announced: Announced,
-        idle: u64,
-    ) {
+    /// Begins with the status and the fields. Those that frame the answer are written by
+    /// [`Outgoing::end_head`] and nowhere else.
+    pub(super) fn begin_head(&mut self, version: Version, parts: &Parts) -> Declared {
         let status = parts.status;
         let front = &mut self.front;
         front.reserve(1024);
@@ -71,39 +73,55 @@ impl Outgoing {
         front.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
         front.extend_from_slice(b"\r\n");
         let is_switch = status == StatusCode::SWITCHING_PROTOCOLS;
+        let mut declared = Declared::default();
         for (name, value) in &parts.headers {
-            let frames = *name == header::CONTENT_LENGTH && !allows_length(status)
-                || *name == header::TRANSFER_ENCODING
-                || *name == header::CONNECTION && !is_switch;
-            if !frames {
-                field(front, name.as_str(), value.as_bytes());
+            if *name == header::CONTENT_LENGTH {
+                if !allows_length(status) {
+                    continue;
+                }
+                declared.length = value.to_str().ok().and_then(|text| text.parse().ok());
+            } else if *name == header::DATE {
+                declared.date = true;
+            } else if *name == header::TRANSFER_ENCODING
+                || *name == header::CONNECTION && !is_switch
+            {
+                continue;
             }
+            field(front, name.as_str(), value.as_bytes());
         }
-        if !parts.headers.contains_key(header::DATE) {
+        declared
+    }
+
+    /// Ends the head. A client may keep the connection for `idle` seconds.
+    pub(super) fn end_head(
+        &mut self,
+        status: StatusCode,
+        declared: Declared,
+        announced: Announced,
+        idle: u64,
+    ) {
+        let front = &mut self.front;
+        if !declared.date {
             front.extend_from_slice(b"date: ");
             clock::write_http_date(front);
             front.extend_from_slice(b"\r\n");
         }
         match announced.framing {
-            Some(Framing::Chunked) => field(front, "transfer-encoding", b"chunked"),
-            Some(Framing::Length(length))
-                if !parts.headers.contains_key(header::CONTENT_LENGTH) =>
-            {
-                field(
-                    front,
-                    "content-length",
-                    itoa::Buffer::new().format(length).as_bytes(),
-                );
+            Some(Framing::Chunked) => front.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            Some(Framing::Length(length)) if declared.length.is_none() => {
+                let mut digits = itoa::Buffer::new();
+                field(front, "content-length", digits.format(length).as_bytes());
             }
             Some(Framing::Length(_) | Framing::UntilClose) | None => {}
         }
-        if is_switch {
-        } else if !announced.keeps_open {
-            front.extend_from_slice(b"connection: close\r\n");
-        } else {
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            // `Connection: upgrade` was one of the fields.
+        } else if announced.keeps_open {
             front.extend_from_slice(b"connection: keep-alive\r\nkeep-alive: timeout=");
             front.extend_from_slice(itoa::Buffer::new().format(idle).as_bytes());
             front.extend_from_slice(b"\r\n");
+        } else {
+            front.extend_from_slice(b"connection: close\r\n");
         }
         front.extend_from_slice(b"\r\n");
     }
