@@ -22,17 +22,21 @@ pub fn is_grpc_type(kind: &[u8]) -> bool {
 }
 
 /// The gRPC status code for an HTTP status.
+///
+/// A 404 is UNIMPLEMENTED, as in the gRPC specification's own mapping: a gRPC path names a method,
+/// and this gateway does not offer it. One code for all reasons with this status: a second one
+/// would tell a hidden method from one that does not exist.
 pub fn code(status: StatusCode) -> u8 {
     match status.as_u16() {
         400 | 405 | 406 | 411 | 414 | 415 | 421 | 422 | 426 => 3, // INVALID_ARGUMENT
         401 => 16,                                                // UNAUTHENTICATED
         403 => 7,                                                 // PERMISSION_DENIED
-        404 | 410 => 5,                                           // NOT_FOUND
+        410 => 5,                                                 // NOT_FOUND
         409 => 10,                                                // ABORTED
         408 | 504 => 4,                                           // DEADLINE_EXCEEDED
         413 | 429 | 431 => 8,                                     // RESOURCE_EXHAUSTED
         500 => 13,                                                // INTERNAL
-        501 => 12,                                                // UNIMPLEMENTED
+        404 | 501 => 12,                                          // UNIMPLEMENTED
         502 | 503 => 14,                                          // UNAVAILABLE
         _ => 2,                                                   // UNKNOWN
     }

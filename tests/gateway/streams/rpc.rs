@@ -138,8 +138,8 @@ async fn refusals_are_statuses_of_grpc_and_reach_no_server() {
             Reason::RoleInsufficient,
             "7",
         ),
-        ("/nowhere", Some(&good), Reason::RouteUnknown, "5"),
-        ("/hidden", Some(&good), Reason::RouteDenied, "5"),
+        ("/nowhere", Some(&good), Reason::RouteUnknown, "12"),
+        ("/hidden", Some(&good), Reason::RouteDenied, "12"),
         ("/rpc/../echo", Some(&good), Reason::PathDotSegment, "3"),
     ] {
         let answer = call(&gateway, path, token.map(String::as_str)).send().await;
