@@ -7,7 +7,7 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
 use crate::denial::grpc::is_grpc;
-use crate::denial::{FieldError, Reason};
+use crate::denial::{FieldError, Reason, renamed};
 
 /// The version of Supabase Auth's responses that a client requests, and that a response has.
 pub const API_VERSION: HeaderName = HeaderName::from_static("x-supabase-api-version");
@@ -177,7 +177,9 @@ impl<'a> Problem<'a> {
         let status = reason.status();
         Self {
             kind: "about:blank",
-            title: status.canonical_reason().unwrap_or("Error"),
+            title: renamed(status)
+                .or(status.canonical_reason())
+                .unwrap_or("Error"),
             status: status.as_u16(),
             detail: sentence,
             code: reason.public_code(),

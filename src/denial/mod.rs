@@ -64,6 +64,16 @@ pub struct FieldError {
     pub detail: Cow<'static, str>,
 }
 
+/// The name of a status (RFC 9110, section 15), where the `http` crate has one from an older
+/// standard.
+pub fn renamed(status: StatusCode) -> Option<&'static str> {
+    match status.as_u16() {
+        413 => Some("Content Too Large"),
+        422 => Some("Unprocessable Content"),
+        _ => None,
+    }
+}
+
 impl Reason {
     /// A denial with a detail for the operator.
     pub fn because(self, detail: impl Into<Cow<'static, str>>) -> Denial {

@@ -11,10 +11,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
-use hyper::Method;
 use hyper::body::{Body, Frame, SizeHint};
 
 use crate::gateway::connection::{AnswerSlot, ConnectionState};
+use crate::gateway::content;
 use crate::record::RequestEnd;
 use crate::record::stream::StreamEnd;
 use crate::record::trail::Trail;
@@ -88,9 +88,14 @@ impl Answer {
             }
             return self;
         }
-        // The body of an answer to HEAD is never polled, so the answer is complete with its head.
-        if trail.method == Method::HEAD {
+        // The answer is complete with its head. An upstream that sends content all the same is
+        // stopped: its connection has no further use, and its HTTP/2 stream is reset.
+        if trail
+            .status
+            .is_some_and(|status| content::is_forbidden(&trail.method, status))
+        {
             self.content = Content::Gateway(None);
+            self.stream = None;
         }
         let mut slot = None;
         if self.is_end_stream() {

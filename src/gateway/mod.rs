@@ -13,6 +13,7 @@
 
 pub mod answer;
 pub mod connection;
+mod content;
 mod finished;
 mod forward;
 mod held;
@@ -176,6 +177,7 @@ impl Gateway {
         let id = record.id.clone();
         record.note_answer();
         record.status = Some(response.status());
+        content::declare_none(response);
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id);
         // A shared cache keeps no answer to a request with `Authorization` unless it is allowed to

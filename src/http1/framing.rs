@@ -67,6 +67,11 @@ impl FramingFields {
         }
     }
 
+    /// Whether the fields declare any content.
+    pub(crate) fn declare_content(&self) -> bool {
+        self.codings > 0 || self.length.is_some_and(|length| length > 0)
+    }
+
     /// Whether the sender keeps the connection (RFC 9112, section 9.3).
     pub(crate) fn keeps_open(&self, is_http_11: bool) -> bool {
         !self.close && (is_http_11 || self.keep_alive)

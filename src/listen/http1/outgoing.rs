@@ -11,6 +11,7 @@ use hyper::{StatusCode, Version};
 use tokio::io::AsyncWrite;
 
 use crate::clock;
+use crate::denial;
 use crate::gateway::answer::AnswerBytes;
 use crate::http1::Framing;
 use crate::request::headers;
@@ -70,7 +71,8 @@ impl Outgoing {
         });
         front.extend_from_slice(status.as_str().as_bytes());
         front.push(b' ');
-        front.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+        let phrase = denial::renamed(status).or(status.canonical_reason());
+        front.extend_from_slice(phrase.unwrap_or_default().as_bytes());
         front.extend_from_slice(b"\r\n");
         let is_switch = status == StatusCode::SWITCHING_PROTOCOLS;
         let mut declared = Declared::default();

@@ -55,7 +55,12 @@ pub(super) fn take(unread: &mut Bytes, method: &Method) -> Result<Option<AnswerH
     let (headers, framing_fields) = fields_of(parsed.headers, unread)?;
     unread.advance(length);
     let framing = framing(&framing_fields, status, is_http_11, method)?;
-    let keeps_open = framing != Framing::UntilClose && framing_fields.keeps_open(is_http_11);
+    // Bytes of content that the status forbids would be read as the head of the next answer, and
+    // may arrive after the next request was sent (RFC 9110, section 8.6; RFC 9112, section 6.1).
+    let forbids = status.is_informational() || status == StatusCode::NO_CONTENT;
+    let keeps_open = framing != Framing::UntilClose
+        && framing_fields.keeps_open(is_http_11)
+        && !(forbids && framing_fields.declare_content());
     Ok(Some(AnswerHead {
         status,
         headers,
@@ -154,6 +159,21 @@ mod tests {
             ),
             ("HTTP/1.1 200 OK\r\n\r\n", Framing::UntilClose, false),
             ("HTTP/1.1 204 No Content\r\n\r\n", Framing::Length(0), true),
+            (
+                "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n",
+                Framing::Length(0),
+                true,
+            ),
+            (
+                "HTTP/1.1 204 No Content\r\nContent-Length: 9\r\n\r\n",
+                Framing::Length(0),
+                false,
+            ),
+            (
+                "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n",
+                Framing::Length(0),
+                false,
+            ),
             (
                 "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",
                 Framing::Length(0),

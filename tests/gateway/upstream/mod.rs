@@ -1,6 +1,7 @@
 //! The way to the origin and back: connections, retries, time limits, failures, messages.
 
 mod broken;
+mod content;
 mod gone;
 mod limits;
 mod message;

@@ -72,7 +72,7 @@ async fn the_connection_of_every_complete_answer_is_reused() {
 }
 
 /// After a request to `/spoilt`, other requests get correct answers, and on other connections.
-async fn is_not_reused(gateway: &Gateway, http: Http, method: &str) {
+pub async fn is_not_reused(gateway: &Gateway, http: Http, method: &str) {
     gateway.call(http, method, "/spoilt").send().await;
     for path in ["/one", "/two"] {
         assert_eq!(gateway.get(http, path).send().await.is_ok().text(), path);
