@@ -6,11 +6,12 @@
 //!           operator's token (`operators`), or the identity server's signature (`webhook`).
 //! Not here: requests of clients.
 
+mod connection;
 mod operators;
+mod places;
 mod revocations;
 mod webhook;
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,56 +19,41 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
+use self::places::{Place, Places};
 use crate::breaker::Outage;
 use crate::clock;
 use crate::facts::schema::QueryStatus;
+use crate::gateway::accept;
 use crate::gateway::process::Process;
 
-/// Scrapers and probes that may be connected at once.
-const CONNECTIONS: usize = 64;
+/// Connections at once, over all stages (`places`).
+const CONNECTIONS: usize = 512;
 
 /// The longest body that is read. A revocation is a line; a changed row about a user, with the old
 /// row, is a few kilobytes.
 const MAX_BODY: usize = 64 * 1024;
 
-/// The deadline of a whole body.
-const BODY_DEADLINE: Duration = Duration::from_secs(10);
-
 /// Serves until the process ends.
 pub async fn serve(listener: TcpListener, process: Arc<Process>) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Places::new(CONNECTIONS);
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else {
-            return;
-        };
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let process = process.clone();
-        tokio::spawn(async move {
-            let service = service_fn(|request| async {
-                Ok::<_, Infallible>(answer(&process, request).await)
-            });
-            let mut builder = http1::Builder::new();
-            builder
-                .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_secs(30));
-            // A peer that does not read would hold its slot, and 64 of them would make the process
-            // look dead.
-            let serving = builder.serve_connection(TokioIo::new(stream), service);
-            let _ = tokio::time::timeout(Duration::from_secs(300), serving).await;
-            drop(slot);
-        });
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(connection::serve(stream, process.clone(), places.take()));
+                // Whoever has sent a whole head leaves the first stage before others need its place.
+                tokio::task::yield_now().await;
+            }
+            Err(error) => {
+                if let Some(pause) = accept::failed(&error, process.metrics()) {
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
     }
 }
 
@@ -80,7 +66,24 @@ pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-async fn answer(process: &Process, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(
+    process: &Process,
+    request: Request<Incoming>,
+    place: &Place,
+) -> Response<Full<Bytes>> {
+    let mut response = route(process, request, place).await;
+    let no_store = HeaderValue::from_static("no-store");
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, no_store);
+    response
+}
+
+async fn route(
+    process: &Process,
+    request: Request<Incoming>,
+    place: &Place,
+) -> Response<Full<Bytes>> {
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
     match (request.uri().path(), reads) {
         ("/metrics", true) => metrics(process),
@@ -90,8 +93,8 @@ async fn answer(process: &Process, request: Request<Incoming>) -> Response<Full<
             Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, why),
         },
         ("/revocations", true) => revocations::status(process),
-        ("/revocations", false) => respond(revocations::revoke(process, request).await),
-        ("/webhooks/identity", false) => respond(webhook::receive(process, request).await),
+        ("/revocations", false) => respond(revocations::revoke(process, request, place).await),
+        ("/webhooks/identity", false) => respond(webhook::receive(process, request, place).await),
         ("/metrics" | "/livez" | "/readyz", false) => {
             plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n")
         }
@@ -132,9 +135,10 @@ fn respond(outcome: Result<Response<Full<Bytes>>, AdminError>) -> Response<Full<
     })
 }
 
-/// Reads the body of a call that changes something; it must be declared as JSON.
-async fn body(request: Request<Incoming>) -> Result<Bytes, AdminError> {
-    let kind = request.headers().get(header::CONTENT_TYPE);
+/// Checks what the head of a call that changes something declares about its body: JSON, and not too
+/// long.
+fn check_body_fields(headers: &HeaderMap) -> Result<(), AdminError> {
+    let kind = headers.get(header::CONTENT_TYPE);
     let kind = kind
         .and_then(|kind| kind.to_str().ok())
         .and_then(|kind| kind.split(';').next())
@@ -146,13 +150,28 @@ async fn body(request: Request<Incoming>) -> Result<Bytes, AdminError> {
             "send `Content-Type: application/json`",
         ));
     }
+    // hyper has refused a length that is not a number.
+    let length = headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    match length {
+        Some(length) if length > MAX_BODY => Err(too_long()),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn too_long() -> AdminError {
+    AdminError::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("the body is longer than {MAX_BODY} bytes"),
+    )
+}
+
+/// Reads a whole body before the deadline.
+async fn body(request: Request<Incoming>, deadline: Duration) -> Result<Bytes, AdminError> {
     let collected = Limited::new(request.into_body(), MAX_BODY).collect();
-    match tokio::time::timeout(BODY_DEADLINE, collected).await {
+    match tokio::time::timeout(deadline, collected).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(AdminError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body is longer than {MAX_BODY} bytes"),
-        )),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_long()),
         Ok(Err(_)) => Err(AdminError::new(
             StatusCode::BAD_REQUEST,
             "the body ended early",
@@ -174,7 +193,6 @@ fn document(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

@@ -1,6 +1,8 @@
 //! `/revocations`: the state of the list of revocations, and adding to it. Resolves the issuer and
 //! the expiry that an operator means.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -8,7 +10,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{AdminError, body, document, operators};
+use super::places::{Place, Stage};
+use super::{AdminError, body, check_body_fields, document, operators};
 use crate::clock;
 use crate::gateway::process::Process;
 use crate::policy::Config;
@@ -19,6 +22,9 @@ use crate::tokens::{LONGEST_ID, Presented, Verified, is_jws};
 
 /// The longest lifetime that an operator may request, in seconds: a year.
 const MOST_SECONDS: i64 = 366 * 24 * 60 * 60;
+
+/// The deadline of the body of a call.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The body of a call. Not `Debug`: it may contain a token.
 #[derive(Deserialize)]
@@ -80,6 +86,7 @@ pub(super) fn status(process: &Process) -> Response<Full<Bytes>> {
 pub(super) async fn revoke(
     process: &Process,
     request: Request<Incoming>,
+    place: &Place,
 ) -> Result<Response<Full<Bytes>>, AdminError> {
     if request.method() != Method::POST {
         return Err(AdminError::new(
@@ -89,7 +96,9 @@ pub(super) async fn revoke(
     }
     let snapshot = process.snapshot();
     let operator = operators::caller(&snapshot.config().admin, &request)?;
-    let body = body(request).await?;
+    place.enter(Stage::Call);
+    check_body_fields(request.headers())?;
+    let body = body(request, BODY_DEADLINE).await?;
     let request: RevokeRequest =
         serde_json::from_slice(&body).map_err(|error| bad_request(error.to_string()))?;
     let (revocation, reason) = request.resolve(process)?;

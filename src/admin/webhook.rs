@@ -9,6 +9,8 @@
 //! reach it and no client's request bypasses the chain. An identity server that can only reach the
 //! public address comes through a public route that leads here.
 
+use std::time::Duration;
+
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,8 +21,9 @@ use hyper::header::HeaderMap;
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::places::{Place, Stage};
 use super::revocations::{answer, bad_request, id, revoke_and_log, sessions};
-use super::{AdminError, body, document};
+use super::{AdminError, body, check_body_fields, document};
 use crate::clock;
 use crate::gateway::process::Process;
 use crate::log::LogThrottle;
@@ -34,6 +37,12 @@ const MAX_AGE: i64 = 5 * 60;
 
 /// How many seconds the sender's clock may be ahead. Sign-ins until then are refused, too.
 const MAX_AHEAD: i64 = 60;
+
+/// The deadline of a whole message: whoever sends it may be a stranger.
+const BODY_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Bytes of a signature, HMAC-SHA-256.
+const SIGNATURE: usize = 32;
 
 /// Limits the warning about refused messages, which strangers can cause where a public route leads
 /// here. All are counted.
@@ -71,11 +80,12 @@ enum WebhookEffect {
 pub(super) async fn receive(
     process: &Process,
     request: Request<Incoming>,
+    place: &Place,
 ) -> Result<Response<Full<Bytes>>, AdminError> {
     if request.method() != Method::POST {
         return Err(AdminError::new(StatusCode::METHOD_NOT_ALLOWED, "POST only"));
     }
-    let outcome = handle(process, request).await;
+    let outcome = handle(process, request, place).await;
     let result = match &outcome {
         Ok((result, _)) => *result,
         Err(error) => {
@@ -92,6 +102,7 @@ pub(super) async fn receive(
 async fn handle(
     process: &Process,
     request: Request<Incoming>,
+    place: &Place,
 ) -> Result<(WebhookResult, Response<Full<Bytes>>), AdminError> {
     let snapshot = process.snapshot();
     let config = &snapshot.config().revocations;
@@ -101,10 +112,14 @@ async fn handle(
             "the configuration has no `revocations.webhook`",
         )
     })?;
-    let headers = request.headers().clone();
-    let body = body(request).await?;
     let now = clock::unix_now();
-    let sent = verify_signature(webhook, &headers, &body, now)?;
+    check_body_fields(request.headers())?;
+    let head = SignedHead::read(request.headers(), now)?;
+    place.enter(Stage::Webhook);
+    let body = body(request, BODY_DEADLINE).await?;
+    head.verify(webhook, &body)?;
+    place.enter(Stage::Call);
+    let sent = head.sent;
     let message: Value =
         serde_json::from_slice(&body).map_err(|error| bad_request(error.to_string()))?;
     let (subject, except, deleted) = match effect(&message, now)? {
@@ -135,60 +150,88 @@ async fn handle(
     Ok((WebhookResult::Revoked, answer(&revocation, outcome)?))
 }
 
-/// When a message was sent, if one of the secrets signed it and it is recent.
-fn verify_signature(
-    webhook: &Webhook,
-    headers: &HeaderMap,
-    body: &[u8],
-    now: i64,
-) -> Result<i64, AdminError> {
-    let refused = |why: &str| AdminError::new(StatusCode::UNAUTHORIZED, why);
-    let field = |name: &str| {
-        let mut fields = headers.get_all(name).iter();
-        match (fields.next(), fields.next()) {
-            (Some(only), None) => only.to_str().ok(),
-            _ => None,
+/// What the head of a message says about its signature.
+struct SignedHead {
+    id: String,
+    /// As it was written, which is what was signed.
+    timestamp: String,
+    /// When the message was sent.
+    sent: i64,
+    signatures: Vec<Vec<u8>>,
+}
+
+impl SignedHead {
+    /// Reads the head of a message that was sent recently. A stranger whose head is no such head is
+    /// refused before the body is read.
+    fn read(headers: &HeaderMap, now: i64) -> Result<Self, AdminError> {
+        let field = |name: &str| {
+            let mut fields = headers.get_all(name).iter();
+            match (fields.next(), fields.next()) {
+                (Some(only), None) => only.to_str().ok(),
+                _ => None,
+            }
+        };
+        let id = field("webhook-id").ok_or_else(|| refused("`webhook-id` is missing"))?;
+        let timestamp =
+            field("webhook-timestamp").ok_or_else(|| refused("`webhook-timestamp` is missing"))?;
+        let signatures =
+            field("webhook-signature").ok_or_else(|| refused("`webhook-signature` is missing"))?;
+        // The signed parts are joined by dots, so a dot in the id would let a part of the body pass for
+        // the timestamp.
+        let is_plain =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b':');
+        if id.is_empty() || id.len() > 256 || !id.bytes().all(is_plain) {
+            return Err(refused(
+                "`webhook-id` is empty, too long, or has unexpected characters",
+            ));
         }
-    };
-    let id = field("webhook-id").ok_or_else(|| refused("`webhook-id` is missing"))?;
-    let timestamp =
-        field("webhook-timestamp").ok_or_else(|| refused("`webhook-timestamp` is missing"))?;
-    let signatures =
-        field("webhook-signature").ok_or_else(|| refused("`webhook-signature` is missing"))?;
-    // The signed parts are joined by dots, so a dot in the id would let a part of the body pass for
-    // the timestamp.
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b':');
-    if id.is_empty() || id.len() > 256 || !id.bytes().all(is_plain) {
-        return Err(refused(
-            "`webhook-id` is empty, too long, or has unexpected characters",
-        ));
+        if !timestamp.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(refused("`webhook-timestamp` is not a number of seconds"));
+        }
+        let sent: i64 = timestamp
+            .parse()
+            .map_err(|_| refused("`webhook-timestamp` is not a number of seconds"))?;
+        let age = now.saturating_sub(sent);
+        if !(-MAX_AHEAD..=MAX_AGE).contains(&age) {
+            return Err(refused("the message is too old, or from the future"));
+        }
+        let signatures: Vec<_> = signatures
+            .split(' ')
+            .filter_map(|signature| STANDARD.decode(signature.strip_prefix("v1,")?).ok())
+            .filter(|signature| signature.len() == SIGNATURE)
+            // A sender that rotates its secret sends two.
+            .take(8)
+            .collect();
+        if signatures.is_empty() {
+            return Err(refused("`webhook-signature` has no signature `v1,…`"));
+        }
+        Ok(Self {
+            id: id.to_owned(),
+            timestamp: timestamp.to_owned(),
+            sent,
+            signatures,
+        })
     }
-    if !timestamp.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(refused("`webhook-timestamp` is not a number of seconds"));
+
+    /// Whether one of the secrets signed the message.
+    fn verify(&self, webhook: &Webhook, body: &[u8]) -> Result<(), AdminError> {
+        let (id, timestamp) = (self.id.as_bytes(), self.timestamp.as_bytes());
+        let content = [id, b".", timestamp, b".", body].concat();
+        let is_good = self.signatures.iter().any(|signature| {
+            webhook
+                .secrets
+                .iter()
+                .any(|secret| hmac::verify(secret, &content, signature).is_ok())
+        });
+        match is_good {
+            true => Ok(()),
+            false => Err(refused("no signature matches a secret of the webhook")),
+        }
     }
-    let sent: i64 = timestamp
-        .parse()
-        .map_err(|_| refused("`webhook-timestamp` is not a number of seconds"))?;
-    let content = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
-    let signatures = signatures
-        .split(' ')
-        .filter_map(|signature| STANDARD.decode(signature.strip_prefix("v1,")?).ok())
-        // A sender that rotates its secret sends two.
-        .take(8);
-    let is_good = signatures.into_iter().any(|signature| {
-        webhook
-            .secrets
-            .iter()
-            .any(|secret| hmac::verify(secret, &content, &signature).is_ok())
-    });
-    if !is_good {
-        return Err(refused("no signature matches a secret of the webhook"));
-    }
-    let age = now.saturating_sub(sent);
-    if !(-MAX_AHEAD..=MAX_AGE).contains(&age) {
-        return Err(refused("the message is too old, or from the future"));
-    }
-    Ok(sent)
+}
+
+fn refused(why: &str) -> AdminError {
+    AdminError::new(StatusCode::UNAUTHORIZED, why)
 }
 
 /// Reads a message: an event (`{"type": "user.banned", "data": {…}}`), or a changed row of

@@ -8,6 +8,7 @@ use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Registry, TextEnc
 use crate::auth::LAYERS;
 use crate::database::DatabaseMetrics;
 use crate::facts::FactMetrics;
+use crate::gateway::ended::EndCause;
 use crate::metrics::{Counters, labels, metrics};
 use crate::policy::Config;
 use crate::policy::tokens::KeySource;
@@ -32,6 +33,10 @@ metrics! {
             "Number of the configuration in force; the first is 1.";
         config_reloads: Counters<Reload> = "config_reloads_total"["result"],
             "Reloads by result: applied, unchanged or refused.";
+        clients_ended: Counters<EndCause> = "clients_ended_total"["cause"],
+            "Connections ended in favour of others, by cause: address_share, network_share, handshake_rate, idle_shed, admin_full or admin_slow.";
+        accept_failures: IntCounter = "accept_failures_total",
+            "Failures to accept a connection, such as for lack of file descriptors.";
         waived_layers: IntGauge = "waived_layers",
             "Layers in shadow or off, counted over all routes.";
         log_dropped: IntCounter = "log_dropped_total",
@@ -148,6 +153,15 @@ impl Metrics {
 
     pub(crate) fn reloaded(&self, result: Reload) {
         self.table.config_reloads.inc(result);
+    }
+
+    /// Counts a connection that was ended in favour of others.
+    pub(crate) fn ended(&self, cause: EndCause) {
+        self.table.clients_ended.inc(cause);
+    }
+
+    pub(super) fn accept_failed(&self) {
+        self.table.accept_failures.inc();
     }
 
     /// Log lines that were dropped because standard output was not read fast enough.

@@ -11,9 +11,11 @@
 //! [`Chain`]: crate::auth::Chain
 //! [`Permit`]: crate::auth::Permit
 
+pub(crate) mod accept;
 pub mod answer;
 pub mod connection;
 mod content;
+pub(crate) mod ended;
 mod finished;
 mod forward;
 mod held;

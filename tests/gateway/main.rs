@@ -25,6 +25,7 @@
     reason = "whatever else it is, the test fails"
 )]
 
+mod admin;
 mod apikeys;
 mod auth_server;
 mod browser;
