@@ -28,19 +28,16 @@ use self::places::{Place, Places};
 use crate::breaker::Outage;
 use crate::clock;
 use crate::facts::schema::QueryStatus;
-use crate::gateway::accept;
+use crate::gateway::accept::accept_failed;
 use crate::gateway::process::Process;
-
-/// Connections at once, over all stages (`places`).
-const CONNECTIONS: usize = 512;
 
 /// The longest body that is read. A revocation is a line; a changed row about a user, with the old
 /// row, is a few kilobytes.
 const MAX_BODY: usize = 64 * 1024;
 
-/// Serves until the process ends.
-pub async fn serve(listener: TcpListener, process: Arc<Process>) {
-    let places = Places::new(CONNECTIONS);
+/// Serves so many connections at once, over all stages (`places`), until the process ends.
+pub async fn serve(listener: TcpListener, process: Arc<Process>, connections: usize) {
+    let places = Places::new(connections);
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -49,7 +46,7 @@ pub async fn serve(listener: TcpListener, process: Arc<Process>) {
                 tokio::task::yield_now().await;
             }
             Err(error) => {
-                if let Some(pause) = accept::failed(&error, process.metrics()) {
+                if let Some(pause) = accept_failed(&error, process.metrics()) {
                     tokio::time::sleep(pause).await;
                 }
             }

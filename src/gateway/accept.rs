@@ -16,7 +16,7 @@ static FAILED: CountedLine = CountedLine::new();
 
 /// Counts a failure of `accept`, logs it at a limited rate, and returns how long to wait before the
 /// next attempt; `None` if only the connection at the head of the queue had failed.
-pub(crate) fn failed(error: &io::Error, metrics: &Metrics) -> Option<Duration> {
+pub(crate) fn accept_failed(error: &io::Error, metrics: &Metrics) -> Option<Duration> {
     metrics.accept_failed();
     let is_exhausted = match Errno::from_io_error(error) {
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => true,
@@ -39,7 +39,7 @@ mod tests {
     #[test]
     fn only_exhaustion_makes_accepting_wait() {
         let metrics = Metrics::new().expect("names are free");
-        let waits = |errno: Errno| failed(&errno.into(), &metrics).is_some();
+        let waits = |errno: Errno| accept_failed(&errno.into(), &metrics).is_some();
         for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM] {
             assert!(waits(errno), "{errno}");
         }

@@ -29,16 +29,19 @@ pub struct Process {
     queries: watch::Sender<QueryStatus>,
     draining: AtomicBool,
     reloading: Mutex<()>,
+    max_connections: usize,
 }
 
 impl Process {
-    /// Puts the first snapshot, which was built from `shared`, into force.
+    /// Puts the first snapshot, which was built from `shared`, into force, for so many client
+    /// connections.
     pub(crate) fn new(
         snapshot: Snapshot,
         shared: Shared,
         sign_in: sign_in::Context,
         metrics: Arc<Metrics>,
         log: Log,
+        max_connections: usize,
     ) -> Self {
         Self {
             current: Arc::new(CurrentSnapshot::new(snapshot)),
@@ -49,6 +52,7 @@ impl Process {
             queries: watch::Sender::new(QueryStatus::Unchecked),
             draining: AtomicBool::new(false),
             reloading: Mutex::new(()),
+            max_connections,
         }
     }
 
@@ -103,6 +107,12 @@ impl Process {
 
     pub(crate) fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// How many client connections there may be: `connections.max`, or fewer if the process has too
+    /// few file descriptors.
+    pub(crate) fn max_connections(&self) -> usize {
+        self.max_connections
     }
 
     /// Whether the database accepts the configured queries.

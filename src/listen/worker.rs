@@ -3,7 +3,6 @@
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::rt::Executor as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -17,7 +16,9 @@ use super::metrics::ListenMetrics;
 use super::poll::{OpenConnections, poll_forever};
 use super::socket::ListeningSocket;
 use crate::gateway::Gateway;
+use crate::gateway::accept::accept_failed;
 use crate::gateway::connection::ConnectionState;
+use crate::gateway::metrics::Metrics;
 use crate::gateway::process::Process;
 use crate::gateway::size::at_most;
 use crate::upstream::http2::channel::LocalExecutor;
@@ -144,7 +145,9 @@ async fn accept(
         Err(error) => return tracing::error!(%error, "cannot listen"),
     };
     loop {
-        let Some((stream, peer)) = next_connection(&listener, &mut phases).await else {
+        let Some((stream, peer)) =
+            next_connection(&listener, context.process.metrics(), &mut phases).await
+        else {
             return;
         };
         // At the limit, one connection waits here and further ones in the kernel's queue. The slot
@@ -184,6 +187,7 @@ async fn accept(
 /// The next connection of a listener; `None` once the process drains and none is queued.
 async fn next_connection(
     listener: &TcpListener,
+    metrics: &Metrics,
     phases: &mut watch::Receiver<Phase>,
 ) -> Option<(TcpStream, SocketAddr)> {
     loop {
@@ -197,10 +201,9 @@ async fn next_connection(
         match accepted {
             Ok(accepted) => return Some(accepted),
             Err(error) => {
-                // Out of file descriptors, or a connection that ended in the queue. A short wait
-                // does no harm to the second.
-                tracing::warn!(%error, "cannot accept");
-                sleep(Duration::from_millis(10)).await;
+                if let Some(pause) = accept_failed(&error, metrics) {
+                    sleep(pause).await;
+                }
             }
         }
     }

@@ -43,7 +43,7 @@ impl Workers {
         let snapshot = process.snapshot();
         let metrics = Arc::new(ListenMetrics::new(process.metrics().registry())?);
         let workers = snapshot.config().workers.get();
-        let load = Arc::new(Load::new(workers, snapshot.config().connections.max));
+        let load = Arc::new(Load::new(workers, process.max_connections()));
         let (phase, phases) = watch::channel(Phase::Serving);
         let (tick_sender, ticks) = watch::channel(0);
         thread::Builder::new()

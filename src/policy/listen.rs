@@ -79,7 +79,8 @@ pub struct TrustedProxies {
 /// Protocol limits. Each default is stated in `config/foregate.yaml`.
 #[derive(Clone, Debug)]
 pub struct Connections {
-    /// Open client connections over all listeners; further ones wait in the kernel's queue.
+    /// Open client connections over all listeners, if there are file descriptors enough; further
+    /// ones wait in the kernel's queue.
     pub max: usize,
     /// Time limit of the TLS handshake, and on clear text of the first byte.
     pub handshake: Duration,

@@ -4,6 +4,7 @@
 //! Trusts:   the configuration, which was checked.
 //! Not here: what they do.
 
+mod descriptors;
 pub(crate) mod queries;
 pub mod reload;
 mod restart;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::descriptors::Division;
 use crate::admin;
 use crate::auth::snapshot::Shared;
 use crate::clock;
@@ -76,7 +78,7 @@ impl Server {
     ///
     /// The same.
     pub async fn start_with(
-        loaded: Loaded,
+        mut loaded: Loaded,
         log: Log,
         open: impl FnOnce(&Config, &Arc<StoreMetrics>) -> anyhow::Result<Arc<dyn Store>>,
     ) -> anyhow::Result<Self> {
@@ -84,6 +86,8 @@ impl Server {
         // handler, which kills it on the spot.
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
+        let division = Division::new(descriptors::raise_limit(), &loaded.config)?;
+        division.fit(&mut loaded.config);
         let metrics = Arc::new(Metrics::new()?);
         let bound = bind(&loaded.config)?;
         let admin = admin::bind(loaded.config.admin.address)
@@ -106,13 +110,20 @@ impl Server {
         let snapshot = reload::build(loaded.config, loaded.digest, 1, &shared)?;
         metrics.configured(1, snapshot.in_force().waived_layers(clock::unix_now()));
         reload::announce(&snapshot);
-        let process = Arc::new(Process::new(snapshot, shared, sign_in, metrics, log));
+        let process = Arc::new(Process::new(
+            snapshot,
+            shared,
+            sign_in,
+            metrics,
+            log,
+            division.clients,
+        ));
         tokio::spawn(key_sources.refresh_forever(FetchContext {
             calls,
             store,
             clock: clock::unix_now,
         }));
-        tokio::spawn(admin::serve(admin, process.clone()));
+        tokio::spawn(admin::serve(admin, process.clone(), division.admin));
         if is_checked {
             process.found_queries(QueryStatus::Fit);
         } else {

@@ -25,6 +25,7 @@ use crate::gateway::process::Process;
 use crate::listen::tls;
 use crate::policy::Config;
 use crate::policy::in_force::InForce;
+use crate::server::descriptors::Division;
 use crate::server::queries;
 use crate::server::restart::needs_restart;
 
@@ -80,7 +81,7 @@ fn report(process: &Process, outcome: &Outcome) {
     }
 }
 
-fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
+fn apply(process: &Process, mut loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
     let current = process.snapshot();
     let inputs = Some(loaded.inputs);
     if loaded.digest == *current.in_force().digest() {
@@ -96,6 +97,7 @@ fn apply(process: &Process, loaded: Loaded) -> (Outcome, Option<Vec<PathBuf>>) {
         Ok(fits) => fits,
         Err(problems) => return (Outcome::Refused(problems.to_string()), inputs),
     };
+    Division::again(process.max_connections(), &loaded.config).fit(&mut loaded.config);
     let generation = current.generation() + 1;
     let built = build(loaded.config, loaded.digest, generation, process.shared());
     match built {

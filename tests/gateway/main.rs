@@ -33,6 +33,7 @@ mod cli;
 mod clients;
 mod cors;
 mod database;
+mod descriptors;
 mod dialects;
 mod drain;
 mod headers;

@@ -68,17 +68,29 @@ impl Gateway {
         origin: Origin,
         change: impl FnOnce(&mut Config),
     ) -> Self {
-        Self::trusting(Issuer::new(), environment, origin, change).await
+        let mut command = Command::new(program());
+        command.envs(environment.iter().copied());
+        Self::trusting(Issuer::new(), command, origin, change).await
     }
 
     /// Starts another replica: with the tokens of this one, in front of an origin of its own.
     pub async fn replica(&self, change: impl FnOnce(&mut Config)) -> Self {
-        Self::trusting(self.issuer.clone(), &[], Origin::start(), change).await
+        let command = Command::new(program());
+        Self::trusting(self.issuer.clone(), command, Origin::start(), change).await
+    }
+
+    /// Starts with these arguments of the shell's `ulimit`, such as `-Sn 1024`.
+    pub async fn limited(ulimit: &str, change: impl FnOnce(&mut Config)) -> Self {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("ulimit {ulimit} && exec \"$0\" \"$@\"")])
+            .arg(program());
+        Self::trusting(Issuer::new(), command, Origin::start(), change).await
     }
 
     async fn trusting(
         issuer: Issuer,
-        environment: &[(&str, &str)],
+        mut command: Command,
         origin: Origin,
         change: impl FnOnce(&mut Config),
     ) -> Self {
@@ -93,11 +105,10 @@ impl Gateway {
         let file = folder.path().join("foregate.yaml");
         std::fs::write(&file, config.to_yaml()).unwrap();
 
-        let mut child = Command::new(program())
+        let mut child = command
             .args(["run", "--config"])
             .arg(&file)
             .env_remove("RUST_LOG")
-            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
