@@ -21,6 +21,14 @@ impl<T> WeakList<T> {
         all.push(Rc::downgrade(one));
     }
 
+    /// The live objects that have a key, each with it.
+    pub(crate) fn keyed<K>(&self, key: impl Fn(&T) -> Option<K>) -> Vec<(K, Weak<T>)> {
+        let all = self.0.borrow();
+        all.iter()
+            .filter_map(|one| Some((key(&*one.upgrade()?)?, one.clone())))
+            .collect()
+    }
+
     /// Calls `poll` with each live object. `poll` must not add any.
     pub(crate) fn each(&self, poll: impl Fn(&T)) {
         for one in self.0.borrow().iter().filter_map(Weak::upgrade) {

@@ -1,4 +1,4 @@
-//! How many connections each worker has, and how many there may be.
+//! How many connections each worker has, and how many there may be: of all clients and of one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,12 +6,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::metrics::ListenMetrics;
+use super::shares::{Share, Shares};
 
 /// How many connections each worker has.
 #[derive(Debug)]
 pub(super) struct Load {
     counts: Vec<AtomicUsize>,
     pub(super) slots: Arc<Semaphore>,
+    pub(super) shares: Arc<Shares>,
+    /// How many idle connections are ended at once when all are taken.
+    pub(super) shed_at_once: usize,
 }
 
 /// The slot of an open connection; dropping it frees the slot.
@@ -20,6 +24,7 @@ pub(super) struct ConnectionSlot {
     worker: usize,
     pub(super) metrics: Arc<ListenMetrics>,
     _permit: OwnedSemaphorePermit,
+    _share: Share,
 }
 
 impl Load {
@@ -28,6 +33,10 @@ impl Load {
         Self {
             counts: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             slots: Arc::new(Semaphore::new(max)),
+            shares: Shares::new(max),
+            // One of many: a client that does not confirm the end of its connection delays it, and
+            // new connections must not wait for each of them.
+            shed_at_once: (max / 100).clamp(1, 16),
         }
     }
 
@@ -62,6 +71,7 @@ impl ConnectionSlot {
         worker: usize,
         metrics: Arc<ListenMetrics>,
         permit: OwnedSemaphorePermit,
+        share: Share,
     ) -> Self {
         if let Some(count) = load.counts.get(worker) {
             count.fetch_add(1, Ordering::Relaxed);
@@ -72,6 +82,7 @@ impl ConnectionSlot {
             worker,
             metrics,
             _permit: permit,
+            _share: share,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Sockets and workers: accepting connections, and ending them.
 //!
 //! Decides: which worker gets a connection (the one with the fewest), how many connections there
-//! may be, and how the process drains. Trusts: the configuration for addresses. Not here: the
+//! may be, of all clients and of one, which one ends when all are taken, and how the process
+//! drains. Trusts: the configuration for addresses. Not here: the
 //! protocols of a connection (`connection`).
 //!
 //! A worker is a thread with a runtime of its own. A connection never changes its worker, so a
@@ -11,12 +12,15 @@
 
 pub mod connection;
 mod http1;
+mod idle;
 mod load;
 mod metrics;
 mod poll;
 mod protocols;
 mod redirect;
+mod refusals;
 mod resets;
+mod shares;
 mod socket;
 pub mod tls;
 mod worker;

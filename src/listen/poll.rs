@@ -8,9 +8,10 @@ use std::thread;
 
 use tokio::sync::watch;
 
+use super::idle::OpenConnections;
 use super::metrics::ListenMetrics;
 use crate::gateway::Gateway;
-use crate::gateway::connection::{ConnectionState, POLL_INTERVAL, PollClock};
+use crate::gateway::connection::{ConnectionState, POLL_INTERVAL};
 use crate::weak_list::WeakList;
 
 /// The upstream pools are swept every this many polls: every five seconds.
@@ -18,13 +19,6 @@ const POLLS_PER_SWEEP: u64 = 50;
 
 /// Held bytes below which no worker sheds: the least that can be configured, over many workers.
 const SHED_FLOOR: usize = 16 * 1024;
-
-/// The open connections of a worker, and the clock by which it times them.
-#[derive(Clone, Default)]
-pub(super) struct OpenConnections {
-    pub(super) open: WeakList<ConnectionState>,
-    pub(super) clock: PollClock,
-}
 
 /// Polls at every tick until the worker ends: the limits of connections and exchanges, the log
 /// lines, and every few seconds the idle upstream connections.

@@ -3,25 +3,36 @@
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::rt::Executor as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{sleep, timeout};
 
 use super::connection;
+use super::idle::OpenConnections;
 use super::load::{ConnectionSlot, Load};
 use super::metrics::ListenMetrics;
-use super::poll::{OpenConnections, poll_forever};
+use super::poll::poll_forever;
+use super::refusals;
+use super::shares::Share;
 use super::socket::ListeningSocket;
 use crate::gateway::Gateway;
 use crate::gateway::accept::accept_failed;
 use crate::gateway::connection::ConnectionState;
+use crate::gateway::ended::EndCause;
 use crate::gateway::metrics::Metrics;
 use crate::gateway::process::Process;
 use crate::gateway::size::at_most;
 use crate::upstream::http2::channel::LocalExecutor;
+
+/// How long to wait for the end of connections that were asked to end, before others are asked.
+const SHED_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long to wait before idle connections are searched again, when there was none.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// The most bytes that the task of a connection may have.
 const CONNECTION_SIZE: usize = 1920;
@@ -40,6 +51,16 @@ pub(super) enum Phase {
     Stop,
 }
 
+/// What a worker asks another one.
+pub(super) enum Message {
+    /// Serve this connection.
+    Serve(Handover),
+    /// Say for how long your connection has been idle that has been so for the longest time.
+    LongestIdle(UnboundedSender<(usize, u64)>),
+    /// End the connections that have been idle for the longest time.
+    Shed,
+}
+
 /// A connection on its way to its worker.
 pub(super) struct Handover {
     stream: StdStream,
@@ -54,14 +75,14 @@ pub(super) struct WorkerContext {
     pub(super) process: Arc<Process>,
     pub(super) metrics: Arc<ListenMetrics>,
     pub(super) load: Arc<Load>,
-    pub(super) senders: Vec<UnboundedSender<Handover>>,
+    pub(super) senders: Vec<UnboundedSender<Message>>,
     pub(super) worker: usize,
 }
 
 pub(super) async fn run(
     context: WorkerContext,
     bound: Vec<ListeningSocket>,
-    mut incoming: UnboundedReceiver<Handover>,
+    mut incoming: UnboundedReceiver<Message>,
     mut phases: watch::Receiver<Phase>,
     ticks: watch::Receiver<u64>,
 ) {
@@ -90,11 +111,9 @@ pub(super) async fn run(
     tokio::task::spawn_local(gateway.streams().clone().watch());
     loop {
         tokio::select! {
-            handover = incoming.recv() => {
-                let Some(Handover { stream, peer, listener, slot }) = handover else { break };
-                if let Ok(stream) = TcpStream::from_std(stream) {
-                    spawn(&gateway, &connections, stream, peer, listener, slot);
-                }
+            message = incoming.recv() => {
+                let Some(message) = message else { break };
+                receive(message, &context, &gateway, &connections);
             }
             changed = phases.changed() => {
                 let phase = *phases.borrow_and_update();
@@ -106,6 +125,37 @@ pub(super) async fn run(
         }
     }
     gateway.flush();
+}
+
+fn receive(
+    message: Message,
+    context: &WorkerContext,
+    gateway: &Rc<Gateway>,
+    connections: &OpenConnections,
+) {
+    match message {
+        Message::Serve(Handover {
+            stream,
+            peer,
+            listener,
+            slot,
+        }) => {
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                spawn(gateway, connections, stream, peer, listener, slot);
+            }
+        }
+        Message::LongestIdle(answers) => {
+            if let Some(idle) = connections.longest_idle() {
+                // Whoever asked may not wait any more.
+                let _ = answers.send((context.worker, idle));
+            }
+        }
+        Message::Shed => {
+            for _ in 0..connections.shed(context.load.shed_at_once) {
+                refusals::note(EndCause::IdleShed, None, context.process.metrics());
+            }
+        }
+    }
 }
 
 /// Asks connections and streams to end, as the phase requires.
@@ -150,15 +200,20 @@ async fn accept(
         else {
             return;
         };
-        // At the limit, one connection waits here and further ones in the kernel's queue. The slot
-        // is taken after `accept`: a listener that held one while no client connects would keep it
-        // from the others.
+        let share = match share(&context, peer, bound.index) {
+            Ok(share) => share,
+            Err(cause) => {
+                refusals::note(cause, Some(peer.ip()), context.process.metrics());
+                continue;
+            }
+        };
+        // The slot is taken after `accept`: a listener that held one while no client connects would
+        // keep it from the others.
         let permit = tokio::select! {
             biased;
-            permit = context.load.slots.clone().acquire_owned() => permit,
+            permit = slot(&context) => permit,
             _ = phases.wait_for(|phase| *phase >= Phase::CloseIdle) => return,
         };
-        let Ok(permit) = permit else { return };
         if *phases.borrow() >= Phase::CloseIdle {
             return;
         }
@@ -168,20 +223,75 @@ async fn accept(
             target,
             context.metrics.clone(),
             permit,
+            share,
         );
         if target == context.worker {
             spawn(&gateway, &connections, stream, peer, bound.index, slot);
         } else if let (Ok(stream), Some(sender)) = (stream.into_std(), context.senders.get(target))
         {
             // The other worker ends only with the process.
-            let _ = sender.send(Handover {
+            let _ = sender.send(Message::Serve(Handover {
                 stream,
                 peer,
                 listener: bound.index,
                 slot,
-            });
+            }));
         }
     }
+}
+
+/// A part of the client's share for a new connection.
+fn share(context: &WorkerContext, peer: SocketAddr, listener: usize) -> Result<Share, EndCause> {
+    let snapshot = context.process.snapshot();
+    let config = snapshot.config();
+    context.load.shares.take(
+        peer.ip(),
+        snapshot.tls(listener).is_some(),
+        &config.connections,
+        &config.trusted_proxies,
+    )
+}
+
+/// Waits for the slot of a new connection. When all are taken, connections are ended that have no
+/// request; while there are none of these, the new one waits here and further ones in the kernel's
+/// queue.
+async fn slot(context: &WorkerContext) -> OwnedSemaphorePermit {
+    let slots = &context.load.slots;
+    loop {
+        if let Ok(permit) = slots.clone().try_acquire_owned() {
+            return permit;
+        }
+        let pause = match shed_longest_idle(context).await {
+            true => SHED_PAUSE,
+            false => BUSY_PAUSE,
+        };
+        if let Ok(Ok(permit)) = timeout(pause, slots.clone().acquire_owned()).await {
+            return permit;
+        }
+    }
+}
+
+/// Asks the worker for the end of idle connections that has the one which has been idle for the
+/// longest time. False if no worker has one.
+async fn shed_longest_idle(context: &WorkerContext) -> bool {
+    let (answers, mut idle) = unbounded_channel();
+    for sender in &context.senders {
+        // A worker ends only with the process.
+        let _ = sender.send(Message::LongestIdle(answers.clone()));
+    }
+    drop(answers);
+    let mut longest: Option<(usize, u64)> = None;
+    let asking = async {
+        while let Some((worker, idle)) = idle.recv().await {
+            if longest.is_none_or(|(_, longest)| idle > longest) {
+                longest = Some((worker, idle));
+            }
+        }
+    };
+    // A worker that is busy is not waited for.
+    let _ = timeout(BUSY_PAUSE, asking).await;
+    let worker = longest.and_then(|(worker, _)| context.senders.get(worker));
+    worker.is_some_and(|worker| worker.send(Message::Shed).is_ok())
 }
 
 /// The next connection of a listener; `None` once the process drains and none is queued.

@@ -79,9 +79,15 @@ pub struct TrustedProxies {
 /// Protocol limits. Each default is stated in `config/foregate.yaml`.
 #[derive(Clone, Debug)]
 pub struct Connections {
-    /// Open client connections over all listeners, if there are file descriptors enough; further
+    /// Open client connections over all listeners, if there are file descriptors enough. When all
+    /// are taken, those end that have been idle for the longest time; while none is idle, further
     /// ones wait in the kernel's queue.
     pub max: usize,
+    /// Open connections of one client: an IPv4 address, or the /64 of an IPv6 address. The /48
+    /// around it may have twice as many. `None`: an eighth of all, and at least 64.
+    pub max_per_address: Option<usize>,
+    /// TLS handshakes of one client.
+    pub handshakes_per_address: Rate,
     /// Time limit of the TLS handshake, and on clear text of the first byte.
     pub handshake: Duration,
     /// Time limit of a request head: from its first byte, and for the first head from the end of

@@ -31,6 +31,15 @@ impl Rate {
         }
     }
 
+    /// The same rate, with a burst so many times as large.
+    #[must_use]
+    pub fn over(self, times: NonZeroU32) -> Self {
+        Self {
+            burst: self.burst.saturating_mul(times),
+            ..self
+        }
+    }
+
     /// The rate multiplied by `factor`.
     #[must_use]
     pub fn times(self, factor: NonZeroU32) -> Self {

@@ -43,6 +43,7 @@ mod keys;
 mod lineage;
 mod listen;
 mod logs;
+mod lookup_shares;
 mod mirror;
 mod notifications;
 mod ownership;

@@ -1,268 +1,226 @@
-//! What one caller's lookups may cost all others: requests that name many ids, unknown ones and slow
-//! ones, beside the reads of honest users.
+//! Connections as a resource: no client takes those of others.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use foregate::denial::Reason;
-use futures_util::future::join_all;
-use serde_json::json;
+use crate::support::client::{Client, Connector};
+use crate::support::raw::Outcome;
+use crate::support::{Config, Door, Gate, Gateway, Http, Origin, Reply, eventually, in_time};
 
-use crate::performance::is_ready;
-use crate::support::answer::Answer;
-use crate::support::world::new_id;
-use crate::support::{Config, Gateway, Http, Postgres, World, eventually};
+const ENDED: &str = "foregate_clients_ended_total";
+const OPEN: &str = "foregate_connections";
 
-/// Ids in one request.
-const IDS: usize = 100;
-
-/// A route whose body names ids of a type.
-fn route(path: &str, kind: &str, max: usize) -> String {
-    format!(
-        "- {{ path: {path}, methods: [POST], access: user, resource: none, body: {{ limit: 64KiB, ids: [{{ field: \"ids[]\", kind: {kind}, action: read, max: {max} }}] }} }}\n"
-    )
+fn ended(gateway: &Gateway, cause: &str) -> f64 {
+    gateway.metrics().sum(ENDED, &[("cause", cause)])
 }
 
-/// The routes of a world, and `/many`, whose body names generations.
-fn configure(world: &World, config: &mut Config) {
-    world.configure(config);
-    config.more_routes(&route("/many", "generation", 500));
+async fn with(connections: &str) -> Gateway {
+    Gateway::with(|config| {
+        config.set("connections", connections);
+    })
+    .await
 }
 
-/// Adds a resource type whose lookups take this many seconds for each id, and the route `/slow`.
-fn with_slow(config: &mut Config, seconds: f64, condition: &str) {
-    let resources = config.get("resources");
-    config.set(
-        "resources",
-        &format!(
-            "{resources}\n  slow: {{ query: \"select p.user_id as owner from (select pg_sleep({seconds})) as slept left join projects p on p.id = $1 where {condition}\" }}"
-        ),
-    );
-    config.more_routes(&route("/slow", "slow", IDS));
+/// A connection that is not served ends without a byte.
+async fn is_closed(connector: &Connector) -> bool {
+    match connector.try_connect().await {
+        Err(_) => true,
+        Ok(mut client) => client.get("/public/a").try_send().await.is_err(),
+    }
 }
 
-async fn ask(gateway: &Gateway, path: &str, token: &str, ids: &[String]) -> Answer {
-    let call = gateway.post(Http::Two, path).bearer(token);
-    let call = call.header("content-type", "application/json");
-    call.body(json!({ "ids": ids }).to_string()).send().await
-}
-
-fn unknown(count: usize) -> Vec<String> {
-    (0..count).map(|_| new_id()).collect()
-}
-
-/// Waits until the database sleeps in a lookup.
-async fn is_asleep(world: &World) {
-    let asleep = "select count(*) > 0 from pg_stat_activity where wait_event = 'PgSleep'";
-    eventually("a lookup sleeps", || world.database.value(asleep) == "t").await;
+async fn answers(client: &mut Client) {
+    client.get("/public/a").send().await.is_ok();
 }
 
 #[tokio::test]
-async fn all_ids_of_a_type_are_one_statement_and_each_gets_its_own_answer() {
-    let world = World {
-        database: Postgres::with(&["log_statement=all"]),
-    };
-    let (owner, stranger) = (world.user(), world.user());
-    let project = world.project(&owner, "public");
-    let mut own: Vec<String> = (0..IDS - 1)
-        .map(|_| world.generation(&owner, Some(&project), None))
-        .collect();
-    own.push(world.generation(&owner, Some(&project), Some(&own[0])));
-    let orphan = world.generation(&owner, None, Some(&new_id()));
-    let foreign = world.generation(&stranger, None, None);
-    let gateway = Gateway::with(|config| configure(&world, config)).await;
-    is_ready(&gateway).await;
-    let token = gateway.issuer.token_of(&owner);
-    let lookups = || world.database.logged().matches("foregate_asked").count();
-    let statements = || {
-        let log = world.database.logged();
-        log.lines()
-            .filter(|line| line.contains("execute") && line.contains("foregate_asked"))
-            .count()
-    };
-    ask(&gateway, "/many", &token, &own).await.is_ok();
-    assert!(lookups() > 0);
-    // One about the caller, one about their teams, one about all generations with their projects.
-    assert_eq!(statements(), 3, "{}", world.database.logged());
-    // In any position among others, known or not.
-    for (bad, reason) in [
-        (new_id(), Reason::Absent),
-        (foreign, Reason::NotYours),
-        (orphan, Reason::LineageMissing),
+async fn a_client_over_its_share_is_closed_and_others_are_served() {
+    for (http, door) in [
+        (Http::One, Door::Plain),
+        (Http::One, Door::Tls),
+        (Http::Two, Door::Tls),
     ] {
-        for at in [0, 1, 40] {
-            let mut ids: Vec<String> = (0..3)
-                .map(|_| world.generation(&owner, Some(&project), None))
-                .chain(own.iter().take(40).cloned())
-                .collect();
-            ids.insert(at, bad.clone());
-            gateway.origin.take();
-            let answer = ask(&gateway, "/many", &token, &ids).await;
-            answer.is_denied(reason);
-            gateway.origin.saw_nothing();
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_caller_with_many_ids_costs_nobody_else_an_answer() {
-    let world = World::new();
-    let attacker = world.user();
-    let honest: Vec<(String, Vec<String>)> = (0..5)
-        .map(|_| {
-            let user = world.user();
-            let projects = (0..8).map(|_| world.project(&user, "private")).collect();
-            (user, projects)
-        })
-        .collect();
-    let gateway = Gateway::with(|config| {
-        configure(&world, config);
-        // No connection that the attacker gets comes back before the budget is spent.
-        with_slow(config, 1.0, "true");
-        config.set("budget", "2500ms");
-    })
-    .await;
-    is_ready(&gateway).await;
-    let attackers = gateway.issuer.token_of(&attacker);
-    ask(&gateway, "/many", &attackers, &unknown(1))
-        .await
-        .is_denied(Reason::Absent);
-    let over = AtomicBool::new(false);
-    let attack = async |number: usize| {
-        let mut reasons = Vec::new();
-        while !over.load(Ordering::Relaxed) {
-            let path = ["/slow", "/many"][number % 2];
-            let answer = ask(&gateway, path, &attackers, &unknown(IDS)).await;
-            reasons.push(answer.log_line()["reason"].as_str().unwrap().to_owned());
-        }
-        reasons
-    };
-    let read = async {
-        is_asleep(&world).await;
-        let mut refused = Vec::new();
-        for round in 0..8 {
-            for (user, projects) in &honest {
-                let path = format!("/projects/{}", projects[round]);
-                let call = gateway.get(Http::One, &path);
-                let answer = call.bearer(&gateway.issuer.token_of(user)).send().await;
-                if answer.status != 200 {
-                    refused.push(answer.log_line());
-                }
-            }
-        }
-        over.store(true, Ordering::Relaxed);
-        refused
-    };
-    let (attacks, refused) = tokio::join!(join_all((0..60).map(attack)), read);
-    assert!(refused.is_empty(), "{refused:#?}");
-    let attacks = attacks.concat();
-    assert!(attacks.iter().any(|reason| reason == "budget_spent"));
-    assert!(attacks.iter().any(|reason| reason == "lookups_too_many"));
-    assert!((gateway.metrics().sum("foregate_database_up", &[]) - 1.0).abs() < f64::EPSILON);
-    let opened = |line: &serde_json::Value| {
-        let message = line["message"].as_str().unwrap_or_default();
-        message.contains("circuit breaker open")
-    };
-    assert!(gateway.log().all(opened).is_empty());
-}
-
-#[tokio::test]
-async fn a_request_that_joins_a_failing_lookup_of_another_caller_does_not_fail_with_it() {
-    let world = World::new();
-    let (attacker, honest) = (world.user(), world.user());
-    let project = world.project(&honest, "private");
-    let broken = world.project(&attacker, "private");
-    world.sql(&format!(
-        "update projects set title = 'broken' where id = '{broken}'"
-    ));
-    let gateway = Gateway::with(|config| {
-        configure(&world, config);
-        let condition = "1 / (case when p.title = 'broken' then 0 else 1 end) = 1";
-        with_slow(config, 0.5, condition);
-    })
-    .await;
-    is_ready(&gateway).await;
-    let attackers = gateway.issuer.token_of(&attacker);
-    let ids = [project.clone(), broken];
-    let failing = ask(&gateway, "/slow", &attackers, &ids);
-    let joining = async {
-        is_asleep(&world).await;
-        let token = gateway.issuer.token_of(&honest);
-        ask(&gateway, "/slow", &token, &[project]).await
-    };
-    let (failed, joined) = tokio::join!(failing, joining);
-    failed.is_denied(Reason::FactsUnavailable);
-    joined.is_ok();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lookup_of_many_ids_delays_nobody_who_asks_for_one_of_them() {
-    let world = World::new();
-    let (attacker, honest) = (world.user(), world.user());
-    let project = world.project(&honest, "private");
-    let gateway = Gateway::with(|config| {
-        configure(&world, config);
-        with_slow(config, 0.25, "true");
-        let database = config.get("database");
-        let database = database.replace("statement_timeout: 3s", "statement_timeout: 30s");
-        config.set("database", &database);
-    })
-    .await;
-    is_ready(&gateway).await;
-    let attackers = gateway.issuer.token_of(&attacker);
-    let token = gateway.issuer.token_of(&honest);
-    // Ten seconds, which is twice the budget.
-    let mut ids = unknown(39);
-    ids.push(project.clone());
-    let many = ask(&gateway, "/slow", &attackers, &ids);
-    let one = async {
-        is_asleep(&world).await;
-        let answer = ask(&gateway, "/slow", &token, &[project]).await;
-        answer.is_ok();
-    };
-    let (many, ()) = tokio::join!(many, one);
-    many.is_denied(Reason::BudgetSpent);
-}
-
-#[tokio::test]
-async fn one_caller_cannot_fill_the_cache_and_what_is_not_kept_exists_or_not_alike() {
-    let world = World::new();
-    let (attacker, honest) = (world.user(), world.user());
-    let first = format!("/generations/{}", world.generation(&honest, None, None));
-    let late = format!("/generations/{}", world.generation(&honest, None, None));
-    let gateway = Gateway::with(|config| configure(&world, config)).await;
-    is_ready(&gateway).await;
-    let attackers = gateway.issuer.token_of(&attacker);
-    let get = async |token: &str, path: &str| {
-        let answer = gateway.get(Http::One, path).bearer(token).send().await;
-        answer.status.as_u16()
-    };
-    let from_database = async |token: &str, path: &str| {
-        let of = || {
-            let labels = [("outcome", "ok")];
-            let name = "foregate_database_call_seconds_count";
-            gateway.metrics().sum(name, &labels)
-        };
-        let before = of();
-        get(token, path).await;
-        of() > before
-    };
-    assert_eq!(get(&attackers, &first).await, 404);
-    assert!(!from_database(&attackers, &first).await);
-    // Each takes up to two entries, one of them in place of its project.
-    for _ in 0..21 {
-        let answer = ask(&gateway, "/many", &attackers, &unknown(500)).await;
-        answer.is_denied(Reason::Absent);
-    }
-    // Neither answer is quicker the second time.
-    for path in [late.clone(), format!("/generations/{}", new_id())] {
+        let gateway = with("{ max: 100, max_per_address: 3 }").await;
+        let own = gateway.connector(http, door);
+        let mut kept = Vec::new();
         for _ in 0..3 {
-            assert_eq!(get(&attackers, &path).await, 404);
-            assert!(from_database(&attackers, &path).await, "{path}");
+            let mut client = own.connect().await;
+            answers(&mut client).await;
+            kept.push(client);
+        }
+        gateway.origin.take();
+        for _ in 0..5 {
+            assert!(is_closed(&own).await, "{http:?} {door:?}");
+        }
+        gateway.origin.saw_nothing();
+        assert_eq!(ended(&gateway, "address_share"), 5.0);
+        // Other addresses have their own share, and those of this one are still served.
+        answers(&mut own.clone().coming_from("127.0.0.2").connect().await).await;
+        for client in &mut kept {
+            answers(client).await;
+        }
+        // One line for all of them.
+        let lines = gateway.log().all(|entry| entry["cause"] == "address_share");
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0]["address"], "127.0.0.1");
+        // What ends makes room.
+        kept.pop();
+        eventually("a place is free", || gateway.metrics().sum(OPEN, &[]) < 3.0).await;
+        answers(&mut own.connect().await).await;
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_has_no_share_and_no_rate() {
+    let gateway = Gateway::with(|config| {
+        config
+            .set(
+                "connections",
+                "{ max: 100, max_per_address: 2, handshakes_per_address: 1/h }",
+            )
+            .set("trusted_proxies", "{ from: [127.0.0.1] }");
+    })
+    .await;
+    let proxy = gateway.connector(Http::One, Door::Tls);
+    let mut kept = Vec::new();
+    for _ in 0..20 {
+        let mut client = proxy.connect().await;
+        answers(&mut client).await;
+        kept.push(client);
+    }
+    let stranger = proxy.coming_from("127.0.0.2");
+    let _two = [stranger.connect().await, stranger.connect().await];
+    assert!(is_closed(&stranger).await);
+}
+
+#[tokio::test]
+async fn handshakes_of_a_client_have_a_rate() {
+    let gateway = with("{ handshakes_per_address: 1/h }").await;
+    let own = gateway.connector(Http::Two, Door::Tls);
+    for _ in 0..5 {
+        answers(&mut own.connect().await).await;
+    }
+    gateway.origin.take();
+    for _ in 0..3 {
+        assert!(is_closed(&own).await);
+    }
+    gateway.origin.saw_nothing();
+    assert_eq!(ended(&gateway, "handshake_rate"), 3.0);
+    answers(&mut own.coming_from("127.0.0.2").connect().await).await;
+    // Clear text needs no handshake.
+    let clear = gateway.connector(Http::One, Door::Plain);
+    for _ in 0..10 {
+        answers(&mut clear.connect().await).await;
+    }
+}
+
+#[tokio::test]
+async fn the_rate_and_the_share_change_with_a_reload() {
+    let mut gateway = with("{ max: 100, max_per_address: 1 }").await;
+    let own = gateway.connector(Http::One, Door::Plain);
+    let mut first = own.connect().await;
+    answers(&mut first).await;
+    assert!(is_closed(&own).await);
+    gateway
+        .reload(|config: &mut Config| {
+            config.set("connections", "{ max: 100, max_per_address: 2 }");
+        })
+        .await;
+    answers(&mut own.connect().await).await;
+}
+
+/// Longer than a poll, so that connections become idle at different times.
+const APART: Duration = Duration::from_millis(400);
+
+#[tokio::test]
+async fn the_connection_that_was_idle_for_the_longest_time_ends_for_a_new_one() {
+    for (http, door) in [
+        (Http::One, Door::Plain),
+        (Http::One, Door::Tls),
+        (Http::Two, Door::Tls),
+    ] {
+        let gateway = with("{ max: 4 }").await;
+        let connector = gateway.connector(http, door);
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            let mut client = connector.connect().await;
+            answers(&mut client).await;
+            clients.push(client);
+            tokio::time::sleep(APART).await;
+        }
+        // The first one is used again, so that the second one is idle for the longest time.
+        answers(&mut clients[0]).await;
+        let mut new = connector.connect().await;
+        answers(&mut new).await;
+        eventually("the second one is closed", || clients[1].is_closed()).await;
+        for index in [0, 2, 3] {
+            assert!(!clients[index].is_closed(), "{http:?} {index}");
+            answers(&mut clients[index]).await;
+        }
+        assert_eq!(ended(&gateway, "idle_shed"), 1.0);
+        assert_eq!(gateway.metrics().sum(OPEN, &[]), 4.0);
+    }
+}
+
+#[tokio::test]
+async fn connections_without_a_request_give_way_at_any_time() {
+    let gateway = with("{ max: 3 }").await;
+    let mut silent = Vec::new();
+    // Nothing was sent; a part of a head; a part of a handshake.
+    for (door, bytes) in [
+        (Door::Plain, ""),
+        (Door::Plain, "GET /public/a HTTP/1.1\r\n"),
+        (Door::Tls, "\x16\x03\x01"),
+    ] {
+        let address = gateway.address(door);
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        std::io::Write::write_all(&mut stream, bytes.as_bytes()).unwrap();
+        silent.push(stream);
+    }
+    gateway.metric_becomes(OPEN, &[], 3.0).await;
+    for http in Http::BOTH {
+        for _ in 0..3 {
+            answers(&mut gateway.connect(http).await).await;
         }
     }
-    // What others load is kept.
-    let token = gateway.issuer.token_of(&honest);
-    assert_eq!(get(&token, &late).await, 200);
-    assert!(!from_database(&token, &late).await);
-    gateway.origin.take();
+    assert!(ended(&gateway, "idle_shed") >= 1.0);
+}
+
+#[tokio::test]
+async fn an_idle_client_that_confirms_nothing_gives_way_all_the_same() {
+    let gateway = with("{ max: 1 }").await;
+    let mut dead = gateway.connector(Http::Two, Door::Tls).raw_h2().await;
+    let stream = dead
+        .request(&crate::support::raw_h2::RawTwo::get("/public/a"))
+        .await;
+    dead.ending(stream).await;
+    answers(&mut gateway.connect(Http::One).await).await;
+    assert_eq!(ended(&gateway, "idle_shed"), 1.0);
+}
+
+#[tokio::test]
+async fn a_connection_with_an_open_request_is_not_ended_for_another_one() {
+    let gate = Gate::new();
+    let (origin, passed) = (Origin::start(), gate.clone());
+    origin.on("/public/gated", move |exchange| {
+        passed.pass();
+        exchange.reply(&Reply::ok());
+    });
+    let gateway = Gateway::before(origin, |config| {
+        config.set("connections", "{ max: 2 }");
+    })
+    .await;
+    let connector = gateway.connector(Http::One, Door::Plain);
+    let running: Vec<_> = (0..2)
+        .map(|_| tokio::spawn(connector.call("GET", "/public/gated").send()))
+        .collect();
+    gateway.origin.has_seen(2).await;
+    let mut waiting = gateway.raw(Door::Plain).await;
+    waiting
+        .write("GET /public/a HTTP/1.1\r\nHost: api.test\r\n\r\n")
+        .await;
+    gate.open();
+    for running in running {
+        in_time("an answer", running).await.unwrap().is_ok();
+    }
+    assert!(matches!(waiting.answer().await, Outcome::Answer(_)));
 }

@@ -12,10 +12,27 @@ use crate::policy::rate::Rate;
 
 const THREE_THOUSAND: NonZeroU32 = NonZeroU32::new(3000).unwrap();
 
+/// TLS handshakes of one client in a second. A full one takes less than a millisecond of a core, so
+/// one client takes less than a fifth of it. A choice.
+const HANDSHAKES: NonZeroU32 = match NonZeroU32::new(200) {
+    Some(count) => count,
+    None => NonZeroU32::MIN,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// How many times the handshakes of a second, or of whatever time the rate has, may come at once.
+const BURST: NonZeroU32 = match NonZeroU32::new(5) {
+    Some(times) => times,
+    None => NonZeroU32::MIN,
+};
+
 wire! {
     /// Protocol limits.
     struct Connections {
         max: usize [1..=1_000_000] = 10_000,
+        max_per_address: usize [1..=1_000_000],
+        handshakes_per_address: Rate = Rate::new(HANDSHAKES, SECOND),
         handshake: Duration [TICK..=mins(5)] = secs(10),
         head: Duration [TICK..=mins(5)] = secs(10),
         idle: Duration [TICK..=HOUR] = secs(75),
@@ -51,8 +68,21 @@ impl Checker<'_> {
             let message = "`unsent` is larger than `unsent_total`, which holds it";
             self.report.problem(place, message);
         }
+        let max = wire.max();
+        if let (Some(max), Some(share)) = (max, wire.max_per_address.good())
+            && share.value > max
+        {
+            let message = format!(
+                "is more than `max`, {max}: one client could take all connections; write fewer, such as {}",
+                (max / 8).max(1)
+            );
+            self.report.problem(&share.place, message);
+        }
+        let share = wire.max_per_address.optional()?;
         Some(checked::Connections {
-            max: wire.max()?,
+            max: max?,
+            max_per_address: share.map(|share| share.value),
+            handshakes_per_address: wire.handshakes_per_address()?.over(BURST),
             handshake: wire.handshake()?,
             head: wire.head()?,
             idle: wire.idle()?,
@@ -78,6 +108,7 @@ impl Checker<'_> {
 )]
 mod tests {
     use crate::config::tests::*;
+    use crate::config::units::{millis, secs};
 
     #[test]
     fn connections_have_limits_unless_others_are_written() {
@@ -90,6 +121,41 @@ mod tests {
         assert_eq!(
             limits("connections: { h2_streams: 7, h2_resets: 8 }\n"),
             (7, 8)
+        );
+    }
+
+    #[test]
+    fn a_client_has_a_share_and_a_rate() {
+        let limits = |more: &str| {
+            let text = with_route("path: /a, access: public") + more;
+            let connections = good(&text).config.connections;
+            let rate = connections.handshakes_per_address;
+            (connections.max_per_address, rate.burst.get(), rate.per)
+        };
+        assert_eq!(limits(""), (None, 1000, millis(5)));
+        assert_eq!(
+            limits("connections: { max_per_address: 7, handshakes_per_address: 6/m }\n"),
+            (Some(7), 30, secs(10))
+        );
+        each_refused(
+            &with_route("path: /a, access: public"),
+            &[
+                (
+                    "connections: { max: 10, max_per_address: 11 }\n",
+                    "connections.max_per_address",
+                    "is more than `max`, 10",
+                ),
+                (
+                    "connections: { max_per_address: 0 }\n",
+                    "connections.max_per_address",
+                    "1",
+                ),
+                (
+                    "connections: { handshakes_per_address: 5 }\n",
+                    "connections.handshakes_per_address",
+                    "rate",
+                ),
+            ],
         );
     }
 }

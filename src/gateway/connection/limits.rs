@@ -47,6 +47,8 @@ labels! {
         Stalled = "stalled",
         /// The clients of the process hold too much, and this one most.
         Overloaded = "overloaded",
+        /// All connections were taken, and this one had no request.
+        Shed = "shed",
         /// The client violated HTTP.
         Protocol = "protocol",
     }

@@ -24,6 +24,10 @@ pub(crate) use clock::{POLL_INTERVAL, PollClock};
 pub(crate) use limits::CloseCause;
 use limits::Limits;
 
+/// How many milliseconds the client of a connection that is ended in favour of another one has to
+/// confirm that on HTTP/2. A choice.
+const SHED_GRACE: u64 = 500;
+
 /// The state of an open connection. Times are those of the [`PollClock`].
 #[derive(Debug)]
 pub struct ConnectionState {
@@ -43,6 +47,8 @@ pub struct ConnectionState {
     /// Bytes of answers that the client has not taken.
     unsent: Cell<usize>,
     draining: Cell<bool>,
+    /// It is ended in favour of another connection.
+    is_shed: Cell<bool>,
     /// Since when the connection is shutting down.
     shutdown_since: Cell<Option<u64>>,
     /// Consecutive requests whose client went away before their answer.
@@ -98,6 +104,7 @@ impl ConnectionState {
             answers: RefCell::default(),
             unsent: Cell::new(0),
             draining: Cell::new(false),
+            is_shed: Cell::new(false),
             shutdown_since: Cell::new(None),
             aborted_requests: Cell::new(0),
             tunnel: RefCell::new(None),
@@ -124,6 +131,14 @@ impl ConnectionState {
         };
         let is_idle_for =
             |limit: u64| self.open_requests.get() == 0 && self.has_passed(idle_since, limit);
+        // The client does not confirm the end of an HTTP/2 connection.
+        let is_unconfirmed = self
+            .shutdown_since
+            .get()
+            .is_some_and(|since| self.has_passed(since, SHED_GRACE));
+        if self.is_shed.get() && is_unconfirmed && is_idle_for(0) {
+            return self.request_shutdown(ShutdownRequest::Now(CloseCause::Shed));
+        }
         if self.has_slow_head(head) {
             return self.request_shutdown(ShutdownRequest::Now(CloseCause::HeadTimeout));
         }
@@ -294,6 +309,25 @@ impl ConnectionState {
     pub(crate) fn drain(&self) {
         self.draining.set(true);
         self.request_shutdown(ShutdownRequest::Graceful);
+    }
+
+    /// Since when no request has been open, by the worker's clock, and none can have been: since
+    /// the connection was opened, until its handshake is over. `None` if one is open, or if the
+    /// connection ends anyway.
+    pub(crate) fn idle_since(&self) -> Option<u64> {
+        let is_idle = self.open_requests.get() == 0
+            && self.shutdown_since.get().is_none()
+            && !self.is_shed.get();
+        is_idle.then(|| self.idle_since.get().unwrap_or(self.opened_at))
+    }
+
+    /// Ends an idle connection in favour of another one: gracefully, but not during its handshake.
+    pub(crate) fn shed(&self) {
+        self.is_shed.set(true);
+        self.request_shutdown(match self.idle_since.get() {
+            Some(_) => ShutdownRequest::Graceful,
+            None => ShutdownRequest::Now(CloseCause::Shed),
+        });
     }
 
     /// Notes that the process is ending, for a connection that was accepted after the others were

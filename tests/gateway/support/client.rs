@@ -2,6 +2,7 @@
 
 use std::io;
 use std::marker::PhantomData;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,7 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 
@@ -69,6 +70,8 @@ pub struct Connector {
     tls: Option<Arc<ClientConfig>>,
     http: Http,
     log: Log,
+    /// Where it connects from.
+    source: IpAddr,
 }
 
 impl Connector {
@@ -78,12 +81,21 @@ impl Connector {
             tls,
             http,
             log,
+            source: Ipv4Addr::LOCALHOST.into(),
         }
+    }
+
+    /// The same, from another address of the loopback.
+    pub fn coming_from(mut self, source: &str) -> Self {
+        self.source = source.parse().unwrap();
+        self
     }
 
     /// A socket, with TLS if the listener has it.
     pub async fn open(&self) -> io::Result<Box<dyn Stream>> {
-        let socket = TcpStream::connect(&self.address).await?;
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((self.source, 0).into())?;
+        let socket = socket.connect(self.address.parse().unwrap()).await?;
         socket.set_nodelay(true)?;
         let Some(tls) = &self.tls else {
             return Ok(Box::new(socket));

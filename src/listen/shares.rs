@@ -1,0 +1,317 @@
+//! How many connections one client may have, and how fast it may begin TLS handshakes.
+//!
+//! A client is an IPv4 address, or the /64 of an IPv6 address: whoever has one of its addresses has
+//! them all. The /48 around it, which one customer of a provider may have, has a share twice as
+//! large. A peer in `trusted_proxies.from` is no client: it has no share and no rate, or a site
+//! behind one edge would be one client. A peer on the loopback is a client like any other; what
+//! proxies for others belongs into `trusted_proxies.from`, where its addresses are trusted, too.
+
+#![allow(
+    clippy::disallowed_types,
+    reason = "a connection takes the lock when it begins and when it ends, never a request"
+)]
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::clock;
+use crate::gateway::ended::EndCause;
+use crate::policy::listen::{Connections, TrustedProxies};
+use crate::policy::rate::Rate;
+
+/// The smallest share that is not written: a browser has six connections, and an office behind one
+/// address has many browsers. A choice.
+const LEAST_SHARE: usize = 64;
+
+/// The table is searched for clients without connections when it has twice as many entries as after
+/// the last search, and at least so many.
+const LEAST_SWEEP: usize = 1024;
+
+/// The shares of all clients.
+#[derive(Debug)]
+pub(super) struct Shares {
+    /// Connections of all clients, at most.
+    max: usize,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug)]
+struct Table {
+    clients: HashMap<Network, Client>,
+    sweep_at: usize,
+}
+
+/// Whose connections are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Network {
+    Address4([u8; 4]),
+    /// A /64.
+    Subnet6([u8; 8]),
+    /// A /48.
+    Site6([u8; 6]),
+}
+
+#[derive(Debug)]
+struct Client {
+    open: usize,
+    /// When the bucket of its handshakes will have drained.
+    drained: Instant,
+}
+
+/// The limits that apply to one connection.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    address: usize,
+    network: usize,
+    /// `None` for a connection without TLS.
+    handshakes: Option<Rate>,
+}
+
+/// A connection's part of its client's share; dropping it gives it back.
+#[derive(Debug)]
+pub(super) struct Share {
+    shares: Arc<Shares>,
+    networks: [Option<Network>; 2],
+}
+
+impl Network {
+    /// The address itself or its /64, and the network around it.
+    fn of(address: IpAddr) -> [Option<Self>; 2] {
+        match address.to_canonical() {
+            IpAddr::V4(address) => [Some(Self::Address4(address.octets())), None],
+            IpAddr::V6(address) => {
+                let [a, b, c, d, e, f, g, h, ..] = address.octets();
+                [
+                    Some(Self::Subnet6([a, b, c, d, e, f, g, h])),
+                    Some(Self::Site6([a, b, c, d, e, f])),
+                ]
+            }
+        }
+    }
+
+    fn limit(self, limits: &Limits) -> (usize, EndCause) {
+        match self {
+            Self::Address4(_) | Self::Subnet6(_) => (limits.address, EndCause::AddressShare),
+            Self::Site6(_) => (limits.network, EndCause::NetworkShare),
+        }
+    }
+}
+
+impl Shares {
+    /// Nobody has a connection yet; all together have at most `max`.
+    pub(super) fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            max,
+            table: Mutex::new(Table {
+                clients: HashMap::new(),
+                sweep_at: LEAST_SWEEP,
+            }),
+        })
+    }
+
+    /// A part of the client's share for a new connection.
+    ///
+    /// # Errors
+    ///
+    /// The client has its share, or begins handshakes too fast. Every handshake counts, since it is
+    /// not known before it whether it resumes a session, which costs less.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        over_tls: bool,
+        connections: &Connections,
+        trusted: &TrustedProxies,
+    ) -> Result<Share, EndCause> {
+        let peer = peer.to_canonical();
+        let is_trusted = trusted.from.iter().any(|network| network.contains(&peer));
+        let networks = match is_trusted {
+            true => [None, None],
+            false => Network::of(peer),
+        };
+        let limits = self.limits(connections, over_tls);
+        self.add(networks, &limits, clock::now())?;
+        Ok(Share {
+            shares: self.clone(),
+            networks,
+        })
+    }
+
+    fn limits(&self, connections: &Connections, over_tls: bool) -> Limits {
+        let derived = || (self.max / 8).max(LEAST_SHARE);
+        let address = connections.max_per_address.unwrap_or_else(derived);
+        // Who may have all connections has no share: a further one takes the place of an idle one.
+        let share = |share: usize| if share < self.max { share } else { usize::MAX };
+        Limits {
+            address: share(address),
+            network: share(address.saturating_mul(2)),
+            handshakes: over_tls.then_some(connections.handshakes_per_address),
+        }
+    }
+
+    fn add(
+        &self,
+        networks: [Option<Network>; 2],
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<(), EndCause> {
+        // A panic under the lock leaves the table consistent.
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        for network in networks.into_iter().flatten() {
+            let (limit, cause) = network.limit(limits);
+            let open = table.clients.get(&network).map_or(0, |client| client.open);
+            if open >= limit {
+                return Err(cause);
+            }
+        }
+        for network in networks.into_iter().flatten() {
+            let client = table.clients.entry(network).or_insert(Client {
+                open: 0,
+                drained: now,
+            });
+            // Only the first of the two has a rate, and it comes first.
+            if !matches!(network, Network::Site6(_))
+                && let Some(rate) = limits.handshakes
+                && !client.may_begin(rate, now)
+            {
+                return Err(EndCause::HandshakeRate);
+            }
+            client.open += 1;
+        }
+        table.sweep(now);
+        Ok(())
+    }
+
+    fn remove(&self, network: Network) {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(client) = table.clients.get_mut(&network) else {
+            return;
+        };
+        client.open = client.open.saturating_sub(1);
+        if client.is_forgettable(clock::now()) {
+            table.clients.remove(&network);
+        }
+    }
+}
+
+impl Table {
+    /// Forgets clients that have no connection, now and then.
+    fn sweep(&mut self, now: Instant) {
+        if self.clients.len() < self.sweep_at {
+            return;
+        }
+        self.clients.retain(|_, client| !client.is_forgettable(now));
+        self.sweep_at = (self.clients.len() * 2).max(LEAST_SWEEP);
+    }
+}
+
+impl Client {
+    /// Counts a handshake, if the bucket has room for it.
+    fn may_begin(&mut self, rate: Rate, now: Instant) -> bool {
+        let drained = self.drained.max(now) + rate.per;
+        let most = rate.per.saturating_mul(rate.burst.get());
+        let is_allowed = drained.saturating_duration_since(now) <= most;
+        if is_allowed {
+            self.drained = drained;
+        }
+        is_allowed
+    }
+
+    fn is_forgettable(&self, now: Instant) -> bool {
+        self.open == 0 && self.drained.saturating_duration_since(now) == Duration::ZERO
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        for network in self.networks.into_iter().flatten() {
+            self.shares.remove(network);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    fn limits(address: usize) -> Limits {
+        Limits {
+            address,
+            network: 2 * address,
+            handshakes: None,
+        }
+    }
+
+    fn open(shares: &Shares, address: &str, limits: &Limits, now: Instant) -> Option<EndCause> {
+        let networks = Network::of(address.parse().expect("an address"));
+        shares.add(networks, limits, now).err()
+    }
+
+    #[test]
+    fn an_address_has_its_share_and_a_48_twice_as_much() {
+        let (shares, now) = (Shares::new(100), clock::now());
+        let open = |address| open(&shares, address, &limits(2), now);
+        for address in ["192.0.2.1", "::ffff:192.0.2.1"] {
+            assert_eq!(open(address), None);
+        }
+        assert_eq!(open("192.0.2.1"), Some(EndCause::AddressShare));
+        assert_eq!(open("192.0.2.2"), None);
+        // One /64 each.
+        for address in ["2001:db8:1:1::1", "2001:db8:1:1::2"] {
+            assert_eq!(open(address), None);
+        }
+        assert_eq!(open("2001:db8:1:1::3"), Some(EndCause::AddressShare));
+        for address in ["2001:db8:1:2::1", "2001:db8:1:3::1"] {
+            assert_eq!(open(address), None);
+        }
+        assert_eq!(open("2001:db8:1:4::1"), Some(EndCause::NetworkShare));
+        assert_eq!(open("2001:db8:2::1"), None);
+    }
+
+    #[test]
+    fn handshakes_of_an_address_have_a_rate() {
+        let (shares, now) = (Shares::new(100), clock::now());
+        let rate = Rate::new(NonZeroU32::MIN.saturating_add(1), Duration::from_secs(1));
+        let limits = Limits {
+            handshakes: Some(rate),
+            ..limits(100)
+        };
+        let at = |millis| now + Duration::from_millis(millis);
+        let open = |address, millis| open(&shares, address, &limits, at(millis));
+        for address in ["192.0.2.1", "2001:db8::1"] {
+            assert_eq!(open(address, 0), None);
+            assert_eq!(open(address, 0), None);
+            assert_eq!(open(address, 0), Some(EndCause::HandshakeRate));
+            assert_eq!(open(address, 500), None);
+            assert_eq!(open(address, 501), Some(EndCause::HandshakeRate));
+        }
+        assert_eq!(open("192.0.2.2", 0), None);
+    }
+
+    #[test]
+    fn clients_without_connections_are_forgotten() {
+        let (shares, now) = (Shares::new(10), clock::now());
+        let rate = Rate::new(NonZeroU32::MIN, Duration::from_secs(1));
+        let limits = Limits {
+            handshakes: Some(rate),
+            ..limits(10)
+        };
+        for number in 0..5000_u32 {
+            let networks = Network::of(IpAddr::V4(number.into()));
+            let later = now + Duration::from_secs(number.into());
+            shares.add(networks, &limits, later).expect("a share");
+            for network in networks.into_iter().flatten() {
+                shares.remove(network);
+            }
+        }
+        let table = shares.table.lock().expect("no panic");
+        assert!(
+            table.clients.len() <= 2 * LEAST_SWEEP,
+            "{}",
+            table.clients.len()
+        );
+    }
+}
