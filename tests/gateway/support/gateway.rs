@@ -1,6 +1,6 @@
 //! The program under test: the real binary, in a folder of its own, on ports of its own.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,20 +68,20 @@ impl Gateway {
         origin: Origin,
         change: impl FnOnce(&mut Config),
     ) -> Self {
-        let mut command = Command::new(program());
+        let mut command = command(program());
         command.envs(environment.iter().copied());
         Self::trusting(Issuer::new(), command, origin, change).await
     }
 
     /// Starts another replica: with the tokens of this one, in front of an origin of its own.
     pub async fn replica(&self, change: impl FnOnce(&mut Config)) -> Self {
-        let command = Command::new(program());
+        let command = command(program());
         Self::trusting(self.issuer.clone(), command, Origin::start(), change).await
     }
 
     /// Starts with these arguments of the shell's `ulimit`, such as `-Sn 1024`.
     pub async fn limited(ulimit: &str, change: impl FnOnce(&mut Config)) -> Self {
-        let mut command = Command::new("sh");
+        let mut command = command("sh");
         command
             .args(["-c", &format!("ulimit {ulimit} && exec \"$0\" \"$@\"")])
             .arg(program());
@@ -108,7 +108,6 @@ impl Gateway {
         let mut child = command
             .args(["run", "--config"])
             .arg(&file)
-            .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -354,6 +353,13 @@ impl Gateway {
     pub fn may_panic(&self) {
         self.may_panic.store(true, Ordering::Relaxed);
     }
+}
+
+/// A command whose log has the default level.
+fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_remove("RUST_LOG");
+    command
 }
 
 /// The program as cargo built it for the tests, or another build of it: `FOREGATE_BIN`.
