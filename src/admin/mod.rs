@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
@@ -27,6 +28,7 @@ use tokio::net::TcpListener;
 use self::places::{Place, Places};
 use crate::breaker::Outage;
 use crate::clock;
+use crate::denial::renamed;
 use crate::facts::schema::QueryStatus;
 use crate::gateway::accept::accept_failed;
 use crate::gateway::process::Process;
@@ -68,11 +70,22 @@ async fn answer(
     request: Request<Incoming>,
     place: &Place,
 ) -> Response<Full<Bytes>> {
+    let allowed = match request.uri().path() {
+        "/revocations" => "GET, HEAD, POST",
+        "/webhooks/identity" => "POST",
+        _ => "GET, HEAD",
+    };
     let mut response = route(process, request, place).await;
-    let no_store = HeaderValue::from_static("no-store");
-    response
-        .headers_mut()
-        .insert(header::CACHE_CONTROL, no_store);
+    let status = response.status();
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+    }
+    if let Some(phrase) = renamed(status) {
+        let phrase = ReasonPhrase::from_static(phrase.as_bytes());
+        response.extensions_mut().insert(phrase);
+    }
     response
 }
 

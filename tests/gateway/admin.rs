@@ -152,7 +152,12 @@ async fn a_message_is_refused_by_its_head_before_its_body_arrives() {
         let mut stream = begun(&gateway, &request);
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        let expected = format!("HTTP/1.1 {status} ");
+        let name = if status == 413 {
+            "Content Too Large"
+        } else {
+            ""
+        };
+        let expected = format!("HTTP/1.1 {status} {name}");
         assert!(answer.starts_with(&expected), "{request}\n{answer}");
     }
 }
@@ -174,7 +179,7 @@ async fn a_message_that_drips_is_ended_by_its_total_time() {
 }
 
 #[tokio::test]
-async fn no_answer_may_be_stored() {
+async fn no_answer_may_be_stored_and_refused_methods_name_the_allowed_ones() {
     let gateway = gateway().await;
     for method in ["GET", "HEAD", "POST", "PUT", "DELETE"] {
         for path in [
@@ -199,6 +204,8 @@ async fn no_answer_may_be_stored() {
                 1,
                 "{request}{answer}"
             );
+            let is_refused = answer.starts_with("HTTP/1.1 405 ");
+            assert_eq!(is_refused, answer.contains("allow: "), "{request}{answer}");
         }
     }
 }

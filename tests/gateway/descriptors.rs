@@ -1,7 +1,11 @@
 //! File descriptors: idle clients do not take those of probes, upstreams and reloads.
 
+use std::time::Duration;
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
 
+use crate::support::client::Client;
 use crate::support::log::says;
 use crate::support::raw::Raw;
 use crate::support::{Door, Gateway, Http};
@@ -9,6 +13,13 @@ use crate::support::{Door, Gateway, Http};
 /// The files that the process may have open, by its own metric.
 fn limit(gateway: &Gateway) -> f64 {
     gateway.metrics().sum("process_max_fds", &[])
+}
+
+/// Connections from the address of this number.
+async fn from(gateway: &Gateway, number: usize) -> Client {
+    let connector = gateway.connector(Http::One, Door::Plain);
+    let source = format!("127.0.1.{number}");
+    connector.coming_from(&source).connect().await
 }
 
 async fn idle_clients(gateway: &Gateway, count: usize) -> Vec<Raw> {
@@ -64,6 +75,56 @@ async fn idle_clients_take_no_descriptors_from_probes_upstreams_and_reloads() {
     assert!(metrics.sum("process_open_fds", &[]) < 256.0);
     let lines = gateway.log().text().lines().count();
     assert!(lines < 60, "{lines} lines:\n{}", gateway.log().text());
+}
+
+#[tokio::test]
+async fn idle_clients_of_many_addresses_leave_room_for_new_ones() {
+    let gateway = Gateway::limited("-n 256", |_| {}).await;
+    let mut idle = Vec::new();
+    for number in 1..=200 {
+        let mut client = from(&gateway, number).await;
+        client.get("/public/a").send().await.is_ok();
+        idle.push(client);
+    }
+    assert_eq!(gateway.admin_status("/livez"), 200);
+    let metrics = gateway.metrics();
+    assert_eq!(metrics.sum("foregate_accept_failures_total", &[]), 0.0);
+    let shed = metrics.sum("foregate_clients_ended_total", &[("cause", "idle_shed")]);
+    assert!(shed > 50.0, "{shed}");
+}
+
+#[tokio::test]
+async fn accepting_goes_on_after_a_lack_of_descriptors_with_few_log_lines() {
+    let gateway = Gateway::start().await;
+    let before = gateway.log().text().lines().count();
+    let set_limit = |current| {
+        let pid = Pid::from_raw(i32::try_from(gateway.pid()).unwrap());
+        let limit = Rlimit {
+            current: Some(current),
+            maximum: Some(4096),
+        };
+        prlimit(pid, Resource::Nofile, limit).unwrap();
+    };
+    set_limit(8);
+    let waiting = idle_clients(&gateway, 50).await;
+    let says_so = |entry: &serde_json::Value| {
+        entry["message"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("cannot accept connections"))
+    };
+    assert!(gateway.log().wait_for(says_so).is_some());
+    // Attempts go on meanwhile.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    set_limit(4096);
+    gateway
+        .metric_becomes("foregate_connections", &[], 50.0)
+        .await;
+    gateway.get(Http::One, "/public/a").send().await.is_ok();
+    let failures = gateway.metrics().sum("foregate_accept_failures_total", &[]);
+    assert!(failures > 10.0, "{failures}");
+    let lines = gateway.log().text().lines().count() - before;
+    assert!(lines < 10, "{lines} lines");
+    drop(waiting);
 }
 
 #[tokio::test]
