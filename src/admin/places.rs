@@ -66,7 +66,9 @@ impl Stage {
             Self::Answer => 10,
             Self::Webhook => 5,
             Self::Call => 30,
-            Self::Idle => 60,
+            // Longer than the gateway's own pools keep a connection, which lead here from a public
+            // route for the webhook.
+            Self::Idle => 75,
         })
     }
 }

@@ -346,7 +346,7 @@ impl ConnectionState {
         self.is_h2.set(is_h2);
         // A request from before was about the handshake.
         self.shutdown.set(None);
-        if self.draining.get() && is_h2 {
+        if self.draining.get() && is_h2 || self.is_shed.get() {
             self.request_shutdown(ShutdownRequest::Graceful);
         }
         self.idle_since.set(Some(self.clock.now()));

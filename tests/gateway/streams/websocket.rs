@@ -423,3 +423,21 @@ async fn invalid_frames_are_forwarded_and_nothing_is_inserted() {
     ended(&gateway, "websocket", "idle", 1.0).await;
     assert!(matches!(raw.answer().await, Outcome::Closed));
 }
+
+#[tokio::test]
+async fn a_quiet_socket_is_not_ended_for_another_connection() {
+    let sockets = Sockets::start();
+    let gateway = gateway(&sockets, |config| {
+        config.set("connections", "{ max: 2 }");
+    })
+    .await;
+    let token = gateway.issuer.token();
+    let mut socket = Socket::open_at(&gateway, Door::Plain, "/ws/a", &token).await;
+    for http in Http::BOTH {
+        for _ in 0..3 {
+            let mut client = gateway.connect(http).await;
+            client.get("/public/a").send().await.is_ok();
+        }
+    }
+    socket.echo("still open").await;
+}
