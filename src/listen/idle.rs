@@ -24,23 +24,34 @@ pub(super) struct OpenConnections {
     longest_idle: Rc<RefCell<VecDeque<Idle>>>,
 }
 
+/// What a worker answers when it is asked for its longest idle connection. Times are those of its
+/// own [`PollClock`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LongestIdle {
+    /// For how long the connection has been idle.
+    pub(super) idle: u64,
+    /// When that was.
+    pub(super) now: u64,
+}
+
 impl OpenConnections {
-    /// For how long the connection has been idle that has been so for the longest time, in
-    /// milliseconds; `None` if none is idle.
-    pub(super) fn longest_idle(&self) -> Option<u64> {
-        let (since, connection) = self.take_longest_idle()?;
-        let idle = self.clock.now().saturating_sub(since);
+    /// The connection that has been idle for the longest time; `None` if none is idle.
+    pub(super) fn longest_idle(&self) -> Option<LongestIdle> {
+        let now = self.clock.now();
+        let (since, connection) = self.take_longest_idle(now)?;
         let first = (since, Rc::downgrade(&connection));
         self.longest_idle.borrow_mut().push_front(first);
-        Some(idle)
+        let idle = now.saturating_sub(since);
+        Some(LongestIdle { idle, now })
     }
 
     /// Ends so many connections, those first that have been idle for the longest time. Returns how
-    /// many were idle.
-    pub(super) fn shed(&self, most: usize) -> usize {
+    /// many were idle. Of those that are idle since `before` or later it ends none: they may be the
+    /// ones for which others were to end.
+    pub(super) fn shed(&self, most: usize, before: u64) -> usize {
         let mut count = 0;
         while count < most
-            && let Some((_, connection)) = self.take_longest_idle()
+            && let Some((_, connection)) = self.take_longest_idle(before)
         {
             connection.shed();
             count += 1;
@@ -48,15 +59,16 @@ impl OpenConnections {
         count
     }
 
-    fn take_longest_idle(&self) -> Option<(u64, Rc<ConnectionState>)> {
+    fn take_longest_idle(&self, before: u64) -> Option<(u64, Rc<ConnectionState>)> {
         let mut longest = self.longest_idle.borrow_mut();
         for searched in [false, true] {
             if searched {
-                *longest = self.search();
+                *longest = self.search(before);
             }
             while let Some((since, connection)) = longest.pop_front() {
                 if let Some(connection) = connection.upgrade()
                     && connection.idle_since() == Some(since)
+                    && since < before
                 {
                     return Some((since, connection));
                 }
@@ -65,8 +77,10 @@ impl OpenConnections {
         None
     }
 
-    fn search(&self) -> VecDeque<Idle> {
-        let mut idle = self.open.keyed(ConnectionState::idle_since);
+    fn search(&self, before: u64) -> VecDeque<Idle> {
+        let idle_since =
+            |connection: &ConnectionState| connection.idle_since().filter(|since| *since < before);
+        let mut idle = self.open.keyed(idle_since);
         idle.sort_unstable_by_key(|(since, _)| *since);
         idle.truncate(FOUND);
         idle.into()

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{sleep, timeout};
 
 use super::connection;
-use super::idle::OpenConnections;
+use super::idle::{LongestIdle, OpenConnections};
 use super::load::{ConnectionSlot, Load};
 use super::metrics::ListenMetrics;
 use super::poll::poll_forever;
@@ -56,9 +56,9 @@ pub(super) enum Message {
     /// Serve this connection.
     Serve(Handover),
     /// Say for how long your connection has been idle that has been so for the longest time.
-    LongestIdle(UnboundedSender<(usize, u64)>),
-    /// End the connections that have been idle for the longest time.
-    Shed,
+    LongestIdle(UnboundedSender<(usize, LongestIdle)>),
+    /// End the connections that have been idle for the longest time: since before this time.
+    Shed(u64),
 }
 
 /// A connection on its way to its worker.
@@ -150,8 +150,8 @@ fn receive(
                 let _ = answers.send((context.worker, idle));
             }
         }
-        Message::Shed => {
-            for _ in 0..connections.shed(context.load.shed_at_once) {
+        Message::Shed(before) => {
+            for _ in 0..connections.shed(context.load.shed_at_once, before) {
                 refusals::note(EndCause::IdleShed, None, context.process.metrics());
             }
         }
@@ -280,18 +280,20 @@ async fn shed_longest_idle(context: &WorkerContext) -> bool {
         let _ = sender.send(Message::LongestIdle(answers.clone()));
     }
     drop(answers);
-    let mut longest: Option<(usize, u64)> = None;
+    let mut longest: Option<(usize, LongestIdle)> = None;
     let asking = async {
-        while let Some((worker, idle)) = idle.recv().await {
-            if longest.is_none_or(|(_, longest)| idle > longest) {
-                longest = Some((worker, idle));
+        while let Some((worker, found)) = idle.recv().await {
+            if longest.is_none_or(|(_, longest)| found.idle > longest.idle) {
+                longest = Some((worker, found));
             }
         }
     };
     // A worker that is busy is not waited for.
     let _ = timeout(BUSY_PAUSE, asking).await;
-    let worker = longest.and_then(|(worker, _)| context.senders.get(worker));
-    worker.is_some_and(|worker| worker.send(Message::Shed).is_ok())
+    longest.is_some_and(|(worker, found)| {
+        let sender = context.senders.get(worker);
+        sender.is_some_and(|sender| sender.send(Message::Shed(found.now)).is_ok())
+    })
 }
 
 /// The next connection of a listener; `None` once the process drains and none is queued.

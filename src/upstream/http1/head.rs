@@ -58,9 +58,12 @@ pub(super) fn take(unread: &mut Bytes, method: &Method) -> Result<Option<AnswerH
     // Bytes of content that the status forbids would be read as the head of the next answer, and
     // may arrive after the next request was sent (RFC 9110, section 8.6; RFC 9112, section 6.1).
     let forbids = status.is_informational() || status == StatusCode::NO_CONTENT;
-    let keeps_open = framing != Framing::UntilClose
-        && framing_fields.keeps_open(is_http_11)
-        && !(forbids && framing_fields.declare_content());
+    let is_impossible = forbids && framing_fields.declare_content();
+    if is_impossible && status.is_informational() {
+        return Err(Malformed("a 1xx answer that declares content"));
+    }
+    let keeps_open =
+        framing != Framing::UntilClose && framing_fields.keeps_open(is_http_11) && !is_impossible;
     Ok(Some(AnswerHead {
         status,
         headers,
@@ -139,6 +142,12 @@ mod tests {
         ] {
             let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n");
             assert!(parse(&text).is_err(), "{fields}");
+        }
+        for fields in ["Content-Length: 3", "Transfer-Encoding: chunked"] {
+            for status in ["100 Continue", "103 Early Hints", "101 Switching Protocols"] {
+                let text = format!("HTTP/1.1 {status}\r\n{fields}\r\n\r\n");
+                assert!(parse(&text).is_err(), "{text}");
+            }
         }
         let old = "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert!(parse(old).is_err());

@@ -17,6 +17,8 @@
 //! | `Transfer-Encoding` with `Content-Length` | refused (RFC 9112, section 6.3) |
 //! | several `Content-Length`, or one that is not digits | refused |
 //! | neither, if a body is allowed | read to the end of the connection, which is not reused |
+//! | content declared for a 1xx | refused |
+//! | content declared for a 204 | ignored, and the connection is not reused |
 //! | 1xx except 101 | skipped, up to a limit |
 //! | 101 | the end of HTTP on this connection, if the request asked for an upgrade; else refused |
 //! | folded fields, a space before the colon, a bare CR | refused |
