@@ -23,6 +23,7 @@ use crate::policy::in_force::InForce;
 use crate::policy::layers::LayerName;
 use crate::record::Record;
 use crate::request::Inbound;
+use crate::request::memory::BodyMemory;
 use crate::revocation::Revocations;
 use crate::sessions::Sessions;
 use crate::tokens::{RefusedTokens, Tokens};
@@ -81,6 +82,7 @@ layers! {
 pub struct Chain {
     identity: Identity,
     performance: Performance,
+    body_memory: Arc<BodyMemory>,
 }
 
 /// Proof that the layers that depend on facts ran.
@@ -101,10 +103,12 @@ impl Chain {
         revocations: Arc<Revocations>,
         sessions: Arc<Sessions>,
         facts: Arc<Facts>,
+        body_memory: Arc<BodyMemory>,
     ) -> Self {
         Self {
             identity: Identity::new(tokens, refused, roles, revocations, sessions),
             performance: Performance::new(facts),
+            body_memory,
         }
     }
 
@@ -131,7 +135,8 @@ impl Chain {
         // No client makes us buffer a body before it is authenticated; the layers below inspect it.
         let names_ids = !request.rule().body_ids.is_empty() && request.has_unread_body();
         if rest::inspects_body(&request) || names_ids {
-            Box::pin(request.inspect_body()).await?;
+            let verified = caller.verified().map(|verified| &**verified);
+            Box::pin(request.inspect_body(&self.body_memory, verified)).await?;
             record.start_lap();
         }
         // Malformed identifiers are refused before they are looked up.

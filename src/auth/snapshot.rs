@@ -14,6 +14,7 @@ use crate::policy::Config;
 use crate::policy::in_force::InForce;
 use crate::record::metrics::{RequestMetrics, RouteMetrics};
 use crate::request::cors::Cors;
+use crate::request::memory::BodyMemory;
 use crate::revocation::Revocations;
 use crate::sessions::Sessions;
 use crate::tokens::{KeySources, RefusedTokens, Tokens, VerifiedCache};
@@ -49,6 +50,8 @@ pub struct Shared {
     pub sessions: Arc<Sessions>,
     /// The fact cache.
     pub facts: Arc<FactCache>,
+    /// The memory of the bodies that rules inspect.
+    pub body_memory: Arc<BodyMemory>,
     /// Request metrics, from which each configuration takes the handles of its routes.
     pub requests: Arc<RequestMetrics>,
 }
@@ -76,6 +79,7 @@ impl Snapshot {
                 shared.revocations.clone(),
                 shared.sessions.clone(),
                 Arc::new(Facts::new(config, shared.facts.clone())),
+                shared.body_memory.clone(),
             ),
             tokens,
             cors: config.cors.as_ref().map(Cors::new),

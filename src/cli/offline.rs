@@ -39,6 +39,7 @@ pub fn snapshot(loaded: Loaded, records: usize) -> anyhow::Result<(Snapshot, Fol
         revocations,
         sessions,
         facts: FactCache::new(store, false, None, metrics.facts.clone()),
+        body_memory: Arc::default(),
         requests: metrics.requests.clone(),
     };
     let snapshot = reload::build(loaded.config, loaded.digest, 1, &shared)?;

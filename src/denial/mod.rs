@@ -87,7 +87,9 @@ impl Reason {
 impl From<Reason> for Denial {
     fn from(reason: Reason) -> Self {
         let extra = match reason.status() {
-            StatusCode::SERVICE_UNAVAILABLE => Extra::RetryAfter(Duration::from_secs(1)),
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                Extra::RetryAfter(Duration::from_secs(1))
+            }
             _ => Extra::None,
         };
         Self {

@@ -249,8 +249,16 @@ reasons! {
         "The body is longer than `body.limit` of the route.",
         "Send less, or raise the limit.";
     BodyTimeout "body_timeout" => REQUEST_TIMEOUT, "body_timeout", Client, Both,
-        "The client sent no part of its body for `connections.body_idle`.",
-        "Send the body without pauses.";
+        "The client sent no part of its body for `connections.body_idle`, or less than `connections.body_rate`, or not all of an inspected body in `connections.inspected_timeout`.",
+        "Send the body faster, and without pauses; a route may have limits of its own under `body`.";
+    BodiesBusy "bodies_busy" => SERVICE_UNAVAILABLE, "bodies_busy", Gateway, Both,
+        "The bodies that rules inspect hold `connections.inspected_memory` together.",
+        "Raise the limit, if the machine has the memory.",
+        gotrue: "unexpected_failure", postgrest: "PGRST000";
+    ClientBusy "client_busy" => TOO_MANY_REQUESTS, "client_busy", Client, Both,
+        "The client's address, or its user, holds its share of what all clients share: requests or live streams of an upstream (`client_share`), or memory for bodies (`connections.inspected_share`).",
+        "Send fewer requests at once. If many clients share the address, list it in `trusted_proxies`, or raise the share.",
+        gotrue: "over_request_rate_limit";
     BodyBroken "body_broken" => BAD_REQUEST, "body_broken", Client, H1,
         "The body ended early, or its framing is malformed.",
         "Send the whole body, with the announced length or chunks.",

@@ -97,6 +97,13 @@ pub struct Connections {
     pub idle: Duration,
     /// How long the client may send no byte of a request body, or accept no byte of a response.
     pub body_idle: Duration,
+    /// Bytes a second that a client must send of a request body, once it was waited for as long as
+    /// `body_grace`; 0 for no limit.
+    pub body_rate: u64,
+    /// How long a client may send more slowly than `body_rate`.
+    pub body_grace: Duration,
+    /// Limits of the bodies that are read into memory.
+    pub inspected: InspectedBodies,
     /// Header fields of one request.
     pub max_headers: usize,
     /// Bytes of one request head.
@@ -117,6 +124,28 @@ pub struct Connections {
     /// Tokens of one address that may be refused after a check of their signature; beyond that no
     /// more are checked. Default: 3000 a minute.
     pub refused_tokens: Rate,
+}
+
+/// Limits of the request bodies that are read into memory before they are forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InspectedBodies {
+    /// Time limit of a whole body.
+    pub timeout: Duration,
+    /// Bytes that all of them may hold together, in this process.
+    pub memory: u64,
+    /// Bytes that those of one client may hold together.
+    pub share: u64,
+}
+
+/// How slowly a client may send a request body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyPace {
+    /// How long it may send nothing.
+    pub idle: Duration,
+    /// Bytes a second that it must send; 0 for no limit.
+    pub rate: u64,
+    /// How long it may be slower than that. Only the time in which it was waited for counts.
+    pub grace: Duration,
 }
 
 /// Cross-origin rules (the Fetch standard).

@@ -54,6 +54,10 @@ pub struct Route {
     pub tail: Tail,
     /// Longest request body in bytes. Default 1 MiB.
     pub body_limit: u64,
+    /// How long a client may send no byte of a body. Default that of all connections.
+    pub body_idle: Option<Duration>,
+    /// Bytes a second that a client must send of a body; 0 for no limit. Default likewise.
+    pub body_rate: Option<u64>,
     /// Time limits; `None` uses the upstream's limit or has none.
     pub timeouts: Timeouts,
     /// Whether a client may upgrade to WebSocket. Default: no.

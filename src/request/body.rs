@@ -12,18 +12,23 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use hyper::header::{self, HeaderMap, HeaderName};
 use serde_json::Value;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep;
 
 use super::client_body::{BrokenBody, ClientBody};
+use super::holder::Holder;
+use super::memory::{BodyMemory, Reservation};
+use super::pace::Pace;
+use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::json;
+use crate::policy::listen::{BodyPace, InspectedBodies};
 
 /// The longest body that is inspected, whatever `body.limit` allows to be streamed. A choice.
 pub const INSPECTED_LIMIT: u64 = 1024 * 1024;
@@ -46,6 +51,8 @@ pub enum Body {
 pub struct JsonBody {
     bytes: Bytes,
     value: Value,
+    /// Its share of the memory for bodies, until it is forwarded.
+    _reservation: Option<Reservation>,
 }
 
 impl JsonBody {
@@ -62,6 +69,26 @@ impl std::fmt::Debug for JsonBody {
     }
 }
 
+/// What a body that is read into memory may cost.
+#[derive(Debug)]
+pub(crate) struct BodyBudget {
+    /// The longest body, in bytes.
+    pub(crate) limit: u64,
+    pub(crate) pace: BodyPace,
+    pub(crate) inspected: InspectedBodies,
+    pub(crate) memory: Arc<BodyMemory>,
+    /// Whose share of the memory it takes.
+    pub(crate) holder: Holder,
+}
+
+/// A body in memory.
+#[derive(Debug)]
+pub(crate) struct CollectedBody {
+    pub(crate) bytes: Bytes,
+    /// Must live as long as the bytes. `None` if they are not a client's.
+    pub(crate) reservation: Option<Reservation>,
+}
+
 impl Body {
     /// Reads the body as one JSON document, which `headers` must announce.
     ///
@@ -71,72 +98,85 @@ impl Body {
     pub(super) async fn inspect(
         self,
         headers: &HeaderMap,
-        limit: u64,
-        idle: Duration,
+        mut budget: BodyBudget,
     ) -> Result<Self, Denial> {
         if matches!(self, Self::Inspected(_)) {
             return Ok(self);
         }
         says_json(headers)?;
-        let bytes = self.collect(limit.min(INSPECTED_LIMIT), idle).await?;
+        budget.limit = budget.limit.min(INSPECTED_LIMIT);
+        let CollectedBody { bytes, reservation } = self.collect(&budget).await?;
         let value = json::value(&bytes).ok_or(Reason::BodyMalformed)?;
-        Ok(Self::Inspected(JsonBody { bytes, value }))
+        Ok(Self::Inspected(JsonBody {
+            bytes,
+            value,
+            _reservation: reservation,
+        }))
     }
-}
 
-impl Body {
-    /// The bytes of the body, read to the end: at most `limit`, and each frame within `idle`.
+    /// The bytes of the body, read to the end.
     ///
     /// # Errors
     ///
     /// Those of [`collect`].
-    pub(crate) async fn collect(self, limit: u64, idle: Duration) -> Result<Bytes, Denial> {
-        match self {
-            Self::Streamed(body) => collect(body, limit, idle).await,
+    pub(crate) async fn collect(self, budget: &BodyBudget) -> Result<CollectedBody, Denial> {
+        let (bytes, reservation) = match self {
+            Self::Streamed(body) => return collect(body, budget).await,
             Self::Whole(bytes) => match u64::try_from(bytes.len()) {
-                Ok(length) if length <= limit => Ok(bytes),
-                Ok(_) | Err(_) => Err(Reason::BodyTooLarge.into()),
+                Ok(length) if length <= budget.limit => (bytes, None),
+                Ok(_) | Err(_) => return Err(Reason::BodyTooLarge.into()),
             },
-            Self::Inspected(inspected) => Ok(inspected.bytes),
-        }
+            Self::Inspected(inspected) => (inspected.bytes, inspected._reservation),
+        };
+        Ok(CollectedBody { bytes, reservation })
     }
 }
 
-/// Reads a body to its end: at most `limit` bytes, and each frame within `idle`.
+/// Reads a body to its end, within its budget.
 ///
 /// # Errors
 ///
-/// [`Reason::BodyTooLarge`], [`Reason::BodyTimeout`] or [`Reason::BodyBroken`]. If the announced
-/// length is too large, nothing is read, so that no `100 Continue` is sent.
-pub async fn collect<B>(mut body: B, limit: u64, idle: Duration) -> Result<Bytes, Denial>
+/// [`Reason::BodyTooLarge`], [`Reason::BodyTimeout`], [`Reason::BodyBroken`], or that the memory for
+/// bodies is in use. If the announced length is too large, nothing is read, so that no `100
+/// Continue` is sent.
+async fn collect<B>(body: B, budget: &BodyBudget) -> Result<CollectedBody, Denial>
 where
-    B: hyper::body::Body<Data = Bytes> + Unpin,
+    B: hyper::body::Body<Data = Bytes>,
 {
-    if body.size_hint().lower() > limit {
+    let mut body = pin!(body);
+    if body.size_hint().lower() > budget.limit {
         return Err(Reason::BodyTooLarge.into());
     }
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(FIRST_ROOM);
     let mut read = Vec::with_capacity(announced.min(FIRST_ROOM));
-    let mut timer = pin!(sleep_until(Instant::now() + idle));
+    let mut reservation = budget.memory.reserve(budget.holder, budget.inspected);
+    let mut pace = Pace::new(budget.pace);
+    let mut deadline = pin!(sleep(budget.inspected.timeout));
     loop {
-        let next = poll_fn(|context| match Pin::new(&mut body).poll_frame(context) {
+        let next = poll_fn(|context| match body.as_mut().poll_frame(context) {
             Poll::Ready(frame) => Poll::Ready(Ok(frame)),
-            Poll::Pending => timer
-                .as_mut()
-                .poll(context)
-                .map(|()| Err(Reason::BodyTimeout)),
+            Poll::Pending => match (pace.poll_late(context), deadline.as_mut().poll(context)) {
+                (Poll::Pending, Poll::Pending) => Poll::Pending,
+                (Poll::Ready(()), _) | (_, Poll::Ready(())) => {
+                    Poll::Ready(Err(Reason::BodyTimeout))
+                }
+            },
         });
         let Some(frame) = next.await? else {
-            return Ok(read.into());
+            return Ok(CollectedBody {
+                bytes: read.into(),
+                reservation: Some(reservation),
+            });
         };
-        timer.as_mut().reset(Instant::now() + idle);
         let Ok(data) = frame.map_err(|_| Reason::BodyBroken)?.into_data() else {
             continue;
         };
+        pace.arrived(data.len(), clock::now());
         let length = u64::try_from(read.len() + data.len()).unwrap_or(u64::MAX);
-        if length > limit {
+        if length > budget.limit {
             return Err(Reason::BodyTooLarge.into());
         }
+        reservation.grow(data.len())?;
         read.extend_from_slice(&data);
     }
 }

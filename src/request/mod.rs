@@ -16,7 +16,10 @@ pub mod cors;
 pub mod handshake;
 mod head;
 pub mod headers;
+pub(crate) mod holder;
 pub mod host;
+pub mod memory;
+pub(crate) mod pace;
 pub mod peer;
 pub mod query;
 mod target;
@@ -31,18 +34,21 @@ use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::policy::in_force::InForce;
 use crate::policy::layers::{LayerName, WaivedMode};
+use crate::policy::listen::BodyPace;
 use crate::policy::outage::AccessClass;
 use crate::policy::path::{self, Pattern, Segment};
 use crate::policy::resources::ParamType;
 use crate::policy::route::Route;
 use crate::policy::router::Selected;
 use crate::record::Record;
-use crate::tokens::WorkerCache;
-use body::Body;
+use crate::tokens::{Verified, WorkerCache};
+use body::{Body, BodyBudget};
 use handshake::Handshake;
 pub use head::Head;
 use headers::GatewayCookie;
+use holder::Holder;
 use host::Host;
+use memory::BodyMemory;
 use peer::Client;
 pub use peer::Connection;
 use target::forwarded_target;
@@ -252,14 +258,42 @@ impl Inbound {
     /// # Errors
     ///
     /// See [`body`].
-    pub async fn inspect_body(&mut self) -> Result<(), Denial> {
+    pub async fn inspect_body(
+        &mut self,
+        memory: &Arc<BodyMemory>,
+        verified: Option<&Verified>,
+    ) -> Result<(), Denial> {
         let Some(body) = self.body.take() else {
             return Err(Reason::BodyMalformed.because("no body"));
         };
-        let idle = self.in_force.config().connections.body_idle;
-        let inspected = body.inspect(&self.head.headers, self.rule().body_limit, idle);
-        self.body = Some(inspected.await?);
+        let budget = self.body_budget(memory, verified);
+        self.body = Some(body.inspect(&self.head.headers, budget).await?);
         Ok(())
+    }
+
+    /// What the body of this request may cost if it is read into memory.
+    pub(crate) fn body_budget(
+        &self,
+        memory: &Arc<BodyMemory>,
+        verified: Option<&Verified>,
+    ) -> BodyBudget {
+        BodyBudget {
+            limit: self.rule().body_limit,
+            pace: self.body_pace(),
+            inspected: self.in_force.config().connections.inspected,
+            memory: memory.clone(),
+            holder: Holder::of(self.client(), verified),
+        }
+    }
+
+    /// How slowly the client may send the body.
+    pub(crate) fn body_pace(&self) -> BodyPace {
+        let (rule, connections) = (self.rule(), &self.in_force.config().connections);
+        BodyPace {
+            idle: rule.body_idle.unwrap_or(connections.body_idle),
+            rate: rule.body_rate.unwrap_or(connections.body_rate),
+            grace: connections.body_grace,
+        }
     }
 
     /// Whether the request has a body that was not read yet.

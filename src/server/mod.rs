@@ -33,6 +33,7 @@ use crate::log::Log;
 use crate::policy::Config;
 use crate::policy::listen::ListenKind;
 use crate::policy::storage::StoreChoice;
+use crate::request::memory::BodyMemory;
 use crate::revocation::Revocations;
 use crate::sessions::Sessions;
 use crate::sessions::renew::Renewer;
@@ -221,6 +222,7 @@ async fn assemble(
     )?;
     let is_shared = matches!(config.store, StoreChoice::Redis(_));
     let facts = metrics.facts.clone();
+    let body_memory = Arc::<BodyMemory>::default();
     let shared = Shared {
         token_cache: Arc::new(VerifiedCache::new(config.token_cache)),
         refused_tokens: Arc::default(),
@@ -228,6 +230,7 @@ async fn assemble(
         revocations: revocations.clone(),
         sessions: sessions.clone(),
         facts: FactCache::new(store.clone(), is_shared, database.clone(), facts),
+        body_memory: body_memory.clone(),
         requests: metrics.requests.clone(),
     };
     let throttle = Throttle::new(store.clone(), &config.keys, metrics.throttle.clone())?;
@@ -240,6 +243,7 @@ async fn assemble(
         revocations,
         store,
         database,
+        body_memory,
     };
     Ok((shared, sign_in))
 }

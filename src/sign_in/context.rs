@@ -7,6 +7,7 @@ use super::client::IdentityServer;
 use super::refresh::Refresh;
 use super::throttle::Throttle;
 use crate::database::Database;
+use crate::request::memory::BodyMemory;
 use crate::revocation::Revocations;
 use crate::sessions::Sessions;
 use crate::store::Store;
@@ -30,6 +31,8 @@ pub struct Context {
     pub store: Arc<dyn Store>,
     /// The operator's database, for profile rows.
     pub database: Option<Database>,
+    /// The memory of the bodies that are read here.
+    pub body_memory: Arc<BodyMemory>,
 }
 
 impl Context {
@@ -59,6 +62,10 @@ impl Context {
 
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    pub(crate) fn body_memory(&self) -> &Arc<BodyMemory> {
+        &self.body_memory
     }
 
     pub(crate) fn database(&self) -> Option<&Database> {

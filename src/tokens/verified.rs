@@ -1,6 +1,7 @@
 //! A verified user: the result of a verification, and the entry and key that made it.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,6 +28,8 @@ pub struct Verified {
     clean: CleanAt,
     since: Instant,
     encoded: Encoded,
+    /// A hash of issuer and subject.
+    subject_hash: u64,
 }
 
 /// The user in log lines and header fields, encoded once, since most tokens are presented many
@@ -84,6 +87,7 @@ impl Verified {
     ) -> Self {
         Self {
             encoded: Encoded::of(issuer, &facts),
+            subject_hash: subject_hash(issuer, &facts.subject),
             issuer: Arc::clone(issuer),
             facts,
             claims,
@@ -117,6 +121,12 @@ impl Verified {
     /// `sub`: never empty, and unique only together with the issuer.
     pub fn subject(&self) -> &str {
         &self.facts.subject
+    }
+
+    /// A hash of issuer and subject, by which what one user holds is counted. Issuers choose
+    /// subjects, so no user finds another one with the same hash.
+    pub(crate) fn subject_hash(&self) -> u64 {
+        self.subject_hash
     }
 
     /// `session_id`, if it is there and not empty.
@@ -182,6 +192,12 @@ impl Verified {
     pub fn claims(&self) -> &Map<String, Value> {
         &self.claims
     }
+}
+
+fn subject_hash(issuer: &str, subject: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (issuer, subject).hash(&mut hasher);
+    hasher.finish()
 }
 
 impl fmt::Debug for Verified {

@@ -237,12 +237,13 @@ impl Payload {
             None => None,
             Some(body) => {
                 let request = spent.request();
+                let mut pace = request.body_pace();
                 // In a gRPC call a client may receive for as long as it likes before it sends more.
-                let idle = match is_grpc(request.headers()) {
-                    true => limits.stream_idle.unwrap_or(GRPC_IDLE),
-                    false => request.in_force().config().connections.body_idle,
-                };
-                Upload::new(body, request.rule().body_limit, idle)?
+                if is_grpc(request.headers()) {
+                    pace.idle = limits.stream_idle.unwrap_or(GRPC_IDLE);
+                    pace.rate = 0;
+                }
+                Upload::new(body, request.rule().body_limit, pace)?
             }
         };
         // A body without a declared length is sent in chunks. A declared length is one number,

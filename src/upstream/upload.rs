@@ -1,27 +1,27 @@
 //! The client's body on its way to the upstream: 413 if it exceeds the route's limit, 408 if the
-//! client stops sending. Nothing is buffered; a frame is taken from the client when the upstream
+//! client stops sending or is too slow. Nothing is buffered; a frame is taken from the client when the upstream
 //! can take it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::body::{Body as _, Frame};
-use tokio::time::{Sleep, sleep};
 
 use crate::clock;
 use crate::denial::{Denial, Reason};
+use crate::policy::listen::BodyPace;
 use crate::request::body::Body;
 use crate::request::headers;
+use crate::request::pace::Pace;
 
 /// The client's body, with its limits.
 #[derive(Debug)]
 pub(super) struct Upload {
     body: Body,
     left: u64,
-    idle: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
+    pace: Pace,
     last: Instant,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Upload {
 pub(super) enum UploadError {
     /// It is longer than the route allows.
     TooLarge,
-    /// The client stopped sending.
+    /// The client stopped sending, or sends too slowly.
     Stalled,
     /// The client went away, or framed the body incorrectly.
     Gone,
@@ -54,7 +54,7 @@ impl Upload {
     ///
     /// [`Reason::BodyTooLarge`] if the declared length exceeds the limit; nothing was read then,
     /// and no `100 Continue` was sent.
-    pub(super) fn new(body: Body, limit: u64, idle: Duration) -> Result<Option<Self>, Denial> {
+    pub(super) fn new(body: Body, limit: u64, pace: BodyPace) -> Result<Option<Self>, Denial> {
         if body.size_hint().lower() > limit {
             return Err(Reason::BodyTooLarge.into());
         }
@@ -64,8 +64,7 @@ impl Upload {
         Ok(Some(Self {
             body,
             left: limit,
-            idle,
-            timer: None,
+            pace: Pace::new(pace),
             last: clock::now(),
         }))
     }
@@ -86,11 +85,13 @@ impl Upload {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         match Pin::new(&mut self.body).poll_frame(context) {
-            Poll::Pending => self.poll_idle(context),
+            Poll::Pending => self
+                .pace
+                .poll_late(context)
+                .map(|()| Some(Err(UploadError::Stalled))),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(UploadError::Gone))),
             Poll::Ready(Some(Ok(frame))) => {
-                self.timer = None;
                 self.last = clock::now();
                 Poll::Ready(Some(self.pass(frame)))
             }
@@ -100,6 +101,7 @@ impl Upload {
     fn pass(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, UploadError> {
         match frame.into_data() {
             Ok(data) => {
+                self.pace.arrived(data.len(), self.last);
                 let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
                 self.left = self.left.checked_sub(length).ok_or(UploadError::TooLarge)?;
                 Ok(Frame::data(data))
@@ -108,17 +110,6 @@ impl Upload {
                 frame.into_trailers().unwrap_or_default(),
             ))),
         }
-    }
-
-    fn poll_idle(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.idle)));
-        timer
-            .as_mut()
-            .poll(context)
-            .map(|()| Some(Err(UploadError::Stalled)))
     }
 }
 

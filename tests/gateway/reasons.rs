@@ -22,7 +22,7 @@ use crate::streams::socket::{self, End};
 use crate::support::client::Door;
 use crate::support::tokens::{ISSUER, now};
 use crate::support::{
-    Desk, Gate, Gateway, Http, Origin, RedisServer, Reply, World, eventually, world,
+    Desk, Gate, Gateway, Http, Origin, RedisServer, Reply, World, eventually, in_time, world,
 };
 
 /// Bodies and heads of this length exceed every limit of the configuration below.
@@ -183,7 +183,8 @@ impl Servers {
                 .set("workers", "1")
                 .set("identity", "{ supabase: { url: \"https://issuer.test\", publishable_keys: [sb_publishable_a] } }")
                 .set("hosts", "[api.test]")
-                .set("connections", "{ body_idle: 1s, max_headers: 40, max_head: 16KiB, max_uri: 8KiB }")
+                .set("connections", "{ body_idle: 1s, max_headers: 40, max_head: 16KiB, max_uri: 8KiB, inspected_memory: 1MiB, inspected_share: 1MiB }")
+                .set("trusted_proxies", "{ from: [127.0.0.1] }")
                 .set("tokens", &format!("{tokens}\n  - {{ issuer: unreachable, audience: authenticated, algorithms: ES256, jwks_url: \"{}/keys\" }}\n  - {{ issuer: revoked, audience: authenticated, algorithms: ES256, jwks_file: jwks.json }}", url(&self.closed)))
                 .upstream("closed", &url(&self.closed), "")
                 .upstream("full", &url(&self.full), ", connect_timeout: 200ms")
@@ -269,6 +270,12 @@ async fn produce(
         Reason::HttpsRequired => gateway.connector(http, Door::Redirect).call("POST", "/me"),
         Reason::BodyTooLarge => gateway.post(http, "/small").body(vec![b'x'; LONG]),
         Reason::BodyTimeout => return here(stalled_body(gateway, http)).await,
+        Reason::ClientBusy => {
+            return here(beside_a_held_body(gateway, http, reason, "192.0.2.1")).await;
+        }
+        Reason::BodiesBusy => {
+            return here(beside_a_held_body(gateway, http, reason, "192.0.2.2")).await;
+        }
         Reason::BodyBroken => return here(broken_body(gateway)).await,
         Reason::BodyType => gateway.post(http, "/rest/notes").body("a,b"),
         Reason::BodyMalformed => gateway
@@ -705,6 +712,38 @@ async fn stalled_body(gateway: &Gateway, http: Http) {
     body.chunk("begun").await;
     call.send().await.is_denied(Reason::BodyTimeout);
     drop(body);
+}
+
+/// Sends a body to be inspected while another one of the same client, or of another, holds most of
+/// the memory for them.
+async fn beside_a_held_body(gateway: &Gateway, http: Http, reason: Reason, address: &str) {
+    let most = vec![b' '; 700 << 10];
+    let post = |address: &str| {
+        gateway
+            .post(http, "/rest/notes")
+            .header("content-type", "application/json")
+            .header("x-forwarded-for", address)
+    };
+    // A body that does not end is held until it is too slow, so it is sent again until it is seen.
+    in_time("a refusal", async {
+        loop {
+            let (call, held) = post("192.0.2.1").streaming();
+            let holding = call.send();
+            let second = async {
+                held.chunk(most.clone()).await;
+                let answer = post(address).body(most.clone()).send().await;
+                drop(held);
+                answer
+            };
+            let (first, second) = tokio::join!(holding, second);
+            if second.status == reason.status() {
+                second.is_denied(reason);
+                first.is_denied(Reason::BodyMalformed);
+                return;
+            }
+        }
+    })
+    .await;
 }
 
 async fn broken_body(gateway: &Gateway) {

@@ -1,11 +1,14 @@
 //! Tables behind PostgREST: granted requests are forwarded unchanged, all others never reach the
 //! origin.
 
+use std::time::Duration;
+
 use foregate::denial::Reason;
+use tokio::task::JoinSet;
 
 use crate::support::answer::Answer;
 use crate::support::client::Door;
-use crate::support::{Gateway, Http};
+use crate::support::{Gateway, Http, in_time};
 
 const ROUTES: &str = r#"
   - path: "/rest/v1/{*rest}"
@@ -289,4 +292,82 @@ async fn a_body_is_not_buffered_before_the_caller_is_authenticated() {
     drop(raw);
     gateway.is_quiet().await;
     gateway.origin.saw_nothing();
+}
+
+#[tokio::test]
+async fn an_inspected_body_has_a_time_limit_as_a_whole() {
+    let gateway = Gateway::with(|config| {
+        config
+            .set("connections", "{ inspected_timeout: 1s, body_rate: 0 }")
+            .more_routes(ROUTES);
+    })
+    .await;
+    for http in Http::BOTH {
+        let (call, body) = gateway.post(http, "/rest/v1/projects").streaming();
+        let call = call.bearer(&gateway.issuer.token());
+        let call = call.header("content-type", "application/json");
+        let trickling = tokio::spawn(async move {
+            while body.chunk(" ").await {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let answer = call.send().await;
+        answer.is_denied_in_postgrest(Reason::BodyTimeout, "body_timeout");
+        trickling.await.unwrap();
+        gateway.origin.saw_nothing();
+    }
+}
+
+#[tokio::test]
+async fn bodies_of_one_client_take_no_memory_from_others() {
+    let gateway = Gateway::with(|config| {
+        config
+            .set("connections", "{ inspected_share: 1MiB }")
+            .set("trusted_proxies", "{ from: [127.0.0.1] }")
+            .more_routes(&ROUTES.replace("4KiB", "1MiB"));
+    })
+    .await;
+    let document = format!("{{\"name\":{}\"a\"}}", " ".repeat(700 << 10));
+    for http in Http::BOTH {
+        let post = |user: &str, address: &str| {
+            let connector = gateway.connector(http, Door::Tls);
+            let call = connector.call("POST", "/rest/v1/projects");
+            let call = call.bearer(&gateway.issuer.token_of(user));
+            call.header("content-type", "application/json")
+                .header("x-forwarded-for", address)
+        };
+        // Of eight bodies that do not end, only one can be held.
+        let (mut answers, mut bodies) = (JoinSet::new(), Vec::new());
+        for _ in 0..8 {
+            let (call, body) = post("attacker", "192.0.2.1").streaming();
+            answers.spawn(call.send());
+            assert!(body.chunk(document[..700 << 10].to_owned()).await);
+            bodies.push(body);
+        }
+        for _ in 0..7 {
+            let refused = in_time("a refusal", answers.join_next()).await;
+            let refused = refused.unwrap().unwrap();
+            refused.is_denied_in_postgrest(Reason::ClientBusy, "client_busy");
+            assert_eq!(refused.header("retry-after"), "1");
+        }
+        gateway.origin.saw_nothing();
+        // The same user from another address, and another user from the same one, share it.
+        for (user, address) in [("attacker", "192.0.2.2"), ("another", "192.0.2.1")] {
+            let refused = post(user, address).body(document.clone()).send().await;
+            refused.is_denied_in_postgrest(Reason::ClientBusy, "client_busy");
+        }
+        gateway.origin.saw_nothing();
+        for _ in 0..4 {
+            let call = post("another", "192.0.2.2").body(document.clone());
+            call.send().await.is_ok();
+            assert_eq!(gateway.origin.only().length, document.len() as u64);
+        }
+        // The memory is free once the body is gone.
+        drop(bodies);
+        let last = answers.join_next().await.unwrap().unwrap();
+        last.is_denied_in_postgrest(Reason::BodyMalformed, "PGRST102");
+        let call = post("attacker", "192.0.2.1").body(document.clone());
+        call.send().await.is_ok();
+        gateway.origin.take();
+    }
 }

@@ -37,6 +37,11 @@ wire! {
         head: Duration [TICK..=mins(5)] = secs(10),
         idle: Duration [TICK..=HOUR] = secs(75),
         body_idle: Duration [TICK..=HOUR] = secs(30),
+        body_rate: Size [Size(0)..=Size(1 << 30)] = Size(1 << 10),
+        body_grace: Duration [TICK..=HOUR] = secs(10),
+        inspected_timeout: Duration [TICK..=HOUR] = secs(30),
+        inspected_memory: Size [Size(1 << 20)..=Size(1 << 40)] = Size(64 << 20),
+        inspected_share: Size [Size(1 << 20)..=Size(1 << 40)] = Size(8 << 20),
         max_headers: usize [16..=1000] = 100,
         // What browsers and their cookies need.
         max_head: Size [Size(8 << 10)..=Size(1 << 20)] = Size(32 << 10),
@@ -79,6 +84,16 @@ impl Checker<'_> {
             self.report.problem(&share.place, message);
         }
         let share = wire.max_per_address.optional()?;
+        if wire.inspected_share()? > wire.inspected_memory()?
+            && let Some(place) = wire
+                .inspected_share
+                .place()
+                .or(wire.inspected_memory.place())
+        {
+            let message =
+                "`inspected_share` is larger than `inspected_memory`, of which it is a part";
+            self.report.problem(place, message);
+        }
         Some(checked::Connections {
             max: max?,
             max_per_address: share.map(|share| share.value),
@@ -87,6 +102,13 @@ impl Checker<'_> {
             head: wire.head()?,
             idle: wire.idle()?,
             body_idle: wire.body_idle()?,
+            body_rate: wire.body_rate()?.0,
+            body_grace: wire.body_grace()?,
+            inspected: checked::InspectedBodies {
+                timeout: wire.inspected_timeout()?,
+                memory: wire.inspected_memory()?.0,
+                share: wire.inspected_share()?.0,
+            },
             max_headers: wire.max_headers()?,
             max_head: usize::try_from(wire.max_head()?.0).ok()?,
             max_uri: usize::try_from(wire.max_uri()?.0).ok()?,

@@ -4,8 +4,6 @@
 //! that a client adds gets there. Unknown members are ignored, for compatibility with the earlier
 //! backend; a duplicate member is refused, since the two servers could read it differently.
 
-use std::time::Duration;
-
 use hyper::HeaderMap;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -13,7 +11,7 @@ use serde_json::Value;
 
 use crate::denial::{Denial, Extra, FieldError, Reason};
 use crate::json;
-use crate::request::body::{self, Body};
+use crate::request::body::{self, Body, BodyBudget};
 use crate::secrets::secret::Secret;
 
 /// The longest usable e-mail address in bytes (RFC 5321, section 4.5.3.1.3).
@@ -67,8 +65,7 @@ struct RefreshTokenJson {
 pub(super) struct UnreadBody {
     pub fields: HeaderMap,
     pub body: Option<Body>,
-    pub limit: u64,
-    pub idle: Duration,
+    pub budget: BodyBudget,
 }
 
 impl UnreadBody {
@@ -157,8 +154,8 @@ impl UnreadBody {
     async fn read<T: DeserializeOwned>(self) -> Result<T, Denial> {
         body::says_json(&self.fields)?;
         let body = self.body.ok_or(Reason::BodyMalformed)?;
-        let bytes = body.collect(self.limit, self.idle).await?;
-        let value = json::value(&bytes).ok_or(Reason::BodyMalformed)?;
+        let collected = body.collect(&self.budget).await?;
+        let value = json::value(&collected.bytes).ok_or(Reason::BodyMalformed)?;
         // serde would also accept an array of the members' values.
         let members = Some(value).filter(Value::is_object);
         // The text of the error may quote the input, so it is dropped.

@@ -110,7 +110,10 @@ pub(crate) async fn answer(
     let csrf = matches!(endpoint, Endpoint::Me | Endpoint::WhoAmI)
         .then(|| csrf_token(context, &permit))
         .flatten();
-    let limit = permit.request().rule().body_limit;
+    let verified = permit.caller().verified().map(|verified| &**verified);
+    let budget = permit
+        .request()
+        .body_budget(context.body_memory(), verified);
     let mut spent = permit.spend();
     let fields = std::mem::take(spent.fields());
     let body = spent.take_body();
@@ -124,7 +127,6 @@ pub(crate) async fn answer(
         own: stream.caller().own_session(),
         csrf,
     });
-    let idle = in_force.config().connections.body_idle;
     let request = SignInRequest {
         context: context.clone(),
         tokens: tokens.clone(),
@@ -137,8 +139,7 @@ pub(crate) async fn answer(
     let body = UnreadBody {
         fields,
         body,
-        limit,
-        idle,
+        budget,
     };
     let work = dispatch(&request, endpoint, body, caller, stream.request().target());
     timeout_at(until.into(), work)

@@ -39,7 +39,8 @@ use crate::denial::{Denial, Reason};
 use crate::json;
 use crate::policy::in_force::InForce;
 use crate::request::apikey;
-use crate::request::body::{Body, says_json};
+use crate::request::body::{Body, BodyBudget, CollectedBody, says_json};
+use crate::request::memory::Reservation;
 use crate::secrets::secret::Secret;
 use crate::sessions::sign_in::OwnSession;
 use crate::sign_in::context::Context;
@@ -97,7 +98,9 @@ pub(crate) async fn answer(
         require_key(&in_force, inbound.headers(), inbound.target().query())?;
     }
     let client = inbound.client().address;
-    let limit = inbound.rule().body_limit.min(LONGEST_BODY);
+    let verified = permit.caller().verified().map(|verified| &**verified);
+    let mut budget = inbound.body_budget(context.body_memory(), verified);
+    budget.limit = budget.limit.min(LONGEST_BODY);
     let mut spent = permit.spend();
     let fields = std::mem::take(spent.fields());
     let body = spent.take_body();
@@ -124,9 +127,8 @@ pub(crate) async fn answer(
         in_force,
     };
     let operation = request.operation;
-    let idle = exchange.in_force.config().connections.body_idle;
     let work = async {
-        let body = read_body(request.body, body, &fields, limit, idle).await?;
+        let body = read_body(request.body, body, &fields, &budget).await?;
         exchange.answer(request, body).await
     };
     timeout_at(deadline, work)
@@ -170,20 +172,19 @@ async fn read_body(
     rule: BodyRule,
     body: Option<Body>,
     fields: &HeaderMap,
-    limit: u64,
-    idle: Duration,
+    budget: &BodyBudget,
 ) -> Result<RequestBody, Denial> {
     let body = match (rule, body) {
         (BodyRule::None, _) | (BodyRule::JsonOrNone, None) => return Ok(RequestBody::default()),
         (BodyRule::Json, None) => return Err(Reason::BodyMalformed.into()),
         (BodyRule::Json | BodyRule::JsonOrNone, Some(body)) => body,
     };
-    let bytes = body.collect(limit, idle).await?;
-    if rule == BodyRule::JsonOrNone && bytes.is_empty() {
+    let collected = body.collect(budget).await?;
+    if rule == BodyRule::JsonOrNone && collected.bytes.is_empty() {
         return Ok(RequestBody::default());
     }
     says_json(fields)?;
-    RequestBody::read(bytes)
+    RequestBody::read(collected)
 }
 
 /// A body, as bytes and parsed.
@@ -191,13 +192,16 @@ async fn read_body(
 struct RequestBody {
     bytes: Option<Bytes>,
     members: Map<String, Value>,
+    /// The memory of these bytes.
+    _reservation: Option<Reservation>,
 }
 
 impl RequestBody {
     /// Parses a JSON object without duplicate members: the identity server would take the last, and
     /// the first might have been checked here. It also reads `Email` as `email`, so names must be
     /// in lower case.
-    fn read(bytes: Bytes) -> Result<Self, Denial> {
+    fn read(collected: CollectedBody) -> Result<Self, Denial> {
+        let CollectedBody { bytes, reservation } = collected;
         let members = json::object(&bytes).ok_or(Reason::BodyMalformed)?;
         let is_plain =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
@@ -207,6 +211,7 @@ impl RequestBody {
         Ok(Self {
             members,
             bytes: Some(bytes),
+            _reservation: reservation,
         })
     }
 

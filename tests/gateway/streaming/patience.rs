@@ -5,7 +5,7 @@ use std::time::Duration;
 use foregate::denial::Reason;
 
 use crate::support::client::Door;
-use crate::support::{Gate, Gateway, Http, in_time};
+use crate::support::{Gate, Gateway, Http, Reply, in_time};
 
 /// Short limits, of which each test exceeds one.
 async fn impatient(connections: &str) -> Gateway {
@@ -158,4 +158,46 @@ async fn an_idle_connection_is_closed_gracefully() {
         .metrics()
         .sum("foregate_connections_failed_total", &[]);
     assert_eq!(all, 0.0, "nothing failed");
+}
+
+#[tokio::test]
+async fn an_upload_that_trickles_is_a_408() {
+    let gateway = impatient("{ body_rate: 1KiB, body_grace: 1s }").await;
+    gateway.origin.otherwise(|exchange| {
+        assert!(!exchange.read_body(), "a complete body");
+    });
+    for http in Http::BOTH {
+        let (call, body) = gateway.post(http, "/public/up").streaming();
+        let trickling = tokio::spawn(async move {
+            while body.chunk("x").await {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        call.send().await.is_denied(Reason::BodyTimeout);
+        trickling.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_is_fast_enough_may_pause_and_a_slow_origin_makes_no_client_slow() {
+    let gateway = impatient("{ body_rate: 1MiB, body_grace: 1s }").await;
+    gateway.origin.on("/public/slow", |exchange| {
+        // Longer than the client could take, while more is on its way than fits into buffers.
+        std::thread::sleep(Duration::from_millis(2500));
+        exchange.reply(&Reply::ok());
+    });
+    for http in Http::BOTH {
+        let (call, body) = gateway.post(http, "/public/fast").streaming();
+        let sending = tokio::spawn(async move {
+            // A megabyte more than the grace period allows at this rate.
+            assert!(body.chunk(vec![b'x'; 900 << 10]).await);
+            tokio::time::sleep(Duration::from_millis(1200)).await;
+            assert!(body.chunk("the end").await);
+        });
+        call.send().await.is_ok();
+        sending.await.unwrap();
+        let large = vec![b'x'; 1 << 20];
+        let call = gateway.post(http, "/public/slow").body(large);
+        call.send().await.is_ok();
+    }
 }

@@ -1,5 +1,7 @@
 //! `body`: how long a body may be, and the resources that it names.
 
+use std::time::Duration;
+
 use super::context::RouteContext;
 use super::wire::Route;
 use crate::config::check::Checker;
@@ -16,6 +18,30 @@ const LIMIT: Size = Size(1 << 20);
 pub(super) fn limit(route: &Field<Body>, default: &Field<Body>) -> Option<u64> {
     let default = default.good().and_then(|body| body.value.limit.or(LIMIT));
     Some(route.section()?.limit.or(default.unwrap_or(LIMIT))?.0)
+}
+
+/// How long a client may send no byte, if the route or the defaults say so.
+pub(super) fn idle(route: &Field<Body>, default: &Field<Body>) -> Option<Option<Duration>> {
+    either(route, default, |body| &body.idle)
+}
+
+/// The bytes a second that a client must send, likewise.
+pub(super) fn rate(route: &Field<Body>, default: &Field<Body>) -> Option<Option<u64>> {
+    Some(either(route, default, |body| &body.rate)?.map(|rate| rate.0))
+}
+
+/// The value that the route has, or the default one, or none.
+fn either<T: Clone>(
+    route: &Field<Body>,
+    default: &Field<Body>,
+    key: impl Fn(&Body) -> &Field<T>,
+) -> Option<Option<T>> {
+    let of = |body: &Field<Body>| -> Option<Option<T>> {
+        let body = body.section()?;
+        Some(key(&body).optional()?.map(|value| value.value.clone()))
+    };
+    // A bad default is reported once, where it is written.
+    Some(of(route)?.or_else(|| of(default).flatten()))
 }
 
 impl Checker<'_> {

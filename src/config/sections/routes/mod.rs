@@ -181,6 +181,8 @@ impl Checker<'_> {
             trailing_slash: wire.trailing_slash.or(slash)?,
             tail: tail?,
             body_limit: body::limit(&wire.body, &defaults.body)?,
+            body_idle: body::idle(&wire.body, &defaults.body)?,
+            body_rate: body::rate(&wire.body, &defaults.body)?,
             timeouts: timeouts(&wire.timeouts, &defaults.timeouts)?,
             websocket: websocket?,
             realtime: realtime?,

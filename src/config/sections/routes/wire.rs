@@ -145,6 +145,8 @@ wire! {
     /// What may be sent.
     struct Body {
         limit: Size [Size(0)..=Size(1 << 40)],
+        idle: Duration [TICK..=DAY],
+        rate: Size [Size(0)..=Size(1 << 30)],
         ids: List<BodyId>,
     }
 
