@@ -12,6 +12,7 @@ use crate::policy::route::{Access, Target};
 use crate::policy::upstream::Authorization;
 use crate::request::Inbound;
 use crate::request::body::Body;
+use crate::tokens::Verified;
 
 /// How many seconds before the token behind a cookie expires its stream is re-authorized. The token
 /// is renewed within that time.
@@ -99,6 +100,11 @@ impl SpentPermit {
 
     pub(crate) fn caller(&self) -> &Caller {
         &self.0.caller
+    }
+
+    /// The verified token; `None` if the request proved no user.
+    pub(crate) fn verified(&self) -> Option<&Verified> {
+        self.caller().verified().map(|verified| &**verified)
     }
 
     /// The header fields that may be forwarded.

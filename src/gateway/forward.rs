@@ -11,7 +11,6 @@ use crate::auth::{Permit, StreamAuthorization};
 use crate::denial::{Denial, Reason};
 use crate::facts::Facts;
 use crate::record::Record;
-use crate::record::stream::StreamKind;
 use crate::streams::{LiveStream, PendingTunnel, TunnelLimits};
 use crate::upstream::{self, Pools, Reply, ReplyBody, UpgradedConnection};
 
@@ -32,13 +31,14 @@ pub(super) async fn forward(
         mut headers,
         body,
         authorization,
+        stream,
     } = upstream::forward(pools, facts, permit, record).await?;
     let answer = match body {
         ReplyBody::Read(bytes) => Answer::full(bytes),
         ReplyBody::Upgraded(upstream) => {
             open_tunnel(upstream, &mut headers, authorization, started)?
         }
-        ReplyBody::Streamed(body) => match StreamKind::of(status, &headers) {
+        ReplyBody::Streamed(body) => match stream {
             None => Answer::upstream(body),
             Some(kind) => Answer::stream(body, LiveStream::new(kind, &headers, authorization)),
         },

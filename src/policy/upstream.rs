@@ -22,6 +22,12 @@ pub struct Upstream {
     pub pool_idle: Duration,
     /// Connections to one server, over all workers, of which each has its share. Default 1024.
     pub max_connections: NonZeroUsize,
+    /// Live streams and tunnels for each server, over all workers. They do not count as
+    /// connections. Default four times `max_connections`.
+    pub max_streams: NonZeroUsize,
+    /// The part of these limits, in percent, that one client may hold while more than half is in
+    /// use. Default 25.
+    pub client_share: usize,
     /// Whether the caller's token is forwarded.
     pub authorization: Authorization,
     /// The protocol. Default HTTP/1.1.
@@ -44,6 +50,17 @@ pub enum Protocol {
     Http1,
     /// HTTP/2 in clear text with prior knowledge (RFC 9113, section 3.3). gRPC needs it.
     Http2,
+}
+
+impl Protocol {
+    /// How many requests share a connection before another one is opened: over HTTP/2, what servers
+    /// commonly allow. If a server allows fewer, the rest waits.
+    pub const fn requests_per_connection(self) -> usize {
+        match self {
+            Self::Http1 => 1,
+            Self::Http2 => 100,
+        }
+    }
 }
 
 /// Whether the caller's access token is forwarded.

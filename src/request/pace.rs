@@ -45,6 +45,17 @@ impl Pace {
         self.received = self.received.saturating_add(bytes);
     }
 
+    /// How many bytes arrived.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// From now on the client may send nothing for `idle`, and as slowly as it likes.
+    pub(crate) fn relax(&mut self, idle: Duration) {
+        self.limits.idle = self.limits.idle.max(idle);
+        self.limits.rate = 0;
+    }
+
     /// Called when nothing has arrived. Ready once the client is late.
     pub(crate) fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let since = *self.since.get_or_insert_with(clock::now);

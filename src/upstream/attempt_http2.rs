@@ -19,6 +19,7 @@ use crate::denial::{Denial, Reason};
 use crate::upstream::http2::body::{Http2AnswerBody, Progress, RequestBody};
 use crate::upstream::http2::channel::{Channel, Share};
 use crate::upstream::limits::Limits;
+use crate::upstream::occupancy::Occupant;
 use crate::upstream::pool::Pool;
 use crate::upstream::upload::UploadError;
 
@@ -90,6 +91,7 @@ pub(super) async fn exchange(
     pool: &Pool,
     mut request: Request<RequestBody>,
     limits: Limits,
+    occupant: Occupant,
 ) -> Result<Response<Http2AnswerBody>, Denial> {
     let mut waiting = Waiting(Some(request.body().progress()));
     let mut attempts = 1;
@@ -98,7 +100,8 @@ pub(super) async fn exchange(
         match send(share.channel(), request, &limits).await {
             Ok(answer) => {
                 let progress = waiting.0.take().unwrap_or_default();
-                return Ok(answer.map(|body| Http2AnswerBody::new(body, share, progress, limits)));
+                return Ok(answer
+                    .map(|body| Http2AnswerBody::new(body, share, progress, limits, occupant)));
             }
             // The server closed the connection while the request was on its way to it.
             Err(AttemptError::Unsent(unsent)) if attempts < ATTEMPTS => request = *unsent,

@@ -2,12 +2,15 @@
 //! limits.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
+use super::occupancy::Occupancy;
 use super::{exchange, http2};
+use crate::denial::Reason;
 use crate::upstream::error::AnswerError;
 
 /// The body of an answer, streamed.
@@ -20,6 +23,15 @@ pub enum UpstreamBody {
 }
 
 impl UpstreamBody {
+    /// The answer is a live stream: it takes a seat among them, and its request's body may pause as
+    /// long as the answer may.
+    pub(super) fn become_stream(&mut self, streams: &Rc<Occupancy>) -> Result<(), Reason> {
+        match self {
+            Self::Http1(body) => body.become_stream(streams),
+            Self::Http2(body) => body.become_stream(streams),
+        }
+    }
+
     /// Cancels the answer, so that the upstream stops.
     pub(crate) fn cancel(&mut self) {
         match self {

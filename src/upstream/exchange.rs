@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -11,8 +12,10 @@ use tokio::time::Instant;
 
 use super::http1::{AnswerHead, OutgoingRequest, ReadFailure};
 use super::lease::Lease;
+use super::occupancy::Occupancy;
 use super::upload;
 use crate::http1::Piece;
+use crate::denial::Reason;
 use crate::upstream::error::AnswerError;
 use crate::upstream::limits::{ExchangeError, Limits};
 
@@ -97,6 +100,18 @@ impl Http1AnswerBody {
         match self.outgoing.take() {
             None => lease.give_back(),
             Some(_) => drop(lease),
+        }
+    }
+
+    /// The answer is a live stream: its request's body may pause, and another request may take the
+    /// slot of its connection.
+    pub(super) fn become_stream(&mut self, streams: &Rc<Occupancy>) -> Result<(), Reason> {
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.relax(self.limits.stream_pause());
+        }
+        match &mut self.lease {
+            None => Ok(()),
+            Some(lease) => lease.become_stream(streams),
         }
     }
 

@@ -7,7 +7,9 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::http1::Connection;
+use super::occupancy::{Occupancy, Occupant};
 use super::server::Server;
+use crate::denial::Reason;
 
 /// A connection in use. Dropping it closes it at once, which cancels the upstream's work.
 #[derive(Debug)]
@@ -17,15 +19,18 @@ pub struct Lease {
     /// It has served a request before.
     pub reused: bool,
     slot: ServerSlot,
+    /// The seat of the request or stream that uses it, once its answer has begun.
+    pub(super) occupant: Option<Occupant>,
 }
 
-/// A connection that does not speak HTTP any more. It still counts as a connection to its server.
+/// A connection that does not speak HTTP any more. It counts as a live stream of its server.
 #[derive(Debug)]
 pub(crate) struct UpgradedConnection {
     pub(crate) stream: TcpStream,
     /// Bytes that were read after the head of the answer.
     pub(crate) unread: Bytes,
     slot: ServerSlot,
+    occupant: Option<Occupant>,
 }
 
 impl UpgradedConnection {
@@ -33,13 +38,21 @@ impl UpgradedConnection {
     pub(crate) fn server(&self) -> String {
         self.slot.server.to_string()
     }
+
+    /// It is a live stream: another request may take the slot of its connection.
+    pub(super) fn become_stream(&mut self, streams: &Rc<Occupancy>) -> Result<(), Reason> {
+        self.occupant = moved(self.occupant.take(), streams)?;
+        self.slot.slot = None;
+        Ok(())
+    }
 }
 
-/// A slot among the connections to a server.
+/// A slot among the connections to a server that requests use.
 #[derive(Debug)]
 struct ServerSlot {
     server: Rc<Server>,
-    _slot: OwnedSemaphorePermit,
+    /// `None` once the request is a live stream.
+    slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Lease {
@@ -55,9 +68,17 @@ impl Lease {
             reused,
             slot: ServerSlot {
                 server,
-                _slot: slot,
+                slot: Some(slot),
             },
+            occupant: None,
         }
+    }
+
+    /// The answer is a live stream: another request may take the slot.
+    pub(super) fn become_stream(&mut self, streams: &Rc<Occupancy>) -> Result<(), Reason> {
+        self.occupant = moved(self.occupant.take(), streams)?;
+        self.slot.slot = None;
+        Ok(())
     }
 
     /// The server, for the record.
@@ -81,6 +102,7 @@ impl Lease {
             stream,
             unread,
             slot: self.slot,
+            occupant: self.occupant,
         }
     }
 
@@ -91,6 +113,12 @@ impl Lease {
             self.slot.server.keep(self.connection);
         }
     }
+}
+
+fn moved(occupant: Option<Occupant>, streams: &Rc<Occupancy>) -> Result<Option<Occupant>, Reason> {
+    occupant
+        .map(|occupant| occupant.move_to(streams))
+        .transpose()
 }
 
 impl Drop for ServerSlot {

@@ -9,6 +9,9 @@ use crate::policy::route::Route;
 use crate::policy::upstream::Upstream;
 use crate::upstream::upload::UploadError;
 
+/// How long the client of a live stream may only receive if the route sets no limit.
+const STREAM_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The time limits of an exchange.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
@@ -38,6 +41,11 @@ impl Limits {
     pub(super) fn is_over(&self) -> bool {
         self.deadline
             .is_some_and(|deadline| deadline <= Instant::now())
+    }
+
+    /// How long the client of a live stream may send nothing.
+    pub(super) fn stream_pause(&self) -> Duration {
+        self.stream_idle.unwrap_or(STREAM_PAUSE)
     }
 
     pub(super) fn earlier(&self, other: Instant) -> Instant {

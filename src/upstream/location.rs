@@ -76,6 +76,8 @@ mod tests {
             first_byte_timeout: Duration::from_secs(1),
             pool_idle: Duration::from_secs(1),
             max_connections: NonZeroUsize::MIN,
+            max_streams: NonZeroUsize::MIN,
+            client_share: 25,
             authorization: Authorization::Keep,
             protocol: Protocol::Http1,
         }

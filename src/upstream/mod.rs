@@ -15,6 +15,7 @@
 //! Over HTTP/2 the connection is shared; there, a request of which nothing was sent is retried, and
 //! any other is not.
 
+mod admission;
 mod attempt_http1;
 mod attempt_http2;
 mod body;
@@ -29,6 +30,7 @@ mod lease;
 mod limits;
 mod location;
 mod metrics;
+mod occupancy;
 mod pool;
 mod server;
 mod timeouts;
@@ -36,7 +38,6 @@ mod upload;
 
 use std::future::poll_fn;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -49,22 +50,22 @@ pub use metrics::UpstreamMetrics;
 pub use pool::Pools;
 
 use crate::auth::{Permit, SpentPermit, StreamAuthorization, rest};
-use crate::denial::grpc::is_grpc;
 use crate::denial::{Denial, Reason};
 use crate::facts::Facts;
 use crate::policy::route::Target;
 use crate::policy::upstream::{Protocol, Upstream};
 use crate::record::Record;
+use crate::record::stream::StreamKind;
 use crate::request::headers::clean_response;
+use crate::request::holder::Holder;
+use crate::upstream::admission::Admission;
 use crate::upstream::attempt_http1::Attempt;
 use http1::OutgoingRequest;
 use http2::RequestBody;
 use limits::Limits;
+use occupancy::Occupant;
 use pool::Pool;
 use upload::Upload;
-
-/// How long a gRPC client may only receive if the route sets no limit.
-const GRPC_IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An upstream's answer whose head has arrived.
 #[derive(Debug)]
@@ -75,6 +76,8 @@ pub(crate) struct Reply {
     pub(crate) body: ReplyBody,
     /// The authorization that a live stream keeps.
     pub(crate) authorization: StreamAuthorization,
+    /// The kind of live stream that the answer is, if it is one.
+    pub(crate) stream: Option<StreamKind>,
 }
 
 /// What follows the head of an upstream's answer.
@@ -108,10 +111,20 @@ pub(crate) async fn forward(
     let pool = pool.ok_or(Reason::Internal)?;
     let limits = Limits::of(permit.request().rule(), pool.config(), started);
     let mut spent = permit.spend();
+    // Other streams are known by their answer.
+    if spent.request().handshake().is_some() {
+        let holder = Holder::of(spent.request().client(), spent.verified());
+        pool.occupancies.streams.check(holder)?;
+    }
     let touched = spent.take_touched();
     prepare(&mut spent);
-    let payload = Payload::of(&mut spent, &limits)?;
+    let mut payload = Payload::of(&mut spent)?;
+    let occupant = admit(&spent, &mut payload, &pool, &limits).await?;
     let mut began = Instant::from_std(started);
+    if payload.upload.is_some() {
+        // Nor for the time in which the client was waited for.
+        began = Instant::now();
+    }
     // Boxed if facts are invalidated, so that the future of most requests has no room for it.
     if touched.is_something() {
         Box::pin(touched.begin()).await;
@@ -128,14 +141,16 @@ pub(crate) async fn forward(
             // only the code that sends.
             let_others_go_first().await;
             let outcome = attempt.run(&limits, began).await;
-            outcome.map(|(head, lease)| {
-                let body =
-                    match head.status {
-                        StatusCode::SWITCHING_PROTOCOLS => ReplyBody::Upgraded(lease.upgrade()),
-                        _ => ReplyBody::Streamed(UpstreamBody::Http1(
-                            exchange::Http1AnswerBody::new(lease, attempt.outgoing, limits),
-                        )),
-                    };
+            outcome.map(|(head, mut lease)| {
+                lease.occupant = Some(occupant);
+                let body = match head.status {
+                    StatusCode::SWITCHING_PROTOCOLS => ReplyBody::Upgraded(lease.upgrade()),
+                    _ => {
+                        let outgoing = attempt.outgoing;
+                        let body = exchange::Http1AnswerBody::new(lease, outgoing, limits);
+                        ReplyBody::Streamed(UpstreamBody::Http1(body))
+                    }
+                };
                 (head.status, head.headers, body, authorization)
             })
         }
@@ -143,7 +158,7 @@ pub(crate) async fn forward(
             let request = over_http2(&mut spent, payload, &pool, &record.id)?;
             let authorization = spent.into_stream();
             // Boxed, so that the future of every other request has no room for it.
-            let exchange = Box::pin(attempt_http2::exchange(&pool, request, limits));
+            let exchange = Box::pin(attempt_http2::exchange(&pool, request, limits, occupant));
             let_others_go_first().await;
             exchange.await.map(|answer| {
                 let (head, body) = answer.into_parts();
@@ -156,14 +171,57 @@ pub(crate) async fn forward(
         Box::pin(touched.end()).await;
     }
     record.note_upstream();
-    let (status, headers, body, authorization) = outcome?;
+    let (status, headers, mut body, authorization) = outcome?;
+    let streams = &pool.occupancies.streams;
+    let stream = match &mut body {
+        ReplyBody::Upgraded(connection) => {
+            connection.become_stream(streams)?;
+            None
+        }
+        ReplyBody::Streamed(body) => {
+            let kind = StreamKind::of(status, &headers);
+            if kind.is_some() {
+                body.become_stream(streams)?;
+            }
+            kind
+        }
+        ReplyBody::Read(_) => None,
+    };
     let reply = Reply {
         status,
         headers,
         body,
         authorization,
+        stream,
     };
     finish(reply, facts, pool.config()).await
+}
+
+/// Waits until the request may be sent.
+async fn admit(
+    spent: &SpentPermit,
+    payload: &mut Payload,
+    pool: &Pool,
+    limits: &Limits,
+) -> Result<Occupant, Denial> {
+    let mut upload = payload.upload.as_deref_mut();
+    let mut has_waited = false;
+    let at_once = poll_fn(|context| {
+        let admission = Admission::of(spent, pool, limits);
+        match admission.at_once(upload.as_deref_mut(), context) {
+            // A body that came with its head is handed over by the connection, which is polled next.
+            Ok(None) if !std::mem::replace(&mut has_waited, true) => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            outcome => Poll::Ready(outcome),
+        }
+    });
+    match at_once.await? {
+        Some(occupant) => Ok(occupant),
+        // Boxed, so that the future of most requests has no room for it.
+        None => Box::pin(Admission::of(spent, pool, limits).later(upload)).await,
+    }
 }
 
 /// Cleans the answer's fields, and reads its body if the route learns from it.
@@ -226,24 +284,19 @@ fn prepare(spent: &mut SpentPermit) {
 
 /// A request's body, and how it is delimited.
 struct Payload {
-    upload: Option<Upload>,
+    /// Boxed, so that the future of a request without a body has no room for it.
+    upload: Option<Box<Upload>>,
     /// The length of the body, if the client declared it.
     declared: Option<u64>,
 }
 
 impl Payload {
-    fn of(spent: &mut SpentPermit, limits: &Limits) -> Result<Self, Denial> {
+    fn of(spent: &mut SpentPermit) -> Result<Self, Denial> {
         let upload = match spent.take_body() {
             None => None,
             Some(body) => {
                 let request = spent.request();
-                let mut pace = request.body_pace();
-                // In a gRPC call a client may receive for as long as it likes before it sends more.
-                if is_grpc(request.headers()) {
-                    pace.idle = limits.stream_idle.unwrap_or(GRPC_IDLE);
-                    pace.rate = 0;
-                }
-                Upload::new(body, request.rule().body_limit, pace)?
+                Upload::new(body, request.rule().body_limit, request.body_pace())?
             }
         };
         // A body without a declared length is sent in chunks. A declared length is one number,

@@ -16,6 +16,7 @@ use prometheus::IntCounter;
 use super::http2::Share;
 use super::lease::Lease;
 use super::metrics::UpstreamMetrics;
+use super::occupancy::Occupancies;
 use super::timeouts::Timeouts;
 use crate::clock;
 use crate::denial::{Denial, Reason};
@@ -48,6 +49,7 @@ pub struct Pool {
     config: Upstream,
     retries: IntCounter,
     servers: Vec<Rc<Server>>,
+    pub(super) occupancies: Rc<Occupancies>,
     /// The number of the next request, by which servers take turns.
     next: Cell<usize>,
 }
@@ -140,10 +142,19 @@ impl Pools {
                         ))
                     })
             });
+            let streams = self.share(upstream.max_streams.get());
+            let occupancies = Occupancies::new(upstream, share, streams);
+            let before = current
+                .upstreams
+                .iter()
+                .find(|pool| pool.config.name == upstream.name)
+                .map(|pool| &pool.occupancies)
+                .filter(|before| before.is_equal(&occupancies));
             // Workers start with different servers, or all would start with the first.
             Rc::new(Pool {
                 config: upstream.clone(),
                 retries: self.metrics.retries(&upstream.name),
+                occupancies: before.cloned().unwrap_or_else(|| Rc::new(occupancies)),
                 servers: servers.collect(),
                 next: Cell::new(self.worker),
             })

@@ -1,14 +1,16 @@
 //! The client's body on its way to the upstream: 413 if it exceeds the route's limit, 408 if the
-//! client stops sending or is too slow. Nothing is buffered; a frame is taken from the client when the upstream
-//! can take it.
+//! client stops sending or is too slow. Nothing is buffered but a first part; a frame is taken from
+//! the client when the upstream can take it.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Instant;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use hyper::HeaderMap;
 use hyper::body::{Body as _, Frame};
 
+use super::occupancy::Occupant;
 use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::policy::listen::BodyPace;
@@ -16,13 +18,30 @@ use crate::request::body::Body;
 use crate::request::headers;
 use crate::request::pace::Pace;
 
+/// The first part of a body, if it is not shorter. A client that sends a byte now and then is ended
+/// before it has sent so much.
+pub(super) const FIRST_PART: usize = 4096;
+
 /// The client's body, with its limits.
 #[derive(Debug)]
 pub(super) struct Upload {
     body: Body,
+    /// The length, if the client declared it.
+    length: Option<u64>,
     left: u64,
     pace: Pace,
     last: Instant,
+    gathered: Gathered,
+    /// Until the first part has arrived, if the request is sent before.
+    pub(super) early: Option<Occupant>,
+}
+
+/// What arrived before the request was sent.
+#[derive(Debug, Default)]
+struct Gathered {
+    data: Bytes,
+    trailers: Option<HeaderMap>,
+    ended: bool,
 }
 
 /// Why the client's body failed.
@@ -54,19 +73,22 @@ impl Upload {
     ///
     /// [`Reason::BodyTooLarge`] if the declared length exceeds the limit; nothing was read then,
     /// and no `100 Continue` was sent.
-    pub(super) fn new(body: Body, limit: u64, pace: BodyPace) -> Result<Option<Self>, Denial> {
+    pub(super) fn new(body: Body, limit: u64, pace: BodyPace) -> Result<Option<Box<Self>>, Denial> {
         if body.size_hint().lower() > limit {
             return Err(Reason::BodyTooLarge.into());
         }
         if body.is_end_stream() {
             return Ok(None);
         }
-        Ok(Some(Self {
+        Ok(Some(Box::new(Self {
+            length: body.size_hint().exact(),
             body,
             left: limit,
             pace: Pace::new(pace),
             last: clock::now(),
-        }))
+            gathered: Gathered::default(),
+            early: None,
+        })))
     }
 
     /// When the last frame was handed over.
@@ -76,7 +98,40 @@ impl Upload {
 
     /// The length, if the client declared it.
     pub(super) fn length(&self) -> Option<u64> {
-        self.body.size_hint().exact()
+        self.length
+    }
+
+    /// The answer has begun as a live stream: from now on the client may send nothing for `idle`,
+    /// and as slowly as it likes.
+    pub(super) fn relax(&mut self, idle: Duration) {
+        self.pace.relax(idle);
+        self.early = None;
+    }
+
+    /// Reads until there are so many bytes, or the body has ended. They are the next frame then. The
+    /// client may take any time; see [`Self::poll_late`].
+    pub(super) fn poll_gather(
+        &mut self,
+        enough: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), UploadError>> {
+        while self.gathered.data.len() < enough && !self.gathered.ended {
+            match ready!(self.poll_arrived(context))
+                .transpose()?
+                .map(Frame::into_data)
+            {
+                Some(Ok(data)) if self.gathered.data.is_empty() => self.gathered.data = data,
+                Some(Ok(data)) => {
+                    self.gathered.data = [&self.gathered.data[..], &data].concat().into();
+                }
+                Some(Err(frame)) => {
+                    self.gathered.trailers = frame.into_trailers().ok();
+                    self.gathered.ended = true;
+                }
+                None => self.gathered.ended = true,
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// The next frame; `None` at the end.
@@ -84,12 +139,44 @@ impl Upload {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let gathered = &mut self.gathered;
+        if !gathered.data.is_empty() {
+            let data = std::mem::take(&mut gathered.data);
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        if gathered.ended {
+            let trailers = gathered.trailers.take();
+            return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        self.poll_next(context)
+    }
+
+    /// The next frame from the client, which may not be late.
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        match self.poll_arrived(context) {
+            Poll::Pending => self.poll_late(context).map(|late| Some(Err(late))),
+            ready => ready,
+        }
+    }
+
+    /// Called when nothing has arrived. Ready once the client is late.
+    pub(super) fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<UploadError> {
+        self.pace.poll_late(context).map(|()| UploadError::Stalled)
+    }
+
+    fn poll_arrived(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         match Pin::new(&mut self.body).poll_frame(context) {
-            Poll::Pending => self
-                .pace
-                .poll_late(context)
-                .map(|()| Some(Err(UploadError::Stalled))),
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => {
+                self.early = None;
+                Poll::Ready(None)
+            }
             Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(UploadError::Gone))),
             Poll::Ready(Some(Ok(frame))) => {
                 self.last = clock::now();
@@ -102,6 +189,9 @@ impl Upload {
         match frame.into_data() {
             Ok(data) => {
                 self.pace.arrived(data.len(), self.last);
+                if self.pace.received() >= FIRST_PART as u64 {
+                    self.early = None;
+                }
                 let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
                 self.left = self.left.checked_sub(length).ok_or(UploadError::TooLarge)?;
                 Ok(Frame::data(data))

@@ -25,6 +25,8 @@ wire! {
         first_byte_timeout: Duration [TICK..=HOUR] = secs(30),
         pool_idle: Duration [TICK..=HOUR] = secs(60),
         max_connections: usize [1..=1_000_000] = 1024,
+        max_streams: usize [1..=4_000_000],
+        client_share: usize [1..=100] = 25,
         authorization: Authorization = Authorization::Keep,
         protocol: Protocol = Protocol::Http1,
     }
@@ -58,17 +60,28 @@ impl Checker<'_> {
         let servers = wire.servers.good().map(|list| &list.value);
         let servers = servers.and_then(|list| self.each(list, Self::server));
         let host = self.upstream_host(&wire.host);
-        if let (Some(limit), Some(workers)) = (wire.max_connections.good(), workers)
-            && limit.value < workers
-        {
-            self.report.problem_instead(
-                &limit.place,
-                format!(
-                    "leaves some of {workers} workers without a connection, and they share none"
-                ),
-                format!("write {workers} or more, or fewer `workers`"),
-            );
+        let limits = [
+            (&wire.max_connections, "connection"),
+            (&wire.max_streams, "stream"),
+        ];
+        for (limit, name) in limits {
+            if let (Some(limit), Some(workers)) = (limit.good(), workers)
+                && limit.value < workers
+            {
+                self.report.problem_instead(
+                    &limit.place,
+                    format!(
+                        "leaves some of {workers} workers without a {name}, and they share none"
+                    ),
+                    format!("write {workers} or more, or fewer `workers`"),
+                );
+            }
         }
+        let max_connections = wire.max_connections()?;
+        let max_streams = match wire.max_streams.optional()? {
+            None => default_streams(max_connections, wire.protocol()?),
+            Some(streams) => streams.value,
+        };
         Some(checked::Upstream {
             name,
             servers: servers?,
@@ -76,7 +89,9 @@ impl Checker<'_> {
             connect_timeout: wire.connect_timeout()?,
             first_byte_timeout: wire.first_byte_timeout()?,
             pool_idle: wire.pool_idle()?,
-            max_connections: NonZeroUsize::new(wire.max_connections()?)?,
+            max_connections: NonZeroUsize::new(max_connections)?,
+            max_streams: NonZeroUsize::new(max_streams)?,
+            client_share: wire.client_share()?,
             authorization: wire.authorization()?,
             protocol: wire.protocol()?,
         })
@@ -107,6 +122,17 @@ impl Checker<'_> {
             "write `keep`, or a host name, with a port if the servers want one",
             self.report,
         )
+    }
+}
+
+/// How many live streams there may be, unless it is written. An idle stream costs a server less than
+/// a request does; and over HTTP/2 many of them share a connection. Four is a choice.
+fn default_streams(connections: usize, protocol: Protocol) -> usize {
+    match protocol {
+        Protocol::Http1 => connections * 4,
+        Protocol::Http2 => (connections * protocol.requests_per_connection())
+            .min(4096)
+            .max(connections * 4),
     }
 }
 

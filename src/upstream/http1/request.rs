@@ -4,7 +4,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use hyper::header::{HeaderName, HeaderValue};
@@ -80,7 +80,7 @@ pub(in crate::upstream) struct OutgoingRequest {
 
 /// A body, of which one frame at a time is being written.
 struct Body {
-    upload: Upload,
+    upload: Box<Upload>,
     delimited: BodyFraming,
     /// Before the frame: the chunk size, or the end of all chunks.
     front: Bytes,
@@ -110,7 +110,7 @@ impl OutgoingRequest {
         method: Method,
         mut head: RequestHead,
         declared: Option<u64>,
-        upload: Option<Upload>,
+        upload: Option<Box<Upload>>,
     ) -> Self {
         let body = upload.map(|upload| Body {
             upload,
@@ -162,7 +162,14 @@ impl OutgoingRequest {
 
     /// The body, if there is one.
     pub(in crate::upstream) fn upload(&self) -> Option<&Upload> {
-        self.body.as_ref().map(|body| &body.upload)
+        self.body.as_ref().map(|body| &*body.upload)
+    }
+
+    /// The answer is a live stream: the client may send nothing for `idle`.
+    pub(in crate::upstream) fn relax(&mut self, idle: Duration) {
+        if let Some(body) = &mut self.body {
+            body.upload.relax(idle);
+        }
     }
 
     /// Whether nothing was written, so that the server cannot have acted.

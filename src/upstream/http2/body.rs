@@ -5,15 +5,17 @@ use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{self, Sleep, sleep_until};
 
 use super::channel::Share;
+use crate::denial::Reason;
 use crate::upstream::error::AnswerError;
 use crate::upstream::limits::Limits;
+use crate::upstream::occupancy::{Occupancy, Occupant};
 use crate::upstream::upload::{self, Upload, UploadError};
 
 /// The progress of a request body that is being sent.
@@ -23,6 +25,8 @@ pub(in crate::upstream) struct Progress {
     error: Cell<Option<UploadError>>,
     /// The answer is not needed any more.
     cancelled: Cell<bool>,
+    /// The answer is a live stream, and the client may send nothing for so long.
+    relaxed: Cell<Option<Duration>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -37,6 +41,14 @@ impl Progress {
         self.error.get()
     }
 
+    /// The answer is a live stream: the client may send nothing for `idle`.
+    pub(in crate::upstream) fn relax(&self, idle: Duration) {
+        self.relaxed.set(Some(idle));
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
     /// Cancels the body: the answer is not needed any more.
     pub(in crate::upstream) fn cancel(&self) {
         self.cancelled.set(true);
@@ -49,15 +61,17 @@ impl Progress {
 /// A request's body.
 #[derive(Debug)]
 pub(in crate::upstream) struct RequestBody {
-    upload: Option<Upload>,
+    upload: Option<Box<Upload>>,
     progress: Rc<Progress>,
 }
 
 impl RequestBody {
     /// Empty, or the client's upload.
-    pub(in crate::upstream) fn new(upload: Option<Upload>) -> Self {
+    pub(in crate::upstream) fn new(upload: Option<Box<Upload>>) -> Self {
         let progress = Progress::default();
-        progress.last.set(upload.as_ref().map(Upload::last));
+        progress
+            .last
+            .set(upload.as_ref().map(|upload| upload.last()));
         Self {
             upload,
             progress: Rc::new(progress),
@@ -86,6 +100,9 @@ impl Body for RequestBody {
         };
         if this.progress.cancelled.get() {
             return Poll::Ready(Some(Err(h2::Reason::CANCEL.into())));
+        }
+        if let Some(idle) = this.progress.relaxed.take() {
+            upload.relax(idle);
         }
         this.progress.waker.replace(Some(context.waker().clone()));
         upload.poll_frame(context).map(|frame| {
@@ -121,6 +138,8 @@ pub struct Http2AnswerBody {
     progress: Rc<Progress>,
     limits: Limits,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Its seat among the requests or streams; `None` while it moves.
+    occupant: Option<Occupant>,
 }
 
 impl Http2AnswerBody {
@@ -129,13 +148,28 @@ impl Http2AnswerBody {
         share: Share,
         progress: Rc<Progress>,
         limits: Limits,
+        occupant: Occupant,
     ) -> Self {
         Self {
             content: (!body.is_end_stream()).then_some((body, share)),
             progress,
             limits,
             timer: None,
+            occupant: Some(occupant),
         }
+    }
+
+    /// The answer is a live stream: its request's body may pause.
+    pub(in crate::upstream) fn become_stream(
+        &mut self,
+        streams: &Rc<Occupancy>,
+    ) -> Result<(), Reason> {
+        self.progress.relax(self.limits.stream_pause());
+        self.occupant = match self.occupant.take() {
+            None => None,
+            Some(occupant) => Some(occupant.move_to(streams)?),
+        };
+        Ok(())
     }
 
     /// Resets the stream, so that the upstream stops.

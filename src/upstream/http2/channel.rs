@@ -12,10 +12,9 @@ use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit};
 
 use super::body::RequestBody;
 use crate::clock;
+use crate::policy::upstream::Protocol;
 
-/// How many requests share a connection before another one is opened: what servers commonly allow.
-/// If a server allows fewer, the rest waits.
-const STREAMS: usize = 100;
+const STREAMS: usize = Protocol::Http2.requests_per_connection();
 
 /// The windows of an ordinary download; memory per connection stays below a few of them.
 const STREAM_WINDOW: u32 = 256 * 1024;

@@ -139,6 +139,17 @@ async fn answer(
             let _ = std::future::poll_fn(|context| respond.poll_reset(context)).await;
             seen.lock().unwrap().resets.push(path.clone());
         }
+        // As a server that answers once the client has sent everything.
+        "late" => {
+            let mut all = Vec::new();
+            while let Some(Ok(data)) = body.data().await {
+                let _ = body.flow_control().release_capacity(data.len());
+                all.extend_from_slice(&data);
+            }
+            let mut send = respond.send_response(head, false).unwrap();
+            send.send_data(all.into(), false).unwrap();
+            send.send_trailers(status("0")).unwrap();
+        }
         "reset" => {
             let mut send = respond.send_response(head, false).unwrap();
             send.send_data("begun".into(), false).unwrap();

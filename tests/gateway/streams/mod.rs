@@ -7,6 +7,7 @@ mod events;
 mod many;
 mod realtime;
 mod rpc;
+mod shares;
 pub mod socket;
 mod websocket;
 

@@ -319,3 +319,48 @@ async fn a_call_still_open_at_the_end_of_a_drain_gets_trailers() {
     assert_eq!(gateway.wait_exit().await.code(), Some(0));
     drop(other);
 }
+
+#[tokio::test]
+async fn a_client_may_pause_once_the_call_has_begun_and_not_because_it_says_that_it_is_one() {
+    let calls = Calls::start();
+    let gateway = gateway(&calls, |config| {
+        config.set(
+            "connections",
+            "{ body_idle: 2s, body_rate: 1GiB, body_grace: 2s }",
+        );
+    })
+    .await;
+    let token = gateway.issuer.token();
+    let (mut pauses, sender) = talk(&gateway, "/rpc/echo", &token).await;
+    for path in ["/rpc/silent", "/public/up"] {
+        let (silent, body) = call(&gateway, path, Some(&token)).streaming();
+        assert!(body.chunk("hello").await);
+        let answer = silent.send().await;
+        assert_eq!(answer.log_line()["reason"], "body_timeout");
+        drop(body);
+    }
+    // Each of the two took as long as a client may pause.
+    assert!(sender.chunk("still here").await);
+    assert_eq!(pauses.chunk().await.unwrap().unwrap(), "still here");
+}
+
+#[tokio::test]
+async fn a_route_may_let_its_clients_pause_before_the_call_has_begun() {
+    let calls = Calls::start();
+    let gateway = gateway(&calls, |config| {
+        config
+            .set("connections", "{ body_idle: 500ms, body_grace: 500ms }")
+            .more_routes("- { path: /patient/late, access: public, upstream: calls, body: { idle: 1m, rate: 0 } }");
+    })
+    .await;
+    let (pauses, sender) = call(&gateway, "/patient/late", None).streaming();
+    let answer = tokio::spawn(pauses.send());
+    assert!(sender.chunk("hello").await);
+    // Longer than other routes allow.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert!(sender.chunk("again").await);
+    drop(sender);
+    let answer = answer.await.unwrap();
+    has_status(&answer, "0");
+    assert_eq!(answer.text(), "helloagain");
+}

@@ -2,6 +2,7 @@
 
 mod broken;
 mod content;
+mod crowd;
 mod gone;
 mod limits;
 mod message;

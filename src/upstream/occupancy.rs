@@ -1,0 +1,274 @@
+//! Who occupies an upstream, on one worker: the requests and live streams of each client.
+//!
+//! While less than half of a limit is in use, a client may hold as much as it likes. Beyond that, a
+//! client that holds its share is refused (429 `client_busy`), and the others go on. Workers share
+//! nothing, so a limit and its share are those of one worker.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::denial::{Denial, Reason};
+use crate::policy::upstream::Upstream;
+use crate::request::holder::Holder;
+
+/// A smaller limit is not divided into shares.
+const SHARED_FROM: usize = 16;
+
+/// How often a request of a client that holds its share tries again. A choice.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// One of so many requests to an upstream may be sent before its body arrives. A choice: few clients
+/// wait for the head of the answer before they send anything.
+const EARLY: usize = 16;
+
+/// The limits of one upstream, and who occupies them.
+#[derive(Debug)]
+pub(super) struct Occupancies {
+    /// Requests that were sent, or may be.
+    pub(super) requests: Rc<Occupancy>,
+    /// Requests that wait for their client's body.
+    pub(super) waiting: Rc<Occupancy>,
+    /// Requests that were sent before their client sent any of its body.
+    pub(super) early: Rc<Occupancy>,
+    /// Live streams and tunnels.
+    pub(super) streams: Rc<Occupancy>,
+}
+
+impl Occupancies {
+    /// Those of a worker which has these shares of the connections and streams of each server.
+    pub(super) fn new(upstream: &Upstream, connections: usize, streams: usize) -> Self {
+        let servers = upstream.servers.len();
+        let requests = connections * servers * upstream.protocol.requests_per_connection();
+        let streams = streams * servers;
+        let of = |limit| Rc::new(Occupancy::new(limit, upstream.client_share));
+        Self {
+            requests: of(requests),
+            // A request that waits costs the upstream nothing, and the gateway as much as a stream.
+            waiting: of(streams),
+            early: of(early(requests)),
+            streams: of(streams),
+        }
+    }
+
+    /// Whether these are the limits that [`Self::new`] would set.
+    pub(super) fn is_equal(&self, other: &Self) -> bool {
+        let limits = |all: &Self| {
+            [&all.requests, &all.streams].map(|occupancy| (occupancy.limit, occupancy.share))
+        };
+        limits(self) == limits(other)
+    }
+}
+
+/// How many requests may be sent before their body: none of so few that one would keep others
+/// waiting.
+fn early(requests: usize) -> usize {
+    match requests {
+        0..4 => 0,
+        _ => (requests / EARLY).max(1),
+    }
+}
+
+/// What is occupied under one limit.
+#[derive(Debug)]
+pub(super) struct Occupancy {
+    limit: usize,
+    /// The most that one client may hold while more than half is in use.
+    share: usize,
+    seats: RefCell<Seats>,
+}
+
+/// Finding a seat and leaving it costs a few instructions, which every request pays. Counting one
+/// client's seats looks at all of them, and is done only while more than half is in use.
+#[derive(Debug, Default)]
+struct Seats {
+    holders: Vec<Option<Holder>>,
+    free: Vec<usize>,
+}
+
+/// One request or stream. Dropping it gives its place to another.
+#[derive(Debug)]
+pub(crate) struct Occupant {
+    occupancy: Rc<Occupancy>,
+    seat: usize,
+}
+
+impl Occupancy {
+    fn new(limit: usize, percent: usize) -> Self {
+        let share = match limit {
+            0..SHARED_FROM => usize::MAX,
+            _ => (limit * percent / 100).max(1),
+        };
+        Self {
+            limit,
+            share,
+            seats: RefCell::default(),
+        }
+    }
+
+    /// Whether a quarter is in use: from then on, a request is sent once there is more to send than
+    /// a byte.
+    pub(super) fn is_busy(&self) -> bool {
+        self.seats.borrow().taken() >= (self.limit / 4).max(1)
+    }
+
+    /// Whether [`Self::take`] would refuse the client now.
+    pub(super) fn check(&self, holder: Holder) -> Result<(), Reason> {
+        let seats = self.seats.borrow();
+        if seats.taken() >= self.limit {
+            return Err(Reason::UpstreamBusy);
+        }
+        self.check_share(&seats, holder)
+    }
+
+    fn check_share(&self, seats: &Seats, holder: Holder) -> Result<(), Reason> {
+        match seats.taken() >= self.limit / 2 && seats.of(holder) >= self.share {
+            true => Err(Reason::ClientBusy),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes a seat for a client, unless the client holds its share, or all are in use.
+    pub(super) fn take(self: &Rc<Self>, holder: Holder) -> Result<Occupant, Reason> {
+        self.check(holder)?;
+        self.admit(holder)
+    }
+
+    /// Takes a seat for a client, unless the client holds its share. Something else limits the
+    /// whole.
+    pub(super) fn admit(self: &Rc<Self>, holder: Holder) -> Result<Occupant, Reason> {
+        let mut seats = self.seats.borrow_mut();
+        self.check_share(&seats, holder)?;
+        let seat = seats.take(holder);
+        Ok(Occupant {
+            occupancy: self.clone(),
+            seat,
+        })
+    }
+
+    /// As [`Self::admit`], and waits so long until the client holds less than its share.
+    pub(super) async fn admit_within(
+        self: &Rc<Self>,
+        holder: Holder,
+        patience: Duration,
+    ) -> Result<Occupant, Denial> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match self.admit(holder) {
+                Ok(occupant) => return Ok(occupant),
+                Err(reason) if Instant::now() >= deadline => return Err(reason.into()),
+                Err(_) => sleep(RETRY).await,
+            }
+        }
+    }
+}
+
+impl Seats {
+    fn taken(&self) -> usize {
+        self.holders.len() - self.free.len()
+    }
+
+    /// How many this client holds: by its address or by its user, whichever is more.
+    fn of(&self, holder: Holder) -> usize {
+        let (mut by_address, mut by_subject) = (0, 0);
+        for other in self.holders.iter().flatten() {
+            by_address += usize::from(other.address == holder.address);
+            let is_same = holder.subject.is_some() && other.subject == holder.subject;
+            by_subject += usize::from(is_same);
+        }
+        by_address.max(by_subject)
+    }
+
+    fn holder(&self, seat: usize) -> Option<Holder> {
+        self.holders.get(seat).copied().flatten()
+    }
+
+    fn take(&mut self, holder: Holder) -> usize {
+        let free = self.free.pop();
+        match free.and_then(|seat| Some((seat, self.holders.get_mut(seat)?))) {
+            Some((seat, place)) => {
+                *place = Some(holder);
+                seat
+            }
+            None => {
+                self.holders.push(Some(holder));
+                self.holders.len() - 1
+            }
+        }
+    }
+}
+
+impl Occupant {
+    /// Gives up its seat, and takes one in another occupancy.
+    pub(super) fn move_to(self, other: &Rc<Occupancy>) -> Result<Self, Reason> {
+        let holder = self.occupancy.seats.borrow().holder(self.seat);
+        other.take(holder.ok_or(Reason::Internal)?)
+    }
+}
+
+impl Drop for Occupant {
+    fn drop(&mut self) {
+        let mut seats = self.occupancy.seats.borrow_mut();
+        if let Some(place) = seats.holders.get_mut(self.seat) {
+            *place = None;
+            seats.free.push(self.seat);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(address: u64) -> Holder {
+        Holder {
+            address,
+            subject: None,
+        }
+    }
+
+    fn take(occupancy: &Rc<Occupancy>, holder: Holder, count: usize) -> Vec<Occupant> {
+        (0..count)
+            .map_while(|_| occupancy.take(holder).ok())
+            .collect()
+    }
+
+    #[test]
+    fn a_client_alone_may_hold_half_and_others_still_get_their_share() {
+        let occupancy = Rc::new(Occupancy::new(100, 25));
+        let first = take(&occupancy, client(1), 100);
+        assert_eq!(first.len(), 50);
+        assert_eq!(occupancy.take(client(1)).err(), Some(Reason::ClientBusy));
+        let others = [2, 3, 4].map(|address| take(&occupancy, client(address), 100));
+        assert_eq!(others.each_ref().map(Vec::len), [25, 25, 0]);
+        assert_eq!(occupancy.take(client(4)).err(), Some(Reason::UpstreamBusy));
+        drop(others);
+        assert_eq!(take(&occupancy, client(4), 1).len(), 1);
+        drop(first);
+        assert_eq!(occupancy.seats.borrow().taken(), 0);
+    }
+
+    #[test]
+    fn a_user_with_many_addresses_holds_one_share() {
+        let occupancy = Rc::new(Occupancy::new(100, 25));
+        let _half = take(&occupancy, client(0), 50);
+        let user = |address: u64| Holder {
+            address,
+            subject: Some(7),
+        };
+        let held: Vec<_> = (1..=50)
+            .map_while(|address| occupancy.take(user(address)).ok())
+            .collect();
+        assert_eq!(held.len(), 25);
+    }
+
+    #[test]
+    fn a_small_limit_is_not_divided() {
+        let occupancy = Rc::new(Occupancy::new(2, 25));
+        let _both = take(&occupancy, client(1), 2);
+        assert_eq!(occupancy.take(client(1)).err(), Some(Reason::UpstreamBusy));
+        assert!(occupancy.admit(client(1)).is_ok(), "something else limits");
+    }
+}
