@@ -75,6 +75,7 @@ fn open_tunnel(
     let limits = TunnelLimits {
         idle: rule.timeouts.stream_idle,
         deadline: rule.timeouts.total.map(|total| started + total),
+        first_token: config.connections.first_token,
         stalled: config.connections.body_idle,
     };
     Ok(Answer::tunnel(PendingTunnel {

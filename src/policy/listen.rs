@@ -104,6 +104,8 @@ pub struct Connections {
     pub body_grace: Duration,
     /// Limits of the bodies that are read into memory.
     pub inspected: InspectedBodies,
+    /// How long a WebSocket on which a client must authenticate by a message may wait for that.
+    pub first_token: Duration,
     /// Header fields of one request.
     pub max_headers: usize,
     /// Bytes of one request head.

@@ -114,6 +114,12 @@ impl Pipe {
         self.inspect(&[]);
     }
 
+    /// Whether the client must authenticate by a message, and has not yet.
+    pub(super) fn needs_token(&self) -> bool {
+        let messages = self.messages.as_ref();
+        messages.is_some_and(|messages| messages.needs_token())
+    }
+
     /// Takes bytes that were read, and forwards those that may be.
     fn inspect(&mut self, read: &[u8]) {
         let Some(messages) = &mut self.messages else {

@@ -42,6 +42,7 @@ wire! {
         inspected_timeout: Duration [TICK..=HOUR] = secs(30),
         inspected_memory: Size [Size(1 << 20)..=Size(1 << 40)] = Size(64 << 20),
         inspected_share: Size [Size(1 << 20)..=Size(1 << 40)] = Size(8 << 20),
+        first_token: Duration [TICK..=HOUR] = secs(10),
         max_headers: usize [16..=1000] = 100,
         // What browsers and their cookies need.
         max_head: Size [Size(8 << 10)..=Size(1 << 20)] = Size(32 << 10),
@@ -109,6 +110,7 @@ impl Checker<'_> {
                 memory: wire.inspected_memory()?.0,
                 share: wire.inspected_share()?.0,
             },
+            first_token: wire.first_token()?,
             max_headers: wire.max_headers()?,
             max_head: usize::try_from(wire.max_head()?.0).ok()?,
             max_uri: usize::try_from(wire.max_uri()?.0).ok()?,

@@ -80,6 +80,11 @@ impl Messages {
         }
     }
 
+    /// Whether the client is not authenticated yet.
+    pub(super) fn needs_token(&self) -> bool {
+        self.needs_token
+    }
+
     /// Takes bytes that were received. Bytes after a close frame are ignored.
     pub(super) fn take(&mut self, bytes: &[u8]) {
         if !self.closed {

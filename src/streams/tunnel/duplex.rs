@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::limits::{GRACE, Limits};
 use crate::auth::StreamAuthorization;
-use crate::denial::Denial;
+use crate::denial::{Denial, Reason};
 use crate::record::stream::StreamEnd;
 use crate::record::trail::Trail;
 use crate::streams::ending::Ending;
@@ -25,6 +25,7 @@ pub(super) struct Duplex {
     pub(super) up: Pipe,
     down: Pipe,
     pub(super) ending: Option<Ending>,
+    began: Instant,
     /// When something was last read or written.
     last: Instant,
     /// When the closing handshake times out, and the cause of the end then.
@@ -42,6 +43,7 @@ impl Duplex {
             up,
             down: Pipe::new(unread),
             ending: None,
+            began: Instant::now(),
             last: Instant::now(),
             grace: None,
             authorizing: None,
@@ -212,6 +214,7 @@ impl Duplex {
         [
             self.grace.map(|(until, _)| until),
             self.idle_at(limits).filter(|_| open),
+            self.token_at(limits).filter(|_| open),
             limits.deadline.filter(|_| open),
             self.stalled_at(limits),
         ]
@@ -223,6 +226,12 @@ impl Duplex {
 
     fn idle_at(&self, limits: &Limits) -> Option<Instant> {
         limits.idle.map(|idle| self.last + idle)
+    }
+
+    /// When the client must have authenticated; a token that is being verified arrived in time.
+    fn token_at(&self, limits: &Limits) -> Option<Instant> {
+        let is_missing = self.up.needs_token() && self.authorizing.is_none();
+        is_missing.then(|| self.began + limits.first_token)
     }
 
     fn stalled_at(&self, limits: &Limits) -> Option<Instant> {
@@ -248,6 +257,8 @@ impl Duplex {
         if self.ending.is_none() {
             if is_over(limits.deadline) {
                 self.end(Ending::TIME_LIMIT);
+            } else if is_over(self.token_at(limits)) {
+                self.end(Ending::refused(Reason::TokenMissing));
             } else if is_over(self.idle_at(limits)) {
                 self.end(Ending::IDLE);
             }

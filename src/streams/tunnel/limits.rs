@@ -15,6 +15,8 @@ pub(crate) struct Limits {
     pub(crate) idle: Option<Duration>,
     /// For the whole tunnel.
     pub(crate) deadline: Option<Instant>,
+    /// Until the client has authenticated, if it must do so by a message.
+    pub(crate) first_token: Duration,
     /// For a client that does not read what is sent to it.
     pub(crate) stalled: Duration,
 }

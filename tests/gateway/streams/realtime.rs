@@ -345,3 +345,25 @@ async fn an_unauthenticated_client_gets_no_answer_but_a_socket() {
         gateway.origin.take();
     }
 }
+
+#[tokio::test]
+async fn a_client_that_never_authenticates_is_disconnected() {
+    let sockets = Sockets::start();
+    let gateway = gateway(&sockets, |config| {
+        config.set("connections", "{ first_token: 1500ms }");
+    })
+    .await;
+    let mut stays = Socket::open_silently(&gateway, USERS).await;
+    stays.echo(&join(&gateway.issuer.token())).await;
+    let mut anybody = Socket::open_silently(&gateway, ANYBODY).await;
+    let mut silent = Socket::open_silently(&gateway, USERS).await;
+    let mut beats = Socket::open_silently(&gateway, USERS).await;
+    beats.echo(BEAT).await;
+    for socket in [&mut silent, &mut beats] {
+        assert_eq!(socket.end().await, told(4401, Reason::TokenMissing));
+        assert_eq!(gateway.log_line(&socket.id)["cause"], "denied");
+    }
+    for socket in [&mut stays, &mut anybody] {
+        socket.echo(BEAT).await;
+    }
+}
