@@ -581,8 +581,8 @@ reasons! {
         "Check the network between the gateway and the upstream.",
         gotrue: "request_timeout", postgrest: "PGRST003";
     UpstreamBusy "upstream_busy" => SERVICE_UNAVAILABLE, "upstream_busy", Upstream, Both,
-        "This worker's share of `max_connections` to every server was in use for `connect_timeout`.",
-        "Raise `max_connections`, or add servers.",
+        "This worker's share of `max_connections` to every server was in use for `connect_timeout`, or its share of `max_streams` by live streams, or by requests that wait for their body.",
+        "Raise the limit, or add servers.",
         gotrue: "unexpected_failure", postgrest: "PGRST000";
     UpstreamClosed "upstream_closed" => BAD_GATEWAY, "upstream_closed", Upstream, Both,
         "The upstream closed the connection before it answered, and repeating the request was not safe.",

@@ -735,10 +735,9 @@ async fn beside_a_held_body(gateway: &Gateway, http: Http, reason: Reason, addre
                 drop(held);
                 answer
             };
-            let (first, second) = tokio::join!(holding, second);
+            let (_, second) = tokio::join!(holding, second);
             if second.status == reason.status() {
                 second.is_denied(reason);
-                first.is_denied(Reason::BodyMalformed);
                 return;
             }
         }

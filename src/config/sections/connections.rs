@@ -182,4 +182,16 @@ mod tests {
             ],
         );
     }
+
+    #[test]
+    fn the_share_of_a_client_is_a_part_of_the_memory() {
+        each_refused(
+            &with_route("path: /a, access: public"),
+            &[(
+                "connections: { inspected_memory: 4MiB }\n",
+                "connections.inspected_memory",
+                "a part",
+            )],
+        );
+    }
 }

@@ -184,14 +184,32 @@ mod tests {
                 &[("", "upstreams.kong.servers[0]", word)],
             );
         }
-        let capped = "http://127.0.0.1:8000], max_connections: 1";
-        each_refused(
-            &rest.replace("http://127.0.0.1:8000]", capped),
-            &[(
-                "workers: 2\n",
-                "upstreams.kong.max_connections",
-                "2 workers",
-            )],
-        );
+        for limit in ["max_connections", "max_streams"] {
+            let capped = format!("http://127.0.0.1:8000], {limit}: 1");
+            let place = format!("upstreams.kong.{limit}");
+            each_refused(
+                &rest.replace("http://127.0.0.1:8000]", &capped),
+                &[("workers: 2\n", &place, "2 workers")],
+            );
+        }
+    }
+
+    #[test]
+    fn the_streams_of_an_upstream_follow_its_connections_unless_they_are_written() {
+        let streams = |more: &str| {
+            let text = with_route("path: /a, access: public");
+            let limits = format!("http://127.0.0.1:8000], {more}");
+            let text = text.replace(
+                "http://127.0.0.1:8000]",
+                limits.trim_end_matches([',', ' ']),
+            );
+            good(&text).config.upstreams.remove(0).max_streams.get()
+        };
+        assert_eq!(streams(""), 4096);
+        assert_eq!(streams("max_connections: 100"), 400);
+        assert_eq!(streams("protocol: http2"), 4096);
+        assert_eq!(streams("protocol: http2, max_connections: 20"), 2000);
+        assert_eq!(streams("protocol: http2, max_connections: 2000"), 8000);
+        assert_eq!(streams("max_streams: 7"), 7);
     }
 }

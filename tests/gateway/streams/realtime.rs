@@ -350,7 +350,7 @@ async fn an_unauthenticated_client_gets_no_answer_but_a_socket() {
 async fn a_client_that_never_authenticates_is_disconnected() {
     let sockets = Sockets::start();
     let gateway = gateway(&sockets, |config| {
-        config.set("connections", "{ first_token: 1500ms }");
+        config.set("connections", "{ first_token: 4s }");
     })
     .await;
     let mut stays = Socket::open_silently(&gateway, USERS).await;

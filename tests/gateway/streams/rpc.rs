@@ -326,7 +326,7 @@ async fn a_client_may_pause_once_the_call_has_begun_and_not_because_it_says_that
     let gateway = gateway(&calls, |config| {
         config.set(
             "connections",
-            "{ body_idle: 2s, body_rate: 1GiB, body_grace: 2s }",
+            "{ body_idle: 3s, body_rate: 1GiB, body_grace: 3s }",
         );
     })
     .await;

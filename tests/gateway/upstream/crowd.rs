@@ -20,6 +20,8 @@ fn small(config: &mut Config, patience: &str) {
     let more = format!(", max_connections: 16, connect_timeout: {patience}");
     config
         .set("workers", "1")
+        // Only one of these tests is about slow bodies.
+        .set("connections", "{ body_idle: 2m, body_grace: 2m }")
         .set("trusted_proxies", "{ from: [127.0.0.1] }")
         .upstream("origin", &url, &more);
     super::one_pool(config);
@@ -240,5 +242,25 @@ async fn a_client_beyond_its_share_waits_for_its_turn() {
             answer.is_ok();
         }
         gateway.origin.take();
+    }
+}
+
+#[tokio::test]
+async fn a_reload_does_not_forget_who_holds_what() {
+    for http in Http::BOTH {
+        let mut gateway = Gateway::with(|config| small(config, "300ms")).await;
+        let (gate, held) = hold(&gateway, http, (8, "192.0.2.1")).await;
+        gateway
+            .reload(|config| {
+                config.more_routes("- { path: /hidden, access: deny }");
+            })
+            .await;
+        let call = gateway.get(http, "/get");
+        let call = call.header("x-forwarded-for", "192.0.2.1");
+        call.send().await.is_denied(Reason::ClientBusy);
+        gate.open();
+        for answer in held.join_all().await {
+            answer.is_ok();
+        }
     }
 }
