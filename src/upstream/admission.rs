@@ -70,9 +70,7 @@ impl<'a> Admission<'a> {
             if let Some(upload) = upload {
                 self.wait_for_body(upload).await?;
             }
-            let patience = self.pool.config().connect_timeout;
-            let requests = &self.pool.occupancies.requests;
-            requests.admit_within(self.holder, patience).await
+            self.wait_for_turn().await
         };
         match self.limits.deadline {
             None => waiting.await,
@@ -80,6 +78,20 @@ impl<'a> Admission<'a> {
                 .await
                 .map_err(|_| Reason::UpstreamTotalTimeout)?,
         }
+    }
+
+    async fn wait_for_turn(&self) -> Result<Occupant, Denial> {
+        let occupancies = &*self.pool.occupancies;
+        if let Ok(occupant) = occupancies.requests.admit(self.holder) {
+            return Ok(occupant);
+        }
+        // Trying again costs more than waiting does, so not all of a client's requests may.
+        let _waiting = occupancies.waiting.take(self.holder)?;
+        let patience = self.pool.config().connect_timeout;
+        occupancies
+            .requests
+            .admit_within(self.holder, patience)
+            .await
     }
 
     async fn wait_for_body(&self, upload: &mut Upload) -> Result<(), Denial> {

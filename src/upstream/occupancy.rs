@@ -18,7 +18,7 @@ use crate::request::holder::Holder;
 const SHARED_FROM: usize = 16;
 
 /// How often a request of a client that holds its share tries again. A choice.
-const RETRY: Duration = Duration::from_millis(10);
+const RETRY: Duration = Duration::from_millis(20);
 
 /// One of so many requests to an upstream may be sent before its body arrives. A choice: few clients
 /// wait for the head of the answer before they send anything.
@@ -29,7 +29,7 @@ const EARLY: usize = 16;
 pub(super) struct Occupancies {
     /// Requests that were sent, or may be.
     pub(super) requests: Rc<Occupancy>,
-    /// Requests that wait for their client's body.
+    /// Requests that wait for their client's body, or for their client's turn.
     pub(super) waiting: Rc<Occupancy>,
     /// Requests that were sent before their client sent any of its body.
     pub(super) early: Rc<Occupancy>,
