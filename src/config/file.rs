@@ -128,7 +128,7 @@ impl Checker<'_> {
             hosts: hosts?,
             admin: admin?,
             trusted_proxies: trusted_proxies?,
-            connections: connections?,
+            connections: Arc::new(connections?),
             drain: file.drain()?,
             tokens: tokens?,
             token_cache: NonZeroUsize::new(file.token_cache()?)?,

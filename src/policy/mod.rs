@@ -84,7 +84,7 @@ pub struct Config {
     /// The peers whose `X-Forwarded-For` is trusted. Default: none.
     pub trusted_proxies: TrustedProxies,
     /// Protocol limits of every listener.
-    pub connections: Connections,
+    pub connections: Arc<Connections>,
     /// How long running requests may take to finish after SIGTERM.
     pub drain: Duration,
     /// The issuers of tokens that prove a user.

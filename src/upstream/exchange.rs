@@ -14,8 +14,8 @@ use super::http1::{AnswerHead, OutgoingRequest, ReadFailure};
 use super::lease::Lease;
 use super::occupancy::Occupancy;
 use super::upload;
-use crate::http1::Piece;
 use crate::denial::Reason;
+use crate::http1::Piece;
 use crate::upstream::error::AnswerError;
 use crate::upstream::limits::{ExchangeError, Limits};
 
