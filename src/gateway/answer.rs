@@ -101,7 +101,11 @@ impl Answer {
         if self.is_end_stream() {
             trail.end = RequestEnd::Complete;
         } else {
-            slot = Some(connection.begin_answer());
+            let begun = connection.begin_answer();
+            if let Content::Upstream(body) = &self.content {
+                begun.comes_from(body.exchange().clone());
+            }
+            slot = Some(begun);
             if let Some(stream) = &mut self.stream {
                 stream.begin(connection.gateway().streams());
                 trail.stream = stream.ends_by(StreamEnd::ClientGone);

@@ -58,7 +58,7 @@ use size::at_most;
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// The most bytes that the future of a request may have. There is one per open request.
-const REQUEST_SIZE: usize = 1344;
+const REQUEST_SIZE: usize = 1360;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::gateway::ended::EndCause;
+use crate::network::Network;
 use crate::policy::listen::{Connections, TrustedProxies};
 use crate::policy::rate::Rate;
 
@@ -43,16 +44,6 @@ struct Table {
     sweep_at: usize,
 }
 
-/// Whose connections are counted together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Network {
-    Address4([u8; 4]),
-    /// A /64.
-    Subnet6([u8; 8]),
-    /// A /48.
-    Site6([u8; 6]),
-}
-
 #[derive(Debug)]
 struct Client {
     open: usize,
@@ -76,26 +67,16 @@ pub(super) struct Share {
     networks: [Option<Network>; 2],
 }
 
-impl Network {
-    /// The address itself or its /64, and the network around it.
-    fn of(address: IpAddr) -> [Option<Self>; 2] {
-        match address.to_canonical() {
-            IpAddr::V4(address) => [Some(Self::Address4(address.octets())), None],
-            IpAddr::V6(address) => {
-                let [a, b, c, d, e, f, g, h, ..] = address.octets();
-                [
-                    Some(Self::Subnet6([a, b, c, d, e, f, g, h])),
-                    Some(Self::Site6([a, b, c, d, e, f])),
-                ]
-            }
-        }
-    }
+/// The networks that a connection counts for.
+fn networks(peer: IpAddr) -> [Option<Network>; 2] {
+    [Some(Network::of(peer)), Network::site(peer)]
+}
 
-    fn limit(self, limits: &Limits) -> (usize, EndCause) {
-        match self {
-            Self::Address4(_) | Self::Subnet6(_) => (limits.address, EndCause::AddressShare),
-            Self::Site6(_) => (limits.network, EndCause::NetworkShare),
-        }
+/// Which limit the network has.
+fn limit(network: Network, limits: &Limits) -> (usize, EndCause) {
+    match network {
+        Network::V4(_) | Network::V6(_) => (limits.address, EndCause::AddressShare),
+        Network::Site(_) => (limits.network, EndCause::NetworkShare),
     }
 }
 
@@ -128,7 +109,7 @@ impl Shares {
         let is_trusted = trusted.from.iter().any(|network| network.contains(&peer));
         let networks = match is_trusted {
             true => [None, None],
-            false => Network::of(peer),
+            false => networks(peer),
         };
         let limits = self.limits(connections, over_tls);
         self.add(networks, &limits, clock::now())?;
@@ -159,7 +140,7 @@ impl Shares {
         // A panic under the lock leaves the table consistent.
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         for network in networks.into_iter().flatten() {
-            let (limit, cause) = network.limit(limits);
+            let (limit, cause) = limit(network, limits);
             let open = table.clients.get(&network).map_or(0, |client| client.open);
             if open >= limit {
                 return Err(cause);
@@ -171,7 +152,7 @@ impl Shares {
                 drained: now,
             });
             // Only the first of the two has a rate, and it comes first.
-            if !matches!(network, Network::Site6(_))
+            if !matches!(network, Network::Site(_))
                 && let Some(rate) = limits.handshakes
                 && !client.may_begin(rate, now)
             {
@@ -246,8 +227,8 @@ mod tests {
     }
 
     fn open(shares: &Shares, address: &str, limits: &Limits, now: Instant) -> Option<EndCause> {
-        let networks = Network::of(address.parse().expect("an address"));
-        shares.add(networks, limits, now).err()
+        let all = networks(address.parse().expect("an address"));
+        shares.add(all, limits, now).err()
     }
 
     #[test]
@@ -300,10 +281,10 @@ mod tests {
             ..limits(10)
         };
         for number in 0..5000_u32 {
-            let networks = Network::of(IpAddr::V4(number.into()));
+            let all = networks(IpAddr::V4(number.into()));
             let later = now + Duration::from_secs(number.into());
-            shares.add(networks, &limits, later).expect("a share");
-            for network in networks.into_iter().flatten() {
+            shares.add(all, &limits, later).expect("a share");
+            for network in all.into_iter().flatten() {
                 shares.remove(network);
             }
         }

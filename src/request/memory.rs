@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
 
-use super::holder::Holder;
+use super::holder::{Holder, SITE};
 use crate::denial::{Denial, Reason};
+use crate::network::Network;
 use crate::policy::listen::InspectedBodies;
 
 /// The memory of bodies, of one process.
@@ -21,7 +22,7 @@ pub struct BodyMemory {
 /// One of the two sides of a [`Holder`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Client {
-    Address(u64),
+    Network(Network),
     Subject(u64),
 }
 
@@ -74,12 +75,13 @@ impl Reservation {
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Denial> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.bytes = self.bytes.saturating_add(bytes);
-        let mut most = 0;
-        for client in clients(self.holder) {
-            most = most.max(self.memory.add(client, bytes));
+        let mut is_above = false;
+        for (client, shares) in clients(self.holder) {
+            let held = self.memory.add(client, bytes);
+            is_above |= held > self.limits.share.saturating_mul(shares);
         }
         let all = self.memory.all.fetch_add(bytes, Ordering::Relaxed);
-        if most > self.limits.share {
+        if is_above {
             return Err(Reason::ClientBusy.because("inspected bodies"));
         }
         match all.saturating_add(bytes) > self.limits.memory {
@@ -95,15 +97,19 @@ impl Drop for Reservation {
             return;
         }
         self.memory.all.fetch_sub(self.bytes, Ordering::Relaxed);
-        for client in clients(self.holder) {
+        for (client, _) in clients(self.holder) {
             self.memory.subtract(client, self.bytes);
         }
     }
 }
 
-fn clients(holder: Holder) -> impl Iterator<Item = Client> {
-    let address = Client::Address(holder.address);
-    std::iter::once(address).chain(holder.subject.map(Client::Subject))
+/// As whom the holder is counted, and how many shares each may hold.
+fn clients(holder: Holder) -> impl Iterator<Item = (Client, u64)> {
+    let site = holder.site.map(|site| (Client::Network(site), SITE as u64));
+    let subject = holder.subject.map(|subject| (Client::Subject(subject), 1));
+    std::iter::once((Client::Network(holder.network), 1))
+        .chain(site)
+        .chain(subject)
 }
 
 #[cfg(test)]
@@ -119,7 +125,7 @@ mod tests {
     };
 
     fn reserve(memory: &Arc<BodyMemory>, address: u64, subject: Option<u64>) -> Reservation {
-        memory.reserve(Holder { address, subject }, LIMITS)
+        memory.reserve(Holder::numbered(address, subject), LIMITS)
     }
 
     /// A refused body is dropped.

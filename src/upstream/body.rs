@@ -1,6 +1,10 @@
 //! The body of an upstream's answer, over either protocol. Each of the two keeps its own time
 //! limits.
+//!
+//! A client that takes nothing for a moment keeps no other from its turn: the answer then counts
+//! among the live streams, and gives its place among the requests to another.
 
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -8,36 +12,108 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::occupancy::Occupancy;
+use super::occupancy::Occupancies;
 use super::{exchange, http2};
 use crate::denial::Reason;
 use crate::upstream::error::AnswerError;
 
 /// The body of an answer, streamed.
 #[derive(Debug)]
-pub enum UpstreamBody {
+pub struct UpstreamBody(Rc<AnswerExchange>);
+
+/// An exchange with an upstream whose answer is on its way to the client. Also the client's
+/// connection knows it.
+#[derive(Debug)]
+pub(crate) struct AnswerExchange {
+    body: RefCell<ProtocolBody>,
+    occupancies: Rc<Occupancies>,
+    place: Cell<Place>,
+}
+
+/// Where an exchange has its place.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Place {
+    Requests,
+    Streams,
+    /// Nowhere: the gateway ended it.
+    Ended,
+}
+
+#[derive(Debug)]
+pub(super) enum ProtocolBody {
     /// On a connection of its own.
     Http1(exchange::Http1AnswerBody),
     /// On a shared connection.
     Http2(http2::Http2AnswerBody),
 }
 
-impl UpstreamBody {
-    /// The answer is a live stream: it takes a seat among them, and its request's body may pause as
-    /// long as the answer may.
-    pub(super) fn become_stream(&mut self, streams: &Rc<Occupancy>) -> Result<(), Reason> {
+impl AnswerExchange {
+    /// Makes room for others, because the client has taken nothing for a while: the answer counts
+    /// among the live streams. If those are as many as may be, the answer is ended, unless there is
+    /// room among the requests.
+    pub(crate) fn make_room(&self) {
+        if self.place.get() != Place::Requests {
+            return;
+        }
+        // It is not being polled: the client takes nothing.
+        let Ok(mut body) = self.body.try_borrow_mut() else {
+            return;
+        };
+        if body.move_to(&self.occupancies).is_ok() {
+            self.place.set(Place::Streams);
+        } else if self.occupancies.requests.is_scarce() {
+            body.cancel();
+            self.place.set(Place::Ended);
+        }
+    }
+}
+
+impl ProtocolBody {
+    fn move_to(&mut self, occupancies: &Occupancies) -> Result<(), Reason> {
         match self {
-            Self::Http1(body) => body.become_stream(streams),
-            Self::Http2(body) => body.become_stream(streams),
+            Self::Http1(body) => body.move_to(&occupancies.streams),
+            Self::Http2(body) => body.move_to(&occupancies.streams),
         }
     }
 
-    /// Cancels the answer, so that the upstream stops.
-    pub(crate) fn cancel(&mut self) {
+    fn cancel(&mut self) {
         match self {
             Self::Http1(body) => body.cancel(),
             Self::Http2(body) => body.cancel(),
         }
+    }
+}
+
+impl UpstreamBody {
+    pub(super) fn new(body: ProtocolBody, occupancies: Rc<Occupancies>) -> Self {
+        Self(Rc::new(AnswerExchange {
+            body: RefCell::new(body),
+            occupancies,
+            place: Cell::new(Place::Requests),
+        }))
+    }
+
+    /// The exchange, for the connection that the answer is sent on.
+    pub(crate) fn exchange(&self) -> &Rc<AnswerExchange> {
+        &self.0
+    }
+
+    /// The answer is a live stream: it takes a seat among them, and its request's body may pause as
+    /// long as the answer may.
+    pub(super) fn become_stream(&mut self) -> Result<(), Reason> {
+        let mut body = self.0.body.borrow_mut();
+        match &mut *body {
+            ProtocolBody::Http1(body) => body.relax(),
+            ProtocolBody::Http2(body) => body.relax(),
+        }
+        body.move_to(&self.0.occupancies)?;
+        self.0.place.set(Place::Streams);
+        Ok(())
+    }
+
+    /// Cancels the answer, so that the upstream stops.
+    pub(crate) fn cancel(&mut self) {
+        self.0.body.borrow_mut().cancel();
     }
 }
 
@@ -46,26 +122,33 @@ impl Body for UpstreamBody {
     type Error = AnswerError;
 
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
-        match &mut *self {
-            Self::Http1(body) => Pin::new(body).poll_frame(context),
-            Self::Http2(body) => Pin::new(body).poll_frame(context),
+        if self.0.place.get() == Place::Ended {
+            return Poll::Ready(Some(Err(AnswerError::Ended)));
+        }
+        match &mut *self.0.body.borrow_mut() {
+            ProtocolBody::Http1(body) => Pin::new(body).poll_frame(context),
+            ProtocolBody::Http2(body) => Pin::new(body).poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Http1(body) => body.is_end_stream(),
-            Self::Http2(body) => body.is_end_stream(),
+        if self.0.place.get() == Place::Ended {
+            // The error is still to come.
+            return false;
+        }
+        match &*self.0.body.borrow() {
+            ProtocolBody::Http1(body) => body.is_end_stream(),
+            ProtocolBody::Http2(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Http1(body) => body.size_hint(),
-            Self::Http2(body) => body.size_hint(),
+        match &*self.0.body.borrow() {
+            ProtocolBody::Http1(body) => body.size_hint(),
+            ProtocolBody::Http2(body) => body.size_hint(),
         }
     }
 }

@@ -65,7 +65,7 @@ pub(super) async fn send(
 /// The body of an upstream's answer, streamed. It drives the connection while the client reads, and
 /// gives it back at the end.
 #[derive(Debug)]
-pub struct Http1AnswerBody {
+pub(super) struct Http1AnswerBody {
     /// The connection, until the answer is read to its end.
     lease: Option<Lease>,
     /// The request, while its body is still being sent.
@@ -103,12 +103,15 @@ impl Http1AnswerBody {
         }
     }
 
-    /// The answer is a live stream: its request's body may pause, and another request may take the
-    /// slot of its connection.
-    pub(super) fn become_stream(&mut self, streams: &Rc<Occupancy>) -> Result<(), Reason> {
+    /// The answer is a live stream: its request's body may pause.
+    pub(super) fn relax(&mut self) {
         if let Some(outgoing) = &mut self.outgoing {
             outgoing.relax(self.limits.stream_pause());
         }
+    }
+
+    /// Takes a seat among the live streams; another request may take the slot of its connection.
+    pub(super) fn move_to(&mut self, streams: &Rc<Occupancy>) -> Result<(), Reason> {
         match &mut self.lease {
             None => Ok(()),
             Some(lease) => lease.become_stream(streams),

@@ -44,6 +44,8 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
 use tokio::time::Instant;
 
+pub(crate) use body::AnswerExchange;
+use body::ProtocolBody;
 pub use body::UpstreamBody;
 pub(crate) use lease::UpgradedConnection;
 pub use metrics::UpstreamMetrics;
@@ -148,7 +150,8 @@ pub(crate) async fn forward(
                     _ => {
                         let outgoing = attempt.outgoing;
                         let body = exchange::Http1AnswerBody::new(lease, outgoing, limits);
-                        ReplyBody::Streamed(UpstreamBody::Http1(body))
+                        let body = ProtocolBody::Http1(body);
+                        ReplyBody::Streamed(UpstreamBody::new(body, pool.occupancies.clone()))
                     }
                 };
                 (head.status, head.headers, body, authorization)
@@ -162,7 +165,9 @@ pub(crate) async fn forward(
             let_others_go_first().await;
             exchange.await.map(|answer| {
                 let (head, body) = answer.into_parts();
-                let body = ReplyBody::Streamed(UpstreamBody::Http2(body));
+                let body = ProtocolBody::Http2(body);
+                let body = UpstreamBody::new(body, pool.occupancies.clone());
+                let body = ReplyBody::Streamed(body);
                 (head.status, head.headers, body, authorization)
             })
         }
@@ -181,7 +186,7 @@ pub(crate) async fn forward(
         ReplyBody::Streamed(body) => {
             let kind = StreamKind::of(status, &headers);
             if kind.is_some() {
-                body.become_stream(streams)?;
+                body.become_stream()?;
             }
             kind
         }

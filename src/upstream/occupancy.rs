@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::denial::{Denial, Reason};
 use crate::policy::upstream::Upstream;
-use crate::request::holder::Holder;
+use crate::request::holder::{Holder, SITE};
 
 /// A smaller limit is not divided into shares.
 const SHARED_FROM: usize = 16;
@@ -114,6 +114,11 @@ impl Occupancy {
         self.seats.borrow().taken() >= (self.limit / 4).max(1)
     }
 
+    /// Whether more than half is in use.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.seats.borrow().taken() > self.limit / 2
+    }
+
     /// Whether [`Self::take`] would refuse the client now.
     pub(super) fn check(&self, holder: Holder) -> Result<(), Reason> {
         let seats = self.seats.borrow();
@@ -124,7 +129,7 @@ impl Occupancy {
     }
 
     fn check_share(&self, seats: &Seats, holder: Holder) -> Result<(), Reason> {
-        match seats.taken() >= self.limit / 2 && seats.of(holder) >= self.share {
+        match seats.taken() >= self.limit / 2 && seats.shares(holder, self.share) >= 1 {
             true => Err(Reason::ClientBusy),
             false => Ok(()),
         }
@@ -170,15 +175,17 @@ impl Seats {
         self.holders.len() - self.free.len()
     }
 
-    /// How many this client holds: by its address or by its user, whichever is more.
-    fn of(&self, holder: Holder) -> usize {
-        let (mut by_address, mut by_subject) = (0, 0);
+    /// How many whole shares this client holds: by its address, by its user, or by the /48 around
+    /// it, whichever is more.
+    fn shares(&self, holder: Holder, share: usize) -> usize {
+        let (mut by_address, mut by_subject, mut by_site) = (0, 0, 0);
         for other in self.holders.iter().flatten() {
-            by_address += usize::from(other.address == holder.address);
+            by_address += usize::from(other.network == holder.network);
             let is_same = holder.subject.is_some() && other.subject == holder.subject;
             by_subject += usize::from(is_same);
+            by_site += usize::from(holder.site.is_some() && other.site == holder.site);
         }
-        by_address.max(by_subject)
+        by_address.max(by_subject).max(by_site / SITE) / share
     }
 
     fn holder(&self, seat: usize) -> Option<Holder> {
@@ -221,12 +228,10 @@ impl Drop for Occupant {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::Network;
 
     fn client(address: u64) -> Holder {
-        Holder {
-            address,
-            subject: None,
-        }
+        Holder::numbered(address, None)
     }
 
     fn take(occupancy: &Rc<Occupancy>, holder: Holder, count: usize) -> Vec<Occupant> {
@@ -254,14 +259,25 @@ mod tests {
     fn a_user_with_many_addresses_holds_one_share() {
         let occupancy = Rc::new(Occupancy::new(100, 25));
         let _half = take(&occupancy, client(0), 50);
-        let user = |address: u64| Holder {
-            address,
-            subject: Some(7),
-        };
+        let user = |address: u64| Holder::numbered(address, Some(7));
         let held: Vec<_> = (1..=50)
             .map_while(|address| occupancy.take(user(address)).ok())
             .collect();
         assert_eq!(held.len(), 25);
+    }
+
+    #[test]
+    fn a_site_with_many_networks_holds_two_shares() {
+        let occupancy = Rc::new(Occupancy::new(100, 20));
+        let _half = take(&occupancy, client(0), 50);
+        let neighbour = |number: u64| Holder {
+            site: Some(Network::Site([1; 6])),
+            ..client(number)
+        };
+        let held: Vec<_> = (1..=50)
+            .map_while(|number| occupancy.take(neighbour(number)).ok())
+            .collect();
+        assert_eq!(held.len(), 40);
     }
 
     #[test]

@@ -37,6 +37,7 @@ mod descriptors;
 mod dialects;
 mod drain;
 mod headers;
+mod hostile;
 mod identifiers;
 mod identity;
 mod keys;

@@ -20,6 +20,7 @@ use crate::record::Record;
 use crate::record::trail::{Finish, Trail};
 use crate::request;
 use crate::streams::Tunnel;
+use crate::upstream::AnswerExchange;
 pub(crate) use clock::{POLL_INTERVAL, PollClock};
 pub(crate) use limits::CloseCause;
 use limits::Limits;
@@ -27,6 +28,10 @@ use limits::Limits;
 /// How many milliseconds the client of a connection that is ended in favour of another one has to
 /// confirm that on HTTP/2. A choice.
 const SHED_GRACE: u64 = 500;
+
+/// For how many milliseconds a client may take nothing before its answers make room for others. A
+/// choice.
+const PAUSE: u64 = 200;
 
 /// The state of an open connection. Times are those of the [`PollClock`].
 #[derive(Debug)]
@@ -71,8 +76,10 @@ const _: () = assert!(
 struct SentAnswer {
     /// Since when the client has taken nothing, or `None` while the upstream has no data.
     since: Option<u64>,
-    /// Whoever waits until the client has taken some of what it is held.
+    /// Whoever waits until the client has taken some of what is held for it.
     waker: Option<Waker>,
+    /// Where the answer comes from, if that is an upstream.
+    exchange: Option<Rc<AnswerExchange>>,
 }
 
 /// How a connection must end.
@@ -129,6 +136,7 @@ impl ConnectionState {
             }
             return;
         };
+        self.make_room();
         let is_idle_for =
             |limit: u64| self.open_requests.get() == 0 && self.has_passed(idle_since, limit);
         // The client does not confirm the end of an HTTP/2 connection.
@@ -241,6 +249,7 @@ impl ConnectionState {
             *answer = Some(SentAnswer {
                 since: Some(self.clock.now()),
                 waker: None,
+                exchange: None,
             });
         }
         AnswerSlot {
@@ -374,6 +383,17 @@ impl ConnectionState {
                 .is_some_and(|since| self.has_passed(since, limit))
     }
 
+    /// Lets answers whose client takes nothing make room for others.
+    fn make_room(&self) {
+        for answer in self.answers.borrow().iter().flatten() {
+            if let (Some(since), Some(exchange)) = (answer.since, &answer.exchange)
+                && self.has_passed(since, PAUSE)
+            {
+                exchange.make_room();
+            }
+        }
+    }
+
     fn has_stalled_answer(&self, limit: u64) -> bool {
         let answers = self.answers.borrow();
         let mut waiting = answers.iter().flatten().filter_map(|answer| answer.since);
@@ -407,6 +427,11 @@ impl AnswerSlot {
     pub(crate) fn note_poll(&self, is_pending: bool) {
         let since = (!is_pending).then(|| self.connection.clock.now());
         self.change(|answer| answer.since = since);
+    }
+
+    /// Notes where the answer comes from.
+    pub(crate) fn comes_from(&self, exchange: Rc<AnswerExchange>) {
+        self.change(|answer| answer.exchange = Some(exchange));
     }
 
     /// Ready while the client holds up less than its connection may hold.

@@ -132,7 +132,7 @@ impl Body for RequestBody {
 
 /// An answer's body.
 #[derive(Debug)]
-pub struct Http2AnswerBody {
+pub(in crate::upstream) struct Http2AnswerBody {
     /// The body, until it is read to its end; if it is dropped before, the stream is reset.
     content: Option<(Incoming, Share)>,
     progress: Rc<Progress>,
@@ -160,11 +160,12 @@ impl Http2AnswerBody {
     }
 
     /// The answer is a live stream: its request's body may pause.
-    pub(in crate::upstream) fn become_stream(
-        &mut self,
-        streams: &Rc<Occupancy>,
-    ) -> Result<(), Reason> {
+    pub(in crate::upstream) fn relax(&mut self) {
         self.progress.relax(self.limits.stream_pause());
+    }
+
+    /// Takes a seat among the live streams.
+    pub(in crate::upstream) fn move_to(&mut self, streams: &Rc<Occupancy>) -> Result<(), Reason> {
         self.occupant = match self.occupant.take() {
             None => None,
             Some(occupant) => Some(occupant.move_to(streams)?),

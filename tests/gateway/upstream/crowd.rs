@@ -172,14 +172,14 @@ async fn a_client_that_holds_its_share_is_refused_and_others_are_answered() {
         let (gate, held) = hold(&gateway, http, (8, "2001:db8:1:2::1")).await;
         gateway.origin.take();
         let get = |address: &str| gateway.get(http, "/get").header("x-forwarded-for", address);
-        // Another address of the same network.
-        let refused = get("2001:db8:1:2::ffff").send().await;
-        assert_eq!(
-            refused.is_denied(Reason::ClientBusy).header("retry-after"),
-            "1"
-        );
-        gateway.origin.saw_nothing();
-        for address in ["2001:db8:1:3::1", "192.0.2.1", "192.0.2.2"] {
+        // Another address of the same /64, and another /64 of the same /48.
+        for address in ["2001:db8:1:2::ffff", "2001:db8:1:3::1"] {
+            let refused = get(address).send().await;
+            let refused = refused.is_denied(Reason::ClientBusy);
+            assert_eq!(refused.header("retry-after"), "1", "{address}");
+            gateway.origin.saw_nothing();
+        }
+        for address in ["2001:db8:2:3::1", "192.0.2.1", "192.0.2.2"] {
             get(address).send().await.is_ok();
         }
         gate.open();
