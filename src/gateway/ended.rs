@@ -18,6 +18,8 @@ labels! {
         HandshakeRate = "handshake_rate",
         /// All connections are taken, and this one was idle for the longest time.
         IdleShed = "idle_shed",
+        /// The clients hold more answers than the process may hold for them, and this one most.
+        Unsent = "unsent",
         /// On the admin listener: all places of its stage are taken, and this one was the oldest.
         AdminFull = "admin_full",
         /// On the admin listener: it stayed in one stage for too long.

@@ -18,6 +18,6 @@ metrics! {
         pub(super) resets: Counters<ResetCode> = "h2_resets_total"["code"],
             "Streams of HTTP/2 that the gateway reset, by error code: malformed requests among them (protocol_error).";
         pub(super) failed: Counters<CloseCause> = "connections_failed_total"["cause"],
-            "Client connections that ended early, by cause: handshake, handshake_timeout, head_timeout, stalled, overloaded, shed, protocol.";
+            "Client connections that ended early, by cause: handshake, handshake_timeout, head_timeout, stalled, shed, protocol.";
     }
 }

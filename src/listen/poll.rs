@@ -1,7 +1,7 @@
 //! What a worker polls ten times a second: time limits, its log lines and its idle upstream
 //! connections.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -10,8 +10,10 @@ use tokio::sync::watch;
 
 use super::idle::OpenConnections;
 use super::metrics::ListenMetrics;
+use super::refusals;
 use crate::gateway::Gateway;
 use crate::gateway::connection::{ConnectionState, POLL_INTERVAL};
+use crate::gateway::ended::EndCause;
 use crate::weak_list::WeakList;
 
 /// The upstream pools are swept every this many polls: every five seconds.
@@ -76,13 +78,17 @@ fn shed(gateway: &Gateway, open: &WeakList<ConnectionState>, workers: usize) {
         sum += held;
         sum >= excess
     });
-    if let Some(least) = least.filter(|least| *least > 0) {
-        open.each(|connection| {
-            if connection.unsent() >= least {
-                connection.end_overloaded();
-            }
-        });
-    }
+    let least = least.unwrap_or_default().max(1);
+    let left = Cell::new(excess);
+    open.each(|connection| {
+        if left.get() > 0 && connection.unsent() >= least {
+            left.set(left.get().saturating_sub(connection.unsent()));
+            connection.end();
+            let address = connection.facts().address();
+            let metrics = gateway.process().metrics();
+            refusals::note(EndCause::Unsent, Some(address), metrics);
+        }
+    });
 }
 
 /// Ticks until the workers have ended. Workers have no timer of their own for polling: where one is

@@ -8,6 +8,7 @@ use crate::gateway::metrics::Metrics;
 static OVER_SHARE: CountedLine = CountedLine::new();
 static OVER_RATE: CountedLine = CountedLine::new();
 static SHED: CountedLine = CountedLine::new();
+static UNSENT: CountedLine = CountedLine::new();
 
 /// Counts a connection that was ended, and logs it at a limited rate with the last client's
 /// address.
@@ -25,6 +26,10 @@ pub(super) fn note(cause: EndCause, address: Option<IpAddr>, metrics: &Metrics) 
         EndCause::IdleShed => (
             &SHED,
             "all connections are taken, so an idle one was ended; see `connections.max`",
+        ),
+        EndCause::Unsent => (
+            &UNSENT,
+            "clients do not take their answers, so the connection that held most was ended; see `connections.unsent_total`",
         ),
         EndCause::AdminFull | EndCause::AdminSlow => return,
     };

@@ -43,6 +43,11 @@ impl Connection {
 }
 
 impl Connection {
+    /// The peer's address.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// The peer's address as text.
     pub(crate) fn text(&self) -> &HeaderValue {
         &self.text

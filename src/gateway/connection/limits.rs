@@ -45,9 +45,7 @@ labels! {
         HeadTimeout = "head_timeout",
         /// The client did not read what was sent to it.
         Stalled = "stalled",
-        /// The clients of the process hold too much, and this one most.
-        Overloaded = "overloaded",
-        /// All connections were taken, and this one had no request.
+        /// It was ended in favour of others ([`EndCause`](crate::gateway::ended::EndCause)).
         Shed = "shed",
         /// The client violated HTTP.
         Protocol = "protocol",

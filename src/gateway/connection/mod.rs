@@ -289,9 +289,9 @@ impl ConnectionState {
         self.unsent.get() >= self.limits.unsent
     }
 
-    /// Ends the connection, because the clients of the process hold too much and this one most.
-    pub(crate) fn end_overloaded(&self) {
-        self.request_shutdown(ShutdownRequest::Now(CloseCause::Overloaded));
+    /// Ends the connection at once, in favour of others.
+    pub(crate) fn end(&self) {
+        self.request_shutdown(ShutdownRequest::Now(CloseCause::Shed));
     }
 
     /// Keeps the tunnel that begins after the 101 which is being sent.

@@ -70,7 +70,14 @@ async fn the_clients_that_hold_most_are_ended_when_all_hold_too_much() {
     for _ in 0..12 {
         all.push(greedy(&gateway, 8).await);
     }
-    eventually("some are ended", || ended(&gateway, "overloaded") >= 1.0).await;
+    eventually("some are ended", || {
+        let labels = [("cause", "unsent")];
+        gateway
+            .metrics()
+            .sum("foregate_clients_ended_total", &labels)
+            >= 1.0
+    })
+    .await;
     eventually("the rest is within the limit", || {
         unsent(&gateway) <= 1_048_576.0
     })
