@@ -44,7 +44,8 @@ pub async fn serve(listener: TcpListener, process: Arc<Process>, connections: us
         match listener.accept().await {
             Ok((stream, _)) => {
                 tokio::spawn(connection::serve(stream, process.clone(), places.take()));
-                // Whoever has sent a whole head leaves the first stage before others need its place.
+                // Whoever has sent a whole head leaves the first stage before others need its
+                // place.
                 tokio::task::yield_now().await;
             }
             Err(error) => {

@@ -176,8 +176,8 @@ impl SignedHead {
             field("webhook-timestamp").ok_or_else(|| refused("`webhook-timestamp` is missing"))?;
         let signatures =
             field("webhook-signature").ok_or_else(|| refused("`webhook-signature` is missing"))?;
-        // The signed parts are joined by dots, so a dot in the id would let a part of the body pass for
-        // the timestamp.
+        // The signed parts are joined by dots, so a dot in the id would let a part of the body pass
+        // for the timestamp.
         let is_plain =
             |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b':');
         if id.is_empty() || id.len() > 256 || !id.bytes().all(is_plain) {

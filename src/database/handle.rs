@@ -47,7 +47,8 @@ impl Database {
         })
     }
 
-    /// Runs a read-only statement and waits for it until `deadline`. All its columns must be of type text; cast the others.
+    /// Runs a read-only statement and waits for it until `deadline`. All its columns must be of
+    /// type text; cast the others.
     ///
     /// # Errors
     ///

@@ -104,8 +104,8 @@ impl Pool {
     fn note(&self, error: Option<&DatabaseError>, now: Instant) {
         match error {
             None | Some(DatabaseError::Refused(_)) => self.breaker.answered(now),
-            // It never reached the database, or the database ended it at the time limit: it answers,
-            // and one caller's slow statements must not refuse everybody's.
+            // It never reached the database, or the database ended it at the time limit: it
+            // answers, and one caller's slow statements must not refuse everybody's.
             Some(DatabaseError::Busy | DatabaseError::Deadline) => {}
             Some(DatabaseError::Away) => {
                 if self.breaker.failed() {

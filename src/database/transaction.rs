@@ -9,7 +9,8 @@ use tokio_postgres::{Client, Error, Row};
 use super::statement::{Access, DatabaseError, Statement};
 use super::value::Rows;
 
-/// Runs all statements in one transaction, each of which the server ends at `limit`. Everything is written before the first answer is read.
+/// Runs all statements in one transaction, each of which the server ends at `limit`. Everything is
+/// written before the first answer is read.
 pub(super) async fn run(
     client: &Client,
     access: Access,

@@ -45,7 +45,8 @@ impl Fault {
 pub enum Wire {
     /// HTTP/1.1 and HTTP/2.
     Both,
-    /// HTTP/1.1 only: HTTP/2 cannot express the request, or its implementation resets the stream first.
+    /// HTTP/1.1 only: HTTP/2 cannot express the request, or its implementation resets the stream
+    /// first.
     H1,
 }
 

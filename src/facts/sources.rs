@@ -100,8 +100,8 @@ fn row_source(
 const ASKED: &str = "foregate_asked";
 const CHAIN: &str = "foregate_chain";
 
-/// One statement for all ids in the array `$1`: `per_id`, which uses `foregate_asked.id` and returns
-/// `columns`, after the number of the id.
+/// One statement for all ids in the array `$1`: `per_id`, which uses `foregate_asked.id` and
+/// returns `columns`, after the number of the id.
 fn batch(id: ParamType, columns: &str, per_id: &str, order: &str) -> String {
     let id = id.as_str();
     format!(

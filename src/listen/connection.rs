@@ -1,8 +1,8 @@
 //! One client connection: handshake, protocol, time limits, drain.
 //!
-//! A connection has no timer of its own, and hyper's are not used. The worker polls every connection
-//! ten times a second ([`ConnectionState::check_limits`]), which costs a request and a handshake
-//! nothing. A limit is therefore exceeded by up to 200 ms, and never cut short.
+//! A connection has no timer of its own, and hyper's are not used. The worker polls every
+//! connection ten times a second ([`ConnectionState::check_limits`]), which costs a request and a
+//! handshake nothing. A limit is therefore exceeded by up to 200 ms, and never cut short.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};

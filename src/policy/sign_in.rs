@@ -68,8 +68,8 @@ pub struct Throttling {
     /// Calls by which users read and change their own accounts. Default: 3000 a minute from one
     /// address.
     pub account: Limits,
-    /// Calls that tell everybody the same: settings, health and keys. Default: 120 a minute from one
-    /// address.
+    /// Calls that tell everybody the same: settings, health and keys. Default: 120 a minute from
+    /// one address.
     pub read: Limits,
     /// Failures of one account, from all addresses together, above which attempts are delayed.
     /// Default: 10 an hour.

@@ -136,8 +136,8 @@ impl Body {
 ///
 /// # Errors
 ///
-/// [`Reason::BodyTooLarge`], [`Reason::BodyTimeout`], [`Reason::BodyBroken`], or that the memory for
-/// bodies is in use. If the announced length is too large, nothing is read, so that no `100
+/// [`Reason::BodyTooLarge`], [`Reason::BodyTimeout`], [`Reason::BodyBroken`], or that the memory
+/// for bodies is in use. If the announced length is too large, nothing is read, so that no `100
 /// Continue` is sent.
 async fn collect<B>(body: B, budget: &BodyBudget) -> Result<CollectedBody, Denial>
 where

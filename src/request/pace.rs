@@ -90,8 +90,8 @@ mod tests {
         grace: Duration::from_secs(10),
     };
 
-    /// How long a client may go on sending nothing, which sent so many bytes after it was waited for
-    /// so many seconds.
+    /// How long a client may go on sending nothing, which sent so many bytes after it was waited
+    /// for so many seconds.
     fn left(limits: BodyPace, sent: &[(u64, usize)]) -> Duration {
         let (mut pace, mut now) = (Pace::new(limits), clock::now());
         for (seconds, bytes) in sent {

@@ -214,7 +214,8 @@ async fn admit(
     let at_once = poll_fn(|context| {
         let admission = Admission::of(spent, pool, limits);
         match admission.at_once(upload.as_deref_mut(), context) {
-            // A body that came with its head is handed over by the connection, which is polled next.
+            // A body that came with its head is handed over by the connection, which is polled
+            // next.
             Ok(None) if !std::mem::replace(&mut has_waited, true) => {
                 context.waker().wake_by_ref();
                 Poll::Pending

@@ -20,8 +20,8 @@ const SHARED_FROM: usize = 16;
 /// How often a request of a client that holds its share tries again. A choice.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// One of so many requests to an upstream may be sent before its body arrives. A choice: few clients
-/// wait for the head of the answer before they send anything.
+/// One of so many requests to an upstream may be sent before its body arrives. A choice: few
+/// clients wait for the head of the answer before they send anything.
 const EARLY: usize = 16;
 
 /// The limits of one upstream, and who occupies them.

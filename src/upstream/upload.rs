@@ -108,8 +108,8 @@ impl Upload {
         self.early = None;
     }
 
-    /// Reads until there are so many bytes, or the body has ended. They are the next frame then. The
-    /// client may take any time; see [`Self::poll_late`].
+    /// Reads until there are so many bytes, or the body has ended. They are the next frame then.
+    /// The client may take any time; see [`Self::poll_late`].
     pub(super) fn poll_gather(
         &mut self,
         enough: usize,

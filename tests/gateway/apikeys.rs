@@ -5,6 +5,7 @@ use foregate::denial::Reason;
 use crate::support::{Gateway, Http};
 
 const KEY: &str = "sb_publishable_0123456789";
+///
 /// `{"alg":"HS256","typ":"JWT"}.{"iss":"supabase","ref":"p","role":"anon","iat":1,"exp":2000000000}`
 /// with some signature.
 const ANON: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJzdXBhYmFzZSIsInJlZiI6InAiLCJyb2xlIjoiYW5vbiIsImlhdCI6MSwiZXhwIjoyMDAwMDAwMDAwfQ.c2ln";

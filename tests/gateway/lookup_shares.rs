@@ -1,5 +1,5 @@
-//! What one caller's lookups may cost all others: requests that name many ids, unknown ones and slow
-//! ones, beside the reads of honest users.
+//! What one caller's lookups may cost all others: requests that name many ids, unknown ones and
+//! slow ones, beside the reads of honest users.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,8 +1,8 @@
 //! Identity: authenticates the caller.
 //!
 //! Decides:  401 for a missing, bad or revoked credential or API key, 403 for a service key from
-//!           outside, 429 for too many bad tokens, 503 while the issuer's keys cannot be fetched, and for a good credential the
-//!           answer of the failure matrix while the store is away.
+//!           outside, 429 for too many bad tokens, 503 while the issuer's keys cannot be fetched,
+//!           and for a good credential the answer of the failure matrix while the store is away.
 //! Trusts:   `tokens` for verifying tokens, `sessions` for cookies, `revocation` for the list of
 //!           revocations, `policy::outage` for the failure matrix.
 //! Not here: what the caller may do (`roles`).

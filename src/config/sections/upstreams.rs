@@ -125,8 +125,8 @@ impl Checker<'_> {
     }
 }
 
-/// How many live streams there may be, unless it is written. An idle stream costs a server less than
-/// a request does; and over HTTP/2 many of them share a connection. Four is a choice.
+/// How many live streams there may be, unless it is written. An idle stream costs a server less
+/// than a request does; and over HTTP/2 many of them share a connection. Four is a choice.
 fn default_streams(connections: usize, protocol: Protocol) -> usize {
     match protocol {
         Protocol::Http1 => connections * 4,

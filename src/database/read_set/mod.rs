@@ -7,8 +7,8 @@
 //!
 //! A plan names every table a statement reads, also behind a view or a row-level security policy.
 //! It is made for any parameter and never executed. It does not show which functions are behind
-//! operators and casts that somebody defined; those are taken to read nothing. Nor does it show that a
-//! row holds a text such as `today` which the statement casts to a date.
+//! operators and casts that somebody defined; those are taken to read nothing. Nor does it show
+//! that a row holds a text such as `today` which the statement casts to a date.
 
 mod catalog;
 mod equality;

@@ -3,8 +3,8 @@
 //! A load runs in the background and does not end with the request that started it, since others
 //! may wait for it, and since only its end says whether the database answers. It holds a share of
 //! its caller until then. A request joins a load only if that is a small one and nothing has
-//! invalidated the fact since it began. If a joined load fails for a reason that may lie with the request that started it,
-//! the facts are loaded again, alone.
+//! invalidated the fact since it began. If a joined load fails for a reason that may lie with the
+//! request that started it, the facts are loaded again, alone.
 
 use std::collections::HashMap;
 use std::sync::Arc;

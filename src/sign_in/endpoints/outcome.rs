@@ -39,8 +39,7 @@ const UNEXPECTED: Reason = Reason::IdentityRefused;
 /// sends; they are not used.
 #[rustfmt::skip]
 pub const TABLE: &[Row] = &[
-    //                                                              login                       register                refresh                      user
-    // 400
+    // login                       register                refresh                      user 400
     (&["invalid_credentials", "invalid_grant", "user_not_found"], [Reason::InvalidCredentials, UNEXPECTED,             Reason::RefreshTokenInvalid, Reason::SessionRevoked]),
     (&["email_not_confirmed", "phone_not_confirmed"],             [Reason::EmailNotConfirmed,  Reason::RegisteredOnly, Reason::RefreshTokenInvalid, UNEXPECTED]),
     (&["user_banned"],                                            [Reason::AccountBanned,      Reason::RegisteredOnly, Reason::RefreshTokenInvalid, Reason::SessionRevoked]),

@@ -1,8 +1,8 @@
 //! Maps a pass-through request to the attempts that the throttle counts, and its reply to their
 //! outcome.
 //!
-//! Every operation is at least one attempt. A change of one's own account is up to three: a password
-//! or a code is a guess at what proves the user, and a new address is sent a message.
+//! Every operation is at least one attempt. A change of one's own account is up to three: a
+//! password or a code is a guess at what proves the user, and a new address is sent a message.
 
 use super::operations::OperationRequest;
 use super::{Exchange, RequestBody, reply};

@@ -3,8 +3,8 @@
 //!
 //! Supabase Auth is written in Go. It trims with `strings.TrimSpace` and folds with
 //! `strings.ToLower`, which maps each code point by itself (`unicode.ToLower`), by the tables of
-//! Unicode 15. Rust's `to_lowercase` differs: it maps U+0130 to two code points and a final sigma by
-//! its context, and knows the letters of newer versions.
+//! Unicode 15. Rust's `to_lowercase` differs: it maps U+0130 to two code points and a final sigma
+//! by its context, and knows the letters of newer versions.
 
 /// The account in the identity server's spelling.
 pub(super) fn normalized_account(account: &str) -> String {
@@ -48,7 +48,8 @@ mod tests {
     /// ```
     const GO: &str = "f4944fbf8c952a5676c9b57b7707fa77b2238f620c41f6cce6f180532afe52f7";
 
-    /// The code points, first and last, whose lower case differs between Go and Rust's full mapping.
+    /// The code points, first and last, whose lower case differs between Go and Rust's full
+    /// mapping.
     const DIFFERENT: [(char, char); 10] = [
         ('\u{130}', '\u{130}'),
         ('\u{1c89}', '\u{1c89}'),
