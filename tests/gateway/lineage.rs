@@ -3,7 +3,7 @@
 use foregate::denial::Reason;
 
 use crate::support::world::new_id;
-use crate::support::{Gateway, Http, World};
+use crate::support::{Http, World};
 
 #[tokio::test]
 async fn a_chain_of_parents_must_be_intact_and_short_enough() {
@@ -30,7 +30,7 @@ async fn a_chain_of_parents_must_be_intact_and_short_enough() {
         "update generations set parent_generation_id = id where id = '{itself}'"
     ));
     let below = world.generation(&user, None, Some(&one));
-    let gateway = Gateway::with(|config| world.configure(config)).await;
+    let gateway = world.gateway().await;
     let token = gateway.issuer.token_of(&user);
     for http in Http::BOTH {
         for (id, reason) in [
@@ -66,7 +66,7 @@ async fn a_caller_without_access_does_not_learn_that_a_chain_is_broken() {
     let world = World::new();
     let (user, stranger) = (world.user(), world.user());
     let orphan = world.generation(&user, None, Some(&new_id()));
-    let gateway = Gateway::with(|config| world.configure(config)).await;
+    let gateway = world.gateway().await;
     for http in Http::BOTH {
         gateway
             .get(http, &format!("/generations/{orphan}"))

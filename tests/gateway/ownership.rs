@@ -11,10 +11,7 @@ use crate::support::{Config, Door, Gateway, Http, Origin, RedisServer, Reply, Wo
 
 /// A gateway in front of this world.
 async fn gateway(world: &World) -> Gateway {
-    let gateway = Gateway::with(|config| world.configure(config)).await;
-    // Until the database has answered once, facts are unavailable.
-    is_ready(&gateway).await;
-    gateway
+    world.gateway().await
 }
 
 async fn ask(gateway: &Gateway, http: Http, token: &str, method: &str, path: &str) -> Answer {
@@ -528,6 +525,9 @@ async fn a_job_belongs_to_the_caller_who_submitted_it() {
     };
     let gateway = Gateway::before(origin, configure).await;
     let second = gateway.replica(configure).await;
+    for gateway in [&gateway, &second] {
+        is_ready(gateway).await;
+    }
     for replica in [&gateway, &second] {
         is_ready(replica).await;
     }
@@ -604,6 +604,7 @@ async fn a_response_that_names_no_job_is_not_forwarded() {
         }
     });
     let gateway = Gateway::before(origin, |config| world.configure(config)).await;
+    is_ready(&gateway).await;
     let token = gateway.issuer.token_of(&user);
     for _ in 0..count {
         let answer = gateway.post(Http::Two, "/jobs").bearer(&token).send().await;
@@ -631,6 +632,7 @@ async fn resources_in_a_body_are_authorized_and_the_body_is_forwarded_byte_for_b
             .more_routes("- { path: /uploads, methods: [POST], access: user, resource: none, body: { ids: [{ field: project_id, kind: project }] } }");
     })
     .await;
+    is_ready(&gateway).await;
     let token = gateway.issuer.token_of(&user);
     let post = |http: Http, body: String| {
         gateway

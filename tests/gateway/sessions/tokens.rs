@@ -161,9 +161,10 @@ async fn requests_with_an_expired_token_wait_for_one_renewal() {
 async fn an_unreachable_identity_server_signs_no_one_out() {
     let renewing = Renewing::start(6).await;
     let somebody = renewing.sign_in().await;
+    // Before its tokens are half as old as they may be, and are renewed in the background.
+    renewing.auth.behave(REFRESH, Behave::Fail(503));
     is_served(&renewing.place.gateway, Http::Two, &somebody).await;
     renewing.expired(&somebody).await;
-    renewing.auth.behave(REFRESH, Behave::Fail(503));
     for http in Http::BOTH {
         for gateway in renewing.both() {
             let answer = gateway.get(http, "/page").cookie_of(&somebody).send().await;

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use uuid::Uuid;
 
-use super::{Config, Postgres};
+use super::{Config, Gateway, Postgres};
 
 /// The database of a world.
 #[derive(Debug)]
@@ -52,6 +52,14 @@ impl World {
         Self {
             database: Postgres::start(),
         }
+    }
+
+    /// A gateway in front of this world whose database has answered: until then, facts are
+    /// unavailable.
+    pub async fn gateway(&self) -> Gateway {
+        let gateway = Gateway::with(|config| self.configure(config)).await;
+        crate::performance::is_ready(&gateway).await;
+        gateway
     }
 
     /// Configures a gateway to authorize by this world.
