@@ -142,11 +142,14 @@ impl Pool {
                 }
             };
             let limit = self.statement_timeout;
+            // The limit is that of each statement.
+            let count = u32::try_from(statements.len()).unwrap_or(u32::MAX);
+            let all = limit.saturating_mul(count.max(1));
             let used = self
                 .clone()
                 .run_on(client, access, statements.clone(), limit);
             let mut call = Box::pin(async move { (used.await, permit) });
-            let answer = timeout(limit.saturating_add(SILENCE), &mut call).await;
+            let answer = timeout(all.saturating_add(SILENCE), &mut call).await;
             let Ok(((outcome, is_closed), returned)) = answer else {
                 // The server should have ended the statement. It gets a little longer, so that the
                 // connection can be used again.

@@ -97,15 +97,13 @@ impl Answer {
             self.content = Content::Gateway(None);
             self.stream = None;
         }
-        let mut slot = None;
+        let slot = connection.begin_answer();
         if self.is_end_stream() {
             trail.end = RequestEnd::Complete;
         } else {
-            let begun = connection.begin_answer();
             if let Content::Upstream(body) = &self.content {
-                begun.comes_from(body.exchange().clone());
+                slot.comes_from(body.exchange().clone());
             }
-            slot = Some(begun);
             if let Some(stream) = &mut self.stream {
                 stream.begin(connection.gateway().streams());
                 trail.stream = stream.ends_by(StreamEnd::ClientGone);
@@ -124,9 +122,7 @@ impl Answer {
 
     fn note(&self, polled: &Poll<Option<Result<Frame<Bytes>, AnswerError>>>) {
         let Some(sending) = &self.sending else { return };
-        if let Some(slot) = sending.slot() {
-            slot.note_poll(polled.is_pending());
-        }
+        sending.note_poll(polled.is_pending());
         let complete = self.is_end_stream();
         sending.note(|trail| {
             match polled {
@@ -170,8 +166,8 @@ impl Body for Answer {
     ) -> Poll<Option<Result<Frame<AnswerBytes>, AnswerError>>> {
         let this = &mut *self;
         // The time of the answer goes on: it is the client that takes nothing.
-        if let Some(slot) = this.sending.as_deref().and_then(Sending::slot)
-            && slot.poll_room(context).is_pending()
+        if let Some(sending) = &this.sending
+            && sending.slot().poll_room(context).is_pending()
         {
             return Poll::Pending;
         }
@@ -222,17 +218,20 @@ const PROGRESS: usize = 4 * 1024;
 #[derive(Debug)]
 pub(crate) struct Sending {
     trail: RefCell<Trail>,
-    slot: Option<AnswerSlot>,
+    slot: AnswerSlot,
+    /// Bytes that are handed out and not taken.
+    held: Cell<usize>,
     /// What was taken since the time of the answer began.
     taken: Cell<usize>,
 }
 
 impl Sending {
-    /// An answer with its record; one without a body has no slot.
-    pub(crate) fn new(trail: Trail, slot: Option<AnswerSlot>) -> Rc<Self> {
+    /// An answer with its record.
+    pub(crate) fn new(trail: Trail, slot: AnswerSlot) -> Rc<Self> {
         Rc::new(Self {
             trail: RefCell::new(trail),
             slot,
+            held: Cell::new(0),
             taken: Cell::new(0),
         })
     }
@@ -243,8 +242,21 @@ impl Sending {
     }
 
     /// The place of the answer among those of its connection.
-    pub(crate) fn slot(&self) -> Option<&AnswerSlot> {
-        self.slot.as_ref()
+    pub(crate) fn slot(&self) -> &AnswerSlot {
+        &self.slot
+    }
+
+    /// Notes that the body was polled.
+    fn note_poll(&self, is_pending: bool) {
+        // While the client has not taken what there is, it is the client that is waited for.
+        if !is_pending || self.held.get() == 0 {
+            self.slot.note_poll(is_pending);
+        }
+    }
+
+    fn hold(&self, length: usize) {
+        self.held.set(self.held.get() + length);
+        self.slot.connection().hold(length);
     }
 
     /// Notes that the client did not take all of the answer.
@@ -257,12 +269,12 @@ impl Sending {
     }
 
     fn take(&self, length: usize, is_all: bool) {
-        let Some(slot) = &self.slot else { return };
-        slot.connection().release(length);
+        self.held.set(self.held.get().saturating_sub(length));
+        self.slot.connection().release(length);
         let taken = self.taken.get() + length;
         if is_all || taken >= PROGRESS {
             self.taken.set(0);
-            slot.note_poll(false);
+            self.slot.note_poll(false);
         } else {
             self.taken.set(taken);
         }
@@ -279,8 +291,8 @@ pub struct AnswerBytes {
 impl AnswerBytes {
     /// Bytes that count as held for the client until they are taken, or dropped.
     pub(crate) fn new(bytes: Bytes, sending: Option<Rc<Sending>>) -> Self {
-        if let Some(slot) = sending.as_deref().and_then(Sending::slot) {
-            slot.connection().hold(bytes.len());
+        if let Some(sending) = &sending {
+            sending.hold(bytes.len());
         }
         Self { bytes, sending }
     }

@@ -79,7 +79,7 @@ impl FramingFields {
 }
 
 /// Digits and nothing else: other parsers accept signs and lists, and read them differently.
-fn digits(text: &[u8]) -> Option<u64> {
+pub(crate) fn digits(text: &[u8]) -> Option<u64> {
     if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
         return None;
     }

@@ -11,6 +11,6 @@ mod malformed;
 mod read_buffer;
 
 pub(crate) use decoder::{Decoder, Piece};
-pub(crate) use framing::{Framing, FramingFields};
+pub(crate) use framing::{Framing, FramingFields, digits};
 pub(crate) use malformed::{MAX_FIELDS, MAX_HEAD, Malformed};
 pub(crate) use read_buffer::ReadBuffer;

@@ -1,7 +1,7 @@
 //! What a worker polls ten times a second: time limits, its log lines and its idle upstream
 //! connections.
 
-use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -14,6 +14,7 @@ use super::refusals;
 use crate::gateway::Gateway;
 use crate::gateway::connection::{ConnectionState, POLL_INTERVAL};
 use crate::gateway::ended::EndCause;
+use crate::network::Network;
 use crate::weak_list::WeakList;
 
 /// The upstream pools are swept every this many polls: every five seconds.
@@ -51,44 +52,51 @@ pub(super) async fn poll_forever(
     }
 }
 
-/// Ends the connections that hold most, if the clients of this worker hold more than its part of
-/// what the process may hold.
+/// Ends connections of the clients that hold most, if the clients of this worker hold more than its
+/// part of what the process may hold.
 fn shed(gateway: &Gateway, open: &WeakList<ConnectionState>, workers: usize) {
     let bytes = gateway.held().bytes.get();
     // Below this there is nothing to look up.
     if bytes < SHED_FLOOR {
         return;
     }
-    let limit = gateway
-        .process()
-        .snapshot()
-        .config()
-        .connections
-        .unsent_total
-        / workers.max(1);
-    let Some(excess) = bytes.checked_sub(limit) else {
+    let snapshot = gateway.process().snapshot();
+    let config = snapshot.config();
+    let limit = config.connections.unsent_total / workers.max(1);
+    let Some(mut excess) = bytes.checked_sub(limit) else {
         return;
     };
-    let held = RefCell::new(Vec::new());
-    open.each(|connection| held.borrow_mut().push(connection.unsent()));
-    let mut held = held.into_inner();
-    held.sort_unstable_by(|one, other| other.cmp(one));
-    let mut sum = 0;
-    let least = held.into_iter().find(|held| {
-        sum += held;
-        sum >= excess
-    });
-    let least = least.unwrap_or_default().max(1);
-    let left = Cell::new(excess);
-    open.each(|connection| {
-        if left.get() > 0 && connection.unsent() >= least {
-            left.set(left.get().saturating_sub(connection.unsent()));
-            connection.end();
-            let address = connection.facts().address();
-            let metrics = gateway.process().metrics();
-            refusals::note(EndCause::Unsent, Some(address), metrics);
+    let proxies = &config.trusted_proxies.from;
+    let holding = |connection: &ConnectionState| {
+        let held = Some(connection.unsent()).filter(|held| *held > 0)?;
+        let address = connection.facts().address();
+        // A connection of a proxy is not one client's.
+        let is_proxy = proxies.iter().any(|network| network.contains(&address));
+        Some((held, (!is_proxy).then(|| Network::of(address))))
+    };
+    let mut all = open.keyed(holding);
+    let mut sums: HashMap<Network, usize> = HashMap::new();
+    for ((held, network), _) in &all {
+        if let Some(network) = network {
+            *sums.entry(*network).or_default() += held;
         }
+    }
+    let sum = |network: &Option<Network>| network.and_then(|network| sums.get(&network).copied());
+    all.sort_by_key(|((held, network), _)| {
+        std::cmp::Reverse((sum(network).unwrap_or(*held), *held))
     });
+    for ((held, _), connection) in all {
+        let Some(connection) = connection.upgrade() else {
+            continue;
+        };
+        connection.end();
+        let address = connection.facts().address();
+        refusals::note(EndCause::Unsent, Some(address), gateway.process().metrics());
+        excess = excess.saturating_sub(held);
+        if excess == 0 {
+            break;
+        }
+    }
 }
 
 /// Ticks until the workers have ended. Workers have no timer of their own for polling: where one is

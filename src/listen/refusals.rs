@@ -17,11 +17,11 @@ pub(super) fn note(cause: EndCause, address: Option<IpAddr>, metrics: &Metrics) 
     let (line, message) = match cause {
         EndCause::AddressShare | EndCause::NetworkShare => (
             &OVER_SHARE,
-            "a client has its share of the connections, so a further one was closed; if it is a proxy, add it to `trusted_proxies.from`, otherwise see `connections.max_per_address`",
+            "a client has its share of the connections, so a further one was closed; if it is an HTTP proxy that sets `X-Forwarded-For`, add it to `trusted_proxies.from`; if it passes on connections of many clients, raise `connections.max_per_address`",
         ),
         EndCause::HandshakeRate => (
             &OVER_RATE,
-            "a client begins TLS handshakes too fast, so a connection was closed; if it is a proxy, add it to `trusted_proxies.from`, otherwise see `connections.handshakes_per_address`",
+            "a client begins TLS handshakes too fast, so a connection was closed; if it is an HTTP proxy that sets `X-Forwarded-For`, add it to `trusted_proxies.from`; if it passes on connections of many clients, raise `connections.handshakes_per_address`",
         ),
         EndCause::IdleShed => (
             &SHED,

@@ -13,6 +13,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -70,6 +71,22 @@ pub(super) struct Share {
 /// The networks that a connection counts for.
 fn networks(peer: IpAddr) -> [Option<Network>; 2] {
     [Some(Network::of(peer)), Network::site(peer)]
+}
+
+/// How many times as many handshakes a /48 may begin as an address. A choice.
+const SITE: u32 = 2;
+
+/// The rate of handshakes that a network has.
+fn rate_of(network: Network, rate: Rate) -> Rate {
+    match network {
+        Network::V4(_) | Network::V6(_) => rate,
+        Network::Site(_) => Rate {
+            per: rate.per / SITE,
+            burst: rate
+                .burst
+                .saturating_mul(NonZeroU32::MIN.saturating_add(SITE - 1)),
+        },
+    }
 }
 
 /// Which limit the network has.
@@ -146,17 +163,28 @@ impl Shares {
                 return Err(cause);
             }
         }
+        if let Some(rate) = limits.handshakes {
+            let allows = |network: Network| {
+                let client = table.clients.get(&network);
+                client.is_none_or(|client| {
+                    client
+                        .after_handshake(rate_of(network, rate), now)
+                        .is_some()
+                })
+            };
+            if !networks.into_iter().flatten().all(allows) {
+                return Err(EndCause::HandshakeRate);
+            }
+        }
         for network in networks.into_iter().flatten() {
             let client = table.clients.entry(network).or_insert(Client {
                 open: 0,
                 drained: now,
             });
-            // Only the first of the two has a rate, and it comes first.
-            if !matches!(network, Network::Site(_))
-                && let Some(rate) = limits.handshakes
-                && !client.may_begin(rate, now)
+            if let Some(rate) = limits.handshakes
+                && let Some(drained) = client.after_handshake(rate_of(network, rate), now)
             {
-                return Err(EndCause::HandshakeRate);
+                client.drained = drained;
             }
             client.open += 1;
         }
@@ -188,15 +216,11 @@ impl Table {
 }
 
 impl Client {
-    /// Counts a handshake, if the bucket has room for it.
-    fn may_begin(&mut self, rate: Rate, now: Instant) -> bool {
+    /// When the bucket will have drained after one more handshake, if it has room for it.
+    fn after_handshake(&self, rate: Rate, now: Instant) -> Option<Instant> {
         let drained = self.drained.max(now) + rate.per;
         let most = rate.per.saturating_mul(rate.burst.get());
-        let is_allowed = drained.saturating_duration_since(now) <= most;
-        if is_allowed {
-            self.drained = drained;
-        }
-        is_allowed
+        (drained.saturating_duration_since(now) <= most).then_some(drained)
     }
 
     fn is_forgettable(&self, now: Instant) -> bool {
@@ -214,8 +238,6 @@ impl Drop for Share {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use super::*;
 
     fn limits(address: usize) -> Limits {

@@ -52,7 +52,7 @@ pub struct JsonBody {
     bytes: Bytes,
     value: Value,
     /// Its share of the memory for bodies, until it is forwarded.
-    _reservation: Option<Reservation>,
+    reservation: Option<Reservation>,
 }
 
 impl JsonBody {
@@ -105,13 +105,35 @@ impl Body {
         }
         says_json(headers)?;
         budget.limit = budget.limit.min(INSPECTED_LIMIT);
-        let CollectedBody { bytes, reservation } = self.collect(&budget).await?;
+        let CollectedBody {
+            bytes,
+            mut reservation,
+        } = self.collect(&budget).await?;
         let value = json::value(&bytes).ok_or(Reason::BodyMalformed)?;
+        if let Some(reservation) = &mut reservation {
+            reservation.grow(weight(&value))?;
+        }
         Ok(Self::Inspected(JsonBody {
             bytes,
             value,
-            _reservation: reservation,
+            reservation,
         }))
+    }
+
+    /// Forgets the parsed document, which no layer reads any more: it may take a hundred times the
+    /// memory of its text.
+    pub(super) fn forget_document(&mut self) {
+        if let Self::Inspected(JsonBody {
+            bytes,
+            value,
+            reservation,
+        }) = self
+        {
+            *value = Value::Null;
+            if let Some(reservation) = reservation {
+                reservation.shrink_to(bytes.len());
+            }
+        }
     }
 
     /// The bytes of the body, read to the end.
@@ -126,11 +148,30 @@ impl Body {
                 Ok(length) if length <= budget.limit => (bytes, None),
                 Ok(_) | Err(_) => return Err(Reason::BodyTooLarge.into()),
             },
-            Self::Inspected(inspected) => (inspected.bytes, inspected._reservation),
+            Self::Inspected(inspected) => (inspected.bytes, inspected.reservation),
         };
         Ok(CollectedBody { bytes, reservation })
     }
 }
+
+/// About how many bytes a parsed document takes beside its text.
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(members) => {
+            members.len() * size_of::<Value>() + members.iter().map(weight).sum::<usize>()
+        }
+        Value::Object(members) => {
+            let of = |(name, value): (&String, &Value)| name.len() + weight(value);
+            members.len().div_ceil(NODE) * NODE_SIZE + members.iter().map(of).sum::<usize>()
+        }
+    }
+}
+
+/// How many members a node of a map holds at least, if there are as many, and how long it is.
+const NODE: usize = 6;
+const NODE_SIZE: usize = 11 * (size_of::<String>() + size_of::<Value>()) + 16;
 
 /// Reads a body to its end, within its budget.
 ///

@@ -73,6 +73,9 @@ impl Reservation {
     /// [`Reason::ClientBusy`] if the client holds its share, [`Reason::BodiesBusy`] if all clients
     /// together hold the whole. The memory stays taken until this is dropped.
     pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Denial> {
+        if bytes == 0 {
+            return Ok(());
+        }
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.bytes = self.bytes.saturating_add(bytes);
         let mut is_above = false;
@@ -91,15 +94,25 @@ impl Reservation {
     }
 }
 
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        if self.bytes == 0 {
+impl Reservation {
+    /// Gives back all but so many bytes.
+    pub(crate) fn shrink_to(&mut self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let excess = self.bytes.saturating_sub(bytes);
+        if excess == 0 {
             return;
         }
-        self.memory.all.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bytes -= excess;
+        self.memory.all.fetch_sub(excess, Ordering::Relaxed);
         for (client, _) in clients(self.holder) {
-            self.memory.subtract(client, self.bytes);
+            self.memory.subtract(client, excess);
         }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shrink_to(0);
     }
 }
 

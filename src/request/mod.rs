@@ -242,7 +242,11 @@ impl Inbound {
 
     /// Takes the body out for forwarding.
     pub(crate) fn take_body(&mut self) -> Option<Body> {
-        self.body.take()
+        let mut body = self.body.take();
+        if let Some(body) = &mut body {
+            body.forget_document();
+        }
+        body
     }
 
     /// Drops the parts that only forwarding needs. The rest can be re-authorized.

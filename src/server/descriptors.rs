@@ -8,7 +8,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::policy::Config;
-use crate::policy::upstream::Upstream;
+use crate::policy::upstream::{Protocol, Upstream};
 
 /// Connections to the admin listener, if there are descriptors enough.
 const ADMIN: usize = 512;
@@ -81,7 +81,7 @@ impl Division {
                 limit,
                 client_connections = clients,
                 upstream_connections = upstreams,
-                "the limit of open files is too low for `connections.max` and `max_connections` of the upstreams, so there are fewer connections; set `LimitNOFILE=` (systemd) or `ulimit -n` to at least {}",
+                "the limit of open files is too low for `connections.max`, and `max_connections` and `max_streams` of the upstreams, so there are fewer connections; set `LimitNOFILE=` (systemd) or `ulimit -n` to at least {}",
                 ADMIN + self::reserve(config) + config.connections.max + wanted
             );
         }
@@ -112,11 +112,13 @@ impl Division {
             return;
         }
         for upstream in &mut config.upstreams {
-            let share = upstream.max_connections.get() * self.upstreams / wanted;
-            upstream.max_connections = share
-                .try_into()
-                .unwrap_or(config.workers)
-                .max(config.workers);
+            for limit in [&mut upstream.max_connections, &mut upstream.max_streams] {
+                let share = limit.get() * self.upstreams / wanted;
+                *limit = share
+                    .try_into()
+                    .unwrap_or(config.workers)
+                    .max(config.workers);
+            }
         }
     }
 }
@@ -131,8 +133,15 @@ fn reserve(config: &Config) -> usize {
     BASE + EACH_WORKER * config.workers.get() + database + identity
 }
 
-/// The connections to all servers of all upstreams.
+/// The connections to all servers of all upstreams, those of live streams among them.
 fn upstream_connections(upstreams: &[Upstream]) -> usize {
-    let connections = |upstream: &Upstream| upstream.servers.len() * upstream.max_connections.get();
+    let connections = |upstream: &Upstream| {
+        let streams = match upstream.protocol {
+            Protocol::Http1 => upstream.max_streams.get(),
+            // They share the connections of requests.
+            Protocol::Http2 => 0,
+        };
+        upstream.servers.len() * (upstream.max_connections.get() + streams)
+    };
     upstreams.iter().map(connections).sum()
 }

@@ -17,6 +17,13 @@ use super::{exchange, http2};
 use crate::denial::Reason;
 use crate::upstream::error::AnswerError;
 
+/// For how many milliseconds the client must have taken nothing of an answer that is ended for
+/// others. A choice.
+const LONG: u64 = 2000;
+
+/// An answer that is refused a place among the live streams tries again at one of so many polls.
+const RETRY: u32 = 5;
+
 /// The body of an answer, streamed.
 #[derive(Debug)]
 pub struct UpstreamBody(Rc<AnswerExchange>);
@@ -28,6 +35,8 @@ pub(crate) struct AnswerExchange {
     body: RefCell<ProtocolBody>,
     occupancies: Rc<Occupancies>,
     place: Cell<Place>,
+    /// How often it was asked to make room.
+    polls: Cell<u32>,
 }
 
 /// Where an exchange has its place.
@@ -48,23 +57,33 @@ pub(super) enum ProtocolBody {
 }
 
 impl AnswerExchange {
-    /// Makes room for others, because the client has taken nothing for a while: the answer counts
-    /// among the live streams. If those are as many as may be, the answer is ended, unless there is
-    /// room among the requests.
-    pub(crate) fn make_room(&self) {
-        if self.place.get() != Place::Requests {
+    /// Makes room for others, because the client has taken nothing for `pause` milliseconds: the
+    /// answer counts among the live streams. If those are as many as may be, and requests are
+    /// scarce, an answer that has paused for long is ended.
+    pub(crate) fn make_room(&self, pause: u64) {
+        if self.place.get() != Place::Requests || !self.is_due() {
             return;
         }
         // It is not being polled: the client takes nothing.
         let Ok(mut body) = self.body.try_borrow_mut() else {
             return;
         };
+        if body.is_end_stream() {
+            return;
+        }
         if body.move_to(&self.occupancies).is_ok() {
             self.place.set(Place::Streams);
-        } else if self.occupancies.requests.is_scarce() {
+        } else if pause >= LONG && self.occupancies.requests.is_scarce() {
             body.cancel();
             self.place.set(Place::Ended);
         }
+    }
+
+    /// Whether to try now: a refusal looks at all seats, so it is not repeated at every poll.
+    fn is_due(&self) -> bool {
+        let polls = self.polls.get();
+        self.polls.set(polls.wrapping_add(1));
+        polls.is_multiple_of(RETRY)
     }
 }
 
@@ -73,6 +92,13 @@ impl ProtocolBody {
         match self {
             Self::Http1(body) => body.move_to(&occupancies.streams),
             Self::Http2(body) => body.move_to(&occupancies.streams),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
         }
     }
 
@@ -90,6 +116,7 @@ impl UpstreamBody {
             body: RefCell::new(body),
             occupancies,
             place: Cell::new(Place::Requests),
+            polls: Cell::new(0),
         }))
     }
 
@@ -139,10 +166,7 @@ impl Body for UpstreamBody {
             // The error is still to come.
             return false;
         }
-        match &*self.0.body.borrow() {
-            ProtocolBody::Http1(body) => body.is_end_stream(),
-            ProtocolBody::Http2(body) => body.is_end_stream(),
-        }
+        self.0.body.borrow().is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -41,7 +41,9 @@ impl UpgradedConnection {
 
     /// It is a live stream: another request may take the slot of its connection.
     pub(super) fn become_stream(&mut self, streams: &Rc<Occupancy>) -> Result<(), Reason> {
-        self.occupant = moved(self.occupant.take(), streams)?;
+        if let Some(occupant) = &mut self.occupant {
+            occupant.move_to(streams)?;
+        }
         self.slot.slot = None;
         Ok(())
     }
@@ -76,7 +78,9 @@ impl Lease {
 
     /// The answer is a live stream: another request may take the slot.
     pub(super) fn become_stream(&mut self, streams: &Rc<Occupancy>) -> Result<(), Reason> {
-        self.occupant = moved(self.occupant.take(), streams)?;
+        if let Some(occupant) = &mut self.occupant {
+            occupant.move_to(streams)?;
+        }
         self.slot.slot = None;
         Ok(())
     }
@@ -113,12 +117,6 @@ impl Lease {
             self.slot.server.keep(self.connection);
         }
     }
-}
-
-fn moved(occupant: Option<Occupant>, streams: &Rc<Occupancy>) -> Result<Option<Occupant>, Reason> {
-    occupant
-        .map(|occupant| occupant.move_to(streams))
-        .transpose()
 }
 
 impl Drop for ServerSlot {

@@ -114,9 +114,9 @@ impl Occupancy {
         self.seats.borrow().taken() >= (self.limit / 4).max(1)
     }
 
-    /// Whether more than half is in use.
+    /// Whether three quarters are in use.
     pub(super) fn is_scarce(&self) -> bool {
-        self.seats.borrow().taken() > self.limit / 2
+        self.seats.borrow().taken() >= self.limit - self.limit / 4
     }
 
     /// Whether [`Self::take`] would refuse the client now.
@@ -208,10 +208,11 @@ impl Seats {
 }
 
 impl Occupant {
-    /// Gives up its seat, and takes one in another occupancy.
-    pub(super) fn move_to(self, other: &Rc<Occupancy>) -> Result<Self, Reason> {
+    /// Takes a seat in another occupancy, and then gives up its own; keeps it if it is refused.
+    pub(super) fn move_to(&mut self, other: &Rc<Occupancy>) -> Result<(), Reason> {
         let holder = self.occupancy.seats.borrow().holder(self.seat);
-        other.take(holder.ok_or(Reason::Internal)?)
+        *self = other.take(holder.ok_or(Reason::Internal)?)?;
+        Ok(())
     }
 }
 
@@ -278,6 +279,22 @@ mod tests {
             .map_while(|number| occupancy.take(neighbour(number)).ok())
             .collect();
         assert_eq!(held.len(), 40);
+    }
+
+    #[test]
+    fn who_is_refused_another_seat_keeps_its_own() {
+        let (requests, streams) = (Occupancy::new(20, 25), Occupancy::new(2, 25));
+        let (requests, streams) = (Rc::new(requests), Rc::new(streams));
+        let full = take(&streams, client(1), 2);
+        let mut occupant = requests.take(client(2)).expect("a seat");
+        for _ in 0..2 {
+            assert_eq!(occupant.move_to(&streams), Err(Reason::UpstreamBusy));
+            assert_eq!(requests.seats.borrow().taken(), 1);
+        }
+        drop(full);
+        assert_eq!(occupant.move_to(&streams), Ok(()));
+        let taken = |occupancy: &Occupancy| occupancy.seats.borrow().taken();
+        assert_eq!((taken(&requests), taken(&streams)), (0, 1));
     }
 
     #[test]

@@ -63,7 +63,8 @@ fn attacks() -> Vec<Attack> {
         frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 1]),
     ]
     .concat();
-    for stream in 0..30 {
+    // Together they ask for as much with few connections as with many.
+    for stream in 0..u32::try_from(9000 / extent().1).unwrap() {
         greedy.extend(get(stream * 2 + 1, b"/public/long"));
     }
     let upload = [head("/me", "Content-Length: 40000\r\n"), vec![b'x'; 40_000]].concat();

@@ -63,7 +63,7 @@ impl FactCache {
             };
             match record.and_then(|record| self.usable(&task, &record, context)) {
                 Some(entry) => {
-                    let is_kept = self.may_cache(&task.wanted.source, context.requester);
+                    let is_kept = self.may_cache(&task.wanted.source, &task.key, context.requester);
                     self.finish(task, context, Ok((entry, Tier::Store)), 1, is_kept);
                 }
                 None => unanswered.push((task, Some(version))),
@@ -161,7 +161,7 @@ impl FactCache {
             let param = match source.param(&task.wanted.id) {
                 Ok(param) => param,
                 Err(fact) => {
-                    let is_kept = self.may_cache(source, context.requester);
+                    let is_kept = self.may_cache(source, &task.key, context.requester);
                     let entry = entry(fact, task.slot, context, started);
                     self.finish(task, context, Ok((entry, Tier::Configured)), 0, is_kept);
                     continue;
@@ -204,7 +204,7 @@ impl FactCache {
             );
             return self.finish(task, context, Err(LookupError::Unreadable), trips, false);
         };
-        let is_kept = self.may_cache(&wanted.source, context.requester);
+        let is_kept = self.may_cache(&wanted.source, &task.key, context.requester);
         if let (Some((source, id, fact)), true) = (parsed.within, is_kept) {
             let outer = Wanted { source, id };
             let cached = entry(fact.clone(), outer.slot(), context, started);

@@ -367,10 +367,11 @@ impl FactCache {
         found.map(|found| (found, trips)).ok_or(LookupError::Away)
     }
 
-    /// Whether a fact that this caller's request loaded is cached.
-    fn may_cache(&self, source: &Source, requester: Requester) -> bool {
+    /// Whether a fact that this caller's request loaded is cached. One that replaces an older one
+    /// takes no more memory.
+    fn may_cache(&self, source: &Source, key: &Key, requester: Requester) -> bool {
         // There is one of each for a caller.
-        if source.about != FactKind::Row {
+        if source.about != FactKind::Row || self.cached.peek(key).is_some() {
             return true;
         }
         let bucket = Bucket {

@@ -31,7 +31,7 @@ const SHED_GRACE: u64 = 500;
 
 /// For how many milliseconds a client may take nothing before its answers make room for others. A
 /// choice.
-const PAUSE: u64 = 200;
+const PAUSE: u64 = 400;
 
 /// The state of an open connection. Times are those of the [`PollClock`].
 #[derive(Debug)]
@@ -386,10 +386,12 @@ impl ConnectionState {
     /// Lets answers whose client takes nothing make room for others.
     fn make_room(&self) {
         for answer in self.answers.borrow().iter().flatten() {
-            if let (Some(since), Some(exchange)) = (answer.since, &answer.exchange)
-                && self.has_passed(since, PAUSE)
-            {
-                exchange.make_room();
+            let (Some(since), Some(exchange)) = (answer.since, &answer.exchange) else {
+                continue;
+            };
+            let pause = self.clock.now().saturating_sub(since);
+            if pause > PAUSE {
+                exchange.make_room(pause);
             }
         }
     }

@@ -15,6 +15,9 @@ use crate::policy::listen::Connections;
 /// The fields for which a head has room on the stack; more are rare.
 const FIELDS: usize = 128;
 
+/// How much may be read behind a head whose fields share the memory of both. A choice.
+const SHARED: usize = 8 * 1024;
+
 /// A request's head, and what it says about its body and its connection.
 pub(super) struct RequestHead {
     pub(super) parts: Parts,
@@ -68,14 +71,21 @@ pub(super) fn take(
         let mut fields: Vec<_> = fields.take(limits.max_headers + 1).collect();
         parse(&bytes, limits, &mut fields)
     };
-    Ok(parsed?.map(|(length, head)| {
+    let Some((length, head)) = parsed? else {
+        return Ok(None);
+    };
+    if bytes.len() - length > SHARED {
+        // The fields would keep what was read behind the head, for as long as a stream lasts.
+        let mut copy = Bytes::copy_from_slice(bytes.get(..length).unwrap_or_default());
         unread.advance(length);
-        if unread.is_empty() {
-            // It would keep the memory of the head.
-            *unread = Bytes::new();
-        }
-        head
-    }))
+        return take(&mut copy, limits);
+    }
+    unread.advance(length);
+    if unread.is_empty() {
+        // It would keep the memory of the head.
+        *unread = Bytes::new();
+    }
+    Ok(Some(head))
 }
 
 /// Parses a head, and returns its length, too.

@@ -76,8 +76,8 @@ enum Next {
     Close(Option<CloseCause>),
     /// The end of the connection, at once: nothing is under way.
     End,
-    /// A reset: the client is gone, or its answer broke off and must not look complete.
-    Abort,
+    /// The client is gone, or its answer broke off.
+    Gone,
 }
 
 /// A connection that can be reset, so that what was sent does not look complete.
@@ -143,10 +143,7 @@ where
                 Box::pin(linger(&wire)).await;
                 return cause.map_or(Ok(None), Err);
             }
-            Next::Abort => {
-                wire.with_stream(|stream| stream.reset());
-                return Ok(None);
-            }
+            Next::Gone => return Ok(None),
             Next::End => {
                 let shut = poll_fn(|context| wire.with_stream(|io| io.poll_shutdown(context)));
                 let _ = timeout(SILENCE, shut).await;
@@ -218,7 +215,7 @@ impl<S: Transport> ServerConnection<'_, S> {
         };
         match response {
             Some(response) => self.answer(response, wanted).await,
-            None => Next::Abort,
+            None => Next::Gone,
         }
     }
 
@@ -249,7 +246,7 @@ impl<S: Transport> ServerConnection<'_, S> {
             headers.remove(header::STRICT_TRANSPORT_SECURITY);
         }
         match self.answer(response, wanted).await {
-            Next::Abort => Next::Abort,
+            Next::Gone => Next::Gone,
             Next::Close(_) | Next::End | Next::Request | Next::Tunnel => {
                 Next::Close(Some(CloseCause::Protocol))
             }
@@ -283,9 +280,17 @@ impl<S: Transport> ServerConnection<'_, S> {
         let sent = poll_fn(|context| {
             self.poll_answer(&mut answer, &mut outgoing, &mut announced, context)
         });
-        if sent.await.is_err() {
+        // Also if the connection is ended meanwhile, which drops this.
+        let mut whole = WholeOrReset {
+            wire,
+            is_whole: false,
+        };
+        let sent = sent.await;
+        whole.is_whole = sent != Err(BrokenOff::Answer);
+        drop(whole);
+        if sent.is_err() {
             answer.abandon();
-            return Next::Abort;
+            return Next::Gone;
         }
         // The request is over with its last byte.
         drop(answer);
@@ -302,7 +307,7 @@ impl<S: Transport> ServerConnection<'_, S> {
         match timeout(DISCARD_TIME, poll_fn(|context| wire.poll_discard(context))).await {
             Ok(true) if wire.is_body_done() => Next::Request,
             Ok(true) | Err(_) => Next::Close(None),
-            Ok(false) => Next::Abort,
+            Ok(false) => Next::Gone,
         }
     }
 
@@ -325,7 +330,7 @@ impl<S: Transport> ServerConnection<'_, S> {
         let wire = self.wire;
         if wire
             .poll_interim(context)
-            .map_err(|_| BrokenOff)?
+            .map_err(|_| BrokenOff::Client)?
             .is_pending()
         {
             return Poll::Pending;
@@ -334,22 +339,37 @@ impl<S: Transport> ServerConnection<'_, S> {
             let has_more = poll_body(answer, outgoing, announced, context)?;
             if outgoing.is_empty() {
                 let flushed = wire.with_stream(|stream| stream.poll_flush(context));
-                if !has_more {
-                    return flushed.map_err(|_| BrokenOff);
+                if !has_more && flushed.is_ready() {
+                    return flushed.map_err(|_| BrokenOff::Client);
                 }
-                // The upstream has no data.
+                // The upstream has no data, or the connection has not taken it.
                 ready!(wire.poll_meanwhile(context));
-                return Poll::Ready(Err(BrokenOff));
+                return Poll::Ready(Err(BrokenOff::Client));
             }
             match wire.with_stream(|stream| outgoing.poll_write(stream, context)) {
                 Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(BrokenOff)),
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(BrokenOff::Client)),
                 // A client that reads only when it has written everything must be read from.
                 Poll::Pending => {
                     ready!(wire.poll_meanwhile(context));
-                    return Poll::Ready(Err(BrokenOff));
+                    return Poll::Ready(Err(BrokenOff::Client));
                 }
             }
+        }
+    }
+}
+
+/// Resets the connection unless the answer was sent whole: without a length, a clean end would make
+/// a part of it look complete.
+struct WholeOrReset<'a, S: Transport> {
+    wire: &'a Wire<S>,
+    is_whole: bool,
+}
+
+impl<S: Transport> Drop for WholeOrReset<'_, S> {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            self.wire.with_stream(|stream| stream.reset());
         }
     }
 }
@@ -362,12 +382,18 @@ struct Wanted {
     takes_trailers: bool,
 }
 
-/// The client is gone, or the answer ended before its end.
-struct BrokenOff;
+/// Why an answer was not sent to its end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum BrokenOff {
+    /// The client is gone.
+    Client,
+    /// The answer ended before its end.
+    Answer,
+}
 
 impl From<WrongLength> for BrokenOff {
     fn from(WrongLength: WrongLength) -> Self {
-        Self
+        Self::Answer
     }
 }
 
@@ -403,7 +429,7 @@ fn poll_body(
     while !announced.is_over && !outgoing.is_full() {
         let frame = match Pin::new(&mut *answer).poll_frame(context) {
             Poll::Pending => return Ok(true),
-            Poll::Ready(frame) => frame.transpose().map_err(|_| BrokenOff)?,
+            Poll::Ready(frame) => frame.transpose().map_err(|_| BrokenOff::Answer)?,
         };
         match frame.map(hyper::body::Frame::into_data) {
             Some(Ok(data)) => outgoing.data(data, announced)?,

@@ -13,7 +13,7 @@ use tokio::io::AsyncWrite;
 use crate::clock;
 use crate::denial;
 use crate::gateway::answer::AnswerBytes;
-use crate::http1::Framing;
+use crate::http1::{Framing, digits};
 use crate::request::headers;
 
 /// A piece of a body that is copied behind what is not written yet, rather than written by itself.
@@ -50,6 +50,8 @@ pub(super) struct Outgoing {
     /// How much of it was written.
     sent: usize,
     data: AnswerBytes,
+    /// The small pieces that were copied into `front`, until they are written.
+    copied: Vec<AnswerBytes>,
     /// What delimits the chunk in `data`.
     tail: &'static [u8],
 }
@@ -78,11 +80,11 @@ impl Outgoing {
         let mut declared = Declared::default();
         for (name, value) in &parts.headers {
             if *name == header::CONTENT_LENGTH {
-                if !allows_length(status) {
-                    continue;
-                }
-                declared.length = value.to_str().ok().and_then(|text| text.parse().ok());
-            } else if *name == header::DATE {
+                // Written once, at the end of the head.
+                declared.length = digits(value.as_bytes()).filter(|_| allows_length(status));
+                continue;
+            }
+            if *name == header::DATE {
                 declared.date = true;
             } else if *name == header::TRANSFER_ENCODING
                 || *name == header::CONNECTION && !is_switch
@@ -110,11 +112,14 @@ impl Outgoing {
         }
         match announced.framing {
             Some(Framing::Chunked) => front.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-            Some(Framing::Length(length)) if declared.length.is_none() => {
-                let mut digits = itoa::Buffer::new();
-                field(front, "content-length", digits.format(length).as_bytes());
+            Some(Framing::Length(length)) => write_length(front, length),
+            // As in the answer to a GET (RFC 9110, section 8.6).
+            None => {
+                if let Some(length) = declared.length {
+                    write_length(front, length);
+                }
             }
-            Some(Framing::Length(_) | Framing::UntilClose) | None => {}
+            Some(Framing::UntilClose) => {}
         }
         if status == StatusCode::SWITCHING_PROTOCOLS {
             // `Connection: upgrade` was one of the fields.
@@ -135,7 +140,7 @@ impl Outgoing {
     /// It is more than the head declared.
     pub(super) fn data(
         &mut self,
-        mut data: AnswerBytes,
+        data: AnswerBytes,
         announced: &mut Announced,
     ) -> Result<(), WrongLength> {
         if !data.has_remaining() {
@@ -156,8 +161,8 @@ impl Outgoing {
         }
         if data.remaining() <= SMALL {
             self.front.extend_from_slice(data.chunk());
-            data.advance(data.remaining());
             self.front.extend_from_slice(std::mem::take(&mut self.tail));
+            self.copied.push(data);
         } else {
             self.data = data;
         }
@@ -230,6 +235,9 @@ impl Outgoing {
         if self.is_empty() {
             self.front.clear();
             self.sent = 0;
+            for mut piece in self.copied.drain(..) {
+                piece.advance(piece.remaining());
+            }
             // It keeps the record of the request.
             self.data = AnswerBytes::default();
         }
@@ -240,6 +248,11 @@ impl Outgoing {
 /// Whether an answer with this status may have `Content-Length` (RFC 9110, section 8.6).
 fn allows_length(status: StatusCode) -> bool {
     !status.is_informational() && status != StatusCode::NO_CONTENT
+}
+
+fn write_length(out: &mut Vec<u8>, length: u64) {
+    let mut digits = itoa::Buffer::new();
+    field(out, "content-length", digits.format(length).as_bytes());
 }
 
 fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::head::{self, RefusedHead, RequestHead};
@@ -19,7 +19,11 @@ use crate::policy::listen::Connections;
 use crate::request::client_body::{BodySource, BrokenBody};
 
 /// The most that is discarded of a body so that its connection can be kept.
-pub(super) const DISCARD_LIMIT: u64 = 1024 * 1024;
+const DISCARD_LIMIT: u64 = 2 * 1024 * 1024;
+
+/// What is left of a body, and has not arrived, is short up to this length: it arrives in the time
+/// that the connection has for it also at 50 KiB a second. A choice.
+const SHORT: u64 = 256 * 1024;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -81,6 +85,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         context: &mut Context<'_>,
     ) -> Poll<Result<Option<RequestHead>, RefusedHead>> {
         loop {
+            // Some clients end a body with a line end of their own (RFC 9112, section 2.2).
+            while self.searched.get() == 0 && self.unread.borrow().starts_with(b"\r\n") {
+                self.unread.borrow_mut().advance(2);
+            }
             let has_bytes = !self.unread.borrow().is_empty();
             if has_bytes {
                 self.state.bytes_received();
@@ -135,7 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Whether what is left of the body can be discarded without keeping the connection busy.
     pub(super) fn is_body_short(&self) -> bool {
         let left = self.decoder.get().left();
-        left.is_some_and(|left| left <= DISCARD_LIMIT)
+        left.is_some_and(|left| left <= SHORT)
     }
 
     /// Whether the client still waits for a `100 Continue`, and may never send the body.

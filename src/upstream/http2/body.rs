@@ -166,11 +166,10 @@ impl Http2AnswerBody {
 
     /// Takes a seat among the live streams.
     pub(in crate::upstream) fn move_to(&mut self, streams: &Rc<Occupancy>) -> Result<(), Reason> {
-        self.occupant = match self.occupant.take() {
-            None => None,
-            Some(occupant) => Some(occupant.move_to(streams)?),
-        };
-        Ok(())
+        match &mut self.occupant {
+            None => Ok(()),
+            Some(occupant) => occupant.move_to(streams),
+        }
     }
 
     /// Resets the stream, so that the upstream stops.

@@ -194,3 +194,41 @@ async fn an_answer_without_a_length_that_breaks_off_does_not_look_complete() {
         std::io::ErrorKind::ConnectionReset
     );
 }
+
+#[tokio::test]
+async fn a_connection_that_is_kept_has_room_for_what_is_left_of_its_body() {
+    let gateway = Gateway::start().await;
+    for length in [300_000, 900_000, 1_200_000, 2_500_000] {
+        let mut raw = gateway.raw(Door::Plain).await;
+        raw.write([head(length).into_bytes(), vec![b'x'; length / 3]].concat())
+            .await;
+        let answer = raw.answer().await.answer();
+        answer.is_denied(Reason::TokenMissing);
+        raw.write(vec![b'x'; length - length / 3]).await;
+        if answer.header("connection") == "keep-alive" {
+            raw.write("GET /health HTTP/1.1\r\nHost: api.test\r\n\r\n")
+                .await;
+            raw.answer().await.answer().is_ok();
+        } else {
+            assert_eq!(raw.read().await, b"", "{length}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_line_end_behind_a_body_is_not_the_beginning_of_a_head() {
+    let gateway = Gateway::with(|config| {
+        config.set("connections", "{ head: 1s, idle: 1h }");
+    })
+    .await;
+    let mut raw = gateway.raw(Door::Plain).await;
+    let request = "POST /public/x HTTP/1.1\r\nHost: api.test\r\nContent-Length: 2\r\n\r\nok\r\n";
+    raw.write(request).await;
+    raw.answer().await.answer().is_ok();
+    // Another connection, whose head does not end, shows that the limit has passed.
+    let mut slow = gateway.raw(Door::Plain).await;
+    slow.write("GET").await;
+    assert_eq!(slow.read().await, b"");
+    raw.write(request).await;
+    raw.answer().await.answer().is_ok();
+}

@@ -2,7 +2,9 @@
 
 use crate::support::client::Door;
 use crate::support::raw_h2::{Ending, RawTwo, SETTINGS};
-use crate::support::{Gateway, Http, Reply, eventually};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::support::{Gateway, Http, Reply, eventually, in_time};
 
 /// Longer than what the kernel and TLS hold for a connection that takes nothing.
 const ANSWER: usize = 60_000;
@@ -125,4 +127,36 @@ async fn an_http_1_client_that_stops_reading_holds_one_piece_and_is_ended() {
         .await;
         eventually("nothing is held", || unsent(&gateway) == 0.0).await;
     }
+}
+
+#[tokio::test]
+async fn an_http_1_client_that_does_not_even_read_heads_is_ended() {
+    let gateway = with("{ body_idle: 2s }").await;
+    let stream = gateway.connector(Http::One, Door::Plain).open().await;
+    let (_unread, mut write) = tokio::io::split(stream.unwrap());
+    let asking = tokio::spawn(async move {
+        let requests = "HEAD /health HTTP/1.1\r\nHost: api.test\r\n\r\n".repeat(100);
+        while write.write_all(requests.as_bytes()).await.is_ok() {}
+    });
+    eventually("it is ended", || ended(&gateway, "stalled") == 1.0).await;
+    in_time("the end", asking).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_part_of_an_answer_without_a_length_is_a_reset_when_its_client_is_ended() {
+    let gateway = with("{ body_idle: 2s }").await;
+    gateway.origin.on("/public/chunks", |exchange| {
+        exchange.raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+        while exchange.raw(format!("{:x}\r\n{}\r\n", 60_000, "x".repeat(60_000)).as_bytes()) {}
+    });
+    let mut stream = gateway
+        .connector(Http::One, Door::Plain)
+        .open()
+        .await
+        .unwrap();
+    let request = b"GET /public/chunks HTTP/1.0\r\nHost: api.test\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    eventually("it is ended", || ended(&gateway, "stalled") == 1.0).await;
+    let read = in_time("the end", stream.read_to_end(&mut Vec::new())).await;
+    assert!(read.is_err(), "{read:?}");
 }
