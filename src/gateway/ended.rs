@@ -18,6 +18,8 @@ labels! {
         HandshakeRate = "handshake_rate",
         /// All connections are taken, and this one was idle for the longest time.
         IdleShed = "idle_shed",
+        /// All connections are taken and none is idle, and this one's client had by far the most.
+        ShareShed = "share_shed",
         /// The clients hold more answers than the process may hold for them, and this one most.
         Unsent = "unsent",
         /// On the admin listener: all places of its stage are taken, and this one was the oldest.

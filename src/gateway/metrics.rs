@@ -34,7 +34,7 @@ metrics! {
         config_reloads: Counters<Reload> = "config_reloads_total"["result"],
             "Reloads by result: applied, unchanged or refused.";
         clients_ended: Counters<EndCause> = "clients_ended_total"["cause"],
-            "Connections ended in favour of others, by cause: address_share, network_share, handshake_rate, idle_shed, unsent, admin_full or admin_slow.";
+            "Connections ended in favour of others, by cause: address_share, network_share, handshake_rate, idle_shed, share_shed, unsent, admin_full or admin_slow.";
         accept_failures: IntCounter = "accept_failures_total",
             "Failures to accept a connection, such as for lack of file descriptors.";
         waived_layers: IntGauge = "waived_layers",

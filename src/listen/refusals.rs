@@ -8,6 +8,7 @@ use crate::gateway::metrics::Metrics;
 static OVER_SHARE: CountedLine = CountedLine::new();
 static OVER_RATE: CountedLine = CountedLine::new();
 static SHED: CountedLine = CountedLine::new();
+static SHARE_SHED: CountedLine = CountedLine::new();
 static UNSENT: CountedLine = CountedLine::new();
 
 /// Counts a connection that was ended, and logs it at a limited rate with the last client's
@@ -26,6 +27,10 @@ pub(super) fn note(cause: EndCause, address: Option<IpAddr>, metrics: &Metrics) 
         EndCause::IdleShed => (
             &SHED,
             "all connections are taken, so an idle one was ended; see `connections.max`",
+        ),
+        EndCause::ShareShed => (
+            &SHARE_SHED,
+            "all connections are taken and none is idle, so one of the client that has most was ended; see `connections.max` and `connections.max_per_address`",
         ),
         EndCause::Unsent => (
             &UNSENT,

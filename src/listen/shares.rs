@@ -73,6 +73,10 @@ fn networks(peer: IpAddr) -> [Option<Network>; 2] {
     [Some(Network::of(peer)), Network::site(peer)]
 }
 
+/// How many times as many connections as a new one's client another one must have, to lose one to
+/// it while requests are open on all. A choice.
+const FAR_MORE: usize = 8;
+
 /// How many times as many handshakes a /48 may begin as an address. A choice.
 const SITE: u32 = 2;
 
@@ -190,6 +194,21 @@ impl Shares {
         }
         table.sweep(now);
         Ok(())
+    }
+
+    /// The client that has most connections, if it has several times as many as the one at this
+    /// address.
+    pub(super) fn larger_than(&self, address: IpAddr) -> Option<Network> {
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = |network: &Network| table.clients.get(network).map_or(0, |client| client.open);
+        let least = (open(&Network::of(address.to_canonical())) + 1) * FAR_MORE;
+        let clients = table.clients.iter();
+        clients
+            .filter(|(network, client)| {
+                !matches!(network, Network::Site(_)) && client.open >= least
+            })
+            .max_by_key(|(_, client)| client.open)
+            .map(|(network, _)| *network)
     }
 
     fn remove(&self, network: Network) {

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::rt::Executor as _;
@@ -26,10 +27,11 @@ use crate::gateway::ended::EndCause;
 use crate::gateway::metrics::Metrics;
 use crate::gateway::process::Process;
 use crate::gateway::size::at_most;
+use crate::network::Network;
 use crate::upstream::http2::channel::LocalExecutor;
 
 /// How long to wait for the end of connections that were asked to end, before others are asked.
-const SHED_PAUSE: Duration = Duration::from_secs(1);
+const SHED_PAUSE: Duration = Duration::from_millis(250);
 
 /// How long to wait before idle connections are searched again, when there was none.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
@@ -59,6 +61,8 @@ pub(super) enum Message {
     LongestIdle(UnboundedSender<(usize, LongestIdle)>),
     /// End the connections that have been idle for the longest time: since before this time.
     Shed(u64),
+    /// End one connection of this client, unless another worker has.
+    ShedOne(Network, Arc<AtomicBool>),
 }
 
 /// A connection on its way to its worker.
@@ -150,6 +154,22 @@ fn receive(
                 let _ = answers.send((context.worker, idle));
             }
         }
+        Message::ShedOne(network, is_done) => {
+            let address = |connection: &ConnectionState| {
+                let address = connection.facts().address();
+                (Network::of(address) == network).then_some(address)
+            };
+            for (address, connection) in connections.open.keyed(address) {
+                if let Some(connection) = connection.upgrade()
+                    && !connection.is_shutting_down()
+                    && !is_done.swap(true, Ordering::Relaxed)
+                {
+                    connection.end();
+                    let metrics = context.process.metrics();
+                    refusals::note(EndCause::ShareShed, Some(address), metrics);
+                }
+            }
+        }
         Message::Shed(before) => {
             for _ in 0..connections.shed(context.load.shed_at_once, before) {
                 refusals::note(EndCause::IdleShed, None, context.process.metrics());
@@ -211,7 +231,7 @@ async fn accept(
         // keep it from the others.
         let permit = tokio::select! {
             biased;
-            permit = slot(&context) => permit,
+            permit = slot(&context, peer) => permit,
             _ = phases.wait_for(|phase| *phase >= Phase::CloseIdle) => return,
         };
         if *phases.borrow() >= Phase::CloseIdle {
@@ -253,9 +273,10 @@ fn share(context: &WorkerContext, peer: SocketAddr, listener: usize) -> Result<S
 }
 
 /// Waits for the slot of a new connection. When all are taken, connections are ended that have no
-/// request; while there are none of these, the new one waits here and further ones in the kernel's
-/// queue.
-async fn slot(context: &WorkerContext) -> OwnedSemaphorePermit {
+/// request; if there are none of these, one of the client that has most, if that is far more than
+/// the new one's client has. While there is nothing to end, the new one waits here and further ones
+/// in the kernel's queue.
+async fn slot(context: &WorkerContext, peer: SocketAddr) -> OwnedSemaphorePermit {
     let slots = &context.load.slots;
     loop {
         if let Ok(permit) = slots.clone().try_acquire_owned() {
@@ -263,7 +284,15 @@ async fn slot(context: &WorkerContext) -> OwnedSemaphorePermit {
         }
         let pause = match shed_longest_idle(context).await {
             true => SHED_PAUSE,
-            false => BUSY_PAUSE,
+            false => {
+                if let Some(network) = context.load.shares.larger_than(peer.ip()) {
+                    let is_done = Arc::new(AtomicBool::new(false));
+                    for sender in &context.senders {
+                        let _ = sender.send(Message::ShedOne(network, is_done.clone()));
+                    }
+                }
+                BUSY_PAUSE
+            }
         };
         if let Ok(Ok(permit)) = timeout(pause, slots.clone().acquire_owned()).await {
             return permit;

@@ -86,7 +86,8 @@ impl<'a> Admission<'a> {
             return Ok(occupant);
         }
         // Trying again costs more than waiting does, so not all of a client's requests may.
-        let _waiting = occupancies.waiting.take(self.holder)?;
+        let waiting = occupancies.waiting.take(self.holder);
+        let _waiting = waiting.map_err(|busy| busy.because("requests that wait"))?;
         let patience = self.pool.config().connect_timeout;
         occupancies
             .requests
@@ -104,7 +105,8 @@ impl<'a> Admission<'a> {
             upload.early = Some(occupant);
             return Ok(());
         }
-        let _waiting = occupancies.waiting.take(self.holder)?;
+        let waiting = occupancies.waiting.take(self.holder);
+        let _waiting = waiting.map_err(|busy| busy.because("requests that wait"))?;
         Ok(gather(upload, occupancies).await?)
     }
 }

@@ -116,7 +116,10 @@ pub(crate) async fn forward(
     // Other streams are known by their answer.
     if spent.request().handshake().is_some() {
         let holder = Holder::of(spent.request().client(), spent.verified());
-        pool.occupancies.streams.check(holder)?;
+        let streams = &pool.occupancies.streams;
+        streams
+            .check(holder)
+            .map_err(|busy| busy.because("live streams"))?;
     }
     let touched = spent.take_touched();
     prepare(&mut spent);

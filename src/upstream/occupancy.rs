@@ -163,7 +163,9 @@ impl Occupancy {
         loop {
             match self.admit(holder) {
                 Ok(occupant) => return Ok(occupant),
-                Err(reason) if Instant::now() >= deadline => return Err(reason.into()),
+                Err(reason) if Instant::now() >= deadline => {
+                    return Err(reason.because("requests"));
+                }
                 Err(_) => sleep(RETRY).await,
             }
         }

@@ -133,7 +133,7 @@ impl Server {
             Err(_) => Ok(
                 timeout(config.connect_timeout, self.slots.clone().acquire_owned())
                     .await
-                    .map_err(|_| Reason::UpstreamBusy)?
+                    .map_err(|_| Reason::UpstreamBusy.because("`max_connections` are in use"))?
                     .map_err(|_| Reason::Internal)?,
             ),
         }

@@ -224,3 +224,39 @@ async fn a_connection_with_an_open_request_is_not_ended_for_another_one() {
     }
     assert!(matches!(waiting.answer().await, Outcome::Answer(_)));
 }
+
+#[tokio::test]
+async fn a_client_with_far_more_busy_connections_loses_one_to_a_newcomer() {
+    let gate = Gate::new();
+    let origin = Origin::start();
+    let closed = gate.clone();
+    origin.on("/public/held", move |exchange| {
+        closed.pass();
+        exchange.reply(&Reply::ok());
+    });
+    let gateway = Gateway::before(origin, |config| {
+        config.set("connections", "{ max: 20, max_per_address: 20 }");
+    })
+    .await;
+    let mut held = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let connector = gateway.connector(Http::One, Door::Plain);
+        held.spawn(async move {
+            connector
+                .call("GET", "/public/held")
+                .try_send()
+                .await
+                .is_ok()
+        });
+    }
+    gateway.origin.has_seen(20).await;
+    let newcomer = gateway
+        .connector(Http::Two, Door::Tls)
+        .coming_from("127.0.0.9");
+    let mut newcomer = newcomer.connect().await;
+    newcomer.get("/public/a").send().await.is_ok();
+    assert_eq!(ended(&gateway, "share_shed"), 1.0);
+    gate.open();
+    let answered = held.join_all().await;
+    assert_eq!(answered.iter().filter(|answered| **answered).count(), 19);
+}

@@ -27,7 +27,7 @@ use limits::Limits;
 
 /// How many milliseconds the client of a connection that is ended in favour of another one has to
 /// confirm that on HTTP/2. A choice.
-const SHED_GRACE: u64 = 500;
+const SHED_GRACE: u64 = 100;
 
 /// For how many milliseconds a client may take nothing before its answers make room for others. A
 /// choice.

@@ -196,7 +196,8 @@ fn follows_crlf(bytes: &Bytes, name: &str) -> bool {
 /// once, before anything reads the query.
 fn target(bytes: &Bytes, text: &str) -> Option<Uri> {
     if let Ok(uri) = Uri::from_maybe_shared(bytes.slice_ref(text.as_bytes())) {
-        return Some(uri);
+        let is_http = matches!(uri.scheme_str(), None | Some("http" | "https"));
+        return is_http.then_some(uri);
     }
     let (path, query) = text.split_once('?')?;
     let mut encoded = String::with_capacity(text.len() + 16);

@@ -274,6 +274,7 @@ impl<S: Transport> ServerConnection<'_, S> {
             keeps_open,
             takes_trailers: wanted.takes_trailers,
             is_over: framing.is_none(),
+            is_broken: false,
         };
         let idle = self.limits.idle.as_secs();
         outgoing.end_head(status, declared, announced, idle);
@@ -283,10 +284,10 @@ impl<S: Transport> ServerConnection<'_, S> {
         // Also if the connection is ended meanwhile, which drops this.
         let mut whole = WholeOrReset {
             wire,
-            is_whole: false,
+            is_whole: framing != Some(Framing::UntilClose),
         };
         let sent = sent.await;
-        whole.is_whole = sent != Err(BrokenOff::Answer);
+        whole.is_whole |= sent != Err(BrokenOff::Answer);
         drop(whole);
         if sent.is_err() {
             answer.abandon();
@@ -336,11 +337,16 @@ impl<S: Transport> ServerConnection<'_, S> {
             return Poll::Pending;
         }
         loop {
-            let has_more = poll_body(answer, outgoing, announced, context)?;
+            let body = poll_body(answer, outgoing, announced, context);
             if outgoing.is_empty() {
                 let flushed = wire.with_stream(|stream| stream.poll_flush(context));
-                if !has_more && flushed.is_ready() {
-                    return flushed.map_err(|_| BrokenOff::Client);
+                match body {
+                    // What came before the end is sent first.
+                    Err(broken) if flushed.is_ready() => return Poll::Ready(Err(broken)),
+                    Ok(false) if flushed.is_ready() => {
+                        return flushed.map_err(|_| BrokenOff::Client);
+                    }
+                    Ok(_) | Err(_) => {}
                 }
                 // The upstream has no data, or the connection has not taken it.
                 ready!(wire.poll_meanwhile(context));
@@ -359,8 +365,8 @@ impl<S: Transport> ServerConnection<'_, S> {
     }
 }
 
-/// Resets the connection unless the answer was sent whole: without a length, a clean end would make
-/// a part of it look complete.
+/// Resets the connection unless the answer was sent whole, or declares its length: without one, a
+/// clean end would make a part of it look complete.
 struct WholeOrReset<'a, S: Transport> {
     wire: &'a Wire<S>,
     is_whole: bool,
@@ -421,6 +427,20 @@ fn framing(
 
 /// Gathers what there is of a body. Whether there will be more.
 fn poll_body(
+    answer: &mut Answer,
+    outgoing: &mut Outgoing,
+    announced: &mut Announced,
+    context: &mut Context<'_>,
+) -> Result<bool, BrokenOff> {
+    if announced.is_broken {
+        return Err(BrokenOff::Answer);
+    }
+    let gathered = gather(answer, outgoing, announced, context);
+    announced.is_broken = gathered.is_err();
+    gathered
+}
+
+fn gather(
     answer: &mut Answer,
     outgoing: &mut Outgoing,
     announced: &mut Announced,

@@ -33,6 +33,8 @@ pub(super) struct Announced {
     pub(super) takes_trailers: bool,
     /// Whether the end of the body was added.
     pub(super) is_over: bool,
+    /// Whether it broke off.
+    pub(super) is_broken: bool,
 }
 
 /// What the fields of an answer declare already.

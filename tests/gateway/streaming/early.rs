@@ -232,3 +232,37 @@ async fn a_line_end_behind_a_body_is_not_the_beginning_of_a_head() {
     raw.write(request).await;
     raw.answer().await.answer().is_ok();
 }
+
+#[tokio::test]
+async fn what_came_of_an_answer_before_it_broke_off_is_sent() {
+    let gateway = Gateway::start().await;
+    gateway.origin.on("/public/broken", |exchange| {
+        exchange.raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\nxyz\r\n");
+        exchange.wait_for_close();
+    });
+    let mut raw = gateway.raw(Door::Plain).await;
+    raw.write("GET /public/broken HTTP/1.1\r\nHost: api.test\r\n\r\n")
+        .await;
+    let mut came = Vec::new();
+    loop {
+        match raw.read().await {
+            more if more.is_empty() => break,
+            more => came.extend(more),
+        }
+    }
+    let came = String::from_utf8(came).unwrap();
+    assert!(came.starts_with("HTTP/1.1 200 OK\r\n"), "{came}");
+    assert!(came.ends_with("2\r\nok\r\n"), "{came}");
+}
+
+#[tokio::test]
+async fn malformed_streams_do_not_end_the_others_of_their_connection() {
+    let gateway = Gateway::start().await;
+    let mut two = gateway.connector(Http::Two, Door::Tls).raw_h2().await;
+    for _ in 0..200 {
+        let stream = two.request(&RawTwo::get("/public/x?select=a->>b")).await;
+        assert_eq!(two.ending(stream).await, Ending::Reset(1));
+    }
+    let stream = two.request(&RawTwo::get("/public/x")).await;
+    assert_eq!(two.ending(stream).await, Ending::Answered(b"ok".to_vec()));
+}
