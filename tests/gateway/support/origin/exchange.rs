@@ -27,8 +27,12 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(state: Arc<State>, reader: Reader, framing: Framing, place: usize) -> Self {
-        let seen = state.requests.lock().unwrap()[place].clone();
+    pub(super) fn new(
+        state: Arc<State>,
+        reader: Reader,
+        framing: Framing,
+        (place, seen): (usize, Seen),
+    ) -> Self {
         Self {
             state,
             reader,

@@ -240,8 +240,8 @@ fn converse(state: &Arc<State>, stream: TcpStream, number: usize) {
         let path = seen.target.split('?').next().unwrap_or_default().to_owned();
         let place = {
             let mut requests = state.requests.lock().unwrap();
-            requests.push(seen);
-            requests.len() - 1
+            requests.push(seen.clone());
+            (requests.len() - 1, seen)
         };
         let script = state.scripts.lock().unwrap().get(&path).cloned();
         let script = script.or_else(|| state.otherwise.lock().unwrap().clone());
