@@ -169,7 +169,7 @@ async fn random_bytes_and_frames_break_nothing_and_reach_the_origin_as_requests_
     let gateway = Gateway::with(|config| {
         config.set("hosts", "[api.test]").set(
             "connections",
-            "{ head: 2s, idle: 2s, body_idle: 2s, handshake: 5s }",
+            "{ head: 2s, idle: 2s, body_idle: 2s, handshake: 5s, handshakes_per_address: 100000/s }",
         );
     })
     .await;
