@@ -14,7 +14,7 @@
 pub(crate) mod accept;
 pub mod answer;
 pub mod connection;
-mod content;
+pub(crate) mod content;
 pub(crate) mod ended;
 mod finished;
 mod forward;

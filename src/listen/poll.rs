@@ -66,12 +66,11 @@ fn shed(gateway: &Gateway, open: &WeakList<ConnectionState>, workers: usize) {
     let Some(mut excess) = bytes.checked_sub(limit) else {
         return;
     };
-    let proxies = &config.trusted_proxies.from;
     let holding = |connection: &ConnectionState| {
         let held = Some(connection.unsent()).filter(|held| *held > 0)?;
         let address = connection.facts().address();
         // A connection of a proxy is not one client's.
-        let is_proxy = proxies.iter().any(|network| network.contains(&address));
+        let is_proxy = config.trusted_proxies.contain(address);
         Some((held, (!is_proxy).then(|| Network::of(address))))
     };
     let mut all = open.keyed(holding);

@@ -127,8 +127,7 @@ impl Shares {
         trusted: &TrustedProxies,
     ) -> Result<Share, EndCause> {
         let peer = peer.to_canonical();
-        let is_trusted = trusted.from.iter().any(|network| network.contains(&peer));
-        let networks = match is_trusted {
+        let networks = match trusted.contain(peer) {
             true => [None, None],
             false => networks(peer),
         };

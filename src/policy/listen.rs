@@ -1,6 +1,6 @@
 //! Settings of listeners, TLS, trusted proxies, connection limits and CORS.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,6 +74,14 @@ pub struct TrustedProxies {
     /// How many entries of `X-Forwarded-For`, from the right, were written by trusted proxies. At
     /// least 1.
     pub hops: usize,
+}
+
+impl TrustedProxies {
+    /// Whether a peer at this address may state its client's. Not for an IPv4-mapped IPv6 address:
+    /// its canonical form decides.
+    pub(crate) fn contain(&self, address: IpAddr) -> bool {
+        self.from.iter().any(|network| network.contains(&address))
+    }
 }
 
 /// Protocol limits. Each default is stated in `config/foregate.yaml`.

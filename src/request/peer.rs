@@ -76,11 +76,7 @@ impl Client {
             text: connection.text.clone(),
             https: over_tls,
         };
-        if !trusted
-            .from
-            .iter()
-            .any(|network| network.contains(&address))
-        {
+        if !trusted.contain(address) {
             return direct;
         }
         let https = forwarded_proto(headers).unwrap_or(over_tls);

@@ -76,7 +76,7 @@ const _: () = assert!(
 struct SentAnswer {
     /// Since when the client has taken nothing, or `None` while the upstream has no data.
     since: Option<u64>,
-    /// Whoever waits until the client has taken some of what is held for it.
+    /// Wakes the body that waits until the client has taken some of what is held for it.
     waker: Option<Waker>,
     /// Where the answer comes from, if that is an upstream.
     exchange: Option<Rc<AnswerExchange>>,

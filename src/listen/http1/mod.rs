@@ -49,6 +49,7 @@ use self::wire::Wire;
 use crate::denial::Reason;
 use crate::gateway::answer::Answer;
 use crate::gateway::connection::{CloseCause, ConnectionState};
+use crate::gateway::content;
 use crate::http1::Framing;
 use crate::policy::listen::Connections;
 use crate::request::client_body::ClientBody;
@@ -195,7 +196,7 @@ impl<S: Transport> ServerConnection<'_, S> {
         } = head;
         let wanted = Wanted {
             version: parts.version,
-            is_head: parts.method == Method::HEAD,
+            method: parts.method.clone(),
             keeps_open,
             takes_trailers,
         };
@@ -229,7 +230,7 @@ impl<S: Transport> ServerConnection<'_, S> {
         } = refused;
         let wanted = Wanted {
             version,
-            is_head: method == Some(Method::HEAD),
+            method: method.clone().unwrap_or_default(),
             keeps_open: false,
             takes_trailers: false,
         };
@@ -383,7 +384,7 @@ impl<S: Transport> Drop for WholeOrReset<'_, S> {
 /// What a request wants of its answer.
 struct Wanted {
     version: Version,
-    is_head: bool,
+    method: Method,
     keeps_open: bool,
     takes_trailers: bool,
 }
@@ -410,11 +411,7 @@ fn framing(
     answer: &Answer,
     wanted: &Wanted,
 ) -> Option<Framing> {
-    if wanted.is_head
-        || status.is_informational()
-        || status == StatusCode::NO_CONTENT
-        || status == StatusCode::NOT_MODIFIED
-    {
+    if content::is_forbidden(&wanted.method, status) {
         return None;
     }
     let length = declared.length.or_else(|| answer.size_hint().exact());

@@ -83,7 +83,7 @@ impl Outgoing {
         for (name, value) in &parts.headers {
             if *name == header::CONTENT_LENGTH {
                 // Written once, at the end of the head.
-                declared.length = digits(value.as_bytes()).filter(|_| allows_length(status));
+                declared.length = digits(value.as_bytes());
                 continue;
             }
             if *name == header::DATE {
@@ -245,11 +245,6 @@ impl Outgoing {
         }
         Poll::Ready(Ok(written))
     }
-}
-
-/// Whether an answer with this status may have `Content-Length` (RFC 9110, section 8.6).
-fn allows_length(status: StatusCode) -> bool {
-    !status.is_informational() && status != StatusCode::NO_CONTENT
 }
 
 fn write_length(out: &mut Vec<u8>, length: u64) {

@@ -1,8 +1,8 @@
 //! A client's connection as bytes: what was read and is not used yet, and how far the body of the
 //! current request is decoded.
 //!
-//! The body of a request is read by whoever handles the request, out of this state. Once nobody
-//! wants it any more, the connection discards what is left of it.
+//! The body of a request is read by whoever handles the request, out of this state. What is left of
+//! it after that is discarded by the connection.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -32,8 +32,8 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 enum Reader {
     /// Whoever handles the request reads it.
     Handler,
-    /// Nobody wants it; so many bytes were discarded.
-    Nobody(u64),
+    /// The connection discards it; so many bytes were.
+    Discard(u64),
 }
 
 /// A client's connection as bytes.
@@ -65,7 +65,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             unread: RefCell::default(),
             searched: Cell::new(0),
             decoder: Cell::new(Decoder::Done),
-            reader: Cell::new(Reader::Nobody(0)),
+            reader: Cell::new(Reader::Discard(0)),
             request: Cell::new(0),
             expects_continue: Cell::new(false),
             interim: Cell::new(b""),
@@ -154,12 +154,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Takes the body away from whoever handled the request.
     pub(super) fn end_body(&self) {
         if self.reader.get() == Reader::Handler {
-            self.reader.set(Reader::Nobody(0));
+            self.reader.set(Reader::Discard(0));
         }
     }
 
     /// Drives what the connection does while a request is handled: it writes a `100 Continue`,
-    /// discards a body that nobody wants, and notices that the client is gone. Ready in that last
+    /// discards a body that is not read, and notices that the client is gone. Ready in that last
     /// case.
     pub(super) fn poll_meanwhile(&self, context: &mut Context<'_>) -> Poll<()> {
         if let Poll::Ready(Err(_)) = self.poll_interim(context) {
@@ -174,7 +174,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 }
                 Poll::Pending
             }
-            Reader::Handler | Reader::Nobody(_) => match ready!(self.poll_discard(context)) {
+            Reader::Handler | Reader::Discard(_) => match ready!(self.poll_discard(context)) {
                 false => Poll::Ready(()),
                 true if self.is_body_done() => self.poll_gone(context),
                 // The answer comes first, and then it is seen what becomes of the rest.
@@ -207,7 +207,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             if self.is_body_done() {
                 return Poll::Ready(true);
             }
-            let Reader::Nobody(discarded) = self.reader.get() else {
+            let Reader::Discard(discarded) = self.reader.get() else {
                 return Poll::Ready(true);
             };
             if discarded > DISCARD_LIMIT {
@@ -217,7 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                 Ok(Piece::Data(data)) => {
                     let length = u64::try_from(data.len()).unwrap_or(u64::MAX);
                     self.reader
-                        .set(Reader::Nobody(discarded.saturating_add(length)));
+                        .set(Reader::Discard(discarded.saturating_add(length)));
                 }
                 Ok(Piece::Trailers(_) | Piece::End) => {}
                 Err(BrokenBody) => return Poll::Ready(false),
