@@ -1,15 +1,14 @@
 //! A real HTTP/2 server in clear text, which answers as gRPC servers do.
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, mpsc};
-use std::thread;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use hyper::{HeaderMap, Request, Response};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::net::TcpStream;
+
+use crate::support::server::Server;
 
 /// What the server saw and did.
 #[derive(Default)]
@@ -23,47 +22,23 @@ struct Seen {
 
 /// The server. The last segment of the path selects its behaviour.
 pub struct Calls {
-    address: SocketAddr,
+    server: Server,
     seen: Arc<Mutex<Seen>>,
-    _stop: oneshot::Sender<()>,
 }
 
 impl Calls {
     pub fn start() -> Self {
-        let (told, address) = mpsc::channel();
-        let (stop, stopped) = oneshot::channel();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let shared = seen.clone();
-        thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async move {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                told.send(listener.local_addr().unwrap()).unwrap();
-                let serving = async {
-                    loop {
-                        let (stream, _) = listener.accept().await.unwrap();
-                        shared.lock().unwrap().connections += 1;
-                        tokio::spawn(serve(stream, shared.clone()));
-                    }
-                };
-                tokio::select! {
-                    () = serving => {}
-                    _ = stopped => {}
-                }
-            });
+        let server = Server::start(move |stream| {
+            shared.lock().unwrap().connections += 1;
+            tokio::spawn(serve(stream, shared.clone()));
         });
-        Self {
-            address: address.recv().unwrap(),
-            seen,
-            _stop: stop,
-        }
+        Self { server, seen }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.server.url()
     }
 
     /// Takes the requests so far.

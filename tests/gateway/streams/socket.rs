@@ -1,14 +1,9 @@
 //! Real WebSockets: a server behind the gateway, and clients in front of it.
 
-use std::net::SocketAddr;
-use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
-use std::thread;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message, http};
@@ -16,6 +11,7 @@ use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 
 use crate::support::client::{Door, Http, Stream};
 use crate::support::pki::NAME;
+use crate::support::server::Server;
 use crate::support::{Gateway, in_time};
 
 /// How a connection ended for the server.
@@ -30,57 +26,35 @@ pub enum Parting {
 /// A server that echoes every message. `please close` makes it send a close frame, `please vanish`
 /// makes it close the socket at once.
 pub struct Sockets {
-    address: SocketAddr,
+    server: Server,
     partings: Arc<Mutex<Vec<Parting>>>,
     heard: Arc<Mutex<Vec<String>>>,
-    _stop: oneshot::Sender<()>,
 }
 
 impl Sockets {
     pub fn start() -> Self {
-        let (told, address) = mpsc::channel();
-        let (stop, stopped) = oneshot::channel();
         let partings = Arc::new(Mutex::new(Vec::new()));
         let shared = partings.clone();
         let heard = Arc::new(Mutex::new(Vec::new()));
         let texts = heard.clone();
-        // A thread of its own, since tests block theirs.
-        thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async move {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                told.send(listener.local_addr().unwrap()).unwrap();
-                let serving = async {
-                    loop {
-                        let (stream, _) = listener.accept().await.unwrap();
-                        let (partings, texts) = (shared.clone(), texts.clone());
-                        tokio::spawn(async move {
-                            if let Ok(socket) = accept_async(stream).await {
-                                let parting = converse(socket, &texts).await;
-                                partings.lock().unwrap().push(parting);
-                            }
-                        });
-                    }
-                };
-                tokio::select! {
-                    () = serving => {}
-                    _ = stopped => {}
+        let server = Server::start(move |stream| {
+            let (partings, texts) = (shared.clone(), texts.clone());
+            tokio::spawn(async move {
+                if let Ok(socket) = accept_async(stream).await {
+                    let parting = converse(socket, &texts).await;
+                    partings.lock().unwrap().push(parting);
                 }
             });
         });
         Self {
-            address: address.recv().unwrap(),
+            server,
             partings,
             heard,
-            _stop: stop,
         }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.server.url()
     }
 
     /// Every text that was received so far.

@@ -1,63 +1,37 @@
 //! A double of Supabase Realtime: Phoenix channels over WebSocket in version 2, which echoes
 //! broadcasts to their sender.
 
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, mpsc};
-use std::thread;
+use std::sync::{Arc, Mutex};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::net::TcpStream;
 use tokio_tungstenite::accept_async;
 use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::server::Server;
 
 /// Event and token of every message that had one.
 type Tokens = Arc<Mutex<Vec<(String, String)>>>;
 
 /// A running server.
 pub struct Channels {
-    address: SocketAddr,
+    server: Server,
     tokens: Tokens,
-    _stop: oneshot::Sender<()>,
 }
 
 impl Channels {
     pub fn start() -> Self {
-        let (told, address) = mpsc::channel();
-        let (stop, stopped) = oneshot::channel();
         let tokens = Tokens::default();
         let shared = tokens.clone();
-        // A thread of its own, since tests block theirs.
-        thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async move {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                told.send(listener.local_addr().unwrap()).unwrap();
-                let serving = async {
-                    loop {
-                        let (stream, _) = listener.accept().await.unwrap();
-                        tokio::spawn(converse(stream, shared.clone()));
-                    }
-                };
-                tokio::select! {
-                    () = serving => {}
-                    _ = stopped => {}
-                }
-            });
+        let server = Server::start(move |stream| {
+            tokio::spawn(converse(stream, shared.clone()));
         });
-        Self {
-            address: address.recv().unwrap(),
-            tokens,
-            _stop: stop,
-        }
+        Self { server, tokens }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.server.url()
     }
 
     /// Event and token of every message that had one, in order.

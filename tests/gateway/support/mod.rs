@@ -20,6 +20,7 @@ pub mod postgres;
 pub mod raw;
 pub mod raw_h2;
 pub mod redis;
+pub mod server;
 pub mod tokens;
 pub mod velro;
 pub mod world;

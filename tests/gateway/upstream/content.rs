@@ -1,18 +1,15 @@
 //! Answers whose status or method forbids content, from upstreams that send or declare some all the
 //! same.
 
-use std::net::SocketAddr;
-use std::sync::mpsc;
-use std::thread;
-
 use bytes::Bytes;
 use h2::server::SendResponse;
 use hyper::{HeaderMap, Request, Response};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use super::reuse::is_not_reused;
 use super::{echo_target, with_one_pool};
 use crate::support::client::Door;
+use crate::support::server::Server;
 use crate::support::{Answer, Gateway, Http, Origin};
 
 /// Statuses without content, and the `Content-Length` that an answer may have.
@@ -23,22 +20,10 @@ const STATUSES: [(u16, &str); 3] = [(204, ""), (205, "0"), (304, "24")];
 const FAULTS: [&str; 3] = ["declared", "sent", "chunked"];
 
 /// A server of HTTP/2 in clear text. The path ends with what it answers: `/STATUS/FAULT`.
-fn start_http2() -> String {
-    let (told, address) = mpsc::channel::<SocketAddr>();
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async move {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            told.send(listener.local_addr().unwrap()).unwrap();
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream));
-            }
-        });
-    });
-    format!("http://{}", address.recv().unwrap())
+fn start_http2() -> Server {
+    Server::start(|stream| {
+        tokio::spawn(serve(stream));
+    })
 }
 
 async fn serve(stream: TcpStream) {
@@ -100,14 +85,15 @@ fn script(origin: &Origin) {
     });
 }
 
-async fn gateway() -> Gateway {
+/// The gateway, and its second upstream.
+async fn gateway() -> (Gateway, Server) {
     let origin = Origin::start();
     script(&origin);
     let http2 = start_http2();
-    Gateway::before(origin, |config| {
+    let gateway = Gateway::before(origin, |config| {
         config
             .set("workers", "1")
-            .upstream("http2", &http2, ", protocol: http2")
+            .upstream("http2", &http2.url(), ", protocol: http2")
             .routes(
                 r#"
 - { path: "/one/{*rest}", access: public }
@@ -115,8 +101,8 @@ async fn gateway() -> Gateway {
 - { path: /me, access: public, body: { limit: 1KiB } }
 "#,
             );
-    })
-    .await
+    });
+    (gateway.await, http2)
 }
 
 #[track_caller]
@@ -138,7 +124,7 @@ fn has_no_content(answer: &Answer, length: &str) {
 
 #[tokio::test]
 async fn an_answer_whose_status_forbids_content_has_and_declares_none() {
-    let gateway = gateway().await;
+    let (gateway, _http2) = gateway().await;
     for http in Http::BOTH {
         for upstream in ["one", "two"] {
             for (status, length) in STATUSES {
@@ -159,7 +145,7 @@ async fn an_answer_whose_status_forbids_content_has_and_declares_none() {
 
 #[tokio::test]
 async fn an_answer_to_head_has_no_content_even_if_the_upstream_sends_some() {
-    let gateway = gateway().await;
+    let (gateway, _http2) = gateway().await;
     for http in Http::BOTH {
         for upstream in ["one", "two"] {
             for fault in FAULTS {
@@ -177,7 +163,7 @@ async fn an_answer_to_head_has_no_content_even_if_the_upstream_sends_some() {
 
 #[tokio::test]
 async fn http1_clients_read_no_byte_behind_an_answer_without_content() {
-    let gateway = gateway().await;
+    let (gateway, _http2) = gateway().await;
     for upstream in ["one", "two"] {
         for (status, _) in STATUSES {
             let mut raw = gateway.raw(Door::Plain).await;
@@ -213,7 +199,7 @@ async fn a_connection_on_which_impossible_content_was_declared_is_not_reused() {
 
 #[tokio::test]
 async fn a_status_has_the_name_of_the_current_standard() {
-    let gateway = gateway().await;
+    let (gateway, _http2) = gateway().await;
     let mut raw = gateway.raw(Door::Plain).await;
     raw.write("POST /me HTTP/1.1\r\nHost: api.test\r\nContent-Length: 2000\r\n\r\n")
         .await;
