@@ -123,8 +123,8 @@ pub struct Connections {
     /// Bytes of answers that are held for one connection whose client takes them slowly; more are
     /// not read from the upstream.
     pub unsent: usize,
-    /// Bytes of answers that are held for all clients. Above it the connections that hold most are
-    /// ended.
+    /// Bytes of answers that are held for all clients. Above it the client that holds most is ended,
+    /// its largest connection first.
     pub unsent_total: usize,
     /// Concurrent streams of one HTTP/2 connection.
     pub h2_streams: u32,
