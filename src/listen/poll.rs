@@ -70,7 +70,7 @@ fn shed(gateway: &Gateway, open: &WeakList<ConnectionState>, workers: usize) {
         let held = Some(connection.unsent()).filter(|held| *held > 0)?;
         let address = connection.facts().address();
         // A connection of a proxy is not one client's.
-        let is_proxy = config.trusted_proxies.contain(address);
+        let is_proxy = config.trusted_proxies.contains(address);
         Some((held, (!is_proxy).then(|| Network::of(address))))
     };
     let mut all = open.keyed(holding);

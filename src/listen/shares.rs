@@ -127,7 +127,7 @@ impl Shares {
         trusted: &TrustedProxies,
     ) -> Result<Share, EndCause> {
         let peer = peer.to_canonical();
-        let networks = match trusted.contain(peer) {
+        let networks = match trusted.contains(peer) {
             true => [None, None],
             false => networks(peer),
         };

@@ -79,7 +79,7 @@ pub struct TrustedProxies {
 impl TrustedProxies {
     /// Whether a peer at this address may state its client's. Not for an IPv4-mapped IPv6 address:
     /// its canonical form decides.
-    pub(crate) fn contain(&self, address: IpAddr) -> bool {
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
         self.from.iter().any(|network| network.contains(&address))
     }
 }

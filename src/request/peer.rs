@@ -76,7 +76,7 @@ impl Client {
             text: connection.text.clone(),
             https: over_tls,
         };
-        if !trusted.contain(address) {
+        if !trusted.contains(address) {
             return direct;
         }
         let https = forwarded_proto(headers).unwrap_or(over_tls);

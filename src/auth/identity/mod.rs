@@ -188,7 +188,7 @@ impl Identity {
     fn check_limit(&self, request: &Inbound) -> Option<CheckLimit<'_>> {
         let config = request.in_force().config();
         let client = request.client().address;
-        let is_proxy = config.trusted_proxies.contain(client);
+        let is_proxy = config.trusted_proxies.contains(client);
         (!is_proxy).then_some(CheckLimit {
             refused: &self.refused,
             rate: config.connections.refused_tokens,
