@@ -15,14 +15,14 @@ use crate::config::decode::wrong;
 use crate::policy::spelling::nearest;
 
 /// The names of a wire struct: the keys that it reads, and the messages about others.
-pub(crate) struct Names {
+pub(crate) struct Names<'a> {
     /// Keys that are read.
-    pub known: &'static [&'static str],
+    pub known: &'a [&'a str],
     /// Keys of the route map's design that have no effect yet. Ignoring one could leave open what
     /// its author believes closed.
-    pub later: &'static [&'static str],
+    pub later: &'a [&'a str],
     /// Keys that will never be read here, each with the reason and what to do.
-    pub refused: &'static [(&'static str, &'static str)],
+    pub refused: &'a [(&'a str, &'a str)],
 }
 
 /// The keys of one mapping, taken out one after another.
@@ -30,7 +30,7 @@ pub(crate) struct Keys(Vec<Entry>);
 
 impl Keys {
     /// Opens a mapping and reports every key that it should not have.
-    pub(crate) fn open(node: Node, names: &Names, report: &mut Report) -> Option<Self> {
+    pub(crate) fn open(node: Node, names: &Names<'_>, report: &mut Report) -> Option<Self> {
         let Kind::Map(entries) = node.kind else {
             return wrong(&node, "a mapping of keys", report);
         };
@@ -68,7 +68,7 @@ impl Keys {
     }
 }
 
-fn report_unknown(entry: &Entry, names: &Names, report: &mut Report) {
+fn report_unknown(entry: &Entry, names: &Names<'_>, report: &mut Report) {
     let name = entry.name.as_str();
     if names.later.contains(&name) {
         return report.problem(&entry.place, not_yet(name));

@@ -3,32 +3,74 @@
 //! A waiver has an end, at most 30 days ahead, and a reason. The route's waiver of a layer replaces
 //! the gateway's.
 
-use crate::auth::NamedLayer as _;
-use crate::auth::lineage::Lineage;
-use crate::auth::ownership::Ownership;
-use crate::auth::roles::Roles;
+use crate::auth::LAYERS;
 use crate::config::check::Checker;
+use crate::config::decode::Decode;
+#[cfg(test)]
+use crate::config::decode::KeysOf;
 use crate::config::macros::{wire, words};
-use crate::config::node::Text;
+use crate::config::node::{Node, Text};
+use crate::config::problem::Report;
 use crate::config::units::Date;
-use crate::config::wire::{Field, Value};
+use crate::config::wire::{Field, Keys, Names, Section, Value};
 use crate::policy::layers::{LayerName, WaivedMode, Waiver};
 
-wire! {
-    /// The layers that can be waived.
-    struct Layers {
-        roles: Layer,
-        ownership: Layer,
-        lineage: Layer,
+/// The layers that can be waived, each with what is written. The keys are the names in the table of
+/// layers.
+#[derive(Clone, Debug)]
+pub(crate) struct Layers(Vec<(LayerName, Field<Layer>)>);
+
+/// Layers of the design that do not work yet.
+const LATER: &[&str] = &["abuse", "audit", "context", "emergency", "media"];
+
+impl Section for Layers {
+    fn absent() -> Self {
+        Self(Vec::new())
     }
-    later ["abuse", "audit", "context", "emergency", "media"]
-    refused {
-        "identity": "the layer `identity` is always enforced; remove the key",
-        "identifiers": "the layer `identifiers` is always enforced; remove the key",
-        "when": "the layer `when` is always enforced; remove the key, or the route's `when`",
-        "performance": "the layer `performance` wraps the others and refuses nothing by itself; see `budget`",
+}
+
+impl Decode for Layers {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        let (waivable, enforced): (Vec<LayerName>, Vec<LayerName>) =
+            LAYERS.iter().partition(|layer| layer.can_be_waived());
+        let known: Vec<&str> = waivable.iter().map(|layer| layer.as_str()).collect();
+        let why: Vec<(&str, String)> = enforced
+            .iter()
+            .map(|layer| (layer.as_str(), why_enforced(layer.as_str())))
+            .collect();
+        let refused: Vec<(&str, &str)> = why.iter().map(|(name, why)| (*name, &**why)).collect();
+        let names = Names {
+            known: &known,
+            later: LATER,
+            refused: &refused,
+        };
+        let mut keys = Keys::open(node, &names, report)?;
+        let read = |layer: &LayerName| (*layer, keys.take(layer.as_str(), report));
+        Some(Self(waivable.iter().map(read).collect()))
     }
 
+    #[cfg(test)]
+    fn keys(all: &mut Vec<KeysOf>) {
+        Layer::keys(all);
+    }
+}
+
+fn why_enforced(layer: &str) -> String {
+    match layer {
+        "performance" => {
+            "the layer `performance` wraps the others and refuses nothing by itself; see `budget`"
+                .to_owned()
+        }
+        "when" | "rest" => {
+            format!(
+                "the layer `{layer}` is always enforced; remove the key, or the route's `{layer}`"
+            )
+        }
+        _ => format!("the layer `{layer}` is always enforced; remove the key"),
+    }
+}
+
+wire! {
     /// How one layer is waived.
     struct Layer {
         mode: Mode => "write one of `enforce`, `shadow` and `off`",
@@ -68,14 +110,10 @@ impl Checker<'_> {
     ) -> Option<Vec<Waiver>> {
         let layers = field.section()?;
         let mut waived = outer.to_vec();
-        for (name, layer) in [
-            (Roles::NAME, &layers.roles),
-            (Ownership::NAME, &layers.ownership),
-            (Lineage::NAME, &layers.lineage),
-        ] {
+        for (name, layer) in &layers.0 {
             if let Some(layer) = layer.optional()? {
-                let waiver = self.waiver(name, &layer.value)?;
-                waived.retain(|other| other.layer != name);
+                let waiver = self.waiver(*name, &layer.value)?;
+                waived.retain(|other| other.layer != *name);
                 waived.extend(waiver);
             }
         }
@@ -146,7 +184,30 @@ impl Checker<'_> {
     reason = "a failed expectation is how a test fails"
 )]
 mod tests {
+    use crate::auth::LAYERS;
     use crate::config::tests::*;
+
+    #[test]
+    fn every_waivable_layer_has_a_key_and_every_other_says_why_not() {
+        for layer in LAYERS {
+            let waived = with_route(&format!(
+                "path: /a, access: user, layers: {{ {layer:?}: {{ mode: shadow, until: 2026-12-31, reason: a }} }}"
+            ));
+            if layer.can_be_waived() {
+                assert_eq!(good(&waived).config.routes[0].waived[0].layer, *layer);
+                let shown = example("foregate.yaml").contains(&format!("{layer:?}: {{ mode:"));
+                assert!(shown, "`{layer:?}` is not in config/foregate.yaml");
+            } else {
+                let reported = reported(&waived);
+                let place = format!("routes[0].layers.{layer:?}: ");
+                assert!(reported[0].starts_with(&place), "{reported:#?}");
+                assert!(
+                    reported[0].contains("remove the key") || reported[0].contains("see `budget`"),
+                    "{reported:#?}"
+                );
+            }
+        }
+    }
 
     #[test]
     fn a_waived_layer_has_an_end_and_a_reason() {
