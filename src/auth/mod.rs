@@ -18,9 +18,9 @@
 //! 4. Its refusal is a row of `reasons!` in `denial/reason.rs`, and a case of the walk in
 //!    `tests/gateway/reasons.rs`. `FOREGATE_BLESS=1 cargo test --test reasons` writes
 //!    `config/reasons.md`.
-//! 5. Its key: a field of `policy::route::Route`, which the layer reads as `request.rule()`, and
-//!    two lines in `config/sections/routes/mod.rs`. A key that means nothing without a caller is
-//!    refused there on other routes by `access.rs`. Show it in `config/foregate.yaml`.
+//! 5. Its key: a field of `policy::route::Route`, which the layer reads as `request.rule()`, and in
+//!    `config/sections/routes/route.rs` the key and its value; a third line there refuses a key
+//!    about users on routes without. Show it in `config/foregate.yaml`.
 //! 6. `tests/gateway/maximum_age.rs`, its `mod` in `main.rs`, and its name in the order that
 //!    `mirror.rs` holds: each refusal, on HTTP/1.1 and HTTP/2, and that the upstream saw nothing.
 //!

@@ -3,7 +3,7 @@
 //! A key that would look as if it protected something, and does not with this access, is refused.
 
 use super::context::RouteContext;
-use super::wire::Route;
+use super::route::Route;
 use crate::config::check::Checker;
 use crate::config::wire::{Field, List};
 use crate::policy::route::{Access, ApiKey, CredentialSource, Serve};
@@ -72,12 +72,12 @@ impl Checker<'_> {
             Access::Deny => Some("`access: deny`, which reads no credential"),
         };
         let reads = matches!(access, Access::User | Access::Optional);
-        for (key, place) in [
-            ("aal", wire.aal.place()),
-            ("action", wire.action.place()),
-            ("anonymous", wire.anonymous.place()),
-            ("credentials", wire.credentials.place().filter(|_| !reads)),
-        ] {
+        let credentials = wire.credentials.place().filter(|_| !reads);
+        for (key, place) in wire
+            .about_users()
+            .into_iter()
+            .chain([("credentials", credentials)])
+        {
             if let (Some(why), Some(place)) = (why, place) {
                 let message =
                     format!("has no effect with {why}; remove `{key}`, or write `access: user`");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::context::RouteContext;
-use super::wire::Route;
+use super::route::Route;
 use crate::config::check::Checker;
 use crate::config::sections::routes::wire::{Body, BodyId, FIELD};
 use crate::config::units::Size;

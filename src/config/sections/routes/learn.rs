@@ -2,7 +2,7 @@
 //! caller.
 
 use super::context::RouteContext;
-use super::wire::Route;
+use super::route::Route;
 use crate::config::check::Checker;
 use crate::config::node::Text;
 use crate::config::sections::facts::Attributes;

@@ -1,7 +1,7 @@
-//! `routes` and `defaults`: what each route is, key by key, and whether its keys fit together.
+//! `routes` and `defaults`: every route, and whether its keys fit together.
 //!
-//! Decides: the defaults of a route, and that none of its keys is without effect. Trusts: the files
-//! beside this one, for the larger keys. Not here: choosing the route of a request
+//! Decides: that no key of a route is without effect. Trusts: the files beside this one, `route`
+//! for one route and the others for its larger keys. Not here: choosing the route of a request
 //! (`policy::router`).
 
 mod access;
@@ -11,6 +11,7 @@ mod learn;
 pub(super) mod overlap;
 mod resource;
 mod rest;
+pub(crate) mod route;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -18,37 +19,25 @@ mod upgrade;
 mod when;
 pub(crate) mod wire;
 
-use std::time::Duration;
-
-use hyper::Method;
-
 use self::context::RouteContext;
-use self::overlap::Placed;
-use self::wire::Timeouts;
-pub(crate) use self::wire::{Defaults, Route};
+pub(crate) use self::route::Route;
+pub(crate) use self::wire::Defaults;
 use super::facts::Attributes;
 use super::identity::Identity;
 use super::layers::Layers;
 use super::upstreams::Upstream;
 use crate::config::check::Checker;
 use crate::config::node::Text;
-use crate::config::units::secs;
-use crate::config::wire::{Field, List, Many, Named, Section, Value};
+use crate::config::wire::{Field, List, Named, Section, Value};
 use crate::policy::Environment;
 use crate::policy::layers::Waiver;
-use crate::policy::methods::Methods;
 use crate::policy::path::Pattern;
-use crate::policy::roles::Action;
-use crate::policy::route::{self as checked, Serve, Tail, Target, TrailingSlash};
+use crate::policy::route::{self as checked, Tail};
 use crate::policy::upstream::Protocol;
 
 /// What to write where there is no route.
 pub(crate) const EXAMPLE: &str =
     "write at least one, such as `routes: [{ path: /health, access: public, serve: health }]`";
-
-/// Between two pieces of a response. Without any limit, a client that went away unnoticed would
-/// keep its upstream connection for ever.
-const STREAM_IDLE: Duration = secs(300);
 
 /// The sections that routes depend on.
 pub(crate) struct RouteSections<'a> {
@@ -139,62 +128,6 @@ impl Checker<'_> {
         is_whole.then(|| routes.into_iter().map(|placed| placed.route).collect())
     }
 
-    pub(crate) fn route(&mut self, wire: &Route, context: &RouteContext<'_>) -> Option<Placed> {
-        let paths = self.paths(wire);
-        let access = wire.access.good().map(|access| access.value);
-        let hosts = self.route_hosts(&wire.hosts, &context.hosts);
-        let resources = self.resource(wire, paths.as_deref(), access, context);
-        let learn = self.learn(wire, access, context);
-        let body_ids = self.body_ids(wire, context);
-        let credentials = self.credentials(&wire.credentials);
-        self.fits_access(wire, access, context);
-        let target = self.target(wire, access, context);
-        self.learns_from_upstream(wire, target);
-        let when = self.when(&wire.when, access);
-        let tail = self.tail(wire, paths.as_deref());
-        let waived = self.waivers(&wire.layers, &context.waived);
-        let methods = methods(&wire.methods);
-        let (paths, methods) = (paths?, methods?);
-        let name = wire.name.then(|name| self.name_in(name));
-        let apikey = self.apikey(wire, context);
-        let rest = self.rest(wire, &paths, target);
-        let websocket = self.websocket(wire, methods, target, context);
-        let realtime = self.realtime(wire, websocket);
-        let defaults = context.defaults;
-        let slash = defaults.trailing_slash().unwrap_or(TrailingSlash::Same);
-        let route = checked::Route {
-            name: name?.unwrap_or_else(|| default_name(wire, &paths)),
-            hosts: hosts?,
-            paths,
-            methods,
-            access: access?,
-            target: target?,
-            anonymous: wire.anonymous()?,
-            credentials: credentials?,
-            pass_credentials: wire.pass_credentials()?,
-            aal: wire.aal()?.0,
-            action: action(wire, target?)?,
-            when: when?,
-            resources: resources?,
-            learn: learn?,
-            body_ids: body_ids?,
-            trailing_slash: wire.trailing_slash.or(slash)?,
-            tail: tail?,
-            body_limit: body::limit(&wire.body, &defaults.body)?,
-            body_idle: body::idle(&wire.body, &defaults.body)?,
-            body_rate: body::rate(&wire.body, &defaults.body)?,
-            timeouts: timeouts(&wire.timeouts, &defaults.timeouts)?,
-            websocket: websocket?,
-            realtime: realtime?,
-            errors: wire.errors()?,
-            apikey: apikey?,
-            rest: rest?,
-            waived: waived?,
-            line: wire.place.line,
-        };
-        Placed::new(route, wire)
-    }
-
     fn paths(&mut self, wire: &Route) -> Option<Vec<Pattern>> {
         let many = wire.path.good()?;
         self.each(&many.value.0, |checker, text| {
@@ -244,47 +177,4 @@ impl Checker<'_> {
         }
         Some(tail)
     }
-}
-
-fn methods(field: &Field<Many<Method>>) -> Option<Methods> {
-    match field.optional()? {
-        None => Some(Methods::ALL),
-        Some(many) => {
-            let methods = many.value.0.values()?;
-            methods.iter().try_fold(Methods::NONE, Methods::with)
-        }
-    }
-}
-
-/// What is written. What users ask of the identity server about themselves is no matter of roles,
-/// whatever the method; it has rules of its own.
-fn action(wire: &Route, target: Option<Target>) -> Option<Option<Action>> {
-    let written = wire.action.optional()?.map(|action| action.value.clone());
-    let is_passed_through = target == Some(Target::Serve(Serve::IdentityServer));
-    Some(written.or_else(|| is_passed_through.then(|| Action::parse("read")).flatten()))
-}
-
-fn timeouts(route: &Field<Timeouts>, default: &Field<Timeouts>) -> Option<checked::Timeouts> {
-    let (route, default) = (route.section()?, default.section()?);
-    let limit = |own: &Field<Duration>, default: &Field<Duration>| {
-        let own = own.optional()?.or(default.good());
-        Some(own.map(|limit| limit.value))
-    };
-    let stream_idle = limit(&route.stream_idle, &default.stream_idle)?;
-    Some(checked::Timeouts {
-        first_byte: limit(&route.first_byte, &default.first_byte)?,
-        stream_idle: Some(stream_idle.unwrap_or(STREAM_IDLE)),
-        total: limit(&route.total, &default.total)?,
-    })
-}
-
-/// `GET,POST /path`, with the methods as they were written; `ANY /path` if none were.
-fn default_name(wire: &Route, paths: &[Pattern]) -> String {
-    let path = paths.first().map_or("", Pattern::as_str);
-    let Some(many) = wire.methods.good() else {
-        return format!("ANY {path}");
-    };
-    let methods = many.value.0.items.iter();
-    let methods: Vec<&str> = methods.map(|method| method.value.as_str()).collect();
-    format!("{} {path}", methods.join(","))
 }

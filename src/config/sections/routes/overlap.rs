@@ -24,7 +24,7 @@ pub(crate) struct Placed {
 
 impl Placed {
     /// A route that was written as `wire`.
-    pub(super) fn new(route: Route, wire: &super::wire::Route) -> Option<Self> {
+    pub(super) fn new(route: Route, wire: &super::route::Route) -> Option<Self> {
         let paths = &wire.path.good()?.value.0.items;
         Some(Self {
             route,

@@ -4,7 +4,8 @@
 //! `resource: none`.
 
 use super::context::RouteContext;
-use super::wire::{ResourceEntry, ResourceField, ResourceOf, Route};
+use super::route::Route;
+use super::wire::{ResourceEntry, ResourceField, ResourceOf};
 use crate::config::check::Checker;
 use crate::config::node::Text;
 use crate::config::place::Place;

@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::wire::{Columns, RestTable, Route};
+use super::route::Route;
+use super::wire::{Columns, RestTable};
 use crate::config::check::Checker;
 use crate::config::node::Text;
 use crate::config::place::Place;

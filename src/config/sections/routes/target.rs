@@ -3,7 +3,7 @@
 //! There is one target, and none for a route that is denied.
 
 use super::context::RouteContext;
-use super::wire::Route;
+use super::route::Route;
 use crate::config::check::Checker;
 use crate::config::macros::words;
 use crate::config::node::Text;

@@ -3,7 +3,7 @@
 use hyper::Method;
 
 use super::context::RouteContext;
-use super::wire::Route;
+use super::route::Route;
 use crate::config::check::Checker;
 use crate::policy::methods::Methods;
 use crate::policy::route::{Access, Target};

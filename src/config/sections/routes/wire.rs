@@ -1,5 +1,5 @@
-//! What the file says about routes, key by key. What it means together is checked in the files
-//! beside this one.
+//! The values of a route's keys as the file writes them, and `defaults`. The keys themselves are in
+//! `route`; what they mean together is checked in the files beside this one.
 
 use std::time::Duration;
 
@@ -11,14 +11,13 @@ use crate::config::decode::{Decode, wrong};
 use crate::config::macros::{wire, words};
 use crate::config::node::{Kind, Node, Text};
 use crate::config::problem::Report;
-use crate::config::sections::layers::Layers;
 use crate::config::units::{DAY, Size, TICK, days, secs};
-use crate::config::wire::{Field, Keys, List, ListOrEmpty, Many, Named, Names, Value};
+use crate::config::wire::{Field, Keys, List, ListOrEmpty, Named, Names, Value};
 use crate::denial::format::ErrorsSetting;
 use crate::policy::methods::ROUTABLE;
 use crate::policy::rest::Embeds;
 use crate::policy::roles::Action;
-use crate::policy::route::{Access, ApiKey, CredentialSource, Serve, Tail, TrailingSlash};
+use crate::policy::route::{Access, ApiKey, CredentialSource, Tail, TrailingSlash};
 
 wire! {
     /// What routes have unless they say otherwise.
@@ -33,36 +32,6 @@ wire! {
         "access": "every route writes its own `access`, so that reading a route is enough to know who may come; remove it here",
         "resource": "every route with a path parameter writes its own `resource`, so that none is opened by a default; remove it here",
     }
-
-    /// One route.
-    struct Route {
-        path: Many<Text> => "write a path such as `/api/v1/projects/{project_id:uuid}`, or a list of them",
-        name: Text,
-        methods: Many<Method>,
-        hosts: List<Text>,
-        access: Access => "write who may come: `public`, `optional`, `user` or `deny`",
-        resource: ResourceField,
-        anonymous: bool = false,
-        credentials: List<CredentialSource>,
-        pass_credentials: bool = false,
-        aal: Aal = Aal(1),
-        action: Action,
-        when: Text,
-        upstream: Text,
-        serve: Serve,
-        trailing_slash: TrailingSlash,
-        tail: Tail = Tail::Canonical,
-        body: Body,
-        timeouts: Timeouts,
-        upgrade: List<Upgrade>,
-        realtime: bool,
-        errors: ErrorsSetting = ErrorsSetting::Problem,
-        apikey: ApiKey,
-        rest: Rest,
-        layers: Layers,
-        learn: Learn,
-    }
-    later ["limits"]
 
     /// Time limits of a route.
     struct Timeouts {
@@ -234,7 +203,7 @@ impl Decode for ResourceEntry {
         match &node.kind {
             Kind::Text(text) => Some(Self::Kind(text.clone())),
             Kind::Map(entries) if entries.iter().any(|entry| entry.name == "self") => {
-                const CALLER: Names = Names {
+                const CALLER: Names<'_> = Names {
                     known: &["self", "action"],
                     later: &[],
                     refused: &[],
