@@ -1,6 +1,7 @@
 //! From a node of the tree to a value.
 
 use crate::config::node::{Entry, Kind, Node, Text};
+use crate::config::notation;
 use crate::config::problem::Report;
 
 /// A type that can be read from a node of the tree.
@@ -20,20 +21,32 @@ pub(crate) type KeysOf = (&'static str, &'static [&'static str]);
 
 /// Reports that `node` is of the wrong type, unless it was reported already.
 pub(crate) fn wrong<T>(node: &Node, needs: &str, report: &mut Report) -> Option<T> {
+    wrong_instead(node, needs, None, report)
+}
+
+/// The same, with the text to write instead, if it is known.
+pub(crate) fn wrong_instead<T>(
+    node: &Node,
+    needs: &str,
+    instead: Option<String>,
+    report: &mut Report,
+) -> Option<T> {
     let message = match &node.kind {
         Kind::Broken => return None,
         Kind::Null => format!("is empty: needs {needs}; write one, or remove the key"),
         kind @ (Kind::Bool(_)
         | Kind::Integer(_)
-        | Kind::Float
+        | Kind::Float(_)
         | Kind::Text(_)
         | Kind::List(_)
         | Kind::Map(_)) => {
             format!("needs {needs}, not {}", kind.name())
         }
     };
-    report.problem(&node.place, message);
-    None
+    match instead {
+        Some(instead) => report.refuse_instead(&node.place, message, format!("write `{instead}`")),
+        None => report.refuse(&node.place, message),
+    }
 }
 
 /// The entries without repetitions; each repetition is reported.
@@ -61,7 +74,10 @@ impl Decode for i128 {
     fn decode(node: Node, report: &mut Report) -> Option<Self> {
         let interpolated = || node.kind.as_interpolated()?.parse().ok();
         let number = node.kind.as_integer().or_else(interpolated);
-        number.or_else(|| wrong(&node, "a whole number", report))
+        number.or_else(|| {
+            let instead = notation::whole(&node.kind);
+            wrong_instead(&node, "a whole number", instead, report)
+        })
     }
 }
 
@@ -84,7 +100,7 @@ impl Decode for Text {
             Kind::Text(text) => Some(text),
             // The parser has turned `007` or `1e3` into something else by now, so guessing the text
             // would be wrong.
-            Kind::Bool(_) | Kind::Integer(_) | Kind::Float => {
+            Kind::Bool(_) | Kind::Integer(_) | Kind::Float(_) => {
                 wrong(&node, "text: put it in quotes", report)
             }
             Kind::Null | Kind::List(_) | Kind::Map(_) | Kind::Broken => {

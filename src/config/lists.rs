@@ -109,7 +109,7 @@ fn one_or<T: Decode>(
         Kind::Null
         | Kind::Bool(_)
         | Kind::Integer(_)
-        | Kind::Float
+        | Kind::Float(_)
         | Kind::Text(_)
         | Kind::Broken => Some(List {
             items: vec![Value::decode(node, report)?],

@@ -26,6 +26,7 @@ pub(crate) mod interpolate;
 pub(crate) mod lists;
 pub(crate) mod macros;
 pub(crate) mod node;
+pub(crate) mod notation;
 pub(crate) mod place;
 pub(crate) mod problem;
 mod range;

@@ -23,7 +23,7 @@ pub(crate) enum Kind {
     /// A whole number.
     Integer(i128),
     /// A number with a fraction or an exponent; no key takes one.
-    Float,
+    Float(f64),
     /// Text.
     Text(Text),
     /// A list.
@@ -77,11 +77,27 @@ impl Kind {
         }
     }
 
+    /// The text, if it holds no variable: what is near its value may be shown.
+    pub(crate) fn as_plain(&self) -> Option<&str> {
+        self.as_text()
+            .filter(|text| text.written.is_none())
+            .map(|text| text.value.as_str())
+    }
+
     /// The text, if it holds a variable: such text may be a number or a boolean.
     pub(crate) fn as_interpolated(&self) -> Option<&str> {
         self.as_text()
             .filter(|text| text.written.is_some())
             .map(|text| text.value.as_str())
+    }
+
+    /// The number, if it has a fraction or an exponent.
+    pub(crate) fn as_float(&self) -> Option<f64> {
+        if let Self::Float(value) = self {
+            Some(*value)
+        } else {
+            None
+        }
     }
 
     /// The number, if it is a whole number.
@@ -99,7 +115,7 @@ impl Kind {
             Self::Null => "empty",
             Self::Bool(_) => "true or false",
             Self::Integer(_) => "a number",
-            Self::Float => "a number with a fraction",
+            Self::Float(_) => "a number with a fraction",
             Self::Text(_) => "text",
             Self::List(_) => "a list",
             Self::Map(_) => "a mapping",

@@ -8,9 +8,10 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::decode::{Decode, wrong};
+use super::decode::{Decode, wrong_instead};
 use super::field::Value;
 use super::node::{Node, Text};
+use super::notation;
 use super::problem::Report;
 use crate::policy::rate::Rate;
 
@@ -18,12 +19,20 @@ const DURATION: &str =
     "a duration: a whole number with `ms`, `s`, `m`, `h` or `d`, such as `500ms` or `10s`";
 const SIZE: &str = "a size: bytes, or a whole number with `KiB`, `MiB` or `GiB`, such as `20KiB`";
 const RATE: &str = "a rate: a whole number, `/` and `s`, `m`, `h` or `d`, such as `5/m`";
+const PERCENT: &str = "percent, as a whole number without a sign, such as `25`";
 const DATE: &str = "a date such as `2027-01-01`, or a time such as `2027-01-01T12:00:00Z`";
 
 impl Decode for Duration {
     fn decode(node: Node, report: &mut Report) -> Option<Self> {
         let duration = node.kind.as_text().and_then(|text| duration(&text.value));
-        duration.or_else(|| refused(&node, DURATION, report))
+        duration.or_else(|| {
+            let number = node.kind.as_integer().filter(|number| *number > 0);
+            let instead = match number {
+                Some(number) => Some(format!("{number}s` or `{number}ms")),
+                None => node.kind.as_plain().and_then(notation::duration),
+            };
+            refused(&node, DURATION, instead, report)
+        })
     }
 }
 
@@ -56,6 +65,27 @@ pub(crate) const fn days(days: u64) -> Duration {
     Duration::from_secs(24 * 60 * 60 * days)
 }
 
+/// A number of bytes in a second; 0 for any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PerSecond(pub u64);
+
+/// Percent, as a whole number without a sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Percent(pub usize);
+
+/// Percent as written.
+pub(crate) struct WrittenPercent(pub i128);
+
+impl Decode for WrittenPercent {
+    fn decode(node: Node, report: &mut Report) -> Option<Self> {
+        let is_other = node.kind.as_plain().is_some() || node.kind.as_float().is_some();
+        match is_other {
+            true => wrong_instead(&node, PERCENT, notation::percent(&node.kind), report),
+            false => i128::decode(node, report).map(Self),
+        }
+    }
+}
+
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Size(pub u64);
@@ -69,14 +99,25 @@ impl Decode for Size {
                 .as_integer()
                 .and_then(|bytes| u64::try_from(bytes).ok()),
         };
-        size.map(Self).or_else(|| refused(&node, SIZE, report))
+        size.map(Self).or_else(|| {
+            let instead = node.kind.as_plain().and_then(notation::size);
+            refused(&node, SIZE, instead, report)
+        })
     }
 }
 
 impl Decode for Rate {
     fn decode(node: Node, report: &mut Report) -> Option<Self> {
         let rate = node.kind.as_text().and_then(|text| rate(&text.value));
-        rate.or_else(|| refused(&node, RATE, report))
+        rate.or_else(|| {
+            let number = node.kind.as_integer().filter(|number| *number > 0);
+            let instead = match number {
+                Some(number) => Some(format!("{number}/s` or `{number}/m")),
+                None if notation::is_off(&node.kind) => Some(format!("{MOST}/s")),
+                None => node.kind.as_plain().and_then(notation::rate),
+            };
+            refused(&node, RATE, instead, report)
+        })
     }
 }
 
@@ -87,7 +128,8 @@ pub(crate) struct Date(pub i64);
 impl Decode for Date {
     fn decode(node: Node, report: &mut Report) -> Option<Self> {
         let date = node.kind.as_text().and_then(|text| date(&text.value));
-        date.map(Self).or_else(|| refused(&node, DATE, report))
+        date.map(Self)
+            .or_else(|| refused(&node, DATE, None, report))
     }
 }
 
@@ -102,12 +144,15 @@ impl Decode for SocketAddr {
     }
 }
 
-fn refused<T>(node: &Node, needs: &str, report: &mut Report) -> Option<T> {
-    if let Some(text) = node.kind.as_text() {
-        report.problem(&node.place, format!("`{}` is not {needs}", text.shown()));
-        return None;
+fn refused<T>(node: &Node, needs: &str, instead: Option<String>, report: &mut Report) -> Option<T> {
+    let Some(text) = node.kind.as_text() else {
+        return wrong_instead(node, needs, instead, report);
+    };
+    let message = format!("`{}` is not {needs}", text.shown());
+    match instead {
+        Some(instead) => report.refuse_instead(&node.place, message, format!("write `{instead}`")),
+        None => report.refuse(&node.place, message),
     }
-    wrong(node, needs, report)
 }
 
 fn duration(text: &str) -> Option<Duration> {
@@ -180,38 +225,10 @@ fn date(text: &str) -> Option<i64> {
         .map(jiff::Timestamp::as_second)
 }
 
-/// A duration as this file would write it.
-pub(crate) fn written(duration: Duration) -> String {
-    let ms = duration.as_millis();
-    if ms == 0 {
-        return "0s".to_owned();
-    }
-    for (unit, size) in [
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1_000),
-    ] {
-        if ms.is_multiple_of(size) {
-            return format!("{}{unit}", ms / size);
-        }
-    }
-    format!("{ms}ms")
-}
-
-/// A size as this file would write it.
-pub(crate) fn written_size(bytes: u64) -> String {
-    for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
-        if bytes > 0 && bytes.trailing_zeros() >= shift {
-            return format!("{}{unit}", bytes >> shift);
-        }
-    }
-    bytes.to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::notation::{written, written_size};
 
     #[test]
     fn durations_are_one_number_and_one_unit() {

@@ -83,7 +83,7 @@ impl Decode for CallerField {
             Kind::Null
             | Kind::Bool(_)
             | Kind::Integer(_)
-            | Kind::Float
+            | Kind::Float(_)
             | Kind::Text(_)
             | Kind::List(_)
             | Kind::Broken => wrong(&node, "`nobody`, or a mapping with `subject`", report),
@@ -119,7 +119,7 @@ impl Decode for Document {
                     .collect();
                 members?.into()
             }
-            Kind::Float | Kind::Broken => {
+            Kind::Float(_) | Kind::Broken => {
                 return wrong(
                     &node,
                     "a whole number, text, or a list or mapping of them",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::check::Checker;
 use crate::config::macros::wire;
-use crate::config::units::{HOUR, MINUTE, Size, TICK, mins, secs};
+use crate::config::units::{HOUR, MINUTE, PerSecond, Size, TICK, mins, secs};
 use crate::config::wire::Field;
 use crate::policy::listen as checked;
 use crate::policy::rate::Rate;
@@ -37,7 +37,7 @@ wire! {
         head: Duration [TICK..=mins(5)] = secs(10),
         idle: Duration [TICK..=HOUR] = secs(75),
         body_idle: Duration [TICK..=HOUR] = secs(30),
-        body_rate: Size [Size(0)..=Size(1 << 30)] = Size(1 << 10),
+        body_rate: PerSecond [PerSecond(0)..=PerSecond(1 << 30)] = PerSecond(1 << 10),
         body_grace: Duration [TICK..=HOUR] = secs(10),
         inspected_timeout: Duration [TICK..=HOUR] = secs(30),
         inspected_memory: Size [Size(1 << 20)..=Size(1 << 40)] = Size(64 << 20),
@@ -53,6 +53,32 @@ wire! {
         h2_resets: usize [1..=10_000] = 50,
         // A signature takes up to a tenth of a millisecond: half a percent of a processor.
         refused_tokens: Rate = Rate::new(THREE_THOUSAND, MINUTE),
+    }
+    later ["max_age"]
+    refused {
+        "idle_shed": "always happens: when all `max` connections are taken, the one that was idle for the longest time ends for a new one; remove the key, or lower `idle`",
+        "share_shed": "always happens: when all `max` connections are taken and none is idle, one of the client that has most ends; remove the key, or lower `max_per_address`",
+        "client_share": "belongs to an upstream: `upstreams.NAME.client_share`; the share of connections is `max_per_address`, as a number",
+        "max_connections": "is `max` here; `max_connections` is a key of an upstream",
+        "max_per_client": "is `max_per_address` here",
+        "max_per_ip": "is `max_per_address` here",
+        "handshake_rate": "is `handshakes_per_address` here, such as `200/s`",
+        "timeout": "is one limit for each phase here: `handshake`, `head`, `idle`, `body_idle`",
+        "timeouts": "is one limit for each phase here: `handshake`, `head`, `idle`, `body_idle`; `timeouts` is a key of a route",
+        "keepalive": "is `idle` here",
+        "keep_alive": "is `idle` here",
+        "keepalive_timeout": "is `idle` here",
+        "idle_timeout": "is `idle` here",
+        "header_timeout": "is `head` here",
+        "read_timeout": "is `head` here for the fields of a request, and `body_idle` for its body",
+        "write_timeout": "is `body_idle` here",
+        "body_timeout": "is `body_idle` here for a pause, and `body_rate` for a slow client",
+        "max_body": "is `body: { limit: 1MiB }` of a route, or under `defaults`",
+        "max_body_size": "is `body: { limit: 1MiB }` of a route, or under `defaults`",
+        "client_max_body_size": "is `body: { limit: 1MiB }` of a route, or under `defaults`",
+        "max_streams": "is `h2_streams` here, for one HTTP/2 connection; `max_streams` is a key of an upstream",
+        "max_concurrent_streams": "is `h2_streams` here",
+        "rate_limit": "is not a key: the number of requests has no limit yet; see `max_per_address`, `refused_tokens` and `upstreams.NAME.client_share`",
     }
 }
 
@@ -181,6 +207,67 @@ mod tests {
                 ),
             ],
         );
+    }
+
+    #[test]
+    fn whoever_writes_a_limit_in_another_way_is_told_the_right_one() {
+        for (line, instead) in [
+            ("body_rate: 1KiB/s", "write `1KiB`"),
+            ("body_rate: 1 kb per second", "write `1KB`"),
+            ("body_rate: off", "write `0` for none"),
+            ("body_rate: false", "write `0` for none"),
+            ("body_grace: 10", "write `10s` or `10ms`"),
+            ("body_grace: 10 s", "write `10s`"),
+            ("idle: 1m15s", "write `75s`"),
+            ("idle: off", "write a duration from 1ms to 1h"),
+            ("handshake: never", "write a duration from 1ms to 5m"),
+            ("max: 10k", "write `10000`"),
+            ("max: unlimited", "write a number from 1 to 1000000"),
+            ("max_per_address: -1", "write a number from 1 to 1000000"),
+            ("handshakes_per_address: 200", "write `200/s` or `200/m`"),
+            ("handshakes_per_address: 200 per second", "write `200/s`"),
+            ("refused_tokens: off", "write `1000000/s`"),
+            ("unsent: 1.5MiB", "write `1536KiB`"),
+            ("unsent_total: 256M", "write `256MiB`"),
+            ("h2_streams: none", "write a number from 1 to 10000"),
+        ] {
+            let text =
+                with_route("path: /a, access: public") + &format!("connections: {{ {line} }}\n");
+            let problems = reported(&text);
+            assert_eq!(problems.len(), 1, "{line}: {problems:?}");
+            let ending = format!("({instead})");
+            assert!(problems[0].ends_with(&ending), "{line}: {problems:?}");
+        }
+        for (line, message) in [
+            ("idle_shed: on", "always happens"),
+            ("client_share: 25%", "belongs to an upstream"),
+            ("keepalive_timeout: 75s", "is `idle` here"),
+            ("max_age: 1h", "does not work yet"),
+        ] {
+            let text =
+                with_route("path: /a, access: public") + &format!("connections: {{ {line} }}\n");
+            let problems = reported(&text);
+            assert_eq!(problems.len(), 1, "{line}: {problems:?}");
+            assert!(problems[0].contains(message), "{line}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_percent_without_a_sign() {
+        for (share, instead) in [
+            ("25%", "(write `25`)"),
+            ("25 %", "(write `25`)"),
+            ("0.25", "(write `25`)"),
+            ("off", "(write a percentage from 1 to 100)"),
+            ("101", "write a percentage from 1 to 100"),
+            ("1/4", "such as `25`"),
+        ] {
+            let text = with_route("path: /a, access: public");
+            let text = text.replace("8000] }", &format!("8000], client_share: {share} }}"));
+            let problems = reported(&text);
+            assert_eq!(problems.len(), 1, "{share}: {problems:?}");
+            assert!(problems[0].contains(instead), "{share}: {problems:?}");
+        }
     }
 
     #[test]

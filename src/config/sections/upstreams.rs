@@ -11,7 +11,7 @@ use hyper::header::HeaderValue;
 use crate::config::check::Checker;
 use crate::config::macros::{wire, words};
 use crate::config::node::Text;
-use crate::config::units::{HOUR, TICK, millis, mins, secs};
+use crate::config::units::{HOUR, Percent, TICK, millis, mins, secs};
 use crate::config::wire::{Field, List, Named, Value};
 use crate::policy::outbound_url::{Url, host};
 use crate::policy::upstream::{self as checked, Authorization, Protocol, UpstreamHost};
@@ -26,7 +26,7 @@ wire! {
         pool_idle: Duration [TICK..=HOUR] = secs(60),
         max_connections: usize [1..=1_000_000] = 1024,
         max_streams: usize [1..=4_000_000],
-        client_share: usize [1..=100] = 25,
+        client_share: Percent [Percent(1)..=Percent(100)] = Percent(25),
         authorization: Authorization = Authorization::Keep,
         protocol: Protocol = Protocol::Http1,
     }
@@ -91,7 +91,7 @@ impl Checker<'_> {
             pool_idle: wire.pool_idle()?,
             max_connections: NonZeroUsize::new(max_connections)?,
             max_streams: NonZeroUsize::new(max_streams)?,
-            client_share: wire.client_share()?,
+            client_share: wire.client_share()?.0,
             authorization: wire.authorization()?,
             protocol: wire.protocol()?,
         })

@@ -136,7 +136,7 @@ impl Reader<'_, '_> {
             Raw::Null => Kind::Null,
             Raw::Bool(value) => Kind::Bool(value),
             Raw::Integer(value) => Kind::Integer(value),
-            Raw::Float => Kind::Float,
+            Raw::Float(value) => Kind::Float(value),
             Raw::Text(text) => self.text(&text, &place),
             Raw::List(items) => {
                 let items = items.into_iter().enumerate();

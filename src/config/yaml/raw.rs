@@ -10,7 +10,7 @@ pub(super) enum Raw {
     Null,
     Bool(bool),
     Integer(i128),
-    Float,
+    Float(f64),
     Text(String),
     List(Vec<Spanned<Raw>>),
     Map(Vec<(Spanned<String>, Spanned<Raw>)>),
@@ -59,8 +59,8 @@ impl<'de> Visitor<'de> for RawVisitor {
         Ok(Raw::Integer(i128::try_from(value).unwrap_or(i128::MAX)))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Raw, E> {
-        Ok(Raw::Float)
+    fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
+        Ok(Raw::Float(value))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Raw, E> {

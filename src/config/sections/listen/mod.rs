@@ -59,7 +59,7 @@ impl Decode for TlsOrOff {
             Kind::Null
             | Kind::Bool(_)
             | Kind::Integer(_)
-            | Kind::Float
+            | Kind::Float(_)
             | Kind::Text(_)
             | Kind::List(_)
             | Kind::Broken => wrong(&node, "`off`, or a mapping with `certificates`", report),
@@ -91,7 +91,7 @@ impl Decode for Redirect {
             }) => i128::decode(node, report)?,
             Kind::Null
             | Kind::Bool(_)
-            | Kind::Float
+            | Kind::Float(_)
             | Kind::Text(_)
             | Kind::List(_)
             | Kind::Map(_)

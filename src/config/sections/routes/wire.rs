@@ -11,7 +11,7 @@ use crate::config::decode::{Decode, wrong};
 use crate::config::macros::{wire, words};
 use crate::config::node::{Kind, Node, Text};
 use crate::config::problem::Report;
-use crate::config::units::{DAY, Size, TICK, days, secs};
+use crate::config::units::{DAY, PerSecond, Size, TICK, days, secs};
 use crate::config::wire::{Field, Keys, List, ListOrEmpty, Named, Names, Value};
 use crate::denial::format::ErrorsSetting;
 use crate::policy::methods::ROUTABLE;
@@ -115,7 +115,7 @@ wire! {
     struct Body {
         limit: Size [Size(0)..=Size(1 << 40)],
         idle: Duration [TICK..=DAY],
-        rate: Size [Size(0)..=Size(1 << 30)],
+        rate: PerSecond [PerSecond(0)..=PerSecond(1 << 30)],
         ids: List<BodyId>,
     }
 
@@ -185,7 +185,7 @@ impl Decode for ResourceField {
             Kind::Null
             | Kind::Bool(_)
             | Kind::Integer(_)
-            | Kind::Float
+            | Kind::Float(_)
             | Kind::Text(_)
             | Kind::Map(_)
             | Kind::Broken => Some(Self::All(vec![Value::decode(node, report)?])),
@@ -220,7 +220,7 @@ impl Decode for ResourceEntry {
             Kind::Null
             | Kind::Bool(_)
             | Kind::Integer(_)
-            | Kind::Float
+            | Kind::Float(_)
             | Kind::List(_)
             | Kind::Broken => wrong(
                 &node,
@@ -269,7 +269,7 @@ impl Decode for Columns {
             Kind::Bool(all) => Some(Self::All(*all)),
             Kind::Null
             | Kind::Integer(_)
-            | Kind::Float
+            | Kind::Float(_)
             | Kind::Text(_)
             | Kind::Map(_)
             | Kind::Broken => wrong(&node, "`true`, or a list of columns", report),
