@@ -3,7 +3,17 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The network that a client's address counts as.
+/// The networks that one client counts as.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Networks {
+    /// Its IPv4 address, or the /64 of its IPv6 address.
+    pub(crate) own: Network,
+    /// The /48 of an IPv6 address, which is the most that one customer usually gets; it holds
+    /// 65,536 of the first. `None` for an IPv4 address.
+    pub(crate) site: Option<Network>,
+}
+
+/// A network that a client counts as.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum Network {
     /// An IPv4 address.
@@ -14,21 +24,33 @@ pub(crate) enum Network {
     Site([u8; 6]),
 }
 
-impl Network {
-    /// The network of one client: an IPv4 address, or a /64.
+impl Networks {
+    /// Those of an address. Whether it is a client's is for `request::peer` to say.
     pub(crate) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
-            IpAddr::V4(address) => Self::V4(address.octets()),
-            IpAddr::V6(address) => Self::V6(prefix(address)),
+            IpAddr::V4(address) => Self {
+                own: Network::V4(address.octets()),
+                site: None,
+            },
+            IpAddr::V6(address) => Self {
+                own: Network::V6(prefix(address)),
+                site: Some(Network::Site(prefix(address))),
+            },
         }
     }
 
-    /// The /48 of an IPv6 address, which is the most that one customer usually gets; it holds
-    /// 65,536 of [`Network::of`]. `None` for an IPv4 address.
-    pub(crate) fn site(address: IpAddr) -> Option<Self> {
-        match address.to_canonical() {
-            IpAddr::V4(_) => None,
-            IpAddr::V6(address) => Some(Self::Site(prefix(address))),
+    /// Its own network, and the larger one if there is one.
+    pub(crate) fn all(self) -> impl Iterator<Item = Network> {
+        std::iter::once(self.own).chain(self.site)
+    }
+}
+
+impl Network {
+    /// The /48 around a /64.
+    pub(crate) fn site(&self) -> Option<Self> {
+        match self {
+            Self::V4(_) | Self::Site(_) => None,
+            Self::V6(octets) => octets.first_chunk().copied().map(Self::Site),
         }
     }
 
@@ -54,10 +76,9 @@ mod tests {
     fn networks(text: &str) -> (Vec<u8>, Option<Vec<u8>>) {
         let address: IpAddr = text.parse().unwrap_or_else(|_| unreachable!("{text}"));
         let bytes = |network: Network| network.bytes().to_vec();
-        (
-            bytes(Network::of(address)),
-            Network::site(address).map(bytes),
-        )
+        let Networks { own, site } = Networks::of(address);
+        assert_eq!(own.site(), site);
+        (bytes(own), site.map(bytes))
     }
 
     #[test]

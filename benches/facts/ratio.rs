@@ -153,7 +153,7 @@ async fn simulate(
 async fn ask(facts: &Facts, user: &str, project: &str, is_write: bool) {
     let asking = LookupContext {
         caller: Some(("issuer", user)),
-        client: std::net::Ipv4Addr::LOCALHOST.into(),
+        client: None,
         class: match is_write {
             true => AccessClass::Write,
             false => AccessClass::Read,

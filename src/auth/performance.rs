@@ -80,7 +80,7 @@ impl Performance {
             caller: caller
                 .verified()
                 .map(|verified| (verified.issuer(), verified.subject())),
-            client: request.client().address,
+            client: request.client().networks,
             class,
             deadline: budget.deadline(),
         };

@@ -1,8 +1,8 @@
 //! For whom facts are looked up, and until when.
 
-use std::net::IpAddr;
 use std::time::Instant;
 
+use crate::network::Networks;
 use crate::policy::outage::AccessClass;
 
 /// The caller and the limits of a lookup.
@@ -10,8 +10,8 @@ use crate::policy::outage::AccessClass;
 pub struct LookupContext<'a> {
     /// The caller's issuer and subject, if there is a caller.
     pub caller: Option<(&'a str, &'a str)>,
-    /// The address of the client.
-    pub client: IpAddr,
+    /// As whom the client is counted, if it is.
+    pub client: Option<Networks>,
     /// The access class of the request.
     pub class: AccessClass,
     /// When the request must be decided.

@@ -68,10 +68,9 @@ fn shed(gateway: &Gateway, open: &WeakList<ConnectionState>, workers: usize) {
     };
     let holding = |connection: &ConnectionState| {
         let held = Some(connection.unsent()).filter(|held| *held > 0)?;
-        let address = connection.facts().address();
         // A connection of a proxy is not one client's.
-        let is_proxy = config.trusted_proxies.contains(address);
-        Some((held, (!is_proxy).then(|| Network::of(address))))
+        let client = connection.facts().client_networks(&config.trusted_proxies);
+        Some((held, client.map(|client| client.own)))
     };
     let mut all = open.keyed(holding);
     let mut sums: HashMap<Network, usize> = HashMap::new();

@@ -2,9 +2,8 @@
 //!
 //! A client is an IPv4 address, or the /64 of an IPv6 address: whoever has one of its addresses has
 //! them all. The /48 around it, which one customer of a provider may have, has a share twice as
-//! large. A peer in `trusted_proxies.from` is no client: it has no share and no rate, or a site
-//! behind one edge would be one client. A peer on the loopback is a client like any other; what
-//! proxies for others belongs into `trusted_proxies.from`, where its addresses are trusted, too.
+//! large. `request::peer` says who counts as one. A peer on the loopback is a client like any
+//! other; what proxies for others belongs into `trusted_proxies.from`.
 
 #![allow(
     clippy::disallowed_types,
@@ -19,9 +18,10 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::gateway::ended::EndCause;
-use crate::network::Network;
+use crate::network::{Network, Networks};
 use crate::policy::listen::{Connections, TrustedProxies};
 use crate::policy::rate::Rate;
+use crate::request::peer::client_networks;
 
 /// The smallest share that is not written: a browser has six connections, and an office behind one
 /// address has many browsers. A choice.
@@ -65,12 +65,7 @@ struct Limits {
 #[derive(Debug)]
 pub(super) struct Share {
     shares: Arc<Shares>,
-    networks: [Option<Network>; 2],
-}
-
-/// The networks that a connection counts for.
-fn networks(peer: IpAddr) -> [Option<Network>; 2] {
-    [Some(Network::of(peer)), Network::site(peer)]
+    client: Option<Networks>,
 }
 
 /// How many times as many connections as a new one's client another one must have, to lose one to
@@ -126,16 +121,14 @@ impl Shares {
         connections: &Connections,
         trusted: &TrustedProxies,
     ) -> Result<Share, EndCause> {
-        let peer = peer.to_canonical();
-        let networks = match trusted.contains(peer) {
-            true => [None, None],
-            false => networks(peer),
-        };
-        let limits = self.limits(connections, over_tls);
-        self.add(networks, &limits, clock::now())?;
+        let client = client_networks(peer, trusted);
+        if let Some(client) = client {
+            let limits = self.limits(connections, over_tls);
+            self.add(client, &limits, clock::now())?;
+        }
         Ok(Share {
             shares: self.clone(),
-            networks,
+            client,
         })
     }
 
@@ -151,15 +144,10 @@ impl Shares {
         }
     }
 
-    fn add(
-        &self,
-        networks: [Option<Network>; 2],
-        limits: &Limits,
-        now: Instant,
-    ) -> Result<(), EndCause> {
+    fn add(&self, client: Networks, limits: &Limits, now: Instant) -> Result<(), EndCause> {
         // A panic under the lock leaves the table consistent.
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        for network in networks.into_iter().flatten() {
+        for network in client.all() {
             let (limit, cause) = limit(network, limits);
             let open = table.clients.get(&network).map_or(0, |client| client.open);
             if open >= limit {
@@ -175,11 +163,11 @@ impl Shares {
                         .is_some()
                 })
             };
-            if !networks.into_iter().flatten().all(allows) {
+            if !client.all().all(allows) {
                 return Err(EndCause::HandshakeRate);
             }
         }
-        for network in networks.into_iter().flatten() {
+        for network in client.all() {
             let client = table.clients.entry(network).or_insert(Client {
                 open: 0,
                 drained: now,
@@ -195,12 +183,11 @@ impl Shares {
         Ok(())
     }
 
-    /// The client that has most connections, if it has several times as many as the one at this
-    /// address.
-    pub(super) fn larger_than(&self, address: IpAddr) -> Option<Network> {
+    /// The client that has most connections, if it has several times as many as this one.
+    pub(super) fn larger_than(&self, client: Option<Networks>) -> Option<Network> {
         let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = |network: &Network| table.clients.get(network).map_or(0, |client| client.open);
-        let least = (open(&Network::of(address.to_canonical())) + 1) * FAR_MORE;
+        let open = |client: Networks| table.clients.get(&client.own).map_or(0, |own| own.open);
+        let least = (client.map_or(0, open) + 1) * FAR_MORE;
         let clients = table.clients.iter();
         clients
             .filter(|(network, client)| {
@@ -246,9 +233,16 @@ impl Client {
     }
 }
 
+impl Share {
+    /// As whom its client is counted.
+    pub(super) fn client(&self) -> Option<Networks> {
+        self.client
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
-        for network in self.networks.into_iter().flatten() {
+        for network in self.client.into_iter().flat_map(Networks::all) {
             self.shares.remove(network);
         }
     }
@@ -267,8 +261,8 @@ mod tests {
     }
 
     fn open(shares: &Shares, address: &str, limits: &Limits, now: Instant) -> Option<EndCause> {
-        let all = networks(address.parse().expect("an address"));
-        shares.add(all, limits, now).err()
+        let client = Networks::of(address.parse().expect("an address"));
+        shares.add(client, limits, now).err()
     }
 
     #[test]
@@ -321,10 +315,10 @@ mod tests {
             ..limits(10)
         };
         for number in 0..5000_u32 {
-            let all = networks(IpAddr::V4(number.into()));
+            let client = Networks::of(IpAddr::V4(number.into()));
             let later = now + Duration::from_secs(number.into());
-            shares.add(all, &limits, later).expect("a share");
-            for network in all.into_iter().flatten() {
+            shares.add(client, &limits, later).expect("a share");
+            for network in client.all() {
                 shares.remove(network);
             }
         }

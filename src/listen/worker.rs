@@ -155,9 +155,11 @@ fn receive(
             }
         }
         Message::ShedOne(network, is_done) => {
+            let snapshot = context.process.snapshot();
+            let trusted = &snapshot.config().trusted_proxies;
             let address = |connection: &ConnectionState| {
-                let address = connection.facts().address();
-                (Network::of(address) == network).then_some(address)
+                let client = connection.facts().client_networks(trusted)?;
+                (client.own == network).then(|| connection.facts().address())
             };
             for (address, connection) in connections.open.keyed(address) {
                 if let Some(connection) = connection.upgrade()
@@ -231,7 +233,7 @@ async fn accept(
         // keep it from the others.
         let permit = tokio::select! {
             biased;
-            permit = slot(&context, peer) => permit,
+            permit = slot(&context, &share) => permit,
             _ = phases.wait_for(|phase| *phase >= Phase::CloseIdle) => return,
         };
         if *phases.borrow() >= Phase::CloseIdle {
@@ -276,7 +278,7 @@ fn share(context: &WorkerContext, peer: SocketAddr, listener: usize) -> Result<S
 /// request; if there are none of these, one of the client that has most, if that is far more than
 /// the new one's client has. While there is nothing to end, the new one waits here and further ones
 /// in the kernel's queue.
-async fn slot(context: &WorkerContext, peer: SocketAddr) -> OwnedSemaphorePermit {
+async fn slot(context: &WorkerContext, share: &Share) -> OwnedSemaphorePermit {
     let slots = &context.load.slots;
     loop {
         if let Ok(permit) = slots.clone().try_acquire_owned() {
@@ -285,7 +287,7 @@ async fn slot(context: &WorkerContext, peer: SocketAddr) -> OwnedSemaphorePermit
         let pause = match shed_longest_idle(context).await {
             true => SHED_PAUSE,
             false => {
-                if let Some(network) = context.load.shares.larger_than(peer.ip()) {
+                if let Some(network) = context.load.shares.larger_than(share.client()) {
                     let is_done = Arc::new(AtomicBool::new(false));
                     for sender in &context.senders {
                         let _ = sender.send(Message::ShedOne(network, is_done.clone()));

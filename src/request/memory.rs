@@ -118,11 +118,11 @@ impl Drop for Reservation {
 
 /// As whom the holder is counted, and how many shares each may hold.
 fn clients(holder: Holder) -> impl Iterator<Item = (Client, u64)> {
-    let site = holder.site.map(|site| (Client::Network(site), SITE as u64));
+    let own = holder.network().map(|own| (Client::Network(own), 1));
+    let site = holder.site();
+    let site = site.map(|site| (Client::Network(site), SITE as u64));
     let subject = holder.subject.map(|subject| (Client::Subject(subject), 1));
-    std::iter::once((Client::Network(holder.network), 1))
-        .chain(site)
-        .chain(subject)
+    own.into_iter().chain(site).chain(subject)
 }
 
 #[cfg(test)]
@@ -163,6 +163,15 @@ mod tests {
         drop((more, second, third));
         assert_eq!(memory.all.load(Ordering::Relaxed), 0);
         assert!(memory.by_client.is_empty());
+    }
+
+    #[test]
+    fn who_has_no_share_holds_what_all_may_hold() {
+        let memory = Arc::new(BodyMemory::default());
+        let of = |subject| memory.reserve(Holder::unnamed(subject), LIMITS);
+        let _most = refused(of(None), 90).expect("no share");
+        assert_eq!(refused(of(None), 11).err(), Some(Reason::BodiesBusy));
+        assert_eq!(refused(of(Some(7)), 41).err(), Some(Reason::ClientBusy));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! `X-Forwarded-For` and `X-Forwarded-Proto` are trusted only from a peer in
 //! `trusted_proxies.from`, and only as many entries, from the right, as `trusted_proxies.hops`.
+//!
+//! [`client_networks`] says as whom a client is counted, for every share and every rate.
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -10,6 +12,7 @@ use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 
 use super::host::LastHost;
+use crate::network::Networks;
 use crate::policy::listen::TrustedProxies;
 use crate::tokens::WorkerCache;
 
@@ -20,6 +23,8 @@ pub struct Connection {
     address: IpAddr,
     /// The address as text, written once for all requests of the connection.
     text: HeaderValue,
+    /// As whom the peer counts, unless it is a trusted proxy.
+    networks: Networks,
     /// Whether this gateway terminated TLS on it.
     pub over_tls: bool,
     /// The host of its last request.
@@ -35,6 +40,7 @@ impl Connection {
         Self {
             address,
             text: as_text(address),
+            networks: Networks::of(address),
             over_tls,
             host: LastHost::default(),
             worker_cache,
@@ -43,6 +49,11 @@ impl Connection {
 }
 
 impl Connection {
+    /// As whom the peer is counted; see [`client_networks`].
+    pub(crate) fn client_networks(&self, trusted: &TrustedProxies) -> Option<Networks> {
+        client_networks(self.address, trusted)
+    }
+
     /// The peer's address.
     pub(crate) fn address(&self) -> IpAddr {
         self.address
@@ -63,6 +74,18 @@ pub struct Client {
     pub text: HeaderValue,
     /// Whether the client used TLS, to the gateway or to a trusted proxy.
     pub https: bool,
+    /// As whom the client is counted; see [`client_networks`].
+    pub(crate) networks: Option<Networks>,
+}
+
+/// As whom whoever has this address is counted: for connections, handshakes, requests and streams
+/// of an upstream, memory, refused tokens, lookups and attempts to sign in.
+///
+/// `None` for a trusted proxy. It is met as a peer, or where it names no client, or where it names
+/// another proxy as one. Its share would be one for all its clients, and the first of them could
+/// take it from the others. What all clients hold together is limited all the same.
+pub(crate) fn client_networks(address: IpAddr, trusted: &TrustedProxies) -> Option<Networks> {
+    (!trusted.contains(address.to_canonical())).then(|| Networks::of(address))
 }
 
 impl Client {
@@ -75,6 +98,7 @@ impl Client {
             address,
             text: connection.text.clone(),
             https: over_tls,
+            networks: Some(connection.networks),
         };
         if !trusted.contains(address) {
             return direct;
@@ -85,8 +109,13 @@ impl Client {
                 address,
                 text: as_text(address),
                 https,
+                networks: client_networks(address, trusted),
             },
-            None => Self { https, ..direct },
+            None => Self {
+                https,
+                networks: None,
+                ..direct
+            },
         }
     }
 }
@@ -149,7 +178,7 @@ fn forwarded_proto(headers: &HeaderMap) -> Option<bool> {
 mod tests {
     use super::*;
 
-    fn client(peer: &str, lines: &[&'static str], hops: usize) -> String {
+    fn read(peer: &str, lines: &[&'static str], hops: usize) -> Client {
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append("x-forwarded-for", HeaderValue::from_static(line));
@@ -160,8 +189,33 @@ mod tests {
             hops,
         };
         let connection = Connection::new(peer.parse().expect("an address"), false, Rc::default());
-        let client = Client::of(&connection, &headers, &trusted);
+        Client::of(&connection, &headers, &trusted)
+    }
+
+    fn client(peer: &str, lines: &[&'static str], hops: usize) -> String {
+        let client = read(peer, lines, hops);
         format!("{} {}", client.address, client.https)
+    }
+
+    #[test]
+    fn a_client_counts_by_its_address_and_a_proxy_that_names_none_counts_as_nobody() {
+        let of = |text: &str| Networks::of(text.parse().expect("an address"));
+        for (peer, lines, counted) in [
+            ("192.0.2.1:5", &[][..], Some("192.0.2.1")),
+            ("192.0.2.1:5", &["203.0.113.9"], Some("192.0.2.1")),
+            ("10.1.1.1:5", &["203.0.113.9"], Some("203.0.113.9")),
+            ("10.1.1.1:5", &["[2001:db8::1]:443"], Some("2001:db8::2")),
+            ("10.1.1.1:5", &[], None),
+            ("10.1.1.1:5", &["unknown"], None),
+            ("10.1.1.1:5", &["10.9.9.9"], None),
+            ("[::ffff:10.1.1.1]:5", &["::ffff:10.9.9.9"], None),
+        ] {
+            assert_eq!(
+                read(peer, lines, 1).networks,
+                counted.map(of),
+                "{peer} {lines:?}"
+            );
+        }
     }
 
     #[test]

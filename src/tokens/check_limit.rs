@@ -7,11 +7,10 @@
 //! An address is an IPv4 address or the /64 of an IPv6 address; its /48 has [`SITE_FACTOR`] times
 //! the rate.
 
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use crate::denial::{Denial, Extra, Reason};
-use crate::network::Network;
+use crate::network::Networks;
 use crate::policy::rate::Rate;
 use crate::store::{Bucket, Buckets, Draw};
 
@@ -31,8 +30,8 @@ pub struct CheckLimit<'a> {
     pub refused: &'a RefusedTokens,
     /// How many tokens of an address may be refused.
     pub rate: Rate,
-    /// The client's address.
-    pub client: IpAddr,
+    /// As whom the client is counted.
+    pub client: Networks,
 }
 
 impl CheckLimit<'_> {
@@ -65,14 +64,13 @@ impl CheckLimit<'_> {
 
     /// Draws from all buckets of the address; the response fields of a refusal if one is full.
     fn draw(&self, draw: Draw) -> Option<Extra> {
-        let network = Network::of(self.client);
-        let site = Network::site(self.client);
+        let Networks { own, site } = &self.client;
         let own = Bucket {
-            name: network.bytes(),
+            name: own.bytes(),
             rate: self.rate,
             draw,
         };
-        let buckets = match &site {
+        let buckets = match site {
             None => vec![own],
             Some(site) => vec![
                 own,
@@ -105,7 +103,7 @@ mod tests {
         let limit = |client: &str| CheckLimit {
             refused: &refused,
             rate: Rate::new(NonZeroU32::MIN, Duration::from_secs(100_000)),
-            client: client.parse().unwrap_or_else(|_| unreachable!("{client}")),
+            client: Networks::of(client.parse().unwrap_or_else(|_| unreachable!("{client}"))),
         };
         let one = limit("192.0.2.1");
         for reason in [

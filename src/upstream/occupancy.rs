@@ -182,10 +182,9 @@ impl Seats {
     fn shares(&self, holder: Holder, share: usize) -> usize {
         let (mut by_address, mut by_subject, mut by_site) = (0, 0, 0);
         for other in self.holders.iter().flatten() {
-            by_address += usize::from(other.network == holder.network);
-            let is_same = holder.subject.is_some() && other.subject == holder.subject;
-            by_subject += usize::from(is_same);
-            by_site += usize::from(holder.site.is_some() && other.site == holder.site);
+            by_address += usize::from(is_same(other.network(), holder.network()));
+            by_subject += usize::from(is_same(other.subject, holder.subject));
+            by_site += usize::from(is_same(other.site(), holder.site()));
         }
         by_address.max(by_subject).max(by_site / SITE) / share
     }
@@ -207,6 +206,11 @@ impl Seats {
             }
         }
     }
+}
+
+/// Whether both are known, and one.
+fn is_same<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
+    one.is_some() && one == other
 }
 
 impl Occupant {
@@ -231,7 +235,6 @@ impl Drop for Occupant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::Network;
 
     fn client(address: u64) -> Holder {
         Holder::numbered(address, None)
@@ -273,14 +276,19 @@ mod tests {
     fn a_site_with_many_networks_holds_two_shares() {
         let occupancy = Rc::new(Occupancy::new(100, 20));
         let _half = take(&occupancy, client(0), 50);
-        let neighbour = |number: u64| Holder {
-            site: Some(Network::Site([1; 6])),
-            ..client(number)
-        };
         let held: Vec<_> = (1..=50)
-            .map_while(|number| occupancy.take(neighbour(number)).ok())
+            .map_while(|number| occupancy.take(Holder::in_site(number)).ok())
             .collect();
         assert_eq!(held.len(), 40);
+    }
+
+    #[test]
+    fn who_has_no_share_is_limited_by_the_whole_and_its_users_by_theirs() {
+        let occupancy = Rc::new(Occupancy::new(100, 25));
+        let unnamed = take(&occupancy, Holder::unnamed(None), 70);
+        assert_eq!(unnamed.len(), 70);
+        assert_eq!(take(&occupancy, Holder::unnamed(Some(7)), 100).len(), 25);
+        assert_eq!(take(&occupancy, Holder::unnamed(None), 100).len(), 30);
     }
 
     #[test]

@@ -183,16 +183,12 @@ impl Identity {
         Ok(Caller::user(verified, roles, authorization))
     }
 
-    /// How many tokens of the client may be refused. A trusted proxy that does not say for whom it
-    /// asks has no limit: it would be one for all its clients.
+    /// How many tokens of the client may be refused.
     fn check_limit(&self, request: &Inbound) -> Option<CheckLimit<'_>> {
-        let config = request.in_force().config();
-        let client = request.client().address;
-        let is_proxy = config.trusted_proxies.contains(client);
-        (!is_proxy).then_some(CheckLimit {
+        Some(CheckLimit {
             refused: &self.refused,
-            rate: config.connections.refused_tokens,
-            client,
+            rate: request.in_force().config().connections.refused_tokens,
+            client: request.client().networks?,
         })
     }
 

@@ -374,8 +374,11 @@ impl FactCache {
         if source.about != FactKind::Row || self.cached.peek(key).is_some() {
             return true;
         }
+        let Some(name) = requester.bytes() else {
+            return true;
+        };
         let bucket = Bucket {
-            name: &requester.bytes(),
+            name: &name,
             rate: Rate::new(CACHED_PER_CALLER, READ_LISTENING),
             draw: Draw::Take,
         };

@@ -3,7 +3,6 @@
 //! the database or the whole queue in front of it.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,17 +10,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dashmap::DashMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::network::Network;
+use crate::network::Networks;
 use crate::policy::storage::CallerShare;
 
 /// How many times more lookups a /48 may have run than each of its /64s. A choice.
 const SITE_FACTOR: usize = 2;
 
 /// Whom a lookup counts against: the caller; without one, the client's network, and for IPv6 also
-/// the larger one around it.
+/// the larger one around it; without both, nobody.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Requester {
-    own: Key,
+    own: Option<Key>,
     site: Option<Key>,
 }
 
@@ -33,9 +32,9 @@ pub(super) struct Crowded;
 type Key = u64;
 
 impl Requester {
-    /// The name of the bucket of its cached facts.
-    pub(super) fn bytes(self) -> [u8; 8] {
-        self.site.unwrap_or(self.own).to_be_bytes()
+    /// The name of the bucket of its cached facts, if it has one.
+    pub(super) fn bytes(self) -> Option<[u8; 8]> {
+        self.site.or(self.own).map(Key::to_be_bytes)
     }
 }
 
@@ -56,7 +55,7 @@ struct CallerLoads {
 /// Permission for one lookup to run, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Share {
-    _own: KeyShare,
+    _own: Option<KeyShare>,
     _site: Option<KeyShare>,
 }
 
@@ -91,38 +90,44 @@ impl Shares {
         })
     }
 
-    /// Whom a lookup for this caller (issuer and subject) at this address counts against.
-    pub(super) fn requester(&self, caller: Option<(&str, &str)>, client: IpAddr) -> Requester {
-        match caller {
-            Some(caller) => Requester {
-                own: self.hasher.hash_one(caller),
+    /// Whom a lookup for this caller (issuer and subject) of this client counts against.
+    pub(super) fn requester(
+        &self,
+        caller: Option<(&str, &str)>,
+        client: Option<Networks>,
+    ) -> Requester {
+        match (caller, client) {
+            (Some(caller), _) => Requester {
+                own: Some(self.hasher.hash_one(caller)),
                 site: None,
             },
-            None => Requester {
-                own: self.hasher.hash_one(Network::of(client)),
-                site: Network::site(client).map(|site| self.hasher.hash_one(site)),
+            (None, Some(Networks { own, site })) => Requester {
+                own: Some(self.hasher.hash_one(own)),
+                site: site.map(|site| self.hasher.hash_one(site)),
+            },
+            (None, None) => Requester {
+                own: None,
+                site: None,
             },
         }
     }
 
     /// Waits until one more lookup of the requester may run.
     pub(super) async fn acquire(self: &Arc<Self>, requester: Requester) -> Result<Share, Crowded> {
-        let own = self.acquire_one(requester.own, 1).await?;
-        let site = match requester.site {
-            Some(site) => Some(self.acquire_one(site, SITE_FACTOR).await?),
-            None => None,
-        };
         Ok(Share {
-            _own: own,
-            _site: site,
+            _own: self.acquire_one(requester.own, 1).await?,
+            _site: self.acquire_one(requester.site, SITE_FACTOR).await?,
         })
     }
 
     async fn acquire_one(
         self: &Arc<Self>,
-        caller: Key,
+        caller: Option<Key>,
         factor: usize,
-    ) -> Result<KeyShare, Crowded> {
+    ) -> Result<Option<KeyShare>, Crowded> {
+        let Some(caller) = caller else {
+            return Ok(None);
+        };
         let entry = ShareEntry {
             shares: self.clone(),
             caller,
@@ -142,11 +147,11 @@ impl Shares {
                 running.map_err(|_| Crowded)?
             }
         };
-        Ok(KeyShare {
+        Ok(Some(KeyShare {
             _running: running,
             _loads: loads,
             _entry: entry,
-        })
+        }))
     }
 
     fn loads(&self, caller: Key, factor: usize) -> Arc<CallerLoads> {
@@ -178,10 +183,12 @@ impl Drop for Waiting<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
-    fn client(last: u8) -> IpAddr {
-        IpAddr::from([192, 0, 2, last])
+    fn client(last: u8) -> Option<Networks> {
+        Some(Networks::of(IpAddr::from([192, 0, 2, last])))
     }
 
     #[tokio::test]
@@ -220,6 +227,11 @@ mod tests {
         assert!(shares.acquire(caller).await.is_ok());
         assert!(shares.callers.is_empty());
         assert_ne!(caller, shares.requester(None, client(2)));
+        // Whoever a proxy does not name waits for nobody, and has no bucket.
+        let unnamed = shares.requester(None, None);
+        let _first = shares.acquire(unnamed).await;
+        assert!(shares.acquire(unnamed).await.is_ok());
+        assert_eq!(unnamed.bytes(), None);
     }
 
     #[tokio::test]
@@ -228,7 +240,10 @@ mod tests {
             running: NonZeroUsize::MIN,
             waiting: 0,
         }));
-        let client = |network| IpAddr::from([0x2001, 0xdb8, 1, network, 0, 0, 0, 1]);
+        let client = |network| {
+            let address = [0x2001, 0xdb8, 1, network, 0, 0, 0, 1];
+            Some(Networks::of(IpAddr::from(address)))
+        };
         let mut running = Vec::new();
         for network in [1, 1, 2, 3, 4] {
             let requester = shares.requester(None, client(network));

@@ -48,6 +48,7 @@ use crate::policy::in_force::InForce;
 use crate::policy::sign_in::SignIn;
 use crate::request::Inbound;
 use crate::request::headers::GatewayCookie;
+use crate::request::peer::client_networks;
 use crate::secrets::secret::Secret;
 use crate::sessions::sign_in::OwnSession;
 use crate::sign_in::context::Context;
@@ -249,7 +250,7 @@ impl SignInRequest {
             }
         }
         let key = AttemptKey {
-            client: self.client,
+            client: client_networks(self.client, &self.in_force.config().trusted_proxies),
             account,
         };
         let throttling = &sign_in(&self.in_force)?.throttle;

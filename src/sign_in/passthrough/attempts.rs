@@ -7,6 +7,7 @@
 use super::operations::OperationRequest;
 use super::{Exchange, RequestBody, reply};
 use crate::denial::{Denial, Reason};
+use crate::request::peer::client_networks;
 use crate::sign_in::call::{CallError, Reply};
 use crate::sign_in::operation::Operation;
 use crate::sign_in::throttle::{Admission, Attempt, AttemptKey};
@@ -98,7 +99,7 @@ impl Exchange {
             AccountSource::Nobody => None,
         };
         let key = AttemptKey {
-            client: self.client,
+            client: client_networks(self.client, &self.in_force.config().trusted_proxies),
             account: account.as_deref(),
         };
         let sign_in = self.in_force.config().sign_in.as_ref();

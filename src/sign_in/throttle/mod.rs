@@ -38,7 +38,6 @@ mod admission;
 mod attempt;
 mod metrics;
 
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,7 +47,7 @@ use aws_lc_rs::{hmac, rand};
 use tokio::runtime::Handle;
 
 use crate::denial::{Denial, Extra, Reason};
-use crate::network::Network;
+use crate::network::{Network, Networks};
 use crate::policy::rate::Rate;
 use crate::policy::sign_in::Throttling;
 use crate::secrets::MasterKey;
@@ -78,8 +77,9 @@ const SITE_FACTOR: NonZeroU32 = NonZeroU32::new(8).unwrap();
 /// What attempts are counted by.
 #[derive(Clone, Copy)]
 pub struct AttemptKey<'a> {
-    /// The client's address.
-    pub client: IpAddr,
+    /// As whom the client is counted. Clients that a trusted proxy does not name have no limit by
+    /// address, which would be one for all of them; they share one by account.
+    pub client: Option<Networks>,
     /// An e-mail address, a telephone number or a subject, in any spelling.
     pub account: Option<&'a str>,
 }
@@ -230,13 +230,15 @@ impl Throttle {
             .account
             .zip(limits.account)
             .map(|(account, rate)| (normalized_account(account), rate));
-        let networks = [
-            Some((Network::of(key.client), NonZeroU32::MIN)),
-            Network::site(key.client).map(|site| (site, SITE_FACTOR)),
-        ];
+        let own = key.client.map(|client| client.own);
+        let site = key.client.and_then(|client| client.site);
+        let site = site.map(|site| (Some(site), SITE_FACTOR));
         let mut buckets = Vec::new();
-        for (network, factor) in networks.into_iter().flatten() {
-            buckets.extend(self.network_buckets(attempt, network, limits.address.times(factor)));
+        for (network, factor) in std::iter::once((own, NonZeroU32::MIN)).chain(site) {
+            if let Some(network) = network {
+                let rate = limits.address.times(factor);
+                buckets.extend(self.network_buckets(attempt, network, rate));
+            }
             if let Some((account, rate)) = &account {
                 buckets.push(NamedBucket {
                     limit: Some(Limit::Account),
@@ -263,7 +265,7 @@ impl Throttle {
     ) -> impl Iterator<Item = NamedBucket> {
         let bucket = |limit, suffix: &[u8], rate| NamedBucket {
             limit: Some(limit),
-            name: self.attempt_name(attempt, network, suffix),
+            name: self.attempt_name(attempt, Some(network), suffix),
             rate,
         };
         let under_way = !attempt.takes_first();
@@ -275,8 +277,9 @@ impl Throttle {
         .flatten()
     }
 
-    fn attempt_name(&self, attempt: Attempt, network: Network, suffix: &[u8]) -> hmac::Tag {
-        self.name([attempt.as_str().as_bytes(), network.bytes(), suffix])
+    fn attempt_name(&self, attempt: Attempt, network: Option<Network>, suffix: &[u8]) -> hmac::Tag {
+        let network = network.as_ref().map_or(&[][..], Network::bytes);
+        self.name([attempt.as_str().as_bytes(), network, suffix])
     }
 
     fn name(&self, parts: [&[u8]; 3]) -> hmac::Tag {

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use prometheus::Registry;
@@ -48,7 +48,7 @@ fn address(last: u32) -> IpAddr {
 
 fn at<'a>(client: IpAddr, account: &'a str) -> AttemptKey<'a> {
     AttemptKey {
-        client,
+        client: Some(Networks::of(client)),
         account: Some(account),
     }
 }
@@ -170,6 +170,22 @@ async fn an_ipv6_slash_64_is_counted_as_one_address() {
 }
 
 #[tokio::test]
+async fn clients_that_a_proxy_does_not_name_count_by_account_alone() {
+    let throttle = throttle();
+    let key = |account| AttemptKey {
+        client: None,
+        account: Some(account),
+    };
+    let accounts: Vec<String> = (0..100).map(|n| format!("{n}@b.test")).collect();
+    let attempts = accounts.iter().map(|account| key(account));
+    assert_eq!(admitted(&throttle, attempts).await, 100);
+    let guesses = (0..100).map(|_| key("a@b.test"));
+    assert_eq!(admitted(&throttle, guesses).await, 5);
+    let named = at(address(1), "a@b.test");
+    assert!(fails(&throttle, Attempt::Login, named).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_slash_48_has_eight_times_the_attempts_of_one_slash_64() {
     let throttle = throttle();
     let in_site = |site: u16, network: u16| {
@@ -189,7 +205,7 @@ async fn a_slash_48_has_eight_times_the_attempts_of_one_slash_64() {
     let mut failed = 0;
     for network in 0..400 {
         let key = AttemptKey {
-            client: in_site(4, network),
+            client: Some(Networks::of(in_site(4, network))),
             account: None,
         };
         failed += usize::from(fails(&throttle, Attempt::Refresh, key).await.is_ok());
@@ -248,7 +264,7 @@ async fn registrations_and_messages_count_even_if_they_succeed() {
 async fn a_failed_refresh_counts_and_is_answered_503_not_429() {
     let throttle = throttle();
     let key = AttemptKey {
-        client: address(1),
+        client: Some(Networks::of(address(1))),
         account: None,
     };
     for _ in 0..500 {
@@ -334,7 +350,7 @@ fn debug_output_omits_the_account() {
 async fn concurrent_refreshes_are_bounded_and_successes_do_not_count() {
     let throttle = throttle();
     let key = AttemptKey {
-        client: address(1),
+        client: Some(Networks::of(address(1))),
         account: None,
     };
     let throttling = throttling();
@@ -346,7 +362,7 @@ async fn concurrent_refreshes_are_bounded_and_successes_do_not_count() {
     assert_eq!(under_way.len(), 300, "thirty times ten");
     assert_eq!(refresh().await.unwrap_err().reason, Reason::SignInBusy);
     let elsewhere = AttemptKey {
-        client: address(2),
+        client: Some(Networks::of(address(2))),
         ..key
     };
     let admission = throttle.admit(&throttling, Attempt::Refresh, elsewhere);

@@ -250,6 +250,7 @@ async fn redirects_from_one_address_are_limited_by_default() {
     let mut refused = 0;
     for _ in 0..220 {
         let call = client.get("/auth/v1/callback?code=x&state=y");
+        let call = call.header("x-forwarded-for", "203.0.113.1");
         refused += usize::from(call.send().await.status == 429);
     }
     // A hundred and twenty at once, and two a second.

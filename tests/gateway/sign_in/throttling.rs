@@ -323,3 +323,26 @@ async fn the_store_holds_no_readable_account_name() {
         assert!(!kept.contains(part), "{part} in {kept}");
     }
 }
+
+#[tokio::test]
+async fn clients_that_a_proxy_does_not_name_are_limited_by_account_alone() {
+    let desk = behind("login: { address: 2/d, account: 3/d }").await;
+    for (number, http) in Http::BOTH.into_iter().enumerate() {
+        for account in 0..6 {
+            let email = format!("{number}-{account}@example.test");
+            let answer = desk.tries(http, "unknown", &email, "guess").await;
+            answer.is_denied(Reason::InvalidCredentials);
+        }
+        let email = format!("{number}@example.test");
+        for _ in 0..3 {
+            let answer = desk.tries(http, "unknown", &email, "guess").await;
+            answer.is_denied(Reason::InvalidCredentials);
+        }
+        let answer = desk.tries(http, "unknown", &email, "guess").await;
+        answer.is_denied(Reason::TooManyAttempts);
+        // Whoever is named has limits of its own.
+        let from = format!("203.0.113.{number}");
+        let answer = desk.tries(http, &from, &email, "guess").await;
+        answer.is_denied(Reason::InvalidCredentials);
+    }
+}

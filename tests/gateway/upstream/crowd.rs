@@ -264,3 +264,21 @@ async fn a_reload_does_not_forget_who_holds_what() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_proxy_that_names_no_client_has_no_share_of_its_own() {
+    for http in Http::BOTH {
+        let gateway = Gateway::with(|config| small(config, "300ms")).await;
+        // More than half of all, and three times a share.
+        let (gate, held) = hold(&gateway, http, (12, "unknown")).await;
+        for address in ["unknown", "127.0.0.1", "192.0.2.1"] {
+            let call = gateway.get(http, "/get");
+            let call = call.header("x-forwarded-for", address);
+            call.send().await.is_ok();
+        }
+        gate.open();
+        for answer in held.join_all().await {
+            answer.is_ok();
+        }
+    }
+}
