@@ -260,6 +260,10 @@ reasons! {
         "The client's address, or its user, holds its share of what all clients share: requests or live streams of an upstream (`client_share`), or memory for bodies (`connections.inspected_share`).",
         "Send fewer requests at once. If many clients share the address, list it in `trusted_proxies`, or raise the share.",
         gotrue: "over_request_rate_limit";
+    Overloaded "overloaded" => SERVICE_UNAVAILABLE, "overloaded", Gateway, Both,
+        "More than three quarters of what all clients share are in use, and the client's address holds most of it: connections with requests, or memory for answers that it does not take. `detail` names the limit.",
+        "Send fewer requests at once, and take their answers. If many clients share the address, list it in `trusted_proxies`; or raise the limit.",
+        gotrue: "over_request_rate_limit", postgrest: "PGRST003";
     BodyBroken "body_broken" => BAD_REQUEST, "body_broken", Client, H1,
         "The body ended early, or its framing is malformed.",
         "Send the whole body, with the announced length or chunks.",

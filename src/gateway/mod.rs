@@ -20,6 +20,7 @@ mod finished;
 mod forward;
 mod held;
 pub mod metrics;
+pub(crate) mod overload;
 pub mod process;
 pub(crate) mod refuse;
 mod serve;
@@ -51,6 +52,7 @@ use crate::upstream::Pools;
 use answer::Answer;
 use finished::FinishedRecords;
 use held::Held;
+use overload::Overload;
 use process::Process;
 use size::at_most;
 
@@ -70,6 +72,7 @@ pub struct Gateway {
     worker_cache: Rc<WorkerCache>,
     finished: Rc<FinishedRecords>,
     held: Held,
+    overload: Overload,
 }
 
 impl Gateway {
@@ -85,6 +88,7 @@ impl Gateway {
             worker_cache: Rc::default(),
             finished: FinishedRecords::new(process.clone()),
             held: Held::default(),
+            overload: Overload::default(),
             process,
         })
     }
@@ -136,7 +140,7 @@ impl Gateway {
     ) -> Result<Response<Answer>, Denial> {
         let (parts, body) = request.into_parts();
         let body = Some(Body::Streamed(body));
-        let Some(request) = accept(parts, body, connection, snapshot.in_force(), record)? else {
+        let Some(request) = self.accept(parts, body, connection, snapshot, record)? else {
             return Ok(refuse::preflight(record));
         };
         let permit = snapshot.chain().authorize(request, record).await?;
@@ -148,6 +152,23 @@ impl Gateway {
             }
             Target::Serve(what) => serve::serve(&self.process, snapshot, permit, what).await,
         }
+    }
+
+    /// Accepts a request, unless its client holds most of what is short. A function of its own:
+    /// the future of a request would keep a place for one that it lends.
+    fn accept(
+        &self,
+        parts: Parts,
+        body: Option<Body>,
+        connection: &Connection,
+        snapshot: &Snapshot,
+        record: &mut Record,
+    ) -> Result<Option<Inbound>, Denial> {
+        let accepted = accept(parts, body, connection, snapshot.in_force(), record)?;
+        if let Some(request) = &accepted {
+            self.overload.check(request)?;
+        }
+        Ok(accepted)
     }
 
     /// Refuses a request whose head could not be read.
@@ -223,6 +244,11 @@ impl Gateway {
     /// What the clients of this worker have open and have not taken.
     pub(crate) fn held(&self) -> &Held {
         &self.held
+    }
+
+    /// Who holds most of what is short.
+    pub(crate) fn overload(&self) -> &Overload {
+        &self.overload
     }
 
     pub(crate) fn pools(&self) -> &Pools {

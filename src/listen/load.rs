@@ -1,17 +1,25 @@
 //! How many connections each worker has, and how many there may be: of all clients and of one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::metrics::ListenMetrics;
 use super::shares::{Share, Shares};
+use crate::clock;
+
+/// For how many seconds a lack of descriptors counts. A choice: one that was freed is soon taken.
+const EXHAUSTED: i64 = 2;
 
 /// How many connections each worker has.
 #[derive(Debug)]
 pub(super) struct Load {
     counts: Vec<AtomicUsize>,
+    /// How many connections there may be.
+    max: usize,
+    /// When the system last had no descriptor for a connection, in Unix seconds.
+    exhausted_at: AtomicI64,
     pub(super) slots: Arc<Semaphore>,
     pub(super) shares: Arc<Shares>,
     /// How many idle connections are ended at once when all are taken.
@@ -32,6 +40,8 @@ impl Load {
     pub(super) fn new(workers: usize, max: usize) -> Self {
         Self {
             counts: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            max,
+            exhausted_at: AtomicI64::new(i64::MIN),
             slots: Arc::new(Semaphore::new(max)),
             shares: Shares::new(max),
             // One of many: a client that does not confirm the end of its connection delays it, and
@@ -45,6 +55,24 @@ impl Load {
             .iter()
             .map(|count| count.load(Ordering::Relaxed))
             .sum()
+    }
+
+    /// Notes that the system had no descriptor for a connection.
+    pub(super) fn note_exhausted(&self) {
+        self.exhausted_at
+            .store(clock::unix_now(), Ordering::Relaxed);
+    }
+
+    /// How many connections with requests a worker may have before there are too few for others;
+    /// `None` while at least a quarter of all connections is free.
+    pub(super) fn scarce(&self, open: usize) -> Option<usize> {
+        // Without descriptors, there may be no more connections than there are.
+        let exhausted_at = self.exhausted_at.load(Ordering::Relaxed);
+        if clock::unix_now().saturating_sub(exhausted_at) <= EXHAUSTED {
+            return Some(open);
+        }
+        let is_scarce = self.slots.available_permits() < self.max / 4;
+        is_scarce.then(|| self.max / self.counts.len().max(1))
     }
 
     /// The worker with the fewest connections; `own` if there is a tie.

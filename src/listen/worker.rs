@@ -24,7 +24,6 @@ use crate::gateway::Gateway;
 use crate::gateway::accept::accept_failed;
 use crate::gateway::connection::ConnectionState;
 use crate::gateway::ended::EndCause;
-use crate::gateway::metrics::Metrics;
 use crate::gateway::process::Process;
 use crate::gateway::size::at_most;
 use crate::network::Network;
@@ -101,6 +100,7 @@ pub(super) async fn run(
         gateway.clone(),
         connections.clone(),
         context.metrics.clone(),
+        context.load.clone(),
         context.senders.len(),
     ));
     for bound in bound {
@@ -217,9 +217,7 @@ async fn accept(
         Err(error) => return tracing::error!(%error, "cannot listen"),
     };
     loop {
-        let Some((stream, peer)) =
-            next_connection(&listener, context.process.metrics(), &mut phases).await
-        else {
+        let Some((stream, peer)) = next_connection(&listener, &context, &mut phases).await else {
             return;
         };
         let share = match share(&context, peer, bound.index) {
@@ -327,10 +325,11 @@ async fn shed_longest_idle(context: &WorkerContext) -> bool {
     })
 }
 
-/// The next connection of a listener; `None` once the process drains and none is queued.
+/// The next connection of a listener; `None` once the process drains and none is queued. When the
+/// system has no descriptor for it, connections are ended that have no request.
 async fn next_connection(
     listener: &TcpListener,
-    metrics: &Metrics,
+    context: &WorkerContext,
     phases: &mut watch::Receiver<Phase>,
 ) -> Option<(TcpStream, SocketAddr)> {
     loop {
@@ -344,7 +343,9 @@ async fn next_connection(
         match accepted {
             Ok(accepted) => return Some(accepted),
             Err(error) => {
-                if let Some(pause) = accept_failed(&error, metrics) {
+                if let Some(pause) = accept_failed(&error, context.process.metrics()) {
+                    context.load.note_exhausted();
+                    shed_longest_idle(context).await;
                     sleep(pause).await;
                 }
             }

@@ -47,6 +47,7 @@ mod logs;
 mod lookup_shares;
 mod mirror;
 mod notifications;
+mod overload;
 mod ownership;
 mod passthrough;
 mod path;

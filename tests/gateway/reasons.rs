@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
+use crate::overload;
 use crate::passthrough;
 use crate::sign_in;
 use crate::streams::socket::{self, End};
@@ -276,6 +277,7 @@ async fn produce(
         Reason::BodiesBusy => {
             return here(beside_a_held_body(gateway, http, reason, "192.0.2.2")).await;
         }
+        Reason::Overloaded => return Some(Box::pin(overload::refused(http))),
         Reason::BodyBroken => return here(broken_body(gateway)).await,
         Reason::BodyType => gateway.post(http, "/rest/notes").body("a,b"),
         Reason::BodyMalformed => gateway
