@@ -187,13 +187,39 @@ clients() {
   return 0
 }
 
-# The conformance suite of HTTP/2 that others wrote.
-h2spec() {
-  if command -v go >/dev/null && GOBIN="$tools/bin" go install github.com/summerwind/h2spec/cmd/h2spec@latest; then
+# Suites of conformance that others wrote. Those that cannot be had are left out, and that is said.
+conformance() {
+  if go_programs "$tools/bin" github.com/summerwind/h2spec/cmd/h2spec; then
     export FOREGATE_H2SPEC="$tools/bin/h2spec"
   else
     notes+=('NOT PROVEN: what h2spec says of HTTP/2; there is no go, or the suite could not be fetched')
   fi
+  if go_programs "$tools/grpc" google.golang.org/grpc/interop/{client,server}; then
+    export FOREGATE_GRPC_INTEROP="$tools/grpc"
+  else
+    notes+=('NOT PROVEN: that the interoperability tests of gRPC pass; there is no go, or they could not be fetched')
+  fi
+  if need python3 python3 && go_programs "$tools/connect" connectrpc.com/conformance/cmd/{connectconformance,referenceserver}; then
+    export FOREGATE_CONNECT="$tools/connect"
+  else
+    notes+=('NOT PROVEN: that the conformance suite of Connect passes; there is no go, or it could not be fetched')
+  fi
+  if { python3 -c 'import ensurepip' || install python3-venv; } && python3 -m venv "$tools/httplint" \
+    && "$tools/httplint/bin/pip" install --quiet --disable-pip-version-check httplint; then
+    export FOREGATE_HTTPLINT="$tools/httplint/bin/python"
+  else
+    notes+=('NOT PROVEN: what httplint says of answers; it could not be installed')
+  fi
+}
+
+# go_programs FOLDER PACKAGE…: installs the programs of these packages into a folder.
+go_programs() {
+  local folder=$1 package
+  shift
+  command -v go >/dev/null || return
+  for package in "$@"; do
+    GOFLAGS=-p=1 GOBIN=$folder go install "$package@latest" || return
+  done
 }
 
 step 'packages: curl' need curl curl
@@ -207,7 +233,7 @@ browser
 if [ "$full" = yes ]; then
   step 'packages: g++' need g++ g++
   step 'packages: valgrind' need valgrind valgrind
-  step 'tools: h2spec' h2spec
+  step 'tools: conformance' conformance
 fi
 step 'components' components
 step 'tools: cargo-deny' tool cargo-deny 0.20.2

@@ -31,6 +31,7 @@ mod auth_server;
 mod browser;
 mod cli;
 mod clients;
+mod conformance;
 mod cors;
 mod database;
 mod descriptors;
