@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod answer;
+pub mod attacks;
 pub mod auth_server;
 pub mod client;
 pub mod config;

@@ -12,6 +12,8 @@ use super::gateway::request_line;
 use super::in_time;
 use super::log::Log;
 
+pub use super::attacks::frame;
+
 pub const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -191,16 +193,6 @@ impl RawTwo {
             other => panic!("no answer but {other:?}"),
         }
     }
-}
-
-/// A frame (RFC 9113, section 4.1).
-pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    let mut bytes = length[1..].to_vec();
-    bytes.extend([kind, flags]);
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend_from_slice(payload);
-    bytes
 }
 
 /// An integer with a prefix of 7 bits (RFC 7541, section 5.1).
