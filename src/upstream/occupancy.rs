@@ -5,12 +5,15 @@
 //! nothing, so a limit and its share are those of one worker.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use crate::denial::{Denial, Reason};
+use crate::network::Network;
 use crate::policy::upstream::Upstream;
 use crate::request::holder::{Holder, SITE};
 
@@ -80,12 +83,26 @@ pub(super) struct Occupancy {
     seats: RefCell<Seats>,
 }
 
-/// Finding a seat and leaving it costs a few instructions, which every request pays. Counting one
-/// client's seats looks at all of them, and is done only while more than half is in use.
+/// Finding a seat and leaving it costs a few instructions, which every request pays. The seats of
+/// each client are counted only while many are in use.
 #[derive(Debug, Default)]
 struct Seats {
     holders: Vec<Option<Holder>>,
     free: Vec<usize>,
+    /// From the first question on, until few are in use. Requests that wait ask again and again, so
+    /// an answer must not look at all seats.
+    counts: Option<Counts>,
+}
+
+/// How many seats each client has.
+#[derive(Debug, Default)]
+struct Counts(HashMap<Client, usize>);
+
+/// One of the sides of a [`Holder`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Client {
+    Network(Network),
+    Subject(u64),
 }
 
 /// One request or stream. Dropping it gives its place to another.
@@ -121,14 +138,14 @@ impl Occupancy {
 
     /// Whether [`Self::take`] would refuse the client now.
     pub(super) fn check(&self, holder: Holder) -> Result<(), Reason> {
-        let seats = self.seats.borrow();
+        let mut seats = self.seats.borrow_mut();
         if seats.taken() >= self.limit {
             return Err(Reason::UpstreamBusy);
         }
-        self.check_share(&seats, holder)
+        self.check_share(&mut seats, holder)
     }
 
-    fn check_share(&self, seats: &Seats, holder: Holder) -> Result<(), Reason> {
+    fn check_share(&self, seats: &mut Seats, holder: Holder) -> Result<(), Reason> {
         match seats.taken() >= self.limit / 2 && seats.shares(holder, self.share) >= 1 {
             true => Err(Reason::ClientBusy),
             false => Ok(()),
@@ -145,7 +162,7 @@ impl Occupancy {
     /// whole.
     pub(super) fn admit(self: &Rc<Self>, holder: Holder) -> Result<Occupant, Reason> {
         let mut seats = self.seats.borrow_mut();
-        self.check_share(&seats, holder)?;
+        self.check_share(&mut seats, holder)?;
         let seat = seats.take(holder);
         Ok(Occupant {
             occupancy: self.clone(),
@@ -179,14 +196,14 @@ impl Seats {
 
     /// How many whole shares this client holds: by its address, by its user, or by the /48 around
     /// it, whichever is more.
-    fn shares(&self, holder: Holder, share: usize) -> usize {
-        let (mut by_address, mut by_subject, mut by_site) = (0, 0, 0);
-        for other in self.holders.iter().flatten() {
-            by_address += usize::from(is_same(other.network(), holder.network()));
-            by_subject += usize::from(is_same(other.subject, holder.subject));
-            by_site += usize::from(is_same(other.site(), holder.site()));
-        }
-        by_address.max(by_subject).max(by_site / SITE) / share
+    fn shares(&mut self, holder: Holder, share: usize) -> usize {
+        let holders = &self.holders;
+        let counts = self.counts.get_or_insert_with(|| {
+            let mut counts = Counts::default();
+            holders.iter().flatten().for_each(|held| counts.add(*held));
+            counts
+        });
+        counts.most(holder) / share
     }
 
     fn holder(&self, seat: usize) -> Option<Holder> {
@@ -194,6 +211,9 @@ impl Seats {
     }
 
     fn take(&mut self, holder: Holder) -> usize {
+        if let Some(counts) = &mut self.counts {
+            counts.add(holder);
+        }
         let free = self.free.pop();
         match free.and_then(|seat| Some((seat, self.holders.get_mut(seat)?))) {
             Some((seat, place)) => {
@@ -208,9 +228,37 @@ impl Seats {
     }
 }
 
-/// Whether both are known, and one.
-fn is_same<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
-    one.is_some() && one == other
+impl Counts {
+    fn add(&mut self, holder: Holder) {
+        for (client, _) in clients(holder) {
+            *self.0.entry(client).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, holder: Holder) {
+        for (client, _) in clients(holder) {
+            if let Entry::Occupied(mut seats) = self.0.entry(client) {
+                *seats.get_mut() -= 1;
+                if *seats.get() == 0 {
+                    seats.remove();
+                }
+            }
+        }
+    }
+
+    /// The most seats that count as this client's.
+    fn most(&self, holder: Holder) -> usize {
+        let seats = |(client, shares)| self.0.get(&client).map_or(0, |seats| seats / shares);
+        clients(holder).map(seats).max().unwrap_or(0)
+    }
+}
+
+/// As whom the holder is counted, and among how many shares each is divided.
+fn clients(holder: Holder) -> impl Iterator<Item = (Client, usize)> {
+    let own = holder.network().map(|own| (Client::Network(own), 1));
+    let site = holder.site().map(|site| (Client::Network(site), SITE));
+    let subject = holder.subject.map(|subject| (Client::Subject(subject), 1));
+    own.into_iter().chain(site).chain(subject)
 }
 
 impl Occupant {
@@ -225,9 +273,18 @@ impl Occupant {
 impl Drop for Occupant {
     fn drop(&mut self) {
         let mut seats = self.occupancy.seats.borrow_mut();
-        if let Some(place) = seats.holders.get_mut(self.seat) {
-            *place = None;
-            seats.free.push(self.seat);
+        let seats = &mut *seats;
+        let Some(holder) = seats.holders.get_mut(self.seat).and_then(Option::take) else {
+            return;
+        };
+        seats.free.push(self.seat);
+        if let Some(counts) = &mut seats.counts {
+            counts.remove(holder);
+            // Well below the half from which on they are needed, or each request that crosses it
+            // would count all seats.
+            if seats.taken() < self.occupancy.limit / 4 {
+                seats.counts = None;
+            }
         }
     }
 }
@@ -289,6 +346,44 @@ mod tests {
         assert_eq!(unnamed.len(), 70);
         assert_eq!(take(&occupancy, Holder::unnamed(Some(7)), 100).len(), 25);
         assert_eq!(take(&occupancy, Holder::unnamed(None), 100).len(), 30);
+    }
+
+    #[test]
+    fn seats_are_counted_while_many_are_in_use_and_the_counts_are_right() {
+        let occupancy = Rc::new(Occupancy::new(100, 25));
+        let counts = || {
+            occupancy
+                .seats
+                .borrow()
+                .counts
+                .as_ref()
+                .map(|all| all.0.len())
+        };
+        let user = |number| Holder::numbered(number, Some(number % 5));
+        let mut held: Vec<_> = (0..49)
+            .map_while(|number| occupancy.take(user(number % 7)).ok())
+            .collect();
+        assert_eq!(counts(), None);
+        for number in 49..5000 {
+            held.extend(occupancy.take(user(number % 7)).ok());
+            if number % 3 > 0 {
+                held.swap_remove(usize::try_from(number).unwrap_or(0) * 31 % held.len());
+            }
+            let seats = occupancy.seats.borrow();
+            let Some(counts) = &seats.counts else {
+                continue;
+            };
+            for number in 0..7 {
+                let own = |other: &&Holder| other.network() == user(number).network();
+                let seats = seats.holders.iter().flatten().filter(own).count();
+                let client = user(number).network().map(Client::Network);
+                let counted = client.and_then(|client| counts.0.get(&client).copied());
+                assert_eq!(counted.unwrap_or(0), seats);
+            }
+        }
+        assert!(counts().is_some());
+        held.truncate(24);
+        assert_eq!(counts(), None);
     }
 
     #[test]
