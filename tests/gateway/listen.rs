@@ -1,10 +1,13 @@
 //! What happens on a connection before and around its requests: TLS, protocols, limits, floods and
 //! silence.
 
+use std::time::Duration;
+
 use foregate::denial::Reason;
 use hyper::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::support::client::{Connector, Door, Stream};
 use crate::support::curl::curl;
@@ -245,20 +248,21 @@ async fn only_served_hosts_are_answered() {
 #[tokio::test]
 async fn connections_over_the_limit_wait_until_one_closes() {
     for http in Http::BOTH {
-        let gateway = limited("max: 1").await;
-        let mut first = gateway.connect(http).await;
-        first.get("/public/x").send().await.is_ok();
-        let waiting = tokio::spawn(
-            gateway
-                .connector(http, Door::Tls)
-                .call("GET", "/public/x")
-                .send(),
-        );
-        for _ in 0..20 {
-            first.get("/public/x").send().await.is_ok();
-        }
-        assert!(!waiting.is_finished());
-        drop(first);
+        let gate = Gate::new();
+        let gateway = Gateway::before(gated(&gate), |config| {
+            config.set("connections", "{ max: 1 }");
+        })
+        .await;
+        // A connection without a request would make room.
+        let first = gateway.connector(http, Door::Tls);
+        let first = tokio::spawn(first.call("GET", "/public/gated").send());
+        gateway.origin.has_seen(1).await;
+        let waiting = gateway.connector(http, Door::Tls);
+        let mut waiting = tokio::spawn(waiting.call("GET", "/public/x").send());
+        let answer = timeout(Duration::from_millis(100), &mut waiting).await;
+        assert!(answer.is_err(), "{answer:?}");
+        gate.open();
+        in_time("the answer", first).await.unwrap().is_ok();
         in_time("the place", waiting).await.unwrap().is_ok();
     }
 }
