@@ -18,6 +18,16 @@ pub(crate) const DEEPEST: usize = 64;
 /// shortest one only two of the text.
 pub(crate) const VALUES: usize = 50_000;
 
+/// The complaint about a text that begins with a byte order mark.
+pub(crate) const BYTE_ORDER_MARK: &str =
+    "it begins with a byte order mark, which JSON may not have (RFC 8259, section 8.1)";
+
+/// Whether a text begins with a byte order mark, of UTF-8 or UTF-16.
+pub(crate) fn has_byte_order_mark(text: &[u8]) -> bool {
+    let marks: [&[u8]; 3] = [b"\xef\xbb\xbf", b"\xfe\xff", b"\xff\xfe"];
+    marks.iter().any(|mark| text.starts_with(mark))
+}
+
 /// Parses `text` as one object, to the last byte. `None` if it is anything else, is not UTF-8,
 /// repeats a member, or exceeds a limit.
 pub(crate) fn object(text: &[u8]) -> Option<Map<String, Value>> {

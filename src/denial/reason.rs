@@ -323,7 +323,7 @@ reasons! {
         "Send a token of a configured issuer.",
         gotrue: "bad_jwt", postgrest: "PGRST301";
     TokenKeyUnknown "token_key_unknown" => UNAUTHORIZED, "token_key_unknown", Client, Both,
-        "No key of the issuer has the token's `kid`.",
+        "No key of the issuer has the token's `kid`, or several do, and each could be meant.",
         "Send a newer token; if the keys were rotated, check what `jwks_url` or `discovery_url` returns.",
         gotrue: "bad_jwt", postgrest: "PGRST301";
     TokenSignature "token_signature" => UNAUTHORIZED, "token_signature", Client, Both,

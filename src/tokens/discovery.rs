@@ -16,6 +16,9 @@ pub(super) fn jwks_path(
     url: &OutboundUrl,
     issuer: &str,
 ) -> Result<String, String> {
+    if json::has_byte_order_mark(document) {
+        return Err(json::BYTE_ORDER_MARK.to_owned());
+    }
     let document = json::object(document).ok_or("it is not one JSON object")?;
     let text = |name| document.get(name).and_then(Value::as_str);
     if text("issuer") != Some(issuer) {

@@ -113,8 +113,12 @@ impl Fetcher {
         match self.fetch(source).await {
             Ok(fetched) => {
                 let shown = format!("{:?}", fetched.keys);
+                let ambiguous = fetched.keys.ambiguous().to_vec();
                 if source.receive(fetched.keys, begun) {
                     tracing::info!(issuer = source.issuer(), keys = shown, "fetched keys");
+                    for keys in ambiguous {
+                        tracing::warn!(issuer = source.issuer(), keys, "ambiguous keys");
+                    }
                 }
                 source.refetch().end(number, true);
                 source.metrics().fetched(FetchResult::Good);

@@ -130,6 +130,7 @@ impl Issuer {
             Keys::Set(set) => set
                 .dropped()
                 .iter()
+                .chain(set.ambiguous())
                 .map(|why| format!("issuer `{}`: {why}", self.name))
                 .collect(),
         }

@@ -12,6 +12,8 @@ pub(super) struct Key {
     /// the thumbprint of RFC 7638, which is the same for a key that is published again for another
     /// algorithm.
     pub(super) id: Digest,
+    /// Digest of the material alone.
+    pub(super) material: Digest,
     pub(super) kid: Option<String>,
     pub(super) bound: Bound,
     pub(super) decoding: DecodingKey,
@@ -34,6 +36,15 @@ impl Bound {
             Self::Family(family) => family == algorithm.family(),
         }
     }
+
+    /// Whether there is an algorithm that fits both.
+    pub(super) fn overlaps(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Only(one), other) => other.fits(one),
+            (one, Self::Only(other)) => one.fits(other),
+            (Self::Family(one), Self::Family(other)) => one == other,
+        }
+    }
 }
 
 impl Key {
@@ -53,6 +64,7 @@ impl Key {
         let id = digest::of_parts(name.into_iter().chain(material.iter().copied()));
         Self {
             id,
+            material: digest::of_parts(material.iter().copied()),
             kid: kid.map(str::to_owned),
             bound,
             decoding,

@@ -260,6 +260,93 @@ fn good_subject(claims: &foregate::tokens::mint::Claims) -> String {
     claims.as_object()["sub"].as_str().unwrap().to_owned()
 }
 
+/// Key sets of an identity server that publishes a key for encryption beside the one for signatures
+/// under the same `kid`, in the middle of a rotation, and one bad key.
+#[tokio::test]
+async fn a_bad_key_in_a_rotation_costs_its_own_tokens_only() {
+    let server = Origin::start();
+    let (first, next) = (signer("first"), signer("next"));
+    publish(&server, &[&first]);
+    let gateway = gateway(&entry(ISSUER, &jwks_url(&server))).await;
+    let jwk = |signer: &Signer| signer.public_jwk().unwrap();
+    let rsa = Signer::generate(Algorithm::RS256).unwrap().with_kid("next");
+    let mut encrypting = jwk(&rsa);
+    encrypting["use"] = json!("enc");
+    encrypting["alg"] = json!("RSA-OAEP");
+    let twins = [signer("twin"), signer("twin")];
+    let mut nulls = jwk(&next);
+    nulls["x5c"] = Value::Null;
+    nulls["key_ops"] = Value::Null;
+    let keys = json!({ "keys": [
+        jwk(&first), encrypting, nulls, jwk(&rsa), jwk(&twins[0]), jwk(&twins[1]), { "kty": "EC", "kid": "first" },
+    ] });
+    let reply = json_reply(keys.to_string());
+    server.on("/keys", move |exchange| exchange.reply(&reply));
+    for http in Http::BOTH {
+        for signer in [&next, &first] {
+            let token = signer.sign(&gateway.issuer.claims()).unwrap();
+            gateway.judged(http, &token).await.is_ok();
+        }
+        gateway.origin.take();
+        for signer in &twins {
+            let token = signer.sign(&gateway.issuer.claims()).unwrap();
+            let answer = gateway.judged(http, &token).await;
+            answer.is_denied(Reason::TokenKeyUnknown);
+            let detail = answer.log_line()["detail"].as_str().unwrap().to_owned();
+            assert!(detail.contains("several keys"), "{detail}");
+            gateway.origin.saw_nothing();
+        }
+        // Its algorithm is not the issuer's.
+        let token = rsa.sign(&gateway.issuer.claims()).unwrap();
+        gateway
+            .judged(http, &token)
+            .await
+            .is_denied(Reason::TokenAlgorithm);
+        gateway.origin.saw_nothing();
+    }
+    let named = gateway
+        .log()
+        .all(|line| line["message"] == "ambiguous keys");
+    assert_eq!(named.len(), 1, "{named:?}");
+    assert_eq!(named[0]["level"], "WARN");
+    let keys = named[0]["keys"].as_str().unwrap();
+    assert!(
+        keys.contains("key 5 (`twin`)") && keys.contains("key 6 (`twin`)"),
+        "{keys}"
+    );
+}
+
+#[tokio::test]
+async fn a_key_set_that_is_not_taken_over_is_logged_with_its_cause() {
+    let server = Origin::start();
+    let key = signer("good");
+    publish(&server, &[&key]);
+    let gateway = gateway(&entry(ISSUER, &jwks_url(&server))).await;
+    let good = set(&[&key]);
+    let many = format!("{{\"keys\":[{}]}}", vec!["{}"; 60_000].join(","));
+    for (document, cause) in [
+        (format!("\u{feff}{good}"), "byte order mark"),
+        (many, "60000 keys, more than 64"),
+        ("<html>".to_owned(), "not one JSON object"),
+    ] {
+        let reply = json_reply(document);
+        server.on("/keys", move |exchange| exchange.reply(&reply));
+        // An unknown key asks for a fetch; the known ones stay.
+        let unknown = signer("unknown").sign(&gateway.issuer.claims()).unwrap();
+        let answer = gateway.get(Http::Two, "/me").bearer(&unknown).send().await;
+        answer.is_denied(Reason::KeysUnavailable);
+        gateway.origin.saw_nothing();
+        let line = gateway.log().wait_for(|line| {
+            let error = line["error"].as_str().unwrap_or_default();
+            line["message"] == "key fetch failed" && error.contains(cause)
+        });
+        assert!(line.is_some(), "{cause}:\n{}", gateway.log().text());
+        let token = key.sign(&gateway.issuer.claims()).unwrap();
+        gateway.judged(Http::Two, &token).await.is_ok();
+        gateway.origin.take();
+    }
+}
+
 type Sickness = (&'static str, fn(&mut Exchange));
 
 /// Ways in which a key server can fail, by name.

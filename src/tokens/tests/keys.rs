@@ -286,13 +286,172 @@ fn a_bad_key_beside_a_good_one_is_dropped() {
 }
 
 #[test]
-fn an_ambiguous_or_too_large_set_is_refused() {
+fn a_kid_may_occur_again_for_a_key_of_another_type_use_or_algorithm() {
+    let kid = |signer: Signer| signer.with_kid("one");
+    let (es, rs, ed) = (
+        kid(signer(Algorithm::ES256)),
+        kid(signer(Algorithm::RS256)),
+        kid(signer(Algorithm::EdDSA)),
+    );
+    let es384 = kid(Signer::generate(Algorithm::ES384).unwrap());
+    let other_rs = kid(Signer::generate(Algorithm::PS256).unwrap());
+    let encrypting = changed(&other_rs, json!({ "use": "enc", "alg": "RSA-OAEP" }));
+    let wrapping = changed(
+        &other_rs,
+        json!({ "use": null, "alg": null, "key_ops": ["wrapKey"] }),
+    );
+    let oct = json!({ "kty": "oct", "kid": "one", "k": "AAAA" });
+    let good: Vec<Value> = [&es, &rs, &ed, &es384, &other_rs]
+        .iter()
+        .map(|signer| signer.public_jwk().unwrap())
+        .collect();
+    // Before and behind the good ones.
+    let bad = [encrypting, wrapping, oct, json!("?"), json!({})];
+    let all = [&bad[..], &good[..], &bad[..]].concat();
+    let set = KeySet::parse(set_of(&all).as_bytes()).unwrap();
+    assert_eq!((set.len(), set.dropped().len()), (5, 10));
+    assert_eq!(set.ambiguous(), [] as [String; 0]);
+    let algorithms = [
+        Algorithm::ES256,
+        Algorithm::ES384,
+        Algorithm::EdDSA,
+        Algorithm::RS256,
+        Algorithm::PS256,
+    ];
+    let entries = [entry(&algorithms, set_source(set_of(&all)))];
+    for signer in [&es, &rs, &ed, &es384, &other_rs] {
+        user(&entries, &signer.sign(&claims()).unwrap());
+        let stranger = Signer::generate(signer.algorithm()).unwrap();
+        let forged = kid(stranger).sign(&claims()).unwrap();
+        assert_eq!(refused(&entries, &forged), Reason::TokenSignature);
+    }
+}
+
+#[test]
+fn keys_that_a_token_cannot_tell_apart_cost_their_own_tokens_only() {
+    let twin = || Signer::generate(Algorithm::ES256).unwrap().with_kid("twin");
+    let (one, other, good) = (twin(), twin(), signer(Algorithm::ES256));
+    let rs = signer(Algorithm::RS256).with_kid("twin");
+    let jwk = |signer: &Signer| signer.public_jwk().unwrap();
+    let jwks = set_of(&[jwk(&one), jwk(&good), jwk(&other), jwk(&rs)]);
+    let set = KeySet::parse(jwks.as_bytes()).unwrap();
+    let [pair] = set.ambiguous() else {
+        panic!("{:?}", set.ambiguous())
+    };
+    assert!(pair.contains("key 1 (`twin`) and key 3 (`twin`)"), "{pair}");
+    let algorithms = [Algorithm::ES256, Algorithm::RS256];
+    let entries = [entry(&algorithms, set_source(jwks))];
+    assert_eq!(tokens(&entries).dropped_keys().len(), 1);
+    for signer in [&one, &other] {
+        let token = signer.sign(&claims()).unwrap();
+        assert_eq!(refused(&entries, &token), Reason::TokenKeyUnknown);
+    }
+    for signer in [&good, &rs] {
+        user(&entries, &signer.sign(&claims()).unwrap());
+    }
+    // An RSA key without `alg` could be meant by every RSA algorithm.
+    let general = changed(
+        &Signer::generate(Algorithm::RS256).unwrap().with_kid("twin"),
+        json!({ "alg": null }),
+    );
+    let jwks = set_of(&[jwk(&rs), general]);
+    let set = KeySet::parse(jwks.as_bytes()).unwrap();
+    assert_eq!((set.len(), set.ambiguous().len()), (2, 1));
+    let entries = [entry(&[Algorithm::RS256], set_source(jwks))];
+    let token = rs.sign(&claims()).unwrap();
+    assert_eq!(refused(&entries, &token), Reason::TokenKeyUnknown);
+}
+
+#[test]
+fn the_same_key_twice_is_one_key() {
+    let rs = signer(Algorithm::RS256);
+    let jwk = rs.public_jwk().unwrap();
+    let general = changed(&rs, json!({ "alg": null }));
+    let jwks = set_of(&[jwk.clone(), jwk, general]);
+    let set = KeySet::parse(jwks.as_bytes()).unwrap();
+    assert_eq!((set.len(), set.dropped().len()), (2, 1));
+    assert_eq!(set.ambiguous(), [] as [String; 0]);
+    let entries = [entry(&[Algorithm::RS256], set_source(jwks))];
+    user(&entries, &rs.sign(&claims()).unwrap());
+}
+
+#[test]
+fn a_null_member_is_an_absent_member() {
+    for algorithm in [Algorithm::ES256, Algorithm::RS256, Algorithm::EdDSA] {
+        let signer = signer(algorithm);
+        let mut jwk = signer.public_jwk().unwrap();
+        for name in ["d", "p", "k", "key_ops", "x5c", "x5t", "alg", "use", "ext"] {
+            jwk[name] = Value::Null;
+        }
+        let entries = [entry(&[algorithm], set_source(set_of(&[jwk])))];
+        user(&entries, &signer.sign(&claims()).unwrap());
+    }
+    let es = signer(Algorithm::ES256);
+    let mut jwk = es.public_jwk().unwrap();
+    jwk["kid"] = Value::Null;
+    let entries = [entry(&[Algorithm::ES256], set_source(set_of(&[jwk])))];
+    let token = es.sign(&claims()).unwrap();
+    assert_eq!(refused(&entries, &token), Reason::TokenKeyUnknown);
+    for (member, why) in [("kty", "`kty` is missing"), ("x", "`x` is missing")] {
+        let mut jwk = es.public_jwk().unwrap();
+        jwk[member] = Value::Null;
+        assert!(dropped(jwk).contains(why), "{member}");
+    }
+}
+
+#[test]
+fn a_malformed_key_costs_no_other() {
+    let es = signer(Algorithm::ES256);
+    let good = es.public_jwk().unwrap();
+    let deep = "[".repeat(70) + &"]".repeat(70);
+    for bad in [
+        r#"{"kty":"EC","kty":"EC"}"#,
+        &format!(r#"{{"kty":"EC","x":{deep}}}"#),
+        r#"{"kid":"\ud800"}"#,
+        "null",
+        "[]",
+    ] {
+        let set = format!(r#"{{"keys":[{bad},{good}],"x":1,"x":2}}"#);
+        let set = KeySet::parse(set.as_bytes()).unwrap();
+        assert_eq!((set.len(), set.dropped().len()), (1, 1), "{bad}");
+    }
+}
+
+#[test]
+fn a_set_that_cannot_be_read_is_refused_with_its_cause() {
     let jwk = signer(Algorithm::ES256).public_jwk().unwrap();
     let refused = |text: &str| KeySet::parse(text.as_bytes()).unwrap_err();
-    let oct = json!({ "kty": "oct", "kid": "es", "k": "AAAA" });
-    assert!(refused(&set_of(&[jwk.clone(), oct])).contains("same `kid`"));
-    let many: Vec<_> = (0..65).map(|_| jwk.clone()).collect();
-    assert!(refused(&set_of(&many)).contains("64"));
+    for count in [65, 60_000] {
+        let many = vec![
+            if count == 65 {
+                jwk.to_string()
+            } else {
+                "1".to_owned()
+            };
+            count
+        ];
+        let why = refused(&format!(r#"{{"keys":[{}]}}"#, many.join(",")));
+        assert!(
+            why.contains(&format!("{count} keys")) && why.contains("64"),
+            "{why}"
+        );
+    }
+    let good = set_of(std::slice::from_ref(&jwk));
+    assert!(refused(&format!("\u{feff}{good}")).contains("byte order mark"));
+    let utf16: Vec<u8> = "\u{feff}{}"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    assert!(
+        KeySet::parse(&utf16)
+            .unwrap_err()
+            .contains("byte order mark")
+    );
+    for text in ["", "<html>", "[]", "1", &good.replace("keys", "keys\" :\"")] {
+        assert!(refused(text).contains("not one JSON object"), "{text}");
+    }
+    assert!(refused(&format!("{good}x")).contains("not one JSON object (line 1, column"));
+    assert!(refused(r#"{"keys":null}"#).contains("`keys`"));
     assert!(refused(&" ".repeat(256 * 1024 + 1)).contains("longer"));
     assert!(refused("{}").contains("`keys`"));
     assert!(refused(r#"{"keys":{}}"#).contains("`keys`"));

@@ -20,6 +20,7 @@ use crate::config::place::Place;
 use crate::config::problem::Report;
 use crate::config::units::{Date, secs};
 use crate::config::wire::{Field, List, Many, Named, Value};
+use crate::json;
 use crate::policy::outbound_url::{OutboundUrl, OutboundUrlError};
 use crate::policy::spelling::nearest;
 use crate::policy::tokens::{KeySource, LARGEST_LEEWAY, Publication, TokenIssuer};
@@ -214,6 +215,10 @@ impl Checker<'_> {
 
     fn jwks_file(&mut self, name: &Value<Text>) -> Option<KeySource> {
         let (file, contents) = self.inputs.read(name, self.report)?;
+        if json::has_byte_order_mark(&contents) {
+            let message = format!("is not a JWK set: {}", json::BYTE_ORDER_MARK);
+            return self.report.refuse(&name.place, message);
+        }
         // Only the shape is checked here; `tokens` knows key types, and decides which keys are
         // usable.
         let is_set = |json: &String| {

@@ -164,3 +164,16 @@ fn an_issuer_has_one_source_of_keys_that_goes_with_its_algorithms() {
         loaded.warnings
     );
 }
+
+#[test]
+fn a_key_set_with_a_byte_order_mark_is_refused_with_its_cause() {
+    let dir = certificates();
+    std::fs::write(dir.path().join("bom.json"), "\u{feff}{\"keys\":[]}").unwrap();
+    let text = with_route("path: /a, access: user").replace(
+        "algorithms: HS256, secret: 0123456789abcdef0123456789abcdef",
+        "algorithms: ES256, jwks_file: bom.json",
+    );
+    let reported = reported_in(dir.path(), &text);
+    assert_eq!(reported.len(), 1, "{reported:#?}");
+    assert!(reported[0].contains("byte order mark"), "{reported:#?}");
+}
