@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use foregate::policy::resources::ParamType;
 use foregate::policy::tokens::{KeySource, TokenIssuer};
 use foregate::revocation::list::List;
 use foregate::revocation::{CleanAt, Revocation, Target};
@@ -55,6 +56,7 @@ fn tokens(signer: &Signer) -> Tokens {
         algorithms: vec![signer.algorithm()],
         keys,
         require: vec![("role".to_owned(), vec!["authenticated".to_owned()])],
+        subject: ParamType::Uuid,
         leeway: Duration::from_secs(5),
         until: None,
     };

@@ -13,6 +13,7 @@ use super::Config;
 use crate::clock;
 use crate::config;
 use crate::policy::Environment;
+use crate::policy::resources::ParamType;
 use crate::policy::tokens::{KeySource, TokenIssuer};
 use crate::tokens::mint::{Claims, Signer};
 
@@ -20,7 +21,7 @@ use crate::tokens::mint::{Claims, Signer};
 pub(super) struct Options {
     #[command(flatten)]
     config: Config,
-    /// The user; a new UUID by default
+    /// The user; by default a new one of the type that the issuer's entry says
     #[arg(long, value_name = "ID")]
     subject: Option<String>,
     /// The issuer, if the configuration has several
@@ -112,10 +113,11 @@ fn signer(entry: &TokenIssuer, options: &Options) -> anyhow::Result<Signer> {
 }
 
 fn claims(entry: &TokenIssuer, options: &Options) -> Claims {
-    let subject = options
-        .subject
-        .clone()
-        .unwrap_or_else(|| Uuid::now_v7().to_string());
+    let fresh = || match entry.subject {
+        ParamType::Uuid | ParamType::Text => Uuid::now_v7().to_string(),
+        ParamType::Integer => (Uuid::now_v7().as_u64_pair().1 >> 2).to_string(),
+    };
+    let subject = options.subject.clone().unwrap_or_else(fresh);
     let now = clock::unix_now();
     let mut claims = Claims::new(&entry.issuer, &subject, now)
         .lasting(Duration::from_secs(3600))

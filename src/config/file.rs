@@ -24,10 +24,11 @@ use super::sections::roles::Roles;
 use super::sections::routes::{self, Defaults, Route, RouteSections};
 use super::sections::sessions::Sessions;
 use super::sections::store::Store;
-use super::sections::tokens::Issuer;
+use super::sections::tokens::{Issuer, SubjectContext};
 use super::sections::upstreams::Upstream;
 use super::units::{HOUR, millis, secs};
 use super::wire::{List, Named};
+use crate::policy::resources::ParamType;
 use crate::policy::{Config, Environment};
 
 wire! {
@@ -73,6 +74,21 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
+impl File {
+    /// What the types of subjects depend on.
+    fn subjects(&self, sections: &FactSections<'_>) -> SubjectContext<'_> {
+        let facts = self.facts.good().map(|facts| &facts.value);
+        let subject = facts.and_then(|facts| facts.subject());
+        let identity = self.identity.good().map(|identity| &identity.value);
+        SubjectContext {
+            of_facts: subject.unwrap_or(ParamType::Uuid),
+            place: facts.and_then(|facts| facts.subject.place()),
+            has_facts: sections.are_written(),
+            supabase: identity.and_then(Identity::issuer),
+        }
+    }
+}
+
 impl Checker<'_> {
     /// Checks the whole file.
     pub(crate) fn check(&mut self, file: &File) -> Option<Config> {
@@ -81,20 +97,20 @@ impl Checker<'_> {
         let listen = self.listen(&file.listen, admin.as_ref());
         let trusted_proxies = self.trusted_proxies(&file.trusted_proxies);
         let connections = self.connections(&file.connections);
-        let tokens = self.tokens(&file.tokens);
+        let fact_sections = FactSections {
+            has_database: file.database.is_written(),
+            facts: &file.facts,
+            resources: &file.resources,
+            static_facts: &file.static_facts,
+        };
+        let tokens = self.tokens(&file.tokens, &file.subjects(&fact_sections));
         let revocations = self.revocations(&file.revocations, tokens.as_deref());
         let sessions = self.sessions(&file.sessions, file.environment(), revocations.as_ref());
         let roles = self.roles(&file.roles, tokens.as_deref());
         let keys = self.keys(&file.keys);
         let store = self.store(&file.store, &file.keys, keys.as_deref());
         let database = self.database(&file.database);
-        let sections = FactSections {
-            has_database: file.database.is_written(),
-            facts: &file.facts,
-            resources: &file.resources,
-            static_facts: &file.static_facts,
-        };
-        let attributes = self.attributes(&sections, tokens.as_deref());
+        let attributes = self.attributes(&fact_sections, tokens.as_deref());
         let identity = self.identity(&file.identity, tokens.as_deref());
         let sign_in = self.sign_in(&file.identity, file.database.is_written());
         let upstreams = self.upstreams(&file.upstreams, file.workers());

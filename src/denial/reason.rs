@@ -343,8 +343,8 @@ reasons! {
         "Request a token for this audience.",
         gotrue: "bad_jwt", postgrest: "PGRST303";
     TokenClaims "token_claims" => UNAUTHORIZED, "token_claims", Client, Both,
-        "A required claim (`exp`, `sub`, or a claim under `require`) is missing, of the wrong type, or has a value that is not allowed.",
-        "Send a user's access token.",
+        "A required claim (`exp`, `sub`, or a claim under `require`) is missing, of the wrong type, or has a value or form that is not allowed.",
+        "Send a user's access token; see `detail` in the log. For a `sub` of another form, write `subject` of the issuer's entry.",
         gotrue: "bad_jwt", postgrest: "PGRST303";
     TokensTooMany "tokens_too_many" => TOO_MANY_REQUESTS, "too_many_requests", Client, Both,
         "Too many tokens of the address were refused, and this one was not verified before, so it is not checked.",

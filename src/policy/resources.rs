@@ -1,6 +1,7 @@
 //! Resource types, the queries for their facts, and where a request names resources. `facts` runs
 //! the queries.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -69,6 +70,26 @@ pub struct StaticFacts {
     pub memberships: HashMap<String, Vec<(String, String)>>,
     /// The rows, by resource type and id.
     pub rows: HashMap<(String, String), StaticRow>,
+}
+
+impl StaticFacts {
+    /// The same facts, with subjects of this type in their canonical spelling, as callers have it.
+    #[must_use]
+    pub fn with_subjects(self, kind: ParamType) -> Self {
+        let canonical = |subject: String| kind.canonical_or_same(&subject);
+        let rows = self.rows.into_iter().map(|(name, row)| {
+            let owner = row.owner.map(canonical);
+            (name, StaticRow { owner, ..row })
+        });
+        let memberships = self.memberships.into_iter();
+        Self {
+            inactive: self.inactive.into_iter().map(canonical).collect(),
+            memberships: memberships
+                .map(|(subject, teams)| (canonical(subject), teams))
+                .collect(),
+            rows: rows.collect(),
+        }
+    }
 }
 
 /// The row of one resource.
@@ -152,7 +173,7 @@ pub struct Learn {
     pub keep: Duration,
 }
 
-/// The type of a path parameter, of an id and of a parameter of a query.
+/// The type of a path parameter, of an id, of a subject and of a parameter of a query.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum ParamType {
     /// A UUID with hyphens (RFC 9562), not nil. Upper-case digits are forwarded in lower case.
@@ -180,6 +201,15 @@ impl ParamType {
         }
     }
 
+    /// The name where the route map says the type of ids or subjects.
+    pub const fn in_map(self) -> &'static str {
+        match self {
+            Self::Uuid => "uuid",
+            Self::Text => "text",
+            Self::Integer => "integer",
+        }
+    }
+
     /// The name in SQL and in messages.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -189,21 +219,110 @@ impl ParamType {
         }
     }
 
-    /// The id in a JSON value, in its canonical spelling: a UUID that is not nil, hyphenated and in
-    /// lower case, since servers accept either case; a text that is not empty; an integer from 0.
-    /// `None` if the value is not of this type.
+    /// Whether the text is of this type.
+    pub fn accepts(self, text: &str) -> bool {
+        match self {
+            Self::Text => !text.is_empty(),
+            // Only the hyphenated form: braces, URNs and bare digits are other spellings of the
+            // same UUID. Any version is valid.
+            Self::Uuid => {
+                text.len() == uuid::fmt::Hyphenated::LENGTH
+                    && Uuid::try_parse(text).is_ok_and(|uuid| !uuid.is_nil())
+            }
+            Self::Integer => {
+                let plain = text == "0" || !text.starts_with('0');
+                let has_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+                plain && has_digits && text.parse::<i64>().is_ok()
+            }
+        }
+    }
+
+    /// The text in its canonical spelling: a UUID in lower case, since servers read both cases as
+    /// the same UUID (RFC 9562, section 4). `None` if it is not of this type.
+    pub fn canonical(self, text: &str) -> Option<Cow<'_, str>> {
+        self.accepts(text).then(|| match self {
+            Self::Uuid if text.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+                Cow::Owned(text.to_ascii_lowercase())
+            }
+            Self::Uuid | Self::Text | Self::Integer => Cow::Borrowed(text),
+        })
+    }
+
+    /// The text in its canonical spelling if it is of this type, or else as it is.
+    pub fn canonical_or_same(self, text: &str) -> String {
+        self.canonical(text)
+            .map_or_else(|| text.to_owned(), Cow::into_owned)
+    }
+
+    /// The id in a JSON value, in its [canonical](Self::canonical) spelling; an integer is a number
+    /// there. `None` if the value is not of this type.
     pub fn spelled(self, value: &Value) -> Option<String> {
         match (self, value) {
-            (Self::Uuid, Value::String(text)) => Uuid::try_parse(text)
-                .ok()
-                .filter(|uuid| !uuid.is_nil() && text.len() == uuid::fmt::Hyphenated::LENGTH)
-                .map(|uuid| uuid.hyphenated().to_string()),
-            (Self::Text, Value::String(text)) if !text.is_empty() => Some(text.clone()),
+            (Self::Uuid | Self::Text, Value::String(text)) => {
+                self.canonical(text).map(Cow::into_owned)
+            }
             (Self::Integer, Value::Number(number)) => number
                 .as_i64()
                 .filter(|number| *number >= 0)
                 .map(|number| number.to_string()),
             (Self::Uuid | Self::Text | Self::Integer, _) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOWER: &str = "018f5b5e-0000-7000-8000-00000000000a";
+
+    #[test]
+    fn an_identifier_has_one_canonical_spelling() {
+        for text in [LOWER, "ffffffff-ffff-ffff-ffff-ffffffffffff"] {
+            for spelled in [text.to_owned(), text.to_uppercase()] {
+                assert_eq!(ParamType::Uuid.canonical(&spelled).as_deref(), Some(text));
+                let value = Value::from(spelled.as_str());
+                assert_eq!(ParamType::Uuid.spelled(&value).as_deref(), Some(text));
+            }
+        }
+        for text in ["0", "7", "9223372036854775807"] {
+            assert_eq!(ParamType::Integer.canonical(text).as_deref(), Some(text));
+        }
+        for text in ["n1", "A", " a ", LOWER] {
+            assert_eq!(ParamType::Text.canonical(text).as_deref(), Some(text));
+        }
+    }
+
+    #[test]
+    fn what_is_not_of_the_type_is_refused() {
+        for text in [
+            "00000000-0000-0000-0000-000000000000",
+            "018f5b5e000070008000000000000001",
+            "{018f5b5e-0000-7000-8000-000000000001}",
+            "urn:uuid:018f5b5e-0000-7000-8000-000000000001",
+            "018f5b5e-0000-7000-8000-00000000000g",
+            "018f5b5e-0000-7000-8000-00000000001",
+            "018f5b5e-0000-7000-8000-00000000001 ",
+            "018f5b5e-0000-7000-8000-000000000001,018f5b5e-0000-7000-8000-000000000001",
+            "",
+            "1",
+        ] {
+            assert_eq!(ParamType::Uuid.canonical(text), None, "{text}");
+        }
+        for text in [
+            "",
+            "-1",
+            "+1",
+            "01",
+            "00",
+            " 1",
+            "1.0",
+            "1e3",
+            "\u{661}",
+            "9223372036854775808",
+        ] {
+            assert_eq!(ParamType::Integer.canonical(text), None, "{text}");
+        }
+        assert_eq!(ParamType::Text.canonical(""), None);
     }
 }

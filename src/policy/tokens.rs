@@ -6,10 +6,11 @@ use std::time::Duration;
 use jsonwebtoken::Algorithm;
 
 use crate::policy::outbound_url::OutboundUrl;
+use crate::policy::resources::ParamType;
 use crate::secrets::secret::Secret;
 
-/// The largest leeway of an entry of `tokens`: how long after its `exp` a token may still be
-/// accepted.
+/// The largest leeway of an entry of `tokens`: how long after its `exp`, or before its `iat`, a
+/// token may be accepted.
 pub const LARGEST_LEEWAY: Duration = Duration::from_secs(60);
 
 /// One issuer entry: an `iss` with the algorithms and keys that are accepted for it.
@@ -23,10 +24,12 @@ pub struct TokenIssuer {
     pub algorithms: Vec<Algorithm>,
     /// Where the keys come from.
     pub keys: KeySource,
+    /// The type of `sub`. Default uuid for Supabase Auth, else that of `facts.subject`.
+    pub subject: ParamType,
     /// Required claims besides `exp iss aud sub`, each with its allowed values. A dotted name is a
     /// path into objects.
     pub require: Vec<(String, Vec<String>)>,
-    /// Allowed clock difference for `exp` and `nbf`. Default 5 s.
+    /// Allowed clock difference for `exp`, `nbf` and `iat`. Default 5 s.
     pub leeway: Duration,
     /// After this instant, in Unix seconds, the entry is ignored.
     pub until: Option<i64>,

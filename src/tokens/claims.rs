@@ -5,9 +5,12 @@
 //! `jsonwebtoken` would check these too, but it accepts a registered claim of the wrong type as an
 //! absent one, and an `iss` list of which one member matches.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use crate::denial::{Denial, Reason};
+use crate::policy::resources::ParamType;
 
 /// The largest integer that every JSON reader holds exactly (RFC 8259, section 6). No clock needs
 /// more.
@@ -23,13 +26,15 @@ pub(super) struct Rules {
     pub(super) audience: Vec<String>,
     /// Paths, each with the values of which one is required.
     pub(super) require: Vec<(Vec<String>, Vec<String>)>,
+    /// The type of `sub`.
+    pub(super) subject: ParamType,
     /// Allowed clock difference in seconds.
     pub(super) leeway: i64,
 }
 
 /// The claims of a user's token, validated.
 pub(super) struct Facts {
-    /// `sub`, never empty.
+    /// `sub`, never empty, in the canonical spelling of its type: a user has one subject.
     pub(super) subject: String,
     /// `session_id`, never empty.
     pub(super) session: Option<String>,
@@ -82,7 +87,7 @@ impl Rules {
         self.check_audience(claims)?;
         instant(claims, "iat")?;
         let facts = Facts {
-            subject: subject(claims)?,
+            subject: self.subject(claims)?,
             session: id(claims, "session_id", "`session_id` is not a string")?.map(str::to_owned),
             role: text(claims, "role", "`role` is not a string")?.map(str::to_owned),
             aal: assurance(claims)?,
@@ -92,6 +97,22 @@ impl Rules {
         };
         self.check_required(claims)?;
         Ok(facts)
+    }
+
+    /// `sub` in its canonical spelling.
+    fn subject(&self, claims: &Map<String, Value>) -> Result<String, Denial> {
+        let written = id(claims, "sub", "`sub` is not a string")?
+            .ok_or_else(|| wrong("`sub` is missing or empty"))?;
+        // Operators name subjects without white space around them (`revocation::canonical_id`).
+        let is_trimmed = written.trim().len() == written.len();
+        let canonical = self.subject.canonical(written).filter(|_| is_trimmed);
+        canonical.map(Cow::into_owned).ok_or_else(|| {
+            wrong(match self.subject {
+                ParamType::Uuid => "`sub` is not a UUID with hyphens, as `subject` of its issuer's entry demands",
+                ParamType::Integer => "`sub` is not a decimal integer from 0, as `subject` of its issuer's entry demands",
+                ParamType::Text => "`sub` has white space around it",
+            })
+        })
     }
 
     /// `aud` is a string or a list of strings (RFC 7519, section 4.1.3); here it is required.
@@ -161,12 +182,6 @@ fn instant(claims: &Map<String, Value>, name: &'static str) -> Result<Option<i64
     } else {
         Err(not_an_instant(name))
     }
-}
-
-fn subject(claims: &Map<String, Value>) -> Result<String, Denial> {
-    id(claims, "sub", "`sub` is not a string")?
-        .map(str::to_owned)
-        .ok_or_else(|| wrong("`sub` is missing or empty"))
 }
 
 /// An id that may have to be revoked, so an operator must be able to name it.

@@ -77,6 +77,7 @@ impl Issuer {
                         (path.split('.').map(str::to_owned).collect(), values.clone())
                     })
                     .collect(),
+                subject: entry.subject,
                 leeway: i64::try_from(entry.leeway.as_secs()).unwrap_or(i64::MAX),
             },
             until: entry.until,
@@ -254,9 +255,11 @@ fn fingerprint(entry: &TokenIssuer, keys: &Keys) -> Digest {
         algorithms,
         keys: _,
         require,
+        subject,
         leeway,
         until: _,
     } = entry;
-    let rules = format!("{issuer:?} {audience:?} {algorithms:?} {require:?} {leeway:?}");
+    let rules =
+        format!("{issuer:?} {audience:?} {algorithms:?} {require:?} {subject:?} {leeway:?}");
     digest::of_parts([rules.as_bytes(), source.as_bytes()])
 }

@@ -7,7 +7,7 @@ use jsonwebtoken::Algorithm;
 
 use crate::support::client::Door;
 use crate::support::raw_h2::{Ending, RawTwo};
-use crate::support::tokens::{ISSUER, now};
+use crate::support::tokens::{ISSUER, now, subject};
 use crate::support::{Answer, Gate, Gateway, Http, Origin, Reply, eventually};
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn an_optional_route_accepts_no_token_or_a_good_one_and_refuses_a_bad_one(
     for http in Http::BOTH {
         gateway.get(http, "/optional").send().await.is_ok();
         assert_eq!(gateway.origin.only().header("x-foregate-subject"), None);
-        let token = gateway.issuer.token_of("somebody");
+        let token = gateway.issuer.token_of(&subject("somebody"));
         gateway
             .get(http, "/optional")
             .bearer(&token)
@@ -74,7 +74,7 @@ async fn an_optional_route_accepts_no_token_or_a_good_one_and_refuses_a_bad_one(
             .is_ok();
         assert_eq!(
             gateway.origin.only().header("x-foregate-subject"),
-            Some("somebody")
+            Some(subject("somebody").as_str())
         );
         gateway
             .get(http, "/optional")
@@ -101,7 +101,7 @@ async fn the_first_source_that_is_present_decides_even_if_it_is_bad() {
     let gateway = Gateway::with_routes(routes).await;
     for http in Http::BOTH {
         let (good, bad) = (
-            gateway.issuer.token_of("somebody"),
+            gateway.issuer.token_of(&subject("somebody")),
             gateway.issuer.expired(),
         );
         let ask = |path: &str, query: &str, bearer: &str| {
@@ -123,7 +123,10 @@ async fn the_first_source_that_is_present_decides_even_if_it_is_bad() {
         ask("/query-first", &good, &bad).await.is_ok();
         ask("/bearer-first", &bad, &good).await.is_ok();
         for seen in gateway.origin.take() {
-            assert_eq!(seen.header("x-foregate-subject"), Some("somebody"));
+            assert_eq!(
+                seen.header("x-foregate-subject"),
+                Some(subject("somebody").as_str())
+            );
             // Only the verified token is forwarded, in the field that upstreams read.
             assert_eq!(
                 seen.header("authorization"),
@@ -364,7 +367,7 @@ async fn an_upstream_that_drops_authorization_gets_the_caller_and_not_the_token(
     })
     .await;
     for http in Http::BOTH {
-        let token = gateway.issuer.token_of("somebody");
+        let token = gateway.issuer.token_of(&subject("somebody"));
         gateway.get(http, "/me").bearer(&token).send().await.is_ok();
         let seen = gateway.origin.only();
         assert_eq!(
@@ -372,7 +375,7 @@ async fn an_upstream_that_drops_authorization_gets_the_caller_and_not_the_token(
                 seen.header("authorization"),
                 seen.header("x-foregate-subject")
             ),
-            (None, Some("somebody"))
+            (None, Some(subject("somebody").as_str()))
         );
         assert!(!seen.mentions(&token));
     }
@@ -559,5 +562,67 @@ async fn a_401_has_a_www_authenticate_field() {
             .await
             .is_denied(Reason::TokenMissing);
         gateway.origin.saw_nothing();
+    }
+}
+
+/// What a `sub` may look like that is no UUID.
+const NO_UUIDS: [&str; 7] = [
+    "alice",
+    "{018f5b5e-0000-7000-8000-00000000000a}",
+    "018f5b5e00007000800000000000000a",
+    "018f5b5e-0000-7000-8000-00000000000a 018f5b5e-0000-7000-8000-00000000000b",
+    "id=eq.018f5b5e-0000-7000-8000-00000000000a",
+    "00000000-0000-0000-0000-000000000000",
+    "1",
+];
+
+#[tokio::test]
+async fn a_subject_of_another_type_is_refused_before_anything_is_asked() {
+    let gateway = Gateway::start().await;
+    for http in Http::BOTH {
+        for subject in NO_UUIDS {
+            for path in ["/me", "/optional", "/things/1"] {
+                let call = gateway.get(http, path);
+                let answer = call.bearer(&gateway.issuer.token_of(subject)).send().await;
+                answer.is_denied(Reason::TokenClaims);
+                let detail = answer.log_line()["detail"].as_str().unwrap().to_owned();
+                assert!(
+                    detail.contains("`sub`") && detail.contains("UUID"),
+                    "{detail}"
+                );
+                gateway.origin.saw_nothing();
+            }
+        }
+        // Capitals are another spelling of the same user.
+        let id = "018f5b5e-0000-7000-8000-00000000000a";
+        let token = gateway.issuer.token_of(&id.to_uppercase());
+        let answer = gateway.get(http, "/me").bearer(&token).send().await;
+        assert_eq!(answer.is_ok().log_line()["subject"], id);
+        let seen = gateway.origin.only();
+        assert_eq!(seen.header("x-foregate-subject"), Some(id));
+    }
+}
+
+#[tokio::test]
+async fn the_type_of_subjects_is_what_the_issuers_entry_says() {
+    for (kind, good, bad) in [
+        ("text", "auth0|Ada Lovelace", "ada "),
+        ("integer", "9223372036854775807", "007"),
+    ] {
+        let gateway = Gateway::with(|config| {
+            config.subjects(kind);
+        })
+        .await;
+        for http in Http::BOTH {
+            let get = |subject: &str| {
+                let call = gateway.get(http, "/me");
+                call.bearer(&gateway.issuer.token_of(subject))
+            };
+            get(good).send().await.is_ok();
+            let seen = gateway.origin.only();
+            assert_eq!(seen.header("x-foregate-subject"), Some(good));
+            get(bad).send().await.is_denied(Reason::TokenClaims);
+            gateway.origin.saw_nothing();
+        }
     }
 }

@@ -13,8 +13,8 @@ hosts: [api.velro.test, other.velro.test]
 trusted_proxies: { from: [10.0.0.0/8], hops: 1 }
 cors: { origins: ["https://app.velro.test"], credentials: true }
 tokens:
-  - { issuer: "https://a.test", audience: api, algorithms: ES256, jwks_url: "http://127.0.0.1:1/keys", require: { app_metadata.tenant: [velro] } }
-  - { issuer: "https://b.test", audience: [b], algorithms: HS256, secret: 0123456789abcdef0123456789abcdef }
+  - { issuer: "https://a.test", audience: api, subject: text, algorithms: ES256, jwks_url: "http://127.0.0.1:1/keys", require: { app_metadata.tenant: [velro] } }
+  - { issuer: "https://b.test", audience: [b], subject: text, algorithms: HS256, secret: 0123456789abcdef0123456789abcdef }
 roles: { from: app_metadata.velro.roles, grants: { user: [read, write], admin: ["*"] } }
 upstreams: { kong: { servers: ["http://127.0.0.1:1"] }, other: { servers: ["http://127.0.0.1:1"] } }
 defaults: { upstream: kong }

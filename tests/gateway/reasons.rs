@@ -21,7 +21,7 @@ use crate::passthrough;
 use crate::sign_in;
 use crate::streams::socket::{self, End};
 use crate::support::client::Door;
-use crate::support::tokens::{ISSUER, now};
+use crate::support::tokens::{ISSUER, now, subject};
 use crate::support::{
     Desk, Gate, Gateway, Http, Origin, RedisServer, Reply, World, eventually, in_time, world,
 };
@@ -338,9 +338,10 @@ async fn produce(
             with(gateway.issuer.sign(&claims().session("lost")))
         }
         Reason::SubjectRevoked => {
-            let revoked = json!({ "kind": "subject", "subject": "banned", "issuer": ISSUER });
+            let revoked =
+                json!({ "kind": "subject", "subject": subject("banned"), "issuer": ISSUER });
             gateway.revoke(&revoked);
-            with(gateway.issuer.token_of("banned"))
+            with(gateway.issuer.token_of(&subject("banned")))
         }
         Reason::IssuerRevoked => {
             gateway.revoke(&json!({ "kind": "issuer", "issuer": "revoked" }));

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::support::answer::Answer;
 use crate::support::client::Door;
+use crate::support::tokens::subject;
 use crate::support::{Gateway, Http, in_time};
 
 const ROUTES: &str = r#"
@@ -332,7 +333,7 @@ async fn bodies_of_one_client_take_no_memory_from_others() {
         let post = |user: &str, address: &str| {
             let connector = gateway.connector(http, Door::Tls);
             let call = connector.call("POST", "/rest/v1/projects");
-            let call = call.bearer(&gateway.issuer.token_of(user));
+            let call = call.bearer(&gateway.issuer.token_of(&subject(user)));
             call.header("content-type", "application/json")
                 .header("x-forwarded-for", address)
         };

@@ -127,7 +127,7 @@ async fn the_method_is_the_action_unless_the_route_names_one() {
 #[tokio::test]
 async fn roles_come_from_the_configured_claim_and_the_operators_list_alone() {
     let gateway = Gateway::with(|config| {
-        config.set(
+        config.subjects("text").set(
             "roles",
             "{ list: { admin: [listed] }, grants: { user: [read], admin: [\"*\"] } }",
         );
@@ -145,7 +145,7 @@ async fn roles_come_from_the_configured_claim_and_the_operators_list_alone() {
         claims().with("app_metadata", json!({ "roles": { "admin": true } })),
         claims().with("app_metadata.roles", json!(["admin"])),
         claims().roles(["ADMIN", " admin", "admin,user"]),
-        claims().with("sub", "listed "),
+        claims().with("sub", "Listed"),
     ];
     for http in Http::BOTH {
         for claims in &admin {

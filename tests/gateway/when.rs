@@ -19,6 +19,7 @@ async fn start() -> Gateway {
     let until = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
     Gateway::with(|config| {
         config
+            .subjects("text")
             .set(
                 "roles",
                 "{ grants: { user: [read, write], editor: [share], admin: [\"*\"] } }",

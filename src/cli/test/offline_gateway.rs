@@ -257,8 +257,9 @@ fn put(object: &mut Map<String, Value>, path: &[&str], value: Value) {
 /// Replaces the database by the facts of a file. Returns the owners that answers would have taught.
 fn replace_database(
     config: &mut Config,
-    mut facts: StaticFacts,
+    facts: StaticFacts,
 ) -> anyhow::Result<Vec<(usize, String, String)>> {
+    let mut facts = facts.with_subjects(config.facts.subject);
     for (kind, id) in facts.rows.keys() {
         if !config.resources.iter().any(|known| known.name == *kind) {
             return Err(anyhow!(

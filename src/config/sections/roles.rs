@@ -11,6 +11,7 @@ use crate::config::macros::wire;
 use crate::config::node::{Node, Text};
 use crate::config::problem::Report;
 use crate::config::wire::{Field, List, ManyOrEmpty, Named, Value};
+use crate::policy::resources::ParamType;
 use crate::policy::roles::{self as checked, Action, Grants};
 use crate::policy::tokens::TokenIssuer;
 
@@ -51,7 +52,9 @@ impl Checker<'_> {
             .then(|text| self.claim_path(&text.value.value, &text.place));
         let from =
             from.map(|path| path.unwrap_or_else(|| vec!["app_metadata".into(), "roles".into()]));
-        let list = self.role_list(&wire.list);
+        let subject = tokens.and_then(|tokens| tokens.first());
+        let subject = subject.map_or(ParamType::Text, |entry| entry.subject);
+        let list = self.role_list(&wire.list, subject);
         let grants = self.grants(&wire.grants);
         let roles = checked::Roles {
             from: from?,
@@ -77,14 +80,26 @@ impl Checker<'_> {
         Some(roles)
     }
 
+    /// The subjects of each role, in the spelling that callers have. Several issuers are refused.
     fn role_list(
         &mut self,
         field: &Field<Named<ManyOrEmpty<Text>>>,
+        kind: ParamType,
     ) -> Option<Vec<(String, Vec<String>)>> {
         self.each_of(field, |checker, role, subjects| {
             let role = checker.name(&role.value, &role.place);
-            let subjects = checker.words(&subjects?.value.0);
-            role.zip(subjects)
+            let list = &subjects?.value.0;
+            let subjects = checker.words(list)?;
+            for (subject, item) in subjects.iter().zip(&list.items) {
+                if kind.canonical(subject).is_none() {
+                    let kind = kind.in_map();
+                    let message = format!("is no caller's: `subject` of the issuer is `{kind}`");
+                    checker.report.warn(&item.place, message);
+                }
+            }
+            let subjects = subjects.iter();
+            let subjects = subjects.map(|subject| kind.canonical_or_same(subject));
+            Some((role?, subjects.collect()))
         })
     }
 

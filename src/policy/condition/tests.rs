@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 use super::*;
 use crate::auth::when::caller_fields;
 use crate::gateway::metrics::Metrics;
+use crate::policy::resources::ParamType;
 use crate::policy::tokens::{KeySource, TokenIssuer};
 use crate::secrets::secret::Secret;
 use crate::tokens::mint::{Claims, Signer};
@@ -23,6 +24,7 @@ fn verified(claims: &Json) -> Arc<Verified> {
         algorithms: vec![Algorithm::HS256],
         keys: KeySource::Secret(Secret::new(SECRET)),
         require: Vec::new(),
+        subject: ParamType::Text,
         leeway: Duration::ZERO,
         until: None,
     };

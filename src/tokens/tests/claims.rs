@@ -52,6 +52,85 @@ fn a_token_begins_at_nbf_minus_leeway() {
 }
 
 #[test]
+fn a_subject_has_the_type_of_its_issuers_entry_and_one_spelling() {
+    const LOWER: &str = "018f5b5e-0000-7000-8000-00000000000a";
+    let verify = |kind: ParamType, subject: &str| {
+        let mut entry = hs_entry();
+        entry.subject = kind;
+        let token = hs256().sign(&claims().with("sub", subject)).unwrap();
+        let verified = tokens(&[entry]).verify(&token, NOW);
+        verified.map(|presented| match presented {
+            Presented::User(verified) => verified.subject().to_owned(),
+            Presented::Nobody => panic!("no user"),
+        })
+    };
+    let refused = |kind: ParamType, subject: &str| {
+        let denial = verify(kind, subject).unwrap_err();
+        assert_eq!(denial.reason, Reason::TokenClaims, "{subject:?}");
+        denial.detail.unwrap().into_owned()
+    };
+    let upper = LOWER.to_uppercase();
+    for (kind, subject, canonical) in [
+        (ParamType::Uuid, LOWER, LOWER),
+        (ParamType::Uuid, upper.as_str(), LOWER),
+        (ParamType::Integer, "0", "0"),
+        (
+            ParamType::Integer,
+            "9223372036854775807",
+            "9223372036854775807",
+        ),
+        (ParamType::Text, "auth0|Ada Lovelace", "auth0|Ada Lovelace"),
+        (ParamType::Text, upper.as_str(), upper.as_str()),
+        (ParamType::Text, "é".repeat(128).as_str(), &"é".repeat(128)),
+    ] {
+        assert_eq!(verify(kind, subject).unwrap(), canonical);
+    }
+    for subject in [
+        "alice",
+        "7",
+        "{018f5b5e-0000-7000-8000-00000000000a}",
+        "018f5b5e00007000800000000000000a",
+        "urn:uuid:018f5b5e-0000-7000-8000-00000000000a",
+        "00000000-0000-0000-0000-000000000000",
+        " 018f5b5e-0000-7000-8000-00000000000a",
+        "018f5b5e-0000-7000-8000-00000000000a,018f5b5e-0000-7000-8000-00000000000b",
+        "id=eq.018f5b5e-0000-7000-8000-00000000000a",
+        "018f5b5e-0000-7000-8000-00000000000\u{ff41}",
+    ] {
+        assert!(refused(ParamType::Uuid, subject).contains("UUID"));
+    }
+    for subject in [
+        "01",
+        "+1",
+        "-1",
+        "1.0",
+        "1e3",
+        "0x1",
+        " 1",
+        "１",
+        "9223372036854775808",
+        LOWER,
+    ] {
+        assert!(refused(ParamType::Integer, subject).contains("integer"));
+    }
+    for subject in [" alice", "alice ", "alice\u{a0}"] {
+        assert!(refused(ParamType::Text, subject).contains("white space"));
+    }
+    for kind in [ParamType::Uuid, ParamType::Text, ParamType::Integer] {
+        for subject in [
+            "",
+            " ",
+            "a\0b",
+            "a\nb",
+            "a\u{85}b",
+            "x".repeat(257).as_str(),
+        ] {
+            refused(kind, subject);
+        }
+    }
+}
+
+#[test]
 fn times_are_numbers_in_the_range_of_clocks() {
     assert_eq!(
         refused_claims(&claims().without("exp")),

@@ -30,6 +30,7 @@ use super::mint::{Claims, Signer};
 use super::{KeyMetrics, KeySources, Presented, Tokens, Verified, VerifiedCache};
 use crate::denial::{Denial, Reason};
 use crate::policy::outbound_url::OutboundUrl;
+use crate::policy::resources::ParamType;
 use crate::policy::tokens::{KeySource, Publication, TokenIssuer};
 use crate::secrets::secret::Secret;
 
@@ -85,6 +86,7 @@ fn entry(algorithms: &[Algorithm], keys: KeySource) -> TokenIssuer {
         algorithms: algorithms.to_vec(),
         keys,
         require: Vec::new(),
+        subject: ParamType::Text,
         leeway: Duration::from_secs(5),
         until: None,
     }

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use foregate::policy::resources::ParamType;
 use foregate::policy::tokens::{KeySource, TokenIssuer};
 use foregate::secrets::secret::Secret;
 use foregate::tokens::mint::Signer;
@@ -34,6 +35,7 @@ static KEYS: LazyLock<(Tokens, String)> = LazyLock::new(|| {
         algorithms: vec![algorithm.parse().expect("known")],
         keys,
         require: vec![("x.y".to_owned(), vec!["z".to_owned()])],
+        subject: ParamType::Text,
         leeway: Duration::from_secs(5),
         until: None,
     };

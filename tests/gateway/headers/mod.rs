@@ -7,7 +7,7 @@ use hyper::HeaderMap;
 use hyper::header::HeaderValue;
 
 use crate::support::client::Door;
-use crate::support::tokens::ISSUER;
+use crate::support::tokens::{ISSUER, subject};
 use crate::support::{Gateway, Http, Reply};
 
 /// Identity fields of a client, in every spelling that some server folds into the real name.
@@ -529,7 +529,7 @@ async fn only_the_gateway_sets_the_callers_fields_for_the_origin() {
         let claims = gateway
             .issuer
             .claims()
-            .with("sub", "subject-1")
+            .with("sub", subject("subject-1"))
             .session("session-1")
             .roles(["admin", "unknown"]);
         let token = gateway.issuer.sign(&claims);
@@ -540,12 +540,15 @@ async fn only_the_gateway_sets_the_callers_fields_for_the_origin() {
             .header("x-foregate-roles", "admin");
         let line = call.send().await.is_ok().log_line();
         let seen = gateway.origin.only();
-        assert_eq!(seen.header("x-foregate-subject"), Some("subject-1"));
+        assert_eq!(
+            seen.header("x-foregate-subject"),
+            Some(subject("subject-1").as_str())
+        );
         assert_eq!(seen.header("x-foregate-session"), Some("session-1"));
         assert_eq!(seen.header("x-foregate-roles"), Some("user,admin"));
         assert_eq!(
             (&line["subject"], &line["issuer"]),
-            (&"subject-1".into(), &ISSUER.into())
+            (&subject("subject-1").into(), &ISSUER.into())
         );
     }
 }

@@ -6,7 +6,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::socket::{End, Socket, Sockets};
 use super::{OPEN, ended};
-use crate::support::tokens::{ISSUER, now};
+use crate::support::tokens::{ISSUER, now, subject};
 use crate::support::{Config, Door, Gateway, Http, Origin, Reply, eventually};
 
 const KEY: &str = "sb_publishable_0123456789";
@@ -240,7 +240,7 @@ async fn newer_tokens_prolong_a_socket_until_its_session_ends() {
         gateway
             .issuer
             .claims()
-            .with("sub", "somebody")
+            .with("sub", subject("somebody"))
             .session(session)
     };
     let short = gateway.issuer.sign(&claims("one").expiring(now() + 3));

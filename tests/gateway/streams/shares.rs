@@ -5,6 +5,7 @@ use foregate::denial::Reason;
 use super::socket::{Socket, Sockets};
 use super::{OPEN, gateway};
 use crate::support::client::Door;
+use crate::support::tokens::subject;
 use crate::support::{Gateway, Http};
 
 /// A gateway that lets so many streams pass to each of both servers, beside two requests.
@@ -91,14 +92,14 @@ async fn a_client_that_holds_its_share_of_the_streams_opens_no_more_and_others_d
     let sockets = Sockets::start();
     let limits = ", max_connections: 2, max_streams: 16";
     let gateway = limited(&sockets, limits).await;
-    let token = |subject: &str| gateway.issuer.token_of(subject);
+    let token = |name: &str| gateway.issuer.token_of(&subject(name));
     let mut open = Vec::new();
     for number in 0..8 {
         let fields = from("2001:db8:1:2::1", &token(&format!("user {number}")));
         open.push(Socket::open_with(&gateway, Door::Tls, "/ws/a", &fields).await);
     }
-    let refused = |address: &'static str, subject: &str| {
-        let fields = from(address, &token(subject));
+    let refused = |address: &'static str, name: &str| {
+        let fields = from(address, &token(name));
         let call = gateway.get(Http::One, "/ws/a");
         let call = fields
             .iter()
@@ -139,7 +140,7 @@ async fn a_client_that_holds_its_share_of_the_events_opens_no_more_and_others_do
         let get = |address: &str| {
             let token = match address {
                 "192.0.2.1" => token.clone(),
-                _ => gateway.issuer.token_of(address),
+                _ => gateway.issuer.token_of(&subject(address)),
             };
             let fields = from(address, &token);
             let call = gateway.get(http, "/events/a");

@@ -114,6 +114,13 @@ impl Config {
         self.set("upstreams", &all)
     }
 
+    /// Lets the subjects of every issuer be of this type, such as `text`.
+    pub fn subjects(&mut self, kind: &str) -> &mut Self {
+        let typed = format!("subject: {kind}, algorithms:");
+        let tokens = self.get("tokens").replace("algorithms:", &typed);
+        self.set("tokens", &tokens)
+    }
+
     /// Puts the store into Redis, with one key.
     pub fn store(&mut self, url: &str) -> &mut Self {
         self.set("keys", &format!("[{{ id: k1, secret: \"{KEY}\" }}]"))

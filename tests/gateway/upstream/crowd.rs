@@ -6,6 +6,7 @@ use foregate::denial::Reason;
 use tokio::task::JoinSet;
 
 use crate::support::client::{BodySender, Client, Door};
+use crate::support::tokens::subject;
 use crate::support::{Answer, Config, Gate, Gateway, Http, Reply, in_time};
 
 /// Sixteen connections to the origin, of which one client may hold eight, and then its share of
@@ -199,7 +200,7 @@ async fn a_user_holds_one_share_from_all_addresses() {
     .await;
     for http in Http::BOTH {
         let (gate, held) = hold(&gateway, http, (8, "192.0.2.1")).await;
-        let token = gateway.issuer.token_of("somebody");
+        let token = gateway.issuer.token_of(&subject("somebody"));
         let connector = gateway.connector(http, Door::Plain);
         let mut theirs = JoinSet::new();
         for number in 0..4 {
@@ -215,7 +216,7 @@ async fn a_user_holds_one_share_from_all_addresses() {
         };
         get(&token).send().await.is_denied(Reason::ClientBusy);
         gateway.origin.saw_nothing();
-        get(&gateway.issuer.token_of("another"))
+        get(&gateway.issuer.token_of(&subject("another")))
             .send()
             .await
             .is_ok();

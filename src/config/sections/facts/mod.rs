@@ -69,6 +69,22 @@ pub(crate) struct FactSections<'a> {
     pub static_facts: &'a Field<StaticFacts>,
 }
 
+impl FactSections<'_> {
+    /// Whether the configuration has facts.
+    pub(crate) fn are_written(&self) -> bool {
+        self.facts.is_written() || self.resources.is_written() || self.static_facts.is_written()
+    }
+}
+
+/// The type of subjects, if all issuers have the same; else a UUID, the default.
+fn only_type(tokens: &[TokenIssuer]) -> ParamType {
+    let mut kinds = tokens.iter().map(|entry| entry.subject);
+    match kinds.next() {
+        Some(first) if kinds.all(|kind| kind == first) => first,
+        Some(_) | None => ParamType::Uuid,
+    }
+}
+
 impl Checker<'_> {
     pub(crate) fn attributes(
         &mut self,
@@ -76,24 +92,34 @@ impl Checker<'_> {
         tokens: Option<&[TokenIssuer]>,
     ) -> Option<Attributes> {
         let rows = self.static_facts(sections.static_facts);
-        let facts = self.caller_facts(sections.facts, sections.has_database);
+        let facts = self.caller_facts(sections, tokens);
         let kinds = self.resources(sections);
         self.subjects_are_clear(sections, tokens);
+        let (facts, rows) = (facts?, rows?);
         let attributes = Attributes {
-            facts: facts?,
             kinds: kinds?,
-            rows: rows?,
+            rows: rows.with_subjects(facts.subject),
+            facts,
         };
         self.static_facts_fit(sections.static_facts, &attributes);
         Some(attributes)
     }
 
-    fn caller_facts(&mut self, field: &Field<Facts>, has_database: bool) -> Option<checked::Facts> {
-        let wire = field.section()?;
+    fn caller_facts(
+        &mut self,
+        sections: &FactSections<'_>,
+        tokens: Option<&[TokenIssuer]>,
+    ) -> Option<checked::Facts> {
+        let wire = sections.facts.section()?;
+        let has_database = sections.has_database;
         let caller = wire.caller.then(|text| self.query(text, has_database));
         let memberships = wire.memberships.then(|text| self.query(text, has_database));
         Some(checked::Facts {
-            subject: wire.subject()?,
+            subject: match sections.are_written() {
+                true => wire.subject()?,
+                // Only `self` of a route uses it.
+                false => only_type(tokens.unwrap_or_default()),
+            },
             caller: caller?,
             memberships: memberships?,
         })

@@ -34,6 +34,13 @@ wire! {
     }
 }
 
+impl Identity {
+    /// The `iss` of the identity server, if it is well written.
+    pub(crate) fn issuer(&self) -> Option<String> {
+        self.supabase.good()?.value.issuer_text()
+    }
+}
+
 impl Checker<'_> {
     /// The identity server. `Some(None)` if there is none.
     pub(crate) fn identity(

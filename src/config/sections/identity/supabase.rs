@@ -189,6 +189,16 @@ impl Checker<'_> {
 }
 
 impl Supabase {
+    /// The `iss` of its tokens, written or by default; `None` if the URL is wrong.
+    pub(super) fn issuer_text(&self) -> Option<String> {
+        if let Some(written) = self.issuer.optional()? {
+            return Some(written.value.value.clone());
+        }
+        let mut url = OutboundUrl::parse_any(&self.url.good()?.value.value).ok()?;
+        url.path = format!("{}{PATH}", url.path.trim_end_matches('/'));
+        Some(url.to_string())
+    }
+
     /// Whether a secret key was written, well or badly.
     pub(super) fn has_secret(&self) -> bool {
         self.secret_key.is_written() || self.secret_key_file.is_written()

@@ -4,6 +4,7 @@
 //! enough for its algorithm, and that tokens without a signature are never accepted. Trusts: files
 //! that hold keys. Not here: fetching published keys, and verifying (`tokens`).
 
+mod subject;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use serde_json::Value as Json;
 
+pub(crate) use self::subject::SubjectContext;
 use crate::config::check::Checker;
 use crate::config::decode::Decode;
 use crate::config::macros::wire;
@@ -22,6 +24,7 @@ use crate::config::units::{Date, secs};
 use crate::config::wire::{Field, List, Many, Named, Value};
 use crate::json;
 use crate::policy::outbound_url::{OutboundUrl, OutboundUrlError};
+use crate::policy::resources::ParamType;
 use crate::policy::spelling::nearest;
 use crate::policy::tokens::{KeySource, LARGEST_LEEWAY, Publication, TokenIssuer};
 use crate::secrets::secret::Secret;
@@ -37,6 +40,7 @@ wire! {
         jwks_file: Text,
         jwks_url: Text,
         discovery_url: Text,
+        subject: ParamType,
         require: Named<Many<Text>>,
         leeway: Duration [Duration::ZERO..=LARGEST_LEEWAY] = secs(5),
         until: Date,
@@ -95,14 +99,24 @@ pub(super) fn issuers(tokens: Option<&[TokenIssuer]>) -> Vec<&str> {
 
 impl Checker<'_> {
     /// Every issuer. Two entries may share an `iss`, which is how keys are rotated.
-    pub(crate) fn tokens(&mut self, field: &Field<List<Issuer>>) -> Option<Vec<TokenIssuer>> {
-        let tokens =
-            field.then(|list| self.each(&list.value, |checker, item| checker.issuer(&item.value)));
+    pub(crate) fn tokens(
+        &mut self,
+        field: &Field<List<Issuer>>,
+        subjects: &SubjectContext<'_>,
+    ) -> Option<Vec<TokenIssuer>> {
+        let tokens = field.then(|list| {
+            let check =
+                |checker: &mut Self, item: &Value<Issuer>| checker.issuer(&item.value, subjects);
+            let tokens = self.each(&list.value, check)?;
+            self.one_type_an_issuer(&list.place, &tokens);
+            Some(tokens)
+        });
         tokens.map(Option::unwrap_or_default)
     }
 
-    fn issuer(&mut self, wire: &Issuer) -> Option<TokenIssuer> {
+    fn issuer(&mut self, wire: &Issuer, subjects: &SubjectContext<'_>) -> Option<TokenIssuer> {
         let issuer = wire.issuer.good().and_then(|text| self.name_in(text));
+        let subject = self.subject(wire, issuer.as_deref(), subjects);
         let audience = wire.audience.good();
         let audience = audience.and_then(|many| self.words(&many.value.0));
         let algorithms = self.algorithms(wire);
@@ -119,6 +133,7 @@ impl Checker<'_> {
             audience: audience?,
             algorithms: algorithms?,
             keys: keys?,
+            subject: subject?,
             require: require?,
             leeway: wire.leeway()?,
             until: wire.until.optional()?.map(|until| until.value.0),

@@ -8,6 +8,7 @@
 )]
 
 use crate::config::tests::*;
+use crate::policy::resources::ParamType;
 
 #[test]
 fn an_issuer_has_one_source_of_keys_that_goes_with_its_algorithms() {
@@ -163,6 +164,93 @@ fn an_issuer_has_one_source_of_keys_that_goes_with_its_algorithms() {
         "{:?}",
         loaded.warnings
     );
+}
+
+/// `facts`, `identity` and `subject` of an entry for `https://i`.
+fn with_subjects(facts: &str, identity: &str, subject: &str) -> String {
+    let text = format!("{facts}{identity}{}", with_route("path: /a, access: user"));
+    text.replace("algorithms: HS256", &format!("{subject}algorithms: HS256"))
+}
+
+const SUPABASE: &str = "identity: { supabase: { url: https://p.test, issuer: https://i, publishable_keys: [sb_publishable_0] } }\n";
+
+#[test]
+fn subjects_are_uuids_unless_the_entry_or_the_facts_say_otherwise() {
+    let text = "facts: { subject: text }\n";
+    for (facts, identity, subject, kind) in [
+        ("", "", "", ParamType::Uuid),
+        ("", SUPABASE, "", ParamType::Uuid),
+        ("facts: { subject: uuid }\n", SUPABASE, "", ParamType::Uuid),
+        (text, "", "", ParamType::Text),
+        ("facts: { subject: integer }\n", "", "", ParamType::Integer),
+        ("", "", "subject: text, ", ParamType::Text),
+        ("", SUPABASE, "subject: integer, ", ParamType::Integer),
+        (text, SUPABASE, "subject: text, ", ParamType::Text),
+    ] {
+        let config = good(&with_subjects(facts, identity, subject)).config;
+        assert_eq!(config.tokens[0].subject, kind, "{facts}{identity}{subject}");
+        assert_eq!(config.facts.subject, kind, "{facts}{identity}{subject}");
+    }
+}
+
+#[test]
+fn subjects_that_differ_from_those_of_the_facts_are_refused() {
+    let text = "facts: { subject: text }\n";
+    let rows = "static_facts: { inactive: [a] }\n";
+    for (facts, identity, subject, words) in [
+        (text, SUPABASE, "", ["default for Supabase Auth", "line 1"]),
+        (
+            text,
+            "",
+            "subject: uuid, ",
+            ["is `uuid`", "`facts.subject` is `text`"],
+        ),
+        (rows, "", "subject: text, ", ["is `text`", "its default"]),
+        (
+            rows,
+            SUPABASE,
+            "subject: integer, ",
+            ["is `integer`", "`uuid`"],
+        ),
+    ] {
+        let reported = reported(&with_subjects(facts, identity, subject));
+        assert_eq!(reported.len(), 1, "{reported:#?}");
+        let problem = &reported[0];
+        assert!(problem.starts_with("tokens[0].subject: "), "{problem}");
+        assert!(words.iter().all(|word| problem.contains(word)), "{problem}");
+    }
+    let two = with_subjects("", "", "").replace(
+        " }]\nupstreams",
+        " }, { issuer: https://i, subject: text, audience: a, algorithms: HS256, secret: fedcba9876543210fedcba9876543210 }]\nupstreams",
+    );
+    let reported = reported(&two);
+    assert_eq!(reported.len(), 1, "{reported:#?}");
+    assert!(reported[0].starts_with("tokens: ") && reported[0].contains("differs"));
+    let word = reported_of("subject: string, ");
+    assert!(word[0].starts_with("tokens[0].subject: "), "{word:#?}");
+}
+
+fn reported_of(subject: &str) -> Vec<String> {
+    reported(&with_subjects("", "", subject))
+}
+
+#[test]
+fn lists_of_subjects_have_the_spelling_that_callers_have() {
+    let upper = "018F5B5E-0000-7000-8000-00000000000A";
+    let roles = format!("roles: {{ list: {{ admin: ['{upper}', alice] }} }}\n");
+    let rows = format!(
+        "static_facts: {{ inactive: ['{upper}'], memberships: {{ '{upper}': {{ t: viewer }} }} }}\n"
+    );
+    let loaded = good(&format!("{rows}{roles}{}", with_subjects("", "", "")));
+    let lower = upper.to_lowercase();
+    let config = &loaded.config;
+    assert_eq!(config.roles.list[0].1, [lower.as_str(), "alice"]);
+    assert!(config.static_facts.inactive.contains(&lower));
+    assert!(config.static_facts.memberships.contains_key(&lower));
+    let [warning] = &loaded.warnings[..] else {
+        panic!("{:?}", loaded.warnings)
+    };
+    assert!(warning.contains("`uuid`"), "{warning}");
 }
 
 #[test]
