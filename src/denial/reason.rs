@@ -338,6 +338,10 @@ reasons! {
         "The token's `nbf` is in the future.",
         "Wait, or correct the issuer's clock.",
         gotrue: "bad_jwt", postgrest: "PGRST303";
+    TokenIssuedAhead "token_issued_ahead" => UNAUTHORIZED, "token_issued_ahead", Client, Both,
+        "The token's `iat`, or the time of its sign-in (`amr`), is in the future.",
+        "Correct the issuer's clock, or this machine's; `leeway` of the issuer's entry is what they may differ by.",
+        gotrue: "bad_jwt", postgrest: "PGRST303";
     TokenAudience "token_audience" => UNAUTHORIZED, "token_audience", Client, Both,
         "`aud` is missing, or not an audience of this issuer entry.",
         "Request a token for this audience.",

@@ -266,11 +266,6 @@ fn insert_into(entries: &mut Vec<NotBefore>, revocation: &Revocation) {
 /// The time of sign-in in Unix seconds: the earliest time in `amr`, which survives refreshes; else
 /// `iat`, unless `only_sign_in`. A token with neither could be from any time.
 fn began(claims: &Map<String, Value>, only_sign_in: bool) -> i64 {
-    let methods = claims.get("amr").and_then(Value::as_array);
-    let times = methods
-        .into_iter()
-        .flatten()
-        .filter_map(|method| method.get("timestamp").and_then(seconds));
     let issued = || {
         claims
             .get("iat")
@@ -278,7 +273,17 @@ fn began(claims: &Map<String, Value>, only_sign_in: bool) -> i64 {
             .filter(|_| !only_sign_in)
             .unwrap_or(i64::MIN)
     };
-    times.min().unwrap_or_else(issued)
+    signed_in(claims).unwrap_or_else(issued)
+}
+
+/// The earliest time in `amr`, in Unix seconds.
+pub(crate) fn signed_in(claims: &Map<String, Value>) -> Option<i64> {
+    let methods = claims.get("amr").and_then(Value::as_array);
+    let times = methods
+        .into_iter()
+        .flatten()
+        .filter_map(|method| method.get("timestamp").and_then(seconds));
+    times.min()
 }
 
 /// Whole seconds, rounded down: a fraction never makes a token younger.

@@ -20,6 +20,7 @@ mod target;
 pub use target::{Kind, Name, Revocation, Target, canonical_id, token_digest};
 
 pub use follower::Follower;
+pub(crate) use list::signed_in;
 pub use list::{CleanAt, Listed};
 pub use metrics::{RevocationMetrics, WebhookResult};
 pub use revocations::{ListStatus, Revocations, RevokeOutcome};

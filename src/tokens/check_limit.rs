@@ -54,6 +54,7 @@ impl CheckLimit<'_> {
                 | Reason::TokenSignature
                 | Reason::TokenExpired
                 | Reason::TokenNotYetValid
+                | Reason::TokenIssuedAhead
                 | Reason::TokenAudience
                 | Reason::TokenClaims
         );

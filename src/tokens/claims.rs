@@ -1,6 +1,7 @@
 //! Validation of the claims of a token whose signature is right: `token_expired`,
-//! `token_not_yet_valid`, `token_audience` and `token_claims`, in this order. The issuer is trusted
-//! for what it signed, but not to set every claim, or with the right type.
+//! `token_not_yet_valid`, `token_issued_ahead`, `token_audience` and `token_claims`, in this order.
+//! The issuer is trusted for what it signed, but not to set every claim, with the right type, or by
+//! a clock that is right.
 //!
 //! `jsonwebtoken` would check these too, but it accepts a registered claim of the wrong type as an
 //! absent one, and an `iss` list of which one member matches.
@@ -11,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::denial::{Denial, Reason};
 use crate::policy::resources::ParamType;
+use crate::revocation::signed_in;
 
 /// The largest integer that every JSON reader holds exactly (RFC 8259, section 6). No clock needs
 /// more.
@@ -73,19 +75,8 @@ impl Rules {
     /// Validates the claims of a token at `now`.
     pub(super) fn check(&self, claims: &Map<String, Value>, now: i64) -> Result<Facts, Denial> {
         let expires = instant(claims, "exp")?.ok_or_else(|| wrong("`exp` is missing"))?;
-        let not_before = instant(claims, "nbf")?;
-        let valid = Period {
-            from: not_before.map_or(i64::MIN, |start| start.saturating_sub(self.leeway)),
-            until: expires.saturating_add(self.leeway),
-        };
-        if now >= valid.until {
-            return Err(Reason::TokenExpired.into());
-        }
-        if !valid.contains(now) {
-            return Err(Reason::TokenNotYetValid.into());
-        }
+        let valid = self.period(claims, expires, now)?;
         self.check_audience(claims)?;
-        instant(claims, "iat")?;
         let facts = Facts {
             subject: self.subject(claims)?,
             session: id(claims, "session_id", "`session_id` is not a string")?.map(str::to_owned),
@@ -97,6 +88,33 @@ impl Rules {
         };
         self.check_required(claims)?;
         Ok(facts)
+    }
+
+    /// When the token is valid, which includes `now`. A token that was issued or signed in for ahead
+    /// of our clock would outlive a revocation of everything before now.
+    fn period(
+        &self,
+        claims: &Map<String, Value>,
+        expires: i64,
+        now: i64,
+    ) -> Result<Period, Denial> {
+        let (not_before, issued) = (instant(claims, "nbf")?, instant(claims, "iat")?);
+        let issued = issued.max(signed_in(claims));
+        let since =
+            |start: Option<i64>| start.map_or(i64::MIN, |start| start.saturating_sub(self.leeway));
+        let valid = Period {
+            from: since(not_before.max(issued)),
+            until: expires.saturating_add(self.leeway),
+        };
+        if now >= valid.until {
+            Err(Reason::TokenExpired.into())
+        } else if now < since(not_before) {
+            Err(Reason::TokenNotYetValid.into())
+        } else if !valid.contains(now) {
+            Err(Reason::TokenIssuedAhead.into())
+        } else {
+            Ok(valid)
+        }
     }
 
     /// `sub` in its canonical spelling.

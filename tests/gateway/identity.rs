@@ -4,6 +4,7 @@
 use foregate::denial::Reason;
 use foregate::tokens::mint::Signer;
 use jsonwebtoken::Algorithm;
+use serde_json::json;
 
 use crate::support::client::Door;
 use crate::support::raw_h2::{Ending, RawTwo};
@@ -624,5 +625,42 @@ async fn the_type_of_subjects_is_what_the_issuers_entry_says() {
             get(bad).send().await.is_denied(Reason::TokenClaims);
             gateway.origin.saw_nothing();
         }
+    }
+}
+
+#[tokio::test]
+async fn a_token_from_ahead_of_our_clock_is_refused_and_does_not_outlive_a_revocation() {
+    let gateway = Gateway::start().await;
+    let id = subject("from the future");
+    let claims = || gateway.issuer.claims().with("sub", id.as_str());
+    let amr = |at: i64| json!([{ "method": "password", "timestamp": at }]);
+    let ahead = [
+        gateway.issuer.sign(&claims().with("iat", now() + 3600)),
+        gateway
+            .issuer
+            .sign(&claims().with("amr", amr(now() + 3600))),
+    ];
+    let good = gateway.issuer.sign(&claims().with("amr", amr(now())));
+    for http in Http::BOTH {
+        let get = |token: &str| gateway.get(http, "/me").bearer(token);
+        for token in &ahead {
+            let answer = get(token).send().await;
+            answer.is_denied(Reason::TokenIssuedAhead);
+            assert_eq!(answer.status, 401);
+            gateway.origin.saw_nothing();
+        }
+    }
+    gateway
+        .get(Http::Two, "/me")
+        .bearer(&good)
+        .send()
+        .await
+        .is_ok();
+    gateway.origin.take();
+    gateway.revoke(&json!({ "kind": "subject", "subject": id, "issuer": ISSUER }));
+    for token in ahead.iter().chain([&good]) {
+        let answer = gateway.get(Http::Two, "/me").bearer(token).send().await;
+        assert_eq!(answer.status, 401, "{}", answer.text());
+        gateway.origin.saw_nothing();
     }
 }

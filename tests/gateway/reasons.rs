@@ -319,6 +319,7 @@ async fn produce(
         Reason::TokensTooMany => return apart(with_too_many_tokens(http)),
         Reason::TokenExpired => with(gateway.issuer.expired()),
         Reason::TokenNotYetValid => with(gateway.issuer.sign(&claims().with("nbf", now() + 600))),
+        Reason::TokenIssuedAhead => with(gateway.issuer.sign(&claims().with("iat", now() + 600))),
         Reason::TokenAudience => with(gateway.issuer.sign(&claims().audience("others"))),
         Reason::TokenClaims => with(gateway.issuer.sign(&claims().role("other"))),
         Reason::ServiceKeyRefused => with("sb_secret_abcdefgh".to_owned()),

@@ -52,6 +52,53 @@ fn a_token_begins_at_nbf_minus_leeway() {
 }
 
 #[test]
+fn a_token_that_was_issued_ahead_of_our_clock_is_refused() {
+    let signed_in = |at: Value| json!([{ "method": "password", "timestamp": at }]);
+    for (claims, reason) in [
+        (claims().with("iat", NOW + 5), None),
+        (claims().with("iat", NOW as f64 + 5.9), None),
+        (claims().with("iat", -1), None),
+        (claims().without("iat"), None),
+        (
+            claims().with("iat", NOW + 6),
+            Some(Reason::TokenIssuedAhead),
+        ),
+        (
+            claims().with("iat", NOW + 6).with("nbf", NOW - 1),
+            Some(Reason::TokenIssuedAhead),
+        ),
+        // The sign-in is what a revocation compares, if the token says when it was.
+        (claims().with("amr", signed_in(json!(NOW + 5))), None),
+        (
+            claims().with("amr", signed_in(json!(NOW + 6))),
+            Some(Reason::TokenIssuedAhead),
+        ),
+        (
+            claims().with(
+                "amr",
+                json!([{ "timestamp": NOW + 60 }, { "timestamp": NOW - 60 }]),
+            ),
+            None,
+        ),
+        (claims().with("amr", json!(["pwd", "otp"])), None),
+        (claims().with("amr", signed_in(json!("soon"))), None),
+    ] {
+        match reason {
+            None => drop(accepted(&claims)),
+            Some(reason) => assert_eq!(refused_claims(&claims), reason, "{claims:?}"),
+        }
+    }
+    // It is good once our clock is there.
+    let (tokens, token) = (
+        tokens(&[hs_entry()]),
+        hs256().sign(&claims().with("iat", NOW + 60)).unwrap(),
+    );
+    for (now, is_good) in [(NOW, false), (NOW + 54, false), (NOW + 55, true)] {
+        assert_eq!(tokens.verify(&token, now).is_ok(), is_good, "{now}");
+    }
+}
+
+#[test]
 fn a_subject_has_the_type_of_its_issuers_entry_and_one_spelling() {
     const LOWER: &str = "018f5b5e-0000-7000-8000-00000000000a";
     let verify = |kind: ParamType, subject: &str| {
@@ -269,6 +316,7 @@ fn claims_are_checked_in_order() {
         .with("iss", "https://other.test")
         .expiring(NOW - 100)
         .with("nbf", NOW + 100)
+        .with("iat", NOW + 100)
         .audience("other")
         .without("sub");
     let wrong = Signer::secret(&[7; 64], Algorithm::HS512).unwrap();
@@ -283,6 +331,8 @@ fn claims_are_checked_in_order() {
     claims = claims.expiring(NOW + 1000);
     assert_eq!(verify(&hs256(), &claims), Reason::TokenNotYetValid);
     claims = claims.without("nbf");
+    assert_eq!(verify(&hs256(), &claims), Reason::TokenIssuedAhead);
+    claims = claims.with("iat", NOW);
     assert_eq!(verify(&hs256(), &claims), Reason::TokenAudience);
     claims = claims.audience("authenticated");
     assert_eq!(verify(&hs256(), &claims), Reason::TokenClaims);
