@@ -177,6 +177,14 @@ impl Route {
         !self.resources.is_empty() || !self.body_ids.is_empty()
     }
 
+    /// Whether a request needs a publishable key; `None` where keys are not checked. Behind `rest`
+    /// and `realtime` are parts of Supabase, some of which take a key for a user's token.
+    pub fn key_demand(&self) -> Option<ApiKey> {
+        let is_supabase = self.rest.is_some() || self.realtime;
+        self.apikey
+            .or_else(|| is_supabase.then_some(ApiKey::Optional))
+    }
+
     /// Whether the route reads this query key as a credential.
     pub fn reads_query(&self, name: &str) -> bool {
         self.credentials

@@ -6,6 +6,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Version};
 
+use super::apikey::KeyFields;
 use super::handshake::Handshake;
 use super::headers::{self, GatewayCookie, HeaderScan};
 use super::host::Host;
@@ -27,6 +28,7 @@ pub struct Head {
     pub(super) headers: HeaderMap,
     pub(super) authorization: Option<HeaderValue>,
     pub(super) cookie: Option<GatewayCookie>,
+    pub(super) keys: Option<Box<KeyFields>>,
     pub(super) handshake: Option<Box<Handshake>>,
     pub(super) uri: hyper::Uri,
 }
@@ -67,9 +69,16 @@ impl Head {
         if scan.authorizations > 1 {
             return Err(Reason::AuthorizationRepeated.into());
         }
+        let mut keys = match scan.keys {
+            false => None,
+            true => Some(Box::new(KeyFields::removed_of(&headers))),
+        };
         let cookie = headers::clean_request(&mut headers, &scan, &config.sessions.cookie);
         if handshake.is_some() {
             Handshake::remove(&mut headers);
+        }
+        if let Some(keys) = &mut keys {
+            keys.add_forwarded(&headers);
         }
         let authorization = match scan.authorizations {
             0 => None,
@@ -88,6 +97,7 @@ impl Head {
             headers,
             authorization,
             cookie,
+            keys,
             handshake: handshake.map(Box::new),
             uri,
         }))

@@ -42,6 +42,7 @@ use crate::policy::route::Route;
 use crate::policy::router::Selected;
 use crate::record::Record;
 use crate::tokens::{Verified, WorkerCache};
+use apikey::KeyFields;
 use body::{Body, BodyBudget};
 use handshake::Handshake;
 pub use head::Head;
@@ -103,6 +104,7 @@ impl Inbound {
         let mut head = head;
         if let Some(handshake) = head.handshake.as_mut().filter(|_| route.realtime) {
             handshake.refuse_extensions();
+            handshake.refuse_bearer_protocols();
         }
         Ok(Self {
             head,
@@ -157,6 +159,11 @@ impl Inbound {
     /// This gateway's cookie, not yet verified; it is no longer in [`Self::headers`].
     pub fn cookie(&self) -> Option<&GatewayCookie> {
         self.head.cookie.as_ref()
+    }
+
+    /// The API keys in the header fields.
+    pub fn key_fields(&self) -> Option<&KeyFields> {
+        self.head.keys.as_deref()
     }
 
     /// The value of a query key that the route reads as a credential; it is no longer in
@@ -253,6 +260,7 @@ impl Inbound {
     pub(crate) fn forget_message(&mut self) {
         self.head.authorization = None;
         self.head.cookie = None;
+        self.head.keys = None;
         self.head.headers = HeaderMap::new();
         self.body = None;
     }

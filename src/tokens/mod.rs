@@ -50,7 +50,7 @@ pub use self::source::{Source, SourceStatus};
 pub use self::sources::KeySources;
 pub use self::verified::Verified;
 pub(crate) use self::verify::claims_of;
-pub use self::verify::{is_jws, is_service_key};
+pub use self::verify::{is_jws, is_public_api_key, is_service_key};
 pub use self::worker_cache::WorkerCache;
 
 use self::issuer::Issuer;

@@ -42,6 +42,17 @@ pub fn is_service_key(text: &str) -> bool {
     }
 }
 
+/// Whether a text is a key of Supabase that anybody may have, of whatever project. Whether it is
+/// genuine does not matter.
+pub fn is_public_api_key(text: &str) -> bool {
+    match opaque_key(text) {
+        Some(outcome) => outcome.is_ok(),
+        None => Jws::parse(text)
+            .and_then(|jws| is_public_key(&jws.claims()?))
+            .unwrap_or(false),
+    }
+}
+
 /// The claims of a token, whether it is valid or not. Only for a token that was verified before.
 pub(crate) fn claims_of(text: &str) -> Option<Map<String, Value>> {
     Jws::parse(text).ok()?.claims().ok()

@@ -29,7 +29,7 @@ use crate::denial::{Denial, Reason};
 use crate::policy::outage;
 use crate::policy::route::{Access, ApiKey, CredentialSource};
 use crate::request::Inbound;
-use crate::request::apikey::{self, APIKEY};
+use crate::request::apikey;
 use crate::revocation::{CleanAt, Listed, Revocations};
 use crate::sessions::Sessions;
 use crate::tokens::{CheckLimit, Presented, RefusedTokens, Tokens, Verified, is_service_key};
@@ -126,7 +126,7 @@ impl Identity {
             }
         };
         let Presented::User(verified) = presented else {
-            if let Some(key) = token.filter(|_| request.rule().apikey.is_some()) {
+            if let Some(key) = token.filter(|_| request.rule().key_demand().is_some()) {
                 apikey::require_listed(request.in_force(), key)?;
             }
             // An authenticated stream keeps its identity.
@@ -169,7 +169,7 @@ impl Identity {
         );
         let Presented::User(verified) = verifying.await? else {
             // An API key proves no user. It was present, so no other source is tried.
-            if request.rule().apikey.is_some() {
+            if request.rule().key_demand().is_some() {
                 apikey::require_listed(request.in_force(), credential.token)?;
             }
             return match must_be_user {
@@ -269,39 +269,42 @@ impl AsyncCheck for Identity {
 /// Refuses Supabase's secret keys, which grant everything. Clients send their key beside the token,
 /// so this is checked on every route.
 fn refuse_service_key(request: &Inbound) -> Result<(), Denial> {
-    let fields = request.headers().get_all(APIKEY).iter();
-    let fields = fields.filter_map(|value| value.to_str().ok().map(Into::into));
-    let values = apikey::in_query(request.target().query().unwrap_or_default());
+    let query = request.target().query().unwrap_or_default();
+    let mut keys = apikey::every(request.key_fields(), query);
     // The configured publishable keys are no secret keys, so they are not parsed as tokens.
     let is_refused =
         |key: &str| !apikey::is_listed(request.in_force(), key) && is_service_key(key.trim());
-    match fields.chain(values).any(|key| is_refused(&key)) {
-        true => Err(Reason::ServiceKeyRefused.because("`apikey`")),
+    if keys.any(|key| is_refused(&key)) {
+        return Err(Reason::ServiceKeyRefused.because("an API key"));
+    }
+    let passed = request
+        .authorization()
+        .filter(|_| request.rule().pass_credentials);
+    let token = passed.and_then(|field| field.to_str().ok()?.split_ascii_whitespace().last());
+    match token.is_some_and(is_service_key) {
+        true => Err(Reason::ServiceKeyRefused.because("`Authorization`")),
         false => Ok(()),
     }
 }
 
-/// On routes with `apikey`, requires one of the configured publishable keys.
+/// On routes that check keys, requires configured publishable keys.
 fn require_api_key(request: &Inbound) -> Result<(), Denial> {
-    let Some(demand) = request.rule().apikey else {
+    let Some(demand) = request.rule().key_demand() else {
         return Ok(());
     };
-    match apikey::find(request.headers(), request.target().query())? {
-        Some(key) => apikey::require_listed(request.in_force(), key),
+    let query = request.target().query();
+    match apikey::judged(request.in_force(), request.key_fields(), query)? {
         None if demand == ApiKey::Required => Err(Reason::ApikeyMissing.into()),
-        None => Ok(()),
+        Some(_) | None => Ok(()),
     }
 }
 
 /// The same check for an open stream, which has kept its query but not its header fields.
 fn recheck_api_key(request: &Inbound) -> Result<(), Denial> {
-    let key = match request.rule().apikey {
-        None => None,
-        Some(_) => apikey::find(request.headers(), request.target().query())?,
-    };
-    key.map_or(Ok(()), |key| {
-        apikey::require_listed(request.in_force(), key)
-    })
+    if request.rule().key_demand().is_some() {
+        apikey::judged(request.in_force(), None, request.target().query())?;
+    }
+    Ok(())
 }
 
 /// The scheme of a bearer token, with the space behind it.

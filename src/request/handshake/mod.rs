@@ -20,6 +20,9 @@ use hyper::{HeaderMap, Method, Version};
 /// The constant that is hashed with the key (RFC 6455, section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
+/// How a subprotocol begins that carries a token to a Phoenix socket.
+const PHOENIX_TOKEN: &str = "base64url.bearer.phx.";
+
 /// The fields of a handshake. An upstream gets only those that [`Handshake`] writes.
 const FIELDS: [HeaderName; 5] = [
     header::SEC_WEBSOCKET_KEY,
@@ -94,6 +97,15 @@ impl Handshake {
     /// Offers no extension, so that frames are not compressed and can be inspected.
     pub(super) fn refuse_extensions(&mut self) {
         self.extensions = None;
+    }
+
+    /// Offers no subprotocol that carries a token for Phoenix, which would not be authorized.
+    pub(super) fn refuse_bearer_protocols(&mut self) {
+        let carries_token = |name: &String| {
+            let prefix = name.get(..PHOENIX_TOKEN.len());
+            prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(PHOENIX_TOKEN))
+        };
+        self.protocols.retain(|name| !carries_token(name));
     }
 
     /// The fields of the handshake for the upstream.

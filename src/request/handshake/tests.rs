@@ -53,6 +53,14 @@ fn the_example_of_the_standard_is_a_handshake() {
 }
 
 #[test]
+fn a_subprotocol_that_carries_a_token_is_not_offered_where_tokens_are_authorized() {
+    let offered = "phoenix, base64url.bearer.phx.eyJh, Base64URL.Bearer.phx.x, base64url.bearer";
+    let mut handshake = read(set("sec-websocket-protocol", offered)).expect("a handshake");
+    handshake.refuse_bearer_protocols();
+    assert_eq!(handshake.protocols, ["phoenix", "base64url.bearer"]);
+}
+
+#[test]
 fn another_upgrade_or_a_malformed_handshake_is_refused() {
     assert!(read(set("upgrade", "h2c")).is_none());
     assert!(read(set("upgrade", "websocket, h2c")).is_none());

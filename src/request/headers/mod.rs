@@ -20,6 +20,7 @@ pub use self::names::is_reserved;
 
 use self::cookies::{join_cookies, keep_upstream_cookies, take_own_cookie};
 use self::names::{PROTECTED_NAMES, fold, is_hop_by_hop, is_ordinary, may_be_reserved};
+use super::apikey::is_key_field;
 
 /// The result of one pass over the fields of a request. For the usual request it shows that no
 /// further lookup is needed.
@@ -31,6 +32,8 @@ pub struct HeaderScan {
     pub host: bool,
     /// Whether there is an `Upgrade` field.
     pub upgrade: bool,
+    /// Whether a field carries an API key.
+    pub keys: bool,
     cookies: usize,
     lengths: usize,
     connection: bool,
@@ -51,6 +54,10 @@ impl HeaderScan {
                 "content-length" => scan.lengths += 1,
                 "connection" => scan.connection = true,
                 "te" => scan.te = true,
+                name if is_key_field(name) => {
+                    scan.keys = true;
+                    scan.unwanted |= is_unwanted(name);
+                }
                 name => scan.unwanted |= is_unwanted(name),
             }
         }

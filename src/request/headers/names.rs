@@ -68,6 +68,7 @@ pub(super) const PROTECTED_NAMES: &[&str] = &[
     "upgrade",
     "te",
     "apikey",
+    "x-api-key",
 ];
 
 /// Hop-by-hop fields (RFC 9110, section 7.6.1), `Expect` (answered here), and proxy credentials,

@@ -94,8 +94,10 @@ pub(crate) async fn answer(
         Ok(request) => request,
         Err(error) => return refuse_unrecognized(error, version),
     };
+    // The edge of Supabase requires a key, too. The identity server gets the gateway's own.
     if !request.operation.is_open() {
-        require_key(&in_force, inbound.headers(), inbound.target().query())?;
+        let query = inbound.target().query();
+        apikey::judged(&in_force, inbound.key_fields(), query)?.ok_or(Reason::ApikeyMissing)?;
     }
     let client = inbound.client().address;
     let verified = permit.caller().verified().map(|verified| &**verified);
@@ -148,13 +150,6 @@ fn refuse_unrecognized(
     };
     let error = AuthError::new(StatusCode::BAD_REQUEST, code, message);
     Ok(reply::error(&error, version))
-}
-
-/// Requires one of the project's publishable keys, as the edge of Supabase does. The identity
-/// server gets the gateway's own key.
-fn require_key(in_force: &InForce, headers: &HeaderMap, query: Option<&str>) -> Result<(), Denial> {
-    let key = apikey::find(headers, query)?.ok_or(Reason::ApikeyMissing)?;
-    apikey::require_listed(in_force, key)
 }
 
 /// A client ends its session if a refresh is answered with anything but success or 503.
