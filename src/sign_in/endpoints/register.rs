@@ -34,10 +34,12 @@ enum RegistrationOutcome {
     MustConfirm,
 }
 
-/// Whether the account exists.
+/// Whether the account was created.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum AccountState {
     Created,
+    /// There was one before.
+    Existed,
     /// The identity server was called and did not answer.
     Unknown,
 }
@@ -131,7 +133,16 @@ impl SignInRequest {
             Ok(reply) if reply.status.is_success() => Ok(AccountState::Created),
             // The account may have been created before the server failed.
             Ok(reply) if reply.status.is_server_error() => Ok(AccountState::Unknown),
-            Ok(reply) => Err(refusal(Flow::Register, &AuthError::read(&reply))),
+            Ok(reply) => {
+                let denial = refusal(Flow::Register, &AuthError::read(&reply));
+                // Only whoever reads the address's messages learns that it has an account, as with
+                // a sign-up at the identity server.
+                let hides = confirm == ConfirmEmail::Required;
+                match hides && denial.reason == Reason::EmailExists {
+                    true => Ok(AccountState::Existed),
+                    false => Err(denial),
+                }
+            }
             Err(error) if error.may_be_done() => Ok(AccountState::Unknown),
             Err(error) => Err(error.into()),
         }
@@ -148,7 +159,14 @@ impl SignInRequest {
             .call(admission, Operation::Resend, Method::POST, "/resend")
             .with_body(body.to_string());
         let why = match self.identity.call(call).await {
-            Ok(reply) if reply.status.is_success() && account == AccountState::Created => {
+            Ok(reply) if reply.status.is_success() && account != AccountState::Unknown => {
+                return Ok(());
+            }
+            // Only an existing account was sent a message a moment ago.
+            Ok(reply)
+                if reply.status == StatusCode::TOO_MANY_REQUESTS
+                    && account == AccountState::Existed =>
+            {
                 return Ok(());
             }
             // A success, too, if there is no such account.
@@ -157,7 +175,7 @@ impl SignInRequest {
             Err(_) => "confirmation message not known to be sent",
         };
         Err(match account {
-            AccountState::Created => Reason::RegisteredOnly.because(why),
+            AccountState::Created | AccountState::Existed => Reason::RegisteredOnly.because(why),
             AccountState::Unknown => Reason::RegistrationUnknown.because(why),
         })
     }
@@ -183,7 +201,9 @@ impl SignInRequest {
                 Reason::IdentityUnavailable.because("the account was not created")
             }
             (AccountState::Unknown, _) => Reason::RegistrationUnknown.because(failure_detail(&why)),
-            (AccountState::Created, _) => Reason::RegisteredOnly.because(failure_detail(&why)),
+            (AccountState::Created | AccountState::Existed, _) => {
+                Reason::RegisteredOnly.because(failure_detail(&why))
+            }
         })
     }
 }

@@ -8,9 +8,10 @@
 //!           refresh and the same revocations, so neither allows what the other refuses.
 //!
 //! Bodies and replies pass unchanged, except for the form of errors, which follows the API version
-//! of the client.
+//! of the client, and for what a stranger would learn of an account (`disclosure`).
 
 mod attempts;
+mod disclosure;
 mod operations;
 mod reply;
 mod sessions;
@@ -26,6 +27,7 @@ use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
 use self::attempts::Admissions;
+use self::disclosure::concealed;
 use self::operations::{BodyRule, OperationRequest, RecognitionError, is_for_users, recognize};
 use super::call::{Call, Reply};
 use super::client::IdentityServer;
@@ -241,7 +243,7 @@ impl Exchange {
         let call = self.call(&request, &body, &admissions);
         let replied = self.identity.call(call).await;
         admissions.settle_call(&replied);
-        let reply = replied?;
+        let reply = concealed(&request, replied?);
         if request.operation == Operation::PasswordGrant && is_refusal(reply.status) {
             self.hold_refusal(began).await?;
         }

@@ -2,6 +2,7 @@
 //! throttling, and the order of a logout.
 
 mod changes;
+mod disclosure;
 mod limits;
 mod outages;
 mod refresh;

@@ -158,6 +158,30 @@ async fn a_registration_to_confirm_sends_a_message_and_returns_no_tokens() {
 }
 
 #[tokio::test]
+async fn a_registration_to_confirm_has_the_same_answer_for_an_address_with_an_account() {
+    let confirmed = ", confirm_email: required";
+    let desk = Desk::with(Options::default(), confirmed, UNLIMITED, |_| {}).await;
+    desk.double.add_user(EMAIL, PASSWORD);
+    for http in Http::BOTH {
+        let register = async |email: &str| {
+            let answer = desk.post(http, "register", &login(email, PASSWORD));
+            let answer = answer.send().await;
+            assert_eq!(answer.status, 202, "{email}: {}", answer.text());
+            assert_eq!(answer.json()["email"], email);
+            answer.json()["message"].clone()
+        };
+        let new = register(&format!("{http:?}@example.test").to_lowercase()).await;
+        assert_eq!(register(EMAIL).await, new);
+        // It was sent a message a moment ago.
+        desk.double
+            .behave("resend", Behave::Refuse(429, "over_email_send_rate_limit"));
+        assert_eq!(register(EMAIL).await, new);
+        desk.double.behave("resend", Behave::Well);
+    }
+    desk.gateway.origin.saw_nothing();
+}
+
+#[tokio::test]
 async fn refresh_returns_new_tokens_of_the_same_session() {
     let desk = Desk::open().await;
     desk.double.add_user(EMAIL, PASSWORD);

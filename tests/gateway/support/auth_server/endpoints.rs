@@ -154,15 +154,15 @@ impl Endpoint<'_> {
         let user = self.state().by_email(self.text("email"));
         let wrong = || self.error(400, "invalid_credentials", "Invalid login credentials");
         let Some(user) = user else { return wrong() };
+        if user.banned {
+            return self.error(400, "user_banned", "User is banned");
+        }
         let (password, hash) = (self.text("password").to_owned(), user.hash.clone());
         let right = tokio::task::spawn_blocking(move || {
             hash.is_some_and(|hash| bcrypt::verify(password, &hash).unwrap())
         });
         if !right.await.unwrap() {
             return wrong();
-        }
-        if user.banned {
-            return self.error(400, "user_banned", "User is banned");
         }
         if !user.confirmed {
             return self.error(400, "email_not_confirmed", "Email not confirmed");
