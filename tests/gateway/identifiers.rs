@@ -130,3 +130,86 @@ async fn an_invalid_parameter_never_falls_through_to_a_less_specific_route() {
         gateway.origin.only();
     }
 }
+
+/// A gateway with one owner, whose resource a request may name in every place.
+async fn with_notes(owner: &str) -> Gateway {
+    let facts = format!("{{ resources: {{ note: {{ {ID}: {{ owner: {owner} }} }} }} }}");
+    Gateway::with(|config| {
+        config
+            .set("resources", "{ note: {} }")
+            .set("static_facts", &facts)
+            .routes(
+                r#"
+                - { path: "/notes/{note_id:uuid}", access: user, resource: note }
+                - { path: /notes, methods: [GET], access: user, resource: { kind: note, id: query.note } }
+                - { path: /notes, methods: [POST], access: user, resource: none, body: { ids: [{ field: note_id, kind: note }] } }
+                - { path: "/users/{user_id:uuid}", access: user, resource: { self: path.user_id } }
+                "#,
+            );
+    })
+    .await
+}
+
+#[tokio::test]
+async fn capitals_of_a_uuid_name_the_same_resource_in_every_place() {
+    let owner = "018f5b5e-0000-7000-8000-0000000000aa";
+    let gateway = with_notes(owner).await;
+    let upper = ID.to_uppercase();
+    for http in Http::BOTH {
+        for subject in [owner.to_owned(), owner.to_uppercase()] {
+            let token = gateway.issuer.token_of(&subject);
+            for id in [ID, &upper] {
+                let call = gateway.get(http, &format!("/notes/{id}"));
+                call.bearer(&token).send().await.is_ok();
+                assert_eq!(gateway.origin.only().target, format!("/notes/{ID}"));
+                // Forwarded as it was written.
+                let target = format!("/notes?note={id}");
+                let call = gateway.get(http, &target).bearer(&token);
+                call.send().await.is_ok();
+                assert_eq!(gateway.origin.only().target, target);
+                let body = format!(r#"{{"note_id":"{id}"}}"#);
+                let call = gateway.post(http, "/notes").bearer(&token);
+                let call = call.header("content-type", "application/json");
+                call.body(body.clone()).send().await.is_ok();
+                assert_eq!(gateway.origin.only().body, body.as_bytes());
+            }
+            for user in [owner.to_owned(), owner.to_uppercase()] {
+                let call = gateway.get(http, &format!("/users/{user}"));
+                call.bearer(&token).send().await.is_ok();
+                gateway.origin.take();
+            }
+        }
+        let stranger = gateway.issuer.token();
+        for path in [format!("/notes/{upper}"), format!("/notes?note={upper}")] {
+            let answer = gateway.get(http, &path).bearer(&stranger).send().await;
+            answer.is_denied(Reason::NotYours);
+            gateway.origin.saw_nothing();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_names_nothing_names_no_resource_and_one_that_is_no_document_is_refused() {
+    let gateway = with_notes("018f5b5e-0000-7000-8000-0000000000aa").await;
+    let token = gateway.issuer.token();
+    for http in Http::BOTH {
+        let post = || {
+            let call = gateway.post(http, "/notes").bearer(&token);
+            call.header("content-type", "application/json")
+        };
+        post().send().await.is_ok();
+        for body in ["{}", r#"{"note_id":null}"#, "null"] {
+            post().body(body).send().await.is_ok();
+        }
+        assert_eq!(gateway.origin.take().len(), 4);
+        for (body, reason) in [
+            (" ", Reason::BodyMalformed),
+            ("[]", Reason::IdentifierInvalid),
+            (r#"{"note_id":[]}"#, Reason::IdentifierInvalid),
+            (r#"{"note_id":""}"#, Reason::IdentifierInvalid),
+        ] {
+            post().body(body).send().await.is_denied(reason);
+            gateway.origin.saw_nothing();
+        }
+    }
+}

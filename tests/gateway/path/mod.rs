@@ -38,6 +38,46 @@ enum Fate {
 }
 use Fate::{NoRequest, Reaches, Refused};
 
+/// A stranger's request that no route takes: what is refused before a route is looked for, and what
+/// after.
+#[tokio::test]
+async fn without_a_route_it_is_400_before_404_and_405_and_never_401() {
+    let routes = r#"
+    - { path: /items, methods: [GET, PUT], access: user }
+    - { path: "/items/{id:uuid}", methods: [GET], access: user, resource: none }
+    - { path: /internal, access: deny }
+    "#;
+    let gateway = Gateway::with_routes(routes).await;
+    for http in Http::BOTH {
+        for (method, path, reason) in [
+            ("GET", "/nothing", Reason::RouteUnknown),
+            ("POST", "/", Reason::RouteUnknown),
+            ("GET", "/items/1/2", Reason::RouteUnknown),
+            ("DELETE", "/internal", Reason::RouteDenied),
+            ("POST", "/items", Reason::MethodNotAllowed),
+            ("PUT", "/items/1", Reason::MethodNotAllowed),
+            // What an opaque tail may hold is judged with its route.
+            ("POST", "//nothing", Reason::RouteUnknown),
+            ("POST", "/items/..", Reason::PathDotSegment),
+            ("GET", "/nothing/a%2Fb", Reason::PathSlashEncoded),
+            // A route takes these.
+            ("GET", "/items/1", Reason::TokenMissing),
+            ("HEAD", "/items", Reason::TokenMissing),
+        ] {
+            let answer = gateway.call(http, method, path).send().await;
+            if method == "HEAD" {
+                assert_eq!(answer.status, reason.status());
+            } else {
+                answer.is_denied(reason);
+            }
+            if reason == Reason::MethodNotAllowed {
+                assert!(answer.header("allow").contains("GET"));
+            }
+            gateway.origin.saw_nothing();
+        }
+    }
+}
+
 /// The rows of the table in `policy::path`, and more of the same kind.
 const ROWS: &[(&str, Fate)] = &[
     // Normalised.
