@@ -295,7 +295,7 @@ impl Record {
             number_key!("status"),
             self.status.map_or(0, |status| status.as_u16().into()),
         );
-        line.plain(text_key!("method"), self.method.as_str());
+        line.plain(text_key!("method"), known_method(&self.method));
         if let Some(host) = &self.host {
             line.plain(text_key!("host"), text(host));
         }
@@ -343,6 +343,24 @@ impl Record {
 
 fn text(value: &HeaderValue) -> &str {
     value.to_str().unwrap_or_default()
+}
+
+/// The name of a method; `_OTHER` where it is none of RFC 9110 or RFC 5789, as OpenTelemetry's
+/// semantic conventions say. Where a client and the gateway disagree where a message ends, any bytes
+/// of the client may come as the method.
+fn known_method(method: &Method) -> &str {
+    match *method {
+        Method::GET
+        | Method::HEAD
+        | Method::POST
+        | Method::PUT
+        | Method::PATCH
+        | Method::DELETE
+        | Method::OPTIONS
+        | Method::CONNECT
+        | Method::TRACE => method.as_str(),
+        _ => "_OTHER",
+    }
 }
 
 /// Writes the steps as `name:microseconds`, with every verdict but `Passed`.

@@ -233,7 +233,8 @@ const PATHS: [&str; 13] = [
 ];
 
 /// Heads that never become a request, or that are refused before their fields are read.
-const MALFORMED: [&str; 8] = [
+const MALFORMED: [&str; 9] = [
+    "MARKER /public/x HTTP/1.1\r\nHost: api.test\r\n\r\n",
     "GET /x HTTP/1.1\r\nHost: api.test\r\nAuthorization: Bearer MARKER\r\nbad header: MARKER\r\n\r\n",
     "GET /x HTTP/1.1\r\nAuthorization: Bearer MARKER\r\nCookie: MARKER\r\n\r\n",
     "GET /x HTTP/1.1\r\nHost: a@MARKER\r\n\r\n",
