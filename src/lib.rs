@@ -27,8 +27,9 @@
 //! | `server` | puts the process together: start, reload, query checks, drain |
 //! | `admin`, `listen` | sockets and TLS; connections are driven here |
 //! | `gateway` | what happens to a request; answers, metrics registry, connection state |
-//! | `streams`, `config` | live streams; YAML to policy |
+//! | `streams`, `config` | how live streams end; YAML to policy |
 //! | `sign_in`, `upstream` | what a permit is spent on |
+//! | `live` | what is open, and when it is authorized again |
 //! | `auth` | layers, chain, permit; the snapshot that authorizes by one policy |
 //! | `request` | one canonical request |
 //! | `sessions`, `record` | sessions in cookies; the record of a request, its trail, its metrics |
@@ -84,7 +85,7 @@
 //! | shadow | a layer decides and is recorded, but does not refuse |
 //! | snapshot | what authorizes by the policy in force; a reload replaces it |
 //! | store | what replicas share: Redis, or the memory of a single one |
-//! | stream | an answer that lasts: WebSocket, server-sent events, gRPC |
+//! | stream | an answer that lasts: WebSocket, server-sent events, gRPC, and any other after some seconds |
 //! | upstream | a named group of servers behind the gateway |
 //! | waiver | a layer in shadow or off, with an end and a reason |
 //!
@@ -106,6 +107,7 @@ pub mod http_client;
 mod json;
 mod line;
 pub mod listen;
+mod live;
 pub mod log;
 mod metrics;
 mod network;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::caller::Caller;
 use super::identifiers::{Identifiers, ValidIdentifiers};
 use super::identity::Identity;
-use super::layer::NamedLayer;
+use super::layer::{Layer as _, NamedLayer};
 use super::lineage::Lineage;
 use super::ownership::{Ownership, ResourceAccess};
 use super::performance::{GatheredFacts, Performance};
@@ -137,6 +137,8 @@ impl Chain {
         if rest::inspects_body(&request) || names_ids {
             let verified = caller.verified().map(|verified| &**verified);
             Box::pin(request.inspect_body(&self.body_memory, verified)).await?;
+            // The client may have taken its time.
+            self.identity.recheck(&request, &caller)?;
             record.start_lap();
         }
         // Malformed identifiers are refused before they are looked up.
@@ -149,7 +151,7 @@ impl Chain {
             false => self.touched(&gathered),
         };
         let proofs = by_facts.with(identity, identifiers, rest);
-        Permit::new(request, gathered.into_caller(), touched, proofs)
+        Permit::new(request, gathered.into_parts(), touched, proofs)
     }
 
     /// Runs the layers that depend on facts, for a request and for an open stream alike.
@@ -187,6 +189,37 @@ impl Chain {
         let facts = self.facts();
         let subject = gathered.caller().verified().map(|one| one.subject());
         Invalidation::new(facts, facts.touched(gathered.known(), subject))
+    }
+
+    /// The part of [`Self::reauthorize`] that needs no lookup: the route, the credential's time and
+    /// key, and the list of revocations.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the same request would be refused now.
+    pub fn recheck(
+        &self,
+        stream: &StreamAuthorization,
+        in_force: &Arc<InForce>,
+    ) -> Result<(), Denial> {
+        let request = stream.request();
+        if request.in_force().generation() == in_force.generation() {
+            return self.identity.recheck(request, stream.caller());
+        }
+        let mut record = request.record_again(in_force.clone());
+        let request = request.reroute(in_force.clone(), &mut record)?;
+        self.identity.recheck(&request, stream.caller())
+    }
+
+    /// Whether [`Self::reauthorize`] may have to look up facts for a stream.
+    pub fn needs_facts(&self, stream: &StreamAuthorization) -> bool {
+        self.performance.concerns(stream.request())
+    }
+
+    /// Whether no fact was invalidated since the stream was authorized by some.
+    pub fn has_current_facts(&self, stream: &StreamAuthorization) -> bool {
+        let version = stream.facts();
+        version.is_none_or(|version| version == self.facts().version())
     }
 
     /// Re-authorizes an open stream under this chain's configuration, which is `in_force`.
@@ -248,7 +281,7 @@ impl Chain {
         let proofs = by_facts.with(identity, identifiers, rest);
         // Whatever it wrote was written when the stream began.
         let touched = Invalidation::nothing();
-        let permit = Permit::new(request, gathered.into_caller(), touched, proofs)?;
+        let permit = Permit::new(request, gathered.into_parts(), touched, proofs)?;
         Ok(permit.spend().into_stream())
     }
 }

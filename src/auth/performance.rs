@@ -15,7 +15,7 @@ use super::identifiers::ValidIdentifiers;
 use super::layer::{AsyncCheck, Layer};
 use crate::budget::Budget;
 use crate::denial::Denial;
-use crate::facts::{Facts, KnownFacts, LookupContext, NamedResource};
+use crate::facts::{Facts, FactsVersion, KnownFacts, LookupContext, NamedResource};
 use crate::policy::outage::AccessClass;
 use crate::policy::route::Access;
 use crate::request::Inbound;
@@ -31,6 +31,8 @@ pub struct Performance {
 pub struct GatheredFacts {
     caller: Caller,
     known: KnownFacts,
+    /// From before they were looked up; `None` if none were needed.
+    version: Option<FactsVersion>,
 }
 
 impl GatheredFacts {
@@ -39,9 +41,9 @@ impl GatheredFacts {
         &self.caller
     }
 
-    /// The caller alone, after the last layer.
-    pub(super) fn into_caller(self) -> Caller {
-        self.caller
+    /// What is kept of it after the last layer: the caller, and which invalidations the facts know.
+    pub(super) fn into_parts(self) -> (Caller, Option<FactsVersion>) {
+        (self.caller, self.version)
     }
 
     /// The facts about the caller and the resources of the request.
@@ -110,10 +112,16 @@ impl AsyncCheck for Performance {
     ) -> Result<GatheredFacts, Denial> {
         let (caller, named) = valid.into_parts();
         // Boxed, to keep the future small for requests that need no facts.
-        let known = match self.facts.are_needed(caller.verified().is_some(), &named) {
+        let is_needed = self.facts.are_needed(caller.verified().is_some(), &named);
+        let version = is_needed.then(|| self.facts.version());
+        let known = match is_needed {
             true => Box::pin(self.gather(request, &caller, named, budget)).await?,
             false => KnownFacts::default(),
         };
-        Ok(GatheredFacts { caller, known })
+        Ok(GatheredFacts {
+            caller,
+            known,
+            version,
+        })
     }
 }

@@ -7,7 +7,7 @@ use super::caller::Caller;
 use super::chain::Proofs;
 use crate::clock;
 use crate::denial::{Denial, Reason};
-use crate::facts::Invalidation;
+use crate::facts::{FactsVersion, Invalidation};
 use crate::policy::route::{Access, Target};
 use crate::policy::upstream::Authorization;
 use crate::request::Inbound;
@@ -33,6 +33,7 @@ struct Authorized {
     target: Target,
     authorization: Option<HeaderValue>,
     touched: Invalidation,
+    facts: Option<FactsVersion>,
 }
 
 impl Permit {
@@ -40,7 +41,7 @@ impl Permit {
     /// compile.
     pub(super) fn new(
         request: Inbound,
-        caller: Caller,
+        (caller, facts): (Caller, Option<FactsVersion>),
         touched: Invalidation,
         _proofs: Proofs,
     ) -> Result<Self, Denial> {
@@ -65,6 +66,7 @@ impl Permit {
             target,
             authorization,
             touched,
+            facts,
         })))
     }
 
@@ -148,6 +150,16 @@ impl StreamAuthorization {
     /// The caller, as it was proven last.
     pub fn caller(&self) -> &Caller {
         &self.0.caller
+    }
+
+    /// Whether a credential proved a user, which may expire or be revoked.
+    pub(crate) fn has_proof(&self) -> bool {
+        self.caller().verified().is_some()
+    }
+
+    /// Which invalidations the facts knew by which it was authorized; `None` if it needed none.
+    pub(super) fn facts(&self) -> Option<FactsVersion> {
+        self.0.facts
     }
 
     /// Whether the stream may do nothing but authenticate: its route is for users, and no message

@@ -24,6 +24,7 @@ mod sources;
 pub mod trigger_coverage;
 mod versions;
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -154,6 +155,10 @@ fn row_of(entry: &CachedFact) -> Option<&Row> {
     }
 }
 
+/// Which invalidations had been made when facts were looked up: how many.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FactsVersion(NonZeroU64);
+
 /// What to look up first, and where each result belongs.
 struct LookupPlan {
     wanted: Vec<Wanted>,
@@ -175,6 +180,11 @@ impl Facts {
                 .map(|kind| kind.name.as_str().into())
                 .collect(),
         }
+    }
+
+    /// The invalidations so far. Must be taken before facts are looked up.
+    pub fn version(&self) -> FactsVersion {
+        FactsVersion(self.cache.version().count())
     }
 
     /// The name of the resource type with this index.

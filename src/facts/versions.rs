@@ -4,6 +4,7 @@
 //! share slots by a hash of what they are about, so memory is bounded and an invalidation needs no
 //! lookup. Two facts in one slot cost an unnecessary load, never a stale answer.
 
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -39,6 +40,13 @@ impl Slot {
 /// A value of the counter.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Stamp(u64);
+
+impl Stamp {
+    /// The number of invalidations so far, and one more.
+    pub(super) fn count(self) -> NonZeroU64 {
+        NonZeroU64::new(self.0).unwrap_or(NonZeroU64::MIN)
+    }
+}
 
 /// All slots.
 pub(super) struct Versions {

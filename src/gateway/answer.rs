@@ -13,8 +13,10 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
 
+use crate::auth::StreamAuthorization;
 use crate::gateway::connection::{AnswerSlot, ConnectionState};
 use crate::gateway::content;
+use crate::live::Standing;
 use crate::record::RequestEnd;
 use crate::record::stream::StreamEnd;
 use crate::record::trail::Trail;
@@ -30,6 +32,8 @@ pub struct Answer {
     /// Set together with the record.
     sending: Option<Rc<Sending>>,
     stream: Option<Box<LiveStream>>,
+    /// The authorization of an answer that has not lasted, until it is being sent.
+    authorization: Option<StreamAuthorization>,
 }
 
 #[derive(Debug)]
@@ -53,16 +57,24 @@ impl Answer {
         ))
     }
 
-    /// The upstream's body, streamed.
-    pub fn upstream(body: UpstreamBody) -> Self {
-        Self::new(Content::Upstream(body))
+    /// The upstream's body, streamed. Once it has lasted, it is authorized again like a live
+    /// stream.
+    pub(crate) fn upstream(body: UpstreamBody, standing: Standing) -> Self {
+        match standing.split() {
+            Ok(handle) => Self::stream(body, LiveStream::lasting(handle)),
+            Err(authorization) => Self {
+                // Without a user there is nothing that could end.
+                authorization: Some(authorization).filter(StreamAuthorization::has_proof),
+                ..Self::new(Content::Upstream(body))
+            },
+        }
     }
 
     /// The upstream's body, which is a live stream.
     pub(crate) fn stream(body: UpstreamBody, stream: LiveStream) -> Self {
         Self {
             stream: Some(Box::new(stream)),
-            ..Self::upstream(body)
+            ..Self::new(Content::Upstream(body))
         }
     }
 
@@ -76,6 +88,7 @@ impl Answer {
             content,
             sending: None,
             stream: None,
+            authorization: None,
         }
     }
 
@@ -83,8 +96,9 @@ impl Answer {
     pub(crate) fn with_trail(mut self, mut trail: Trail, connection: &Rc<ConnectionState>) -> Self {
         if let Content::Tunnel(pending) = &mut self.content {
             if let Some(pending) = pending.take() {
-                let streams = connection.gateway().streams();
-                connection.open_tunnel(Tunnel::begin(*pending, streams, trail));
+                let (gateway, pending) = (connection.gateway(), *pending);
+                let tunnel = Tunnel::begin(pending, gateway.streams(), gateway.scratch(), trail);
+                connection.open_tunnel(tunnel);
             }
             return self;
         }
@@ -95,14 +109,20 @@ impl Answer {
             .is_some_and(|status| content::is_forbidden(&trail.method, status))
         {
             self.content = Content::Gateway(None);
-            self.stream = None;
         }
         let slot = connection.begin_answer();
         if self.is_end_stream() {
             trail.end = RequestEnd::Complete;
+            // It may have lasted before its head arrived.
+            let stream = self.stream.take();
+            trail.stream = stream.and_then(|stream| stream.ends_by(StreamEnd::Finished));
         } else {
             if let Content::Upstream(body) = &self.content {
                 slot.comes_from(body.exchange().clone());
+            }
+            if let Some(authorization) = self.authorization.take() {
+                let waited = trail.answered.unwrap_or_default();
+                slot.keep_authorization(authorization, waited);
             }
             if let Some(stream) = &mut self.stream {
                 stream.begin(connection.gateway().streams());
@@ -120,9 +140,13 @@ impl Answer {
         }
     }
 
-    fn note(&self, polled: &Poll<Option<Result<Frame<Bytes>, AnswerError>>>) {
+    fn note(
+        &self,
+        polled: &Poll<Option<Result<Frame<Bytes>, AnswerError>>>,
+        context: &Context<'_>,
+    ) {
         let Some(sending) = &self.sending else { return };
-        sending.note_poll(polled.is_pending());
+        sending.note_poll(polled.is_pending(), context);
         let complete = self.is_end_stream();
         sending.note(|trail| {
             match polled {
@@ -171,6 +195,11 @@ impl Body for Answer {
         {
             return Poll::Pending;
         }
+        if let Content::Upstream(body) = &this.content
+            && let Some(handle) = body.exchange().take_registered()
+        {
+            this.stream = Some(Box::new(LiveStream::lasting(handle)));
+        }
         let polled = match &mut this.content {
             Content::Gateway(bytes) => {
                 Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
@@ -181,7 +210,7 @@ impl Body for Answer {
             },
             Content::Tunnel(_) => Poll::Ready(None),
         };
-        self.note(&polled);
+        self.note(&polled, context);
         let held = |bytes| AnswerBytes::new(bytes, self.sending.clone());
         polled.map(|frame| frame.map(|frame| frame.map(|frame| frame.map_data(held))))
     }
@@ -247,10 +276,10 @@ impl Sending {
     }
 
     /// Notes that the body was polled.
-    fn note_poll(&self, is_pending: bool) {
+    fn note_poll(&self, is_pending: bool, context: &Context<'_>) {
         // While the client has not taken what there is, it is the client that is waited for.
         if !is_pending || self.held.get() == 0 {
-            self.slot.note_poll(is_pending);
+            self.slot.note_poll(is_pending, Some(context));
         }
     }
 
@@ -274,7 +303,7 @@ impl Sending {
         let taken = self.taken.get() + length;
         if is_all || taken >= PROGRESS {
             self.taken.set(0);
-            self.slot.note_poll(false);
+            self.slot.note_poll(false, None);
         } else {
             self.taken.set(taken);
         }

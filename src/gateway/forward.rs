@@ -1,18 +1,16 @@
 //! From an upstream's reply to the client's answer: a plain body, a live stream, or a tunnel.
 
-use std::sync::Arc;
-
 use hyper::header::HeaderMap;
 use hyper::{Response, StatusCode};
 use tokio::time::Instant;
 
 use super::answer::Answer;
-use crate::auth::{Permit, StreamAuthorization};
+use crate::auth::Permit;
 use crate::denial::{Denial, Reason};
-use crate::facts::Facts;
+use crate::live::Standing;
 use crate::record::Record;
 use crate::streams::{LiveStream, PendingTunnel, TunnelLimits};
-use crate::upstream::{self, Pools, Reply, ReplyBody, UpgradedConnection};
+use crate::upstream::{self, ForwardContext, Reply, ReplyBody, UpgradedConnection};
 
 /// Forwards a permitted request.
 ///
@@ -20,8 +18,7 @@ use crate::upstream::{self, Pools, Reply, ReplyBody, UpgradedConnection};
 ///
 /// The refusals of `upstream::forward`, and a 101 to a request that asked for no upgrade.
 pub(super) async fn forward(
-    pools: &Pools,
-    facts: &Arc<Facts>,
+    context: &ForwardContext<'_>,
     permit: Permit,
     record: &mut Record,
 ) -> Result<Response<Answer>, Denial> {
@@ -30,17 +27,18 @@ pub(super) async fn forward(
         status,
         mut headers,
         body,
-        authorization,
+        standing,
         stream,
-    } = upstream::forward(pools, facts, permit, record).await?;
+    } = upstream::forward(context, permit, record).await?;
     let answer = match body {
-        ReplyBody::Read(bytes) => Answer::full(bytes),
-        ReplyBody::Upgraded(upstream) => {
-            open_tunnel(upstream, &mut headers, authorization, started)?
+        ReplyBody::Read(bytes) => {
+            standing.finish();
+            Answer::full(bytes)
         }
+        ReplyBody::Upgraded(upstream) => open_tunnel(upstream, &mut headers, standing, started)?,
         ReplyBody::Streamed(body) => match stream {
-            None => Answer::upstream(body),
-            Some(kind) => Answer::stream(body, LiveStream::new(kind, &headers, authorization)),
+            None => Answer::upstream(body, standing),
+            Some(kind) => Answer::stream(body, LiveStream::new(kind, &headers, standing)),
         },
     };
     Ok(response(status, headers, answer))
@@ -57,10 +55,10 @@ fn response(status: StatusCode, headers: HeaderMap, answer: Answer) -> Response<
 fn open_tunnel(
     upstream: UpgradedConnection,
     headers: &mut HeaderMap,
-    authorization: StreamAuthorization,
+    standing: Standing,
     started: Instant,
 ) -> Result<Answer, Denial> {
-    let request = authorization.request();
+    let request = standing.authorization().request();
     let Some(handshake) = request.handshake() else {
         return Err(Reason::UpstreamProtocol.because("a 101 to a request without an upgrade"));
     };
@@ -81,7 +79,7 @@ fn open_tunnel(
     Ok(Answer::tunnel(PendingTunnel {
         inspect,
         upstream,
-        authorization,
+        standing,
         limits,
     }))
 }

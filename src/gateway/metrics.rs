@@ -9,6 +9,7 @@ use crate::auth::LAYERS;
 use crate::database::DatabaseMetrics;
 use crate::facts::FactMetrics;
 use crate::gateway::ended::EndCause;
+use crate::live::StreamMetrics;
 use crate::metrics::{Counters, labels, metrics};
 use crate::policy::Config;
 use crate::policy::tokens::KeySource;
@@ -18,7 +19,6 @@ use crate::sessions::SessionMetrics;
 use crate::sign_in::throttle::ThrottleMetrics;
 use crate::sign_in::{BackgroundCallMetrics, IdentityMetrics};
 use crate::store::StoreMetrics;
-use crate::streams::StreamMetrics;
 use crate::tokens::{KeyMetrics, VerifiedCache};
 use crate::upstream::UpstreamMetrics;
 

@@ -38,6 +38,7 @@ use crate::auth::snapshot::Snapshot;
 use crate::denial::format::ErrorFormat;
 use crate::denial::{Denial, Reason};
 use crate::gateway::connection::ConnectionState;
+use crate::live::Streams;
 use crate::panics::catch_panic;
 use crate::policy::in_force::InForce;
 use crate::policy::route::Target;
@@ -46,9 +47,9 @@ use crate::request::body::Body;
 use crate::request::client_body::ClientBody;
 use crate::request::cors::{self, Cors};
 use crate::request::{Connection, Head, Inbound};
-use crate::streams::Streams;
+use crate::streams::Scratch;
 use crate::tokens::WorkerCache;
-use crate::upstream::Pools;
+use crate::upstream::{ForwardContext, Pools};
 use answer::Answer;
 use finished::FinishedRecords;
 use held::Held;
@@ -69,6 +70,7 @@ pub struct Gateway {
     process: Arc<Process>,
     pools: Pools,
     streams: Rc<Streams>,
+    scratch: Rc<Scratch>,
     worker_cache: Rc<WorkerCache>,
     finished: Rc<FinishedRecords>,
     held: Held,
@@ -84,6 +86,7 @@ impl Gateway {
                 process.shared().revocations.clone(),
                 process.metrics().streams.clone(),
             ),
+            scratch: Rc::default(),
             pools: Pools::new(worker, workers, process.metrics().upstreams.clone()),
             worker_cache: Rc::default(),
             finished: FinishedRecords::new(process.clone()),
@@ -147,8 +150,12 @@ impl Gateway {
         record.decision = Decision::Permit;
         match permit.target() {
             Target::Upstream(_) => {
-                let facts = snapshot.chain().facts();
-                forward::forward(&self.pools, facts, permit, record).await
+                let context = ForwardContext {
+                    pools: &self.pools,
+                    facts: snapshot.chain().facts(),
+                    streams: &self.streams,
+                };
+                forward::forward(&context, permit, record).await
             }
             Target::Serve(what) => serve::serve(&self.process, snapshot, permit, what).await,
         }
@@ -234,6 +241,11 @@ impl Gateway {
 
     pub(crate) fn streams(&self) -> &Rc<Streams> {
         &self.streams
+    }
+
+    /// The buffer into which the tunnels of this worker read.
+    pub(crate) fn scratch(&self) -> &Rc<Scratch> {
+        &self.scratch
     }
 
     /// The tokens that this worker verified recently.

@@ -15,12 +15,14 @@ labels! {
         Sse = "sse",
         /// `application/grpc`.
         Grpc = "grpc",
+        /// Any other request of a user that has lasted for some seconds.
+        Lasting = "lasting",
     }
 }
 
 impl StreamKind {
-    /// The kind of an upstream's response, if it is a stream. Any other long response is a
-    /// download, which ends by itself.
+    /// The kind of an upstream's response, if it is known to be a stream by its head. Any other is
+    /// one only once it has lasted.
     pub fn of(status: StatusCode, headers: &HeaderMap) -> Option<Self> {
         let kind = headers.get(header::CONTENT_TYPE)?.as_bytes();
         if status == StatusCode::OK && is_sse(kind) {

@@ -298,7 +298,7 @@ impl Sessions {
     }
 
     /// The cached session of this name.
-    pub(super) fn remembered(&self, name: &SessionName) -> Option<Arc<CachedSession>> {
+    pub(crate) fn remembered(&self, name: &SessionName) -> Option<Arc<CachedSession>> {
         self.live.get(name)
     }
 

@@ -1,5 +1,5 @@
-//! A live stream that is an ordinary answer: server-sent events, or messages of gRPC. (WebSockets
-//! are in `tunnel`.)
+//! A live stream that is an ordinary answer: server-sent events, messages of gRPC, or any other
+//! answer that lasts. (WebSockets are in `tunnel`.)
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,11 +12,9 @@ use hyper::body::{Body as _, Frame};
 use hyper::header::{self, HeaderMap};
 use tokio::time::{Sleep, sleep};
 
-use super::ending::Ending;
 use super::events::{self, EventBoundaries};
-use super::registry::{StreamHandle, Streams};
-use crate::auth::StreamAuthorization;
 use crate::denial::grpc;
+use crate::live::{Ending, Standing, StreamHandle, Streams};
 use crate::record::stream::{StreamEnd, StreamKind};
 use crate::upstream::UpstreamBody;
 use crate::upstream::error::AnswerError;
@@ -40,35 +38,41 @@ pub(crate) struct LiveStream {
 enum EndSignal {
     Event(EventBoundaries),
     Trailers,
-    /// Not at all: a body that is compressed, or has a length, has no room for a message.
+    /// Not at all, but by an answer that breaks off: a body that is compressed, has a length, or is
+    /// of another kind has no room for a message.
     Nothing,
 }
 
 #[derive(Debug)]
 enum State {
     /// Its head is not answered yet.
-    Pending(StreamKind, Option<StreamAuthorization>),
+    Pending(StreamKind, Option<Standing>),
     /// In the registry of live streams.
     Registered(StreamHandle),
 }
 
 impl LiveStream {
     /// A stream that will begin with its answer's body.
-    pub(crate) fn new(
-        kind: StreamKind,
-        headers: &HeaderMap,
-        authorization: StreamAuthorization,
-    ) -> Self {
+    pub(crate) fn new(kind: StreamKind, headers: &HeaderMap, standing: Standing) -> Self {
         let is_plain = !headers.contains_key(header::CONTENT_ENCODING)
             && !headers.contains_key(header::CONTENT_LENGTH);
         let end_signal = match kind {
             StreamKind::Grpc => EndSignal::Trailers,
             StreamKind::Sse if is_plain => EndSignal::Event(EventBoundaries::new()),
-            StreamKind::Sse | StreamKind::Websocket => EndSignal::Nothing,
+            StreamKind::Sse | StreamKind::Websocket | StreamKind::Lasting => EndSignal::Nothing,
         };
+        Self::with(end_signal, State::Pending(kind, Some(standing)))
+    }
+
+    /// An answer that has lasted.
+    pub(crate) fn lasting(handle: StreamHandle) -> Self {
+        Self::with(EndSignal::Nothing, State::Registered(handle))
+    }
+
+    fn with(end_signal: EndSignal, state: State) -> Self {
         Self {
             end_signal,
-            state: State::Pending(kind, Some(authorization)),
+            state,
             ending: None,
             grace: None,
             is_over: false,
@@ -77,10 +81,10 @@ impl LiveStream {
 
     /// Adds the stream to the registry.
     pub(crate) fn begin(&mut self, streams: &Rc<Streams>) {
-        if let State::Pending(kind, authorization) = &mut self.state
-            && let Some(authorization) = authorization.take()
+        if let State::Pending(kind, standing) = &mut self.state
+            && let Some(standing) = standing.take()
         {
-            let handle = streams.begin(*kind, authorization);
+            let handle = standing.begin(*kind, streams);
             self.state = State::Registered(handle);
         }
     }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::ending::Ending;
+use crate::live::Ending;
 
 /// Finds the boundaries in a stream of events.
 #[derive(Debug)]

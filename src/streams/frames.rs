@@ -2,7 +2,7 @@
 //! inserted, and whether a side has sent a close frame. Bytes that are no frame are forwarded all
 //! the same, and the other end rejects them; payloads are not read.
 
-use super::ending::Ending;
+use crate::live::Ending;
 
 /// The opcode of a close frame.
 const CLOSE: u8 = 0x8;

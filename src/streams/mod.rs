@@ -1,8 +1,7 @@
 //! Live streams: answers that last as long as their request would still be authorized.
 //!
-//! Decides: which answers are live streams, when one must end, and how its client is told. Trusts:
-//! [`crate::auth::Chain`] to reauthorize a stream. Not here: opening one; a stream begins as an
-//! ordinary request that passed every layer.
+//! Decides: how a stream's client is told that it ends. Trusts: [`crate::live`] for when one must
+//! end. Not here: opening one; a stream begins as an ordinary request that passed every layer.
 //!
 //! This gateway ends a stream when its token or session expires, when a revocation names it, when
 //! the configuration in force would refuse its request, when it reaches a time limit, or when the
@@ -19,24 +18,21 @@
 //! | | close code 1001 | the process ends, or a time limit was reached |
 //! | SSE | `event: foregate` with `data: {"code":"…","status":…}` | the same; `status` is that of the refusal |
 //! | gRPC | trailers with `grpc-status` 16, 7 or 14, and `grpc-message` | the same |
+//! | any other answer, once it has lasted | it breaks off, and does not look complete | the proof is invalid, or the request is denied |
 //!
 //! A close frame or last event is inserted between two others, never inside one. If the current one
 //! does not end within a second, the stream is aborted without a message. A compressed answer has
 //! no room for an event, and is aborted, too.
 
 mod answer;
-mod ending;
 mod events;
 mod frames;
 mod messages;
-mod metrics;
 mod phoenix;
 mod pipe;
-mod registry;
 mod scratch;
 mod tunnel;
 
 pub(crate) use answer::LiveStream;
-pub use metrics::StreamMetrics;
-pub(crate) use registry::Streams;
+pub(crate) use scratch::Scratch;
 pub(crate) use tunnel::{Limits as TunnelLimits, PendingTunnel, Tunnel};

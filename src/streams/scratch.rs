@@ -6,7 +6,7 @@ use std::cell::RefCell;
 const READ: usize = 16 * 1024;
 
 /// The read buffer of all tunnels of a worker.
-pub(super) struct Scratch(pub(super) RefCell<Box<[u8]>>);
+pub(crate) struct Scratch(pub(super) RefCell<Box<[u8]>>);
 
 impl Default for Scratch {
     fn default() -> Self {

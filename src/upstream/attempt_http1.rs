@@ -6,21 +6,21 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::denial::{Denial, Reason};
 use crate::http1::Malformed;
-use crate::upstream::exchange;
-use crate::upstream::http1::{AnswerHead, OutgoingRequest};
+use crate::upstream::exchange::{self, PendingRequest};
+use crate::upstream::http1::AnswerHead;
 use crate::upstream::lease::Lease;
 use crate::upstream::limits::{ExchangeError, Limits};
 use crate::upstream::pool::Pool;
 
 /// One request and the servers that it may be sent to.
 pub(super) struct Attempt<'a> {
-    pub(super) outgoing: Box<OutgoingRequest>,
+    pub(super) request: PendingRequest<'a>,
     pool: &'a Pool,
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(outgoing: Box<OutgoingRequest>, pool: &'a Pool) -> Self {
-        Self { outgoing, pool }
+    pub(super) fn new(request: PendingRequest<'a>, pool: &'a Pool) -> Self {
+        Self { request, pool }
     }
 
     pub(super) async fn run(
@@ -31,7 +31,7 @@ impl<'a> Attempt<'a> {
         let mut fresh = false;
         loop {
             let (mut lease, began) = self.connect(fresh, limits, began).await?;
-            let sending = exchange::send(&mut lease, &mut self.outgoing, limits, began);
+            let sending = exchange::send(&mut lease, &mut self.request, limits, began);
             let failure = match sending.await {
                 Ok(head) => return Ok((head, lease)),
                 Err(failure) => failure,
@@ -45,12 +45,13 @@ impl<'a> Attempt<'a> {
                     | ExchangeError::Protocol(_)
                     | ExchangeError::Upload(_)
                     | ExchangeError::FirstByteTimeout
-                    | ExchangeError::TotalTimeout => false,
+                    | ExchangeError::TotalTimeout
+                    | ExchangeError::Refused(_) => false,
                 };
             if !may_repeat {
                 return Err(denial(failure, &lease));
             }
-            self.outgoing.rewind();
+            self.request.outgoing.rewind();
             fresh = true;
             self.pool.count_retry();
         }
@@ -96,9 +97,9 @@ impl<'a> Attempt<'a> {
     }
 
     fn is_repeatable(&self) -> bool {
-        self.outgoing.upload().is_none()
+        self.request.outgoing.upload().is_none()
             && matches!(
-                *self.outgoing.method(),
+                *self.request.outgoing.method(),
                 Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
             )
     }
@@ -116,5 +117,6 @@ fn denial(failure: ExchangeError, lease: &Lease) -> Denial {
         }
         ExchangeError::FirstByteTimeout => Reason::UpstreamFirstByteTimeout.because(server),
         ExchangeError::TotalTimeout => Reason::UpstreamTotalTimeout.because(server),
+        ExchangeError::Refused(reason) => reason.into(),
     }
 }

@@ -16,6 +16,7 @@ use hyper::{HeaderMap, Method, Request, Response, Uri, Version};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::denial::{Denial, Reason};
+use crate::live::Waiting;
 use crate::upstream::http2::body::{Http2AnswerBody, Progress, RequestBody};
 use crate::upstream::http2::channel::{Channel, Share};
 use crate::upstream::limits::Limits;
@@ -39,6 +40,8 @@ enum AttemptError {
     FirstByteTimeout,
     /// The deadline of the request has passed.
     TotalTimeout,
+    /// The request would be refused now, for this reason.
+    Refused(Reason),
 }
 
 impl AttemptError {
@@ -50,6 +53,7 @@ impl AttemptError {
             Self::Upload(error) => error.reason().into(),
             Self::FirstByteTimeout => Reason::UpstreamFirstByteTimeout.because(server),
             Self::TotalTimeout => Reason::UpstreamTotalTimeout.because(server),
+            Self::Refused(reason) => reason.into(),
         }
     }
 }
@@ -81,25 +85,37 @@ pub(super) fn request(
     Ok(request)
 }
 
-/// Sends a request to one of the servers and returns its answer. Only a request of which nothing
-/// was sent is retried: the server may have acted.
+/// Sends a request to one of the servers and returns its answer, and its authorization. Only a
+/// request of which nothing was sent is retried: the server may have acted.
 ///
 /// # Errors
 ///
 /// A [`Reason`] of the upstream's group, or one about the client's body.
-pub(super) async fn exchange(
+pub(super) async fn exchange<'a>(
+    pool: &Pool,
+    request: Request<RequestBody>,
+    limits: Limits,
+    occupant: Occupant,
+    mut waiting: Waiting<'a>,
+) -> (Result<Response<Http2AnswerBody>, Denial>, Waiting<'a>) {
+    let answered = attempts(pool, request, limits, occupant, &mut waiting);
+    (answered.await, waiting)
+}
+
+async fn attempts(
     pool: &Pool,
     mut request: Request<RequestBody>,
     limits: Limits,
     occupant: Occupant,
+    waiting: &mut Waiting<'_>,
 ) -> Result<Response<Http2AnswerBody>, Denial> {
-    let mut waiting = Waiting(Some(request.body().progress()));
+    let mut unanswered = Unanswered(Some(request.body().progress()));
     let mut attempts = 1;
     loop {
         let share = connect(pool, &limits).await?;
-        match send(share.channel(), request, &limits).await {
+        match send(share.channel(), request, &limits, waiting).await {
             Ok(answer) => {
-                let progress = waiting.0.take().unwrap_or_default();
+                let progress = unanswered.0.take().unwrap_or_default();
                 return Ok(answer
                     .map(|body| Http2AnswerBody::new(body, share, progress, limits, occupant)));
             }
@@ -114,9 +130,9 @@ pub(super) async fn exchange(
 }
 
 /// Cancels the request's body unless the head of the answer has arrived.
-struct Waiting(Option<Rc<Progress>>);
+struct Unanswered(Option<Rc<Progress>>);
 
-impl Drop for Waiting {
+impl Drop for Unanswered {
     fn drop(&mut self) {
         if let Some(progress) = &self.0 {
             progress.cancel();
@@ -147,13 +163,21 @@ async fn connect(pool: &Pool, limits: &Limits) -> Result<Share, Denial> {
     Err(refusal.unwrap_or_else(|| Reason::Internal.into()))
 }
 
-/// Sends a request and waits for the head of its answer.
+/// Sends a request and waits for the head of its answer, while the request would still be
+/// authorized.
 async fn send(
     channel: &Rc<Channel>,
     request: Request<RequestBody>,
     limits: &Limits,
+    waiting: &mut Waiting<'_>,
 ) -> Result<Response<Incoming>, AttemptError> {
     let started = Instant::now();
+    // It may have waited for its body, or for a connection.
+    waiting.has_lasted(started);
+    let refusal = poll_fn(|context| Poll::Ready(waiting.poll_refusal(context)));
+    if let Poll::Ready(reason) = refusal.await {
+        return Err(AttemptError::Refused(reason));
+    }
     let progress = request.body().progress();
     let mut answer = pin!(channel.sender().try_send_request(request));
     let mut timer = pin!(sleep_until(started + limits.first_byte));
@@ -168,11 +192,15 @@ async fn send(
             }));
         }
         loop {
+            if let Poll::Ready(reason) = waiting.poll_refusal(context) {
+                return Poll::Ready(Err(AttemptError::Refused(reason)));
+            }
             // An upload in progress is no sign of a slow upstream.
             let since = progress
                 .last()
                 .map_or(started, |last| Instant::from_std(last).max(started));
-            let due = limits.earlier(since + limits.first_byte);
+            let limit = limits.earlier(since + limits.first_byte);
+            let due = waiting.earlier(Some(limit)).unwrap_or(limit);
             if timer.deadline() != due {
                 timer.as_mut().reset(due);
             }
@@ -182,7 +210,8 @@ async fn send(
             if limits.is_over() {
                 return Poll::Ready(Err(AttemptError::TotalTimeout));
             }
-            if Instant::now() >= due {
+            let now = Instant::now();
+            if !waiting.has_lasted(now) && now >= limit {
                 return Poll::Ready(Err(AttemptError::FirstByteTimeout));
             }
         }

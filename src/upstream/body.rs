@@ -15,6 +15,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use super::occupancy::Occupancies;
 use super::{exchange, http2};
 use crate::denial::Reason;
+use crate::live::StreamHandle;
 use crate::upstream::error::AnswerError;
 
 /// For how many milliseconds the client must have taken nothing of an answer that is ended for
@@ -30,13 +31,14 @@ pub struct UpstreamBody(Rc<AnswerExchange>);
 
 /// An exchange with an upstream whose answer is on its way to the client. Also the client's
 /// connection knows it.
-#[derive(Debug)]
 pub(crate) struct AnswerExchange {
     body: RefCell<ProtocolBody>,
     occupancies: Rc<Occupancies>,
     place: Cell<Place>,
     /// How often it was asked to make room.
     polls: Cell<u32>,
+    /// The handle of an answer that has lasted, until whoever polls the body takes it.
+    registered: Cell<Option<Box<StreamHandle>>>,
 }
 
 /// Where an exchange has its place.
@@ -79,11 +81,49 @@ impl AnswerExchange {
         }
     }
 
+    /// Whether the body was read to its end.
+    pub(crate) fn is_over(&self) -> bool {
+        // While it is being polled it is not known to be.
+        let body = self.body.try_borrow();
+        self.place.get() == Place::Ended || body.is_ok_and(|body| body.is_end_stream())
+    }
+
+    /// Keeps the handle of the answer, which has lasted.
+    pub(crate) fn register(&self, handle: StreamHandle) {
+        self.registered.set(Some(Box::new(handle)));
+    }
+
+    /// Ends the answer if it has lasted and must end. Whoever polls the body does so, too; but
+    /// while the client takes nothing, nobody does.
+    pub(crate) fn end_if_refused(&self) {
+        let registered = self.registered.take();
+        let must_end = registered.as_ref().is_some_and(|handle| handle.must_end());
+        self.registered.set(registered);
+        if must_end && let Ok(mut body) = self.body.try_borrow_mut() {
+            body.cancel();
+            self.place.set(Place::Ended);
+        }
+    }
+
+    /// The handle of the answer, if it has lasted; once.
+    pub(crate) fn take_registered(&self) -> Option<StreamHandle> {
+        self.registered.take().map(|handle| *handle)
+    }
+
     /// Whether to try now: a refusal looks at all seats, so it is not repeated at every poll.
     fn is_due(&self) -> bool {
         let polls = self.polls.get();
         self.polls.set(polls.wrapping_add(1));
         polls.is_multiple_of(RETRY)
+    }
+}
+
+impl std::fmt::Debug for AnswerExchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AnswerExchange")
+            .field("body", &self.body)
+            .field("place", &self.place)
+            .finish_non_exhaustive()
     }
 }
 
@@ -117,6 +157,7 @@ impl UpstreamBody {
             occupancies,
             place: Cell::new(Place::Requests),
             polls: Cell::new(0),
+            registered: Cell::new(None),
         }))
     }
 

@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -16,18 +16,32 @@ use super::occupancy::Occupancy;
 use super::upload;
 use crate::denial::Reason;
 use crate::http1::Piece;
+use crate::live::Waiting;
 use crate::upstream::error::AnswerError;
 use crate::upstream::limits::{ExchangeError, Limits};
 
-/// Sends a request at `started` and waits for the head of its answer. This future drives the
-/// connection.
+/// A request that is being sent, and its authorization. Together, so that the futures that send it
+/// have room for one reference.
+pub(super) struct PendingRequest<'a> {
+    pub(super) outgoing: Box<OutgoingRequest>,
+    pub(super) waiting: Waiting<'a>,
+}
+
+/// Sends a request at `started` and waits for the head of its answer, while the request would still
+/// be authorized. This future drives the connection.
 pub(super) async fn send(
     lease: &mut Lease,
-    outgoing: &mut OutgoingRequest,
+    request: &mut PendingRequest<'_>,
     limits: &Limits,
     started: Instant,
 ) -> Result<AnswerHead, ExchangeError> {
+    // It may have waited for its body, or for a connection.
+    request.waiting.has_lasted(started);
     poll_fn(|context| {
+        let PendingRequest { outgoing, waiting } = &mut *request;
+        if let Poll::Ready(reason) = waiting.poll_refusal(context) {
+            return Poll::Ready(Err(ExchangeError::Refused(reason)));
+        }
         let connection = lease.connection();
         if let Poll::Ready(Err(error)) = connection.poll_send(outgoing, context) {
             return Poll::Ready(Err(ExchangeError::Upload(error)));
@@ -40,24 +54,28 @@ pub(super) async fn send(
                 ReadFailure::Malformed(what) => ExchangeError::Protocol(what),
             }));
         }
-        let due = match outgoing.moved().map(Instant::from_std) {
+        let limit = match outgoing.moved().map(Instant::from_std) {
             // The client is slow, which has a limit of its own.
-            Some(_) if outgoing.waits_for_client() => match limits.deadline {
-                Some(deadline) => deadline,
-                None => return Poll::Pending,
-            },
+            Some(_) if outgoing.waits_for_client() => limits.deadline,
             // An upload in progress is no sign of a slow upstream.
             moved => {
                 let since = moved.map_or(started, |moved| moved.max(started));
-                limits.earlier(since + limits.first_byte)
+                Some(limits.earlier(since + limits.first_byte))
             }
         };
-        connection
-            .poll_timeout(due, context)
-            .map(|()| match limits.is_over() {
-                true => Err(ExchangeError::TotalTimeout),
-                false => Err(ExchangeError::FirstByteTimeout),
-            })
+        let Some(due) = waiting.earlier(limit) else {
+            return Poll::Pending;
+        };
+        ready!(connection.poll_timeout(due, context));
+        if waiting.has_lasted(Instant::now()) || limit.is_none_or(|limit| due < limit) {
+            // The limit is still to come; the next poll waits for that, and for the refusal.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Err(match limits.is_over() {
+            true => ExchangeError::TotalTimeout,
+            false => ExchangeError::FirstByteTimeout,
+        }))
     })
     .await
 }

@@ -32,6 +32,33 @@ pub(super) fn prepare(fields: &mut HeaderMap) {
     }
 }
 
+/// What is learned from an answer.
+#[derive(Debug)]
+pub(super) struct Lesson {
+    learn: Learn,
+    /// The type of the id.
+    id: ParamType,
+    /// To whom it is bound.
+    owner: Binding,
+}
+
+impl Lesson {
+    /// What a route teaches, for the caller of this request.
+    pub(super) fn of(learn: &Learn, authorization: &StreamAuthorization) -> Result<Self, Reason> {
+        let config = authorization.request().in_force().config();
+        let kind = config.resources.get(learn.kind).ok_or(Reason::Internal)?;
+        let verified = authorization.caller().verified().ok_or(Reason::Internal)?;
+        Ok(Self {
+            learn: learn.clone(),
+            id: kind.id,
+            owner: Binding {
+                issuer: verified.issuer().to_owned(),
+                subject: verified.subject().to_owned(),
+            },
+        })
+    }
+}
+
 /// Whether the route learns from this answer.
 pub(super) fn teaches(status: StatusCode, authorization: &StreamAuthorization) -> Option<&Learn> {
     let request = authorization.request();
@@ -45,25 +72,15 @@ pub(super) fn teaches(status: StatusCode, authorization: &StreamAuthorization) -
 ///
 /// [`Reason::BindingFailed`]: the client must not get the answer.
 pub(super) async fn learn(
-    learn: &Learn,
+    lesson: Lesson,
     headers: &HeaderMap,
     body: UpstreamBody,
-    authorization: &StreamAuthorization,
     facts: &Facts,
 ) -> Result<Bytes, Denial> {
+    let Lesson { learn, id, owner } = lesson;
     let failed = |why: &'static str| Reason::BindingFailed.because(why);
     let bytes = read(headers, body).await.map_err(failed)?;
-    let config = authorization.request().in_force().config();
-    let kind = config.resources.get(learn.kind).ok_or(Reason::Internal)?;
-    let id = find(&bytes, &learn.field, kind.id).map_err(failed)?;
-    let owner = authorization
-        .caller()
-        .verified()
-        .map(|verified| Binding {
-            issuer: verified.issuer().to_owned(),
-            subject: verified.subject().to_owned(),
-        })
-        .ok_or(Reason::Internal)?;
+    let id = find(&bytes, &learn.field, id).map_err(failed)?;
     facts
         .bind(learn.kind, &id, &owner, learn.keep)
         .await

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant as StdInstant};
 
 use tokio::time::Instant;
 
+use crate::denial::Reason;
 use crate::http1::Malformed;
 use crate::policy::route::Route;
 use crate::policy::upstream::Upstream;
@@ -70,4 +71,6 @@ pub(super) enum ExchangeError {
     FirstByteTimeout,
     /// The deadline has passed.
     TotalTimeout,
+    /// The request would be refused now, for this reason.
+    Refused(Reason),
 }

@@ -37,6 +37,7 @@ mod timeouts;
 mod upload;
 
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -54,16 +55,19 @@ pub use pool::Pools;
 use crate::auth::{Permit, SpentPermit, StreamAuthorization, rest};
 use crate::denial::{Denial, Reason};
 use crate::facts::Facts;
+use crate::live::{Standing, Streams, Waiting};
 use crate::policy::route::Target;
-use crate::policy::upstream::{Protocol, Upstream};
-use crate::record::Record;
+use crate::policy::upstream::Protocol;
 use crate::record::stream::StreamKind;
+use crate::record::{Decision, Record};
 use crate::request::headers::clean_response;
 use crate::request::holder::Holder;
 use crate::upstream::admission::Admission;
 use crate::upstream::attempt_http1::Attempt;
+use exchange::PendingRequest;
 use http1::OutgoingRequest;
 use http2::RequestBody;
+use learn::Lesson;
 use limits::Limits;
 use occupancy::Occupant;
 use pool::Pool;
@@ -76,8 +80,8 @@ pub(crate) struct Reply {
     /// The fields that clients may see.
     pub(crate) headers: HeaderMap,
     pub(crate) body: ReplyBody,
-    /// The authorization that a live stream keeps.
-    pub(crate) authorization: StreamAuthorization,
+    /// The authorization that a live stream keeps, or an answer that lasts.
+    pub(crate) standing: Standing,
     /// The kind of live stream that the answer is, if it is one.
     pub(crate) stream: Option<StreamKind>,
 }
@@ -93,15 +97,25 @@ pub(crate) enum ReplyBody {
     Upgraded(UpgradedConnection),
 }
 
+/// What forwarding needs besides the request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ForwardContext<'a> {
+    pub(crate) pools: &'a Pools,
+    /// Where a route binds what it learns.
+    pub(crate) facts: &'a Facts,
+    /// Where a request that lasts is registered.
+    pub(crate) streams: &'a Rc<Streams>,
+}
+
 /// Forwards a permitted request and returns the answer as soon as its head has arrived; bodies are
-/// streamed in both directions. What the route learns is bound in `facts`.
+/// streamed in both directions.
 ///
 /// # Errors
 ///
-/// A [`Reason`] of the upstream's group, or [`Reason::BodyTooLarge`], [`Reason::BodyTimeout`].
+/// A [`Reason`] of the upstream's group, or [`Reason::BodyTooLarge`], [`Reason::BodyTimeout`]; or
+/// the reason for which the request would be refused now, if that is found before its answer.
 pub(crate) async fn forward(
-    pools: &Pools,
-    facts: &Facts,
+    context: &ForwardContext<'_>,
     permit: Permit,
     record: &mut Record,
 ) -> Result<Reply, Denial> {
@@ -109,7 +123,7 @@ pub(crate) async fn forward(
     let Target::Upstream(index) = permit.target() else {
         return Err(Reason::Internal.into());
     };
-    let pool = pools.get(permit.request().in_force(), index);
+    let pool = context.pools.get(permit.request().in_force(), index);
     let pool = pool.ok_or(Reason::Internal)?;
     let limits = Limits::of(permit.request().rule(), pool.config(), started);
     let mut spent = permit.spend();
@@ -136,54 +150,62 @@ pub(crate) async fn forward(
         // The upstream is not charged for the time that took.
         began = Instant::now();
     }
-    let outcome = match pool.config().protocol {
+    let (outcome, mut waiting) = match pool.config().protocol {
         Protocol::Http1 => {
-            let outgoing = over_http1(&spent, payload, &pool, &record.id);
+            let outgoing = Box::new(over_http1(&spent, payload, &pool, &record.id));
             let authorization = spent.into_stream();
-            let mut attempt = Attempt::new(Box::new(outgoing), &pool);
+            let waiting = Waiting::new(context.streams, authorization, started.into());
+            let mut attempt = Attempt::new(PendingRequest { outgoing, waiting }, &pool);
             // Requests that arrived together are all authorized before the first of them is sent.
             // Sent one after the other they wake the server once, and the processor's cache needs
             // only the code that sends.
             let_others_go_first().await;
             let outcome = attempt.run(&limits, began).await;
-            outcome.map(|(head, mut lease)| {
+            let PendingRequest { outgoing, waiting } = attempt.request;
+            let outcome = outcome.map(|(head, mut lease)| {
                 lease.occupant = Some(occupant);
                 let body = match head.status {
                     StatusCode::SWITCHING_PROTOCOLS => ReplyBody::Upgraded(lease.upgrade()),
                     _ => {
-                        let outgoing = attempt.outgoing;
                         let body = exchange::Http1AnswerBody::new(lease, outgoing, limits);
                         let body = ProtocolBody::Http1(body);
                         ReplyBody::Streamed(UpstreamBody::new(body, pool.occupancies.clone()))
                     }
                 };
-                (head.status, head.headers, body, authorization)
-            })
+                (head.status, head.headers, body)
+            });
+            (outcome, waiting)
         }
         Protocol::Http2 => {
             let request = over_http2(&mut spent, payload, &pool, &record.id)?;
             let authorization = spent.into_stream();
+            let waiting = Waiting::new(context.streams, authorization, started.into());
             // Boxed, so that the future of every other request has no room for it.
-            let exchange = Box::pin(attempt_http2::exchange(&pool, request, limits, occupant));
+            let exchange = attempt_http2::exchange(&pool, request, limits, occupant, waiting);
+            let exchange = Box::pin(exchange);
             let_others_go_first().await;
-            exchange.await.map(|answer| {
+            let (outcome, waiting) = exchange.await;
+            let outcome = outcome.map(|answer| {
                 let (head, body) = answer.into_parts();
                 let body = ProtocolBody::Http2(body);
                 let body = UpstreamBody::new(body, pool.occupancies.clone());
                 let body = ReplyBody::Streamed(body);
-                (head.status, head.headers, body, authorization)
-            })
+                (head.status, head.headers, body)
+            });
+            (outcome, waiting)
         }
     };
     if touched.is_something() {
         Box::pin(touched.end()).await;
     }
     record.note_upstream();
-    let (status, headers, mut body, authorization) = outcome?;
-    let streams = &pool.occupancies.streams;
+    if outcome.is_err() && waiting.fail() {
+        record.decision = Decision::Deny;
+    }
+    let (status, mut headers, mut body) = outcome?;
     let stream = match &mut body {
         ReplyBody::Upgraded(connection) => {
-            connection.become_stream(streams)?;
+            connection.become_stream(&pool.occupancies.streams)?;
             None
         }
         ReplyBody::Streamed(body) => {
@@ -195,14 +217,24 @@ pub(crate) async fn forward(
         }
         ReplyBody::Read(_) => None,
     };
-    let reply = Reply {
+    if let ReplyBody::Streamed(streamed) = body {
+        let lesson = clean(status, &mut headers, &pool, waiting.authorization())?;
+        body = match lesson {
+            None => ReplyBody::Streamed(streamed),
+            Some(lesson) => {
+                let learning = learn::learn(lesson, &headers, streamed, context.facts);
+                // Boxed, so that requests on other routes have no room for it.
+                ReplyBody::Read(Box::pin(waiting.wait_for(learning)).await??)
+            }
+        };
+    }
+    Ok(Reply {
         status,
         headers,
         body,
-        authorization,
+        standing: waiting.into_standing(),
         stream,
-    };
-    finish(reply, facts, pool.config()).await
+    })
 }
 
 /// Waits until the request may be sent.
@@ -233,31 +265,27 @@ async fn admit(
     }
 }
 
-/// Cleans the answer's fields, and reads its body if the route learns from it.
-async fn finish(mut reply: Reply, facts: &Facts, upstream: &Upstream) -> Result<Reply, Denial> {
-    let body = match reply.body {
-        // The handshake decides which fields of a 101 pass.
-        ReplyBody::Upgraded(_) | ReplyBody::Read(_) => return Ok(reply),
-        ReplyBody::Streamed(body) => body,
-    };
+/// Cleans the answer's fields. Returns what the route learns from the answer, if it does. For a
+/// 101, the handshake decides which fields pass.
+fn clean(
+    status: StatusCode,
+    headers: &mut HeaderMap,
+    pool: &Pool,
+    authorization: &StreamAuthorization,
+) -> Result<Option<Lesson>, Denial> {
     // The request was permitted in order to authenticate on a WebSocket, which this is not.
-    if reply.authorization.needs_token() {
+    if authorization.needs_token() {
         return Err(Reason::TokenMissing.into());
     }
-    let request = reply.authorization.request();
+    let request = authorization.request();
     let own = &request.in_force().config().sessions.cookie;
-    if clean_response(&mut reply.headers, own) {
-        location::rewrite(&mut reply.headers, upstream, request);
+    if clean_response(headers, own) {
+        location::rewrite(headers, pool.config(), request);
     }
-    reply.body = match learn::teaches(reply.status, &reply.authorization) {
-        None => ReplyBody::Streamed(body),
-        Some(lesson) => {
-            // Boxed, so that requests on other routes have no room for it.
-            let learning = learn::learn(lesson, &reply.headers, body, &reply.authorization, facts);
-            ReplyBody::Read(Box::pin(learning).await?)
-        }
-    };
-    Ok(reply)
+    let lesson = learn::teaches(status, authorization);
+    Ok(lesson
+        .map(|lesson| Lesson::of(lesson, authorization))
+        .transpose()?)
 }
 
 /// Waits until every task that is ready now has been polled. Unlike the runtime's own `yield_now`

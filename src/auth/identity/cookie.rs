@@ -26,7 +26,7 @@ use crate::revocation::{CleanAt, Listed};
 use crate::sessions::record::SessionName;
 use crate::sessions::renew::RenewalOutcome;
 use crate::sessions::{CachedSession, SessionLookup, VerifiedAccess, cookie};
-use crate::tokens::{Presented, claims_of};
+use crate::tokens::{Presented, Verified, claims_of};
 
 /// The detail of a refusal for the operator.
 const REPLACED: &str = "replaced by a newer cookie";
@@ -72,6 +72,28 @@ impl Identity {
         name: &SessionName,
     ) -> Result<Caller, Denial> {
         self.of_session(request, name, Renewal::InBackground).await
+    }
+
+    /// Whether the list of revocations names the session with which a stream was opened, as far as
+    /// this process knows it. A token that was revoked alone is renewed, which takes a lookup.
+    pub(super) fn recheck_session(
+        &self,
+        request: &Inbound,
+        live: &Arc<CachedSession>,
+        verified: &Verified,
+        now: i64,
+    ) -> Result<(), Denial> {
+        let newest = self.sessions.remembered(live.name());
+        let live = newest.as_ref().unwrap_or(live);
+        let proven = live.proven();
+        let verified = proven.as_ref().map_or(verified, |proven| &proven.verified);
+        let listed = Listed {
+            token: live.name(),
+            ..verified.listed()
+        };
+        self.revocations
+            .check(live.clean(), listed, now)
+            .map_err(|denial| refusal_of_listed(request, denial))
     }
 
     async fn of_session(

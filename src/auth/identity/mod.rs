@@ -71,12 +71,8 @@ impl Identity {
         request: &Inbound,
         caller: &Caller,
     ) -> Result<Caller, Denial> {
-        let must_be_user = match request.rule().access {
-            Access::Public => return Ok(Caller::NOBODY),
-            Access::Deny => return Err(Reason::RouteDenied.into()),
-            Access::Optional => false,
-            // A realtime stream authenticates in its messages.
-            Access::User => !request.rule().realtime,
+        let Some(must_be_user) = must_be_user_still(request)? else {
+            return Ok(Caller::NOBODY);
         };
         recheck_api_key(request)?;
         if let Some(live) = caller.cookie_session() {
@@ -88,7 +84,33 @@ impl Identity {
                 false => Ok(Caller::NOBODY),
             };
         };
+        let verified = self.confirm_token(verified, clock::unix_now())?;
+        self.token_in_force(request, &verified)?;
+        let roles = self.roles.of(&verified);
+        Ok(caller.proven_again(verified, roles))
+    }
+
+    /// The part of [`Self::confirm`] that needs no lookup. It finds every revocation.
+    pub(super) fn recheck(&self, request: &Inbound, caller: &Caller) -> Result<(), Denial> {
+        let Some(must_be_user) = must_be_user_still(request)? else {
+            return Ok(());
+        };
+        recheck_api_key(request)?;
         let now = clock::unix_now();
+        match (caller.cookie_session(), caller.verified()) {
+            (Some(live), Some(verified)) => self.recheck_session(request, live, verified, now),
+            (None, Some(verified)) => {
+                let verified = self.confirm_token(verified, now)?;
+                self.revocations
+                    .check(verified.clean(), verified.listed(), now)
+            }
+            (_, None) if must_be_user => Err(Reason::TokenMissing.into()),
+            (_, None) => Ok(()),
+        }
+    }
+
+    /// The newest token of the session of this one, if its key is still accepted.
+    fn confirm_token(&self, verified: &Arc<Verified>, now: i64) -> Result<Arc<Verified>, Denial> {
         let verified = self
             .tokens
             .newer_of_session(verified, now)
@@ -99,9 +121,7 @@ impl Identity {
         if !self.tokens.still_accepts(&verified, now) {
             return Err(Reason::TokenKeyUnknown.because("its issuer entry or key is gone"));
         }
-        self.token_in_force(request, &verified)?;
-        let roles = self.roles.of(&verified);
-        Ok(caller.proven_again(verified, roles))
+        Ok(verified)
     }
 
     /// The caller after a message with this token, on a stream that was authorized for `caller`:
@@ -296,6 +316,17 @@ fn require_api_key(request: &Inbound) -> Result<(), Denial> {
     match apikey::judged(request.in_force(), request.key_fields(), query)? {
         None if demand == ApiKey::Required => Err(Reason::ApikeyMissing.into()),
         Some(_) | None => Ok(()),
+    }
+}
+
+/// Whether the request of an open stream needs a user; `None` if it reads no credential.
+fn must_be_user_still(request: &Inbound) -> Result<Option<bool>, Denial> {
+    match request.rule().access {
+        Access::Public => Ok(None),
+        Access::Deny => Err(Reason::RouteDenied.into()),
+        Access::Optional => Ok(Some(false)),
+        // A realtime stream authenticates in its messages.
+        Access::User => Ok(Some(!request.rule().realtime)),
     }
 }
 

@@ -208,6 +208,11 @@ impl FactCache {
         })
     }
 
+    /// Changes with every invalidation.
+    pub(super) fn version(&self) -> Stamp {
+        self.versions.now()
+    }
+
     pub(super) fn metrics(&self) -> &FactMetrics {
         &self.metrics
     }

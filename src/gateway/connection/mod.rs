@@ -10,13 +10,17 @@ mod limits;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use hyper::{Method, Version};
 
+use crate::auth::StreamAuthorization;
 use crate::auth::snapshot::Snapshot;
 use crate::gateway::Gateway;
+use crate::live;
 use crate::policy::listen::Connections;
 use crate::record::Record;
+use crate::record::stream::StreamKind;
 use crate::record::trail::{Finish, Trail};
 use crate::request;
 use crate::streams::Tunnel;
@@ -28,6 +32,9 @@ use limits::Limits;
 /// How many milliseconds the client of a connection that is ended in favour of another one has to
 /// confirm that on HTTP/2. A choice.
 const SHED_GRACE: u64 = 100;
+
+/// After how many milliseconds a request has lasted.
+const LASTING: u64 = live::LASTING.as_secs() * 1000;
 
 /// For how many milliseconds a client may take nothing before its answers make room for others. A
 /// choice.
@@ -76,10 +83,15 @@ const _: () = assert!(
 struct SentAnswer {
     /// Since when the client has taken nothing, or `None` while the upstream has no data.
     since: Option<u64>,
-    /// Wakes the body that waits until the client has taken some of what is held for it.
+    /// Wakes the body: when the client has taken some of what is held for it, or when the answer
+    /// has lasted. On HTTP/1.1 it may be `None`, because the task of the connection polls the body.
     waker: Option<Waker>,
     /// Where the answer comes from, if that is an upstream.
     exchange: Option<Rc<AnswerExchange>>,
+    /// When its request began.
+    began: u64,
+    /// The authorization of its request, until it has lasted.
+    authorization: Option<StreamAuthorization>,
 }
 
 /// How a connection must end.
@@ -137,6 +149,7 @@ impl ConnectionState {
             return;
         };
         self.make_room();
+        self.register_lasting();
         let is_idle_for =
             |limit: u64| self.open_requests.get() == 0 && self.has_passed(idle_since, limit);
         // The client does not confirm the end of an HTTP/2 connection.
@@ -250,6 +263,8 @@ impl ConnectionState {
                 since: Some(self.clock.now()),
                 waker: None,
                 exchange: None,
+                began: self.clock.now(),
+                authorization: None,
             });
         }
         AnswerSlot {
@@ -396,6 +411,32 @@ impl ConnectionState {
         }
     }
 
+    /// Registers the answers that have lasted: from now on they are authorized like live streams.
+    /// And ends those that must end.
+    fn register_lasting(&self) {
+        for answer in self.answers.borrow_mut().iter_mut().flatten() {
+            if let Some(exchange) = &answer.exchange {
+                exchange.end_if_refused();
+            }
+            if answer.authorization.is_none() || !self.has_passed(answer.began, LASTING) {
+                continue;
+            }
+            let (authorization, exchange) = (answer.authorization.take(), &answer.exchange);
+            // There is nothing left that could be kept from the client.
+            let exchange = exchange.as_ref().filter(|exchange| !exchange.is_over());
+            let (Some(authorization), Some(exchange)) = (authorization, exchange) else {
+                continue;
+            };
+            let streams = self.gateway.streams();
+            exchange.register(streams.begin(StreamKind::Lasting, authorization));
+            // The body takes the handle when it is polled.
+            let of_connection = self.waker.borrow();
+            if let Some(waker) = answer.waker.as_ref().or(of_connection.as_ref()) {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
     fn has_stalled_answer(&self, limit: u64) -> bool {
         let answers = self.answers.borrow();
         let mut waiting = answers.iter().flatten().filter_map(|answer| answer.since);
@@ -426,9 +467,26 @@ impl AnswerSlot {
 
     /// Notes that the client took a part of the answer, or, with `is_pending`, that the upstream
     /// has no data yet.
-    pub(crate) fn note_poll(&self, is_pending: bool) {
+    pub(crate) fn note_poll(&self, is_pending: bool, context: Option<&Context<'_>>) {
         let since = (!is_pending).then(|| self.connection.clock.now());
-        self.change(|answer| answer.since = since);
+        // On HTTP/2 each answer has a task of its own.
+        let context = context.filter(|_| self.connection.is_h2());
+        self.change(|answer| {
+            answer.since = since;
+            if let (None, Some(context)) = (&answer.waker, context) {
+                answer.waker = Some(context.waker().clone());
+            }
+        });
+    }
+
+    /// Keeps the authorization of the answer's request, which began so long ago, until the answer
+    /// has lasted.
+    pub(crate) fn keep_authorization(&self, authorization: StreamAuthorization, waited: Duration) {
+        self.change(|answer| {
+            // Whole seconds are exact enough, and cost less.
+            answer.began = answer.began.saturating_sub(waited.as_secs() * 1000);
+            answer.authorization = Some(authorization);
+        });
     }
 
     /// Notes where the answer comes from.

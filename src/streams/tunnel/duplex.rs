@@ -12,12 +12,12 @@ use tokio::time::{Instant, sleep_until};
 use super::limits::{GRACE, Limits};
 use crate::auth::StreamAuthorization;
 use crate::denial::{Denial, Reason};
+use crate::live::Ending;
+use crate::live::StreamHandle;
 use crate::record::stream::StreamEnd;
 use crate::record::trail::Trail;
-use crate::streams::ending::Ending;
 use crate::streams::frames;
 use crate::streams::pipe::{Decision, Pipe, PipeError};
-use crate::streams::registry::StreamHandle;
 use crate::streams::scratch::Scratch;
 
 /// Both directions of a tunnel.
@@ -55,6 +55,7 @@ impl Duplex {
         up: &mut U,
         down: &mut D,
         stream: &StreamHandle,
+        scratch: &Scratch,
         limits: &Limits,
         trail: &mut Trail,
     ) -> StreamEnd
@@ -63,7 +64,6 @@ impl Duplex {
         D: AsyncRead + AsyncWrite + Unpin,
     {
         let mut timer = pin!(sleep_until(Instant::now()));
-        let streams = stream.streams().clone();
         poll_fn(|context| {
             loop {
                 if self.ending.is_none()
@@ -71,7 +71,7 @@ impl Duplex {
                 {
                     self.end(ending);
                 }
-                let moved = self.poll_both(up, down, streams.scratch(), context);
+                let moved = self.poll_both(up, down, scratch, context);
                 trail.sent = self.down.moved;
                 trail.received = self.up.moved;
                 if let Some(cause) = moved {

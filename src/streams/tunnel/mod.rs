@@ -16,8 +16,8 @@ use tokio::time::timeout;
 
 use super::messages::Messages;
 use super::pipe::Pipe;
-use super::registry::{StreamHandle, Streams};
-use crate::auth::StreamAuthorization;
+use super::scratch::Scratch;
+use crate::live::{Standing, StreamHandle, Streams};
 use crate::record::RequestEnd;
 use crate::record::stream::{StreamEnd, StreamKind};
 use crate::record::trail::Trail;
@@ -33,7 +33,7 @@ pub(crate) struct PendingTunnel {
     /// The connection to the upstream.
     pub(crate) upstream: UpgradedConnection,
     /// The authorization of its request.
-    pub(crate) authorization: StreamAuthorization,
+    pub(crate) standing: Standing,
     pub(crate) limits: Limits,
     /// If messages are inspected: the longest one that is held.
     pub(crate) inspect: Option<usize>,
@@ -46,24 +46,30 @@ pub(crate) struct Tunnel {
     limits: Limits,
     inspect: Option<usize>,
     stream: StreamHandle,
+    scratch: Rc<Scratch>,
     trail: Trail,
 }
 
 impl Tunnel {
     /// Registers the tunnel as a live stream.
-    pub(crate) fn begin(pending: PendingTunnel, streams: &Rc<Streams>, trail: Trail) -> Box<Self> {
+    pub(crate) fn begin(
+        pending: PendingTunnel,
+        streams: &Rc<Streams>,
+        scratch: &Rc<Scratch>,
+        trail: Trail,
+    ) -> Box<Self> {
         let PendingTunnel {
             upstream,
-            authorization,
+            standing,
             limits,
             inspect,
         } = pending;
-        let stream = streams.begin(StreamKind::Websocket, authorization);
         Box::new(Self {
             upstream,
             limits,
             inspect,
-            stream,
+            stream: standing.begin(StreamKind::Websocket, streams),
+            scratch: scratch.clone(),
             trail,
         })
     }
@@ -79,6 +85,7 @@ impl Tunnel {
             limits,
             inspect,
             stream,
+            scratch,
             mut trail,
         } = *self;
         let up = match inspect {
@@ -94,6 +101,7 @@ impl Tunnel {
                 &mut upstream.stream,
                 &mut client,
                 &stream,
+                &scratch,
                 &limits,
                 &mut trail,
             )

@@ -8,7 +8,7 @@ use crate::streams::socket::{End, Socket, Sockets};
 use crate::support::auth_server::Options;
 use crate::support::client::Door;
 use crate::support::tokens::{ISSUER, now};
-use crate::support::{AuthServer, Gateway, SignedIn};
+use crate::support::{AuthServer, Gate, Gateway, Http, SignedIn};
 
 async fn open(gateway: &Gateway, somebody: &SignedIn) -> Socket {
     let fields = [
@@ -54,7 +54,7 @@ async fn a_stream_ends_with_its_session_and_others_continue() {
     // A request now and then, on another replica, keeps a session alive.
     while began.elapsed().as_millis() < 4600 {
         other
-            .get(crate::support::Http::Two, "/page")
+            .get(Http::Two, "/page")
             .cookie_of(&used)
             .send()
             .await
@@ -102,4 +102,54 @@ async fn a_stream_outlives_the_tokens_of_its_session() {
     auth.ban(&user);
     let told = End::Told(4401, "session_not_found".to_owned());
     assert_eq!(socket.end().await, told);
+}
+
+#[tokio::test]
+async fn a_session_that_ends_while_a_stream_is_opened_ends_the_stream() {
+    let place = Place::with("{}", |config| {
+        config.more_routes("- { path: /events, access: user, credentials: [cookie] }");
+    })
+    .await;
+    for http in Http::BOTH {
+        let (somebody, neighbour) = (place.sign_in().await, place.sign_in().await);
+        let gate = Gate::new();
+        let opened = gate.clone();
+        place.gateway.origin.on("/events", move |exchange| {
+            opened.pass();
+            exchange.begin(200, &[("content-type", "text/event-stream")]);
+            exchange.event("first");
+            exchange.wait_for_close();
+        });
+        let open = |whose: &SignedIn| {
+            let connector = place.gateway.connector(http, Door::Tls);
+            let call = connector.call("GET", "/events").cookie_of(whose);
+            tokio::spawn(async move { call.begin().await })
+        };
+        let (theirs, mut others) = (open(&somebody), open(&neighbour));
+        place.gateway.origin.has_seen(2).await;
+        let own = OwnSession {
+            cookie: Some(place.desk.read(&somebody.cookie).name()),
+            session: None,
+        };
+        let selection = SessionSelection::Own(own);
+        let ending = place
+            .desk
+            .sessions
+            .end(ISSUER, &somebody.subject, selection);
+        ending.await.unwrap();
+        // The gateway knows it before the upstream answers.
+        loop {
+            let page = place.gateway.get(http, "/page").cookie_of(&somebody);
+            if page.send().await.status == 401 {
+                break;
+            }
+        }
+        gate.open();
+        let text = theirs.await.unwrap().finish().await.text().to_owned();
+        let last = "event: foregate\ndata: {\"code\":\"session_not_found\",\"status\":401}\n\n";
+        assert!(text.ends_with(last), "{text:?}");
+        let mut others = (&mut others).await.unwrap();
+        assert_eq!(others.chunk().await.unwrap().unwrap(), "data: first\n\n");
+        place.gateway.origin.take();
+    }
 }

@@ -1,9 +1,12 @@
 //! Live streams: what passes through them, and what ends them.
 
 mod calls;
+mod crowd;
 mod elsewhere;
 mod ends;
 mod events;
+mod gaps;
+mod lasting;
 mod many;
 mod realtime;
 mod rpc;

@@ -5,12 +5,12 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::{Entry, Streams};
+use super::ending::Ending;
+use super::registry::{Entry, Streams};
 use crate::auth::StreamAuthorization;
 use crate::denial::{Denial, Reason};
 use crate::panics::catch_panic;
 use crate::record::stream::{StreamEnd, StreamKind};
-use crate::streams::ending::Ending;
 
 /// A registered stream. Dropping the handle removes the stream from the registry and counts its
 /// end.
@@ -23,22 +23,25 @@ pub(crate) struct StreamHandle {
 }
 
 impl StreamHandle {
-    pub(in crate::streams) fn kind(&self) -> StreamKind {
-        self.entry.kind
+    pub(crate) fn kind(&self) -> StreamKind {
+        self.entry.kind.get()
     }
 
-    pub(in crate::streams) fn streams(&self) -> &Rc<Streams> {
-        &self.streams
+    /// The kind is known, now that the head of the answer has arrived.
+    pub(super) fn become_kind(&self, kind: StreamKind) {
+        let metrics = &self.streams.metrics;
+        metrics.changed(self.entry.kind.replace(kind), kind);
+        self.streams.end_if_drained(&self.entry);
     }
 
     /// The current authorization of the stream.
-    pub(in crate::streams) fn authorization(&self) -> Rc<StreamAuthorization> {
-        self.entry.authorization.borrow().clone()
+    pub(crate) fn authorization(&self) -> Rc<StreamAuthorization> {
+        self.entry.authorization()
     }
 
     /// Authorizes the stream with this token, or without one. The stream keeps its authorization
     /// until [`Self::replace_authorization`].
-    pub(in crate::streams) fn authorize_speaker(
+    pub(crate) fn authorize_speaker(
         &self,
         token: Option<String>,
     ) -> impl Future<Output = Result<StreamAuthorization, Denial>> + use<> {
@@ -57,19 +60,17 @@ impl StreamHandle {
     }
 
     /// Replaces the authorization of the stream.
-    pub(in crate::streams) fn replace_authorization(&self, authorization: StreamAuthorization) {
-        let (streams, entry) = (&self.streams, &self.entry);
-        let is_current = streams.is_current(&authorization);
-        streams.set_due(self.id, entry, authorization.accepted_until());
-        *entry.authorization.borrow_mut() = Rc::new(authorization);
-        if !is_current {
-            let (streams, id) = (streams.clone(), self.id);
-            tokio::task::spawn_local(async move { streams.reauthorize(id).await });
-        }
+    pub(crate) fn replace_authorization(&self, authorization: StreamAuthorization) {
+        self.streams.replace(self.id, &self.entry, authorization);
+    }
+
+    /// Whether the stream must end.
+    pub(crate) fn must_end(&self) -> bool {
+        self.entry.ending.get().is_some()
     }
 
     /// Ready when the stream must end.
-    pub(in crate::streams) fn poll_ending(&self, context: &mut Context<'_>) -> Poll<Ending> {
+    pub(crate) fn poll_ending(&self, context: &mut Context<'_>) -> Poll<Ending> {
         if let Some(ending) = self.entry.ending.get() {
             return Poll::Ready(ending);
         }
@@ -82,11 +83,11 @@ impl StreamHandle {
     }
 
     /// Notes why the stream ends; until then the cause is a client that went away.
-    pub(in crate::streams) fn ends_by(&self, cause: StreamEnd) {
+    pub(crate) fn ends_by(&self, cause: StreamEnd) {
         self.cause.set(cause);
     }
 
-    pub(in crate::streams) fn cause(&self) -> StreamEnd {
+    pub(crate) fn cause(&self) -> StreamEnd {
         self.cause.get()
     }
 }
@@ -96,6 +97,6 @@ impl Drop for StreamHandle {
         self.streams.set_due(self.id, &self.entry, None);
         self.streams.open.borrow_mut().remove(&self.id);
         let metrics = &self.streams.metrics;
-        metrics.ended(self.entry.kind, self.cause.get());
+        metrics.ended(self.entry.kind.get(), self.cause.get());
     }
 }

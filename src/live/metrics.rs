@@ -5,9 +5,9 @@ use crate::record::stream::{StreamEnd, StreamKind};
 
 metrics! {
     /// Metrics of live streams.
-    pub struct StreamMetrics {
+    pub(crate) struct StreamMetrics {
         open: Gauges<StreamKind> = "streams_open"["kind"],
-            "Live streams by kind: websocket, sse or grpc.";
+            "Live streams by kind: websocket, sse, grpc, or lasting: another request of a user that has lasted for five seconds.";
         ended: Counters<(StreamKind, StreamEnd)> = "streams_ended_total"["kind", "cause"],
             "Live streams that ended, by kind and cause: finished, client_gone, upstream_gone, idle, time_limit, stalled, drained, expired, revoked, denied.";
     }
@@ -16,6 +16,12 @@ metrics! {
 impl StreamMetrics {
     /// Counts a stream that began.
     pub(super) fn began(&self, kind: StreamKind) {
+        self.open.add(kind, 1);
+    }
+
+    /// Counts an open stream as one of another kind.
+    pub(super) fn changed(&self, before: StreamKind, kind: StreamKind) {
+        self.open.add(before, -1);
         self.open.add(kind, 1);
     }
 

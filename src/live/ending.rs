@@ -2,37 +2,45 @@
 
 use hyper::StatusCode;
 
-use crate::denial::Reason;
+use crate::denial::{Denial, Reason};
 use crate::record::stream::StreamEnd;
 
 /// Why this gateway ends a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ending {
+pub(crate) struct Ending {
     /// The cause, for the record.
-    pub(super) cause: StreamEnd,
+    pub(crate) cause: StreamEnd,
     /// The reason for which the request would be refused now.
-    pub(super) reason: Option<Reason>,
+    pub(crate) reason: Option<Reason>,
 }
 
 impl Ending {
     /// The process is draining.
-    pub(super) const DRAINED: Self = Self {
+    pub(crate) const DRAINED: Self = Self {
         cause: StreamEnd::Drained,
         reason: None,
     };
     /// Nothing was sent in either direction for too long.
-    pub(super) const IDLE: Self = Self {
+    pub(crate) const IDLE: Self = Self {
         cause: StreamEnd::Idle,
         reason: None,
     };
     /// The deadline of the stream has passed.
-    pub(super) const TIME_LIMIT: Self = Self {
+    pub(crate) const TIME_LIMIT: Self = Self {
         cause: StreamEnd::TimeLimit,
         reason: None,
     };
 
+    /// The end of a stream whose request would be refused now, unless the refusal says nothing
+    /// about the request: a dependency is unavailable, or its user has too many other requests.
+    pub(super) fn of(denial: &Denial) -> Option<Self> {
+        let status = denial.reason.status();
+        let is_decided = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
+        is_decided.then(|| Self::refused(denial.reason))
+    }
+
     /// The stream's request would be refused now, for this reason.
-    pub(super) fn refused(reason: Reason) -> Self {
+    pub(crate) fn refused(reason: Reason) -> Self {
         let revoked = [
             Reason::TokenRevoked,
             Reason::SessionRevoked,
@@ -55,18 +63,18 @@ impl Ending {
 
     /// The status of the refusal; 503 if the stream was not refused, and may be opened again
     /// elsewhere.
-    pub(super) fn status(self) -> StatusCode {
+    pub(crate) fn status(self) -> StatusCode {
         self.reason
             .map_or(StatusCode::SERVICE_UNAVAILABLE, Reason::status)
     }
 
     /// The public code that the client is told.
-    pub(super) fn code(self) -> &'static str {
+    pub(crate) fn code(self) -> &'static str {
         self.reason.map_or(self.cause.as_str(), Reason::public_code)
     }
 
     /// The close code of a WebSocket (RFC 6455, section 7.4).
-    pub(super) fn close_code(self) -> u16 {
+    pub(crate) fn close_code(self) -> u16 {
         match self.reason {
             None => 1001,
             Some(Reason::MessageInvalid) => 1002,
@@ -98,5 +106,27 @@ mod tests {
             StreamEnd::Revoked
         );
         assert_eq!(Ending::refused(Reason::RouteUnknown).code(), "not_found");
+    }
+
+    #[test]
+    fn neither_an_outage_nor_a_limit_ends_a_stream() {
+        let ends = |reason: Reason| Ending::of(&reason.into()).is_some();
+        for reason in [
+            Reason::FactsUnavailable,
+            Reason::BudgetSpent,
+            Reason::LookupsTooMany,
+            Reason::SessionUnavailable,
+            Reason::Internal,
+        ] {
+            assert!(!ends(reason), "{reason:?}");
+        }
+        for reason in [
+            Reason::TokenExpired,
+            Reason::SessionUnknown,
+            Reason::NotYours,
+            Reason::RouteUnknown,
+        ] {
+            assert!(ends(reason), "{reason:?}");
+        }
     }
 }
