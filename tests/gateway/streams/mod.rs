@@ -12,6 +12,7 @@ mod realtime;
 mod rpc;
 mod shares;
 pub mod socket;
+mod trials;
 mod websocket;
 
 use crate::support::{Config, Gateway, Origin};
