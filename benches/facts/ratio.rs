@@ -11,7 +11,9 @@ use foregate::breaker::Outage;
 use foregate::config;
 use foregate::database::{Database, Listener, Param};
 use foregate::facts::trigger_coverage::WatchedQuery;
-use foregate::facts::{FactCache, Facts, Invalidation, LookupContext, NamedResource, notify};
+use foregate::facts::{
+    FactCache, Facts, Invalidation, LookupContext, NamedResource, WriterKey, notify,
+};
 use foregate::gateway::metrics::Metrics;
 use foregate::policy::Config;
 use foregate::policy::outage::AccessClass;
@@ -109,7 +111,14 @@ async fn simulate(
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let of_facts = metrics.facts.clone();
-    let fact_cache = FactCache::timed(store, false, Some(database.clone()), of_facts, simulated);
+    let fact_cache = FactCache::timed(
+        store,
+        false,
+        Some(database.clone()),
+        of_facts,
+        WriterKey::new(&config.keys).unwrap(),
+        simulated,
+    );
     fact_cache.set_queries(WatchedQuery::all(&config));
     notify::follow(&fact_cache, Listener::new(configured).unwrap());
     while notified && sample(&metrics, "foregate_facts_listening") < 1.0 {
@@ -168,7 +177,7 @@ async fn ask(facts: &Facts, user: &str, project: &str, is_write: bool) {
     };
     let known = facts.gather(asking, vec![named]).await.unwrap();
     if is_write {
-        let touched = Invalidation::new(facts, facts.touched(&known, Some(user)));
+        let touched = Invalidation::new(facts, facts.touched(&known, Some(user)), asking.caller);
         touched.begin().await;
         touched.end().await;
     }

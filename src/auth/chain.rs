@@ -187,8 +187,10 @@ impl Chain {
     /// The facts that this request may change.
     fn touched(&self, gathered: &GatheredFacts) -> Invalidation {
         let facts = self.facts();
-        let subject = gathered.caller().verified().map(|one| one.subject());
-        Invalidation::new(facts, facts.touched(gathered.known(), subject))
+        let caller = gathered.caller().verified();
+        let caller = caller.map(|one| (one.issuer(), one.subject()));
+        let subject = caller.map(|(_, subject)| subject);
+        Invalidation::new(facts, facts.touched(gathered.known(), subject), caller)
     }
 
     /// The part of [`Self::reauthorize`] that needs no lookup: the route, the credential's time and

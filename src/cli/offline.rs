@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::auth::snapshot::{Shared, Snapshot};
 use crate::clock;
 use crate::config::Loaded;
-use crate::facts::FactCache;
+use crate::facts::{FactCache, WriterKey};
 use crate::gateway::metrics::Metrics;
 use crate::revocation::{Follower, Revocations};
 use crate::server::reload;
@@ -38,7 +38,13 @@ pub fn snapshot(loaded: Loaded, records: usize) -> anyhow::Result<(Snapshot, Fol
         key_sources: Arc::new(KeySources::new(metrics.keys().clone())),
         revocations,
         sessions,
-        facts: FactCache::new(store, false, None, metrics.facts.clone()),
+        facts: FactCache::new(
+            store,
+            false,
+            None,
+            metrics.facts.clone(),
+            WriterKey::new(&loaded.config.keys)?,
+        ),
         body_memory: Arc::default(),
         requests: metrics.requests.clone(),
     };

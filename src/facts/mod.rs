@@ -23,6 +23,7 @@ mod source;
 mod sources;
 pub mod trigger_coverage;
 mod versions;
+mod writer;
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub use self::fact::{Fact, Lineage, Row};
 pub use self::invalidation::Invalidation;
 pub use self::lookup::LookupContext;
 pub use self::metrics::FactMetrics;
+pub use self::writer::WriterKey;
 
 use self::cache::{CachedFact, LookupError, Wanted};
 pub use self::learned::BindError;
@@ -329,7 +331,7 @@ impl Facts {
             Err(error) => error,
         };
         let stale = match outage::State::FactsAway.effect(asking.class) {
-            outage::Effect::Degrade => self.cache.stale(wanted),
+            outage::Effect::Degrade => self.cache.stale(wanted, asking.caller),
             outage::Effect::Allow | outage::Effect::Refuse(_) => None,
         };
         match (stale, error) {

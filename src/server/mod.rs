@@ -24,7 +24,7 @@ use crate::config::Loaded;
 use crate::database::{Database, Listener};
 use crate::facts::schema::{self, QueryStatus};
 use crate::facts::trigger_coverage::WatchedQuery;
-use crate::facts::{FactCache, notify};
+use crate::facts::{FactCache, WriterKey, notify};
 use crate::gateway::metrics::Metrics;
 use crate::gateway::process::Process;
 use crate::http_client::HttpClients;
@@ -221,7 +221,13 @@ async fn assemble(
         clock::unix_millis,
     )?;
     let is_shared = matches!(config.store, StoreChoice::Redis(_));
-    let facts = metrics.facts.clone();
+    let facts = FactCache::new(
+        store.clone(),
+        is_shared,
+        database.clone(),
+        metrics.facts.clone(),
+        WriterKey::new(&config.keys)?,
+    );
     let body_memory = Arc::<BodyMemory>::default();
     let shared = Shared {
         token_cache: Arc::new(VerifiedCache::new(config.token_cache)),
@@ -229,7 +235,7 @@ async fn assemble(
         key_sources: Arc::new(KeySources::new(metrics.keys().clone())),
         revocations: revocations.clone(),
         sessions: sessions.clone(),
-        facts: FactCache::new(store.clone(), is_shared, database.clone(), facts),
+        facts,
         body_memory: body_memory.clone(),
         requests: metrics.requests.clone(),
     };

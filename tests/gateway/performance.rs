@@ -731,3 +731,158 @@ async fn a_replica_that_started_before_a_migration_is_ready_after_it() {
     is_ready(&gateway).await;
     assert_eq!(unfit(), 1, "the same is said once");
 }
+
+/// A world's gateway that asks no caller whether they are active: a write to a route without a
+/// resource then needs no facts.
+fn without_caller(world: &World, config: &mut Config) {
+    world.configure(config);
+    config.set(
+        "facts",
+        "{ memberships: 'select team_id as team, role from team_members where user_id = $1 and is_active' }",
+    );
+}
+
+async fn post(gateway: &Gateway, token: &str, path: &str) -> Answer {
+    let call = gateway.post(Http::One, path).bearer(token);
+    call.send().await
+}
+
+#[tokio::test]
+async fn a_write_during_an_outage_leaves_its_caller_the_degraded_reads() {
+    let mut world = World::new();
+    let (owner, friend) = (world.user(), world.user());
+    let (private, public) = (
+        world.project(&owner, "private"),
+        world.project(&owner, "public"),
+    );
+    let gateway = Gateway::with(|config| without_caller(&world, config)).await;
+    is_ready(&gateway).await;
+    let [owners, friends] = [&owner, &friend].map(|user| gateway.issuer.token_of(user));
+    let [private, public] = [private, public].map(|id| format!("/projects/{id}"));
+    let reads = [(&owners, &private), (&owners, &public), (&friends, &public)];
+    for (token, path) in reads {
+        eventually_ok(&gateway, token, path).await;
+    }
+    world.database.kill();
+    for token in [&owners, &friends, &owners] {
+        post(&gateway, token, "/me").await.is_ok();
+        for (token, path) in reads {
+            get(&gateway, token, path).await.is_ok();
+        }
+    }
+    gateway.origin.take();
+    // Nothing else is allowed: no write, nothing of somebody else, and nothing that is not known.
+    let put = gateway.call(Http::One, "PUT", &private).bearer(&owners);
+    put.send().await.is_denied(Reason::FactsUnavailable);
+    get(&gateway, &friends, &private)
+        .await
+        .is_denied(Reason::FactsUnavailable);
+    gateway.origin.saw_nothing();
+    world.database.start_again();
+    eventually_ok(&gateway, &friends, &public).await;
+}
+
+#[tokio::test]
+async fn a_fact_that_a_write_invalidated_is_gone_for_everybody_but_the_writer_on_every_replica() {
+    let (mut world, redis) = (World::new(), RedisServer::start());
+    let (owner, friend) = (world.user(), world.user());
+    let [written, twice, idle] = [(); 3].map(|()| world.project(&owner, "public"));
+    let team = world.team(&owner);
+    world.join(&team, &friend, "editor");
+    world.sql(&format!(
+        "update projects set visibility = 'team-only' where id = '{twice}'"
+    ));
+    world.share(&twice, &team, "write");
+    let configure = |config: &mut Config| {
+        without_caller(&world, config);
+        config.store(&redis.url());
+    };
+    let first = Gateway::with(configure).await;
+    let second = first.replica(configure).await;
+    let [owners, friends] = [&owner, &friend].map(|user| first.issuer.token_of(user));
+    let [written, twice, idle] = [written, twice, idle].map(|id| format!("/projects/{id}"));
+    for replica in [&first, &second] {
+        is_ready(replica).await;
+        for token in [&owners, &friends] {
+            for path in [&written, &twice, &idle] {
+                eventually_ok(replica, token, path).await;
+            }
+        }
+    }
+    let put = async |token: &str, path: &str| {
+        let call = first.call(Http::One, "PUT", path).bearer(token);
+        call.send().await.is_ok();
+    };
+    // One project is written by its owner alone, another one by a member of a team, too.
+    put(&owners, &twice).await;
+    put(&friends, &twice).await;
+    put(&owners, &written).await;
+    world.database.kill();
+    for replica in [&first, &second] {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // The other replica hears of it in its own time.
+        while get(replica, &friends, &written).await.status != 503 {
+            assert!(Instant::now() < deadline, "it is still used");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        replica.origin.take();
+        for (token, path) in [(&friends, &written), (&owners, &twice)] {
+            get(replica, token, path)
+                .await
+                .is_denied(Reason::FactsUnavailable);
+        }
+        replica.origin.saw_nothing();
+        for (token, path) in [(&owners, &written), (&owners, &idle), (&friends, &idle)] {
+            get(replica, token, path).await.is_ok();
+        }
+    }
+    world.database.start_again();
+    for replica in [&first, &second] {
+        eventually_ok(replica, &friends, &written).await;
+    }
+}
+
+#[tokio::test]
+async fn a_fact_that_the_database_reported_as_changed_is_gone_for_its_writer_too() {
+    let mut world = World::new();
+    world.sql(include_str!("../../deploy/sql/notify.sql"));
+    let owner = world.user();
+    let [changed, idle] = [(); 2].map(|()| world.project(&owner, "private"));
+    let url = format!("{}?sslmode=disable", world.database.url());
+    let gateway = Gateway::with(|config| {
+        without_caller(&world, config);
+        config.set(
+            "database",
+            &format!("{{ url: \"{url}\", notify_url: \"{url}\" }}"),
+        );
+    })
+    .await;
+    is_ready(&gateway).await;
+    gateway
+        .metric_becomes("foregate_facts_listening", &[], 1.0)
+        .await;
+    let token = gateway.issuer.token_of(&owner);
+    let changed_path = format!("/projects/{changed}");
+    let idle_path = format!("/projects/{idle}");
+    let heard = || {
+        gateway
+            .metrics()
+            .sum("foregate_facts_notifications_total", &[])
+    };
+    for path in [&changed_path, &idle_path] {
+        eventually_ok(&gateway, &token, path).await;
+    }
+    let before = heard();
+    world.sql(&format!(
+        "update projects set visibility = 'public' where id = '{changed}'"
+    ));
+    eventually("it is reported", || heard() > before).await;
+    world.database.kill();
+    post(&gateway, &token, "/me").await.is_ok();
+    get(&gateway, &token, &idle_path).await.is_ok();
+    gateway.origin.take();
+    get(&gateway, &token, &changed_path)
+        .await
+        .is_denied(Reason::FactsUnavailable);
+    gateway.origin.saw_nothing();
+}

@@ -31,6 +31,7 @@ use super::metrics::{FactMetrics, Tier};
 use super::source::{FactKind, Source};
 use super::trigger_coverage::WatchedQuery;
 use super::versions::{Slot, Stamp, Versions};
+use super::writer::{Writer, WriterKey};
 use crate::clock;
 use crate::database::Database;
 use crate::policy::outage::AccessClass;
@@ -71,6 +72,7 @@ pub struct FactCache {
     /// The queries in force, whose changes must be reported.
     queries: watch::Sender<Arc<[WatchedQuery]>>,
     metrics: Arc<FactMetrics>,
+    writers: WriterKey,
     /// Measures ages.
     clock: fn() -> Instant,
 }
@@ -179,8 +181,9 @@ impl FactCache {
         is_shared: bool,
         database: Option<Database>,
         metrics: Arc<FactMetrics>,
+        writers: WriterKey,
     ) -> Arc<Self> {
-        Self::timed(store, is_shared, database, metrics, clock::now)
+        Self::timed(store, is_shared, database, metrics, writers, clock::now)
     }
 
     /// Creates an empty cache that measures ages with another clock. Deadlines follow the real one.
@@ -189,6 +192,7 @@ impl FactCache {
         is_shared: bool,
         database: Option<Database>,
         metrics: Arc<FactMetrics>,
+        writers: WriterKey,
         clock: fn() -> Instant,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -204,6 +208,7 @@ impl FactCache {
             listening: watch::Sender::new(None),
             queries: watch::Sender::new(Arc::default()),
             metrics,
+            writers,
             clock,
         })
     }
@@ -272,22 +277,34 @@ impl FactCache {
         self.listening.send_replace(None);
     }
 
-    /// A cached fact that is young enough and not stale.
-    fn cached(&self, wanted: &Wanted, age: MaxAge, now: Instant) -> Option<Arc<CachedFact>> {
-        let lifetime = |entry: &CachedFact| self.lifetime(&wanted.source, age, entry.loaded);
-        self.current(wanted, now, lifetime)
+    /// A caller (issuer and subject) whose write invalidates facts.
+    pub(super) fn writer(&self, caller: (&str, &str)) -> Writer {
+        self.writers.writer(caller)
     }
 
-    fn current(
-        &self,
-        wanted: &Wanted,
-        now: Instant,
-        lifetime: impl Fn(&CachedFact) -> Duration,
-    ) -> Option<Arc<CachedFact>> {
+    /// A cached fact that is young enough and not stale.
+    fn cached(&self, wanted: &Wanted, age: MaxAge, now: Instant) -> Option<Arc<CachedFact>> {
         let entry = self.cached.get(&wanted.key())?;
         let is_current = self.versions.is_current(entry.slot, entry.stamp);
+        let lifetime = self.lifetime(&wanted.source, age, entry.loaded);
+        (is_current && now.saturating_duration_since(entry.loaded) < lifetime).then_some(entry)
+    }
+
+    /// A cached fact for a read during an outage. Writes of the caller itself do not make it stale.
+    fn kept(
+        &self,
+        wanted: &Wanted,
+        writer: Option<Writer>,
+        now: Instant,
+    ) -> Option<Arc<CachedFact>> {
+        let entry = self.cached.get(&wanted.key())?;
+        let (slot, stamp) = (entry.slot, entry.stamp);
+        let is_current = match writer {
+            Some(writer) => self.versions.is_current_for(writer, slot, stamp),
+            None => self.versions.is_current(slot, stamp),
+        };
         let age = now.saturating_duration_since(entry.loaded);
-        (is_current && age < lifetime(&entry)).then_some(entry)
+        (is_current && age < READ_IN_OUTAGE).then_some(entry)
     }
 
     fn lifetime(&self, source: &Source, age: MaxAge, loaded: Instant) -> Duration {
@@ -306,12 +323,17 @@ impl FactCache {
         }
     }
 
-    /// Cached facts for a read during an outage: all of them, or `None`.
-    pub(super) fn stale(&self, wanted: &[Wanted]) -> Option<Vec<Arc<CachedFact>>> {
+    /// Cached facts for a read of this caller during an outage: all of them, or `None`.
+    pub(super) fn stale(
+        &self,
+        wanted: &[Wanted],
+        caller: Option<(&str, &str)>,
+    ) -> Option<Vec<Arc<CachedFact>>> {
         let now = (self.clock)();
+        let writer = caller.map(|caller| self.writer(caller));
         let entry = |wanted: &Wanted| match wanted.source.configured(&wanted.id) {
             Some(fact) => Some(self.configured(wanted, fact)),
-            None => self.current(wanted, now, |_| READ_IN_OUTAGE),
+            None => self.kept(wanted, writer, now),
         };
         let entries: Vec<_> = wanted.iter().map(entry).collect::<Option<_>>()?;
         for entry in &entries {
@@ -428,7 +450,8 @@ mod tests {
         let metrics = FactMetrics::new(&prometheus::Registry::new()).map(Arc::new);
         let metrics = metrics.unwrap_or_else(|error| unreachable!("{error}"));
         let store = Arc::new(Memory::new(10, clock::unix_now));
-        let cache = FactCache::new(store, false, None, metrics);
+        let writers = WriterKey::new(&[]).unwrap_or_else(|error| unreachable!("{error}"));
+        let cache = FactCache::new(store, false, None, metrics, writers);
         let lent = Source::for_test("in place of lent", "lent", ParamType::Uuid);
         let owned = Source::for_test("owned", "owned", ParamType::Uuid);
         let lifetime = |source, loaded| cache.lifetime(source, MaxAge::Read, loaded);

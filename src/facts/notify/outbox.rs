@@ -53,7 +53,7 @@ impl Outbox {
             }
             let resources = Vec::from_iter(resources);
             for chunk in resources.chunks(CHUNK) {
-                cache.invalidate_remotely(chunk).await;
+                cache.invalidate_remotely(chunk, None).await;
             }
         }));
     }

@@ -307,7 +307,7 @@ impl<'a> Subscription<'a> {
             match payload.split_once(' ') {
                 Some((name, id)) => {
                     let resource = (Arc::from(name), id.to_owned());
-                    cache.invalidate_locally(std::slice::from_ref(&resource));
+                    cache.invalidate_locally(std::slice::from_ref(&resource), None);
                     self.outbox.add(resource);
                 }
                 None => {
@@ -366,6 +366,7 @@ async fn finished(
 mod tests {
     use super::*;
     use crate::clock;
+    use crate::facts::WriterKey;
     use crate::facts::metrics::FactMetrics;
     use crate::store::Memory;
 
@@ -374,7 +375,8 @@ mod tests {
         let metrics = FactMetrics::new(&prometheus::Registry::new()).map(Arc::new);
         let metrics = metrics.unwrap_or_else(|error| unreachable!("{error}"));
         let store = Arc::new(Memory::new(10, clock::unix_now));
-        let cache = FactCache::new(store, false, None, metrics);
+        let writers = WriterKey::new(&[]).unwrap_or_else(|error| unreachable!("{error}"));
+        let cache = FactCache::new(store, false, None, metrics, writers);
         let mut history = History::new();
         let mut subscription = Subscription::new(&cache, &mut history);
         let away = || Err(CoverageError::Database(DatabaseError::Away));
