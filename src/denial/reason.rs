@@ -419,7 +419,7 @@ reasons! {
         postgrest: "42501";
     // The store. What is down says nothing about anybody's session.
     StoreUnavailable "store_unavailable" => SERVICE_UNAVAILABLE, "store_unavailable", Dependency, Both,
-        "The store has been unavailable for too long for this class of request, or since the start: revocations since then are not known.",
+        "The store has been unavailable for too long for this class of request, or since the start: revocations since then are not known. Or the route has `learn`, and what its response names could not be bound to the caller; nothing was forwarded.",
         "Check that the server under `store.redis` answers; `foregate check` prints what is allowed during an outage. The token is not at fault.",
         gotrue: "unexpected_failure", postgrest: "PGRST001";
 
@@ -577,7 +577,7 @@ reasons! {
         gotrue: "request_timeout", postgrest: "PGRST003";
     BindingFailed "binding_failed" => BAD_GATEWAY, "binding_failed", Upstream, Both,
         "The response of a `learn` route does not name the resource that it must name, or the resource could not be bound to the caller; the client did not get the response.",
-        "See `detail`: the response must be JSON without a content coding, have the field, and be at most 1 MiB; or the store is unavailable.",
+        "See `detail`: the response must be JSON without a content coding, have the field, and be at most 1 MiB; or the id is another user's already.",
         gotrue: "unexpected_failure", postgrest: "PGRST000";
 
     // The upstream.

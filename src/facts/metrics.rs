@@ -26,8 +26,12 @@ labels! {
     }
 
     /// What became of an id that an upstream's answer named.
-    enum Learned {
+    pub(super) enum Learned {
+        /// Its owner is in the store.
         Bound = "bound",
+        /// Its owner is kept here until the store takes it.
+        Kept = "kept",
+        /// Its owner is not known.
         Failed = "failed",
     }
 }
@@ -55,7 +59,9 @@ metrics! {
         covered: IntGaugeVec = "facts_table_told"["table", "kind"],
             "1 if triggers report every change of a table that facts of a resource type (kind) are read from, 0 if not, as of the last check. A function in place of a table is 0.";
         learned: Counters<Learned> = "facts_learned_total"["outcome"],
-            "Resource ids learned from upstream responses, by outcome: bound or failed.";
+            "Resource ids learned from upstream responses, by outcome: bound, kept (in this process until the store takes it) or failed.";
+        learned_waiting: IntGauge = "facts_learned_unstored",
+            "Learned owners that are kept in this process until the store takes them.";
     }
 }
 
@@ -102,10 +108,11 @@ impl FactMetrics {
         }
     }
 
-    pub(super) fn learned(&self, is_bound: bool) {
-        self.learned.inc(match is_bound {
-            true => Learned::Bound,
-            false => Learned::Failed,
-        });
+    pub(super) fn learned(&self, outcome: Learned) {
+        self.learned.inc(outcome);
+    }
+
+    pub(super) fn learned_waiting(&self, waiting: i64) {
+        self.learned_waiting.set(waiting);
     }
 }

@@ -151,10 +151,11 @@ impl State {
             Effect::Refuse(Reason::IdentityUnavailable),
             "504 at the deadline, except for a refresh",
         );
+        const LEARN: Cell = cell(Effect::Allow, "a route with `learn` is refused");
         const ONE_USE: &str = "single-use URLs are refused";
         match self {
             //                   public read     write     admin     sign-in    signed
-            Self::StoreLeft   => [ALLOW, ALLOW,   ALLOW,    NO_STORE, THROTTLED, cell(Effect::Allow, ONE_USE)],
+            Self::StoreLeft   => [ALLOW, ALLOW,   LEARN,    NO_STORE, THROTTLED, cell(Effect::Allow, ONE_USE)],
             Self::StoreAway   => [ALLOW, DEGRADE, NO_STORE, NO_STORE, THROTTLED, cell(Effect::Degrade, ONE_USE)],
             Self::StoreGone   => [ALLOW, NO_STORE, NO_STORE, NO_STORE, NO_STORE, NO_STORE],
             Self::CookieUnknown => [ALLOW, NO_SESSION, NO_SESSION, NO_SESSION, NO_SESSION, ALLOW],

@@ -1,5 +1,6 @@
 //! Learns from an answer: reads the id of a new resource, which only the upstream knows, and binds
-//! it to the caller. The client gets the answer only if that succeeds, else 502 `binding_failed`.
+//! it to the caller. The client gets the answer only if that succeeds, else 502 `binding_failed`. A
+//! request whose answer could not be bound is refused before it is forwarded.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -87,7 +88,7 @@ pub(super) async fn learn(
         .map_err(|why| {
             failed(match why {
                 BindError::Taken => "the id is already bound to another user",
-                BindError::Unkept => "the store did not keep the binding",
+                BindError::Unkept => "the store did not keep the binding, and too many wait for it",
             })
         })?;
     Ok(bytes)

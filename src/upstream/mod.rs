@@ -135,8 +135,8 @@ pub(crate) async fn forward(
             .check(holder)
             .map_err(|busy| busy.because("live streams"))?;
     }
+    prepare(&mut spent, facts)?;
     let touched = spent.take_touched();
-    prepare(&mut spent);
     let mut payload = Payload::of(&mut spent)?;
     let occupant = admit(&spent, &mut payload, &pool, &limits).await?;
     let mut began = Instant::from_std(started);
@@ -303,10 +303,17 @@ async fn let_others_go_first() {
 }
 
 /// Sets the fields that rules of the route require.
-fn prepare(spent: &mut SpentPermit) {
+///
+/// # Errors
+///
+/// What the answer teaches could not be kept.
+fn prepare(spent: &mut SpentPermit, facts: &Facts) -> Result<(), Denial> {
     let rule = spent.request().rule();
     if rule.learn.is_none() && rule.rest.is_none() {
-        return;
+        return Ok(());
+    }
+    if rule.learn.is_some() {
+        facts.may_bind()?;
     }
     let mut fields = std::mem::take(spent.fields());
     let request = spent.request();
@@ -317,6 +324,7 @@ fn prepare(spent: &mut SpentPermit) {
         rest::name_schema(rules, request.method(), &mut fields);
     }
     *spent.fields() = fields;
+    Ok(())
 }
 
 /// A request's body, and how it is delimited.

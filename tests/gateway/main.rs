@@ -42,6 +42,7 @@ mod hostile;
 mod identifiers;
 mod identity;
 mod keys;
+mod learned;
 mod lineage;
 mod listen;
 mod logs;

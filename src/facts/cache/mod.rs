@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use self::load::PendingLoad;
 use self::shares::{Requester, Shares};
 use super::fact::Fact;
+use super::learned::bindings::Bindings;
 use super::lookup::LookupContext;
 use super::metrics::{FactMetrics, Tier};
 use super::source::{FactKind, Source};
@@ -63,6 +64,8 @@ pub struct FactCache {
     /// What callers may still have cached; see [`CACHED_PER_CALLER`].
     allowances: Buckets,
     store: Arc<dyn Store>,
+    /// The owners of learned resources.
+    bindings: Arc<Bindings>,
     /// Whether other replicas use the same store.
     is_shared: bool,
     database: Option<Database>,
@@ -201,6 +204,7 @@ impl FactCache {
             versions: Versions::new(),
             shares: Shares::new(database.as_ref().map(Database::caller_share)),
             allowances: Buckets::default(),
+            bindings: Bindings::new(store.clone(), metrics.clone(), clock),
             store,
             is_shared,
             database,
@@ -224,6 +228,10 @@ impl FactCache {
 
     pub(super) fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    pub(super) fn bindings(&self) -> &Arc<Bindings> {
+        &self.bindings
     }
 
     pub(super) fn runtime(&self) -> Option<&Handle> {

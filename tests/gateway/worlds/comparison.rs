@@ -9,7 +9,7 @@ use super::world::{Random, Size, VISIBILITIES};
 use crate::support::DEADLINE;
 
 /// Whether the long tests are enabled.
-fn is_full() -> bool {
+pub fn is_full() -> bool {
     std::env::var_os("FOREGATE_FULL").is_some()
 }
 

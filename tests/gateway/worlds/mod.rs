@@ -1,6 +1,7 @@
 //! Whole databases, and the rules as SQL beside them: the gateway must answer as the rules do.
 
 mod comparison;
+mod jobs;
 mod oracle;
 mod trial;
 mod world;
