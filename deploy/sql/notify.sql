@@ -15,9 +15,21 @@
 --     `foregate_tell`, with that column as its second argument. Where it finds them through other
 --     tables, the function has a name of the form `foregate_tell_...` and finds all affected ids
 --     itself.
+--   * The same without a list of columns, if a BEFORE UPDATE trigger of yours may change a column
+--     that the query reads: PostgreSQL runs `UPDATE OF` triggers only for columns that the
+--     statement names.
 --   * `foregate_tell_everything` on TRUNCATE.
 --   * If resources of the type have parents: `foregate_tell_children`, on the same events and
 --     columns.
+--   * ENABLE ALWAYS for each of them, or restores and logical replication
+--     (`session_replication_role = replica`) would report nothing. The end of this file does that.
+--
+-- For a bulk load, disable the triggers, and run this file again afterwards: the gateway notices both
+-- within seconds, and uses the short cache lifetime (30 s) for facts that were loaded before. To have
+-- every replica read all facts anew at once, after the load or after rows were changed past the
+-- triggers in any other way:
+--
+--     SELECT pg_notify('foregate_facts', 'everything');
 --
 -- Until all triggers exist, the gateway uses the short cache lifetime (30 s) and logs what is
 -- missing; `foregate check --connect` prints it, too. No trigger reports that time has passed:
@@ -109,5 +121,15 @@ CREATE OR REPLACE TRIGGER foregate_tell_everything AFTER TRUNCATE ON project_tea
 CREATE OR REPLACE TRIGGER foregate_tell_everything AFTER TRUNCATE ON project_privacy_settings FOR EACH STATEMENT EXECUTE FUNCTION foregate_tell_everything();
 CREATE OR REPLACE TRIGGER foregate_tell_everything AFTER TRUNCATE ON generations FOR EACH STATEMENT EXECUTE FUNCTION foregate_tell_everything();
 CREATE OR REPLACE TRIGGER foregate_tell_everything AFTER TRUNCATE ON file_metadata FOR EACH STATEMENT EXECUTE FUNCTION foregate_tell_everything();
+
+-- Replacing a trigger enables it for ordinary sessions only.
+DO $$
+DECLARE
+    trigger record;
+BEGIN
+    FOR trigger IN SELECT tgrelid::regclass AS name, tgname FROM pg_trigger WHERE NOT tgisinternal AND tgname LIKE 'foregate\_tell%' LOOP
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', trigger.name, trigger.tgname);
+    END LOOP;
+END $$;
 
 COMMIT;

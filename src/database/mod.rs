@@ -28,5 +28,5 @@ pub use statement::{DatabaseError, Description, Statement};
 
 pub use self::listener::Listener;
 pub use self::metrics::DatabaseMetrics;
-pub use self::read_set::{ReadSet, Table, Trigger};
+pub use self::read_set::{ReadSet, Rewriter, Table, Trigger, definitions};
 pub use self::value::{Param, Rows};

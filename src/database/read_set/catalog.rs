@@ -4,7 +4,7 @@
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
 
-use super::{Table, Trigger};
+use super::{Rewriter, Table, Trigger};
 
 /// What the catalog says about the tables of plans, and about all functions.
 #[derive(Debug, Default)]
@@ -46,9 +46,16 @@ where n.nspname || '.' || c.relname = any ($1)";
 const TRIGGERS: &str = "select n.nspname || '.' || c.relname, p.proname::text,
   split_part(encode(t.tgargs, 'escape'), '\\000', 1), t.tgtype::int4,
   array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum = any (t.tgattr)),
-  split_part(encode(t.tgargs, 'escape'), '\\000', 2)
+  split_part(encode(t.tgargs, 'escape'), '\\000', 2), t.tgenabled = 'A'
 from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
 where t.tgenabled in ('O', 'A') and t.tgqual is null and n.nspname || '.' || c.relname = any ($1)";
+
+/// The functions of BEFORE UPDATE triggers; the source only in a language that [`Rewriter`] reads.
+/// The extension `moddatetime` changes the column in its argument.
+const REWRITERS: &str = "select n.nspname || '.' || c.relname,
+  case when l.lanname = 'plpgsql' then p.prosrc when l.lanname = 'c' and p.proname = 'moddatetime' then encode(t.tgargs, 'escape') end
+from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_language l on l.oid = p.prolang join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
+where t.tgenabled <> 'D' and t.tgtype & 19 = 19 and n.nspname || '.' || c.relname = any ($1)";
 
 /// Opaque are functions that somebody defined in a language that can read tables, and aggregates,
 /// whose parts may be such functions. A name counts by the worst function that has it.
@@ -110,6 +117,34 @@ const SETTINGS_ONLY: &[&str] = &[
     "to_timestamp",
 ];
 
+/// A digest of every definition by which a plan, its tables and their triggers are what they are:
+/// the named tables with their triggers and partitions, and all views, policies, functions, and
+/// settings of roles. `xmin` is the transaction that wrote a row of the catalog, so something that
+/// was changed and changed back has another digest; a new `relfilenode` may have other rows.
+const DEFINITIONS: &str = "select md5(coalesce(string_agg(part, ',' order by part), '')) from (
+  select concat_ws(' ', 'table', c.oid, c.xmin, c.relfilenode) as part from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname || '.' || c.relname = any ($1)
+  union all select concat_ws(' ', 'trigger', t.oid, t.xmin) from pg_trigger t join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname || '.' || c.relname = any ($1)
+  union all select concat_ws(' ', 'view', oid, xmin) from pg_rewrite where oid >= 16384
+  union all select concat_ws(' ', 'function', oid, xmin) from pg_proc where oid >= 16384
+  union all select concat_ws(' ', 'policy', oid, xmin) from pg_policy
+  union all select concat_ws(' ', 'part', inhrelid, inhparent, xmin) from pg_inherits
+  union all select concat_ws(' ', 'setting', setdatabase, setrole, xmin) from pg_db_role_setting) as parts";
+
+/// A digest of the definitions that queries of these tables depend on. It changes whenever one of
+/// them does.
+///
+/// # Errors
+///
+/// The database did not answer.
+pub async fn definitions(client: &Client, tables: &[String]) -> Result<String, Error> {
+    let rows = client
+        .query_typed(DEFINITIONS, &[(&tables, Type::TEXT_ARRAY)])
+        .await?;
+    rows.first().map_or(Ok(String::new()), |row| row.try_get(0))
+}
+
 /// What the catalog says about the tables of these names, and about all functions.
 pub(super) async fn read(client: &Client, tables: &[&str]) -> Result<Catalog, Error> {
     let clocks = client.query_typed(CLOCK_FUNCTIONS, &[]).await?;
@@ -137,8 +172,19 @@ async fn tables(client: &Client, names: &[&str]) -> Result<Vec<Table>, Error> {
             columns: row.try_get(2)?,
             key: row.try_get(3)?,
             triggers: Vec::new(),
+            rewriters: Vec::new(),
             scans: Vec::new(),
         });
+    }
+    for row in client
+        .query_typed(REWRITERS, &[(&names, Type::TEXT_ARRAY)])
+        .await?
+    {
+        let name: String = row.try_get(0)?;
+        let rewriter = Rewriter::new(row.try_get(1)?);
+        if let Some(table) = tables.iter_mut().find(|table| table.name == name) {
+            table.rewriters.push(rewriter);
+        }
     }
     for row in client
         .query_typed(TRIGGERS, &[(&names, Type::TEXT_ARRAY)])
@@ -157,6 +203,7 @@ async fn tables(client: &Client, names: &[&str]) -> Result<Vec<Table>, Error> {
             truncates: after && is(TRUNCATE),
             columns: row.try_get(4)?,
             key: row.try_get(5)?,
+            is_always: row.try_get(6)?,
         };
         if let Some(table) = tables.iter_mut().find(|table| table.name == name) {
             table.triggers.push(trigger);

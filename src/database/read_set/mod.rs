@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, Error};
 
+pub use self::catalog::definitions;
 use crate::clock;
 use crate::policy::resources::ParamType;
 
@@ -55,6 +56,8 @@ pub struct Table {
     pub columns: Vec<String>,
     /// Its enabled triggers.
     pub triggers: Vec<Trigger>,
+    /// The functions of its enabled BEFORE UPDATE triggers.
+    pub rewriters: Vec<Rewriter>,
     /// For each scan of the table, the columns that equal the statement's parameter; none where the
     /// scan finds its rows through other rows.
     pub scans: Vec<BTreeSet<String>>,
@@ -84,8 +87,53 @@ pub struct Trigger {
     pub deletes: bool,
     /// Whether it runs after a TRUNCATE.
     pub truncates: bool,
+    /// Whether it also runs under `session_replication_role = replica`, as during a restore or
+    /// logical replication.
+    pub is_always: bool,
     /// The only columns whose updates it runs for; empty for all.
     pub columns: Vec<String>,
+}
+
+/// A trigger function that may change columns which the UPDATE does not name. A trigger for updates
+/// of some columns does not run then.
+#[derive(Clone, Debug)]
+pub struct Rewriter {
+    /// Its source in lower case; `None` if it is not written in PL/pgSQL.
+    source: Option<String>,
+}
+
+/// What a function in PL/pgSQL says that may change columns without naming them.
+const NAMELESS: [&str; 7] = [
+    "execute",
+    "populate",
+    "#=",
+    "into new",
+    "into strict new",
+    "new :=",
+    "new =",
+];
+
+impl Rewriter {
+    /// A function with this source in PL/pgSQL, or in another language.
+    pub fn new(source: Option<String>) -> Self {
+        let spaced = |source: String| {
+            let lower = source.to_lowercase();
+            lower.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        Self {
+            source: source.map(spaced),
+        }
+    }
+
+    /// Whether it may change this column: it names it, or may change any.
+    pub fn may_change(&self, column: &str) -> bool {
+        let Some(source) = &self.source else {
+            return true;
+        };
+        let column = column.to_lowercase();
+        NAMELESS.iter().any(|text| source.contains(text))
+            || words(source).any(|word| word == column)
+    }
 }
 
 /// How much earlier than the deadline the server ends a statement, so that the server has finished

@@ -420,6 +420,7 @@ mod tests {
             key: None,
             columns: Vec::new(),
             triggers: Vec::new(),
+            rewriters: Vec::new(),
             scans: Vec::new(),
         };
         let catalog = Catalog {

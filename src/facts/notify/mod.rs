@@ -13,8 +13,9 @@
 //!
 //! Lifetimes stay short until the whole path is verified (`verify`): a probe notification that
 //! was sent where facts are read has arrived here, and every table that the queries read has its
-//! triggers. That is verified again for each connection and each configuration, and from time to
-//! time, since triggers can be dropped.
+//! triggers. That is verified again for each connection and each configuration, and when a
+//! definition in the database changes: a trigger that is disabled, replaced or dropped is noticed
+//! within seconds, also if it was enabled again before anybody looked.
 
 mod outbox;
 mod subscription;
@@ -106,7 +107,12 @@ async fn follow_database(cache: Weak<FactCache>, listener: Listener) {
                     return;
                 };
                 match subscription.run(&cache, &client, messages).await {
-                    End::Broken => tracing::warn!("lost the connection for change notifications"),
+                    End::Broken => {
+                        history.forget();
+                        tracing::warn!(
+                            "lost the connection for change notifications; using the short cache lifetime (30 s)"
+                        );
+                    }
                     End::NotReceiving(longer) => pause = longer,
                 }
             }

@@ -1,5 +1,6 @@
 //! One connection that receives change notifications, from the first verification to its end.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -12,12 +13,15 @@ use tokio_postgres::{AsyncMessage, Client};
 use super::super::trigger_coverage::{TableCoverage, WatchedQuery};
 use super::outbox::Outbox;
 use super::verify::{ARRIVAL, COVERAGE, CoverageError, PROBE, probe, verify};
-use crate::database::DatabaseError;
+use crate::database::{DatabaseError, definitions};
 use crate::facts::cache::FactCache;
 
-/// How often a silent connection is probed. Changes that are missed until it is found dead affect
-/// reads only.
+/// How often the definitions that the queries depend on are compared, which also finds a dead
+/// connection; and how long that may take. Changes that are missed until then affect reads only.
 const KEEPALIVE: Duration = Duration::from_secs(2);
+
+/// Pause before the next verification after the definitions changed.
+const CHANGED: Duration = Duration::from_millis(100);
 
 /// Pause before the next verification after a successful one, and after a failed one, since
 /// somebody may be creating the triggers. Each further failure doubles the pause, up to the longer
@@ -40,6 +44,8 @@ pub(super) struct History {
     logged: Option<(Result<Vec<TableCoverage>, CoverageError>, bool)>,
     /// The pause before the next verification if this one fails.
     pause: Duration,
+    /// What the queries depended on when it was last looked at.
+    definitions: Option<Definitions>,
 }
 
 impl History {
@@ -47,7 +53,13 @@ impl History {
         Self {
             logged: None,
             pause: FAILED,
+            definitions: None,
         }
+    }
+
+    /// Has the next outcome logged, whatever it is: something else was logged since the last one.
+    pub(super) fn forget(&mut self) {
+        self.logged = None;
     }
 }
 
@@ -69,9 +81,18 @@ pub(super) struct Subscription<'a> {
     verified: Option<Instant>,
     /// When the next verification begins.
     next: Instant,
-    /// When the connection is probed.
+    /// When the definitions are compared next.
     keepalive: Instant,
+    /// The coverage of a verification that has succeeded, unless the definitions changed during it.
+    covered: Option<Vec<TableCoverage>>,
     outbox: Outbox,
+}
+
+/// What the queries of a verification depend on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Definitions {
+    tables: Vec<String>,
+    digest: String,
 }
 
 /// A verification that is under way.
@@ -95,7 +116,7 @@ enum Event {
     QueriesChanged(bool),
     /// The next verification is due, or this one has timed out.
     Due,
-    /// The connection must be probed.
+    /// The definitions must be compared.
     Keepalive,
 }
 
@@ -114,6 +135,7 @@ impl<'a> Subscription<'a> {
             verified: None,
             next: Instant::now(),
             keepalive: Instant::now() + KEEPALIVE,
+            covered: None,
             outbox: Outbox::default(),
         }
     }
@@ -121,30 +143,79 @@ impl<'a> Subscription<'a> {
     /// Runs until the connection is unusable or the cache is gone.
     pub(super) async fn run(
         mut self,
-        cache: &Weak<FactCache>,
+        cache_of: &Weak<FactCache>,
         client: &Client,
         mut incoming: UnboundedReceiver<AsyncMessage>,
     ) -> End {
         let mut messages = Vec::with_capacity(BATCH);
         loop {
             let event = self.event(&mut incoming, &mut messages).await;
-            let Some(cache) = cache.upgrade() else {
+            let Some(cache) = cache_of.upgrade() else {
                 return End::Broken;
             };
-            if matches!(event, Event::Keepalive) {
-                drop(cache);
-                let answer = timeout(KEEPALIVE, client.batch_execute("")).await;
-                if !matches!(answer, Ok(Ok(()))) {
-                    return End::Broken;
-                }
-                self.keepalive = Instant::now() + KEEPALIVE;
-                continue;
-            }
             if let Some(end) = self.handle(&cache, event, &mut messages) {
                 return end;
             }
             self.complete(&cache);
             self.outbox.send(&cache);
+            let is_due = self.keepalive <= Instant::now();
+            if !is_due && self.covered.is_none() {
+                continue;
+            }
+            drop(cache);
+            // Messages that waited in front of the answer show that the connection lives.
+            let digest = match self.digest(client).await {
+                Some(digest) => digest,
+                None if incoming.is_empty() => return End::Broken,
+                None => continue,
+            };
+            let Some(cache) = cache_of.upgrade() else {
+                return End::Broken;
+            };
+            self.compare(&cache, digest);
+        }
+    }
+
+    /// The digest of the definitions: those of the verification that has just succeeded, or else
+    /// the last one that did. `None` if the connection does not answer.
+    async fn digest(&mut self, client: &Client) -> Option<Definitions> {
+        let tables = match (&self.covered, &self.history.definitions) {
+            (Some(coverage), _) => tables(coverage),
+            (None, Some(known)) => known.tables.clone(),
+            (None, None) => Vec::new(),
+        };
+        self.keepalive = Instant::now() + KEEPALIVE;
+        match timeout(KEEPALIVE, definitions(client, &tables)).await {
+            Ok(Ok(digest)) => Some(Definitions { tables, digest }),
+            Ok(Err(_)) | Err(_) => None,
+        }
+    }
+
+    /// Compares the definitions with the earlier ones. A verification counts only if they are the
+    /// same before and after it: whatever was planned, and each trigger, was the same all the time.
+    fn compare(&mut self, cache: &Arc<FactCache>, now: Definitions) {
+        let known = &mut self.history.definitions;
+        let is_same = known.as_ref() == Some(&now);
+        let is_first = known.replace(now).is_none();
+        match self.covered.take() {
+            Some(coverage) if is_same => self.decide(cache, coverage),
+            None if is_same => {}
+            covered => {
+                if cache.is_listening() {
+                    cache.stop_listening();
+                    self.verified = None;
+                    self.history.forget();
+                    tracing::warn!(
+                        "a table, trigger, view, policy or function of the database was changed; using the short cache lifetime (30 s) until change notifications are verified again"
+                    );
+                }
+                // Without tables there was nothing to compare with.
+                if covered.is_some() || !is_first {
+                    self.verification = None;
+                    self.history.pause = FAILED;
+                    self.next = Instant::now() + CHANGED;
+                }
+            }
         }
     }
 
@@ -163,7 +234,7 @@ impl<'a> Subscription<'a> {
             () = self.outbox.sent() => Event::Sent,
             changed = self.queries.changed() => Event::QueriesChanged(changed.is_ok()),
             () = sleep_until(due) => Event::Due,
-            // Other events do not postpone it, except incoming messages.
+            // Other events do not postpone it.
             () = sleep_until(self.keepalive) => Event::Keepalive,
         }
     }
@@ -177,10 +248,7 @@ impl<'a> Subscription<'a> {
     ) -> Option<End> {
         match event {
             Event::Messages(0) | Event::QueriesChanged(false) => return Some(End::Broken),
-            Event::Messages(_) => {
-                self.keepalive = Instant::now() + KEEPALIVE;
-                self.receive(cache, messages);
-            }
+            Event::Messages(_) => self.receive(cache, messages),
             Event::Coverage(Ok(coverage)) => {
                 if let Some(verification) = &mut self.verification {
                     verification.coverage = Some(coverage);
@@ -193,6 +261,8 @@ impl<'a> Subscription<'a> {
             Event::QueriesChanged(true) => {
                 cache.stop_listening();
                 self.verified = None;
+                self.covered = None;
+                self.history.forget();
                 self.history.pause = FAILED;
                 self.begin(cache);
             }
@@ -230,7 +300,7 @@ impl<'a> Subscription<'a> {
         });
     }
 
-    /// Concludes the verification if the coverage was read and the probe has arrived.
+    /// Completes the verification if the coverage was read and the probe has arrived.
     fn complete(&mut self, cache: &Arc<FactCache>) {
         let is_outdated = self.queries.has_changed().unwrap_or(true);
         let coverage = match &mut self.verification {
@@ -240,7 +310,15 @@ impl<'a> Subscription<'a> {
             Some(_) | None => None,
         };
         let Some(coverage) = coverage else { return };
+        self.verification = None;
+        // Until then nothing is due but to compare the definitions.
+        self.next = Instant::now() + VERIFIED;
         cache.metrics().coverage(&coverage);
+        self.covered = Some(coverage);
+    }
+
+    /// Concludes a verification by the coverage that it found.
+    fn decide(&mut self, cache: &Arc<FactCache>, coverage: Vec<TableCoverage>) {
         let missing = coverage.into_iter().filter(|table| table.missing.is_some());
         let (unstable, missing): (Vec<TableCoverage>, Vec<TableCoverage>) =
             missing.partition(TableCoverage::is_unstable);
@@ -345,6 +423,12 @@ impl History {
         }
         self.logged = entry;
     }
+}
+
+/// The tables of a coverage. What is not a table has no definition of this name.
+fn tables(coverage: &[TableCoverage]) -> Vec<String> {
+    let tables: BTreeSet<&String> = coverage.iter().map(|one| &one.table).collect();
+    tables.into_iter().cloned().collect()
 }
 
 /// Resolves once with the outcome of the verification's task; never if there is none.

@@ -114,6 +114,16 @@ fn missing(query: &WatchedQuery, read_set: &ReadSet, table: &Table) -> Option<Mi
     if !table.is_table {
         return Some(Missing::NoTable);
     }
+    if let Some(missing) = missing_triggers(query, read_set, table) {
+        return Some(missing);
+    }
+    let mut always = table.clone();
+    always.triggers.retain(|trigger| trigger.is_always);
+    missing_triggers(query, read_set, &always).map(|_| Missing::Replication)
+}
+
+/// What the triggers of a table miss.
+fn missing_triggers(query: &WatchedQuery, read_set: &ReadSet, table: &Table) -> Option<Missing> {
     let is_for_query = |trigger: &&Trigger| {
         trigger.argument == query.kind
             && (trigger.function == FUNCTION || trigger.function.starts_with(PREFIX))
@@ -157,12 +167,17 @@ fn missing_for_scan(
     if !columns.is_empty() {
         return Some(Missing::Columns(columns));
     }
+    let rewritten = rewritten_columns(&triggers, read_set, table, bound);
+    if !rewritten.is_empty() {
+        return Some(Missing::Rewritten(rewritten));
+    }
     let is_for_children =
         |trigger: &&Trigger| trigger.function == CHILDREN && trigger.argument == query.kind;
     let children: Vec<&Trigger> = table.triggers.iter().filter(is_for_children).collect();
     let misses_children = query.has_parent
         && !(missing_events(&children).is_empty()
-            && missing_columns(&children, read_set, table, bound).is_empty());
+            && missing_columns(&children, read_set, table, bound).is_empty()
+            && rewritten_columns(&children, read_set, table, bound).is_empty());
     misses_children.then_some(Missing::Children)
 }
 
@@ -178,8 +193,7 @@ fn missing_events(triggers: &[&Trigger]) -> Vec<&'static str> {
     missing.map(|(event, _)| event).collect()
 }
 
-/// Columns that the query may read and for whose updates none of these triggers runs. A primary key
-/// that equals the parameter may be left out: an id is never given to another resource.
+/// Columns that the query may read and for whose updates none of these triggers runs.
 fn missing_columns(
     triggers: &[&Trigger],
     read_set: &ReadSet,
@@ -190,13 +204,40 @@ fn missing_columns(
         let mut updates = triggers.iter().filter(|trigger| trigger.updates);
         updates.any(|trigger| trigger.columns.is_empty() || trigger.columns.contains(column))
     };
-    let is_read = |column: &String| {
-        let is_key = table.key.as_ref() == Some(column) && bound.contains(column);
-        !is_key && read_set.mentions(column)
-    };
-    let columns = table.columns.iter();
-    columns
-        .filter(|column| is_read(column) && !is_covered(column))
+    read_columns(read_set, table, bound)
+        .filter(|column| !is_covered(column))
         .cloned()
         .collect()
+}
+
+/// Columns that the query may read and that a BEFORE trigger may change in an UPDATE of others, for
+/// which none of these triggers runs.
+fn rewritten_columns(
+    triggers: &[&Trigger],
+    read_set: &ReadSet,
+    table: &Table,
+    bound: &BTreeSet<String>,
+) -> Vec<String> {
+    let mut updates = triggers.iter().filter(|trigger| trigger.updates);
+    if updates.any(|trigger| trigger.columns.is_empty()) {
+        return Vec::new();
+    }
+    let may_change = |column: &str| table.rewriters.iter().any(|one| one.may_change(column));
+    read_columns(read_set, table, bound)
+        .filter(|column| may_change(column))
+        .cloned()
+        .collect()
+}
+
+/// Columns that the query may read. A primary key that equals the parameter may be left out: an id
+/// is never given to another resource.
+fn read_columns<'a>(
+    read_set: &'a ReadSet,
+    table: &'a Table,
+    bound: &'a BTreeSet<String>,
+) -> impl Iterator<Item = &'a String> {
+    table.columns.iter().filter(move |column| {
+        let is_key = table.key.as_ref() == Some(column) && bound.contains(*column);
+        !is_key && read_set.mentions(column)
+    })
 }

@@ -26,9 +26,13 @@ pub enum Missing {
     Events(Vec<&'static str>),
     /// Updates of these columns are not reported.
     Columns(Vec<String>),
+    /// A BEFORE trigger may change these columns in an UPDATE of others, which is not reported.
+    Rewritten(Vec<String>),
     /// Changes are not reported for the right ids: the query finds rows by these columns, or
     /// through other rows if there are none.
     Ids(Vec<String>),
+    /// Its triggers do not run under `session_replication_role = replica`.
+    Replication,
     /// Changes are not reported for the children of a row.
     Children,
     /// The plan does not show everything that is read.
@@ -78,7 +82,9 @@ impl fmt::Display for TableCoverage {
             Missing::Triggers
             | Missing::Events(_)
             | Missing::Columns(_)
+            | Missing::Rewritten(_)
             | Missing::Ids(_)
+            | Missing::Replication
             | Missing::Children
             | Missing::NoTable => write!(f, "`{table}`, which `{key}` reads, ")?,
         }
@@ -91,6 +97,14 @@ impl fmt::Display for TableCoverage {
                 f,
                 "has no trigger for `{kind}` on UPDATE of {}",
                 columns.join(", ")
+            ),
+            Missing::Rewritten(columns) => write!(
+                f,
+                "has a BEFORE UPDATE trigger that may change {}, and no trigger for `{kind}` on UPDATE of all columns",
+                columns.join(", ")
+            ),
+            Missing::Replication => f.write_str(
+                "has triggers that do not run during a restore or logical replication (session_replication_role = replica): ALTER TABLE … ENABLE ALWAYS TRIGGER …",
             ),
             Missing::Children => write!(
                 f,

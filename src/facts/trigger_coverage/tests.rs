@@ -1,6 +1,7 @@
 //! Coverage of one table by its triggers.
 
 use super::*;
+use crate::database::Rewriter;
 
 fn asked(has_parent: bool) -> WatchedQuery {
     WatchedQuery {
@@ -21,6 +22,7 @@ fn trigger(function: &str, argument: &str, columns: &[&str]) -> Trigger {
         updates: true,
         deletes: true,
         truncates: false,
+        is_always: true,
         columns: columns.iter().map(|name| (*name).to_owned()).collect(),
     }
 }
@@ -57,6 +59,7 @@ fn missing_by(
             key: Some("id".to_owned()),
             columns: ["id", "owner", "title"].map(str::to_owned).into(),
             triggers,
+            rewriters: Vec::new(),
             scans: scans.iter().map(names).collect(),
         }],
         is_complete: true,
@@ -169,4 +172,44 @@ fn a_trigger_must_report_the_ids_by_which_rows_are_found() {
     let narrow = trigger("foregate_tell_members", "project", &["owner"]);
     let id = Some(Missing::Columns(vec!["id".to_owned()]));
     assert_eq!(missing_with(&[&narrow], &[&[]]), id);
+}
+
+#[test]
+fn a_column_that_a_before_trigger_may_change_needs_a_trigger_on_every_update() {
+    let query = asked(false);
+    let read_set = |rewriter: Option<&str>, columns: &[&str]| ReadSet {
+        tables: vec![Table {
+            name: "public.t".to_owned(),
+            is_table: true,
+            key: Some("id".to_owned()),
+            columns: ["id", "owner", "title"].map(str::to_owned).into(),
+            triggers: vec![trigger("foregate_tell", "project", columns), on_truncate()],
+            rewriters: vec![Rewriter::new(rewriter.map(str::to_owned))],
+            scans: vec![BTreeSet::from(["id".to_owned()])],
+        }],
+        is_complete: true,
+        words: ["select", "owner", "id"].map(str::to_owned).into(),
+        ..ReadSet::default()
+    };
+    let missing = |rewriter, columns: &[&str]| {
+        let all = coverage(std::slice::from_ref(&query), &[read_set(rewriter, columns)]);
+        all.into_iter().find_map(|table| table.missing)
+    };
+    let rewritten = Some(Missing::Rewritten(vec!["owner".to_owned()]));
+    for harmless in [
+        "begin new.updated_at = now(); return new; end",
+        "BEGIN IF NEW.title <> OLD.title THEN NEW.renamed := true; END IF; RETURN NEW; END",
+    ] {
+        assert_eq!(missing(Some(harmless), &["owner"]), None, "{harmless}");
+    }
+    for changing in [
+        Some("begin new.\"owner\" := null; return new; end"),
+        Some("BEGIN NEW.OWNER = current_user; RETURN NEW; END"),
+        Some("begin new := jsonb_populate_record(new, '{}'); return new; end"),
+        Some("begin select * into new from t; return new; end"),
+        None,
+    ] {
+        assert_eq!(missing(changing, &["owner"]), rewritten, "{changing:?}");
+        assert_eq!(missing(changing, &[]), None, "{changing:?}");
+    }
 }
