@@ -367,6 +367,121 @@ async fn facts_of_a_query_that_uses_a_clock_keep_the_short_lifetime() {
 }
 
 #[tokio::test]
+async fn however_a_query_reads_the_clock_its_facts_keep_the_short_lifetime() {
+    let world = World::new();
+    world.sql(TRIGGERS);
+    // The gateway reads as somebody whom row-level security concerns.
+    world.sql(
+        "create table lent (id uuid primary key, user_id uuid, until timestamptz, from_day date, opens time, closes timetz, note text, doc jsonb, span tstzrange,
+            length interval generated always as (until - timestamptz '2026-01-01 00:00:00+00') stored);
+        create trigger foregate_tell after insert or delete or update on lent for each row execute function foregate_tell('project', 'id');
+        create trigger foregate_tell_everything after truncate on lent for each statement execute function foregate_tell_everything();
+        create table hidden_lent (like lent including all);
+        create trigger foregate_tell after insert or delete or update on hidden_lent for each row execute function foregate_tell('secret', 'id');
+        create trigger foregate_tell_everything after truncate on hidden_lent for each statement execute function foregate_tell_everything();
+        alter table hidden_lent enable row level security;
+        create policy lent on hidden_lent using (until > clock_timestamp());
+        create view of_today as select * from lent where from_day = ('to' || 'day')::date;
+        create function started() returns timestamptz language sql stable as 'select statement_timestamp()';
+        create function last_lent() returns timestamptz language plpgsql immutable as $$ begin return coalesce((select max(until) from hidden_lent), timestamptz '2026-01-01'); end $$;
+        create role reader login;
+        grant usage on schema auth to reader;
+        grant select on all tables in schema public, auth to reader;",
+    );
+    let clocks = [
+        ("until > localtimestamp", "LOCALTIMESTAMP"),
+        ("opens > localtime(0)", "LOCALTIME"),
+        ("until > transaction_timestamp()", "transaction_timestamp()"),
+        ("until > started()", "statement_timestamp()"),
+        ("from_day > timeofday()::date", "timeofday()"),
+        ("age(until) < interval '1 day'", "CURRENT_DATE"),
+        ("length > age(now(), until)", "now()"),
+        ("until > 'now'", "now"),
+        (
+            "until > any (array['04:05 Tomorrow']::timestamptz[])",
+            "tomorrow",
+        ),
+        ("span @> '_today'::timestamptz", "today"),
+        ("until <@ '[yesterday12:00,)'::tstzrange", "yesterday"),
+        (
+            "until > concat('n', 'ow')::timestamptz",
+            "a time that is read from a text",
+        ),
+        (
+            "until > note::timestamptz",
+            "a time that is read from a text",
+        ),
+        (
+            "until > (doc ->> 'until')::timestamptz",
+            "a time that is read from a text",
+        ),
+        ("opens < closes", "time with time zone"),
+        ("opens::timetz(0) < closes", "time with time zone"),
+        (
+            "(until, interval '1 h') overlaps (current_timestamp(2), interval '1 h')",
+            "CURRENT_TIMESTAMP",
+        ),
+        (
+            "note = current_setting('request.jwt.claims', true)",
+            "current_setting()",
+        ),
+        ("note = current_catalog", "CURRENT_CATALOG"),
+        ("exists (select from of_today o where o.id = $1)", "today"),
+        // Its result is in the plan, and not its call.
+        ("until > last_lent()", "last_lent()"),
+    ];
+    let mut resources = String::new();
+    for (index, (condition, _)) in clocks.iter().enumerate() {
+        let condition = condition.replace('"', "\\\"");
+        resources.push_str(&format!("\n  r{index}: {{ query: \"select user_id as owner from lent where id = $1 and {condition}\" }}"));
+    }
+    resources.push_str(
+        "\n  secret: { query: \"select user_id as owner from hidden_lent where id = $1\" }",
+    );
+    resources.push_str("\n  project: { query: \"select user_id as owner from lent where id = $1 and length > interval '1 day' and until > '2026-01-01 00:00:00+00'\" }");
+    for index in 0..clocks.len() {
+        world.sql(&format!("create trigger foregate_tell_{index} after insert or delete or update on lent for each row execute function foregate_tell('r{index}', 'id')"));
+    }
+    // Enables all of them always.
+    world.sql(TRIGGERS);
+    let url = world.database.url_of("reader");
+    let gateway = Gateway::with(|config| {
+        world.configure(config);
+        config
+            .set(
+                "database",
+                &format!("{{ url: \"{url}?sslmode=disable\", notify_url: \"{url}?sslmode=disable\" }}"),
+            )
+            .set("resources", &resources)
+            .routes("- { path: \"/lent/{id:uuid}\", methods: [GET], access: user, resource: { kind: project, id: path.id } }");
+    })
+    .await;
+    listens(&gateway, 1.0).await;
+    let told = whys(&gateway);
+    for (index, (condition, part)) in clocks.iter().enumerate() {
+        let expected = format!("`resources.r{index}.query` uses `{part}`");
+        assert!(
+            told.iter().any(|why| why.contains(&expected)),
+            "{condition}: {told:#?}"
+        );
+    }
+    let expected = "`resources.secret.query` uses `clock_timestamp()`";
+    assert!(told.iter().any(|why| why.contains(expected)), "{told:#?}");
+    // A generated column and a constant are no clocks.
+    assert!(
+        !told
+            .iter()
+            .any(|why| why.contains("`resources.project.query`")),
+        "{told:#?}"
+    );
+    // A function that says that it is immutable becomes a constant, in a view without a trace.
+    world.sql("create function cutoff() returns timestamptz language plpgsql immutable as $$ begin return now(); end $$;
+        create or replace view of_today as select * from lent where until > cutoff()");
+    says_why(&gateway, "`resources.project.query` uses `cutoff()`").await;
+    says_why(&gateway, "uses `a constant that is another one each time`").await;
+}
+
+#[tokio::test]
 async fn a_changed_trigger_is_noticed_within_seconds_and_so_is_its_return() {
     let world = World::new();
     world.sql(TRIGGERS);

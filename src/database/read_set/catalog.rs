@@ -13,8 +13,10 @@ pub(super) struct Catalog {
     pub(super) tables: Vec<Table>,
     /// All functions that are opaque or unstable.
     pub(super) functions: Vec<Function>,
-    /// SQL functions with the text of a clock, such as `'today'`. The planner may put the body in
-    /// place of the call and the date in place of the text, so a plan shows neither.
+    /// Functions that may hide a clock from a plan: SQL functions with the text of one, such as
+    /// `'today'`, for which the planner may put the body in place of the call and the date in place
+    /// of the text; and functions that read one though they are declared immutable, for which it
+    /// may put the result in place of the call.
     pub(super) clock_functions: Vec<String>,
 }
 
@@ -25,6 +27,9 @@ pub(super) struct Function {
     /// Whether it may read tables without the plan showing them. If not, it is not immutable: its
     /// result may change while no row does.
     pub(super) is_opaque: bool,
+    /// Whether it is opaque and says that it is immutable, so that its result may be in a plan in
+    /// place of its call.
+    pub(super) is_folded: bool,
 }
 
 /// Bits of `pg_trigger.tgtype`.
@@ -38,6 +43,7 @@ const INSTEAD: i32 = 64;
 
 const TABLES: &str = "select n.nspname || '.' || c.relname, c.relkind in ('r', 'p'),
   array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+  array(select a.attname::text from pg_attribute a join pg_type t on t.oid = a.atttypid where a.attrelid = c.oid and t.typcategory in ('E', 'S', 'U')),
   (select a.attname::text from pg_index i join pg_attribute a on a.attrelid = c.oid and a.attnum = i.indkey[0]
     where i.indrelid = c.oid and i.indisprimary and i.indnkeyatts = 1)
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -59,19 +65,22 @@ where t.tgenabled <> 'D' and t.tgtype & 19 = 19 and n.nspname || '.' || c.relnam
 
 /// Opaque are functions that somebody defined in a language that can read tables, and aggregates,
 /// whose parts may be such functions. A name counts by the worst function that has it.
-const FUNCTIONS: &str = "select name, bool_or(is_opaque) from (
-  select p.proname::text as name,
+const FUNCTIONS: &str = "select name, bool_or(is_opaque), bool_or(is_opaque and is_immutable) from (
+  select p.proname::text as name, p.provolatile = 'i' as is_immutable,
     n.nspname not in ('pg_catalog', 'information_schema') and (l.lanname not in ('internal', 'c') or p.prokind = 'a') as is_opaque,
     p.provolatile <> 'i' and not (n.nspname = 'pg_catalog' and p.proname = any ($1)) as is_unstable
   from pg_proc p join pg_language l on l.oid = p.prolang join pg_namespace n on n.oid = p.pronamespace) as f
 where is_opaque or is_unstable group by name order by name";
 
 /// A body that is parsed when the function is created (`prosqlbody`) has an empty `prosrc`: its
-/// texts became dates then.
+/// texts became dates then. Its calls are in the definition.
 const CLOCK_FUNCTIONS: &str = "select distinct p.proname::text
 from pg_proc p join pg_language l on l.oid = p.prolang join pg_namespace n on n.oid = p.pronamespace
-where l.lanname = 'sql' and n.nspname not in ('pg_catalog', 'information_schema')
-  and p.prosrc ~* '[''$]\\s*\\m(now|today|tomorrow|yesterday)\\M' order by 1";
+where n.nspname not in ('pg_catalog', 'information_schema') and l.lanname not in ('internal', 'c') and (
+  l.lanname = 'sql' and p.prosrc ~* '[''$][^''$;]*(?:\\m|_)(?:now(?![a-z]|\\s*\\()|(?:today|tomorrow|yesterday)(?![a-z]))'
+  or p.provolatile = 'i' and case when p.prokind = 'f' then pg_get_functiondef(p.oid) end
+    ~* '\\m(?:current_(?:date|time|timestamp)|local(?:time|timestamp)|(?:clock|statement|transaction)_timestamp|(?:now|timeofday|age|random)\\s*\\()')
+order by 1";
 
 /// Built-in functions that are declared stable only because they format or parse values by settings
 /// of the session, such as its time zone, which are the same on all our connections. They read no
@@ -170,7 +179,8 @@ async fn tables(client: &Client, names: &[&str]) -> Result<Vec<Table>, Error> {
             name: row.try_get(0)?,
             is_table: row.try_get(1)?,
             columns: row.try_get(2)?,
-            key: row.try_get(3)?,
+            texts: row.try_get(3)?,
+            key: row.try_get(4)?,
             triggers: Vec::new(),
             rewriters: Vec::new(),
             scans: Vec::new(),
@@ -223,6 +233,7 @@ async fn functions(client: &Client) -> Result<Vec<Function>, Error> {
             Ok(Function {
                 name: row.try_get(0)?,
                 is_opaque: row.try_get(1)?,
+                is_folded: row.try_get(2)?,
             })
         })
         .collect()

@@ -7,8 +7,7 @@
 //!
 //! A plan names every table a statement reads, also behind a view or a row-level security policy.
 //! It is made for any parameter and never executed. It does not show which functions are behind
-//! operators and casts that somebody defined; those are taken to read nothing. Nor does it show
-//! that a row holds a text such as `today` which the statement casts to a date.
+//! operators and casts that somebody defined; those are taken to read nothing.
 
 mod catalog;
 mod equality;
@@ -54,6 +53,8 @@ pub struct Table {
     pub key: Option<String>,
     /// All its columns.
     pub columns: Vec<String>,
+    /// The columns that may hold a text such as `today`.
+    pub texts: Vec<String>,
     /// Its enabled triggers.
     pub triggers: Vec<Trigger>,
     /// The functions of its enabled BEFORE UPDATE triggers.

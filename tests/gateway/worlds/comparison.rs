@@ -138,6 +138,121 @@ async fn no_request_is_authorized_by_a_fact_beyond_its_lifetime() {
     assert!(began.elapsed() > longest);
 }
 
+/// Shares and memberships that end by themselves, for the rules and for the gateway's queries.
+const LENDING: &str = "
+ALTER TABLE project_teams ADD lent_until timestamptz;
+ALTER TABLE team_members ADD lent_until timestamptz;
+CREATE OR REPLACE VIEW oracle.crew AS
+    SELECT user_id AS person, team_id AS team,
+        CASE role WHEN 'viewer' THEN 1 WHEN 'editor' THEN 3 WHEN 'admin' THEN 3 WHEN 'owner' THEN 3 END AS rank
+    FROM team_members WHERE is_active AND NOT coalesce(lent_until <= now(), false)
+        AND team_id IN (SELECT id FROM teams WHERE is_active)
+    UNION ALL
+    SELECT owner_id, id, 3 FROM teams WHERE is_active;
+CREATE OR REPLACE VIEW oracle.shared AS
+    SELECT pt.project_id AS project, pt.team_id AS team,
+        CASE access_level WHEN 'read' THEN 1 WHEN 'write' THEN 2 WHEN 'admin' THEN 3 END AS rank
+    FROM project_teams pt
+    WHERE NOT coalesce(pt.lent_until <= now(), false) AND NOT EXISTS (
+        SELECT FROM project_privacy_settings s
+        WHERE s.project_id = pt.project_id
+            AND (NOT s.allow_team_access OR (s.restrict_to_specific_teams AND pt.team_id <> ALL (s.allowed_team_ids))));
+";
+
+/// A section of the shipped map, changed.
+fn changed(section: &str, from: &str, to: &str) -> String {
+    let sections = crate::support::velro::sections();
+    let (_, text) = sections.iter().find(|(key, _)| *key == section).unwrap();
+    assert!(text.contains(from), "{text}");
+    text.trim_end().replace(from, to)
+}
+
+#[tokio::test]
+async fn a_grant_ends_in_time_though_no_notification_says_so() {
+    let rounds = if is_full() { 4 } else { 1 };
+    // The lifetimes of facts whose query reads a clock, with notifications or without.
+    let (read, write) = (Duration::from_secs(30), Duration::from_secs(5));
+    let postgres = crate::support::Postgres::start();
+    super::oracle::install(&postgres);
+    let world = super::world::World::create(&postgres, Size::SMALL, 17);
+    postgres.sql(LENDING);
+    postgres.sql(include_str!("../../../deploy/sql/notify.sql"));
+    // Plans as of a large database, which find their rows through indexes.
+    postgres.sql("ALTER DATABASE velro SET enable_seqscan = off");
+    let resources = changed(
+        "resources",
+        "where s.project_id = p.id and (",
+        "where s.project_id = p.id and (s.lent_until is null or s.lent_until > now()) and (",
+    );
+    let facts = changed(
+        "facts",
+        "and m.is_active and",
+        "and m.is_active and (m.lent_until is null or m.lent_until > current_timestamp) and",
+    );
+    let more = [
+        ("database", "{ url: \"URL\", notify_url: \"URL\" }"),
+        ("resources", &resources),
+        ("facts", &facts),
+    ];
+    let mut trial = Trial::within(postgres, world, &more).await;
+    let listening = trial
+        .gateway
+        .metric_becomes("foregate_facts_listening", &[], 1.0);
+    listening.await;
+    let mut asked = trial.questions(700);
+    asked.retain(|asked| is_full() || asked.question.action != "read");
+    for round in 0..rounds {
+        let lend = |until: &str| {
+            format!("UPDATE project_teams SET lent_until = {until} WHERE hashtext(project_id::text || team_id || '{round}') % 2 = 0;
+                UPDATE team_members SET lent_until = {until} WHERE hashtext(user_id::text || team_id || '{round}') % 2 = 0")
+        };
+        trial.postgres.sql(
+            "UPDATE project_teams SET lent_until = NULL; UPDATE team_members SET lent_until = NULL",
+        );
+        trial.postgres.sql(&lend("now() + interval '1 hour'"));
+        let before = trial.rulings(&asked);
+        trial.reconnect().await;
+        for (asked, ruling) in asked.iter().zip(&before) {
+            becomes(&mut trial, asked, *ruling, "lent").await;
+        }
+        // The change is reported. The end is not.
+        let statement = lend("clock_timestamp() + interval '2 seconds'");
+        trial.postgres.sql(&statement);
+        let ends = Instant::now() + Duration::from_secs(2);
+        for asked in &asked {
+            trial.answer(asked).await;
+        }
+        tokio::time::sleep_until(ends.into()).await;
+        let after = trial.rulings(&asked);
+        let differing = before
+            .iter()
+            .zip(&after)
+            .filter(|(before, after)| before != after);
+        assert!(differing.count() > 5, "nothing ends");
+        trial.reconnect().await;
+        let longest = if is_full() { read } else { write };
+        loop {
+            let is_last = ends.elapsed() > longest;
+            for (asked, (before, after)) in asked.iter().zip(before.iter().zip(&after)) {
+                let asked_at = ends.elapsed();
+                let status = trial.answer(asked).await;
+                let age = match asked.question.action {
+                    "read" => read,
+                    _ => write,
+                };
+                assert!(
+                    status == after.status() || asked_at <= age,
+                    "{asked_at:?} after the end: {before:?} before it, {after:?} after it, but {status}: {asked:?}"
+                );
+            }
+            if is_last {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_incomplete_privacy_row_opens_no_project_to_teams() {
     let world = crate::support::World::new();

@@ -254,10 +254,15 @@ impl Trial {
         status
     }
 
+    /// A new connection. One that is idle for ten seconds is closed, and the rules may have taken
+    /// longer.
+    pub async fn reconnect(&mut self) {
+        self.client = self.gateway.connect(Http::Two).await;
+    }
+
     /// Asks every question, and compares each answer with the rules.
     pub async fn compare(&mut self, when: &str, asked: &[Asked], rulings: &[Ruling]) {
-        // A connection that is idle for ten seconds is closed, and the rules may have taken longer.
-        self.client = self.gateway.connect(Http::Two).await;
+        self.reconnect().await;
         let mut differences = Vec::new();
         for (asked, ruling) in asked.iter().zip(rulings) {
             let status = self.answer(asked).await;
