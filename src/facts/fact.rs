@@ -218,8 +218,19 @@ mod tests {
             let got = ["read", "write", "delete"].map(|action| may(role, access, action));
             assert_eq!(got, [read, write, delete], "{role} {access}");
         }
-        assert!(!may("owner", "admin", "read:any"));
-        assert!(!may("owner", "admin", "admin"));
+        for (role, access, download, share) in [
+            ("viewer", "admin", false, false),
+            ("contributor", "admin", true, false),
+            ("editor", "admin", true, true),
+            ("owner", "write", true, false),
+            ("owner", "read", false, false),
+        ] {
+            let got = ["download", "share"].map(|action| may(role, access, action));
+            assert_eq!(got, [download, share], "{role} {access}");
+        }
+        for action in ["read:any", "admin", "approve"] {
+            assert!(!may("owner", "admin", action), "{action}");
+        }
     }
 
     #[test]
