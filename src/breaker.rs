@@ -92,6 +92,12 @@ impl Breaker {
         failures >= FAILURES && self.opens(OPEN)
     }
 
+    /// Opens the breaker at once: the dependency is known to be unusable. Returns whether this
+    /// opened it.
+    pub(crate) fn trip(&self) -> bool {
+        self.opens(OPEN)
+    }
+
     /// Opens the breaker whatever the dependency answers. Returns whether it was closed.
     pub(crate) fn bar(&self) -> bool {
         self.state.swap(BARRED, Ordering::Relaxed) == CLOSED

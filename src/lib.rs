@@ -38,7 +38,7 @@
 //! | `store`, `http_client` | Redis and memory; the gateway's own calls |
 //! | `policy` | what the operator meant: routes, router, roles, resources, conditions, limits |
 //! | `denial`, `secrets`, `log` | refusals; keys and digests; where log lines go |
-//! | `breaker`, `budget`, `clock`, `http1`, `json`, `line`, `metrics`, `network`, `panics`, `weak_list` | the ground |
+//! | `breaker`, `budget`, `clock`, `fault`, `http1`, `json`, `line`, `metrics`, `network`, `panics`, `weak_list` | the ground |
 //!
 //! # What is absent
 //!
@@ -57,7 +57,7 @@
 //! - Nothing behind [`request`] sees an uncanonical path (but a route's opaque tail) or a client's
 //!   identity header.
 //! - No `unsafe`. The time is asked for in [`clock`]; ids read it, too. Nothing mutable is global
-//!   but the allocator, the panic hook and the log's subscriber.
+//!   but the allocator, the panic hook, the log's subscriber.
 //!
 //! # Glossary
 //!
@@ -101,6 +101,7 @@ pub mod config;
 pub mod database;
 pub mod denial;
 pub mod facts;
+pub mod fault;
 pub mod gateway;
 mod http1;
 pub mod http_client;

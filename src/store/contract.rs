@@ -7,6 +7,7 @@ use std::pin::Pin;
 use tokio::sync::{broadcast, watch};
 
 use crate::breaker::Outage;
+use crate::fault::Fault;
 use crate::metrics::labels;
 use crate::store::limit::{Bucket, Level};
 
@@ -203,6 +204,11 @@ pub trait Store: Debug + Send + Sync {
 
     /// Whether the store is reachable, and if not, since when.
     fn outage(&self) -> Outage;
+
+    /// Why the store cannot be used, as far as that is known; `None` while it can.
+    fn fault(&self) -> Option<Fault> {
+        None
+    }
 }
 
 labels! {

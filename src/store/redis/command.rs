@@ -1,11 +1,12 @@
 //! One command: its breaker, its metrics, and the meaning of its answer or error.
 
 use fred::clients::{Client, WithOptions};
-use fred::error::{Error, ErrorKind};
+use fred::error::Error;
 use fred::interfaces::ClientLike as _;
 use fred::types::{CustomCommand, Value};
 
 use super::Redis;
+use super::meaning::{Meaning, meaning};
 use crate::breaker::CallRefused;
 use crate::clock;
 use crate::store::contract::Unreachable;
@@ -34,47 +35,57 @@ impl Redis {
             self.metrics.unreachable(reason);
             return Err(reason);
         }
+        // A new connection may lead to another server.
+        if !self.connection.is_ready() && !self.until_ready(self.timeout).await {
+            self.metrics.unreachable(Unreachable::Disconnected);
+            return Err(Unreachable::Disconnected);
+        }
         self.send(command, answer).await
     }
 
-    /// Sends a command, and reports its outcome to the breaker.
+    /// Sends a command, and reports its outcome to the breaker. An answer that says that this is
+    /// the wrong server, or that it serves nobody, opens the breaker at once and ends the
+    /// connection.
     pub(super) async fn send(
         &self,
         command: Command,
         answer: impl Future<Output = Result<Value, Error>>,
     ) -> Result<Reply, Unreachable> {
         let started = clock::now();
-        let outcome = answer.await;
+        let connection = self.connection.number();
+        // The driver would keep the command until there is a connection again.
+        let outcome = match connection {
+            None => Err(Meaning::Gone),
+            Some(_) => answer.await.map_err(|error| meaning(&error)),
+        };
         let now = clock::now();
         self.metrics.took(
             command,
             now.saturating_duration_since(started),
             outcome.is_ok(),
         );
-        let reason = match outcome {
+        let why = match outcome {
             Ok(value) => {
                 self.breaker.answered(now);
                 return Ok(Reply::Value(value));
             }
-            Err(error) if error.details().starts_with("WRONGTYPE") => {
+            Err(Meaning::OtherType) => {
                 self.breaker.answered(now);
                 return Ok(Reply::Other);
             }
-            Err(error) => reason_of(&error),
+            Err(why) => why,
+        };
+        let reason = match &why {
+            Meaning::Full => Unreachable::Full,
+            Meaning::OtherType | Meaning::Refused => Unreachable::Answer,
+            Meaning::Silent => Unreachable::Timeout,
+            Meaning::Gone | Meaning::Busy | Meaning::Unusable(_) => Unreachable::Disconnected,
         };
         self.metrics.unreachable(reason);
-        match reason {
-            Unreachable::Disconnected | Unreachable::Timeout => {
-                if self.breaker.failed() {
-                    self.metrics.set_up(false);
-                    tracing::error!(why = %reason, "Redis does not answer; circuit breaker open");
-                }
-            }
-            Unreachable::BreakerOpen
-            | Unreachable::UnknownKey
-            | Unreachable::Full
-            | Unreachable::Evicting
-            | Unreachable::Answer => self.breaker.answered(now),
+        match why {
+            Meaning::OtherType | Meaning::Full | Meaning::Refused => self.breaker.answered(now),
+            Meaning::Silent | Meaning::Gone | Meaning::Busy => self.failed(&why),
+            Meaning::Unusable(fault) => self.leave(connection, fault),
         }
         Err(reason)
     }
@@ -96,37 +107,4 @@ pub(super) async fn script(
     command.extend(keys.iter().map(|key| Value::from(*key)));
     command.extend(arguments);
     client.custom(eval, command).await
-}
-
-/// What an error of fred or Redis means.
-fn reason_of(error: &Error) -> Unreachable {
-    let prefix = error.details().split(' ').next().unwrap_or_default();
-    match prefix {
-        "OOM" => return Unreachable::Full,
-        // The server is up, but cannot answer for any record.
-        "LOADING" | "MASTERDOWN" | "BUSY" | "NOAUTH" => return Unreachable::Disconnected,
-        _ => {}
-    }
-    match error.kind() {
-        ErrorKind::Timeout => Unreachable::Timeout,
-        ErrorKind::IO
-        | ErrorKind::Canceled
-        | ErrorKind::Tls
-        | ErrorKind::Routing
-        | ErrorKind::Auth
-        | ErrorKind::Backpressure => Unreachable::Disconnected,
-        ErrorKind::Unknown if error.details().starts_with("Client is not initialized") => {
-            Unreachable::Disconnected
-        }
-        ErrorKind::Config
-        | ErrorKind::InvalidCommand
-        | ErrorKind::InvalidArgument
-        | ErrorKind::Url
-        | ErrorKind::Protocol
-        | ErrorKind::Unknown
-        | ErrorKind::Cluster
-        | ErrorKind::Parse
-        | ErrorKind::Sentinel
-        | ErrorKind::NotFound => Unreachable::Answer,
-    }
 }

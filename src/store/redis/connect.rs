@@ -1,4 +1,5 @@
-//! Connections to Redis: trusted certificates, timeouts and retries.
+//! Clients of Redis: trusted certificates, credentials and timeouts. Each makes one connection when
+//! it is told to (`reconnect`, `subscription`), and resolves the name of the server again for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,16 +10,12 @@ use fred::socket2::TcpKeepalive;
 use fred::types::Builder;
 use fred::types::RespVersion;
 use fred::types::config::{
-    Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, ServerConfig, TcpConfig,
-    TlsConfig, TlsConnector, UnresponsiveConfig,
+    Config, ConnectionConfig, PerformanceConfig, ServerConfig, TcpConfig, TlsConfig, TlsConnector,
+    UnresponsiveConfig,
 };
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::policy::storage::{Redis, StoreTls};
-
-/// Pause between two attempts to connect, in milliseconds. Redis that comes back is found within a
-/// second.
-const PAUSE: u32 = 200;
 
 /// Commands that may wait to be written; further ones fail. A choice: more than this is an outage,
 /// not a burst.
@@ -30,22 +27,24 @@ const UNRESPONSIVE: Duration = Duration::from_secs(5);
 
 /// A connection for commands and one for messages, neither made yet.
 pub(super) fn clients(redis: &Redis) -> anyhow::Result<(Client, SubscriberClient)> {
+    let password = password(redis)?;
+    // Without a name the password would be refused by a server that has none.
+    let user = redis.user.clone().unwrap_or_else(|| "default".to_owned());
     let config = Config {
         server: ServerConfig::new_centralized(redis.host.clone(), redis.port),
-        username: redis.user.clone(),
-        password: password(redis)?,
+        username: password.is_some().then_some(user),
+        password,
         database: (redis.database != 0).then_some(redis.database),
-        version: RespVersion::RESP3,
+        // For version 3 the driver authenticates with an inline command, in which a blank or a
+        // quote ends the password. For version 2 it sends `AUTH` with the bytes as they are.
+        version: RespVersion::RESP2,
         tls: redis.tls.as_ref().map(tls).transpose()?,
-        // A server that is not there yet is tried again.
-        fail_fast: false,
+        // Without a policy for reconnects, a connection that ends says why.
+        fail_fast: true,
         ..Config::default()
     };
     let mut builder = Builder::from_config(config);
-    let mut policy = ReconnectPolicy::new_constant(0, PAUSE);
-    policy.set_jitter(PAUSE / 4);
     builder
-        .set_policy(policy)
         .set_performance_config(PerformanceConfig {
             broadcast_channel_capacity: 1024,
             // Commands have deadlines of their own; this is for what fred sends by itself.
@@ -57,7 +56,7 @@ pub(super) fn clients(redis: &Redis) -> anyhow::Result<(Client, SubscriberClient
             internal_command_timeout: redis.connect_timeout,
             max_command_attempts: 1,
             max_command_buffer_len: WAITING,
-            // A password that was changed on the server may be changed back.
+            // Whether a password is still right shows on a new connection.
             reconnect_on_auth_error: true,
             unresponsive: UnresponsiveConfig {
                 max_timeout: Some(UNRESPONSIVE),

@@ -129,7 +129,7 @@ impl Redis {
         let keys = self.log.keys();
         let call = script(&self.single, POSITION, &keys, arguments);
         let answer = texts(self.call(Command::Position, call).await?)?;
-        let [epoch, run, seq, entries] = answer.as_slice() else {
+        let [_, epoch, run, seq, entries] = answer.as_slice() else {
             return Err(Unreachable::Answer);
         };
         let entries = entries.parse().map_err(|_| Unreachable::Answer)?;
@@ -183,7 +183,9 @@ impl Redis {
         let mut next = seq;
         for pair in found.chunks_exact(2) {
             let [entry, number] = pair else { continue };
+            // Without the mark of `page.lua`.
             let entry = entry.as_bytes().unwrap_or_default();
+            let entry = entry.get(1..).unwrap_or_default();
             let opened = self.seals.open(Kind::Revocation, &self.log.entries, entry);
             match opened {
                 Ok(opened) if number.as_u64() == Some(opened.seq) => {
@@ -221,7 +223,7 @@ pub(super) fn texts(found: Reply) -> Result<Vec<String>, Unreachable> {
 }
 
 /// A random epoch for a new log.
-fn new_epoch() -> Result<String, Unreachable> {
+pub(super) fn new_epoch() -> Result<String, Unreachable> {
     let mut epoch = [0; 16];
     rand::fill(&mut epoch).map_err(|_| Unreachable::Answer)?;
     Ok(format!("{:032x}", u128::from_be_bytes(epoch)))

@@ -4,19 +4,23 @@
 //! Trusts:   `seal` for whether a record is authentic, `breaker` for whether to call at all. Redis
 //!           itself is not trusted.
 //! Not here: records (`records`), the revocation log (`log`), rate limits (`limit`), connections
-//!           (`connect`), and the health of the server (`watch`).
+//!           (`reconnect`, `subscription`), and the health of the server (`watch`).
 //!
 //! Redis 7.0 or newer, one server. All names of the log share a hash tag, and so do the names that
 //! one record may have while keys are rotated, so that no command spans two slots of a cluster. A
 //! gateway's ACL user needs `~PREFIX:*`, `&PREFIX:*`, and the commands `GETRANGE`, `SET`, `DEL`,
-//! `EVAL`, `SUBSCRIBE`, `PUBLISH`, `PING`, `INFO`, `HELLO`, `SELECT`, `CLIENT`, and in scripts
-//! `TIME` and those on hashes and sorted sets.
+//! `EVAL`, `SUBSCRIBE`, `PUBLISH`, `PING`, `INFO`, `SELECT`, `CLIENT`, and in scripts `TIME` and
+//! those on hashes and sorted sets (`rights.lua`).
 
 mod command;
 mod connect;
+mod connection;
 mod limit;
 mod log;
+mod meaning;
+mod reconnect;
 mod records;
+mod subscription;
 mod swap;
 mod watch;
 
@@ -24,11 +28,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use fred::clients::{Client, WithOptions};
 use fred::interfaces::{ClientLike as _, PubsubInterface as _};
 use fred::types::config::Options;
 use tokio::sync::{Notify, broadcast, watch as signal};
 
+use self::connection::Connection;
 use self::log::LogNames;
 use super::contract::{Answer, Entry, Kind, Logged, Notice, Position, Store, Swap, Version};
 use super::limit::{Bucket, Level};
@@ -36,6 +42,7 @@ use super::metrics::{Command, StoreMetrics};
 use super::seal::Seals;
 use crate::breaker::{Breaker, Outage};
 use crate::clock;
+use crate::fault::Fault;
 use crate::log::LogThrottle;
 use crate::policy;
 use crate::secrets::MasterKey;
@@ -55,7 +62,13 @@ pub struct Redis {
     bulk: WithOptions<Client>,
     seals: Seals,
     log: LogNames,
+    has_tls: bool,
+    /// The deadline of a command on one record.
+    timeout: Duration,
+    connection: Connection,
     breaker: Breaker,
+    /// Why Redis cannot be used; `None` while it can.
+    fault: ArcSwapOption<Fault>,
     metrics: Arc<StoreMetrics>,
     now: fn() -> i64,
     /// Number of the newest known entry: the guess to seal with.
@@ -64,6 +77,12 @@ pub struct Redis {
     /// The channel of [`Store::publish`].
     notice_channel: String,
     notices: broadcast::Sender<Notice>,
+    /// The channel on which this process sends itself numbers, to see that messages arrive.
+    echo_channel: String,
+    /// The newest of them.
+    echoes: AtomicU64,
+    /// A name that nothing is stored under.
+    probe_name: String,
     connected: Notify,
     broken_records: LogThrottle,
     broken_connections: LogThrottle,
@@ -96,13 +115,20 @@ impl Redis {
             bulk: with(config.timeout * BULK),
             seals: Seals::new(keys, &config.prefix)?,
             log: LogNames::new(&config.prefix),
+            has_tls: config.tls.is_some(),
+            timeout: config.timeout,
+            connection: Connection::new(),
             breaker: Breaker::new(clock::now()),
+            fault: ArcSwapOption::empty(),
             metrics,
             now: clock::unix_now,
             newest: AtomicU64::new(0),
             pushes: signal::Sender::new(0),
             notice_channel: format!("{}:told", config.prefix),
             notices: broadcast::Sender::new(NOTICES),
+            echo_channel: format!("{}:echo:{}", config.prefix, log::new_epoch()?),
+            echoes: AtomicU64::new(0),
+            probe_name: format!("{}:probe", config.prefix),
             connected: Notify::new(),
             broken_records: LogThrottle::new(),
             broken_connections: LogThrottle::new(),
@@ -181,6 +207,10 @@ impl Store for Redis {
 
     fn outage(&self) -> Outage {
         self.breaker.outage()
+    }
+
+    fn fault(&self) -> Option<Fault> {
+        self.fault.load_full().map(|fault| Fault::clone(&fault))
     }
 }
 

@@ -1,31 +1,38 @@
-//! Health of Redis: probes, the eviction policy, reconnects and the subscription. It decides when
-//! the breaker closes.
+//! Health of Redis: whether it does what is needed, and keeps what it is given. It decides when the
+//! breaker closes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fred::clients::{Client, SubscriberClient};
-use fred::interfaces::{ClientLike as _, EventInterface as _, PubsubInterface as _};
-use fred::types::config::Server;
-use fred::types::{InfoKind, Message, Value};
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use fred::error::{Error, ErrorKind};
+use fred::interfaces::ClientLike as _;
+use fred::types::{InfoKind, Value};
+use tokio::time::{MissedTickBehavior, interval};
 
-use super::command::Reply;
+use super::command::{Reply, script};
+use super::meaning::{Meaning, forbidden, meaning};
+use super::reconnect::stay_connected;
+use super::subscription::stay_subscribed;
 use super::{Command, Redis};
 use crate::clock;
-use crate::store::contract::{Notice, Unreachable};
+use crate::fault::Fault;
+use crate::store::contract::Unreachable;
 
-/// Interval of the probes. An open breaker closes within this and one round trip after Redis is
+/// Interval of the probes. An open breaker closes within this and some round trips after Redis is
 /// back.
 const PROBE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often `maxmemory-policy` is checked, besides on every new connection.
-const POLICY_INTERVAL: Duration = Duration::from_secs(60);
+/// How often everything is checked, besides on every new connection.
+const EXAM_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Pause before a connection task that ended is restarted.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Examinations without an answer after which a connection is given up. A busy machine causes one
+/// or two.
+const SILENCES: u32 = 3;
+
+const RIGHTS: &str = include_str!("rights.lua");
+const TOUCH: &str = include_str!("touch.lua");
 
 /// What Redis does when it is out of memory.
 #[derive(Debug, Eq, PartialEq)]
@@ -36,91 +43,134 @@ enum Policy {
     Evicts(String),
 }
 
+/// Why an examination did not end well.
+enum Failure {
+    /// The server answers, and cannot be used.
+    Unusable(Fault),
+    /// It does not answer.
+    Silent,
+    /// Something that `send` has dealt with.
+    Other,
+}
+
+impl Failure {
+    fn of(why: Unreachable) -> Self {
+        match why {
+            Unreachable::Timeout => Self::Silent,
+            Unreachable::Disconnected
+            | Unreachable::BreakerOpen
+            | Unreachable::UnknownKey
+            | Unreachable::Full
+            | Unreachable::Evicting
+            | Unreachable::Answer => Self::Other,
+        }
+    }
+}
+
 /// Starts the tasks.
 pub(super) fn spawn(store: &Arc<Redis>, subscriber: SubscriberClient) {
     let client: Client = (*store.single).clone();
-    tokio::spawn(stay_connected(store.clone(), client.clone()));
-    tokio::spawn(watch_connections(store.clone(), client));
+    tokio::spawn(stay_connected(store.clone(), client));
+    tokio::spawn(stay_subscribed(store.clone(), subscriber));
     tokio::spawn(probe_forever(store.clone()));
-    // Created before the subscriber connects, so that its first connection is the first event.
-    let reconnects = subscriber.reconnect_rx();
-    tokio::spawn(stay_subscribed(subscriber.clone()));
-    tokio::spawn(receive_messages(store.clone(), subscriber, reconnects));
-}
-
-/// A connection task ends on errors that it considers final, such as a server that speaks another
-/// protocol; that server may be replaced.
-async fn stay_connected(store: Arc<Redis>, client: Client) {
-    loop {
-        if let Ok(Err(error)) = client.connect().await
-            && store.broken_connections.may_log((store.now)())
-        {
-            tracing::warn!(kind = ?error.kind(), "no connection to Redis");
-        }
-        sleep(RETRY_PAUSE).await;
-    }
-}
-
-async fn stay_subscribed(subscriber: SubscriberClient) {
-    loop {
-        let _ = subscriber.connect().await;
-        sleep(RETRY_PAUSE).await;
-    }
-}
-
-async fn watch_connections(store: Arc<Redis>, client: Client) {
-    let mut reconnects = client.reconnect_rx();
-    let mut errors = client.error_rx();
-    let mut is_first = true;
-    loop {
-        tokio::select! {
-            event = reconnects.recv() => match event {
-                Err(RecvError::Closed) => return,
-                Ok(_) | Err(RecvError::Lagged(_)) => {
-                    if !std::mem::take(&mut is_first) {
-                        store.metrics.reconnected();
-                    }
-                    store.connected.notify_one();
-                }
-            },
-            error = errors.recv() => match error {
-                Err(RecvError::Closed) => return,
-                Err(RecvError::Lagged(_)) => {}
-                Ok((error, _)) if store.broken_connections.may_log((store.now)()) => {
-                    tracing::warn!(error = error.details(), "the connection to Redis failed");
-                }
-                Ok(_) => {}
-            },
-        }
-    }
 }
 
 async fn probe_forever(store: Arc<Redis>) {
     let mut probes = interval(PROBE_INTERVAL);
     probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut checked: Option<Instant> = None;
+    let mut examined: Option<Instant> = None;
+    let (mut last, mut silences) = (0, 0);
     loop {
         tokio::select! {
             _ = probes.tick() => {}
-            () = store.connected.notified() => checked = None,
+            () = store.connected.notified() => {}
+        }
+        let Some(connection) = store.connection.number() else {
+            continue;
+        };
+        if std::mem::replace(&mut last, connection) != connection {
+            silences = 0;
         }
         let now = clock::now();
-        let is_due = checked.is_none_or(|at| now.saturating_duration_since(at) >= POLICY_INTERVAL);
-        if is_due || store.breaker.is_open() {
-            if let Ok(policy) = store.policy().await {
-                store.apply_policy(&policy, is_due);
-                if is_due {
-                    checked = Some(now);
+        let is_due = examined.is_none_or(|at| now.saturating_duration_since(at) >= EXAM_INTERVAL);
+        if is_due || store.breaker.is_open() || !store.connection.is_ready() {
+            match store.examine(connection, is_due).await {
+                Ok(()) if is_due => examined = Some(now),
+                Ok(()) | Err(Failure::Other) => {}
+                Err(Failure::Unusable(fault)) => store.leave(Some(connection), fault),
+                Err(Failure::Silent) => {
+                    silences += 1;
+                    // The connection may lead to a server that is gone, and a new one to another.
+                    if silences >= SILENCES && store.breaker.is_open() {
+                        store.leave(Some(connection), Fault::silent());
+                    }
                 }
             }
         } else {
-            let ping = store.single.ping(None);
-            let _ = store.send(Command::Probe, ping).await;
+            store.touch(connection).await;
         }
     }
 }
 
 impl Redis {
+    /// Checks everything that is needed of the server, and opens or closes the breaker.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be used, or does not answer.
+    async fn examine(&self, connection: u64, is_due: bool) -> Result<(), Failure> {
+        self.rights().await?;
+        let policy = self.policy().await.map_err(Failure::of)?;
+        self.apply_policy(&policy, connection, is_due);
+        Ok(())
+    }
+
+    /// Tries every command.
+    ///
+    /// # Errors
+    ///
+    /// One does not work, or there was no answer.
+    async fn rights(&self) -> Result<(), Failure> {
+        let keys = [self.probe_name.as_str()];
+        let arguments = vec![self.echo_channel.as_str().into()];
+        let call = script(&self.single, RIGHTS, &keys, arguments);
+        let failed = match self.send(Command::Probe, call).await {
+            Ok(Reply::Value(Value::Array(failed))) => failed,
+            Ok(_) | Err(Unreachable::Answer) => return Err(Failure::Unusable(forbidden("EVAL"))),
+            Err(why) => return Err(Failure::of(why)),
+        };
+        let [command, error] = failed.as_slice() else {
+            return Ok(());
+        };
+        let command = command.as_str().unwrap_or_default();
+        let error = error.as_string().unwrap_or_default();
+        let error = meaning(&Error::new(ErrorKind::Unknown, error));
+        if let Meaning::Unusable(fault) = error
+            && !fault.is_lasting()
+        {
+            return Err(Failure::Unusable(fault));
+        }
+        let what = format!("{command} on the names of `store.prefix`");
+        Err(Failure::Unusable(forbidden(&what)))
+    }
+
+    /// Writes nothing, so that a server that refuses writes is found, and sends this process a
+    /// message.
+    async fn touch(&self, connection: u64) {
+        let number = self.echoes.load(Ordering::Relaxed) + 1;
+        let keys = [self.probe_name.as_str()];
+        let arguments = vec![self.echo_channel.as_str().into(), number.to_string().into()];
+        let call = script(&self.single, TOUCH, &keys, arguments);
+        match self.send(Command::Probe, call).await {
+            Ok(_) => self.echoes.store(number, Ordering::Relaxed),
+            // It answers, and not as it did on this connection before.
+            Err(Unreachable::Answer) => {
+                self.leave(Some(connection), forbidden("EVAL, DEL or PUBLISH"));
+            }
+            Err(_) => {}
+        }
+    }
+
     async fn policy(&self) -> Result<Policy, Unreachable> {
         let answer = self
             .send(Command::Probe, self.single.info(Some(InfoKind::Memory)))
@@ -136,10 +186,12 @@ impl Redis {
 
     /// Opens or closes the breaker. It is logged when that changes, and with
     /// `is_due`, which the caller sets every so often, again.
-    fn apply_policy(&self, policy: &Policy, is_due: bool) {
+    fn apply_policy(&self, policy: &Policy, connection: u64, is_due: bool) {
         match policy {
             Policy::Keeps => {
                 self.metrics.set_evicting(false);
+                self.connection.set_ready(connection);
+                self.fault.store(None);
                 if self.breaker.close(clock::now()) {
                     self.metrics.set_up(true);
                     tracing::info!("Redis answers; circuit breaker closed");
@@ -150,6 +202,9 @@ impl Redis {
             Policy::Evicts(word) => {
                 self.metrics.set_evicting(true);
                 self.metrics.set_up(false);
+                self.fault.store(Some(Arc::new(Fault::lasting(
+                    "it may evict records: set `maxmemory-policy noeviction` in Redis, and allow the user to call INFO",
+                ))));
                 if self.breaker.bar() || is_due {
                     tracing::error!(
                         policy = word,
@@ -170,80 +225,6 @@ fn policy_of(info: &Value) -> Policy {
         Some("noeviction") => Policy::Keeps,
         Some(word) => Policy::Evicts(word.to_owned()),
         None => Policy::Evicts("not reported".to_owned()),
-    }
-}
-
-/// Passes on what is published. A lost message does no harm, since every receiver also polls.
-async fn receive_messages(
-    store: Arc<Redis>,
-    subscriber: SubscriberClient,
-    mut reconnects: Receiver<Server>,
-) {
-    let mut messages = subscriber.message_rx();
-    let (mut is_subscribed, mut was_subscribed, mut is_first) = (false, false, true);
-    loop {
-        if !is_subscribed && subscriber.is_connected() {
-            is_subscribed = subscribe(&store, &subscriber).await;
-            // Notices until now were missed.
-            let _ = store
-                .notices
-                .send(match std::mem::replace(&mut was_subscribed, true) {
-                    false => Notice::Began,
-                    true => Notice::Missed,
-                });
-        }
-        tokio::select! {
-            message = messages.recv() => match message {
-                Err(RecvError::Closed) => return,
-                Err(RecvError::Lagged(_)) => store.missed_messages(),
-                Ok(message) => store.pass_on(message),
-            },
-            event = reconnects.recv() => match event {
-                Err(RecvError::Closed) => return,
-                // The first connection: nothing was lost before it.
-                Ok(_) if std::mem::take(&mut is_first) => {}
-                Ok(_) | Err(RecvError::Lagged(_)) => {
-                    is_subscribed = false;
-                    store.missed_messages();
-                }
-            },
-            () = sleep(RETRY_PAUSE), if !is_subscribed => {}
-        }
-    }
-}
-
-/// Subscribes to the pushes of the log and to the notices of other processes.
-async fn subscribe(store: &Redis, subscriber: &SubscriberClient) -> bool {
-    let channels = vec![store.log.channel.clone(), store.notice_channel.clone()];
-    let subscribed = subscriber.subscribe(channels).await;
-    if let Err(error) = &subscribed
-        && store.no_subscription.may_log((store.now)())
-    {
-        tracing::warn!(
-            kind = ?error.kind(),
-            "no Redis subscription: revocations by polling only, no cross-replica invalidation"
-        );
-    }
-    subscribed.is_ok()
-}
-
-impl Redis {
-    fn pass_on(&self, message: Message) {
-        if *message.channel == *self.notice_channel {
-            // There may be no receiver.
-            let _ = self.notices.send(match message.value.into_bytes() {
-                Some(bytes) => Notice::Message(bytes.to_vec()),
-                None => Notice::Missed,
-            });
-        } else if let Some(seq) = message.value.as_u64() {
-            self.pushes.send_replace(seq);
-        }
-    }
-
-    fn missed_messages(&self) {
-        // The numbers do not matter; that there are new ones does.
-        self.pushes.send_modify(|_| {});
-        let _ = self.notices.send(Notice::Missed);
     }
 }
 

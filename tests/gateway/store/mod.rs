@@ -5,7 +5,10 @@ mod attack;
 mod away;
 mod connection;
 mod contract;
+mod failover;
+mod faults;
 mod matrix;
+mod passwords;
 mod rotation;
 mod stopped;
 

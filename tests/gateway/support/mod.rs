@@ -9,6 +9,7 @@ pub mod client;
 pub mod config;
 pub mod curl;
 pub mod desk;
+pub mod forwarder;
 pub mod gate;
 pub mod gateway;
 pub mod load;

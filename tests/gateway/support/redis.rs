@@ -9,11 +9,15 @@ use tempfile::TempDir;
 
 use super::DEADLINE;
 
+/// Where servers listen.
+const HOST: &str = "127.0.0.1";
+
 /// A running server. Dropping it ends the process.
 #[derive(Debug)]
 pub struct RedisServer {
     child: Child,
     folder: TempDir,
+    host: &'static str,
     port: u16,
     options: Vec<String>,
 }
@@ -72,10 +76,11 @@ impl RedisServer {
         // is chosen.
         for _ in 0..20 {
             let port = free_port();
-            if let Some(child) = spawn(&folder, port, &options) {
+            if let Some(child) = spawn(&folder, HOST, port, &options) {
                 return Self {
                     child,
                     folder,
+                    host: HOST,
                     port,
                     options,
                 };
@@ -93,12 +98,26 @@ impl RedisServer {
     pub fn appear(absent: (u16, TempDir), options: &[&str]) -> Self {
         let (port, folder) = absent;
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        let child = spawn(&folder, port, &options).expect("the port was taken");
+        let child = spawn(&folder, HOST, port, &options).expect("the port was taken");
         Self {
             child,
             folder,
+            host: HOST,
             port,
             options,
+        }
+    }
+
+    /// Starts one at this address of the loopback, on a port that is free there.
+    pub fn at(host: &'static str, port: u16) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let child = spawn(&folder, host, port, &[]).expect("the port was taken");
+        Self {
+            child,
+            folder,
+            host,
+            port,
+            options: Vec::new(),
         }
     }
 
@@ -122,7 +141,7 @@ impl RedisServer {
     pub fn start_again(&mut self) {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            if let Some(child) = spawn(&self.folder, self.port, &self.options) {
+            if let Some(child) = spawn(&self.folder, self.host, self.port, &self.options) {
                 self.child = child;
                 return;
             }
@@ -150,7 +169,7 @@ impl RedisServer {
 
     /// A connection with every permission.
     pub fn connect(&self) -> Connection {
-        Connection::to(self.port).unwrap()
+        Connection::at(self.host, self.port).unwrap()
     }
 
     /// One command.
@@ -199,9 +218,9 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-fn spawn(folder: &TempDir, port: u16, options: &[String]) -> Option<Child> {
+fn spawn(folder: &TempDir, host: &str, port: u16, options: &[String]) -> Option<Child> {
     let mut child = Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args(["--port", &port.to_string(), "--bind", host])
         .args([
             "--save",
             "",
@@ -224,7 +243,8 @@ fn spawn(folder: &TempDir, port: u16, options: &[String]) -> Option<Child> {
             return None;
         }
         // With a password, an error is an answer, too.
-        let answers = Connection::to(port).and_then(|mut connection| connection.call(&[b"PING"]));
+        let answers =
+            Connection::at(host, port).and_then(|mut connection| connection.call(&[b"PING"]));
         if answers.is_ok() {
             return Some(child);
         }
@@ -242,8 +262,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn to(port: u16) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
+    /// Opens one to a port of the loopback.
+    pub fn to(port: u16) -> std::io::Result<Self> {
+        Self::at(HOST, port)
+    }
+
+    fn at(host: &str, port: u16) -> std::io::Result<Self> {
+        let stream = TcpStream::connect((host, port))?;
         stream.set_read_timeout(Some(DEADLINE))?;
         Ok(Self {
             reader: BufReader::new(stream),
