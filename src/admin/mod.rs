@@ -1,7 +1,7 @@
 //! The admin listener: `/metrics`, `/livez`, `/readyz`, and calls of operators. Clear text, on the
 //! loopback by default.
 //!
-//! Decides:  whether the process is alive and ready.
+//! Decides:  whether the process is alive and ready (`readiness`).
 //! Trusts:   anyone who reaches the address, for reading the state of the gateway; for changes, an
 //!           operator's token (`operators`), or the identity server's signature (`webhook`).
 //! Not here: requests of clients.
@@ -9,6 +9,7 @@
 mod connection;
 mod operators;
 mod places;
+mod readiness;
 mod revocations;
 mod webhook;
 
@@ -26,10 +27,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use self::places::{Place, Places};
-use crate::breaker::Outage;
+use self::readiness::readiness;
 use crate::clock;
 use crate::denial::renamed;
-use crate::facts::schema::QueryStatus;
 use crate::gateway::accept::accept_failed;
 use crate::gateway::process::Process;
 
@@ -99,10 +99,10 @@ async fn route(
     match (request.uri().path(), reads) {
         ("/metrics", true) => metrics(process),
         ("/livez", true) => plain(StatusCode::OK, "ok\n"),
-        ("/readyz", true) => match readiness(process) {
-            Ok(()) => plain(StatusCode::OK, "ok\n"),
-            Err(why) => plain(StatusCode::SERVICE_UNAVAILABLE, why),
-        },
+        ("/readyz", true) => {
+            let (status, text) = readiness(process);
+            plain(status, text)
+        }
         ("/revocations", true) => revocations::status(process),
         ("/revocations", false) => respond(revocations::revoke(process, request, place).await),
         ("/webhooks/identity", false) => respond(webhook::receive(process, request, place).await),
@@ -207,33 +207,6 @@ fn document(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
     response
 }
 
-/// Ready means that this process can authorize requests: it has the keys of every issuer and the
-/// list of revocations, the database has once accepted the queries, and the process is not
-/// draining. No upstream is checked.
-///
-/// Later outages do not count: the failure matrix says what is answered then. If they took replicas
-/// out of rotation, all would leave at once, with the public routes.
-fn readiness(process: &Process) -> Result<(), &'static str> {
-    if process.is_draining() {
-        return Err("draining\n");
-    }
-    if !process.snapshot().tokens().has_all_keys(clock::unix_now()) {
-        return Err("keys of an issuer have not been fetched yet\n");
-    }
-    if process.store().outage() == Outage::NeverSeen {
-        return Err("the store has not answered yet\n");
-    }
-    if !process.revocations().is_complete() {
-        return Err("the list of revocations has not been read from the store yet\n");
-    }
-    match process.queries() {
-        QueryStatus::Fit => Ok(()),
-        // A replica configured with a wrong address must not replace one with the right address.
-        QueryStatus::Unchecked => Err("the database has not answered yet\n"),
-        QueryStatus::Unfit => Err("the queries of the configuration do not fit the database\n"),
-    }
-}
-
 fn metrics(process: &Process) -> Response<Full<Bytes>> {
     let snapshot = process.snapshot();
     let waived = snapshot.in_force().waived_layers(clock::unix_now());
@@ -255,8 +228,8 @@ fn metrics(process: &Process) -> Response<Full<Bytes>> {
     }
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(
         header::CONTENT_TYPE,

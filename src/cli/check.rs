@@ -1,41 +1,32 @@
 //! `check`: validates a configuration as `run` would, and reports every problem; with `--connect`,
-//! also against the database. Prints what is public, waived, or allowed in an outage.
+//! also those of the servers that it names. Prints what is public, waived, or allowed in an outage.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::connect::connected;
 use super::{Config, Format, offline};
 use crate::auth::snapshot::Snapshot;
-use crate::clock;
-use crate::config::{self, Loaded, Problem, Problems};
-use crate::database::{Database, Listener};
-use crate::facts::notify::{self, CoverageError};
-use crate::facts::schema;
-use crate::facts::trigger_coverage::{Missing, TableCoverage, WatchedQuery};
-use crate::gateway::metrics::Metrics;
+use crate::config::{self, Loaded};
 use crate::policy::listen::ListenKind;
 use crate::policy::outage::{AccessClass, State};
 use crate::policy::route::Access;
 use crate::policy::storage::StoreChoice;
-use crate::server::queries;
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
     #[command(flatten)]
     config: Config,
-    /// Also check the queries of `facts` and `resources` against the database
+    /// Also check the store, the keys of issuers, the identity server, and the database with the
+    /// queries of `facts` and `resources`
     #[arg(long)]
     connect: bool,
     /// Output format
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
 }
-
-/// How long to wait for the database to be reachable.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn check(options: &Options) -> ExitCode {
     let file = &options.config.file;
@@ -74,62 +65,6 @@ pub(super) fn check(options: &Options) -> ExitCode {
             );
             ExitCode::FAILURE
         }
-    }
-}
-
-/// The same configuration, if its queries fit the database; with a warning for every change that
-/// would not be reported.
-fn connected(mut loaded: Loaded) -> Result<Loaded, Problems> {
-    let Some(config) = &loaded.config.database else {
-        return Ok(loaded);
-    };
-    let check = || -> anyhow::Result<Result<Vec<String>, Problems>> {
-        let metrics = Metrics::new()?;
-        let runtime = tokio::runtime::Runtime::new()?;
-        runtime.block_on(async {
-            let database = Database::start(config, metrics.database.clone())?;
-            let differences = schema::check(&loaded.config, &database).await?;
-            if let Some(problems) = queries::problems(&loaded.name, differences) {
-                return Ok(Err(problems));
-            }
-            let Some(listener) = Listener::new(config)? else {
-                return Ok(Ok(Vec::new()));
-            };
-            // The pool connects in the background, and may not have yet.
-            database.until_reachable(clock::now() + PATIENCE).await;
-            let asked = WatchedQuery::all(&loaded.config);
-            let coverage = notify::check(asked, &database, &listener).await;
-            Ok(Ok(coverage_warnings(coverage)))
-        })
-    };
-    match check() {
-        Ok(Ok(warnings)) => {
-            loaded.warnings.extend(warnings);
-            Ok(loaded)
-        }
-        Ok(Err(problems)) => Err(problems),
-        Err(error) => {
-            let message = format!("cannot check the queries: {error:#}");
-            Err(Problem::of_file(&loaded.name, message, None).into())
-        }
-    }
-}
-
-/// Warnings about changes that would not be reported. A gateway runs all the same, with the
-/// lifetimes that facts have without notifications.
-fn coverage_warnings(coverage: Result<Vec<TableCoverage>, CoverageError>) -> Vec<String> {
-    let without_effect =
-        |why: &dyn std::fmt::Display| format!("database.notify_url has no effect: {why}");
-    match coverage {
-        Err(why) => vec![without_effect(&why)],
-        Ok(coverage) => coverage
-            .iter()
-            .filter_map(|query| match &query.missing {
-                None => None,
-                Some(Missing::Unstable) => Some(query.to_string()),
-                Some(_) => Some(without_effect(query)),
-            })
-            .collect(),
     }
 }
 

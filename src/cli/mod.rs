@@ -6,6 +6,7 @@
 //! Not here: anything a running gateway does.
 
 mod check;
+mod connect;
 mod demo;
 pub mod offline;
 mod revoke;

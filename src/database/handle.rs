@@ -17,6 +17,7 @@ use crate::database::statement::DatabaseError;
 use crate::database::statement::Description;
 use crate::database::statement::Statement;
 use crate::database::value::{Param, Rows};
+use crate::fault::Fault;
 use crate::policy::resources::ParamType;
 use crate::policy::storage::CallerShare;
 use crate::{clock, policy};
@@ -187,6 +188,11 @@ impl Database {
     /// Whether the database answers, and if not, since when.
     pub fn outage(&self) -> Outage {
         self.pool.outage()
+    }
+
+    /// Why no connection can be made, as far as that is known.
+    pub fn fault(&self) -> Option<Fault> {
+        self.pool.fault()
     }
 
     /// Runs a transaction on the background runtime. Dropping the future does not end it.

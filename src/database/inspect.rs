@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tokio_postgres::Client;
 
+use super::fault::of_connecting;
 use super::pool::{LINGER, Pool};
 use super::read_set::{self, ReadSet};
 use super::statement::{DatabaseError, Description};
@@ -13,7 +14,8 @@ use super::transaction::meaning;
 use crate::policy::resources::ParamType;
 
 impl Pool {
-    /// The columns of each statement, or the database's message if it refuses the statement.
+    /// The columns of each statement, or the database's message if it refuses the statement, or
+    /// would refuse to execute it.
     pub(super) async fn describe(
         &self,
         statements: &[(Arc<str>, ParamType)],
@@ -22,7 +24,14 @@ impl Pool {
         let client = self.own_connection(deadline).await?;
         let mut descriptions = Vec::with_capacity(statements.len());
         for (sql, id) in statements {
-            descriptions.push(describe_one(&client, sql, *id, deadline).await?);
+            let description = describe_one(&client, sql, *id, deadline).await?;
+            descriptions.push(match description {
+                Ok(description) => match read_set::permits(&client, sql, *id, deadline).await? {
+                    Ok(()) => Ok(description),
+                    Err(refusal) => Err(refusal),
+                },
+                Err(refusal) => Err(refusal),
+            });
         }
         Ok(descriptions)
     }
@@ -44,7 +53,7 @@ impl Pool {
         self.connector
             .connect_until(deadline + LINGER)
             .await
-            .map_err(|_| DatabaseError::Away)
+            .map_err(|error| self.unconnected(of_connecting(&error)))
     }
 }
 

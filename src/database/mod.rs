@@ -13,6 +13,7 @@
 //! server is silent beyond that limit, or cannot be reached.
 
 mod connect;
+mod fault;
 mod handle;
 mod inspect;
 mod listener;

@@ -11,22 +11,22 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout, timeout_at};
 use tokio_postgres::{Client, Error};
 
 use super::connect::Connector;
+use super::fault::of_connecting;
 use super::metrics::DatabaseMetrics;
 use super::statement::{Access, DatabaseError, Statement};
 use super::transaction::{self, meaning};
 use super::value::Rows;
 use crate::breaker::{Breaker, Outage};
 use crate::clock;
+use crate::fault::{Backoff, Fault};
 use crate::policy;
 use crate::policy::storage::CallerShare;
-
-/// How often an unreachable database is probed. A choice.
-const PROBE: Duration = Duration::from_millis(250);
 
 /// How long after a statement's time limit the server may take to say that it ended it. After that,
 /// it does not answer. A choice.
@@ -45,6 +45,8 @@ pub(super) struct Pool {
     idle: Mutex<Vec<Client>>,
     permits: Arc<Semaphore>,
     breaker: Breaker,
+    /// Why the last connection could not be made; `None` after one that could.
+    fault: ArcSwapOption<Fault>,
     opened: Notify,
     metrics: Arc<DatabaseMetrics>,
 }
@@ -63,6 +65,7 @@ impl Pool {
             idle: Mutex::default(),
             permits: Arc::new(Semaphore::new(config.pool.get())),
             breaker: Breaker::new(clock::now()),
+            fault: ArcSwapOption::empty(),
             opened: Notify::new(),
             metrics,
         }))
@@ -78,6 +81,17 @@ impl Pool {
 
     pub(super) fn outage(&self) -> Outage {
         self.breaker.outage()
+    }
+
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.fault.load_full().map(|fault| Fault::clone(&fault))
+    }
+
+    /// Notes why no connection could be made. Whatever the server said, it is away for this
+    /// gateway: a wrong password is no answer to a statement.
+    pub(super) fn unconnected(&self, fault: Fault) -> DatabaseError {
+        self.fault.store(Some(Arc::new(fault)));
+        DatabaseError::Away
     }
 
     /// Runs one transaction on a connection of the pool. Only the wait for the connection ends at
@@ -111,7 +125,8 @@ impl Pool {
                 if self.breaker.failed() {
                     self.opened.notify_one();
                     self.metrics.is_up(false);
-                    tracing::error!("the database does not answer; circuit breaker open");
+                    let cause = self.fault().unwrap_or_else(Fault::silent);
+                    tracing::error!(%cause, "the database does not answer; circuit breaker open");
                 }
             }
         }
@@ -136,8 +151,9 @@ impl Pool {
                 None => {
                     let client = timeout(self.connect_timeout, self.connector.connect(None))
                         .await
-                        .map_err(|_| DatabaseError::Away)?
-                        .map_err(|error| self.failure(&error))?;
+                        .map_err(|_| self.unconnected(Fault::silent()))?
+                        .map_err(|error| self.unconnected(of_connecting(&error)))?;
+                    self.fault.store(None);
                     (client, true)
                 }
             };
@@ -218,31 +234,35 @@ impl Pool {
         failure
     }
 
-    /// Whether the database answers now. Closes the breaker if it does.
-    async fn probe(&self) -> bool {
+    /// Closes the breaker if the database answers now.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not.
+    async fn probe(&self) -> Result<(), Fault> {
         let probing = async {
             let client = self.connector.connect(None).await?;
             client.batch_execute("select 1").await?;
             Ok::<_, Error>(client)
         };
-        match timeout(self.connect_timeout, probing).await {
-            Ok(Ok(client)) => {
-                let was_open = self.breaker.close(clock::now());
-                self.give_back(client);
-                if was_open {
-                    self.metrics.is_up(true);
-                    tracing::info!("the database answers again");
-                }
-                true
-            }
-            Ok(Err(error)) => {
+        let client = timeout(self.connect_timeout, probing)
+            .await
+            .map_err(|_| Fault::silent())
+            .and_then(|client| client.map_err(|error| of_connecting(&error)))
+            .inspect_err(|cause| {
+                self.unconnected(cause.clone());
                 if self.metrics.may_log(clock::unix_now()) {
-                    tracing::warn!(%error, "cannot connect to the database");
+                    tracing::warn!(%cause, "cannot connect to the database");
                 }
-                false
-            }
-            Err(_) => false,
+            })?;
+        self.fault.store(None);
+        let was_open = self.breaker.close(clock::now());
+        self.give_back(client);
+        if was_open {
+            self.metrics.is_up(true);
+            tracing::info!("the database answers again");
         }
+        Ok(())
     }
 }
 
@@ -250,6 +270,7 @@ impl Pool {
 pub(super) fn watch(pool: &Arc<Pool>) {
     let pool: Weak<Pool> = Arc::downgrade(pool);
     tokio::spawn(async move {
+        let mut backoff = Backoff::default();
         loop {
             let Some(pool) = pool.upgrade() else { return };
             if pool.breaker.is_open() {
@@ -258,11 +279,12 @@ pub(super) fn watch(pool: &Arc<Pool>) {
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .clear();
-                if pool.probe().await {
+                let Err(fault) = pool.probe().await else {
+                    backoff.reset();
                     continue;
-                }
+                };
                 drop(pool);
-                sleep(PROBE).await;
+                sleep(backoff.pause(&fault)).await;
             } else {
                 // Wakes up from time to time to notice that the pool was dropped.
                 let _ = timeout(LINGER, pool.opened.notified()).await;

@@ -10,6 +10,7 @@
 pub mod pooled;
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::fault::Fault;
 use crate::policy::outbound_url::OutboundSite;
 
 /// The time limit per address of a server. Longer than the second after which a lost first packet
@@ -74,7 +76,7 @@ pub struct Reply {
 #[derive(Debug, PartialEq, Eq)]
 pub enum CallError {
     /// No connection, or no TLS.
-    Connect(String),
+    Connect(Fault),
     /// The exchange broke off, or the response was too long.
     Exchange(String),
     /// Another status than 200. Redirects are not followed: the operator names the place.
@@ -161,22 +163,26 @@ impl HttpClient {
             return Ok(Box::new(stream));
         }
         let host = self.site.host.clone();
-        let name = ServerName::try_from(host).map_err(CallError::connect)?;
-        let stream = self.tls.connect(name, stream);
-        Ok(Box::new(stream.await.map_err(CallError::connect)?))
+        let name = ServerName::try_from(host)
+            .map_err(|_| CallError::Connect(Fault::lasting("its name is no name of a host")))?;
+        let stream = self.tls.connect(name, stream).await;
+        Ok(Box::new(
+            stream.map_err(|error| CallError::connect(&error))?,
+        ))
     }
 
     /// Tries one address after the other. An address that never answers, such as IPv6 without a
     /// route, must not use up the deadline.
     async fn connect(&self) -> Result<TcpStream, CallError> {
         let address = (self.site.host.as_str(), self.site.port);
-        let addresses = lookup_host(address).await.map_err(CallError::connect)?;
-        let mut refused = CallError::connect("the name has no address");
+        let addresses = lookup_host(address).await;
+        let addresses = addresses.map_err(|error| CallError::connect(&error))?;
+        let mut refused = CallError::Connect(Fault::passing("its name has no address"));
         for address in addresses {
             match timeout(PER_ADDRESS, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => refused = CallError::Connect(format!("{address}: {error}")),
-                Err(_) => refused = CallError::Connect(format!("{address}: no answer in time")),
+                Ok(Err(error)) => refused = CallError::connect(&error),
+                Err(_) => refused = CallError::Connect(Fault::silent()),
             }
         }
         Err(refused)
@@ -242,8 +248,9 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
 }
 
 impl CallError {
-    fn connect(error: impl fmt::Display) -> Self {
-        Self::Connect(error.to_string())
+    fn connect(error: &io::Error) -> Self {
+        let fault = Fault::of_connection(&format!("{error:?}"));
+        Self::Connect(fault.unwrap_or_else(|| Fault::passing(format!("no connection: {error}"))))
     }
 
     fn exchange(error: impl fmt::Display) -> Self {
@@ -254,11 +261,30 @@ impl CallError {
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Connect(error) => write!(f, "no connection: {error}"),
+            Self::Connect(fault) => fault.fmt(f),
             Self::Exchange(error) => write!(f, "no answer: {error}"),
-            Self::Status(status) => write!(f, "the answer has status {}", status.as_u16()),
+            Self::Status(status) => {
+                write!(f, "the answer has status {}", status.as_u16())?;
+                f.write_str(match status.as_u16() {
+                    300..=399 => ": redirects are not followed; write the URL that it leads to",
+                    401 | 403 => ": it may not be fetched without a key",
+                    404 | 410 => ": check the path of the URL",
+                    _ => "",
+                })
+            }
             Self::TooLong => f.write_str("the answer is too long"),
             Self::Deadline => f.write_str("no answer in time"),
+        }
+    }
+}
+
+impl CallError {
+    /// The fault of the server that it shows.
+    pub(crate) fn fault(&self) -> Fault {
+        match self {
+            Self::Connect(fault) => fault.clone(),
+            Self::Deadline => Fault::silent(),
+            Self::Exchange(_) | Self::Status(_) | Self::TooLong => Fault::passing(self.to_string()),
         }
     }
 }

@@ -149,7 +149,7 @@ impl PooledClient {
         let stream = self.client.open().await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(CallError::connect)?;
+            .map_err(CallError::exchange)?;
         let driver = tokio::spawn(async move {
             // The waiting call gets the error.
             let _ = connection.await;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, StatusCode};
 use tokio::runtime::Handle;
@@ -23,6 +23,7 @@ use super::operation::{Operation, slow_slots};
 use crate::breaker::{Breaker, Outage};
 use crate::clock;
 use crate::denial::format::{API_VERSION, VERSION_20240101};
+use crate::fault::{Backoff, Fault};
 use crate::http_client::pooled::{Failure, FullRequest, PooledClient};
 use crate::http_client::{HttpClients, Limits};
 use crate::log::LogThrottle;
@@ -38,8 +39,8 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 /// choice.
 const SLOT_WAIT: Duration = Duration::from_secs(1);
 
-/// How often a server is probed while its breaker is open, and how long a probe may take. Choices.
-const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a probe of a server whose breaker is open may take. A choice.
+const PROBE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Upper bound of a reply in bytes: a user with many identities and much metadata takes a few
 /// kilobytes.
@@ -67,6 +68,8 @@ struct Calls {
     slow_slots: Semaphore,
     slots: Semaphore,
     breaker: Breaker,
+    /// Why the last call got no reply; `None` after one that did.
+    fault: ArcSwapOption<Fault>,
     metrics: Arc<IdentityMetrics>,
     warnings: LogThrottle,
 }
@@ -102,6 +105,7 @@ impl IdentityServer {
                 slow_slots: Semaphore::new(slow_slots(concurrency)),
                 slots: Semaphore::new(concurrency),
                 breaker,
+                fault: ArcSwapOption::empty(),
                 metrics,
                 warnings: LogThrottle::new(),
                 publishable: ArcSwap::from_pointee(config.publishable_key().clone()),
@@ -124,6 +128,31 @@ impl IdentityServer {
     /// Whether the server answers.
     pub fn outage(&self) -> Outage {
         self.calls.breaker.outage()
+    }
+
+    /// Why the server does not answer, as far as that is known.
+    pub fn fault(&self) -> Option<Fault> {
+        let fault = self.calls.fault.load_full();
+        fault.map(|fault| Fault::clone(&fault))
+    }
+
+    /// Whether the server answers, and takes the gateway's key: one call, for `check`.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub async fn check(&self) -> Result<(), Fault> {
+        let deadline = clock::now() + DEADLINE;
+        let status = self.calls.probe(deadline).await?;
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Fault::lasting(
+                "it refuses the gateway's key: check `identity.supabase.publishable_keys`",
+            )),
+            StatusCode::NOT_FOUND => Err(Fault::lasting(
+                "there is no identity server at this URL: write the URL of the project",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The runtime that calls run on.
@@ -188,6 +217,9 @@ impl Calls {
         let failure = match self.client.send(&message, deadline).await {
             Ok(response) => {
                 self.breaker.answered(clock::now());
+                if self.fault.load().is_some() && !self.breaker.is_open() {
+                    self.fault.store(None);
+                }
                 return Ok(response.into());
             }
             Err(failure) => failure,
@@ -303,38 +335,50 @@ impl Calls {
         if is_there {
             return;
         }
+        let fault = error.fault();
+        self.fault.store(Some(Arc::new(fault.clone())));
         if self.breaker.failed() {
             self.metrics.up.set(0);
-            tracing::error!("the identity server does not answer; circuit breaker open");
-            tokio::spawn(self.clone().probe_until_up());
+            tracing::error!(cause = %fault, "the identity server does not answer; circuit breaker open");
+            tokio::spawn(self.clone().probe_until_up(fault));
         }
     }
 
     /// Probes the server until it answers, then closes the breaker.
-    async fn probe_until_up(self: Arc<Self>) {
-        let path = format!("{}/health", self.config.url.path);
+    async fn probe_until_up(self: Arc<Self>, mut fault: Fault) {
+        let mut backoff = Backoff::default();
+        loop {
+            sleep(backoff.pause(&fault)).await;
+            match self.probe(clock::now() + PROBE_DEADLINE).await {
+                Ok(_) => break,
+                Err(why) => fault = why,
+            }
+            self.fault.store(Some(Arc::new(fault.clone())));
+        }
+        self.fault.store(None);
+        self.breaker.close(clock::now());
+        self.metrics.up.set(1);
+        tracing::info!("the identity server answers again; circuit breaker closed");
+    }
+
+    /// Asks the server for its health. Any reply of its own will do; but a proxy in front of it may
+    /// answer 5xx while it is away.
+    async fn probe(&self, deadline: Instant) -> Result<StatusCode, Fault> {
         let mut probe = self.message(&Call::new(
             Operation::Health,
             Method::GET,
             "",
             IpAddr::from([127, 0, 0, 1]),
         ));
-        probe.path = path;
-        loop {
-            sleep(PROBE_INTERVAL).await;
-            let answer = self
-                .client
-                .send(&probe, clock::now() + PROBE_INTERVAL)
-                .await;
-            // Any reply of its own will do; but a proxy in front of it may answer 5xx while it is
-            // away.
-            if answer.is_ok_and(|whole| !whole.status.is_server_error()) {
-                break;
-            }
+        probe.path = format!("{}/health", self.config.url.path);
+        match self.client.send(&probe, deadline).await {
+            Ok(whole) if whole.status.is_server_error() => Err(Fault::passing(format!(
+                "it answers with status {}: it is not healthy, or a proxy in front of it has no server",
+                whole.status.as_u16()
+            ))),
+            Ok(whole) => Ok(whole.status),
+            Err(Failure::Unsent(error) | Failure::Unknown(error)) => Err(error.fault()),
         }
-        self.breaker.close(clock::now());
-        self.metrics.up.set(1);
-        tracing::info!("the identity server answers again; circuit breaker closed");
     }
 }
 

@@ -113,6 +113,14 @@ impl Issuer {
         }
     }
 
+    /// The issuer, and why its keys could not be fetched; `None` after a good fetch.
+    pub(super) fn fetch_error(&self) -> Option<(&str, String)> {
+        match &self.keys {
+            Keys::Secret(_) | Keys::Set(_) => None,
+            Keys::Published(source) => Some((&self.name, source.status().error?)),
+        }
+    }
+
     /// The key to wait for, if that of a token with this `kid` is not cached.
     pub(super) fn missing(&self, kid: Option<&str>) -> Option<Missing> {
         match &self.keys {

@@ -277,6 +277,18 @@ impl Tokens {
         ages
     }
 
+    /// Whether the first fetch of some issuer's keys has not ended yet.
+    pub fn awaits_keys(&self, now: i64) -> bool {
+        let mut in_force = self.issuers.iter().filter(|issuer| issuer.is_in_force(now));
+        in_force.any(|issuer| !issuer.has_keys() && issuer.fetch_error().is_none())
+    }
+
+    /// The issuers whose keys could not be fetched last time, and why.
+    pub fn fetch_errors(&self, now: i64) -> Vec<(&str, String)> {
+        let in_force = self.issuers.iter().filter(|issuer| issuer.is_in_force(now));
+        in_force.filter_map(Issuer::fetch_error).collect()
+    }
+
     /// Published keys that are not used, and why, for the log at start. Those behind a URL are
     /// logged when fetched.
     pub fn dropped_keys(&self) -> Vec<String> {

@@ -29,6 +29,7 @@ mod admin;
 mod apikeys;
 mod auth_server;
 mod browser;
+mod causes;
 mod cli;
 mod clients;
 mod conformance;

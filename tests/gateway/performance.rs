@@ -675,7 +675,11 @@ async fn a_replica_is_ready_once_the_database_accepted_its_queries_and_stays_rea
     for gateway in [&good, &bad] {
         assert_eq!(gateway.admin_status("/readyz"), 503);
         assert_eq!(gateway.admin_status("/livez"), 200);
-        assert_eq!(why(gateway), "the database has not answered yet\n");
+        let why = why(gateway);
+        assert!(
+            why.starts_with("the database has not answered yet"),
+            "{why}"
+        );
         // Requests that arrive anyway follow the failure matrix.
         gateway.get(Http::One, "/health").send().await.is_ok();
         let token = gateway.issuer.token_of(&owner);
@@ -686,8 +690,8 @@ async fn a_replica_is_ready_once_the_database_accepted_its_queries_and_stays_rea
     }
     world.database.resume();
     is_ready(&good).await;
-    let unfit = "the queries of the configuration do not fit the database\n";
-    eventually("it is told", || why(&bad) == unfit).await;
+    let unfit = "the queries of the configuration do not fit the database";
+    eventually("it is told", || why(&bad).starts_with(unfit)).await;
     assert_eq!(bad.admin_status("/readyz"), 503);
     // A valid route map is sufficient.
     bad.reload(right).await;

@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 use tokio_postgres::{Client, Error};
 
 pub use self::catalog::definitions;
+use super::statement::DatabaseError;
+use super::transaction::meaning;
 use crate::clock;
 use crate::policy::resources::ParamType;
 
@@ -137,6 +139,9 @@ impl Rewriter {
     }
 }
 
+/// The SQLSTATE `insufficient_privilege`.
+const FORBIDDEN: &str = "42501";
+
 /// How much earlier than the deadline the server ends a statement, so that the server has finished
 /// when the deadline passes here.
 const EARLIER: Duration = Duration::from_millis(500);
@@ -163,6 +168,32 @@ pub(super) async fn of(
         .into_iter()
         .map(|plan| plan.read_set(&catalog))
         .collect())
+}
+
+/// Whether the role may execute a statement: to describe one needs no permission to read, and a plan
+/// does. For a refusal, the database's message.
+///
+/// # Errors
+///
+/// The database cannot be asked.
+pub(super) async fn permits(
+    client: &Client,
+    sql: &str,
+    id: ParamType,
+    deadline: Instant,
+) -> Result<Result<(), String>, DatabaseError> {
+    let Err(error) = plan::explain(client, sql, id, deadline).await else {
+        return Ok(Ok(()));
+    };
+    match (meaning(&error), error.as_db_error()) {
+        (DatabaseError::Refused(code), Some(refusal)) if code == FORBIDDEN => Ok(Err(format!(
+            "{} ({code}); grant the role of `database.url` what it reads",
+            refusal.message()
+        ))),
+        // It cannot be planned without a value; its columns were accepted.
+        (DatabaseError::Refused(_), _) => Ok(Ok(())),
+        (failure, _) => Err(failure),
+    }
 }
 
 /// SQL that begins a transaction whose statements all end before the deadline.
