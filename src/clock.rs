@@ -1,30 +1,109 @@
 //! The only place that reads the time; `tests/clippy.toml` refuses any other. Socket timeouts
 //! belong to the runtime's timer.
+//!
+//! The Unix time here is the time since boot, which nobody sets and which also passes while the
+//! machine is suspended, plus a correction that follows the system clock ([`follow_system`]). So a
+//! step of the system clock is noticed before anything is judged by it. A step may correct the
+//! clock or spoil it; another clock decides that, if there is one: the store's. It only chooses
+//! between the two times that this machine had itself.
 
 #![allow(clippy::disallowed_methods, reason = "this is the one place")]
 
 use std::cell::RefCell;
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 
-/// Seconds since the Unix epoch, for claims and dates. From the coarse system clock, which lags by
-/// a few milliseconds at most: a request reads it more than once, and the exact clock takes several
-/// times as long.
+/// The Unix time at boot, in microseconds. The correction that [`follow_system`] changes.
+static BOOT: LazyLock<AtomicI64> = LazyLock::new(|| AtomicI64::new(boot_by_system()));
+
+/// Whether the system clock is ignored, since it was set and another clock contradicts it.
+static IS_HELD: AtomicBool = AtomicBool::new(false);
+
+/// How far the system clock may move between two looks without being a step, in microseconds: less
+/// than any leeway, more than a leap second.
+const STEP: i64 = 2_000_000;
+
+/// Seconds since the Unix epoch, for claims and dates.
 pub fn unix_now() -> i64 {
-    clock_gettime(ClockId::RealtimeCoarse).tv_sec
+    unix_micros().div_euclid(1_000_000)
 }
 
-/// The time since the Unix epoch, with a lag of a few milliseconds at most.
+/// The time since the Unix epoch.
 pub fn coarse_unix() -> Duration {
-    elapsed(ClockId::RealtimeCoarse)
+    Duration::from_micros(u64::try_from(unix_micros()).unwrap_or(0))
 }
 
 /// Milliseconds since the Unix epoch, for intervals between processes.
 pub fn unix_millis() -> i64 {
-    Timestamp::now().as_millisecond()
+    unix_micros().div_euclid(1000)
+}
+
+fn unix_micros() -> i64 {
+    BOOT.load(Ordering::Relaxed).saturating_add(since_boot())
+}
+
+/// Microseconds since this machine was started, those included in which it was suspended.
+pub(crate) fn since_boot() -> i64 {
+    micros(clock_gettime(ClockId::Boottime))
+}
+
+/// For how long this machine has been suspended since it was started, in microseconds.
+pub(crate) fn suspended() -> i64 {
+    since_boot().saturating_sub(micros(clock_gettime(ClockId::Monotonic)))
+}
+
+fn boot_by_system() -> i64 {
+    micros(clock_gettime(ClockId::Realtime)).saturating_sub(since_boot())
+}
+
+fn micros(time: Timespec) -> i64 {
+    time.tv_sec
+        .saturating_mul(1_000_000)
+        .saturating_add(time.tv_nsec / 1000)
+}
+
+/// What the system clock did since the last look.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum SystemClock {
+    /// It runs as it should.
+    Steady,
+    /// It was set by so many microseconds, and is followed.
+    Followed(i64),
+    /// It was set by so many microseconds, and is ignored.
+    Held(i64),
+}
+
+/// Looks at the system clock, and corrects the time by it. `other` is the Unix time at boot by
+/// another clock, in microseconds; `None` if no other clock is known at the moment.
+pub(crate) fn follow_system(other: Option<i64>) -> SystemClock {
+    let (ours, system) = (BOOT.load(Ordering::Relaxed), boot_by_system());
+    let decision = decide(ours, system, other, IS_HELD.load(Ordering::Relaxed));
+    let is_held = matches!(decision, SystemClock::Held(_));
+    if !is_held {
+        BOOT.store(system, Ordering::Relaxed);
+    }
+    IS_HELD.store(is_held, Ordering::Relaxed);
+    decision
+}
+
+fn decide(ours: i64, system: i64, other: Option<i64>, is_held: bool) -> SystemClock {
+    let step = system.saturating_sub(ours);
+    if step.saturating_abs() < STEP {
+        return SystemClock::Steady;
+    }
+    let is_spoilt = match other {
+        Some(other) => other.abs_diff(ours) < other.abs_diff(system),
+        // Nobody knows better than the system; but what was found out stands.
+        None => is_held,
+    };
+    match is_spoilt {
+        true => SystemClock::Held(step),
+        false => SystemClock::Followed(step),
+    }
 }
 
 /// The monotonic time, for durations and deadlines.
@@ -52,7 +131,7 @@ pub fn timestamp() -> String {
         /// The last formatted second, since many lines fall into one.
         static SECOND: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
     }
-    let now = Timestamp::now();
+    let now = Timestamp::from_microsecond(unix_micros()).unwrap_or_default();
     SECOND.with_borrow_mut(|(second, written)| {
         if *second != now.as_second() {
             *second = now.as_second();
@@ -94,11 +173,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_step_is_followed_unless_another_clock_contradicts_it() {
+        let hour = 3_600_000_000;
+        assert_eq!(decide(0, 1_000_000, None, false), SystemClock::Steady);
+        for step in [hour, -hour] {
+            let of = |other, is_held| decide(0, step, other, is_held);
+            assert_eq!(of(None, false), SystemClock::Followed(step));
+            // The machine was paused, or its clock was wrong before.
+            assert_eq!(of(Some(step + 300_000), true), SystemClock::Followed(step));
+            assert_eq!(of(Some(300_000), false), SystemClock::Held(step));
+            assert_eq!(of(None, true), SystemClock::Held(step));
+        }
+        // The clock was set right again.
+        assert_eq!(decide(0, -5, Some(9), true), SystemClock::Steady);
+    }
+
+    #[test]
+    fn the_time_is_that_of_the_system() {
+        let system = Timestamp::now().as_microsecond();
+        assert!(unix_micros().abs_diff(system) < 1_000_000);
+        assert!(unix_now().abs_diff(system / 1_000_000) <= 1);
+    }
+
+    #[test]
     fn a_timestamp_is_rfc_3339_to_the_microsecond() {
-        let before = Timestamp::now();
         let text = timestamp();
         let read: Timestamp = text.parse().expect("RFC 3339");
         assert_eq!(text.len(), "2026-01-01T00:00:00.000000Z".len());
-        assert!(read.as_microsecond() >= before.as_microsecond() && read <= Timestamp::now());
+        let now = Timestamp::now().as_microsecond();
+        assert!(read.as_microsecond().abs_diff(now) < 1_000_000, "{text}");
     }
 }

@@ -57,7 +57,7 @@
 //! - Nothing behind [`request`] sees an uncanonical path (but a route's opaque tail) or a client's
 //!   identity header.
 //! - No `unsafe`. The time is asked for in [`clock`]; ids read it, too. Nothing mutable is global
-//!   but the allocator, the panic hook, the log's subscriber.
+//!   but the allocator, the panic hook, the log's subscriber and the correction of the clock.
 //!
 //! # Glossary
 //!

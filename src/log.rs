@@ -45,7 +45,8 @@ impl LogThrottle {
     /// once, one gets true.
     pub(crate) fn may_log(&self, now: i64) -> bool {
         let last = self.last.load(Ordering::Relaxed);
-        let is_due = now >= last.saturating_add(INTERVAL);
+        // A clock that was set back must not silence the line until it has caught up.
+        let is_due = now >= last.saturating_add(INTERVAL) || now < last;
         is_due
             && self
                 .last

@@ -41,6 +41,10 @@ need() {
   command -v "$1" >/dev/null || install "$2"
 }
 
+need_library() {
+  ls /usr/lib*/*/"$1" /usr/lib*/"$1" 2>/dev/null | grep -q . || install "$2"
+}
+
 install() {
   local package=$1 as_root=()
   if [ "$(id -u)" -ne 0 ]; then as_root=(sudo); fi
@@ -226,6 +230,10 @@ step 'packages: curl' need curl curl
 step 'packages: openssl' need openssl openssl
 step 'packages: kill' need kill procps
 step 'packages: redis-server' need redis-server redis-server
+# Tests that need one of these say so, and are left out without it.
+step 'packages: redis-sentinel' need redis-sentinel redis-sentinel
+step 'packages: faketime' need faketime faketime
+step 'packages: libnss-wrapper' need_library libnss_wrapper.so libnss-wrapper
 step 'packages: node' need node nodejs
 step 'packages: npm' need npm npm
 step 'packages: postgresql' need pg_createcluster postgresql

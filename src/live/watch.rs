@@ -24,7 +24,7 @@ const LOOKUP_DELAY: Duration = Duration::from_secs(1);
 const STEPS_PER_TURN: usize = 512;
 
 /// The longest wait for an expiry: the system clock may have been set meanwhile.
-const MAX_SLEEP: Duration = Duration::from_secs(10);
+const MAX_SLEEP: Duration = Duration::from_secs(1);
 
 /// Upper bound on the lag of the coarse clock; checking earlier would still accept a token that is
 /// about to expire.

@@ -99,7 +99,8 @@ impl Sessions {
         let now = (self.clock)();
         let tried = &live.local.tried;
         let last = tried.load(Ordering::Relaxed);
-        let is_first = now >= last.saturating_add(RETRY)
+        // The clock may have been set back meanwhile.
+        let is_first = now.abs_diff(last) >= RETRY.unsigned_abs()
             && tried
                 .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok();
@@ -117,7 +118,9 @@ impl Sessions {
         live: &Arc<CachedSession>,
         client: IpAddr,
     ) -> RenewalOutcome {
-        if (self.clock)() < live.session.renewed.saturating_add(FRESH) {
+        // Another replica's clock may be ahead.
+        let since = (self.clock)().abs_diff(live.session.renewed);
+        if since < FRESH.unsigned_abs() {
             let why = "the new token of the identity server is not accepted";
             return RenewalOutcome::Unavailable(Reason::SessionUnavailable.because(why));
         }

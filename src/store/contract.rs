@@ -205,6 +205,12 @@ pub trait Store: Debug + Send + Sync {
     /// Whether the store is reachable, and if not, since when.
     fn outage(&self) -> Outage;
 
+    /// When this machine was started, by the store's clock: Unix time in microseconds. `None` if the
+    /// store has no clock of its own, or has not told the time within the last seconds.
+    fn boot_time(&self) -> Option<i64> {
+        None
+    }
+
     /// Why the store cannot be used, as far as that is known; `None` while it can.
     fn fault(&self) -> Option<Fault> {
         None

@@ -32,6 +32,7 @@ mod browser;
 mod causes;
 mod cli;
 mod clients;
+mod clock;
 mod conformance;
 mod cors;
 mod database;

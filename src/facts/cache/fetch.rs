@@ -84,7 +84,11 @@ impl FactCache {
         if invalidated != 0 && stored.loaded <= invalidated.saturating_add(SKEW) {
             return None;
         }
-        let age = clock::unix_millis().saturating_sub(stored.loaded).max(0);
+        let age = clock::unix_millis().saturating_sub(stored.loaded);
+        // By another replica's clock. The age of a fact from the future is not known.
+        if age < -SKEW {
+            return None;
+        }
         let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
         let now = (self.clock)();
         let loaded = now.checked_sub(age)?;

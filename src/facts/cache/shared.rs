@@ -175,7 +175,7 @@ impl FactCache {
     }
 
     /// Messages may have been missed, so facts in memory and older records in the store are stale.
-    pub(in crate::facts) fn invalidate_everything_locally(&self) {
+    pub(crate) fn invalidate_everything_locally(&self) {
         self.versions.invalidate_all(clock::unix_millis());
     }
 }

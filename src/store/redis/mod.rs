@@ -22,6 +22,7 @@ mod reconnect;
 mod records;
 mod subscription;
 mod swap;
+mod time;
 mod watch;
 
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use tokio::sync::{Notify, broadcast, watch as signal};
 
 use self::connection::Connection;
 use self::log::LogNames;
+use self::time::ServerClock;
 use super::contract::{Answer, Entry, Kind, Logged, Notice, Position, Store, Swap, Version};
 use super::limit::{Bucket, Level};
 use super::metrics::{Command, StoreMetrics};
@@ -83,6 +85,7 @@ pub struct Redis {
     echoes: AtomicU64,
     /// A name that nothing is stored under.
     probe_name: String,
+    clock: ServerClock,
     connected: Notify,
     broken_records: LogThrottle,
     broken_connections: LogThrottle,
@@ -129,6 +132,7 @@ impl Redis {
             echo_channel: format!("{}:echo:{}", config.prefix, log::new_epoch()?),
             echoes: AtomicU64::new(0),
             probe_name: format!("{}:probe", config.prefix),
+            clock: ServerClock::new(),
             connected: Notify::new(),
             broken_records: LogThrottle::new(),
             broken_connections: LogThrottle::new(),
@@ -207,6 +211,10 @@ impl Store for Redis {
 
     fn outage(&self) -> Outage {
         self.breaker.outage()
+    }
+
+    fn boot_time(&self) -> Option<i64> {
+        self.clock.boot()
     }
 
     fn fault(&self) -> Option<Fault> {

@@ -12,6 +12,7 @@ use fred::types::{InfoKind, Value};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::command::{Reply, script};
+use super::log::texts;
 use super::meaning::{Meaning, forbidden, meaning};
 use super::reconnect::stay_connected;
 use super::subscription::stay_subscribed;
@@ -154,15 +155,18 @@ impl Redis {
         Err(Failure::Unusable(forbidden(&what)))
     }
 
-    /// Writes nothing, so that a server that refuses writes is found, and sends this process a
-    /// message.
+    /// Writes nothing, so that a server that refuses writes is found, sends this process a message,
+    /// and reads the server's clock.
     async fn touch(&self, connection: u64) {
         let number = self.echoes.load(Ordering::Relaxed) + 1;
         let keys = [self.probe_name.as_str()];
         let arguments = vec![self.echo_channel.as_str().into(), number.to_string().into()];
         let call = script(&self.single, TOUCH, &keys, arguments);
         match self.send(Command::Probe, call).await {
-            Ok(_) => self.echoes.store(number, Ordering::Relaxed),
+            Ok(answer) => {
+                self.echoes.store(number, Ordering::Relaxed);
+                self.clock.note(&texts(answer).unwrap_or_default());
+            }
             // It answers, and not as it did on this connection before.
             Err(Unreachable::Answer) => {
                 self.leave(Some(connection), forbidden("EVAL, DEL or PUBLISH"));
