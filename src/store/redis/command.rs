@@ -1,5 +1,7 @@
 //! One command: its breaker, its metrics, and the meaning of its answer or error.
 
+use std::sync::Arc;
+
 use fred::clients::{Client, WithOptions};
 use fred::error::Error;
 use fred::interfaces::ClientLike as _;
@@ -94,7 +96,7 @@ impl Redis {
 /// Runs a script as a plain command: fred's own call for scripts takes no options such as a
 /// deadline.
 pub(super) async fn script(
-    client: &WithOptions<Client>,
+    client: Arc<WithOptions<Client>>,
     script: &'static str,
     keys: &[&str],
     arguments: Vec<Value>,

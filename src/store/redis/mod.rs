@@ -12,6 +12,7 @@
 //! `EVAL`, `SUBSCRIBE`, `PUBLISH`, `PING`, `INFO`, `SELECT`, `CLIENT`, and in scripts `TIME` and
 //! those on hashes and sorted sets (`rights.lua`).
 
+mod clients;
 mod command;
 mod connect;
 mod connection;
@@ -31,10 +32,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use fred::clients::{Client, WithOptions};
-use fred::interfaces::{ClientLike as _, PubsubInterface as _};
-use fred::types::config::Options;
+use fred::interfaces::PubsubInterface as _;
 use tokio::sync::{Notify, broadcast, watch as signal};
 
+use self::clients::Clients;
 use self::connection::Connection;
 use self::log::LogNames;
 use self::time::ServerClock;
@@ -52,16 +53,12 @@ use crate::secrets::MasterKey;
 /// The longest record that is read; a key set has at most a quarter of it.
 const LONGEST_RECORD: i64 = 1 << 20;
 
-/// The deadline of a page or an append, in deadlines of a command on one record.
-const BULK: u32 = 10;
-
 /// Notices that may wait for a receiver; a slower receiver gets [`Notice::Missed`].
 const NOTICES: usize = 4096;
 
 /// The store in Redis.
 pub struct Redis {
-    single: WithOptions<Client>,
-    bulk: WithOptions<Client>,
+    clients: Clients,
     seals: Seals,
     log: LogNames,
     has_tls: bool,
@@ -105,17 +102,8 @@ impl Redis {
         metrics: Arc<StoreMetrics>,
     ) -> anyhow::Result<Arc<Self>> {
         let (client, subscriber) = connect::clients(config)?;
-        let with = |timeout: Duration| {
-            client.with_options(&Options {
-                timeout: Some(timeout),
-                max_attempts: Some(1),
-                fail_fast: true,
-                ..Options::default()
-            })
-        };
         let store = Arc::new(Self {
-            single: with(config.timeout),
-            bulk: with(config.timeout * BULK),
+            clients: Clients::new(client, config.timeout),
             seals: Seals::new(keys, &config.prefix)?,
             log: LogNames::new(&config.prefix),
             has_tls: config.tls.is_some(),
@@ -141,6 +129,18 @@ impl Redis {
         store.metrics.set_up(false);
         watch::spawn(&store, subscriber);
         Ok(store)
+    }
+}
+
+impl Redis {
+    /// The client for a command on one record.
+    fn single(&self) -> Arc<WithOptions<Client>> {
+        self.clients.single.load_full()
+    }
+
+    /// The client for a command on many records.
+    fn bulk(&self) -> Arc<WithOptions<Client>> {
+        self.clients.bulk.load_full()
     }
 }
 
@@ -200,7 +200,8 @@ impl Store for Redis {
 
     fn publish<'a>(&'a self, message: &'a [u8]) -> Answer<'a, ()> {
         Box::pin(async move {
-            let publish = self.single.publish(self.notice_channel.as_str(), message);
+            let single = self.single();
+            let publish = single.publish(self.notice_channel.as_str(), message);
             self.call(Command::Publish, publish).await.map(|_| ())
         })
     }

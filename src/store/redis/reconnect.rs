@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fred::clients::Client;
 use fred::error::Error;
 use fred::interfaces::ClientLike as _;
 use fred::types::ConnectHandle;
@@ -71,9 +70,10 @@ impl Redis {
 }
 
 /// Keeps the connection for as long as the process runs.
-pub(super) async fn stay_connected(store: Arc<Redis>, client: Client) {
+pub(super) async fn stay_connected(store: Arc<Redis>) {
     let (mut backoff, mut number) = (Backoff::default(), 0);
     loop {
+        let client = store.clients.renew();
         let fault = match client.init().await {
             Ok(task) => {
                 number += 1;

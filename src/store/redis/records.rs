@@ -38,9 +38,8 @@ impl Redis {
         name: &[u8],
     ) -> Result<Option<Vec<u8>>, Unreachable> {
         for key in self.seals.names(kind, name) {
-            let call = self
-                .single
-                .getrange(&key, 0, usize::try_from(LONGEST_RECORD).unwrap_or(0));
+            let single = self.single();
+            let call = single.getrange(&key, 0, usize::try_from(LONGEST_RECORD).unwrap_or(0));
             let record = match self.call(Command::Get, call).await? {
                 Reply::Value(value) => value.into_bytes().unwrap_or_default(),
                 Reply::Other => {
@@ -88,7 +87,8 @@ impl Redis {
         let record = self.seals.seal(kind, &name, 0, expires, value)?;
         // A record left under the name of an older key would reappear when this one expires.
         let older: Vec<String> = names.collect();
-        let set = self.single.set(
+        let single = self.single();
+        let set = single.set(
             &name,
             record.as_slice(),
             Some(Expiration::EXAT(expires)),
@@ -105,7 +105,7 @@ impl Redis {
         names: Vec<String>,
     ) -> Result<(), Unreachable> {
         for name in names {
-            self.call(command, self.single.del(name)).await?;
+            self.call(command, self.single().del(name)).await?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use fred::clients::{Client, SubscriberClient};
+use fred::clients::SubscriberClient;
 use fred::error::{Error, ErrorKind};
 use fred::interfaces::ClientLike as _;
 use fred::types::{InfoKind, Value};
@@ -70,8 +70,7 @@ impl Failure {
 
 /// Starts the tasks.
 pub(super) fn spawn(store: &Arc<Redis>, subscriber: SubscriberClient) {
-    let client: Client = (*store.single).clone();
-    tokio::spawn(stay_connected(store.clone(), client));
+    tokio::spawn(stay_connected(store.clone()));
     tokio::spawn(stay_subscribed(store.clone(), subscriber));
     tokio::spawn(probe_forever(store.clone()));
 }
@@ -134,7 +133,7 @@ impl Redis {
     async fn rights(&self) -> Result<(), Failure> {
         let keys = [self.probe_name.as_str()];
         let arguments = vec![self.echo_channel.as_str().into()];
-        let call = script(&self.single, RIGHTS, &keys, arguments);
+        let call = script(self.single(), RIGHTS, &keys, arguments);
         let failed = match self.send(Command::Probe, call).await {
             Ok(Reply::Value(Value::Array(failed))) => failed,
             Ok(_) | Err(Unreachable::Answer) => return Err(Failure::Unusable(forbidden("EVAL"))),
@@ -161,7 +160,7 @@ impl Redis {
         let number = self.echoes.load(Ordering::Relaxed) + 1;
         let keys = [self.probe_name.as_str()];
         let arguments = vec![self.echo_channel.as_str().into(), number.to_string().into()];
-        let call = script(&self.single, TOUCH, &keys, arguments);
+        let call = script(self.single(), TOUCH, &keys, arguments);
         match self.send(Command::Probe, call).await {
             Ok(answer) => {
                 self.echoes.store(number, Ordering::Relaxed);
@@ -177,7 +176,7 @@ impl Redis {
 
     async fn policy(&self) -> Result<Policy, Unreachable> {
         let answer = self
-            .send(Command::Probe, self.single.info(Some(InfoKind::Memory)))
+            .send(Command::Probe, self.single().info(Some(InfoKind::Memory)))
             .await;
         match answer {
             Ok(Reply::Value(value)) => Ok(policy_of(&value)),
