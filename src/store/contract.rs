@@ -164,6 +164,17 @@ pub trait Store: Debug + Send + Sync {
     /// Not all of them may be stored. Append all of them again.
     fn append<'a>(&'a self, entries: &'a [Entry<'a>]) -> Answer<'a, Position>;
 
+    /// The same as [`Store::append`], but an entry whose name is there with a *later* expiry replaces
+    /// it, and one whose name is there with the same or an earlier expiry changes nothing. A store
+    /// that cannot do this keeps the later expiry, which refuses no less.
+    ///
+    /// # Errors
+    ///
+    /// Not all of them may be stored. Append all of them again.
+    fn shorten<'a>(&'a self, entries: &'a [Entry<'a>]) -> Answer<'a, Position> {
+        self.append(entries)
+    }
+
     /// The position of the log, and how many of its entries expire later than `at` (Unix time in
     /// seconds). A replica that knows more such entries than that knows one that was deleted.
     ///

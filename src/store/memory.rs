@@ -134,14 +134,14 @@ impl Memory {
         Ok(Swap::Done(version(Some(write))))
     }
 
-    fn append_all(&self, entries: &[Entry<'_>]) -> Result<Position, Unreachable> {
+    fn append_all(&self, entries: &[Entry<'_>], shorter: bool) -> Result<Position, Unreachable> {
         let now = (self.now)();
         let mut state = self.state();
         let before = state.seq;
         let full = entries
             .iter()
             .filter(|entry| entry.expires > now)
-            .any(|entry| !state.append(entry, now, self.capacity));
+            .any(|entry| !state.append(entry, now, self.capacity, shorter));
         let position = state.position();
         drop(state);
         if position.seq != before {
@@ -171,11 +171,15 @@ impl State {
         }
     }
 
-    /// Returns false if the log is full.
-    fn append(&mut self, entry: &Entry<'_>, now: i64, capacity: usize) -> bool {
+    /// Returns false if the log is full. `shorter`: the earlier expiry is kept, not the later one.
+    fn append(&mut self, entry: &Entry<'_>, now: i64, capacity: usize, shorter: bool) -> bool {
         let present = self.names.get(entry.name).copied();
         if let Some((_, logged)) = present.and_then(|seq| self.log.get(&seq)) {
-            if logged.expires >= entry.expires {
+            let is_kept = match shorter {
+                false => logged.expires >= entry.expires,
+                true => (now + 1..=entry.expires).contains(&logged.expires),
+            };
+            if is_kept {
                 return true;
             }
         } else if self.log.len() >= capacity {
@@ -249,7 +253,11 @@ impl Store for Memory {
     }
 
     fn append<'a>(&'a self, entries: &'a [Entry<'a>]) -> Answer<'a, Position> {
-        Box::pin(ready(self.append_all(entries)))
+        Box::pin(ready(self.append_all(entries, false)))
+    }
+
+    fn shorten<'a>(&'a self, entries: &'a [Entry<'a>]) -> Answer<'a, Position> {
+        Box::pin(ready(self.append_all(entries, true)))
     }
 
     fn position(&self, at: i64) -> Answer<'_, (Position, u64)> {

@@ -30,6 +30,23 @@ const PAGE_SIZE: usize = 500;
 /// made progress.
 const ATTEMPTS: usize = 64;
 
+/// Which expiry a name keeps if the log has one already.
+#[derive(Clone, Copy)]
+pub(super) enum KeptExpiry {
+    Later,
+    Earlier,
+}
+
+impl KeptExpiry {
+    /// The word that `append.lua` knows.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Later => "later",
+            Self::Earlier => "earlier",
+        }
+    }
+}
+
 /// Names in Redis of the log. They reveal nothing and do not depend on a key, so that all replicas
 /// use one log while keys are rotated.
 pub(super) struct LogNames {
@@ -58,12 +75,16 @@ impl LogNames {
 }
 
 impl Redis {
-    pub(super) async fn append_all(&self, entries: &[Entry<'_>]) -> Result<Position, Unreachable> {
+    pub(super) async fn append_all(
+        &self,
+        entries: &[Entry<'_>],
+        kept: KeptExpiry,
+    ) -> Result<Position, Unreachable> {
         let now = (self.now)();
         let entries: Vec<&Entry<'_>> = entries.iter().filter(|entry| entry.expires > now).collect();
         let mut position = None;
         for some in entries.chunks(PAGE_SIZE) {
-            position = Some(self.append_some(some, now).await?);
+            position = Some(self.append_some(some, kept, now).await?);
         }
         match position {
             Some(position) => Ok(position),
@@ -72,10 +93,15 @@ impl Redis {
     }
 
     /// Appends with a guessed first number, and guesses again if another replica was faster.
-    async fn append_some(&self, entries: &[&Entry<'_>], now: i64) -> Result<Position, Unreachable> {
+    async fn append_some(
+        &self,
+        entries: &[&Entry<'_>],
+        kept: KeptExpiry,
+        now: i64,
+    ) -> Result<Position, Unreachable> {
         for _ in 0..ATTEMPTS {
             let after = self.newest.load(Ordering::Relaxed);
-            let arguments = self.append_arguments(entries, after, now)?;
+            let arguments = self.append_arguments(entries, kept, after, now)?;
             let keys = self.log.keys();
             let call = script(self.bulk(), APPEND, &keys, arguments);
             let answer = texts(self.call(Command::Append, call).await?)?;
@@ -94,6 +120,7 @@ impl Redis {
     fn append_arguments(
         &self,
         entries: &[&Entry<'_>],
+        kept: KeptExpiry,
         after: u64,
         now: i64,
     ) -> Result<Vec<Value>, Unreachable> {
@@ -104,6 +131,7 @@ impl Redis {
             after.to_string().into(),
             self.log.channel.as_str().into(),
             names_per_entry.to_string().into(),
+            kept.word().into(),
         ];
         for (seq, entry) in (after + 1..).zip(entries) {
             let sealed = self.seals.seal(

@@ -37,7 +37,7 @@ use tokio::sync::{Notify, broadcast, watch as signal};
 
 use self::clients::Clients;
 use self::connection::Connection;
-use self::log::LogNames;
+use self::log::{KeptExpiry, LogNames};
 use self::time::ServerClock;
 use super::contract::{Answer, Entry, Kind, Logged, Notice, Position, Store, Swap, Version};
 use super::limit::{Bucket, Level};
@@ -183,7 +183,11 @@ impl Store for Redis {
     }
 
     fn append<'a>(&'a self, entries: &'a [Entry<'a>]) -> Answer<'a, Position> {
-        Box::pin(self.append_all(entries))
+        Box::pin(self.append_all(entries, KeptExpiry::Later))
+    }
+
+    fn shorten<'a>(&'a self, entries: &'a [Entry<'a>]) -> Answer<'a, Position> {
+        Box::pin(self.append_all(entries, KeptExpiry::Earlier))
     }
 
     fn position(&self, at: i64) -> Answer<'_, (Position, u64)> {
