@@ -97,15 +97,12 @@ fn revoked(criterion: &mut Criterion) {
     };
     let list = List::new();
     for session in 0..100_000 {
-        list.insert(&Revocation {
-            target: Target::Session {
-                issuer: ISSUER.to_owned(),
-                session: format!("somebody else's {session}"),
-                subject: None,
-            },
-            received_at: NOW * 1000,
-            expires: NOW + 3600,
-        });
+        let target = Target::Session {
+            issuer: ISSUER.to_owned(),
+            session: format!("somebody else's {session}"),
+            subject: None,
+        };
+        list.insert(&Revocation::new(target, NOW * 1000, NOW + 3600));
     }
     let listed = verified.listed();
     criterion.bench_function("not revoked, and asked before", |bencher| {

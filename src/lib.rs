@@ -23,7 +23,7 @@
 //! | modules | what they are |
 //! |---|---|
 //! | `main` | arguments in, exit status out |
-//! | `cli` | the commands: run, demo, check, test, token, revoke |
+//! | `cli` | the commands: run, demo, check, test, token, revoke, revocations |
 //! | `server` | puts the process together: start, reload, query checks, drain |
 //! | `admin`, `listen` | sockets and TLS; connections are driven here |
 //! | `gateway` | what happens to a request; answers, metrics registry, connection state |

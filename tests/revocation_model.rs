@@ -6,6 +6,10 @@
 //! calls and answers, restarts empty, goes back to an earlier state, and an attacker deletes
 //! entries. Replicas crash and restart.
 //!
+//! A list may be full: then its entries are merged into those of their user, and these into one of a
+//! bucket of users, and every revocation must still be refused. An operator may undo a revocation,
+//! and the identity server may confirm a logout.
+//!
 //! Time is counted in rounds: a round is over when every replica has finished a poll that began in
 //! it, so it is a quarter of a second of the running gateway. What is promised within a second has
 //! four rounds without a new fault. Three are enough for a revocation to be refused everywhere: a
@@ -23,16 +27,16 @@
     reason = "tests"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
+#[path = "revocation_model/parts.rs"]
+mod parts;
 
-use foregate::revocation::replica::{Command, Event, PAGE, Replica};
-use foregate::revocation::{Name, Revocation, Target};
-use foregate::store::{Logged, Position};
+use std::collections::BTreeMap;
+
+use foregate::revocation::replica::Event;
+use foregate::revocation::{Name, Note};
 use stateright::{Checker, Model, Property};
 
-/// The clock stands still: expiry is not explored here.
-const NOW: i64 = 1_000;
-const EXPIRES: i64 = 2_000;
+use self::parts::{NOW, Node, Polled, Redis, SHORTER, revocation};
 
 /// Rounds after which a revocation that was reported as stored must be refused everywhere.
 const BOUND: u8 = 3;
@@ -54,6 +58,12 @@ struct World {
     deleted: u8,
     /// Whether a crash may coincide with lost data, so that no replica holds the revocation.
     may_forget: bool,
+    /// The capacity of the lists; 0 is more than enough.
+    capacity: usize,
+    /// An operator undoes the first revocation.
+    undone: u8,
+    /// The identity server confirms the logout of the first revocation.
+    confirmed: u8,
 }
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -65,42 +75,21 @@ struct State {
     /// Revocations reported as stored, with the number of rounds since the report or the last
     /// fault.
     reported: BTreeMap<Name, u8>,
-    left: Faults,
+    /// The same for the revocation that was undone; `None` before that is reported.
+    undone: Option<u8>,
+    left: Left,
 }
 
+/// What may still happen.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
-struct Faults {
+struct Left {
     lost_messages: u8,
     crashes: u8,
     emptied: u8,
     rolled_back: u8,
     deleted: u8,
-}
-
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-struct Redis {
-    epoch: u128,
-    seq: u64,
-    log: BTreeMap<u64, (Name, Logged)>,
-}
-
-/// A replica, and its call to the store.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-struct Node {
-    replica: Replica,
-    /// The list, as requests see it.
-    list: BTreeSet<Name>,
-    question: Option<Command>,
-    answer: Option<Event>,
-    /// Whether it finished a poll in this round, or one is under way.
-    polled: Polled,
-}
-
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum Polled {
-    No,
-    Underway,
-    Yes,
+    undone: u8,
+    confirmed: u8,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -119,132 +108,39 @@ enum Action {
     Empty,
     RollBack,
     Delete,
+    /// An operator undoes the first revocation.
+    Undo(usize),
+    /// The identity server confirms the logout of the first revocation.
+    Confirm(usize),
     Round,
 }
 
-fn revocation(number: u8) -> Revocation {
-    Revocation {
-        target: Target::Session {
-            issuer: "https://issuer".to_owned(),
-            session: number.to_string(),
-            subject: None,
-        },
-        received_at: NOW * 1000,
-        expires: EXPIRES,
-    }
-}
-
-impl Redis {
-    fn position(&self) -> Position {
-        Position {
-            epoch: self.epoch,
-            seq: self.seq,
-        }
-    }
-
-    fn carry_out(&mut self, question: &Command) -> Event {
-        match question {
-            Command::ReadPosition { at } => {
-                let later = self.log.values().filter(|(_, one)| one.expires > *at);
-                Event::Position(self.position(), later.count() as u64)
-            }
-            Command::ReadLog { after } => {
-                let page = self.log.range(after + 1..).take(PAGE);
-                Event::Page(page.map(|(_, (_, logged))| logged.clone()).collect(), None)
-            }
-            Command::Append(revocations) => {
-                for (name, revocation) in revocations {
-                    self.append(*name, revocation);
-                }
-                Event::Appended(self.position())
-            }
-            other => panic!("not a call: {other:?}"),
-        }
-    }
-
-    fn append(&mut self, name: Name, revocation: &Revocation) {
-        let same = self.log.iter().find(|(_, (present, _))| *present == name);
-        if let Some((seq, (_, present))) = same {
-            if present.expires >= revocation.expires {
-                return;
-            }
-            let seq = *seq;
-            self.log.remove(&seq);
-        }
-        self.seq += 1;
-        let logged = Logged {
-            seq: self.seq,
-            record: revocation.to_record(),
-            expires: revocation.expires,
-        };
-        self.log.insert(self.seq, (name, logged));
-    }
-
-    fn holds(&self, name: &Name) -> bool {
-        self.log.values().any(|(present, _)| present == name)
-    }
-}
-
-impl Node {
-    fn new() -> Self {
-        Self {
-            replica: Replica::new(100),
-            list: BTreeSet::new(),
-            question: None,
-            answer: None,
-            polled: Polled::No,
-        }
-    }
-
-    /// Passes an event to the replica. Returns what was reported as stored.
-    fn take(&mut self, event: Event) -> Vec<Name> {
-        let mut stored = Vec::new();
-        for command in self.replica.handle(event, NOW) {
-            match command {
-                Command::Insert(revocation, _) => drop(self.list.insert(revocation.name())),
-                Command::Remove(revocation) => drop(self.list.remove(&revocation.name())),
-                Command::Stored(names) => stored.extend(names),
-                question @ (Command::ReadPosition { .. }
-                | Command::ReadLog { .. }
-                | Command::Append(_)) => {
-                    assert!(self.question.is_none() && self.answer.is_none());
-                    self.question = Some(question);
-                }
-                Command::Queued(_)
-                | Command::Replaced { .. }
-                | Command::Confirmed
-                | Command::Reload(_)
-                | Command::Coarsened(_)
-                | Command::Overfull(_)
-                | Command::Missing(_) => {}
-                Command::Foreign => panic!("a record cannot be read"),
-            }
-        }
-        if self.polled == Polled::Underway && self.is_idle() {
-            self.polled = Polled::Yes;
-        }
-        stored
-    }
-
-    fn is_idle(&self) -> bool {
-        self.question.is_none() && self.answer.is_none()
-    }
-}
-
 impl State {
-    fn tell(&mut self, stored: Vec<Name>) {
+    fn tell(&mut self, world: &World, node: usize, stored: Vec<Name>) {
+        let first = revocation(0).name();
         for name in stored {
-            self.reported.entry(name).or_insert(0);
+            if name == first && self.left.undone < world.undone {
+                // Only that it was undone is reported from now on, by the replica that knows it.
+                let entry = self.nodes[node].replica.entry(&name);
+                if entry.is_some_and(|entry| entry.target.is_undone()) {
+                    self.undone.get_or_insert(0);
+                }
+            } else if (0..self.revoked).any(|number| revocation(number).name() == name) {
+                self.reported.entry(name).or_insert(0);
+            }
         }
     }
 
     /// A fault: the time for recovery starts again.
     fn fault(&mut self) {
-        self.reported.values_mut().for_each(|age| *age = 0);
+        self.reported
+            .values_mut()
+            .chain(&mut self.undone)
+            .for_each(|age| *age = 0);
     }
 
     fn is_remembered(&self, name: &Name) -> bool {
-        self.store.holds(name) || self.nodes.iter().any(|node| node.list.contains(name))
+        self.store.refuses(name) || self.nodes.iter().any(|node| node.refuses(name))
     }
 }
 
@@ -259,15 +155,18 @@ impl Model for World {
                 seq: 0,
                 log: BTreeMap::new(),
             },
-            nodes: [Node::new(), Node::new()],
+            nodes: [Node::new(self), Node::new(self)],
             revoked: 0,
             reported: BTreeMap::new(),
-            left: Faults {
+            undone: None,
+            left: Left {
                 lost_messages: self.lost_messages,
                 crashes: self.crashes,
                 emptied: self.emptied,
                 rolled_back: self.rolled_back,
                 deleted: self.deleted,
+                undone: self.undone,
+                confirmed: self.confirmed,
             },
         }]
     }
@@ -298,6 +197,14 @@ impl Model for World {
             if state.left.crashes > 0 {
                 actions.push(Action::Crash(index));
             }
+            let first = revocation(0).name();
+            let is_held = node.list.contains_key(&first) && node.replica.is_complete();
+            if state.left.undone > 0 && is_held {
+                actions.push(Action::Undo(index));
+            }
+            if state.left.confirmed > 0 && is_held {
+                actions.push(Action::Confirm(index));
+            }
         }
         if state.left.emptied > 0 {
             actions.push(Action::Empty);
@@ -322,12 +229,12 @@ impl Model for World {
                 let revocation = revocation(state.revoked);
                 state.revoked += 1;
                 let stored = state.nodes[node].take(Event::Revoke(revocation));
-                state.tell(stored);
+                state.tell(self, node, stored);
             }
             Action::Poll(node) => {
                 state.nodes[node].polled = Polled::Underway;
                 let stored = state.nodes[node].take(Event::Poll);
-                state.tell(stored);
+                state.tell(self, node, stored);
             }
             Action::Carry(node) => {
                 let question = state.nodes[node].question.take()?;
@@ -336,19 +243,19 @@ impl Model for World {
             Action::Deliver(node) => {
                 let answer = state.nodes[node].answer.take()?;
                 let stored = state.nodes[node].take(answer);
-                state.tell(stored);
+                state.tell(self, node, stored);
             }
             Action::LoseCall(node) | Action::LoseAnswer(node) => {
                 state.left.lost_messages -= 1;
                 state.nodes[node].question = None;
                 state.nodes[node].answer = None;
                 let stored = state.nodes[node].take(Event::Unreachable);
-                state.tell(stored);
+                state.tell(self, node, stored);
                 state.fault();
             }
             Action::Crash(node) => {
                 state.left.crashes -= 1;
-                state.nodes[node] = Node::new();
+                state.nodes[node] = Node::new(self);
                 state.fault();
             }
             Action::Empty => {
@@ -372,12 +279,31 @@ impl Model for World {
                 state.store.log.pop_first();
                 state.fault();
             }
+            Action::Undo(node) => {
+                let first = revocation(0).name();
+                let note = Note {
+                    by: "operator".to_owned(),
+                    reason: String::new(),
+                };
+                let undoing = state.nodes[node].replica.undoing(&first, note, NOW * 1000);
+                state.left.undone -= 1;
+                state.reported.remove(&first);
+                let stored = state.nodes[node].take(Event::Revoke(undoing.ok()?));
+                state.tell(self, node, stored);
+            }
+            Action::Confirm(node) => {
+                state.left.confirmed -= 1;
+                let mut confirmed = revocation(0);
+                confirmed.expires = SHORTER;
+                let stored = state.nodes[node].take(Event::Shorten(vec![confirmed]));
+                state.tell(self, node, stored);
+            }
             Action::Round => {
                 state
                     .nodes
                     .iter_mut()
                     .for_each(|node| node.polled = Polled::No);
-                for age in state.reported.values_mut() {
+                for age in state.reported.values_mut().chain(&mut state.undone) {
                     *age = (*age + 1).min(SECOND);
                 }
             }
@@ -401,7 +327,7 @@ impl Model for World {
                             || state
                                 .nodes
                                 .iter()
-                                .all(|node| !node.replica.is_complete() || node.list.contains(name))
+                                .all(|node| !node.replica.is_complete() || node.refuses(name))
                     };
                     state.reported.iter().all(|(name, age)| within(name, *age))
                 },
@@ -412,23 +338,36 @@ impl Model for World {
                     state.reported.iter().all(|(name, age)| {
                         *age < SECOND
                             || (world.may_forget && !state.is_remembered(name))
-                            || state.store.holds(name)
+                            || state.store.refuses(name)
                     })
+                },
+            ),
+            Property::always(
+                "a revocation reported as undone is refused by nobody within the bound",
+                |_, state: &State| {
+                    let first = revocation(0).name();
+                    let is_over =
+                        |node: &Node| !node.replica.is_complete() || !node.refuses(&first);
+                    state.undone.is_none_or(|age| age < BOUND) || state.nodes.iter().all(is_over)
                 },
             ),
             Property::always(
                 "a replica keeps what it holds while it runs",
                 |_, state: &State| {
-                    let holds = |node: &Node| node.list.iter().all(|name| node.replica.holds(name));
+                    let holds = |node: &Node| node.list.keys().all(|name| node.replica.holds(name));
                     state.nodes.iter().all(holds)
                 },
             ),
             Property::sometimes(
                 "everything is revoked, reported and known",
                 |world: &Self, state: &State| {
-                    state.reported.len() == usize::from(world.revocations)
+                    let undone = usize::from(state.undone.is_some());
+                    state.left.undone == 0
+                        && state.left.confirmed == 0
+                        && state.reported.len() + undone == usize::from(world.revocations)
                         && state.nodes.iter().all(|node| {
-                            node.replica.is_complete() && node.list.len() == state.reported.len()
+                            node.replica.is_complete()
+                                && state.reported.keys().all(|name| node.refuses(name))
                         })
                 },
             ),
@@ -525,4 +464,81 @@ fn only_what_no_replica_holds_is_lost() {
         may_forget: true,
         ..World::default()
     });
+}
+
+#[test]
+fn a_full_list_refuses_all_that_was_reported() {
+    // Two users, who share a bucket; with three revocations, one of them is merged before.
+    explore(World {
+        revocations: if large() { 3 } else { 2 },
+        capacity: 1,
+        ..World::default()
+    });
+}
+
+#[test]
+fn a_full_list_loses_nothing_with_a_message_a_replica_or_the_store() {
+    for (lost_messages, crashes, emptied) in [(1, 0, 0), (0, 1, 0), (0, 0, 1)] {
+        if large() {
+            explore(World {
+                revocations: 2,
+                capacity: 1,
+                lost_messages,
+                crashes,
+                emptied,
+                ..World::default()
+            });
+        }
+    }
+}
+
+/// One fault of each kind; without `FOREGATE_FULL=1` only those with few states.
+fn one_fault() -> Vec<World> {
+    let mut worlds = vec![World {
+        crashes: 1,
+        ..World::default()
+    }];
+    if large() {
+        worlds.extend([
+            World {
+                lost_messages: 1,
+                ..World::default()
+            },
+            World {
+                emptied: 1,
+                ..World::default()
+            },
+            World {
+                rolled_back: 1,
+                ..World::default()
+            },
+            World {
+                deleted: 1,
+                ..World::default()
+            },
+        ]);
+    }
+    worlds
+}
+
+#[test]
+fn what_was_undone_is_refused_nowhere() {
+    for fault in one_fault() {
+        explore(World {
+            revocations: 1,
+            undone: 1,
+            ..fault
+        });
+    }
+}
+
+#[test]
+fn a_confirmed_logout_is_refused_all_the_same() {
+    for fault in one_fault() {
+        explore(World {
+            revocations: 1,
+            confirmed: 1,
+            ..fault
+        });
+    }
 }

@@ -393,6 +393,10 @@ reasons! {
         "All tokens that the issuer signed before a certain time were revoked.",
         "Sign in again.",
         postgrest: "PGRST303";
+    BucketRevoked "bucket_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
+        "The list of revocations was full, so the sign-ins of some users were revoked together; this user is one of them, and may not have been revoked.",
+        "Sign in again. Raise `revocations.capacity` if `foregate_revocations_nearly_full` was 1.",
+        postgrest: "PGRST303";
     CookieMalformed "cookie_malformed" => UNAUTHORIZED, "session_not_found", Client, Both,
         "The session cookie occurs more than once, in another spelling, or with a value that this gateway never issued.",
         "Sign in again.",

@@ -46,6 +46,7 @@ impl Ending {
             Reason::SessionRevoked,
             Reason::SubjectRevoked,
             Reason::IssuerRevoked,
+            Reason::BucketRevoked,
             Reason::SessionUnknown,
         ];
         let cause = if matches!(reason, Reason::TokenExpired | Reason::SessionExpired) {

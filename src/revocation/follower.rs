@@ -11,10 +11,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::metrics::RevocationMetrics;
-use super::replica::{Command, Event, PAGE, Replica, Source};
-use super::revocations::{ListStatus, Request, Revocations, RevokeOutcome};
-use super::target::{Name, Revocation};
+use super::replica::{CannotUndo, Command, Event, PAGE, Replica, Source};
+use super::revocations::{Found, ListStatus, Query, Request, Revocations, RevokeOutcome, Undoing};
+use super::target::{Name, Note, Revocation};
 use crate::clock;
+use crate::secrets::hex;
 use crate::store::{Entry, Store, Unreachable};
 
 /// Interval of polls of the store, besides its pushes: a quarter of the promised second.
@@ -79,22 +80,58 @@ impl Follower {
                     self.call = None;
                     self.take(answer.unwrap_or(Event::Unreachable));
                 }
-                Some(request) = self.requests.recv() => self.revoke(request),
+                Some(request) = self.requests.recv() => self.answer_request(request),
                 _ = polls.tick() => self.take(Event::Poll),
                 Ok(()) = self.pushes.changed() => self.take(Event::Push),
             }
         }
     }
 
-    fn revoke(&mut self, request: Request) {
-        let Request { revocation, answer } = request;
-        let name = revocation.name();
-        if self.replica.is_full() && !self.replica.holds(&name) {
-            let _ = answer.send(RevokeOutcome::Full);
-            return;
+    /// Whoever asked may have left, which changes nothing.
+    fn answer_request(&mut self, request: Request) {
+        match request {
+            Request::Revoke { revocation, answer } => {
+                match self.replica.has_room_for(&revocation) {
+                    true => self.revoke(revocation, answer),
+                    false => drop(answer.send(RevokeOutcome::Full)),
+                }
+            }
+            Request::Undo { id, note, answer } => drop(answer.send(self.undo(&id, note))),
+            Request::Shorten(confirmed) => self.take(Event::Shorten(confirmed)),
+            Request::Find { query, answer } => drop(answer.send(self.find(&query))),
         }
+    }
+
+    fn revoke(&mut self, revocation: Revocation, answer: oneshot::Sender<RevokeOutcome>) {
+        let name = revocation.name();
         self.waiting.entry(name).or_default().push(answer);
         self.take(Event::Revoke(revocation));
+    }
+
+    fn undo(&mut self, id: &str, note: Note) -> Undoing {
+        let name = self.replica.name_of(id)?;
+        let undoing = self.replica.undoing(&name, note, clock::unix_millis())?;
+        let before = self.replica.entry(&name).cloned();
+        let before = before.ok_or(CannotUndo::Unknown)?;
+        let (answer, answered) = oneshot::channel();
+        self.revoke(undoing, answer);
+        Ok((before, answered))
+    }
+
+    fn find(&self, query: &Query) -> (Vec<Found>, usize) {
+        let matches = self.replica.entries().filter(|(name, revocation, _)| {
+            query.name.is_none_or(|wanted| wanted == **name) && query.matches(revocation)
+        });
+        let mut found: Vec<_> = matches
+            .map(|(_, revocation, merged)| (revocation, merged))
+            .collect();
+        found.sort_by_key(|(revocation, _)| std::cmp::Reverse(revocation.received_at));
+        let newest = found.iter().take(query.most);
+        let shown = newest.map(|(revocation, merged)| Found {
+            revocation: (*revocation).clone(),
+            merged: *merged,
+        });
+        (shown.collect(), found.len())
     }
 
     /// Passes an event to the replica, and carries out its commands.
@@ -152,7 +189,7 @@ impl Follower {
                 self.metrics.coarsened.inc_by(fewer as u64);
                 tracing::warn!(
                     fewer,
-                    "the revocation list is full; entries were coarsened to their session or subject"
+                    "the revocation list is full; entries were coarsened to their session, subject or bucket of subjects"
                 );
             }
             Command::Overfull(overfull) => {
@@ -163,6 +200,20 @@ impl Follower {
                     );
                 }
             }
+            Command::NearlyFull(nearly_full) => {
+                self.metrics.nearly_full.set(nearly_full.into());
+                if nearly_full {
+                    tracing::warn!(
+                        entries = self.replica.len(),
+                        "the revocation list is nearly full; beyond `revocations.capacity` it also signs out users who were not revoked"
+                    );
+                }
+            }
+            Command::StillCovered(name) => tracing::warn!(
+                id = hex::encode(&name),
+                "the revocation was undone, but this replica's full list has merged it into a wider entry, which stays"
+            ),
+            Command::Shortened(count) => self.metrics.shortened.inc_by(count as u64),
             Command::Foreign => tracing::error!(
                 "the log has a revocation that this version cannot read, so the list is not complete; upgrade"
             ),
@@ -175,7 +226,10 @@ impl Follower {
             }
             Command::ReadPosition { at } => self.call(read_position(self.store(), at)),
             Command::ReadLog { after } => self.call(read_log(self.store(), after)),
-            Command::Append(revocations) => self.call(append(self.store(), revocations)),
+            Command::Append(revocations) => self.call(append(self.store(), revocations, false)),
+            Command::AppendShorter(revocations) => {
+                self.call(append(self.store(), revocations, true));
+            }
         }
     }
 
@@ -226,6 +280,7 @@ async fn read_log(store: Arc<dyn Store>, after: u64) -> Result<Event, Unreachabl
 async fn append(
     store: Arc<dyn Store>,
     revocations: Vec<(Name, Revocation)>,
+    shorter: bool,
 ) -> Result<Event, Unreachable> {
     let records: Vec<_> = revocations
         .iter()
@@ -240,7 +295,11 @@ async fn append(
             expires: revocation.expires,
         })
         .collect();
-    Ok(Event::Appended(store.append(&entries).await?))
+    let position = match shorter {
+        false => store.append(&entries).await?,
+        true => store.shorten(&entries).await?,
+    };
+    Ok(Event::Appended(position))
 }
 
 impl Drop for Follower {

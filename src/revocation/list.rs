@@ -5,16 +5,16 @@
 //! global lock; a look-up locks one shard of a map for reading.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use serde_json::{Map, Value};
 
-use super::target::{Kind, Revocation, Target, canonical_id};
+use super::target::{Kind, Revocation, Target, bucket_of, canonical_id, widened};
 use crate::secrets::digest::Digest;
 
 /// Clock difference in seconds to allow for between the identity server and whoever revokes. A
-/// sign-in that close after a revocation is refused, too.
+/// sign-in that close after a revocation is refused, too, unless it came through the gateway.
 pub const LEEWAY: i64 = 5;
 
 /// The revocation list.
@@ -24,6 +24,9 @@ pub struct List {
     sessions: DashMap<Box<str>, i64>,
     subjects: DashMap<Box<str>, Vec<NotBefore>>,
     issuers: DashMap<Box<str>, Vec<NotBefore>>,
+    buckets: DashMap<Box<str>, Vec<NotBefore>>,
+    /// Every number of bits that a bucket here had so far, as bits of this number.
+    bucket_bits: AtomicU32,
     generation: AtomicU64,
 }
 
@@ -44,6 +47,18 @@ pub struct Listed<'a> {
     pub session: Option<&'a str>,
     /// The payload: `amr` and `iat` matter when the subject or issuer is in the list.
     pub claims: &'a Map<String, Value>,
+    /// When the session began through the gateway, in Unix milliseconds, if that is known.
+    pub begun: Option<i64>,
+}
+
+/// The entry that refuses a token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Hit {
+    /// The kind of the entry.
+    pub kind: Kind,
+    /// The token is good after all if its session began through the gateway later than this, in
+    /// Unix milliseconds. `None`: it is refused whenever it began.
+    pub unless_begun_after: Option<i64>,
 }
 
 /// Refuses sign-ins up to a time.
@@ -53,6 +68,17 @@ struct NotBefore {
     except: Vec<String>,
     strict: bool,
     expires: i64,
+    /// When it was received, in Unix milliseconds: sessions that began through the gateway later
+    /// are exempt. `None`: no session is.
+    received_at: Option<i64>,
+}
+
+/// Whether an entry refuses a token.
+enum Verdict {
+    Passes,
+    Refuses,
+    /// See [`Hit::unless_begun_after`].
+    RefusesUnlessBegunAfter(i64),
 }
 
 /// Shows nothing of the user: claims do not belong into a log.
@@ -72,6 +98,8 @@ impl List {
             sessions: DashMap::new(),
             subjects: DashMap::new(),
             issuers: DashMap::new(),
+            buckets: DashMap::new(),
+            bucket_bits: AtomicU32::new(0),
             generation: AtomicU64::new(1),
         }
     }
@@ -81,59 +109,67 @@ impl List {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// The kind of entry that revokes a token at `now`, in Unix seconds. A clean token is not
-    /// looked up again until the list grows.
-    pub fn find(&self, clean: &CleanAt, listed: Listed<'_>, now: i64) -> Option<Kind> {
+    /// The entry that revokes a token at `now`, in Unix seconds. A clean token is not looked up
+    /// again until the list grows.
+    pub fn find(&self, clean: &CleanAt, listed: Listed<'_>, now: i64) -> Option<Hit> {
         // Read before the look-up, so that a concurrent revocation is found by the next one.
         let generation = self.generation();
         if clean.0.load(Ordering::Relaxed) == generation {
             return None;
         }
-        let found = self.look_up(listed, now);
+        let found = self.look_up(&listed, now);
         if found.is_none() {
             clean.0.store(generation, Ordering::Relaxed);
         }
         found
     }
 
-    fn look_up(&self, listed: Listed<'_>, now: i64) -> Option<Kind> {
-        let Listed {
-            token,
-            issuer,
-            subject,
-            session,
-            claims,
-        } = listed;
+    fn look_up(&self, listed: &Listed<'_>, now: i64) -> Option<Hit> {
+        let (issuer, subject) = (listed.issuer, listed.subject);
         let lives = |expires: i64| now < expires;
+        let always = |kind| Hit {
+            kind,
+            unless_begun_after: None,
+        };
         if self
             .tokens
-            .get(token)
+            .get(listed.token)
             .is_some_and(|expires| lives(*expires))
         {
-            return Some(Kind::Token);
+            return Some(always(Kind::Token));
         }
-        if session
+        if listed
+            .session
             .and_then(|session| self.sessions.get(&*key(issuer, session)))
             .is_some_and(|expires| lives(*expires))
         {
-            return Some(Kind::Session);
+            return Some(always(Kind::Session));
         }
-        let refuses = |entries: &[NotBefore]| {
-            entries
-                .iter()
-                .any(|entry| lives(entry.expires) && entry.refuses(session, claims))
-        };
-        if self
-            .subjects
-            .get(&*key(issuer, subject))
-            .is_some_and(|entries| refuses(&entries))
-        {
-            return Some(Kind::Subject);
+        let subject_hit = self.subjects.get(&*key(issuer, subject));
+        let subject_hit = subject_hit.and_then(|found| hit(Kind::Subject, &found, listed, now));
+        if subject_hit.is_some_and(|hit| hit.unless_begun_after.is_none()) {
+            return subject_hit;
         }
-        self.issuers
-            .get(issuer)
-            .is_some_and(|entries| refuses(&entries))
-            .then_some(Kind::Issuer)
+        let issuer_hit = self.issuers.get(issuer);
+        let issuer_hit = issuer_hit.and_then(|found| hit(Kind::Issuer, &found, listed, now));
+        let bucket_hit = || self.bucket_hit(listed, now);
+        issuer_hit.or_else(|| stricter(subject_hit, bucket_hit()))
+    }
+
+    fn bucket_hit(&self, listed: &Listed<'_>, now: i64) -> Option<Hit> {
+        let used = self.bucket_bits.load(Ordering::Acquire);
+        if used == 0 {
+            return None;
+        }
+        let bucket = bucket_of(listed.issuer, listed.subject);
+        let mut found = None;
+        for bits in (0..=16_u8).filter(|bits| used & (1 << bits) != 0) {
+            let key = bucket_key(listed.issuer, bits, widened(bucket, 16, bits));
+            let entries = self.buckets.get(&*key);
+            let one = entries.and_then(|entries| hit(Kind::Bucket, &entries, listed, now));
+            found = stricter(found, one);
+        }
+        found
     }
 
     /// Whether the list has an entry for this very token or cookie at `now`, in Unix seconds.
@@ -141,13 +177,15 @@ impl List {
         self.tokens.get(token).is_some_and(|expires| now < *expires)
     }
 
-    /// The number of entries of each kind, in the order of [`Kind::ALL`].
+    /// The number of entries of each kind, in the order of [`Kind::ALL`]: of users, issuers and
+    /// buckets that have any.
     pub fn count(&self) -> [usize; Kind::ALL.len()] {
         [
             self.tokens.len(),
             self.sessions.len(),
             self.subjects.len(),
             self.issuers.len(),
+            self.buckets.len(),
         ]
     }
 
@@ -180,17 +218,25 @@ impl List {
                 &mut self.issuers.entry(issuer.as_str().into()).or_default(),
                 revocation,
             ),
+            Target::Bucket {
+                issuer,
+                bits,
+                prefix,
+                ..
+            } => {
+                let key = bucket_key(issuer, *bits, *prefix);
+                insert_into(&mut self.buckets.entry(key).or_default(), revocation);
+                let used = 1_u32.checked_shl((*bits).into()).unwrap_or(0);
+                self.bucket_bits.fetch_or(used, Ordering::Release);
+            }
+            // It refuses nothing.
+            Target::Undone { .. } => return,
         }
         self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// Removes a revocation that has expired or was replaced by a wider one.
+    /// Removes a revocation that has expired, was replaced by a wider one, or was undone.
     pub fn remove(&self, revocation: &Revocation) {
-        let others = |entries: &mut Vec<NotBefore>| {
-            if let Some(entry) = NotBefore::of(revocation) {
-                entries.retain(|one| !one.same(&entry));
-            }
-        };
         match &revocation.target {
             Target::Token { sha256, .. } => drop(self.tokens.remove(sha256)),
             Target::Session {
@@ -198,20 +244,18 @@ impl List {
             } => drop(self.sessions.remove(&*key(issuer, session))),
             Target::Subject {
                 issuer, subject, ..
+            } => remove_from(&self.subjects, &key(issuer, subject), revocation),
+            Target::Issuer { issuer, .. } => remove_from(&self.issuers, issuer, revocation),
+            Target::Bucket {
+                issuer,
+                bits,
+                prefix,
+                ..
             } => {
-                let key = key(issuer, subject);
-                if let Some(mut entries) = self.subjects.get_mut(&*key) {
-                    others(&mut entries);
-                }
-                self.subjects.remove_if(&*key, |_, left| left.is_empty());
+                let key = bucket_key(issuer, *bits, *prefix);
+                remove_from(&self.buckets, &key, revocation);
             }
-            Target::Issuer { issuer, .. } => {
-                if let Some(mut entries) = self.issuers.get_mut(issuer.as_str()) {
-                    others(&mut entries);
-                }
-                self.issuers
-                    .remove_if(issuer.as_str(), |_, left| left.is_empty());
-            }
+            Target::Undone { .. } => {}
         }
     }
 }
@@ -224,21 +268,26 @@ impl Default for List {
 
 impl NotBefore {
     fn of(revocation: &Revocation) -> Option<Self> {
-        let (time, except, strict) = match &revocation.target {
-            Target::Token { .. } | Target::Session { .. } => return None,
+        let received_at = Some(revocation.received_at);
+        let (time, except, strict, received_at) = match &revocation.target {
+            Target::Token { .. } | Target::Session { .. } | Target::Undone { .. } => return None,
             Target::Subject {
                 not_before,
                 except,
                 strict,
                 ..
-            } => (*not_before, except.clone(), *strict),
-            Target::Issuer { not_before, .. } => (*not_before, Vec::new(), false),
+            } => (*not_before, except.clone(), *strict, received_at),
+            Target::Bucket {
+                not_before, strict, ..
+            } => (*not_before, Vec::new(), *strict, received_at),
+            Target::Issuer { not_before, .. } => (*not_before, Vec::new(), false, None),
         };
         Some(Self {
             time,
             except,
             strict,
             expires: revocation.expires,
+            received_at,
         })
     }
 
@@ -246,11 +295,58 @@ impl NotBefore {
         self.time == other.time && self.strict == other.strict && self.except == other.except
     }
 
-    fn refuses(&self, session: Option<&str>, claims: &Map<String, Value>) -> bool {
-        let session = session.map(canonical_id);
+    fn verdict(&self, listed: &Listed<'_>) -> Verdict {
+        let session = listed.session.map(canonical_id);
         let stays = session.is_some_and(|session| self.except.iter().any(|id| *id == session));
-        !stays && began(claims, self.strict) <= self.time.saturating_add(LEEWAY)
+        if stays || began(listed.claims, self.strict) > self.time.saturating_add(LEEWAY) {
+            return Verdict::Passes;
+        }
+        let Some(received_at) = self.received_at else {
+            return Verdict::Refuses;
+        };
+        if let Some(begun) = listed.begun {
+            return match begun > received_at {
+                true => Verdict::Passes,
+                false => Verdict::Refuses,
+            };
+        }
+        // A sign-in before that, by any clock in the leeway, cannot have been after the revocation.
+        let is_recent = began(listed.claims, false) >= self.time.saturating_sub(LEEWAY);
+        match is_recent && listed.session.is_some() {
+            true => Verdict::RefusesUnlessBegunAfter(received_at),
+            false => Verdict::Refuses,
+        }
     }
+}
+
+/// The hit among the entries of one user, issuer or bucket, at `now` in Unix seconds.
+fn hit(kind: Kind, entries: &[NotBefore], listed: &Listed<'_>, now: i64) -> Option<Hit> {
+    let live = entries.iter().filter(|entry| now < entry.expires);
+    let hits = live.map(|entry| match entry.verdict(listed) {
+        Verdict::Passes => None,
+        Verdict::Refuses => Some(Hit {
+            kind,
+            unless_begun_after: None,
+        }),
+        Verdict::RefusesUnlessBegunAfter(time) => Some(Hit {
+            kind,
+            unless_begun_after: Some(time),
+        }),
+    });
+    hits.fold(None, stricter)
+}
+
+/// Of two hits, the one that exempts less.
+fn stricter(one: Option<Hit>, other: Option<Hit>) -> Option<Hit> {
+    let (Some(first), Some(second)) = (one, other) else {
+        return one.or(other);
+    };
+    let is_second = match (first.unless_begun_after, second.unless_begun_after) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(first), Some(second)) => second > first,
+    };
+    Some(if is_second { second } else { first })
 }
 
 fn insert_into(entries: &mut Vec<NotBefore>, revocation: &Revocation) {
@@ -258,9 +354,21 @@ fn insert_into(entries: &mut Vec<NotBefore>, revocation: &Revocation) {
         return;
     };
     match entries.iter_mut().find(|old| old.same(&entry)) {
-        Some(old) => old.expires = old.expires.max(entry.expires),
+        Some(old) => {
+            old.expires = old.expires.max(entry.expires);
+            old.received_at = old.received_at.max(entry.received_at);
+        }
         None => entries.push(entry),
     }
+}
+
+fn remove_from(map: &DashMap<Box<str>, Vec<NotBefore>>, key: &str, revocation: &Revocation) {
+    if let Some(entry) = NotBefore::of(revocation)
+        && let Some(mut entries) = map.get_mut(key)
+    {
+        entries.retain(|one| !one.same(&entry));
+    }
+    map.remove_if(key, |_, left| left.is_empty());
 }
 
 /// The time of sign-in in Unix seconds: the earliest time in `amr`, which survives refreshes; else
@@ -298,6 +406,11 @@ fn seconds(value: &Value) -> Option<i64> {
 /// spellings of an id have the same one.
 fn key(issuer: &str, id: &str) -> Box<str> {
     format!("{}:{issuer}{}", issuer.len(), canonical_id(id)).into_boxed_str()
+}
+
+/// Issuer and bucket in one key. The issuer is last, so no two buckets have the same key.
+fn bucket_key(issuer: &str, bits: u8, prefix: u16) -> Box<str> {
+    format!("{bits}:{prefix}:{issuer}").into_boxed_str()
 }
 
 #[cfg(test)]

@@ -33,20 +33,18 @@ impl Token {
             subject: &self.subject,
             session: self.session.as_deref(),
             claims: &self.claims,
+            begun: None,
         }
     }
 }
 
 fn found(list: &List, token: &Token) -> Option<Kind> {
-    list.find(&CleanAt::default(), token.listed(), NOW)
+    let hit = list.find(&CleanAt::default(), token.listed(), NOW);
+    hit.map(|hit| hit.kind)
 }
 
 fn until(target: Target, expires: i64) -> Revocation {
-    Revocation {
-        target,
-        received_at: NOW * 1000,
-        expires,
-    }
+    Revocation::new(target, NOW * 1000, expires)
 }
 
 fn revoked(target: Target) -> Revocation {
@@ -179,14 +177,18 @@ fn a_clean_token_is_looked_up_again_only_after_the_list_has_grown() {
     let list = List::new();
     let clean = CleanAt::default();
     let token = Token::new("t", Some("s"), json!({ "iat": NOW }));
-    assert_eq!(list.find(&clean, token.listed(), NOW), None);
+    let again = || {
+        let hit = list.find(&clean, token.listed(), NOW);
+        hit.map(|hit| hit.kind)
+    };
+    assert_eq!(again(), None);
     // A clean token is not looked up, or this entry would be found.
     list.sessions.insert(key("https://i", "s"), NOW + 100);
-    assert_eq!(list.find(&clean, token.listed(), NOW), None);
+    assert_eq!(again(), None);
     list.insert(&revoked(session("https://i", "another")));
-    assert_eq!(list.find(&clean, token.listed(), NOW), Some(Kind::Session));
+    assert_eq!(again(), Some(Kind::Session));
     // A revoked token is looked up every time.
-    assert_eq!(list.find(&clean, token.listed(), NOW), Some(Kind::Session));
+    assert_eq!(again(), Some(Kind::Session));
 }
 
 #[test]
@@ -242,5 +244,103 @@ fn an_id_is_found_in_any_spelling() {
         );
         token.session = Some(token_id.to_owned());
         assert_eq!(found(&list, &token), None, "the session is exempt");
+    }
+}
+
+#[test]
+fn a_session_that_began_here_after_the_revocation_is_exempt_within_the_leeway_and_only_there() {
+    let list = List::new();
+    let told = NOW * 1000 + 400;
+    list.insert(&Revocation::new(subject(NOW, &[], false), told, NOW + 100));
+    let signed_in = |at: i64| Token::new("t", Some("s"), json!({ "amr": [{ "timestamp": at }] }));
+    let hit = |at, begun| {
+        let token = signed_in(at);
+        let listed = Listed {
+            begun,
+            ..token.listed()
+        };
+        list.find(&CleanAt::default(), listed, NOW)
+    };
+    let exempt_after = |time| {
+        Some(Hit {
+            kind: Kind::Subject,
+            unless_begun_after: time,
+        })
+    };
+    // Without its record, nothing tells a sign-in within the leeway from one before.
+    for at in [NOW - LEEWAY, NOW, NOW + LEEWAY] {
+        assert_eq!(hit(at, None), exempt_after(Some(told)), "{at}");
+        assert_eq!(hit(at, Some(told + 1)), None, "{at}");
+        for early in [told, told - 1, 0] {
+            assert_eq!(hit(at, Some(early)), exempt_after(None), "{at}");
+        }
+    }
+    assert_eq!(hit(NOW + LEEWAY + 1, None), None);
+    // An older sign-in cannot have been after it, so no record is read.
+    assert_eq!(hit(NOW - LEEWAY - 1, None), exempt_after(None));
+    // Nor is one read for a token without a session, which has none.
+    let nameless = Token::new("t", None, json!({ "iat": NOW }));
+    let found = list.find(&CleanAt::default(), nameless.listed(), NOW);
+    assert_eq!(found, exempt_after(None));
+    // The strictest of several entries counts, and an issuer's exempts no session.
+    let later = told + 5000;
+    list.insert(&Revocation::new(
+        subject(NOW + 5, &[], false),
+        later,
+        NOW + 100,
+    ));
+    assert_eq!(hit(NOW + 5, None), exempt_after(Some(later)));
+    assert!(hit(NOW + 5, Some(told + 1)).is_some());
+    list.insert(&revoked(Target::Issuer {
+        issuer: "https://i".to_owned(),
+        not_before: NOW,
+    }));
+    let found = hit(NOW, Some(later + 1)).map(|hit| (hit.kind, hit.unless_begun_after));
+    assert_eq!(found, Some((Kind::Issuer, None)));
+}
+
+#[test]
+fn a_bucket_refuses_its_users_until_they_sign_in_again() {
+    let user = |n: usize| Token {
+        subject: format!("u{n}"),
+        ..Token::new(
+            "t",
+            Some("s"),
+            json!({ "amr": [{ "timestamp": NOW - 60 }] }),
+        )
+    };
+    for bits in [0, 1, 4, 12, 16] {
+        let list = List::new();
+        let prefix = widened(bucket_of("https://i", "u0"), 16, bits);
+        let revocation = revoked(Target::Bucket {
+            issuer: "https://i".to_owned(),
+            bits,
+            prefix,
+            not_before: NOW,
+            strict: true,
+        });
+        list.insert(&revocation);
+        let refused = (0..64).filter(|n| found(&list, &user(*n)) == Some(Kind::Bucket));
+        let expected = (0..64)
+            .filter(|n| widened(bucket_of("https://i", &format!("u{n}")), 16, bits) == prefix);
+        assert!(refused.eq(expected), "{bits}");
+        assert_eq!(found(&list, &user(0)), Some(Kind::Bucket));
+        let again = Token {
+            claims: json!({ "amr": [{ "timestamp": NOW + LEEWAY + 1 }] })
+                .as_object()
+                .cloned()
+                .unwrap_or_default(),
+            ..user(0)
+        };
+        assert_eq!(found(&list, &again), None);
+        let elsewhere = Token {
+            issuer: "https://j".to_owned(),
+            ..user(0)
+        };
+        assert_eq!(found(&list, &elsewhere), None);
+        assert_eq!(list.count(), [0, 0, 0, 0, 1]);
+        list.remove(&revocation);
+        assert_eq!(found(&list, &user(0)), None);
+        assert_eq!(list.count(), [0; 5]);
     }
 }

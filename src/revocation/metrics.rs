@@ -19,13 +19,19 @@ metrics! {
         pub(super) lag: Histogram = "revocation_lag_seconds" in LAG_BUCKETS,
             "Time from a revocation on any replica to its enforcement on this one.";
         entries: Gauges<Kind> = "revocations"["kind"],
-            "Entries of the revocation list, by kind: token, session, subject or issuer.";
+            "Entries of the revocation list, by kind: token, session, subject, issuer or bucket. Any bucket also refuses users who were not revoked.";
+        pub(super) capacity: IntGauge = "revocations_capacity",
+            "`revocations.capacity`: more entries than that are merged into wider ones.";
+        pub(super) nearly_full: IntGauge = "revocations_nearly_full",
+            "1 from three quarters of `revocations.capacity` on, until half of it.";
         pub(super) coarsened: IntCounter = "revocations_coarsened_total",
             "Entries merged into a wider one because the list was full.";
         pub(super) overfull: IntGauge = "revocations_overfull",
             "1 while the list exceeds `revocations.capacity` and nothing can be coarsened.";
         pub(super) queued: IntGauge = "revocations_queued",
             "Revocations enforced here that are not stored yet.";
+        pub(super) shortened: IntCounter = "revocations_shortened_total",
+            "Entries kept for one token lifetime only, since the identity server confirmed the logout.";
         pub(super) complete: IntGauge = "revocations_complete",
             "1 while the list has every stored revocation.";
         reloads: Counters<Cause> = "revocation_reloads_total"["cause"],

@@ -17,10 +17,10 @@ pub mod replica;
 mod revocations;
 mod target;
 
-pub use target::{Kind, Name, Revocation, Target, canonical_id, token_digest};
+pub use target::{Kind, Name, Note, Revocation, Target, bucket_of, canonical_id, token_digest};
 
 pub use follower::Follower;
 pub(crate) use list::signed_in;
-pub use list::{CleanAt, Listed};
+pub use list::{CleanAt, Hit, Listed};
 pub use metrics::{RevocationMetrics, WebhookResult};
-pub use revocations::{ListStatus, Revocations, RevokeOutcome};
+pub use revocations::{Found, ListStatus, Query, Revocations, RevokeOutcome, UndoOutcome};

@@ -8,9 +8,10 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::follower::Follower;
-use super::list::{CleanAt, List, Listed};
+use super::list::{CleanAt, Hit, List, Listed};
 use super::metrics::RevocationMetrics;
-use super::target::{Kind, Name, Revocation};
+use super::replica::CannotUndo;
+use super::target::{Kind, Name, Note, Revocation, canonical_id};
 use crate::breaker::Outage;
 use crate::clock;
 use crate::denial::{Denial, Reason};
@@ -41,7 +42,7 @@ pub struct Revocations {
     pub(super) grown: watch::Sender<u64>,
 }
 
-/// Outcome of a revocation. Unless it is `Full` or `Stopped`, the target is refused here from now
+/// Outcome of a revocation, or of undoing one. Unless it is `Full` or `Stopped`, the target is refused here from now
 /// on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RevokeOutcome {
@@ -49,7 +50,8 @@ pub enum RevokeOutcome {
     Stored,
     /// It could not be stored; storing is retried until it succeeds.
     Queued,
-    /// The list has twice its capacity, and nothing can be coarsened. Nothing was revoked.
+    /// The list has twice its capacity, and this entry names no subject, by which it could be merged
+    /// with others. Nothing was revoked.
     Full,
     /// The follower task has ended, which is a defect. Nothing was revoked.
     Stopped,
@@ -66,12 +68,73 @@ pub struct ListStatus {
     pub queued: usize,
 }
 
-/// A revocation on its way to the [`Follower`].
-#[derive(Debug)]
-pub(super) struct Request {
-    pub(super) revocation: Revocation,
-    pub(super) answer: oneshot::Sender<RevokeOutcome>,
+/// Outcome of [`Revocations::undo`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum UndoOutcome {
+    /// This revocation refuses nothing any more, as the other outcome says.
+    Undone(Revocation, RevokeOutcome),
+    /// Nothing changed.
+    Refused(CannotUndo),
 }
+
+/// Which entries an operator wants to see.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    /// Entries that logouts, webhooks and a full list made, too, not only those of operators.
+    pub all: bool,
+    /// Only entries of this kind.
+    pub kind: Option<Kind>,
+    /// Only entries that name this id, whether it is a `sub`, a `session_id` or an `iss`.
+    pub of: Option<String>,
+    /// Only the entry of this name.
+    pub name: Option<Name>,
+    /// At most this many, the newest first.
+    pub most: usize,
+}
+
+/// An entry of the list, for operators.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Found {
+    /// What is revoked.
+    pub revocation: Revocation,
+    /// Whether a full list made it from several entries.
+    pub merged: bool,
+}
+
+impl Query {
+    /// Whether an operator wants to see this entry, apart from its name.
+    pub(super) fn matches(&self, revocation: &Revocation) -> bool {
+        let target = &revocation.undone().unwrap_or(revocation).target;
+        let is_of = |id: &str| target.ids().any(|named| named == canonical_id(id));
+        (self.all || revocation.note.is_some())
+            && self.kind.is_none_or(|kind| kind == target.kind())
+            && self.of.as_deref().is_none_or(is_of)
+    }
+}
+
+/// A request to the [`Follower`].
+#[derive(Debug)]
+pub(super) enum Request {
+    Revoke {
+        revocation: Revocation,
+        answer: oneshot::Sender<RevokeOutcome>,
+    },
+    Undo {
+        id: String,
+        note: Note,
+        answer: oneshot::Sender<Undoing>,
+    },
+    /// See [`Event::Shorten`](super::replica::Event::Shorten).
+    Shorten(Vec<Revocation>),
+    Find {
+        query: Query,
+        /// The entries, and how many there are.
+        answer: oneshot::Sender<(Vec<Found>, usize)>,
+    },
+}
+
+/// What is undone, and the outcome once it is known.
+pub(super) type Undoing = Result<(Revocation, oneshot::Receiver<RevokeOutcome>), CannotUndo>;
 
 impl Revocations {
     /// An empty list of about `capacity` entries, and the follower that maintains it. The list is
@@ -82,6 +145,9 @@ impl Revocations {
         metrics: Arc<RevocationMetrics>,
     ) -> (Arc<Self>, Follower) {
         let (requests, received) = mpsc::channel(WAITING);
+        metrics
+            .capacity
+            .set(i64::try_from(capacity).unwrap_or(i64::MAX));
         let shared = Arc::new(Self {
             list: List::new(),
             store,
@@ -104,13 +170,8 @@ impl Revocations {
     ///
     /// The token is revoked.
     pub fn check(&self, clean: &CleanAt, listed: Listed<'_>, now: i64) -> Result<(), Denial> {
-        match self.list.find(clean, listed, now) {
-            None => Ok(()),
-            Some(Kind::Token) => Err(Reason::TokenRevoked.into()),
-            Some(Kind::Session) => Err(Reason::SessionRevoked.into()),
-            Some(Kind::Subject) => Err(Reason::SubjectRevoked.into()),
-            Some(Kind::Issuer) => Err(Reason::IssuerRevoked.into()),
-        }
+        self.find(clean, listed, now)
+            .map_or(Ok(()), |hit| Err(hit.into()))
     }
 
     /// Whether the list has an entry for this very token or cookie at `now`, in Unix seconds.
@@ -136,18 +197,67 @@ impl Revocations {
         self.confirmed.store(after, Ordering::Relaxed);
     }
 
+    /// The entry that refuses a verified token at `now`, in Unix seconds.
+    pub fn find(&self, clean: &CleanAt, listed: Listed<'_>, now: i64) -> Option<Hit> {
+        self.list.find(clean, listed, now)
+    }
+
     /// Revokes a target: here at once, everywhere as soon as it is stored.
     pub async fn revoke(&self, revocation: Revocation) -> RevokeOutcome {
         let (answer, answered) = oneshot::channel();
-        let request = Request { revocation, answer };
+        let request = Request::Revoke { revocation, answer };
         if self.requests.send(request).await.is_err() {
             return RevokeOutcome::Stopped;
         }
-        match tokio::time::timeout(PATIENCE, answered).await {
-            Ok(Ok(revoked)) => revoked,
-            Ok(Err(_)) => RevokeOutcome::Stopped,
-            Err(_) => RevokeOutcome::Queued,
+        outcome(answered).await
+    }
+
+    /// Undoes the revocation whose id begins like this: here at once, everywhere as soon as that is
+    /// stored. `None` if the follower task has ended, which is a defect.
+    pub async fn undo(&self, id: &str, note: Note) -> Option<UndoOutcome> {
+        let (answer, answered) = oneshot::channel();
+        let id = id.to_owned();
+        let request = Request::Undo { id, note, answer };
+        self.requests.send(request).await.ok()?;
+        match answered.await.ok()? {
+            Ok((revocation, stored)) => {
+                Some(UndoOutcome::Undone(revocation, outcome(stored).await))
+            }
+            Err(why) => Some(UndoOutcome::Refused(why)),
         }
+    }
+
+    /// The entries that match, and how many there are. `None` if the follower task has ended, which
+    /// is a defect.
+    pub async fn entries(&self, query: Query) -> Option<(Vec<Found>, usize)> {
+        let (answer, answered) = oneshot::channel();
+        let request = Request::Find { query, answer };
+        self.requests.send(request).await.ok()?;
+        answered.await.ok()
+    }
+
+    /// When the entry with this name expires, in Unix seconds, if the list has it.
+    pub async fn expiry(&self, name: Name) -> Option<i64> {
+        let query = Query {
+            all: true,
+            name: Some(name),
+            most: 1,
+            ..Query::default()
+        };
+        let (found, _) = self.entries(query).await?;
+        found.first().map(|found| found.revocation.expires)
+    }
+
+    /// Keeps these revocations only until `expires`, in Unix seconds, if they would be kept for
+    /// longer: the identity server confirmed the logout, so their sessions get no further tokens.
+    /// Only saves space, so nothing is reported.
+    pub fn shorten(&self, confirmed: Vec<Revocation>, expires: i64) {
+        let shorter = confirmed.into_iter().map(|revocation| Revocation {
+            expires,
+            ..revocation
+        });
+        // If too many requests wait, they are kept for longer.
+        let _ = self.requests.try_send(Request::Shorten(shorter.collect()));
     }
 
     /// The status, for operators.
@@ -159,6 +269,27 @@ impl Revocations {
     /// stream, calls [`Self::check`] again.
     pub fn grown(&self) -> watch::Receiver<u64> {
         self.grown.subscribe()
+    }
+}
+
+/// The outcome that the follower reports. A revocation that it has taken is enforced here.
+async fn outcome(answered: oneshot::Receiver<RevokeOutcome>) -> RevokeOutcome {
+    match tokio::time::timeout(PATIENCE, answered).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(_)) => RevokeOutcome::Stopped,
+        Err(_) => RevokeOutcome::Queued,
+    }
+}
+
+impl From<Hit> for Denial {
+    fn from(hit: Hit) -> Self {
+        match hit.kind {
+            Kind::Token => Reason::TokenRevoked.into(),
+            Kind::Session => Reason::SessionRevoked.into(),
+            Kind::Subject => Reason::SubjectRevoked.into(),
+            Kind::Issuer => Reason::IssuerRevoked.into(),
+            Kind::Bucket => Reason::BucketRevoked.into(),
+        }
     }
 }
 

@@ -15,15 +15,12 @@ fn started() -> (Arc<Revocations>, Follower) {
 }
 
 fn session(id: &str) -> Revocation {
-    Revocation {
-        target: Target::Session {
-            issuer: "i".to_owned(),
-            session: id.to_owned(),
-            subject: None,
-        },
-        received_at: clock::unix_millis(),
-        expires: clock::unix_now() + 60,
-    }
+    let target = Target::Session {
+        issuer: "i".to_owned(),
+        session: id.to_owned(),
+        subject: None,
+    };
+    Revocation::new(target, clock::unix_millis(), clock::unix_now() + 60)
 }
 
 fn check(revocations: &Revocations, session: &str) -> Result<(), Reason> {
@@ -33,6 +30,7 @@ fn check(revocations: &Revocations, session: &str) -> Result<(), Reason> {
         subject: "u",
         session: Some(session),
         claims: &Map::new(),
+        begun: None,
     };
     revocations
         .check(&CleanAt::default(), listed, clock::unix_now())
@@ -57,7 +55,7 @@ async fn a_receiver_is_notified_when_the_list_grows() {
     assert!(grown.has_changed().expect("the list exists"));
     assert_eq!(check(&revocations, "s"), Err(Reason::SessionRevoked));
     assert_eq!(check(&revocations, "other"), Ok(()));
-    assert_eq!(revocations.status().entries, [0, 1, 0, 0]);
+    assert_eq!(revocations.status().entries, [0, 1, 0, 0, 0]);
     following.abort();
 }
 
@@ -113,4 +111,55 @@ fn a_store_that_becomes_unreachable_does_not_shorten_the_outage_of_the_list() {
         list_outage(Outage::NeverSeen, confirmed, after(1)),
         Outage::NeverSeen
     );
+}
+
+#[tokio::test]
+async fn what_was_revoked_is_listed_with_its_author_and_undone_once() {
+    let (revocations, mut follower) = started();
+    follower.catch_up().await;
+    let following = tokio::spawn(follower.run());
+    let note = |by: &str| Note {
+        by: by.to_owned(),
+        reason: "a reason".to_owned(),
+    };
+    let of_operator = session("s").noted(note("alice"));
+    for revocation in [of_operator.clone(), session("logout")] {
+        let outcome = revocations.revoke(revocation).await;
+        assert_eq!(outcome, RevokeOutcome::Stored);
+    }
+    let query = |all| Query {
+        all,
+        most: 10,
+        ..Query::default()
+    };
+    let (found, count) = revocations.entries(query(false)).await.expect("a list");
+    assert_eq!((found.len(), count), (1, 1));
+    assert_eq!(
+        found.first().map(|found| &found.revocation),
+        Some(&of_operator)
+    );
+    assert_eq!(revocations.entries(query(true)).await.expect("a list").1, 2);
+
+    let id = crate::secrets::hex::encode(&of_operator.name());
+    let (start, _) = id.split_at(8);
+    let undone = revocations.undo(start, note("bob")).await;
+    let expected = UndoOutcome::Undone(of_operator.clone(), RevokeOutcome::Stored);
+    assert_eq!(undone, Some(expected));
+    assert_eq!(check(&revocations, "s"), Ok(()));
+    assert_eq!(check(&revocations, "logout"), Err(Reason::SessionRevoked));
+    let again = revocations.undo(&id, note("carol")).await;
+    let Some(UndoOutcome::Refused(CannotUndo::Undone(marker))) = again else {
+        unreachable!("undone twice: {again:?}");
+    };
+    assert_eq!(marker.note, Some(note("bob")));
+    let unknown = revocations.undo("0123456789abcdef", note("bob")).await;
+    assert_eq!(unknown, Some(UndoOutcome::Refused(CannotUndo::Unknown)));
+
+    // Revoked again, it is refused again, for as long as it takes to outlive the undoing.
+    let outcome = revocations.revoke(session("s")).await;
+    assert_eq!(outcome, RevokeOutcome::Stored);
+    assert_eq!(check(&revocations, "s"), Err(Reason::SessionRevoked));
+    let expires = revocations.expiry(of_operator.name()).await;
+    assert!(expires > Some(marker.expires), "{expires:?}");
+    following.abort();
 }

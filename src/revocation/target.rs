@@ -28,6 +28,20 @@ pub struct Revocation {
     pub received_at: i64,
     /// When it ceases to have effect, in Unix seconds.
     pub expires: i64,
+    /// The operator who made it; `None` for a logout or a webhook, whose records every version
+    /// reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<Note>,
+}
+
+/// The author of an entry and the reason.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Note {
+    /// The name of the operator.
+    pub by: String,
+    /// The operator's reason; it may be empty.
+    pub reason: String,
 }
 
 /// The target of a revocation.
@@ -77,6 +91,40 @@ pub enum Target {
         /// Unix seconds: sign-ins up to here are refused.
         not_before: i64,
     },
+    /// The tokens of some users of an issuer from sign-ins up to a time: the coarsest entry, made
+    /// only by a full list.
+    Bucket {
+        /// `iss`.
+        issuer: String,
+        /// How many bits of [`bucket_of`] the prefix has, at most 16.
+        bits: u8,
+        /// The first bits of [`bucket_of`] of these users.
+        prefix: u16,
+        /// Unix seconds: sign-ins up to here are refused.
+        not_before: i64,
+        /// See [`Self::Subject`].
+        strict: bool,
+    },
+    /// Nothing: an operator undid the revocation. The entry has its name and a later expiry, so it
+    /// replaces the revocation in every list and in the log, in whatever order they are read.
+    Undone {
+        /// What was undone.
+        revocation: Box<Revocation>,
+    },
+}
+
+/// Spreads the users of an issuer over buckets.
+pub fn bucket_of(issuer: &str, subject: &str) -> u16 {
+    let subject = canonical_id(subject);
+    let digest = digest::of_parts([issuer.as_bytes(), subject.as_bytes()]);
+    let [first, second, ..] = digest;
+    u16::from_be_bytes([first, second])
+}
+
+/// The first `bits` of a bucket that is given by `of` bits.
+pub(super) fn widened(prefix: u16, of: u8, bits: u8) -> u16 {
+    let dropped = u32::from(of.saturating_sub(bits));
+    prefix.checked_shr(dropped).unwrap_or(0)
 }
 
 /// The digest that identifies a token in the list: SHA-256 of its text up to the signature. The
@@ -106,6 +154,54 @@ impl Target {
             Self::Session { .. } => Kind::Session,
             Self::Subject { .. } => Kind::Subject,
             Self::Issuer { .. } => Kind::Issuer,
+            Self::Bucket { .. } => Kind::Bucket,
+            Self::Undone { revocation } => revocation.target.kind(),
+        }
+    }
+
+    /// The issuer, session and subject that it names.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &str> {
+        let (issuer, session, subject) = match self {
+            Self::Token {
+                issuer,
+                session,
+                subject,
+                ..
+            } => (issuer.as_deref(), session.as_deref(), subject.as_deref()),
+            Self::Session {
+                issuer,
+                session,
+                subject,
+            } => (
+                Some(issuer.as_str()),
+                Some(session.as_str()),
+                subject.as_deref(),
+            ),
+            Self::Subject {
+                issuer, subject, ..
+            } => (Some(issuer.as_str()), None, Some(subject.as_str())),
+            Self::Issuer { issuer, .. } | Self::Bucket { issuer, .. } => {
+                (Some(issuer.as_str()), None, None)
+            }
+            Self::Undone { .. } => (None, None, None),
+        };
+        [issuer, session, subject].into_iter().flatten()
+    }
+
+    /// Whether it says that a revocation was undone.
+    pub fn is_undone(&self) -> bool {
+        matches!(self, Self::Undone { .. })
+    }
+
+    /// Whether it stands for other entries in a full list, and so refuses more than was asked.
+    pub fn is_wide(&self) -> bool {
+        match self {
+            Self::Subject { strict, .. } => *strict,
+            Self::Bucket { .. } => true,
+            Self::Token { .. }
+            | Self::Session { .. }
+            | Self::Issuer { .. }
+            | Self::Undone { .. } => false,
         }
     }
 
@@ -127,7 +223,11 @@ impl Target {
             } => std::iter::once(subject)
                 .chain(except)
                 .for_each(to_canonical),
-            Self::Issuer { .. } => {}
+            Self::Issuer { .. } | Self::Bucket { .. } => {}
+            Self::Undone { revocation } => {
+                let target = revocation.target.clone().canonical();
+                revocation.target = target;
+            }
         }
         self
     }
@@ -152,6 +252,28 @@ impl Revocation {
             target: target.canonical(),
             received_at,
             expires,
+            note: None,
+        }
+    }
+
+    /// The revocation that this entry undoes, if it does.
+    pub fn undone(&self) -> Option<&Self> {
+        match &self.target {
+            Target::Undone { revocation } => Some(revocation),
+            Target::Token { .. }
+            | Target::Session { .. }
+            | Target::Subject { .. }
+            | Target::Issuer { .. }
+            | Target::Bucket { .. } => None,
+        }
+    }
+
+    /// With an author and a reason.
+    #[must_use]
+    pub fn noted(self, note: Note) -> Self {
+        Self {
+            note: Some(note),
+            ..self
         }
     }
 
@@ -184,6 +306,18 @@ impl Revocation {
                 let time = not_before.to_be_bytes();
                 digest::of_parts([kind.as_bytes(), issuer.as_bytes(), &time])
             }
+            Target::Bucket {
+                issuer,
+                bits,
+                prefix,
+                not_before,
+                strict,
+            } => {
+                let (time, prefix) = (not_before.to_be_bytes(), prefix.to_be_bytes());
+                let flags = [*bits, u8::from(*strict)];
+                digest::of_parts([kind.as_bytes(), issuer.as_bytes(), &time, &prefix, &flags])
+            }
+            Target::Undone { revocation } => revocation.name(),
         }
     }
 
@@ -196,7 +330,8 @@ impl Revocation {
     /// Decodes a record of any replica. `None` if this version does not understand it.
     pub fn from_record(record: &[u8]) -> Option<Self> {
         let read: Self = serde_json::from_slice(record).ok()?;
-        Some(Self::new(read.target, read.received_at, read.expires))
+        let target = read.target.canonical();
+        Some(Self { target, ..read })
     }
 }
 
@@ -219,6 +354,8 @@ labels! {
         Subject = "subject",
         /// One issuer.
         Issuer = "issuer",
+        /// Some users of one issuer.
+        Bucket = "bucket",
     }
 }
 
@@ -231,6 +368,7 @@ mod tests {
             target,
             received_at: 1,
             expires: 2,
+            note: None,
         }
     }
 
@@ -289,10 +427,27 @@ mod tests {
             session: None,
             subject: None,
         });
+        let noted = session("i", "s", None).noted(Note {
+            by: "alice".to_owned(),
+            reason: "lost".to_owned(),
+        });
+        let undone = of(Target::Undone {
+            revocation: Box::new(noted.clone()),
+        });
+        assert_eq!(undone.name(), noted.name());
         for written in [
             token,
             session("i", "s", Some("u")),
             subject(1, &["a"], true),
+            of(Target::Bucket {
+                issuer: "i".to_owned(),
+                bits: 4,
+                prefix: 9,
+                not_before: 1,
+                strict: true,
+            }),
+            noted,
+            undone,
         ] {
             assert_eq!(
                 Revocation::from_record(&written.to_record()),

@@ -180,6 +180,7 @@ impl Verified {
             subject: self.subject(),
             session: self.session(),
             claims: &self.claims,
+            begun: None,
         }
     }
 

@@ -1,12 +1,18 @@
 //! The entries that a replica holds: added, extended, coarsened, queued and dropped.
 
 use super::{Command, Held, Replica, Source};
-use crate::revocation::coarsen;
-use crate::revocation::target::{Kind, Name, Revocation};
+use crate::revocation::coarsen::{self, Width};
+use crate::revocation::target::{Name, Revocation};
 
 impl Replica {
-    pub(super) fn revoke(&mut self, revocation: Revocation, now: i64, out: &mut Vec<Command>) {
+    pub(super) fn revoke(&mut self, mut revocation: Revocation, now: i64, out: &mut Vec<Command>) {
         let name = revocation.name();
+        self.shorter.remove(&name);
+        // It is revoked again after it was undone: only a later expiry counts.
+        let undone = self.held.get(&name).map(|held| &held.revocation);
+        if let Some(undone) = undone.filter(|one| one.target.is_undone()) {
+            revocation.expires = revocation.expires.max(undone.expires.saturating_add(1));
+        }
         if revocation.expires <= now {
             return out.push(Command::Stored(vec![name])); // There is nothing left to refuse.
         }
@@ -32,7 +38,12 @@ impl Replica {
             Some(held) if held.revocation.expires >= revocation.expires => return,
             Some(held) => {
                 self.ends.remove(&(held.revocation.expires, name));
-                held.revocation.expires = revocation.expires;
+                let before = std::mem::replace(&mut held.revocation, revocation.clone());
+                if revocation.target.is_undone() && !before.target.is_undone() {
+                    out.push(Command::Remove(before));
+                } else if held.revocation.note.is_none() && !before.target.is_undone() {
+                    held.revocation.note = before.note;
+                }
             }
             None => {
                 let held = Held {
@@ -47,14 +58,16 @@ impl Replica {
         out.push(Command::Insert(revocation, source));
     }
 
-    /// Makes room: replaces tokens by sessions first, then all entries of a subject by one.
+    /// Makes room: replaces tokens by sessions first, then all entries of a subject by one, then
+    /// those of many subjects by one.
     pub(super) fn coarsen(&mut self, out: &mut Vec<Command>) {
         if self.held.len() <= self.coarsen_at {
             return;
         }
         let goal = self.capacity - self.capacity / 8;
         let before = self.held.len();
-        for kind in [Kind::Session, Kind::Subject] {
+        let bits = coarsen::bucket_bits(self.capacity);
+        for width in [Width::Session, Width::Subject, Width::Bucket(bits)] {
             if self.held.len() <= self.capacity {
                 break;
             }
@@ -62,7 +75,7 @@ impl Replica {
                 .held
                 .iter()
                 .map(|(name, held)| (name, &held.revocation));
-            for coarsening in coarsen::coarsenings(entries, kind, goal) {
+            for coarsening in coarsen::coarsenings(entries, width, goal) {
                 self.replace(coarsening, out);
             }
         }
@@ -79,6 +92,18 @@ impl Replica {
         let overfull = self.held.len() > self.capacity;
         if std::mem::replace(&mut self.is_overfull, overfull) != overfull {
             out.push(Command::Overfull(overfull));
+        }
+    }
+
+    /// Reports in time that the list will be full; not again for every entry around the limit.
+    pub(super) fn note_level(&mut self, out: &mut Vec<Command>) {
+        let held = self.held.len();
+        let is_nearly_full = match self.is_nearly_full {
+            false => held >= self.capacity - self.capacity / 4,
+            true => held > self.capacity / 2,
+        };
+        if std::mem::replace(&mut self.is_nearly_full, is_nearly_full) != is_nearly_full {
+            out.push(Command::NearlyFull(is_nearly_full));
         }
     }
 

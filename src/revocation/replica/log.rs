@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
-use super::{Call, Cause, Command, MARGIN, Replica, Source};
+use super::{Call, Cause, Command, Held, MARGIN, Replica, Source};
 use crate::revocation::target::{Name, Revocation};
 use crate::store::{Logged, Position};
 
@@ -34,6 +34,7 @@ impl Replica {
         self.log_ends.clear();
         self.numbers.clear();
         self.sent.clear();
+        self.absent.clear();
         self.foreign = None;
         out.push(Command::Reload(cause));
     }
@@ -124,6 +125,11 @@ impl Replica {
             }
         }
         self.sent.remove(&name);
+        let is_shorter = self.is_shortened_by(&name, logged);
+        let is_merged = self.numbers.contains_key(&name) && !self.holds(&name);
+        if is_merged && revocation.target.is_undone() {
+            out.push(Command::StillCovered(name));
+        }
         // A name has one number; at its earlier number it does not count as missing.
         if let Some(before) = self.numbers.insert(name, logged.seq) {
             self.forget(before);
@@ -131,7 +137,15 @@ impl Replica {
         self.numbers.insert(name, logged.seq);
         self.log.insert(logged.seq, (name, logged.expires));
         self.log_ends.insert((logged.expires, logged.seq));
-        self.hold(name, revocation, source, out);
+        match is_shorter {
+            true => self.hold_shorter(&name, logged.expires),
+            false => self.hold(name, revocation, source, out),
+        }
+        // The log has lost a later entry with this name, such as one that says it was undone.
+        let is_later = |held: &Held| !held.queued && held.revocation.expires > logged.expires;
+        if self.held.get(&name).is_some_and(is_later) {
+            self.absent.insert(name);
+        }
         self.coarsen(out);
     }
 
@@ -179,12 +193,11 @@ impl Replica {
         for logged in page.iter().filter(|logged| logged.seq <= up_to) {
             self.note(logged, Source::Reload, now, out);
         }
-        let missing = missing.into_iter().map(|(_, name)| name);
-        // An entry that moved to another number is not missing.
-        let missing = missing
-            .filter(|name| !self.numbers.contains_key(name))
-            .collect();
-        self.restore(missing, now, out);
+        if !missing.is_empty() {
+            self.absent
+                .extend(missing.into_iter().map(|(_, name)| name));
+            self.poll_due = true;
+        }
         match next {
             Some(next) if next < up_to => self.audited = next,
             Some(_) | None => {
@@ -192,6 +205,21 @@ impl Replica {
                 self.suspicious = false;
             }
         }
+    }
+
+    /// Has entries written back that an audit did not find, once everything new was read.
+    pub(super) fn restore_absent(&mut self, now: i64, out: &mut Vec<Command>) {
+        let is_up_to_date = self.read.is_some_and(|(_, seq)| seq >= self.newest);
+        if self.absent.is_empty() || self.poll_due || self.reloading || !is_up_to_date {
+            return;
+        }
+        let mut absent = std::mem::take(&mut self.absent);
+        // An entry that moved to another number is not missing.
+        absent.retain(|name| match self.holds(name) {
+            true => !self.is_logged(name),
+            false => !self.numbers.contains_key(name),
+        });
+        self.restore(absent, now, out);
     }
 
     /// Has entries written back. Each expiry is extended by a second: only a later expiry replaces
@@ -258,6 +286,12 @@ impl Replica {
 
     pub(super) fn unreachable(&mut self, out: &mut Vec<Command>) {
         match self.busy.take() {
+            Some(Call::Shorten(shorter)) => {
+                for (name, revocation) in shorter {
+                    self.shorter.entry(name).or_insert(revocation);
+                }
+                self.refused = true;
+            }
             Some(Call::Append(names)) => {
                 for (name, _) in names.into_iter().rev() {
                     if self.held.contains_key(&name) {

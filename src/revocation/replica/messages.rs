@@ -7,8 +7,11 @@ use crate::store::{Logged, Position};
 /// An input of a replica.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Event {
-    /// A local revocation.
+    /// A local revocation, or one that undoes another ([`Replica::undoing`](super::Replica::undoing)).
     Revoke(Revocation),
+    /// The identity server confirmed the logouts of these revocations: from now on they need only
+    /// last until the time that they have here.
+    Shorten(Vec<Revocation>),
     /// A quarter of a second has passed.
     Poll,
     /// An entry was appended to the log, or the store is reachable again.
@@ -50,6 +53,12 @@ pub enum Command {
     Coarsened(usize),
     /// Whether the list exceeds its capacity and nothing can be coarsened.
     Overfull(bool),
+    /// The log keeps this many entries for a shorter time, since their logouts were confirmed.
+    Shortened(usize),
+    /// Whether the list is nearly full.
+    NearlyFull(bool),
+    /// An operator undid a revocation that this list has only as part of a wider entry.
+    StillCovered(Name),
     /// This version cannot read an entry of the log. The list is not complete until a version that
     /// can replaces the entry.
     Foreign,
@@ -67,6 +76,8 @@ pub enum Command {
     },
     /// Append these to the log.
     Append(Vec<(Name, Revocation)>),
+    /// Append these to the log, in place of entries with their names and later expiries.
+    AppendShorter(Vec<(Name, Revocation)>),
 }
 
 /// The origin of an entry.

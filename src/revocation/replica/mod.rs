@@ -18,17 +18,27 @@
 //!   missing is written back. The same audit runs all the time, one page with every poll, for what
 //!   a count cannot show.
 //! - An entry is written back under its name, so that many replicas may do it at once.
+//! - Of the entries with one name, the one with the latest expiry counts. So an operator undoes a
+//!   revocation by an entry with its name and a later expiry, which is stored, read and written
+//!   back like any other.
+//! - An expiry becomes earlier only when the identity server confirmed a logout: then a later entry
+//!   of the log has the name and the earlier expiry. A replica that misses it keeps the later
+//!   expiry, which is safe.
+//! - A full list coarsens for itself; the log keeps the entries.
 
 mod entries;
 mod log;
 mod messages;
+mod undo;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::coarsen;
 use super::target::{Name, Revocation};
 use crate::store::Position;
 
 pub use messages::{Cause, Command, Event, Source};
+pub use undo::CannotUndo;
 
 /// Entries per page and per append.
 pub const PAGE: usize = 256;
@@ -56,6 +66,11 @@ pub struct Replica {
     retry: BTreeSet<Name>,
     /// Entries that were stored and have not been read back from the log yet.
     sent: BTreeSet<Name>,
+    /// Entries whose expiry in the log is to become earlier.
+    shorter: BTreeMap<Name, Revocation>,
+    /// Entries that an audit did not find, or found with an earlier expiry. They are written back
+    /// once the news has been read: they may have another number by now.
+    absent: BTreeSet<Name>,
     /// Epoch of the log, and the number up to which it was read.
     read: Option<(u128, u64)>,
     /// The newest number that is known to exist.
@@ -79,6 +94,7 @@ pub struct Replica {
     /// The number of entries from which coarsening is tried again.
     coarsen_at: usize,
     is_overfull: bool,
+    is_nearly_full: bool,
     busy: Option<Call>,
 }
 
@@ -103,6 +119,7 @@ enum Call {
     },
     /// Each with the expiry that was sent.
     Append(Vec<(Name, i64)>),
+    Shorten(Vec<(Name, Revocation)>),
 }
 
 impl Replica {
@@ -118,6 +135,8 @@ impl Replica {
             queue: VecDeque::new(),
             retry: BTreeSet::new(),
             sent: BTreeSet::new(),
+            shorter: BTreeMap::new(),
+            absent: BTreeSet::new(),
             read: None,
             newest: 0,
             reloading: false,
@@ -132,6 +151,7 @@ impl Replica {
             refused: false,
             coarsen_at: capacity,
             is_overfull: false,
+            is_nearly_full: false,
             busy: None,
         }
     }
@@ -161,10 +181,12 @@ impl Replica {
         self.held.is_empty()
     }
 
-    /// Whether another entry must be refused: the list has twice its capacity, and nothing can be
-    /// coarsened.
-    pub fn is_full(&self) -> bool {
-        self.held.len() >= self.capacity.saturating_mul(2)
+    /// Whether the list can take another entry. A list of twice its capacity takes only what it can
+    /// merge with other entries.
+    pub fn has_room_for(&self, revocation: &Revocation) -> bool {
+        self.held.len() < self.capacity.saturating_mul(2)
+            || coarsen::can_be_merged(&revocation.target)
+            || self.holds(&revocation.name())
     }
 
     /// Whether an entry with this name is held.
@@ -182,6 +204,7 @@ impl Replica {
         let mut out = Vec::new();
         match event {
             Event::Revoke(revocation) => self.revoke(revocation, now, &mut out),
+            Event::Shorten(confirmed) => self.want_shorter(confirmed, now),
             Event::Poll => {
                 self.away = false;
                 self.refused = false;
@@ -206,17 +229,18 @@ impl Replica {
                 Some(Call::Audit { after, up_to }) => {
                     self.audit(after, up_to, &page, next, now, &mut out);
                 }
-                Some(Call::Position { .. } | Call::Append(_)) | None => {}
+                Some(Call::Position { .. } | Call::Append(_) | Call::Shorten(_)) | None => {}
             },
-            Event::Appended(position) => {
-                if let Some(Call::Append(sent)) = self.busy.take() {
-                    self.appended(sent, position, &mut out);
-                }
-            }
+            Event::Appended(position) => match self.busy.take() {
+                Some(Call::Append(sent)) => self.appended(sent, position, &mut out),
+                Some(Call::Shorten(sent)) => self.shortened(&sent, position, &mut out),
+                Some(Call::Position { .. } | Call::News | Call::Audit { .. }) | None => {}
+            },
             Event::Unreachable => self.unreachable(&mut out),
         }
         self.expire(now, &mut out);
         self.call_next(now, &mut out);
+        self.note_level(&mut out);
         out
     }
 
@@ -228,6 +252,7 @@ impl Replica {
         if self.busy.is_some() || self.away {
             return;
         }
+        self.restore_absent(now, out);
         let call = self.next_call(now);
         match &call {
             None => {
@@ -247,6 +272,7 @@ impl Replica {
                 });
                 out.push(Command::Append(entries.collect()));
             }
+            Some(Call::Shorten(shorter)) => out.push(Command::AppendShorter(shorter.clone())),
         }
         self.busy = call;
     }
@@ -278,6 +304,15 @@ impl Replica {
         }
         if std::mem::take(&mut self.poll_due) {
             return Some(Call::Position { at: now + MARGIN });
+        }
+        if !self.refused && self.complete && !self.shorter.is_empty() {
+            let mut some = Vec::new();
+            while some.len() < PAGE
+                && let Some(entry) = self.shorter.pop_first()
+            {
+                some.push(entry);
+            }
+            return Some(Call::Shorten(some));
         }
         let (_, read) = self.read?;
         if self.suspicious || (std::mem::take(&mut self.audit_due) && read > 0) {

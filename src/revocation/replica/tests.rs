@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::super::list::{CleanAt, LEEWAY, List, Listed};
 use super::*;
-use crate::revocation::target::{Target, token_digest};
+use crate::revocation::target::{Note, Target, token_digest};
 use crate::store::Logged;
 
 const NOW: i64 = 1_800_000_000;
@@ -61,6 +61,18 @@ impl FakeStore {
                 }
                 Event::Appended(position(self))
             }
+            Command::AppendShorter(_) if self.full => Event::Unreachable,
+            Command::AppendShorter(revocations) => {
+                self.calls.push("shorten");
+                for (name, revocation) in revocations {
+                    let longer = |(present, logged): &(Name, Logged)| {
+                        *present == name && logged.expires > revocation.expires
+                    };
+                    self.log.retain(|_, entry| !longer(entry));
+                    self.put(name, revocation.to_record(), revocation.expires);
+                }
+                Event::Appended(position(self))
+            }
             other => panic!("not a call: {other:?}"),
         }
     }
@@ -93,7 +105,8 @@ fn run(replica: &mut Replica, store: &mut FakeStore, event: Event, now: i64) -> 
             match command {
                 call @ (Command::ReadPosition { .. }
                 | Command::ReadLog { .. }
-                | Command::Append(_)) => next = Some(store.answer(call, now)),
+                | Command::Append(_)
+                | Command::AppendShorter(_)) => next = Some(store.answer(call, now)),
                 other => said.push(other),
             }
         }
@@ -110,15 +123,12 @@ fn started(capacity: usize, store: &mut FakeStore) -> Replica {
 }
 
 fn session(id: usize, expires: i64) -> Revocation {
-    Revocation {
-        target: Target::Session {
-            issuer: "i".to_owned(),
-            session: id.to_string(),
-            subject: None,
-        },
-        received_at: NOW * 1000,
-        expires,
-    }
+    let target = Target::Session {
+        issuer: "i".to_owned(),
+        session: id.to_string(),
+        subject: None,
+    };
+    Revocation::new(target, NOW * 1000, expires)
 }
 
 fn has_cause(said: &[Command], cause: Cause) -> bool {
@@ -360,6 +370,216 @@ fn a_quiet_poll_reads_the_position_and_one_page() {
     assert_eq!(store.calls, ["position"]);
 }
 
+#[test]
+fn a_confirmed_logout_is_kept_for_a_shorter_time_on_every_replica() {
+    let mut store = FakeStore::default();
+    let (mut one, mut other) = (started(100, &mut store), started(100, &mut store));
+    run(
+        &mut one,
+        &mut store,
+        Event::Revoke(session(0, NOW + 900)),
+        NOW,
+    );
+    run(&mut other, &mut store, Event::Poll, NOW);
+    // It is not stored while the store accepts nothing, and not forgotten.
+    store.full = true;
+    let shorter = || Event::Shorten(vec![session(0, NOW + 90)]);
+    run(&mut one, &mut store, shorter(), NOW);
+    let name = session(0, 0).name();
+    let expiry = |replica: &Replica| replica.entry(&name).map(|entry| entry.expires);
+    assert_eq!(expiry(&one), Some(NOW + 900));
+    store.full = false;
+    let said = run(&mut one, &mut store, Event::Poll, NOW);
+    assert!(said.contains(&Command::Shortened(1)), "{said:?}");
+    for replica in [&mut one, &mut other] {
+        let said = run(replica, &mut store, Event::Poll, NOW);
+        assert_eq!(said, [Command::Confirmed], "nothing is missing");
+        assert_eq!(expiry(replica), Some(NOW + 90));
+    }
+    // A replica that missed it keeps the later expiry, and may write it back.
+    assert_eq!(store.log.len(), 1);
+    run(&mut other, &mut store, Event::Poll, NOW + 90);
+    assert!(!other.holds(&name));
+    // What is shorter already, or has a later revocation waiting, stays.
+    run(
+        &mut one,
+        &mut store,
+        Event::Revoke(session(1, NOW + 50)),
+        NOW,
+    );
+    run(
+        &mut one,
+        &mut store,
+        Event::Shorten(vec![session(1, NOW + 90)]),
+        NOW,
+    );
+    let second = session(1, 0).name();
+    assert_eq!(
+        one.entry(&second).map(|entry| entry.expires),
+        Some(NOW + 50)
+    );
+}
+
+#[test]
+fn a_shorter_revocation_of_the_same_session_does_not_shorten_a_longer_one() {
+    let mut store = FakeStore::default();
+    let (mut one, mut other) = (started(100, &mut store), started(100, &mut store));
+    run(
+        &mut one,
+        &mut store,
+        Event::Revoke(session(0, NOW + 900)),
+        NOW,
+    );
+    // The other replica has not read it yet.
+    run(
+        &mut other,
+        &mut store,
+        Event::Revoke(session(0, NOW + 9)),
+        NOW,
+    );
+    for replica in [&mut one, &mut other] {
+        run(replica, &mut store, Event::Poll, NOW);
+        run(replica, &mut store, Event::Poll, NOW + 9);
+        assert!(replica.holds(&session(0, 0).name()));
+    }
+}
+
+fn note(by: &str) -> Note {
+    Note {
+        by: by.to_owned(),
+        reason: String::new(),
+    }
+}
+
+fn undo(replica: &mut Replica, store: &mut FakeStore, of: &Revocation) -> Vec<Command> {
+    let undoing = replica.undoing(&of.name(), note("bob"), NOW * 1000);
+    let undoing = undoing.expect("it can be undone");
+    run(replica, store, Event::Revoke(undoing), NOW)
+}
+
+#[test]
+fn what_was_undone_stays_undone_whoever_writes_back_what_he_holds() {
+    let revocation = session(0, NOW + 900);
+    for emptied_first in [false, true] {
+        let mut store = FakeStore::default();
+        let (mut one, mut late) = (started(100, &mut store), started(100, &mut store));
+        run(&mut one, &mut store, Event::Revoke(revocation.clone()), NOW);
+        run(&mut late, &mut store, Event::Poll, NOW);
+        let said = undo(&mut one, &mut store, &revocation);
+        assert!(
+            said.contains(&Command::Remove(revocation.clone())),
+            "{said:?}"
+        );
+        assert!(
+            said.contains(&Command::Stored(vec![revocation.name()])),
+            "{said:?}"
+        );
+        // The store loses everything before the other replica has heard of it.
+        store.log.clear();
+        store.epoch += 1;
+        let (first, second) = match emptied_first {
+            false => (&mut one, &mut late),
+            true => (&mut late, &mut one),
+        };
+        run(first, &mut store, Event::Poll, NOW);
+        run(second, &mut store, Event::Poll, NOW);
+        let mut newcomer = started(100, &mut store);
+        for replica in [&mut one, &mut late, &mut newcomer] {
+            run(replica, &mut store, Event::Poll, NOW);
+            let entry = replica.entry(&revocation.name());
+            assert!(
+                entry.is_some_and(|entry| entry.target.is_undone()),
+                "{entry:?}"
+            );
+        }
+        // Revoked again, it is revoked everywhere.
+        let again = Revocation::new(revocation.target.clone(), NOW * 1000 + 1, NOW + 10);
+        run(&mut late, &mut store, Event::Revoke(again), NOW);
+        for replica in [&mut one, &mut newcomer] {
+            let said = run(replica, &mut store, Event::Poll, NOW);
+            let inserted = said.iter().any(|command| {
+                matches!(command, Command::Insert(inserted, Source::News) if inserted.target == revocation.target)
+            });
+            assert!(inserted, "{said:?}");
+        }
+    }
+}
+
+#[test]
+fn a_merged_entry_cannot_be_undone_and_neither_can_what_it_was_merged_into() {
+    let mut store = FakeStore::default();
+    let mut replica = started(4, &mut store);
+    let of = |id: usize| {
+        let target = Target::Session {
+            issuer: "i".to_owned(),
+            session: id.to_string(),
+            subject: Some("u".to_owned()),
+        };
+        Revocation::new(target, NOW * 1000, NOW + 900)
+    };
+    for id in 0..5 {
+        run(&mut replica, &mut store, Event::Revoke(of(id)), NOW);
+    }
+    let cannot = |name: &Name| {
+        let undoing = replica.undoing(name, note("bob"), NOW * 1000);
+        undoing.expect_err("it cannot be undone")
+    };
+    let expires = NOW + 900;
+    assert_eq!(cannot(&of(0).name()), CannotUndo::Merged { expires });
+    let wide = replica.entries().find(|(_, _, is_wide)| *is_wide);
+    let (name, revocation, _) = wide.expect("a wider entry");
+    assert_eq!(cannot(name), CannotUndo::Wide(Box::new(revocation.clone())));
+    assert_eq!(cannot(&session(9, 0).name()), CannotUndo::Unknown);
+    let id = crate::secrets::hex::encode(&of(0).name());
+    let (start, _) = id.split_at(8);
+    assert_eq!(replica.name_of(start), Ok(of(0).name()));
+    assert_eq!(replica.name_of(""), Err(CannotUndo::Ambiguous));
+}
+
+#[test]
+fn a_list_full_of_logouts_takes_every_further_one_and_says_so_in_time() {
+    const CAPACITY: usize = 64;
+    let mut store = FakeStore::default();
+    let mut replica = started(CAPACITY, &mut store);
+    let mut alarms = Vec::new();
+    for id in 0..CAPACITY * 20 {
+        let target = Target::Session {
+            issuer: "i".to_owned(),
+            session: id.to_string(),
+            subject: Some(format!("u{id}")),
+        };
+        let logout = Revocation::new(target, NOW * 1000, NOW + 900);
+        assert!(replica.has_room_for(&logout));
+        for command in run(&mut replica, &mut store, Event::Revoke(logout), NOW) {
+            if let Command::NearlyFull(_) | Command::Coarsened(_) | Command::Overfull(_) = command {
+                alarms.push((id, command));
+            }
+        }
+        assert!(
+            replica.len() <= CAPACITY + CAPACITY / 8 + 1,
+            "{}",
+            replica.len()
+        );
+    }
+    assert_eq!(
+        alarms.first(),
+        Some(&(CAPACITY * 3 / 4 - 1, Command::NearlyFull(true)))
+    );
+    assert!(
+        matches!(alarms.get(1), Some((CAPACITY, Command::Coarsened(_)))),
+        "{alarms:?}"
+    );
+    assert!(
+        !alarms
+            .iter()
+            .any(|(_, command)| matches!(command, Command::Overfull(true)))
+    );
+    assert!(
+        replica.has_room_for(&session(0, NOW + 9)),
+        "it is not twice full"
+    );
+}
+
 /// One of few, so that they overlap.
 fn any_revocation() -> impl Strategy<Value = Revocation> {
     let owner = (
@@ -393,11 +613,7 @@ fn any_revocation() -> impl Strategy<Value = Revocation> {
                     strict: false,
                 },
             };
-            Revocation {
-                target,
-                received_at: (NOW - ago) * 1000,
-                expires: NOW + 1000 + lives,
-            }
+            Revocation::new(target, (NOW - ago) * 1000, NOW + 1000 + lives)
         },
     )
 }
@@ -454,6 +670,7 @@ proptest! {
                                 subject: &subject,
                                 session: Some(&session),
                                 claims: claims.as_object().expect("an object"),
+                                begun: None,
                             };
                             let found = |list: &List| list.find(&CleanAt::default(), listed, NOW).is_some();
                             if found(&exact) {
@@ -474,6 +691,7 @@ proptest! {
             subject: "u0",
             session: Some("fresh"),
             claims: fresh.as_object().expect("an object"),
+            begun: None,
         };
         prop_assert!(list.find(&CleanAt::default(), listed, NOW).is_none());
     }
