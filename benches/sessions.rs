@@ -176,6 +176,7 @@ async fn sign_in(loaded: Loaded, signer: &Signer) -> Vec<String> {
                 access: Secret::new(signer.sign(&claims).unwrap()),
                 refresh: Secret::new("refresh"),
             },
+            asked_at: clock::unix_millis(),
         };
         let seen = ClientInfo {
             address: [203, 0, 113, 9].into(),

@@ -25,7 +25,7 @@ use crate::record::Record;
 use crate::request::Inbound;
 use crate::request::memory::BodyMemory;
 use crate::revocation::Revocations;
-use crate::sessions::Sessions;
+use crate::sessions::{Recheck, Sessions};
 use crate::tokens::{RefusedTokens, Tokens};
 
 /// Derives each layer's name from its row, the list of all layers, and the proof that all of them
@@ -138,7 +138,9 @@ impl Chain {
             let verified = caller.verified().map(|verified| &**verified);
             Box::pin(request.inspect_body(&self.body_memory, verified)).await?;
             // The client may have taken its time.
-            self.identity.recheck(&request, &caller)?;
+            if self.identity.recheck(&request, &caller)? == Recheck::NeedsLookup {
+                Box::pin(self.identity.confirm(&request, &caller)).await?;
+            }
             record.start_lap();
         }
         // Malformed identifiers are refused before they are looked up.
@@ -203,7 +205,7 @@ impl Chain {
         &self,
         stream: &StreamAuthorization,
         in_force: &Arc<InForce>,
-    ) -> Result<(), Denial> {
+    ) -> Result<Recheck, Denial> {
         let request = stream.request();
         if request.in_force().generation() == in_force.generation() {
             return self.identity.recheck(request, stream.caller());

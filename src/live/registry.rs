@@ -23,6 +23,7 @@ use crate::network::Network;
 use crate::panics::catch_panic;
 use crate::record::stream::{StreamEnd, StreamKind};
 use crate::revocation::Revocations;
+use crate::sessions::Recheck;
 
 /// A stream that could not be authorized again because a dependency is unavailable is tried again
 /// after a second, and from then on after twice as long each time, up to 2 to this power of
@@ -193,8 +194,8 @@ impl Streams {
     }
 
     /// The first step: whatever needs no lookup. Ends the stream if that refuses its request now.
-    /// Returns whether it goes on.
-    pub(super) fn recheck(&self, id: u64, entry: &Entry) -> bool {
+    /// Returns whether it goes on; where a look-up must tell, it waits for the whole chain.
+    pub(super) fn recheck(self: &Rc<Self>, id: u64, entry: &Entry) -> bool {
         if entry.ending.get().is_some() {
             return false;
         }
@@ -204,7 +205,10 @@ impl Streams {
             chain.recheck(&authorization, snapshot.in_force())
         };
         // A panic is a defect, and says nothing about the stream.
-        let checked = catch_unwind(AssertUnwindSafe(checking)).unwrap_or(Ok(()));
+        let checked = catch_unwind(AssertUnwindSafe(checking)).unwrap_or(Ok(Recheck::Passed));
+        if matches!(checked, Ok(Recheck::NeedsLookup)) {
+            self.enqueue(id, entry);
+        }
         let ending = checked.err().as_ref().and_then(Ending::of);
         if let Some(ending) = ending {
             self.set_due(id, entry, None);

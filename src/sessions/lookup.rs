@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use quick_cache::sync::Cache;
 use tokio::runtime::Handle;
 
+use super::begun::BegunSessions;
 use super::cookie::CookieKeys;
 use super::live::{CachedSession, Validity, millis};
 use super::metrics::{EndReason, Lookup, SessionMetrics, Touch};
@@ -54,6 +55,7 @@ pub struct Sessions {
     pub(super) clock: fn() -> i64,
     live: Cache<SessionName, Arc<CachedSession>>,
     absent: Cache<SessionName, Instant>,
+    pub(super) begun: BegunSessions,
 }
 
 /// The settings of sessions in the configuration in force.
@@ -62,6 +64,8 @@ pub(super) struct Settings {
     pub(super) sessions: policy::sessions::Sessions,
     /// How long the revocation of a session is kept, in seconds.
     pub(super) remembers: i64,
+    /// The same once the identity server has ended the session.
+    pub(super) remembers_ended: i64,
     /// How long the identity server allows a session to be refreshed, in milliseconds.
     pub(super) session_lifetime: i64,
 }
@@ -71,6 +75,7 @@ impl Settings {
         Self {
             sessions: config.sessions.clone(),
             remembers: config.revocations.remembers_sessions(),
+            remembers_ended: config.revocations.remembers_tokens(),
             session_lifetime: millis(config.revocations.session_lifetime),
         }
     }
@@ -121,6 +126,7 @@ impl Sessions {
             clock,
             live: Cache::new(config.sessions.cache.get()),
             absent: Cache::new(ABSENT),
+            begun: BegunSessions::default(),
         }))
     }
 

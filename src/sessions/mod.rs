@@ -13,6 +13,8 @@
 //! expire.
 
 mod agent;
+mod begun;
+mod check;
 pub mod cookie;
 mod index;
 mod live;
@@ -23,6 +25,7 @@ pub mod renew;
 pub mod sign_in;
 mod unstored;
 
+pub use check::Recheck;
 pub use live::{CachedSession, VerifiedAccess};
 pub use lookup::{SessionLookup, Sessions};
 pub use metrics::SessionMetrics;

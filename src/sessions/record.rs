@@ -41,7 +41,7 @@ pub struct Session {
     pub session: Option<String>,
     /// How its client proves it.
     pub carrier: Carrier,
-    /// When it began.
+    /// When it began: when the client asked for it, before the identity server was asked.
     pub created: i64,
     /// When it was last used, to within a minute.
     pub touched: i64,

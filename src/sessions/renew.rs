@@ -210,7 +210,7 @@ impl Sessions {
                 return (RenewalOutcome::Live(live), Renewal::Adopted);
             }
             if refusal == Refusal::Over || clock::now() >= until {
-                self.end_refused(&live).await;
+                self.end_refused(&live, refusal).await;
                 return (RenewalOutcome::Ended, Renewal::Refused);
             }
             sleep(POLL).await;
@@ -247,7 +247,7 @@ impl Sessions {
         }
     }
 
-    async fn end_refused(&self, live: &CachedSession) {
+    async fn end_refused(&self, live: &CachedSession, refusal: Refusal) {
         let Session {
             issuer, subject, ..
         } = &live.session;
@@ -255,8 +255,12 @@ impl Sessions {
         let is_selected = |entry: &Entry| entry.name == live.name;
         let _ = self.take_entries(issuer, subject, is_selected).await;
         let entry = Entry::of(live.name, &live.session);
-        self.end_entry(issuer, subject, &entry, EndReason::Refused)
+        let revocation = self.entry_revocation(issuer, subject, &entry, EndReason::Refused);
+        self.end_with(&entry, revocation.clone(), EndReason::Refused)
             .await;
+        if refusal == Refusal::Over {
+            self.confirm_logout(revocation.into_iter().collect());
+        }
     }
 }
 

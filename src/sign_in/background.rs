@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use super::call::Call;
 use super::client::IdentityServer;
+use super::session::confirms_logout;
 use crate::metrics::{Counters, Gauges, labels, metrics};
 
 /// How many calls of each kind may wait. Each holds a token of a few kilobytes at most. A choice.
@@ -78,13 +79,27 @@ impl BackgroundCalls {
 
     /// Starts a call that no answer waits for. `false` if the queue is full.
     pub fn call(&self, identity: &IdentityServer, call: Call, kind: CallKind) -> bool {
+        self.call_then(identity, call, kind, || {})
+    }
+
+    /// The same; `confirmed` runs once the reply confirms a logout.
+    pub(super) fn call_then(
+        &self,
+        identity: &IdentityServer,
+        call: Call,
+        kind: CallKind,
+        confirmed: impl FnOnce() + Send + 'static,
+    ) -> bool {
         let Some(slot) = self.acquire(kind) else {
             self.metrics.ended.inc((kind, Outcome::Full));
             return false;
         };
         let server = identity.clone();
         identity.runtime().spawn(async move {
-            let outcome = call_repeatedly(&server, &call, kind).await;
+            let (outcome, is_confirmed) = call_repeatedly(&server, &call, kind).await;
+            if is_confirmed {
+                confirmed();
+            }
             if outcome == Outcome::GivenUp {
                 tracing::error!(
                     call = call.operation.as_str(),
@@ -116,24 +131,29 @@ impl BackgroundCalls {
     }
 }
 
-async fn call_repeatedly(server: &IdentityServer, call: &Call, kind: CallKind) -> Outcome {
+/// How the call ended, and whether its reply confirms a logout.
+async fn call_repeatedly(server: &IdentityServer, call: &Call, kind: CallKind) -> (Outcome, bool) {
     let must_not_repeat = kind == CallKind::Message;
     let mut pause = FIRST_PAUSE;
     for _ in 0..ATTEMPTS {
         match server.call(call.clone()).await {
-            Ok(reply) if reply.status.is_success() => return Outcome::Done,
+            Ok(reply) if reply.status.is_success() => {
+                return (Outcome::Done, confirms_logout(&reply));
+            }
             // An expired token or a session that is gone: nothing is left to do.
             Ok(reply) if reply.status.is_client_error() && reply.status != 429 => {
-                return Outcome::Refused;
+                return (Outcome::Refused, confirms_logout(&reply));
             }
-            Ok(_) if must_not_repeat => return Outcome::GivenUp,
-            Err(error) if must_not_repeat && error.may_be_done() => return Outcome::GivenUp,
+            Ok(_) if must_not_repeat => return (Outcome::GivenUp, false),
+            Err(error) if must_not_repeat && error.may_be_done() => {
+                return (Outcome::GivenUp, false);
+            }
             Ok(_) | Err(_) => {}
         }
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    Outcome::GivenUp
+    (Outcome::GivenUp, false)
 }
 
 /// A place in a queue; dropping it frees the place.

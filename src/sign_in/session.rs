@@ -6,17 +6,18 @@ use std::time::Duration;
 use hyper::header::HeaderValue;
 
 use super::background::CallKind;
-use super::call::Call;
+use super::call::{Call, Reply};
 use super::client::IdentityServer;
 use super::context::Context;
-use super::grant::Grant;
+use super::grant::{AuthError, Grant};
 use crate::clock;
-use crate::denial::{Denial, Extra, Reason};
-use crate::revocation::RevokeOutcome;
+use crate::denial::{Denial, Extra, Fault, Reason};
 use crate::revocation::list::LEEWAY;
+use crate::revocation::{Listed, Revocation, RevokeOutcome};
 use crate::secrets::secret::Secret;
-use crate::sessions::record::{ClientInfo, InnerTokens};
-use crate::sessions::sign_in::{OwnSession, SessionSelection, SignedInUser};
+use crate::sessions::record::{Carrier, ClientInfo, InnerTokens};
+use crate::sessions::renew::no_store;
+use crate::sessions::sign_in::{EndError, OwnSession, SessionSelection, SignedInUser};
 use crate::tokens::Verified;
 
 /// Which sessions a logout ends.
@@ -54,13 +55,14 @@ impl LogoutScope {
         match self {
             Self::Local => SessionSelection::Own(own),
             Self::Others => SessionSelection::Others(own),
-            Self::Global => SessionSelection::All,
+            Self::Global => SessionSelection::All(own),
         }
     }
 }
 
-/// The session that begins with a grant whose access token proves `verified`.
-pub(super) fn granted(verified: &Verified, grant: &Grant) -> SignedInUser {
+/// The session that begins with a grant whose access token proves `verified`, and for which the
+/// client asked at `asked_at`, in Unix milliseconds.
+pub(super) fn granted(verified: &Verified, grant: &Grant, asked_at: i64) -> SignedInUser {
     SignedInUser {
         issuer: verified.issuer().to_owned(),
         subject: verified.subject().to_owned(),
@@ -69,6 +71,7 @@ pub(super) fn granted(verified: &Verified, grant: &Grant) -> SignedInUser {
             access: grant.access_token.clone(),
             refresh: grant.refresh_token.clone(),
         },
+        asked_at,
     }
 }
 
@@ -81,19 +84,56 @@ pub(super) fn seen(address: IpAddr, user_agent: Option<&HeaderValue>) -> ClientI
     }
 }
 
-/// Looks a verified token up in the list of revocations.
+/// Looks the token of a refresh up in the list of revocations.
 ///
 /// # Errors
 ///
-/// The token, its session, its user or its issuer was revoked.
-pub(super) fn check_revocations(context: &Context, verified: &Verified) -> Result<(), Denial> {
-    let now = clock::unix_now();
-    let revocations = context.revocations();
-    revocations.check(verified.clean(), verified.listed(), now)
+/// The token, its session, its user or its issuer was revoked. An outage is no error: the old token
+/// is used up, and the new ones are looked up again when they are used.
+pub(super) async fn check_refreshed(context: &Context, verified: &Verified) -> Result<(), Denial> {
+    let checked = context
+        .sessions()
+        .check(verified.clean(), verified.listed());
+    match checked.await {
+        Err(denial) if denial.reason.fault() == Fault::Client => Err(denial),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
-/// Refuses a sign-in in the seconds after a logout everywhere: it cannot be told from the sign-ins
-/// before the logout, and would be refused at its first use.
+/// Looks the token of a new session up in the list of revocations. The client asked for the session
+/// at `asked_at`, in Unix milliseconds. Returns whether the session must be stored, since only its
+/// record tells it from those that were revoked.
+///
+/// # Errors
+///
+/// 503 `signed_out_recently`: the session cannot be told from those that were revoked, and would be
+/// refused at its first use.
+pub(super) fn check_new(
+    context: &Context,
+    verified: &Verified,
+    carrier: Carrier,
+    asked_at: i64,
+) -> Result<bool, Denial> {
+    let listed = Listed {
+        // The record of a cookie is read anyway.
+        begun: (carrier == Carrier::Cookie).then_some(asked_at),
+        ..verified.listed()
+    };
+    let revocations = context.revocations();
+    let found = revocations.find(verified.clean(), listed, clock::unix_now());
+    let Some(hit) = found else {
+        return Ok(false);
+    };
+    match hit.unless_begun_after {
+        Some(revoked_at) if asked_at > revoked_at => Ok(true),
+        Some(_) | None => Err(Denial {
+            detail: Some(Denial::from(hit).reason.code().into()),
+            ..signed_out_recently()
+        }),
+    }
+}
+
+/// Refuses a sign-in in the seconds after a revocation, from whose sessions it cannot be told.
 pub(super) fn signed_out_recently() -> Denial {
     Denial {
         extra: Extra::RetryAfter(Duration::from_secs(LEEWAY.unsigned_abs() + 1)),
@@ -101,24 +141,27 @@ pub(super) fn signed_out_recently() -> Denial {
     }
 }
 
-/// Ends sessions of a user on every replica and in the user's list. Returns how many sessions of
-/// the list ended.
+/// Sessions that ended here: what was revoked, for [`forward_logout`], and how many of the user's
+/// list, or why not every replica refuses them.
+pub(super) struct EndedLocally {
+    pub(super) revoked: Vec<Revocation>,
+    pub(super) sessions: Result<usize, Denial>,
+}
+
+/// Ends sessions of a user on every replica and in the user's list. The error is 503
+/// `logout_incomplete` if only this replica refuses them yet. Any other error means that not even
+/// this replica refuses all of them.
 ///
 /// `is_own`: the caller's own session ends. If the caller's token names no session, the token is
 /// revoked, too, since there may be no other trace of its session than a cookie that leads to it.
-///
-/// # Errors
-///
-/// 503 `logout_incomplete`: not every replica knows of it yet.
 pub(super) async fn end_locally(
     context: &Context,
     verified: &Verified,
     token: &Secret,
     which: SessionSelection,
     is_own: bool,
-) -> Result<usize, Denial> {
-    let incomplete = |why| Err(Reason::LogoutIncomplete.because(why));
-    let revoked = match is_own && verified.session().is_none() {
+) -> EndedLocally {
+    let outcome = match is_own && verified.session().is_none() {
         true => {
             let revocation = verified.revocation(token);
             context.revocations().revoke(revocation).await
@@ -128,20 +171,44 @@ pub(super) async fn end_locally(
     // Even if that failed: end as much as possible.
     let (issuer, subject) = (verified.issuer(), verified.subject());
     let ended = context.sessions().end(issuer, subject, which).await;
-    match (ended, revoked) {
-        (Err(why), _) => incomplete(why.as_str()),
-        (Ok(_), RevokeOutcome::Full) => {
-            incomplete("the list is full; raise `revocations.capacity`")
-        }
-        (Ok(_), RevokeOutcome::Stopped) => incomplete("the list has stopped"),
-        (Ok(ended), RevokeOutcome::Stored) if ended.propagated => Ok(ended.sessions),
+    let (revoked, ended) = match ended {
+        Ok(ended) => (ended.revoked, Ok((ended.sessions, ended.propagated))),
+        Err(why) => (Vec::new(), Err(why)),
+    };
+    let incomplete = |why| Err(Reason::LogoutIncomplete.because(why));
+    let failed = |why| Err(Reason::Internal.because(why));
+    let sessions = match (ended, outcome) {
+        (_, RevokeOutcome::Full) => failed("the list is full; raise `revocations.capacity`"),
+        (_, RevokeOutcome::Stopped) => failed("the list has stopped"),
+        (Err(EndError::NotRevoked), _) => failed("not everything was revoked"),
+        (Err(EndError::Unknown(why)), _) => Err(no_store(why)),
+        (Err(EndError::Unreachable(why)), _) => incomplete(why.as_str()),
+        (Ok((sessions, true)), RevokeOutcome::Stored) => Ok(sessions),
         (Ok(_), RevokeOutcome::Stored | RevokeOutcome::Queued) => incomplete("not stored yet"),
+    };
+    EndedLocally { revoked, sessions }
+}
+
+/// Forwards a logout to the identity server in the background, until it succeeds. Then what was
+/// `revoked` for it need not be kept for long.
+pub(super) fn forward_logout(
+    context: &Context,
+    identity: &IdentityServer,
+    call: Call,
+    revoked: Vec<Revocation>,
+) {
+    let sessions = context.sessions().clone();
+    let confirmed = move || sessions.confirm_logout(revoked);
+    let background = context.background();
+    if !background.call_then(identity, call, CallKind::Logout, confirmed) {
+        tracing::error!("logout not forwarded: queue full");
     }
 }
 
-/// Forwards a logout to the identity server in the background, until it succeeds.
-pub(super) fn forward_logout(context: &Context, identity: &IdentityServer, call: Call) {
-    if !context.background().call(identity, call, CallKind::Logout) {
-        tracing::error!("logout not forwarded: queue full");
-    }
+/// Whether this reply to a logout says that its sessions have ended, so that they get no further
+/// tokens. A refusal of the token says nothing about them.
+pub(super) fn confirms_logout(reply: &Reply) -> bool {
+    let is_gone = |code: &str| matches!(code, "session_not_found" | "user_not_found");
+    reply.status.is_success()
+        || (reply.status.is_client_error() && is_gone(&AuthError::read(reply).code))
 }

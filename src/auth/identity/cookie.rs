@@ -89,7 +89,7 @@ impl Identity {
         let verified = proven.as_ref().map_or(verified, |proven| &proven.verified);
         let listed = Listed {
             token: live.name(),
-            ..verified.listed()
+            ..listed_of(live, verified)
         };
         self.revocations
             .check(live.clean(), listed, now)
@@ -141,7 +141,7 @@ impl Identity {
         let verified = &proven.verified;
         match self
             .revocations
-            .check(verified.clean(), verified.listed(), now)
+            .check(verified.clean(), listed_of(live, verified), now)
         {
             Err(denial) if denial.reason == Reason::TokenRevoked => Err(denial),
             // Every other revocation is checked with the session.
@@ -197,6 +197,7 @@ impl Identity {
             subject: &session.subject,
             session: session.session.as_deref(),
             claims: &claims,
+            begun: Some(session.created),
         };
         self.revocations
             .check(&CleanAt::default(), listed, clock::unix_now())
@@ -220,11 +221,12 @@ impl Identity {
         live: &CachedSession,
         proven: &VerifiedAccess,
     ) -> Result<(), Denial> {
-        let of_token = (proven.verified.clean(), proven.verified.listed());
+        let of_token = listed_of(live, &proven.verified);
         let listed = Listed {
             token: live.name(),
-            ..proven.verified.listed()
+            ..of_token
         };
+        let of_token = (proven.verified.clean(), of_token);
         let of_session = (live.clean(), listed);
         self.in_force(request, [of_session, of_token], live.since())
             .map_err(|denial| refusal_of_listed(request, denial))
@@ -247,6 +249,14 @@ impl Identity {
             // Without its session the request has no user, so it cannot be allowed.
             Effect::Allow | Effect::Degrade => Reason::SessionUnavailable.because(why),
         }
+    }
+}
+
+/// What the list of revocations compares of the token of a session, which began here.
+fn listed_of<'a>(live: &CachedSession, verified: &'a Verified) -> Listed<'a> {
+    Listed {
+        begun: Some(live.session().created),
+        ..verified.listed()
     }
 }
 

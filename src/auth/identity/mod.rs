@@ -31,7 +31,7 @@ use crate::policy::route::{Access, ApiKey, CredentialSource};
 use crate::request::Inbound;
 use crate::request::apikey;
 use crate::revocation::{CleanAt, Listed, Revocations};
-use crate::sessions::Sessions;
+use crate::sessions::{Recheck, Sessions};
 use crate::tokens::{CheckLimit, Presented, RefusedTokens, Tokens, Verified, is_service_key};
 
 /// The layer.
@@ -85,27 +85,36 @@ impl Identity {
             };
         };
         let verified = self.confirm_token(verified, clock::unix_now())?;
-        self.token_in_force(request, &verified)?;
+        match self.token_in_force(request, &verified).await {
+            // An outage ends no stream, but this one may only be excepted from a revocation.
+            Err(denial) if denial.reason == Reason::SessionUnavailable => {
+                return Err(Reason::SubjectRevoked.because("its session cannot be looked up"));
+            }
+            result => result?,
+        }
         let roles = self.roles.of(&verified);
         Ok(caller.proven_again(verified, roles))
     }
 
-    /// The part of [`Self::confirm`] that needs no lookup. It finds every revocation.
-    pub(super) fn recheck(&self, request: &Inbound, caller: &Caller) -> Result<(), Denial> {
+    /// The part of [`Self::confirm`] that needs no lookup. It finds every revocation, but for some
+    /// of a user who signed in within the leeway of it the record of the session must decide.
+    pub(super) fn recheck(&self, request: &Inbound, caller: &Caller) -> Result<Recheck, Denial> {
         let Some(must_be_user) = must_be_user_still(request)? else {
-            return Ok(());
+            return Ok(Recheck::Passed);
         };
         recheck_api_key(request)?;
         let now = clock::unix_now();
         match (caller.cookie_session(), caller.verified()) {
-            (Some(live), Some(verified)) => self.recheck_session(request, live, verified, now),
+            (Some(live), Some(verified)) => {
+                self.recheck_session(request, live, verified, now)?;
+                Ok(Recheck::Passed)
+            }
             (None, Some(verified)) => {
                 let verified = self.confirm_token(verified, now)?;
-                self.revocations
-                    .check(verified.clean(), verified.listed(), now)
+                self.sessions.recheck(verified.clean(), verified.listed())
             }
             (_, None) if must_be_user => Err(Reason::TokenMissing.into()),
-            (_, None) => Ok(()),
+            (_, None) => Ok(Recheck::Passed),
         }
     }
 
@@ -155,7 +164,7 @@ impl Identity {
                 false => self.confirm(request, caller).await,
             };
         };
-        self.token_in_force(request, &verified)?;
+        self.token_in_force(request, &verified).await?;
         if let Some(known) = caller.verified()
             && !verified.is_same_session(known)
         {
@@ -197,7 +206,7 @@ impl Identity {
                 false => Ok(Caller::NOBODY),
             };
         };
-        self.token_in_force(request, &verified)?;
+        self.token_in_force(request, &verified).await?;
         let roles = self.roles.of(&verified);
         let authorization = credential.into_authorization()?;
         Ok(Caller::user(verified, roles, authorization))
@@ -212,9 +221,28 @@ impl Identity {
         })
     }
 
-    fn token_in_force(&self, request: &Inbound, verified: &Verified) -> Result<(), Denial> {
+    async fn token_in_force(&self, request: &Inbound, verified: &Verified) -> Result<(), Denial> {
         let of_token = (verified.clean(), verified.listed());
-        self.in_force(request, [of_token], verified.since())
+        match self.in_force(request, [of_token], verified.since()) {
+            // Boxed, to keep the future small for tokens that are not refused.
+            Err(denial)
+                if matches!(
+                    denial.reason,
+                    Reason::SubjectRevoked | Reason::BucketRevoked
+                ) =>
+            {
+                Box::pin(self.begun_in_force(request, verified)).await
+            }
+            result => result,
+        }
+    }
+
+    /// The same for a token whose user was revoked: its session may have begun here since then.
+    async fn begun_in_force(&self, request: &Inbound, verified: &Verified) -> Result<(), Denial> {
+        let (clean, listed) = (verified.clean(), verified.listed());
+        let begun = self.sessions.check(clean, listed).await?;
+        let listed = Listed { begun, ..listed };
+        self.in_force(request, [(clean, listed)], verified.since())
     }
 
     /// Whether a good credential, which was first accepted here at `since`, is still in force. It

@@ -26,6 +26,8 @@ pub struct SignedInUser {
     pub session: Option<String>,
     /// The tokens of the session.
     pub tokens: InnerTokens,
+    /// When the client asked for it, in Unix milliseconds, before the identity server was asked.
+    pub asked_at: i64,
 }
 
 /// A session that has begun.
@@ -98,6 +100,9 @@ impl Sessions {
         self.store
             .put(Kind::Session, &name, &bytes, expires)
             .await?;
+        if carrier == Carrier::Bearer {
+            self.begun.note(name, Some(record.created));
+        }
         let listed = self.enlist(name, &record, replaces).await;
         let ended = match (listed, replaces) {
             (Ok(()), Some(replaced)) => self.end_replaced(&replaced, &record.issuer).await,
@@ -124,7 +129,7 @@ impl Sessions {
             subject: granted.subject,
             session: granted.session,
             carrier,
-            created: now,
+            created: granted.asked_at.min(now),
             touched: now,
             ends: now.saturating_add(lifetime),
             renewed: now,

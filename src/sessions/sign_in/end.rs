@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::revocation::list::LEEWAY;
 use crate::revocation::{Revocation, RevokeOutcome, Target};
 use crate::sessions::index::Entry;
 use crate::sessions::lookup::Sessions;
@@ -28,18 +27,74 @@ pub enum SessionSelection {
     One(SessionName),
     /// All except the caller's own.
     Others(OwnSession),
-    /// All of them.
-    All,
+    /// All of them, and the caller's own, whether it is listed or not.
+    All(OwnSession),
+}
+
+/// Why not all of the selected sessions have ended. What was revoked stays revoked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EndError {
+    /// The index could not be read from the store; what is known without it was revoked.
+    Unreachable(Unreachable),
+    /// The same, and nothing is known without it: nothing was revoked.
+    Unknown(Unreachable),
+    /// The revocation list did not take everything, so not even this replica refuses it. This is a
+    /// defect.
+    NotRevoked,
+}
+
+impl From<Unreachable> for EndError {
+    fn from(why: Unreachable) -> Self {
+        Self::Unreachable(why)
+    }
 }
 
 /// How many sessions ended, and where.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct EndedSessions {
     /// How many listed sessions.
     pub sessions: usize,
     /// Whether every replica refuses them within a second. If not, this replica does, and the
     /// others will when the store answers.
     pub propagated: bool,
+    /// What was revoked, for [`Sessions::confirm_logout`].
+    pub revoked: Vec<Revocation>,
+}
+
+/// Revocations on the way to [`EndedSessions`].
+struct Ending {
+    revoked: Vec<Revocation>,
+    failed: bool,
+    propagated: bool,
+}
+
+impl Default for Ending {
+    fn default() -> Self {
+        Self {
+            revoked: Vec::new(),
+            failed: false,
+            propagated: true,
+        }
+    }
+}
+
+impl Ending {
+    fn add(&mut self, revocation: Option<Revocation>, outcome: RevokeOutcome) {
+        self.revoked.extend(revocation);
+        self.failed |= matches!(outcome, RevokeOutcome::Full | RevokeOutcome::Stopped);
+        self.propagated &= outcome == RevokeOutcome::Stored;
+    }
+
+    fn ended(self, sessions: usize) -> Result<EndedSessions, EndError> {
+        match self.failed {
+            true => Err(EndError::NotRevoked),
+            false => Ok(EndedSessions {
+                sessions,
+                propagated: self.propagated,
+                revoked: self.revoked,
+            }),
+        }
+    }
 }
 
 impl OwnSession {
@@ -57,7 +112,7 @@ impl SessionSelection {
             Self::One(name) => entry.name == *name,
             Self::Own(own) => own.is(entry),
             Self::Others(own) => !own.is(entry),
-            Self::All => true,
+            Self::All(_) => true,
         }
     }
 }
@@ -68,18 +123,17 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// The index could not be read from the store, or the revocation list is full. What was
-    /// revoked stays revoked.
+    /// Not everything was revoked, or the index could not be read; see [`EndError`].
     pub async fn end(
         self: &Arc<Self>,
         issuer: &str,
         subject: &str,
         which: SessionSelection,
-    ) -> Result<EndedSessions, Unreachable> {
+    ) -> Result<EndedSessions, EndError> {
         let (sessions, issuer, subject) = (self.clone(), issuer.to_owned(), subject.to_owned());
         let end = async move { sessions.end_here(&issuer, &subject, which).await };
         let ended = self.background.spawn(end).await;
-        ended.unwrap_or(Err(Unreachable::Answer))
+        ended.unwrap_or(Err(EndError::NotRevoked))
     }
 
     async fn end_here(
@@ -87,43 +141,60 @@ impl Sessions {
         issuer: &str,
         subject: &str,
         which: SessionSelection,
-    ) -> Result<EndedSessions, Unreachable> {
-        let mut revoked = Vec::new();
-        let broad = match &which {
-            SessionSelection::One(_) => None,
-            SessionSelection::Own(own) => own
-                .session
-                .as_ref()
-                .map(|session| self.session_revocation(issuer, subject, session)),
-            SessionSelection::Others(own) => {
-                Some(self.subject_revocation(issuer, subject, own.session.clone()))
-            }
-            SessionSelection::All => Some(self.subject_revocation(issuer, subject, None)),
-        };
-        if let Some(broad) = broad {
-            revoked.push(self.revocations.revoke(broad).await);
+    ) -> Result<EndedSessions, EndError> {
+        let mut ending = Ending::default();
+        for broad in self.broad_revocations(issuer, subject, &which) {
+            let outcome = self.revocations.revoke(broad.clone()).await;
+            ending.add(Some(broad), outcome);
         }
-        let mut entries = self
+        let taken = self
             .take_entries(issuer, subject, |entry| which.selects(entry))
-            .await?;
-        if let SessionSelection::Own(own) = &which {
+            .await;
+        let mut entries = match (taken, &which) {
+            (Ok(entries), _) => entries,
+            // Only the index knows what it is.
+            (Err(why), SessionSelection::One(_)) => return Err(EndError::Unknown(why)),
+            (Err(why), _) => return ending.ended(0).and(Err(why.into())),
+        };
+        if let SessionSelection::Own(own) | SessionSelection::All(own) = &which {
             entries.extend(self.unlisted(own, &entries));
         }
         for entry in &entries {
-            revoked.push(
-                self.end_entry(issuer, subject, entry, EndReason::Logout)
-                    .await,
-            );
+            let revocation = self.entry_revocation(issuer, subject, entry, EndReason::Logout);
+            let outcome = self
+                .end_with(entry, revocation.clone(), EndReason::Logout)
+                .await;
+            ending.add(revocation, outcome);
         }
-        let failed =
-            |one: &RevokeOutcome| matches!(one, RevokeOutcome::Full | RevokeOutcome::Stopped);
-        if revoked.iter().any(failed) {
-            return Err(Unreachable::Full);
+        ending.ended(entries.len())
+    }
+
+    /// What is revoked before the user's index is read: the store may not answer.
+    fn broad_revocations(
+        &self,
+        issuer: &str,
+        subject: &str,
+        which: &SessionSelection,
+    ) -> Vec<Revocation> {
+        let own_session = |own: &OwnSession| match &own.session {
+            Some(session) => Some(self.session_revocation(issuer, subject, session)),
+            None => {
+                let entry = self.unlisted(own, &[])?;
+                self.entry_revocation(issuer, subject, &entry, EndReason::Logout)
+            }
+        };
+        match which {
+            SessionSelection::One(_) => Vec::new(),
+            SessionSelection::Own(own) => own_session(own).into_iter().collect(),
+            SessionSelection::Others(own) => {
+                vec![self.subject_revocation(issuer, subject, own.session.clone())]
+            }
+            // The own session by its id, too: it ends whatever its token says of its sign-in.
+            SessionSelection::All(own) => {
+                let everything = self.subject_revocation(issuer, subject, None);
+                own_session(own).into_iter().chain([everything]).collect()
+            }
         }
-        Ok(EndedSessions {
-            sessions: entries.len(),
-            propagated: revoked.iter().all(|one| *one == RevokeOutcome::Stored),
-        })
     }
 
     /// The session of the caller's cookie, if the user's index lost it. It must end, too.
@@ -143,20 +214,39 @@ impl Sessions {
         why: EndReason,
     ) -> RevokeOutcome {
         let revocation = self.entry_revocation(issuer, subject, entry, why);
+        self.end_with(entry, revocation, why).await
+    }
+
+    /// The same with a revocation that was made by [`Self::entry_revocation`].
+    pub(in crate::sessions) async fn end_with(
+        &self,
+        entry: &Entry,
+        revocation: Option<Revocation>,
+        why: EndReason,
+    ) -> RevokeOutcome {
         let revoked = match revocation {
             Some(revocation) => self.revocations.revoke(revocation).await,
             None => RevokeOutcome::Stored,
         };
         self.forget(&entry.name);
         self.unstored.forget(&entry.name);
+        self.begun.note(entry.name, None);
         // If the record stays, it is revoked all the same.
         let _ = self.store.remove(Kind::Session, &entry.name).await;
         self.metrics.ended(entry.carrier, why);
         revoked
     }
 
+    /// The identity server has ended the sessions of a logout. They get no further tokens, so what
+    /// was revoked is kept only as long as a token lives.
+    pub fn confirm_logout(&self, mut revoked: Vec<Revocation>) {
+        revoked.retain(|one| matches!(one.target, Target::Session { .. } | Target::Subject { .. }));
+        let expires = (self.clock)() / 1000 + self.settings.load().remembers_ended;
+        self.revocations.shorten(revoked, expires);
+    }
+
     /// What must be revoked so that a session ends for this reason; `None` if nothing must be.
-    fn entry_revocation(
+    pub(in crate::sessions) fn entry_revocation(
         &self,
         issuer: &str,
         subject: &str,
@@ -193,9 +283,8 @@ impl Sessions {
         Revocation::new(what, now, now / 1000 + self.settings.load().remembers)
     }
 
-    /// The revocation of everything a user signed in to until now. The list adds [`LEEWAY`] for
-    /// clock differences, which would also refuse a user who signs in again at once. It is
-    /// subtracted here: sessions that began here are also revoked one by one.
+    /// The revocation of everything a user signed in to until now, by any clock within the leeway of
+    /// the list. Sessions that begin here later are exempt ([`Sessions::check`]).
     fn subject_revocation(
         &self,
         issuer: &str,
@@ -206,7 +295,7 @@ impl Sessions {
         let what = Target::Subject {
             issuer: issuer.to_owned(),
             subject: subject.to_owned(),
-            not_before: now / 1000 - LEEWAY - 1,
+            not_before: now / 1000,
             except: except.into_iter().collect(),
             strict: false,
         };

@@ -13,5 +13,5 @@ mod end;
 mod list;
 
 pub use self::begin::{NewSession, SignedInUser};
-pub use self::end::{EndedSessions, OwnSession, SessionSelection};
+pub use self::end::{EndError, EndedSessions, OwnSession, SessionSelection};
 pub use self::list::{SessionInfo, name_of_id};

@@ -20,7 +20,7 @@ use crate::sessions::sign_in::NewSession;
 use crate::sign_in::call::CallError;
 use crate::sign_in::grant::{AuthError, Grant};
 use crate::sign_in::operation::Operation;
-use crate::sign_in::session::{LogoutScope, check_revocations, granted, seen, signed_out_recently};
+use crate::sign_in::session::{LogoutScope, check_new, granted, seen, signed_out_recently};
 use crate::sign_in::throttle::{Admission, Attempt};
 use crate::sign_in::{is_refusal, profile, run_to_completion};
 use crate::tokens::{Presented, Verified};
@@ -64,6 +64,7 @@ pub(super) async fn login(
         .admit(Attempt::Login, Some(&credentials.email))
         .await?;
     let (owned, began) = (request.clone(), Instant::now());
+    let asked_at = clock::unix_millis();
     let result = run_to_completion(request.identity.runtime(), async move {
         let grant = match owned.password_grant(&admission, &credentials).await {
             Ok(grant) => grant,
@@ -77,7 +78,7 @@ pub(super) async fn login(
             }
         };
         admission.succeeded();
-        let begun = owned.begin_session(&grant).await?;
+        let begun = owned.begin_session(&grant, asked_at).await?;
         profile::ensure_in_background(&owned.context, &owned.in_force, grant.user.get());
         Ok(Ok((grant, begun)))
     })
@@ -119,27 +120,30 @@ impl SignInRequest {
         }
     }
 
-    /// Begins a session with new tokens.
-    pub(super) async fn begin_session(&self, grant: &Grant) -> Result<NewSession, Denial> {
+    /// Begins a session with new tokens, for which the client asked at `asked_at`, in Unix
+    /// milliseconds.
+    pub(super) async fn begin_session(
+        &self,
+        grant: &Grant,
+        asked_at: i64,
+    ) -> Result<NewSession, Denial> {
         let verified = self.verify_grant(grant).await?;
-        check_revocations(&self.context, &verified).map_err(|denial| Denial {
-            detail: Some(denial.reason.code().into()),
-            ..signed_out_recently()
-        })?;
-        let sessions = self.context.sessions();
-        let (carrier, replaces) = match &self.delivery {
-            TokenDelivery::Tokens => (Carrier::Bearer, None),
-            TokenDelivery::Cookie(old) => {
-                let old = old.as_ref();
-                let replaced = old.and_then(|value| sessions.cookies().read(value));
-                (Carrier::Cookie, replaced)
-            }
+        let carrier = match self.delivery {
+            TokenDelivery::Tokens => Carrier::Bearer,
+            TokenDelivery::Cookie(_) => Carrier::Cookie,
         };
-        let granted = granted(&verified, grant);
+        let must_be_stored = check_new(&self.context, &verified, carrier, asked_at)?;
+        let sessions = self.context.sessions();
+        let replaces = match &self.delivery {
+            TokenDelivery::Tokens | TokenDelivery::Cookie(None) => None,
+            TokenDelivery::Cookie(Some(old)) => sessions.cookies().read(old),
+        };
+        let granted = granted(&verified, grant, asked_at);
         let seen = seen(self.client, self.user_agent.as_ref());
         let begun = sessions.begin(granted, carrier, seen, replaces).await;
         match (begun, carrier) {
             (Ok(begun), _) => Ok(begun),
+            (Err(_), Carrier::Bearer) if must_be_stored => Err(signed_out_recently()),
             // The tokens are valid without the store; only the user's list lacks the session.
             (Err(_), Carrier::Bearer) => Ok(NewSession {
                 set_cookie: None,
@@ -147,7 +151,7 @@ impl SignInRequest {
             }),
             (Err(why), Carrier::Cookie) => {
                 // The client never gets these tokens.
-                self.forward_logout(LogoutScope::Local, grant.access_token.clone());
+                self.forward_logout(LogoutScope::Local, grant.access_token.clone(), Vec::new());
                 Err(Reason::SessionUnavailable.because(why.as_str()))
             }
         }

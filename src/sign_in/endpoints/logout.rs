@@ -13,6 +13,7 @@ use super::input::invalid;
 use super::{SignInRequest, SignedInCaller, reply};
 use crate::denial::{Denial, FieldError};
 use crate::request::query::decoded;
+use crate::revocation::Revocation;
 use crate::secrets::secret::Secret;
 use crate::sessions::cookie;
 use crate::sessions::sign_in::SessionSelection;
@@ -76,24 +77,30 @@ impl SignInRequest {
     ) -> Result<usize, Denial> {
         let (owned, caller) = (self.clone(), caller.clone());
         let work = async move {
-            let is_own = forwarded == Some(LogoutScope::Local);
+            let is_own = matches!(forwarded, Some(LogoutScope::Local | LogoutScope::Global));
             let (verified, token) = (&caller.verified, &caller.access_token);
             let ended = end_locally(&owned.context, verified, token, which, is_own).await;
             if let Some(scope) = forwarded {
-                owned.forward_logout(scope, caller.access_token);
+                owned.forward_logout(scope, caller.access_token, ended.revoked);
             }
-            ended
+            ended.sessions
         };
         run_to_completion(self.identity.runtime(), work).await
     }
 
-    /// Forwards a logout to the identity server in the background, until it succeeds.
-    pub(super) fn forward_logout(&self, scope: LogoutScope, access_token: Secret) {
+    /// Forwards a logout to the identity server in the background, until it succeeds. `revoked` was
+    /// revoked for it here.
+    pub(super) fn forward_logout(
+        &self,
+        scope: LogoutScope,
+        access_token: Secret,
+        revoked: Vec<Revocation>,
+    ) {
         let path = format!("/logout?scope={}", scope.as_str());
         let call = self
             .unlimited_call(Operation::Logout, Method::POST, &path)
             .for_user(access_token);
-        session::forward_logout(&self.context, &self.identity, call);
+        session::forward_logout(&self.context, &self.identity, call, revoked);
     }
 
     /// Clears the cookie of a caller that was verified by one.

@@ -12,7 +12,7 @@ use super::outcome::{Flow, refusal};
 use super::{SignInRequest, reply};
 use crate::denial::{Denial, Reason};
 use crate::sign_in::refresh::RefreshOutcome;
-use crate::sign_in::session::check_revocations;
+use crate::sign_in::session::check_refreshed;
 use crate::sign_in::throttle::Attempt;
 
 pub(super) async fn refresh(
@@ -38,7 +38,8 @@ pub(super) async fn refresh(
             admission.succeeded();
             match request.verify_grant(grant).await {
                 // The identity server may not know yet that the session was ended here.
-                Ok(verified) => check_revocations(&request.context, &verified)
+                Ok(verified) => check_refreshed(&request.context, &verified)
+                    .await
                     .map_err(|denial| Reason::RefreshTokenInvalid.because(denial.reason.code()))?,
                 // The old token is used up: a client that does not get the new ones has lost its
                 // session. They are verified when they are used.

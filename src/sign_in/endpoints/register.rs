@@ -13,6 +13,7 @@ use super::input::{Registration, UnreadBody};
 use super::login::{GrantError, secret_text};
 use super::outcome::{Flow, refusal};
 use super::{SignInRequest, reply, sign_in};
+use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::policy::sign_in::ConfirmEmail;
 use crate::sessions::sign_in::NewSession;
@@ -86,6 +87,7 @@ impl SignInRequest {
                 Ok(RegistrationOutcome::MustConfirm)
             }
             ConfirmEmail::Auto => {
+                let asked_at = clock::unix_millis();
                 let grant = self
                     .sign_in_new_user(admission, &registration, account)
                     .await?;
@@ -93,10 +95,11 @@ impl SignInRequest {
                     profile::ensure(&self.context, &self.in_force, grant.user.get()).await
                 {
                     // The client never gets these tokens.
-                    self.forward_logout(LogoutScope::Local, grant.access_token.clone());
+                    self.forward_logout(LogoutScope::Local, grant.access_token.clone(), Vec::new());
                     return Err(denial);
                 }
-                let begun = self.begin_session(&grant).await.map_err(|denial| {
+                let begun = self.begin_session(&grant, asked_at).await;
+                let begun = begun.map_err(|denial| {
                     Reason::RegisteredOnly.because(format!("no session: {}", denial.reason.code()))
                 })?;
                 Ok(RegistrationOutcome::SignedIn(grant, begun))

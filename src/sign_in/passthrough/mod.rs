@@ -36,6 +36,7 @@ use super::operation::Operation;
 use super::refresh::RefreshOutcome;
 use super::{is_refusal, profile};
 use crate::auth::Permit;
+use crate::clock;
 use crate::denial::format::GotrueVersion;
 use crate::denial::{Denial, Reason};
 use crate::json;
@@ -241,6 +242,7 @@ impl Exchange {
             _ => {}
         }
         let call = self.call(&request, &body, &admissions);
+        let asked_at = clock::unix_millis();
         let replied = self.identity.call(call).await;
         admissions.settle_call(&replied);
         let reply = concealed(&request, replied?);
@@ -248,7 +250,7 @@ impl Exchange {
             self.hold_refusal(began).await?;
         }
         if let Some(grant) = grant_in(&reply) {
-            self.begin_session(&grant).await?;
+            self.begin_session(&grant, asked_at).await?;
             let (context, in_force, user) = (&self.context, &self.in_force, grant.user.get());
             match profile::may_create_account(request.operation) {
                 // The tokens are valid without the row, which is tried again at the next sign-in;

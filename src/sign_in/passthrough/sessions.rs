@@ -18,30 +18,33 @@ use crate::sign_in::call::Reply;
 use crate::sign_in::grant::Grant;
 use crate::sign_in::run_to_completion;
 use crate::sign_in::session::{
-    LogoutScope, check_revocations, end_locally, forward_logout, granted, seen, signed_out_recently,
+    EndedLocally, LogoutScope, check_new, check_refreshed, confirms_logout, end_locally,
+    forward_logout, granted, seen, signed_out_recently,
 };
 use crate::tokens::{Presented, Verified};
 
 impl Exchange {
-    /// Adds a new session to its user's list.
+    /// Adds a new session to its user's list. The client asked for it at `asked_at`, in Unix
+    /// milliseconds.
     ///
     /// # Errors
     ///
     /// The user signed out everywhere a moment ago; see [`signed_out_recently`].
-    pub(super) async fn begin_session(&self, grant: &Grant) -> Result<(), Denial> {
+    pub(super) async fn begin_session(&self, grant: &Grant, asked_at: i64) -> Result<(), Denial> {
         // A token that is not accepted here needs no session here.
         let Some(verified) = self.verify_grant(grant).await else {
             return Ok(());
         };
-        if check_revocations(&self.context, &verified).is_err() {
-            return Err(signed_out_recently());
-        }
+        let must_be_stored = check_new(&self.context, &verified, Carrier::Bearer, asked_at)?;
         let sessions = self.context.sessions();
-        let granted = granted(&verified, grant);
+        let granted = granted(&verified, grant, asked_at);
         let seen = seen(self.client, self.fields.get(USER_AGENT));
-        // The tokens are valid without the store; only the user's list lacks the session.
-        let _ = sessions.begin(granted, Carrier::Bearer, seen, None).await;
-        Ok(())
+        let begun = sessions.begin(granted, Carrier::Bearer, seen, None).await;
+        match begun.is_err() && must_be_stored {
+            true => Err(signed_out_recently()),
+            // The tokens are valid without the store; only the user's list lacks the session.
+            false => Ok(()),
+        }
     }
 
     /// Whether new tokens belong to a session that was revoked here, which the identity server may
@@ -49,7 +52,10 @@ impl Exchange {
     pub(super) async fn is_grant_revoked(&self, grant: &Grant) -> bool {
         // A token that cannot be verified now is verified when it is used.
         let verified = self.verify_grant(grant).await;
-        verified.is_some_and(|verified| check_revocations(&self.context, &verified).is_err())
+        match verified {
+            Some(verified) => check_refreshed(&self.context, &verified).await.is_err(),
+            None => false,
+        }
     }
 
     /// The user of an access token, in the form of the identity server's user document.
@@ -92,7 +98,7 @@ impl Exchange {
         };
         let (runtime, version) = (self.identity.runtime().clone(), self.version);
         let work = async move {
-            let ended = self.end_sessions(request.scope).await;
+            let ended = self.end_sessions(request.scope).await?;
             // Even if not every replica has it yet: end as much as possible.
             let call = self.unlimited_call(&request, &RequestBody::default());
             let replied = match admissions {
@@ -105,10 +111,14 @@ impl Exchange {
             };
             let is_done = |reply: &Reply| !reply.status.is_server_error() && reply.status != 429;
             let forwarded = replied.filter(is_done);
-            if forwarded.is_none() {
-                forward_logout(&self.context, &self.identity, call);
+            match &forwarded {
+                None => forward_logout(&self.context, &self.identity, call, ended.revoked),
+                Some(reply) if confirms_logout(reply) => {
+                    self.context.sessions().confirm_logout(ended.revoked);
+                }
+                Some(_) => {}
             }
-            ended.map(|()| forwarded)
+            ended.sessions.map(|_| forwarded)
         };
         match run_to_completion(&runtime, work).await? {
             Some(reply) => reply::answer(&reply, version),
@@ -135,7 +145,7 @@ impl Exchange {
                 Err(error) => error.may_be_done(),
             };
             if is_changed {
-                self.end_sessions(LogoutScope::Others).await?;
+                self.end_sessions(LogoutScope::Others).await?.sessions?;
             }
             Ok(replied?)
         };
@@ -144,11 +154,10 @@ impl Exchange {
     }
 
     /// Ends sessions of the user on every replica and in the user's list.
-    async fn end_sessions(&self, scope: LogoutScope) -> Result<(), Denial> {
+    async fn end_sessions(&self, scope: LogoutScope) -> Result<EndedLocally, Denial> {
         let (verified, token) = self.user.as_ref().ok_or(Reason::TokenMissing)?;
         let which = scope.which(self.own.clone());
-        let is_own = scope == LogoutScope::Local;
-        let ended = end_locally(&self.context, verified, token, which, is_own);
-        ended.await.map(drop)
+        let is_own = scope != LogoutScope::Others;
+        Ok(end_locally(&self.context, verified, token, which, is_own).await)
     }
 }

@@ -195,6 +195,7 @@ async fn the_oldest_session_of_a_user_ends_when_there_are_too_many() {
             access: Secret::new("x"),
             refresh: Secret::new("y"),
         },
+        asked_at: foregate::clock::unix_millis(),
     };
     let begun = place
         .desk
@@ -399,7 +400,13 @@ async fn a_user_lists_their_sessions_and_ends_one_the_others_or_all() {
     }
     is_served(&place.gateway, Http::Two, &everybody[3]).await;
     assert_eq!(list().await.unwrap().len(), 1);
-    assert_eq!(end(SessionSelection::All).await.unwrap().sessions, 1);
+    assert_eq!(
+        end(SessionSelection::All(OwnSession::default()))
+            .await
+            .unwrap()
+            .sessions,
+        1
+    );
     eventually_over(&place.gateway, &everybody[3]).await;
     // A sign-in right afterwards succeeds.
     let claims = Claims::new(ISSUER, &subject, now());
@@ -434,6 +441,7 @@ async fn a_pass_through_logout_with_a_token_without_a_session_ends_the_cookie_th
                 access: Secret::new(access.as_str()),
                 refresh: Secret::new("r"),
             },
+            asked_at: foregate::clock::unix_millis(),
         };
         let begun = desk
             .sessions

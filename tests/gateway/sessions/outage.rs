@@ -74,6 +74,7 @@ async fn sign_in_with_a_cookie_is_refused_if_it_cannot_be_stored() {
             access: foregate::secrets::secret::Secret::new("a"),
             refresh: foregate::secrets::secret::Secret::new("b"),
         },
+        asked_at: foregate::clock::unix_millis(),
     };
     let carrier = foregate::sessions::record::Carrier::Cookie;
     let begun = place

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::*;
 use crate::support::auth_server::Behave;
-use crate::support::eventually;
+use crate::support::tokens::now;
+use crate::support::{RedisServer, eventually};
 
 const TOKENS: [&str; 5] = [
     "access_token",
@@ -313,6 +314,122 @@ async fn logout_ends_the_sessions_of_its_scope() {
         let again = desk.signed_in(http, &email).await;
         me(&again).await.is_ok();
     }
+}
+
+#[tokio::test]
+async fn a_logout_everywhere_ends_sessions_that_began_elsewhere_in_the_same_seconds() {
+    let redis = RedisServer::start();
+    let desk = Desk::with(Options::default(), "", UNLIMITED, |config| {
+        config.store(&redis.url());
+    })
+    .await;
+    desk.is_ready().await;
+    let (tokens, identity) = (
+        desk.double.tokens(),
+        super::identity(&desk.double, "", UNLIMITED),
+    );
+    let other = desk.gateway.replica(|config| {
+        config.store(&redis.url());
+        config.set("tokens", &tokens).set("identity", &identity);
+    });
+    let other = other.await;
+    super::is_ready(&other).await;
+    for (number, http) in Http::BOTH.into_iter().enumerate() {
+        let email = format!("{number}@example.test");
+        let id = desk.double.add_user(&email, PASSWORD);
+        // Neither is in the user's list: both began at the identity server, a moment ago.
+        let (own, _) = desk.double.sign_in(&id);
+        let (elsewhere, _) = desk.double.sign_in(&id);
+        let ask = async |gateway: &Gateway, token: &str| {
+            gateway.get(http, "/me").bearer(token).send().await
+        };
+        for token in [&own, &elsewhere] {
+            ask(&desk.gateway, token).await.is_ok();
+            ask(&other, token).await.is_ok();
+        }
+        desk.gateway.origin.take();
+        other.origin.take();
+        let out = desk.post(http, "logout?scope=global", &json!({}));
+        out.bearer(&own).send().await.is_ok();
+        // A sign-in right afterwards is exempt, on every replica, though its time of sign-in is
+        // within the same leeway.
+        let again = desk.signed_in(http, &email).await;
+        let again = text(&again, "access_token");
+        for gateway in [&desk.gateway, &other] {
+            eventually("the revocation is there", || {
+                gateway
+                    .metrics()
+                    .sum("foregate_revocations", &[("kind", "subject")])
+                    == (number + 1) as f64
+            })
+            .await;
+            ask(gateway, &own).await.is_denied(Reason::SessionRevoked);
+            let refused = ask(gateway, &elsewhere).await;
+            refused.is_denied(Reason::SubjectRevoked);
+            gateway.origin.saw_nothing();
+            ask(gateway, again).await.is_ok();
+            gateway.origin.take();
+        }
+    }
+    // Another logout everywhere ends that one, too.
+    let email = "0@example.test";
+    let again = desk.signed_in(Http::Two, email).await;
+    let again = text(&again, "access_token").to_owned();
+    desk.gateway
+        .revoke(&json!({ "kind": "subject", "subject": AuthServer::claims(&again)["sub"] }));
+    let refused = desk.gateway.get(Http::Two, "/me").bearer(&again).send();
+    refused.await.is_denied(Reason::SubjectRevoked);
+}
+
+#[tokio::test]
+async fn a_confirmed_logout_is_kept_for_one_token_lifetime_and_any_other_for_longer() {
+    const DAY: i64 = 24 * 60 * 60;
+    let desk = Desk::open().await;
+    desk.double.add_user(EMAIL, PASSWORD);
+    let expiries = || {
+        let call = crate::support::admin::get(&desk.gateway, "/revocations/entries?all=true");
+        let entries = call["entries"].as_array().unwrap().clone();
+        let left = |entry: &Value| entry["expires"].as_i64().unwrap() - now();
+        entries.iter().map(left).collect::<Vec<_>>()
+    };
+    let shortened = || {
+        let metrics = desk.gateway.metrics();
+        metrics.sum("foregate_revocations_shortened_total", &[])
+    };
+    // The identity server refuses the token: that says nothing about the session.
+    desk.double.behave("logout", Behave::Refuse(403, "bad_jwt"));
+    let session = desk.signed_in(Http::Two, EMAIL).await;
+    let token = text(&session, "access_token").to_owned();
+    desk.post(Http::Two, "logout", &json!({}))
+        .bearer(&token)
+        .send()
+        .await
+        .is_ok();
+    let labels = [("kind", "logout"), ("outcome", "refused")];
+    desk.gateway
+        .metric_becomes("foregate_identity_later_total", &labels, 1.0)
+        .await;
+    assert_eq!(expiries().len(), 1);
+    assert!(expiries()[0] > 30 * DAY, "{:?}", expiries());
+    assert_eq!(shortened(), 0.0);
+    // It does not answer, and then confirms.
+    let first = Behave::First(1, Box::new(Behave::Reset));
+    desk.double.behave("logout", first);
+    let session = desk.signed_in(Http::Two, EMAIL).await;
+    let token = text(&session, "access_token").to_owned();
+    desk.post(Http::Two, "logout?scope=global", &json!({}))
+        .bearer(&token)
+        .send()
+        .await
+        .is_ok();
+    eventually("it is confirmed", || shortened() >= 2.0).await;
+    let mut left = expiries();
+    left.sort_unstable();
+    assert_eq!(left.len(), 3, "{left:?}");
+    assert!(left[1] <= DAY + 600 && left[0] > DAY, "{left:?}");
+    assert!(left[2] > 30 * DAY, "{left:?}");
+    let refused = desk.gateway.get(Http::Two, "/me").bearer(&token).send();
+    refused.await.is_denied(Reason::SessionRevoked);
 }
 
 #[tokio::test]

@@ -76,10 +76,10 @@ pub async fn produce(reason: Reason, http: Http) {
             return desk.gateway.origin.saw_nothing();
         }
         Reason::SignedOutRecently => {
-            // By an operator, whose revocation also covers a sign-in within the same seconds.
+            // By the revocation of the issuer, which also covers sign-ins within the same seconds.
             let issuer = desk.double.issuer();
             desk.gateway
-                .revoke(&json!({ "kind": "subject", "subject": id, "issuer": issuer }));
+                .revoke(&json!({ "kind": "issuer", "issuer": issuer }));
             sign_in()
         }
         other => panic!("`{}` is not of the sign-in routes", other.code()),

@@ -162,6 +162,7 @@ impl Desk {
                 access: Secret::new(access.as_str()),
                 refresh: Secret::new(refresh.as_str()),
             },
+            asked_at: unix_millis(),
         };
         let replaces = replaces.map(|old| self.read(&old.cookie));
         let begun = self
