@@ -7,6 +7,7 @@
 //! Not here: requests of clients.
 
 mod connection;
+mod entries;
 mod operators;
 mod places;
 mod readiness;
@@ -73,7 +74,7 @@ async fn answer(
 ) -> Response<Full<Bytes>> {
     let allowed = match request.uri().path() {
         "/revocations" => "GET, HEAD, POST",
-        "/webhooks/identity" => "POST",
+        "/revocations/undo" | "/webhooks/identity" => "POST",
         _ => "GET, HEAD",
     };
     let mut response = route(process, request, place).await;
@@ -105,14 +106,18 @@ async fn route(
         }
         ("/revocations", true) => revocations::status(process),
         ("/revocations", false) => respond(revocations::revoke(process, request, place).await),
+        ("/revocations/entries", true) => respond(entries::list(process, request, place).await),
+        ("/revocations/undo", false) => respond(entries::undo(process, request, place).await),
         ("/webhooks/identity", false) => respond(webhook::receive(process, request, place).await),
-        ("/metrics" | "/livez" | "/readyz", false) => {
+        ("/metrics" | "/livez" | "/readyz" | "/revocations/entries", false) => {
             plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n")
         }
-        ("/webhooks/identity", true) => plain(StatusCode::METHOD_NOT_ALLOWED, "POST only\n"),
+        ("/revocations/undo" | "/webhooks/identity", true) => {
+            plain(StatusCode::METHOD_NOT_ALLOWED, "POST only\n")
+        }
         _ => plain(
             StatusCode::NOT_FOUND,
-            "/metrics, /livez, /readyz, /revocations or /webhooks/identity\n",
+            "/metrics, /livez, /readyz, /revocations, /revocations/entries, /revocations/undo or /webhooks/identity\n",
         ),
     }
 }

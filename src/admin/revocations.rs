@@ -16,7 +16,9 @@ use crate::clock;
 use crate::gateway::process::Process;
 use crate::policy::Config;
 use crate::policy::tokens::LARGEST_LEEWAY;
-use crate::revocation::{Kind, Revocation, RevokeOutcome, Target, canonical_id, token_digest};
+use crate::revocation::{
+    Kind, Note, Revocation, RevokeOutcome, Target, canonical_id, token_digest,
+};
 use crate::secrets::hex;
 use crate::tokens::{LONGEST_ID, Presented, Verified, is_jws};
 
@@ -71,11 +73,14 @@ pub(super) fn status(process: &Process) -> Response<Full<Bytes>> {
     let position = status.position.map(
         |position| json!({ "epoch": format!("{:032x}", position.epoch), "seq": position.seq }),
     );
+    let mut entries = entries;
+    let buckets = entries.remove(Kind::Bucket.as_str());
     document(
         StatusCode::OK,
         &json!({
             "complete": revocations.is_complete(),
             "entries": entries,
+            "buckets": buckets,
             "queued": status.queued,
             "position": position,
         }),
@@ -103,7 +108,16 @@ pub(super) async fn revoke(
         serde_json::from_slice(&body).map_err(|error| bad_request(error.to_string()))?;
     let (revocation, reason) = request.resolve(process)?;
     let reason = reason.unwrap_or_default();
-    let outcome = revoke_and_log(process, operator.name.clone(), reason, &revocation).await;
+    let by = operator.name.clone();
+    let mut revocation = revocation.noted(Note {
+        by: by.clone(),
+        reason: reason.clone(),
+    });
+    let outcome = revoke_and_log(process, by, reason, &revocation).await;
+    // The list may have had the entry, with a later expiry.
+    if let Some(expires) = process.revocations().expiry(revocation.name()).await {
+        revocation.expires = expires;
+    }
     answer(&revocation, outcome)
 }
 
@@ -144,7 +158,7 @@ pub(super) fn answer(
         RevokeOutcome::Full => {
             return Err(AdminError::new(
                 StatusCode::INSUFFICIENT_STORAGE,
-                "the list is full, and nothing in it can be coarsened; nothing was revoked: raise `revocations.capacity`",
+                "the list is full, and this entry names no subject by which it could be merged with others; nothing was revoked: name its `subject`, or raise `revocations.capacity`",
             ));
         }
         RevokeOutcome::Stopped => {
@@ -158,6 +172,7 @@ pub(super) fn answer(
         status,
         &json!({
             "revoked": described(revocation),
+            "id": hex::encode(&revocation.name()),
             "expires": revocation.expires,
             "propagated": propagated,
         }),
@@ -232,7 +247,7 @@ impl RevokeRequest {
     }
 }
 
-fn check_reason(reason: Option<&str>) -> Result<(), AdminError> {
+pub(super) fn check_reason(reason: Option<&str>) -> Result<(), AdminError> {
     let is_bad = |reason: &str| reason.len() > 500 || reason.contains(char::is_control);
     match reason.is_some_and(is_bad) {
         true => Err(bad_request(
@@ -369,6 +384,16 @@ pub(super) fn described(revocation: &Revocation) -> Value {
         Target::Issuer { issuer, not_before } => {
             json!({ "kind": "issuer", "issuer": issuer, "not_before": not_before })
         }
+        Target::Bucket {
+            issuer,
+            bits,
+            prefix,
+            not_before,
+            ..
+        } => {
+            json!({ "kind": "bucket", "issuer": issuer, "bits": bits, "prefix": prefix, "not_before": not_before })
+        }
+        Target::Undone { revocation } => described(revocation),
     }
 }
 

@@ -5,10 +5,12 @@
 //! Trusts:   the user who runs them and may read the configuration's files.
 //! Not here: anything a running gateway does.
 
+mod admin_call;
 mod check;
 mod connect;
 mod demo;
 pub mod offline;
+mod revocations;
 mod revoke;
 mod run;
 mod test;
@@ -45,6 +47,8 @@ enum Action {
     ///
     /// Exit status 0 means that every replica refuses it within a second.
     Revoke(revoke::Options),
+    /// List the revocations of a running gateway, or undo one
+    Revocations(revocations::Options),
     /// Run policy tests against a route map
     ///
     /// Nothing is sent and nothing listens: the callers' tokens are signed and verified in this
@@ -80,6 +84,7 @@ impl Command {
             Action::Check(options) => return check::check(&options),
             Action::Demo(options) => demo::demo(&options),
             Action::Revoke(options) => revoke::revoke(&options),
+            Action::Revocations(options) => revocations::revocations(&options),
             Action::Test(options) => return test::test(&options),
             Action::Token(options) => token::token(&options),
         };

@@ -3,42 +3,20 @@
 
 use std::io::Read as _;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
-use bytes::Bytes;
+use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use hyper::{Request, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
-use serde_json::{Map, Value, json};
-use tokio::net::TcpStream;
+use hyper::StatusCode;
+use serde_json::{Value, json};
 
 use super::Format;
-use super::run::background;
-
-/// The deadline of connection, call and answer. The gateway itself waits three seconds for its
-/// store.
-const DEADLINE: Duration = Duration::from_secs(10);
+use super::admin_call::{Admin, time, why};
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
-    /// The admin address of one replica; it informs the others
-    #[arg(
-        long,
-        value_name = "URL",
-        global = true,
-        env = "FOREGATE_ADMIN_URL",
-        default_value = "http://127.0.0.1:9901"
-    )]
-    admin: Uri,
-    /// A file with your operator token, one of `admin.operators`; by default the token is read from
-    /// the variable `FOREGATE_OPERATOR_TOKEN`
-    #[arg(long, value_name = "FILE", global = true)]
-    operator_token_file: Option<PathBuf>,
-    /// The reason, for the gateway's log
+    #[command(flatten)]
+    admin: Admin,
+    /// The reason, for `foregate revocations list` and the gateway's log
     #[arg(long, value_name = "TEXT", global = true)]
     reason: Option<String>,
     /// How long the revocation lasts; by default as long as what it revokes could be used
@@ -92,15 +70,7 @@ enum Target {
 }
 
 pub(super) fn revoke(options: &Options) -> anyhow::Result<()> {
-    let token = operator_token(options)?;
-    let call = call(options)?;
-    let (status, answer) = background()?.block_on(async {
-        tokio::time::timeout(DEADLINE, send(&options.admin, &token, call.to_string()))
-            .await
-            .map_err(|_| anyhow!("no answer within {} s", DEADLINE.as_secs()))
-            .flatten()
-            .with_context(|| format!("{}", options.admin))
-    })?;
+    let (status, answer) = options.admin.post("/revocations", &call(options)?)?;
     if options.format == Format::Json {
         println!("{answer}");
     }
@@ -108,15 +78,13 @@ pub(super) fn revoke(options: &Options) -> anyhow::Result<()> {
 }
 
 fn report(status: StatusCode, answer: &Value, format: Format) -> anyhow::Result<()> {
-    let expires = answer.get("expires").and_then(Value::as_i64);
-    let until = expires
-        .and_then(|expires| jiff::Timestamp::from_second(expires).ok())
-        .map(|expires| expires.to_string())
-        .unwrap_or_default();
+    let until = time(answer.get("expires").and_then(Value::as_i64));
     match (answer.get("propagated").and_then(Value::as_bool), status) {
         (Some(true), StatusCode::OK) => {
             if format == Format::Human {
-                println!("revoked until {until}, on every replica");
+                let id = answer.get("id").and_then(Value::as_str);
+                let id = id.unwrap_or_default();
+                println!("revoked until {until} with id {id}, on every replica");
             }
             Ok(())
         }
@@ -124,27 +92,9 @@ fn report(status: StatusCode, answer: &Value, format: Format) -> anyhow::Result<
             "revoked until {until} on this replica ONLY: its store did not accept the revocation. It is retried until it does; until then, other replicas do not refuse it"
         ),
         (Some(true) | None, _) => {
-            let why = answer.get("error").and_then(Value::as_str);
-            bail!(
-                "nothing was revoked: {} ({status})",
-                why.unwrap_or("the answer is unreadable")
-            )
+            bail!("nothing was revoked: {} ({status})", why(answer))
         }
     }
-}
-
-/// The token is never an argument: every user of the machine can read those.
-fn operator_token(options: &Options) -> anyhow::Result<String> {
-    let token = match &options.operator_token_file {
-        Some(file) => std::fs::read_to_string(file)
-            .with_context(|| format!("cannot read {}", file.display()))?,
-        None => std::env::var("FOREGATE_OPERATOR_TOKEN").map_err(|_| {
-            anyhow!(
-                "no operator token: give --operator-token-file FILE, or set FOREGATE_OPERATOR_TOKEN"
-            )
-        })?,
-    };
-    Ok(token.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 fn call(options: &Options) -> anyhow::Result<Value> {
@@ -194,32 +144,4 @@ fn read_token(file: Option<&PathBuf>) -> anyhow::Result<String> {
         bail!("no token to revoke");
     }
     Ok(token.to_owned())
-}
-
-async fn send(admin: &Uri, token: &str, body: String) -> anyhow::Result<(StatusCode, Value)> {
-    if admin.scheme_str() != Some("http") {
-        bail!("the admin listener speaks clear text; write `http://ADDRESS:PORT`");
-    }
-    let authority = admin.authority().context("the URL has no host")?;
-    let host = authority.host().trim_matches(['[', ']']);
-    let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(80)))
-        .await
-        .context("cannot connect")?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let request = Request::post("/revocations")
-        .header(HOST, authority.as_str())
-        .header(AUTHORIZATION, format!("Bearer {token}"))
-        .header(CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body)))
-        .context("the token has characters that cannot be sent")?;
-    let response = sender.send_request(request).await?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), 64 * 1024)
-        .collect()
-        .await
-        .map_err(|error| anyhow!("the answer ended early: {error}"))?
-        .to_bytes();
-    let answer = serde_json::from_slice(&body).unwrap_or_else(|_| Value::Object(Map::new()));
-    Ok((status, answer))
 }

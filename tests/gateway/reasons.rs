@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::overload;
 use crate::passthrough;
+use crate::revocation;
 use crate::sign_in;
 use crate::streams::socket::{self, End};
 use crate::support::client::Door;
@@ -348,6 +349,7 @@ async fn produce(
             gateway.revoke(&json!({ "kind": "issuer", "issuer": "revoked" }));
             with(gateway.issuer.sign(&claims().with("iss", "revoked")))
         }
+        Reason::BucketRevoked => return apart(revocation::refused_by_bucket(http)),
         Reason::CookieMalformed
         | Reason::SessionUnknown
         | Reason::SessionExpired

@@ -2,9 +2,13 @@
 
 mod calls;
 mod command;
+mod full;
 mod polling;
 mod replicas;
+mod undo;
 mod webhook;
+
+pub use full::refused_by_bucket;
 
 use std::time::Duration;
 

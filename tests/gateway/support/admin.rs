@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use super::Gateway;
 use super::tokens::now;
 
 /// The token of `alice`, an operator of every test's gateway.
@@ -24,6 +25,21 @@ pub struct Post {
     path: String,
     headers: Vec<(String, String)>,
     body: Vec<u8>,
+}
+
+/// A document that only operators may read.
+pub fn get(gateway: &Gateway, path: &str) -> Value {
+    let address = gateway.admin().strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nAuthorization: Bearer {OPERATOR}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str(body).unwrap()
 }
 
 impl Post {
