@@ -64,15 +64,18 @@ pub(super) struct Entry {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Owner {
     User(u64),
-    /// A client that proved no user.
-    Network(Network),
+    /// A client that proved no user; `None` where a proxy does not name its clients.
+    Network(Option<Network>),
 }
 
 impl Owner {
     fn of(authorization: &StreamAuthorization) -> Self {
         match authorization.caller().verified() {
             Some(verified) => Self::User(verified.subject_hash()),
-            None => Self::Network(Network::of(authorization.request().client().address)),
+            None => {
+                let networks = authorization.request().client().networks;
+                Self::Network(networks.map(|networks| networks.own))
+            }
         }
     }
 }

@@ -135,7 +135,7 @@ pub(crate) async fn forward(
             .check(holder)
             .map_err(|busy| busy.because("live streams"))?;
     }
-    prepare(&mut spent, facts)?;
+    prepare(&mut spent, context.facts)?;
     let touched = spent.take_touched();
     let mut payload = Payload::of(&mut spent)?;
     let occupant = admit(&spent, &mut payload, &pool, &limits).await?;
