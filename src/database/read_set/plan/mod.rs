@@ -1,5 +1,8 @@
-//! The plan of a statement, as `explain (verbose, format json)` writes it, and what it says is
-//! read.
+//! The plan of a statement, as `explain (verbose, format json)` writes it.
+//!
+//! Decides:  which tables, columns and functions a statement reads, and whether it reads a clock.
+//! Trusts:   PostgreSQL's plan.
+//! Not here: whether changes of these are reported (`facts::trigger_coverage`).
 
 mod clock;
 
