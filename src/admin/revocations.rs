@@ -15,6 +15,7 @@ use super::{AdminError, body, check_body_fields, document, operators};
 use crate::clock;
 use crate::gateway::process::Process;
 use crate::policy::Config;
+use crate::policy::resources::ParamType;
 use crate::policy::tokens::LARGEST_LEEWAY;
 use crate::revocation::{
     Kind, Note, Revocation, RevokeOutcome, Target, canonical_id, token_digest,
@@ -206,10 +207,12 @@ impl RevokeRequest {
                 expires_in,
                 reason,
             } => {
+                let issuer = issuer_of(config, issuer)?;
+                let subject = subject.map(|subject| subject_of(config, &issuer, subject));
                 let target = Target::Session {
-                    issuer: issuer_of(config, issuer)?,
                     session: id("session", session)?,
-                    subject: subject.map(|subject| id("subject", subject)).transpose()?,
+                    subject: subject.transpose()?,
+                    issuer,
                 };
                 (target, expiry(now, expires_in, sessions_live)?, reason)
             }
@@ -220,9 +223,10 @@ impl RevokeRequest {
                 expires_in,
                 reason,
             } => {
+                let issuer = issuer_of(config, issuer)?;
                 let target = Target::Subject {
-                    issuer: issuer_of(config, issuer)?,
-                    subject: id("subject", subject)?,
+                    subject: subject_of(config, &issuer, subject)?,
+                    issuer,
                     not_before: now,
                     except: sessions(except_sessions)?,
                     strict: false,
@@ -361,6 +365,25 @@ pub(super) fn id(name: &str, text: String) -> Result<String, AdminError> {
         )));
     }
     Ok(text.into_owned())
+}
+
+/// A subject that a token of this issuer can have, in its canonical spelling. Another would be
+/// reported as revoked and refuse nobody.
+fn subject_of(config: &Config, issuer: &str, subject: String) -> Result<String, AdminError> {
+    let subject = id("subject", subject)?;
+    let entry = config.tokens.iter().find(|entry| entry.issuer == issuer);
+    let kind = entry.map_or(ParamType::Text, |entry| entry.subject);
+    match kind.canonical(&subject) {
+        Some(canonical) => Ok(canonical.into_owned()),
+        None => Err(bad_request(format!(
+            "`subject` is not {}, as `tokens[].subject` of the issuer demands",
+            match kind {
+                ParamType::Uuid => "a UUID with hyphens",
+                ParamType::Integer => "a decimal integer from 0 without leading zeros",
+                ParamType::Text => "text",
+            }
+        ))),
+    }
 }
 
 /// What was revoked, as JSON.

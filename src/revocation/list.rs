@@ -49,6 +49,8 @@ pub struct Listed<'a> {
     pub claims: &'a Map<String, Value>,
     /// When the session began through the gateway, in Unix milliseconds, if that is known.
     pub begun: Option<i64>,
+    /// By how many seconds the issuer's clock may be ahead of this one: the leeway of its entry.
+    pub leeway: i64,
 }
 
 /// The entry that refuses a token.
@@ -298,23 +300,20 @@ impl NotBefore {
     fn verdict(&self, listed: &Listed<'_>) -> Verdict {
         let session = listed.session.map(canonical_id);
         let stays = session.is_some_and(|session| self.except.iter().any(|id| *id == session));
-        if stays || began(listed.claims, self.strict) > self.time.saturating_add(LEEWAY) {
+        let leeway = listed.leeway.max(LEEWAY);
+        if stays || began(listed.claims, self.strict) > self.time.saturating_add(leeway) {
             return Verdict::Passes;
         }
-        let Some(received_at) = self.received_at else {
+        // A sign-in before that, by any clock in the leeway, cannot have been after the revocation,
+        // whatever the clock of the replica said at which it began.
+        let is_recent = began(listed.claims, false) >= self.time.saturating_sub(leeway);
+        let Some(received_at) = self.received_at.filter(|_| is_recent) else {
             return Verdict::Refuses;
         };
-        if let Some(begun) = listed.begun {
-            return match begun > received_at {
-                true => Verdict::Passes,
-                false => Verdict::Refuses,
-            };
-        }
-        // A sign-in before that, by any clock in the leeway, cannot have been after the revocation.
-        let is_recent = began(listed.claims, false) >= self.time.saturating_sub(LEEWAY);
-        match is_recent && listed.session.is_some() {
-            true => Verdict::RefusesUnlessBegunAfter(received_at),
-            false => Verdict::Refuses,
+        match listed.begun {
+            Some(begun) if begun > received_at => Verdict::Passes,
+            None if listed.session.is_some() => Verdict::RefusesUnlessBegunAfter(received_at),
+            Some(_) | None => Verdict::Refuses,
         }
     }
 }

@@ -34,6 +34,7 @@ impl Token {
             session: self.session.as_deref(),
             claims: &self.claims,
             begun: None,
+            leeway: 0,
         }
     }
 }
@@ -276,8 +277,11 @@ fn a_session_that_began_here_after_the_revocation_is_exempt_within_the_leeway_an
         }
     }
     assert_eq!(hit(NOW + LEEWAY + 1, None), None);
-    // An older sign-in cannot have been after it, so no record is read.
-    assert_eq!(hit(NOW - LEEWAY - 1, None), exempt_after(None));
+    // An older sign-in cannot have been after it, so no record is read, and one from a replica whose
+    // clock is ahead exempts nothing.
+    for begun in [None, Some(told + 1), Some(told + 3_600_000)] {
+        assert_eq!(hit(NOW - LEEWAY - 1, begun), exempt_after(None));
+    }
     // Nor is one read for a token without a session, which has none.
     let nameless = Token::new("t", None, json!({ "iat": NOW }));
     let found = list.find(&CleanAt::default(), nameless.listed(), NOW);
@@ -342,5 +346,24 @@ fn a_bucket_refuses_its_users_until_they_sign_in_again() {
         list.remove(&revocation);
         assert_eq!(found(&list, &user(0)), None);
         assert_eq!(list.count(), [0; 5]);
+    }
+}
+
+#[test]
+fn a_sign_in_ahead_of_our_clock_by_the_leeway_of_its_issuer_does_not_outlive_a_revocation() {
+    let list = List::new();
+    list.insert(&revoked(subject(NOW, &[], false)));
+    let hit = |at: i64, leeway| {
+        let token = Token::new("t", None, json!({ "amr": [{ "timestamp": at }] }));
+        let listed = Listed {
+            leeway,
+            ..token.listed()
+        };
+        list.find(&CleanAt::default(), listed, NOW).is_some()
+    };
+    for leeway in [0, LEEWAY, 30, 60] {
+        let tolerated = leeway.max(LEEWAY);
+        assert!(hit(NOW + tolerated, leeway), "{leeway}");
+        assert!(!hit(NOW + tolerated + 1, leeway), "{leeway}");
     }
 }

@@ -31,6 +31,7 @@ fn check(revocations: &Revocations, session: &str) -> Result<(), Reason> {
         session: Some(session),
         claims: &Map::new(),
         begun: None,
+        leeway: 0,
     };
     revocations
         .check(&CleanAt::default(), listed, clock::unix_now())

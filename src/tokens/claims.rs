@@ -65,6 +65,11 @@ impl Period {
         self.until
     }
 
+    /// The leeway in it, for a token that expires at this time.
+    pub(super) fn leeway(self, expires: i64) -> i64 {
+        self.until.saturating_sub(expires)
+    }
+
     /// `exp` is exclusive (RFC 7519, section 4.1.4), `nbf` inclusive (section 4.1.5).
     pub(super) fn contains(self, now: i64) -> bool {
         self.from <= now && now < self.until
@@ -90,8 +95,9 @@ impl Rules {
         Ok(facts)
     }
 
-    /// When the token is valid, which includes `now`. A token that was issued or signed in for ahead
-    /// of our clock would outlive a revocation of everything before now.
+    /// When the token is valid, which includes `now`. A token that was issued or signed in for
+    /// further ahead of our clock than the leeway would outlive a revocation of everything before
+    /// now.
     fn period(
         &self,
         claims: &Map<String, Value>,

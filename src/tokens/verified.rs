@@ -181,6 +181,7 @@ impl Verified {
             session: self.session(),
             claims: &self.claims,
             begun: None,
+            leeway: self.facts.valid.leeway(self.facts.expires),
         }
     }
 

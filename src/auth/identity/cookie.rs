@@ -20,6 +20,7 @@ use crate::auth::caller::Caller;
 use crate::clock;
 use crate::denial::{Denial, Extra, Fault, Reason};
 use crate::policy::outage::{Effect, State};
+use crate::policy::tokens::LARGEST_LEEWAY;
 use crate::request::Inbound;
 use crate::request::headers::GatewayCookie;
 use crate::revocation::{CleanAt, Listed};
@@ -198,6 +199,7 @@ impl Identity {
             session: session.session.as_deref(),
             claims: &claims,
             begun: Some(session.created),
+            leeway: LARGEST_LEEWAY.as_secs().cast_signed(),
         };
         self.revocations
             .check(&CleanAt::default(), listed, clock::unix_now())

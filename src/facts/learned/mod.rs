@@ -1,6 +1,11 @@
 //! Owners that are learned from upstream responses, for resources without rows, such as a job in
 //! the upstream's memory. A resource belongs to the caller whose response first named its id, for
-//! as long as the route says. The upstream must not reuse ids.
+//! as long as the route says.
+//!
+//! Decides:  whether a route that learns may run now, and what becomes of an owner that cannot be
+//!           stored.
+//! Trusts:   the upstream not to reuse ids.
+//! Not here: reading the id from a response (`upstream::learn`).
 //!
 //! Nobody can be asked again for what a response taught, so it must not be lost. A request to such
 //! a route is refused while the store is known to be away: nothing has happened yet, and a retry is

@@ -671,6 +671,7 @@ proptest! {
                                 session: Some(&session),
                                 claims: claims.as_object().expect("an object"),
                                 begun: None,
+                                leeway: 0,
                             };
                             let found = |list: &List| list.find(&CleanAt::default(), listed, NOW).is_some();
                             if found(&exact) {
@@ -692,6 +693,7 @@ proptest! {
             session: Some("fresh"),
             claims: fresh.as_object().expect("an object"),
             begun: None,
+            leeway: 0,
         };
         prop_assert!(list.find(&CleanAt::default(), listed, NOW).is_none());
     }

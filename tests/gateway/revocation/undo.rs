@@ -152,6 +152,7 @@ async fn undoing_says_what_is_true_of_an_entry_that_cannot_be_undone() {
     })
     .await;
     let people = People::new(&gateway);
+    let somebody = uuid();
     // It expires.
     let what = json!({ "kind": "session", "session": uuid(), "expires_in": 1 });
     let expired = id_of(&gateway.revoke(&what));
@@ -168,14 +169,11 @@ async fn undoing_says_what_is_true_of_an_entry_that_cannot_be_undone() {
     // It is merged.
     let mut ids = Vec::new();
     for _ in 0..101 {
-        let what = json!({ "kind": "session", "session": uuid(), "subject": "somebody" });
+        let what = json!({ "kind": "session", "session": uuid(), "subject": somebody });
         ids.push(id_of(&gateway.revoke(&what)));
     }
     let merged = ids.swap_remove(0);
-    let wide = &listed(
-        &gateway,
-        &["--all", "--kind", "subject", "--of", "somebody"],
-    )["entries"];
+    let wide = &listed(&gateway, &["--all", "--kind", "subject", "--of", &somebody])["entries"];
     assert_eq!(wide[0]["merged"], true, "{wide}");
     let wide = id_of(&wide[0]);
     for (id, status, part) in [
@@ -190,9 +188,9 @@ async fn undoing_says_what_is_true_of_an_entry_that_cannot_be_undone() {
         let said = refused(&revocations(&gateway, &["undo", id]));
         assert!(said.contains(part), "{said}");
     }
-    let somebody = gateway.issuer.claims().with("sub", "somebody");
+    let claims = gateway.issuer.claims().with("sub", somebody.as_str());
     let amr = json!([{ "method": "password", "timestamp": now() - 3600 }]);
-    let token = gateway.issuer.sign(&somebody.with("amr", amr));
+    let token = gateway.issuer.sign(&claims.with("amr", amr));
     is_refused(&gateway, &token, Reason::SubjectRevoked).await;
 }
 
