@@ -34,7 +34,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection from a peer to a worker with these worker_cache tokens.
+    /// A connection from a peer to a worker with this cache of tokens.
     pub fn new(peer: SocketAddr, over_tls: bool, worker_cache: Rc<WorkerCache>) -> Self {
         let address = peer.ip().to_canonical();
         Self {

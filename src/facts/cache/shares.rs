@@ -13,11 +13,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::network::Networks;
 use crate::policy::storage::CallerShare;
 
+/// What all clients count as that proved no user and that their proxy does not name.
+const UNNAMED: &str = "unnamed";
+
 /// How many times more lookups a /48 may have run than each of its /64s. A choice.
 const SITE_FACTOR: usize = 2;
 
 /// Whom a lookup counts against: the caller; without one, the client's network, and for IPv6 also
-/// the larger one around it; without both, nobody.
+/// the larger one around it; without both, all clients without both.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Requester {
     own: Option<Key>,
@@ -105,8 +108,9 @@ impl Shares {
                 own: Some(self.hasher.hash_one(own)),
                 site: site.map(|site| self.hasher.hash_one(site)),
             },
+            // One of them must not take the database from all.
             (None, None) => Requester {
-                own: None,
+                own: Some(self.hasher.hash_one(UNNAMED)),
                 site: None,
             },
         }
@@ -227,11 +231,13 @@ mod tests {
         assert!(shares.acquire(caller).await.is_ok());
         assert!(shares.callers.is_empty());
         assert_ne!(caller, shares.requester(None, client(2)));
-        // Whoever a proxy does not name waits for nobody, and has no bucket.
+        // All whom a proxy does not name are one caller.
         let unnamed = shares.requester(None, None);
-        let _first = shares.acquire(unnamed).await;
+        let first = shares.acquire(unnamed).await;
+        assert!(futures_util::poll!(Box::pin(shares.acquire(unnamed))).is_pending());
+        drop(first);
         assert!(shares.acquire(unnamed).await.is_ok());
-        assert_eq!(unnamed.bytes(), None);
+        assert!(unnamed.bytes().is_some());
     }
 
     #[tokio::test]
