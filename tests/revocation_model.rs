@@ -6,9 +6,9 @@
 //! calls and answers, restarts empty, goes back to an earlier state, and an attacker deletes
 //! entries. Replicas crash and restart.
 //!
-//! A list may be full: then its entries are merged into those of their user, and these into one of a
-//! bucket of users, and every revocation must still be refused. An operator may undo a revocation,
-//! and the identity server may confirm a logout.
+//! A list may be full: then its entries are merged into those of their user, and these into one of
+//! a bucket of users, and every revocation must still be refused. An operator may undo a
+//! revocation, and the identity server may confirm a logout.
 //!
 //! Time is counted in rounds: a round is over when every replica has finished a poll that began in
 //! it, so it is a quarter of a second of the running gateway. What is promised within a second has

@@ -1,5 +1,5 @@
-//! `/revocations/entries`: the entries of the list of revocations; `/revocations/undo`: undoing one.
-//! Both name users, so both are for operators.
+//! `/revocations/entries`: the entries of the list of revocations; `/revocations/undo`: undoing
+//! one. Both name users, so both are for operators.
 
 use std::str::FromStr as _;
 use std::time::Duration;

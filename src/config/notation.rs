@@ -1,5 +1,5 @@
-//! Sizes, durations, rates and numbers in the notation of this file, and what others are in it, such
-//! as `10 KB/s`, `90 seconds` or `5 per minute`.
+//! Sizes, durations, rates and numbers in the notation of this file, and what others are in it,
+//! such as `10 KB/s`, `90 seconds` or `5 per minute`.
 //!
 //! Those others are not accepted: two spellings of one value make two files look different. Whoever
 //! writes one is told the right one, unless it could mean something else.

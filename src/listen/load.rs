@@ -65,11 +65,11 @@ impl Load {
 
     /// How many connections with requests a worker may have before there are too few for others;
     /// `None` while at least a quarter of all connections is free.
-    pub(super) fn scarce(&self, open: usize) -> Option<usize> {
+    pub(super) fn scarce(&self, open: impl FnOnce() -> usize) -> Option<usize> {
         // Without descriptors, there may be no more connections than there are.
         let exhausted_at = self.exhausted_at.load(Ordering::Relaxed);
         if clock::unix_now().saturating_sub(exhausted_at) <= EXHAUSTED {
-            return Some(open);
+            return Some(open());
         }
         let is_scarce = self.slots.available_permits() < self.max / 4;
         is_scarce.then(|| self.max / self.counts.len().max(1))

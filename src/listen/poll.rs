@@ -135,7 +135,7 @@ fn note_largest(gateway: &Gateway, open: &WeakList<ConnectionState>, load: &Load
     let mut add = |budget, found: Vec<Network>| {
         all.extend(found.into_iter().map(|network| (network, budget)));
     };
-    if let Some(whole) = load.scarce(connections_of(open)) {
+    if let Some(whole) = load.scarce(|| connections_of(open)) {
         // One without a request makes room for a new one at any time.
         let busy = holding(open, trusted, |connection| {
             usize::from(connection.idle_since().is_none())

@@ -346,8 +346,8 @@ fn text(value: &HeaderValue) -> &str {
 }
 
 /// The name of a method; `_OTHER` where it is none of RFC 9110 or RFC 5789, as OpenTelemetry's
-/// semantic conventions say. Where a client and the gateway disagree where a message ends, any bytes
-/// of the client may come as the method.
+/// semantic conventions say. Where a client and the gateway disagree where a message ends, any
+/// bytes of the client may come as the method.
 fn known_method(method: &Method) -> &str {
     match *method {
         Method::GET

@@ -277,8 +277,8 @@ fn a_session_that_began_here_after_the_revocation_is_exempt_within_the_leeway_an
         }
     }
     assert_eq!(hit(NOW + LEEWAY + 1, None), None);
-    // An older sign-in cannot have been after it, so no record is read, and one from a replica whose
-    // clock is ahead exempts nothing.
+    // An older sign-in cannot have been after it, so no record is read, and one from a replica
+    // whose clock is ahead exempts nothing.
     for begun in [None, Some(told + 1), Some(told + 3_600_000)] {
         assert_eq!(hit(NOW - LEEWAY - 1, begun), exempt_after(None));
     }

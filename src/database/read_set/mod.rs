@@ -170,8 +170,8 @@ pub(super) async fn of(
         .collect())
 }
 
-/// Whether the role may execute a statement: to describe one needs no permission to read, and a plan
-/// does. For a refusal, the database's message.
+/// Whether the role may execute a statement: to describe one needs no permission to read, and a
+/// plan does. For a refusal, the database's message.
 ///
 /// # Errors
 ///

@@ -35,8 +35,8 @@ const CAPACITY: usize = 50_000;
 /// from then on none is learned.
 const WAITING: usize = 10_000;
 
-/// How long a binding that was made elsewhere, so that its end is not known here, is used without the
-/// store. A choice.
+/// How long a binding that was made elsewhere, so that its end is not known here, is used without
+/// the store. A choice.
 const WITHOUT_END: Duration = Duration::from_secs(60 * 60);
 
 /// The first pause between two attempts to store a binding; each further one doubles.
@@ -169,8 +169,8 @@ impl Bindings {
         }
     }
 
-    /// Whether a binding in memory may be used in place of the store's. It cannot have changed, only
-    /// ended.
+    /// Whether a binding in memory may be used in place of the store's. It cannot have changed,
+    /// only ended.
     fn is_usable(&self, known: &Remembered, asking: LookupContext<'_>) -> bool {
         let age = (self.clock)().saturating_duration_since(known.confirmed);
         let is_over = match known.expires {

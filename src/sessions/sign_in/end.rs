@@ -283,8 +283,8 @@ impl Sessions {
         Revocation::new(what, now, now / 1000 + self.settings.load().remembers)
     }
 
-    /// The revocation of everything a user signed in to until now, by any clock within the leeway of
-    /// the list. Sessions that begin here later are exempt ([`Sessions::check`]).
+    /// The revocation of everything a user signed in to until now, by any clock within the leeway
+    /// of the list. Sessions that begin here later are exempt ([`Sessions::check`]).
     fn subject_revocation(
         &self,
         issuer: &str,

@@ -19,8 +19,8 @@ const KEYWORDS: [&str; 12] = [
     "USER",
 ];
 
-/// The type of a time of day with a zone, with or without a precision. A cast to it takes the offset
-/// of today, and a plan shows no function for it.
+/// The type of a time of day with a zone, with or without a precision. A cast to it takes the
+/// offset of today, and a plan shows no function for it.
 const TIME_WITH_ZONE: &str = "time with time zone";
 const TIME_OF_PRECISION: &str = "time(";
 

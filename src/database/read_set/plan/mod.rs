@@ -63,7 +63,8 @@ pub(super) async fn explain(
     Ok(plan)
 }
 
-/// In a transaction, which keeps a pooler on one connection, and leaves no prepared statement on it.
+/// In a transaction, which keeps a pooler on one connection, and leaves no prepared statement on
+/// it.
 async fn explain_once(
     client: &Client,
     sql: &str,
