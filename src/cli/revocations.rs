@@ -65,6 +65,9 @@ enum Kind {
     Bucket,
 }
 
+const NONE: &str = "no revocation matches";
+const NONE_OF_OPERATORS: &str = "no operator's revocation matches; with --all also those of logouts and webhooks, and the users and buckets into which a full list merged others";
+
 pub(super) fn revocations(options: &Options) -> anyhow::Result<()> {
     let (status, answer) = match &options.action {
         Action::List {
@@ -92,7 +95,14 @@ pub(super) fn revocations(options: &Options) -> anyhow::Result<()> {
     }
     let is_human = options.format == Format::Human;
     match &options.action {
-        Action::List { .. } => report_list(status, &answer, is_human),
+        Action::List { all, .. } => {
+            report_list(status, &answer, is_human)?;
+            let is_empty = answer.get("count").and_then(Value::as_u64) == Some(0);
+            if is_human && is_empty {
+                println!("{}", if *all { NONE } else { NONE_OF_OPERATORS });
+            }
+            Ok(())
+        }
         Action::Undo { .. } => report_undo(status, &answer, is_human),
     }
 }

@@ -7,7 +7,8 @@ use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client};
 
 use super::connect::Connector;
-use super::statement::DatabaseError;
+use super::fault;
+use crate::fault::Fault;
 use crate::policy;
 
 /// The channel on which triggers report changed rows.
@@ -42,7 +43,7 @@ impl Listener {
     /// # Errors
     ///
     /// The connection cannot be made.
-    pub async fn listen(&self) -> Result<(Client, UnboundedReceiver<AsyncMessage>), DatabaseError> {
+    pub(crate) async fn listen(&self) -> Result<(Client, UnboundedReceiver<AsyncMessage>), Fault> {
         let (sender, messages) = unbounded_channel();
         let listening = async {
             let client = self.connector.connect(Some(sender)).await?;
@@ -51,11 +52,8 @@ impl Listener {
         };
         match timeout(self.connect_timeout, listening).await {
             Ok(Ok(client)) => Ok((client, messages)),
-            Ok(Err(error)) => Err(match error.code() {
-                Some(code) => DatabaseError::Refused(code.code().to_owned()),
-                None => DatabaseError::Away,
-            }),
-            Err(_) => Err(DatabaseError::Deadline),
+            Ok(Err(error)) => Err(fault::of_connecting(&error)),
+            Err(_) => Err(Fault::silent()),
         }
     }
 }

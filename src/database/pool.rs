@@ -28,6 +28,10 @@ use crate::fault::{Backoff, Fault};
 use crate::policy;
 use crate::policy::storage::CallerShare;
 
+/// The SQLSTATEs whose messages name a table, column or function, and no value: a missing
+/// permission, and what does not exist.
+const NAMES_ONLY: [&str; 4] = ["42501", "42P01", "42703", "42883"];
+
 /// How long after a statement's time limit the server may take to say that it ended it. After that,
 /// it does not answer. A choice.
 const SILENCE: Duration = Duration::from_millis(250);
@@ -228,8 +232,14 @@ impl Pool {
         if let DatabaseError::Refused(code) = &failure
             && self.metrics.may_log(clock::unix_now())
         {
-            // The message may hold values of the statement.
-            tracing::error!(sqlstate = code, "the database refused a statement");
+            // Other messages may hold values of the statement.
+            let names_only = NAMES_ONLY.contains(&code.as_str());
+            let detail = error.as_db_error().filter(|_| names_only);
+            tracing::error!(
+                sqlstate = code,
+                detail = detail.map(|error| error.message()),
+                "the database refused a statement; `foregate check --connect` says which, and what to do"
+            );
         }
         failure
     }

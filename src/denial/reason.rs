@@ -261,8 +261,8 @@ reasons! {
         "Send fewer requests at once. If many clients share the address, list it in `trusted_proxies`, or raise the share.",
         gotrue: "over_request_rate_limit";
     Overloaded "overloaded" => SERVICE_UNAVAILABLE, "overloaded", Gateway, Both,
-        "More than three quarters of what all clients share are in use, and the client's address holds most of it: connections with requests, or memory for answers that it does not take. `detail` names the limit.",
-        "Send fewer requests at once, and take their answers. If many clients share the address, list it in `trusted_proxies`; or raise the limit.",
+        "More than three quarters of what all clients share are in use, and the client's address holds most of it: connections with requests, or memory for answers that it does not take.",
+        "Send fewer requests at once, and take their answers. If many clients share the address, list it in `trusted_proxies`; or raise the limit that the log's `detail` names.",
         gotrue: "over_request_rate_limit", postgrest: "PGRST003";
     BodyBroken "body_broken" => BAD_REQUEST, "body_broken", Client, H1,
         "The body ended early, or its framing is malformed.",
@@ -395,7 +395,7 @@ reasons! {
         postgrest: "PGRST303";
     BucketRevoked "bucket_revoked" => UNAUTHORIZED, "session_not_found", Client, Both,
         "The list of revocations was full, so the sign-ins of some users were revoked together; this user is one of them, and may not have been revoked.",
-        "Sign in again. Raise `revocations.capacity` if `foregate_revocations_nearly_full` was 1.",
+        "Sign in again; that helps only where tokens have `amr`. Raise `revocations.capacity` if `foregate_revocations_nearly_full` was 1.",
         postgrest: "PGRST303";
     CookieMalformed "cookie_malformed" => UNAUTHORIZED, "session_not_found", Client, Both,
         "The session cookie occurs more than once, in another spelling, or with a value that this gateway never issued.",

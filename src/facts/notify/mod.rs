@@ -33,11 +33,12 @@ use self::verify::{ARRIVAL, probe, verify};
 use super::cache::FactCache;
 use super::trigger_coverage::{TableCoverage, WatchedQuery};
 use crate::database::{Database, Listener};
+use crate::fault::Backoff;
 use crate::store::Notice;
 
 pub use self::verify::CoverageError;
 
-/// Pause before a broken connection is replaced.
+/// Pause before a connection that broke is replaced.
 const RECONNECT: Duration = Duration::from_millis(500);
 
 /// Follows notifications for as long as the cache exists: those of the database, if there is a
@@ -60,7 +61,10 @@ pub async fn check(
     database: &Database,
     listener: &Listener,
 ) -> Result<Vec<TableCoverage>, CoverageError> {
-    let (_client, mut messages) = listener.listen().await.map_err(CoverageError::Database)?;
+    let (_client, mut messages) = listener
+        .listen()
+        .await
+        .map_err(CoverageError::NotConnected)?;
     let probe = probe();
     let coverage = verify(queries.into(), database.clone(), probe.clone()).await?;
     let arrival = async {
@@ -96,10 +100,13 @@ async fn follow_replicas(cache: Weak<FactCache>) {
 
 async fn follow_database(cache: Weak<FactCache>, listener: Listener) {
     let mut history = History::new();
+    let (mut backoff, mut fault) = (Backoff::default(), None);
     loop {
         let mut pause = RECONNECT;
         match listener.listen().await {
             Ok((client, messages)) => {
+                backoff.reset();
+                fault = None;
                 let subscription = cache
                     .upgrade()
                     .map(|cache| Subscription::new(&cache, &mut history));
@@ -116,7 +123,17 @@ async fn follow_database(cache: Weak<FactCache>, listener: Listener) {
                     End::NotReceiving(longer) => pause = longer,
                 }
             }
-            Err(error) => tracing::debug!(%error, "cannot connect for change notifications"),
+            Err(now) => {
+                pause = backoff.pause(&now);
+                // Once for each cause, however often it is tried.
+                if fault.as_ref() != Some(&now) {
+                    tracing::warn!(
+                        cause = %now,
+                        "cannot connect to `database.notify_url` for change notifications; using the short cache lifetime (30 s)"
+                    );
+                    fault = Some(now);
+                }
+            }
         }
         let Some(cache) = cache.upgrade() else { return };
         cache.stop_listening();

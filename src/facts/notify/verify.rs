@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::super::trigger_coverage::{self, TableCoverage, WatchedQuery};
 use crate::clock;
 use crate::database::{Database, DatabaseError};
+use crate::fault::Fault;
 
 /// How long reading the coverage may take.
 pub(super) const COVERAGE: Duration = Duration::from_secs(5);
@@ -23,6 +24,8 @@ pub(super) const PROBE: &str = "+foregate ";
 /// Why it is not known that every change is reported.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum CoverageError {
+    /// There is no connection that could receive a notification.
+    NotConnected(Fault),
     /// The database cannot be asked.
     Database(DatabaseError),
     /// The database cannot send notifications: it is a standby, or refuses.
@@ -41,6 +44,7 @@ impl CoverageError {
                 DatabaseError::Away | DatabaseError::Deadline | DatabaseError::Busy => true,
                 DatabaseError::Refused(_) => false,
             },
+            Self::NotConnected(fault) => !fault.is_lasting(),
             Self::NotSent(_) | Self::NotReceived | Self::NotCovered(_) => false,
         }
     }
@@ -49,6 +53,7 @@ impl CoverageError {
 impl fmt::Display for CoverageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotConnected(fault) => write!(f, "the database cannot be used: {fault}"),
             Self::Database(error) => write!(f, "the database cannot be asked: {error}"),
             Self::NotSent(error) => write!(
                 f,
