@@ -9,18 +9,21 @@
 //!
 //! 1. `auth/maximum_age.rs`, like `when.rs`: `pub struct MaximumAge;` with `impl Layer` (what
 //!    passing it proves; `concerns`, or it is timed on every route) and `impl Check` (its decision
-//!    and nothing else; `clock::unix_now()` is the time), or `impl AsyncCheck` if it has to wait.
+//!    and nothing else; its `Input` is `&Caller`, or `&GatheredFacts` if it needs facts;
+//!    `clock::unix_now()` is the time), or `impl AsyncCheck` if it has to wait.
 //! 2. `pub mod maximum_age;` here; in `auth/chain.rs` its import, and its row in the table of
-//!    layers, in the order in which they run. An operator may waive a `waivable` layer for a time.
-//! 3. In `auth/chain.rs`, ask it, with the reason for its place: as `Rest` is asked if it needs no
-//!    facts, else as `When` is. `Proofs` has a field for the row, so the compiler leads from one
-//!    place to the next; an open stream asks it again, or takes `Passed::earlier` and says why.
+//!    layers, in the order in which they run: `enforced`, or `waivable` if an operator may waive it
+//!    for a time, which `config/foregate.yaml` then shows under `layers`.
+//! 3. In `auth/chain.rs`, ask it, with the reason for its place: behind `identity` if it needs no
+//!    facts, else as `Ownership` is. `Proofs` has a field for the row, so the compiler leads from
+//!    one place to the next. `reauthorize_caller` asks it again for an open stream, or takes
+//!    `Passed::earlier` where nothing that it reads can change, and says why.
 //! 4. Its refusal is a row of `reasons!` in `denial/reason.rs`, and a case of the walk in
-//!    `tests/gateway/reasons.rs`. `FOREGATE_BLESS=1 cargo test --test reasons` writes
-//!    `config/reasons.md`.
+//!    `tests/gateway/reasons.rs`, on a route there. `FOREGATE_BLESS=1 cargo test --test reasons`
+//!    writes `config/reasons.md`.
 //! 5. Its key: a field of `policy::route::Route`, which the layer reads as `request.rule()`, and in
-//!    `config/sections/routes/route.rs` the key and its value; a third line there refuses a key
-//!    about users on routes without. Show it in `config/foregate.yaml`.
+//!    `config/sections/routes/route.rs` the key, its words if it has any, and its value. A key about
+//!    users is listed in `about_users` there. Show it in `config/foregate.yaml`.
 //! 6. `tests/gateway/maximum_age.rs`, its `mod` in `main.rs`, and its name in the order that
 //!    `mirror.rs` holds: each refusal, on HTTP/1.1 and HTTP/2, and that the upstream saw nothing.
 //!
