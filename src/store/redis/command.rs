@@ -23,11 +23,12 @@ pub(super) enum Reply {
 }
 
 impl Redis {
-    /// Sends a command, unless the breaker is open.
+    /// Sends a command, unless the breaker is open. `send` takes the client: one that was taken
+    /// before the wait for a new connection would belong to the old one.
     pub(super) async fn call(
         &self,
         command: Command,
-        answer: impl Future<Output = Result<Value, Error>>,
+        send: impl AsyncFnOnce() -> Result<Value, Error>,
     ) -> Result<Reply, Unreachable> {
         if let Err(refused) = self.breaker.permits() {
             let reason = match refused {
@@ -42,7 +43,7 @@ impl Redis {
             self.metrics.unreachable(Unreachable::Disconnected);
             return Err(Unreachable::Disconnected);
         }
-        self.send(command, answer).await
+        self.send(command, send).await
     }
 
     /// Sends a command, and reports its outcome to the breaker. An answer that says that this is
@@ -51,14 +52,14 @@ impl Redis {
     pub(super) async fn send(
         &self,
         command: Command,
-        answer: impl Future<Output = Result<Value, Error>>,
+        send: impl AsyncFnOnce() -> Result<Value, Error>,
     ) -> Result<Reply, Unreachable> {
         let started = clock::now();
         let connection = self.connection.number();
         // The driver would keep the command until there is a connection again.
         let outcome = match connection {
             None => Err(Meaning::Gone),
-            Some(_) => answer.await.map_err(|error| meaning(&error)),
+            Some(_) => send().await.map_err(|error| meaning(&error)),
         };
         let now = clock::now();
         self.metrics.took(

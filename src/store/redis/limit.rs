@@ -36,7 +36,7 @@ impl Redis {
                 ]
             })
             .collect();
-        let call = script(self.single(), ADMIT, &keys, arguments);
+        let call = || script(self.single(), ADMIT, &keys, arguments);
         let answer = texts(self.call(Command::Admit, call).await?)?;
         let levels: Vec<Level> = answer
             .chunks(2)

@@ -103,7 +103,7 @@ impl Redis {
             let after = self.newest.load(Ordering::Relaxed);
             let arguments = self.append_arguments(entries, kept, after, now)?;
             let keys = self.log.keys();
-            let call = script(self.bulk(), APPEND, &keys, arguments);
+            let call = || script(self.bulk(), APPEND, &keys, arguments);
             let answer = texts(self.call(Command::Append, call).await?)?;
             let [done, epoch, run, seq] = answer.as_slice() else {
                 return Err(Unreachable::Answer);
@@ -155,7 +155,7 @@ impl Redis {
     pub(super) async fn log_position(&self, at: i64) -> Result<(Position, u64), Unreachable> {
         let arguments = vec![new_epoch()?.into(), at.to_string().into()];
         let keys = self.log.keys();
-        let call = script(self.single(), POSITION, &keys, arguments);
+        let call = || script(self.single(), POSITION, &keys, arguments);
         let answer = texts(self.call(Command::Position, call).await?)?;
         let [_, epoch, run, seq, entries] = answer.as_slice() else {
             return Err(Unreachable::Answer);
@@ -185,7 +185,7 @@ impl Redis {
         let numbers = [seq, limit as u64, LONGEST_ENTRY as u64];
         let arguments = numbers.map(|number| number.to_string().into());
         let entries = [self.log.entries.as_str()];
-        let call = script(self.bulk(), PAGE, &entries, arguments.into());
+        let call = || script(self.bulk(), PAGE, &entries, arguments.into());
         let Reply::Value(Value::Array(found)) = self.call(Command::Page, call).await? else {
             return Err(Unreachable::Answer);
         };
@@ -193,7 +193,7 @@ impl Redis {
         let (page, next, foreign) = self.open_page(&found, seq)?;
         // Removed, so that replicas that hold the entry notice its absence and write it back.
         if !foreign.is_empty() {
-            let call = script(self.bulk(), REMOVE, &entries, foreign);
+            let call = || script(self.bulk(), REMOVE, &entries, foreign);
             self.call(Command::Page, call).await?;
         }
         Ok((page, (!is_last).then_some(next)))

@@ -204,8 +204,8 @@ impl Store for Redis {
 
     fn publish<'a>(&'a self, message: &'a [u8]) -> Answer<'a, ()> {
         Box::pin(async move {
-            let single = self.single();
-            let publish = single.publish(self.notice_channel.as_str(), message);
+            let channel = self.notice_channel.as_str();
+            let publish = async || self.single().publish(channel, message).await;
             self.call(Command::Publish, publish).await.map(|_| ())
         })
     }

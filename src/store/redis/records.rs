@@ -38,9 +38,9 @@ impl Redis {
         name: &[u8],
     ) -> Result<Option<Vec<u8>>, Unreachable> {
         for key in self.seals.names(kind, name) {
-            let single = self.single();
-            let call = single.getrange(&key, 0, usize::try_from(LONGEST_RECORD).unwrap_or(0));
-            let record = match self.call(Command::Get, call).await? {
+            let end = usize::try_from(LONGEST_RECORD).unwrap_or(0);
+            let get = async || self.single().getrange(&key, 0, end).await;
+            let record = match self.call(Command::Get, get).await? {
                 Reply::Value(value) => value.into_bytes().unwrap_or_default(),
                 Reply::Other => {
                     self.tampered(kind);
@@ -87,14 +87,11 @@ impl Redis {
         let record = self.seals.seal(kind, &name, 0, expires, value)?;
         // A record left under the name of an older key would reappear when this one expires.
         let older: Vec<String> = names.collect();
-        let single = self.single();
-        let set = single.set(
-            &name,
-            record.as_slice(),
-            Some(Expiration::EXAT(expires)),
-            None,
-            false,
-        );
+        let expiration = Some(Expiration::EXAT(expires));
+        let set = async || {
+            let (single, record) = (self.single(), record.as_slice());
+            single.set(&name, record, expiration, None, false).await
+        };
         self.call(Command::Put, set).await?;
         self.delete(Command::Put, older).await
     }
@@ -105,7 +102,8 @@ impl Redis {
         names: Vec<String>,
     ) -> Result<(), Unreachable> {
         for name in names {
-            self.call(command, self.single().del(name)).await?;
+            let delete = async || self.single().del(name).await;
+            self.call(command, delete).await?;
         }
         Ok(())
     }

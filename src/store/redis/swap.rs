@@ -28,7 +28,7 @@ impl Redis {
         let keys = self.seals.names(kind, name);
         let places: Vec<&str> = keys.iter().map(String::as_str).collect();
         let longest = vec![LONGEST_RECORD.to_string().into()];
-        let call = script(self.single(), READ, &places, longest);
+        let call = || script(self.single(), READ, &places, longest);
         let Reply::Value(Value::Array(found)) = self.call(Command::Read, call).await? else {
             return Err(Unreachable::Answer);
         };
@@ -73,7 +73,7 @@ impl Redis {
         ];
         let seen = version.0.iter().cloned();
         arguments.extend(seen.map(|stored| Value::Bytes(stored.unwrap_or_default().into())));
-        let call = script(self.single(), SWAP, &places, arguments);
+        let call = || script(self.single(), SWAP, &places, arguments);
         match self.call(Command::Swap, call).await? {
             Reply::Value(Value::Integer(1)) => {
                 let mut now = vec![None; keys.len()];

@@ -133,7 +133,7 @@ impl Redis {
     async fn rights(&self) -> Result<(), Failure> {
         let keys = [self.probe_name.as_str()];
         let arguments = vec![self.echo_channel.as_str().into()];
-        let call = script(self.single(), RIGHTS, &keys, arguments);
+        let call = || script(self.single(), RIGHTS, &keys, arguments);
         let failed = match self.send(Command::Probe, call).await {
             Ok(Reply::Value(Value::Array(failed))) => failed,
             Ok(_) | Err(Unreachable::Answer) => return Err(Failure::Unusable(forbidden("EVAL"))),
@@ -160,7 +160,7 @@ impl Redis {
         let number = self.echoes.load(Ordering::Relaxed) + 1;
         let keys = [self.probe_name.as_str()];
         let arguments = vec![self.echo_channel.as_str().into(), number.to_string().into()];
-        let call = script(self.single(), TOUCH, &keys, arguments);
+        let call = || script(self.single(), TOUCH, &keys, arguments);
         match self.send(Command::Probe, call).await {
             Ok(answer) => {
                 self.echoes.store(number, Ordering::Relaxed);
@@ -176,7 +176,9 @@ impl Redis {
 
     async fn policy(&self) -> Result<Policy, Unreachable> {
         let answer = self
-            .send(Command::Probe, self.single().info(Some(InfoKind::Memory)))
+            .send(Command::Probe, async || {
+                self.single().info(Some(InfoKind::Memory)).await
+            })
             .await;
         match answer {
             Ok(Reply::Value(value)) => Ok(policy_of(&value)),

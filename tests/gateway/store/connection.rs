@@ -4,6 +4,7 @@
 use std::net::TcpListener;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use foregate::breaker::Outage;
 use foregate::policy::rate::Rate;
@@ -13,7 +14,7 @@ use super::contract::{entry, log, records};
 use super::{Opened, in_redis, later, one_key, open};
 use crate::support::pki::Pki;
 use crate::support::tokens::now;
-use crate::support::{RedisServer, eventually, in_time};
+use crate::support::{DEADLINE, RedisServer, eventually, in_time};
 
 /// Uses everything once.
 async fn works(opened: &Opened) {
@@ -27,10 +28,7 @@ async fn works(opened: &Opened) {
         Ok(Some(b"value".to_vec()))
     );
     store.remove(Kind::KeySet, b"a").await.unwrap();
-    let rate = Rate::new(
-        NonZeroU32::new(1).unwrap(),
-        std::time::Duration::from_secs(3600),
-    );
+    let rate = Rate::new(NonZeroU32::new(1).unwrap(), Duration::from_secs(3600));
     let place = Bucket {
         name: b"a",
         rate,
@@ -55,7 +53,7 @@ async fn works(opened: &Opened) {
             number += 1;
             let name = format!("n{number}");
             let position = store.append(&[entry(&name, "r", later())]).await.unwrap();
-            let waiting = std::time::Duration::from_millis(500);
+            let waiting = Duration::from_millis(500);
             let _ =
                 tokio::time::timeout(waiting, pushes.wait_for(|seq| *seq >= position.seq)).await;
             if *pushes.borrow() >= position.seq {
@@ -281,6 +279,38 @@ async fn a_connection_that_is_cut_is_made_again_with_its_subscription() {
     in_time("a push", pushes.wait_for(|seq| *seq > position.seq))
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn commands_that_wait_while_a_connection_is_made_again_are_answered() {
+    let server = RedisServer::start();
+    let store = format!("{{ redis: \"{}\", timeout: 5s }}", server.url());
+    let opened = open(Path::new("."), &one_key(), &store);
+    opened.answers().await;
+    let store = &opened.store;
+    for _ in 0..5 {
+        // This thread also runs the store, which notices nothing before the connection is closed.
+        server.say("CLIENT KILL TYPE normal SKIPME yes");
+        let deadline = Instant::now() + DEADLINE;
+        while server.say("CLIENT LIST TYPE normal").text().lines().count() > 1 {
+            assert!(Instant::now() < deadline, "the connection is not closed");
+        }
+        // It notices when it next waits, and then pauses for at least 75 ms.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let names = [entry("n", "r", later())];
+        let (read, written, appended, position) = tokio::join!(
+            store.get(Kind::KeySet, b"a"),
+            store.put(Kind::KeySet, b"b", b"value", later()),
+            store.append(&names),
+            store.position(now()),
+        );
+        assert_eq!(read, Ok(None));
+        assert_eq!(written, Ok(()));
+        appended.unwrap();
+        position.unwrap();
+        assert_eq!(store.outage(), Outage::Reachable);
+    }
+    assert!(opened.counted("foregate_store_reconnects_total") >= 5.0);
 }
 
 #[tokio::test]
