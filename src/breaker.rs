@@ -18,7 +18,7 @@ pub enum Outage {
         /// When it was last known to answer.
         since: Instant,
     },
-    /// It has not answered since this process started.
+    /// It has not answered since this process started, or since this machine was suspended.
     NeverSeen,
 }
 

@@ -33,6 +33,8 @@ pub struct Follower {
     pushes: watch::Receiver<u64>,
     waiting: HashMap<Name, Vec<oneshot::Sender<RevokeOutcome>>>,
     call: Option<Call>,
+    /// [`Revocations::doubts`] when the position was last asked for.
+    doubts: u64,
     metrics: Arc<RevocationMetrics>,
 }
 
@@ -50,6 +52,7 @@ impl Follower {
             requests,
             waiting: HashMap::new(),
             call: None,
+            doubts: 0,
             metrics,
         }
     }
@@ -83,6 +86,7 @@ impl Follower {
                 Some(request) = self.requests.recv() => self.answer_request(request),
                 _ = polls.tick() => self.take(Event::Poll),
                 Ok(()) = self.pushes.changed() => self.take(Event::Push),
+                () = self.shared.doubted.notified() => self.take(Event::Poll),
             }
         }
     }
@@ -177,7 +181,7 @@ impl Follower {
                     .collect();
                 self.waiting.entry(into).or_default().extend(waiting);
             }
-            Command::Confirmed => self.shared.confirm(clock::now()),
+            Command::Confirmed => self.shared.confirm(clock::now(), self.doubts),
             Command::Reload(cause) => {
                 self.metrics.reloaded(cause);
                 tracing::info!(
@@ -224,7 +228,10 @@ impl Follower {
                     "revocations were missing in the store; writing them back"
                 );
             }
-            Command::ReadPosition { at } => self.call(read_position(self.store(), at)),
+            Command::ReadPosition { at } => {
+                self.doubts = self.shared.doubts();
+                self.call(read_position(self.store(), at));
+            }
             Command::ReadLog { after } => self.call(read_log(self.store(), after)),
             Command::Append(revocations) => self.call(append(self.store(), revocations, false)),
             Command::AppendShorter(revocations) => {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::follower::Follower;
 use super::list::{CleanAt, Hit, List, Listed};
@@ -38,6 +38,12 @@ pub struct Revocations {
     created: Instant,
     /// Milliseconds from [`Self::created`] until the list was last confirmed by the store.
     confirmed: AtomicU64,
+    /// How often the list became unconfirmed at once, whatever the monotonic time says.
+    doubts: AtomicU64,
+    /// The value of [`Self::doubts`] when the last confirmation was requested from the store.
+    doubts_confirmed: AtomicU64,
+    /// Wakes the follower, so that it asks the store at once.
+    pub(super) doubted: Notify,
     pub(super) status: ArcSwap<ListStatus>,
     pub(super) grown: watch::Sender<u64>,
 }
@@ -155,6 +161,9 @@ impl Revocations {
             complete: AtomicBool::new(false),
             created: clock::now(),
             confirmed: AtomicU64::new(0),
+            doubts: AtomicU64::new(0),
+            doubts_confirmed: AtomicU64::new(0),
+            doubted: Notify::new(),
             status: ArcSwap::default(),
             grown: watch::Sender::new(1),
         });
@@ -184,14 +193,32 @@ impl Revocations {
         self.complete.load(Ordering::Acquire)
     }
 
-    /// Whether the store can confirm the list at `now`, and if not, since when.
+    /// Whether the store can confirm the list at `now`, and if not, since when. After
+    /// [`Self::doubt`] the list is as good as that of a process that has just started.
     pub fn outage(&self, now: Instant) -> Outage {
+        if self.doubts() != self.doubts_confirmed.load(Ordering::Relaxed) {
+            return Outage::NeverSeen;
+        }
         let confirmed = Duration::from_millis(self.confirmed.load(Ordering::Relaxed));
         list_outage(self.store.outage(), self.created + confirmed, now)
     }
 
-    /// Notes that the store confirmed the list at `now`.
-    pub(super) fn confirm(&self, now: Instant) {
+    /// Notes that the list may be out of date by more than the monotonic time tells, for instance
+    /// because the machine was suspended. It counts as unconfirmed until the store answers a request
+    /// that is made from now on.
+    pub fn doubt(&self) {
+        self.doubts.fetch_add(1, Ordering::Relaxed);
+        self.doubted.notify_one();
+    }
+
+    /// How often [`Self::doubt`] was called: for [`Self::confirm`].
+    pub(super) fn doubts(&self) -> u64 {
+        self.doubts.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the store confirmed the list at `now`. `doubts` is from when it was asked.
+    pub(super) fn confirm(&self, now: Instant, doubts: u64) {
+        self.doubts_confirmed.store(doubts, Ordering::Relaxed);
         let after = now.saturating_duration_since(self.created).as_millis();
         let after = u64::try_from(after).unwrap_or(u64::MAX);
         self.confirmed.store(after, Ordering::Relaxed);

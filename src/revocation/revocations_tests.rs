@@ -89,6 +89,35 @@ async fn a_list_without_recent_confirmation_is_an_outage_though_the_store_is_rea
     assert!(later - since > UNCONFIRMED);
 }
 
+#[tokio::test]
+async fn a_list_is_unconfirmed_after_a_suspension_until_the_store_is_asked_again() {
+    let (revocations, mut follower) = started();
+    let state = || {
+        let now = clock::now();
+        State::of_store(revocations.outage(now), revocations.is_complete(), now)
+    };
+    follower.catch_up().await;
+    assert_eq!(state(), None);
+    revocations.doubt();
+    assert_eq!(state(), Some(State::StoreGone));
+    // An answer to a request from before the suspension confirms nothing.
+    revocations.confirm(clock::now(), 0);
+    assert_eq!(state(), Some(State::StoreGone));
+    follower.catch_up().await;
+    assert_eq!(state(), None);
+    // The follower is woken at once, whenever its next poll is due.
+    let following = tokio::spawn(follower.run());
+    revocations.doubt();
+    let confirmed = async {
+        while state().is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let confirmed = tokio::time::timeout(std::time::Duration::from_secs(10), confirmed);
+    assert!(confirmed.await.is_ok(), "the list is never confirmed");
+    following.abort();
+}
+
 #[test]
 fn a_store_that_becomes_unreachable_does_not_shorten_the_outage_of_the_list() {
     let confirmed = clock::now();

@@ -108,7 +108,11 @@ impl Server {
         let is_checked = has_fitting_queries(&loaded, sign_in.database.as_ref()).await?;
         let name = loaded.name.clone();
         follow_facts(&loaded.config, &shared.facts)?;
-        tokio::spawn(time::follow(store.clone(), shared.facts.clone()));
+        tokio::spawn(time::follow(
+            store.clone(),
+            shared.facts.clone(),
+            shared.revocations.clone(),
+        ));
         let key_sources = shared.key_sources.clone();
         let snapshot = reload::build(loaded.config, loaded.digest, 1, &shared)?;
         metrics.configured(1, snapshot.in_force().waived_layers(clock::unix_now()));

@@ -8,6 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::clock::{self, SystemClock};
 use crate::facts::FactCache;
 use crate::log::LogThrottle;
+use crate::revocation::Revocations;
 use crate::store::Store;
 
 /// How often the clock is looked at.
@@ -17,7 +18,11 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const SUSPENSION: i64 = 1_000_000;
 
 /// Follows the clock until the process ends.
-pub(super) async fn follow(store: Arc<dyn Store>, facts: Arc<FactCache>) {
+pub(super) async fn follow(
+    store: Arc<dyn Store>,
+    facts: Arc<FactCache>,
+    revocations: Arc<Revocations>,
+) {
     let mut looks = interval(INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut suspended, held) = (clock::suspended(), LogThrottle::new());
@@ -42,9 +47,11 @@ pub(super) async fn follow(store: Arc<dyn Store>, facts: Arc<FactCache>) {
             }
         };
         let now = clock::suspended();
-        // The ages of facts do not count the time in which the machine stood still.
+        // Neither the ages of facts nor that of the list count the time in which the machine stood
+        // still.
         if time_is_lost || now.saturating_sub(suspended) >= SUSPENSION {
             facts.invalidate_everything_locally();
+            revocations.doubt();
         }
         suspended = now;
     }
