@@ -27,6 +27,13 @@ static IS_HELD: AtomicBool = AtomicBool::new(false);
 /// than any leeway, more than a leap second.
 const STEP: i64 = 2_000_000;
 
+/// How far two readings of the time since boot may be apart for one of the system clock between
+/// them to count, in microseconds: a thread that runs takes less.
+const APART: i64 = 1_000;
+
+/// How often the clocks are read before the closest readings count, however far apart.
+const ATTEMPTS: usize = 10;
+
 /// Seconds since the Unix epoch, for claims and dates.
 pub fn unix_now() -> i64 {
     unix_micros().div_euclid(1_000_000)
@@ -56,8 +63,27 @@ pub(crate) fn suspended() -> i64 {
     since_boot().saturating_sub(micros(clock_gettime(ClockId::Monotonic)))
 }
 
+/// The Unix time at boot by the system clock, in microseconds.
 fn boot_by_system() -> i64 {
-    micros(clock_gettime(ClockId::Realtime)).saturating_sub(since_boot())
+    boot_by(since_boot, || micros(clock_gettime(ClockId::Realtime)))
+}
+
+/// The Unix time at boot by two clocks that cannot be read at once. A thread that is descheduled
+/// between the two readings would see a step, so the time since boot is read before and after, and
+/// the closest of some attempts counts.
+fn boot_by(since_boot: impl Fn() -> i64, unix: impl Fn() -> i64) -> i64 {
+    let mut closest = (i64::MAX, 0);
+    for _ in 0..ATTEMPTS {
+        let (before, unix, after) = (since_boot(), unix(), since_boot());
+        let apart = after.saturating_sub(before);
+        if apart < closest.0 {
+            closest = (apart, unix.saturating_sub(before.midpoint(after)));
+        }
+        if apart < APART {
+            break;
+        }
+    }
+    closest.1
 }
 
 fn micros(time: Timespec) -> i64 {
@@ -170,6 +196,8 @@ pub(crate) fn write_http_date(out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -186,6 +214,27 @@ mod tests {
         }
         // The clock was set right again.
         assert_eq!(decide(0, -5, Some(9), true), SystemClock::Steady);
+    }
+
+    #[test]
+    fn a_pause_between_the_readings_of_two_clocks_is_no_step() {
+        let hour = 3_600_000_000;
+        // The time passes with every reading, and for an hour with some of them.
+        for paused in [vec![0], vec![1], vec![0, 3, 4], (0..9).collect()] {
+            let (time, read) = (Cell::new(5 * hour), Cell::new(0));
+            let reading = |time_at: i64| {
+                let number = read.replace(read.get() + 1);
+                let passed = if paused.contains(&number) { hour } else { 10 };
+                time.set(time.get() + passed);
+                time_at
+            };
+            let boot = boot_by(|| reading(time.get()), || reading(time.get()) + 70 * hour);
+            assert!(boot.abs_diff(70 * hour) < 100, "{paused:?}: {boot}");
+        }
+        // No attempt was undisturbed: the closest one counts.
+        let time = Cell::new(0);
+        let now = || time.replace(time.get() + 2 * APART);
+        assert!(boot_by(now, now).abs_diff(0) <= APART.unsigned_abs());
     }
 
     #[test]
