@@ -1,7 +1,8 @@
 //! How many connections each worker has, and how many there may be: of all clients and of one.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -9,8 +10,8 @@ use super::metrics::ListenMetrics;
 use super::shares::{Share, Shares};
 use crate::clock;
 
-/// For how many seconds a lack of descriptors counts. A choice: one that was freed is soon taken.
-const EXHAUSTED: i64 = 2;
+/// How long a lack of descriptors counts. A choice: one that was freed is soon taken.
+const EXHAUSTED: Duration = Duration::from_secs(2);
 
 /// How many connections each worker has.
 #[derive(Debug)]
@@ -18,8 +19,11 @@ pub(super) struct Load {
     counts: Vec<AtomicUsize>,
     /// How many connections there may be.
     max: usize,
-    /// When the system last had no descriptor for a connection, in Unix seconds.
-    exhausted_at: AtomicI64,
+    /// When this was created; [`Self::exhausted_at`] counts from here.
+    created: Instant,
+    /// When the system last had no descriptor for a connection, in milliseconds after
+    /// [`Self::created`], plus one; 0 is never.
+    exhausted_at: AtomicU64,
     pub(super) slots: Arc<Semaphore>,
     pub(super) shares: Arc<Shares>,
     /// How many idle connections are ended at once when all are taken.
@@ -41,7 +45,8 @@ impl Load {
         Self {
             counts: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             max,
-            exhausted_at: AtomicI64::new(i64::MIN),
+            created: clock::coarse_now(),
+            exhausted_at: AtomicU64::new(0),
             slots: Arc::new(Semaphore::new(max)),
             shares: Shares::new(max),
             // One of many: a client that does not confirm the end of its connection delays it, and
@@ -59,16 +64,28 @@ impl Load {
 
     /// Notes that the system had no descriptor for a connection.
     pub(super) fn note_exhausted(&self) {
-        self.exhausted_at
-            .store(clock::unix_now(), Ordering::Relaxed);
+        let after = self.age().as_millis();
+        let after = u64::try_from(after).unwrap_or(u64::MAX - 1) + 1;
+        self.exhausted_at.store(after, Ordering::Relaxed);
+    }
+
+    /// Whether the system had no descriptor for a connection a moment ago.
+    fn is_exhausted(&self) -> bool {
+        let Some(at) = self.exhausted_at.load(Ordering::Relaxed).checked_sub(1) else {
+            return false;
+        };
+        self.age().saturating_sub(Duration::from_millis(at)) <= EXHAUSTED
+    }
+
+    fn age(&self) -> Duration {
+        clock::coarse_now().saturating_duration_since(self.created)
     }
 
     /// How many connections with requests a worker may have before there are too few for others;
     /// `None` while at least a quarter of all connections is free.
     pub(super) fn scarce(&self, open: impl FnOnce() -> usize) -> Option<usize> {
         // Without descriptors, there may be no more connections than there are.
-        let exhausted_at = self.exhausted_at.load(Ordering::Relaxed);
-        if clock::unix_now().saturating_sub(exhausted_at) <= EXHAUSTED {
+        if self.is_exhausted() {
             return Some(open());
         }
         let is_scarce = self.slots.available_permits() < self.max / 4;
