@@ -1,7 +1,6 @@
 //! How a gateway comes to its Redis: TLS, users, full and evicting servers, connections that are
 //! cut.
 
-use std::net::TcpListener;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,6 +12,7 @@ use foregate::store::{Bucket, Draw, Kind, Unreachable};
 use super::contract::{entry, log, records};
 use super::{Opened, in_redis, later, one_key, open};
 use crate::support::pki::Pki;
+use crate::support::port::ReservedPort;
 use crate::support::tokens::now;
 use crate::support::{DEADLINE, RedisServer, eventually, in_time};
 
@@ -75,11 +75,7 @@ async fn tls_to_a_server_whose_certificate_is_good_and_to_no_other() {
         .write(folder.path(), "redis");
     std::fs::write(path("ca.pem"), good.root_pem()).unwrap();
     std::fs::write(path("other.pem"), other.root_pem()).unwrap();
-    let tls_port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let tls_port = ReservedPort::new();
     let _server = RedisServer::with(&[
         "--tls-port",
         &tls_port.to_string(),

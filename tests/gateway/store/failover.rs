@@ -14,8 +14,11 @@ use tempfile::TempDir;
 
 use super::{in_redis, one_key, open};
 use crate::support::forwarder::Forwarder;
+use crate::support::port::ReservedPort;
 use crate::support::redis::Connection;
-use crate::support::{Client, DEADLINE, Gateway, Http, Issuer, RedisServer, eventually, in_time};
+use crate::support::{
+    Client, DEADLINE, Gateway, Http, Issuer, RedisServer, eventually, in_time,
+};
 
 /// How soon authenticated requests are served after the failover is done.
 const SOON: Duration = Duration::from_secs(5);
@@ -197,7 +200,7 @@ async fn messages_of_other_replicas_arrive_over_the_new_primary() {
 /// A running Sentinel that watches one primary. Dropping it ends the process.
 struct Sentinel {
     child: Child,
-    port: u16,
+    port: ReservedPort,
     _folder: TempDir,
 }
 
@@ -205,7 +208,7 @@ impl Sentinel {
     /// `None` if the program is not installed.
     fn watching(primary: &RedisServer) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let port = RedisServer::absent().0;
+        let port = ReservedPort::new();
         let file = folder.path().join("sentinel.conf");
         let text = format!(
             "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor main 127.0.0.1 {} 1\nsentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n",
@@ -232,7 +235,7 @@ impl Sentinel {
         let words: Vec<&[u8]> = command.split(' ').map(str::as_bytes).collect();
         let deadline = Instant::now() + DEADLINE;
         loop {
-            let answer = Connection::to(self.port).and_then(|mut it| it.call(&words));
+            let answer = Connection::to(self.port.number()).and_then(|mut it| it.call(&words));
             if let Ok(answer) = answer {
                 return answer;
             }
@@ -297,8 +300,7 @@ async fn the_name_of_the_server_is_resolved_again_for_every_connection() {
         return;
     };
     // Two servers on one port of two addresses.
-    let old = RedisServer::start();
-    let new = RedisServer::at("127.0.0.2", old.port());
+    let [old, new] = RedisServer::two_at(["127.0.0.1", "127.0.0.2"]);
     let folder = tempfile::tempdir().unwrap();
     let hosts = folder.path().join("hosts");
     std::fs::write(&hosts, "127.0.0.1 redis.test\n").unwrap();

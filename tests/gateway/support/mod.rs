@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod openssl;
 pub mod origin;
 pub mod pki;
+pub mod port;
 pub mod postgres;
 pub mod raw;
 pub mod raw_h2;

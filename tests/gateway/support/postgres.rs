@@ -6,7 +6,6 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -15,6 +14,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::DEADLINE;
+use super::port::ReservedPort;
 
 /// The name of the database.
 const DATABASE: &str = "velro";
@@ -27,7 +27,7 @@ const SCHEMA: &str = include_str!("schema.sql");
 pub struct Postgres {
     postmaster: Child,
     folder: TempDir,
-    port: u16,
+    port: ReservedPort,
     settings: Vec<String>,
 }
 
@@ -60,27 +60,23 @@ impl Postgres {
         Self::on(folder, settings.collect())
     }
 
-    /// Starts one on the data in this folder, on a free port.
+    /// Starts one on the data in this folder.
     fn on(folder: TempDir, settings: Vec<String>) -> Self {
-        // The port was free when it was chosen; if another process takes it meanwhile, another one
-        // is chosen.
-        for _ in 0..20 {
-            let port = free_port();
-            if let Some(postmaster) = spawn(&folder, port, &settings) {
-                return Self {
-                    postmaster,
-                    folder,
-                    port,
-                    settings,
-                };
-            }
+        let port = ReservedPort::new();
+        let Some(postmaster) = spawn(&folder, port.number(), &settings) else {
+            panic!("postgres does not start:\n{}", log(&folder));
+        };
+        Self {
+            postmaster,
+            folder,
+            port,
+            settings,
         }
-        panic!("postgres does not start:\n{}", log(&folder));
     }
 
     /// Its port.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// The URL of its superuser, without TLS and password.
@@ -193,7 +189,7 @@ impl Postgres {
     pub fn start_again(&mut self) {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            if let Some(postmaster) = spawn(&self.folder, self.port, &self.settings) {
+            if let Some(postmaster) = spawn(&self.folder, self.port(), &self.settings) {
                 self.postmaster = postmaster;
                 return;
             }
@@ -288,11 +284,6 @@ fn make(data: &Path) {
 fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").args([from, to]).status();
     assert!(status.unwrap().success());
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// One of the server's own programs, run by a user that it accepts: it refuses to be root.

@@ -1,13 +1,14 @@
 //! A real Redis, in a folder and on a port of its own, and the bare protocol to inspect it.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::DEADLINE;
+use super::port::ReservedPort;
 
 /// Where servers listen.
 const HOST: &str = "127.0.0.1";
@@ -18,7 +19,7 @@ pub struct RedisServer {
     child: Child,
     folder: TempDir,
     host: &'static str,
-    port: u16,
+    port: ReservedPort,
     options: Vec<String>,
 }
 
@@ -72,58 +73,42 @@ impl RedisServer {
     /// Starts one in a folder that was prepared.
     pub fn within(folder: TempDir, options: &[&str]) -> Self {
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        // The port was free when it was chosen; if another process takes it meanwhile, another one
-        // is chosen.
-        for _ in 0..20 {
-            let port = free_port();
-            if let Some(child) = spawn(&folder, HOST, port, &options) {
-                return Self {
-                    child,
-                    folder,
-                    host: HOST,
-                    port,
-                    options,
-                };
-            }
-        }
-        panic!("redis-server does not start; is it installed? {options:?}");
+        Self::on(HOST, ReservedPort::new(), folder, options)
     }
 
     /// A server that is not running yet, and its future port.
-    pub fn absent() -> (u16, TempDir) {
-        (free_port(), tempfile::tempdir().unwrap())
+    pub fn absent() -> (ReservedPort, TempDir) {
+        (ReservedPort::new(), tempfile::tempdir().unwrap())
     }
 
     /// Starts the server that was absent.
-    pub fn appear(absent: (u16, TempDir), options: &[&str]) -> Self {
+    pub fn appear(absent: (ReservedPort, TempDir), options: &[&str]) -> Self {
         let (port, folder) = absent;
-        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        let child = spawn(&folder, HOST, port, &options).expect("the port was taken");
+        let options = options.iter().map(|option| (*option).to_owned());
+        Self::on(HOST, port, folder, options.collect())
+    }
+
+    /// Starts two on one port of two addresses of the loopback.
+    pub fn two_at(hosts: [&'static str; 2]) -> [Self; 2] {
+        let port = ReservedPort::new();
+        let start = |host, port| Self::on(host, port, tempfile::tempdir().unwrap(), Vec::new());
+        [start(hosts[0], port.shared()), start(hosts[1], port)]
+    }
+
+    fn on(host: &'static str, port: ReservedPort, folder: TempDir, options: Vec<String>) -> Self {
+        let child = spawn(&folder, host, port.number(), &options);
         Self {
-            child,
+            child: child.unwrap_or_else(|| panic!("redis-server does not start: {options:?}")),
             folder,
-            host: HOST,
+            host,
             port,
             options,
         }
     }
 
-    /// Starts one at this address of the loopback, on a port that is free there.
-    pub fn at(host: &'static str, port: u16) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let child = spawn(&folder, host, port, &[]).expect("the port was taken");
-        Self {
-            child,
-            folder,
-            host,
-            port,
-            options: Vec::new(),
-        }
-    }
-
     /// Its port for clear text.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// Its URL, in clear text and without a user.
@@ -141,7 +126,7 @@ impl RedisServer {
     pub fn start_again(&mut self) {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            if let Some(child) = spawn(&self.folder, self.host, self.port, &self.options) {
+            if let Some(child) = spawn(&self.folder, self.host, self.port(), &self.options) {
                 self.child = child;
                 return;
             }
@@ -169,7 +154,7 @@ impl RedisServer {
 
     /// A connection with every permission.
     pub fn connect(&self) -> Connection {
-        Connection::at(self.host, self.port).unwrap()
+        Connection::at(self.host, self.port()).unwrap()
     }
 
     /// One command.
@@ -211,11 +196,6 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 fn spawn(folder: &TempDir, host: &str, port: u16, options: &[String]) -> Option<Child> {
