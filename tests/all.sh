@@ -230,10 +230,11 @@ step 'packages: curl' need curl curl
 step 'packages: openssl' need openssl openssl
 step 'packages: kill' need kill procps
 step 'packages: redis-server' need redis-server redis-server
-# Tests that need one of these say so, and are left out without it.
 step 'packages: redis-sentinel' need redis-sentinel redis-sentinel
 step 'packages: faketime' need faketime faketime
 step 'packages: libnss-wrapper' need_library libnss_wrapper.so libnss-wrapper
+# Elsewhere, a test that needs one of them proves nothing without it, and says so. Here it fails.
+export FOREGATE_NEEDS_PACKAGES=1
 step 'packages: node' need node nodejs
 step 'packages: npm' need npm npm
 step 'packages: postgresql' need pg_createcluster postgresql

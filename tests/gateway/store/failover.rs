@@ -17,7 +17,7 @@ use crate::support::forwarder::Forwarder;
 use crate::support::port::ReservedPort;
 use crate::support::redis::Connection;
 use crate::support::{
-    Client, DEADLINE, Gateway, Http, Issuer, RedisServer, eventually, in_time,
+    Client, DEADLINE, Gateway, Http, Issuer, RedisServer, eventually, in_time, not_proven,
 };
 
 /// How soon authenticated requests are served after the failover is done.
@@ -267,8 +267,7 @@ impl Drop for Sentinel {
 async fn after_a_failover_by_sentinel_users_are_served_within_five_seconds() {
     let (old, new) = pair();
     let Some(sentinel) = Sentinel::watching(&old) else {
-        println!("left out: redis-sentinel is not installed");
-        return;
+        return not_proven("redis-sentinel");
     };
     eventually("it knows the replica", || sentinel.knows_a_replica()).await;
     let forwarder = Forwarder::to(old.port());
@@ -296,8 +295,7 @@ async fn after_a_failover_by_sentinel_users_are_served_within_five_seconds() {
 #[tokio::test]
 async fn the_name_of_the_server_is_resolved_again_for_every_connection() {
     let Some(wrapper) = name_wrapper() else {
-        println!("left out: libnss-wrapper is not installed");
-        return;
+        return not_proven("libnss-wrapper");
     };
     // Two servers on one port of two addresses.
     let [old, new] = RedisServer::two_at(["127.0.0.1", "127.0.0.2"]);

@@ -72,3 +72,13 @@ pub async fn in_time<F: Future>(what: &str, future: F) -> F::Output {
         Err(_) => panic!("took too long: {what}"),
     }
 }
+
+/// Says that a test proves nothing without a Debian package that is not installed. `tests/all.sh`
+/// installs these packages and sets the variable, so there it fails.
+pub fn not_proven(package: &str) {
+    eprintln!("NOT PROVEN: {package} is not installed");
+    for variable in ["FOREGATE_NEEDS_PACKAGES", "FOREGATE_FULL"] {
+        let is_needed = std::env::var_os(variable).is_some();
+        assert!(!is_needed, "{variable} is set, and {package} is missing");
+    }
+}
