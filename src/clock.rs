@@ -53,6 +53,11 @@ fn unix_micros() -> i64 {
     BOOT.load(Ordering::Relaxed).saturating_add(since_boot())
 }
 
+/// The Unix time at boot by the clock of this process, in microseconds.
+pub(crate) fn boot_time() -> i64 {
+    BOOT.load(Ordering::Relaxed)
+}
+
 /// Microseconds since this machine was started, those included in which it was suspended.
 pub(crate) fn since_boot() -> i64 {
     micros(clock_gettime(ClockId::Boottime))
@@ -174,6 +179,12 @@ pub fn timestamp() -> String {
         text.push('Z');
         text
     })
+}
+
+/// A Unix time in microseconds for people: RFC 3339, in UTC, to the second.
+pub(crate) fn written(micros: i64) -> String {
+    let time = Timestamp::from_microsecond(micros).unwrap_or_default();
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Appends the time as `Date` has it (RFC 9110, section 5.6.7).

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::support::tokens::{ISSUER, now};
 use crate::support::{
-    Config, DEADLINE, Gateway, Http, Origin, RedisServer, eventually, not_proven,
+    Config, DEADLINE, Gateway, Http, Origin, RedisServer, eventually, metrics, not_proven,
 };
 
 const HOUR: i64 = 3600;
@@ -228,5 +228,54 @@ async fn is_idle(pid: u32) {
             return;
         }
         assert!(Instant::now() < deadline, "{used} ticks without a request");
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_starts_by_a_wrong_clock_is_not_ready_and_accepts_no_credential() {
+    let Some(clock) = SystemClock::new() else {
+        return;
+    };
+    let redis = RedisServer::start();
+    for wrong in [-HOUR, HOUR] {
+        clock.set(wrong);
+        let gateway = clock
+            .starting(|config| {
+                config.store(&redis.url());
+            })
+            .await;
+        let readiness = || metrics::get(gateway.admin(), "/readyz");
+        eventually("the cause is named", || {
+            let (status, text) = readiness();
+            assert_eq!(status, 503, "{text}");
+            text.contains("its clock says") && text.contains("the clock of this machine says")
+        })
+        .await;
+        // By the wrong clock it is good: it expired, or is issued, by the true time.
+        let claims = gateway.issuer.claims().with("iat", now() + wrong - 60);
+        let token = gateway
+            .issuer
+            .sign(&claims.with("exp", now() + wrong + 600));
+        for http in Http::BOTH {
+            let answer = gateway.get(http, "/me").bearer(&token).send().await;
+            answer.is_denied(Reason::StoreUnavailable);
+            gateway.origin.saw_nothing();
+            gateway.get(http, "/public/x").send().await.is_ok();
+            gateway.origin.take();
+        }
+        let told = gateway.log().all(|line| {
+            line["cause"]
+                .as_str()
+                .is_some_and(|cause| cause.contains("set the one that is wrong"))
+        });
+        assert!(!told.is_empty(), "{}", gateway.log().text());
+        // The clock is set right, and nobody need restart the process.
+        clock.set(0);
+        eventually("ready", || readiness().0 == 200).await;
+        accepted(&gateway, Http::One, &gateway.issuer.token()).await;
+        let expired = gateway
+            .get(Http::One, "/me")
+            .bearer(&self::token(&gateway, -600));
+        expired.send().await.is_denied(Reason::TokenExpired);
     }
 }

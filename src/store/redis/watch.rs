@@ -120,9 +120,27 @@ impl Redis {
     /// It cannot be used, or does not answer.
     async fn examine(&self, connection: u64, is_due: bool) -> Result<(), Failure> {
         self.rights().await?;
+        self.compare_clocks(connection).await?;
         let policy = self.policy().await.map_err(Failure::of)?;
         self.apply_policy(&policy, connection, is_due);
         Ok(())
+    }
+
+    /// Compares the clocks, unless they agreed before.
+    ///
+    /// # Errors
+    ///
+    /// They do not agree, or there was no answer.
+    async fn compare_clocks(&self, connection: u64) -> Result<(), Failure> {
+        if self.clock.has_agreed() {
+            return Ok(());
+        }
+        self.touch(connection).await;
+        self.clock.compare().map_err(Failure::Unusable)?;
+        match self.clock.has_agreed() {
+            true => Ok(()),
+            false => Err(Failure::Silent),
+        }
     }
 
     /// Tries every command.
@@ -160,11 +178,12 @@ impl Redis {
         let number = self.echoes.load(Ordering::Relaxed) + 1;
         let keys = [self.probe_name.as_str()];
         let arguments = vec![self.echo_channel.as_str().into(), number.to_string().into()];
+        let asked = clock::since_boot();
         let call = || script(self.single(), TOUCH, &keys, arguments);
         match self.send(Command::Probe, call).await {
             Ok(answer) => {
                 self.echoes.store(number, Ordering::Relaxed);
-                self.clock.note(&texts(answer).unwrap_or_default());
+                self.clock.note(asked, &texts(answer).unwrap_or_default());
             }
             // It answers, and not as it did on this connection before.
             Err(Unreachable::Answer) => {
