@@ -3,9 +3,9 @@
 //!
 //! The Unix time here is the time since boot, which nobody sets and which also passes while the
 //! machine is suspended, plus a correction that follows the system clock ([`follow_system`]). So a
-//! step of the system clock is noticed before anything is judged by it. A step may correct the
-//! clock or spoil it; another clock decides that, if there is one: the store's. It only chooses
-//! between the two times that this machine had itself.
+//! step of the system clock is noticed before anything is judged by it. A step may make the clock
+//! right or wrong. The store's clock, if there is one, decides which; it only chooses between the
+//! time before the step and the time after it.
 
 #![allow(clippy::disallowed_methods, reason = "this is the one place")]
 
@@ -23,8 +23,8 @@ static BOOT: LazyLock<AtomicI64> = LazyLock::new(|| AtomicI64::new(boot_by_syste
 /// Whether the system clock is ignored, since it was set and another clock contradicts it.
 static IS_HELD: AtomicBool = AtomicBool::new(false);
 
-/// How far the system clock may move between two looks without being a step, in microseconds: less
-/// than any leeway, more than a leap second.
+/// How far the system clock may move between two comparisons without being a step, in microseconds:
+/// less than any leeway, more than a leap second.
 const STEP: i64 = 2_000_000;
 
 /// How far two readings of the time since boot may be apart for one of the system clock between
@@ -97,7 +97,7 @@ fn micros(time: Timespec) -> i64 {
         .saturating_add(time.tv_nsec / 1000)
 }
 
-/// What the system clock did since the last look.
+/// What the system clock did since the last comparison.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum SystemClock {
     /// It runs as it should.
@@ -108,8 +108,8 @@ pub(crate) enum SystemClock {
     Held(i64),
 }
 
-/// Looks at the system clock, and corrects the time by it. `other` is the Unix time at boot by
-/// another clock, in microseconds; `None` if no other clock is known at the moment.
+/// Compares the time with the system clock, and corrects it by that. `other` is the Unix time at
+/// boot by another clock, in microseconds; `None` if no other clock is known at the moment.
 pub(crate) fn follow_system(other: Option<i64>) -> SystemClock {
     let (ours, system) = (BOOT.load(Ordering::Relaxed), boot_by_system());
     let decision = decide(ours, system, other, IS_HELD.load(Ordering::Relaxed));
@@ -126,12 +126,12 @@ fn decide(ours: i64, system: i64, other: Option<i64>, is_held: bool) -> SystemCl
     if step.saturating_abs() < STEP {
         return SystemClock::Steady;
     }
-    let is_spoilt = match other {
+    let is_wrong = match other {
         Some(other) => other.abs_diff(ours) < other.abs_diff(system),
-        // Nobody knows better than the system; but what was found out stands.
+        // Without another clock, the last decision stands; at first, the system clock is right.
         None => is_held,
     };
-    match is_spoilt {
+    match is_wrong {
         true => SystemClock::Held(step),
         false => SystemClock::Followed(step),
     }

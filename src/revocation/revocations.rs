@@ -48,16 +48,16 @@ pub struct Revocations {
     pub(super) grown: watch::Sender<u64>,
 }
 
-/// Outcome of a revocation, or of undoing one. Unless it is `Full` or `Stopped`, the target is refused here from now
-/// on.
+/// Outcome of a revocation, or of undoing one. Unless it is `Full` or `Stopped`, the target is
+/// refused here from now on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RevokeOutcome {
     /// It is stored, and reaches the other replicas within a second.
     Stored,
     /// It could not be stored; storing is retried until it succeeds.
     Queued,
-    /// The list has twice its capacity, and this entry names no subject, by which it could be merged
-    /// with others. Nothing was revoked.
+    /// The list has twice its capacity, and this entry names no subject, by which it could be
+    /// merged with others. Nothing was revoked.
     Full,
     /// The follower task has ended, which is a defect. Nothing was revoked.
     Stopped,
@@ -204,8 +204,8 @@ impl Revocations {
     }
 
     /// Notes that the list may be out of date by more than the monotonic time tells, for instance
-    /// because the machine was suspended. It counts as unconfirmed until the store answers a request
-    /// that is made from now on.
+    /// because the machine was suspended. It counts as unconfirmed until the store answers a
+    /// request that is made from now on.
     pub fn doubt(&self) {
         self.doubts.fetch_add(1, Ordering::Relaxed);
         self.doubted.notify_one();

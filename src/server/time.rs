@@ -11,7 +11,7 @@ use crate::log::LogThrottle;
 use crate::revocation::Revocations;
 use crate::store::Store;
 
-/// How often the clock is looked at.
+/// How often the clock is compared with the system clock.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The shortest suspension that counts, in microseconds.
@@ -23,11 +23,11 @@ pub(super) async fn follow(
     facts: Arc<FactCache>,
     revocations: Arc<Revocations>,
 ) {
-    let mut looks = interval(INTERVAL);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut suspended, held) = (clock::suspended(), LogThrottle::new());
     loop {
-        looks.tick().await;
+        ticks.tick().await;
         let time_is_lost = match clock::follow_system(store.boot_time()) {
             SystemClock::Steady => false,
             SystemClock::Followed(by) => {

@@ -164,9 +164,9 @@ pub trait Store: Debug + Send + Sync {
     /// Not all of them may be stored. Append all of them again.
     fn append<'a>(&'a self, entries: &'a [Entry<'a>]) -> Answer<'a, Position>;
 
-    /// The same as [`Store::append`], but an entry whose name is there with a *later* expiry replaces
-    /// it, and one whose name is there with the same or an earlier expiry changes nothing. A store
-    /// that cannot do this keeps the later expiry, which refuses no less.
+    /// The same as [`Store::append`], but an entry whose name is there with a *later* expiry
+    /// replaces it, and one whose name is there with the same or an earlier expiry changes nothing.
+    /// A store that cannot do this keeps the later expiry, which refuses no less.
     ///
     /// # Errors
     ///
@@ -216,8 +216,8 @@ pub trait Store: Debug + Send + Sync {
     /// Whether the store is reachable, and if not, since when.
     fn outage(&self) -> Outage;
 
-    /// When this machine was started, by the store's clock: Unix time in microseconds. `None` if the
-    /// store has no clock of its own, or has not told the time within the last seconds.
+    /// When this machine was started, by the store's clock: Unix time in microseconds. `None` if
+    /// the store has no clock of its own, or has not told the time within the last seconds.
     fn boot_time(&self) -> Option<i64> {
         None
     }

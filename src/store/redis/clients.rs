@@ -1,5 +1,6 @@
 //! The client of the present connection. Each connection has a new one: the driver counts commands
-//! that were queued when a connection ended for ever, and then no longer writes single ones at once.
+//! that were queued when a connection ended for ever, and then no longer writes single ones at
+//! once.
 
 use std::time::Duration;
 
