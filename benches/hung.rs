@@ -45,6 +45,8 @@ use uuid::Uuid;
 
 #[path = "support/message.rs"]
 mod message;
+#[path = "../tests/gateway/support/port.rs"]
+mod port;
 #[path = "../tests/gateway/support/postgres.rs"]
 mod postgres;
 #[path = "../tests/gateway/support/redis.rs"]

@@ -30,6 +30,8 @@ mod world;
 
 #[path = "../support/lines.rs"]
 mod lines;
+#[path = "../../tests/gateway/support/port.rs"]
+mod port;
 #[path = "../../tests/gateway/support/postgres.rs"]
 mod postgres;
 #[path = "../../tests/gateway/support/redis.rs"]
