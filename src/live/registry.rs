@@ -207,8 +207,9 @@ impl Streams {
             let chain = snapshot.chain();
             chain.recheck(&authorization, snapshot.in_force())
         };
-        // A panic is a defect, and says nothing about the stream.
-        let checked = catch_unwind(AssertUnwindSafe(checking)).unwrap_or(Ok(Recheck::Passed));
+        // A panic is a defect, and says nothing about the stream. It is logged where it occurs; the
+        // whole chain decides.
+        let checked = catch_unwind(AssertUnwindSafe(checking)).unwrap_or(Ok(Recheck::NeedsLookup));
         if matches!(checked, Ok(Recheck::NeedsLookup)) {
             self.enqueue(id, entry);
         }
