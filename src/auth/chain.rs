@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::caller::Caller;
 use super::identifiers::{Identifiers, ValidIdentifiers};
-use super::identity::Identity;
+use super::identity::{Identity, Renewal};
 use super::layer::{Layer as _, NamedLayer};
 use super::lineage::Lineage;
 use super::ownership::{Ownership, ResourceAccess};
@@ -138,9 +138,7 @@ impl Chain {
             let verified = caller.verified().map(|verified| &**verified);
             Box::pin(request.inspect_body(&self.body_memory, verified)).await?;
             // The client may have taken its time.
-            if self.identity.recheck(&request, &caller)? == Recheck::NeedsLookup {
-                Box::pin(self.identity.confirm(&request, &caller)).await?;
-            }
+            self.identity.confirm_after_wait(&request, &caller).await?;
             record.start_lap();
         }
         // Malformed identifiers are refused before they are looked up.
@@ -226,7 +224,8 @@ impl Chain {
         version.is_none_or(|version| version == self.facts().version())
     }
 
-    /// Re-authorizes an open stream under this chain's configuration, which is `in_force`.
+    /// Re-authorizes an open stream, or a request that has lasted, under this chain's configuration,
+    /// which is `in_force`.
     ///
     /// # Errors
     ///
@@ -235,12 +234,14 @@ impl Chain {
         &self,
         stream: &StreamAuthorization,
         in_force: Arc<InForce>,
+        renewal: Renewal,
     ) -> Result<StreamAuthorization, Denial> {
         // A record of its own, so that the stream's record keeps the steps by which it was
         // permitted.
         let mut record = stream.request().record_again(in_force.clone());
         let request = stream.request().reroute(in_force, &mut record)?;
-        let caller = self.identity.confirm(&request, stream.caller()).await?;
+        let caller = self.identity.confirm(&request, stream.caller(), renewal);
+        let caller = caller.await?;
         self.reauthorize_caller(stream, request, caller, record)
             .await
     }

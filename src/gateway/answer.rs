@@ -16,7 +16,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use crate::auth::StreamAuthorization;
 use crate::gateway::connection::{AnswerSlot, ConnectionState};
 use crate::gateway::content;
-use crate::live::Standing;
+use crate::live::AnswerAuthorization;
 use crate::record::RequestEnd;
 use crate::record::stream::StreamEnd;
 use crate::record::trail::Trail;
@@ -59,8 +59,8 @@ impl Answer {
 
     /// The upstream's body, streamed. Once it has lasted, it is authorized again like a live
     /// stream.
-    pub(crate) fn upstream(body: UpstreamBody, standing: Standing) -> Self {
-        match standing.split() {
+    pub(crate) fn upstream(body: UpstreamBody, authorization: AnswerAuthorization) -> Self {
+        match authorization.split() {
             Ok(handle) => Self::stream(body, LiveStream::lasting(handle)),
             Err(authorization) => Self {
                 // Without a user there is nothing that could end.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::answer::Answer;
 use crate::auth::Permit;
 use crate::denial::{Denial, Reason};
-use crate::live::Standing;
+use crate::live::AnswerAuthorization;
 use crate::record::Record;
 use crate::streams::{LiveStream, PendingTunnel, TunnelLimits};
 use crate::upstream::{self, ForwardContext, Reply, ReplyBody, UpgradedConnection};
@@ -27,18 +27,20 @@ pub(super) async fn forward(
         status,
         mut headers,
         body,
-        standing,
+        authorization,
         stream,
     } = upstream::forward(context, permit, record).await?;
     let answer = match body {
         ReplyBody::Read(bytes) => {
-            standing.finish();
+            authorization.finish();
             Answer::full(bytes)
         }
-        ReplyBody::Upgraded(upstream) => open_tunnel(upstream, &mut headers, standing, started)?,
+        ReplyBody::Upgraded(upstream) => {
+            open_tunnel(upstream, &mut headers, authorization, started)?
+        }
         ReplyBody::Streamed(body) => match stream {
-            None => Answer::upstream(body, standing),
-            Some(kind) => Answer::stream(body, LiveStream::new(kind, &headers, standing)),
+            None => Answer::upstream(body, authorization),
+            Some(kind) => Answer::stream(body, LiveStream::new(kind, &headers, authorization)),
         },
     };
     Ok(response(status, headers, answer))
@@ -55,10 +57,10 @@ fn response(status: StatusCode, headers: HeaderMap, answer: Answer) -> Response<
 fn open_tunnel(
     upstream: UpgradedConnection,
     headers: &mut HeaderMap,
-    standing: Standing,
+    authorization: AnswerAuthorization,
     started: Instant,
 ) -> Result<Answer, Denial> {
-    let request = standing.authorization().request();
+    let request = authorization.authorization().request();
     let Some(handshake) = request.handshake() else {
         return Err(Reason::UpstreamProtocol.because("a 101 to a request without an upgrade"));
     };
@@ -79,7 +81,7 @@ fn open_tunnel(
     Ok(Answer::tunnel(PendingTunnel {
         inspect,
         upstream,
-        standing,
+        authorization,
         limits,
     }))
 }

@@ -64,6 +64,17 @@ impl StreamHandle {
         self.streams.replace(self.id, &self.entry, authorization);
     }
 
+    /// Authorizes the request by the whole chain before anything of it, or of its body, is sent. If
+    /// it would be refused now, it also ends.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it would be refused now.
+    pub(super) fn authorize_unsent(&self) -> impl Future<Output = Result<(), Denial>> + use<> {
+        let (streams, id, entry) = (self.streams.clone(), self.id, self.entry.clone());
+        async move { streams.authorize_unsent(id, &entry).await }
+    }
+
     /// Whether the stream must end.
     pub(crate) fn must_end(&self) -> bool {
         self.entry.ending.get().is_some()

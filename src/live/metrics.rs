@@ -7,7 +7,7 @@ metrics! {
     /// Metrics of live streams.
     pub(crate) struct StreamMetrics {
         open: Gauges<StreamKind> = "streams_open"["kind"],
-            "Live streams by kind: websocket, sse, grpc, or lasting: another request of a user that has lasted for five seconds.";
+            "Live streams by kind: websocket, sse, grpc, or lasting: another request of a user that has lasted for five seconds, or whose head was sent before its body.";
         ended: Counters<(StreamKind, StreamEnd)> = "streams_ended_total"["kind", "cause"],
             "Live streams that ended, by kind and cause: finished, client_gone, upstream_gone, idle, time_limit, stalled, drained, expired, revoked, denied.";
     }

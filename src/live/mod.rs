@@ -7,7 +7,9 @@
 //!
 //! WebSockets, server-sent events and gRPC calls are registered when they begin. Any other request
 //! of a proven user is registered once it has lasted for [`LASTING`], be it that the head of its
-//! answer has not arrived, or that its answer has not ended. So a short request costs nothing here.
+//! answer has not arrived, or that its answer has not ended. So a short request costs nothing here. A request that lasts before it is sent, because it
+//! waits for its body or for a connection, is authorized again by the whole chain before anything of
+//! it is sent: no write uses facts that are older than those of a new request.
 //! A request without a user has no proof that could end.
 //!
 //! An event is followed in two steps. The first needs no lookup, and is done at once for all
@@ -21,14 +23,14 @@
 //! | the list of revocations has grown | every stream with a token or session | at once | if it needs lookups; every five seconds at most |
 //! | another configuration is in force | every stream | spread over a second, so that a reload causes no burst | then, too |
 //! | a stream is registered | that stream | at once | if another configuration is in force, or a fact was invalidated, since its request was authorized |
-//! | the whole chain could not decide, because a dependency is unavailable | that stream | after a second, or some | then, too |
+//! | the whole chain could not decide, because a dependency is unavailable | that stream | after a second, and after twice as long each time, up to 16 s | then, too |
 
 mod ending;
 mod handle;
 mod metrics;
 mod queue;
 mod registry;
-mod standing;
+mod waiting;
 mod watch;
 
 use std::time::Duration;
@@ -37,7 +39,7 @@ pub(crate) use ending::Ending;
 pub(crate) use handle::StreamHandle;
 pub(crate) use metrics::StreamMetrics;
 pub(crate) use registry::Streams;
-pub(crate) use standing::{Standing, Waiting};
+pub(crate) use waiting::{AnswerAuthorization, Waiting};
 
 /// How long a request may last before it is authorized again like a live stream. A choice: most
 /// answers are complete long before, and a client that signs out should not receive data for much

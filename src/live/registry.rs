@@ -16,9 +16,10 @@ use super::handle::StreamHandle;
 use super::metrics::StreamMetrics;
 use super::queue::Queue;
 use crate::auth::StreamAuthorization;
+use crate::auth::identity::Renewal;
 use crate::auth::snapshot::CurrentSnapshot;
 use crate::clock;
-use crate::denial::Reason;
+use crate::denial::{Denial, Reason};
 use crate::network::Network;
 use crate::panics::catch_panic;
 use crate::record::stream::{StreamEnd, StreamKind};
@@ -260,15 +261,10 @@ impl Streams {
         if entry.ending.get().is_some() {
             return;
         }
-        let (authorization, snapshot) = (entry.authorization(), self.current.get());
-        let authorizing = pin!(
-            snapshot
-                .chain()
-                .reauthorize(&authorization, snapshot.in_force().clone())
-        );
-        let reauthorized = catch_panic(authorizing)
-            .await
-            .unwrap_or_else(|panic| Err(Reason::Internal.because(panic)));
+        let authorization = entry.authorization();
+        let reauthorized = self
+            .whole_chain(&authorization, Renewal::InBackground)
+            .await;
         if !self.open.borrow().contains_key(&id) {
             return;
         }
@@ -290,6 +286,50 @@ impl Streams {
                 None => self.retry_later(id, &entry),
             },
         }
+    }
+
+    /// Authorizes by the whole chain a request of which nothing was sent. Unlike an open stream it
+    /// does not wait for its turn, and an outage refuses it as the failure matrix says.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the request would be refused now.
+    pub(super) async fn authorize_unsent(
+        self: &Rc<Self>,
+        id: u64,
+        entry: &Rc<Entry>,
+    ) -> Result<(), Denial> {
+        let authorization = entry.authorization();
+        match self.whole_chain(&authorization, Renewal::Awaited).await {
+            Ok(authorization) => {
+                if self.open.borrow().contains_key(&id) {
+                    self.replace(id, entry, authorization);
+                }
+                Ok(())
+            }
+            Err(denial) => {
+                if self.open.borrow().contains_key(&id) {
+                    self.set_due(id, entry, None);
+                }
+                entry.end(Ending::refused(denial.reason));
+                Err(denial)
+            }
+        }
+    }
+
+    async fn whole_chain(
+        &self,
+        authorization: &StreamAuthorization,
+        renewal: Renewal,
+    ) -> Result<StreamAuthorization, Denial> {
+        let snapshot = self.current.get();
+        let in_force = snapshot.in_force().clone();
+        let authorizing = snapshot
+            .chain()
+            .reauthorize(authorization, in_force, renewal);
+        catch_panic(pin!(authorizing))
+            .await
+            .unwrap_or_else(|panic| Err(Reason::Internal.because(panic)))
     }
 
     fn retry_later(&self, id: u64, entry: &Entry) {

@@ -14,7 +14,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::events::{self, EventBoundaries};
 use crate::denial::grpc;
-use crate::live::{Ending, Standing, StreamHandle, Streams};
+use crate::live::{AnswerAuthorization, Ending, StreamHandle, Streams};
 use crate::record::stream::{StreamEnd, StreamKind};
 use crate::upstream::UpstreamBody;
 use crate::upstream::error::AnswerError;
@@ -46,14 +46,18 @@ enum EndSignal {
 #[derive(Debug)]
 enum State {
     /// Its head is not answered yet.
-    Pending(StreamKind, Option<Standing>),
+    Pending(StreamKind, Option<AnswerAuthorization>),
     /// In the registry of live streams.
     Registered(StreamHandle),
 }
 
 impl LiveStream {
     /// A stream that will begin with its answer's body.
-    pub(crate) fn new(kind: StreamKind, headers: &HeaderMap, standing: Standing) -> Self {
+    pub(crate) fn new(
+        kind: StreamKind,
+        headers: &HeaderMap,
+        authorization: AnswerAuthorization,
+    ) -> Self {
         let is_plain = !headers.contains_key(header::CONTENT_ENCODING)
             && !headers.contains_key(header::CONTENT_LENGTH);
         let end_signal = match kind {
@@ -61,7 +65,7 @@ impl LiveStream {
             StreamKind::Sse if is_plain => EndSignal::Event(EventBoundaries::new()),
             StreamKind::Sse | StreamKind::Websocket | StreamKind::Lasting => EndSignal::Nothing,
         };
-        Self::with(end_signal, State::Pending(kind, Some(standing)))
+        Self::with(end_signal, State::Pending(kind, Some(authorization)))
     }
 
     /// An answer that has lasted.
@@ -81,10 +85,10 @@ impl LiveStream {
 
     /// Adds the stream to the registry.
     pub(crate) fn begin(&mut self, streams: &Rc<Streams>) {
-        if let State::Pending(kind, standing) = &mut self.state
-            && let Some(standing) = standing.take()
+        if let State::Pending(kind, authorization) = &mut self.state
+            && let Some(authorization) = authorization.take()
         {
-            let handle = standing.begin(*kind, streams);
+            let handle = authorization.begin(*kind, streams);
             self.state = State::Registered(handle);
         }
     }

@@ -30,7 +30,12 @@ impl<'a> Attempt<'a> {
     ) -> Result<(AnswerHead, Lease), Denial> {
         let mut fresh = false;
         loop {
-            let (mut lease, began) = self.connect(fresh, limits, began).await?;
+            let (mut lease, mut began) = self.connect(fresh, limits, began).await?;
+            if self.request.waiting.is_outdated(began) {
+                // Boxed, as it is rare.
+                Box::pin(self.request.waiting.authorize_again()).await?;
+                began = Instant::now();
+            }
             let sending = exchange::send(&mut lease, &mut self.request, limits, began);
             let failure = match sending.await {
                 Ok(head) => return Ok((head, lease)),

@@ -113,6 +113,9 @@ async fn attempts(
     let mut attempts = 1;
     loop {
         let share = connect(pool, &limits).await?;
+        if waiting.is_outdated(Instant::now()) {
+            waiting.authorize_again().await?;
+        }
         match send(share.channel(), request, &limits, waiting).await {
             Ok(answer) => {
                 let progress = unanswered.0.take().unwrap_or_default();
@@ -172,8 +175,6 @@ async fn send(
     waiting: &mut Waiting<'_>,
 ) -> Result<Response<Incoming>, AttemptError> {
     let started = Instant::now();
-    // It may have waited for its body, or for a connection.
-    waiting.has_lasted(started);
     let refusal = poll_fn(|context| Poll::Ready(waiting.poll_refusal(context)));
     if let Poll::Ready(reason) = refusal.await {
         return Err(AttemptError::Refused(reason));

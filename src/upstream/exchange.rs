@@ -35,8 +35,6 @@ pub(super) async fn send(
     limits: &Limits,
     started: Instant,
 ) -> Result<AnswerHead, ExchangeError> {
-    // It may have waited for its body, or for a connection.
-    request.waiting.has_lasted(started);
     poll_fn(|context| {
         let PendingRequest { outgoing, waiting } = &mut *request;
         if let Poll::Ready(reason) = waiting.poll_refusal(context) {

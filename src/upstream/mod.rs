@@ -39,6 +39,7 @@ mod upload;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Instant as StdInstant;
 
 use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderValue};
@@ -55,7 +56,7 @@ pub use pool::Pools;
 use crate::auth::{Permit, SpentPermit, StreamAuthorization, rest};
 use crate::denial::{Denial, Reason};
 use crate::facts::Facts;
-use crate::live::{Standing, Streams, Waiting};
+use crate::live::{AnswerAuthorization, Streams, Waiting};
 use crate::policy::route::Target;
 use crate::policy::upstream::Protocol;
 use crate::record::stream::StreamKind;
@@ -81,7 +82,7 @@ pub(crate) struct Reply {
     pub(crate) headers: HeaderMap,
     pub(crate) body: ReplyBody,
     /// The authorization that a live stream keeps, or an answer that lasts.
-    pub(crate) standing: Standing,
+    pub(crate) authorization: AnswerAuthorization,
     /// The kind of live stream that the answer is, if it is one.
     pub(crate) stream: Option<StreamKind>,
 }
@@ -138,12 +139,8 @@ pub(crate) async fn forward(
     prepare(&mut spent, context.facts)?;
     let touched = spent.take_touched();
     let mut payload = Payload::of(&mut spent)?;
-    let occupant = admit(&spent, &mut payload, &pool, &limits).await?;
-    let mut began = Instant::from_std(started);
-    if payload.upload.is_some() {
-        // Nor for the time in which the client was waited for.
-        began = Instant::now();
-    }
+    let (occupant, waited) = admit(&spent, &mut payload, &pool, &limits).await?;
+    let mut began = waited.unwrap_or_else(|| Instant::from_std(started));
     // Boxed if facts are invalidated, so that the future of most requests has no room for it.
     if touched.is_something() {
         Box::pin(touched.begin()).await;
@@ -152,9 +149,9 @@ pub(crate) async fn forward(
     }
     let (outcome, mut waiting) = match pool.config().protocol {
         Protocol::Http1 => {
-            let outgoing = Box::new(over_http1(&spent, payload, &pool, &record.id));
-            let authorization = spent.into_stream();
-            let waiting = Waiting::new(context.streams, authorization, started.into());
+            let mut outgoing = Box::new(over_http1(&spent, payload, &pool, &record.id));
+            let upload = outgoing.upload_mut();
+            let waiting = wait(context.streams, spent, started, upload);
             let mut attempt = Attempt::new(PendingRequest { outgoing, waiting }, &pool);
             // Requests that arrived together are all authorized before the first of them is sent.
             // Sent one after the other they wake the server once, and the processor's cache needs
@@ -177,11 +174,11 @@ pub(crate) async fn forward(
             (outcome, waiting)
         }
         Protocol::Http2 => {
-            let request = over_http2(&mut spent, payload, &pool, &record.id)?;
-            let authorization = spent.into_stream();
-            let waiting = Waiting::new(context.streams, authorization, started.into());
+            let mut request = Box::new(over_http2(&mut spent, payload, &pool, &record.id)?);
+            let upload = request.body_mut().upload_mut();
+            let waiting = wait(context.streams, spent, started, upload);
             // Boxed, so that the future of every other request has no room for it.
-            let exchange = attempt_http2::exchange(&pool, request, limits, occupant, waiting);
+            let exchange = attempt_http2::exchange(&pool, *request, limits, occupant, waiting);
             let exchange = Box::pin(exchange);
             let_others_go_first().await;
             let (outcome, waiting) = exchange.await;
@@ -232,18 +229,19 @@ pub(crate) async fn forward(
         status,
         headers,
         body,
-        standing: waiting.into_standing(),
+        authorization: waiting.into_answer(),
         stream,
     })
 }
 
-/// Waits until the request may be sent.
+/// Waits until the request may be sent. If it had to wait, also returns when that ended: the
+/// upstream is not charged for the time.
 async fn admit(
     spent: &SpentPermit,
     payload: &mut Payload,
     pool: &Pool,
     limits: &Limits,
-) -> Result<Occupant, Denial> {
+) -> Result<(Occupant, Option<Instant>), Denial> {
     let mut upload = payload.upload.as_deref_mut();
     let mut has_waited = false;
     let at_once = poll_fn(|context| {
@@ -259,10 +257,28 @@ async fn admit(
         }
     });
     match at_once.await? {
-        Some(occupant) => Ok(occupant),
+        Some(occupant) => Ok((occupant, None)),
         // Boxed, so that the future of most requests has no room for it.
-        None => Box::pin(Admission::of(spent, pool, limits).later(upload)).await,
+        None => {
+            let occupant = Box::pin(Admission::of(spent, pool, limits).later(upload)).await?;
+            Ok((occupant, Some(Instant::now())))
+        }
     }
+}
+
+/// The authorization of a request that began at `started`. If it is sent before its body, and the
+/// body takes long, the request is authorized again before the first part of the body is sent.
+fn wait<'a>(
+    streams: &'a Rc<Streams>,
+    spent: SpentPermit,
+    started: StdInstant,
+    upload: Option<&mut Upload>,
+) -> Waiting<'a> {
+    let mut waiting = Waiting::new(streams, spent.into_stream(), started.into());
+    if let Some(upload) = upload.filter(|upload| upload.early.is_some()) {
+        upload.hold_until(waiting.authorize_body());
+    }
+    waiting
 }
 
 /// Cleans the answer's fields. Returns what the route learns from the answer, if it does. For a

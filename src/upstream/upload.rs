@@ -34,6 +34,16 @@ pub(super) struct Upload {
     gathered: Gathered,
     /// Until the first part has arrived, if the request is sent before.
     pub(super) early: Option<Occupant>,
+    hold: Option<Hold>,
+}
+
+/// What the first part of a body waits for.
+struct Hold(Pin<Box<dyn Future<Output = ()>>>);
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hold")
+    }
 }
 
 /// What arrived before the request was sent.
@@ -88,6 +98,7 @@ impl Upload {
             last: clock::now(),
             gathered: Gathered::default(),
             early: None,
+            hold: None,
         })))
     }
 
@@ -101,11 +112,18 @@ impl Upload {
         self.length
     }
 
+    /// The request is sent before its body, whose first part is then sent once `ready` is.
+    pub(super) fn hold_until(&mut self, ready: impl Future<Output = ()> + 'static) {
+        self.hold = Some(Hold(Box::pin(ready)));
+    }
+
     /// The answer has begun as a live stream: from now on the client may send nothing for `idle`,
     /// and as slowly as it likes.
     pub(super) fn relax(&mut self, idle: Duration) {
         self.pace.relax(idle);
         self.early = None;
+        // A live stream is authorized as such.
+        self.hold = None;
     }
 
     /// Reads until there are so many bytes, or the body has ended. They are the next frame then.
@@ -139,6 +157,11 @@ impl Upload {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        if self.hold.is_some() {
+            if let Err(error) = ready!(self.poll_hold(context)) {
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
         let gathered = &mut self.gathered;
         if !gathered.data.is_empty() {
             let data = std::mem::take(&mut gathered.data);
@@ -149,6 +172,19 @@ impl Upload {
             return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
         }
         self.poll_next(context)
+    }
+
+    /// Waits for the first part of the body, and then for whatever holds it.
+    fn poll_hold(&mut self, context: &mut Context<'_>) -> Poll<Result<(), UploadError>> {
+        match self.poll_gather(1, context) {
+            Poll::Pending => return self.poll_late(context).map(Err),
+            Poll::Ready(gathered) => gathered?,
+        }
+        if let Some(hold) = &mut self.hold {
+            ready!(hold.0.as_mut().poll(context));
+        }
+        self.hold = None;
+        Poll::Ready(Ok(()))
     }
 
     /// The next frame from the client, which may not be late.

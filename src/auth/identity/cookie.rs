@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use hyper::header::HeaderValue;
 
-use super::{Identity, csrf};
+use super::{Identity, Renewal, csrf};
 use crate::auth::caller::Caller;
 use crate::clock;
 use crate::denial::{Denial, Extra, Fault, Reason};
@@ -31,15 +31,6 @@ use crate::tokens::{Presented, Verified, claims_of};
 
 /// The detail of a refusal for the operator.
 const REPLACED: &str = "replaced by a newer cookie";
-
-/// How a session gets new tokens.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Renewal {
-    /// The request waits for them.
-    Awaited,
-    /// The stream is refused for now with a 503, and re-authorized soon after.
-    InBackground,
-}
 
 impl Identity {
     /// Authenticates a request by its cookie.
@@ -71,8 +62,9 @@ impl Identity {
         &self,
         request: &Inbound,
         name: &SessionName,
+        renewal: Renewal,
     ) -> Result<Caller, Denial> {
-        self.of_session(request, name, Renewal::InBackground).await
+        self.of_session(request, name, renewal).await
     }
 
     /// Whether the list of revocations names the session with which a stream was opened, as far as

@@ -34,6 +34,15 @@ use crate::revocation::{CleanAt, Listed, Revocations};
 use crate::sessions::{Recheck, Sessions};
 use crate::tokens::{CheckLimit, Presented, RefusedTokens, Tokens, Verified, is_service_key};
 
+/// How a session gets new tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// The request waits for them.
+    Awaited,
+    /// The stream is refused for now with a 503, and re-authorized soon after.
+    InBackground,
+}
+
 /// The layer.
 #[derive(Debug)]
 pub struct Identity {
@@ -70,13 +79,14 @@ impl Identity {
         &self,
         request: &Inbound,
         caller: &Caller,
+        renewal: Renewal,
     ) -> Result<Caller, Denial> {
         let Some(must_be_user) = must_be_user_still(request)? else {
             return Ok(Caller::NOBODY);
         };
         recheck_api_key(request)?;
         if let Some(live) = caller.cookie_session() {
-            return self.confirm_session(request, live.name()).await;
+            return self.confirm_session(request, live.name(), renewal).await;
         }
         let Some(verified) = caller.verified() else {
             return match must_be_user {
@@ -116,6 +126,23 @@ impl Identity {
             (_, None) if must_be_user => Err(Reason::TokenMissing.into()),
             (_, None) => Ok(Recheck::Passed),
         }
+    }
+
+    /// Verifies again the caller of a request whose body this process waited for. While the list of
+    /// revocations cannot be updated, the failure matrix decides as for a request that begins now.
+    pub(super) async fn confirm_after_wait(
+        &self,
+        request: &Inbound,
+        caller: &Caller,
+    ) -> Result<(), Denial> {
+        // Read before the list is searched, as in `in_force`.
+        let is_current = self.revocations.outage(clock::coarse_now()) == Outage::Reachable
+            && self.revocations.is_complete();
+        if self.recheck(request, caller)? == Recheck::NeedsLookup || !is_current {
+            // Boxed, as it is rare.
+            Box::pin(self.confirm(request, caller, Renewal::Awaited)).await?;
+        }
+        Ok(())
     }
 
     /// The newest token of the session of this one, if its key is still accepted.
@@ -161,7 +188,7 @@ impl Identity {
             // An authenticated stream keeps its identity.
             return match must_be_user {
                 true => Err(Reason::TokenMissing.because("a message without a user's token")),
-                false => self.confirm(request, caller).await,
+                false => self.confirm(request, caller, Renewal::InBackground).await,
             };
         };
         self.token_in_force(request, &verified).await?;
@@ -172,7 +199,7 @@ impl Identity {
         }
         if caller.cookie_session().is_some() {
             // The token changes nothing: the stream lives as long as the session behind the cookie.
-            return self.confirm(request, caller).await;
+            return self.confirm(request, caller, Renewal::InBackground).await;
         }
         let roles = self.roles.of(&verified);
         let authorization = Credential::of_text(token.unwrap_or_default());

@@ -112,8 +112,8 @@ pub(crate) async fn answer(
     let token = spent
         .authorization()
         .and_then(super::endpoints::bearer_token);
-    let standing = spent.into_stream();
-    let user = standing.caller().verified().cloned().zip(token);
+    let authorization = spent.into_stream();
+    let user = authorization.caller().verified().cloned().zip(token);
     if user.is_none() && is_for_users(request.operation) {
         return Err(Reason::TokenMissing.into());
     }
@@ -124,7 +124,7 @@ pub(crate) async fn answer(
         client,
         version,
         user,
-        own: standing.caller().own_session(),
+        own: authorization.caller().own_session(),
         fields: PASS
             .into_iter()
             .filter_map(|name| fields.get(&name).cloned().map(|value| (name, value)))

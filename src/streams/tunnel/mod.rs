@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::messages::Messages;
 use super::pipe::Pipe;
 use super::scratch::Scratch;
-use crate::live::{Standing, StreamHandle, Streams};
+use crate::live::{AnswerAuthorization, StreamHandle, Streams};
 use crate::record::RequestEnd;
 use crate::record::stream::{StreamEnd, StreamKind};
 use crate::record::trail::Trail;
@@ -33,7 +33,7 @@ pub(crate) struct PendingTunnel {
     /// The connection to the upstream.
     pub(crate) upstream: UpgradedConnection,
     /// The authorization of its request.
-    pub(crate) standing: Standing,
+    pub(crate) authorization: AnswerAuthorization,
     pub(crate) limits: Limits,
     /// If messages are inspected: the longest one that is held.
     pub(crate) inspect: Option<usize>,
@@ -60,7 +60,7 @@ impl Tunnel {
     ) -> Box<Self> {
         let PendingTunnel {
             upstream,
-            standing,
+            authorization,
             limits,
             inspect,
         } = pending;
@@ -68,7 +68,7 @@ impl Tunnel {
             upstream,
             limits,
             inspect,
-            stream: standing.begin(StreamKind::Websocket, streams),
+            stream: authorization.begin(StreamKind::Websocket, streams),
             scratch: scratch.clone(),
             trail,
         })

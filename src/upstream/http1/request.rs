@@ -165,6 +165,10 @@ impl OutgoingRequest {
         self.body.as_ref().map(|body| &*body.upload)
     }
 
+    pub(in crate::upstream) fn upload_mut(&mut self) -> Option<&mut Upload> {
+        self.body.as_mut().map(|body| &mut *body.upload)
+    }
+
     /// The answer is a live stream: the client may send nothing for `idle`.
     pub(in crate::upstream) fn relax(&mut self, idle: Duration) {
         if let Some(body) = &mut self.body {

@@ -78,6 +78,11 @@ impl RequestBody {
         }
     }
 
+    /// The client's upload, if there is one.
+    pub(in crate::upstream) fn upload_mut(&mut self) -> Option<&mut Upload> {
+        self.upload.as_deref_mut()
+    }
+
     /// The progress of this body, for the task that waits for the answer.
     pub(in crate::upstream) fn progress(&self) -> Rc<Progress> {
         self.progress.clone()

@@ -92,16 +92,24 @@ fn away(seconds: u64) -> Outage {
     }
 }
 
-#[tokio::test]
-async fn every_row_about_the_store_is_what_a_request_gets() {
+/// A gateway in this process with such a store.
+struct Place {
+    issuer: Issuer,
+    origin: Origin,
+    store: Arc<Absent>,
+    address: String,
+    log: Log,
+    _folder: tempfile::TempDir,
+    _server: Server,
+}
+
+async fn place(change: impl FnOnce(&mut Config)) -> Place {
     let folder = tempfile::tempdir().unwrap();
     let (issuer, origin) = (Issuer::new(), Origin::start());
     issuer.write(folder.path());
     let mut config = Config::new(&origin.url());
     config.set("listen", "[{ address: \"127.0.0.1:0\", tls: off }]");
-    config.more_routes(
-        "- { path: /any, access: user }\n- { path: /reading, access: user, action: read }",
-    );
+    change(&mut config);
     let loaded =
         config::load_str("test.yaml", &config.to_yaml(), folder.path(), &|_| None).unwrap();
     let store = Arc::new(Absent {
@@ -121,8 +129,73 @@ async fn every_row_about_the_store_is_what_a_request_gets() {
         .strip_prefix("http://")
         .unwrap()
         .to_owned();
+    Place {
+        issuer,
+        origin,
+        store,
+        address,
+        log,
+        _folder: folder,
+        _server: server,
+    }
+}
+
+#[tokio::test]
+async fn a_write_whose_inspected_body_outlasts_a_brief_outage_is_refused() {
+    let (owner, note) = (uuid::Uuid::now_v7(), uuid::Uuid::now_v7());
+    let facts = format!("{{ resources: {{ note: {{ {note}: {{ owner: {owner} }} }} }} }}");
+    let place = place(|config| {
+        config.set("resources", "{ note: {} }").set("static_facts", &facts).more_routes(
+            "- { path: /notes, methods: [POST], access: user, resource: none, body: { ids: [{ field: note_id, kind: note }] } }",
+        );
+    })
+    .await;
+    let token = place.issuer.token_of(&owner.to_string());
+    let body = format!("{{\"note_id\":\"{note}\"}}");
+    for (outage, is_permitted) in [
+        (Outage::Reachable, true),
+        (away(0), true),
+        (away(40), false),
+        (Outage::NeverSeen, false),
+    ] {
+        *place.store.outage.lock().unwrap() = Outage::Reachable;
+        let connector = Connector::new(&place.address, None, Http::One, place.log.clone());
+        let mut raw = connector.raw().await;
+        raw.write(format!(
+            "POST /notes HTTP/1.1\r\nHost: api.test\r\nAuthorization: Bearer {token}\r\nExpect: 100-continue\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        ))
+        .await;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.extend(raw.read().await);
+        }
+        // It is authenticated now, and its body is awaited.
+        assert!(head.starts_with(b"HTTP/1.1 100 "));
+        *place.store.outage.lock().unwrap() = outage;
+        raw.write(&body).await;
+        let answer = raw.answer().await.answer();
+        if is_permitted {
+            assert_eq!(answer.status, 200, "{outage:?}");
+            place.origin.only();
+        } else {
+            answer.is_denied(Reason::StoreUnavailable);
+            place.origin.saw_nothing();
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_row_about_the_store_is_what_a_request_gets() {
+    let place = place(|config| {
+        config.more_routes(
+            "- { path: /any, access: user }\n- { path: /reading, access: user, action: read }",
+        );
+    })
+    .await;
+    let (issuer, origin, store) = (&place.issuer, &place.origin, &place.store);
     let call = |http: Http, method: &str, path: &str, token: &str| {
-        let connector = Connector::new(&address, None, http, log.clone());
+        let connector = Connector::new(&place.address, None, http, place.log.clone());
         connector.call(method, path).bearer(token).send()
     };
 

@@ -1,7 +1,7 @@
 //! The authorization of a request on its way to an answer: by itself while the request is short, in
 //! the registry once it has lasted.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -9,10 +9,11 @@ use std::task::{Context, Poll};
 use tokio::time::{Instant, sleep_until};
 
 use super::LASTING;
+use super::ending::Ending;
 use super::handle::StreamHandle;
 use super::registry::Streams;
 use crate::auth::StreamAuthorization;
-use crate::denial::Reason;
+use crate::denial::{Denial, Reason};
 use crate::record::stream::{StreamEnd, StreamKind};
 
 /// Why a request always has its authorization.
@@ -20,7 +21,7 @@ const KEPT: &str = "registering a request does not fail";
 
 /// The authorization of a request whose answer begins.
 #[derive(Debug)]
-pub(crate) enum Standing {
+pub(crate) enum AnswerAuthorization {
     /// It has not lasted.
     Short(StreamAuthorization),
     /// It has. Boxed, so that the future of a request has no room for it.
@@ -32,6 +33,8 @@ pub(crate) enum Standing {
 pub(crate) struct Registered {
     handle: StreamHandle,
     authorization: Rc<StreamAuthorization>,
+    /// When it will have lasted, or has; `None` if it has.
+    lasts: Option<Instant>,
 }
 
 /// A request that waits for its answer.
@@ -53,7 +56,7 @@ enum State {
     Registered(Box<Registered>),
 }
 
-impl Standing {
+impl AnswerAuthorization {
     /// The authorization, as it was when the request was forwarded.
     pub(crate) fn authorization(&self) -> &StreamAuthorization {
         match self {
@@ -106,10 +109,10 @@ impl<'a> Waiting<'a> {
     }
 
     /// Its authorization, now that its answer begins.
-    pub(crate) fn into_standing(self) -> Standing {
+    pub(crate) fn into_answer(self) -> AnswerAuthorization {
         match self.state {
-            Some(State::Registered(registered)) => Standing::Registered(registered),
-            Some(State::Short { authorization, .. }) => Standing::Short(authorization),
+            Some(State::Registered(registered)) => AnswerAuthorization::Registered(registered),
+            Some(State::Short { authorization, .. }) => AnswerAuthorization::Short(authorization),
             None => unreachable!("{KEPT}"),
         }
     }
@@ -145,26 +148,82 @@ impl<'a> Waiting<'a> {
         }
     }
 
+    /// Whether the request has lasted at `now`, just before it is sent. It may have waited for its
+    /// body, or for a connection. Then its facts may be older than any request may use, and it must
+    /// be [authorized again](Self::authorize_again) first.
+    pub(crate) fn is_outdated(&self, now: Instant) -> bool {
+        let lasts = match &self.state {
+            Some(State::Registered(registered)) => registered.lasts,
+            Some(State::Short { lasts, .. }) => *lasts,
+            None => unreachable!("{KEPT}"),
+        };
+        lasts.is_none_or(|lasts| now >= lasts)
+    }
+
+    /// Authorizes by the whole chain a request of which nothing was sent.
+    ///
+    /// # Errors
+    ///
+    /// The reason why it would be refused now; in an outage, as the failure matrix says.
+    pub(crate) async fn authorize_again(&mut self) -> Result<(), Denial> {
+        let handle = self.register();
+        let outcome = handle.authorize_unsent().await;
+        if let Err(denial) = &outcome {
+            handle.ends_by(Ending::refused(denial.reason).cause);
+        }
+        outcome
+    }
+
+    /// What the first part of a body waits for whose request is sent before it: that the whole
+    /// chain authorizes the request, if it has lasted by then. Pending if it would be refused now;
+    /// then its [refusal](Self::poll_refusal) is ready.
+    pub(crate) fn authorize_body(&mut self) -> impl Future<Output = ()> + use<> {
+        let lasts = self.lasts();
+        let authorizing = self.register().authorize_unsent();
+        async move {
+            if lasts.is_some_and(|lasts| Instant::now() < lasts) {
+                return;
+            }
+            if authorizing.await.is_err() {
+                pending().await
+            }
+        }
+    }
+
+    /// Registers the request if it is not registered.
+    fn register(&mut self) -> &StreamHandle {
+        let registered = match self.state.take() {
+            Some(State::Short {
+                authorization,
+                lasts,
+            }) => {
+                let handle = self.streams.begin(StreamKind::Lasting, authorization);
+                Box::new(Registered {
+                    authorization: handle.authorization(),
+                    handle,
+                    lasts,
+                })
+            }
+            Some(State::Registered(registered)) => registered,
+            None => unreachable!("{KEPT}"),
+        };
+        match self.state.insert(State::Registered(registered)) {
+            State::Registered(registered) => &registered.handle,
+            State::Short { .. } => unreachable!("{KEPT}"),
+        }
+    }
+
     /// Registers the request if it has lasted at `now`. True if that was now: then it must be asked
     /// for its [refusal](Self::poll_refusal) again.
     pub(crate) fn has_lasted(&mut self, now: Instant) -> bool {
         if self.lasts().is_none_or(|lasts| now < lasts) {
             return false;
         }
-        self.state = self.state.take().map(|state| match state {
-            State::Short { authorization, .. } if authorization.has_proof() => {
-                let handle = self.streams.begin(StreamKind::Lasting, authorization);
-                State::Registered(Box::new(Registered {
-                    authorization: handle.authorization(),
-                    handle,
-                }))
-            }
-            State::Short { authorization, .. } => State::Short {
-                authorization,
-                lasts: None,
-            },
-            registered @ State::Registered(_) => registered,
-        });
+        if self.authorization().has_proof() {
+            self.register();
+        } else if let Some(State::Short { lasts, .. }) = &mut self.state {
+            *lasts = None;
+        }
         self.registered().is_some()
     }
 
