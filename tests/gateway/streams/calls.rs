@@ -18,6 +18,8 @@ struct Seen {
     /// Streams that the gateway reset, by path.
     resets: Vec<String>,
     connections: usize,
+    /// How many bytes of bodies arrived that were read before the answer.
+    received: usize,
 }
 
 /// The server. The last segment of the path selects its behaviour.
@@ -54,6 +56,11 @@ impl Calls {
     /// Paths of streams that the gateway reset.
     pub fn resets(&self) -> Vec<String> {
         self.seen.lock().unwrap().resets.clone()
+    }
+
+    /// How many bytes arrived of bodies that are read before the answer.
+    pub fn received(&self) -> usize {
+        self.seen.lock().unwrap().received
     }
 
     pub fn connections(&self) -> usize {
@@ -117,7 +124,9 @@ async fn answer(
         // As a server that answers once the client has sent everything.
         "late" => {
             let mut all = Vec::new();
-            while let Some(Ok(data)) = body.data().await {
+            while let Some(data) = body.data().await {
+                let Ok(data) = data else { return };
+                seen.lock().unwrap().received += data.len();
                 let _ = body.flow_control().release_capacity(data.len());
                 all.extend_from_slice(&data);
             }

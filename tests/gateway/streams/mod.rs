@@ -14,6 +14,7 @@ mod shares;
 pub mod socket;
 mod trials;
 mod websocket;
+mod withheld;
 
 use crate::support::{Config, Gateway, Origin};
 use socket::Sockets;
