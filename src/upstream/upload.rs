@@ -157,10 +157,10 @@ impl Upload {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
-        if self.hold.is_some() {
-            if let Err(error) = ready!(self.poll_hold(context)) {
-                return Poll::Ready(Some(Err(error)));
-            }
+        if self.hold.is_some()
+            && let Err(error) = ready!(self.poll_hold(context))
+        {
+            return Poll::Ready(Some(Err(error)));
         }
         let gathered = &mut self.gathered;
         if !gathered.data.is_empty() {
