@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::call::Call;
+use super::call::{Call, Reply};
 use super::client::IdentityServer;
-use super::session::confirms_logout;
 use crate::metrics::{Counters, Gauges, labels, metrics};
 
 /// How many calls of each kind may wait. Each holds a token of a few kilobytes at most. A choice.
@@ -79,16 +78,16 @@ impl BackgroundCalls {
 
     /// Starts a call that no answer waits for. `false` if the queue is full.
     pub fn call(&self, identity: &IdentityServer, call: Call, kind: CallKind) -> bool {
-        self.call_then(identity, call, kind, || {})
+        self.call_then(identity, call, kind, |_| {})
     }
 
-    /// The same; `confirmed` runs once the reply confirms a logout.
+    /// The same; `answered` takes the reply that accepts or refuses the call.
     pub(super) fn call_then(
         &self,
         identity: &IdentityServer,
         call: Call,
         kind: CallKind,
-        confirmed: impl FnOnce() + Send + 'static,
+        answered: impl FnOnce(&Reply) + Send + 'static,
     ) -> bool {
         let Some(slot) = self.acquire(kind) else {
             self.metrics.ended.inc((kind, Outcome::Full));
@@ -96,10 +95,8 @@ impl BackgroundCalls {
         };
         let server = identity.clone();
         identity.runtime().spawn(async move {
-            let (outcome, is_confirmed) = call_repeatedly(&server, &call, kind).await;
-            if is_confirmed {
-                confirmed();
-            }
+            let (outcome, reply) = call_repeatedly(&server, &call, kind).await;
+            reply.as_ref().map(answered);
             if outcome == Outcome::GivenUp {
                 tracing::error!(
                     call = call.operation.as_str(),
@@ -131,29 +128,31 @@ impl BackgroundCalls {
     }
 }
 
-/// How the call ended, and whether its reply confirms a logout.
-async fn call_repeatedly(server: &IdentityServer, call: &Call, kind: CallKind) -> (Outcome, bool) {
+/// How the call ended, and the reply that accepts or refuses it.
+async fn call_repeatedly(
+    server: &IdentityServer,
+    call: &Call,
+    kind: CallKind,
+) -> (Outcome, Option<Reply>) {
     let must_not_repeat = kind == CallKind::Message;
     let mut pause = FIRST_PAUSE;
     for _ in 0..ATTEMPTS {
         match server.call(call.clone()).await {
-            Ok(reply) if reply.status.is_success() => {
-                return (Outcome::Done, confirms_logout(&reply));
-            }
+            Ok(reply) if reply.status.is_success() => return (Outcome::Done, Some(reply)),
             // An expired token or a session that is gone: nothing is left to do.
             Ok(reply) if reply.status.is_client_error() && reply.status != 429 => {
-                return (Outcome::Refused, confirms_logout(&reply));
+                return (Outcome::Refused, Some(reply));
             }
-            Ok(_) if must_not_repeat => return (Outcome::GivenUp, false),
+            Ok(_) if must_not_repeat => return (Outcome::GivenUp, None),
             Err(error) if must_not_repeat && error.may_be_done() => {
-                return (Outcome::GivenUp, false);
+                return (Outcome::GivenUp, None);
             }
             Ok(_) | Err(_) => {}
         }
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    (Outcome::GivenUp, false)
+    (Outcome::GivenUp, None)
 }
 
 /// A place in a queue; dropping it frees the place.

@@ -13,7 +13,7 @@ use super::grant::{AuthError, Grant};
 use crate::clock;
 use crate::denial::{Denial, Extra, Fault, Reason};
 use crate::revocation::list::LEEWAY;
-use crate::revocation::{Listed, Revocation, RevokeOutcome};
+use crate::revocation::{Listed, Revocation, RevokeOutcome, Target, canonical_id};
 use crate::secrets::secret::Secret;
 use crate::sessions::record::{Carrier, ClientInfo, InnerTokens};
 use crate::sessions::renew::no_store;
@@ -144,7 +144,7 @@ pub(super) fn signed_out_recently() -> Denial {
 /// Sessions that ended here: what was revoked, for [`forward_logout`], and how many of the user's
 /// list, or why not every replica refuses them.
 pub(super) struct EndedLocally {
-    pub(super) revoked: Vec<Revocation>,
+    pub(super) revoked: RevokedForLogout,
     pub(super) sessions: Result<usize, Denial>,
 }
 
@@ -186,6 +186,10 @@ pub(super) async fn end_locally(
         (Ok((sessions, true)), RevokeOutcome::Stored) => Ok(sessions),
         (Ok(_), RevokeOutcome::Stored | RevokeOutcome::Queued) => incomplete("not stored yet"),
     };
+    let revoked = RevokedForLogout {
+        own: verified.session().map(str::to_owned),
+        revoked,
+    };
     EndedLocally { revoked, sessions }
 }
 
@@ -195,20 +199,107 @@ pub(super) fn forward_logout(
     context: &Context,
     identity: &IdentityServer,
     call: Call,
-    revoked: Vec<Revocation>,
+    revoked: RevokedForLogout,
 ) {
     let sessions = context.sessions().clone();
-    let confirmed = move || sessions.confirm_logout(revoked);
+    let answered = move |reply: &Reply| sessions.confirm_logout(revoked.confirmed_by(reply));
     let background = context.background();
-    if !background.call_then(identity, call, CallKind::Logout, confirmed) {
+    if !background.call_then(identity, call, CallKind::Logout, answered) {
         tracing::error!("logout not forwarded: queue full");
     }
 }
 
-/// Whether this reply to a logout says that its sessions have ended, so that they get no further
-/// tokens. A refusal of the token says nothing about them.
-pub(super) fn confirms_logout(reply: &Reply) -> bool {
-    let is_gone = |code: &str| matches!(code, "session_not_found" | "user_not_found");
-    reply.status.is_success()
-        || (reply.status.is_client_error() && is_gone(&AuthError::read(reply).code))
+/// What was revoked for a logout, until the identity server confirms it.
+#[derive(Default)]
+pub(super) struct RevokedForLogout {
+    /// The `session_id` of the token that the logout was requested with.
+    own: Option<String>,
+    revoked: Vec<Revocation>,
+}
+
+impl RevokedForLogout {
+    /// What this reply to the logout confirms: the identity server has ended these sessions, so
+    /// that they get no further tokens. A refusal of the token says nothing about them.
+    pub(super) fn confirmed_by(mut self, reply: &Reply) -> Vec<Revocation> {
+        if reply.status.is_success() {
+            return self.revoked;
+        }
+        let code = match reply.status.is_client_error() {
+            true => AuthError::read(reply).code,
+            false => return Vec::new(),
+        };
+        match code.as_str() {
+            "user_not_found" => self.revoked,
+            // The server looks the caller's session up before it logs anybody out, so it has ended
+            // no other session.
+            "session_not_found" => {
+                let own = self.own.as_deref().map(canonical_id);
+                self.revoked.retain(|one| match &one.target {
+                    Target::Session { session, .. } => own.as_deref() == Some(session.as_str()),
+                    Target::Token { .. }
+                    | Target::Subject { .. }
+                    | Target::Issuer { .. }
+                    | Target::Bucket { .. }
+                    | Target::Undone { .. } => false,
+                });
+                self.revoked
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use hyper::{HeaderMap, StatusCode};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_logout_confirms_only_sessions_that_the_identity_server_has_ended() {
+        let session = |id: &str| Target::Session {
+            issuer: "i".to_owned(),
+            session: id.to_owned(),
+            subject: Some("u".to_owned()),
+        };
+        let everything = Target::Subject {
+            issuer: "i".to_owned(),
+            subject: "u".to_owned(),
+            not_before: 1,
+            except: Vec::new(),
+            strict: false,
+        };
+        let own = "0190a6f4-7c1e-7a52-9d3b-5f2a8c4e6b70";
+        let all = [session(own), everything, session("another")];
+        let all = all.map(|target| Revocation::new(target, 1, 2));
+        let (own_only, none) = (&all[..1], &all[..0]);
+        for (status, code, expected) in [
+            (204, "", &all[..]),
+            (403, "user_not_found", &all[..]),
+            (403, "session_not_found", own_only),
+            (401, "session_not_found", own_only),
+            (403, "bad_jwt", none),
+            (401, "", none),
+            (500, "session_not_found", none),
+            (503, "user_not_found", none),
+        ] {
+            let reply = Reply {
+                status: StatusCode::from_u16(status).expect("a status"),
+                headers: HeaderMap::new(),
+                body: Bytes::from(json!({ "error_code": code }).to_string()),
+            };
+            let revoked = |own: Option<String>| RevokedForLogout {
+                own,
+                revoked: all.to_vec(),
+            };
+            let upper = revoked(Some(own.to_uppercase()));
+            assert_eq!(upper.confirmed_by(&reply), expected, "{status} {code}");
+            // A token without a session is no session's.
+            if code == "session_not_found" {
+                assert_eq!(revoked(None).confirmed_by(&reply), none);
+            }
+        }
+    }
 }

@@ -241,6 +241,9 @@ impl Sessions {
     /// was revoked is kept only as long as a token lives.
     pub fn confirm_logout(&self, mut revoked: Vec<Revocation>) {
         revoked.retain(|one| matches!(one.target, Target::Session { .. } | Target::Subject { .. }));
+        if revoked.is_empty() {
+            return;
+        }
         let expires = (self.clock)() / 1000 + self.settings.load().remembers_ended;
         self.revocations.shorten(revoked, expires);
     }

@@ -20,7 +20,9 @@ use crate::sessions::sign_in::NewSession;
 use crate::sign_in::call::CallError;
 use crate::sign_in::grant::{AuthError, Grant};
 use crate::sign_in::operation::Operation;
-use crate::sign_in::session::{LogoutScope, check_new, granted, seen, signed_out_recently};
+use crate::sign_in::session::{
+    LogoutScope, RevokedForLogout, check_new, granted, seen, signed_out_recently,
+};
 use crate::sign_in::throttle::{Admission, Attempt};
 use crate::sign_in::{is_refusal, profile, run_to_completion};
 use crate::tokens::{Presented, Verified};
@@ -151,7 +153,11 @@ impl SignInRequest {
             }),
             (Err(why), Carrier::Cookie) => {
                 // The client never gets these tokens.
-                self.forward_logout(LogoutScope::Local, grant.access_token.clone(), Vec::new());
+                self.forward_logout(
+                    LogoutScope::Local,
+                    grant.access_token.clone(),
+                    RevokedForLogout::default(),
+                );
                 Err(Reason::SessionUnavailable.because(why.as_str()))
             }
         }

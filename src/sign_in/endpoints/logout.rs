@@ -13,13 +13,12 @@ use super::input::invalid;
 use super::{SignInRequest, SignedInCaller, reply};
 use crate::denial::{Denial, FieldError};
 use crate::request::query::decoded;
-use crate::revocation::Revocation;
 use crate::secrets::secret::Secret;
 use crate::sessions::cookie;
 use crate::sessions::sign_in::SessionSelection;
 use crate::sign_in::operation::Operation;
 use crate::sign_in::run_to_completion;
-use crate::sign_in::session::{self, LogoutScope, end_locally};
+use crate::sign_in::session::{self, LogoutScope, RevokedForLogout, end_locally};
 use crate::sign_in::throttle::Attempt;
 
 /// Reads the scope from a query. Anything unknown is refused: the client would trust that more had
@@ -94,7 +93,7 @@ impl SignInRequest {
         &self,
         scope: LogoutScope,
         access_token: Secret,
-        revoked: Vec<Revocation>,
+        revoked: RevokedForLogout,
     ) {
         let path = format!("/logout?scope={}", scope.as_str());
         let call = self

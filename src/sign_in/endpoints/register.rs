@@ -19,7 +19,7 @@ use crate::policy::sign_in::ConfirmEmail;
 use crate::sessions::sign_in::NewSession;
 use crate::sign_in::grant::{AuthError, Grant};
 use crate::sign_in::operation::Operation;
-use crate::sign_in::session::LogoutScope;
+use crate::sign_in::session::{LogoutScope, RevokedForLogout};
 use crate::sign_in::throttle::{Admission, Attempt};
 use crate::sign_in::{profile, run_to_completion};
 
@@ -95,7 +95,11 @@ impl SignInRequest {
                     profile::ensure(&self.context, &self.in_force, grant.user.get()).await
                 {
                     // The client never gets these tokens.
-                    self.forward_logout(LogoutScope::Local, grant.access_token.clone(), Vec::new());
+                    self.forward_logout(
+                        LogoutScope::Local,
+                        grant.access_token.clone(),
+                        RevokedForLogout::default(),
+                    );
                     return Err(denial);
                 }
                 let begun = self.begin_session(&grant, asked_at).await;

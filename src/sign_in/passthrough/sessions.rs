@@ -18,8 +18,8 @@ use crate::sign_in::call::Reply;
 use crate::sign_in::grant::Grant;
 use crate::sign_in::run_to_completion;
 use crate::sign_in::session::{
-    EndedLocally, LogoutScope, check_new, check_refreshed, confirms_logout, end_locally,
-    forward_logout, granted, seen, signed_out_recently,
+    EndedLocally, LogoutScope, check_new, check_refreshed, end_locally, forward_logout, granted,
+    seen, signed_out_recently,
 };
 use crate::tokens::{Presented, Verified};
 
@@ -113,10 +113,10 @@ impl Exchange {
             let forwarded = replied.filter(is_done);
             match &forwarded {
                 None => forward_logout(&self.context, &self.identity, call, ended.revoked),
-                Some(reply) if confirms_logout(reply) => {
-                    self.context.sessions().confirm_logout(ended.revoked);
+                Some(reply) => {
+                    let confirmed = ended.revoked.confirmed_by(reply);
+                    self.context.sessions().confirm_logout(confirmed);
                 }
-                Some(_) => {}
             }
             ended.sessions.map(|_| forwarded)
         };
