@@ -9,9 +9,9 @@ impl Replica {
         let name = revocation.name();
         self.shorter.remove(&name);
         // It is revoked again after it was undone: only a later expiry counts.
-        let undone = self.held.get(&name).map(|held| &held.revocation);
-        if let Some(undone) = undone.filter(|one| one.target.is_undone()) {
-            revocation.expires = revocation.expires.max(undone.expires.saturating_add(1));
+        let undone = self.held.get(&name).and_then(Held::undone_until);
+        if let Some(undone) = undone {
+            revocation.expires = revocation.expires.max(undone.saturating_add(1));
         }
         if revocation.expires <= now {
             return out.push(Command::Stored(vec![name])); // There is nothing left to refuse.
@@ -34,6 +34,15 @@ impl Replica {
         source: Source,
         out: &mut Vec<Command>,
     ) {
+        if let Some(held) = self.held.get_mut(&name) {
+            let is_covered = held.coarse && !held.revocation.target.is_undone();
+            if is_covered && revocation.target.is_undone() {
+                // Other entries were merged into it, and were not undone.
+                held.undone = held.undone.max(Some(revocation.expires));
+                return out.push(Command::StillCovered(name));
+            }
+            held.coarse |= source == Source::Coarsened;
+        }
         match self.held.get_mut(&name) {
             Some(held) if held.revocation.expires >= revocation.expires => return,
             Some(held) => {
@@ -50,6 +59,7 @@ impl Replica {
                     revocation: revocation.clone(),
                     queued: false,
                     coarse: source == Source::Coarsened,
+                    undone: None,
                 };
                 self.held.insert(name, held);
             }
@@ -76,7 +86,11 @@ impl Replica {
                 .iter()
                 .map(|(name, held)| (name, &held.revocation));
             for coarsening in coarsen::coarsenings(entries, width, goal) {
-                self.replace(coarsening, out);
+                // What was undone refuses nothing, so nothing can be merged into it.
+                let into = self.held.get(&coarsening.into.name());
+                if !into.is_some_and(|held| held.revocation.target.is_undone()) {
+                    self.replace(coarsening, out);
+                }
             }
         }
         let after = self.held.len();

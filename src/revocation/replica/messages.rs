@@ -57,7 +57,8 @@ pub enum Command {
     Shortened(usize),
     /// Whether the list is nearly full.
     NearlyFull(bool),
-    /// An operator undid a revocation that this list has only as part of a wider entry.
+    /// An operator undid a revocation that this list has only as part of a wider entry, or with
+    /// others merged into it.
     StillCovered(Name),
     /// This version cannot read an entry of the log. The list is not complete until a version that
     /// can replaces the entry.

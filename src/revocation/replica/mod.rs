@@ -102,8 +102,10 @@ pub struct Replica {
 struct Held {
     revocation: Revocation,
     queued: bool,
-    /// Made by coarsening, from entries that are in the log themselves.
+    /// Made by coarsening, or extended by it, from entries that are in the log themselves.
     coarse: bool,
+    /// The expiry of an entry of the log that undoes this name, which a coarse entry outlives.
+    undone: Option<i64>,
 }
 
 /// A call to the store.

@@ -536,6 +536,139 @@ fn a_merged_entry_cannot_be_undone_and_neither_can_what_it_was_merged_into() {
     assert_eq!(replica.name_of(""), Err(CannotUndo::Ambiguous));
 }
 
+/// A token of session `s` of user `u`.
+fn token(id: u8) -> Revocation {
+    let target = Target::Token {
+        sha256: [id; 32],
+        issuer: Some("i".to_owned()),
+        session: Some("s".to_owned()),
+        subject: Some("u".to_owned()),
+    };
+    Revocation::new(target, NOW * 1000, NOW + 900)
+}
+
+fn everything(not_before: i64, except: &[&str]) -> Revocation {
+    let target = Target::Subject {
+        issuer: "i".to_owned(),
+        subject: "u".to_owned(),
+        not_before,
+        except: except.iter().map(|&id| id.to_owned()).collect(),
+        strict: false,
+    };
+    Revocation::new(target, not_before * 1000, NOW + 900)
+}
+
+/// Revocations of which a list of two merges the first ones into the last one, whose name stays.
+fn merged_into_the_last() -> [Vec<Revocation>; 2] {
+    let target = Target::Session {
+        issuer: "i".to_owned(),
+        session: "s".to_owned(),
+        subject: Some("u".to_owned()),
+    };
+    let whole = Revocation::new(target, NOW * 1000, NOW + 900);
+    let earlier = everything(NOW - 9, &["kept"]);
+    let between = everything(NOW - 5, &["also kept"]);
+    [
+        vec![token(1), token(2), whole],
+        vec![earlier, between, everything(NOW, &[])],
+    ]
+}
+
+#[test]
+fn an_entry_into_which_others_were_merged_cannot_be_undone_though_its_name_is_its_own() {
+    for revocations in merged_into_the_last() {
+        let last = revocations.last().expect("three").clone();
+        let name = last.name();
+        for order in [[0, 1, 2], [2, 0, 1], [0, 2, 1]] {
+            let mut store = FakeStore::default();
+            let mut replica = started(2, &mut store);
+            for revocation in order.iter().filter_map(|at| revocations.get(*at)) {
+                let event = Event::Revoke(revocation.clone());
+                run(&mut replica, &mut store, event, NOW);
+            }
+            run(&mut replica, &mut store, Event::Poll, NOW);
+            assert_eq!(replica.len(), 1, "{order:?}");
+            let held = replica.entry(&name).expect("the wide entry").clone();
+            let refused = replica.undoing(&name, note("bob"), NOW * 1000);
+            assert_eq!(refused, Err(CannotUndo::Wide(Box::new(held))));
+            // Nor is it dropped earlier.
+            let shorter = Revocation {
+                expires: NOW + 90,
+                ..last.clone()
+            };
+            run(&mut replica, &mut store, Event::Shorten(vec![shorter]), NOW);
+            run(&mut replica, &mut store, Event::Poll, NOW + 90);
+            assert!(replica.holds(&name));
+        }
+    }
+}
+
+#[test]
+fn an_undone_entry_of_the_log_leaves_what_others_were_merged_into() {
+    for revocations in merged_into_the_last() {
+        let last = revocations.last().expect("three").clone();
+        let name = last.name();
+        let mut store = FakeStore::default();
+        let (mut full, mut other) = (started(2, &mut store), started(100, &mut store));
+        for revocation in &revocations {
+            let event = Event::Revoke(revocation.clone());
+            run(&mut full, &mut store, event, NOW);
+        }
+        run(&mut other, &mut store, Event::Poll, NOW);
+        undo(&mut other, &mut store, &last);
+        let said = run(&mut full, &mut store, Event::Poll, NOW);
+        assert!(said.contains(&Command::StillCovered(name)), "{said:?}");
+        let removed =
+            |command: &Command| matches!(command, Command::Remove(one) if one.name() == name);
+        assert!(!said.iter().any(removed), "{said:?}");
+        let still = |replica: &Replica| replica.entry(&name).map(|entry| entry.target.clone());
+        assert_eq!(still(&full), Some(last.target.clone()));
+        // It is not written back either: where nothing was merged, it stays undone.
+        run(&mut full, &mut store, Event::Poll, NOW);
+        run(&mut other, &mut store, Event::Poll, NOW);
+        let entry = other.entry(&name).expect("the entry");
+        assert!(entry.target.is_undone());
+        // Revoked again on the full replica, it is revoked on the other one.
+        let again = Revocation::new(last.target.clone(), NOW * 1000 + 1, NOW + 10);
+        run(&mut full, &mut store, Event::Revoke(again), NOW);
+        run(&mut other, &mut store, Event::Poll, NOW);
+        assert_eq!(still(&other), Some(last.target.clone()));
+    }
+}
+
+#[test]
+fn nothing_is_merged_into_an_entry_that_was_undone() {
+    for revocations in merged_into_the_last() {
+        let last = revocations.last().expect("three").clone();
+        let mut store = FakeStore::default();
+        let mut replica = started(2, &mut store);
+        let event = Event::Revoke(last.clone());
+        run(&mut replica, &mut store, event, NOW);
+        undo(&mut replica, &mut store, &last);
+        let list = List::new();
+        for revocation in revocations.iter().take(2) {
+            let event = Event::Revoke(revocation.clone());
+            for command in run(&mut replica, &mut store, event, NOW) {
+                match command {
+                    Command::Insert(revocation, _) => list.insert(&revocation),
+                    Command::Remove(revocation) => list.remove(&revocation),
+                    _ => {}
+                }
+            }
+        }
+        let claims = json!({ "iat": NOW - 100 });
+        let listed = Listed {
+            token: &[1; 32],
+            issuer: "i",
+            subject: "u",
+            session: Some("s"),
+            claims: claims.as_object().expect("an object"),
+            begun: None,
+        };
+        assert!(list.find(&CleanAt::default(), listed, NOW).is_some());
+    }
+}
+
 #[test]
 fn a_list_full_of_logouts_takes_every_further_one_and_says_so_in_time() {
     const CAPACITY: usize = 64;

@@ -97,11 +97,13 @@ impl Replica {
             let name = revocation.name();
             let held = self.held.get(&name).map(|held| &held.revocation);
             let is_undone = held.is_some_and(|held| held.target.is_undone());
+            let is_coarse = self.held.get(&name).is_some_and(|held| held.coarse);
             let is_longer = held.is_none_or(|held| held.expires > revocation.expires);
             // Whatever is dropped here keeps its later expiry.
             if revocation.expires > now
                 && is_longer
                 && !is_undone
+                && !is_coarse
                 && self.shorter.len() < self.capacity
             {
                 self.shorter.insert(name, revocation);
@@ -139,16 +141,28 @@ impl Replica {
         })
     }
 
-    /// Drops the held entry earlier. Not one that waits to be stored: it is a later revocation.
+    /// Drops the held entry earlier. Not one that waits to be stored: it is a later revocation. Nor
+    /// one into which others were merged, which are kept for longer.
     pub(super) fn hold_shorter(&mut self, name: &Name, expires: i64) {
         if let Some(held) = self.held.get_mut(name)
             && !held.queued
+            && !held.coarse
             && !held.revocation.target.is_undone()
             && expires < held.revocation.expires
         {
             self.ends.remove(&(held.revocation.expires, *name));
             held.revocation.expires = expires;
             self.ends.insert((expires, *name));
+        }
+    }
+}
+
+impl Held {
+    /// Until when the log says that this name was undone, if it does.
+    pub(super) fn undone_until(&self) -> Option<i64> {
+        match self.revocation.target.is_undone() {
+            true => Some(self.revocation.expires),
+            false => self.undone,
         }
     }
 }
