@@ -13,7 +13,7 @@ use crate::secrets::hex;
 use crate::secrets::secret::Secret;
 
 /// Identifies a revocation among all replicas. Two revocations with one name are the same; the
-/// later expiry is kept.
+/// later expiry is kept, and the later time of receipt with it.
 pub type Name = Digest;
 
 /// A target that is refused from now on.
@@ -193,6 +193,18 @@ impl Target {
         matches!(self, Self::Undone { .. })
     }
 
+    /// Whether sessions that begin here after it was received are exempt, so that the later of two
+    /// with one name refuses more.
+    pub fn exempts_later_sessions(&self) -> bool {
+        match self {
+            Self::Subject { .. } | Self::Bucket { .. } => true,
+            Self::Token { .. }
+            | Self::Session { .. }
+            | Self::Issuer { .. }
+            | Self::Undone { .. } => false,
+        }
+    }
+
     /// Whether it stands for other entries in a full list, and so refuses more than was asked.
     pub fn is_wide(&self) -> bool {
         match self {
@@ -266,6 +278,14 @@ impl Revocation {
             | Target::Issuer { .. }
             | Target::Bucket { .. } => None,
         }
+    }
+
+    /// Whether this one of two revocations with one name also refuses sessions that began after the
+    /// other one was received.
+    pub fn refuses_more_than(&self, other: &Self) -> bool {
+        self.target.exempts_later_sessions()
+            && other.target.exempts_later_sessions()
+            && self.received_at > other.received_at
     }
 
     /// With an author and a reason.

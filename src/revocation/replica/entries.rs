@@ -10,8 +10,14 @@ impl Replica {
         self.shorter.remove(&name);
         // It is revoked again after it was undone: only a later expiry counts.
         let undone = self.held.get(&name).and_then(Held::undone_until);
-        if let Some(undone) = undone {
-            revocation.expires = revocation.expires.max(undone.saturating_add(1));
+        // It also refuses sessions that began since it was received the first time.
+        let received_earlier = self.held.get(&name).and_then(|held| {
+            revocation
+                .refuses_more_than(&held.revocation)
+                .then_some(held.revocation.expires)
+        });
+        if let Some(before) = undone.max(received_earlier) {
+            revocation.expires = revocation.expires.max(before.saturating_add(1));
         }
         if revocation.expires <= now {
             return out.push(Command::Stored(vec![name])); // There is nothing left to refuse.
@@ -26,11 +32,12 @@ impl Replica {
         self.coarsen(out);
     }
 
-    /// Holds an entry, or extends the one that is held.
+    /// Holds an entry, or extends the one that is held: the later expiry and the later time of
+    /// receipt count.
     pub(super) fn hold(
         &mut self,
         name: Name,
-        revocation: Revocation,
+        mut revocation: Revocation,
         source: Source,
         out: &mut Vec<Command>,
     ) {
@@ -44,8 +51,17 @@ impl Replica {
             held.coarse |= source == Source::Coarsened;
         }
         match self.held.get_mut(&name) {
-            Some(held) if held.revocation.expires >= revocation.expires => return,
+            Some(held) if held.revocation.expires >= revocation.expires => {
+                if revocation.refuses_more_than(&held.revocation) {
+                    held.revocation.received_at = revocation.received_at;
+                    out.push(Command::Insert(held.revocation.clone(), source));
+                }
+                return;
+            }
             Some(held) => {
+                if held.revocation.refuses_more_than(&revocation) {
+                    revocation.received_at = held.revocation.received_at;
+                }
                 self.ends.remove(&(held.revocation.expires, name));
                 let before = std::mem::replace(&mut held.revocation, revocation.clone());
                 if revocation.target.is_undone() && !before.target.is_undone() {

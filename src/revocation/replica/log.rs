@@ -139,6 +139,11 @@ impl Replica {
         self.log_ends.insert((logged.expires, logged.seq));
         match is_shorter {
             true => self.hold_shorter(&name, logged.expires),
+            // It is stored again, so that it replaces this entry.
+            false if self.prevails_over(&name, &revocation) => {
+                self.extend(name, logged.expires.saturating_add(1), out);
+                self.enqueue(name);
+            }
             false => self.hold(name, revocation, source, out),
         }
         // The log has lost a later entry with this name, such as one that says it was undone.
@@ -147,6 +152,27 @@ impl Replica {
             self.absent.insert(name);
         }
         self.coarsen(out);
+    }
+
+    /// Whether the held entry must replace this one of the log, which has its name, though its
+    /// expiry is not earlier: the store kept it, or another replica appended it without knowing the
+    /// held one.
+    fn prevails_over(&self, name: &Name, logged: &Revocation) -> bool {
+        self.held.get(name).is_some_and(|held| {
+            !held.coarse
+                && held.revocation.expires <= logged.expires
+                && held.revocation.refuses_more_than(logged)
+        })
+    }
+
+    /// Gives a held entry a later expiry.
+    fn extend(&mut self, name: Name, expires: i64, out: &mut Vec<Command>) {
+        if let Some(held) = self.held.get_mut(&name) {
+            self.ends.remove(&(held.revocation.expires, name));
+            held.revocation.expires = expires;
+            self.ends.insert((expires, name));
+            out.push(Command::Insert(held.revocation.clone(), Source::Reload));
+        }
     }
 
     /// Whether the log has the entry, with the same expiry or a later one.
@@ -227,7 +253,7 @@ impl Replica {
     pub(super) fn restore(&mut self, names: BTreeSet<Name>, now: i64, out: &mut Vec<Command>) {
         let mut restored = 0;
         for name in names {
-            let Some(held) = self.held.get_mut(&name) else {
+            let Some(held) = self.held.get(&name) else {
                 // It was coarsened: its replacement is written.
                 self.coarse_names()
                     .into_iter()
@@ -238,10 +264,8 @@ impl Replica {
             if held.revocation.expires <= now + MARGIN || held.queued {
                 continue;
             }
-            self.ends.remove(&(held.revocation.expires, name));
-            held.revocation.expires = held.revocation.expires.saturating_add(1);
-            self.ends.insert((held.revocation.expires, name));
-            out.push(Command::Insert(held.revocation.clone(), Source::Reload));
+            let expires = held.revocation.expires.saturating_add(1);
+            self.extend(name, expires, out);
             self.enqueue(name);
             restored += 1;
         }

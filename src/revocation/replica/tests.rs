@@ -670,6 +670,55 @@ fn nothing_is_merged_into_an_entry_that_was_undone() {
 }
 
 #[test]
+fn a_second_revocation_of_a_user_in_one_second_ends_what_began_in_between_on_every_replica() {
+    let first = everything(NOW, &[]);
+    let second = Revocation {
+        received_at: NOW * 1000 + 700,
+        ..first.clone()
+    };
+    assert_eq!(first.name(), second.name());
+    let received = |replica: &Replica| replica.entry(&first.name()).map(|one| one.received_at);
+    // On the same replica, on one that has read the first, and on one that has not.
+    for (by_other, has_read) in [(false, true), (true, true), (true, false)] {
+        let mut store = FakeStore::default();
+        let (mut one, mut other) = (started(100, &mut store), started(100, &mut store));
+        run(&mut one, &mut store, Event::Revoke(first.clone()), NOW);
+        if has_read {
+            run(&mut other, &mut store, Event::Poll, NOW);
+        }
+        let revoking = if by_other { &mut other } else { &mut one };
+        let said = run(revoking, &mut store, Event::Revoke(second.clone()), NOW);
+        assert!(said.contains(&Command::Stored(vec![first.name()])));
+        let mut newcomer = Replica::new(100);
+        for replica in [&mut one, &mut other, &mut newcomer] {
+            run(replica, &mut store, Event::Poll, NOW);
+            run(replica, &mut store, Event::Poll, NOW);
+            assert_eq!(
+                received(replica),
+                Some(second.received_at),
+                "{by_other} {has_read}"
+            );
+            assert_eq!(replica.queued(), 0);
+        }
+        // A confirmation of the first says nothing about the second.
+        let shorter = Revocation {
+            expires: NOW + 90,
+            ..first.clone()
+        };
+        run(&mut one, &mut store, Event::Shorten(vec![shorter]), NOW);
+        let expires = one.entry(&first.name()).map(|entry| entry.expires);
+        assert!(expires > Some(NOW + 90), "{expires:?}");
+        // The first, once more, changes nothing.
+        let numbers = store.seq;
+        run(&mut one, &mut store, Event::Revoke(first.clone()), NOW);
+        assert_eq!(
+            (store.seq, received(&one)),
+            (numbers, Some(second.received_at))
+        );
+    }
+}
+
+#[test]
 fn a_list_full_of_logouts_takes_every_further_one_and_says_so_in_time() {
     const CAPACITY: usize = 64;
     let mut store = FakeStore::default();

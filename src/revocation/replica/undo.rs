@@ -98,12 +98,15 @@ impl Replica {
             let held = self.held.get(&name).map(|held| &held.revocation);
             let is_undone = held.is_some_and(|held| held.target.is_undone());
             let is_coarse = self.held.get(&name).is_some_and(|held| held.coarse);
+            // The later one was not confirmed.
+            let is_later = held.is_some_and(|held| held.refuses_more_than(&revocation));
             let is_longer = held.is_none_or(|held| held.expires > revocation.expires);
             // Whatever is dropped here keeps its later expiry.
             if revocation.expires > now
                 && is_longer
                 && !is_undone
                 && !is_coarse
+                && !is_later
                 && self.shorter.len() < self.capacity
             {
                 self.shorter.insert(name, revocation);
