@@ -10,12 +10,17 @@ impl Replica {
         self.shorter.remove(&name);
         // It is revoked again after it was undone: only a later expiry counts.
         let undone = self.held.get(&name).and_then(Held::undone_until);
-        // It also refuses sessions that began since it was received the first time.
-        let received_earlier = self.held.get(&name).and_then(|held| {
-            revocation
-                .refuses_more_than(&held.revocation)
-                .then_some(held.revocation.expires)
-        });
+        // It also refuses sessions that began since it was received the first time. And what an
+        // operator revokes again outlives an entry that undoes the first, which may be unread.
+        let is_by_operator = revocation.note.is_some() && !revocation.target.is_undone();
+        let received_earlier = self.held.get(&name).and_then(
+            |Held {
+                 revocation: held, ..
+             }| {
+                let is_again = is_by_operator && revocation.received_at > held.received_at;
+                (is_again || revocation.refuses_more_than(held)).then_some(held.expires)
+            },
+        );
         if let Some(before) = undone.max(received_earlier) {
             revocation.expires = revocation.expires.max(before.saturating_add(1));
         }
@@ -27,6 +32,7 @@ impl Replica {
             return out.push(Command::Stored(vec![name]));
         }
         self.retry.remove(&name);
+        self.unreported.insert(name);
         self.enqueue(name);
         self.refused = false;
         self.coarsen(out);
@@ -156,6 +162,8 @@ impl Replica {
         // An entry that was not stored yet is stored, and reported, as the wider one.
         if !unstored.is_empty() {
             self.queue.retain(|queued| !unstored.contains(queued));
+            self.unreported.retain(|queued| !unstored.contains(queued));
+            self.unreported.insert(name);
             self.enqueue(name);
             out.push(Command::Replaced {
                 from: unstored,
@@ -184,6 +192,8 @@ impl Replica {
             if let Some(held) = self.held.remove(&name) {
                 if held.queued {
                     self.queue.retain(|queued| *queued != name);
+                }
+                if self.unreported.remove(&name) {
                     out.push(Command::Stored(vec![name]));
                 }
                 out.push(Command::Remove(held.revocation));

@@ -151,18 +151,37 @@ impl Replica {
         if self.held.get(&name).is_some_and(is_later) {
             self.absent.insert(name);
         }
+        self.report_stored(name, out);
         self.coarsen(out);
+    }
+
+    /// Reports a local revocation that is in the log, as it was read, or that was merged.
+    fn report_stored(&mut self, name: Name, out: &mut Vec<Command>) {
+        let is_queued = self.held.get(&name).is_some_and(|held| held.queued);
+        let is_stored = !is_queued && (self.is_logged(&name) || !self.holds(&name));
+        if is_stored && self.unreported.remove(&name) {
+            out.push(Command::Stored(vec![name]));
+        }
     }
 
     /// Whether the held entry must replace this one of the log, which has its name, though its
     /// expiry is not earlier: the store kept it, or another replica appended it without knowing the
     /// held one.
     fn prevails_over(&self, name: &Name, logged: &Revocation) -> bool {
-        self.held.get(name).is_some_and(|held| {
-            !held.coarse
-                && held.revocation.expires <= logged.expires
-                && held.revocation.refuses_more_than(logged)
-        })
+        let Some(held) = self.held.get(name) else {
+            return false;
+        };
+        let revocation = &held.revocation;
+        let is_later = match logged.undone() {
+            // Whoever undid that one did not know this one.
+            Some(undone) => {
+                self.unreported.contains(name)
+                    && !revocation.target.is_undone()
+                    && revocation.received_at > undone.received_at
+            }
+            None => !held.coarse && revocation.refuses_more_than(logged),
+        };
+        is_later && revocation.expires <= logged.expires
     }
 
     /// Gives a held entry a later expiry.
@@ -255,6 +274,9 @@ impl Replica {
         for name in names {
             let Some(held) = self.held.get(&name) else {
                 // It was coarsened: its replacement is written.
+                if self.unreported.remove(&name) {
+                    out.push(Command::Queued(vec![name]));
+                }
                 self.coarse_names()
                     .into_iter()
                     .for_each(|name| self.enqueue(name));
@@ -286,7 +308,7 @@ impl Replica {
         position: Position,
         out: &mut Vec<Command>,
     ) {
-        let mut stored = Vec::with_capacity(sent.len());
+        self.read_back = true;
         for (name, expires) in sent {
             if let Some(held) = self.held.get_mut(&name) {
                 // It was extended during the append: only the earlier expiry is stored.
@@ -299,9 +321,8 @@ impl Replica {
                     self.sent.insert(name);
                 }
             }
-            stored.push(name);
+            self.report_stored(name, out);
         }
-        out.push(Command::Stored(stored));
         // Before the log was first read, its position says nothing.
         if self.read.is_some() {
             self.compare_position(position, out);
@@ -328,8 +349,9 @@ impl Replica {
                 self.away = true
             }
         }
-        if !self.queue.is_empty() {
-            out.push(Command::Queued(self.queue.iter().copied().collect()));
+        if !self.unreported.is_empty() {
+            let unreported = self.unreported.iter().copied();
+            out.push(Command::Queued(unreported.collect()));
         }
     }
 }

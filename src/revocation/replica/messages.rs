@@ -34,9 +34,9 @@ pub enum Command {
     Insert(Revocation, Source),
     /// Remove the entry from the list.
     Remove(Revocation),
-    /// These are stored: report it.
+    /// These are stored, and were read back: report it.
     Stored(Vec<Name>),
-    /// These are queued, not stored: report it.
+    /// These are not known to be stored yet: report it.
     Queued(Vec<Name>),
     /// Queued entries were replaced by a wider one; report them with it.
     Replaced {

@@ -9,8 +9,9 @@
 //!
 //! Events go in, commands come out, and at most one call to the store is open. The rules:
 //!
-//! - A local revocation is first in the list, then stored, then reported as stored. While it cannot
-//!   be stored, it stays queued.
+//! - A local revocation is first in the list, then stored, then read back from the log, then
+//!   reported as stored: the store may have kept an entry with its name that this replica had not
+//!   read. While it cannot be stored, it stays queued.
 //! - The log is read in order, from where reading ended last. A new epoch, or a position before the
 //!   last known one, means that the store lost data: the list is not complete until the log has
 //!   been read from the start and every held entry that it lacks has been written back.
@@ -66,6 +67,8 @@ pub struct Replica {
     retry: BTreeSet<Name>,
     /// Entries that were stored and have not been read back from the log yet.
     sent: BTreeSet<Name>,
+    /// Local revocations that have not been reported as stored.
+    unreported: BTreeSet<Name>,
     /// Entries whose expiry in the log is to become earlier.
     shorter: BTreeMap<Name, Revocation>,
     /// Entries that an audit did not find, or found with an earlier expiry. They are written back
@@ -91,6 +94,8 @@ pub struct Replica {
     away: bool,
     /// The store did not accept an append; the next poll tries again.
     refused: bool,
+    /// Something was appended, and is read back before more is appended.
+    read_back: bool,
     /// The number of entries from which coarsening is tried again.
     coarsen_at: usize,
     is_overfull: bool,
@@ -137,6 +142,7 @@ impl Replica {
             queue: VecDeque::new(),
             retry: BTreeSet::new(),
             sent: BTreeSet::new(),
+            unreported: BTreeSet::new(),
             shorter: BTreeMap::new(),
             absent: BTreeSet::new(),
             read: None,
@@ -151,6 +157,7 @@ impl Replica {
             confirming: false,
             away: false,
             refused: false,
+            read_back: false,
             coarsen_at: capacity,
             is_overfull: false,
             is_nearly_full: false,
@@ -287,6 +294,10 @@ impl Replica {
     }
 
     fn next_call(&mut self, now: i64) -> Option<Call> {
+        let is_behind = self.read.is_some_and(|(_, seq)| seq < self.newest);
+        if is_behind && std::mem::take(&mut self.read_back) {
+            return Some(Call::News);
+        }
         // The queue first, because callers wait for it. But a log of an unknown epoch is read
         // before it is written to.
         if !self.refused && !self.queue.is_empty() && (self.read.is_some() || !self.poll_due) {
@@ -299,9 +310,7 @@ impl Replica {
             };
             return Some(Call::Append(names.filter_map(held).collect()));
         }
-        if let Some((_, seq)) = self.read
-            && (self.reloading || seq < self.newest)
-        {
+        if is_behind || (self.read.is_some() && self.reloading) {
             return Some(Call::News);
         }
         if std::mem::take(&mut self.poll_due) {

@@ -259,6 +259,8 @@ fn an_entry_extended_during_its_append_is_reported_when_the_later_expiry_is_stor
     );
     let appended = store.answer(append, NOW);
     let mut said = one.handle(appended, NOW);
+    let page = store.answer(said.pop().expect("what was appended is read back"), NOW);
+    said.extend(one.handle(page, NOW));
     assert!(!stored(&said), "{said:?}");
     let append = said.pop().expect("a call");
     assert_eq!(append, Command::Append(vec![(name, session(0, NOW + 20))]));
@@ -716,6 +718,81 @@ fn a_second_revocation_of_a_user_in_one_second_ends_what_began_in_between_on_eve
             (numbers, Some(second.received_at))
         );
     }
+}
+
+#[test]
+fn a_revocation_is_not_lost_to_an_undone_earlier_one_that_was_not_read_yet() {
+    let of = |received_at: i64, expires: i64| {
+        let Revocation { target, .. } = session(0, 0);
+        Revocation::new(target, NOW * 1000 + received_at, NOW + expires)
+    };
+    let (first, later) = (of(0, 900), of(300, 901));
+    let name = first.name();
+    let is_revoked = |replica: &Replica| {
+        let entry = replica.entry(&name);
+        entry.is_some_and(|entry| !entry.target.is_undone())
+    };
+    // The replica that revokes again has read the first one, or nothing.
+    for has_read in [false, true] {
+        let mut store = FakeStore::default();
+        let (mut one, mut other) = (started(100, &mut store), started(100, &mut store));
+        run(&mut one, &mut store, Event::Revoke(first.clone()), NOW);
+        if has_read {
+            run(&mut other, &mut store, Event::Poll, NOW);
+        }
+        undo(&mut one, &mut store, &first);
+        let mut next = Some(Event::Revoke(later.clone().noted(note("alice"))));
+        let mut is_reported = false;
+        while let Some(event) = next.take() {
+            for command in other.handle(event, NOW) {
+                match command {
+                    call @ (Command::ReadPosition { .. }
+                    | Command::ReadLog { .. }
+                    | Command::Append(_)) => next = Some(store.answer(call, NOW)),
+                    Command::Stored(names) if names.contains(&name) => {
+                        is_reported = true;
+                        let mut newcomer = started(100, &mut store);
+                        run(&mut newcomer, &mut store, Event::Poll, NOW);
+                        assert!(is_revoked(&newcomer), "reported, and not in the log");
+                    }
+                    Command::Remove(removed) => panic!("{removed:?}"),
+                    _ => {}
+                }
+            }
+        }
+        assert!(is_reported);
+        for replica in [&mut one, &mut other] {
+            run(replica, &mut store, Event::Poll, NOW);
+            run(replica, &mut store, Event::Poll, NOW);
+            assert!(is_revoked(replica), "{has_read}");
+        }
+        // It can be undone like any other.
+        let held = one.entry(&name).expect("the entry").clone();
+        undo(&mut one, &mut store, &held);
+        run(&mut other, &mut store, Event::Poll, NOW);
+        assert!(!is_revoked(&other));
+    }
+}
+
+#[test]
+fn a_revocation_that_was_stored_and_undone_before_its_append_is_repeated_stays_undone() {
+    let revocation = session(0, NOW + 900);
+    let name = revocation.name();
+    let mut store = FakeStore::default();
+    let (mut one, mut other) = (started(100, &mut store), started(100, &mut store));
+    let mut commands = one.handle(Event::Revoke(revocation.clone()), NOW);
+    // It is stored, and the answer is lost.
+    let _ = store.answer(commands.pop().expect("a call"), NOW);
+    let said = run(&mut one, &mut store, Event::Unreachable, NOW);
+    assert!(said.contains(&Command::Queued(vec![name])), "{said:?}");
+    run(&mut other, &mut store, Event::Poll, NOW);
+    undo(&mut other, &mut store, &revocation);
+    for _ in 0..2 {
+        run(&mut one, &mut store, Event::Poll, NOW);
+    }
+    let entry = one.entry(&name).expect("the entry");
+    assert!(entry.target.is_undone());
+    assert_eq!(one.queued(), 0);
 }
 
 #[test]
