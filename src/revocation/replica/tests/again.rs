@@ -130,6 +130,7 @@ fn nothing_is_merged_into_an_entry_that_was_undone() {
             session: Some("s"),
             claims: claims.as_object().expect("an object"),
             begun: None,
+            leeway: 0,
         };
         assert!(list.find(&CleanAt::default(), listed, NOW).is_some());
     }
