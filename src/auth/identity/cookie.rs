@@ -57,16 +57,6 @@ impl Identity {
         Ok(caller)
     }
 
-    /// Checks again the session with which a stream was opened.
-    pub(super) async fn confirm_session(
-        &self,
-        request: &Inbound,
-        name: &SessionName,
-        renewal: Renewal,
-    ) -> Result<Caller, Denial> {
-        self.of_session(request, name, renewal).await
-    }
-
     /// Whether the list of revocations names the session with which a stream was opened, as far as
     /// this process knows it. A token that was revoked alone is renewed, which takes a lookup.
     pub(super) fn recheck_session(
@@ -89,7 +79,8 @@ impl Identity {
             .map_err(|denial| refusal_of_listed(request, denial))
     }
 
-    async fn of_session(
+    /// Authenticates by the session of this name: that of a cookie, or of an open stream.
+    pub(super) async fn of_session(
         &self,
         request: &Inbound,
         name: &SessionName,

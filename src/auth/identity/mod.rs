@@ -86,7 +86,7 @@ impl Identity {
         };
         recheck_api_key(request)?;
         if let Some(live) = caller.cookie_session() {
-            return self.confirm_session(request, live.name(), renewal).await;
+            return self.of_session(request, live.name(), renewal).await;
         }
         let Some(verified) = caller.verified() else {
             return match must_be_user {
@@ -96,8 +96,12 @@ impl Identity {
         };
         let verified = self.confirm_token(verified, clock::unix_now())?;
         match self.token_in_force(request, &verified).await {
-            // An outage ends no stream, but this one may only be excepted from a revocation.
-            Err(denial) if denial.reason == Reason::SessionUnavailable => {
+            // An outage ends no stream, but this one may only be excepted from a revocation. A
+            // request that waits is refused for the outage, and keeps its session.
+            Err(denial)
+                if denial.reason == Reason::SessionUnavailable
+                    && renewal == Renewal::InBackground =>
+            {
                 return Err(Reason::SubjectRevoked.because("its session cannot be looked up"));
             }
             result => result?,
