@@ -2,7 +2,6 @@
 //! one. Both name users, so both are for operators.
 
 use std::str::FromStr as _;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::places::{Place, Stage};
 use super::revocations::{bad_request, check_reason, described};
-use super::{AdminError, body, check_body_fields, document, operators};
+use super::{AdminError, document, operators};
 use crate::gateway::process::Process;
 use crate::request::query::decoded;
 use crate::revocation::replica::CannotUndo;
@@ -29,9 +28,6 @@ const SHORTEST_ID: usize = 8;
 
 /// Hexadecimal digits of a whole id.
 const LONGEST_ID: usize = 64;
-
-/// The deadline of the body of a call.
-const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,13 +69,8 @@ pub(super) async fn undo(
         return Err(AdminError::new(StatusCode::METHOD_NOT_ALLOWED, "POST only"));
     }
     let snapshot = process.snapshot();
-    let operator = operators::caller(&snapshot.config().admin, &request)?;
-    let by = operator.name.clone();
-    place.enter(Stage::Call);
-    check_body_fields(request.headers())?;
-    let body = body(request, BODY_DEADLINE).await?;
-    let asked: UndoRequest =
-        serde_json::from_slice(&body).map_err(|error| bad_request(error.to_string()))?;
+    let (by, asked): (_, UndoRequest) =
+        operators::call(&snapshot.config().admin, request, place).await?;
     check_reason(asked.reason.as_deref())?;
     let id = id(&asked.id)?;
     let revocations = process.revocations().clone();
@@ -98,6 +89,7 @@ pub(super) async fn undo(
             tracing::info!(
                 operator = note.by,
                 reason = note.reason,
+                id = hex::encode(&revocation.name()),
                 revocation = %described(revocation),
                 outcome = ?outcome,
                 "revocation undone"

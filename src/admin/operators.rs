@@ -1,15 +1,23 @@
 //! Authenticates operators by the token digests of the configuration: 401 without an operator's
 //! token, 403 for a call from a web page, 421 for a host name that is not this listener's.
 
+use std::time::Duration;
+
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap};
 use hyper::{Request, StatusCode};
+use serde::de::DeserializeOwned;
 
-use super::AdminError;
+use super::places::{Place, Stage};
+use super::{AdminError, body, check_body_fields};
 use crate::clock;
 use crate::log::LogThrottle;
 use crate::policy::admin::{Admin, Operator};
 use crate::secrets::digest;
+
+/// The deadline of the body of a call.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Limits the warning about refused calls, which anyone who reaches the address can cause.
 static REFUSED: LogThrottle = LogThrottle::new();
@@ -60,6 +68,25 @@ pub(super) fn caller<'a, B>(
         }
         AdminError::new(StatusCode::UNAUTHORIZED, "no operator has this token")
     })
+}
+
+/// Reads an operator's call: who makes it, and its body.
+///
+/// # Errors
+///
+/// The refusals of [`caller`]; 400, 408 or 413 for the body.
+pub(super) async fn call<T: DeserializeOwned>(
+    admin: &Admin,
+    request: Request<Incoming>,
+    place: &Place,
+) -> Result<(String, T), AdminError> {
+    let operator = caller(admin, &request)?;
+    place.enter(Stage::Call);
+    check_body_fields(request.headers())?;
+    let body = body(request, BODY_DEADLINE).await?;
+    let call = serde_json::from_slice(&body);
+    let call = call.map_err(|error| AdminError::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    Ok((operator.name.clone(), call))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

@@ -1,8 +1,6 @@
 //! `/revocations`: the state of the list of revocations, and adding to it. Resolves the issuer and
 //! the expiry that an operator means.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -10,8 +8,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::places::{Place, Stage};
-use super::{AdminError, body, check_body_fields, document, operators};
+use super::places::Place;
+use super::{AdminError, document, operators};
 use crate::clock;
 use crate::gateway::process::Process;
 use crate::policy::Config;
@@ -25,9 +23,6 @@ use crate::tokens::{LONGEST_ID, Presented, Verified, is_jws};
 
 /// The longest lifetime that an operator may request, in seconds: a year.
 const MOST_SECONDS: i64 = 366 * 24 * 60 * 60;
-
-/// The deadline of the body of a call.
-const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The body of a call. Not `Debug`: it may contain a token.
 #[derive(Deserialize)]
@@ -101,15 +96,10 @@ pub(super) async fn revoke(
         ));
     }
     let snapshot = process.snapshot();
-    let operator = operators::caller(&snapshot.config().admin, &request)?;
-    place.enter(Stage::Call);
-    check_body_fields(request.headers())?;
-    let body = body(request, BODY_DEADLINE).await?;
-    let request: RevokeRequest =
-        serde_json::from_slice(&body).map_err(|error| bad_request(error.to_string()))?;
+    let (by, request): (_, RevokeRequest) =
+        operators::call(&snapshot.config().admin, request, place).await?;
     let (revocation, reason) = request.resolve(process)?;
     let reason = reason.unwrap_or_default();
-    let by = operator.name.clone();
     let mut revocation = revocation.noted(Note {
         by: by.clone(),
         reason: reason.clone(),
@@ -139,6 +129,7 @@ pub(super) async fn revoke_and_log(
         tracing::info!(
             operator,
             reason,
+            id = hex::encode(&revocation.name()),
             revocation = %described(&revocation),
             outcome = ?outcome,
             "revoked"

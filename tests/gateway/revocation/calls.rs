@@ -171,7 +171,7 @@ async fn an_invalid_call_is_refused_with_an_explanation_and_changes_nothing() {
 async fn every_change_is_logged_with_its_operator_and_reason() {
     let gateway = Gateway::start().await;
     let people = People::new(&gateway);
-    gateway.revoke(
+    let answer = gateway.revoke(
         &json!({ "kind": "session", "session": people.first_session, "reason": "laptop stolen" }),
     );
     let line = gateway
@@ -180,6 +180,7 @@ async fn every_change_is_logged_with_its_operator_and_reason() {
         .unwrap();
     assert_eq!(line["operator"], "alice");
     assert_eq!(line["reason"], "laptop stolen");
+    assert_eq!(line["id"], answer["id"]);
     assert!(
         line["revocation"]
             .as_str()
