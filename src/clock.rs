@@ -40,7 +40,7 @@ pub fn unix_now() -> i64 {
 }
 
 /// The time since the Unix epoch.
-pub fn coarse_unix() -> Duration {
+pub fn since_epoch() -> Duration {
     Duration::from_micros(u64::try_from(unix_micros()).unwrap_or(0))
 }
 

@@ -18,8 +18,8 @@ use crate::network::Network;
 use crate::policy::route::Target;
 use crate::request::Inbound;
 
-/// Who holds at least one of so many parts of the whole holds much of it; a /48 has two. A choice:
-/// half of the share of the connections that an address has if none is written.
+/// A client is refused only if it holds at least this fraction (1/16) of a budget; a /48, twice
+/// that. A choice: half of the default `max_per_address`.
 const PARTS: usize = 16;
 
 /// What all clients share, and may run short.

@@ -198,7 +198,7 @@ impl Streams {
     }
 
     /// The first step: whatever needs no lookup. Ends the stream if that refuses its request now.
-    /// Returns whether it goes on; where a look-up must tell, it waits for the whole chain.
+    /// Returns whether it goes on; where a lookup must tell, it waits for the whole chain.
     pub(super) fn recheck(self: &Rc<Self>, id: u64, entry: &Entry) -> bool {
         if entry.ending.get().is_some() {
             return false;

@@ -175,7 +175,7 @@ impl RequestEnd {
 impl Record {
     pub(crate) fn begin(in_force: Arc<InForce>, method: Method, version: Version) -> Self {
         let started = clock::now();
-        let unix = clock::coarse_unix();
+        let unix = clock::since_epoch();
         let unix = uuid::Timestamp::from_unix(NoContext, unix.as_secs(), unix.subsec_nanos());
         let mut buffer = Uuid::encode_buffer();
         let id = Uuid::new_v7(unix).hyphenated().encode_lower(&mut buffer);

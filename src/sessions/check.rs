@@ -1,9 +1,9 @@
-//! Looks tokens up in the list of revocations: a session that began through the gateway after its
-//! user was revoked goes on, however close the two were.
+//! Looks tokens up in the list of revocations, and exempts a session that began through the gateway
+//! after its user was revoked.
 //!
-//! The list compares times of sign-in, which are the identity server's, with a leeway. A session
-//! that began here within it is told from an earlier one by its record. Only a token that is
-//! refused without it costs a look-up.
+//! The list compares times of sign-in, which are the identity server's, with a leeway. Within it,
+//! the record of a session says when it began here, by the clock of the replica where it began. Only
+//! a token that would be refused otherwise costs a lookup.
 
 use super::lookup::Sessions;
 use super::record::{Carrier, Session, of_bearer};
@@ -12,7 +12,7 @@ use crate::denial::Denial;
 use crate::revocation::{CleanAt, Hit, Listed};
 use crate::store::{Kind, Unreachable};
 
-/// What the list of revocations says of an open stream, without a look-up.
+/// What the list of revocations says of an open stream, without a lookup.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use]
 pub enum Recheck {
@@ -31,7 +31,7 @@ impl Sessions {
     /// It is revoked; or only its record can tell, and the store is unreachable.
     pub async fn check(&self, clean: &CleanAt, listed: Listed<'_>) -> Result<Option<i64>, Denial> {
         let now = (self.clock)() / 1000;
-        let Some((hit, session)) = self.doubtful(clean, listed, now)? else {
+        let Some((hit, session)) = self.conditional_hit(clean, listed, now)? else {
             return Ok(None);
         };
         let begun = self.begun_at(listed.issuer, session).await;
@@ -40,14 +40,14 @@ impl Sessions {
         Ok(Some(begun))
     }
 
-    /// The part of [`Self::check`] that needs no look-up.
+    /// The part of [`Self::check`] that needs no lookup.
     ///
     /// # Errors
     ///
     /// It is revoked.
     pub fn recheck(&self, clean: &CleanAt, listed: Listed<'_>) -> Result<Recheck, Denial> {
         let now = (self.clock)() / 1000;
-        let Some((hit, session)) = self.doubtful(clean, listed, now)? else {
+        let Some((hit, session)) = self.conditional_hit(clean, listed, now)? else {
             return Ok(Recheck::Passed);
         };
         match self.begun.known(&of_bearer(listed.issuer, session)) {
@@ -59,8 +59,9 @@ impl Sessions {
         }
     }
 
-    /// The hit that spares a session which began here later, and the session.
-    fn doubtful<'a>(
+    /// The entry that refuses the token unless its session began here later, and that session;
+    /// `None` if no entry refuses it.
+    fn conditional_hit<'a>(
         &self,
         clean: &CleanAt,
         listed: Listed<'a>,
@@ -75,7 +76,7 @@ impl Sessions {
         }
     }
 
-    /// The same for a token whose session began here at `begun`.
+    /// Checks a token whose session began here at `begun`, in Unix milliseconds.
     fn check_begun(
         &self,
         clean: &CleanAt,
