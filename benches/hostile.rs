@@ -49,6 +49,9 @@ mod message;
 use attacks::{Attack, attacks};
 use message::read;
 
+/// The honest user.
+const USER: &str = "0198b5b0-7d6a-7c3e-9a55-3f1d2c4b5a69";
+
 /// Connections of strangers.
 const STRANGERS: usize = 120;
 
@@ -98,7 +101,7 @@ fn main() {
         .strip_prefix("http://")
         .unwrap()
         .to_owned();
-    let claims = Claims::new("https://issuer.test", "somebody", clock::unix_now());
+    let claims = Claims::new("https://issuer.test", USER, clock::unix_now());
     let token = signer.sign(&claims).unwrap();
 
     println!(
