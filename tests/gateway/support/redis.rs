@@ -170,6 +170,13 @@ impl RedisServer {
         answer
     }
 
+    /// Whether it is a primary. `None` if it closed the connection, as Sentinel has a server do to
+    /// every client when it changes the role.
+    pub fn is_primary(&self) -> Option<bool> {
+        let answer = self.connect().call(&[b"ROLE"]).ok()?;
+        Some(answer.list()[0].text() == "master")
+    }
+
     /// Every byte that an attacker who may read can see: names, values, members, fields.
     pub fn everything(&self) -> Vec<Vec<u8>> {
         let mut connection = self.connect();
