@@ -14,18 +14,22 @@
 //! 2. `pub mod maximum_age;` here; in `auth/chain.rs` its import, and its row in the table of
 //!    layers, in the order in which they run: `enforced`, or `waivable` if an operator may waive it
 //!    for a time, which `config/foregate.yaml` then shows under `layers`.
-//! 3. In `auth/chain.rs`, ask it, with the reason for its place: behind `identity` if it needs no
-//!    facts, else as `Ownership` is. `Proofs` has a field for the row, so the compiler leads from
-//!    one place to the next. `reauthorize_caller` asks it again for an open stream, or takes
-//!    `Passed::earlier` where nothing that it reads can change, and says why.
-//! 4. Its refusal is a row of `reasons!` in `denial/reason.rs`, and a case of the walk in
-//!    `tests/gateway/reasons.rs`, on a route there. `FOREGATE_BLESS=1 cargo test --test reasons`
-//!    writes `config/reasons.md`.
+//! 3. In `auth/chain.rs`, ask it, with the reason for its place: behind `identity` and the wait for
+//!    a body, and before `identifiers`, which takes the caller, if it needs no facts; else as
+//!    `Ownership` is. `Proofs` has a field for the row, so the compiler leads from one place to the
+//!    next. `reauthorize_caller` asks it again for an open stream: a message may bring another
+//!    token, so `Passed::earlier` is only for what reads neither the caller nor a clock.
+//! 4. Its refusal is a row of `reasons!` in `denial/reason.rs`: 401 if another token of the same
+//!    user helps, else 403. If it is 401, look at the lists in `gateway/refuse.rs` and
+//!    `live/ending.rs`, too. It is a case of the walk in `tests/gateway/reasons.rs`, on a route
+//!    there. `FOREGATE_BLESS=1 cargo test --test reasons` writes `config/reasons.md`.
 //! 5. Its key: a field of `policy::route::Route`, which the layer reads as `request.rule()`, and in
-//!    `config/sections/routes/route.rs` the key, its words if it has any, and its value. A key about
-//!    users is listed in `about_users` there. Show it in `config/foregate.yaml`.
-//! 6. `tests/gateway/maximum_age.rs`, its `mod` in `main.rs`, and its name in the order that
-//!    `mirror.rs` holds: each refusal, on HTTP/1.1 and HTTP/2, and that the upstream saw nothing.
+//!    `config/sections/routes/route.rs` the key, its range or words (`config/macros.rs`), and its
+//!    value. A key about users is listed in `about_users` there. Write it on a route of
+//!    `config/foregate.yaml`, not as a comment, so that it is checked.
+//! 6. `tests/gateway/maximum_age.rs`, its `mod` in `tests/gateway/main.rs`, and its name in the
+//!    order that `mirror.rs` holds: each refusal, on HTTP/1.1 and HTTP/2, and that the upstream saw
+//!    nothing.
 //!
 //! Passing a layer yields a value that the next layer requires, and forwarding requires the
 //! [`Permit`], which has private fields and one constructor:

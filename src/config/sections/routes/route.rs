@@ -61,8 +61,8 @@ wire! {
 
 impl Route {
     /// The keys that mean something only where every request has a user.
-    pub(super) fn about_users(&self) -> [(&'static str, Option<&Place>); 3] {
-        [
+    pub(super) fn about_users(&self) -> Vec<(&'static str, Option<&Place>)> {
+        vec![
             ("aal", self.aal.place()),
             ("action", self.action.place()),
             ("anonymous", self.anonymous.place()),
