@@ -70,7 +70,8 @@ impl Snapshot {
             shared.token_cache.clone(),
             &shared.key_sources,
         );
-        let tokens = Arc::new(tokens.map_err(|problem| anyhow!("tokens: {problem}"))?);
+        let tokens = tokens.map_err(|problem| anyhow!("tokens: {problem}"))?;
+        let tokens = Arc::new(tokens.up_to(config.connections.max_token));
         Ok(Self {
             chain: Chain::new(
                 tokens.clone(),

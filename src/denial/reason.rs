@@ -307,8 +307,8 @@ reasons! {
         "Send the token exactly as the issuer issued it.",
         gotrue: "bad_jwt", postgrest: "PGRST301";
     TokenTooLarge "token_too_large" => UNAUTHORIZED, "token_too_large", Client, Both,
-        "The token is longer than 8 KiB.",
-        "Put fewer claims into the token.",
+        "The access token is longer than `connections.max_token`: it contains the user's metadata, which is too large.",
+        "Remove data from the user's metadata at the identity server, put fewer claims into the token, or raise the limit.",
         gotrue: "bad_jwt", postgrest: "PGRST301";
     TokenCritical "token_critical" => UNAUTHORIZED, "token_critical", Client, Both,
         "The token's header has `crit` (RFC 7515, section 4.1.11), and the gateway supports no extension.",

@@ -120,6 +120,8 @@ pub struct Connections {
     pub max_head: usize,
     /// Bytes of path and query together.
     pub max_uri: usize,
+    /// Bytes of one token. Default 8 KiB.
+    pub max_token: usize,
     /// Bytes of answers that are held for one connection whose client takes them slowly; more are
     /// not read from the upstream.
     pub unsent: usize,

@@ -17,8 +17,12 @@ use crate::denial::{Denial, Reason};
 use crate::json;
 use crate::secrets::digest::{self, Digest};
 
-/// The longest accepted token. Real ones have about 1 KiB; the number is arbitrary.
-pub(super) const MAX_LENGTH: usize = 8 * 1024;
+/// The longest token that is parsed, and the largest `connections.max_token`. A choice.
+pub(super) const MAX_LENGTH: usize = 64 * 1024;
+
+/// The longest token that is accepted, unless the configuration says otherwise. Real ones have
+/// about 1 KiB; the number is arbitrary.
+pub(super) const DEFAULT_LENGTH: usize = 8 * 1024;
 
 /// A well-formed token. Its signature has not been checked.
 pub(super) struct Jws<'t> {

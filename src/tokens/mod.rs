@@ -66,6 +66,8 @@ use crate::secrets::digest;
 pub struct Tokens {
     issuers: Vec<Issuer>,
     cache: Arc<VerifiedCache>,
+    /// The longest accepted token in bytes.
+    longest: usize,
 }
 
 /// What a credential proves.
@@ -90,7 +92,22 @@ impl Tokens {
             .iter()
             .map(|entry| Issuer::new(entry, sources))
             .collect::<Result<_, _>>()?;
-        Ok(Self { issuers, cache })
+        Ok(Self {
+            issuers,
+            cache,
+            longest: jws::DEFAULT_LENGTH,
+        })
+    }
+
+    /// Accepts tokens of up to so many bytes.
+    #[must_use]
+    pub fn up_to(self, longest: usize) -> Self {
+        Self { longest, ..self }
+    }
+
+    /// The longest accepted token in bytes.
+    pub fn longest(&self) -> usize {
+        self.longest
     }
 
     /// Verifies `token`, the text after `Bearer `, at `now` in Unix seconds, with the cached keys.
@@ -216,17 +233,17 @@ impl Tokens {
         now: i64,
         limit: Option<CheckLimit<'_>>,
     ) -> Result<Presented, Refused> {
-        if let Some(outcome) = verify::opaque_key(token) {
-            return Ok(outcome.map(|()| Presented::Nobody)?);
-        }
         // A text too long to be a token is not even hashed.
-        if token.len() > jws::MAX_LENGTH {
+        if token.len() > self.longest {
             return Err(Reason::TokenTooLarge.into());
         }
         let digest = digest::of(token.as_bytes());
         let is_good = |verified: &Verified| self.still_accepts(verified, now);
         if let Some(verified) = self.cache.find(&digest, is_good) {
             return Ok(Presented::User(verified));
+        }
+        if let Some(outcome) = verify::opaque_key(token) {
+            return Ok(outcome.map(|()| Presented::Nobody)?);
         }
         if let Some(limit) = limit {
             limit.admit()?;

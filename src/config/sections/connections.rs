@@ -47,6 +47,8 @@ wire! {
         // What browsers and their cookies need.
         max_head: Size [Size(8 << 10)..=Size(1 << 20)] = Size(32 << 10),
         max_uri: Size [Size(256)..=Size(64 << 10)] = Size(8 << 10),
+        // Real ones have about 1 KiB.
+        max_token: Size [Size(1 << 10)..=Size(64 << 10)] = Size(8 << 10),
         unsent: Size [Size(64 << 10)..=Size(1 << 30)] = Size(1 << 20),
         unsent_total: Size [Size(1 << 20)..=Size(1 << 40)] = Size(256 << 20),
         h2_streams: u32 [1..=10_000] = 100,
@@ -92,6 +94,12 @@ impl Checker<'_> {
             && let Some(place) = wire.max_uri.place().or(wire.max_head.place())
         {
             let message = "`max_uri` is larger than `max_head`, which holds it";
+            self.report.problem(place, message);
+        }
+        if wire.max_token()? > wire.max_head()?
+            && let Some(place) = wire.max_token.place().or(wire.max_head.place())
+        {
+            let message = "`max_token` is larger than `max_head`, which holds it";
             self.report.problem(place, message);
         }
         if wire.unsent()? > wire.unsent_total()?
@@ -140,6 +148,7 @@ impl Checker<'_> {
             max_headers: wire.max_headers()?,
             max_head: usize::try_from(wire.max_head()?.0).ok()?,
             max_uri: usize::try_from(wire.max_uri()?.0).ok()?,
+            max_token: usize::try_from(wire.max_token()?.0).ok()?,
             unsent: usize::try_from(wire.unsent()?.0).ok()?,
             unsent_total: usize::try_from(wire.unsent_total()?.0).ok()?,
             h2_streams: wire.h2_streams()?,

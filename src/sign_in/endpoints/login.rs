@@ -173,7 +173,15 @@ impl SignInRequest {
             Ok(Presented::Nobody) => {
                 return Err(Reason::IdentityRefused.because("the token is not a user's"));
             }
-            Err(denial) if denial.reason == Reason::KeysUnavailable => return Err(denial),
+            // The user can be told why: the metadata is too large.
+            Err(denial)
+                if matches!(
+                    denial.reason,
+                    Reason::KeysUnavailable | Reason::TokenTooLarge
+                ) =>
+            {
+                return Err(denial);
+            }
             Err(denial) => {
                 let why = format!("the token is not accepted here: {}", denial.reason.code());
                 return Err(Reason::IdentityRefused.because(why));
