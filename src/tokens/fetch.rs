@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::discovery::jwks_path;
 use super::fetch_context::FetchContext;
-use super::keys::{KeySet, MAX_DOCUMENT};
+use super::keys::{self, KeySet, MAX_DOCUMENT};
 use super::metrics::FetchResult;
 use super::source::Source;
 use super::stored::{Document, Stored};
@@ -88,6 +88,8 @@ struct Fetched {
 enum FetchError {
     Call(CallError),
     Content(String),
+    /// The document is a set without keys, as of an issuer that signs with a secret.
+    NoKeys(String),
 }
 
 impl Fetcher {
@@ -131,7 +133,7 @@ impl Fetcher {
             Err(error) => {
                 let text = error.to_string();
                 tracing::warn!(issuer = source.issuer(), error = text, "key fetch failed");
-                let before = source.fail(text);
+                let before = source.fail(text, matches!(error, FetchError::NoKeys(_)));
                 source.refetch().end(number, false);
                 source.metrics().fetched(error.result());
                 pause_after(before)
@@ -173,7 +175,10 @@ impl Fetcher {
 
 fn read(reply: Reply) -> Result<Fetched, FetchError> {
     Ok(Fetched {
-        keys: KeySet::parse(&reply.body).map_err(FetchError::Content)?,
+        keys: KeySet::parse(&reply.body).map_err(|why| match keys::is_empty(&reply.body) {
+            true => FetchError::NoKeys(why),
+            false => FetchError::Content(why),
+        })?,
         document: reply.body,
         max_age: reply.max_age,
     })
@@ -209,7 +214,7 @@ impl FetchError {
             Self::Call(CallError::Exchange(_) | CallError::TooLong) => FetchResult::Exchange,
             Self::Call(CallError::Status(_)) => FetchResult::Status,
             Self::Call(CallError::Deadline) => FetchResult::Deadline,
-            Self::Content(_) => FetchResult::Content,
+            Self::Content(_) | Self::NoKeys(_) => FetchResult::Content,
         }
     }
 }
@@ -218,7 +223,7 @@ impl std::fmt::Display for FetchError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Call(error) => error.fmt(f),
-            Self::Content(why) => f.write_str(why),
+            Self::Content(why) | Self::NoKeys(why) => f.write_str(why),
         }
     }
 }

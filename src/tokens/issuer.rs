@@ -105,6 +105,19 @@ impl Issuer {
     }
 
     /// The issuer and the age of its keys in seconds; `None` if they were never fetched, or are not
+    /// Whether the issuer publishes a set without keys, and always did.
+    pub(super) fn publishes_none(&self) -> bool {
+        match &self.keys {
+            Keys::Secret(_) | Keys::Set(_) => false,
+            Keys::Published(source) => source.status().has_none,
+        }
+    }
+
+    /// Whether the entry is for the same `iss` as another one.
+    pub(super) fn is_for_same(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+
     /// fetched at all.
     pub(super) fn key_age(&self, now: i64) -> Option<(&str, i64)> {
         match &self.keys {

@@ -278,10 +278,19 @@ impl Tokens {
     }
 
     /// Whether the keys of every issuer were available at least once since the process started,
-    /// fetched or from the store. Before that the gateway is not ready.
+    /// fetched or from the store. Before that the gateway is not ready. An issuer that publishes a
+    /// set without keys, as it signs with a secret, needs another entry with keys: that for its
+    /// future keys may be there before.
     pub fn has_all_keys(&self, now: i64) -> bool {
         let mut in_force = self.issuers.iter().filter(|issuer| issuer.is_in_force(now));
-        in_force.all(Issuer::has_keys)
+        in_force.all(|issuer| issuer.has_keys() || self.needs_none(issuer, now))
+    }
+
+    /// Whether an entry publishes no keys, and another one of its issuer has some.
+    fn needs_none(&self, issuer: &Issuer, now: i64) -> bool {
+        let mut in_force = self.issuers.iter().filter(|issuer| issuer.is_in_force(now));
+        issuer.publishes_none()
+            && in_force.any(|other| other.is_for_same(issuer) && other.has_keys())
     }
 
     /// The issuers whose keys are fetched, each with the age of its oldest key set in seconds.
@@ -303,7 +312,10 @@ impl Tokens {
     /// The issuers whose keys could not be fetched last time, and why.
     pub fn fetch_errors(&self, now: i64) -> Vec<(&str, String)> {
         let in_force = self.issuers.iter().filter(|issuer| issuer.is_in_force(now));
-        in_force.filter_map(Issuer::fetch_error).collect()
+        in_force
+            .filter(|issuer| !self.needs_none(issuer, now))
+            .filter_map(Issuer::fetch_error)
+            .collect()
     }
 
     /// Published keys that are not used, and why, for the log at start. Those behind a URL are

@@ -72,6 +72,9 @@ pub struct SourceStatus {
     pub error: Option<String>,
     /// Failures since the last success.
     pub failures: u32,
+    /// Whether the last attempt found a set without keys, and no keys were ever found: the issuer
+    /// signs with a secret.
+    pub has_none: bool,
 }
 
 /// A key that is not available yet.
@@ -213,12 +216,14 @@ impl Source {
         before.is_none()
     }
 
-    /// Notes a failed attempt. Existing keys stay. Returns the number of failures before it.
-    pub(super) fn fail(&self, error: String) -> u32 {
+    /// Notes a failed attempt; `is_empty` if it found a set without keys. Existing keys stay.
+    /// Returns the number of failures before it.
+    pub(super) fn fail(&self, error: String, is_empty: bool) -> u32 {
         let before = self.status().failures;
         self.set_status(SourceStatus {
             error: Some(error),
             failures: before.saturating_add(1),
+            has_none: is_empty && !self.has_keys(),
         });
         before
     }

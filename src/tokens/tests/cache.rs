@@ -111,7 +111,7 @@ fn a_cached_token_ends_with_its_key_and_survives_a_rotation_that_keeps_the_key()
     publish(&[&old, &new]);
     expect_user(tokens.verify(&token, NOW));
     assert_eq!(cache.hits(), 1);
-    source.fail("away".to_owned());
+    source.fail("away".to_owned(), false);
     expect_user(tokens.verify(&token, NOW));
     assert_eq!(cache.hits(), 2);
     publish(&[&new]);

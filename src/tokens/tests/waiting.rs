@@ -65,7 +65,7 @@ impl Publisher {
     /// A fetch that fails.
     fn fail(&self) {
         let number = self.source.refetch().begin();
-        self.source.fail("away".to_owned());
+        self.source.fail("away".to_owned(), false);
         self.source.refetch().end(number, false);
     }
 
