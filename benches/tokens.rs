@@ -58,6 +58,7 @@ fn tokens(signer: &Signer) -> Tokens {
         require: vec![("role".to_owned(), vec!["authenticated".to_owned()])],
         subject: ParamType::Uuid,
         leeway: Duration::from_secs(5),
+        clients: Vec::new(),
         until: None,
     };
     let cache = VerifiedCache::new(NonZeroUsize::new(10_000).unwrap());

@@ -354,6 +354,10 @@ reasons! {
         "Too many tokens of the address were refused, and this one was not verified before, so it is not checked.",
         "Try again after `Retry-After`; the limit is `connections.refused_tokens`. If many users share the address, list the proxy in `trusted_proxies`.",
         gotrue: "over_request_rate_limit", postgrest: "PGRST003";
+    ClientRefused "client_refused" => FORBIDDEN, "client_refused", Client, Both,
+        "The token was issued to an application of a third party (`client_id`), which may not act as the user here.",
+        "Name the application under `clients` of the route, or of the issuer's entry.",
+        gotrue: "bad_jwt", postgrest: "42501";
     ServiceKeyRefused "service_key_refused" => FORBIDDEN, "service_key_refused", Client, Both,
         "A client sent a Supabase `service_role` or `sb_secret_` key.",
         "Never let a secret key leave the server; rotate this one.",

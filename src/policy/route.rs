@@ -32,6 +32,9 @@ pub struct Route {
     pub target: Option<Target>,
     /// Whether Supabase's anonymous users count as users here.
     pub anonymous: bool,
+    /// Applications of third parties, by the claim `client_id`, whose tokens count as their users'
+    /// own here. Default none.
+    pub clients: Vec<String>,
     /// Where to look for a credential, in this order.
     pub credentials: Vec<CredentialSource>,
     /// Whether a public route forwards the credential unchanged.

@@ -31,6 +31,9 @@ pub struct TokenIssuer {
     pub require: Vec<(String, Vec<String>)>,
     /// Allowed clock difference for `exp`, `nbf` and `iat`. Default 5 s.
     pub leeway: Duration,
+    /// Applications of third parties, by the claim `client_id`, whose tokens count as their users'
+    /// own on every route. Default none.
+    pub clients: Vec<String>,
     /// After this instant, in Unix seconds, the entry is ignored.
     pub until: Option<i64>,
 }

@@ -32,6 +32,8 @@ pub(super) struct Rules {
     pub(super) subject: ParamType,
     /// Allowed clock difference in seconds.
     pub(super) leeway: i64,
+    /// Third parties' applications whose tokens count as their users' own.
+    pub(super) clients: Vec<String>,
 }
 
 /// The claims of a user's token, validated.
@@ -46,6 +48,8 @@ pub(super) struct Facts {
     pub(super) aal: u8,
     /// `is_anonymous`.
     pub(super) anonymous: bool,
+    /// `client_id`, of an application that the entry does not name.
+    pub(super) client: Option<String>,
     /// `exp`.
     pub(super) expires: i64,
     /// The validity of the token.
@@ -88,6 +92,9 @@ impl Rules {
             role: text(claims, "role", "`role` is not a string")?.map(str::to_owned),
             aal: assurance(claims)?,
             anonymous: anonymous(claims)?,
+            client: id(claims, "client_id", "`client_id` is not a string")?
+                .filter(|client| !self.clients.iter().any(|known| known == client))
+                .map(str::to_owned),
             expires,
             valid,
         };

@@ -79,6 +79,7 @@ impl Issuer {
                     .collect(),
                 subject: entry.subject,
                 leeway: i64::try_from(entry.leeway.as_secs()).unwrap_or(i64::MAX),
+                clients: entry.clients.clone(),
             },
             until: entry.until,
             fingerprint: fingerprint(entry, &keys),
@@ -104,7 +105,6 @@ impl Issuer {
         }
     }
 
-    /// The issuer and the age of its keys in seconds; `None` if they were never fetched, or are not
     /// Whether the issuer publishes a set without keys, and always did.
     pub(super) fn publishes_none(&self) -> bool {
         match &self.keys {
@@ -118,6 +118,7 @@ impl Issuer {
         self.name == other.name
     }
 
+    /// The issuer and the age of its keys in seconds; `None` if they were never fetched, or are not
     /// fetched at all.
     pub(super) fn key_age(&self, now: i64) -> Option<(&str, i64)> {
         match &self.keys {
@@ -278,9 +279,11 @@ fn fingerprint(entry: &TokenIssuer, keys: &Keys) -> Digest {
         require,
         subject,
         leeway,
+        clients,
         until: _,
     } = entry;
-    let rules =
-        format!("{issuer:?} {audience:?} {algorithms:?} {require:?} {subject:?} {leeway:?}");
+    let rules = format!(
+        "{issuer:?} {audience:?} {algorithms:?} {require:?} {subject:?} {leeway:?} {clients:?}"
+    );
     digest::of_parts([rules.as_bytes(), source.as_bytes()])
 }

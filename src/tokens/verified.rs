@@ -165,6 +165,18 @@ impl Verified {
     /// `exp`, in Unix seconds.
     pub fn expires(&self) -> i64 {
         self.facts.expires
+    /// The application of a third party that the token was issued to, `client_id`, unless its entry
+    /// says that it may act as the user everywhere.
+    pub fn client(&self) -> Option<&str> {
+        self.facts.client.as_deref()
+    }
+
+    /// Whether this is the first call: a client presents the token for the first time since its
+    /// signature was checked here.
+    pub(crate) fn is_first_presented(&self) -> bool {
+        !self.presented.swap(true, Ordering::Relaxed)
+    }
+
     }
 
     /// The end of its acceptance in Unix seconds: `exp` plus the leeway of its issuer.

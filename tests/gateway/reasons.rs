@@ -384,6 +384,7 @@ async fn produce(
         Reason::RestDenied => get("/rest/other"),
         Reason::IdentifierInvalid => get("/things/1").bearer(&gateway.issuer.token()),
         Reason::CallerBanned => with(gateway.issuer.sign(&claims().roles(["banned"]))),
+        Reason::ClientRefused => with(gateway.issuer.sign(&claims().with("client_id", "an app"))),
         Reason::AnonymousRefused => with(gateway.issuer.sign(&claims().anonymous())),
         Reason::AalInsufficient => get("/second-factor").bearer(&gateway.issuer.token()),
         Reason::RoleInsufficient => get("/admin").bearer(&gateway.issuer.token()),

@@ -261,6 +261,11 @@ impl Identity {
                     denial.reason,
                     Reason::SubjectRevoked | Reason::BucketRevoked
                 ) =>
+        if let Some(client) = verified.client()
+            && !request.rule().clients.iter().any(|known| known == client)
+        {
+            return Err(Reason::ClientRefused.into());
+        }
             {
                 Box::pin(self.begun_in_force(request, verified)).await
             }

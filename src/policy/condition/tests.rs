@@ -26,6 +26,7 @@ fn verified(claims: &Json) -> Arc<Verified> {
         require: Vec::new(),
         subject: ParamType::Text,
         leeway: Duration::ZERO,
+        clients: Vec::new(),
         until: None,
     };
     let metrics = Metrics::new().unwrap();

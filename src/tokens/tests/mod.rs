@@ -88,6 +88,7 @@ fn entry(algorithms: &[Algorithm], keys: KeySource) -> TokenIssuer {
         require: Vec::new(),
         subject: ParamType::Text,
         leeway: Duration::from_secs(5),
+        clients: Vec::new(),
         until: None,
     }
 }

@@ -37,6 +37,7 @@ static KEYS: LazyLock<(Tokens, String)> = LazyLock::new(|| {
         require: vec![("x.y".to_owned(), vec!["z".to_owned()])],
         subject: ParamType::Text,
         leeway: Duration::from_secs(5),
+        clients: Vec::new(),
         until: None,
     };
     let file = PathBuf::from("keys.json");

@@ -43,6 +43,7 @@ wire! {
         subject: ParamType,
         require: Named<Many<Text>>,
         leeway: Duration [Duration::ZERO..=LARGEST_LEEWAY] = secs(5),
+        clients: List<Text>,
         until: Date,
     }
 }
@@ -136,6 +137,7 @@ impl Checker<'_> {
             subject: subject?,
             require: require?,
             leeway: wire.leeway()?,
+            clients: self.clients(&wire.clients)?,
             until: wire.until.optional()?.map(|until| until.value.0),
         })
     }
@@ -268,6 +270,12 @@ impl Checker<'_> {
             let values = checker.words(&values?.value.0);
             path.and(values).map(|values| (claim.value.clone(), values))
         })
+    }
+
+    /// The ids of applications, as in the claim `client_id`.
+    pub(super) fn clients(&mut self, field: &Field<List<Text>>) -> Option<Vec<String>> {
+        let clients = field.then(|list| self.each(&list.value, Self::name_in));
+        clients.map(Option::unwrap_or_default)
     }
 
     /// A dotted path into the claims, none of whose parts a user can write.
