@@ -8,7 +8,6 @@
 
 use std::fmt::Debug;
 use std::future::Future;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,7 +19,7 @@ use super::index::Entry;
 use super::live::CachedSession;
 use super::lookup::Sessions;
 use super::metrics::{EndReason, Renewal};
-use super::record::{InnerTokens, Session};
+use super::record::{ClientInfo, InnerTokens, Session};
 use super::unstored::{LONGEST, Storing};
 use crate::clock;
 use crate::denial::{Denial, Reason};
@@ -49,8 +48,8 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// Exchanges a refresh token for new tokens.
 pub trait Renewer: Debug + Send + Sync {
-    /// Consumes a refresh token. `client` is the address of the session's client.
-    fn renew<'a>(&'a self, refresh: &'a Secret, client: IpAddr) -> Renewing<'a>;
+    /// Consumes a refresh token. `client` is the session's, as of the request that needs new tokens.
+    fn renew<'a>(&'a self, refresh: &'a Secret, client: ClientInfo) -> Renewing<'a>;
 }
 
 /// The future of a [`Renewer`]. An error means that the outcome is not known.
@@ -95,7 +94,7 @@ impl Sessions {
     }
 
     /// Renews the tokens of a session in the background, at most once within some seconds.
-    pub fn renew_behind(self: &Arc<Self>, live: &Arc<CachedSession>, client: IpAddr) {
+    pub fn renew_behind(self: &Arc<Self>, live: &Arc<CachedSession>, client: ClientInfo) {
         let now = (self.clock)();
         let tried = &live.local.tried;
         let last = tried.load(Ordering::Relaxed);
@@ -116,7 +115,7 @@ impl Sessions {
     pub async fn renew(
         self: &Arc<Self>,
         live: &Arc<CachedSession>,
-        client: IpAddr,
+        client: ClientInfo,
     ) -> RenewalOutcome {
         // Another replica's clock may be ahead.
         let since = (self.clock)().abs_diff(live.session.renewed);
@@ -136,7 +135,7 @@ impl Sessions {
     async fn renew_once(
         self: &Arc<Self>,
         before: &Arc<CachedSession>,
-        client: IpAddr,
+        client: ClientInfo,
     ) -> RenewalOutcome {
         let _turn = before.local.renewing.lock().await;
         let live = self
@@ -158,7 +157,7 @@ impl Sessions {
     async fn renew_in_turn(
         self: &Arc<Self>,
         live: Arc<CachedSession>,
-        client: IpAddr,
+        client: ClientInfo,
     ) -> (RenewalOutcome, Renewal) {
         let unavailable = |denial| (RenewalOutcome::Unavailable(denial), Renewal::Unavailable);
         let before = live.session.renewed;

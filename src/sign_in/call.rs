@@ -61,6 +61,8 @@ pub enum CallError {
     Busy,
     /// The server is unreachable, or has not answered lately. Nothing was sent.
     Away,
+    /// The edge in front of the server refuses the gateway's key. The server was not reached.
+    KeyRefused,
     /// The call was sent, and no complete reply came. It may have been executed.
     Unknown,
     /// The deadline passed.
@@ -112,6 +114,7 @@ impl CallError {
     pub const fn reason(self) -> Reason {
         match self {
             Self::Busy => Reason::SignInBusy,
+            Self::KeyRefused => Reason::IdentityRefused,
             Self::Away | Self::Unknown => Reason::IdentityUnavailable,
             Self::Deadline { .. } => Reason::IdentityTimeout,
         }
@@ -120,7 +123,7 @@ impl CallError {
     /// Whether the server may have executed the call.
     pub const fn may_be_done(self) -> bool {
         match self {
-            Self::Busy | Self::Away => false,
+            Self::Busy | Self::Away | Self::KeyRefused => false,
             Self::Unknown => true,
             Self::Deadline { sent } => sent,
         }
@@ -130,6 +133,7 @@ impl CallError {
         match self {
             Self::Busy => "too many calls in progress",
             Self::Away => "unreachable",
+            Self::KeyRefused => "the edge in front of it refuses the gateway's key",
             Self::Unknown => "the reply ended early",
             Self::Deadline { sent: true } => "no reply before the deadline",
             Self::Deadline { sent: false } => "not sent before the deadline",
@@ -140,6 +144,7 @@ impl CallError {
         match self {
             Self::Busy => Outcome::Busy,
             Self::Away => Outcome::Away,
+            Self::KeyRefused => Outcome::Refused,
             Self::Unknown => Outcome::Unknown,
             Self::Deadline { .. } => Outcome::Deadline,
         }

@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -18,6 +18,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout_at};
 
 use super::call::{ApiKey, Call, CallError, Reply};
+use super::edge;
+use super::grant::{AuthError, is_code};
 use super::metrics::{IdentityMetrics, Outcome};
 use super::operation::{Operation, slow_slots};
 use crate::breaker::{Breaker, Outage};
@@ -70,9 +72,27 @@ struct Calls {
     breaker: Breaker,
     /// Why the last call got no reply; `None` after one that did.
     fault: ArcSwapOption<Fault>,
+    /// Whether a task probes the server until it answers.
+    is_watched: AtomicBool,
+    returned: ArcSwapOption<Returned>,
+    /// Replies that report a failure of the server, since the last one that does not.
+    failures: AtomicU32,
     metrics: Arc<IdentityMetrics>,
     warnings: LogThrottle,
+    key_warnings: LogThrottle,
 }
+
+/// When the server was last found to be back after it had been away.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Returned {
+    pub(super) at: Instant,
+    /// The same in Unix milliseconds.
+    pub(super) unix: i64,
+}
+
+/// After how many failures in a row the server counts as away for all, although it is healthy by
+/// its own account, which does not cover its database. A choice.
+const AWAY_FOR_ALL: u32 = 100;
 
 /// The slots that a call holds: one of its operation, one of the slow ones if it waits for a third
 /// party, and one of all.
@@ -106,8 +126,12 @@ impl IdentityServer {
                 slots: Semaphore::new(concurrency),
                 breaker,
                 fault: ArcSwapOption::empty(),
+                is_watched: AtomicBool::new(false),
+                returned: ArcSwapOption::empty(),
+                failures: AtomicU32::new(0),
                 metrics,
                 warnings: LogThrottle::new(),
+                key_warnings: LogThrottle::new(),
                 publishable: ArcSwap::from_pointee(config.publishable_key().clone()),
                 config,
             }),
@@ -136,6 +160,25 @@ impl IdentityServer {
         fault.map(|fault| Fault::clone(&fault))
     }
 
+    /// When the server was last found to be back; `None` if it was never away.
+    pub(super) fn returned(&self) -> Option<Returned> {
+        self.calls.returned.load().as_deref().copied()
+    }
+
+    /// Whether an error shows that the server is away for all, and not only for the client whose
+    /// call it answers. May take a call.
+    pub(super) async fn is_away_for_all(&self, error: &AuthError) -> bool {
+        if !error.status.is_server_error() {
+            return false;
+        }
+        // Without a code it is the edge's.
+        if !is_code(&error.code) || self.calls.failures.load(Ordering::Relaxed) >= AWAY_FOR_ALL {
+            return true;
+        }
+        let probe = self.calls.probe(clock::now() + PROBE_DEADLINE).await;
+        probe.map_or(true, |status| status.is_server_error())
+    }
+
     /// Whether the server answers, and takes the gateway's key: one call, for `check`.
     ///
     /// # Errors
@@ -143,8 +186,8 @@ impl IdentityServer {
     /// Why not.
     pub async fn check(&self) -> Result<(), Fault> {
         let deadline = clock::now() + DEADLINE;
-        let status = self.calls.probe(deadline).await?;
-        match status {
+        match self.calls.probe(deadline).await? {
+            status if status.is_server_error() => Err(behind_proxy(status)),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Fault::lasting(
                 "it refuses the gateway's key: check `identity.supabase.publishable_keys`",
             )),
@@ -215,13 +258,7 @@ impl Calls {
         let _running = GaugeGuard::hold(&self.metrics.running);
         let message = self.message(call);
         let failure = match self.client.send(&message, deadline).await {
-            Ok(response) => {
-                self.breaker.answered(clock::now());
-                if self.fault.load().is_some() && !self.breaker.is_open() {
-                    self.fault.store(None);
-                }
-                return Ok(response.into());
-            }
+            Ok(response) => return self.replied(call.operation, response.into()),
             Err(failure) => failure,
         };
         self.failed(call.operation, &failure);
@@ -235,6 +272,33 @@ impl Calls {
             Failure::Unsent(_) => CallError::Away,
             Failure::Unknown(_) => CallError::Unknown,
         })
+    }
+
+    /// Notes a reply, which may be the edge's.
+    fn replied(self: &Arc<Self>, operation: Operation, reply: Reply) -> Result<Reply, CallError> {
+        match reply.status.is_server_error() {
+            true => self.failures.fetch_add(1, Ordering::Relaxed),
+            false => self.failures.swap(0, Ordering::Relaxed),
+        };
+        if edge::lost_server(&reply, operation) {
+            self.watch(behind_proxy(reply.status));
+            return Ok(reply);
+        }
+        self.breaker.answered(clock::now());
+        if self.fault.load().is_some() && !self.breaker.is_open() {
+            self.fault.store(None);
+        }
+        if !edge::refuses_key(&reply) {
+            return Ok(reply);
+        }
+        if self.key_warnings.may_log(clock::unix_now()) {
+            tracing::error!(
+                call = operation.as_str(),
+                status = reply.status.as_u16(),
+                "the edge in front of the identity server refuses the gateway's key: check the keys under `identity.supabase`"
+            );
+        }
+        Err(CallError::KeyRefused)
     }
 
     /// Waits for slots, unless too many calls of the operation wait already.
@@ -338,31 +402,73 @@ impl Calls {
         let fault = error.fault();
         self.fault.store(Some(Arc::new(fault.clone())));
         if self.breaker.failed() {
-            self.metrics.up.set(0);
-            tracing::error!(cause = %fault, "the identity server does not answer; circuit breaker open");
+            self.note_open(&fault);
+        }
+        self.watch(fault);
+    }
+
+    fn note_open(&self, fault: &Fault) {
+        self.metrics.up.set(0);
+        tracing::error!(cause = %fault, "the identity server does not answer; circuit breaker open");
+    }
+
+    /// Finds out whether the server is away, and then when it is back. One task does.
+    fn watch(self: &Arc<Self>, fault: Fault) {
+        if !self.is_watched.swap(true, Ordering::AcqRel) {
             tokio::spawn(self.clone().probe_until_up(fault));
         }
     }
 
-    /// Probes the server until it answers, then closes the breaker.
+    /// Probes the server until it answers, then closes the breaker. A proxy that has no server for
+    /// the probe, either, opens it: that it had none for a single call may be the call's fault.
     async fn probe_until_up(self: Arc<Self>, mut fault: Fault) {
         let mut backoff = Backoff::default();
+        let mut was_away = false;
         loop {
-            sleep(backoff.pause(&fault)).await;
+            if was_away || self.breaker.is_open() {
+                sleep(backoff.pause(&fault)).await;
+            }
             match self.probe(clock::now() + PROBE_DEADLINE).await {
-                Ok(_) => break,
+                Ok(status) if !status.is_server_error() => {
+                    self.note_return(was_away);
+                    was_away = false;
+                    self.is_watched.store(false, Ordering::Release);
+                    // Another call may have opened it meanwhile, and relied on this task.
+                    if !self.breaker.is_open() || self.is_watched.swap(true, Ordering::AcqRel) {
+                        return;
+                    }
+                    continue;
+                }
+                Ok(status) => {
+                    fault = behind_proxy(status);
+                    if self.breaker.trip() {
+                        self.note_open(&fault);
+                    }
+                }
                 Err(why) => fault = why,
             }
+            was_away = true;
             self.fault.store(Some(Arc::new(fault.clone())));
         }
-        self.fault.store(None);
-        self.breaker.close(clock::now());
-        self.metrics.up.set(1);
-        tracing::info!("the identity server answers again; circuit breaker closed");
     }
 
-    /// Asks the server for its health. Any reply of its own will do; but a proxy in front of it may
-    /// answer 5xx while it is away.
+    fn note_return(&self, was_away: bool) {
+        self.fault.store(None);
+        let now = clock::now();
+        let was_open = self.breaker.close(now);
+        if was_away || was_open {
+            let unix = clock::unix_millis();
+            self.returned
+                .store(Some(Arc::new(Returned { at: now, unix })));
+        }
+        if was_open {
+            self.metrics.up.set(1);
+            tracing::info!("the identity server answers again; circuit breaker closed");
+        }
+    }
+
+    /// Asks the server for its health. A proxy in front of it may answer 5xx while it is away; any
+    /// other status shows that it is there.
     async fn probe(&self, deadline: Instant) -> Result<StatusCode, Fault> {
         let mut probe = self.message(&Call::new(
             Operation::Health,
@@ -372,14 +478,18 @@ impl Calls {
         ));
         probe.path = format!("{}/health", self.config.url.path);
         match self.client.send(&probe, deadline).await {
-            Ok(whole) if whole.status.is_server_error() => Err(Fault::passing(format!(
-                "it answers with status {}: it is not healthy, or a proxy in front of it has no server",
-                whole.status.as_u16()
-            ))),
             Ok(whole) => Ok(whole.status),
             Err(Failure::Unsent(error) | Failure::Unknown(error)) => Err(error.fault()),
         }
     }
+}
+
+/// The fault behind a failure that a proxy may report.
+fn behind_proxy(status: StatusCode) -> Fault {
+    Fault::passing(format!(
+        "it answers with status {}: it is not healthy, or a proxy in front of it has no server",
+        status.as_u16()
+    ))
 }
 
 /// The slots of one operation, with a bounded queue.

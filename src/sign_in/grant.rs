@@ -1,8 +1,11 @@
 //! What the identity server replies: a grant of tokens, or an error, which is written in the form
 //! of either version of GoTrue's API.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use hyper::StatusCode;
+use hyper::header::RETRY_AFTER;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -76,7 +79,12 @@ pub struct AuthError {
     pub message: String,
     /// Why a password is too weak, for the code `weak_password`.
     pub weak_password: Option<Value>,
+    /// How long to wait, if the server says so, in a field or in its sentence.
+    pub retry_after: Option<Duration>,
 }
+
+/// The longest wait that is passed on. A choice.
+const LONGEST_WAIT: u64 = 24 * 60 * 60;
 
 impl AuthError {
     /// Creates an error in the server's form.
@@ -86,6 +94,7 @@ impl AuthError {
             code: code.to_owned(),
             message: message.to_owned(),
             weak_password: None,
+            retry_after: None,
         }
     }
 
@@ -102,6 +111,9 @@ impl AuthError {
         let message = text("message")
             .or_else(|| text("msg"))
             .or_else(|| text("error_description"));
+        let wait = reply.headers.get(RETRY_AFTER);
+        let wait = wait.and_then(|seconds| seconds.to_str().ok()?.parse().ok());
+        let wait = wait.or_else(|| message.and_then(seconds_in));
         Self {
             status: reply.status,
             code: code.unwrap_or_default().to_owned(),
@@ -110,7 +122,24 @@ impl AuthError {
                 .unwrap_or_default()
                 .to_owned(),
             weak_password: members.get("weak_password").cloned(),
+            retry_after: wait.map(|seconds| Duration::from_secs(seconds.min(LONGEST_WAIT))),
         }
+    }
+
+    /// Whether an error is the identity server's own. Otherwise it is of the edge or another proxy
+    /// in front of it, and says nothing of what the server did.
+    pub fn is_own(reply: &Reply) -> bool {
+        if reply.headers.contains_key(ERROR_CODE) {
+            return true;
+        }
+        let members: Map<String, Value> = serde_json::from_slice(&reply.body).unwrap_or_default();
+        let text = |name: &str| members.get(name).and_then(Value::as_str);
+        let is_code = |name: &str| text(name).is_some_and(is_code);
+        // The others are the form of older versions, which had no codes, and of its OAuth part.
+        is_code("error_code")
+            || is_code("code")
+            || (members.get("code").is_some_and(Value::is_u64) && text("msg").is_some())
+            || (is_code("error") && text("error_description").is_some())
     }
 
     /// The body for a client of this API version.
@@ -128,6 +157,29 @@ impl AuthError {
         }
         body.to_string().into()
     }
+}
+
+/// Whether a text has the form of the server's error codes: a lower-case word.
+pub(super) fn is_code(text: &str) -> bool {
+    let is_code_byte =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    (1..=64).contains(&text.len()) && text.bytes().all(is_code_byte)
+}
+
+/// The seconds in a sentence such as `you can only request this after 59 seconds`. The server has
+/// no field for it.
+fn seconds_in(sentence: &str) -> Option<u64> {
+    let mut words = sentence.split_whitespace();
+    let mut before = words.next()?;
+    for word in words {
+        if word.trim_end_matches(['.', ',']).trim_end_matches('s') == "second"
+            && let Ok(seconds) = before.parse()
+        {
+            return Some(seconds);
+        }
+        before = word;
+    }
+    None
 }
 
 #[cfg(test)]
@@ -198,5 +250,62 @@ mod tests {
             r#"{"code":"weak_password","message":"Weak","weak_password":{"reasons":["length"]}}"#;
         let error = AuthError::read(&reply(422, weak));
         assert_eq!(error.body(GotrueVersion::V20240101), weak);
+    }
+
+    #[test]
+    fn the_edge_is_told_from_the_identity_server() {
+        for (body, is_own) in [
+            (r#"{"code":400,"error_code":"bad_input","msg":"Bad"}"#, true),
+            (r#"{"code":"bad_input","message":"Bad"}"#, true),
+            (
+                r#"{"error":"invalid_request","error_description":"Bad"}"#,
+                true,
+            ),
+            (r#"{"code":401,"msg":"This endpoint requires a Bearer token"}"#, true),
+            (r#"{"message":"Unauthorized"}"#, false),
+            (
+                r#"{"message":"Invalid API key","hint":"Double check it."}"#,
+                false,
+            ),
+            (r#"{"code":401,"message":"Unauthorized"}"#, false),
+            (
+                r#"{"code":"UNAUTHORIZED_INVALID_KEY","message":"No"}"#,
+                false,
+            ),
+            (r#"{"error":"Unauthorized"}"#, false),
+            ("<html>", false),
+            ("", false),
+        ] {
+            assert_eq!(AuthError::is_own(&reply(401, body)), is_own, "{body}");
+        }
+        let mut with_field = reply(401, "");
+        let code = hyper::header::HeaderValue::from_static("bad_jwt");
+        with_field.headers.insert(ERROR_CODE, code);
+        assert!(AuthError::is_own(&with_field));
+    }
+
+    #[test]
+    fn the_seconds_to_wait_are_read_from_the_field_or_the_sentence() {
+        let wait = |sentence: &str| {
+            let body = json!({ "code": "over_email_send_rate_limit", "message": sentence });
+            let reply = Reply {
+                body: body.to_string().into(),
+                ..reply(429, "")
+            };
+            AuthError::read(&reply)
+                .retry_after
+                .map(|wait| wait.as_secs())
+        };
+        let sentence = "For security purposes, you can only request this after 59 seconds.";
+        assert_eq!(wait(sentence), Some(59));
+        assert_eq!(wait("Wait 1 second, please"), Some(1));
+        assert_eq!(wait("after 99999999 seconds"), Some(LONGEST_WAIT));
+        for sentence in ["Email rate limit exceeded", "a few seconds", "59", ""] {
+            assert_eq!(wait(sentence), None, "{sentence}");
+        }
+        let mut with_field = reply(429, r#"{"code":"x","message":"after 59 seconds"}"#);
+        with_field.headers.insert(RETRY_AFTER, 7.into());
+        let wait = AuthError::read(&with_field).retry_after;
+        assert_eq!(wait, Some(Duration::from_secs(7)));
     }
 }

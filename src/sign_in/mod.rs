@@ -14,6 +14,7 @@ mod backoff;
 mod call;
 mod client;
 mod context;
+mod edge;
 pub mod endpoints;
 mod grant;
 mod metrics;

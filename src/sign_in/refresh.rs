@@ -8,7 +8,6 @@
 //! tokens. The store lets one of several writers win. While the store is unreachable, there is one
 //! flight per process, each as soon as [`Backoff`] permits.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +23,7 @@ use super::refresh_driver::Driver;
 use crate::denial::{Denial, Reason};
 use crate::secrets::digest::{self, Digest};
 use crate::secrets::secret::Secret;
+use crate::sessions::record::ClientInfo;
 use crate::store::Store;
 
 /// How long an answer is kept for others: as long as Supabase forgives a used token.
@@ -67,8 +67,8 @@ impl Refresh {
         }))
     }
 
-    /// New tokens for a refresh token, or the final answer that it is invalid. `client` is the
-    /// address of the client that asks.
+    /// New tokens for a refresh token, or the final answer that it is invalid. `client` asks; the
+    /// identity server records it for the session.
     ///
     /// # Errors
     ///
@@ -76,7 +76,7 @@ impl Refresh {
     pub async fn refresh(
         &self,
         token: &Secret,
-        client: IpAddr,
+        client: ClientInfo,
     ) -> Result<Arc<RefreshOutcome>, Denial> {
         let mut flight = self.0.clone().join(token, client);
         let outcome = timeout(MAX_WAIT, flight.wait_for(Option::is_some)).await;
@@ -97,7 +97,7 @@ impl Shared {
     fn join(
         self: Arc<Self>,
         token: &Secret,
-        client: IpAddr,
+        client: ClientInfo,
     ) -> watch::Receiver<Option<FlightOutcome>> {
         let name = digest::of(token.expose());
         match self.clone().flights.entry(name) {
@@ -117,12 +117,12 @@ impl Shared {
         self: Arc<Self>,
         name: Digest,
         token: Secret,
-        client: IpAddr,
+        client: ClientInfo,
         outcome: watch::Sender<Option<FlightOutcome>>,
     ) {
         // Also if the rest panics: the token could never be refreshed again otherwise.
         let guard = FlightGuard(&self, name);
-        let ended = Driver::new(&self, &name, &token, client).run().await;
+        let ended = Driver::new(&self, &name, &token, &client).run().await;
         let is_final = ended.is_ok();
         if !is_final {
             // Before the outcome is published, so that the next request starts a new flight.

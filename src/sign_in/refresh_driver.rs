@@ -1,26 +1,28 @@
 //! Drives one flight of the refresh protocol: reads and writes the shared record, calls the
 //! identity server, and decides which of its replies are final.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hyper::header::{HeaderValue, USER_AGENT};
 use hyper::{Method, StatusCode};
 use serde_json::json;
 use tokio::time::sleep;
 
 use super::call::{Call, CallError, Reply};
 use super::client::DEADLINE;
+use super::edge;
 use super::endpoints::outcome::{Flow, refusal};
 use super::grant::{AuthError, Grant};
 use super::operation::Operation;
 use super::refresh::{ANSWER_LIFETIME, FlightOutcome, RefreshOutcome, Shared};
-use super::refresh_protocol::{CallOutcome, Command, Event, Flight, Record};
+use super::refresh_protocol::{CallOutcome, Command, Event, Flight, MOST_CALLS, Record};
 use super::sealed::Seal;
 use crate::clock;
 use crate::denial::Reason;
 use crate::secrets::digest::Digest;
 use crate::secrets::secret::Secret;
+use crate::sessions::record::ClientInfo;
 use crate::store::{Kind, Swap, Version};
 
 /// When an unchanged lease expires. Longer than any call and what surrounds it.
@@ -46,7 +48,7 @@ pub(super) struct Driver<'a> {
     shared: &'a Shared,
     name: &'a Digest,
     token: &'a Secret,
-    client: IpAddr,
+    client: &'a ClientInfo,
     seal: Option<Seal>,
     /// The version that was read last, and since when it is unchanged.
     seen: Option<(Version, Instant)>,
@@ -61,7 +63,7 @@ impl<'a> Driver<'a> {
         shared: &'a Shared,
         name: &'a Digest,
         token: &'a Secret,
-        client: IpAddr,
+        client: &'a ClientInfo,
     ) -> Self {
         Self {
             shared,
@@ -115,7 +117,9 @@ impl<'a> Driver<'a> {
                 }
                 // An unreadable record was written by a newer version of this program, which will
                 // not answer us.
-                Event::Found(record.as_deref().and_then(decode), version)
+                let returned = self.shared.server.returned().map(|returned| returned.unix);
+                let read = |bytes: &[u8]| decode(bytes, returned);
+                Event::Found(record.as_deref().and_then(read), version)
             }
         }
     }
@@ -149,13 +153,14 @@ impl<'a> Driver<'a> {
 
     /// Calls the identity server, unless it failed to answer a moment ago.
     async fn call_unless_backing_off(&mut self) -> CallOutcome<Sealed> {
-        let backoff = &self.shared.backoff;
-        if !backoff.permits(self.name, clock::now()) {
+        let (backoff, server) = (&self.shared.backoff, &self.shared.server);
+        let returned = || server.returned().map(|returned| returned.at);
+        if !backoff.permits(self.name, clock::now(), returned()) {
             return CallOutcome::NotExecuted;
         }
         let called = self.call().await;
         match called {
-            CallOutcome::Unknown => backoff.record_unanswered(self.name, clock::now()),
+            CallOutcome::Unknown => backoff.record_unanswered(self.name, clock::now(), returned()),
             CallOutcome::Answered(_) => backoff.clear(self.name),
             CallOutcome::NotExecuted => {}
         }
@@ -185,8 +190,8 @@ impl<'a> Driver<'a> {
                 }
                 Ok(reply) => return self.classify(&reply),
                 Err(error) => {
-                    if error == CallError::Busy {
-                        self.failure = Reason::SignInBusy;
+                    if matches!(error, CallError::Busy | CallError::KeyRefused) {
+                        self.failure = error.reason();
                     }
                     return match error.may_be_done() {
                         true => CallOutcome::Unknown,
@@ -199,40 +204,25 @@ impl<'a> Driver<'a> {
 
     fn request(&self) -> Call {
         let token = String::from_utf8_lossy(self.token.expose());
-        Call::new(
+        let mut call = Call::new(
             Operation::Refresh,
             Method::POST,
             "/token?grant_type=refresh_token",
-            self.client,
+            self.client.address,
         )
-        .with_body(json!({ "refresh_token": token }).to_string())
+        .with_body(json!({ "refresh_token": token }).to_string());
+        let agent = self.client.user_agent.as_deref();
+        if let Some(agent) = agent.and_then(|agent| HeaderValue::from_str(agent).ok()) {
+            call.headers.insert(USER_AGENT, agent);
+        }
+        call
     }
 
-    /// Classifies a reply. Only tokens and a refusal by the identity server itself are final: a
-    /// client ends its session at a refusal.
     fn classify(&self, reply: &Reply) -> CallOutcome<Sealed> {
-        match reply.status {
-            StatusCode::OK if Grant::read(&reply.body).is_some() => self.sealed(reply),
-            // Neither what the server did nor its tokens can be known.
-            StatusCode::OK => CallOutcome::Unknown,
-            // GoTrue itself failed and rolled back. A failure without its error code may come from
-            // a proxy in between.
-            StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE
-                if !AuthError::read(reply).code.is_empty() =>
-            {
-                CallOutcome::NotExecuted
-            }
-            StatusCode::TOO_MANY_REQUESTS => CallOutcome::NotExecuted,
-            // Only a statement about this token. A hook that timed out makes none.
-            StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN | StatusCode::UNPROCESSABLE_ENTITY
-                if is_about_the_token(&AuthError::read(reply)) =>
-            {
-                self.sealed(reply)
-            }
-            // A gateway in between lost the reply.
-            status if status.is_server_error() => CallOutcome::Unknown,
-            // Not about the token: our key is wrong, or the path does not exist.
-            _ => CallOutcome::NotExecuted,
+        match effect(reply) {
+            Effect::Decided => self.sealed(reply),
+            Effect::None => CallOutcome::NotExecuted,
+            Effect::Unknown => CallOutcome::Unknown,
         }
     }
 
@@ -251,6 +241,47 @@ impl<'a> Driver<'a> {
     }
 }
 
+/// What a call did, by its reply.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Effect {
+    /// The server gave new tokens, or refused the token for good.
+    Decided,
+    /// Nothing: the token can be sent again.
+    None,
+    /// Not known: the token may be used up.
+    Unknown,
+}
+
+/// Classifies a reply. Only tokens and a refusal by the identity server itself are final: a client
+/// ends its session at a refusal.
+fn effect(reply: &Reply) -> Effect {
+    let is_own = AuthError::is_own(reply);
+    match reply.status {
+        StatusCode::OK if Grant::read(&reply.body).is_some() => Effect::Decided,
+        // Neither what the server did nor its tokens can be known.
+        StatusCode::OK => Effect::Unknown,
+        StatusCode::TOO_MANY_REQUESTS => Effect::None,
+        // Only a statement about this token. A hook that timed out makes none.
+        StatusCode::BAD_REQUEST
+        | StatusCode::FORBIDDEN
+        | StatusCode::NOT_FOUND
+        | StatusCode::UNPROCESSABLE_ENTITY
+            if is_own && is_about_the_token(&AuthError::read(reply)) =>
+        {
+            Effect::Decided
+        }
+        // GoTrue itself failed and rolled back.
+        StatusCode::INTERNAL_SERVER_ERROR | StatusCode::SERVICE_UNAVAILABLE if is_own => {
+            Effect::None
+        }
+        _ if edge::has_no_server(reply) => Effect::None,
+        // A proxy in between lost the reply, or the server's own deadline passed.
+        status if status.is_server_error() => Effect::Unknown,
+        // Not about the token: our key is wrong, or the path does not exist.
+        _ => Effect::None,
+    }
+}
+
 /// A record as it is stored.
 fn encode(record: &Record<Sealed>) -> Vec<u8> {
     match record {
@@ -261,22 +292,140 @@ fn encode(record: &Record<Sealed>) -> Vec<u8> {
             bytes.extend_from_slice(uuid::Uuid::now_v7().as_bytes());
             bytes
         }
-        Record::Open { calls } => vec![b'O', *calls],
+        Record::Open { calls } => {
+            let now = clock::unix_millis().to_be_bytes();
+            [&[b'O', *calls][..], &now].concat()
+        }
         Record::Answered(sealed) => [b"A", sealed.as_slice()].concat(),
     }
 }
 
-fn decode(bytes: &[u8]) -> Option<Record<Sealed>> {
+/// Reads a stored record. If the identity server was away since it was written, and is back since
+/// `returned`, in Unix milliseconds, one more call may be made: the server forgives a used token
+/// whose successor was never used, however late.
+fn decode(bytes: &[u8], returned: Option<i64>) -> Option<Record<Sealed>> {
     match bytes {
         [b'L', calls, ..] => Some(Record::Leased { calls: *calls }),
-        [b'O', calls] => Some(Record::Open { calls: *calls }),
+        [b'O', calls, written @ ..] => {
+            let written = written.try_into().ok().map(i64::from_be_bytes);
+            let is_older = written
+                .zip(returned)
+                .is_some_and(|(then, back)| then < back);
+            let calls = match is_older {
+                true => (*calls).min(MOST_CALLS - 1),
+                false => *calls,
+            };
+            Some(Record::Open { calls })
+        }
         [b'A', sealed @ ..] => Some(Record::Answered(sealed.to_vec())),
         _ => None,
     }
 }
 
 /// Whether a refusal concerns the refresh token or its session, so that repeating the call would
-/// change nothing.
+/// change nothing. The operator's hook for tokens refuses with a status alone, which the server
+/// reports with the code `unknown`.
 fn is_about_the_token(error: &AuthError) -> bool {
-    refusal(Flow::Refresh, error).reason == Reason::RefreshTokenInvalid
+    let reason = refusal(Flow::Refresh, error).reason;
+    reason == Reason::RefreshTokenInvalid || error.code == "unknown"
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use hyper::HeaderMap;
+
+    use super::*;
+
+    fn reply(status: u16, body: &str) -> Reply {
+        Reply {
+            status: StatusCode::from_u16(status).expect("a status"),
+            headers: HeaderMap::new(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        }
+    }
+
+    /// The codes that the identity server may send for a refresh, with their status.
+    const CODES: [(u16, &str, Effect); 18] = [
+        (400, "refresh_token_not_found", Effect::Decided),
+        (400, "refresh_token_already_used", Effect::Decided),
+        (400, "validation_failed", Effect::Decided),
+        (400, "session_not_found", Effect::Decided),
+        (400, "session_expired", Effect::Decided),
+        (400, "user_banned", Effect::Decided),
+        (404, "user_not_found", Effect::Decided),
+        (403, "unknown", Effect::Decided),
+        (400, "bad_json", Effect::None),
+        (401, "no_authorization", Effect::None),
+        (403, "bad_jwt", Effect::None),
+        (409, "conflict", Effect::None),
+        (422, "hook_timeout", Effect::None),
+        (422, "hook_timeout_after_retry", Effect::None),
+        (422, "hook_payload_over_size_limit", Effect::None),
+        (429, "over_request_rate_limit", Effect::None),
+        (500, "unexpected_failure", Effect::None),
+        (504, "request_timeout", Effect::Unknown),
+    ];
+
+    #[test]
+    fn every_code_of_a_refresh_has_its_effect_in_both_forms() {
+        for (status, code, expected) in CODES {
+            for body in [
+                json!({ "code": code, "message": "Sentence" }),
+                json!({ "code": status, "error_code": code, "msg": "Sentence" }),
+            ] {
+                let said = effect(&reply(status, &body.to_string()));
+                assert_eq!(said, expected, "{status} {code}");
+            }
+        }
+        for code in ["invalid_request", "invalid_grant", "invalid_client"] {
+            let body = json!({ "error": code, "error_description": "Sentence" });
+            assert_eq!(effect(&reply(400, &body.to_string())), Effect::Decided);
+        }
+        let new = json!({ "code": "something_new", "message": "Sentence" }).to_string();
+        for status in [400, 401, 403, 404, 405, 422] {
+            assert_eq!(effect(&reply(status, &new)), Effect::None, "{status}");
+        }
+        assert_eq!(effect(&reply(200, "{}")), Effect::Unknown);
+    }
+
+    #[test]
+    fn an_edge_decides_nothing_and_says_of_some_failures_that_no_server_was_reached() {
+        let kong = r#"{"message":"An invalid response was received from the upstream server"}"#;
+        for (status, body, expected) in [
+            (400, r#"{"message":"Invalid Refresh Token"}"#, Effect::None),
+            (403, "<html>", Effect::None),
+            (
+                404,
+                r#"{"message":"no Route matched with those values"}"#,
+                Effect::None,
+            ),
+            (502, kong, Effect::Unknown),
+            (502, "<html>", Effect::Unknown),
+            (503, "<html>", Effect::Unknown),
+            (504, "", Effect::Unknown),
+            (503, r#"{"message":"name resolution failed"}"#, Effect::None),
+            (503, "no healthy upstream", Effect::None),
+            (521, "<html>", Effect::None),
+        ] {
+            assert_eq!(effect(&reply(status, body)), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_record_from_before_an_outage_permits_one_more_call() {
+        let open = encode(&Record::Open { calls: MOST_CALLS });
+        let calls = |bytes: &[u8], returned| match decode(bytes, returned) {
+            Some(Record::Open { calls }) => calls,
+            other => unreachable!("{other:?}"),
+        };
+        let now = clock::unix_millis();
+        assert_eq!(calls(&open, None), MOST_CALLS);
+        assert_eq!(calls(&open, Some(now - 60_000)), MOST_CALLS);
+        assert_eq!(calls(&open, Some(now + 60_000)), MOST_CALLS - 1);
+        let fresh = encode(&Record::Open { calls: 0 });
+        assert_eq!(calls(&fresh, Some(now + 60_000)), 0);
+        // As a replica of an earlier version writes it.
+        assert_eq!(calls(&[b'O', 2], Some(now + 60_000)), 2);
+    }
 }

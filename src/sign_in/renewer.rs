@@ -1,15 +1,13 @@
 //! Renews the tokens of the sessions behind cookies, through the same code path as client refreshes
 //! (`refresh`). When a session needs new tokens is decided in `sessions::renew`.
 
-use std::net::IpAddr;
-
 use super::refresh::{Refresh, RefreshOutcome};
 use crate::secrets::secret::Secret;
-use crate::sessions::record::InnerTokens;
+use crate::sessions::record::{ClientInfo, InnerTokens};
 use crate::sessions::renew::{Refusal, Renewed, Renewer, Renewing};
 
 impl Renewer for Refresh {
-    fn renew<'a>(&'a self, refresh: &'a Secret, client: IpAddr) -> Renewing<'a> {
+    fn renew<'a>(&'a self, refresh: &'a Secret, client: ClientInfo) -> Renewing<'a> {
         Box::pin(async move {
             Ok(match &*self.refresh(refresh, client).await? {
                 RefreshOutcome::Granted(grant) => Renewed::Granted(InnerTokens {

@@ -166,6 +166,23 @@ async function outage() {
   assert(events.includes('SIGNED_OUT'), events)
 }
 
-await { whole, outage }[mode]()
+// A stored session that no identity server can refresh is over at once, and the client says so.
+async function stored() {
+  const session = { access_token: 'no token', refresh_token: 'malformed', token_type: 'bearer', expires_in: 3600, expires_at: 1, user: { id: 'x' } }
+  const kept = new Map([['stored', JSON.stringify(session)]])
+  const storage = { getItem: (name) => kept.get(name) ?? null, setItem: (name, value) => kept.set(name, value), removeItem: (name) => kept.delete(name) }
+  const other = createClient(url, key, { auth: { storage, storageKey: 'stored', persistSession: true, autoRefreshToken: false }, realtime: { transport: Watched } })
+  const events = []
+  other.auth.onAuthStateChange((event) => events.push(event))
+  const began = Date.now()
+  const found = await other.auth.getSession()
+  assert.equal(found.data.session, null)
+  await until('it is signed out', () => events.includes('SIGNED_OUT'))
+  // While it is told of an outage, it tries again for half a minute.
+  assert(Date.now() - began < 15_000, `${Date.now() - began} ms`)
+  assert.equal(kept.size, 0)
+}
+
+await { whole, outage, stored }[mode]()
 console.log(JSON.stringify({ done: mode }))
 process.exit(0)

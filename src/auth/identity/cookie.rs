@@ -107,7 +107,7 @@ impl Identity {
             .sessions
             .is_renewal_due(&live, &verified, clock::unix_now())
         {
-            let client = request.client().address;
+            let client = client_info(request);
             self.sessions.renew_behind(&live, client);
         }
         let roles = self.roles.of(&verified);
@@ -187,7 +187,7 @@ impl Identity {
         self.revocations
             .check(&CleanAt::default(), listed, clock::unix_now())
             .map_err(|denial| refusal_of_listed(request, denial))?;
-        let client = request.client().address;
+        let client = client_info(request);
         if renewal == Renewal::InBackground {
             self.sessions.renew_behind(&live, client);
             return Err(Reason::SessionUnavailable.because("its tokens are being renewed"));

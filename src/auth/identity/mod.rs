@@ -18,7 +18,7 @@ pub mod csrf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderValue, USER_AGENT};
 
 use super::caller::Caller;
 use super::layer::{AsyncCheck, Layer};
@@ -32,6 +32,7 @@ use crate::request::Inbound;
 use crate::request::apikey;
 use crate::revocation::{CleanAt, Listed, Revocations};
 use crate::sessions::{Recheck, Sessions};
+use crate::sessions::record::ClientInfo;
 use crate::tokens::{CheckLimit, Presented, RefusedTokens, Tokens, Verified, is_service_key};
 
 /// How a session gets new tokens.
@@ -410,6 +411,32 @@ struct Credential<'a> {
     /// The raw bytes. They are checked to be text only if the token is not in the cache.
     token: &'a [u8],
     /// The header field, if it already has the spelling that upstreams expect.
+/// Whoever signs out of a session that has ended is signed out: nobody, and not refused. The route
+/// decides what it answers.
+fn signed_out_before(request: &Inbound, denial: Denial) -> Result<Caller, Denial> {
+    let is_over = matches!(
+        denial.reason,
+        Reason::SessionRevoked
+            | Reason::SubjectRevoked
+            | Reason::SessionUnknown
+            | Reason::SessionExpired
+    );
+    let signs_out = Some(Target::Serve(Serve::SignIn(Endpoint::Logout)));
+    match is_over && request.rule().target == signs_out {
+        true => Ok(Caller::NOBODY),
+        false => Err(denial),
+    }
+}
+
+/// The client of a request, as it is shown to the user and recorded by the identity server.
+fn client_info(request: &Inbound) -> ClientInfo {
+    let agent = request.headers().get(USER_AGENT);
+    ClientInfo {
+        address: request.client().address,
+        user_agent: agent.and_then(|agent| agent.to_str().ok().map(str::to_owned)),
+    }
+}
+
     field: Option<&'a HeaderValue>,
 }
 

@@ -11,7 +11,7 @@ use hyper::StatusCode;
 
 use super::input::invalid;
 use crate::denial::{Denial, Extra, FieldError, Reason};
-use crate::sign_in::grant::AuthError;
+use crate::sign_in::grant::{AuthError, is_code};
 
 /// What the identity server was called for; a column of the table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -26,7 +26,7 @@ pub enum Flow {
     User,
 }
 
-/// `Retry-After` for a 429 of the identity server, which has none. A choice.
+/// `Retry-After` for a 429 of the identity server that says nothing of it. A choice.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(10);
 
 /// A row: codes, and the reason for each of `Login`, `Register`, `Refresh` and `User`.
@@ -43,8 +43,11 @@ pub const TABLE: &[Row] = &[
     (&["invalid_credentials", "invalid_grant", "user_not_found"], [Reason::InvalidCredentials, UNEXPECTED,             Reason::RefreshTokenInvalid, Reason::SessionRevoked]),
     (&["email_not_confirmed", "phone_not_confirmed"],             [Reason::EmailNotConfirmed,  Reason::RegisteredOnly, Reason::RefreshTokenInvalid, UNEXPECTED]),
     (&["user_banned"],                                            [Reason::AccountBanned,      Reason::RegisteredOnly, Reason::RefreshTokenInvalid, Reason::SessionRevoked]),
-    (&["validation_failed", "email_address_invalid",
-       "email_address_not_authorized"],                           [Reason::InputInvalid,       Reason::InputInvalid,   UNEXPECTED,                  UNEXPECTED]),
+    // Of a refresh, only its token can be malformed.
+    (&["validation_failed"],                                      [Reason::InputInvalid,       Reason::InputInvalid,   Reason::RefreshTokenInvalid, UNEXPECTED]),
+    (&["email_address_invalid", "email_address_not_authorized"],  [Reason::InputInvalid,       Reason::InputInvalid,   UNEXPECTED,                  UNEXPECTED]),
+    // The codes of its OAuth part: no refresh token, and one of a third party's session.
+    (&["invalid_request", "invalid_client"],                      [Reason::InvalidCredentials, UNEXPECTED,             Reason::RefreshTokenInvalid, UNEXPECTED]),
     (&["captcha_failed"],                                         [Reason::CaptchaFailed,      Reason::CaptchaFailed,  UNEXPECTED,                  UNEXPECTED]),
     (&["refresh_token_not_found", "refresh_token_already_used"],  [UNEXPECTED,                 UNEXPECTED,             Reason::RefreshTokenInvalid, UNEXPECTED]),
     (&["session_not_found", "session_expired"],                   [UNEXPECTED,                 UNEXPECTED,             Reason::RefreshTokenInvalid, Reason::SessionRevoked]),
@@ -60,7 +63,9 @@ pub const TABLE: &[Row] = &[
     // 429
     (&["over_request_rate_limit", "over_email_send_rate_limit"],  [Reason::IdentityLimited,    Reason::IdentityLimited, Reason::SignInBusy,         Reason::SignInBusy]),
     // 500, 504
-    (&["unexpected_failure", "hook_timeout"],                     [Reason::IdentityUnavailable; 4]),
+    (&["unexpected_failure", "hook_timeout", "hook_timeout_after_retry",
+       "hook_payload_over_size_limit",
+       "hook_payload_invalid_content_type"],                      [Reason::IdentityUnavailable; 4]),
     (&["request_timeout"],                                        [Reason::IdentityTimeout; 4]),
 ];
 
@@ -70,7 +75,7 @@ pub fn refusal(flow: Flow, error: &AuthError) -> Denial {
     let code = match error.code.as_str() {
         "" => format!("status {}", error.status.as_u16()),
         // A code is a lower-case word; anything else may quote the input and is not logged.
-        code if code.len() <= 64 && code.bytes().all(is_code_byte) => code.to_owned(),
+        code if is_code(code) => code.to_owned(),
         _ => format!("status {} with a malformed code", error.status.as_u16()),
     };
     let denial = reason.because(code);
@@ -82,7 +87,7 @@ pub fn refusal(flow: Flow, error: &AuthError) -> Denial {
     }
     if reason == Reason::IdentityLimited {
         return Denial {
-            extra: Extra::RetryAfter(DEFAULT_RETRY_AFTER),
+            extra: Extra::RetryAfter(error.retry_after.unwrap_or(DEFAULT_RETRY_AFTER)),
             ..denial
         };
     }
@@ -97,10 +102,6 @@ pub fn refusal(flow: Flow, error: &AuthError) -> Denial {
         };
     }
     denial
-}
-
-fn is_code_byte(byte: u8) -> bool {
-    byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'
 }
 
 fn reason(flow: Flow, error: &AuthError) -> Reason {

@@ -12,7 +12,7 @@ use super::outcome::{Flow, refusal};
 use super::{SignInRequest, reply};
 use crate::denial::{Denial, Reason};
 use crate::sign_in::refresh::RefreshOutcome;
-use crate::sign_in::session::check_refreshed;
+use crate::sign_in::session::{check_refreshed, seen};
 use crate::sign_in::throttle::Attempt;
 
 pub(super) async fn refresh(
@@ -22,7 +22,8 @@ pub(super) async fn refresh(
     let token = body.refresh_token().await?;
     let admission = request.admit(Attempt::Refresh, None).await?;
     let refresh = request.context.refresh().ok_or(Reason::Internal)?;
-    let refreshed = match refresh.refresh(&token, request.client).await {
+    let client = seen(request.client, request.user_agent.as_ref());
+    let refreshed = match refresh.refresh(&token, client).await {
         Ok(refreshed) => refreshed,
         Err(denial) => {
             admission.undecided();
@@ -32,7 +33,8 @@ pub(super) async fn refresh(
     match &*refreshed {
         RefreshOutcome::Refused(error) => {
             admission.failed();
-            Err(refusal(Flow::Refresh, error))
+            let detail = refusal(Flow::Refresh, error).detail;
+            Err(Reason::RefreshTokenInvalid.because(detail.unwrap_or_default()))
         }
         RefreshOutcome::Granted(grant) => {
             admission.succeeded();

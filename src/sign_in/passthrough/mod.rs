@@ -35,6 +35,7 @@ use super::grant::{AuthError, Grant};
 use super::operation::Operation;
 use super::refresh::RefreshOutcome;
 use super::{is_refusal, profile};
+use super::session::seen;
 use crate::auth::Permit;
 use crate::clock;
 use crate::denial::format::GotrueVersion;
@@ -296,7 +297,8 @@ impl Exchange {
         admissions: Admissions,
     ) -> Result<Response<Bytes>, Denial> {
         let refresh = self.context.refresh().ok_or(Reason::Internal)?;
-        let outcome = refresh.refresh(token, self.client).await;
+        let client = seen(self.client, self.fields.get(USER_AGENT));
+        let outcome = refresh.refresh(token, client).await;
         let (failed, answer) = match outcome.as_deref() {
             Ok(RefreshOutcome::Granted(grant)) if self.is_grant_revoked(grant).await => {
                 let status = StatusCode::BAD_REQUEST;

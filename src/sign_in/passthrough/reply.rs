@@ -24,7 +24,7 @@ const PASS: [HeaderName; 5] = [
     ERROR_CODE,
 ];
 
-/// `Retry-After` for a 429 of the identity server, which has none. A choice.
+/// `Retry-After` for a 429 of the identity server that says nothing of it. A choice.
 const DEFAULT_RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
 
 /// The answer, in the form of the client's API version.
@@ -37,7 +37,7 @@ pub(super) fn answer(reply: &Reply, version: GotrueVersion) -> Result<Response<B
     let members = || serde_json::from_slice::<Map<String, Value>>(&reply.body).ok();
     let body = match is_error.then(members) {
         None => reply.body.clone(),
-        Some(None) if reply.status.is_server_error() => {
+        Some(_) if reply.status.is_server_error() && !AuthError::is_own(reply) => {
             return Err(
                 Reason::IdentityUnavailable.because("the reply is not the identity server's own")
             );
@@ -48,7 +48,14 @@ pub(super) fn answer(reply: &Reply, version: GotrueVersion) -> Result<Response<B
         Some(Some(members)) if is_dated_format(&members) => AuthError::read(reply).body(version),
         Some(Some(_)) => reply.body.clone(),
     };
-    Ok(build(reply.status, &reply.headers, body, version))
+    let mut response = build(reply.status, &reply.headers, body, version);
+    if reply.status == StatusCode::TOO_MANY_REQUESTS
+        && let Some(wait) = AuthError::read(reply).retry_after
+    {
+        let seconds = HeaderValue::from(wait.as_secs());
+        response.headers_mut().insert(RETRY_AFTER, seconds);
+    }
+    Ok(response)
 }
 
 /// The access token that a redirect passes to a page, in the fragment of its URL.

@@ -264,7 +264,7 @@ async fn a_lost_answer_is_requested_once_more_and_not_again() {
 async fn an_invalid_token_is_refused_in_the_servers_form_after_one_call() {
     let desk = open(STRICT).await;
     for http in Http::BOTH {
-        let unknown = format!("unknown{http:?}");
+        let unknown = format!("unknown{:05}", u8::from(http == Http::Two));
         let before = desk.double.calls("refresh_token");
         for _ in 0..3 {
             let answer = refresh(&desk, http, &unknown).send().await;

@@ -253,3 +253,40 @@ async fn a_revoked_session_gets_no_new_tokens_and_a_revoked_token_is_replaced() 
     assert_eq!(renewing.auth.calls(REFRESH), calls);
     assert!(renewing.auth.session_lives(&ended.session));
 }
+
+#[tokio::test]
+async fn a_cookie_works_within_seconds_of_the_return_of_the_server_behind_its_edge() {
+    const NO_ANSWER: &str =
+        r#"{"message":"An invalid response was received from the upstream server"}"#;
+    let renewing = Renewing::start(2).await;
+    let somebody = renewing.sign_in().await;
+    renewing.auth.behave_always(Behave::Edge(502, NO_ANSWER));
+    renewing.expired(&somebody).await;
+    for (number, http) in [Http::One, Http::Two, Http::One, Http::Two]
+        .into_iter()
+        .enumerate()
+    {
+        let gateway = renewing.both()[number / 2];
+        let answer = gateway.get(http, "/page").cookie_of(&somebody).send().await;
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert!(!answer.headers.contains_key("set-cookie"), "it stays");
+    }
+    renewing.auth.behave_always(Behave::Well);
+    let back = std::time::Instant::now();
+    for gateway in renewing.both() {
+        let served = async {
+            loop {
+                let page = gateway.get(Http::Two, "/page").cookie_of(&somebody);
+                match page.send().await.status.as_u16() {
+                    200 => return,
+                    503 => tokio::time::sleep(Duration::from_millis(50)).await,
+                    status => panic!("{status}"),
+                }
+            }
+        };
+        crate::support::in_time("the page", served).await;
+    }
+    // Before it was half a minute.
+    let took = back.elapsed();
+    assert!(took < Duration::from_secs(15), "{took:?}");
+}

@@ -127,3 +127,12 @@ async fn a_revoked_session_signs_a_client_out_and_an_outage_does_not() {
     driver.resume();
     driver.finishes();
 }
+
+#[tokio::test]
+async fn a_client_with_a_malformed_stored_session_signs_out_at_once() {
+    let channels = Channels::start();
+    let desk = project(&channels).await;
+    let mut driver = Driver::start(&desk.gateway, PUBLISHABLE, "stored");
+    driver.finishes();
+    assert_eq!(desk.double.calls("refresh_token"), 1);
+}

@@ -54,6 +54,8 @@ pub enum Behave {
     Fail(u16),
     /// With this status and code.
     Refuse(u16, &'static str),
+    /// As the edge in front of it answers, with this status and body.
+    Edge(u16, &'static str),
     /// With a body of so many bytes.
     Fill(usize),
     /// As documented, after this long.
@@ -280,6 +282,11 @@ impl AuthServer {
         self.state().users.get_mut(user).unwrap().banned = true;
     }
 
+    /// Replaces what a user has written about themselves.
+    pub fn set_metadata(&self, user: &str, metadata: serde_json::Value) {
+        self.state().users.get_mut(user).unwrap().user_metadata = metadata;
+    }
+
     /// Enrols a second factor; its id. The code `123456` proves it.
     pub fn add_factor(&self, user: &str) -> String {
         self.state().add_factor(user)
@@ -388,6 +395,12 @@ async fn answer(
             ));
         }
         Behave::Refuse(status, code) => return Ok(answers::error(&call, status, code, "as told")),
+        Behave::Edge(status, body) => {
+            let answer = Response::builder()
+                .status(status)
+                .header("content-type", "application/json");
+            return Ok(answer.body(Full::from(body)).unwrap());
+        }
         Behave::Fill(bytes) => return Ok(Response::new(Full::from(vec![b' '; bytes]))),
         Behave::Slow(pause) => tokio::time::sleep(pause).await,
         Behave::Wait(ref hold) => hold.pass().await,

@@ -184,6 +184,10 @@ impl Shared {
 
     /// Uses a refresh token.
     pub fn refresh(&self, state: &mut State, token: &str) -> Refreshed {
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        if token.len() != 12 || !token.bytes().all(is_plain) {
+            return Refreshed::Refused("validation_failed", "Refresh token is not valid");
+        }
         let Some(found) = state.refresh_tokens.get(token).cloned() else {
             return Refreshed::Refused(
                 "refresh_token_not_found",
