@@ -39,7 +39,7 @@ pub(super) enum GrantError {
 }
 
 impl GrantError {
-    /// Whether the identity server decided, so that the attempt counts as a failure.
+    /// Whether the identity server examined the credentials and refused them.
     fn is_refusal(&self) -> bool {
         match self {
             Self::Refused(error) => is_refusal(error.status),
@@ -70,13 +70,17 @@ pub(super) async fn login(
     let result = run_to_completion(request.identity.runtime(), async move {
         let grant = match owned.password_grant(&admission, &credentials).await {
             Ok(grant) => grant,
-            Err(why) if why.is_refusal() => {
-                admission.failed();
-                return Ok(Err(why.denial(Flow::Login)));
-            }
             Err(why) => {
-                admission.undecided();
-                return Err(why.denial(Flow::Login));
+                let denial = why.denial(Flow::Login);
+                let is_refusal = why.is_refusal();
+                match why {
+                    GrantError::Refused(error) => admission.refused(&owned.identity, error),
+                    GrantError::Call(_) | GrantError::Malformed => admission.undecided(),
+                }
+                return match is_refusal {
+                    true => Ok(Err(denial)),
+                    false => Err(denial),
+                };
             }
         };
         admission.succeeded();

@@ -9,9 +9,11 @@ use super::{Exchange, RequestBody, reply};
 use crate::denial::{Denial, Reason};
 use crate::request::peer::client_networks;
 use crate::sign_in::call::{CallError, Reply};
+use crate::sign_in::client::IdentityServer;
+use crate::sign_in::grant::AuthError;
 use crate::sign_in::operation::Operation;
+use crate::sign_in::require_revocations;
 use crate::sign_in::throttle::{Admission, Attempt, AttemptKey};
-use crate::sign_in::{is_refusal, require_revocations};
 
 /// Members that prove the user in a change of the account: a stolen session could be used to guess
 /// them.
@@ -26,18 +28,23 @@ pub(super) struct Admissions(Vec<Admission>);
 
 impl Admissions {
     /// Records the reply of the identity server.
-    pub(super) fn settle(self, reply: &Reply) {
-        match reply.status {
-            status if is_refusal(status) || reply::redirects_with_error(reply) => self.failed(),
-            status if status.is_client_error() || status.is_server_error() => self.undecided(),
-            _ => self.succeeded(),
+    fn settle(self, identity: &IdentityServer, reply: &Reply) {
+        if reply.status.is_client_error() || reply.status.is_server_error() {
+            let error = AuthError::read(reply);
+            for admission in self.0 {
+                admission.refused(identity, error.clone());
+            }
+        } else if reply::redirects_with_error(reply) {
+            self.failed();
+        } else {
+            self.succeeded();
         }
     }
 
     /// Records the outcome of a call, answered or not.
-    pub(super) fn settle_call(self, replied: &Result<Reply, CallError>) {
+    pub(super) fn settle_call(self, identity: &IdentityServer, replied: &Result<Reply, CallError>) {
         match replied {
-            Ok(reply) => self.settle(reply),
+            Ok(reply) => self.settle(identity, reply),
             Err(_) => self.undecided(),
         }
     }

@@ -245,7 +245,7 @@ impl Exchange {
         let call = self.call(&request, &body, &admissions);
         let asked_at = clock::unix_millis();
         let replied = self.identity.call(call).await;
-        admissions.settle_call(&replied);
+        admissions.settle_call(&self.identity, &replied);
         let reply = concealed(&request, replied?);
         if request.operation == Operation::PasswordGrant && is_refusal(reply.status) {
             self.hold_refusal(began).await?;

@@ -104,7 +104,7 @@ impl Exchange {
             let replied = match admissions {
                 Some(admissions) => {
                     let replied = self.identity.call(call.clone()).await;
-                    admissions.settle_call(&replied);
+                    admissions.settle_call(&self.identity, &replied);
                     replied.ok()
                 }
                 None => None,
@@ -139,7 +139,7 @@ impl Exchange {
         let work = async move {
             let call = self.call(&request, &body, &admissions);
             let replied = self.identity.call(call).await;
-            admissions.settle_call(&replied);
+            admissions.settle_call(&self.identity, &replied);
             let is_changed = match &replied {
                 Ok(reply) => reply.status.is_success(),
                 Err(error) => error.may_be_done(),

@@ -7,6 +7,8 @@ use aws_lc_rs::hmac;
 use super::Throttle;
 use super::attempt::{Attempt, Limit};
 use crate::policy::rate::Rate;
+use crate::sign_in::client::IdentityServer;
+use crate::sign_in::grant::AuthError;
 use crate::store::{Bucket, Draw};
 
 /// An admitted attempt. Dropping it counts it as a failure.
@@ -49,6 +51,34 @@ impl Admission {
     /// Records that nothing was decided: the identity server was not called, or did not answer.
     pub fn undecided(self) {
         self.settle(|_| Draw::Return);
+    }
+
+    /// Records that the identity server refused what the client chose, such as a weak password: no
+    /// attempt on the account, but a call all the same.
+    pub fn refused_choice(self) {
+        self.settle(|limit| match limit {
+            Some(Limit::Address) => Draw::Ask,
+            Some(Limit::Account | Limit::UnderWay | Limit::Waiting) | None => Draw::Return,
+        });
+    }
+
+    /// Records an error of the identity server. An attempt that reached it counts, whatever became
+    /// of it, unless the server is away for all; that is found out in the background.
+    pub(in crate::sign_in) fn refused(self, identity: &IdentityServer, error: AuthError) {
+        if error.code == "weak_password" {
+            return self.refused_choice();
+        }
+        if !error.status.is_server_error() {
+            return self.failed();
+        }
+        let identity = identity.clone();
+        let runtime = self.throttle.runtime.clone();
+        runtime.spawn(async move {
+            match identity.is_away_for_all(&error).await {
+                true => self.undecided(),
+                false => self.failed(),
+            }
+        });
     }
 
     fn count_failure(&mut self) {

@@ -22,8 +22,30 @@
 //! clients all reconnect at once, but not for thousands of made-up tokens.
 //!
 //! Registrations and messages count whether or not they succeed: there, frequent success is the
-//! abuse. So do all other calls: what counts is that they occupy the identity server. No call is
+//! abuse. They have the first two limits, and not the third, since a stranger may ask for a message
+//! to any account. A password that the identity server finds too weak is no attempt on an account.
+//! All other calls count likewise: what counts is that they occupy the identity server. No call is
 //! made on behalf of a client without an [`Admission`].
+//!
+//! An attempt that reached the identity server counts, whatever became of it, unless the server is
+//! away for all: otherwise whoever finds an input at which it fails has no limit.
+//!
+//! # The defaults
+//!
+//! Many people share an address: an office, a school, a mobile network. So a default by address is
+//! generous, and strict only on what fails; what is strict is the limit by account. The identity
+//! server has limits of its own behind these, by address where it knows that, and by account.
+//!
+//! | attempt | by address, a minute | by address and account | the identity server's default |
+//! |---|---|---|---|
+//! | `login` | 30 failures | 5 failures | 30 calls a minute by address, any outcome |
+//! | `register` | 60 | 5 | 30 sign-ups in five minutes, and 30 anonymous ones an hour |
+//! | `refresh` | 30 failures | – | 30 calls a minute, any outcome |
+//! | `reset` | 60 | 3 | one message a minute to an account; 30 an hour in all, unless set |
+//! | `verify` | 30 failures | 5 failures | 30 codes in five minutes, any outcome |
+//! | `redirect` | 120 | – | none |
+//! | `account` | 3000 | – | 15 factors a minute |
+//! | `read` | 600 | – | none |
 //!
 //! The identity server hashes a password only if the account exists, so the duration of a refusal
 //! would disclose which accounts exist. No refusal is answered sooner than a wrong password takes,
@@ -69,7 +91,7 @@ const FIRST_DELAY: Duration = Duration::from_millis(250);
 const MAX_HELD: usize = 10_000;
 
 /// How many times more refreshes of an address may run at once than may fail. A choice.
-const CONCURRENT_FACTOR: NonZeroU32 = NonZeroU32::new(30).unwrap();
+const CONCURRENT_FACTOR: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 /// How many times more attempts a /48 may make than each of its 65,536 /64s. A choice.
 const SITE_FACTOR: NonZeroU32 = NonZeroU32::new(8).unwrap();
@@ -247,6 +269,8 @@ impl Throttle {
                 });
             }
         }
+        // What strangers may do at will must not delay the owner.
+        let account = account.filter(|_| attempt.counts_failures());
         buckets.extend(account.map(|(account, _)| NamedBucket {
             limit: None,
             name: self.name([b"everywhere", b"", account.as_bytes()]),

@@ -359,7 +359,7 @@ async fn concurrent_refreshes_are_bounded_and_successes_do_not_count() {
     for _ in 0..1000 {
         under_way.extend(refresh().await.ok());
     }
-    assert_eq!(under_way.len(), 300, "thirty times ten");
+    assert_eq!(under_way.len(), 100, "ten times ten");
     assert_eq!(refresh().await.unwrap_err().reason, Reason::SignInBusy);
     let elsewhere = AttemptKey {
         client: Some(Networks::of(address(2))),
@@ -377,7 +377,7 @@ async fn concurrent_refreshes_are_bounded_and_successes_do_not_count() {
     // An office that reconnects again and again.
     for _ in 0..5 {
         let mut office = Vec::new();
-        for _ in 0..300 {
+        for _ in 0..100 {
             office.push(refresh().await.expect("they are good"));
         }
         office.into_iter().for_each(Admission::succeeded);
@@ -389,4 +389,56 @@ async fn concurrent_refreshes_are_bounded_and_successes_do_not_count() {
         settled().await;
     }
     assert_eq!(refresh().await.unwrap_err().reason, Reason::SignInBusy);
+}
+
+#[tokio::test]
+async fn messages_to_one_account_are_limited_and_never_delay_its_owner() {
+    let throttle = throttle();
+    let throttling = Throttling {
+        reset: Limits {
+            address: rate(60, 100_000),
+            account: Some(rate(3, 100_000)),
+        },
+        everywhere: rate(1, 100_000),
+        longest_delay: Duration::from_secs(3600),
+        ..throttling()
+    };
+    for network in 0..3 {
+        for number in 0..5 {
+            let key = at(address(network), "a@b.test");
+            let admitted = throttle.admit(&throttling, Attempt::Reset, key).await;
+            assert_eq!(admitted.is_ok(), number < 3, "{network} {number}");
+            admitted.into_iter().for_each(Admission::succeeded);
+        }
+        let other = at(address(network), "c@d.test");
+        let admitted = throttle.admit(&throttling, Attempt::Reset, other).await;
+        admitted.expect("another account").succeeded();
+    }
+    settled().await;
+    // It would be delayed for an hour.
+    let key = at(address(9), "a@b.test");
+    let admitted = throttle.admit(&throttling, Attempt::Login, key).await;
+    admitted.expect("not delayed").succeeded();
+}
+
+#[tokio::test]
+async fn a_password_that_is_too_weak_counts_by_address_and_not_by_account() {
+    let throttle = throttle();
+    let throttling = Throttling {
+        register: Limits {
+            address: rate(8, 100_000),
+            account: Some(rate(2, 100_000)),
+        },
+        ..throttling()
+    };
+    let mut admitted = 0;
+    for _ in 0..20 {
+        let key = at(address(1), "a@b.test");
+        if let Ok(admission) = throttle.admit(&throttling, Attempt::Register, key).await {
+            admission.refused_choice();
+            admitted += 1;
+        }
+        settled().await;
+    }
+    assert_eq!(admitted, 8);
 }

@@ -54,20 +54,62 @@ async fn guessing_a_proof_is_throttled_and_other_changes_are_not() {
 
 #[tokio::test]
 async fn an_attempt_left_undecided_by_an_outage_does_not_count() {
+    // The server fails for all, by its own account or by that of a proxy.
+    for (how, status) in [
+        (Behave::Fail(500), 500),
+        (Behave::Edge(502, "<html>"), 503),
+        (Behave::Reset, 503),
+    ] {
+        let desk = limited(
+            Options::default(),
+            "verify: { address: 100/d, account: 1/d }",
+        )
+        .await;
+        let id = desk.double.add_user(EMAIL, PASSWORD);
+        let token = desk.double.sign_in(&id).0;
+        let body = json!({ "nonce": "123456", "data": {} });
+        desk.double.behave_always(how);
+        for _ in 0..3 {
+            let answer = admitted(&desk, &token, &body).await;
+            assert_eq!(answer.status, status, "{}", answer.text());
+        }
+        // While a proxy has no server, not all calls are sent.
+        let calls = desk.double.calls("change-user");
+        assert!(calls == 3 || status == 503, "{calls}");
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_at_which_a_healthy_server_fails_counts() {
     let desk = limited(
         Options::default(),
-        "verify: { address: 100/d, account: 1/d }",
+        "login: { address: 100/d, account: 2/d }, verify: { address: 100/d, account: 2/d }, reset: { address: 2/d }",
     )
     .await;
     let id = desk.double.add_user(EMAIL, PASSWORD);
     let token = desk.double.sign_in(&id).0;
-    let body = json!({ "nonce": "123456", "data": {} });
-    desk.double.behave("change-user", Behave::Fail(500));
-    for _ in 0..3 {
-        let answer = admitted(&desk, &token, &body).await;
-        assert_eq!(answer.status, 500, "{}", answer.text());
+    for (kind, code) in [
+        ("change-user", "unexpected_failure"),
+        ("password", "unexpected_failure"),
+        ("otp", "over_email_send_rate_limit"),
+    ] {
+        let status = if kind == "otp" { 429 } else { 500 };
+        desk.double.behave(kind, Behave::Refuse(status, code));
+        for number in 0..6 {
+            let http = Http::BOTH[number % 2];
+            let call = match kind {
+                "change-user" => change(&desk, http, &token, &json!({ "nonce": "1", "data": {} })),
+                "password" => post(&desk, http, "token?grant_type=password", &password("guess")),
+                _ => post(&desk, http, "otp", &json!({ "email": EMAIL })),
+            };
+            let answer = call.send().await;
+            match number {
+                0 | 1 => assert_eq!(answer.status, status, "{kind} {}", answer.text()),
+                _ => denied(&answer, Reason::TooManyAttempts),
+            }
+        }
+        assert_eq!(desk.double.calls(kind), 2, "{kind}");
     }
-    assert_eq!(desk.double.calls("change-user"), 3);
 }
 
 /// The answer to an attempt, as soon as the one before no longer counts: it is given back in the
