@@ -51,16 +51,18 @@ pub struct Deadlines {
 /// Rate limits of sign-in attempts. [`crate::sign_in::throttle`] describes what is counted and why.
 #[derive(Clone, Debug)]
 pub struct Throttling {
-    /// Failed sign-ins. Default: 20 a minute from one address, 5 a minute from one address on one
+    /// Failed sign-ins. Default: 30 a minute from one address, 5 a minute from one address on one
     /// account.
     pub login: Limits,
-    /// Registrations. Default: 3 a minute from one address.
+    /// Registrations. Default: 60 a minute from one address, 5 a minute from one address of one
+    /// account.
     pub register: Limits,
-    /// Failed refreshes. Default: 10 a minute from one address.
+    /// Failed refreshes. Default: 30 a minute from one address.
     pub refresh: Limits,
-    /// Requested messages, such as a password reset. Default: 2 a minute from one address.
+    /// Requested messages, such as a password reset. Default: 60 a minute from one address, 3 a
+    /// minute from one address to one account.
     pub reset: Limits,
-    /// Failed one-time codes. Default: 10 a minute from one address, 5 a minute from one address on
+    /// Failed one-time codes. Default: 30 a minute from one address, 5 a minute from one address on
     /// one account.
     pub verify: Limits,
     /// Redirects to another provider and back. Default: 120 a minute from one address.
@@ -68,7 +70,7 @@ pub struct Throttling {
     /// Calls by which users read and change their own accounts. Default: 3000 a minute from one
     /// address.
     pub account: Limits,
-    /// Calls that tell everybody the same: settings, health and keys. Default: 120 a minute from
+    /// Calls that tell everybody the same: settings, health and keys. Default: 600 a minute from
     /// one address.
     pub read: Limits,
     /// Failures of one account, from all addresses together, above which attempts are delayed.

@@ -161,8 +161,8 @@ fn invalid_values_are_reported_with_what_to_write() {
             "5/m",
         ),
         (
-            "  throttle: { register: { account: 5/m } }",
-            "identity.throttle.register.account",
+            "  throttle: { redirect: { account: 5/m } }",
+            "identity.throttle.redirect.account",
             "login",
         ),
         (

@@ -40,14 +40,15 @@ wire! {
 impl Checker<'_> {
     pub(super) fn throttle(&mut self, field: &Field<Throttle>) -> Option<Throttling> {
         let wire = field.section()?;
-        let login = self.limits(&wire.login, 20, Some(5));
-        let register = self.limits(&wire.register, 3, None);
-        let refresh = self.limits(&wire.refresh, 10, None);
-        let reset = self.limits(&wire.reset, 2, None);
-        let verify = self.limits(&wire.verify, 10, Some(5));
-        let redirect = self.limits(&wire.redirect, 120, None);
-        let account = self.limits(&wire.account, 3000, None);
-        let read = self.limits(&wire.read, 120, None);
+        // Argued in `sign_in::throttle`.
+        let login = self.limits(&wire.login, 30, Account::Default(5));
+        let register = self.limits(&wire.register, 60, default_account(&wire.register, 5));
+        let refresh = self.limits(&wire.refresh, 30, Account::Never);
+        let reset = self.limits(&wire.reset, 60, default_account(&wire.reset, 3));
+        let verify = self.limits(&wire.verify, 30, Account::Default(5));
+        let redirect = self.limits(&wire.redirect, 120, Account::Never);
+        let account = self.limits(&wire.account, 3000, Account::Never);
+        let read = self.limits(&wire.read, 600, Account::Never);
         Some(Throttling {
             login: login?,
             register: register?,
@@ -69,23 +70,46 @@ impl Checker<'_> {
         &mut self,
         field: &Field<AttemptLimits>,
         address: u32,
-        account: Option<u32>,
+        account: Account,
     ) -> Option<Limits> {
         let wire = field.section()?;
         let a_minute = |number| Rate::new(count(number), MINUTE);
-        if let (None, Some(place)) = (account, wire.account.place()) {
+        if let (Account::Never, Some(place)) = (account, wire.account.place()) {
             return self.report.refuse(
                 place,
-                "nothing is counted by account here; remove it, or write it under `login` or `verify`",
+                "nothing is counted by account here; remove it, or write it under `login`, `register`, `reset` or `verify`",
             );
         }
         Some(Limits {
             address: wire.address.or(a_minute(address))?,
             account: match account {
-                Some(number) => Some(wire.account.or(a_minute(number))?),
-                None => None,
+                Account::Default(number) => Some(wire.account.or(a_minute(number))?),
+                Account::IfWritten => wire.account.optional()?.map(|rate| rate.value),
+                Account::Never => None,
             },
         })
+    }
+}
+
+/// Whether attempts of a kind have a limit by account.
+#[derive(Clone, Copy)]
+enum Account {
+    /// This many a minute, unless another rate is written.
+    Default(u32),
+    /// The written rate, if there is one.
+    IfWritten,
+    Never,
+}
+
+/// The limit by account of attempts that had only one by address in earlier versions: a map that
+/// says how many there may be by address means just that.
+fn default_account(field: &Field<AttemptLimits>, number: u32) -> Account {
+    match field
+        .section()
+        .is_some_and(|wire| wire.address.place().is_some())
+    {
+        true => Account::IfWritten,
+        false => Account::Default(number),
     }
 }
 
