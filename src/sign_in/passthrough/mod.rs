@@ -12,6 +12,7 @@
 
 mod attempts;
 mod disclosure;
+mod input;
 mod operations;
 mod reply;
 mod sessions;
@@ -34,8 +35,8 @@ use super::client::IdentityServer;
 use super::grant::{AuthError, Grant};
 use super::operation::Operation;
 use super::refresh::RefreshOutcome;
-use super::{is_refusal, profile};
 use super::session::seen;
+use super::{is_refusal, profile};
 use crate::auth::Permit;
 use crate::clock;
 use crate::denial::format::GotrueVersion;
@@ -226,6 +227,9 @@ impl Exchange {
         request: OperationRequest,
         body: RequestBody,
     ) -> Result<Response<Bytes>, Denial> {
+        if let Some(refusal) = self.refuse_input(&request, &body) {
+            return Ok(refusal);
+        }
         let admitted = self.admit(&request, &body).await;
         if request.operation == Operation::Logout {
             return self.log_out(request, admitted).await;
@@ -251,6 +255,9 @@ impl Exchange {
             self.hold_refusal(began).await?;
         }
         if let Some(grant) = grant_in(&reply) {
+            if grant.access_token.expose().len() > self.tokens.longest() {
+                return Err(Reason::TokenTooLarge.into());
+            }
             self.begin_session(&grant, asked_at).await?;
             let (context, in_force, user) = (&self.context, &self.in_force, grant.user.get());
             match profile::may_create_account(request.operation) {

@@ -3,6 +3,7 @@
 
 mod changes;
 mod disclosure;
+mod edge;
 mod limits;
 mod outages;
 mod refresh;

@@ -43,6 +43,10 @@ pub async fn answer(shared: &Shared, call: &Called) -> Answer {
             return json(call, 401, &json!({ "message": "Unauthorized" }));
         }
     }
+    // PostgreSQL stores no NUL.
+    if String::from_utf8_lossy(&call.body).contains("\\u0000") || query.contains("%00") {
+        return error(call, 500, "unexpected_failure", "Database error");
+    }
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let endpoint = Endpoint {
         shared,
