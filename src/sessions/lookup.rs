@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use quick_cache::sync::Cache;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use super::begun::BegunSessions;
 use super::cookie::CookieKeys;
@@ -37,6 +38,10 @@ const ABSENT: usize = 10_000;
 /// session can be told from one that never existed.
 const AFTERLIFE: i64 = 60_000;
 
+/// How many sessions that began elsewhere are added to lists at once (`observe`). More are not
+/// added before their next token. A choice.
+const MOST_OBSERVED: usize = 256;
+
 /// How often a compare-and-set is tried while others change the record.
 pub(super) const ATTEMPTS: usize = 16;
 
@@ -56,6 +61,8 @@ pub struct Sessions {
     live: Cache<SessionName, Arc<CachedSession>>,
     absent: Cache<SessionName, Instant>,
     pub(super) begun: BegunSessions,
+    /// Places of sessions that are being added to lists.
+    pub(super) observing: Arc<Semaphore>,
 }
 
 /// The settings of sessions in the configuration in force.
@@ -68,6 +75,8 @@ pub(super) struct Settings {
     pub(super) remembers_ended: i64,
     /// How long the identity server allows a session to be refreshed, in milliseconds.
     pub(super) session_lifetime: i64,
+    /// The issuer whose sessions users list and end here: the identity server's.
+    pub(super) listed_issuer: Option<String>,
 }
 
 impl Settings {
@@ -77,6 +86,7 @@ impl Settings {
             remembers: config.revocations.remembers_sessions(),
             remembers_ended: config.revocations.remembers_tokens(),
             session_lifetime: millis(config.revocations.session_lifetime),
+            listed_issuer: config.identity.as_ref().map(|server| server.issuer.clone()),
         }
     }
 }
@@ -127,6 +137,7 @@ impl Sessions {
             live: Cache::new(config.sessions.cache.get()),
             absent: Cache::new(ABSENT),
             begun: BegunSessions::default(),
+            observing: Arc::new(Semaphore::new(MOST_OBSERVED)),
         }))
     }
 

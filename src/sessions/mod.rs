@@ -20,6 +20,7 @@ mod index;
 mod live;
 pub mod lookup;
 mod metrics;
+mod observe;
 pub mod record;
 pub mod renew;
 pub mod sign_in;

@@ -150,7 +150,8 @@ impl Tokens {
         }
     }
 
-    /// The same as [`verify_limited`](Self::verify_limited), with the cache of this worker.
+    /// The same as [`verify_limited`](Self::verify_limited), with the cache of this worker. Calls
+    /// `first` with a token that no client has presented here before.
     ///
     /// # Errors
     ///
@@ -161,6 +162,7 @@ impl Tokens {
         token: &[u8],
         clock: fn() -> i64,
         limit: impl Fn() -> Option<CheckLimit<'l>>,
+        first: impl FnOnce(&Arc<Verified>),
     ) -> Result<Presented, Denial> {
         if let Some(verified) = worker_cache.find(token) {
             if self.still_accepts(&verified, clock()) {
@@ -176,6 +178,9 @@ impl Tokens {
         };
         if let Presented::User(verified) = &presented {
             worker_cache.remember(token, verified);
+            if verified.is_first_presented() {
+                first(verified);
+            }
         }
         Ok(presented)
     }
@@ -237,13 +242,13 @@ impl Tokens {
         if token.len() > self.longest {
             return Err(Reason::TokenTooLarge.into());
         }
+        if let Some(outcome) = verify::opaque_key(token) {
+            return Ok(outcome.map(|()| Presented::Nobody)?);
+        }
         let digest = digest::of(token.as_bytes());
         let is_good = |verified: &Verified| self.still_accepts(verified, now);
         if let Some(verified) = self.cache.find(&digest, is_good) {
             return Ok(Presented::User(verified));
-        }
-        if let Some(outcome) = verify::opaque_key(token) {
-            return Ok(outcome.map(|()| Presented::Nobody)?);
         }
         if let Some(limit) = limit {
             limit.admit()?;

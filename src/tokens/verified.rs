@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use hyper::header::HeaderValue;
@@ -27,6 +28,7 @@ pub struct Verified {
     pub(super) origin: Origin,
     clean: CleanAt,
     since: Instant,
+    presented: AtomicBool,
     encoded: Encoded,
     /// A hash of issuer and subject.
     subject_hash: u64,
@@ -95,6 +97,7 @@ impl Verified {
             origin,
             clean: CleanAt::default(),
             since: clock::now(),
+            presented: AtomicBool::new(false),
         }
     }
 
@@ -162,9 +165,6 @@ impl Verified {
         self.since
     }
 
-    /// `exp`, in Unix seconds.
-    pub fn expires(&self) -> i64 {
-        self.facts.expires
     /// The application of a third party that the token was issued to, `client_id`, unless its entry
     /// says that it may act as the user everywhere.
     pub fn client(&self) -> Option<&str> {
@@ -177,6 +177,9 @@ impl Verified {
         !self.presented.swap(true, Ordering::Relaxed)
     }
 
+    /// `exp`, in Unix seconds.
+    pub fn expires(&self) -> i64 {
+        self.facts.expires
     }
 
     /// The end of its acceptance in Unix seconds: `exp` plus the leeway of its issuer.

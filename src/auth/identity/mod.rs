@@ -198,6 +198,9 @@ impl Identity {
         };
         self.token_in_force(request, &verified).await?;
         if let Some(known) = caller.verified()
+        if verified.is_first_presented() {
+            self.sessions.observe(&verified, client_info(request));
+        }
             && !verified.is_same_session(known)
         {
             return Err(Reason::SessionDiffers.into());
@@ -228,6 +231,7 @@ impl Identity {
             clock::unix_now,
             || self.check_limit(request),
         );
+            |verified| self.sessions.observe(verified, client_info(request)),
         let Presented::User(verified) = verifying.await? else {
             // An API key proves no user. It was present, so no other source is tried.
             if request.rule().key_demand().is_some() {

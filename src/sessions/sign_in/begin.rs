@@ -140,7 +140,7 @@ impl Sessions {
     }
 
     /// Adds a session to its user's index, and ends the oldest if there are too many.
-    async fn enlist(
+    pub(in crate::sessions) async fn enlist(
         &self,
         name: SessionName,
         session: &Session,

@@ -6,7 +6,7 @@ use super::end::OwnSession;
 use crate::secrets::hex;
 use crate::sessions::index::{Entry, Index};
 use crate::sessions::lookup::{ATTEMPTS, Sessions};
-use crate::sessions::record::{Carrier, Origin, Session, SessionName};
+use crate::sessions::record::{Carrier, InnerTokens, Origin, Session, SessionName};
 use crate::store::{Kind, Swap, Unreachable, Version};
 
 /// A session as shown to its user. Times are in Unix milliseconds.
@@ -68,6 +68,15 @@ impl Sessions {
         Ok(list)
     }
 
+    /// The tokens behind a session's cookie; `None` if it has none, or cannot be looked up.
+    pub async fn inner_tokens(&self, name: &SessionName) -> Option<InnerTokens> {
+        let waits = self.unstored.get(name);
+        match waits {
+            Some(newest) => newest.tokens().cloned(),
+            None => self.read(name).await.ok()??.0.tokens,
+        }
+    }
+
     /// Removes the selected entries from a user's index, and returns them.
     pub(in crate::sessions) async fn take_entries(
         &self,
@@ -85,7 +94,7 @@ impl Sessions {
         Err(Unreachable::Timeout)
     }
 
-    pub(super) async fn read_index(
+    pub(in crate::sessions) async fn read_index(
         &self,
         issuer: &str,
         subject: &str,
