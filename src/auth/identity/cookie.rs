@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use hyper::header::HeaderValue;
 
-use super::{Identity, Renewal, csrf};
+use super::{Identity, Renewal, client_info, csrf, signed_out_before};
 use crate::auth::caller::Caller;
 use crate::clock;
 use crate::denial::{Denial, Extra, Fault, Reason};
@@ -50,7 +50,13 @@ impl Identity {
         // Before anything else: a request of another site's page must not even prolong the session.
         csrf::check(request, || self.sessions.cookies().csrf_token(&cookie))?;
         let name = cookie.name();
-        let caller = self.of_session(request, &name, Renewal::Awaited).await?;
+        let caller = match self.of_session(request, &name, Renewal::Awaited).await {
+            Ok(caller) => caller,
+            Err(denial) if matches!(denial.extra, Extra::ClearCookie(_)) => {
+                return signed_out_before(request, denial);
+            }
+            Err(denial) => return Err(denial),
+        };
         if let Some(live) = caller.cookie_session() {
             self.sessions.touch(live);
         }

@@ -26,13 +26,14 @@ use super::role_table::RoleTable;
 use crate::breaker::Outage;
 use crate::clock;
 use crate::denial::{Denial, Reason};
+use crate::policy::endpoint::Endpoint;
 use crate::policy::outage;
-use crate::policy::route::{Access, ApiKey, CredentialSource};
+use crate::policy::route::{Access, ApiKey, CredentialSource, Serve, Target};
 use crate::request::Inbound;
 use crate::request::apikey;
 use crate::revocation::{CleanAt, Listed, Revocations};
-use crate::sessions::{Recheck, Sessions};
 use crate::sessions::record::ClientInfo;
+use crate::sessions::{Recheck, Sessions};
 use crate::tokens::{CheckLimit, Presented, RefusedTokens, Tokens, Verified, is_service_key};
 
 /// How a session gets new tokens.
@@ -197,10 +198,10 @@ impl Identity {
             };
         };
         self.token_in_force(request, &verified).await?;
-        if let Some(known) = caller.verified()
         if verified.is_first_presented() {
             self.sessions.observe(&verified, client_info(request));
         }
+        if let Some(known) = caller.verified()
             && !verified.is_same_session(known)
         {
             return Err(Reason::SessionDiffers.into());
@@ -230,8 +231,8 @@ impl Identity {
             credential.token,
             clock::unix_now,
             || self.check_limit(request),
-        );
             |verified| self.sessions.observe(verified, client_info(request)),
+        );
         let Presented::User(verified) = verifying.await? else {
             // An API key proves no user. It was present, so no other source is tried.
             if request.rule().key_demand().is_some() {
@@ -242,7 +243,9 @@ impl Identity {
                 false => Ok(Caller::NOBODY),
             };
         };
-        self.token_in_force(request, &verified).await?;
+        if let Err(denial) = self.token_in_force(request, &verified).await {
+            return signed_out_before(request, denial);
+        }
         let roles = self.roles.of(&verified);
         let authorization = credential.into_authorization()?;
         Ok(Caller::user(verified, roles, authorization))
@@ -258,6 +261,11 @@ impl Identity {
     }
 
     async fn token_in_force(&self, request: &Inbound, verified: &Verified) -> Result<(), Denial> {
+        if let Some(client) = verified.client()
+            && !request.rule().clients.iter().any(|known| known == client)
+        {
+            return Err(Reason::ClientRefused.into());
+        }
         let of_token = (verified.clean(), verified.listed());
         match self.in_force(request, [of_token], verified.since()) {
             // Boxed, to keep the future small for tokens that are not refused.
@@ -266,11 +274,6 @@ impl Identity {
                     denial.reason,
                     Reason::SubjectRevoked | Reason::BucketRevoked
                 ) =>
-        if let Some(client) = verified.client()
-            && !request.rule().clients.iter().any(|known| known == client)
-        {
-            return Err(Reason::ClientRefused.into());
-        }
             {
                 Box::pin(self.begun_in_force(request, verified)).await
             }
@@ -407,14 +410,6 @@ fn recheck_api_key(request: &Inbound) -> Result<(), Denial> {
     Ok(())
 }
 
-/// The scheme of a bearer token, with the space behind it.
-const SCHEME: &[u8] = b"Bearer ";
-
-/// A credential as the request carries it.
-struct Credential<'a> {
-    /// The raw bytes. They are checked to be text only if the token is not in the cache.
-    token: &'a [u8],
-    /// The header field, if it already has the spelling that upstreams expect.
 /// Whoever signs out of a session that has ended is signed out: nobody, and not refused. The route
 /// decides what it answers.
 fn signed_out_before(request: &Inbound, denial: Denial) -> Result<Caller, Denial> {
@@ -441,6 +436,14 @@ fn client_info(request: &Inbound) -> ClientInfo {
     }
 }
 
+/// The scheme of a bearer token, with the space behind it.
+const SCHEME: &[u8] = b"Bearer ";
+
+/// A credential as the request carries it.
+struct Credential<'a> {
+    /// The raw bytes. They are checked to be text only if the token is not in the cache.
+    token: &'a [u8],
+    /// The header field, if it already has the spelling that upstreams expect.
     field: Option<&'a HeaderValue>,
 }
 

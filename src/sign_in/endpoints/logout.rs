@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::input::invalid;
 use super::{SignInRequest, SignedInCaller, reply};
-use crate::denial::{Denial, FieldError};
+use crate::denial::{Denial, Extra, FieldError, Reason};
 use crate::request::query::decoded;
 use crate::secrets::secret::Secret;
 use crate::sessions::cookie;
@@ -43,10 +43,13 @@ fn scope(query: Option<&str>) -> Result<LogoutScope, Denial> {
 
 pub(super) async fn logout(
     request: &SignInRequest,
-    caller: SignedInCaller,
+    caller: Option<SignedInCaller>,
     query: Option<&str>,
 ) -> Result<Response<Bytes>, Denial> {
     let scope = scope(query)?;
+    let Some(caller) = caller else {
+        return request.signed_out_before(scope);
+    };
     if scope == LogoutScope::Others {
         // It can be repeated. Any other logout ends the session by which it is requested, and is
         // never refused.
@@ -54,17 +57,37 @@ pub(super) async fn logout(
     }
     let which = scope.which(caller.own.clone());
     request.end_sessions(&caller, which, Some(scope)).await?;
-    let mut response = reply::json(
-        StatusCode::OK,
-        &json!({ "message": "Logged out successfully" }),
-    )?;
+    let mut response = signed_out()?;
     if scope != LogoutScope::Others {
         request.clear_cookie(&caller, &mut response);
     }
     Ok(response)
 }
 
+fn signed_out() -> Result<Response<Bytes>, Denial> {
+    let message = json!({ "message": "Logged out successfully" });
+    reply::json(StatusCode::OK, &message)
+}
+
 impl SignInRequest {
+    /// Answers a caller whose session has ended before. With any scope but its own session, the
+    /// client would trust that others have ended, too.
+    fn signed_out_before(&self, scope: LogoutScope) -> Result<Response<Bytes>, Denial> {
+        let cleared = self.has_cookie;
+        let cleared = cleared.then(|| cookie::clear(&self.in_force.config().sessions));
+        if scope != LogoutScope::Local {
+            return Err(Denial {
+                extra: cleared.map_or(Extra::None, Extra::ClearCookie),
+                ..Reason::SessionRevoked.into()
+            });
+        }
+        let mut response = signed_out()?;
+        if let Some(cleared) = cleared {
+            response.headers_mut().insert(SET_COOKIE, cleared);
+        }
+        Ok(response)
+    }
+
     /// Ends sessions, here first; the logout is forwarded with the scope `forwarded`, if there is
     /// one that the identity server understands. Returns how many sessions of the user's list
     /// ended.
@@ -116,7 +139,6 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use super::*;
-    use crate::denial::Reason;
 
     #[test]
     fn a_scope_is_one_of_three_words_and_occurs_once() {

@@ -63,6 +63,8 @@ struct SignInRequest {
     identity: IdentityServer,
     client: IpAddr,
     user_agent: Option<HeaderValue>,
+    /// Whether the gateway's cookie came with it.
+    has_cookie: bool,
     delivery: TokenDelivery,
 }
 
@@ -107,6 +109,7 @@ pub(crate) async fn answer(
     let until = started + deadline(sign_in(&in_force)?, endpoint);
     let client = permit.request().client().address;
     let delivery = delivery(permit.request());
+    let has_cookie = permit.request().cookie().is_some();
     // Only these two routes return it.
     let csrf = matches!(endpoint, Endpoint::Me | Endpoint::WhoAmI)
         .then(|| csrf_token(context, &permit))
@@ -134,6 +137,7 @@ pub(crate) async fn answer(
         identity,
         client,
         user_agent: fields.get(USER_AGENT).cloned(),
+        has_cookie,
         delivery,
         in_force,
     };
@@ -156,19 +160,22 @@ async fn dispatch(
     caller: Option<SignedInCaller>,
     target: &PathAndQuery,
 ) -> Result<Response<Bytes>, Denial> {
-    // The endpoints that need a caller are for users, and the chain has verified one.
-    let caller = || caller.ok_or(Reason::Internal);
     match endpoint {
         Endpoint::Login => login::login(request, body).await,
         Endpoint::Register => register::register(request, body).await,
         Endpoint::Refresh => refresh::refresh(request, body).await,
         Endpoint::PasswordReset => reset::password_reset(request, body).await,
-        Endpoint::Logout => logout::logout(request, caller()?, target.query()).await,
-        Endpoint::Me => user::me(request, caller()?).await,
-        Endpoint::WhoAmI => user::whoami(request, caller()?).await,
-        Endpoint::Sessions => sessions::list(request, caller()?).await,
-        Endpoint::EndSession => sessions::end(request, caller()?, target.path()).await,
+        Endpoint::Logout => logout::logout(request, caller, target.query()).await,
+        Endpoint::Me => user::me(request, user(caller)?).await,
+        Endpoint::WhoAmI => user::whoami(request, user(caller)?).await,
+        Endpoint::Sessions => sessions::list(request, user(caller)?).await,
+        Endpoint::EndSession => sessions::end(request, user(caller)?, target.path()).await,
     }
+}
+
+/// The caller of a route for users, which the chain has verified.
+fn user(caller: Option<SignedInCaller>) -> Result<SignedInCaller, Denial> {
+    Ok(caller.ok_or(Reason::Internal)?)
 }
 
 /// The refusal when the deadline has passed. Work that was started continues.

@@ -4,11 +4,13 @@ mod bodies;
 mod cookies;
 mod endpoints;
 mod leaks;
+mod observed;
 mod outages;
 mod profile;
 pub mod reasons;
 mod table;
 mod throttling;
+mod tokens;
 
 use serde_json::{Value, json};
 
