@@ -161,6 +161,7 @@ async fn simulate(
 
 async fn ask(facts: &Facts, user: &str, project: &str, is_write: bool) {
     let asking = LookupContext {
+        has_row: true,
         caller: Some(("issuer", user)),
         client: None,
         class: match is_write {

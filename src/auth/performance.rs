@@ -82,11 +82,18 @@ impl Performance {
             caller: caller
                 .verified()
                 .map(|verified| (verified.issuer(), verified.subject())),
+            has_row: self.has_row(caller),
             client: request.client().networks,
             class,
             deadline: budget.deadline(),
         };
         self.facts.gather(asking, named).await
+    }
+
+    /// Whether there is a caller who should have a row in the database.
+    fn has_row(&self, caller: &Caller) -> bool {
+        let verified = caller.verified();
+        verified.is_some_and(|verified| self.facts.has_row(verified.is_anonymous()))
     }
 
     pub(super) fn facts(&self) -> &Arc<Facts> {
@@ -112,7 +119,7 @@ impl AsyncCheck for Performance {
     ) -> Result<GatheredFacts, Denial> {
         let (caller, named) = valid.into_parts();
         // Boxed, to keep the future small for requests that need no facts.
-        let is_needed = self.facts.are_needed(caller.verified().is_some(), &named);
+        let is_needed = self.facts.are_needed(self.has_row(&caller), &named);
         let version = is_needed.then(|| self.facts.version());
         let known = match is_needed {
             true => Box::pin(self.gather(request, &caller, named, budget)).await?,

@@ -1,7 +1,7 @@
 //! Roles: whether the caller's roles and assurance level allow the action of the request.
 //!
-//! Decides:  403 `caller_banned`, `caller_inactive`, `anonymous_refused`, `aal_insufficient`, and
-//!           `role_insufficient` for an action that no role grants and that no relation to the
+//! Decides:  403 `caller_banned`, `caller_inactive`, `caller_absent`, `anonymous_refused`,
+//!           `aal_insufficient`, and `role_insufficient` for an action that no role grants and that no relation to the
 //!           resources of the route could grant.
 //! Trusts:   claims that only the identity server writes (`app_metadata`), the operator's list, and
 //!           `facts.caller`; never `user_metadata` or a role in a profile row, which users write
@@ -11,6 +11,7 @@
 use super::layer::{Check, Layer};
 use super::performance::GatheredFacts;
 use crate::denial::{Denial, Reason};
+use crate::facts::CallerState;
 use crate::policy::route::Access;
 use crate::request::Inbound;
 
@@ -40,8 +41,10 @@ impl Check for Roles {
         if caller.roles().is_banned() {
             return Err(Reason::CallerBanned.into());
         }
-        if gathered.known().is_active == Some(false) {
-            return Err(Reason::CallerInactive.into());
+        match gathered.known().caller {
+            Some(CallerState::Absent) => return Err(Reason::CallerAbsent.into()),
+            Some(CallerState::Inactive) => return Err(Reason::CallerInactive.into()),
+            Some(CallerState::Active) | None => {}
         }
         // An optional route admits callers without a credential, so an authenticated caller must
         // not get less than they do.

@@ -548,13 +548,17 @@ reasons! {
         postgrest: "42501";
 
     CallerInactive "caller_inactive" => FORBIDDEN, "caller_inactive", Client, Both,
-        "The query `facts.caller` reports that the caller is not active, or returns no row.",
+        "The query `facts.caller` reports that the caller is not active.",
         "Activate the caller's row.",
         gotrue: "user_banned", postgrest: "42501";
     NotYours "not_yours" => NOT_FOUND, "not_found", Client, Both,
         "The resource exists, but the caller is not its owner, shares no team with it, it is not public, and no role grants `ACTION:any`.",
         "Share it, or grant `ACTION:any` to a role of the caller.",
         postgrest: "PGRST125";
+    CallerAbsent "caller_absent" => FORBIDDEN, "profile_missing", Client, Both,
+        "The query `facts.caller` returns no row: the account has no profile yet.",
+        "Sign in again, which inserts the row where `identity.profile` is configured; or insert it. Anonymous users are not asked about, unless `facts.anonymous` is true.",
+        postgrest: "42501";
     Absent "absent" => NOT_FOUND, "not_found", Client, Both,
         "No such resource, or not under the parent named in the request.",
         "Check the id.",

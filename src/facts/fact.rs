@@ -18,8 +18,10 @@ pub(super) const MEMBERSHIPS: usize = 10_000;
 /// A fact about a caller or a resource.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Fact {
-    /// Whether a caller is active. A caller without a row is not.
+    /// Whether a caller is active.
     Caller(bool),
+    /// The caller has no row. Replicas of older versions cannot read it and ask the database.
+    CallerAbsent,
     /// The teams of a caller, with the level in each.
     Memberships(Vec<(String, Level)>),
     /// The row of a resource; `None` if there is none.
@@ -64,7 +66,7 @@ impl Fact {
     /// Parses whether a caller is active.
     pub(super) fn caller(rows: &[Option<&str>]) -> Result<Self, InvalidRows> {
         match rows {
-            [] => Ok(Self::Caller(false)),
+            [] => Ok(Self::CallerAbsent),
             [Some(row)] => {
                 let row: Value = serde_json::from_str(row).map_err(|_| InvalidRows)?;
                 match row.get("active") {
@@ -253,7 +255,7 @@ mod tests {
 
     #[test]
     fn rows_of_an_unexpected_shape_are_invalid_and_not_absent() {
-        assert_eq!(Fact::caller(&[]), Ok(Fact::Caller(false)));
+        assert_eq!(Fact::caller(&[]), Ok(Fact::CallerAbsent));
         assert_eq!(
             Fact::caller(&[Some(r#"{"active":null}"#)]),
             Ok(Fact::Caller(false))

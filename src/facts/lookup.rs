@@ -10,6 +10,8 @@ use crate::policy::outage::AccessClass;
 pub struct LookupContext<'a> {
     /// The caller's issuer and subject, if there is a caller.
     pub caller: Option<(&'a str, &'a str)>,
+    /// Whether the caller should have a row, so that `facts.caller` is looked up.
+    pub has_row: bool,
     /// As whom the client is counted, if it is.
     pub client: Option<Networks>,
     /// The access class of the request.

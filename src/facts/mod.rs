@@ -52,6 +52,8 @@ use crate::policy::resources::DemandTarget;
 pub struct Facts {
     cache: Arc<FactCache>,
     sources: Sources,
+    /// Whether anonymous users have a row.
+    anonymous: bool,
     /// The names of resource types, by index.
     kinds: Vec<Arc<str>>,
 }
@@ -82,9 +84,9 @@ impl std::fmt::Debug for NamedResource {
 /// The facts for one request.
 #[derive(Clone, Debug, Default)]
 pub struct KnownFacts {
-    /// Whether the caller is active; `None` without a caller, or if the configuration has no such
-    /// query.
-    pub is_active: Option<bool>,
+    /// The state of the caller; `None` without a caller, if the configuration has no such query, or
+    /// if it does not ask about anonymous users.
+    pub caller: Option<CallerState>,
     memberships: Option<Arc<CachedFact>>,
     /// The resources of the request, in order.
     pub resources: Vec<Resource>,
@@ -92,6 +94,17 @@ pub struct KnownFacts {
     pub is_stale: bool,
     /// How many round trips the lookups took.
     pub trips: u8,
+}
+
+/// What the database says of a caller.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CallerState {
+    /// The caller has a row and is active.
+    Active,
+    /// The caller has a row and is not active.
+    Inactive,
+    /// The caller has no row.
+    Absent,
 }
 
 /// The facts about one resource.
@@ -130,7 +143,7 @@ impl KnownFacts {
     pub fn memberships(&self) -> &[(String, Level)] {
         match self.memberships.as_deref().map(|entry| &entry.fact) {
             Some(Fact::Memberships(memberships)) => memberships,
-            Some(Fact::Caller(_) | Fact::Row(_)) | None => &[],
+            Some(Fact::Caller(_) | Fact::CallerAbsent | Fact::Row(_)) | None => &[],
         }
     }
 }
@@ -153,7 +166,7 @@ impl Resource {
 fn row_of(entry: &CachedFact) -> Option<&Row> {
     match &entry.fact {
         Fact::Row(row) => row.as_ref(),
-        Fact::Caller(_) | Fact::Memberships(_) => None,
+        Fact::Caller(_) | Fact::CallerAbsent | Fact::Memberships(_) => None,
     }
 }
 
@@ -176,6 +189,7 @@ impl Facts {
         Self {
             cache,
             sources: Sources::of(config),
+            anonymous: config.facts.anonymous,
             kinds: config
                 .resources
                 .iter()
@@ -194,9 +208,16 @@ impl Facts {
         self.kinds.get(index).map_or("", |name| name)
     }
 
-    /// Whether authorizing a request that names these resources needs any facts.
-    pub fn are_needed(&self, has_caller: bool, named: &[NamedResource]) -> bool {
-        !named.is_empty() || has_caller && self.know_callers()
+    /// Whether authorizing a request that names these resources needs any facts. `has_row`: there
+    /// is a caller who should have a row; see [`Self::has_row`].
+    pub fn are_needed(&self, has_row: bool, named: &[NamedResource]) -> bool {
+        !named.is_empty() || has_row && self.know_callers()
+    }
+
+    /// Whether a user should have a row. No row is made for Supabase's anonymous users, unless the
+    /// configuration says so.
+    pub fn has_row(&self, is_anonymous: bool) -> bool {
+        !is_anonymous || self.anonymous
     }
 
     /// Whether the configuration looks up every caller.
@@ -233,9 +254,10 @@ impl Facts {
         let get = |index: Option<usize>| found.get(index?).cloned();
         let rows: Vec<Option<Arc<CachedFact>>> = plan.rows.iter().copied().map(get).collect();
         known.memberships = get(plan.memberships);
-        known.is_active = get(plan.caller).map(|entry| match &entry.fact {
-            Fact::Caller(active) => *active,
-            Fact::Memberships(_) | Fact::Row(_) => false,
+        known.caller = get(plan.caller).map(|entry| match &entry.fact {
+            Fact::Caller(true) => CallerState::Active,
+            Fact::CallerAbsent => CallerState::Absent,
+            Fact::Caller(false) | Fact::Memberships(_) | Fact::Row(_) => CallerState::Inactive,
         });
         let outer: Vec<Option<Wanted>> = named
             .iter()
@@ -276,7 +298,9 @@ impl Facts {
             });
             Some(wanted.len() - 1)
         };
-        let caller = subject.and_then(|subject| want(self.sources.callers.as_ref(), subject));
+        let caller = subject
+            .filter(|_| asking.has_row)
+            .and_then(|subject| want(self.sources.callers.as_ref(), subject));
         // Whether a resource is shared is not known yet. Looking up memberships only then would
         // cost a round trip, and its time would tell that the resource is shared.
         let memberships = subject

@@ -143,7 +143,7 @@ impl Source {
     /// no row.
     pub(super) fn param(&self, id: &str) -> Result<Param, Fact> {
         let absent = match self.about {
-            FactKind::Caller => Fact::Caller(false),
+            FactKind::Caller => Fact::CallerAbsent,
             FactKind::Memberships => Fact::Memberships(Vec::new()),
             FactKind::Row => Fact::Row(None),
         };
@@ -208,7 +208,7 @@ impl Source {
                     Fact::row(rows.text(0, 3), Lineage::Whole)?,
                 )),
             },
-            (Some(_), Fact::Caller(_) | Fact::Memberships(_)) => None,
+            (Some(_), Fact::Caller(_) | Fact::CallerAbsent | Fact::Memberships(_)) => None,
         };
         Ok(Parsed { fact, within })
     }

@@ -97,6 +97,8 @@ fn public_wording(reason: Reason) -> &'static str {
         "email_not_confirmed" => "Confirm your e-mail address first.",
         "too_many_requests" => "Too many requests. Try again later.",
         "too_many_attempts" => "Too many attempts. Try again later.",
+        "registration_refused" => "This account cannot be created.",
+        "profile_missing" => "Your account has no profile yet. Sign in again.",
         "registered_only" => "Your account was created, but signing in failed. Sign in.",
         "registration_unknown" => {
             "Your account may have been created. Try to sign in; if that fails, register again."

@@ -20,6 +20,9 @@ pub struct Facts {
     pub caller: Option<Query>,
     /// Returns rows with `team` and `role` for the subject `$1`.
     pub memberships: Option<Query>,
+    /// Whether Supabase's anonymous users have a row, too. Default no: `caller` is not asked about
+    /// them, and no row is inserted for them.
+    pub anonymous: bool,
 }
 
 /// A query and its position in the route map.

@@ -427,10 +427,11 @@ async fn an_inactive_caller_and_one_without_a_row_are_refused_everywhere() {
     for http in Http::BOTH {
         let strange = ["no uuid", "' or true --"];
         for subject in [inactive.as_str(), &new_id()].into_iter().chain(strange) {
-            // A subject that is no UUID is no user's, and nothing is looked up.
-            let reason = match strange.contains(&subject) {
-                true => Reason::TokenClaims,
-                false => Reason::CallerInactive,
+            let reason = match subject {
+                // A subject that is no UUID is no user's, and nothing is looked up.
+                strange_one if strange.contains(&strange_one) => Reason::TokenClaims,
+                known if known == inactive => Reason::CallerInactive,
+                _ => Reason::CallerAbsent,
             };
             let token = gateway.issuer.token_of(subject);
             for path in [

@@ -121,6 +121,16 @@ fn is_found_before_forwarding(reason: Reason) -> bool {
         )
 }
 
+/// A caller of whom the database knows nothing.
+async fn without_a_row(http: Http) {
+    let world = World::new();
+    let gateway = world.gateway().await;
+    let token = gateway.issuer.token_of(&world::new_id());
+    let call = gateway.get(http, "/me").bearer(&token);
+    call.send().await.is_denied(Reason::CallerAbsent);
+    gateway.origin.saw_nothing();
+}
+
 /// Servers that fail in ways an origin cannot.
 struct Servers {
     /// Bound, so that no other process gets the port, and not listening.
@@ -397,6 +407,7 @@ async fn produce(
         | Reason::LineageMissing
         | Reason::LineageDeep => return apart(by_written_facts(reason, http)),
         Reason::FactsUnavailable => return apart(without_database(servers.clone(), http)),
+        Reason::CallerAbsent => return apart(without_a_row(http)),
         Reason::LookupsTooMany => return apart(beside_a_waiting_lookup(http)),
         Reason::BudgetSpent => return apart(with_a_locked_table(http)),
         Reason::BindingFailed => return apart(with_an_answer_that_teaches_nothing(http)),

@@ -12,7 +12,7 @@ use super::super::source::Source;
 use super::super::versions::Slot;
 use super::load::{LoadContext, Task};
 use super::shared::{SKEW, StoredFact};
-use super::{CachedFact, FactCache, LookupError, MaxAge, Wanted};
+use super::{CachedFact, FactCache, LookupError, MaxAge, Wanted, longest};
 use crate::clock;
 use crate::database::{DatabaseError, Param, Rows, Statement};
 use crate::store::{Kind, Version};
@@ -93,6 +93,7 @@ impl FactCache {
         let now = (self.clock)();
         let loaded = now.checked_sub(age)?;
         let lifetime = self.lifetime(&task.wanted.source, context.age, loaded);
+        let lifetime = lifetime.min(longest(&fact));
         let entry = CachedFact {
             fact,
             slot: task.slot,

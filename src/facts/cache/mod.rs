@@ -52,6 +52,9 @@ const CACHED_PER_CALLER: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
 const READ: Duration = Duration::from_secs(30);
 const READ_LISTENING: Duration = Duration::from_secs(60 * 60);
 const WRITE: Duration = Duration::from_secs(5);
+/// Of the fact that a caller has no row, whoever needs it: the row of a new account may be inserted
+/// at any moment, by somebody who does not report it.
+const NO_ROW: Duration = Duration::from_secs(1);
 /// For reads during an outage.
 const READ_IN_OUTAGE: Duration = Duration::from_secs(5 * 60);
 
@@ -295,6 +298,7 @@ impl FactCache {
         let entry = self.cached.get(&wanted.key())?;
         let is_current = self.versions.is_current(entry.slot, entry.stamp);
         let lifetime = self.lifetime(&wanted.source, age, entry.loaded);
+        let lifetime = lifetime.min(longest(&entry.fact));
         (is_current && now.saturating_duration_since(entry.loaded) < lifetime).then_some(entry)
     }
 
@@ -312,7 +316,8 @@ impl FactCache {
             None => self.versions.is_current(slot, stamp),
         };
         let age = now.saturating_duration_since(entry.loaded);
-        (is_current && age < READ_IN_OUTAGE).then_some(entry)
+        let lifetime = READ_IN_OUTAGE.min(longest(&entry.fact));
+        (is_current && age < lifetime).then_some(entry)
     }
 
     fn lifetime(&self, source: &Source, age: MaxAge, loaded: Instant) -> Duration {
@@ -434,6 +439,14 @@ impl FactCache {
         if is_newer {
             self.cached.insert(key, entry);
         }
+    }
+}
+
+/// The upper bound of a fact's lifetime by what it says.
+const fn longest(fact: &Fact) -> Duration {
+    match fact {
+        Fact::CallerAbsent => NO_ROW,
+        Fact::Caller(_) | Fact::Memberships(_) | Fact::Row(_) => Duration::MAX,
     }
 }
 

@@ -755,7 +755,12 @@ async fn a_banned_deleted_or_idle_user_is_refused() {
     ));
     let gateway = site.gateway().await;
     for http in Http::BOTH {
-        for user in [&banned, &gone, &idle, &new_id()] {
+        for (user, reason) in [
+            (&banned, Reason::CallerInactive),
+            (&gone, Reason::CallerInactive),
+            (&idle, Reason::CallerInactive),
+            (&new_id(), Reason::CallerAbsent),
+        ] {
             let token = site.token_of(user);
             for request in [
                 ("GET", "/api/v1/projects"),
@@ -763,13 +768,11 @@ async fn a_banned_deleted_or_idle_user_is_refused() {
                 ("GET", "/api/v1/user/profile"),
                 ("POST", "/functions/v1/render"),
             ] {
-                ask(&gateway, http, &token, request)
-                    .await
-                    .is_denied(Reason::CallerInactive);
+                ask(&gateway, http, &token, request).await.is_denied(reason);
             }
             let table = ("GET", "/rest/v1/projects?select=id");
             let answer = ask(&gateway, http, &token, table).await;
-            assert_eq!(answer.log_line()["reason"], Reason::CallerInactive.code());
+            assert_eq!(answer.log_line()["reason"], reason.code());
             gateway.origin.saw_nothing();
         }
     }

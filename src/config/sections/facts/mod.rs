@@ -29,6 +29,7 @@ wire! {
         subject: ParamType = ParamType::Uuid,
         caller: Text,
         memberships: Text,
+        anonymous: bool = false,
     }
 }
 
@@ -122,6 +123,7 @@ impl Checker<'_> {
             },
             caller: caller?,
             memberships: memberships?,
+            anonymous: wire.anonymous()?,
         })
     }
 
