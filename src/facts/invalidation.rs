@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::Facts;
 use super::cache::FactCache;
+use super::sources::{CALLER, MEMBERSHIPS_OF_CALLER};
 use super::writer::Writer;
 
 /// How long a response waits for the other replicas to be notified. A choice: the default of
@@ -86,6 +87,18 @@ impl Invalidation {
             }
         }
     }
+}
+
+/// Invalidates what is known of a caller whose row may just have been inserted. The other replicas
+/// have been notified when this returns, if the store is reachable.
+pub async fn invalidate_caller(cache: &Arc<FactCache>, subject: &str) {
+    let of_caller = |name: &str| (Arc::from(name), subject.to_owned());
+    let affected = Affected {
+        cache: cache.clone(),
+        resources: [CALLER, MEMBERSHIPS_OF_CALLER].map(of_caller).to_vec(),
+        writer: None,
+    };
+    Invalidation(Some(Box::new(affected))).end().await;
 }
 
 impl Affected {

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 pub use self::cache::FactCache;
 pub use self::fact::{Fact, Lineage, Row};
-pub use self::invalidation::Invalidation;
+pub use self::invalidation::{Invalidation, invalidate_caller};
 pub use self::lookup::LookupContext;
 pub use self::metrics::FactMetrics;
 pub use self::writer::WriterKey;

@@ -19,6 +19,10 @@ pub(super) struct Sources {
     pub rows: Vec<Option<Arc<Source>>>,
 }
 
+/// The names of the facts about callers, which replicas share.
+pub(super) const CALLER: &str = "caller";
+pub(super) const MEMBERSHIPS_OF_CALLER: &str = "memberships";
+
 impl Sources {
     pub(super) fn of(config: &Config) -> Self {
         let subject = config.facts.subject;
@@ -40,8 +44,8 @@ impl Sources {
             origin.map(|origin| Arc::new(Source::new(about, name, name, subject, None, origin)))
         };
         Self {
-            callers: of_callers(FactKind::Caller, "caller", callers),
-            memberships: of_callers(FactKind::Memberships, "memberships", memberships),
+            callers: of_callers(FactKind::Caller, CALLER, callers),
+            memberships: of_callers(FactKind::Memberships, MEMBERSHIPS_OF_CALLER, memberships),
             rows: config
                 .resources
                 .iter()

@@ -241,7 +241,7 @@ async fn assemble(
         key_sources: Arc::new(KeySources::new(metrics.keys().clone())),
         revocations: revocations.clone(),
         sessions: sessions.clone(),
-        facts,
+        facts: facts.clone(),
         body_memory: body_memory.clone(),
         requests: metrics.requests.clone(),
     };
@@ -257,6 +257,9 @@ async fn assemble(
         database,
         body_memory,
     };
+        facts,
+        profiles: KnownProfiles::default(),
+        settings: SettingsCache::default(),
     Ok((shared, sign_in))
 }
 

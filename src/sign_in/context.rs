@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use super::background::BackgroundCalls;
 use super::client::IdentityServer;
+use super::profile::KnownProfiles;
 use super::refresh::Refresh;
 use super::throttle::Throttle;
 use crate::database::Database;
 use crate::request::memory::BodyMemory;
+use crate::facts::FactCache;
 use crate::revocation::Revocations;
 use crate::sessions::Sessions;
 use crate::store::Store;
@@ -32,6 +34,12 @@ pub struct Context {
     /// The operator's database, for profile rows.
     pub database: Option<Database>,
     /// The memory of the bodies that are read here.
+    /// The cached facts, among them whether a user has a row.
+    pub facts: Arc<FactCache>,
+    /// Users whose profile row this process has seen.
+    pub profiles: KnownProfiles,
+    /// What the identity server says of itself.
+    pub settings: SettingsCache,
     pub body_memory: Arc<BodyMemory>,
 }
 
@@ -65,6 +73,18 @@ impl Context {
     }
 
     pub(crate) fn body_memory(&self) -> &Arc<BodyMemory> {
+    pub(crate) fn facts(&self) -> &Arc<FactCache> {
+        &self.facts
+    }
+
+    pub(crate) fn profiles(&self) -> &KnownProfiles {
+        &self.profiles
+    }
+
+    pub(crate) fn settings(&self) -> &SettingsCache {
+        &self.settings
+    }
+
         &self.body_memory
     }
 

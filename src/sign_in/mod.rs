@@ -41,6 +41,7 @@ pub use grant::{AuthError, Grant};
 pub use metrics::IdentityMetrics;
 pub use operation::Operation;
 pub use refresh::{Refresh, RefreshOutcome};
+pub use profile::KnownProfiles;
 
 use crate::clock;
 use crate::denial::{Denial, Reason};

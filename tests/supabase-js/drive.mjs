@@ -183,6 +183,44 @@ async function stored() {
   assert.equal(kept.size, 0)
 }
 
-await { whole, outage, stored }[mode]()
+// The query that the double of the tables knows.
+function projects() {
+  return client.from('projects').select('id, name').eq('id', 1).order('name').limit(5)
+}
+
+async function guest() {
+  const { user } = good(await client.auth.signInAnonymously())
+  assert.equal(user.is_anonymous, true)
+  assert.equal(good(await client.auth.getUser()).user.id, user.id)
+  // The tables are for users with a row.
+  const refused = await projects()
+  assert.equal(refused.status, 403)
+  // The guest becomes a permanent user, with a row.
+  good(await client.auth.updateUser(credentials))
+  const { session } = good(await client.auth.refreshSession())
+  assert.equal(session.user.is_anonymous, false)
+  assert.equal(session.user.id, user.id)
+  assert.deepEqual(good(await projects()), [{ id: 1, name: 'one' }])
+  assert.equal((await client.auth.signOut()).error, null)
+  // Another one leaves as a guest.
+  good(await client.auth.signInAnonymously())
+  assert.equal((await client.auth.signOut()).error, null)
+  assert.equal((await client.auth.getSession()).data.session, null)
+}
+
+async function newcomer() {
+  // An imported account, whose row does not exist yet, and then one that signs up.
+  for (const enter of [
+    () => client.auth.signInWithPassword(credentials),
+    () => client.auth.signUp({ ...credentials, email: 'new@example.test' }),
+  ]) {
+    good(await enter())
+    const all = await Promise.all(Array.from({ length: 16 }, () => projects()))
+    for (const read of all) assert.deepEqual(good(read), [{ id: 1, name: 'one' }])
+    assert.equal((await client.auth.signOut({ scope: 'local' })).error, null)
+  }
+}
+
+await { whole, outage, stored, guest, newcomer }[mode]()
 console.log(JSON.stringify({ done: mode }))
 process.exit(0)

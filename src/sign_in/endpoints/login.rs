@@ -85,7 +85,7 @@ pub(super) async fn login(
         };
         admission.succeeded();
         let begun = owned.begin_session(&grant, asked_at).await?;
-        profile::ensure_in_background(&owned.context, &owned.in_force, grant.user.get());
+        profile::ensure_before_answer(&owned.context, &owned.in_force, grant.user.get()).await;
         Ok(Ok((grant, begun)))
     })
     .await?;

@@ -11,6 +11,7 @@ use super::input::UnreadBody;
 use super::outcome::{Flow, refusal};
 use super::{SignInRequest, reply};
 use crate::denial::{Denial, Reason};
+use crate::sign_in::profile;
 use crate::sign_in::refresh::RefreshOutcome;
 use crate::sign_in::session::{check_refreshed, seen};
 use crate::sign_in::throttle::Attempt;
@@ -48,6 +49,8 @@ pub(super) async fn refresh(
                 Err(denial) if denial.reason == Reason::KeysUnavailable => {}
                 Err(denial) => return Err(denial),
             }
+            let (context, in_force) = (&request.context, &request.in_force);
+            profile::ensure_unless_known(context, in_force, grant.user.get()).await;
             reply::tokens(grant)
         }
     }

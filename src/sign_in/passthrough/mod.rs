@@ -259,13 +259,13 @@ impl Exchange {
                 return Err(Reason::TokenTooLarge.into());
             }
             self.begin_session(&grant, asked_at).await?;
-            let (context, in_force, user) = (&self.context, &self.in_force, grant.user.get());
-            match profile::may_create_account(request.operation) {
-                // The tokens are valid without the row, which is tried again at the next sign-in;
-                // the failure is in the log.
-                true => drop(profile::ensure_now(context, in_force, user).await),
-                false => profile::ensure_in_background(context, in_force, user),
-            }
+            self.ensure_profile(grant.user.get()).await;
+        }
+        if matches!(
+            request.operation,
+            Operation::ReadUser | Operation::ChangeUser
+        ) {
+            self.ensure_profile_of_converted(&reply).await;
         }
         // Whoever follows a link in a message gets the tokens from the redirect, and nothing else
         // before using them.
@@ -273,9 +273,28 @@ impl Exchange {
             && let Some(token) = reply::redirect_token(&reply)
             && let Some(user) = self.user_from_token(token).await
         {
-            drop(profile::ensure_now(&self.context, &self.in_force, &user).await);
+            self.ensure_profile(&user).await;
         }
         reply::answer(&reply, self.version)
+    }
+
+    /// Inserts the row of a user who has just signed in, before the answer.
+    async fn ensure_profile(&self, user: &str) {
+        profile::ensure_before_answer(&self.context, &self.in_force, user).await;
+    }
+
+    /// The same for a caller whose token is an anonymous user's, and whom this reply describes as a
+    /// permanent one.
+    async fn ensure_profile_of_converted(&self, reply: &Reply) {
+        let Some((caller, _)) = self.user.as_ref().filter(|(user, _)| user.is_anonymous()) else {
+            return;
+        };
+        if reply.status == StatusCode::OK
+            && let Ok(user) = std::str::from_utf8(&reply.body)
+            && profile::describes(user, caller.subject())
+        {
+            profile::ensure_unless_known(&self.context, &self.in_force, user).await;
+        }
     }
 
     /// The call of an admitted request.
@@ -313,7 +332,11 @@ impl Exchange {
                 let error = AuthError::new(status, "session_not_found", message);
                 (true, reply::error(&error, self.version))
             }
-            Ok(RefreshOutcome::Granted(grant)) => (false, reply::grant(&grant.raw, self.version)),
+            Ok(RefreshOutcome::Granted(grant)) => {
+                let (context, in_force) = (&self.context, &self.in_force);
+                profile::ensure_unless_known(context, in_force, grant.user.get()).await;
+                (false, reply::grant(&grant.raw, self.version))
+            }
             Ok(RefreshOutcome::Refused(error)) => (true, reply::error(error, self.version)),
             Err(_) => {
                 admissions.undecided();

@@ -147,6 +147,9 @@ impl Exchange {
             if is_changed {
                 self.end_sessions(LogoutScope::Others).await?.sessions?;
             }
+            if let Ok(reply) = &replied {
+                self.ensure_profile_of_converted(reply).await;
+            }
             Ok(replied?)
         };
         let reply = run_to_completion(&runtime, work).await?;

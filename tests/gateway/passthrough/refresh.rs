@@ -47,6 +47,7 @@ const STRICT: Options = Options {
     reuse_interval: std::time::Duration::ZERO,
     parent_is_good: false,
     lifetime: 3600,
+    ..Options::DEFAULT
 };
 
 fn at<'a>(gateway: &'a Gateway, http: Http, token: &str) -> Call<'a> {

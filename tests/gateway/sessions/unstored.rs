@@ -22,6 +22,7 @@ const STRICT: Options = Options {
     reuse_interval: Duration::ZERO,
     parent_is_good: false,
     lifetime: 3600,
+    ..Options::DEFAULT
 };
 
 /// A request that waits for its answer while the test continues.

@@ -4,6 +4,7 @@
 //!
 //! `npm ci` in `tests/supabase-js` installs them; `tests/all.sh` does.
 
+mod accounts;
 mod channels;
 mod driver;
 mod files;

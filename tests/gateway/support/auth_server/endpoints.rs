@@ -12,6 +12,9 @@ use crate::support::tokens::now;
 
 type Answer = Response<Full<Bytes>>;
 
+/// The right answer to every captcha.
+pub const CAPTCHA: &str = "a human";
+
 /// Paths that the edge accepts without a key.
 const OPEN: [&str; 5] = [
     "/verify",
@@ -63,7 +66,7 @@ pub async fn answer(shared: &Shared, call: &Called) -> Answer {
         (&Method::GET, ["settings"]) => json(
             call,
             200,
-            &json!({ "external": { "email": true }, "disable_signup": false, "mailer_autoconfirm": shared.options.autoconfirm, "phone_autoconfirm": false }),
+            &json!({ "external": { "email": true }, "disable_signup": shared.options.disable_signup, "mailer_autoconfirm": shared.options.autoconfirm, "phone_autoconfirm": false }),
         ),
         (&Method::GET, [".well-known", "jwks.json"]) => {
             let set = serde_json::from_str(&shared.signer.public_jwks().unwrap()).unwrap();
@@ -134,12 +137,30 @@ impl Endpoint<'_> {
         error(self.call, status, code, message)
     }
 
+    /// The refusal without the right answer to a captcha. Refreshes need none.
+    fn captcha(&self) -> Option<Answer> {
+        let is_right = self.body["gotrue_meta_security"]["captcha_token"] == CAPTCHA;
+        (self.shared.options.captcha && !is_right).then(|| {
+            let message = "captcha protection: request disallowed (no captcha_token found)";
+            self.error(400, "captcha_failed", message)
+        })
+    }
+
+    /// Two calls at once both found no user; the second insert fails.
+    fn is_taken(&self) -> Answer {
+        let message = "Database error saving new user";
+        self.error(500, "unexpected_failure", message)
+    }
+
     async fn token(&self) -> Answer {
         if self.body.is_null() {
             return self.error(400, "bad_json", "Could not parse request body as JSON");
         }
         match self.parameter("grant_type") {
-            "password" => self.password_grant().await,
+            "password" => match self.captcha() {
+                Some(refused) => refused,
+                None => self.password_grant().await,
+            },
             "refresh_token" => self.refresh(),
             "pkce" => self.error(
                 404,
@@ -189,7 +210,20 @@ impl Endpoint<'_> {
     }
 
     async fn sign_up(&self) -> Answer {
+        if let Some(refused) = self.captcha() {
+            return refused;
+        }
+        if self.shared.options.disable_signup {
+            let message = "Signups not allowed for this instance";
+            return self.error(422, "signup_disabled", message);
+        }
         let (email, password) = (self.text("email"), self.text("password"));
+        if email.is_empty() && password.is_empty() && self.shared.options.anonymous {
+            let mut state = self.state();
+            let id = state.add_anonymous();
+            let body = self.shared.grant(&mut state, &id, "anonymous", "aal1");
+            return json(self.call, 200, &body);
+        }
         if email.is_empty() && password.is_empty() {
             return self.error(
                 422,
@@ -218,7 +252,16 @@ impl Endpoint<'_> {
                 "Password cannot be longer than 72 characters",
             );
         };
+        if let Some((refused, sentence)) = self.shared.options.refused
+            && refused == email
+        {
+            // A hook's refusal has no code of its own.
+            return self.error(403, "unknown", sentence);
+        }
         let mut state = self.state();
+        if state.by_email(email).is_some() {
+            return self.is_taken();
+        }
         let id = state.add_user(email, Some(hash), autoconfirm);
         if let Some(data) = self.body["data"].as_object() {
             state.users.get_mut(&id).unwrap().user_metadata = json!(data);
@@ -257,6 +300,21 @@ impl Endpoint<'_> {
             Some(password) => Some(hashed(&password).await),
         };
         self.with_user(|state, user, session| {
+            if user.anonymous {
+                let email = self.text("email");
+                if email.is_empty() && hash.is_some() {
+                    let message = "Updating password of an anonymous user without an email or phone is not allowed";
+                    return self.error(422, "validation_failed", message);
+                }
+                if !email.is_empty() {
+                    let entry = state.users.get_mut(&user.id).unwrap();
+                    entry.new_email = Some(email.to_owned());
+                    match self.shared.options.autoconfirm {
+                        true => state.confirm(&user.id),
+                        false => state.send_code(&user.id, "email_change"),
+                    }
+                }
+            }
             let entry = state.users.get_mut(&user.id).unwrap();
             if let Some(data) = self.body["data"].as_object() {
                 entry.user_metadata = json!(data);
@@ -270,6 +328,9 @@ impl Endpoint<'_> {
     }
 
     fn send_code(&self, purpose: &str) -> Answer {
+        if let Some(refused) = self.captcha() {
+            return refused;
+        }
         let mut state = self.state();
         if let Some(user) = state.by_email(self.text("email")) {
             state.send_code(&user.id, purpose);
@@ -286,7 +347,7 @@ impl Endpoint<'_> {
         match state.codes.remove(token) {
             None => self.error(403, "otp_expired", "Token has expired or is invalid"),
             Some((user, _)) => {
-                state.users.get_mut(&user).unwrap().confirmed = true;
+                state.confirm(&user);
                 let body = self.shared.grant(&mut state, &user, "otp", "aal1");
                 json(self.call, 200, &body)
             }
@@ -298,7 +359,7 @@ impl Endpoint<'_> {
         match state.codes.remove(self.parameter("token")) {
             None => redirect("https://app.test/#error=access_denied&error_code=otp_expired"),
             Some((user, _)) => {
-                state.users.get_mut(&user).unwrap().confirmed = true;
+                state.confirm(&user);
                 let body = self.shared.grant(&mut state, &user, "otp", "aal1");
                 let text = |name: &str| body[name].as_str().unwrap().to_owned();
                 redirect(&format!(
@@ -376,6 +437,9 @@ impl Endpoint<'_> {
             },
         };
         let mut state = self.state();
+        if state.by_email(email).is_some() {
+            return self.is_taken();
+        }
         let confirmed = self.body["email_confirm"] == true;
         let id = state.add_user(email, hash, confirmed);
         let user = state.users.get_mut(&id).unwrap();

@@ -26,6 +26,7 @@ use jsonwebtoken::Algorithm;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+pub use endpoints::CAPTCHA;
 pub use state::Options;
 use state::State;
 
@@ -295,6 +296,18 @@ impl AuthServer {
     /// The code in the last message to this address.
     pub fn code_for(&self, email: &str) -> Option<String> {
         self.state().code_for(email)
+    }
+
+    /// The code in the last message to this user, whatever the address.
+    pub fn code_for_user(&self, id: &str) -> Option<String> {
+        self.state().code_for_user(id)
+    }
+
+    /// Makes a permanent user of an anonymous one, as a link that leads past the gateway does.
+    pub fn convert(&self, id: &str, email: &str) {
+        let mut state = self.state();
+        state.users.get_mut(id).unwrap().new_email = Some(email.to_owned());
+        state.confirm(id);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -24,16 +24,33 @@ pub struct Options {
     pub parent_is_good: bool,
     /// How long access tokens live, in seconds.
     pub lifetime: i64,
+    /// Whether nobody may sign up.
+    pub disable_signup: bool,
+    /// Whether signing up and in, and messages, need the answer `CAPTCHA` to a captcha.
+    pub captcha: bool,
+    /// Whether anybody may sign in as an anonymous user.
+    pub anonymous: bool,
+    /// The address that the hook before a user is created refuses, with its sentence.
+    pub refused: Option<(&'static str, &'static str)>,
+}
+
+impl Options {
+    /// Signs up without confirmation, like a developer's project.
+    pub const DEFAULT: Self = Self {
+        autoconfirm: true,
+        reuse_interval: Duration::from_secs(10),
+        parent_is_good: true,
+        lifetime: 3600,
+        disable_signup: false,
+        captcha: false,
+        anonymous: false,
+        refused: None,
+    };
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            autoconfirm: true,
-            reuse_interval: Duration::from_secs(10),
-            parent_is_good: true,
-            lifetime: 3600,
-        }
+        Self::DEFAULT
     }
 }
 
@@ -55,6 +72,8 @@ pub struct User {
     pub confirmed: bool,
     pub banned: bool,
     pub anonymous: bool,
+    /// The address that an anonymous user must confirm to become a permanent one.
+    pub new_email: Option<String>,
     pub user_metadata: Value,
     pub app_metadata: Value,
     pub factors: Vec<Factor>,
@@ -103,6 +122,7 @@ impl State {
             confirmed,
             banned: false,
             anonymous: false,
+            new_email: None,
             user_metadata: json!({}),
             app_metadata: json!({ "provider": "email", "providers": ["email"] }),
             factors: Vec::new(),
@@ -116,6 +136,25 @@ impl State {
         let email = email.to_lowercase();
         let is = |user: &&User| user.email == email && !email.is_empty();
         self.users.values().find(is).cloned()
+    }
+
+    /// Adds an anonymous user and returns the id.
+    pub fn add_anonymous(&mut self) -> String {
+        let id = self.add_user("", None, false);
+        let user = self.users.get_mut(&id).unwrap();
+        user.anonymous = true;
+        user.app_metadata = json!({});
+        id
+    }
+
+    /// An address was confirmed: of a new user, or of an anonymous one, who is permanent then.
+    pub fn confirm(&mut self, user: &str) {
+        let user = self.users.get_mut(user).unwrap();
+        if let Some(email) = user.new_email.take() {
+            user.email = email;
+        }
+        user.anonymous = false;
+        user.confirmed = true;
     }
 
     pub fn add_factor(&mut self, user: &str) -> String {
@@ -136,7 +175,10 @@ impl State {
     }
 
     pub fn code_for(&self, email: &str) -> Option<String> {
-        let user = self.by_email(email)?.id;
+        self.code_for_user(&self.by_email(email)?.id)
+    }
+
+    pub fn code_for_user(&self, user: &str) -> Option<String> {
         let is = |entry: &(&String, &(String, String))| entry.1.0 == user;
         self.codes.iter().find(is).map(|(code, _)| code.clone())
     }
