@@ -492,6 +492,10 @@ reasons! {
         "The identity server does not allow this way of signing in, or accepts no new accounts.",
         "Change its settings, if that is not intended.",
         gotrue: "signup_disabled";
+    RegistrationRefused "registration_refused" => FORBIDDEN, "registration_refused", Client, Both,
+        "The identity server, or its hook before a user is created, does not allow this account.",
+        "See `errors` in the answer, which has the identity server's sentence.",
+        gotrue: "signup_disabled";
     RegisteredOnly "registered_only" => SERVICE_UNAVAILABLE, "registered_only", Dependency, Both,
         "The account was created, but a later step failed: the user is not signed in.",
         "Sign in; see `detail`.",
@@ -551,14 +555,14 @@ reasons! {
         "The query `facts.caller` reports that the caller is not active.",
         "Activate the caller's row.",
         gotrue: "user_banned", postgrest: "42501";
-    NotYours "not_yours" => NOT_FOUND, "not_found", Client, Both,
-        "The resource exists, but the caller is not its owner, shares no team with it, it is not public, and no role grants `ACTION:any`.",
-        "Share it, or grant `ACTION:any` to a role of the caller.",
-        postgrest: "PGRST125";
     CallerAbsent "caller_absent" => FORBIDDEN, "profile_missing", Client, Both,
         "The query `facts.caller` returns no row: the account has no profile yet.",
         "Sign in again, which inserts the row where `identity.profile` is configured; or insert it. Anonymous users are not asked about, unless `facts.anonymous` is true.",
         postgrest: "42501";
+    NotYours "not_yours" => NOT_FOUND, "not_found", Client, Both,
+        "The resource exists, but the caller is not its owner, shares no team with it, it is not public, and no role grants `ACTION:any`.",
+        "Share it, or grant `ACTION:any` to a role of the caller.",
+        postgrest: "PGRST125";
     Absent "absent" => NOT_FOUND, "not_found", Client, Both,
         "No such resource, or not under the parent named in the request.",
         "Check the id.",

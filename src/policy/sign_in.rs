@@ -16,8 +16,10 @@ pub struct SignIn {
     /// The prefix of their paths, without a trailing slash. Default `/api/v1/auth`; `None` if there
     /// are none.
     pub prefix: Option<String>,
-    /// Whether new users must confirm their e-mail address first. Default `auto`.
-    pub confirm_email: ConfirmEmail,
+    /// How `register` creates accounts. Default `signup`.
+    pub register: Registration,
+    /// Addresses to which the links of messages may lead, each in full.
+    pub redirect_to: Vec<String>,
     /// How long each route may take. Default: 8 s for `login`, 15 s for `register`, 8 s for all
     /// others.
     pub deadlines: Deadlines,
@@ -26,6 +28,17 @@ pub struct SignIn {
     /// A statement that inserts a user's row: `$1` is the subject (uuid), `$2` the e-mail address,
     /// `$3` the name (both text). It does nothing if the row exists.
     pub profile: Option<Arc<str>>,
+}
+
+/// How `register` creates accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registration {
+    /// By the identity server's sign-up. Whether sign-up is open, captchas, hooks and the
+    /// confirmation of addresses are the identity server's to decide.
+    SignUp,
+    /// By its API for administrators, which bypasses its captcha, its hook before a user is created
+    /// and its setting for confirmations. The gateway asks whether sign-up is open.
+    Admin(ConfirmEmail),
 }
 
 /// Whether new users must confirm their e-mail address before they sign in.

@@ -39,7 +39,9 @@ use crate::revocation::Revocations;
 use crate::sessions::Sessions;
 use crate::sessions::renew::Renewer;
 use crate::sign_in::throttle::Throttle;
-use crate::sign_in::{self, BackgroundCalls, IdentityServer, Refresh};
+use crate::sign_in::{
+    self, BackgroundCalls, IdentityServer, KnownProfiles, Refresh, SettingsCache,
+};
 use crate::store::{self, Store, StoreMetrics};
 use crate::tokens::{FetchContext, KeySources, VerifiedCache};
 
@@ -255,11 +257,11 @@ async fn assemble(
         revocations,
         store,
         database,
-        body_memory,
-    };
         facts,
         profiles: KnownProfiles::default(),
         settings: SettingsCache::default(),
+        body_memory,
+    };
     Ok((shared, sign_in))
 }
 

@@ -6,10 +6,11 @@ use super::background::BackgroundCalls;
 use super::client::IdentityServer;
 use super::profile::KnownProfiles;
 use super::refresh::Refresh;
+use super::settings::SettingsCache;
 use super::throttle::Throttle;
 use crate::database::Database;
-use crate::request::memory::BodyMemory;
 use crate::facts::FactCache;
+use crate::request::memory::BodyMemory;
 use crate::revocation::Revocations;
 use crate::sessions::Sessions;
 use crate::store::Store;
@@ -33,13 +34,13 @@ pub struct Context {
     pub store: Arc<dyn Store>,
     /// The operator's database, for profile rows.
     pub database: Option<Database>,
-    /// The memory of the bodies that are read here.
     /// The cached facts, among them whether a user has a row.
     pub facts: Arc<FactCache>,
     /// Users whose profile row this process has seen.
     pub profiles: KnownProfiles,
     /// What the identity server says of itself.
     pub settings: SettingsCache,
+    /// The memory of the bodies that are read here.
     pub body_memory: Arc<BodyMemory>,
 }
 
@@ -72,7 +73,6 @@ impl Context {
         &self.store
     }
 
-    pub(crate) fn body_memory(&self) -> &Arc<BodyMemory> {
     pub(crate) fn facts(&self) -> &Arc<FactCache> {
         &self.facts
     }
@@ -85,6 +85,7 @@ impl Context {
         &self.settings
     }
 
+    pub(crate) fn body_memory(&self) -> &Arc<BodyMemory> {
         &self.body_memory
     }
 

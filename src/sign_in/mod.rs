@@ -27,6 +27,7 @@ pub mod refresh_protocol;
 mod renewer;
 mod sealed;
 mod session;
+mod settings;
 pub mod throttle;
 
 use hyper::StatusCode;
@@ -40,8 +41,9 @@ pub use context::Context;
 pub use grant::{AuthError, Grant};
 pub use metrics::IdentityMetrics;
 pub use operation::Operation;
-pub use refresh::{Refresh, RefreshOutcome};
 pub use profile::KnownProfiles;
+pub use refresh::{Refresh, RefreshOutcome};
+pub use settings::SettingsCache;
 
 use crate::clock;
 use crate::denial::{Denial, Reason};

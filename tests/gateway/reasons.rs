@@ -382,6 +382,7 @@ async fn produce(
         | Reason::WeakPassword
         | Reason::CaptchaFailed
         | Reason::SignInClosed
+        | Reason::RegistrationRefused
         | Reason::RegisteredOnly
         | Reason::RegistrationUnknown
         | Reason::SignedOutRecently
@@ -406,8 +407,8 @@ async fn produce(
         | Reason::LineageCycle
         | Reason::LineageMissing
         | Reason::LineageDeep => return apart(by_written_facts(reason, http)),
-        Reason::FactsUnavailable => return apart(without_database(servers.clone(), http)),
         Reason::CallerAbsent => return apart(without_a_row(http)),
+        Reason::FactsUnavailable => return apart(without_database(servers.clone(), http)),
         Reason::LookupsTooMany => return apart(beside_a_waiting_lookup(http)),
         Reason::BudgetSpent => return apart(with_a_locked_table(http)),
         Reason::BindingFailed => return apart(with_an_answer_that_teaches_nothing(http)),

@@ -40,6 +40,14 @@ pub(super) struct Credentials {
 pub(super) struct Registration {
     pub credentials: Credentials,
     pub full_name: String,
+    pub redirect_to: Option<String>,
+}
+
+/// The input of `password-reset`.
+pub(super) struct ResetInput {
+    pub email: String,
+    pub captcha: Option<Secret>,
+    pub redirect_to: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -48,12 +56,14 @@ struct CredentialsJson {
     password: Option<String>,
     full_name: Option<String>,
     captcha_token: Option<String>,
+    redirect_to: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct EmailJson {
     email: Option<String>,
     captcha_token: Option<String>,
+    redirect_to: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -119,11 +129,12 @@ impl UnreadBody {
                 captcha: captcha.map(Secret::new),
             },
             full_name: full_name.unwrap_or_default(),
+            redirect_to: fields.redirect_to.filter(|text| !text.is_empty()),
         })
     }
 
-    /// Reads the input of `password-reset`: an address, and an answer to a captcha.
-    pub(super) async fn email(self) -> Result<(String, Option<Secret>), Denial> {
+    /// Reads the input of `password-reset`.
+    pub(super) async fn reset(self) -> Result<ResetInput, Denial> {
         let fields: EmailJson = self.read().await?;
         let mut errors = Vec::new();
         let email = email(fields.email, &mut errors);
@@ -134,7 +145,11 @@ impl UnreadBody {
             &mut errors,
         );
         complete(errors)?;
-        Ok((email, captcha.map(Secret::new)))
+        Ok(ResetInput {
+            email,
+            captcha: captcha.map(Secret::new),
+            redirect_to: fields.redirect_to.filter(|text| !text.is_empty()),
+        })
     }
 
     /// Reads the input of `refresh`.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::input::{Credentials, UnreadBody};
 use super::outcome::{Flow, refusal};
-use super::{SignInRequest, TokenDelivery, reply, sign_in};
+use super::{SignInRequest, TokenDelivery, reply, sign_in, with_captcha};
 use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::sessions::record::Carrier;
@@ -107,18 +107,14 @@ impl SignInRequest {
         admission: &Admission,
         credentials: &Credentials,
     ) -> Result<Grant, GrantError> {
-        let mut body = json!({
+        let body = json!({
             "email": credentials.email,
             "password": secret_text(credentials.password.expose()),
         });
-        if let (Some(captcha), Some(members)) = (&credentials.captcha, body.as_object_mut()) {
-            let answer = json!({ "captcha_token": secret_text(captcha.expose()) });
-            members.insert("gotrue_meta_security".to_owned(), answer);
-        }
         let path = "/token?grant_type=password";
         let call = self
             .call(admission, Operation::PasswordGrant, Method::POST, path)
-            .with_body(body.to_string());
+            .with_body(with_captcha(body, credentials.captcha.as_ref()));
         let reply = self.identity.call(call).await.map_err(GrantError::Call)?;
         match reply.status.is_success() {
             true => Grant::read(&reply.body).ok_or(GrantError::Malformed),

@@ -31,6 +31,8 @@ use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue, USER_AGENT};
 use hyper::http::uri::PathAndQuery;
 use hyper::{HeaderMap, Method, Response};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
 use tokio::time::timeout_at;
 
 use self::input::UnreadBody;
@@ -42,7 +44,7 @@ use super::throttle::{Admission, Attempt, AttemptKey};
 use crate::auth::Permit;
 use crate::breaker::Outage;
 use crate::clock;
-use crate::denial::{Denial, Reason};
+use crate::denial::{Denial, FieldError, Reason};
 use crate::policy::endpoint::Endpoint;
 use crate::policy::in_force::InForce;
 use crate::policy::sign_in::SignIn;
@@ -244,7 +246,37 @@ pub(super) fn bearer_token(field: &HeaderValue) -> Option<Secret> {
     Some(Secret::new(token))
 }
 
+/// The text of a JSON body, with the answer to a captcha where the identity server reads it.
+fn with_captcha(mut body: Value, captcha: Option<&Secret>) -> String {
+    if let (Some(captcha), Some(members)) = (captcha, body.as_object_mut()) {
+        let answer = json!({ "captcha_token": login::secret_text(captcha.expose()) });
+        members.insert("gotrue_meta_security".to_owned(), answer);
+    }
+    body.to_string()
+}
+
 impl SignInRequest {
+    /// The path of an operation that sends a link, with the address to which the link leads.
+    ///
+    /// # Errors
+    ///
+    /// 422: the address is not in the configured list. The identity server has a list of its own,
+    /// often with patterns.
+    fn with_redirect(&self, path: &str, redirect_to: Option<&str>) -> Result<String, Denial> {
+        let Some(wanted) = redirect_to else {
+            return Ok(path.to_owned());
+        };
+        let allowed = &sign_in(&self.in_force)?.redirect_to;
+        if !allowed.iter().any(|one| one == wanted) {
+            return Err(input::invalid(vec![FieldError {
+                field: "redirect_to",
+                detail: "is not an allowed address".into(),
+            }]));
+        }
+        let encoded = utf8_percent_encode(wanted, NON_ALPHANUMERIC);
+        Ok(format!("{path}?redirect_to={encoded}"))
+    }
+
     /// Asks the throttle. If the attempt is to sign in, only once it is certain that the list of
     /// revocations is known and that a requested cookie can be stored.
     async fn admit(&self, attempt: Attempt, account: Option<&str>) -> Result<Admission, Denial> {

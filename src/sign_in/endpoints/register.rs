@@ -1,22 +1,28 @@
 //! `register`: a new account, and tokens for it.
 //!
-//! There are three steps: the account, its tokens, and the row in the operator's database. Each
-//! failure tells the client whether the account exists. The account is kept when a later step
-//! fails; signing in makes up for both. If it is unknown whether the account was created,
-//! requesting tokens finds out.
+//! The account is created by the identity server's sign-up, which decides whether sign-up is open,
+//! checks captchas, calls hooks, and wants the address confirmed or not ([`Registration::SignUp`]);
+//! or by its API for administrators ([`Registration::Admin`]). Then come the tokens, and the row in
+//! the operator's database. Each failure tells the client whether the account exists. The account
+//! is kept when a later step fails; signing in makes up for both. If it is unknown whether the
+//! account was created, requesting tokens finds out.
+//!
+//! [`Registration::SignUp`]: How::SignUp
+//! [`Registration::Admin`]: How::Admin
 
 use bytes::Bytes;
 use hyper::{Method, Response, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::input::{Registration, UnreadBody};
 use super::login::{GrantError, secret_text};
 use super::outcome::{Flow, refusal};
-use super::{SignInRequest, reply, sign_in};
+use super::{SignInRequest, reply, sign_in, with_captcha};
 use crate::clock;
-use crate::denial::{Denial, Reason};
-use crate::policy::sign_in::ConfirmEmail;
+use crate::denial::{Denial, Extra, FieldError, Reason};
+use crate::policy::sign_in::{ConfirmEmail, Registration as How};
 use crate::sessions::sign_in::NewSession;
+use crate::sign_in::call::{Call, CallError, Reply};
 use crate::sign_in::grant::{AuthError, Grant};
 use crate::sign_in::operation::Operation;
 use crate::sign_in::session::{LogoutScope, RevokedForLogout};
@@ -27,6 +33,9 @@ use crate::sign_in::{profile, run_to_completion};
 const CREDITS: u32 = 100;
 const PLAN: &str = "free";
 
+/// The longest sentence of the identity server that is passed on, in characters. A choice.
+const LONGEST_SENTENCE: usize = 300;
+
 /// The outcome of a registration.
 enum RegistrationOutcome {
     /// The user is signed in.
@@ -35,14 +44,26 @@ enum RegistrationOutcome {
     MustConfirm,
 }
 
-/// Whether the account was created.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum AccountState {
+/// What became of the account.
+enum Account {
+    /// It was created, and its user is signed in.
+    Granted(Box<Grant>),
+    /// It was created, or there was one before that is concealed, and a message was sent.
+    MustConfirm,
+    /// It was created, and nothing more.
     Created,
     /// There was one before.
     Existed,
     /// The identity server was called and did not answer.
     Unknown,
+}
+
+/// A registration that the throttle admitted.
+struct Admitted<'a> {
+    request: &'a SignInRequest,
+    admission: &'a Admission,
+    input: &'a Registration,
+    how: How,
 }
 
 pub(super) async fn register(
@@ -51,10 +72,11 @@ pub(super) async fn register(
 ) -> Result<Response<Bytes>, Denial> {
     let registration = body.registration().await?;
     let email = registration.credentials.email.clone();
+    request.with_redirect("", registration.redirect_to.as_deref())?;
     let admission = request.admit(Attempt::Register, Some(&email)).await?;
     let owned = request.clone();
     let work = async move {
-        let outcome = owned.create_and_sign_in(&admission, registration).await;
+        let outcome = owned.create_and_sign_in(&admission, &registration).await;
         match &outcome {
             Err(denial) if is_undecided(denial.reason) => admission.undecided(),
             Ok(_) | Err(_) => admission.succeeded(),
@@ -74,144 +96,262 @@ impl SignInRequest {
     async fn create_and_sign_in(
         &self,
         admission: &Admission,
-        registration: Registration,
+        registration: &Registration,
     ) -> Result<RegistrationOutcome, Denial> {
-        let confirm = sign_in(&self.in_force)?.confirm_email;
-        let account = self
-            .create_account(admission, &registration, confirm)
-            .await?;
-        match confirm {
-            ConfirmEmail::Required => {
-                self.send_confirmation(admission, &registration, account)
-                    .await?;
-                Ok(RegistrationOutcome::MustConfirm)
+        let asked_at = clock::unix_millis();
+        let admitted = Admitted {
+            request: self,
+            admission,
+            input: registration,
+            how: sign_in(&self.in_force)?.register,
+        };
+        let Some(grant) = admitted.account().await? else {
+            return Ok(RegistrationOutcome::MustConfirm);
+        };
+        if let Err(denial) = profile::ensure(&self.context, &self.in_force, grant.user.get()).await
+        {
+            // The client never gets these tokens.
+            self.forward_logout(
+                LogoutScope::Local,
+                grant.access_token.clone(),
+                RevokedForLogout::default(),
+            );
+            return Err(denial);
+        }
+        let begun = self.begin_session(&grant, asked_at).await;
+        let begun = begun.map_err(|denial| {
+            Reason::RegisteredOnly.because(format!("no session: {}", denial.reason.code()))
+        })?;
+        Ok(RegistrationOutcome::SignedIn(grant, begun))
+    }
+}
+
+impl Admitted<'_> {
+    /// Creates the account and returns its tokens; `None` if its address must be confirmed first.
+    async fn account(&self) -> Result<Option<Grant>, Denial> {
+        if let How::Admin(_) = self.how {
+            let settings = self.call(Operation::Settings, Method::GET, "/settings");
+            let (context, identity) = (&self.request.context, &self.request.identity);
+            context
+                .settings()
+                .require_open_sign_up(identity, settings)
+                .await?;
+        }
+        let created = self.create().await?;
+        let account = match matches!(created, Account::Unknown) {
+            true => self.find_out().await?,
+            false => created,
+        };
+        match (account, self.how) {
+            (Account::Granted(grant), _) => Ok(Some(*grant)),
+            (Account::MustConfirm, _) => Ok(None),
+            (account, How::Admin(ConfirmEmail::Required)) => {
+                self.send_confirmation(&account).await?;
+                Ok(None)
             }
-            ConfirmEmail::Auto => {
-                let asked_at = clock::unix_millis();
-                let grant = self
-                    .sign_in_new_user(admission, &registration, account)
-                    .await?;
-                if let Err(denial) =
-                    profile::ensure(&self.context, &self.in_force, grant.user.get()).await
-                {
-                    // The client never gets these tokens.
-                    self.forward_logout(
-                        LogoutScope::Local,
-                        grant.access_token.clone(),
-                        RevokedForLogout::default(),
-                    );
-                    return Err(denial);
-                }
-                let begun = self.begin_session(&grant, asked_at).await;
-                let begun = begun.map_err(|denial| {
-                    Reason::RegisteredOnly.because(format!("no session: {}", denial.reason.code()))
-                })?;
-                Ok(RegistrationOutcome::SignedIn(grant, begun))
+            (Account::Created | Account::Existed, _) => {
+                let grant = self.grant().await;
+                let grant = grant.map_err(|why| Reason::RegisteredOnly.because(detail(&why)))?;
+                Ok(Some(grant))
             }
+            (Account::Unknown, _) => Err(Reason::RegistrationUnknown.because("no answer")),
         }
     }
 
-    async fn create_account(
-        &self,
-        admission: &Admission,
-        registration: &Registration,
-        confirm: ConfirmEmail,
-    ) -> Result<AccountState, Denial> {
+    async fn create(&self) -> Result<Account, Denial> {
+        match self.how {
+            How::SignUp => self.sign_up().await,
+            How::Admin(confirm) => self.create_as_admin(confirm).await,
+        }
+    }
+
+    /// `POST /signup` with what the client sent. The reply decides.
+    async fn sign_up(&self) -> Result<Account, Denial> {
+        let credentials = &self.input.credentials;
+        let mut body = json!({
+            "email": credentials.email,
+            "password": secret_text(credentials.password.expose()),
+        });
+        if let (false, Some(members)) = (self.input.full_name.is_empty(), body.as_object_mut()) {
+            let data = json!({ "full_name": self.input.full_name });
+            members.insert("data".to_owned(), data);
+        }
+        let redirect_to = self.input.redirect_to.as_deref();
+        let path = self.request.with_redirect("/signup", redirect_to)?;
+        let call = self
+            .call(Operation::SignUp, Method::POST, &path)
+            .with_body(with_captcha(body, credentials.captcha.as_ref()));
+        self.created(call, signed_up, refused_sign_up).await
+    }
+
+    /// `POST /admin/users`.
+    async fn create_as_admin(&self, confirm: ConfirmEmail) -> Result<Account, Denial> {
+        let credentials = &self.input.credentials;
         let body = json!({
-            "email": registration.credentials.email,
-            "password": secret_text(registration.credentials.password.expose()),
+            "email": credentials.email,
+            "password": secret_text(credentials.password.expose()),
             "email_confirm": confirm == ConfirmEmail::Auto,
             "user_metadata": {
-                "full_name": registration.full_name,
+                "full_name": self.input.full_name,
                 "credits_balance": CREDITS,
                 "current_plan": PLAN,
             },
         });
         let call = self
-            .call(
-                admission,
-                Operation::AdminUsers,
-                Method::POST,
-                "/admin/users",
-            )
+            .call(Operation::AdminUsers, Method::POST, "/admin/users")
             .as_admin()
             .with_body(body.to_string());
-        match self.identity.call(call).await {
-            Ok(reply) if reply.status.is_success() => Ok(AccountState::Created),
-            // The account may have been created before the server failed.
-            Ok(reply) if reply.status.is_server_error() => Ok(AccountState::Unknown),
-            Ok(reply) => {
-                let denial = refusal(Flow::Register, &AuthError::read(&reply));
-                // Only whoever reads the address's messages learns that it has an account, as with
-                // a sign-up at the identity server.
-                let hides = confirm == ConfirmEmail::Required;
-                match hides && denial.reason == Reason::EmailExists {
-                    true => Ok(AccountState::Existed),
-                    false => Err(denial),
-                }
+        let refused = |error: &AuthError| refusal(Flow::Register, error);
+        match self.created(call, |_| Account::Created, refused).await {
+            // Only whoever reads the address's messages learns that it has an account, as with a
+            // sign-up at the identity server.
+            Err(denial)
+                if denial.reason == Reason::EmailExists && confirm == ConfirmEmail::Required =>
+            {
+                Ok(Account::Existed)
             }
-            Err(error) if error.may_be_done() => Ok(AccountState::Unknown),
+            created => created,
+        }
+    }
+
+    /// What a call to create the account did.
+    async fn created(
+        &self,
+        call: Call,
+        accepted: impl Fn(&Reply) -> Account,
+        refused: impl Fn(&AuthError) -> Denial,
+    ) -> Result<Account, Denial> {
+        match self.request.identity.call(call).await {
+            Ok(reply) if reply.status.is_success() => Ok(accepted(&reply)),
+            // The account may have been created before the server failed.
+            Ok(reply) if reply.status.is_server_error() => Ok(Account::Unknown),
+            Ok(reply) => Err(refused(&AuthError::read(&reply))),
+            Err(error) if error.may_be_done() => Ok(Account::Unknown),
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn send_confirmation(
-        &self,
-        admission: &Admission,
-        registration: &Registration,
-        account: AccountState,
-    ) -> Result<(), Denial> {
-        let body = json!({ "type": "signup", "email": registration.credentials.email });
+    /// Finds out what became of an account whose creation got no answer. If there is none with this
+    /// password, it is created once more, because the identity server also fails if somebody else
+    /// creates an account with the same address at the same moment.
+    async fn find_out(&self) -> Result<Account, Denial> {
+        // An account to confirm cannot sign in.
+        let may_sign_in = self.how != How::Admin(ConfirmEmail::Required);
+        if may_sign_in && let Some(account) = self.found(self.grant().await)? {
+            return Ok(account);
+        }
+        let created = self.create().await?;
+        if !may_sign_in || !matches!(created, Account::Unknown) {
+            return Ok(created);
+        }
+        let found = self.found(self.grant().await)?;
+        found.ok_or_else(|| Reason::IdentityUnavailable.because("the account was not created"))
+    }
+
+    /// What an attempt to sign in tells of the account; `None` if there is none with this password.
+    fn found(&self, granted: Result<Grant, GrantError>) -> Result<Option<Account>, Denial> {
+        let why = match granted {
+            Ok(grant) => return Ok(Some(Account::Granted(Box::new(grant)))),
+            Err(why) => why,
+        };
+        match (&why, self.how) {
+            (GrantError::Refused(error), _) if error.code == "invalid_credentials" => Ok(None),
+            // The identity server creates an account only if it could send the message.
+            (GrantError::Refused(error), How::SignUp) if error.code == "email_not_confirmed" => {
+                Ok(Some(Account::MustConfirm))
+            }
+            (GrantError::Refused(_) | GrantError::Call(_) | GrantError::Malformed, _) => {
+                Err(Reason::RegistrationUnknown.because(detail(&why)))
+            }
+        }
+    }
+
+    async fn send_confirmation(&self, account: &Account) -> Result<(), Denial> {
+        let credentials = &self.input.credentials;
+        let body = json!({ "type": "signup", "email": credentials.email });
+        let redirect_to = self.input.redirect_to.as_deref();
+        let path = self.request.with_redirect("/resend", redirect_to)?;
         let call = self
-            .call(admission, Operation::Resend, Method::POST, "/resend")
-            .with_body(body.to_string());
-        let why = match self.identity.call(call).await {
-            Ok(reply) if reply.status.is_success() && account != AccountState::Unknown => {
-                return Ok(());
-            }
-            // Only an existing account was sent a message a moment ago.
-            Ok(reply)
-                if reply.status == StatusCode::TOO_MANY_REQUESTS
-                    && account == AccountState::Existed =>
-            {
-                return Ok(());
-            }
-            // A success, too, if there is no such account.
-            Ok(reply) if reply.status.is_success() => "creation of the account unconfirmed",
-            Ok(_) => "confirmation message refused",
-            Err(_) => "confirmation message not known to be sent",
+            .call(Operation::Resend, Method::POST, &path)
+            .with_body(with_captcha(body, credentials.captcha.as_ref()));
+        let replied = self.request.identity.call(call).await;
+        let Some(why) = unsent(account, &replied) else {
+            return Ok(());
         };
         Err(match account {
-            AccountState::Created | AccountState::Existed => Reason::RegisteredOnly.because(why),
-            AccountState::Unknown => Reason::RegistrationUnknown.because(why),
+            Account::Unknown => Reason::RegistrationUnknown.because(why),
+            Account::Granted(_) | Account::MustConfirm | Account::Created | Account::Existed => {
+                Reason::RegisteredOnly.because(why)
+            }
         })
     }
 
-    async fn sign_in_new_user(
-        &self,
-        admission: &Admission,
-        registration: &Registration,
-        account: AccountState,
-    ) -> Result<Grant, Denial> {
-        let why = match self
-            .password_grant(admission, &registration.credentials)
-            .await
+    async fn grant(&self) -> Result<Grant, GrantError> {
+        let credentials = &self.input.credentials;
+        let request = self.request;
+        request.password_grant(self.admission, credentials).await
+    }
+
+    fn call(&self, operation: Operation, method: Method, path: &str) -> Call {
+        self.request.call(self.admission, operation, method, path)
+    }
+}
+
+/// What a successful sign-up says: tokens, or a user who must confirm the address.
+fn signed_up(reply: &Reply) -> Account {
+    if let Some(grant) = Grant::read(&reply.body) {
+        return Account::Granted(Box::new(grant));
+    }
+    let document: Option<Value> = serde_json::from_slice(&reply.body).ok();
+    match document.is_some_and(|user| user.get("id").is_some_and(Value::is_string)) {
+        true => Account::MustConfirm,
+        false => Account::Unknown,
+    }
+}
+
+/// The refusal of a sign-up. An error in the identity server's own form is about this account, also
+/// if its code is new, or `unknown`, as a hook's is.
+fn refused_sign_up(error: &AuthError) -> Denial {
+    let denial = refusal(Flow::Register, error);
+    let is_about_account = match error.code.as_str() {
+        // About our key, or not the identity server's own.
+        "" | "bad_jwt" | "no_authorization" | "not_admin" => false,
+        _ => error.status.is_client_error() && error.status != StatusCode::UNAUTHORIZED,
+    };
+    if denial.reason != Reason::IdentityRefused || !is_about_account {
+        return denial;
+    }
+    let sentence = error.message.chars().filter(|c| !c.is_control());
+    let sentence: String = sentence.take(LONGEST_SENTENCE).collect();
+    Denial {
+        detail: denial.detail,
+        extra: Extra::Fields(vec![FieldError {
+            field: "email",
+            detail: sentence.into(),
+        }]),
+        ..Reason::RegistrationRefused.into()
+    }
+}
+
+/// Why a message is not known to be sent; `None` if it is.
+fn unsent(account: &Account, replied: &Result<Reply, CallError>) -> Option<&'static str> {
+    match replied {
+        // A success, too, if there is no such account.
+        Ok(reply) if reply.status.is_success() => match account {
+            Account::Unknown => Some("creation of the account unconfirmed"),
+            Account::Granted(_) | Account::MustConfirm | Account::Created | Account::Existed => {
+                None
+            }
+        },
+        // Only an existing account was sent a message a moment ago.
+        Ok(reply)
+            if reply.status == StatusCode::TOO_MANY_REQUESTS
+                && matches!(account, Account::Existed) =>
         {
-            Ok(grant) => return Ok(grant),
-            Err(why) => why,
-        };
-        Err(match (account, &why) {
-            // There is no such account with this password, so it was not created.
-            (AccountState::Unknown, GrantError::Refused(error))
-                if error.code == "invalid_credentials" =>
-            {
-                Reason::IdentityUnavailable.because("the account was not created")
-            }
-            (AccountState::Unknown, _) => Reason::RegistrationUnknown.because(failure_detail(&why)),
-            (AccountState::Created | AccountState::Existed, _) => {
-                Reason::RegisteredOnly.because(failure_detail(&why))
-            }
-        })
+            None
+        }
+        Ok(_) => Some("confirmation message refused"),
+        Err(_) => Some("confirmation message not known to be sent"),
     }
 }
 
@@ -222,7 +362,7 @@ fn is_undecided(reason: Reason) -> bool {
 }
 
 /// The detail for the log.
-fn failure_detail(why: &GrantError) -> String {
+fn detail(why: &GrantError) -> String {
     let denial = why.denial(Flow::Login);
     let detail = denial.detail.unwrap_or_default();
     format!("no tokens: {} {detail}", denial.reason.code())

@@ -2,15 +2,14 @@
 //!
 //! The answer is always the same and comes before the identity server is called, so that it does
 //! not disclose whether the account exists. The new password is set by following the link in the
-//! message.
+//! message, which leads to an address of the configured list, or to the identity server's own.
 
 use bytes::Bytes;
 use hyper::{Method, Response, StatusCode};
 use serde_json::json;
 
 use super::input::UnreadBody;
-use super::login::secret_text;
-use super::{SignInRequest, reply};
+use super::{SignInRequest, reply, with_captcha};
 use crate::denial::{Denial, Reason};
 use crate::sign_in::background::CallKind;
 use crate::sign_in::operation::Operation;
@@ -20,16 +19,14 @@ pub(super) async fn password_reset(
     request: &SignInRequest,
     body: UnreadBody,
 ) -> Result<Response<Bytes>, Denial> {
-    let (email, captcha) = body.email().await?;
+    let input = body.reset().await?;
+    let path = request.with_redirect("/recover", input.redirect_to.as_deref())?;
+    let email = input.email;
     let admission = request.admit(Attempt::Reset, Some(&email)).await?;
-    let mut body = json!({ "email": email });
-    if let (Some(captcha), Some(members)) = (&captcha, body.as_object_mut()) {
-        let answer = json!({ "captcha_token": secret_text(captcha.expose()) });
-        members.insert("gotrue_meta_security".to_owned(), answer);
-    }
+    let body = with_captcha(json!({ "email": email }), input.captcha.as_ref());
     let call = request
-        .call(&admission, Operation::Recover, Method::POST, "/recover")
-        .with_body(body.to_string());
+        .call(&admission, Operation::Recover, Method::POST, &path)
+        .with_body(body);
     admission.succeeded();
     // A duplicate message is worse than none: the user can ask again.
     let background = request.context.background();

@@ -133,7 +133,7 @@ async fn an_invalid_field_is_named_in_the_refusal() {
             assert_eq!(&named, fields, "{route} {document}");
         }
     }
-    for kind in ["password", "create-user", "refresh_token", "recover"] {
+    for kind in ["password", "signup", "refresh_token", "recover"] {
         assert_eq!(desk.double.calls(kind), 0, "{kind}");
     }
     let fits = login("two@example.test", &"ä".repeat(36));

@@ -93,7 +93,7 @@ async fn register_creates_an_account_and_signs_in() {
         assert_eq!(members(&body), TOKENS);
         assert_eq!(body["user"]["user_metadata"]["full_name"], "Ada");
         // Only the fields that the route knows are forwarded.
-        let made: Value = serde_json::from_slice(&desk.double.last("create-user").body).unwrap();
+        let made: Value = serde_json::from_slice(&desk.double.last("signup").body).unwrap();
         assert_eq!(
             made,
             json!({ "email": email, "password": PASSWORD, "email_confirm": true,
@@ -133,7 +133,7 @@ async fn register_creates_an_account_and_signs_in() {
 async fn a_registration_to_confirm_sends_a_message_and_returns_no_tokens() {
     let desk = Desk::with(
         Options::default(),
-        ", confirm_email: required",
+        ", register: admin, confirm_email: required",
         UNLIMITED,
         |_| {},
     )
@@ -160,7 +160,7 @@ async fn a_registration_to_confirm_sends_a_message_and_returns_no_tokens() {
 
 #[tokio::test]
 async fn a_registration_to_confirm_has_the_same_answer_for_an_address_with_an_account() {
-    let confirmed = ", confirm_email: required";
+    let confirmed = ", register: admin, confirm_email: required";
     let desk = Desk::with(Options::default(), confirmed, UNLIMITED, |_| {}).await;
     desk.double.add_user(EMAIL, PASSWORD);
     for http in Http::BOTH {

@@ -1,5 +1,6 @@
 //! The sign-in routes: their answers, their refusals, and their behaviour during outages.
 
+mod accounts;
 mod bodies;
 mod cookies;
 mod endpoints;

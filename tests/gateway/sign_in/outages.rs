@@ -51,7 +51,7 @@ async fn every_route_answers_by_its_deadline_while_the_identity_server_hangs() {
     let (token, _) = desk.double.sign_in(&id);
     for kind in [
         "password",
-        "create-user",
+        "signup",
         "refresh_token",
         "read-user",
         "recover",
@@ -100,13 +100,7 @@ async fn an_identity_server_that_fails_resets_or_is_unreachable_is_a_503() {
     let (token, _) = desk.double.sign_in(&id);
     let signed_out = desk.double.sign_in(&id).0;
     for how in [Behave::Fail(500), Behave::Fail(502), Behave::Reset] {
-        for kind in [
-            "password",
-            "create-user",
-            "refresh_token",
-            "read-user",
-            "logout",
-        ] {
+        for kind in ["password", "signup", "refresh_token", "read-user", "logout"] {
             desk.double.behave(kind, how.clone());
         }
         for http in Http::BOTH {
@@ -137,13 +131,7 @@ async fn an_identity_server_that_fails_resets_or_is_unreachable_is_a_503() {
     refused.is_denied(Reason::SessionRevoked);
     let session = AuthServer::session_of(&signed_out);
     assert!(desk.double.session_lives(&session));
-    for kind in [
-        "password",
-        "create-user",
-        "refresh_token",
-        "read-user",
-        "logout",
-    ] {
+    for kind in ["password", "signup", "refresh_token", "read-user", "logout"] {
         desk.double.behave(kind, Behave::Well);
     }
     eventually("the session ends there, too", || {
@@ -154,45 +142,49 @@ async fn an_identity_server_that_fails_resets_or_is_unreachable_is_a_503() {
 
 #[tokio::test]
 async fn a_partial_registration_is_reported() {
-    let desk = Desk::open().await;
-    for (number, http) in Http::BOTH.into_iter().enumerate() {
-        let email = |case: &str| format!("{case}{number}@example.test");
-        let register = |email: String| {
-            let newcomer = login(&email, PASSWORD);
-            desk.post(http, "register", &newcomer).send()
-        };
-        // The account exists, without tokens.
-        desk.double.behave("password", Behave::Fail(500));
-        let answer = register(email("made")).await;
-        answer.is_denied(Reason::RegisteredOnly);
-        assert!(desk.double.has_user(&email("made")));
-        desk.double.behave("password", Behave::Well);
-        desk.signed_in(http, &email("made")).await;
+    for (supabase, kind) in [("", "signup"), (", register: admin", "create-user")] {
+        let desk = Desk::with(Options::default(), supabase, UNLIMITED, |_| {}).await;
+        for (number, http) in Http::BOTH.into_iter().enumerate() {
+            let email = |case: &str| format!("{case}{number}@example.test");
+            let register = |email: String| {
+                let newcomer = login(&email, PASSWORD);
+                desk.post(http, "register", &newcomer).send()
+            };
+            // The account exists, without tokens: only if creating it gives none.
+            if kind == "create-user" {
+                desk.double.behave("password", Behave::Fail(500));
+                let answer = register(email("made")).await;
+                answer.is_denied(Reason::RegisteredOnly);
+                assert!(desk.double.has_user(&email("made")));
+                desk.double.behave("password", Behave::Well);
+                desk.signed_in(http, &email("made")).await;
+            }
 
-        // The account exists, and the reply was lost: signing in finds out.
-        desk.double.behave("create-user", Behave::LoseAnswer);
-        register(email("lost")).await.is_ok();
-        // The same, and signing in fails, too.
-        desk.double.behave("password", Behave::Fail(500));
-        register(email("unknown"))
-            .await
-            .is_denied(Reason::RegistrationUnknown);
-        // The account was not created, and signing in finds that out, too.
-        desk.double.behave("create-user", Behave::Reset);
-        desk.double.behave("password", Behave::Well);
-        register(email("not"))
-            .await
-            .is_denied(Reason::IdentityUnavailable);
-        assert!(!desk.double.has_user(&email("not")));
-        desk.double.behave("create-user", Behave::Well);
-        register(email("not")).await.is_ok();
+            // The account exists, and the reply was lost: signing in finds out.
+            desk.double.behave(kind, Behave::LoseAnswer);
+            register(email("lost")).await.is_ok();
+            // The same, and signing in fails, too.
+            desk.double.behave("password", Behave::Fail(500));
+            register(email("unknown"))
+                .await
+                .is_denied(Reason::RegistrationUnknown);
+            // The account was not created, and signing in finds that out, too.
+            desk.double.behave(kind, Behave::Reset);
+            desk.double.behave("password", Behave::Well);
+            register(email("not"))
+                .await
+                .is_denied(Reason::IdentityUnavailable);
+            assert!(!desk.double.has_user(&email("not")));
+            desk.double.behave(kind, Behave::Well);
+            register(email("not")).await.is_ok();
+        }
+        desk.gateway.origin.saw_nothing();
     }
-    desk.gateway.origin.saw_nothing();
 }
 
 #[tokio::test]
 async fn a_registration_completes_after_the_client_disconnects() {
-    let desk = Desk::open().await;
+    let desk = Desk::with(Options::default(), ", register: admin", UNLIMITED, |_| {}).await;
     for (number, http) in Http::BOTH.into_iter().enumerate() {
         let email = format!("{number}@example.test");
         let hold = Hold::new();

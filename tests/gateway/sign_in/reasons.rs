@@ -13,6 +13,9 @@ pub async fn produce(reason: Reason, http: Http) {
         Reason::TooManyAttempts => {
             Desk::with(Options::default(), "", "login: { account: 1/d }", |_| {}).await
         }
+        Reason::RegisteredOnly => {
+            Desk::with(Options::default(), ", register: admin", UNLIMITED, |_| {}).await
+        }
         Reason::LogoutIncomplete => return without_store(http).await,
         _ => Desk::open().await,
     };
@@ -54,7 +57,11 @@ pub async fn produce(reason: Reason, http: Http) {
         }
         Reason::EmailExists => desk.post(http, "register", &login(EMAIL, PASSWORD)),
         Reason::WeakPassword => {
-            says("create-user", 422, "weak_password");
+            says("signup", 422, "weak_password");
+            register()
+        }
+        Reason::RegistrationRefused => {
+            says("signup", 403, "unknown");
             register()
         }
         Reason::CaptchaFailed => login_is(400, "captcha_failed"),
@@ -64,7 +71,7 @@ pub async fn produce(reason: Reason, http: Http) {
             register()
         }
         Reason::RegistrationUnknown => {
-            says("create-user", 500, "unexpected_failure");
+            says("signup", 500, "unexpected_failure");
             says("password", 500, "unexpected_failure");
             register()
         }

@@ -29,7 +29,7 @@ fn status(code: &str) -> u16 {
 
 #[tokio::test]
 async fn every_row_of_the_table_is_answered_with_its_reason() {
-    let desk = Desk::open().await;
+    let desk = Desk::with(Options::default(), ", register: admin", UNLIMITED, |_| {}).await;
     let id = desk.double.add_user(EMAIL, PASSWORD);
     let (token, _) = desk.double.sign_in(&id);
     for (number, (codes, [login_reason, register, refresh, user])) in TABLE.iter().enumerate() {

@@ -217,7 +217,7 @@ async fn registrations_resets_and_refreshes_have_their_own_limits() {
             }
         }
     }
-    assert_eq!(desk.double.calls("create-user"), 2);
+    assert_eq!(desk.double.calls("signup"), 2);
     desk.double.has_seen("recover", 2).await;
     assert_eq!(desk.double.calls("recover"), 2);
     // Failed refreshes are counted in the background.

@@ -175,7 +175,10 @@ impl Answer {
         let problem = self.json();
         let members = problem.as_object().unwrap();
         // Errors of fields are listed exactly if the reason is about fields.
-        let names_fields = matches!(reason, Reason::InputInvalid | Reason::WeakPassword);
+        let names_fields = matches!(
+            reason,
+            Reason::InputInvalid | Reason::WeakPassword | Reason::RegistrationRefused
+        );
         assert_eq!(members.contains_key("errors"), names_fields, "{problem}");
         let count = PROBLEM.len() + usize::from(names_fields);
         assert_eq!(members.len(), count, "{problem}");

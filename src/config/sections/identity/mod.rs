@@ -5,6 +5,7 @@
 //! issues.
 //! Trusts: the operator, for which server it is. Not here: calling it (`sign_in`).
 
+mod accounts;
 pub(super) mod sign_in;
 #[cfg(test)]
 mod sign_in_tests;

@@ -60,11 +60,14 @@ impl Checker<'_> {
             let profile = wire
                 .profile
                 .then(|wire| self.profile(&wire.value, has_database));
-            let supabase = &wire.supabase.good()?.value;
-            let prefix = self.prefix(&supabase.prefix);
+            let supabase = wire.supabase.good()?;
+            let prefix = self.prefix(&supabase.value.prefix);
+            let register = self.registration(supabase);
+            let redirect_to = self.redirects(&supabase.value.redirect_to);
             Some(SignIn {
                 prefix: prefix?,
-                confirm_email: supabase.confirm_email()?,
+                register: register?,
+                redirect_to: redirect_to?,
                 deadlines: deadlines?,
                 throttle: throttle?,
                 profile: profile?,
@@ -171,7 +174,6 @@ fn made_routes(supabase: &Value<Supabase>) -> Vec<Route> {
     };
     let mut routes: Vec<Route> = Endpoint::ALL
         .into_iter()
-        .filter(|endpoint| wire.has_secret() || *endpoint != Endpoint::Register)
         .map(|endpoint| made_route(prefix, endpoint, place))
         .collect();
     // What an older client still requests there must not reach a server that would answer it in its

@@ -10,7 +10,7 @@
 use crate::config::tests::*;
 use crate::policy::Config;
 use crate::policy::endpoint::Endpoint;
-use crate::policy::sign_in::ConfirmEmail;
+use crate::policy::sign_in::{ConfirmEmail, Registration};
 
 fn bad(text: &str) -> Problems {
     load_in(Path::new("."), text).expect_err(text)
@@ -57,14 +57,22 @@ fn the_routes_come_with_the_identity_server() {
     );
     assert_eq!(config.routes[0].name, "ANY /health");
     let sign_in = config.sign_in.unwrap();
-    assert_eq!(sign_in.confirm_email, ConfirmEmail::Auto);
+    assert_eq!(sign_in.register, Registration::SignUp);
+    assert!(sign_in.redirect_to.is_empty());
     assert_eq!(sign_in.deadlines.register, Duration::from_secs(15));
 
-    let moved = "    prefix: /signin\n    confirm_email: required\n  deadlines: { login: 3s }\n  throttle: { login: { address: 7/s }, everywhere: 2/d, waiting: 5 }";
-    let config = good(&with(moved, "")).config;
+    let moved = "    prefix: /signin\n    register: admin\n    confirm_email: required\n  deadlines: { login: 3s }\n  throttle: { login: { address: 7/s }, everywhere: 2/d, waiting: 5 }";
+    let loaded = good(&with(moved, ""));
+    assert!(
+        loaded.warnings[0].contains("captcha"),
+        "{:?}",
+        loaded.warnings
+    );
+    let config = loaded.config;
     assert!(made(&config).contains(&"POST /signin/login Public".to_owned()));
     let sign_in = config.sign_in.unwrap();
-    assert_eq!(sign_in.confirm_email, ConfirmEmail::Required);
+    let required = Registration::Admin(ConfirmEmail::Required);
+    assert_eq!(sign_in.register, required);
     assert_eq!(sign_in.deadlines.login, Duration::from_secs(3));
     let throttle = sign_in.throttle;
     assert_eq!(throttle.login.address.burst.get(), 7);
@@ -77,11 +85,14 @@ fn the_routes_come_with_the_identity_server() {
 }
 
 #[test]
-fn without_a_secret_key_nobody_registers_here() {
-    let text = with("", "").replace("    secret_key: sb_secret_x\n", "");
-    let config = good(&text).config;
-    assert_eq!(made(&config).len(), Endpoint::ALL.len() - 1);
-    assert!(!made(&config).iter().any(|route| route.contains("register")));
+fn sign_up_needs_no_secret_key_and_the_administrators_api_does() {
+    let without = |text: String| text.replace("    secret_key: sb_secret_x\n", "");
+    let config = good(&without(with("", ""))).config;
+    assert_eq!(made(&config).len(), Endpoint::ALL.len());
+    let problems = bad(&without(with("    register: admin", "")));
+    let found = problems.iter().next().unwrap();
+    assert_eq!(found.key, "identity.supabase.register");
+    assert!(found.message.contains("secret key"), "{found:?}");
 }
 
 #[test]
@@ -131,9 +142,29 @@ fn invalid_values_are_reported_with_what_to_write() {
             "/api/v1/auth",
         ),
         (
-            "    confirm_email: yes",
+            "    register: admin\n    confirm_email: yes",
             "identity.supabase.confirm_email",
             "required",
+        ),
+        (
+            "    confirm_email: auto",
+            "identity.supabase.confirm_email",
+            "add `register: admin`",
+        ),
+        (
+            "    register: closed",
+            "identity.supabase.register",
+            "signup",
+        ),
+        (
+            "    redirect_to: [/new-password]",
+            "identity.supabase.redirect_to[0]",
+            "write it in full",
+        ),
+        (
+            "    redirect_to: [\"https://*.test/\"]",
+            "identity.supabase.redirect_to[0]",
+            "write it in full",
         ),
         (
             "  deadlines: { login: 1ms }",

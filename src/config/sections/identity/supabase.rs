@@ -27,12 +27,24 @@ wire! {
         concurrency: usize [1..=10_000] = 64,
         queue: usize [0..=100_000] = 256,
         prefix: Text,
+        register: RegisterBy = RegisterBy::SignUp,
         confirm_email: ConfirmEmail = ConfirmEmail::Auto,
+        redirect_to: List<Text>,
     }
 }
 
 words! {
     impl ConfirmEmail { "auto" => ConfirmEmail::Auto, "required" => ConfirmEmail::Required, }
+    impl RegisterBy { "signup" => RegisterBy::SignUp, "admin" => RegisterBy::Admin, }
+}
+
+/// By which operation of the identity server `register` creates accounts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum RegisterBy {
+    /// `POST /signup`, as any client.
+    SignUp,
+    /// `POST /admin/users`, with the secret key.
+    Admin,
 }
 
 /// Where Supabase has it, below the URL of a project.
