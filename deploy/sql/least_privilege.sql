@@ -22,6 +22,8 @@ GRANT USAGE ON SCHEMA public TO foregate;
 
 -- Facts: only the columns that authorization reads.
 GRANT SELECT (id, is_active) ON users TO foregate;
+-- What `me` shows of the user's own row.
+GRANT SELECT (full_name, credits_balance) ON users TO foregate;
 GRANT SELECT (id, owner_id, is_active) ON teams TO foregate;
 GRANT SELECT (team_id, user_id, role, is_active) ON team_members TO foregate;
 GRANT SELECT (id, user_id, visibility) ON projects TO foregate;

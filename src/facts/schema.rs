@@ -1,6 +1,7 @@
 //! Compares the operator's queries with the live database: whether it accepts them, and which
 //! columns of which types they return.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,14 +9,15 @@ use crate::clock;
 use crate::database::{Database, DatabaseError, Description};
 use crate::policy::Config;
 use crate::policy::resources::{ParamType, Query, RowSource};
+use crate::policy::sign_in::MeSource;
 
 /// How long all descriptions may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// A column that a query may or must return.
 #[derive(Clone, Copy, Debug)]
-struct Column {
-    name: &'static str,
+struct Column<'a> {
+    name: &'a str,
     is_required: bool,
     content: Content,
 }
@@ -29,6 +31,8 @@ enum Content {
     Word,
     /// A list of teams.
     Json,
+    /// Anything that has a form in JSON.
+    Any,
 }
 
 impl Content {
@@ -42,6 +46,7 @@ impl Content {
             // A user-defined type may be an enumeration. If it is not, its rows are invalid.
             Self::Word => is_text || !BUILT_IN.contains(&type_name),
             Self::Json => matches!(type_name, "json" | "jsonb"),
+            Self::Any => true,
         }
     }
 
@@ -51,6 +56,7 @@ impl Content {
             Self::Id(kind) => kind.as_str(),
             Self::Word => "text",
             Self::Json => "jsonb: a list of objects with `team` and `access`",
+            Self::Any => "any type",
         }
     }
 }
@@ -139,14 +145,9 @@ pub async fn check(config: &Config, database: &Database) -> Result<Vec<Differenc
 }
 
 /// Every query, with the type of its parameter and the columns it may return.
-fn expectations(config: &Config) -> Vec<(&Query, ParamType, Vec<Column>)> {
+fn expectations(config: &Config) -> Vec<(&Query, ParamType, Vec<Column<'_>>)> {
     let subject = config.facts.subject;
-    let column = |name, is_required, content| Column {
-        name,
-        is_required,
-        content,
-    };
-    let mut queries: Vec<(&Query, ParamType, Vec<Column>)> = Vec::new();
+    let mut queries: Vec<(&Query, ParamType, Vec<Column<'_>>)> = Vec::new();
     if let Some(query) = &config.facts.caller {
         queries.push((
             query,
@@ -183,7 +184,32 @@ fn expectations(config: &Config) -> Vec<(&Query, ParamType, Vec<Column>)> {
     queries
 }
 
-fn differences(description: &Description, columns: &[Column]) -> Vec<(String, Option<String>)> {
+const fn column(name: &str, is_required: bool, content: Content) -> Column<'_> {
+    Column {
+        name,
+        is_required,
+        content,
+    }
+}
+
+/// The query for the row that `me` shows, with the columns that it names.
+fn profile(config: &Config) -> Option<(&Query, Vec<Column<'_>>)> {
+    let me = &config.sign_in.as_ref()?.me;
+    let mut names = BTreeSet::new();
+    for (_, source) in &me.members {
+        match source {
+            MeSource::Column(name) => {
+                names.insert(name.as_str());
+            }
+            MeSource::AppMetadata(_) | MeSource::UserMetadata(_) => {}
+        }
+    }
+    let columns = names.into_iter();
+    let columns = columns.map(|name| column(name, true, Content::Any));
+    Some((me.row.as_ref()?, columns.collect()))
+}
+
+fn differences(description: &Description, columns: &[Column<'_>]) -> Vec<(String, Option<String>)> {
     let mut differences = Vec::new();
     for column in columns {
         let found: Vec<&str> = description
@@ -217,3 +243,7 @@ fn differences(description: &Description, columns: &[Column]) -> Vec<(String, Op
     }
     differences
 }
+            let instead = match known.is_empty() {
+                true => "no member of `me` has a column as its source".to_owned(),
+                false => format!("the columns are {}", known.join(", ")),
+            };

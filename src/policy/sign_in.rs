@@ -8,6 +8,7 @@ use hyper::header::HeaderName;
 
 use crate::policy::outbound_url::OutboundUrl;
 use crate::policy::rate::Rate;
+use crate::policy::resources::Query;
 use crate::secrets::secret::Secret;
 
 /// The sign-in routes, which the gateway serves itself.
@@ -20,6 +21,8 @@ pub struct SignIn {
     pub register: Registration,
     /// Addresses to which the links of messages may lead, each in full.
     pub redirect_to: Vec<String>,
+    /// What `me` and `whoami` show of a user's own row and metadata.
+    pub me: Me,
     /// How long each route may take. Default: 8 s for `login`, 15 s for `register`, 8 s for all
     /// others.
     pub deadlines: Deadlines,
@@ -48,6 +51,26 @@ pub enum ConfirmEmail {
     Auto,
     /// Yes: they get a message first.
     Required,
+}
+
+/// What `me` and `whoami` show besides what the identity server itself writes.
+#[derive(Debug, Default)]
+pub struct Me {
+    /// Returns the user's row for the subject `$1`; its columns are what [`MeSource::Column`] names.
+    pub row: Option<Query>,
+    /// The members, each with its source.
+    pub members: Vec<(String, MeSource)>,
+}
+
+/// Where a member of `me` comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MeSource {
+    /// A column of the row.
+    Column(String),
+    /// A member of `app_metadata`, which only administrators write.
+    AppMetadata(String),
+    /// A member of `user_metadata`, which users write themselves.
+    UserMetadata(String),
 }
 
 /// How long a sign-in route may take, with all its calls together.

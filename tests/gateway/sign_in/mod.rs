@@ -5,6 +5,7 @@ mod bodies;
 mod cookies;
 mod endpoints;
 mod leaks;
+mod me;
 mod observed;
 mod outages;
 mod profile;

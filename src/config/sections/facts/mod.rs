@@ -127,7 +127,12 @@ impl Checker<'_> {
         })
     }
 
-    fn query(&mut self, text: &Value<Text>, has_database: bool) -> Option<Query> {
+    /// A query of the database for one id or subject.
+    pub(in crate::config::sections) fn query(
+        &mut self,
+        text: &Value<Text>,
+        has_database: bool,
+    ) -> Option<Query> {
         if !has_database {
             return self.report.refuse_instead(
                 &text.place,

@@ -1,14 +1,32 @@
-//! How accounts are created, and where links in messages may lead.
+//! How accounts are created, where links in messages may lead, and what `me` shows of a user.
 
+use super::sign_in::Profile;
 use super::supabase::RegisterBy;
-use super::Supabase;
+use super::{Identity, Supabase};
 use crate::config::check::Checker;
 use crate::config::node::Text;
 use crate::config::wire::{Field, List, Value};
-use crate::policy::sign_in::Registration;
+use crate::policy::sign_in::{Me, MeSource, Registration};
+
+/// Members of `me` and `whoami` that the gateway writes itself.
+const OWN: [&str; 7] = [
+    "id",
+    "email",
+    "role",
+    "created_at",
+    "updated_at",
+    "metadata",
+    "csrf_token",
+];
+
+/// The most members that `me` may have. A choice.
+const MOST_MEMBERS: usize = 64;
 
 /// The longest address of a link in bytes. A choice: longer ones break in mail programs.
 const LONGEST_REDIRECT: usize = 1024;
+
+const SELECT: &str =
+    "add such as `profile: { select: select full_name from users where id = $1 }` below `identity`";
 
 impl Checker<'_> {
     pub(super) fn registration(&mut self, supabase: &Value<Supabase>) -> Option<Registration> {
@@ -57,6 +75,96 @@ impl Checker<'_> {
         });
         redirects.map(Option::unwrap_or_default)
     }
+
+    pub(super) fn me(&mut self, wire: &Identity, has_database: bool) -> Option<Me> {
+        let select = match wire.profile.optional()? {
+            None => Some(None),
+            Some(Value { value, .. }) => self.select(value, has_database),
+        };
+        let has_row = wire
+            .profile
+            .good()
+            .is_some_and(|profile| profile.value.select.is_written());
+        let field = &wire.supabase.good()?.value.me;
+        if let Some(named) = field.good()
+            && named.value.0.len() > MOST_MEMBERS
+        {
+            let message = format!("has more than {MOST_MEMBERS} members");
+            return self.report.refuse(&named.place, message);
+        }
+        let members = self.each_of(field, |checker, name, source| {
+            checker.member(name, source?, has_row)
+        });
+        Some(Me {
+            row: select?,
+            members: members?,
+        })
+    }
+
+    fn select(
+        &mut self,
+        profile: &Profile,
+        has_database: bool,
+    ) -> Option<Option<crate::policy::resources::Query>> {
+        profile.select.then(|text| match has_database {
+            true => self.query(text, has_database),
+            false => self.report.refuse_instead(
+                &text.place,
+                "there is no `database` to read it from",
+                "add `database: { url: … }`, or remove it",
+            ),
+        })
+    }
+
+    fn member(
+        &mut self,
+        name: &Value<String>,
+        source: &Value<Text>,
+        has_row: bool,
+    ) -> Option<(String, MeSource)> {
+        if !is_name(&name.value) || OWN.contains(&name.value.as_str()) {
+            return self.report.refuse_instead(
+                &name.place,
+                "is not a name, or a member that is there already",
+                format!(
+                    "write letters, digits and `_`, and none of {}",
+                    OWN.join(", ")
+                ),
+            );
+        }
+        let source = source.parse(
+            MeSource::parse,
+            "is no source of a member",
+            "write a column of `identity.profile.select`, `app_metadata.NAME`, or `user_metadata.NAME`, which users write themselves",
+            self.report,
+        )
+        .map(|parsed| (parsed, &source.place))?;
+        match source {
+            (MeSource::Column(_), place) if !has_row => self.report.refuse_instead(
+                place,
+                "is a column, and there is no row to read it from",
+                SELECT,
+            ),
+            (source, _) => Some((name.value.clone(), source)),
+        }
+    }
+}
+
+impl MeSource {
+    fn parse(text: &str) -> Option<Self> {
+        let (source, name): (fn(String) -> Self, _) = match text.split_once('.') {
+            None => (Self::Column, text),
+            Some(("app_metadata", name)) => (Self::AppMetadata, name),
+            Some(("user_metadata", name)) => (Self::UserMetadata, name),
+            Some(_) => return None,
+        };
+        is_name(name).then(|| source(name.to_owned()))
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (1..=63).contains(&text.len()) && text.bytes().all(is_plain)
 }
 
 /// An address with a scheme, such as that of a page or of an app, without a fragment, in which the

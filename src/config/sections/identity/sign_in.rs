@@ -31,7 +31,8 @@ wire! {
 
     /// A user's row in the database.
     struct Profile {
-        insert: Text => INSERT,
+        insert: Text,
+        select: Text,
     }
 }
 
@@ -57,20 +58,20 @@ impl Checker<'_> {
             if let (Some(deadlines), Some(throttle)) = (&deadlines, &throttle) {
                 self.floor_below_deadline(wire, deadlines, throttle);
             }
-            let profile = wire
-                .profile
-                .then(|wire| self.profile(&wire.value, has_database));
+            let profile = wire.profile.then(|wire| self.profile(wire, has_database));
             let supabase = wire.supabase.good()?;
             let prefix = self.prefix(&supabase.value.prefix);
             let register = self.registration(supabase);
             let redirect_to = self.redirects(&supabase.value.redirect_to);
+            let me = self.me(wire, has_database);
             Some(SignIn {
                 prefix: prefix?,
                 register: register?,
                 redirect_to: redirect_to?,
+                me: me?,
                 deadlines: deadlines?,
                 throttle: throttle?,
-                profile: profile?,
+                profile: profile?.flatten(),
             })
         })
     }
@@ -112,8 +113,16 @@ impl Checker<'_> {
         prefix.map(Some)
     }
 
-    fn profile(&mut self, wire: &Profile, has_database: bool) -> Option<Arc<str>> {
-        let insert = wire.insert.good()?;
+    /// The statement that inserts the row. `Some(None)` if something else inserts it.
+    fn profile(&mut self, wire: &Value<Profile>, has_database: bool) -> Option<Option<Arc<str>>> {
+        if !wire.value.insert.is_written() && !wire.value.select.is_written() {
+            return self.report.refuse_instead(&wire.place, "is empty", INSERT);
+        }
+        let insert = &wire.value.insert;
+        insert.then(|insert| self.insert(insert, has_database))
+    }
+
+    fn insert(&mut self, insert: &Value<Text>, has_database: bool) -> Option<Arc<str>> {
         if !has_database {
             return self.report.refuse_instead(
                 &insert.place,

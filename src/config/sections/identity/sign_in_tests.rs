@@ -10,7 +10,7 @@
 use crate::config::tests::*;
 use crate::policy::Config;
 use crate::policy::endpoint::Endpoint;
-use crate::policy::sign_in::{ConfirmEmail, Registration};
+use crate::policy::sign_in::{ConfirmEmail, MeSource, Registration};
 
 fn bad(text: &str) -> Problems {
     load_in(Path::new("."), text).expect_err(text)
@@ -58,7 +58,7 @@ fn the_routes_come_with_the_identity_server() {
     assert_eq!(config.routes[0].name, "ANY /health");
     let sign_in = config.sign_in.unwrap();
     assert_eq!(sign_in.register, Registration::SignUp);
-    assert!(sign_in.redirect_to.is_empty());
+    assert!(sign_in.redirect_to.is_empty() && sign_in.me.members.is_empty());
     assert_eq!(sign_in.deadlines.register, Duration::from_secs(15));
 
     let moved = "    prefix: /signin\n    register: admin\n    confirm_email: required\n  deadlines: { login: 3s }\n  throttle: { login: { address: 7/s }, everywhere: 2/d, waiting: 5 }";
@@ -93,6 +93,52 @@ fn sign_up_needs_no_secret_key_and_the_administrators_api_does() {
     let found = problems.iter().next().unwrap();
     assert_eq!(found.key, "identity.supabase.register");
     assert!(found.message.contains("secret key"), "{found:?}");
+}
+
+#[test]
+fn members_of_me_have_a_source_each() {
+    let database = "\ndatabase: { url: \"postgres://u@127.0.0.1/d?sslmode=disable\" }";
+    let with_me = |me: &str, profile: &str| {
+        let keys = format!("    me: {me}\n{profile}{database}");
+        with(&keys, "")
+    };
+    let select = "  profile: { select: \"select a, b from users where id = $1\" }";
+    let map = "{ one: a, two: app_metadata.b, three: user_metadata.b }";
+    let sign_in = good(&with_me(map, select)).config.sign_in.unwrap();
+    let (a, b) = ("a".to_owned(), "b".to_owned());
+    let expected = [
+        ("one".to_owned(), MeSource::Column(a)),
+        ("two".to_owned(), MeSource::AppMetadata(b.clone())),
+        ("three".to_owned(), MeSource::UserMetadata(b)),
+    ];
+    assert_eq!(sign_in.me.members, expected);
+    assert!(sign_in.me.row.is_some() && sign_in.profile.is_none());
+    for (me, profile, key) in [
+        ("{ one: a }", "", "identity.supabase.me.one"),
+        ("{ email: a }", select, "identity.supabase.me.email"),
+        ("{ \"a b\": a }", select, "identity.supabase.me.a b"),
+        (
+            "{ one: raw_metadata.a }",
+            select,
+            "identity.supabase.me.one",
+        ),
+        (
+            "{ one: user_metadata.a.b }",
+            select,
+            "identity.supabase.me.one",
+        ),
+        ("{ one: \"a; drop\" }", select, "identity.supabase.me.one"),
+        (
+            "{}",
+            "  profile: { select: \"delete from users\" }",
+            "identity.profile.select",
+        ),
+        ("{}", "  profile: {}", "identity.profile"),
+    ] {
+        let problems = bad(&with_me(me, profile));
+        let found = problems.iter().next().unwrap();
+        assert_eq!(found.key, key, "{me} {profile}: {found:?}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, TRA
 use crate::config::check::Checker;
 use crate::config::macros::{wire, words};
 use crate::config::node::Text;
-use crate::config::wire::{List, Value};
+use crate::config::wire::{List, Named, Value};
 use crate::policy::outbound_url::{OutboundUrl, OutboundUrlError};
 use crate::policy::sign_in::{self as checked, ConfirmEmail};
 use crate::policy::tokens::TokenIssuer;
@@ -30,6 +30,7 @@ wire! {
         register: RegisterBy = RegisterBy::SignUp,
         confirm_email: ConfirmEmail = ConfirmEmail::Auto,
         redirect_to: List<Text>,
+        me: Named<Text>,
     }
 }
 
