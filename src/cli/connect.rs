@@ -50,7 +50,7 @@ struct Check<'a> {
 }
 
 /// The same configuration, if every server can be used and its queries fit the database; with a
-/// warning for every change that would not be reported.
+/// warning for every change that would not be reported, and for rows that are hidden from queries.
 pub(super) fn connected(mut loaded: Loaded) -> Result<Loaded, Problems> {
     match findings(&loaded) {
         Err(error) => {
@@ -165,11 +165,14 @@ impl Check<'_> {
                 warnings: Vec::new(),
             });
         }
-        let mut findings = Findings::default();
+        let mut findings = Findings {
+            problems: Vec::new(),
+            warnings: schema::hidden_rows(self.config, &database).await?,
+        };
         if let Some(listener) = Listener::new(config)? {
             let asked = WatchedQuery::all(self.config);
             let coverage = notify::check(asked, &database, &listener).await;
-            findings.warnings = coverage_warnings(coverage);
+            findings.warnings.extend(coverage_warnings(coverage));
         }
         Ok(findings)
     }

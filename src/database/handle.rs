@@ -123,6 +123,25 @@ impl Database {
         .await
     }
 
+    /// For each statement the database's message if row-level security may hide rows of it from the
+    /// role. No statement is executed.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be asked.
+    pub async fn row_security(
+        &self,
+        statements: Vec<(Arc<str>, ParamType)>,
+        deadline: Instant,
+    ) -> Result<Vec<Option<String>>, DatabaseError> {
+        let pool = self.pool.clone();
+        self.run_until(
+            async move { pool.row_security(&statements, deadline).await },
+            deadline,
+        )
+        .await
+    }
+
     /// Which tables statements read, and which triggers those tables have. No statement is
     /// executed.
     ///

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Statement};
 
 use super::fault::of_connecting;
 use super::pool::{LINGER, Pool};
@@ -12,6 +12,9 @@ use super::read_set::{self, ReadSet};
 use super::statement::{DatabaseError, Description};
 use super::transaction::meaning;
 use crate::policy::resources::ParamType;
+
+/// The SQLSTATE `insufficient_privilege`.
+const FORBIDDEN: &str = "42501";
 
 impl Pool {
     /// The columns of each statement, or the database's message if it refuses the statement, or
@@ -36,6 +39,31 @@ impl Pool {
         Ok(descriptions)
     }
 
+    /// For each statement the database's message if row-level security may hide rows of it from the
+    /// role.
+    pub(super) async fn row_security(
+        &self,
+        statements: &[(Arc<str>, ParamType)],
+        deadline: Instant,
+    ) -> Result<Vec<Option<String>>, DatabaseError> {
+        let client = self.own_connection(deadline).await?;
+        // The server then refuses a statement that a policy would filter.
+        let begin = format!(
+            "{}; set local row_security = off",
+            read_set::begin(deadline)
+        );
+        let mut filtered = Vec::with_capacity(statements.len());
+        for (sql, id) in statements {
+            let prepared = prepare_one(&client, &begin, sql, *id).await?;
+            filtered.push(match prepared {
+                Err((code, message)) if code == FORBIDDEN => Some(message),
+                // Whatever else is wrong with it is found when it is described.
+                Ok(_) | Err(_) => None,
+            });
+        }
+        Ok(filtered)
+    }
+
     /// What each statement reads.
     pub(super) async fn read_sets(
         &self,
@@ -57,20 +85,14 @@ impl Pool {
     }
 }
 
-/// In a transaction of its own: behind a pooler in transaction mode, a prepared statement lives
-/// only as long as that.
 async fn describe_one(
     client: &Client,
     sql: &str,
     id: ParamType,
     deadline: Instant,
 ) -> Result<Result<Description, String>, DatabaseError> {
-    client
-        .batch_execute(&read_set::begin(deadline))
-        .await
-        .map_err(|_| DatabaseError::Away)?;
-    client.clear_type_cache();
-    let description = match client.prepare_typed(sql, &[id.sql()]).await {
+    let prepared = prepare_one(client, &read_set::begin(deadline), sql, id).await?;
+    Ok(match prepared {
         Ok(statement) => Ok(Description {
             columns: statement
                 .columns()
@@ -78,9 +100,28 @@ async fn describe_one(
                 .map(|column| (column.name().to_owned(), column.type_().name().to_owned()))
                 .collect(),
         }),
+        Err((code, message)) => Err(format!("{message} ({code})")),
+    })
+}
+
+/// Prepares a statement; if the database refuses it, its SQLSTATE and message. In a transaction of
+/// its own: behind a pooler in transaction mode, a prepared statement lives only as long as that.
+async fn prepare_one(
+    client: &Client,
+    begin: &str,
+    sql: &str,
+    id: ParamType,
+) -> Result<Result<Statement, (String, String)>, DatabaseError> {
+    client
+        .batch_execute(begin)
+        .await
+        .map_err(|_| DatabaseError::Away)?;
+    client.clear_type_cache();
+    let prepared = match client.prepare_typed(sql, &[id.sql()]).await {
+        Ok(statement) => Ok(statement),
         Err(error) => match (meaning(&error), error.as_db_error()) {
             (DatabaseError::Refused(code), Some(refusal)) => {
-                Err(format!("{} ({code})", refusal.message()))
+                Err((code, refusal.message().to_owned()))
             }
             // A timeout or an outage says nothing about the statement.
             (failure, _) => return Err(failure),
@@ -90,5 +131,5 @@ async fn describe_one(
         .batch_execute("rollback")
         .await
         .map_err(|_| DatabaseError::Away)?;
-    Ok(description)
+    Ok(prepared)
 }

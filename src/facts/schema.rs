@@ -144,6 +144,34 @@ pub async fn check(config: &Config, database: &Database) -> Result<Vec<Differenc
     Ok(differences.collect())
 }
 
+/// A warning for every query of which row-level security may hide rows from the role of
+/// `database.url`. Such a query fails in silence: a ban in a table that it cannot see is no ban.
+///
+/// # Errors
+///
+/// The database cannot be asked.
+pub async fn hidden_rows(
+    config: &Config,
+    database: &Database,
+) -> Result<Vec<String>, DatabaseError> {
+    let queries = expectations(config);
+    let statements = queries
+        .iter()
+        .map(|(query, id, _)| (Arc::from(query.sql.shown()), *id))
+        .collect();
+    let filtered = database
+        .row_security(statements, clock::now() + DEADLINE)
+        .await?;
+    let warning = |((query, ..), message): (&(&Query, _, _), Option<String>)| {
+        let (key, message) = (&query.key, message?);
+        Some(format!(
+            "{key} (line {}) sees only the rows that policies of row-level security show the role of `database.url`, of `auth.users` none, so that bans there are never seen: {message}; let the role have BYPASSRLS (deploy/sql/least_privilege.sql)",
+            query.line
+        ))
+    };
+    Ok(queries.iter().zip(filtered).filter_map(warning).collect())
+}
+
 /// Every query, with the type of its parameter and the columns it may return.
 fn expectations(config: &Config) -> Vec<(&Query, ParamType, Vec<Column<'_>>)> {
     let subject = config.facts.subject;
@@ -181,6 +209,7 @@ fn expectations(config: &Config) -> Vec<(&Query, ParamType, Vec<Column<'_>>)> {
         }
         queries.push((query, resource.id, columns));
     }
+    queries.extend(profile(config).map(|(query, columns)| (query, subject, columns)));
     queries
 }
 
@@ -235,15 +264,15 @@ fn differences(description: &Description, columns: &[Column<'_>]) -> Vec<(String
     for (name, _) in &description.columns {
         if !columns.iter().any(|column| column.name == name) {
             let known: Vec<&str> = columns.iter().map(|column| column.name).collect();
+            let instead = match known.is_empty() {
+                true => "no member of `me` has a column as its source".to_owned(),
+                false => format!("the columns are {}", known.join(", ")),
+            };
             differences.push((
                 format!("returns a column `{name}`, which is not used here"),
-                Some(format!("the columns are {}", known.join(", "))),
+                Some(instead),
             ));
         }
     }
     differences
 }
-            let instead = match known.is_empty() {
-                true => "no member of `me` has a column as its source".to_owned(),
-                false => format!("the columns are {}", known.join(", ")),
-            };

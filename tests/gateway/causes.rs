@@ -147,6 +147,78 @@ async fn a_role_that_may_not_read_a_table_is_a_problem_before_the_first_request(
 }
 
 #[test]
+fn a_role_from_which_row_level_security_hides_rows_is_a_warning() {
+    let world = World::new();
+    world.sql(
+        "create role plain login; create role trusted login bypassrls;
+         grant usage on schema auth to plain, trusted;
+         grant select on all tables in schema public, auth to plain, trusted;
+         alter table auth.users enable row level security",
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let banned = "select u.is_active and not exists (select from auth.users a where a.id = u.id and a.banned_until > now()) as active from users u where u.id = $1";
+    for (role, query, warns) in [
+        ("plain", banned, true),
+        // It reads no table under row-level security.
+        (
+            "plain",
+            "select is_active as active from users where id = $1",
+            false,
+        ),
+        ("trusted", banned, false),
+        // The owner.
+        ("postgres", banned, false),
+    ] {
+        let (is_good, text) = check(folder.path(), |config| {
+            world.configure(config);
+            let url = world.database.url_of(role);
+            config
+                .set("database", &format!("{{ url: \"{url}?sslmode=disable\" }}"))
+                .set("facts", &format!("{{ caller: \"{query}\" }}"));
+        });
+        assert!(is_good, "{role}: {text}");
+        let warned = text.contains("facts.caller") && text.contains("BYPASSRLS");
+        assert_eq!(warned, warns, "{role}: {text}");
+        assert!(!text.contains("resources.project.query (line"), "{text}");
+    }
+}
+
+#[test]
+fn the_query_of_me_is_compared_with_the_database() {
+    let world = World::new();
+    let folder = tempfile::tempdir().unwrap();
+    for (me, part) in [
+        ("{ credits_balance: credits_balance }", None),
+        (
+            "{ credits: credit_balance }",
+            Some("no column `credit_balance`"),
+        ),
+        (
+            "{ plan: app_metadata.plan }",
+            Some("`credits_balance`, which is not used"),
+        ),
+    ] {
+        let (is_good, text) = check(folder.path(), |config| {
+            world.configure(config);
+            let url = "http://127.0.0.1:1";
+            config
+                .set("facts", "{ subject: uuid }")
+                .set("tokens", &format!("[{{ issuer: \"{url}/auth/v1\", audience: [authenticated], algorithms: [ES256], jwks_file: jwks.json }}]"))
+                .set("identity", &format!("{{ supabase: {{ url: \"{url}\", publishable_keys: [sb_publishable_0123456789abcdef], me: {me} }}, profile: {{ select: \"select credits_balance from users where id = $1\" }} }}"));
+        });
+        // Nobody listens at the address of the identity server.
+        assert!(!is_good, "{text}");
+        match part {
+            None => assert!(!text.contains("identity.profile.select"), "{text}"),
+            Some(part) => {
+                let problem = problem(&text, "identity.profile.select");
+                assert!(problem.contains(part), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
 fn check_names_why_keys_cannot_be_fetched() {
     let folder = tempfile::tempdir().unwrap();
     let absent = RedisServer::absent().0;
