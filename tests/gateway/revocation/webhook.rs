@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{People, is_good, is_refused};
 use crate::support::admin::{Post, WEBHOOK};
 use crate::support::tokens::{ISSUER, now};
-use crate::support::{Gateway, Http, eventually};
+use crate::support::{Gateway, Http, Postgres, eventually};
 
 async fn gateway() -> Gateway {
     Gateway::with(|config| {
@@ -178,4 +178,71 @@ async fn without_a_configured_webhook_messages_are_refused() {
             .is_denied(Reason::RouteUnknown);
     }
     gateway.origin.saw_nothing();
+}
+
+/// What Supabase has besides `auth.users`: its HTTP client, which notes the calls here, and its
+/// vault.
+const SUPABASE: &str = "
+    create schema extensions; create extension pgcrypto schema extensions;
+    create schema vault; create view vault.decrypted_secrets as select * from (values
+        ('foregate_webhook_secret', 'WEBHOOK'), ('foregate_webhook_url', 'https://gateway.test/webhooks/identity')) as s(name, decrypted_secret);
+    create schema net; create table net.calls (number serial, url text, body text, headers jsonb);
+    create function net.http_post(url text, body jsonb, params jsonb default '{}', headers jsonb default '{}', timeout_milliseconds int default 5000)
+    returns bigint language sql as $$ insert into net.calls (url, body, headers) values (url, body::text, headers) returning number $$;";
+
+#[tokio::test]
+async fn the_shipped_trigger_reports_bans_and_deletions_and_nothing_else() {
+    let gateway = gateway().await;
+    let postgres = Postgres::start();
+    postgres.sql(&SUPABASE.replace("WEBHOOK", WEBHOOK));
+    postgres.sql(include_str!("../../../deploy/sql/webhook.sql"));
+    let calls = || {
+        postgres.rows("select url, body, headers->>'webhook-id', headers->>'webhook-timestamp', headers->>'webhook-signature' from net.calls order by number")
+    };
+    for (number, end) in [
+        "update auth.users set banned_until = now() + interval '1 day' where id = 'ID'",
+        "update auth.users set deleted_at = now() where id = 'ID'",
+        "delete from auth.users where id = 'ID'",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let people = People::new(&gateway);
+        let id = &people.subject;
+        postgres.sql(&format!(
+            "insert into auth.users (id, email) values ('{id}', '{id}@example.test');
+             update auth.users set email = 'other-{id}@example.test' where id = '{id}';
+             update auth.users set banned_until = now() - interval '1 day' where id = '{id}';
+             update auth.users set banned_until = null where id = '{id}'"
+        ));
+        assert_eq!(calls().len(), number, "nothing to report");
+        is_good(&gateway, &people.first).await;
+        postgres.sql(&end.replace("ID", id));
+        let sent = calls();
+        let [url, body, id, timestamp, signature] = &sent[number][..] else {
+            panic!("{sent:?}");
+        };
+        assert_eq!(url, "https://gateway.test/webhooks/identity");
+        let call = Post::new(gateway.admin(), "/webhooks/identity")
+            .header("Content-Type", "application/json")
+            .header("webhook-id", id)
+            .header("webhook-timestamp", timestamp)
+            .header("webhook-signature", signature)
+            .body(body.as_str());
+        let (status, answer) = call.send();
+        assert_eq!(status, 200, "{answer}");
+        is_refused(&gateway, &people.first, Reason::SubjectRevoked).await;
+    }
+    // Without a secret nothing is sent, and the ban holds at the identity server.
+    let before = calls().len();
+    let id = People::new(&gateway).subject;
+    postgres.sql(&format!(
+        "create or replace view vault.decrypted_secrets as select * from (values ('other', 'x')) as s(name, decrypted_secret);
+         insert into auth.users (id) values ('{id}');
+         update auth.users set banned_until = now() + interval '1 day' where id = '{id}'"
+    ));
+    assert_eq!(calls().len(), before);
+    let banned =
+        format!("select count(*) from auth.users where id = '{id}' and banned_until > now()");
+    assert_eq!(postgres.value(&banned), "1");
 }
