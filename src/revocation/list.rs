@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use dashmap::DashMap;
 use serde_json::{Map, Value};
 
+use super::exemption::Exemption;
 use super::target::{Kind, Revocation, Target, bucket_of, canonical_id, widened};
 use crate::secrets::digest::Digest;
 
@@ -67,7 +68,7 @@ pub struct Hit {
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct NotBefore {
     time: i64,
-    except: Vec<String>,
+    except: Vec<Exemption>,
     strict: bool,
     expires: i64,
     /// When it was received, in Unix milliseconds: sessions that began through the gateway later
@@ -149,7 +150,8 @@ impl List {
         }
         let subject_hit = self.subjects.get(&*key(issuer, subject));
         let subject_hit = subject_hit.and_then(|found| hit(Kind::Subject, &found, listed, now));
-        if subject_hit.is_some_and(|hit| hit.unless_begun_after.is_none()) {
+        let is_final = |hit: Hit| hit.unless_begun_after.is_none() && hit.kind != Kind::Token;
+        if subject_hit.is_some_and(is_final) {
             return subject_hit;
         }
         let issuer_hit = self.issuers.get(issuer);
@@ -278,7 +280,10 @@ impl NotBefore {
                 except,
                 strict,
                 ..
-            } => (*not_before, except.clone(), *strict, received_at),
+            } => {
+                let except = except.iter().map(|text| Exemption::from_text(text));
+                (*not_before, except.collect(), *strict, received_at)
+            }
             Target::Bucket {
                 not_before, strict, ..
             } => (*not_before, Vec::new(), *strict, received_at),
@@ -297,12 +302,22 @@ impl NotBefore {
         self.time == other.time && self.strict == other.strict && self.except == other.except
     }
 
+    /// Whether it refuses single tokens, and not their sessions.
+    fn is_of_tokens(&self) -> bool {
+        self.except.contains(&Exemption::IssuedLater)
+    }
+
     fn verdict(&self, listed: &Listed<'_>) -> Verdict {
         let session = listed.session.map(canonical_id);
-        let stays = session.is_some_and(|session| self.except.iter().any(|id| *id == session));
+        let covers = |one: &Exemption| one.covers(session.as_deref(), listed.claims, self.time);
         let leeway = listed.leeway.max(LEEWAY);
-        if stays || began(listed.claims, self.strict) > self.time.saturating_add(leeway) {
+        if self.except.iter().any(covers)
+            || began(listed.claims, self.strict) > self.time.saturating_add(leeway)
+        {
             return Verdict::Passes;
+        }
+        if self.is_of_tokens() {
+            return Verdict::Refuses;
         }
         // A sign-in before that, by any clock in the leeway, cannot have been after the revocation,
         // whatever the clock of the replica said at which it began.
@@ -324,7 +339,11 @@ fn hit(kind: Kind, entries: &[NotBefore], listed: &Listed<'_>, now: i64) -> Opti
     let hits = live.map(|entry| match entry.verdict(listed) {
         Verdict::Passes => None,
         Verdict::Refuses => Some(Hit {
-            kind,
+            kind: if entry.is_of_tokens() {
+                Kind::Token
+            } else {
+                kind
+            },
             unless_begun_after: None,
         }),
         Verdict::RefusesUnlessBegunAfter(time) => Some(Hit {
@@ -341,7 +360,9 @@ fn stricter(one: Option<Hit>, other: Option<Hit>) -> Option<Hit> {
         return one.or(other);
     };
     let is_second = match (first.unless_begun_after, second.unless_begun_after) {
-        (None, _) => false,
+        // The end of a session outweighs that of a token.
+        (None, None) => first.kind == Kind::Token,
+        (None, Some(_)) => false,
         (Some(_), None) => true,
         (Some(first), Some(second)) => second > first,
     };
@@ -394,7 +415,7 @@ pub(crate) fn signed_in(claims: &Map<String, Value>) -> Option<i64> {
 }
 
 /// Whole seconds, rounded down: a fraction never makes a token younger.
-fn seconds(value: &Value) -> Option<i64> {
+pub(super) fn seconds(value: &Value) -> Option<i64> {
     // The cast saturates, and JSON has no NaN.
     value
         .as_i64()

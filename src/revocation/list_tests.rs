@@ -367,3 +367,86 @@ fn a_sign_in_ahead_of_our_clock_by_the_leeway_of_its_issuer_does_not_outlive_a_r
         assert!(!hit(NOW + tolerated + 1, leeway), "{leeway}");
     }
 }
+
+#[test]
+fn a_revocation_may_exempt_tokens_by_their_level_their_app_or_their_time_of_issue() {
+    let text = |exemption: Exemption| exemption.into_text();
+    let level = |name: &str| Exemption::FromLevel(name.to_owned());
+    let below = |name: &str| Exemption::BelowLevel(name.to_owned());
+    let clients = |id: &str| Exemption::OtherClients(id.to_owned());
+    let claims = |aal: Option<&str>, issued: i64, client: Option<&str>| json!({ "amr": [{ "timestamp": NOW - 60 }], "iat": issued, "aal": aal, "client_id": client });
+    let raised = vec![text(level("aal2")), "own".to_owned()];
+    let lowered = vec![text(below("aal2")), text(Exemption::IssuedLater)];
+    let of_app = vec![text(clients("app"))];
+    for (exempt, session, claims, refused) in [
+        (
+            &raised,
+            "s",
+            claims(Some("aal1"), NOW - 5, None),
+            Some(Kind::Subject),
+        ),
+        (
+            &raised,
+            "s",
+            claims(None, NOW - 5, None),
+            Some(Kind::Subject),
+        ),
+        (&raised, "s", claims(Some("aal2"), NOW - 5, None), None),
+        (&raised, "s", claims(Some("aal3"), NOW - 5, None), None),
+        (&raised, "own", claims(Some("aal1"), NOW - 5, None), None),
+        // A refresh does not restore the session.
+        (
+            &raised,
+            "s",
+            claims(Some("aal1"), NOW + 60, None),
+            Some(Kind::Subject),
+        ),
+        // Only the token is refused, and the next one is good.
+        (
+            &lowered,
+            "s",
+            claims(Some("aal2"), NOW - 5, None),
+            Some(Kind::Token),
+        ),
+        (
+            &lowered,
+            "s",
+            claims(Some("aal2"), NOW, None),
+            Some(Kind::Token),
+        ),
+        (&lowered, "s", claims(Some("aal2"), NOW + 1, None), None),
+        (&lowered, "s", claims(Some("aal1"), NOW - 5, None), None),
+        (
+            &of_app,
+            "s",
+            claims(Some("aal1"), NOW - 5, Some("app")),
+            Some(Kind::Subject),
+        ),
+        (
+            &of_app,
+            "s",
+            claims(Some("aal1"), NOW - 5, Some("another")),
+            None,
+        ),
+        (&of_app, "s", claims(Some("aal1"), NOW - 5, None), None),
+    ] {
+        let list = List::new();
+        let except: Vec<&str> = exempt.iter().map(String::as_str).collect();
+        let revocation = revoked(subject(NOW, &except, false));
+        list.insert(&revocation);
+        let token = Token::new("t", Some(session), claims);
+        assert_eq!(
+            found(&list, &token),
+            refused,
+            "{exempt:?} {:?}",
+            token.claims
+        );
+        // The end of its session outweighs that of a token, in either order.
+        list.insert(&revoked(subject(NOW + 1, &[], false)));
+        assert_eq!(found(&list, &token), Some(Kind::Subject));
+        list.remove(&revoked(subject(NOW + 1, &[], false)));
+        assert_eq!(found(&list, &token), refused);
+        list.remove(&revocation);
+        assert_eq!(found(&list, &token), None);
+    }
+}

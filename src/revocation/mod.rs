@@ -10,6 +10,7 @@
 //! An id is always named together with its issuer: a `sub` or a `session_id` alone means nothing.
 
 pub mod coarsen;
+mod exemption;
 mod follower;
 pub mod list;
 mod metrics;
@@ -19,6 +20,7 @@ mod target;
 
 pub use target::{Kind, Name, Note, Revocation, Target, bucket_of, canonical_id, token_digest};
 
+pub use exemption::{Exemption, SECOND_FACTOR};
 pub use follower::Follower;
 pub(crate) use list::signed_in;
 pub use list::{CleanAt, Hit, Listed};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use hyper::header::HeaderValue;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::record::{InnerTokens, Session, SessionName};
 use crate::clock;
@@ -133,6 +133,12 @@ impl CachedSession {
     /// When it was last checked against the revocation list.
     pub fn clean(&self) -> &CleanAt {
         &self.local.clean
+    }
+
+    /// Keeps this process from renewing the tokens until it is dropped: an operation is under way
+    /// that may give new ones.
+    pub async fn renewal_turn(&self) -> MutexGuard<'_, ()> {
+        self.local.renewing.lock().await
     }
 
     /// The access token, if this process has verified it.

@@ -132,6 +132,36 @@ impl Sessions {
         })
     }
 
+    /// The same at once, however new its tokens are: they say what is no longer true.
+    pub async fn renew_stale(self: &Arc<Self>, live: &Arc<CachedSession>, client: IpAddr) {
+        let (sessions, live) = (self.clone(), live.clone());
+        let renewing = self
+            .background
+            .spawn(async move { sessions.renew_once(&live, client).await });
+        // If it failed, the next request renews them.
+        drop(renewing.await);
+    }
+
+    /// Takes over tokens that the identity server gave this session for another reason than a
+    /// renewal, such as a proven second factor. The caller holds [`CachedSession::renewal_turn`].
+    /// Other replicas use them as soon as the access token before is refused.
+    ///
+    /// # Errors
+    ///
+    /// The session has ended.
+    pub async fn adopt(
+        self: &Arc<Self>,
+        live: &Arc<CachedSession>,
+        tokens: InnerTokens,
+    ) -> Result<(), Denial> {
+        let newest = self.remembered(&live.name).unwrap_or_else(|| live.clone());
+        match self.take_over(&newest, tokens).await.0 {
+            RenewalOutcome::Live(_) => Ok(()),
+            RenewalOutcome::Ended => Err(Reason::SessionUnknown.into()),
+            RenewalOutcome::Unavailable(denial) => Err(denial),
+        }
+    }
+
     async fn renew_once(
         self: &Arc<Self>,
         before: &Arc<CachedSession>,

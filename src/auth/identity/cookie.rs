@@ -80,9 +80,27 @@ impl Identity {
             token: live.name(),
             ..listed_of(live, verified)
         };
-        self.revocations
-            .check(live.clean(), listed, now)
-            .map_err(|denial| refusal_of_listed(request, denial))
+        let checked = self.revocations.check(live.clean(), listed, now);
+        self.session_goes_on(request, live, checked)
+    }
+
+    /// The result of a look-up of a session, which goes on if only its access token is refused: it
+    /// gets a new one.
+    fn session_goes_on(
+        &self,
+        request: &Inbound,
+        live: &CachedSession,
+        checked: Result<(), Denial>,
+    ) -> Result<(), Denial> {
+        match checked {
+            Err(denial)
+                if denial.reason == Reason::TokenRevoked
+                    && !self.sessions.is_replaced(live.name()) =>
+            {
+                Ok(())
+            }
+            checked => checked.map_err(|denial| refusal_of_listed(request, denial)),
+        }
     }
 
     /// Authenticates by the session of this name: that of a cookie, or of an open stream.
@@ -190,9 +208,10 @@ impl Identity {
             begun: Some(session.created),
             leeway: LARGEST_LEEWAY.as_secs().cast_signed(),
         };
-        self.revocations
-            .check(&CleanAt::default(), listed, clock::unix_now())
-            .map_err(|denial| refusal_of_listed(request, denial))?;
+        let checked = self
+            .revocations
+            .check(&CleanAt::default(), listed, clock::unix_now());
+        self.session_goes_on(request, &live, checked)?;
         let client = client_info(request);
         if renewal == Renewal::InBackground {
             self.sessions.renew_behind(&live, client);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::revocation::{Revocation, RevokeOutcome, Target};
+use crate::revocation::{Exemption, Revocation, RevokeOutcome, Target};
 use crate::sessions::index::Entry;
 use crate::sessions::lookup::Sessions;
 use crate::sessions::metrics::EndReason;
@@ -29,6 +29,9 @@ pub enum SessionSelection {
     Others(OwnSession),
     /// All of them, and the caller's own, whether it is listed or not.
     All(OwnSession),
+    /// All whose tokens nothing here exempts. Only the tokens tell which these are, so all of them
+    /// stay listed.
+    TokensBut(Vec<Exemption>),
 }
 
 /// Why not all of the selected sessions have ended. What was revoked stays revoked.
@@ -113,6 +116,7 @@ impl SessionSelection {
             Self::Own(own) => own.is(entry),
             Self::Others(own) => !own.is(entry),
             Self::All(_) => true,
+            Self::TokensBut(_) => false,
         }
     }
 }
@@ -146,6 +150,9 @@ impl Sessions {
         for broad in self.broad_revocations(issuer, subject, &which) {
             let outcome = self.revocations.revoke(broad.clone()).await;
             ending.add(Some(broad), outcome);
+        }
+        if let SessionSelection::TokensBut(_) = &which {
+            return ending.ended(0);
         }
         let taken = self
             .take_entries(issuer, subject, |entry| which.selects(entry))
@@ -187,11 +194,16 @@ impl Sessions {
             SessionSelection::One(_) => Vec::new(),
             SessionSelection::Own(own) => own_session(own).into_iter().collect(),
             SessionSelection::Others(own) => {
-                vec![self.subject_revocation(issuer, subject, own.session.clone())]
+                let except = own.session.iter().cloned().collect();
+                vec![self.subject_revocation(issuer, subject, except)]
+            }
+            SessionSelection::TokensBut(exempt) => {
+                let exempt = exempt.iter().cloned().map(Exemption::into_text);
+                vec![self.subject_revocation(issuer, subject, exempt.collect())]
             }
             // The own session by its id, too: it ends whatever its token says of its sign-in.
             SessionSelection::All(own) => {
-                let everything = self.subject_revocation(issuer, subject, None);
+                let everything = self.subject_revocation(issuer, subject, Vec::new());
                 own_session(own).into_iter().chain([everything]).collect()
             }
         }
@@ -288,18 +300,13 @@ impl Sessions {
 
     /// The revocation of everything a user signed in to until now, by any clock within the leeway
     /// of the list. Sessions that begin here later are exempt ([`Sessions::check`]).
-    fn subject_revocation(
-        &self,
-        issuer: &str,
-        subject: &str,
-        except: Option<String>,
-    ) -> Revocation {
+    fn subject_revocation(&self, issuer: &str, subject: &str, except: Vec<String>) -> Revocation {
         let now = (self.clock)();
         let what = Target::Subject {
             issuer: issuer.to_owned(),
             subject: subject.to_owned(),
             not_before: now / 1000,
-            except: except.into_iter().collect(),
+            except,
             strict: false,
         };
         Revocation::new(what, now, now / 1000 + self.settings.load().remembers)
