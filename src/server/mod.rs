@@ -214,9 +214,10 @@ async fn assemble(
         Revocations::new(store.clone(), capacity, metrics.revocations.clone());
     follower.catch_up().await;
     tokio::spawn(follower.run());
+    let remembers = config.revocations.remembers_tokens();
     let refresh = identity
         .clone()
-        .map(|server| Refresh::new(server, store.clone()));
+        .map(|server| Refresh::new(server, store.clone(), revocations.clone(), remembers));
     let renewer = refresh
         .clone()
         .map(|refresh| -> Arc<dyn Renewer> { Arc::new(refresh) });

@@ -24,6 +24,7 @@ mod profile;
 mod refresh;
 mod refresh_driver;
 pub mod refresh_protocol;
+mod refused_session;
 mod renewer;
 mod sealed;
 mod session;

@@ -17,10 +17,13 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::backoff::Backoff;
+use super::call::Reply;
 use super::client::IdentityServer;
 use super::grant::{AuthError, Grant};
 use super::refresh_driver::Driver;
+use super::refused_session::ended_session;
 use crate::denial::{Denial, Reason};
+use crate::revocation::Revocations;
 use crate::secrets::digest::{self, Digest};
 use crate::secrets::secret::Secret;
 use crate::sessions::record::ClientInfo;
@@ -32,6 +35,9 @@ pub(super) const ANSWER_LIFETIME: Duration = Duration::from_secs(10);
 /// How long a client waits for an answer. Longer than a lease, so that the flight of a replica that
 /// died can be taken over.
 const MAX_WAIT: Duration = Duration::from_secs(8);
+
+/// How long a refusal waits for the end of its session. A choice.
+const REVOKING: Duration = Duration::from_millis(500);
 
 /// The identity server's final answer about a refresh token.
 #[derive(Debug)]
@@ -49,6 +55,9 @@ pub struct Refresh(Arc<Shared>);
 pub(super) struct Shared {
     pub(super) server: IdentityServer,
     pub(super) store: Arc<dyn Store>,
+    revocations: Arc<Revocations>,
+    /// How long the end of a session is remembered, in seconds: as long as its tokens live.
+    remembers: i64,
     flights: DashMap<Digest, watch::Receiver<Option<FlightOutcome>>>,
     pub(super) backoff: Backoff,
 }
@@ -57,11 +66,19 @@ pub(super) struct Shared {
 pub(super) type FlightOutcome = Result<Arc<RefreshOutcome>, Reason>;
 
 impl Refresh {
-    /// Refreshes at this server. Replicas that share the store share answers.
-    pub fn new(server: IdentityServer, store: Arc<dyn Store>) -> Self {
+    /// Refreshes at this server. Replicas that share the store share answers. A session that has
+    /// ended is revoked for `remembers` seconds, for as long as an access token may live.
+    pub fn new(
+        server: IdentityServer,
+        store: Arc<dyn Store>,
+        revocations: Arc<Revocations>,
+        remembers: i64,
+    ) -> Self {
         Self(Arc::new(Shared {
             server,
             store,
+            revocations,
+            remembers,
             flights: DashMap::new(),
             backoff: Backoff::new(),
         }))
@@ -93,6 +110,17 @@ impl Refresh {
 }
 
 impl Shared {
+    /// Ends here the session that has ended, as the reply to this refresh token says.
+    pub(super) async fn end_refused(&self, reply: &Reply, token: &Secret) {
+        let issuer = &self.server.config().issuer;
+        if let Some(ended) = ended_session(reply, token, issuer, self.remembers) {
+            let revocations = self.revocations.clone();
+            let revoking = async move { revocations.revoke(ended).await };
+            // A store that does not answer must not hold up the refusal.
+            drop(timeout(REVOKING, self.server.runtime().spawn(revoking)).await);
+        }
+    }
+
     /// Joins the flight of this token, or starts it.
     fn join(
         self: Arc<Self>,

@@ -188,7 +188,10 @@ impl<'a> Driver<'a> {
                     }
                     sleep(CONFLICT_PAUSE).await;
                 }
-                Ok(reply) => return self.classify(&reply),
+                Ok(reply) => {
+                    self.shared.end_refused(&reply, self.token).await;
+                    return self.classify(&reply);
+                }
                 Err(error) => {
                     if matches!(error, CallError::Busy | CallError::KeyRefused) {
                         self.failure = error.reason();
