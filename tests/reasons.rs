@@ -1,5 +1,6 @@
-//! Invariants of the table of reasons and of the failure matrix, and `config/reasons.md` and
-//! `config/outages.md`, which are written from them.
+//! Invariants of the table of reasons and of the failure matrix, and the lists for operators, which
+//! are written from them and from the table of the identity server's operations:
+//! `config/reasons.md`, `config/outages.md` and `config/identity-server.md`.
 //!
 //! `FOREGATE_BLESS=1 cargo test --test reasons` rewrites the files.
 
@@ -16,6 +17,7 @@ use foregate::denial::Reason;
 use foregate::log::Log;
 use foregate::policy::outage::{AccessClass, State};
 use foregate::server::Server;
+use foregate::sign_in::operation;
 use serde_json::Value;
 
 const INTRODUCTION: &str = "\
@@ -95,7 +97,11 @@ fn document() -> String {
 
 #[test]
 fn the_lists_for_operators_are_the_tables() {
-    for (name, document) in [("reasons.md", document()), ("outages.md", matrix())] {
+    for (name, document) in [
+        ("reasons.md", document()),
+        ("outages.md", matrix()),
+        ("identity-server.md", operation::document()),
+    ] {
         let file = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
             .join("config")
             .join(name);

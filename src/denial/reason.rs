@@ -276,6 +276,10 @@ reasons! {
         "The route inspects the body, which is missing, not a single JSON document, or has a duplicate key.",
         "Send one JSON document in UTF-8, without duplicate keys.",
         gotrue: "bad_json", postgrest: "PGRST102";
+    MemberSpelling "member_spelling" => BAD_REQUEST, "member_spelling", Client, Both,
+        "The body of a call to the identity server has a member whose name differs from a known one only in upper and lower case.",
+        "Write the name that `detail` has; the identity server would take the member for it.",
+        gotrue: "bad_json", postgrest: "PGRST102";
 
     MessageInvalid "message_invalid" => BAD_REQUEST, "message_invalid", Client, H1,
         "On a WebSocket whose messages are inspected, the client sent something that is not a frame (RFC 6455), not a Phoenix channel message, or has its token in a place where it cannot be read.",

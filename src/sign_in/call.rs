@@ -34,7 +34,7 @@ pub struct Call {
     pub key: ApiKey,
     /// The user's access token, if the call is on behalf of a user.
     pub bearer: Option<Secret>,
-    /// The body, as JSON.
+    /// The body; in JSON, unless `headers` has another type.
     pub body: Option<Bytes>,
     /// The client's address; the server may count by it.
     pub client: IpAddr,

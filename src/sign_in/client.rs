@@ -376,7 +376,9 @@ impl Calls {
             headers.insert(config.address_header.clone(), address);
         }
         if call.body.is_some() {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers
+                .entry(CONTENT_TYPE)
+                .or_insert(HeaderValue::from_static("application/json"));
         }
         FullRequest {
             method: call.method.clone(),

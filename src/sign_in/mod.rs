@@ -18,7 +18,7 @@ mod edge;
 pub mod endpoints;
 mod grant;
 mod metrics;
-mod operation;
+pub mod operation;
 pub mod passthrough;
 mod profile;
 mod refresh;

@@ -218,6 +218,11 @@ pub(super) struct RevokedForLogout {
 }
 
 impl RevokedForLogout {
+    /// All of it: the identity server has ended these sessions.
+    pub(super) fn all(self) -> Vec<Revocation> {
+        self.revoked
+    }
+
     /// What this reply to the logout confirms: the identity server has ended these sessions, so
     /// that they get no further tokens. A refusal of the token says nothing about them.
     pub(super) fn confirmed_by(mut self, reply: &Reply) -> Vec<Revocation> {

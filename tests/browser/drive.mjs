@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { chromium } from "playwright-core";
 
-const { API, APP, EVIL, SOCKET, EMAIL, PASSWORD, CHROMIUM } = process.env;
+const { API, APIKEY, APP, EVIL, SOCKET, EMAIL, PASSWORD, CHROMIUM } = process.env;
 const HOSTS = ["api.test", "app.api.test", "evil.test"];
 
 const browser = await chromium.launch({
@@ -108,6 +108,30 @@ async function drive() {
   assert.equal((await ask(second, "/page")).status, 200);
   const me = await ask(second, "/api/v1/auth/me");
   assert.deepEqual([me.status, me.json.email, me.json.csrf_token], [200, EMAIL, csrf]);
+
+  step("a second factor raises the session, and the page sees no token");
+  const own = async (method, path, document) => {
+    const headers = { "content-type": "application/json", "x-csrf-token": csrf, apikey: APIKEY };
+    const answer = await ask(app, path, { method, headers, body: document && JSON.stringify(document) });
+    assert.equal(answer.status, 200, JSON.stringify(answer.json));
+    const text = JSON.stringify(answer.json);
+    assert.ok(!text.includes("eyJ") && !text.includes("refresh_token"), text);
+    return answer.json;
+  };
+  assert.equal((await ask(app, "/second")).status, 403);
+  for (const [factors, enroll] of [
+    ["/auth/v1/factors", "/auth/v1/factors"],
+  ]) {
+    const { id } = await own("POST", enroll, { factor_type: "totp", friendly_name: factors });
+    const challenge = await own("POST", `${factors}/${id}/challenge`, { factorId: id });
+    const proven = await own("POST", `${factors}/${id}/verify`, { challenge_id: challenge.id, code: "123456" });
+    assert.equal(proven.token_type, "cookie");
+    assert.equal((await ask(app, "/second")).status, 200);
+    await own("DELETE", `${factors}/${id}`);
+    assert.equal((await ask(app, "/second")).status, 403);
+  }
+  assert.deepEqual(await cookies(), [cookie]);
+  assert.equal((await change()).status, 200);
 
   step("another site's form is refused");
   const evil = await context.newPage();

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::streams::socket::Sockets;
-use crate::support::auth_server::Options;
+use crate::support::auth_server::{Options, PUBLISHABLE};
 use crate::support::client::Door;
 use crate::support::{AuthServer, Gateway, Http, Origin, RedisServer, Reply, eventually};
 
@@ -92,6 +92,8 @@ async fn a_page_of_another_origin_signs_in_with_a_cookie_that_no_other_site_can_
             .routes(
                 r#"
                 - { path: /page, access: user, credentials: [cookie] }
+                - { path: /second, access: user, credentials: [cookie], aal: aal2 }
+                - { path: "/auth/v1/{*rest}", access: optional, credentials: [bearer, cookie], serve: identity_server, errors: gotrue }
                 - { path: /ws, methods: [GET], access: user, credentials: [cookie], upstream: sockets, upgrade: [websocket] }
                 "#,
             );
@@ -108,6 +110,7 @@ async fn a_page_of_another_origin_signs_in_with_a_cookie_that_no_other_site_can_
         .arg("drive.mjs")
         .current_dir(folder())
         .env("API", &api)
+        .env("APIKEY", PUBLISHABLE)
         .env("APP", format!("{app}/app"))
         .env("EVIL", format!("{}/evil", named(&sites, "evil.test")))
         .env("SOCKET", format!("{}/ws", api.replace("https:", "wss:")))
@@ -139,7 +142,7 @@ async fn a_page_of_another_origin_signs_in_with_a_cookie_that_no_other_site_can_
 
     let seen = gateway.origin.take();
     let changes = seen.iter().filter(|seen| seen.method == "POST").count();
-    assert_eq!(changes, 2, "those of the page, and no other");
+    assert_eq!(changes, 3, "those of the page, and no other");
     for seen in &seen {
         assert_eq!(seen.header("cookie"), None);
         assert_ne!(

@@ -389,6 +389,7 @@ async fn produce(
         | Reason::SessionAbsent
         | Reason::LogoutIncomplete => return apart(sign_in::reasons::produce(reason, http)),
         Reason::OperationUnknown => return apart(passthrough::unlisted(http)),
+        Reason::MemberSpelling => return apart(passthrough::misspelt(http)),
         Reason::ApikeyMissing => get("/keyed"),
         Reason::ApikeyUnknown => get("/keyed?apikey=sb_publishable_other"),
         Reason::ApikeyRepeated => get("/keyed?apikey=a").header("apikey", "a"),

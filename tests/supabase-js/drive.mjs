@@ -221,6 +221,85 @@ async function newcomer() {
   }
 }
 
-await { whole, outage, stored, guest, newcomer }[mode]()
+// What a page of the project sees that only a second factor opens.
+async function second() {
+  const { access_token: token } = good(await client.auth.getSession()).session
+  const answer = await fetch(`${url}/second`, { headers: { authorization: `Bearer ${token}` } })
+  return answer.status
+}
+
+async function levels() {
+  const { currentLevel, nextLevel } = good(await client.auth.mfa.getAuthenticatorAssuranceLevel())
+  return [currentLevel, nextLevel]
+}
+
+async function enroll(params) {
+  const factor = good(await client.auth.mfa.enroll(params))
+  assert.equal(factor.type, params.factorType)
+  return factor.id
+}
+
+async function unenroll(factorId) {
+  good(await client.auth.mfa.unenroll({ factorId }))
+  good(await client.auth.refreshSession())
+  assert.equal(await second(), 403)
+}
+
+// Every kind of second factor, from its enrolment to its removal.
+async function factors() {
+  await signIn()
+  assert.equal(await second(), 403)
+  assert.deepEqual(await levels(), ['aal1', 'aal1'])
+
+  let factorId = await enroll({ factorType: 'totp', friendlyName: 'an app', issuer: 'a project' })
+  const { id: challengeId } = good(await client.auth.mfa.challenge({ factorId }))
+  const wrong = await client.auth.mfa.verify({ factorId, challengeId, code: '000000' })
+  assert.equal(wrong.error.code, 'mfa_verification_failed')
+  assert.equal(await second(), 403)
+  good(await client.auth.mfa.challengeAndVerify({ factorId, code: '123456' }))
+  assert.equal(await second(), 200)
+  assert.deepEqual(await levels(), ['aal2', 'aal2'])
+  const { totp } = good(await client.auth.mfa.listFactors())
+  assert.deepEqual(totp.map(({ id, status }) => [id, status]), [[factorId, 'verified']])
+  good(await client.auth.refreshSession())
+  assert.equal(await second(), 200)
+  await unenroll(factorId)
+
+  factorId = await enroll({ factorType: 'phone', friendlyName: 'a phone', phone: '+12025550123' })
+  const sent = good(await client.auth.mfa.challenge({ factorId, channel: 'sms' }))
+  good(await client.auth.mfa.verify({ factorId, challengeId: sent.id, code: '123456' }))
+  assert.equal(await second(), 200)
+  await unenroll(factorId)
+
+  factorId = await enroll({ factorType: 'webauthn', friendlyName: 'a key' })
+  for (const type of ['create', 'request']) {
+    const challenge = good(await client.auth.mfa.challenge({ factorId, webauthn: { rpId: 'api.test', rpOrigins: [url] } }))
+    assert.equal(challenge.webauthn.type, type)
+    const credential_response = { toJSON: () => ({ id: 'a key', rawId: 'a key', type: 'public-key', response: {} }) }
+    const webauthn = { type, rpId: 'api.test', rpOrigins: [url], credential_response }
+    good(await client.auth.mfa.verify({ factorId, challengeId: challenge.id, webauthn }))
+    assert.equal(await second(), 200)
+  }
+  await wait('proven')
+  await unenroll(factorId)
+}
+
+// What else a client calls: each reaches the identity server, or is refused by it.
+async function elsewhere() {
+  await signIn()
+  const sso = good(await client.auth.signInWithSSO({ domain: 'example.test' }))
+  assert.equal(sso.url, 'https://idp.test/sso')
+  const identity = good(await client.auth.linkIdentity({ provider: 'github', options: { skipBrowserRedirect: true } }))
+  assert.equal(identity.url, 'https://provider.test')
+  good(await client.auth.oauth.getAuthorizationDetails('abc_DEF-1'))
+  good(await client.auth.oauth.listGrants())
+  good(await client.auth.oauth.revokeGrant({ clientId: '018f5b5e-0000-7000-8000-000000000001' }))
+  good(await client.auth.reauthenticate())
+  // An administrator's calls are refused, whatever key comes with them.
+  const { error } = await client.auth.admin.listUsers()
+  assert.equal(error.status, 404)
+}
+
+await { whole, outage, stored, guest, newcomer, factors, elsewhere }[mode]()
 console.log(JSON.stringify({ done: mode }))
 process.exit(0)

@@ -4,23 +4,24 @@
 //! Every operation is at least one attempt. A change of one's own account is up to three: a
 //! password or a code is a guess at what proves the user, and a new address is sent a message.
 
+use super::body::{Member, RequestBody};
 use super::operations::OperationRequest;
-use super::{Exchange, RequestBody, reply};
+use super::{Exchange, reply};
 use crate::denial::{Denial, Reason};
 use crate::request::peer::client_networks;
 use crate::sign_in::call::{CallError, Reply};
 use crate::sign_in::client::IdentityServer;
 use crate::sign_in::grant::AuthError;
-use crate::sign_in::operation::Operation;
+use crate::sign_in::operation::{AccountSource, Operation};
 use crate::sign_in::require_revocations;
 use crate::sign_in::throttle::{Admission, Attempt, AttemptKey};
 
 /// Members that prove the user in a change of the account: a stolen session could be used to guess
 /// them.
-const PROOFS: [&str; 3] = ["password", "current_password", "nonce"];
+const PROOFS: [Member; 3] = [Member::Password, Member::CurrentPassword, Member::Nonce];
 
 /// Members whose change sends a message.
-const ADDRESSES: [&str; 2] = ["email", "phone"];
+const ADDRESSES: [Member; 2] = [Member::Email, Member::Phone];
 
 /// The attempts of a request. Dropping them counts them as failures.
 #[must_use = "settle it with its outcome"]
@@ -93,11 +94,9 @@ impl Exchange {
         account: AccountSource,
         body: &RequestBody,
     ) -> Result<Admission, Denial> {
-        // Only what the identity server itself uses as the account of this operation; otherwise a
-        // client could have its attempts counted against another account.
         let named = || {
-            let phone = || body.text("phone").map(normalized_phone);
-            body.text("email").map(str::to_owned).or_else(phone)
+            let phone = || body.text(Member::Phone).map(normalized_phone);
+            body.text(Member::Email).map(str::to_owned).or_else(phone)
         };
         let subject = || Some(self.user.as_ref()?.0.subject().to_owned());
         let account = match account {
@@ -117,11 +116,12 @@ impl Exchange {
 }
 
 fn attempts(operation: Operation, body: &RequestBody) -> Vec<(Attempt, AccountSource)> {
-    let mut attempts = vec![(attempt(operation), account_source(operation))];
+    let row = operation.row();
+    let mut attempts = vec![(row.attempt, row.account)];
     if operation != Operation::ChangeUser {
         return attempts;
     }
-    let has_any = |names: &[&str]| names.iter().any(|name| body.members.contains_key(*name));
+    let has_any = |members: &[Member]| members.iter().any(|member| body.has(*member));
     if has_any(&PROOFS) {
         attempts.push((Attempt::Verify, AccountSource::Caller));
     }
@@ -134,70 +134,4 @@ fn attempts(operation: Operation, body: &RequestBody) -> Vec<(Attempt, AccountSo
 /// A telephone number in the identity server's spelling, which drops one `+` and all spaces.
 fn normalized_phone(phone: &str) -> String {
     phone.strip_prefix('+').unwrap_or(phone).replace(' ', "")
-}
-
-/// The attempt that an operation counts as. There is no operation without one: each occupies the
-/// identity server.
-const fn attempt(operation: Operation) -> Attempt {
-    match operation {
-        Operation::PasswordGrant
-        | Operation::PkceGrant
-        | Operation::IdTokenGrant
-        | Operation::Web3Grant => Attempt::Login,
-        Operation::Refresh => Attempt::Refresh,
-        Operation::SignUp | Operation::AdminUsers => Attempt::Register,
-        Operation::Otp
-        | Operation::MagicLink
-        | Operation::Recover
-        | Operation::Resend
-        | Operation::Reauthenticate => Attempt::Reset,
-        Operation::Verify | Operation::VerifyFactor => Attempt::Verify,
-        Operation::Authorize | Operation::Callback => Attempt::Redirect,
-        Operation::Logout
-        | Operation::ReadUser
-        | Operation::ChangeUser
-        | Operation::Identities
-        | Operation::Factors => Attempt::Account,
-        Operation::Settings | Operation::Health | Operation::KeySet => Attempt::Read,
-    }
-}
-
-/// Whose account an operation is an attempt on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum AccountSource {
-    /// The account of the e-mail address or telephone number in the body.
-    Body,
-    /// The caller's account.
-    Caller,
-    /// Unknown until the operation is answered.
-    Nobody,
-}
-
-/// Whose account an operation is an attempt on, for the throttle.
-const fn account_source(operation: Operation) -> AccountSource {
-    match operation {
-        Operation::PasswordGrant
-        | Operation::SignUp
-        | Operation::Otp
-        | Operation::MagicLink
-        | Operation::Recover
-        | Operation::Resend
-        | Operation::Verify => AccountSource::Body,
-        Operation::VerifyFactor | Operation::Reauthenticate => AccountSource::Caller,
-        Operation::PkceGrant
-        | Operation::IdTokenGrant
-        | Operation::Web3Grant
-        | Operation::Refresh
-        | Operation::Logout
-        | Operation::ReadUser
-        | Operation::ChangeUser
-        | Operation::Identities
-        | Operation::Factors
-        | Operation::Authorize
-        | Operation::Callback
-        | Operation::Settings
-        | Operation::Health
-        | Operation::KeySet
-        | Operation::AdminUsers => AccountSource::Nobody,
-    }
 }

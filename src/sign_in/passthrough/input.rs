@@ -7,7 +7,8 @@ use hyper::{Response, StatusCode};
 use serde_json::{Map, Value};
 
 use super::operations::OperationRequest;
-use super::{Exchange, RequestBody, reply};
+use super::body::{Member, RequestBody};
+use super::{Exchange, reply};
 use crate::request::query::decoded;
 use crate::sign_in::grant::AuthError;
 
@@ -18,18 +19,16 @@ impl Exchange {
         request: &OperationRequest,
         body: &RequestBody,
     ) -> Option<Response<Bytes>> {
-        let sentence = complaint(&request.path, &body.members)
-            .or_else(|| self.metadata_complaint(&body.members))?;
+        let sentence = complaint(&request.path, body.members())
+            .or_else(|| self.metadata_complaint(body))?;
         let error = AuthError::new(StatusCode::BAD_REQUEST, "validation_failed", &sentence);
         Some(reply::error(&error, self.version))
     }
-}
 
-impl Exchange {
     /// What is wrong with metadata that would make the access token longer than is accepted here:
     /// with that token, its user could not even change it back.
-    fn metadata_complaint(&self, members: &Map<String, Value>) -> Option<Cow<'static, str>> {
-        let data = members.get("data")?.as_object()?;
+    fn metadata_complaint(&self, body: &RequestBody) -> Option<Cow<'static, str>> {
+        let data = body.object(Member::Data)?;
         let longest = self.tokens.longest();
         let predicted = match &self.user {
             None => OTHER_CLAIMS + encoded_length(data),

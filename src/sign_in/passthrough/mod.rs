@@ -11,7 +11,10 @@
 //! of the client, and for what a stranger would learn of an account (`disclosure`).
 
 mod attempts;
+mod behind_cookie;
+mod body;
 mod disclosure;
+mod effects;
 mod input;
 mod operations;
 mod reply;
@@ -22,30 +25,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::header::{HeaderMap, HeaderName, REFERER, USER_AGENT};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, REFERER, USER_AGENT};
 use hyper::{Response, StatusCode};
-use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
 use self::attempts::Admissions;
+pub(super) use self::behind_cookie::CookieCaller;
+use self::body::{Member, RequestBody};
 use self::disclosure::concealed;
-use self::operations::{BodyRule, OperationRequest, RecognitionError, is_for_users, recognize};
+use self::effects::Ends;
+use self::operations::{OperationRequest, RecognitionError, recognize};
+pub(super) use self::own::OwnCall;
+
 use super::call::{Call, Reply};
 use super::client::IdentityServer;
 use super::grant::{AuthError, Grant};
-use super::operation::Operation;
+use super::operation::{CallerRule, Effect, Operation};
 use super::refresh::RefreshOutcome;
 use super::session::seen;
-use super::{is_refusal, profile};
+use super::{is_refusal, profile, run_to_completion};
 use crate::auth::Permit;
 use crate::clock;
 use crate::denial::format::GotrueVersion;
 use crate::denial::{Denial, Reason};
-use crate::json;
 use crate::policy::in_force::InForce;
 use crate::request::apikey;
-use crate::request::body::{Body, BodyBudget, CollectedBody, says_json};
-use crate::request::memory::Reservation;
 use crate::secrets::secret::Secret;
 use crate::sessions::sign_in::OwnSession;
 use crate::sign_in::context::Context;
@@ -77,6 +81,8 @@ struct Exchange {
     user: Option<(Arc<Verified>, Secret)>,
     /// What identifies the caller's own session.
     own: OwnSession,
+    /// The session of the cookie that proved the user, if one did.
+    cookie: Option<CookieCaller>,
     fields: HeaderMap,
 }
 
@@ -105,6 +111,7 @@ pub(crate) async fn answer(
         apikey::judged(&in_force, inbound.key_fields(), query)?.ok_or(Reason::ApikeyMissing)?;
     }
     let client = inbound.client().address;
+    let cookie = CookieCaller::of(context, &permit);
     let verified = permit.caller().verified().map(|verified| &**verified);
     let mut budget = inbound.body_budget(context.body_memory(), verified);
     budget.limit = budget.limit.min(LONGEST_BODY);
@@ -116,7 +123,7 @@ pub(crate) async fn answer(
         .and_then(super::endpoints::bearer_token);
     let authorization = spent.into_stream();
     let user = authorization.caller().verified().cloned().zip(token);
-    if user.is_none() && is_for_users(request.operation) {
+    if user.is_none() && request.operation.row().caller == CallerRule::User {
         return Err(Reason::TokenMissing.into());
     }
     let exchange = Exchange {
@@ -127,6 +134,7 @@ pub(crate) async fn answer(
         version,
         user,
         own: authorization.caller().own_session(),
+        cookie,
         fields: PASS
             .into_iter()
             .filter_map(|name| fields.get(&name).cloned().map(|value| (name, value)))
@@ -135,7 +143,7 @@ pub(crate) async fn answer(
     };
     let operation = request.operation;
     let work = async {
-        let body = read_body(request.body, body, &fields, &budget).await?;
+        let body = RequestBody::read(request.body, body, &fields, &budget).await?;
         exchange.answer(request, body).await
     };
     timeout_at(deadline, work)
@@ -151,7 +159,7 @@ fn refuse_unrecognized(
     let (code, message) = match error {
         RecognitionError::Grant => ("invalid_credentials", "unsupported_grant_type"),
         RecognitionError::Scope => ("validation_failed", "Unsupported logout scope"),
-        RecognitionError::Unlisted | RecognitionError::Ambiguous => return Err(error.into()),
+        RecognitionError::Unlisted(_) | RecognitionError::Ambiguous => return Err(error.into()),
     };
     let error = AuthError::new(StatusCode::BAD_REQUEST, code, message);
     Ok(reply::error(&error, version))
@@ -165,60 +173,6 @@ fn timed_out(operation: Operation) -> Denial {
         Reason::IdentityTimeout
     };
     reason.because("overall deadline exceeded")
-}
-
-/// Reads the body of a request, as its operation requires.
-async fn read_body(
-    rule: BodyRule,
-    body: Option<Body>,
-    fields: &HeaderMap,
-    budget: &BodyBudget,
-) -> Result<RequestBody, Denial> {
-    let body = match (rule, body) {
-        (BodyRule::None, _) | (BodyRule::JsonOrNone, None) => return Ok(RequestBody::default()),
-        (BodyRule::Json, None) => return Err(Reason::BodyMalformed.into()),
-        (BodyRule::Json | BodyRule::JsonOrNone, Some(body)) => body,
-    };
-    let collected = body.collect(budget).await?;
-    if rule == BodyRule::JsonOrNone && collected.bytes.is_empty() {
-        return Ok(RequestBody::default());
-    }
-    says_json(fields)?;
-    RequestBody::read(collected)
-}
-
-/// A body, as bytes and parsed.
-#[derive(Default)]
-struct RequestBody {
-    bytes: Option<Bytes>,
-    members: Map<String, Value>,
-    /// The memory of these bytes.
-    _reservation: Option<Reservation>,
-}
-
-impl RequestBody {
-    /// Parses a JSON object without duplicate members: the identity server would take the last, and
-    /// the first might have been checked here. It also reads `Email` as `email`, so names must be
-    /// in lower case.
-    fn read(collected: CollectedBody) -> Result<Self, Denial> {
-        let CollectedBody { bytes, reservation } = collected;
-        let members = json::object(&bytes).ok_or(Reason::BodyMalformed)?;
-        let is_plain =
-            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-        if !members.keys().all(|name| name.bytes().all(is_plain)) {
-            return Err(Reason::BodyMalformed.because("a member's name is not in lower case"));
-        }
-        Ok(Self {
-            members,
-            bytes: Some(bytes),
-            _reservation: reservation,
-        })
-    }
-
-    fn text(&self, name: &str) -> Option<&str> {
-        let text = self.members.get(name).and_then(Value::as_str);
-        text.filter(|text| !text.is_empty())
-    }
 }
 
 impl Exchange {
@@ -235,22 +189,47 @@ impl Exchange {
             return self.log_out(request, admitted).await;
         }
         let admissions = admitted?;
-        let began = Instant::now();
-        match (request.operation, body.text("refresh_token")) {
-            (Operation::Refresh, Some(token)) => {
-                let token = Secret::new(token);
-                return self.refresh(&token, admissions).await;
-            }
-            (Operation::ChangeUser, _) if body.text("password").is_some() => {
-                return self.change_password(request, body, admissions).await;
-            }
-            _ => {}
+        if let (Operation::Refresh, Some(token)) =
+            (request.operation, body.text(Member::RefreshToken))
+        {
+            let token = Secret::new(token);
+            return self.refresh(&token, admissions).await;
         }
+        // What ends sessions, or gives tokens to a session here, must not stop halfway.
+        let ends_sessions = request.operation.row().effect.ends_sessions();
+        let runtime = self.identity.runtime().clone();
+        match ends_sessions || self.cookie.is_some() {
+            true => run_to_completion(&runtime, self.complete(request, body, admissions)).await,
+            false => self.complete(request, body, admissions).await,
+        }
+    }
+
+    async fn complete(
+        self,
+        request: OperationRequest,
+        body: RequestBody,
+        admissions: Admissions,
+    ) -> Result<Response<Bytes>, Denial> {
+        let began = Instant::now();
+        // Nothing else may renew the tokens of a cookie while the server may replace them.
+        let turn = match &self.cookie {
+            Some(cookie) => Some(cookie.live.renewal_turn().await),
+            None => None,
+        };
+        let ends = self.effect_of(&request, &body).await;
         let call = self.call(&request, &body, &admissions);
         let asked_at = clock::unix_millis();
         let replied = self.identity.call(call).await;
         admissions.settle_call(&self.identity, &replied);
+        self.apply(&ends, &replied).await?;
         let reply = concealed(&request, replied?);
+        if let (Ends::RaisedTokens, Some(cookie), true) =
+            (&ends, &self.cookie, reply.status.is_success())
+        {
+            drop(turn);
+            self.lower(cookie).await;
+            return reply::answer(&reply, self.version);
+        }
         if request.operation == Operation::PasswordGrant && is_refusal(reply.status) {
             self.hold_refusal(began).await?;
         }
@@ -258,8 +237,15 @@ impl Exchange {
             if grant.access_token.expose().len() > self.tokens.longest() {
                 return Err(Reason::TokenTooLarge.into());
             }
-            self.begin_session(&grant, asked_at).await?;
+            // A raised session is the caller's, with new tokens.
+            let is_new = request.operation.row().effect != Effect::Raises;
+            if is_new && self.cookie.is_none() {
+                self.begin_session(&grant, asked_at).await?;
+            }
             self.ensure_profile(grant.user.get()).await;
+            if let Some(cookie) = &self.cookie {
+                return self.keep_behind(cookie, &grant, asked_at).await;
+            }
         }
         if matches!(
             request.operation,
@@ -275,7 +261,12 @@ impl Exchange {
         {
             self.ensure_profile(&user).await;
         }
-        reply::answer(&reply, self.version)
+        match (&self.cookie, reply::tokens_in_redirect(&reply)) {
+            (Some(cookie), Some(tokens)) => {
+                self.keep_redirected(cookie, tokens, &reply, asked_at).await
+            }
+            (None, _) | (_, None) => reply::answer(&reply, self.version),
+        }
     }
 
     /// Inserts the row of a user who has just signed in, before the answer.
@@ -304,10 +295,14 @@ impl Exchange {
 
     /// A call that the throttle did not admit.
     fn unlimited_call(&self, request: &OperationRequest, body: &RequestBody) -> Call {
+        let mut headers = self.fields.clone();
+        if let Some(kind) = body.content_type() {
+            headers.insert(CONTENT_TYPE, kind);
+        }
         Call {
             bearer: self.user.as_ref().map(|(_, token)| token.clone()),
-            body: body.bytes.clone(),
-            headers: self.fields.clone(),
+            body: body.bytes(),
+            headers,
             ..Call::new(
                 request.operation,
                 request.method.clone(),
@@ -322,6 +317,7 @@ impl Exchange {
         token: &Secret,
         admissions: Admissions,
     ) -> Result<Response<Bytes>, Denial> {
+        let asked_at = clock::unix_millis();
         let refresh = self.context.refresh().ok_or(Reason::Internal)?;
         let client = seen(self.client, self.fields.get(USER_AGENT));
         let outcome = refresh.refresh(token, client).await;
@@ -335,7 +331,11 @@ impl Exchange {
             Ok(RefreshOutcome::Granted(grant)) => {
                 let (context, in_force) = (&self.context, &self.in_force);
                 profile::ensure_unless_known(context, in_force, grant.user.get()).await;
-                (false, reply::grant(&grant.raw, self.version))
+                let answer = match &self.cookie {
+                    Some(cookie) => self.keep_behind(cookie, grant, asked_at).await?,
+                    None => reply::grant(&grant.raw, self.version),
+                };
+                (false, answer)
             }
             Ok(RefreshOutcome::Refused(error)) => (true, reply::error(error, self.version)),
             Err(_) => {

@@ -1,5 +1,5 @@
-//! Recognizes which operation a pass-through request calls: exactly those of a table, in exactly
-//! its spelling.
+//! Recognizes which operation a pass-through request calls: exactly those of the table
+//! (`operation`), in exactly its spelling.
 //!
 //! The identity server would accept more: other spellings, parameters in a form body, the
 //! administrator's paths. An unrecognized request is not forwarded, so that the two servers never
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::denial::{Denial, Reason};
 use crate::request::query::decoded;
-use crate::sign_in::operation::Operation;
+use crate::sign_in::operation::{BodyRule, Operation, REFUSED, Route};
 use crate::sign_in::session::LogoutScope;
 
 /// A recognized request.
@@ -28,70 +28,15 @@ pub(super) struct OperationRequest {
     pub(super) body: BodyRule,
     /// Which sessions end, for [`Operation::Logout`].
     pub(super) scope: LogoutScope,
+    /// Which app loses its access, for [`Operation::OauthGrants`].
+    pub(super) client: Option<String>,
 }
-
-/// What the body of an operation must be.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum BodyRule {
-    /// There is none; a body that comes is not read.
-    None,
-    /// A JSON object.
-    Json,
-    /// A JSON object, or none.
-    JsonOrNone,
-}
-
-/// A segment of a path.
-#[derive(Clone, Copy)]
-enum Segment {
-    Literal(&'static str),
-    /// A UUID, in lower case with hyphens.
-    Id,
-}
-use Segment::{Id, Literal};
-
-type Row = (Method, &'static [Segment], Operation, BodyRule);
-
-/// Every operation but `token`, which depends on its `grant_type`.
-#[rustfmt::skip]
-const TABLE: &[Row] = &[
-    (Method::POST,   &[Literal("signup")],                                         Operation::SignUp,         BodyRule::Json),
-    (Method::POST,   &[Literal("otp")],                                            Operation::Otp,            BodyRule::Json),
-    (Method::POST,   &[Literal("magiclink")],                                      Operation::MagicLink,      BodyRule::Json),
-    (Method::POST,   &[Literal("recover")],                                        Operation::Recover,        BodyRule::Json),
-    (Method::POST,   &[Literal("resend")],                                         Operation::Resend,         BodyRule::Json),
-    (Method::POST,   &[Literal("verify")],                                         Operation::Verify,         BodyRule::Json),
-    (Method::GET,    &[Literal("verify")],                                         Operation::Verify,         BodyRule::None),
-    (Method::POST,   &[Literal("logout")],                                         Operation::Logout,         BodyRule::None),
-    (Method::GET,    &[Literal("user")],                                           Operation::ReadUser,       BodyRule::None),
-    (Method::PUT,    &[Literal("user")],                                           Operation::ChangeUser,     BodyRule::Json),
-    (Method::GET,    &[Literal("user"), Literal("identities"), Literal("authorize")], Operation::Identities,    BodyRule::None),
-    (Method::DELETE, &[Literal("user"), Literal("identities"), Id],                Operation::Identities,     BodyRule::None),
-    (Method::GET,    &[Literal("reauthenticate")],                                 Operation::Reauthenticate, BodyRule::None),
-    (Method::POST,   &[Literal("factors")],                                        Operation::Factors,        BodyRule::Json),
-    (Method::POST,   &[Literal("factors"), Id, Literal("challenge")],              Operation::Factors,        BodyRule::JsonOrNone),
-    (Method::POST,   &[Literal("factors"), Id, Literal("verify")],                 Operation::VerifyFactor,   BodyRule::Json),
-    (Method::DELETE, &[Literal("factors"), Id],                                    Operation::Factors,        BodyRule::None),
-    (Method::GET,    &[Literal("authorize")],                                      Operation::Authorize,      BodyRule::None),
-    (Method::GET,    &[Literal("callback")],                                       Operation::Callback,       BodyRule::None),
-    (Method::GET,    &[Literal("settings")],                                       Operation::Settings,       BodyRule::None),
-    (Method::GET,    &[Literal("health")],                                         Operation::Health,         BodyRule::None),
-    (Method::GET,    &[Literal(".well-known"), Literal("jwks.json")],              Operation::KeySet,         BodyRule::None),
-];
-
-const GRANTS: &[(&str, Operation)] = &[
-    ("password", Operation::PasswordGrant),
-    ("refresh_token", Operation::Refresh),
-    ("pkce", Operation::PkceGrant),
-    ("id_token", Operation::IdTokenGrant),
-    ("web3", Operation::Web3Grant),
-];
 
 /// Why a request was not recognized.
 #[derive(Debug)]
 pub(super) enum RecognitionError {
-    /// No operation has this method and path.
-    Unlisted,
+    /// No operation has this method and path. Says why, if the path is refused by name.
+    Unlisted(Option<&'static str>),
     /// An unknown grant type; refused in the identity server's form.
     Grant,
     /// An unknown scope of a logout; refused in the identity server's form.
@@ -103,7 +48,8 @@ pub(super) enum RecognitionError {
 impl From<RecognitionError> for Denial {
     fn from(error: RecognitionError) -> Self {
         match error {
-            RecognitionError::Unlisted => Reason::OperationUnknown.into(),
+            RecognitionError::Unlisted(Some(why)) => Reason::OperationUnknown.because(why),
+            RecognitionError::Unlisted(None) => Reason::OperationUnknown.into(),
             RecognitionError::Ambiguous => Reason::QueryRepeated.into(),
             // Unreachable: the caller refuses these two in the identity server's form.
             RecognitionError::Grant | RecognitionError::Scope => {
@@ -121,49 +67,71 @@ pub(super) fn recognize(
 ) -> Result<OperationRequest, RecognitionError> {
     let query = query.unwrap_or_default();
     let parts: Vec<&str> = tail.split('/').collect();
-    let request = |operation, path, body, scope| OperationRequest {
+    let request = |operation, path, body| OperationRequest {
         operation,
         method: method.clone(),
         path,
         body,
-        scope,
+        scope: LogoutScope::Global,
+        client: None,
     };
-    if (method, parts.as_slice()) == (&Method::POST, &["token"]) {
+    let is_of = |route: &&Route| route.method == *method && has_path(route.path, &parts);
+    let mut found = Operation::ALL.into_iter().flat_map(|operation| {
+        let routes = operation.row().routes.iter().filter(is_of);
+        routes.map(move |route| (operation, route))
+    });
+    let (operation, route) = found.next().ok_or_else(|| unlisted(&parts))?;
+    if route.grant.is_some() {
         let grant = single_parameter(query, "grant_type")?.unwrap_or_default();
-        let found = GRANTS.iter().find(|(name, _)| *name == grant);
-        let (name, operation) = found.ok_or(RecognitionError::Grant)?;
+        let is_grant = |one: &(Operation, &Route)| one.1.grant == Some(&*grant);
+        let mut grants = std::iter::once((operation, route)).chain(found);
+        let (operation, route) = grants.find(is_grant).ok_or(RecognitionError::Grant)?;
         // The identity server reads no other parameter here, so none is sent.
-        let path = format!("/token?grant_type={name}");
-        let scope = LogoutScope::Global;
-        return Ok(request(*operation, path, BodyRule::Json, scope));
+        let path = format!("/{}?grant_type={grant}", route.path);
+        return Ok(request(operation, path, route.body));
     }
-    let row = TABLE
-        .iter()
-        .find(|row| row.0 == *method && has_path(row.1, &parts));
-    let (_, _, operation, body) = row.ok_or(RecognitionError::Unlisted)?;
-    if *operation == Operation::Logout {
+    if operation == Operation::Logout {
         let scope = scope(single_parameter(query, "scope")?.as_deref())?;
         let path = format!("/logout?scope={}", scope.as_str());
-        return Ok(request(*operation, path, *body, scope));
+        return Ok(OperationRequest {
+            scope,
+            ..request(operation, path, route.body)
+        });
     }
+    let client = match operation == Operation::OauthGrants {
+        true => single_parameter(query, "client_id")?.map(Cow::into_owned),
+        false => None,
+    };
     let query = without_apikey(query);
     let path = match query.is_empty() {
         true => format!("/{tail}"),
         false => format!("/{tail}?{query}"),
     };
-    Ok(request(*operation, path, *body, LogoutScope::Global))
+    Ok(OperationRequest {
+        client,
+        ..request(operation, path, route.body)
+    })
 }
 
-fn has_path(segments: &[Segment], parts: &[&str]) -> bool {
-    let is = |segment: &Segment, text: &str| match segment {
-        Literal(word) => *word == text,
-        Id => Uuid::try_parse(text).is_ok_and(|id| id.as_hyphenated().to_string() == text),
+fn unlisted(parts: &[&str]) -> RecognitionError {
+    let first = parts.first().copied().unwrap_or_default();
+    let refused = REFUSED.iter().find(|row| row.path == first);
+    RecognitionError::Unlisted(refused.map(|row| row.why))
+}
+
+fn has_path(path: &str, parts: &[&str]) -> bool {
+    let is = |segment: &str, text: &str| match segment {
+        "{id}" => Uuid::try_parse(text).is_ok_and(|id| id.as_hyphenated().to_string() == text),
+        "{word}" => !text.is_empty() && text.bytes().all(is_of_word),
+        literal => literal == text,
     };
-    segments.len() == parts.len()
-        && segments
-            .iter()
-            .zip(parts)
-            .all(|(segment, text)| is(segment, text))
+    let segments = path.split('/');
+    segments.clone().count() == parts.len()
+        && segments.zip(parts).all(|(segment, text)| is(segment, text))
+}
+
+fn is_of_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'
 }
 
 /// The value of a parameter that may occur once. Every other spelling of its name counts, too: some
@@ -202,36 +170,6 @@ fn without_apikey(query: &str) -> Cow<'_, str> {
     }
     let kept: Vec<&str> = query.split('&').filter(|pair| !is_key(pair)).collect();
     Cow::Owned(kept.join("&"))
-}
-
-/// Whether only a user may call it.
-pub(super) const fn is_for_users(operation: Operation) -> bool {
-    match operation {
-        Operation::Logout
-        | Operation::ReadUser
-        | Operation::ChangeUser
-        | Operation::Identities
-        | Operation::Reauthenticate
-        | Operation::Factors
-        | Operation::VerifyFactor => true,
-        Operation::PasswordGrant
-        | Operation::Refresh
-        | Operation::PkceGrant
-        | Operation::IdTokenGrant
-        | Operation::Web3Grant
-        | Operation::SignUp
-        | Operation::Otp
-        | Operation::MagicLink
-        | Operation::Recover
-        | Operation::Resend
-        | Operation::Verify
-        | Operation::Authorize
-        | Operation::Callback
-        | Operation::Settings
-        | Operation::Health
-        | Operation::KeySet
-        | Operation::AdminUsers => false,
-    }
 }
 
 #[cfg(test)]
@@ -357,6 +295,15 @@ mod tests {
             ),
             (Method::HEAD, "settings", ""),
             (Method::GET, "user/identities", ""),
+            (
+                Method::DELETE,
+                "user/oauth/grants",
+                "client_id=a&client_id=b",
+            ),
+            (Method::GET, "oauth/authorizations/", ""),
+            (Method::GET, "oauth/authorizations/a%2Fb", ""),
+            (Method::GET, "oauth/authorizations/a.b", ""),
+            (Method::PUT, "callback", ""),
         ] {
             assert_eq!(path(method, tail, query), None, "{tail} {query}");
         }

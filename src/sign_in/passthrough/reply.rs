@@ -11,6 +11,8 @@ use serde_json::{Map, Value};
 
 use crate::denial::format::{API_VERSION, ERROR_CODE, GotrueVersion, VERSION_20240101};
 use crate::denial::{Denial, Reason};
+use crate::secrets::secret::Secret;
+use crate::sessions::record::InnerTokens;
 use crate::sign_in::call::Reply;
 use crate::sign_in::grant::AuthError;
 
@@ -60,11 +62,51 @@ pub(super) fn answer(reply: &Reply, version: GotrueVersion) -> Result<Response<B
 
 /// The access token that a redirect passes to a page, in the fragment of its URL.
 pub(super) fn redirect_token(reply: &Reply) -> Option<&str> {
+    in_fragment(reply, "access_token=")
+}
+
+/// Both tokens that a redirect passes to a page.
+pub(super) fn tokens_in_redirect(reply: &Reply) -> Option<InnerTokens> {
+    Some(InnerTokens {
+        access: Secret::new(in_fragment(reply, "access_token=")?),
+        refresh: Secret::new(in_fragment(reply, "refresh_token=")?),
+    })
+}
+
+fn in_fragment<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
     let location = reply.headers.get(LOCATION)?.to_str().ok()?;
     let (_, fragment) = location.split_once('#')?;
     let mut pairs = fragment.split('&');
-    let token = pairs.find_map(|pair| pair.strip_prefix("access_token="));
-    token.filter(|_| reply.status.is_redirection())
+    let value = pairs.find_map(|pair| pair.strip_prefix(name));
+    value.filter(|_| reply.status.is_redirection())
+}
+
+/// Removes these parameters from the fragment to which a reply redirects, and adds `more`.
+///
+/// # Errors
+///
+/// The place is no URL.
+pub(super) fn remove_tokens(
+    reply: &mut Reply,
+    names: &[&str],
+    more: Option<&str>,
+) -> Result<(), Denial> {
+    let location = reply.headers.get(LOCATION);
+    let location = location.and_then(|place| place.to_str().ok());
+    let (page, fragment) = location
+        .unwrap_or_default()
+        .split_once('#')
+        .unwrap_or_default();
+    let is_named = |pair: &&str| {
+        let name = pair.split_once('=').map_or(*pair, |(name, _)| name);
+        names.contains(&name)
+    };
+    let kept = fragment.split('&').filter(|pair| !is_named(pair));
+    let fragment: Vec<&str> = kept.chain(more).collect();
+    let place = format!("{page}#{}", fragment.join("&"));
+    let place = HeaderValue::try_from(place).map_err(|_| Reason::Internal)?;
+    reply.headers.insert(LOCATION, place);
+    Ok(())
 }
 
 /// Whether a redirect tells a page of an error: how a link is refused that somebody followed.

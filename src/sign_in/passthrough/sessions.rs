@@ -9,11 +9,13 @@ use hyper::header::USER_AGENT;
 use serde_json::json;
 
 use super::attempts::Admissions;
+use super::body::RequestBody;
 use super::operations::OperationRequest;
-use super::{Exchange, RequestBody, reply};
+use super::{Exchange, reply};
 use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::sessions::record::Carrier;
+use crate::sessions::sign_in::SessionSelection;
 use crate::sign_in::call::Reply;
 use crate::sign_in::grant::Grant;
 use crate::sign_in::run_to_completion;
@@ -76,7 +78,7 @@ impl Exchange {
         self.verify_token(token).await
     }
 
-    async fn verify_token(&self, token: &str) -> Option<Arc<Verified>> {
+    pub(super) async fn verify_token(&self, token: &str) -> Option<Arc<Verified>> {
         match self.tokens.verify_or_wait(token, clock::unix_now).await {
             Ok(Presented::User(verified)) => Some(verified),
             Ok(Presented::Nobody) | Err(_) => None,
@@ -127,40 +129,19 @@ impl Exchange {
         }
     }
 
-    /// Ends the user's other sessions once the password may have been changed: whoever knew the old
-    /// one must lose access.
-    pub(super) async fn change_password(
-        self,
-        request: OperationRequest,
-        body: RequestBody,
-        admissions: Admissions,
-    ) -> Result<Response<Bytes>, Denial> {
-        let (runtime, version) = (self.identity.runtime().clone(), self.version);
-        let work = async move {
-            let call = self.call(&request, &body, &admissions);
-            let replied = self.identity.call(call).await;
-            admissions.settle_call(&self.identity, &replied);
-            let is_changed = match &replied {
-                Ok(reply) => reply.status.is_success(),
-                Err(error) => error.may_be_done(),
-            };
-            if is_changed {
-                self.end_sessions(LogoutScope::Others).await?.sessions?;
-            }
-            if let Ok(reply) = &replied {
-                self.ensure_profile_of_converted(reply).await;
-            }
-            Ok(replied?)
-        };
-        let reply = run_to_completion(&runtime, work).await?;
-        reply::answer(&reply, version)
-    }
-
     /// Ends sessions of the user on every replica and in the user's list.
     async fn end_sessions(&self, scope: LogoutScope) -> Result<EndedLocally, Denial> {
-        let (verified, token) = self.user.as_ref().ok_or(Reason::TokenMissing)?;
-        let which = scope.which(self.own.clone());
         let is_own = scope != LogoutScope::Others;
+        self.end(scope.which(self.own.clone()), is_own).await
+    }
+
+    /// The same for any selection. `is_own`: the caller's own session is one of them.
+    pub(super) async fn end(
+        &self,
+        which: SessionSelection,
+        is_own: bool,
+    ) -> Result<EndedLocally, Denial> {
+        let (verified, token) = self.user.as_ref().ok_or(Reason::TokenMissing)?;
         Ok(end_locally(&self.context, verified, token, which, is_own).await)
     }
 }

@@ -9,7 +9,7 @@ use crate::support::{Config, in_time};
 
 /// Every operation of the pass-through: its name in metrics, and a request that counts. A logout is
 /// missing, since it is never refused.
-const OPERATIONS: [(&str, &str, &str, &str); 23] = [
+const OPERATIONS: [(&str, &str, &str, &str); 37] = [
     (
         "password",
         "POST",
@@ -70,6 +70,35 @@ const OPERATIONS: [(&str, &str, &str, &str); 23] = [
     ),
     ("authorize", "GET", "authorize?provider=github", ""),
     ("callback", "GET", "callback?code=x&state=y", ""),
+    ("callback", "POST", "callback", "code=x&state=y"),
+    ("oauth_grants", "GET", "user/oauth/grants", ""),
+    (
+        "unenroll",
+        "DELETE",
+        "factors/018f5b5e-0000-7000-8000-000000000001",
+        "",
+    ),
+    (
+        "passkey_challenge",
+        "POST",
+        "passkeys/authentication/options",
+        "{}",
+    ),
+    ("passkey", "POST", "passkeys/authentication/verify", "{}"),
+    ("passkeys", "GET", "passkeys", ""),
+    ("sso", "POST", "sso", "{}"),
+    ("saml_acs", "POST", "sso/saml/acs", "SAMLResponse=x"),
+    ("oauth_authorize", "GET", "oauth/authorize?client_id=x", ""),
+    ("oauth_consent", "GET", "oauth/authorizations/x", ""),
+    ("oauth_register", "POST", "oauth/clients/register", "{}"),
+    (
+        "oauth_token",
+        "POST",
+        "oauth/token",
+        "grant_type=authorization_code",
+    ),
+    ("oauth_user", "GET", "oauth/userinfo", ""),
+    ("metadata", "GET", "sso/saml/metadata", ""),
     ("settings", "GET", "settings", ""),
     ("health", "GET", "health", ""),
     ("jwks", "GET", ".well-known/jwks.json", ""),
@@ -107,9 +136,13 @@ async fn every_operation_has_a_rate_by_address() {
             let call = ask(&desk, http, method, path)
                 .header("x-forwarded-for", &from)
                 .bearer(&token);
+            let kind = match body.starts_with('{') {
+                true => "application/json",
+                false => "application/x-www-form-urlencoded",
+            };
             let call = match body.is_empty() {
                 true => call,
-                false => call.header("content-type", "application/json").body(body),
+                false => call.header("content-type", kind).body(body),
             };
             call.send().await
         };

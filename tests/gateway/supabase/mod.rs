@@ -23,6 +23,7 @@ use driver::Driver;
 /// The routes of a project.
 const ROUTES: &str = r#"
     - { path: "/auth/v1/{*rest}", access: optional, serve: identity_server, errors: gotrue }
+    - { path: /second, access: user, aal: aal2 }
     - path: "/rest/v1/{*rest}"
       access: user
       apikey: required
@@ -136,4 +137,26 @@ async fn a_client_with_a_malformed_stored_session_signs_out_at_once() {
     let mut driver = Driver::start(&desk.gateway, PUBLISHABLE, "stored");
     driver.finishes();
     assert_eq!(desk.double.calls("refresh_token"), 1);
+}
+
+#[tokio::test]
+async fn an_unmodified_client_proves_every_kind_of_second_factor() {
+    let channels = Channels::start();
+    let desk = project(&channels).await;
+    let mut driver = Driver::start(&desk.gateway, PUBLISHABLE, "factors");
+    driver.waits("proven");
+    // It sends members that the identity server does not know.
+    let challenge = desk.double.last("factors-challenge");
+    let body: serde_json::Value = serde_json::from_slice(&challenge.body).unwrap();
+    assert!(body["factorId"].is_string(), "{body}");
+    driver.resume();
+    driver.finishes();
+}
+
+#[tokio::test]
+async fn an_unmodified_client_calls_what_else_the_identity_server_has() {
+    let channels = Channels::start();
+    let desk = project(&channels).await;
+    Driver::start(&desk.gateway, PUBLISHABLE, "elsewhere").finishes();
+    assert_eq!(desk.double.calls("admin-users"), 0);
 }

@@ -10,18 +10,24 @@ use super::state::{Refreshed, State, User, claims_of};
 use super::{Called, OTHER_PUBLISHABLE, PUBLISHABLE, SECRET, Shared};
 use crate::support::tokens::now;
 
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Bytes>>;
 
 /// The right answer to every captcha.
 pub const CAPTCHA: &str = "a human";
 
 /// Paths that the edge accepts without a key.
-const OPEN: [&str; 5] = [
+const OPEN: [&str; 11] = [
     "/verify",
     "/callback",
     "/authorize",
     "/.well-known/jwks.json",
+    "/.well-known/openid-configuration",
+    "/.well-known/oauth-authorization-server",
     "/sso/saml/acs",
+    "/sso/saml/metadata",
+    "/oauth/authorize",
+    "/oauth/clients/register",
+    "/oauth/token",
 ];
 
 pub async fn answer(shared: &Shared, call: &Called) -> Answer {
@@ -76,7 +82,6 @@ pub async fn answer(shared: &Shared, call: &Called) -> Answer {
             answer
         }
         (&Method::GET, ["authorize"]) => redirect("https://provider.test/authorize"),
-        (&Method::GET, ["callback"]) => redirect("https://app.test/#access_token=x"),
         (&Method::POST, ["token"]) => endpoint.token().await,
         (&Method::POST, ["signup"]) => endpoint.sign_up().await,
         (&Method::POST, ["logout"]) => endpoint.log_out(),
@@ -92,36 +97,45 @@ pub async fn answer(shared: &Shared, call: &Called) -> Answer {
         }
         (&Method::POST, ["verify"]) => endpoint.verify(),
         (&Method::GET, ["verify"]) => endpoint.verify_link(),
-        (&Method::POST, ["factors", id, "challenge"]) => endpoint
-            .with_user(|_, _, _| json(call, 200, &json!({ "id": id, "expires_at": now() + 300 }))),
+        (_, ["factors", "recovery-codes", rest @ ..]) => endpoint.recovery_codes(rest),
+        (&Method::POST, ["factors", id, "challenge"]) => endpoint.challenge(id),
         (&Method::POST, ["factors", id, "verify"]) => endpoint.verify_factor(id),
-        (&Method::POST, ["factors"]) => endpoint.with_user(|state, user, _| {
-            let id = state.add_factor(&user.id);
-            json(call, 200, &json!({ "id": id, "type": "totp" }))
-        }),
-        (&Method::DELETE, ["factors", id]) => endpoint.with_user(|state, user, _| {
-            let factors = &mut state.users.get_mut(&user.id).unwrap().factors;
-            factors.retain(|factor| factor.id != *id);
-            json(call, 200, &json!({ "id": id }))
-        }),
+        (&Method::POST, ["factors"]) => endpoint.enroll(),
+        (&Method::DELETE, ["factors", id]) => endpoint.unenroll(id),
         (_, ["admin", ..]) => endpoint.admin(&parts).await,
-        _ => error(call, 404, "not_found", "404: Path not found"),
+        _ => {
+            let answer = endpoint.elsewhere(&parts);
+            answer.unwrap_or_else(|| error(call, 404, "not_found", "404: Path not found"))
+        }
     }
 }
 
-struct Endpoint<'a> {
-    shared: &'a Shared,
-    call: &'a Called,
+pub(super) struct Endpoint<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) call: &'a Called,
     query: &'a str,
-    body: Value,
+    pub(super) body: Value,
 }
 
 impl Endpoint<'_> {
-    fn text(&self, name: &str) -> &str {
-        self.body[name].as_str().unwrap_or_default()
+    /// A member, as Go reads it: one of the exact name, or else one that folds onto it.
+    pub(super) fn text(&self, name: &str) -> &str {
+        let fold = |text: &str| {
+            text.replace('\u{17f}', "s")
+                .replace('\u{212a}', "k")
+                .to_ascii_lowercase()
+        };
+        let folded = || {
+            let mut members = self.body.as_object()?.iter();
+            members
+                .find(|(key, _)| fold(key) == name)
+                .map(|(_, value)| value)
+        };
+        let value = self.body.get(name).or_else(folded);
+        value.and_then(Value::as_str).unwrap_or_default()
     }
 
-    fn parameter(&self, name: &str) -> &str {
+    pub(super) fn parameter(&self, name: &str) -> &str {
         let pairs = self
             .query
             .split('&')
@@ -133,7 +147,7 @@ impl Endpoint<'_> {
             .unwrap_or_default()
     }
 
-    fn error(&self, status: u16, code: &str, message: &str) -> Answer {
+    pub(super) fn error(&self, status: u16, code: &str, message: &str) -> Answer {
         error(self.call, status, code, message)
     }
 
@@ -203,10 +217,24 @@ impl Endpoint<'_> {
         if token.is_empty() {
             return oauth_error(self.call, "invalid_request", "refresh_token required");
         }
-        match self.shared.refresh(&mut self.state(), token) {
+        let mut state = self.state();
+        let session = state
+            .refresh_tokens
+            .get(token)
+            .map(|token| token.session.clone());
+        let user = session.as_ref().and_then(|id| state.sessions.get(id));
+        let user = user.map(|session| session.user.clone());
+        let mut answer = match self.shared.refresh(&mut state, token) {
             Refreshed::Good(body) => json(self.call, 200, &body),
             Refreshed::Refused(code, message) => self.error(400, code, message),
+        };
+        // Only of a session that it has found.
+        if let (Some(session), Some(user)) = (session, user) {
+            let headers = answer.headers_mut();
+            headers.insert("sb-auth-user-id", user.parse().unwrap());
+            headers.insert("sb-auth-session-id", session.parse().unwrap());
         }
+        answer
     }
 
     async fn sign_up(&self) -> Answer {
@@ -315,6 +343,12 @@ impl Endpoint<'_> {
                     }
                 }
             }
+            let has_proven = user.factors.iter().any(|factor| factor.verified);
+            if hash.is_some() && has_proven && state.sessions[session].aal != "aal2" {
+                let message =
+                    "AAL2 session is required to update email or password when MFA is enabled.";
+                return self.error(401, "insufficient_aal", message);
+            }
             let entry = state.users.get_mut(&user.id).unwrap();
             if let Some(data) = self.body["data"].as_object() {
                 entry.user_metadata = json!(data);
@@ -369,19 +403,6 @@ impl Endpoint<'_> {
                 ))
             }
         }
-    }
-
-    fn verify_factor(&self, id: &str) -> Answer {
-        self.with_user(|state, user, session| {
-            if !user.factors.iter().any(|factor| factor.id == id) {
-                return self.error(404, "mfa_factor_not_found", "Factor not found");
-            }
-            if self.text("code") != "123456" {
-                return self.error(422, "mfa_verification_failed", "Invalid TOTP code entered");
-            }
-            let body = self.shared.step_up(state, session);
-            json(self.call, 200, &body)
-        })
     }
 
     async fn admin(&self, parts: &[&str]) -> Answer {
@@ -450,7 +471,10 @@ impl Endpoint<'_> {
     }
 
     /// Answers a client that has a token of an open session.
-    fn with_user(&self, answer: impl FnOnce(&mut State, User, &str) -> Answer) -> Answer {
+    pub(super) fn with_user(
+        &self,
+        answer: impl FnOnce(&mut State, User, &str) -> Answer,
+    ) -> Answer {
         let token = self.call.header("authorization").strip_prefix("Bearer ");
         let Some(token) = token else {
             return self.error(
@@ -490,7 +514,7 @@ impl Endpoint<'_> {
         answer(&mut state, user, text("session_id"))
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.shared.state.lock().unwrap()
     }
 }

@@ -6,7 +6,9 @@
 //! errors. It counts every call by kind, and can be told to misbehave, kind by kind.
 
 mod answers;
+mod elsewhere;
 mod endpoints;
+mod factors;
 mod state;
 
 use std::collections::HashMap;
@@ -288,9 +290,37 @@ impl AuthServer {
         self.state().users.get_mut(user).unwrap().user_metadata = metadata;
     }
 
-    /// Enrols a second factor; its id. The code `123456` proves it.
+    /// Adds a proven second factor; its id. The code `123456` proves it again.
     pub fn add_factor(&self, user: &str) -> String {
         self.state().add_factor(user)
+    }
+
+    /// Adds a second factor that was never proven; its id.
+    pub fn add_unproven_factor(&self, user: &str) -> String {
+        let id = self.state().add_factor(user);
+        self.state().factor(user, &id).verified = false;
+        id
+    }
+
+    /// Access and refresh token of a session at the second level, proven by this factor.
+    pub fn sign_in_with(&self, user: &str, factor: &str) -> (String, String) {
+        let mut state = self.state();
+        let body = self.shared.grant(&mut state, user, "password", "aal1");
+        let session = Self::session_of(body["access_token"].as_str().unwrap());
+        let body = self.shared.step_up(&mut state, &session);
+        state.sessions.get_mut(&session).unwrap().factor = Some(factor.to_owned());
+        let text = |name: &str| body[name].as_str().unwrap().to_owned();
+        (text("access_token"), text("refresh_token"))
+    }
+
+    /// The access token of an app to which a user gave access.
+    pub fn sign_in_app(&self, user: &str, client: &str) -> String {
+        let mut state = self.state();
+        let body = self.shared.grant(&mut state, user, "password", "aal1");
+        let session = Self::session_of(body["access_token"].as_str().unwrap());
+        state.sessions.get_mut(&session).unwrap().client = Some(client.to_owned());
+        let body = self.shared.token_body(&state, &session);
+        body["access_token"].as_str().unwrap().to_owned()
     }
 
     /// The code in the last message to this address.
@@ -341,6 +371,7 @@ pub fn kind(method: &Method, path: &str, query: &str) -> String {
         (&Method::POST, "admin-users") => "create-user".to_owned(),
         (&Method::DELETE, "admin-users") => "delete-user".to_owned(),
         (_, ".well-known-jwks.json") => "jwks".to_owned(),
+        (&Method::DELETE, "factors") => "unenroll".to_owned(),
         _ => path,
     }
 }

@@ -32,6 +32,8 @@ pub struct Options {
     pub anonymous: bool,
     /// The address that the hook before a user is created refuses, with its sentence.
     pub refused: Option<(&'static str, &'static str)>,
+    /// Whether only the newest session of a user can be refreshed.
+    pub single_session: bool,
 }
 
 impl Options {
@@ -45,6 +47,7 @@ impl Options {
         captcha: false,
         anonymous: false,
         refused: None,
+        single_session: false,
     };
 }
 
@@ -83,7 +86,11 @@ pub struct User {
 #[derive(Clone, Debug)]
 pub struct Factor {
     pub id: String,
+    /// `totp`, `phone` or `webauthn`.
+    pub kind: String,
     pub verified: bool,
+    /// The ids of its challenges.
+    pub challenges: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -94,6 +101,10 @@ pub struct Session {
     pub amr: Vec<(String, i64)>,
     /// The refresh token that is valid now.
     pub active: String,
+    /// The factor that proved it last.
+    pub factor: Option<String>,
+    /// The app that has it.
+    pub client: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -158,13 +169,19 @@ impl State {
     }
 
     pub fn add_factor(&mut self, user: &str) -> String {
-        let id = Uuid::now_v7().to_string();
-        let factors = &mut self.users.get_mut(user).unwrap().factors;
-        factors.push(Factor {
-            id: id.clone(),
-            verified: true,
-        });
+        let factor = Factor::new("totp", true);
+        let id = factor.id.clone();
+        self.user(user).factors.push(factor);
         id
+    }
+
+    pub fn user(&mut self, id: &str) -> &mut User {
+        self.users.get_mut(id).unwrap()
+    }
+
+    pub fn factor(&mut self, user: &str, id: &str) -> &mut Factor {
+        let factors = &mut self.user(user).factors;
+        factors.iter_mut().find(|factor| factor.id == id).unwrap()
     }
 
     pub fn send_code(&mut self, user: &str, purpose: &str) {
@@ -204,6 +221,8 @@ impl Shared {
             aal: aal.to_owned(),
             amr: vec![(method.to_owned(), now())],
             active: refresh.clone(),
+            factor: None,
+            client: None,
         };
         state.sessions.insert(session.clone(), entry);
         let token = RefreshToken {
@@ -245,6 +264,12 @@ impl Shared {
         if state.users[&session.user].banned {
             return Refreshed::Refused("user_banned", "Invalid Refresh Token: User Banned");
         }
+        // Ids of sessions are in the order of their sign-ins.
+        let is_newer = |id: &String, one: &Session| one.user == session.user && *id > found.session;
+        if self.options.single_session && state.sessions.iter().any(|(id, one)| is_newer(id, one)) {
+            let message = "Invalid Refresh Token: Session Expired (Revoked by Newer Login)";
+            return Refreshed::Refused("session_expired", message);
+        }
         match found.used {
             None => self.rotate(state, &found.session),
             Some(used) => {
@@ -277,7 +302,7 @@ impl Shared {
         state.sessions.get_mut(session).unwrap().active = new;
     }
 
-    fn token_body(&self, state: &State, id: &str) -> Value {
+    pub(super) fn token_body(&self, state: &State, id: &str) -> Value {
         let session = &state.sessions[id];
         let user = &state.users[&session.user];
         let issued = now();
@@ -297,6 +322,10 @@ impl Shared {
             .with("is_anonymous", user.anonymous)
             .with("app_metadata", user.app_metadata.clone())
             .with("user_metadata", user.user_metadata.clone());
+        let claims = match &session.client {
+            Some(client) => claims.with("client_id", client.as_str()),
+            None => claims,
+        };
         json!({
             "access_token": self.signer.sign(&claims).unwrap(),
             "token_type": "bearer",
@@ -305,6 +334,17 @@ impl Shared {
             "refresh_token": session.active,
             "user": user.to_json(),
         })
+    }
+}
+
+impl Factor {
+    pub fn new(kind: &str, verified: bool) -> Self {
+        Self {
+            id: Uuid::now_v7().to_string(),
+            kind: kind.to_owned(),
+            verified,
+            challenges: Vec::new(),
+        }
     }
 }
 
@@ -337,7 +377,7 @@ impl User {
                 } else {
                     "unverified"
                 };
-                json!({ "id": factor.id, "factor_type": "totp", "status": status })
+                json!({ "id": factor.id, "factor_type": factor.kind, "status": status })
             };
             user["factors"] = self.factors.iter().map(factor).collect();
         }
