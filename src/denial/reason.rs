@@ -516,6 +516,14 @@ reasons! {
         "The session to end is not one of the user's sessions.",
         "Request the list of sessions again.",
         postgrest: "PGRST125";
+    FactorAbsent "factor_absent" => NOT_FOUND, "not_found", Client, Both,
+        "The second factor is not one of the user's.",
+        "Request the list of factors again.",
+        postgrest: "PGRST125";
+    SecondFactorRequired "second_factor_required" => FORBIDDEN, "second_factor_required", Client, Both,
+        "The identity server makes this change only for a session that a second factor has proven.",
+        "Prove a second factor first.",
+        gotrue: "insufficient_aal";
     LogoutIncomplete "logout_incomplete" => SERVICE_UNAVAILABLE, "logout_incomplete", Dependency, Both,
         "This replica refuses the session, but the store did not take the revocation, so other replicas may still accept the session. The gateway retries until the store takes it.",
         "Check the store; see `detail`.",

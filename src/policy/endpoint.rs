@@ -43,4 +43,11 @@ endpoints! {
     WhoAmI GET "whoami" true "Returns the user in the format of older clients.",
     Sessions GET "sessions" true "Lists the user's sessions.",
     EndSession DELETE "sessions/{session_id}" true "Ends one of the user's sessions.",
+    ChangePassword PUT "password" true "Sets a new password, and ends the user's other sessions.",
+    Reauthenticate POST "reauthenticate" true "Sends a code that a new password may need.",
+    Factors GET "factors" true "Lists the user's second factors.",
+    Enroll POST "factors/enroll" true "Adds a second factor, which is to be verified.",
+    Challenge POST "factors/{factor_id}/challenge" true "Asks for the challenge of a second factor.",
+    VerifyFactor POST "factors/{factor_id}/verify" true "Proves a second factor, and raises the session.",
+    Unenroll DELETE "factors/{factor_id}" true "Removes a second factor.",
 }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::StatusCode;
 use hyper::header::RETRY_AFTER;
+use hyper::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -140,6 +140,15 @@ impl AuthError {
             || is_code("code")
             || (members.get("code").is_some_and(Value::is_u64) && text("msg").is_some())
             || (is_code("error") && text("error_description").is_some())
+    }
+
+    /// Reads an error that was written for a client.
+    pub fn of_answer(answer: &Response<Bytes>) -> Self {
+        Self::read(&Reply {
+            status: answer.status(),
+            headers: answer.headers().clone(),
+            body: answer.body().clone(),
+        })
     }
 
     /// The body for a client of this API version.

@@ -120,6 +120,7 @@ async function drive() {
   };
   assert.equal((await ask(app, "/second")).status, 403);
   for (const [factors, enroll] of [
+    ["/api/v1/auth/factors", "/api/v1/auth/factors/enroll"],
     ["/auth/v1/factors", "/auth/v1/factors"],
   ]) {
     const { id } = await own("POST", enroll, { factor_type: "totp", friendly_name: factors });

@@ -387,6 +387,8 @@ async fn produce(
         | Reason::RegistrationUnknown
         | Reason::SignedOutRecently
         | Reason::SessionAbsent
+        | Reason::FactorAbsent
+        | Reason::SecondFactorRequired
         | Reason::LogoutIncomplete => return apart(sign_in::reasons::produce(reason, http)),
         Reason::OperationUnknown => return apart(passthrough::unlisted(http)),
         Reason::MemberSpelling => return apart(passthrough::misspelt(http)),

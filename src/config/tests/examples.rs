@@ -13,8 +13,8 @@ fn the_annotated_example_loads_without_a_warning() {
     let loaded = load_in(dir.path(), &example("foregate.yaml"))
         .unwrap_or_else(|problems| panic!("{problems}"));
     assert_eq!(loaded.warnings, Vec::<String>::new());
-    // Thirteen are written, and ten are made for `identity`.
-    assert_eq!(loaded.config.routes.len(), 23);
+    // Thirteen are written, and seventeen are made for `identity`.
+    assert_eq!(loaded.config.routes.len(), 30);
     let ListenKind::Tls(tls) = &loaded.config.listen[0].kind else {
         panic!("not TLS")
     };

@@ -7,7 +7,7 @@
 use hyper::HeaderMap;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::denial::{Denial, Extra, FieldError, Reason};
 use crate::json;
@@ -166,6 +166,21 @@ impl UnreadBody {
         Ok(Secret::new(token))
     }
 
+    /// Reads an object, or none if there is no body, and keeps only these members of it.
+    pub(super) async fn members(self, names: &[&str]) -> Result<Map<String, Value>, Denial> {
+        let Some(body) = self.body else {
+            return Ok(Map::new());
+        };
+        let collected = body.collect(&self.budget).await?;
+        if collected.bytes.is_empty() {
+            return Ok(Map::new());
+        }
+        body::says_json(&self.fields)?;
+        let mut members = json::object(&collected.bytes).ok_or(Reason::BodyMalformed)?;
+        members.retain(|name, _| names.contains(&name.as_str()));
+        Ok(members)
+    }
+
     async fn read<T: DeserializeOwned>(self) -> Result<T, Denial> {
         body::says_json(&self.fields)?;
         let body = self.body.ok_or(Reason::BodyMalformed)?;
@@ -180,7 +195,7 @@ impl UnreadBody {
     }
 }
 
-fn error(field: &'static str, detail: &'static str) -> FieldError {
+pub(super) fn error(field: &'static str, detail: &'static str) -> FieldError {
     FieldError {
         field,
         detail: detail.into(),

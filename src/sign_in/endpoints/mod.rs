@@ -12,6 +12,7 @@
 //! to completion in a task of the background runtime, even if the client disconnects or the
 //! deadline passes: a dropped connection never leaves a half-registered user.
 
+mod account;
 mod input;
 mod login;
 mod logout;
@@ -39,6 +40,7 @@ use self::input::UnreadBody;
 use super::call::Call;
 use super::client::IdentityServer;
 use super::operation::Operation;
+use super::passthrough::CookieCaller;
 use super::require_revocations;
 use super::throttle::{Admission, Attempt, AttemptKey};
 use crate::auth::Permit;
@@ -86,6 +88,8 @@ struct SignedInCaller {
     verified: Arc<Verified>,
     access_token: Secret,
     own: OwnSession,
+    /// The session of the cookie that proved the user, if one did.
+    cookie: Option<CookieCaller>,
     /// The CSRF token of the cookie that proved the user.
     csrf: Option<String>,
 }
@@ -116,6 +120,7 @@ pub(crate) async fn answer(
     let csrf = matches!(endpoint, Endpoint::Me | Endpoint::WhoAmI)
         .then(|| csrf_token(context, &permit))
         .flatten();
+    let cookie = CookieCaller::of(context, &permit);
     let verified = permit.caller().verified().map(|verified| &**verified);
     let budget = permit
         .request()
@@ -131,6 +136,7 @@ pub(crate) async fn answer(
         verified,
         access_token,
         own: stream.caller().own_session(),
+        cookie,
         csrf,
     });
     let request = SignInRequest {
@@ -172,6 +178,15 @@ async fn dispatch(
         Endpoint::WhoAmI => user::whoami(request, user(caller)?).await,
         Endpoint::Sessions => sessions::list(request, user(caller)?).await,
         Endpoint::EndSession => sessions::end(request, user(caller)?, target.path()).await,
+        Endpoint::ChangePassword
+        | Endpoint::Reauthenticate
+        | Endpoint::Factors
+        | Endpoint::Enroll
+        | Endpoint::Challenge
+        | Endpoint::VerifyFactor
+        | Endpoint::Unenroll => {
+            account::account(request, endpoint, body, user(caller)?, target.path()).await
+        }
     }
 }
 
@@ -193,7 +208,14 @@ fn timed_out(endpoint: Endpoint) -> Denial {
         | Endpoint::Me
         | Endpoint::WhoAmI
         | Endpoint::Sessions
-        | Endpoint::EndSession => Reason::IdentityTimeout.because(why),
+        | Endpoint::EndSession
+        | Endpoint::ChangePassword
+        | Endpoint::Reauthenticate
+        | Endpoint::Factors
+        | Endpoint::Enroll
+        | Endpoint::Challenge
+        | Endpoint::VerifyFactor
+        | Endpoint::Unenroll => Reason::IdentityTimeout.because(why),
     }
 }
 
@@ -213,7 +235,14 @@ fn deadline(sign_in: &SignIn, endpoint: Endpoint) -> Duration {
         | Endpoint::Me
         | Endpoint::WhoAmI
         | Endpoint::Sessions
-        | Endpoint::EndSession => sign_in.deadlines.other,
+        | Endpoint::EndSession
+        | Endpoint::ChangePassword
+        | Endpoint::Reauthenticate
+        | Endpoint::Factors
+        | Endpoint::Enroll
+        | Endpoint::Challenge
+        | Endpoint::VerifyFactor
+        | Endpoint::Unenroll => sign_in.deadlines.other,
     }
 }
 

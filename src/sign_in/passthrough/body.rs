@@ -122,6 +122,16 @@ impl RequestBody {
         })
     }
 
+    /// A body that the gateway writes.
+    pub(super) fn written(members: Map<String, Value>) -> Self {
+        Self {
+            bytes: Some(Value::Object(members.clone()).to_string().into()),
+            members,
+            is_form: false,
+            _reservation: None,
+        }
+    }
+
     fn form(collected: CollectedBody) -> Self {
         Self {
             bytes: Some(collected.bytes),

@@ -17,6 +17,7 @@ mod disclosure;
 mod effects;
 mod input;
 mod operations;
+mod own;
 mod reply;
 mod sessions;
 

@@ -458,3 +458,67 @@ async fn a_cookie_that_signs_in_again_gets_another_cookie_and_no_token() {
         eventually("the link's session ends", ended).await;
     }
 }
+
+#[tokio::test]
+async fn a_page_changes_password_and_factors_at_the_gateways_own_routes() {
+    let place = Place::open(Options::default()).await;
+    let double = &place.desk.double;
+    for http in Http::BOTH {
+        let email = format!("{http:?}@example.test");
+        let id = double.add_user(&email, PASSWORD);
+        let page = Page::sign_in(&place, http, &email).await;
+        let own = |path: &str| format!("/api/v1/auth/{path}");
+        let enroll = json!({ "factor_type": "totp", "friendly_name": "a phone" });
+        let enrolled = page
+            .send("POST", &own("factors/enroll"), Some(enroll))
+            .await;
+        let factor = text(enrolled.is_ok(), "id");
+        assert!(enrolled.json()["totp"]["secret"].is_string());
+        let path = own(&format!("factors/{factor}/challenge"));
+        let challenge = text(page.send("POST", &path, None).await.is_ok(), "id");
+        let path = own(&format!("factors/{factor}/verify"));
+        let prove = |code: &str| {
+            let body = json!({ "challenge_id": challenge, "code": code });
+            page.send("POST", &path, Some(body))
+        };
+        let wrong = prove("000000").await;
+        wrong.is_denied(Reason::InputInvalid);
+        assert_eq!(wrong.json()["errors"][0]["field"], "code");
+        assert_eq!(page.status("/second").await, 403);
+        prove("123456").await.is_ok();
+        assert_eq!(page.status("/second").await, 200);
+        let list = page.send("GET", &own("factors"), None).await;
+        let list = list.is_ok().json();
+        assert_eq!(list["factors"][0]["id"], factor.as_str());
+        assert_eq!(list["factors"][0]["status"], "verified");
+
+        let (other, _) = double.sign_in_with(&id, &factor);
+        let empty = page.send("PUT", &own("password"), Some(json!({}))).await;
+        empty.is_denied(Reason::InputInvalid);
+        let weak = json!({ "password": "short" });
+        let weak = page.send("PUT", &own("password"), Some(weak)).await;
+        weak.is_denied(Reason::WeakPassword);
+        assert_eq!(place.status(http, "/me", &other).await, 200);
+        let new = json!({ "password": "another horse battery", "email": "eve@example.test" });
+        page.send("PUT", &own("password"), Some(new)).await.is_ok();
+        assert_eq!(place.status(http, "/me", &other).await, 401);
+        assert_eq!(page.status("/second").await, 200);
+        let sent: Value = serde_json::from_slice(&double.last("change-user").body).unwrap();
+        assert_eq!(sent, json!({ "password": "another horse battery" }));
+        let code = page.send("POST", &own("reauthenticate"), None).await;
+        code.is_ok();
+
+        let path = own(&format!("factors/{factor}"));
+        page.send("DELETE", &path, None).await.is_ok();
+        assert_eq!(page.status("/second").await, 403);
+        assert_eq!(page.status("/me").await, 200);
+        let gone = page.send("DELETE", &path, None).await;
+        gone.is_denied(Reason::FactorAbsent);
+        // Another site's page changes nothing.
+        let forged = place.desk.gateway.call(http, "PUT", &own("password"));
+        let forged = forged
+            .header("cookie", &page.cookie)
+            .header("origin", "https://evil.test");
+        forged.send().await.is_denied(Reason::CsrfOrigin);
+    }
+}

@@ -82,6 +82,18 @@ pub async fn produce(reason: Reason, http: Http) {
             call.send().await.is_denied(reason);
             return desk.gateway.origin.saw_nothing();
         }
+        Reason::FactorAbsent | Reason::SecondFactorRequired => {
+            let factor = desk.double.add_factor(&id);
+            let (token, _) = desk.double.sign_in(&id);
+            let factor = match reason {
+                Reason::FactorAbsent => id,
+                _ => factor,
+            };
+            let path = format!("/api/v1/auth/factors/{factor}");
+            let call = desk.gateway.call(http, "DELETE", &path).bearer(&token);
+            call.send().await.is_denied(reason);
+            return desk.gateway.origin.saw_nothing();
+        }
         Reason::SignedOutRecently => {
             // By the revocation of the issuer, which also covers sign-ins within the same seconds.
             let issuer = desk.double.issuer();

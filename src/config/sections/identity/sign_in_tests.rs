@@ -48,6 +48,13 @@ fn the_routes_come_with_the_identity_server() {
             "GET /api/v1/auth/whoami User",
             "GET /api/v1/auth/sessions User",
             "DELETE /api/v1/auth/sessions/{session_id} User",
+            "PUT /api/v1/auth/password User",
+            "POST /api/v1/auth/reauthenticate User",
+            "GET /api/v1/auth/factors User",
+            "POST /api/v1/auth/factors/enroll User",
+            "POST /api/v1/auth/factors/{factor_id}/challenge User",
+            "POST /api/v1/auth/factors/{factor_id}/verify User",
+            "DELETE /api/v1/auth/factors/{factor_id} User",
         ]
     );
     let last = config.routes.last().unwrap();
@@ -160,7 +167,7 @@ fn a_route_that_overlaps_a_sign_in_route_is_reported_with_both_lines() {
     }
     // Beside them, what they do not take.
     let beside = "  - { path: /api/v1/auth/health, access: public, upstream: u }\n  - { path: /api/v1/auth/login, methods: [GET], access: public, upstream: u }";
-    assert_eq!(good(&with("", beside)).config.routes.len(), 13);
+    assert_eq!(good(&with("", beside)).config.routes.len(), 20);
 }
 
 #[test]
