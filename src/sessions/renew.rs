@@ -133,7 +133,7 @@ impl Sessions {
     }
 
     /// The same at once, however new its tokens are: they say what is no longer true.
-    pub async fn renew_stale(self: &Arc<Self>, live: &Arc<CachedSession>, client: IpAddr) {
+    pub async fn renew_stale(self: &Arc<Self>, live: &Arc<CachedSession>, client: ClientInfo) {
         let (sessions, live) = (self.clone(), live.clone());
         let renewing = self
             .background

@@ -270,7 +270,10 @@ mod tests {
                 r#"{"error":"invalid_request","error_description":"Bad"}"#,
                 true,
             ),
-            (r#"{"code":401,"msg":"This endpoint requires a Bearer token"}"#, true),
+            (
+                r#"{"code":401,"msg":"This endpoint requires a Bearer token"}"#,
+                true,
+            ),
             (r#"{"message":"Unauthorized"}"#, false),
             (
                 r#"{"message":"Invalid API key","hint":"Double check it."}"#,

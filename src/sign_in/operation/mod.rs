@@ -28,8 +28,6 @@ pub struct OperationRow {
     /// Whether the server waits for a third party: it sends a message, or calls another provider.
     /// That may take any time, and says nothing about the health of the identity server.
     pub waits_for_others: bool,
-    /// Whether it may create the account for which it returns tokens.
-    pub creates_accounts: bool,
     /// What it does to sessions.
     pub effect: Effect,
 }

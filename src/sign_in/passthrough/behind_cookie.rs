@@ -138,8 +138,9 @@ impl Exchange {
         if issued.is_some_and(|issued| issued >= clock::unix_now()) {
             sleep(Duration::from_secs(1)).await;
         }
+        let client = seen(self.client, self.fields.get(USER_AGENT));
         let sessions = self.context.sessions();
-        sessions.renew_stale(&cookie.live, self.client).await;
+        sessions.renew_stale(&cookie.live, client).await;
     }
 
     async fn take_behind(

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use hyper::{Response, StatusCode};
 use serde_json::{Map, Value};
 
-use super::operations::OperationRequest;
 use super::body::{Member, RequestBody};
+use super::operations::OperationRequest;
 use super::{Exchange, reply};
 use crate::request::query::decoded;
 use crate::sign_in::grant::AuthError;
@@ -19,8 +19,8 @@ impl Exchange {
         request: &OperationRequest,
         body: &RequestBody,
     ) -> Option<Response<Bytes>> {
-        let sentence = complaint(&request.path, body.members())
-            .or_else(|| self.metadata_complaint(body))?;
+        let sentence =
+            complaint(&request.path, body.members()).or_else(|| self.metadata_complaint(body))?;
         let error = AuthError::new(StatusCode::BAD_REQUEST, "validation_failed", &sentence);
         Some(reply::error(&error, self.version))
     }
