@@ -56,7 +56,8 @@ pub enum ConfirmEmail {
 /// What `me` and `whoami` show besides what the identity server itself writes.
 #[derive(Debug, Default)]
 pub struct Me {
-    /// Returns the user's row for the subject `$1`; its columns are what [`MeSource::Column`] names.
+    /// Returns the user's row for the subject `$1`, with the columns that [`MeSource::Column`]
+    /// names.
     pub row: Option<Query>,
     /// The members, each with its source.
     pub members: Vec<(String, MeSource)>,

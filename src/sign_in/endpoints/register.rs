@@ -240,7 +240,14 @@ impl Admitted<'_> {
         if may_sign_in && let Some(account) = self.found(self.grant().await)? {
             return Ok(account);
         }
-        let created = self.create().await?;
+        let created = match self.create().await {
+            // The first call may still have created it.
+            Err(denial) if denial.reason != Reason::EmailExists => {
+                let why = format!("no answer, then {}", denial.reason.code());
+                return Err(Reason::RegistrationUnknown.because(why));
+            }
+            created => created?,
+        };
         if !may_sign_in || !matches!(created, Account::Unknown) {
             return Ok(created);
         }

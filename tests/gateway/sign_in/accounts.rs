@@ -117,6 +117,29 @@ async fn a_sign_up_whose_answer_was_lost_is_found_out() {
 }
 
 #[tokio::test]
+async fn an_account_to_confirm_whose_creation_got_no_answer_is_found_out_or_said_to_be_unknown() {
+    let desk = desk(Options::default(), TO_CONFIRM).await;
+    // The account was created, and a second call says so.
+    let lost = Behave::First(1, Box::new(Behave::LoseAnswer));
+    desk.double.behave("create-user", lost);
+    let email = address("lost", Http::One);
+    let call = desk.post(Http::One, "register", &login(&email, PASSWORD));
+    let answer = call.send().await;
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    assert!(desk.double.code_for(&email).is_some());
+    // Nobody knows.
+    desk.double.behave("create-user", Behave::Fail(500));
+    for http in Http::BOTH {
+        let call = desk.post(
+            http,
+            "register",
+            &login(&address("unknown", http), PASSWORD),
+        );
+        call.send().await.is_denied(Reason::RegistrationUnknown);
+    }
+}
+
+#[tokio::test]
 async fn a_success_that_is_neither_tokens_nor_a_user_is_no_registration() {
     let desk = desk(Options::default(), "").await;
     desk.double.behave("signup", Behave::Fill(10));

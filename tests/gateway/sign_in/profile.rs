@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::support::auth_server::PUBLISHABLE;
-use crate::support::{Config, Postgres, RedisServer, in_time};
+use crate::support::{Config, Postgres, RedisServer, World, eventually, in_time};
 
 const TABLE: &str = "create table profiles (id uuid primary key, email text, full_name text)";
 
@@ -228,6 +228,32 @@ async fn the_first_request_after_a_sign_in_finds_the_row_at_every_door_and_repli
                 gateway.origin.take();
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn a_sign_in_is_answered_while_the_insert_waits_and_the_insert_goes_on() {
+    let world = World::new();
+    world.sql(TABLE);
+    let desk = changed(&world.database, Options::default(), |config| {
+        let database = config.get("database").to_owned();
+        let database = database.trim_end().strip_suffix('}').unwrap().to_owned();
+        config.set(
+            "database",
+            &format!("{database}, statement_timeout: 10s }}"),
+        );
+    })
+    .await;
+    for (number, http) in Http::BOTH.into_iter().enumerate() {
+        let email = format!("{number}@example.test");
+        desk.double.add_user(&email, PASSWORD);
+        let mut lock = world.lock("profiles");
+        in_time("a login", desk.signed_in(http, &email)).await;
+        assert!(lock.is_held(), "it was answered before the insert");
+        drop(lock);
+        let rows = (number + 1).to_string();
+        let count = || world.database.value("select count(*) from profiles");
+        eventually("the insert goes on", || count() == rows).await;
     }
 }
 
