@@ -161,7 +161,7 @@ async fn simulate(
 
 async fn ask(facts: &Facts, user: &str, project: &str, is_write: bool) {
     let asking = LookupContext {
-        has_row: true,
+        row_since: Some(foregate::clock::now()),
         caller: Some(("issuer", user)),
         client: None,
         class: match is_write {

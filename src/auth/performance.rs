@@ -9,6 +9,7 @@
 //! the later layers need none.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::caller::Caller;
 use super::identifiers::ValidIdentifiers;
@@ -82,7 +83,7 @@ impl Performance {
             caller: caller
                 .verified()
                 .map(|verified| (verified.issuer(), verified.subject())),
-            has_row: self.has_row(caller),
+            row_since: self.row_since(caller),
             client: request.client().networks,
             class,
             deadline: budget.deadline(),
@@ -90,10 +91,11 @@ impl Performance {
         self.facts.gather(asking, named).await
     }
 
-    /// Whether there is a caller who should have a row in the database.
-    fn has_row(&self, caller: &Caller) -> bool {
+    /// If there is a caller who should have a row in the database, when their token was first seen.
+    fn row_since(&self, caller: &Caller) -> Option<Instant> {
         let verified = caller.verified();
-        verified.is_some_and(|verified| self.facts.has_row(verified.is_anonymous()))
+        let verified = verified.filter(|verified| self.facts.has_row(verified.is_anonymous()));
+        verified.map(|verified| verified.since())
     }
 
     pub(super) fn facts(&self) -> &Arc<Facts> {
@@ -119,7 +121,9 @@ impl AsyncCheck for Performance {
     ) -> Result<GatheredFacts, Denial> {
         let (caller, named) = valid.into_parts();
         // Boxed, to keep the future small for requests that need no facts.
-        let is_needed = self.facts.are_needed(self.has_row(&caller), &named);
+        let is_needed = self
+            .facts
+            .are_needed(self.row_since(&caller).is_some(), &named);
         let version = is_needed.then(|| self.facts.version());
         let known = match is_needed {
             true => Box::pin(self.gather(request, &caller, named, budget)).await?,

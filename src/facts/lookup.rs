@@ -10,8 +10,9 @@ use crate::policy::outage::AccessClass;
 pub struct LookupContext<'a> {
     /// The caller's issuer and subject, if there is a caller.
     pub caller: Option<(&'a str, &'a str)>,
-    /// Whether the caller should have a row, so that `facts.caller` is looked up.
-    pub has_row: bool,
+    /// When the caller's token was first seen here, if the caller should have a row, so that
+    /// `facts.caller` is looked up.
+    pub row_since: Option<Instant>,
     /// As whom the client is counted, if it is.
     pub client: Option<Networks>,
     /// The access class of the request.

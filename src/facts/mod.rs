@@ -299,7 +299,7 @@ impl Facts {
             Some(wanted.len() - 1)
         };
         let caller = subject
-            .filter(|_| asking.has_row)
+            .filter(|_| asking.row_since.is_some())
             .and_then(|subject| want(self.sources.callers.as_ref(), subject));
         // Whether a resource is shared is not known yet. Looking up memberships only then would
         // cost a round trip, and its time would tell that the resource is shared.

@@ -404,7 +404,18 @@ impl FactCache {
             }
         }
         let found: Option<Vec<_>> = found.into_iter().collect();
-        found.map(|found| (found, trips)).ok_or(LookupError::Away)
+        let mut found = found.ok_or(LookupError::Away)?;
+        if let Some(index) = found.iter().position(|entry| is_doubtful(entry, asking))
+            && let (Some(one), Some(entry)) = (wanted.get(index), found.get_mut(index))
+        {
+            // Boxed, since it is rare.
+            let again = Box::pin(self.load(&[one], MaxAge::Fresh, asking)).await?;
+            for loaded in again {
+                trips = trips.saturating_add(loaded.trips);
+                *entry = loaded.entry;
+            }
+        }
+        Ok((found, trips))
     }
 
     /// Whether a fact that this caller's request loaded is cached. One that replaces an older one
@@ -439,6 +450,16 @@ impl FactCache {
         if is_newer {
             self.cached.insert(key, entry);
         }
+    }
+}
+
+/// Whether a caller is said to have no row, by a fact that was loaded before the caller's token was
+/// first seen here: whoever has just signed in has one now, and the message that it was inserted
+/// may still be on its way.
+fn is_doubtful(entry: &CachedFact, asking: LookupContext<'_>) -> bool {
+    match entry.fact {
+        Fact::CallerAbsent => asking.row_since.is_some_and(|since| entry.loaded < since),
+        Fact::Caller(_) | Fact::Memberships(_) | Fact::Row(_) => false,
     }
 }
 
