@@ -58,6 +58,7 @@ mod path;
 mod performance;
 mod policy;
 mod random;
+mod real;
 mod reasons;
 mod refused_tokens;
 mod reload;

@@ -300,6 +300,21 @@ async function elsewhere() {
   assert.equal(error.status, 404)
 }
 
-await { whole, outage, stored, guest, newcomer, factors, elsewhere }[mode]()
+// A page that a redirect has given its tokens is in the user's list, and can sign out everywhere at once.
+async function linked() {
+  const [access_token, refresh_token, elsewhere] = process.env.INPUT.split(' ')
+  good(await client.auth.setSession({ access_token, refresh_token }))
+  good(await client.auth.getUser())
+  const list = async () => (await (await fetch(`${url}/api/v1/auth/sessions`, { headers: { authorization: `Bearer ${access_token}` } })).json()).sessions
+  const deadline = Date.now() + 15_000
+  while (!(await list()).some((one) => one.current)) assert(Date.now() < deadline, 'it is never listed')
+  assert.equal((await client.auth.signOut({ scope: 'global' })).error, null)
+  for (const token of [access_token, elsewhere]) {
+    const { error } = await client.auth.getUser(token)
+    assert.equal(error.name, 'AuthSessionMissingError', error)
+  }
+}
+
+await { whole, outage, stored, linked, guest, newcomer, factors, elsewhere }[mode]()
 console.log(JSON.stringify({ done: mode }))
 process.exit(0)

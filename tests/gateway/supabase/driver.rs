@@ -26,6 +26,11 @@ pub struct Driver {
 impl Driver {
     /// Starts the driver against this gateway.
     pub fn start(gateway: &Gateway, key: &str, mode: &str) -> Self {
+        Self::start_with(gateway, key, mode, "")
+    }
+
+    /// The same with an input for this mode.
+    pub fn start_with(gateway: &Gateway, key: &str, mode: &str, input: &str) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/supabase-js");
         assert!(
             folder.join("node_modules").is_dir(),
@@ -37,6 +42,7 @@ impl Driver {
             .current_dir(folder)
             .env("GATEWAY", gateway.url(Door::Tls))
             .env("APIKEY", key)
+            .env("INPUT", input)
             .env("NODE_EXTRA_CA_CERTS", gateway.path("ca.pem"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -160,3 +160,18 @@ async fn an_unmodified_client_calls_what_else_the_identity_server_has() {
     Driver::start(&desk.gateway, PUBLISHABLE, "elsewhere").finishes();
     assert_eq!(desk.double.calls("admin-users"), 0);
 }
+
+#[tokio::test]
+async fn a_client_from_a_redirect_is_listed_and_signs_out_everywhere_at_once() {
+    let channels = Channels::start();
+    let desk = project(&channels).await;
+    let id = desk
+        .double
+        .add_user("linked@example.test", "correct horse battery");
+    let (elsewhere, _) = desk.double.sign_in(&id);
+    let (access, refresh) = desk.double.sign_in(&id);
+    let input = format!("{access} {refresh} {elsewhere}");
+    let mut driver = Driver::start_with(&desk.gateway, PUBLISHABLE, "linked", &input);
+    driver.finishes();
+    assert_eq!(desk.double.sessions_of(&id), 0);
+}
