@@ -5,27 +5,27 @@
 //! may wait for one, and a client that disconnects does not abort a refresh or a registration
 //! halfway.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
-use hyper::{Method, StatusCode};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{sleep, timeout_at};
+use tokio::time::timeout_at;
 
 use super::call::{ApiKey, Call, CallError, Reply};
 use super::edge;
 use super::grant::{AuthError, is_code};
 use super::metrics::{IdentityMetrics, Outcome};
 use super::operation::{Operation, slow_slots};
+use super::watch::{PROBE_DEADLINE, Returned, behind_proxy};
 use crate::breaker::{Breaker, Outage};
 use crate::clock;
 use crate::denial::format::{API_VERSION, VERSION_20240101};
-use crate::fault::{Backoff, Fault};
+use crate::fault::Fault;
 use crate::http_client::pooled::{Failure, FullRequest, PooledClient};
 use crate::http_client::{HttpClients, Limits};
 use crate::log::LogThrottle;
@@ -41,9 +41,6 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 /// choice.
 const SLOT_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a probe of a server whose breaker is open may take. A choice.
-const PROBE_DEADLINE: Duration = Duration::from_secs(1);
-
 /// Upper bound of a reply in bytes: a user with many identities and much metadata takes a few
 /// kilobytes.
 const MAX_RESPONSE: usize = 1 << 20;
@@ -57,37 +54,29 @@ pub struct IdentityServer {
     calls: Arc<Calls>,
 }
 
-struct Calls {
-    config: Arc<Supabase>,
+pub(super) struct Calls {
+    pub(super) config: Arc<Supabase>,
     /// The first publishable key of the configuration in force. Only this key may change without a
     /// restart.
     publishable: ArcSwap<Secret>,
-    client: PooledClient,
+    pub(super) client: PooledClient,
     /// By operation, so that none uses up the slots of the others.
     operation_slots: Vec<OperationSlots>,
     /// Limits the calls that wait for a third party: a mail server that hangs leaves the other
     /// slots to password sign-ins.
     slow_slots: Semaphore,
     slots: Semaphore,
-    breaker: Breaker,
+    pub(super) breaker: Breaker,
     /// Why the last call got no reply; `None` after one that did.
-    fault: ArcSwapOption<Fault>,
+    pub(super) fault: ArcSwapOption<Fault>,
     /// Whether a task probes the server until it answers.
-    is_watched: AtomicBool,
-    returned: ArcSwapOption<Returned>,
+    pub(super) is_watched: AtomicBool,
+    pub(super) returned: ArcSwapOption<Returned>,
     /// Replies that report a failure of the server, since the last one that does not.
     failures: AtomicU32,
-    metrics: Arc<IdentityMetrics>,
+    pub(super) metrics: Arc<IdentityMetrics>,
     warnings: LogThrottle,
     key_warnings: LogThrottle,
-}
-
-/// When the server was last found to be back after it had been away.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Returned {
-    pub(super) at: Instant,
-    /// The same in Unix milliseconds.
-    pub(super) unix: i64,
 }
 
 /// After how many failures in a row the server counts as away for all, although it is healthy by
@@ -341,7 +330,7 @@ impl Calls {
         slot.and_then(Result::ok).ok_or(CallError::Busy)
     }
 
-    fn message(&self, call: &Call) -> FullRequest {
+    pub(super) fn message(&self, call: &Call) -> FullRequest {
         let config = &self.config;
         let publishable = self.publishable.load();
         let mut headers = call.headers.clone();
@@ -408,90 +397,6 @@ impl Calls {
         }
         self.watch(fault);
     }
-
-    fn note_open(&self, fault: &Fault) {
-        self.metrics.up.set(0);
-        tracing::error!(cause = %fault, "the identity server does not answer; circuit breaker open");
-    }
-
-    /// Finds out whether the server is away, and then when it is back. One task does.
-    fn watch(self: &Arc<Self>, fault: Fault) {
-        if !self.is_watched.swap(true, Ordering::AcqRel) {
-            tokio::spawn(self.clone().probe_until_up(fault));
-        }
-    }
-
-    /// Probes the server until it answers, then closes the breaker. A proxy that has no server for
-    /// the probe, either, opens it: that it had none for a single call may be the call's fault.
-    async fn probe_until_up(self: Arc<Self>, mut fault: Fault) {
-        let mut backoff = Backoff::default();
-        let mut was_away = false;
-        loop {
-            if was_away || self.breaker.is_open() {
-                sleep(backoff.pause(&fault)).await;
-            }
-            match self.probe(clock::now() + PROBE_DEADLINE).await {
-                Ok(status) if !status.is_server_error() => {
-                    self.note_return(was_away);
-                    was_away = false;
-                    self.is_watched.store(false, Ordering::Release);
-                    // Another call may have opened it meanwhile, and relied on this task.
-                    if !self.breaker.is_open() || self.is_watched.swap(true, Ordering::AcqRel) {
-                        return;
-                    }
-                    continue;
-                }
-                Ok(status) => {
-                    fault = behind_proxy(status);
-                    if self.breaker.trip() {
-                        self.note_open(&fault);
-                    }
-                }
-                Err(why) => fault = why,
-            }
-            was_away = true;
-            self.fault.store(Some(Arc::new(fault.clone())));
-        }
-    }
-
-    fn note_return(&self, was_away: bool) {
-        self.fault.store(None);
-        let now = clock::now();
-        let was_open = self.breaker.close(now);
-        if was_away || was_open {
-            let unix = clock::unix_millis();
-            self.returned
-                .store(Some(Arc::new(Returned { at: now, unix })));
-        }
-        if was_open {
-            self.metrics.up.set(1);
-            tracing::info!("the identity server answers again; circuit breaker closed");
-        }
-    }
-
-    /// Asks the server for its health. A proxy in front of it may answer 5xx while it is away; any
-    /// other status shows that it is there.
-    async fn probe(&self, deadline: Instant) -> Result<StatusCode, Fault> {
-        let mut probe = self.message(&Call::new(
-            Operation::Health,
-            Method::GET,
-            "",
-            IpAddr::from([127, 0, 0, 1]),
-        ));
-        probe.path = format!("{}/health", self.config.url.path);
-        match self.client.send(&probe, deadline).await {
-            Ok(whole) => Ok(whole.status),
-            Err(Failure::Unsent(error) | Failure::Unknown(error)) => Err(error.fault()),
-        }
-    }
-}
-
-/// The fault behind a failure that a proxy may report.
-fn behind_proxy(status: StatusCode) -> Fault {
-    Fault::passing(format!(
-        "it answers with status {}: it is not healthy, or a proxy in front of it has no server",
-        status.as_u16()
-    ))
 }
 
 /// The slots of one operation, with a bounded queue.

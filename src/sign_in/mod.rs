@@ -30,6 +30,7 @@ mod sealed;
 mod session;
 mod settings;
 pub mod throttle;
+mod watch;
 
 use hyper::StatusCode;
 use tokio::runtime::Handle;

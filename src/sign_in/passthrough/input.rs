@@ -58,9 +58,9 @@ const OTHER_CLAIMS: usize = 800;
 fn merged(before: &Map<String, Value>, change: &Map<String, Value>) -> Map<String, Value> {
     let mut after = before.clone();
     for (name, value) in change {
-        match value {
-            Value::Null => drop(after.remove(name)),
-            value => drop(after.insert(name.clone(), value.clone())),
+        match value.is_null() {
+            true => drop(after.remove(name)),
+            false => drop(after.insert(name.clone(), value.clone())),
         }
     }
     after
