@@ -239,6 +239,7 @@ step 'packages: node' need node nodejs
 step 'packages: npm' need npm npm
 step 'packages: postgresql' need pg_createcluster postgresql
 browser
+[ -n "${FOREGATE_SUPABASE_URL-}" ] || notes+=('NOT PROVEN: that a real identity server answers as its double does; set FOREGATE_SUPABASE_URL and FOREGATE_SUPABASE_KEY')
 if [ "$full" = yes ]; then
   step 'packages: g++' need g++ g++
   step 'packages: valgrind' need valgrind valgrind

@@ -294,6 +294,10 @@ fn clearing_cookie(request: &Inbound, denial: Denial) -> Denial {
 /// The identity server issued a token that is not accepted here. The fault is the server's or ours,
 /// not the user's.
 fn not_accepted(denial: Denial) -> Denial {
+    // The user's metadata has become too large, and the user can be told.
+    if denial.reason == Reason::TokenTooLarge {
+        return denial;
+    }
     let why = format!(
         "the renewed token is not accepted: {}",
         denial.reason.code()

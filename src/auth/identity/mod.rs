@@ -244,7 +244,12 @@ impl Identity {
             };
         };
         if let Err(denial) = self.token_in_force(request, &verified).await {
-            return signed_out_before(request, denial);
+            // A token that names no session is the whole of its session.
+            let is_alone = verified.session().is_none();
+            return match denial.reason == Reason::TokenRevoked && !is_alone {
+                true => Err(denial),
+                false => signed_out_before(request, denial),
+            };
         }
         let roles = self.roles.of(&verified);
         let authorization = credential.into_authorization()?;
@@ -415,7 +420,8 @@ fn recheck_api_key(request: &Inbound) -> Result<(), Denial> {
 fn signed_out_before(request: &Inbound, denial: Denial) -> Result<Caller, Denial> {
     let is_over = matches!(
         denial.reason,
-        Reason::SessionRevoked
+        Reason::TokenRevoked
+            | Reason::SessionRevoked
             | Reason::SubjectRevoked
             | Reason::SessionUnknown
             | Reason::SessionExpired

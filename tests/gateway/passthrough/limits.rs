@@ -277,6 +277,44 @@ async fn a_flood_of_one_operation_leaves_calls_for_the_others() {
 }
 
 #[tokio::test]
+async fn an_office_behind_one_address_meets_no_default_and_one_account_does() {
+    let desk = behind("", "").await;
+    let from = |path: &str, body: Value| {
+        let call = post(&desk, Http::Two, path, &body);
+        call.header("x-forwarded-for", "203.0.113.1").send()
+    };
+    for number in 0..40 {
+        let email = format!("{number}@example.test");
+        let link = from("otp", json!({ "email": email })).await;
+        link.is_ok();
+        // Anonymous users have no account; the double refuses them by itself.
+        let anonymous = from("signup", json!({})).await;
+        says(&anonymous, 422, "anonymous_provider_disabled");
+    }
+    // Whoever tries one weak password after the other is refused by the identity server alone.
+    let weak = async {
+        let mut asked = 0;
+        while asked < 10 {
+            let weak = json!({ "email": "weak@example.test", "password": "weak" });
+            let answer = from("signup", weak).await;
+            // The attempt before is given back in the background.
+            if answer.status != 429 {
+                says(&answer, 422, "weak_password");
+                asked += 1;
+            }
+        }
+    };
+    in_time("ten refusals", weak).await;
+    let mut refused = 0;
+    for _ in 0..15 {
+        let link = from("otp", json!({ "email": "one@example.test" })).await;
+        refused += usize::from(link.status == 429);
+    }
+    // Three at once, and three a minute.
+    assert!(refused >= 8, "{refused}");
+}
+
+#[tokio::test]
 async fn redirects_from_one_address_are_limited_by_default() {
     let desk = behind("", "").await;
     let mut client = desk.gateway.connect(Http::Two).await;
