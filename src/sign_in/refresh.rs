@@ -48,6 +48,16 @@ pub enum RefreshOutcome {
     Refused(AuthError),
 }
 
+/// Who holds a refresh token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Holder {
+    /// A client.
+    Client,
+    /// The gateway, for a session in a cookie. `sessions` finds out whether it goes on: another
+    /// replica may have newer tokens.
+    Gateway,
+}
+
 /// The refreshes of this process.
 #[derive(Clone)]
 pub struct Refresh(Arc<Shared>);
@@ -95,7 +105,17 @@ impl Refresh {
         token: &Secret,
         client: ClientInfo,
     ) -> Result<Arc<RefreshOutcome>, Denial> {
-        let mut flight = self.0.clone().join(token, client);
+        self.refresh_for(Holder::Client, token, client).await
+    }
+
+    /// The same for a token of this holder.
+    pub(super) async fn refresh_for(
+        &self,
+        holder: Holder,
+        token: &Secret,
+        client: ClientInfo,
+    ) -> Result<Arc<RefreshOutcome>, Denial> {
+        let mut flight = self.0.clone().join(holder, token, client);
         let outcome = timeout(MAX_WAIT, flight.wait_for(Option::is_some)).await;
         match outcome {
             Ok(Ok(outcome)) => match &*outcome {
@@ -124,6 +144,7 @@ impl Shared {
     /// Joins the flight of this token, or starts it.
     fn join(
         self: Arc<Self>,
+        holder: Holder,
         token: &Secret,
         client: ClientInfo,
     ) -> watch::Receiver<Option<FlightOutcome>> {
@@ -135,7 +156,7 @@ impl Shared {
                 entry.insert(receiver.clone());
                 let token = token.clone();
                 let runtime = self.server.runtime().clone();
-                runtime.spawn(self.run_flight(name, token, client, outcome));
+                runtime.spawn(self.run_flight(name, holder, token, client, outcome));
                 receiver
             }
         }
@@ -144,13 +165,16 @@ impl Shared {
     async fn run_flight(
         self: Arc<Self>,
         name: Digest,
+        holder: Holder,
         token: Secret,
         client: ClientInfo,
         outcome: watch::Sender<Option<FlightOutcome>>,
     ) {
         // Also if the rest panics: the token could never be refreshed again otherwise.
         let guard = FlightGuard(&self, name);
-        let ended = Driver::new(&self, &name, &token, &client).run().await;
+        let ended = Driver::new(&self, &name, holder, &token, &client)
+            .run()
+            .await;
         let is_final = ended.is_ok();
         if !is_final {
             // Before the outcome is published, so that the next request starts a new flight.

@@ -15,7 +15,7 @@ use super::edge;
 use super::endpoints::outcome::{Flow, refusal};
 use super::grant::{AuthError, Grant};
 use super::operation::Operation;
-use super::refresh::{ANSWER_LIFETIME, FlightOutcome, RefreshOutcome, Shared};
+use super::refresh::{ANSWER_LIFETIME, FlightOutcome, Holder, RefreshOutcome, Shared};
 use super::refresh_protocol::{CallOutcome, Command, Event, Flight, MOST_CALLS, Record};
 use super::sealed::Seal;
 use crate::clock;
@@ -47,6 +47,7 @@ type Sealed = Vec<u8>;
 pub(super) struct Driver<'a> {
     shared: &'a Shared,
     name: &'a Digest,
+    holder: Holder,
     token: &'a Secret,
     client: &'a ClientInfo,
     seal: Option<Seal>,
@@ -62,12 +63,14 @@ impl<'a> Driver<'a> {
     pub(super) fn new(
         shared: &'a Shared,
         name: &'a Digest,
+        holder: Holder,
         token: &'a Secret,
         client: &'a ClientInfo,
     ) -> Self {
         Self {
             shared,
             name,
+            holder,
             token,
             client,
             seal: Seal::of(token),
@@ -189,7 +192,9 @@ impl<'a> Driver<'a> {
                     sleep(CONFLICT_PAUSE).await;
                 }
                 Ok(reply) => {
-                    self.shared.end_refused(&reply, self.token).await;
+                    if self.holder == Holder::Client {
+                        self.shared.end_refused(&reply, self.token).await;
+                    }
                     return self.classify(&reply);
                 }
                 Err(error) => {
