@@ -3,11 +3,14 @@
 use serde::Serialize;
 
 use super::end::OwnSession;
+use crate::policy::tokens::LARGEST_LEEWAY;
+use crate::revocation::{CleanAt, Kind, Listed};
 use crate::secrets::hex;
 use crate::sessions::index::{Entry, Index};
 use crate::sessions::lookup::{ATTEMPTS, Sessions};
 use crate::sessions::record::{Carrier, InnerTokens, Origin, Session, SessionName};
-use crate::store::{Kind, Swap, Unreachable, Version};
+use crate::store::{Kind as Record, Swap, Unreachable, Version};
+use crate::tokens::claims_of;
 
 /// A session as shown to its user. Times are in Unix milliseconds.
 #[derive(Clone, Debug, Serialize)]
@@ -50,10 +53,13 @@ impl Sessions {
         let (index, _) = self.read_index(issuer, subject).await?;
         let mut list = Vec::with_capacity(index.0.len());
         for entry in index.0.iter().rev() {
-            let record = self.store.get(Kind::Session, &entry.name).await?;
+            let record = self.store.get(Record::Session, &entry.name).await?;
             let Some(session) = record.as_deref().and_then(Session::from_record) else {
                 continue;
             };
+            if self.is_revoked(&entry.name, &session) {
+                continue;
+            }
             let used = session.carrier == Carrier::Cookie;
             list.push(SessionInfo {
                 id: hex::encode(&entry.name),
@@ -75,6 +81,31 @@ impl Sessions {
             Some(newest) => newest.tokens().cloned(),
             None => self.read(name).await.ok()??.0.tokens,
         }
+    }
+
+    /// Whether a session that is still in the list was ended by a revocation: of its own, or of
+    /// tokens such as it has. The tokens of a bearer session are not known here.
+    fn is_revoked(&self, name: &SessionName, session: &Session) -> bool {
+        let claims = session.tokens.as_ref();
+        let claims = claims.and_then(|tokens| claims_of(tokens.access()));
+        let is_bearer = claims.is_none();
+        let listed = Listed {
+            token: name,
+            issuer: &session.issuer,
+            subject: &session.subject,
+            session: session.session.as_deref(),
+            claims: &claims.unwrap_or_default(),
+            begun: Some(session.created),
+            leeway: LARGEST_LEEWAY.as_secs().cast_signed(),
+        };
+        let now = (self.clock)() / 1000;
+        let hit = self.revocations.find(&CleanAt::default(), listed, now);
+        hit.is_some_and(|hit| match hit.kind {
+            Kind::Session => true,
+            Kind::Subject | Kind::Issuer | Kind::Bucket => !is_bearer,
+            // Of a token that is renewed.
+            Kind::Token => false,
+        })
     }
 
     /// Removes the selected entries from a user's index, and returns them.
@@ -100,7 +131,7 @@ impl Sessions {
         subject: &str,
     ) -> Result<(Index, Version), Unreachable> {
         let name = Index::name(issuer, subject);
-        let (record, version) = self.store.read(Kind::SessionIndex, &name).await?;
+        let (record, version) = self.store.read(Record::SessionIndex, &name).await?;
         let mut index = match record {
             None => Index::default(),
             Some(record) => Index::from_record(&record).ok_or(Unreachable::Answer)?,
@@ -121,7 +152,7 @@ impl Sessions {
         let (record, expires) = (index.to_record(), index.ends().max((self.clock)() + 1));
         let swap = self
             .store
-            .swap(Kind::SessionIndex, &name, version, &record, expires)
+            .swap(Record::SessionIndex, &name, version, &record, expires)
             .await?;
         Ok(matches!(swap, Swap::Done(_)))
     }

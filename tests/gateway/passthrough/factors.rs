@@ -150,12 +150,15 @@ async fn proving_a_factor_ends_the_users_other_sessions_below_its_level() {
 async fn a_proof_of_unknown_outcome_ends_what_it_may_have_ended_and_a_rejected_one_ends_all() {
     let place = Place::open(Options::default()).await;
     let double = &place.desk.double;
+    let mut number = 0;
     for http in Http::BOTH {
         for (behaviour, own_goes_on) in [
             (Behave::LoseAnswer, true),
+            (Behave::Fail(504), true),
             (Behave::Refuse(403, "mfa_verification_rejected"), false),
         ] {
-            let email = format!("{own_goes_on}{http:?}@example.test");
+            number += 1;
+            let email = format!("{number}@example.test");
             let id = double.add_user(&email, PASSWORD);
             let factor = double.add_factor(&id);
             let ((own, _), (lower, _)) = (double.sign_in(&id), double.sign_in(&id));
@@ -282,6 +285,32 @@ async fn a_session_that_a_refresh_finds_ended_ends_here() {
         assert_eq!(place.status(http, "/me", &token).await, 401);
         place.is_refused_elsewhere("/me", &token).await;
         assert_eq!(place.status(http, "/me", &other).await, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_has_ended_is_no_longer_listed() {
+    let place = Place::open(Options::default()).await;
+    let (desk, double) = (&place.desk, &place.desk.double);
+    for http in Http::BOTH {
+        let email = format!("{http:?}@example.test");
+        let id = double.add_user(&email, PASSWORD);
+        let factor = double.add_factor(&id);
+        let own = signed_in(desk, http, &email).await;
+        let page = Page::sign_in(&place, http, &email).await;
+        let carriers = async |token: &str| {
+            let list = desk.get(http, "sessions", token).send().await;
+            let list = list.is_ok().json();
+            let all = list["sessions"].as_array().unwrap();
+            let carriers = all
+                .iter()
+                .map(|one| one["carrier"].as_str().unwrap().to_owned());
+            carriers.collect::<Vec<_>>()
+        };
+        assert_eq!(carriers(&own).await, ["cookie", "bearer"]);
+        place.prove(http, &factor, &own, "123456").await.is_ok();
+        assert_eq!(page.status("/me").await, 401);
+        assert_eq!(carriers(&own).await, ["bearer"]);
     }
 }
 
