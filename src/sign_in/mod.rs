@@ -33,6 +33,7 @@ pub mod throttle;
 mod watch;
 
 use hyper::StatusCode;
+use hyper::header::HeaderValue;
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
 
@@ -50,6 +51,7 @@ pub use settings::SettingsCache;
 use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::policy::outage::{self, AccessClass};
+use crate::secrets::secret::Secret;
 
 /// Runs work to completion, even if the caller stops waiting.
 pub(crate) async fn run_to_completion<T: Send + 'static>(
@@ -62,6 +64,12 @@ pub(crate) async fn run_to_completion<T: Send + 'static>(
     };
     let done = runtime.spawn(work).await;
     done.unwrap_or_else(|error| Err(ended(error)))
+}
+
+/// The token in a field set by the chain: `Bearer` and the verified token.
+fn bearer_token(field: &HeaderValue) -> Option<Secret> {
+    let token = field.to_str().ok()?.strip_prefix("Bearer ")?;
+    Some(Secret::new(token))
 }
 
 /// Whether the identity server examined its input and rejected it.

@@ -18,7 +18,7 @@ use crate::denial::{Denial, FieldError, Reason};
 use crate::policy::endpoint::Endpoint;
 use crate::sign_in::grant::{AuthError, Grant};
 use crate::sign_in::operation::Operation;
-use crate::sign_in::passthrough::OwnCall;
+use crate::sign_in::passthrough::own::OwnCall;
 
 /// The longest sentence of the identity server that is passed on, in bytes.
 const LONGEST_SENTENCE: usize = 200;

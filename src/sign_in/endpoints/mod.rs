@@ -40,9 +40,9 @@ use self::input::UnreadBody;
 use super::call::Call;
 use super::client::IdentityServer;
 use super::operation::Operation;
-use super::passthrough::CookieCaller;
-use super::require_revocations;
+use super::passthrough::cookie_caller::CookieCaller;
 use super::throttle::{Admission, Attempt, AttemptKey};
+use super::{bearer_token, require_revocations};
 use crate::auth::Permit;
 use crate::breaker::Outage;
 use crate::clock;
@@ -267,12 +267,6 @@ fn delivery(request: &Inbound) -> TokenDelivery {
         Some(GatewayCookie::One(value)) => Some(value.to_string()),
         Some(GatewayCookie::Ambiguous) | None => None,
     })
-}
-
-/// The token in a field set by the chain: `Bearer` and the verified token.
-pub(super) fn bearer_token(field: &HeaderValue) -> Option<Secret> {
-    let token = field.to_str().ok()?.strip_prefix("Bearer ")?;
-    Some(Secret::new(token))
 }
 
 /// The text of a JSON body, with the answer to a captcha where the identity server reads it.

@@ -19,6 +19,8 @@ that wait for a message or another provider.
 is refused on every replica within a second, although its access token is still valid. Tokens in an answer
 to a caller with a cookie go behind the cookie, none to the page.
 
+An app of the OAuth server names itself in the form of `POST /oauth/token` (`client_secret_post`, or none).
+
 This file is written by `tests/reasons.rs` from the table in `src/sign_in/operation`; change it there.
 ";
 

@@ -1,7 +1,6 @@
 //! Tokens for a caller whose session is in a cookie: they go behind the cookie, and none to the
 //! page, as at the gateway's own `login`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,16 +9,14 @@ use hyper::{Method, Response};
 use serde_json::{Map, Value, json};
 use tokio::time::sleep;
 
+use super::cookie_caller::CookieCaller;
 use super::{Exchange, reply};
-use crate::auth::Permit;
 use crate::clock;
 use crate::denial::{Denial, Reason};
-use crate::request::headers::GatewayCookie;
 use crate::sessions::CachedSession;
 use crate::sessions::record::{Carrier, InnerTokens};
 use crate::sessions::sign_in::{NewSession, SignedInUser};
 use crate::sign_in::call::{Call, Reply};
-use crate::sign_in::context::Context;
 use crate::sign_in::grant::Grant;
 use crate::sign_in::operation::Operation;
 use crate::sign_in::session::{RevokedForLogout, check_new, forward_logout, seen};
@@ -32,27 +29,6 @@ const TOKENS: [&str; 4] = [
     "provider_token",
     "provider_refresh_token",
 ];
-
-/// The session of the cookie that proved the caller.
-#[derive(Clone)]
-pub(in crate::sign_in) struct CookieCaller {
-    pub(super) live: Arc<CachedSession>,
-    /// The value of the cookie.
-    value: String,
-}
-
-impl CookieCaller {
-    /// The caller of a permitted request, if a cookie proved them.
-    pub(in crate::sign_in) fn of(context: &Context, permit: &Permit) -> Option<Self> {
-        let live = permit.caller().cookie_session()?.clone();
-        let Some(GatewayCookie::One(value)) = permit.request().cookie() else {
-            return None;
-        };
-        context.sessions().cookies().read(value)?;
-        let value = value.to_string();
-        Some(Self { live, value })
-    }
-}
 
 impl Exchange {
     /// Puts the tokens of a grant behind the caller's cookie, and answers without them. If they are

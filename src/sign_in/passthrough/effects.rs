@@ -32,6 +32,13 @@ pub(super) enum Ends {
     OfClient(String),
 }
 
+impl Ends {
+    /// Whether it takes a level from sessions that go on.
+    pub(super) const fn lowers(&self) -> bool {
+        matches!(self, Self::RaisedTokens)
+    }
+}
+
 impl Exchange {
     /// What this request would end.
     pub(super) async fn effect_of(&self, request: &OperationRequest, body: &RequestBody) -> Ends {
@@ -69,7 +76,7 @@ impl Exchange {
         let own = self.own.clone();
         let which = match (ends, replied) {
             (Ends::BelowCaller, Ok(reply)) if is_rejected(reply) => SessionSelection::All(own),
-            (_, Ok(reply)) if !reply.status.is_success() => return Ok(()),
+            (_, Ok(reply)) if !reply.status.is_success() && !is_lost(reply) => return Ok(()),
             (_, Err(error)) if !error.may_be_done() => return Ok(()),
             (Ends::Nothing, _) => return Ok(()),
             (Ends::Others, _) => SessionSelection::Others(own),
@@ -91,7 +98,7 @@ impl Exchange {
             }
         };
         let is_own = matches!(which, SessionSelection::All(_));
-        let is_certain = replied.is_ok();
+        let is_certain = replied.as_ref().is_ok_and(|reply| !is_lost(reply));
         let ended = self.end(which, is_own).await?;
         if is_certain {
             self.context.sessions().confirm_logout(ended.revoked.all());
@@ -144,4 +151,11 @@ impl Exchange {
         };
         !factors.iter().any(is_unproven)
     }
+}
+
+/// Whether a reply leaves open what the identity server did: it ran out of time, or a proxy in front
+/// of it lost its reply.
+fn is_lost(reply: &Reply) -> bool {
+    let is_of_proxy = || AuthError::read(reply).code.is_empty();
+    reply.status == StatusCode::GATEWAY_TIMEOUT || reply.status.is_server_error() && is_of_proxy()
 }

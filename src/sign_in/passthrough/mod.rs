@@ -13,11 +13,12 @@
 mod attempts;
 mod behind_cookie;
 mod body;
+pub(super) mod cookie_caller;
 mod disclosure;
 mod effects;
 mod input;
 mod operations;
-mod own;
+pub(super) mod own;
 mod reply;
 mod sessions;
 
@@ -31,13 +32,10 @@ use hyper::{Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
 use self::attempts::Admissions;
-pub(super) use self::behind_cookie::CookieCaller;
 use self::body::{Member, RequestBody};
+use self::cookie_caller::CookieCaller;
 use self::disclosure::concealed;
-use self::effects::Ends;
 use self::operations::{OperationRequest, RecognitionError, recognize};
-pub(super) use self::own::OwnCall;
-
 use super::call::{Call, Reply};
 use super::client::IdentityServer;
 use super::grant::{AuthError, Grant};
@@ -119,9 +117,7 @@ pub(crate) async fn answer(
     let mut spent = permit.spend();
     let fields = std::mem::take(spent.fields());
     let body = spent.take_body();
-    let token = spent
-        .authorization()
-        .and_then(super::endpoints::bearer_token);
+    let token = spent.authorization().and_then(super::bearer_token);
     let authorization = spent.into_stream();
     let user = authorization.caller().verified().cloned().zip(token);
     if user.is_none() && request.operation.row().caller == CallerRule::User {
@@ -224,9 +220,7 @@ impl Exchange {
         admissions.settle_call(&self.identity, &replied);
         self.apply(&ends, &replied).await?;
         let reply = concealed(&request, replied?);
-        if let (Ends::RaisedTokens, Some(cookie), true) =
-            (&ends, &self.cookie, reply.status.is_success())
-        {
+        if let (true, Some(cookie)) = (reply.status.is_success() && ends.lowers(), &self.cookie) {
             drop(turn);
             self.lower(cookie).await;
             return reply::answer(&reply, self.version);

@@ -10,8 +10,8 @@ use hyper::{Method, Response};
 use serde_json::{Map, Value};
 
 use super::Exchange;
-use super::behind_cookie::CookieCaller;
 use super::body::RequestBody;
+use super::cookie_caller::CookieCaller;
 use super::operations::OperationRequest;
 use crate::denial::Denial;
 use crate::denial::format::GotrueVersion;
