@@ -117,6 +117,18 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// Whether the answer may hold tokens of a user.
+    pub(super) const fn gives_tokens(self) -> bool {
+        match self {
+            Self::Begins | Self::Refreshes | Self::Raises => true,
+            Self::None
+            | Self::EndsByScope
+            | Self::EndsOthersWithPassword
+            | Self::Lowers
+            | Self::EndsOfClient => false,
+        }
+    }
+
     /// Whether it may end sessions, so that it must be carried out here as well.
     pub(super) const fn ends_sessions(self) -> bool {
         match self {

@@ -22,14 +22,6 @@ use crate::sign_in::operation::Operation;
 use crate::sign_in::session::{RevokedForLogout, check_new, forward_logout, seen};
 use crate::tokens::claims_of;
 
-/// Members of a grant that are tokens.
-const TOKENS: [&str; 4] = [
-    "access_token",
-    "refresh_token",
-    "provider_token",
-    "provider_refresh_token",
-];
-
 impl Exchange {
     /// Puts the tokens of a grant behind the caller's cookie, and answers without them. If they are
     /// of another session, that replaces the cookie's.
@@ -50,7 +42,7 @@ impl Exchange {
         let begun = self.take_behind(cookie, tokens, asked_at).await?;
         let members: Option<Map<String, Value>> = serde_json::from_slice(&grant.raw).ok();
         let mut members = members.ok_or(Reason::Internal)?;
-        for name in TOKENS {
+        for name in reply::TOKENS {
             members.remove(name);
         }
         members.insert("token_type".to_owned(), json!("cookie"));
@@ -98,7 +90,7 @@ impl Exchange {
         let failure = (!is_same_user).then_some(
             "error=access_denied&error_description=Another+user+is+signed+in+with+this+browser",
         );
-        reply::remove_tokens(&mut redirect, &TOKENS, failure)?;
+        reply::remove_tokens(&mut redirect, failure)?;
         let mut response = reply::answer(&redirect, self.version)?;
         if let Some(cookie) = set_cookie {
             response.headers_mut().insert(SET_COOKIE, cookie);

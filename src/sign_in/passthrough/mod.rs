@@ -190,12 +190,18 @@ impl Exchange {
             (request.operation, body.text(Member::RefreshToken))
         {
             let token = Secret::new(token);
-            return self.refresh(&token, admissions).await;
+            if self.cookie.is_none() {
+                return self.refresh(&token, admissions).await;
+            }
+            let runtime = self.identity.runtime().clone();
+            let work = async move { self.refresh(&token, admissions).await };
+            return run_to_completion(&runtime, work).await;
         }
         // What ends sessions, or gives tokens to a session here, must not stop halfway.
-        let ends_sessions = request.operation.row().effect.ends_sessions();
+        let effect = request.operation.row().effect;
+        let gives_tokens = self.cookie.is_some() && effect.gives_tokens();
         let runtime = self.identity.runtime().clone();
-        match ends_sessions || self.cookie.is_some() {
+        match effect.ends_sessions() || gives_tokens {
             true => run_to_completion(&runtime, self.complete(request, body, admissions)).await,
             false => self.complete(request, body, admissions).await,
         }
@@ -209,9 +215,10 @@ impl Exchange {
     ) -> Result<Response<Bytes>, Denial> {
         let began = Instant::now();
         // Nothing else may renew the tokens of a cookie while the server may replace them.
-        let turn = match &self.cookie {
-            Some(cookie) => Some(cookie.live.renewal_turn().await),
-            None => None,
+        let gives_tokens = request.operation.row().effect.gives_tokens();
+        let _turn = match &self.cookie {
+            Some(cookie) if gives_tokens => Some(cookie.live.renewal_turn().await),
+            Some(_) | None => None,
         };
         let ends = self.effect_of(&request, &body).await;
         let call = self.call(&request, &body, &admissions);
@@ -221,7 +228,6 @@ impl Exchange {
         self.apply(&ends, &replied).await?;
         let reply = concealed(&request, replied?);
         if let (true, Some(cookie)) = (reply.status.is_success() && ends.lowers(), &self.cookie) {
-            drop(turn);
             self.lower(cookie).await;
             return reply::answer(&reply, self.version);
         }
@@ -259,6 +265,9 @@ impl Exchange {
         match (&self.cookie, reply::tokens_in_redirect(&reply)) {
             (Some(cookie), Some(tokens)) => {
                 self.keep_redirected(cookie, tokens, &reply, asked_at).await
+            }
+            (Some(_), None) if gives_tokens && reply::has_tokens(&reply) => {
+                Err(Reason::IdentityRefused.because("the reply has tokens and is not a grant"))
             }
             (None, _) | (_, None) => reply::answer(&reply, self.version),
         }

@@ -26,6 +26,14 @@ const PASS: [HeaderName; 5] = [
     ERROR_CODE,
 ];
 
+/// Tokens in a grant, and in a redirect that has one.
+pub(super) const TOKENS: [&str; 4] = [
+    "access_token",
+    "refresh_token",
+    "provider_token",
+    "provider_refresh_token",
+];
+
 /// `Retry-After` for a 429 of the identity server that says nothing of it. A choice.
 const DEFAULT_RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
 
@@ -81,16 +89,18 @@ fn in_fragment<'a>(reply: &'a Reply, name: &str) -> Option<&'a str> {
     value.filter(|_| reply.status.is_redirection())
 }
 
-/// Removes these parameters from the fragment to which a reply redirects, and adds `more`.
+/// Whether a reply has a member that is a token.
+pub(super) fn has_tokens(reply: &Reply) -> bool {
+    let members: Option<Map<String, Value>> = serde_json::from_slice(&reply.body).ok();
+    members.is_some_and(|members| TOKENS.iter().any(|name| members.contains_key(*name)))
+}
+
+/// Removes the tokens from the fragment to which a reply redirects, and adds `more`.
 ///
 /// # Errors
 ///
 /// The place is no URL.
-pub(super) fn remove_tokens(
-    reply: &mut Reply,
-    names: &[&str],
-    more: Option<&str>,
-) -> Result<(), Denial> {
+pub(super) fn remove_tokens(reply: &mut Reply, more: Option<&str>) -> Result<(), Denial> {
     let location = reply.headers.get(LOCATION);
     let location = location.and_then(|place| place.to_str().ok());
     let (page, fragment) = location
@@ -99,7 +109,7 @@ pub(super) fn remove_tokens(
         .unwrap_or_default();
     let is_named = |pair: &&str| {
         let name = pair.split_once('=').map_or(*pair, |(name, _)| name);
-        names.contains(&name)
+        TOKENS.contains(&name)
     };
     let kept = fragment.split('&').filter(|pair| !is_named(pair));
     let fragment: Vec<&str> = kept.chain(more).collect();
