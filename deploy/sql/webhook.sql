@@ -1,6 +1,6 @@
 -- An example of a sender for `revocations.webhook`: reports bans and deletions of users to Foregate,
 -- which ends their sign-ins at once. Supabase Auth itself sends no messages about its users, so a
--- trigger on its table does. It needs the extensions pg_net and pgcrypto, and two secrets in
+-- trigger on its table does. It needs the extensions pg_net and pgcrypto (in the schema `extensions`), and two secrets in
 -- Supabase Vault:
 --
 --     SELECT vault.create_secret('whsec_…', 'foregate_webhook_secret');
@@ -18,7 +18,7 @@
 BEGIN;
 
 -- Runs as its owner, since the identity server's role may read no secrets, with a fixed search path.
-CREATE OR REPLACE FUNCTION foregate_report_user() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, extensions, public AS $$
+CREATE OR REPLACE FUNCTION foregate_report_user() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 DECLARE
     secret text := (SELECT decrypted_secret FROM vault.decrypted_secrets WHERE name = 'foregate_webhook_secret');
     url text := (SELECT decrypted_secret FROM vault.decrypted_secrets WHERE name = 'foregate_webhook_url');
@@ -29,15 +29,18 @@ DECLARE
     signature text;
 BEGIN
     IF secret IS NULL OR url IS NULL THEN
-        -- A ban must not fail for it.
         RAISE WARNING 'foregate_webhook_secret or foregate_webhook_url is missing in the vault: user % is not reported', OLD.id;
         RETURN NULL;
     END IF;
-    signature := 'v1,' || encode(hmac(convert_to(id || '.' || sent || '.' || body::text, 'UTF8'), decode(substr(secret, 7), 'base64'), 'sha256'), 'base64');
+    signature := 'v1,' || encode(extensions.hmac(convert_to(id || '.' || sent || '.' || body::text, 'UTF8'), decode(substr(secret, 7), 'base64'), 'sha256'), 'base64');
     PERFORM net.http_post(
         url := url,
         body := body,
         headers := jsonb_build_object('Content-Type', 'application/json', 'webhook-id', id, 'webhook-timestamp', sent, 'webhook-signature', signature));
+    RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+    -- A ban must not fail for it.
+    RAISE WARNING 'user % is not reported: %', OLD.id, SQLERRM;
     RETURN NULL;
 END $$;
 

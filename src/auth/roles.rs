@@ -1,8 +1,8 @@
 //! Roles: whether the caller's roles and assurance level allow the action of the request.
 //!
 //! Decides:  403 `caller_banned`, `caller_inactive`, `caller_absent`, `anonymous_refused`,
-//!           `aal_insufficient`, and `role_insufficient` for an action that no role grants and that no relation to the
-//!           resources of the route could grant.
+//!           `aal_insufficient`, and `role_insufficient` for an action that no role grants and that
+//!           no relation to the resources of the route could grant.
 //! Trusts:   claims that only the identity server writes (`app_metadata`), the operator's list, and
 //!           `facts.caller`; never `user_metadata` or a role in a profile row, which users write
 //!           themselves.

@@ -20,6 +20,10 @@ impl Sessions {
     /// Adds the session of a token that is presented for the first time to its user's list, unless
     /// it is there. The oldest sessions end if there are more than `sessions.max_per_user`.
     pub fn observe(self: &Arc<Self>, verified: &Arc<Verified>, client: ClientInfo) {
+        // The sessions of an application are not its user's, and must not end theirs.
+        if verified.client().is_some() {
+            return;
+        }
         let Some(session) = verified.session() else {
             return;
         };

@@ -5,8 +5,8 @@
 //! only for a moment. An immediate repetition saves the session; repeating it with every request of
 //! a client saves nothing. This process cannot guess what the server did, so there is no last
 //! attempt: the next one is at most [`LONGEST_PAUSE`] away, and until then the outcome is unknown.
-//! Calls of the time before the server was away do not count once it is back. How many calls the replicas make together is counted in the store while that is reachable
-//! (`refresh_protocol`).
+//! Calls of the time before the server was away do not count once it is back. How many calls the
+//! replicas make together is counted in the store while that is reachable (`refresh_protocol`).
 
 use std::time::{Duration, Instant};
 

@@ -195,12 +195,12 @@ impl KeySet {
     }
 }
 
-/// The members of `keys`, each parsed alone, so that a bad one costs no other.
 /// Whether a document is a well-formed set without keys.
 pub(super) fn is_empty(document: &[u8]) -> bool {
     members(document).is_ok_and(|members| members.is_empty())
 }
 
+/// The members of `keys`, each parsed alone, so that a bad one costs no other.
 fn members(document: &[u8]) -> Result<Vec<Jwk>, String> {
     if document.len() > MAX_DOCUMENT {
         return Err(format!("it is longer than {MAX_DOCUMENT} bytes"));

@@ -219,13 +219,14 @@ impl Source {
     /// Notes a failed attempt; `is_empty` if it found a set without keys. Existing keys stay.
     /// Returns the number of failures before it.
     pub(super) fn fail(&self, error: String, is_empty: bool) -> u32 {
-        let before = self.status().failures;
+        let before = self.status();
         self.set_status(SourceStatus {
             error: Some(error),
-            failures: before.saturating_add(1),
-            has_none: is_empty && !self.has_keys(),
+            failures: before.failures.saturating_add(1),
+            // A fetch that failed says nothing of the set that was found before.
+            has_none: !self.has_keys() && (is_empty || before.has_none),
         });
-        before
+        before.failures
     }
 
     fn set_status(&self, status: SourceStatus) {

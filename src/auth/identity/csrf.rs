@@ -8,6 +8,7 @@
 //! | request | needs an allowed `Origin` | needs `X-CSRF-Token` |
 //! |---|---|---|
 //! | GET, HEAD or OPTIONS | only if it says `Sec-Fetch-Site: cross-site` | no |
+//! | a link to `verify` or `callback` of the identity server | no | no |
 //! | a WebSocket's handshake | yes | no: a page cannot set it |
 //! | anything else | yes | yes |
 //!
@@ -15,9 +16,11 @@
 //! browsers write them.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use hyper::Method;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::denial::{Denial, Reason};
+use crate::policy::route::{Serve, Target};
 use crate::request::Inbound;
 
 /// The field in which a page sends the token that it got at sign-in.
@@ -25,6 +28,12 @@ pub const TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
 
 /// The browser's classification of the request's origin (Fetch Metadata).
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// What the browser will do with the answer (Fetch Metadata).
+const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+
+/// Operations of the identity server to which links in messages and other providers lead.
+const LINKED: [&str; 2] = ["verify", "callback"];
 
 /// Checks a request with a cookie; `expected` returns the CSRF token of its session.
 pub(super) fn check(request: &Inbound, expected: impl FnOnce() -> String) -> Result<(), Denial> {
@@ -34,7 +43,8 @@ pub(super) fn check(request: &Inbound, expected: impl FnOnce() -> String) -> Res
         .get_all(SITE)
         .iter()
         .any(|site| site.as_bytes().eq_ignore_ascii_case(b"cross-site"));
-    let needs_origin = !is_safe || is_cross_site || request.handshake().is_some();
+    let needs_origin =
+        !is_safe || (is_cross_site && !is_linked(request)) || request.handshake().is_some();
     if needs_origin && !is_allowed(request) {
         let why = match headers.contains_key(header::ORIGIN) {
             true => "`Origin` is not allowed",
@@ -55,6 +65,17 @@ pub(super) fn check(request: &Inbound, expected: impl FnOnce() -> String) -> Res
         Some(_) => Err(Reason::CsrfToken.because("not the token of this session")),
         None => Err(Reason::CsrfToken.because("missing or repeated")),
     }
+}
+
+/// Whether somebody follows a link to an operation that proves itself by a code, not by the cookie.
+/// The cookie only receives its tokens, and none of another user's.
+fn is_linked(request: &Inbound) -> bool {
+    let is_navigation =
+        only(request.headers(), &MODE).is_some_and(|mode| mode.as_bytes() == b"navigate");
+    is_navigation
+        && request.method() == Method::GET
+        && request.rule().target == Some(Target::Serve(Serve::IdentityServer))
+        && request.tail().is_some_and(|tail| LINKED.contains(&tail))
 }
 
 fn is_allowed(request: &Inbound) -> bool {

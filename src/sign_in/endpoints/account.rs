@@ -16,7 +16,7 @@ use super::outcome::{Flow, refusal};
 use super::{SignInRequest, SignedInCaller, reply};
 use crate::denial::{Denial, FieldError, Reason};
 use crate::policy::endpoint::Endpoint;
-use crate::sign_in::grant::{AuthError, Grant};
+use crate::sign_in::grant::{AuthError, Grant, is_code};
 use crate::sign_in::operation::Operation;
 use crate::sign_in::passthrough::own::OwnCall;
 
@@ -177,8 +177,13 @@ fn answered(endpoint: Endpoint, answer: &Response<Bytes>) -> Result<Response<Byt
 /// The refusal for an error of the identity server.
 fn refused(answer: &Response<Bytes>) -> Denial {
     let error = AuthError::of_answer(answer);
+    // A malformed code may quote the input.
+    let code = match is_code(&error.code) {
+        true => error.code.clone(),
+        false => format!("status {}", error.status.as_u16()),
+    };
     let field = |field, detail: &'static str| Denial {
-        detail: Some(error.code.clone().into()),
+        detail: Some(code.clone().into()),
         ..invalid(vec![FieldError {
             field,
             detail: detail.into(),
@@ -199,7 +204,7 @@ fn refused(answer: &Response<Bytes>) -> Denial {
         | "no_authorization" | "bad_jwt" | "not_admin" | "conflict" => refusal(Flow::User, &error),
         _ if error.status == StatusCode::TOO_MANY_REQUESTS => refusal(Flow::Login, &error),
         _ if error.status.is_client_error() => Denial {
-            detail: Some(error.code.clone().into()),
+            detail: Some(code.clone().into()),
             ..invalid(vec![FieldError {
                 field: "body",
                 detail: sentence(&error).into(),

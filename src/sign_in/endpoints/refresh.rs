@@ -38,12 +38,17 @@ pub(super) async fn refresh(
             Err(Reason::RefreshTokenInvalid.because(detail.unwrap_or_default()))
         }
         RefreshOutcome::Granted(grant) => {
+            let verified = request.verify_grant(grant).await;
+            // The identity server may not know yet that the session was ended here.
+            if let Ok(verified) = &verified
+                && let Err(denial) = check_refreshed(&request.context, verified).await
+            {
+                admission.failed();
+                return Err(Reason::RefreshTokenInvalid.because(denial.reason.code()));
+            }
             admission.succeeded();
-            match request.verify_grant(grant).await {
-                // The identity server may not know yet that the session was ended here.
-                Ok(verified) => check_refreshed(&request.context, &verified)
-                    .await
-                    .map_err(|denial| Reason::RefreshTokenInvalid.because(denial.reason.code()))?,
+            match verified {
+                Ok(_) => {}
                 // The old token is used up: a client that does not get the new ones has lost its
                 // session. They are verified when they are used.
                 Err(denial) if denial.reason == Reason::KeysUnavailable => {}

@@ -10,6 +10,8 @@
 //! [`Registration::SignUp`]: How::SignUp
 //! [`Registration::Admin`]: How::Admin
 
+use std::sync::{Mutex, PoisonError};
+
 use bytes::Bytes;
 use hyper::{Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -64,6 +66,8 @@ struct Admitted<'a> {
     admission: &'a Admission,
     input: &'a Registration,
     how: How,
+    /// The server's last error of its own, for the throttle.
+    error: &'a Mutex<Option<AuthError>>,
 }
 
 pub(super) async fn register(
@@ -76,9 +80,17 @@ pub(super) async fn register(
     let admission = request.admit(Attempt::Register, Some(&email)).await?;
     let owned = request.clone();
     let work = async move {
-        let outcome = owned.create_and_sign_in(&admission, &registration).await;
+        let error = Mutex::default();
+        let outcome = owned
+            .create_and_sign_in(&admission, &registration, &error)
+            .await;
+        let error = error.into_inner().unwrap_or_else(PoisonError::into_inner);
         match &outcome {
-            Err(denial) if is_undecided(denial.reason) => admission.undecided(),
+            Err(denial) if denial.reason == Reason::WeakPassword => admission.refused_choice(),
+            Err(denial) if is_undecided(denial.reason) => match error {
+                Some(error) => admission.refused(&owned.identity, error),
+                None => admission.undecided(),
+            },
             Ok(_) | Err(_) => admission.succeeded(),
         }
         outcome
@@ -97,6 +109,7 @@ impl SignInRequest {
         &self,
         admission: &Admission,
         registration: &Registration,
+        error: &Mutex<Option<AuthError>>,
     ) -> Result<RegistrationOutcome, Denial> {
         let asked_at = clock::unix_millis();
         let admitted = Admitted {
@@ -104,6 +117,7 @@ impl SignInRequest {
             admission,
             input: registration,
             how: sign_in(&self.in_force)?.register,
+            error,
         };
         let Some(grant) = admitted.account().await? else {
             return Ok(RegistrationOutcome::MustConfirm);
@@ -224,7 +238,11 @@ impl Admitted<'_> {
         match self.request.identity.call(call).await {
             Ok(reply) if reply.status.is_success() => Ok(accepted(&reply)),
             // The account may have been created before the server failed.
-            Ok(reply) if reply.status.is_server_error() => Ok(Account::Unknown),
+            Ok(reply) if reply.status.is_server_error() => {
+                let error = Some(AuthError::read(&reply));
+                *self.error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+                Ok(Account::Unknown)
+            }
             Ok(reply) => Err(refused(&AuthError::read(&reply))),
             Err(error) if error.may_be_done() => Ok(Account::Unknown),
             Err(error) => Err(error.into()),

@@ -132,9 +132,9 @@ impl SignInRequest {
             .call(&admission, Operation::ReadUser, Method::GET, "/user")
             .for_user(caller.access_token.clone());
         let replied = self.identity.call(call).await;
-        match replied {
+        match &replied {
             Ok(_) => admission.succeeded(),
-            Err(_) => admission.undecided(),
+            Err(error) => admission.unanswered(*error),
         }
         let reply = replied?;
         if !reply.status.is_success() {

@@ -1,14 +1,16 @@
-//! The operations of the identity server: one table says of each how it is called, by whom, what it
-//! counts as, and what it does to sessions; or why it is refused.
+//! The operations of the identity server: one table (`table`) says of each how it is called, by
+//! whom, what it counts as, and what it does to sessions; or why it is refused.
 //!
-//! `table` is the table. `config/identity-server.md` is written from it (`document`).
+//! Decides:  what passes at all. `config/identity-server.md` is written from it (`document`).
+//! Trusts:   nobody; it is data.
+//! Not here: how a request is recognized, and what is done about sessions (`passthrough`).
 
 mod document;
 mod table;
 
 use hyper::Method;
 
-use super::throttle::Attempt;
+use super::throttle::attempt::Attempt;
 
 pub use self::document::document;
 pub use self::table::{Operation, REFUSED};

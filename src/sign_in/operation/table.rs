@@ -5,7 +5,7 @@ use hyper::Method;
 
 use super::{AccountSource, BodyRule, CallerRule, Effect, OperationRow, RefusedRoute, Route};
 use crate::metrics::labels;
-use crate::sign_in::throttle::Attempt;
+use crate::sign_in::throttle::attempt::Attempt;
 
 /// Declares [`Operation`] and its rows together, so that none is without the other. A row has the
 /// label in metrics, the requests, who may call it, what it counts as and on whose account, what it

@@ -46,7 +46,11 @@ impl Admissions {
     pub(super) fn settle_call(self, identity: &IdentityServer, replied: &Result<Reply, CallError>) {
         match replied {
             Ok(reply) => self.settle(identity, reply),
-            Err(_) => self.undecided(),
+            Err(error) => {
+                for admission in self.0 {
+                    admission.unanswered(*error);
+                }
+            }
         }
     }
 

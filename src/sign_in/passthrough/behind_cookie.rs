@@ -11,7 +11,6 @@ use tokio::time::sleep;
 
 use super::cookie_caller::CookieCaller;
 use super::{Exchange, reply};
-use crate::clock;
 use crate::denial::{Denial, Reason};
 use crate::sessions::CachedSession;
 use crate::sessions::record::{Carrier, InnerTokens};
@@ -100,12 +99,8 @@ impl Exchange {
 
     /// Renews the tokens behind a cookie whose level has fallen.
     pub(super) async fn lower(&self, cookie: &CookieCaller) {
-        let claims = self.user.as_ref().map(|(verified, _)| verified.claims());
-        let issued = claims.and_then(|claims| claims.get("iat")?.as_i64());
-        // Two tokens of one second may have the same text, and the one before the rise is refused.
-        if issued.is_some_and(|issued| issued >= clock::unix_now()) {
-            sleep(Duration::from_secs(1)).await;
-        }
+        // A token that is issued in the second of the revocation is refused like those before.
+        sleep(Duration::from_secs(1)).await;
         let client = seen(self.client, self.fields.get(USER_AGENT));
         let sessions = self.context.sessions();
         sessions.renew_stale(&cookie.live, client).await;

@@ -123,6 +123,13 @@ pub(crate) async fn answer(
     if user.is_none() && request.operation.row().caller == CallerRule::User {
         return Err(Reason::TokenMissing.into());
     }
+    // An application that the map lets in may read who its user is, and not change the account.
+    let is_app = user
+        .as_ref()
+        .is_some_and(|(user, _)| user.client().is_some());
+    if is_app && request.operation != Operation::OauthUser {
+        return Err(Reason::ClientRefused.because("only `oauth/userinfo` is for applications"));
+    }
     let exchange = Exchange {
         context: context.clone(),
         tokens: tokens.clone(),

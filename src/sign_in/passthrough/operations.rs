@@ -99,7 +99,9 @@ pub(super) fn recognize(
         });
     }
     let client = match operation == Operation::OauthGrants {
-        true => single_parameter(query, "client_id")?.map(Cow::into_owned),
+        true => single_parameter(query, "client_id")?
+            .map(Cow::into_owned)
+            .filter(|id| !id.trim().is_empty()),
         false => None,
     };
     let query = without_apikey(query);

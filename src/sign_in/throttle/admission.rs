@@ -7,6 +7,7 @@ use aws_lc_rs::hmac;
 use super::Throttle;
 use super::attempt::{Attempt, Limit};
 use crate::policy::rate::Rate;
+use crate::sign_in::call::CallError;
 use crate::sign_in::client::IdentityServer;
 use crate::sign_in::grant::AuthError;
 use crate::store::{Bucket, Draw};
@@ -51,6 +52,15 @@ impl Admission {
     /// Records that nothing was decided: the identity server was not called, or did not answer.
     pub fn undecided(self) {
         self.settle(|_| Draw::Return);
+    }
+
+    /// Records a call without a reply. If it may have been carried out, what counts by success, too,
+    /// counts: a message that took the identity server too long is sent all the same.
+    pub(in crate::sign_in) fn unanswered(self, error: CallError) {
+        match error.may_be_done() && !self.attempt.counts_failures() {
+            true => self.succeeded(),
+            false => self.undecided(),
+        }
     }
 
     /// Records that the identity server refused what the client chose, such as a weak password: no

@@ -57,7 +57,7 @@
 
 mod account;
 mod admission;
-mod attempt;
+pub(super) mod attempt;
 mod metrics;
 
 use std::num::NonZeroU32;
@@ -261,7 +261,9 @@ impl Throttle {
                 let rate = limits.address.times(factor);
                 buckets.extend(self.network_buckets(attempt, network, rate));
             }
-            if let Some((account, rate)) = &account {
+            // Without an address a limit on what strangers may do at will would be the victim's.
+            let is_limited = network.is_some() || attempt.counts_failures();
+            if let Some((account, rate)) = account.as_ref().filter(|_| is_limited) {
                 buckets.push(NamedBucket {
                     limit: Some(Limit::Account),
                     name: self.attempt_name(attempt, network, account.as_bytes()),

@@ -112,6 +112,27 @@ async fn an_attempt_at_which_a_healthy_server_fails_counts() {
     }
 }
 
+#[tokio::test]
+async fn a_message_that_may_have_been_sent_counts_although_the_answer_is_lost() {
+    let desk = limited(Options::default(), "reset: { address: 2/d }").await;
+    desk.double.add_user(EMAIL, PASSWORD);
+    desk.double.behave("recover", Behave::Reset);
+    for number in 0..4 {
+        let recover = post(
+            &desk,
+            Http::BOTH[number % 2],
+            "recover",
+            &json!({ "email": EMAIL }),
+        );
+        let answer = recover.send().await;
+        match number {
+            0 | 1 => assert_eq!(answer.status, 503, "{}", answer.text()),
+            _ => denied(&answer, Reason::TooManyAttempts),
+        }
+    }
+    assert_eq!(desk.double.calls("recover"), 2);
+}
+
 /// The answer to an attempt, as soon as the one before no longer counts: it is given back in the
 /// background.
 async fn admitted(desk: &Desk, token: &str, body: &Value) -> Answer {

@@ -9,8 +9,16 @@ use crate::support::{Gateway, RedisServer};
 
 /// With a page for users, and one for users with a second factor.
 const ROUTES: &str = r#"
-    - { path: "/auth/v1/{*rest}", access: optional, credentials: [bearer, cookie], serve: identity_server, errors: gotrue }
-    - { path: /me, access: user, credentials: [bearer, cookie] }
+    - path: "/auth/v1/{*rest}"
+      access: optional
+      credentials: [bearer, cookie]
+      serve: identity_server
+      errors: gotrue
+      clients: [018f5b5e-0000-7000-8000-00000000000a, 018f5b5e-0000-7000-8000-00000000000b]
+    - path: /me
+      access: user
+      credentials: [bearer, cookie]
+      clients: [018f5b5e-0000-7000-8000-00000000000a, 018f5b5e-0000-7000-8000-00000000000b]
     - { path: /second, access: user, credentials: [bearer, cookie], aal: aal2 }
 "#;
 
@@ -258,6 +266,9 @@ async fn an_app_that_loses_its_access_loses_it_here() {
         let revoke = |path: &str| ask(desk, http, "DELETE", path).bearer(&own).send();
         let twice = revoke(&format!("{path}&client_id={another}")).await;
         denied(&twice, Reason::QueryRepeated);
+        // The app itself reads who its user is, and does nothing else.
+        let by_app = |path: &str| ask(desk, http, "GET", path).bearer(&token).send();
+        denied(&by_app("user").await, Reason::ClientRefused);
         revoke(&path).await.is_ok();
         let answer = desk.gateway.get(http, "/me").bearer(&token).send().await;
         answer.is_denied(Reason::SubjectRevoked);
@@ -367,7 +378,23 @@ impl<'a> Page<'a> {
             let call_with_type = call.header("content-type", "application/json");
             call = call_with_type.body(body.to_string());
         }
-        let answer = call.send().await;
+        Self::without_tokens(call.send().await)
+    }
+
+    /// Follows a link in a message, as a browser does from the page of another site.
+    async fn follow(&self, link: &str) -> Answer {
+        let asks = |mode: &'static str| {
+            let call = self.place.desk.gateway.get(self.http, link);
+            let call = call.header("cookie", &self.cookie);
+            let call = call.header("sec-fetch-site", "cross-site");
+            call.header("sec-fetch-mode", mode).send()
+        };
+        // The page of another site cannot ask for it by itself.
+        denied(&asks("no-cors").await, Reason::CsrfOrigin);
+        Self::without_tokens(asks("navigate").await)
+    }
+
+    fn without_tokens(answer: Answer) -> Answer {
         let location = answer.header("location");
         for text in [answer.text(), location] {
             assert!(!text.contains("eyJ"), "{text}");
@@ -464,7 +491,7 @@ async fn a_cookie_that_signs_in_again_gets_another_cookie_and_no_token() {
         sends.send().await.is_ok();
         let code = double.code_for(&eve).unwrap();
         let link = format!("/auth/v1/verify?type=recovery&token={code}");
-        let answer = page.send("GET", &link, None).await;
+        let answer = page.follow(&link).await;
         assert!(answer.header("location").starts_with("https://app.test/#"));
         let set = answer.header("set-cookie").to_owned();
         let page = Page {
@@ -479,7 +506,7 @@ async fn a_cookie_that_signs_in_again_gets_another_cookie_and_no_token() {
         let code = double.code_for(&email).unwrap();
         let sessions = double.sessions_of(&id);
         let link = format!("/auth/v1/verify?type=recovery&token={code}");
-        let answer = page.send("GET", &link, None).await;
+        let answer = page.follow(&link).await;
         assert!(answer.header("location").contains("error=access_denied"));
         assert!(!answer.headers.contains_key("set-cookie"));
         assert_eq!(page.status("/me").await, 200);
